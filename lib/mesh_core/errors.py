@@ -1,0 +1,115 @@
+"""The domain's errors. `mesh_core.server.status` maps them to gRPC status in one place; services raise nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from grpc import StatusCode
+
+
+@dataclass(slots=True, eq=False)
+class MeshError(Exception):
+    """A failure that the caller is told of.
+
+    `reason` is an `ErrorReason` name without its prefix; `metadata` goes into `google.rpc.ErrorInfo`, `retry_after`
+    (seconds) into `RetryInfo`.
+    """
+
+    message: str
+    reason: str
+    metadata: dict[str, str] = field(default_factory=dict, kw_only=True)
+    retry_after: float | None = field(default=None, kw_only=True)
+
+    code: ClassVar[StatusCode] = StatusCode.INTERNAL
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class InvalidArgument(MeshError):
+    """INVALID_ARGUMENT that no single field is to blame for."""
+
+    code = StatusCode.INVALID_ARGUMENT
+
+
+class InvalidField(InvalidArgument):
+    """INVALID_ARGUMENT; `field` is a proto field path such as `content.text.body`."""
+
+    def __init__(self, field: str, description: str) -> None:
+        super().__init__(f"{field}: {description}", "INVALID_FIELD")
+        self.field = field
+        self.description = description
+
+
+class Unauthenticated(MeshError):
+    code = StatusCode.UNAUTHENTICATED
+
+
+class PermissionDenied(MeshError):
+    code = StatusCode.PERMISSION_DENIED
+
+
+class NotFound(MeshError):
+    """NOT_FOUND, also for what belongs to another tenant. `resource` is a kind such as `account`."""
+
+    code = StatusCode.NOT_FOUND
+
+    def __init__(self, resource: str, name: str) -> None:
+        super().__init__(f"{resource} {name} does not exist", "RESOURCE_NOT_FOUND")
+        self.resource = resource
+        self.name = name
+
+
+class AlreadyExists(MeshError):
+    code = StatusCode.ALREADY_EXISTS
+
+
+class Aborted(MeshError):
+    code = StatusCode.ABORTED
+
+
+class FailedPrecondition(MeshError):
+    code = StatusCode.FAILED_PRECONDITION
+
+
+class ResourceExhausted(MeshError):
+    """RESOURCE_EXHAUSTED; `quota` names the exceeded limit in `QuotaFailure`, where there is one."""
+
+    code = StatusCode.RESOURCE_EXHAUSTED
+
+    def __init__(
+        self, message: str, reason: str, *, quota: str | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message, reason, retry_after=retry_after)
+        self.quota = quota
+
+
+class OutOfRange(MeshError):
+    code = StatusCode.OUT_OF_RANGE
+
+
+class Unavailable(MeshError):
+    code = StatusCode.UNAVAILABLE
+
+
+class NotOwner(Unavailable):
+    """UNAVAILABLE: this node does not run the account's shard; `owner` is a node id, empty when unknown."""
+
+    def __init__(self, owner: str = "", epoch: int = 0, *, retry_after: float = 0.2) -> None:
+        super().__init__(
+            f"the account's shard is owned by {owner or 'no node that this one knows of'}",
+            "NOT_OWNER",
+            metadata={"owner": owner, "epoch": str(epoch)},
+            retry_after=retry_after,
+        )
+        self.owner = owner
+        self.epoch = epoch
+
+
+class DeadlineExceeded(MeshError):
+    code = StatusCode.DEADLINE_EXCEEDED
+
+
+class Unimplemented(MeshError):
+    code = StatusCode.UNIMPLEMENTED
