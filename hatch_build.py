@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -44,14 +45,14 @@ def generate() -> None:
     if status != 0:
         sys.exit(f"protoc exited with status {status}")
     for root in PACKAGES:
-        for folder in (GEN / root, *filter(Path.is_dir, (GEN / root).rglob("*"))):
+        for folder in filter(Path.is_dir, GEN.rglob(f"{root}/**/")):
             (folder / "__init__.py").touch()
         (GEN / root / "py.typed").touch()
 
 
 def _googleapis() -> Path:
     """The folder that holds google/rpc/*.proto: googleapis-common-protos ships its sources."""
-    return Path(str(files("google.rpc"))).parent.parent
+    return Path(next(iter(import_module("google.rpc").__path__))).parent.parent
 
 
 def _plugin(name: str) -> str:
