@@ -1,0 +1,14 @@
+"""Postgres: the pool, the schema and what several services write in the same way."""
+
+from mesh_core.database.migrations import SchemaMismatch, check_schema, migrate, newest_schema, schema_version
+from mesh_core.database.pool import Database, UnsupportedServer
+
+__all__ = [
+    "Database",
+    "SchemaMismatch",
+    "UnsupportedServer",
+    "check_schema",
+    "migrate",
+    "newest_schema",
+    "schema_version",
+]

@@ -1,0 +1,68 @@
+"""Connections to Postgres: a pool for short transactions, and connections of their own for the journal and LISTEN."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+import asyncpg
+
+from mesh_core.database.server import UnsupportedServer, check_server
+
+if TYPE_CHECKING:
+    from mesh_core.settings import DatabaseSettings
+
+__all__ = ["Database", "UnsupportedServer"]
+
+
+class Database:
+    """The database as one service uses it.
+
+    `pool` is for short transactions and reads. With `settings.pgbouncer` it prepares nothing and sets nothing on
+    the session, because the next statement may run on another one; `settings.direct_url` then leads past the
+    bouncer for the connections that need a session.
+    """
+
+    def __init__(self, settings: DatabaseSettings, pool: asyncpg.Pool) -> None:
+        self.pool = pool
+        self._direct_url = settings.direct_url or settings.url
+
+    @classmethod
+    async def open(cls, settings: DatabaseSettings) -> Self:
+        """Connects; raises `UnsupportedServer`, or what asyncpg raises for a server that is not there."""
+        pool = await asyncpg.create_pool(
+            settings.url,
+            min_size=1,
+            max_size=settings.pool_size,
+            statement_cache_size=0 if settings.pgbouncer else 256,
+            server_settings={} if settings.pgbouncer else _POOLED,
+        )
+        try:
+            async with pool.acquire() as connection:
+                check_server(connection)
+        except BaseException:
+            pool.terminate()
+            raise
+        return cls(settings, pool)
+
+    async def connect_direct(self) -> asyncpg.Connection:
+        """A connection of the caller's own, never through a bouncer: for LISTEN and for long jobs."""
+        return await asyncpg.connect(self._direct_url, server_settings=_DIRECT)
+
+    async def connect_journal(self) -> asyncpg.Connection:
+        """A connection whose transactions the server ends after 1 s, so that a frozen client never blocks a takeover."""
+        return await asyncpg.connect(self._direct_url, server_settings=_JOURNAL, timeout=5)
+
+    async def close(self) -> None:
+        """Waits for the pool's connections to come back."""
+        await self.pool.close()
+
+
+# Plans of our short statements are never worth compiling. An open write transaction hides all later events from
+# their readers, so the server ends it.
+_DIRECT = {"jit": "off", "application_name": "sessionmesh"}
+_POOLED = _DIRECT | {"transaction_timeout": "10s", "idle_in_transaction_session_timeout": "10s"}
+_JOURNAL = _DIRECT | {
+    "transaction_timeout": "1s",
+    "idle_in_transaction_session_timeout": "1s",
+    "lock_timeout": "1s",
+}
