@@ -1,0 +1,207 @@
+"""Backing servers for tests: one of each per run, started when a test first asks, fresh names inside them.
+
+MESH_TEST_ETCD (host:port), MESH_TEST_POSTGRES (URL of a superuser), MESH_TEST_REDIS (URL) and MESH_TEST_S3
+(endpoint with its keys: `http://access:secret@host:port`) name servers that run already; then none is started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+
+from mesh_cli.embedded import EmbeddedEtcd, EmbeddedPostgres, EmbeddedRedis, EmbeddedServer, free_port
+from tests.minio_server import EmbeddedMinio
+from tests.tools import require_tool
+
+Result = TypeVar("Result")
+
+
+class LoopThread:
+    """An event loop that outlives the tests' own loops. Servers started on it live as long as its thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="test servers", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+class Databases:
+    """Databases of one Postgres server; migrated ones are copies of a template, made in tens of milliseconds."""
+
+    def __init__(self, admin: asyncpg.Connection[Any], url: str) -> None:
+        self._admin = admin
+        self._url = url
+        self._template = ""
+
+    async def create(self, template: str = "template0") -> str:
+        name = f"test_{uuid.uuid4().hex}"
+        await self._admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return name
+
+    async def create_migrated(self) -> str:
+        if not self._template:
+            from mesh_core.database import migrate  # only tests that need a schema pay for alembic
+
+            template = await self.create()
+            await migrate(self.url(template))
+            self._template = template
+        return await self.create(self._template)
+
+    async def drop(self, name: str) -> None:
+        await self._admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    async def close(self) -> None:
+        if self._template:
+            await self.drop(self._template)
+        await self._admin.close()
+
+    def url(self, name: str) -> str:
+        return urlunsplit(urlsplit(self._url)._replace(path=f"/{name}"))
+
+
+@dataclass(frozen=True, slots=True)
+class S3:
+    """An S3 service; `endpoint` is an http URL."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str
+    region: str = "us-east-1"
+
+
+@pytest.fixture(scope="session")
+def server_loop() -> Iterator[LoopThread]:
+    """Where session-wide servers live."""
+    thread = LoopThread()
+    yield thread
+    thread.close()
+
+
+@pytest.fixture(scope="session")
+def servers_state() -> Iterator[Path]:
+    """The folder of the session-wide servers' data."""
+    folder = Path(tempfile.mkdtemp(prefix="sessionmesh-test-"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def etcd(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The endpoint `host:port` of an etcd that the whole run shares: use keys of your own (`cluster`)."""
+    yield from _address(request, "MESH_TEST_ETCD", EmbeddedEtcd)
+
+
+@pytest.fixture(scope="session")
+def redis_server(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a Redis that the whole run shares."""
+    yield from _address(request, "MESH_TEST_REDIS", EmbeddedRedis)
+
+
+@pytest.fixture
+def redis_url(redis_server: str) -> str:
+    """The URL of a Redis that the whole run shares: use keys of your own."""
+    return redis_server
+
+
+@pytest.fixture(scope="session")
+def postgres_server(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a superuser of the Postgres server that the whole run shares."""
+
+    def embedded(state: Path) -> EmbeddedPostgres:
+        return EmbeddedPostgres(state, {"track_commit_timestamp": "on"})
+
+    yield from _address(request, "MESH_TEST_POSTGRES", embedded)
+
+
+@pytest.fixture(scope="session")
+def databases(postgres_server: str, server_loop: LoopThread) -> Iterator[Databases]:
+    """Makes and drops databases on the shared Postgres server, from `server_loop` only."""
+    created = Databases(server_loop.run(_connect(postgres_server)), postgres_server)
+    yield created
+    server_loop.run(created.close())
+
+
+@pytest.fixture
+def postgres_url(databases: Databases, server_loop: LoopThread) -> Iterator[str]:
+    """The URL of a fresh database with the current schema."""
+    name = server_loop.run(databases.create_migrated())
+    yield databases.url(name)
+    server_loop.run(databases.drop(name))
+
+
+@pytest.fixture
+def empty_database_url(databases: Databases, server_loop: LoopThread) -> Iterator[str]:
+    """The URL of a fresh database with nothing in it."""
+    name = server_loop.run(databases.create())
+    yield databases.url(name)
+    server_loop.run(databases.drop(name))
+
+
+@pytest.fixture(scope="session")
+def s3(request: pytest.FixtureRequest) -> Iterator[S3]:
+    """An S3 service that the whole run shares: use a bucket of your own."""
+
+    def embedded(state: Path) -> EmbeddedMinio:
+        return EmbeddedMinio(state, require_tool("minio"))
+
+    for url in _address(request, "MESH_TEST_S3", embedded):
+        parts = urlsplit(url)
+        endpoint = f"{parts.scheme}://{parts.hostname}:{parts.port}"
+        yield S3(endpoint, parts.username or "", parts.password or "")
+
+
+@pytest.fixture
+def cluster() -> str:
+    """A cluster name that no other test uses."""
+    return f"test-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(name="free_port")
+def free_port_fixture() -> int:
+    """A loopback TCP port that nothing listens on."""
+    return free_port()
+
+
+@pytest.fixture
+def tmp_state() -> Iterator[Path]:
+    """A state directory for one test, with a short path."""
+    folder = Path(tempfile.mkdtemp(prefix="sessionmesh-test-"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+def _address(
+    request: pytest.FixtureRequest, variable: str, make: Callable[[Path], EmbeddedServer]
+) -> Iterator[str]:
+    external = os.environ.get(variable)
+    if external:
+        yield external
+        return
+    loop: LoopThread = request.getfixturevalue("server_loop")
+    server = make(request.getfixturevalue("servers_state"))
+    yield loop.run(server.start())
+    loop.run(server.stop())
+
+
+async def _connect(url: str) -> asyncpg.Connection[Any]:
+    return await asyncpg.connect(url)

@@ -1,0 +1,189 @@
+"""Embedded servers: their data outlive them, they outlive nobody, and a directory has one owner."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import aiohttp
+import asyncpg
+import psutil
+import pytest
+from redis.asyncio import Redis
+
+from mesh_cli.embedded import (
+    EmbeddedEtcd,
+    EmbeddedPostgres,
+    EmbeddedRedis,
+    EmbeddedServer,
+    ServerFailed,
+    StateInUse,
+)
+
+SERVERS: list[type[EmbeddedServer]] = [EmbeddedEtcd, EmbeddedPostgres, EmbeddedRedis]
+every_server = pytest.mark.parametrize("kind", SERVERS, ids=lambda kind: kind.name)
+
+OWNER = """
+import asyncio, sys
+from pathlib import Path
+from mesh_cli.embedded import EmbeddedEtcd, EmbeddedPostgres, EmbeddedRedis
+
+async def main():
+    servers = [kind(Path(sys.argv[1])) for kind in (EmbeddedEtcd, EmbeddedPostgres, EmbeddedRedis)]
+    for server in servers:
+        await server.start()
+    print(*(server.pid for server in servers), flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+async def test_postgres_continues_with_its_data(tmp_state: Path) -> None:
+    server = EmbeddedPostgres(tmp_state)
+    await _postgres(await server.start(), "CREATE TABLE kept AS SELECT 7 AS value")
+    await server.stop()
+
+    assert await _postgres(await server.start(), "SELECT value FROM kept") == 7
+    await server.stop()
+
+
+async def test_postgres_continues_after_it_was_killed(tmp_state: Path) -> None:
+    server = EmbeddedPostgres(tmp_state)
+    await _postgres(await server.start(), "CREATE TABLE kept AS SELECT 7 AS value")
+    os.kill(server.pid, signal.SIGKILL)
+    await server.stop()
+
+    assert await _postgres(await server.start(), "SELECT value FROM kept") == 7
+    await server.stop()
+
+
+async def test_postgres_starts_although_its_pid_file_names_a_living_process(tmp_state: Path) -> None:
+    server = EmbeddedPostgres(tmp_state)
+    await server.start()
+    os.kill(server.pid, signal.SIGKILL)
+    await server.stop()
+    pid_file = tmp_state / "postgres" / "data" / "postmaster.pid"
+    _, *rest = pid_file.read_text().splitlines(keepends=True)
+    pid_file.write_text("".join([f"{psutil.Process().ppid()}\n", *rest]))
+
+    await server.start()
+    await server.stop()
+
+
+async def test_postgres_answers_on_its_unix_socket(tmp_state: Path) -> None:
+    server = EmbeddedPostgres(tmp_state)
+    await server.start()
+
+    assert await _postgres(server.socket_url, "SELECT inet_client_addr() IS NULL")
+    await server.stop()
+
+
+async def test_postgres_on_tcp_wants_the_password(tmp_state: Path) -> None:
+    server = EmbeddedPostgres(tmp_state)
+    url = await server.start()
+
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await asyncpg.connect(url, password="guess")
+    await server.stop()
+
+
+async def test_postgres_syncs_to_disk_and_can_time_transactions_out(tmp_state: Path) -> None:
+    server = EmbeddedPostgres(tmp_state)
+    url = await server.start()
+
+    assert await _postgres(url, "SELECT current_setting('fsync')") == "on"
+    assert await _postgres(url, "SELECT current_setting('transaction_timeout')") == "0"
+    await server.stop()
+
+
+async def test_redis_continues_after_it_was_killed(tmp_state: Path) -> None:
+    server = EmbeddedRedis(tmp_state)
+    async with Redis.from_url(await server.start()) as redis:
+        await redis.set("kept", "7")
+    os.kill(server.pid, signal.SIGKILL)
+    await server.stop()
+
+    async with Redis.from_url(await server.start()) as redis:
+        assert await redis.get("kept") == b"7"
+    await server.stop()
+
+
+async def test_etcd_continues_after_it_was_killed(tmp_state: Path) -> None:
+    server = EmbeddedEtcd(tmp_state)
+    written = await _etcd_revision_after_put(await server.start())
+    os.kill(server.pid, signal.SIGKILL)
+    await server.stop()
+
+    assert await _etcd_revision_after_put(await server.start()) == written + 1
+    await server.stop()
+
+
+@every_server
+async def test_a_directory_in_use_is_refused(kind: type[EmbeddedServer], tmp_state: Path) -> None:
+    first = kind(tmp_state)
+    await first.start()
+
+    with pytest.raises(StateInUse, match="in use by another running mesh"):
+        await kind(tmp_state).start()
+
+    assert first.running
+    await first.stop()
+
+
+@every_server
+async def test_a_stopped_server_gives_its_directory_free(kind: type[EmbeddedServer], tmp_state: Path) -> None:
+    first, second = kind(tmp_state), kind(tmp_state)
+    await first.start()
+    await first.stop()
+
+    await second.start()
+    await second.stop()
+
+
+async def test_a_server_that_cannot_start_shows_its_log(tmp_state: Path) -> None:
+    server = EmbeddedPostgres(tmp_state, {"shared_buffers": "nonsense"})
+
+    with pytest.raises(ServerFailed, match="invalid value for parameter"):
+        await server.start()
+
+    assert not server.running
+
+
+async def test_servers_end_with_an_owner_that_was_killed_and_start_again_at_once(tmp_state: Path) -> None:
+    owner = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", OWNER, str(tmp_state), stdout=asyncio.subprocess.PIPE
+    )
+    assert owner.stdout is not None
+    processes = [psutil.Process(int(pid)) for pid in (await owner.stdout.readline()).split()]
+    processes += [child for process in processes for child in process.children(recursive=True)]
+    owner.kill()
+    await owner.wait()
+
+    for kind in SERVERS:
+        server = kind(tmp_state)
+        await server.start()
+        await server.stop()
+
+    await asyncio.to_thread(psutil.wait_procs, processes, timeout=10)
+    assert not [process for process in processes if process.is_running()]
+
+
+async def _postgres(url: str, statement: str) -> object:
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetchval(statement)
+    finally:
+        await connection.close()
+
+
+async def _etcd_revision_after_put(endpoint: str) -> int:
+    """Through etcd's JSON gateway: this test is of the server, not of our client."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"http://{endpoint}/v3/kv/put", json={"key": "a2V5", "value": "NQ=="}) as answer,
+    ):
+        return int((await answer.json())["header"]["revision"])

@@ -1,0 +1,29 @@
+"""Programs built by `make tools`: where they are, and what a test does when they are not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+VERSIONS = Path(__file__).parent.parent / "deploy" / "tools" / "versions.env"
+
+
+def tool_path(name: str) -> Path:
+    """Where `make tools` puts program `name` of the pinned version."""
+    lines = (line for line in VERSIONS.read_text().splitlines() if line and not line.startswith("#"))
+    versions = dict(line.split("=", 1) for line in lines)
+    folder = os.environ.get("MESH_TOOLS") or Path.home() / ".cache" / "sessionmesh" / "tools"
+    return Path(folder) / f"{name}-{versions[name]}"
+
+
+def require_tool(name: str) -> Path:
+    """The program's path; a test without it is skipped, or fails when CI=true."""
+    program = tool_path(name)
+    if not program.exists():
+        missing = f"{name} is not built ({program}): run `make tools`"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return program
