@@ -1,7 +1,7 @@
 """Backing servers for tests: one of each per run, started when a test first asks, fresh names inside them.
 
 MESH_TEST_ETCD (host:port), MESH_TEST_POSTGRES (URL of a superuser), MESH_TEST_REDIS (URL) and MESH_TEST_S3
-(endpoint with its keys: `http://access:secret@host:port`) name servers that run already; then none is started.
+(endpoint with its keys: `http://access:secret@host:port`) name servers to use instead; none is then started.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class LoopThread:
 
 
 class Databases:
-    """Databases of one Postgres server; migrated ones are copies of a template, made in tens of milliseconds."""
+    """Databases of one Postgres server; migrated ones are copies of a template, made in some 50 ms."""
 
     def __init__(self, admin: asyncpg.Connection[Any], url: str) -> None:
         self._admin = admin

@@ -68,8 +68,8 @@ class EmbeddedPostgres(EmbeddedServer):
         if not (self._data / "PG_VERSION").exists():
             await asyncio.to_thread(self._initialise)
         self._password = self._password_file.read_text()
-        # Holding the server's lock, we know that no server runs here. After a kill and a reboot the process id
-        # in this file can be anybody's, and Postgres would refuse to start.
+        # Holding the server's lock, we know that no server runs here. After a kill and a reboot the process
+        # id in this file can be anybody's, and Postgres would refuse to start.
         (self._data / "postmaster.pid").unlink(missing_ok=True)
         self._sockets.mkdir(mode=0o700, exist_ok=True)
         if self._user() != "-":
