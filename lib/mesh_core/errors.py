@@ -107,9 +107,29 @@ class NotOwner(Unavailable):
         self.epoch = epoch
 
 
+class GoingAway(Unavailable):
+    """UNAVAILABLE: the server drains. `resume_token` lets the caller go on elsewhere where it left off."""
+
+    def __init__(self, resume_token: str = "") -> None:
+        super().__init__(
+            "the server is going away",
+            "GOING_AWAY",
+            metadata={"resume_token": resume_token} if resume_token else {},
+        )
+        self.resume_token = resume_token
+
+
 class DeadlineExceeded(MeshError):
     code = StatusCode.DEADLINE_EXCEEDED
 
 
+class Cancelled(MeshError):
+    code = StatusCode.CANCELLED
+
+
 class Unimplemented(MeshError):
     code = StatusCode.UNIMPLEMENTED
+
+
+class StartupError(Exception):
+    """The process cannot start for a reason outside it (a taken port, a backing server away): one line, exit 69."""
