@@ -15,7 +15,7 @@ def tool_path(name: str) -> Path:
     lines = (line for line in VERSIONS.read_text().splitlines() if line and not line.startswith("#"))
     versions = dict(line.split("=", 1) for line in lines)
     folder = os.environ.get("MESH_TOOLS") or Path.home() / ".cache" / "sessionmesh" / "tools"
-    return Path(folder) / f"{name}-{versions[name]}"
+    return Path(folder) / f"{name}-{versions[name]}" / name
 
 
 def require_tool(name: str) -> Path:

@@ -1,0 +1,63 @@
+# `make` lists the targets. NAME=... and ARGS=... are passed on where a target says so.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help install up demo test lint bench stubs tools lock clean
+
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+BIN := .venv/bin
+# Folders too: a deleted .proto changes only its folder.
+PROTOS := $(shell find protos -name '*.proto' -o -type d)
+
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+install: $(BIN)/.installed ## Make .venv with everything in it; quick when nothing changed
+
+up: install ## Run a whole mesh on this machine until Ctrl-C; ARGS="--nodes 3"
+	@$(BIN)/mesh up $(ARGS)
+
+demo: install ## Show the mesh at work and check what it shows; ARGS="--json FILE"
+	@$(BIN)/mesh demo $(ARGS)
+
+test: install ## Run every test; ARGS="-k name" for some
+	@$(BIN)/pytest -q --durations=15 $(ARGS)
+
+lint: install ## Check format, style, types, layers and protos; quiet when all is well
+	@$(BIN)/ruff format --quiet --check --diff .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-timing >.venv/imports.log 2>&1 || { cat .venv/imports.log; exit 1; }
+	@deploy/tools/lint-protos
+
+bench: install ## Run a benchmark: NAME=..., ARGS="--quick --json FILE"
+	@$(BIN)/python -m bench $(NAME) $(ARGS)
+
+stubs: install ## Generate client stubs for Python, Go and TypeScript into stubs/
+	@deploy/tools/generate-stubs
+
+tools: ## Build the programs that tests and lint use into a cache outside the checkout
+	@deploy/tools/build $(NAME)
+
+lock: install ## Resolve the dependencies of pyproject.toml anew into requirements.lock; ARGS="--upgrade"
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--group dev --output-file requirements.lock $(ARGS) pyproject.toml
+
+clean: ## Remove everything that was built here, and the development data
+	@rm -rf .venv gen stubs dist .state .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(BIN)/.dependencies: requirements.lock
+	@test -n "$(PYTHON)" || { echo "install: Python 3.11 or newer is needed, and none is on PATH" >&2; exit 1; }
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
+	@# uv comes from the lock file too, so that its hash is checked.
+	@sed -n '/^uv==/,/[^\\]$$/p' requirements.lock >.venv/uv.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .venv/uv.lock
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	@touch $@
+
+$(BIN)/.installed: $(BIN)/.dependencies pyproject.toml hatch_build.py $(PROTOS)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@$(BIN)/uv pip check --quiet --python $(BIN)/python
+	@touch $@
