@@ -1,0 +1,130 @@
+"""Checks of request fields that every service makes alike; all raise `InvalidField` with the field's path."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from mesh_core.errors import InvalidField
+
+MAX_REQUEST_ID = 64
+MAX_NAME = 128
+MAX_LABEL_KEY = 63
+MAX_LABEL_VALUE = 255
+
+
+def required_text(field: str, value: str, max_length: int = MAX_NAME) -> str:
+    """`value`, which must not be empty; lengths are in characters."""
+    if not value:
+        raise InvalidField(field, "is required")
+    return text(field, value, max_length)
+
+
+def text(field: str, value: str, max_length: int = MAX_NAME) -> str:
+    """`value`, which may be empty. NUL is refused: Postgres cannot store it."""
+    if len(value) > max_length:
+        raise InvalidField(field, f"must be at most {max_length} characters long")
+    if "\0" in value:
+        raise InvalidField(field, "must not contain a NUL character")
+    return value
+
+
+def request_id(value: str, field: str = "request_id") -> str:
+    """A caller's key that makes a retry harmless: required, up to 64 characters."""
+    return required_text(field, value, MAX_REQUEST_ID)
+
+
+def labels(
+    field: str,
+    values: Mapping[str, str],
+    most: int = 32,
+    *,
+    max_key: int = MAX_LABEL_KEY,
+    max_value: int = MAX_LABEL_VALUE,
+) -> dict[str, str]:
+    """`values` as a dict; at most `most` of them, no empty key."""
+    if len(values) > most:
+        raise InvalidField(field, f"must have at most {most} entries")
+    for key, value in values.items():
+        if not key or len(key) > max_key or "\0" in key:
+            raise InvalidField(field, f"keys must have 1 to {max_key} characters, without NUL")
+        text(f"{field}[{key}]", value, max_value)
+    return dict(values)
+
+
+def phone(field: str, value: str) -> str:
+    """A number in E.164; required."""
+    if not _E164(value):
+        raise InvalidField(field, "must be a phone number in E.164, such as +4915112345678")
+    return value
+
+
+def at_least(field: str, value: int, least: int) -> int:
+    """A whole number with a lower bound."""
+    if value < least:
+        raise InvalidField(field, f"must be at least {least}")
+    return value
+
+
+def choice(field: str, value: int, allowed: Iterable[int], describe: str) -> int:
+    """An enum's number among `allowed`, which `describe` names; proto3 lets unknown numbers through."""
+    if value not in allowed:
+        raise InvalidField(field, f"must be one of {describe}")
+    return value
+
+
+def duration(field: str, value: Duration, *, least: timedelta, most: timedelta) -> timedelta:
+    """A duration within bounds, both included."""
+    # Compared as whole numbers first: a duration near the proto's own limits does not fit into a timedelta.
+    seconds = value.seconds + value.nanos / 1e9
+    if not least.total_seconds() <= seconds <= most.total_seconds():
+        raise InvalidField(field, f"must be between {_seconds(least)} and {_seconds(most)}")
+    return timedelta(seconds=value.seconds, microseconds=value.nanos // 1000)
+
+
+def timestamp(field: str, value: Timestamp) -> datetime:
+    """A point in time, UTC, cut to microseconds."""
+    if not _FIRST_SECOND <= value.seconds <= _LAST_SECOND or not 0 <= value.nanos < 1_000_000_000:
+        raise InvalidField(field, "must be a time between the years 1 and 9999")
+    return _EPOCH + timedelta(seconds=value.seconds, microseconds=value.nanos // 1000)
+
+
+def to_timestamp(value: datetime) -> Timestamp:
+    """The proto form of a time with a zone, as asyncpg returns `timestamptz`."""
+    since = value - _EPOCH
+    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000)
+
+
+def to_duration(value: timedelta) -> Duration:
+    """The proto form of a duration."""
+    message = Duration()
+    message.FromTimedelta(value)
+    return message
+
+
+def field_mask(mask: FieldMask, allowed: Iterable[str], field: str = "update_mask") -> frozenset[str]:
+    """The mask's paths, all among `allowed`; an empty mask is refused, `*` means all of them."""
+    known = frozenset(allowed)
+    if not mask.paths:
+        raise InvalidField(field, "is required")
+    if list(mask.paths) == ["*"]:
+        return known
+    for path in mask.paths:
+        if path not in known:
+            raise InvalidField(field, f"{path[:64]!r} is not one of {', '.join(sorted(known))}")
+    return frozenset(mask.paths)
+
+
+def _seconds(value: timedelta) -> str:
+    return f"{value.total_seconds():g} s"
+
+
+_E164 = re.compile(r"\+[1-9][0-9]{6,14}").fullmatch
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_SECOND = int(datetime(1, 1, 1, tzinfo=UTC).timestamp())
+_LAST_SECOND = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
