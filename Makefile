@@ -14,6 +14,7 @@ help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 install: $(BIN)/.installed ## Make .venv with everything in it; quick when nothing changed
+	@:
 
 up: install ## Run a whole mesh on this machine until Ctrl-C; ARGS="--nodes 3"
 	@$(BIN)/mesh up $(ARGS)
@@ -28,7 +29,7 @@ lint: install ## Check format, style, types, layers and protos; quiet when all i
 	@$(BIN)/ruff format --quiet --check --diff .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
-	@$(BIN)/lint-imports --no-timing >.venv/imports.log 2>&1 || { cat .venv/imports.log; exit 1; }
+	@$(BIN)/lint-imports --no-logo >.venv/imports.log 2>&1 || { cat .venv/imports.log; exit 1; }
 	@deploy/tools/lint-protos
 
 bench: install ## Run a benchmark: NAME=..., ARGS="--quick --json FILE"

@@ -37,8 +37,8 @@ def generate() -> None:
             _plugin("protoc-gen-mypy_grpc"),
             f"--python_out={GEN}",
             f"--grpc_python_out={GEN}",
-            f"--mypy_out={GEN}",
-            f"--mypy_grpc_out={GEN}",
+            f"--mypy_out=quiet:{GEN}",
+            f"--mypy_grpc_out=quiet:{GEN}",
             *sorted(str(path.relative_to(PROTOS)) for path in PROTOS.rglob("*.proto")),
         ]
     )
