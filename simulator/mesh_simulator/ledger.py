@@ -1,0 +1,81 @@
+"""The ledger: an append-only file of records. Without a path it has no name and dies with the process."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from mesh_simulator.records import (
+    MAGIC,
+    NO_ACCOUNT,
+    NO_DIGEST,
+    Kind,
+    Record,
+    pack,
+    read_records,
+    size_of_whole_records,
+)
+
+_LAZY_BYTES = 256 * 1024
+
+
+class Ledger:
+    """Appends records and reads them back. With a path, a record is in the file after the next `flush`."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._durable = path is not None
+        self._file: BinaryIO = path.open("a+b") if path else tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the ledger
+        if self._file.seek(0, os.SEEK_END) < len(MAGIC):
+            self._file.truncate(0)
+            self._file.write(MAGIC)
+        else:
+            self._file.truncate(size_of_whole_records(self._file))
+            self._file.seek(0, os.SEEK_END)
+        self._file.flush()
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self.counts: Counter[int] = Counter()
+        """Records appended by this process, by kind."""
+
+    def append(
+        self,
+        kind: Kind,
+        connection: int = 0,
+        account: int = NO_ACCOUNT,
+        counter: int = 0,
+        code: int = 0,
+        digest: bytes = NO_DIGEST,
+        text: str = "\0",
+        body: bytes = b"",
+    ) -> None:
+        """Add a record that happened now. `account` is the account's number, `text` is `id NUL peer`."""
+        record = pack(kind, time.time_ns() // 1000, connection, account, counter, code, digest, text, body)
+        self._pending.append(record)
+        self._pending_bytes += len(record)
+        self.counts[kind] += 1
+
+    def flush(self) -> None:
+        """Called before anything that follows from the records is told to a client."""
+        if self._pending and (self._durable or self._pending_bytes > _LAZY_BYTES):
+            self._write()
+
+    def read(self) -> Iterator[Record]:
+        """Every record up to now, from an own file handle; records appended meanwhile may or may not come."""
+        self._write()
+        with open(f"/proc/self/fd/{self._file.fileno()}", "rb") as file:
+            yield from read_records(file)
+
+    def close(self) -> None:
+        self._write()
+        self._file.close()
+
+    def _write(self) -> None:
+        self._file.write(b"".join(self._pending))
+        self._file.flush()
+        self._pending.clear()
+        self._pending_bytes = 0
