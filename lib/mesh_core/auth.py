@@ -1,7 +1,8 @@
 """Who calls: API keys, the identity that they give, and what it may do.
 
-A key is `smk_`, its id in Crockford base32 (26 characters), `_`, and 43 characters of base64url: 256 random bits, so a
-plain SHA-256 of the whole text is stored. Callers send it as metadata `authorization: Bearer <key>`.
+A key is `smk_`, its id in Crockford base32 (26 characters), `_`, and 43 characters of base64url: 256 random
+bits, so a plain SHA-256 of the whole text is stored. Callers send it as metadata `authorization: Bearer
+<key>`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ import structlog
 from mesh_core import ids
 from mesh_core.errors import (
     InvalidField,
-    MeshError,
     NotFound,
     PermissionDenied,
     Unauthenticated,
@@ -69,9 +69,10 @@ class Identity:
     scopes: frozenset[Scope.ValueType]
 
     def tenant_for(self, explicit: str, field: str = "tenant_id") -> UUID:
-        """The tenant that a request is about, of its `explicit` field, which only administrators need to fill.
+        """The tenant that a request is about, by its `explicit` field, which administrators must fill.
 
-        Raises `NotFound` when a tenant's key names another tenant, `InvalidField` when an administrator names none.
+        Raises `NotFound` when a tenant's key names another tenant, `InvalidField` when an administrator names
+        none.
         """
         if self.tenant_id is None:
             if not explicit:
@@ -108,6 +109,19 @@ class KeyRow:
     expire_time: datetime | None = None
     revoked: bool = False
     tenant_suspended: bool = False
+    previous_hash: bytes | None = None
+    previous_expire_time: datetime | None = None
+
+    def matches(self, digest: bytes) -> bool:
+        """Whether `digest` is of the key's secret, or of the one before it while their overlap lasts."""
+        if compare_digest(digest, self.hash):
+            return True
+        return (
+            self.previous_hash is not None
+            and compare_digest(digest, self.previous_hash)
+            and self.previous_expire_time is not None
+            and self.previous_expire_time > datetime.now(UTC)
+        )
 
 
 Lookup = Callable[[UUID], Awaitable[KeyRow | None]]
@@ -127,8 +141,8 @@ class Authenticator(Protocol):
 class KeyAuthenticator:
     """Knows the administrator's and the mesh's key by hash, all others through `lookup` and a cache.
 
-    A key is looked up again when it was seen longer than 10 s ago. While the database is away the last answer stays
-    good. Only one look-up per key runs at a time, and its failure is not tried again for a second.
+    A key is looked up again when it was seen longer than 10 s ago. While the database is away the last answer
+    stays good. Only one look-up per key runs at a time, and its failure is not tried again for a second.
     """
 
     def __init__(self, lookup: Lookup, settings: AuthSettings) -> None:
@@ -162,6 +176,8 @@ class KeyAuthenticator:
                 return None
             if entry.refresh is None:
                 self._refresh(token[4:30], entry)
+        if entry.may_have_rotated(digest, now):
+            return None
         return entry.judge(digest)
 
     async def authenticate(self, authorization: str, tenant: str) -> Identity:
@@ -174,7 +190,7 @@ class KeyAuthenticator:
         entry = self._entries.get(name)
         if entry is None:
             if not _looks_like_key(token):
-                raise _INVALID
+                raise _invalid()
             entry = self._remember(name, _Entry(_key_uuid(name)))
         await asyncio.shield(entry.refresh or self._refresh(name, entry))
         return entry.judge(_hash(token))
@@ -189,7 +205,8 @@ class KeyAuthenticator:
 
     def _remember(self, name: str, entry: _Entry) -> _Entry:
         if len(self._entries) >= _REMEMBERED:
-            # Those that a guesser filled the cache with go first; real keys are looked up again when they must be.
+            # Those that a guesser filled the cache with go first; real keys are looked up again when they
+            # must be.
             unknown = [key for key, old in self._entries.items() if old.row is None and old.refresh is None]
             for key in unknown or list(self._entries)[: _REMEMBERED // 2]:
                 del self._entries[key]
@@ -205,7 +222,7 @@ class KeyAuthenticator:
         try:
             async with asyncio.timeout(_LOOKUP_TIMEOUT):
                 row = await self._lookup(entry.key_id)
-        except Exception as error:  # noqa: BLE001 - whatever the database is away with, the last answer stays good
+        except Exception as error:  # whatever the database is away with, the last answer stays good
             logger.warning("keys cannot be looked up", error=repr(error))
             entry.failed()
         else:
@@ -215,7 +232,7 @@ class KeyAuthenticator:
 
 
 def current_identity() -> Identity:
-    """Who makes the call that this task serves; raises `Unauthenticated` outside one or in a public method."""
+    """Who makes the call that this task serves; raises `Unauthenticated` in a public method."""
     identity = _identity.get()
     if identity is None:
         raise Unauthenticated("the call has no identity", "CREDENTIALS_MISSING")
@@ -223,7 +240,7 @@ def current_identity() -> Identity:
 
 
 def assume(identity: Identity | None) -> None:
-    """Make `identity` the caller for the rest of this task: the chassis does, and whoever unpacks a batch of calls."""
+    """Make `identity` the caller for the rest of this task, as the chassis does for every call."""
     _identity.set(identity)
 
 
@@ -231,16 +248,19 @@ def check_scope(identity: Identity, scope: Scope.ValueType) -> None:
     """Raise `PermissionDenied` when the identity's key lacks `scope`."""
     if scope not in identity.scopes:
         name = Scope.Name(scope).removeprefix("SCOPE_")
-        raise PermissionDenied(
-            f"the key lacks the scope {name}", "SCOPE_MISSING", metadata={"scope": name}
-        )
+        raise PermissionDenied(f"the key lacks the scope {name}", "SCOPE_MISSING", metadata={"scope": name})
 
 
 def new_api_key() -> tuple[ids.UUID, str, bytes]:
     """A fresh key: its id, the text to show once, and the hash to store."""
     key_id = ids.new_uuid()
+    return key_id, *new_secret(key_id)
+
+
+def new_secret(key_id: ids.UUID) -> tuple[str, bytes]:
+    """A fresh secret for an existing key: the text to show once, and the hash to store."""
     text = f"smk_{ids.encode(Prefix.KEY, key_id)[4:]}_{secrets.token_urlsafe(32)}"
-    return key_id, text, _hash(text)
+    return text, _hash(text)
 
 
 def scope_names(scopes: frozenset[Scope.ValueType]) -> list[str]:
@@ -270,6 +290,8 @@ def postgres_keys(database: Database) -> Lookup:
             row["expire_time"],
             row["revoked"],
             row["suspended"],
+            row["previous_hash"],
+            row["previous_expire_time"],
         )
 
     return lookup
@@ -277,7 +299,7 @@ def postgres_keys(database: Database) -> Lookup:
 
 _SELECT = """
 SELECT k.role, k.tenant, k.hash, k.scopes, k.expire_time, k.revoke_time IS NOT NULL AS revoked,
-       coalesce(t.state <> 1, false) AS suspended
+       coalesce(t.state <> 1, false) AS suspended, k.previous_hash, k.previous_expire_time
 FROM api_key k LEFT JOIN tenant t ON t.id = k.tenant
 WHERE k.id = $1
 """
@@ -299,6 +321,7 @@ class _Entry:
     fresh_until: float = 0.0
     answered: bool = False
     serve_stale: bool = False
+    next_surprise: float = 0.0
     refresh: asyncio.Task[None] | None = field(default=None, repr=False)
 
     def found(self, row: KeyRow | None) -> None:
@@ -307,21 +330,30 @@ class _Entry:
         self.serve_stale = False
         self.fresh_until = time.monotonic() + (_FRESH if row else _FRESH_UNKNOWN)
         key = ids.encode(Prefix.KEY, ids.UUID(self.key_id.bytes))
-        self.identity = row and Identity(row.role, row.tenant_id, key, row.scopes | {authorization_pb2.SCOPE_PUBLIC})
+        self.identity = row and Identity(
+            row.role, row.tenant_id, key, row.scopes | {authorization_pb2.SCOPE_PUBLIC}
+        )
+
+    def may_have_rotated(self, digest: bytes, now: float) -> bool:
+        """Whether a secret that does not match is worth another look-up: once a second, so that guessing is not."""
+        if self.row is None or self.row.matches(digest) or now < self.next_surprise:
+            return False
+        self.next_surprise = now + _RETRY
+        return True
 
     def failed(self) -> None:
         self.serve_stale = self.answered
-        self.fresh_until = time.monotonic() + (_RETRY if self.answered else 0.0)
+        self.fresh_until = time.monotonic() + _RETRY
 
     def judge(self, digest: bytes) -> Identity:
         """The identity if the key's hash is `digest` and it is valid at this moment."""
         row = self.row
-        if row is None or self.identity is None or not compare_digest(digest, row.hash):
-            raise _INVALID if self.answered else _AWAY
+        if row is None or self.identity is None or not row.matches(digest):
+            raise _invalid() if self.answered else _away()
         if row.revoked or (row.expire_time is not None and row.expire_time <= datetime.now(UTC)):
-            raise _INVALID
+            raise _invalid()
         if row.tenant_suspended:
-            raise _SUSPENDED
+            raise PermissionDenied("the tenant is suspended", "TENANT_SUSPENDED")
         return self.identity
 
 
@@ -330,14 +362,22 @@ def _hash(text: str) -> bytes:
 
 
 def _looks_like_key(token: str) -> bool:
-    return len(token) == 74 and token.startswith("smk_") and token[30] == "_" and _key_uuid(token[4:30]) is not None
+    return len(token) == 74 and token.startswith("smk_") and token[30] == "_"
 
 
 def _key_uuid(name: str) -> ids.UUID:
     try:
         return ids.decode(Prefix.KEY, f"key_{name}", "authorization")
     except InvalidField:
-        raise _INVALID from None
+        raise _invalid() from None
+
+
+def _invalid() -> Unauthenticated:
+    return Unauthenticated("the key is unknown, revoked or expired", "CREDENTIALS_INVALID")
+
+
+def _away() -> Unavailable:
+    return Unavailable("keys cannot be looked up now", "BACKEND_UNAVAILABLE", retry_after=_RETRY)
 
 
 _ADMIN_SCOPES = TENANT_SCOPES | {authorization_pb2.SCOPE_PUBLIC, authorization_pb2.SCOPE_OPERATOR}

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 import structlog
+from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from mesh_core.settings import TelemetrySettings
@@ -28,10 +29,13 @@ def configure(service: str, settings: TelemetrySettings) -> None:
         _add_service(service),
         _add_trace,
     ]
+    # Tracebacks without local variables: those hold keys and message bodies.
+    tracebacks = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
+    console = structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )
     rendered: list[Processor] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(serializer=_dump)]
-        if json
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        [tracebacks, structlog.processors.JSONRenderer(serializer=_dump)] if json else [console]
     )
     structlog.configure(
         processors=[*shared, *rendered],

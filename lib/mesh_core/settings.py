@@ -7,9 +7,9 @@ A service composes its own struct from the sections below and calls `load`:
         database: DatabaseSettings
         telemetry: TelemetrySettings
 
-Section `server`, key `listen` is the environment variable MESH_SERVER_LISTEN. The file that MESH_CONFIG names is
-TOML with one table per section. A service's own sections may have a commented `defaults.toml` beside its settings
-module.
+Section `server`, key `listen` is the environment variable MESH_SERVER_LISTEN. The file that MESH_CONFIG names
+is TOML with one table per section. A service's own sections may have a commented `defaults.toml` beside its
+settings module.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Metrics: the default prometheus_client registry, the RPC histogram, and the page that shows them.
 
-Names follow OpenTelemetry's semantic conventions in their Prometheus form. Other modules declare their own counters
-and gauges with prometheus_client at import.
+Names follow OpenTelemetry's semantic conventions in their Prometheus form. Other modules declare their own
+counters and gauges with prometheus_client at import.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class MetricsPage:
 
 
 def serve_metrics(listen: str) -> MetricsPage:
-    """Answer /metrics on `listen` (host:port) from a thread of its own; raises `StartupError` on a taken port."""
+    """Answer /metrics on `listen` (host:port) from a thread; raises `StartupError` on a taken port."""
     host, _, port = listen.rpartition(":")
     try:
         server, thread = start_http_server(int(port), host.strip("[]"))

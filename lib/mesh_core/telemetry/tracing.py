@@ -1,8 +1,8 @@
 """Traces that cost nothing when a trace is not recorded.
 
-A trace is carried as its W3C `traceparent`, in metadata and in rows. Whoever begins one decides by the sample ratio
-whether it is recorded; everyone after keeps that decision, so no trace is half there. The flag is looked at before
-anything is made: without it there is no OpenTelemetry object, only the text handed on.
+A trace is carried as its W3C `traceparent`, in metadata and in rows. Whoever begins one decides by the sample
+ratio whether it is recorded; everyone after keeps that decision, so no trace is half there. The flag is
+looked at before anything is made: without it there is no OpenTelemetry object, only the text handed on.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Attributes = Mapping[str, Attribute]
 
 
 def configure(service: str, settings: TelemetrySettings, *, exporter: SpanExporter | None = None) -> None:
-    """Record this process's share of traces as `service`; without an endpoint or `exporter` nothing is recorded."""
+    """Record this process's share of traces as `service`, where there is an endpoint or an `exporter`."""
     if exporter is None and settings.otlp_endpoint:
         insecure = not settings.otlp_endpoint.startswith("https://")
         exporter = OTLPSpanExporter(settings.otlp_endpoint, insecure=insecure, timeout=5)
@@ -120,10 +120,10 @@ def start_span(
     links: Sequence[str] = (),
     start: int | None = None,
 ) -> Span:
-    """A span that the caller ends, without becoming current: for work that outlives a block, or after a commit.
+    """A span that the caller ends and that is not current: for work that outlives a block, or after a commit.
 
-    `parent` is a traceparent, "" begins a new trace, None is the current one. `links` are traceparents of other
-    traces (a batch's). `start` is in nanoseconds since the epoch.
+    `parent` is a traceparent, "" begins a new trace, None is the current one. `links` are traceparents of
+    other traces (a batch's). `start` is in nanoseconds since the epoch.
     """
     origin = begin(_current.get() if parent is None else parent)
     tracer = _recorder.tracer
@@ -141,8 +141,8 @@ def start_span(
     return Span(inner, f"00-{made.trace_id:032x}-{made.span_id:016x}-01")
 
 
-class span:  # noqa: N801 - used like a function
-    """`with span("mesh.node.send", attributes={...}) as current:` around a block; an exception marks it failed.
+class span:
+    """`with span("mesh.node.send", attributes={...}) as current:`; an exception in the block marks it failed.
 
     Arguments as for `start_span`. Inside the block `current_traceparent()` is this span's.
     """

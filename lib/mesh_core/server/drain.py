@@ -1,0 +1,96 @@
+"""What a server knows of its calls in flight, so that it can drain."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+
+def finishes(handler: Handler) -> Handler:
+    """Mark a stream that ends by itself soon (a download): a drain waits for it as for a unary call."""
+    handler.__dict__["finishes"] = True
+    return handler
+
+
+class Draining:
+    """Whether the server drains. A stream may watch it, to end in its own words with a resume token."""
+
+    __slots__ = ("_begun",)
+
+    def __init__(self) -> None:
+        self._begun = asyncio.Event()
+
+    @property
+    def begun(self) -> bool:
+        """True from the moment `Server.drain` is called."""
+        return self._begun.is_set()
+
+    async def wait(self) -> None:
+        """Return when draining begins."""
+        await self._begun.wait()
+
+    def begin(self) -> None:
+        """For the server: tell everyone."""
+        self._begun.set()
+
+
+class Flight:
+    """Calls that began in one period: before a drain, or since."""
+
+    __slots__ = ("_landed", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._landed = asyncio.Event()
+
+    def leave(self) -> None:
+        """One call fewer."""
+        self.count -= 1
+        if self.count == 0:
+            self._landed.set()
+
+    async def wait_empty(self, until: float) -> int:
+        """Wait for the calls to end, no longer than to the loop's time `until`; how many are left."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                while self.count:
+                    self._landed.clear()
+                    await self._landed.wait()
+        return self.count
+
+
+class InFlight:
+    """All calls being served, and among them the open streams that a drain must end."""
+
+    __slots__ = ("_cut", "_streams", "calls")
+
+    def __init__(self) -> None:
+        self.calls = Flight()
+        self._streams = Flight()
+        self._cut: dict[asyncio.Task[Any], bool] = {}
+
+    def turn(self) -> Flight:
+        """The calls that began until now; those that begin from now on are counted apart."""
+        before, self.calls = self.calls, Flight()
+        return before
+
+    def opened(self, task: asyncio.Task[Any]) -> None:
+        """`task` serves a stream that would go on for ever."""
+        self._streams.count += 1
+        self._cut[task] = False
+
+    def closed(self, task: asyncio.Task[Any]) -> bool:
+        """It ended; True when that is because it was cut."""
+        self._streams.leave()
+        return self._cut.pop(task)
+
+    async def end_streams(self, until: float) -> None:
+        """Let the handlers end their streams until the loop's time `until`, then cancel the others."""
+        await self._streams.wait_empty(until)
+        for task in self._cut:
+            self._cut[task] = True
+            task.cancel()

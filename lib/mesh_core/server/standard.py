@@ -1,0 +1,78 @@
+"""The services that every server has besides its own: health, reflection, channelz. They ask for no key."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+from grpc_channelz.v1 import channelz, channelz_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+
+from mesh_core.errors import NotFound
+from mesh_core.server.methods import Methods
+from sessionmesh.v1.authorization_pb2 import SCOPE_PUBLIC
+
+_Status = health_pb2.HealthCheckResponse
+
+
+class Health:
+    """grpc.health.v1 with a synchronous `set`; the whole server is the service ""."""
+
+    def __init__(self) -> None:
+        self._serving: dict[str, bool] = {"": False}
+        self._watchers: set[asyncio.Event] = set()
+
+    def set(self, service: str, serving: bool) -> None:
+        """Change one service's status and tell those who watch."""
+        self._serving[service] = serving
+        for watcher in self._watchers:
+            watcher.set()
+
+    def set_all(self, services: Iterable[str], serving: bool) -> None:
+        """Change the whole server and `services`."""
+        for service in ("", *services):
+            self.set(service, serving)
+
+    async def Check(self, request: health_pb2.HealthCheckRequest, _context: Any) -> _Status:
+        if request.service not in self._serving:
+            raise NotFound("service", request.service)
+        return _Status(status=self._status(request.service))
+
+    async def Watch(self, request: health_pb2.HealthCheckRequest, _context: Any) -> AsyncIterator[_Status]:
+        changed = asyncio.Event()
+        self._watchers.add(changed)
+        last = None
+        try:
+            while True:
+                changed.clear()
+                status = self._status(request.service)
+                if status != last:
+                    last = status
+                    yield _Status(status=status)
+                await changed.wait()
+        finally:
+            self._watchers.discard(changed)
+
+    def _status(self, service: str) -> _Status.ServingStatus.ValueType:
+        serving = self._serving.get(service)
+        if serving is None:
+            return _Status.SERVICE_UNKNOWN
+        return _Status.SERVING if serving else _Status.NOT_SERVING
+
+
+def add_standard_services(methods: Methods, health: Health) -> None:
+    """Add them to `methods`, which must have all others by now: reflection lists them."""
+    methods.add_generated(health_pb2_grpc.add_HealthServicer_to_server, health, SCOPE_PUBLIC)
+    methods.add_generated(
+        channelz_pb2_grpc.add_ChannelzServicer_to_server, channelz.aio.ChannelzServicer(), SCOPE_PUBLIC
+    )
+    names = {*methods.services, reflection.SERVICE_NAME}
+    methods.add_generated(
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server,
+        reflection.aio.ReflectionServicer(names),
+        SCOPE_PUBLIC,
+    )
+    # grpcio-reflection brings v1alpha only; v1 is the same on the wire, and newer clients ask for it first.
+    methods.alias(reflection.SERVICE_NAME, "grpc.reflection.v1.ServerReflection")

@@ -1,0 +1,185 @@
+"""Errors as callers see them: `MeshError` to gRPC status with google.rpc details, and back."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from collections.abc import Iterable
+from functools import cache
+from typing import TypeVar
+
+import asyncpg
+import grpc
+import grpc.aio
+import structlog
+from google.protobuf import any_pb2
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from grpc import StatusCode
+
+from mesh_core import errors
+from mesh_core.errors import MeshError
+
+logger = structlog.get_logger(__name__)
+
+DOMAIN = "sessionmesh"
+DETAILS_KEY = "grpc-status-details-bin"
+
+Trailing = tuple[tuple[str, str | bytes], ...]
+
+
+def details_of(error: MeshError) -> bytes:
+    """The serialised google.rpc.Status of `error`: ErrorInfo always, the rest where the error has it."""
+    status = status_pb2.Status(code=error.code.value[0], message=error.message)
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
+    status.details.add().Pack(info)
+    if error.retry_after is not None:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromNanoseconds(int(error.retry_after * 1e9))
+        status.details.add().Pack(retry)
+    if isinstance(error, errors.InvalidField):
+        violation = error_details_pb2.BadRequest.FieldViolation(
+            field=error.field, description=error.description
+        )
+        status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
+    elif isinstance(error, errors.NotFound):
+        resource = error_details_pb2.ResourceInfo(resource_type=error.resource, resource_name=error.name)
+        status.details.add().Pack(resource)
+    elif isinstance(error, errors.ResourceExhausted) and error.quota is not None:
+        exceeded = error_details_pb2.QuotaFailure.Violation(subject=error.quota, description=error.message)
+        status.details.add().Pack(error_details_pb2.QuotaFailure(violations=[exceeded]))
+    return status.SerializeToString()
+
+
+def trailing_metadata(error: MeshError) -> Trailing:
+    """What goes with the status code and message of `error`."""
+    return ((DETAILS_KEY, details_of(error)),)
+
+
+def as_mesh_error(error: BaseException, method: str) -> MeshError:
+    """What to answer the caller of `method` whose handler raised `error`.
+
+    A backing server that is away becomes UNAVAILABLE; anything not foreseen is logged whole under an id, and
+    answered INTERNAL with that id.
+    """
+    if isinstance(error, MeshError):
+        return error
+    if isinstance(error, grpc.aio.AioRpcError):
+        known = from_rpc_error(error)
+        if known.reason != "INTERNAL" or "error_id" in known.metadata:
+            return known
+    elif isinstance(error, _backend_errors()) and not isinstance(
+        error, asyncpg.DataError | asyncpg.InterfaceWarning
+    ):
+        logger.warning("backing server unavailable", method=method, error=repr(error))
+        return errors.Unavailable(
+            "a backing server does not answer", "BACKEND_UNAVAILABLE", retry_after=_BACKEND_RETRY
+        )
+    error_id = secrets.token_hex(8)
+    logger.error("call failed", method=method, error_id=error_id, exc_info=error)
+    return MeshError(f"internal error {error_id}", "INTERNAL", metadata={"error_id": error_id})
+
+
+def from_rpc_error(error: grpc.aio.AioRpcError) -> MeshError:
+    """The domain error behind a failed call to another part of the mesh, or what its code alone says."""
+    for key, value in error.trailing_metadata() or ():
+        if key == DETAILS_KEY and isinstance(value, bytes):
+            known = from_details(value)
+            if known is not None:
+                return known
+    code, message = error.code(), error.details() or ""
+    if code in _REASONS:
+        kind, reason = _REASONS[code]
+        return kind(message, reason)
+    return MeshError(f"{code.name}: {message}", "INTERNAL")
+
+
+def from_details(serialised: bytes) -> MeshError | None:
+    """The error of a serialised google.rpc.Status; None when it is not one of ours."""
+    status = status_pb2.Status.FromString(serialised)
+    info = _find(status.details, error_details_pb2.ErrorInfo())
+    if info is None or info.domain != DOMAIN:
+        return None
+    retry = _find(status.details, error_details_pb2.RetryInfo())
+    error = _rebuild(status, info)
+    error.message = status.message
+    error.metadata = dict(info.metadata)
+    error.retry_after = None if retry is None else retry.retry_delay.ToNanoseconds() / 1e9
+    return error
+
+
+def _rebuild(status: status_pb2.Status, info: error_details_pb2.ErrorInfo) -> MeshError:
+    kind = _KINDS.get(status.code, MeshError)
+    if bad := _find(status.details, error_details_pb2.BadRequest()):
+        return errors.InvalidField(bad.field_violations[0].field, bad.field_violations[0].description)
+    if resource := _find(status.details, error_details_pb2.ResourceInfo()):
+        return errors.NotFound(resource.resource_type, resource.resource_name)
+    if kind is errors.ResourceExhausted:
+        quota = _find(status.details, error_details_pb2.QuotaFailure())
+        subject = quota.violations[0].subject if quota else None
+        return errors.ResourceExhausted(status.message, info.reason, quota=subject)
+    if info.reason == "NOT_OWNER":
+        return errors.NotOwner(info.metadata["owner"], int(info.metadata["epoch"] or 0))
+    if info.reason == "GOING_AWAY":
+        return errors.GoingAway(info.metadata.get("resume_token", ""))
+    if kind in (errors.NotFound, errors.InvalidField):
+        return errors.InvalidArgument(status.message, info.reason)
+    return kind(status.message, info.reason)
+
+
+Detail = TypeVar("Detail", bound=Message)
+
+
+def _find(details: Iterable[any_pb2.Any], wanted: Detail) -> Detail | None:
+    return next((wanted for packed in details if packed.Unpack(wanted)), None)
+
+
+@cache
+def _backend_errors() -> tuple[type[BaseException], ...]:
+    import redis.exceptions  # not every process that maps errors uses Redis, and it is slow to import
+
+    return (
+        # Postgres: gone, going, refusing, read-only after a failover, or too slow for our timeouts
+        asyncpg.PostgresConnectionError,
+        asyncpg.InterfaceError,
+        asyncpg.OperatorInterventionError,
+        asyncpg.InsufficientResourcesError,
+        asyncpg.ReadOnlySQLTransactionError,
+        asyncpg.TransactionRollbackError,
+        asyncpg.LockNotAvailableError,
+        asyncpg.InvalidTransactionStateError,
+        redis.exceptions.ConnectionError,
+        redis.exceptions.TimeoutError,
+        redis.exceptions.ReadOnlyError,
+        ConnectionError,
+        TimeoutError,
+        socket.gaierror,
+    )
+
+
+_BACKEND_RETRY = 1.0
+_KINDS: dict[int, type[MeshError]] = {
+    kind.code.value[0]: kind
+    for kind in (
+        errors.InvalidArgument,
+        errors.Unauthenticated,
+        errors.PermissionDenied,
+        errors.NotFound,
+        errors.AlreadyExists,
+        errors.Aborted,
+        errors.FailedPrecondition,
+        errors.ResourceExhausted,
+        errors.OutOfRange,
+        errors.Unavailable,
+        errors.DeadlineExceeded,
+        errors.Cancelled,
+        errors.Unimplemented,
+    )
+}
+_REASONS: dict[StatusCode, tuple[type[MeshError], str]] = {
+    StatusCode.UNAVAILABLE: (errors.Unavailable, "BACKEND_UNAVAILABLE"),
+    StatusCode.DEADLINE_EXCEEDED: (errors.DeadlineExceeded, "DEADLINE_EXCEEDED"),
+    StatusCode.CANCELLED: (errors.Cancelled, "CANCELLED"),
+    StatusCode.UNIMPLEMENTED: (errors.Unimplemented, "NOT_SERVED"),
+    StatusCode.RESOURCE_EXHAUSTED: (errors.ResourceExhausted, "MESSAGE_TOO_LARGE"),
+}
