@@ -30,6 +30,8 @@ CREATE TABLE api_key (
   tenant        uuid        REFERENCES tenant,      -- null: an administrator's
   name          text        NOT NULL DEFAULT '',
   hash          bytea       NOT NULL,               -- SHA-256 of a secret of 256 random bits
+  previous_hash bytea,                              -- of the secret before the last rotation, good for the overlap
+  previous_expire_time timestamptz,
   scopes        text[]      NOT NULL DEFAULT '{}',
   role          smallint    NOT NULL,
   create_time   timestamptz NOT NULL DEFAULT now(),

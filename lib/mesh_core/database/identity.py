@@ -1,0 +1,49 @@
+"""Which database this is. A copy restored on another server must be adopted before anything trusts its positions."""
+
+from __future__ import annotations
+
+from mesh_core.database.pool import Database
+
+
+class ForeignDatabase(Exception):
+    """The database was made on another server, and has not been adopted on this one."""
+
+
+async def check_identity(database: Database) -> int:
+    """The generation of the database's event positions. Raises `ForeignDatabase`, whose message says what to do."""
+    row = await database.pool.fetchrow(_IDENTITY)
+    if row["recorded"] != row["actual"]:
+        raise ForeignDatabase(
+            "this database was restored from another server: its event cursors would skip or repeat events. "
+            "Make sure that nothing uses the original any more, then run `mesh db adopt`"
+        )
+    return int(row["generation"])
+
+
+async def adopt(database: Database) -> int:
+    """Makes a restored database this server's own; returns its generation, the next one unless it was adopted before.
+
+    Its events keep their order and get positions that this server has given; cursors of the generation before are
+    expired. Nothing else may use the database meanwhile; it takes about a minute per ten million events.
+    """
+    connection = await database.connect_direct()
+    try:
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE cluster_identity IN ACCESS EXCLUSIVE MODE")
+            row = await connection.fetchrow(_IDENTITY)
+            if row["recorded"] == row["actual"]:
+                return int(row["generation"])
+            await connection.execute(_REPOSITION)
+            await connection.execute("UPDATE event_horizon SET xid = '0', seq = 0")
+            return int(await connection.fetchval(_ADOPT))
+    finally:
+        await connection.close()
+
+
+_IDENTITY = """SELECT generation, system_identifier AS recorded,
+  (SELECT system_identifier FROM pg_control_system()) AS actual FROM cluster_identity"""
+_REPOSITION = """UPDATE event e SET xid = pg_current_xact_id(), seq = o.place
+  FROM (SELECT tableoid, ctid, row_number() OVER (ORDER BY xid, seq)::int AS place FROM event) o
+  WHERE e.tableoid = o.tableoid AND e.ctid = o.ctid"""
+_ADOPT = """UPDATE cluster_identity SET generation = generation + 1,
+  system_identifier = (SELECT system_identifier FROM pg_control_system()) RETURNING generation"""

@@ -1,0 +1,86 @@
+"""Request ids: a request that is sent again acts once and gets the first result (AIP-155)."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from hashlib import blake2b
+
+import asyncpg
+from asyncpg.pgproto.pgproto import UUID
+
+from mesh_core.errors import AlreadyExists
+
+
+class Method(IntEnum):
+    """The methods that take a request id, as stored. Append only."""
+
+    SEND_MESSAGE = 1
+    EDIT_MESSAGE = 2
+    REVOKE_MESSAGE = 3
+    REACT_TO_MESSAGE = 4
+    FORWARD_MESSAGE = 5
+    MARK_READ = 6
+    CONNECT = 20
+    DISCONNECT = 21
+    LOGOUT = 22
+    PAIR = 23
+    CREATE_ACCOUNT = 40
+    IMPORT_ACCOUNTS = 41
+    CREATE_TENANT = 60
+    CREATE_API_KEY = 61
+    ROTATE_API_KEY = 62
+    DRAIN_NODE = 80
+    UPLOAD_MEDIA = 100
+    PRUNE_MEDIA = 101
+    MIGRATE_STORAGE = 102
+    CREATE_ENDPOINT = 120
+    ROTATE_SECRET = 121
+    TEST_ENDPOINT = 122
+    REDELIVER = 123
+    REPLAY = 124
+    BLOCK_CONTACT = 140
+    SET_PROFILE = 141
+    CREATE_GROUP = 160
+    CHANGE_MEMBERS = 161
+    CHANGE_GROUP = 162
+    ANSWER_JOIN_REQUEST = 163
+    LEAVE_GROUP = 164
+    CHANGE_CHAT = 180
+    SYNC_HISTORY = 181
+
+
+def payload_digest(payload: bytes) -> bytes:
+    """What tells two payloads under one request id apart: 16 bytes of blake2b over the request without its id."""
+    return blake2b(payload, digest_size=16).digest()
+
+
+async def claim_request(
+    connection: asyncpg.Connection, scope: UUID, method: int, request_id: str, digest: bytes, result: UUID
+) -> UUID | None:
+    """Claims the request id in the caller's transaction: None means go on, an id is the first result, to be answered as it is.
+
+    `scope` is the account, or the tenant for a method that has no account. `result` is the id the caller is about to give.
+    Waits for a rival that has claimed it and not yet committed. Raises `AlreadyExists` REQUEST_ID_REUSED when it was used
+    with another payload.
+    """
+    claimed = await connection.fetchval(_CLAIM, scope, method, request_id, digest, result)
+    if claimed is not None:
+        return None
+    first = await connection.fetchrow(_FIRST, scope, method, request_id)
+    if first is None:  # it was forgotten between the two statements, a day after its use
+        return await claim_request(connection, scope, method, request_id, digest, result)
+    if first["digest"] != digest:
+        raise AlreadyExists("the request_id was used before with another payload", "REQUEST_ID_REUSED")
+    return first["result"]
+
+
+async def forget_requests(connection: asyncpg.Connection) -> int:
+    """Deletes a bounded number of request ids older than 24 hours; returns how many, 0 when none is left."""
+    return int((await connection.execute(_FORGET)).split()[-1])
+
+
+_CLAIM = """INSERT INTO request (scope, method, request_id, digest, result) VALUES ($1, $2, $3, $4, $5)
+  ON CONFLICT DO NOTHING RETURNING result"""
+_FIRST = "SELECT digest, result FROM request WHERE scope = $1 AND method = $2 AND request_id = $3"
+_FORGET = """DELETE FROM request WHERE ctid = ANY (ARRAY(
+  SELECT ctid FROM request WHERE created_at < now() - interval '24 hours' LIMIT 5000))"""

@@ -1,0 +1,7 @@
+"""Events, in the one order that readers can trust."""
+
+from mesh_core.events.cursor import Cursor
+from mesh_core.events.notify import EventListener, Notifier
+from mesh_core.events.reader import EventReader, Page, StoredEvent
+
+__all__ = ["Cursor", "EventListener", "EventReader", "Notifier", "Page", "StoredEvent"]
