@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from mesh_cli.embedded import (
     ServerFailed,
     StateInUse,
 )
+from tests.conftest import LoopThread
 
 SERVERS: list[type[EmbeddedServer]] = [EmbeddedEtcd, EmbeddedPostgres, EmbeddedRedis]
 every_server = pytest.mark.parametrize("kind", SERVERS, ids=lambda kind: kind.name)
@@ -42,8 +44,25 @@ asyncio.run(main())
 """
 
 
-async def test_postgres_continues_with_its_data(tmp_state: Path) -> None:
-    server = EmbeddedPostgres(tmp_state)
+@pytest.fixture(scope="module")
+def new_cluster(server_loop: LoopThread, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The state directory of a Postgres that was started and stopped once; making one takes a second."""
+    state = tmp_path_factory.mktemp("state")
+    server = EmbeddedPostgres(state)
+    server_loop.run(server.start())
+    server_loop.run(server.stop())
+    return state
+
+
+@pytest.fixture
+def postgres_state(new_cluster: Path, tmp_state: Path) -> Path:
+    """A copy of it for one test."""
+    subprocess.run(["cp", "-a", new_cluster / "postgres", tmp_state], check=True)
+    return tmp_state
+
+
+async def test_postgres_continues_with_its_data(postgres_state: Path) -> None:
+    server = EmbeddedPostgres(postgres_state)
     await _postgres(await server.start(), "CREATE TABLE kept AS SELECT 7 AS value")
     await server.stop()
 
@@ -51,8 +70,8 @@ async def test_postgres_continues_with_its_data(tmp_state: Path) -> None:
     await server.stop()
 
 
-async def test_postgres_continues_after_it_was_killed(tmp_state: Path) -> None:
-    server = EmbeddedPostgres(tmp_state)
+async def test_postgres_continues_after_it_was_killed(postgres_state: Path) -> None:
+    server = EmbeddedPostgres(postgres_state)
     await _postgres(await server.start(), "CREATE TABLE kept AS SELECT 7 AS value")
     os.kill(server.pid, signal.SIGKILL)
     await server.stop()
@@ -61,12 +80,12 @@ async def test_postgres_continues_after_it_was_killed(tmp_state: Path) -> None:
     await server.stop()
 
 
-async def test_postgres_starts_although_its_pid_file_names_a_living_process(tmp_state: Path) -> None:
-    server = EmbeddedPostgres(tmp_state)
+async def test_postgres_starts_although_its_pid_file_names_a_living_process(postgres_state: Path) -> None:
+    server = EmbeddedPostgres(postgres_state)
     await server.start()
     os.kill(server.pid, signal.SIGKILL)
     await server.stop()
-    pid_file = tmp_state / "postgres" / "data" / "postmaster.pid"
+    pid_file = postgres_state / "postgres" / "data" / "postmaster.pid"
     _, *rest = pid_file.read_text().splitlines(keepends=True)
     pid_file.write_text("".join([f"{psutil.Process().ppid()}\n", *rest]))
 
@@ -74,16 +93,16 @@ async def test_postgres_starts_although_its_pid_file_names_a_living_process(tmp_
     await server.stop()
 
 
-async def test_postgres_answers_on_its_unix_socket(tmp_state: Path) -> None:
-    server = EmbeddedPostgres(tmp_state)
+async def test_postgres_answers_on_its_unix_socket(postgres_state: Path) -> None:
+    server = EmbeddedPostgres(postgres_state)
     await server.start()
 
     assert await _postgres(server.socket_url, "SELECT inet_client_addr() IS NULL")
     await server.stop()
 
 
-async def test_postgres_on_tcp_wants_the_password(tmp_state: Path) -> None:
-    server = EmbeddedPostgres(tmp_state)
+async def test_postgres_on_tcp_wants_the_password(postgres_state: Path) -> None:
+    server = EmbeddedPostgres(postgres_state)
     url = await server.start()
 
     with pytest.raises(asyncpg.InvalidPasswordError):
@@ -91,8 +110,8 @@ async def test_postgres_on_tcp_wants_the_password(tmp_state: Path) -> None:
     await server.stop()
 
 
-async def test_postgres_syncs_to_disk_and_can_time_transactions_out(tmp_state: Path) -> None:
-    server = EmbeddedPostgres(tmp_state)
+async def test_postgres_syncs_to_disk_and_can_time_transactions_out(postgres_state: Path) -> None:
+    server = EmbeddedPostgres(postgres_state)
     url = await server.start()
 
     assert await _postgres(url, "SELECT current_setting('fsync')") == "on"

