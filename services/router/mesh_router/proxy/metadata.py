@@ -1,0 +1,44 @@
+"""Which metadata of a call goes on to whoever serves it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+Metadata = tuple[tuple[str, str | bytes], ...]
+
+
+def forwarded(
+    received: Iterable[tuple[str, str | bytes]], traceparent: str, *, from_mesh: bool
+) -> list[tuple[str, str | bytes]]:
+    """`received` without what belongs to one connection, with `traceparent` in place of the caller's.
+
+    Internal keys, `x-mesh-...`, are only taken from the mesh itself.
+    """
+    sent: list[tuple[str, str | bytes]] = [
+        (key, value)
+        for key, value in received
+        if key not in _OF_ONE_HOP and not key.startswith("grpc-") and (from_mesh or key[:7] != "x-mesh-")
+    ]
+    if traceparent:
+        sent.append(("traceparent", traceparent))
+    return sent
+
+
+_OF_ONE_HOP = frozenset(
+    {
+        "connection",
+        "content-length",
+        "content-type",
+        "host",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "traceparent",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "user-agent",
+    }
+)
