@@ -134,7 +134,9 @@ class Connection(asyncio.Protocol):
         self.deaf = not listen
         self.transfers = None
         if self._shaper is None:
-            with contextlib.suppress(OSError):  # the client has reset the connection, we only were not told yet
+            with contextlib.suppress(
+                OSError
+            ):  # the client has reset the connection, we only were not told yet
                 self._transport.write_eof()
         self._network.wheel.after(self._network.settings.linger_seconds, self.abort)
 

@@ -65,14 +65,18 @@ class Ledger:
             self._write()
 
     def read(self) -> Iterator[Record]:
-        """Every record up to now, from an own file handle; records appended meanwhile may or may not come."""
+        """Every record up to now; may be read in another thread, while more is appended."""
         self._write()
-        with open(f"/proc/self/fd/{self._file.fileno()}", "rb") as file:
-            yield from read_records(file)
+        return self._read_from(f"/proc/self/fd/{self._file.fileno()}")  # a handle with a position of its own
 
     def close(self) -> None:
         self._write()
         self._file.close()
+
+    @staticmethod
+    def _read_from(path: str) -> Iterator[Record]:
+        with open(path, "rb") as file:
+            yield from read_records(file)
 
     def _write(self) -> None:
         self._file.write(b"".join(self._pending))

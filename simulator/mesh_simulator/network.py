@@ -8,6 +8,7 @@ import secrets
 from hashlib import sha256
 from pathlib import Path
 
+from mesh_core.errors import StartupError
 from mesh_simulator.account import Account, Behaviour
 from mesh_simulator.blobs import BlobStore
 from mesh_simulator.connection import Connection
@@ -25,7 +26,8 @@ from sessionmesh.simnet.v1 import wire_pb2 as wire
 
 
 class Network:
-    """Start, close. Everything in between is synchronous: decided in the callback that brought the news."""
+    """`start`, then `wheel.run` as a task until `close`. Everything in between is synchronous: decided in the
+    callback that brought the news."""
 
     def __init__(self, settings: SimulatorSettings) -> None:
         self.settings = settings
@@ -49,7 +51,6 @@ class Network:
         self._all_gone = asyncio.Event()
         self._outgoing: list[Connection] = []
         self._server: asyncio.Server | None = None
-        self._turning: asyncio.Task[None] | None = None
         self._last_connection = 0
         if state is not None:
             self._last_connection = restore(self.directory, self.ledger, self.messages)
@@ -59,13 +60,17 @@ class Network:
         """Open TCP connections, logged in or not."""
         return len(self._connections)
 
-    async def start(self) -> asyncio.Task[None]:
-        """Listen. Returns the task that turns the timers, for the caller to supervise; it has no end."""
+    async def start(self) -> None:
+        """Listen. Raises `StartupError` when the address is taken."""
         host, _, port = self.settings.listen.rpartition(":")
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Connection(self), host, int(port), backlog=4096)
-        self._turning = asyncio.create_task(self.wheel.run(), name="simulated network timers")
-        return self._turning
+        try:
+            self._server = await loop.create_server(lambda: Connection(self), host, int(port), backlog=4096)
+        except OSError as error:
+            reason = error.strerror or "is another process listening there?"
+            raise StartupError(
+                f"MESH_SIMULATOR_LISTEN={self.settings.listen!r} cannot be bound: {reason}"
+            ) from None
 
     @property
     def address(self) -> str:
@@ -79,8 +84,6 @@ class Network:
         """Say goodbye to every client and put everything on disk."""
         if self._server is not None:
             self._server.close()
-        if self._turning is not None:
-            self._turning.cancel()
         for connection in list(self._connections):
             connection.end(wire.CLOSING_REASON_SHUTDOWN)
         for connection in list(self._connections):
@@ -209,6 +212,17 @@ class Network:
             self._refresh_effects(fault.user_id)
             self.flush()
         return fault is not None
+
+    def clear_faults(self, account: Account | None) -> int:
+        """End the faults of one account and its ban, or everybody's; answers how many."""
+        cleared = 0
+        for each in [account] if account else self.directory.accounts:
+            if each.banned:
+                self.unban(each)
+                cleared += 1
+        for fault in self.faults.matching(account.user_id if account else ""):
+            cleared += self.clear_fault(fault.fault_id)
+        return cleared
 
     def _strike(self, kind: FaultKind, account: Account) -> None:
         if kind is FaultKind.BAN:

@@ -1,0 +1,43 @@
+"""`python -m mesh_simulator`: the simulated network and its SimulatorService."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import structlog
+
+from mesh_core.auth import KeyAuthenticator, KeyRow
+from mesh_core.server import Server
+from mesh_core.service import Stop, run
+from mesh_core.tasks import Supervisor
+from mesh_simulator.network import Network
+from mesh_simulator.service import SimulatorServicer
+from mesh_simulator.settings import Settings
+from sessionmesh.v1 import simulator_pb2_grpc
+
+logger = structlog.get_logger(__name__)
+
+
+async def main(settings: Settings, stop: Stop) -> None:
+    """Settings, parts, serve, wait for a signal, drain, stop."""
+    network = Network(settings.simulator)
+    server = Server(settings.server, authenticator=KeyAuthenticator(_no_other_keys, settings.auth))
+    server.add(simulator_pb2_grpc.add_SimulatorServiceServicer_to_server, SimulatorServicer(network))
+    async with Supervisor(stop.fail) as supervisor:
+        await network.start()
+        supervisor.start("simulated network timers", network.wheel.run())
+        await server.start()
+        logger.info("simulated network ready", network=network.address, grpc=server.address)
+        await stop.wait()
+        await server.drain()
+        await server.stop()
+        await network.close()
+
+
+async def _no_other_keys(key_id: UUID) -> KeyRow | None:
+    """Only the bootstrap key and the mesh key open this service: it has no database."""
+    return None
+
+
+if __name__ == "__main__":
+    run("sessionmesh-simulator", Settings, main)
