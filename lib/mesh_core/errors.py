@@ -12,8 +12,8 @@ from grpc import StatusCode
 class MeshError(Exception):
     """A failure that the caller is told of.
 
-    `reason` is an `ErrorReason` name without its prefix; `metadata` goes into `google.rpc.ErrorInfo`, `retry_after`
-    (seconds) into `RetryInfo`.
+    `reason` is an `ErrorReason` name without its prefix; `metadata` goes into `google.rpc.ErrorInfo`,
+    `retry_after` (seconds) into `RetryInfo`.
     """
 
     message: str
@@ -61,7 +61,13 @@ class NotFound(MeshError):
         self.name = name
 
 
+@dataclass(slots=True, eq=False)
 class AlreadyExists(MeshError):
+    """ALREADY_EXISTS; `resource` is the kind of what exists, `name` what it is found by; "" for a request id."""
+
+    resource: str = field(default="", kw_only=True)
+    name: str = field(default="", kw_only=True)
+
     code = StatusCode.ALREADY_EXISTS
 
 

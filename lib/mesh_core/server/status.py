@@ -42,13 +42,14 @@ def details_of(error: MeshError) -> bytes:
             field=error.field, description=error.description
         )
         status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
-    elif isinstance(error, errors.NotFound):
+    elif isinstance(error, errors.NotFound) or (isinstance(error, errors.AlreadyExists) and error.resource):
         resource = error_details_pb2.ResourceInfo(resource_type=error.resource, resource_name=error.name)
         status.details.add().Pack(resource)
     elif isinstance(error, errors.ResourceExhausted) and error.quota is not None:
         exceeded = error_details_pb2.QuotaFailure.Violation(subject=error.quota, description=error.message)
         status.details.add().Pack(error_details_pb2.QuotaFailure(violations=[exceeded]))
-    return status.SerializeToString()
+    serialised: bytes = status.SerializeToString()
+    return serialised
 
 
 def trailing_metadata(error: MeshError) -> Trailing:
@@ -113,6 +114,10 @@ def _rebuild(status: status_pb2.Status, info: error_details_pb2.ErrorInfo) -> Me
     if bad := _find(status.details, error_details_pb2.BadRequest()):
         return errors.InvalidField(bad.field_violations[0].field, bad.field_violations[0].description)
     if resource := _find(status.details, error_details_pb2.ResourceInfo()):
+        if kind is errors.AlreadyExists:
+            return errors.AlreadyExists(
+                status.message, info.reason, resource=resource.resource_type, name=resource.resource_name
+            )
         return errors.NotFound(resource.resource_type, resource.resource_name)
     if kind is errors.ResourceExhausted:
         quota = _find(status.details, error_details_pb2.QuotaFailure())
