@@ -1,0 +1,117 @@
+"""Finding the services that are not session-nodes: `/<cluster>/services/<kind>/<id>` under a lease each."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+
+import msgspec
+
+from mesh_core.etcd import Etcd, KeptLease, Snapshot, follow
+from mesh_core.tasks import Supervisor
+from mesh_wire.etcd import kv_pb2
+
+LEASE_SECONDS = 7
+
+
+class ServiceInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One running instance. `address` is host:port; `tls` tells whether it answers TLS only."""
+
+    id: str
+    address: str
+    tls: bool = False
+
+
+class Registration:
+    """An instance's entry; it stays while the process lives."""
+
+    def __init__(self, lease: KeptLease, task: asyncio.Task[None]) -> None:
+        self._lease = lease
+        self._task = task
+
+    async def stop(self) -> None:
+        """Takes the entry away at once."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        await self._lease.stop()
+
+
+async def register(
+    etcd: Etcd,
+    cluster: str,
+    kind: str,
+    service: ServiceInfo,
+    *,
+    supervisor: Supervisor,
+    ttl: int = LEASE_SECONDS,
+) -> Registration:
+    """Registers an instance of `kind` (`media`, `webhook`, `router`), and again whenever its lease was lost.
+
+    Raises `EtcdUnavailable` when etcd does not answer at the start.
+    """
+    key, value = _prefix(cluster, kind) + service.id.encode(), msgspec.json.encode(service)
+
+    async def publish(lease: int) -> None:
+        await etcd.put(key, value, lease)
+
+    kept = KeptLease(etcd, ttl, publish)
+    await kept.start()
+    return Registration(kept, supervisor.start(f"registration-{kind}", kept.run()))
+
+
+class ServiceDirectory:
+    """The live instances of one kind. It keeps the last seen ones while etcd is away."""
+
+    def __init__(self, etcd: Etcd, cluster: str, kind: str, *, supervisor: Supervisor) -> None:
+        self._etcd = etcd
+        self._kind = kind
+        self._prefix = _prefix(cluster, kind)
+        self._supervisor = supervisor
+        self._services: dict[bytes, ServiceInfo] = {}
+        self._ready = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Returns when the first snapshot has been read."""
+        self._task = self._supervisor.start(f"directory-{self._kind}", self._run())
+        await self._ready.wait()
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    def services(self) -> list[ServiceInfo]:
+        """The instances, by id."""
+        return sorted(self._services.values(), key=lambda service: service.id)
+
+    @property
+    def changed(self) -> asyncio.Event:
+        """Set at the next change. Take it before looking."""
+        return self._changed
+
+    async def _run(self) -> None:
+        async with aclosing(follow(self._etcd, self._prefix)) as changes:
+            async for change in changes:
+                if isinstance(change, Snapshot):
+                    self._services = {key: _decoder.decode(kv.value) for key, kv in change.entries.items()}
+                else:
+                    for event in change.events:
+                        self._apply(event)
+                self._ready.set()
+                changed, self._changed = self._changed, asyncio.Event()
+                changed.set()
+
+    def _apply(self, event: kv_pb2.Event) -> None:
+        if event.type == kv_pb2.Event.DELETE:
+            self._services.pop(event.kv.key, None)
+        else:
+            self._services[event.kv.key] = _decoder.decode(event.kv.value)
+
+
+def _prefix(cluster: str, kind: str) -> bytes:
+    return f"/{cluster}/services/{kind}/".encode()
+
+
+_decoder = msgspec.json.Decoder(ServiceInfo)

@@ -1,0 +1,37 @@
+"""A thin etcd v3 client over stubs of our own cut-down wire schema.
+
+etcd = Etcd.at("127.0.0.1:2379")
+await etcd.put(b"/a", b"1")
+async for change in follow(etcd, b"/a"):   # what is there, then every change, across outages and compactions
+    ...
+await etcd.close()
+"""
+
+from mesh_core.etcd.client import Etcd
+from mesh_core.etcd.clock import boottime
+from mesh_core.etcd.errors import Compacted, EtcdRefused, EtcdUnavailable, LeaseLost
+from mesh_core.etcd.follow import Change, Snapshot, Update, follow
+from mesh_core.etcd.lease import KeptLease, LeaseBeat
+from mesh_core.etcd.ops import absent, delete, get, nested, prefix_end, put, unchanged
+
+__all__ = [
+    "Change",
+    "Compacted",
+    "Etcd",
+    "EtcdRefused",
+    "EtcdUnavailable",
+    "KeptLease",
+    "LeaseBeat",
+    "LeaseLost",
+    "Snapshot",
+    "Update",
+    "absent",
+    "boottime",
+    "delete",
+    "follow",
+    "get",
+    "nested",
+    "prefix_end",
+    "put",
+    "unchanged",
+]

@@ -1,0 +1,278 @@
+"""The client: unary calls with failover between endpoints, authentication, and the streams' raw material."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
+from pathlib import Path
+from typing import Protocol, Self, TypedDict, TypeVar
+
+import grpc
+from grpc.aio import AioRpcError, Channel, Metadata
+
+from mesh_core.errors import MeshError
+from mesh_core.etcd.clock import boottime
+from mesh_core.etcd.errors import UNANSWERED, EtcdUnavailable, LeaseLost, from_rpc
+from mesh_core.etcd.lease import LeaseBeat
+from mesh_core.etcd.ops import prefix_end
+from mesh_core.settings import EtcdSettings
+from mesh_wire.etcd import admin_pb2, admin_pb2_grpc, kv_pb2, rpc_pb2_grpc
+from mesh_wire.etcd import rpc_pb2 as wire
+
+Answer = TypeVar("Answer")
+Answer_co = TypeVar("Answer_co", covariant=True)
+
+
+class Etcd:
+    """A client of one etcd cluster.
+
+    It stays with one endpoint and moves on to the next when that one fails to answer within `timeout` seconds. Reads
+    and lease calls are tried on every endpoint; a write is sent once, and `EtcdUnavailable` then means that its
+    outcome is unknown. Every call may raise `EtcdUnavailable` or `EtcdRefused`.
+    """
+
+    def __init__(self, settings: EtcdSettings, *, timeout: float = 1.0) -> None:
+        credentials = _credentials(settings)
+        self._settings = settings
+        self._timeout = timeout
+        self._endpoints = [_Endpoint(_open(address, credentials)) for address in settings.endpoints]
+        self._current = 0
+        self._token = ""
+        self._login = asyncio.Lock()
+
+    @classmethod
+    def at(cls, *endpoints: str) -> Self:
+        """A plain-text client without a user."""
+        return cls(EtcdSettings(endpoints=endpoints))
+
+    async def close(self) -> None:
+        await asyncio.gather(*[endpoint.channel.close() for endpoint in self._endpoints])
+
+    async def put(self, key: bytes, value: bytes, lease: int = 0) -> int:
+        """Writes `key`; returns the store's revision. Raises `LeaseLost` when `lease` is gone."""
+        request = wire.PutRequest(key=key, value=value, lease=lease)
+        answer: wire.PutResponse = await self._write(
+            lambda stubs, limits: stubs.kv.Put(request, **limits), lease
+        )
+        return answer.header.revision
+
+    async def get(self, key: bytes) -> kv_pb2.KeyValue | None:
+        answer = await self.range(key)
+        return answer.kvs[0] if answer.kvs else None
+
+    async def range(self, key: bytes, end: bytes = b"") -> wire.RangeResponse:
+        """Keys from `key` to before `end` (empty: `key` alone), as the cluster agrees on them now."""
+        request = wire.RangeRequest(key=key, range_end=end)
+        return await self._everywhere(lambda stubs, limits: stubs.kv.Range(request, **limits))
+
+    async def prefix(self, prefix: bytes) -> wire.RangeResponse:
+        """All keys that begin with `prefix`."""
+        return await self.range(prefix, prefix_end(prefix))
+
+    async def delete(self, key: bytes) -> int:
+        """Deletes `key`; returns how many there were."""
+        request = wire.DeleteRangeRequest(key=key)
+        answer: wire.DeleteRangeResponse = await self._write(
+            lambda stubs, limits: stubs.kv.DeleteRange(request, **limits)
+        )
+        return answer.deleted
+
+    async def txn(
+        self,
+        compare: Sequence[wire.Compare],
+        success: Sequence[wire.RequestOp],
+        failure: Sequence[wire.RequestOp] = (),
+        *,
+        lease: int = 0,
+    ) -> wire.TxnResponse:
+        """One transaction; see `mesh_core.etcd.ops` for its parts.
+
+        Raises `LeaseLost`, naming `lease`, when its puts name one that is gone.
+        """
+        request = wire.TxnRequest(compare=compare, success=success, failure=failure)
+        return await self._write(lambda stubs, limits: stubs.kv.Txn(request, **limits), lease)
+
+    async def grant(self, ttl: int) -> LeaseBeat:
+        """A new lease of `ttl` seconds (etcd may give more)."""
+        request = wire.LeaseGrantRequest(TTL=ttl)
+
+        async def attempt(stubs: _Endpoint, limits: _Limits) -> LeaseBeat:
+            sent = boottime()
+            answer = await stubs.lease.LeaseGrant(request, **limits)
+            return LeaseBeat(answer.ID, answer.TTL, sent)
+
+        return await self._everywhere(attempt)
+
+    async def keep_alive(self, lease: int) -> LeaseBeat:
+        """Renews the lease once. Raises `LeaseLost` when etcd says it is gone."""
+        request = wire.LeaseKeepAliveRequest(ID=lease)
+
+        async def attempt(stubs: _Endpoint, limits: _Limits) -> LeaseBeat:
+            sent = boottime()
+            call = stubs.lease.LeaseKeepAlive(_only(request), **limits)
+            async for answer in call:
+                call.cancel()
+                return LeaseBeat(lease, answer.TTL, sent)
+            raise EtcdUnavailable("the lease stream ended without an answer")
+
+        beat = await self._everywhere(attempt)
+        if beat.ttl <= 0:
+            raise LeaseLost(lease)
+        return beat
+
+    async def revoke(self, lease: int) -> None:
+        """Ends the lease and deletes its keys; one that is gone already is fine."""
+        request = wire.LeaseRevokeRequest(ID=lease)
+        try:
+            await self._everywhere(lambda stubs, limits: stubs.lease.LeaseRevoke(request, **limits))
+        except LeaseLost:
+            return
+
+    async def status(self) -> admin_pb2.StatusResponse:
+        """The present endpoint's version, size, leader and alarms."""
+        request = admin_pb2.StatusRequest()
+        return await self._everywhere(lambda stubs, limits: stubs.maintenance.Status(request, **limits))
+
+    async def watch_once(self, request: wire.WatchCreateRequest) -> AsyncGenerator[wire.WatchResponse, None]:
+        """The answers to one watch request, until etcd cancels it or the stream fails.
+
+        `mesh_core.etcd.follow` is the watch that goes on.
+        """
+        number = self._current
+        try:
+            metadata = await self._metadata()
+            # A member cut off from its leader would keep the stream open and silent; asked so, it ends it.
+            metadata.add("hasleader", "true")
+            call = self._endpoints[number].watch.Watch(metadata=metadata)
+            try:
+                await call.write(wire.WatchRequest(create_request=request))
+                while isinstance(answer := await call.read(), wire.WatchResponse):
+                    yield answer
+                    if answer.canceled:
+                        self._token = ""  # an expired login shows this way, among other causes
+                        return
+            finally:
+                call.cancel()
+        except AioRpcError as error:
+            self._leave(number)
+            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                self._token = ""
+            raise from_rpc(error) from error
+        except asyncio.InvalidStateError:  # what writing to a dead stream raises
+            self._leave(number)
+        raise EtcdUnavailable("the watch stream ended")
+
+    def _leave(self, endpoint: int) -> None:
+        """Go on with the next endpoint, unless that has happened already."""
+        if self._current == endpoint:
+            self._current = (endpoint + 1) % len(self._endpoints)
+
+    async def _everywhere(self, attempt: _Attempt[Answer]) -> Answer:
+        """Tries each endpoint once, beginning with the present one; for calls that may be repeated."""
+        for _ in self._endpoints[1:]:
+            try:
+                return await self._once(attempt)
+            except EtcdUnavailable:
+                continue
+        return await self._once(attempt)
+
+    async def _write(self, attempt: _Attempt[Answer], lease: int = 0) -> Answer:
+        try:
+            return await self._once(attempt)
+        except LeaseLost:
+            raise LeaseLost(lease) from None
+
+    async def _once(self, attempt: _Attempt[Answer]) -> Answer:
+        """One attempt on the present endpoint; a login that expired is renewed, the call was not executed then."""
+        number = self._current
+        try:
+            return await self._attempt(attempt, number)
+        except AioRpcError as error:
+            if error.code() is not grpc.StatusCode.UNAUTHENTICATED or not self._settings.username:
+                raise self._failure(error, number) from error
+        self._token = ""
+        try:
+            return await self._attempt(attempt, number)
+        except AioRpcError as error:
+            raise self._failure(error, number) from error
+
+    async def _attempt(self, attempt: _Attempt[Answer], number: int) -> Answer:
+        metadata = await self._metadata()
+        return await attempt(self._endpoints[number], {"timeout": self._timeout, "metadata": metadata})
+
+    def _failure(self, error: AioRpcError, number: int) -> MeshError:
+        if error.code() is grpc.StatusCode.NOT_FOUND:
+            return LeaseLost(0)  # of what the calls made here name, only a lease can be missing
+        if error.code() in UNANSWERED:
+            self._leave(number)
+        return from_rpc(error)
+
+    async def _metadata(self) -> Metadata:
+        if not self._settings.username:
+            return Metadata()
+        async with self._login:
+            if not self._token:
+                self._token = await self._authenticate()
+        return Metadata(("token", self._token))
+
+    async def _authenticate(self) -> str:
+        request = admin_pb2.AuthenticateRequest(
+            name=self._settings.username, password=self._settings.password
+        )
+        stubs = self._endpoints[self._current]
+        return (await stubs.auth.Authenticate(request, timeout=self._timeout)).token
+
+
+class _Endpoint:
+    """The stubs of one member."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.kv = rpc_pb2_grpc.KVStub(channel)
+        self.lease = rpc_pb2_grpc.LeaseStub(channel)
+        self.watch = rpc_pb2_grpc.WatchStub(channel)
+        self.auth = admin_pb2_grpc.AuthStub(channel)
+        self.maintenance = admin_pb2_grpc.MaintenanceStub(channel)
+
+
+class _Limits(TypedDict):
+    timeout: float
+    metadata: Metadata
+
+
+class _Attempt(Protocol[Answer_co]):
+    def __call__(self, stubs: _Endpoint, limits: _Limits, /) -> Awaitable[Answer_co]: ...
+
+
+# Keepalive: a frozen member is noticed in 6 s; etcd answers pings closer than 5 s apart with GOAWAY.
+_OPTIONS = (
+    ("grpc.keepalive_time_ms", 6000),
+    ("grpc.http2.ping_timeout_ms", 3000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.max_receive_message_length", 64 << 20),
+)
+
+
+def _open(address: str, credentials: grpc.ChannelCredentials | None) -> Channel:
+    # Channels to one address share a connection unless told otherwise, and with it each other's failures.
+    options = (*_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
+    if credentials is None:
+        return grpc.aio.insecure_channel(address, options=options)
+    return grpc.aio.secure_channel(address, credentials, options=options)
+
+
+def _credentials(settings: EtcdSettings) -> grpc.ChannelCredentials | None:
+    if not settings.ca:
+        return None
+    pair = [Path(path).read_bytes() if path else None for path in (settings.key, settings.certificate)]
+    return grpc.ssl_channel_credentials(Path(settings.ca).read_bytes(), *pair)
+
+
+async def _only(request: Answer) -> AsyncIterator[Answer]:
+    """A stream of one request that stays open: a half-closed keepalive stream is answered no more."""
+    yield request
+    await asyncio.get_running_loop().create_future()

@@ -1,0 +1,96 @@
+"""Following a prefix: what is there, then every change, in order, across outages and compactions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import structlog
+
+from mesh_core.etcd.client import Etcd
+from mesh_core.etcd.errors import Compacted, EtcdUnavailable
+from mesh_core.etcd.ops import prefix_end
+from mesh_wire.etcd import kv_pb2
+from mesh_wire.etcd import rpc_pb2 as wire
+
+logger = structlog.get_logger(__name__)
+
+RETRY_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything below the prefix at `revision`; whatever was known before and is not in it is gone."""
+
+    revision: int
+    entries: Mapping[bytes, kv_pb2.KeyValue]
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """All changes of one or more whole revisions up to `revision`, in order."""
+
+    revision: int
+    events: list[kv_pb2.Event]
+
+
+Change: TypeAlias = Snapshot | Update
+
+
+async def follow(etcd: Etcd, prefix: bytes) -> AsyncGenerator[Change, None]:
+    """Yields a `Snapshot`, then `Update`s; another `Snapshot` when the history between was compacted.
+
+    Never ends: while etcd is away nothing is yielded. Raises `EtcdRefused`.
+    """
+    while True:
+        try:
+            answer = await etcd.prefix(prefix)
+        except EtcdUnavailable:
+            await asyncio.sleep(RETRY_SECONDS)
+            continue
+        yield Snapshot(answer.header.revision, {kv.key: kv for kv in answer.kvs})
+        try:
+            async with aclosing(watch(etcd, prefix, answer.header.revision + 1)) as updates:
+                async for update in updates:
+                    yield update
+        except Compacted as error:
+            logger.info("etcd history compacted, reading anew", prefix=prefix.decode(), oldest=error.revision)
+
+
+async def watch(etcd: Etcd, prefix: bytes, first_revision: int) -> AsyncGenerator[Update, None]:
+    """Every change below `prefix` from `first_revision` on, once. Raises `Compacted` when some are forgotten."""
+    wanted = first_revision
+    while True:
+        request = wire.WatchCreateRequest(
+            key=prefix,
+            range_end=prefix_end(prefix),
+            start_revision=wanted,
+            progress_notify=True,
+            fragment=True,
+        )
+        pending: list[
+            kv_pb2.Event
+        ] = []  # fragments of a revision whose end has not come; dropped with the stream
+        try:
+            async with aclosing(etcd.watch_once(request)) as answers:
+                async for answer in answers:
+                    if answer.compact_revision:
+                        raise Compacted(answer.compact_revision)
+                    pending += answer.events
+                    if answer.fragment or answer.created or answer.canceled:
+                        continue
+                    if pending:
+                        # Not the header's revision: while the watch catches up that is ahead of the events.
+                        wanted = pending[-1].kv.mod_revision + 1
+                        yield Update(wanted - 1, pending)
+                        pending = []
+                    else:
+                        wanted = max(
+                            wanted, answer.header.revision + 1
+                        )  # a progress notice of a watch that has caught up
+        except EtcdUnavailable as error:
+            logger.debug("etcd watch interrupted", prefix=prefix.decode(), reason=error.message)
+        await asyncio.sleep(RETRY_SECONDS)

@@ -1,0 +1,230 @@
+"""Taking shards over: owner key, fence, owner key again; and keeping the keys right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from itertools import count
+
+import msgspec
+import structlog
+
+from mesh_core.etcd import boottime, unchanged
+from mesh_core.ownership.fence import Fence, FenceUnavailable, IncarnationExpired, Take, TakeOutcome
+from mesh_core.ownership.handoff import Handoff
+from mesh_core.ownership.keeper import Keeper, Phase, Tenure
+from mesh_core.ownership.keys import Keys, NodeInfo, OwnerKey, OwnerState
+from mesh_core.ownership.mirror import ClusterMirror
+from mesh_core.ownership.owner_keys import OwnerKeys, SeenKey, Write, Written
+
+logger = structlog.get_logger(__name__)
+
+
+class Claims:
+    """The steps of a round, called one after the other by one task.
+
+    `drop` applies passed deadlines; it comes first after every wait, before the answer is looked at. All steps may
+    raise `LeaseLost`.
+    """
+
+    def __init__(
+        self,
+        *,
+        node: NodeInfo,
+        keys: Keys,
+        keeper: Keeper,
+        mirror: ClusterMirror,
+        owner_keys: OwnerKeys,
+        fence: Fence,
+        handoff: Handoff,
+        drop: Callable[[], None],
+    ) -> None:
+        self._claimed = OwnerKey(
+            incarnation=node.incarnation, node=node.id, address=node.address, state=OwnerState.CLAIMED
+        )
+        self._keys = keys
+        self._keeper = keeper
+        self._mirror = mirror
+        self._owner_keys = owner_keys
+        self._fence = fence
+        self._handoff = handoff
+        self._drop = drop
+        self._numbers = count(1)
+
+    async def claim(self, shards: Collection[int]) -> None:
+        """Claims those of `shards` that nobody has a key of, as long as the table is the one that was seen."""
+        keeper, lease = self._keeper, self._keeper.lease
+        free = [shard for shard in shards if shard not in self._mirror.owners and shard not in keeper.tenures]
+        if not free or not keeper.etcd_fresh(boottime()):
+            return
+        table_is_seen = unchanged(self._keys.assignment, self._mirror.table_revision)
+        writes = [Write(shard, 0, self._claimed) for shard in free]
+        self._begin(await self._owner_keys.write(writes, lease, [table_is_seen]), lease)
+
+    async def settle_strays(self, wanted: Collection[int]) -> None:
+        """Keys under my lease that I know nothing of, from claims whose answer got lost.
+
+        Wanted ones are adopted by writing them again, so that deletes still on their way miss; others are deleted.
+        """
+        keeper, lease = self._keeper, self._keeper.lease
+        writes = [
+            Write(shard, seen.revision, self._claimed if shard in wanted else None)
+            for shard, seen in self._mirror.owners.items()
+            if seen.lease == lease != 0
+            and self._is_mine(seen)
+            and shard not in keeper.tenures
+            and shard not in self._handoff.busy
+        ]
+        if writes:
+            written = await self._owner_keys.write(writes, lease)
+            adopted = {write.shard for write in writes if write.value is not None}
+            self._begin({shard: one for shard, one in written.items() if shard in adopted}, lease)
+
+    async def recreate(self) -> None:
+        """Puts the keys of what still runs here under my new lease, after the old one was lost."""
+        keeper, lease = self._keeper, self._keeper.lease
+        bare = {
+            tenure.shard: tenure
+            for tenure in keeper.tenures.values()
+            if tenure.phase is Phase.RUNNING and tenure.lease != lease
+        }
+        if not bare or not keeper.etcd_fresh(boottime()):
+            return
+        expected = {}
+        for shard in bare:
+            seen = self._mirror.owners.get(shard)
+            expected[shard] = seen.revision if seen is not None and self._is_mine(seen) else 0
+        for _ in range(2):  # where the mirror was late, once more with what etcd has
+            writes = [
+                Write(shard, revision, self._active(bare[shard])) for shard, revision in expected.items()
+            ]
+            written = await self._owner_keys.write(writes, lease)
+            self._drop()
+            expected = {}
+            for shard, one in written.items():
+                tenure = bare[shard]
+                if (
+                    one.revision
+                    and keeper.tenures.get(shard) is tenure
+                    and tenure.held
+                    and keeper.lease == lease
+                ):
+                    tenure.revision, tenure.lease = one.revision, lease
+                elif one.present is None or self._is_mine(one.present):
+                    expected[shard] = one.present.revision if one.present else 0
+            if not expected:
+                return
+
+    async def take(self) -> None:
+        """Asks Postgres for everything claimed, again every beat while the present holder keeps it."""
+        keeper, now = self._keeper, boottime()
+        due = {t.shard: t for t in keeper.tenures.values() if t.phase is Phase.CLAIMED and t.retry_at <= now}
+        if not due or keeper.refused:
+            return
+        for tenure in due.values():
+            tenure.retry_at = now + keeper.timings.beat
+        try:
+            takes = await self._fence.take({t.shard: t.claim for t in due.values()}, self._mirror.dead)
+        except FenceUnavailable as error:
+            logger.warning("shards not taken yet", shards=len(due), reason=error.message)
+            return
+        except IncarnationExpired:
+            keeper.beat_refused()
+            return
+        self._drop()
+        waits = []
+        for take in takes:
+            tenure = due[take.shard]
+            if (
+                keeper.tenures.get(take.shard) is not tenure or tenure.phase is not Phase.CLAIMED
+            ):  # key lost meanwhile
+                if take.outcome is TakeOutcome.TAKEN:
+                    self._handoff.release_fence({take.shard: take.epoch})
+            elif take.outcome is TakeOutcome.TAKEN:
+                tenure.phase, tenure.epoch = Phase.TAKEN, take.epoch
+            elif take.outcome is TakeOutcome.STALE:
+                del keeper.tenures[take.shard]  # now a stray, to be adopted under a new number
+            elif take.holder != tenure.holder:
+                waits.append(take)
+        await self._tell_holders(waits)
+
+    async def activate(self) -> dict[int, int]:
+        """Turns what is taken ACTIVE; returns the shards that may run from now on, with epochs."""
+        keeper, lease = self._keeper, self._keeper.lease
+        taken = [tenure for tenure in keeper.tenures.values() if tenure.phase is Phase.TAKEN]
+        if not taken:
+            return {}
+        writes = [Write(tenure.shard, tenure.revision, self._active(tenure)) for tenure in taken]
+        written = await self._owner_keys.write(writes, lease)
+        self._drop()
+        started, failed = {}, []
+        for tenure in taken:
+            one = written.get(tenure.shard)
+            if (
+                one is None
+                or keeper.tenures.get(tenure.shard) is not tenure
+                or tenure.phase is not Phase.TAKEN
+            ):
+                continue  # unknown: asked again next round; or the key was lost, and the fence is being released
+            if one.revision:
+                tenure.revision, tenure.phase = one.revision, Phase.RUNNING
+                started[tenure.shard] = tenure.epoch
+            elif one.present is not None and one.present.lease == lease and self._is_mine(one.present):
+                tenure.revision = one.present.revision
+            else:
+                failed.append(tenure)
+        self._handoff.give_back(failed)
+        return started
+
+    def key_changed(self, shard: int, seen: SeenKey | None, revision: int) -> None:
+        """A watch's news of an owner key: one that I took for mine may be mine no more."""
+        tenure = self._keeper.tenures.get(shard)
+        if tenure is None or tenure.lease == 0 or revision <= tenure.revision:
+            return
+        if seen is None or seen.lease != tenure.lease or not self._is_mine(seen):
+            tenure.lease = 0
+            if tenure.phase < Phase.RUNNING:
+                self._handoff.give_back([tenure])
+
+    def _begin(self, written: dict[int, Written], lease: int) -> None:
+        self._drop()
+        keeper = self._keeper
+        if keeper.lease != lease:
+            return  # lost meanwhile, and the keys with it
+        for shard, one in written.items():
+            if one.revision:
+                keeper.tenures[shard] = Tenure(shard, next(self._numbers), one.revision, lease)
+
+    async def _tell_holders(self, waits: list[Take]) -> None:
+        """Notes in the keys who still runs the shards, so that calls find him."""
+        keeper, lease = self._keeper, self._keeper.lease
+        tenures = {take.shard: keeper.tenures[take.shard] for take in waits}
+        writes = [
+            Write(
+                take.shard,
+                tenures[take.shard].revision,
+                msgspec.structs.replace(
+                    self._claimed, from_node=take.node, from_address=take.address, epoch=take.epoch
+                ),
+            )
+            for take in waits
+        ]
+        if not writes:
+            return
+        written = await self._owner_keys.write(writes, lease)
+        self._drop()
+        for take in waits:
+            one, tenure = written.get(take.shard), tenures[take.shard]
+            if one is None or keeper.tenures.get(take.shard) is not tenure:
+                continue
+            if one.revision:
+                tenure.revision, tenure.holder = one.revision, take.holder
+            elif one.present is not None and one.present.lease == lease and self._is_mine(one.present):
+                tenure.revision = one.present.revision
+            else:
+                self._handoff.give_back([tenure])
+
+    def _active(self, tenure: Tenure) -> OwnerKey:
+        return msgspec.structs.replace(self._claimed, state=OwnerState.ACTIVE, epoch=tenure.epoch)
+
+    def _is_mine(self, seen: SeenKey) -> bool:
+        return seen.value.incarnation == self._claimed.incarnation

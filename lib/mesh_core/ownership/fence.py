@@ -1,0 +1,165 @@
+"""Ownership's half in Postgres: beats, takeovers, releases. The functions are in the migration `ownership`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+from typing import Any, TypeAlias
+
+import asyncpg
+
+from mesh_core.errors import FailedPrecondition, Unavailable
+from mesh_core.etcd import boottime
+from mesh_core.ownership.timings import Timings
+
+Connect: TypeAlias = Callable[[], Awaitable[asyncpg.Connection[Any]]]
+"""Opens a direct connection (not through a transaction pooler)."""
+
+EXPIRED_SQLSTATE = "SM001"
+
+
+class FenceUnavailable(Unavailable):
+    """Postgres did not answer; whether the call took effect is unknown."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"Postgres: {detail}", "BACKEND_UNAVAILABLE", retry_after=1.0)
+
+
+class IncarnationExpired(FailedPrecondition):
+    """Another node judged this process dead: it must hand everything off and start again as a new incarnation."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, "NOT_OWNER")
+
+
+class TakeOutcome(Enum):
+    TAKEN = "taken"
+    WAIT = "wait"
+    STALE = "stale"
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Postgres's answer for one shard. `holder` (an incarnation), `node` and `address` tell whom a WAIT waits for."""
+
+    shard: int
+    outcome: TakeOutcome
+    epoch: int
+    holder: str
+    node: str
+    address: str
+
+
+class Fence:
+    """The fence of one incarnation. Beats have a connection of their own, so that no takeover delays them.
+
+    Calls raise `FenceUnavailable`, or `IncarnationExpired` once another node has judged this incarnation dead.
+    """
+
+    def __init__(self, connect: Connect, incarnation: str, timings: Timings) -> None:
+        self._incarnation = incarnation
+        self._timings = timings
+        self._beats = _Link(connect, timings.attempt)
+        self._takes = _Link(connect, 3 * timings.attempt)
+
+    async def register(self, node: str, address: str) -> None:
+        """Makes this incarnation known; it has beaten then."""
+        await self._takes.fetch(
+            "INSERT INTO node_incarnation (id, node, address) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING",
+            self._incarnation,
+            node,
+            address,
+        )
+
+    async def beat(self) -> tuple[float, dict[int, int]]:
+        """Returns when the beat was sent (boottime) and the shards held here that others wait for, with epochs."""
+        sent = boottime()
+        rows = await self._beats.fetch("SELECT shard, epoch FROM beat($1)", self._incarnation)
+        return sent, {row["shard"]: row["epoch"] for row in rows}
+
+    async def take(self, claims: Mapping[int, int], dead: Collection[str]) -> list[Take]:
+        """Asks for the shards of `claims` (shard -> claim number); incarnations in `dead` are known to be reaped."""
+        rows = await self._takes.fetch(
+            "SELECT shard, epoch, outcome, holder, node, address FROM take_shards($1, $2, $3, $4, $5, $6)",
+            list(claims),
+            list(claims.values()),
+            self._incarnation,
+            list(dead),
+            timedelta(seconds=self._timings.ttl),
+            timedelta(seconds=self._timings.beat),
+        )
+        return [
+            Take(shard, TakeOutcome(outcome), epoch, holder, node or "", address or "")
+            for shard, epoch, outcome, holder, node, address in rows
+        ]
+
+    async def release(self, epochs: Mapping[int, int]) -> None:
+        """Gives back what is held at these epochs; anything else is left alone."""
+        await self._takes.fetch(
+            "SELECT release_shards($1, $2, $3)", list(epochs), list(epochs.values()), self._incarnation
+        )
+
+    async def close(self) -> None:
+        await self._beats.close()
+        await self._takes.close()
+
+
+class _Link:
+    """A connection that is opened when needed, thrown away after any failure, and used by one caller at a time."""
+
+    def __init__(self, connect: Connect, timeout: float) -> None:
+        self._connect = connect
+        self._timeout = timeout
+        self._connection: asyncpg.Connection[Any] | None = None
+        self._turn = asyncio.Lock()
+
+    async def fetch(self, sql: str, *args: object) -> list[asyncpg.Record]:
+        async with self._turn:
+            try:
+                connection = self._connection or await self._open()
+                return await connection.fetch(sql, *args, timeout=self._timeout)
+            except (
+                asyncpg.PostgresError,
+                asyncpg.InterfaceError,
+                asyncpg.InternalClientError,
+                OSError,
+            ) as error:
+                self._drop()
+                raise _translated(error) from error
+            except BaseException:  # a cancelled call leaves the connection in the middle of something
+                self._drop()
+                raise
+
+    async def close(self) -> None:
+        async with self._turn:
+            if self._connection is not None:
+                await self._connection.close(timeout=self._timeout)
+
+    async def _open(self) -> asyncpg.Connection[Any]:
+        async with asyncio.timeout(self._timeout):
+            self._connection = await self._connect()
+        # Nothing of ours may hold a lock for long, not even frozen in the middle of a call.
+        await self._connection.execute(f"SET transaction_timeout = '{self._timeout}s'", timeout=self._timeout)
+        return self._connection
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+
+_TRANSIENT = ("08", "25P", "40", "53", "55", "57", "58")
+"""SQLSTATE classes that say something of the server's state, not of the statement."""
+
+
+def _translated(error: Exception) -> Exception:
+    if isinstance(error, asyncpg.PostgresError):
+        state = error.sqlstate or ""
+        if state == EXPIRED_SQLSTATE:
+            return IncarnationExpired(str(error))
+        if not state.startswith(_TRANSIENT):
+            return error
+    return FenceUnavailable(f"{type(error).__name__} {error}".strip())

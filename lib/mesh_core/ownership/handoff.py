@@ -1,0 +1,121 @@
+"""Giving shards back: sessions, then the fence, then the owner key."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Coroutine, Mapping
+from typing import Any
+
+import structlog
+
+from mesh_core.etcd import LeaseLost
+from mesh_core.ownership.fence import Fence, FenceUnavailable
+from mesh_core.ownership.handler import ShardHandler
+from mesh_core.ownership.keeper import Keeper, Phase, Tenure
+from mesh_core.ownership.owner_keys import OwnerKeys, Write
+from mesh_core.tasks import Supervisor
+
+logger = structlog.get_logger(__name__)
+
+CHUNK = 128
+"""Shards handed off together: each is without an owner only for as long as its chunk takes."""
+CHUNKS_AT_ONCE = 4
+
+
+class Handoff:
+    """Runs handoffs in the background. `drop` applies passed deadlines; `poke` is called when a handoff is through."""
+
+    def __init__(
+        self,
+        *,
+        keeper: Keeper,
+        fence: Fence,
+        owner_keys: OwnerKeys,
+        handler: ShardHandler,
+        supervisor: Supervisor,
+        drop: Callable[[], None],
+        poke: Callable[[], None],
+    ) -> None:
+        self._keeper = keeper
+        self._fence = fence
+        self._owner_keys = owner_keys
+        self._handler = handler
+        self._supervisor = supervisor
+        self._drop = drop
+        self._poke = poke
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.busy: set[int] = set()
+        """Shards on their way out; even one that was lost meanwhile must not come back before that has ended."""
+
+    def begin(self, tenures: Collection[Tenure]) -> None:
+        """Starts handing RUNNING tenures off, as many as may go at once; call again for the rest."""
+        waiting = list(tenures)
+        while waiting and len(self._tasks) < CHUNKS_AT_ONCE:
+            chunk, waiting = waiting[:CHUNK], waiting[CHUNK:]
+            for tenure in chunk:
+                tenure.phase = Phase.STOPPING
+                self.busy.add(tenure.shard)
+            self._start("handoff", self._hand_off(chunk))
+
+    def give_back(self, tenures: Collection[Tenure]) -> None:
+        """Gives back fence and key of tenures whose sockets are closed, or never were open."""
+        chunk = list(tenures)
+        for tenure in chunk:
+            tenure.phase = Phase.STOPPED
+            self.busy.add(tenure.shard)
+        if chunk:
+            self._start("give-back", self._give_back(chunk))
+
+    def release_fence(self, epochs: Mapping[int, int]) -> None:
+        """Gives back fences that nothing here runs under any more. If that fails, whoever wants them asks again."""
+        if epochs:
+            self._start("release-fence", self._release_once(dict(epochs)))
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = self._supervisor.start(name, work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _hand_off(self, tenures: list[Tenure]) -> None:
+        await self._handler.release([tenure.shard for tenure in tenures])
+        self._drop()
+        for tenure in tenures:
+            tenure.phase = Phase.STOPPED
+        await self._give_back(tenures)
+
+    async def _give_back(self, tenures: list[Tenure]) -> None:
+        epochs = {tenure.shard: tenure.epoch for tenure in tenures if tenure.epoch}
+        while epochs and not self._keeper.refused:  # the key must outlive the fence
+            try:
+                await self._fence.release(epochs)
+                break
+            except FenceUnavailable as error:
+                logger.warning("shards not released yet", shards=len(epochs), reason=error.message)
+                await asyncio.sleep(self._keeper.timings.beat)
+        await self._delete_keys(tenures)
+        for tenure in tenures:
+            self.busy.discard(tenure.shard)
+            if self._keeper.tenures.get(tenure.shard) is tenure:
+                del self._keeper.tenures[tenure.shard]
+        self._poke()
+
+    async def _delete_keys(self, tenures: list[Tenure]) -> None:
+        """Compared on mod_revision, so that a late delete never hits a later claim. What fails is found as a stray."""
+        try:
+            await self._owner_keys.write(
+                [Write(tenure.shard, tenure.revision, None) for tenure in tenures], self._keeper.lease
+            )
+        except LeaseLost:
+            return  # the keys went with it
+
+    async def _release_once(self, epochs: dict[int, int]) -> None:
+        try:
+            await self._fence.release(epochs)
+        except FenceUnavailable as error:
+            logger.warning("shards not released", shards=len(epochs), reason=error.message)

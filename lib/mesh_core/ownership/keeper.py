@@ -1,0 +1,173 @@
+"""What a node may run, decided synchronously: no I/O, no clock of its own, time comes in as `now` (boottime, seconds).
+
+Taking a shard over needs both authorities, etcd and Postgres; keeping it needs either. Every instant counts from before the
+request was *sent*: the authority counts from no earlier.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from mesh_core.ownership.timings import Timings
+
+
+class Phase(IntEnum):
+    """A shard's way through this node. From RUNNING on it is held: sessions may be live."""
+
+    CLAIMED = 1  # the owner key is mine, the fence not yet
+    TAKEN = 2  # the fence is mine too, the key still says CLAIMED
+    RUNNING = 3
+    STOPPING = 4  # being handed off, sockets may still be open
+    STOPPED = 5  # sockets closed; fence and key are being given back
+
+
+@dataclass(slots=True, eq=False)
+class Tenure:
+    """One stay of a shard on this node, from claim to release; a later stay is another object."""
+
+    shard: int
+    claim: int
+    """Claim number: rises with every claim of this incarnation."""
+    revision: int
+    """mod_revision of the owner key as last confirmed."""
+    lease: int
+    """The lease under which the key was last confirmed mine; 0 when it must be confirmed anew."""
+    phase: Phase = Phase.CLAIMED
+    epoch: int = 0
+    retry_at: float = 0.0
+    """When to ask Postgres again while another node holds the fence."""
+    holder: str = ""
+    """That node's incarnation, once the key tells of it."""
+
+    @property
+    def held(self) -> bool:
+        return self.phase in (Phase.RUNNING, Phase.STOPPING)
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """What a passed deadline took: `lost` shards ran and must stop at once, `forgotten` tenures had not run yet."""
+
+    lost: list[int] = field(default_factory=list)
+    forgotten: list[Tenure] = field(default_factory=list)
+
+
+def may_run(*, held: bool, counts_etcd: bool, counts_pg: bool) -> bool:
+    """The rule: a node may run what it holds while either authority vouches for it."""
+    return held and (counts_etcd or counts_pg)
+
+
+class Keeper:
+    """The two authorities' deadlines and the shards' tenures.
+
+    Whoever brings news calls `drop(now)` FIRST and acts on it: a shard whose deadline passed stays lost even if the news
+    would have saved it, for another node may have taken it meanwhile.
+    """
+
+    def __init__(self, timings: Timings) -> None:
+        self.timings = timings
+        self.tenures: dict[int, Tenure] = {}
+        self.lease = 0
+        self.refused = False
+        self._lease_since = math.inf
+        self._etcd_sent = -math.inf
+        self._pg_sent = -math.inf
+
+    def lease_granted(self, lease: int, sent: float) -> list[Tenure]:
+        """A new lease; keys under the old one no longer count. Returns the tenures that end with it: those not run yet."""
+        ended = self.lease_lost()
+        self.lease = lease
+        self._etcd_sent = self._lease_since = sent
+        return ended
+
+    def lease_renewed(self, lease: int, sent: float, now: float) -> None:
+        if lease != self.lease:
+            return
+        if now >= self._etcd_sent + self.timings.hard:
+            self._lease_since = sent
+        self._etcd_sent = max(self._etcd_sent, sent)
+
+    def lease_lost(self) -> list[Tenure]:
+        """Returns the tenures that end with the lease: those not run yet."""
+        self.lease = 0
+        self._etcd_sent, self._lease_since = -math.inf, math.inf
+        for tenure in self.tenures.values():
+            tenure.lease = 0
+        return self._forget(tenure for tenure in self.tenures.values() if tenure.phase < Phase.RUNNING)
+
+    def beat_answered(self, sent: float) -> None:
+        if not self.refused:
+            self._pg_sent = max(self._pg_sent, sent)
+
+    def beat_refused(self) -> None:
+        """Postgres is over for this incarnation, for good."""
+        self.refused = True
+        self._pg_sent = -math.inf
+
+    def counts_etcd(self, tenure: Tenure, now: float) -> bool:
+        return tenure.lease == self.lease != 0 and now < self._etcd_sent + self.timings.hard
+
+    def counts_pg(self, now: float) -> bool:
+        """Of a held shard: it was taken by this incarnation, or it would not be held."""
+        return now < self._pg_sent + self.timings.hard
+
+    def may_run(self, tenure: Tenure, now: float) -> bool:
+        return may_run(
+            held=tenure.held, counts_etcd=self.counts_etcd(tenure, now), counts_pg=self.counts_pg(now)
+        )
+
+    def epoch(self, shard: int, now: float) -> int | None:
+        """The epoch at which `shard` may run here now."""
+        tenure = self.tenures.get(shard)
+        return tenure.epoch if tenure is not None and self.may_run(tenure, now) else None
+
+    def admits(self, shard: int, now: float) -> bool:
+        """Whether new work may begin: not being handed off, and an authority was heard within the soft deadline."""
+        tenure = self.tenures.get(shard)
+        if tenure is None or tenure.phase is not Phase.RUNNING:
+            return False
+        return self.may_run(tenure, now + self.timings.hard - self.timings.soft)
+
+    def etcd_fresh(self, now: float) -> bool:
+        """Heard of etcd within the soft deadline."""
+        return self.lease != 0 and now < self._etcd_sent + self.timings.soft
+
+    def pg_fresh(self, now: float) -> bool:
+        return now < self._pg_sent + self.timings.soft
+
+    def unbroken(self, now: float) -> bool:
+        """My own lease held without a gap for a TTL: what is missing in etcd by now had as long to come back."""
+        return self.etcd_fresh(now) and now - self._lease_since >= self.timings.ttl
+
+    def drop(self, now: float) -> Dropped:
+        """Ends every tenure whose deadline has passed."""
+        lost = [t.shard for t in self.tenures.values() if t.held and not self.may_run(t, now)]
+        for shard in lost:
+            del self.tenures[shard]
+        waiting = (
+            t for t in self.tenures.values() if t.phase < Phase.RUNNING and not self.counts_etcd(t, now)
+        )
+        return Dropped(lost, self._forget(waiting))
+
+    def next_drop(self) -> float:
+        """The earliest instant at which `drop` could take a held shard; infinity when none is held."""
+        etcd, pg = self._etcd_sent + self.timings.hard, self._pg_sent + self.timings.hard
+        instants = (
+            max(etcd, pg) if tenure.lease == self.lease != 0 else pg
+            for tenure in self.tenures.values()
+            if tenure.held
+        )
+        return min(instants, default=math.inf)
+
+    def running(self) -> Mapping[int, int]:
+        """Epochs of the shards that are held."""
+        return {tenure.shard: tenure.epoch for tenure in self.tenures.values() if tenure.held}
+
+    def _forget(self, tenures: Iterable[Tenure]) -> list[Tenure]:
+        ended = list(tenures)
+        for tenure in ended:
+            del self.tenures[tenure.shard]
+        return ended

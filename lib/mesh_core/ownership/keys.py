@@ -1,0 +1,82 @@
+"""What ownership keeps in etcd: names and values of its keys."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import msgspec
+
+
+class NodeState(Enum):
+    """Only ACTIVE nodes are given shards; a DRAINING one loses those it has."""
+
+    JOINING = "JOINING"
+    ACTIVE = "ACTIVE"
+    DRAINING = "DRAINING"
+    STANDBY = "STANDBY"
+
+
+class OwnerState(Enum):
+    """CLAIMED: nobody else may claim the shard, but it does not run there yet."""
+
+    CLAIMED = "CLAIMED"
+    ACTIVE = "ACTIVE"
+
+
+class NodeInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A session-node: `/<cluster>/nodes/<id>`, under the node's lease. `capacity` is in sessions."""
+
+    id: str
+    incarnation: str
+    address: str
+    capacity: int
+    state: NodeState
+
+
+class OwnerKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Who owns a shard: `/<cluster>/owners/<shard>`, under the owner's lease.
+
+    While CLAIMED, `from_node` and `from_address` tell who still runs the shard, once that is known.
+    """
+
+    incarnation: str
+    node: str
+    address: str
+    state: OwnerState
+    epoch: int = 0
+    from_node: str = ""
+    from_address: str = ""
+
+
+class Keys:
+    """The names of a cluster's keys."""
+
+    def __init__(self, cluster: str) -> None:
+        self.root = f"/{cluster}/".encode()
+        self.nodes = self.root + b"nodes/"
+        self.owners = self.root + b"owners/"
+        self.dead = self.root + b"dead/"
+        self.assignment = self.root + b"assignment"
+
+    def node(self, node_id: str) -> bytes:
+        return self.nodes + node_id.encode()
+
+    def owner(self, shard: int) -> bytes:
+        return self.owners + b"%d" % shard
+
+
+def encode(value: NodeInfo | OwnerKey) -> bytes:
+    return _encoder.encode(value)
+
+
+def decode_node(value: bytes) -> NodeInfo:
+    return _node_decoder.decode(value)
+
+
+def decode_owner(value: bytes) -> OwnerKey:
+    return _owner_decoder.decode(value)
+
+
+_encoder = msgspec.json.Encoder()
+_node_decoder = msgspec.json.Decoder(NodeInfo)
+_owner_decoder = msgspec.json.Decoder(OwnerKey)

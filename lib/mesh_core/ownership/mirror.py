@@ -1,0 +1,96 @@
+"""A live copy of what a cluster keeps in etcd about nodes, table and owners. A hint: transactions decide."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
+
+from mesh_core.etcd import Etcd, Snapshot, follow
+from mesh_core.ownership.keys import Keys, NodeInfo, decode_node
+from mesh_core.ownership.owner_keys import SeenKey
+from mesh_core.ownership.table import NOBODY, decode_table
+from mesh_wire.etcd import kv_pb2
+
+
+class ClusterMirror:
+    """`run` keeps it up to date. While etcd is away it stays as last seen.
+
+    `on_owner(shard, key, revision)` is told of every owner key that was written, or (None) deleted, at `revision`.
+    """
+
+    def __init__(
+        self, etcd: Etcd, keys: Keys, on_owner: Callable[[int, SeenKey | None, int], None] | None = None
+    ) -> None:
+        self.nodes: dict[str, NodeInfo] = {}
+        self.node_revisions: dict[str, int] = {}
+        self.owners: dict[int, SeenKey] = {}
+        self.dead: set[str] = set()
+        self.placement: tuple[str | None, ...] = NOBODY
+        self.table_revision = 0
+        self.ready = asyncio.Event()
+        """Set once there is anything to look at."""
+        self._etcd = etcd
+        self._keys = keys
+        self._on_owner = on_owner
+        self._changed = asyncio.Event()
+
+    async def run(self) -> None:
+        async with aclosing(follow(self._etcd, self._keys.root)) as changes:
+            async for change in changes:
+                if isinstance(change, Snapshot):
+                    self._replace(change)
+                else:
+                    for event in change.events:
+                        self._apply(event.kv, deleted=event.type == kv_pb2.Event.DELETE)
+                self.ready.set()
+                self.poke()
+
+    def poke(self) -> None:
+        """Wakes those who wait for a change."""
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    @property
+    def changed(self) -> asyncio.Event:
+        """Set at the next change. Take it before looking."""
+        return self._changed
+
+    def _replace(self, snapshot: Snapshot) -> None:
+        gone = [shard for shard in self.owners if self._keys.owner(shard) not in snapshot.entries]
+        self.nodes.clear()
+        self.owners.clear()
+        self.dead.clear()
+        self.placement, self.table_revision = NOBODY, 0
+        for kv in snapshot.entries.values():
+            self._apply(kv, deleted=False)
+        if self._on_owner is not None:
+            for shard in gone:
+                self._on_owner(shard, None, snapshot.revision)
+
+    def _apply(self, kv: kv_pb2.KeyValue, *, deleted: bool) -> None:
+        keys = self._keys
+        if kv.key.startswith(keys.owners):
+            self._apply_owner(int(kv.key[len(keys.owners) :]), kv, deleted=deleted)
+        elif kv.key.startswith(keys.nodes):
+            if deleted:
+                self.nodes.pop(kv.key[len(keys.nodes) :].decode(), None)
+            else:
+                info = decode_node(kv.value)
+                self.nodes[info.id] = info
+                self.node_revisions[info.id] = kv.mod_revision
+        elif kv.key == keys.assignment:
+            self.placement = NOBODY if deleted else decode_table(kv.value)
+            self.table_revision = 0 if deleted else kv.mod_revision
+        elif kv.key.startswith(keys.dead):
+            incarnation = kv.key[len(keys.dead) :].decode()
+            (self.dead.discard if deleted else self.dead.add)(incarnation)
+
+    def _apply_owner(self, shard: int, kv: kv_pb2.KeyValue, *, deleted: bool) -> None:
+        if deleted:
+            self.owners.pop(shard, None)
+            seen = None
+        else:
+            seen = self.owners[shard] = SeenKey.of(kv)
+        if self._on_owner is not None:
+            self._on_owner(shard, seen, kv.mod_revision)

@@ -1,0 +1,381 @@
+"""A session-node's part in ownership: what it may run, and the tasks that see to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+import structlog
+
+from mesh_core.errors import MeshError
+from mesh_core.etcd import Etcd, EtcdUnavailable, LeaseLost, boottime
+from mesh_core.ownership.claims import Claims
+from mesh_core.ownership.fence import Connect, Fence, FenceUnavailable, IncarnationExpired
+from mesh_core.ownership.handler import ShardHandler
+from mesh_core.ownership.handoff import Handoff
+from mesh_core.ownership.keeper import Keeper, Phase, Tenure
+from mesh_core.ownership.keys import Keys, NodeInfo, NodeState, OwnerKey
+from mesh_core.ownership.mirror import ClusterMirror
+from mesh_core.ownership.nodes import NodeSuperseded, announce, reannounce
+from mesh_core.ownership.owner_keys import OwnerKeys, SeenKey
+from mesh_core.ownership.planning import TablePlanner
+from mesh_core.ownership.timings import Timings
+from mesh_core.tasks import Supervisor
+
+logger = structlog.get_logger(__name__)
+
+DEFAULT_TIMINGS = Timings()
+
+
+@dataclass(frozen=True, slots=True)
+class _Announced:
+    """The node key as last written, or seen after an operator wrote it."""
+
+    lease: int
+    node: NodeInfo
+    revision: int
+
+
+class Ownership:
+    """Registers the node, claims the shards that the table gives it, and keeps them.
+
+    `incarnation` names this start of the process and is never used again. `connect` opens a direct Postgres
+    connection. When another node has judged this incarnation dead, or the node id was started elsewhere, everything
+    is handed off and a supervised task fails with `IncarnationExpired` or `NodeSuperseded`: the process must end.
+    """
+
+    def __init__(
+        self,
+        *,
+        etcd: Etcd,
+        connect: Connect,
+        cluster: str,
+        node_id: str,
+        incarnation: str,
+        address: str,
+        capacity: int,
+        handler: ShardHandler,
+        supervisor: Supervisor,
+        timings: Timings = DEFAULT_TIMINGS,
+    ) -> None:
+        self.incarnation = incarnation
+        self._etcd = etcd
+        self._keys = Keys(cluster)
+        self._handler = handler
+        self._supervisor = supervisor
+        self._timings = timings
+        self._node = NodeInfo(
+            id=node_id, incarnation=incarnation, address=address, capacity=capacity, state=NodeState.ACTIVE
+        )
+        self._announced = _Announced(0, self._node, 0)
+        self._ending: MeshError | None = None
+        self._starting: set[int] = set()
+        """Shards whose `acquired` has not returned."""
+        self._tasks: list[asyncio.Task[None]] = []
+        self._keeper = Keeper(timings)
+        self._fence = Fence(connect, incarnation, timings)
+        self._mirror = ClusterMirror(etcd, self._keys, self._key_changed)
+        owner_keys = OwnerKeys(etcd, self._keys)
+        self._handoff = Handoff(
+            keeper=self._keeper,
+            fence=self._fence,
+            owner_keys=owner_keys,
+            handler=handler,
+            supervisor=supervisor,
+            drop=self._drop,
+            poke=self._mirror.poke,
+        )
+        self._claims = Claims(
+            node=self._node,
+            keys=self._keys,
+            keeper=self._keeper,
+            mirror=self._mirror,
+            owner_keys=owner_keys,
+            fence=self._fence,
+            handoff=self._handoff,
+            drop=self._drop,
+        )
+        self._planner = TablePlanner(etcd, self._keys, self._mirror, self._keeper, node_id)
+
+    async def start(self) -> None:
+        """Registers the node; shards come later, through the handler. Raises when etcd or Postgres does not answer."""
+        await self._fence.register(self._node.id, self._node.address)
+        await self._beat_fence()
+        await self._beat_lease()
+        if self._keeper.lease == 0:
+            raise EtcdUnavailable("no lease was granted")
+        await self._announce_first()
+        self._start("ownership-mirror", self._mirror.run())
+        self._start("ownership-lease", self._every_beat(self._beat_lease))
+        self._start("ownership-fence", self._every_beat(self._beat_fence))
+        self._start("ownership-deadlines", self._watch_deadlines())
+        self._start("ownership-rounds", self._rounds())
+        await self._mirror.ready.wait()
+
+    async def drain(self, timeout: float) -> bool:
+        """Takes no more shards and hands all off; True once none is left, False when that takes over `timeout` s."""
+        self._set_state(NodeState.DRAINING)
+        try:
+            async with asyncio.timeout(timeout):
+                while self._keeper.tenures or self._handoff.busy:
+                    await self._change(self._mirror.changed, self._timings.beat)
+        except TimeoutError:
+            return False
+        return True
+
+    async def stop(self) -> None:
+        """Ends at once: what is still held is lost to the handler, then given back as far as the servers answer."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._handoff.stop()
+        epochs = {t.shard: t.epoch for t in self._keeper.tenures.values() if t.epoch}
+        held = list(self._keeper.running())
+        self._keeper.tenures.clear()
+        if held:
+            self._handler.lost(held)
+        try:
+            if epochs:
+                await self._fence.release(epochs)
+            await self._etcd.revoke(self._keeper.lease)
+        except (FenceUnavailable, EtcdUnavailable) as error:
+            logger.warning("ownership not given back, it will run out", reason=error.message)
+        await self._fence.close()
+
+    def epoch(self, shard: int) -> int | None:
+        """The epoch at which the shard may run here at this very moment; None when it may not. For the hot path."""
+        return self._keeper.epoch(shard, boottime())
+
+    def admits(self, shard: int) -> bool:
+        """Whether new work on the shard may begin here: it is not being handed off, no soft deadline has passed."""
+        return self._keeper.admits(shard, boottime())
+
+    def owner(self, shard: int) -> OwnerKey | None:
+        """Who owns the shard as far as etcd was seen; for NOT_OWNER details."""
+        seen = self._mirror.owners.get(shard)
+        return seen.value if seen is not None else None
+
+    def running(self) -> Mapping[int, int]:
+        """Epochs of the shards held here."""
+        return self._keeper.running()
+
+    @property
+    def state(self) -> NodeState:
+        return self._node.state
+
+    @property
+    def lease(self) -> int:
+        """The node's present lease; 0 while it has none."""
+        return self._keeper.lease
+
+    def fence_refused(self, shards: Collection[int]) -> None:
+        """A write of these shards was refused by the fence: whatever we believe, they are not ours. Stops them now."""
+        tenures = [tenure for shard in shards if (tenure := self._keeper.tenures.get(shard)) and tenure.held]
+        if tenures:
+            logger.error("writes refused by the fence", shards=len(tenures))
+            self._handoff.give_back(tenures)
+            self._handler.lost([tenure.shard for tenure in tenures])
+
+    # --- beats and deadlines
+
+    async def _every_beat(self, beat: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            began = boottime()
+            await beat()
+            await asyncio.sleep(max(0.0, began + self._timings.beat - boottime()))
+
+    async def _beat_lease(self) -> None:
+        keeper = self._keeper
+        try:
+            async with asyncio.timeout(2 * self._timings.beat):
+                if keeper.lease:
+                    beat = await self._etcd.keep_alive(keeper.lease)
+                    self._drop()
+                    keeper.lease_renewed(beat.id, beat.sent, boottime())
+                    return
+                beat = await self._etcd.grant(self._timings.ttl)
+        except LeaseLost:
+            self._lease_lost()
+            await self._beat_lease()
+        except (EtcdUnavailable, TimeoutError):
+            self._drop()
+        else:
+            self._drop()
+            self._forgotten(keeper.lease_granted(beat.id, beat.sent))
+            self._mirror.poke()
+
+    async def _beat_fence(self) -> None:
+        if self._keeper.refused:
+            return
+        try:
+            sent, wanted = await self._fence.beat()
+        except FenceUnavailable:
+            self._drop()
+        except IncarnationExpired as error:
+            self._keeper.beat_refused()
+            self._drop()
+            self._end(error)
+        else:
+            self._drop()
+            self._keeper.beat_answered(sent)
+            self._release_wanted(wanted)
+
+    def _release_wanted(self, wanted: Mapping[int, int]) -> None:
+        """Others wait for these. While my key of one is good, that is an old wish: they cannot hold the key."""
+        keeper, now = self._keeper, boottime()
+        asked = [tenure for shard in wanted if (tenure := keeper.tenures.get(shard)) is not None]
+        self._hand_off([tenure for tenure in asked if not keeper.counts_etcd(tenure, now)])
+        self._handoff.release_fence(
+            {shard: epoch for shard, epoch in wanted.items() if shard not in keeper.tenures}
+        )
+
+    async def _watch_deadlines(self) -> None:
+        while True:
+            await asyncio.sleep(min(max(0.0, self._keeper.next_drop() - boottime()), self._timings.beat))
+            self._drop()
+
+    def _drop(self) -> None:
+        dropped = self._keeper.drop(boottime())
+        if dropped.lost:
+            logger.error("cut off from etcd and Postgres past the deadline", shards=len(dropped.lost))
+            self._handler.lost(dropped.lost)
+            self._mirror.poke()
+        self._forgotten(dropped.forgotten)
+
+    def _lease_lost(self) -> None:
+        logger.warning("lease lost", lease=self._keeper.lease)
+        self._drop()
+        self._forgotten(self._keeper.lease_lost())
+
+    def _forgotten(self, tenures: list[Tenure]) -> None:
+        self._handoff.release_fence({tenure.shard: tenure.epoch for tenure in tenures if tenure.epoch})
+
+    def _key_changed(self, shard: int, seen: SeenKey | None, revision: int) -> None:
+        self._claims.key_changed(shard, seen, revision)
+
+    # --- rounds
+
+    async def _rounds(self) -> None:
+        """Brings what this node has in line with what it should have, whenever something changed, and every beat."""
+        while True:
+            changed = self._mirror.changed
+            self._drop()
+            try:
+                await self._round()
+            except LeaseLost as error:
+                if error.lease == self._keeper.lease:
+                    self._lease_lost()
+            except EtcdUnavailable as error:
+                logger.debug("ownership round interrupted", reason=error.message)
+            except NodeSuperseded as error:
+                self._end(error)
+            if self._ending is not None and not self._keeper.tenures:
+                await self._give_up(self._ending)
+            await self._change(changed, min(self._timings.beat, max(0.0, self._planner.due - boottime())))
+
+    @staticmethod
+    async def _change(changed: asyncio.Event, timeout: float) -> None:
+        """Returns at the change, or after `timeout` seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await changed.wait()
+
+    async def _round(self) -> None:
+        if self._ending is None:
+            await self._register()
+            await self._planner.step(boottime())
+        self._hand_off_unwanted()
+        if self._keeper.lease == 0:
+            return
+        wanted = self._wanted()
+        await self._claims.settle_strays(wanted)
+        await self._claims.recreate()
+        await self._claims.claim(wanted)
+        await self._claims.take()
+        started = await self._claims.activate()
+        if started:
+            self._starting.update(started)
+            self._start("acquired", self._acquire(started))
+
+    async def _acquire(self, shards: dict[int, int]) -> None:
+        await self._handler.acquired(shards)
+        self._starting.difference_update(shards)
+        self._mirror.poke()
+
+    def _wanted(self) -> set[int]:
+        """Shards to claim: the table gives them to me, and nothing of an earlier tenure is still going on."""
+        if self._ending is not None or self._keeper.refused or self._node.state is not NodeState.ACTIVE:
+            return set()
+        return self._placed_here() - self._starting - self._handoff.busy
+
+    def _placed_here(self) -> set[int]:
+        return {shard for shard, node in enumerate(self._mirror.placement) if node == self._node.id}
+
+    def _hand_off_unwanted(self) -> None:
+        keeper, now = self._keeper, boottime()
+        if self._ending is not None or keeper.refused:
+            keep = set()
+        elif self._mirror.table_revision == 0 or not (keeper.etcd_fresh(now) and keeper.pg_fresh(now)):
+            return  # handing over needs both: whoever follows could not take them
+        else:
+            keep = set() if self._is_last_to_leave() else self._placed_here()
+        unwanted = [tenure for tenure in keeper.tenures.values() if tenure.shard not in keep]
+        self._hand_off(unwanted)
+        self._handoff.give_back([tenure for tenure in unwanted if tenure.phase < Phase.RUNNING])
+
+    def _hand_off(self, tenures: Collection[Tenure]) -> None:
+        self._handoff.begin(
+            [t for t in tenures if t.phase is Phase.RUNNING and t.shard not in self._starting]
+        )
+
+    def _is_last_to_leave(self) -> bool:
+        """Draining, and nobody there to plan the shards to."""
+        return self._node.state is not NodeState.ACTIVE and not any(
+            node.state is NodeState.ACTIVE for node in self._mirror.nodes.values() if node.id != self._node.id
+        )
+
+    # --- the node's own key
+
+    async def _announce_first(self) -> None:
+        lease = self._keeper.lease
+        revision = await announce(self._etcd, self._keys, self._node, lease)
+        self._announced = _Announced(lease, self._node, revision)
+
+    async def _register(self) -> None:
+        """Keeps the node key under the present lease, and obeys it when an operator changed its state."""
+        mine = self._mirror.nodes.get(self._node.id)
+        written = self._mirror.node_revisions.get(self._node.id, 0)
+        if mine is not None and written > self._announced.revision:
+            if mine.incarnation != self.incarnation:
+                raise NodeSuperseded(self._node.id)
+            self._node = msgspec.structs.replace(self._node, state=mine.state)
+            self._announced = replace(self._announced, node=self._node, revision=written)
+        lease, node = self._keeper.lease, self._node
+        if lease and (self._announced.lease, self._announced.node) != (lease, node):
+            self._announced = _Announced(lease, node, await reannounce(self._etcd, self._keys, node, lease))
+
+    def _set_state(self, state: NodeState) -> None:
+        self._node = msgspec.structs.replace(self._node, state=state)
+        self._mirror.poke()
+
+    # --- the end
+
+    def _end(self, error: MeshError) -> None:
+        if self._ending is None:
+            logger.error("handing everything off to end", reason=error.message)
+            self._ending = error
+            self._mirror.poke()
+
+    async def _give_up(self, error: MeshError) -> None:
+        with suppress(EtcdUnavailable):  # the lease runs out by itself, too
+            await self._etcd.revoke(self._keeper.lease)
+        raise error
+
+    def _start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks = [task for task in self._tasks if not task.done()]
+        self._tasks.append(self._supervisor.start(name, work))

@@ -1,0 +1,83 @@
+"""Who owns what, for routers."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from mesh_core.errors import NotOwner
+from mesh_core.etcd import Etcd
+from mesh_core.ownership.keys import Keys, NodeInfo, OwnerState
+from mesh_core.ownership.mirror import ClusterMirror
+from mesh_core.tasks import Supervisor
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Where calls for a shard go. While `state` is CLAIMED this is the node that still runs it, about to hand over."""
+
+    node_id: str
+    address: str
+    epoch: int
+    state: OwnerState
+
+
+class OwnerView:
+    """A live view of owners and nodes. It keeps answering what it saw last while etcd is away."""
+
+    def __init__(self, *, etcd: Etcd, cluster: str, supervisor: Supervisor) -> None:
+        self._mirror = ClusterMirror(etcd, Keys(cluster))
+        self._supervisor = supervisor
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Returns when the first snapshot has been read."""
+        self._task = self._supervisor.start("owner-view", self._mirror.run())
+        await self._mirror.ready.wait()
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    def owner(self, shard: int) -> Owner | None:
+        """Whoever runs the shard; None while it changes hands or nobody has it."""
+        seen = self._mirror.owners.get(shard)
+        if seen is None:
+            return None
+        key = seen.value
+        if key.state is OwnerState.ACTIVE:
+            return Owner(key.node, key.address, key.epoch, key.state)
+        if key.from_node:
+            return Owner(key.from_node, key.from_address, key.epoch, key.state)
+        return None
+
+    def owners(self) -> dict[int, Owner]:
+        """All shards that somebody runs."""
+        return {shard: owner for shard in self._mirror.owners if (owner := self.owner(shard)) is not None}
+
+    def nodes(self) -> list[NodeInfo]:
+        """The registered session-nodes, by id."""
+        return sorted(self._mirror.nodes.values(), key=lambda node: node.id)
+
+    @property
+    def placement(self) -> tuple[str | None, ...]:
+        """The wished-for node of each shard."""
+        return self._mirror.placement
+
+    @property
+    def changed(self) -> asyncio.Event:
+        """Set at the next change of anything seen here. Take it before looking."""
+        return self._mirror.changed
+
+    async def wait_for(self, shard: int, deadline: float) -> Owner:
+        """The owner, as soon as there is one. Raises `NotOwner` at `deadline` (an instant of the event loop's clock)."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                while True:
+                    changed = self._mirror.changed
+                    if (owner := self.owner(shard)) is not None:
+                        return owner
+                    await changed.wait()
+        except TimeoutError:
+            raise NotOwner() from None
