@@ -1,0 +1,48 @@
+"""`mesh`: runs the parts, the one-machine stack, and the everyday commands."""
+
+from __future__ import annotations
+
+import typer
+
+from mesh_cli.commands import account, key, parts, tenant
+from mesh_cli.commands.doctor import doctor
+from mesh_cli.commands.pair import pair
+from mesh_cli.commands.send import send
+from mesh_cli.commands.target import remember_target
+from mesh_cli.commands.trace import trace
+from mesh_cli.demo.command import demo
+from mesh_cli.up.command import up
+
+app = typer.Typer(
+    name="mesh",
+    help="Sessionmesh: thousands of WhatsApp accounts behind one gRPC API.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.callback()(remember_target)
+
+HERE = "On this machine"
+app.command(rich_help_panel=HERE)(up)
+app.command(rich_help_panel=HERE)(demo)
+app.command(rich_help_panel=HERE)(doctor)
+
+USE = "Use a mesh"
+app.add_typer(tenant.app, name="tenant", rich_help_panel=USE)
+app.add_typer(key.app, name="key", rich_help_panel=USE)
+app.add_typer(account.app, name="account", rich_help_panel=USE)
+app.command(rich_help_panel=USE)(pair)
+app.command(rich_help_panel=USE)(send)
+app.command(rich_help_panel=USE)(trace)
+
+for command in parts.COMMANDS:
+    app.command(name=command.name, help=command.help, rich_help_panel="Run one part (for deployment)")(command.run)
+
+
+def main() -> None:
+    """The console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The everyday commands: each one call, or a few, through the Python client."""

@@ -1,0 +1,75 @@
+"""`mesh key`."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from mesh_cli.commands.output import AsJson, as_dict, show
+from mesh_cli.commands.target import call
+from mesh_cli.commands.tenant import tenant_id
+from mesh_client import Client
+from sessionmesh.v1 import authorization_pb2, tenant_pb2
+
+app = typer.Typer(help="API keys: what callers authenticate with.", no_args_is_help=True)
+COLUMNS = ("id", "display_name", "scopes", "create_time", "revoke_time")
+TenantOption = Annotated[str, typer.Option("--tenant", help="Tenant, by id or external id.")]
+
+
+@app.command()
+def create(
+    context: typer.Context,
+    tenant: TenantOption = "",
+    name: Annotated[str, typer.Option(help="For people.")] = "",
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(help="read, send, manage or tenant_admin; may be repeated.  [default: read, send, manage]"),
+    ] = None,
+    administrator: Annotated[bool, typer.Option(help="An administrator's key, of no tenant.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key and print its secret, once."""
+    try:
+        scopes = [authorization_pb2.Scope.Value(f"SCOPE_{item.upper()}") for item in scope or ()]
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+    async def work(client: Client) -> tenant_pb2.CreateApiKeyResponse:
+        request = tenant_pb2.CreateApiKeyRequest(
+            tenant_id=await tenant_id(client, tenant),
+            display_name=name,
+            scopes=scopes,
+            administrator=administrator,
+        )
+        return await client.tenants.CreateApiKey(request)
+
+    made = call(context, work)
+    if as_json:
+        print(json.dumps(as_dict(made)))
+        return
+    show([made.api_key], COLUMNS, as_json=False)
+    print(f"\nsecret (not shown again): {made.secret}")
+
+
+@app.command(name="list")
+def list_keys(context: typer.Context, tenant: TenantOption = "", as_json: AsJson = False) -> None:
+    """List a tenant's keys; without --tenant, the administrators'."""
+
+    async def work(client: Client) -> list[tenant_pb2.ApiKey]:
+        request = tenant_pb2.ListApiKeysRequest(tenant_id=await tenant_id(client, tenant), page_size=1000)
+        return list((await client.tenants.ListApiKeys(request)).api_keys)
+
+    show(call(context, work), COLUMNS, as_json=as_json)
+
+
+@app.command()
+def revoke(context: typer.Context, key_id: str, as_json: AsJson = False) -> None:
+    """End a key; every process has noticed within 10 s."""
+
+    async def work(client: Client) -> tenant_pb2.ApiKey:
+        request = tenant_pb2.RevokeApiKeyRequest(key_id=key_id)
+        return (await client.tenants.RevokeApiKey(request)).api_key
+
+    show([call(context, work)], COLUMNS, as_json=as_json)

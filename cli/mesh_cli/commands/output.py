@@ -1,0 +1,57 @@
+"""Results as a table for people, or as JSON for scripts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Annotated
+
+import typer
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+from rich.console import Console
+from rich.table import Table
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+def show(messages: Sequence[Message], columns: Sequence[str], *, as_json: bool) -> None:
+    """Each message is a row, or a line of JSON; `columns` are field names."""
+    if as_json:
+        for message in messages:
+            print(json.dumps(as_dict(message), ensure_ascii=False))
+        return
+    print_table(columns, ([_cell(message, column) for column in columns] for message in messages))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A plain table that also reads well in a pipe."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console(width=None if Console().is_terminal else 200).print(table)
+
+
+def as_dict(message: Message) -> dict[str, object]:
+    """The message with field names as in the protos."""
+    found: dict[str, object] = MessageToDict(message, preserving_proto_field_name=True)
+    return found
+
+
+def _cell(message: Message, column: str) -> str:
+    value = as_dict(message).get(column, "")
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={item}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(str(item) for item in value)
+    return _without_enum_prefix(message, column, str(value))
+
+
+def _without_enum_prefix(message: Message, column: str, value: str) -> str:
+    field = message.DESCRIPTOR.fields_by_name[column]
+    if field.enum_type is None:
+        return value
+    shared = field.enum_type.values[0].name.removesuffix("UNSPECIFIED")
+    return value.removeprefix(shared).lower()

@@ -1,0 +1,63 @@
+"""`mesh pair`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from mesh_cli.commands.target import EXIT_FAILED, call, fail
+from mesh_client import Client
+from sessionmesh.v1 import session_pb2, simulator_pb2
+
+
+def pair(
+    context: typer.Context,
+    account_id: str,
+    phone: Annotated[str, typer.Option(help="Pair by a code typed on this number's phone, not by QR.")] = "",
+    accept: Annotated[
+        bool, typer.Option(help="Accept on the simulated network, in place of somebody with a phone.")
+    ] = False,
+) -> None:
+    """Pair an account: shows QR pictures, or a code, until one is accepted."""
+    console = Console()
+
+    async def work(client: Client) -> session_pb2.PairResponse:
+        method = session_pb2.PAIR_METHOD_CODE if phone else session_pb2.PAIR_METHOD_QR
+        request = session_pb2.PairRequest(account_id=account_id, method=method, phone=phone)
+        step = session_pb2.PairResponse()
+        async for step in client.sessions.Pair(request):
+            _show(console, step)
+            shown = step.qr.text or step.code.code
+            if accept and shown:
+                await client.simulator.AcceptPairing(accept_request(step))
+        return step
+
+    last = call(context, work)
+    if last.WhichOneof("step") != "paired":
+        fail("not paired", EXIT_FAILED)
+
+
+def accept_request(step: session_pb2.PairResponse) -> simulator_pb2.AcceptPairingRequest:
+    """What somebody's phone would do with the picture or code of this step."""
+    if step.WhichOneof("step") == "qr":
+        return simulator_pb2.AcceptPairingRequest(qr=step.qr.text)
+    return simulator_pb2.AcceptPairingRequest(code=step.code.code)
+
+
+def _show(console: Console, step: session_pb2.PairResponse) -> None:
+    match step.WhichOneof("step"):
+        case "queued_behind":
+            console.print(f"… waiting, {step.queued_behind} before this one")
+        case "qr":
+            console.print(step.qr.terminal, highlight=False, markup=False)
+            console.print("Scan it with the phone: Linked devices, Link a device.")
+        case "code":
+            console.print(f"Type this code on the phone: [bold]{step.code.code}[/]")
+        case "paired":
+            console.print(f"[green]Paired[/] as {step.paired.session.phone}.")
+        case "timed_out":
+            console.print("Nobody accepted in time.")
+        case "refused":
+            console.print(f"The network refused: {step.refused.detail}")

@@ -1,0 +1,83 @@
+"""Which mesh a command speaks to, and how its errors are shown."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, NoReturn, TypeVar
+
+import typer
+from rich.console import Console
+
+from mesh_cli.up.state import MeshFile, default_state, running_mesh
+from mesh_client import Client, MeshCallError, connect
+
+EXIT_FAILED = 1
+EXIT_NO_MESH = 69
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Target:
+    """Given by options or environment; what is missing comes from the mesh that runs on this machine."""
+
+    address: str = ""
+    api_key: str = ""
+    state: Path | None = None
+
+
+def remember_target(
+    context: typer.Context,
+    address: Annotated[
+        str, typer.Option(envvar="MESH_ADDRESS", help="The router, host:port.  [default: the mesh running here]")
+    ] = "",
+    api_key: Annotated[
+        str, typer.Option(envvar="MESH_API_KEY", help="The key to call with.  [default: the administrator's]")
+    ] = "",
+    state: Annotated[Path | None, typer.Option(help="State directory of the mesh running here.")] = None,
+) -> None:
+    """Taken before the command's own name: `mesh --address ... account list`."""
+    context.obj = Target(address, api_key, state)
+
+
+def local_mesh(target: Target) -> MeshFile | None:
+    """The mesh that runs on this machine, if one does."""
+    return running_mesh(target.state or default_state())
+
+
+def call(context: typer.Context, work: Callable[[Client], Awaitable[T]]) -> T:
+    """Run `work` with a client; an error of the mesh is printed, and ends the command with exit code 1."""
+    target: Target = context.obj
+    mesh = None if target.address and target.api_key else local_mesh(target)
+    address = target.address or (mesh.address if mesh else "")
+    api_key = target.api_key or (mesh.admin_key if mesh else "")
+    if not address or not api_key:
+        fail(
+            "no mesh runs here: start one with `mesh up`, or give --address and --api-key "
+            "(MESH_ADDRESS, MESH_API_KEY)",
+            EXIT_NO_MESH,
+        )
+    try:
+        return asyncio.run(_with_client(address, api_key, work))
+    except MeshCallError as error:
+        fail(_sentence(error), EXIT_FAILED)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Print one line to stderr and end the command."""
+    Console(stderr=True).print(f"[bold red]mesh:[/] {message}", highlight=False, soft_wrap=True)
+    sys.exit(code)
+
+
+async def _with_client(address: str, api_key: str, work: Callable[[Client], Awaitable[T]]) -> T:
+    async with connect(address, api_key) as client:
+        return await work(client)
+
+
+def _sentence(error: MeshCallError) -> str:
+    parts = [f"{error.code.name} {error.reason}".strip() + f": {error.message}"]
+    parts += [f"  {violation.field}: {violation.description}" for violation in error.field_violations]
+    return "\n".join(parts)

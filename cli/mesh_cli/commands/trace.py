@@ -1,0 +1,59 @@
+"""`mesh trace`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Annotated, Any
+
+import aiohttp
+import typer
+from rich.console import Console
+
+from mesh_cli.commands.output import AsJson
+from mesh_cli.commands.target import EXIT_FAILED, EXIT_NO_MESH, fail, local_mesh
+from mesh_cli.traces import waterfall
+
+TIMEOUT = aiohttp.ClientTimeout(total=10)
+
+
+def trace(
+    context: typer.Context,
+    trace_id: Annotated[str, typer.Argument(help="A trace id (32 hex digits) or a traceparent.")],
+    jaeger: Annotated[
+        str, typer.Option(help="Jaeger's query address, such as http://127.0.0.1:16686.  [default: the mesh here]")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show one message's trace through all processes as a waterfall."""
+    url = jaeger
+    if not url:
+        mesh = local_mesh(context.obj)
+        if mesh is None:
+            fail("no mesh runs here; name a Jaeger with --jaeger", EXIT_NO_MESH)
+        url = mesh.traces_url
+    try:
+        found = asyncio.run(fetch(url, trace_id))
+    except aiohttp.ClientError as error:
+        fail(f"{url} does not answer: {error}", EXIT_FAILED)
+    if found is None:
+        fail(f"{url} has no trace {trace_id}; was it sampled?", EXIT_FAILED)
+    if as_json:
+        print(json.dumps(found))
+        return
+    Console().print(waterfall.table(found))
+
+
+async def fetch(url: str, trace_id: str) -> dict[str, Any] | None:
+    """The trace in Jaeger's form, or None when there is none."""
+    wanted = trace_id.split("-")[1] if trace_id.count("-") == 3 else trace_id
+    async with (
+        aiohttp.ClientSession(timeout=TIMEOUT) as http,
+        http.get(f"{url.rstrip('/')}/api/traces/{wanted}") as answer,
+    ):
+        if answer.status == 404:
+            return None
+        answer.raise_for_status()
+        body = await answer.json()
+        found: dict[str, Any] | None = body["data"][0] if body["data"] else None
+        return found

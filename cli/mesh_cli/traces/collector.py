@@ -1,0 +1,132 @@
+"""An OTLP receiver that keeps the latest spans in memory and serves them as Jaeger's query API does."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import OrderedDict
+from typing import Any
+
+import grpc
+from aiohttp import web
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as otlp
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as otlp_grpc
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+LOOPBACK = "127.0.0.1"
+KEPT_TRACES = 5_000
+KEPT_SPANS_PER_TRACE = 1_000
+
+
+class TraceStore:
+    """The latest KEPT_TRACES traces, as Jaeger's JSON spans by trace id."""
+
+    def __init__(self) -> None:
+        self._traces: OrderedDict[str, list[dict[str, Any]]] = OrderedDict()
+
+    def add(self, service: str, span: Span) -> None:
+        trace_id = span.trace_id.hex()
+        spans = self._traces.setdefault(trace_id, [])
+        self._traces.move_to_end(trace_id)
+        if len(spans) < KEPT_SPANS_PER_TRACE:
+            spans.append(_jaeger_span(service, trace_id, span))
+        if len(self._traces) > KEPT_TRACES:
+            self._traces.popitem(last=False)
+
+    def get(self, trace_id: str) -> dict[str, Any] | None:
+        """One trace in the form of Jaeger's `/api/traces/<id>`, or None."""
+        spans = self._traces.get(trace_id)
+        if spans is None:
+            return None
+        services = sorted({span["serviceName"] for span in spans})
+        processes = {service: f"p{number}" for number, service in enumerate(services, 1)}
+        return {
+            "traceID": trace_id,
+            "spans": [{**span, "processID": processes[span["serviceName"]]} for span in spans],
+            "processes": {process: {"serviceName": service} for service, process in processes.items()},
+        }
+
+
+class Collector:
+    """OTLP/gRPC in, Jaeger's JSON out, both on free loopback ports."""
+
+    def __init__(self) -> None:
+        self.store = TraceStore()
+        self.otlp_endpoint = ""
+        self.query_url = ""
+        self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        self._web = web.Application()
+        self._web.router.add_get("/api/traces/{trace_id}", self._query)
+        self._runner = web.AppRunner(self._web, access_log=None)
+
+    async def start(self) -> None:
+        otlp_grpc.add_TraceServiceServicer_to_server(_Receiver(self.store), self._server)
+        port = self._server.add_insecure_port(f"{LOOPBACK}:0")
+        await self._server.start()
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, LOOPBACK, 0)
+        await site.start()
+        self.otlp_endpoint = f"http://{LOOPBACK}:{port}"
+        self.query_url = f"http://{LOOPBACK}:{self._runner.addresses[0][1]}"
+
+    async def stop(self) -> None:
+        with contextlib.suppress(RuntimeError):  # never started
+            await self._runner.cleanup()
+        await self._server.stop(grace=None)
+
+    async def _query(self, request: web.Request) -> web.Response:
+        trace = self.store.get(request.match_info["trace_id"].lower())
+        if trace is None:
+            problem = {"code": 404, "msg": "trace not found"}
+            return web.json_response({"data": None, "errors": [problem]}, status=404)
+        return web.json_response({"data": [trace], "errors": None})
+
+
+class _Receiver(otlp_grpc.TraceServiceServicer):
+    def __init__(self, store: TraceStore) -> None:
+        self._store = store
+
+    async def Export(  # type: ignore[override]  # noqa: N802 - the stub is typed for synchronous servers; a gRPC name
+        self,
+        request: otlp.ExportTraceServiceRequest,
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> otlp.ExportTraceServiceResponse:
+        for resource in request.resource_spans:
+            service = _service_name(list(resource.resource.attributes))
+            for scope in resource.scope_spans:
+                for span in scope.spans:
+                    self._store.add(service, span)
+        return otlp.ExportTraceServiceResponse()
+
+
+def _service_name(attributes: list[KeyValue]) -> str:
+    return next((a.value.string_value for a in attributes if a.key == "service.name"), "unknown")
+
+
+def _jaeger_span(service: str, trace_id: str, span: Span) -> dict[str, Any]:
+    parents = [("CHILD_OF", trace_id, span.parent_span_id.hex())] if span.parent_span_id else []
+    links = [("FOLLOWS_FROM", link.trace_id.hex(), link.span_id.hex()) for link in span.links]
+    tags = [{"key": tag.key, "value": _value(tag.value)} for tag in span.attributes]
+    if span.status.code == span.status.STATUS_CODE_ERROR:
+        tags.append({"key": "error", "value": True})
+        tags.append({"key": "otel.status_description", "value": span.status.message})
+    return {
+        "traceID": trace_id,
+        "spanID": span.span_id.hex(),
+        "operationName": span.name,
+        "references": [
+            {"refType": kind, "traceID": trace, "spanID": parent} for kind, trace, parent in parents + links
+        ],
+        "startTime": span.start_time_unix_nano // 1000,
+        "duration": (span.end_time_unix_nano - span.start_time_unix_nano) // 1000,
+        "tags": tags,
+        "serviceName": service,
+    }
+
+
+def _value(value: AnyValue) -> str | bool | int | float:
+    kind = value.WhichOneof("value")
+    if kind in ("string_value", "bool_value", "int_value", "double_value"):
+        plain: str | bool | int | float = getattr(value, kind)
+        return plain
+    return str(value)

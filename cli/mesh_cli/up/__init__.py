@@ -1,0 +1,1 @@
+"""`mesh up`: the whole mesh on one machine, under one state directory."""

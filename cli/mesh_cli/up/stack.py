@@ -1,0 +1,200 @@
+"""The whole mesh on one machine: backing servers, simulated network, router, session-nodes, media, webhook."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+
+import grpc
+
+from mesh_cli.embedded import free_port
+from mesh_cli.traces.collector import Collector
+from mesh_cli.up.backing import Backing
+from mesh_cli.up.child import Child, ChildPlan
+from mesh_cli.up.state import MeshFile, Part, Secrets, StateDirectory
+from mesh_core.database import migrate
+from mesh_core.errors import FailedPrecondition
+from sessionmesh.v1 import fleet_pb2, fleet_pb2_grpc
+
+LOOPBACK = "127.0.0.1"
+OWNED_SECONDS = 30.0
+OWNED_POLL_SECONDS = 0.05
+Progress = Callable[[str], None]
+
+
+class Stack:
+    """Start, watch and stop everything; `progress` is told each step as it begins."""
+
+    def __init__(self, state: Path, *, nodes: int, port: int, progress: Progress) -> None:
+        self._state = StateDirectory(state)
+        self._nodes = nodes
+        self._router_address = f"{LOOPBACK}:{port}"
+        self._progress = progress
+        self._backing = Backing()
+        self._collector = Collector()
+        self._children: dict[str, Child] = {}
+        self.mesh: MeshFile | None = None
+
+    async def start(self) -> MeshFile:
+        """Start everything and return where it is.
+
+        Raises `StateInUse`, `FailedPrecondition` for a port in use, `ServerFailed` naming what did not start; then
+        nothing is left running.
+        """
+        _refuse_used_port(self._router_address)
+        self._state.take()
+        try:
+            return await self._start_parts()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def run(self) -> None:
+        """Keep every part running until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for name, child in self._children.items():
+                tasks.create_task(child.supervise(), name=f"supervise {name}")
+            tasks.create_task(self._keep_announced(), name="announce")
+
+    async def stop(self) -> None:
+        """Drain the parts, then stop the servers; the data stay in the state directory."""
+        self._state.withdraw()
+        for names in (self._front(), self._rest()):
+            await asyncio.gather(*(self._children[name].stop() for name in names))
+        await self._collector.stop()
+        await self._backing.stop()
+        self._state.release()
+
+    async def _start_parts(self) -> MeshFile:
+        secrets = self._state.secrets()
+        self._progress("backing servers: etcd, Postgres, Redis, object store")
+        await asyncio.gather(self._backing.start(self._state.path), self._collector.start())
+        self._progress("database schema")
+        await migrate(self._backing.environment["MESH_DATABASE_URL"])
+        self._progress(f"simulated network, router, {self._nodes} session-nodes, media, webhook")
+        self._children = {plan.name: Child(plan) for plan in self._plans(secrets)}
+        await _all_or_first_error([child.start() for child in self._children.values()])
+        self._progress("session-nodes share out the accounts")
+        await _until_all_owned(self._router_address, secrets.admin_key)
+        self.mesh = self._announce(secrets)
+        return self.mesh
+
+    def _plans(self, secrets: Secrets) -> list[ChildPlan]:
+        network = os.environ.get("MESH_SIMNET_ADDRESS", "")
+        common = self._backing.environment | {
+            "MESH_AUTH_BOOTSTRAP_KEY": secrets.admin_key,
+            "MESH_AUTH_MESH_KEY": secrets.mesh_key,
+            "MESH_SECRETS_MASTER_KEY": secrets.master_key,
+            "MESH_TELEMETRY_LOG_FORMAT": "json",
+            **self._tracing(),
+        }
+        plans = []
+        if not network:
+            network = f"{LOOPBACK}:{free_port()}"
+            simulated = {
+                "MESH_SIMULATOR_LISTEN": network,
+                "MESH_SIMULATOR_STATE": str(self._state.path / "network"),
+            }
+            plans.append(self._plan("simulator", "mesh_simulator", common | simulated))
+        node = common | {"MESH_SIMNET_ADDRESS": network}
+        plans.append(self._plan("router", "mesh_router", common, self._router_address))
+        plans += [
+            self._plan(f"node-{n}", "mesh_session_node", node | {"MESH_NODE_ID": f"node-{n}"})
+            for n in range(1, self._nodes + 1)
+        ]
+        plans.append(self._plan("media", "mesh_media", common))
+        on_this_machine = {"MESH_WEBHOOK_ALLOW_PRIVATE_ADDRESSES": "true", "MESH_WEBHOOK_ALLOW_HTTP": "true"}
+        plans.append(self._plan("webhook", "mesh_webhook", common | on_this_machine))
+        return plans
+
+    def _plan(self, name: str, module: str, environment: dict[str, str], address: str = "") -> ChildPlan:
+        address = address or f"{LOOPBACK}:{free_port()}"
+        listen = {
+            "MESH_SERVER_LISTEN": address,
+            "MESH_SERVER_METRICS_LISTEN": f"{LOOPBACK}:{free_port()}",
+        }
+        return ChildPlan(name, module, address, environment | listen, self._state.logs / f"{name}.log")
+
+    def _tracing(self) -> dict[str, str]:
+        if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or os.environ.get("MESH_TELEMETRY_OTLP_ENDPOINT"):
+            return {}
+        ratio = os.environ.get("MESH_TELEMETRY_SAMPLE_RATIO", "1")
+        return {
+            "MESH_TELEMETRY_OTLP_ENDPOINT": self._collector.otlp_endpoint,
+            "MESH_TELEMETRY_SAMPLE_RATIO": ratio,
+        }
+
+    def _announce(self, secrets: Secrets) -> MeshFile:
+        mesh = MeshFile(
+            address=self._router_address,
+            admin_key=secrets.admin_key,
+            traces_url=self._collector.query_url,
+            state=str(self._state.path),
+            supervisor_pid=os.getpid(),
+            parts={
+                name: Part(
+                    child.pid, child.plan.address, child.plan.environment["MESH_SERVER_METRICS_LISTEN"]
+                )
+                for name, child in self._children.items()
+            },
+            servers=dict(self._backing.environment),
+        )
+        self._state.announce(mesh)
+        return mesh
+
+    async def _keep_announced(self) -> None:
+        """Write mesh.json again whenever a part was restarted under another pid."""
+        secrets = self._state.secrets()
+        while True:
+            await asyncio.sleep(0.2)
+            assert self.mesh is not None
+            if any(self.mesh.parts[name].pid != child.pid for name, child in self._children.items()):
+                self.mesh = self._announce(secrets)
+
+    def _front(self) -> list[str]:
+        """What takes calls and talks to the network; the simulated network must outlive it."""
+        return [name for name in self._children if name != "simulator"]
+
+    def _rest(self) -> list[str]:
+        return [name for name in self._children if name == "simulator"]
+
+
+def _refuse_used_port(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, int(port)))
+        except OSError:
+            raise FailedPrecondition(
+                f"port {port} on {host} is in use; choose another with --port, or stop what uses it",
+                "RESOURCE_EXISTS",
+            ) from None
+
+
+async def _all_or_first_error(starts: Iterable[Awaitable[None]]) -> None:
+    """Wait for all; the first failure is raised once the others have ended too."""
+    for result in await asyncio.gather(*starts, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
+
+
+async def _until_all_owned(router: str, key: str) -> None:
+    """Wait until every shard has an owner, so that the first call of a newcomer does not wait."""
+    metadata = (("authorization", f"Bearer {key}"),)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(OWNED_SECONDS), grpc.aio.insecure_channel(router) as channel:
+            fleet = fleet_pb2_grpc.FleetServiceStub(channel)
+            while (
+                await fleet.GetPlacement(fleet_pb2.GetPlacementRequest(), metadata=metadata, timeout=5)
+            ).unowned:
+                await asyncio.sleep(OWNED_POLL_SECONDS)
+            return
+    raise FailedPrecondition(
+        f"not every account has an owner after {OWNED_SECONDS:.0f} s; see the session-nodes' logs",
+        "BACKEND_UNAVAILABLE",
+    )

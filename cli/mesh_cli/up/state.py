@@ -1,0 +1,131 @@
+"""The state directory of one mesh: its secrets, and the file that says where the running mesh is."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mesh_cli.embedded.errors import StateInUse
+from mesh_cli.embedded.lock import FileLock
+from mesh_core.errors import FailedPrecondition
+
+
+def default_state() -> Path:
+    """`$MESH_STATE`, else `sessionmesh` under `$XDG_STATE_HOME` (`~/.local/state`)."""
+    if chosen := os.environ.get("MESH_STATE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "sessionmesh"
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """Made once for a state directory and kept in it; whoever can read them administers the mesh."""
+
+    admin_key: str
+    mesh_key: str
+    master_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One running process of the mesh."""
+
+    pid: int
+    address: str
+    metrics: str = ""
+
+
+@dataclass(slots=True)
+class MeshFile:
+    """What `mesh.json` says while a mesh runs: where each part is, and the administrator's key."""
+
+    address: str
+    admin_key: str
+    traces_url: str
+    state: str
+    supervisor_pid: int
+    parts: dict[str, Part] = field(default_factory=dict)
+    servers: dict[str, str] = field(default_factory=dict)
+
+
+class StateDirectory:
+    """A directory that one mesh at a time may use."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self.mesh_file = self.path / "mesh.json"
+        self.logs = self.path / "logs"
+        self._lock = FileLock(self.path / "mesh.lock")
+
+    def take(self) -> None:
+        """Make the directory ours. Raises `StateInUse`, or `FailedPrecondition` when it cannot be written."""
+        try:
+            self.logs.mkdir(parents=True, exist_ok=True)
+            self.path.chmod(0o711)
+            taken = self._lock.take()
+        except OSError as error:
+            raise FailedPrecondition(
+                f"{self.path} cannot be used: {error.strerror}", "BACKEND_UNAVAILABLE"
+            ) from None
+        if not taken:
+            raise StateInUse(self.path)
+        self.mesh_file.unlink(missing_ok=True)
+
+    def release(self) -> None:
+        self._lock.release()
+
+    def secrets(self) -> Secrets:
+        """This directory's secrets, made on first use."""
+        place = self.path / "secrets.json"
+        if place.exists():
+            return Secrets(**json.loads(place.read_text()))
+        made = Secrets(
+            admin_key=f"smadmin_{secrets.token_urlsafe(32)}",
+            mesh_key=f"smmesh_{secrets.token_urlsafe(32)}",
+            master_key=base64.b64encode(secrets.token_bytes(32)).decode(),
+        )
+        _write_private(place, asdict(made))
+        return made
+
+    def announce(self, mesh: MeshFile) -> None:
+        _write_private(self.mesh_file, asdict(mesh))
+
+    def withdraw(self) -> None:
+        self.mesh_file.unlink(missing_ok=True)
+
+
+def running_mesh(state: Path) -> MeshFile | None:
+    """The mesh that runs on this state directory, or None."""
+    try:
+        found: dict[str, Any] = json.loads((state / "mesh.json").read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    parts = {name: Part(**part) for name, part in found.pop("parts").items()}
+    mesh = MeshFile(parts=parts, **found)
+    return mesh if _alive(mesh.supervisor_pid) else None
+
+
+def _alive(pid: int) -> bool:
+    """A mesh that was killed leaves its file behind."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _write_private(place: Path, content: dict[str, Any]) -> None:
+    """Replace `place` in one step, readable by its owner only."""
+    new = place.with_suffix(".new")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(content, file, indent=2)
+        file.write("\n")
+    new.replace(place)
