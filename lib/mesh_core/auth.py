@@ -18,9 +18,9 @@ from enum import IntEnum
 from hashlib import sha256
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Protocol
-from uuid import UUID
 
 import structlog
+from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import ids
 from mesh_core.errors import (
@@ -78,7 +78,7 @@ class Identity:
             if not explicit:
                 raise InvalidField(field, "is required with an administrator's key")
             return ids.decode(Prefix.TENANT, explicit, field)
-        if explicit and explicit != ids.encode(Prefix.TENANT, ids.UUID(self.tenant_id.bytes)):
+        if explicit and explicit != ids.encode(Prefix.TENANT, self.tenant_id):
             raise NotFound("tenant", explicit)
         return self.tenant_id
 
@@ -176,9 +176,7 @@ class KeyAuthenticator:
                 return None
             if entry.refresh is None:
                 self._refresh(token[4:30], entry)
-        if entry.may_have_rotated(digest, now):
-            return None
-        return entry.judge(digest)
+        return entry.judge(digest, now)
 
     async def authenticate(self, authorization: str, tenant: str) -> Identity:
         """See `Authenticator`; also raises `Unavailable` for a key never seen while the database is away."""
@@ -193,7 +191,10 @@ class KeyAuthenticator:
                 raise _invalid()
             entry = self._remember(name, _Entry(_key_uuid(name)))
         await asyncio.shield(entry.refresh or self._refresh(name, entry))
-        return entry.judge(_hash(token))
+        identity = entry.judge(_hash(token), time.monotonic())
+        if identity is None:
+            raise _invalid()
+        return identity
 
     def _mesh_identity(self, tenant: str) -> Identity:
         tenant_id = ids.decode(Prefix.TENANT, tenant, "x-mesh-tenant") if tenant else None
@@ -214,6 +215,7 @@ class KeyAuthenticator:
         return entry
 
     def _refresh(self, name: str, entry: _Entry) -> asyncio.Task[None]:
+        entry.surprised_until = time.monotonic() + _RETRY
         entry.refresh = asyncio.create_task(self._ask(entry), name=f"auth key {name}")
         return entry.refresh
 
@@ -251,13 +253,13 @@ def check_scope(identity: Identity, scope: Scope.ValueType) -> None:
         raise PermissionDenied(f"the key lacks the scope {name}", "SCOPE_MISSING", metadata={"scope": name})
 
 
-def new_api_key() -> tuple[ids.UUID, str, bytes]:
+def new_api_key() -> tuple[UUID, str, bytes]:
     """A fresh key: its id, the text to show once, and the hash to store."""
     key_id = ids.new_uuid()
     return key_id, *new_secret(key_id)
 
 
-def new_secret(key_id: ids.UUID) -> tuple[str, bytes]:
+def new_secret(key_id: UUID) -> tuple[str, bytes]:
     """A fresh secret for an existing key: the text to show once, and the hash to store."""
     text = f"smk_{ids.encode(Prefix.KEY, key_id)[4:]}_{secrets.token_urlsafe(32)}"
     return text, _hash(text)
@@ -297,7 +299,12 @@ def postgres_keys(database: Database) -> Lookup:
     return lookup
 
 
+# A look-up is a use; it is noted once a minute.
 _SELECT = """
+WITH used AS (
+  UPDATE api_key SET last_use_time = now()
+  WHERE id = $1 AND revoke_time IS NULL AND coalesce(last_use_time < now() - interval '1 minute', true)
+)
 SELECT k.role, k.tenant, k.hash, k.scopes, k.expire_time, k.revoke_time IS NOT NULL AS revoked,
        coalesce(t.state <> 1, false) AS suspended, k.previous_hash, k.previous_expire_time
 FROM api_key k LEFT JOIN tenant t ON t.id = k.tenant
@@ -321,7 +328,7 @@ class _Entry:
     fresh_until: float = 0.0
     answered: bool = False
     serve_stale: bool = False
-    next_surprise: float = 0.0
+    surprised_until: float = 0.0
     refresh: asyncio.Task[None] | None = field(default=None, repr=False)
 
     def found(self, row: KeyRow | None) -> None:
@@ -329,27 +336,28 @@ class _Entry:
         self.answered = True
         self.serve_stale = False
         self.fresh_until = time.monotonic() + (_FRESH if row else _FRESH_UNKNOWN)
-        key = ids.encode(Prefix.KEY, ids.UUID(self.key_id.bytes))
-        self.identity = row and Identity(
-            row.role, row.tenant_id, key, row.scopes | {authorization_pb2.SCOPE_PUBLIC}
-        )
-
-    def may_have_rotated(self, digest: bytes, now: float) -> bool:
-        """Whether a secret that does not match is worth another look-up: once a second, so that guessing is not."""
-        if self.row is None or self.row.matches(digest) or now < self.next_surprise:
-            return False
-        self.next_surprise = now + _RETRY
-        return True
+        key = ids.encode(Prefix.KEY, self.key_id)
+        if row is not None:
+            scopes = row.scopes | {authorization_pb2.SCOPE_PUBLIC}
+            self.identity = Identity(row.role, row.tenant_id, key, scopes)
 
     def failed(self) -> None:
         self.serve_stale = self.answered
         self.fresh_until = time.monotonic() + _RETRY
 
-    def judge(self, digest: bytes) -> Identity:
-        """The identity if the key's hash is `digest` and it is valid at this moment."""
+    def judge(self, digest: bytes, now: float) -> Identity | None:
+        """The identity if the key's hash is `digest` and it is valid at this moment.
+
+        None when it must be looked up again: a secret that does not match may be a rotated one, which is worth
+        one look-up a second.
+        """
         row = self.row
-        if row is None or self.identity is None or not row.matches(digest):
+        if row is None or self.identity is None:
             raise _invalid() if self.answered else _away()
+        if not row.matches(digest):
+            if now >= self.surprised_until:
+                return None
+            raise _invalid()
         if row.revoked or (row.expire_time is not None and row.expire_time <= datetime.now(UTC)):
             raise _invalid()
         if row.tenant_suspended:
@@ -365,7 +373,7 @@ def _looks_like_key(token: str) -> bool:
     return len(token) == 74 and token.startswith("smk_") and token[30] == "_"
 
 
-def _key_uuid(name: str) -> ids.UUID:
+def _key_uuid(name: str) -> UUID:
     try:
         return ids.decode(Prefix.KEY, f"key_{name}", "authorization")
     except InvalidField:

@@ -8,6 +8,7 @@ from typing import Self
 
 import grpc
 import grpc.aio
+from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import ids
 from mesh_core.ids import Prefix
@@ -89,7 +90,7 @@ class ChannelPool:
             await channel.close()
 
 
-def mesh_metadata(mesh_key: str, tenant: ids.UUID | None = None) -> Metadata:
+def mesh_metadata(mesh_key: str, tenant: UUID | None = None) -> Metadata:
     """The credentials of a part of the mesh, acting for `tenant` where one is given."""
     authorization = ("authorization", f"Bearer {mesh_key}")
     if tenant is None:

@@ -1,4 +1,4 @@
-"""The domain's errors. `mesh_core.server.status` maps them to gRPC status in one place; services raise nothing else."""
+"""The domain's errors, and nothing else is raised: `mesh_core.server.status` maps them to gRPC status."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class NotFound(MeshError):
 
 @dataclass(slots=True, eq=False)
 class AlreadyExists(MeshError):
-    """ALREADY_EXISTS; `resource` is the kind of what exists, `name` what it is found by; "" for a request id."""
+    """ALREADY_EXISTS; `resource` is the kind of what exists and `name` what it is found by, where known."""
 
     resource: str = field(default="", kw_only=True)
     name: str = field(default="", kw_only=True)
@@ -138,4 +138,4 @@ class Unimplemented(MeshError):
 
 
 class StartupError(Exception):
-    """The process cannot start for a reason outside it (a taken port, a backing server away): one line, exit 69."""
+    """The process cannot start for a reason outside it, such as a taken port: one line, exit 69."""

@@ -32,7 +32,7 @@ from msgspec import Meta
 EXIT_BAD_SETTINGS = 64
 """EX_USAGE of sysexits."""
 
-S = TypeVar("S", bound=msgspec.Struct)
+S = TypeVar("S")
 Positive = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(ge=0)]
 
@@ -213,9 +213,8 @@ def read(settings: type[S], environment: Mapping[str, str]) -> S:
         layers.append(_toml(Path(path), f"MESH_CONFIG={path}"))
     sections = typing.get_type_hints(settings, include_extras=True)
     _refuse_unknown(layers[-1], sections, environment)
-    return settings(
-        **{name: _section(name, section, layers, environment) for name, section in sections.items()}
-    )
+    filled = {name: _section(name, section, layers, environment) for name, section in sections.items()}
+    return settings(**filled)
 
 
 _LISTS = (tuple, list)

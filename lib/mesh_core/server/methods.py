@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import grpc
 import structlog
@@ -17,7 +18,7 @@ from sessionmesh.v1.authorization_pb2 import SCOPE_UNSPECIFIED, Scope
 logger = structlog.get_logger(__name__)
 
 
-class Methods(grpc.GenericRpcHandler):  # type: ignore[misc] - the stub package leaves it untyped
+class Methods(grpc.GenericRpcHandler):
     """All methods in one dictionary: gRPC asks it once per call."""
 
     def __init__(self, gate: Gate) -> None:
@@ -56,7 +57,7 @@ class Methods(grpc.GenericRpcHandler):  # type: ignore[misc] - the stub package 
         """Serve every method of `service` that is not served yet with what `generic` has for it."""
         for method in describe(service).methods:
             path = f"/{service}/{method.name}"
-            handler = generic.service(_Details(path, ()))
+            handler = generic.service(_Details(path))
             if handler is not None and path not in self._handlers:
                 self.put(service, method.name, handler, None)
 
@@ -87,9 +88,10 @@ def describe(service: str) -> ServiceDescriptor:
     return descriptor_pool.Default().FindServiceByName(service)
 
 
-class _Details(NamedTuple):
+@dataclass(slots=True)
+class _Details:
     method: str
-    invocation_metadata: Sequence[tuple[str, str | bytes]]
+    invocation_metadata: tuple[tuple[str, str | bytes], ...] = ()
 
 
 class _Capture:
@@ -106,7 +108,7 @@ class _Capture:
         for generic in generic_handlers:
             service = generic.service_name()
             found = {
-                method.name: generic.service(_Details(f"/{service}/{method.name}", ()))
+                method.name: generic.service(_Details(f"/{service}/{method.name}"))
                 for method in describe(service).methods
             }
             self.registered[service] = {name: handler for name, handler in found.items() if handler}

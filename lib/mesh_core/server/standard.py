@@ -14,7 +14,7 @@ from mesh_core.errors import NotFound
 from mesh_core.server.methods import Methods
 from sessionmesh.v1.authorization_pb2 import SCOPE_PUBLIC
 
-_Status = health_pb2.HealthCheckResponse
+_Status: Any = health_pb2.HealthCheckResponse
 
 
 class Health:
@@ -35,12 +35,12 @@ class Health:
         for service in ("", *services):
             self.set(service, serving)
 
-    async def Check(self, request: health_pb2.HealthCheckRequest, _context: Any) -> _Status:
+    async def Check(self, request: Any, _context: Any) -> Any:
         if request.service not in self._serving:
             raise NotFound("service", request.service)
         return _Status(status=self._status(request.service))
 
-    async def Watch(self, request: health_pb2.HealthCheckRequest, _context: Any) -> AsyncIterator[_Status]:
+    async def Watch(self, request: Any, _context: Any) -> AsyncIterator[Any]:
         changed = asyncio.Event()
         self._watchers.add(changed)
         last = None
@@ -55,11 +55,11 @@ class Health:
         finally:
             self._watchers.discard(changed)
 
-    def _status(self, service: str) -> _Status.ServingStatus.ValueType:
+    def _status(self, service: str) -> int:
         serving = self._serving.get(service)
         if serving is None:
-            return _Status.SERVICE_UNKNOWN
-        return _Status.SERVING if serving else _Status.NOT_SERVING
+            return int(_Status.SERVICE_UNKNOWN)
+        return int(_Status.SERVING if serving else _Status.NOT_SERVING)
 
 
 def add_standard_services(methods: Methods, health: Health) -> None:

@@ -114,7 +114,22 @@ class _RpcCollector(Collector):
         )
 
 
-_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_BOUNDS: tuple[float, ...] = (
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+)
 _target = Gauge("target_info", "The process behind this page", ["service_name", "service_version"])
 _collector = _RpcCollector()
 REGISTRY.register(_collector)
