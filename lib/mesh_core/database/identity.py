@@ -1,17 +1,22 @@
-"""Which database this is. A copy restored on another server must be adopted before anything trusts its positions."""
+"""Which database this is. A copy restored on another server must be adopted before anything trusts its
+positions.
+"""
 
 from __future__ import annotations
 
 from mesh_core.database.pool import Database
+from mesh_core.errors import StartupError
 
 
-class ForeignDatabase(Exception):
+class ForeignDatabase(StartupError):
     """The database was made on another server, and has not been adopted on this one."""
 
 
 async def check_identity(database: Database) -> int:
-    """The generation of the database's event positions. Raises `ForeignDatabase`, whose message says what to do."""
-    row = await database.pool.fetchrow(_IDENTITY)
+    """The generation of the database's event positions. Raises `ForeignDatabase`, whose message says what to
+    do.
+    """
+    [row] = await database.pool.fetch(_IDENTITY)
     if row["recorded"] != row["actual"]:
         raise ForeignDatabase(
             "this database was restored from another server: its event cursors would skip or repeat events. "
@@ -21,16 +26,16 @@ async def check_identity(database: Database) -> int:
 
 
 async def adopt(database: Database) -> int:
-    """Makes a restored database this server's own; returns its generation, the next one unless it was adopted before.
+    """Makes a restored database this server's own; returns its generation: the next, unless adopted before.
 
-    Its events keep their order and get positions that this server has given; cursors of the generation before are
-    expired. Nothing else may use the database meanwhile; it takes about a minute per ten million events.
+    Its events keep their order and get positions that this server has given; cursors of the generation before
+    are expired. Nothing else may use the database meanwhile; it takes about a minute per ten million events.
     """
     connection = await database.connect_direct()
     try:
         async with connection.transaction():
             await connection.execute("LOCK TABLE cluster_identity IN ACCESS EXCLUSIVE MODE")
-            row = await connection.fetchrow(_IDENTITY)
+            [row] = await connection.fetch(_IDENTITY)
             if row["recorded"] == row["actual"]:
                 return int(row["generation"])
             await connection.execute(_REPOSITION)

@@ -12,10 +12,11 @@ MESSAGE_AND_EVENT = ("message", "event")
 
 
 async def make_partitions(connection: asyncpg.Connection, tables: Sequence[str] = MESSAGE_AND_EVENT) -> int:
-    """Makes the partitions from yesterday to `DAYS_AHEAD` days ahead (UTC) that are missing; returns how many.
+    """Makes the partitions that are missing from yesterday to `DAYS_AHEAD` days on (UTC); returns how many.
 
-    Any service may call it at any time; call it hourly. A row whose id is of another day is refused. Each is a short
-    transaction that gives up after 2 s of waiting for a lock, raising asyncpg's `LockNotAvailableError`.
+    Any service may call it at any time; call it hourly. A row whose id is of another day is refused. Each is
+    a short transaction that gives up after 2 s of waiting for a lock, raising asyncpg's
+    `LockNotAvailableError`.
     """
     made = 0
     for table in tables:
@@ -27,10 +28,11 @@ async def make_partitions(connection: asyncpg.Connection, tables: Sequence[str] 
 
 
 async def drop_partition(connection: asyncpg.Connection, table: str, day: date) -> bool:
-    """Drops a day's rows for good, in the caller's transaction or its own; returns whether there were any to drop.
+    """Drops a day's rows for good, in the caller's transaction or its own; returns whether there was one.
 
-    The caller knows that nothing in it is needed. Of events it remembers the last position, so that a cursor before
-    it is told of the gap. Set a `lock_timeout`: all readers and writers of the table wait behind this one.
+    The caller knows that nothing in it is needed. Of events it remembers the last position, so that a cursor
+    before it is told of the gap. Set a `lock_timeout`: all readers and writers of the table wait behind this
+    one.
     """
     return bool(await connection.fetchval("SELECT drop_day_partition($1, $2)", table, day))
 

@@ -1,4 +1,6 @@
-"""Connections to Postgres: a pool for short transactions, and connections of their own for the journal and LISTEN."""
+"""Connections to Postgres: a pool for short transactions, and connections of their own for the journal and
+LISTEN.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,9 @@ __all__ = ["Database", "UnsupportedServer"]
 class Database:
     """The database as one service uses it.
 
-    `pool` is for short transactions and reads. With `settings.pgbouncer` it prepares nothing and sets nothing on
-    the session, because the next statement may run on another one; `settings.direct_url` then leads past the
-    bouncer for the connections that need a session.
+    `pool` is for short transactions and reads. With `settings.pgbouncer` it prepares nothing and sets nothing
+    on the session, because the next statement may run on another one; `settings.direct_url` then leads past
+    the bouncer for the connections that need a session.
     """
 
     def __init__(self, settings: DatabaseSettings, pool: asyncpg.Pool) -> None:
@@ -38,7 +40,7 @@ class Database:
         )
         try:
             async with pool.acquire() as connection:
-                check_server(connection)
+                check_server(connection.get_server_version())
         except BaseException:
             pool.terminate()
             raise
@@ -49,7 +51,9 @@ class Database:
         return await asyncpg.connect(self._direct_url, server_settings=_DIRECT)
 
     async def connect_journal(self) -> asyncpg.Connection:
-        """A connection whose transactions the server ends after 1 s, so that a frozen client never blocks a takeover."""
+        """A connection whose transactions the server ends after 1 s, so that a frozen client never blocks a
+        takeover.
+        """
         return await asyncpg.connect(self._direct_url, server_settings=_JOURNAL, timeout=5)
 
     async def close(self) -> None:
@@ -57,8 +61,8 @@ class Database:
         await self.pool.close()
 
 
-# Plans of our short statements are never worth compiling. An open write transaction hides all later events from
-# their readers, so the server ends it.
+# Plans of our short statements are never worth compiling. An open write transaction hides all later events
+# from their readers, so the server ends it.
 _DIRECT = {"jit": "off", "application_name": "sessionmesh"}
 _POOLED = _DIRECT | {"transaction_timeout": "10s", "idle_in_transaction_session_timeout": "10s"}
 _JOURNAL = _DIRECT | {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 from hashlib import blake2b
+from typing import cast
 
 import asyncpg
 from asyncpg.pgproto.pgproto import UUID
@@ -50,18 +51,20 @@ class Method(IntEnum):
 
 
 def payload_digest(payload: bytes) -> bytes:
-    """What tells two payloads under one request id apart: 16 bytes of blake2b over the request without its id."""
+    """What tells two payloads under one request id apart: 16 bytes of blake2b over the request without its
+    id.
+    """
     return blake2b(payload, digest_size=16).digest()
 
 
 async def claim_request(
     connection: asyncpg.Connection, scope: UUID, method: int, request_id: str, digest: bytes, result: UUID
 ) -> UUID | None:
-    """Claims the request id in the caller's transaction: None means go on, an id is the first result, to be answered as it is.
+    """Claims a request id in the caller's transaction: None means go on; an id is the first result: answer.
 
-    `scope` is the account, or the tenant for a method that has no account. `result` is the id the caller is about to give.
-    Waits for a rival that has claimed it and not yet committed. Raises `AlreadyExists` REQUEST_ID_REUSED when it was used
-    with another payload.
+    `scope` is the account, or the tenant for a method that has no account. `result` is the id the caller is
+    about to give. Waits for a rival that has claimed it and not yet committed. Raises `AlreadyExists`
+    REQUEST_ID_REUSED when it was used with another payload.
     """
     claimed = await connection.fetchval(_CLAIM, scope, method, request_id, digest, result)
     if claimed is not None:
@@ -71,7 +74,7 @@ async def claim_request(
         return await claim_request(connection, scope, method, request_id, digest, result)
     if first["digest"] != digest:
         raise AlreadyExists("the request_id was used before with another payload", "REQUEST_ID_REUSED")
-    return first["result"]
+    return cast(UUID, first["result"])
 
 
 async def forget_requests(connection: asyncpg.Connection) -> int:

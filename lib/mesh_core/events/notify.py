@@ -1,4 +1,4 @@
-"""Telling readers that there are new events: a hint, never more, since it may come before they can be read."""
+"""Telling readers of new events: a hint, never more, since it may come before they can be read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ CHANNEL = "sessionmesh_events"
 
 
 class Notifier:
-    """One NOTIFY for all commits of the last `every` seconds, after the commit and apart from it: inside it serialises commits."""
+    """One NOTIFY for all commits of the last `every` seconds, after the commit and apart from it: inside it
+    serialises commits.
+    """
 
     def __init__(self, database: Database, *, every: float = 0.05) -> None:
         self.sent = 0
@@ -28,7 +30,7 @@ class Notifier:
         self._dirty.set()
 
     async def run(self) -> None:
-        """Notifies at once when it was quiet, then at most 1/`every` times a second; until it is cancelled."""
+        """Notifies at once when it was quiet, then every `every` seconds at most; until it is cancelled."""
         while True:
             await self._dirty.wait()
             self._dirty.clear()

@@ -18,7 +18,9 @@ from mesh_core.events.notify import EventListener
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """An event. `body` is a sessionmesh.v1.Event without `commit_time` and `cursor`, which are told beside it."""
+    """An event. `body` is a sessionmesh.v1.Event without `commit_time` and `cursor`, which are told beside
+    it.
+    """
 
     cursor: Cursor
     id: UUID
@@ -53,7 +55,7 @@ class EventReader:
 
     async def oldest(self) -> Cursor:
         """Before the first event that is still there."""
-        row = await self._database.pool.fetchrow("SELECT xid AS position, seq FROM event_horizon")
+        [row] = await self._database.pool.fetch("SELECT xid AS position, seq FROM event_horizon")
         return Cursor(self.generation, row["position"], row["seq"])
 
     async def latest(self) -> Cursor:
@@ -62,7 +64,9 @@ class EventReader:
         return Cursor(self.generation, horizon - 1, LAST_SEQ)
 
     async def check(self, cursor: Cursor) -> None:
-        """Raises `OutOfRange` CURSOR_OUT_OF_RANGE for a cursor of the future, or before events that were dropped."""
+        """Raises `OutOfRange` CURSOR_OUT_OF_RANGE for a cursor of the future, or before events that were
+        dropped.
+        """
         oldest = await self.oldest()
         next_xid = await self._database.pool.fetchval("SELECT pg_snapshot_xmax(pg_current_snapshot())")
         if cursor.generation < self.generation or cursor < oldest:
@@ -71,7 +75,9 @@ class EventReader:
             raise out_of_range("is from the future", oldest)
 
     async def read(self, cursor: Cursor, limit: int = 1000, *, tenant: UUID | None = None) -> Page:
-        """The events behind `cursor`, at most `limit`, of all tenants or of one; see `check` for a caller's cursor."""
+        """The events behind `cursor`, at most `limit`, of all tenants or of one; see `check` for a caller's
+        cursor.
+        """
         rows = await self._database.pool.fetch(_READ, cursor.xid, cursor.seq, limit, tenant)
         events = [
             StoredEvent(
@@ -96,8 +102,8 @@ class EventReader:
     ) -> AsyncIterator[Page]:
         """Pages of events behind `cursor` for ever, and an empty page about every second when there are none.
 
-        A NOTIFY is never the only reason to look: it may come while an older transaction still hides the events, so
-        this looks again every 100 ms until it has caught up.
+        A NOTIFY is never the only reason to look: it may come while an older transaction still hides the
+        events, so this looks again every 100 ms until it has caught up.
         """
         wake = self._listener.subscribe()
         try:
@@ -120,8 +126,8 @@ class EventReader:
 
 _POLL = 0.1
 _IDLE = 1.0
-# Visibility and horizon come from one snapshot, because it is one statement. No output column is named like a sort column:
-# Postgres would sort by the output, the whole backlog for every page.
+# Visibility and horizon come from one snapshot, because it is one statement. No output column is named like a
+# sort column: Postgres would sort by the output, the whole backlog for every page.
 _READ = """SELECT h.horizon, e.* FROM (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS horizon) h
   LEFT JOIN LATERAL (
     SELECT xid AS position, seq AS place, id, tenant, account, type, body, commit_time FROM event

@@ -1,4 +1,6 @@
-"""The journal: everything a session-node writes, gathered from all its callers into one transaction after another."""
+"""The journal: everything a session-node writes, gathered from all its callers into one transaction after
+another.
+"""
 
 from mesh_core.journal.outcomes import (
     COMMITTED,

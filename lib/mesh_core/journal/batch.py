@@ -31,7 +31,9 @@ Unit = tuple[AccountRef, OutboundMessage | Sequence[Row]]
 """What is stored whole or not at all: an outbound message, or rows of one account."""
 
 ARGUMENTS = 40
-"""How many arguments of `journal_write` `Columns.arguments` fills: all but incarnation, number and what is given back."""
+"""How many arguments of `journal_write` `Columns.arguments` fills: all but incarnation, number and what is
+given back.
+"""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -52,10 +54,10 @@ class Columns:
         self._messages: list[OutboundMessage] = []
         self._statuses: dict[UUID, _Status] = {}
         self._events: list[tuple[int, Event, int | None]] = []
-        self._states: dict[UUID, tuple[int, bytes]] = {}
+        self._states: dict[AccountRef, tuple[int, bytes]] = {}
         self._inbound: list[tuple[Any, ...]] = []
         self._actions: list[tuple[Any, ...]] = []
-        self._sessions: dict[UUID, tuple[Any, ...]] = {}
+        self._sessions: dict[AccountRef, tuple[Any, ...]] = {}
         self._disconnects: list[tuple[Any, ...]] = []
         self._contents: dict[UUID, tuple[Any, ...]] = {}
         self._fetches: dict[UUID, tuple[Any, ...]] = {}
@@ -69,14 +71,19 @@ class Columns:
                 self._message_accounts.append(row)
                 self._messages.append(what)
                 if what.state is not None:
-                    self._states[owner.uuid] = (row, what.state)
+                    self._states[owner] = (row, what.state)
             else:
                 for part in what:
                     _ADD[part.__class__](self, owner, row, part)
 
     def arguments(self) -> list[list[Any]]:
         """In the order of `journal_write`."""
-        accounts, messages, statuses, events = self._accounts, self._messages, self._statuses.values(), self._events
+        accounts, messages, statuses, events = (
+            self._accounts,
+            self._messages,
+            self._statuses.values(),
+            self._events,
+        )
         states = self._states.values()
         return [
             [owner.shard for owner in accounts],
@@ -134,10 +141,10 @@ class Columns:
         self._events.append((account, event, None))
 
     def _credential(self, owner: AccountRef, account: int, credential: Credential) -> None:
-        self._states[owner.uuid] = (account, credential.blob)
+        self._states[owner] = (account, credential.blob)
 
     def _session(self, owner: AccountRef, account: int, s: Session) -> None:
-        self._sessions[owner.uuid] = (account, *[getattr(s, name) for name in _SESSION])
+        self._sessions[owner] = (account, *[getattr(s, name) for name in _SESSION])
 
     def _inbound_message(self, _owner: AccountRef, account: int, m: InboundMessage) -> None:
         self._inbound.append(
@@ -183,13 +190,27 @@ class Columns:
 class _Status:
     """One message's change of status in a batch: the last legal one, with the time of SENT on the way."""
 
-    __slots__ = ("account", "failure", "failure_detail", "message", "network_id", "row", "sent_time", "status", "time")
+    __slots__ = (
+        "account",
+        "failure",
+        "failure_detail",
+        "message",
+        "network_id",
+        "row",
+        "sent_time",
+        "status",
+        "time",
+    )
 
     def __init__(self, account: int, row: int, change: StatusChange) -> None:
         self.account, self.row, self.message = account, row, change.message
         self.status, self.time = change.status, change.time
         self.sent_time = change.time if change.status == _SENT else None
-        self.failure, self.failure_detail, self.network_id = change.failure, change.failure_detail, change.network_id
+        self.failure, self.failure_detail, self.network_id = (
+            change.failure,
+            change.failure_detail,
+            change.network_id,
+        )
 
     def merge(self, change: StatusChange) -> None:
         if change.status == _SENT and self.sent_time is None:
@@ -257,5 +278,7 @@ Value = TypeVar("Value")
 
 
 def _sparse(column: list[Value | None]) -> list[Value | None]:
-    """Nothing instead of nulls alone: `unnest` fills a shorter array up with nulls, and most batches have none of these."""
+    """Nothing instead of nulls alone: `unnest` fills a shorter array up with nulls, and most batches have
+    none of these.
+    """
     return column if any(value is not None for value in column) else []

@@ -16,7 +16,9 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The shard is not this node's under that epoch; nothing was stored. Verify the ownership before answering."""
+    """The shard is not this node's under that epoch; nothing was stored. Verify the ownership before
+    answering.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ REFUSED = Refused()
 
 
 class IncarnationExpired(Exception):
-    """Another node has judged this one dead. It can never write again: the process must stop and start anew."""
+    """Another node has judged this one dead. It can never write again: the process must start anew."""
 
 
 def unwrap(outcome: Outcome, result: UUID) -> UUID:

@@ -1,4 +1,4 @@
-"""The rows that a session-node can write. Times are microseconds since 1970; enums are numbers of sessionmesh.v1.
+"""The rows that a session-node writes. Times are microseconds since 1970; enums are sessionmesh.v1 numbers.
 
 msgspec makes these several times faster than a frozen dataclass; a few are made for every message.
 """
@@ -27,7 +27,9 @@ class AccountRef:
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
-    """An event. `body` is a serialised sessionmesh.v1.Event without commit_time and cursor; `id` is the one in it."""
+    """An event. `body` is a serialised sessionmesh.v1.Event without commit_time and cursor; `id` is the one
+    in it.
+    """
 
     id: UUID
     type: str
@@ -37,8 +39,9 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 class OutboundMessage(msgspec.Struct, frozen=True, gc=False):
     """A message to send, accepted: stored as QUEUED, with its outbox row and its event, under its request id.
 
-    `request_id` "" is for what no caller asked for: it is not de-duplicated. `digest` (16 bytes) is of the payload.
-    `due_at` None is now. `state` is the driver's sealed state after encrypting it, saved in the same commit.
+    `request_id` "" is for what no caller asked for: it is not de-duplicated. `digest` (16 bytes) is of the
+    payload. `due_at` None is now. `state` is the driver's sealed state after encrypting it, saved in the same
+    commit.
     """
 
     id: UUID
@@ -58,7 +61,8 @@ class OutboundMessage(msgspec.Struct, frozen=True, gc=False):
 class StatusChange(msgspec.Struct, frozen=True, gc=False):
     """A message's new status; ignored, with its event, where `may_become` says no.
 
-    From SENT on, and when it ends otherwise, the message leaves the outbox. `network_id` is for networks that choose it.
+    From SENT on, and when it ends otherwise, the message leaves the outbox. `network_id` is for networks that
+    choose it.
     """
 
     message: UUID
@@ -73,8 +77,8 @@ class StatusChange(msgspec.Struct, frozen=True, gc=False):
 class InboundMessage(msgspec.Struct, frozen=True, gc=False):
     """A message that the network brought, or that another device of the account sent (`direction` 1).
 
-    It is told apart by `network_id` within its account: a repeat is a `Duplicate` and writes nothing. `media` is what
-    the driver needs to fetch its media, which then stays marked as to be fetched until `FetchDone`.
+    It is told apart by `network_id` within its account: a repeat is a `Duplicate` and writes nothing. `media`
+    is what the driver needs to fetch its media, which then stays marked as to be fetched until `FetchDone`.
     """
 
     id: UUID
@@ -90,7 +94,9 @@ class InboundMessage(msgspec.Struct, frozen=True, gc=False):
 
 
 class Action(msgspec.Struct, frozen=True, gc=False):
-    """A request id used for anything but a message; `result` is what a repeat is told. The event comes with the first."""
+    """A request id used for anything but a message; `result` is what a repeat is told. The event comes with
+    the first.
+    """
 
     method: int
     request_id: str

@@ -1,7 +1,7 @@
-"""The schema: a linear chain of plain SQL files, `sql/NNNN_name.sql`, applied whole and in order. There is no way down.
+"""The schema: a linear chain of plain SQL files, `sql/NNNN_name.sql`, applied in order. There is no way down.
 
-A new migration is a new file with the next number, nothing else. It must suit the version of every service before
-and after it, since they are upgraded one by one.
+A new migration is a new file with the next number, nothing else. It must suit the version of every service
+before and after it, since they are upgraded one by one.
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ from sqlalchemy.pool import NullPool
 
 from mesh_core.database.migrations.revisions import pending, revision_files
 from mesh_core.database.server import check_server
+from mesh_core.errors import StartupError
 
 if TYPE_CHECKING:
     from mesh_core.database.pool import Database
 
 
-class SchemaMismatch(Exception):
+class SchemaMismatch(StartupError):
     """The database's schema is not one that this program can work with; the message says what to do."""
 
 
 async def migrate(url: str) -> int:
-    """Applies what is missing, in one transaction, and returns the schema's version. Any number may run at once.
+    """Applies what is missing, in one transaction; returns the schema's version. Any number may run at once.
 
-    `url` must lead to the server itself, not to a bouncer. Raises `UnsupportedServer`, and `SchemaMismatch` for a
-    database that a newer release has migrated.
+    `url` must lead to the server itself, not to a bouncer. Raises `UnsupportedServer`, and `SchemaMismatch`
+    for a database that a newer release has migrated.
     """
 
     async def connect() -> asyncpg.Connection:
         connection = await asyncpg.connect(url)
-        check_server(connection)
+        check_server(connection.get_server_version())
         return connection
 
     engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
@@ -53,15 +54,19 @@ async def schema_version(database: Database) -> int:
 
 
 async def check_schema(database: Database, oldest: int, newest: int | None = None) -> None:
-    """Raises `SchemaMismatch` unless the schema's version is `oldest`..`newest` (default: this release's own)."""
+    """Raises `SchemaMismatch` unless the schema's version is `oldest`..`newest` (default: this release's
+    own).
+    """
     version, newest = await schema_version(database), newest_schema() if newest is None else newest
     if version < oldest:
         raise SchemaMismatch(
-            f"the database has schema version {version}, this program needs {oldest} or later: run `mesh db migrate`"
+            f"the database has schema version {version}, this program needs {oldest} or later: "
+            "run `mesh db migrate`"
         )
     if version > newest:
         raise SchemaMismatch(
-            f"the database has schema version {version}, this program knows versions up to {newest}: upgrade it"
+            f"the database has schema version {version}, this program knows versions up to {newest}: "
+            "upgrade it"
         )
 
 

@@ -1,4 +1,6 @@
-"""Alembic revisions made from the SQL files: the file's number is the revision, the number before it its parent."""
+"""Alembic revisions made from the SQL files: the file's number is the revision, the number before it its
+parent.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,12 @@ def revision_files() -> dict[str, Path]:
 def pending(current: str | None) -> list[MigrationStep]:
     """The steps from revision `current` (None: an empty database) to the last one, the next one first."""
     revisions = RevisionMap(_scripts)
-    scripts = revisions.iterate_revisions("head", current or "base")
-    return [MigrationStep.upgrade_from_script(revisions, script) for script in reversed(list(scripts))]
+    later = list(revisions.iterate_revisions("head", current or "base"))
+    return [
+        MigrationStep.upgrade_from_script(revisions, script)
+        for script in reversed(later)
+        if isinstance(script, Script)
+    ]
 
 
 def _scripts() -> Iterator[Script]:
