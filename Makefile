@@ -41,7 +41,7 @@ stubs: install ## Generate client stubs for Python, Go and TypeScript into stubs
 tools: ## Build the programs that tests and lint use into a cache outside the checkout
 	@deploy/tools/build $(NAME)
 
-lock: install ## Resolve the dependencies of pyproject.toml anew into requirements.lock; ARGS="--upgrade"
+lock: $(BIN)/.dependencies ## Resolve the dependencies of pyproject.toml anew into requirements.lock; ARGS="--upgrade"
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		--group dev --output-file requirements.lock $(ARGS) pyproject.toml
 
@@ -60,5 +60,6 @@ $(BIN)/.dependencies: requirements.lock
 
 $(BIN)/.installed: $(BIN)/.dependencies pyproject.toml hatch_build.py $(PROTOS)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
-	@$(BIN)/uv pip check --quiet --python $(BIN)/python
+	@$(BIN)/uv pip check --python $(BIN)/python >.venv/check.log 2>&1 || { cat .venv/check.log; \
+		echo "install: requirements.lock does not fit pyproject.toml: run make lock" >&2; exit 1; }
 	@touch $@
