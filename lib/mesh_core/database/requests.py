@@ -8,6 +8,7 @@ from typing import cast
 
 import asyncpg
 from asyncpg.pgproto.pgproto import UUID
+from asyncpg.pool import PoolConnectionProxy
 
 from mesh_core.errors import AlreadyExists
 
@@ -58,7 +59,12 @@ def payload_digest(payload: bytes) -> bytes:
 
 
 async def claim_request(
-    connection: asyncpg.Connection, scope: UUID, method: int, request_id: str, digest: bytes, result: UUID
+    connection: asyncpg.Connection | PoolConnectionProxy,
+    scope: UUID,
+    method: int,
+    request_id: str,
+    digest: bytes,
+    result: UUID,
 ) -> UUID | None:
     """Claims a request id in the caller's transaction: None means go on; an id is the first result: answer.
 

@@ -1,15 +1,15 @@
 """Forwarding: one handler per method, of raw bytes, for all four kinds of calls.
 
-A call goes to its target with the caller's deadline and metadata; responses, metadata, status and error details
-come back as they are. Where nobody serves the account just now, the call waits. A unary request that was refused
-by a node which no longer owns the account is sent again to whoever does; so is one whose connection broke, when
-sending it twice is harmless.
+A call goes to its target with the caller's deadline and metadata; responses, metadata, status and error
+details come back as they are. Where nobody serves the account just now, the call waits. A unary request that
+was refused by a node which no longer owns the account is sent again to whoever does; so is one whose
+connection broke, when sending it twice is harmless.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from random import random
 from typing import Any
 
@@ -45,11 +45,11 @@ WAIT_WITHOUT_DEADLINE = 10.0
 
 
 class Forwarder:
-    """Serves every forwarded method on a `Server`."""
+    """Serves every forwarded method on a `Server`. `directories` has one for each kind of `KINDS`."""
 
-    def __init__(self, view: Ownership, directory: Directory, peers: Peers) -> None:
+    def __init__(self, view: Ownership, directories: Mapping[str, Directory], peers: Peers) -> None:
         self._view = view
-        self._directory = directory
+        self._directories = directories
         self._peers = peers
         self._turns = Turns(asyncio.get_running_loop().time)
 
@@ -170,7 +170,8 @@ class Forwarder:
             return OwnerFinder(self._view, account_shard(first, named))
         if route.toward is Toward.ANY_NODE:
             return NodeFinder(self._view, self._turns)
-        return InstanceFinder(self._directory, self._turns, str(route.toward.value))
+        kind = route.toward.value
+        return InstanceFinder(self._directories[kind], self._turns, kind)
 
 
 class _Attempts:

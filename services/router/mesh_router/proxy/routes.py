@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import Enum
 
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import MethodDescriptor
@@ -27,8 +27,8 @@ from sessionmesh.v1 import (  # noqa: F401
 class Toward(Enum):
     """Who serves a method."""
 
-    OWNER = auto()
-    ANY_NODE = auto()
+    OWNER = "owner"
+    ANY_NODE = "node"
     MEDIA = "media"
     WEBHOOK = "webhook"
     SIMULATOR = "simulator"
@@ -74,6 +74,9 @@ def _repeatable(method: MethodDescriptor) -> bool:
     reads = method.GetOptions().Extensions[authorization_pb2.scope] == authorization_pb2.SCOPE_READ
     return reads or "request_id" in method.input_type.fields_by_name
 
+
+KINDS = (Toward.MEDIA.value, Toward.WEBHOOK.value, Toward.SIMULATOR.value)
+"""The kinds of services that are found in the service directory."""
 
 _SERVICES = {
     "SessionService": Toward.OWNER,

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from mesh_core.discovery import ServiceInfo
 from mesh_core.errors import NotOwner, Unavailable
 from mesh_core.ownership.keys import NodeInfo, NodeState
 from mesh_core.ownership.view import Owner
@@ -53,9 +54,9 @@ class Ownership(Protocol):
 
 
 class Directory(Protocol):
-    """What the proxy needs of `mesh_core.discovery.ServiceDirectory`: live instances of a kind of service."""
+    """What the proxy needs of `mesh_core.discovery.ServiceDirectory`: the live instances of one kind."""
 
-    def addresses(self, kind: str) -> list[str]: ...
+    def services(self) -> list[ServiceInfo]: ...
 
     @property
     def changed(self) -> asyncio.Event: ...
@@ -121,15 +122,15 @@ class InstanceFinder:
         self._kind = kind
 
     def now(self) -> Target | None:
-        addresses = self._directory.addresses(self._kind)
-        return self._turns.choose(self._kind, [Target(self._kind, address) for address in addresses])
+        live = self._directory.services()
+        return self._turns.choose(self._kind, [Target(service.id, service.address) for service in live])
 
     async def wait(self, deadline: float) -> Target:
         return await _wait_for_any(self, self._directory, deadline)
 
     async def after(self, failed: Target, patience: float) -> None:
         self._turns.failed(failed.address)
-        if len(self._directory.addresses(self._kind)) < 2:
+        if len(self._directory.services()) < 2:
             await _until_changed(self, self._directory, failed, patience)
 
     def unavailable(self, target: Target | None) -> Unavailable:

@@ -1,0 +1,5 @@
+"""AccountService: what tenants want kept online."""
+
+from mesh_router.accounts.service import AccountService
+
+__all__ = ["AccountService"]

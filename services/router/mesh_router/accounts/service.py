@@ -1,0 +1,180 @@
+"""AccountService as gRPC serves it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import asyncpg
+from asyncpg.pgproto.pgproto import UUID
+
+from mesh_core import ids, validation
+from mesh_core.auth import current_identity
+from mesh_core.database import Database
+from mesh_core.database.requests import Method, claim_request
+from mesh_core.errors import AlreadyExists, FailedPrecondition, NotFound, ResourceExhausted
+from mesh_core.ids import Prefix
+from mesh_core.paging import Pager, listing
+from mesh_router.accounts import events, queries
+from mesh_router.accounts.fields import CHANGEABLE, checked
+from mesh_router.accounts.queries import Connection
+from mesh_router.accounts.rows import account_message, stored_driver
+from mesh_router.requests import check_etag, digest_of
+from sessionmesh.v1 import account_pb2, account_pb2_grpc
+
+
+class Refresh(Protocol):
+    """Whoever tells owners that an account has changed."""
+
+    async def refresh(self, account_id: str) -> None: ...
+
+
+class AccountService(account_pb2_grpc.AccountServiceServicer):
+    """Accounts of tenants. `committed` is called after each change: there are new events."""
+
+    def __init__(
+        self, database: Database, pager: Pager, owners: Refresh, committed: Callable[[], None]
+    ) -> None:
+        self._database = database
+        self._pager = pager
+        self._owners = owners
+        self._committed = committed
+
+    async def CreateAccount(
+        self, request: account_pb2.CreateAccountRequest, context: Any
+    ) -> account_pb2.CreateAccountResponse:
+        request_id = validation.request_id(request.request_id)
+        fields = checked(request.account)
+        tenant = UUID(current_identity().tenant_for(request.tenant_id).bytes)
+        account = ids.new_uuid()
+        shard = ids.shard_of(ids.encode(Prefix.ACCOUNT, account))
+        async with self._database.pool.acquire() as connection, connection.transaction():
+            quota = await queries.tenant_for_update(connection, tenant)
+            if quota is None:
+                raise NotFound("tenant", request.tenant_id)
+            first = await claim_request(
+                connection, tenant, Method.CREATE_ACCOUNT, request_id, digest_of(request), account
+            )
+            if first is not None:
+                row = _visible(await queries.get(connection, first), ids.encode(Prefix.ACCOUNT, first))
+                return account_pb2.CreateAccountResponse(account=account_message(row))
+            await _check_room(connection, tenant, quota)
+            try:
+                inserted = await queries.insert(connection, account, tenant, shard, fields)
+            except asyncpg.UniqueViolationError:
+                raise _external_id_taken(fields.external_id) from None
+            message = account_message(_visible(inserted, ""))
+            await events.record(connection, "account.created", tenant, account, message)
+        await self._changed(message)
+        return account_pb2.CreateAccountResponse(account=message)
+
+    async def GetAccount(
+        self, request: account_pb2.GetAccountRequest, context: Any
+    ) -> account_pb2.GetAccountResponse:
+        account = _account(request.account_id)
+        row = _visible(await queries.get(self._database.pool, account), request.account_id)
+        return account_pb2.GetAccountResponse(account=account_message(row))
+
+    async def ListAccounts(
+        self, request: account_pb2.ListAccountsRequest, context: Any
+    ) -> account_pb2.ListAccountsResponse:
+        identity = current_identity()
+        everyone = identity.tenant_id is None and not request.tenant_id
+        tenant = None if everyone else UUID(identity.tenant_for(request.tenant_id).bytes)
+        validation.choice("driver", request.driver, account_pb2.Driver.values(), "the drivers")
+        filters = listing(request, tenant.bytes if tenant else b"")
+        page = self._pager.parse(request.page_size, request.page_token, filters)
+        rows = await queries.page(
+            self._database.pool,
+            tenant=tenant,
+            after=None if page.after is None else UUID(page.after),
+            external_id=validation.text("external_id", request.external_id) or None,
+            labels=validation.labels("labels", request.labels),
+            driver=stored_driver(request.driver) if request.driver else None,
+            show_deleted=request.show_deleted,
+            limit=page.limit + 1,
+        )
+        response = account_pb2.ListAccountsResponse(accounts=map(account_message, rows[: page.limit]))
+        if len(rows) > page.limit:
+            response.next_page_token = self._pager.token(rows[page.limit - 1]["id"].bytes, filters)
+        return response
+
+    async def UpdateAccount(
+        self, request: account_pb2.UpdateAccountRequest, context: Any
+    ) -> account_pb2.UpdateAccountResponse:
+        account = _account(request.account_id)
+        paths = validation.field_mask(request.update_mask, CHANGEABLE)
+        fields = checked(request.account)
+        async with self._database.pool.acquire() as connection, connection.transaction():
+            row = _visible(await queries.lock(connection, account), request.account_id)
+            if row["delete_time"] is not None:
+                raise FailedPrecondition(f"account {request.account_id} is deleted", "RESOURCE_DELETED")
+            check_etag(request.account.etag, row["version"])
+            message = account_message(await queries.update(connection, row, fields, paths))
+            await events.record(connection, "account.updated", row["tenant"], account, message)
+        await self._changed(message)
+        return account_pb2.UpdateAccountResponse(account=message)
+
+    async def DeleteAccount(
+        self, request: account_pb2.DeleteAccountRequest, context: Any
+    ) -> account_pb2.DeleteAccountResponse:
+        account = _account(request.account_id)
+        async with self._database.pool.acquire() as connection, connection.transaction():
+            row = _visible(await queries.lock(connection, account), request.account_id)
+            if row["delete_time"] is not None:  # a retry
+                return account_pb2.DeleteAccountResponse(account=account_message(row))
+            check_etag(request.etag, row["version"])
+            message = account_message(await queries.delete(connection, account))
+            await events.record(connection, "account.deleted", row["tenant"], account, message)
+        await self._changed(message)
+        return account_pb2.DeleteAccountResponse(account=message)
+
+    async def UndeleteAccount(
+        self, request: account_pb2.UndeleteAccountRequest, context: Any
+    ) -> account_pb2.UndeleteAccountResponse:
+        account = _account(request.account_id)
+        async with self._database.pool.acquire() as connection, connection.transaction():
+            # The tenant is locked before the account, as CreateAccount does, and its id never changes.
+            seen = _visible(await queries.get(connection, account), request.account_id)
+            quota = await queries.tenant_for_update(connection, seen["tenant"])
+            row = _visible(await queries.lock(connection, account), request.account_id)
+            if row["delete_time"] is None:  # a retry
+                return account_pb2.UndeleteAccountResponse(account=account_message(row))
+            await _check_room(connection, row["tenant"], quota or 0)
+            try:
+                message = account_message(await queries.undelete(connection, account))
+            except asyncpg.UniqueViolationError:
+                raise _external_id_taken(row["external_id"]) from None
+            await events.record(connection, "account.updated", row["tenant"], account, message)
+        await self._changed(message)
+        return account_pb2.UndeleteAccountResponse(account=message)
+
+    async def _changed(self, account: account_pb2.Account) -> None:
+        self._committed()
+        await self._owners.refresh(account.id)
+
+
+def _account(account_id: str) -> UUID:
+    return ids.decode(Prefix.ACCOUNT, validation.required_text("account_id", account_id), "account_id")
+
+
+def _visible(row: asyncpg.Record | None, name: str) -> asyncpg.Record:
+    """The account if it exists for the caller: an administrator sees all, a tenant its own."""
+    if row is None:
+        raise NotFound("account", name)
+    current_identity().check_sees(row["tenant"], "account", name)
+    return row
+
+
+async def _check_room(connection: Connection, tenant: UUID, quota: int) -> None:
+    if not await queries.has_room(connection, tenant, quota):
+        raise ResourceExhausted(
+            f"the tenant may have {quota} accounts", "QUOTA_EXCEEDED", quota="max_accounts"
+        )
+
+
+def _external_id_taken(external_id: str | None) -> AlreadyExists:
+    name = external_id or ""
+    return AlreadyExists(
+        f"an account with external_id {name} exists", "RESOURCE_EXISTS", resource="account", name=name
+    )

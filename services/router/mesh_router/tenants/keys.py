@@ -1,0 +1,165 @@
+"""API keys: made, rotated and revoked by administrators, and by tenants for themselves."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+from asyncpg.pgproto.pgproto import UUID
+
+from mesh_core import ids, validation
+from mesh_core.auth import TENANT_SCOPES, Role, current_identity, new_api_key, new_secret, scope_names
+from mesh_core.database import Database
+from mesh_core.database.requests import Method, claim_request
+from mesh_core.errors import FailedPrecondition, InvalidField, NotFound, PermissionDenied
+from mesh_core.ids import Prefix
+from mesh_core.paging import Pager, listing
+from mesh_router.requests import NO_TENANT, digest_of
+from mesh_router.tenants.rows import key_message
+from sessionmesh.v1 import authorization_pb2, tenant_pb2
+
+DEFAULT_OVERLAP = timedelta(days=1)
+MAX_OVERLAP = timedelta(days=30)
+
+
+class ApiKeys:
+    """The keys' half of TenantService."""
+
+    def __init__(self, database: Database, pager: Pager) -> None:
+        self._database = database
+        self._pager = pager
+
+    async def create(self, request: tenant_pb2.CreateApiKeyRequest) -> tenant_pb2.CreateApiKeyResponse:
+        """A repeat of the same request returns the key without its secret."""
+        request_id = validation.request_id(request.request_id)
+        name = validation.text("display_name", request.display_name)
+        scopes = _scopes(request)
+        expire_time = _expire_time(request)
+        tenant = _owner(request)
+        role = Role.ADMIN if request.administrator else Role.TENANT
+        key_id, secret, secret_hash = new_api_key()
+        async with self._database.pool.acquire() as connection, connection.transaction():
+            if tenant is not None and not await connection.fetchval(_SHARE_TENANT, tenant):
+                raise NotFound("tenant", request.tenant_id)
+            first = await claim_request(
+                connection,
+                tenant or NO_TENANT,
+                Method.CREATE_API_KEY,
+                request_id,
+                digest_of(request),
+                key_id,
+            )
+            if first is not None:
+                row = await connection.fetchrow(_GET, first)
+                return tenant_pb2.CreateApiKeyResponse(api_key=key_message(_found(row, first)))
+            row = await connection.fetchrow(
+                _INSERT, key_id, tenant, name, secret_hash, scope_names(scopes), role, expire_time
+            )
+        return tenant_pb2.CreateApiKeyResponse(api_key=key_message(_found(row, key_id)), secret=secret)
+
+    async def list(self, request: tenant_pb2.ListApiKeysRequest) -> tenant_pb2.ListApiKeysResponse:
+        identity = current_identity()
+        administrators = identity.tenant_id is None and not request.tenant_id
+        tenant = None if administrators else identity.tenant_for(request.tenant_id)
+        filters = listing(request, tenant.bytes if tenant else b"")
+        page = self._pager.parse(request.page_size, request.page_token, filters)
+        after = None if page.after is None else UUID(page.after)
+        rows = await self._database.pool.fetch(_LIST, tenant, after, page.limit + 1)
+        response = tenant_pb2.ListApiKeysResponse(api_keys=map(key_message, rows[: page.limit]))
+        if len(rows) > page.limit:
+            response.next_page_token = self._pager.token(rows[page.limit - 1]["id"].bytes, filters)
+        return response
+
+    async def rotate(self, request: tenant_pb2.RotateApiKeyRequest) -> tenant_pb2.RotateApiKeyResponse:
+        """The secret before the old one ends at once. A repeat returns the key without its secret."""
+        request_id = validation.request_id(request.request_id)
+        key_id = ids.decode(Prefix.KEY, request.key_id, "key_id")
+        overlap = DEFAULT_OVERLAP
+        if request.HasField("overlap"):
+            overlap = validation.duration("overlap", request.overlap, least=timedelta(0), most=MAX_OVERLAP)
+        secret, secret_hash = new_secret(key_id)
+        async with self._database.pool.acquire() as connection, connection.transaction():
+            row = _visible(await connection.fetchrow(_LOCK, key_id), request.key_id)
+            first = await claim_request(
+                connection,
+                row["tenant"] or NO_TENANT,
+                Method.ROTATE_API_KEY,
+                request_id,
+                digest_of(request),
+                key_id,
+            )
+            if first is not None:
+                return tenant_pb2.RotateApiKeyResponse(api_key=key_message(row))
+            if row["revoke_time"] is not None:
+                raise FailedPrecondition(f"key {request.key_id} is revoked", "RESOURCE_DELETED")
+            row = _found(await connection.fetchrow(_ROTATE, key_id, secret_hash, overlap), key_id)
+        return tenant_pb2.RotateApiKeyResponse(api_key=key_message(row), secret=secret)
+
+    async def revoke(self, request: tenant_pb2.RevokeApiKeyRequest) -> tenant_pb2.RevokeApiKeyResponse:
+        """Revoking again changes nothing."""
+        key_id = ids.decode(Prefix.KEY, request.key_id, "key_id")
+        async with self._database.pool.acquire() as connection, connection.transaction():
+            _visible(await connection.fetchrow(_LOCK, key_id), request.key_id)
+            row = await connection.fetchrow(_REVOKE, key_id)
+        return tenant_pb2.RevokeApiKeyResponse(api_key=key_message(_found(row, key_id)))
+
+
+def _owner(request: tenant_pb2.CreateApiKeyRequest) -> UUID | None:
+    """The tenant that the key is for; None for an administrator's key."""
+    identity = current_identity()
+    if not request.administrator:
+        return UUID(identity.tenant_for(request.tenant_id).bytes)
+    if identity.role is Role.TENANT:
+        raise PermissionDenied("only administrators make administrators' keys", "SCOPE_MISSING")
+    if request.tenant_id:
+        raise InvalidField("tenant_id", "must be empty for an administrator's key")
+    return None
+
+
+def _scopes(request: tenant_pb2.CreateApiKeyRequest) -> frozenset[authorization_pb2.Scope.ValueType]:
+    if request.administrator:
+        if request.scopes:
+            raise InvalidField("scopes", "must be empty for an administrator's key, which has all")
+        return frozenset()
+    for scope in request.scopes:
+        validation.choice("scopes", scope, TENANT_SCOPES, "READ, SEND, MANAGE, TENANT_ADMIN")
+    return frozenset(request.scopes) or _DEFAULT_SCOPES
+
+
+def _expire_time(request: tenant_pb2.CreateApiKeyRequest) -> datetime | None:
+    if not request.HasField("expire_time"):
+        return None
+    expire_time = validation.timestamp("expire_time", request.expire_time)
+    if expire_time <= datetime.now(UTC):
+        raise InvalidField("expire_time", "must be in the future")
+    return expire_time
+
+
+def _visible(row: asyncpg.Record | None, name: str) -> asyncpg.Record:
+    """The key if it exists for the caller: an administrator sees all, a tenant its own."""
+    identity = current_identity()
+    if row is None or (identity.tenant_id is not None and identity.tenant_id != row["tenant"]):
+        raise NotFound("api_key", name)
+    return row
+
+
+def _found(row: asyncpg.Record | None, key_id: UUID) -> asyncpg.Record:
+    if row is None:
+        raise NotFound("api_key", ids.encode(Prefix.KEY, key_id))
+    return row
+
+
+_DEFAULT_SCOPES = frozenset(
+    {authorization_pb2.SCOPE_READ, authorization_pb2.SCOPE_SEND, authorization_pb2.SCOPE_MANAGE}
+)
+_SHARE_TENANT = "SELECT true FROM tenant WHERE id = $1 FOR KEY SHARE"
+_GET = "SELECT * FROM api_key WHERE id = $1"
+_LOCK = "SELECT * FROM api_key WHERE id = $1 FOR UPDATE"
+_INSERT = """INSERT INTO api_key (id, tenant, name, hash, scopes, role, expire_time)
+  VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING *"""
+_LIST = """SELECT * FROM api_key
+  WHERE tenant IS NOT DISTINCT FROM $1 AND ($2::uuid IS NULL OR id > $2) ORDER BY id LIMIT $3"""
+_ROTATE = """UPDATE api_key
+  SET previous_hash = hash, previous_expire_time = now() + $3::interval, hash = $2
+  WHERE id = $1 RETURNING *"""
+_REVOKE = "UPDATE api_key SET revoke_time = coalesce(revoke_time, now()) WHERE id = $1 RETURNING *"

@@ -1,0 +1,72 @@
+"""Tenants and keys as rows, and as the API shows them."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+
+from mesh_core import ids, validation
+from mesh_core.auth import TENANT_SCOPES, Role, scopes_of
+from mesh_core.ids import Prefix
+from mesh_router.requests import etag
+from sessionmesh.v1 import authorization_pb2, tenant_pb2
+
+MAX_RETENTION = timedelta(days=3650)
+
+
+def tenant_message(row: asyncpg.Record) -> tenant_pb2.Tenant:
+    """The tenant of a row of table `tenant`."""
+    return tenant_pb2.Tenant(
+        id=ids.encode(Prefix.TENANT, row["id"]),
+        external_id=row["external_id"] or "",
+        display_name=row["display_name"],
+        state=row["state"],
+        settings=settings_message(json.loads(row["settings"])),
+        create_time=validation.to_timestamp(row["create_time"]),
+        update_time=validation.to_timestamp(row["update_time"]),
+        etag=etag(row["version"]),
+    )
+
+
+def settings_message(stored: dict[str, Any]) -> tenant_pb2.TenantSettings:
+    """The form that the API shows; what is not stored is zero."""
+    settings = tenant_pb2.TenantSettings(**{name: stored.get(name, 0) for name in COUNTS})
+    if seconds := stored.get("retention_seconds"):
+        settings.retention.FromTimedelta(timedelta(seconds=seconds))
+    return settings
+
+
+def stored_settings(settings: tenant_pb2.TenantSettings) -> dict[str, int]:
+    """The form of column `tenant.settings`: whole numbers; zero is left out. Raises `InvalidField`."""
+    stored = {
+        name: validation.at_least(f"tenant.settings.{name}", getattr(settings, name), 0) for name in COUNTS
+    }
+    if settings.HasField("retention"):
+        retention = validation.duration(
+            "tenant.settings.retention", settings.retention, least=timedelta(0), most=MAX_RETENTION
+        )
+        stored["retention_seconds"] = int(retention.total_seconds())
+    return {name: value for name, value in stored.items() if value}
+
+
+def key_message(row: asyncpg.Record) -> tenant_pb2.ApiKey:
+    """The key of a row of table `api_key`, without its secret."""
+    administrator = row["role"] == Role.ADMIN
+    scopes = TENANT_SCOPES | {authorization_pb2.SCOPE_OPERATOR} if administrator else scopes_of(row["scopes"])
+    key = tenant_pb2.ApiKey(
+        id=ids.encode(Prefix.KEY, row["id"]),
+        tenant_id="" if row["tenant"] is None else ids.encode(Prefix.TENANT, row["tenant"]),
+        display_name=row["name"],
+        scopes=sorted(scopes),
+        create_time=validation.to_timestamp(row["create_time"]),
+    )
+    for field in ("expire_time", "revoke_time", "last_use_time"):
+        if row[field] is not None:
+            getattr(key, field).CopyFrom(validation.to_timestamp(row[field]))
+    return key
+
+
+COUNTS = ("max_accounts", "max_endpoints", "max_media_bytes", "calls_per_second")

@@ -1,0 +1,64 @@
+"""TenantService as gRPC serves it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mesh_core.database import Database
+from mesh_core.paging import Pager
+from mesh_router.tenants.keys import ApiKeys
+from mesh_router.tenants.tenants import Tenants
+from sessionmesh.v1 import tenant_pb2, tenant_pb2_grpc
+
+
+class TenantService(tenant_pb2_grpc.TenantServiceServicer):
+    """Tenants and their API keys."""
+
+    def __init__(self, database: Database, pager: Pager) -> None:
+        self._tenants = Tenants(database, pager)
+        self._keys = ApiKeys(database, pager)
+
+    async def CreateTenant(
+        self, request: tenant_pb2.CreateTenantRequest, context: Any
+    ) -> tenant_pb2.CreateTenantResponse:
+        return await self._tenants.create(request)
+
+    async def GetTenant(
+        self, request: tenant_pb2.GetTenantRequest, context: Any
+    ) -> tenant_pb2.GetTenantResponse:
+        return await self._tenants.get(request)
+
+    async def ListTenants(
+        self, request: tenant_pb2.ListTenantsRequest, context: Any
+    ) -> tenant_pb2.ListTenantsResponse:
+        return await self._tenants.list(request)
+
+    async def UpdateTenant(
+        self, request: tenant_pb2.UpdateTenantRequest, context: Any
+    ) -> tenant_pb2.UpdateTenantResponse:
+        return await self._tenants.update(request)
+
+    async def DeleteTenant(
+        self, request: tenant_pb2.DeleteTenantRequest, context: Any
+    ) -> tenant_pb2.DeleteTenantResponse:
+        return await self._tenants.delete(request)
+
+    async def CreateApiKey(
+        self, request: tenant_pb2.CreateApiKeyRequest, context: Any
+    ) -> tenant_pb2.CreateApiKeyResponse:
+        return await self._keys.create(request)
+
+    async def ListApiKeys(
+        self, request: tenant_pb2.ListApiKeysRequest, context: Any
+    ) -> tenant_pb2.ListApiKeysResponse:
+        return await self._keys.list(request)
+
+    async def RotateApiKey(
+        self, request: tenant_pb2.RotateApiKeyRequest, context: Any
+    ) -> tenant_pb2.RotateApiKeyResponse:
+        return await self._keys.rotate(request)
+
+    async def RevokeApiKey(
+        self, request: tenant_pb2.RevokeApiKeyRequest, context: Any
+    ) -> tenant_pb2.RevokeApiKeyResponse:
+        return await self._keys.revoke(request)

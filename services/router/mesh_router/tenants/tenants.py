@@ -1,0 +1,151 @@
+"""Tenants: created, changed and deleted by operators."""
+
+from __future__ import annotations
+
+import json
+
+import asyncpg
+from asyncpg.pgproto.pgproto import UUID
+
+from mesh_core import ids, validation
+from mesh_core.auth import current_identity
+from mesh_core.database import Database
+from mesh_core.database.requests import Method, claim_request
+from mesh_core.errors import AlreadyExists, FailedPrecondition, NotFound
+from mesh_core.ids import Prefix
+from mesh_core.paging import Pager, listing
+from mesh_router.requests import NO_TENANT, check_etag, digest_of
+from mesh_router.tenants.rows import COUNTS, stored_settings, tenant_message
+from sessionmesh.v1 import tenant_pb2
+
+SETTINGS = (*(f"settings.{name}" for name in COUNTS), "settings.retention")
+CHANGEABLE = ("display_name", "state", "settings", *SETTINGS)
+
+
+class Tenants:
+    """The tenants' half of TenantService."""
+
+    def __init__(self, database: Database, pager: Pager) -> None:
+        self._database = database
+        self._pager = pager
+
+    async def create(self, request: tenant_pb2.CreateTenantRequest) -> tenant_pb2.CreateTenantResponse:
+        """A repeat of the same request returns the tenant as it is now."""
+        request_id = validation.request_id(request.request_id)
+        tenant = request.tenant
+        external_id = validation.text("tenant.external_id", tenant.external_id) or None
+        display_name = validation.text("tenant.display_name", tenant.display_name)
+        state = _state(tenant.state)
+        settings = json.dumps(stored_settings(tenant.settings))
+        tenant_id = ids.new_uuid()
+        async with self._database.pool.acquire() as connection, connection.transaction():
+            first = await claim_request(
+                connection, NO_TENANT, Method.CREATE_TENANT, request_id, digest_of(request), tenant_id
+            )
+            if first is None:
+                try:
+                    row = await connection.fetchrow(
+                        _INSERT, tenant_id, external_id, display_name, state, settings
+                    )
+                except asyncpg.UniqueViolationError:
+                    raise AlreadyExists(
+                        f"a tenant with external_id {external_id} exists",
+                        "RESOURCE_EXISTS",
+                        resource="tenant",
+                        name=external_id or "",
+                    ) from None
+            else:
+                row = await connection.fetchrow(_GET, first)
+        return tenant_pb2.CreateTenantResponse(
+            tenant=tenant_message(_found(row, ids.encode(Prefix.TENANT, first or tenant_id)))
+        )
+
+    async def get(self, request: tenant_pb2.GetTenantRequest) -> tenant_pb2.GetTenantResponse:
+        """A tenant's own key finds its own only."""
+        tenant_id = current_identity().tenant_for(request.tenant_id)
+        row = await self._database.pool.fetchrow(_GET, tenant_id)
+        return tenant_pb2.GetTenantResponse(tenant=tenant_message(_found(row, request.tenant_id)))
+
+    async def list(self, request: tenant_pb2.ListTenantsRequest) -> tenant_pb2.ListTenantsResponse:
+        filters = listing(request)
+        page = self._pager.parse(request.page_size, request.page_token, filters)
+        external_id = validation.text("external_id", request.external_id) or None
+        after = None if page.after is None else UUID(page.after)
+        rows = await self._database.pool.fetch(_LIST, after, external_id, page.limit + 1)
+        response = tenant_pb2.ListTenantsResponse(tenants=map(tenant_message, rows[: page.limit]))
+        if len(rows) > page.limit:
+            response.next_page_token = self._pager.token(rows[page.limit - 1]["id"].bytes, filters)
+        return response
+
+    async def update(self, request: tenant_pb2.UpdateTenantRequest) -> tenant_pb2.UpdateTenantResponse:
+        tenant_id = ids.decode(Prefix.TENANT, request.tenant_id, "tenant_id")
+        paths = validation.field_mask(request.update_mask, CHANGEABLE)
+        given = request.tenant
+        display_name = validation.text("tenant.display_name", given.display_name)
+        state = _state(given.state)
+        settings = stored_settings(given.settings)
+        async with self._database.pool.acquire() as connection, connection.transaction():
+            row = _found(await connection.fetchrow(_LOCK, tenant_id), request.tenant_id)
+            check_etag(given.etag, row["version"])
+            changed = await connection.fetchrow(
+                _UPDATE,
+                tenant_id,
+                display_name if "display_name" in paths else row["display_name"],
+                state if "state" in paths else row["state"],
+                json.dumps(_merged(json.loads(row["settings"]), settings, paths)),
+            )
+        return tenant_pb2.UpdateTenantResponse(tenant=tenant_message(_found(changed, request.tenant_id)))
+
+    async def delete(self, request: tenant_pb2.DeleteTenantRequest) -> tenant_pb2.DeleteTenantResponse:
+        """Its keys go with it; accounts, also deleted ones that are not yet purged, keep it."""
+        tenant_id = ids.decode(Prefix.TENANT, request.tenant_id, "tenant_id")
+        async with self._database.pool.acquire() as connection, connection.transaction():
+            row = _found(await connection.fetchrow(_LOCK, tenant_id), request.tenant_id)
+            check_etag(request.etag, row["version"])
+            try:
+                await connection.execute("DELETE FROM api_key WHERE tenant = $1", tenant_id)
+                await connection.execute("DELETE FROM tenant_key WHERE tenant = $1", tenant_id)
+                await connection.execute("DELETE FROM tenant WHERE id = $1", tenant_id)
+            except asyncpg.ForeignKeyViolationError:
+                raise FailedPrecondition(
+                    "the tenant still has accounts, media or endpoints", "RESOURCE_NOT_EMPTY"
+                ) from None
+        return tenant_pb2.DeleteTenantResponse()
+
+
+def _state(state: int) -> int:
+    allowed = (
+        tenant_pb2.TENANT_STATE_UNSPECIFIED,
+        tenant_pb2.TENANT_STATE_ACTIVE,
+        tenant_pb2.TENANT_STATE_SUSPENDED,
+    )
+    return validation.choice("tenant.state", state, allowed, "ACTIVE, SUSPENDED") or allowed[1]
+
+
+def _merged(stored: dict[str, int], given: dict[str, int], paths: frozenset[str]) -> dict[str, int]:
+    if "settings" in paths:
+        return given
+    merged = dict(stored)
+    for path in paths.intersection(SETTINGS):
+        name = path.removeprefix("settings.").replace("retention", "retention_seconds")
+        merged.pop(name, None)
+        if name in given:
+            merged[name] = given[name]
+    return merged
+
+
+def _found(row: asyncpg.Record | None, name: str) -> asyncpg.Record:
+    if row is None:
+        raise NotFound("tenant", name)
+    return row
+
+
+_INSERT = """INSERT INTO tenant (id, external_id, display_name, state, settings)
+  VALUES ($1, $2, $3, $4, $5) RETURNING *"""
+_GET = "SELECT * FROM tenant WHERE id = $1"
+_LOCK = "SELECT * FROM tenant WHERE id = $1 FOR UPDATE"
+_LIST = """SELECT * FROM tenant
+  WHERE ($1::uuid IS NULL OR id > $1) AND ($2::text IS NULL OR external_id = $2) ORDER BY id LIMIT $3"""
+_UPDATE = """UPDATE tenant
+  SET display_name = $2, state = $3, settings = $4, version = version + 1, update_time = now()
+  WHERE id = $1 RETURNING *"""
