@@ -348,8 +348,8 @@ class _Entry:
     def judge(self, digest: bytes, now: float) -> Identity | None:
         """The identity if the key's hash is `digest` and it is valid at this moment.
 
-        None when it must be looked up again: a secret that does not match may be a rotated one, which is worth
-        one look-up a second.
+        None when it must be looked up again: a secret that does not match may be a rotated one, which is
+        worth one look-up a second.
         """
         row = self.row
         if row is None or self.identity is None:

@@ -113,14 +113,14 @@ class Sealer:
             raise CannotUnseal(str(error)) from None
 
     async def rotate(self, tenant: UUID) -> int:
-        """Seal with a new data key from now on; its version. Other processes learn of it at their next `load`."""
+        """Seal with a new data key; its version. Other processes learn of it at their next `load`."""
         await self.load(tenant)
         await self._store.add(tenant, self._make(tenant, self._newest[tenant] + 1))
         await self.load(tenant)
         return self._newest[tenant]
 
     async def rewrap(self, tenant: UUID) -> int:
-        """Wrap the tenant's data keys with the present master key; how many were not. Then old ones may go."""
+        """Wrap the tenant's data keys with the present master key; how many were not."""
         stale = [key for key in await self._store.fetch(tenant) if key.wrapped[1:9] != self._master]
         for key in stale:
             wrapped = self._wrap(tenant, key.version, self._unwrap(tenant, key))

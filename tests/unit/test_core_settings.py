@@ -1,0 +1,195 @@
+"""Settings: where values come from, and what is said of bad ones."""
+
+from __future__ import annotations
+
+import base64
+import tomllib
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from mesh_core import settings
+from mesh_core.settings import (
+    AuthSettings,
+    BadSettings,
+    ClusterSettings,
+    DatabaseSettings,
+    EtcdSettings,
+    NodeSettings,
+    ObjectsSettings,
+    RedisSettings,
+    SecretsSettings,
+    ServerSettings,
+    TelemetrySettings,
+)
+
+SECTIONS: dict[str, type[msgspec.Struct]] = {
+    "server": ServerSettings,
+    "database": DatabaseSettings,
+    "etcd": EtcdSettings,
+    "redis": RedisSettings,
+    "objects": ObjectsSettings,
+    "cluster": ClusterSettings,
+    "node": NodeSettings,
+    "auth": AuthSettings,
+    "secrets": SecretsSettings,
+    "telemetry": TelemetrySettings,
+}
+MASTER_KEY = base64.b64encode(bytes(32)).decode()
+REQUIRED = {
+    "MESH_DATABASE_URL": "postgresql://mesh@127.0.0.1:5432/mesh",
+    "MESH_ETCD_ENDPOINTS": "127.0.0.1:2379",
+    "MESH_REDIS_URL": "redis://127.0.0.1:6379/0",
+    "MESH_OBJECTS_URL": "file:///tmp/objects",
+    "MESH_SECRETS_MASTER_KEY": MASTER_KEY,
+}
+
+
+class Everything(msgspec.Struct, frozen=True, kw_only=True):
+    server: ServerSettings
+    database: DatabaseSettings
+    etcd: EtcdSettings
+    redis: RedisSettings
+    objects: ObjectsSettings
+    cluster: ClusterSettings
+    node: NodeSettings
+    auth: AuthSettings
+    secrets: SecretsSettings
+    telemetry: TelemetrySettings
+
+
+class ServerOnly(msgspec.Struct, frozen=True, kw_only=True):
+    server: ServerSettings
+
+
+def read(**environment: str) -> Everything:
+    return settings.read(Everything, REQUIRED | environment)
+
+
+def refusal(**environment: str) -> str:
+    with pytest.raises(BadSettings) as refused:
+        read(**environment)
+    text = str(refused.value)
+    assert "\n" not in text
+    return text
+
+
+def test_the_commented_defaults_are_those_of_the_structs() -> None:
+    written = tomllib.loads((files("mesh_core") / "defaults.toml").read_text())
+    assert set(written) == set(SECTIONS)
+    for name, section in SECTIONS.items():
+        fields = msgspec.structs.fields(section)
+        assert set(written[name]) == {field.name for field in fields}, name
+        for field in fields:
+            if not field.required:
+                value = written[name][field.name]
+                assert (tuple(value) if isinstance(value, list) else value) == field.default, field.name
+
+
+def test_every_default_has_a_comment_or_follows_one() -> None:
+    lines = (files("mesh_core") / "defaults.toml").read_text().splitlines()
+    for before, line in zip(lines, lines[1:], strict=False):
+        if " = " in line and not line.startswith("#"):
+            assert before.startswith("#") or " = " in before, line
+
+
+def test_the_environment_overrides_the_file_and_the_file_the_defaults(tmp_path: Path) -> None:
+    config = tmp_path / "mesh.toml"
+    config.write_text('[server]\nlisten = "127.0.0.1:1000"\ndrain_seconds = 3\n[node]\nid = "n1"\n')
+    read_settings = read(MESH_CONFIG=str(config), MESH_SERVER_LISTEN="127.0.0.1:2000")
+    assert read_settings.server.listen == "127.0.0.1:2000"
+    assert read_settings.server.drain_seconds == 3
+    assert read_settings.node.id == "n1"
+    assert read_settings.node.capacity == 5000
+
+
+def test_sections_that_a_service_does_not_have_are_no_concern_of_it(tmp_path: Path) -> None:
+    config = tmp_path / "mesh.toml"
+    config.write_text('[server]\ndrain_seconds = 1\n[database]\nurl = ""\n')
+    read_settings = settings.read(ServerOnly, {"MESH_CONFIG": str(config), "MESH_NODE_ID": "?"})
+    assert read_settings.server.drain_seconds == 1
+
+
+def test_lists_are_separated_by_commas() -> None:
+    assert read(MESH_ETCD_ENDPOINTS="a:1, b:2,c:3").etcd.endpoints == ("a:1", "b:2", "c:3")
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("1", True), ("false", False), ("0", False)])
+def test_booleans_are_words_or_digits(text: str, value: bool) -> None:
+    assert read(MESH_DATABASE_PGBOUNCER=text).database.pgbouncer is value
+
+
+def test_the_standard_otlp_variable_is_read_but_ours_wins() -> None:
+    standard = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4317"}
+    assert read(**standard).telemetry.otlp_endpoint == "http://127.0.0.1:4317"
+    both = read(**standard, MESH_TELEMETRY_OTLP_ENDPOINT="http://127.0.0.1:9999")
+    assert both.telemetry.otlp_endpoint == "http://127.0.0.1:9999"
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        read().server.listen = "elsewhere:1"  # type: ignore[misc]  # that is the point
+
+
+@pytest.mark.parametrize("variable", REQUIRED)
+def test_a_required_value_that_is_missing_is_named(variable: str) -> None:
+    present: Mapping[str, str] = {key: value for key, value in REQUIRED.items() if key != variable}
+    with pytest.raises(BadSettings, match=rf"^{variable} is required"):
+        settings.read(Everything, present)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "allowed"),
+    [
+        ("MESH_SERVER_DRAIN_SECONDS", "soon", "float"),
+        ("MESH_SERVER_DRAIN_SECONDS", "-1", ">= 0"),
+        ("MESH_DATABASE_POOL_SIZE", "0", ">= 1"),
+        ("MESH_DATABASE_PGBOUNCER", "perhaps", "bool"),
+        ("MESH_TELEMETRY_LOG_LEVEL", "loud", "debug, info, warning, error"),
+        ("MESH_TELEMETRY_SAMPLE_RATIO", "2", "<= 1"),
+        ("MESH_SERVER_LISTEN", "localhost", "host:port"),
+        ("MESH_SERVER_LISTEN", "localhost:70000", "host:port"),
+        ("MESH_ETCD_ENDPOINTS", "a:1,b", "host:port"),
+        ("MESH_REDIS_URL", "http://127.0.0.1", "redis://..."),
+        ("MESH_CLUSTER_NAME", "Not/This", "a-z"),
+        ("MESH_SERVER_TLS_CERTIFICATE", "/does/not/exist", "certificate and key"),
+    ],
+)
+def test_a_bad_value_is_named_with_what_is_allowed(variable: str, value: str, allowed: str) -> None:
+    text = refusal(**{variable: value})
+    assert allowed in text
+    assert text.startswith(f"{variable}={value!r}") or "must be set too" in text
+
+
+def test_a_variable_that_is_no_setting_is_refused_with_those_that_are() -> None:
+    text = refusal(MESH_SERVER_LISTN="127.0.0.1:1")
+    assert text.startswith("MESH_SERVER_LISTN is not a setting")
+    assert "MESH_SERVER_LISTEN" in text
+
+
+def test_a_file_that_is_not_there_or_not_toml_is_named(tmp_path: Path) -> None:
+    assert "MESH_CONFIG=/no/such/file cannot be read" in refusal(MESH_CONFIG="/no/such/file")
+    broken = tmp_path / "broken.toml"
+    broken.write_text("[server")
+    assert f"MESH_CONFIG={broken} is not TOML" in refusal(MESH_CONFIG=str(broken))
+
+
+@pytest.mark.parametrize(
+    "variable", ["MESH_SECRETS_MASTER_KEY", "MESH_AUTH_MESH_KEY", "MESH_AUTH_BOOTSTRAP_KEY"]
+)
+def test_secrets_are_not_shown(variable: str) -> None:
+    text = refusal(**{variable: "hunter2"})
+    assert text.startswith(variable)
+    assert "hunter2" not in text
+
+
+def test_passwords_in_addresses_are_not_shown() -> None:
+    assert "hunter2" not in refusal(MESH_REDIS_URL="http://user:hunter2@127.0.0.1")
+
+
+def test_the_mesh_key_is_not_the_administrators() -> None:
+    same = "k" * 20
+    assert "must differ" in refusal(MESH_AUTH_MESH_KEY=same, MESH_AUTH_BOOTSTRAP_KEY=same)
