@@ -66,6 +66,11 @@ class OwnerView:
         return self._mirror.placement
 
     @property
+    def table_revision(self) -> int:
+        """The revision of that wish; 0 before the first."""
+        return self._mirror.table_revision
+
+    @property
     def changed(self) -> asyncio.Event:
         """Set at the next change of anything seen here. Take it before looking."""
         return self._mirror.changed

@@ -1,0 +1,83 @@
+"""The router: one address for everything."""
+
+from __future__ import annotations
+
+from mesh_core import ids
+from mesh_core.auth import KeyAuthenticator, postgres_keys
+from mesh_core.channels import ChannelPool, ChannelTls
+from mesh_core.database import Database, check_schema
+from mesh_core.discovery import ServiceDirectory, ServiceInfo, register
+from mesh_core.etcd import Etcd
+from mesh_core.events.notify import Notifier
+from mesh_core.ownership.view import OwnerView
+from mesh_core.paging import Pager
+from mesh_core.server import Server
+from mesh_core.service import Stop, run
+from mesh_core.tasks import Supervisor
+from mesh_router.accounts import AccountService
+from mesh_router.accounts.refresh import OwnerRefresh
+from mesh_router.fleet import FleetService
+from mesh_router.proxy import Forwarder, Peers
+from mesh_router.proxy.gone import forget_gone
+from mesh_router.proxy.routes import KINDS
+from mesh_router.settings import RouterSettings
+from mesh_router.tenants import TenantService
+from sessionmesh.v1 import account_pb2_grpc, fleet_pb2_grpc, job_pb2_grpc, tenant_pb2_grpc
+
+OLDEST_SCHEMA = 3
+
+
+async def main(settings: RouterSettings, stop: Stop) -> None:
+    """Serve until `stop` is asked for."""
+    async with Supervisor(stop.fail) as supervisor:
+        database = await Database.open(settings.database)
+        await check_schema(database, OLDEST_SCHEMA)
+        etcd = Etcd(settings.etcd)
+        cluster = settings.cluster.name
+        view = OwnerView(etcd=etcd, cluster=cluster, supervisor=supervisor)
+        await view.start()
+        directories = {kind: ServiceDirectory(etcd, cluster, kind, supervisor=supervisor) for kind in KINDS}
+        for directory in directories.values():
+            await directory.start()
+        tls = ChannelTls.of(settings.server)
+        channels = ChannelPool(tls=tls, max_message_bytes=settings.server.max_message_bytes)
+        peers = Peers(channels)
+        notifier = Notifier(database)
+        supervisor.start("event-notifier", notifier.run())
+        supervisor.start("forget-gone", forget_gone(view, directories, peers))
+
+        pager = Pager(settings.auth.mesh_key.encode())
+        owners = OwnerRefresh(view, channels, settings.auth.mesh_key)
+        server = Server(
+            settings.server, authenticator=KeyAuthenticator(postgres_keys(database), settings.auth)
+        )
+        server.add(
+            account_pb2_grpc.add_AccountServiceServicer_to_server,
+            # The server answers methods that a service does not define with NOT_SERVED.
+            AccountService(database, pager, owners, notifier.poke),  # type: ignore[abstract] # see above
+        )
+        server.add(tenant_pb2_grpc.add_TenantServiceServicer_to_server, TenantService(database, pager))
+        server.add(
+            fleet_pb2_grpc.add_FleetServiceServicer_to_server,
+            FleetService(database, view, pager),  # type: ignore[abstract] # see above
+        )
+        server.add(
+            job_pb2_grpc.add_JobServiceServicer_to_server,
+            job_pb2_grpc.JobServiceServicer(),  # type: ignore[abstract] # see above
+        )
+        Forwarder(view, directories, peers).serve_on(server)
+
+        await server.start()
+        info = ServiceInfo(id=str(ids.new_uuid()), address=server.address, tls=tls is not None)
+        registration = await register(etcd, cluster, "router", info, supervisor=supervisor)
+        await stop.wait()
+        await registration.stop()
+        await server.drain()
+        await server.stop()
+        await channels.close()
+    await etcd.close()
+    await database.close()
+
+
+if __name__ == "__main__":
+    run("sessionmesh-router", RouterSettings, main)

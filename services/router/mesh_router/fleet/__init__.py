@@ -1,0 +1,5 @@
+"""FleetService: nodes, placement and capacity."""
+
+from mesh_router.fleet.service import FleetService
+
+__all__ = ["FleetService"]
