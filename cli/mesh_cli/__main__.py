@@ -36,7 +36,9 @@ app.command(rich_help_panel=USE)(send)
 app.command(rich_help_panel=USE)(trace)
 
 for command in parts.COMMANDS:
-    app.command(name=command.name, help=command.help, rich_help_panel="Run one part (for deployment)")(command.run)
+    app.command(name=command.name, help=command.help, rich_help_panel="Run one part (for deployment)")(
+        command.run
+    )
 
 
 def main() -> None:

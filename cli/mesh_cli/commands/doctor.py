@@ -102,7 +102,9 @@ async def _part(name: str, address: str) -> Finding:
         try:
             answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=3)
         except grpc.aio.AioRpcError as error:
-            return Finding(name, False, f"{address} {error.code().name}", "See its log in the state directory.")
+            return Finding(
+                name, False, f"{address} {error.code().name}", "See its log in the state directory."
+            )
     serving = answer.status == health_pb2.HealthCheckResponse.SERVING
     seen = f"{address} {health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)}"
     return Finding(name, serving, seen, "See its log in the state directory.")

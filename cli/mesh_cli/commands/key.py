@@ -25,7 +25,9 @@ def create(
     name: Annotated[str, typer.Option(help="For people.")] = "",
     scope: Annotated[
         list[str] | None,
-        typer.Option(help="read, send, manage or tenant_admin; may be repeated.  [default: read, send, manage]"),
+        typer.Option(
+            help="read, send, manage or tenant_admin; may be repeated.  [default: read, send, manage]"
+        ),
     ] = None,
     administrator: Annotated[bool, typer.Option(help="An administrator's key, of no tenant.")] = False,
     as_json: AsJson = False,

@@ -24,7 +24,9 @@ def send(
     file: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="Send this picture or document.")
     ] = None,
-    wait: Annotated[bool, typer.Option(help="Return when the network has it, not when it is stored.")] = False,
+    wait: Annotated[
+        bool, typer.Option(help="Return when the network has it, not when it is stored.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Send a message."""

@@ -32,7 +32,8 @@ class Target:
 def remember_target(
     context: typer.Context,
     address: Annotated[
-        str, typer.Option(envvar="MESH_ADDRESS", help="The router, host:port.  [default: the mesh running here]")
+        str,
+        typer.Option(envvar="MESH_ADDRESS", help="The router, host:port.  [default: the mesh running here]"),
     ] = "",
     api_key: Annotated[
         str, typer.Option(envvar="MESH_API_KEY", help="The key to call with.  [default: the administrator's]")

@@ -21,7 +21,10 @@ def trace(
     context: typer.Context,
     trace_id: Annotated[str, typer.Argument(help="A trace id (32 hex digits) or a traceparent.")],
     jaeger: Annotated[
-        str, typer.Option(help="Jaeger's query address, such as http://127.0.0.1:16686.  [default: the mesh here]")
+        str,
+        typer.Option(
+            help="Jaeger's query address, such as http://127.0.0.1:16686.  [default: the mesh here]"
+        ),
     ] = "",
     as_json: AsJson = False,
 ) -> None:

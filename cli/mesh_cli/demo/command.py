@@ -27,15 +27,16 @@ EXIT_FAILED = 1
 def demo(
     context: typer.Context,
     photo: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Send this photograph instead of the default.")
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Send this photograph instead of the default."),
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
 ) -> None:
     """Show the mesh at work, and check everything shown.
 
-    Pairs accounts, sends text and a photograph, receives replies, verifies webhooks, kills a session-node and sends
-    on, follows one message's trace, and ends with the verdict of the network's ledger: exit code 0 only if nothing
-    was lost, duplicated or connected twice. Uses the mesh that runs here, or starts one for itself.
+    Pairs accounts, sends text and a photograph, receives replies, verifies webhooks, kills a session-node and
+    sends on, follows one message's trace, and ends with the verdict of the network's ledger: exit code 0 only
+    if nothing was lost, duplicated or connected twice. Uses the mesh that runs here, or starts its own.
     """
     console = Console()
     try:

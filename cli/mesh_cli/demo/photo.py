@@ -45,6 +45,7 @@ def _packaged() -> Path:
     package = find_spec("matplotlib")
     if package is None or not package.submodule_search_locations:
         raise FailedPrecondition(
-            "no photograph here: give one with --photo FILE, or install sessionmesh[demo]", "RESOURCE_NOT_FOUND"
+            "no photograph here: give one with --photo FILE, or install sessionmesh[demo]",
+            "RESOURCE_NOT_FOUND",
         )
     return Path(package.submodule_search_locations[0]) / "mpl-data" / "sample_data" / "grace_hopper.jpg"

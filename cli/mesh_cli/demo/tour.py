@@ -34,6 +34,7 @@ from sessionmesh.v1 import (
 
 ACCOUNTS = 3
 TEXTS_EACH = 5
+DELIVERED = "message.delivered"
 REPLY = "Got it, thanks! 👍"
 CONNECT_SECONDS = 15.0
 DELIVERY_SECONDS = 30.0
@@ -111,9 +112,7 @@ class Tour:
                 scan = accept_request(step)
                 scan.phone = account.phone
                 await admin.simulator.AcceptPairing(scan)
-        async with asyncio.timeout(CONNECT_SECONDS):
-            while (session := await _session(client, account.id)).state != session_pb2.SESSION_STATE_CONNECTED:
-                await asyncio.sleep(POLL_SECONDS)
+        session = await _connected(client, account.id)
         self._say(f"{session.phone} is online on {session.node_id} (epoch {session.epoch})")
 
     async def _send_texts(
@@ -149,11 +148,11 @@ class Tour:
         reference = content_pb2.MediaReference(media_id=media.id)
         image = content_pb2.ImageContent(media=reference, caption="From the demo")
         message = await self._send(client, account.id, f"{self._prefix}9", content_pb2.Content(image=image))
-        await receiver.until(lambda events: _has_status(events, message.id, "message.delivered"), DELIVERY_SECONDS)
+        await receiver.until(lambda events: message.id in _with_status(events, DELIVERED), DELIVERY_SECONDS)
         event = next(
             event
             for event in receiver.received.events.values()
-            if event["type"] == "message.delivered" and event["message_status"]["message_id"] == message.id
+            if event["type"] == DELIVERED and event["message_status"]["message_id"] == message.id
         )
         self._say(f"message {message.id} delivered")
         return str(event["traceparent"])
@@ -178,8 +177,8 @@ class Tour:
     async def _await_deliveries(self, receiver: Receiver) -> None:
         self._begin("Every message delivered")
         wanted = {call.message_id for call in self._calls}
-        await receiver.until(lambda events: wanted <= _with_status(events, "message.delivered"), DELIVERY_SECONDS)
-        delivered = wanted & _with_status(list(receiver.received.events.values()), "message.delivered")
+        await receiver.until(lambda events: wanted <= _with_status(events, DELIVERED), DELIVERY_SECONDS)
+        delivered = wanted & _with_status(list(receiver.received.events.values()), DELIVERED)
         self._figures.sent, self._figures.delivered = len(wanted), len(delivered)
         self._say(f"{len(delivered)} of {len(wanted)} have a message.delivered webhook")
 
@@ -212,7 +211,13 @@ class Tour:
         )
 
     async def _send(
-        self, client: Client, account_id: str, to: str, content: content_pb2.Content, *, until_sent: bool = False
+        self,
+        client: Client,
+        account_id: str,
+        to: str,
+        content: content_pb2.Content,
+        *,
+        until_sent: bool = False,
     ) -> message_pb2.Message:
         """Send, and note what the mesh acknowledged: the checker compares it with the network's ledger."""
         request = message_pb2.SendMessageRequest(
@@ -245,6 +250,16 @@ class Tour:
         self._console.print(f"  [green]✓[/] {text}", highlight=False)
 
 
+async def _connected(client: Client, account_id: str) -> session_pb2.Session:
+    async with asyncio.timeout(CONNECT_SECONDS):
+        async for news in client.sessions.WatchSession(
+            session_pb2.WatchSessionRequest(account_id=account_id)
+        ):
+            if news.session.state == session_pb2.SESSION_STATE_CONNECTED:
+                return news.session
+    raise TimeoutError(f"{account_id} did not come online")
+
+
 async def _session(client: Client, account_id: str) -> session_pb2.Session:
     return (await client.sessions.GetSession(session_pb2.GetSessionRequest(account_id=account_id))).session
 
@@ -264,7 +279,3 @@ def _received(events: list[dict[str, Any]], body: str) -> list[dict[str, Any]]:
 
 def _with_status(events: list[dict[str, Any]], kind: str) -> set[str]:
     return {event["message_status"]["message_id"] for event in events if event["type"] == kind}
-
-
-def _has_status(events: list[dict[str, Any]], message_id: str, kind: str) -> bool:
-    return message_id in _with_status(events, kind)

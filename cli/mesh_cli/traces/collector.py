@@ -86,7 +86,7 @@ class _Receiver(otlp_grpc.TraceServiceServicer):
     def __init__(self, store: TraceStore) -> None:
         self._store = store
 
-    async def Export(  # type: ignore[override]  # noqa: N802 - the stub is typed for synchronous servers; a gRPC name
+    async def Export(  # type: ignore[override]
         self,
         request: otlp.ExportTraceServiceRequest,
         context: grpc.aio.ServicerContext[Any, Any],

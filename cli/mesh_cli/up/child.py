@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,11 +35,11 @@ class ChildPlan:
 
 
 class Child:
-    """Runs a plan again whenever its process ends by itself; the process ends with us, whatever happens to us."""
+    """Runs a plan again whenever its process ends by itself; the process ends with us, however we end."""
 
     def __init__(self, plan: ChildPlan) -> None:
         self.plan = plan
-        self.restarts = 0
+        self.on_restart: Callable[[], None] = lambda: None
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = False
 
@@ -49,15 +49,11 @@ class Child:
 
     async def start(self) -> None:
         """Start the process and wait until it serves; raises `ServerFailed` with the end of its log."""
-        await self._spawn()
-        process = self._process
-        assert process is not None
+        process = await self._spawn()
         ended = asyncio.create_task(process.wait(), name=f"{self.plan.name} ends")
         serving = asyncio.create_task(self._serving(), name=f"{self.plan.name} serves")
         try:
-            await asyncio.wait(
-                {ended, serving}, timeout=READY_SECONDS, return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait({ended, serving}, timeout=READY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
                 raise ServerFailed(self.plan.name, f"ended with status {ended.result()}", self.plan.log)
             if not serving.done():
@@ -71,17 +67,18 @@ class Child:
     async def supervise(self) -> None:
         """Restart the process whenever it ends, with a backoff, until `stop`."""
         backoff = FIRST_BACKOFF
-        while not self._stopping:
+        process = self._process or await self._spawn()
+        while True:
             started = time.monotonic()
-            assert self._process is not None
-            await self._process.wait()
-            if self._stopping:
-                return
-            backoff = FIRST_BACKOFF if time.monotonic() - started > STEADY_SECONDS else backoff
+            await process.wait()
+            if time.monotonic() - started > STEADY_SECONDS:
+                backoff = FIRST_BACKOFF
             await asyncio.sleep(backoff)
             backoff = min(backoff * 2, LONGEST_BACKOFF)
-            self.restarts += 1
-            await self._spawn()
+            if self._stopping:
+                return
+            process = await self._spawn()
+            self.on_restart()
 
     async def stop(self) -> None:
         """Drain the process with SIGTERM; kill it when it takes longer than STOP_SECONDS."""
@@ -97,19 +94,22 @@ class Child:
             process.kill()
             await process.wait()
 
-    async def _spawn(self) -> None:
-        command = [sys.executable, "-m", self.plan.module]
-        wrapper = [sys.executable, "-I", "-S", launcher.__file__, str(os.getpid()), str(int(signal.SIGTERM)), "-"]
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        death = str(int(signal.SIGTERM))
+        tied = [sys.executable, "-I", "-S", launcher.__file__, str(os.getpid()), death, "-"]
         with self.plan.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *wrapper,
-                *command,
+                *tied,
+                sys.executable,
+                "-m",
+                self.plan.module,
                 env={**os.environ, **self.plan.environment},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for us: we drain the parts in order
             )
+        return self._process
 
     async def _serving(self) -> None:
         """Return once the health service says so."""

@@ -23,7 +23,9 @@ DEFAULT_PORT = 7600
 
 StateOption = Annotated[
     Path | None,
-    typer.Option("--state", help="Directory of data, logs and mesh.json.  [default: ~/.local/state/sessionmesh]"),
+    typer.Option(
+        "--state", help="Directory of data, logs and mesh.json.  [default: ~/.local/state/sessionmesh]"
+    ),
 ]
 
 
@@ -34,13 +36,17 @@ def up(
 ) -> None:
     """Run the whole mesh on this machine.
 
-    Starts real etcd, Postgres and Redis, a directory as the object store and the simulated network, each unless the
-    environment gives its address (MESH_ETCD_ENDPOINTS, MESH_DATABASE_URL, MESH_REDIS_URL, MESH_OBJECTS_URL,
-    MESH_SIMNET_ADDRESS), then every part of the mesh. A second `mesh up` on the same directory goes on with its data.
+    Starts real etcd, Postgres and Redis, a directory as the object store and the simulated network, each
+    unless the environment gives its address (MESH_ETCD_ENDPOINTS, MESH_DATABASE_URL, MESH_REDIS_URL,
+    MESH_OBJECTS_URL, MESH_SIMNET_ADDRESS), then every part of the mesh. A second `mesh up` on the same
+    directory goes on with its data.
     """
     console = Console(stderr=False)
     stack = Stack(
-        state or default_state(), nodes=nodes, port=port, progress=lambda step: console.print(f"[dim]… {step}[/]")
+        state or default_state(),
+        nodes=nodes,
+        port=port,
+        progress=lambda step: console.print(f"[dim]… {step}[/]"),
     )
     try:
         asyncio.run(_run(stack, console))

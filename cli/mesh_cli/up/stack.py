@@ -1,4 +1,4 @@
-"""The whole mesh on one machine: backing servers, simulated network, router, session-nodes, media, webhook."""
+"""The whole mesh on one machine: backing servers, then every part as a child process."""
 
 from __future__ import annotations
 
@@ -37,13 +37,12 @@ class Stack:
         self._backing = Backing()
         self._collector = Collector()
         self._children: dict[str, Child] = {}
-        self.mesh: MeshFile | None = None
 
     async def start(self) -> MeshFile:
         """Start everything and return where it is.
 
-        Raises `StateInUse`, `FailedPrecondition` for a port in use, `ServerFailed` naming what did not start; then
-        nothing is left running.
+        Raises `StateInUse`, `FailedPrecondition` for a port in use, `ServerFailed` naming what did not start;
+        then nothing is left running.
         """
         _refuse_used_port(self._router_address)
         self._state.take()
@@ -80,8 +79,7 @@ class Stack:
         await _all_or_first_error([child.start() for child in self._children.values()])
         self._progress("session-nodes share out the accounts")
         await _until_all_owned(self._router_address, secrets.admin_key)
-        self.mesh = self._announce(secrets)
-        return self.mesh
+        return self._announce(secrets)
 
     def _plans(self, secrets: Secrets) -> list[ChildPlan]:
         network = os.environ.get("MESH_SIMNET_ADDRESS", "")
@@ -149,11 +147,13 @@ class Stack:
     async def _keep_announced(self) -> None:
         """Write mesh.json again whenever a part was restarted under another pid."""
         secrets = self._state.secrets()
+        restarted = asyncio.Event()
+        for child in self._children.values():
+            child.on_restart = restarted.set
         while True:
-            await asyncio.sleep(0.2)
-            assert self.mesh is not None
-            if any(self.mesh.parts[name].pid != child.pid for name, child in self._children.items()):
-                self.mesh = self._announce(secrets)
+            await restarted.wait()
+            restarted.clear()
+            self._announce(secrets)
 
     def _front(self) -> list[str]:
         """What takes calls and talks to the network; the simulated network must outlive it."""
@@ -189,10 +189,13 @@ async def _until_all_owned(router: str, key: str) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(OWNED_SECONDS), grpc.aio.insecure_channel(router) as channel:
             fleet = fleet_pb2_grpc.FleetServiceStub(channel)
-            while (
-                await fleet.GetPlacement(fleet_pb2.GetPlacementRequest(), metadata=metadata, timeout=5)
-            ).unowned:
+            unowned = 1
+            while unowned:
                 await asyncio.sleep(OWNED_POLL_SECONDS)
+                placement = await fleet.GetPlacement(
+                    fleet_pb2.GetPlacementRequest(), metadata=metadata, timeout=5
+                )
+                unowned = placement.unowned
             return
     raise FailedPrecondition(
         f"not every account has an owner after {OWNED_SECONDS:.0f} s; see the session-nodes' logs",

@@ -1,0 +1,133 @@
+"""MediaService."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import grpc.aio
+from asyncpg.pgproto.pgproto import UUID
+
+from mesh_core import ids
+from mesh_core.auth import current_identity
+from mesh_core.errors import InvalidField, NotFound
+from mesh_core.ids import Prefix
+from mesh_core.objects import ObjectStore
+from mesh_core.paging import Pager, listing
+from mesh_core.server.drain import finishes
+from mesh_core.telemetry import tracing
+from mesh_core.validation import duration, labels, text, to_timestamp
+from mesh_media import metrics
+from mesh_media.catalogue import Catalogue, MediaRow
+from mesh_media.messages import media_message
+from mesh_media.settings import MediaSettings
+from mesh_media.uploads import Uploads
+from sessionmesh.v1 import media_pb2, media_pb2_grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+DEFAULT_URL_TTL = timedelta(minutes=15)
+LONGEST_URL_TTL = timedelta(days=7)
+
+
+class MediaService(media_pb2_grpc.MediaServiceServicer):
+    """Files of tenants. Retention policies, prunes and migrations are answered NOT_SERVED."""
+
+    def __init__(
+        self,
+        settings: MediaSettings,
+        catalogue: Catalogue,
+        store: ObjectStore,
+        uploads: Uploads,
+        pager: Pager,
+    ) -> None:
+        self._grace = timedelta(seconds=settings.delete_grace_seconds)
+        self._catalogue = catalogue
+        self._store = store
+        self._uploads = uploads
+        self._pager = pager
+
+    async def UploadMedia(
+        self, request_iterator: AsyncIterator[media_pb2.UploadMediaRequest], context: Context
+    ) -> media_pb2.UploadMediaResponse:
+        row = await self._uploads.take(request_iterator, current_identity())
+        return media_pb2.UploadMediaResponse(media=media_message(row))
+
+    @finishes
+    async def DownloadMedia(
+        self, request: media_pb2.DownloadMediaRequest, context: Context
+    ) -> AsyncIterator[media_pb2.DownloadMediaResponse]:
+        row = await self._visible(request.media_id)
+        if not 0 <= request.offset <= row.size:
+            raise InvalidField("offset", f"must be between 0 and the file's size, {row.size}")
+        if request.limit < 0:
+            raise InvalidField("limit", "must not be negative")
+        end = min(row.size, request.offset + request.limit) if request.limit else row.size
+        metrics.downloads.inc()
+        with tracing.span("mesh.media.download", attributes={"mesh.media.size": end - request.offset}):
+            yield media_pb2.DownloadMediaResponse(media=media_message(row))
+            try:
+                async for chunk in self._store.get(row.key, request.offset, end):
+                    metrics.downloaded_bytes.inc(len(chunk))
+                    yield media_pb2.DownloadMediaResponse(chunk=chunk)
+            except FileNotFoundError:  # deleted, and its grace is over
+                raise NotFound("media", request.media_id) from None
+
+    async def GetMedia(
+        self, request: media_pb2.GetMediaRequest, context: Context
+    ) -> media_pb2.GetMediaResponse:
+        return media_pb2.GetMediaResponse(media=media_message(await self._visible(request.media_id)))
+
+    async def ListMedia(
+        self, request: media_pb2.ListMediaRequest, context: Context
+    ) -> media_pb2.ListMediaResponse:
+        tenant = current_identity().tenant_for(request.tenant_id)
+        text("mime_type_prefix", request.mime_type_prefix, 127)
+        wanted = labels("labels", request.labels)
+        filters = listing(request, tenant.bytes)
+        page = self._pager.parse(request.page_size, request.page_token, filters)
+        before = None if page.after is None else UUID(page.after)
+        rows = await self._catalogue.page(
+            tenant, request.mime_type_prefix, request.origin, wanted, before, page.limit + 1
+        )
+        more = len(rows) > page.limit
+        shown = rows[: page.limit]
+        return media_pb2.ListMediaResponse(
+            media=[media_message(row) for row in shown],
+            next_page_token=self._pager.token(shown[-1].id.bytes, filters) if more else "",
+        )
+
+    async def DeleteMedia(
+        self, request: media_pb2.DeleteMediaRequest, context: Context
+    ) -> media_pb2.DeleteMediaResponse:
+        row = await self._visible(request.media_id)
+        await self._catalogue.delete(row.id, self._grace)
+        return media_pb2.DeleteMediaResponse()
+
+    async def CreateDownloadUrl(
+        self, request: media_pb2.CreateDownloadUrlRequest, context: Context
+    ) -> media_pb2.CreateDownloadUrlResponse:
+        row = await self._visible(request.media_id)
+        ttl = DEFAULT_URL_TTL
+        if request.HasField("ttl"):
+            ttl = duration("ttl", request.ttl, least=timedelta(seconds=1), most=LONGEST_URL_TTL)
+        url = await self._store.download_url(row.key, ttl, row.file_name, row.mime_type)
+        return media_pb2.CreateDownloadUrlResponse(url=url, expire_time=to_timestamp(datetime.now(UTC) + ttl))
+
+    async def GetMediaUsage(
+        self, request: media_pb2.GetMediaUsageRequest, context: Context
+    ) -> media_pb2.GetMediaUsageResponse:
+        usage = await self._catalogue.usage(current_identity().tenant_for(request.tenant_id))
+        return media_pb2.GetMediaUsageResponse(
+            objects=usage.media,
+            bytes=usage.bytes,
+            max_bytes=usage.max_bytes,
+            shared_bytes=usage.shared_bytes,
+            compressed_bytes=usage.compressed_bytes,
+        )
+
+    async def _visible(self, media_id: str) -> MediaRow:
+        """The row, if the caller may know of it; raises `InvalidField` or `NotFound`."""
+        row = await self._catalogue.get(ids.decode(Prefix.MEDIA, media_id, "media_id"))
+        current_identity().check_sees(row.tenant, "media", media_id)
+        return row
