@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
-import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from time import time_ns
 from typing import BinaryIO
 
 from mesh_simulator.records import (
@@ -16,7 +15,7 @@ from mesh_simulator.records import (
     NO_DIGEST,
     Kind,
     Record,
-    pack,
+    pack_head,
     read_records,
     size_of_whole_records,
 )
@@ -39,7 +38,7 @@ class Ledger:
         self._file.flush()
         self._pending: list[bytes] = []
         self._pending_bytes = 0
-        self.counts: Counter[int] = Counter()
+        self.counts = [0] * (max(Kind) + 1)
         """Records appended by this process, by kind."""
 
     def append(
@@ -54,7 +53,10 @@ class Ledger:
         body: bytes = b"",
     ) -> None:
         """Add a record that happened now. `account` is the account's number, `text` is `id NUL peer`."""
-        record = pack(kind, time.time_ns() // 1000, connection, account, counter, code, digest, text, body)
+        tail = text.encode() + b"\0" + body if body else text.encode()
+        record = (
+            pack_head(kind, time_ns() // 1000, connection, account, counter, code, digest, len(tail)) + tail
+        )
         self._pending.append(record)
         self._pending_bytes += len(record)
         self.counts[kind] += 1

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 MAX_CONTENT_BYTES = 256 * 1024
 _MAX_ID_LENGTH = 64
+# Filled in and serialised again and again: making a message and its frame costs more than all their fields.
+_ACK = wire.Frame(ack=wire.Ack())
+_RECEIPT = wire.Frame(receipt=wire.Receipt())
 
 
 class Messages:
@@ -125,14 +128,13 @@ class Messages:
             kind,
             text=f"{message_id}\0{participant}",
         )
-        receipt = wire.Receipt(
-            id=message_id,
-            kind=kind,
-            time_us=time.time_ns() // 1000,
-            participant=participant,
-            sequence=sequence,
-        )
-        frame = encode(wire.Frame(receipt=receipt).SerializeToString())
+        receipt = _RECEIPT.receipt
+        receipt.id = message_id
+        receipt.kind = kind
+        receipt.time_us = time.time_ns() // 1000
+        receipt.participant = participant
+        receipt.sequence = sequence
+        frame = encode(_RECEIPT.SerializeToString())
         written = account.connection is not None and account.connection.put(frame)
         if account.receipt_acks or not written:
             account.receipts.append((sequence, frame))
@@ -239,8 +241,11 @@ class Messages:
         self._write_ack(connection, account, message_id, duplicate)
 
     def _write_ack(self, connection: Connection, account: Account, message_id: str, duplicate: bool) -> None:
-        ack = wire.Ack(id=message_id, duplicate=duplicate, time_us=time.time_ns() // 1000)
-        if connection.put(encode(wire.Frame(ack=ack).SerializeToString())):
+        ack = _ACK.ack
+        ack.id = message_id
+        ack.duplicate = duplicate
+        ack.time_us = time.time_ns() // 1000
+        if connection.put(encode(_ACK.SerializeToString())):
             self._ledger.append(Kind.ACKED, connection.number, account.number, text=f"{message_id}\0")
 
     def _reject(

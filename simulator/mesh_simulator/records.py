@@ -78,27 +78,21 @@ NO_ACCOUNT = 0xFFFFFFFF
 NO_DIGEST = bytes(8)
 _HEAD = struct.Struct("<IBBQIIQ8s")
 _AFTER_LENGTH = _HEAD.size - 4
+_pack = _HEAD.pack
 
 
-def pack(
+def pack_head(
     kind: int,
     time_us: int,
-    connection: int = 0,
-    account: int = NO_ACCOUNT,
-    counter: int = 0,
-    code: int = 0,
-    digest: bytes = NO_DIGEST,
-    text: str = "\0",
-    body: bytes = b"",
+    connection: int,
+    account: int,
+    counter: int,
+    code: int,
+    digest: bytes,
+    tail_bytes: int,
 ) -> bytes:
-    """A record as on disk. `text` is `id NUL peer`."""
-    tail = text.encode()
-    if body:
-        tail += b"\0" + body
-    return (
-        _HEAD.pack(_AFTER_LENGTH + len(tail), kind, code, time_us, connection, account, counter, digest)
-        + tail
-    )
+    """The head of a record whose tail has so many bytes."""
+    return _pack(_AFTER_LENGTH + tail_bytes, kind, code, time_us, connection, account, counter, digest)
 
 
 def read_records(file: BinaryIO) -> Iterator[Record]:

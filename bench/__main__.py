@@ -1,0 +1,30 @@
+"""`python -m bench NAME [--quick] [--json FILE]`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from bench.report import Report
+
+_NOT_BENCHMARKS = {"__init__", "__main__", "processes", "report"}
+
+
+def main() -> int:
+    names = sorted({path.stem for path in Path(__file__).parent.glob("*.py")} - _NOT_BENCHMARKS)
+    parser = argparse.ArgumentParser(prog="python -m bench")
+    parser.add_argument("name", choices=names)
+    parser.add_argument("--quick", action="store_true", help="the same figures in under a minute, smaller")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    report: Report = import_module(f"bench.{arguments.name}").run(arguments.quick)
+    print(report.table())
+    if arguments.json is not None:
+        arguments.json.write_bytes(report.json())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
