@@ -21,7 +21,7 @@ logger = structlog.get_logger(__name__)
 async def main(settings: Settings, stop: Stop) -> None:
     """Settings, parts, serve, wait for a signal, drain, stop."""
     network = Network(settings.simulator)
-    server = Server(settings.server, authenticator=KeyAuthenticator(_no_other_keys, settings.auth))
+    server = Server(settings.server, authenticator=KeyAuthenticator(no_other_keys, settings.auth))
     server.add(simulator_pb2_grpc.add_SimulatorServiceServicer_to_server, SimulatorServicer(network))
     async with Supervisor(stop.fail) as supervisor:
         await network.start()
@@ -34,7 +34,7 @@ async def main(settings: Settings, stop: Stop) -> None:
         await network.close()
 
 
-async def _no_other_keys(key_id: UUID) -> KeyRow | None:
+async def no_other_keys(key_id: UUID) -> KeyRow | None:
     """Only the bootstrap key and the mesh key open this service: it has no database."""
     return None
 
