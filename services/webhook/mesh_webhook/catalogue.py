@@ -1,0 +1,67 @@
+"""The endpoints of all tenants in memory, at a known revision."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from dataclasses import dataclass
+from asyncpg.pgproto.pgproto import UUID
+
+import asyncpg
+
+from mesh_core.events import StoredEvent
+from mesh_webhook.endpoint import COLUMNS, Endpoint
+from mesh_webhook.filters import EventFilter
+from sessionmesh.v1 import webhook_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Interest:
+    """An endpoint that is not disabled, and what it wants."""
+
+    endpoint: Endpoint
+    filter: EventFilter
+
+
+class Catalogue:
+    """What the database had at `revision`. It may be behind: whoever acts on it compares revision or version there."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self.revision = 0
+        self._pool = pool
+        self._endpoints: dict[UUID, Endpoint] = {}
+        self._by_tenant: dict[UUID, list[Interest]] = {}
+        self._loading = asyncio.Lock()
+
+    async def load(self) -> None:
+        """Read all endpoints again; rows and revision come from one snapshot."""
+        async with self._loading:
+            rows = await self._pool.fetch(_LOAD)
+            endpoints = [Endpoint.of(row) for row in rows if row["id"] is not None]
+            by_tenant: dict[UUID, list[Interest]] = defaultdict(list)
+            for endpoint in endpoints:
+                if endpoint.state != webhook_pb2.ENDPOINT_STATE_DISABLED:
+                    by_tenant[endpoint.tenant].append(Interest(endpoint, endpoint.filter()))
+            self._endpoints = {endpoint.id: endpoint for endpoint in endpoints}
+            self._by_tenant = dict(by_tenant)
+            self.revision = rows[0]["revision"]
+
+    async def at_version(self, endpoint: UUID, version: int) -> Endpoint | None:
+        """The endpoint in that version or a later one; None when it is gone."""
+        known = self._endpoints.get(endpoint)
+        if known is None or known.version < version:
+            await self.load()
+            known = self._endpoints.get(endpoint)
+        return known
+
+    def candidates(self, event: StoredEvent) -> list[Interest]:
+        """Who wants the event by type and account, and existed when it was committed; labels are still to be compared."""
+        return [
+            interest
+            for interest in self._by_tenant.get(event.tenant, ())
+            if interest.filter.wants(event.type, event.account)
+            and not interest.endpoint.since.sees(event.cursor.xid)
+        ]
+
+
+_LOAD = f"SELECT r.revision, {COLUMNS} FROM webhook_revision r LEFT JOIN webhook_endpoint e ON true"  # noqa: S608 - constants

@@ -1,0 +1,38 @@
+"""Signatures by Standard Webhooks 1.0.0: HMAC-SHA256 over `id.timestamp.body`, with a secret of `whsec_` and base64."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import secrets
+from collections.abc import Iterable
+from hashlib import sha256
+
+from mesh_core.errors import InvalidField
+
+PREFIX = "whsec_"
+SHORTEST = 24
+LONGEST = 64
+
+
+def new_secret() -> str:
+    """A fresh secret of 32 random bytes."""
+    return PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+def secret_key(secret: str, field: str = "secret") -> bytes:
+    """The key in a secret; raises `InvalidField` when it is not `whsec_` and 24 to 64 bytes of base64."""
+    try:
+        key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if not secret.startswith(PREFIX) or not SHORTEST <= len(key) <= LONGEST:
+        raise InvalidField(field, f"must be {PREFIX} and {SHORTEST} to {LONGEST} bytes in base64")
+    return key
+
+
+def sign(keys: Iterable[bytes], webhook_id: str, timestamp: int, body: bytes) -> str:
+    """The value of `webhook-signature`: one `v1` signature for each key."""
+    content = b"%b.%d.%b" % (webhook_id.encode(), timestamp, body)
+    return " ".join(f"v1,{base64.b64encode(hmac.digest(key, content, sha256)).decode()}" for key in keys)

@@ -1,0 +1,278 @@
+"""A running webhook service, a receiver for what it sends, and events to send."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import asyncpg
+import grpc
+import grpc.aio
+import pytest
+from aiohttp import web
+from asyncpg.pgproto.pgproto import UUID
+
+from mesh_cli.embedded import free_port
+from mesh_core import ids
+from mesh_core.auth import Role, new_api_key
+from mesh_core.events.notify import CHANNEL
+from mesh_core.ids import Prefix
+from mesh_core.service import Stop
+from mesh_core.settings import read
+from mesh_webhook.__main__ import main
+from mesh_webhook.settings import WebhookServiceSettings
+from sessionmesh.v1 import event_pb2, event_pb2_grpc, webhook_pb2, webhook_pb2_grpc
+
+ADMIN_KEY = "administrator-of-tests"
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A request as the receiver got it."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+    at: float
+
+    @property
+    def webhook_id(self) -> str:
+        return self.headers["webhook-id"]
+
+
+@dataclass(slots=True)
+class Receiver:
+    """An HTTP server on loopback. `answer` decides what each request is answered with."""
+
+    url: str = ""
+    requests: list[Received] = field(default_factory=list)
+    answer: Callable[[Received], web.StreamResponse] = lambda _request: web.Response()
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        received = Received(
+            request.path, dict(request.headers), await request.read(), asyncio.get_running_loop().time()
+        )
+        async with self.changed:
+            self.requests.append(received)
+            self.changed.notify_all()
+        await self.gate.wait()
+        return self.answer(received)
+
+    async def wait_for(self, count: int, path: str = "", timeout: float = 15) -> list[Received]:
+        """The requests to `path` once there are `count`."""
+        try:
+            async with asyncio.timeout(timeout), self.changed:
+                await self.changed.wait_for(lambda: len(self.to(path)) >= count)
+        except TimeoutError:
+            pytest.fail(f"{len(self.to(path))} of {count} requests within {timeout:g} s")
+        return self.to(path)
+
+    def to(self, path: str) -> list[Received]:
+        return [request for request in self.requests if path in ("", request.path)]
+
+
+@asynccontextmanager
+async def receiver() -> AsyncIterator[Receiver]:
+    """A receiver that answers 200 to everything at once."""
+    made = Receiver()
+    made.gate.set()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", made.handle)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        yield made
+    finally:
+        await runner.cleanup()
+
+
+@dataclass(slots=True)
+class World:
+    """A tenant with a key in a fresh database."""
+
+    pool: asyncpg.Pool
+    environment: dict[str, str]
+    tenant: UUID
+    api_key: str
+    account: UUID
+
+    @classmethod
+    async def make(cls, postgres_url: str, etcd: str, cluster: str) -> Self:
+        pool = await asyncpg.create_pool(postgres_url, min_size=1, max_size=4)
+        environment = {
+            "MESH_DATABASE_URL": postgres_url,
+            "MESH_ETCD_ENDPOINTS": etcd,
+            "MESH_CLUSTER_NAME": cluster,
+            "MESH_AUTH_BOOTSTRAP_KEY": ADMIN_KEY,
+            "MESH_SECRETS_MASTER_KEY": base64.b64encode(bytes(range(32))).decode(),
+            "MESH_WEBHOOK_ALLOW_PRIVATE_ADDRESSES": "true",
+            "MESH_WEBHOOK_ALLOW_HTTP": "true",
+            "MESH_SERVER_DRAIN_SECONDS": "3",
+        }
+        tenant, key = await add_tenant(pool)
+        return cls(pool, environment, tenant, key, ids.new_uuid())
+
+    @property
+    def tenant_id(self) -> str:
+        return ids.encode(Prefix.TENANT, self.tenant)
+
+    async def commit(self, *events: event_pb2.Event, notify: bool = True) -> list[str]:
+        """Commits events in one transaction, as a session-node does; returns their ids."""
+        names = []
+        async with self.pool.acquire() as connection, connection.transaction():
+            for seq, event in enumerate(events, 1):
+                event_id = ids.new_uuid()
+                names.append(ids.encode(Prefix.EVENT, event_id))
+                event.id = names[-1]
+                event.tenant_id = event.tenant_id or self.tenant_id
+                account = self.account
+                if event.account_id:
+                    account = ids.decode(Prefix.ACCOUNT, event.account_id, "account_id")
+                event.account_id = ids.encode(Prefix.ACCOUNT, account)
+                event.occur_time.GetCurrentTime()
+                tenant = ids.decode(Prefix.TENANT, event.tenant_id, "tenant_id")
+                await connection.execute(
+                    "INSERT INTO event (id, seq, tenant, account, epoch, type, body) VALUES ($1, $2, $3, $4, 1, $5, $6)",
+                    event_id,
+                    seq,
+                    tenant,
+                    account,
+                    event.type,
+                    event.SerializeToString(),
+                )
+        if notify:
+            await self.pool.execute(f"NOTIFY {CHANNEL}")
+        return names
+
+
+async def add_tenant(pool: asyncpg.Pool) -> tuple[UUID, str]:
+    """A tenant and a key with all its scopes."""
+    tenant = ids.new_uuid()
+    await pool.execute("INSERT INTO tenant (id) VALUES ($1)", tenant)
+    key_id, text, digest = new_api_key()
+    await pool.execute(
+        "INSERT INTO api_key (id, tenant, hash, scopes, role) VALUES ($1, $2, $3, $4, $5)",
+        key_id,
+        tenant,
+        digest,
+        ["READ", "SEND", "MANAGE"],
+        int(Role.TENANT),
+    )
+    return tenant, text
+
+
+class Client:
+    """Stubs with a key."""
+
+    def __init__(self, port: int, key: str) -> None:
+        self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
+        self._metadata = (("authorization", f"Bearer {key}"),)
+        self.webhooks = webhook_pb2_grpc.WebhookServiceStub(self._channel)
+        self.events = event_pb2_grpc.EventServiceStub(self._channel)
+
+    async def call(self, method: Any, request: Any) -> Any:
+        """One unary call, as soon as the server answers."""
+        return await method(request, metadata=self._metadata, timeout=10, wait_for_ready=True)
+
+    def stream(self, request: event_pb2.SubscribeRequest) -> Any:
+        return self.events.Subscribe(request, metadata=self._metadata, wait_for_ready=True)
+
+    async def create(self, url: str, **fields: Any) -> webhook_pb2.CreateEndpointResponse:
+        """An endpoint of the key's tenant."""
+        return await self.call(
+            self.webhooks.CreateEndpoint,
+            webhook_pb2.CreateEndpointRequest(
+                request_id=ids.new_uuid().hex, endpoint=webhook_pb2.Endpoint(url=url, **fields)
+            ),
+        )
+
+    async def deliveries(self, **fields: Any) -> list[webhook_pb2.Delivery]:
+        answer = await self.call(
+            self.webhooks.ListDeliveries, webhook_pb2.ListDeliveriesRequest(page_size=1000, **fields)
+        )
+        return list(answer.deliveries)
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+
+@dataclass(slots=True)
+class Service:
+    """A service in this process."""
+
+    port: int
+    stop: Stop
+    task: asyncio.Task[None]
+
+
+@asynccontextmanager
+async def service(world: World, **environment: str) -> AsyncIterator[Service]:
+    """The service's own `main` with the world's settings, drained in the end."""
+    port = free_port()
+    settings = read(
+        WebhookServiceSettings, world.environment | environment | {"MESH_SERVER_LISTEN": f"127.0.0.1:{port}"}
+    )
+    stop = Stop()
+    task = asyncio.create_task(main(settings, stop))
+    try:
+        await _wait_ready(port, task)
+        yield Service(port, stop, task)
+    finally:
+        stop.ask("the test ended")
+        await task
+    assert not stop.failed, stop.reason
+
+
+@asynccontextmanager
+async def process(world: World, **environment: str) -> AsyncIterator[tuple[int, asyncio.subprocess.Process]]:
+    """The service in a process of its own: its port, and the process, killed in the end if it still runs."""
+    port = free_port()
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "mesh_webhook",
+        env=os.environ | world.environment | environment | {"MESH_SERVER_LISTEN": f"127.0.0.1:{port}"},
+    )
+    try:
+        yield port, child
+    finally:
+        with suppress(ProcessLookupError):
+            child.kill()
+        await child.wait()
+
+
+@asynccontextmanager
+async def client(port: int, key: str) -> AsyncIterator[Client]:
+    made = Client(port, key)
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+async def eventually(condition: Callable[[], Any], timeout: float = 10) -> Any:
+    """The first true result of the asynchronous `condition`."""
+    async with asyncio.timeout(timeout):
+        while not (result := await condition()):
+            await asyncio.sleep(0.02)
+    return result
+
+
+async def _wait_ready(port: int, task: asyncio.Task[None]) -> None:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        ready = asyncio.ensure_future(channel.channel_ready())
+        await asyncio.wait([ready, task], return_when=asyncio.FIRST_COMPLETED, timeout=15)
+        ready.cancel()
+        if task.done():
+            task.result()
