@@ -99,9 +99,9 @@ class Network:
 
     def flush(self) -> None:
         """Write what was put to connections; first the records that it follows from."""
+        self.ledger.flush()
         if self._outgoing:
             outgoing, self._outgoing = self._outgoing, []
-            self.ledger.flush()
             for connection in outgoing:
                 connection.write_out()
 

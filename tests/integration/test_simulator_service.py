@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
@@ -231,7 +232,9 @@ async def test_stats_count_what_happened(operator: Operator) -> None:
     client.abort()
 
 
-async def test_the_process_says_where_it_listens_and_ends_well(tmp_path: Path) -> None:
+@asynccontextmanager
+async def process(state: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """A simulator of its own that accepts pairings, and the address of its network."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -240,20 +243,51 @@ async def test_the_process_says_where_it_listens_and_ends_well(tmp_path: Path) -
             **os.environ,
             "PYTHONPATH": os.pathsep.join(sys.path),
             "MESH_SIMULATOR_LISTEN": "127.0.0.1:0",
-            "MESH_SIMULATOR_STATE": str(tmp_path),
+            "MESH_SIMULATOR_STATE": str(state),
+            "MESH_SIMULATOR_ACCEPT_AFTER_SECONDS": "0",
             "MESH_TELEMETRY_LOG_FORMAT": "json",
         },
         stderr=asyncio.subprocess.PIPE,
     )
     assert process.stderr is not None
-    async for line in process.stderr:
-        event = json.loads(line)
-        if event["event"] == "simulated network ready":
-            break
-    client = await SimulatedClient.open(event["network"])
-    process.send_signal(signal.SIGTERM)
-    assert (await client.expect("closing")).closing.reason == wire.CLOSING_REASON_SHUTDOWN
-    client.abort()
-    await process.communicate()
-    assert process.returncode == 0
-    assert (tmp_path / "ledger.bin").exists()
+    try:
+        async for line in process.stderr:
+            event = json.loads(line)
+            if event["event"] == "simulated network ready":
+                break
+        yield process, event["network"]
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def test_the_process_ends_well_on_a_signal(tmp_path: Path) -> None:
+    async with process(tmp_path) as (simulator, address):
+        client = await SimulatedClient.open(address)
+        simulator.send_signal(signal.SIGTERM)
+        assert (await client.expect("closing")).closing.reason == wire.CLOSING_REASON_SHUTDOWN
+        client.abort()
+        assert await simulator.wait() == 0
+
+
+async def test_a_killed_process_forgets_nothing_that_it_told(tmp_path: Path) -> None:
+    async with process(tmp_path) as (simulator, address):
+        client = await SimulatedClient.open(address)
+        client.write(wire.Frame(pair_start=wire.PairStart(method=wire.PAIR_METHOD_QR, phone=ALICE)))
+        paired = (await client.expect("paired")).paired
+        await client.log_in(paired)
+        client.send("M1", 5, SOMEBODY)
+        await client.expect("ack")
+        simulator.kill()
+        await client.closed.wait()
+        client.abort()
+    async with process(tmp_path) as (_, address):
+        client = await SimulatedClient.open(address)
+        await client.log_in(paired)
+        assert (await client.expect("receipt")).receipt.id == "M1"
+        client.send("M1", 5, SOMEBODY)
+        assert (await client.expect("reject")).reject.reason == wire.REJECT_REASON_RATCHET_REUSED
+        client.send("M1", 6, SOMEBODY)
+        assert (await client.expect("ack")).ack.duplicate
+        client.abort()
