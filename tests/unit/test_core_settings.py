@@ -6,6 +6,7 @@ import base64
 import tomllib
 from collections.abc import Mapping
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -91,7 +92,7 @@ def test_the_commented_defaults_are_those_of_the_structs() -> None:
 
 def test_every_default_has_a_comment_or_follows_one() -> None:
     lines = (files("mesh_core") / "defaults.toml").read_text().splitlines()
-    for before, line in zip(lines, lines[1:], strict=False):
+    for before, line in pairwise(lines):
         if " = " in line and not line.startswith("#"):
             assert before.startswith("#") or " = " in before, line
 

@@ -126,7 +126,7 @@ class Server:
             await self._server.stop(grace or None)
             self._server = None
         if self._metrics is not None:
-            await asyncio.to_thread(self._metrics.close)
+            self._metrics.close()
             self._metrics = None
 
 

@@ -60,23 +60,24 @@ class MetricsPage:
 
     port: int
     _server: WSGIServer
-    _thread: Thread
 
     def close(self) -> None:
-        """Stop answering."""
+        """Stop answering, within half a second: the standard library's server looks up only that often."""
+        Thread(target=self._close, name="metrics page closing", daemon=True).start()
+
+    def _close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join()
 
 
 def serve_metrics(listen: str) -> MetricsPage:
     """Answer /metrics on `listen` (host:port) from a thread; raises `StartupError` on a taken port."""
     host, _, port = listen.rpartition(":")
     try:
-        server, thread = start_http_server(int(port), host.strip("[]"))
+        server, _thread = start_http_server(int(port), host.strip("[]"))
     except OSError as error:
         raise StartupError(f"metrics cannot be served on {listen}: {error.strerror}") from None
-    return MetricsPage(server.server_port, server, thread)
+    return MetricsPage(server.server_port, server)
 
 
 def describe_process(service: str, version: str) -> None:

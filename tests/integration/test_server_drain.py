@@ -1,0 +1,239 @@
+"""Draining and stopping: streams end in order, calls in flight finish, and what never ends is cut off."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from google.protobuf.wrappers_pb2 import StringValue
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from mesh_core import errors
+from mesh_core.channels import open_channel
+from mesh_core.errors import MeshError, StartupError
+from mesh_core.server import Draining, Server, finishes, status
+from mesh_core.settings import ServerSettings
+from tests.integration.probe_service import (
+    MESH,
+    SERVICE,
+    Echo,
+    ProbeServicer,
+    ProbeStub,
+    add_probe_to_server,
+    letters,
+    make_server,
+)
+
+
+@pytest.fixture
+async def servers() -> AsyncIterator[list[Server]]:
+    """Servers to stop at the end."""
+    started: list[Server] = []
+    yield started
+    for server in started:
+        await server.stop()
+
+
+async def start(
+    servers: list[Server], servicer: object, drain_seconds: float = 10.0
+) -> tuple[Server, ProbeStub]:
+    server = make_server(ServerSettings(drain_seconds=drain_seconds))
+    server.add(add_probe_to_server, servicer)
+    await server.start()
+    servers.append(server)
+    return server, ProbeStub(open_channel(server.address))
+
+
+async def failure(call: Any) -> MeshError:
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        await call
+    return status.from_rpc_error(failed.value)
+
+
+class Held(ProbeServicer):
+    """Unary calls and uploads wait for `release`; streams send one message and then nothing."""
+
+    def __init__(self) -> None:
+        self.entered = asyncio.Event()
+        self.release = asyncio.Event()
+        self.closed = asyncio.Event()
+
+    async def Unary(self, request: StringValue, _context: Any) -> StringValue:
+        self.entered.set()
+        await self.release.wait()
+        return request
+
+    async def Up(self, requests: AsyncIterator[StringValue], _context: Any) -> StringValue:
+        return StringValue(value="".join([request.value async for request in requests]))
+
+    async def Down(self, request: StringValue, _context: Any) -> AsyncIterator[StringValue]:
+        try:
+            yield request
+            await asyncio.Event().wait()
+        finally:
+            self.closed.set()
+
+    async def Both(self, _requests: AsyncIterator[StringValue], context: Any) -> None:
+        try:
+            await context.write(StringValue(value="hello"))
+            await context.read()
+        finally:
+            self.closed.set()
+
+
+async def test_a_call_in_flight_finishes_before_the_drain_ends(servers: list[Server]) -> None:
+    held = Held()
+    server, probe = await start(servers, held)
+    call = probe.Unary(StringValue(value="x"), metadata=MESH)
+    await held.entered.wait()
+    drain = asyncio.create_task(server.drain())
+    await server.draining.wait()
+    assert not drain.done()
+    held.release.set()
+    assert (await call).value == "x"
+    await drain
+
+
+async def test_unary_calls_are_still_served_while_draining(servers: list[Server]) -> None:
+    held = Held()
+    server, probe = await start(servers, held)
+    first = probe.Unary(StringValue(value="x"), metadata=MESH)
+    await held.entered.wait()
+    drain = asyncio.create_task(server.drain())
+    await server.draining.wait()
+    second = probe.Unary(StringValue(value="y"), metadata=MESH)
+    held.release.set()
+    assert (await first).value == "x"
+    assert (await second).value == "y"
+    await drain
+
+
+@pytest.mark.parametrize("kind", ["Down", "Both"])
+async def test_open_streams_end_with_going_away(servers: list[Server], kind: str) -> None:
+    held = Held()
+    server, probe = await start(servers, held)
+    stream = (
+        probe.Down(StringValue(value="x"), metadata=MESH) if kind == "Down" else probe.Both(metadata=MESH)
+    )
+    await stream.read()
+    await server.drain()
+    ended = await failure(stream.read())
+    assert isinstance(ended, errors.GoingAway)
+    assert held.closed.is_set()
+
+
+async def test_a_handler_may_end_its_stream_itself_with_a_resume_token(servers: list[Server]) -> None:
+    class Resumable(ProbeServicer):
+        draining: Draining
+
+        async def Down(self, request: StringValue, _context: Any) -> AsyncIterator[StringValue]:
+            yield request
+            await self.draining.wait()
+            yield StringValue(value="last words")
+            raise errors.GoingAway("resume-here")
+
+    servicer = Resumable()
+    server, probe = await start(servers, servicer)
+    servicer.draining = server.draining
+    stream = probe.Down(StringValue(value="x"), metadata=MESH)
+    await stream.read()
+    await server.drain()
+    assert (await stream.read()).value == "last words"
+    ended = await failure(stream.read())
+    assert isinstance(ended, errors.GoingAway)
+    assert ended.resume_token == "resume-here"
+
+
+async def test_new_streams_are_refused_while_draining(servers: list[Server]) -> None:
+    server, probe = await start(servers, Held())
+    await server.drain()
+    refused = await failure(probe.Down(StringValue(), metadata=MESH).read())
+    assert isinstance(refused, errors.GoingAway)
+
+
+async def test_a_stream_that_ends_by_itself_is_let_finish(servers: list[Server]) -> None:
+    go_on = asyncio.Event()
+
+    class Download(ProbeServicer):
+        @finishes
+        async def Down(self, request: StringValue, _context: Any) -> AsyncIterator[StringValue]:
+            yield request
+            await go_on.wait()
+            yield request
+
+    server, probe = await start(servers, Download())
+    stream = probe.Down(StringValue(value="x"), metadata=MESH)
+    await stream.read()
+    drain = asyncio.create_task(server.drain())
+    await server.draining.wait()
+    go_on.set()
+    assert (await stream.read()).value == "x"
+    assert await stream.read() is grpc.aio.EOF
+    await drain
+
+
+async def test_an_upload_in_flight_finishes(servers: list[Server]) -> None:
+    server, probe = await start(servers, Held())
+    go_on = asyncio.Event()
+    sent = asyncio.Event()
+
+    async def parts() -> AsyncIterator[StringValue]:
+        async for part in letters("ab"):
+            yield part
+        sent.set()
+        await go_on.wait()
+        yield StringValue(value="c")
+
+    call = asyncio.ensure_future(probe.Up(parts(), metadata=MESH))
+    await sent.wait()
+    drain = asyncio.create_task(server.drain())
+    await server.draining.wait()
+    go_on.set()
+    assert (await call).value == "abc"
+    await drain
+
+
+async def test_the_drain_ends_in_time_and_stop_cuts_what_is_left(servers: list[Server]) -> None:
+    held = Held()
+    server, probe = await start(servers, held, drain_seconds=0.1)
+    call = probe.Unary(StringValue(value="x"), metadata=MESH)
+    await held.entered.wait()
+    async with asyncio.timeout(5):
+        await server.drain()
+        await server.stop()
+    assert (await failure(call)).code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+
+
+async def test_health_says_not_serving_and_set_serving_cannot_undo_it(servers: list[Server]) -> None:
+    server, _ = await start(servers, Echo())
+    async with open_channel(server.address) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        watch = health.Watch(health_pb2.HealthCheckRequest(service=SERVICE))
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        drain = asyncio.create_task(server.drain())
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        server.set_serving("", True)
+        for service in ("", SERVICE):
+            answer = await health.Check(health_pb2.HealthCheckRequest(service=service))
+            assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
+        await drain
+
+
+async def test_after_stop_nothing_is_served_and_stopping_again_is_no_error(servers: list[Server]) -> None:
+    server, probe = await start(servers, Echo())
+    await server.drain()
+    await server.stop()
+    await server.stop()
+    gone = await failure(probe.Unary(StringValue(), metadata=MESH))
+    assert gone.code is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_two_servers_do_not_share_a_port(servers: list[Server]) -> None:
+    server, _ = await start(servers, Echo())
+    second = make_server(ServerSettings(listen=f"127.0.0.1:{server.port}"))
+    with pytest.raises(StartupError, match=rf"MESH_SERVER_LISTEN='127.0.0.1:{server.port}' cannot be bound"):
+        await second.start()

@@ -1,0 +1,129 @@
+"""TLS and mTLS between the parts of the mesh."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from google.protobuf.wrappers_pb2 import StringValue
+
+from mesh_core.channels import ChannelTls, open_channel
+from mesh_core.server import Server
+from mesh_core.settings import ServerSettings
+from tests.integration.probe_service import MESH, Echo, ProbeStub, add_probe_to_server, make_server
+
+
+class Authority:
+    """A certificate authority of its own in a folder."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder = folder
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self.ca = folder / f"{name}.pem"
+        self.ca.write_bytes(self._sign(self._name, self._key, ca=True))
+
+    def issue(self, name: str) -> tuple[Path, Path]:
+        """The files of a certificate for 127.0.0.1 and of its key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        certificate, key_file = self._folder / f"{name}.crt", self._folder / f"{name}.key"
+        certificate.write_bytes(self._sign(subject, key, ca=False))
+        key_file.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        return certificate, key_file
+
+    def _sign(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, *, ca: bool) -> bytes:
+        now = datetime.now(UTC)
+        address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(hours=1))
+            .not_valid_after(now + timedelta(hours=1))
+            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+            .add_extension(address, critical=False)
+            .sign(self._key, hashes.SHA256())
+            .public_bytes(serialization.Encoding.PEM)
+        )
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path, "mesh-ca")
+
+
+@pytest.fixture
+async def mutual(authority: Authority) -> AsyncIterator[tuple[Server, ServerSettings]]:
+    """A server that asks for certificates of the authority."""
+    certificate, key = authority.issue("node")
+    settings = ServerSettings(
+        tls_certificate=str(certificate), tls_key=str(key), tls_client_ca=str(authority.ca)
+    )
+    server = make_server(settings)
+    server.add(add_probe_to_server, Echo())
+    await server.start()
+    yield server, settings
+    await server.stop()
+
+
+async def call(address: str, tls: ChannelTls | None) -> str:
+    async with open_channel(address, tls=tls) as channel:
+        answer = await ProbeStub(channel).Unary(StringValue(value="x"), metadata=MESH, timeout=10)
+        return str(answer.value)
+
+
+async def test_parts_of_the_mesh_show_each_other_the_certificate_that_they_serve_with(
+    mutual: tuple[Server, ServerSettings],
+) -> None:
+    server, settings = mutual
+    assert await call(server.address, ChannelTls.of(settings)) == "x"
+
+
+async def test_a_caller_without_a_certificate_is_refused(
+    mutual: tuple[Server, ServerSettings], authority: Authority
+) -> None:
+    server, _ = mutual
+    for tls in (None, ChannelTls(authority.ca.read_bytes())):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await call(server.address, tls)
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_caller_of_another_authority_is_refused(
+    mutual: tuple[Server, ServerSettings], authority: Authority, tmp_path: Path
+) -> None:
+    server, _ = mutual
+    certificate, key = Authority(tmp_path, "other-ca").issue("stranger")
+    stranger = ChannelTls(authority.ca.read_bytes(), certificate.read_bytes(), key.read_bytes())
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await call(server.address, stranger)
+    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_without_a_client_ca_only_the_server_shows_a_certificate(authority: Authority) -> None:
+    certificate, key = authority.issue("node")
+    server = make_server(ServerSettings(tls_certificate=str(certificate), tls_key=str(key)))
+    server.add(add_probe_to_server, Echo())
+    await server.start()
+    async with asyncio.timeout(20):
+        assert await call(server.address, ChannelTls(authority.ca.read_bytes())) == "x"
+    await server.stop()
