@@ -109,7 +109,7 @@ async def undelete(connection: Connection, account: UUID) -> asyncpg.Record:
 _GET = "SELECT * FROM account WHERE id = $1 AND (expire_time IS NULL OR expire_time > now())"
 _LOCK_TENANT = "SELECT settings FROM tenant WHERE id = $1 FOR NO KEY UPDATE"
 _HAS_ROOM = """SELECT count(*) < $2 FROM (
-  SELECT FROM account WHERE tenant = $1 AND delete_time IS NULL LIMIT $2) AS some"""
+  SELECT FROM account WHERE tenant = $1 AND delete_time IS NULL LIMIT $2) AS counted"""
 _INSERT = """INSERT INTO account
   (id, tenant, external_id, display_name, driver, phone, labels, settings, desired_state, shard)
   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING *"""

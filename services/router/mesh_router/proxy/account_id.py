@@ -41,7 +41,7 @@ def shard_of(account_id: str) -> int:
 def first_text_field(raw: bytes) -> str:
     """Field 1, a string, of any serialised message: "" when it has none, or is not a message."""
     if raw[:2] == _ACCOUNT_ID_FIRST and len(raw) >= 32:
-        return raw[2:32].decode("ascii", "replace")
+        return raw[2:32].decode("utf-8", "replace")
     found = text_fields(raw, 0, len(raw), 1)
     return found[0] if found else ""
 

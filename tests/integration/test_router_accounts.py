@@ -1,0 +1,338 @@
+"""AccountService over real Postgres."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
+from grpc import StatusCode
+
+from mesh_core import ids
+from sessionmesh.internal.v1 import node_pb2, node_pb2_grpc
+from sessionmesh.v1 import account_pb2, event_pb2, tenant_pb2
+from sessionmesh.v1.account_pb2 import Account
+from tests.router_world import ADMIN, RouterWorld, bearer, failing, new_account, router_world
+
+
+class Caller:
+    """A tenant with a key, who calls AccountService."""
+
+    def __init__(self, world: RouterWorld, tenant_id: str, key: str) -> None:
+        self.tenant_id = tenant_id
+        self.metadata = bearer(key)
+        self._stub = world.accounts
+        self._requests = 0
+
+    async def create(self, request_id: str = "", **fields: Any) -> Account:
+        self._requests += 1
+        response = await self._stub.CreateAccount(
+            account_pb2.CreateAccountRequest(
+                request_id=request_id or f"create-{self._requests}", account=Account(**fields)
+            ),
+            metadata=self.metadata,
+        )
+        return response.account
+
+    async def get(self, account_id: str) -> Account:
+        request = account_pb2.GetAccountRequest(account_id=account_id)
+        return (await self._stub.GetAccount(request, metadata=self.metadata)).account
+
+    async def list(self, **filters: Any) -> Any:
+        return await self._stub.ListAccounts(
+            account_pb2.ListAccountsRequest(**filters), metadata=self.metadata
+        )
+
+    async def update(self, account_id: str, paths: list[str], **fields: Any) -> Account:
+        request = account_pb2.UpdateAccountRequest(
+            account_id=account_id, account=Account(**fields), update_mask=FieldMask(paths=paths)
+        )
+        return (await self._stub.UpdateAccount(request, metadata=self.metadata)).account
+
+    async def delete(self, account_id: str, etag: str = "") -> Account:
+        request = account_pb2.DeleteAccountRequest(account_id=account_id, etag=etag)
+        return (await self._stub.DeleteAccount(request, metadata=self.metadata)).account
+
+    async def undelete(self, account_id: str) -> Account:
+        request = account_pb2.UndeleteAccountRequest(account_id=account_id)
+        return (await self._stub.UndeleteAccount(request, metadata=self.metadata)).account
+
+
+@pytest.fixture
+async def world(postgres_url: str, etcd: str, cluster: str) -> AsyncIterator[RouterWorld]:
+    async with router_world(postgres_url, etcd, cluster) as running:
+        yield running
+
+
+@pytest.fixture
+async def caller(world: RouterWorld) -> Caller:
+    return await new_caller(world)
+
+
+async def new_caller(world: RouterWorld, **settings: Any) -> Caller:
+    created = await world.tenants.CreateTenant(
+        tenant_pb2.CreateTenantRequest(
+            request_id=new_account(),
+            tenant=tenant_pb2.Tenant(settings=tenant_pb2.TenantSettings(**settings)),
+        ),
+        metadata=ADMIN,
+    )
+    key = await world.tenants.CreateApiKey(
+        tenant_pb2.CreateApiKeyRequest(request_id="key", tenant_id=created.tenant.id), metadata=ADMIN
+    )
+    return Caller(world, created.tenant.id, key.secret)
+
+
+async def test_an_account_is_stored_as_it_was_given(caller: Caller) -> None:
+    created = await caller.create(
+        external_id="one",
+        display_name="Support",
+        phone="+4915112345678",
+        labels={"team": "a"},
+        driver=account_pb2.DRIVER_WHATSAPP_CLOUD,
+        desired_state=account_pb2.DESIRED_STATE_PAUSED,
+        send_limits=account_pb2.SendLimits(per_minute=5, outbox=7),
+    )
+    assert created.id.startswith("acc_")
+    assert created.tenant_id == caller.tenant_id
+    assert created.labels == {"team": "a"}
+    assert created.send_limits == account_pb2.SendLimits(per_minute=5, outbox=7)
+    assert created.driver == account_pb2.DRIVER_WHATSAPP_CLOUD
+    assert await caller.get(created.id) == created
+
+
+async def test_defaults_are_online_on_the_simulated_network(caller: Caller) -> None:
+    created = await caller.create()
+    assert created.driver == account_pb2.DRIVER_SIMULATED
+    assert created.desired_state == account_pb2.DESIRED_STATE_ONLINE
+
+
+async def test_the_row_has_the_shard_of_the_public_id(world: RouterWorld, caller: Caller) -> None:
+    created = await caller.create()
+    stored = await world.database.pool.fetchval("SELECT shard FROM account")
+    assert stored == ids.shard_of(created.id)
+
+
+async def test_a_repeated_request_returns_the_first_account(caller: Caller) -> None:
+    first = await caller.create("same", display_name="x")
+    assert await caller.create("same", display_name="x") == first
+    assert len((await caller.list()).accounts) == 1
+
+
+async def test_concurrent_repeats_create_one_account(caller: Caller) -> None:
+    created = await asyncio.gather(*[caller.create("same", external_id="one") for _ in range(8)])
+    assert len({account.id for account in created}) == 1
+
+
+async def test_a_request_id_with_another_payload_is_refused(caller: Caller) -> None:
+    await caller.create("same", display_name="x")
+    refused = await failing(caller.create("same", display_name="y"))
+    assert (refused.code, refused.reason) == (StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED")
+
+
+async def test_an_external_id_is_unique_in_its_tenant_only(world: RouterWorld, caller: Caller) -> None:
+    await caller.create(external_id="one")
+    refused = await failing(caller.create(external_id="one"))
+    assert (refused.code, refused.reason) == (StatusCode.ALREADY_EXISTS, "RESOURCE_EXISTS")
+    assert refused.resource == "account one"
+    await (await new_caller(world)).create(external_id="one")
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"external_id": "x" * 129}, "account.external_id"),
+        ({"display_name": "a\0"}, "account.display_name"),
+        ({"phone": "0151 1234"}, "account.phone"),
+        ({"labels": {str(n): "x" for n in range(33)}}, "account.labels"),
+        ({"driver": 99}, "account.driver"),
+        ({"desired_state": 7}, "account.desired_state"),
+        ({"send_limits": account_pb2.SendLimits(per_day=-1)}, "account.send_limits.per_day"),
+        ({"request_id": "x" * 65}, "request_id"),
+    ],
+)
+async def test_a_bad_field_is_named(caller: Caller, fields: dict[str, Any], field: str) -> None:
+    refused = await failing(caller.create(**fields))
+    assert (refused.code, refused.reason, refused.field) == (
+        StatusCode.INVALID_ARGUMENT,
+        "INVALID_FIELD",
+        field,
+    )
+
+
+async def test_a_request_id_is_required(world: RouterWorld, caller: Caller) -> None:
+    request = account_pb2.CreateAccountRequest()
+    refused = await failing(world.accounts.CreateAccount(request, metadata=caller.metadata))
+    assert refused.field == "request_id"
+
+
+async def test_the_tenants_quota_is_kept_also_by_concurrent_calls(world: RouterWorld) -> None:
+    caller = await new_caller(world, max_accounts=3)
+    results = await asyncio.gather(*[caller.create() for _ in range(6)], return_exceptions=True)
+    refused = [result for result in results if isinstance(result, BaseException)]
+    assert len(refused) == 3
+    last = await failing(caller.create())
+    assert (last.code, last.reason, last.quota) == (
+        StatusCode.RESOURCE_EXHAUSTED,
+        "QUOTA_EXCEEDED",
+        "max_accounts",
+    )
+
+
+async def test_another_tenants_account_does_not_exist(world: RouterWorld, caller: Caller) -> None:
+    foreign = (await (await new_caller(world)).create()).id
+    for call in (
+        caller.get(foreign),
+        caller.update(foreign, ["display_name"], display_name="x"),
+        caller.delete(foreign),
+        caller.undelete(foreign),
+    ):
+        refused = await failing(call)
+        assert (refused.code, refused.reason) == (StatusCode.NOT_FOUND, "RESOURCE_NOT_FOUND")
+        assert refused.resource == f"account {foreign}"
+    assert not (await caller.list()).accounts
+    assert (await failing(caller.list(tenant_id=ids.new_id(ids.Prefix.TENANT)))).code is StatusCode.NOT_FOUND
+
+
+async def test_an_administrator_names_the_tenant_and_sees_all(world: RouterWorld, caller: Caller) -> None:
+    request = account_pb2.CreateAccountRequest(request_id="1")
+    refused = await failing(world.accounts.CreateAccount(request, metadata=ADMIN))
+    assert refused.field == "tenant_id"
+    request.tenant_id = caller.tenant_id
+    created = (await world.accounts.CreateAccount(request, metadata=ADMIN)).account
+    assert await caller.get(created.id) == created
+    everyone = await world.accounts.ListAccounts(account_pb2.ListAccountsRequest(), metadata=ADMIN)
+    assert list(everyone.accounts) == [created]
+
+
+async def test_pages_go_through_all_accounts_oldest_first(caller: Caller) -> None:
+    created = [(await caller.create()).id for _ in range(5)]
+    seen, token, pages = [], "", 0
+    while True:
+        page = await caller.list(page_size=2, page_token=token)
+        seen += [account.id for account in page.accounts]
+        pages += 1
+        token = page.next_page_token
+        if not token:
+            break
+    assert seen == created
+    assert pages == 3
+
+
+async def test_a_page_token_is_bound_to_its_filters(world: RouterWorld, caller: Caller) -> None:
+    for _ in range(2):
+        await caller.create()
+    token = (await caller.list(page_size=1)).next_page_token
+    for call in (
+        caller.list(page_size=1, page_token=token, show_deleted=True),
+        (await new_caller(world)).list(page_size=1, page_token=token),
+    ):
+        refused = await failing(call)
+        assert (refused.code, refused.reason) == (StatusCode.INVALID_ARGUMENT, "INVALID_PAGE_TOKEN")
+
+
+async def test_listings_filter_by_external_id_labels_driver_and_deletion(caller: Caller) -> None:
+    plain = await caller.create(external_id="one", labels={"a": "1", "b": "2"})
+    other = await caller.create(labels={"a": "2"}, driver=account_pb2.DRIVER_WHATSAPP_WEB)
+    gone = await caller.create()
+    await caller.delete(gone.id)
+
+    async def ids_of(**filters: Any) -> set[str]:
+        return {account.id for account in (await caller.list(**filters)).accounts}
+
+    assert await ids_of() == {plain.id, other.id}
+    assert await ids_of(external_id="one") == {plain.id}
+    assert await ids_of(labels={"a": "1"}) == {plain.id}
+    assert await ids_of(driver=account_pb2.DRIVER_WHATSAPP_WEB) == {other.id}
+    assert await ids_of(show_deleted=True) == {plain.id, other.id, gone.id}
+
+
+async def test_an_update_changes_what_the_mask_names_only(caller: Caller) -> None:
+    created = await caller.create(display_name="old", phone="+4915112345678", labels={"a": "1"})
+    updated = await caller.update(created.id, ["display_name", "labels"], display_name="new")
+    assert (updated.display_name, updated.phone, dict(updated.labels)) == ("new", "+4915112345678", {})
+    assert updated.etag != created.etag
+    assert await caller.get(created.id) == updated
+
+
+async def test_an_update_with_an_old_etag_is_refused(caller: Caller) -> None:
+    created = await caller.create()
+    await caller.update(created.id, ["display_name"], display_name="x", etag=created.etag)
+    refused = await failing(caller.update(created.id, ["display_name"], display_name="y", etag=created.etag))
+    assert (refused.code, refused.reason) == (StatusCode.ABORTED, "ETAG_MISMATCH")
+
+
+@pytest.mark.parametrize("paths", [[], ["external_id"], ["driver"], ["id"]])
+async def test_a_mask_must_name_what_can_be_changed(caller: Caller, paths: list[str]) -> None:
+    created = await caller.create()
+    refused = await failing(caller.update(created.id, paths, external_id="x"))
+    assert (refused.code, refused.field) == (StatusCode.INVALID_ARGUMENT, "update_mask")
+
+
+async def test_a_deleted_account_can_be_read_and_brought_back(caller: Caller) -> None:
+    created = await caller.create(external_id="one")
+    deleted = await caller.delete(created.id, created.etag)
+    assert deleted.purge_time.seconds - deleted.delete_time.seconds == 30 * 86_400
+    assert await caller.get(created.id) == deleted
+    assert await caller.delete(created.id) == deleted
+    refused = await failing(caller.update(created.id, ["display_name"], display_name="x"))
+    assert (refused.code, refused.reason) == (StatusCode.FAILED_PRECONDITION, "RESOURCE_DELETED")
+    restored = await caller.undelete(created.id)
+    assert not restored.HasField("delete_time")
+    assert await caller.undelete(created.id) == restored
+
+
+async def test_an_external_id_is_free_again_after_deletion(caller: Caller) -> None:
+    first = await caller.create(external_id="one")
+    await caller.delete(first.id)
+    await caller.create(external_id="one")
+    refused = await failing(caller.undelete(first.id))
+    assert (refused.code, refused.reason) == (StatusCode.ALREADY_EXISTS, "RESOURCE_EXISTS")
+
+
+async def test_a_purged_account_does_not_exist(world: RouterWorld, caller: Caller) -> None:
+    created = await caller.create()
+    await caller.delete(created.id)
+    await world.database.pool.execute("UPDATE account SET expire_time = now()")
+    assert (await failing(caller.get(created.id))).code is StatusCode.NOT_FOUND
+    assert not (await caller.list(show_deleted=True)).accounts
+
+
+async def test_every_change_is_an_event_in_order(world: RouterWorld, caller: Caller) -> None:
+    created = await caller.create(labels={"a": "1"})
+    await caller.update(created.id, ["display_name"], display_name="x")
+    deleted = await caller.delete(created.id)
+    rows = await world.database.pool.fetch("SELECT * FROM event ORDER BY xid, seq")
+    assert [row["type"] for row in rows] == ["account.created", "account.updated", "account.deleted"]
+    last = event_pb2.Event.FromString(rows[-1]["body"])
+    assert last.account.account == deleted
+    assert (last.tenant_id, last.account_id, dict(last.labels)) == (caller.tenant_id, created.id, {"a": "1"})
+
+
+async def test_the_owner_is_told_of_a_change(world: RouterWorld, caller: Caller) -> None:
+    told: list[str] = []
+
+    class Refreshed(node_pb2_grpc.NodeServiceServicer):
+        async def RefreshAccounts(
+            self, request: node_pb2.RefreshAccountsRequest, context: Any
+        ) -> node_pb2.RefreshAccountsResponse:
+            told.extend(request.account_ids)
+            return node_pb2.RefreshAccountsResponse()
+
+    created = await caller.create()
+    node = await world.node("n1", {node_pb2_grpc.add_NodeServiceServicer_to_server: Refreshed()})
+    await node.own(created.id)
+    async with asyncio.timeout(10):
+        while not told:
+            await caller.update(created.id, ["display_name"], display_name="x")
+    assert set(told) == {created.id}
+
+
+async def test_importing_is_not_served_yet(world: RouterWorld, caller: Caller) -> None:
+    call = world.accounts.ImportAccounts(metadata=caller.metadata)
+    await call.write(account_pb2.ImportAccountsRequest(request_id="1"))
+    await call.done_writing()
+    refused = await failing(call)
+    assert (refused.code, refused.reason) == (StatusCode.UNIMPLEMENTED, "NOT_SERVED")
