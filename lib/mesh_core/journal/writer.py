@@ -179,7 +179,7 @@ class Journal:
             await self._write([], give_back)
 
     async def _write(self, entries: list[Entry], give_back: Mapping[int, int]) -> None:
-        """Stores a batch and tells its callers. One refused for its data is halved down to the guilty unit."""
+        """Stores a batch, tells its callers. One refused for its data is halved down to the guilty unit."""
         units, began = [entry.unit for entry in entries], time.time_ns()
         try:
             answer = await self._sender.send(Columns(units).arguments(), give_back)

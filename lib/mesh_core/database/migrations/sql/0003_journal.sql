@@ -2,16 +2,21 @@
 
 -- Partitions by day ---------------------------------------------------------------------------------------------------
 
+-- Not to_regclass: it answers from a cache that an advisory lock does not refresh.
+CREATE FUNCTION partition_exists(name text) RETURNS boolean LANGUAGE sql VOLATILE AS $$
+  SELECT EXISTS (SELECT FROM pg_class WHERE relname = name AND relnamespace = current_schema()::regnamespace)
+$$;
+
 -- UUIDv7 begins with its time, so a day is a range of ids: an id finds its partition, and the key needs no second column.
 -- Returns whether it was made. Made beside the table and attached, because CREATE ... PARTITION OF stops all its writers.
 CREATE FUNCTION make_day_partition(parent text, day date) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE name text := format('%s_%s', parent, to_char(day, 'YYYYMMDD'));
 BEGIN
-  IF to_regclass(name) IS NOT NULL THEN
+  IF partition_exists(name) THEN
     RETURN false;
   END IF;
   PERFORM pg_advisory_xact_lock(hashtext('sessionmesh partitions'));
-  IF to_regclass(name) IS NOT NULL THEN
+  IF partition_exists(name) THEN
     RETURN false;
   END IF;
   EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', name, parent);
@@ -151,7 +156,7 @@ CREATE FUNCTION drop_day_partition(parent text, day date) RETURNS boolean LANGUA
 DECLARE name text := format('%s_%s', parent, to_char(day, 'YYYYMMDD'));
 BEGIN
   PERFORM pg_advisory_xact_lock(hashtext('sessionmesh partitions'));
-  IF to_regclass(name) IS NULL THEN
+  IF NOT partition_exists(name) THEN
     RETURN false;
   END IF;
   EXECUTE format('LOCK TABLE %I, %I IN ACCESS EXCLUSIVE MODE', parent, name);

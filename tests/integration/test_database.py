@@ -1,0 +1,97 @@
+"""Connections, identity and partitions against a real Postgres."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+from asyncpg.types import ServerVersion
+
+from mesh_core.database import Database, ForeignDatabase, UnsupportedServer, adopt, check_identity
+from mesh_core.database.partitions import DAYS_AHEAD, drop_partition, make_partitions
+from mesh_core.database.server import check_server
+from mesh_core.settings import DatabaseSettings
+
+
+@pytest.fixture
+async def database(postgres_url: str) -> AsyncIterator[Database]:
+    opened = await Database.open(DatabaseSettings(url=postgres_url))
+    yield opened
+    await opened.close()
+
+
+def test_an_old_server_is_refused() -> None:
+    check_server(ServerVersion(17, 0, 0, "final", 0))
+    with pytest.raises(UnsupportedServer, match=r"PostgreSQL 17 or newer is needed, this server is 16\.4"):
+        check_server(ServerVersion(16, 4, 0, "final", 0))
+
+
+async def test_the_server_ends_a_journal_transaction_after_a_second(database: Database) -> None:
+    connection = await database.connect_journal()
+    assert await connection.fetchval("SHOW transaction_timeout") == "1s"
+    assert await connection.fetchval("SHOW jit") == "off"
+    with pytest.raises(asyncpg.PostgresError):
+        await connection.execute("SELECT pg_sleep(30)")
+    connection.terminate()
+
+
+async def test_behind_a_bouncer_nothing_is_prepared_or_set(postgres_url: str) -> None:
+    database = await Database.open(DatabaseSettings(url=postgres_url, pgbouncer=True))
+    async with database.pool.acquire() as connection:
+        assert await connection.fetchval("SHOW transaction_timeout") == "0"
+        for _ in range(3):
+            await connection.fetchval("SELECT $1::int", 1)
+        names = await connection.fetch("SELECT name FROM pg_prepared_statements")
+        assert [row["name"] for row in names] == []
+    await database.close()
+
+
+async def test_a_restored_database_is_refused_until_it_is_adopted(database: Database) -> None:
+    assert await check_identity(database) == 1
+    await database.pool.execute("UPDATE cluster_identity SET system_identifier = 42")
+    with pytest.raises(ForeignDatabase, match="mesh db adopt"):
+        await check_identity(database)
+    assert await adopt(database) == 2
+    assert await check_identity(database) == 2
+    assert await adopt(database) == 2
+
+
+class TestPartitions:
+    async def test_missing_days_are_made_once(self, database: Database) -> None:
+        tomorrow = (datetime.now(UTC) + timedelta(days=1)).date()
+        assert await drop_partition(database.pool, "message", tomorrow)  # type: ignore[arg-type]  # one statement
+        async with database.pool.acquire() as one, database.pool.acquire() as other:
+            made = await asyncio.gather(make_partitions(one), make_partitions(other))  # type: ignore[arg-type]
+        assert sum(made) == 1
+        days = await database.pool.fetchval(
+            "SELECT count(*) FROM pg_inherits WHERE inhparent = 'message'::regclass"
+        )
+        assert days == DAYS_AHEAD + 2
+
+    async def test_a_new_day_has_the_indexes_and_takes_the_rows_of_its_day(self, database: Database) -> None:
+        day = datetime(2031, 3, 1, tzinfo=UTC)
+        assert await database.pool.fetchval("SELECT make_day_partition('event', $1)", day.date())
+        for moment in (day, day + timedelta(hours=23, minutes=59)):
+            await database.pool.execute(
+                "INSERT INTO event (id, seq, tenant, account, epoch, type, body)"
+                " VALUES (uuid_at($1), 1, gen_random_uuid(), gen_random_uuid(), 1, 't', '')",
+                moment,
+            )
+        assert await database.pool.fetchval("SELECT count(*) FROM event_20310301") == 2
+        assert (
+            await database.pool.fetchval("SELECT count(*) FROM pg_indexes WHERE tablename = 'event_20310301'")
+            == 1
+        )
+        with pytest.raises(asyncpg.CheckViolationError):
+            await database.pool.execute(
+                "INSERT INTO event (id, seq, tenant, account, epoch, type, body)"
+                " VALUES (uuid_at($1), 1, gen_random_uuid(), gen_random_uuid(), 1, 't', '')",
+                day + timedelta(days=1),
+            )
+
+    async def test_a_day_that_is_not_there_cannot_be_dropped(self, database: Database) -> None:
+        async with database.pool.acquire() as connection:
+            assert not await drop_partition(connection, "event", datetime(2001, 1, 1, tzinfo=UTC).date())  # type: ignore[arg-type]
