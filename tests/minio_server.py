@@ -46,7 +46,8 @@ class EmbeddedMinio(EmbeddedServer):
         except ConnectionRefusedError:
             return False
         try:
-            writer.write(b"GET /minio/health/cluster HTTP/1.0\r\n\r\n")
+            # Without a Host it takes every request for a broken S3 one.
+            writer.write(b"GET /minio/health/cluster HTTP/1.0\r\nHost: localhost\r\n\r\n")
             return b" 200 " in await reader.readline()
         except ConnectionError:
             return False
