@@ -162,7 +162,8 @@ async def test_a_method_that_the_servicer_does_not_define_is_not_served() -> Non
 @pytest.mark.parametrize("path", [f"/{SERVICE}/Nothing", "/no.such.Service/Call", "/nonsense"])
 async def test_a_method_that_nobody_knows_is_not_served(path: str) -> None:
     async with serving(Echo()) as running:
-        answer = await failure(running.channel.unary_unary(path)(b""))
+        nobody: Any = running.channel.unary_unary(path)
+        answer = await failure(nobody(b""))
         assert (type(answer), answer.reason) == (errors.Unimplemented, "NOT_SERVED")
 
 
@@ -400,7 +401,7 @@ async def test_health_asks_for_no_key_and_follows_changes() -> None:
 @pytest.mark.parametrize("version", ["v1alpha", "v1"])
 async def test_reflection_lists_and_describes_the_services(version: str) -> None:
     async with serving(Echo()) as running:
-        stub = running.channel.stream_stream(
+        stub: Any = running.channel.stream_stream(
             f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
             request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
             response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,

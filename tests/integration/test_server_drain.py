@@ -208,6 +208,29 @@ async def test_the_drain_ends_in_time_and_stop_cuts_what_is_left(servers: list[S
     assert (await failure(call)).code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
+async def test_a_stream_whose_reader_stopped_reading_does_not_hold_the_drain_up(
+    servers: list[Server],
+) -> None:
+    class Flood(ProbeServicer):
+        def __init__(self) -> None:
+            self.written = 0
+
+        async def Down(self, _request: StringValue, _context: Any) -> AsyncIterator[StringValue]:
+            while True:
+                self.written += 1
+                yield StringValue(value="x" * 1_000_000)
+
+    flood = Flood()
+    server, probe = await start(servers, flood, drain_seconds=2.0)
+    stream = probe.Down(StringValue(), metadata=MESH)
+    await stream.read()
+    async with asyncio.timeout(10):
+        await server.drain()
+        stopped = flood.written
+        await server.stop()
+    assert flood.written == stopped
+
+
 async def test_health_says_not_serving_and_set_serving_cannot_undo_it(servers: list[Server]) -> None:
     server, _ = await start(servers, Echo())
     async with open_channel(server.address) as channel:

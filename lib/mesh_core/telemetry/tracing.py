@@ -12,17 +12,16 @@ import re
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from opentelemetry import trace
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from mesh_core.settings import TelemetrySettings
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SpanExporter
 
 Attribute = str | bool | int | float
 Attributes = Mapping[str, Attribute]
@@ -31,6 +30,10 @@ Attributes = Mapping[str, Attribute]
 def configure(service: str, settings: TelemetrySettings, *, exporter: SpanExporter | None = None) -> None:
     """Record this process's share of traces as `service`, where there is an endpoint or an `exporter`."""
     if exporter is None and settings.otlp_endpoint:
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import (
+            OTLPSpanExporter,
+        )  # slow, often unused
+
         insecure = not settings.otlp_endpoint.startswith("https://")
         exporter = OTLPSpanExporter(settings.otlp_endpoint, insecure=insecure, timeout=5)
     if exporter is None:
@@ -182,6 +185,11 @@ class _Recorder:
         self._provider: TracerProvider | None = None
 
     def start(self, service: str, ratio: float, exporter: SpanExporter) -> None:
+        from opentelemetry.sdk.resources import Resource  # the SDK is slow to import, and often unused
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+
         self.stop()
         # Sampling is decided by the flag before a span is asked for, so the SDK records all it is asked for.
         self._provider = TracerProvider(
