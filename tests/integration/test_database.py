@@ -13,6 +13,7 @@ from asyncpg.types import ServerVersion
 from mesh_core.database import Database, ForeignDatabase, UnsupportedServer, adopt, check_identity
 from mesh_core.database.partitions import DAYS_AHEAD, drop_partition, make_partitions
 from mesh_core.database.server import check_server
+from mesh_core.errors import StartupError
 from mesh_core.settings import DatabaseSettings
 
 
@@ -27,6 +28,11 @@ def test_an_old_server_is_refused() -> None:
     check_server(ServerVersion(17, 0, 0, "final", 0))
     with pytest.raises(UnsupportedServer, match=r"PostgreSQL 17 or newer is needed, this server is 16\.4"):
         check_server(ServerVersion(16, 4, 0, "final", 0))
+
+
+async def test_a_server_that_is_not_there_is_told_in_one_line(free_port: int) -> None:
+    with pytest.raises(StartupError, match="the database cannot be used"):
+        await Database.open(DatabaseSettings(url=f"postgresql://postgres@127.0.0.1:{free_port}/x"))
 
 
 async def test_the_server_ends_a_journal_transaction_after_a_second(database: Database) -> None:
