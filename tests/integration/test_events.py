@@ -218,7 +218,7 @@ class TestRange:
         [first, second] = (await reader.read(before)).events
         async with world.database.pool.acquire() as connection:
             today = datetime.fromtimestamp((second.id.int >> 80) / 1000, UTC).date()
-            assert await drop_partition(connection, "event", today)  # type: ignore[arg-type]
+            assert await drop_partition(connection, "event", today)
         for expired in (before, first.cursor):
             with pytest.raises(OutOfRange, match="expired") as refusal:
                 await reader.check(expired)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date
 
-import asyncpg
+from mesh_core.database.pool import AnyConnection
 
 DAYS_AHEAD = 3
 MESSAGE_AND_EVENT = ("message", "event")
 
 
-async def make_partitions(connection: asyncpg.Connection, tables: Sequence[str] = MESSAGE_AND_EVENT) -> int:
+async def make_partitions(connection: AnyConnection, tables: Sequence[str] = MESSAGE_AND_EVENT) -> int:
     """Makes the partitions that are missing from yesterday to `DAYS_AHEAD` days on (UTC); returns how many.
 
     Any service may call it at any time; call it hourly. A row whose id is of another day is refused. Each is
@@ -27,7 +27,7 @@ async def make_partitions(connection: asyncpg.Connection, tables: Sequence[str] 
     return made
 
 
-async def drop_partition(connection: asyncpg.Connection, table: str, day: date) -> bool:
+async def drop_partition(connection: AnyConnection, table: str, day: date) -> bool:
     """Drops a day's rows for good, in the caller's transaction or its own; returns whether there was one.
 
     The caller knows that nothing in it is needed. Of events it remembers the last position, so that a cursor

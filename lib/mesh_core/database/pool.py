@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 import asyncpg
+from asyncpg.pool import PoolConnectionProxy
 
 from mesh_core.database.server import UnsupportedServer, check_server
 from mesh_core.errors import StartupError
@@ -12,7 +13,10 @@ from mesh_core.errors import StartupError
 if TYPE_CHECKING:
     from mesh_core.settings import DatabaseSettings
 
-__all__ = ["Database", "UnsupportedServer"]
+__all__ = ["AnyConnection", "Database", "UnsupportedServer"]
+
+AnyConnection = asyncpg.Connection | PoolConnectionProxy
+"""A connection of one's own, or one of the pool's."""
 
 
 class Database:
@@ -57,7 +61,7 @@ class Database:
         return await asyncpg.connect(self._direct_url, server_settings=_DIRECT, timeout=_CONNECT_SECONDS)
 
     async def connect_journal(self) -> asyncpg.Connection:
-        """A connection whose transactions the server ends after 1 s: a frozen client never blocks a takeover."""
+        """The server ends its transactions after 1 s, so that a frozen client never blocks a takeover."""
         return await asyncpg.connect(self._direct_url, server_settings=_JOURNAL, timeout=_CONNECT_SECONDS)
 
     async def close(self) -> None:

@@ -6,10 +6,10 @@ from enum import IntEnum
 from hashlib import blake2b
 from typing import cast
 
-import asyncpg
 from asyncpg.pgproto.pgproto import UUID
 from asyncpg.pool import PoolConnectionProxy
 
+from mesh_core.database.pool import AnyConnection
 from mesh_core.errors import AlreadyExists
 
 
@@ -59,7 +59,7 @@ def payload_digest(payload: bytes) -> bytes:
 
 
 async def claim_request(
-    connection: asyncpg.Connection | PoolConnectionProxy,
+    connection: AnyConnection | PoolConnectionProxy,
     scope: UUID,
     method: int,
     request_id: str,
@@ -83,7 +83,7 @@ async def claim_request(
     return cast(UUID, first["result"])
 
 
-async def forget_requests(connection: asyncpg.Connection) -> int:
+async def forget_requests(connection: AnyConnection) -> int:
     """Deletes a bounded number of request ids older than 24 hours; returns how many, 0 when none is left."""
     return int((await connection.execute(_FORGET)).split()[-1])
 
