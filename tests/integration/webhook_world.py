@@ -183,7 +183,7 @@ class Client:
 
     async def call(self, method: Any, request: Any) -> Any:
         """One unary call, as soon as the server answers."""
-        return await method(request, metadata=self._metadata, timeout=10, wait_for_ready=True)
+        return await method(request, metadata=self._metadata, timeout=30, wait_for_ready=True)
 
     def stream(self, request: event_pb2.SubscribeRequest) -> Any:
         return self.events.Subscribe(request, metadata=self._metadata, wait_for_ready=True)

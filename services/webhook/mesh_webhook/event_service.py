@@ -67,19 +67,29 @@ class EventService(event_pb2_grpc.EventServiceServicer):
         response.next_cursor = cursor.encode()
         return response
 
-    async def CreateSubscription(self, request: pb.CreateSubscriptionRequest, _context: Any) -> pb.CreateSubscriptionResponse:
+    async def CreateSubscription(
+        self, request: pb.CreateSubscriptionRequest, _context: Any
+    ) -> pb.CreateSubscriptionResponse:
         raise _no_subscriptions()
 
-    async def GetSubscription(self, request: pb.GetSubscriptionRequest, _context: Any) -> pb.GetSubscriptionResponse:
+    async def GetSubscription(
+        self, request: pb.GetSubscriptionRequest, _context: Any
+    ) -> pb.GetSubscriptionResponse:
         raise _no_subscriptions()
 
-    async def ListSubscriptions(self, request: pb.ListSubscriptionsRequest, _context: Any) -> pb.ListSubscriptionsResponse:
+    async def ListSubscriptions(
+        self, request: pb.ListSubscriptionsRequest, _context: Any
+    ) -> pb.ListSubscriptionsResponse:
         raise _no_subscriptions()
 
-    async def DeleteSubscription(self, request: pb.DeleteSubscriptionRequest, _context: Any) -> pb.DeleteSubscriptionResponse:
+    async def DeleteSubscription(
+        self, request: pb.DeleteSubscriptionRequest, _context: Any
+    ) -> pb.DeleteSubscriptionResponse:
         raise _no_subscriptions()
 
-    async def AcknowledgeEvents(self, request: pb.AcknowledgeEventsRequest, _context: Any) -> pb.AcknowledgeEventsResponse:
+    async def AcknowledgeEvents(
+        self, request: pb.AcknowledgeEventsRequest, _context: Any
+    ) -> pb.AcknowledgeEventsResponse:
         raise _no_subscriptions()
 
     async def _start(self, request: pb.SubscribeRequest) -> Cursor:

@@ -64,37 +64,47 @@ class FanOut:
     async def _handle(self, page: Page) -> bool:
         """Write what the page brings; False when the position has moved under us."""
         while True:
-            revision = self._catalogue.revision
             batch = _Batch()
             for event in page.events:
                 self._match(event, batch)
-            if not batch.id and not self._time_to_store(page):
-                return True
-            answer = await self._pool.fetchval(
-                _WRITE,
-                _NAME,
-                self._position.generation,
-                self._position.xid,
-                self._position.seq,
-                page.cursor.xid,
-                page.cursor.seq,
-                revision,
-                *batch.columns(),
-            )
-            if answer == "changed":
-                await self._catalogue.load()
-                continue
+            if batch.id or self._time_to_store(page):
+                answer = await self._write(page, batch)
+            else:
+                answer = await self._skip(page)
             if answer == "moved":
                 return False
-            break
-        self._position = page.cursor
-        self._stored_at = time.monotonic()
+            if answer == "done":
+                break
+            await self._catalogue.load()
         if batch.id:
             self._wake()
         if page.events:
             metrics.fanned_out.inc(len(page.events))
             metrics.fan_out_lag.set((datetime.now(UTC) - page.events[-1].commit_time).total_seconds())
         return True
+
+    async def _write(self, page: Page, batch: _Batch) -> str:
+        answer: str = await self._pool.fetchval(
+            _WRITE,
+            _NAME,
+            self._position.generation,
+            self._position.xid,
+            self._position.seq,
+            page.cursor.xid,
+            page.cursor.seq,
+            self._catalogue.revision,
+            *batch.columns(),
+        )
+        if answer == "done":
+            self._position = page.cursor
+            self._stored_at = time.monotonic()
+        return answer
+
+    async def _skip(self, page: Page) -> str:
+        """Leave out events that nobody wants, having made sure of that: an endpoint may be newer than the catalogue."""
+        if not page.events or await self._pool.fetchval(_REVISION) == self._catalogue.revision:
+            return "done"
+        return "changed"
 
     def _match(self, stored: StoredEvent, batch: _Batch) -> None:
         candidates = self._catalogue.candidates(stored)
@@ -187,6 +197,7 @@ _RETRY = 0.5
 _RESTART = "UPDATE webhook_reader SET generation = $2, xid = '0', seq = 0 WHERE name = $1 AND generation < $2"
 _FROM_FIRST = "WITH raised AS (UPDATE webhook_revision SET revision = revision + 1) UPDATE webhook_endpoint SET since = '1:1:'"
 _POSITION = "SELECT generation, xid, seq FROM webhook_reader WHERE name = $1"
+_REVISION = "SELECT revision FROM webhook_revision"
 _WRITE = (
     "SELECT webhook_fan_out($1, $2, $3::xid8, $4, $5::xid8, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
 )
