@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from pathlib import Path
 from typing import Protocol, Self, TypedDict, TypeVar
 
@@ -109,11 +109,17 @@ class Etcd:
 
         async def attempt(stubs: _Endpoint, limits: _Limits) -> LeaseBeat:
             sent = boottime()
-            call = stubs.lease.LeaseKeepAlive(_only(request), **limits)
-            async for answer in call:
+            call = stubs.lease.LeaseKeepAlive(**limits)
+            try:
+                await call.write(request)
+                answer = await call.read()
+            except asyncio.InvalidStateError:  # what writing to a dead stream raises
+                raise EtcdUnavailable("the lease stream broke") from None
+            finally:
                 call.cancel()
-                return LeaseBeat(lease, answer.TTL, sent)
-            raise EtcdUnavailable("the lease stream ended without an answer")
+            if not isinstance(answer, wire.LeaseKeepAliveResponse):
+                raise EtcdUnavailable("the lease stream ended without an answer")
+            return LeaseBeat(lease, answer.TTL, sent)
 
         beat = await self._everywhere(attempt)
         if beat.ttl <= 0:
@@ -198,7 +204,11 @@ class Etcd:
 
     async def _attempt(self, attempt: _Attempt[Answer], number: int) -> Answer:
         metadata = await self._metadata()
-        return await attempt(self._endpoints[number], {"timeout": self._timeout, "metadata": metadata})
+        try:
+            return await attempt(self._endpoints[number], {"timeout": self._timeout, "metadata": metadata})
+        except EtcdUnavailable:
+            self._leave(number)
+            raise
 
     def _failure(self, error: AioRpcError, number: int) -> MeshError:
         if error.code() is grpc.StatusCode.NOT_FOUND:
@@ -270,9 +280,3 @@ def _credentials(settings: EtcdSettings) -> grpc.ChannelCredentials | None:
         return None
     pair = [Path(path).read_bytes() if path else None for path in (settings.key, settings.certificate)]
     return grpc.ssl_channel_credentials(Path(settings.ca).read_bytes(), *pair)
-
-
-async def _only(request: Answer) -> AsyncIterator[Answer]:
-    """A stream of one request that stays open: a half-closed keepalive stream is answered no more."""
-    yield request
-    await asyncio.get_running_loop().create_future()

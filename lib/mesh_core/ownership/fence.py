@@ -15,7 +15,7 @@ from mesh_core.errors import FailedPrecondition, Unavailable
 from mesh_core.etcd import boottime
 from mesh_core.ownership.timings import Timings
 
-Connect: TypeAlias = Callable[[], Awaitable[asyncpg.Connection[Any]]]
+Connect: TypeAlias = "Callable[[], Awaitable[asyncpg.Connection[Any]]]"
 """Opens a direct connection (not through a transaction pooler)."""
 
 EXPIRED_SQLSTATE = "SM001"

@@ -1,0 +1,193 @@
+"""Ownership among several nodes, with real etcd and Postgres. The board of `mesh_of` fails a test whenever two ran one shard."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from mesh_core.errors import NotFound
+from mesh_core.etcd import Etcd, boottime
+from mesh_core.ids import SHARDS
+from mesh_core.ownership import IncarnationExpired, NodeState, NodeSuperseded, set_node_state
+from mesh_core.ownership.keys import Keys
+from tests.ownership_nodes import FAST, Mesh, mesh_of, until
+
+
+@pytest.fixture
+async def mesh(etcd: str, postgres_url: str, cluster: str) -> AsyncIterator[Mesh]:
+    async with mesh_of(etcd, postgres_url, cluster) as opened:
+        yield opened
+
+
+async def test_a_lone_node_runs_everything(mesh: Mesh) -> None:
+    [a] = await mesh.start("a")
+    await until(lambda: mesh.all_run(a))
+    assert a.ownership.epoch(0) == 1
+    assert a.ownership.admits(0)
+
+
+async def test_three_nodes_that_start_together_share_all_shards_evenly(mesh: Mesh) -> None:
+    nodes = await mesh.start("a", "b", "c")
+    await until(lambda: mesh.all_run(*nodes))
+
+
+async def test_a_joining_node_gets_its_share_and_no_other_shard_moves(mesh: Mesh) -> None:
+    a, b = await mesh.start("a", "b")
+    await until(lambda: mesh.all_run(a, b))
+    before = dict(mesh.board.running)
+    [c] = await mesh.start("c")
+    await until(lambda: mesh.all_run(a, b, c))
+    moved = {shard for shard, node in mesh.board.running.items() if node != before[shard]}
+    assert {mesh.board.running[shard] for shard in moved} == {"c"}
+    assert len(moved) < SHARDS / 3 * 1.02
+
+
+async def test_a_draining_node_hands_all_over_and_is_left_with_nothing(mesh: Mesh) -> None:
+    a, b, c = await mesh.start("a", "b", "c")
+    await until(lambda: mesh.all_run(a, b, c))
+    assert await a.ownership.drain(10.0)
+    await until(lambda: mesh.all_run(b, c))
+    assert a.sessions.losses == []
+    assert set(a.sessions.released) >= set(range(SHARDS)) - set(mesh.board.running)
+
+
+async def test_the_last_node_drains_too(mesh: Mesh) -> None:
+    [a] = await mesh.start("a")
+    await until(lambda: mesh.all_run(a))
+    assert await a.ownership.drain(10.0)
+    assert mesh.board.running == {}
+
+
+async def test_a_node_obeys_an_order_to_drain_and_to_serve_again(mesh: Mesh) -> None:
+    a, b = await mesh.start("a", "b")
+    await until(lambda: mesh.all_run(a, b))
+    await set_node_state(b.etcd, mesh.cluster, "a", NodeState.DRAINING)
+    await until(lambda: mesh.all_run(b))
+    assert a.ownership.state is NodeState.DRAINING
+    await set_node_state(b.etcd, mesh.cluster, "a", NodeState.ACTIVE)
+    await until(lambda: mesh.all_run(a, b))
+
+
+async def test_an_order_to_an_unknown_node_is_not_found(etcd: str, cluster: str) -> None:
+    client = Etcd.at(etcd)
+    with pytest.raises(NotFound):
+        await set_node_state(client, cluster, "nobody", NodeState.DRAINING)
+    await client.close()
+
+
+async def test_a_crashed_nodes_shards_run_elsewhere_soon_after_the_ttl(mesh: Mesh) -> None:
+    a, b, c = await mesh.start("a", "b", "c")
+    await until(lambda: mesh.all_run(a, b, c))
+    await a.crash()
+    assert await until(lambda: mesh.all_run(b, c)) < FAST.ttl + 2 * FAST.beat + 1.0
+
+
+async def test_evidence_of_death_spares_the_wait_for_the_ttl(mesh: Mesh) -> None:
+    a, b = await mesh.start("a", "b")
+    await until(lambda: mesh.all_run(a, b))
+    await b.wait_unbroken()
+    lease, incarnation = a.ownership.lease, a.ownership.incarnation
+    await a.crash()
+    await b.etcd.put(Keys(mesh.cluster).dead + incarnation.encode(), b"")
+    await b.etcd.revoke(lease)
+    assert await until(lambda: mesh.all_run(b)) < FAST.ttl - FAST.beat
+
+
+async def test_a_node_that_stops_gives_its_shards_back_at_once(mesh: Mesh) -> None:
+    a, b = await mesh.start("a", "b")
+    await until(lambda: mesh.all_run(a, b))
+    await b.wait_unbroken()
+    await a.ownership.stop()
+    assert await until(lambda: mesh.all_run(b)) < FAST.ttl - FAST.beat
+
+
+async def test_a_revoked_lease_drops_no_session_and_the_keys_come_back(mesh: Mesh) -> None:
+    a, b = await mesh.start("a", "b")
+    await until(lambda: mesh.all_run(a, b))
+    epochs = dict(mesh.board.epochs)
+    lease = a.ownership.lease
+    await b.etcd.revoke(lease)
+    await until(lambda: a.ownership.lease not in (0, lease))
+    await until(lambda: mesh.view_agrees(a, b))
+    assert mesh.all_run(a, b)
+    assert mesh.board.epochs == epochs
+    assert a.sessions.losses == a.sessions.released == []
+
+
+async def test_an_etcd_outage_beyond_the_ttl_drops_no_session(mesh: Mesh) -> None:
+    a, b = await mesh.start("a", "b")
+    await until(lambda: mesh.all_run(a, b))
+    epochs = dict(mesh.board.epochs)
+    await mesh.relay.cut()
+    began = boottime()
+    await until(lambda: boottime() > began + 2 * FAST.ttl)
+    assert a.ownership.admits(next(iter(a.ownership.running())))
+    await mesh.relay.open()
+    await until(lambda: a.has_fresh_keys() and b.has_fresh_keys())
+    await until(lambda: mesh.view_agrees(a, b))
+    assert mesh.board.epochs == epochs
+    assert a.sessions.losses == b.sessions.losses == []
+
+
+async def test_a_postgres_outage_beyond_the_ttl_drops_no_session(mesh: Mesh) -> None:
+    a, b = await mesh.start("a", "b")
+    await until(lambda: mesh.all_run(a, b))
+    epochs = dict(mesh.board.epochs)
+    for node in (a, b):
+        node.cut_postgres()
+    began = boottime()
+    await until(lambda: boottime() > began + 2 * FAST.ttl)
+    for node in (a, b):
+        node.postgres_allowed = True
+        assert node.ownership.admits(next(iter(node.ownership.running())))
+    assert mesh.board.epochs == epochs
+    assert a.sessions.losses == b.sessions.losses == []
+
+
+async def test_a_node_cut_off_from_both_stops_before_others_take_over(mesh: Mesh) -> None:
+    a, b = await mesh.start("a", "b")
+    await until(lambda: mesh.all_run(a, b))
+    a.cut_postgres()
+    await a.relay.cut()
+    assert await until(lambda: mesh.board.count("a") == 0) <= FAST.hard + 0.2
+    assert not a.ownership.running()
+    await until(lambda: mesh.all_run(b))
+
+
+async def test_a_node_judged_dead_hands_over_and_fails(mesh: Mesh) -> None:
+    a, b = await mesh.start("a", "b")
+    await until(lambda: mesh.all_run(a, b))
+    await mesh.execute("UPDATE node_incarnation SET expired = true WHERE id = $1", a.ownership.incarnation)
+    await until(lambda: isinstance(a.failure, IncarnationExpired))
+    assert a.sessions.losses == []
+    await until(lambda: mesh.all_run(b))
+
+
+async def test_a_second_process_of_the_same_node_replaces_the_first(mesh: Mesh) -> None:
+    [a] = await mesh.start("a")
+    await until(lambda: mesh.all_run(a))
+    [again] = await mesh.start("a")
+    await until(lambda: isinstance(a.failure, NodeSuperseded))
+    await until(lambda: len(again.ownership.running()) == SHARDS)
+
+
+async def test_shards_that_the_fence_refuses_stop_at_once(mesh: Mesh) -> None:
+    [a] = await mesh.start("a")
+    await until(lambda: mesh.all_run(a))
+    a.ownership.fence_refused([1, 2])
+    assert sorted(a.sessions.losses) == [1, 2]
+    assert a.ownership.epoch(1) is None
+    await until(lambda: a.ownership.epoch(1) == 2)
+
+
+async def test_a_key_under_my_lease_that_i_know_nothing_of_is_adopted_when_wanted(mesh: Mesh) -> None:
+    """As a claim leaves it whose answer got lost."""
+    [a] = await mesh.start("a")
+    await until(lambda: mesh.all_run(a))
+    key = Keys(mesh.cluster).owner(7)
+    found = await a.etcd.get(key)
+    assert found is not None
+    a.ownership.fence_refused([7])
+    await a.etcd.put(key, found.value, found.lease)
+    await until(lambda: a.ownership.epoch(7) == 2)

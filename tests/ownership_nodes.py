@@ -1,0 +1,201 @@
+"""Session-nodes without sessions: ownership alone, several in one process, with everything that happened on record."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+
+from mesh_core.etcd import Etcd, boottime
+from mesh_core.ids import SHARDS
+from mesh_core.ownership import Ownership, OwnerState, Timings
+from mesh_core.tasks import Supervisor
+from tests.relay import Relay, relay_to
+
+FAST = Timings(ttl=3, beat=0.4, attempt=0.8, soft=2.0, hard=2.6, settle=0.02, first_settle=0.3)
+
+
+class Board:
+    """Who runs what in the whole test; notes every shard that two nodes ran at once, and epochs that did not rise."""
+
+    def __init__(self) -> None:
+        self.running: dict[int, str] = {}
+        self.epochs: dict[int, int] = {}
+        self.violations: list[str] = []
+
+    def starts(self, node: str, shard: int, epoch: int) -> None:
+        if shard in self.running:
+            self.violations.append(f"{node} starts shard {shard} while {self.running[shard]} runs it")
+        if epoch <= self.epochs.get(shard, 0):
+            self.violations.append(f"shard {shard} starts at epoch {epoch} after {self.epochs[shard]}")
+        self.running[shard], self.epochs[shard] = node, epoch
+
+    def stops(self, node: str, shard: int) -> None:
+        if self.running.get(shard) == node:
+            del self.running[shard]
+
+    def count(self, node: str) -> int:
+        return sum(owner == node for owner in self.running.values())
+
+
+class Sessions:
+    """A `ShardHandler` that keeps the board."""
+
+    def __init__(self, board: Board, name: str) -> None:
+        self.board = board
+        self.name = name
+        self.acquisitions = 0
+        self.released: list[int] = []
+        self.losses: list[int] = []
+
+    async def acquired(self, shards: Mapping[int, int]) -> None:
+        self.acquisitions += len(shards)
+        for shard, epoch in shards.items():
+            self.board.starts(self.name, shard, epoch)
+
+    async def release(self, shards: Collection[int]) -> None:
+        await asyncio.sleep(0)
+        self._stop(shards)
+        self.released += shards
+
+    def lost(self, shards: Collection[int]) -> None:
+        self._stop(shards)
+        self.losses += shards
+
+    def _stop(self, shards: Collection[int]) -> None:
+        for shard in shards:
+            self.board.stops(self.name, shard)
+
+
+class Node:
+    """One ownership instance with clients of its own."""
+
+    def __init__(self, mesh: Mesh, name: str, incarnation: str, relay: Relay) -> None:
+        self.name = name
+        self.sessions = Sessions(mesh.board, name)
+        self.failure: BaseException | None = None
+        self.postgres_allowed = True
+        self.connections: list[asyncpg.Connection[Any]] = []
+        self._mesh = mesh
+        self.relay = relay
+        self.etcd = Etcd.at(relay.url)
+        self.supervisor = Supervisor(self._failed)
+        self.ownership = Ownership(
+            etcd=self.etcd,
+            connect=self._connect,
+            cluster=mesh.cluster,
+            node_id=name,
+            incarnation=incarnation,
+            address=f"{name}:1",
+            capacity=5000,
+            handler=self.sessions,
+            supervisor=self.supervisor,
+            timings=mesh.timings,
+        )
+
+    async def crash(self) -> None:
+        """Everything stops where it is; nothing is given back."""
+        await self.supervisor.close()
+        for shard in self.ownership.running():
+            self._mesh.board.stops(self.name, shard)
+        await self.close()
+
+    def cut_postgres(self) -> None:
+        self.postgres_allowed = False
+        for connection in self.connections:
+            connection.terminate()
+
+    async def wait_unbroken(self) -> None:
+        """Until it may plan missing nodes out."""
+        await until(lambda: self.ownership._keeper.unbroken(boottime()))
+
+    def has_fresh_keys(self) -> bool:
+        """Every shard it runs is its own in etcd, under its present lease."""
+        mirror, lease = self.ownership._mirror, self.ownership.lease
+        keys = [mirror.owners.get(shard) for shard in self.ownership.running()]
+        return lease != 0 and all(key is not None and key.lease == lease for key in keys)
+
+    async def close(self) -> None:
+        await self.supervisor.close()
+        for connection in self.connections:
+            connection.terminate()
+        await self.etcd.close()
+        await self.relay.cut()
+
+    async def _connect(self) -> asyncpg.Connection[Any]:
+        if not self.postgres_allowed:
+            raise ConnectionRefusedError("cut off by the test")
+        connection = await asyncpg.connect(self._mesh.postgres)
+        self.connections.append(connection)
+        return connection
+
+    def _failed(self, _name: str, error: BaseException) -> None:
+        self.failure = self.failure or error
+
+
+class Mesh:
+    """Nodes of one cluster. Each reaches etcd through a relay of its own, and all of those through `relay`."""
+
+    def __init__(self, relay: Relay, postgres: str, cluster: str, timings: Timings = FAST) -> None:
+        self.relay = relay
+        self.postgres = postgres
+        self.cluster = cluster
+        self.timings = timings
+        self.board = Board()
+        self.nodes: list[Node] = []
+
+    async def start(self, *names: str) -> list[Node]:
+        nodes = []
+        for name in names:
+            relay = Relay(self.relay.url)
+            await relay.open()
+            nodes.append(Node(self, name, f"{name}-{len(self.nodes) + len(nodes)}", relay))
+        self.nodes += nodes
+        await asyncio.gather(*[node.ownership.start() for node in nodes])
+        return nodes
+
+    def all_run(self, *nodes: Node) -> bool:
+        """Every shard runs, on one of `nodes`, and evenly."""
+        counts = [self.board.count(node.name) for node in nodes]
+        return sum(counts) == SHARDS and max(counts) <= SHARDS / len(nodes) * 1.02 + 1
+
+    def view_agrees(self, *nodes: Node) -> bool:
+        """Every one of `nodes` sees in etcd what the board says, all ACTIVE."""
+        return all(
+            (key := node.ownership.owner(shard)) is not None
+            and (key.node, key.epoch, key.state) == (name, self.board.epochs[shard], OwnerState.ACTIVE)
+            for node in nodes
+            for shard, name in self.board.running.items()
+        )
+
+    async def execute(self, sql: str, *args: object) -> None:
+        connection = await asyncpg.connect(self.postgres)
+        await connection.execute(sql, *args)
+        await connection.close()
+
+    async def close(self) -> None:
+        for node in self.nodes:
+            await node.close()
+
+
+@asynccontextmanager
+async def mesh_of(endpoint: str, postgres: str, cluster: str) -> AsyncIterator[Mesh]:
+    async with relay_to(endpoint) as relay:
+        mesh = Mesh(relay, postgres, cluster)
+        try:
+            yield mesh
+            assert mesh.board.violations == []
+        finally:
+            await mesh.close()
+
+
+async def until(condition: Callable[[], bool], timeout: float = 15.0) -> float:
+    """Seconds until `condition` held."""
+    began = boottime()
+    async with asyncio.timeout(timeout):
+        while not condition():
+            await asyncio.sleep(0.01)
+    return boottime() - began

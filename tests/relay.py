@@ -1,0 +1,82 @@
+"""A TCP relay with a fixed address before a server that moves, or that some are to be cut off from."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+
+class Relay:
+    """Forwards to `target` (host:port); while it is cut, open connections are gone and new ones are refused."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+        self._address = ("127.0.0.1", 0)
+
+    @property
+    def url(self) -> str:
+        host, port = self._address
+        return f"{host}:{port}"
+
+    async def open(self) -> None:
+        self._server = await asyncio.start_server(self._accept, *self._address)
+        self._address = self._server.sockets[0].getsockname()[:2]
+
+    async def cut(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for writer in list(self._writers):
+            writer.transport.abort()
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self._writers.add(writer)
+        try:
+            await self._forward(reader, writer)
+        except (OSError, asyncio.CancelledError):  # asyncio's streams log a cancelled handler as an error
+            writer.transport.abort()
+        finally:
+            self._writers.discard(writer)
+            self._tasks.discard(task)
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        host, _, port = self.target.rpartition(":")
+        far_reader, far_writer = await asyncio.open_connection(host, int(port))
+        self._writers.add(far_writer)
+        try:
+            await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
+        finally:
+            far_writer.transport.abort()
+            self._writers.discard(far_writer)
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    except OSError:
+        pass
+    finally:
+        writer.transport.abort()
+
+
+@asynccontextmanager
+async def relay_to(target: str) -> AsyncIterator[Relay]:
+    relay = Relay(target)
+    await relay.open()
+    try:
+        yield relay
+    finally:
+        await relay.cut()
