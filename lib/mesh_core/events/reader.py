@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
@@ -99,7 +99,7 @@ class EventReader:
 
     async def follow(
         self, cursor: Cursor, *, page: int = 1000, tenant: UUID | None = None
-    ) -> AsyncIterator[Page]:
+    ) -> AsyncGenerator[Page, None]:
         """Pages of events behind `cursor` for ever, and an empty page about every second when there are none.
 
         A NOTIFY is never the only reason to look: it may come while an older transaction still hides the
