@@ -1,7 +1,8 @@
 """The rows of media: which exist, which bytes they share, and which objects are loose.
 
-An object's row in `media_loose_object` is written before its bytes are, and goes in the transaction that makes
-a media row speak for it. Whatever crashes in between leaves a row that the sweep deletes with the object.
+An object's row in `media_loose_object` is written before its bytes are, and goes in the transaction that
+makes a media row speak for it. Whatever crashes in between leaves a row that the sweep deletes with the
+object.
 """
 
 from __future__ import annotations
@@ -110,8 +111,8 @@ class Catalogue:
     async def add(self, new: NewMedia, request_id: str, digest: bytes) -> MediaRow:
         """Make the media row, or return what the first upload of this request made.
 
-        The object at `new.key` stays loose, and is deleted soon, when another one with the same bytes is there
-        already. Raises `AlreadyExists` REQUEST_ID_REUSED.
+        The object at `new.key` stays loose, and is deleted soon, when another one with the same bytes is
+        there already. Raises `AlreadyExists` REQUEST_ID_REUSED.
         """
         async with self._pool.acquire() as connection, connection.transaction():
             first = await claim_request(

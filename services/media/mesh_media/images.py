@@ -77,7 +77,7 @@ def recompress(file: Path, mime_type: str, side: int, quality: int) -> Recompres
     Raises `InvalidField` when the pixels cannot be decoded.
     """
     try:
-        image = pyvips.Image.thumbnail(f"{file}[fail_on=truncated]", side, height=side, size="down")
+        image = pyvips.Image.thumbnail(str(file), side, height=side, size="down", fail_on="truncated")
         if mime_type == "image/png":
             data = image.pngsave_buffer(compression=9, keep="icc")
         else:

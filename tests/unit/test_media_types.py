@@ -1,0 +1,64 @@
+"""What a file is, by its bytes and by what was announced."""
+
+from __future__ import annotations
+
+import pytest
+
+from mesh_core.errors import InvalidField
+from mesh_media.types import agreed_type, sniff
+
+JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes(300)
+OGG = b"OggS\x00\x02" + bytes(22) + b"OpusHead" + bytes(300)
+ZIP = b"PK\x03\x04" + bytes(300)
+MP4 = b"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00mp42isom" + bytes(300)
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (JPEG, "image/jpeg"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(300), "image/png"),
+        (b"RIFF\x00\x00\x00\x00WEBPVP8 " + bytes(300), "image/webp"),
+        (OGG, "audio/ogg"),
+        (MP4, "video/mp4"),
+        (b"%PDF-1.4", "application/pdf"),
+        (b"BEGIN:VCARD\r\n", "text/vcard"),
+        (b"just text", ""),
+        (b"", ""),
+    ],
+)
+def test_known_files_are_recognised_by_their_first_bytes(head: bytes, kind: str) -> None:
+    assert sniff(head) == kind
+
+
+@pytest.mark.parametrize(
+    ("declared", "head", "stored"),
+    [
+        ("", JPEG, "image/jpeg"),
+        ("image/jpg", JPEG, "image/jpeg"),
+        ("Image/JPEG; charset=binary", JPEG, "image/jpeg"),
+        ("application/octet-stream", JPEG, "image/jpeg"),
+        ("", b"just text", "application/octet-stream"),
+        ("text/csv", b"a,b\n1,2\n", "text/csv"),
+        ("application/vnd.example.book", ZIP, "application/vnd.example.book"),
+        ("audio/mp4", MP4, "audio/mp4"),
+    ],
+)
+def test_a_type_that_fits_the_bytes_is_taken(declared: str, head: bytes, stored: str) -> None:
+    assert agreed_type(declared, head) == stored
+
+
+@pytest.mark.parametrize(
+    ("declared", "head"),
+    [
+        ("image/png", JPEG),
+        ("text/plain", JPEG),
+        ("image/jpeg", b"just text"),
+        ("video/mp4", ZIP),
+        ("jpeg", JPEG),
+        ("image/jpeg\0", JPEG),
+    ],
+)
+def test_a_type_that_does_not_fit_the_bytes_is_refused(declared: str, head: bytes) -> None:
+    with pytest.raises(InvalidField, match=r"header\.mime_type"):
+        agreed_type(declared, head)
