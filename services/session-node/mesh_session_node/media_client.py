@@ -1,0 +1,79 @@
+"""The media service, as the node uses it: with the mesh's key, for one tenant at a time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from time import monotonic
+
+from asyncpg.pgproto.pgproto import UUID
+
+from mesh_core.channels import ChannelPool, call_metadata, mesh_metadata
+from mesh_core.discovery import ServiceDirectory
+from mesh_core.errors import Unavailable
+from sessionmesh.v1 import content_pb2, media_pb2, media_pb2_grpc
+
+_REMEMBERED = 20_000
+_FRESH = 300.0
+_WITHIN = 20.0
+
+
+class MediaClient:
+    """Raises `grpc.aio.AioRpcError` as gRPC does, and `Unavailable` when there is no media service."""
+
+    def __init__(
+        self, channels: ChannelPool, directory: ServiceDirectory, address: str, mesh_key: str
+    ) -> None:
+        self._channels = channels
+        self._directory = directory
+        self._address = address
+        self._mesh_key = mesh_key
+        self._ready: dict[tuple[UUID, str], tuple[float, media_pb2.Media]] = {}
+
+    async def get(self, tenant: UUID, media_id: str) -> media_pb2.Media:
+        """A media object. READY ones are remembered for a while: they no longer change."""
+        known = self._ready.get((tenant, media_id))
+        if known is not None and monotonic() - known[0] < _FRESH:
+            return known[1]
+        request = media_pb2.GetMediaRequest(media_id=media_id)
+        answer = await self._stub().GetMedia(request, metadata=self._metadata(tenant), timeout=_WITHIN)
+        if answer.media.state == content_pb2.MEDIA_STATE_READY:
+            if len(self._ready) >= _REMEMBERED:
+                self._ready.clear()
+            self._ready[tenant, media_id] = (monotonic(), answer.media)
+        media: media_pb2.Media = answer.media
+        return media
+
+    async def download(self, tenant: UUID, media_id: str) -> AsyncIterator[bytes]:
+        """The bytes of a media object, in pieces."""
+        call = self._stub().DownloadMedia(
+            media_pb2.DownloadMediaRequest(media_id=media_id), metadata=self._metadata(tenant)
+        )
+        async for frame in call:
+            if frame.WhichOneof("frame") == "chunk":
+                yield frame.chunk
+
+    async def upload(
+        self, tenant: UUID, header: media_pb2.UploadHeader, pieces: AsyncIterator[bytes]
+    ) -> media_pb2.Media:
+        """Store a file that came from the network."""
+
+        async def frames() -> AsyncIterator[media_pb2.UploadMediaRequest]:
+            yield media_pb2.UploadMediaRequest(header=header)
+            async for piece in pieces:
+                yield media_pb2.UploadMediaRequest(chunk=piece)
+
+        answer = await self._stub().UploadMedia(frames(), metadata=self._metadata(tenant))
+        media: media_pb2.Media = answer.media
+        return media
+
+    def _stub(self) -> media_pb2_grpc.MediaServiceAsyncStub:
+        address = self._address
+        if not address:
+            services = self._directory.services()
+            if not services:
+                raise Unavailable("no media service is running", "NO_INSTANCE", retry_after=1.0)
+            address = services[0].address
+        return media_pb2_grpc.MediaServiceStub(self._channels.get(address))  # type: ignore[return-value]  # the async one
+
+    def _metadata(self, tenant: UUID) -> tuple[tuple[str, str], ...]:
+        return call_metadata(mesh_metadata(self._mesh_key, tenant))

@@ -1,0 +1,26 @@
+"""The node's own metrics."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge
+
+from sessionmesh.v1 import session_pb2
+
+SESSIONS = Gauge("mesh_sessions", "Sessions on this node by state", ["state"])
+ACCEPTED = Counter("mesh_messages_accepted", "Messages stored to be sent")
+SENT = Counter("mesh_messages_sent", "Messages that the network acknowledged")
+DELIVERED = Counter("mesh_messages_delivered", "Messages that reached a device")
+FAILED = Counter("mesh_messages_failed", "Messages that ended without being sent", ["reason"])
+INBOUND = Counter("mesh_messages_inbound", "Messages received and stored")
+RESENT = Counter("mesh_messages_resent", "Messages handed to the network again")
+RECONNECTS = Counter("mesh_session_ends", "Ends of connections and attempts by cause", ["cause"])
+QUARANTINED = Counter("mesh_sessions_quarantined", "Sessions that failed too often in an hour")
+OUTBOX = Gauge("mesh_outbox_messages", "Messages waiting in the outboxes of this node")
+MEDIA = Counter("mesh_media_transfers", "Media moved between the network and the store", ["way", "outcome"])
+
+STATE_NAMES = {
+    number: name.removeprefix("SESSION_STATE_") for name, number in session_pb2.SessionState.items()
+}
+CAUSE_NAMES = {
+    number: name.removeprefix("SESSION_CAUSE_") for name, number in session_pb2.SessionCause.items()
+}

@@ -1,0 +1,157 @@
+"""A session-node's life: settings, parts, serve, wait for a signal, drain, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+
+import structlog
+from asyncpg import PostgresError
+
+from mesh_core.auth import KeyAuthenticator, postgres_keys
+from mesh_core.channels import ChannelPool, ChannelTls
+from mesh_core.database import Database, SchemaMismatch, UnsupportedServer, check_schema
+from mesh_core.database.partitions import make_partitions
+from mesh_core.discovery import ServiceDirectory
+from mesh_core.errors import MeshError, StartupError
+from mesh_core.etcd import Etcd
+from mesh_core.events.notify import Notifier
+from mesh_core.ids import new_uuid
+from mesh_core.journal import Journal
+from mesh_core.ownership import Ownership
+from mesh_core.paging import Pager
+from mesh_core.sealing import PostgresKeys, Sealer
+from mesh_core.server import Server
+from mesh_core.service import Stop
+from mesh_core.tasks import Supervisor
+from mesh_session_node.drivers.simulated import SimulatedDriver
+from mesh_session_node.media_client import MediaClient
+from mesh_session_node.node import Node
+from mesh_session_node.queries import Queries
+from mesh_session_node.services.message_service import MessageService
+from mesh_session_node.services.node_service import NodeService
+from mesh_session_node.services.session_service import SessionService
+from mesh_session_node.session.limits import SendLimits
+from mesh_session_node.settings import SessionNodeSettings
+from sessionmesh.internal.v1 import node_pb2_grpc
+from sessionmesh.v1 import message_pb2_grpc, session_pb2_grpc
+
+logger = structlog.get_logger(__name__)
+
+OLDEST_SCHEMA = 3
+
+
+async def main(settings: SessionNodeSettings, stop: Stop) -> None:
+    """Serve until `stop` is asked for."""
+    async with Supervisor(stop.fail) as supervisor:
+        database = await _open_database(settings)
+        etcd = Etcd(settings.etcd)
+        cluster = settings.cluster.name
+        media = ServiceDirectory(etcd, cluster, "media", supervisor=supervisor)
+        await media.start()
+        channels = ChannelPool(
+            tls=ChannelTls.of(settings.server), max_message_bytes=settings.server.max_message_bytes
+        )
+        notifier = Notifier(database)
+        supervisor.start("event notifier", notifier.run())
+        supervisor.start("partitions", _keep_partitions(database))
+
+        incarnation = f"{settings.node.id or 'node'}-{new_uuid().hex}"
+        node_id = settings.node.id or f"node-{incarnation[-8:]}"
+        journal = Journal(
+            database.connect_journal,
+            incarnation,
+            lambda stored: node.on_commit(stored),
+            after_commit=notifier.poke,
+        )
+        journal_task = supervisor.start("journal", journal.run())
+        node = Node(
+            node_id=node_id,
+            settings=settings.session,
+            drivers={"simulated": SimulatedDriver(settings.simnet.address)},
+            journal=journal,
+            queries=Queries(database.pool, _limits(settings)),
+            sealer=Sealer(PostgresKeys(database), settings.secrets),
+            media=MediaClient(channels, media, settings.mediaservice.address, settings.auth.mesh_key),
+        )
+        server = Server(
+            settings.server, authenticator=KeyAuthenticator(postgres_keys(database), settings.auth)
+        )
+        _add_services(server, node, Pager(settings.auth.mesh_key.encode()))
+        await server.start()
+
+        ownership = Ownership(
+            etcd=etcd,
+            connect=database.connect_direct,
+            cluster=cluster,
+            node_id=node_id,
+            incarnation=incarnation,
+            address=server.address,
+            capacity=settings.node.capacity,
+            handler=node.shards,
+            supervisor=supervisor,
+        )
+        node.own(ownership)
+        node.start(supervisor)
+        try:
+            await ownership.start()
+        except MeshError as error:
+            raise StartupError(f"ownership cannot begin: {error.message}") from None
+        gc.collect()
+        gc.freeze()
+        logger.info("session-node runs", node_id=node_id, incarnation=incarnation, address=server.address)
+
+        await stop.wait()
+        await asyncio.gather(server.drain(), ownership.drain(settings.server.drain_seconds))
+        await ownership.stop()
+        await node.stop()
+        await server.stop()
+        journal_task.cancel()
+        await channels.close()
+    await etcd.close()
+    await database.close()
+
+
+def _add_services(server: Server, node: Node, pager: Pager) -> None:
+    messages = MessageService(node, pager)
+    server.add(message_pb2_grpc.add_MessageServiceServicer_to_server, messages)
+    server.add_bytes("sessionmesh.v1.MessageService", {"SendMessage": messages.send_message})
+    server.add(session_pb2_grpc.add_SessionServiceServicer_to_server, SessionService(node, pager))
+    server.add(node_pb2_grpc.add_NodeServiceServicer_to_server, NodeService(node.shards))
+
+
+async def _open_database(settings: SessionNodeSettings) -> Database:
+    try:
+        database = await Database.open(settings.database)
+        await check_schema(database, OLDEST_SCHEMA)
+        await _make_partitions(database)
+    except (UnsupportedServer, SchemaMismatch) as error:
+        raise StartupError(str(error)) from None
+    except (PostgresError, OSError) as error:
+        raise StartupError(f"Postgres does not answer: {error}") from None
+    return database
+
+
+async def _make_partitions(database: Database) -> None:
+    connection = await database.connect_direct()
+    try:
+        await make_partitions(connection)
+    finally:
+        await connection.close()
+
+
+async def _keep_partitions(database: Database) -> None:
+    while True:
+        await asyncio.sleep(_HOUR)
+        try:
+            await _make_partitions(database)
+        except (PostgresError, OSError) as error:
+            logger.warning("partitions not made, there are some for days", error=repr(error))
+
+
+def _limits(settings: SessionNodeSettings) -> SendLimits:
+    session = settings.session
+    return SendLimits(session.send_per_minute, session.send_per_hour, session.send_per_day, session.outbox)
+
+
+_HOUR = 3600.0

@@ -1,0 +1,1 @@
+"""The gRPC services that a session-node answers."""

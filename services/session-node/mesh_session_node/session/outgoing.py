@@ -1,0 +1,89 @@
+"""A message on its way out, as the node keeps it until the network's answers have come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from asyncpg.pgproto.pgproto import UUID
+
+from mesh_core.ids import Prefix, encode
+from mesh_core.journal import OutboundMessage
+from sessionmesh.v1 import message_pb2 as pb
+
+if TYPE_CHECKING:
+    from mesh_core.telemetry.tracing import Span
+    from mesh_session_node.drivers.driver import Reservation
+    from mesh_session_node.session.session import Session
+
+NETWORK_ID = "3EB0"
+
+
+class Outgoing:
+    """`request` is the SendMessageRequest without its ids. Times are seconds since the epoch."""
+
+    __slots__ = (
+        "attempts",
+        "blobs",
+        "chat",
+        "due",
+        "expire",
+        "id",
+        "network_id",
+        "order",
+        "prepared",
+        "request",
+        "reservation",
+        "session",
+        "span",
+        "traceparent",
+        "uuid",
+    )
+
+    def __init__(
+        self, session: Session, uuid: UUID, chat: str, request: pb.SendMessageRequest, traceparent: str
+    ) -> None:
+        self.session = session
+        self.uuid = uuid
+        self.id = encode(Prefix.MESSAGE, uuid)
+        self.network_id = network_id_of(uuid)
+        self.chat = chat
+        self.request = request
+        self.traceparent = traceparent
+        self.order = request.priority or pb.PRIORITY_NORMAL
+        self.due = _seconds(request, "schedule_time")
+        self.expire = _seconds(request, "expire_time")
+        self.prepared: bytes | None = None
+        """The driver's encoding, where it took more than the request to make."""
+        self.blobs: Sequence[str] = ()
+        self.attempts = 0
+        self.reservation: Reservation | None = None
+        self.span: Span | None = None
+
+
+class AcceptedRow(OutboundMessage, frozen=True, gc=False, kw_only=True):
+    """The journal's row of an accepted message, which leads back to the message after the commit."""
+
+    out: Outgoing
+
+
+def network_id_of(message: UUID) -> str:
+    """The id that the network knows our message by: fixed before the first attempt, so that a resend is recognised."""
+    return NETWORK_ID + message.hex.upper()
+
+
+def message_of(network_id: str) -> UUID | None:
+    """Our message behind a network id; None when the id is not one of ours."""
+    if len(network_id) != 36 or not network_id.startswith(NETWORK_ID):
+        return None
+    try:
+        return UUID(bytes.fromhex(network_id[4:]))
+    except ValueError:
+        return None
+
+
+def _seconds(request: pb.SendMessageRequest, field: str) -> float | None:
+    if not request.HasField(field):  # type: ignore[arg-type]  # one of two literals
+        return None
+    time = getattr(request, field)
+    return float(time.seconds + time.nanos / 1e9)

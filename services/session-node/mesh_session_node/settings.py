@@ -1,0 +1,71 @@
+"""Settings of a session-node."""
+
+from __future__ import annotations
+
+import msgspec
+
+from mesh_core.settings import (
+    AuthSettings,
+    ClusterSettings,
+    DatabaseSettings,
+    EtcdSettings,
+    InvalidSetting,
+    NodeSettings,
+    Positive,
+    Seconds,
+    SecretsSettings,
+    ServerSettings,
+    TelemetrySettings,
+)
+
+
+class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How sessions behave. Times in seconds."""
+
+    send_per_minute: Positive = 60
+    send_per_hour: Positive = 1_000
+    send_per_day: Positive = 10_000
+    outbox: Positive = 10_000
+    jitter_seconds: Seconds = 0.0
+    connects_per_second: Positive = 500
+    connects_at_once: Positive = 200
+    keepalive_seconds: Positive = 10
+    failures_per_hour: Positive = 5
+    pairings_at_once: Positive = 50
+    pairing_interval_seconds: Seconds = 600.0
+    reconcile_seconds: Positive = 60
+    media_transfers: Positive = 8
+    fetch_media_up_to: Positive = 16 * 1024 * 1024
+
+
+class SimnetSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The simulated network."""
+
+    address: str = "127.0.0.1:7650"
+
+    def __post_init__(self) -> None:
+        host, _, port = self.address.rpartition(":")
+        if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+            raise InvalidSetting("address", "must be host:port")
+
+
+class MediaServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where media are; empty: as the cluster's directory says."""
+
+    address: str = ""
+
+
+class SessionNodeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that `python -m mesh_session_node` reads."""
+
+    server: ServerSettings
+    database: DatabaseSettings
+    etcd: EtcdSettings
+    cluster: ClusterSettings
+    node: NodeSettings
+    session: SessionSettings
+    simnet: SimnetSettings
+    mediaservice: MediaServiceSettings
+    auth: AuthSettings
+    secrets: SecretsSettings
+    telemetry: TelemetrySettings

@@ -1,0 +1,262 @@
+"""The accounts of the shards that run here: loaded when a shard comes, found when a call asks, closed when it goes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+from asyncpg import InterfaceError, PostgresError
+from asyncpg.pgproto.pgproto import UUID
+
+from mesh_core.errors import FailedPrecondition, NotFound, NotOwner
+from mesh_core.ids import Prefix, decode, encode, shard_of
+from mesh_core.journal import Journal
+from mesh_core.sealing import CannotUnseal, Sealer
+from mesh_session_node.media_transfer import InboundMedia
+from mesh_session_node.queries import Loaded, Queries
+from mesh_session_node.session.outgoing import Outgoing
+from mesh_session_node.session.session import Session
+from sessionmesh.v1 import message_pb2
+
+if TYPE_CHECKING:
+    from mesh_core.ownership import OwnerKey
+    from mesh_session_node.drivers.driver import DriverState
+    from mesh_session_node.session.host import Host
+
+logger = structlog.get_logger(__name__)
+
+
+class Owning(Protocol):
+    """What is asked of ownership."""
+
+    def epoch(self, shard: int) -> int | None: ...
+    def admits(self, shard: int) -> bool: ...
+    def owner(self, shard: int) -> OwnerKey | None: ...
+    def running(self) -> Mapping[int, int]: ...
+
+
+class Shards:
+    """Implements `ShardHandler`."""
+
+    def __init__(
+        self,
+        host: Host,
+        queries: Queries,
+        sealer: Sealer,
+        journal: Journal,
+        media: InboundMedia,
+        on_gone: Callable[[Session], None],
+    ) -> None:
+        self.sessions: dict[str, Session] = {}
+        """Those that run here, by account id."""
+        self.ownership: Owning | None = None
+        """Set once it is made; it needs the handler first."""
+        self._host = host
+        self._queries = queries
+        self._sealer = sealer
+        self._journal = journal
+        self._media = media
+        self._on_gone = on_gone
+        self._epochs: dict[int, int] = {}
+        self._loading: dict[int, asyncio.Future[None]] = {}
+
+    # --- ShardHandler
+
+    async def acquired(self, shards: Mapping[int, int]) -> None:
+        """Load the accounts of these shards and let their sessions begin."""
+        loaded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        for shard, epoch in shards.items():
+            self._epochs[shard] = epoch
+            self._loading[shard] = loaded
+        try:
+            await self._load_persistently(shards)
+        finally:
+            for shard in shards:
+                if self._loading.get(shard) is loaded:
+                    del self._loading[shard]
+            loaded.set_result(None)
+
+    async def release(self, shards: Collection[int]) -> None:
+        """Close the sessions; the fence goes back with the last of what they wrote."""
+        epochs = {shard: self._epochs[shard] for shard in shards if shard in self._epochs}
+        self._close(shards)
+        await self._journal.flush(give_back=epochs)
+
+    def lost(self, shards: Collection[int]) -> None:
+        """Close the sockets now."""
+        self._close(shards)
+
+    # --- calls
+
+    async def find(self, account_id: str) -> Session:
+        """The session that a call is about. Raises `InvalidField`, `NotOwner`, `NotFound`, `FailedPrecondition`."""
+        uuid = decode(Prefix.ACCOUNT, account_id, "account_id")
+        shard = shard_of(account_id)
+        self.check_owner(shard)
+        loading = self._loading.get(shard)
+        if loading is not None:
+            await asyncio.shield(loading)
+            self.check_owner(shard)
+        session = self.sessions.get(account_id)
+        if session is None:
+            session = await self._load_one(account_id, uuid, shard)
+        if session.account.deleted:
+            raise FailedPrecondition("the account is deleted", "RESOURCE_DELETED")
+        return session
+
+    def check_owner(self, shard: int) -> None:
+        """Raise `NotOwner` for a shard that may not begin new work here."""
+        ownership = self.ownership
+        if ownership is None or not ownership.admits(shard):
+            raise self.not_owner(shard)
+
+    def not_owner(self, shard: int) -> NotOwner:
+        """The error that tells a caller where to go."""
+        owner = self.ownership.owner(shard) if self.ownership is not None else None
+        if owner is None or owner.node == self._host.node_id:
+            return NotOwner()
+        return NotOwner(owner.node, owner.epoch)
+
+    async def refresh(self, accounts: Collection[UUID]) -> None:
+        """These accounts' rows may have changed."""
+        rows = await self._queries.accounts(accounts)
+        self._refreshed(rows, accounts)
+        await self._load_missing(rows)
+
+    async def reconcile(self) -> None:
+        """Bring every session in line with its account's row."""
+        shards = [shard for shard in self._epochs if shard not in self._loading]
+        rows = await self._queries.shards(shards)
+        gone = {s.account.uuid for s in self.sessions.values() if s.account.shard in shards}
+        self._refreshed(rows, gone)
+        await self._load_missing(rows)
+
+    # --- loading
+
+    async def _load_persistently(self, shards: Mapping[int, int]) -> None:
+        """A shard that is ours must run: try until Postgres answers, or the shard has gone."""
+        while True:
+            mine = [shard for shard, epoch in shards.items() if self._epochs.get(shard) == epoch]
+            if not mine:
+                return
+            try:
+                await self._load(mine)
+            except (PostgresError, InterfaceError, OSError, TimeoutError) as error:
+                logger.warning("accounts wait for Postgres", shards=len(mine), error=repr(error))
+                await asyncio.sleep(_AGAIN)
+            else:
+                return
+
+    async def _load(self, shards: list[int]) -> None:
+        rows, waiting, fetches = await asyncio.gather(
+            self._queries.shards(shards), self._queries.outbox(shards), self._queries.fetches(shards)
+        )
+        sessions = await self._make(rows)
+        by_uuid = {session.account.uuid: session for session in sessions}
+        outboxes: dict[UUID, list[Outgoing]] = {}
+        for message in waiting:
+            session = by_uuid.get(message.account)
+            if session is not None:
+                request = message_pb2.SendMessageRequest.FromString(message.content)
+                out = Outgoing(session, message.uuid, message.chat, request, message.traceparent)
+                out.due = message.due if message.due > time.time() else None
+                out.attempts = 1  # it may have been sent
+                outboxes.setdefault(message.account, []).append(out)
+        for account, messages in outboxes.items():
+            by_uuid[account].sender.restore(messages)
+        for session in sessions:
+            session.begin()
+        for fetch in fetches:
+            if fetch.account in by_uuid:
+                self._media.add(by_uuid[fetch.account], fetch.message, fetch.blob, fetch.attempts, fetch.due)
+        if sessions:
+            logger.info("accounts loaded", shards=len(shards), accounts=len(sessions), outbox=len(waiting))
+            paired = [session for session in sessions if session.driver_state is not None]
+            self._host.spawn("recall what was sent", self._recall(paired))
+
+    async def _load_one(self, account_id: str, uuid: UUID, shard: int) -> Session:
+        rows = await self._queries.accounts([uuid])
+        if not rows:
+            raise NotFound("account", account_id)
+        await self._load_missing(rows)
+        self.check_owner(shard)
+        session = self.sessions.get(account_id)
+        if session is None:
+            raise self.not_owner(shard)
+        return session
+
+    async def _load_missing(self, rows: Iterable[Loaded]) -> None:
+        """Accounts that were made after their shard came."""
+        missing = [
+            row
+            for row in rows
+            if row.account.shard in self._epochs
+            and row.account.shard not in self._loading
+            and self._known(row) is None
+        ]
+        for session in await self._make(missing):
+            session.begin()
+
+    async def _make(self, rows: Iterable[Loaded]) -> list[Session]:
+        """Sessions of rows, where their shards are still here and no session was made meanwhile."""
+        made = []
+        for row in rows:
+            account = row.account
+            if not self._sealer.loaded(account.tenant):
+                await self._sealer.load(account.tenant)
+            state = await self._open(row)
+            epoch = self._epochs.get(account.shard)
+            if epoch is None or self._known(row) is not None:
+                continue
+            session = Session(self._host, account, epoch, row.session, state)
+            self.sessions[session.id] = session
+            made.append(session)
+        return made
+
+    async def _open(self, row: Loaded) -> DriverState | None:
+        sealed = row.session.credential
+        if sealed is None:
+            return None
+        try:
+            plain = await self._sealer.open(row.account.tenant, sealed, row.account.uuid.bytes)
+        except CannotUnseal as error:
+            logger.error("a credential does not open", account=str(row.account.uuid), error=str(error))
+            return None
+        return self._host.driver(row.account.driver).load(plain)
+
+    async def _recall(self, sessions: list[Session]) -> None:
+        """What was sent in the last day counts against the limits, whoever sent it."""
+        by_uuid = {session.account.uuid: session for session in sessions}
+        keys = [*by_uuid]
+        for at in range(0, len(keys), _ACCOUNTS_AT_ONCE):
+            for account, age, count in await self._queries.sent_lately(keys[at : at + _ACCOUNTS_AT_ONCE]):
+                by_uuid[account].sender.recall(count, max(age, 0.0))
+
+    def _known(self, row: Loaded) -> Session | None:
+        return self.sessions.get(encode(Prefix.ACCOUNT, row.account.uuid))
+
+    def _refreshed(self, rows: Iterable[Loaded], asked: Collection[UUID]) -> None:
+        gone = set(asked)
+        for row in rows:
+            gone.discard(row.account.uuid)
+            if (session := self._known(row)) is not None:
+                session.refresh(row.account)
+        for session in [s for s in self.sessions.values() if s.account.uuid in gone]:
+            self._remove(session)  # purged
+
+    def _close(self, shards: Collection[int]) -> None:
+        going = {shard for shard in shards if self._epochs.pop(shard, None) is not None}
+        for session in [s for s in self.sessions.values() if s.account.shard in going]:
+            self._remove(session)
+
+    def _remove(self, session: Session) -> None:
+        session.close()
+        del self.sessions[session.id]
+        self._on_gone(session)
+
+
+_AGAIN = 0.5
+_ACCOUNTS_AT_ONCE = 500
