@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from dataclasses import dataclass
-from asyncpg.pgproto.pgproto import UUID
 
 import asyncpg
+from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.events import StoredEvent
 from mesh_webhook.endpoint import COLUMNS, Endpoint
@@ -24,7 +24,7 @@ class Interest:
 
 
 class Catalogue:
-    """What the database had at `revision`. It may be behind: whoever acts on it compares revision or version there."""
+    """What the database had at `revision`. It may be behind: who acts on it compares revision or version."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self.revision = 0
@@ -55,7 +55,7 @@ class Catalogue:
         return known
 
     def candidates(self, event: StoredEvent) -> list[Interest]:
-        """Who wants the event by type and account, and existed when it was committed; labels are still to be compared."""
+        """Who wants the event by type and account, and existed by then; labels are still to be compared."""
         return [
             interest
             for interest in self._by_tenant.get(event.tenant, ())

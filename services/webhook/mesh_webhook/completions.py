@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from asyncpg.pgproto.pgproto import UUID
 
 import asyncpg
 import structlog
+from asyncpg.pgproto.pgproto import UUID
 
 from mesh_webhook import deliveries
 from mesh_webhook.away import AWAY
@@ -31,7 +31,10 @@ class Completions:
         return await done
 
     async def run(self) -> None:
-        """Until it is cancelled. While the database is away it tries again: a lapsed claim then refuses what came too late."""
+        """Until it is cancelled. While the database is away it tries again.
+
+        What comes too late by that is refused: its claim has lapsed.
+        """
         while True:
             await self._dirty.wait()
             self._dirty.clear()

@@ -60,7 +60,7 @@ class Completion:
 async def claim(
     pool: asyncpg.Pool, lease: float, total: int, per_endpoint: int, in_flight: Mapping[UUID, int]
 ) -> list[Claimed]:
-    """Claims at most `total` deliveries that are due, leaving each endpoint below `per_endpoint` in flight here."""
+    """Claims at most `total` deliveries that are due, up to `per_endpoint` in flight here of each one."""
     token = ids.new_uuid()
     rows = await pool.fetch(
         _CLAIM, token, timedelta(seconds=lease), total, per_endpoint, [*in_flight], [*in_flight.values()]

@@ -50,7 +50,8 @@ async def disable_if_failing(pool: asyncpg.Pool, endpoint: UUID, days: float) ->
 
 EVENT_TYPE = "webhook.endpoint_disabled"
 _NO_ACCOUNT = UUID(bytes(16))
-_DISABLE = """UPDATE webhook_endpoint SET state = 3, disable_reason = $2, version = version + 1, update_time = now()
+_DISABLE = """UPDATE webhook_endpoint SET state = 3, disable_reason = $2, version = version + 1,
+  update_time = now()
   WHERE id = $1 AND state = 1 RETURNING tenant"""
 _FAILING = "SELECT failing_since < now() - $2::interval FROM webhook_health WHERE endpoint = $1"
 _EVENT = (

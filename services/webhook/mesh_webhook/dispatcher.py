@@ -1,7 +1,7 @@
 """Makes deliveries: claims what is due, sends it, and completes it.
 
-No transaction is open while an endpoint is waited for. A claim lapses after its lease; what a killed process had claimed is
-then sent again, with the same id and the same bytes.
+No transaction is open while an endpoint is waited for. A claim lapses after its lease; what a killed process
+had claimed is then sent again, with the same id and the same bytes.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import asyncio
 import time
 from collections import Counter
 from datetime import UTC, datetime
-from asyncpg.pgproto.pgproto import UUID
 
 import asyncpg
 import structlog
+from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.telemetry import tracing
 from mesh_webhook import deliveries, disabling, metrics
@@ -81,7 +81,7 @@ class Dispatcher:
                 self._failure.result()
 
     async def drain(self, seconds: float) -> None:
-        """Claim no more, and let requests in flight end for at most `seconds`; the claims of the others lapse."""
+        """Claim no more, and let requests in flight end for at most `seconds`; other claims lapse."""
         self._draining = True
         self._wake.set()
         if self._attempts:

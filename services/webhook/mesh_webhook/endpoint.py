@@ -108,7 +108,7 @@ class Endpoint:
             account_ids=[ids.encode(Prefix.ACCOUNT, account) for account in self.account_ids],
             labels=self.labels,
             headers=self.headers,
-            state=webhook_pb2.EndpointState.Name(self.state),
+            state=webhook_pb2.EndpointState.ValueType(self.state),
             rate_per_second=self.rate_per_second,
             disable_reason=self.disable_reason,
             create_time=to_timestamp(self.create_time),
@@ -117,6 +117,6 @@ class Endpoint:
         )
 
 
-COLUMNS = """e.id, e.tenant, e.url, e.display_name, e.event_types, e.account_ids, e.labels, e.headers, e.state,
-  e.rate_per_second, e.secret, e.previous_secret, e.previous_until, e.disable_reason, e.since::text AS since, e.version,
-  e.create_time, e.update_time"""
+COLUMNS = """e.id, e.tenant, e.url, e.display_name, e.event_types, e.account_ids, e.labels, e.headers,
+  e.state, e.rate_per_second, e.secret, e.previous_secret, e.previous_until, e.disable_reason,
+  e.since::text AS since, e.version, e.create_time, e.update_time"""

@@ -42,7 +42,10 @@ class EndpointInput:
         self._resolver = CheckedResolver(allow_private=settings.allow_private_addresses)
 
     async def columns(self, endpoint: webhook_pb2.Endpoint, paths: frozenset[str]) -> dict[str, object]:
-        """Values for the columns named by `paths`; raises `InvalidField`, or `FailedPrecondition` ADDRESS_FORBIDDEN."""
+        """Values for the columns named by `paths`.
+
+        Raises `InvalidField`, or `FailedPrecondition` ADDRESS_FORBIDDEN.
+        """
         checked = {path: _CHECKS[path](endpoint) for path in FIELDS if path in paths and path != "url"}
         if "url" in paths:
             checked["url"] = await self._url(endpoint.url)

@@ -1,4 +1,4 @@
-"""Endpoints in the database. Every change raises the revision first, which waits for a fan-out that is being written."""
+"""Endpoints in the database. A change raises the revision first, which waits for a fan-out being written."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class EndpointStore:
         request_id: str,
         digest: bytes,
     ) -> Endpoint:
-        """Creates `endpoint`, or returns the one that the same request created before; raises `AlreadyExists`.
+        """Creates `endpoint`, or returns the one that the same request created; raises `AlreadyExists`.
 
         `columns` has values for url, display_name, event_types, account_ids, labels, headers, state and
         rate_per_second.
@@ -132,7 +132,7 @@ class EndpointStore:
 
 
 async def raise_revision(connection: asyncpg.pool.PoolConnectionProxy) -> None:
-    """First of all in a transaction that changes endpoints, so that such transactions come one after the other."""
+    """First of all in a transaction that changes endpoints, so that these come one after the other."""
     await connection.execute("UPDATE webhook_revision SET revision = revision + 1")
 
 
@@ -143,8 +143,8 @@ _DISABLED = 3
 _GET = f"SELECT {COLUMNS} FROM webhook_endpoint e WHERE id = $1 AND ($2::uuid IS NULL OR tenant = $2)"  # noqa: S608 - constants
 _PAGE = f"SELECT {COLUMNS} FROM webhook_endpoint e WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT $3"  # noqa: S608 - constants
 _WELL_AGAIN = "UPDATE webhook_health SET failing_since = NULL, hold_until = NULL WHERE endpoint = $1"
-_ROTATE = """UPDATE webhook_endpoint SET previous_secret = secret, previous_until = now() + $3::interval, secret = $2,
-  version = version + 1, update_time = now() WHERE id = $1"""
+_ROTATE = """UPDATE webhook_endpoint SET previous_secret = secret, previous_until = now() + $3::interval,
+  secret = $2,  version = version + 1, update_time = now() WHERE id = $1"""
 _DELETE_PENDING = """WITH gone AS (
   DELETE FROM webhook_delivery WHERE id = ANY (ARRAY(
     SELECT id FROM webhook_delivery WHERE endpoint = $1 AND state = 1 LIMIT 2000)) RETURNING 1)

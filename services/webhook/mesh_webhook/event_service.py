@@ -1,4 +1,4 @@
-"""EventService: events of the caller's tenant, as pages and as streams. Named subscriptions are not served."""
+"""EventService: the events of the caller's tenant, as pages and as streams."""
 
 from __future__ import annotations
 

@@ -1,9 +1,11 @@
 """Turns events into deliveries: each event once for each endpoint that wants it.
 
-Deliveries and the position that the fan-out has reached are written by one function in one transaction, which first
-compares the position. So a process may be killed at any moment, and any number of instances may run: whoever comes second
-with an event finds that the position has moved and writes nothing. To save the work of coming second, such an instance
-stands by until the position stops moving while there are events behind it.
+Deliveries and the position that the fan-out has reached are written by one function in one transaction, which
+first compares the position. So a process may be killed at any moment, and any number of instances may run:
+whoever comes second with an event finds that the position has moved and writes nothing. To save the work of
+coming second, such an instance stands by until the position stops moving while there are events behind it.
+
+An endpoint gets no event that was committed before it was created, and every one that it wants after that.
 """
 
 from __future__ import annotations
@@ -14,9 +16,9 @@ from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from asyncpg.pgproto.pgproto import UUID
 
 import structlog
+from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import ids
 from mesh_core.database import Database
@@ -101,7 +103,7 @@ class FanOut:
         return answer
 
     async def _skip(self, page: Page) -> str:
-        """Leave out events that nobody wants, having made sure of that: an endpoint may be newer than the catalogue."""
+        """Pass events by that nobody wants, having made sure that no endpoint is newer than the catalogue."""
         if not page.events or await self._pool.fetchval(_REVISION) == self._catalogue.revision:
             return "done"
         return "changed"
@@ -118,7 +120,7 @@ class FanOut:
                 batch.add(stored, endpoint.id, body, event.traceparent)
 
     def _time_to_store(self, page: Page) -> bool:
-        """Events that nobody wants move the position too, though not at once; an idle database is left idle."""
+        """Unwanted events move the position too, though not at once; an idle database is left idle."""
         since = time.monotonic() - self._stored_at
         return page.cursor != self._position and since > (_STORE_EVERY if page.events else _STORE_IDLE_EVERY)
 
@@ -135,8 +137,10 @@ class FanOut:
             await asyncio.sleep(_LOOK_EVERY)
 
     async def _begin(self) -> Cursor:
-        """Where to go on. In a database that was adopted by another server: at its first event, since positions have
-        changed; what was delivered before is known by its delivery.
+        """Where to go on.
+
+        In a database that another server has adopted positions have changed: at its first event. What was
+        delivered before is known by its delivery.
         """
         position = await self._stored_position()
         if position.generation == self._reader.generation:
@@ -148,7 +152,7 @@ class FanOut:
         return await self._stored_position()
 
     async def _stored_position(self) -> Cursor:
-        row = await self._pool.fetchrow(_POSITION, _NAME)
+        [row] = await self._pool.fetch(_POSITION, _NAME)
         return Cursor(row["generation"], row["xid"], row["seq"])
 
 
@@ -195,7 +199,8 @@ _STORE_IDLE_EVERY = 60.0
 _LOOK_EVERY = 1.0
 _RETRY = 0.5
 _RESTART = "UPDATE webhook_reader SET generation = $2, xid = '0', seq = 0 WHERE name = $1 AND generation < $2"
-_FROM_FIRST = "WITH raised AS (UPDATE webhook_revision SET revision = revision + 1) UPDATE webhook_endpoint SET since = '1:1:'"
+_FROM_FIRST = """WITH raised AS (UPDATE webhook_revision SET revision = revision + 1)
+  UPDATE webhook_endpoint SET since = '1:1:'"""
 _POSITION = "SELECT generation, xid, seq FROM webhook_reader WHERE name = $1"
 _REVISION = "SELECT revision FROM webhook_revision"
 _WRITE = (

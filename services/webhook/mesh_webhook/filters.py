@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import ids, validation

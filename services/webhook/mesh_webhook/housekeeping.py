@@ -35,12 +35,12 @@ async def keep_house(pool: asyncpg.Pool, retention_days: int) -> None:
 
 
 async def expire_deliveries(pool: asyncpg.Pool, retention: timedelta) -> int:
-    """End deliveries that have waited for longer than `retention`: of paused and disabled endpoints. Returns how many."""
+    """End what has waited for longer than `retention`, as for a paused endpoint; returns how many."""
     return await _in_steps(pool, _EXPIRE, retention)
 
 
 async def delete_old(pool: asyncpg.Pool, retention: timedelta) -> int:
-    """Delete deliveries made before `retention` that have ended, what deleted endpoints left, and old attempts.
+    """Delete deliveries that ended before `retention`, what deleted endpoints left, and old attempts.
 
     Returns how many deliveries.
     """
@@ -59,7 +59,7 @@ async def measure(pool: asyncpg.Pool) -> None:
     """Refresh the gauges; until it is cancelled."""
     while True:
         try:
-            row = await pool.fetchrow(_BACKLOG)
+            [row] = await pool.fetch(_BACKLOG)
             metrics.pending.set(row["pending"])
             metrics.oldest_due.set(row["overdue"].total_seconds())
         except AWAY as error:
@@ -77,19 +77,24 @@ async def _in_steps(pool: asyncpg.Pool, statement: str, retention: timedelta) ->
 _ATTEMPTS = "webhook_attempt"
 _HOUSEKEEPING_EVERY = 3600.0
 _MEASURE_EVERY = 5.0
-_EXPIRE = """UPDATE webhook_delivery SET state = 3, token = NULL, end_time = now(), last_error = 'not delivered in time'
+_EXPIRE = """UPDATE webhook_delivery SET state = 3, token = NULL, end_time = now(),
+    last_error = 'not delivered in time'
   WHERE id = ANY (ARRAY(SELECT id FROM webhook_delivery
     WHERE id < uuid_at(now() - $1::interval) AND state = 1 AND create_time < now() - $1::interval
       AND (token IS NULL OR due_at < now()) ORDER BY id LIMIT 2000))"""
 _DELETE_ENDED = """DELETE FROM webhook_delivery WHERE id = ANY (ARRAY(SELECT id FROM webhook_delivery
-  WHERE id < uuid_at(now() - $1::interval) AND state <> 1 AND end_time < now() - $1::interval ORDER BY id LIMIT 2000))"""
+  WHERE id < uuid_at(now() - $1::interval) AND state <> 1 AND end_time < now() - $1::interval
+  ORDER BY id LIMIT 2000))"""
 _DELETE_ORPHANS = """DELETE FROM webhook_delivery WHERE id = ANY (ARRAY(SELECT d.id FROM webhook_delivery d
   WHERE d.state = 1 AND d.create_time < now() - $1::interval
     AND NOT EXISTS (SELECT FROM webhook_endpoint e WHERE e.id = d.endpoint) LIMIT 2000))"""
 _OLD_PARTITIONS = """SELECT to_date(right(c.relname, 8), 'YYYYMMDD') AS day
   FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'webhook_attempt'::regclass
     AND to_date(right(c.relname, 8), 'YYYYMMDD') < (now() AT TIME ZONE 'UTC')::date - $1::int"""
-_BACKLOG = """SELECT (SELECT count(*) FROM (SELECT FROM webhook_delivery WHERE state = 1 LIMIT 100000) p) AS pending,
-  coalesce((SELECT greatest(now() - min(first.due_at), interval '0') FROM webhook_endpoint e CROSS JOIN LATERAL (
-      SELECT d.due_at FROM webhook_delivery d WHERE d.endpoint = e.id AND d.state = 1 ORDER BY d.due_at LIMIT 1) AS first
+_BACKLOG = """SELECT
+  (SELECT count(*) FROM (SELECT FROM webhook_delivery WHERE state = 1 LIMIT 100000) p) AS pending,
+  coalesce((
+    SELECT greatest(now() - min(first.due_at), interval '0') FROM webhook_endpoint e CROSS JOIN LATERAL (
+      SELECT d.due_at FROM webhook_delivery d
+      WHERE d.endpoint = e.id AND d.state = 1 ORDER BY d.due_at LIMIT 1) AS first
     WHERE e.state = 1), interval '0') AS overdue"""

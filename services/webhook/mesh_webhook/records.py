@@ -74,8 +74,8 @@ class Records:
 
     async def stats(self, endpoint: UUID, window: timedelta) -> webhook_pb2.GetEndpointStatsResponse:
         """Counts of an endpoint's deliveries and attempts."""
-        counts = await self._pool.fetchrow(_COUNTS, endpoint, window)
-        attempts = await self._pool.fetchrow(_ATTEMPT_COUNTS, endpoint, window)
+        [counts] = await self._pool.fetch(_COUNTS, endpoint, window)
+        [attempts] = await self._pool.fetch(_ATTEMPT_COUNTS, endpoint, window)
         response = webhook_pb2.GetEndpointStatsResponse(
             pending=counts["pending"],
             succeeded=counts["succeeded"],
@@ -135,20 +135,24 @@ def attempt(row: asyncpg.Record) -> webhook_pb2.Attempt:
     )
 
 
-_COLUMNS = """id, endpoint, tenant, account, event, event_type, state, attempts, due_at, last_status, last_error, create_time,
-  end_time, traceparent"""
+_COLUMNS = """id, endpoint, tenant, account, event, event_type, state, attempts, due_at, last_status,
+  last_error, create_time, end_time, traceparent"""
 _GET = f"SELECT {_COLUMNS} FROM webhook_delivery WHERE id = $1 AND ($2::uuid IS NULL OR tenant = $2)"  # noqa: S608 - constants
 _PAGE = f"""SELECT {_COLUMNS} FROM webhook_delivery
   WHERE tenant = $1 AND id < $2 AND ($3::uuid IS NULL OR endpoint = $3) AND ($4::uuid IS NULL OR event = $4)
     AND ($5 = 0 OR state = $5) ORDER BY id DESC LIMIT $6"""  # noqa: S608 - constants
-_ATTEMPTS = """SELECT id, delivery, number, start_time, duration, status, error, response_body FROM webhook_attempt
-  WHERE endpoint = $1 AND delivery = $2 AND id > $3 ORDER BY id LIMIT $4"""
+_ATTEMPTS = """SELECT id, delivery, number, start_time, duration, status, error, response_body
+  FROM webhook_attempt WHERE endpoint = $1 AND delivery = $2 AND id > $3 ORDER BY id LIMIT $4"""
 # A claim that still runs keeps its token and is completed; the delivery is then pending or done by that.
 _REDELIVER = """UPDATE webhook_delivery SET state = 1, tries = 0, end_time = NULL,
   due_at = CASE WHEN token IS NULL THEN now() ELSE due_at END WHERE id = $1"""
-_COUNTS = """SELECT count(*) FILTER (WHERE state = 1) AS pending, count(*) FILTER (WHERE state = 2 AND recent) AS succeeded,
-  count(*) FILTER (WHERE state = 3 AND recent) AS failed, now() - min(create_time) FILTER (WHERE state = 1) AS oldest
-  FROM (SELECT state, create_time, end_time >= now() - $2::interval AS recent FROM webhook_delivery WHERE endpoint = $1) d"""
-_ATTEMPT_COUNTS = """SELECT count(*) AS attempts, percentile_disc(0.5) WITHIN GROUP (ORDER BY duration) AS p50,
-  percentile_disc(0.99) WITHIN GROUP (ORDER BY duration) AS p99
+_COUNTS = """SELECT count(*) FILTER (WHERE state = 1) AS pending,
+    count(*) FILTER (WHERE state = 2 AND recent) AS succeeded,
+    count(*) FILTER (WHERE state = 3 AND recent) AS failed,
+    now() - min(create_time) FILTER (WHERE state = 1) AS oldest
+  FROM (SELECT state, create_time, end_time >= now() - $2::interval AS recent
+        FROM webhook_delivery WHERE endpoint = $1) d"""
+_ATTEMPT_COUNTS = """SELECT count(*) AS attempts,
+    percentile_disc(0.5) WITHIN GROUP (ORDER BY duration) AS p50,
+    percentile_disc(0.99) WITHIN GROUP (ORDER BY duration) AS p99
   FROM webhook_attempt WHERE endpoint = $1 AND id >= uuid_at(now() - $2::interval)"""

@@ -21,7 +21,7 @@ class RetrySchedule:
         self._schedule = tuple(schedule)
 
     def wait_after(self, tries: int, *, at_least: float = 0.0) -> float | None:
-        """Seconds to wait after `tries` failed attempts, jitter included; None when there is no other attempt."""
+        """Seconds to wait after `tries` failed attempts, jitter included; None: that was the last."""
         if tries >= len(self._schedule):
             return None
         wait = max(self._schedule[tries], at_least)

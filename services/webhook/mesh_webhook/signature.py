@@ -1,4 +1,4 @@
-"""Signatures by Standard Webhooks 1.0.0: HMAC-SHA256 over `id.timestamp.body`, with a secret of `whsec_` and base64."""
+"""Signatures by Standard Webhooks 1.0.0: HMAC-SHA256 over `id.timestamp.body`."""
 
 from __future__ import annotations
 

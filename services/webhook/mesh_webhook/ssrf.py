@@ -1,8 +1,8 @@
 """Which addresses a webhook may go to: none inside the network that the mesh runs in.
 
-Names are resolved here, every answer is checked, and the connection is made to the very addresses that were checked, so
-that a name cannot mean one thing to the check and another to the connection. One bad address among good ones is enough to
-refuse. Redirects are never followed, so this is the only way in.
+Names are resolved here, every answer is checked, and the connection is made to the very addresses that were
+checked, so that a name cannot mean one thing to the check and another to the connection. One bad address
+among good ones is enough to refuse. Redirects are never followed, so this is the only way in.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class AddressForbidden(OSError):
 def is_forbidden(address: Address) -> bool:
     """Whether `address` is anything but plain public unicast.
 
-    IPv6 is allowed by range: only 2000::/3, and of that nothing that carries an IPv4 address in it. So IPv4-mapped,
-    NAT64 and 6to4 forms are refused whatever they lead to.
+    IPv6 is allowed by range: only 2000::/3, and of that nothing that carries an IPv4 address in it. So
+    IPv4-mapped, NAT64 and 6to4 forms are refused whatever they lead to.
     """
     if isinstance(address, IPv4Address):
         return any(address in network for network in _FORBIDDEN_V4)
@@ -84,7 +84,7 @@ class CheckedResolver(AbstractResolver):
             raise AddressForbidden(f"{shown} is not a public address")
 
 
-# By IANA's registries of special-purpose addresses, written out: Python's own `is_global` follows them version by version.
+# By IANA's registries of special-purpose addresses, written out: Python's own `is_global` changes by version.
 _FORBIDDEN_V4 = tuple(
     IPv4Network(network)
     for network in (

@@ -1,10 +1,11 @@
-"""One Subscribe call: past events out of the database, then what comes out of the tail, without a gap between."""
+"""One Subscribe call: past events out of the database, then the tail, without a gap between."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import suppress
+
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.errors import GoingAway
@@ -78,7 +79,7 @@ class EventStream:
                 async with asyncio.timeout(HEARTBEAT_EVERY):
                     await follower.wake.wait()
             if not follower.events and not follower.lost and not self._draining.begun:
-                # The tail hands a page over whole before it moves: with nothing waiting, all up to there was seen.
+                # The tail hands a page over whole before it moves: with nothing waiting, all of it was seen.
                 self._cursor = max(self._cursor, self._tail.position)
                 yield self._heartbeat()
 

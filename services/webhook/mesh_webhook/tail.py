@@ -1,7 +1,7 @@
 """The newest events, read once for all streams of the process.
 
-A stream that keeps up gets events out of memory. One that falls behind by more than its buffer loses the buffer, not its
-place: it reads from the database again until it has caught up.
+A stream that keeps up gets events out of memory. One that falls behind by more than its buffer loses the
+buffer, not its place: it reads from the database again until it has caught up.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict, deque
 from contextlib import aclosing
-from asyncpg.pgproto.pgproto import UUID
 
 import structlog
+from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.events import Cursor, EventReader, StoredEvent
 from mesh_core.server import Draining
@@ -58,7 +58,7 @@ class Tail:
         self._reading = asyncio.Event()
 
     async def attach(self, tenant: UUID) -> Follower:
-        """A follower that gets everything behind the `position` that this returns with, and maybe some before."""
+        """A follower that gets everything behind `position` as this returns, and maybe some before."""
         follower = Follower(tenant)
         self._followers[tenant].add(follower)
         self._wanted.set()
