@@ -1,0 +1,324 @@
+"""WebhookService: endpoints and deliveries through the API."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any
+
+import grpc
+import pytest
+from aiohttp import web
+from standardwebhooks import Webhook
+
+from mesh_core import ids
+from mesh_core.errors import MeshError
+from mesh_core.ids import Prefix
+from mesh_core.server.status import from_rpc_error
+from sessionmesh.v1 import event_pb2
+from sessionmesh.v1 import webhook_pb2 as pb
+from tests.integration.webhook_world import (
+    ADMIN_KEY,
+    Client,
+    Receiver,
+    World,
+    add_tenant,
+    client,
+    eventually,
+    receiver,
+    service,
+)
+
+
+@pytest.fixture
+async def world(postgres_url: str, etcd: str, cluster: str) -> AsyncIterator[World]:
+    made = await World.make(postgres_url, etcd, cluster)
+    yield made
+    await made.pool.close()
+
+
+@pytest.fixture
+async def sink() -> AsyncIterator[Receiver]:
+    async with receiver() as made:
+        yield made
+
+
+@pytest.fixture
+async def port(world: World) -> AsyncIterator[int]:
+    async with service(world, MESH_WEBHOOK_RETRY_SCHEDULE="0,0.05") as running:
+        yield running.port
+
+
+@pytest.fixture
+async def api(world: World, port: int) -> AsyncIterator[Client]:
+    async with client(port, world.api_key) as made:
+        yield made
+
+
+@pytest.fixture
+async def admin(port: int) -> AsyncIterator[Client]:
+    async with client(port, ADMIN_KEY) as made:
+        yield made
+
+
+async def refused(call: Awaitable[Any]) -> MeshError:
+    """The error that a call is answered with."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return from_rpc_error(caught.value)
+
+
+def creation(url: str, request_id: str = "r", **fields: Any) -> pb.CreateEndpointRequest:
+    return pb.CreateEndpointRequest(request_id=request_id, endpoint=pb.Endpoint(url=url, **fields))
+
+
+async def test_an_endpoint_is_created_read_changed_and_deleted(
+    world: World, sink: Receiver, api: Client
+) -> None:
+    account = ids.new_id(Prefix.ACCOUNT)
+    created = await api.create(
+        sink.url,
+        display_name="mine",
+        event_types=["message.*"],
+        account_ids=[account],
+        labels={"a": "b"},
+        headers={"x-a": "b"},
+        rate_per_second=5,
+    )
+    endpoint = created.endpoint
+    assert created.secret.startswith("whsec_")
+    assert endpoint.tenant_id == world.tenant_id
+    assert (endpoint.display_name, list(endpoint.event_types), list(endpoint.account_ids)) == (
+        "mine",
+        ["message.*"],
+        [account],
+    )
+    assert (dict(endpoint.labels), dict(endpoint.headers), endpoint.rate_per_second) == (
+        {"a": "b"},
+        {"x-a": "b"},
+        5,
+    )
+    got = await api.call(api.webhooks.GetEndpoint, pb.GetEndpointRequest(endpoint_id=endpoint.id))
+    assert got.endpoint == endpoint
+
+    update = pb.UpdateEndpointRequest(
+        endpoint_id=endpoint.id, endpoint=pb.Endpoint(display_name="yours", etag=endpoint.etag)
+    )
+    update.update_mask.paths.append("display_name")
+    updated = (await api.call(api.webhooks.UpdateEndpoint, update)).endpoint
+    assert (updated.display_name, updated.rate_per_second) == ("yours", 5)
+    assert (await refused(api.call(api.webhooks.UpdateEndpoint, update))).reason == "ETAG_MISMATCH"
+
+    await api.call(api.webhooks.DeleteEndpoint, pb.DeleteEndpointRequest(endpoint_id=endpoint.id))
+    error = await refused(api.call(api.webhooks.GetEndpoint, pb.GetEndpointRequest(endpoint_id=endpoint.id)))
+    assert error.reason == "RESOURCE_NOT_FOUND"
+
+
+async def test_a_repeated_creation_returns_the_first_endpoint_and_its_secret(
+    sink: Receiver, api: Client
+) -> None:
+    answers = await asyncio.gather(
+        *[api.call(api.webhooks.CreateEndpoint, creation(sink.url)) for _ in range(5)]
+    )
+    assert len({(answer.endpoint.id, answer.secret) for answer in answers}) == 1
+    error = await refused(api.call(api.webhooks.CreateEndpoint, creation(f"{sink.url}/other")))
+    assert error.reason == "REQUEST_ID_REUSED"
+
+
+async def test_a_callers_own_secret_is_used(world: World, sink: Receiver, api: Client) -> None:
+    secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    request = creation(sink.url)
+    request.secret = secret
+    assert (await api.call(api.webhooks.CreateEndpoint, request)).secret == secret
+    await world.commit(event_pb2.Event(type="a.b"))
+    [received] = await sink.wait_for(1)
+    Webhook(secret).verify(received.body, dict(received.headers))
+
+
+async def test_secrets_are_sealed_at_rest(world: World, sink: Receiver, api: Client) -> None:
+    created = await api.create(sink.url)
+    stored = await world.pool.fetchval("SELECT secret FROM webhook_endpoint")
+    assert created.secret.encode() not in stored
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        (pb.CreateEndpointRequest(endpoint=pb.Endpoint(url="http://127.0.0.1/")), "request_id"),
+        (pb.CreateEndpointRequest(request_id="r"), "endpoint.url"),
+        (creation("http://127.0.0.1/", event_types=["No"]), "endpoint.event_types"),
+        (
+            pb.CreateEndpointRequest(
+                request_id="r", endpoint=pb.Endpoint(url="http://127.0.0.1/"), secret="short"
+            ),
+            "secret",
+        ),
+    ],
+)
+async def test_bad_input_is_refused_by_field(
+    api: Client, request_: pb.CreateEndpointRequest, field: str
+) -> None:
+    error = await refused(api.call(api.webhooks.CreateEndpoint, request_))
+    assert (error.reason, getattr(error, "field", "")) == ("INVALID_FIELD", field)
+
+
+async def test_another_tenants_endpoint_and_delivery_do_not_exist(
+    world: World, sink: Receiver, api: Client, port: int
+) -> None:
+    created = await api.create(sink.url)
+    await world.commit(event_pb2.Event(type="a.b"))
+    [delivery] = await eventually(api.deliveries)
+    _, other_key = await add_tenant(world.pool)
+    endpoint_id = created.endpoint.id
+    async with client(port, other_key) as other:
+        stubs = other.webhooks
+        update = pb.UpdateEndpointRequest(endpoint_id=endpoint_id, endpoint=pb.Endpoint(display_name="x"))
+        update.update_mask.paths.append("display_name")
+        for method, request in (
+            (stubs.GetEndpoint, pb.GetEndpointRequest(endpoint_id=endpoint_id)),
+            (stubs.UpdateEndpoint, update),
+            (stubs.DeleteEndpoint, pb.DeleteEndpointRequest(endpoint_id=endpoint_id)),
+            (stubs.RotateSecret, pb.RotateSecretRequest(request_id="r", endpoint_id=endpoint_id)),
+            (stubs.TestEndpoint, pb.TestEndpointRequest(endpoint_id=endpoint_id)),
+            (stubs.GetEndpointStats, pb.GetEndpointStatsRequest(endpoint_id=endpoint_id)),
+            (stubs.ListAttempts, pb.ListAttemptsRequest(delivery_id=delivery.id)),
+            (stubs.Redeliver, pb.RedeliverRequest(request_id="r", delivery_id=delivery.id)),
+        ):
+            assert (await refused(other.call(method, request))).reason == "RESOURCE_NOT_FOUND"
+        assert not (await other.call(stubs.ListEndpoints, pb.ListEndpointsRequest())).endpoints
+        assert not await other.deliveries()
+        named = pb.ListEndpointsRequest(tenant_id=world.tenant_id)
+        assert (await refused(other.call(stubs.ListEndpoints, named))).reason == "RESOURCE_NOT_FOUND"
+
+
+async def test_an_administrator_must_name_the_tenant(world: World, sink: Receiver, admin: Client) -> None:
+    request = creation(sink.url)
+    error = await refused(admin.call(admin.webhooks.CreateEndpoint, request))
+    assert getattr(error, "field", "") == "tenant_id"
+    request.tenant_id = ids.new_id(Prefix.TENANT)
+    error = await refused(admin.call(admin.webhooks.CreateEndpoint, request))
+    assert error.reason == "RESOURCE_NOT_FOUND"
+    request.tenant_id = world.tenant_id
+    created = await admin.call(admin.webhooks.CreateEndpoint, request)
+    assert created.endpoint.tenant_id == world.tenant_id
+
+
+async def test_endpoints_are_listed_in_pages(sink: Receiver, api: Client) -> None:
+    made = [(await api.create(f"{sink.url}/{number}")).endpoint.id for number in range(5)]
+    seen: list[str] = []
+    request = pb.ListEndpointsRequest(page_size=2)
+    while True:
+        page = await api.call(api.webhooks.ListEndpoints, request)
+        seen += [endpoint.id for endpoint in page.endpoints]
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+    assert seen == made
+
+
+async def test_deliveries_are_filtered_and_listed_newest_first(
+    world: World, sink: Receiver, api: Client
+) -> None:
+    one = (await api.create(f"{sink.url}/one")).endpoint.id
+    await api.create(f"{sink.url}/two", event_types=["b.b"])
+    names = await world.commit(event_pb2.Event(type="a.a"), event_pb2.Event(type="b.b"))
+    await sink.wait_for(3)
+    of_one = await api.deliveries(endpoint_id=one)
+    assert [delivery.event_id for delivery in of_one] == names[::-1]
+    assert len(await api.deliveries(event_id=names[1])) == 2
+    assert not await api.deliveries(state=pb.DELIVERY_STATE_FAILED)
+
+
+async def test_a_test_event_is_sent_at_once_and_its_attempt_returned(sink: Receiver, api: Client) -> None:
+    sink.answer = lambda _request: web.Response(status=418, text="short and stout")
+    created = await api.create(sink.url)
+    answer = await api.call(
+        api.webhooks.TestEndpoint, pb.TestEndpointRequest(endpoint_id=created.endpoint.id)
+    )
+    assert (answer.attempt.status, answer.attempt.error) == (418, "HTTP 418")
+    assert answer.attempt.response_body == b"short and stout"
+    [received] = sink.requests
+    assert json.loads(received.body)["type"] == "webhook.test"
+    Webhook(created.secret).verify(received.body, dict(received.headers))
+
+
+async def test_only_the_beginning_of_a_long_answer_is_kept(sink: Receiver, api: Client) -> None:
+    sink.answer = lambda _request: web.Response(body=b"x" * 1_000_000)
+    created = await api.create(sink.url)
+    answer = await api.call(
+        api.webhooks.TestEndpoint, pb.TestEndpointRequest(endpoint_id=created.endpoint.id)
+    )
+    assert answer.attempt.status == 200
+    assert answer.attempt.response_body == b"x" * 1024
+
+
+async def test_a_rotation_repeated_returns_the_same_secret(sink: Receiver, api: Client) -> None:
+    created = await api.create(sink.url)
+    request = pb.RotateSecretRequest(request_id="r", endpoint_id=created.endpoint.id)
+    first = await api.call(api.webhooks.RotateSecret, request)
+    again = await api.call(api.webhooks.RotateSecret, request)
+    assert first.secret == again.secret != created.secret
+    request.overlap.seconds = 8 * 86400
+    assert getattr(await refused(api.call(api.webhooks.RotateSecret, request)), "field", "") == "overlap"
+
+
+async def test_a_failed_delivery_is_redelivered_with_its_id(
+    world: World, sink: Receiver, api: Client
+) -> None:
+    sink.answer = lambda _request: web.Response(status=500)
+    await api.create(sink.url)
+    await world.commit(event_pb2.Event(type="a.b"))
+
+    async def failed() -> list[pb.Delivery]:
+        return await api.deliveries(state=pb.DELIVERY_STATE_FAILED)
+
+    [delivery] = await eventually(failed)
+    sink.answer = lambda _request: web.Response()
+    request = pb.RedeliverRequest(request_id="r", delivery_id=delivery.id)
+    answer = await api.call(api.webhooks.Redeliver, request)
+    assert answer.delivery.state == pb.DELIVERY_STATE_PENDING
+    await api.call(api.webhooks.Redeliver, request)
+
+    async def succeeded() -> list[pb.Delivery]:
+        return await api.deliveries(state=pb.DELIVERY_STATE_SUCCEEDED)
+
+    [done] = await eventually(succeeded)
+    assert (done.id, done.attempts) == (delivery.id, 3)
+    assert {received.webhook_id for received in sink.requests} == {delivery.id}
+    assert len({received.body for received in sink.requests}) == 1
+
+
+async def test_stats_count_an_endpoints_deliveries(world: World, sink: Receiver, api: Client) -> None:
+    created = await api.create(sink.url)
+    await world.commit(*[event_pb2.Event(type="a.b") for _ in range(3)])
+
+    async def stats() -> pb.GetEndpointStatsResponse | None:
+        request = pb.GetEndpointStatsRequest(endpoint_id=created.endpoint.id)
+        answer = await api.call(api.webhooks.GetEndpointStats, request)
+        return answer if answer.succeeded == 3 else None
+
+    answer = await eventually(stats)
+    assert (answer.pending, answer.failed, answer.attempts) == (0, 0, 3)
+    assert answer.latency_p99.ToMilliseconds() >= answer.latency_p50.ToMilliseconds() >= 0
+
+
+async def test_a_private_address_is_refused_when_made_and_when_sent(
+    world: World, sink: Receiver, api: Client
+) -> None:
+    await api.create(sink.url)
+    strict = {"MESH_WEBHOOK_ALLOW_PRIVATE_ADDRESSES": "false", "MESH_WEBHOOK_RETRY_SCHEDULE": "0"}
+    endpoints = (await api.call(api.webhooks.ListEndpoints, pb.ListEndpointsRequest())).endpoints
+    async with service(world, **strict) as other, client(other.port, world.api_key) as strict_api:
+        error = await refused(strict_api.call(strict_api.webhooks.CreateEndpoint, creation(sink.url)))
+        assert error.reason == "ADDRESS_FORBIDDEN"
+        answer = await strict_api.call(
+            strict_api.webhooks.TestEndpoint, pb.TestEndpointRequest(endpoint_id=endpoints[0].id)
+        )
+    assert (answer.attempt.status, answer.attempt.error) == (0, "127.0.0.1 is not a public address")
+    assert not sink.requests
+
+
+async def test_replay_is_not_served(api: Client) -> None:
+    error = await refused(api.call(api.webhooks.ReplayEvents, pb.ReplayEventsRequest(request_id="r")))
+    assert error.reason == "NOT_SERVED"

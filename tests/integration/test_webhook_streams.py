@@ -1,0 +1,185 @@
+"""EventService: past events, and streams without a gap between past and present."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+
+from mesh_core import ids
+from mesh_core.errors import GoingAway, InvalidField
+from mesh_core.events import Cursor
+from mesh_core.ids import Prefix
+from mesh_core.server.status import from_rpc_error
+from mesh_webhook import stream as stream_module
+from mesh_webhook import tail as tail_module
+from sessionmesh.v1.event_pb2 import Event, ListEventsRequest, SubscribeRequest
+from tests.integration.webhook_world import Client, Service, World, client, service
+
+
+@pytest.fixture
+async def world(postgres_url: str, etcd: str, cluster: str) -> AsyncIterator[World]:
+    made = await World.make(postgres_url, etcd, cluster)
+    yield made
+    await made.pool.close()
+
+
+@pytest.fixture
+async def running(world: World) -> AsyncIterator[Service]:
+    async with service(world) as made:
+        yield made
+
+
+@pytest.fixture
+async def api(world: World, running: Service) -> AsyncIterator[Client]:
+    async with client(running.port, world.api_key) as made:
+        yield made
+
+
+def numbered(count: int, first: int = 0, event_type: str = "a.b") -> list[Event]:
+    return [Event(type=event_type, labels={"n": str(first + number)}) for number in range(count)]
+
+
+async def take(call: Any, count: int, timeout: float = 20) -> list[Event]:
+    """The next `count` events of a stream."""
+    events: list[Event] = []
+    async with asyncio.timeout(timeout):
+        while len(events) < count:
+            frame = await call.read()
+            events += frame.events.events
+    assert len(events) == count
+    return events
+
+
+def numbers(events: list[Event]) -> list[int]:
+    return [int(event.labels["n"]) for event in events]
+
+
+async def test_a_stream_begins_with_its_position_and_goes_on_with_what_comes(
+    world: World, api: Client
+) -> None:
+    await world.commit(*numbered(2))
+    call = api.stream(SubscribeRequest())
+    first = await call.read()
+    assert Cursor.decode(first.heartbeat.cursor)
+    names = await world.commit(*numbered(3, 2))
+    events = await take(call, 3)
+    assert [event.id for event in events] == names
+    assert numbers(events) == [2, 3, 4]
+    assert all(event.cursor and event.HasField("commit_time") for event in events)
+    call.cancel()
+
+
+async def test_a_stream_from_the_oldest_gets_everything_once_and_in_order(world: World, api: Client) -> None:
+    await world.commit(*numbered(700))
+    call = api.stream(SubscribeRequest(from_oldest=True))
+    writing = asyncio.create_task(write(world, 700, 20, 15))
+    assert numbers(await take(call, 1000)) == list(range(1000))
+    await writing
+    call.cancel()
+
+
+async def write(world: World, first: int, batches: int, size: int) -> None:
+    for batch in range(batches):
+        await world.commit(*numbered(size, first + batch * size))
+
+
+async def test_a_stream_resumes_behind_a_cursor(world: World, api: Client) -> None:
+    await world.commit(*numbered(10))
+    call = api.stream(SubscribeRequest(from_oldest=True))
+    cursor = (await take(call, 10))[3].cursor
+    call.cancel()
+    again = api.stream(SubscribeRequest(cursor=cursor))
+    assert numbers(await take(again, 6)) == [4, 5, 6, 7, 8, 9]
+    again.cancel()
+
+
+async def test_a_stream_gets_only_what_it_wants(world: World, api: Client) -> None:
+    account = ids.new_id(Prefix.ACCOUNT)
+    call = api.stream(SubscribeRequest(event_types=["a.*"], account_ids=[account], labels={"k": "v"}))
+    await call.read()
+    good = Event(type="a.b", account_id=account, labels={"k": "v", "n": "1"})
+    await world.commit(
+        Event(type="b.b", account_id=account, labels={"k": "v"}),
+        Event(type="a.b", labels={"k": "v"}),
+        Event(type="a.b", account_id=account),
+        Event(type="a.b", account_id=account, labels={"k": "v"}, tenant_id=ids.new_id(Prefix.TENANT)),
+        good,
+    )
+    assert numbers(await take(call, 1)) == [1]
+    call.cancel()
+
+
+async def test_a_slow_stream_falls_back_to_the_database_and_misses_nothing(
+    world: World, api: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tail_module, "BUFFER", 3)
+    call = api.stream(SubscribeRequest())
+    await call.read()
+    writing = asyncio.create_task(write(world, 0, 10, 20))
+    assert numbers(await take(call, 200)) == list(range(200))
+    await writing
+    call.cancel()
+
+
+async def test_heartbeats_carry_the_cursor_past_what_the_stream_does_not_want(
+    world: World, api: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_module, "HEARTBEAT_EVERY", 0.05)
+    call = api.stream(SubscribeRequest(event_types=["never.*"]))
+    first = Cursor.decode((await call.read()).heartbeat.cursor)
+    await world.commit(*numbered(1))
+    async with asyncio.timeout(10):
+        while Cursor.decode((await call.read()).heartbeat.cursor) <= first:
+            pass
+    call.cancel()
+
+
+async def test_a_drain_ends_streams_with_a_token_to_resume_by(
+    world: World, api: Client, running: Service
+) -> None:
+    call = api.stream(SubscribeRequest())
+    await call.read()
+    await world.commit(*numbered(1))
+    [event] = await take(call, 1)
+    running.stop.ask("the test drains it")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        while True:
+            await call.read()
+    error = from_rpc_error(caught.value)
+    assert isinstance(error, GoingAway)
+    assert Cursor.decode(bytes.fromhex(error.resume_token)) >= Cursor.decode(event.cursor)
+
+
+@pytest.mark.parametrize(
+    ("cursor", "reason"), [(b"nonsense", "INVALID_FIELD"), (Cursor(9, 1, 1).encode(), "CURSOR_OUT_OF_RANGE")]
+)
+async def test_a_bad_cursor_is_refused(api: Client, cursor: bytes, reason: str) -> None:
+    call = api.stream(SubscribeRequest(cursor=cursor))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call.read()
+    assert from_rpc_error(caught.value).reason == reason
+
+
+async def test_past_events_are_listed_in_pages(world: World, api: Client) -> None:
+    await world.commit(*numbered(5), *numbered(5, 5, "b.b"))
+    request = ListEventsRequest(page_size=3, event_types=["b.b", "a.*"])
+    seen: list[int] = []
+    while True:
+        page = await api.call(api.events.ListEvents, request)
+        seen += numbers(page.events)
+        request.cursor = page.next_cursor
+        if not page.more:
+            break
+    assert seen == list(range(10))
+    await world.commit(*numbered(1, 10))
+    assert numbers((await api.call(api.events.ListEvents, request)).events) == [10]
+
+
+async def test_listing_says_what_is_wrong_with_a_page_size(api: Client) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await api.call(api.events.ListEvents, ListEventsRequest(page_size=1001))
+    assert isinstance(from_rpc_error(caught.value), InvalidField)
