@@ -190,6 +190,9 @@ class KeyAuthenticator:
             if not _looks_like_key(token):
                 raise _invalid()
             entry = self._remember(name, _Entry(_key_uuid(name)))
+        elif time.monotonic() < entry.fresh_until:
+            # Asked although the answer is fresh: a secret that does not match.
+            entry.surprised_until = time.monotonic() + _RETRY
         await asyncio.shield(entry.refresh or self._refresh(name, entry))
         identity = entry.judge(_hash(token), time.monotonic())
         if identity is None:
@@ -215,7 +218,6 @@ class KeyAuthenticator:
         return entry
 
     def _refresh(self, name: str, entry: _Entry) -> asyncio.Task[None]:
-        entry.surprised_until = time.monotonic() + _RETRY
         entry.refresh = asyncio.create_task(self._ask(entry), name=f"auth key {name}")
         return entry.refresh
 

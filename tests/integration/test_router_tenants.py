@@ -1,0 +1,277 @@
+"""TenantService over real Postgres."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
+from grpc import StatusCode
+
+from mesh_core import ids
+from mesh_core.auth import Role
+from sessionmesh.v1 import account_pb2, authorization_pb2, tenant_pb2
+from sessionmesh.v1.tenant_pb2 import Tenant, TenantSettings
+from tests.router_world import ADMIN, RouterWorld, bearer, failing, router_world
+
+
+@pytest.fixture
+async def world(postgres_url: str, etcd: str, cluster: str) -> AsyncIterator[RouterWorld]:
+    async with router_world(postgres_url, etcd, cluster) as running:
+        yield running
+
+
+async def create_tenant(world: RouterWorld, request_id: str = "tenant", **fields: Any) -> Tenant:
+    request = tenant_pb2.CreateTenantRequest(request_id=request_id, tenant=Tenant(**fields))
+    return (await world.tenants.CreateTenant(request, metadata=ADMIN)).tenant
+
+
+async def create_key(
+    world: RouterWorld, tenant_id: str = "", metadata: Any = ADMIN, request_id: str = "key", **fields: Any
+) -> tenant_pb2.CreateApiKeyResponse:
+    request = tenant_pb2.CreateApiKeyRequest(request_id=request_id, tenant_id=tenant_id, **fields)
+    created: tenant_pb2.CreateApiKeyResponse = await world.tenants.CreateApiKey(request, metadata=metadata)
+    return created
+
+
+async def update_tenant(world: RouterWorld, tenant_id: str, paths: list[str], **fields: Any) -> Tenant:
+    request = tenant_pb2.UpdateTenantRequest(
+        tenant_id=tenant_id, tenant=Tenant(**fields), update_mask=FieldMask(paths=paths)
+    )
+    return (await world.tenants.UpdateTenant(request, metadata=ADMIN)).tenant
+
+
+def own_tenant(world: RouterWorld, key: str) -> Any:
+    return world.tenants.GetTenant(tenant_pb2.GetTenantRequest(), metadata=bearer(key))
+
+
+async def test_a_tenant_is_stored_as_it_was_given(world: RouterWorld) -> None:
+    settings = TenantSettings(max_accounts=5, max_media_bytes=2**40, retention=Duration(seconds=86_400))
+    created = await create_tenant(world, external_id="one", display_name="One", settings=settings)
+    assert created.settings == settings
+    assert created.state == tenant_pb2.TENANT_STATE_ACTIVE
+    found = await world.tenants.GetTenant(tenant_pb2.GetTenantRequest(tenant_id=created.id), metadata=ADMIN)
+    assert found.tenant == created
+
+
+async def test_repeats_of_creating_a_tenant(world: RouterWorld) -> None:
+    first = await create_tenant(world, "same", external_id="one")
+    assert await create_tenant(world, "same", external_id="one") == first
+    refused = await failing(create_tenant(world, "same", external_id="two"))
+    assert (refused.code, refused.reason) == (StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED")
+    refused = await failing(create_tenant(world, "other", external_id="one"))
+    assert (refused.reason, refused.resource) == ("RESOURCE_EXISTS", "tenant one")
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"external_id": "x" * 129}, "tenant.external_id"),
+        ({"state": 9}, "tenant.state"),
+        ({"settings": TenantSettings(max_accounts=-1)}, "tenant.settings.max_accounts"),
+        ({"settings": TenantSettings(retention=Duration(seconds=-1))}, "tenant.settings.retention"),
+    ],
+)
+async def test_a_bad_field_is_named(world: RouterWorld, fields: dict[str, Any], field: str) -> None:
+    refused = await failing(create_tenant(world, **fields))
+    assert (refused.code, refused.field) == (StatusCode.INVALID_ARGUMENT, field)
+
+
+async def test_single_settings_can_be_changed(world: RouterWorld) -> None:
+    created = await create_tenant(world, settings=TenantSettings(max_accounts=5, max_endpoints=3))
+    updated = await update_tenant(
+        world, created.id, ["settings.max_accounts"], settings=TenantSettings(max_accounts=6)
+    )
+    assert updated.settings == TenantSettings(max_accounts=6, max_endpoints=3)
+    updated = await update_tenant(world, created.id, ["settings"])
+    assert updated.settings == TenantSettings()
+    stale = failing(update_tenant(world, created.id, ["display_name"], etag=created.etag))
+    assert (await stale).reason == "ETAG_MISMATCH"
+
+
+async def test_tenants_are_listed_in_pages(world: RouterWorld) -> None:
+    created = [(await create_tenant(world, str(n), external_id=str(n))).id for n in range(3)]
+
+    async def page(**fields: Any) -> Any:
+        return await world.tenants.ListTenants(tenant_pb2.ListTenantsRequest(**fields), metadata=ADMIN)
+
+    first = await page(page_size=2)
+    rest = await page(page_size=2, page_token=first.next_page_token)
+    assert [tenant.id for tenant in (*first.tenants, *rest.tenants)] == created
+    assert not rest.next_page_token
+    assert [tenant.id for tenant in (await page(external_id="1")).tenants] == [created[1]]
+
+
+async def test_a_tenant_with_accounts_cannot_be_deleted(world: RouterWorld) -> None:
+    created = await create_tenant(world)
+    key = (await create_key(world, created.id)).secret
+    account = account_pb2.CreateAccountRequest(request_id="1")
+    await world.accounts.CreateAccount(account, metadata=bearer(key))
+    request = tenant_pb2.DeleteTenantRequest(tenant_id=created.id)
+    refused = await failing(world.tenants.DeleteTenant(request, metadata=ADMIN))
+    assert (refused.code, refused.reason) == (StatusCode.FAILED_PRECONDITION, "RESOURCE_NOT_EMPTY")
+    assert (await own_tenant(world, key)).tenant.id == created.id
+
+
+async def test_a_deleted_tenant_is_gone_with_its_keys(world: RouterWorld) -> None:
+    created = await create_tenant(world)
+    key = (await create_key(world, created.id)).secret
+    request = tenant_pb2.DeleteTenantRequest(tenant_id=created.id)
+    await world.tenants.DeleteTenant(request, metadata=ADMIN)
+    assert (await failing(world.tenants.DeleteTenant(request, metadata=ADMIN))).code is StatusCode.NOT_FOUND
+    assert (await failing(own_tenant(world, key))).code is StatusCode.UNAUTHENTICATED
+
+
+async def test_a_key_works_and_is_stored_hashed(world: RouterWorld) -> None:
+    created = await create_tenant(world)
+    answer = await create_key(world, created.id, display_name="backend")
+    assert (await own_tenant(world, answer.secret)).tenant == created
+    row = await world.database.pool.fetchrow("SELECT * FROM api_key")
+    assert row is not None
+    assert answer.secret not in str(dict(row))
+    assert list(answer.api_key.scopes) == [
+        authorization_pb2.SCOPE_READ,
+        authorization_pb2.SCOPE_SEND,
+        authorization_pb2.SCOPE_MANAGE,
+    ]
+
+
+async def test_a_repeat_of_creating_a_key_returns_it_without_its_secret(world: RouterWorld) -> None:
+    created = await create_tenant(world)
+    first = await create_key(world, created.id)
+    again = await create_key(world, created.id)
+    assert again.api_key == first.api_key
+    assert first.secret
+    assert not again.secret
+
+
+async def test_a_tenants_key_sees_its_own_tenant_only(world: RouterWorld) -> None:
+    mine = await create_tenant(world, "1")
+    other = await create_tenant(world, "2")
+    admin_scope = [authorization_pb2.SCOPE_TENANT_ADMIN, authorization_pb2.SCOPE_READ]
+    metadata = bearer((await create_key(world, mine.id, scopes=admin_scope)).secret)
+    foreign_key = (await create_key(world, other.id)).api_key.id
+    stub = world.tenants
+    for call in (
+        stub.GetTenant(tenant_pb2.GetTenantRequest(tenant_id=other.id), metadata=metadata),
+        stub.ListApiKeys(tenant_pb2.ListApiKeysRequest(tenant_id=other.id), metadata=metadata),
+        create_key(world, other.id, metadata, "new"),
+        stub.RevokeApiKey(tenant_pb2.RevokeApiKeyRequest(key_id=foreign_key), metadata=metadata),
+        stub.RotateApiKey(
+            tenant_pb2.RotateApiKeyRequest(request_id="1", key_id=foreign_key), metadata=metadata
+        ),
+    ):
+        assert (await failing(call)).code is StatusCode.NOT_FOUND
+    for call in (
+        stub.ListTenants(tenant_pb2.ListTenantsRequest(), metadata=metadata),
+        create_key(world, "", metadata, "admin", administrator=True),
+    ):
+        assert (await failing(call)).reason == "SCOPE_MISSING"
+
+
+async def test_a_key_without_the_scope_cannot_administer(world: RouterWorld) -> None:
+    created = await create_tenant(world)
+    metadata = bearer((await create_key(world, created.id)).secret)
+    refused = await failing(create_key(world, "", metadata, "new"))
+    assert (refused.code, refused.reason) == (StatusCode.PERMISSION_DENIED, "SCOPE_MISSING")
+
+
+async def test_keys_are_listed_without_secrets(world: RouterWorld) -> None:
+    created = await create_tenant(world)
+    mine = [(await create_key(world, created.id, request_id=str(n))).api_key.id for n in range(3)]
+    admin = (await create_key(world, request_id="admin", administrator=True)).api_key.id
+
+    async def page(**fields: Any) -> Any:
+        return await world.tenants.ListApiKeys(tenant_pb2.ListApiKeysRequest(**fields), metadata=ADMIN)
+
+    first = await page(tenant_id=created.id, page_size=2)
+    rest = await page(tenant_id=created.id, page_size=2, page_token=first.next_page_token)
+    assert [key.id for key in (*first.api_keys, *rest.api_keys)] == mine
+    assert [key.id for key in (await page()).api_keys] == [admin]
+
+
+async def test_an_administrators_key_administers(world: RouterWorld) -> None:
+    secret = (await create_key(world, administrator=True)).secret
+    await world.tenants.ListTenants(tenant_pb2.ListTenantsRequest(), metadata=bearer(secret))
+    stored = await world.database.pool.fetchval("SELECT role FROM api_key")
+    assert stored == Role.ADMIN
+
+
+async def test_both_secrets_work_during_the_overlap(world: RouterWorld) -> None:
+    created = await create_tenant(world)
+    old = await create_key(world, created.id)
+    await own_tenant(world, old.secret)
+    request = tenant_pb2.RotateApiKeyRequest(request_id="1", key_id=old.api_key.id)
+    new = await world.tenants.RotateApiKey(request, metadata=ADMIN)
+    assert new.secret != old.secret
+    assert (await own_tenant(world, new.secret)).tenant == created
+    assert (await own_tenant(world, old.secret)).tenant == created
+    again = await world.tenants.RotateApiKey(request, metadata=ADMIN)
+    assert (again.api_key.id, again.secret) == (old.api_key.id, "")
+    assert (await own_tenant(world, new.secret)).tenant == created
+
+
+async def test_without_overlap_the_old_secret_ends(world: RouterWorld) -> None:
+    created = await create_tenant(world)
+    old = await create_key(world, created.id)
+    request = tenant_pb2.RotateApiKeyRequest(request_id="1", key_id=old.api_key.id, overlap=Duration())
+    new = await world.tenants.RotateApiKey(request, metadata=ADMIN)
+    assert (await own_tenant(world, new.secret)).tenant == created
+    assert (await failing(own_tenant(world, old.secret))).reason == "CREDENTIALS_INVALID"
+
+
+async def test_a_revoked_key_is_refused(world: RouterWorld) -> None:
+    created = await create_tenant(world)
+    key = await create_key(world, created.id)
+    request = tenant_pb2.RevokeApiKeyRequest(key_id=key.api_key.id)
+    revoked = await world.tenants.RevokeApiKey(request, metadata=ADMIN)
+    assert revoked.api_key.HasField("revoke_time")
+    assert await world.tenants.RevokeApiKey(request, metadata=ADMIN) == revoked
+    refused = await failing(own_tenant(world, key.secret))
+    assert (refused.code, refused.reason) == (StatusCode.UNAUTHENTICATED, "CREDENTIALS_INVALID")
+    rotate = tenant_pb2.RotateApiKeyRequest(request_id="1", key_id=key.api_key.id)
+    assert (await failing(world.tenants.RotateApiKey(rotate, metadata=ADMIN))).reason == "RESOURCE_DELETED"
+
+
+async def test_a_suspended_tenants_key_is_refused(world: RouterWorld) -> None:
+    created = await create_tenant(world)
+    key = (await create_key(world, created.id)).secret
+    await update_tenant(world, created.id, ["state"], state=tenant_pb2.TENANT_STATE_SUSPENDED)
+    refused = await failing(own_tenant(world, key))
+    assert (refused.code, refused.reason) == (StatusCode.PERMISSION_DENIED, "TENANT_SUSPENDED")
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"scopes": [authorization_pb2.SCOPE_OPERATOR]}, "scopes"),
+        ({"scopes": [authorization_pb2.SCOPE_MESH]}, "scopes"),
+        ({"expire_time": Timestamp(seconds=1)}, "expire_time"),
+        ({"display_name": "x" * 129}, "display_name"),
+        ({"administrator": True}, "tenant_id"),
+    ],
+)
+async def test_a_bad_field_of_a_key_is_named(world: RouterWorld, fields: dict[str, Any], field: str) -> None:
+    created = await create_tenant(world)
+    refused = await failing(create_key(world, created.id, **fields))
+    assert (refused.code, refused.field) == (StatusCode.INVALID_ARGUMENT, field)
+
+
+async def test_a_key_for_an_unknown_tenant_is_refused(world: RouterWorld) -> None:
+    unknown = ids.new_id(ids.Prefix.TENANT)
+    assert (await failing(create_key(world, unknown))).resource == f"tenant {unknown}"
+    assert (await failing(create_key(world))).field == "tenant_id"
+
+
+async def test_a_call_without_a_key_is_refused(world: RouterWorld) -> None:
+    refused = await failing(world.tenants.GetTenant(tenant_pb2.GetTenantRequest()))
+    assert (refused.code, refused.reason) == (StatusCode.UNAUTHENTICATED, "CREDENTIALS_MISSING")
+
+
+async def test_concurrent_repeats_make_one_tenant(world: RouterWorld) -> None:
+    created = await asyncio.gather(*[create_tenant(world, "same", external_id="one") for _ in range(6)])
+    assert len({tenant.id for tenant in created}) == 1
