@@ -551,6 +551,15 @@ class TestPostgresAway:
         assert await journal.accept(account, again) == Duplicate(first.id)
         assert await world.count("node_journal") == 2
 
+    async def test_answers_of_an_expired_incarnation_are_forgotten_by_the_next_one(
+        self, world: World
+    ) -> None:
+        old, new = await world.journal("old"), await world.journal("new")
+        await old.write(await world.account("old"), event())
+        await world.database.pool.execute("UPDATE node_incarnation SET expired = true WHERE id = 'old'")
+        await new.write(await world.account("new"), event())
+        assert await world.value("SELECT array_agg(incarnation) FROM node_journal") == ["new"]
+
     async def test_callers_wait_while_postgres_is_away_up_to_a_bound(self, world: World) -> None:
         journal = await world.journal("a", bound=10)
         account = await world.account("a")

@@ -174,7 +174,7 @@ SELECT make_day_partition(parent, (now() AT TIME ZONE 'UTC')::date + ahead)
 -- The journal ---------------------------------------------------------------------------------------------------------
 
 CREATE TABLE node_journal (                     -- the latest batches of each incarnation and their answers
-  incarnation text   REFERENCES node_incarnation ON DELETE CASCADE,
+  incarnation text,                             -- no foreign key: its check is a query more in every batch
   batch       bigint,
   answer      jsonb,
   PRIMARY KEY (incarnation, batch)
@@ -416,6 +416,9 @@ BEGIN
   END IF;
   IF number % 1000 = 0 THEN
     DELETE FROM node_journal j WHERE j.incarnation = me AND j.batch < number - 1000;
+  ELSIF number = 1 THEN                    -- what those have left who will never ask again
+    DELETE FROM node_journal j USING node_incarnation n
+      WHERE j.incarnation = n.id AND n.id <> me AND (n.expired OR n.beat_at < now() - interval '1 day');
   END IF;
   RETURN reply;
 END $$;
