@@ -1,0 +1,242 @@
+"""Claims, completions, the fan-out's position, and housekeeping, on the tables themselves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+from asyncpg.pgproto.pgproto import UUID
+
+from mesh_core import ids
+from mesh_core.ids import new_uuid
+from mesh_webhook import deliveries, disabling, housekeeping
+from mesh_webhook.deliveries import Claimed, Completion
+from mesh_webhook.sender import Answer
+
+OK = Answer(200, "", b"", None, datetime(2026, 1, 1, tzinfo=UTC), 0.01)
+BAD = Answer(500, "HTTP 500", b"", None, datetime(2026, 1, 1, tzinfo=UTC), 0.01)
+
+
+class Tables:
+    """A tenant with endpoints and deliveries, without a service."""
+
+    def __init__(self, pool: asyncpg.Pool, tenant: UUID) -> None:
+        self.pool = pool
+        self.tenant = tenant
+
+    async def endpoint(self, **columns: object) -> UUID:
+        endpoint = new_uuid()
+        names = ["id", "tenant", "url", "secret", *columns]
+        values = [endpoint, self.tenant, "https://example.org", b"", *columns.values()]
+        places = ", ".join(f"${number}" for number in range(1, len(values) + 1))
+        await self.pool.execute(
+            f"INSERT INTO webhook_endpoint ({', '.join(names)}) VALUES ({places})", *values
+        )
+        await self.pool.execute("INSERT INTO webhook_health (endpoint) VALUES ($1)", endpoint)
+        return endpoint
+
+    async def owe(self, endpoint: UUID, count: int = 1) -> list[UUID]:
+        """Deliveries that are due; their ids."""
+        made = [new_uuid() for _ in range(count)]
+        await self.pool.executemany(
+            "INSERT INTO webhook_delivery (id, endpoint, tenant, event, event_type, body)"
+            " VALUES ($1, $2, $3, $4, 'a.b', '')",
+            [(delivery, endpoint, self.tenant, new_uuid()) for delivery in made],
+        )
+        return made
+
+    async def claim(
+        self, lease: float = 60, total: int = 100, most: int = 100, **busy: dict[UUID, int]
+    ) -> list[Claimed]:
+        return await deliveries.claim(self.pool, lease, total, most, busy.get("busy", {}))
+
+    async def delivery(self, delivery: UUID) -> asyncpg.Record:
+        [row] = await self.pool.fetch("SELECT * FROM webhook_delivery WHERE id = $1", delivery)
+        return row
+
+    async def fan_out(self, start: tuple[int, int], end: tuple[int, int], revision: int, *owed: UUID) -> str:
+        """Calls the function with one delivery for each endpoint in `owed`, all of one event."""
+        event = UUID(bytes(16))
+        columns: list[list[Any]] = [
+            [new_uuid() for _ in owed],
+            [*owed],
+            [self.tenant for _ in owed],
+            [None for _ in owed],
+            [event for _ in owed],
+            ["a.b" for _ in owed],
+            [b"{}" for _ in owed],
+            ["" for _ in owed],
+        ]
+        answer: str = await self.pool.fetchval(
+            "SELECT webhook_fan_out('fan-out', 1, $1::xid8, $2, $3::xid8, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+            *start,
+            *end,
+            revision,
+            *columns,
+        )
+        return answer
+
+    async def count(self) -> int:
+        return int(await self.pool.fetchval("SELECT count(*) FROM webhook_delivery"))
+
+
+@pytest.fixture
+async def tables(postgres_url: str) -> AsyncIterator[Tables]:
+    pool = await asyncpg.create_pool(postgres_url, min_size=1, max_size=8)
+    tenant = new_uuid()
+    await pool.execute("INSERT INTO tenant (id) VALUES ($1)", tenant)
+    yield Tables(pool, tenant)
+    await pool.close()
+
+
+async def test_a_delivery_is_claimed_once_until_its_claim_lapses(tables: Tables) -> None:
+    [owed] = await tables.owe(await tables.endpoint())
+    [claimed] = await tables.claim(lease=0.2)
+    assert claimed.id == owed
+    assert not await tables.claim()
+    async with asyncio.timeout(5):
+        while not (again := await tables.claim()):
+            await asyncio.sleep(0.02)
+    assert again[0].id == owed
+    assert again[0].token != claimed.token
+
+
+async def test_a_lapsed_claim_cannot_complete_what_another_holds(tables: Tables) -> None:
+    [owed] = await tables.owe(await tables.endpoint())
+    [late] = await tables.claim(lease=0)
+    [present] = await tables.claim()
+    assert not await deliveries.complete(tables.pool, [Completion(owed, late.token, BAD, None)])
+    assert (await tables.delivery(owed))["state"] == 1
+    assert await deliveries.complete(tables.pool, [Completion(owed, present.token, OK, None)]) == {owed}
+    row = await tables.delivery(owed)
+    assert (row["state"], row["attempts"]) == (2, 1)
+    assert await tables.pool.fetchval("SELECT count(*) FROM webhook_attempt") == 1
+
+
+async def test_a_completion_counts_once(tables: Tables) -> None:
+    [owed] = await tables.owe(await tables.endpoint())
+    [claimed] = await tables.claim()
+    completion = Completion(owed, claimed.token, BAD, 3600.0)
+    assert await deliveries.complete(tables.pool, [completion]) == {owed}
+    assert not await deliveries.complete(tables.pool, [completion])
+    row = await tables.delivery(owed)
+    assert (row["attempts"], row["state"], row["last_status"]) == (1, 1, 500)
+    assert row["due_at"] > datetime.now(UTC) + timedelta(minutes=50)
+
+
+async def test_rivals_never_claim_the_same_delivery(tables: Tables) -> None:
+    owed = await tables.owe(await tables.endpoint(), 100) + await tables.owe(await tables.endpoint(), 100)
+    claims = await asyncio.gather(*[tables.claim(total=40) for _ in range(8)])
+    claimed = [one.id for claim in claims for one in claim]
+    claimed += [one.id for one in await tables.claim(total=1000, most=1000)]
+    assert sorted(claimed) == sorted(owed)
+
+
+async def test_an_endpoint_with_a_long_queue_does_not_keep_others_waiting(tables: Tables) -> None:
+    slow, quick = await tables.endpoint(), await tables.endpoint()
+    await tables.owe(slow, 50)
+    [owed] = await tables.owe(quick)
+    claimed = await tables.claim(total=10, most=4, busy={slow: 3})
+    assert [one.endpoint for one in claimed].count(slow) == 1
+    assert owed in [one.id for one in claimed]
+
+
+async def test_paused_disabled_and_held_endpoints_are_left_alone(tables: Tables) -> None:
+    for state in (2, 3):
+        await tables.owe(await tables.endpoint(state=state))
+    held = await tables.endpoint()
+    await tables.owe(held)
+    await tables.pool.execute(
+        "UPDATE webhook_health SET hold_until = now() + interval '1 minute' WHERE endpoint = $1", held
+    )
+    assert not await tables.claim()
+
+
+async def test_a_rate_claims_a_second_of_deliveries_at_once_and_no_more(tables: Tables) -> None:
+    endpoint = await tables.endpoint(rate_per_second=5)
+    await tables.owe(endpoint, 50)
+    assert len(await tables.claim()) == 5
+    assert len(await tables.claim()) <= 1
+
+
+async def test_a_position_moves_with_its_deliveries_or_not_at_all(tables: Tables) -> None:
+    endpoint = await tables.endpoint()
+    assert await tables.fan_out((0, 0), (5, 1), 1, endpoint) == "done"
+    assert await tables.fan_out((0, 0), (5, 1), 1, endpoint) == "moved"
+    assert await tables.fan_out((5, 1), (6, 1), 7, endpoint) == "changed"
+    assert await tables.count() == 1
+    assert await tables.fan_out((5, 1), (6, 1), 1, endpoint) == "done"
+    assert await tables.count() == 1, "one event is owed to one endpoint once"
+
+
+async def test_of_rival_fan_outs_one_writes(tables: Tables) -> None:
+    endpoint = await tables.endpoint()
+    answers = await asyncio.gather(*[tables.fan_out((0, 0), (5, 1), 1, endpoint) for _ in range(6)])
+    assert sorted(answers) == ["done"] + ["moved"] * 5
+
+
+async def test_an_endpoint_is_disabled_after_days_without_a_success(tables: Tables) -> None:
+    endpoint = await tables.endpoint()
+    [owed] = await tables.owe(endpoint)
+    [claimed] = await tables.claim()
+    await deliveries.complete(tables.pool, [Completion(owed, claimed.token, BAD, 0.0)])
+    assert not await disabling.disable_if_failing(tables.pool, endpoint, 5)
+    await tables.pool.execute("UPDATE webhook_health SET failing_since = failing_since - interval '6 days'")
+    assert await disabling.disable_if_failing(tables.pool, endpoint, 5)
+    assert await tables.pool.fetchval("SELECT state FROM webhook_endpoint") == 3
+    assert await tables.pool.fetchval("SELECT type FROM event") == disabling.EVENT_TYPE
+
+
+async def test_a_success_ends_the_days_of_failing(tables: Tables) -> None:
+    endpoint = await tables.endpoint()
+    await tables.owe(endpoint, 2)
+    first, second = await tables.claim()
+    await deliveries.complete(tables.pool, [Completion(first.id, first.token, BAD, None)])
+    await tables.pool.execute("UPDATE webhook_health SET failing_since = failing_since - interval '6 days'")
+    await deliveries.complete(tables.pool, [Completion(second.id, second.token, OK, None)])
+    assert not await disabling.disable_if_failing(tables.pool, endpoint, 5)
+
+
+async def test_what_is_too_old_is_expired_then_deleted(tables: Tables) -> None:
+    endpoint = await tables.endpoint(state=2)
+    [young] = await tables.owe(endpoint)
+    [old] = await tables.owe(endpoint)
+    long_ago = datetime.now(UTC) - timedelta(days=9)
+    aged = UUID((int(long_ago.timestamp() * 1000) << 80 | 7 << 76 | 2 << 62).to_bytes(16, "big"))
+    await tables.pool.execute(
+        "UPDATE webhook_delivery SET id = $2, create_time = $3 WHERE id = $1", old, aged, long_ago
+    )
+    retention = timedelta(days=7)
+    assert await housekeeping.expire_deliveries(tables.pool, retention) == 1
+    assert (await tables.delivery(aged))["last_error"] == "not delivered in time"
+    assert await housekeeping.delete_old(tables.pool, retention) == 0
+    await tables.pool.execute("UPDATE webhook_delivery SET end_time = $2 WHERE id = $1", aged, long_ago)
+    assert await housekeeping.delete_old(tables.pool, retention) == 1
+    assert (await tables.delivery(young))["state"] == 1
+
+
+async def test_what_a_deleted_endpoint_left_behind_goes(tables: Tables) -> None:
+    endpoint = await tables.endpoint()
+    await tables.owe(endpoint, 3)
+    await tables.pool.execute("DELETE FROM webhook_endpoint")
+    assert not await tables.claim()
+    assert await housekeeping.delete_old(tables.pool, timedelta(days=7)) == 3
+
+
+async def test_old_partitions_of_attempts_are_dropped(tables: Tables) -> None:
+    await tables.pool.execute("SELECT make_day_partition('webhook_attempt', current_date - 20)")
+    parts = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'webhook_attempt'::regclass"
+    before = await tables.pool.fetchval(parts)
+    await housekeeping.delete_old(tables.pool, timedelta(days=7))
+    assert await tables.pool.fetchval(parts) == before - 1
+
+
+def test_a_webhook_id_is_the_deliverys() -> None:
+    delivery = new_uuid()
+    now = datetime.now(UTC)
+    claimed = Claimed(delivery, new_uuid(), new_uuid(), 1, new_uuid(), "a.b", 0, b"", "", now)
+    assert ids.decode(ids.Prefix.DELIVERY, claimed.webhook_id, "id") == delivery
