@@ -27,6 +27,7 @@ from mesh_router.proxy.account_id import METADATA_KEY, account_shard
 from mesh_router.proxy.metadata import forwarded
 from mesh_router.proxy.peers import Peers
 from mesh_router.proxy.routes import Route, Toward, routes
+from mesh_router.proxy.sending import send_all
 from mesh_router.proxy.targets import (
     Directory,
     Finder,
@@ -136,8 +137,9 @@ class Forwarder:
             attempt = _Attempts(self._finder(route, first, context), context)
             target = await attempt.target()
             call = self._peers.callable(target.address, route)(
-                _chain(first, requests), timeout=context.time_remaining(), metadata=_metadata(context)
+                timeout=context.time_remaining(), metadata=_metadata(context)
             )
+            sending = asyncio.create_task(send_all(call, _chain(first, requests)), name=f"send {route.path}")
             try:
                 if not route.response_streaming:
                     response = await call
@@ -156,6 +158,7 @@ class Forwarder:
                 await _pass_on_cancelled(call)
             finally:
                 call.cancel()
+                sending.cancel()
             return None
 
         return serve
