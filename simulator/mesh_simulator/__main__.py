@@ -6,7 +6,11 @@ from uuid import UUID
 
 import structlog
 
+from mesh_core import ids
 from mesh_core.auth import KeyAuthenticator, KeyRow
+from mesh_core.discovery import Registration, ServiceInfo, register
+from mesh_core.errors import StartupError
+from mesh_core.etcd import Etcd, EtcdUnavailable
 from mesh_core.server import Server
 from mesh_core.service import Stop, run
 from mesh_core.tasks import Supervisor
@@ -28,15 +32,33 @@ async def main(settings: Settings, stop: Stop) -> None:
         supervisor.start("simulated network timers", network.wheel.run())
         await server.start()
         logger.info("simulated network ready", network=network.address, grpc=server.address)
+        etcd = Etcd(settings.etcd) if settings.etcd.endpoints else None
+        registration = await _register(settings, etcd, server, supervisor) if etcd else None
+
         await stop.wait()
+        if registration is not None:
+            await registration.stop()
         await server.drain()
         await server.stop()
         await network.close()
+    if etcd is not None:
+        await etcd.close()
 
 
 async def no_other_keys(key_id: UUID) -> KeyRow | None:
     """Only the bootstrap key and the mesh key open this service: it has no database."""
     return None
+
+
+async def _register(settings: Settings, etcd: Etcd, server: Server, supervisor: Supervisor) -> Registration:
+    """Let routers find SimulatorService."""
+    instance = ServiceInfo(
+        id=str(ids.new_uuid()), address=server.address, tls=bool(settings.server.tls_certificate)
+    )
+    try:
+        return await register(etcd, settings.cluster.name, "simulator", instance, supervisor=supervisor)
+    except EtcdUnavailable as error:
+        raise StartupError(f"etcd does not answer: {error}") from None
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ import msgspec
 
 from mesh_core.settings import (
     AuthSettings,
+    ClusterSettings,
+    EtcdSettings,
     InvalidSetting,
     Positive,
     Seconds,
@@ -36,10 +38,22 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidSetting("qr_seconds", "must be above 0")
 
 
+class RegistrySettings(EtcdSettings, frozen=True, kw_only=True):
+    """The etcd where routers find SimulatorService; without endpoints they do not."""
+
+    endpoints: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.endpoints:
+            super().__post_init__()
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything `python -m mesh_simulator` reads."""
 
     simulator: SimulatorSettings
     server: ServerSettings
+    etcd: RegistrySettings
+    cluster: ClusterSettings
     auth: AuthSettings
     telemetry: TelemetrySettings

@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from rich.console import Console
 from rich.table import Table
 
+PIPE_WIDTH = 200
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
@@ -25,13 +26,18 @@ def show(messages: Sequence[Message], columns: Sequence[str], *, as_json: bool) 
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A plain table that also reads well in a pipe."""
+    """A plain table."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column.replace("_", " "), overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console(width=None if Console().is_terminal else 200).print(table)
+    wide_console().print(table)
+
+
+def wide_console() -> Console:
+    """A console that does not cut lines to 80 characters in a pipe."""
+    return Console(width=None if Console().is_terminal else PIPE_WIDTH)
 
 
 def as_dict(message: Message) -> dict[str, object]:

@@ -8,9 +8,8 @@ from typing import Annotated, Any
 
 import aiohttp
 import typer
-from rich.console import Console
 
-from mesh_cli.commands.output import AsJson
+from mesh_cli.commands.output import AsJson, wide_console
 from mesh_cli.commands.target import EXIT_FAILED, EXIT_NO_MESH, fail, local_mesh
 from mesh_cli.traces import waterfall
 
@@ -44,7 +43,7 @@ def trace(
     if as_json:
         print(json.dumps(found))
         return
-    Console().print(waterfall.table(found))
+    wide_console().print(waterfall.table(found))
 
 
 async def fetch(url: str, trace_id: str) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from mesh_cli.commands.output import wide_console
 from mesh_cli.commands.target import local_mesh
 from mesh_cli.demo.figures import Figures
 from mesh_cli.demo.own_mesh import own_mesh
@@ -38,11 +39,11 @@ def demo(
     sends on, follows one message's trace, and ends with the verdict of the network's ledger: exit code 0 only
     if nothing was lost, duplicated or connected twice. Uses the mesh that runs here, or starts its own.
     """
-    console = Console()
+    console = wide_console()
     try:
         figures = asyncio.run(_run(console, local_mesh(context.obj), load_photo(photo)))
     except (MeshError, MeshCallError, TimeoutError) as error:
-        Console(stderr=True).print(f"[bold red]mesh demo:[/] {error or 'timed out'}", soft_wrap=True)
+        Console(stderr=True).print(f"[bold red]mesh demo:[/] {str(error) or 'timed out'}", soft_wrap=True)
         sys.exit(EXIT_FAILED)
     if json_file is not None:
         json_file.write_text(json.dumps(asdict(figures), indent=2) + "\n")

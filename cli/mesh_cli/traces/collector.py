@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import OrderedDict
 from typing import Any
 
@@ -54,15 +53,17 @@ class Collector:
         self.store = TraceStore()
         self.otlp_endpoint = ""
         self.query_url = ""
-        self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-        self._web = web.Application()
-        self._web.router.add_get("/api/traces/{trace_id}", self._query)
-        self._runner = web.AppRunner(self._web, access_log=None)
+        self._server: grpc.aio.Server | None = None
+        self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
+        self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])  # belongs to the running loop
         otlp_grpc.add_TraceServiceServicer_to_server(_Receiver(self.store), self._server)
         port = self._server.add_insecure_port(f"{LOOPBACK}:0")
         await self._server.start()
+        application = web.Application()
+        application.router.add_get("/api/traces/{trace_id}", self._query)
+        self._runner = web.AppRunner(application, access_log=None)
         await self._runner.setup()
         site = web.TCPSite(self._runner, LOOPBACK, 0)
         await site.start()
@@ -70,9 +71,11 @@ class Collector:
         self.query_url = f"http://{LOOPBACK}:{self._runner.addresses[0][1]}"
 
     async def stop(self) -> None:
-        with contextlib.suppress(RuntimeError):  # never started
+        """Stop what was started; the spans are kept."""
+        if self._runner is not None:
             await self._runner.cleanup()
-        await self._server.stop(grace=None)
+        if self._server is not None:
+            await self._server.stop(grace=None)
 
     async def _query(self, request: web.Request) -> web.Response:
         trace = self.store.get(request.match_info["trace_id"].lower())

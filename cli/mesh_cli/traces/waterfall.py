@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 BAR_WIDTH = 40
+OURS = "sessionmesh-"
 COLOURS = ("cyan", "green", "magenta", "yellow", "blue", "red", "bright_cyan", "bright_green")
 
 
@@ -73,7 +74,7 @@ def table(trace: dict[str, Any]) -> Table:
         left = min(row.start * BAR_WIDTH // end, BAR_WIDTH - 1)
         length = max(1, min(BAR_WIDTH - left, round(row.duration * BAR_WIDTH / end)))
         picture.add_row(
-            Text(row.service, colour),
+            Text(row.service.removeprefix(OURS), colour),
             Text("  " * row.depth + row.name, "bold red" if row.failed else ""),
             _milliseconds(row.start),
             _milliseconds(row.duration),

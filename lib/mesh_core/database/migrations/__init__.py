@@ -9,16 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import asyncpg
-from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, text
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool
 
 from mesh_core.database.migrations.revisions import pending, revision_files
 from mesh_core.database.server import check_server
 from mesh_core.errors import StartupError
 
+# Alembic and SQLAlchemy are imported where they are used: only `migrate` needs them, and they take as long to
+# import as the rest of a service.
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from mesh_core.database.pool import Database
 
 
@@ -32,6 +32,8 @@ async def migrate(url: str) -> int:
     `url` must lead to the server itself, not to a bouncer. Raises `UnsupportedServer`, and `SchemaMismatch`
     for a database that a newer release has migrated.
     """
+    from sqlalchemy.ext.asyncio import create_async_engine
+    from sqlalchemy.pool import NullPool
 
     async def connect() -> asyncpg.Connection:
         connection = await asyncpg.connect(url)
@@ -76,6 +78,9 @@ def newest_schema() -> int:
 
 
 def _upgrade(connection: Connection) -> int:
+    from alembic.runtime.migration import MigrationContext
+    from sqlalchemy import text
+
     connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('sessionmesh migrations'))"))
     context = MigrationContext.configure(
         connection, opts={"fn": lambda heads, _context: pending(heads[0] if heads else None)}

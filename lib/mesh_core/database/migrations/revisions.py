@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import asyncpg
-from alembic.runtime.migration import MigrationStep
-from alembic.script.base import Script
-from alembic.script.revision import RevisionMap
-from sqlalchemy import Connection
+
+if TYPE_CHECKING:
+    from alembic.runtime.migration import MigrationStep
+    from alembic.script.base import Script
+    from sqlalchemy import Connection
 
 _FOLDER = Path(__file__).with_name("sql")
 
@@ -25,6 +27,10 @@ def revision_files() -> dict[str, Path]:
 
 def pending(current: str | None) -> list[MigrationStep]:
     """The steps from revision `current` (None: an empty database) to the last one, the next one first."""
+    from alembic.runtime.migration import MigrationStep
+    from alembic.script.base import Script
+    from alembic.script.revision import RevisionMap
+
     revisions = RevisionMap(_scripts)
     later = list(revisions.iterate_revisions("head", current or "base"))
     return [
@@ -35,6 +41,8 @@ def pending(current: str | None) -> list[MigrationStep]:
 
 
 def _scripts() -> Iterator[Script]:
+    from alembic.script.base import Script
+
     parent = None
     for revision, path in revision_files().items():
         module = ModuleType(path.stem, path.stem)
