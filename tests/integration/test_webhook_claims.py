@@ -16,6 +16,7 @@ from mesh_core.ids import new_uuid
 from mesh_webhook import deliveries, disabling, housekeeping
 from mesh_webhook.deliveries import Claimed, Completion
 from mesh_webhook.sender import Answer
+from tests.integration.webhook_world import eventually
 
 OK = Answer(200, "", b"", None, datetime(2026, 1, 1, tzinfo=UTC), 0.01)
 BAD = Answer(500, "HTTP 500", b"", None, datetime(2026, 1, 1, tzinfo=UTC), 0.01)
@@ -72,7 +73,8 @@ class Tables:
             ["" for _ in owed],
         ]
         answer: str = await self.pool.fetchval(
-            "SELECT webhook_fan_out('fan-out', 1, $1::xid8, $2, $3::xid8, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+            "SELECT webhook_fan_out('fan-out', 1, $1::xid8, $2, $3::xid8, $4, $5,"
+            " $6, $7, $8, $9, $10, $11, $12, $13)",
             *start,
             *end,
             revision,
@@ -98,11 +100,9 @@ async def test_a_delivery_is_claimed_once_until_its_claim_lapses(tables: Tables)
     [claimed] = await tables.claim(lease=0.2)
     assert claimed.id == owed
     assert not await tables.claim()
-    async with asyncio.timeout(5):
-        while not (again := await tables.claim()):
-            await asyncio.sleep(0.02)
-    assert again[0].id == owed
-    assert again[0].token != claimed.token
+    [again] = await eventually(tables.claim)
+    assert again.id == owed
+    assert again.token != claimed.token
 
 
 async def test_a_lapsed_claim_cannot_complete_what_another_holds(tables: Tables) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -48,8 +49,8 @@ async def api(world: World) -> AsyncIterator[Client]:
         yield made
 
 
-def event(event_type: str = "message.received", **fields: object) -> event_pb2.Event:
-    return event_pb2.Event(type=event_type, **fields)  # type: ignore[arg-type] - fields by name
+def event(event_type: str = "message.received", **fields: Any) -> event_pb2.Event:
+    return event_pb2.Event(type=event_type, **fields)
 
 
 async def test_an_event_arrives_signed_and_with_proto_field_names(
@@ -112,7 +113,8 @@ async def failed(api: Client) -> webhook_pb2.Delivery:
     async def ended() -> list[webhook_pb2.Delivery]:
         return await api.deliveries(state=webhook_pb2.DELIVERY_STATE_FAILED)
 
-    [delivery] = await eventually(ended)
+    found: list[webhook_pb2.Delivery] = await eventually(ended)
+    [delivery] = found
     return delivery
 
 
@@ -282,6 +284,15 @@ async def test_a_sampled_trace_goes_out_with_the_request(world: World, sink: Rec
     await world.commit(event(traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"))
     [request] = await sink.wait_for(1)
     assert request.headers["traceparent"].startswith("00-0af7651916cd43dd8448eb211c80319c-")
+
+
+async def test_text_that_postgres_cannot_store_holds_nothing_up(
+    world: World, sink: Receiver, api: Client
+) -> None:
+    await api.create(sink.url)
+    await world.commit(event(traceparent="\0", labels={"a": "\0"}))
+    [request] = await sink.wait_for(1)
+    assert json.loads(request.body)["labels"] == {"a": "\0"}
 
 
 async def test_a_killed_service_loses_nothing_and_repeats_with_the_same_id_and_body(

@@ -143,7 +143,8 @@ class World:
                 event.occur_time.GetCurrentTime()
                 tenant = ids.decode(Prefix.TENANT, event.tenant_id, "tenant_id")
                 await connection.execute(
-                    "INSERT INTO event (id, seq, tenant, account, epoch, type, body) VALUES ($1, $2, $3, $4, 1, $5, $6)",
+                    "INSERT INTO event (id, seq, tenant, account, epoch, type, body)"
+                    " VALUES ($1, $2, $3, $4, 1, $5, $6)",
                     event_id,
                     seq,
                     tenant,
@@ -190,12 +191,10 @@ class Client:
 
     async def create(self, url: str, **fields: Any) -> webhook_pb2.CreateEndpointResponse:
         """An endpoint of the key's tenant."""
-        return await self.call(
-            self.webhooks.CreateEndpoint,
-            webhook_pb2.CreateEndpointRequest(
-                request_id=ids.new_uuid().hex, endpoint=webhook_pb2.Endpoint(url=url, **fields)
-            ),
-        )
+        endpoint = webhook_pb2.Endpoint(url=url, **fields)
+        request = webhook_pb2.CreateEndpointRequest(request_id=ids.new_uuid().hex, endpoint=endpoint)
+        answer: webhook_pb2.CreateEndpointResponse = await self.call(self.webhooks.CreateEndpoint, request)
+        return answer
 
     async def deliveries(self, **fields: Any) -> list[webhook_pb2.Delivery]:
         answer = await self.call(
@@ -264,7 +263,7 @@ async def client(port: int, key: str) -> AsyncIterator[Client]:
 async def eventually(condition: Callable[[], Any], timeout: float = 10) -> Any:
     """The first true result of the asynchronous `condition`."""
     async with asyncio.timeout(timeout):
-        while not (result := await condition()):
+        while not (result := await condition()):  # noqa: ASYNC110 - what is asked is in another process
             await asyncio.sleep(0.02)
     return result
 

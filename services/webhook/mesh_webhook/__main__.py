@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 
+import asyncpg
+
 from mesh_core.auth import KeyAuthenticator, postgres_keys
 from mesh_core.database import Database, SchemaMismatch, UnsupportedServer, check_schema
 from mesh_core.discovery import Registration, ServiceInfo, register
@@ -90,8 +92,8 @@ async def _open_database(settings: WebhookServiceSettings) -> Database:
         await check_schema(database, SCHEMA)
     except (UnsupportedServer, SchemaMismatch) as error:
         raise StartupError(str(error)) from None
-    except OSError as error:
-        raise StartupError(f"Postgres does not answer: {error}") from None
+    except (OSError, asyncpg.PostgresError) as error:
+        raise StartupError(f"Postgres cannot be used: {error}") from None
     return database
 
 

@@ -11,6 +11,7 @@ An endpoint gets no event that was committed before it was created, and every on
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
 from contextlib import aclosing
@@ -116,8 +117,10 @@ class FanOut:
         wanting = [one.endpoint for one in candidates if one.filter.wants_labels(event.labels)]
         if wanting:
             body = rendering.to_json(event)
+            # Text in Postgres cannot hold all that text in a proto can: only what is a traceparent is kept.
+            traceparent = event.traceparent if _is_traceparent(event.traceparent) else ""
             for endpoint in wanting:
-                batch.add(stored, endpoint.id, body, event.traceparent)
+                batch.add(stored, endpoint.id, body, traceparent)
 
     def _time_to_store(self, page: Page) -> bool:
         """Unwanted events move the position too, though not at once; an idle database is left idle."""
@@ -192,6 +195,7 @@ class _Batch:
         )
 
 
+_is_traceparent = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
 _NAME = "fan-out"
 _PAGE = 500
 _STORE_EVERY = 0.5
