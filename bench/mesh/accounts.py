@@ -1,0 +1,93 @@
+"""A tenant with accounts that are paired and online, made through the API as a customer makes them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import grpc.aio
+
+from mesh_core.channels import open_channel
+from sessionmesh.v1 import (
+    account_pb2,
+    account_pb2_grpc,
+    session_pb2,
+    session_pb2_grpc,
+    tenant_pb2,
+    tenant_pb2_grpc,
+)
+
+ABREAST = 60
+_TIMEOUT = 60.0
+"""Seconds for each call: with a deadline the router waits so long for an owner of the account."""
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    """A tenant's key and its accounts' ids."""
+
+    key: str
+    accounts: list[str]
+
+
+async def make_customer(address: str, admin_key: str, accounts: int) -> Customer:
+    """A tenant with so many accounts, all connected. The simulated network must accept pairings by itself."""
+    async with open_channel(address) as channel:
+        key = await _make_tenant(channel, admin_key)
+        room = asyncio.Semaphore(ABREAST)
+
+        async def make(number: int) -> str:
+            async with room:
+                return await _make_account(channel, key, number)
+
+        return Customer(key, await asyncio.gather(*(make(number) for number in range(accounts))))
+
+
+async def _make_tenant(channel: grpc.aio.Channel, admin_key: str) -> str:
+    tenants = tenant_pb2_grpc.TenantServiceStub(channel)
+    metadata = _credentials(admin_key)
+    tenant = tenant_pb2.Tenant(external_id="bench", display_name="Benchmark")
+    made = await tenants.CreateTenant(
+        tenant_pb2.CreateTenantRequest(tenant=tenant, request_id="bench"), metadata=metadata, timeout=_TIMEOUT
+    )
+    key = await tenants.CreateApiKey(
+        tenant_pb2.CreateApiKeyRequest(
+            tenant_id=made.tenant.id, display_name="bench", request_id="bench-key"
+        ),
+        metadata=metadata,
+        timeout=_TIMEOUT,
+    )
+    return str(key.secret)
+
+
+async def _make_account(channel: grpc.aio.Channel, key: str, number: int) -> str:
+    metadata = _credentials(key)
+    phone = f"+49151{number:07}"
+    made = await account_pb2_grpc.AccountServiceStub(channel).CreateAccount(
+        account_pb2.CreateAccountRequest(
+            account=account_pb2.Account(external_id=f"bench-{number}", phone=phone),
+            request_id=f"bench-{number}",
+        ),
+        metadata=metadata,
+        timeout=_TIMEOUT,
+    )
+    account_id = str(made.account.id)
+    sessions = session_pb2_grpc.SessionServiceStub(channel)
+    # By code: a picture would have to be drawn for nobody.
+    pairing = session_pb2.PairRequest(
+        account_id=account_id, request_id=f"pair-{number}", method=session_pb2.PAIR_METHOD_CODE, phone=phone
+    )
+    kind = None
+    async for step in sessions.Pair(pairing, metadata=metadata, timeout=_TIMEOUT):
+        kind = step.WhichOneof("step")
+    if kind != "paired":
+        raise RuntimeError(f"{account_id} was not paired: {kind}")
+    watch = session_pb2.WatchSessionRequest(account_id=account_id)
+    async for news in sessions.WatchSession(watch, metadata=metadata, timeout=_TIMEOUT):
+        if news.session.state == session_pb2.SESSION_STATE_CONNECTED:
+            return account_id
+    raise RuntimeError(f"{account_id} is not online")
+
+
+def _credentials(key: str) -> tuple[tuple[str, str], ...]:
+    return (("authorization", f"Bearer {key}"),)
