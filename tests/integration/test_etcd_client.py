@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from mesh_cli.embedded import EmbeddedEtcd, free_port
 
 from mesh_core.etcd import (
@@ -33,15 +34,18 @@ from mesh_core.etcd.follow import watch
 from mesh_core.settings import EtcdSettings
 from tests.relay import relay_to
 
+# gRPC's completions of one loop's last calls may arrive after it was closed, and then disturb the next loop's.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-@pytest.fixture
+
+@pytest_asyncio.fixture(loop_scope="module")
 async def client(etcd: str) -> AsyncIterator[Etcd]:
     opened = Etcd.at(etcd)
     yield opened
     await opened.close()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def own_etcd(tmp_state: Path) -> AsyncIterator[EmbeddedEtcd]:
     """A server that this test may stop and start."""
     server = EmbeddedEtcd(tmp_state)

@@ -1,10 +1,14 @@
-"""Ownership among several nodes, with real etcd and Postgres. The board of `mesh_of` fails a test whenever two ran one shard."""
+"""Ownership among several nodes, with real etcd and Postgres.
+
+The board of `mesh_of` fails any test in which two nodes ran one shard at once, or an epoch did not rise.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 
 from mesh_core.errors import NotFound
 from mesh_core.etcd import Etcd, boottime
@@ -13,8 +17,11 @@ from mesh_core.ownership import IncarnationExpired, NodeState, NodeSuperseded, s
 from mesh_core.ownership.keys import Keys
 from tests.ownership_nodes import FAST, Mesh, mesh_of, until
 
+# gRPC's completions of one loop's last calls may arrive after it was closed, and then disturb the next loop's.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-@pytest.fixture
+
+@pytest_asyncio.fixture(loop_scope="module")
 async def mesh(etcd: str, postgres_url: str, cluster: str) -> AsyncIterator[Mesh]:
     async with mesh_of(etcd, postgres_url, cluster) as opened:
         yield opened
@@ -46,7 +53,7 @@ async def test_a_joining_node_gets_its_share_and_no_other_shard_moves(mesh: Mesh
 async def test_a_draining_node_hands_all_over_and_is_left_with_nothing(mesh: Mesh) -> None:
     a, b, c = await mesh.start("a", "b", "c")
     await until(lambda: mesh.all_run(a, b, c))
-    assert await a.ownership.drain(10.0)
+    assert await a.ownership.drain(60.0)
     await until(lambda: mesh.all_run(b, c))
     assert a.sessions.losses == []
     assert set(a.sessions.released) >= set(range(SHARDS)) - set(mesh.board.running)
@@ -55,7 +62,7 @@ async def test_a_draining_node_hands_all_over_and_is_left_with_nothing(mesh: Mes
 async def test_the_last_node_drains_too(mesh: Mesh) -> None:
     [a] = await mesh.start("a")
     await until(lambda: mesh.all_run(a))
-    assert await a.ownership.drain(10.0)
+    assert await a.ownership.drain(60.0)
     assert mesh.board.running == {}
 
 
@@ -119,11 +126,13 @@ async def test_an_etcd_outage_beyond_the_ttl_drops_no_session(mesh: Mesh) -> Non
     a, b = await mesh.start("a", "b")
     await until(lambda: mesh.all_run(a, b))
     epochs = dict(mesh.board.epochs)
-    await mesh.relay.cut()
+    for node in (a, b):
+        await node.relay.cut()
     began = boottime()
-    await until(lambda: boottime() > began + 2 * FAST.ttl)
+    await until(lambda: boottime() > began + FAST.ttl + 1)
     assert a.ownership.admits(next(iter(a.ownership.running())))
-    await mesh.relay.open()
+    for node in (a, b):
+        await node.relay.open()
     await until(lambda: a.has_fresh_keys() and b.has_fresh_keys())
     await until(lambda: mesh.view_agrees(a, b))
     assert mesh.board.epochs == epochs
@@ -137,7 +146,7 @@ async def test_a_postgres_outage_beyond_the_ttl_drops_no_session(mesh: Mesh) -> 
     for node in (a, b):
         node.cut_postgres()
     began = boottime()
-    await until(lambda: boottime() > began + 2 * FAST.ttl)
+    await until(lambda: boottime() > began + FAST.ttl + 1)
     for node in (a, b):
         node.postgres_allowed = True
         assert node.ownership.admits(next(iter(node.ownership.running())))

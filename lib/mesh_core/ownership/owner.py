@@ -102,13 +102,10 @@ class Ownership:
         self._planner = TablePlanner(etcd, self._keys, self._mirror, self._keeper, node_id)
 
     async def start(self) -> None:
-        """Registers the node; shards come later, through the handler. Raises when etcd or Postgres does not answer."""
-        await self._fence.register(self._node.id, self._node.address)
+        """Registers the node, waiting for etcd and Postgres if need be; shards come later, through the handler."""
+        await self._insist(lambda: self._fence.register(self._node.id, self._node.address))
         await self._beat_fence()
-        await self._beat_lease()
-        if self._keeper.lease == 0:
-            raise EtcdUnavailable("no lease was granted")
-        await self._announce_first()
+        await self._insist(self._announce_first)
         self._start("ownership-mirror", self._mirror.run())
         self._start("ownership-lease", self._every_beat(self._beat_lease))
         self._start("ownership-fence", self._every_beat(self._beat_fence))
@@ -342,7 +339,10 @@ class Ownership:
     # --- the node's own key
 
     async def _announce_first(self) -> None:
+        await self._beat_lease()
         lease = self._keeper.lease
+        if lease == 0:
+            raise EtcdUnavailable("no lease was granted")
         revision = await announce(self._etcd, self._keys, self._node, lease)
         self._announced = _Announced(lease, self._node, revision)
 
@@ -358,6 +358,15 @@ class Ownership:
         lease, node = self._keeper.lease, self._node
         if lease and (self._announced.lease, self._announced.node) != (lease, node):
             self._announced = _Announced(lease, node, await reannounce(self._etcd, self._keys, node, lease))
+
+    async def _insist(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Repeats a step of the start until it succeeds."""
+        while True:
+            try:
+                return await step()
+            except (EtcdUnavailable, FenceUnavailable, LeaseLost) as error:
+                logger.warning("cannot join the cluster yet", reason=error.message)
+                await asyncio.sleep(self._timings.beat)
 
     def _set_state(self, state: NodeState) -> None:
         self._node = msgspec.structs.replace(self._node, state=state)
