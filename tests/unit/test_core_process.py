@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import grpc
 import pytest
@@ -74,6 +76,18 @@ async def test_closing_ends_the_youngest_first_and_waits_for_each() -> None:
     assert ended == ["second", "first"]
 
 
+@pytest.fixture
+def logging_put_back() -> Iterator[None]:
+    """What `logs.configure` changes is the process's."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.handlers.clear()
+    yield
+    root.handlers[:], root.level = handlers, level
+    structlog.reset_defaults()
+
+
+@pytest.mark.usefixtures("logging_put_back")
 def test_logs_are_json_with_the_trace_and_without_local_variables(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("sessionmesh-test", TelemetrySettings(log_format="json"))
     tracing.adopt(TRACEPARENT)
@@ -84,7 +98,6 @@ def test_logs_are_json_with_the_trace_and_without_local_variables(capsys: pytest
         structlog.get_logger("test").exception("call failed", account="acc_1")
     finally:
         tracing.adopt("")
-        structlog.reset_defaults()
     entry = json.loads(capsys.readouterr().err)
     assert entry["event"] == "call failed"
     assert entry["service"] == "sessionmesh-test"
