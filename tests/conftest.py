@@ -25,6 +25,9 @@ from mesh_cli.embedded import EmbeddedEtcd, EmbeddedPostgres, EmbeddedRedis, Emb
 from tests.minio_server import EmbeddedMinio
 from tests.tools import require_tool
 
+# A whole running mesh, which acceptance and fault tests share.
+pytest_plugins = ["tests.mesh_fixtures"]
+
 Result = TypeVar("Result")
 
 

@@ -58,7 +58,7 @@ class Collector:
 
     async def start(self) -> None:
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])  # belongs to the running loop
-        otlp_grpc.add_TraceServiceServicer_to_server(_Receiver(self.store), self._server)
+        otlp_grpc.add_TraceServiceServicer_to_server(_Receiver(self.store), self._server)  # type: ignore[no-untyped-call] # its stubs lack this
         port = self._server.add_insecure_port(f"{LOOPBACK}:0")
         await self._server.start()
         application = web.Application()
@@ -89,7 +89,7 @@ class _Receiver(otlp_grpc.TraceServiceServicer):
     def __init__(self, store: TraceStore) -> None:
         self._store = store
 
-    async def Export(  # type: ignore[override]
+    async def Export(
         self,
         request: otlp.ExportTraceServiceRequest,
         context: grpc.aio.ServicerContext[Any, Any],

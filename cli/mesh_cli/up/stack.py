@@ -71,7 +71,8 @@ class Stack:
     async def _start_parts(self) -> MeshFile:
         secrets = self._state.secrets()
         self._progress("backing servers: etcd, Postgres, Redis, object store")
-        await asyncio.gather(self._backing.start(self._state.path), self._collector.start())
+        await self._collector.start()
+        await self._backing.start(self._state.path)
         self._progress("database schema")
         await migrate(self._backing.environment["MESH_DATABASE_URL"])
         self._progress(f"simulated network, router, {self._nodes} session-nodes, media, webhook")

@@ -1,0 +1,114 @@
+"""The `mesh` command as an operator uses it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from mesh_cli.__main__ import app
+from tests.mesh_api import unique
+from tests.mesh_process import MeshProcess, run_mesh
+
+EXIT_NO_MESH = 69
+EXIT_USAGE = 2
+NOBODY = "acc_00000000000000000000000000"
+
+
+def commands(group: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The path of every command below `group`, groups too."""
+    yield path
+    for name, command in getattr(group, "commands", {}).items():
+        yield from commands(command, (*path, name))
+
+
+def mesh_json(mesh: MeshProcess, *arguments: str) -> list[dict[str, object]]:
+    """What a command with --json prints, an object a line."""
+    ended = run_mesh("--state", str(mesh.state), *arguments, "--json")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return [json.loads(line) for line in ended.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("command", commands(typer.main.get_command(app)), ids=" ".join)
+def test_every_command_explains_itself(command: tuple[str, ...]) -> None:
+    shown = CliRunner().invoke(app, [*command, "--help"])
+    assert shown.exit_code == 0, shown.output
+    assert "Usage:" in shown.output
+
+
+def test_a_tenant_an_account_and_a_key_are_created_paired_and_used(mesh: MeshProcess) -> None:
+    name = unique("tenant")
+    tenant = mesh_json(mesh, "tenant", "create", name)[0]
+    assert name in {one["external_id"] for one in mesh_json(mesh, "tenant", "list")}
+
+    phone = "+4917012345678"
+    account = mesh_json(mesh, "account", "create", "shop-1", "--tenant", name, "--phone", phone)[0]
+    account_id = str(account["id"])
+    assert account["tenant_id"] == tenant["id"]
+    assert [one["id"] for one in mesh_json(mesh, "account", "list", "--tenant", name)] == [account_id]
+
+    paired = run_mesh("--state", str(mesh.state), "pair", account_id, "--accept")
+    assert paired.returncode == 0, paired.stdout + paired.stderr
+    assert f"Paired as {phone}" in paired.stdout
+    assert "█" in paired.stdout  # the QR picture
+
+    secret = str(mesh_json(mesh, "key", "create", "--tenant", name)[0]["secret"])
+    ended = run_mesh(
+        *("send", account_id, "+4915112345678", "Hello", "--wait", "--json"),
+        MESH_ADDRESS=mesh.address,
+        MESH_API_KEY=secret,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["status"] == "MESSAGE_STATUS_SENT"
+
+
+def test_tables_are_for_people(mesh: MeshProcess) -> None:
+    name = unique("tenant")
+    shown = run_mesh("--state", str(mesh.state), "tenant", "create", name)
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.splitlines()[0].split()[:1] == ["id"]
+    assert name in shown.stdout
+
+
+def test_the_doctor_finds_a_running_mesh_well(mesh: MeshProcess) -> None:
+    ended = run_mesh("--state", str(mesh.state), "doctor", "--json")
+    findings = json.loads(ended.stdout)
+    assert set(mesh.file.parts) <= {finding["subject"] for finding in findings if finding["good"]}
+    assert ended.returncode == (0 if all(finding["good"] for finding in findings) else 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["account", "get", NOBODY], 1, "NOT_FOUND"),
+        (["account", "get", "nonsense"], 1, "account_id"),
+        (["account", "create", "x", "--tenant", "no-such-tenant"], EXIT_USAGE, "no-such-tenant"),
+        (["key", "create", "--scope", "everything"], EXIT_USAGE, "everything"),
+        (["send", NOBODY], EXIT_USAGE, "TO"),
+        (["trace", "0" * 31 + "1"], 1, "no trace"),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
+)
+def test_an_error_is_a_readable_sentence(
+    mesh: MeshProcess, arguments: list[str], code: int, words: str
+) -> None:
+    ended = run_mesh("--state", str(mesh.state), *arguments)
+    assert ended.returncode == code, ended.stdout + ended.stderr
+    assert words in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_without_a_mesh_a_command_says_how_to_start_one(tmp_path: Path) -> None:
+    ended = run_mesh("--state", str(tmp_path), "tenant", "list")
+    assert ended.returncode == EXIT_NO_MESH
+    assert "mesh up" in ended.stderr
+
+
+def test_a_wrong_key_is_told(mesh: MeshProcess) -> None:
+    ended = run_mesh("--address", mesh.address, "--api-key", "smk_wrong", "tenant", "list")
+    assert ended.returncode == 1
+    assert "UNAUTHENTICATED" in ended.stderr

@@ -1,0 +1,124 @@
+"""grpcurl, knowing nothing but the address and the key that `mesh up` printed."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from tests.eventually import wait_until
+from tests.mesh_api import unique
+from tests.mesh_process import MeshProcess
+from tests.tools import require_tool
+
+PROTOS = Path(__file__).parents[2] / "protos" / "sessionmesh" / "v1"
+PREFIX = "sessionmesh.v1."
+
+
+class Grpcurl:
+    """The program, an address and a key."""
+
+    def __init__(self, program: Path, mesh: MeshProcess) -> None:
+        self._program = str(program)
+        self._address = mesh.address
+        self._key = mesh.file.admin_key
+
+    def run(self, *arguments: str) -> str:
+        ended = subprocess.run(
+            [self._program, "-plaintext", *arguments], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    def describe(self, symbol: str) -> str:
+        return self.run(self._address, "describe", symbol)
+
+    def services(self) -> set[str]:
+        return set(self.run(self._address, "list").split())
+
+    def call(self, method: str, **request: Any) -> Any:
+        return json.loads(self.run(*self._call(method, request)) or "{}")
+
+    def stream(self, method: str, **request: Any) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [self._program, "-plaintext", *self._call(method, request)], stdout=subprocess.PIPE, text=True
+        )
+
+    def _call(self, method: str, request: dict[str, Any]) -> list[str]:
+        authorization = f"authorization: Bearer {self._key}"
+        return ["-H", authorization, "-d", json.dumps(request), self._address, PREFIX + method]
+
+
+@pytest.fixture
+def grpcurl(mesh: MeshProcess) -> Grpcurl:
+    return Grpcurl(require_tool("grpcurl"), mesh)
+
+
+def test_every_service_of_the_api_is_listed(grpcurl: Grpcurl) -> None:
+    defined = {
+        PREFIX + name
+        for proto in PROTOS.glob("*.proto")
+        for name in re.findall(r"^service (\w+)", proto.read_text(), re.MULTILINE)
+    }
+    assert len(defined) > 10
+    assert defined <= grpcurl.services()
+    assert {"grpc.health.v1.Health", "grpc.channelz.v1.Channelz"} <= grpcurl.services()
+
+
+def test_a_method_and_its_request_are_described(grpcurl: Grpcurl) -> None:
+    assert "rpc SendMessage" in grpcurl.describe("sessionmesh.v1.MessageService.SendMessage")
+    assert "string account_id = 1" in grpcurl.describe("sessionmesh.v1.SendMessageRequest")
+
+
+def test_a_message_is_sent_from_nothing(grpcurl: Grpcurl) -> None:
+    tenant = grpcurl.call(
+        "TenantService/CreateTenant", request_id=unique(), tenant={"external_id": unique("tenant")}
+    )["tenant"]
+    account = grpcurl.call(
+        "AccountService/CreateAccount",
+        request_id=unique(),
+        tenant_id=tenant["id"],
+        account={"phone": "+4917099887766"},
+    )["account"]
+
+    pairing = grpcurl.stream("SessionService/Pair", account_id=account["id"], request_id=unique())
+    assert pairing.stdout is not None
+    steps = []
+    for step in _objects(pairing.stdout):
+        steps.append(step)
+        if "qr" in step:
+            grpcurl.call("SimulatorService/AcceptPairing", qr=step["qr"]["text"], phone=account["phone"])
+    assert pairing.wait(30) == 0
+    assert "paired" in steps[-1]
+
+    message = grpcurl.call(
+        "MessageService/SendMessage",
+        account_id=account["id"],
+        request_id=unique(),
+        recipient={"phone": "+4915112345678"},
+        content={"text": {"body": "Hello from grpcurl"}},
+    )["message"]
+
+    def delivered() -> bool:
+        found = grpcurl.call("MessageService/GetMessage", account_id=account["id"], message_id=message["id"])
+        return bool(found["message"]["status"] == "MESSAGE_STATUS_DELIVERED")
+
+    wait_until(delivered, what="DELIVERED")
+
+
+def _objects(stream: IO[str]) -> Any:
+    """The JSON objects of a stream, each as soon as it is whole."""
+    decoder = json.JSONDecoder()
+    text = ""
+    for line in stream:
+        text += line
+        try:
+            found, end = decoder.raw_decode(text.lstrip())
+        except json.JSONDecodeError:
+            continue
+        text = text.lstrip()[end:]
+        yield found
