@@ -28,19 +28,16 @@ class Caller:
 
     async def create(self, request_id: str = "", **fields: Any) -> Account:
         self._requests += 1
-        response = await self._stub.CreateAccount(
-            account_pb2.CreateAccountRequest(
-                request_id=request_id or f"create-{self._requests}", account=Account(**fields)
-            ),
-            metadata=self.metadata,
+        request = account_pb2.CreateAccountRequest(
+            request_id=request_id or f"create-{self._requests}", account=Account(**fields)
         )
-        return response.account
+        return await self._answered(self._stub.CreateAccount(request, metadata=self.metadata))
 
     async def get(self, account_id: str) -> Account:
         request = account_pb2.GetAccountRequest(account_id=account_id)
-        return (await self._stub.GetAccount(request, metadata=self.metadata)).account
+        return await self._answered(self._stub.GetAccount(request, metadata=self.metadata))
 
-    async def list(self, **filters: Any) -> Any:
+    async def page(self, **filters: Any) -> Any:
         return await self._stub.ListAccounts(
             account_pb2.ListAccountsRequest(**filters), metadata=self.metadata
         )
@@ -49,15 +46,19 @@ class Caller:
         request = account_pb2.UpdateAccountRequest(
             account_id=account_id, account=Account(**fields), update_mask=FieldMask(paths=paths)
         )
-        return (await self._stub.UpdateAccount(request, metadata=self.metadata)).account
+        return await self._answered(self._stub.UpdateAccount(request, metadata=self.metadata))
 
     async def delete(self, account_id: str, etag: str = "") -> Account:
         request = account_pb2.DeleteAccountRequest(account_id=account_id, etag=etag)
-        return (await self._stub.DeleteAccount(request, metadata=self.metadata)).account
+        return await self._answered(self._stub.DeleteAccount(request, metadata=self.metadata))
 
     async def undelete(self, account_id: str) -> Account:
         request = account_pb2.UndeleteAccountRequest(account_id=account_id)
-        return (await self._stub.UndeleteAccount(request, metadata=self.metadata)).account
+        return await self._answered(self._stub.UndeleteAccount(request, metadata=self.metadata))
+
+    async def _answered(self, call: Any) -> Account:
+        account: Account = (await call).account
+        return account
 
 
 @pytest.fixture
@@ -118,7 +119,7 @@ async def test_the_row_has_the_shard_of_the_public_id(world: RouterWorld, caller
 async def test_a_repeated_request_returns_the_first_account(caller: Caller) -> None:
     first = await caller.create("same", display_name="x")
     assert await caller.create("same", display_name="x") == first
-    assert len((await caller.list()).accounts) == 1
+    assert len((await caller.page()).accounts) == 1
 
 
 async def test_concurrent_repeats_create_one_account(caller: Caller) -> None:
@@ -192,8 +193,8 @@ async def test_another_tenants_account_does_not_exist(world: RouterWorld, caller
         refused = await failing(call)
         assert (refused.code, refused.reason) == (StatusCode.NOT_FOUND, "RESOURCE_NOT_FOUND")
         assert refused.resource == f"account {foreign}"
-    assert not (await caller.list()).accounts
-    assert (await failing(caller.list(tenant_id=ids.new_id(ids.Prefix.TENANT)))).code is StatusCode.NOT_FOUND
+    assert not (await caller.page()).accounts
+    assert (await failing(caller.page(tenant_id=ids.new_id(ids.Prefix.TENANT)))).code is StatusCode.NOT_FOUND
 
 
 async def test_an_administrator_names_the_tenant_and_sees_all(world: RouterWorld, caller: Caller) -> None:
@@ -211,7 +212,7 @@ async def test_pages_go_through_all_accounts_oldest_first(caller: Caller) -> Non
     created = [(await caller.create()).id for _ in range(5)]
     seen, token, pages = [], "", 0
     while True:
-        page = await caller.list(page_size=2, page_token=token)
+        page = await caller.page(page_size=2, page_token=token)
         seen += [account.id for account in page.accounts]
         pages += 1
         token = page.next_page_token
@@ -224,10 +225,10 @@ async def test_pages_go_through_all_accounts_oldest_first(caller: Caller) -> Non
 async def test_a_page_token_is_bound_to_its_filters(world: RouterWorld, caller: Caller) -> None:
     for _ in range(2):
         await caller.create()
-    token = (await caller.list(page_size=1)).next_page_token
+    token = (await caller.page(page_size=1)).next_page_token
     for call in (
-        caller.list(page_size=1, page_token=token, show_deleted=True),
-        (await new_caller(world)).list(page_size=1, page_token=token),
+        caller.page(page_size=1, page_token=token, show_deleted=True),
+        (await new_caller(world)).page(page_size=1, page_token=token),
     ):
         refused = await failing(call)
         assert (refused.code, refused.reason) == (StatusCode.INVALID_ARGUMENT, "INVALID_PAGE_TOKEN")
@@ -240,7 +241,7 @@ async def test_listings_filter_by_external_id_labels_driver_and_deletion(caller:
     await caller.delete(gone.id)
 
     async def ids_of(**filters: Any) -> set[str]:
-        return {account.id for account in (await caller.list(**filters)).accounts}
+        return {account.id for account in (await caller.page(**filters)).accounts}
 
     assert await ids_of() == {plain.id, other.id}
     assert await ids_of(external_id="one") == {plain.id}
@@ -297,7 +298,7 @@ async def test_a_purged_account_does_not_exist(world: RouterWorld, caller: Calle
     await caller.delete(created.id)
     await world.database.pool.execute("UPDATE account SET expire_time = now()")
     assert (await failing(caller.get(created.id))).code is StatusCode.NOT_FOUND
-    assert not (await caller.list(show_deleted=True)).accounts
+    assert not (await caller.page(show_deleted=True)).accounts
 
 
 async def test_every_change_is_an_event_in_order(world: RouterWorld, caller: Caller) -> None:

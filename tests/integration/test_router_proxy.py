@@ -27,8 +27,6 @@ from sessionmesh.v1 import (
 )
 from tests.router_world import ADMIN, ADMIN_KEY, Node, RouterWorld, bearer, failing, new_account, router_world
 
-UPLOAD = "upload-metadata"
-
 
 @pytest.fixture
 async def world(postgres_url: str, etcd: str, cluster: str) -> AsyncIterator[RouterWorld]:
@@ -41,7 +39,7 @@ class Messages(message_pb2_grpc.MessageServiceServicer):
 
     def __init__(self, answer: Callable[[Any, Any], Any] | None = None) -> None:
         self.calls = 0
-        self.seen: dict[str, str] = {}
+        self.seen: dict[str, str | bytes] = {}
         self.remaining: float | None = None
         self._answer = answer
 
@@ -107,12 +105,6 @@ def watch(world: RouterWorld, account_id: str, timeout: float | None = 20) -> An
     )
 
 
-async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
 async def seen_by_router(world: RouterWorld, account_id: str, node: str) -> None:
     """Wait until the router has seen who owns the account."""
     request = fleet_pb2.GetPlacementRequest(account_id=account_id)
@@ -148,7 +140,7 @@ async def test_what_the_router_does_not_know_passes_through(world: RouterWorld) 
     server = await raw_node(world, "n2", "/sessionmesh.v1.MessageService/GetMessage", Raw())
     await server(account)
     raw = message_pb2.GetMessageRequest(account_id=account).SerializeToString() + b"\xf8\x3f\x05"
-    call = world.channel.unary_unary("/sessionmesh.v1.MessageService/GetMessage")
+    call: Any = world.channel.unary_unary("/sessionmesh.v1.MessageService/GetMessage")
     assert await call(raw, metadata=ADMIN, timeout=20) == raw + b"\xf8\x3f\x07"
     assert received == [raw]
 
@@ -369,7 +361,7 @@ async def test_a_slow_reader_holds_the_node_back(world: RouterWorld) -> None:
     await (await session_node(world, "n1", Sessions(frames))).own(account)
     call = watch(world, account)
     await call.read()
-    # Nothing is read any more: the buffers on the way fill up, far below the stream's 20 MB, and writing stops.
+    # Nothing is read any more: the buffers on the way fill up, far below the stream's 20 MB.
     last = -1
     while last != written:
         last = written
@@ -553,7 +545,7 @@ async def test_a_stream_not_yet_begun_goes_to_the_new_owner(world: RouterWorld) 
 
 
 async def test_an_unknown_service_is_not_served(world: RouterWorld) -> None:
-    call = world.channel.unary_unary("/other.v1.Service/Method")
+    call: Any = world.channel.unary_unary("/other.v1.Service/Method")
     refused = await failing(call(b"", metadata=ADMIN))
     assert (refused.code, refused.reason) == (StatusCode.UNIMPLEMENTED, "NOT_SERVED")
 

@@ -27,7 +27,8 @@ async def world(postgres_url: str, etcd: str, cluster: str) -> AsyncIterator[Rou
 
 async def create_tenant(world: RouterWorld, request_id: str = "tenant", **fields: Any) -> Tenant:
     request = tenant_pb2.CreateTenantRequest(request_id=request_id, tenant=Tenant(**fields))
-    return (await world.tenants.CreateTenant(request, metadata=ADMIN)).tenant
+    tenant: Tenant = (await world.tenants.CreateTenant(request, metadata=ADMIN)).tenant
+    return tenant
 
 
 async def create_key(
@@ -42,7 +43,8 @@ async def update_tenant(world: RouterWorld, tenant_id: str, paths: list[str], **
     request = tenant_pb2.UpdateTenantRequest(
         tenant_id=tenant_id, tenant=Tenant(**fields), update_mask=FieldMask(paths=paths)
     )
-    return (await world.tenants.UpdateTenant(request, metadata=ADMIN)).tenant
+    tenant: Tenant = (await world.tenants.UpdateTenant(request, metadata=ADMIN)).tenant
+    return tenant
 
 
 def own_tenant(world: RouterWorld, key: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from asyncpg.pgproto.pgproto import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +14,7 @@ from mesh_router.proxy.account_id import account_shard, first_text_field, text_f
 from sessionmesh.v1 import chat_pb2, content_pb2, message_pb2, session_pb2
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
-account_ids = st.binary(min_size=16, max_size=16).map(lambda raw: ids.encode(Prefix.ACCOUNT, ids.UUID(raw)))
+account_ids = st.binary(min_size=16, max_size=16).map(lambda raw: ids.encode(Prefix.ACCOUNT, UUID(raw)))
 
 
 @given(account_id=st.one_of(account_ids, texts), request_id=texts, body=texts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,7 +53,7 @@ def test_a_token_of_another_cluster_is_refused() -> None:
 
 
 def test_a_listing_is_its_filters_and_scope_but_not_its_page() -> None:
-    def request(**fields: object) -> account_pb2.ListAccountsRequest:
+    def request(**fields: Any) -> account_pb2.ListAccountsRequest:
         return account_pb2.ListAccountsRequest(labels={"a": "1", "b": "2"}, **fields)
 
     plain = listing(request(), b"tenant")

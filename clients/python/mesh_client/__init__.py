@@ -5,8 +5,8 @@ async with connect("mesh.example.com:7000", "smk_...") as client:
     async for step in client.sessions.Pair(session_pb2.PairRequest(account_id=account_id)):
         ...
 
-It speaks for one API key: credentials, account metadata and request ids are filled in, calls that a retry cannot
-harm are retried, and failures are raised as `MeshCallError`.
+It speaks for one API key: credentials, account metadata and request ids are filled in, calls that a retry
+cannot harm are retried, and failures are raised as `MeshCallError`.
 """
 
 from mesh_client.client import Client, connect

@@ -39,7 +39,7 @@ async def main(settings: Settings, stop: Stop) -> None:
     server = Server(settings.server, authenticator=KeyAuthenticator(postgres_keys(database), settings.auth))
     server.add(
         media_pb2_grpc.add_MediaServiceServicer_to_server,
-        MediaService(settings.media, catalogue, store, uploads, pager),  # type: ignore[abstract] # NOT_SERVED
+        MediaService(settings.media, catalogue, store, uploads, pager),
     )
 
     async with Supervisor(stop.fail) as supervisor:

@@ -17,7 +17,7 @@ from mesh_core.tasks import Supervisor
 from mesh_router.accounts import AccountService
 from mesh_router.accounts.refresh import OwnerRefresh
 from mesh_router.fleet import FleetService
-from mesh_router.proxy import Forwarder, Peers
+from mesh_router.proxy import BulkSender, Forwarder, Peers
 from mesh_router.proxy.gone import forget_gone
 from mesh_router.proxy.routes import KINDS
 from mesh_router.settings import RouterSettings
@@ -53,19 +53,13 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         )
         server.add(
             account_pb2_grpc.add_AccountServiceServicer_to_server,
-            # The server answers methods that a service does not define with NOT_SERVED.
-            AccountService(database, pager, owners, notifier.poke),  # type: ignore[abstract] # see above
+            AccountService(database, pager, owners, notifier.poke),
         )
         server.add(tenant_pb2_grpc.add_TenantServiceServicer_to_server, TenantService(database, pager))
-        server.add(
-            fleet_pb2_grpc.add_FleetServiceServicer_to_server,
-            FleetService(database, view, pager),  # type: ignore[abstract] # see above
-        )
-        server.add(
-            job_pb2_grpc.add_JobServiceServicer_to_server,
-            job_pb2_grpc.JobServiceServicer(),  # type: ignore[abstract] # see above
-        )
+        server.add(fleet_pb2_grpc.add_FleetServiceServicer_to_server, FleetService(database, view, pager))
+        server.add(job_pb2_grpc.add_JobServiceServicer_to_server, job_pb2_grpc.JobServiceServicer())
         Forwarder(view, directories, peers).serve_on(server)
+        BulkSender(view, peers).serve_on(server)
 
         await server.start()
         info = ServiceInfo(id=str(ids.new_uuid()), address=server.address, tls=tls is not None)

@@ -73,7 +73,7 @@ class Forwarder:
     def _unary(self, route: Route) -> Callable[[bytes, Context], Awaitable[bytes]]:
         async def serve(request: bytes, context: Context) -> bytes:
             attempt = _Attempts(self._finder(route, request, context), context)
-            metadata = _metadata(context)
+            metadata = forwarded_metadata(context)
             while True:
                 target = await attempt.target()
                 call = self._peers.callable(target.address, route)(
@@ -101,7 +101,7 @@ class Forwarder:
     def _streaming_response(self, route: Route) -> Callable[[bytes, Context], Awaitable[None]]:
         async def serve(request: bytes, context: Context) -> None:
             attempt = _Attempts(self._finder(route, request, context), context)
-            metadata = _metadata(context)
+            metadata = forwarded_metadata(context)
             while True:
                 target = await attempt.target()
                 call = self._peers.callable(target.address, route)(
@@ -137,7 +137,7 @@ class Forwarder:
             attempt = _Attempts(self._finder(route, first, context), context)
             target = await attempt.target()
             call = self._peers.callable(target.address, route)(
-                timeout=context.time_remaining(), metadata=_metadata(context)
+                timeout=context.time_remaining(), metadata=forwarded_metadata(context)
             )
             sending = asyncio.create_task(send_all(call, _chain(first, requests)), name=f"send {route.path}")
             try:
@@ -250,7 +250,8 @@ async def _send_trailing_metadata(call: Any, context: Context) -> None:
         context.set_trailing_metadata(tuple(trailing))
 
 
-def _metadata(context: Context) -> list[tuple[str, str | bytes]]:
+def forwarded_metadata(context: Context) -> list[tuple[str, str | bytes]]:
+    """The metadata of a call that goes on with it."""
     from_mesh = current_identity().role is Role.MESH
     received: Any = context.invocation_metadata()
     return forwarded(received, current_traceparent(), from_mesh=from_mesh)

@@ -57,7 +57,7 @@ class Route:
 def routes() -> Iterator[Route]:
     """Every method that the router forwards."""
     for service, toward in _SERVICES.items():
-        described = descriptor_pool.Default().FindServiceByName(f"sessionmesh.v1.{service}")
+        described = descriptor_pool.Default().FindServiceByName(SERVICE.format(service))
         for method in described.methods:
             if method.name not in _NOT_FORWARDED:
                 yield Route(
@@ -74,6 +74,9 @@ def _repeatable(method: MethodDescriptor) -> bool:
     reads = method.GetOptions().Extensions[authorization_pb2.scope] == authorization_pb2.SCOPE_READ
     return reads or "request_id" in method.input_type.fields_by_name
 
+
+SERVICE = "sessionmesh.v1.{}"
+"""The full name of one of our services."""
 
 KINDS = (Toward.MEDIA.value, Toward.WEBHOOK.value, Toward.SIMULATOR.value)
 """The kinds of services that are found in the service directory."""

@@ -1,0 +1,79 @@
+"""Frames of MessageService.SendMessages, cut and joined without decoding the messages in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from mesh_core.errors import InvalidArgument, MeshError
+from mesh_core.server.status import details_of
+from mesh_router.proxy.account_id import text_fields
+from sessionmesh.v1 import message_pb2
+
+Name = tuple[str, str]
+"""The account_id and the request_id of an item."""
+
+
+def items(frame: bytes) -> Iterator[tuple[Name, bytes]]:
+    """The entries of field 1 of `frame`, with their tag and length so that joining them makes a frame again.
+
+    An entry is a SendMessageRequest or a SendResult: both begin with account_id and request_id. Raises
+    `InvalidArgument` when the bytes are not such a frame.
+    """
+    at, size = 0, len(frame)
+    while at < size:
+        start = at
+        if frame[at] != _FIELD_1:
+            raise _not_a_frame()
+        at += 1
+        length = shift = 0
+        while True:
+            if at >= size or shift > 28:
+                raise _not_a_frame()
+            byte = frame[at]
+            at += 1
+            length |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                break
+        end = at + length
+        if end > size:
+            raise _not_a_frame()
+        yield _name(frame, at, end), frame[start:end]
+        at = end
+
+
+def failed(name: Name, error: MeshError) -> bytes:
+    """A frame with one result: the item's refusal."""
+    result = message_pb2.SendResult(account_id=name[0], request_id=name[1])
+    result.error.status = details_of(error)
+    return message_pb2.SendMessagesResponse(results=[result]).SerializeToString()
+
+
+def refusal(entry: bytes) -> bytes:
+    """The serialised google.rpc.Status of a result that is a refusal; empty for an accepted message."""
+    result = message_pb2.SendMessagesResponse.FromString(entry).results[0]
+    return result.error.status if result.HasField("error") else b""
+
+
+def joined(entries: Iterable[bytes]) -> bytes:
+    """A frame of these entries."""
+    return b"".join(entries)
+
+
+def _name(frame: bytes, at: int, end: int) -> Name:
+    # The usual layout: 30 bytes of account_id, then a request_id of less than 128.
+    if end - at > 34 and frame[at : at + 2] == b"\x0a\x1e" and frame[at + 32] == 0x12:
+        stop = at + 34 + frame[at + 33]
+        if frame[at + 33] < 128 and stop <= end:
+            return frame[at + 2 : at + 32].decode("utf-8", "replace"), frame[at + 34 : stop].decode(
+                "utf-8", "replace"
+            )
+    found = text_fields(frame, at, end, 2)
+    return (found[0], found[1]) if found else ("", "")
+
+
+def _not_a_frame() -> InvalidArgument:
+    return InvalidArgument("the request is not a SendMessagesRequest", "INVALID_FIELD")
+
+
+_FIELD_1 = 0x0A

@@ -1,0 +1,164 @@
+"""SendMessages through the router: split by owner, merged, and sent again when owners change."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+from grpc import StatusCode
+from grpc.aio import EOF
+
+from mesh_core.errors import MeshError, NotOwner
+from mesh_core.server.status import details_of
+from sessionmesh.v1 import message_pb2_grpc
+from sessionmesh.v1.message_pb2 import Message, SendMessageRequest, SendMessagesRequest, SendMessagesResponse
+from tests.router_world import ADMIN, Node, RouterWorld, failing, new_account, router_world
+
+
+@pytest.fixture
+async def world(postgres_url: str, etcd: str, cluster: str) -> AsyncIterator[RouterWorld]:
+    async with router_world(postgres_url, etcd, cluster) as running:
+        yield running
+
+
+class Bulk(message_pb2_grpc.MessageServiceServicer):
+    """Accepts every item, unless `refuse` gives an error for it; hangs on it where that raises `Hang`."""
+
+    def __init__(self, refuse: Callable[[SendMessageRequest], MeshError | None] | None = None) -> None:
+        self.accepted: list[tuple[str, str]] = []
+        self.refused = asyncio.Event()
+        self.received = asyncio.Event()
+        self.hanging = False
+        self._refuse = refuse
+
+    async def SendMessages(self, requests: AsyncIterator[SendMessagesRequest], context: Any) -> Any:
+        async for frame in requests:
+            self.received.set()
+            if self.hanging:
+                await asyncio.Event().wait()
+            response = SendMessagesResponse()
+            for item in frame.messages:
+                result = response.results.add(account_id=item.account_id, request_id=item.request_id)
+                error = self._refuse(item) if self._refuse else None
+                if error is not None:
+                    result.error.status = details_of(error)
+                    self.refused.set()
+                else:
+                    self.accepted.append((item.account_id, item.request_id))
+                    result.message.CopyFrom(Message(id=f"msg_{item.request_id}"))
+            yield response
+
+
+async def bulk_node(world: RouterWorld, name: str, bulk: Bulk) -> Node:
+    return await world.node(name, {message_pb2_grpc.add_MessageServiceServicer_to_server: bulk})
+
+
+def frame(*items: tuple[str, str]) -> SendMessagesRequest:
+    return SendMessagesRequest(
+        messages=[SendMessageRequest(account_id=account, request_id=request) for account, request in items]
+    )
+
+
+def open_stream(world: RouterWorld, timeout: float | None = 30) -> Any:
+    stub = message_pb2_grpc.MessageServiceStub(world.channel)
+    return stub.SendMessages(metadata=ADMIN, timeout=timeout)
+
+
+async def results(call: Any, count: int) -> dict[tuple[str, str], Any]:
+    found: dict[tuple[str, str], Any] = {}
+    while len(found) < count:
+        response = await call.read()
+        assert response is not EOF, f"only {found}"
+        found |= {(result.account_id, result.request_id): result for result in response.results}
+    return found
+
+
+def reason(result: Any) -> str:
+    info = error_details_pb2.ErrorInfo()
+    for packed in status_pb2.Status.FromString(result.error.status).details:
+        if packed.Unpack(info):
+            return str(info.reason)
+    return ""
+
+
+async def test_items_go_to_their_owners_and_every_result_comes_back(world: RouterWorld) -> None:
+    one, two = new_account(), new_account()
+    first, second = Bulk(), Bulk()
+    await (await bulk_node(world, "n1", first)).own(one)
+    await (await bulk_node(world, "n2", second)).own(two)
+    call = open_stream(world)
+    await call.write(frame((one, "a"), (two, "b"), (one, "c")))
+    await call.write(frame((two, "d")))
+    found = await results(call, 4)
+    assert {name: result.message.id for name, result in found.items()} == {
+        (one, "a"): "msg_a",
+        (two, "b"): "msg_b",
+        (one, "c"): "msg_c",
+        (two, "d"): "msg_d",
+    }
+    assert sorted(first.accepted) == sorted([(one, "a"), (one, "c")])
+    await call.done_writing()
+    assert await call.read() is EOF
+    assert await call.code() is StatusCode.OK
+
+
+async def test_a_bad_item_is_refused_alone(world: RouterWorld) -> None:
+    account = new_account()
+    await (await bulk_node(world, "n1", Bulk())).own(account)
+    call = open_stream(world)
+    await call.write(frame(("acc_nonsense", "a"), (account, "b")))
+    found = await results(call, 2)
+    assert reason(found["acc_nonsense", "a"]) == "INVALID_FIELD"
+    assert found[account, "b"].message.id == "msg_b"
+    call.cancel()
+
+
+async def test_an_item_refused_by_a_former_owner_goes_to_the_new_one(world: RouterWorld) -> None:
+    account = new_account()
+    former, present = Bulk(lambda _: NotOwner("n2", 2)), Bulk()
+    await (await bulk_node(world, "n1", former)).own(account, epoch=1)
+    successor = await bulk_node(world, "n2", present)
+    call = open_stream(world)
+    await call.write(frame((account, "a")))
+    await call.done_writing()
+    async with asyncio.timeout(10):
+        await former.refused.wait()
+    await successor.own(account, epoch=2)
+    assert (await results(call, 1))[account, "a"].message.id == "msg_a"
+    assert await call.read() is EOF
+
+
+async def test_items_in_flight_at_a_killed_node_go_to_the_new_owner(world: RouterWorld) -> None:
+    account = new_account()
+    former, present = Bulk(), Bulk()
+    former.hanging = True
+    dying = await bulk_node(world, "n1", former)
+    await dying.own(account, epoch=1)
+    successor = await bulk_node(world, "n2", present)
+    call = open_stream(world)
+    await call.write(frame(*[(account, str(n)) for n in range(10)]))
+    async with asyncio.timeout(10):
+        await former.received.wait()
+    await dying.kill()
+    await successor.own(account, epoch=2)
+    assert len(await results(call, 10)) == 10
+    assert len(present.accepted) == 10
+    call.cancel()
+
+
+async def test_items_without_an_owner_are_refused_in_time(world: RouterWorld) -> None:
+    account = new_account()
+    call = open_stream(world, timeout=3)
+    await call.write(frame((account, "a")))
+    assert reason((await results(call, 1))[account, "a"]) == "NOT_OWNER"
+    call.cancel()
+
+
+async def test_a_frame_that_is_too_large_is_refused(world: RouterWorld) -> None:
+    call = open_stream(world)
+    await call.write(frame(*[(new_account(), str(n)) for n in range(1001)]))
+    refused = await failing(call.read())
+    assert (refused.code, refused.field) == (StatusCode.INVALID_ARGUMENT, "messages")
