@@ -1,0 +1,90 @@
+"""A stream goes over from the database to the tail without a gap and without a repeat."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from mesh_core import ids
+from mesh_core.errors import GoingAway
+from mesh_core.events import Cursor, Page, StoredEvent
+from mesh_core.server import Draining
+from mesh_webhook import tail as tail_module
+from mesh_webhook.filters import EventFilter
+from mesh_webhook.stream import EventStream
+from mesh_webhook.tail import Follower
+from sessionmesh.v1.event_pb2 import Event
+
+TENANT = ids.new_uuid()
+
+
+def stored(number: int) -> StoredEvent:
+    body = Event(type="a.b", labels={"n": str(number)}).SerializeToString()
+    return StoredEvent(
+        Cursor(1, number, 1), ids.new_uuid(), TENANT, ids.new_uuid(), "a.b", body, datetime.now(UTC)
+    )
+
+
+class Past:
+    """A reader whose database has events 1 to 3."""
+
+    async def read(self, cursor: Cursor, _limit: int, **_options: Any) -> Page:
+        events = [stored(number) for number in (1, 2, 3) if Cursor(1, number, 1) > cursor]
+        return Page(events, Cursor(1, 3, 1), complete=True)
+
+
+class Present:
+    """A tail that stands at 3 and has buffered 2 to 5 for whoever comes."""
+
+    position = Cursor(1, 3, 1)
+
+    async def attach(self, tenant: Any) -> Follower:
+        follower = Follower(tenant)
+        for number in (2, 3, 4, 5):
+            follower.put(stored(number))
+        return follower
+
+    def detach(self, follower: Follower) -> None:
+        follower.lose()
+
+
+def stream(draining: Draining) -> EventStream:
+    past: Any = Past()
+    present: Any = Present()
+    return EventStream(past, present, draining, TENANT, EventFilter(), Cursor(1, 0, 0))
+
+
+async def test_what_was_read_and_also_buffered_comes_once() -> None:
+    seen: list[str] = []
+    async with aclosing(stream(Draining()).frames()) as frames:
+        async for frame in frames:
+            seen += [event.labels["n"] for event in frame.events.events]
+            if len(seen) >= 5:
+                break
+    assert seen == ["1", "2", "3", "4", "5"]
+
+
+async def test_a_drained_stream_names_the_last_event_that_it_gave() -> None:
+    draining = Draining()
+    frames = stream(draining).frames()
+    await anext(frames)
+    assert len((await anext(frames)).events.events) == 3
+    draining.begin()
+    with pytest.raises(GoingAway) as caught:
+        await anext(frames)
+    assert caught.value.resume_token == Cursor(1, 3, 1).encode().hex()
+
+
+def test_a_follower_that_is_full_loses_its_place_and_nothing_in_silence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tail_module, "BUFFER", 2)
+    follower = Follower(TENANT)
+    for number in (1, 2, 3, 4):
+        follower.put(stored(number))
+    assert follower.lost
+    assert not follower.events
+    assert follower.wake.is_set()
