@@ -114,7 +114,7 @@ async def test_a_follower_hears_of_events_that_a_transaction_hid_when_they_were_
         while not (page := await anext(pages)).events:
             pass
     assert len(page.events) == 1
-    await pages.aclose()  # type: ignore[attr-defined]  # an async generator
+    await pages.aclose()
 
 
 async def test_no_event_is_skipped_or_out_of_order_under_concurrent_writers(
