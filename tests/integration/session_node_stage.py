@@ -1,4 +1,6 @@
-"""A session-node's surroundings for tests: the simulated network in this process, nodes in processes of their own."""
+"""A session-node's surroundings for tests: the simulated network in this process, nodes in processes of their
+own.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +10,29 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import grpc.aio
+from asyncpg.pgproto.pgproto import UUID
 
 from mesh_cli.embedded import free_port
 from mesh_core.auth import new_api_key
 from mesh_core.channels import open_channel
-from mesh_core.ids import UUID, Prefix, encode, new_uuid, shard_of
+from mesh_core.ids import Prefix, encode, new_uuid, shard_of
+from mesh_simulator.account import Account as NetworkAccount
+from mesh_simulator.checker import check
+from mesh_simulator.faults import FaultKind
 from mesh_simulator.network import Network
+from mesh_simulator.records import Kind
 from mesh_simulator.settings import SimulatorSettings
+from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import message_pb2, message_pb2_grpc, session_pb2, session_pb2_grpc
+from tests.conftest import Databases, LoopThread
 
 RECIPIENT = "+4915112345678"
 
@@ -122,6 +131,14 @@ class Stage:
         )
         return Account(name, uuid, f"+49170{secrets.randbelow(10**7):07}")
 
+    async def of_another_tenant(self) -> Account:
+        """An account that the stage's key must not see."""
+        tenant = new_uuid()
+        await self.database.execute("INSERT INTO tenant (id) VALUES ($1)", tenant)
+        account = await self.create_account()
+        await self.database.execute("UPDATE account SET tenant = $1 WHERE id = $2", tenant, account.uuid)
+        return account
+
     async def paired(self, node: NodeProcess) -> Account:
         """An account that is paired and connected on `node`."""
         account = await self.create_account()
@@ -133,19 +150,21 @@ class Stage:
         """Pair by QR; the steps that were shown."""
         steps = []
         request = session_pb2.PairRequest(account_id=account.id, request_id=secrets.token_hex(8))
-        async for step in await self.owned(lambda: _begin(node.sessions.Pair(request, metadata=self.metadata))):
+        async for step in await self.owned(
+            lambda: _begin(node.sessions.Pair(request, metadata=self.metadata))
+        ):
             steps.append(step)
             if step.HasField("qr"):
                 self.network.pairing.accept(step.qr.text, account.phone)
                 self.network.flush()
         return steps
 
-    async def session(self, node: NodeProcess, account: Account) -> session_pb2.Session:
+    async def session(self, node: NodeProcess, account: Account) -> Any:
         request = session_pb2.GetSessionRequest(account_id=account.id)
         answer = await self.owned(lambda: node.sessions.GetSession(request, metadata=self.metadata))
         return answer.session
 
-    async def until_state(self, node: NodeProcess, account: Account, state: int) -> session_pb2.Session:
+    async def until_state(self, node: NodeProcess, account: Account, state: int) -> Any:
         async def reached() -> session_pb2.Session | None:
             session = await self.session(node, account)
             return session if session.state == state else None
@@ -163,30 +182,68 @@ class Stage:
                         raise
                     await asyncio.sleep(0.05)
 
-    async def send(self, node: NodeProcess, account: Account, text: str = "hello", **fields: Any) -> message_pb2.Message:
+    async def send(self, node: NodeProcess, account: Account, text: str = "hello", **fields: Any) -> Any:
         request = text_request(account, text, **fields)
         answer = await node.messages.SendMessage(request, metadata=self.metadata, timeout=10)
         return answer.message
 
-    async def message(self, message_id: str, account: Account, node: NodeProcess) -> message_pb2.Message:
+    async def message(self, message_id: str, account: Account, node: NodeProcess) -> Any:
         request = message_pb2.GetMessageRequest(account_id=account.id, message_id=message_id)
         answer = await self.owned(lambda: node.messages.GetMessage(request, metadata=self.metadata))
         return answer.message
 
-    async def until_status(
-        self, node: NodeProcess, account: Account, message_id: str, status: int
-    ) -> message_pb2.Message:
+    async def until_status(self, node: NodeProcess, account: Account, message_id: str, status: int) -> Any:
         async def reached() -> message_pb2.Message | None:
             message = await self.message(message_id, account, node)
             return message if message.status == status else None
 
         return await eventually(reached)
 
+    def inject(self, kind: FaultKind, account: Account | None = None, amount: float = 0.0) -> str:
+        """A fault of the network; its id."""
+        return self.network.inject_fault(kind, self.on_network(account) if account else None, amount, None)
+
+    def on_network(self, account: Account) -> NetworkAccount:
+        return self.network.directory.by_phone[account.phone]
+
+    def records(self, kind: Kind, account: Account) -> list[Any]:
+        """What the network saw of an account."""
+        user_id = account.phone[1:]
+        return [r for r in self.network.ledger.read() if r.kind == kind and r.account == user_id]
+
+    async def outbox_is_empty(self, account: Account) -> bool:
+        waiting = await self.database.fetchval("SELECT count(*) FROM outbox WHERE account = $1", account.uuid)
+        return bool(waiting == 0)
+
+    def verdict(self) -> Any:
+        """What the network's own checker finds."""
+        return check(self.network.ledger.read())
+
+    def receive(self, account: Account, content: wire.Content, sender: str = RECIPIENT) -> str:
+        """Somebody writes to the account; the network's id of the message."""
+        message = wire.Inbound(
+            sender=f"phone:{sender}",
+            chat=f"phone:{sender}",
+            push_name="Ada",
+            content=content.SerializeToString(),
+        )
+        self.network.messages.offer(self.on_network(account), message)
+        self.network.flush()
+        return message.id
+
     async def events(self, account: Account) -> list[tuple[str, bytes]]:
         rows = await self.database.fetch(
             "SELECT type, body FROM event WHERE account = $1 ORDER BY xid, seq", account.uuid
         )
         return [(row["type"], row["body"]) for row in rows]
+
+
+@contextmanager
+def fresh_database(databases: Databases, server_loop: LoopThread) -> Iterator[str]:
+    """The URL of a fresh database for the tests of a module."""
+    name = server_loop.run(databases.create_migrated())
+    yield databases.url(name)
+    server_loop.run(databases.drop(name))
 
 
 def text_request(account: Account, text: str = "hello", **fields: Any) -> message_pb2.SendMessageRequest:
@@ -212,12 +269,11 @@ async def eventually(condition: Any, timeout: float = 30.0) -> Any:
 
 
 @asynccontextmanager
-async def open_stage(
-    postgres_url: str, etcd: str, cluster: str, folder: Path, **simulator: Any
-) -> AsyncIterator[Stage]:
+async def open_stage(postgres_url: str, etcd: str, folder: Path, **simulator: Any) -> AsyncIterator[Stage]:
     """A tenant with a key, the simulated network, and no node yet."""
     network = Network(SimulatorSettings(listen="127.0.0.1:0", **simulator))
     await network.start()
+    timers = asyncio.create_task(network.wheel.run(), name="simulated network timers")
     pool = await asyncpg.create_pool(postgres_url, min_size=1, max_size=4)
     tenant = new_uuid()
     key_id, key, digest = new_api_key()
@@ -232,7 +288,7 @@ async def open_stage(
     environment = {
         "MESH_DATABASE_URL": postgres_url,
         "MESH_ETCD_ENDPOINTS": etcd,
-        "MESH_CLUSTER_NAME": cluster,
+        "MESH_CLUSTER_NAME": f"test-{secrets.token_hex(6)}",
         "MESH_SIMNET_ADDRESS": network.address,
         "MESH_AUTH_MESH_KEY": "mesh-key-of-this-test",
         "MESH_SECRETS_MASTER_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
@@ -247,6 +303,8 @@ async def open_stage(
             await node.channel.close()
             with suppress(ProcessLookupError):
                 await node.kill()
+        timers.cancel()
+        await asyncio.wait([timers])
         await network.close()
         await pool.close()
 

@@ -2,23 +2,52 @@
 
 from __future__ import annotations
 
+import secrets
+import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 
+import grpc.aio
 import pytest
+import pytest_asyncio
 
-from sessionmesh.v1 import message_pb2
-from tests.integration.session_node_stage import Stage, eventually, open_stage
+from mesh_core.ids import Prefix, new_id
+from mesh_core.server.status import from_rpc_error
+from mesh_simulator.faults import FaultKind
+from mesh_simulator.records import Kind
+from sessionmesh.simnet.v1 import wire_pb2 as wire
+from sessionmesh.v1 import event_pb2, message_pb2, session_pb2
+from tests.conftest import Databases, LoopThread
+from tests.integration.session_node_stage import (
+    Account,
+    NodeProcess,
+    Stage,
+    eventually,
+    fresh_database,
+    open_stage,
+    text_request,
+)
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest.fixture
-async def stage(postgres_url: str, etcd: str, cluster: str, tmp_path: Path) -> AsyncIterator[Stage]:
-    async with open_stage(postgres_url, etcd, cluster, tmp_path) as opened:
-        yield opened
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def stage(
+    databases: Databases, server_loop: LoopThread, etcd: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Stage]:
+    """One network and one tenant for the whole module: tests make accounts of their own."""
+    with fresh_database(databases, server_loop) as url:
+        async with open_stage(url, etcd, tmp_path_factory.mktemp("nodes")) as opened:
+            yield opened
 
 
-async def test_a_message_is_stored_then_delivered_with_an_event_for_each_step(stage: Stage) -> None:
-    node = await stage.start_node()
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def node(stage: Stage) -> NodeProcess:
+    return await stage.start_node()
+
+
+async def test_a_message_is_stored_then_delivered_with_an_event_for_each_step(
+    stage: Stage, node: NodeProcess
+) -> None:
     account = await stage.paired(node)
 
     message = await stage.send(node, account, "hello")
@@ -32,3 +61,261 @@ async def test_a_message_is_stored_then_delivered_with_an_event_for_each_step(st
         return types == ["message.queued", "message.sent", "message.delivered"]
 
     await eventually(steps)
+    assert await stage.outbox_is_empty(account)
+    await eventually(lambda: stage.records(Kind.RECEIPTS_ACKED, account))
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\N{PARTY POPPER}", "x" * 65_536], ids=["nul", "emoji", "64 kB"])
+async def test_a_text_arrives_as_it_was_sent(stage: Stage, node: NodeProcess, text: str) -> None:
+    sender, receiver = await stage.paired(node), await stage.paired(node)
+    request = text_request(sender, text)
+    request.recipient.phone = receiver.phone
+
+    answer = await node.messages.SendMessage(request, metadata=stage.metadata)
+
+    async def received() -> str | None:
+        for type_, body in await stage.events(receiver):
+            if type_ == "message.received":
+                return event_pb2.Event.FromString(body).message.message.content.text.body
+        return None
+
+    assert await eventually(received) == text
+    stored = await stage.message(answer.message.id, sender, node)
+    assert stored.content.text.body == text
+
+
+async def test_wait_for_sent_returns_when_the_network_has_the_message(
+    stage: Stage, node: NodeProcess
+) -> None:
+    account = await stage.paired(node)
+
+    message = await stage.send(node, account, wait_for=message_pb2.WAIT_FOR_SENT)
+
+    assert message.status == message_pb2.MESSAGE_STATUS_SENT
+    assert [record.id for record in stage.records(Kind.ACKED, account)] == [message.network_message_id]
+
+
+async def test_a_request_sent_again_acts_once(stage: Stage, node: NodeProcess) -> None:
+    account = await stage.paired(node)
+    request_id = secrets.token_hex(8)
+
+    first = await stage.send(node, account, "hello", request_id=request_id)
+    again = await stage.send(node, account, "hello", request_id=request_id)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await stage.send(node, account, "another", request_id=request_id)
+
+    assert again == first
+    assert refused.value.code() == grpc.StatusCode.ALREADY_EXISTS
+    assert from_rpc_error(refused.value).reason == "REQUEST_ID_REUSED"
+    await stage.until_status(node, account, first.id, message_pb2.MESSAGE_STATUS_DELIVERED)
+    assert len(stage.records(Kind.ACCEPTED, account)) == 1
+
+
+async def test_what_was_not_acknowledged_is_sent_again_and_shown_once(
+    stage: Stage, node: NodeProcess
+) -> None:
+    account = await stage.paired(node)
+    losing = stage.inject(FaultKind.LOSE_ACKS, account)
+    messages = [await stage.send(node, account, f"message {n}") for n in range(3)]
+    await eventually(lambda: len(stage.records(Kind.ACCEPTED, account)) == 3)
+
+    stage.network.clear_fault(losing)
+    stage.inject(FaultKind.DROP_CONNECTION, account)
+
+    for message in messages:
+        await stage.until_status(node, account, message.id, message_pb2.MESSAGE_STATUS_DELIVERED)
+    accepted = [record.id for record in stage.records(Kind.ACCEPTED, account)]
+    assert accepted == [message.network_message_id for message in messages]
+    assert stage.verdict().clean
+    assert (await stage.session(node, account)).counters.connects == 2
+
+
+async def test_messages_wait_in_order_while_the_account_is_offline(stage: Stage, node: NodeProcess) -> None:
+    account = await stage.paired(node)
+    request = session_pb2.DisconnectRequest(account_id=account.id, request_id=secrets.token_hex(8))
+    await node.sessions.Disconnect(request, metadata=stage.metadata)
+    messages = [await stage.send(node, account, f"message {n}") for n in range(5)]
+    urgent = await stage.send(node, account, "code 1234", priority=message_pb2.PRIORITY_HIGH)
+
+    connect = session_pb2.ConnectRequest(account_id=account.id, request_id=secrets.token_hex(8))
+    await node.sessions.Connect(connect, metadata=stage.metadata)
+
+    await stage.until_status(node, account, messages[-1].id, message_pb2.MESSAGE_STATUS_DELIVERED)
+    accepted = [record.id for record in stage.records(Kind.ACCEPTED, account)]
+    assert accepted == [message.network_message_id for message in (urgent, *messages)]
+
+
+async def test_a_scheduled_message_can_be_cancelled_until_it_is_due(stage: Stage, node: NodeProcess) -> None:
+    account = await stage.paired(node)
+    request = text_request(account)
+    request.schedule_time.GetCurrentTime()
+    request.schedule_time.seconds += 3600
+    message = (await node.messages.SendMessage(request, metadata=stage.metadata)).message
+    sent = await stage.send(node, account, wait_for=message_pb2.WAIT_FOR_SENT)
+
+    cancel = message_pb2.CancelMessageRequest(account_id=account.id, message_id=message.id)
+    cancelled = (await node.messages.CancelMessage(cancel, metadata=stage.metadata)).message
+    too_late = message_pb2.CancelMessageRequest(account_id=account.id, message_id=sent.id)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await node.messages.CancelMessage(too_late, metadata=stage.metadata)
+
+    assert cancelled.status == message_pb2.MESSAGE_STATUS_CANCELLED
+    assert from_rpc_error(refused.value).reason == "MESSAGE_STATE"
+    await eventually(lambda: stage.outbox_is_empty(account))
+
+
+async def test_a_scheduled_message_is_sent_when_it_is_due_and_an_expired_one_never(
+    stage: Stage, node: NodeProcess
+) -> None:
+    account = await stage.paired(node)
+    scheduled = text_request(account, "later")
+    scheduled.schedule_time.FromNanoseconds(time.time_ns() + 500_000_000)
+    expiring = text_request(account, "too late")
+    expiring.schedule_time.FromNanoseconds(time.time_ns() + 1_500_000_000)
+    expiring.expire_time.FromNanoseconds(time.time_ns() + 2_600_000_000)
+    stage.inject(FaultKind.REFUSE_LOGINS, account)
+
+    later = (await node.messages.SendMessage(scheduled, metadata=stage.metadata)).message
+    await stage.until_status(node, account, later.id, message_pb2.MESSAGE_STATUS_DELIVERED)
+    stage.inject(FaultKind.DROP_CONNECTION, account)
+    late = (await node.messages.SendMessage(expiring, metadata=stage.metadata)).message
+
+    await stage.until_status(node, account, late.id, message_pb2.MESSAGE_STATUS_EXPIRED)
+    assert [record.id for record in stage.records(Kind.ACCEPTED, account)] == [later.network_message_id]
+
+
+async def test_an_unknown_recipient_fails_the_message(stage: Stage, node: NodeProcess) -> None:
+    account = await stage.paired(node)
+    request = text_request(account, wait_for=message_pb2.WAIT_FOR_SENT)
+    request.recipient.group_id = "no-such-group"
+
+    message = (await node.messages.SendMessage(request, metadata=stage.metadata)).message
+
+    assert message.status == message_pb2.MESSAGE_STATUS_FAILED
+    assert message.failure == message_pb2.FAILURE_REASON_UNKNOWN_RECIPIENT
+
+
+async def test_a_received_message_is_stored_once_however_often_it_is_offered(
+    stage: Stage, node: NodeProcess
+) -> None:
+    account = await stage.paired(node)
+    stage.inject(FaultKind.DROP_INBOUND_ACKS, account)
+
+    network_id = stage.receive(account, wire.Content(text="good morning"))
+    await eventually(lambda: stage.records(Kind.INBOUND_ACK_DROPPED, account))
+    stage.inject(FaultKind.DROP_CONNECTION, account)
+    await eventually(lambda: len(stage.records(Kind.INBOUND_ACK_DROPPED, account)) == 2)
+
+    listing = message_pb2.ListMessagesRequest(account_id=account.id)
+    messages = (await node.messages.ListMessages(listing, metadata=stage.metadata)).messages
+    assert [(m.network_message_id, m.content.text.body) for m in messages] == [(network_id, "good morning")]
+    assert messages[0].sender.push_name == "Ada"
+    assert [type_ for type_, _ in await stage.events(account)].count("message.received") == 1
+
+
+async def test_listing_pages_through_an_accounts_messages_newest_first(
+    stage: Stage, node: NodeProcess
+) -> None:
+    account = await stage.paired(node)
+    sent = [(await stage.send(node, account, f"message {n}")).id for n in range(5)]
+
+    listed: list[str] = []
+    request = message_pb2.ListMessagesRequest(account_id=account.id, page_size=2)
+    while True:
+        page = await node.messages.ListMessages(request, metadata=stage.metadata)
+        listed += [message.id for message in page.messages]
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+
+    assert listed == sent[::-1]
+
+
+async def refusal(
+    node: NodeProcess, request: message_pb2.SendMessageRequest, stage: Stage
+) -> tuple[str, str, str]:
+    """Code, reason, and field of a refused send."""
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await node.messages.SendMessage(request, metadata=stage.metadata)
+    error = from_rpc_error(refused.value)
+    return refused.value.code().name, error.reason, getattr(error, "field", "")
+
+
+async def test_bad_input_is_refused_naming_the_field(stage: Stage, node: NodeProcess) -> None:
+    account = await stage.paired(node)
+
+    def request(**changes: object) -> message_pb2.SendMessageRequest:
+        made = text_request(account)
+        for path, value in changes.items():
+            target, *rest = path.split("__")
+            holder = made
+            while rest:
+                holder, (target, *rest) = getattr(holder, target), rest
+            setattr(holder, target, value)
+        return made
+
+    no_recipient = request()
+    no_recipient.ClearField("recipient")
+    no_content = request()
+    no_content.ClearField("content")
+    table = [
+        (request(account_id="nonsense"), "account_id"),
+        (request(account_id=""), "account_id"),
+        (request(request_id=""), "request_id"),
+        (request(request_id="x" * 65), "request_id"),
+        (no_recipient, "recipient"),
+        (request(recipient__phone="015112345678"), "recipient.phone"),
+        (request(recipient__phone="+49 151 1234"), "recipient.phone"),
+        (no_content, "content"),
+        (request(content__text__body=""), "content.text.body"),
+        (request(content__text__body="x" * 65_537), "content.text.body"),
+        (request(content__location__latitude=91.0), "content.location.latitude"),
+        (request(content__image__caption="x"), "content.image.media.media_id"),
+        (request(external_id="x" * 129), "external_id"),
+        (request(priority=9), "priority"),
+        (request(wait_for=9), "wait_for"),
+        (request(schedule_time__seconds=int(time.time()) + 31 * 86_400), "schedule_time"),
+        (request(expire_time__seconds=1), "expire_time"),
+    ]
+    for bad, field in table:
+        assert await refusal(node, bad, stage) == ("INVALID_ARGUMENT", "INVALID_FIELD", field)
+
+
+async def test_accounts_that_are_unknown_foreign_or_unpaired_cannot_send(
+    stage: Stage, node: NodeProcess
+) -> None:
+    account = await stage.create_account()
+    await stage.until_state(node, account, session_pb2.SESSION_STATE_NEW)
+    foreign = await stage.of_another_tenant()
+    unknown = Account(new_id(Prefix.ACCOUNT), account.uuid, "")
+
+    async def outcome(of: Account) -> tuple[str, str]:
+        code, reason, _ = await stage.owned(lambda: refusal_of_owned(node, of, stage))
+        return code, reason
+
+    assert await outcome(unknown) == ("NOT_FOUND", "RESOURCE_NOT_FOUND")
+    assert await outcome(foreign) == ("NOT_FOUND", "RESOURCE_NOT_FOUND")
+    assert await outcome(account) == ("FAILED_PRECONDITION", "NOT_PAIRED")
+
+
+async def refusal_of_owned(node: NodeProcess, account: Account, stage: Stage) -> tuple[str, str, str]:
+    """As `refusal`, but a node that does not own the account yet may be asked again."""
+    try:
+        await node.messages.SendMessage(text_request(account), metadata=stage.metadata)
+    except grpc.aio.AioRpcError as error:
+        if error.code() == grpc.StatusCode.UNAVAILABLE:
+            raise
+        return error.code().name, from_rpc_error(error).reason, ""
+    raise AssertionError("it was accepted")
+
+
+async def test_a_call_routed_by_another_account_than_it_is_about_is_refused(
+    stage: Stage, node: NodeProcess
+) -> None:
+    account = await stage.paired(node)
+
+    metadata = (*stage.metadata, ("x-account-id", new_id(Prefix.ACCOUNT)))
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await node.messages.SendMessage(text_request(account), metadata=metadata)
+
+    assert from_rpc_error(refused.value).reason == "ACCOUNT_MISMATCH"

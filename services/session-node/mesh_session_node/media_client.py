@@ -73,7 +73,7 @@ class MediaClient:
             if not services:
                 raise Unavailable("no media service is running", "NO_INSTANCE", retry_after=1.0)
             address = services[0].address
-        return media_pb2_grpc.MediaServiceStub(self._channels.get(address))  # type: ignore[return-value]  # the async one
+        return media_pb2_grpc.MediaServiceStub(self._channels.get(address))
 
     def _metadata(self, tenant: UUID) -> tuple[tuple[str, str], ...]:
         return call_metadata(mesh_metadata(self._mesh_key, tenant))

@@ -1,4 +1,5 @@
-"""Media that came with messages: fetched from the network and stored with the media service, until it is done.
+"""Media that came with messages: fetched from the network and stored with the media service, until it is
+done.
 
 The mark to fetch is a row that was stored with the message, so it survives whatever happens to this process.
 """
@@ -32,7 +33,6 @@ logger = structlog.get_logger(__name__)
 
 MOST_ATTEMPTS = 12
 _FIRST_RETRY, _LONGEST_RETRY = 2.0, 600.0
-_LINK_WAIT = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +68,7 @@ class InboundMedia:
 
     async def _run(self, fetch: Fetch, due: float) -> None:
         await asyncio.sleep(max(0.0, due - time.time()))
-        while not fetch.session.closed and fetch.session.link is None:
-            await asyncio.sleep(_LINK_WAIT if fetch.attempts else 0.2)
+        await fetch.session.connected()
         async with self._room:
             if fetch.session.closed:
                 return

@@ -1,4 +1,4 @@
-"""Pairing attempts: one at a time per account, so many at once on the node, resumable by whoever asks again."""
+"""Pairing attempts: one at a time per account, so many at once on the node, resumable by who asks again."""
 
 from __future__ import annotations
 
@@ -95,7 +95,8 @@ class Pairings:
     ) -> Attempt:
         """The account's attempt: the running one, which every caller shares, or a new one.
 
-        Raises `FailedPrecondition` ALREADY_PAIRED, and `ResourceExhausted` when the account had one too recently.
+        Raises `FailedPrecondition` ALREADY_PAIRED, and `ResourceExhausted` when the account had one too
+        recently.
         """
         attempt = self._attempts.get(session.id)
         if attempt is not None and (not attempt.over or attempt.id == request.attempt_id):
@@ -144,6 +145,10 @@ class Pairings:
             session.pairing_ended(SessionEvent.PAIRING_STOPPED, error.detail)
             self._allowed_at.pop(session.id, None)  # it was not the caller's doing
             attempt.fail(Unavailable(f"the network: {error.detail}", "BACKEND_UNAVAILABLE", retry_after=5.0))
+            return
+        except MeshError as error:
+            session.pairing_ended(SessionEvent.PAIRING_STOPPED, error.message)
+            attempt.fail(error)
             return
         except asyncio.CancelledError:
             session.pairing_ended(SessionEvent.PAIRING_STOPPED, "")

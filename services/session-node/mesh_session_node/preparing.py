@@ -1,4 +1,6 @@
-"""What a message needs before it can be sent, or stored: its file handed over, and the messages that it refers to."""
+"""What a message needs before it can be sent, or stored: its file handed over, and the messages that it
+refers to.
+"""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
         journal = Journal(
             database.connect_journal,
             incarnation,
-            lambda stored: node.on_commit(stored),
+            lambda stored: node.on_commit(stored),  # noqa: PLW0108 - the node is made of the journal
             after_commit=notifier.poke,
         )
         journal_task = supervisor.start("journal", journal.run())
@@ -116,7 +116,8 @@ def _add_services(server: Server, node: Node, pager: Pager) -> None:
     messages = MessageService(node, pager)
     server.add(message_pb2_grpc.add_MessageServiceServicer_to_server, messages)
     server.add_bytes("sessionmesh.v1.MessageService", {"SendMessage": messages.send_message})
-    server.add(session_pb2_grpc.add_SessionServiceServicer_to_server, SessionService(node, pager))
+    sessions = SessionService(node, pager)
+    server.add(session_pb2_grpc.add_SessionServiceServicer_to_server, sessions)
     server.add(node_pb2_grpc.add_NodeServiceServicer_to_server, NodeService(node.shards))
 
 

@@ -76,7 +76,9 @@ class Queries:
         return [WaitingFetch(*row) for row in await self._pool.fetch(_FETCHES, [*shards])]
 
     async def sent_lately(self, accounts: Sequence[UUID]) -> list[tuple[UUID, float, int]]:
-        """What these accounts sent in the last day: (account, age in seconds, messages), in parts of 5 minutes."""
+        """What these accounts sent in the last day: (account, age in seconds, messages), in parts of 5
+        minutes.
+        """
         return [(row[0], float(row[1]), row[2]) for row in await self._pool.fetch(_SENT, [*accounts])]
 
     async def message(self, account: UUID, message: UUID) -> Record | None:
@@ -148,8 +150,8 @@ class Queries:
 
 _ACCOUNTS = """
 SELECT a.id, a.tenant, a.shard, a.driver, a.phone, a.labels, a.settings, a.desired_state, a.delete_time,
-       s.state, s.cause, s.detail, s.phone AS session_phone, s.network_user_id, s.push_name, s.sent, s.received,
-       s.failed, s.connects, s.settings AS session_settings, s.update_time, c.blob
+       s.state, s.cause, s.detail, s.phone AS session_phone, s.network_user_id, s.push_name, s.sent,
+       s.received, s.failed, s.connects, s.settings AS session_settings, s.update_time, c.blob
 FROM account a LEFT JOIN session s ON s.account = a.id LEFT JOIN credential c ON c.account = a.id
 """
 _OUTBOX = """
@@ -158,12 +160,14 @@ FROM outbox o JOIN message m ON m.account = o.account AND m.id = o.message
 WHERE o.shard = ANY ($1) ORDER BY o.message
 """
 _FETCHES = """
-SELECT account, message, blob, attempts, extract(epoch FROM due_at)::float8 FROM media_fetch WHERE shard = ANY ($1)
+SELECT account, message, blob, attempts, extract(epoch FROM due_at)::float8
+FROM media_fetch WHERE shard = ANY ($1)
 """
 _SENT = """
 SELECT m.account, extract(epoch FROM now() - max(m.network_time))::float8, count(*)::int
 FROM unnest($1::uuid[]) AS a(id) JOIN message m ON m.account = a.id
-WHERE m.id >= uuid_at(now() - interval '1 day') AND m.direction = 1 AND m.network_time > now() - interval '1 day'
+WHERE m.id >= uuid_at(now() - interval '1 day') AND m.direction = 1
+  AND m.network_time > now() - interval '1 day'
 GROUP BY m.account, date_bin('5 minutes', m.network_time, 'epoch')
 """
 _COLUMNS = """id, account, direction, status, chat, network_id, content, traceparent, failure, failure_detail,

@@ -1,4 +1,6 @@
-"""Receipts beside the hot path: those of messages that no session remembers, and telling the network what is stored."""
+"""Receipts beside the hot path: those of messages that no session remembers, and telling the network what is
+stored.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +80,9 @@ class LateReceipts:
 
 
 class ReceiptAcks:
-    """Once a second the journal is flushed, and the receipts that are stored then are acknowledged, one frame a session."""
+    """Once a second the journal is flushed, and the receipts that are stored then are acknowledged, one frame
+    a session.
+    """
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal

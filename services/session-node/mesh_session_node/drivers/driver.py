@@ -1,6 +1,8 @@
-"""The seam to a network. A driver knows nothing of etcd or Postgres; who uses it knows nothing of the network's wire.
+"""The seam to a network. A driver knows nothing of etcd or Postgres; who uses it knows nothing of the
+network's wire.
 
-Everything that comes from a connection is told by calling `LinkEvents` synchronously, in the callback that brought it.
+Everything that comes from a connection is told by calling `LinkEvents` synchronously, in the callback that
+brought it.
 """
 
 from __future__ import annotations
@@ -56,7 +58,9 @@ class Reservation:
 
 
 class DriverState(Protocol):
-    """An account's pairing and ratchet. It is stored ahead of its use: what is not `confirmed` cannot be used."""
+    """An account's pairing and ratchet. It is stored ahead of its use: what is not `confirmed` cannot be
+    used.
+    """
 
     @property
     def phone(self) -> str: ...
@@ -118,10 +122,11 @@ class Receipt(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A message from the network. Addresses are the driver's text; `reply_to` and `target` are network message ids.
+    """A message from the network. Addresses are the driver's text; `reply_to` and `target` are network
+    message ids.
 
-    `blob` is what `Link.fetch` needs for its media. `target` is the message that a reaction, edit or revocation is
-    about. Time is microseconds since the epoch.
+    `blob` is what `Link.fetch` needs for its media. `target` is the message that a reaction, edit or
+    revocation is about. Time is microseconds since the epoch.
     """
 
     network_id: str
@@ -175,7 +180,9 @@ class Link(Protocol):
         """End the pairing; the end comes as `on_end`."""
 
     def abort(self) -> None:
-        """Close now. Nothing that was handed over and not yet written leaves any more; `on_end` is not called."""
+        """Close now. Nothing that was handed over and not yet written leaves any more; `on_end` is not
+        called.
+        """
 
     async def upload(self, pieces: AsyncIterator[bytes]) -> Blob:
         """Store a file with the network. Raises `BlobUnavailable`, `ConnectionEnded`."""
@@ -244,7 +251,9 @@ class Driver(Protocol):
     def encode(
         self, request: message_pb2.SendMessageRequest, context: Context, media: MediaPart | None
     ) -> tuple[bytes, Sequence[str]]:
-        """A message in the network's form, and the blobs in it. Raises `Unimplemented` for what the network lacks."""
+        """A message in the network's form, and the blobs in it. Raises `Unimplemented` for what the network
+        lacks.
+        """
 
     def load(self, state: bytes) -> DriverState:
         """The state as it was stored, by this process or another one."""

@@ -276,7 +276,9 @@ _CLOSINGS = {
 
 
 def _die_with_the_process(sock: socket.socket) -> None:
-    """The kernel must not deliver for a process that has lost the account: no lingering, no endless retransmission."""
+    """The kernel must not deliver for a process that has lost the account: no lingering, no endless
+    retransmission.
+    """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 5_000)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -7,7 +7,9 @@ import msgspec
 from mesh_session_node.drivers.driver import Reservation
 
 BLOCK = 64
-"""Ratchet positions that are reserved at once; those unused when the account moves are skipped, which is legal."""
+"""Ratchet positions that are reserved at once; those unused when the account moves are skipped, which is
+legal.
+"""
 _SKIP = 4096
 
 
@@ -23,7 +25,9 @@ class StoredState(msgspec.Struct, frozen=True, array_like=True):
 
 
 class SimulatedState:
-    """The positions: `next` is the first unused one, below `_reserved` they are stored, below `_wanted` asked for."""
+    """The positions: `next` is the first unused one, below `_reserved` they are stored, below `_wanted` asked
+    for.
+    """
 
     __slots__ = ("_planned", "_reserved", "_wanted", "next", "stored")
 
@@ -49,7 +53,9 @@ class SimulatedState:
         return self._reserved - self.next
 
     def use(self) -> int:
-        """The next position, for one frame. Raises `RuntimeError` when it is not stored: sending now could repeat it."""
+        """The next position, for one frame. Raises `RuntimeError` when it is not stored: sending now could
+        repeat it.
+        """
         position = self.next
         if position >= self._reserved:
             raise RuntimeError("the ratchet position is not stored yet")

@@ -10,9 +10,9 @@ from sessionmesh.v1 import session_pb2 as pb
 
 SESSIONS = """
 SELECT a.id, a.tenant, a.phone AS account_phone, coalesce(s.state, 1) AS state, s.cause, s.detail, s.phone,
-       s.network_user_id, s.push_name, s.paired, s.node, s.epoch, s.recent_failures, s.sent, s.received, s.failed,
-       s.connects, s.connect_time, s.last_heard_time, s.next_connect_time, s.update_time,
-       (SELECT count(*) FROM outbox o WHERE o.shard = a.shard AND o.account = a.id) AS queued
+       s.network_user_id, s.push_name, s.paired, s.node, s.epoch, s.recent_failures, s.sent, s.received,
+       s.failed, s.connects, s.connect_time, s.last_heard_time, s.next_connect_time, s.update_time, (SELECT
+       count(*) FROM outbox o WHERE o.shard = a.shard AND o.account = a.id) AS queued
 FROM account a LEFT JOIN session s ON s.account = a.id
 WHERE a.delete_time IS NULL AND ($1::uuid IS NULL OR a.tenant = $1) AND ($2::uuid IS NULL OR a.id > $2)
   AND ($3::int[] IS NULL OR coalesce(s.state, 1) = ANY ($3)) AND ($4::text IS NULL OR s.node = $4)

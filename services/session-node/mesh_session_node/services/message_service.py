@@ -1,9 +1,11 @@
-"""MessageService. `send_message` is the mesh's hottest call: it takes and gives bytes, and awaits one future."""
+"""MessageService. `send_message` is the mesh's hottest call: bytes in, bytes out, and one future awaited."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any
 
 from asyncpg.pgproto.pgproto import UUID
@@ -15,7 +17,7 @@ from mesh_core.auth import current_identity
 from mesh_core.database.requests import Method, payload_digest
 from mesh_core.errors import FailedPrecondition, InvalidArgument, InvalidField, MeshError, NotFound
 from mesh_core.ids import Prefix, decode, encode, new_uuid
-from mesh_core.journal import COMMITTED, Committed, Refused, StatusChange, unwrap
+from mesh_core.journal import COMMITTED, Committed, Outcome, Refused, StatusChange, unwrap
 from mesh_core.server.status import details_of
 from mesh_core.telemetry import tracing
 from mesh_core.validation import timestamp
@@ -31,7 +33,17 @@ from sessionmesh.v1 import message_pb2_grpc
 
 Context = ServicerContext[Any, Any]
 _parse = pb.SendMessageRequest.FromString
+_FRAMES_AHEAD = 16
+_MOST_IN_FRAME = 1000
 _NEEDS_LOOKUP = frozenset({*validation.MEDIA_KINDS, "reaction"})
+
+
+@dataclass(slots=True)
+class _Frame:
+    """A frame whose items have been accepted or refused; `waiting` are those that are being stored."""
+
+    response: pb.SendMessagesResponse
+    waiting: list[tuple[tuple[str, str], Session, Outgoing, asyncio.Future[Outcome]]]
 
 
 class MessageService(message_pb2_grpc.MessageServiceServicer):
@@ -56,30 +68,29 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
     async def SendMessages(
         self, request_iterator: AsyncIterator[pb.SendMessagesRequest], _context: Context
     ) -> AsyncIterator[pb.SendMessagesResponse]:
-        """Frames of messages of accounts that are owned here; the router splits frames by owner."""
-        async for frame in request_iterator:
-            if len(frame.messages) > 1000:
-                raise InvalidField("messages", "must have at most 1,000 entries")
-            waiting = []
-            response = pb.SendMessagesResponse()
-            for request in frame.messages:
-                request.wait_for = pb.WAIT_FOR_UNSPECIFIED
-                key = request.account_id, request.request_id
-                try:
-                    session = await self._session(request.account_id)
-                    if self._needs_lookup(request):
-                        await self._node.preparing.check(session, request)
-                    waiting.append((key, session, *self._accept(session, request)))
-                except MeshError as error:
-                    _add_error(response, key, error)
-            for key, session, out, done in waiting:
-                try:
-                    result = self._result(session, out, await done)
-                except MeshError as error:
-                    _add_error(response, key, error)
-                else:
-                    response.results.add(account_id=key[0], request_id=key[1], message=result)
-            yield response
+        """Frames of messages of accounts that are owned here; the router splits frames by owner.
+
+        A frame is accepted as it comes, while the ones before it are being stored, up to a bound.
+        """
+        frames: asyncio.Queue[_Frame | None] = asyncio.Queue()
+        room = asyncio.Semaphore(_FRAMES_AHEAD)
+
+        async def accept_all() -> None:
+            try:
+                async for request in request_iterator:
+                    await room.acquire()
+                    frames.put_nowait(await self._accept_frame(request))
+            finally:
+                frames.put_nowait(None)
+
+        accepting = asyncio.create_task(accept_all(), name="accept frames")
+        try:
+            while (frame := await frames.get()) is not None:
+                yield await self._frame_result(frame)
+                room.release()
+            await accepting
+        finally:
+            accepting.cancel()
 
     async def GetMessage(self, request: pb.GetMessageRequest, context: Context) -> pb.GetMessageResponse:
         session = await self._called(request.account_id, context)
@@ -171,7 +182,9 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
         message.status = pb.MESSAGE_STATUS_SENT
         return message
 
-    def _accept(self, session: Session, request: pb.SendMessageRequest) -> tuple[Outgoing, Any]:
+    def _accept(
+        self, session: Session, request: pb.SendMessageRequest
+    ) -> tuple[Outgoing, asyncio.Future[Outcome]]:
         """Put a message into the open batch, between one turn of the loop and the next."""
         validation.check_send(request)
         self._shards.check_owner(session.ref.shard)
@@ -195,7 +208,7 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
         )
         return out, done
 
-    def _result(self, session: Session, out: Outgoing, outcome: Any) -> pb.Message:
+    def _result(self, session: Session, out: Outgoing, outcome: Outcome) -> pb.Message:
         """The answer to a caller whose message was stored, now or before."""
         uuid, name, network_id = out.uuid, out.id, out.network_id
         if not isinstance(outcome, Committed):
@@ -218,6 +231,32 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
         if request.content.WhichOneof("kind") in _NEEDS_LOOKUP:
             return True
         return request.HasField("options") and bool(request.options.reply_to_message_id)
+
+    async def _accept_frame(self, request: pb.SendMessagesRequest) -> _Frame:
+        if len(request.messages) > _MOST_IN_FRAME:
+            raise InvalidField("messages", f"must have at most {_MOST_IN_FRAME:,} entries")
+        frame = _Frame(pb.SendMessagesResponse(), [])
+        for item in request.messages:
+            name = item.account_id, item.request_id
+            try:
+                session = await self._session(item.account_id)
+                if self._needs_lookup(item):
+                    validation.check_send(item)
+                    await self._node.preparing.check(session, item)
+                frame.waiting.append((name, session, *self._accept(session, item)))
+            except MeshError as error:
+                _add_error(frame.response, name, error)
+        return frame
+
+    async def _frame_result(self, frame: _Frame) -> pb.SendMessagesResponse:
+        for name, session, out, done in frame.waiting:
+            try:
+                message = self._result(session, out, await done)
+            except MeshError as error:
+                _add_error(frame.response, name, error)
+            else:
+                frame.response.results.add(account_id=name[0], request_id=name[1], message=message)
+        return frame.response
 
     # --- finding
 

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 class Host(Protocol):
-    """The node, as its sessions see it. What a session waits for, the node does: sessions start no task themselves."""
+    """The node, as its sessions see it. What a session waits for, the node does: sessions start no task
+    themselves.
+    """
 
     loop: AbstractEventLoop
     journal: Journal

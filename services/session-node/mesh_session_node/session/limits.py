@@ -19,7 +19,9 @@ class SendLimits:
 
 
 class Window:
-    """A count over the last `span` seconds, in twelve parts: it may hold a part longer than it should, never shorter."""
+    """A count over the last `span` seconds, in twelve parts: it may hold a part longer than it should, never
+    shorter.
+    """
 
     __slots__ = ("_counts", "_part", "_span", "total")
 

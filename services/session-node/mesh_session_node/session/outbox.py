@@ -1,4 +1,6 @@
-"""What an account must still send: by priority, in order of acceptance within a chat, scheduled ones when they are due."""
+"""What an account must still send: by priority, in order of acceptance within a chat, scheduled ones when
+they are due.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,8 @@ if TYPE_CHECKING:
 class Outbox:
     """The messages of one account that are not with the network. Times are seconds since the epoch.
 
-    Ids rise with the order of acceptance, so a message that comes back (refused for now, or its connection broke) takes
-    its old place. A chat can be held: its messages wait, the others go on.
+    Ids rise with the order of acceptance, so a message that comes back (refused for now, or its connection
+    broke) takes its old place. A chat can be held: its messages wait, the others go on.
     """
 
     __slots__ = ("_held", "_later", "_messages", "_ready")

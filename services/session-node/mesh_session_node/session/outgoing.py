@@ -68,7 +68,9 @@ class AcceptedRow(OutboundMessage, frozen=True, gc=False, kw_only=True):
 
 
 def network_id_of(message: UUID) -> str:
-    """The id that the network knows our message by: fixed before the first attempt, so that a resend is recognised."""
+    """The id that the network knows our message by: fixed before the first attempt, so that a resend is
+    recognised.
+    """
     return NETWORK_ID + message.hex.upper()
 
 

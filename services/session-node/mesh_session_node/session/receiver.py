@@ -1,4 +1,6 @@
-"""One account's way in: a message is stored, with its event and the mark to fetch its media, before the network is told."""
+"""One account's way in: a message is stored, with its event and the mark to fetch its media, before the
+network is told.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""When a session connects again: exponential backoff with full jitter, and quarantine after too many failures."""
+"""When a session connects again: exponential backoff with full jitter, and quarantine after too many
+failures.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +39,9 @@ class Failures:
         return len(self.recent(now)) > self._limit
 
     def delay(self, now: float) -> float:
-        """Seconds until the next attempt: up to 5 s after the first failure, doubled each time, at most 5 minutes. In
-        quarantine until the oldest failure is forgotten."""
+        """Seconds until the next attempt: up to 5 s after the first failure, doubled each time, at most 5
+        minutes. In quarantine until the oldest failure is forgotten.
+        """
         recent = self.recent(now)
         if len(recent) > self._limit:
             return recent[-self._limit - 1] + WINDOW - now

@@ -114,8 +114,9 @@ class Sender:
     def accept(
         self, out: Outgoing, method: int, request_id: str, digest: bytes, content: bytes, now: float
     ) -> asyncio.Future[Outcome]:
-        """Put the message into the open batch. The driver's state that it needs rides along, so that sending it never
-        waits for a commit of its own."""
+        """Put the message into the open batch. The driver's state that it needs rides along, so that sending
+        it never waits for a commit of its own.
+        """
         session = self._session
         state = session.driver_state
         if state is None:
@@ -346,7 +347,7 @@ class Sender:
         if session.link is None:
             raise RuntimeError("there is no connection to send on")
         if tracing.is_sampled(out.traceparent):
-            attributes = {
+            attributes: dict[str, str | int] = {
                 "messaging.message.id": out.id,
                 "mesh.account.id": session.id,
                 "mesh.attempt": out.attempts,

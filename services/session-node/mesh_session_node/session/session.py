@@ -163,7 +163,7 @@ class Session:
         self._go(SessionEvent.DISCONNECT_REQUESTED, detail)
 
     def log_out(self) -> None:
-        """End the pairing, here and, when connected, on the network. Raises `FailedPrecondition` NOT_PAIRED."""
+        """End the pairing, here and on the network where connected. Raises `FailedPrecondition`."""
         if not self.paired:
             raise FailedPrecondition("the account is not paired", "NOT_PAIRED")
         link, self.link = self.link, None
@@ -206,7 +206,9 @@ class Session:
         self._wake_watchers()
 
     def keepalive(self, now: float, patience: float) -> None:
-        """Ask for a sign of life; without one for `patience` seconds the session is not connected. `now` is the loop's."""
+        """Ask for a sign of life; without one for `patience` seconds the session is not connected. `now` is
+        the loop's.
+        """
         link = self.link
         if link is not None:
             if now - link.heard > patience:
@@ -219,6 +221,20 @@ class Session:
             self.sender.pump()
         if self.counters.stored != self.counters.values():
             self.host.journal.post(self.ref, self.stored())
+
+    async def connected(self) -> None:
+        """Return when the session is connected, or closed for good."""
+        if self.closed or self.link is not None:
+            return
+        news = asyncio.Event()
+        self.watchers = self.watchers or set()
+        self.watchers.add(news)
+        try:
+            while not self.closed and self.link is None:
+                news.clear()
+                await news.wait()
+        finally:
+            self.watchers.discard(news)
 
     # --- the connection
 

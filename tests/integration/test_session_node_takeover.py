@@ -1,0 +1,83 @@
+"""Accounts that move from node to node, and connections that fall silent; each test has nodes of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc.aio
+import pytest
+
+from mesh_simulator.faults import FaultKind
+from mesh_simulator.records import Kind
+from sessionmesh.v1 import event_pb2, message_pb2
+from sessionmesh.v1 import session_pb2 as pb
+from tests.integration.session_node_stage import NodeProcess, Stage, eventually, open_stage
+
+
+@pytest.fixture
+async def stage(postgres_url: str, etcd: str, tmp_path: Path) -> AsyncIterator[Stage]:
+    async with open_stage(postgres_url, etcd, tmp_path) as opened:
+        yield opened
+
+
+async def test_a_session_that_hears_nothing_is_not_connected(stage: Stage) -> None:
+    node = await stage.start_node(MESH_SESSION_KEEPALIVE_SECONDS="1")
+    account = await stage.paired(node)
+
+    stalled = stage.inject(FaultKind.STALL, account)
+
+    session = await stage.until_state(node, account, pb.SESSION_STATE_BACKOFF)
+    assert session.cause == pb.SESSION_CAUSE_KEEPALIVE_TIMED_OUT
+    stage.network.clear_fault(stalled)
+
+
+async def owner_of(stage: Stage, nodes: list[NodeProcess], account_id: str) -> NodeProcess:
+    """The node that answers for the account."""
+
+    async def found() -> NodeProcess | None:
+        for node in nodes:
+            try:
+                await node.sessions.GetSession(
+                    pb.GetSessionRequest(account_id=account_id), metadata=stage.metadata, timeout=2
+                )
+            except grpc.aio.AioRpcError:
+                continue
+            return node
+        return None
+
+    answer: NodeProcess = await eventually(found)
+    return answer
+
+
+@pytest.mark.parametrize("way", ["drained", "killed"])
+async def test_another_node_takes_accounts_over_with_their_unsent_messages(stage: Stage, way: str) -> None:
+    nodes = [await stage.start_node(), await stage.start_node()]
+    account = await stage.create_account()
+    owner = await owner_of(stage, nodes, account.id)
+    await stage.pair(owner, account)
+    await stage.until_state(owner, account, pb.SESSION_STATE_CONNECTED)
+    other = nodes[1 - nodes.index(owner)]
+    losing = stage.inject(FaultKind.LOSE_ACKS, account)
+    message = await stage.send(owner, account, "in between")
+    await eventually(lambda: stage.records(Kind.ACCEPTED, account))
+    stage.network.clear_fault(losing)
+
+    if way == "drained":
+        assert await owner.stop() == 0
+    else:
+        await owner.kill()
+
+    await stage.until_status(other, account, message.id, message_pb2.MESSAGE_STATUS_DELIVERED)
+    after = await stage.send(other, account, "afterwards")
+    await stage.until_status(other, account, after.id, message_pb2.MESSAGE_STATUS_DELIVERED)
+    session = await stage.until_state(other, account, pb.SESSION_STATE_CONNECTED)
+    assert session.epoch > 1
+    verdict = stage.verdict()
+    assert verdict.clean, verdict
+    moved = [
+        event_pb2.Event.FromString(body).session.session.cause
+        for type_, body in await stage.events(account)
+        if type_ == "session.state_changed"
+    ]
+    assert pb.SESSION_CAUSE_MOVED in moved

@@ -1,0 +1,80 @@
+"""What a message to send must be like."""
+
+from __future__ import annotations
+
+import pytest
+
+from mesh_core.errors import FailedPrecondition, InvalidArgument, InvalidField
+from mesh_core.ids import Prefix, new_id
+from mesh_session_node import validation
+from sessionmesh.v1 import content_pb2, media_pb2, message_pb2
+
+
+def request() -> message_pb2.SendMessageRequest:
+    made = message_pb2.SendMessageRequest(account_id=new_id(Prefix.ACCOUNT), request_id="r")
+    made.recipient.phone = "+4915112345678"
+    made.content.text.body = "hello"
+    return made
+
+
+@pytest.mark.parametrize("body", ["x", "\0", "\N{PARTY POPPER}", "x" * 65_536, "ä" * 32_768])
+def test_texts_of_1_to_65536_bytes_are_taken(body: str) -> None:
+    made = request()
+    made.content.text.body = body
+    validation.check_send(made)
+
+
+@pytest.mark.parametrize("body", ["", "x" * 65_537, "ä" * 32_769])
+def test_empty_and_longer_texts_are_refused(body: str) -> None:
+    made = request()
+    made.content.text.body = body
+    with pytest.raises(InvalidField) as refused:
+        validation.check_send(made)
+    assert refused.value.field == "content.text.body"
+
+
+@pytest.mark.parametrize("kind", ["live_location", "poll_vote", "choice", "order", "revoked", "unknown"])
+def test_kinds_that_only_arrive_cannot_be_sent(kind: str) -> None:
+    made = request()
+    getattr(made.content, kind).SetInParent()
+    with pytest.raises(InvalidField, match="cannot be sent"):
+        validation.check_send(made)
+
+
+def test_a_content_over_128_kib_is_refused() -> None:
+    made = request()
+    made.content.contacts.cards.add(display_name="Ada", vcard="x" * 131_073)
+    with pytest.raises(InvalidField) as refused:
+        validation.check_send(made)
+    assert refused.value.field == "content"
+
+
+@pytest.mark.parametrize(
+    ("kind", "mime_type"),
+    [("image", "video/mp4"), ("video", "image/png"), ("audio", "image/png"), ("sticker", "image/png")],
+)
+def test_a_file_of_another_kind_is_refused(kind: str, mime_type: str) -> None:
+    content = content_pb2.Content()
+    getattr(content, kind).media.media_id = new_id(Prefix.MEDIA)
+    media = media_pb2.Media(id="med", state=content_pb2.MEDIA_STATE_READY, mime_type=mime_type)
+    with pytest.raises(InvalidField) as refused:
+        validation.check_media(content, media)
+    assert refused.value.field == f"content.{kind}.media.media_id"
+
+
+def test_any_file_can_be_a_document_but_only_when_it_is_ready() -> None:
+    content = content_pb2.Content()
+    content.document.media.media_id = new_id(Prefix.MEDIA)
+    media = media_pb2.Media(id="med", state=content_pb2.MEDIA_STATE_READY, mime_type="text/csv")
+    validation.check_media(content, media)
+    media.state = content_pb2.MEDIA_STATE_PENDING
+    with pytest.raises(FailedPrecondition) as refused:
+        validation.check_media(content, media)
+    assert refused.value.reason == "MEDIA_NOT_READY"
+
+
+def test_a_header_that_names_another_account_is_refused() -> None:
+    validation.check_account_header((("x-account-id", "a"), ("other", "b")), "a")
+    with pytest.raises(InvalidArgument) as refused:
+        validation.check_account_header((("x-account-id", "b"),), "a")
+    assert refused.value.reason == "ACCOUNT_MISMATCH"
