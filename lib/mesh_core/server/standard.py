@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
+from google.protobuf import descriptor_pool
 from grpc_channelz.v1 import channelz, channelz_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
@@ -71,8 +72,25 @@ def add_standard_services(methods: Methods, health: Health) -> None:
     names = {*methods.services, reflection.SERVICE_NAME}
     methods.add_generated(
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server,
-        reflection.aio.ReflectionServicer(names),
+        reflection.aio.ReflectionServicer(names, _Symbols(descriptor_pool.Default())),
         SCOPE_PUBLIC,
     )
     # grpcio-reflection brings v1alpha only; v1 is the same on the wire, and newer clients ask for it first.
     methods.alias(reflection.SERVICE_NAME, "grpc.reflection.v1.ServerReflection")
+
+
+class _Symbols:
+    """A descriptor pool for reflection that knows methods, too: `grpcurl describe` asks for them by name."""
+
+    def __init__(self, pool: descriptor_pool.DescriptorPool) -> None:
+        self._pool = pool
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    def FindFileContainingSymbol(self, symbol: str) -> Any:
+        """The descriptor of the file; KeyError when there is none."""
+        try:
+            return self._pool.FindFileContainingSymbol(symbol)
+        except KeyError:
+            return self._pool.FindMethodByName(symbol).containing_service.file
