@@ -55,11 +55,13 @@ $(BIN)/.dependencies: requirements.lock
 	@# uv comes from the lock file too, so that its hash is checked.
 	@sed -n '/^uv==/,/[^\\]$$/p' requirements.lock >.venv/uv.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .venv/uv.lock
-	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	@# Compiled once here instead of at the first start of every process.
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock
 	@touch $@
 
 $(BIN)/.installed: $(BIN)/.dependencies pyproject.toml hatch_build.py $(PROTOS)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@$(BIN)/uv pip check --python $(BIN)/python >.venv/check.log 2>&1 || { cat .venv/check.log; \
 		echo "install: requirements.lock does not fit pyproject.toml: run make lock" >&2; exit 1; }
+	@$(BIN)/python -m compileall -q gen lib services clients cli simulator
 	@touch $@
