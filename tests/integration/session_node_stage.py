@@ -31,7 +31,14 @@ from mesh_simulator.network import Network
 from mesh_simulator.records import Kind
 from mesh_simulator.settings import SimulatorSettings
 from sessionmesh.simnet.v1 import wire_pb2 as wire
-from sessionmesh.v1 import message_pb2, message_pb2_grpc, session_pb2, session_pb2_grpc
+from sessionmesh.v1 import (
+    media_pb2,
+    media_pb2_grpc,
+    message_pb2,
+    message_pb2_grpc,
+    session_pb2,
+    session_pb2_grpc,
+)
 from tests.conftest import Databases, LoopThread
 
 RECIPIENT = "+4915112345678"
@@ -48,7 +55,7 @@ class Account:
 
 @dataclass
 class NodeProcess:
-    """A running session-node."""
+    """A running session-node, or media service."""
 
     process: asyncio.subprocess.Process
     address: str
@@ -58,6 +65,10 @@ class NodeProcess:
     @property
     def messages(self) -> Any:
         return message_pb2_grpc.MessageServiceStub(self.channel)
+
+    @property
+    def media(self) -> Any:
+        return media_pb2_grpc.MediaServiceStub(self.channel)
 
     @property
     def sessions(self) -> Any:
@@ -90,20 +101,41 @@ class Stage:
         return (("authorization", f"Bearer {self.key}"),)
 
     async def start_node(self, **environment: str) -> NodeProcess:
-        """A node that owns shards when this returns, its share of them."""
+        """A node that takes part when this returns; its shards come soon after."""
+        node = await self._start("mesh_session_node", MESH_NODE_ID=f"node-{len(self.nodes)}", **environment)
+        await eventually(lambda: self._says(node, "session-node runs"))
+        return node
+
+    async def start_media(self) -> NodeProcess:
+        """A media service on a directory."""
+        media = await self._start("mesh_media", MESH_OBJECTS_URL=f"file://{self.folder}/objects")
+        await eventually(lambda: self._says(media, "serving"))
+        return media
+
+    async def upload(self, media: NodeProcess, data: bytes) -> str:
+        """The id of a file of the tenant."""
+
+        async def frames() -> AsyncIterator[media_pb2.UploadMediaRequest]:
+            header = media_pb2.UploadHeader(request_id=secrets.token_hex(8), size=len(data))
+            yield media_pb2.UploadMediaRequest(header=header)
+            yield media_pb2.UploadMediaRequest(chunk=data)
+
+        answer = await media.media.UploadMedia(frames(), metadata=self.metadata)
+        return str(answer.media.id)
+
+    async def _start(self, module: str, **environment: str) -> NodeProcess:
         port = free_port()
-        log = self.folder / f"node-{len(self.nodes)}.log"
+        log = self.folder / f"process-{len(self.nodes)}.log"
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                "mesh_session_node",
+                module,
                 env={
                     **os.environ,
                     **self.environment,
                     "PYTHONPATH": os.pathsep.join(sys.path),
                     "MESH_SERVER_LISTEN": f"127.0.0.1:{port}",
-                    "MESH_NODE_ID": f"node-{len(self.nodes)}",
                     **environment,
                 },
                 stdout=output,
@@ -111,13 +143,13 @@ class Stage:
             )
         node = NodeProcess(process, f"127.0.0.1:{port}", log, open_channel(f"127.0.0.1:{port}"))
         self.nodes.append(node)
-        await eventually(lambda: self._runs(node))
         return node
 
-    async def _runs(self, node: NodeProcess) -> bool:
+    @staticmethod
+    def _says(node: NodeProcess, words: str) -> bool:
         if node.process.returncode is not None:
             raise AssertionError(node.log.read_text())
-        return "session-node runs" in node.log.read_text()
+        return words in node.log.read_text()
 
     async def create_account(self, driver: str = "simulated") -> Account:
         uuid = new_uuid()

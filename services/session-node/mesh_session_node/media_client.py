@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator
 from time import monotonic
 
@@ -72,7 +73,7 @@ class MediaClient:
             services = self._directory.services()
             if not services:
                 raise Unavailable("no media service is running", "NO_INSTANCE", retry_after=1.0)
-            address = services[0].address
+            address = random.choice(services).address  # noqa: S311 - spreads load, guards nothing
         return media_pb2_grpc.MediaServiceStub(self._channels.get(address))
 
     def _metadata(self, tenant: UUID) -> tuple[tuple[str, str], ...]:

@@ -38,6 +38,11 @@ class Outbox:
     def __contains__(self, message: UUID) -> bool:
         return message in self._messages
 
+    @property
+    def holding(self) -> bool:
+        """Whether a chat is held."""
+        return bool(self._held)
+
     def push(self, message: Outgoing, now: float) -> None:
         """Put a message in, or back."""
         self._messages[message.uuid] = message

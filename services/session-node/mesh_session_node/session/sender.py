@@ -156,6 +156,7 @@ class Sender:
             return
         if (
             not self.outbox
+            and not self.outbox.holding
             and out.due is None
             and self._may_send()
             and self._simple(out)

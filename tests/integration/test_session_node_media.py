@@ -1,0 +1,123 @@
+"""Media on their way out and in, with a real media service."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import pytest
+
+from mesh_core.ids import Prefix, new_id
+from mesh_core.server.status import from_rpc_error
+from sessionmesh.simnet.v1 import wire_pb2 as wire
+from sessionmesh.v1 import content_pb2, event_pb2, media_pb2, message_pb2
+from tests.integration.session_node_stage import (
+    Account,
+    NodeProcess,
+    Stage,
+    eventually,
+    open_stage,
+    text_request,
+)
+
+FILE = b"%PDF-1.7\n" + secrets.token_bytes(300_000)
+
+
+@pytest.fixture
+async def stage(postgres_url: str, etcd: str, tmp_path: Path) -> AsyncIterator[Stage]:
+    async with open_stage(postgres_url, etcd, tmp_path) as opened:
+        yield opened
+
+
+def document(account: Account, media_id: str) -> message_pb2.SendMessageRequest:
+    request = text_request(account)
+    request.content.document.media.media_id = media_id
+    request.content.document.file_name = "report.pdf"
+    return request
+
+
+async def fetched(stage: Stage, account: Account, node: NodeProcess) -> content_pb2.DocumentContent:
+    """The document that the account received, once it is READY."""
+
+    async def ready() -> Any:
+        listing = message_pb2.ListMessagesRequest(account_id=account.id)
+        answer = await stage.owned(lambda: node.messages.ListMessages(listing, metadata=stage.metadata))
+        for message in answer.messages:
+            if message.content.document.media.state == content_pb2.MEDIA_STATE_READY:
+                return message.content.document
+        return None
+
+    found: content_pb2.DocumentContent = await eventually(ready)
+    return found
+
+
+async def download(stage: Stage, media: NodeProcess, media_id: str) -> bytes:
+    call = media.media.DownloadMedia(
+        media_pb2.DownloadMediaRequest(media_id=media_id), metadata=stage.metadata
+    )
+    return b"".join([frame.chunk async for frame in call])
+
+
+async def test_a_document_goes_from_one_account_to_another(stage: Stage) -> None:
+    media, node = await stage.start_media(), await stage.start_node()
+    sender, receiver = await stage.paired(node), await stage.paired(node)
+    request = document(sender, await stage.upload(media, FILE))
+    request.recipient.phone = receiver.phone
+    following = text_request(sender, "what do you say?")
+    following.recipient.phone = receiver.phone
+
+    await node.messages.SendMessage(request, metadata=stage.metadata)
+    await node.messages.SendMessage(following, metadata=stage.metadata)
+
+    arrived = await fetched(stage, receiver, node)
+    assert arrived.file_name == "report.pdf"
+    assert arrived.media.sha256 == sha256(FILE).digest()
+    assert await download(stage, media, arrived.media.media_id) == FILE
+    events = [event_pb2.Event.FromString(body) for _, body in await stage.events(receiver)]
+    received = [
+        event.message.message.content.WhichOneof("kind") for event in events if event.HasField("message")
+    ]
+    assert received == ["document", "text"]
+    ready = [event.media for event in events if event.type == "media.ready"]
+    assert [event.media.id for event in ready] == [arrived.media.media_id]
+    assert await stage.database.fetchval("SELECT count(*) FROM media_fetch") == 0
+
+
+async def test_media_that_do_not_exist_or_do_not_fit_are_refused(stage: Stage) -> None:
+    media, node = await stage.start_media(), await stage.start_node()
+    account = await stage.paired(node)
+    image = text_request(account)
+    image.content.image.media.media_id = await stage.upload(media, FILE)
+
+    request = document(account, new_id(Prefix.MEDIA))
+    with pytest.raises(grpc.aio.AioRpcError) as unknown:
+        await node.messages.SendMessage(request, metadata=stage.metadata)
+    with pytest.raises(grpc.aio.AioRpcError) as unfit:
+        await node.messages.SendMessage(image, metadata=stage.metadata)
+
+    assert unknown.value.code() == grpc.StatusCode.NOT_FOUND
+    assert from_rpc_error(unfit.value).field == "content.image.media.media_id"  # type: ignore[attr-defined]  # InvalidField
+
+
+async def test_a_fetch_outlives_the_node_and_waits_for_the_media_service(stage: Stage) -> None:
+    node = await stage.start_node()
+    account = await stage.paired(node)
+    ref = stage.network.blobs.put(FILE)
+    blob = wire.Blob(
+        ref=ref, sha256=sha256(FILE).digest(), mime="application/pdf", size=len(FILE), shown_as="document"
+    )
+    stage.receive(account, wire.Content(blob=blob))
+
+    async def marked() -> bool:
+        return await stage.database.fetchval("SELECT count(*) FROM media_fetch WHERE attempts > 0") == 1
+
+    await eventually(marked)
+    await node.stop()
+    media, another = await stage.start_media(), await stage.start_node()
+
+    arrived = await fetched(stage, account, another)
+    assert await download(stage, media, arrived.media.media_id) == FILE
