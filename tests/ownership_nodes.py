@@ -1,4 +1,6 @@
-"""Session-nodes without sessions: ownership alone, several in one process, with everything that happened on record."""
+"""Session-nodes without sessions: ownership alone, several in one process, with everything that happened on
+record.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ FAST = Timings(ttl=5, beat=0.7, attempt=1.0, soft=3.3, hard=4.3, settle=0.02, fi
 
 
 class Board:
-    """Who runs what in the whole test; notes every shard that two nodes ran at once, and epochs that did not rise."""
+    """Who runs what in the whole test; notes every shard that two nodes ran at once, and epochs that did not
+    rise.
+    """
 
     def __init__(self) -> None:
         self.running: dict[int, str] = {}
@@ -195,6 +199,6 @@ async def until(condition: Callable[[], bool], timeout: float = 60.0) -> float:
     """Seconds until `condition` held."""
     began = boottime()
     async with asyncio.timeout(timeout):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - conditions over several nodes have no event of their own
             await asyncio.sleep(0.02)
     return boottime() - began

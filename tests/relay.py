@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 
 class Relay:
-    """Forwards to `target` (host:port); while it is cut, open connections are gone and new ones are refused."""
+    """Forwards to `target` (host:port); while it is cut, connections are gone and new ones refused."""
 
     def __init__(self, target: str) -> None:
         self.target = target

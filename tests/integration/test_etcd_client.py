@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from mesh_cli.embedded import EmbeddedEtcd, free_port
 
+from mesh_cli.embedded import EmbeddedEtcd, free_port
 from mesh_core.etcd import (
     Change,
     Etcd,
@@ -34,7 +34,8 @@ from mesh_core.etcd.follow import watch
 from mesh_core.settings import EtcdSettings
 from tests.relay import relay_to
 
-# gRPC's completions of one loop's last calls may arrive after it was closed, and then disturb the next loop's.
+# gRPC's completions of one loop's last calls may arrive after it was closed, and then disturb the next
+# loop's.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
@@ -235,7 +236,9 @@ async def test_one_revision_in_many_fragments_arrives_whole(client: Etcd, cluste
 async def test_no_event_is_missed_while_the_watch_catches_up_across_interruptions(
     client: Etcd, cluster: str
 ) -> None:
-    """etcd sends at most 1,000 revisions at a time to a watch that is behind, under the newest revision's header."""
+    """etcd sends at most 1,000 revisions at a time to a watch that is behind, under the newest revision's
+    header.
+    """
     prefix = f"/{cluster}/".encode()
     first = await client.put(prefix + b"0", b"")
     for start in range(1, 2500, 100):

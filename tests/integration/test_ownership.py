@@ -17,7 +17,8 @@ from mesh_core.ownership import IncarnationExpired, NodeState, NodeSuperseded, s
 from mesh_core.ownership.keys import Keys
 from tests.ownership_nodes import FAST, Mesh, mesh_of, until
 
-# gRPC's completions of one loop's last calls may arrive after it was closed, and then disturb the next loop's.
+# gRPC's completions of one loop's last calls may arrive after it was closed, and then disturb the next
+# loop's.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 

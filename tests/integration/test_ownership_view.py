@@ -17,7 +17,8 @@ from mesh_core.tasks import Supervisor
 from tests.ownership_nodes import until
 from tests.relay import Relay
 
-# gRPC's completions of one loop's last calls may arrive after it was closed, and then disturb the next loop's.
+# gRPC's completions of one loop's last calls may arrive after it was closed, and then disturb the next
+# loop's.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 

@@ -26,9 +26,9 @@ Answer_co = TypeVar("Answer_co", covariant=True)
 class Etcd:
     """A client of one etcd cluster.
 
-    It stays with one endpoint and moves on to the next when that one fails to answer within `timeout` seconds. Reads
-    and lease calls are tried on every endpoint; a write is sent once, and `EtcdUnavailable` then means that its
-    outcome is unknown. Every call may raise `EtcdUnavailable` or `EtcdRefused`.
+    It stays with one endpoint and moves on to the next when that one fails to answer within `timeout`
+    seconds. Reads and lease calls are tried on every endpoint; a write is sent once, and `EtcdUnavailable`
+    then means that its outcome is unknown. Every call may raise `EtcdUnavailable` or `EtcdRefused`.
     """
 
     def __init__(self, settings: EtcdSettings, *, timeout: float = 1.0) -> None:
@@ -189,7 +189,7 @@ class Etcd:
             raise LeaseLost(lease) from None
 
     async def _once(self, attempt: _Attempt[Answer]) -> Answer:
-        """One attempt on the present endpoint; a login that expired is renewed, the call was not executed then."""
+        """One attempt on the present endpoint; an expired login is renewed (the call was not executed)."""
         number = self._current
         try:
             return await self._attempt(attempt, number)

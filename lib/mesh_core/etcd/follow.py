@@ -61,7 +61,7 @@ async def follow(etcd: Etcd, prefix: bytes) -> AsyncGenerator[Change, None]:
 
 
 async def watch(etcd: Etcd, prefix: bytes, first_revision: int) -> AsyncGenerator[Update, None]:
-    """Every change below `prefix` from `first_revision` on, once. Raises `Compacted` when some are forgotten."""
+    """Every change below `prefix` from `first_revision` on, once. Raises `Compacted` if some are lost."""
     wanted = first_revision
     while True:
         request = wire.WatchCreateRequest(

@@ -1,7 +1,8 @@
 """One live session per account, always: which node owns which shard.
 
-`Ownership` is a session-node's part, `OwnerView` a router's. Taking a shard over needs both etcd (a key under the node's
-lease) and Postgres (the fence); keeping it needs either, so neither being down stops a session.
+`Ownership` is a session-node's part, `OwnerView` a router's. Taking a shard over needs both etcd (a key
+under the node's lease) and Postgres (the fence); keeping it needs either, so neither being down stops a
+session.
 """
 
 from mesh_core.ownership.fence import FenceUnavailable, IncarnationExpired

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Set
 from itertools import count
 
 import msgspec
@@ -22,8 +22,8 @@ logger = structlog.get_logger(__name__)
 class Claims:
     """The steps of a round, called one after the other by one task.
 
-    `drop` applies passed deadlines; it comes first after every wait, before the answer is looked at. All steps may
-    raise `LeaseLost`.
+    `drop` applies passed deadlines; it comes first after every wait, before the answer is looked at. All
+    steps may raise `LeaseLost`.
     """
 
     def __init__(
@@ -50,29 +50,29 @@ class Claims:
         self._drop = drop
         self._numbers = count(1)
 
-    async def claim(self, shards: Collection[int]) -> None:
-        """Claims those of `shards` that nobody has a key of, as long as the table is the one that was seen."""
+    async def claim(self, shards: Set[int]) -> None:
+        """Claims those of `shards` that nobody has a key of, as long as the table is the one I saw."""
         keeper, lease = self._keeper, self._keeper.lease
-        free = [shard for shard in shards if shard not in self._mirror.owners and shard not in keeper.tenures]
+        free = shards - self._mirror.owners.keys() - keeper.tenures.keys()
         if not free or not keeper.etcd_fresh(boottime()):
             return
         table_is_seen = unchanged(self._keys.assignment, self._mirror.table_revision)
         writes = [Write(shard, 0, self._claimed) for shard in free]
         self._begin(await self._owner_keys.write(writes, lease, [table_is_seen]), lease)
 
-    async def settle_strays(self, wanted: Collection[int]) -> None:
+    async def settle_strays(self, wanted: Set[int]) -> None:
         """Keys under my lease that I know nothing of, from claims whose answer got lost.
 
-        Wanted ones are adopted by writing them again, so that deletes still on their way miss; others are deleted.
+        Wanted ones are adopted by writing them again, so that deletes still on their way miss; others are
+        deleted.
         """
         keeper, lease = self._keeper, self._keeper.lease
+        owners = self._mirror.owners
+        unknown = owners.keys() - keeper.tenures.keys() - self._handoff.busy
         writes = [
             Write(shard, seen.revision, self._claimed if shard in wanted else None)
-            for shard, seen in self._mirror.owners.items()
-            if seen.lease == lease != 0
-            and self._is_mine(seen)
-            and shard not in keeper.tenures
-            and shard not in self._handoff.busy
+            for shard in unknown
+            if (seen := owners[shard]).lease == lease != 0 and self._is_mine(seen)
         ]
         if writes:
             written = await self._owner_keys.write(writes, lease)
@@ -164,7 +164,8 @@ class Claims:
                 or keeper.tenures.get(tenure.shard) is not tenure
                 or tenure.phase is not Phase.TAKEN
             ):
-                continue  # unknown: asked again next round; or the key was lost, and the fence is being released
+                # unknown: asked again next round; or the key was lost, and the fence is being released
+                continue
             if one.revision:
                 tenure.revision, tenure.phase = one.revision, Phase.RUNNING
                 started[tenure.shard] = tenure.epoch

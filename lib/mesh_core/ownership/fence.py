@@ -1,4 +1,4 @@
-"""Ownership's half in Postgres: beats, takeovers, releases. The functions are in the migration `ownership`."""
+"""Ownership's half in Postgres: beats, takeovers, releases. Its functions are in the migrations."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class FenceUnavailable(Unavailable):
 
 
 class IncarnationExpired(FailedPrecondition):
-    """Another node judged this process dead: it must hand everything off and start again as a new incarnation."""
+    """Another node judged this process dead: it must hand everything off, and start again as a new one."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, "NOT_OWNER")
@@ -43,7 +43,7 @@ class TakeOutcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """Postgres's answer for one shard. `holder` (an incarnation), `node` and `address` tell whom a WAIT waits for."""
+    """The answer for one shard. `holder` (an incarnation), `node`, `address`: whom a WAIT waits for."""
 
     shard: int
     outcome: TakeOutcome
@@ -56,7 +56,8 @@ class Take:
 class Fence:
     """The fence of one incarnation. Beats have a connection of their own, so that no takeover delays them.
 
-    Calls raise `FenceUnavailable`, or `IncarnationExpired` once another node has judged this incarnation dead.
+    Calls raise `FenceUnavailable`, or `IncarnationExpired` once another node has judged this incarnation
+    dead.
     """
 
     def __init__(self, connect: Connect, incarnation: str, timings: Timings) -> None:
@@ -68,20 +69,20 @@ class Fence:
     async def register(self, node: str, address: str) -> None:
         """Makes this incarnation known; it has beaten then."""
         await self._takes.fetch(
-            "INSERT INTO node_incarnation (id, node, address) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING",
+            "INSERT INTO node_incarnation (id, node, address) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
             self._incarnation,
             node,
             address,
         )
 
     async def beat(self) -> tuple[float, dict[int, int]]:
-        """Returns when the beat was sent (boottime) and the shards held here that others wait for, with epochs."""
+        """Returns when the beat was sent (boottime), and the held shards (with epochs) others wait for."""
         sent = boottime()
         rows = await self._beats.fetch("SELECT shard, epoch FROM beat($1)", self._incarnation)
         return sent, {row["shard"]: row["epoch"] for row in rows}
 
     async def take(self, claims: Mapping[int, int], dead: Collection[str]) -> list[Take]:
-        """Asks for the shards of `claims` (shard -> claim number); incarnations in `dead` are known to be reaped."""
+        """Asks for the shards of `claims` (shard -> claim number); `dead` incarnations were reaped."""
         rows = await self._takes.fetch(
             "SELECT shard, epoch, outcome, holder, node, address FROM take_shards($1, $2, $3, $4, $5, $6)",
             list(claims),
@@ -108,7 +109,7 @@ class Fence:
 
 
 class _Link:
-    """A connection that is opened when needed, thrown away after any failure, and used by one caller at a time."""
+    """A connection: opened when needed, thrown away after any failure, used by one caller at a time."""
 
     def __init__(self, connect: Connect, timeout: float) -> None:
         self._connect = connect

@@ -7,20 +7,20 @@ from typing import Protocol
 
 
 class ShardHandler(Protocol):
-    """What a session-node does when shards come and go. For one shard: acquired, then release or lost, never at once.
+    """What a session-node does when shards come and go: for each, `acquired`, then `release` or `lost`.
 
     Only `lost` may come while `acquired` or `release` still runs.
     """
 
     async def acquired(self, shards: Mapping[int, int]) -> None:
-        """These shards (shard -> epoch) may run here from now on. Return soon: connecting accounts goes on by itself."""
+        """These shards (shard -> epoch) may run here from now on. Return soon, connect in the background."""
 
     async def release(self, shards: Collection[int]) -> None:
-        """Hand these over: stop intake, finish or park work, close the sockets, flush the journal giving the fence back.
+        """Hand these over: stop intake, close the sockets, flush the journal and give the fence back with it.
 
-        `Ownership.epoch` still answers for them meanwhile, `Ownership.admits` no longer does. On return no act is in
-        flight, every socket is closed and nothing will be written.
+        `Ownership.epoch` still answers for them meanwhile, `Ownership.admits` no longer does. On return no
+        act is in flight, every socket is closed and nothing will be written.
         """
 
     def lost(self, shards: Collection[int]) -> None:
-        """Past the deadline, or fenced off: close the sockets NOW. Nothing may be written for them any more."""
+        """Past the deadline, or fenced off: close the sockets NOW. Nothing may be written for them."""

@@ -23,7 +23,7 @@ CHUNKS_AT_ONCE = 4
 
 
 class Handoff:
-    """Runs handoffs in the background. `drop` applies passed deadlines; `poke` is called when a handoff is through."""
+    """Runs handoffs in the background. `drop` applies passed deadlines; `poke` is called after a handoff."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Handoff:
         self._poke = poke
         self._tasks: set[asyncio.Task[None]] = set()
         self.busy: set[int] = set()
-        """Shards on their way out; even one that was lost meanwhile must not come back before that has ended."""
+        """Shards on their way out: not even one lost meanwhile may come back before that has ended."""
 
     def begin(self, tenures: Collection[Tenure]) -> None:
         """Starts handing RUNNING tenures off, as many as may go at once; call again for the rest."""
@@ -67,7 +67,7 @@ class Handoff:
             self._start("give-back", self._give_back(chunk))
 
     def release_fence(self, epochs: Mapping[int, int]) -> None:
-        """Gives back fences that nothing here runs under any more. If that fails, whoever wants them asks again."""
+        """Gives back fences that nothing runs under. If that fails, whoever wants them asks again."""
         if epochs:
             self._start("release-fence", self._release_once(dict(epochs)))
 
@@ -106,7 +106,7 @@ class Handoff:
         self._poke()
 
     async def _delete_keys(self, tenures: list[Tenure]) -> None:
-        """Compared on mod_revision, so that a late delete never hits a later claim. What fails is found as a stray."""
+        """By mod_revision, so that a late delete never hits a later claim. What fails is found as a stray."""
         try:
             await self._owner_keys.write(
                 [Write(tenure.shard, tenure.revision, None) for tenure in tenures], self._keeper.lease

@@ -1,7 +1,7 @@
-"""What a node may run, decided synchronously: no I/O, no clock of its own, time comes in as `now` (boottime, seconds).
+"""What a node may run, decided synchronously: no I/O, and time comes in as `now` (boottime, seconds).
 
-Taking a shard over needs both authorities, etcd and Postgres; keeping it needs either. Every instant counts from before the
-request was *sent*: the authority counts from no earlier.
+Taking a shard over needs both authorities, etcd and Postgres; keeping it needs either. Every instant counts
+from before the request was *sent*: the authority counts from no earlier.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Tenure:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """What a passed deadline took: `lost` shards ran and must stop at once, `forgotten` tenures had not run yet."""
+    """What a passed deadline took: `lost` shards ran and stop at once, `forgotten` ones had not run yet."""
 
     lost: list[int] = field(default_factory=list)
     forgotten: list[Tenure] = field(default_factory=list)
@@ -63,8 +63,8 @@ def may_run(*, held: bool, counts_etcd: bool, counts_pg: bool) -> bool:
 class Keeper:
     """The two authorities' deadlines and the shards' tenures.
 
-    Whoever brings news calls `drop(now)` FIRST and acts on it: a shard whose deadline passed stays lost even if the news
-    would have saved it, for another node may have taken it meanwhile.
+    Whoever brings news calls `drop(now)` FIRST and acts on it: a shard whose deadline passed stays lost even
+    if the news would have saved it, for another node may have taken it meanwhile.
     """
 
     def __init__(self, timings: Timings) -> None:
@@ -77,7 +77,7 @@ class Keeper:
         self._pg_sent = -math.inf
 
     def lease_granted(self, lease: int, sent: float) -> list[Tenure]:
-        """A new lease; keys under the old one no longer count. Returns the tenures that end with it: those not run yet."""
+        """A new lease; keys under the old one no longer count. Returns the tenures that end, not run yet."""
         ended = self.lease_lost()
         self.lease = lease
         self._etcd_sent = self._lease_since = sent
@@ -125,7 +125,7 @@ class Keeper:
         return tenure.epoch if tenure is not None and self.may_run(tenure, now) else None
 
     def admits(self, shard: int, now: float) -> bool:
-        """Whether new work may begin: not being handed off, and an authority was heard within the soft deadline."""
+        """Whether new work may begin: no handoff, and an authority was heard within the soft deadline."""
         tenure = self.tenures.get(shard)
         if tenure is None or tenure.phase is not Phase.RUNNING:
             return False
@@ -139,18 +139,20 @@ class Keeper:
         return now < self._pg_sent + self.timings.soft
 
     def unbroken(self, now: float) -> bool:
-        """My own lease held without a gap for a TTL: what is missing in etcd by now had as long to come back."""
+        """My own lease held without a gap for a TTL: what is missing in etcd had as long to come back."""
         return self.etcd_fresh(now) and now - self._lease_since >= self.timings.ttl
 
     def drop(self, now: float) -> Dropped:
         """Ends every tenure whose deadline has passed."""
-        lost = [t.shard for t in self.tenures.values() if t.held and not self.may_run(t, now)]
-        for shard in lost:
-            del self.tenures[shard]
-        waiting = (
-            t for t in self.tenures.values() if t.phase < Phase.RUNNING and not self.counts_etcd(t, now)
-        )
-        return Dropped(lost, self._forget(waiting))
+        etcd_counts = self.lease != 0 and now < self._etcd_sent + self.timings.hard
+        lost = []
+        if not self.counts_pg(now):  # else all that is held may run; called often, this must cost little then
+            lost = [t.shard for t in self.tenures.values() if t.held and not self.may_run(t, now)]
+            for shard in lost:
+                del self.tenures[shard]
+        if etcd_counts:
+            return Dropped(lost)
+        return Dropped(lost, self._forget(t for t in self.tenures.values() if t.phase < Phase.RUNNING))
 
     def next_drop(self) -> float:
         """The earliest instant at which `drop` could take a held shard; infinity when none is held."""

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from mesh_core.etcd import Etcd, Snapshot, follow
 from mesh_core.ownership.keys import Keys, NodeInfo, decode_node
 from mesh_core.ownership.owner_keys import SeenKey
+from mesh_core.ownership.planner import Placement
 from mesh_core.ownership.table import NOBODY, decode_table
 from mesh_wire.etcd import kv_pb2
 
@@ -16,7 +17,8 @@ from mesh_wire.etcd import kv_pb2
 class ClusterMirror:
     """`run` keeps it up to date. While etcd is away it stays as last seen.
 
-    `on_owner(shard, key, revision)` is told of every owner key that was written, or (None) deleted, at `revision`.
+    `on_owner(shard, key, revision)` is told of every owner key that was written, or (None) deleted, at
+    `revision`.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class ClusterMirror:
         self._keys = keys
         self._on_owner = on_owner
         self._changed = asyncio.Event()
+        self._placed: tuple[Placement, dict[str, frozenset[int]]] = (NOBODY, {})
 
     async def run(self) -> None:
         async with aclosing(follow(self._etcd, self._keys.root)) as changes:
@@ -45,6 +48,17 @@ class ClusterMirror:
                         self._apply(event.kv, deleted=event.type == kv_pb2.Event.DELETE)
                 self.ready.set()
                 self.poke()
+
+    def placed_at(self, node_id: str) -> frozenset[int]:
+        """The shards that the table gives to a node."""
+        if self._placed[0] is not self.placement:
+            self._placed = (self.placement, {})
+        _, by_node = self._placed
+        if node_id not in by_node:
+            by_node[node_id] = frozenset(
+                shard for shard, node in enumerate(self.placement) if node == node_id
+            )
+        return by_node[node_id]
 
     def poke(self) -> None:
         """Wakes those who wait for a change."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -44,8 +44,9 @@ class Ownership:
     """Registers the node, claims the shards that the table gives it, and keeps them.
 
     `incarnation` names this start of the process and is never used again. `connect` opens a direct Postgres
-    connection. When another node has judged this incarnation dead, or the node id was started elsewhere, everything
-    is handed off and a supervised task fails with `IncarnationExpired` or `NodeSuperseded`: the process must end.
+    connection. When another node has judged this incarnation dead, or the node id was started elsewhere,
+    everything is handed off and a supervised task fails with `IncarnationExpired` or `NodeSuperseded`: the
+    process must end.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class Ownership:
         self._planner = TablePlanner(etcd, self._keys, self._mirror, self._keeper, node_id)
 
     async def start(self) -> None:
-        """Registers the node, waiting for etcd and Postgres if need be; shards come later, through the handler."""
+        """Registers the node, waiting for etcd and Postgres if need be; shards come through the handler."""
         await self._insist(lambda: self._fence.register(self._node.id, self._node.address))
         await self._beat_fence()
         await self._insist(self._announce_first)
@@ -114,7 +115,7 @@ class Ownership:
         await self._mirror.ready.wait()
 
     async def drain(self, timeout: float) -> bool:
-        """Takes no more shards and hands all off; True once none is left, False when that takes over `timeout` s."""
+        """Takes no more shards and hands all off; False when some are left after `timeout` seconds."""
         self._set_state(NodeState.DRAINING)
         try:
             async with asyncio.timeout(timeout):
@@ -125,7 +126,7 @@ class Ownership:
         return True
 
     async def stop(self) -> None:
-        """Ends at once: what is still held is lost to the handler, then given back as far as the servers answer."""
+        """Ends at once: the handler loses what is held, then all is given back if the servers answer."""
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -145,11 +146,11 @@ class Ownership:
         await self._fence.close()
 
     def epoch(self, shard: int) -> int | None:
-        """The epoch at which the shard may run here at this very moment; None when it may not. For the hot path."""
+        """The epoch at which the shard may run here at this very moment, or None. Cheap: for the hot path."""
         return self._keeper.epoch(shard, boottime())
 
     def admits(self, shard: int) -> bool:
-        """Whether new work on the shard may begin here: it is not being handed off, no soft deadline has passed."""
+        """Whether new work on the shard may begin here: no handoff, no soft deadline passed."""
         return self._keeper.admits(shard, boottime())
 
     def owner(self, shard: int) -> OwnerKey | None:
@@ -171,7 +172,7 @@ class Ownership:
         return self._keeper.lease
 
     def fence_refused(self, shards: Collection[int]) -> None:
-        """A write of these shards was refused by the fence: whatever we believe, they are not ours. Stops them now."""
+        """The fence refused a write of these shards: whatever we believe, they are not ours. Stops them."""
         tenures = [tenure for shard in shards if (tenure := self._keeper.tenures.get(shard)) and tenure.held]
         if tenures:
             logger.error("writes refused by the fence", shards=len(tenures))
@@ -223,7 +224,7 @@ class Ownership:
             self._release_wanted(wanted)
 
     def _release_wanted(self, wanted: Mapping[int, int]) -> None:
-        """Others wait for these. While my key of one is good, that is an old wish: they cannot hold the key."""
+        """Others wait for these. While my key of one is good that is an old wish: they have no key."""
         keeper, now = self._keeper, boottime()
         asked = [tenure for shard in wanted if (tenure := keeper.tenures.get(shard)) is not None]
         self._hand_off([tenure for tenure in asked if not keeper.counts_etcd(tenure, now)])
@@ -258,7 +259,7 @@ class Ownership:
     # --- rounds
 
     async def _rounds(self) -> None:
-        """Brings what this node has in line with what it should have, whenever something changed, and every beat."""
+        """Brings what this node has in line with what it should have, at every change and every beat."""
         while True:
             changed = self._mirror.changed
             self._drop()
@@ -304,23 +305,20 @@ class Ownership:
         self._starting.difference_update(shards)
         self._mirror.poke()
 
-    def _wanted(self) -> set[int]:
+    def _wanted(self) -> Set[int]:
         """Shards to claim: the table gives them to me, and nothing of an earlier tenure is still going on."""
         if self._ending is not None or self._keeper.refused or self._node.state is not NodeState.ACTIVE:
-            return set()
-        return self._placed_here() - self._starting - self._handoff.busy
-
-    def _placed_here(self) -> set[int]:
-        return {shard for shard, node in enumerate(self._mirror.placement) if node == self._node.id}
+            return frozenset()
+        return self._mirror.placed_at(self._node.id) - self._starting - self._handoff.busy
 
     def _hand_off_unwanted(self) -> None:
         keeper, now = self._keeper, boottime()
         if self._ending is not None or keeper.refused:
-            keep = set()
+            keep: Set[int] = frozenset()
         elif self._mirror.table_revision == 0 or not (keeper.etcd_fresh(now) and keeper.pg_fresh(now)):
             return  # handing over needs both: whoever follows could not take them
         else:
-            keep = set() if self._is_last_to_leave() else self._placed_here()
+            keep = frozenset() if self._is_last_to_leave() else self._mirror.placed_at(self._node.id)
         unwanted = [tenure for tenure in keeper.tenures.values() if tenure.shard not in keep]
         self._hand_off(unwanted)
         self._handoff.give_back([tenure for tenure in unwanted if tenure.phase < Phase.RUNNING])

@@ -39,7 +39,7 @@ class SeenKey:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """`revision` is the key's new mod_revision, or 0 when the comparison failed; then `present` is what is there."""
+    """The key's new mod_revision, or 0 when the comparison failed; then `present` is what is there."""
 
     revision: int
     present: SeenKey | None
@@ -55,7 +55,7 @@ class OwnerKeys:
     async def write(
         self, writes: Sequence[Write], lease: int, guard: Sequence[wire.Compare] = ()
     ) -> dict[int, Written]:
-        """Each key by itself; those whose outcome is unknown, or for whom `guard` did not hold, are not in the answer.
+        """Each key by itself; not in the answer: whose outcome is unknown, or for whom `guard` did not hold.
 
         Raises `LeaseLost`.
         """

@@ -1,7 +1,8 @@
-"""Which node should have which shard: pure, integers only, the same answer on every machine for the same question.
+"""Which node should have which shard: pure, integers only, the same answer on every machine.
 
-Consistent hashing with bounded load. Every node has a quota in proportion to its capacity; rendezvous order (HRW: each pair
-of shard and node has a score, the highest wins) decides which shards move and where. What need not move does not.
+Consistent hashing with bounded load. Every node has a quota in proportion to its capacity; rendezvous order
+(HRW: each pair of shard and node has a score, the highest wins) decides which shards move and where. What
+need not move does not.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ class Plan:
 def plan(
     current: Placement, capacities: Mapping[str, int], *, budget: int, pinned: Collection[str] = ()
 ) -> Plan:
-    """Places all shards of `current` on the nodes of `capacities` (ACTIVE ones, capacity in sessions, at least 1).
+    """Places all shards of `current` on the nodes of `capacities` (in sessions, at least 1).
 
-    Shards of `pinned` nodes, which are out of sight but not given up, stay where they are. Shards without a node, or with one
-    that is neither, are placed anew; beyond that at most `budget` shards move, and only if some node's load is
-    outside its band. Without any node to place on, nothing changes.
+    Shards of `pinned` nodes, which are out of sight but not given up, stay where they are. Shards without a
+    node, or with one that is neither, are placed anew; beyond that at most `budget` shards move, and only if
+    some node's load is outside its band. Without any node to place on, nothing changes.
     """
     if not capacities:
         return Plan(tuple(current), 0)
@@ -64,7 +65,7 @@ def plan(
 
 
 def _quotas(total: int, capacities: Mapping[str, int], loads: Mapping[str, int]) -> dict[str, int]:
-    """Shares that add up to `total`, each rounded down or up; up first for whom that saves a move, then by remainder."""
+    """Shares that add up to `total`: rounded up where that saves a move, then by remainder, else down."""
     weight = sum(capacities.values())
     shares = {node: divmod(total * capacity, weight) for node, capacity in capacities.items()}
     order = sorted(shares, key=lambda node: (loads[node] <= shares[node][0], -shares[node][1], node))
@@ -73,7 +74,7 @@ def _quotas(total: int, capacities: Mapping[str, int], loads: Mapping[str, int])
 
 
 def _bands(total: int, capacities: Mapping[str, int]) -> dict[str, tuple[int, int]]:
-    """Lowest and highest load that each node may keep: its share +-2 %, and at least the rounding either way."""
+    """Lowest and highest load each node may keep: its share +-2 %, at least the rounding either way."""
     weight = sum(capacities.values())
     bands = {}
     for node, capacity in capacities.items():

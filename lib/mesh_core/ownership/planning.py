@@ -1,4 +1,4 @@
-"""When to rewrite the assignment table. Every participant does this; whoever is first spares the others the trouble."""
+"""When to rewrite the assignment table. Every participant may; whoever is first spares the others that."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from mesh_core.ownership.table import MOVE_BUDGET, Situation, read_situation, wr
 class TablePlanner:
     """`step` is called whenever something may have changed, and again at `due`.
 
-    A node that appears is planned in at once; one that is missing keeps its shards until my own lease was unbroken
-    for a TTL. Shards move for balance alone only while every shard is where the table wants it: moves come in rounds.
+    A node that appears is planned in at once; one that is missing keeps its shards until my own lease was
+    unbroken for a TTL. Shards move for balance alone only while every shard is where the table wants it:
+    moves come in rounds.
     """
 
     def __init__(self, etcd: Etcd, keys: Keys, mirror: ClusterMirror, keeper: Keeper, node_id: str) -> None:

@@ -1,4 +1,4 @@
-"""The assignment table: the wish which node should have which shard. Anybody may write it; routing never reads it."""
+"""The assignment table: the wish which node should have which shard. Routing never reads it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NUMBERS = struct.Struct(f">{SHARDS}H")
 
 
 def encode_table(placement: Collection[str | None]) -> bytes:
-    """Two bytes per shard (big-endian index of its node, 0xFFFF for none), then the nodes' ids, one per line."""
+    """Two bytes per shard (big-endian index of its node, 0xFFFF for none), then the nodes' ids in lines."""
     names = sorted({node for node in placement if node is not None})
     index: dict[str | None, int] = {name: number for number, name in enumerate(names)} | {None: _NONE}
     return _NUMBERS.pack(*[index[node] for node in placement]) + "\n".join(names).encode()
@@ -36,14 +36,14 @@ def decode_table(value: bytes) -> tuple[str | None, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """Nodes and table as they were at one moment. `revision` is the table's mod_revision, 0 while there is none."""
+    """Nodes and table at one moment. `revision` is the table's mod_revision, 0 while there is none."""
 
     nodes: Mapping[str, NodeInfo]
     placement: tuple[str | None, ...]
     revision: int
 
     def plan(self, *, budget: int, may_drop_missing: bool) -> Plan:
-        """Nodes out of sight keep their shards unless `may_drop_missing`; others than ACTIVE ones never do."""
+        """Nodes out of sight keep their shards unless `may_drop_missing`; only ACTIVE ones get any."""
         capacities = {
             node.id: node.capacity for node in self.nodes.values() if node.state is NodeState.ACTIVE
         }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """The defaults are what production runs with; tests shrink them together (etcd grants no lease under 2 s)."""
+    """The defaults are for production; tests shrink them together (etcd grants no lease under 2 s)."""
 
     ttl: int = 7
     """A lease or beat older than this is dead, as etcd and Postgres judge it."""

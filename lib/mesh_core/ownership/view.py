@@ -14,7 +14,7 @@ from mesh_core.tasks import Supervisor
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Where calls for a shard go. While `state` is CLAIMED this is the node that still runs it, about to hand over."""
+    """Where calls for a shard go; while `state` is CLAIMED, the node that still runs it."""
 
     node_id: str
     address: str
@@ -76,7 +76,7 @@ class OwnerView:
         return self._mirror.changed
 
     async def wait_for(self, shard: int, deadline: float) -> Owner:
-        """The owner, as soon as there is one. Raises `NotOwner` at `deadline` (an instant of the event loop's clock)."""
+        """The owner, once there is one. Raises `NotOwner` at `deadline` (on the event loop's clock)."""
         try:
             async with asyncio.timeout_at(deadline):
                 while True:
