@@ -85,14 +85,14 @@ def test_a_message_is_sent_from_nothing(grpcurl: Grpcurl) -> None:
         account={"phone": "+4917099887766"},
     )["account"]
 
-    pairing = grpcurl.stream("SessionService/Pair", account_id=account["id"], request_id=unique())
-    assert pairing.stdout is not None
     steps = []
-    for step in _objects(pairing.stdout):
-        steps.append(step)
-        if "qr" in step:
-            grpcurl.call("SimulatorService/AcceptPairing", qr=step["qr"]["text"], phone=account["phone"])
-    assert pairing.wait(30) == 0
+    with grpcurl.stream("SessionService/Pair", account_id=account["id"], request_id=unique()) as pairing:
+        assert pairing.stdout is not None
+        for step in _objects(pairing.stdout):
+            steps.append(step)
+            if "qr" in step:
+                grpcurl.call("SimulatorService/AcceptPairing", qr=step["qr"]["text"], phone=account["phone"])
+    assert pairing.returncode == 0
     assert "paired" in steps[-1]
 
     message = grpcurl.call(

@@ -49,8 +49,8 @@ class Jaeger:
         wait_until(lambda: b'"status":"ready"' in log.read_bytes(), what="Jaeger")
 
     def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(20)
+        self.process.kill()  # its own way to stop waits for connections that stay
+        self.process.wait()
 
 
 @pytest.fixture
