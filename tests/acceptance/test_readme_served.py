@@ -52,8 +52,8 @@ def methods(service: str) -> list[MethodDescriptor]:
 def is_served(channel: grpc.Channel, key: str, method: MethodDescriptor) -> bool:
     """Calls the method with nothing but an account; a refusal for another reason means that it is served."""
     call = channel.stream_stream(f"/{method.containing_service.full_name}/{method.name}")
-    first = method.input_type.fields[0]
-    request = b"\x0a" + bytes([len(ACCOUNT)]) + ACCOUNT.encode() if first.name == "account_id" else b""
+    takes_account = "account_id" in method.input_type.fields_by_name
+    request = b"\x0a" + bytes([len(ACCOUNT)]) + ACCOUNT.encode() if takes_account else b""
     metadata = (("authorization", f"Bearer {key}"), ("x-account-id", ACCOUNT))
     answers = call(iter([request]), metadata=metadata, timeout=20)
     try:
