@@ -1,0 +1,25 @@
+"""How Postgres reads events: a plan made while a day has none must still do when it has millions."""
+
+from __future__ import annotations
+
+import asyncpg
+import pytest
+
+from mesh_core.database.partitions import make_partitions
+from mesh_core.events import reader
+
+
+@pytest.mark.parametrize(
+    ("query", "arguments"), [(reader.READ, "'3', 0, 1000, NULL"), (reader.BEHIND, "'3', 0")]
+)
+async def test_a_plan_of_an_empty_day_uses_the_index(postgres_url: str, query: str, arguments: str) -> None:
+    connection = await asyncpg.connect(postgres_url)
+    try:
+        await make_partitions(connection)
+        await connection.execute("SET plan_cache_mode = force_generic_plan")
+        await connection.execute(f"PREPARE look AS {query}")
+        plan = "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN EXECUTE look({arguments})"))
+    finally:
+        await connection.close()
+    assert "Index" in plan
+    assert "Seq Scan" not in plan
