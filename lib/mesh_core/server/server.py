@@ -161,7 +161,7 @@ def _options(settings: ServerSettings) -> list[tuple[str, int]]:
         ("grpc.keepalive_time_ms", 20_000),
         ("grpc.http2.ping_timeout_ms", 3_000),
         ("grpc.keepalive_permit_without_calls", 1),
-        # Channels ping every 5 s; on a busy machine pings arrive bunched, and three too close end the connection.
+        # Channels ping every 5 s. On a busy machine pings arrive bunched; three too close end a connection.
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
         ("grpc.http2.max_pings_without_data", 0),
     ]
