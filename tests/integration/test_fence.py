@@ -188,8 +188,9 @@ CREATE TABLE written (shard smallint, epoch bigint, at timestamptz);
 CREATE TABLE tenure_end (shard smallint, epoch bigint, at timestamptz);
 CREATE FUNCTION note_end() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
   INSERT INTO tenure_end VALUES (old.shard, old.epoch, clock_timestamp()); RETURN NULL; END $$;
-CREATE TRIGGER note AFTER UPDATE ON shard_fence FOR EACH ROW WHEN (new.epoch > old.epoch) EXECUTE FUNCTION note_end(); -- As the journal does: lock the incarnation, compare in a later statement, then write;
-  but slowly.
+CREATE TRIGGER note AFTER UPDATE ON shard_fence
+  FOR EACH ROW WHEN (new.epoch > old.epoch) EXECUTE FUNCTION note_end();
+-- As the journal does: lock the incarnation, compare in a later statement, then write; but slowly.
 CREATE FUNCTION write_slowly(s smallint, e bigint, me text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
   PERFORM FROM node_incarnation WHERE id = me AND NOT expired FOR KEY SHARE;
