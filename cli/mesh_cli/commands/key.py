@@ -14,6 +14,7 @@ from mesh_client import Client
 from sessionmesh.v1 import authorization_pb2, tenant_pb2
 
 app = typer.Typer(help="API keys: what callers authenticate with.", no_args_is_help=True)
+SCOPES = ("read", "send", "manage", "tenant_admin")
 COLUMNS = ("id", "display_name", "scopes", "create_time", "revoke_time")
 TenantOption = Annotated[str, typer.Option("--tenant", help="Tenant, by id or external id.")]
 
@@ -33,10 +34,7 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Make a key and print its secret, once."""
-    try:
-        scopes = [authorization_pb2.Scope.Value(f"SCOPE_{item.upper()}") for item in scope or ()]
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+    scopes = [_scope(one) for one in scope or ()]
 
     async def work(client: Client) -> tenant_pb2.CreateApiKeyResponse:
         request = tenant_pb2.CreateApiKeyRequest(
@@ -53,6 +51,12 @@ def create(
         return
     show([made.api_key], COLUMNS, as_json=False)
     print(f"\nsecret (not shown again): {made.secret}")
+
+
+def _scope(name: str) -> authorization_pb2.Scope.ValueType:
+    if name not in SCOPES:
+        raise typer.BadParameter(f"{name!r} is none of {', '.join(SCOPES)}", param_hint="--scope")
+    return authorization_pb2.Scope.Value(f"SCOPE_{name.upper()}")
 
 
 @app.command(name="list")

@@ -6,14 +6,13 @@ import asyncio
 import json
 from typing import Annotated, Any
 
-import aiohttp
 import typer
 
 from mesh_cli.commands.output import AsJson, wide_console
 from mesh_cli.commands.target import EXIT_FAILED, EXIT_NO_MESH, fail, local_mesh
 from mesh_cli.traces import waterfall
 
-TIMEOUT = aiohttp.ClientTimeout(total=10)
+TIMEOUT_SECONDS = 10.0
 
 
 def trace(
@@ -28,6 +27,8 @@ def trace(
     as_json: AsJson = False,
 ) -> None:
     """Show one message's trace through all processes as a waterfall."""
+    import aiohttp  # here: other commands need not wait for it
+
     url = jaeger
     if not url:
         mesh = local_mesh(context.obj)
@@ -48,9 +49,12 @@ def trace(
 
 async def fetch(url: str, trace_id: str) -> dict[str, Any] | None:
     """The trace in Jaeger's form, or None when there is none."""
+    import aiohttp
+
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
     wanted = trace_id.split("-")[1] if trace_id.count("-") == 3 else trace_id
     async with (
-        aiohttp.ClientSession(timeout=TIMEOUT) as http,
+        aiohttp.ClientSession(timeout=timeout) as http,
         http.get(f"{url.rstrip('/')}/api/traces/{wanted}") as answer,
     ):
         if answer.status == 404:

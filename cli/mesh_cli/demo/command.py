@@ -15,9 +15,6 @@ from rich.console import Console
 from mesh_cli.commands.output import wide_console
 from mesh_cli.commands.target import local_mesh
 from mesh_cli.demo.figures import Figures
-from mesh_cli.demo.own_mesh import own_mesh
-from mesh_cli.demo.photo import Photo, load_photo
-from mesh_cli.demo.tour import Tour
 from mesh_cli.up.state import MeshFile
 from mesh_client import MeshCallError
 from mesh_core.errors import MeshError
@@ -41,7 +38,7 @@ def demo(
     """
     console = wide_console()
     try:
-        figures = asyncio.run(_run(console, local_mesh(context.obj), load_photo(photo)))
+        figures = asyncio.run(_run(console, local_mesh(context.obj), photo))
     except (MeshError, MeshCallError, TimeoutError) as error:
         Console(stderr=True).print(f"[bold red]mesh demo:[/] {str(error) or 'timed out'}", soft_wrap=True)
         sys.exit(EXIT_FAILED)
@@ -53,7 +50,13 @@ def demo(
     console.print("[bold green]Everything shown is true.[/]")
 
 
-async def _run(console: Console, running: MeshFile | None, photo: Photo) -> Figures:
+async def _run(console: Console, running: MeshFile | None, chosen: Path | None) -> Figures:
+    # Here: other commands need not wait for what these import.
+    from mesh_cli.demo.own_mesh import own_mesh
+    from mesh_cli.demo.photo import load_photo
+    from mesh_cli.demo.tour import Tour
+
+    photo = load_photo(chosen)
     if running is not None:
         return await Tour(console, running).run(photo)
     console.print("[dim]… no mesh runs here: starting one for the demo[/]")

@@ -12,14 +12,20 @@ LOWEST = 15_000
 HIGHEST = 31_999
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """A loopback TCP port that nothing listens on now."""
+    """A loopback TCP port that nothing listens on now, and that this process was not given before."""
     chooser = random.SystemRandom()
     while True:
         port = chooser.randint(LOWEST, HIGHEST)
+        if port in _given:
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind((LOOPBACK, port))
             except OSError:
                 continue
-            return port
+        _given.add(port)
+        return port

@@ -8,15 +8,17 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from mesh_cli.up.display import show_running
-from mesh_cli.up.stack import Stack
 from mesh_cli.up.state import default_state
 from mesh_core.errors import MeshError
+
+if TYPE_CHECKING:
+    from mesh_cli.up.stack import Stack
 
 EXIT_UNAVAILABLE = 69
 DEFAULT_PORT = 7600
@@ -41,6 +43,8 @@ def up(
     MESH_OBJECTS_URL, MESH_SIMNET_ADDRESS), then every part of the mesh. A second `mesh up` on the same
     directory goes on with its data.
     """
+    from mesh_cli.up.stack import Stack  # here: other commands need not wait for what it imports
+
     console = Console(stderr=False)
     stack = Stack(
         state or default_state(),
