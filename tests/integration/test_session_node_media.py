@@ -113,7 +113,8 @@ async def test_a_fetch_outlives_the_node_and_waits_for_the_media_service(stage: 
     stage.receive(account, wire.Content(blob=blob))
 
     async def marked() -> bool:
-        return await stage.database.fetchval("SELECT count(*) FROM media_fetch WHERE attempts > 0") == 1
+        tried = await stage.database.fetchval("SELECT count(*) FROM media_fetch WHERE attempts > 0")
+        return bool(tried == 1)
 
     await eventually(marked)
     await node.stop()

@@ -49,23 +49,22 @@ class EventMaker:
         detail: str = "",
         member: str = "",
     ) -> Event:
-        """An outbound message's status."""
-        request = out.request
-        payload = pb.MessageStatusEvent(
-            message_id=out.id,
-            status=status,
-            status_time=timestamp(micros),
-            chat=request.recipient,
-            network_message_id=out.network_id,
-            external_id=request.external_id,
-        )
+        """An outbound message's status.
+
+        What all of a message's events have in common is serialised once. Two serialised messages one after
+        the other are one message with the fields of both: the rule of protobuf that makes this short.
+        """
+        uuid, type_ = new_uuid(), STATUS_TYPES[status]
+        time = timestamp(micros)
+        changed = pb.MessageStatusEvent(status=status, status_time=time)
         if failure or detail:
-            payload.failure, payload.failure_detail = failure, detail
+            changed.failure, changed.failure_detail = failure, detail
         if member:
-            payload.member.CopyFrom(recipient_of(member))
-        event = self._begin(STATUS_TYPES[status], micros, out.traceparent, request.labels)
-        event.message_status.CopyFrom(payload)
-        return _row(event)
+            changed.member.CopyFrom(recipient_of(member))
+        event = pb.Event(id=encode(Prefix.EVENT, uuid), type=type_, occur_time=time, message_status=changed)
+        if out.event_base is None:
+            out.event_base = self._base(out)
+        return Event(uuid, type_, out.event_base + event.SerializeToString())
 
     def received(self, message: message_pb2.Message, micros: int, traceparent: str) -> Event:
         """An inbound message."""
@@ -114,6 +113,20 @@ class EventMaker:
         event.media.media.CopyFrom(media)
         event.media.message_id = message_id
         return _row(event)
+
+    def _base(self, out: Outgoing) -> bytes:
+        """What the events of one message have in common."""
+        request = out.request
+        event = pb.Event(tenant_id=self.tenant_id, account_id=self.account_id, traceparent=out.traceparent)
+        if self.labels or request.labels:
+            event.labels.update(self.labels)
+            event.labels.update(request.labels)
+        about = event.message_status
+        about.message_id = out.id
+        about.chat.CopyFrom(request.recipient)
+        about.network_message_id = out.network_id
+        about.external_id = request.external_id
+        return event.SerializeToString()
 
     def _begin(self, type_: str, micros: int, traceparent: str, labels: Mapping[str, str]) -> pb.Event:
         event = pb.Event(

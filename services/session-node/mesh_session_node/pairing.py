@@ -84,7 +84,7 @@ class Pairings:
         self._attempts: dict[str, Attempt] = {}
         self._allowed_at: dict[str, float] = {}
         self._room = settings.pairings_at_once
-        self._queue: list[Attempt] = []
+        self._queue: dict[Attempt, asyncio.Event] = {}
 
     def begin(
         self,
@@ -181,15 +181,28 @@ class Pairings:
         return False
 
     async def _wait_turn(self, attempt: Attempt) -> None:
-        self._queue.append(attempt)
-        while self._room <= 0 or self._queue[0] is not attempt:
-            attempt.show(pb.PairResponse(queued_behind=self._queue.index(attempt)))
-            await asyncio.sleep(0.5)
-        self._queue.remove(attempt)
-        self._room -= 1
+        if self._room > 0:
+            self._room -= 1
+            return
+        turn = asyncio.Event()
+        self._queue[attempt] = turn
+        attempt.show(pb.PairResponse(queued_behind=len(self._queue)))
+        try:
+            await turn.wait()
+        except asyncio.CancelledError:
+            if self._queue.pop(attempt, None) is None:
+                self._leave()  # its turn had come
+            raise
 
     def _leave(self) -> None:
-        self._room += 1
+        """The next one's turn has come; those behind it move up."""
+        if not self._queue:
+            self._room += 1
+            return
+        following = next(iter(self._queue))
+        self._queue.pop(following).set()
+        for before, waiting in enumerate(self._queue, 1):
+            waiting.show(pb.PairResponse(queued_behind=before))
 
     def _show(self, attempt: Attempt, step: pb.PairResponse) -> None:
         attempt.show(step)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -19,13 +20,14 @@ from mesh_core.journal import Journal
 from mesh_core.sealing import CannotUnseal, Sealer
 from mesh_session_node.media_transfer import InboundMedia
 from mesh_session_node.queries import Loaded, Queries
+from mesh_session_node.session.account import SessionRow
 from mesh_session_node.session.outgoing import Outgoing
-from mesh_session_node.session.session import Session
-from sessionmesh.v1 import message_pb2
+from mesh_session_node.session.session import BY_ACCOUNT, Session
+from sessionmesh.v1 import message_pb2, session_pb2
 
 if TYPE_CHECKING:
     from mesh_core.ownership import OwnerKey
-    from mesh_session_node.drivers.driver import DriverState
+    from mesh_session_node.drivers.driver import Driver, DriverState
     from mesh_session_node.session.host import Host
 
 logger = structlog.get_logger(__name__)
@@ -187,6 +189,7 @@ class Shards:
         rows = await self._queries.accounts([uuid])
         if not rows:
             raise NotFound("account", account_id)
+        self._host.driver(rows[0].account.driver)
         await self._load_missing(rows)
         self.check_owner(shard)
         session = self.sessions.get(account_id)
@@ -211,27 +214,27 @@ class Shards:
         made = []
         for row in rows:
             account = row.account
-            if not self._sealer.loaded(account.tenant):
-                await self._sealer.load(account.tenant)
-            state = await self._open(row)
+            try:
+                driver = self._host.driver(account.driver)
+                state = await self._open(row, driver)
+            except (FailedPrecondition, CannotUnseal) as error:
+                logger.warning("an account cannot run", account=str(account.uuid), problem=str(error))
+                continue
             epoch = self._epochs.get(account.shard)
             if epoch is None or self._known(row) is not None:
                 continue
-            session = Session(self._host, account, epoch, row.session, state)
+            session = Session(self._host, account, epoch, _begun(row.session), state)
             self.sessions[session.id] = session
             made.append(session)
         return made
 
-    async def _open(self, row: Loaded) -> DriverState | None:
-        sealed = row.session.credential
+    async def _open(self, row: Loaded, driver: Driver) -> DriverState | None:
+        tenant, sealed = row.account.tenant, row.session.credential
+        if not self._sealer.loaded(tenant):
+            await self._sealer.load(tenant)
         if sealed is None:
             return None
-        try:
-            plain = await self._sealer.open(row.account.tenant, sealed, row.account.uuid.bytes)
-        except CannotUnseal as error:
-            logger.warning("a credential does not open", account=str(row.account.uuid), error=str(error))
-            return None
-        return self._host.driver(row.account.driver).load(plain)
+        return driver.load(await self._sealer.open(tenant, sealed, row.account.uuid.bytes))
 
     async def _recall(self, sessions: list[Session]) -> None:
         """What was sent in the last day counts against the limits, whoever sent it."""
@@ -262,6 +265,13 @@ class Shards:
         session.close()
         del self.sessions[session.id]
         self._on_gone(session)
+
+
+def _begun(row: SessionRow) -> SessionRow:
+    """An account that came with a credential has never had a session, and need not be paired."""
+    if row.state == session_pb2.SESSION_STATE_NEW and row.credential is not None and row.update_time is None:
+        return replace(row, state=session_pb2.SESSION_STATE_PAUSED, detail=BY_ACCOUNT)
+    return row
 
 
 _AGAIN = 0.5

@@ -27,6 +27,7 @@ class Outgoing:
         "blobs",
         "chat",
         "due",
+        "event_base",
         "expire",
         "id",
         "network_id",
@@ -53,6 +54,8 @@ class Outgoing:
         self.order = request.priority or pb.PRIORITY_NORMAL
         self.due = _seconds(request, "schedule_time")
         self.expire = _seconds(request, "expire_time")
+        self.event_base: bytes | None = None
+        """What its events have in common, serialised."""
         self.prepared: bytes | None = None
         """The driver's encoding, where it took more than the request to make."""
         self.blobs: Sequence[str] = ()

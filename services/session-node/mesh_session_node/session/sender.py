@@ -137,7 +137,12 @@ class Sender:
             state=None if reservation is None else session.seal(reservation.state),
             out=out,
         )
-        done = session.host.journal.accept(session.ref, row)
+        try:
+            done = session.host.journal.accept(session.ref, row)
+        except Unavailable:
+            if reservation is not None:
+                state.drop(reservation)
+            raise
         self.accepting += 1
         done.add_done_callback(self._settled)
         if reservation is not None:
