@@ -91,7 +91,7 @@ class Server:
         settings = self._settings
         own = sorted(self._methods.services)
         add_standard_services(self._methods, self._health)
-        self._server = grpc.aio.server(handlers=(self._methods,), options=_options(settings))
+        self._server = grpc.aio.server(handlers=(self._methods,), options=server_options(settings))
         self.port = _bind(self._server, settings)
         self._metrics = serve_metrics(settings.metrics_listen)
         self.metrics_port = self._metrics.port
@@ -153,7 +153,8 @@ def _credentials(settings: ServerSettings) -> grpc.ServerCredentials:
     )
 
 
-def _options(settings: ServerSettings) -> list[tuple[str, int]]:
+def server_options(settings: ServerSettings) -> list[tuple[str, int]]:
+    """gRPC's channel arguments of a server."""
     return [
         ("grpc.so_reuseport", 0),  # else two processes share a port without a word
         ("grpc.max_receive_message_length", settings.max_message_bytes),
@@ -161,7 +162,7 @@ def _options(settings: ServerSettings) -> list[tuple[str, int]]:
         ("grpc.keepalive_time_ms", 20_000),
         ("grpc.http2.ping_timeout_ms", 3_000),
         ("grpc.keepalive_permit_without_calls", 1),
-        # Channels ping every 5 s. On a busy machine pings arrive bunched; three too close end a connection.
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
+        # Channels ping every 5 s, also while nothing moves; oftener than this thrice ends a connection.
+        ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
         ("grpc.http2.max_pings_without_data", 0),
     ]
