@@ -16,6 +16,7 @@ from pathlib import Path
 import asyncpg
 import grpc.aio
 import pyvips
+from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import ids
 from mesh_core.channels import Metadata, mesh_metadata, open_channel
@@ -37,7 +38,7 @@ class MediaWorld:
 
     media: media_pb2_grpc.MediaServiceAsyncStub
     database: asyncpg.Connection
-    tenant: ids.UUID
+    tenant: UUID
 
     @property
     def tenant_id(self) -> str:
@@ -63,7 +64,7 @@ class MediaWorld:
         assert frames[0].media.id == media_id
         return b"".join(frame.chunk for frame in frames[1:])
 
-    async def new_tenant(self) -> ids.UUID:
+    async def new_tenant(self) -> UUID:
         tenant = ids.new_uuid()
         await self.database.execute("INSERT INTO tenant (id) VALUES ($1)", tenant)
         return tenant

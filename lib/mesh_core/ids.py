@@ -34,12 +34,8 @@ class Prefix(StrEnum):
 def new_uuid() -> UUID:
     """A UUIDv7 whose 12 sub-millisecond bits keep the ids of one process nearly rising (index locality)."""
     milliseconds, rest = divmod(time.time_ns(), 1_000_000)
-    value = (
-        milliseconds << 80
-        | (0x7000 | rest * 4096 // 1_000_000) << 64
-        | 2 << 62
-        | random.getrandbits(62)  # noqa: S311 - uniqueness, not secrecy: ids grant nothing
-    )
+    tail = random.getrandbits(62)  # unique, not secret: ids grant nothing
+    value = milliseconds << 80 | (0x7000 | rest * 4096 // 1_000_000) << 64 | 2 << 62 | tail
     return UUID(value.to_bytes(16, "big"))
 
 

@@ -39,8 +39,8 @@ class Pager:
     def parse(self, page_size: int, token: str, filters: bytes) -> Page:
         """The page that a request asks for.
 
-        Raises `InvalidField` for a size outside 0..1,000, and `InvalidArgument` INVALID_PAGE_TOKEN for a token
-        that was made for other filters or another order, or not here.
+        Raises `InvalidField` for a size outside 0..1,000, and `InvalidArgument` INVALID_PAGE_TOKEN for a
+        token that was made for other filters or another order, or not here.
         """
         if not 0 <= page_size <= MAX_SIZE:
             raise InvalidField("page_size", f"must be between 0 (for {DEFAULT_SIZE}) and {MAX_SIZE}")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
-import grpc
+import grpc.aio
 import pytest
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import MethodDescriptor
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 
 import mesh_client  # noqa: F401 - it imports every service's module, so that their descriptors are known
+from tests.mesh_api import refusal_of
 from tests.mesh_process import MeshProcess
 
 README = Path(__file__).parents[2] / "README.md"
@@ -37,7 +37,7 @@ ACCOUNT = "acc_01ARZ3NDEKTSV4RRFFQ69G5FAV"
 def claimed_not_served() -> set[str]:
     """`Service/Method` of every call that README says is not served."""
     rows = re.findall(r"^\| (\w+Service) \| (.+) \|$", README.read_text(), re.MULTILINE)
-    claimed = set()
+    claimed: set[str] = set()
     for service, calls in rows:
         names = calls.split(", ") if calls != "all" else [method.name for method in methods(service)]
         claimed.update(f"{service}/{name}" for name in names)
@@ -49,32 +49,28 @@ def methods(service: str) -> list[MethodDescriptor]:
     return list(found.methods)
 
 
-def is_served(channel: grpc.Channel, key: str, method: MethodDescriptor) -> bool:
+async def is_served(channel: grpc.aio.Channel, key: str, method: MethodDescriptor) -> bool:
     """Calls the method with nothing but an account; a refusal for another reason means that it is served."""
-    call = channel.stream_stream(f"/{method.containing_service.full_name}/{method.name}")
+    path = f"/{method.containing_service.full_name}/{method.name}"
     takes_account = "account_id" in method.input_type.fields_by_name
     request = b"\x0a" + bytes([len(ACCOUNT)]) + ACCOUNT.encode() if takes_account else b""
     metadata = (("authorization", f"Bearer {key}"), ("x-account-id", ACCOUNT))
-    answers = call(iter([request]), metadata=metadata, timeout=20)
+    multi: Any = channel.stream_stream(path)
+    call = multi(iter([request]), metadata=metadata, timeout=20)
     try:
-        next(answers, None)
-    except grpc.RpcError as error:
-        status = rpc_status.from_call(error)  # type: ignore[arg-type] # an error has what a call has
-        for detail in status.details if status else ():
-            info = error_details_pb2.ErrorInfo()
-            if detail.Unpack(info) and info.reason == "NOT_SERVED":
-                return False
-    else:
-        answers.cancel()
+        await call.read()
+    except grpc.aio.AioRpcError as error:
+        return refusal_of(error).reason != "NOT_SERVED"
+    call.cancel()
     return True
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_calls_are_served_or_listed_as_not(mesh: MeshProcess, service: str) -> None:
-    with grpc.insecure_channel(mesh.address) as channel:
+async def test_calls_are_served_or_listed_as_not(mesh: MeshProcess, service: str) -> None:
+    async with grpc.aio.insecure_channel(mesh.address) as channel:
         not_served = {
             f"{service}/{method.name}"
             for method in methods(service)
-            if not is_served(channel, mesh.file.admin_key, method)
+            if not await is_served(channel, mesh.file.admin_key, method)
         }
     assert not_served == {name for name in claimed_not_served() if name.startswith(f"{service}/")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from datetime import timedelta
 from pathlib import Path
 from urllib.request import urlopen
@@ -12,8 +12,6 @@ from urllib.request import urlopen
 import grpc.aio
 import pytest
 import pyvips
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 
 from mesh_core import ids
 from mesh_core.channels import mesh_metadata
@@ -28,6 +26,7 @@ from tests.media_world import (
     sha256,
     upload_frames,
 )
+from tests.mesh_api import refusal_of
 
 PDF = b"%PDF-1.7\n" + bytes(range(256)) * 2000
 
@@ -65,19 +64,12 @@ async def directory_world(
         yield made
 
 
-async def refusal(call: grpc.aio.Call | object) -> tuple[grpc.StatusCode, str, str]:
+async def refusal(call: Awaitable[object]) -> tuple[grpc.StatusCode, str, str]:
     """Code, reason and the first field that a call is refused for."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call  # type: ignore[misc] # a call is awaitable
-    reason = field = ""
-    status = rpc_status.from_call(caught.value)  # type: ignore[arg-type] # an error has what a call has
-    for detail in status.details if status else ():
-        info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
-        if detail.Unpack(info):
-            reason = info.reason
-        if detail.Unpack(bad):
-            field = bad.field_violations[0].field
-    return caught.value.code(), reason, field
+        await call
+    refused = refusal_of(caught.value)
+    return refused.code, refused.reason, next(iter(refused.fields), "")
 
 
 class TestAFile:
