@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from mesh_cli.commands import account, key, parts, tenant
+from mesh_cli.commands import account, db, key, parts, tenant
 from mesh_cli.commands.doctor import doctor
 from mesh_cli.commands.pair import pair
 from mesh_cli.commands.send import send
@@ -35,10 +35,10 @@ app.command(rich_help_panel=USE)(pair)
 app.command(rich_help_panel=USE)(send)
 app.command(rich_help_panel=USE)(trace)
 
+DEPLOY = "Deploy"
+app.add_typer(db.app, name="db", rich_help_panel=DEPLOY)
 for command in parts.COMMANDS:
-    app.command(name=command.name, help=command.help, rich_help_panel="Run one part (for deployment)")(
-        command.run
-    )
+    app.command(name=command.name, help=command.help, rich_help_panel=DEPLOY)(command.run)
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ def create(
     scope: Annotated[
         list[str] | None,
         typer.Option(
-            help="read, send, manage or tenant_admin; may be repeated.  [default: read, send, manage]"
+            help="read, send, manage or tenant_admin; may be repeated; by default read, send, manage."
         ),
     ] = None,
     administrator: Annotated[bool, typer.Option(help="An administrator's key, of no tenant.")] = False,

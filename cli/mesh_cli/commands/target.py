@@ -33,10 +33,10 @@ def remember_target(
     context: typer.Context,
     address: Annotated[
         str,
-        typer.Option(envvar="MESH_ADDRESS", help="The router, host:port.  [default: the mesh running here]"),
+        typer.Option(envvar="MESH_ADDRESS", help="The router, host:port; by default the mesh running here."),
     ] = "",
     api_key: Annotated[
-        str, typer.Option(envvar="MESH_API_KEY", help="The key to call with.  [default: the administrator's]")
+        str, typer.Option(envvar="MESH_API_KEY", help="The key to call with; by default the administrator's.")
     ] = "",
     state: Annotated[Path | None, typer.Option(help="State directory of the mesh running here.")] = None,
 ) -> None:

@@ -21,7 +21,7 @@ def trace(
     jaeger: Annotated[
         str,
         typer.Option(
-            help="Jaeger's query address, such as http://127.0.0.1:16686.  [default: the mesh here]"
+            help="Jaeger's query address, such as http://127.0.0.1:16686; by default the mesh here."
         ),
     ] = "",
     as_json: AsJson = False,

@@ -26,7 +26,7 @@ DEFAULT_PORT = 7600
 StateOption = Annotated[
     Path | None,
     typer.Option(
-        "--state", help="Directory of data, logs and mesh.json.  [default: ~/.local/state/sessionmesh]"
+        "--state", help="Directory of data, logs and mesh.json; by default ~/.local/state/sessionmesh."
     ),
 ]
 

@@ -74,7 +74,8 @@ class Stack:
         await self._collector.start()
         await self._backing.start(self._state.path)
         self._progress("database schema")
-        await migrate(self._backing.environment["MESH_DATABASE_URL"])
+        direct = os.environ.get("MESH_DATABASE_DIRECT_URL")
+        await migrate(direct or self._backing.environment["MESH_DATABASE_URL"])
         self._progress(f"simulated network, router, {self._nodes} session-nodes, media, webhook")
         self._children = {plan.name: Child(plan) for plan in self._plans(secrets)}
         await _all_or_first_error([child.start() for child in self._children.values()])
