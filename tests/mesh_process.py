@@ -83,6 +83,15 @@ class MeshProcess:
         self.launch()
         return wait_until(self._running, START_SECONDS, f"a running mesh\n{self.report()}\nIt")
 
+    def until_step(self, step: str) -> None:
+        """Wait until it says that it does `step`, and has a process doing it."""
+
+        def begun() -> bool:
+            assert self.process.poll() is None, f"mesh up ended early\n{self.report()}"
+            return step in self.output and bool(self.family())
+
+        wait_until(begun, START_SECONDS, f"the step {step!r}")
+
     def stop(self) -> Ended:
         """Ctrl-C, as in a terminal, and wait for the end."""
         family = self.family()

@@ -32,6 +32,7 @@ def own_mesh(tmp_state: Path, external_servers: dict[str, str]) -> Iterator[Mesh
 
 
 def test_it_prints_where_everything_is_and_the_key(mesh: MeshProcess) -> None:
+    wait_until(lambda: "Ctrl-C drains" in mesh.output, what="the end of what it prints")
     output = mesh.output
     assert "The mesh is ready" in output
     for part in mesh.file.parts.values():
@@ -89,8 +90,7 @@ def test_a_state_directory_in_use_is_refused_at_once(mesh: MeshProcess, free_por
 @pytest.mark.parametrize("step", ["backing servers", "session-nodes, media, webhook"])
 def test_ctrl_c_while_it_starts_leaves_nothing_behind(own_mesh: MeshProcess, step: str) -> None:
     own_mesh.launch()
-    wait_until(lambda: step in own_mesh.output, what=f"the step {step!r}")
-    wait_until(own_mesh.family, what="a process of it")
+    own_mesh.until_step(step)
     family = own_mesh.family()
     ended = own_mesh.stop()
     assert ended.seconds < LONGEST_STOP_SECONDS
