@@ -30,6 +30,7 @@ from mesh_simulator.faults import FaultKind
 from mesh_simulator.network import Network
 from mesh_simulator.records import Kind
 from mesh_simulator.settings import SimulatorSettings
+from sessionmesh.internal.v1 import node_pb2, node_pb2_grpc
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import (
     media_pb2,
@@ -42,6 +43,7 @@ from sessionmesh.v1 import (
 from tests.conftest import Databases, LoopThread
 
 RECIPIENT = "+4915112345678"
+MESH_KEY = "mesh-key-of-this-test"
 
 
 @dataclass
@@ -65,6 +67,10 @@ class NodeProcess:
     @property
     def messages(self) -> Any:
         return message_pb2_grpc.MessageServiceStub(self.channel)
+
+    @property
+    def internal(self) -> Any:
+        return node_pb2_grpc.NodeServiceStub(self.channel)
 
     @property
     def media(self) -> Any:
@@ -231,6 +237,13 @@ class Stage:
 
         return await eventually(reached)
 
+    async def refresh(self, node: NodeProcess, account: Account) -> None:
+        """As the router tells a node that an account's row has changed."""
+        await node.internal.RefreshAccounts(
+            node_pb2.RefreshAccountsRequest(account_ids=[account.id]),
+            metadata=(("authorization", f"Bearer {MESH_KEY}"),),
+        )
+
     def inject(self, kind: FaultKind, account: Account | None = None, amount: float = 0.0) -> str:
         """A fault of the network; its id."""
         return self.network.inject_fault(kind, self.on_network(account) if account else None, amount, None)
@@ -322,7 +335,7 @@ async def open_stage(postgres_url: str, etcd: str, folder: Path, **simulator: An
         "MESH_ETCD_ENDPOINTS": etcd,
         "MESH_CLUSTER_NAME": f"test-{secrets.token_hex(6)}",
         "MESH_SIMNET_ADDRESS": network.address,
-        "MESH_AUTH_MESH_KEY": "mesh-key-of-this-test",
+        "MESH_AUTH_MESH_KEY": MESH_KEY,
         "MESH_SECRETS_MASTER_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
         "MESH_SESSION_PAIRING_INTERVAL_SECONDS": "0",
         "MESH_TELEMETRY_LOG_FORMAT": "json",

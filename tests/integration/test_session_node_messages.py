@@ -10,8 +10,9 @@ import grpc.aio
 import pytest
 import pytest_asyncio
 
+from mesh_core.errors import InvalidField
 from mesh_core.ids import Prefix, new_id
-from mesh_core.server.status import from_rpc_error
+from mesh_core.server.status import from_details, from_rpc_error
 from mesh_simulator.faults import FaultKind
 from mesh_simulator.records import Kind
 from sessionmesh.simnet.v1 import wire_pb2 as wire
@@ -319,3 +320,48 @@ async def test_a_call_routed_by_another_account_than_it_is_about_is_refused(
         await node.messages.SendMessage(text_request(account), metadata=metadata)
 
     assert from_rpc_error(refused.value).reason == "ACCOUNT_MISMATCH"
+
+
+async def test_frames_of_messages_are_answered_item_by_item(stage: Stage, node: NodeProcess) -> None:
+    account = await stage.paired(node)
+    good = [text_request(account, f"message {n}", request_id=f"item-{n}") for n in range(3)]
+    bad = text_request(account, "", request_id="bad")
+
+    async def frames() -> AsyncIterator[message_pb2.SendMessagesRequest]:
+        yield message_pb2.SendMessagesRequest(messages=[*good[:2], bad])
+        yield message_pb2.SendMessagesRequest(messages=[good[2]])
+
+    results = []
+    async for response in node.messages.SendMessages(frames(), metadata=stage.metadata):
+        results += response.results
+
+    accepted = {result.request_id: result.message.id for result in results if result.HasField("message")}
+    assert accepted.keys() == {"item-0", "item-1", "item-2"}
+    (refused,) = [result for result in results if result.HasField("error")]
+    error = from_details(refused.error.status)
+    assert isinstance(error, InvalidField)
+    assert (refused.request_id, error.field) == ("bad", "content.text.body")
+    for message_id in accepted.values():
+        await stage.until_status(node, account, message_id, message_pb2.MESSAGE_STATUS_DELIVERED)
+
+
+async def test_over_the_limit_of_a_minute_messages_wait_and_then_the_outbox_is_full(
+    stage: Stage, node: NodeProcess
+) -> None:
+    account = await stage.paired(node)
+    limits = '{"send_limits": {"per_minute": 2, "outbox": 3}}'
+    await stage.database.execute("UPDATE account SET settings = $1 WHERE id = $2", limits, account.uuid)
+    await stage.refresh(node, account)
+
+    sent = [await stage.send(node, account, f"message {n}") for n in range(2)]
+    for message in sent:
+        await stage.until_status(node, account, message.id, message_pb2.MESSAGE_STATUS_DELIVERED)
+    for n in range(3):
+        await stage.send(node, account, f"waiting {n}")
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await stage.send(node, account, "one too many")
+
+    error = from_rpc_error(refused.value)
+    assert (error.reason, refused.value.code()) == ("OUTBOX_FULL", grpc.StatusCode.RESOURCE_EXHAUSTED)
+    assert error.retry_after is not None
+    assert len(stage.records(Kind.ACCEPTED, account)) == 2

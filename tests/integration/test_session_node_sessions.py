@@ -174,3 +174,41 @@ async def test_sessions_are_listed_with_counts_by_any_node(stage: Stage, node: N
 
     states = await eventually(listed)
     assert states[unpaired.id] == pb.SESSION_STATE_NEW
+
+
+async def test_a_session_follows_its_accounts_desired_state(stage: Stage, node: NodeProcess) -> None:
+    account = await stage.paired(node)
+
+    await stage.database.execute("UPDATE account SET desired_state = 2 WHERE id = $1", account.uuid)
+    await stage.refresh(node, account)
+    assert (await stage.session(node, account)).state == pb.SESSION_STATE_PAUSED
+
+    await stage.database.execute("UPDATE account SET desired_state = 1 WHERE id = $1", account.uuid)
+    await stage.refresh(node, account)
+    await stage.until_state(node, account, pb.SESSION_STATE_CONNECTED)
+
+
+async def test_a_session_that_was_disconnected_stays_so_when_its_account_is_refreshed(
+    stage: Stage, node: NodeProcess
+) -> None:
+    account = await stage.paired(node)
+    request = pb.DisconnectRequest(account_id=account.id, request_id=secrets.token_hex(8))
+    await node.sessions.Disconnect(request, metadata=stage.metadata)
+
+    await stage.refresh(node, account)
+
+    assert (await stage.session(node, account)).state == pb.SESSION_STATE_PAUSED
+
+
+async def test_a_deleted_account_leaves_the_network_and_takes_no_calls(
+    stage: Stage, node: NodeProcess
+) -> None:
+    account = await stage.paired(node)
+
+    await stage.database.execute("UPDATE account SET delete_time = now() WHERE id = $1", account.uuid)
+    await stage.refresh(node, account)
+
+    await eventually(lambda: stage.records(Kind.CLOSED, account))
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await stage.session(node, account)
+    assert from_rpc_error(refused.value).reason == "RESOURCE_DELETED"

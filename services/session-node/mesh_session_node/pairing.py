@@ -6,6 +6,7 @@ import asyncio
 import io
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import segno
@@ -207,7 +208,10 @@ class Pairings:
     def _show(self, attempt: Attempt, step: pb.PairResponse) -> None:
         attempt.show(step)
         session = attempt.session
-        session.host.journal.post(session.ref, session.events.pairing(step, time.time_ns() // 1000))
+        event = session.events.pairing(step, time.time_ns() // 1000)
+        with suppress(MeshError):  # what is shown matters more
+            # Not posted: it would be held back, and come after the change of state that follows it
+            session.host.journal.write(session.ref, event)
 
     def _finish(self, attempt: Attempt, step: pb.PairResponse) -> None:
         self._show(attempt, step)

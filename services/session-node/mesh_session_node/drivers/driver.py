@@ -147,6 +147,9 @@ class Incoming:
 class LinkEvents(Protocol):
     """Who listens to a link. Times are microseconds since the epoch."""
 
+    def permitted(self) -> bool:
+        """Whether the account is still to be used from here: asked before each step of a login."""
+
     def on_ack(self, network_id: str, time: int) -> None: ...
     def on_reject(self, network_id: str, failure: Failure, detail: str, retry_after: float) -> None: ...
     def on_receipt(

@@ -52,6 +52,9 @@ class SimulatedDriver:
         if not isinstance(state, SimulatedState):
             raise TypeError("not a state of this driver")
         link = await self._open(SimulatedLink(state, events))
+        if not events.permitted():
+            link.abort()
+            raise ConnectionEnded(End.LOST, "the account has moved to another node")
         await link.log_in(_CONNECT_WITHIN)
         return link
 

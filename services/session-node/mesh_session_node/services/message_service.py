@@ -199,7 +199,12 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
         request.ClearField("wait_for")
         payload = request.SerializeToString(deterministic=True)
         uuid = new_uuid()
-        out = Outgoing(session, uuid, address_of(request.recipient), request, tracing.current_traceparent())
+        traceparent = tracing.current_traceparent()
+        if tracing.is_sampled(traceparent):
+            span = tracing.start_span("mesh.node.accept", attributes={"mesh.account.id": session.id})
+            traceparent = span.traceparent
+            span.end()
+        out = Outgoing(session, uuid, address_of(request.recipient), request, traceparent)
         now = time.time()
         if out.due is not None and out.due <= now:
             out.due = None

@@ -63,6 +63,12 @@ class Outgoing:
         self.reservation: Reservation | None = None
         self.span: Span | None = None
 
+    def spend(self) -> None:
+        """It will not be sent again: keep only what its events need."""
+        self.request = _SPENT
+        self.prepared = None
+        self.reservation = None
+
 
 class AcceptedRow(OutboundMessage, frozen=True, gc=False, kw_only=True):
     """The journal's row of an accepted message, which leads back to the message after the commit."""
@@ -85,6 +91,9 @@ def message_of(network_id: str) -> UUID | None:
         return UUID(bytes.fromhex(network_id[4:]))
     except ValueError:
         return None
+
+
+_SPENT = pb.SendMessageRequest()
 
 
 def _seconds(request: pb.SendMessageRequest, field: str) -> float | None:

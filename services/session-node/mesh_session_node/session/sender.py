@@ -42,6 +42,8 @@ WINDOW = 512
 """Messages of one account that the network may have without having acknowledged them."""
 REMEMBERED = 20.0
 """Seconds for which an acknowledged message waits in memory for its receipts; later ones cost a query."""
+REMEMBERED_AT_ONCE = 32
+"""Delivered messages of one account that wait so for being read."""
 MOST_ATTEMPTS = 50
 
 STATUS_OF = {
@@ -251,9 +253,8 @@ class Sender:
         session.counters.sent += 1
         metrics.SENT.inc()
         self._end_span(out)
-        out.request.ClearField("content")
-        out.prepared = None
         event = session.events.status(out, pb.MESSAGE_STATUS_SENT, micros)
+        out.spend()
         session.host.journal.post(session.ref, StatusChange(out.uuid, pb.MESSAGE_STATUS_SENT, micros, event))
         if self._sent is None:
             self._sent = {}
@@ -293,7 +294,8 @@ class Sender:
             if found is None:
                 self._session.host.late_receipt(self._session, network_id, receipt, micros, member)
                 return
-        if receipt is not Receipt.DELIVERED and not member and self._sent is not None:
+        done = receipt is not Receipt.DELIVERED or len(self._sent or ()) > REMEMBERED_AT_ONCE
+        if done and not member and self._sent is not None:
             del self._sent[network_id]
         self.receipted(found[1], receipt, micros, member)
 

@@ -243,7 +243,7 @@ class Session:
         state = self.driver_state
         if self.closed or self.state != pb.SESSION_STATE_CONNECTING or self.link is not None or state is None:
             return
-        if not self.host.may_act(self):
+        if not self.permitted():
             return
         self._dialing = asyncio.current_task()
         try:
@@ -265,6 +265,9 @@ class Session:
         self._connected_at = time.time_ns() // 1000
         self._go(SessionEvent.LOGGED_IN)
         self.sender.pump()
+
+    def permitted(self) -> bool:
+        return not self.closed and self.host.may_act(self)
 
     def on_ack(self, network_id: str, time: int) -> None:
         self.sender.on_ack(network_id, time)
