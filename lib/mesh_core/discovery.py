@@ -6,10 +6,13 @@ import asyncio
 from contextlib import aclosing
 
 import msgspec
+import structlog
 
-from mesh_core.etcd import Etcd, KeptLease, Snapshot, follow
+from mesh_core.etcd import Etcd, EtcdUnavailable, KeptLease, Snapshot, follow
 from mesh_core.tasks import Supervisor
 from mesh_wire.etcd import kv_pb2
+
+logger = structlog.get_logger(__name__)
 
 LEASE_SECONDS = 7
 
@@ -47,7 +50,7 @@ async def register(
 ) -> Registration:
     """Registers an instance of `kind` (`media`, `webhook`, `router`), and again whenever its lease was lost.
 
-    Raises `EtcdUnavailable` when etcd does not answer at the start.
+    While etcd is away, that is as soon as it is back: who reaches the instance otherwise is served meanwhile.
     """
     key, value = _prefix(cluster, kind) + service.id.encode(), msgspec.json.encode(service)
 
@@ -55,7 +58,10 @@ async def register(
         await etcd.put(key, value, lease)
 
     kept = KeptLease(etcd, ttl, publish)
-    await kept.start()
+    try:
+        await kept.start()
+    except EtcdUnavailable as error:
+        logger.warning("not registered yet", kind=kind, reason=error.message)
     return Registration(kept, supervisor.start(f"registration-{kind}", kept.run()))
 
 

@@ -18,10 +18,10 @@ class StateInUse(FailedPrecondition):
 
 
 class ServerFailed(Unavailable):
-    """An embedded server did not start; the message ends with the last lines of its log."""
+    """A child process did not start; the message ends with the last lines of its log."""
 
     def __init__(self, server: str, problem: str, log: Path | None = None) -> None:
-        message = f"embedded {server} {problem}"
+        message = f"{server} {problem}"
         if log is not None:
             message += f"; the end of {log}:\n{_tail(log)}"
         super().__init__(message, "BACKEND_UNAVAILABLE")

@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 
-import asyncpg
-
 from mesh_core.auth import KeyAuthenticator, postgres_keys
-from mesh_core.database import Database, SchemaMismatch, UnsupportedServer, check_schema
+from mesh_core.database import Database, check_schema
 from mesh_core.discovery import Registration, ServiceInfo, register
-from mesh_core.errors import StartupError
-from mesh_core.etcd import Etcd, EtcdUnavailable
+from mesh_core.etcd import Etcd
 from mesh_core.events import EventListener, EventReader
 from mesh_core.ids import new_uuid
 from mesh_core.paging import Pager
@@ -41,7 +38,8 @@ SCHEMA = 5
 
 async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
     """Parts, serve, wait for a signal, drain, stop."""
-    database = await _open_database(settings)
+    database = await Database.open(settings.database)
+    await check_schema(database, SCHEMA)
     etcd = Etcd(settings.etcd)
     listener = EventListener(database)
     reader = await EventReader.open(database, listener)
@@ -86,17 +84,6 @@ async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
     await database.close()
 
 
-async def _open_database(settings: WebhookServiceSettings) -> Database:
-    try:
-        database = await Database.open(settings.database)
-        await check_schema(database, SCHEMA)
-    except (UnsupportedServer, SchemaMismatch) as error:
-        raise StartupError(str(error)) from None
-    except (OSError, asyncpg.PostgresError) as error:
-        raise StartupError(f"Postgres cannot be used: {error}") from None
-    return database
-
-
 async def _register(
     settings: WebhookServiceSettings, etcd: Etcd, server: Server, supervisor: Supervisor
 ) -> Registration:
@@ -105,10 +92,7 @@ async def _register(
         address=server.address,
         tls=bool(settings.server.tls_certificate),
     )
-    try:
-        return await register(etcd, settings.cluster.name, "webhook", service, supervisor=supervisor)
-    except EtcdUnavailable as error:
-        raise StartupError(f"etcd does not answer: {error}") from None
+    return await register(etcd, settings.cluster.name, "webhook", service, supervisor=supervisor)
 
 
 if __name__ == "__main__":
