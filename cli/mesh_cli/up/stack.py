@@ -100,7 +100,8 @@ class Stack:
                 "MESH_SIMULATOR_STATE": str(self._state.path / "network"),
             }
             plans.append(self._plan("simulator", "mesh_simulator", common | simulated))
-        node = common | {"MESH_SIMNET_ADDRESS": network}
+        # The simulated network bans nobody for pairing often.
+        node = common | {"MESH_SIMNET_ADDRESS": network, "MESH_SESSION_PAIRING_INTERVAL_SECONDS": "0"}
         plans.append(self._plan("router", "mesh_router", common, self._router_address))
         plans += [
             self._plan(f"node-{n}", "mesh_session_node", node | {"MESH_NODE_ID": f"node-{n}"})

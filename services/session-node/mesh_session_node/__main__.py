@@ -1,15 +1,131 @@
-"""The session-node: runs the sessions of the accounts that it owns."""
+"""The session-node: `python -m mesh_session_node`."""
 
 from __future__ import annotations
 
-import os
+import asyncio
+import gc
 
-# Before gRPC is imported: a tenth of the CPU of a unary call.
-os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_poller_for_python")
+import structlog
 
-from mesh_core.service import run
-from mesh_session_node.process import main
+from mesh_core.auth import KeyAuthenticator, postgres_keys
+from mesh_core.channels import ChannelPool, ChannelTls
+from mesh_core.database import Database, check_schema
+from mesh_core.discovery import ServiceDirectory
+from mesh_core.errors import MeshError, StartupError
+from mesh_core.etcd import Etcd
+from mesh_core.events.notify import Notifier
+from mesh_core.ids import new_uuid
+from mesh_core.journal import Journal
+from mesh_core.ownership import Ownership
+from mesh_core.paging import Pager
+from mesh_core.sealing import PostgresKeys, Sealer
+from mesh_core.server import Server
+from mesh_core.service import Stop, run
+from mesh_core.tasks import Supervisor
+from mesh_session_node import chores
+from mesh_session_node.drivers.simulated import SimulatedDriver
+from mesh_session_node.media_client import MediaClient
+from mesh_session_node.node import Node
+from mesh_session_node.queries import Queries
+from mesh_session_node.services.message_service import MessageService
+from mesh_session_node.services.node_service import NodeService
+from mesh_session_node.services.session_service import SessionService
+from mesh_session_node.session.limits import SendLimits
 from mesh_session_node.settings import SessionNodeSettings
+from sessionmesh.internal.v1 import node_pb2_grpc
+from sessionmesh.v1 import message_pb2_grpc, session_pb2_grpc
+
+logger = structlog.get_logger(__name__)
+
+OLDEST_SCHEMA = 3
+
+
+async def main(settings: SessionNodeSettings, stop: Stop) -> None:
+    """Parts, serve, wait for a signal, drain, stop."""
+    async with Supervisor(stop.fail) as supervisor:
+        database = await Database.open(settings.database)
+        await check_schema(database, OLDEST_SCHEMA)
+        await chores.prepare(database)
+        etcd = Etcd(settings.etcd)
+        cluster = settings.cluster.name
+        media = ServiceDirectory(etcd, cluster, "media", supervisor=supervisor)
+        await media.start()
+        channels = ChannelPool(
+            tls=ChannelTls.of(settings.server), max_message_bytes=settings.server.max_message_bytes
+        )
+        notifier = Notifier(database)
+        supervisor.start("event notifier", notifier.run())
+        supervisor.start("housekeeping", chores.keep_house(database))
+
+        incarnation = f"{settings.node.id or 'node'}-{new_uuid().hex}"
+        node_id = settings.node.id or f"node-{incarnation[-8:]}"
+        journal = Journal(
+            database.connect_journal,
+            incarnation,
+            lambda stored: node.on_commit(stored),  # noqa: PLW0108 - the node is made of the journal
+            after_commit=notifier.poke,
+        )
+        journal_task = supervisor.start("journal", journal.run())
+        node = Node(
+            node_id=node_id,
+            settings=settings.session,
+            drivers={"simulated": SimulatedDriver(settings.simnet.address)},
+            journal=journal,
+            queries=Queries(database.pool, _limits(settings)),
+            sealer=Sealer(PostgresKeys(database), settings.secrets),
+            media=MediaClient(channels, media, settings.mediaservice.address, settings.auth.mesh_key),
+        )
+        server = Server(
+            settings.server, authenticator=KeyAuthenticator(postgres_keys(database), settings.auth)
+        )
+        _add_services(server, node, Pager(settings.auth.mesh_key.encode()))
+        await server.start()
+
+        ownership = Ownership(
+            etcd=etcd,
+            connect=database.connect_direct,
+            cluster=cluster,
+            node_id=node_id,
+            incarnation=incarnation,
+            address=server.address,
+            capacity=settings.node.capacity,
+            handler=node.shards,
+            supervisor=supervisor,
+        )
+        node.own(ownership)
+        node.start(supervisor)
+        try:
+            await ownership.start()
+        except MeshError as error:
+            raise StartupError(f"ownership cannot begin: {error.message}") from None
+        gc.collect()
+        gc.freeze()
+        logger.info("session-node runs", node_id=node_id, incarnation=incarnation, address=server.address)
+
+        await stop.wait()
+        await asyncio.gather(server.drain(), ownership.drain(settings.server.drain_seconds))
+        await ownership.stop()
+        await node.stop()
+        await server.stop()
+        journal_task.cancel()
+        await channels.close()
+    await etcd.close()
+    await database.close()
+
+
+def _add_services(server: Server, node: Node, pager: Pager) -> None:
+    messages = MessageService(node, pager)
+    server.add(message_pb2_grpc.add_MessageServiceServicer_to_server, messages)
+    server.add_bytes("sessionmesh.v1.MessageService", {"SendMessage": messages.send_message})
+    sessions = SessionService(node, pager)
+    server.add(session_pb2_grpc.add_SessionServiceServicer_to_server, sessions)
+    server.add(node_pb2_grpc.add_NodeServiceServicer_to_server, NodeService(node.shards))
+
+
+def _limits(settings: SessionNodeSettings) -> SendLimits:
+    session = settings.session
+    return SendLimits(session.send_per_minute, session.send_per_hour, session.send_per_day, session.outbox)
+
 
 if __name__ == "__main__":
     run("sessionmesh-session-node", SessionNodeSettings, main)
