@@ -19,6 +19,7 @@ from mesh_session_node.drivers.driver import ConnectionEnded, End, PairingCode, 
 from mesh_session_node.events import timestamp
 from mesh_session_node.session.session import Session
 from mesh_session_node.session.state import SessionEvent
+from mesh_session_node.session.views import view
 from mesh_session_node.settings import SessionSettings
 from sessionmesh.v1 import session_pb2 as pb
 
@@ -156,7 +157,7 @@ class Pairings:
             raise
         if paired:
             self._allowed_at.pop(session.id, None)
-            self._finish(attempt, pb.PairResponse(paired=pb.PairSuccess(session=session.view())))
+            self._finish(attempt, pb.PairResponse(paired=pb.PairSuccess(session=view(session))))
             return
         session.pairing_ended(SessionEvent.PAIRING_TIMED_OUT, "")
         retry = int((time.time() + self._settings.pairing_interval_seconds) * 1e6)

@@ -167,7 +167,7 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
         out, done = self._accept(session, request)
         if not wait_for_sent:
             return self._result(session, out, await done)
-        waiter = session.sender.wait_sent(out.uuid)
+        waiter = session.sender.waiters.add(out.uuid)
         try:
             outcome = await done
             message = self._result(session, out, outcome)
@@ -175,7 +175,7 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
                 return await self._stored(session, message.id)
             ended = await waiter
         finally:
-            session.sender.stop_waiting(out.uuid, waiter)
+            session.sender.waiters.remove(out.uuid, waiter)
         if ended is not None:
             await self._node.journal.flush()
             return await self._stored(session, message.id)

@@ -21,6 +21,7 @@ from mesh_session_node import validation
 from mesh_session_node.node import Node
 from mesh_session_node.services import listings
 from mesh_session_node.session.session import Session
+from mesh_session_node.session.views import view
 from sessionmesh.v1 import session_pb2 as pb
 from sessionmesh.v1 import session_pb2_grpc
 
@@ -39,19 +40,19 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
         session = await self._called(request.account_id, context)
         if await self._first_time(session, Method.CONNECT, request.request_id):
             session.connect()
-        return pb.ConnectResponse(session=session.view())
+        return pb.ConnectResponse(session=view(session))
 
     async def Disconnect(self, request: pb.DisconnectRequest, context: Context) -> pb.DisconnectResponse:
         session = await self._called(request.account_id, context)
         if await self._first_time(session, Method.DISCONNECT, request.request_id):
             session.disconnect()
-        return pb.DisconnectResponse(session=session.view())
+        return pb.DisconnectResponse(session=view(session))
 
     async def Logout(self, request: pb.LogoutRequest, context: Context) -> pb.LogoutResponse:
         session = await self._called(request.account_id, context)
         if await self._first_time(session, Method.LOGOUT, request.request_id):
             session.log_out()
-        return pb.LogoutResponse(session=session.view())
+        return pb.LogoutResponse(session=view(session))
 
     async def Pair(self, request: pb.PairRequest, context: Context) -> AsyncIterator[pb.PairResponse]:
         session = await self._called(request.account_id, context)
@@ -69,7 +70,7 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
 
     async def GetSession(self, request: pb.GetSessionRequest, context: Context) -> pb.GetSessionResponse:
         session = await self._called(request.account_id, context)
-        return pb.GetSessionResponse(session=session.view())
+        return pb.GetSessionResponse(session=view(session))
 
     async def WatchSession(
         self, request: pb.WatchSessionRequest, context: Context
@@ -82,7 +83,7 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
         try:
             while not session.closed:
                 news.clear()
-                yield pb.WatchSessionResponse(session=session.view())
+                yield pb.WatchSessionResponse(session=view(session))
                 await news.wait()
         finally:
             session.watchers.discard(news)

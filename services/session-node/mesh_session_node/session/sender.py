@@ -13,9 +13,8 @@ from random import uniform
 from typing import TYPE_CHECKING
 
 import structlog
-from asyncpg.pgproto.pgproto import UUID
 
-from mesh_core.errors import FailedPrecondition, NotOwner, ResourceExhausted, Unavailable
+from mesh_core.errors import FailedPrecondition, ResourceExhausted, Unavailable
 from mesh_core.journal import (
     Committed,
     Credential,
@@ -31,6 +30,7 @@ from mesh_session_node.drivers.driver import Context, Failure, OutgoingMessage, 
 from mesh_session_node.session.limits import Limiter, SendLimits
 from mesh_session_node.session.outbox import Outbox
 from mesh_session_node.session.outgoing import AcceptedRow, Outgoing
+from mesh_session_node.session.waiters import Waiters
 from sessionmesh.v1 import message_pb2 as pb
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Sender:
         self.inflight: dict[str, Outgoing] = {}
         """With the network, not acknowledged, by network id, in the order of sending."""
         self._sent: dict[str, tuple[float, Outgoing]] | None = None
-        self.waiters: dict[UUID, list[asyncio.Future[Outgoing | None]]] | None = None
+        self.waiters = Waiters()
         self._timer: asyncio.TimerHandle | None = None
         self._resume_at = 0.0
         self._reserving = False
@@ -216,12 +216,7 @@ class Sender:
         self._cancel_timer()
         self.inflight.clear()
         self.outbox.clear()
-        waiters, self.waiters = self.waiters, None
-        for each in (waiters or {}).values():
-            for waiter in each:
-                if not waiter.done():
-                    waiter.set_exception(NotOwner())
-                    waiter.exception()  # its caller may be gone
+        self.waiters.drop()
 
     def fail_all(self, reason: pb.FailureReason.ValueType, detail: str) -> None:
         """The pairing has ended: nothing will be sent."""
@@ -259,8 +254,7 @@ class Sender:
         if self._sent is None:
             self._sent = {}
         self._sent[network_id] = (time.monotonic(), out)
-        if self.waiters is not None:
-            self._tell(out, None)
+        self.waiters.tell(out.uuid, None)
         if self.outbox:
             self.pump()
 
@@ -319,24 +313,6 @@ class Sender:
             StatusChange(out.uuid, status, micros),
             event,
         )
-
-    def wait_sent(self, message: UUID) -> asyncio.Future[Outgoing | None]:
-        """Answered when the network has acknowledged the message (None), or it ended otherwise."""
-        waiter: asyncio.Future[Outgoing | None] = self._session.host.loop.create_future()
-        if self.waiters is None:
-            self.waiters = {}
-        self.waiters.setdefault(message, []).append(waiter)
-        return waiter
-
-    def stop_waiting(self, message: UUID, waiter: asyncio.Future[Outgoing | None]) -> None:
-        """The caller is gone, or has been told."""
-        if self.waiters is None or waiter not in self.waiters.get(message, ()):
-            return
-        self.waiters[message].remove(waiter)
-        if not self.waiters[message]:
-            del self.waiters[message]
-        if not self.waiters:
-            self.waiters = None
 
     def _may_send(self) -> bool:
         session = self._session
@@ -422,15 +398,7 @@ class Sender:
         event = session.events.status(out, status, micros, failure=failure, detail=detail)
         change = StatusChange(out.uuid, status, micros, event, failure or None, detail or None)
         session.host.journal.post(session.ref, change)
-        if self.waiters is not None:
-            self._tell(out, out)
-
-    def _tell(self, out: Outgoing, outcome: Outgoing | None) -> None:
-        for waiter in (self.waiters or {}).pop(out.uuid, ()):
-            if not waiter.done():
-                waiter.set_result(outcome)
-        if not self.waiters:
-            self.waiters = None
+        self.waiters.tell(out.uuid, out)
 
     def _reserve(self) -> None:
         """Everything stored of the driver's state is used up: store more, then go on."""

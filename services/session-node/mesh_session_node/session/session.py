@@ -10,7 +10,6 @@ import structlog
 from mesh_core.errors import FailedPrecondition
 from mesh_core.ids import Prefix, encode, new_uuid
 from mesh_core.journal import AccountRef, Disconnect, Row
-from mesh_core.journal import Session as Stored
 from mesh_session_node import metrics
 from mesh_session_node.drivers.driver import (
     ConnectionEnded,
@@ -22,9 +21,10 @@ from mesh_session_node.drivers.driver import (
     Link,
     Receipt,
 )
-from mesh_session_node.events import EventMaker, timestamp
-from mesh_session_node.session import receiver
+from mesh_session_node.events import EventMaker
+from mesh_session_node.session import receiver, views
 from mesh_session_node.session.account import AccountRow, SessionRow
+from mesh_session_node.session.counters import Counters
 from mesh_session_node.session.host import Host
 from mesh_session_node.session.reconnect import Failures
 from mesh_session_node.session.sender import Sender
@@ -38,54 +38,35 @@ BY_ACCOUNT = "the account is paused"
 """Detail of a session that is paused because its account is: it goes on when the account does."""
 
 
-class Counters:
-    """What the session has done since its account was created."""
-
-    __slots__ = ("connects", "failed", "received", "sent", "stored")
-
-    def __init__(self, row: SessionRow) -> None:
-        self.sent, self.received, self.failed, self.connects = (
-            row.sent,
-            row.received,
-            row.failed,
-            row.connects,
-        )
-        self.stored = self.values()
-
-    def values(self) -> tuple[int, int, int, int]:
-        """In the order sent, received, failed, connects."""
-        return self.sent, self.received, self.failed, self.connects
-
-
 class Session:
     """Implements `LinkEvents`. Lives from the moment its shard came here until the shard goes."""
 
     __slots__ = (
-        "_connected_at",
         "_dialing",
-        "_failures",
-        "_phone",
-        "_push_name",
         "_retry",
-        "_user_id",
         "account",
         "cause",
         "closed",
+        "connected_at",
         "counters",
         "detail",
         "driver",
         "driver_state",
         "events",
+        "failures",
         "host",
         "id",
         "link",
         "next_connect",
+        "phone",
+        "push_name",
         "receipts_upto",
         "ref",
         "sender",
         "settings",
         "state",
         "update_time",
+        "user_id",
         "watchers",
     )
 
@@ -104,7 +85,7 @@ class Session:
         self.settings = row.settings
         self.counters = Counters(row)
         self.driver_state = driver_state
-        self._phone, self._user_id, self._push_name = row.phone, row.network_user_id, row.push_name
+        self.phone, self.user_id, self.push_name = row.phone, row.network_user_id, row.push_name
         self.sender = Sender(self, account.limits)
         self.link: Link | None = None
         self.closed = False
@@ -112,8 +93,8 @@ class Session:
         self.receipts_upto = 0
         self.next_connect: int | None = None
         self.update_time = time.time_ns() // 1000
-        self._connected_at: int | None = None
-        self._failures = Failures(host.settings.failures_per_hour)
+        self.connected_at: int | None = None
+        self.failures = Failures(host.settings.failures_per_hour)
         self._dialing: asyncio.Task[None] | None = None
         self._retry: asyncio.TimerHandle | None = None
         metrics.SESSIONS.labels(metrics.STATE_NAMES[self.state]).inc()
@@ -153,7 +134,7 @@ class Session:
         """Connect, and stay connected. Raises `FailedPrecondition` NOT_PAIRED."""
         if not self.paired or self.driver_state is None:
             raise FailedPrecondition("the account is not paired", "NOT_PAIRED")
-        self._failures.clear()
+        self.failures.clear()
         if self._go(SessionEvent.CONNECT_REQUESTED):
             self._dial_soon()
 
@@ -186,8 +167,8 @@ class Session:
     def pairing_done(self, state: DriverState) -> None:
         """The account is paired. Call it when the state is stored."""
         self.driver_state = state
-        self._phone, self._user_id, self._push_name = state.phone, state.user_id, state.push_name
-        self._failures.clear()
+        self.phone, self.user_id, self.push_name = state.phone, state.user_id, state.push_name
+        self.failures.clear()
         if self._go(SessionEvent.PAIRED):
             if self.account.online:
                 self._dial_soon()
@@ -220,7 +201,7 @@ class Session:
             self.sender.expire(time.time())
             self.sender.pump()
         if self.counters.stored != self.counters.values():
-            self.host.journal.post(self.ref, self.stored())
+            self.host.journal.post(self.ref, views.stored(self))
 
     async def connected(self) -> None:
         """Return when the session is connected, or closed for good."""
@@ -262,7 +243,7 @@ class Session:
             return
         self.link = link
         self.counters.connects += 1
-        self._connected_at = time.time_ns() // 1000
+        self.connected_at = time.time_ns() // 1000
         self._go(SessionEvent.LOGGED_IN)
         self.sender.pump()
 
@@ -288,62 +269,6 @@ class Session:
         if link is self.link:
             self._ended(end, detail)
 
-    # --- views
-
-    def view(self) -> pb.Session:
-        """As the API shows it."""
-        sent, received, failed, connects = self.counters.values()
-        session = pb.Session(
-            account_id=self.id,
-            tenant_id=self.events.tenant_id,
-            state=self.state,
-            cause=self.cause,
-            detail=self.detail,
-            phone=self._phone or self.account.phone,
-            network_user_id=self._user_id,
-            push_name=self._push_name,
-            paired=self.paired,
-            node_id=self.host.node_id,
-            epoch=self.ref.epoch,
-            recent_failures=len(self._failures.recent(time.monotonic())),
-            update_time=timestamp(self.update_time),
-            counters=pb.SessionCounters(
-                sent=sent, received=received, failed=failed, connects=connects, queued=self.sender.queued
-            ),
-        )
-        if self._connected_at is not None:
-            session.connect_time.CopyFrom(timestamp(self._connected_at))
-        if (heard := self._heard()) is not None:
-            session.last_heard_time.CopyFrom(timestamp(heard))
-        if self.next_connect is not None:
-            session.next_connect_time.CopyFrom(timestamp(self.next_connect))
-        return session
-
-    def stored(self) -> Stored:
-        """The row."""
-        self.counters.stored = self.counters.values()
-        sent, received, failed, connects = self.counters.stored
-        return Stored(
-            node=self.host.node_id,
-            state=self.state,
-            cause=self.cause,
-            detail=self.detail,
-            phone=self._phone,
-            network_user_id=self._user_id,
-            push_name=self._push_name,
-            paired=self.paired,
-            recent_failures=len(self._failures.recent(time.monotonic())),
-            sent=sent,
-            received=received,
-            failed=failed,
-            connects=connects,
-            settings=self.settings,
-            connect_time=self._connected_at,
-            last_heard_time=self._heard(),
-            next_connect_time=self.next_connect,
-            update_time=self.update_time,
-        )
-
     def seal(self, plain: bytes) -> bytes:
         """A driver's state as it is stored."""
         return self.host.seal(self.account.tenant, plain, self.account.uuid.bytes)
@@ -368,8 +293,8 @@ class Session:
         return True
 
     def _publish(self, previous: State) -> None:
-        event = self.events.session(self.view(), previous, self.update_time)
-        self.host.journal.post(self.ref, self.stored(), event)
+        event = self.events.session(views.view(self), previous, self.update_time)
+        self.host.journal.post(self.ref, views.stored(self), event)
         self._wake_watchers()
 
     def _ended(self, end: End, detail: str, *, connecting: bool = False, retry_after: float = 0.0) -> None:
@@ -393,9 +318,9 @@ class Session:
         found = transition(self.state, event)
         self._close_link(found[1] if found is not None else pb.SESSION_CAUSE_UNSPECIFIED, detail)
         now = time.monotonic()
-        self._failures.add(now)
-        delay = max(self._failures.delay(now), retry_after)
-        if self._failures.quarantined(now):
+        self.failures.add(now)
+        delay = max(self.failures.delay(now), retry_after)
+        if self.failures.quarantined(now):
             metrics.QUARANTINED.inc()
             logger.warning("session quarantined", account_id=self.id, seconds=round(delay), detail=detail)
             event = SessionEvent.QUARANTINED
@@ -424,9 +349,9 @@ class Session:
             link.abort()
             metrics.RECONNECTS.labels(metrics.CAUSE_NAMES[cause]).inc()
             now = time.time_ns() // 1000
-            row: Row = Disconnect(new_uuid(), cause, detail, self.host.node_id, self._connected_at, now)
+            row: Row = Disconnect(new_uuid(), cause, detail, self.host.node_id, self.connected_at, now)
             self.host.journal.post(self.ref, row)
-        self._connected_at = None
+        self.connected_at = None
         self.sender.link_gone()
 
     def _cancel(self) -> None:
@@ -435,11 +360,6 @@ class Session:
             self._retry = None
         if self._dialing is not None and self.state != pb.SESSION_STATE_CONNECTED:
             self._dialing.cancel()
-
-    def _heard(self) -> int | None:
-        if self.link is None:
-            return None
-        return time.time_ns() // 1000 - int((self.host.loop.time() - self.link.heard) * 1e6)
 
     def _wake_watchers(self) -> None:
         for watcher in self.watchers or ():
