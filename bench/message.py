@@ -20,6 +20,7 @@ from bench.mesh.load import Plan, Round
 from bench.mesh.metrics import JournalCounts, journal_counts
 from bench.mesh.running import RunningMesh, running_mesh
 from bench.report import Report
+from bench.yardstick import empty_call_us
 
 NODES, ACCOUNTS, CALLERS = 3, 300, 32
 TRACED_RATIO = 0.05
@@ -70,7 +71,9 @@ def run(quick: bool) -> Report:
     """
     size = Size(3, 4, 2) if quick else Size(7, 8, 4)
     load_before = os.getloadavg()[0]
+    empty = [asyncio.run(empty_call_us())]
     rounds = asyncio.run(_measure(size, 0.0))
+    empty.append(asyncio.run(empty_call_us()))
     blocks = [_table(rounds)]
     if not quick:
         traced = asyncio.run(_measure(Size(3, size.seconds, size.warm_up), TRACED_RATIO))
@@ -83,6 +86,8 @@ def run(quick: bool) -> Report:
         f"{NODES} session-nodes, {ACCOUNTS} accounts, {CALLERS} callers in a closed loop; no traces recorded "
         f"(sample ratio 0); median of {len(rounds)} rounds of {size.seconds:.0f} s.",
         f"Send limits raised: {limits}.",
+        f"An empty unary call cost its server {empty[0]:.0f} us of CPU before and {empty[1]:.0f} us after: a "
+        f"message costs {_cost(rounds) * 1000 / statistics.mean(empty):.1f} of them.",
         f"Load average of the machine before: {load_before:.1f}. The load generator and the simulated "
         "network share its cores.",
         f"Sane: {sum(one.round.messages for one in rounds):,} messages measured, all DELIVERED once, three "
