@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,21 @@ LONGEST_STOP_SECONDS = 10.0
 
 
 @pytest.fixture(scope="session")
+def shared_servers(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """For the mesh that all tests share: `_external_servers`."""
+    with _external_servers(request) as environment:
+        yield environment
+
+
+@pytest.fixture
 def external_servers(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """For a mesh of the test's own: `_external_servers`."""
+    with _external_servers(request) as environment:
+        yield environment
+
+
+@contextmanager
+def _external_servers(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
     """The servers of MESH_TEST_*, as `mesh up` takes them, with a database and a cluster of its own."""
     environment = {}
     if etcd := os.environ.get("MESH_TEST_ETCD"):
@@ -39,10 +54,10 @@ def external_servers(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]
 
 
 @pytest.fixture(scope="session")
-def mesh(external_servers: dict[str, str]) -> Iterator[MeshProcess]:
+def mesh(shared_servers: dict[str, str]) -> Iterator[MeshProcess]:
     """A running mesh of three nodes. Stopping it is a test, too: in time, and nothing stays behind."""
     folder = Path(tempfile.mkdtemp(prefix="sessionmesh-test-"))
-    running = MeshProcess(folder / "state", environment=external_servers)
+    running = MeshProcess(folder / "state", environment=shared_servers)
     try:
         running.start()
         yield running

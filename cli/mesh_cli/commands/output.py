@@ -51,7 +51,7 @@ def _cell(message: Message, column: str) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}={item}" for key, item in value.items())
     if isinstance(value, list):
-        return ", ".join(str(item) for item in value)
+        return ", ".join(_without_enum_prefix(message, column, str(item)) for item in value)
     return _without_enum_prefix(message, column, str(value))
 
 

@@ -80,5 +80,5 @@ async def _with_client(address: str, api_key: str, work: Callable[[Client], Awai
 
 def _sentence(error: MeshCallError) -> str:
     parts = [f"{error.code.name} {error.reason}".strip() + f": {error.message}"]
-    parts += [f"  {violation.field}: {violation.description}" for violation in error.field_violations]
-    return "\n".join(parts)
+    described = [f"{violation.field}: {violation.description}" for violation in error.field_violations]
+    return "\n  ".join([*parts, *(line for line in described if line not in error.message)])
