@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from asyncpg.pgproto.pgproto import UUID
 
-from mesh_core import auth, ids
+from mesh_core import ids
 from mesh_core.auth import KeyAuthenticator, Role, new_api_key, new_secret, postgres_keys
 from mesh_core.database import Database
 from mesh_core.errors import PermissionDenied, Unauthenticated
@@ -38,7 +38,7 @@ async def tenant(database: Database) -> UUID:
 def authenticator(database: Database, monkeypatch: pytest.MonkeyPatch) -> KeyAuthenticator:
     """Looks a key up for every call, so that changes show at once."""
     for name in ("_FRESH", "_FRESH_UNKNOWN", "_RETRY"):
-        monkeypatch.setattr(auth, name, 0.0)
+        monkeypatch.setattr("mesh_core.auth.authenticator." + name, 0.0)
     return KeyAuthenticator(postgres_keys(database), AuthSettings())
 
 

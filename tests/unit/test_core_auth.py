@@ -74,7 +74,7 @@ def authenticator(keys: Keys) -> KeyAuthenticator:
 def always_old(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every cached key is due to be looked up again."""
     for name in ("_FRESH", "_FRESH_UNKNOWN", "_RETRY"):
-        monkeypatch.setattr(auth, name, 0.0)
+        monkeypatch.setattr("mesh_core.auth.authenticator." + name, 0.0)
 
 
 async def reason(attempt: Awaitable[Identity]) -> str:
@@ -182,7 +182,7 @@ async def test_a_rotated_secret_works_at_once_and_the_one_before_for_the_overlap
 async def test_a_new_secret_is_looked_up_although_the_old_one_is_fresh(
     authenticator: KeyAuthenticator, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auth, "_RETRY", 0.0)
+    monkeypatch.setattr("mesh_core.auth.authenticator._RETRY", 0.0)
     key_id, old = keys.add()
     await authenticator.authenticate(old, "")
     secret, digest = auth.new_secret(key_id)
@@ -272,7 +272,7 @@ async def test_a_key_never_seen_is_unavailable_while_the_database_is_away_and_no
 async def test_the_cache_is_bounded_and_keeps_real_keys(
     authenticator: KeyAuthenticator, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auth, "_REMEMBERED", 8)
+    monkeypatch.setattr("mesh_core.auth.authenticator._REMEMBERED", 8)
     _, bearer = keys.add()
     await authenticator.authenticate(bearer, "")
     for _ in range(50):

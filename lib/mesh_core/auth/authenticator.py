@@ -1,131 +1,26 @@
-"""Who calls: API keys, the identity that they give, and what it may do.
-
-A key is `smk_`, its id in Crockford base32 (26 characters), `_`, and 43 characters of base64url: 256 random
-bits, so a plain SHA-256 of the whole text is stored. Callers send it as metadata `authorization: Bearer
-<key>`.
-"""
+"""From a call's metadata to its identity, without a query per call."""
 
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
-from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import IntEnum
-from hashlib import sha256
 from hmac import compare_digest
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import structlog
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import ids
-from mesh_core.errors import (
-    InvalidField,
-    NotFound,
-    PermissionDenied,
-    Unauthenticated,
-    Unavailable,
-)
+from mesh_core.auth.identity import ADMIN_SCOPES, MESH_SCOPES, Identity, Role
+from mesh_core.auth.keys import KeyRow, Lookup, secret_hash
+from mesh_core.errors import InvalidField, PermissionDenied, Unauthenticated, Unavailable
 from mesh_core.ids import Prefix
 from mesh_core.settings import AuthSettings
 from sessionmesh.v1 import authorization_pb2
-from sessionmesh.v1.authorization_pb2 import Scope
-
-if TYPE_CHECKING:
-    from mesh_core.database import Database
 
 logger = structlog.get_logger(__name__)
-
-TENANT_SCOPES = frozenset(
-    {
-        authorization_pb2.SCOPE_READ,
-        authorization_pb2.SCOPE_SEND,
-        authorization_pb2.SCOPE_MANAGE,
-        authorization_pb2.SCOPE_TENANT_ADMIN,
-    }
-)
-"""What a tenant's key may be given."""
-
-
-class Role(IntEnum):
-    """Whose key it is; the numbers are stored in `api_key.role`."""
-
-    TENANT = 1
-    ADMIN = 2
-    MESH = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """The caller. `tenant_id` is None for administrators and for mesh parts that act for nobody."""
-
-    role: Role
-    tenant_id: UUID | None
-    key_id: str
-    scopes: frozenset[Scope.ValueType]
-
-    def tenant_for(self, explicit: str, field: str = "tenant_id") -> UUID:
-        """The tenant that a request is about, by its `explicit` field, which administrators must fill.
-
-        Raises `NotFound` when a tenant's key names another tenant, `InvalidField` when an administrator names
-        none.
-        """
-        if self.tenant_id is None:
-            if not explicit:
-                raise InvalidField(field, "is required with an administrator's key")
-            return ids.decode(Prefix.TENANT, explicit, field)
-        if explicit and explicit != ids.encode(Prefix.TENANT, self.tenant_id):
-            raise NotFound("tenant", explicit)
-        return self.tenant_id
-
-    def require_tenant(self) -> UUID:
-        """The caller's own tenant; `PermissionDenied` for an administrator, who has none."""
-        if self.tenant_id is None:
-            raise PermissionDenied("the call needs a tenant's key", "SCOPE_MISSING")
-        return self.tenant_id
-
-    def sees(self, tenant: UUID) -> bool:
-        """Whether that tenant's resources exist for this caller."""
-        return self.tenant_id is None or self.tenant_id == tenant
-
-    def check_sees(self, tenant: UUID, resource: str, name: str) -> None:
-        """Raise `NotFound` for `resource` (a kind) `name` when it is another tenant's."""
-        if not self.sees(tenant):
-            raise NotFound(resource, name)
-
-
-@dataclass(frozen=True, slots=True)
-class KeyRow:
-    """A key as stored. `tenant_id` is None for an administrator's."""
-
-    role: Role
-    tenant_id: UUID | None
-    hash: bytes
-    scopes: frozenset[Scope.ValueType]
-    expire_time: datetime | None = None
-    revoked: bool = False
-    tenant_suspended: bool = False
-    previous_hash: bytes | None = None
-    previous_expire_time: datetime | None = None
-
-    def matches(self, digest: bytes) -> bool:
-        """Whether `digest` is of the key's secret, or of the one before it while their overlap lasts."""
-        if compare_digest(digest, self.hash):
-            return True
-        return (
-            self.previous_hash is not None
-            and compare_digest(digest, self.previous_hash)
-            and self.previous_expire_time is not None
-            and self.previous_expire_time > datetime.now(UTC)
-        )
-
-
-Lookup = Callable[[UUID], Awaitable[KeyRow | None]]
-"""Finds a key by its id; raises whatever the database raises when it is away."""
 
 
 class Authenticator(Protocol):
@@ -147,8 +42,8 @@ class KeyAuthenticator:
 
     def __init__(self, lookup: Lookup, settings: AuthSettings) -> None:
         self._lookup = lookup
-        self._mesh = _hash(settings.mesh_key) if settings.mesh_key else None
-        self._bootstrap = _hash(settings.bootstrap_key) if settings.bootstrap_key else None
+        self._mesh = secret_hash(settings.mesh_key) if settings.mesh_key else None
+        self._bootstrap = secret_hash(settings.bootstrap_key) if settings.bootstrap_key else None
         self._entries: dict[str, _Entry] = {}
         self._mesh_identities: dict[str, Identity] = {}
 
@@ -162,7 +57,7 @@ class KeyAuthenticator:
                 "CREDENTIALS_MISSING",
             )
         token = authorization[7:]
-        digest = _hash(token)
+        digest = secret_hash(token)
         if self._mesh is not None and compare_digest(digest, self._mesh):
             return self._mesh_identities.get(tenant) or self._mesh_identity(tenant)
         if self._bootstrap is not None and compare_digest(digest, self._bootstrap):
@@ -194,7 +89,7 @@ class KeyAuthenticator:
             # Asked although the answer is fresh: a secret that does not match.
             entry.surprised_until = time.monotonic() + _RETRY
         await asyncio.shield(entry.refresh or self._refresh(name, entry))
-        identity = entry.judge(_hash(token), time.monotonic())
+        identity = entry.judge(secret_hash(token), time.monotonic())
         if identity is None:
             raise _invalid()
         return identity
@@ -203,7 +98,7 @@ class KeyAuthenticator:
         tenant_id = ids.decode(Prefix.TENANT, tenant, "x-mesh-tenant") if tenant else None
         if len(self._mesh_identities) >= _REMEMBERED:
             self._mesh_identities.clear()
-        identity = Identity(Role.MESH, tenant_id, "mesh", _MESH_SCOPES)
+        identity = Identity(Role.MESH, tenant_id, "mesh", MESH_SCOPES)
         self._mesh_identities[tenant] = identity
         return identity
 
@@ -234,84 +129,6 @@ class KeyAuthenticator:
         finally:
             entry.refresh = None
 
-
-def current_identity() -> Identity:
-    """Who makes the call that this task serves; raises `Unauthenticated` in a public method."""
-    identity = _identity.get()
-    if identity is None:
-        raise Unauthenticated("the call has no identity", "CREDENTIALS_MISSING")
-    return identity
-
-
-def assume(identity: Identity | None) -> None:
-    """Make `identity` the caller for the rest of this task, as the chassis does for every call."""
-    _identity.set(identity)
-
-
-def check_scope(identity: Identity, scope: Scope.ValueType) -> None:
-    """Raise `PermissionDenied` when the identity's key lacks `scope`."""
-    if scope not in identity.scopes:
-        name = Scope.Name(scope).removeprefix("SCOPE_")
-        raise PermissionDenied(f"the key lacks the scope {name}", "SCOPE_MISSING", metadata={"scope": name})
-
-
-def new_api_key() -> tuple[UUID, str, bytes]:
-    """A fresh key: its id, the text to show once, and the hash to store."""
-    key_id = ids.new_uuid()
-    return key_id, *new_secret(key_id)
-
-
-def new_secret(key_id: UUID) -> tuple[str, bytes]:
-    """A fresh secret for an existing key: the text to show once, and the hash to store."""
-    text = f"smk_{ids.encode(Prefix.KEY, key_id)[4:]}_{secrets.token_urlsafe(32)}"
-    return text, _hash(text)
-
-
-def scope_names(scopes: frozenset[Scope.ValueType]) -> list[str]:
-    """The form that `api_key.scopes` stores: READ, SEND, MANAGE, TENANT_ADMIN."""
-    return sorted(Scope.Name(scope).removeprefix("SCOPE_") for scope in scopes)
-
-
-def scopes_of(names: list[str]) -> frozenset[Scope.ValueType]:
-    """Scopes by their stored names; one that this version does not know grants nothing."""
-    known = {Scope.Name(scope).removeprefix("SCOPE_"): scope for scope in TENANT_SCOPES}
-    return frozenset(known[name] for name in names if name in known)
-
-
-def postgres_keys(database: Database) -> Lookup:
-    """The look-up in the tables `api_key` and `tenant`."""
-
-    async def lookup(key_id: UUID) -> KeyRow | None:
-        row = await database.pool.fetchrow(_SELECT, key_id)
-        if row is None:
-            return None
-        role = Role(row["role"])
-        return KeyRow(
-            role,
-            row["tenant"],
-            row["hash"],
-            _ADMIN_SCOPES if role is Role.ADMIN else scopes_of(row["scopes"]),
-            row["expire_time"],
-            row["revoked"],
-            row["suspended"],
-            row["previous_hash"],
-            row["previous_expire_time"],
-        )
-
-    return lookup
-
-
-# A look-up is a use; it is noted once a minute.
-_SELECT = """
-WITH used AS (
-  UPDATE api_key SET last_use_time = now()
-  WHERE id = $1 AND revoke_time IS NULL AND coalesce(last_use_time < now() - interval '1 minute', true)
-)
-SELECT k.role, k.tenant, k.hash, k.scopes, k.expire_time, k.revoke_time IS NOT NULL AS revoked,
-       coalesce(t.state <> 1, false) AS suspended, k.previous_hash, k.previous_expire_time
-FROM api_key k LEFT JOIN tenant t ON t.id = k.tenant
-WHERE k.id = $1
-"""
 
 _FRESH = 10.0
 _FRESH_UNKNOWN = 1.0
@@ -367,10 +184,6 @@ class _Entry:
         return self.identity
 
 
-def _hash(text: str) -> bytes:
-    return sha256(text.encode()).digest()
-
-
 def _looks_like_key(token: str) -> bool:
     return len(token) == 74 and token.startswith("smk_") and token[30] == "_"
 
@@ -390,7 +203,4 @@ def _away() -> Unavailable:
     return Unavailable("keys cannot be looked up now", "BACKEND_UNAVAILABLE", retry_after=_RETRY)
 
 
-_ADMIN_SCOPES = TENANT_SCOPES | {authorization_pb2.SCOPE_PUBLIC, authorization_pb2.SCOPE_OPERATOR}
-_MESH_SCOPES = _ADMIN_SCOPES | {authorization_pb2.SCOPE_MESH}
-_BOOTSTRAP = Identity(Role.ADMIN, None, "bootstrap", _ADMIN_SCOPES)
-_identity: ContextVar[Identity | None] = ContextVar("identity", default=None)
+_BOOTSTRAP = Identity(Role.ADMIN, None, "bootstrap", ADMIN_SCOPES)

@@ -1,0 +1,101 @@
+"""Who calls, and what they may do."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+from enum import IntEnum
+
+from asyncpg.pgproto.pgproto import UUID
+
+from mesh_core import ids
+from mesh_core.errors import InvalidField, NotFound, PermissionDenied, Unauthenticated
+from mesh_core.ids import Prefix
+from sessionmesh.v1 import authorization_pb2
+from sessionmesh.v1.authorization_pb2 import Scope
+
+TENANT_SCOPES = frozenset(
+    {
+        authorization_pb2.SCOPE_READ,
+        authorization_pb2.SCOPE_SEND,
+        authorization_pb2.SCOPE_MANAGE,
+        authorization_pb2.SCOPE_TENANT_ADMIN,
+    }
+)
+"""What a tenant's key may be given."""
+
+ADMIN_SCOPES = TENANT_SCOPES | {authorization_pb2.SCOPE_PUBLIC, authorization_pb2.SCOPE_OPERATOR}
+"""What an administrator's key may do."""
+
+MESH_SCOPES = ADMIN_SCOPES | {authorization_pb2.SCOPE_MESH}
+"""What the mesh's own parts may do."""
+
+
+class Role(IntEnum):
+    """Whose key it is; the numbers are stored in `api_key.role`."""
+
+    TENANT = 1
+    ADMIN = 2
+    MESH = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The caller. `tenant_id` is None for administrators and for mesh parts that act for nobody."""
+
+    role: Role
+    tenant_id: UUID | None
+    key_id: str
+    scopes: frozenset[Scope.ValueType]
+
+    def tenant_for(self, explicit: str, field: str = "tenant_id") -> UUID:
+        """The tenant that a request is about, by its `explicit` field, which administrators must fill.
+
+        Raises `NotFound` when a tenant's key names another tenant, `InvalidField` when an administrator names
+        none.
+        """
+        if self.tenant_id is None:
+            if not explicit:
+                raise InvalidField(field, "is required with an administrator's key")
+            return ids.decode(Prefix.TENANT, explicit, field)
+        if explicit and explicit != ids.encode(Prefix.TENANT, self.tenant_id):
+            raise NotFound("tenant", explicit)
+        return self.tenant_id
+
+    def require_tenant(self) -> UUID:
+        """The caller's own tenant; `PermissionDenied` for an administrator, who has none."""
+        if self.tenant_id is None:
+            raise PermissionDenied("the call needs a tenant's key", "SCOPE_MISSING")
+        return self.tenant_id
+
+    def sees(self, tenant: UUID) -> bool:
+        """Whether that tenant's resources exist for this caller."""
+        return self.tenant_id is None or self.tenant_id == tenant
+
+    def check_sees(self, tenant: UUID, resource: str, name: str) -> None:
+        """Raise `NotFound` for `resource` (a kind) `name` when it is another tenant's."""
+        if not self.sees(tenant):
+            raise NotFound(resource, name)
+
+
+def current_identity() -> Identity:
+    """Who makes the call that this task serves; raises `Unauthenticated` in a public method."""
+    identity = _identity.get()
+    if identity is None:
+        raise Unauthenticated("the call has no identity", "CREDENTIALS_MISSING")
+    return identity
+
+
+def assume(identity: Identity | None) -> None:
+    """Make `identity` the caller for the rest of this task, as the chassis does for every call."""
+    _identity.set(identity)
+
+
+def check_scope(identity: Identity, scope: Scope.ValueType) -> None:
+    """Raise `PermissionDenied` when the identity's key lacks `scope`."""
+    if scope not in identity.scopes:
+        name = Scope.Name(scope).removeprefix("SCOPE_")
+        raise PermissionDenied(f"the key lacks the scope {name}", "SCOPE_MISSING", metadata={"scope": name})
+
+
+_identity: ContextVar[Identity | None] = ContextVar("identity", default=None)
