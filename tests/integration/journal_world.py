@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +12,7 @@ from mesh_core.database import Database
 from mesh_core.ids import new_uuid
 from mesh_core.journal import AccountRef, Event, InboundMessage, Journal, OutboundMessage
 from mesh_core.settings import DatabaseSettings
+from tests.eventually import eventually
 
 QUEUED, SENDING, SENT, DELIVERED, READ = 1, 2, 3, 4, 5
 CANCELLED, FAILED, IN_DOUBT = 10, 12, 13
@@ -99,15 +100,6 @@ def inbound(network_id: str, **fields: Any) -> InboundMessage:
         event=event("message.received"),
         **fields,
     )
-
-
-async def eventually(condition: Callable[[], Awaitable[object]], seconds: float = 10) -> None:
-    """Waits until the condition, which is asked again and again, is true."""
-    async with asyncio.timeout(seconds):
-        while True:
-            if await condition():
-                return
-            await asyncio.sleep(0.005)
 
 
 def event(kind: str = "test.event", body: bytes = b"body") -> Event:

@@ -41,6 +41,7 @@ from sessionmesh.v1 import (
     session_pb2_grpc,
 )
 from tests.conftest import Databases, LoopThread
+from tests.eventually import eventually
 
 RECIPIENT = "+4915112345678"
 MESH_KEY = "mesh-key-of-this-test"
@@ -299,18 +300,6 @@ def text_request(account: Account, text: str = "hello", **fields: Any) -> messag
     request.recipient.phone = RECIPIENT
     request.content.text.body = text
     return request
-
-
-async def eventually(condition: Any, timeout: float = 30.0) -> Any:
-    """What `condition` returns once it is true."""
-    async with asyncio.timeout(timeout):
-        while True:
-            found = condition()
-            if asyncio.iscoroutine(found):
-                found = await found
-            if found:
-                return found
-            await asyncio.sleep(0.02)
 
 
 @asynccontextmanager

@@ -32,6 +32,7 @@ from mesh_core.journal import (
     Session,
     StatusChange,
 )
+from tests.eventually import eventually
 from tests.integration.journal_world import (
     CANCELLED,
     DELIVERED,
@@ -43,7 +44,6 @@ from tests.integration.journal_world import (
     SENT,
     World,
     event,
-    eventually,
     inbound,
     open_world,
     outbound,

@@ -18,11 +18,11 @@ from mesh_simulator.records import Kind
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import event_pb2, message_pb2, session_pb2
 from tests.conftest import Databases, LoopThread
+from tests.eventually import eventually
 from tests.integration.session_node_stage import (
     Account,
     NodeProcess,
     Stage,
-    eventually,
     fresh_database,
     open_stage,
     text_request,

@@ -12,7 +12,8 @@ from mesh_simulator.faults import FaultKind
 from mesh_simulator.records import Kind
 from sessionmesh.v1 import event_pb2, message_pb2
 from sessionmesh.v1 import session_pb2 as pb
-from tests.integration.session_node_stage import NodeProcess, Stage, eventually, open_stage
+from tests.eventually import eventually
+from tests.integration.session_node_stage import NodeProcess, Stage, open_stage
 
 
 @pytest.fixture

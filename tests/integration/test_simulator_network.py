@@ -21,6 +21,7 @@ from mesh_simulator.network import Network
 from mesh_simulator.records import Kind, Record
 from mesh_simulator.settings import SimulatorSettings
 from sessionmesh.simnet.v1 import wire_pb2 as wire
+from tests.eventually import eventually
 
 ALICE, BOB = "+15550000001", "+15550000002"
 SOMEBODY = "phone:+4915112345678"
@@ -172,7 +173,7 @@ async def test_a_frame_from_a_replaced_session_is_an_overlap(network: Network, c
     await logged_in(connect, paired)
     await old.expect("closing")
     old.send("LATE", 0, SOMEBODY)
-    await until(lambda: "LATE" in account.seen)
+    await eventually(lambda: "LATE" in account.seen)
     assert check(network.ledger.read()).overlaps == 1
 
 
@@ -186,7 +187,7 @@ async def test_a_frame_that_arrived_before_the_new_login_is_not_an_overlap(
     new.write(login_frame(paired))
     old.send("IN TIME", 0, SOMEBODY)
     await new.expect("login_ok")
-    await until(lambda: "IN TIME" in account.seen)
+    await eventually(lambda: "IN TIME" in account.seen)
     assert check(network.ledger.read()).overlaps == 0
 
 
@@ -236,12 +237,6 @@ async def test_nonsense_closes_the_connection(connect: Connect, nonsense: bytes)
 
 
 # Sending
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - the memory of the network tells nobody when it changes
-            await asyncio.sleep(0.001)
 
 
 async def test_a_message_is_acknowledged_and_delivered(network: Network, connect: Connect) -> None:
@@ -359,7 +354,7 @@ async def test_receipts_come_again_until_acknowledged(network: Network, connect:
     client = await logged_in(connect, paired, receipt_acks=True)
     first = (await client.expect("receipt")).receipt
     client.write(wire.Frame(receipt_ack=wire.ReceiptAck(sequence=first.sequence)))
-    await until(lambda: len(account.receipts) == 1)
+    await eventually(lambda: len(account.receipts) == 1)
     client = await logged_in(connect, paired, receipt_acks=True)
     assert (await client.expect("receipt")).receipt.id == "M2"
 
@@ -379,7 +374,7 @@ async def test_an_inbound_message_is_offered_again_until_acknowledged(
     assert (await client.log_in(paired)).pending_inbound == 1
     assert (await client.expect("inbound")).inbound.again
     client.write(wire.Frame(inbound_ack=wire.InboundAck(id="IN1")))
-    await until(lambda: not account.inbound)
+    await eventually(lambda: not account.inbound)
     client = await connect()
     assert (await client.log_in(paired)).pending_inbound == 0
     assert check(network.ledger.read()).inbound_unacked == 0
@@ -532,7 +527,7 @@ async def test_a_fault_ends_after_its_duration(network: Network) -> None:
     account, _ = register(network, ALICE)
     network.inject_fault(FaultKind.LOSE_ACKS, account, 0, 0.02)
     assert account.effects is not None
-    await until(lambda: account.effects is None)
+    await eventually(lambda: account.effects is None)
 
 
 async def test_a_lost_ack_is_made_up_by_sending_again(network: Network, connect: Connect) -> None:
@@ -633,7 +628,7 @@ async def test_a_network_with_a_state_folder_goes_on_where_it_ended(tmp_path: Pa
         network.flush()
         await client.expect("inbound")
         client.write(wire.Frame(inbound_ack=wire.InboundAck(id="IN1")))
-        await until(lambda: "IN1" not in account.inbound)
+        await eventually(lambda: "IN1" not in account.inbound)
         client.abort()
     async with running(Network(settings(state=str(tmp_path)))) as network:
         client = await SimulatedClient.open(network.address)

@@ -14,13 +14,13 @@ from standardwebhooks import Webhook
 from mesh_core import ids
 from mesh_core.ids import Prefix
 from sessionmesh.v1 import event_pb2, webhook_pb2
+from tests.eventually import eventually
 from tests.integration.webhook_world import (
     Client,
     Received,
     Receiver,
     World,
     client,
-    eventually,
     process,
     receiver,
     service,

@@ -18,6 +18,7 @@ from mesh_core.ids import Prefix
 from mesh_core.server.status import from_rpc_error
 from sessionmesh.v1 import event_pb2
 from sessionmesh.v1 import webhook_pb2 as pb
+from tests.eventually import eventually
 from tests.integration.webhook_world import (
     ADMIN_KEY,
     Client,
@@ -25,7 +26,6 @@ from tests.integration.webhook_world import (
     World,
     add_tenant,
     client,
-    eventually,
     receiver,
     service,
 )

@@ -14,7 +14,8 @@ from mesh_core.discovery import ServiceDirectory
 from mesh_core.etcd import Etcd
 from mesh_core.tasks import Supervisor
 from sessionmesh.v1.event_pb2 import Event
-from tests.integration.webhook_world import World, client, eventually, process, receiver, service
+from tests.eventually import eventually
+from tests.integration.webhook_world import World, client, process, receiver, service
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ async def test_it_is_found_in_etcd_while_it_serves_and_ends_well(
             async def gone() -> bool:
                 return not directory.services()
 
-            await eventually(found, timeout=60)
+            await eventually(found, 60)
             child.send_signal(signal.SIGTERM)
             assert await asyncio.wait_for(child.wait(), 30) == 0
             await eventually(gone)

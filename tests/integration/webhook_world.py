@@ -260,14 +260,6 @@ async def client(port: int, key: str) -> AsyncIterator[Client]:
         await made.close()
 
 
-async def eventually(condition: Callable[[], Any], timeout: float = 10) -> Any:
-    """The first true result of the asynchronous `condition`."""
-    async with asyncio.timeout(timeout):
-        while not (result := await condition()):  # noqa: ASYNC110 - what is asked is in another process
-            await asyncio.sleep(0.02)
-    return result
-
-
 async def _wait_ready(port: int, task: asyncio.Task[None]) -> None:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         ready = asyncio.ensure_future(channel.channel_ready())
