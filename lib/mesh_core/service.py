@@ -124,7 +124,7 @@ async def _serve(main: Callable[[S, Stop], Awaitable[None]], settings: S) -> int
     except StartupError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_UNAVAILABLE
-    except Exception:
+    except Exception:  # whatever it is, the process says so and ends
         logger.exception("the service failed")
         return EXIT_FAILED
     return EXIT_FAILED if stop.failed else 0

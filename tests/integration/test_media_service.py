@@ -17,6 +17,7 @@ from mesh_core import ids
 from mesh_core.channels import mesh_metadata
 from mesh_core.ids import Prefix
 from sessionmesh.v1 import content_pb2, media_pb2
+from tests.eventually import eventually
 from tests.media_world import (
     ADMIN,
     MESH_KEY,
@@ -300,9 +301,7 @@ def _get(url: str) -> tuple[int, str, bytes]:
 
 async def _objects_become(folder: Path, count: int) -> None:
     """Wait until so many objects are in the store: the sweep runs every 50 ms."""
-    async with asyncio.timeout(10):
-        while _object_count(folder) != count:  # noqa: ASYNC110 - a file system sets no event
-            await asyncio.sleep(0.02)
+    await eventually(lambda: _object_count(folder) == count, 10, f"{count} objects")
 
 
 def _object_count(folder: Path) -> int:

@@ -70,7 +70,7 @@ class EmbeddedServer(ABC):
             await self._prepare()
             self._process = self._launch(await self._command(), self._user())
             await self._until_ready()
-        except BaseException:
+        except BaseException:  # a cancelled start too
             await self.stop()
             raise
         return self.url

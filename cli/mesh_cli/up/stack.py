@@ -48,7 +48,7 @@ class Stack:
         self._state.take()
         try:
             return await self._start_parts()
-        except BaseException:
+        except BaseException:  # Ctrl-C during the start too
             await self.stop()
             raise
 

@@ -51,7 +51,7 @@ class Database:
         try:
             async with pool.acquire() as connection:
                 check_server(connection.get_server_version())
-        except BaseException:
+        except BaseException:  # a cancelled start too
             pool.terminate()
             raise
         return cls(settings, pool)

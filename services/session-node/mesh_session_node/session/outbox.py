@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Outbox:
     """The messages of one account that are not with the network. Times are seconds since the epoch.
 
-    Ids rise with the order of acceptance, so a message that comes back (refused for now, or its connection
+    Ids rise with the order of acceptance, so a message that comes back (to be tried again, or its connection
     broke) takes its old place. A chat can be held: its messages wait, the others go on.
     """
 
