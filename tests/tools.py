@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -22,8 +23,12 @@ def require_tool(name: str) -> Path:
     """The program's path; a test without it is skipped, or fails when CI=true."""
     program = tool_path(name)
     if not program.exists():
-        missing = f"{name} is not built ({program}): run `make tools`"
-        if os.environ.get("CI") == "true":
-            pytest.fail(missing)
-        pytest.skip(missing)
+        missing_tool(f"{name} is not built ({program}): run `make tools`")
     return program
+
+
+def missing_tool(problem: str) -> NoReturn:
+    """Skip the test, loudly; fail it when CI=true: CI has every tool."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(problem)
+    pytest.skip(problem)
