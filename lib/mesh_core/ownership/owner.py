@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Set
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from typing import Any
 
-import msgspec
 import structlog
 
 from mesh_core.errors import MeshError
@@ -20,7 +18,8 @@ from mesh_core.ownership.handoff import Handoff
 from mesh_core.ownership.keeper import Keeper, Phase, Tenure
 from mesh_core.ownership.keys import Keys, NodeInfo, NodeState, OwnerKey
 from mesh_core.ownership.mirror import ClusterMirror
-from mesh_core.ownership.nodes import NodeSuperseded, announce, reannounce
+from mesh_core.ownership.nodes import NodeSuperseded
+from mesh_core.ownership.own_node import OwnNode
 from mesh_core.ownership.owner_keys import OwnerKeys, SeenKey
 from mesh_core.ownership.planning import TablePlanner
 from mesh_core.ownership.timings import Timings
@@ -29,15 +28,6 @@ from mesh_core.tasks import Supervisor
 logger = structlog.get_logger(__name__)
 
 DEFAULT_TIMINGS = Timings()
-
-
-@dataclass(frozen=True, slots=True)
-class _Announced:
-    """The node key as last written, or seen after an operator wrote it."""
-
-    lease: int
-    node: NodeInfo
-    revision: int
 
 
 class Ownership:
@@ -65,22 +55,22 @@ class Ownership:
     ) -> None:
         self.incarnation = incarnation
         self._etcd = etcd
-        self._keys = Keys(cluster)
         self._handler = handler
         self._supervisor = supervisor
         self._timings = timings
-        self._node = NodeInfo(
-            id=node_id, incarnation=incarnation, address=address, capacity=capacity, state=NodeState.ACTIVE
-        )
-        self._announced = _Announced(0, self._node, 0)
         self._ending: MeshError | None = None
         self._starting: set[int] = set()
         """Shards whose `acquired` has not returned."""
         self._tasks: list[asyncio.Task[None]] = []
         self._keeper = Keeper(timings)
         self._fence = Fence(connect, incarnation, timings)
-        self._mirror = ClusterMirror(etcd, self._keys, self._key_changed)
-        owner_keys = OwnerKeys(etcd, self._keys)
+        keys = Keys(cluster)
+        self._mirror = ClusterMirror(etcd, keys, self._key_changed)
+        info = NodeInfo(
+            id=node_id, incarnation=incarnation, address=address, capacity=capacity, state=NodeState.ACTIVE
+        )
+        self._node = OwnNode(etcd, keys, self._mirror, info)
+        owner_keys = OwnerKeys(etcd, keys)
         self._handoff = Handoff(
             keeper=self._keeper,
             fence=self._fence,
@@ -91,8 +81,8 @@ class Ownership:
             poke=self._mirror.poke,
         )
         self._claims = Claims(
-            node=self._node,
-            keys=self._keys,
+            node=info,
+            keys=keys,
             keeper=self._keeper,
             mirror=self._mirror,
             owner_keys=owner_keys,
@@ -100,13 +90,13 @@ class Ownership:
             handoff=self._handoff,
             drop=self._drop,
         )
-        self._planner = TablePlanner(etcd, self._keys, self._mirror, self._keeper, node_id)
+        self._planner = TablePlanner(etcd, keys, self._mirror, self._keeper, node_id)
 
     async def start(self) -> None:
         """Registers the node, waiting for etcd and Postgres if need be; shards come through the handler."""
-        await self._insist(lambda: self._fence.register(self._node.id, self._node.address))
+        await self._insist(lambda: self._fence.register(self._node.info.id, self._node.info.address))
         await self._beat_fence()
-        await self._insist(self._announce_first)
+        await self._insist(self._join)
         self._start("ownership-mirror", self._mirror.run())
         self._start("ownership-lease", self._every_beat(self._beat_lease))
         self._start("ownership-fence", self._every_beat(self._beat_fence))
@@ -116,7 +106,7 @@ class Ownership:
 
     async def drain(self, timeout: float) -> bool:
         """Takes no more shards and hands all off; False when some are left after `timeout` seconds."""
-        self._set_state(NodeState.DRAINING)
+        self._node.set_state(NodeState.DRAINING)
         try:
             async with asyncio.timeout(timeout):
                 while self._keeper.tenures or self._handoff.busy:
@@ -164,7 +154,7 @@ class Ownership:
 
     @property
     def state(self) -> NodeState:
-        return self._node.state
+        return self._node.info.state
 
     @property
     def lease(self) -> int:
@@ -285,7 +275,7 @@ class Ownership:
 
     async def _round(self) -> None:
         if self._ending is None:
-            await self._register()
+            await self._node.keep(self._keeper.lease)
             await self._planner.step(boottime())
         self._hand_off_unwanted()
         if self._keeper.lease == 0:
@@ -307,9 +297,9 @@ class Ownership:
 
     def _wanted(self) -> Set[int]:
         """Shards to claim: the table gives them to me, and nothing of an earlier tenure is still going on."""
-        if self._ending is not None or self._keeper.refused or self._node.state is not NodeState.ACTIVE:
+        if self._ending is not None or self._keeper.refused or not self._node.active:
             return frozenset()
-        return self._mirror.placed_at(self._node.id) - self._starting - self._handoff.busy
+        return self._mirror.placed_at(self._node.info.id) - self._starting - self._handoff.busy
 
     def _hand_off_unwanted(self) -> None:
         keeper, now = self._keeper, boottime()
@@ -318,7 +308,7 @@ class Ownership:
         elif self._mirror.table_revision == 0 or not (keeper.etcd_fresh(now) and keeper.pg_fresh(now)):
             return  # handing over needs both: whoever follows could not take them
         else:
-            keep = frozenset() if self._is_last_to_leave() else self._mirror.placed_at(self._node.id)
+            keep = frozenset() if self._is_last_to_leave() else self._mirror.placed_at(self._node.info.id)
         unwanted = [tenure for tenure in keeper.tenures.values() if tenure.shard not in keep]
         self._hand_off(unwanted)
         self._handoff.give_back([tenure for tenure in unwanted if tenure.phase < Phase.RUNNING])
@@ -330,32 +320,15 @@ class Ownership:
 
     def _is_last_to_leave(self) -> bool:
         """Draining, and nobody there to plan the shards to."""
-        return self._node.state is not NodeState.ACTIVE and not any(
-            node.state is NodeState.ACTIVE for node in self._mirror.nodes.values() if node.id != self._node.id
-        )
+        return not self._node.active and self._node.alone
 
-    # --- the node's own key
+    # --- joining
 
-    async def _announce_first(self) -> None:
+    async def _join(self) -> None:
         await self._beat_lease()
-        lease = self._keeper.lease
-        if lease == 0:
+        if self._keeper.lease == 0:
             raise EtcdUnavailable("no lease was granted")
-        revision = await announce(self._etcd, self._keys, self._node, lease)
-        self._announced = _Announced(lease, self._node, revision)
-
-    async def _register(self) -> None:
-        """Keeps the node key under the present lease, and obeys it when an operator changed its state."""
-        mine = self._mirror.nodes.get(self._node.id)
-        written = self._mirror.node_revisions.get(self._node.id, 0)
-        if mine is not None and written > self._announced.revision:
-            if mine.incarnation != self.incarnation:
-                raise NodeSuperseded(self._node.id)
-            self._node = msgspec.structs.replace(self._node, state=mine.state)
-            self._announced = replace(self._announced, node=self._node, revision=written)
-        lease, node = self._keeper.lease, self._node
-        if lease and (self._announced.lease, self._announced.node) != (lease, node):
-            self._announced = _Announced(lease, node, await reannounce(self._etcd, self._keys, node, lease))
+        await self._node.announce(self._keeper.lease)
 
     async def _insist(self, step: Callable[[], Awaitable[None]]) -> None:
         """Repeats a step of the start until it succeeds."""
@@ -365,10 +338,6 @@ class Ownership:
             except (EtcdUnavailable, FenceUnavailable, LeaseLost) as error:
                 logger.warning("cannot join the cluster yet", reason=error.message)
                 await asyncio.sleep(self._timings.beat)
-
-    def _set_state(self, state: NodeState) -> None:
-        self._node = msgspec.structs.replace(self._node, state=state)
-        self._mirror.poke()
 
     # --- the end
 
