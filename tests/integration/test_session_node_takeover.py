@@ -8,6 +8,7 @@ from pathlib import Path
 import grpc.aio
 import pytest
 
+from mesh_core.ids import SHARDS
 from mesh_simulator.faults import FaultKind
 from mesh_simulator.records import Kind
 from sessionmesh.v1 import event_pb2, message_pb2
@@ -34,7 +35,16 @@ async def test_a_session_that_hears_nothing_is_not_connected(stage: Stage) -> No
 
 
 async def owner_of(stage: Stage, nodes: list[NodeProcess], account_id: str) -> NodeProcess:
-    """The node that answers for the account."""
+    """The node that answers for the account, once each has its share: before that shards move."""
+    share = SHARDS // len(nodes)
+
+    async def shared() -> bool:
+        rows = await stage.database.fetch(
+            "SELECT count(*) AS shards FROM shard_fence WHERE NOT released GROUP BY holder"
+        )
+        return [row["shards"] for row in rows] == [share] * len(nodes)
+
+    await eventually(shared, what="an equal share for each node")
 
     async def found() -> NodeProcess | None:
         for node in nodes:

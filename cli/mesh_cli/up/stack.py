@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
@@ -21,8 +22,9 @@ from mesh_core.errors import FailedPrecondition
 from sessionmesh.v1 import fleet_pb2, fleet_pb2_grpc
 
 LOOPBACK = "127.0.0.1"
-OWNED_SECONDS = 30.0
-OWNED_POLL_SECONDS = 0.05
+SHARED_SECONDS = 30.0
+SHARED_POLL_SECONDS = 0.05
+LEAST_SHARE = 0.95
 Progress = Callable[[str], None]
 
 
@@ -80,7 +82,7 @@ class Stack:
         self._children = {plan.name: Child(plan) for plan in self._plans(secrets)}
         await _all_or_first_error([child.start() for child in self._children.values()])
         self._progress("session-nodes share out the accounts")
-        await _until_all_owned(self._router_address, secrets.admin_key)
+        await _until_shared_out(self._router_address, secrets.admin_key, self._nodes)
         return self._announce(secrets)
 
     def _plans(self, secrets: Secrets) -> list[ChildPlan]:
@@ -186,21 +188,29 @@ async def _all_or_first_error(starts: Iterable[Awaitable[None]]) -> None:
             raise result
 
 
-async def _until_all_owned(router: str, key: str) -> None:
-    """Wait until every shard has an owner, so that the first call of a newcomer does not wait."""
+async def _until_shared_out(router: str, key: str, nodes: int) -> None:
+    """Wait until every node owns its share: before that accounts move, which ends their streams."""
     metadata = (("authorization", f"Bearer {key}"),)
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(OWNED_SECONDS), grpc.aio.insecure_channel(router) as channel:
+        async with asyncio.timeout(SHARED_SECONDS), grpc.aio.insecure_channel(router) as channel:
             fleet = fleet_pb2_grpc.FleetServiceStub(channel)
-            unowned = 1
-            while unowned:
-                await asyncio.sleep(OWNED_POLL_SECONDS)
+            shared = False
+            while not shared:
+                await asyncio.sleep(SHARED_POLL_SECONDS)
                 placement = await fleet.GetPlacement(
                     fleet_pb2.GetPlacementRequest(), metadata=metadata, timeout=5
                 )
-                unowned = placement.unowned
+                shared = _is_shared_out(placement, nodes)
             return
     raise FailedPrecondition(
-        f"not every account has an owner after {OWNED_SECONDS:.0f} s; see the session-nodes' logs",
+        f"the accounts are not shared out after {SHARED_SECONDS:.0f} s; see the session-nodes' logs",
         "BACKEND_UNAVAILABLE",
     )
+
+
+def _is_shared_out(placement: fleet_pb2.GetPlacementResponse, nodes: int) -> bool:
+    """Every shard is owned by whom it is assigned to, and no node has much less than its share."""
+    if placement.unowned or any(shard.node_id != shard.assigned_node_id for shard in placement.shards):
+        return False
+    owned = Counter(shard.node_id for shard in placement.shards)
+    return len(owned) == nodes and min(owned.values()) >= LEAST_SHARE * len(placement.shards) / nodes
