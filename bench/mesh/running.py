@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import tempfile
@@ -16,11 +15,7 @@ from bench.processes import cpu_seconds_of_tree
 from mesh_cli.embedded import free_port
 from mesh_cli.up.stack import Stack
 from mesh_cli.up.state import MeshFile
-from mesh_core.channels import open_channel
-from sessionmesh.v1 import fleet_pb2, fleet_pb2_grpc
 
-_SHARED_SECONDS = 60.0
-_POLL_SECONDS = 0.2
 _SERVERS = {"postgres": "Postgres", "etcd": "etcd", "redis-server": "Redis"}
 
 
@@ -49,7 +44,6 @@ async def running_mesh(nodes: int, environment: Mapping[str, str]) -> AsyncItera
         with _in_environment(environment):
             file = await stack.start()
         try:
-            await _until_shared(file, nodes)
             parts = {name: part.pid for name, part in file.parts.items()}
             processes = parts | _servers()
             if ended := [name for name, pid in processes.items() if not psutil.pid_exists(pid)]:
@@ -57,24 +51,6 @@ async def running_mesh(nodes: int, environment: Mapping[str, str]) -> AsyncItera
             yield RunningMesh(file, processes)
         finally:
             await stack.stop()
-
-
-async def _until_shared(file: MeshFile, nodes: int) -> None:
-    """Wait until every node runs the shards that it shall run: none moves under the measurement."""
-    metadata = (("authorization", f"Bearer {file.admin_key}"),)
-    async with asyncio.timeout(_SHARED_SECONDS), open_channel(file.address) as channel:
-        fleet = fleet_pb2_grpc.FleetServiceStub(channel)
-        while True:
-            placed = await fleet.GetPlacement(fleet_pb2.GetPlacementRequest(), metadata=metadata, timeout=10)
-            running = {
-                shard.node_id
-                for shard in placed.shards
-                if shard.node_id == shard.assigned_node_id and shard.state == fleet_pb2.OWNER_STATE_ACTIVE
-            }
-            astray = any(shard.node_id != shard.assigned_node_id for shard in placed.shards)
-            if len(running) == nodes and not astray and not placed.unowned:
-                return
-            await asyncio.sleep(_POLL_SECONDS)
 
 
 def _servers() -> dict[str, int]:

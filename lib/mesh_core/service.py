@@ -138,6 +138,6 @@ def _version() -> str:
 
 
 _CANCELLED_MAY_TAKE = 2.0
-# A call leaves hardly any cycles, and looking for them among everything that lives costs a busy process a
-# twentieth of its time at Python's own thresholds (700, 10, 10).
+# A call leaves hardly any cycles. At Python's own thresholds (700, 10, 10) a sampling profile of a busy
+# session-node had 6 % of the main thread's samples in the collector.
 _GC_THRESHOLD = (20_000, 20, 50)
