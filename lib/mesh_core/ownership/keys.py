@@ -23,7 +23,7 @@ class OwnerState(Enum):
     ACTIVE = "ACTIVE"
 
 
-class NodeInfo(msgspec.Struct, frozen=True, kw_only=True):
+class NodeInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A session-node: `/<cluster>/nodes/<id>`, under the node's lease. `capacity` is in sessions."""
 
     id: str
@@ -31,6 +31,12 @@ class NodeInfo(msgspec.Struct, frozen=True, kw_only=True):
     address: str
     capacity: int
     state: NodeState
+    replaced_by: str = ""
+    """While DRAINING: the node that gets all its shards, so that each moves once."""
+    version: str = ""
+    """Of the software that runs there."""
+    start_time: float = 0.0
+    """Unix time at which the process began, for people."""
 
 
 class OwnerKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
