@@ -2,29 +2,47 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 import sys
 from dataclasses import dataclass
 
+from mesh_session_node import watchdog
+
 
 @dataclass(frozen=True, slots=True)
 class PartCommand:
-    """A command that becomes one part of the mesh."""
+    """A command that becomes one part of the mesh, or the watchdog of one."""
 
     name: str
     module: str
     help: str
 
     def run(self) -> None:
+        if self.module in WATCHED:
+            command = part_command(self.module)
+            os.execv(command[0], command)  # noqa: S606 - the watchdog imports next to nothing, we have much
         sys.argv = [self.module]
         runpy.run_module(self.module, run_name="__main__", alter_sys=True)
+
+
+WATCHED = frozenset({"mesh_session_node"})
+"""Modules that run as the child of a watchdog."""
+
+
+def part_command(module: str) -> list[str]:
+    """Program and arguments that run a part, under its watchdog if it has one."""
+    command = [sys.executable, "-m", module]
+    if module not in WATCHED:
+        return command
+    return [sys.executable, "-I", "-S", "-E", watchdog.__file__, "--", *command]
 
 
 COMMANDS = tuple(
     PartCommand(name, module, f"Run {what}; settings come from the environment (MESH_...) and MESH_CONFIG.")
     for name, module, what in (
         ("router", "mesh_router", "a router"),
-        ("session-node", "mesh_session_node", "a session-node"),
+        ("session-node", "mesh_session_node", "a session-node, under its watchdog"),
         ("media", "mesh_media", "the media service"),
         ("webhook", "mesh_webhook", "the webhook service"),
         ("simulator", "mesh_simulator", "the simulated network"),
