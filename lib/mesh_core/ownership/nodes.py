@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
+
 import msgspec
 
 from mesh_core.errors import FailedPrecondition, NotFound
-from mesh_core.etcd import Etcd, absent, get, put, unchanged
-from mesh_core.ownership.keys import Keys, NodeInfo, NodeState, decode_node, encode
+from mesh_core.etcd import Etcd, LeaseLost, absent, get, put, unchanged
+from mesh_core.ownership.keys import Keys, NodeInfo, NodeState, decode_node, decode_owner, encode
 
 
 class NodeSuperseded(FailedPrecondition):
@@ -46,15 +49,84 @@ async def reannounce(etcd: Etcd, keys: Keys, node: NodeInfo, lease: int) -> int:
 async def set_node_state(etcd: Etcd, cluster: str, node_id: str, state: NodeState) -> NodeInfo:
     """Orders a node to drain (DRAINING), to idle (STANDBY) or to serve again (ACTIVE): it obeys its own key.
 
-    Raises `NotFound` when no such node is registered.
+    The key is written even if it says so already, so that an earlier order that is still under way comes too
+    late. Raises `NotFound` when no such node is registered.
     """
     key = Keys(cluster).node(node_id)
     while True:
         found = await etcd.get(key)
         if found is None:
             raise NotFound("node", node_id)
-        node = msgspec.structs.replace(decode_node(found.value), state=state)
-        if (
-            await etcd.txn([unchanged(key, found.mod_revision)], [put(key, encode(node), found.lease)])
-        ).succeeded:
+        node = msgspec.structs.replace(decode_node(found.value), state=state, replaced_by="")
+        with suppress(LeaseLost):  # the node went between the two
+            condition = unchanged(key, found.mod_revision)
+            if (
+                await etcd.txn([condition], [put(key, encode(node), found.lease)], lease=found.lease)
+            ).succeeded:
+                return node
+
+
+async def drain_node(etcd: Etcd, cluster: str, node_id: str, replacement: str = "") -> NodeInfo:
+    """Orders a node to hand its shards to the other ACTIVE ones, or all of them to `replacement`.
+
+    The replacement becomes ACTIVE with it. Does nothing when that order stands already. Raises what
+    `check_drain` raises.
+    """
+    keys = Keys(cluster)
+    while True:
+        registered = {decode_node(kv.value).id: kv for kv in (await etcd.prefix(keys.nodes)).kvs}
+        infos = {name: decode_node(kv.value) for name, kv in registered.items()}
+        node = infos.get(node_id)
+        if node is not None and (node.state, node.replaced_by) == (NodeState.DRAINING, replacement):
             return node
+        heir = check_drain(infos, node_id, replacement)
+        old, new = registered[node_id], registered[heir.id]
+        node = msgspec.structs.replace(infos[node_id], state=NodeState.DRAINING, replaced_by=replacement)
+        puts = [put(keys.node(node_id), encode(node), old.lease)]
+        if heir.state is not NodeState.ACTIVE:
+            raised = msgspec.structs.replace(heir, state=NodeState.ACTIVE, replaced_by="")
+            puts.append(put(keys.node(heir.id), encode(raised), new.lease))
+        # The heir is compared too: of two nodes that drain at once, one would be the other's only heir.
+        conditions = [unchanged(keys.node(one), registered[one].mod_revision) for one in (node_id, heir.id)]
+        with suppress(LeaseLost):  # one of the two went meanwhile
+            if (await etcd.txn(conditions, puts, lease=old.lease)).succeeded:
+                return node
+
+
+def check_drain(nodes: Mapping[str, NodeInfo], node_id: str, replacement: str = "") -> NodeInfo:
+    """A node that can take what `node_id` has, were it drained: `replacement`, where one is named.
+
+    Raises `NotFound` for a node that is not registered, `FailedPrecondition` NODE_STATE for a replacement
+    that can serve nobody, and LAST_NODE when there is no other ACTIVE node.
+    """
+    for name in filter(None, (node_id, replacement)):
+        if name not in nodes:
+            raise NotFound("node", name)
+    if replacement:
+        heir = nodes[replacement]
+        if heir.state not in (NodeState.ACTIVE, NodeState.STANDBY):
+            raise FailedPrecondition(
+                f"node {replacement} is {heir.state.value}: a replacement must be ACTIVE or STANDBY",
+                "NODE_STATE",
+            )
+        return heir
+    others = [info for info in nodes.values() if info.state is NodeState.ACTIVE and info.id != node_id]
+    if not others:
+        raise FailedPrecondition(
+            f"node {node_id} is the last ACTIVE one: start another, or name a replacement",
+            "LAST_NODE",
+        )
+    return min(others, key=lambda info: info.id)
+
+
+async def registered_nodes(etcd: Etcd, cluster: str) -> dict[str, NodeInfo]:
+    """The registered session-nodes by id, as the cluster agrees on them now."""
+    found = [decode_node(kv.value) for kv in (await etcd.prefix(Keys(cluster).nodes)).kvs]
+    return {info.id: info for info in found}
+
+
+async def count_owned(etcd: Etcd, cluster: str, node_id: str) -> int:
+    """How many shards the node owns, claims, or still runs while another one claims them, as of now."""
+    found = await etcd.prefix(Keys(cluster).owners)
+    owners = [decode_owner(kv.value) for kv in found.kvs]
+    return sum(node_id in (owner.node, owner.from_node) for owner in owners)
