@@ -81,6 +81,8 @@ class Node:
         self.name = name
         self.sessions = Sessions(mesh.board, name)
         self.failure: BaseException | None = None
+        self.ended = ""
+        """Why the process would have ended at once."""
         self.postgres_allowed = True
         self.connections: list[asyncpg.Connection[Any]] = []
         self._mesh = mesh
@@ -98,6 +100,7 @@ class Node:
             handler=self.sessions,
             supervisor=self.supervisor,
             timings=mesh.timings,
+            end_process=self._end,
         )
 
     async def crash(self) -> None:
@@ -135,6 +138,9 @@ class Node:
         connection = await asyncpg.connect(self._mesh.postgres)
         self.connections.append(connection)
         return connection
+
+    def _end(self, reason: str) -> None:
+        self.ended = self.ended or reason
 
     def _failed(self, _name: str, error: BaseException) -> None:
         self.failure = self.failure or error

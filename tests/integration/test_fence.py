@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from mesh_core.ownership.fence import Fence, IncarnationExpired, TakeOutcome
+from mesh_core.ownership.fence import Fence, FenceBeats, IncarnationExpired, TakeOutcome
 from mesh_core.ownership.timings import Timings
 
 SLOW = Timings()
@@ -34,13 +34,21 @@ async def sql(connect: Callable[[], Awaitable[asyncpg.Connection[Any]]]) -> asyn
     return await connect()
 
 
-Starter = Callable[[str], Awaitable[Fence]]
+class BeatingFence(Fence):
+    """Both halves of what an incarnation does with Postgres."""
+
+    def __init__(self, connect: Callable[[], Awaitable[asyncpg.Connection[Any]]], incarnation: str) -> None:
+        super().__init__(connect, incarnation, SLOW)
+        self.beat = FenceBeats(connect, incarnation, SLOW).beat
+
+
+Starter = Callable[[str], Awaitable[BeatingFence]]
 
 
 @pytest.fixture
 def node(connect: Callable[[], Awaitable[asyncpg.Connection[Any]]]) -> Starter:
-    async def start(incarnation: str) -> Fence:
-        fence = Fence(connect, incarnation, SLOW)
+    async def start(incarnation: str) -> BeatingFence:
+        fence = BeatingFence(connect, incarnation)
         await fence.register(incarnation.rpartition("-")[0], f"{incarnation}:1")
         return fence
 
@@ -265,7 +273,7 @@ async def test_opposed_takeovers_never_deadlock(sql: asyncpg.Connection[Any], no
     fences = [await node(f"{name}-1") for name in "abcd"]
     claims = iter(range(1, 10**6))
 
-    async def contend(fence: Fence) -> None:
+    async def contend(fence: BeatingFence) -> None:
         for _ in range(30):
             shards = random.sample(range(512), 256)
             got = await fence.take({shard: next(claims) for shard in shards}, [])

@@ -7,19 +7,22 @@ async for change in follow(etcd, b"/a"):   # what is there, then every change, a
 await etcd.close()
 """
 
+from mesh_core.etcd.blocking import BlockingLeases
 from mesh_core.etcd.client import Etcd
 from mesh_core.etcd.clock import boottime
-from mesh_core.etcd.errors import Compacted, EtcdRefused, EtcdUnavailable, LeaseLost
+from mesh_core.etcd.errors import Compacted, EtcdRefused, EtcdUnavailable, HistoryLost, LeaseLost
 from mesh_core.etcd.follow import Change, Snapshot, Update, follow
 from mesh_core.etcd.lease import KeptLease, LeaseBeat
 from mesh_core.etcd.ops import absent, delete, get, nested, prefix_end, put, unchanged
 
 __all__ = [
+    "BlockingLeases",
     "Change",
     "Compacted",
     "Etcd",
     "EtcdRefused",
     "EtcdUnavailable",
+    "HistoryLost",
     "KeptLease",
     "LeaseBeat",
     "LeaseLost",

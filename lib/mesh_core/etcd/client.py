@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Sequence
-from pathlib import Path
 from typing import Protocol, Self, TypedDict, TypeVar
 
 import grpc
@@ -12,6 +11,7 @@ from grpc.aio import AioRpcError, Channel, Metadata
 
 from mesh_core.errors import MeshError
 from mesh_core.etcd.clock import boottime
+from mesh_core.etcd.connecting import CHANNEL_OPTIONS, channel_credentials
 from mesh_core.etcd.errors import UNANSWERED, EtcdUnavailable, LeaseLost, from_rpc
 from mesh_core.etcd.lease import LeaseBeat
 from mesh_core.etcd.ops import prefix_end
@@ -32,8 +32,8 @@ class Etcd:
     """
 
     def __init__(self, settings: EtcdSettings, *, timeout: float = 1.0) -> None:
-        credentials = _credentials(settings)
-        self._settings = settings
+        credentials = channel_credentials(settings)
+        self.settings = settings
         self._timeout = timeout
         self._endpoints = [_Endpoint(_open(address, credentials)) for address in settings.endpoints]
         self._current = 0
@@ -194,7 +194,7 @@ class Etcd:
         try:
             return await self._attempt(attempt, number)
         except AioRpcError as error:
-            if error.code() is not grpc.StatusCode.UNAUTHENTICATED or not self._settings.username:
+            if error.code() is not grpc.StatusCode.UNAUTHENTICATED or not self.settings.username:
                 raise self._failure(error, number) from error
         self._token = ""
         try:
@@ -218,7 +218,7 @@ class Etcd:
         return from_rpc(error)
 
     async def _metadata(self) -> Metadata:
-        if not self._settings.username:
+        if not self.settings.username:
             return Metadata()
         async with self._login:
             if not self._token:
@@ -226,9 +226,7 @@ class Etcd:
         return Metadata(("token", self._token))
 
     async def _authenticate(self) -> str:
-        request = admin_pb2.AuthenticateRequest(
-            name=self._settings.username, password=self._settings.password
-        )
+        request = admin_pb2.AuthenticateRequest(name=self.settings.username, password=self.settings.password)
         stubs = self._endpoints[self._current]
         return (await stubs.auth.Authenticate(request, timeout=self._timeout)).token
 
@@ -254,29 +252,7 @@ class _Attempt(Protocol[Answer_co]):
     def __call__(self, stubs: _Endpoint, limits: _Limits, /) -> Awaitable[Answer_co]: ...
 
 
-# Keepalive: a frozen member is noticed in 6 s; etcd answers pings closer than 5 s apart with GOAWAY.
-_OPTIONS = (
-    ("grpc.keepalive_time_ms", 6000),
-    ("grpc.http2.ping_timeout_ms", 3000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-    ("grpc.max_receive_message_length", 64 << 20),
-)
-
-
 def _open(address: str, credentials: grpc.ChannelCredentials | None) -> Channel:
-    # Channels to one address share a connection unless told otherwise, and with it each other's failures.
-    options = (*_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
     if credentials is None:
-        return grpc.aio.insecure_channel(address, options=options)
-    return grpc.aio.secure_channel(address, credentials, options=options)
-
-
-def _credentials(settings: EtcdSettings) -> grpc.ChannelCredentials | None:
-    if not settings.ca:
-        return None
-    pair = [Path(path).read_bytes() if path else None for path in (settings.key, settings.certificate)]
-    return grpc.ssl_channel_credentials(Path(settings.ca).read_bytes(), *pair)
+        return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+    return grpc.aio.secure_channel(address, credentials, options=CHANNEL_OPTIONS)

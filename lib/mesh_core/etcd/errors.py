@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from grpc import StatusCode
-from grpc.aio import AioRpcError
 
 from mesh_core.errors import FailedPrecondition, MeshError, OutOfRange, Unavailable
 
@@ -38,6 +39,13 @@ class Compacted(OutOfRange):
         self.revision = revision
 
 
+class HistoryLost(OutOfRange):
+    """etcd is at an earlier revision than it once was: it was emptied, or restored from a backup."""
+
+    def __init__(self, seen: int, revision: int) -> None:
+        super().__init__(f"etcd went back from revision {seen} to {revision}", "BACKEND_UNAVAILABLE")
+
+
 UNANSWERED = frozenset(
     {
         StatusCode.UNAVAILABLE,
@@ -50,7 +58,14 @@ UNANSWERED = frozenset(
 """Statuses after which another endpoint may do better."""
 
 
-def from_rpc(error: AioRpcError) -> MeshError:
+class FailedCall(Protocol):
+    """What both of gRPC's Python stacks raise."""
+
+    def code(self) -> StatusCode: ...
+    def details(self) -> str | None: ...
+
+
+def from_rpc(error: FailedCall) -> MeshError:
     """The domain error for a failed call."""
     detail = f"{error.code().name} {error.details() or ''}".strip()
     return EtcdUnavailable(detail) if error.code() in UNANSWERED else EtcdRefused(detail)

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import structlog
 
 from mesh_core.etcd.client import Etcd
-from mesh_core.etcd.errors import Compacted, EtcdUnavailable
+from mesh_core.etcd.errors import Compacted, EtcdUnavailable, HistoryLost
 from mesh_core.etcd.ops import prefix_end
 from mesh_wire.etcd import kv_pb2
 from mesh_wire.etcd import rpc_pb2 as wire
@@ -41,7 +41,8 @@ Change: TypeAlias = Snapshot | Update
 
 
 async def follow(etcd: Etcd, prefix: bytes) -> AsyncGenerator[Change, None]:
-    """Yields a `Snapshot`, then `Update`s; another `Snapshot` when the history between was compacted.
+    """Yields a `Snapshot`, then `Update`s; another `Snapshot` when the history between was compacted, or etcd
+    was emptied or restored (the new one's revision is lower then).
 
     Never ends: while etcd is away nothing is yielded. Raises `EtcdRefused`.
     """
@@ -56,12 +57,14 @@ async def follow(etcd: Etcd, prefix: bytes) -> AsyncGenerator[Change, None]:
             async with aclosing(watch(etcd, prefix, answer.header.revision + 1)) as updates:
                 async for update in updates:
                     yield update
-        except Compacted as error:
-            logger.info("etcd history compacted, reading anew", prefix=prefix.decode(), oldest=error.revision)
+        except (Compacted, HistoryLost) as error:
+            logger.info("reading etcd anew", prefix=prefix.decode(), reason=error.message)
 
 
 async def watch(etcd: Etcd, prefix: bytes, first_revision: int) -> AsyncGenerator[Update, None]:
-    """Every change below `prefix` from `first_revision` on, once. Raises `Compacted` if some are lost."""
+    """Every change below `prefix` from `first_revision` on, once. Raises `Compacted` or `HistoryLost` if some
+    are lost.
+    """
     wanted = first_revision
     while True:
         request = wire.WatchCreateRequest(
@@ -79,6 +82,9 @@ async def watch(etcd: Etcd, prefix: bytes, first_revision: int) -> AsyncGenerato
                 async for answer in answers:
                     if answer.compact_revision:
                         raise Compacted(answer.compact_revision)
+                    if answer.created and answer.header.revision < wanted - 1:
+                        # Emptied or restored; or a member that lags, for which reading anew does no harm.
+                        raise HistoryLost(wanted - 1, answer.header.revision)
                     pending += answer.events
                     if answer.fragment or answer.created or answer.canceled:
                         continue

@@ -9,6 +9,7 @@ import msgspec
 import structlog
 
 from mesh_core.etcd import boottime, unchanged
+from mesh_core.ownership import metrics
 from mesh_core.ownership.fence import Fence, FenceUnavailable, IncarnationExpired, Take, TakeOutcome
 from mesh_core.ownership.handoff import Handoff
 from mesh_core.ownership.keeper import Keeper, Phase, Tenure
@@ -52,8 +53,10 @@ class Claims:
 
     async def claim(self, shards: Set[int]) -> None:
         """Claims those of `shards` that nobody has a key of, as long as the table is the one I saw."""
-        keeper, lease = self._keeper, self._keeper.lease
-        free = shards - self._mirror.owners.keys() - keeper.tenures.keys()
+        keeper = self._keeper
+        with keeper.lock:
+            lease = keeper.lease
+            free = shards - self._mirror.owners.keys() - keeper.tenures.keys()
         if not free or not keeper.etcd_fresh(boottime()):
             return
         table_is_seen = unchanged(self._keys.assignment, self._mirror.table_revision)
@@ -66,9 +69,10 @@ class Claims:
         Wanted ones are adopted by writing them again, so that deletes still on their way miss; others are
         deleted.
         """
-        keeper, lease = self._keeper, self._keeper.lease
-        owners = self._mirror.owners
-        unknown = owners.keys() - keeper.tenures.keys() - self._handoff.busy
+        keeper, owners = self._keeper, self._mirror.owners
+        with keeper.lock:
+            lease = keeper.lease
+            unknown = owners.keys() - keeper.tenures.keys() - self._handoff.busy
         writes = [
             Write(shard, seen.revision, self._claimed if shard in wanted else None)
             for shard in unknown
@@ -81,12 +85,14 @@ class Claims:
 
     async def recreate(self) -> None:
         """Puts the keys of what still runs here under my new lease, after the old one was lost."""
-        keeper, lease = self._keeper, self._keeper.lease
-        bare = {
-            tenure.shard: tenure
-            for tenure in keeper.tenures.values()
-            if tenure.phase is Phase.RUNNING and tenure.lease != lease
-        }
+        keeper = self._keeper
+        with keeper.lock:
+            lease = keeper.lease
+            bare = {
+                tenure.shard: tenure
+                for tenure in keeper.tenures.values()
+                if tenure.phase is Phase.RUNNING and tenure.lease != lease
+            }
         if not bare or not keeper.etcd_fresh(boottime()):
             return
         expected = {}
@@ -99,29 +105,35 @@ class Claims:
             ]
             written = await self._owner_keys.write(writes, lease)
             self._drop()
-            expected = {}
-            for shard, one in written.items():
-                tenure = bare[shard]
-                if (
-                    one.revision
-                    and keeper.tenures.get(shard) is tenure
-                    and tenure.held
-                    and keeper.lease == lease
-                ):
-                    tenure.revision, tenure.lease = one.revision, lease
-                elif one.present is None or self._is_mine(one.present):
-                    expected[shard] = one.present.revision if one.present else 0
+            expected = self._confirm(bare, written, lease)
             if not expected:
                 return
+
+    def _confirm(self, bare: dict[int, Tenure], written: dict[int, Written], lease: int) -> dict[int, int]:
+        """The keys that were put count for what was held without a gap. Returns the revisions of others that
+        may be tried again.
+        """
+        keeper, again = self._keeper, {}
+        with keeper.lock:
+            for shard, one in written.items():
+                tenure = bare[shard]
+                held = keeper.tenures.get(shard) is tenure and tenure.held and keeper.lease == lease
+                if one.revision and held:
+                    tenure.revision, tenure.lease = one.revision, lease
+                elif one.present is None or self._is_mine(one.present):
+                    again[shard] = one.present.revision if one.present else 0
+        return again
 
     async def take(self) -> None:
         """Asks Postgres for everything claimed, again every beat while the present holder keeps it."""
         keeper, now = self._keeper, boottime()
-        due = {t.shard: t for t in keeper.tenures.values() if t.phase is Phase.CLAIMED and t.retry_at <= now}
+        with keeper.lock:
+            claimed = [tenure for tenure in keeper.tenures.values() if tenure.phase is Phase.CLAIMED]
+            due = {tenure.shard: tenure for tenure in claimed if tenure.retry_at <= now}
+            for tenure in due.values():
+                tenure.retry_at = now + keeper.timings.beat
         if not due or keeper.refused:
             return
-        for tenure in due.values():
-            tenure.retry_at = now + keeper.timings.beat
         try:
             takes = await self._fence.take({t.shard: t.claim for t in due.values()}, self._mirror.dead)
         except FenceUnavailable as error:
@@ -131,98 +143,113 @@ class Claims:
             keeper.beat_refused()
             return
         self._drop()
-        waits = []
-        for take in takes:
-            tenure = due[take.shard]
-            if (
-                keeper.tenures.get(take.shard) is not tenure or tenure.phase is not Phase.CLAIMED
-            ):  # key lost meanwhile
-                if take.outcome is TakeOutcome.TAKEN:
-                    self._handoff.release_fence({take.shard: take.epoch})
-            elif take.outcome is TakeOutcome.TAKEN:
-                tenure.phase, tenure.epoch = Phase.TAKEN, take.epoch
-            elif take.outcome is TakeOutcome.STALE:
-                del keeper.tenures[take.shard]  # now a stray, to be adopted under a new number
-            elif take.holder != tenure.holder:
-                waits.append(take)
-        await self._tell_holders(waits)
+        await self._tell_holders(self._apply_takes(due, takes))
+
+    def _apply_takes(self, due: dict[int, Tenure], takes: list[Take]) -> list[Take]:
+        """Returns those whose holder the key does not name yet."""
+        keeper, waits, useless = self._keeper, [], {}
+        with keeper.lock:
+            for take in takes:
+                tenure = due[take.shard]
+                if keeper.tenures.get(take.shard) is not tenure or tenure.phase is not Phase.CLAIMED:
+                    if take.outcome is TakeOutcome.TAKEN:  # the key was lost meanwhile
+                        useless[take.shard] = take.epoch
+                elif take.outcome is TakeOutcome.TAKEN:
+                    tenure.phase, tenure.epoch = Phase.TAKEN, take.epoch
+                elif take.outcome is TakeOutcome.STALE:
+                    del keeper.tenures[take.shard]  # now a stray, to be adopted under a new number
+                else:
+                    tenure.waiting_since = tenure.waiting_since or boottime()
+                    if take.holder != tenure.holder:
+                        waits.append(take)
+        self._handoff.release_fence(useless)
+        return waits
 
     async def activate(self) -> dict[int, int]:
         """Turns what is taken ACTIVE; returns the shards that may run from now on, with epochs."""
-        keeper, lease = self._keeper, self._keeper.lease
-        taken = [tenure for tenure in keeper.tenures.values() if tenure.phase is Phase.TAKEN]
+        keeper = self._keeper
+        with keeper.lock:
+            lease = keeper.lease
+            taken = [tenure for tenure in keeper.tenures.values() if tenure.phase is Phase.TAKEN]
         if not taken:
             return {}
         writes = [Write(tenure.shard, tenure.revision, self._active(tenure)) for tenure in taken]
         written = await self._owner_keys.write(writes, lease)
         self._drop()
         started, failed = {}, []
-        for tenure in taken:
-            one = written.get(tenure.shard)
-            if (
-                one is None
-                or keeper.tenures.get(tenure.shard) is not tenure
-                or tenure.phase is not Phase.TAKEN
-            ):
-                # unknown: asked again next round; or the key was lost, and the fence is being released
-                continue
-            if one.revision:
-                tenure.revision, tenure.phase = one.revision, Phase.RUNNING
-                started[tenure.shard] = tenure.epoch
-            elif one.present is not None and one.present.lease == lease and self._is_mine(one.present):
-                tenure.revision = one.present.revision
-            else:
-                failed.append(tenure)
-        self._handoff.give_back(failed)
+        with keeper.lock:
+            for tenure in taken:
+                one = written.get(tenure.shard)
+                known = keeper.tenures.get(tenure.shard) is tenure and tenure.phase is Phase.TAKEN
+                if one is None or not known:
+                    # unknown: asked again next round; or the key was lost, and the fence is being released
+                    continue
+                if one.revision:
+                    tenure.revision, tenure.phase = one.revision, Phase.RUNNING
+                    started[tenure.shard] = tenure.epoch
+                elif one.present is not None and one.present.lease == lease and self._is_mine(one.present):
+                    tenure.revision = one.present.revision
+                else:
+                    failed.append(tenure)
+            self._handoff.give_back(failed)
         return started
 
     def key_changed(self, shard: int, seen: SeenKey | None, revision: int) -> None:
         """A watch's news of an owner key: one that I took for mine may be mine no more."""
-        tenure = self._keeper.tenures.get(shard)
-        if tenure is None or tenure.lease == 0 or revision <= tenure.revision:
-            return
-        if seen is None or seen.lease != tenure.lease or not self._is_mine(seen):
-            tenure.lease = 0
-            if tenure.phase < Phase.RUNNING:
-                self._handoff.give_back([tenure])
+        with self._keeper.lock:
+            tenure = self._keeper.tenures.get(shard)
+            if tenure is None or tenure.lease == 0 or revision <= tenure.revision:
+                return
+            if seen is None or seen.lease != tenure.lease or not self._is_mine(seen):
+                tenure.lease = 0
+                if tenure.phase < Phase.RUNNING:
+                    self._handoff.give_back([tenure])
 
     def _begin(self, written: dict[int, Written], lease: int) -> None:
         self._drop()
         keeper = self._keeper
-        if keeper.lease != lease:
-            return  # lost meanwhile, and the keys with it
-        for shard, one in written.items():
-            if one.revision:
-                keeper.tenures[shard] = Tenure(shard, next(self._numbers), one.revision, lease)
+        with keeper.lock:
+            if keeper.lease != lease:
+                return  # lost meanwhile, and the keys with it
+            for shard, one in written.items():
+                if one.revision:
+                    keeper.tenures[shard] = Tenure(shard, next(self._numbers), one.revision, lease)
+                    metrics.CLAIMS.inc()
 
     async def _tell_holders(self, waits: list[Take]) -> None:
         """Notes in the keys who still runs the shards, so that calls find him."""
-        keeper, lease = self._keeper, self._keeper.lease
-        tenures = {take.shard: keeper.tenures[take.shard] for take in waits}
+        keeper = self._keeper
+        with keeper.lock:
+            lease = keeper.lease
+            known = keeper.tenures
+            tenures = {
+                take.shard: (take, tenure) for take in waits if (tenure := known.get(take.shard)) is not None
+            }
         writes = [
             Write(
-                take.shard,
-                tenures[take.shard].revision,
+                shard,
+                tenure.revision,
                 msgspec.structs.replace(
                     self._claimed, from_node=take.node, from_address=take.address, epoch=take.epoch
                 ),
             )
-            for take in waits
+            for shard, (take, tenure) in tenures.items()
         ]
         if not writes:
             return
         written = await self._owner_keys.write(writes, lease)
         self._drop()
-        for take in waits:
-            one, tenure = written.get(take.shard), tenures[take.shard]
-            if one is None or keeper.tenures.get(take.shard) is not tenure:
-                continue
-            if one.revision:
-                tenure.revision, tenure.holder = one.revision, take.holder
-            elif one.present is not None and one.present.lease == lease and self._is_mine(one.present):
-                tenure.revision = one.present.revision
-            else:
-                self._handoff.give_back([tenure])
+        with keeper.lock:
+            for shard, (take, tenure) in tenures.items():
+                one = written.get(shard)
+                if one is None or keeper.tenures.get(shard) is not tenure:
+                    continue
+                if one.revision:
+                    tenure.revision, tenure.holder = one.revision, take.holder
+                elif one.present is not None and one.present.lease == lease and self._is_mine(one.present):
+                    tenure.revision = one.present.revision
+                else:
+                    self._handoff.give_back([tenure])
 
     def _active(self, tenure: Tenure) -> OwnerKey:
         return msgspec.structs.replace(self._claimed, state=OwnerState.ACTIVE, epoch=tenure.epoch)

@@ -53,8 +53,28 @@ class Take:
     address: str
 
 
+class FenceBeats:
+    """An incarnation's beats. They have a connection of their own, so that no takeover delays them."""
+
+    def __init__(self, connect: Connect, incarnation: str, timings: Timings) -> None:
+        self._incarnation = incarnation
+        self._link = _Link(connect, timings.attempt)
+
+    async def beat(self) -> tuple[float, dict[int, int]]:
+        """Returns when the beat was sent (boottime), and the held shards (with epochs) others wait for.
+
+        Raises `FenceUnavailable`, and `IncarnationExpired` once another node has judged this one dead.
+        """
+        sent = boottime()
+        rows = await self._link.fetch("SELECT shard, epoch FROM beat($1)", self._incarnation)
+        return sent, {row["shard"]: row["epoch"] for row in rows}
+
+    async def close(self) -> None:
+        await self._link.close()
+
+
 class Fence:
-    """The fence of one incarnation. Beats have a connection of their own, so that no takeover delays them.
+    """The fence of one incarnation.
 
     Calls raise `FenceUnavailable`, or `IncarnationExpired` once another node has judged this incarnation
     dead.
@@ -63,27 +83,20 @@ class Fence:
     def __init__(self, connect: Connect, incarnation: str, timings: Timings) -> None:
         self._incarnation = incarnation
         self._timings = timings
-        self._beats = _Link(connect, timings.attempt)
-        self._takes = _Link(connect, 3 * timings.attempt)
+        self._link = _Link(connect, 3 * timings.attempt)
 
     async def register(self, node: str, address: str) -> None:
         """Makes this incarnation known; it has beaten then."""
-        await self._takes.fetch(
+        await self._link.fetch(
             "INSERT INTO node_incarnation (id, node, address) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
             self._incarnation,
             node,
             address,
         )
 
-    async def beat(self) -> tuple[float, dict[int, int]]:
-        """Returns when the beat was sent (boottime), and the held shards (with epochs) others wait for."""
-        sent = boottime()
-        rows = await self._beats.fetch("SELECT shard, epoch FROM beat($1)", self._incarnation)
-        return sent, {row["shard"]: row["epoch"] for row in rows}
-
     async def take(self, claims: Mapping[int, int], dead: Collection[str]) -> list[Take]:
         """Asks for the shards of `claims` (shard -> claim number); `dead` incarnations were reaped."""
-        rows = await self._takes.fetch(
+        rows = await self._link.fetch(
             "SELECT shard, epoch, outcome, holder, node, address FROM take_shards($1, $2, $3, $4, $5, $6)",
             list(claims),
             list(claims.values()),
@@ -99,13 +112,24 @@ class Fence:
 
     async def release(self, epochs: Mapping[int, int]) -> None:
         """Gives back what is held at these epochs; anything else is left alone."""
-        await self._takes.fetch(
+        await self._link.fetch(
             "SELECT release_shards($1, $2, $3)", list(epochs), list(epochs.values()), self._incarnation
         )
 
+    async def any_held(self) -> bool:
+        """Whether some node that lives holds any shard."""
+        [row] = await self._link.fetch(_ANY_HELD, timedelta(seconds=self._timings.ttl))
+        return bool(row["held"])
+
     async def close(self) -> None:
-        await self._beats.close()
-        await self._takes.close()
+        await self._link.close()
+
+
+_ANY_HELD = """
+SELECT EXISTS (
+  SELECT FROM shard_fence f JOIN node_incarnation n ON n.id = f.holder
+  WHERE NOT f.released AND NOT n.expired AND n.beat_at > clock_timestamp() - $1::interval) AS held
+"""
 
 
 class _Link:

@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from mesh_core.etcd import LeaseLost
+from mesh_core.ownership import metrics
 from mesh_core.ownership.fence import Fence, FenceUnavailable
 from mesh_core.ownership.handler import ShardHandler
 from mesh_core.ownership.keeper import Keeper, Phase, Tenure
@@ -52,17 +53,19 @@ class Handoff:
         waiting = list(tenures)
         while waiting and len(self._tasks) < CHUNKS_AT_ONCE:
             chunk, waiting = waiting[:CHUNK], waiting[CHUNK:]
-            for tenure in chunk:
-                tenure.phase = Phase.STOPPING
-                self.busy.add(tenure.shard)
+            with self._keeper.lock:
+                for tenure in chunk:
+                    tenure.phase = Phase.STOPPING
+                    self.busy.add(tenure.shard)
             self._start("handoff", self._hand_off(chunk))
 
     def give_back(self, tenures: Collection[Tenure]) -> None:
         """Gives back fence and key of tenures whose sockets are closed, or never were open."""
         chunk = list(tenures)
-        for tenure in chunk:
-            tenure.phase = Phase.STOPPED
-            self.busy.add(tenure.shard)
+        with self._keeper.lock:
+            for tenure in chunk:
+                tenure.phase = Phase.STOPPED
+                self.busy.add(tenure.shard)
         if chunk:
             self._start("give-back", self._give_back(chunk))
 
@@ -85,8 +88,9 @@ class Handoff:
     async def _hand_off(self, tenures: list[Tenure]) -> None:
         await self._handler.release([tenure.shard for tenure in tenures])
         self._drop()
-        for tenure in tenures:
-            tenure.phase = Phase.STOPPED
+        with self._keeper.lock:
+            for tenure in tenures:
+                tenure.phase = Phase.STOPPED
         await self._give_back(tenures)
 
     async def _give_back(self, tenures: list[Tenure]) -> None:
@@ -99,10 +103,12 @@ class Handoff:
                 logger.warning("shards not released yet", shards=len(epochs), reason=error.message)
                 await asyncio.sleep(self._keeper.timings.beat)
         await self._delete_keys(tenures)
-        for tenure in tenures:
-            self.busy.discard(tenure.shard)
-            if self._keeper.tenures.get(tenure.shard) is tenure:
-                del self._keeper.tenures[tenure.shard]
+        with self._keeper.lock:
+            for tenure in tenures:
+                self.busy.discard(tenure.shard)
+                if self._keeper.tenures.get(tenure.shard) is tenure:
+                    del self._keeper.tenures[tenure.shard]
+        metrics.RELEASED.inc(len(tenures))
         self._poke()
 
     async def _delete_keys(self, tenures: list[Tenure]) -> None:

@@ -2,11 +2,15 @@
 
 Taking a shard over needs both authorities, etcd and Postgres; keeping it needs either. Every instant counts
 from before the request was *sent*: the authority counts from no earlier.
+
+Two threads share it: the keeper thread, which hears the authorities, and the event loop, which claims and
+releases. Whoever decides something from it and then changes it holds `lock` from the one to the other.
 """
 
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -39,6 +43,8 @@ class Tenure:
     epoch: int = 0
     retry_at: float = 0.0
     """When to ask Postgres again while another node holds the fence."""
+    waiting_since: float = 0.0
+    """Since when another node is asked for its release; 0.0 while that was not needed."""
     holder: str = ""
     """That node's incarnation, once the key tells of it."""
 
@@ -53,6 +59,8 @@ class Dropped:
 
     lost: list[int] = field(default_factory=list)
     forgotten: list[Tenure] = field(default_factory=list)
+    nothing_left: bool = False
+    """Some were lost, and nothing else runs here."""
 
 
 def may_run(*, held: bool, counts_etcd: bool, counts_pg: bool) -> bool:
@@ -69,6 +77,7 @@ class Keeper:
 
     def __init__(self, timings: Timings) -> None:
         self.timings = timings
+        self.lock = threading.RLock()
         self.tenures: dict[int, Tenure] = {}
         self.lease = 0
         self.refused = False
@@ -78,34 +87,39 @@ class Keeper:
 
     def lease_granted(self, lease: int, sent: float) -> list[Tenure]:
         """A new lease; keys under the old one no longer count. Returns the tenures that end, not run yet."""
-        ended = self.lease_lost()
-        self.lease = lease
-        self._etcd_sent = self._lease_since = sent
-        return ended
+        with self.lock:
+            ended = self.lease_lost()
+            self.lease = lease
+            self._etcd_sent = self._lease_since = sent
+            return ended
 
     def lease_renewed(self, lease: int, sent: float, now: float) -> None:
-        if lease != self.lease:
-            return
-        if now >= self._etcd_sent + self.timings.hard:
-            self._lease_since = sent
-        self._etcd_sent = max(self._etcd_sent, sent)
+        with self.lock:
+            if lease != self.lease:
+                return
+            if now >= self._etcd_sent + self.timings.hard:
+                self._lease_since = sent
+            self._etcd_sent = max(self._etcd_sent, sent)
 
     def lease_lost(self) -> list[Tenure]:
         """Returns the tenures that end with the lease: those not run yet."""
-        self.lease = 0
-        self._etcd_sent, self._lease_since = -math.inf, math.inf
-        for tenure in self.tenures.values():
-            tenure.lease = 0
-        return self._forget(tenure for tenure in self.tenures.values() if tenure.phase < Phase.RUNNING)
+        with self.lock:
+            self.lease = 0
+            self._etcd_sent, self._lease_since = -math.inf, math.inf
+            for tenure in self.tenures.values():
+                tenure.lease = 0
+            return self._forget(tenure for tenure in self.tenures.values() if tenure.phase < Phase.RUNNING)
 
     def beat_answered(self, sent: float) -> None:
-        if not self.refused:
-            self._pg_sent = max(self._pg_sent, sent)
+        with self.lock:
+            if not self.refused:
+                self._pg_sent = max(self._pg_sent, sent)
 
     def beat_refused(self) -> None:
         """Postgres is over for this incarnation, for good."""
-        self.refused = True
-        self._pg_sent = -math.inf
+        with self.lock:
+            self.refused = True
+            self._pg_sent = -math.inf
 
     def counts_etcd(self, tenure: Tenure, now: float) -> bool:
         return tenure.lease == self.lease != 0 and now < self._etcd_sent + self.timings.hard
@@ -144,29 +158,40 @@ class Keeper:
 
     def drop(self, now: float) -> Dropped:
         """Ends every tenure whose deadline has passed."""
-        etcd_counts = self.lease != 0 and now < self._etcd_sent + self.timings.hard
-        lost = []
-        if not self.counts_pg(now):  # else all that is held may run; called often, this must cost little then
-            lost = [t.shard for t in self.tenures.values() if t.held and not self.may_run(t, now)]
-            for shard in lost:
-                del self.tenures[shard]
-        if etcd_counts:
-            return Dropped(lost)
-        return Dropped(lost, self._forget(t for t in self.tenures.values() if t.phase < Phase.RUNNING))
+        with self.lock:
+            lost: list[int] = []
+            forgotten: list[Tenure] = []
+            if not self.counts_pg(
+                now
+            ):  # else all that is held may run; this is called often and must cost little
+                lost = [t.shard for t in self.tenures.values() if t.held and not self.may_run(t, now)]
+                for shard in lost:
+                    del self.tenures[shard]
+            if self.lease == 0 or now >= self._etcd_sent + self.timings.hard:
+                forgotten = self._forget(t for t in self.tenures.values() if t.phase < Phase.RUNNING)
+            return Dropped(lost, forgotten, bool(lost) and not any(t.held for t in self.tenures.values()))
 
     def next_drop(self) -> float:
         """The earliest instant at which `drop` could take a held shard; infinity when none is held."""
-        etcd, pg = self._etcd_sent + self.timings.hard, self._pg_sent + self.timings.hard
-        instants = (
-            max(etcd, pg) if tenure.lease == self.lease != 0 else pg
-            for tenure in self.tenures.values()
-            if tenure.held
-        )
-        return min(instants, default=math.inf)
+        with self.lock:
+            etcd, pg = self._etcd_sent + self.timings.hard, self._pg_sent + self.timings.hard
+            instants = (
+                max(etcd, pg) if tenure.lease == self.lease != 0 else pg
+                for tenure in self.tenures.values()
+                if tenure.held
+            )
+            return min(instants, default=math.inf)
+
+    def longest_wait(self, now: float) -> float:
+        """Seconds for which the longest wait for another node's release has gone on."""
+        with self.lock:
+            waiting = [t.waiting_since for t in self.tenures.values() if t.phase is Phase.CLAIMED]
+        return max((now - since for since in waiting if since), default=0.0)
 
     def running(self) -> Mapping[int, int]:
         """Epochs of the shards that are held."""
-        return {tenure.shard: tenure.epoch for tenure in self.tenures.values() if tenure.held}
+        with self.lock:
+            return {tenure.shard: tenure.epoch for tenure in self.tenures.values() if tenure.held}
 
     def _forget(self, tenures: Iterable[Tenure]) -> list[Tenure]:
         ended = list(tenures)

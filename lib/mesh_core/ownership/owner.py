@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Set
 from contextlib import suppress
 from typing import Any
@@ -10,12 +12,14 @@ from typing import Any
 import structlog
 
 from mesh_core.errors import MeshError
-from mesh_core.etcd import Etcd, EtcdUnavailable, LeaseLost, boottime
+from mesh_core.etcd import BlockingLeases, Etcd, EtcdUnavailable, LeaseLost, boottime
+from mesh_core.ownership import metrics
 from mesh_core.ownership.claims import Claims
-from mesh_core.ownership.fence import Connect, Fence, FenceUnavailable, IncarnationExpired
+from mesh_core.ownership.fence import Connect, Fence, FenceBeats, FenceUnavailable, IncarnationExpired
 from mesh_core.ownership.handler import ShardHandler
 from mesh_core.ownership.handoff import Handoff
-from mesh_core.ownership.keeper import Keeper, Phase, Tenure
+from mesh_core.ownership.keeper import Dropped, Keeper, Phase, Tenure
+from mesh_core.ownership.keeper_thread import KeeperThread
 from mesh_core.ownership.keys import Keys, NodeInfo, NodeState, OwnerKey
 from mesh_core.ownership.mirror import ClusterMirror
 from mesh_core.ownership.nodes import NodeSuperseded
@@ -24,19 +28,32 @@ from mesh_core.ownership.owner_keys import OwnerKeys, SeenKey
 from mesh_core.ownership.planning import TablePlanner
 from mesh_core.ownership.timings import Timings
 from mesh_core.tasks import Supervisor
+from mesh_core.watchdog import Watchdog
 
 logger = structlog.get_logger(__name__)
 
 DEFAULT_TIMINGS = Timings()
+EXIT_CUT_OFF = 75
+"""Exit code of a process that may run nothing any more: cut off from both authorities."""
+
+
+def end_process(reason: str) -> None:
+    """Ends the process at once: the kernel closes its sockets, and nothing more is written."""
+    logger.critical("the process ends at once", reason=reason)
+    sys.stdout.flush()
+    os._exit(EXIT_CUT_OFF)
 
 
 class Ownership:
     """Registers the node, claims the shards that the table gives it, and keeps them.
 
     `incarnation` names this start of the process and is never used again. `connect` opens a direct Postgres
-    connection. When another node has judged this incarnation dead, or the node id was started elsewhere,
-    everything is handed off and a supervised task fails with `IncarnationExpired` or `NodeSuperseded`: the
-    process must end.
+    connection, on whatever event loop it is called. `end_process` is called with the reason when nothing may
+    run here any more, or sockets were not closed in time; it must not return.
+
+    When another node has judged this incarnation dead, or the node id was started elsewhere, everything is
+    handed off and a supervised task fails with `IncarnationExpired` or `NodeSuperseded`: the process must
+    end.
     """
 
     def __init__(
@@ -52,9 +69,14 @@ class Ownership:
         handler: ShardHandler,
         supervisor: Supervisor,
         timings: Timings = DEFAULT_TIMINGS,
+        watchdog: Watchdog | None = None,
+        end_process: Callable[[str], None] = end_process,
     ) -> None:
         self.incarnation = incarnation
         self._etcd = etcd
+        self._cluster = cluster
+        self._watchdog = watchdog
+        self._end_process = end_process
         self._handler = handler
         self._supervisor = supervisor
         self._timings = timings
@@ -65,6 +87,15 @@ class Ownership:
         self._keeper = Keeper(timings)
         self._fence = Fence(connect, incarnation, timings)
         keys = Keys(cluster)
+        self._leased, self._beaten = asyncio.Event(), asyncio.Event()
+        self._thread = KeeperThread(
+            keeper=self._keeper,
+            leases=BlockingLeases(etcd.settings, timeout=timings.attempt),
+            beats=FenceBeats(connect, incarnation, timings),
+            news=self,
+            watchdog=watchdog,
+            end_process=end_process,
+        )
         self._mirror = ClusterMirror(etcd, keys, self._key_changed)
         info = NodeInfo(
             id=node_id, incarnation=incarnation, address=address, capacity=capacity, state=NodeState.ACTIVE
@@ -94,13 +125,15 @@ class Ownership:
 
     async def start(self) -> None:
         """Registers the node, waiting for etcd and Postgres if need be; shards come through the handler."""
-        await self._insist(lambda: self._fence.register(self._node.info.id, self._node.info.address))
-        await self._beat_fence()
+        info = self._node.info
+        if self._watchdog is not None:
+            self._watchdog.introduce(self._cluster, self.incarnation, self._etcd.settings)
+        await self._insist(lambda: self._fence.register(info.id, info.address))
+        self._start("ownership-keeper", self._thread.run())
+        await self._leased.wait()
+        await self._beaten.wait()
         await self._insist(self._join)
         self._start("ownership-mirror", self._mirror.run())
-        self._start("ownership-lease", self._every_beat(self._beat_lease))
-        self._start("ownership-fence", self._every_beat(self._beat_fence))
-        self._start("ownership-deadlines", self._watch_deadlines())
         self._start("ownership-rounds", self._rounds())
         await self._mirror.ready.wait()
 
@@ -122,11 +155,14 @@ class Ownership:
         if self._tasks:
             await asyncio.wait(self._tasks)
         await self._handoff.stop()
-        epochs = {t.shard: t.epoch for t in self._keeper.tenures.values() if t.epoch}
-        held = list(self._keeper.running())
-        self._keeper.tenures.clear()
+        with self._keeper.lock:
+            epochs = {t.shard: t.epoch for t in self._keeper.tenures.values() if t.epoch}
+            held = list(self._keeper.running())
+            self._keeper.tenures.clear()
         if held:
             self._handler.lost(held)
+        if self._watchdog is not None:
+            self._watchdog.keeper_ended()
         try:
             if epochs:
                 await self._fence.release(epochs)
@@ -163,82 +199,60 @@ class Ownership:
 
     def fence_refused(self, shards: Collection[int]) -> None:
         """The fence refused a write of these shards: whatever we believe, they are not ours. Stops them."""
-        tenures = [tenure for shard in shards if (tenure := self._keeper.tenures.get(shard)) and tenure.held]
+        metrics.REFUSED_WRITES.inc()
+        with self._keeper.lock:
+            known = self._keeper.tenures
+            tenures = [tenure for shard in shards if (tenure := known.get(shard)) and tenure.held]
+            self._handoff.give_back(tenures)
         if tenures:
             logger.error("writes refused by the fence", shards=len(tenures))
-            self._handoff.give_back(tenures)
-            self._handler.lost([tenure.shard for tenure in tenures])
+            self._lose([tenure.shard for tenure in tenures])
 
-    # --- beats and deadlines
+    # --- News
 
-    async def _every_beat(self, beat: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            began = boottime()
-            await beat()
-            await asyncio.sleep(max(0.0, began + self._timings.beat - boottime()))
-
-    async def _beat_lease(self) -> None:
-        keeper = self._keeper
-        try:
-            async with asyncio.timeout(2 * self._timings.beat):
-                if keeper.lease:
-                    beat = await self._etcd.keep_alive(keeper.lease)
-                    self._drop()
-                    keeper.lease_renewed(beat.id, beat.sent, boottime())
-                    return
-                beat = await self._etcd.grant(self._timings.ttl)
-        except LeaseLost:
-            self._lease_lost()
-            await self._beat_lease()
-        except (EtcdUnavailable, TimeoutError):
-            self._drop()
-        else:
-            self._drop()
-            self._forgotten(keeper.lease_granted(beat.id, beat.sent))
-            self._mirror.poke()
-
-    async def _beat_fence(self) -> None:
-        if self._keeper.refused:
-            return
-        try:
-            sent, wanted = await self._fence.beat()
-        except FenceUnavailable:
-            self._drop()
-        except IncarnationExpired as error:
-            self._keeper.beat_refused()
-            self._drop()
-            self._end(error)
-        else:
-            self._drop()
-            self._keeper.beat_answered(sent)
-            self._release_wanted(wanted)
-
-    def _release_wanted(self, wanted: Mapping[int, int]) -> None:
-        """Others wait for these. While my key of one is good that is an old wish: they have no key."""
-        keeper, now = self._keeper, boottime()
-        asked = [tenure for shard in wanted if (tenure := keeper.tenures.get(shard)) is not None]
-        self._hand_off([tenure for tenure in asked if not keeper.counts_etcd(tenure, now)])
-        self._handoff.release_fence(
-            {shard: epoch for shard, epoch in wanted.items() if shard not in keeper.tenures}
-        )
-
-    async def _watch_deadlines(self) -> None:
-        while True:
-            await asyncio.sleep(min(max(0.0, self._keeper.next_drop() - boottime()), self._timings.beat))
-            self._drop()
-
-    def _drop(self) -> None:
-        dropped = self._keeper.drop(boottime())
+    def dropped(self, dropped: Dropped) -> None:
+        if dropped.nothing_left:
+            self._end_process(f"cut off from etcd and Postgres: {len(dropped.lost)} shards lost, none left")
         if dropped.lost:
             logger.error("cut off from etcd and Postgres past the deadline", shards=len(dropped.lost))
-            self._handler.lost(dropped.lost)
+            self._lose(dropped.lost)
             self._mirror.poke()
         self._forgotten(dropped.forgotten)
 
+    def lease_changed(self, forgotten: list[Tenure]) -> None:
+        self._forgotten(forgotten)
+        if self._keeper.lease:
+            self._leased.set()
+        self._mirror.poke()
+
+    def beat_answered(self, wanted: Mapping[int, int]) -> None:
+        """Others wait for `wanted`. While my key of one is good that is an old wish: they have no key."""
+        self._beaten.set()
+        keeper = self._keeper
+        with keeper.lock:
+            now = boottime()
+            asked = [tenure for shard in wanted if (tenure := keeper.tenures.get(shard)) is not None]
+            self._hand_off([tenure for tenure in asked if not keeper.counts_etcd(tenure, now)])
+            gone = {shard: epoch for shard, epoch in wanted.items() if shard not in keeper.tenures}
+        self._handoff.release_fence(gone)
+
+    def beat_refused(self, error: IncarnationExpired) -> None:
+        self._end(error)
+
+    def _drop(self) -> None:
+        """First of all after any wait, before an answer is looked at."""
+        self.dropped(self._keeper.drop(boottime()))
+
+    def _lose(self, shards: list[int]) -> None:
+        metrics.LOST.inc(len(shards))
+        self._handler.lost(shards)
+
     def _lease_lost(self) -> None:
+        """Found out by a write under it, or by a store that went back in time."""
         logger.warning("lease lost", lease=self._keeper.lease)
         self._drop()
         self._forgotten(self._keeper.lease_lost())
+        self._thread.renew_soon()
 
     def _forgotten(self, tenures: list[Tenure]) -> None:
         self._handoff.release_fence({tenure.shard: tenure.epoch for tenure in tenures if tenure.epoch})
@@ -287,7 +301,9 @@ class Ownership:
         await self._claims.take()
         started = await self._claims.activate()
         if started:
+            self._thread.tell_watchdog()
             self._starting.update(started)
+            metrics.TAKEN.inc(len(started))
             self._start("acquired", self._acquire(started))
 
     async def _acquire(self, shards: dict[int, int]) -> None:
@@ -309,9 +325,10 @@ class Ownership:
             return  # handing over needs both: whoever follows could not take them
         else:
             keep = frozenset() if self._is_last_to_leave() else self._mirror.placed_at(self._node.info.id)
-        unwanted = [tenure for tenure in keeper.tenures.values() if tenure.shard not in keep]
-        self._hand_off(unwanted)
-        self._handoff.give_back([tenure for tenure in unwanted if tenure.phase < Phase.RUNNING])
+        with keeper.lock:
+            unwanted = [tenure for tenure in keeper.tenures.values() if tenure.shard not in keep]
+            self._hand_off(unwanted)
+            self._handoff.give_back([tenure for tenure in unwanted if tenure.phase < Phase.RUNNING])
 
     def _hand_off(self, tenures: Collection[Tenure]) -> None:
         self._handoff.begin(
@@ -325,9 +342,8 @@ class Ownership:
     # --- joining
 
     async def _join(self) -> None:
-        await self._beat_lease()
         if self._keeper.lease == 0:
-            raise EtcdUnavailable("no lease was granted")
+            raise EtcdUnavailable("there is no lease at present")
         await self._node.announce(self._keeper.lease)
 
     async def _insist(self, step: Callable[[], Awaitable[None]]) -> None:
