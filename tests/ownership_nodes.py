@@ -83,11 +83,12 @@ class Node:
         self.failure: BaseException | None = None
         self.ended = ""
         """Why the process would have ended at once."""
+        self.ended_at = 0.0
         self.postgres_allowed = True
-        self.connections: list[asyncpg.Connection[Any]] = []
+        self.connections: list[tuple[asyncio.AbstractEventLoop, asyncpg.Connection[Any]]] = []
         self._mesh = mesh
         self.relay = relay
-        self.etcd = Etcd.at(relay.url)
+        self.etcd = Etcd.at(relay.url if mesh.through_relays else mesh.endpoint)
         self.supervisor = Supervisor(self._failed)
         self.ownership = Ownership(
             etcd=self.etcd,
@@ -112,8 +113,7 @@ class Node:
 
     def cut_postgres(self) -> None:
         self.postgres_allowed = False
-        for connection in self.connections:
-            connection.terminate()
+        self._terminate()
 
     async def wait_unbroken(self) -> None:
         """Until it may plan missing nodes out."""
@@ -127,8 +127,7 @@ class Node:
 
     async def close(self) -> None:
         await self.supervisor.close()
-        for connection in self.connections:
-            connection.terminate()
+        self._terminate()
         await self.etcd.close()
         await self.relay.cut()
 
@@ -136,11 +135,18 @@ class Node:
         if not self.postgres_allowed:
             raise ConnectionRefusedError("cut off by the test")
         connection = await asyncpg.connect(self._mesh.postgres)
-        self.connections.append(connection)
+        self.connections.append((asyncio.get_running_loop(), connection))
         return connection
 
+    def _terminate(self) -> None:
+        """Each on the loop that it belongs to: the beats have one in a thread of their own."""
+        for loop, connection in self.connections:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(connection.terminate)
+
     def _end(self, reason: str) -> None:
-        self.ended = self.ended or reason
+        if not self.ended:
+            self.ended, self.ended_at = reason, boottime()
 
     def _failed(self, _name: str, error: BaseException) -> None:
         self.failure = self.failure or error
@@ -154,6 +160,8 @@ class Mesh:
         self.postgres = postgres
         self.cluster = cluster
         self.timings = timings
+        self.through_relays = True
+        """Relays live on the test's event loop, and stand still with it."""
         self.board = Board()
         self.nodes: list[Node] = []
 

@@ -74,6 +74,7 @@ class ServiceDirectory:
         self._prefix = _prefix(cluster, kind)
         self._supervisor = supervisor
         self._services: dict[bytes, ServiceInfo] = {}
+        self._revision = 0
         self._ready = asyncio.Event()
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -101,13 +102,29 @@ class ServiceDirectory:
         async with aclosing(follow(self._etcd, self._prefix)) as changes:
             async for change in changes:
                 if isinstance(change, Snapshot):
-                    self._services = {key: _decoder.decode(kv.value) for key, kv in change.entries.items()}
+                    self._replace(change)
                 else:
                     for event in change.events:
                         self._apply(event)
+                self._revision = change.revision
                 self._ready.set()
                 changed, self._changed = self._changed, asyncio.Event()
                 changed.set()
+
+    def _replace(self, snapshot: Snapshot) -> None:
+        before, self._services = self._services, {}
+        for key, kv in snapshot.entries.items():
+            self._services[key] = _decoder.decode(kv.value)
+        if snapshot.revision < self._revision:
+            # etcd was emptied or restored: who lives registers again within a TTL; believed until then.
+            forgotten = {key: info for key, info in before.items() if key not in self._services}
+            self._services |= forgotten
+            asyncio.get_running_loop().call_later(LEASE_SECONDS, self._forget, forgotten)
+
+    def _forget(self, services: dict[bytes, ServiceInfo]) -> None:
+        for key, info in services.items():
+            if self._services.get(key) is info:
+                del self._services[key]
 
     def _apply(self, event: kv_pb2.Event) -> None:
         if event.type == kv_pb2.Event.DELETE:

@@ -11,6 +11,7 @@ import pytest
 from asyncpg.types import ServerVersion
 
 from mesh_core.database import Database, ForeignDatabase, UnsupportedServer, adopt, check_identity
+from mesh_core.database.identity import EPOCH_LEAP
 from mesh_core.database.partitions import DAYS_AHEAD, drop_partition, make_partitions
 from mesh_core.database.server import check_server
 from mesh_core.errors import StartupError
@@ -63,6 +64,18 @@ async def test_a_restored_database_is_refused_until_it_is_adopted(database: Data
     assert await adopt(database) == 2
     assert await check_identity(database) == 2
     assert await adopt(database) == 2
+
+
+async def test_in_an_adopted_database_nobody_owns_anything_and_no_epoch_comes_again(
+    database: Database,
+) -> None:
+    await database.pool.execute("INSERT INTO node_incarnation (id, node, address) VALUES ('a-1', 'a', 'a:1')")
+    await database.pool.execute("UPDATE shard_fence SET holder = 'a-1', epoch = 7 WHERE shard = 5")
+    await database.pool.execute("UPDATE cluster_identity SET system_identifier = 42")
+    await adopt(database)
+    [shard] = await database.pool.fetch("SELECT epoch, released FROM shard_fence WHERE shard = 5")
+    assert (shard["epoch"], shard["released"]) == (7 + EPOCH_LEAP, True)
+    assert await database.pool.fetchval("SELECT expired FROM node_incarnation")
 
 
 class TestPartitions:

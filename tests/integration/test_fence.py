@@ -10,7 +10,13 @@ from typing import Any
 import asyncpg
 import pytest
 
-from mesh_core.ownership.fence import Fence, FenceBeats, IncarnationExpired, TakeOutcome
+from mesh_core.ownership.fence import (
+    Fence,
+    FenceBeats,
+    IncarnationExpired,
+    TakeOutcome,
+    forget_incarnations,
+)
 from mesh_core.ownership.timings import Timings
 
 SLOW = Timings()
@@ -285,3 +291,25 @@ async def test_opposed_takeovers_never_deadlock(sql: asyncpg.Connection[Any], no
     assert (
         await sql.fetchval("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == 0
     )
+
+
+async def test_only_incarnations_that_ended_long_ago_and_hold_nothing_are_forgotten(
+    node: Starter, sql: asyncpg.Connection[Any]
+) -> None:
+    holder, _, _ = [await node(name) for name in ("holder-1", "idle-1", "recent-1")]
+    await take(holder, {5: 1})
+    await sql.execute("UPDATE node_incarnation SET beat_at = now() - interval '2 days' WHERE node <> 'recent'")
+    assert await forget_incarnations(sql) == 1
+    left = await sql.fetch("SELECT id FROM node_incarnation ORDER BY id")
+    assert [row["id"] for row in left] == ["holder-1", "recent-1"]
+
+
+async def test_a_shard_counts_as_held_while_its_holder_lives(
+    node: Starter, sql: asyncpg.Connection[Any]
+) -> None:
+    a = await node("a-1")
+    assert not await a.any_held()
+    await take(a, {5: 1})
+    assert await a.any_held()
+    await silence(sql, "a-1")
+    assert not await a.any_held()

@@ -5,6 +5,7 @@ The board of `mesh_of` fails any test in which two nodes ran one shard at once, 
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -162,7 +163,31 @@ async def test_a_node_cut_off_from_both_stops_before_others_take_over(mesh: Mesh
     await a.relay.cut()
     assert await until(lambda: mesh.board.count("a") == 0) <= FAST.hard + 0.2
     assert not a.ownership.running()
+    assert "cut off" in a.ended
     await until(lambda: mesh.all_run(b))
+
+
+async def test_a_blocked_event_loop_costs_no_session(mesh: Mesh) -> None:
+    mesh.through_relays = False
+    a, b = await mesh.start("a", "b")
+    await until(lambda: mesh.all_run(a, b))
+    epochs, leases = dict(mesh.board.epochs), [a.ownership.lease, b.ownership.lease]
+    time.sleep(FAST.ttl + 2)  # noqa: ASYNC251 - a loop that stands still is what is tested
+    assert a.ownership.admits(next(iter(a.ownership.running())))
+    await until(lambda: mesh.view_agrees(a, b))
+    assert mesh.board.epochs == epochs
+    assert [a.ownership.lease, b.ownership.lease] == leases
+    assert a.sessions.losses == a.sessions.released == []
+
+
+async def test_a_node_cut_off_from_both_with_a_blocked_event_loop_ends_in_time(mesh: Mesh) -> None:
+    [a] = await mesh.start("a")
+    await until(lambda: mesh.all_run(a))
+    a.cut_postgres()
+    began = boottime()
+    time.sleep(FAST.hard + 1)  # noqa: ASYNC251 - its relay to etcd stands still, too
+    assert "none left" in a.ended
+    assert a.ended_at - began <= FAST.hard + 0.3
 
 
 async def test_a_node_judged_dead_hands_over_and_fails(mesh: Mesh) -> None:

@@ -7,6 +7,9 @@ from __future__ import annotations
 from mesh_core.database.pool import Database
 from mesh_core.errors import StartupError
 
+EPOCH_LEAP = 1_000_000
+"""More tenures of one shard than there can have been since any backup that is worth restoring."""
+
 
 class ForeignDatabase(StartupError):
     """The database was made on another server, and has not been adopted on this one."""
@@ -29,7 +32,8 @@ async def adopt(database: Database) -> int:
     """Makes a restored database this server's own; returns its generation: the next, unless adopted before.
 
     Its events keep their order and get positions that this server has given; cursors of the generation before
-    are expired. Nothing else may use the database meanwhile; it takes about a minute per ten million events.
+    are expired. Nobody owns anything in it any more; no epoch that was given after the backup comes again.
+    Nothing else may use the database meanwhile; it takes about a minute per ten million events.
     """
     connection = await database.connect_direct()
     try:
@@ -40,11 +44,14 @@ async def adopt(database: Database) -> int:
                 return int(row["generation"])
             await connection.execute(_REPOSITION)
             await connection.execute("UPDATE event_horizon SET xid = '0', seq = 0")
+            await connection.execute(_DISOWN, EPOCH_LEAP)
+            await connection.execute("UPDATE node_incarnation SET expired = true")
             return int(await connection.fetchval(_ADOPT))
     finally:
         await connection.close()
 
 
+_DISOWN = """UPDATE shard_fence SET epoch = epoch + $1::bigint, released = true, wanted_until = NULL"""
 _IDENTITY = """SELECT generation, system_identifier AS recorded,
   (SELECT system_identifier FROM pg_control_system()) AS actual FROM cluster_identity"""
 _REPOSITION = """UPDATE event e SET xid = pg_current_xact_id(), seq = o.place

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import asyncpg
 
+from mesh_core.database.pool import AnyConnection
 from mesh_core.errors import FailedPrecondition, Unavailable
 from mesh_core.etcd import boottime
 from mesh_core.ownership.timings import Timings
@@ -125,11 +126,12 @@ class Fence:
         await self._link.close()
 
 
-_ANY_HELD = """
-SELECT EXISTS (
-  SELECT FROM shard_fence f JOIN node_incarnation n ON n.id = f.holder
-  WHERE NOT f.released AND NOT n.expired AND n.beat_at > clock_timestamp() - $1::interval) AS held
-"""
+async def forget_incarnations(connection: AnyConnection) -> int:
+    """Deletes those that ended over a day ago and that no shard names any more; returns how many.
+
+    One that is not there is refused as an expired one is.
+    """
+    return int((await connection.execute(_FORGET)).split()[-1])
 
 
 class _Link:
@@ -188,3 +190,14 @@ def _translated(error: Exception) -> Exception:
         if not state.startswith(_TRANSIENT):
             return error
     return FenceUnavailable(f"{type(error).__name__} {error}".strip())
+
+
+_FORGET = """
+DELETE FROM node_incarnation n WHERE n.beat_at < clock_timestamp() - interval '1 day'
+  AND NOT EXISTS (SELECT FROM shard_fence f WHERE f.holder = n.id)
+"""
+_ANY_HELD = """
+SELECT EXISTS (
+  SELECT FROM shard_fence f JOIN node_incarnation n ON n.id = f.holder
+  WHERE NOT f.released AND NOT n.expired AND n.beat_at > clock_timestamp() - $1::interval) AS held
+"""

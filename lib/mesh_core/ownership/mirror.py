@@ -6,23 +6,36 @@ import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
 
-from mesh_core.etcd import Etcd, Snapshot, follow
+import structlog
+
+from mesh_core.etcd import Etcd, Snapshot, boottime, follow
 from mesh_core.ownership.keys import Keys, NodeInfo, decode_node
 from mesh_core.ownership.owner_keys import SeenKey
 from mesh_core.ownership.planner import Placement
 from mesh_core.ownership.table import NOBODY, decode_table
 from mesh_wire.etcd import kv_pb2
 
+logger = structlog.get_logger(__name__)
+
+REMEMBERED_SECONDS = 10.0
+"""For so long after etcd lost its data its last owners are believed: they put their keys back within a few
+beats, or a TTL ends them.
+"""
+
 
 class ClusterMirror:
     """`run` keeps it up to date. While etcd is away it stays as last seen.
 
     `on_owner(shard, key, revision)` is told of every owner key that was written, or (None) deleted, at
-    `revision`.
+    `revision`. `on_reset` is told when etcd was emptied or restored: no key that was confirmed counts then.
     """
 
     def __init__(
-        self, etcd: Etcd, keys: Keys, on_owner: Callable[[int, SeenKey | None, int], None] | None = None
+        self,
+        etcd: Etcd,
+        keys: Keys,
+        on_owner: Callable[[int, SeenKey | None, int], None] | None = None,
+        on_reset: Callable[[], None] | None = None,
     ) -> None:
         self.nodes: dict[str, NodeInfo] = {}
         self.node_revisions: dict[str, int] = {}
@@ -35,6 +48,10 @@ class ClusterMirror:
         self._etcd = etcd
         self._keys = keys
         self._on_owner = on_owner
+        self._on_reset = on_reset
+        self._revision = 0
+        self._before_reset: dict[int, SeenKey] = {}
+        self._remember_until = 0.0
         self._changed = asyncio.Event()
         self._placed: tuple[Placement, dict[str, frozenset[int]]] = (NOBODY, {})
 
@@ -46,6 +63,7 @@ class ClusterMirror:
                 else:
                     for event in change.events:
                         self._apply(event.kv, deleted=event.type == kv_pb2.Event.DELETE)
+                self._revision = change.revision
                 self.ready.set()
                 self.poke()
 
@@ -60,6 +78,13 @@ class ClusterMirror:
             )
         return by_node[node_id]
 
+    def last_owner(self, shard: int) -> SeenKey | None:
+        """The owner key, also one that etcd lost with its data a moment ago: its holder will put it back."""
+        seen = self.owners.get(shard)
+        if seen is None and self._before_reset and boottime() < self._remember_until:
+            return self._before_reset.get(shard)
+        return seen
+
     def poke(self) -> None:
         """Wakes those who wait for a change."""
         changed, self._changed = self._changed, asyncio.Event()
@@ -71,6 +96,11 @@ class ClusterMirror:
         return self._changed
 
     def _replace(self, snapshot: Snapshot) -> None:
+        if snapshot.revision < self._revision:
+            logger.warning("etcd was emptied or restored", revision=snapshot.revision, before=self._revision)
+            self._before_reset, self._remember_until = dict(self.owners), boottime() + REMEMBERED_SECONDS
+            if self._on_reset is not None:
+                self._on_reset()
         gone = [shard for shard in self.owners if self._keys.owner(shard) not in snapshot.entries]
         self.nodes.clear()
         self.owners.clear()
@@ -103,6 +133,7 @@ class ClusterMirror:
     def _apply_owner(self, shard: int, kv: kv_pb2.KeyValue, *, deleted: bool) -> None:
         if deleted:
             self.owners.pop(shard, None)
+            self._before_reset.pop(shard, None)
             seen = None
         else:
             seen = self.owners[shard] = SeenKey.of(kv)

@@ -74,7 +74,6 @@ class Ownership:
     ) -> None:
         self.incarnation = incarnation
         self._etcd = etcd
-        self._cluster = cluster
         self._watchdog = watchdog
         self._end_process = end_process
         self._handler = handler
@@ -96,7 +95,7 @@ class Ownership:
             watchdog=watchdog,
             end_process=end_process,
         )
-        self._mirror = ClusterMirror(etcd, keys, self._key_changed)
+        self._mirror = ClusterMirror(etcd, keys, self._key_changed, self._lease_lost)
         info = NodeInfo(
             id=node_id, incarnation=incarnation, address=address, capacity=capacity, state=NodeState.ACTIVE
         )
@@ -126,8 +125,6 @@ class Ownership:
     async def start(self) -> None:
         """Registers the node, waiting for etcd and Postgres if need be; shards come through the handler."""
         info = self._node.info
-        if self._watchdog is not None:
-            self._watchdog.introduce(self._cluster, self.incarnation, self._etcd.settings)
         await self._insist(lambda: self._fence.register(info.id, info.address))
         self._start("ownership-keeper", self._thread.run())
         await self._leased.wait()

@@ -42,7 +42,7 @@ class OwnerView:
 
     def owner(self, shard: int) -> Owner | None:
         """Whoever runs the shard; None while it changes hands or nobody has it."""
-        seen = self._mirror.owners.get(shard)
+        seen = self._mirror.last_owner(shard)
         if seen is None:
             return None
         key = seen.value

@@ -11,6 +11,7 @@ from mesh_core.database import Database
 from mesh_core.database.partitions import make_partitions
 from mesh_core.database.requests import forget_requests
 from mesh_core.errors import StartupError
+from mesh_core.ownership.fence import forget_incarnations
 
 logger = structlog.get_logger(__name__)
 
@@ -32,6 +33,7 @@ async def keep_house(database: Database) -> None:
             async with database.pool.acquire() as connection:
                 while await forget_requests(connection):
                     pass
+                await forget_incarnations(connection)
         except (PostgresError, OSError) as error:
             logger.warning("housekeeping did not finish; there are partitions for days", error=repr(error))
 
