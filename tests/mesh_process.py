@@ -116,8 +116,14 @@ class MeshProcess:
                     one.kill()
 
     def kill_part(self, name: str) -> int:
-        """SIGKILL one part; its pid."""
+        """SIGKILL one part, below its watchdog if it has one; its pid."""
         pid = self.file.parts[name].pid
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def kill_watchdog(self, name: str) -> int:
+        """SIGKILL the watchdog of a part; its pid."""
+        pid = self.file.parts[name].watchdog_pid
         os.kill(pid, signal.SIGKILL)
         return pid
 

@@ -120,6 +120,24 @@ async def test_a_part_that_was_killed_is_started_again_and_works(
     await caller.until_delivered(account.id, message.id)
 
 
+async def test_a_watchdog_that_was_killed_takes_its_node_along_and_both_are_started_again(
+    mesh: MeshProcess,
+) -> None:
+    node = mesh.file.parts["node-2"]
+    watchdog = mesh.kill_watchdog("node-2")
+    assert watchdog == node.watchdog_pid != node.pid
+
+    async def replaced() -> bool:
+        now = mesh.file.parts["node-2"]
+        return now.watchdog_pid != watchdog and now.pid != node.pid
+
+    await eventually(replaced, what="another watchdog and another node")
+    await eventually(lambda: not psutil.pid_exists(node.pid), what="the end of the node before")
+    now = mesh.file.parts["node-2"]
+    assert psutil.Process(now.pid).ppid() == now.watchdog_pid
+    await _until_serving(now.address)
+
+
 async def test_mesh_json_says_what_is_true(mesh: MeshProcess) -> None:
     found = json.loads((mesh.state / "mesh.json").read_text())
     assert found["address"] == mesh.address

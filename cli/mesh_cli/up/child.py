@@ -7,13 +7,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from mesh_cli.commands.parts import WATCHED, part_command
 from mesh_cli.embedded import launcher
 from mesh_cli.embedded.errors import ServerFailed
 
@@ -21,11 +22,12 @@ READY_SECONDS = 60.0
 STOP_SECONDS = 15.0
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.2, 5.0
 STEADY_SECONDS = 30.0
+LOOK_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class ChildPlan:
-    """What to run: `python -m module` with `environment`, answering gRPC at `address`."""
+    """What to run: the part `module` with `environment`, answering gRPC at `address`."""
 
     name: str
     module: str
@@ -33,29 +35,43 @@ class ChildPlan:
     environment: Mapping[str, str]
     log: Path
 
+    @property
+    def watched(self) -> bool:
+        """Whether a watchdog stands between us and the part."""
+        return self.module in WATCHED
+
 
 class Child:
     """Runs a plan again whenever its process ends by itself; the process ends with us, however we end."""
 
     def __init__(self, plan: ChildPlan) -> None:
         self.plan = plan
-        self.on_restart: Callable[[], None] = lambda: None
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = False
+        self._part = 0
 
     @property
     def pid(self) -> int:
-        return self._process.pid if self._process is not None else 0
+        """The part's own process; while its watchdog is about to start another, the one before."""
+        if self._process is None:
+            return 0
+        self._part = _started_by(self._process.pid) or self._part if self.plan.watched else self._process.pid
+        return self._part
+
+    @property
+    def watchdog_pid(self) -> int:
+        """0 for a part without a watchdog."""
+        return self._process.pid if self._process is not None and self.plan.watched else 0
 
     async def start(self) -> None:
         """Start the process and wait until it serves; raises `ServerFailed` with the end of its log."""
         process = await self._spawn()
-        ended = asyncio.create_task(process.wait(), name=f"{self.plan.name} ends")
+        ended = asyncio.create_task(self._ended(process), name=f"{self.plan.name} ends")
         serving = asyncio.create_task(self._serving(), name=f"{self.plan.name} serves")
         try:
             await asyncio.wait({ended, serving}, timeout=READY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
-                raise ServerFailed(self.plan.name, f"ended with status {ended.result()}", self.plan.log)
+                raise ServerFailed(self.plan.name, ended.result(), self.plan.log)
             if not serving.done():
                 raise ServerFailed(
                     self.plan.name, f"did not serve within {READY_SECONDS:.0f} s", self.plan.log
@@ -78,7 +94,6 @@ class Child:
             if self._stopping:
                 return
             process = await self._spawn()
-            self.on_restart()
 
     async def stop(self) -> None:
         """Drain the process with SIGTERM; kill it when it takes longer than STOP_SECONDS."""
@@ -100,9 +115,7 @@ class Child:
         with self.plan.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *tied,
-                sys.executable,
-                "-m",
-                self.plan.module,
+                *part_command(self.plan.module),
                 env={**os.environ, **self.plan.environment},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
@@ -110,6 +123,19 @@ class Child:
                 start_new_session=True,  # Ctrl-C is for us: we drain the parts in order
             )
         return self._process
+
+    async def _ended(self, process: asyncio.subprocess.Process) -> str:
+        """Wait until the part has ended, though its watchdog would start it again; returns how it ended."""
+        if not self.plan.watched:
+            return f"ended with status {await process.wait()}"
+        first = 0
+        while process.returncode is None:
+            now = _started_by(process.pid)
+            if first and now != first:
+                return "ended"
+            first = now
+            await asyncio.sleep(LOOK_SECONDS)
+        return f"ended with status {process.returncode}"
 
     async def _serving(self) -> None:
         """Return once the health service says so."""
@@ -120,6 +146,15 @@ class Child:
                 if answer.status == health_pb2.HealthCheckResponse.SERVING:
                     watch.cancel()
                     return
+
+
+def _started_by(watchdog: int) -> int:
+    """The process that a watchdog has as its child; 0 while there is none."""
+    try:
+        children = Path(f"/proc/{watchdog}/task/{watchdog}/children").read_text().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return int(children[0]) if children else 0
 
 
 _QUICK_RECONNECT = (

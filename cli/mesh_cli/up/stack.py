@@ -24,6 +24,7 @@ from sessionmesh.v1 import fleet_pb2, fleet_pb2_grpc
 LOOPBACK = "127.0.0.1"
 SHARED_SECONDS = 30.0
 SHARED_POLL_SECONDS = 0.05
+PIDS_POLL_SECONDS = 0.25
 LEAST_SHARE = 0.95
 Progress = Callable[[str], None]
 
@@ -39,6 +40,7 @@ class Stack:
         self._backing = Backing()
         self._collector = Collector()
         self._children: dict[str, Child] = {}
+        self._announced: dict[str, Part] = {}
 
     async def start(self) -> MeshFile:
         """Start everything and return where it is.
@@ -138,27 +140,31 @@ class Stack:
             traces_url=self._collector.query_url,
             state=str(self._state.path),
             supervisor_pid=os.getpid(),
-            parts={
-                name: Part(
-                    child.pid, child.plan.address, child.plan.environment["MESH_SERVER_METRICS_LISTEN"]
-                )
-                for name, child in self._children.items()
-            },
+            parts=self._parts(),
             servers=dict(self._backing.environment),
         )
         self._state.announce(mesh)
+        self._announced = mesh.parts
         return mesh
 
+    def _parts(self) -> dict[str, Part]:
+        return {
+            name: Part(
+                child.pid,
+                child.plan.address,
+                child.plan.environment["MESH_SERVER_METRICS_LISTEN"],
+                child.watchdog_pid,
+            )
+            for name, child in self._children.items()
+        }
+
     async def _keep_announced(self) -> None:
-        """Write mesh.json again whenever a part was restarted under another pid."""
+        """Write mesh.json again whenever a part was restarted under another pid, by us or its watchdog."""
         secrets = self._state.secrets()
-        restarted = asyncio.Event()
-        for child in self._children.values():
-            child.on_restart = restarted.set
         while True:
-            await restarted.wait()
-            restarted.clear()
-            self._announce(secrets)
+            await asyncio.sleep(PIDS_POLL_SECONDS)
+            if self._parts() != self._announced:
+                self._announce(secrets)
 
     def _front(self) -> list[str]:
         """What takes calls and talks to the network; the simulated network must outlive it."""

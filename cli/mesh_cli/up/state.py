@@ -33,11 +33,12 @@ class Secrets:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One running process of the mesh."""
+    """One running process of the mesh, and the watchdog above it (0 for none)."""
 
     pid: int
     address: str
     metrics: str = ""
+    watchdog_pid: int = 0
 
 
 @dataclass(slots=True)
