@@ -16,15 +16,17 @@ from mesh_core.service import Stop, run
 from mesh_core.tasks import Supervisor
 from mesh_router.accounts import AccountService
 from mesh_router.accounts.refresh import OwnerRefresh
-from mesh_router.fleet import FleetService
+from mesh_router.fleet import Fleet, FleetService
+from mesh_router.jobs import JobService
+from mesh_router.jobs.retention import forget_ended_jobs
 from mesh_router.proxy import BulkSender, Forwarder, Peers
 from mesh_router.proxy.gone import forget_gone
 from mesh_router.proxy.routes import KINDS
 from mesh_router.settings import RouterSettings
 from mesh_router.tenants import TenantService
-from sessionmesh.v1 import account_pb2_grpc, fleet_pb2_grpc, job_pb2_grpc, tenant_pb2_grpc
+from sessionmesh.v1 import account_pb2_grpc, fleet_pb2_grpc, job_pb2, job_pb2_grpc, tenant_pb2_grpc
 
-OLDEST_SCHEMA = 3
+OLDEST_SCHEMA = 6
 
 
 async def main(settings: RouterSettings, stop: Stop) -> None:
@@ -46,6 +48,10 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         supervisor.start("event-notifier", notifier.run())
         supervisor.start("forget-gone", forget_gone(view, directories, peers))
 
+        fleet = Fleet(database, etcd, cluster, view)
+        await fleet.start(supervisor)
+        supervisor.start("forget-ended-jobs", forget_ended_jobs(database))
+
         pager = Pager(settings.auth.mesh_key.encode())
         owners = OwnerRefresh(view, channels, settings.auth.mesh_key)
         server = Server(
@@ -53,11 +59,14 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         )
         server.add(
             account_pb2_grpc.add_AccountServiceServicer_to_server,
-            AccountService(database, pager, owners, notifier.poke),
+            AccountService(database, pager, owners, notifier.poke, fleet.occupancy),
         )
         server.add(tenant_pb2_grpc.add_TenantServiceServicer_to_server, TenantService(database, pager))
-        server.add(fleet_pb2_grpc.add_FleetServiceServicer_to_server, FleetService(database, view, pager))
-        server.add(job_pb2_grpc.add_JobServiceServicer_to_server, job_pb2_grpc.JobServiceServicer())
+        server.add(
+            fleet_pb2_grpc.add_FleetServiceServicer_to_server, FleetService(database, view, pager, fleet)
+        )
+        jobs = JobService(database, pager, {job_pb2.JOB_KIND_DRAIN_NODE: fleet.drains})
+        server.add(job_pb2_grpc.add_JobServiceServicer_to_server, jobs)
         Forwarder(view, directories, peers).serve_on(server)
         BulkSender(view, peers).serve_on(server)
 

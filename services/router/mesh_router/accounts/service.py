@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 import asyncpg
@@ -19,6 +20,7 @@ from mesh_router.accounts import events, queries
 from mesh_router.accounts.fields import CHANGEABLE, checked
 from mesh_router.accounts.queries import Connection
 from mesh_router.accounts.rows import account_message, stored_driver
+from mesh_router.fleet.occupancy import Entrance, Occupancy
 from mesh_router.requests import check_etag, digest_of
 from sessionmesh.v1 import account_pb2, account_pb2_grpc
 
@@ -33,12 +35,18 @@ class AccountService(account_pb2_grpc.AccountServiceServicer):
     """Accounts of tenants. `committed` is called after each change: there are new events."""
 
     def __init__(
-        self, database: Database, pager: Pager, owners: Refresh, committed: Callable[[], None]
+        self,
+        database: Database,
+        pager: Pager,
+        owners: Refresh,
+        committed: Callable[[], None],
+        occupancy: Occupancy,
     ) -> None:
         self._database = database
         self._pager = pager
         self._owners = owners
         self._committed = committed
+        self._occupancy = occupancy
 
     async def CreateAccount(
         self, request: account_pb2.CreateAccountRequest, context: Any
@@ -48,7 +56,7 @@ class AccountService(account_pb2_grpc.AccountServiceServicer):
         tenant = UUID(current_identity().tenant_for(request.tenant_id).bytes)
         account = ids.new_uuid()
         shard = ids.shard_of(ids.encode(Prefix.ACCOUNT, account))
-        async with self._database.pool.acquire() as connection, connection.transaction():
+        async with self._changing() as (connection, entrance):
             quota = await queries.tenant_for_update(connection, tenant)
             if quota is None:
                 raise NotFound("tenant", request.tenant_id)
@@ -59,6 +67,8 @@ class AccountService(account_pb2_grpc.AccountServiceServicer):
                 row = _visible(await queries.get(connection, first), ids.encode(Prefix.ACCOUNT, first))
                 return account_pb2.CreateAccountResponse(account=account_message(row))
             await _check_room(connection, tenant, quota)
+            if fields.desired_state == account_pb2.DESIRED_STATE_ONLINE:
+                entrance.take()
             try:
                 inserted = await queries.insert(connection, account, tenant, shard, fields)
             except asyncpg.UniqueViolationError:
@@ -105,11 +115,13 @@ class AccountService(account_pb2_grpc.AccountServiceServicer):
         account = _account(request.account_id)
         paths = validation.field_mask(request.update_mask, CHANGEABLE)
         fields = checked(request.account)
-        async with self._database.pool.acquire() as connection, connection.transaction():
+        async with self._changing() as (connection, entrance):
             row = _visible(await queries.lock(connection, account), request.account_id)
             if row["delete_time"] is not None:
                 raise FailedPrecondition(f"account {request.account_id} is deleted", "RESOURCE_DELETED")
             check_etag(request.account.etag, row["version"])
+            if "desired_state" in paths and _goes_online(row["desired_state"], fields.desired_state):
+                entrance.take()
             message = account_message(await queries.update(connection, row, fields, paths))
             await events.record(connection, "account.updated", row["tenant"], account, message)
         await self._changed(message)
@@ -133,7 +145,7 @@ class AccountService(account_pb2_grpc.AccountServiceServicer):
         self, request: account_pb2.UndeleteAccountRequest, context: Any
     ) -> account_pb2.UndeleteAccountResponse:
         account = _account(request.account_id)
-        async with self._database.pool.acquire() as connection, connection.transaction():
+        async with self._changing() as (connection, entrance):
             # The tenant is locked before the account, as CreateAccount does, and its id never changes.
             seen = _visible(await queries.get(connection, account), request.account_id)
             quota = await queries.tenant_for_update(connection, seen["tenant"])
@@ -141,6 +153,8 @@ class AccountService(account_pb2_grpc.AccountServiceServicer):
             if row["delete_time"] is None:  # a retry
                 return account_pb2.UndeleteAccountResponse(account=account_message(row))
             await _check_room(connection, row["tenant"], quota or 0)
+            if row["desired_state"] == account_pb2.DESIRED_STATE_ONLINE:
+                entrance.take()
             try:
                 message = account_message(await queries.undelete(connection, account))
             except asyncpg.UniqueViolationError:
@@ -148,6 +162,13 @@ class AccountService(account_pb2_grpc.AccountServiceServicer):
             await events.record(connection, "account.updated", row["tenant"], account, message)
         await self._changed(message)
         return account_pb2.UndeleteAccountResponse(account=message)
+
+    @asynccontextmanager
+    async def _changing(self) -> AsyncIterator[tuple[Connection, Entrance]]:
+        """A transaction, and the way into the fleet: what is taken there is given back if it fails."""
+        with self._occupancy.entrance() as entrance:
+            async with self._database.pool.acquire() as connection, connection.transaction():
+                yield connection, entrance
 
     async def _changed(self, account: account_pb2.Account) -> None:
         self._committed()
@@ -171,6 +192,11 @@ async def _check_room(connection: Connection, tenant: UUID, quota: int) -> None:
         raise ResourceExhausted(
             f"the tenant may have {quota} accounts", "QUOTA_EXCEEDED", quota="max_accounts"
         )
+
+
+def _goes_online(before: int, after: int) -> bool:
+    online = account_pb2.DESIRED_STATE_ONLINE
+    return before != online and after == online
 
 
 def _external_id_taken(external_id: str | None) -> AlreadyExists:

@@ -1,5 +1,6 @@
-"""FleetService: nodes, placement and capacity."""
+"""FleetService: nodes, placement, capacity, drains and alarms."""
 
+from mesh_router.fleet.fleet import Fleet
 from mesh_router.fleet.service import FleetService
 
-__all__ = ["FleetService"]
+__all__ = ["Fleet", "FleetService"]

@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from mesh_core.database import Database
+from mesh_core.database.requests import Method
 from sessionmesh.v1 import session_pb2
 
 
@@ -43,6 +44,20 @@ async def counts(database: Database) -> Counts:
     return Counts(accounts, sessions)
 
 
+async def wanted(database: Database) -> dict[int, int]:
+    """Accounts that want a session, by shard: cheap, by an index alone."""
+    rows = await database.pool.fetch(_WANTED)
+    return {row["shard"]: row["count"] for row in rows}
+
+
+async def messages_per_second(database: Database) -> float:
+    """Sends accepted in the last ten minutes, per second, by the request ids that they left."""
+    return float(await database.pool.fetchval(_SENDS, Method.SEND_MESSAGE)) / 600
+
+
+_WANTED = """SELECT shard, count(*) AS count FROM account
+  WHERE delete_time IS NULL AND desired_state = 1 GROUP BY shard"""
+_SENDS = "SELECT count(*) FROM request WHERE created_at >= now() - interval '10 minutes' AND method = $1"
 # A session that its node has not stored yet is NEW.
 _COUNTS = """
 SELECT a.shard, coalesce(s.state, 1) AS state, count(*) AS count,

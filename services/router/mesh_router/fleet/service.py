@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from statistics import median_low
 from typing import Any
 
+from mesh_core import validation
 from mesh_core.database import Database
 from mesh_core.errors import InvalidField, NotFound
 from mesh_core.ids import SHARDS
-from mesh_core.ownership.keys import NodeInfo, NodeState, OwnerState
+from mesh_core.ownership.keys import NodeInfo, NodeState
 from mesh_core.ownership.view import Owner, OwnerView
 from mesh_core.paging import Pager, listing
-from mesh_router.fleet.queries import Counts, counts
+from mesh_router.fleet import sizing
+from mesh_router.fleet.fleet import Fleet
+from mesh_router.fleet.messages import node_message, percent, shard_message
+from mesh_router.fleet.occupancy import ALARM_PERCENT, WARN_PERCENT
+from mesh_router.fleet.queries import Counts, counts, messages_per_second
+from mesh_router.jobs.rows import job_message
 from mesh_router.proxy.account_id import shard_of
 from sessionmesh.v1 import fleet_pb2, fleet_pb2_grpc
 
-WARN_PERCENT = 80.0
-ALARM_PERCENT = 95.0
+DEFAULT_CAPACITY = 5000
+"""Sessions that a node may run when no node is there to ask."""
 
 
 class FleetService(fleet_pb2_grpc.FleetServiceServicer):
-    """Nodes, placement and capacity. Every answer is of one moment."""
+    """Nodes, placement, capacity, drains. Every answer is of one moment."""
 
-    def __init__(self, database: Database, view: OwnerView, pager: Pager) -> None:
+    def __init__(self, database: Database, view: OwnerView, pager: Pager, fleet: Fleet) -> None:
         self._database = database
         self._view = view
         self._pager = pager
+        self._monitor = fleet.monitor
+        self._feed = fleet.feed
+        self._drains = fleet.drains
 
     async def ListNodes(
         self, request: fleet_pb2.ListNodesRequest, context: Any
@@ -33,8 +45,8 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
         filters = listing(request)
         page = self._pager.parse(request.page_size, request.page_token, filters)
         after = (page.after or b"").decode()
-        nodes = [node for node in self._view.nodes() if node.id > after]
         counted = await counts(self._database)
+        nodes = [node for node in self._view.nodes() if node.id > after]
         owned = self._owned()
         response = fleet_pb2.ListNodesResponse(
             nodes=[_node(node, owned[node.id], counted) for node in nodes[: page.limit]]
@@ -46,18 +58,40 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
     async def GetPlacement(
         self, request: fleet_pb2.GetPlacementRequest, context: Any
     ) -> fleet_pb2.GetPlacementResponse:
-        owners = self._view.owners()
         counted = await counts(self._database)
+        owners = self._view.owners()
         incarnations = {node.id: node.incarnation for node in self._view.nodes()}
         placement = self._view.placement
-        return fleet_pb2.GetPlacementResponse(
-            shards=[
-                _shard(shard, owners.get(shard), placement[shard], incarnations, counted)
-                for shard in self._asked(request, owners)
-            ],
-            table_revision=self._view.table_revision,
-            unowned=SHARDS - len(owners),
+        response = fleet_pb2.GetPlacementResponse(
+            table_revision=self._view.table_revision, unowned=SHARDS - len(owners)
         )
+        for shard in self._asked(request, owners):
+            owner = owners.get(shard)
+            incarnation = incarnations.get(owner.node_id, "") if owner else ""
+            accounts = counted.accounts_of({shard})
+            response.shards.append(shard_message(shard, owner, placement[shard], incarnation, accounts))
+        return response
+
+    async def WatchFleet(
+        self, request: fleet_pb2.WatchFleetRequest, context: Any
+    ) -> AsyncIterator[fleet_pb2.WatchFleetResponse]:
+        async with aclosing(self._feed.follow()) as frames:
+            async for frame in frames:
+                yield frame
+
+    async def DrainNode(
+        self, request: fleet_pb2.DrainNodeRequest, context: Any
+    ) -> fleet_pb2.DrainNodeResponse:
+        row = await self._drains.start(request)
+        progress = self._drains.progress(row) if row["end_time"] is None else None
+        return fleet_pb2.DrainNodeResponse(job=job_message(row, progress))
+
+    async def UndrainNode(
+        self, request: fleet_pb2.UndrainNodeRequest, context: Any
+    ) -> fleet_pb2.UndrainNodeResponse:
+        node = await self._drains.undrain(request.node_id)
+        counted = await counts(self._database)
+        return fleet_pb2.UndrainNodeResponse(node=_node(node, self._owned()[node.id], counted))
 
     async def GetCapacity(
         self, request: fleet_pb2.GetCapacityRequest, context: Any
@@ -71,12 +105,37 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
             active=active,
             max=most,
             available=max(0, most - active),
-            usage_percent=100 * active / most if most else 100.0 if active else 0.0,
+            usage_percent=percent(active, most),
             sessions=counted.sessions_of(set(range(SHARDS))),
             warn_percent=WARN_PERCENT,
             alarm_percent=ALARM_PERCENT,
             nodes=[_node(node, owned[node.id], counted) for node in nodes],
+            alarms=self._monitor.alarms,
         )
+
+    async def PlanCapacity(
+        self, request: fleet_pb2.PlanCapacityRequest, context: Any
+    ) -> fleet_pb2.PlanCapacityResponse:
+        validation.at_least("accounts", request.accounts, 1)
+        validation.at_least("spare_nodes", request.spare_nodes, 0)
+        if not 0 <= request.messages_per_second < float("inf"):
+            raise InvalidField("messages_per_second", "must be a number, at least 0")
+        capacities = [node.capacity for node in self._view.nodes() if node.state is NodeState.ACTIVE]
+        capacity = median_low(capacities) if capacities else DEFAULT_CAPACITY
+        rate, origins = request.messages_per_second, []
+        if not rate:
+            rate = await messages_per_second(self._database)
+            origins.append(f"{rate:.1f} messages a second: the mean of the last ten minutes.")
+        origins.append(
+            f"A node may run {capacity} sessions: "
+            + (
+                "as the middle one of today's ACTIVE nodes."
+                if capacities
+                else "the default, as none is ACTIVE."
+            )
+        )
+        wanted = sizing.Wanted(request.accounts, rate, request.spare_nodes or sizing.SPARE_NODES, capacity)
+        return sizing.plan(wanted, origins)
 
     def _owned(self) -> defaultdict[str, set[int]]:
         """The shards that each node runs, by its id."""
@@ -101,37 +160,4 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
 
 
 def _node(node: NodeInfo, shards: set[int], counted: Counts) -> fleet_pb2.Node:
-    return fleet_pb2.Node(
-        id=node.id,
-        incarnation=node.incarnation,
-        address=node.address,
-        state=fleet_pb2.NodeState.Value(f"NODE_STATE_{node.state.value}"),
-        capacity=node.capacity,
-        shards=len(shards),
-        accounts=counted.accounts_of(shards),
-        sessions=counted.sessions_of(shards),
-    )
-
-
-def _shard(
-    shard: int,
-    owner: Owner | None,
-    assigned: str | None,
-    incarnations: dict[str, str],
-    counted: Counts,
-) -> fleet_pb2.ShardPlacement:
-    placement = fleet_pb2.ShardPlacement(
-        shard=shard, assigned_node_id=assigned or "", accounts=counted.accounts_of({shard})
-    )
-    if owner is not None:
-        placement.node_id = owner.node_id
-        placement.incarnation = incarnations.get(owner.node_id, "")
-        placement.epoch = owner.epoch
-        placement.state = _STATES[owner.state]
-    return placement
-
-
-_STATES = {
-    OwnerState.CLAIMED: fleet_pb2.OWNER_STATE_CLAIMED,
-    OwnerState.ACTIVE: fleet_pb2.OWNER_STATE_ACTIVE,
-}
+    return node_message(node, len(shards), counted.accounts_of(shards), counted.sessions_of(shards))

@@ -1,0 +1,5 @@
+"""JobService: long jobs as resources that outlive the call, and the process, that started them."""
+
+from mesh_router.jobs.service import JobService
+
+__all__ = ["JobService"]

@@ -1,0 +1,108 @@
+"""JobService as gRPC serves it. Any router answers for any job: all of it is in Postgres and etcd."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Protocol
+
+import asyncpg
+from asyncpg.pgproto.pgproto import UUID
+
+from mesh_core import ids, validation
+from mesh_core.auth import current_identity
+from mesh_core.database import Database
+from mesh_core.errors import FailedPrecondition, NotFound
+from mesh_core.ids import Prefix
+from mesh_core.paging import Pager, listing
+from mesh_router.jobs import queries
+from mesh_router.jobs.rows import Progress, job_message
+from sessionmesh.v1 import job_pb2, job_pb2_grpc
+
+WATCH_SECONDS = 0.25
+
+
+class Work(Protocol):
+    """One kind of job."""
+
+    def progress(self, row: asyncpg.Record) -> Progress:
+        """How far an unfinished job is at this moment."""
+
+    async def settle(self, job: UUID) -> asyncpg.Record | None:
+        """Brings the job as far as it can be brought now, such as to its asked-for end; the row then."""
+
+
+class JobService(job_pb2_grpc.JobServiceServicer):
+    """Jobs of the caller's tenant; an administrator sees all, the operator's included."""
+
+    def __init__(
+        self, database: Database, pager: Pager, kinds: Mapping[job_pb2.JobKind.ValueType, Work]
+    ) -> None:
+        self._database = database
+        self._pager = pager
+        self._kinds = kinds
+
+    async def GetJob(self, request: job_pb2.GetJobRequest, context: Any) -> job_pb2.GetJobResponse:
+        return job_pb2.GetJobResponse(job=self._message(await self._found(request.job_id)))
+
+    async def ListJobs(self, request: job_pb2.ListJobsRequest, context: Any) -> job_pb2.ListJobsResponse:
+        identity = current_identity()
+        everyone = identity.tenant_id is None and not request.tenant_id
+        tenant = None if everyone else UUID(identity.tenant_for(request.tenant_id).bytes)
+        validation.choice("kind", request.kind, job_pb2.JobKind.values(), "the kinds")
+        for state in request.states:
+            validation.choice("states", state, job_pb2.JobState.values()[1:], "the states")
+        filters = listing(request, tenant.bytes if tenant else b"")
+        page = self._pager.parse(request.page_size, request.page_token, filters)
+        rows = await queries.page(
+            self._database.pool,
+            tenant=tenant,
+            before=None if page.after is None else UUID(page.after),
+            kind=request.kind or None,
+            states=list(request.states) or None,
+            limit=page.limit + 1,
+        )
+        response = job_pb2.ListJobsResponse(jobs=map(self._message, rows[: page.limit]))
+        if len(rows) > page.limit:
+            response.next_page_token = self._pager.token(rows[page.limit - 1]["id"].bytes, filters)
+        return response
+
+    async def WatchJob(
+        self, request: job_pb2.WatchJobRequest, context: Any
+    ) -> AsyncIterator[job_pb2.WatchJobResponse]:
+        sent = None
+        while True:
+            row = await self._found(request.job_id)
+            job = self._message(row)
+            if job != sent:
+                yield job_pb2.WatchJobResponse(job=job)
+                sent = job
+            if row["end_time"] is not None:
+                return
+            await asyncio.sleep(WATCH_SECONDS)
+
+    async def CancelJob(self, request: job_pb2.CancelJobRequest, context: Any) -> job_pb2.CancelJobResponse:
+        row = await self._found(request.job_id)
+        asked = await queries.ask_to_cancel(self._database.pool, row["id"])
+        if asked is None:
+            row = await self._found(request.job_id)
+            if row["state"] != job_pb2.JOB_STATE_CANCELLED:
+                raise FailedPrecondition(f"job {request.job_id} has ended", "JOB_ENDED")
+        else:
+            work = self._kinds.get(asked["kind"])
+            row = (work and await work.settle(asked["id"])) or asked
+        return job_pb2.CancelJobResponse(job=self._message(row))
+
+    async def _found(self, job_id: str) -> asyncpg.Record:
+        job = ids.decode(Prefix.JOB, validation.required_text("job_id", job_id), "job_id")
+        row = await queries.get(self._database.pool, job)
+        identity = current_identity()
+        if row is None or (row["tenant"] is None and identity.tenant_id is not None):
+            raise NotFound("job", job_id)
+        if row["tenant"] is not None:
+            identity.check_sees(row["tenant"], "job", job_id)
+        return row
+
+    def _message(self, row: asyncpg.Record) -> job_pb2.Job:
+        work = self._kinds.get(row["kind"])
+        return job_message(row, work.progress(row) if work and row["end_time"] is None else None)
