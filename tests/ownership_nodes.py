@@ -13,7 +13,7 @@ import asyncpg
 
 from mesh_core.etcd import Etcd, boottime
 from mesh_core.ids import SHARDS
-from mesh_core.ownership import Ownership, OwnerState, Timings
+from mesh_core.ownership import NodeInfo, NodeState, Ownership, OwnerState, Timings
 from mesh_core.tasks import Supervisor
 from tests.relay import Relay
 
@@ -77,7 +77,9 @@ class Sessions:
 class Node:
     """One ownership instance with clients of its own."""
 
-    def __init__(self, mesh: Mesh, name: str, incarnation: str, relay: Relay) -> None:
+    def __init__(
+        self, mesh: Mesh, name: str, incarnation: str, relay: Relay, state: NodeState = NodeState.ACTIVE
+    ) -> None:
         self.name = name
         self.sessions = Sessions(mesh.board, name)
         self.failure: BaseException | None = None
@@ -94,10 +96,7 @@ class Node:
             etcd=self.etcd,
             connect=self._connect,
             cluster=mesh.cluster,
-            node_id=name,
-            incarnation=incarnation,
-            address=f"{name}:1",
-            capacity=5000,
+            node=NodeInfo(id=name, incarnation=incarnation, address=f"{name}:1", capacity=5000, state=state),
             handler=self.sessions,
             supervisor=self.supervisor,
             timings=mesh.timings,
@@ -165,12 +164,12 @@ class Mesh:
         self.board = Board()
         self.nodes: list[Node] = []
 
-    async def start(self, *names: str) -> list[Node]:
+    async def start(self, *names: str, state: NodeState = NodeState.ACTIVE) -> list[Node]:
         nodes: list[Node] = []
         for name in names:
             relay = Relay(self.endpoint)
             await relay.open()
-            nodes.append(Node(self, name, f"{name}-{len(self.nodes) + len(nodes)}", relay))
+            nodes.append(Node(self, name, f"{name}-{len(self.nodes) + len(nodes)}", relay, state))
         self.nodes += nodes
         await asyncio.gather(*[node.ownership.start() for node in nodes])
         return nodes

@@ -94,7 +94,7 @@ def run(service: str, settings: type[S], main: Callable[[S, Stop], Awaitable[Non
     loaded: S = load(settings)
     logs.configure(service, loaded.telemetry)
     tracing.configure(service, loaded.telemetry)
-    metrics.describe_process(service, _version())
+    metrics.describe_process(service, service_version())
     code = uvloop.run(_serve(main, loaded))
     tracing.shutdown()
     sys.exit(code)
@@ -130,7 +130,8 @@ async def _serve(main: Callable[[S, Stop], Awaitable[None]], settings: S) -> int
     return EXIT_FAILED if stop.failed else 0
 
 
-def _version() -> str:
+def service_version() -> str:
+    """The release that runs."""
     try:
         return version("sessionmesh")
     except PackageNotFoundError:

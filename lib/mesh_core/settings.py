@@ -146,6 +146,8 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str = ""
     capacity: Positive = 5000
+    standby: bool = False
+    """Begin as a spare that owns nothing until an operator makes it active."""
 
     def __post_init__(self) -> None:
         if self.id and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", self.id):

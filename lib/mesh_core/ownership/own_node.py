@@ -63,7 +63,7 @@ class OwnNode:
         if mine is not None and written > self._announced.revision:
             if mine.incarnation != self.info.incarnation:
                 raise NodeSuperseded(self.info.id)
-            self.info = msgspec.structs.replace(self.info, state=mine.state)
+            self.info = msgspec.structs.replace(self.info, state=mine.state, replaced_by=mine.replaced_by)
             self._announced = replace(self._announced, node=self.info, revision=written)
         node = self.info
         if lease and (self._announced.lease, self._announced.node) != (lease, node):

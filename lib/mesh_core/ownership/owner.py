@@ -47,7 +47,8 @@ def end_process(reason: str) -> None:
 class Ownership:
     """Registers the node, claims the shards that the table gives it, and keeps them.
 
-    `incarnation` names this start of the process and is never used again. `connect` opens a direct Postgres
+    `node` is what the others learn of it, its state at the start among that; its incarnation names this start
+    of the process and is never used again. `connect` opens a direct Postgres
     connection, on whatever event loop it is called. `end_process` is called with the reason when nothing may
     run here any more, or sockets were not closed in time; it must not return.
 
@@ -62,17 +63,14 @@ class Ownership:
         etcd: Etcd,
         connect: Connect,
         cluster: str,
-        node_id: str,
-        incarnation: str,
-        address: str,
-        capacity: int,
+        node: NodeInfo,
         handler: ShardHandler,
         supervisor: Supervisor,
         timings: Timings = DEFAULT_TIMINGS,
         watchdog: Watchdog | None = None,
         end_process: Callable[[str], None] = end_process,
     ) -> None:
-        self.incarnation = incarnation
+        self.incarnation = node.incarnation
         self._etcd = etcd
         self._watchdog = watchdog
         self._end_process = end_process
@@ -84,22 +82,19 @@ class Ownership:
         """Shards whose `acquired` has not returned."""
         self._tasks: list[asyncio.Task[None]] = []
         self._keeper = Keeper(timings)
-        self._fence = Fence(connect, incarnation, timings)
+        self._fence = Fence(connect, node.incarnation, timings)
         keys = Keys(cluster)
         self._leased, self._beaten = asyncio.Event(), asyncio.Event()
         self._thread = KeeperThread(
             keeper=self._keeper,
             leases=BlockingLeases(etcd.settings, timeout=timings.attempt),
-            beats=FenceBeats(connect, incarnation, timings),
+            beats=FenceBeats(connect, node.incarnation, timings),
             news=self,
             watchdog=watchdog,
             end_process=end_process,
         )
         self._mirror = ClusterMirror(etcd, keys, self._key_changed, self._lease_lost)
-        info = NodeInfo(
-            id=node_id, incarnation=incarnation, address=address, capacity=capacity, state=NodeState.ACTIVE
-        )
-        self._node = OwnNode(etcd, keys, self._mirror, info)
+        self._node = OwnNode(etcd, keys, self._mirror, node)
         owner_keys = OwnerKeys(etcd, keys)
         self._handoff = Handoff(
             keeper=self._keeper,
@@ -111,7 +106,7 @@ class Ownership:
             poke=self._mirror.poke,
         )
         self._claims = Claims(
-            node=info,
+            node=node,
             keys=keys,
             keeper=self._keeper,
             mirror=self._mirror,
@@ -120,7 +115,7 @@ class Ownership:
             handoff=self._handoff,
             drop=self._drop,
         )
-        self._planner = TablePlanner(etcd, keys, self._mirror, self._keeper, node_id)
+        self._planner = TablePlanner(etcd, keys, self._mirror, self._keeper, node.id)
 
     async def start(self) -> None:
         """Registers the node, waiting for etcd and Postgres if need be; shards come through the handler."""

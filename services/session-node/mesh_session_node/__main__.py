@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 
 import structlog
 
@@ -16,12 +17,13 @@ from mesh_core.etcd import Etcd
 from mesh_core.events.notify import Notifier
 from mesh_core.ids import new_uuid
 from mesh_core.journal import Journal
-from mesh_core.ownership import Ownership
+from mesh_core.ownership import NodeInfo, NodeState, Ownership
 from mesh_core.paging import Pager
 from mesh_core.sealing import PostgresKeys, Sealer
 from mesh_core.server import Server
-from mesh_core.service import Stop, run
+from mesh_core.service import Stop, run, service_version
 from mesh_core.tasks import Supervisor
+from mesh_core.watchdog import Watchdog
 from mesh_session_node import chores
 from mesh_session_node.drivers.simulated import SimulatedDriver
 from mesh_session_node.media_client import MediaClient
@@ -42,6 +44,7 @@ OLDEST_SCHEMA = 3
 
 async def main(settings: SessionNodeSettings, stop: Stop) -> None:
     """Parts, serve, wait for a signal, drain, stop."""
+    watchdog = Watchdog.from_environment()
     async with Supervisor(stop.fail) as supervisor:
         database = await Database.open(settings.database)
         await check_schema(database, OLDEST_SCHEMA)
@@ -59,6 +62,9 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
 
         incarnation = f"{settings.node.id or 'node'}-{new_uuid().hex}"
         node_id = settings.node.id or f"node-{incarnation[-8:]}"
+        if watchdog is not None:
+            watchdog.introduce(cluster, incarnation, settings.etcd)
+            supervisor.start("watchdog beat", watchdog.beat_loop())
         journal = Journal(
             database.connect_journal,
             incarnation,
@@ -85,12 +91,18 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
             etcd=etcd,
             connect=database.connect_direct,
             cluster=cluster,
-            node_id=node_id,
-            incarnation=incarnation,
-            address=server.address,
-            capacity=settings.node.capacity,
+            node=NodeInfo(
+                id=node_id,
+                incarnation=incarnation,
+                address=server.address,
+                capacity=settings.node.capacity,
+                state=NodeState.STANDBY if settings.node.standby else NodeState.ACTIVE,
+                version=service_version(),
+                start_time=time.time(),
+            ),
             handler=node.shards,
             supervisor=supervisor,
+            watchdog=watchdog,
         )
         node.own(ownership)
         node.start(supervisor)
