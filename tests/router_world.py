@@ -33,7 +33,14 @@ from mesh_core.settings import (
 )
 from mesh_router.__main__ import main
 from mesh_router.settings import RouterSettings
-from sessionmesh.v1 import account_pb2_grpc, fleet_pb2_grpc, job_pb2_grpc, tenant_pb2_grpc
+from sessionmesh.v1 import (
+    account_pb2,
+    account_pb2_grpc,
+    fleet_pb2_grpc,
+    job_pb2_grpc,
+    tenant_pb2,
+    tenant_pb2_grpc,
+)
 
 ADMIN_KEY = "administrator-of-this-test"
 MESH_KEY = "mesh-key-of-this-test"
@@ -167,6 +174,22 @@ def bearer(key: str, **others: str) -> list[tuple[str, str]]:
 
 
 ADMIN = bearer(ADMIN_KEY)
+
+
+async def account_maker(world: RouterWorld) -> Callable[..., Any]:
+    """A call that creates an account of a new tenant under a request id."""
+    tenant = await world.tenants.CreateTenant(
+        tenant_pb2.CreateTenantRequest(request_id=new_account()), metadata=ADMIN
+    )
+
+    def create(request_id: str, **fields: Any) -> Any:
+        account = account_pb2.Account(**fields)
+        request = account_pb2.CreateAccountRequest(
+            request_id=request_id, tenant_id=tenant.tenant.id, account=account
+        )
+        return world.accounts.CreateAccount(request, metadata=ADMIN)
+
+    return create
 
 
 def new_account() -> str:

@@ -47,16 +47,16 @@ def plan(wanted: Wanted, origins: list[str]) -> fleet_pb2.PlanCapacityResponse:
         connect_time=Duration(seconds=ceil(accounts / CONNECTS_PER_SECOND)),
         assumptions=[
             *origins,
-            f"{working} nodes by {decided}, and {wanted.spare_nodes} that may be lost: while they are, a node "
-            f"has {accounts} accounts. Its memory, cores and connect time are given for that.",
+            f"{working} nodes by {decided}, and {wanted.spare_nodes} that may be lost: while they are, a "
+            f"node has {accounts} accounts. Its memory, cores and connect time are given for that.",
             f"A message costs session-nodes {NODE_CPU_PER_MESSAGE * 1000:.2f} ms of CPU from send to last "
             "receipt: docs/benchmarks.md, two shared cores of an AMD EPYC, whose speed drifts by half.",
             f"A node uses one core at most and is planned to be {BUSY_SHARE:.0%} busy: a choice, not a "
             "measurement. What idle sessions cost is not in it.",
-            f"Memory: {NODE_MEMORY >> 20} MiB for a node, {ACCOUNT_MEMORY >> 10} KiB for an account online and "
-            "idle on the simulated network (docs/benchmarks.md). Outboxes and media under way come on top.",
+            f"Memory: {NODE_MEMORY >> 20} MiB for a node, {ACCOUNT_MEMORY >> 10} KiB for an account online "
+            "and idle on the simulated network (docs/benchmarks.md). Outboxes and media under way come on top.",
             f"Each node dials {CONNECTS_PER_SECOND} connections a second, MESH_SESSION_CONNECTS_PER_SECOND, "
             "and the network takes them; taking the shards over is not in it.",
-            "Router, Postgres, etcd, Redis, media and webhook come on top: docs/benchmarks.md has their cost.",
+            "Router, Postgres, etcd, Redis, media and webhook come on top: see docs/benchmarks.md.",
         ],
     )
