@@ -10,12 +10,12 @@ from contextlib import asynccontextmanager
 class Relay:
     """Forwards to `target` (host:port); while it is cut, connections are gone and new ones refused."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, host: str = "127.0.0.1") -> None:
         self.target = target
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
-        self._address = ("127.0.0.1", 0)
+        self._address = (host, 0)
 
     @property
     def url(self) -> str:

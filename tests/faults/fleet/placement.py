@@ -1,0 +1,88 @@
+"""Who owns each shard, as etcd and Postgres say, and whether they agree."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import asyncpg
+
+from mesh_core.etcd import Etcd
+from mesh_core.ids import SHARDS
+from mesh_core.ownership import NodeState, OwnerState
+from mesh_core.ownership.keys import Keys, NodeInfo, OwnerKey, decode_node, decode_owner
+
+LEAST_SHARE = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class FenceRow:
+    """A shard in Postgres. `expired`: its holder was judged dead."""
+
+    holder: str
+    epoch: int
+    released: bool
+    expired: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Both authorities at (nearly) one moment."""
+
+    nodes: Mapping[str, NodeInfo]
+    owners: Mapping[int, OwnerKey]
+    fences: Mapping[int, FenceRow]
+
+    def findings(self) -> list[str]:
+        """A sentence for each shard that is not owned by one live node, in etcd and in Postgres alike."""
+        live = {node.incarnation for node in self.nodes.values()}
+        findings = []
+        for shard in range(SHARDS):
+            key, fence = self.owners.get(shard), self.fences[shard]
+            if fence.released or not fence.holder:
+                findings.append(f"shard {shard} has no holder in Postgres")
+            elif fence.expired:
+                findings.append(f"shard {shard} is held by {fence.holder}, which was judged dead")
+            elif fence.holder not in live:
+                findings.append(f"shard {shard} is held by {fence.holder}, which is no live node")
+            elif key is None:
+                findings.append(f"shard {shard} of {fence.holder} has no owner key")
+            elif (key.incarnation, key.epoch) != (fence.holder, fence.epoch):
+                findings.append(
+                    f"shard {shard} is {fence.holder}'s at epoch {fence.epoch} in Postgres,"
+                    f" {key.incarnation}'s at {key.epoch} in etcd"
+                )
+            elif key.state is not OwnerState.ACTIVE:
+                findings.append(f"the owner key of shard {shard} is {key.state.value}")
+        return findings
+
+    def shares(self) -> Counter[str]:
+        """Shards of each node, by its owner keys."""
+        return Counter(key.node for key in self.owners.values())
+
+    def is_settled(self, *nodes: str) -> bool:
+        """Every shard is owned well, by `nodes` alone, and none of them has much less than its share."""
+        active = {node.id for node in self.nodes.values() if node.state is NodeState.ACTIVE}
+        shares = self.shares()
+        if active != set(nodes) or shares.keys() != active or self.findings():
+            return False
+        return min(shares.values()) >= LEAST_SHARE * SHARDS / len(nodes)
+
+
+async def read_placement(etcd: Etcd, cluster: str, database: asyncpg.Pool) -> Placement:
+    """Raises `EtcdUnavailable`, or what asyncpg raises."""
+    keys = Keys(cluster)
+    rows = await database.fetch(
+        "SELECT f.shard, f.holder, f.epoch, f.released, coalesce(n.expired, true) AS expired"
+        " FROM shard_fence f LEFT JOIN node_incarnation n ON n.id = f.holder"
+    )
+    fences = {r["shard"]: FenceRow(r["holder"] or "", r["epoch"], r["released"], r["expired"]) for r in rows}
+    found = {kv.key: kv.value for kv in (await etcd.prefix(keys.root)).kvs}
+    nodes = [decode_node(value) for key, value in found.items() if key.startswith(keys.nodes)]
+    owners = {
+        int(key.removeprefix(keys.owners)): decode_owner(value)
+        for key, value in found.items()
+        if key.startswith(keys.owners)
+    }
+    return Placement({node.id: node for node in nodes}, owners, fences)
