@@ -58,6 +58,7 @@ class RouterWorld:
     database: Database
     channel: grpc.aio.Channel
     stack: AsyncExitStack
+    stop: Stop
 
     def stub(self, make: Callable[[grpc.aio.Channel], Any]) -> Any:
         """A stub on the channel to the router."""
@@ -162,7 +163,7 @@ async def router_world(postgres_url: str, etcd: str, cluster: str) -> AsyncItera
         address = await _registered(client, cluster, task)
         channel = grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
         stack.push_async_callback(channel.close)
-        yield RouterWorld(address, client, cluster, database, channel, stack)
+        yield RouterWorld(address, client, cluster, database, channel, stack, stop)
 
 
 def bearer(key: str, **others: str) -> list[tuple[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from mesh_cli.commands import account, db, key, parts, tenant
+from mesh_cli.commands import account, db, fleet, job, key, parts, tenant
 from mesh_cli.commands.doctor import doctor
 from mesh_cli.commands.pair import pair
 from mesh_cli.commands.send import send
@@ -34,6 +34,10 @@ app.add_typer(account.app, name="account", rich_help_panel=USE)
 app.command(rich_help_panel=USE)(pair)
 app.command(rich_help_panel=USE)(send)
 app.command(rich_help_panel=USE)(trace)
+
+OPERATE = "Operate a mesh"
+app.add_typer(fleet.app, name="fleet", rich_help_panel=OPERATE)
+app.add_typer(job.app, name="job", rich_help_panel=OPERATE)
 
 DEPLOY = "Deploy"
 app.add_typer(db.app, name="db", rich_help_panel=DEPLOY)

@@ -297,7 +297,7 @@ async def test_a_drain_that_leaves_too_little_capacity_needs_force(
         await caller(f"account-{number}")
 
     async def refused() -> bool:
-        return (await failing(drain(world, "old"))).reason == "NO_CAPACITY"
+        return str((await failing(drain(world, "old"))).reason) == "NO_CAPACITY"
 
     await eventually(refused)
     assert (await failing(drain(world, "old", "other"))).reason == "NO_CAPACITY"
@@ -320,7 +320,9 @@ async def test_jobs_are_listed_newest_first_by_kind_and_state(
     assert await ids(kind=job_pb2.JOB_KIND_PRUNE_MEDIA) == []
     page = await world.jobs.ListJobs(job_pb2.ListJobsRequest(page_size=1), metadata=ADMIN)
     assert await ids(page_size=1, page_token=page.next_page_token) == [first.id]
-    refused = await failing(world.jobs.ListJobs(job_pb2.ListJobsRequest(states=[0]), metadata=ADMIN))
+    refused = await failing(
+        world.jobs.ListJobs(job_pb2.ListJobsRequest(states=[job_pb2.JOB_STATE_UNSPECIFIED]), metadata=ADMIN)
+    )
     assert refused.field == "states"
 
 

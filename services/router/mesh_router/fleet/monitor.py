@@ -22,6 +22,8 @@ from sessionmesh.v1 import fleet_pb2
 logger = structlog.get_logger(__name__)
 
 EVERY_SECONDS = 1.0
+GRACE_SECONDS = 2.0 * Timings().ttl
+"""How long a shard may lack an owner, or the fleet a node: a dead node's shards have moved by then."""
 COUNT_SHARE = 0.05
 """Counting accounts takes at most this share of the time: of a million it is done less often."""
 
@@ -33,7 +35,6 @@ class FleetMonitor:
         self._view = view
         self._occupancy = occupancy
         self._pulse = pulse
-        self._grace = 2 * Timings().ttl
         self._alarms = Alarms()
         self._unowned = UnownedShards()
         self._seen: asyncio.Event | None = None
@@ -65,9 +66,9 @@ class FleetMonitor:
         elif self._without_node_since is None or not fresh:
             self._without_node_since = now
         facts = Facts(
-            grace=self._grace,
+            grace=GRACE_SECONDS,
             silence=self._pulse.silence(),
-            unowned=self._unowned.longer_than(self._grace),
+            unowned=self._unowned.longer_than(GRACE_SECONDS),
             oldest_unowned=self._unowned.oldest,
             without_active_node=now - (self._without_node_since or now),
             accounts=self._occupancy.accounts,

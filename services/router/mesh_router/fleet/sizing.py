@@ -54,7 +54,7 @@ def plan(wanted: Wanted, origins: list[str]) -> fleet_pb2.PlanCapacityResponse:
             f"A node uses one core at most and is planned to be {BUSY_SHARE:.0%} busy: a choice, not a "
             "measurement. What idle sessions cost is not in it.",
             f"Memory: {NODE_MEMORY >> 20} MiB for a node, {ACCOUNT_MEMORY >> 10} KiB for an account online "
-            "and idle on the simulated network (docs/benchmarks.md). Outboxes and media under way come on top.",
+            "and idle on the simulated network (docs/benchmarks.md). Outboxes and media come on top.",
             f"Each node dials {CONNECTS_PER_SECOND} connections a second, MESH_SESSION_CONNECTS_PER_SECOND, "
             "and the network takes them; taking the shards over is not in it.",
             "Router, Postgres, etcd, Redis, media and webhook come on top: see docs/benchmarks.md.",
