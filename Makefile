@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test lint bench stubs tools lock clean
+.PHONY: help install up demo test mutations lint bench stubs tools lock clean
 
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -24,6 +24,9 @@ demo: install ## Show the mesh at work and check what it shows; ARGS="--json FIL
 
 test: install ## Run every test; ARGS="-k name" for some
 	@$(BIN)/pytest -q --durations=15 $(ARGS)
+
+mutations: install ## Take out each guard in a copy of the tree and show that a test fails; NAME=word for some
+	@$(BIN)/python -m tests.mutations $(NAME)
 
 lint: install ## Check format, style, types, layers and protos; quiet when all is well
 	@$(BIN)/ruff format --quiet --check --diff .

@@ -1,0 +1,178 @@
+"""The guards that keep a session single and a message whole, each with the edit that takes it out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_SQL = "lib/mesh_core/database/migrations/sql"
+_OWNERSHIP = "lib/mesh_core/ownership"
+_SESSION = "services/session-node/mesh_session_node/session"
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """`old` stands exactly once in `path`; with `new` in its place one of `tests` must fail."""
+
+    name: str
+    path: str
+    old: str
+    new: str
+    tests: str
+
+
+CATALOGUE = (
+    Mutation(
+        "the journal's lock of its incarnation",
+        f"{_SQL}/0003_journal.sql",
+        "PERFORM FROM node_incarnation WHERE id = me AND NOT expired FOR KEY SHARE;",
+        "PERFORM FROM node_incarnation WHERE id = me AND NOT expired;",
+        "tests/integration/test_journal.py -k takeover",
+    ),
+    Mutation(
+        "the judge's lock of the incarnation",
+        f"{_SQL}/0002_ownership.sql",
+        "ORDER BY n.id FOR UPDATE);",
+        "ORDER BY n.id FOR NO KEY UPDATE);",
+        "tests/integration/test_journal.py -k takeover",
+    ),
+    Mutation(
+        "the fence's comparison of epochs",
+        f"{_SQL}/0003_journal.sql",
+        "WHERE (f.holder = me AND f.epoch = a.epoch AND NOT f.released) IS NOT TRUE;",
+        "WHERE (f.holder = me AND NOT f.released) IS NOT TRUE;",
+        "tests/integration/test_journal.py -k stale_epoch",
+    ),
+    Mutation(
+        "the fence's comparison of holders",
+        f"{_SQL}/0003_journal.sql",
+        "WHERE (f.holder = me AND f.epoch = a.epoch AND NOT f.released) IS NOT TRUE;",
+        "WHERE (f.epoch = a.epoch AND NOT f.released) IS NOT TRUE;",
+        "tests/integration/test_journal.py -k 'lost_shard or stale_epoch'",
+    ),
+    Mutation(
+        "what was released is written no more",
+        f"{_SQL}/0003_journal.sql",
+        "WHERE (f.holder = me AND f.epoch = a.epoch AND NOT f.released) IS NOT TRUE;",
+        "WHERE (f.holder = me AND f.epoch = a.epoch) IS NOT TRUE;",
+        "tests/integration/test_journal.py -k given_back",
+    ),
+    Mutation(
+        "the deadline of the lease",
+        f"{_OWNERSHIP}/keeper.py",
+        "return tenure.lease == self.lease != 0 and now < self._etcd_sent + self.timings.hard",
+        "return tenure.lease == self.lease != 0",
+        "tests/unit/test_ownership_keeper.py",
+    ),
+    Mutation(
+        "the deadline of the beat",
+        f"{_OWNERSHIP}/keeper.py",
+        "return now < self._pg_sent + self.timings.hard",
+        "return self._pg_sent > -math.inf",
+        "tests/unit/test_ownership_keeper.py",
+    ),
+    Mutation(
+        "the soft deadline",
+        f"{_OWNERSHIP}/keeper.py",
+        "return self.may_run(tenure, now + self.timings.hard - self.timings.soft)",
+        "return self.may_run(tenure, now)",
+        "tests/unit/test_ownership_keeper.py",
+    ),
+    Mutation(
+        "what passed its deadline stays lost",
+        f"{_OWNERSHIP}/keeper.py",
+        "                for shard in lost:\n                    del self.tenures[shard]\n",
+        "",
+        "tests/unit/test_ownership_keeper.py",
+    ),
+    Mutation(
+        "deadlines come before the answer is read",
+        f"{_OWNERSHIP}/keeper_thread.py",
+        "            self._drop()\n            keeper.beat_answered(sent)\n",
+        "            keeper.beat_answered(sent)\n",
+        "tests/unit/test_keeper_thread.py",
+    ),
+    Mutation(
+        "sockets are closed in time or the process ends",
+        f"{_OWNERSHIP}/keeper_thread.py",
+        "        if not closed.is_set():\n",
+        "        if False:\n",
+        "tests/unit/test_keeper_thread.py",
+    ),
+    Mutation(
+        "the condition on each shard's key",
+        f"{_OWNERSHIP}/keeper.py",
+        "return tenure.lease == self.lease != 0 and now < self._etcd_sent + self.timings.hard",
+        "return now < self._etcd_sent + self.timings.hard",
+        "tests/unit/test_ownership_keeper.py",
+    ),
+    Mutation(
+        "the deadline before each send",
+        f"{_SESSION}/sender.py",
+        "        return session.host.may_act(session)\n",
+        "        return True\n",
+        "tests/unit/test_session_ownership.py",
+    ),
+    Mutation(
+        "the deadline before each connect",
+        f"{_SESSION}/session.py",
+        "        if not self.permitted():\n            return\n",
+        "",
+        "tests/unit/test_session_ownership.py",
+    ),
+    Mutation(
+        "the deadline at the end of each login",
+        f"{_SESSION}/session.py",
+        " or self.state != pb.SESSION_STATE_CONNECTING or not self.host.may_act(self):",
+        " or self.state != pb.SESSION_STATE_CONNECTING:",
+        "tests/unit/test_session_ownership.py",
+    ),
+    Mutation(
+        "the watchdog's deadline",
+        "services/session-node/mesh_session_node/watchdog.py",
+        "        if now >= self.kill_at:\n            return",
+        "        if False:\n            return",
+        "tests/integration/test_watchdog.py -k 'kill_at or deadline'",
+    ),
+    Mutation(
+        "evidence of death spares the wait",
+        f"{_SQL}/0002_ownership.sql",
+        "(n.id = ANY (dead) OR n.beat_at < oldest_beat)",
+        "n.beat_at < oldest_beat",
+        "tests/integration/test_fence.py -k evidence",
+    ),
+    Mutation(
+        "evidence counts for that incarnation only",
+        f"{_SQL}/0002_ownership.sql",
+        "(n.id = ANY (dead) OR n.beat_at < oldest_beat)",
+        "(n.node = ANY (SELECT split_part(d, '-', 1) FROM unnest(dead) d) OR n.beat_at < oldest_beat)",
+        "tests/integration/test_fence.py -k evidence",
+    ),
+    Mutation(
+        "a holder that beats is not judged dead",
+        f"{_SQL}/0002_ownership.sql",
+        "(n.id = ANY (dead) OR n.beat_at < oldest_beat)",
+        "true",
+        "tests/integration/test_fence.py -k 'beat_in_time or evidence'",
+    ),
+    Mutation(
+        "inbound messages are recognised again",
+        f"{_SQL}/0003_journal.sql",
+        "n.account = a_account[i.acc] AND n.network_id = i.network_id AND n.message <> i.id",
+        "false",
+        "tests/integration/test_journal.py -k repeat",
+    ),
+    Mutation(
+        "the ratchet is stored before it is used",
+        f"{_SESSION}/sender.py",
+        "state=None if reservation is None else session.seal(reservation.state),",
+        "state=None,",
+        "tests/integration/test_session_node_takeover.py -k killed",
+    ),
+    Mutation(
+        "a repeated request acts once",
+        f"{_SQL}/0003_journal.sql",
+        "WHERE acc <> ALL (gone) AND row <> ALL (skip);\n    INSERT INTO outbox",
+        "WHERE acc <> ALL (gone);\n    INSERT INTO outbox",
+        "tests/integration/test_journal.py -k same_request",
+    ),
+)
