@@ -5,7 +5,7 @@ from __future__ import annotations
 from mesh_core.ids import SHARDS
 from mesh_core.ownership.keys import NodeInfo, NodeState
 from mesh_core.ownership.planner import Plan, plan
-from mesh_core.ownership.table import NOBODY, Situation, decode_table, encode_table
+from mesh_core.ownership.table import EQUAL, NOBODY, Situation, Table, decode_table, encode_table
 
 ALL = 10 * SHARDS
 
@@ -113,10 +113,19 @@ def test_a_node_that_joins_while_another_is_missing_shares_what_is_in_sight() ->
 def test_the_table_survives_its_encoding() -> None:
     placement = plan(NOBODY, {"node-a": 3, "node-b": 2}, budget=0).placement
     with_gap = (None, *placement[1:])
-    assert decode_table(encode_table(with_gap)) == with_gap
-    assert decode_table(encode_table(NOBODY)) == NOBODY
+    for table in (Table(with_gap, tuple(range(SHARDS))), Table(NOBODY)):
+        assert decode_table(encode_table(table)) == table
 
 
-def test_the_table_takes_two_bytes_a_shard_and_each_nodes_name_once() -> None:
+def test_a_table_without_weights_has_equal_ones() -> None:
+    """As an earlier version wrote it."""
     placement = plan(NOBODY, {"node-a": 3, "node-b": 2}, budget=0).placement
-    assert len(encode_table(placement)) == 2 * SHARDS + len("node-a\nnode-b")
+    without_weights, _, _ = encode_table(Table(placement)).partition(b"\n\n")
+    assert decode_table(without_weights) == Table(placement, EQUAL)
+
+
+def test_an_earlier_version_reads_the_placement_of_a_table_with_weights() -> None:
+    """It takes what follows two bytes a shard for lines with the nodes' ids."""
+    value = encode_table(Table(("b", "a", *NOBODY[2:])))
+    assert value[: 2 * SHARDS] == b"\0\1\0\0" + b"\xff\xff" * (SHARDS - 2)
+    assert value[2 * SHARDS :].decode().split("\n")[:2] == ["a", "b"]

@@ -62,10 +62,14 @@ class Keys:
         self.nodes = self.root + b"nodes/"
         self.owners = self.root + b"owners/"
         self.dead = self.root + b"dead/"
+        self.loads = self.root + b"loads/"
         self.assignment = self.root + b"assignment"
 
     def node(self, node_id: str) -> bytes:
         return self.nodes + node_id.encode()
+
+    def load(self, node_id: str) -> bytes:
+        return self.loads + node_id.encode()
 
     def owner(self, shard: int) -> bytes:
         return self.owners + b"%d" % shard

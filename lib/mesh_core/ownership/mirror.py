@@ -12,7 +12,7 @@ from mesh_core.etcd import Etcd, Snapshot, boottime, follow
 from mesh_core.ownership.keys import Keys, NodeInfo, decode_node
 from mesh_core.ownership.owner_keys import SeenKey
 from mesh_core.ownership.planner import Placement
-from mesh_core.ownership.table import NOBODY, decode_table
+from mesh_core.ownership.table import NO_TABLE, decode_table
 from mesh_wire.etcd import kv_pb2
 
 logger = structlog.get_logger(__name__)
@@ -41,8 +41,11 @@ class ClusterMirror:
         self.node_revisions: dict[str, int] = {}
         self.owners: dict[int, SeenKey] = {}
         self.dead: set[str] = set()
-        self.placement: tuple[str | None, ...] = NOBODY
+        self.table = NO_TABLE
         self.table_revision = 0
+        self.loads: dict[str, bytes] = {}
+        """By node, as published."""
+        self.loads_revision = 0
         self.ready = asyncio.Event()
         """Set once there is anything to look at."""
         self._etcd = etcd
@@ -53,7 +56,7 @@ class ClusterMirror:
         self._before_reset: dict[int, SeenKey] = {}
         self._remember_until = 0.0
         self._changed = asyncio.Event()
-        self._placed: tuple[Placement, dict[str, frozenset[int]]] = (NOBODY, {})
+        self._placed: tuple[Placement, dict[str, frozenset[int]]] = (self.placement, {})
 
     async def run(self) -> None:
         async with aclosing(follow(self._etcd, self._keys.root)) as changes:
@@ -66,6 +69,11 @@ class ClusterMirror:
                 self._revision = change.revision
                 self.ready.set()
                 self.poke()
+
+    @property
+    def placement(self) -> tuple[str | None, ...]:
+        """The node that the table gives each shard to."""
+        return self.table.placement
 
     def placed_at(self, node_id: str) -> frozenset[int]:
         """The shards that the table gives to a node."""
@@ -105,7 +113,8 @@ class ClusterMirror:
         self.nodes.clear()
         self.owners.clear()
         self.dead.clear()
-        self.placement, self.table_revision = NOBODY, 0
+        self.loads.clear()
+        self.table, self.table_revision = NO_TABLE, 0
         for kv in snapshot.entries.values():
             self._apply(kv, deleted=False)
         if self._on_owner is not None:
@@ -124,11 +133,20 @@ class ClusterMirror:
                 self.nodes[info.id] = info
                 self.node_revisions[info.id] = kv.mod_revision
         elif kv.key == keys.assignment:
-            self.placement = NOBODY if deleted else decode_table(kv.value)
+            self.table = NO_TABLE if deleted else decode_table(kv.value)
             self.table_revision = 0 if deleted else kv.mod_revision
+        elif kv.key.startswith(keys.loads):
+            self._apply_loads(kv.key[len(keys.loads) :].decode(), kv, deleted=deleted)
         elif kv.key.startswith(keys.dead):
             incarnation = kv.key[len(keys.dead) :].decode()
             (self.dead.discard if deleted else self.dead.add)(incarnation)
+
+    def _apply_loads(self, node_id: str, kv: kv_pb2.KeyValue, *, deleted: bool) -> None:
+        self.loads_revision = kv.mod_revision
+        if deleted:
+            self.loads.pop(node_id, None)
+        else:
+            self.loads[node_id] = kv.value
 
     def _apply_owner(self, shard: int, kv: kv_pb2.KeyValue, *, deleted: bool) -> None:
         if deleted:

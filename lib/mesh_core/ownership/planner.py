@@ -1,130 +1,148 @@
 """Which node should have which shard: pure, integers only, the same answer on every machine.
 
-Consistent hashing with bounded load. Every node has a quota in proportion to its capacity; rendezvous order
-(HRW: each pair of shard and node has a score, the highest wins) decides which shards move and where. What
-need not move does not.
+Consistent hashing with bounded load. Every node has a share of the weight of all shards in proportion to its
+capacity; rendezvous order (HRW: each pair of shard and node has a score, the highest wins) decides which
+shards move and where. What need not move does not.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
+from types import MappingProxyType
 from typing import TypeAlias
+
+from mesh_core.ownership.balancing import Balancing
+from mesh_core.ownership.fleet import EMPTY_WEIGHT, Fleet, by_weight, scores
 
 Placement: TypeAlias = Sequence[str | None]
 """The node of each shard, by shard number; None where nobody has it."""
 
-BAND_PER_MILLE = 20
-"""A load this far off a node's share is left alone."""
+NO_NODE = "no node may own shards"
+OVER_CAPACITY = "there is more load than capacity"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`deferred` counts moves for balance alone that the budget did not allow."""
+    """`deferred` counts moves for balance alone that the budget did not allow.
+
+    `refusing` is why the cluster should take no more accounts: `NO_NODE` (nothing was planned),
+    `OVER_CAPACITY` (planned all the same: every shard must be owned), or empty.
+    """
 
     placement: tuple[str | None, ...]
     deferred: int
+    refusing: str = ""
 
 
 def plan(
-    current: Placement, capacities: Mapping[str, int], *, budget: int, pinned: Collection[str] = ()
+    current: Placement,
+    capacities: Mapping[str, int],
+    *,
+    budget: int,
+    weights: Sequence[int] | None = None,
+    pinned: Collection[str] = (),
+    replacements: Mapping[str, str] = MappingProxyType({}),
 ) -> Plan:
     """Places all shards of `current` on the nodes of `capacities` (in sessions, at least 1).
 
-    Shards of `pinned` nodes, which are out of sight but not given up, stay where they are. Shards without a
-    node, or with one that is neither, are placed anew; beyond that at most `budget` shards move, and only if
-    some node's load is outside its band. Without any node to place on, nothing changes.
+    `weights` by shard, as `mesh_core.ownership.loads.weight_of` makes them; None: all are equal. Shards of
+    `pinned` nodes, which are out of sight but not given up, stay where they are. Those of a node in
+    `replacements` all go to the node it names there, if that one may own shards. Other shards without a node
+    that may own them are placed anew. Beyond that at most `budget` shards move, none while a node is being
+    replaced, and only if some node's load is off. Without any node to place on, nothing changes.
     """
     if not capacities:
-        return Plan(tuple(current), 0)
-    placement = list(current)
-    held: dict[str, list[int]] = {node: [] for node in sorted(capacities)}
-    homeless = []
+        return Plan(tuple(current), 0, NO_NODE)
+    if weights is None:
+        weights = (EMPTY_WEIGHT,) * len(current)
+    held: defaultdict[str | None, list[int]] = defaultdict(list)
     for shard, node in enumerate(current):
-        if node in held:
-            held[node].append(shard)
-        elif node is None or node not in pinned:
-            homeless.append(shard)
-    total = len(homeless) + sum(map(len, held.values()))
-    quotas = _quotas(total, capacities, {node: len(shards) for node, shards in held.items()})
-    seeds = {node: _seed(node) for node in held}
-    for shard in homeless:
-        node = max(
-            (node for node in held if len(held[node]) < quotas[node]),
-            key=lambda name: _score(shard, seeds[name]),
-        )
-        placement[shard] = node
         held[node].append(shard)
-    if all(low <= len(held[node]) <= high for node, (low, high) in _bands(total, capacities).items()):
-        return Plan(tuple(placement), 0)
-    moves = _balancing_moves(held, quotas, seeds)
-    for shard, node in moves[:budget]:
+    placement = list(current)
+    for old, new in sorted(replacements.items()):
+        if new in capacities and old not in capacities and old in held:
+            budget = 0
+            moved = held.pop(old)
+            held[new] += moved
+            for shard in moved:
+                placement[shard] = new
+    gone = held.keys() - capacities.keys() - {*pinned}
+    homeless = by_weight(weights, [shard for node in gone for shard in held[node]])
+    fleet = Fleet(capacities, {node: held[node] for node in capacities}, homeless, weights)
+    refusing = OVER_CAPACITY if fleet.over_capacity else ""
+    for shard, node in _house(fleet, homeless):
         placement[shard] = node
-    return Plan(tuple(placement), max(0, len(moves) - budget))
+    balancing = Balancing(fleet)
+    balancing.run()
+    deferred = _carry_out(balancing.moves, placement, {*homeless}, budget)
+    return Plan(tuple(placement), deferred, refusing)
 
 
-def _quotas(total: int, capacities: Mapping[str, int], loads: Mapping[str, int]) -> dict[str, int]:
-    """Shares that add up to `total`: rounded up where that saves a move, then by remainder, else down."""
-    weight = sum(capacities.values())
-    shares = {node: divmod(total * capacity, weight) for node, capacity in capacities.items()}
-    order = sorted(shares, key=lambda node: (loads[node] <= shares[node][0], -shares[node][1], node))
-    spare = total - sum(whole for whole, _ in shares.values())
-    return {node: shares[node][0] + (rank < spare) for rank, node in enumerate(order)}
+def _house(fleet: Fleet, homeless: Sequence[int]) -> list[tuple[int, str]]:
+    """Gives each shard, heaviest first, to the node that scores highest for it among those with room for it.
 
-
-def _bands(total: int, capacities: Mapping[str, int]) -> dict[str, tuple[int, int]]:
-    """Lowest and highest load each node may keep: its share +-2 %, at least the rounding either way."""
-    weight = sum(capacities.values())
-    bands = {}
-    for node, capacity in capacities.items():
-        share = total * capacity
-        low = -(-share * (1000 - BAND_PER_MILLE) // (weight * 1000))
-        high = share * (1000 + BAND_PER_MILLE) // (weight * 1000)
-        bands[node] = min(low, share // weight), max(high, -(-share // weight))
-    return bands
-
-
-def _balancing_moves(
-    held: Mapping[str, Sequence[int]], quotas: Mapping[str, int], seeds: Mapping[str, int]
-) -> list[tuple[int, str]]:
-    """`(shard, new node)` that bring every load to its quota: a taker gets those that score highest for it.
-
-    The neediest taker comes first at each step, so that a budget that cuts the list short is spent evenly.
+    Those that no node has room for come last, each where it leaves the lowest load, but first where there is
+    too little: what finds its place here need not be moved there later.
     """
-    surplus = {node: len(held[node]) - quotas[node] for node in held if len(held[node]) > quotas[node]}
-    needs = {node: quotas[node] - len(held[node]) for node in held if len(held[node]) < quotas[node]}
-    candidates = {
-        taker: sorted(
-            ((_score(shard, seeds[taker]), shard, donor) for donor in surplus for shard in held[donor]),
-        )
-        for taker in needs
-    }
-    moved: set[int] = set()
-    moves = []
-    for _ in range(sum(needs.values())):
-        taker = max(needs, key=lambda node: (needs[node], node))
-        while True:
-            _, shard, donor = candidates[taker].pop()
-            if surplus[donor] and shard not in moved:
+    if not homeless:
+        return []
+    lightest = fleet.weights[homeless[-1]]
+    names = [name for name in fleet.names if fleet.room(name) >= lightest]
+    rows, rooms = [scores(name) for name in names], [fleet.room(name) for name in names]
+    housed, left = [], []
+    for shard in homeless:
+        weight = fleet.weights[shard]
+        column = [row[shard] for row in rows]
+        for _ in rows:
+            best = column.index(max(column))
+            if rooms[best] >= weight:
                 break
-        moved.add(shard)
-        surplus[donor] -= 1
-        needs[taker] -= 1
-        moves.append((shard, taker))
-    return moves
+            column[best] = -1
+        else:
+            left.append(shard)
+            continue
+        fleet.put(shard, names[best])
+        housed.append((shard, names[best]))
+        rooms[best] -= weight
+        if rooms[best] < lightest:
+            del names[best], rows[best], rooms[best]
+    poor = fleet.names
+    for shard in left:
+        poor = [name for name in poor if fleet.has_too_little(name)]
+        name = _least_loaded_with(fleet, shard, poor or fleet.names)
+        fleet.put(shard, name)
+        housed.append((shard, name))
+    return housed
 
 
-_MASK = (1 << 64) - 1
+def _least_loaded_with(fleet: Fleet, shard: int, names: Sequence[str]) -> str:
+    """The node whose load would be lowest for its capacity; of several the one that scores highest."""
+    weight, loads, capacities = fleet.weights[shard], fleet.loads, fleet.capacities
+    levels = [((loads[name] + weight) << 32) // capacities[name] for name in names]
+    lowest = min(levels)
+    equal = [name for name, level in zip(names, levels, strict=True) if level == lowest]
+    if len(equal) == 1:
+        return equal[0]
+    wishes = [scores(name)[shard] for name in equal]
+    return equal[wishes.index(max(wishes))]
 
 
-def _seed(node: str) -> int:
-    return int.from_bytes(blake2b(node.encode(), digest_size=8).digest(), "big")
+def _carry_out(
+    moves: Sequence[tuple[int, str]], placement: list[str | None], homeless: Collection[int], budget: int
+) -> int:
+    """Does the moves in order until the budget is spent; returns how many shards have to wait.
 
-
-def _score(shard: int, seed: int) -> int:
-    """A 64-bit mix (splitmix's finalizer) of shard and node."""
-    x = (shard * 0x9E3779B97F4A7C15 + seed) & _MASK
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EB & _MASK
-    return x ^ (x >> 31)
+    A shard that was homeless, or moves a second time, costs nothing.
+    """
+    paid: set[int] = set()
+    waiting: set[int] = set()
+    for shard, node in moves:
+        if waiting or (shard not in homeless and shard not in paid and len(paid) == budget):
+            waiting.add(shard)
+        else:
+            placement[shard] = node
+            if shard not in homeless:
+                paid.add(shard)
+    return len(waiting)
