@@ -499,6 +499,28 @@ async def test_a_caller_hardly_notices_a_killed_node(world: RouterWorld) -> None
     assert (first.calls, second.calls) == (1, 1)
 
 
+async def test_a_call_to_a_node_that_fell_silent_goes_to_whoever_took_over(world: RouterWorld) -> None:
+    account = new_account()
+    begun = asyncio.Event()
+
+    async def hang(_request: Any, _context: Any) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    first, second = Messages(hang), Messages()
+    silent = await message_node(world, "n1", first)
+    await silent.own(account, epoch=1)
+    successor = await message_node(world, "n2", second)
+    call = asyncio.ensure_future(_outcome(send(world, account)))
+    async with asyncio.timeout(10):
+        await begun.wait()
+    await silent.unregister()
+    await successor.own(account, epoch=2)
+    async with asyncio.timeout(5):
+        assert await call is None
+    assert (first.calls, second.calls) == (1, 1)
+
+
 async def test_what_must_not_be_done_twice_is_not_sent_twice(world: RouterWorld) -> None:
     account = new_account()
     begun = asyncio.Event()

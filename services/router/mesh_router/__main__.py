@@ -20,7 +20,7 @@ from mesh_router.fleet import Fleet, FleetService
 from mesh_router.jobs import JobService
 from mesh_router.jobs.retention import forget_ended_jobs
 from mesh_router.proxy import BulkSender, Forwarder, Peers
-from mesh_router.proxy.gone import forget_gone
+from mesh_router.proxy.gone import forget_dead, forget_gone
 from mesh_router.proxy.routes import KINDS
 from mesh_router.settings import RouterSettings
 from mesh_router.tenants import TenantService
@@ -47,6 +47,7 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         notifier = Notifier(database)
         supervisor.start("event-notifier", notifier.run())
         supervisor.start("forget-gone", forget_gone(view, directories, peers))
+        supervisor.start("forget-dead", forget_dead(view, peers))
 
         fleet = Fleet(database, etcd, cluster, view)
         await fleet.start(supervisor)
