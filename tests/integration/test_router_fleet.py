@@ -17,7 +17,7 @@ from mesh_router.fleet import alarms, monitor
 from sessionmesh.v1 import account_pb2, fleet_pb2
 from tests.eventually import eventually
 from tests.fake_nodes import FakeNode
-from tests.relay import Relay
+from tests.relay import relay_to
 from tests.router_world import ADMIN, RouterWorld, account_maker, failing, router_world
 
 PAUSED = account_pb2.DESIRED_STATE_PAUSED
@@ -338,9 +338,7 @@ async def test_shards_that_nobody_runs_and_a_fleet_without_nodes_are_alarms(
 async def test_a_router_that_lost_etcd_says_so_and_nothing_else(
     postgres_url: str, etcd: str, cluster: str
 ) -> None:
-    relay = Relay(etcd)
-    await relay.open()
-    async with router_world(postgres_url, relay.url, cluster) as world:
+    async with relay_to(etcd) as relay, router_world(postgres_url, relay.url, cluster) as world:
         n1 = FakeNode(world.etcd, cluster, "n1")
         await n1.register()
         await asyncio.gather(*[n1.own(range(start, 4096, 16)) for start in range(16)])
