@@ -15,7 +15,7 @@ logger = structlog.get_logger(__name__)
 
 FORGOTTEN_AFTER = 60.0
 """Seconds: enough for calls in flight, and for what is registered anew after etcd was away."""
-LOOK_SECONDS = 0.2
+LOOK_SECONDS = 0.05
 """Owners come and go in bursts."""
 
 
