@@ -78,17 +78,20 @@ class Drains:
 
     async def run(self) -> None:
         """Until it is cancelled."""
+        waiting = ""
         while True:
-            busy = False
+            busy, before, waiting = False, waiting, ""
             try:
                 rows = await queries.unfinished(self._database.pool, job_pb2.JOB_KIND_DRAIN_NODE)
                 busy = bool(rows)
                 for row in rows:
                     await self._settle(row["id"], wait=False)
             except AWAY as error:
-                logger.warning("drains wait for Postgres", error=repr(error))
+                waiting = f"Postgres: {error!r}"
             except (EtcdUnavailable, EtcdRefused) as error:
-                logger.warning("drains wait for etcd", reason=error.message)
+                waiting = error.message
+            if waiting and not before:
+                logger.warning("drains wait", reason=waiting)
             await asyncio.sleep(BUSY_SECONDS if busy else IDLE_SECONDS)
 
     async def start(self, request: fleet_pb2.DrainNodeRequest) -> asyncpg.Record:

@@ -26,6 +26,7 @@ class Fleet:
     async def start(self, supervisor: Supervisor) -> None:
         """Count accounts once, so that no call is judged without, and start what goes on."""
         await self.occupancy.refresh()
+        supervisor.start("fleet-occupancy", self.occupancy.run())
         supervisor.start("fleet-pulse", self._pulse.run())
         supervisor.start("fleet-monitor", self.monitor.run())
         supervisor.start("fleet-feed", self.feed.run())

@@ -1,11 +1,9 @@
-"""Looks after the fleet once a second: counts accounts, judges alarms, shows metrics."""
+"""Looks at the fleet once a second: judges alarms, shows metrics."""
 
 from __future__ import annotations
 
 import asyncio
 from time import monotonic
-
-import structlog
 
 from mesh_core.ids import SHARDS
 from mesh_core.ownership.keys import NodeState
@@ -16,16 +14,11 @@ from mesh_router.fleet.alarms import Alarms, Facts, judge
 from mesh_router.fleet.occupancy import Occupancy
 from mesh_router.fleet.pulse import Pulse
 from mesh_router.fleet.unowned import UnownedShards
-from mesh_router.postgres import AWAY
 from sessionmesh.v1 import fleet_pb2
-
-logger = structlog.get_logger(__name__)
 
 EVERY_SECONDS = 1.0
 GRACE_SECONDS = 2.0 * Timings().ttl
 """How long a shard may lack an owner, or the fleet a node: a dead node's shards have moved by then."""
-COUNT_SHARE = 0.05
-"""Counting accounts takes at most this share of the time: of a million it is done less often."""
 
 
 class FleetMonitor:
@@ -43,12 +36,7 @@ class FleetMonitor:
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        count_at = 0.0
         while True:
-            began = monotonic()
-            if began >= count_at:
-                await self._count()
-                count_at = monotonic() + (monotonic() - began) / COUNT_SHARE
             self.look(monotonic())
             await asyncio.sleep(EVERY_SECONDS)
 
@@ -77,12 +65,6 @@ class FleetMonitor:
         )
         self._alarms.update(judge(facts))
         self._show(facts)
-
-    async def _count(self) -> None:
-        try:
-            await self._occupancy.refresh()
-        except AWAY as error:
-            logger.warning("accounts are not counted anew", error=repr(error))
 
     def _without_owner(self) -> frozenset[int]:
         changed = self._view.changed

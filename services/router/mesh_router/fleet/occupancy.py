@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from time import monotonic
+
+import structlog
 
 from mesh_core.database import Database
 from mesh_core.errors import ResourceExhausted
@@ -11,10 +15,16 @@ from mesh_core.ownership.keys import NodeState
 from mesh_core.ownership.view import OwnerView
 from mesh_router.fleet import queries
 from mesh_router.fleet.messages import percent
+from mesh_router.postgres import AWAY
+
+logger = structlog.get_logger(__name__)
 
 WARN_PERCENT = 80.0
 ALARM_PERCENT = 95.0
 RETRY_SECONDS = 10.0
+EVERY_SECONDS = 1.0
+COUNT_SHARE = 0.05
+"""Counting takes at most this share of the time: of millions of accounts it is done less often."""
 
 
 class Occupancy:
@@ -34,11 +44,27 @@ class Occupancy:
         self._counted = 0
         self._entering = 0
         self._entered = 0
+        self._took = 0.0
+
+    async def run(self) -> None:
+        """Counts again and again until it is cancelled; while Postgres is away the last count holds."""
+        away = False
+        while True:
+            await asyncio.sleep(max(EVERY_SECONDS, self._took / COUNT_SHARE))
+            try:
+                await self.refresh()
+            except AWAY as error:
+                if not away:
+                    logger.warning("accounts are not counted anew", error=repr(error))
+                away = True
+            else:
+                away = False
 
     async def refresh(self) -> None:
         """Counts. Raises what asyncpg raises."""
-        entered = self._entered
+        began, entered = monotonic(), self._entered
         self.by_shard = await queries.wanted(self._database)
+        self._took = monotonic() - began
         self._counted = sum(self.by_shard.values())
         self._entered -= entered
 

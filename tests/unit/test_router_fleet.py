@@ -1,0 +1,212 @@
+"""What the router concludes from what it sees of the fleet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import pytest
+
+from mesh_core.errors import ResourceExhausted
+from mesh_core.ownership.keys import NodeInfo, NodeState
+from mesh_router.fleet import queries, sizing
+from mesh_router.fleet.alarms import Alarms, Condition, Facts, judge
+from mesh_router.fleet.occupancy import Occupancy
+from mesh_router.fleet.unowned import UnownedShards
+from sessionmesh.v1 import fleet_pb2
+
+WELL = Facts(
+    grace=14.0,
+    silence=0.5,
+    unowned=0,
+    oldest_unowned=0.0,
+    without_active_node=0.0,
+    accounts=10,
+    most=100,
+    usage_percent=10.0,
+)
+
+
+# --- shards without owner
+
+
+def test_a_shard_is_unowned_since_it_was_first_seen_so() -> None:
+    shards = UnownedShards()
+    shards.see({1}, 100.0, fresh=True)
+    shards.see({1, 2}, 110.0, fresh=True)
+    shards.see({1, 2}, 115.0, fresh=True)
+    assert (shards.count, shards.oldest) == (2, 15.0)
+    assert (shards.longer_than(14.0), shards.longer_than(4.0)) == (1, 2)
+
+
+def test_an_owner_in_between_begins_anew() -> None:
+    shards = UnownedShards()
+    shards.see({1}, 0.0, fresh=True)
+    shards.see(set(), 10.0, fresh=True)
+    shards.see({1}, 20.0, fresh=True)
+    assert (shards.count, shards.oldest) == (1, 0.0)
+
+
+def test_no_time_passes_while_nobody_knows() -> None:
+    shards = UnownedShards()
+    shards.see({1}, 0.0, fresh=True)
+    shards.see({1}, 3.0, fresh=True)
+    for second in range(4, 100):
+        shards.see({1}, float(second), fresh=False)
+    assert shards.oldest == 3.0
+    shards.see({1}, 100.0, fresh=True)
+    assert shards.oldest == 4.0
+
+
+# --- alarms
+
+
+def test_nothing_is_wrong_with_a_fleet_that_is_well() -> None:
+    assert judge(WELL) == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        ({"unowned": 1, "oldest_unowned": 15.0}, fleet_pb2.ALARM_KIND_SHARDS_UNOWNED),
+        ({"silence": 5.0}, fleet_pb2.ALARM_KIND_VIEW_STALE),
+        ({"without_active_node": 14.5}, fleet_pb2.ALARM_KIND_NO_ACTIVE_NODE),
+        ({"usage_percent": 80.0}, fleet_pb2.ALARM_KIND_CAPACITY_WARNING),
+        ({"usage_percent": 95.0}, fleet_pb2.ALARM_KIND_CAPACITY_CRITICAL),
+    ],
+)
+def test_each_thing_that_is_wrong_is_one_alarm(
+    change: dict[str, Any], kind: fleet_pb2.AlarmKind.ValueType
+) -> None:
+    assert set(judge(replace(WELL, **change))) == {kind}
+
+
+@pytest.mark.parametrize(
+    "change", [{"silence": 4.9}, {"without_active_node": 13.9}, {"usage_percent": 79.9}, {"most": 0}]
+)
+def test_what_may_pass_by_itself_is_none(change: dict[str, Any]) -> None:
+    assert judge(replace(WELL, **change)) == {}
+
+
+def test_an_alarm_keeps_its_beginning_and_tells_the_latest() -> None:
+    alarms = Alarms()
+    kind = fleet_pb2.ALARM_KIND_SHARDS_UNOWNED
+    alarms.update({kind: Condition("shards", 20.0, "one")})
+    since = alarms.on[kind].since
+    alarms.update({kind: Condition("shards", 21.0, "two")})
+    assert (alarms.on[kind].since, alarms.on[kind].detail) == (since, "two")
+    alarms.update({})
+    assert not alarms.on
+
+
+# --- room for accounts
+
+
+@dataclass
+class View:
+    """Nodes as a router sees them."""
+
+    capacities: list[int] = field(default_factory=list)
+
+    def nodes(self) -> list[NodeInfo]:
+        return [
+            NodeInfo(id=f"n{i}", incarnation="", address="", capacity=capacity, state=NodeState.ACTIVE)
+            for i, capacity in enumerate(self.capacities)
+        ]
+
+
+@dataclass
+class Rows:
+    """How many accounts Postgres counts, and what happens while it counts."""
+
+    count: int = 0
+    meanwhile: list[Any] = field(default_factory=list)
+
+    async def wanted(self, _database: object) -> dict[int, int]:
+        counted = {0: self.count}
+        for act in self.meanwhile:
+            act()
+        return counted
+
+
+@pytest.fixture
+def rows(monkeypatch: pytest.MonkeyPatch) -> Rows:
+    stored = Rows()
+    monkeypatch.setattr(queries, "wanted", stored.wanted)
+    return stored
+
+
+def occupancy_of(*capacities: int) -> Occupancy:
+    return Occupancy(cast(Any, None), cast(Any, View(list(capacities))))
+
+
+def enter(occupancy: Occupancy, rows: Rows) -> None:
+    """An account that is created."""
+    with occupancy.entrance() as entrance:
+        entrance.take()
+        rows.count += 1
+
+
+async def test_what_is_let_in_counts_at_once_and_after_a_count(rows: Rows) -> None:
+    occupancy = occupancy_of(1, 1)
+    enter(occupancy, rows)
+    await occupancy.refresh()
+    enter(occupancy, rows)
+    assert occupancy.accounts == 2
+    with pytest.raises(ResourceExhausted):
+        enter(occupancy, rows)
+    await occupancy.refresh()
+    assert occupancy.accounts == 2
+
+
+async def test_a_call_that_fails_gives_its_place_back(rows: Rows) -> None:
+    occupancy = occupancy_of(1)
+
+    def fails() -> None:
+        with occupancy.entrance() as entrance:
+            entrance.take()
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        fails()
+    enter(occupancy, rows)
+
+
+async def test_one_that_comes_while_the_accounts_are_counted_is_never_forgotten(rows: Rows) -> None:
+    occupancy = occupancy_of(1)
+    rows.meanwhile.append(lambda: enter(occupancy, rows))
+    await occupancy.refresh()
+    rows.meanwhile.clear()
+    assert occupancy.accounts == 1
+    await occupancy.refresh()
+    assert occupancy.accounts == 1
+
+
+async def test_a_place_is_held_while_the_call_goes_on(rows: Rows) -> None:
+    occupancy = occupancy_of(1)
+    with occupancy.entrance() as entrance:
+        entrance.take()
+        await occupancy.refresh()
+        with pytest.raises(ResourceExhausted):
+            occupancy.enter()
+
+
+def test_nothing_is_refused_while_no_node_is_known() -> None:
+    occupancy_of().enter()
+
+
+# --- plans
+
+
+def test_a_plan_has_room_for_all_accounts_when_the_spare_nodes_are_lost() -> None:
+    found = sizing.plan(sizing.Wanted(9_001, 0.0, 2, 3_000), [])
+    assert found.nodes == 4 + 2
+    assert found.connect_time.seconds == 5, "2,251 accounts at 500 a second"
+
+
+def test_traffic_may_need_more_nodes_than_sessions_do() -> None:
+    quiet = sizing.plan(sizing.Wanted(1_000, 1.0, 1, 5_000), [])
+    busy = sizing.plan(sizing.Wanted(1_000, 5_000.0, 1, 5_000), [])
+    assert quiet.nodes == 2
+    assert busy.nodes == 12
+    assert busy.node_cores <= 1.0
