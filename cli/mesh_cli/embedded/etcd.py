@@ -26,7 +26,7 @@ class EmbeddedEtcd(EmbeddedServer):
         return f"{LOOPBACK}:{self._port}"
 
     async def _command(self) -> list[str]:
-        self._port = free_port()
+        self._port = self._port or free_port()
         client, peer = f"http://{self.url}", f"http://{LOOPBACK}:{free_port()}"
         return [
             str(PROGRAM.path()),

@@ -81,7 +81,7 @@ class EmbeddedPostgres(EmbeddedServer):
                 os.chown(self._sockets, pwd.getpwnam(self._user()).pw_uid, -1)
 
     async def _command(self) -> list[str]:
-        self._port = free_port()
+        self._port = self._port or free_port()
         settings = {
             **self._settings,
             "port": str(self._port),

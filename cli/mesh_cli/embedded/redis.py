@@ -26,7 +26,7 @@ class EmbeddedRedis(EmbeddedServer):
         return f"redis://{LOOPBACK}:{self._port}/0"
 
     async def _command(self) -> list[str]:
-        self._port = free_port()
+        self._port = self._port or free_port()
         settings = {
             "bind": LOOPBACK,
             "port": str(self._port),

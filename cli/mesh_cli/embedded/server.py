@@ -54,7 +54,7 @@ class EmbeddedServer(ABC):
         return self._process is not None and self._process.poll() is None
 
     async def start(self) -> str:
-        """Start on the directory's data, wait until it answers, and return `url`.
+        """Start on the directory's data, wait until it answers, and return `url`: at every start the same.
 
         Raises:
             StateInUse: another live process has started a server on this directory.

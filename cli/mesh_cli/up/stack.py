@@ -7,12 +7,12 @@ import contextlib
 import os
 import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 
 import grpc
 
-from mesh_cli.embedded import free_port
+from mesh_cli.embedded import EmbeddedServer, free_port
 from mesh_cli.traces.collector import Collector
 from mesh_cli.up.backing import Backing
 from mesh_cli.up.child import Child, ChildPlan
@@ -40,6 +40,7 @@ class Stack:
         self._backing = Backing()
         self._collector = Collector()
         self._children: dict[str, Child] = {}
+        self._node_environment: dict[str, str] = {}
         self._announced: dict[str, Part] = {}
 
     async def start(self) -> MeshFile:
@@ -71,6 +72,34 @@ class Stack:
         await self._collector.stop()
         await self._backing.stop()
         self._state.release()
+
+    async def add_node(self, name: str, environment: Mapping[str, str]) -> Part:
+        """Start one more session-node and wait until it serves; a `run` under way does not watch it.
+
+        `environment` is added to what all nodes get. Raises `ServerFailed`.
+        """
+        plan = self._plan(
+            name, "mesh_session_node", {**self._node_environment, "MESH_NODE_ID": name, **environment}
+        )
+        self._children[name] = Child(plan)
+        return await self.start_part(name)
+
+    async def start_part(self, name: str) -> Part:
+        """Start a part whose process has ended; raises `ServerFailed`."""
+        await self._children[name].start()
+        return self._announce(self._state.secrets()).parts[name]
+
+    async def stop_part(self, name: str) -> None:
+        """Drain and end one part for good."""
+        await self._children.pop(name).stop()
+        self._announce(self._state.secrets())
+
+    def server(self, name: str) -> EmbeddedServer:
+        """The backing server `etcd`, `postgres` or `redis`, to be stopped and started again at its address.
+
+        Raises `KeyError` when the environment gave it.
+        """
+        return self._backing.embedded[name]
 
     async def _start_parts(self) -> MeshFile:
         secrets = self._state.secrets()
@@ -106,6 +135,7 @@ class Stack:
             plans.append(self._plan("simulator", "mesh_simulator", common | simulated))
         # The simulated network bans nobody for pairing often.
         node = common | {"MESH_SIMNET_ADDRESS": network, "MESH_SESSION_PAIRING_INTERVAL_SECONDS": "0"}
+        self._node_environment = node
         plans.append(self._plan("router", "mesh_router", common, self._router_address))
         plans += [
             self._plan(f"node-{n}", "mesh_session_node", node | {"MESH_NODE_ID": f"node-{n}"})
