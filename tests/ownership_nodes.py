@@ -54,6 +54,7 @@ class Sessions:
         self.acquisitions = 0
         self.released: list[int] = []
         self.losses: list[int] = []
+        self.reported: dict[int, tuple[int, int]] = {}
 
     async def acquired(self, shards: Mapping[int, int]) -> None:
         self.acquisitions += len(shards)
@@ -68,6 +69,9 @@ class Sessions:
     def lost(self, shards: Collection[int]) -> None:
         self._stop(shards)
         self.losses += shards
+
+    def loads(self) -> Mapping[int, tuple[int, int]]:
+        return self.reported
 
     def _stop(self, shards: Collection[int]) -> None:
         for shard in shards:

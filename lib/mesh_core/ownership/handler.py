@@ -24,3 +24,8 @@ class ShardHandler(Protocol):
 
     def lost(self, shards: Collection[int]) -> None:
         """Past the deadline, or fenced off: close the sockets NOW. Nothing may be written for them."""
+
+    def loads(self) -> Mapping[int, tuple[int, int]]:
+        """For each shard that runs here, and whose accounts are loaded: accounts that want a session, and
+        messages in the last minute.
+        """

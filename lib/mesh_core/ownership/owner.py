@@ -14,6 +14,7 @@ import structlog
 from mesh_core.errors import MeshError
 from mesh_core.etcd import BlockingLeases, Etcd, EtcdUnavailable, LeaseLost, boottime
 from mesh_core.ownership import metrics
+from mesh_core.ownership.alarms import Alarms
 from mesh_core.ownership.claims import Claims
 from mesh_core.ownership.fence import Connect, Fence, FenceBeats, FenceUnavailable, IncarnationExpired
 from mesh_core.ownership.handler import ShardHandler
@@ -21,6 +22,7 @@ from mesh_core.ownership.handoff import Handoff
 from mesh_core.ownership.keeper import Dropped, Keeper, Phase, Tenure
 from mesh_core.ownership.keeper_thread import KeeperThread
 from mesh_core.ownership.keys import Keys, NodeInfo, NodeState, OwnerKey
+from mesh_core.ownership.loads import LoadReporter
 from mesh_core.ownership.mirror import ClusterMirror
 from mesh_core.ownership.nodes import NodeSuperseded
 from mesh_core.ownership.own_node import OwnNode
@@ -115,7 +117,9 @@ class Ownership:
             handoff=self._handoff,
             drop=self._drop,
         )
-        self._planner = TablePlanner(etcd, keys, self._mirror, self._keeper, node.id)
+        self._planner = TablePlanner(etcd, keys, self._mirror, self._keeper, node.id, self._fence.any_held)
+        self._loads = LoadReporter(etcd, keys, node.id, handler.loads)
+        self._alarms = Alarms(self._keeper, self._planner)
 
     async def start(self) -> None:
         """Registers the node, waiting for etcd and Postgres if need be; shards come through the handler."""
@@ -268,6 +272,7 @@ class Ownership:
                 logger.debug("ownership round interrupted", reason=error.message)
             except NodeSuperseded as error:
                 self._end(error)
+            self._alarms.check(boottime())
             if self._ending is not None and not self._keeper.tenures:
                 await self._give_up(self._ending)
             await self._change(changed, min(self._timings.beat, max(0.0, self._planner.due - boottime())))
@@ -283,6 +288,7 @@ class Ownership:
         if self._ending is None:
             await self._node.keep(self._keeper.lease)
             await self._planner.step(boottime())
+            await self._loads.step(boottime(), self._keeper.lease)
         self._hand_off_unwanted()
         if self._keeper.lease == 0:
             return

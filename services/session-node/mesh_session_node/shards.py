@@ -18,6 +18,7 @@ from mesh_core.errors import FailedPrecondition, NotFound, NotOwner
 from mesh_core.ids import Prefix, decode, encode, shard_of
 from mesh_core.journal import Journal
 from mesh_core.sealing import CannotUnseal, Sealer
+from mesh_session_node.load_meter import LoadMeter
 from mesh_session_node.media_transfer import InboundMedia
 from mesh_session_node.queries import Loaded, Queries
 from mesh_session_node.session.account import SessionRow
@@ -64,6 +65,7 @@ class Shards:
         self._journal = journal
         self._media = media
         self._on_gone = on_gone
+        self._meter = LoadMeter(time.monotonic)
         self._epochs: dict[int, int] = {}
         self._loading: dict[int, asyncio.Future[None]] = {}
 
@@ -94,6 +96,10 @@ class Shards:
     def lost(self, shards: Collection[int]) -> None:
         """Close the sockets now."""
         self._close(shards)
+
+    def loads(self) -> Mapping[int, tuple[int, int]]:
+        """What the planner is to know of the shards whose accounts are loaded."""
+        return self._meter.read(self._epochs.keys() - self._loading.keys(), self.sessions.values())
 
     # --- calls
 
