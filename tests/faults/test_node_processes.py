@@ -9,15 +9,12 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from mesh_core.ids import SHARDS
 from tests.eventually import eventually
-from tests.faults.fleet.scene import Scene, scene
+from tests.faults.fleet.scene import AWAY_AND_BACK, Scene, scene
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 TTL_SECONDS = 7.0
-AWAY_AND_BACK = 2 * (SHARDS // 3 * 1.05)
-"""Moves of a third of the shards to others and back, and a little more: shares are even to some percent."""
 NOTICED_SECONDS = 12.0
 """The hard deadline, the watchdog's look and a wide margin for a slow machine."""
 
@@ -82,7 +79,7 @@ async def test_a_node_frozen_with_its_watchdog_wakes_up_without_a_session(stage:
         child = victim.session_node()
         victim.watchdog.suspend()
         child.suspend()
-        await stage.load.until_more(1, its_own)
+        await stage.load.until_more(1, [account.id for account in its_own])
         child.resume()
         await eventually(lambda: _has_ended(child), NOTICED_SECONDS, "the end of the node that woke up")
         victim.watchdog.resume()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -46,23 +46,30 @@ class Load:
                 for task in tasks:
                     task.cancel()
 
-    async def until_more(self, count: int, accounts: list[account_pb2.Account] | None = None) -> None:
+    async def until_more(self, count: int, accounts: Iterable[str] | None = None) -> None:
         """Wait until each of `accounts` (all) has sent `count` more messages."""
-        wanted = [account.id for account in accounts or self.accounts]
-        before = self._counts()
+        wanted = [account.id for account in self.accounts] if accounts is None else list(accounts)
+        before = self.counts()
 
         async def more() -> bool:
-            now = self._counts()
+            now = self.counts()
             return all(now[account] - before[account] >= count for account in wanted)
 
         await eventually(more, RECOVERY_SECONDS, f"{count} more messages from every account")
 
     async def keep_going(self, seconds: float) -> None:
         """Let so much time pass, in which every account must get answers."""
-        before, until = self._counts(), time.monotonic() + seconds
+        before, until = self.counts(), time.monotonic() + seconds
         await eventually(lambda: time.monotonic() > until, seconds + 1, f"the passing of {seconds} s")
-        now = self._counts()
+        now = self.counts()
         assert all(now[account.id] > before[account.id] for account in self.accounts), "no answers meanwhile"
+
+    def counts(self) -> dict[str, int]:
+        """Answered requests of each account."""
+        counts = {account.id: 0 for account in self.accounts}
+        for account_id, _ in self.acknowledged:
+            counts[account_id] += 1
+        return counts
 
     def messages(self, account_id: str) -> set[str]:
         """The account's acknowledged messages."""
@@ -97,12 +104,6 @@ class Load:
             record.acknowledge_time.CopyFrom(_now())
             self.acknowledged[request.account_id, request.request_id] = answer.message.id
             return
-
-    def _counts(self) -> dict[str, int]:
-        counts = {account.id: 0 for account in self.accounts}
-        for account_id, _ in self.acknowledged:
-            counts[account_id] += 1
-        return counts
 
 
 def _now() -> Timestamp:

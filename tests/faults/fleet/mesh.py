@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import secrets
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeAlias
 
 import asyncpg
 
@@ -31,6 +32,7 @@ from tests.faults.fleet.servers import Etcd, Postgres
 
 CLUSTER = "faults"
 SETTLE_SECONDS = 60.0
+Prepare: TypeAlias = "Callable[[asyncpg.Pool], Awaitable[None]]"
 AWAY = (OSError, EtcdUnavailable, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
 """What a look at the servers raises while one of them is being harmed."""
 
@@ -72,8 +74,8 @@ class FaultMesh:
         assert self._database is not None
         return self._database
 
-    async def start(self, nodes: int, environment: Mapping[str, str]) -> None:
-        """Everything, until each node has its share. `environment` is added to the nodes'."""
+    async def start(self, nodes: int, environment: Mapping[str, str], prepare: Prepare | None) -> None:
+        """Everything, until each node has its share."""
         for folder in (self.logs, self.temporary):
             folder.mkdir()
         await asyncio.gather(self.etcd.start(), self.postgres.start())
@@ -84,14 +86,20 @@ class FaultMesh:
         self._client = EtcdClient.at(*self.etcd.url.split(","))
         self._database = await asyncpg.create_pool(self.postgres.url, min_size=1, max_size=2)
         await record_history(self.database)
+        if prepare is not None:
+            await prepare(self.database)
         self._plan_parts()
         for number in range(1, nodes + 1):
             self.add_node(f"node-{number}", environment)
         await asyncio.gather(*(part.start() for part in self.all_parts()))
         await self.until_settled()
 
+    def add_spare(self, name: str) -> Node:
+        """Another node, not started yet, with nothing of its own in its environment."""
+        return self.add_node(name, {})
+
     def add_node(self, name: str, environment: Mapping[str, str]) -> Node:
-        """Another node; not started."""
+        """Another node, not started yet; `environment` is added to its own."""
         seen_by_nodes = self._site.addresses() if self._site else {}
         host = self._site.add(name) if self._site else None
         address = f"{host.address if host else LOOPBACK}:{free_port()}"
@@ -221,12 +229,16 @@ async def fault_mesh(
     members: int = 1,
     site: Site | None = None,
     environment: Mapping[str, str] | None = None,
+    prepare: Prepare | None = None,
 ) -> AsyncIterator[FaultMesh]:
-    """A running mesh on an etcd of one or three `members`; `environment` is added to the nodes'."""
+    """A running mesh on an etcd of one or three `members`.
+
+    `environment` is added to the nodes'; `prepare` gets the database before any part does.
+    """
     with _folder() as folder:
         mesh = FaultMesh(folder, EtcdCluster(folder) if members > 1 else Etcd(folder), site)
         try:
-            await mesh.start(nodes, environment or {})
+            await mesh.start(nodes, environment or {}, prepare)
             yield mesh
         finally:
             await mesh.close()

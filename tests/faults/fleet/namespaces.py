@@ -17,6 +17,8 @@ from tests.relay import Relay
 from tests.tools import missing_tool
 
 NOBODYS_MAC = "02:00:00:00:00:01"
+UPLINK = "mesh"
+"""The link's name inside a namespace."""
 HIGHEST_NODE = 50
 
 
@@ -30,7 +32,7 @@ class Host:
 
     @property
     def command(self) -> tuple[str, ...]:
-        return ("ip", "netns", "exec", self.namespace)
+        return (shutil.which("ip") or "ip", "netns", "exec", self.namespace)
 
 
 class Site:
@@ -76,12 +78,12 @@ class Site:
         gateway, address = (f"{self._net}.{4 * number + last}" for last in (1, 2))
         host = self._hosts[name] = Host(address, namespace, link)
         _ip("netns", "add", namespace)
-        _ip("link", "add", link, "type", "veth", "peer", "name", "up", "netns", namespace)
+        _ip("link", "add", link, "type", "veth", "peer", "name", UPLINK, "netns", namespace)
         _ip("addr", "add", f"{gateway}/30", "dev", link)
         _ip("link", "set", link, "up")
-        _ip("-n", namespace, "addr", "add", f"{address}/30", "dev", "up")
+        _ip("-n", namespace, "addr", "add", f"{address}/30", "dev", UPLINK)
         _ip("-n", namespace, "link", "set", "lo", "up")
-        _ip("-n", namespace, "link", "set", "up", "up")
+        _ip("-n", namespace, "link", "set", UPLINK, "up")
         _ip("-n", namespace, "route", "add", "default", "via", gateway)
         return host
 
@@ -91,16 +93,16 @@ class Site:
         for server in servers:
             _ip("rule", "add", "from", server, "to", host.address, "blackhole")
             # To the servers: a neighbour that does not exist. A route that refuses would tell the sender.
-            _ip("-n", host.namespace, "neigh", "replace", server, "lladdr", NOBODYS_MAC, "dev", "up")
-            _ip("-n", host.namespace, "route", "add", f"{server}/32", "dev", "up")
+            _ip("-n", host.namespace, "neigh", "replace", server, "lladdr", NOBODYS_MAC, "dev", UPLINK)
+            _ip("-n", host.namespace, "route", "add", f"{server}/32", "dev", UPLINK)
             self._cuts.setdefault(name, []).append(server)
 
     def heal(self, name: str) -> None:
         """End the node's cuts."""
         host = self._hosts[name]
         for server in self._cuts.pop(name, []):
-            _ip("-n", host.namespace, "route", "del", f"{server}/32", "dev", "up")
-            _ip("-n", host.namespace, "neigh", "del", server, "dev", "up")
+            _ip("-n", host.namespace, "route", "del", f"{server}/32", "dev", UPLINK)
+            _ip("-n", host.namespace, "neigh", "del", server, "dev", UPLINK)
             _ip("rule", "del", "from", server, "to", host.address, "blackhole")
 
     async def close(self) -> None:

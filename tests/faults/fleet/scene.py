@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 
 from mesh_cli.demo.receiver import Receiver
-from mesh_core.ids import Prefix, decode, encode, shard_of
-from sessionmesh.v1 import account_pb2, message_pb2, simulator_pb2
+from mesh_core.ids import SHARDS, Prefix, decode, encode, shard_of
+from sessionmesh.v1 import account_pb2, message_pb2, session_pb2, simulator_pb2
 from tests.eventually import eventually
 from tests.faults.fleet.history import Kind, check_changes, check_outcome
 from tests.faults.fleet.ledger import Logins
 from tests.faults.fleet.leftovers import descriptors, leftovers, leftovers_of_stopped
 from tests.faults.fleet.load import Load
-from tests.faults.fleet.mesh import FaultMesh, fault_mesh
+from tests.faults.fleet.mesh import FaultMesh, Prepare, fault_mesh
 from tests.faults.fleet.namespaces import Site
 from tests.faults.fleet.node import Node
 from tests.faults.fleet.recorder import read_changes, read_outcome
@@ -26,6 +26,8 @@ from tests.mesh_api import Caller, open_caller
 
 QUIET_SECONDS = 60.0
 CLEAN_SECONDS = 10.0
+AWAY_AND_BACK = 2 * (SHARDS // 3 * 1.05)
+"""Moves of a third of the shards to others and back, and a little more: shares are even to some percent."""
 ALWAYS_THERE = {Kind.FENCE, Kind.MESSAGE, Kind.STATUS, Kind.EVENT, Kind.SESSION, Kind.CREDENTIAL}
 LIMITS = account_pb2.SendLimits(per_minute=10_000, per_hour=100_000, per_day=100_000)
 
@@ -117,6 +119,22 @@ class Scene:
         """Connections that the network ended since then because another one of the account came."""
         return self.mesh.logins().replaced - self._before.replaced
 
+    def all_closed(self, accounts: Collection[account_pb2.Account]) -> bool:
+        """Whether the network has no connection of them that was there when the load began."""
+        live = self.mesh.logins().live
+        return all(live.get(phone) != self._before.live[phone] for phone in (a.phone[1:] for a in accounts))
+
+    async def until_not_connected(self, accounts: Collection[account_pb2.Account]) -> None:
+        """Until the mesh itself says that none of them is online."""
+        caller = self.load.caller
+
+        async def offline() -> bool:
+            requests = [session_pb2.GetSessionRequest(account_id=account.id) for account in accounts]
+            answers = [await caller(caller.sessions.GetSession, request) for request in requests]
+            return all(one.session.state != session_pb2.SESSION_STATE_CONNECTED for one in answers)
+
+        await eventually(offline, what="accounts that are not online")
+
     async def until_online(self) -> None:
         """Until the network has a live connection of every account."""
         phones = {account.phone[1:] for account in self.load.accounts}
@@ -172,10 +190,11 @@ async def scene(
     accounts_per_node: int = 2,
     site: Site | None = None,
     environment: Mapping[str, str] | None = None,
+    prepare: Prepare | None = None,
 ) -> AsyncIterator[Scene]:
-    """A mesh with paired accounts on every node. In the end nothing of it may be left."""
+    """A mesh, as `fault_mesh` has it, with paired accounts on every node. In the end nothing may be left."""
     async with (
-        fault_mesh(nodes=nodes, members=members, site=site, environment=environment) as mesh,
+        fault_mesh(nodes=nodes, members=members, site=site, environment=environment, prepare=prepare) as mesh,
         open_caller(mesh.router, mesh.admin_key) as admin,
         Receiver() as receiver,
     ):

@@ -1,0 +1,108 @@
+"""Session-nodes in network namespaces, each cut off from etcd, Postgres or the network, under load.
+
+A cut is silent: what was sent is not answered, and nothing says that it never will be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from sessionmesh.v1 import account_pb2
+from tests.eventually import eventually
+from tests.faults.fleet.namespaces import Site, require_namespaces
+from tests.faults.fleet.scene import AWAY_AND_BACK, Scene, scene
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+BEYOND_TTL_SECONDS = 9.0
+HARD_SECONDS = 6.0
+MARGIN_SECONDS = 1.0
+"""For the kernel, the ledger and this test to take notice."""
+ENVIRONMENT = {"MESH_SESSION_KEEPALIVE_SECONDS": "2"}
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def site() -> Site:
+    require_namespaces()
+    return Site()
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def stage(site: Site) -> AsyncIterator[Scene]:
+    async with scene(site=site, environment=ENVIRONMENT) as opened:
+        yield opened
+
+
+async def test_a_node_cut_off_from_postgres_keeps_its_sessions(stage: Scene, site: Site) -> None:
+    victim = await stage.busiest()
+    its_own = [account.id for account in await stage.accounts_of(victim)]
+    async with stage.under_load():
+        site.cut(victim.name, site.postgres)
+        before = stage.load.counts()
+        await stage.let_pass(BEYOND_TTL_SECONDS)
+        after = stage.load.counts()
+        assert all(after[account] <= before[account] + 1 for account in its_own)  # nothing it could store
+        site.heal(victim.name)
+    assert stage.reconnects() == {}
+    assert await stage.moves() == 0
+
+
+async def test_a_node_cut_off_from_etcd_hands_over_in_order(stage: Scene, site: Site) -> None:
+    """It is asked to by way of Postgres, once the others see it no more."""
+    victim = await stage.busiest()
+    its_own = await stage.accounts_of(victim)
+    async with stage.under_load():
+        site.cut(victim.name, site.etcd)
+
+        async def moved() -> bool:
+            return victim not in (await stage.owners()).values()
+
+        await eventually(moved, what="other owners of its accounts")
+        await stage.load.until_more(1, [account.id for account in its_own])
+        site.heal(victim.name)
+    assert await stage.needless() == {}
+    assert await stage.moves() <= AWAY_AND_BACK
+
+
+async def test_a_node_cut_off_from_both_stops_in_time_and_others_take_over(stage: Scene, site: Site) -> None:
+    victim = await stage.busiest()
+    its_own = await stage.accounts_of(victim)
+    async with stage.under_load():
+        site.cut(victim.name, site.etcd, site.postgres)
+        await eventually(
+            lambda: stage.all_closed(its_own), HARD_SECONDS + MARGIN_SECONDS, "the end of its connections"
+        )
+        await stage.load.until_more(1, [account.id for account in its_own])
+        site.heal(victim.name)
+    assert await stage.needless() == {}
+    assert await stage.moves() <= AWAY_AND_BACK
+
+
+async def test_a_node_cut_off_from_everything_does_no_harm_when_it_is_back(stage: Scene, site: Site) -> None:
+    """The network knows nothing of its end: it holds the old connections until others log in."""
+    victim = await stage.busiest()
+    its_own = await stage.accounts_of(victim)
+    async with stage.under_load():
+        site.cut(victim.name, site.etcd, site.postgres, site.network)
+        await stage.load.until_more(1, [account.id for account in its_own])
+        site.heal(victim.name)
+    assert await stage.needless() == {}
+    assert await stage.moves() <= AWAY_AND_BACK
+
+
+async def test_a_node_cut_off_from_the_network_alone_keeps_its_accounts(stage: Scene, site: Site) -> None:
+    victim = await stage.busiest()
+    its_own = await stage.accounts_of(victim)
+    async with stage.under_load():
+        site.cut(victim.name, site.network)
+        await stage.until_not_connected(its_own)
+        site.heal(victim.name)
+    assert stage.reconnects() == _once(its_own)
+    assert await stage.moves() == 0
+
+
+def _once(accounts: list[account_pb2.Account]) -> dict[str, int]:
+    return {account.id: 1 for account in accounts}
