@@ -5,22 +5,35 @@ The board of `mesh_of` fails any test in which two nodes ran one shard at once, 
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from mesh_cli.embedded import EmbeddedEtcd
 from mesh_core.errors import NotFound
 from mesh_core.etcd import Etcd, boottime
 from mesh_core.ids import SHARDS
 from mesh_core.ownership import IncarnationExpired, NodeState, NodeSuperseded, set_node_state
 from mesh_core.ownership.keys import Keys
+from mesh_core.ownership.nodes import drain_node
 from tests.ownership_nodes import FAST, Mesh, mesh_of, until
 
 # gRPC's completions of one loop's last calls may arrive after it was closed, and then disturb the next
 # loop's.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def own_etcd(tmp_state: Path) -> AsyncIterator[EmbeddedEtcd]:
+    """A server whose data may be taken away."""
+    server = EmbeddedEtcd(tmp_state)
+    await server.start()
+    yield server
+    await server.stop()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -138,6 +151,50 @@ async def test_an_etcd_outage_beyond_the_ttl_drops_no_session(mesh: Mesh) -> Non
     await until(lambda: a.has_fresh_keys() and b.has_fresh_keys())
     await until(lambda: mesh.view_agrees(a, b))
     assert mesh.board.epochs == epochs
+    assert a.sessions.losses == b.sessions.losses == []
+
+
+async def test_an_emptied_etcd_drops_no_session_and_moves_none(
+    own_etcd: EmbeddedEtcd, postgres_url: str, cluster: str
+) -> None:
+    async with mesh_of(own_etcd.url, postgres_url, cluster) as mesh:
+        a, b = await mesh.start("a", "b")
+        await until(lambda: mesh.all_run(a, b))
+        before, epochs = dict(mesh.board.running), dict(mesh.board.epochs)
+        await own_etcd.stop()
+        shutil.rmtree(own_etcd.directory / "data")
+        mesh.endpoint = await own_etcd.start()
+        for node in (a, b):
+            node.relay.target = mesh.endpoint
+        await until(lambda: a.has_fresh_keys() and b.has_fresh_keys() and mesh.view_agrees(a, b))
+        [c] = await mesh.start("c")  # while there is no table yet
+        await until(lambda: mesh.all_run(a, b, c))
+        moved = {shard for shard, node in mesh.board.running.items() if node != before[shard]}
+        assert {mesh.board.running[shard] for shard in moved} == {"c"}
+        assert all(mesh.board.epochs[shard] == epochs[shard] for shard in before.keys() - moved)
+        assert a.sessions.losses == b.sessions.losses == []
+
+
+async def test_a_node_that_is_replaced_hands_each_shard_straight_to_the_other(mesh: Mesh) -> None:
+    a, b = await mesh.start("a", "b")
+    await until(lambda: mesh.all_run(a, b))
+    before, epochs = dict(mesh.board.running), dict(mesh.board.epochs)
+    [spare] = await mesh.start("spare", state=NodeState.STANDBY)
+    await drain_node(b.etcd, mesh.cluster, "a", "spare")
+    await until(lambda: mesh.all_run(b, spare))
+    assert spare.ownership.state is NodeState.ACTIVE
+    for shard, node in before.items():
+        assert mesh.board.running[shard] == ("spare" if node == "a" else "b")
+        assert mesh.board.epochs[shard] == epochs[shard] + (node == "a")
+
+
+async def test_shards_with_many_sessions_spread_over_the_nodes(mesh: Mesh) -> None:
+    a, b = await mesh.start("a", "b")
+    await until(lambda: mesh.all_run(a, b))
+    heavy = sorted(shard for shard, node in mesh.board.running.items() if node == "a")[:200]
+    a.sessions.reported = {shard: (20 if shard in heavy else 0, 0) for shard in a.ownership.running()}
+    b.sessions.reported = dict.fromkeys(b.ownership.running(), (0, 0))
+    await until(lambda: sum(mesh.board.running.get(shard) == "b" for shard in heavy) >= 80)
     assert a.sessions.losses == b.sessions.losses == []
 
 

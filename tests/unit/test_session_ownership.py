@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, cast
 from unittest.mock import MagicMock
 
@@ -55,7 +56,7 @@ class MemoryDriver:
 
     def __init__(self) -> None:
         self.links: list[MemoryLink] = []
-        self.on_connect = lambda: None
+        self.on_connect: Callable[[], None] = lambda: None
 
     def encode(self, request: Any, _context: Any, _media: Any) -> tuple[bytes, tuple[str, ...]]:
         return request.SerializeToString(), ()

@@ -11,6 +11,9 @@ from mesh_core.ownership.planning import TablePlanner
 
 logger = structlog.get_logger(__name__)
 
+SETTLE = 3.0
+"""Seconds that something must last to be an alarm: a node that starts sees the others one after the other."""
+
 
 class Alarms:
     """Looks at keeper and planner whenever `check` is called: at every change and every beat."""
@@ -18,7 +21,8 @@ class Alarms:
     def __init__(self, keeper: Keeper, planner: TablePlanner) -> None:
         self._keeper = keeper
         self._planner = planner
-        self._raised: dict[str, float] = {}
+        self._since: dict[str, float] = {}
+        self._raised: set[str] = set()
         metrics.RUNNING.set_function(lambda: len(keeper.running()))
         metrics.DEADLINE.set_function(lambda: keeper.next_drop() - boottime())
         metrics.WAITING.set_function(lambda: keeper.longest_wait(boottime()))
@@ -39,10 +43,11 @@ class Alarms:
         metrics.REFUSING.set(bool(planner.refusing))
 
     def _set(self, alarm: str, on: bool, now: float, detail: str = "") -> None:
-        since = self._raised.get(alarm)
-        if on and since is None:
-            self._raised[alarm] = now
+        if not on:
+            since = self._since.pop(alarm, now)
+            if alarm in self._raised:
+                self._raised.discard(alarm)
+                logger.info("ownership alarm ended", alarm=alarm, seconds=round(now - since, 1))
+        elif now - self._since.setdefault(alarm, now) >= SETTLE and alarm not in self._raised:
+            self._raised.add(alarm)
             logger.warning("ownership alarm", alarm=alarm, detail=detail)
-        elif not on and since is not None:
-            del self._raised[alarm]
-            logger.info("ownership alarm ended", alarm=alarm, seconds=round(now - since, 1))
