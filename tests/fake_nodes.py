@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from mesh_core.etcd import Etcd
+from mesh_core.etcd import Etcd, delete, put
+from mesh_core.etcd.ops import MAX_OPERATIONS
 from mesh_core.ownership.keys import Keys, NodeInfo, NodeState, OwnerKey, OwnerState, decode_node, encode
+from mesh_wire.etcd.rpc_pb2 import RequestOp
+
+
+def batched(operations: list[RequestOp]) -> Iterator[list[RequestOp]]:
+    """In parts that etcd takes."""
+    for start in range(0, len(operations), MAX_OPERATIONS):
+        yield operations[start : start + MAX_OPERATIONS]
 
 
 @dataclass(slots=True)
@@ -51,18 +59,20 @@ class FakeNode:
             state=OwnerState.ACTIVE,
             epoch=epoch,
         )
-        for shard in shards:
-            await self.etcd.put(self._keys.owner(shard), encode(key))
+        await self._write([put(self._keys.owner(shard), encode(key)) for shard in shards])
 
     async def disown(self, shards: Iterable[int]) -> None:
-        for shard in shards:
-            await self.etcd.delete(self._keys.owner(shard))
+        await self._write([delete(self._keys.owner(shard)) for shard in shards])
 
     async def info(self) -> NodeInfo:
         """The node's key as it is."""
         found = await self.etcd.get(self._keys.node(self.id))
         assert found is not None
         return decode_node(found.value)
+
+    async def _write(self, operations: list[RequestOp]) -> None:
+        for batch in batched(operations):
+            await self.etcd.txn([], batch)
 
     @property
     def _keys(self) -> Keys:

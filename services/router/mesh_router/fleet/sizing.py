@@ -15,8 +15,9 @@ BUSY_SHARE = 0.7
 """How busy a node is planned to be: what is left is for reconnects, receipts and a node's failure."""
 CONNECTS_PER_SECOND = 500
 """The default of MESH_SESSION_CONNECTS_PER_SECOND."""
-NODE_MEMORY = 100 << 20
-ACCOUNT_MEMORY = 16 << 10
+NODE_MEMORY = 57 << 20
+ACCOUNT_MEMORY = 9 << 10
+"""Bytes, of PSS: of a node without accounts, and for each that is online and idle."""
 SPARE_NODES = 1
 
 
