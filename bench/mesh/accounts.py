@@ -43,6 +43,11 @@ async def make_customer(address: str, admin_key: str, accounts: int) -> Customer
         return Customer(key, await asyncio.gather(*(make(number) for number in range(accounts))))
 
 
+def phone_of(number: int) -> str:
+    """The phone number of a customer's account, by its place in `Customer.accounts`."""
+    return f"+49151{number:07}"
+
+
 async def _make_tenant(channel: grpc.aio.Channel, admin_key: str) -> str:
     tenants = tenant_pb2_grpc.TenantServiceStub(channel)
     metadata = _credentials(admin_key)
@@ -62,7 +67,7 @@ async def _make_tenant(channel: grpc.aio.Channel, admin_key: str) -> str:
 
 async def _make_account(channel: grpc.aio.Channel, key: str, number: int) -> str:
     metadata = _credentials(key)
-    phone = f"+49151{number:07}"
+    phone = phone_of(number)
     made = await account_pb2_grpc.AccountServiceStub(channel).CreateAccount(
         account_pb2.CreateAccountRequest(
             account=account_pb2.Account(external_id=f"bench-{number}", phone=phone),

@@ -21,10 +21,16 @@ _SERVERS = {"postgres": "Postgres", "etcd": "etcd", "redis-server": "Redis"}
 
 @dataclass(frozen=True, slots=True)
 class RunningMesh:
-    """Where the mesh is, and the process id of each part and backing server by name."""
+    """Where the mesh is, the process id of each part and backing server by name, and what changes them."""
 
     file: MeshFile
     processes: Mapping[str, int]
+    stack: Stack
+
+    @property
+    def logs(self) -> Path:
+        """The parts' logs, a file `NAME.log` each."""
+        return Path(self.file.state) / "logs"
 
     def cpu_seconds(self) -> dict[str, float]:
         """What each process, with all that it started, has used so far."""
@@ -48,7 +54,7 @@ async def running_mesh(nodes: int, environment: Mapping[str, str]) -> AsyncItera
             processes = parts | _servers()
             if ended := [name for name, pid in processes.items() if not psutil.pid_exists(pid)]:
                 raise RuntimeError(f"ended while the mesh started: {', '.join(ended)}")
-            yield RunningMesh(file, processes)
+            yield RunningMesh(file, processes, stack)
         finally:
             await stack.stop()
 

@@ -1,0 +1,139 @@
+"""What callers in an open loop saw: their log, and the process that makes it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Sequence
+
+import msgspec
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from bench.mesh.steady import Begin, Call, Command, End, Probe, SteadyPlan
+from bench.mesh.window import Window
+from bench.processes import ROOT
+from sessionmesh.v1 import simulator_pb2
+
+_MOST_BYTES = 1 << 27
+"""Of one answer: the log of half an hour."""
+
+
+class CallerLog:
+    """Every call, looked at by when it was made."""
+
+    def __init__(self, calls: Sequence[Call]) -> None:
+        self._calls = calls
+
+    def latencies(self, *windows: Window) -> list[float]:
+        """Seconds from when a call was due to its answer, of the answered calls due in `windows`."""
+        return [
+            call.ended - call.due
+            for call in self._calls
+            if not call.error and any(window.holds(call.due) for window in windows)
+        ]
+
+    def failed(self, window: Window) -> list[Call]:
+        """Calls under way in the window that failed, then or later."""
+        return [
+            call
+            for call in self._calls
+            if call.error and call.made < window.ended and call.ended > window.began
+        ]
+
+    def made(self, window: Window) -> int:
+        """How many calls were due in the window."""
+        return sum(window.holds(call.due) for call in self._calls)
+
+    @property
+    def latest(self) -> float:
+        """By how many seconds the callers were behind their pace at worst: they, too, need a CPU."""
+        return max((call.made - call.due for call in self._calls), default=0.0)
+
+
+class SteadyCallers:
+    """The callers' process."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._probes: list[Call] = []
+
+    async def begin(self) -> None:
+        """Send at the plan's rate from now on."""
+        await self._ask(Begin())
+
+    async def probe(self, accounts: list[str], deadline: float) -> list[Call]:
+        """A message for each of these accounts at once, each until the network has it."""
+        calls = msgspec.json.decode(await self._ask(Probe(accounts, deadline)), type=list[Call])
+        self._probes += calls
+        return calls
+
+    async def end(self) -> tuple[CallerLog, list[simulator_pb2.CallerRecord]]:
+        """The log of the steady calls, and all that callers were told, probes too."""
+        calls = msgspec.json.decode(await self._ask(End()), type=list[Call])
+        return CallerLog(calls), [_record(call) for call in [*calls, *self._probes]]
+
+    async def _ask(self, command: Command) -> bytes:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(msgspec.json.encode(command) + b"\n")
+        answer = await self._process.stdout.readline()
+        if not answer:
+            raise RuntimeError("the callers' process ended")
+        return answer
+
+
+@contextlib.asynccontextmanager
+async def steady_callers(plan: SteadyPlan) -> AsyncIterator[SteadyCallers]:
+    """A process that is ready to send."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "bench.mesh.steady",
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        limit=_MOST_BYTES,
+    )
+    assert process.stdin is not None
+    process.stdin.write(msgspec.json.encode(plan) + b"\n")
+    try:
+        yield SteadyCallers(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+def quantile(values: Iterable[float], share: float) -> float:
+    """The value that `share` of all are not above."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+def reasons(calls: Iterable[Call]) -> str:
+    """Why calls failed, the most frequent first."""
+    counted = Counter(call.error for call in calls)
+    return "; ".join(f"{number} x {error}" for error, number in counted.most_common(5))
+
+
+def _record(call: Call) -> simulator_pb2.CallerRecord:
+    record = simulator_pb2.CallerRecord(
+        request_id=call.request_id,
+        account=call.account,
+        message_id=call.message_id,
+        network_message_id=call.network_message_id,
+        recipient=call.recipient,
+    )
+    if call.answered_at:
+        record.acknowledge_time.CopyFrom(_timestamp(call.answered_at))
+    return record
+
+
+def _timestamp(seconds: float) -> Timestamp:
+    made = Timestamp()
+    made.FromNanoseconds(int(seconds * 1e9))
+    return made

@@ -1,0 +1,189 @@
+"""What an operator asks of a running mesh, and conditions to wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from types import TracebackType
+from typing import Self
+
+import asyncpg
+import grpc
+
+from bench.mesh.connections import KINDS, Connections
+from bench.mesh.running import RunningMesh
+from mesh_core.channels import open_channel
+from mesh_core.ids import shard_of
+from sessionmesh.v1 import (
+    fleet_pb2,
+    fleet_pb2_grpc,
+    job_pb2,
+    job_pb2_grpc,
+    message_pb2,
+    simulator_pb2,
+    simulator_pb2_grpc,
+)
+
+MESSAGE_BYTES = 64 * 1024 * 1024
+"""Of one gRPC message, which the parts must take, too: the callers' log goes to the network whole."""
+LEAST_SHARE = 0.95
+SETTLED_SECONDS = 120.0
+DELIVERED_SECONDS = 60.0
+_POLL_SECONDS = 0.5
+_TIMEOUT = 30.0
+
+
+class NotMeasured(Exception):
+    """A condition never came, so there is nothing to tell."""
+
+
+class Operator:
+    """Calls with the administrator's key, and a look into Postgres."""
+
+    def __init__(self, mesh: RunningMesh, accounts: Collection[str]) -> None:
+        self._accounts = accounts
+        self._database_url = mesh.database_url
+        self._metadata = (("authorization", f"Bearer {mesh.file.admin_key}"),)
+        self._channel = open_channel(mesh.file.address, max_message_bytes=MESSAGE_BYTES)
+        self._fleet = fleet_pb2_grpc.FleetServiceStub(self._channel)
+        self._jobs = job_pb2_grpc.JobServiceStub(self._channel)
+        self._network = simulator_pb2_grpc.SimulatorServiceStub(self._channel)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._channel.close()
+
+    async def accounts_of(self, node: str) -> list[str]:
+        """The accounts whose shards the node owns."""
+        owned = {shard.shard for shard in (await self._placement()).shards if shard.node_id == node}
+        return [account for account in self._accounts if shard_of(account) in owned]
+
+    async def drain(self, node: str, replacement: str = "") -> None:
+        """Move all that the node owns; until the job has ended. Raises `NotMeasured` if it failed."""
+        request = fleet_pb2.DrainNodeRequest(
+            request_id=f"drain-{node}", node_id=node, replacement_node_id=replacement
+        )
+        started = await self._fleet.DrainNode(request, metadata=self._metadata, timeout=_TIMEOUT)
+        watch = job_pb2.WatchJobRequest(job_id=started.job.id)
+        job = started.job
+        async for frame in self._jobs.WatchJob(watch, metadata=self._metadata, timeout=SETTLED_SECONDS):
+            job = frame.job
+        if job.state != job_pb2.JOB_STATE_SUCCEEDED:
+            raise NotMeasured(f"the drain of {node} ended {job_pb2.JobState.Name(job.state)}: {job.error}")
+
+    async def undrain(self, node: str) -> None:
+        """Let it own accounts again."""
+        request = fleet_pb2.UndrainNodeRequest(node_id=node)
+        await self._fleet.UndrainNode(request, metadata=self._metadata, timeout=_TIMEOUT)
+
+    async def until_registered(self, node: str) -> None:
+        """Until the fleet knows the node, which is a little later than it serves."""
+
+        async def missing() -> str:
+            listed = await self._fleet.ListNodes(
+                fleet_pb2.ListNodesRequest(page_size=1000), metadata=self._metadata, timeout=_TIMEOUT
+            )
+            return "" if any(known.id == node for known in listed.nodes) else "it is not there"
+
+        await self._until(missing, f"{node} among the nodes")
+
+    async def until_settled(self, nodes: Collection[str]) -> None:
+        """Until these nodes own all shards in even shares, and the network has every account connected."""
+        await self._until(lambda: self._unsettled(nodes), "even shares, and every account connected")
+
+    async def until_delivered(self) -> int:
+        """Until every outbound message is DELIVERED; how many are not when that takes too long."""
+        waiting = 0
+
+        async def undelivered() -> str:
+            nonlocal waiting
+            waiting = await self._query(_UNDELIVERED, message_pb2.MESSAGE_STATUS_DELIVERED)
+            return f"{waiting} are not" if waiting else ""
+
+        with contextlib.suppress(NotMeasured):
+            await self._until(undelivered, "every message delivered", DELIVERED_SECONDS)
+        return waiting
+
+    async def epochs(self) -> int:
+        """How often any shard has been taken, all together."""
+        return await self._query("SELECT sum(epoch)::bigint FROM shard_fence")
+
+    async def connections(self) -> Connections:
+        """From the network's ledger up to now."""
+        return Connections([record async for record in self._ledger()])
+
+    async def verdict(self, calls: list[simulator_pb2.CallerRecord]) -> simulator_pb2.GetVerdictResponse:
+        """The network's, over all that happened and what the callers were told."""
+        request = simulator_pb2.GetVerdictRequest(calls=calls)
+        verdict: simulator_pb2.GetVerdictResponse = await self._network.GetVerdict(
+            request, metadata=self._metadata, timeout=SETTLED_SECONDS
+        )
+        return verdict
+
+    async def _ledger(self) -> AsyncIterator[simulator_pb2.LedgerRecord]:
+        request = simulator_pb2.ExportLedgerRequest()
+        async for frame in self._network.ExportLedger(request, metadata=self._metadata, timeout=_TIMEOUT * 4):
+            for record in frame.records:
+                if record.kind in KINDS:
+                    yield record
+
+    async def _unsettled(self, nodes: Collection[str]) -> str:
+        stats = await self._network.GetNetworkStats(
+            simulator_pb2.GetNetworkStatsRequest(), metadata=self._metadata, timeout=_TIMEOUT
+        )
+        if stats.connected < len(self._accounts):
+            return f"{stats.connected} of {len(self._accounts)} accounts are connected"
+        return _uneven(await self._placement(), nodes)
+
+    async def _placement(self) -> fleet_pb2.GetPlacementResponse:
+        placement: fleet_pb2.GetPlacementResponse = await self._fleet.GetPlacement(
+            fleet_pb2.GetPlacementRequest(), metadata=self._metadata, timeout=_TIMEOUT
+        )
+        return placement
+
+    async def _query(self, query: str, *arguments: object) -> int:
+        database: asyncpg.Connection = await asyncpg.connect(self._database_url)
+        try:
+            return int(await database.fetchval(query, *arguments))
+        finally:
+            await database.close()
+
+    async def _until(
+        self, missing: Callable[[], Awaitable[str]], what: str, seconds: float = SETTLED_SECONDS
+    ) -> None:
+        """Until a look finds nothing missing; one that fails is repeated."""
+        until, last = time.monotonic() + seconds, ""
+        while time.monotonic() < until:
+            try:
+                last = await missing()
+            except (grpc.RpcError, asyncpg.PostgresError, OSError) as error:
+                last = f"the last look failed: {error}"
+            if not last:
+                return
+            await asyncio.sleep(_POLL_SECONDS)
+        raise NotMeasured(f"waited {seconds:.0f} s in vain for {what}: {last}")
+
+
+def _uneven(placement: fleet_pb2.GetPlacementResponse, nodes: Collection[str]) -> str:
+    """ "" when every shard is owned by whom it is assigned to, and no node has much less than its share."""
+    if placement.unowned:
+        return f"{placement.unowned} shards are unowned"
+    moving = sum(shard.node_id != shard.assigned_node_id for shard in placement.shards)
+    if moving:
+        return f"{moving} shards are on their way"
+    owned = Counter(shard.node_id for shard in placement.shards)
+    if owned.keys() != set(nodes) or min(owned.values()) < LEAST_SHARE * len(placement.shards) / len(nodes):
+        return f"the shares are {dict(owned)}"
+    return ""
+
+
+_UNDELIVERED = (
+    f"SELECT count(*) FROM message WHERE direction = {message_pb2.DIRECTION_OUTBOUND} AND status <> $1"
+)
