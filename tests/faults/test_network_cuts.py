@@ -5,6 +5,7 @@ A cut is silent: what was sent is not answered, and nothing says that it never w
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -18,9 +19,8 @@ from tests.faults.fleet.scene import AWAY_AND_BACK, Scene, scene
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 BEYOND_TTL_SECONDS = 9.0
-HARD_SECONDS = 6.0
-MARGIN_SECONDS = 1.0
-"""For the kernel, the ledger and this test to take notice."""
+TTL_SECONDS = 7.0
+"""The hard deadline, and a second for a busy machine. Nobody takes over before."""
 ENVIRONMENT = {"MESH_SESSION_KEEPALIVE_SECONDS": "2"}
 
 
@@ -72,9 +72,8 @@ async def test_a_node_cut_off_from_both_stops_in_time_and_others_take_over(stage
     its_own = await stage.accounts_of(victim)
     async with stage.under_load():
         site.cut(victim.name, site.etcd, site.postgres)
-        await eventually(
-            lambda: stage.all_closed(its_own), HARD_SECONDS + MARGIN_SECONDS, "the end of its connections"
-        )
+        began = time.time()
+        assert await stage.until_closed(its_own) - began < TTL_SECONDS
         await stage.load.until_more(1, [account.id for account in its_own])
         site.heal(victim.name)
     assert await stage.needless() == {}

@@ -8,13 +8,26 @@ import asyncpg
 
 from tests.tools import missing_tool
 
-# `public` comes first, so that it stays the schema in which the mesh makes its partitions.
-STEPPED_CLOCK = """
+# Shadows the built-in functions: `public` comes first in the path, and stays the schema for new partitions.
+# Columns' defaults were bound to the built-in ones when the tables were made.
+STEPPED_CLOCK = r"""
 CREATE TABLE clock_step (step interval NOT NULL);
 INSERT INTO clock_step VALUES ('0');
 CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE
   AS 'SELECT pg_catalog.clock_timestamp() + step FROM public.clock_step';
-ALTER TABLE node_incarnation ALTER beat_at SET DEFAULT public.clock_timestamp();
+CREATE FUNCTION public.now() RETURNS timestamptz LANGUAGE sql STABLE
+  AS 'SELECT pg_catalog.now() + step FROM public.clock_step';
+DO $$
+DECLARE one record;
+BEGIN
+  FOR one IN
+    SELECT attrelid::regclass AS relation, attname, pg_get_expr(adbin, adrelid) AS made
+      FROM pg_attrdef JOIN pg_attribute ON (attrelid, attnum) = (adrelid, adnum)
+      WHERE pg_get_expr(adbin, adrelid) ~ '^(now|clock_timestamp)\(\)$'
+  LOOP
+    EXECUTE format('ALTER TABLE %s ALTER %I SET DEFAULT public.%s', one.relation, one.attname, one.made);
+  END LOOP;
+END $$;
 """
 LIBRARY = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 

@@ -21,14 +21,14 @@ class Logins:
     def __init__(self, records: Iterable[Record]) -> None:
         self.counts: Counter[str] = Counter()
         self.live: dict[str, int] = {}
-        self.replaced = 0
-        """Logins that found another connection of the account, which the network then ended."""
+        self.ended: dict[int, float] = {}
+        """When each connection ended, in Unix time."""
         for record in records:
             if record.kind is Kind.LOGIN:
                 self.counts[record.account] += 1
                 self.live[record.account] = record.connection
             elif record.kind in ENDS:
-                self.replaced += record.kind is Kind.REPLACED
+                self.ended.setdefault(record.connection, record.time_us / 1e6)
                 if self.live.get(record.account) == record.connection:
                     del self.live[record.account]
 

@@ -20,6 +20,7 @@ from mesh_core.database import migrate
 from mesh_core.etcd import Etcd as EtcdClient
 from mesh_core.etcd import EtcdUnavailable
 from mesh_core.ids import shard_of
+from mesh_core.ownership.keys import Keys
 from tests.eventually import eventually
 from tests.faults.fleet.etcd_cluster import EtcdCluster
 from tests.faults.fleet.ledger import Logins, read_logins
@@ -125,8 +126,8 @@ class FaultMesh:
         return self.nodes[name]
 
     async def until_settled(self, *nodes: str, seconds: float = SETTLE_SECONDS) -> None:
-        """Until every shard is owned, in etcd and Postgres alike, by `nodes` (all), each with its share."""
-        names = nodes or tuple(self.nodes)
+        """Until every shard is owned, in etcd and Postgres alike, by `nodes` (all that run), evenly."""
+        names = nodes or tuple(node.name for node in self.nodes.values() if node.running)
         last: list[str] = ["etcd or Postgres did not answer"]
 
         async def settled() -> bool:
@@ -157,13 +158,21 @@ class FaultMesh:
         nodes = {row["shard"]: row["node"] for row in rows}
         return {account: self.nodes[nodes[shard_of(account)]] for account in accounts}
 
+    async def incarnation(self, node: str) -> str:
+        """The node's present incarnation."""
+        return (await self.placement()).nodes[node].incarnation
+
+    async def is_on_record_as_dead(self, incarnation: str) -> bool:
+        """Whether a watchdog has told etcd that it reaped the incarnation."""
+        return await self.client.get(Keys(CLUSTER).dead + incarnation.encode()) is not None
+
     def logins(self) -> Logins:
         """The network's logins until now."""
         return read_logins(self.folder / "network")
 
     def report(self) -> str:
         """The ends of all logs, for a failure."""
-        return "\n".join(part.log_tail() for part in self.all_parts())
+        return "\n".join(part.log_tail() for part in self.all_parts() if part.plan.log.exists())
 
     def all_parts(self) -> list[Part]:
         return [*self.parts.values(), *self.nodes.values()]

@@ -115,14 +115,14 @@ class Scene:
         await eventually(lambda: time.monotonic() > until, seconds + 1, f"the passing of {seconds} s")
         assert self.reconnects() == {}
 
-    def replaced(self) -> int:
-        """Connections that the network ended since then because another one of the account came."""
-        return self.mesh.logins().replaced - self._before.replaced
-
-    def all_closed(self, accounts: Collection[account_pb2.Account]) -> bool:
-        """Whether the network has no connection of them that was there when the load began."""
-        live = self.mesh.logins().live
-        return all(live.get(phone) != self._before.live[phone] for phone in (a.phone[1:] for a in accounts))
+    async def until_closed(self, accounts: Collection[account_pb2.Account]) -> float:
+        """When (Unix time) the last of their connections ended that were there when the load began."""
+        connections = {self._before.live[account.phone[1:]] for account in accounts}
+        await eventually(
+            lambda: connections <= self.mesh.logins().ended.keys(), QUIET_SECONDS, "the end of connections"
+        )
+        ended = self.mesh.logins().ended
+        return max(ended[connection] for connection in connections)
 
     async def until_not_connected(self, accounts: Collection[account_pb2.Account]) -> None:
         """Until the mesh itself says that none of them is online."""
