@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mesh_cli.commands.fleet_drain import drain_node
-from mesh_cli.commands.fleet_show import SHARD_COLUMNS, print_capacity, print_plan, print_status
+from mesh_cli.commands.fleet_show import SHARD_COLUMNS, print_capacity, print_nodes, print_plan, print_status
 from mesh_cli.commands.fleet_watch import watch_fleet
 from mesh_cli.commands.output import AsJson, as_dict, show
 from mesh_cli.commands.target import call
@@ -19,7 +19,6 @@ app = typer.Typer(
     help="The session-nodes: how they do, and taking them in and out of service.\n\n"
     "`mesh fleet` alone is `mesh fleet status`."
 )
-NODE_COLUMNS = ("id", "state", "shards", "accounts", "capacity", "usage_percent", "version", "address")
 NodeArgument = Annotated[str, typer.Argument(metavar="NODE", help="The node's id, as the status shows it.")]
 
 
@@ -84,7 +83,11 @@ def undrain(context: typer.Context, node: NodeArgument, as_json: AsJson = False)
     async def work(client: Client) -> fleet_pb2.Node:
         return (await client.fleet.UndrainNode(fleet_pb2.UndrainNodeRequest(node_id=node))).node
 
-    show([call(context, work)], NODE_COLUMNS, as_json=as_json)
+    found = call(context, work)
+    if as_json:
+        print(json.dumps(as_dict(found)))
+    else:
+        print_nodes([found])
 
 
 @app.command()

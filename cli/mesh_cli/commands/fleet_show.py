@@ -29,6 +29,11 @@ def print_status(found: fleet_pb2.GetCapacityResponse) -> None:
     console.print(_capacity_line(found), highlight=False)
 
 
+def print_nodes(nodes: Iterable[fleet_pb2.Node]) -> None:
+    """The table alone."""
+    wide_console().print(nodes_table(nodes))
+
+
 def print_capacity(found: fleet_pb2.GetCapacityResponse) -> None:
     """How full the fleet is, and its sessions by state."""
     console = wide_console()
