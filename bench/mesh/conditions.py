@@ -51,6 +51,6 @@ def stated(before: Machine, nodes: int, accounts: int, log: CallerLog) -> tuple[
         f"turn, unary, {CALL_SECONDS:.0f} s deadline, no repeats by gRPC or caller; the callers were at most "
         f"{log.latest * 1000:.0f} ms behind their pace. Send limits raised, no traces recorded.",
         f"An empty unary call cost its server {before.empty_call_us:.0f} us of CPU before. Load average of "
-        f"the machine before: {before.load:.1f}, after: {os.getloadavg()[0]:.1f}. Callers and network share its "
-        "cores.",
+        f"the machine before: {before.load:.1f}, after: {os.getloadavg()[0]:.1f}. Callers and network share "
+        "its cores.",
     )

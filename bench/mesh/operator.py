@@ -68,7 +68,7 @@ class Operator:
     async def drain(self, node: str, replacement: str = "") -> None:
         """Move all that the node owns; until the job has ended. Raises `NotMeasured` if it failed."""
         request = fleet_pb2.DrainNodeRequest(
-            request_id=f"drain-{node}", node_id=node, replacement_node_id=replacement
+            request_id=f"drain-{node}-{replacement}", node_id=node, replacement_node_id=replacement
         )
         started = await self._fleet.DrainNode(request, metadata=self._metadata, timeout=_TIMEOUT)
         watch = job_pb2.WatchJobRequest(job_id=started.job.id)
