@@ -111,8 +111,8 @@ def total(weights: Sequence[int], shards: Sequence[int]) -> int:
     return sum(map(weights.__getitem__, shards))
 
 
-def by_weight(weights: Sequence[int], shards: Sequence[int]) -> list[int]:
-    """Heaviest first, equal ones by number."""
+def heaviest_first(weights: Sequence[int], shards: Sequence[int]) -> list[int]:
+    """Equal ones by number."""
     return [shard for _, shard in sorted([(-weights[shard], shard) for shard in shards])]
 
 

@@ -58,8 +58,8 @@ def decode_loads(value: bytes) -> dict[int, int]:
 class LoadReporter:
     """Publishes the weights of the shards that run on a node: seldom, and only when they changed enough.
 
-    `read` gives for each shard that runs here, and whose accounts are loaded, how many accounts want a session
-    (connected or not: an outage is no relief) and how many messages there were in the last minute.
+    `read` gives for each shard that runs here, and whose accounts are loaded, how many accounts want a
+    session (connected or not: an outage is no relief) and how many messages there were in the last minute.
     """
 
     def __init__(

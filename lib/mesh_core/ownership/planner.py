@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from mesh_core.ownership.balancing import Balancing
-from mesh_core.ownership.fleet import EMPTY_WEIGHT, Fleet, by_weight, scores
+from mesh_core.ownership.fleet import EMPTY_WEIGHT, Fleet, heaviest_first, scores
 
 Placement: TypeAlias = Sequence[str | None]
 """The node of each shard, by shard number; None where nobody has it."""
@@ -69,7 +69,7 @@ def plan(
             for shard in moved:
                 placement[shard] = new
     gone = held.keys() - capacities.keys() - {*pinned}
-    homeless = by_weight(weights, [shard for node in gone for shard in held[node]])
+    homeless = sorted([shard for node in gone for shard in held[node]])
     fleet = Fleet(capacities, {node: held[node] for node in capacities}, homeless, weights)
     refusing = OVER_CAPACITY if fleet.over_capacity else ""
     for shard, node in _house(fleet, homeless):
@@ -81,19 +81,24 @@ def plan(
 
 
 def _house(fleet: Fleet, homeless: Sequence[int]) -> list[tuple[int, str]]:
-    """Gives each shard, heaviest first, to the node that scores highest for it among those with room for it.
+    """Gives each shard to the node that scores highest for it among those with room for it.
 
     Those that no node has room for come last, each where it leaves the lowest load, but first where there is
     too little: what finds its place here need not be moved there later.
+
+    A few that are far heavier than most come first, while there is room. The rest comes in any order of
+    weight: were the heavy ones first, then a node with more of them by chance would only get fewer of the
+    empty ones, as if those made up for it.
     """
     if not homeless:
         return []
-    lightest = fleet.weights[homeless[-1]]
+    weights, unusual = fleet.weights, 4 * fleet.typical
+    lightest = min([weights[shard] for shard in homeless])
     names = [name for name in fleet.names if fleet.room(name) >= lightest]
     rows, rooms = [scores(name) for name in names], [fleet.room(name) for name in names]
     housed, left = [], []
-    for shard in homeless:
-        weight = fleet.weights[shard]
+    for shard in sorted(homeless, key=lambda shard: (-(weights[shard] // unusual), shard)):
+        weight = weights[shard]
         column = [row[shard] for row in rows]
         for _ in rows:
             best = column.index(max(column))
@@ -109,7 +114,7 @@ def _house(fleet: Fleet, homeless: Sequence[int]) -> list[tuple[int, str]]:
         if rooms[best] < lightest:
             del names[best], rows[best], rooms[best]
     poor = fleet.names
-    for shard in left:
+    for shard in heaviest_first(weights, left):
         poor = [name for name in poor if fleet.has_too_little(name)]
         name = _least_loaded_with(fleet, shard, poor or fleet.names)
         fleet.put(shard, name)

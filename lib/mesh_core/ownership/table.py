@@ -22,7 +22,9 @@ MOVE_BUDGET = SHARDS // 8
 """Shards that may move for balance alone at a time."""
 
 NOBODY = (None,) * SHARDS
-EQUAL = (EMPTY_WEIGHT,) * SHARDS
+UNKNOWN = (0,) * SHARDS
+"""The weights of shards that no node ever told of."""
+
 _NONE = 0xFFFF
 _NUMBERS = struct.Struct(f">{SHARDS}H")
 _WEIGHTS = b"\n\n"
@@ -32,10 +34,10 @@ _WEIGHTS = b"\n\n"
 @dataclass(frozen=True, slots=True)
 class Table:
     """The node of each shard, and what the shard weighed when this was written: a shard keeps its weight when
-    the node that told of it is gone."""
+    the node that told of it is gone. 0 where that was never known."""
 
     placement: tuple[str | None, ...] = NOBODY
-    weights: tuple[int, ...] = EQUAL
+    weights: tuple[int, ...] = UNKNOWN
 
 
 NO_TABLE = Table()
@@ -52,7 +54,7 @@ def encode_table(table: Table) -> bytes:
 
 
 def decode_table(value: bytes) -> Table:
-    """A table without weights, as earlier versions wrote it, has equal ones."""
+    """A table without weights, as earlier versions wrote it, has unknown ones."""
     names_part, _, weights_part = value[2 * SHARDS :].partition(_WEIGHTS)
     names: list[str] = names_part.decode().split("\n")
     placement = tuple([None if number == _NONE else names[number] for number in _NUMBERS.unpack_from(value)])
@@ -72,8 +74,8 @@ class Situation:
     nodes: Mapping[str, NodeInfo]
     placement: tuple[str | None, ...]
     revision: int
-    weights: tuple[int, ...] = EQUAL
-    remembered: tuple[int, ...] = EQUAL
+    weights: tuple[int, ...] = UNKNOWN
+    remembered: tuple[int, ...] = UNKNOWN
 
     @classmethod
     def of(
@@ -114,7 +116,7 @@ class Situation:
             self.placement,
             self.capacities,
             budget=budget,
-            weights=self.weights,
+            weights=_assumed(self.weights),
             pinned=[node for node in missing if node is not None],
             replacements={
                 node.id: node.replaced_by
@@ -129,8 +131,18 @@ class Situation:
 
     def forgets(self) -> bool:
         """The table's weights are so old that a node's loss would be planned from wrong ones."""
-        change = sum(map(abs, map(int.__sub__, self.weights, self.remembered)))
-        return self.revision != 0 and change * 1000 > BAND_PER_MILLE * sum(self.weights)
+        now, then = _assumed(self.weights), _assumed(self.remembered)
+        change = sum(map(abs, map(int.__sub__, now, then)))
+        return self.revision != 0 and change * 1000 > BAND_PER_MILLE * sum(now)
+
+
+def _assumed(weights: tuple[int, ...]) -> tuple[int, ...]:
+    """An unknown weight is taken to be an average one: nodes tell of their loads one after the other, and the
+    first to do so is not the only one that has any.
+    """
+    known = SHARDS - weights.count(0)
+    average = (sum(weights) + known // 2) // known if known else EMPTY_WEIGHT
+    return tuple([weight or average for weight in weights])
 
 
 async def read_situation(etcd: Etcd, keys: Keys) -> Situation:
