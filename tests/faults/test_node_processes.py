@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import psutil
 import pytest
-import pytest_asyncio
 
 from tests.eventually import eventually
-from tests.faults.fleet.scene import AWAY_AND_BACK, Scene, scene
+from tests.faults.fleet.scene import AWAY_AND_BACK, Scene
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 TTL_SECONDS = 7.0
 NOTICED_SECONDS = 12.0
 """The hard deadline, the watchdog's look and a wide margin for a slow machine."""
 
 
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def stage() -> AsyncIterator[Scene]:
-    async with scene() as opened:
-        yield opened
+@pytest.fixture(name="stage")
+def whole_scene(shared_scene: Scene) -> Scene:
+    return shared_scene
 
 
 async def test_a_killed_session_node_is_followed_at_once(stage: Scene) -> None:

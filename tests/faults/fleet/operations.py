@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from enum import Enum
 
 import grpc.aio
@@ -36,25 +37,29 @@ class Operations:
         self.done: list[str] = []
         self._scene = scene
         self._random = random.Random(seed)
+        self._times: Counter[str] = Counter()
         self._states = dict.fromkeys(sorted(scene.mesh.nodes), State.ACTIVE) | {SPARE: State.AWAY}
         self._usual = sorted(scene.mesh.nodes)
         scene.mesh.add_spare(SPARE)
 
     async def next(self) -> None:
-        """One operation, and then a while of ordinary sending."""
-        choices = {
-            State.AWAY: [self._join],
-            State.DRAINED: [self._undrain],
-            State.ACTIVE: [self._crash, self._restart, self._freeze],
-        }
-        if sum(state is State.ACTIVE for state in self._states.values()) > LEAST_ACTIVE:
-            choices[State.ACTIVE] += [self._leave, self._lose, self._drain]
-        name = self._random.choice(sorted(self._states))
-        operation = self._random.choice(choices[self._states[name]])
+        """One operation, and then a while of ordinary sending. Kinds come in turns, each before any again."""
+        possible = {(kind, name) for name, state in self._states.items() for kind in self._possible(state)}
+        fewest = min(self._times[kind] for kind, _ in possible)
+        kind, name = self._random.choice(sorted(one for one in possible if self._times[one[0]] == fewest))
         count = self._random.randint(1, MOST_MESSAGES_BETWEEN)
-        self.done.append(f"{operation.__name__[1:]} {name}")
-        await operation(self._scene.mesh.nodes[name])
+        self._times[kind] += 1
+        self.done.append(f"{kind} {name}")
+        await getattr(self, f"_{kind}")(self._scene.mesh.nodes[name])
         await self._scene.load.until_more(count)
+
+    def _possible(self, state: State) -> list[str]:
+        if state is State.AWAY:
+            return ["join"]
+        if state is State.DRAINED:
+            return ["undrain"]
+        more = sum(state is State.ACTIVE for state in self._states.values()) > LEAST_ACTIVE
+        return ["crash", "freeze", "restart", *(["drain", "leave", "lose"] if more else [])]
 
     async def restore(self) -> None:
         """Every usual node is there and serves, the spare one is not."""
