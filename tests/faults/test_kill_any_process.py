@@ -2,83 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-
-import grpc.aio
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from mesh_cli.demo.receiver import Receiver
 from sessionmesh.v1 import account_pb2, event_pb2, message_pb2, simulator_pb2
 from tests.eventually import eventually
-from tests.mesh_api import Caller, text_message
+from tests.faults.fleet.load import RECOVERY_SECONDS, Load
+from tests.mesh_api import Caller
 from tests.mesh_fixtures import Tenant
 from tests.mesh_process import MeshProcess
 
 ACCOUNTS = 6
-SEND_EVERY_SECONDS = 0.1
-RECOVERY_SECONDS = 60.0
 SETTLE_SECONDS = 60.0
 VICTIMS = ("node-1", "webhook", "node-2", "media", "router", "node-3", "simulator")
-TRANSIENT = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNKNOWN}
-"""What a caller repeats; UNKNOWN is how gRPC reports some closed connections."""
-
-
-@dataclass(slots=True)
-class Load:
-    """Sends from every account, one after the other, and keeps a log of what it was told."""
-
-    caller: Caller
-    accounts: list[account_pb2.Account]
-    log: list[simulator_pb2.CallerRecord] = field(default_factory=list)
-    acknowledged: dict[str, str] = field(default_factory=dict)
-    """Account of each acknowledged message."""
-
-    async def send_steadily(self, account: account_pb2.Account) -> None:
-        """Never returns. A request that failed is sent again, the same, until it is answered."""
-        number = 0
-        while True:
-            number += 1
-            request_id = f"{account.id}-{number}"
-            await self._send(text_message(account.id, f"Text {request_id}", request_id=request_id))
-            await asyncio.sleep(SEND_EVERY_SECONDS)
-
-    async def until_more(self, count: int) -> None:
-        """Wait until every account has sent `count` more messages."""
-        before = self._counts()
-
-        async def more() -> bool:
-            now = self._counts()
-            return all(now[account.id] - before[account.id] >= count for account in self.accounts)
-
-        await eventually(more, RECOVERY_SECONDS, f"{count} more messages from every account")
-
-    async def _send(self, request: message_pb2.SendMessageRequest) -> None:
-        while True:
-            record = simulator_pb2.CallerRecord(
-                request_id=request.request_id, account=request.account_id, recipient=request.recipient.phone
-            )
-            self.log.append(record)
-            try:
-                message = await self.caller.send(request)
-            except grpc.aio.AioRpcError as error:
-                if error.code() not in TRANSIENT:
-                    raise
-                await asyncio.sleep(SEND_EVERY_SECONDS)
-                continue
-            record.message_id = message.id
-            record.network_message_id = message.network_message_id
-            record.acknowledge_time.CopyFrom(_now())
-            self.acknowledged[message.id] = request.account_id
-            return
-
-    def _counts(self) -> dict[str, int]:
-        counts = {account.id: 0 for account in self.accounts}
-        for account_id in self.acknowledged.values():
-            counts[account_id] += 1
-        return counts
 
 
 async def test_nothing_is_lost_doubled_or_forgotten_when_any_process_is_killed(
@@ -92,7 +26,7 @@ async def test_nothing_is_lost_doubled_or_forgotten_when_any_process_is_killed(
         for account in accounts:
             await caller.pair(account, admin)
         load = Load(caller, accounts)
-        async with _running(load):
+        async with load.running():
             await load.until_more(2)
             for name in VICTIMS:
                 await _kill(mesh, name)
@@ -102,16 +36,6 @@ async def test_nothing_is_lost_doubled_or_forgotten_when_any_process_is_killed(
         verdict = await admin(admin.simulator.GetVerdict, simulator_pb2.GetVerdictRequest(calls=load.log))
         assert (verdict.lost, verdict.duplicates, verdict.overlaps) == (0, 0, 0), verdict.findings
         assert receiver.received.refused == 0
-
-
-@asynccontextmanager
-async def _running(load: Load) -> AsyncIterator[None]:
-    """The load runs inside; each account ends with the request it is at."""
-    async with asyncio.TaskGroup() as senders:
-        tasks = [senders.create_task(load.send_steadily(account)) for account in load.accounts]
-        yield
-        for task in tasks:
-            task.cancel()
 
 
 async def _kill(mesh: MeshProcess, name: str) -> None:
@@ -128,7 +52,7 @@ async def _until_all_delivered(load: Load) -> None:
     async def delivered() -> bool:
         for account in load.accounts:
             found = await _statuses(load.caller, account.id)
-            wanted = {one for one, owner in load.acknowledged.items() if owner == account.id}
+            wanted = load.messages(account.id)
             if any(found.get(one) != message_pb2.MESSAGE_STATUS_DELIVERED for one in wanted):
                 return False
         return True
@@ -172,9 +96,3 @@ async def _events(caller: Caller) -> set[str]:
         request.cursor = page.next_cursor
         if not page.more:
             return found
-
-
-def _now() -> Timestamp:
-    now = Timestamp()
-    now.GetCurrentTime()
-    return now
