@@ -38,6 +38,7 @@ class Size:
     """How much to measure; `calm` is the stretch before the drain that its latencies are compared with."""
 
     accounts: int
+    per_second: float
     calm: float
 
 
@@ -82,7 +83,7 @@ class Seen:
 
 def run(quick: bool) -> Report:
     """Measure. Exits with the reason, and without figures, when a condition never came."""
-    size = Size(300, 5.0) if quick else Size(2000, 20.0)
+    size = Size(300, 40.0, 5.0) if quick else Size(2000, 100.0, 20.0)
     before = Machine.now()
     try:
         timeline, seen = asyncio.run(_measure(size))
@@ -91,7 +92,7 @@ def run(quick: bool) -> Report:
         raise SystemExit(f"failover: not measured: {problem}") from None
     notes = (
         *_notes(timeline, seen),
-        *stated(before, len(NODES), size.accounts, seen.log),
+        *stated(before, len(NODES), size.accounts, size.per_second, seen.log),
     )
     return Report("failover", figures, notes=notes)
 
@@ -101,7 +102,7 @@ async def _measure(size: Size) -> tuple[Timeline, Seen]:
         customer = await make_customer(mesh.file.address, mesh.file.admin_key, size.accounts)
         async with (
             Operator(mesh, customer.accounts) as operator,
-            steady_callers(plan(mesh, customer)) as callers,
+            steady_callers(plan(mesh, customer, size.per_second)) as callers,
         ):
             await operator.until_settled(NODES)
             await callers.begin()

@@ -34,6 +34,7 @@ class Size:
     """How much to measure; `seconds` of each outage, and of each stretch without one."""
 
     accounts: int
+    per_second: float
     seconds: float
     warm_up: float
 
@@ -62,7 +63,7 @@ class Seen:
 
 def run(quick: bool) -> Report:
     """Measure. Exits with the reason, and without figures, when a condition never came."""
-    size = Size(300, 15.0, 3.0) if quick else Size(2000, 60.0, 15.0)
+    size = Size(300, 40.0, 15.0, 3.0) if quick else Size(2000, 100.0, 60.0, 15.0)
     before = Machine.now()
     try:
         seen = asyncio.run(_measure(size))
@@ -71,7 +72,7 @@ def run(quick: bool) -> Report:
         raise SystemExit(f"outage: not measured: {problem}") from None
     notes = (
         *_notes(seen),
-        *stated(before, len(NODES), size.accounts, seen.log),
+        *stated(before, len(NODES), size.accounts, size.per_second, seen.log),
     )
     return Report("outage", figures, notes=notes)
 
@@ -82,7 +83,7 @@ async def _measure(size: Size) -> Seen:
         customer = await make_customer(mesh.file.address, mesh.file.admin_key, size.accounts)
         async with (
             Operator(mesh, customer.accounts) as operator,
-            steady_callers(plan(mesh, customer)) as callers,
+            steady_callers(plan(mesh, customer, size.per_second)) as callers,
         ):
             await operator.until_settled(NODES)
             await callers.begin()

@@ -14,7 +14,6 @@ from bench.mesh.running import RunningMesh
 from bench.mesh.steady import SteadyPlan
 from bench.yardstick import empty_call_us
 
-PER_SECOND = 100.0
 CALL_SECONDS = 10.0
 ENVIRONMENT = {
     "MESH_SERVER_MAX_MESSAGE_BYTES": str(MESSAGE_BYTES),
@@ -26,9 +25,9 @@ ENVIRONMENT = {
 }
 
 
-def plan(mesh: RunningMesh, customer: Customer) -> SteadyPlan:
+def plan(mesh: RunningMesh, customer: Customer, per_second: float) -> SteadyPlan:
     """Steady calls to the router, as the customer."""
-    return SteadyPlan(mesh.file.address, customer.key, customer.accounts, PER_SECOND, CALL_SECONDS)
+    return SteadyPlan(mesh.file.address, customer.key, customer.accounts, per_second, CALL_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +43,10 @@ class Machine:
         return cls(asyncio.run(empty_call_us()), load)
 
 
-def stated(before: Machine, nodes: int, accounts: int, log: CallerLog) -> tuple[str, ...]:
+def stated(before: Machine, nodes: int, accounts: int, per_second: float, log: CallerLog) -> tuple[str, ...]:
     """Sentences about them."""
     return (
-        f"{nodes} session-nodes, {accounts} accounts, {PER_SECOND:.0f} messages a second from all of them in "
+        f"{nodes} session-nodes, {accounts} accounts, {per_second:.0f} messages a second from all of them in "
         f"turn, unary, {CALL_SECONDS:.0f} s deadline, no repeats by gRPC or caller; the callers were at most "
         f"{log.latest * 1000:.0f} ms behind their pace. Send limits raised, no traces recorded.",
         f"An empty unary call cost its server {before.empty_call_us:.0f} us of CPU before. Load average of "

@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -16,7 +17,12 @@ import grpc
 from bench.mesh.connections import KINDS, Connections
 from bench.mesh.running import RunningMesh
 from mesh_core.channels import open_channel
+from mesh_core.etcd import Etcd, EtcdUnavailable
 from mesh_core.ids import shard_of
+from mesh_core.ownership.keys import Keys
+from mesh_core.ownership.loads import weight_of
+from mesh_core.ownership.table import MOVE_BUDGET, read_situation
+from mesh_core.settings import ClusterSettings
 from sessionmesh.v1 import (
     fleet_pb2,
     fleet_pb2_grpc,
@@ -29,7 +35,6 @@ from sessionmesh.v1 import (
 
 MESSAGE_BYTES = 64 * 1024 * 1024
 """Of one gRPC message, which the parts must take, too: the callers' log goes to the network whole."""
-LEAST_SHARE = 0.95
 SETTLED_SECONDS = 120.0
 DELIVERED_SECONDS = 60.0
 _POLL_SECONDS = 0.5
@@ -49,6 +54,8 @@ class Operator:
         self._metadata = (("authorization", f"Bearer {mesh.file.admin_key}"),)
         self._channel = open_channel(mesh.file.address, max_message_bytes=MESSAGE_BYTES)
         self._fleet = fleet_pb2_grpc.FleetServiceStub(self._channel)
+        self._etcd = Etcd.at(*mesh.file.servers["MESH_ETCD_ENDPOINTS"].split(","))
+        self._keys = Keys(ClusterSettings().name)
         self._jobs = job_pb2_grpc.JobServiceStub(self._channel)
         self._network = simulator_pb2_grpc.SimulatorServiceStub(self._channel)
 
@@ -59,6 +66,7 @@ class Operator:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._channel.close()
+        await self._etcd.close()
 
     async def accounts_of(self, node: str) -> list[str]:
         """The accounts whose shards the node owns."""
@@ -95,8 +103,8 @@ class Operator:
         await self._until(missing, f"{node} among the nodes")
 
     async def until_settled(self, nodes: Collection[str]) -> None:
-        """Until these nodes own all shards in even shares, and the network has every account connected."""
-        await self._until(lambda: self._unsettled(nodes), "even shares, and every account connected")
+        """Until these nodes own all shards, nothing is left to move, and every account is connected."""
+        await self._until(lambda: self._unsettled(nodes), "settled shares, and every account connected")
 
     async def until_delivered(self) -> int:
         """Until every outbound message is DELIVERED; how many are not when that takes too long."""
@@ -140,7 +148,22 @@ class Operator:
         )
         if stats.connected < len(self._accounts):
             return f"{stats.connected} of {len(self._accounts)} accounts are connected"
-        return _uneven(await self._placement(), nodes)
+        placement = await self._placement()
+        if placement.unowned:
+            return f"{placement.unowned} shards are unowned"
+        if moving := sum(shard.node_id != shard.assigned_node_id for shard in placement.shards):
+            return f"{moving} shards are on their way"
+        owners = {shard.node_id for shard in placement.shards}
+        if owners != set(nodes):
+            return f"{', '.join(sorted(owners))} own shards"
+        situation = await read_situation(self._etcd, self._keys)
+        # Nodes tell of their accounts once a minute: what they will tell must not make shards move, either.
+        told = tuple(weight_of(shard.accounts, 0) for shard in placement.shards)
+        for known in (situation, replace(situation, weights=told)):
+            wish = known.plan(budget=MOVE_BUDGET, may_drop_missing=True)
+            if known.moves(wish):
+                return f"shares have yet to be balanced, {dict(Counter(situation.placement))} as it is"
+        return ""
 
     async def _placement(self) -> fleet_pb2.GetPlacementResponse:
         placement: fleet_pb2.GetPlacementResponse = await self._fleet.GetPlacement(
@@ -163,25 +186,12 @@ class Operator:
         while time.monotonic() < until:
             try:
                 last = await missing()
-            except (grpc.RpcError, asyncpg.PostgresError, OSError) as error:
+            except (grpc.RpcError, asyncpg.PostgresError, EtcdUnavailable, OSError) as error:
                 last = f"the last look failed: {error}"
             if not last:
                 return
             await asyncio.sleep(_POLL_SECONDS)
         raise NotMeasured(f"waited {seconds:.0f} s in vain for {what}: {last}")
-
-
-def _uneven(placement: fleet_pb2.GetPlacementResponse, nodes: Collection[str]) -> str:
-    """ "" when every shard is owned by whom it is assigned to, and no node has much less than its share."""
-    if placement.unowned:
-        return f"{placement.unowned} shards are unowned"
-    moving = sum(shard.node_id != shard.assigned_node_id for shard in placement.shards)
-    if moving:
-        return f"{moving} shards are on their way"
-    owned = Counter(shard.node_id for shard in placement.shards)
-    if owned.keys() != set(nodes) or min(owned.values()) < LEAST_SHARE * len(placement.shards) / len(nodes):
-        return f"the shares are {dict(owned)}"
-    return ""
 
 
 _UNDELIVERED = (
