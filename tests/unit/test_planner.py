@@ -209,9 +209,11 @@ def test_a_shard_keeps_its_weight_when_its_node_is_gone() -> None:
 def test_a_node_that_tells_of_its_load_before_the_others_do_loses_nothing() -> None:
     fleet = {name: node(name, capacity=5000) for name in "abc"}
     placement = plan(NOBODY, dict.fromkeys("abc", 5000), budget=0).placement
-    told = {shard: weight_of(2, 0) for shard, name in enumerate(placement) if name == "a"}
-    seen = Situation.of(fleet, Table(placement), 1, {"a": encode_loads(told)}, {})
-    assert seen.plan(budget=ALL, may_drop_missing=True).placement == placement
+    for sessions in (0, 700, 2000):
+        at_a = [shard for shard, name in enumerate(placement) if name == "a"]
+        told = {shard: weight_of(int(rank < sessions), 0) for rank, shard in enumerate(at_a)}
+        seen = Situation.of(fleet, Table(placement), 1, {"a": encode_loads(told)}, {})
+        assert seen.plan(budget=ALL, may_drop_missing=True).placement == placement
 
 
 def test_a_table_whose_weights_are_old_is_to_be_written_again() -> None:

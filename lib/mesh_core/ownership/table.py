@@ -11,7 +11,7 @@ from typing import Self
 from mesh_core.etcd import Etcd, absent, get, put, unchanged
 from mesh_core.etcd.ops import prefix_end
 from mesh_core.ids import SHARDS
-from mesh_core.ownership.fleet import BAND_PER_MILLE, EMPTY_WEIGHT
+from mesh_core.ownership.fleet import BAND_PER_MILLE, EMPTY_WEIGHT, SESSION_WEIGHT, SLACK_SESSIONS
 from mesh_core.ownership.keys import Keys, NodeInfo, NodeState, decode_node, decode_owner
 from mesh_core.ownership.loads import decode_loads
 from mesh_core.ownership.planner import Plan, plan
@@ -133,16 +133,25 @@ class Situation:
         """The table's weights are so old that a node's loss would be planned from wrong ones."""
         now, then = _assumed(self.weights), _assumed(self.remembered)
         change = sum(map(abs, map(int.__sub__, now, then)))
-        return self.revision != 0 and change * 1000 > BAND_PER_MILLE * sum(now)
+        matters = max(BAND_PER_MILLE * sum(now), 1000 * SLACK_SESSIONS * SESSION_WEIGHT)
+        return self.revision != 0 and change * 1000 > matters
 
 
 def _assumed(weights: tuple[int, ...]) -> tuple[int, ...]:
-    """An unknown weight is taken to be an average one: nodes tell of their loads one after the other, and the
+    """Unknown weights are taken to be average ones: nodes tell of their loads one after the other, and the
     first to do so is not the only one that has any.
     """
     known = SHARDS - weights.count(0)
-    average = (sum(weights) + known // 2) // known if known else EMPTY_WEIGHT
-    return tuple([weight or average for weight in weights])
+    if known == SHARDS:
+        return weights
+    total, number = (sum(weights), known) if known else (EMPTY_WEIGHT, 1)
+    # rounded up or down in turns: so many shards rounded alike would be a load of their own
+    return tuple(
+        [
+            weight or max(EMPTY_WEIGHT, total * (shard + 1) // number - total * shard // number)
+            for shard, weight in enumerate(weights)
+        ]
+    )
 
 
 async def read_situation(etcd: Etcd, keys: Keys) -> Situation:
