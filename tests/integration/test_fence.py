@@ -298,7 +298,9 @@ async def test_only_incarnations_that_ended_long_ago_and_hold_nothing_are_forgot
 ) -> None:
     holder, _, _ = [await node(name) for name in ("holder-1", "idle-1", "recent-1")]
     await take(holder, {5: 1})
-    await sql.execute("UPDATE node_incarnation SET beat_at = now() - interval '2 days' WHERE node <> 'recent'")
+    await sql.execute(
+        "UPDATE node_incarnation SET beat_at = now() - interval '2 days' WHERE node <> 'recent'"
+    )
     assert await forget_incarnations(sql) == 1
     left = await sql.fetch("SELECT id FROM node_incarnation ORDER BY id")
     assert [row["id"] for row in left] == ["holder-1", "recent-1"]
