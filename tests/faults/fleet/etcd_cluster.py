@@ -84,4 +84,4 @@ async def _leads(endpoint: str) -> bool:
             status = json.loads(await response.read())
     except (aiohttp.ClientError, TimeoutError):
         return False
-    return bool(status["leader"] == status["header"]["member_id"])
+    return bool(status.get("leader") == status["header"]["member_id"])  # without a leader there is no field
