@@ -24,7 +24,11 @@ OPERATIONS = int(os.environ.get("MESH_FAULT_OPERATIONS", "8"))
 
 def _seeds() -> list[int]:
     chosen = os.environ.get("MESH_FAULT_SEEDS", "2")
-    return [int(seed) for seed in chosen.split(",")] if "," in chosen else list(range(1, int(chosen) + 1))
+    return (
+        [int(seed) for seed in chosen.split(",") if seed]
+        if "," in chosen
+        else list(range(1, int(chosen) + 1))
+    )
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
