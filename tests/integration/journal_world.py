@@ -57,10 +57,18 @@ class World:
 
     async def batch_is_blocked(self) -> None:
         """Returns once a journal's batch waits for a lock."""
+        await self._is_blocked("SELECT journal_write%")
+
+    async def takeover_is_blocked(self) -> None:
+        """Returns once a takeover waits for a lock."""
+        await self._is_blocked("%take_shards%")
+
+    async def _is_blocked(self, pattern: str) -> None:
         await eventually(
             lambda: self.value(
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-                " AND query LIKE 'SELECT journal_write%' AND wait_event_type = 'Lock'"
+                " AND query LIKE $1 AND wait_event_type = 'Lock'",
+                pattern,
             )
         )
 

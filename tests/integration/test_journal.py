@@ -253,6 +253,14 @@ class TestFence:
         assert await world.value("SELECT account FROM message") == current.uuid
         assert await world.count("event") == await world.count("outbox") == 1
 
+    async def test_a_node_that_is_not_the_holder_is_refused_at_the_right_epoch_too(
+        self, world: World
+    ) -> None:
+        account = await world.account("b")
+        journal = await world.journal("a")
+        assert await journal.accept(account, outbound()) == REFUSED
+        assert await world.count("message") == 0
+
     @pytest.mark.parametrize("row", ["status", "inbound", "credential", "session", "event", "action"])
     async def test_no_kind_of_row_passes_a_lost_shard(self, world: World, row: str) -> None:
         journal = await world.journal("a")
@@ -301,6 +309,30 @@ class TestFence:
             with pytest.raises(asyncpg.LockNotAvailableError):
                 await world.database.pool.execute("SELECT FROM node_incarnation FOR UPDATE NOWAIT")
         assert isinstance(await call, Mismatch)
+
+    async def test_a_shard_is_not_taken_from_the_dead_before_its_last_batch_has_ended(
+        self, world: World
+    ) -> None:
+        journal = await world.journal("a")
+        account = await world.account("a")
+        await world.journal("b")
+        pool = world.database.pool
+        async with pool.acquire() as rival, rival.transaction():
+            await rival.execute(
+                "INSERT INTO request (scope, method, request_id, digest, result)"
+                " VALUES ($1, 1, 'same', 'd', $1)",
+                account.uuid,
+            )
+            call = journal.accept(account, outbound("same"))
+            await world.batch_is_blocked()
+            take = asyncio.create_task(
+                pool.fetchval(
+                    "SELECT outcome FROM take_shards($1, '{1}', 'b', '{a}', '7 s', '1 s')", [account.shard]
+                )
+            )
+            await world.takeover_is_blocked()
+        assert isinstance(await call, Mismatch)
+        assert await take == "taken"
 
     async def test_given_back_shards_are_released_with_their_last_rows(self, world: World) -> None:
         journal = await world.journal("a")

@@ -28,6 +28,9 @@ class Authorities:
         self.etcd: Exception | None = None
         self.postgres: Exception | None = None
         self.wanted: dict[int, int] = {}
+        self.freeze = 0.0
+        """Seconds for which the next beat stops the keeper's thread, beginning just before the deadline."""
+        self._beat_sent = 0.0
 
     def grant(self, ttl: int) -> LeaseBeat:
         if isinstance(self.etcd, EtcdUnavailable):
@@ -43,7 +46,12 @@ class Authorities:
     async def beat(self) -> tuple[float, dict[int, int]]:
         if self.postgres is not None:
             raise self.postgres
-        return boottime(), self.wanted
+        freeze, self.freeze = self.freeze, 0.0
+        if freeze:
+            await asyncio.sleep(self._beat_sent + QUICK.hard - 0.05 - boottime())
+        self._beat_sent = boottime()
+        time.sleep(freeze)  # noqa: ASYNC251 - a thread that stands still is what is tested
+        return self._beat_sent, self.wanted
 
 
 class Leases:
@@ -192,6 +200,18 @@ async def test_a_shard_without_an_authority_is_dropped_at_its_deadline_and_stays
         assert stage.keeper.epoch(6, boottime()) is None
         assert stage.keeper.epoch(5, boottime()) == 1
         assert stage.ended == []
+
+
+async def test_an_answer_that_is_read_after_the_deadline_saves_nothing() -> None:
+    """Though it was asked for in time: the thread was stopped meanwhile, and wakes up with the answer."""
+    async with running() as stage:
+        stage.run_shard(5)
+        stage.run_shard(6, key_confirmed=False)
+        stage.authorities.freeze = 0.2
+        await stage.until(lambda: bool(stage.told("dropped")))
+        [dropped] = stage.told("dropped")
+        assert dropped.lost == [6]
+        assert stage.keeper.epoch(6, boottime()) is None
 
 
 async def test_a_loop_that_does_not_close_in_time_what_was_lost_ends_the_process() -> None:

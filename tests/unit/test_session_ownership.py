@@ -11,7 +11,7 @@ import pytest
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.ids import new_uuid
-from mesh_session_node.drivers.driver import ConnectionEnded, End, Link, LinkEvents
+from mesh_session_node.drivers.driver import ConnectionEnded, Link, LinkEvents
 from mesh_session_node.session.account import AccountRow, SessionRow
 from mesh_session_node.session.limits import SendLimits
 from mesh_session_node.session.outgoing import Outgoing
@@ -61,9 +61,7 @@ class MemoryDriver:
     def encode(self, request: Any, _context: Any, _media: Any) -> tuple[bytes, tuple[str, ...]]:
         return request.SerializeToString(), ()
 
-    async def connect(self, _state: Any, events: LinkEvents) -> Link:
-        if not events.permitted():
-            raise ConnectionEnded(End.LOST, "not permitted")
+    async def connect(self, _state: Any, _events: LinkEvents) -> Link:
         link = MemoryLink()
         self.links.append(link)
         self.on_connect()
