@@ -21,7 +21,7 @@ from mesh_core.etcd import Etcd, EtcdUnavailable
 from mesh_core.ids import shard_of
 from mesh_core.ownership.keys import Keys
 from mesh_core.ownership.loads import weight_of
-from mesh_core.ownership.table import MOVE_BUDGET, read_situation
+from mesh_core.ownership.table import MOVE_BUDGET, Situation, read_situation
 from mesh_core.settings import ClusterSettings
 from sessionmesh.v1 import (
     fleet_pb2,
@@ -54,7 +54,7 @@ class Operator:
         self._metadata = (("authorization", f"Bearer {mesh.file.admin_key}"),)
         self._channel = open_channel(mesh.file.address, max_message_bytes=MESSAGE_BYTES)
         self._fleet = fleet_pb2_grpc.FleetServiceStub(self._channel)
-        self._etcd = Etcd.at(*mesh.file.servers["MESH_ETCD_ENDPOINTS"].split(","))
+        self._etcd = mesh.file.servers["MESH_ETCD_ENDPOINTS"].split(",")
         self._keys = Keys(ClusterSettings().name)
         self._jobs = job_pb2_grpc.JobServiceStub(self._channel)
         self._network = simulator_pb2_grpc.SimulatorServiceStub(self._channel)
@@ -66,7 +66,6 @@ class Operator:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._channel.close()
-        await self._etcd.close()
 
     async def accounts_of(self, node: str) -> list[str]:
         """The accounts whose shards the node owns."""
@@ -156,7 +155,7 @@ class Operator:
         owners = {shard.node_id for shard in placement.shards}
         if owners != set(nodes):
             return f"{', '.join(sorted(owners))} own shards"
-        situation = await read_situation(self._etcd, self._keys)
+        situation = await self._situation()
         # Nodes tell of their accounts once a minute: what they will tell must not make shards move, either.
         told = tuple(weight_of(shard.accounts, 0) for shard in placement.shards)
         for known in (situation, replace(situation, weights=told)):
@@ -170,6 +169,13 @@ class Operator:
             fleet_pb2.GetPlacementRequest(), metadata=self._metadata, timeout=_TIMEOUT
         )
         return placement
+
+    async def _situation(self) -> Situation:
+        etcd = Etcd.at(*self._etcd)
+        try:
+            return await read_situation(etcd, self._keys)
+        finally:
+            await etcd.close()
 
     async def _query(self, query: str, *arguments: object) -> int:
         database: asyncpg.Connection = await asyncpg.connect(self._database_url)
