@@ -12,7 +12,7 @@ from mesh_core.ownership.keys import Keys, NodeState, OwnerState
 from mesh_core.ownership.mirror import ClusterMirror
 from mesh_core.ownership.table import MOVE_BUDGET, Situation, Table, read_situation, write_table
 
-ROUND_PAUSE = 1.0
+ROUND_PAUSE = 0.5
 """Seconds after a change of the table before shards move for balance alone: nodes that come or go together
 are one round, and sessions that were moved connect before the next ones do."""
 
