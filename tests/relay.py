@@ -8,7 +8,10 @@ from contextlib import asynccontextmanager
 
 
 class Relay:
-    """Forwards to `target` (host:port); while it is cut, connections are gone and new ones refused."""
+    """Forwards to `target` (host:port); while it is cut, connections are gone and new ones refused.
+
+    While it holds, connections stay open, new ones are accepted, and nothing is passed on.
+    """
 
     def __init__(self, target: str, host: str = "127.0.0.1") -> None:
         self.target = target
@@ -16,6 +19,8 @@ class Relay:
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._address = (host, 0)
+        self._going = asyncio.Event()
+        self._going.set()
 
     @property
     def url(self) -> str:
@@ -37,6 +42,12 @@ class Relay:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
+    def hold(self) -> None:
+        self._going.clear()
+
+    def go_on(self) -> None:
+        self._going.set()
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -51,25 +62,26 @@ class Relay:
             self._tasks.discard(task)
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self._going.wait()
         host, _, port = self.target.rpartition(":")
         far_reader, far_writer = await asyncio.open_connection(host, int(port))
         self._writers.add(far_writer)
         try:
-            await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
+            await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
         finally:
             far_writer.transport.abort()
             self._writers.discard(far_writer)
 
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    except OSError:
-        pass
-    finally:
-        writer.transport.abort()
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                await self._going.wait()
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            pass
+        finally:
+            writer.transport.abort()
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""Session-nodes in network namespaces, each cut off from etcd, Postgres or the network, under load.
+"""Session-nodes that are cut off from etcd, Postgres or the network, under load.
 
 A cut is silent: what was sent is not answered, and nothing says that it never will be.
 """
@@ -13,8 +13,10 @@ import pytest_asyncio
 
 from sessionmesh.v1 import account_pb2
 from tests.eventually import eventually
-from tests.faults.fleet.namespaces import Site, require_namespaces
+from tests.faults.fleet.namespaces import NamespaceSite, namespaces_work
+from tests.faults.fleet.relay_site import RelaySite
 from tests.faults.fleet.scene import AWAY_AND_BACK, Scene, scene
+from tests.faults.fleet.sites import Server, Site
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -26,8 +28,7 @@ ENVIRONMENT = {"MESH_SESSION_KEEPALIVE_SECONDS": "2"}
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def site() -> Site:
-    require_namespaces()
-    return Site()
+    return NamespaceSite() if namespaces_work() else RelaySite()
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
@@ -40,12 +41,11 @@ async def test_a_node_cut_off_from_postgres_keeps_its_sessions(stage: Scene, sit
     victim = await stage.busiest()
     its_own = [account.id for account in await stage.accounts_of(victim)]
     async with stage.under_load():
-        site.cut(victim.name, site.postgres)
-        before = stage.load.counts()
-        await stage.let_pass(BEYOND_TTL_SECONDS)
-        after = stage.load.counts()
+        with site.cut_off(victim.name, Server.POSTGRES):
+            before = stage.load.counts()
+            await stage.let_pass(BEYOND_TTL_SECONDS)
+            after = stage.load.counts()
         assert all(after[account] <= before[account] + 1 for account in its_own)  # nothing it could store
-        site.heal(victim.name)
     assert stage.reconnects() == {}
     assert await stage.moves() == 0
 
@@ -55,14 +55,13 @@ async def test_a_node_cut_off_from_etcd_hands_over_in_order(stage: Scene, site: 
     victim = await stage.busiest()
     its_own = await stage.accounts_of(victim)
     async with stage.under_load():
-        site.cut(victim.name, site.etcd)
+        with site.cut_off(victim.name, Server.ETCD):
 
-        async def moved() -> bool:
-            return victim not in (await stage.owners()).values()
+            async def moved() -> bool:
+                return victim not in (await stage.owners()).values()
 
-        await eventually(moved, what="other owners of its accounts")
-        await stage.load.until_more(1, [account.id for account in its_own])
-        site.heal(victim.name)
+            await eventually(moved, what="other owners of its accounts")
+            await stage.load.until_more(1, [account.id for account in its_own])
     assert await stage.needless() == {}
     assert await stage.moves() <= AWAY_AND_BACK
 
@@ -71,11 +70,10 @@ async def test_a_node_cut_off_from_both_stops_in_time_and_others_take_over(stage
     victim = await stage.busiest()
     its_own = await stage.accounts_of(victim)
     async with stage.under_load():
-        site.cut(victim.name, site.etcd, site.postgres)
         began = time.time()
-        assert await stage.until_closed(its_own) - began < TTL_SECONDS
-        await stage.load.until_more(1, [account.id for account in its_own])
-        site.heal(victim.name)
+        with site.cut_off(victim.name, Server.ETCD, Server.POSTGRES):
+            assert await stage.until_closed(its_own) - began < TTL_SECONDS
+            await stage.load.until_more(1, [account.id for account in its_own])
     assert await stage.needless() == {}
     assert await stage.moves() <= AWAY_AND_BACK
 
@@ -85,9 +83,8 @@ async def test_a_node_cut_off_from_everything_does_no_harm_when_it_is_back(stage
     victim = await stage.busiest()
     its_own = await stage.accounts_of(victim)
     async with stage.under_load():
-        site.cut(victim.name, site.etcd, site.postgres, site.network)
-        await stage.load.until_more(1, [account.id for account in its_own])
-        site.heal(victim.name)
+        with site.cut_off(victim.name, *Server):
+            await stage.load.until_more(1, [account.id for account in its_own])
     assert await stage.needless() == {}
     assert await stage.moves() <= AWAY_AND_BACK
 
@@ -96,9 +93,8 @@ async def test_a_node_cut_off_from_the_network_alone_keeps_its_accounts(stage: S
     victim = await stage.busiest()
     its_own = await stage.accounts_of(victim)
     async with stage.under_load():
-        site.cut(victim.name, site.network)
-        await stage.until_not_connected(its_own)
-        site.heal(victim.name)
+        with site.cut_off(victim.name, Server.NETWORK):
+            await stage.until_not_connected(its_own)
     assert stage.reconnects() == _once(its_own)
     assert await stage.moves() == 0
 

@@ -24,12 +24,12 @@ from mesh_core.ownership.keys import Keys
 from tests.eventually import eventually
 from tests.faults.fleet.etcd_cluster import EtcdCluster
 from tests.faults.fleet.ledger import Logins, read_logins
-from tests.faults.fleet.namespaces import Site
 from tests.faults.fleet.node import Node
 from tests.faults.fleet.parts import Part, PartPlan
 from tests.faults.fleet.placement import Placement, read_placement
 from tests.faults.fleet.recorder import record_history
 from tests.faults.fleet.servers import Etcd, Postgres
+from tests.faults.fleet.sites import Host, Site
 
 CLUSTER = "faults"
 SETTLE_SECONDS = 60.0
@@ -41,7 +41,7 @@ AWAY = (OSError, EtcdUnavailable, asyncpg.PostgresError, asyncpg.InterfaceError,
 class FaultMesh:
     """etcd, Postgres, simulated network, router, webhook service and session-nodes under their watchdogs.
 
-    With a `site`, the nodes live in network namespaces of their own there.
+    With a `site`, the nodes live there and can be cut off.
     """
 
     def __init__(self, folder: Path, etcd: Etcd | EtcdCluster, site: Site | None = None) -> None:
@@ -81,7 +81,6 @@ class FaultMesh:
             folder.mkdir()
         await asyncio.gather(self.etcd.start(), self.postgres.start())
         if self._site is not None:
-            self._site.add_addresses()
             await self._site.open(self.etcd.url, self.postgres.url)
         await migrate(self.postgres.url)
         self._client = EtcdClient.at(*self.etcd.url.split(","))
@@ -101,13 +100,12 @@ class FaultMesh:
 
     def add_node(self, name: str, environment: Mapping[str, str]) -> Node:
         """Another node, not started yet; `environment` is added to its own."""
-        seen_by_nodes = self._site.addresses() if self._site else {}
-        host = self._site.add(name) if self._site else None
-        address = f"{host.address if host else LOOPBACK}:{free_port()}"
+        host = self._site.add(name) if self._site else Host(LOOPBACK, (), {})
+        address = f"{host.address}:{free_port()}"
         simulator = self.parts["simulator"].plan.environment["MESH_SIMULATOR_LISTEN"]
         plan = PartPlan(
             name,
-            [*(host.command if host else ()), *part_command("mesh_session_node")],
+            [*host.command, *part_command("mesh_session_node")],
             address,
             {
                 **self._common,
@@ -117,7 +115,7 @@ class FaultMesh:
                 "MESH_SESSION_FAILURES_PER_HOUR": "1000",
                 "MESH_NODE_ID": name,
                 "MESH_SERVER_LISTEN": address,
-                **seen_by_nodes,
+                **host.environment,
                 **environment,
             },
             self.logs / f"{name}.log",
@@ -217,7 +215,7 @@ class FaultMesh:
             "MESH_WEBHOOK_ALLOW_HTTP": "true",
             "TMPDIR": str(self.temporary),
         }
-        network = f"{self._site.network if self._site else LOOPBACK}:{free_port()}"
+        network = self._site.network if self._site else f"{LOOPBACK}:{free_port()}"
         simulated = {"MESH_SIMULATOR_LISTEN": network, "MESH_SIMULATOR_STATE": str(self.folder / "network")}
         self._plan_part("simulator", "mesh_simulator", simulated)
         self._plan_part("router", "mesh_router", {})

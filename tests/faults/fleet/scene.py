@@ -19,9 +19,9 @@ from tests.faults.fleet.ledger import Logins
 from tests.faults.fleet.leftovers import descriptors, leftovers, leftovers_of_stopped
 from tests.faults.fleet.load import Load
 from tests.faults.fleet.mesh import FaultMesh, Prepare, fault_mesh
-from tests.faults.fleet.namespaces import Site
 from tests.faults.fleet.node import Node
 from tests.faults.fleet.recorder import read_changes, read_outcome
+from tests.faults.fleet.sites import Site
 from tests.mesh_api import Caller, open_caller
 
 QUIET_SECONDS = 60.0
