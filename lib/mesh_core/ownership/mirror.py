@@ -39,6 +39,8 @@ class ClusterMirror:
     ) -> None:
         self.nodes: dict[str, NodeInfo] = {}
         self.node_revisions: dict[str, int] = {}
+        self.incarnations: dict[str, str] = {}
+        """The last known ones, of nodes that are gone, too."""
         self.owners: dict[int, SeenKey] = {}
         self.dead: set[str] = set()
         self.table = NO_TABLE
@@ -52,7 +54,8 @@ class ClusterMirror:
         self._keys = keys
         self._on_owner = on_owner
         self._on_reset = on_reset
-        self._revision = 0
+        self.revision = 0
+        """Up to which revision of the store this is known."""
         self._before_reset: dict[int, SeenKey] = {}
         self._remember_until = 0.0
         self._changed = asyncio.Event()
@@ -66,7 +69,7 @@ class ClusterMirror:
                 else:
                     for event in change.events:
                         self._apply(event.kv, deleted=event.type == kv_pb2.Event.DELETE)
-                self._revision = change.revision
+                self.revision = change.revision
                 self.ready.set()
                 self.poke()
 
@@ -104,8 +107,8 @@ class ClusterMirror:
         return self._changed
 
     def _replace(self, snapshot: Snapshot) -> None:
-        if snapshot.revision < self._revision:
-            logger.warning("etcd was emptied or restored", revision=snapshot.revision, before=self._revision)
+        if snapshot.revision < self.revision:
+            logger.warning("etcd was emptied or restored", revision=snapshot.revision, before=self.revision)
             self._before_reset, self._remember_until = dict(self.owners), boottime() + REMEMBERED_SECONDS
             if self._on_reset is not None:
                 self._on_reset()
@@ -132,6 +135,7 @@ class ClusterMirror:
                 info = decode_node(kv.value)
                 self.nodes[info.id] = info
                 self.node_revisions[info.id] = kv.mod_revision
+                self.incarnations[info.id] = info.incarnation
         elif kv.key == keys.assignment:
             self.table = NO_TABLE if deleted else decode_table(kv.value)
             self.table_revision = 0 if deleted else kv.mod_revision

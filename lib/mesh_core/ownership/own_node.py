@@ -54,7 +54,8 @@ class OwnNode:
         self._announced = _Announced(lease, self.info, revision)
 
     async def keep(self, lease: int) -> None:
-        """Obey an operator's change, and write the key again when lease or state are new.
+        """Obey an operator's change, and write the key again when lease or state are new, or when it is gone:
+        that shows a lost lease sooner than the next beat does.
 
         Raises `LeaseLost`, and `NodeSuperseded` when another process has this id now.
         """
@@ -65,6 +66,8 @@ class OwnNode:
                 raise NodeSuperseded(self.info.id)
             self.info = msgspec.structs.replace(self.info, state=mine.state, replaced_by=mine.replaced_by)
             self._announced = replace(self._announced, node=self.info, revision=written)
+        elif mine is None and self._mirror.revision > self._announced.revision:
+            self._announced = replace(self._announced, lease=0)
         node = self.info
         if lease and (self._announced.lease, self._announced.node) != (lease, node):
             self._announced = _Announced(lease, node, await reannounce(self._etcd, self._keys, node, lease))

@@ -17,6 +17,10 @@ ROUND_PAUSE = 0.5
 are one round, and sessions that were moved connect before the next ones do."""
 
 
+GRACE = 0.75
+"""Seconds that a node gets to come back whose lease was lost while it lives: it sees that by its key."""
+
+
 async def nobody_holds() -> bool:
     return False
 
@@ -25,7 +29,8 @@ class TablePlanner:
     """`step` is called whenever something may have changed, and again at `due`.
 
     A node that appears is planned in at once; one that is missing keeps its shards until my own lease was
-    unbroken for a TTL. Shards move for balance alone only while every shard is where the table wants it:
+    unbroken for a TTL, and, unless its watchdog told of its end, for a moment in which it may come back under
+    a new lease. Shards move for balance alone only while every shard is where the table wants it:
     moves come in rounds.
 
     While there is no table the cluster is new, or etcd was emptied under it. In the second case the holders
@@ -58,6 +63,8 @@ class TablePlanner:
         self._any_held = any_held
         self._question: object = None
         self._held_somewhere = False
+        self._missing: dict[str, float] = {}
+        """Since when nodes are missing that the table names (boottime)."""
         self._table_revision = -1
         self._pause_until = -math.inf
 
@@ -71,7 +78,7 @@ class TablePlanner:
             self._question, self.due, self.outdated_since = None, math.inf, math.inf
             return
         self._look_at_revision(now)
-        may_drop_missing, budget, paused = self._keeper.unbroken(now), self._budget(), now < self._pause_until
+        may_drop_missing, budget, paused = self._may_drop(now), self._budget(), now < self._pause_until
         question = (
             frozenset(
                 (node.id, node.capacity, node.state, node.replaced_by) for node in self._mirror.nodes.values()
@@ -87,6 +94,8 @@ class TablePlanner:
             self._decide(now, 0 if paused else budget, may_drop_missing=may_drop_missing)
             if self.due == math.inf and paused and budget:
                 self.due = self._pause_until
+        if not may_drop_missing and self._missing and self._keeper.unbroken(now):
+            self.due = min(self.due, max(self._missing.values()) + GRACE + self._delay())
         if now >= self.due:
             self._question, self.due = None, math.inf
             await self._write(0 if paused else budget)
@@ -107,7 +116,7 @@ class TablePlanner:
     async def _write(self, budget: int) -> None:
         """Plans anew from one agreed snapshot: what was mirrored may be late."""
         situation = await read_situation(self._etcd, self._keys)
-        may_drop_missing = self._keeper.unbroken(boottime())
+        may_drop_missing = self._may_drop(boottime())
         if situation.revision == 0 and not may_drop_missing:
             self._held_somewhere = self._is_held(situation) or await self._any_held_by_fence()
             if self._held_somewhere:
@@ -116,6 +125,15 @@ class TablePlanner:
         if situation.moves(wish) or situation.forgets():
             table = Table(wish.placement, situation.weights)
             await write_table(self._etcd, self._keys, table, situation.revision)
+
+    def _may_drop(self, now: float) -> bool:
+        mirror = self._mirror
+        missing = {node for node in {*mirror.placement} - mirror.nodes.keys() if node is not None}
+        self._missing = {node: self._missing.get(node, now) for node in missing}
+        return self._keeper.unbroken(now) and all(
+            now - since >= GRACE or mirror.incarnations.get(node) in mirror.dead
+            for node, since in self._missing.items()
+        )
 
     def _is_held(self, situation: Situation) -> bool:
         return situation.held or bool(self._keeper.running())
