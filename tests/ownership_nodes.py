@@ -70,6 +70,9 @@ class Sessions:
         self._stop(shards)
         self.losses += shards
 
+    def accounts(self, shard: int) -> int:
+        return 0
+
     def loads(self) -> Mapping[int, tuple[int, int]]:
         return self.reported
 

@@ -25,6 +25,9 @@ class ShardHandler(Protocol):
     def lost(self, shards: Collection[int]) -> None:
         """Past the deadline, or fenced off: close the sockets NOW. Nothing may be written for them."""
 
+    def accounts(self, shard: int) -> int:
+        """How many accounts of the shard run here: what a handoff takes time for."""
+
     def loads(self) -> Mapping[int, tuple[int, int]]:
         """For each shard that runs here, and whose accounts are loaded: accounts that want a session, and
         messages in the last minute.

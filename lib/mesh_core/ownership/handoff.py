@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from typing import Any
 
 import structlog
@@ -18,8 +18,9 @@ from mesh_core.tasks import Supervisor
 
 logger = structlog.get_logger(__name__)
 
-CHUNK = 128
-"""Shards handed off together: each is without an owner only for as long as its chunk takes."""
+CHUNK_ACCOUNTS = 12
+CHUNK_SHARDS = 128
+"""Handed off together: each account is away for as long as its chunk takes, and so many chunks at a time."""
 CHUNKS_AT_ONCE = 4
 
 
@@ -50,14 +51,23 @@ class Handoff:
 
     def begin(self, tenures: Collection[Tenure]) -> None:
         """Starts handing RUNNING tenures off, as many as may go at once; call again for the rest."""
-        waiting = list(tenures)
-        while waiting and len(self._tasks) < CHUNKS_AT_ONCE:
-            chunk, waiting = waiting[:CHUNK], waiting[CHUNK:]
+        waiting = iter(tenures)
+        while len(self._tasks) < CHUNKS_AT_ONCE and (chunk := self._next_chunk(waiting)):
             with self._keeper.lock:
                 for tenure in chunk:
                     tenure.phase = Phase.STOPPING
                     self.busy.add(tenure.shard)
             self._start("handoff", self._hand_off(chunk))
+
+    def _next_chunk(self, waiting: Iterator[Tenure]) -> list[Tenure]:
+        chunk: list[Tenure] = []
+        accounts = 0
+        for tenure in waiting:
+            chunk.append(tenure)
+            accounts += self._handler.accounts(tenure.shard)
+            if accounts >= CHUNK_ACCOUNTS or len(chunk) == CHUNK_SHARDS:
+                break
+        return chunk
 
     def give_back(self, tenures: Collection[Tenure]) -> None:
         """Gives back fence and key of tenures whose sockets are closed, or never were open."""

@@ -9,10 +9,11 @@ from contextlib import aclosing
 import structlog
 
 from mesh_core.etcd import Etcd, Snapshot, boottime, follow
-from mesh_core.ownership.keys import Keys, NodeInfo, decode_node
+from mesh_core.ids import SHARDS
+from mesh_core.ownership.keys import Keys, NodeInfo, OwnerState, decode_node
 from mesh_core.ownership.owner_keys import SeenKey
 from mesh_core.ownership.planner import Placement
-from mesh_core.ownership.table import NO_TABLE, decode_table
+from mesh_core.ownership.table import NO_TABLE, Table, decode_table
 from mesh_wire.etcd import kv_pb2
 
 logger = structlog.get_logger(__name__)
@@ -45,9 +46,13 @@ class ClusterMirror:
         self.dead: set[str] = set()
         self.table = NO_TABLE
         self.table_revision = 0
+        self.placed_nodes: frozenset[str] = frozenset()
+        """The nodes that the table names."""
         self.loads: dict[str, bytes] = {}
         """By node, as published."""
         self.loads_revision = 0
+        self.astray: set[int] = set()
+        """Shards that are not (yet) owned by the node that the table gives them to."""
         self.ready = asyncio.Event()
         """Set once there is anything to look at."""
         self._etcd = etcd
@@ -117,7 +122,8 @@ class ClusterMirror:
         self.owners.clear()
         self.dead.clear()
         self.loads.clear()
-        self.table, self.table_revision = NO_TABLE, 0
+        self._apply_table(NO_TABLE)
+        self.table_revision = 0
         for kv in snapshot.entries.values():
             self._apply(kv, deleted=False)
         if self._on_owner is not None:
@@ -137,13 +143,22 @@ class ClusterMirror:
                 self.node_revisions[info.id] = kv.mod_revision
                 self.incarnations[info.id] = info.incarnation
         elif kv.key == keys.assignment:
-            self.table = NO_TABLE if deleted else decode_table(kv.value)
+            self._apply_table(NO_TABLE if deleted else decode_table(kv.value))
             self.table_revision = 0 if deleted else kv.mod_revision
         elif kv.key.startswith(keys.loads):
             self._apply_loads(kv.key[len(keys.loads) :].decode(), kv, deleted=deleted)
         elif kv.key.startswith(keys.dead):
             incarnation = kv.key[len(keys.dead) :].decode()
             (self.dead.discard if deleted else self.dead.add)(incarnation)
+
+    def _apply_table(self, table: Table) -> None:
+        self.table = table
+        self.placed_nodes = frozenset(node for node in table.placement if node is not None)
+        self.astray = {shard for shard in range(SHARDS) if self._is_astray(shard)}
+
+    def _is_astray(self, shard: int) -> bool:
+        seen, node = self.owners.get(shard), self.table.placement[shard]
+        return seen is None or seen.value.node != node or seen.value.state is not OwnerState.ACTIVE
 
     def _apply_loads(self, node_id: str, kv: kv_pb2.KeyValue, *, deleted: bool) -> None:
         self.loads_revision = kv.mod_revision
@@ -159,5 +174,6 @@ class ClusterMirror:
             seen = None
         else:
             seen = self.owners[shard] = SeenKey.of(kv)
+        (self.astray.add if self._is_astray(shard) else self.astray.discard)(shard)
         if self._on_owner is not None:
             self._on_owner(shard, seen, kv.mod_revision)

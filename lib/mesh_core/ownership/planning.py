@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from mesh_core.etcd import Etcd, boottime
 from mesh_core.ownership.fence import FenceUnavailable
 from mesh_core.ownership.keeper import Keeper
-from mesh_core.ownership.keys import Keys, NodeState, OwnerState
+from mesh_core.ownership.keys import Keys, NodeState
 from mesh_core.ownership.mirror import ClusterMirror
 from mesh_core.ownership.table import MOVE_BUDGET, Situation, Table, read_situation, write_table
 
@@ -128,7 +128,7 @@ class TablePlanner:
 
     def _may_drop(self, now: float) -> bool:
         mirror = self._mirror
-        missing = {node for node in {*mirror.placement} - mirror.nodes.keys() if node is not None}
+        missing = mirror.placed_nodes - mirror.nodes.keys()
         self._missing = {node: self._missing.get(node, now) for node in missing}
         return self._keeper.unbroken(now) and all(
             now - since >= GRACE or mirror.incarnations.get(node) in mirror.dead
@@ -154,12 +154,7 @@ class TablePlanner:
         self._held_somewhere = False
 
     def _budget(self) -> int:
-        owners = self._mirror.owners
-        for shard, node in enumerate(self._mirror.placement):
-            seen = owners.get(shard)
-            if seen is None or seen.value.node != node or seen.value.state is not OwnerState.ACTIVE:
-                return 0
-        return MOVE_BUDGET
+        return 0 if self._mirror.astray else MOVE_BUDGET
 
     def _delay(self) -> float:
         """The first node in order goes first; the next one only if that has not helped."""

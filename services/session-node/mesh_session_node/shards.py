@@ -66,6 +66,7 @@ class Shards:
         self._media = media
         self._on_gone = on_gone
         self._meter = LoadMeter(time.monotonic)
+        self._by_shard: dict[int, set[Session]] = {}
         self._epochs: dict[int, int] = {}
         self._loading: dict[int, asyncio.Future[None]] = {}
 
@@ -96,6 +97,10 @@ class Shards:
     def lost(self, shards: Collection[int]) -> None:
         """Close the sockets now."""
         self._close(shards)
+
+    def accounts(self, shard: int) -> int:
+        """How many sessions run in the shard."""
+        return len(self._by_shard.get(shard, ()))
 
     def loads(self) -> Mapping[int, tuple[int, int]]:
         """What the planner is to know of the shards whose accounts are loaded."""
@@ -231,6 +236,7 @@ class Shards:
                 continue
             session = Session(self._host, account, epoch, _begun(row.session), state)
             self.sessions[session.id] = session
+            self._by_shard.setdefault(account.shard, set()).add(session)
             made.append(session)
         return made
 
@@ -263,13 +269,18 @@ class Shards:
             self._remove(session)  # purged
 
     def _close(self, shards: Collection[int]) -> None:
-        going = {shard for shard in shards if self._epochs.pop(shard, None) is not None}
-        for session in [s for s in self.sessions.values() if s.account.shard in going]:
-            self._remove(session)
+        for shard in shards:
+            self._epochs.pop(shard, None)
+            for session in [*self._by_shard.get(shard, ())]:
+                self._remove(session)
 
     def _remove(self, session: Session) -> None:
         session.close()
         del self.sessions[session.id]
+        remaining = self._by_shard[session.ref.shard]
+        remaining.discard(session)
+        if not remaining:
+            del self._by_shard[session.ref.shard]
         self._on_gone(session)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 
 import structlog
 
+from mesh_core.etcd import boottime
 from mesh_core.ownership.view import OwnerView
 from mesh_router.proxy.peers import Peers
 from mesh_router.proxy.targets import Directory, Ownership
@@ -15,8 +17,8 @@ logger = structlog.get_logger(__name__)
 
 FORGOTTEN_AFTER = 60.0
 """Seconds: enough for calls in flight, and for what is registered anew after etcd was away."""
-LOOK_SECONDS = 0.05
-"""Owners come and go in bursts."""
+DEAD_AFTER = 2.0
+"""Seconds without a node's key: one that lives puts it back within a beat."""
 
 
 async def forget_gone(view: Ownership, directories: Mapping[str, Directory], peers: Peers) -> None:
@@ -33,23 +35,27 @@ async def forget_gone(view: Ownership, directories: Mapping[str, Directory], pee
 
 
 async def forget_dead(view: OwnerView, peers: Peers) -> None:
-    """Closes the connection to a node at once when others own what it owned, and it is not there any more.
+    """Closes the connection to a session-node that is gone, and stays gone for a moment.
 
     A machine that is cut off closes nothing by itself: calls to it would hang until the keepalive notices.
-    They fail now, and those that may be sent again go to the new owner. Runs until it is cancelled.
+    They fail now, and those that may be sent again go to the new owner. A node whose lease was lost, but that
+    lives, is back in time, or still named by those who wait for its accounts. Runs until it is cancelled.
     """
-    owned_at: dict[int, str] = {}
+    departed: dict[str, float] = {}
+    registered: set[str] = set()
     while True:
         changed = view.changed
-        owners = view.owners()
-        taken = {
-            owned_at[shard]
-            for shard, owner in owners.items()
-            if shard in owned_at and owned_at[shard] != owner.address
-        }
-        for address in taken - {node.address for node in view.nodes()} - {o.address for o in owners.values()}:
-            logger.info("a node is gone and its accounts are taken over", address=address)
-            await peers.forget(address)
-        owned_at.update({shard: owner.address for shard, owner in owners.items()})
-        await asyncio.sleep(LOOK_SECONDS)
-        await changed.wait()
+        now = {node.address for node in view.nodes()}
+        departed |= dict.fromkeys(registered - now, boottime() + DEAD_AFTER)
+        registered = now
+        due = [address for address, at in departed.items() if at <= boottime()]
+        if due:
+            serving = registered | {owner.address for owner in view.owners().values()}
+            for address in due:
+                del departed[address]
+                if address not in serving:
+                    logger.info("a session-node is gone", address=address)
+                    await peers.forget(address)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DEAD_AFTER / 4 if departed else None):
+                await changed.wait()
