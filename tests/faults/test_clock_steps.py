@@ -38,8 +38,7 @@ async def test_a_step_of_postgres_clock_costs_no_session(stage: Scene) -> None:
             await step_postgres(database, step)
             await _until_all_beat_by(stage, step)
             await stage.load.until_more(2)
-    assert stage.reconnects() == {}
-    assert await stage.moves() == 0
+    await stage.assert_undisturbed()
 
 
 async def test_evidence_of_death_needs_no_clock(stage: Scene) -> None:
@@ -65,8 +64,7 @@ async def test_steps_of_the_nodes_wall_clock_cost_no_session(stage: Scene, wall_
             wall_clock.step(step)
             await _until_nodes_read(stage, step)
             await stage.load.until_more(2)
-    assert stage.reconnects() == {}
-    assert await stage.moves() == 0
+    await stage.assert_undisturbed()
 
 
 async def _until_all_beat_by(stage: Scene, step: int) -> None:

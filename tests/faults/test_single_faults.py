@@ -82,8 +82,7 @@ async def test_a_frozen_watchdog_ends_no_session(stage: Scene) -> None:
         victim.watchdog.resume()
         await stage.load.until_more(5)
     assert victim.session_node() == child
-    assert stage.reconnects() == {}
-    assert await stage.moves() == 0
+    await stage.assert_undisturbed()
 
 
 async def test_a_node_frozen_with_its_watchdog_wakes_up_without_a_session(stage: Scene) -> None:
@@ -105,8 +104,7 @@ async def test_an_etcd_that_is_killed_and_started_again_costs_nothing(stage: Sce
     async with stage.under_load():
         await etcd.restart()
         await stage.load.until_more(5)
-    assert stage.reconnects() == {}
-    assert await stage.moves() == 0
+    await stage.assert_undisturbed()
 
 
 async def test_an_etcd_frozen_beyond_the_ttl_costs_nothing(stage: Scene, etcd: Etcd) -> None:
@@ -115,24 +113,21 @@ async def test_an_etcd_frozen_beyond_the_ttl_costs_nothing(stage: Scene, etcd: E
         etcd.freeze()
         await stage.load.keep_going(BEYOND_TTL_SECONDS)
         etcd.thaw()
-    assert stage.reconnects() == {}
-    assert await stage.moves() == 0
+    await stage.assert_undisturbed()
 
 
 async def test_an_emptied_etcd_is_filled_again_by_those_who_run(stage: Scene, etcd: Etcd) -> None:
     async with stage.under_load():
         await etcd.wipe()
         await stage.load.until_more(5)
-    assert stage.reconnects() == {}
-    assert await stage.moves() == 0
+    await stage.assert_undisturbed()
 
 
 async def test_a_postgres_that_is_killed_amid_writes_costs_no_session(stage: Scene) -> None:
     async with stage.under_load():
         await stage.mesh.postgres.restart()
         await stage.load.until_more(5)
-    assert stage.reconnects() == {}
-    assert await stage.moves() == 0
+    await stage.assert_undisturbed()
 
 
 async def test_a_postgres_away_beyond_the_ttl_costs_no_session(stage: Scene) -> None:
@@ -141,8 +136,7 @@ async def test_a_postgres_away_beyond_the_ttl_costs_no_session(stage: Scene) -> 
         await stage.let_pass(POSTGRES_OUTAGE_SECONDS)
         await stage.mesh.postgres.start()
         await stage.load.until_more(5)
-    assert stage.reconnects() == {}
-    assert await stage.moves() == 0
+    await stage.assert_undisturbed()
 
 
 async def test_a_postgres_frozen_beyond_the_ttl_costs_no_session(stage: Scene) -> None:
@@ -151,8 +145,7 @@ async def test_a_postgres_frozen_beyond_the_ttl_costs_no_session(stage: Scene) -
         await stage.let_pass(BEYOND_TTL_SECONDS)
         stage.mesh.postgres.thaw()
         await stage.load.until_more(5)
-    assert stage.reconnects() == {}
-    assert await stage.moves() == 0
+    await stage.assert_undisturbed()
 
 
 def _has_ended(process: psutil.Process) -> bool:

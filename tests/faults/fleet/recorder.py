@@ -92,6 +92,15 @@ SELECT c.kind, coalesce(c.shard, a.shard, -1), c.key, c.epoch, c.holder, c.relea
 """
 
 
+# Changes of one row are written in the order of their commits.
+SEIZURES = """
+SELECT count(*) FROM (
+  SELECT epoch, lag(epoch) OVER one AS before, lag(released) OVER one AS given_back
+    FROM history.change WHERE kind = 'fence' WINDOW one AS (PARTITION BY shard ORDER BY position)) AS change
+  WHERE epoch > before AND NOT given_back
+"""
+
+
 async def record_history(database: asyncpg.Pool) -> None:
     """From here on, every change is kept. For a migrated database that no mesh uses yet."""
     await database.execute(TRIGGERS)
@@ -101,6 +110,11 @@ async def read_changes(database: asyncpg.Pool) -> list[Change]:
     """All changes until now, in the order of their commits."""
     rows = await database.fetch(CHANGES)
     return [Change(Kind(kind), *rest) for kind, *rest in rows]
+
+
+async def count_seizures(database: asyncpg.Pool) -> int:
+    """How often, until now, a shard was taken from a holder that had not released it."""
+    return int(await database.fetchval(SEIZURES))
 
 
 async def read_outcome(database: asyncpg.Pool, accounts: Collection[str]) -> Outcome:
