@@ -5,7 +5,7 @@ record.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ import asyncpg
 from mesh_core.etcd import Etcd, boottime
 from mesh_core.ids import SHARDS
 from mesh_core.ownership import NodeInfo, NodeState, Ownership, OwnerState, Timings
+from mesh_core.ownership.fence import Fence
 from mesh_core.tasks import Supervisor
 from tests.relay import Relay
 
@@ -55,6 +56,7 @@ class Sessions:
         self.released: list[int] = []
         self.losses: list[int] = []
         self.reported: dict[int, tuple[int, int]] = {}
+        self.give_back: Callable[[Mapping[int, int]], Awaitable[None]]
 
     async def acquired(self, shards: Mapping[int, int]) -> None:
         self.acquisitions += len(shards)
@@ -64,6 +66,7 @@ class Sessions:
     async def release(self, shards: Collection[int]) -> None:
         await asyncio.sleep(0)
         self._stop(shards)
+        await self.give_back({shard: self.board.epochs[shard] for shard in shards})
         self.released += shards
 
     def lost(self, shards: Collection[int]) -> None:
@@ -109,6 +112,15 @@ class Node:
             timings=mesh.timings,
             end_process=self._end,
         )
+        self.sessions.give_back = self._give_back
+
+    async def _give_back(self, epochs: Mapping[int, int]) -> None:
+        """What the journal does in its last batch for these shards."""
+        fence = Fence(self._connect, self.ownership.incarnation, self._mesh.timings)
+        try:
+            await fence.release(epochs)
+        finally:
+            await fence.close()
 
     async def crash(self) -> None:
         """Everything stops where it is; nothing is given back."""

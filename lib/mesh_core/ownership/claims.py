@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Set
 from itertools import count
 
@@ -18,6 +19,11 @@ from mesh_core.ownership.mirror import ClusterMirror
 from mesh_core.ownership.owner_keys import OwnerKeys, SeenKey, Write, Written
 
 logger = structlog.get_logger(__name__)
+
+GONE_RETRY = 0.25
+"""Seconds until Postgres is asked again for shards of a node that etcd has given up already: its beat runs out
+within one beat of its lease.
+"""
 
 
 class Claims:
@@ -124,6 +130,13 @@ class Claims:
                     again[shard] = one.present.revision if one.present else 0
         return again
 
+    @property
+    def due(self) -> float:
+        """When Postgres is to be asked again (boottime); infinity when nothing waits."""
+        with self._keeper.lock:
+            claimed = [t.retry_at for t in self._keeper.tenures.values() if t.phase is Phase.CLAIMED]
+        return min(claimed, default=math.inf)
+
     async def take(self) -> None:
         """Asks Postgres for everything claimed, again every beat while the present holder keeps it."""
         keeper, now = self._keeper, boottime()
@@ -159,7 +172,10 @@ class Claims:
                 elif take.outcome is TakeOutcome.STALE:
                     del keeper.tenures[take.shard]  # now a stray, to be adopted under a new number
                 else:
-                    tenure.waiting_since = tenure.waiting_since or boottime()
+                    now = boottime()
+                    tenure.waiting_since = tenure.waiting_since or now
+                    if take.node not in self._mirror.nodes:
+                        tenure.retry_at = now + GONE_RETRY
                     if take.holder != tenure.holder:
                         waits.append(take)
         self._handoff.release_fence(useless)

@@ -19,7 +19,8 @@ class ShardHandler(Protocol):
         """Hand these over: stop intake, close the sockets, flush the journal and give the fence back with it.
 
         `Ownership.epoch` still answers for them meanwhile, `Ownership.admits` no longer does. On return no
-        act is in flight, every socket is closed and nothing will be written.
+        act is in flight, every socket is closed, nothing will be written, and the fence is given back: what
+        was not is found by the beat of whoever waits for it.
         """
 
     def lost(self, shards: Collection[int]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import structlog
@@ -51,7 +52,12 @@ class Handoff:
 
     def begin(self, tenures: Collection[Tenure]) -> None:
         """Starts handing RUNNING tenures off, as many as may go at once; call again for the rest."""
-        waiting = iter(tenures)
+        accounts = self._handler.accounts
+        # Shards with accounts first: those without would only hold them up.
+        waiting = chain(
+            (tenure for tenure in tenures if accounts(tenure.shard)),
+            (tenure for tenure in tenures if not accounts(tenure.shard)),
+        )
         while len(self._tasks) < CHUNKS_AT_ONCE and (chunk := self._next_chunk(waiting)):
             with self._keeper.lock:
                 for tenure in chunk:
@@ -101,7 +107,7 @@ class Handoff:
         with self._keeper.lock:
             for tenure in tenures:
                 tenure.phase = Phase.STOPPED
-        await self._give_back(tenures)
+        await self._forget(tenures)
 
     async def _give_back(self, tenures: list[Tenure]) -> None:
         epochs = {tenure.shard: tenure.epoch for tenure in tenures if tenure.epoch}
@@ -112,6 +118,10 @@ class Handoff:
             except FenceUnavailable as error:
                 logger.warning("shards not released yet", shards=len(epochs), reason=error.message)
                 await asyncio.sleep(self._keeper.timings.beat)
+        await self._forget(tenures)
+
+    async def _forget(self, tenures: list[Tenure]) -> None:
+        """The fence is given back: now the keys, and then the shards may come back."""
         await self._delete_keys(tenures)
         with self._keeper.lock:
             for tenure in tenures:

@@ -275,7 +275,8 @@ class Ownership:
             self._alarms.check(boottime())
             if self._ending is not None and not self._keeper.tenures:
                 await self._give_up(self._ending)
-            await self._change(changed, min(self._timings.beat, max(0.0, self._planner.due - boottime())))
+            due = min(self._planner.due, self._claims.due)
+            await self._change(changed, min(self._timings.beat, max(0.0, due - boottime())))
 
     @staticmethod
     async def _change(changed: asyncio.Event, timeout: float) -> None:

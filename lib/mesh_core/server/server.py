@@ -34,6 +34,7 @@ class Server:
     def __init__(self, settings: ServerSettings, *, authenticator: Authenticator) -> None:
         self.draining = Draining()
         self.port = 0
+        self._own: list[str] = []
         self.metrics_port = 0
         self._settings = settings
         self._in_flight = InFlight()
@@ -86,8 +87,10 @@ class Server:
         if not self.draining.begun:
             self._health.set(service, serving)
 
-    async def start(self) -> int:
-        """Bind, serve and be healthy; the port. Raises `StartupError` when an address is taken."""
+    async def start(self, *, healthy: bool = True) -> int:
+        """Bind, serve and be healthy (or that later); the port. Raises `StartupError` when an address is
+        taken.
+        """
         settings = self._settings
         own = sorted(self._methods.services)
         add_standard_services(self._methods, self._health)
@@ -96,9 +99,15 @@ class Server:
         self._metrics = serve_metrics(settings.metrics_listen)
         self.metrics_port = self._metrics.port
         await self._server.start()
-        self._health.set_all(own, serving=True)
+        self._own = own
+        self._health.set_all(own, serving=healthy)
         logger.info("serving", address=self.address, metrics_port=self.metrics_port, services=own)
         return self.port
+
+    def become_healthy(self) -> None:
+        """Say SERVING from now on: `start` was told that there is more to do before."""
+        if not self.draining.begun:
+            self._health.set_all(self._own, serving=True)
 
     async def drain(self) -> None:
         """Say NOT_SERVING, end the streams with GOING_AWAY, wait for the calls in flight, `drain_seconds` at

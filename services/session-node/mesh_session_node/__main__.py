@@ -85,7 +85,7 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
             settings.server, authenticator=KeyAuthenticator(postgres_keys(database), settings.auth)
         )
         _add_services(server, node, Pager(settings.auth.mesh_key.encode()))
-        await server.start()
+        await server.start(healthy=False)
 
         ownership = Ownership(
             etcd=etcd,
@@ -105,11 +105,13 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
             watchdog=watchdog,
         )
         node.own(ownership)
+        await node.queries.warm_up()
         node.start(supervisor)
         try:
             await ownership.start()
         except MeshError as error:
             raise StartupError(f"ownership cannot begin: {error.message}") from None
+        server.become_healthy()
         gc.collect()
         gc.freeze()
         logger.info("session-node runs", node_id=node_id, incarnation=incarnation, address=server.address)

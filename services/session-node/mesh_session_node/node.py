@@ -143,6 +143,7 @@ class Node:
             await asyncio.sleep(self.settings.reconcile_seconds)
             try:
                 await self.shards.reconcile()
+                await self.queries.warm_up()
             except Exception as error:
                 logger.warning("accounts not reconciled", error=repr(error))
 

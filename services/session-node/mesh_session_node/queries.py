@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -53,12 +54,20 @@ class Queries:
         self._pool = pool
         self._limits = limits
 
+    async def warm_up(self) -> None:
+        """Have connections at hand on which the reads of a takeover are planned: nobody's first accounts are
+        to wait for that. What is idle for some minutes is closed, so repeat it.
+        """
+        await asyncio.gather(*(self._read_nothing() for _ in range(_ABREAST)))
+
+    async def _read_nothing(self) -> None:
+        async with self._pool.acquire() as connection:
+            for query in (_ACCOUNTS + _OF_SHARDS, _OUTBOX, _FETCHES):
+                await connection.fetch(query, [])
+
     async def shards(self, shards: Collection[int]) -> list[Loaded]:
         """Every account of these shards."""
-        return [
-            self._loaded(row)
-            for row in await self._pool.fetch(_ACCOUNTS + "WHERE a.shard = ANY ($1)", [*shards])
-        ]
+        return [self._loaded(row) for row in await self._pool.fetch(_ACCOUNTS + _OF_SHARDS, [*shards])]
 
     async def accounts(self, accounts: Collection[UUID]) -> list[Loaded]:
         """These accounts, as far as they exist."""
@@ -148,6 +157,8 @@ class Queries:
         )
 
 
+_ABREAST = 4
+_OF_SHARDS = "WHERE a.shard = ANY ($1)"
 _ACCOUNTS = """
 SELECT a.id, a.tenant, a.shard, a.driver, a.phone, a.labels, a.settings, a.desired_state, a.delete_time,
        s.state, s.cause, s.detail, s.phone AS session_phone, s.network_user_id, s.push_name, s.sent,
