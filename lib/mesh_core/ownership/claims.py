@@ -21,8 +21,8 @@ from mesh_core.ownership.owner_keys import OwnerKeys, SeenKey, Write, Written
 logger = structlog.get_logger(__name__)
 
 GONE_RETRY = 0.25
-"""Seconds until Postgres is asked again for shards of a node that etcd has given up: its beat runs out soon after
-its lease.
+"""Seconds until Postgres is asked again for shards of a node that etcd has given up: its beat runs out soon
+after its lease.
 """
 
 
