@@ -62,7 +62,7 @@ class Claims:
         keeper = self._keeper
         with keeper.lock:
             lease = keeper.lease
-            free = shards - self._mirror.owners.keys() - keeper.tenures.keys()
+            free = (shards & self._mirror.astray) - self._mirror.owners.keys() - keeper.tenures.keys()
         if not free or not keeper.etcd_fresh(boottime()):
             return
         table_is_seen = unchanged(self._keys.assignment, self._mirror.table_revision)
@@ -78,11 +78,11 @@ class Claims:
         keeper, owners = self._keeper, self._mirror.owners
         with keeper.lock:
             lease = keeper.lease
-            unknown = owners.keys() - keeper.tenures.keys() - self._handoff.busy
+            unknown = self._mirror.under(lease) - keeper.tenures.keys() - self._handoff.busy
         writes = [
             Write(shard, seen.revision, self._claimed if shard in wanted else None)
             for shard in unknown
-            if (seen := owners[shard]).lease == lease != 0 and self._is_mine(seen)
+            if lease != 0 and self._is_mine(seen := owners[shard])
         ]
         if writes:
             written = await self._owner_keys.write(writes, lease)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Set
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
@@ -14,15 +15,20 @@ from mesh_core.ownership import metrics
 from mesh_core.ownership.fence import Fence, FenceUnavailable
 from mesh_core.ownership.handler import ShardHandler
 from mesh_core.ownership.keeper import Keeper, Phase, Tenure
+from mesh_core.ownership.mirror import ClusterMirror
 from mesh_core.ownership.owner_keys import OwnerKeys, Write
 from mesh_core.tasks import Supervisor
 
 logger = structlog.get_logger(__name__)
 
-CHUNK_ACCOUNTS = 12
+CHUNK_ACCOUNTS = 8
 CHUNK_SHARDS = 128
-"""Handed off together: each account is away for as long as its chunk takes, and so many chunks at a time."""
-CHUNKS_AT_ONCE = 4
+"""Handed off together: each account is away for as long as its chunk takes."""
+CHUNKS_AT_ONCE = 3
+LANDING = 0.5
+"""Seconds for which the next chunk waits at most until somebody runs the last one: else accounts would queue
+up, without an owner, before those who take them.
+"""
 
 
 class Handoff:
@@ -31,7 +37,9 @@ class Handoff:
     def __init__(
         self,
         *,
+        node_id: str,
         keeper: Keeper,
+        mirror: ClusterMirror,
         fence: Fence,
         owner_keys: OwnerKeys,
         handler: ShardHandler,
@@ -39,7 +47,9 @@ class Handoff:
         drop: Callable[[], None],
         poke: Callable[[], None],
     ) -> None:
+        self._node_id = node_id
         self._keeper = keeper
+        self._mirror = mirror
         self._fence = fence
         self._owner_keys = owner_keys
         self._handler = handler
@@ -102,12 +112,30 @@ class Handoff:
         task.add_done_callback(self._tasks.discard)
 
     async def _hand_off(self, tenures: list[Tenure]) -> None:
+        with_accounts = any(self._handler.accounts(tenure.shard) for tenure in tenures)
         await self._handler.release([tenure.shard for tenure in tenures])
         self._drop()
         with self._keeper.lock:
             for tenure in tenures:
                 tenure.phase = Phase.STOPPED
         await self._forget(tenures)
+        if with_accounts:
+            await self._landed(frozenset(tenure.shard for tenure in tenures))
+            self._poke()
+
+    async def _landed(self, shards: Set[int]) -> None:
+        """Returns when each is owned by whom the table gives it to; at once when that is nobody else."""
+        mirror = self._mirror
+        if not self._leaving(shards):
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LANDING):
+                while shards & mirror.astray:
+                    await mirror.changed.wait()
+
+    def _leaving(self, shards: Set[int]) -> bool:
+        placement, nodes = self._mirror.placement, self._mirror.nodes
+        return all(placement[shard] in nodes and placement[shard] != self._node_id for shard in shards)
 
     async def _give_back(self, tenures: list[Tenure]) -> None:
         epochs = {tenure.shard: tenure.epoch for tenure in tenures if tenure.epoch}

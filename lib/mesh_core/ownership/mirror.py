@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from contextlib import aclosing
 
 import structlog
@@ -23,12 +23,15 @@ REMEMBERED_SECONDS = 10.0
 beats, or a TTL ends them.
 """
 
+_NONE: frozenset[int] = frozenset()
+
 
 class ClusterMirror:
     """`run` keeps it up to date. While etcd is away it stays as last seen.
 
     `on_owner(shard, key, revision)` is told of every owner key that was written, or (None) deleted, at
     `revision`. `on_reset` is told when etcd was emptied or restored: no key that was confirmed counts then.
+    `on_plan` is told when anything else than owner keys changed: what plans are made from.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class ClusterMirror:
         keys: Keys,
         on_owner: Callable[[int, SeenKey | None, int], None] | None = None,
         on_reset: Callable[[], None] | None = None,
+        on_plan: Callable[[], None] | None = None,
     ) -> None:
         self.nodes: dict[str, NodeInfo] = {}
         self.node_revisions: dict[str, int] = {}
@@ -59,6 +63,8 @@ class ClusterMirror:
         self._keys = keys
         self._on_owner = on_owner
         self._on_reset = on_reset
+        self._on_plan = on_plan
+        self._by_lease: dict[int, set[int]] = {}
         self.revision = 0
         """Up to which revision of the store this is known."""
         self._before_reset: dict[int, SeenKey] = {}
@@ -71,11 +77,16 @@ class ClusterMirror:
             async for change in changes:
                 if isinstance(change, Snapshot):
                     self._replace(change)
+                    planning = True
                 else:
                     for event in change.events:
                         self._apply(event.kv, deleted=event.type == kv_pb2.Event.DELETE)
+                    owners = self._keys.owners
+                    planning = not all(event.kv.key.startswith(owners) for event in change.events)
                 self.revision = change.revision
                 self.ready.set()
+                if planning and self._on_plan is not None:
+                    self._on_plan()
                 self.poke()
 
     @property
@@ -93,6 +104,10 @@ class ClusterMirror:
                 shard for shard, node in enumerate(self.placement) if node == node_id
             )
         return by_node[node_id]
+
+    def under(self, lease: int) -> Set[int]:
+        """The shards whose owner keys are under that lease."""
+        return self._by_lease.get(lease, _NONE)
 
     def last_owner(self, shard: int) -> SeenKey | None:
         """The owner key, also one that etcd lost with its data a moment ago: its holder will put it back."""
@@ -120,6 +135,7 @@ class ClusterMirror:
         gone = [shard for shard in self.owners if self._keys.owner(shard) not in snapshot.entries]
         self.nodes.clear()
         self.owners.clear()
+        self._by_lease.clear()
         self.dead.clear()
         self.loads.clear()
         self._apply_table(NO_TABLE)
@@ -168,12 +184,18 @@ class ClusterMirror:
             self.loads[node_id] = kv.value
 
     def _apply_owner(self, shard: int, kv: kv_pb2.KeyValue, *, deleted: bool) -> None:
+        before = self.owners.pop(shard, None)
+        if before is not None:
+            siblings = self._by_lease[before.lease]
+            siblings.discard(shard)
+            if not siblings:
+                del self._by_lease[before.lease]
         if deleted:
-            self.owners.pop(shard, None)
             self._before_reset.pop(shard, None)
             seen = None
         else:
             seen = self.owners[shard] = SeenKey.of(kv)
+            self._by_lease.setdefault(seen.lease, set()).add(shard)
         (self.astray.add if self._is_astray(shard) else self.astray.discard)(shard)
         if self._on_owner is not None:
             self._on_owner(shard, seen, kv.mod_revision)

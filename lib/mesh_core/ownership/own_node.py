@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -22,13 +23,16 @@ class _Announced:
 
 
 class OwnNode:
-    """Keeps the key under the node's present lease."""
+    """Keeps the key under the node's present lease. `poke` is called when `keep` has something to do."""
 
-    def __init__(self, etcd: Etcd, keys: Keys, mirror: ClusterMirror, info: NodeInfo) -> None:
+    def __init__(
+        self, etcd: Etcd, keys: Keys, mirror: ClusterMirror, info: NodeInfo, poke: Callable[[], None]
+    ) -> None:
         self.info = info
         self._etcd = etcd
         self._keys = keys
         self._mirror = mirror
+        self._poke = poke
         self._announced = _Announced(0, info, 0)
 
     @property
@@ -46,7 +50,7 @@ class OwnNode:
     def set_state(self, state: NodeState) -> None:
         """From the next `keep` on the others know."""
         self.info = msgspec.structs.replace(self.info, state=state)
-        self._mirror.poke()
+        self._poke()
 
     async def announce(self, lease: int) -> None:
         """Write the key in place of any earlier process's of this id. Raises `LeaseLost`."""

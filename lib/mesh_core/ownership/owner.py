@@ -87,6 +87,7 @@ class Ownership:
         self._fence = Fence(connect, node.incarnation, timings)
         keys = Keys(cluster)
         self._leased, self._beaten = asyncio.Event(), asyncio.Event()
+        self._changed = asyncio.Event()
         self._thread = KeeperThread(
             keeper=self._keeper,
             leases=BlockingLeases(etcd.settings, timeout=timings.attempt),
@@ -95,17 +96,19 @@ class Ownership:
             watchdog=watchdog,
             end_process=end_process,
         )
-        self._mirror = ClusterMirror(etcd, keys, self._key_changed, self._lease_lost)
-        self._node = OwnNode(etcd, keys, self._mirror, node)
+        self._mirror = ClusterMirror(etcd, keys, self._key_changed, self._lease_lost, self._poke)
+        self._node = OwnNode(etcd, keys, self._mirror, node, self._poke)
         owner_keys = OwnerKeys(etcd, keys)
         self._handoff = Handoff(
+            node_id=node.id,
             keeper=self._keeper,
+            mirror=self._mirror,
             fence=self._fence,
             owner_keys=owner_keys,
             handler=handler,
             supervisor=supervisor,
             drop=self._drop,
-            poke=self._mirror.poke,
+            poke=self._poke,
         )
         self._claims = Claims(
             node=node,
@@ -139,7 +142,7 @@ class Ownership:
         try:
             async with asyncio.timeout(timeout):
                 while self._keeper.tenures or self._handoff.busy:
-                    await self._change(self._mirror.changed, self._timings.beat)
+                    await self._change(self._changed, self._timings.beat)
         except TimeoutError:
             return False
         return True
@@ -212,14 +215,14 @@ class Ownership:
         if dropped.lost:
             logger.error("cut off from etcd and Postgres past the deadline", shards=len(dropped.lost))
             self._lose(dropped.lost)
-            self._mirror.poke()
+            self._poke()
         self._forgotten(dropped.forgotten)
 
     def lease_changed(self, forgotten: list[Tenure]) -> None:
         self._forgotten(forgotten)
         if self._keeper.lease:
             self._leased.set()
-        self._mirror.poke()
+        self._poke()
 
     def beat_answered(self, wanted: Mapping[int, int]) -> None:
         """Others wait for `wanted`. While my key of one is good that is an old wish: they have no key."""
@@ -255,13 +258,23 @@ class Ownership:
 
     def _key_changed(self, shard: int, seen: SeenKey | None, revision: int) -> None:
         self._claims.key_changed(shard, seen, revision)
+        mirror, lease = self._mirror, self._keeper.lease
+        mine = shard in self._keeper.tenures or (seen is not None and seen.lease == lease)
+        # Other nodes' shards come and go by the thousand: a round for each would hold up what matters.
+        if mine or shard in mirror.placed_at(self._node.info.id) or not mirror.astray:
+            self._poke()
+
+    def _poke(self) -> None:
+        """There may be something to do for a round."""
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
     # --- rounds
 
     async def _rounds(self) -> None:
         """Brings what this node has in line with what it should have, at every change and every beat."""
         while True:
-            changed = self._mirror.changed
+            changed = self._changed
             self._drop()
             try:
                 await self._round()
@@ -308,7 +321,7 @@ class Ownership:
     async def _acquire(self, shards: dict[int, int]) -> None:
         await self._handler.acquired(shards)
         self._starting.difference_update(shards)
-        self._mirror.poke()
+        self._poke()
 
     def _wanted(self) -> Set[int]:
         """Shards to claim: the table gives them to me, and nothing of an earlier tenure is still going on."""
@@ -360,7 +373,7 @@ class Ownership:
         if self._ending is None:
             logger.error("handing everything off to end", reason=error.message)
             self._ending = error
-            self._mirror.poke()
+            self._poke()
 
     async def _give_up(self, error: MeshError) -> None:
         with suppress(EtcdUnavailable):  # the lease runs out by itself, too
