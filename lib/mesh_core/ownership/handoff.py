@@ -24,7 +24,7 @@ logger = structlog.get_logger(__name__)
 CHUNK_ACCOUNTS = 8
 CHUNK_SHARDS = 128
 """Handed off together: each account is away for as long as its chunk takes."""
-CHUNKS_AT_ONCE = 3
+CHUNKS_AT_ONCE = 2
 LANDING = 0.5
 """Seconds for which the next chunk waits at most until somebody runs the last one: else accounts would queue
 up, without an owner, before those who take them.
