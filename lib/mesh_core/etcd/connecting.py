@@ -12,7 +12,8 @@ CHANNEL_OPTIONS = (
     # A frozen member is noticed in 6 s; etcd answers pings closer than 5 s apart with GOAWAY.
     ("grpc.keepalive_time_ms", 6000),
     ("grpc.http2.ping_timeout_ms", 3000),
-    ("grpc.keepalive_permit_without_calls", 1),
+    # etcd takes pings on a connection without a call for an attack; those that matter have a watch or a beat.
+    ("grpc.keepalive_permit_without_calls", 0),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
