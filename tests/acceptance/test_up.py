@@ -160,7 +160,9 @@ async def _until_serving(address: str) -> None:
     async with grpc.aio.insecure_channel(
         address, options=[("grpc.max_reconnect_backoff_ms", 100)]
     ) as channel:
-        answer = await health_pb2_grpc.HealthStub(channel).Check(
-            health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=60
-        )
-    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        health = health_pb2_grpc.HealthStub(channel)
+        watch = health.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=60)
+        async for answer in watch:
+            if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                watch.cancel()
+                return
