@@ -12,8 +12,7 @@ from mesh_core.etcd import Etcd
 from mesh_core.ids import SHARDS
 from mesh_core.ownership import NodeState, OwnerState
 from mesh_core.ownership.keys import Keys, NodeInfo, OwnerKey, decode_node, decode_owner
-
-LEAST_SHARE = 0.9
+from mesh_core.ownership.table import MOVE_BUDGET, read_situation
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +32,8 @@ class Placement:
     nodes: Mapping[str, NodeInfo]
     owners: Mapping[int, OwnerKey]
     fences: Mapping[int, FenceRow]
+    balanced: bool
+    """The planner would leave everything where it is: shares are even by load, not by number of shards."""
 
     def findings(self) -> list[str]:
         """A sentence for each shard that is not owned by one live node, in etcd and in Postgres alike."""
@@ -62,12 +63,11 @@ class Placement:
         return Counter(key.node for key in self.owners.values())
 
     def is_settled(self, *nodes: str) -> bool:
-        """Every shard is owned well, by `nodes` alone, and none of them has much less than its share."""
+        """Every shard is owned well, by `nodes` alone, and each of them has its share."""
         active = {node.id for node in self.nodes.values() if node.state is NodeState.ACTIVE}
-        shares = self.shares()
-        if active != set(nodes) or shares.keys() != active or self.findings():
+        if active != set(nodes) or self.shares().keys() != active:
             return False
-        return min(shares.values()) >= LEAST_SHARE * SHARDS / len(nodes)
+        return self.balanced and not self.findings()
 
 
 async def read_placement(etcd: Etcd, cluster: str, database: asyncpg.Pool) -> Placement:
@@ -85,4 +85,6 @@ async def read_placement(etcd: Etcd, cluster: str, database: asyncpg.Pool) -> Pl
         for key, value in found.items()
         if key.startswith(keys.owners)
     }
-    return Placement({node.id: node for node in nodes}, owners, fences)
+    situation = await read_situation(etcd, keys)
+    balanced = not situation.moves(situation.plan(budget=MOVE_BUDGET, may_drop_missing=True))
+    return Placement({node.id: node for node in nodes}, owners, fences, balanced)
