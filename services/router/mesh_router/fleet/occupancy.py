@@ -88,7 +88,7 @@ class Occupancy:
         entrance = Entrance(self)
         try:
             yield entrance
-        except BaseException:
+        except BaseException:  # a cancelled call takes nothing either
             self._entering -= entrance.taken
             raise
         self._entering -= entrance.taken
