@@ -12,6 +12,7 @@ from itertools import count
 
 from mesh_cli.demo.receiver import Receiver
 from mesh_core.ids import SHARDS, Prefix, decode, encode, shard_of
+from mesh_core.ownership.table import MOVE_BUDGET
 from sessionmesh.v1 import account_pb2, message_pb2, session_pb2, simulator_pb2
 from tests.eventually import eventually
 from tests.faults.fleet.history import Kind, check_changes, check_outcome
@@ -26,8 +27,10 @@ from tests.mesh_api import Caller, open_caller
 
 QUIET_SECONDS = 60.0
 CLEAN_SECONDS = 10.0
-FOR_BALANCE = SHARDS // 20
-"""Moves that the planner may make at any time: it weighs shards by their traffic, which changes."""
+FOR_BALANCE = 2 * MOVE_BUDGET
+"""Moves that the planner may make at any time, two rounds of them: it weighs shards by their traffic, which
+changes. What a fault must not cost is a seizure, or a connection that was made anew for nothing.
+"""
 AWAY_AND_BACK = 2 * (SHARDS // 3 + FOR_BALANCE)
 """Moves of one of three nodes' shards to others and back."""
 ALWAYS_THERE = {Kind.FENCE, Kind.MESSAGE, Kind.STATUS, Kind.EVENT, Kind.SESSION, Kind.CREDENTIAL}
