@@ -166,3 +166,4 @@ async def _until_serving(address: str) -> None:
             if answer.status == health_pb2.HealthCheckResponse.SERVING:
                 watch.cancel()
                 return
+    raise AssertionError(f"{address} ended the watch of its health")

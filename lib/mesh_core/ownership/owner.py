@@ -50,8 +50,8 @@ class Ownership:
     """Registers the node, claims the shards that the table gives it, and keeps them.
 
     `node` is what the others learn of it, its state at the start among that; its incarnation names this start
-    of the process and is never used again. `connect` opens a direct Postgres
-    connection, on whatever event loop it is called. `end_process` is called with the reason when nothing may
+    of the process and is never used again. `connect` opens a direct Postgres connection, on whatever event
+    loop it is called. `end_process` is called with the reason when nothing may
     run here any more, or sockets were not closed in time; it must not return.
 
     When another node has judged this incarnation dead, or the node id was started elsewhere, everything is
