@@ -41,6 +41,7 @@ app.add_typer(job.app, name="job", rich_help_panel=OPERATE)
 
 DEPLOY = "Deploy"
 app.add_typer(db.app, name="db", rich_help_panel=DEPLOY)
+app.command(rich_help_panel=DEPLOY)(parts.router)
 for command in parts.COMMANDS:
     app.command(name=command.name, help=command.help, rich_help_panel=DEPLOY)(command.run)
 

@@ -6,6 +6,9 @@ import os
 import runpy
 import sys
 from dataclasses import dataclass
+from typing import Annotated
+
+import typer
 
 from mesh_session_node import watchdog
 
@@ -19,11 +22,28 @@ class PartCommand:
     help: str
 
     def run(self) -> None:
-        if self.module in WATCHED:
-            command = part_command(self.module)
-            os.execv(command[0], command)  # noqa: S606 - the watchdog imports next to nothing, we have much
-        sys.argv = [self.module]
-        runpy.run_module(self.module, run_name="__main__", alter_sys=True)
+        become(self.module)
+
+
+def router(
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Processes that share the port; 1 unless MESH_ROUTER_WORKERS says otherwise."),
+    ] = None,
+) -> None:
+    """Run a router; settings come from the environment (MESH_...) and MESH_CONFIG."""
+    if workers is not None:
+        os.environ["MESH_ROUTER_WORKERS"] = str(workers)
+    become("mesh_router")
+
+
+def become(module: str) -> None:
+    """Turn this process into a part of the mesh, or into the watchdog of one."""
+    if module in WATCHED:
+        command = part_command(module)
+        os.execv(command[0], command)  # noqa: S606 - the watchdog imports next to nothing, we have much
+    sys.argv = [module]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 WATCHED = frozenset({"mesh_session_node"})
@@ -41,10 +61,10 @@ def part_command(module: str) -> list[str]:
 COMMANDS = tuple(
     PartCommand(name, module, f"Run {what}; settings come from the environment (MESH_...) and MESH_CONFIG.")
     for name, module, what in (
-        ("router", "mesh_router", "a router"),
         ("session-node", "mesh_session_node", "a session-node, under its watchdog"),
         ("media", "mesh_media", "the media service"),
         ("webhook", "mesh_webhook", "the webhook service"),
         ("simulator", "mesh_simulator", "the simulated network"),
     )
 )
+"""Those that take no options; `router` is the other one."""

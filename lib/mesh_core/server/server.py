@@ -28,15 +28,19 @@ class Server:
     """A gRPC server: `add` services, `start`, later `drain`, then `stop`.
 
     Every handler added runs with `auth.current_identity()` and `tracing.current_traceparent()` set, may raise
-    any `MeshError`, and is refused to callers whose key lacks the scope that its proto names.
+    any `MeshError`, and is refused to callers whose key lacks the scope that its proto names. `shared_port`
+    is for processes that answer on one port together.
     """
 
-    def __init__(self, settings: ServerSettings, *, authenticator: Authenticator) -> None:
+    def __init__(
+        self, settings: ServerSettings, *, authenticator: Authenticator, shared_port: bool = False
+    ) -> None:
         self.draining = Draining()
         self.port = 0
         self._own: list[str] = []
         self.metrics_port = 0
         self._settings = settings
+        self._shared_port = shared_port
         self._in_flight = InFlight()
         self._methods = Methods(Gate(authenticator, self.draining, self._in_flight))
         self._health = Health()
@@ -94,7 +98,9 @@ class Server:
         settings = self._settings
         own = sorted(self._methods.services)
         add_standard_services(self._methods, self._health)
-        self._server = grpc.aio.server(handlers=(self._methods,), options=server_options(settings))
+        self._server = grpc.aio.server(
+            handlers=(self._methods,), options=server_options(settings, shared_port=self._shared_port)
+        )
         self.port = _bind(self._server, settings)
         self._metrics = serve_metrics(settings.metrics_listen)
         self.metrics_port = self._metrics.port
@@ -162,10 +168,10 @@ def _credentials(settings: ServerSettings) -> grpc.ServerCredentials:
     )
 
 
-def server_options(settings: ServerSettings) -> list[tuple[str, int]]:
+def server_options(settings: ServerSettings, *, shared_port: bool = False) -> list[tuple[str, int]]:
     """gRPC's channel arguments of a server."""
     return [
-        ("grpc.so_reuseport", 0),  # else two processes share a port without a word
+        ("grpc.so_reuseport", int(shared_port)),  # else two processes share a port without a word
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
         ("grpc.keepalive_time_ms", 20_000),

@@ -13,6 +13,7 @@ from mesh_core.ownership.view import OwnerView
 from mesh_core.paging import Pager
 from mesh_core.server import Server
 from mesh_core.service import Stop, run
+from mesh_core.settings import load
 from mesh_core.tasks import Supervisor
 from mesh_router.accounts import AccountService
 from mesh_router.accounts.refresh import OwnerRefresh
@@ -23,6 +24,7 @@ from mesh_router.proxy import BulkSender, Forwarder, Peers
 from mesh_router.proxy.gone import forget_dead, forget_gone
 from mesh_router.proxy.routes import KINDS
 from mesh_router.settings import RouterSettings
+from mesh_router.sharing import is_worker, share_port
 from mesh_router.tenants import TenantService
 from sessionmesh.v1 import account_pb2_grpc, fleet_pb2_grpc, job_pb2, job_pb2_grpc, tenant_pb2_grpc
 
@@ -56,7 +58,9 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         pager = Pager(settings.auth.mesh_key.encode())
         owners = OwnerRefresh(view, channels, settings.auth.mesh_key)
         server = Server(
-            settings.server, authenticator=KeyAuthenticator(postgres_keys(database), settings.auth)
+            settings.server,
+            authenticator=KeyAuthenticator(postgres_keys(database), settings.auth),
+            shared_port=is_worker(),
         )
         server.add(
             account_pb2_grpc.add_AccountServiceServicer_to_server,
@@ -84,4 +88,6 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
 
 
 if __name__ == "__main__":
+    if not is_worker():
+        share_port(load(RouterSettings))
     run("sessionmesh-router", RouterSettings, main)

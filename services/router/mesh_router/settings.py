@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 from mesh_core.settings import (
     AuthSettings,
@@ -14,6 +17,12 @@ from mesh_core.settings import (
 )
 
 
+class ProcessSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How a router runs."""
+
+    workers: Annotated[int, Meta(ge=1, le=64)] = 1
+
+
 class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The sections that the router reads."""
 
@@ -23,3 +32,4 @@ class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):
     cluster: ClusterSettings
     auth: AuthSettings
     telemetry: TelemetrySettings
+    router: ProcessSettings = ProcessSettings()
