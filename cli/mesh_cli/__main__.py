@@ -10,6 +10,7 @@ from mesh_cli.commands.pair import pair
 from mesh_cli.commands.send import send
 from mesh_cli.commands.target import remember_target
 from mesh_cli.commands.trace import trace
+from mesh_cli.commands.xds_bootstrap import xds_bootstrap
 from mesh_cli.demo.command import demo
 from mesh_cli.up.command import up
 
@@ -34,6 +35,7 @@ app.add_typer(account.app, name="account", rich_help_panel=USE)
 app.command(rich_help_panel=USE)(pair)
 app.command(rich_help_panel=USE)(send)
 app.command(rich_help_panel=USE)(trace)
+app.command(rich_help_panel=USE)(xds_bootstrap)
 
 OPERATE = "Operate a mesh"
 app.add_typer(fleet.app, name="fleet", rich_help_panel=OPERATE)

@@ -1,0 +1,187 @@
+"""What one client has subscribed to, was sent, and has said about it. No I/O: it says what is `due`.
+
+The protocol is xDS, state of the world: a request names all resources of a type that the client wants, and,
+by its nonce, the response that it acknowledges or refuses. One with the nonce of an older response is
+ignored: the client has not seen the newest one, and will speak again.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from mesh_core.errors import InvalidField
+from mesh_router.xds.metrics import NACKS, PUSHES
+from mesh_router.xds.snapshot import TYPES, WHOLE, Response, Snapshot, Subscription
+from mesh_wire.xds import core_pb2
+from mesh_wire.xds.discovery_pb2 import DiscoveryRequest
+
+MOST_NAMES = 4096
+LONGEST_NAME = 512
+_LONGEST_REASON = 1000
+_NOTHING: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A NACK: what the client says of the response with that version, and when (Unix time, for people)."""
+
+    version: str
+    reason: str
+    at: float
+
+
+@dataclass(slots=True)
+class Watch:
+    """One type on one stream."""
+
+    subscription: Subscription
+    fresh: frozenset[str]
+    """Names subscribed to since the last response."""
+    number: int = 0
+    """Of the snapshot that the client is up to date with."""
+    version: str = ""
+    """Of all that the subscription covers, as of then; "" when a response is owed."""
+    nonce: str = ""
+    sent_version: str = ""
+    """Nonce and version of the last response."""
+    acknowledged: str = ""
+    """The last version that the client took."""
+    refusal: Refusal | None = None
+    """Of the last response."""
+
+
+class Client:
+    """One stream of one client."""
+
+    __slots__ = ("node", "node_id", "since", "watches")
+
+    def __init__(self) -> None:
+        self.node = b""
+        """The serialised Node; empty until the first request."""
+        self.node_id = ""
+        self.since = time.time()
+        self.watches: dict[str, Watch] = {}
+
+    def take(self, request: DiscoveryRequest, snapshot: Snapshot | None) -> Refusal | None:
+        """Follow a request; returns the refusal when it is one.
+
+        Raises `InvalidField` for a request that nobody may send.
+        """
+        type_url = request.type_url
+        if type_url not in TYPES:
+            raise InvalidField("type_url", f"must be one of {', '.join(TYPES)}")
+        if not self.node:
+            self._introduce(request)
+        names = _names(request)
+        watch = self.watches.get(type_url)
+        if watch is None:
+            self.watches[type_url] = _first(type_url, names)
+            return None
+        refusal = None
+        nonce = request.response_nonce
+        if nonce and watch.nonce:
+            if nonce != watch.nonce:
+                return None
+            refusal = _answered(watch, request)
+        _subscribe(watch, names, snapshot)
+        return refusal
+
+    def due(self, snapshot: Snapshot) -> Response | None:
+        """The next response to send, if any; taken for sent."""
+        for type_url in TYPES:
+            watch = self.watches.get(type_url)
+            if watch is not None and (watch.number != snapshot.number or watch.fresh or not watch.version):
+                response = _next(watch, snapshot)
+                if response is not None:
+                    return response
+        return None
+
+    def is_due(self, snapshot: Snapshot) -> bool:
+        """Whether there may be something to send."""
+        return any(
+            watch.number != snapshot.number and watch.version != snapshot.version(watch.subscription)
+            for watch in self.watches.values()
+        )
+
+    def _introduce(self, request: DiscoveryRequest) -> None:
+        if not request.HasField("node"):
+            raise InvalidField("node", "is required in the first request of a stream")
+        # Serialised: a part of the request would keep all of it in memory.
+        node = request.node
+        self.node = core_pb2.Node(
+            id=node.id[:LONGEST_NAME],
+            cluster=node.cluster[:LONGEST_NAME],
+            user_agent_name=node.user_agent_name[:LONGEST_NAME],
+            user_agent_version=node.user_agent_version[:LONGEST_NAME],
+        ).SerializeToString()
+        self.node_id = node.id[:LONGEST_NAME]
+
+
+def _names(request: DiscoveryRequest) -> frozenset[str]:
+    if len(request.resource_names) > MOST_NAMES:
+        raise InvalidField("resource_names", f"must have at most {MOST_NAMES:,} entries")
+    names = frozenset(request.resource_names)
+    if names and max(map(len, names)) > LONGEST_NAME:
+        raise InvalidField("resource_names", f"must have at most {LONGEST_NAME} characters each")
+    return names
+
+
+def _first(type_url: str, names: frozenset[str]) -> Watch:
+    # Nothing named in the first request means all, for those types that allow it.
+    everything = type_url in WHOLE and (not names or "*" in names)
+    subscription = Subscription.of(type_url, None if everything else names)
+    return Watch(subscription, _NOTHING if everything else names)
+
+
+def _subscribe(watch: Watch, names: frozenset[str], snapshot: Snapshot | None) -> None:
+    before, type_url = watch.subscription, watch.subscription.type_url
+    if before.names is None and (not names or "*" in names):
+        return
+    if names == before.names:
+        return
+    watch.subscription = Subscription.of(type_url, names)
+    added = names if before.names is None else names - before.names
+    if added:
+        watch.fresh = (watch.fresh | added) & names
+        watch.version = ""
+    else:
+        watch.fresh &= names
+        if watch.version and snapshot is not None and watch.number == snapshot.number:
+            watch.version = snapshot.version(watch.subscription)
+
+
+def _answered(watch: Watch, request: DiscoveryRequest) -> Refusal | None:
+    """The client has looked at the last response."""
+    if not request.HasField("error_detail"):
+        watch.acknowledged, watch.refusal = watch.sent_version, None
+        return None
+    if watch.refusal is not None:
+        return None  # said before: it subscribes to something else
+    reason = request.error_detail.message[:_LONGEST_REASON]
+    watch.refusal = Refusal(watch.sent_version, reason, time.time())
+    NACKS.labels(short_name(watch.subscription.type_url)).inc()
+    return watch.refusal
+
+
+def _next(watch: Watch, snapshot: Snapshot) -> Response | None:
+    subscription = watch.subscription
+    version = snapshot.version(subscription)
+    if subscription.type_url in WHOLE:
+        names = _NOTHING if version == watch.version else snapshot.names(subscription)
+        needed = version != watch.version and subscription.names != _NOTHING
+    else:
+        names = snapshot.changed(subscription, watch.number) | (watch.fresh & snapshot.names(subscription))
+        needed = bool(names)
+    watch.number, watch.version, watch.fresh = snapshot.number, version, _NOTHING
+    if not needed:
+        return None
+    response = snapshot.response(subscription, names)
+    watch.nonce, watch.sent_version, watch.refusal = response.nonce, response.version, None
+    PUSHES.labels(short_name(subscription.type_url)).inc()
+    return response
+
+
+def short_name(type_url: str) -> str:
+    """Such as Cluster."""
+    return type_url.rpartition(".")[2]

@@ -1,0 +1,41 @@
+"""Where clients of the xDS road send each call: the forwarding table of the proxy, as routes.
+
+Account-scoped services go to the account's owner; a service of another part goes to that part; all else, and
+the methods that the router splits or spreads itself, go to the routers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from google.protobuf import descriptor_pool
+
+from mesh_router.proxy.routes import Toward, routes
+
+ROUTER = "router"
+"""The cluster of the routers."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceRoute:
+    """All calls of `service`, but those of `by_router`, go to `toward`: OWNER, or a kind of service."""
+
+    service: str
+    toward: Toward
+    by_router: tuple[str, ...] = ()
+
+
+def service_routes() -> tuple[ServiceRoute, ...]:
+    """What does not go to the routers, by service."""
+    forwarded: dict[str, dict[str, Toward]] = {}
+    for route in routes():
+        forwarded.setdefault(route.service, {})[route.name] = route.toward
+    return tuple(_service_route(service, methods) for service, methods in sorted(forwarded.items()))
+
+
+def _service_route(service: str, methods: dict[str, Toward]) -> ServiceRoute:
+    direct = {toward for toward in methods.values() if toward is not Toward.ANY_NODE}
+    (toward,) = direct  # the methods of a service that leave the router go to one kind of place
+    described = descriptor_pool.Default().FindServiceByName(service)
+    by_router = tuple(method.name for method in described.methods if methods.get(method.name) is not toward)
+    return ServiceRoute(service, toward, by_router)

@@ -1,0 +1,130 @@
+"""All resources at one moment, with versions that are hashes of their content.
+
+A response is serialised once for all streams that need the same one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import count
+from weakref import WeakValueDictionary
+
+from google.protobuf.any_pb2 import Any
+
+from mesh_router.xds.resources import CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE, Packed
+from mesh_wire.xds.discovery_pb2 import DiscoveryResponse
+
+TYPES = (CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE)
+"""In the order in which changes are sent: what is referred to comes before what refers to it."""
+WHOLE = frozenset({LISTENER_TYPE, CLUSTER_TYPE})
+"""Types whose responses hold all that is subscribed to: what is missing in them does not exist."""
+
+
+class Subscription:
+    """Resources of one type by name; `names` is None for all of them. One object for all equal ones."""
+
+    __slots__ = ("__weakref__", "names", "type_url")
+
+    def __init__(self, type_url: str, names: frozenset[str] | None) -> None:
+        self.type_url = type_url
+        self.names = names
+
+    @classmethod
+    def of(cls, type_url: str, names: frozenset[str] | None) -> Subscription:
+        """The one object for these names."""
+        found = _subscriptions.get((type_url, names))
+        if found is None:
+            found = _subscriptions[type_url, names] = cls(type_url, names)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A serialised DiscoveryResponse. `nonce` is its own, on every stream that it is sent on."""
+
+    payload: bytes
+    nonce: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Resource:
+    packed: Any
+    version: str
+    since: int
+    """Number of the snapshot that it is unchanged since."""
+
+
+class Snapshot:
+    """The resources of every type; `number` rises by one from each snapshot to the next."""
+
+    def __init__(self, packed: Packed, before: Snapshot | None = None) -> None:
+        number = 1 if before is None else before.number + 1
+        self.number: int = number
+        self._resources: dict[str, dict[str, _Resource]] = {}
+        for type_url in TYPES:
+            known = {} if before is None else before._resources[type_url]
+            self._resources[type_url] = {
+                name: _resource(resource, number, known.get(name))
+                for name, resource in packed[type_url].items()
+            }
+        self._versions: dict[Subscription, str] = {}
+        self._responses: dict[tuple[str, frozenset[str], str], Response] = {}
+
+    def has(self, type_url: str, name: str) -> bool:
+        """Whether there is such a resource."""
+        return name in self._resources[type_url]
+
+    def names(self, subscription: Subscription) -> frozenset[str]:
+        """Those of its names that exist."""
+        existing = self._resources[subscription.type_url].keys()
+        return frozenset(existing if subscription.names is None else existing & subscription.names)
+
+    def version(self, subscription: Subscription) -> str:
+        """Hash of all that the subscription covers; the same in every router that sees the same."""
+        version = self._versions.get(subscription)
+        if version is None:
+            resources = self._resources[subscription.type_url]
+            covered = sorted(self.names(subscription))
+            text = "\n".join(f"{name} {resources[name].version}" for name in covered)
+            version = self._versions[subscription] = _hash(text.encode())
+        return version
+
+    def changed(self, subscription: Subscription, number: int) -> frozenset[str]:
+        """Those of its resources that differ from, or were not in, the snapshot with that number."""
+        resources = self._resources[subscription.type_url]
+        return frozenset(name for name in self.names(subscription) if resources[name].since > number)
+
+    def response(self, subscription: Subscription, names: frozenset[str]) -> Response:
+        """The response with the resources of these names, which exist."""
+        version = self.version(subscription)
+        key = subscription.type_url, names, version
+        response = self._responses.get(key)
+        if response is None:
+            resources = self._resources[subscription.type_url]
+            nonce = f"{next(_nonces)}"
+            message = DiscoveryResponse(
+                version_info=version,
+                resources=[resources[name].packed for name in sorted(names)],
+                type_url=subscription.type_url,
+                nonce=nonce,
+            )
+            response = Response(message.SerializeToString(), nonce, version)
+            self._responses[key] = response
+        return response
+
+
+def _resource(packed: Any, number: int, before: _Resource | None) -> _Resource:
+    version = _hash(packed.value)
+    if before is not None and before.version == version:
+        return before
+    return _Resource(packed, version, number)
+
+
+def _hash(content: bytes) -> str:
+    return blake2b(content, digest_size=8).hexdigest()
+
+
+_nonces = count(1)
+_subscriptions: WeakValueDictionary[tuple[str, frozenset[str] | None], Subscription] = WeakValueDictionary()
