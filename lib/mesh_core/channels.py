@@ -77,6 +77,10 @@ class ChannelPool:
             self._channels[address] = channel
         return channel
 
+    def addresses(self) -> set[str]:
+        """Those that channels are open to."""
+        return set(self._channels)
+
     async def discard(self, address: str) -> None:
         """Close the channel to an address that is gone; calls on it are cancelled."""
         channel = self._channels.pop(address, None)

@@ -100,9 +100,14 @@ class Unavailable(MeshError):
 
 
 class NotOwner(Unavailable):
-    """UNAVAILABLE: this node does not run the account's shard; `owner` is a node id, empty when unknown."""
+    """UNAVAILABLE: this node does not run the account's shard; `owner` is a node id, empty when unknown.
 
-    def __init__(self, owner: str = "", epoch: int = 0, *, retry_after: float = 0.2) -> None:
+    `shard`, where the error's maker knows it, stays in the process.
+    """
+
+    def __init__(
+        self, owner: str = "", epoch: int = 0, *, shard: int | None = None, retry_after: float = 0.2
+    ) -> None:
         super().__init__(
             f"the account's shard is owned by {owner or 'no node that this one knows of'}",
             "NOT_OWNER",
@@ -111,6 +116,7 @@ class NotOwner(Unavailable):
         )
         self.owner = owner
         self.epoch = epoch
+        self.shard = shard
 
 
 class GoingAway(Unavailable):

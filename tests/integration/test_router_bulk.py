@@ -13,8 +13,9 @@ from grpc.aio import EOF
 
 from mesh_core.errors import MeshError, NotOwner
 from mesh_core.server.status import details_of
+from sessionmesh.internal.v1 import node_pb2, node_pb2_grpc
 from sessionmesh.v1 import message_pb2_grpc
-from sessionmesh.v1.message_pb2 import Message, SendMessageRequest, SendMessagesRequest, SendMessagesResponse
+from sessionmesh.v1.message_pb2 import Message, SendMessageRequest, SendMessagesRequest
 from tests.router_world import ADMIN, Node, RouterWorld, failing, new_account, router_world
 
 
@@ -24,7 +25,7 @@ async def world(postgres_url: str, etcd: str, cluster: str) -> AsyncIterator[Rou
         yield running
 
 
-class Bulk(message_pb2_grpc.MessageServiceServicer):
+class Bulk(node_pb2_grpc.NodeServiceServicer):
     """Accepts every item, unless `refuse` gives an error for it; hangs on it where that raises `Hang`."""
 
     def __init__(self, refuse: Callable[[SendMessageRequest], MeshError | None] | None = None) -> None:
@@ -34,26 +35,27 @@ class Bulk(message_pb2_grpc.MessageServiceServicer):
         self.hanging = False
         self._refuse = refuse
 
-    async def SendMessages(self, requests: AsyncIterator[SendMessagesRequest], context: Any) -> Any:
-        async for frame in requests:
-            self.received.set()
-            if self.hanging:
-                await asyncio.Event().wait()
-            response = SendMessagesResponse()
-            for item in frame.messages:
-                result = response.results.add(account_id=item.account_id, request_id=item.request_id)
-                error = self._refuse(item) if self._refuse else None
-                if error is not None:
-                    result.error.status = details_of(error)
-                    self.refused.set()
-                else:
-                    self.accepted.append((item.account_id, item.request_id))
-                    result.message.CopyFrom(Message(id=f"msg_{item.request_id}"))
-            yield response
+    async def AcceptMessages(
+        self, request: node_pb2.AcceptMessagesRequest, context: Any
+    ) -> node_pb2.AcceptMessagesResponse:
+        self.received.set()
+        if self.hanging:
+            await asyncio.Event().wait()
+        response = node_pb2.AcceptMessagesResponse()
+        for item in request.messages:
+            result = response.results.add(account_id=item.account_id, request_id=item.request_id)
+            error = self._refuse(item) if self._refuse else None
+            if error is not None:
+                result.error.status = details_of(error)
+                self.refused.set()
+            else:
+                self.accepted.append((item.account_id, item.request_id))
+                result.message.CopyFrom(Message(id=f"msg_{item.request_id}"))
+        return response
 
 
 async def bulk_node(world: RouterWorld, name: str, bulk: Bulk) -> Node:
-    return await world.node(name, {message_pb2_grpc.add_MessageServiceServicer_to_server: bulk})
+    return await world.node(name, {node_pb2_grpc.add_NodeServiceServicer_to_server: bulk})
 
 
 def frame(*items: tuple[str, str]) -> SendMessagesRequest:

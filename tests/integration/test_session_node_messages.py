@@ -15,6 +15,7 @@ from mesh_core.ids import Prefix, new_id
 from mesh_core.server.status import from_details, from_rpc_error
 from mesh_simulator.faults import FaultKind
 from mesh_simulator.records import Kind
+from sessionmesh.internal.v1 import node_pb2
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import event_pb2, message_pb2, session_pb2
 from tests.conftest import Databases, LoopThread
@@ -322,18 +323,13 @@ async def test_a_call_routed_by_another_account_than_it_is_about_is_refused(
     assert from_rpc_error(refused.value).reason == "ACCOUNT_MISMATCH"
 
 
-async def test_frames_of_messages_are_answered_item_by_item(stage: Stage, node: NodeProcess) -> None:
+async def test_a_batch_of_messages_is_answered_item_by_item(stage: Stage, node: NodeProcess) -> None:
     account = await stage.paired(node)
     good = [text_request(account, f"message {n}", request_id=f"item-{n}") for n in range(3)]
     bad = text_request(account, "", request_id="bad")
 
-    async def frames() -> AsyncIterator[message_pb2.SendMessagesRequest]:
-        yield message_pb2.SendMessagesRequest(messages=[*good[:2], bad])
-        yield message_pb2.SendMessagesRequest(messages=[good[2]])
-
-    results = []
-    async for response in node.messages.SendMessages(frames(), metadata=stage.metadata):
-        results += response.results
+    batch = node_pb2.AcceptMessagesRequest(messages=[*good[:2], bad, good[2]])
+    results = (await node.internal.AcceptMessages(batch, metadata=stage.metadata)).results
 
     accepted = {result.request_id: result.message.id for result in results if result.HasField("message")}
     assert accepted.keys() == {"item-0", "item-1", "item-2"}

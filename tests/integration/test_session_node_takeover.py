@@ -48,12 +48,14 @@ async def owner_of(stage: Stage, nodes: list[NodeProcess], account_id: str) -> N
 
     async def found() -> NodeProcess | None:
         for node in nodes:
+            request = pb.WatchSessionRequest(account_id=account_id)  # a stream is not sent on to the owner
+            watching = node.sessions.WatchSession(request, metadata=stage.metadata, timeout=2)
             try:
-                await node.sessions.GetSession(
-                    pb.GetSessionRequest(account_id=account_id), metadata=stage.metadata, timeout=2
-                )
+                await watching.read()
             except grpc.aio.AioRpcError:
                 continue
+            finally:
+                watching.cancel()
             return node
         return None
 

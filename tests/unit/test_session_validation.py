@@ -74,7 +74,15 @@ def test_any_file_can_be_a_document_but_only_when_it_is_ready() -> None:
 
 
 def test_a_header_that_names_another_account_is_refused() -> None:
-    validation.check_account_header((("x-account-id", "a"), ("other", "b")), "a")
+    validation.check_routing((("x-account-id", "a"), ("other", "b")), "a")
     with pytest.raises(InvalidArgument) as refused:
-        validation.check_account_header((("x-account-id", "b"),), "a")
+        validation.check_routing((("x-account-id", "b"),), "a")
     assert refused.value.reason == "ACCOUNT_MISMATCH"
+
+
+@pytest.mark.parametrize(
+    ("header", "epoch"),
+    [("epoch=17", 17), ("epoch=", 0), ("epoch=-3", 0), ("epoch=" + "9" * 19, 0), ("17", 0), ("", 0)],
+)
+def test_the_epoch_that_a_call_was_routed_by_is_read_from_its_header(header: str, epoch: int) -> None:
+    assert validation.check_routing((("x-google-rls-data", header),), "a") == epoch

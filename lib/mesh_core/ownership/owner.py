@@ -21,7 +21,7 @@ from mesh_core.ownership.handler import ShardHandler
 from mesh_core.ownership.handoff import Handoff
 from mesh_core.ownership.keeper import Dropped, Keeper, Phase, Tenure
 from mesh_core.ownership.keeper_thread import KeeperThread
-from mesh_core.ownership.keys import Keys, NodeInfo, NodeState, OwnerKey
+from mesh_core.ownership.keys import Keys, NodeInfo, NodeState, OwnerKey, decode_owner
 from mesh_core.ownership.loads import LoadReporter
 from mesh_core.ownership.mirror import ClusterMirror
 from mesh_core.ownership.nodes import NodeSuperseded
@@ -29,6 +29,7 @@ from mesh_core.ownership.own_node import OwnNode
 from mesh_core.ownership.owner_keys import OwnerKeys, SeenKey
 from mesh_core.ownership.planning import TablePlanner
 from mesh_core.ownership.timings import Timings
+from mesh_core.ownership.view import Owners
 from mesh_core.tasks import Supervisor
 from mesh_core.watchdog import Watchdog
 
@@ -85,7 +86,7 @@ class Ownership:
         self._tasks: list[asyncio.Task[None]] = []
         self._keeper = Keeper(timings)
         self._fence = Fence(connect, node.incarnation, timings)
-        keys = Keys(cluster)
+        keys = self._keys = Keys(cluster)
         self._leased, self._beaten = asyncio.Event(), asyncio.Event()
         self._changed = asyncio.Event()
         self._thread = KeeperThread(
@@ -97,6 +98,8 @@ class Ownership:
             end_process=end_process,
         )
         self._mirror = ClusterMirror(etcd, keys, self._key_changed, self._lease_lost, self._poke)
+        self.owners = Owners(self._mirror)
+        """Of all shards, as far as etcd was seen."""
         self._node = OwnNode(etcd, keys, self._mirror, node, self._poke)
         owner_keys = OwnerKeys(etcd, keys)
         self._handoff = Handoff(
@@ -182,6 +185,11 @@ class Ownership:
         """Who owns the shard as far as etcd was seen; for NOT_OWNER details."""
         seen = self._mirror.owners.get(shard)
         return seen.value if seen is not None else None
+
+    async def ask_owner(self, shard: int) -> OwnerKey | None:
+        """Who owns the shard as etcd's members agree now. Raises `EtcdUnavailable`."""
+        kv = await self._etcd.get(self._keys.owner(shard))
+        return decode_owner(kv.value) if kv is not None else None
 
     def running(self) -> Mapping[int, int]:
         """Epochs of the shards held here."""

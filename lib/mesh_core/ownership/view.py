@@ -1,4 +1,4 @@
-"""Who owns what, for routers."""
+"""Who owns what, for those who send calls there."""
 
 from __future__ import annotations
 
@@ -22,23 +22,11 @@ class Owner:
     state: OwnerState
 
 
-class OwnerView:
-    """A live view of owners and nodes. It keeps answering what it saw last while etcd is away."""
+class Owners:
+    """What a mirror says of owners and nodes. It keeps answering what was seen last while etcd is away."""
 
-    def __init__(self, *, etcd: Etcd, cluster: str, supervisor: Supervisor) -> None:
-        self._mirror = ClusterMirror(etcd, Keys(cluster))
-        self._supervisor = supervisor
-        self._task: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        """Returns when the first snapshot has been read."""
-        self._task = self._supervisor.start("owner-view", self._mirror.run())
-        await self._mirror.ready.wait()
-
-    async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+    def __init__(self, mirror: ClusterMirror) -> None:
+        self._mirror = mirror
 
     def owner(self, shard: int) -> Owner | None:
         """Whoever runs the shard; None while it changes hands or nobody has it."""
@@ -86,3 +74,22 @@ class OwnerView:
                     await changed.wait()
         except TimeoutError:
             raise NotOwner() from None
+
+
+class OwnerView(Owners):
+    """The same, live: for a process that has no other use for the mirror."""
+
+    def __init__(self, *, etcd: Etcd, cluster: str, supervisor: Supervisor) -> None:
+        super().__init__(ClusterMirror(etcd, Keys(cluster)))
+        self._supervisor = supervisor
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Returns when the first snapshot has been read."""
+        self._task = self._supervisor.start("owner-view", self._mirror.run())
+        await self._mirror.ready.wait()
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])

@@ -8,9 +8,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc import StatusCode
 from grpc.aio import AbortError, ServicerContext
 
@@ -24,6 +25,14 @@ from sessionmesh.v1.authorization_pb2 import SCOPE_PUBLIC, Scope
 Context = ServicerContext[Any, Any]
 RpcHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Serve = Callable[[Any, Context], Awaitable[Any]]
+ServeBytes = Callable[[bytes, Context], Awaitable[bytes]]
+
+
+class Elsewhere(Protocol):
+    """What a server does with a unary call that its handler refused with `NotOwner`."""
+
+    async def __call__(self, path: str, request: bytes, context: Context, refused: errors.NotOwner) -> bytes:
+        """The owner's response; raises `refused` when it cannot be had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +50,21 @@ class Method:
         return f"/{self.service}/{self.name}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Gate:
     """What the calls of one server have in common."""
 
     authenticator: Authenticator
     draining: Draining
     in_flight: InFlight
+    elsewhere: Elsewhere | None = None
 
 
 def wrap(handler: RpcHandler, method: Method, gate: Gate) -> RpcHandler:
     """`handler` with all that surrounds it; raises `TypeError` when its function is not asynchronous.
 
-    A method that the servicer inherits from its generated base class is answered as not served.
+    A unary method's handler is one of bytes afterwards. A method that the servicer inherits from its
+    generated base class is answered as not served.
     """
     function: Any = (
         handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
@@ -65,12 +76,16 @@ def wrap(handler: RpcHandler, method: Method, gate: Gate) -> RpcHandler:
         body = _not_served(method)
     elif handler.response_streaming:
         body = _pump(function) if inspect.isasyncgenfunction(function) else function
-        if method.streams and not getattr(function, "finishes", False):
+        if method.streams and not (_marked(function, "finishes") or _marked(function, "stays")):
             body = _until_drained(body, gate)
     else:
         body = function
+    stays = _marked(function, "stays")
+    if not (handler.request_streaming or handler.response_streaming):
+        unary = _surround(_or_elsewhere(_of_bytes(body, handler), method, gate), method, gate, stays)
+        return grpc.unary_unary_rpc_method_handler(unary)
     return _MAKERS[handler.request_streaming, handler.response_streaming](
-        _surround(body, method, gate), handler.request_deserializer, handler.response_serializer
+        _surround(body, method, gate, stays), handler.request_deserializer, handler.response_serializer
     )
 
 
@@ -84,7 +99,7 @@ def not_served(service: str, name: str) -> RpcHandler:
     return grpc.stream_stream_rpc_method_handler(serve)
 
 
-def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
+def _surround(body: Serve, method: Method, gate: Gate, stays: bool) -> Serve:
     # Everything that a call touches is a local name: this is on the way of every call.
     recall, authenticate = gate.authenticator.recall, gate.authenticator.authenticate
     in_flight, scope, path = gate.in_flight, method.scope, method.path
@@ -93,7 +108,7 @@ def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
 
     async def serve(request: Any, context: Context) -> Any:
         started = perf_counter()
-        flight = in_flight.calls
+        flight = in_flight.lasting if stays else in_flight.calls
         flight.count += 1
         code = StatusCode.OK
         span = None
@@ -143,6 +158,36 @@ def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
     return serve
 
 
+def _of_bytes(body: Serve, handler: RpcHandler) -> ServeBytes:
+    """`body`, a function of messages or already one of bytes, as a function of bytes."""
+    parse, serialise = handler.request_deserializer, handler.response_serializer
+    if parse is None or serialise is None:
+        return body
+
+    async def serve(request: bytes, context: Context) -> bytes:
+        try:
+            parsed = parse(request)
+        except DecodeError:
+            raise errors.InvalidArgument("the request cannot be parsed", "INVALID_FIELD") from None
+        return serialise(await body(parsed, context))
+
+    return serve
+
+
+def _or_elsewhere(body: ServeBytes, method: Method, gate: Gate) -> ServeBytes:
+    path = method.path
+
+    async def serve(request: bytes, context: Context) -> bytes:
+        try:
+            return await body(request, context)
+        except errors.NotOwner as refused:
+            if gate.elsewhere is None:
+                raise
+            return await gate.elsewhere(path, request, context, refused)
+
+    return serve
+
+
 def _pump(function: Callable[[Any, Context], AsyncGenerator[Any, None]]) -> Serve:
     async def serve(request: Any, context: Context) -> None:
         async with aclosing(function(request, context)) as responses:
@@ -182,6 +227,10 @@ def _not_served(method: Method) -> Serve:
     return serve
 
 
+def _marked(function: Any, mark: str) -> bool:
+    return bool(getattr(function, mark, False))
+
+
 def _server_span(method: Method, parent: str) -> tracing.Span:
     attributes = {"rpc.system": "grpc", "rpc.service": method.service, "rpc.method": method.name}
     return tracing.start_span(
@@ -199,7 +248,6 @@ def _deadline(error: Exception, context: Context) -> errors.MeshError | None:
 
 
 _MAKERS: dict[tuple[bool, bool], Callable[..., RpcHandler]] = {
-    (False, False): grpc.unary_unary_rpc_method_handler,
     (False, True): grpc.unary_stream_rpc_method_handler,
     (True, False): grpc.stream_unary_rpc_method_handler,
     (True, True): grpc.stream_stream_rpc_method_handler,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import structlog
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import ServiceDescriptor
 
-from mesh_core.server.calls import Gate, Method, RpcHandler, not_served, wrap
+from mesh_core.server.calls import Gate, Method, RpcHandler, ServeBytes, not_served, wrap
 from sessionmesh.v1 import authorization_pb2
 from sessionmesh.v1.authorization_pb2 import SCOPE_UNSPECIFIED, Scope
 
@@ -33,6 +33,15 @@ class Methods(grpc.GenericRpcHandler):
             service, _, name = handler_call_details.method[1:].rpartition("/")
             return not_served(service, name)
         return handler
+
+    def unary(self, path: str) -> ServeBytes:
+        """The handler of a unary method, all that surrounds it included; for another one, what refuses it."""
+        handler = self._handlers.get(path)
+        serve: Any = handler.unary_unary if handler is not None else None
+        if serve is None:
+            service, _, name = path[1:].rpartition("/")
+            serve = not_served(service, name).stream_stream
+        return cast("ServeBytes", serve)
 
     def add_generated(
         self, add: Callable[[Any, Any], None], servicer: object, scope: Scope.ValueType | None

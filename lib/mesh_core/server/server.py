@@ -13,8 +13,10 @@ import structlog
 
 from mesh_core.auth import Authenticator
 from mesh_core.errors import StartupError
-from mesh_core.server.calls import Gate
+from mesh_core.server.calls import Elsewhere, Gate
 from mesh_core.server.drain import Draining, InFlight
+from mesh_core.server.exchange import SERVICE as EXCHANGE
+from mesh_core.server.exchange import Exchanges
 from mesh_core.server.methods import Methods
 from mesh_core.server.standard import Health, add_standard_services
 from mesh_core.settings import ServerSettings
@@ -42,7 +44,9 @@ class Server:
         self._settings = settings
         self._shared_port = shared_port
         self._in_flight = InFlight()
-        self._methods = Methods(Gate(authenticator, self.draining, self._in_flight))
+        self._gate = Gate(authenticator, self.draining, self._in_flight)
+        self._methods = Methods(self._gate)
+        self._exchanges = Exchanges(self._methods, settings.max_message_bytes)
         self._health = Health()
         self._server: grpc.aio.Server | None = None
         self._metrics: MetricsPage | None = None
@@ -86,6 +90,10 @@ class Server:
         for service in services:
             self._methods.add_generic(generic_handler, service)
 
+    def send_elsewhere(self, elsewhere: Elsewhere) -> None:
+        """Let `elsewhere` answer unary calls whose handler raises `NotOwner`."""
+        self._gate.elsewhere = elsewhere
+
     def set_serving(self, service: str, serving: bool) -> None:
         """Change what the health service says of one service, or of the whole server ("")."""
         if not self.draining.begun:
@@ -97,6 +105,7 @@ class Server:
         """
         settings = self._settings
         own = sorted(self._methods.services)
+        self._methods.add_bytes(EXCHANGE, {"Exchange": self._exchanges.serve}, None)
         add_standard_services(self._methods, self._health)
         self._server = grpc.aio.server(
             handlers=(self._methods,), options=server_options(settings, shared_port=self._shared_port)
@@ -137,6 +146,7 @@ class Server:
         if self._server is not None:
             grace = None
             if self._drain_until is not None:
+                await self._exchanges.finish(self._drain_until)
                 grace = max(0.0, self._drain_until - asyncio.get_running_loop().time())
             await self._server.stop(grace or None)
             self._server = None

@@ -83,12 +83,16 @@ def as_mesh_error(error: BaseException, method: str) -> MeshError:
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> MeshError:
     """The domain error behind a failed call to another part of the mesh, or what its code alone says."""
-    for key, value in error.trailing_metadata() or ():
+    return from_status(error.code(), error.details() or "", error.trailing_metadata() or ())
+
+
+def from_status(code: StatusCode, message: str, trailing: Iterable[tuple[str, str | bytes]]) -> MeshError:
+    """The same of a status in its parts."""
+    for key, value in trailing:
         if key == DETAILS_KEY and isinstance(value, bytes):
             known = from_details(value)
             if known is not None:
                 return known
-    code, message = error.code(), error.details() or ""
     if code in _REASONS:
         kind, reason = _REASONS[code]
         return kind(message, reason)

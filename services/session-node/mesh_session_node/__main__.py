@@ -15,6 +15,7 @@ from mesh_core.discovery import ServiceDirectory
 from mesh_core.errors import MeshError, StartupError
 from mesh_core.etcd import Etcd
 from mesh_core.events.notify import Notifier
+from mesh_core.exchange import ExchangePool
 from mesh_core.ids import new_uuid
 from mesh_core.journal import Journal
 from mesh_core.ownership import NodeInfo, NodeState, Ownership
@@ -27,6 +28,7 @@ from mesh_core.watchdog import Watchdog
 from mesh_session_node import chores
 from mesh_session_node.drivers.simulated import SimulatedDriver
 from mesh_session_node.media_client import MediaClient
+from mesh_session_node.misplaced import Misplaced
 from mesh_session_node.node import Node
 from mesh_session_node.queries import Queries
 from mesh_session_node.services.message_service import MessageService
@@ -105,6 +107,8 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
             watchdog=watchdog,
         )
         node.own(ownership)
+        exchanges = ExchangePool(channels, settings.auth.mesh_key)
+        server.send_elsewhere(Misplaced(node_id, ownership, exchanges))
         await node.queries.warm_up()
         node.start(supervisor)
         try:
@@ -121,6 +125,7 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
         await ownership.stop()
         await node.stop()
         await server.stop()
+        exchanges.close()
         journal_task.cancel()
         await channels.close()
     await etcd.close()
@@ -134,6 +139,7 @@ def _add_services(server: Server, node: Node, pager: Pager) -> None:
     sessions = SessionService(node, pager)
     server.add(session_pb2_grpc.add_SessionServiceServicer_to_server, sessions)
     server.add(node_pb2_grpc.add_NodeServiceServicer_to_server, NodeService(node.shards))
+    server.add_bytes("sessionmesh.internal.v1.NodeService", {"AcceptMessages": messages.accept_messages})
 
 
 def _limits(settings: SessionNodeSettings) -> SendLimits:

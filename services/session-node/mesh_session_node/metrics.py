@@ -16,6 +16,7 @@ RESENT = Counter("mesh_messages_resent", "Messages handed to the network again")
 RECONNECTS = Counter("mesh_session_ends", "Ends of connections and attempts by cause", ["cause"])
 QUARANTINED = Counter("mesh_sessions_quarantined", "Sessions that failed too often in an hour")
 OUTBOX = Gauge("mesh_outbox_messages", "Messages waiting in the outboxes of this node")
+MISPLACED = Counter("mesh_node_misplaced_calls", "Calls for accounts of other nodes, sent on to them")
 MEDIA = Counter("mesh_media_transfers", "Media moved between the network and the store", ["way", "outcome"])
 
 STATE_NAMES = {

@@ -14,10 +14,13 @@ import structlog
 from asyncpg import InterfaceError, PostgresError
 from asyncpg.pgproto.pgproto import UUID
 
+from mesh_core.auth import current_identity
 from mesh_core.errors import FailedPrecondition, NotFound, NotOwner
+from mesh_core.etcd import EtcdUnavailable
 from mesh_core.ids import Prefix, decode, encode, shard_of
 from mesh_core.journal import Journal
 from mesh_core.sealing import CannotUnseal, Sealer
+from mesh_session_node import validation
 from mesh_session_node.load_meter import LoadMeter
 from mesh_session_node.media_transfer import InboundMedia
 from mesh_session_node.queries import Loaded, Queries
@@ -40,6 +43,7 @@ class Owning(Protocol):
     def epoch(self, shard: int) -> int | None: ...
     def admits(self, shard: int) -> bool: ...
     def owner(self, shard: int) -> OwnerKey | None: ...
+    async def ask_owner(self, shard: int) -> OwnerKey | None: ...
     def running(self) -> Mapping[int, int]: ...
 
 
@@ -69,6 +73,7 @@ class Shards:
         self._by_shard: dict[int, set[Session]] = {}
         self._epochs: dict[int, int] = {}
         self._loading: dict[int, asyncio.Future[None]] = {}
+        self._verified: dict[int, float] = {}
 
     # --- ShardHandler
 
@@ -108,6 +113,27 @@ class Shards:
 
     # --- calls
 
+    async def called(self, metadata: Iterable[tuple[str, str | bytes]] | None, account_id: str) -> Session:
+        """The session that a call with this metadata is about, where its caller may know of it.
+
+        Raises as `find` does, and `InvalidArgument` ACCOUNT_MISMATCH.
+        """
+        epoch = validation.check_routing(metadata, account_id)
+        session = await self.visible(account_id)
+        if epoch > session.ref.epoch:
+            await self._verify(session.ref.shard, session.ref.epoch)
+        return session
+
+    async def visible(self, account_id: str) -> Session:
+        """`find`, for the current caller: another tenant's account does not exist."""
+        session = self.sessions.get(account_id)
+        if session is None or session.account.deleted:
+            session = await self.find(account_id)
+        else:
+            self.check_owner(session.ref.shard)
+        current_identity().check_sees(session.ref.tenant, "account", account_id)
+        return session
+
     async def find(self, account_id: str) -> Session:
         """The session that a call is about. Raises `InvalidField`, `NotOwner`, `NotFound`,
         `FailedPrecondition`.
@@ -136,8 +162,21 @@ class Shards:
         """The error that tells a caller where to go."""
         owner = self.ownership.owner(shard) if self.ownership is not None else None
         if owner is None or owner.node == self._host.node_id:
-            return NotOwner()
-        return NotOwner(owner.node, owner.epoch)
+            return NotOwner(shard=shard)
+        return NotOwner(owner.node, owner.epoch, shard=shard)
+
+    async def _verify(self, shard: int, epoch: int) -> None:
+        """A caller was told of a newer epoch than ours: see whether there is one, once a second at most."""
+        now = time.monotonic()
+        if self.ownership is None or now < self._verified.get(shard, 0.0):
+            return
+        self._verified[shard] = now + _VERIFIED_FOR
+        try:
+            owner = await self.ownership.ask_owner(shard)
+        except EtcdUnavailable:
+            return  # what we hold does not depend on etcd
+        if owner is not None and owner.epoch > epoch and owner.node != self._host.node_id:
+            raise NotOwner(owner.node, owner.epoch, shard=shard)
 
     async def refresh(self, accounts: Collection[UUID]) -> None:
         """These accounts' rows may have changed."""
@@ -292,5 +331,6 @@ def _begun(row: SessionRow) -> SessionRow:
 
 
 _AGAIN = 0.5
+_VERIFIED_FOR = 1.0
 _SHARDS_AT_ONCE = 256
 _ACCOUNTS_AT_ONCE = 500

@@ -101,13 +101,20 @@ def check_media(content: content_pb2.Content, media: media_pb2.Media) -> None:
         )
 
 
-def check_account_header(metadata: Iterable[tuple[str, str | bytes]] | None, account_id: str) -> None:
-    """The account that the call was routed by must be the one that it is about."""
+def check_routing(metadata: Iterable[tuple[str, str | bytes]] | None, account_id: str) -> int:
+    """The account that the call was routed by must be the one that it is about.
+
+    Returns the owner's epoch that it was routed by; 0 where it names none, or nothing that could be one.
+    """
+    epoch = 0
     for key, value in metadata or ():
         if key == "x-account-id" and value != account_id:
             raise InvalidArgument(
                 "account_id: the metadata x-account-id names another account", "ACCOUNT_MISMATCH"
             )
+        if key == "x-google-rls-data" and (named := _named_epoch(str(value))):
+            epoch = int(named[1])
+    return epoch
 
 
 def _check_options(options: message_pb2.MessageOptions) -> None:
@@ -214,3 +221,4 @@ _CHECKS = {
     "buttons": _check_buttons,
     "list": _check_list,
 }
+_named_epoch = re.compile(r"epoch=([0-9]{1,18})").fullmatch

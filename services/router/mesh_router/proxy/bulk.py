@@ -1,8 +1,8 @@
 """MessageService.SendMessages: frames of messages of any accounts, split by owner, results merged.
 
-Each caller's stream has one stream to each owner that it needs. Items that a node refuses because it is not
-the owner any more, and items in flight on a stream that broke, are sent again to whoever owns them then:
-their request ids make that harmless.
+The items of a frame that one node owns go there as one call of NodeService.AcceptMessages, which shares a
+frame with the calls of other callers. Items that a node refuses because it is not the owner any more, and
+those of a call that broke, are sent again to whoever owns them then: their request ids make that harmless.
 """
 
 from __future__ import annotations
@@ -11,22 +11,24 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from grpc import StatusCode
-from grpc.aio import AioRpcError, ServicerContext
+from grpc.aio import ServicerContext
 
 from mesh_core.errors import InvalidField, MeshError, NotOwner
+from mesh_core.exchange import CallFailed
+from mesh_core.exchange.forwarding import forwarded_metadata
 from mesh_core.server import Server
-from mesh_core.server.status import from_details, from_rpc_error
+from mesh_core.server.status import from_details, from_status
 from mesh_router.proxy.account_id import shard_of
-from mesh_router.proxy.forward import WAIT_WITHOUT_DEADLINE, forwarded_metadata
+from mesh_router.proxy.forward import WAIT_WITHOUT_DEADLINE
 from mesh_router.proxy.frames import Name, failed, items, joined, refusal
 from mesh_router.proxy.peers import Peers
 from mesh_router.proxy.routes import SERVICE, Route, Toward
-from mesh_router.proxy.sending import half_close, send
 from mesh_router.proxy.targets import Ownership
+from sessionmesh.internal.v1 import node_pb2
 
 Context = ServicerContext[Any, Any]
 MAX_FRAME_ITEMS = 1000
@@ -50,10 +52,7 @@ class BulkSender:
         try:
             async with asyncio.TaskGroup() as tasks:
                 stream = _CallerStream(self._view, self._peers, context, tasks)
-                try:
-                    await stream.run(requests)
-                finally:
-                    stream.close()
+                await stream.run(requests)
         except BaseExceptionGroup as group:  # the first failure ended the others
             raise group.exceptions[0] from None
 
@@ -65,16 +64,6 @@ class _Item:
     until: float
 
 
-@dataclass(slots=True, eq=False)
-class _Lane:
-    """The stream to one owner, and what it has not answered yet."""
-
-    call: Any
-    in_flight: defaultdict[Name, list[_Item]] = field(default_factory=lambda: defaultdict(list))
-    sending: asyncio.Lock = field(default_factory=asyncio.Lock)
-    reader: asyncio.Task[None] | None = None
-
-
 class _CallerStream:
     def __init__(self, view: Ownership, peers: Peers, context: Context, tasks: asyncio.TaskGroup) -> None:
         self._view = view
@@ -83,7 +72,6 @@ class _CallerStream:
         self._tasks = tasks
         self._metadata = forwarded_metadata(context)
         self._loop = asyncio.get_running_loop()
-        self._lanes: dict[str, _Lane] = {}
         self._waiting: list[_Item] = []
         self._open = 0
         self._less = asyncio.Event()
@@ -101,21 +89,6 @@ class _CallerStream:
             await self._route([_Item(name, entry, until) for name, entry in cut])
             await self._fewer_than(MAX_IN_FLIGHT)
         await self._fewer_than(1)
-        lanes = list(self._lanes.values())
-        readers = [lane.reader for lane in lanes if lane.reader is not None]
-        for lane in lanes:
-            await half_close(lane.call)
-        if readers:
-            await asyncio.wait(readers, timeout=_ENDING)
-
-    def close(self) -> None:
-        """End the streams to the owners and whatever still runs for this caller."""
-        for lane in self._lanes.values():
-            lane.call.cancel()
-            if lane.reader is not None:
-                lane.reader.cancel()
-        if self._retrying is not None:
-            self._retrying.cancel()
 
     async def _route(self, batch: list[_Item]) -> None:
         """Send each item to its owner; those without one wait."""
@@ -128,59 +101,47 @@ class _CallerStream:
                 refused.append(failed(item.name, error))
                 continue
             if owner is None:
-                self._wait(item)
+                self._wait([item])
             else:
                 by_owner.setdefault(owner.address, []).append(item)
+        for address, part in by_owner.items():
+            self._tasks.create_task(self._send(address, part), name=f"messages for {address}")
         if refused:
             await self._answer(refused)
-        for address, part in by_owner.items():
-            lane = self._lanes.get(address) or self._open_lane(address)
-            for item in part:
-                lane.in_flight[item.name].append(item)
-            async with lane.sending:
-                # When the call has ended, its reader routes what is in flight anew.
-                await send(lane.call, joined(item.entry for item in part))
 
-    def _open_lane(self, address: str) -> _Lane:
-        call = self._peers.callable(address, _ROUTE)(
-            timeout=self._context.time_remaining(), metadata=self._metadata
-        )
-        lane = self._lanes[address] = _Lane(call)
-        lane.reader = self._tasks.create_task(self._read(address, lane), name=f"bulk results of {address}")
-        return lane
-
-    async def _read(self, address: str, lane: _Lane) -> None:
+    async def _send(self, address: str, part: list[_Item]) -> None:
+        """One call to one owner."""
+        frame = joined(item.entry for item in part)
         try:
-            async for frame in lane.call:
-                await self._results(lane, frame)
-        except AioRpcError as error:
-            if error.code() is not StatusCode.UNAVAILABLE:
-                raise from_rpc_error(error) from None
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            # The node ended the stream with CANCELLED, which grpc.aio shows like this.
-        # The node is gone, or drains.
-        if self._lanes.get(address) is lane:
-            del self._lanes[address]
-        for same_name in lane.in_flight.values():
-            for item in same_name:
-                self._wait(item)
+            response = await self._peers.unary(
+                address, _ACCEPT, frame, self._metadata, self._context.time_remaining()
+            )
+        except CallFailed as failure:
+            if failure.code is not StatusCode.UNAVAILABLE or failure.reason not in _GONE:
+                raise from_status(failure.code, failure.message, failure.trailing) from None
+            self._wait(part)
+        else:
+            await self._results(part, response.body)
 
-    async def _results(self, lane: _Lane, frame: bytes) -> None:
+    async def _results(self, part: list[_Item], frame: bytes) -> None:
+        unanswered: defaultdict[Name, list[_Item]] = defaultdict(list)
+        for item in part:
+            unanswered[item.name].append(item)
         answered = []
+        again = []
+        now = self._loop.time()
         for name, entry in items(frame):
-            same_name = lane.in_flight.get(name)
-            if not same_name:
+            if not unanswered[name]:
                 continue
-            item = same_name.pop()
-            if not same_name:
-                del lane.in_flight[name]
-            if _is_not_owner(entry) and self._loop.time() < item.until:
-                self._wait(item)
+            item = unanswered[name].pop()
+            if _is_not_owner(entry) and now < item.until:
+                again.append(item)
             else:
                 answered.append(entry)
+        for left in unanswered.values():
+            again += left
+        if again:
+            self._wait(again)
         if answered:
             await self._answer(answered)
 
@@ -190,10 +151,10 @@ class _CallerStream:
         self._open -= len(entries)
         self._less.set()
 
-    def _wait(self, item: _Item) -> None:
-        self._waiting.append(item)
+    def _wait(self, batch: list[_Item]) -> None:
+        self._waiting += batch
         if self._retrying is None or self._retrying.done():
-            self._retrying = self._tasks.create_task(self._retry(), name="bulk items without an owner")
+            self._retrying = self._tasks.create_task(self._retry(), name="messages without an owner")
 
     async def _retry(self) -> None:
         """Route waiting items again when owners change, until they are sent or their time is up."""
@@ -227,12 +188,13 @@ def _is_not_owner(entry: bytes) -> bool:
 
 
 _PAUSE = 0.1
-_ENDING = 1.0
-_ROUTE = Route(
-    SERVICE.format("MessageService"),
-    "SendMessages",
+_GONE = frozenset({"", "NOT_OWNER", "GOING_AWAY"})
+_ACCEPT = Route(
+    node_pb2.DESCRIPTOR.services_by_name["NodeService"].full_name,
+    "AcceptMessages",
     Toward.OWNER,
-    request_streaming=True,
-    response_streaming=True,
+    request_streaming=False,
+    response_streaming=False,
     repeatable=True,
+    gathered=True,
 )

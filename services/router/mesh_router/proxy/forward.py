@@ -14,17 +14,14 @@ from random import random
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
-from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode
 from grpc.aio import AioRpcError, ServicerContext
 
-from mesh_core.auth import Role, current_identity
 from mesh_core.errors import Cancelled, DeadlineExceeded, InvalidField, MeshError, ResourceExhausted
+from mesh_core.exchange import CallFailed
+from mesh_core.exchange.forwarding import forwarded_metadata
 from mesh_core.server import Server, finishes
-from mesh_core.telemetry.tracing import current_traceparent
 from mesh_router.proxy.account_id import METADATA_KEY, account_shard
-from mesh_router.proxy.metadata import forwarded
 from mesh_router.proxy.peers import Peers
 from mesh_router.proxy.routes import Route, Toward, routes
 from mesh_router.proxy.sending import send_all
@@ -71,29 +68,24 @@ class Forwarder:
         return self._unary(route)
 
     def _unary(self, route: Route) -> Callable[[bytes, Context], Awaitable[bytes]]:
+        unary = self._peers.unary
+
         async def serve(request: bytes, context: Context) -> bytes:
             attempt = _Attempts(self._finder(route, request, context), context)
             metadata = forwarded_metadata(context)
             while True:
                 target = await attempt.target()
-                call = self._peers.callable(target.address, route)(
-                    request, timeout=context.time_remaining(), metadata=metadata
-                )
                 try:
-                    response: bytes = await call
-                except AioRpcError as error:
-                    if not attempt.may_repeat(error, route):
-                        await _pass_on(error, context, attempt)
-                except asyncio.CancelledError:
-                    if _cancelled_by_caller():
-                        raise
-                    # The connection was closed under the call.
-                    if not route.repeatable:
-                        raise attempt.unavailable() from None
+                    response = await unary(target.address, route, request, metadata, context.time_remaining())
+                except CallFailed as failed:
+                    if not attempt.may_repeat(failed, route):
+                        await _pass_on(failed, context, attempt)
                 else:
-                    await _send_initial_metadata(call, context)
-                    await _send_trailing_metadata(call, context)
-                    return response
+                    if response.initial:
+                        await context.send_initial_metadata(tuple(response.initial))
+                    if response.trailing:
+                        context.set_trailing_metadata(tuple(response.trailing))
+                    return response.body
                 await attempt.pause()
 
         return serve
@@ -116,8 +108,9 @@ class Forwarder:
                     await _send_trailing_metadata(call, context)
                     return  # noqa: TRY300 - the loop's else is the next attempt
                 except AioRpcError as error:
-                    if answered or not attempt.may_repeat(error, route):
-                        await _pass_on(error, context, attempt)
+                    failed = CallFailed.of(error)
+                    if answered or not attempt.may_repeat(failed, route):
+                        await _pass_on(failed, context, attempt)
                 except asyncio.CancelledError:
                     if _cancelled_by_caller():
                         raise
@@ -151,7 +144,7 @@ class Forwarder:
                     await context.write(response)
                 await _send_trailing_metadata(call, context)
             except AioRpcError as error:
-                await _pass_on(error, context, attempt)
+                await _pass_on(CallFailed.of(error), context, attempt)
             except asyncio.CancelledError:
                 if _cancelled_by_caller():
                     raise
@@ -199,12 +192,13 @@ class _Attempts:
         self._target = target
         return target
 
-    def may_repeat(self, error: AioRpcError, route: Route) -> bool:
-        """Whether the same request may be sent again, after it failed with `error`."""
-        if error.code() is not StatusCode.UNAVAILABLE or asyncio.get_running_loop().time() >= self._deadline:
+    def may_repeat(self, failed: CallFailed, route: Route) -> bool:
+        """Whether the same request may be sent again, after it failed like this."""
+        if failed.code is not StatusCode.UNAVAILABLE or asyncio.get_running_loop().time() >= self._deadline:
             return False
-        reason = _reason(error)
-        return reason == "NOT_OWNER" or (reason == "" and route.repeatable)
+        if not failed.begun or failed.reason == "NOT_OWNER":
+            return True
+        return failed.reason == "" and route.repeatable
 
     async def pause(self) -> None:
         """Wait until another attempt is worth it; raises `Unavailable` when time is up."""
@@ -220,17 +214,15 @@ class _Attempts:
         return self._finder.unavailable(self._target)
 
 
-async def _pass_on(error: AioRpcError, context: Context, attempt: _Attempts) -> None:
+async def _pass_on(failed: CallFailed, context: Context, attempt: _Attempts) -> None:
     """End the call as it ended there. Without details gRPC itself failed, and we say why. Always raises."""
-    code = error.code()
-    trailing = tuple(error.trailing_metadata() or ())
-    if not any(key == _DETAILS for key, _ in trailing):
-        if code is StatusCode.UNAVAILABLE:
-            raise attempt.unavailable() from error
-        if code in _EXPLAINED:
-            kind, reason = _EXPLAINED[code]
-            raise kind(error.details() or reason, reason) from error
-    await context.abort(code, error.details() or "", trailing)
+    if failed.reason == "":
+        if failed.code is StatusCode.UNAVAILABLE:
+            raise attempt.unavailable() from failed
+        if failed.code in _EXPLAINED:
+            kind, reason = _EXPLAINED[failed.code]
+            raise kind(failed.message or reason, reason) from failed
+    await context.abort(failed.code, failed.message, tuple(failed.trailing))
 
 
 async def _pass_on_cancelled(call: Any) -> None:
@@ -250,13 +242,6 @@ async def _send_trailing_metadata(call: Any, context: Context) -> None:
         context.set_trailing_metadata(tuple(trailing))
 
 
-def forwarded_metadata(context: Context) -> list[tuple[str, str | bytes]]:
-    """The metadata of a call that goes on with it."""
-    from_mesh = current_identity().role is Role.MESH
-    received: Any = context.invocation_metadata()
-    return forwarded(received, current_traceparent(), from_mesh=from_mesh)
-
-
 async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     yield first
     async for frame in rest:
@@ -268,22 +253,6 @@ def _cancelled_by_caller() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def _reason(error: AioRpcError) -> str:
-    """The `ErrorReason` of a failed call; "" when it has none: then it is gRPC's own, not the service's."""
-    for key, value in error.trailing_metadata() or ():
-        if key == _DETAILS and isinstance(value, bytes):
-            info = error_details_pb2.ErrorInfo()
-            try:
-                for packed in status_pb2.Status.FromString(value).details:
-                    if packed.Unpack(info):
-                        return str(info.reason)
-            except DecodeError:
-                return "UNREADABLE"
-            return "UNREADABLE"
-    return ""
-
-
-_DETAILS = "grpc-status-details-bin"
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 0.25
 _FINISHING = frozenset({"DownloadMedia"})

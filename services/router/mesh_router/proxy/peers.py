@@ -1,19 +1,40 @@
-"""Connections to those who serve: one channel per address, one callable per method on it."""
+"""Connections to those who serve: a channel to each address, an exchange and a callable per method on it."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+from grpc import StatusCode
+from grpc.aio import AioRpcError
+
 from mesh_core.channels import ChannelPool
+from mesh_core.exchange import LARGEST_REQUEST, CallFailed, ExchangePool, Response
+from mesh_core.exchange.entries import Metadata
 from mesh_router.proxy.routes import Route
 
 
 class Peers:
-    """Hands out the callables that send bytes of a method to an address."""
+    """Sends calls, as bytes, to an address."""
 
-    def __init__(self, channels: ChannelPool) -> None:
+    def __init__(self, channels: ChannelPool, mesh_key: str) -> None:
         self._channels = channels
+        self._exchanges = ExchangePool(channels, mesh_key) if mesh_key else None
         self._callables: dict[str, dict[str, Any]] = {}
+
+    async def unary(
+        self, address: str, route: Route, request: bytes, metadata: Metadata, timeout: float | None
+    ) -> Response:
+        """One unary call, gathered with others where it is small. Raises `CallFailed`."""
+        exchanges = self._exchanges
+        if (
+            exchanges is not None
+            and route.gathered
+            and len(request) <= LARGEST_REQUEST
+            and exchanges.reaches(address)
+        ):
+            return await exchanges.call(address, route.path, request, metadata, timeout)
+        return await self._alone(address, route, request, metadata, timeout)
 
     def callable(self, address: str, route: Route) -> Any:
         """`grpc.aio`'s multi-callable of the route's kind, from bytes to bytes."""
@@ -34,9 +55,32 @@ class Peers:
 
     def addresses(self) -> set[str]:
         """Those that calls were sent to and that were not forgotten since."""
-        return set(self._callables)
+        return self._channels.addresses()
 
     async def forget(self, address: str) -> None:
         """Close the connection to an address that is gone."""
         self._callables.pop(address, None)
+        if self._exchanges is not None:
+            self._exchanges.discard(address)
         await self._channels.discard(address)
+
+    def close(self) -> None:
+        """End the exchanges; the channels are closed by their owner."""
+        if self._exchanges is not None:
+            self._exchanges.close()
+
+    async def _alone(
+        self, address: str, route: Route, request: bytes, metadata: Metadata, timeout: float | None
+    ) -> Response:
+        call = self.callable(address, route)(request, timeout=timeout, metadata=metadata)
+        try:
+            body = await call
+            return Response(body, await call.initial_metadata(), await call.trailing_metadata())
+        except AioRpcError as error:
+            raise CallFailed.of(error) from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # grpc.aio shows a connection that was closed under the call like this.
+            raise CallFailed(StatusCode.UNAVAILABLE, "the connection was closed") from None

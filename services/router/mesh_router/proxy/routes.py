@@ -39,6 +39,7 @@ class Route:
     """A forwarded method.
 
     `repeatable` says that sending a request twice acts once: the method reads, or has a request id.
+    `gathered` says that its calls may share a stream: it is unary, and its answers are small.
     """
 
     service: str
@@ -47,6 +48,7 @@ class Route:
     request_streaming: bool
     response_streaming: bool
     repeatable: bool
+    gathered: bool
 
     @property
     def path(self) -> str:
@@ -67,12 +69,19 @@ def routes() -> Iterator[Route]:
                     method.client_streaming,
                     method.server_streaming,
                     _repeatable(method),
+                    _gathered(method),
                 )
 
 
 def _repeatable(method: MethodDescriptor) -> bool:
     reads = method.GetOptions().Extensions[authorization_pb2.scope] == authorization_pb2.SCOPE_READ
     return reads or "request_id" in method.input_type.fields_by_name
+
+
+def _gathered(method: MethodDescriptor) -> bool:
+    """A page of a list can be megabytes, which would hold up the answers behind it."""
+    unary = not (method.client_streaming or method.server_streaming)
+    return unary and "page_size" not in method.input_type.fields_by_name
 
 
 SERVICE = "sessionmesh.v1.{}"

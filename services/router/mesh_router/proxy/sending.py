@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from typing import Any
 
 from grpc.aio import AioRpcError, InternalError
@@ -15,25 +14,12 @@ async def send_all(call: Any, frames: AsyncIterator[bytes]) -> None:
     `call` is one of grpc.aio's without request serializer. Its own `write`, and passing an iterator, replace
     the server's status with INTERNAL when the server ends the call during a write, so frames go beneath it.
     """
-    async for frame in frames:
-        if not await send(call, frame):
-            return
-    await half_close(call)
-
-
-async def send(call: Any, frame: bytes) -> bool:
-    """Write one frame; False when the call has ended. Not to be called again before it has returned."""
     try:
         await call.wait_for_connection()
-        if call.done():
-            return False
-        await call._cython_call.send_serialized_message(frame)
-    except (AioRpcError, InternalError):
-        return False
-    return True
-
-
-async def half_close(call: Any) -> None:
-    """Say that no more frames come."""
-    with suppress(AioRpcError, InternalError):
+        async for frame in frames:
+            if call.done():
+                return
+            await call._cython_call.send_serialized_message(frame)
         await call.done_writing()
+    except (AioRpcError, InternalError):
+        return

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Any
 
 from asyncpg.pgproto.pgproto import UUID
@@ -13,7 +11,6 @@ from google.protobuf.message import DecodeError
 from grpc.aio import ServicerContext
 
 from mesh_core import paging
-from mesh_core.auth import current_identity
 from mesh_core.database.requests import Method, payload_digest
 from mesh_core.errors import FailedPrecondition, InvalidArgument, InvalidField, MeshError, NotFound
 from mesh_core.ids import Prefix, decode, encode, new_uuid
@@ -33,17 +30,8 @@ from sessionmesh.v1 import message_pb2_grpc
 
 Context = ServicerContext[Any, Any]
 _parse = pb.SendMessageRequest.FromString
-_FRAMES_AHEAD = 16
 _MOST_IN_FRAME = 1000
 _NEEDS_LOOKUP = frozenset({*validation.MEDIA_KINDS, "reaction"})
-
-
-@dataclass(slots=True)
-class _Frame:
-    """A frame whose items have been accepted or refused; `waiting` are those that are being stored."""
-
-    response: pb.SendMessagesResponse
-    waiting: list[tuple[tuple[str, str], Session, Outgoing, asyncio.Future[Outcome]]]
 
 
 class MessageService(message_pb2_grpc.MessageServiceServicer):
@@ -52,7 +40,6 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
     def __init__(self, node: Node, pager: paging.Pager) -> None:
         self._node = node
         self._shards = node.shards
-        self._sessions = node.shards.sessions
         self._pager = pager
 
     async def send_message(self, raw: bytes, context: Context) -> bytes:
@@ -61,36 +48,38 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
             request = _parse(raw)
         except DecodeError:
             raise InvalidArgument("the request is not a SendMessageRequest", "INVALID_FIELD") from None
-        validation.check_account_header(context.invocation_metadata(), request.account_id)
-        message = await self._send(request)
+        session = await self._called(request.account_id, context)
+        message = await self._send(session, request)
         return pb.SendMessageResponse(message=message).SerializeToString()
 
-    async def SendMessages(
-        self, request_iterator: AsyncIterator[pb.SendMessagesRequest], _context: Context
-    ) -> AsyncIterator[pb.SendMessagesResponse]:
-        """Frames of messages of accounts that are owned here; the router splits frames by owner.
-
-        A frame is accepted as it comes, while the ones before it are being stored, up to a bound.
-        """
-        frames: asyncio.Queue[_Frame | None] = asyncio.Queue()
-        room = asyncio.Semaphore(_FRAMES_AHEAD)
-
-        async def accept_all() -> None:
-            try:
-                async for request in request_iterator:
-                    await room.acquire()
-                    frames.put_nowait(await self._accept_frame(request))
-            finally:
-                frames.put_nowait(None)
-
-        accepting = asyncio.create_task(accept_all(), name="accept frames")
+    async def accept_messages(self, raw: bytes, _context: Context) -> bytes:
+        """NodeService.AcceptMessages: messages of accounts that are owned here."""
         try:
-            while (frame := await frames.get()) is not None:
-                yield await self._frame_result(frame)
-                room.release()
-            await accepting
-        finally:
-            accepting.cancel()
+            messages = pb.SendMessagesRequest.FromString(raw).messages
+        except DecodeError:
+            raise InvalidArgument("the request is not an AcceptMessagesRequest", "INVALID_FIELD") from None
+        if len(messages) > _MOST_IN_FRAME:
+            raise InvalidField("messages", f"must have at most {_MOST_IN_FRAME:,} entries")
+        response = pb.SendMessagesResponse()
+        waiting: list[tuple[tuple[str, str], Session, Outgoing, asyncio.Future[Outcome]]] = []
+        for item in messages:
+            name = item.account_id, item.request_id
+            try:
+                session = await self._shards.visible(item.account_id)
+                if self._needs_lookup(item):
+                    validation.check_send(item)
+                    await self._node.preparing.check(session, item)
+                waiting.append((name, session, *self._accept(session, item)))
+            except MeshError as error:
+                _add_error(response, name, error)
+        for name, session, out, done in waiting:
+            try:
+                message = self._result(session, out, await done)
+            except MeshError as error:
+                _add_error(response, name, error)
+            else:
+                response.results.add(account_id=name[0], request_id=name[1], message=message)
+        return response.SerializeToString()
 
     async def GetMessage(self, request: pb.GetMessageRequest, context: Context) -> pb.GetMessageResponse:
         session = await self._called(request.account_id, context)
@@ -158,8 +147,7 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
 
     # --- sending
 
-    async def _send(self, request: pb.SendMessageRequest) -> pb.Message:
-        session = await self._session(request.account_id)
+    async def _send(self, session: Session, request: pb.SendMessageRequest) -> pb.Message:
         wait_for_sent = request.wait_for == pb.WAIT_FOR_SENT
         if self._needs_lookup(request):
             validation.check_send(request)
@@ -237,47 +225,10 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
             return True
         return request.HasField("options") and bool(request.options.reply_to_message_id)
 
-    async def _accept_frame(self, request: pb.SendMessagesRequest) -> _Frame:
-        if len(request.messages) > _MOST_IN_FRAME:
-            raise InvalidField("messages", f"must have at most {_MOST_IN_FRAME:,} entries")
-        frame = _Frame(pb.SendMessagesResponse(), [])
-        for item in request.messages:
-            name = item.account_id, item.request_id
-            try:
-                session = await self._session(item.account_id)
-                if self._needs_lookup(item):
-                    validation.check_send(item)
-                    await self._node.preparing.check(session, item)
-                frame.waiting.append((name, session, *self._accept(session, item)))
-            except MeshError as error:
-                _add_error(frame.response, name, error)
-        return frame
-
-    async def _frame_result(self, frame: _Frame) -> pb.SendMessagesResponse:
-        for name, session, out, done in frame.waiting:
-            try:
-                message = self._result(session, out, await done)
-            except MeshError as error:
-                _add_error(frame.response, name, error)
-            else:
-                frame.response.results.add(account_id=name[0], request_id=name[1], message=message)
-        return frame.response
-
     # --- finding
 
     async def _called(self, account_id: str, context: Context) -> Session:
-        validation.check_account_header(context.invocation_metadata(), account_id)
-        return await self._session(account_id)
-
-    async def _session(self, account_id: str) -> Session:
-        """The session, when it runs here and the caller may know of it."""
-        session = self._sessions.get(account_id)
-        if session is None or session.account.deleted:
-            session = await self._shards.find(account_id)
-        else:
-            self._shards.check_owner(session.ref.shard)
-        current_identity().check_sees(session.ref.tenant, "account", account_id)
-        return session
+        return await self._shards.called(context.invocation_metadata(), account_id)
 
     async def _stored(self, session: Session, message_id: str) -> pb.Message:
         uuid = decode(Prefix.MESSAGE, message_id, "message_id")

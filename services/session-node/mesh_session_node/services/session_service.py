@@ -17,7 +17,6 @@ from mesh_core.errors import InvalidField
 from mesh_core.ids import new_uuid
 from mesh_core.journal import Action, Refused, unwrap
 from mesh_core.validation import to_timestamp
-from mesh_session_node import validation
 from mesh_session_node.node import Node
 from mesh_session_node.services import listings
 from mesh_session_node.session.session import Session
@@ -138,10 +137,7 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
         return response
 
     async def _called(self, account_id: str, context: Context) -> Session:
-        validation.check_account_header(context.invocation_metadata(), account_id)
-        session = await self._node.shards.find(account_id)
-        current_identity().check_sees(session.ref.tenant, "account", account_id)
-        return session
+        return await self._node.shards.called(context.invocation_metadata(), account_id)
 
     async def _first_time(self, session: Session, method: Method, request_id: str) -> bool:
         """Use up a request id; False for one that acted before."""

@@ -216,7 +216,7 @@ class Sender:
         self._cancel_timer()
         self.inflight.clear()
         self.outbox.clear()
-        self.waiters.drop()
+        self.waiters.drop(self._session.ref.shard)
 
     def fail_all(self, reason: pb.FailureReason.ValueType, detail: str) -> None:
         """The pairing has ended: nothing will be sent."""

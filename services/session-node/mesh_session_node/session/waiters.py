@@ -43,13 +43,13 @@ class Waiters:
                 waiter.set_result(outcome)
         self._forget(message)
 
-    def drop(self) -> None:
+    def drop(self, shard: int) -> None:
         """The account is not this node's any more: the callers ask its owner."""
         waiting, self._by_message = self._by_message, None
         for waiters in (waiting or {}).values():
             for waiter in waiters:
                 if not waiter.done():
-                    waiter.set_exception(NotOwner())
+                    waiter.set_exception(NotOwner(shard=shard))
                     waiter.exception()  # its caller may be gone
 
     def _forget(self, message: UUID) -> None:

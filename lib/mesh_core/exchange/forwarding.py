@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
-Metadata = tuple[tuple[str, str | bytes], ...]
+from grpc.aio import ServicerContext
+
+from mesh_core.auth import Role, current_identity
+from mesh_core.telemetry.tracing import current_traceparent
+
+
+def forwarded_metadata(context: ServicerContext[Any, Any]) -> list[tuple[str, str | bytes]]:
+    """The metadata of the call that this task serves, when it goes on to another part of the mesh."""
+    from_mesh = current_identity().role is Role.MESH
+    received: Any = context.invocation_metadata()  # pairs; never None on a server
+    return forwarded(received, current_traceparent(), from_mesh=from_mesh)
 
 
 def forwarded(

@@ -1,0 +1,76 @@
+"""Unary calls for accounts that another node owns: they go on to it, once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Protocol
+
+from grpc import StatusCode
+from grpc.aio import ServicerContext
+
+from mesh_core.errors import NotOwner
+from mesh_core.exchange import CallFailed, ExchangePool
+from mesh_core.exchange.forwarding import forwarded_metadata
+from mesh_core.ownership.view import Owner, Owners
+from mesh_core.server.gathered_context import GatheredContext
+from mesh_session_node import metrics
+
+PATIENCE = 5.0
+"""Seconds that a call waits for its account to have an owner, at most: a handoff takes one, a crash two."""
+
+
+class Owning(Protocol):
+    """What is asked of ownership."""
+
+    @property
+    def owners(self) -> Owners: ...
+    def admits(self, shard: int) -> bool: ...
+
+
+class Misplaced:
+    """Implements the chassis' `Elsewhere`.
+
+    A call that another part of the mesh sent here was sent on already: its sender is told, and looks again.
+    """
+
+    def __init__(self, node_id: str, ownership: Owning, exchanges: ExchangePool) -> None:
+        self._node_id = node_id
+        self._ownership = ownership
+        self._exchanges = exchanges
+
+    async def __call__(
+        self, path: str, request: bytes, context: ServicerContext[Any, Any], refused: NotOwner
+    ) -> bytes:
+        if refused.shard is None or isinstance(context, GatheredContext):
+            raise refused
+        owner = await self._owner(refused, refused.shard, context.time_remaining())
+        metrics.MISPLACED.inc()
+        try:
+            response = await self._exchanges.call(
+                owner.address, path, request, forwarded_metadata(context), context.time_remaining()
+            )
+        except CallFailed as failed:
+            if failed.code is StatusCode.UNAVAILABLE and failed.reason in ("", "NOT_OWNER"):
+                raise NotOwner(owner.node_id, owner.epoch) from failed
+            await context.abort(failed.code, failed.message, tuple(failed.trailing))
+        if response.initial:
+            await context.send_initial_metadata(tuple(response.initial))
+        if response.trailing:
+            context.set_trailing_metadata(tuple(response.trailing))
+        return response.body
+
+    async def _owner(self, refused: NotOwner, shard: int, remaining: float | None) -> Owner:
+        # A little before the caller's own deadline, so that he is told why instead of nothing.
+        patience = PATIENCE if remaining is None else min(remaining * 0.9, PATIENCE)
+        owners = self._ownership.owners
+        try:
+            async with asyncio.timeout(patience):
+                while True:
+                    changed = owners.changed
+                    owner = owners.owner(shard)
+                    # It may have become ours meanwhile.
+                    if owner and (owner.node_id != self._node_id or self._ownership.admits(shard)):
+                        return owner
+                    await changed.wait()
+        except TimeoutError:
+            raise refused from None
