@@ -1,0 +1,348 @@
+"""Gathered calls: like calls that travel by themselves in everything that a caller can see."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from google.protobuf.wrappers_pb2 import StringValue
+from google.rpc import error_details_pb2, status_pb2
+from grpc import StatusCode
+from grpc.aio import AioRpcError
+
+from mesh_core import errors
+from mesh_core.auth import current_identity
+from mesh_core.channels import ChannelPool
+from mesh_core.errors import MeshError
+from mesh_core.exchange import CallFailed, ExchangePool, Response
+from mesh_core.exchange.entries import Metadata
+from mesh_core.server import Server
+from mesh_core.settings import ServerSettings
+from mesh_core.telemetry.tracing import current_traceparent
+from tests.integration.probe_service import (
+    ADMIN,
+    MESH,
+    MESH_KEY,
+    SERVICE,
+    Echo,
+    ProbeServicer,
+    add_probe_to_server,
+    make_server,
+)
+
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
+UNARY = f"/{SERVICE}/Unary"
+
+
+class Peer:
+    """A server, called both ways."""
+
+    def __init__(self, servicer: object, settings: ServerSettings | None = None) -> None:
+        self.server: Server = make_server(settings)
+        self.server.add(add_probe_to_server, servicer)
+        self.channels = ChannelPool()
+        self.exchanges = ExchangePool(self.channels, MESH_KEY)
+
+    async def __aenter__(self) -> Peer:
+        await self.server.start()
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        self.exchanges.close()
+        await self.channels.close()
+        await self.server.stop()
+
+    async def gathered(
+        self, path: str, request: bytes, metadata: Metadata = ADMIN, timeout: float | None = 10
+    ) -> Response:
+        return await self.exchanges.call(self.server.address, path, request, metadata, timeout)
+
+    async def alone(
+        self, path: str, request: bytes, metadata: Metadata = ADMIN, timeout: float | None = 10
+    ) -> Response:
+        method: Any = self.channels.get(self.server.address).unary_unary(path)
+        call = method(request, metadata=tuple(metadata), timeout=timeout)
+        try:
+            return Response(await call, await call.initial_metadata(), await call.trailing_metadata())
+        except AioRpcError as error:
+            raise CallFailed.of(error) from None
+
+
+def text(value: str) -> bytes:
+    return StringValue(value=value).SerializeToString()
+
+
+class Raising(ProbeServicer):
+    """Sends metadata both ways, and raises what the test has put here."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    async def Unary(self, _request: StringValue, context: Any) -> StringValue:
+        await context.send_initial_metadata((("x-first", "1"), ("x-first-bin", b"\x00\xff")))
+        context.set_trailing_metadata((("x-last", "2"), ("x-last-bin", b"\xfe")))
+        raise self._error
+
+
+async def ending(call: Any) -> tuple[StatusCode, str, list[tuple[str, object]]]:
+    with pytest.raises(CallFailed) as failed:
+        await call
+    return failed.value.code, failed.value.message, [_readable(*entry) for entry in failed.value.trailing]
+
+
+def _readable(key: str, value: str | bytes) -> tuple[str, object]:
+    if key != "grpc-status-details-bin":
+        return key, value
+    assert isinstance(value, bytes)
+    return key, _parsed(value)
+
+
+def _parsed(details: bytes) -> str:
+    status = status_pb2.Status.FromString(details)
+    info = error_details_pb2.ErrorInfo()
+    for packed in status.details:
+        if packed.Unpack(info) and info.metadata["error_id"]:
+            return f"{info.reason}"  # an id of its own each time
+    return str(status)
+
+
+ERRORS = [
+    errors.InvalidArgument("two fields disagree", "ACCOUNT_MISMATCH"),
+    errors.InvalidField("content.text.body", "must not be empty"),
+    errors.Unauthenticated("who is it?", "CREDENTIALS_INVALID"),
+    errors.PermissionDenied("no", "SCOPE_MISSING", metadata={"scope": "SEND"}),
+    errors.NotFound("account", "acc_1"),
+    errors.AlreadyExists("again", "REQUEST_ID_REUSED", resource="message", name="msg_1"),
+    errors.Aborted("changed meanwhile", "ETAG_MISMATCH"),
+    errors.FailedPrecondition("not paired", "NOT_PAIRED"),
+    errors.ResourceExhausted("full", "OUTBOX_FULL", quota="outbox", retry_after=2.5),
+    errors.OutOfRange("too late", "CURSOR_EXPIRED"),
+    errors.Unavailable("away", "BACKEND_UNAVAILABLE", retry_after=1.0),
+    errors.NotOwner("node-2", 7),
+    errors.GoingAway("token"),
+    errors.DeadlineExceeded("late", "DEADLINE_EXCEEDED"),
+    errors.Cancelled("stopped", "CANCELLED"),
+    errors.Unimplemented("not here", "NOT_SERVED"),
+    MeshError("odd: \u00e4\u00f6\u00fc", "INTERNAL"),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: f"{type(error).__name__}")
+async def test_a_gathered_call_fails_like_one_that_travels_by_itself(error: MeshError) -> None:
+    async with Peer(Raising(error)) as peer:
+        alone = await ending(peer.alone(UNARY, text("x")))
+        assert await ending(peer.gathered(UNARY, text("x"))) == alone
+
+
+@pytest.mark.parametrize(
+    ("path", "request_bytes", "metadata"),
+    [
+        (UNARY, text("x"), ()),
+        (UNARY, text("x"), (("authorization", "Bearer nonsense"),)),
+        (UNARY, b"\xff\xff\xff", ADMIN),
+        (f"/{SERVICE}/Internal", text("x"), ADMIN),
+        (f"/{SERVICE}/Forgotten", text("x"), MESH),
+        (f"/{SERVICE}/Planned", text("x"), ADMIN),
+        (f"/{SERVICE}/Unheard", text("x"), ADMIN),
+        ("/sessionmesh.Nobody/Unheard", text("x"), ADMIN),
+    ],
+    ids=[
+        "no key",
+        "a bad key",
+        "no message",
+        "a scope that is missing",
+        "a method without a scope",
+        "a method not served yet",
+        "an unknown method",
+        "an unknown service",
+    ],
+)
+async def test_a_gathered_call_is_refused_like_one_that_travels_by_itself(
+    path: str, request_bytes: bytes, metadata: Metadata
+) -> None:
+    async with Peer(Echo()) as peer:
+        alone = await ending(peer.alone(path, request_bytes, metadata))
+        assert await ending(peer.gathered(path, request_bytes, metadata)) == alone
+
+
+async def test_an_unforeseen_error_is_answered_with_an_id_either_way() -> None:
+    async with Peer(Raising(ZeroDivisionError("oh"))) as peer:
+        alone = await ending(peer.alone(UNARY, text("x")))
+        gathered = await ending(peer.gathered(UNARY, text("x")))
+    assert (gathered[0], gathered[2]) == (alone[0], alone[2])
+    assert gathered[0] is StatusCode.INTERNAL
+
+
+class Answering(ProbeServicer):
+    """Tells what it sees of the call, with metadata both ways."""
+
+    async def Unary(self, request: StringValue, context: Any) -> StringValue:
+        await context.send_initial_metadata((("x-first", "1"), ("x-first-bin", b"\x00\xff")))
+        context.set_trailing_metadata((("x-last", "2"),))
+        seen = [(key, value) for key, value in context.invocation_metadata() if key.startswith("x-")]
+        remaining = context.time_remaining()
+        in_time = remaining is not None and 5 < remaining <= 10
+        who = current_identity().key_id
+        return StringValue(value=f"{request.value} {who} {seen} {in_time} {current_traceparent()}")
+
+
+async def test_identity_metadata_deadline_and_trace_arrive_and_come_back() -> None:
+    metadata = (*ADMIN, ("traceparent", TRACEPARENT), ("x-mine", "a"), ("x-mine-bin", b"\xff\x00"))
+    async with Peer(Answering()) as peer:
+        alone = await peer.alone(UNARY, text("x"), metadata)
+        gathered = await peer.gathered(UNARY, text("x"), metadata)
+    assert gathered.body == alone.body
+    assert TRACEPARENT.encode() in gathered.body
+    assert list(gathered.initial) == list(alone.initial)
+    assert list(gathered.trailing) == list(alone.trailing)
+
+
+class Hanging(Echo):
+    """Hangs on `hang`, and tells when it is cancelled."""
+
+    def __init__(self) -> None:
+        self.hanging = asyncio.Event()
+        self.cancelled = asyncio.Event()
+        self.release = asyncio.Event()
+
+    async def Unary(self, request: StringValue, context: Any) -> StringValue:
+        if request.value != "hang":
+            return request
+        self.hanging.set()
+        try:
+            await self.release.wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+        return request
+
+
+async def test_a_call_that_hangs_holds_up_no_other() -> None:
+    servicer = Hanging()
+    async with Peer(servicer) as peer:
+        hanging = asyncio.create_task(peer.gathered(UNARY, text("hang")))
+        async with asyncio.timeout(5):
+            await servicer.hanging.wait()
+            bodies = await asyncio.gather(*(peer.gathered(UNARY, text(str(n))) for n in range(100)))
+        assert [response.body for response in bodies] == [text(str(n)) for n in range(100)]
+        assert not hanging.done()
+        servicer.release.set()
+        assert (await hanging).body == text("hang")
+
+
+async def test_the_deadline_ends_a_call_and_its_handler() -> None:
+    servicer = Hanging()
+    async with Peer(servicer) as peer, asyncio.timeout(5):
+        code, _, _ = await ending(peer.gathered(UNARY, text("hang"), timeout=0.05))
+        assert code is StatusCode.DEADLINE_EXCEEDED
+        await servicer.cancelled.wait()
+
+
+async def test_cancelling_a_call_cancels_its_handler() -> None:
+    servicer = Hanging()
+    async with Peer(servicer) as peer, asyncio.timeout(5):
+        call = asyncio.create_task(peer.gathered(UNARY, text("hang")))
+        await servicer.hanging.wait()
+        call.cancel()
+        with suppress(asyncio.CancelledError):
+            await call
+        await servicer.cancelled.wait()
+        assert (await peer.gathered(UNARY, text("x"))).body == text("x")
+
+
+async def test_a_response_above_the_limit_is_refused_and_the_others_go_on() -> None:
+    class Large(Echo):
+        async def Unary(self, request: StringValue, _context: Any) -> StringValue:
+            return StringValue(value="x" * 2_000_000) if request.value == "large" else request
+
+    async with Peer(Large(), ServerSettings(max_message_bytes=1_000_000)) as peer:
+        large, small = await asyncio.gather(
+            ending(peer.gathered(UNARY, text("large"))), peer.gathered(UNARY, text("x"))
+        )
+        assert large[0] is StatusCode.RESOURCE_EXHAUSTED
+        assert small.body == text("x")
+
+
+async def test_many_large_answers_come_in_several_frames() -> None:
+    class Large(Echo):
+        async def Unary(self, request: StringValue, _context: Any) -> StringValue:
+            return StringValue(value=request.value * 1000)
+
+    async with Peer(Large()) as peer:
+        request = text("y" * 1000)
+        responses = await asyncio.gather(*(peer.gathered(UNARY, request) for _ in range(20)))
+        assert {len(response.body) for response in responses} == {len(text("y" * 1_000_000))}
+
+
+async def test_a_stopping_server_answers_what_it_began_and_begins_no_more() -> None:
+    servicer = Hanging()
+    async with Peer(servicer) as peer, asyncio.timeout(10):
+        begun = asyncio.create_task(peer.gathered(UNARY, text("hang")))
+        await servicer.hanging.wait()
+        draining = asyncio.create_task(peer.server.drain())
+        await asyncio.wait([draining], timeout=0.05)
+        assert (await peer.gathered(UNARY, text("while it drains"))).body == text("while it drains")
+        servicer.release.set()
+        await draining
+        await peer.server.stop()
+        assert (await begun).body == text("hang")
+        with pytest.raises(CallFailed) as refused:
+            await peer.gathered(UNARY, text("too late"))
+        assert refused.value.code is StatusCode.UNAVAILABLE
+
+
+@pytest.fixture
+def broken() -> Callable[[CallFailed], bool]:
+    return lambda failed: failed.code is StatusCode.UNAVAILABLE and failed.reason == ""
+
+
+async def test_calls_under_way_fail_when_the_server_dies(broken: Callable[[CallFailed], bool]) -> None:
+    servicer = Hanging()
+    async with Peer(servicer) as peer, asyncio.timeout(5):
+        calls = [asyncio.create_task(peer.gathered(UNARY, text("hang"), timeout=None)) for _ in range(3)]
+        await servicer.hanging.wait()
+        await peer.server.stop()
+        for call in calls:
+            with pytest.raises(CallFailed) as failed:
+                await call
+            assert broken(failed.value)
+            assert failed.value.begun
+
+
+async def test_a_closed_channel_fails_the_calls_on_it(broken: Callable[[CallFailed], bool]) -> None:
+    servicer = Hanging()
+    async with Peer(servicer) as peer, asyncio.timeout(5):
+        call = asyncio.create_task(peer.gathered(UNARY, text("hang")))
+        await servicer.hanging.wait()
+        await peer.channels.discard(peer.server.address)
+        with pytest.raises(CallFailed) as failed:
+            await call
+        assert broken(failed.value)
+
+
+async def test_a_peer_with_another_mesh_key_is_not_reached_and_nothing_was_begun() -> None:
+    async with Peer(Echo()) as peer:
+        exchanges = ExchangePool(peer.channels, "the mesh key of another mesh")
+        with pytest.raises(CallFailed) as refused:
+            await exchanges.call(peer.server.address, UNARY, text("x"), ADMIN, 5)
+        assert not refused.value.begun
+        assert not exchanges.reaches(peer.server.address)
+
+
+async def frames(*raw: bytes) -> AsyncIterator[bytes]:
+    for frame in raw:
+        yield frame
+
+
+async def test_a_frame_that_is_none_ends_the_stream_with_a_reason() -> None:
+    async with Peer(Echo()) as peer:
+        method: Any = peer.channels.get(peer.server.address).stream_stream(
+            "/sessionmesh.internal.v1.ExchangeService/Exchange"
+        )
+        call = method(frames(b"\xff\xff\xff"), metadata=MESH, timeout=5)
+        with pytest.raises(AioRpcError) as refused:
+            await call.read()
+        assert refused.value.code() is StatusCode.INVALID_ARGUMENT
