@@ -190,7 +190,7 @@ class Answering(ProbeServicer):
 
 
 async def test_identity_metadata_deadline_and_trace_arrive_and_come_back() -> None:
-    metadata = (*ADMIN, ("traceparent", TRACEPARENT), ("x-mine", "a"), ("x-mine-bin", b"\xff\x00"))
+    metadata: Metadata = (*ADMIN, ("traceparent", TRACEPARENT), ("x-mine", "a"), ("x-mine-bin", b"\xff\x00"))
     async with Peer(Answering()) as peer:
         alone = await peer.alone(UNARY, text("x"), metadata)
         gathered = await peer.gathered(UNARY, text("x"), metadata)
