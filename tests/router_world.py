@@ -80,11 +80,13 @@ class RouterWorld:
     def jobs(self) -> Any:
         return self.stub(job_pb2_grpc.JobServiceStub)
 
-    async def node(self, name: str, services: Mapping[Add, object] | None = None) -> Node:
+    async def node(
+        self, name: str, services: Mapping[Add, object] | None = None, auth: AuthSettings = AUTH
+    ) -> Node:
         """Start a node that serves `services` and register it as ACTIVE; it owns nothing yet."""
         server = Server(
             ServerSettings(drain_seconds=0.1),
-            authenticator=KeyAuthenticator(postgres_keys(self.database), AUTH),
+            authenticator=KeyAuthenticator(postgres_keys(self.database), auth),
         )
         for add, servicer in (services or {}).items():
             server.add(add, servicer)
