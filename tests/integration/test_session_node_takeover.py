@@ -94,3 +94,21 @@ async def test_another_node_takes_accounts_over_with_their_unsent_messages(stage
         if type_ == "session.state_changed"
     ]
     assert pb.SESSION_CAUSE_MOVED in moved
+
+
+async def test_a_node_answers_for_the_accounts_of_another_one(stage: Stage) -> None:
+    nodes = [await stage.start_node(), await stage.start_node()]
+    account = await stage.create_account()
+    owner = await owner_of(stage, nodes, account.id)
+    other = nodes[1 - nodes.index(owner)]
+    await stage.pair(owner, account)
+    await stage.until_state(other, account, pb.SESSION_STATE_CONNECTED)
+
+    message = await stage.send(other, account, "by way of another node")
+    await stage.until_status(owner, account, message.id, message_pb2.MESSAGE_STATUS_DELIVERED)
+
+    forged = (*stage.metadata, ("x-google-rls-data", "epoch=999999"), ("x-mesh-hop", "1"))
+    for node in nodes:
+        request = pb.GetSessionRequest(account_id=account.id)
+        answer = await node.sessions.GetSession(request, metadata=forged, timeout=5)
+        assert answer.session.account_id == account.id
