@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 from grpc import StatusCode
@@ -17,6 +18,9 @@ from sessionmesh.internal.v1 import exchange_pb2_grpc
 FRAME_BYTES = 1024 * 1024
 """Calls are added to a frame until it has this size."""
 
+GATHERING = 0.004
+"""Seconds that a call waits at most for others to share its frame. A lone call does not wait."""
+
 
 class Exchange:
     """Opens its stream at once. After the stream has ended, `call` raises; make another one then."""
@@ -29,6 +33,7 @@ class Exchange:
         self._cancelled: list[int] = []
         self._waiting: dict[int, asyncio.Future[Response]] = {}
         self._changed = asyncio.Event()
+        self._answer_came = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self.ended: CallFailed | None = None
         """Why no call can be made any more."""
@@ -69,16 +74,26 @@ class Exchange:
             await self._changed.wait()
             self._changed.clear()
             while self._unsent or self._cancelled:
+                await self._gather()
                 try:
                     await self._stream.write(self._next_frame())
                 except (AioRpcError, asyncio.InvalidStateError, InternalError, UsageError):
                     return  # the stream has ended, and its reader says why
+
+    async def _gather(self) -> None:
+        """Let calls join the next frame, while others are under way: until an answer comes, or a moment."""
+        if len(self._waiting) > len(self._unsent):
+            self._answer_came.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(GATHERING):
+                    await self._answer_came.wait()
 
     async def _read(self) -> None:
         try:
             async for frame in self._stream:
                 for answer in frame.answers:
                     self._answered(answer)
+                self._answer_came.set()
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():
