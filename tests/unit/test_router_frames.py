@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mesh_core import ids
 from mesh_core.errors import InvalidArgument, NotOwner
-from mesh_core.ids import Prefix
+from mesh_core.ids import Prefix, new_id
 from mesh_core.server.status import from_details
 from mesh_router.proxy.frames import failed, items, joined, refusal
 from sessionmesh.v1 import content_pb2
@@ -63,6 +63,19 @@ def test_a_refusal_carries_its_details() -> None:
     error = from_details(refusal(entry))
     assert isinstance(error, NotOwner)
     assert error.owner == "n1"
+
+
+@given(request=texts, size=st.integers(0, 20_000), refused=st.booleans())
+def test_refusals_and_acceptances_of_any_size_are_told_apart(request: str, size: int, refused: bool) -> None:
+    account = new_id(Prefix.ACCOUNT)
+    result = SendResult(account_id=account, request_id=request)
+    if refused:
+        result.error.status = b"\x08\x01" + b"x" * size
+    else:
+        result.message.external_id = "x" * size
+    [(name, entry)] = items(SendMessagesResponse(results=[result]).SerializeToString())
+    assert name == (account, request)
+    assert refusal(entry) == result.error.status
 
 
 @given(st.lists(requests, min_size=1, max_size=2), st.data())

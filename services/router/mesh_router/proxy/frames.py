@@ -51,6 +51,12 @@ def failed(name: Name, error: MeshError) -> bytes:
 
 def refusal(entry: bytes) -> bytes:
     """The serialised google.rpc.Status of a result that is a refusal; empty for an accepted message."""
+    # The usual layout, as in `_name`, and after it the accepted message.
+    at = 2 if entry[1] < 128 else 3
+    if entry[at : at + 2] == _ACCOUNT_ID and len(entry) > at + 34:
+        after = at + 34 + entry[at + 33]
+        if entry[at + 32] == _FIELD_2 and entry[at + 33] < 128 and entry[after : after + 1] == _FIELD_3:
+            return b""
     result = message_pb2.SendMessagesResponse.FromString(entry).results[0]
     return result.error.status if result.HasField("error") else b""
 
@@ -62,7 +68,7 @@ def joined(entries: Iterable[bytes]) -> bytes:
 
 def _name(frame: bytes, at: int, end: int) -> Name:
     # The usual layout: 30 bytes of account_id, then a request_id of less than 128.
-    if end - at > 34 and frame[at : at + 2] == b"\x0a\x1e" and frame[at + 32] == 0x12:
+    if end - at > 34 and frame[at : at + 2] == _ACCOUNT_ID and frame[at + 32] == _FIELD_2:
         stop = at + 34 + frame[at + 33]
         if frame[at + 33] < 128 and stop <= end:
             return frame[at + 2 : at + 32].decode("utf-8", "replace"), frame[at + 34 : stop].decode(
@@ -76,4 +82,5 @@ def _not_a_frame() -> InvalidArgument:
     return InvalidArgument("the request is not a SendMessagesRequest", "INVALID_FIELD")
 
 
-_FIELD_1 = 0x0A
+_FIELD_1, _FIELD_2, _FIELD_3 = 0x0A, 0x12, b"\x1a"
+_ACCOUNT_ID = b"\x0a\x1e"
