@@ -33,7 +33,7 @@ class Customer:
 async def make_customer(address: str, admin_key: str, accounts: int) -> Customer:
     """A tenant with so many accounts, all connected. The simulated network must accept pairings by itself."""
     async with open_channel(address) as channel:
-        key = await _make_tenant(channel, admin_key)
+        key = await make_tenant(channel, admin_key)
         room = asyncio.Semaphore(ABREAST)
 
         async def make(number: int) -> str:
@@ -48,7 +48,7 @@ def phone_of(number: int) -> str:
     return f"+49151{number:07}"
 
 
-async def _make_tenant(channel: grpc.aio.Channel, admin_key: str) -> str:
+async def make_tenant(channel: grpc.aio.Channel, admin_key: str) -> str:
     tenants = tenant_pb2_grpc.TenantServiceStub(channel)
     metadata = _credentials(admin_key)
     tenant = tenant_pb2.Tenant(external_id="bench", display_name="Benchmark")

@@ -7,7 +7,7 @@ import contextlib
 import os
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
 import msgspec
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -86,14 +86,16 @@ class SteadyCallers:
 
 
 @contextlib.asynccontextmanager
-async def steady_callers(plan: SteadyPlan) -> AsyncIterator[SteadyCallers]:
+async def steady_callers(
+    plan: SteadyPlan, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[SteadyCallers]:
     """A process that is ready to send."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "bench.mesh.steady",
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **(environment or {})},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=_MOST_BYTES,

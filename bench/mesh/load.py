@@ -23,12 +23,14 @@ _TIMEOUT = 20.0
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """Whom to call, as whom, for which accounts, and how many callers there are."""
+    """Whom to call, as whom, for which accounts, and how many callers there are. `prefix` is of the request
+    ids, which must differ from those of other processes."""
 
     address: str
     key: str
     accounts: list[str]
     callers: int
+    prefix: str = "bench"
 
 
 class Round(msgspec.Struct, frozen=True):
@@ -86,7 +88,7 @@ class Load:
         number = next(self._serial)
         return message_pb2.SendMessageRequest(
             account_id=self._plan.accounts[number % len(self._plan.accounts)],
-            request_id=f"bench-{number}",
+            request_id=f"{self._plan.prefix}-{number}",
             recipient=common_pb2.Recipient(phone=f"+49170{number % _RECIPIENTS:07}"),
             content=content_pb2.Content(text=content_pb2.TextContent(body=_TEXT)),
         )

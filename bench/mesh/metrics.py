@@ -1,4 +1,4 @@
-"""What the session-nodes say of their journals, read from their metrics pages."""
+"""What parts of the mesh say of themselves, read from their metrics pages."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import urllib.request
 from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from bench.mesh.running import RunningMesh
 
@@ -25,17 +26,34 @@ class JournalCounts:
 async def journal_counts(mesh: RunningMesh) -> JournalCounts:
     """Of all nodes together, since they started."""
     pages = [part.metrics for name, part in mesh.file.parts.items() if name.startswith("node-")]
-    counts = await asyncio.gather(*(asyncio.to_thread(_read, page) for page in pages))
+    counts = await asyncio.gather(*(asyncio.to_thread(_journal, page) for page in pages))
     return JournalCounts(sum(c.batches for c in counts), sum(c.units for c in counts))
 
 
-def _read(page: str) -> JournalCounts:
+async def calls_served(page: str, service: str, method: str) -> int:
+    """How many calls of a method have ended in the process whose page is at host:port `page`."""
+    samples = await asyncio.to_thread(_samples, page, "rpc_server_duration_seconds")
+    return int(
+        sum(
+            sample.value
+            for sample in samples
+            if sample.name.endswith("_count")
+            and (sample.labels["rpc_service"], sample.labels["rpc_method"]) == (service, method)
+        )
+    )
+
+
+def _journal(page: str) -> JournalCounts:
+    samples = {sample.name: sample.value for sample in _samples(page, "mesh_journal_batch_units")}
+    return JournalCounts(samples["mesh_journal_batch_units_count"], samples["mesh_journal_batch_units_sum"])
+
+
+def _samples(page: str, name: str) -> list[Sample]:
     with urllib.request.urlopen(f"http://{page}/metrics", timeout=10) as answer:
         text = answer.read().decode()
-    samples = {
-        sample.name: sample.value
+    return [
+        sample
         for family in text_string_to_metric_families(text)
-        if family.name == "mesh_journal_batch_units"
+        if family.name == name
         for sample in family.samples
-    }
-    return JournalCounts(samples["mesh_journal_batch_units_count"], samples["mesh_journal_batch_units_sum"])
+    ]

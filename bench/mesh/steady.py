@@ -22,18 +22,22 @@ from sessionmesh.v1 import common_pb2, content_pb2, message_pb2, message_pb2_grp
 
 _TEXT = "A message of ordinary length, as people write them to each other when there is something to say"
 _RECIPIENTS = 1000
-# What a caller has who sets no retry policy, and none of gRPC's own repeats either.
-_OPTIONS = (("grpc.enable_retries", 0),)
 
 
 class SteadyPlan(msgspec.Struct, frozen=True):
-    """Whom to call, as whom, for which accounts, how often, and how long a call may take."""
+    """Whom to call, as whom, for which accounts, how often, and how long a call may take.
+
+    `repeats` says that gRPC may repeat calls by itself, as the route that it was given says. `prefix` is of
+    the request ids, which must differ from those of other processes.
+    """
 
     address: str
     key: str
     accounts: list[str]
     per_second: float
     deadline: float
+    repeats: bool = False
+    prefix: str = "bench"
 
 
 class Begin(msgspec.Struct, frozen=True, tag=True):
@@ -78,9 +82,10 @@ class Callers:
 
     def __init__(self, plan: SteadyPlan) -> None:
         self._plan = plan
-        channel = grpc.aio.insecure_channel(plan.address, options=_OPTIONS)
+        options = [("grpc.enable_retries", int(plan.repeats))]
+        channel = grpc.aio.insecure_channel(plan.address, options=options)
         self._send = message_pb2_grpc.MessageServiceStub(channel).SendMessage
-        self._metadata = (("authorization", f"Bearer {plan.key}"),)
+        self._credentials = (("authorization", f"Bearer {plan.key}"),)
         self._serial = count()
         self._calls: list[Call] = []
         self._running: set[asyncio.Task[None]] = set()
@@ -124,15 +129,18 @@ class Callers:
         number = next(self._serial)
         request = message_pb2.SendMessageRequest(
             account_id=account,
-            request_id=f"bench-{number}",
+            request_id=f"{self._plan.prefix}-{number}",
             recipient=common_pb2.Recipient(phone=f"+49170{number % _RECIPIENTS:07}"),
-            content=content_pb2.Content(text=content_pb2.TextContent(body=f"{_TEXT} ({number}).")),
+            content=content_pb2.Content(
+                text=content_pb2.TextContent(body=f"{_TEXT} ({self._plan.prefix} {number}).")
+            ),
             wait_for=wait,
         )
+        metadata = (*self._credentials, ("x-account-id", account))
         made = time.monotonic()
         error, message, answered_at = "", message_pb2.Message(), 0.0
         try:
-            answer = await self._send(request, metadata=self._metadata, timeout=deadline)
+            answer = await self._send(request, metadata=metadata, timeout=deadline)
             message, answered_at = answer.message, time.time()
         except grpc.aio.AioRpcError as failure:
             error = f"{failure.code().name}: {failure.details()}"

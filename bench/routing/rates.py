@@ -1,0 +1,215 @@
+"""What a road costs: calls to nodes that only echo, by roads that take turns."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from bench.mesh.metrics import calls_served
+from bench.orders import Worker, worker
+from bench.processes import cpu_seconds, pss_kb
+from bench.routing import nginx
+from bench.routing.bootstrap import xds_environment
+from bench.routing.callers import FRAME_ITEMS, Called, Kind, Prepare, RoadPlan, Stretch
+from bench.routing.pairs import PAIRS, Median, compared, median
+from bench.routing.world import RoutingWorld, accounts_of
+
+CALLERS = (1, 32)
+NODES = ("node-1", "node-2")
+BULK_CALLERS = 32
+LEAST_SHOWN = 0.5
+"""Microseconds per message, below which a process is not named."""
+ROADS: Mapping[Kind, tuple[str, ...]] = {
+    "unary": ("direct", "xds", "router", "nginx"),
+    "frames": ("direct", "xds", "router"),  # nginx cannot split a frame by owner
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much to measure: seconds of each turn, and accounts."""
+
+    seconds: float
+    accounts: int
+
+
+@dataclass(slots=True)
+class Turns:
+    """What came of the turns of one road with one kind of calls and one number of callers."""
+
+    called: list[Called] = field(default_factory=list)
+    cpu: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    @property
+    def rates(self) -> list[float]:
+        """Messages a second."""
+        return [called.rate for called in self.called]
+
+    @property
+    def p50s(self) -> list[float]:
+        """Milliseconds that half of the calls took at most."""
+        return [called.p50_ms for called in self.called]
+
+    @property
+    def cpu_us(self) -> dict[str, float]:
+        """Microseconds of CPU per message, by process."""
+        messages = sum(called.messages for called in self.called)
+        return {name: seconds / messages * 1e6 for name, seconds in self.cpu.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """The turns by kind, callers and road, and memory in kB by process."""
+
+    turns: Mapping[tuple[Kind, int, str], Turns]
+    pss_kb: Mapping[str, float]
+
+    def figures(self) -> dict[str, float]:
+        """By name."""
+        figures = {}
+        for kind, callers, road in self.turns:
+            if road != "direct":
+                frames = "frames_" if kind == "frames" else ""
+                figures[f"{road}_over_direct_{frames}rate_{callers}"] = self._ratio(kind, callers, road).value
+                if (kind, callers) == ("unary", 1):
+                    figures[f"{road}_added_p50_ms_1"] = self._added(road).value
+        bulk = self.turns["frames", BULK_CALLERS, "router"]
+        return {**figures, "router_bulk_messages_per_second": median(bulk.rates).value}
+
+    def notes(self) -> tuple[str, ...]:
+        """A table, and sentences."""
+        notes = [
+            self._table(),
+            f"{PAIRS} turns of each road with each kind of call; rates and latencies are medians, ratios "
+            "medians of "
+            "pairs with their 95 % interval, CPU is user and system time. Every answer was looked at: "
+            "each came from "
+            "the account's owner, and on xDS no unary call came to the router. A frame has "
+            f"{FRAME_ITEMS} messages of {len(NODES)} nodes' accounts (direct: of one's) and its caller "
+            "waits for all "
+            "results; on xDS frames are the router's, too.",
+        ]
+        memory = ", ".join(f"{name} {kb:,.0f} kB" for name, kb in self.pss_kb.items())
+        notes.append(f"Memory (PSS) afterwards: {memory}.")
+        if "nginx" not in self.pss_kb:
+            notes.append(
+                "NGINX WAS NOT MEASURED: there is no program nginx here (Debian: nginx-light), so its "
+                "figures are "
+                "missing."
+            )
+        return tuple(notes)
+
+    def _ratio(self, kind: Kind, callers: int, road: str) -> Median:
+        return compared(self.turns[kind, callers, road].rates, self.turns[kind, callers, "direct"].rates)
+
+    def _added(self, road: str) -> Median:
+        """Milliseconds that the road adds to the median call of one caller."""
+        ones, others = self.turns["unary", 1, road].p50s, self.turns["unary", 1, "direct"].p50s
+        return compared(ones, others, lambda one, other: one - other)
+
+    def _table(self) -> str:
+        lines = [f"{'':20}{'messages/s':>11}{'p50 ms':>9}  over direct             CPU us per message"]
+        for (kind, callers, road), turns in self.turns.items():
+            ratio = "" if road == "direct" else str(self._ratio(kind, callers, road))
+            used = ", ".join(f"{name} {us:.1f}" for name, us in turns.cpu_us.items() if us >= LEAST_SHOWN)
+            lines.append(
+                f"{kind:7}{callers:3} "
+                f"{road:9}{median(turns.rates).value:>11,.0f}{median(turns.p50s).value:>9.2f}"
+                f"  {ratio:24}{used}"
+            )
+        added = (
+            f"{road} {self._added(road)}" for road in ROADS["unary"][1:] if ("unary", 1, road) in self.turns
+        )
+        return "\n".join([*lines, f"Added to the median call of one caller, ms: {', '.join(added)}"])
+
+
+class NotSane(Exception):
+    """An answer was wrong, or came by another way than it should: there is nothing to tell."""
+
+
+async def measure(world: RoutingWorld, size: Size) -> Rates:
+    """Every road, 20 times with each kind of calls and number of callers. Raises `NotSane`."""
+    async with _roads(world, size.accounts) as (clients, processes):
+        turns: defaultdict[tuple[Kind, int, str], Turns] = defaultdict(Turns)
+        for kind, roads in ROADS.items():
+            present = [road for road in roads if road in clients]
+            for callers in CALLERS:
+                stretch = Stretch(kind, callers, size.seconds)
+                for turn in range(PAIRS):
+                    for road in _order(present, turn):
+                        await _turn(
+                            world, clients[road], road, stretch, processes, turns[kind, callers, road]
+                        )
+        memory = {name: pss_kb(pid) for name, pid in processes.items()}
+    return Rates(turns, memory)
+
+
+@contextlib.asynccontextmanager
+async def _roads(
+    world: RoutingWorld, accounts: int
+) -> AsyncIterator[tuple[dict[str, Worker], dict[str, int]]]:
+    """The client of each road, and the processes on the way. They idle while it is not their turn."""
+    nodes = await world.echoes(NODES)
+    key, owners = await world.tenant_key(), accounts_of(nodes, accounts)
+    module = "bench.routing.callers"
+    direct = {node.name: node.address for node in nodes}
+    processes = {"router": world.router.pid} | {node.name: node.child.pid for node in nodes}
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def client(
+            targets: dict[str, str], owned: dict[str, str], environment: Mapping[str, str] | None = None
+        ) -> Worker:
+            return await stack.enter_async_context(worker(module, RoadPlan(targets, key, owned), environment))
+
+        clients = {
+            "direct": await client(direct, owners),
+            "router": await client({"": world.router_address}, owners),
+            "xds": await client(
+                {"": "xds:///sessionmesh"}, owners, await xds_environment(world.router_address)
+            ),
+        }
+        if nginx.PROGRAM is not None:
+            proxy = await stack.enter_async_context(nginx.nginx(list(direct.values())))
+            clients["nginx"] = await client({"": proxy.address}, dict.fromkeys(owners, ""))
+            processes["nginx"] = proxy.pid
+        yield clients, processes
+
+
+async def _turn(
+    world: RoutingWorld,
+    client: Worker,
+    road: str,
+    stretch: Stretch,
+    processes: Mapping[str, int],
+    turns: Turns,
+) -> None:
+    forwarded = await _forwarded(world)
+    if not turns.called:
+        _sane(road, await client.ask(Prepare(stretch.kind, stretch.callers), list[str]))
+    before = {name: cpu_seconds(pid) for name, pid in processes.items()}
+    called = await client.ask(stretch, Called)
+    _sane(road, called.wrong)
+    for name, pid in processes.items():
+        turns.cpu[name] += cpu_seconds(pid) - before[name]
+    turns.cpu["client"] += called.cpu_seconds
+    turns.called.append(called)
+    if road == "xds" and stretch.kind == "unary" and await _forwarded(world) != forwarded:
+        raise NotSane("calls of the client on xDS came to the router")
+
+
+async def _forwarded(world: RoutingWorld) -> int:
+    return await calls_served(world.router_metrics, "sessionmesh.v1.MessageService", "SendMessage")
+
+
+def _sane(road: str, wrong: Iterable[str]) -> None:
+    if found := "; ".join(wrong):
+        raise NotSane(f"{road}: {found}")
+
+
+def _order(roads: list[str], turn: int) -> list[str]:
+    """Each begins as often, and each comes before another as often as after it."""
+    start = turn // 2 % len(roads)
+    turned = roads[start:] + roads[:start]
+    return turned if turn % 2 == 0 else turned[::-1]
