@@ -9,16 +9,18 @@ from pathlib import Path
 
 from bench.report import Report
 
-NAMES = ("failover", "message", "network", "outage", "placement", "routing")
+MODULES = {name: f"bench.{name}" for name in ("failover", "message", "network", "outage", "placement")} | {
+    "routing": "bench.routing.benchmark"
+}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench")
-    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("name", choices=sorted(MODULES))
     parser.add_argument("--quick", action="store_true", help="the same figures in under a minute, smaller")
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
-    report: Report = import_module(f"bench.{arguments.name}").run(arguments.quick)
+    report: Report = import_module(MODULES[arguments.name]).run(arguments.quick)
     print(report.table())
     if arguments.json is not None:
         arguments.json.write_bytes(report.json())

@@ -101,6 +101,10 @@ class Operator:
 
         await self._until(missing, f"{node} among the nodes")
 
+    async def until_connected(self, nodes: Collection[str]) -> None:
+        """Until these nodes own all shards as they are assigned, and every account is connected."""
+        await self._until(lambda: self._unconnected(nodes), "every shard owned, and every account connected")
+
     async def until_settled(self, nodes: Collection[str]) -> None:
         """Until these nodes own all shards, nothing is left to move, and every account is connected."""
         await self._until(lambda: self._unsettled(nodes), "settled shares, and every account connected")
@@ -141,7 +145,7 @@ class Operator:
                 if record.kind in KINDS:
                     yield record
 
-    async def _unsettled(self, nodes: Collection[str]) -> str:
+    async def _unconnected(self, nodes: Collection[str]) -> str:
         stats = await self._network.GetNetworkStats(
             simulator_pb2.GetNetworkStatsRequest(), metadata=self._metadata, timeout=_TIMEOUT
         )
@@ -153,8 +157,12 @@ class Operator:
         if moving := sum(shard.node_id != shard.assigned_node_id for shard in placement.shards):
             return f"{moving} shards are on their way"
         owners = {shard.node_id for shard in placement.shards}
-        if owners != set(nodes):
-            return f"{', '.join(sorted(owners))} own shards"
+        return "" if owners == set(nodes) else f"{', '.join(sorted(owners))} own shards"
+
+    async def _unsettled(self, nodes: Collection[str]) -> str:
+        if missing := await self._unconnected(nodes):
+            return missing
+        placement = await self._placement()
         situation = await self._situation()
         # Nodes tell of their accounts once a minute: what they will tell must not make shards move, either.
         told = tuple(weight_of(shard.accounts, 0) for shard in placement.shards)

@@ -1,15 +1,14 @@
 """What callers notice when the owner of their accounts is killed: on xDS, and through the router.
 
 The mesh of `mesh up` with three session-nodes. On each road one process sends messages from all accounts at
-an even pace, and another asks for the sessions of some accounts of the node that is to be killed, each several
-times a second: the longest time between two answers is the account's gap.
+an even pace, and another asks for the sessions of some accounts of the node that is to be killed, each
+often: the longest time between two answers is the account's gap.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
@@ -22,7 +21,7 @@ from bench.mesh.conditions import CALL_SECONDS, ENVIRONMENT
 from bench.mesh.operator import Operator
 from bench.mesh.running import RunningMesh, running_mesh
 from bench.mesh.steady import SteadyPlan
-from bench.mesh.window import Window, since, stretch
+from bench.mesh.window import Window, stretch
 from bench.orders import Worker, worker
 from bench.routing.asking import Asked, AskingPlan, Begin, End
 from bench.routing.bootstrap import xds_environment
@@ -36,18 +35,19 @@ ROADS = ("xds", "plain")
 @dataclass(frozen=True, slots=True)
 class Size:
     """How much to measure: accounts, messages a second on each road, accounts that are asked about and how
-    many seconds apart, and seconds of calm before."""
+    many seconds apart, and seconds of calm before and of looking on after."""
 
     accounts: int
     per_second: float
     asked: int
     every: float
     calm: float
+    after: float
 
 
 @dataclass(frozen=True, slots=True)
 class RoadSeen:
-    """What the callers of one road saw."""
+    """What the callers of one road saw; `asked` is about accounts that the killed node owned until then."""
 
     log: CallerLog
     asked: list[Asked]
@@ -72,7 +72,7 @@ class RoadSeen:
 
 @dataclass(frozen=True, slots=True)
 class OwnerKilled:
-    """What came of it. `window` is from the kill until all was settled again."""
+    """What came of it. `window` begins with the kill, and the node is started again in it."""
 
     affected: int
     calm: Window
@@ -98,7 +98,7 @@ class OwnerKilled:
             f"{size.accounts} accounts): on each road {size.per_second:.0f} messages a second from all "
             "accounts, "
             f"and a question {1 / size.every:.0f} times a second about each of {size.asked} accounts of that "
-            f"node; settled after {self.window.seconds:.1f} s.",
+            f"node; looked on for {self.window.seconds:.0f} s.",
             *(self._note(road, seen) for road, seen in self.roads.items()),
             f"Network: {verdict.sent:,} messages accepted, {verdict.delivered:,} delivered, "
             f"{verdict.lost} lost, "
@@ -125,7 +125,7 @@ async def measure(size: Size) -> OwnerKilled:
     async with running_mesh(len(NODES), ENVIRONMENT) as mesh:
         customer = await make_customer(mesh.file.address, mesh.file.admin_key, size.accounts)
         async with Operator(mesh, customer.accounts) as operator, AsyncExitStack() as stack:
-            await operator.until_settled(NODES)
+            await operator.until_connected(NODES)
             affected = await operator.accounts_of(KILLED)
             roads = await _callers(stack, mesh, customer, affected[: size.asked], size)
             for steady, askers in roads.values():
@@ -133,15 +133,16 @@ async def measure(size: Size) -> OwnerKilled:
                 await askers.ask(Begin(), type(None))
             await stretch(size.calm)  # routes are learnt, connections made
             calm = await stretch(size.calm)
-            began = time.monotonic()
+            affected = await operator.accounts_of(KILLED)
             os.kill(mesh.file.parts[KILLED].pid, signal.SIGKILL)
-            await operator.until_settled(NODES)
-            window = since(began)
+            window = await stretch(size.after)
+            await operator.until_connected(NODES)
             seen, calls = {}, []
             for road, (steady, askers) in roads.items():
                 log, told = await steady.end()
                 calls += told
-                seen[road] = RoadSeen(log, await askers.ask(End(), list[Asked]))
+                asked = await askers.ask(End(), list[Asked])
+                seen[road] = RoadSeen(log, [one for one in asked if one.account in affected])
             undelivered = await operator.until_delivered()
             verdict = await operator.verdict(calls)
             return OwnerKilled(len(affected), calm, window, seen, verdict, undelivered, size)
