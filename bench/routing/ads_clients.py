@@ -124,8 +124,7 @@ class Clients:
             await asyncio.sleep(rest)
 
     def _pushed(self) -> Pushed:
-        """What a response of clusters leaves out is gone, so it must have all; one of endpoints only the "
-        "new."""
+        # What a response of clusters leaves out is gone, so it must have all; one of endpoints only the new.
         clusters = next(response for response in self._responses if response.kind == CLUSTERS)
         endpoints = next(response for response in self._responses if response.kind == ENDPOINTS)
         needed = clusters.size_of(self._plan.clusters) + endpoints.size_of(self._expected)

@@ -42,8 +42,8 @@ _FULL = Size(
 
 
 def run(quick: bool) -> Report:
-    """Measure. Exits with the reason, and without figures, when an answer was wrong or a condition never "
-    "came."""
+    """Measure. Exits with the reason, and without figures, when an answer was wrong or a condition never
+    came."""
     size = _QUICK if quick else _FULL
     before = Machine.now()
     try:
@@ -61,8 +61,7 @@ def run(quick: bool) -> Report:
         *joins.notes(),
         f"An empty unary call cost its server {before.empty_call_us:.0f} us of CPU before and "
         f"{after.empty_call_us:.0f} us at the end; the load average was {before.load:.1f} before and "
-        f"{after.load:.1f} "
-        "at the end. Clients share the machine's cores. Send limits raised, no traces recorded.",
+        f"{after.load:.1f} at the end. Clients share the machine's cores. No traces recorded.",
     )
     return Report("routing", figures, notes=notes)
 

@@ -17,10 +17,12 @@ from mesh_core.database import Database
 from mesh_core.server import Server
 from mesh_core.service import Stop, run
 from mesh_core.settings import AuthSettings, DatabaseSettings, NodeSettings, ServerSettings, TelemetrySettings
+from sessionmesh.internal.v1 import node_pb2
 from sessionmesh.v1 import message_pb2 as pb
 from sessionmesh.v1 import message_pb2_grpc
 
 Context = ServicerContext[Any, Any]
+_NODE_SERVICE = node_pb2.DESCRIPTOR.services_by_name["NodeService"].full_name
 
 
 class EchoSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,10 +48,13 @@ class EchoMessages(message_pb2_grpc.MessageServiceServicer):
         self, request_iterator: AsyncIterator[pb.SendMessagesRequest], _context: Context
     ) -> AsyncIterator[pb.SendMessagesResponse]:
         async for frame in request_iterator:
-            yield self.accept(frame)
+            yield self._results(frame)
 
-    def accept(self, frame: pb.SendMessagesRequest) -> pb.SendMessagesResponse:
-        """The results of a frame's items, in their order."""
+    async def accept_messages(self, raw: bytes, _context: Context) -> bytes:
+        """NodeService.AcceptMessages: the part of a frame that the router has for this node."""
+        return self._results(pb.SendMessagesRequest.FromString(raw)).SerializeToString()
+
+    def _results(self, frame: pb.SendMessagesRequest) -> pb.SendMessagesResponse:
         return pb.SendMessagesResponse(
             results=[
                 pb.SendResult(
@@ -74,6 +79,7 @@ async def main(settings: EchoSettings, stop: Stop) -> None:
     server = Server(settings.server, authenticator=KeyAuthenticator(postgres_keys(database), settings.auth))
     messages = EchoMessages(settings.node.id)
     server.add(message_pb2_grpc.add_MessageServiceServicer_to_server, messages)
+    server.add_bytes(_NODE_SERVICE, {"AcceptMessages": messages.accept_messages})
     await server.start()
     await stop.wait()
     await server.stop()

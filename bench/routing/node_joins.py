@@ -51,18 +51,13 @@ class Joins:
         what = ", ".join(f"{number:,} {kind}" for kind, number in last.pushed.responses.items())
         return (
             f"{self.streams:,} streams of the control plane, each with {NODES} nodes and those that join; "
-            "opened in "
-            f"{self.opening_seconds:.1f} s; {self.stream_kb:.1f} kB of the router's memory each. {JOINS} "
-            "nodes join, "
-            f"one after the other: the last client has it after {seconds} s, the first after "
-            f"{last.first:.2f} s, with "
-            f"{last.router_cpu:.2f} s of the router's CPU.",
-            f"Pushed at the last join: {what}; {last.pushed.bytes / self.streams:,.0f} bytes a client. "
-            "The least that "
-            f"the protocol allows is {last.pushed.needed_bytes / self.streams:,.0f}: a response of "
-            "clusters must have "
-            f"all that the client needs, as it takes others for gone; the new node's own resources are "
-            f"{last.pushed.new_bytes} bytes of that.",
+            f"opened in {self.opening_seconds:.1f} s; {self.stream_kb:.1f} kB of the router's memory (PSS) "
+            f"each. {JOINS} nodes join, one after the other: the last client has it after {seconds} s, the "
+            f"first after {last.first:.2f} s, with {last.router_cpu:.2f} s of the router's CPU.",
+            f"Pushed at the last join: {what}; {last.pushed.bytes / self.streams:,.0f} bytes a client. The "
+            f"least that the protocol allows is {last.pushed.needed_bytes / self.streams:,.0f}: a response "
+            "of clusters must have all that the client needs, as it takes others for gone. The new node's "
+            f"own resources are {last.pushed.new_bytes} bytes of that.",
         )
 
 

@@ -94,27 +94,24 @@ class OwnerKilled:
         """Sentences."""
         size, verdict = self.size, self.verdict
         return (
-            f"Owner killed (SIGKILL of one of {len(NODES)} session-nodes with {self.affected} of "
+            f"Owner killed (SIGKILL of one of {len(NODES)} session-nodes, with {self.affected} of "
             f"{size.accounts} accounts): on each road {size.per_second:.0f} messages a second from all "
-            "accounts, "
-            f"and a question {1 / size.every:.0f} times a second about each of {size.asked} accounts of that "
-            f"node; looked on for {self.window.seconds:.0f} s.",
+            f"accounts, and a question {1 / size.every:.0f} times a second about each of {size.asked} "
+            f"accounts of that node; looked on for {self.window.seconds:.0f} s.",
             *(self._note(road, seen) for road, seen in self.roads.items()),
-            f"Network: {verdict.sent:,} messages accepted, {verdict.delivered:,} delivered, "
-            f"{verdict.lost} lost, "
-            f"{verdict.duplicates} duplicates, {verdict.overlaps} overlaps; {self.undelivered} stored "
-            "messages "
-            "were not delivered in the end.",
+            f"Network: {verdict.sent:,} messages accepted, {verdict.delivered:,} delivered, {verdict.lost} "
+            f"lost, {verdict.duplicates} duplicates, {verdict.overlaps} overlaps; {self.undelivered} stored "
+            "messages were not delivered in the end.",
         )
 
     def _note(self, road: str, seen: RoadSeen) -> str:
         gaps, calm = seen.gaps(self.window), seen.gaps(self.calm)
         failed = seen.failed(self.window)
         return (
-            f"{road}: {len(failed)} of {seen.made(self.window):,} calls failed"
-            f"{': ' + _counted(failed) if failed else ''}; longest time between two answers, by account: "
-            f"{quantile(gaps, 0.5):.2f} s (median), {quantile(gaps, 0.99):.2f} s (p99), {max(gaps):.2f} s "
-            f"(longest); before the kill {max(calm):.2f} s (longest). Messages "
+            f"{road}: {len(failed)} of {seen.made(self.window):,} calls "
+            f"failed{': ' + _counted(failed) if failed else ''}; longest time between two answers, by "
+            f"account: {quantile(gaps, 0.5):.2f} s (median), {quantile(gaps, 0.99):.2f} s (p99), "
+            f"{max(gaps):.2f} s (longest); before the kill {max(calm):.2f} s (longest). Messages "
             f"{quantile(seen.log.latencies(self.calm), 0.99) * 1000:.0f} ms (p99) before, and "
             f"{max(seen.log.latencies(self.window)):.2f} s (longest) after it."
         )

@@ -25,6 +25,8 @@ ROADS: Mapping[Kind, tuple[str, ...]] = {
     "unary": ("direct", "xds", "router", "nginx"),
     "frames": ("direct", "xds", "router"),  # nginx cannot split a frame by owner
 }
+Processes = dict[str, list[int]]
+"""Those on the way by what they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,22 +84,19 @@ class Rates:
         """A table, and sentences."""
         notes = [
             self._table(),
-            f"{PAIRS} turns of each road with each kind of call; rates and latencies are medians, ratios "
-            "medians of "
-            "pairs with their 95 % interval, CPU is user and system time. Every answer was looked at: "
-            "each came from "
-            "the account's owner, and on xDS no unary call came to the router. A frame has "
-            f"{FRAME_ITEMS} messages of {len(NODES)} nodes' accounts (direct: of one's) and its caller "
-            "waits for all "
-            "results; on xDS frames are the router's, too.",
+            f"{PAIRS} turns of each road with each kind of call. Rates and latencies are medians of the "
+            "turns, ratios medians of pairs with their 95 % interval; CPU is user and system time, the "
+            "nodes' together.",
+            "Every answer was looked at: each came from the account's owner (by nginx, from one node for "
+            "each account), and no unary call on xDS came to the router.",
+            f"A frame has {FRAME_ITEMS} messages, of accounts of all {len(NODES)} nodes (direct: of one), "
+            "and its caller waits for all results; on xDS, too, the router splits it.",
         ]
         memory = ", ".join(f"{name} {kb:,.0f} kB" for name, kb in self.pss_kb.items())
         notes.append(f"Memory (PSS) afterwards: {memory}.")
         if "nginx" not in self.pss_kb:
             notes.append(
-                "NGINX WAS NOT MEASURED: there is no program nginx here (Debian: nginx-light), so its "
-                "figures are "
-                "missing."
+                "NGINX WAS NOT MEASURED, its figures are missing: there is no such program (nginx-light)."
             )
         return tuple(notes)
 
@@ -116,8 +115,8 @@ class Rates:
             used = ", ".join(f"{name} {us:.1f}" for name, us in turns.cpu_us.items() if us >= LEAST_SHOWN)
             lines.append(
                 f"{kind:7}{callers:3} "
-                f"{road:9}{median(turns.rates).value:>11,.0f}{median(turns.p50s).value:>9.2f}"
-                f"  {ratio:24}{used}"
+                f"{road:9}{median(turns.rates).value:>11,.0f}{median(turns.p50s).value:>9.2f}  "
+                f"{ratio:24}{used}"
             )
         added = (
             f"{road} {self._added(road)}" for road in ROADS["unary"][1:] if ("unary", 1, road) in self.turns
@@ -142,20 +141,18 @@ async def measure(world: RoutingWorld, size: Size) -> Rates:
                         await _turn(
                             world, clients[road], road, stretch, processes, turns[kind, callers, road]
                         )
-        memory = {name: pss_kb(pid) for name, pid in processes.items()}
+        memory = {name: sum(map(pss_kb, pids)) for name, pids in processes.items()}
     return Rates(turns, memory)
 
 
 @contextlib.asynccontextmanager
-async def _roads(
-    world: RoutingWorld, accounts: int
-) -> AsyncIterator[tuple[dict[str, Worker], dict[str, int]]]:
+async def _roads(world: RoutingWorld, accounts: int) -> AsyncIterator[tuple[dict[str, Worker], Processes]]:
     """The client of each road, and the processes on the way. They idle while it is not their turn."""
     nodes = await world.echoes(NODES)
     key, owners = await world.tenant_key(), accounts_of(nodes, accounts)
     module = "bench.routing.callers"
     direct = {node.name: node.address for node in nodes}
-    processes = {"router": world.router.pid} | {node.name: node.child.pid for node in nodes}
+    processes = {"router": [world.router.pid], "nodes": [node.child.pid for node in nodes]}
     async with contextlib.AsyncExitStack() as stack:
 
         async def client(
@@ -173,7 +170,7 @@ async def _roads(
         if nginx.PROGRAM is not None:
             proxy = await stack.enter_async_context(nginx.nginx(list(direct.values())))
             clients["nginx"] = await client({"": proxy.address}, dict.fromkeys(owners, ""))
-            processes["nginx"] = proxy.pid
+            processes["nginx"] = [proxy.pid]
         yield clients, processes
 
 
@@ -182,17 +179,17 @@ async def _turn(
     client: Worker,
     road: str,
     stretch: Stretch,
-    processes: Mapping[str, int],
+    processes: Processes,
     turns: Turns,
 ) -> None:
     forwarded = await _forwarded(world)
     if not turns.called:
         _sane(road, await client.ask(Prepare(stretch.kind, stretch.callers), list[str]))
-    before = {name: cpu_seconds(pid) for name, pid in processes.items()}
+    before = {name: sum(map(cpu_seconds, pids)) for name, pids in processes.items()}
     called = await client.ask(stretch, Called)
     _sane(road, called.wrong)
-    for name, pid in processes.items():
-        turns.cpu[name] += cpu_seconds(pid) - before[name]
+    for name, pids in processes.items():
+        turns.cpu[name] += sum(map(cpu_seconds, pids)) - before[name]
     turns.cpu["client"] += called.cpu_seconds
     turns.called.append(called)
     if road == "xds" and stretch.kind == "unary" and await _forwarded(world) != forwarded:

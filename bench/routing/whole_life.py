@@ -71,9 +71,8 @@ class WholeLife:
             rate = statistics.median(turn.rate for turn in turns)
             parts.append(f"{used} us of CPU by {road} ({rate:,.0f} messages/s)")
         return (
-            f"SendMessage, whole life with one session-node, {CALLERS} callers, "
-            f"{len(self.turns['router'])} pairs: "
-            f"{'; '.join(parts)}; ratio {self.ratio}.",
+            f"SendMessage, whole life with one session-node, {CALLERS} callers, {len(self.turns['router'])} "
+            f"pairs: {'; '.join(parts)}; ratio {self.ratio}.",
         )
 
     def _cost(self, road: str) -> list[float]:
