@@ -184,7 +184,7 @@ class Answering(ProbeServicer):
         context.set_trailing_metadata((("x-last", "2"),))
         seen = [(key, value) for key, value in context.invocation_metadata() if key.startswith("x-")]
         remaining = context.time_remaining()
-        in_time = remaining is not None and 5 < remaining <= 10
+        in_time = remaining is not None and 5 < remaining < 11  # gRPC rounds timeouts up
         who = current_identity().key_id
         return StringValue(value=f"{request.value} {who} {seen} {in_time} {current_traceparent()}")
 
