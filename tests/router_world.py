@@ -17,6 +17,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from mesh_core import ids
 from mesh_core.auth import KeyAuthenticator, postgres_keys
+from mesh_core.channels import ChannelTls, open_channel
 from mesh_core.database import Database
 from mesh_core.etcd import Etcd
 from mesh_core.ids import Prefix
@@ -41,11 +42,13 @@ from sessionmesh.v1 import (
     tenant_pb2,
     tenant_pb2_grpc,
 )
+from tests.relay import Relay
 
 ADMIN_KEY = "administrator-of-this-test"
 MESH_KEY = "mesh-key-of-this-test"
 AUTH = AuthSettings(bootstrap_key=ADMIN_KEY, mesh_key=MESH_KEY)
 Add = Callable[[Any, Any], None]
+PLAINTEXT = ServerSettings()
 
 
 @dataclass
@@ -59,6 +62,8 @@ class RouterWorld:
     channel: grpc.aio.Channel
     stack: AsyncExitStack
     stop: Stop
+    tls: ServerSettings = PLAINTEXT
+    """With the files of certificates, where the mesh speaks TLS."""
 
     def stub(self, make: Callable[[grpc.aio.Channel], Any]) -> Any:
         """A stub on the channel to the router."""
@@ -81,16 +86,27 @@ class RouterWorld:
         return self.stub(job_pb2_grpc.JobServiceStub)
 
     async def node(
-        self, name: str, services: Mapping[Add, object] | None = None, auth: AuthSettings = AUTH
+        self,
+        name: str,
+        services: Mapping[Add, object] | None = None,
+        auth: AuthSettings = AUTH,
+        *,
+        relay: Relay | None = None,
     ) -> Node:
-        """Start a node that serves `services` and register it as ACTIVE; it owns nothing yet."""
+        """Start a node that serves `services` and register it as ACTIVE; it owns nothing yet.
+
+        With `relay`, which is open, it is reached through that alone.
+        """
+        advertise = relay.url if relay is not None else ""
         server = Server(
-            ServerSettings(drain_seconds=0.1),
+            msgspec.structs.replace(self.tls, drain_seconds=0.1, advertise=advertise),
             authenticator=KeyAuthenticator(postgres_keys(self.database), auth),
         )
         for add, servicer in (services or {}).items():
             server.add(add, servicer)
-        await server.start()
+        port = await server.start()
+        if relay is not None:
+            relay.target = f"127.0.0.1:{port}"
         node = Node(name, server, self)
         self.stack.push_async_callback(node.kill)
         await node.register()
@@ -144,7 +160,9 @@ class Node:
 
 
 @asynccontextmanager
-async def router_world(postgres_url: str, etcd: str, cluster: str) -> AsyncIterator[RouterWorld]:
+async def router_world(
+    postgres_url: str, etcd: str, cluster: str, tls: ServerSettings = PLAINTEXT
+) -> AsyncIterator[RouterWorld]:
     """A router, ready to serve."""
     async with AsyncExitStack() as stack:
         database = await Database.open(DatabaseSettings(url=postgres_url, pool_size=4))
@@ -152,7 +170,7 @@ async def router_world(postgres_url: str, etcd: str, cluster: str) -> AsyncItera
         client = Etcd.at(etcd)
         stack.push_async_callback(client.close)
         settings = RouterSettings(
-            server=ServerSettings(drain_seconds=0.2),
+            server=msgspec.structs.replace(tls, drain_seconds=0.2),
             database=DatabaseSettings(url=postgres_url, pool_size=4),
             etcd=EtcdSettings(endpoints=(etcd,)),
             cluster=ClusterSettings(name=cluster),
@@ -163,9 +181,9 @@ async def router_world(postgres_url: str, etcd: str, cluster: str) -> AsyncItera
         task = asyncio.create_task(main(settings, stop))
         stack.push_async_callback(_end, stop, task)
         address = await _registered(client, cluster, task)
-        channel = grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
+        channel = open_channel(address, tls=ChannelTls.of(tls))
         stack.push_async_callback(channel.close)
-        yield RouterWorld(address, client, cluster, database, channel, stack, stop)
+        yield RouterWorld(address, client, cluster, database, channel, stack, stop, tls)
 
 
 def bearer(key: str, **others: str) -> list[tuple[str, str]]:

@@ -125,10 +125,11 @@ def test_the_plugin_asks_for_the_account_of_the_account_scoped_services_alone() 
     assert {builder.names[0].service for builder in config.grpc_keybuilders} == scoped
     for builder in config.grpc_keybuilders:
         assert [(header.key, list(header.names)) for header in builder.headers] == [
-            ("account", ["x-account-id"])
+            ("account", ["x-account-id"]),
+            ("attempts", ["grpc-previous-rpc-attempts"]),
         ]
     assert config.default_target == "router"
-    assert config.lookup_service == "dns:///10.0.0.1:7600"
+    assert config.lookup_service == "xds:///sessionmesh-plain"
     assert 0 < config.stale_age.seconds < config.max_age.seconds <= 300
 
 

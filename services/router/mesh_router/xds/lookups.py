@@ -16,7 +16,7 @@ from mesh_core.errors import InvalidArgument, InvalidField
 from mesh_core.ownership.view import Owner
 from mesh_router.proxy.account_id import shard_of
 from mesh_router.xds.metrics import LOOKUPS
-from mesh_router.xds.resources import ACCOUNT_KEY, node_cluster
+from mesh_router.xds.resources import ACCOUNT_KEY, ATTEMPTS_KEY, node_cluster
 from mesh_router.xds.routing import ROUTER
 from mesh_wire.lookup.rls_pb2 import RouteLookupRequest, RouteLookupResponse
 
@@ -51,10 +51,11 @@ class Lookups:
     async def route_lookup(self, raw: bytes, _context: ServicerContext[Any, Any]) -> bytes:
         """RouteLookup, from bytes to bytes."""
         try:
-            account_id = RouteLookupRequest.FromString(raw).key_map.get(ACCOUNT_KEY, "")
+            keys = RouteLookupRequest.FromString(raw).key_map
         except DecodeError:
             raise InvalidArgument("the request is not a RouteLookupRequest", "INVALID_FIELD") from None
-        owner = self._owner(account_id)
+        # A call that failed at the owner that the client knows goes to the router, which finds the new one.
+        owner = None if keys.get(ATTEMPTS_KEY) else self._owner(keys.get(ACCOUNT_KEY, ""))
         if owner is None or self._nodes.node_address(owner.node_id) != owner.address:
             self._count_router()
             return _ROUTER_ALONE

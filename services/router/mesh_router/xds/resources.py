@@ -35,6 +35,9 @@ PLAIN = "sessionmesh-plain"
 """The one for clients without the route lookup plugin: everything to the routers."""
 ACCOUNT_KEY = "account"
 ACCOUNT_HEADER = "x-account-id"
+ATTEMPTS_KEY = "attempts"
+ATTEMPTS_HEADER = "grpc-previous-rpc-attempts"
+"""What gRPC clients add to a call that they make again."""
 CERTIFICATES = "sessionmesh"
 """The certificate provider that a client's bootstrap file defines where the mesh speaks TLS."""
 
@@ -102,7 +105,7 @@ def build(backends: Backends, tls: ClusterTls | None) -> Packed:
         CLUSTER_TYPE: {name: _pack(_cluster(name, tls)) for name in clusters},
         ENDPOINT_TYPE: {name: _pack(endpoints) for name, endpoints in clusters.items()},
         LISTENER_TYPE: {name: _pack(_listener(name)) for name in (DIRECT, PLAIN)},
-        ROUTE_TYPE: {DIRECT: _pack(_direct_routes(backends.routers)), PLAIN: _pack(_plain_routes())},
+        ROUTE_TYPE: {DIRECT: _pack(_direct_routes()), PLAIN: _pack(_plain_routes())},
     }
 
 
@@ -120,9 +123,9 @@ def _plain_routes() -> route_pb2.RouteConfiguration:
     return route_pb2.RouteConfiguration(name=PLAIN, virtual_hosts=[_virtual_host([_rest()])])
 
 
-def _direct_routes(routers: tuple[str, ...]) -> route_pb2.RouteConfiguration:
+def _direct_routes() -> route_pb2.RouteConfiguration:
     table = service_routes()
-    plugin = core_pb2.TypedExtensionConfig(name=DIRECT, typed_config=_pack(_lookup(table, routers)))
+    plugin = core_pb2.TypedExtensionConfig(name=DIRECT, typed_config=_pack(_lookup(table)))
     return route_pb2.RouteConfiguration(
         name=DIRECT,
         virtual_hosts=[_virtual_host([*_of_services(table), _rest()])],
@@ -164,19 +167,21 @@ def _route(match: route_pb2.RouteMatch, *, cluster: str = "", plugin: str = "") 
     return route
 
 
-def _lookup(table: Iterable[ServiceRoute], routers: tuple[str, ...]) -> rls.RouteLookupClusterSpecifier:
+def _lookup(table: Iterable[ServiceRoute]) -> rls.RouteLookupClusterSpecifier:
     config = rls.RouteLookupConfig(
         grpc_keybuilders=[
             rls.GrpcKeyBuilder(
                 names=[rls.GrpcKeyBuilder.Name(service=service.service)],
-                headers=[rls.NameMatcher(key=ACCOUNT_KEY, names=[ACCOUNT_HEADER])],
+                headers=[
+                    rls.NameMatcher(key=ACCOUNT_KEY, names=[ACCOUNT_HEADER]),
+                    rls.NameMatcher(key=ATTEMPTS_KEY, names=[ATTEMPTS_HEADER]),
+                ],
             )
             for service in table
             if service.toward is Toward.OWNER
         ],
-        # One router for all clients, so that every router gives the same answer. dns:/// is the one form that
-        # all languages take.
-        lookup_service=f"dns:///{routers[0]}",
+        # So lookups have all routers to go to, and TLS as the bootstrap file says.
+        lookup_service=f"xds:///{PLAIN}",
         cache_size_bytes=CACHE_BYTES,
         default_target=ROUTER,
     )

@@ -1,0 +1,164 @@
+"""A program with a stock gRPC channel: what a backend without our client library does. Run by `XdsCaller`.
+
+Called as `python -m tests.xds_caller TARGET THREADS ACCOUNT...` with GRPC_XDS_BOOTSTRAP set, it asks for the
+sessions of the accounts in turn from each of its threads, without pause. For each line on stdin it prints
+what happened since the last one as a line of JSON. The nodes answer with their name and what they saw.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+DEADLINE_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """`answers` are counts by what the node said; `failures` by code and message; `gap` the longest time
+    between two answers to one thread, in seconds.
+    """
+
+    answers: dict[str, int]
+    failures: dict[str, int]
+    gap: float
+
+
+class XdsCaller:
+    """The program as a process of its own: gRPC reads its bootstrap file once per process."""
+
+    def __init__(
+        self,
+        bootstrap: Mapping[str, Any],
+        folder: Path,
+        accounts: Sequence[str],
+        *,
+        key: str,
+        target: str = "xds:///sessionmesh",
+        threads: int = 2,
+        tls: Mapping[str, str] | None = None,
+    ) -> None:
+        place = folder / f"bootstrap-{id(self)}.json"
+        place.write_text(json.dumps(bootstrap))
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.xds_caller", target, str(threads), *accounts],
+            env={
+                **os.environ,
+                "GRPC_XDS_BOOTSTRAP": str(place),
+                "CALLER_KEY": key,
+                "CALLER_TLS": json.dumps(tls),
+            },
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    async def report(self) -> Report:
+        """What happened since the last report."""
+        return await asyncio.to_thread(self._report)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        # Elsewhere: the nodes that its last calls wait for run on this loop.
+        await asyncio.to_thread(self._end)
+
+    def _report(self) -> Report:
+        _pipe(self._process.stdin).write("\n")
+        _pipe(self._process.stdin).flush()
+        return Report(**json.loads(_pipe(self._process.stdout).readline()))
+
+    def _end(self) -> None:
+        _pipe(self._process.stdin).close()
+        self._process.wait(DEADLINE_SECONDS * 2)
+        _pipe(self._process.stdout).close()
+
+
+def _pipe(pipe: IO[str] | None) -> IO[str]:
+    assert pipe is not None
+    return pipe
+
+
+@dataclass(slots=True)
+class _Tally:
+    answers: Counter[str] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)
+    gap: float = 0.0
+    last: float = field(default_factory=time.monotonic)
+
+
+def main() -> None:
+    """The program."""
+    import grpc
+
+    from sessionmesh.v1 import session_pb2, session_pb2_grpc
+
+    target, threads, *accounts = sys.argv[1:]
+    credentials = json.loads(os.environ["CALLER_TLS"])
+    if credentials is None:
+        channel = grpc.insecure_channel(target)
+    else:
+        read = {name: Path(path).read_bytes() for name, path in credentials.items()}
+        fallback = grpc.ssl_channel_credentials(read["ca"], read.get("key"), read.get("certificate"))
+        channel = grpc.secure_channel(target, grpc.xds_channel_credentials(fallback))
+    stub = session_pb2_grpc.SessionServiceStub(channel)
+    authorization = ("authorization", f"Bearer {os.environ['CALLER_KEY']}")
+    lock, ended = threading.Lock(), threading.Event()
+    tallies = [_Tally() for _ in range(int(threads))]
+
+    def call(n: int) -> None:
+        at = n
+        while not ended.is_set():
+            account = accounts[at % len(accounts)]
+            at += 1
+            request = session_pb2.GetSessionRequest(account_id=account)
+            metadata = (authorization, ("x-account-id", account))
+            try:
+                found = stub.GetSession(request, metadata=metadata, timeout=DEADLINE_SECONDS).session
+                answer, failure = f"{found.node_id} {found.detail}", ""
+            except grpc.RpcError as error:
+                failure = f"{error.code().name} {error.details()}"
+            with lock:
+                tally = tallies[n]
+                now = time.monotonic()
+                if failure:
+                    tally.failures[failure] += 1
+                    time.sleep(0.01)
+                else:
+                    tally.answers[answer] += 1
+                    tally.gap = max(tally.gap, now - tally.last)
+                    tally.last = now
+
+    workers = [threading.Thread(target=call, args=(n,)) for n in range(int(threads))]
+    for worker in workers:
+        worker.start()
+    for _ in sys.stdin:
+        with lock:
+            answers: Counter[str] = sum((tally.answers for tally in tallies), Counter())
+            failures: Counter[str] = sum((tally.failures for tally in tallies), Counter())
+            gap = max(tally.gap for tally in tallies)
+            for n, tally in enumerate(tallies):
+                tallies[n] = _Tally(last=tally.last)
+        print(json.dumps({"answers": answers, "failures": failures, "gap": gap}), flush=True)  # noqa: T201
+    ended.set()
+    for worker in workers:
+        worker.join()
+    channel.close()
+
+
+if __name__ == "__main__":
+    main()
