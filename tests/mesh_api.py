@@ -80,6 +80,10 @@ class Caller:
         self.tenants = tenant_pb2_grpc.TenantServiceStub(self.channel)
         self.webhooks = webhook_pb2_grpc.WebhookServiceStub(self.channel)
 
+    @property
+    def key(self) -> str:
+        return dict(self.metadata)["authorization"].removeprefix("Bearer ")
+
     async def __call__(
         self, method: Any, request: Message, *, metadata: Metadata = (), timeout: float = CALL_SECONDS
     ) -> Any:

@@ -42,7 +42,7 @@ class MeshProcess:
         self.port = port or free_port()
         self._output = state.parent / f"{state.name}-{self.port}.out"
         self._arguments = ["up", "--state", str(state), "--port", str(self.port), "--nodes", str(nodes)]
-        self._environment = {**_clean_environment(), **(environment or {})}
+        self._environment = {**clean_environment(), **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -142,7 +142,7 @@ def run_mesh(*arguments: str, seconds: float = 60.0, **environment: str) -> subp
     """One `mesh` command, to its end."""
     return subprocess.run(
         [sys.executable, "-m", "mesh_cli", *arguments],
-        env={**_clean_environment(), **environment},
+        env={**clean_environment(), **environment},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -151,7 +151,7 @@ def run_mesh(*arguments: str, seconds: float = 60.0, **environment: str) -> subp
     )
 
 
-def _clean_environment() -> dict[str, str]:
+def clean_environment() -> dict[str, str]:
     """Ours, without what would lead a command to another mesh."""
     return {name: value for name, value in os.environ.items() if name not in CONNECTION_VARIABLES}
 
