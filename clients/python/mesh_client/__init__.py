@@ -1,6 +1,6 @@
 """The Python client of Sessionmesh.
 
-async with connect("mesh.example.com:7000", "smk_...") as client:
+async with connect("mesh.example.com:7600", "smk_...") as client:
     message = await client.send_text(account_id, "+4915112345678", "Hello")
     async for step in client.sessions.Pair(session_pb2.PairRequest(account_id=account_id)):
         ...

@@ -2,78 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from mesh_client.calls import Caller, service_calls
-from mesh_client.media import BytesSource, FileSource, download, sha256_of, upload
-from mesh_client.transport import Tls, open_channel
-from sessionmesh.v1 import (
-    account_pb2,
-    account_pb2_grpc,
-    chat_pb2,
-    chat_pb2_grpc,
-    common_pb2,
-    contact_pb2,
-    contact_pb2_grpc,
-    content_pb2,
-    event_pb2,
-    event_pb2_grpc,
-    fleet_pb2,
-    fleet_pb2_grpc,
-    group_pb2,
-    group_pb2_grpc,
-    job_pb2,
-    job_pb2_grpc,
-    media_pb2,
-    media_pb2_grpc,
-    message_pb2,
-    message_pb2_grpc,
-    session_pb2,
-    session_pb2_grpc,
-    simulator_pb2,
-    simulator_pb2_grpc,
-    tenant_pb2,
-    tenant_pb2_grpc,
-    webhook_pb2,
-    webhook_pb2_grpc,
-)
+from mesh_client import content
+from mesh_client.caller import Caller
+from mesh_client.downloads import Download, download_to_file
+from mesh_client.roads import Road, Roads, Way
+from mesh_client.services import Services
+from mesh_client.target import RoadChoice, check_api_key, check_road, parse_target
+from mesh_client.transport import Tls
+from mesh_client.uploads import Progress, checked_name, checked_source, upload
+from sessionmesh.v1 import account_pb2, common_pb2, media_pb2, message_pb2
 
 
-def connect(target: str, api_key: str, *, tls: Tls | None = None) -> Client:
-    """A client of the mesh at `target` (host:port) that speaks for `api_key`: for `async with`."""
-    return Client(target, api_key, tls)
+def connect(
+    target: str | Sequence[str], api_key: str, *, tls: Tls | None = None, road: RoadChoice = "auto"
+) -> Client:
+    """A client of the mesh at `target` that speaks for `api_key`: for `async with`.
+
+    `target` is a router's host:port, several of them ("a:7600,b:7600" or a sequence), `dns:///name:port` for
+    all the addresses of a name, or `xds:///sessionmesh`, for which GRPC_XDS_BOOTSTRAP must be set. `road`
+    says how account-scoped calls go: "xds" straight to the account's owner, "plain" through a router, "auto"
+    the first where the routers serve it.
+
+    Connects when it is first called. Raises `InvalidArgument` for what can be no target or key.
+    """
+    parsed = parse_target(target)
+    check_road(road, parsed)
+    check_api_key(api_key)
+    return Client(Way(parsed, tls, road), api_key)
 
 
-class Client:
+class Client(Services):
     """Calls the mesh for one API key.
 
     Each service is an attribute whose methods take the request and, as keywords, `timeout` in seconds and
     more `metadata`: `await client.accounts.GetAccount(request)`. Streaming methods return a `Stream` at once.
-    A required `request_id` that is empty is filled in. Failures are `MeshCallError`.
+    A required `request_id` that is empty is filled in on the way. Failures are `MeshCallError`.
     """
 
-    accounts: account_pb2_grpc.AccountServiceAsyncStub
-    tenants: tenant_pb2_grpc.TenantServiceAsyncStub
-    fleet: fleet_pb2_grpc.FleetServiceAsyncStub
-    jobs: job_pb2_grpc.JobServiceAsyncStub
-    sessions: session_pb2_grpc.SessionServiceAsyncStub
-    messages: message_pb2_grpc.MessageServiceAsyncStub
-    contacts: contact_pb2_grpc.ContactServiceAsyncStub
-    groups: group_pb2_grpc.GroupServiceAsyncStub
-    chats: chat_pb2_grpc.ChatServiceAsyncStub
-    media: media_pb2_grpc.MediaServiceAsyncStub
-    webhooks: webhook_pb2_grpc.WebhookServiceAsyncStub
-    events: event_pb2_grpc.EventServiceAsyncStub
-    simulator: simulator_pb2_grpc.SimulatorServiceAsyncStub
-
-    def __init__(self, target: str, api_key: str, tls: Tls | None = None) -> None:
-        self._caller = Caller(open_channel(target, tls), api_key)
-        for name, (stub, module, service) in _SERVICES.items():
-            descriptor = module.DESCRIPTOR.services_by_name[service]
-            setattr(self, name, service_calls(self._caller, stub, descriptor))
+    def __init__(self, way: Way, api_key: str) -> None:
+        self._roads = Roads(way)
+        self._caller = Caller(self._roads, api_key)
+        super().__init__(self._caller)
 
     async def __aenter__(self) -> Self:
         return self
@@ -84,8 +59,17 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connection; calls on it are cancelled."""
-        await self._caller.channel.close()
+        """Close the connections; calls on them end with `Cancelled`."""
+        await self._roads.close()
+
+    @property
+    def road(self) -> Road:
+        """The road that calls about an account take now: "xds" or "plain"."""
+        return self._roads.current
+
+    async def settle(self, timeout: float = 5.0) -> Road:
+        """Wait until it is known which road there is, no longer than `timeout`; calls need not wait for it."""
+        return await self._roads.settle(timeout)
 
     async def get_account(self, account_id: str) -> account_pb2.Account:
         """The account."""
@@ -103,58 +87,56 @@ class Client:
         timeout: float | None = None,
     ) -> message_pb2.Message:
         """Send `text` to a phone number in E.164, or to any recipient; the message as accepted."""
-        recipient = common_pb2.Recipient(phone=to) if isinstance(to, str) else to
-        request = message_pb2.SendMessageRequest(
-            account_id=account_id,
-            request_id=request_id,
-            recipient=recipient,
-            content=content_pb2.Content(text=content_pb2.TextContent(body=text)),
-            wait_for=wait_for,
-        )
+        request = content.text_message(account_id, to, text, request_id=request_id, wait_for=wait_for)
         return (await self.messages.SendMessage(request, timeout=timeout)).message
 
     async def upload(
         self,
-        source: Path | bytes,
+        source: str | os.PathLike[str] | bytes,
         *,
         file_name: str = "",
         mime_type: str = "",
         tenant_id: str = "",
         keep_original: bool = False,
+        request_id: str = "",
+        progress: Progress | None = None,
         timeout: float = 300.0,
     ) -> media_pb2.Media:
-        """Store a file, or bytes; the media once it is READY. Only administrators give `tenant_id`."""
-        content = BytesSource(source) if isinstance(source, bytes) else FileSource(source)
+        """Store a file, by its path, or bytes; the media once it is READY. Only administrators give `tenant_id`.
+
+        `progress(done, total)` is called as bytes are sent. A broken upload begins again, within `timeout`.
+        """
+        found = checked_source(source)
         header = media_pb2.UploadHeader(
+            request_id=request_id,
             tenant_id=tenant_id,
             mime_type=mime_type,
-            sha256=sha256_of(content),
-            file_name=file_name or ("" if isinstance(source, bytes) else source.name),
+            file_name=checked_name(file_name or found.name),
             keep_original=keep_original,
         )
-        return await upload(self._caller, content, header, timeout)
+        return await upload(self._caller, found, header, timeout, progress)
 
-    async def download(self, media_id: str, *, timeout: float | None = 300.0) -> bytes:
-        """The media's stored bytes."""
-        return b"".join([chunk async for chunk in self.download_chunks(media_id, timeout=timeout)])
+    async def download(
+        self, media_id: str, *, progress: Progress | None = None, timeout: float | None = 300.0
+    ) -> bytes:
+        """The media's stored bytes, checked against its sha256."""
+        chunks = Download(self._caller, media_id, timeout, progress).chunks()
+        return b"".join([chunk async for chunk in chunks])
+
+    async def download_to(
+        self,
+        media_id: str,
+        path: str | os.PathLike[str],
+        *,
+        progress: Progress | None = None,
+        timeout: float | None = 300.0,
+    ) -> media_pb2.Media:
+        """Put the stored bytes into a file, which appears, or changes, only when all of it is there and right.
+
+        `progress(done, total)` is called as bytes arrive. A broken download goes on where it was.
+        """
+        return await download_to_file(Download(self._caller, media_id, timeout, progress), Path(path))
 
     def download_chunks(self, media_id: str, *, timeout: float | None = None) -> AsyncIterator[bytes]:
-        """The same, chunk by chunk."""
-        return download(self._caller, media_id, timeout)
-
-
-_SERVICES: dict[str, tuple[Any, Any, str]] = {
-    "accounts": (account_pb2_grpc.AccountServiceStub, account_pb2, "AccountService"),
-    "tenants": (tenant_pb2_grpc.TenantServiceStub, tenant_pb2, "TenantService"),
-    "fleet": (fleet_pb2_grpc.FleetServiceStub, fleet_pb2, "FleetService"),
-    "jobs": (job_pb2_grpc.JobServiceStub, job_pb2, "JobService"),
-    "sessions": (session_pb2_grpc.SessionServiceStub, session_pb2, "SessionService"),
-    "messages": (message_pb2_grpc.MessageServiceStub, message_pb2, "MessageService"),
-    "contacts": (contact_pb2_grpc.ContactServiceStub, contact_pb2, "ContactService"),
-    "groups": (group_pb2_grpc.GroupServiceStub, group_pb2, "GroupService"),
-    "chats": (chat_pb2_grpc.ChatServiceStub, chat_pb2, "ChatService"),
-    "media": (media_pb2_grpc.MediaServiceStub, media_pb2, "MediaService"),
-    "webhooks": (webhook_pb2_grpc.WebhookServiceStub, webhook_pb2, "WebhookService"),
-    "events": (event_pb2_grpc.EventServiceStub, event_pb2, "EventService"),
-    "simulator": (simulator_pb2_grpc.SimulatorServiceStub, simulator_pb2, "SimulatorService"),
-}
+        """The stored bytes, chunk by chunk; `DataLoss` at the end of what does not have the right sha256."""
+        return Download(self._caller, media_id, timeout, None).chunks()

@@ -1,7 +1,8 @@
-"""Failed calls, with what the mesh says about them."""
+"""Failed calls as exceptions, one class for each thing that a caller may do about it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from google.protobuf.message import DecodeError
@@ -33,35 +34,155 @@ class MeshCallError(Exception):
     field_violations: tuple[FieldViolation, ...] = ()
     resource: str = ""
     retry_after: float | None = None
+    quota: str = ""
 
     def __str__(self) -> str:
         return f"{self.code.name} {self.reason}".strip() + f": {self.message}"
 
 
+class InvalidArgument(MeshCallError, ValueError):
+    """The request is wrong, and stays wrong: `field_violations` say where. Found by the client or the mesh."""
+
+    @classmethod
+    def of(cls, field: str, description: str) -> InvalidArgument:
+        """What the client itself says of one field, before anything is sent."""
+        return cls(
+            StatusCode.INVALID_ARGUMENT,
+            f"{field}: {description}",
+            "INVALID_FIELD",
+            field_violations=(FieldViolation(field, description),),
+        )
+
+
+class Unauthenticated(MeshCallError):
+    """The key is missing, unknown, revoked or expired."""
+
+
+class PermissionDenied(MeshCallError):
+    """The key is good, but not for this: `metadata["scope"]` is what it lacks."""
+
+
+class NotFound(MeshCallError):
+    """There is no such `resource`, or it is another tenant's."""
+
+
+class AlreadyExists(MeshCallError):
+    """A `resource` with that name exists, or the request id was used for something else."""
+
+
+class Aborted(MeshCallError):
+    """The resource was changed by somebody else: read it again, and decide anew."""
+
+
+class FailedPrecondition(MeshCallError):
+    """Right in itself, but not now: `reason` says what must change first, such as NOT_PAIRED."""
+
+
+class ResourceExhausted(MeshCallError):
+    """A limit was reached: `quota` names it where it has a name, `retry_after` says when to try again."""
+
+
+class OutOfRange(MeshCallError):
+    """Beyond what is kept."""
+
+
+class CursorExpired(OutOfRange):
+    """The events behind a cursor are no longer kept; those from `oldest_cursor` on are."""
+
+    @property
+    def oldest_cursor(self) -> bytes:
+        """Where the events that are kept begin."""
+        return bytes.fromhex(self.metadata.get("oldest_cursor", ""))
+
+
+class Unavailable(MeshCallError):
+    """The mesh, or the part of it that the call needs, could not be reached or is busy moving.
+
+    The client has retried for as long as that made sense. A call that changes something may have been carried
+    out: repeat it with the same request id.
+    """
+
+
+class DeadlineExceeded(MeshCallError, TimeoutError):
+    """No answer within the timeout. A call that changes something may have been carried out."""
+
+
+class Cancelled(MeshCallError):
+    """The call was ended from the other side, or by closing the client."""
+
+
+class NotServed(MeshCallError):
+    """This mesh does not have the method."""
+
+
+class DataLoss(MeshCallError):
+    """What arrived is not what was announced."""
+
+
+class InternalError(MeshCallError):
+    """A defect of the mesh; `metadata["error_id"]` is the id under which it was logged."""
+
+
 def call_error(error: AioRpcError) -> MeshCallError:
     """The failure behind gRPC's own exception."""
-    found = MeshCallError(error.code(), error.details() or "")
-    for key, value in error.trailing_metadata() or ():
+    return error_of(error.code(), error.details() or "", error.trailing_metadata() or ())
+
+
+def error_of(code: StatusCode, message: str, trailing: Iterable[tuple[str, str | bytes]] = ()) -> MeshCallError:
+    """The failure that a call's code, message and trailing metadata tell of."""
+    for key, value in trailing:
         if key == "grpc-status-details-bin" and isinstance(value, bytes):
-            _add_details(found, value)
-    return found
+            try:
+                return _of_status(code, message, status_pb2.Status.FromString(value))
+            except DecodeError:
+                break
+    return _CLASSES.get(code, MeshCallError)(code, message)
 
 
-def _add_details(error: MeshCallError, serialised: bytes) -> None:
-    try:
-        status = status_pb2.Status.FromString(serialised)
-    except DecodeError:
-        return
+def item_error(serialised: bytes) -> MeshCallError:
+    """The failure of one item of a bulk call: a serialised google.rpc.Status."""
+    status = status_pb2.Status.FromString(serialised)
+    return _of_status(_CODES.get(status.code, StatusCode.UNKNOWN), status.message, status)
+
+
+def _of_status(code: StatusCode, message: str, status: status_pb2.Status) -> MeshCallError:
+    found = MeshCallError(code, message)
     info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
     resource, retry = error_details_pb2.ResourceInfo(), error_details_pb2.RetryInfo()
+    quota = error_details_pb2.QuotaFailure()
     for packed in status.details:
         if packed.Unpack(info):
-            error.reason, error.metadata = info.reason, dict(info.metadata)
+            found.reason, found.metadata = info.reason, dict(info.metadata)
         elif packed.Unpack(bad):
-            error.field_violations = tuple(
+            found.field_violations = tuple(
                 FieldViolation(violation.field, violation.description) for violation in bad.field_violations
             )
         elif packed.Unpack(resource):
-            error.resource = f"{resource.resource_type} {resource.resource_name}"
+            found.resource = f"{resource.resource_type} {resource.resource_name}"
         elif packed.Unpack(retry):
-            error.retry_after = retry.retry_delay.ToNanoseconds() / 1e9
+            found.retry_after = retry.retry_delay.ToNanoseconds() / 1e9
+        elif packed.Unpack(quota) and quota.violations:
+            found.quota = quota.violations[0].subject
+    kind = CursorExpired if found.reason == "CURSOR_OUT_OF_RANGE" else _CLASSES.get(code, MeshCallError)
+    return kind(**vars(found))
+
+
+_CODES = {code.value[0]: code for code in StatusCode}
+_CLASSES: dict[StatusCode, type[MeshCallError]] = {
+    StatusCode.INVALID_ARGUMENT: InvalidArgument,
+    StatusCode.UNAUTHENTICATED: Unauthenticated,
+    StatusCode.PERMISSION_DENIED: PermissionDenied,
+    StatusCode.NOT_FOUND: NotFound,
+    StatusCode.ALREADY_EXISTS: AlreadyExists,
+    StatusCode.ABORTED: Aborted,
+    StatusCode.FAILED_PRECONDITION: FailedPrecondition,
+    StatusCode.RESOURCE_EXHAUSTED: ResourceExhausted,
+    StatusCode.OUT_OF_RANGE: OutOfRange,
+    StatusCode.UNAVAILABLE: Unavailable,
+    StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+    StatusCode.CANCELLED: Cancelled,
+    StatusCode.UNIMPLEMENTED: NotServed,
+    StatusCode.DATA_LOSS: DataLoss,
+    StatusCode.INTERNAL: InternalError,
+    StatusCode.UNKNOWN: InternalError,
+}

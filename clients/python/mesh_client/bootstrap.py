@@ -1,0 +1,97 @@
+"""gRPC's xDS bootstrap: which routers serve the control plane.
+
+gRPC reads it from the environment whenever it makes its xDS client, which all xDS channels of the process
+share, and makes that anew after a time without calls. So there is one for the process, and it stays as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import threading
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from mesh_client.transport import Tls
+
+FILE_VARIABLE = "GRPC_XDS_BOOTSTRAP"
+CONTENT_VARIABLE = "GRPC_XDS_BOOTSTRAP_CONFIG"
+
+
+class ProcessBootstrap:
+    """The bootstrap of this process: the user's, or that of the first mesh that a client was told of."""
+
+    def __init__(self, environment: Any = os.environ) -> None:
+        self._environment = environment
+        self._lock = threading.Lock()
+        self._own: tuple[frozenset[str], Tls | None] | None = None
+
+    def claim(self, routers: Sequence[str], tls: Tls | None) -> bool:
+        """Whether the process's xDS channels lead to these routers, from now on if there was no bootstrap."""
+        if tls is not None and not hasattr(os, "memfd_create"):
+            return False
+        with self._lock:
+            if self._own is not None:
+                return self._own == (frozenset(routers), tls)
+            if FILE_VARIABLE in self._environment or CONTENT_VARIABLE in self._environment:
+                return not self._servers().isdisjoint(routers)
+            self._environment[CONTENT_VARIABLE] = bootstrap(routers, tls)
+            self._own = (frozenset(routers), tls)
+            return True
+
+    def _servers(self) -> set[str]:
+        """The control plane's addresses in the user's bootstrap; none when it cannot be read."""
+        path = self._environment.get(FILE_VARIABLE)
+        try:
+            content = Path(path).read_text() if path else self._environment[CONTENT_VARIABLE]
+            return {str(server["server_uri"]) for server in json.loads(content)["xds_servers"]}
+        except (OSError, ValueError, LookupError, TypeError):
+            return set()
+
+
+PROCESS = ProcessBootstrap()
+
+
+def bootstrap(routers: Sequence[str], tls: Tls | None) -> str:
+    """The bootstrap as JSON; where more routers are given, each takes over from those before it."""
+    credentials: dict[str, Any] = {"type": "insecure"}
+    content: dict[str, Any] = {"node": {"id": f"mesh-client-{uuid.uuid4()}", "locality": {}}}
+    if tls is not None:
+        files = _files(tls)
+        credentials = {"type": "tls", "config": files}
+        # The name under which the mesh's clusters refer to it.
+        content["certificate_providers"] = {
+            "sessionmesh": {"plugin_name": "file_watcher", "config": {**files, "refresh_interval": "3600s"}}
+        }
+    content["xds_servers"] = [
+        {"server_uri": router, "channel_creds": [credentials], "server_features": ["xds_v3"]}
+        for router in routers
+    ]
+    return json.dumps(content)
+
+
+def _files(tls: Tls) -> dict[str, str]:
+    files = {"ca_certificate_file": _file("ca", tls.ca) if tls.ca else _system_authorities()}
+    if tls.certificate and tls.key:
+        files["certificate_file"] = _file("certificate", tls.certificate)
+        files["private_key_file"] = _file("key", tls.key)
+    return files
+
+
+def _file(name: str, content: bytes) -> str:
+    """A path to `content`, which stays in memory, for as long as the process lives: gRPC reads paths only."""
+    descriptor = os.memfd_create(f"mesh-client-{name}")
+    os.write(descriptor, content)
+    return f"/proc/self/fd/{descriptor}"
+
+
+def _system_authorities() -> str:
+    return ssl.get_default_verify_paths().cafile or str(Path(grpc.__file__).parent / _ROOTS)
+
+
+_ROOTS = "_cython/_credentials/roots.pem"

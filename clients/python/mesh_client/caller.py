@@ -1,0 +1,89 @@
+"""How every call is made: over which road, with what metadata, how often."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from google.protobuf.message import Message
+from grpc import StatusCode
+from grpc.aio import AioRpcError
+
+from mesh_client.errors import Cancelled, MeshCallError, call_error
+from mesh_client.methods import Method
+from mesh_client.outgoing import DEFAULT_TIMEOUT, Metadata, call_metadata, checked_timeout, prepared
+from mesh_client.retries import Attempts, RetryBudget, is_broken
+from mesh_client.roads import Roads
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """What the calls of one client have in common."""
+
+    roads: Roads
+    api_key: str
+    budget: RetryBudget = field(default_factory=RetryBudget)
+
+    def metadata(self, request: object, more: Metadata | None = None) -> list[tuple[str, str | bytes]]:
+        """Credentials, the account where the request names one, the current trace, and `more`."""
+        return call_metadata(self.api_key, request, more)
+
+    def attempts(self, timeout: float | None, *, repeatable: bool) -> Attempts:
+        """Those of one call that begins now."""
+        seconds = DEFAULT_TIMEOUT if checked_timeout(timeout) is None else timeout
+        assert seconds is not None
+        return Attempts(self.budget, asyncio.get_running_loop().time() + seconds, repeatable=repeatable)
+
+    async def callable(self, method: Method, attempts: Attempts) -> Any:
+        """gRPC's callable of the method, on the road that this attempt takes. Raises `MeshCallError`."""
+        link = await self.roads.link(method, attempts.number, attempts.remaining())
+        return link.callable(method)
+
+    async def call(
+        self, method: Method, request: Message, timeout: float | None, metadata: Metadata | None
+    ) -> Any:
+        """A unary call, repeated where that is safe and helps. Raises `MeshCallError`."""
+        sent = prepared(method, request)
+        pairs = self.metadata(request, metadata)
+        attempts = self.attempts(timeout, repeatable=method.repeatable)
+        while True:
+            try:
+                function = await self.callable(method, attempts)
+                response = await function(sent, timeout=attempts.remaining(), metadata=pairs)
+            except (AioRpcError, MeshCallError, asyncio.CancelledError) as error:
+                await self.retry(attempts, failure_of(error))
+            else:
+                self.budget.earn()
+                return response
+
+    async def retry(self, attempts: Attempts, failure: MeshCallError) -> None:
+        """Return when it is time for the next attempt; raises `failure` when there is none."""
+        if is_broken(failure) and attempts.number == _ASK_WHY:
+            better, lasting = await self.roads.explained(failure)
+            if lasting:
+                raise better from None
+        if await attempts.pause(failure):
+            return
+        if is_broken(failure):
+            failure, _ = await self.roads.explained(failure)
+        raise failure from None
+
+
+def failure_of(error: AioRpcError | MeshCallError | asyncio.CancelledError) -> MeshCallError:
+    """The failure of a call; raises the cancellation again when it is the caller's own.
+
+    grpc.aio also cancels whoever waits for a call that the other side, or closing the channel, has cancelled.
+    """
+    if isinstance(error, MeshCallError):
+        return error
+    if isinstance(error, AioRpcError):
+        return call_error(error)
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise error
+    return Cancelled(StatusCode.CANCELLED, "the call was cancelled from the other side, or the client closed")
+
+
+_ASK_WHY = 1
+"""Failures of the connection to see before asking what is wrong with it: most pass."""

@@ -1,0 +1,112 @@
+"""Downloads, to memory or to a file."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import secrets
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from pathlib import Path
+from typing import BinaryIO
+
+from grpc import StatusCode
+from grpc.aio import AioRpcError
+
+from mesh_client.caller import Caller, failure_of
+from mesh_client.errors import DataLoss, InvalidArgument, MeshCallError
+from mesh_client.methods import methods_of
+from mesh_client.uploads import Progress
+from sessionmesh.v1 import media_pb2
+
+
+class Download:
+    """One file on its way. What broke off goes on where it was; all of it is checked against its sha256."""
+
+    def __init__(
+        self, caller: Caller, media_id: str, timeout: float | None, progress: Progress | None
+    ) -> None:
+        if not media_id:
+            raise InvalidArgument.of("media_id", "is required")
+        self.media = media_pb2.Media()
+        self._caller = caller
+        self._media_id = media_id
+        self._timeout = timeout
+        self._progress = progress
+        self._done = 0
+        self._digest = hashlib.sha256()
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """The stored bytes, in order. Raises `MeshCallError`, `DataLoss` at the end of what is not right."""
+        attempts = self._caller.attempts(_LONG if self._timeout is None else self._timeout, repeatable=True)
+        while True:
+            begun_at = self._done
+            try:
+                function = await self._caller.callable(_DOWNLOAD, attempts)
+                request = media_pb2.DownloadMediaRequest(media_id=self._media_id, offset=self._done)
+                call = function(request, timeout=attempts.remaining(), metadata=self._caller.metadata(None))
+                try:
+                    async for frame in call:
+                        if frame.HasField("media"):
+                            self._announced(frame.media)
+                        else:
+                            yield self._taken(frame.chunk)
+                finally:
+                    call.cancel()
+            except (AioRpcError, MeshCallError, asyncio.CancelledError) as error:
+                failure = failure_of(error)
+                if self._done > begun_at:
+                    attempts.number = 0
+                await self._caller.retry(attempts, failure)
+            else:
+                self._check()
+                self._caller.budget.earn()
+                return
+
+    def _announced(self, media: media_pb2.Media) -> None:
+        if self._done and media.sha256 != self.media.sha256:
+            raise DataLoss(StatusCode.DATA_LOSS, f"{self._media_id} has changed while it was downloaded")
+        self.media = media
+
+    def _taken(self, chunk: bytes) -> bytes:
+        self._done += len(chunk)
+        self._digest.update(chunk)
+        if self._progress is not None:
+            self._progress(self._done, self.media.size)
+        return chunk
+
+    def _check(self) -> None:
+        announced = self.media.sha256
+        if announced and (self._done, self._digest.digest()) != (self.media.size, announced):
+            raise DataLoss(StatusCode.DATA_LOSS, f"what arrived of {self._media_id} is not what is stored")
+
+
+async def download_to_file(download: Download, path: str | os.PathLike[str]) -> media_pb2.Media:
+    """Put it at `path`, which is written only when all has arrived and is right; then it is replaced at once.
+
+    Raises `MeshCallError`, and `OSError` when the file cannot be written.
+    """
+    final = Path(path)
+    unfinished = final.with_name(f".{final.name}.{secrets.token_hex(4)}.part")
+    file = await asyncio.to_thread(unfinished.open, "xb")
+    try:
+        with file:
+            async with aclosing(download.chunks()) as chunks:
+                async for chunk in chunks:
+                    await asyncio.to_thread(file.write, chunk)
+            await asyncio.to_thread(_settle, file)
+        await asyncio.to_thread(unfinished.replace, final)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    return download.media
+
+
+def _settle(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+_LONG = 24 * 3600.0
+_DOWNLOAD = methods_of("MediaService")["DownloadMedia"]
