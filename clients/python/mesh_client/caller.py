@@ -31,9 +31,9 @@ class Caller:
 
     def attempts(self, timeout: float | None, *, repeatable: bool) -> Attempts:
         """Those of one call that begins now."""
-        seconds = DEFAULT_TIMEOUT if checked_timeout(timeout) is None else timeout
-        assert seconds is not None
-        return Attempts(self.budget, asyncio.get_running_loop().time() + seconds, repeatable=repeatable)
+        seconds = checked_timeout(timeout)
+        deadline = asyncio.get_running_loop().time() + (DEFAULT_TIMEOUT if seconds is None else seconds)
+        return Attempts(self.budget, deadline, repeatable=repeatable)
 
     async def callable(self, method: Method, attempts: Attempts) -> Any:
         """gRPC's callable of the method, on the road that this attempt takes. Raises `MeshCallError`."""

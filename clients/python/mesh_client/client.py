@@ -68,7 +68,7 @@ class Client(Services):
         return self._roads.current
 
     async def settle(self, timeout: float = 5.0) -> Road:
-        """Wait until it is known which road there is, no longer than `timeout`; calls need not wait for it."""
+        """Wait until it is known which road there is, no longer than `timeout`; calls need not."""
         return await self._roads.settle(timeout)
 
     async def get_account(self, account_id: str) -> account_pb2.Account:
@@ -102,9 +102,9 @@ class Client(Services):
         progress: Progress | None = None,
         timeout: float = 300.0,
     ) -> media_pb2.Media:
-        """Store a file, by its path, or bytes; the media once it is READY. Only administrators give `tenant_id`.
+        """Store a file, by its path, or bytes; the media once it is READY.
 
-        `progress(done, total)` is called as bytes are sent. A broken upload begins again, within `timeout`.
+        Only administrators give `tenant_id`. `progress(done, total)` is called as bytes are sent. A broken upload begins again, within `timeout`.
         """
         found = checked_source(source)
         header = media_pb2.UploadHeader(
@@ -131,7 +131,7 @@ class Client(Services):
         progress: Progress | None = None,
         timeout: float | None = 300.0,
     ) -> media_pb2.Media:
-        """Put the stored bytes into a file, which appears, or changes, only when all of it is there and right.
+        """Put the stored bytes into a file, which is written only when all of it is there and right.
 
         `progress(done, total)` is called as bytes arrive. A broken download goes on where it was.
         """

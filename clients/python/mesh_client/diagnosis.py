@@ -1,4 +1,4 @@
-"""Why no connection comes about, found out by trying: gRPC's own words are for those who know it from inside."""
+"""Why no connection comes about, found out by trying: gRPC's own words are for those who know it."""
 
 from __future__ import annotations
 

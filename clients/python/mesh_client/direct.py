@@ -1,4 +1,4 @@
-"""The direct road: xDS, by which gRPC itself finds each account's owner and calls it without a router between."""
+"""The direct road: xDS, by which gRPC itself finds each account's owner and calls it."""
 
 from __future__ import annotations
 

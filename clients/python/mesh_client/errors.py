@@ -41,7 +41,7 @@ class MeshCallError(Exception):
 
 
 class InvalidArgument(MeshCallError, ValueError):
-    """The request is wrong, and stays wrong: `field_violations` say where. Found by the client or the mesh."""
+    """The request is wrong, and stays so: `field_violations` say where. Found by the client or the mesh."""
 
     @classmethod
     def of(cls, field: str, description: str) -> InvalidArgument:
@@ -128,7 +128,9 @@ def call_error(error: AioRpcError) -> MeshCallError:
     return error_of(error.code(), error.details() or "", error.trailing_metadata() or ())
 
 
-def error_of(code: StatusCode, message: str, trailing: Iterable[tuple[str, str | bytes]] = ()) -> MeshCallError:
+def error_of(
+    code: StatusCode, message: str, trailing: Iterable[tuple[str, str | bytes]] = ()
+) -> MeshCallError:
     """The failure that a call's code, message and trailing metadata tell of."""
     for key, value in trailing:
         if key == "grpc-status-details-bin" and isinstance(value, bytes):

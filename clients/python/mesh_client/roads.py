@@ -79,7 +79,7 @@ class Roads:
 
     async def explained(self, failure: MeshCallError) -> tuple[MeshCallError, bool]:
         """`failure` of a connection in words that help; and whether it will not pass by itself."""
-        now = asyncio.get_running_loop().time()
+        now = _now()
         if now - self._found_at >= _REMEMBERED and self._way.target.routers:
             self._found_at = now
             self._finding = await diagnose(self._way.target.routers, self._way.tls)
@@ -102,9 +102,8 @@ class Roads:
         """Give the direct road a little time to be found, once; after that calls do not wait for it."""
         if self._settling is None:
             await self._settled(seconds)
-        elif self._settling.done() and self._settling.result() is None:
-            if asyncio.get_running_loop().time() >= self._ask_again:
-                self._settling = self._begin()
+        elif self._settling.done() and self._settling.result() is None and self._ask_again <= _now():
+            self._settling = self._begin()
 
     async def _insist(self, seconds: float) -> None:
         if self._direct_works:
@@ -119,8 +118,8 @@ class Roads:
         raise Unreachable(StatusCode.UNAVAILABLE, f"no xDS road to {self._way.target}")
 
     def _goes_directly(self, method: Method, attempt: int) -> bool:
-        # The direct road has none of gRPC's own retries, not even of what was never processed: a call that must
-        # not be sent twice is safer on the other, and so is one that has failed there.
+        # The direct road has none of gRPC's own retries, not even of what was never processed: a call that
+        # must not be sent twice is safer on the other, and so is one that has failed there.
         return self._way.choice == "xds" or (attempt == 0 and method.repeatable)
 
     async def _settled(self, seconds: float) -> None:
@@ -138,7 +137,7 @@ class Roads:
         except Unavailable:
             found = None
         if found is None:
-            self._ask_again = asyncio.get_running_loop().time() + _ASK_AGAIN
+            self._ask_again = _now() + _ASK_AGAIN
         self._direct_works = bool(found)
         return found
 
@@ -153,7 +152,9 @@ class Roads:
         # What the routers advertise may not be reachable from here: then the plain road stays.
         works = await serves(self._open_direct(LISTENER), "", _DIRECT_PATIENCE)
         if not works:
-            logger.warning("plain road to %s: xDS is served but does not lead there from here", self._way.target)
+            logger.warning(
+                "plain road to %s: xDS is served but does not lead there from here", self._way.target
+            )
         return works or None
 
     def _open_direct(self, target: str) -> Link:
@@ -165,6 +166,10 @@ class Roads:
         if self._plain is None:
             self._plain = PlainRoad(self._way.target.routers, self._way.tls)
         return self._plain
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 _PATIENCE = 1.0

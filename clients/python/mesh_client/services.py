@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mesh_client.calls import service_calls
 from mesh_client.caller import Caller
+from mesh_client.calls import service_calls
 
 # The messages' modules are imported for their descriptors, too.
 from sessionmesh.v1 import (

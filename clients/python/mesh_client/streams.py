@@ -18,11 +18,14 @@ from mesh_client.retries import Attempts
 class Stream:
     """A streaming call: iterate over its responses, or `read` them; `write` requests where they are a stream.
 
-    All of it raises `MeshCallError`. Leaving the stream before its end needs `cancel`. The call begins at once;
-    one with a single request is begun anew when it fails before its first response and that is harmless.
+    All of it raises `MeshCallError`. Leaving the stream before its end needs `cancel`. The call begins at
+    once; one with a single request is begun anew when it fails before its first response, where that is
+    harmless.
     """
 
-    def __init__(self, begin: Callable[[Attempts], Awaitable[Any]], caller: Caller, attempts: Attempts) -> None:
+    def __init__(
+        self, begin: Callable[[Attempts], Awaitable[Any]], caller: Caller, attempts: Attempts
+    ) -> None:
         self._begin = begin
         self._caller = caller
         self._attempts = attempts
@@ -100,7 +103,12 @@ class Stream:
 
 
 async def send(call: Any, request: Message) -> bool:
-    """Write one request; False when the call has ended. Not to be called again before it has returned.
+    """Write one request; False when the call has ended. Not to be called again before it has returned."""
+    return await send_bytes(call, request.SerializeToString())
+
+
+async def send_bytes(call: Any, frame: bytes) -> bool:
+    """The same with a serialised request.
 
     grpc.aio's own `write` replaces the status of a call that the server ends meanwhile with INTERNAL, so the
     frame goes beneath it.
@@ -109,7 +117,7 @@ async def send(call: Any, request: Message) -> bool:
         await call.wait_for_connection()
         if call.done():
             return False
-        await call._cython_call.send_serialized_message(request.SerializeToString())
+        await call._cython_call.send_serialized_message(frame)
     except (AioRpcError, InternalError):
         return False
     return True

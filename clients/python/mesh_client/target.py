@@ -55,7 +55,9 @@ def check_api_key(api_key: str) -> None:
 
 def _check(entry: str) -> None:
     if "://" in entry and not _SCHEME.match(entry):
-        raise InvalidArgument.of("target", f"{entry!r} must be host:port, without {entry.partition(':')[0]}://")
+        raise InvalidArgument.of(
+            "target", f"{entry!r} must be host:port, without {entry.partition(':')[0]}://"
+        )
     if entry.startswith("xds:"):
         raise InvalidArgument.of("target", "an xDS target stands alone")
     if _SCHEME.match(entry):

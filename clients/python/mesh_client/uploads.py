@@ -133,9 +133,7 @@ async def _answer(call: Any) -> media_pb2.Media:
     return media
 
 
-async def _send(
-    call: Any, source: Source, header: media_pb2.UploadHeader, progress: Progress | None
-) -> None:
+async def _send(call: Any, source: Source, header: media_pb2.UploadHeader, progress: Progress | None) -> None:
     if not await send(call, media_pb2.UploadMediaRequest(header=header)):
         return  # the call has ended, and its status says why
     chunks, done = source.chunks(), 0

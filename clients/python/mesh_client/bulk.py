@@ -1,0 +1,197 @@
+"""Sending many messages: gathered into frames on one stream, each with a result of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from grpc import StatusCode
+
+from mesh_client.bulk_items import FRAME_BYTES, MOST_IN_FRAME, Item, Items, entry_of
+from mesh_client.bulk_stream import BulkStreams
+from mesh_client.caller import Caller
+from mesh_client.errors import (
+    Cancelled,
+    FailedPrecondition,
+    InvalidArgument,
+    MeshCallError,
+)
+from mesh_client.methods import methods_of
+from mesh_client.outgoing import checked_timeout, prepared
+from sessionmesh.v1 import message_pb2
+
+Requests = Iterable[message_pb2.SendMessageRequest] | AsyncIterable[message_pb2.SendMessageRequest]
+
+
+@dataclass(frozen=True, slots=True)
+class BulkResult:
+    """What became of one request: the message as accepted, or why it was refused."""
+
+    request: message_pb2.SendMessageRequest
+    message: message_pb2.Message | None = None
+    error: Exception | None = None
+
+
+class BulkSender:
+    """Sends messages of any accounts over one stream; for `async with`, which waits for all results.
+
+    What a broken stream left without a result is sent again under the same request ids, so that nothing is
+    lost and nothing sent twice. Messages are taken in no particular order: await one before sending another
+    that must come after it.
+    """
+
+    def __init__(self, caller: Caller, *, max_in_flight: int, timeout: float) -> None:
+        if max_in_flight < 1:
+            raise InvalidArgument.of("max_in_flight", "must be at least 1")
+        checked_timeout(timeout)
+        self._caller = caller
+        self._most = max_in_flight
+        self._timeout = timeout
+        self._room = asyncio.Semaphore(max_in_flight)
+        self._items = Items(self._late)
+        self._running: asyncio.Task[None] | None = None
+        self._streams = BulkStreams(caller, self._items)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        # Also after an error: what was taken is sent. But who is cancelled wants to go.
+        if kind is None or issubclass(kind, Exception):
+            await self.drain()
+        await self.close()
+
+    async def send(self, request: message_pb2.SendMessageRequest) -> asyncio.Future[message_pb2.Message]:
+        """Take a message; a future of it as accepted by the mesh, or of the `MeshCallError` that refused it.
+
+        Waits while `max_in_flight` messages have no result. Raises `InvalidArgument` for what would be
+        refused anyway. The request is read now and may be changed afterwards.
+        """
+        return await self._take(self._checked(request))
+
+    async def results(self, requests: Requests) -> AsyncGenerator[BulkResult, None]:
+        """Send all of `requests`, which may be any iterable, and give each one's result as it comes.
+
+        A request that is wrong in itself has its `InvalidArgument` as result.
+        """
+        results: asyncio.Queue[BulkResult | None] = asyncio.Queue()
+        room = asyncio.Semaphore(self._most)  # results that nobody takes hold the sending up
+        count = 0
+
+        def give(request: message_pb2.SendMessageRequest, done: asyncio.Future[message_pb2.Message]) -> None:
+            results.put_nowait(_result(request, done))
+
+        async def feed() -> None:
+            nonlocal count
+            async for request in _each(requests):
+                await room.acquire()
+                count += 1
+                try:
+                    checked = self._checked(request)
+                    future = await self._take(checked)
+                except InvalidArgument as error:
+                    results.put_nowait(BulkResult(request, error=error))
+                else:
+                    future.add_done_callback(
+                        lambda done, sent=checked: results.put_nowait(_result(sent, done))
+                    )
+
+        feeding = asyncio.create_task(feed(), name="feed a bulk sender")
+        feeding.add_done_callback(lambda _: results.put_nowait(None))
+        given, fed = 0, False
+        try:
+            while not fed or given < count:
+                result = await results.get()
+                if result is None:
+                    fed = True
+                    feeding.result()  # raises what `requests` raised
+                    continue
+                given += 1
+                room.release()
+                yield result
+        finally:
+            feeding.cancel()
+            await asyncio.wait([feeding])
+
+    async def drain(self) -> None:
+        """Wait until every message taken has its result."""
+        await self._items.until(lambda: not self._items.by_name)
+
+    async def close(self) -> None:
+        """Stop; futures without a result are cancelled."""
+        self._items.cancel_all()
+        self._streams.close()
+        if self._running is not None:
+            await asyncio.wait([self._running], timeout=_ENDING)
+            self._running.cancel()
+            await asyncio.wait([self._running])
+
+    def _checked(self, request: message_pb2.SendMessageRequest) -> message_pb2.SendMessageRequest:
+        sent: message_pb2.SendMessageRequest = prepared(_SEND_MESSAGE, request)
+        if sent.wait_for == message_pb2.WAIT_FOR_SENT:
+            raise InvalidArgument.of("wait_for", "messages sent in bulk are answered once they are stored")
+        if sent.ByteSize() > FRAME_BYTES:
+            raise InvalidArgument.of("content", f"must be at most {FRAME_BYTES:,} bytes")
+        return sent
+
+    async def _take(self, request: message_pb2.SendMessageRequest) -> asyncio.Future[message_pb2.Message]:
+        loop = asyncio.get_running_loop()
+        entry = entry_of(request)
+        await self._room.acquire()
+        name = request.account_id, request.request_id
+        try:
+            if self._streams.closed:
+                raise FailedPrecondition(StatusCode.FAILED_PRECONDITION, "the bulk sender is closed")
+            if name in self._items.by_name:
+                raise InvalidArgument.of("request_id", "is that of another message of the account on its way")
+        except MeshCallError:
+            self._room.release()
+            raise
+        future: asyncio.Future[message_pb2.Message] = loop.create_future()
+        future.add_done_callback(lambda _: self._room.release())
+        self._items.add(Item(name, entry, future, loop.time() + self._timeout))
+        if self._running is None or self._running.done():
+            # The stream outlives this call: it belongs to no trace.
+            running = loop.create_task(self._streams.run(), name="bulk sender", context=contextvars.Context())
+            self._running = running
+        if len(self._items.waiting) >= MOST_IN_FRAME:
+            await asyncio.sleep(0)  # a whole frame: let it be written
+        return future
+
+    def _late(self) -> str:
+        last = f"; the last failure was {self._streams.failure}" if self._streams.failure else ""
+        return (
+            f"no result within {self._timeout:g} s: the message may have been accepted, "
+            f"which sending it again under the same request id tells{last}"
+        )
+
+
+def _result(
+    request: message_pb2.SendMessageRequest, future: asyncio.Future[message_pb2.Message]
+) -> BulkResult:
+    if future.cancelled():
+        error = Cancelled(StatusCode.CANCELLED, "the bulk sender was closed before the result came")
+        return BulkResult(request, error=error)
+    failure = future.exception()
+    if isinstance(failure, Exception):
+        return BulkResult(request, error=failure)
+    return BulkResult(request, message=future.result())
+
+
+async def _each(requests: Requests) -> AsyncIterator[message_pb2.SendMessageRequest]:
+    if isinstance(requests, AsyncIterable):
+        async for request in requests:
+            yield request
+    else:
+        for request in requests:
+            yield request
+
+
+_SEND_MESSAGE = methods_of("MessageService")["SendMessage"]
+_ENDING = 2.0
