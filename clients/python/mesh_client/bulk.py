@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -75,6 +75,18 @@ class BulkSender:
         """
         return await self._take(self._checked(request))
 
+    async def offer(
+        self, request: message_pb2.SendMessageRequest, give: Callable[[BulkResult], None]
+    ) -> None:
+        """As `send`, but `give` is called with the result; of a wrong request it is its `InvalidArgument`."""
+        try:
+            checked = self._checked(request)
+            future = await self._take(checked)
+        except InvalidArgument as error:
+            give(BulkResult(request, error=error))
+        else:
+            future.add_done_callback(lambda done: give(_result(checked, done)))
+
     async def results(self, requests: Requests) -> AsyncGenerator[BulkResult, None]:
         """Send all of `requests`, which may be any iterable, and give each one's result as it comes.
 
@@ -84,23 +96,12 @@ class BulkSender:
         room = asyncio.Semaphore(self._most)  # results that nobody takes hold the sending up
         count = 0
 
-        def give(request: message_pb2.SendMessageRequest, done: asyncio.Future[message_pb2.Message]) -> None:
-            results.put_nowait(_result(request, done))
-
         async def feed() -> None:
             nonlocal count
             async for request in _each(requests):
                 await room.acquire()
                 count += 1
-                try:
-                    checked = self._checked(request)
-                    future = await self._take(checked)
-                except InvalidArgument as error:
-                    results.put_nowait(BulkResult(request, error=error))
-                else:
-                    future.add_done_callback(
-                        lambda done, sent=checked: results.put_nowait(_result(sent, done))
-                    )
+                await self.offer(request, results.put_nowait)
 
         feeding = asyncio.create_task(feed(), name="feed a bulk sender")
         feeding.add_done_callback(lambda _: results.put_nowait(None))

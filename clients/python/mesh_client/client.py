@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from mesh_client import content
+from mesh_client.bulk import BulkSender
 from mesh_client.caller import Caller
 from mesh_client.downloads import Download, download_to_file
 from mesh_client.roads import Road, Roads, Way
 from mesh_client.services import Services
+from mesh_client.sessions import pair_request, pairing, watching
+from mesh_client.subscriptions import Subscription, subscribe_request
 from mesh_client.target import RoadChoice, check_api_key, check_road, parse_target
 from mesh_client.transport import Tls
 from mesh_client.uploads import Progress, checked_name, checked_source, upload
-from sessionmesh.v1 import account_pb2, common_pb2, media_pb2, message_pb2
+from sessionmesh.v1 import account_pb2, common_pb2, media_pb2, message_pb2, session_pb2
 
 
 def connect(
@@ -104,7 +107,8 @@ class Client(Services):
     ) -> media_pb2.Media:
         """Store a file, by its path, or bytes; the media once it is READY.
 
-        Only administrators give `tenant_id`. `progress(done, total)` is called as bytes are sent. A broken upload begins again, within `timeout`.
+        Only administrators give `tenant_id`. `progress(done, total)` is called as bytes are sent. A broken
+        upload begins again, within `timeout`.
         """
         found = checked_source(source)
         header = media_pb2.UploadHeader(
@@ -137,6 +141,54 @@ class Client(Services):
         """
         return await download_to_file(Download(self._caller, media_id, timeout, progress), Path(path))
 
-    def download_chunks(self, media_id: str, *, timeout: float | None = None) -> AsyncIterator[bytes]:
+    def download_chunks(self, media_id: str, *, timeout: float | None = None) -> AsyncGenerator[bytes, None]:
         """The stored bytes, chunk by chunk; `DataLoss` at the end of what does not have the right sha256."""
         return Download(self._caller, media_id, timeout, None).chunks()
+
+    def bulk(self, *, max_in_flight: int = 5000, timeout: float = 60.0) -> BulkSender:
+        """Sends many messages fast: `async with client.bulk() as bulk`, then `bulk.send` or `bulk.results`.
+
+        A message has its result within `timeout` seconds, whatever it takes: reconnects, retries.
+        """
+        return BulkSender(self._caller, max_in_flight=max_in_flight, timeout=timeout)
+
+    def subscribe(
+        self,
+        *,
+        cursor: bytes = b"",
+        from_oldest: bool = False,
+        event_types: Iterable[str] = (),
+        account_ids: Iterable[str] = (),
+        labels: Mapping[str, str] | None = None,
+        tenant_id: str = "",
+        silence: float = 40.0,
+    ) -> Subscription:
+        """The tenant's events behind `cursor`, or from the oldest kept, or from now on: iterate over it.
+
+        Filters are combined; an empty one lets everything through. `event_types` are types or families, such
+        as `message.*`. A connection that says nothing for `silence` seconds, of which the mesh sends a
+        heartbeat every 15, is replaced.
+        """
+        request = subscribe_request(
+            cursor=cursor,
+            from_oldest=from_oldest,
+            event_types=event_types,
+            account_ids=account_ids,
+            labels=labels,
+            tenant_id=tenant_id,
+        )
+        return Subscription(self.events, request, silence)
+
+    def pair(
+        self, account_id: str, *, phone: str = "", patience: float | None = None
+    ) -> AsyncGenerator[session_pb2.PairResponse, None]:
+        """Pair the account by QR, or by a code typed on `phone`: the steps to show, each once.
+
+        The attempt ends after `patience` seconds (3 minutes unless said otherwise, at most 10) and goes on
+        when the connection breaks.
+        """
+        return pairing(self.sessions, pair_request(account_id, phone, patience))
+
+    def watch_session(self, account_id: str) -> AsyncGenerator[session_pb2.Session, None]:
+        """The account's session now and after each change, also when its owner changes."""
+        return watching(self.sessions, account_id)
