@@ -6,8 +6,8 @@ async with connect("mesh.example.com:7600", "smk_...") as client:
         ...
 
 It speaks for one API key: credentials, account metadata and request ids are filled in, calls that a retry
-cannot harm are retried, calls about an account go straight to its owner where they can, and failures are raised
-as `MeshCallError`. `mesh_client.sync` is the same for programs without an event loop.
+cannot harm are retried, calls about an account go straight to its owner where they can, and failures are
+raised as `MeshCallError`. `mesh_client.sync` is the same for programs without an event loop.
 """
 
 from mesh_client.bulk import BulkResult, BulkSender

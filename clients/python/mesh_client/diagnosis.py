@@ -79,15 +79,20 @@ async def _look_securely(host: str, port: int, tls: Tls) -> Finding:
             return Finding(f"{where} refuses our TLS", lasting=True)
         return Finding(f"{where} does not speak TLS: connect without tls", lasting=True)
     try:
-        # With TLS 1.3 a server tells of a missing certificate only now.
+        # With TLS 1.3 a server that misses a certificate of ours goes only now, and not always with a word.
         writer.write(_HELLO)
-        await reader.read(_FRAME_HEADER)
+        answer = await reader.read(_FRAME_HEADER)
     except (ssl.SSLError, ConnectionResetError):
-        if tls.certificate is None:
-            return Finding(f"{where} asks for a certificate: Tls(certificate=..., key=...)", lasting=True)
+        answer = b""
     finally:
         writer.transport.abort()
-    return Finding("")
+    if answer[3:4] == _SETTINGS:
+        return Finding("")
+    if not answer and tls.certificate is None:
+        return Finding(f"{where} asks for a certificate: Tls(certificate=..., key=...)", lasting=True)
+    if not answer:
+        return Finding(f"{where} closes connections at once")
+    return Finding(f"what listens at {where} does not speak gRPC", lasting=True)
 
 
 async def _speaks_tls(host: str, port: int) -> bool:

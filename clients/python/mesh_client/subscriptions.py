@@ -27,7 +27,8 @@ class Subscription:
 
     Connections that break, and servers that go away, are followed by others that begin where they were.
     `cursor` is the place behind the event handed out last (and behind what was not for us): store it once
-    that event is done with, and begin there after a restart. Raises `CursorExpired` when that is no longer kept.
+    that event is done with, and begin there after a restart. Raises `CursorExpired` when that is no longer
+    kept.
     """
 
     def __init__(self, events: Any, request: event_pb2.SubscribeRequest, silence: float) -> None:
