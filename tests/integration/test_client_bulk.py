@@ -128,7 +128,9 @@ async def test_results_come_for_any_iterable_wrong_requests_included(client: Cli
         assert isinstance(wrong.error, InvalidArgument)
         sent = {result.request.request_id: result.message for result in results if result.message}
         assert {f"msg_{request_id}" for request_id in sent} == {made.id for made in sent.values()}
-        assert [result.error async for result in bulk.results(text(number) for number in range(5))] == [None] * 5
+        assert [result.error async for result in bulk.results(text(number) for number in range(5))] == [
+            None
+        ] * 5
 
 
 async def test_what_the_producer_raises_comes_through(client: Client) -> None:

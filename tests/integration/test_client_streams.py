@@ -80,7 +80,9 @@ class Sessions(session_pb2_grpc.SessionServiceServicer):
     async def WatchSession(self, request: Any, context: Any) -> AsyncIterator[Any]:
         for session in self.sessions.pop(0):
             yield session_pb2.WatchSessionResponse(session=session)
-        await refuse(context, errors.NotOwner("n2", 5) if self.sessions else errors.NotFound("account", "acc_1"))
+        await refuse(
+            context, errors.NotOwner("n2", 5) if self.sessions else errors.NotFound("account", "acc_1")
+        )
 
 
 @pytest.fixture
@@ -134,10 +136,17 @@ async def test_every_event_comes_once_and_in_order_over_streams_that_end(
                 break
     assert seen == [f"evt_{number}" for number in range(1, EVENTS + 1)]
     assert served.requests[0].from_oldest
-    assert [request.cursor for request in served.requests[1:]] == [cursor(4), cursor(8), cursor(12), cursor(16)]
+    assert [request.cursor for request in served.requests[1:]] == [
+        cursor(4),
+        cursor(8),
+        cursor(12),
+        cursor(16),
+    ]
 
 
-async def test_a_killed_router_is_followed_by_the_next(client: Client, served: Events, router: FakeRouter) -> None:
+async def test_a_killed_router_is_followed_by_the_next(
+    client: Client, served: Events, router: FakeRouter
+) -> None:
     served.leave = for_ever
     subscription = client.subscribe(from_oldest=True)
     seen = []
