@@ -319,11 +319,14 @@ async def test_a_request_may_be_changed_once_it_is_taken(client: Client, message
 
 
 async def test_leaving_with_an_error_still_sends_what_was_taken(client: Client, messages: Messages) -> None:
-    with pytest.raises(LookupError):
+    async def work() -> None:
         async with client.bulk() as bulk:
             for number in range(100):
                 await bulk.send(text(number))
             raise LookupError
+
+    with pytest.raises(LookupError):
+        await work()
     assert len(messages.stored) == 100
 
 

@@ -16,7 +16,7 @@ import mesh_client
 from mesh_client import Client, InvalidArgument, MeshCallError, connect
 from mesh_core import errors
 from sessionmesh.v1 import account_pb2, account_pb2_grpc, message_pb2, message_pb2_grpc, session_pb2
-from tests.fake_router import break_off, fake_router, refuse
+from tests.fake_router import Add, break_off, fake_router, refuse
 
 
 class Served(message_pb2_grpc.MessageServiceServicer, account_pb2_grpc.AccountServiceServicer):
@@ -49,7 +49,7 @@ def served() -> Served:
 
 @pytest.fixture
 async def client(served: Served) -> AsyncIterator[Client]:
-    services = {
+    services: dict[Add, object] = {
         message_pb2_grpc.add_MessageServiceServicer_to_server: served,
         account_pb2_grpc.add_AccountServiceServicer_to_server: served,
     }
@@ -84,7 +84,8 @@ async def test_a_call_belongs_to_the_applications_trace(client: Client, served: 
         request = account_pb2.GetAccountRequest(account_id="acc_1")
         await client.accounts.GetAccount(request, metadata=[("traceparent", "of my own")])
     context = span.get_span_context()
-    mine = f"00-{trace.format_trace_id(context.trace_id)}-{trace.format_span_id(context.span_id)}-{context.trace_flags:02x}"
+    ids = f"{trace.format_trace_id(context.trace_id)}-{trace.format_span_id(context.span_id)}"
+    mine = f"00-{ids}-{context.trace_flags:02x}"
     assert [sent["traceparent"] for sent in served.metadata] == [mine, "of my own"]
 
 

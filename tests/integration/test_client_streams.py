@@ -12,7 +12,7 @@ import pytest
 from mesh_client import Client, CursorExpired, FailedPrecondition, InvalidArgument, Unauthenticated, connect
 from mesh_core import errors
 from sessionmesh.v1 import event_pb2, event_pb2_grpc, session_pb2, session_pb2_grpc
-from tests.fake_router import FakeRouter, break_off, fake_router, refuse
+from tests.fake_router import Add, FakeRouter, break_off, fake_router, refuse
 
 EVENTS = 20
 Leave = Callable[[Any], Awaitable[None]]
@@ -97,7 +97,7 @@ def sessions() -> Sessions:
 
 @pytest.fixture
 async def router(served: Events, sessions: Sessions) -> AsyncIterator[FakeRouter]:
-    services = {
+    services: dict[Add, object] = {
         event_pb2_grpc.add_EventServiceServicer_to_server: served,
         session_pb2_grpc.add_SessionServiceServicer_to_server: sessions,
     }
