@@ -175,4 +175,25 @@ CATALOGUE = (
         "WHERE acc <> ALL (gone);\n    INSERT INTO outbox",
         "tests/integration/test_journal.py -k same_request",
     ),
+    Mutation(
+        "a call that was sent on is not sent on again",
+        "services/session-node/mesh_session_node/misplaced.py",
+        "if refused.shard is None or isinstance(context, GatheredContext):",
+        "if refused.shard is None:",
+        "tests/integration/test_session_node_misplaced.py -k not_sent_on_again",
+    ),
+    Mutation(
+        "a newer epoch is looked into",
+        "services/session-node/mesh_session_node/shards.py",
+        "if epoch > session.ref.epoch:",
+        "if False:",
+        "tests/unit/test_session_epochs.py",
+    ),
+    Mutation(
+        "a call that may have begun is told from one that has not",
+        "lib/mesh_core/exchange/client.py",
+        "begun = failure.begun and number not in unsent",
+        "begun = False",
+        "tests/integration/test_exchange.py -k server_dies",
+    ),
 )

@@ -1,0 +1,96 @@
+"""Callers that were routed by an epoch newer than the node's own: the node may be the one that is stale."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+from unittest.mock import MagicMock
+
+import pytest
+
+from mesh_core.auth import Identity, Role, assume
+from mesh_core.errors import NotOwner
+from mesh_core.etcd import EtcdUnavailable
+from mesh_core.ids import Prefix, new_id, shard_of
+from mesh_core.ownership import OwnerKey
+from mesh_core.ownership.keys import OwnerState
+from mesh_session_node.shards import Shards
+
+ACCOUNT = new_id(Prefix.ACCOUNT)
+SHARD = shard_of(ACCOUNT)
+OURS = 5
+
+
+class Ownership:
+    """Holds the shard at epoch 5; `answer` is what etcd says, or why it does not."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.answer: OwnerKey | EtcdUnavailable | None = None
+
+    def admits(self, _shard: int) -> bool:
+        return True
+
+    async def ask_owner(self, shard: int) -> OwnerKey | None:
+        assert shard == SHARD
+        self.asked += 1
+        if isinstance(self.answer, EtcdUnavailable):
+            raise self.answer
+        return self.answer
+
+
+@pytest.fixture
+def ownership() -> Ownership:
+    return Ownership()
+
+
+@pytest.fixture
+def shards(ownership: Ownership) -> Shards:
+    assume(Identity(Role.ADMIN, None, "test", frozenset()))
+    host = MagicMock(node_id="node-1")
+    made = Shards(host, *(MagicMock() for _ in range(5)))
+    made.ownership = cast("Any", ownership)  # only what these calls ask of it
+    session = MagicMock(id=ACCOUNT)
+    session.account.deleted = False
+    session.ref.shard, session.ref.epoch = SHARD, OURS
+    made.sessions[ACCOUNT] = session
+    return made
+
+
+def routed_by(epoch: int) -> list[tuple[str, str | bytes]]:
+    return [("x-google-rls-data", f"epoch={epoch}")]
+
+
+def key_of(node: str, epoch: int) -> OwnerKey:
+    return OwnerKey(
+        incarnation=f"{node}-1", node=node, address=f"{node}:1", state=OwnerState.ACTIVE, epoch=epoch
+    )
+
+
+@pytest.mark.parametrize("epoch", [1, OURS])
+async def test_an_epoch_up_to_the_nodes_own_is_served_at_once(
+    shards: Shards, ownership: Ownership, epoch: int
+) -> None:
+    await shards.called(routed_by(epoch), ACCOUNT)
+    assert ownership.asked == 0
+
+
+async def test_a_newer_epoch_that_etcd_confirms_is_refused(shards: Shards, ownership: Ownership) -> None:
+    ownership.answer = key_of("node-2", 6)
+    with pytest.raises(NotOwner) as refused:
+        await shards.called(routed_by(6), ACCOUNT)
+    assert (refused.value.owner, refused.value.epoch, refused.value.shard) == ("node-2", 6, SHARD)
+
+
+async def test_a_forged_epoch_changes_nothing_and_asks_etcd_once_a_second_at_most(
+    shards: Shards, ownership: Ownership
+) -> None:
+    ownership.answer = key_of("node-1", OURS)
+    for epoch in range(100, 200):
+        await shards.called(routed_by(epoch), ACCOUNT)
+    assert ownership.asked == 1
+
+
+async def test_a_newer_epoch_is_served_while_etcd_is_away(shards: Shards, ownership: Ownership) -> None:
+    ownership.answer = EtcdUnavailable("away")
+    await shards.called(routed_by(6), ACCOUNT)
+    assert ownership.asked == 1
