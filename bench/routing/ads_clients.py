@@ -45,8 +45,8 @@ class Arrived(msgspec.Struct, frozen=True, tag=True):
 
 class Pushed(msgspec.Struct, frozen=True):
     """What came: when the first and the last stream had the cluster with its endpoints, the bytes of all
-    responses and the least that they could have been, the size of the new resources alone, and how many
-    responses there were by type and number of resources."""
+    responses and the least that they could have been, the size of the new resources alone, how many responses
+    there were by type and number of resources, and how often streams have ended until now."""
 
     first: float
     last: float
@@ -54,6 +54,7 @@ class Pushed(msgspec.Struct, frozen=True):
     needed_bytes: int
     new_bytes: int
     responses: dict[str, int]
+    ended: int
 
 
 class Clients:
@@ -65,6 +66,7 @@ class Clients:
         self._channels = [
             grpc.aio.insecure_channel(plan.router, options=options) for _ in range(plan.connections)
         ]
+        self._streams: list[AdsStream] = []
         self._running: list[asyncio.Task[None]] = []
         self._expected: frozenset[str] = frozenset()
         self._complete: dict[AdsStream, float] = {}
@@ -96,6 +98,7 @@ class Clients:
             last = min(first + _ABREAST, self._plan.streams)
             for number in range(first, last):
                 stream = AdsStream(f"bench-{number}", tuple(self._plan.clusters), self._came)
+                self._streams.append(stream)
                 running = stream.run(self._channels[number % len(self._channels)])
                 self._running.append(asyncio.create_task(running, name=f"client {number}"))
                 self._running[-1].add_done_callback(self._ended)
@@ -136,6 +139,7 @@ class Clients:
             needed * self._plan.streams,
             sum(response.sizes[name] for response in (clusters, endpoints) for name in self._expected),
             dict(kinds),
+            sum(stream.ended for stream in self._streams),
         )
 
 

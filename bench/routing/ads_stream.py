@@ -7,6 +7,7 @@ of its accounts' owners, and for their endpoints. So does this one, a resource t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -54,7 +55,9 @@ class AdsStream:
         self._name = name
         self._clusters = clusters
         self._came = came
-        self._have: dict[str, set[str]] = {kind: set() for kind in TYPES}
+        self._have: dict[str, set[str]] = {}
+        self.ended = 0
+        """How often the router, or the connection, ended the stream."""
 
     @property
     def has(self) -> set[str]:
@@ -62,7 +65,14 @@ class AdsStream:
         return self._have[CLUSTERS] & self._have[ENDPOINTS]
 
     async def run(self, channel: grpc.aio.Channel) -> None:
-        """Until the stream ends, which it should not: raises what it ended with."""
+        """For ever: as clients do, open the stream again whenever it ends."""
+        while True:
+            with suppress(grpc.aio.AioRpcError):
+                await self._follow(channel)
+            self.ended += 1
+
+    async def _follow(self, channel: grpc.aio.Channel) -> None:
+        self._have = {kind: set() for kind in TYPES}
         call: Any = channel.stream_stream(METHOD)()
         await call.write(_request(LISTENERS, (LISTENER,), "", "", self._name))
         asked = 1
@@ -79,7 +89,6 @@ class AdsStream:
                 await call.write(_request(TYPES[asked], self._names(TYPES[asked]), "", ""))
                 asked += 1
             self._came(self, response)
-        raise RuntimeError("the router ended the stream")
 
     def _names(self, kind: str) -> tuple[str, ...]:
         return (LISTENER,) if kind in (LISTENERS, ROUTES) else self._clusters

@@ -57,7 +57,8 @@ class Joins:
             f"Pushed at the last join: {what}; {last.pushed.bytes / self.streams:,.0f} bytes a client. The "
             f"least that the protocol allows is {last.pushed.needed_bytes / self.streams:,.0f}: a response "
             "of clusters must have all that the client needs, as it takes others for gone. The new node's "
-            f"own resources are {last.pushed.new_bytes} bytes of that.",
+            f"own resources are {last.pushed.new_bytes} bytes of that. Streams that ended meanwhile and were "
+            f"opened again, which the figures suffer from: {last.pushed.ended}.",
         )
 
 
