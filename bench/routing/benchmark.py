@@ -31,13 +31,13 @@ _QUICK = Size(
     rates.Size(seconds=0.05, accounts=200),
     streams=1000,
     whole_life=whole_life.Size(accounts=64, seconds=0.1),
-    owner_killed=owner_killed.Size(accounts=150, per_second=20, asked=50, every=0.2, calm=2, after=8),
+    owner_killed=owner_killed.Size(accounts=150, per_second=20, asked=30, every=0.2, calm=2, after=8),
 )
 _FULL = Size(
     rates.Size(seconds=1.0, accounts=1000),
     streams=5000,
     whole_life=whole_life.Size(accounts=300, seconds=1.5),
-    owner_killed=owner_killed.Size(accounts=2000, per_second=40, asked=150, every=0.2, calm=10, after=30),
+    owner_killed=owner_killed.Size(accounts=2000, per_second=40, asked=50, every=0.2, calm=10, after=30),
 )
 
 
