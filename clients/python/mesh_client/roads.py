@@ -134,10 +134,10 @@ class Roads:
         """Whether there is a direct road; None when that could not be learnt now."""
         try:
             found = await self._try_direct()
+            self._ask_again = _now() + _ASK_AGAIN
         except Unavailable:
             found = None
-        if found is None:
-            self._ask_again = _now() + _ASK_AGAIN
+            self._ask_again = _now() + _PATIENCE
         self._direct_works = bool(found)
         return found
 
