@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from mesh_cli.commands.xds_bootstrap import bootstrap
 from mesh_core.errors import NotOwner
+from mesh_core.settings import ServerSettings
 from sessionmesh.v1 import session_pb2, session_pb2_grpc
 from tests.eventually import eventually
+from tests.integration.test_server_tls import Authority
 from tests.relay import Relay, relay_to
+from tests.router_process import process_world
 from tests.router_world import ADMIN_KEY, Node, RouterWorld, new_account, router_world
 from tests.xds_caller import Report, XdsCaller
 
@@ -67,6 +72,10 @@ async def reported(calling: XdsCaller, condition: Callable[[Report], bool], what
     return reports
 
 
+def lookups_without_owner() -> float:
+    return REGISTRY.get_sample_value("mesh_xds_lookups_total", {"answer": "router"}) or 0.0
+
+
 def only(*answers: str) -> Callable[[Report], bool]:
     return lambda report: bool(report.answers) and set(report.answers) <= set(answers)
 
@@ -108,4 +117,65 @@ async def test_a_call_refused_by_the_former_owner_is_sent_again_to_the_router(
         await owner.own(account, epoch=2)
         sessions.gone.add(account)
         reports += await reported(calling, only("node-b forwarded"), "calls to the new owner")
+    assert [report.failures for report in reports if report.failures] == []
+
+
+async def test_an_account_whose_owner_comes_later_is_waited_for(world: RouterWorld, tmp_path: Path) -> None:
+    account = new_account()
+    owner = await node(world, Sessions("node-a"))
+    before = lookups_without_owner()
+    async with caller(world, tmp_path, account) as calling:
+        await eventually(lambda: lookups_without_owner() > before, what="a call without owner")
+        await owner.own(account)
+        reports = await reported(calling, lambda report: "node-a forwarded" in report.answers, "an answer")
+    assert [report.failures for report in reports if report.failures] == []
+
+
+async def test_calls_go_on_when_the_routers_die_and_are_told_of_changes_by_the_one_that_is_left(
+    postgres_url: str, etcd: str, cluster: str, tmp_path: Path
+) -> None:
+    known, moved = new_account(), new_account()
+    async with process_world(postgres_url, etcd, cluster, tmp_path) as world:
+        routers = [await world.start() for _ in range(2)]
+        addresses = [await router.serving() for router in routers]
+        owner = await node(world, Sessions("node-a"))
+        await owner.own(known)
+        async with caller(world, tmp_path, known, moved, routers=tuple(addresses)) as calling:
+            await owner.own(moved)
+            reports = await reported(calling, only("node-a direct epoch=1"), "direct calls")
+            routers[0].signal(signal.SIGKILL)
+            await routers[0].ended()
+            reports += await reported(calling, only("node-a direct epoch=1"), "direct calls without it")
+            # A cluster that the client has never heard of: it asks the other router.
+            other = await node(world, Sessions("node-b"))
+            await other.own(new_account())
+        async with caller(world, tmp_path, moved, routers=tuple(addresses)) as fresh:
+            reports += await reported(fresh, only("node-a direct epoch=1"), "direct calls of a new client")
+            routers[1].signal(signal.SIGKILL)
+            await routers[1].ended()
+            reports += await reported(fresh, only("node-a direct epoch=1"), "direct calls without routers")
+    assert [report.failures for report in reports if report.failures] == []
+
+
+@pytest.mark.parametrize("mutual", [False, True], ids=["tls", "mtls"])
+async def test_calls_go_straight_to_the_owner_over_tls(
+    postgres_url: str, etcd: str, cluster: str, tmp_path: Path, mutual: bool
+) -> None:
+    authority, account = Authority(tmp_path, "mesh-ca"), new_account()
+    certificate, key = authority.issue("mesh")
+    settings = ServerSettings(
+        tls_certificate=str(certificate),
+        tls_key=str(key),
+        tls_client_ca=str(authority.ca) if mutual else "",
+    )
+    files = {"ca_certificate_file": str(authority.ca)}
+    if mutual:
+        own = authority.issue("client")
+        files |= {"certificate_file": str(own[0]), "private_key_file": str(own[1])}
+    async with router_world(postgres_url, etcd, cluster, settings) as world:
+        owner = await node(world, Sessions("node-a"))
+        await owner.own(account)
+        document = bootstrap([world.address], files)
+        async with XdsCaller(document, tmp_path, [account], key=ADMIN_KEY, tls=True) as calling:
+            reports = await reported(calling, only("node-a direct epoch=1"), "direct calls")
     assert [report.failures for report in reports if report.failures] == []

@@ -9,7 +9,7 @@ from google.protobuf import descriptor_pool
 
 from mesh_router.proxy.routes import Toward, routes
 from mesh_router.xds import resources
-from mesh_router.xds.resources import Backends, ClusterTls, Packed, addresses, build
+from mesh_router.xds.resources import Backends, ClusterTls, Packed, build
 from mesh_wire.lookup.rls_config_pb2 import RouteLookupClusterSpecifier
 from mesh_wire.xds import (
     cluster_pb2,
@@ -29,7 +29,7 @@ from sessionmesh.v1 import (  # noqa: F401 - for their descriptors
 
 BACKENDS = Backends(
     routers=("10.0.0.1:7600", "10.0.0.2:7600"),
-    nodes={"node-1": "10.0.1.1:7601"},
+    nodes={"node-1": ("10.0.1.1:7601",)},
     instances={"media": ("10.0.2.1:7602", "[2001:db8::1]:7602")},
 )
 SERVICES = [
@@ -165,11 +165,6 @@ def test_where_no_instance_of_a_service_can_be_reached_the_routers_take_its_call
     routers = ["10.0.0.1 7600", "10.0.0.2 7600"]
     assert endpoints(BACKENDS, "media") == [["10.0.2.1 7602", "2001:db8::1 7602"], routers]
     assert endpoints(BACKENDS, "webhook") == [routers]
-
-
-def test_processes_that_share_an_address_are_one_endpoint() -> None:
-    shared = addresses(["10.0.0.2:7600", "10.0.0.1:7600", "10.0.0.2:7600"])
-    assert endpoints(Backends(routers=shared), "router") == [["10.0.0.1 7600", "10.0.0.2 7600"]]
 
 
 def cluster(name: str, tls: ClusterTls | None) -> cluster_pb2.Cluster:

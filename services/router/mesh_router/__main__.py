@@ -27,8 +27,7 @@ from mesh_router.settings import RouterSettings
 from mesh_router.sharing import is_worker, share_port
 from mesh_router.tenants import TenantService
 from mesh_router.xds import ControlPlane
-from mesh_router.xds.control_plane import ROUTERS
-from mesh_router.xds.resources import ClusterTls
+from mesh_router.xds.state import ROUTERS
 from sessionmesh.v1 import account_pb2_grpc, fleet_pb2_grpc, job_pb2, job_pb2_grpc, tenant_pb2_grpc
 
 OLDEST_SCHEMA = 6
@@ -78,11 +77,11 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         server.add(job_pb2_grpc.add_JobServiceServicer_to_server, jobs)
         Forwarder(view, directories, peers).serve_on(server)
         BulkSender(view, peers).serve_on(server)
-        control_plane = ControlPlane(view, {**directories, ROUTERS: routers}, ClusterTls.of(settings.server))
+        control_plane = ControlPlane(view, {**directories, ROUTERS: routers}, settings.server)
         control_plane.serve_on(server)
 
         await server.start()
-        control_plane.start(supervisor)
+        control_plane.start(server, supervisor)
         info = ServiceInfo(id=str(ids.new_uuid()), address=server.address, tls=tls is not None)
         registration = await register(etcd, cluster, ROUTERS, info, supervisor=supervisor)
         await stop.wait()

@@ -26,6 +26,7 @@ _NOTHING: frozenset[str] = frozenset()
 class Refusal:
     """A NACK: what the client says of the response with that version, and when (Unix time, for people)."""
 
+    type_url: str
     version: str
     reason: str
     at: float
@@ -45,6 +46,8 @@ class Watch:
     nonce: str = ""
     sent_version: str = ""
     """Nonce and version of the last response."""
+    answered: bool = False
+    """The client has looked at it."""
     acknowledged: str = ""
     """The last version that the client took."""
     refusal: Refusal | None = None
@@ -54,13 +57,12 @@ class Watch:
 class Client:
     """One stream of one client."""
 
-    __slots__ = ("node", "node_id", "since", "watches")
+    __slots__ = ("node", "node_id", "watches")
 
     def __init__(self) -> None:
-        self.node = b""
-        """The serialised Node; empty until the first request."""
+        self.node: bytes | None = None
+        """The serialised Node; None until the first request."""
         self.node_id = ""
-        self.since = time.time()
         self.watches: dict[str, Watch] = {}
 
     def take(self, request: DiscoveryRequest, snapshot: Snapshot | None) -> Refusal | None:
@@ -71,7 +73,7 @@ class Client:
         type_url = request.type_url
         if type_url not in TYPES:
             raise InvalidField("type_url", f"must be one of {', '.join(TYPES)}")
-        if not self.node:
+        if self.node is None:
             self._introduce(request)
         names = _names(request)
         watch = self.watches.get(type_url)
@@ -153,14 +155,16 @@ def _subscribe(watch: Watch, names: frozenset[str], snapshot: Snapshot | None) -
 
 def _answered(watch: Watch, request: DiscoveryRequest) -> Refusal | None:
     """The client has looked at the last response."""
+    watch.answered = True
     if not request.HasField("error_detail"):
-        watch.acknowledged, watch.refusal = watch.sent_version, None
+        if request.version_info == watch.sent_version:  # else it is the one before: what was refused stays so
+            watch.acknowledged, watch.refusal = watch.sent_version, None
         return None
     if watch.refusal is not None:
-        return None  # said before: it subscribes to something else
-    reason = request.error_detail.message[:_LONGEST_REASON]
-    watch.refusal = Refusal(watch.sent_version, reason, time.time())
-    NACKS.labels(short_name(watch.subscription.type_url)).inc()
+        return None  # said before
+    type_url, reason = watch.subscription.type_url, request.error_detail.message[:_LONGEST_REASON]
+    watch.refusal = Refusal(type_url, watch.sent_version, reason, time.time())
+    NACKS.labels(short_name(type_url)).inc()
     return watch.refusal
 
 
@@ -178,6 +182,7 @@ def _next(watch: Watch, snapshot: Snapshot) -> Response | None:
         return None
     response = snapshot.response(subscription, names)
     watch.nonce, watch.sent_version, watch.refusal = response.nonce, response.version, None
+    watch.answered = False
     PUSHES.labels(short_name(subscription.type_url)).inc()
     return response
 

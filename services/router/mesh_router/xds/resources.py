@@ -65,14 +65,14 @@ Packed = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Backends:
-    """Who is alive. Addresses are host:port.
+    """Who is alive, by their addresses: IP address and port.
 
-    `nodes` are the session-nodes by id, `instances` the addresses of each kind of `KINDS`, `routers` those
-    of the routers. Addresses are sorted, each once.
+    `nodes` are those of the session-nodes by id, `instances` those of each kind of `KINDS`. All are sorted,
+    each once.
     """
 
     routers: tuple[str, ...]
-    nodes: Mapping[str, str] = field(default_factory=dict)
+    nodes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     instances: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -86,11 +86,6 @@ class ClusterTls:
     def of(cls, settings: ServerSettings) -> Self | None:
         """As the router itself serves; None without TLS."""
         return cls(bool(settings.tls_client_ca)) if settings.tls_certificate else None
-
-
-def addresses(found: Iterable[str]) -> tuple[str, ...]:
-    """Sorted, each once: several processes may share one."""
-    return tuple(sorted(set(found)))
 
 
 def node_cluster(node_id: str) -> str:
@@ -217,9 +212,9 @@ def _endpoints(backends: Backends) -> Iterator[tuple[str, endpoint_pb2.ClusterLo
     for kind in KINDS:
         # Where no instance answers, the routers do: they wait for one, and say so when none comes.
         yield kind, _assignment(kind, backends.instances.get(kind, ()), backends.routers)
-    for node_id, address in backends.nodes.items():
+    for node_id, addresses in backends.nodes.items():
         name = node_cluster(node_id)
-        yield name, _assignment(name, (address,))
+        yield name, _assignment(name, addresses)
 
 
 def _assignment(cluster: str, *choices: tuple[str, ...]) -> endpoint_pb2.ClusterLoadAssignment:

@@ -21,6 +21,10 @@ WHOLE = frozenset({LISTENER_TYPE, CLUSTER_TYPE})
 """Types whose responses hold all that is subscribed to: what is missing in them does not exist."""
 
 
+REMEMBERED = 4096
+"""Different subscriptions at a time; most clients have the same few."""
+
+
 class Subscription:
     """Resources of one type by name; `names` is None for all of them. One object for all equal ones."""
 
@@ -85,6 +89,8 @@ class Snapshot:
         """Hash of all that the subscription covers; the same in every router that sees the same."""
         version = self._versions.get(subscription)
         if version is None:
+            if len(self._versions) >= REMEMBERED:
+                self._versions.clear()
             resources = self._resources[subscription.type_url]
             covered = sorted(self.names(subscription))
             text = "\n".join(f"{name} {resources[name].version}" for name in covered)
@@ -102,6 +108,8 @@ class Snapshot:
         key = subscription.type_url, names, version
         response = self._responses.get(key)
         if response is None:
+            if len(self._responses) >= REMEMBERED:
+                self._responses.clear()
             resources = self._resources[subscription.type_url]
             nonce = f"{next(_nonces)}"
             message = DiscoveryResponse(
