@@ -154,7 +154,6 @@ def test_a_target_that_is_none_is_refused_at_once(target: str | list[str], said:
         "dns:///mesh.example.com:7600",
         "ipv4:10.0.0.1:7600,10.0.0.2:7600",
         "unix:/run/mesh.sock",
-        "xds:///sessionmesh",
         "dns:7600",
     ],
 )
@@ -175,3 +174,12 @@ def test_a_road_that_is_none_is_refused() -> None:
         connect("a:7600", "key", road="direct")  # type: ignore[arg-type]  # what a program without types may do
     with pytest.raises(InvalidArgument, match="router's address for plain"):
         connect("xds:///sessionmesh", "key", road="plain")
+
+
+def test_an_xds_target_without_a_bootstrap_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("GRPC_XDS_BOOTSTRAP", "GRPC_XDS_BOOTSTRAP_CONFIG"):
+        monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(InvalidArgument, match="mesh xds-bootstrap"):
+        connect("xds:///sessionmesh", "key")
+    monkeypatch.setenv("GRPC_XDS_BOOTSTRAP", "bootstrap.json")
+    connect("xds:///sessionmesh", "key")

@@ -154,7 +154,7 @@ async def test_a_call_that_takes_too_long_is_also_a_timeout_error(client: Client
 
     served.act = act
     request = account_pb2.GetAccountRequest(account_id="acc_1")
-    with pytest.raises(TimeoutError) as failure:
+    with pytest.raises(TimeoutError, match=r"GetAccount had no answer within 0\.2 s") as failure:
         await client.accounts.GetAccount(request, timeout=0.2)
     assert isinstance(failure.value, mesh_client.DeadlineExceeded)
 

@@ -94,6 +94,14 @@ async def test_an_xds_target_uses_the_callers_own_bootstrap(world: RouterWorld, 
         assert (await caller.call(account)).answers == ["node-a direct epoch=1"]
 
 
+async def test_a_bootstrap_that_leads_nowhere_is_told(free_port: int) -> None:
+    nowhere = json.dumps(bootstrap([f"127.0.0.1:{free_port}"], {}))
+    async with client_caller(GRPC_XDS_BOOTSTRAP_CONFIG=nowhere) as caller:
+        await caller.connect("xds:///sessionmesh", ADMIN_KEY)
+        [refused] = (await caller.call(new_account())).failures
+    assert f"nothing listens at 127.0.0.1:{free_port}" in refused
+
+
 async def test_a_bootstrap_for_another_mesh_is_left_alone(world: RouterWorld, free_port: int) -> None:
     account = new_account()
     await owned_by(world, Sessions("node-a"), account)

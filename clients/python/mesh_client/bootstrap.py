@@ -45,6 +45,17 @@ class ProcessBootstrap:
             self._own = (frozenset(routers), tls)
             return True
 
+    @property
+    def present(self) -> bool:
+        """Whether there is one, whoever made it."""
+        return FILE_VARIABLE in self._environment or CONTENT_VARIABLE in self._environment
+
+    def servers(self) -> list[str]:
+        """The routers that it names; none when it cannot be read."""
+        if self._own is not None:
+            return sorted(self._own[0])
+        return sorted(_servers(self._users()))
+
     def _users(self) -> object:
         """The user's bootstrap; None when there is none, "" when it cannot be read."""
         path = self._environment.get(FILE_VARIABLE)

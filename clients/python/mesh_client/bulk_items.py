@@ -38,13 +38,11 @@ class Items:
         self.in_flight: dict[Name, Item] = {}
         self.changed = asyncio.Event()
         self._late = late
-        self._by_age: deque[Item] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, item: Item) -> None:
         """A new one. They are added in the order of their deadlines."""
         self.by_name[item.name] = item
-        self._by_age.append(item)
         item.future.add_done_callback(lambda _: self._finished(item))
         if self._timer is None:
             self._set_timer()
@@ -106,16 +104,17 @@ class Items:
         self.changed.set()
 
     def _set_timer(self) -> None:
-        while self._by_age and self._by_age[0].future.done():
-            self._by_age.popleft()
+        # The oldest comes first: that is the order in which they were added.
+        oldest = next(iter(self.by_name.values()), None)
         self._timer = None
-        if self._by_age:
-            self._timer = asyncio.get_running_loop().call_at(self._by_age[0].until, self._expire)
+        if oldest is not None:
+            self._timer = asyncio.get_running_loop().call_at(oldest.until, self._expire)
 
     def _expire(self) -> None:
         now = asyncio.get_running_loop().time()
-        while self._by_age and (self._by_age[0].future.done() or self._by_age[0].until <= now):
-            item = self._by_age.popleft()
+        for item in list(self.by_name.values()):
+            if item.until > now:
+                break
             if not item.future.done():
                 account_id, request_id = item.name
                 named = {"account_id": account_id, "request_id": request_id}

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from grpc import StatusCode
 from grpc.aio import AioRpcError
 
-from mesh_client.errors import Cancelled, MeshCallError, call_error
+from mesh_client.errors import Cancelled, DeadlineExceeded, MeshCallError, call_error
 from mesh_client.methods import Method
 from mesh_client.outgoing import DEFAULT_TIMEOUT, Metadata, call_metadata, checked_timeout, prepared
 from mesh_client.retries import Attempts, RetryBudget, is_broken
@@ -52,7 +52,10 @@ class Caller:
                 function = await self.callable(method, attempts)
                 response = await function(sent, timeout=attempts.remaining(), metadata=pairs)
             except (AioRpcError, MeshCallError, asyncio.CancelledError) as error:
-                await self.retry(attempts, failure_of(error))
+                failure = failure_of(error)
+                if isinstance(failure, DeadlineExceeded) and not failure.reason:
+                    failure.message = f"{method.name} had no answer within {timeout or DEFAULT_TIMEOUT:g} s"
+                await self.retry(attempts, failure)
             else:
                 self.budget.earn()
                 return response

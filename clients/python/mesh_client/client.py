@@ -9,9 +9,11 @@ from types import TracebackType
 from typing import Self
 
 from mesh_client import content
+from mesh_client.bootstrap import PROCESS
 from mesh_client.bulk import BulkSender
 from mesh_client.caller import Caller
 from mesh_client.downloads import Download, download_to_file
+from mesh_client.errors import InvalidArgument
 from mesh_client.roads import Road, Roads, Way
 from mesh_client.services import Services
 from mesh_client.sessions import pair_request, pairing, watching
@@ -37,6 +39,8 @@ def connect(
     parsed = parse_target(target)
     check_road(road, parsed)
     check_api_key(api_key)
+    if parsed.xds and not PROCESS.present:
+        raise InvalidArgument.of("target", f"{parsed.xds} needs GRPC_XDS_BOOTSTRAP: see mesh xds-bootstrap")
     return Client(Way(parsed, tls, road), api_key)
 
 

@@ -80,9 +80,10 @@ class Roads:
     async def explained(self, failure: MeshCallError) -> tuple[MeshCallError, bool]:
         """`failure` of a connection in words that help; and whether it will not pass by itself."""
         now = _now()
-        if now - self._found_at >= _REMEMBERED and self._way.target.routers:
+        if now - self._found_at >= _REMEMBERED:
             self._found_at = now
-            self._finding = await diagnose(self._way.target.routers, self._way.tls)
+            routers = self._way.target.routers or PROCESS.servers()
+            self._finding = await diagnose(routers, self._way.tls)
         if not self._finding.sentence:
             return failure, False
         return Unavailable(StatusCode.UNAVAILABLE, self._finding.sentence), self._finding.lasting
