@@ -26,6 +26,7 @@ from mesh_core.server import Server, status
 from mesh_core.settings import ServerSettings, TelemetrySettings
 from mesh_core.telemetry import tracing
 from sessionmesh.v1 import authorization_pb2
+from tests.eventually import eventually
 from tests.integration.probe_service import (
     ADMIN,
     MESH,
@@ -37,6 +38,7 @@ from tests.integration.probe_service import (
     letters,
     make_server,
 )
+from tests.relay import relay_to
 
 RECORDED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 UNRECORDED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
@@ -422,3 +424,42 @@ async def test_channelz_knows_this_server_and_its_calls() -> None:
         stub = channelz_pb2_grpc.ChannelzStub(running.channel)
         servers = (await stub.GetServers(channelz_pb2.GetServersRequest())).server
         assert any(server.data.calls_started > 0 for server in servers)
+
+
+class Flood(ProbeServicer):
+    """Streams without end."""
+
+    def __init__(self) -> None:
+        self.ended = 0
+
+    async def Down(self, _request: StringValue, _context: Any) -> AsyncIterator[StringValue]:
+        try:
+            while True:
+                yield StringValue(value="x" * 100_000)
+        finally:
+            self.ended += 1
+
+    async def until_ended(self, streams: int) -> None:
+        await eventually(lambda: self.ended == streams, what=f"the end of {streams} streams")
+
+
+@pytest.mark.parametrize("how", ["cancels", "is cut off"])
+async def test_a_caller_who_leaves_in_the_middle_is_nobodys_failure(
+    caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    flood = Flood()
+    server = make_server()
+    server.add(add_probe_to_server, flood)
+    async with Running(server):
+        with structlog.testing.capture_logs() as logs:
+            for number in range(1, 21):
+                async with relay_to(server.address) as relay, open_channel(relay.url) as channel:
+                    call = ProbeStub(channel).Down(StringValue(), metadata=MESH)
+                    await call.read()
+                    if how == "cancels":
+                        call.cancel()
+                    else:
+                        await relay.cut()
+                    await flood.until_ended(number)
+    assert [line for line in logs if line["log_level"] not in ("debug", "info")] == []
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeAlias
 import grpc
 from google.protobuf.message import DecodeError
 from grpc import StatusCode
-from grpc.aio import AbortError, ServicerContext
+from grpc.aio import AbortError, InternalError, ServicerContext, UsageError
 
 from mesh_core import errors
 from mesh_core.auth import Authenticator, assume, check_scope
@@ -147,7 +147,12 @@ def _surround(body: Serve, method: Method, gate: Gate, stays: bool) -> Serve:
             if span is not None:
                 span.fail(error)
             trailing = (*context.trailing_metadata(), *status.trailing_metadata(failure))
-            await context.abort(code, failure.message, trailing)
+            try:
+                await context.abort(code, failure.message, trailing)
+            except (InternalError, UsageError):
+                # The call is over already: the caller is gone, or gRPC refused what was written and said so.
+                code = StatusCode.CANCELLED
+                raise asyncio.CancelledError from None
         finally:
             observe(code, perf_counter() - started)
             if span is not None:

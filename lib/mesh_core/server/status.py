@@ -77,7 +77,10 @@ def as_mesh_error(error: BaseException, method: str) -> MeshError:
             "a backing server does not answer", "BACKEND_UNAVAILABLE", retry_after=_BACKEND_RETRY
         )
     error_id = secrets.token_hex(8)
-    logger.error("call failed", method=method, error_id=error_id, exc_info=error)
+    if isinstance(error, grpc.aio.InternalError):  # as a rule the caller is gone, which is nobody's failure
+        logger.debug("call broken off", method=method, error_id=error_id, error=str(error))
+    else:
+        logger.error("call failed", method=method, error_id=error_id, exc_info=error)
     return MeshError(f"internal error {error_id}", "INTERNAL", metadata={"error_id": error_id})
 
 
