@@ -16,7 +16,8 @@ from sessionmesh.internal.v1 import exchange_pb2 as pb
 from sessionmesh.internal.v1 import exchange_pb2_grpc
 
 FRAME_BYTES = 1024 * 1024
-"""Calls are added to a frame until it has this size."""
+FRAME_CALLS = 256
+"""Calls are added to a frame until it has this size, or so many: each may have 16 KiB of metadata besides."""
 
 GATHERING = 0.004
 """Seconds that a call waits at most for others to share its frame. A lone call does not wait."""
@@ -29,7 +30,7 @@ class Exchange:
         stub = exchange_pb2_grpc.ExchangeServiceStub(channel)
         self._stream: Any = stub.Exchange(metadata=call_metadata(mesh_metadata(mesh_key)))
         self._numbers = 0
-        self._unsent: list[pb.Call] = []
+        self._unsent: dict[int, pb.Call] = {}
         self._cancelled: list[int] = []
         self._waiting: dict[int, asyncio.Future[Response]] = {}
         self._changed = asyncio.Event()
@@ -51,8 +52,8 @@ class Exchange:
         self._numbers += 1
         number = self._numbers
         micros = 0 if timeout is None else max(int(timeout * 1e6), 1)
-        self._unsent.append(
-            pb.Call(id=number, path=path, metadata=entries(metadata), timeout_micros=micros, request=request)
+        self._unsent[number] = pb.Call(
+            id=number, path=path, metadata=entries(metadata), timeout_micros=micros, request=request
         )
         answer: asyncio.Future[Response] = self._loop.create_future()
         self._waiting[number] = answer
@@ -60,7 +61,7 @@ class Exchange:
         try:
             return await answer
         except asyncio.CancelledError:
-            if self._waiting.pop(number, None) is not None:
+            if self._waiting.pop(number, None) is not None and self._unsent.pop(number, None) is None:
                 self._cancelled.append(number)
                 self._changed.set()
             raise
@@ -122,10 +123,9 @@ class Exchange:
         if self.ended is not None:
             return
         self.ended = CallFailed(failure.code, failure.message, begun=False)
-        unsent = {call.id for call in self._unsent}
         for number, waiting in self._waiting.items():
             if not waiting.done():
-                begun = failure.begun and number not in unsent
+                begun = failure.begun and number not in self._unsent
                 waiting.set_exception(CallFailed(failure.code, failure.message, begun=begun))
         self._waiting.clear()
         self._stream.cancel()
@@ -134,14 +134,16 @@ class Exchange:
                 task.cancel()
 
     def _next_frame(self) -> pb.ExchangeRequest:
-        size = count = 0
-        for call in self._unsent:
+        size = 0
+        calls: list[pb.Call] = []
+        for call in self._unsent.values():
             size += len(call.request)
-            if count and size > FRAME_BYTES:
+            if calls and (size > FRAME_BYTES or len(calls) == FRAME_CALLS):
                 break
-            count += 1
-        frame = pb.ExchangeRequest(calls=self._unsent[:count], cancelled_ids=self._cancelled)
-        del self._unsent[:count]
+            calls.append(call)
+        for call in calls:
+            del self._unsent[call.id]
+        frame = pb.ExchangeRequest(calls=calls, cancelled_ids=self._cancelled)
         self._cancelled.clear()
         return frame
 

@@ -33,7 +33,8 @@ from sessionmesh.internal.v1 import node_pb2
 Context = ServicerContext[Any, Any]
 MAX_FRAME_ITEMS = 1000
 MAX_IN_FLIGHT = 10_000
-"""Items of one caller's stream without a result; above, the next frame is not read."""
+MAX_IN_FLIGHT_BYTES = 4 * 1024 * 1024
+"""Items of one caller's stream without a result, and their size; above, the next frame is not read."""
 
 
 class BulkSender:
@@ -73,7 +74,7 @@ class _CallerStream:
         self._metadata = forwarded_metadata(context)
         self._loop = asyncio.get_running_loop()
         self._waiting: list[_Item] = []
-        self._open = 0
+        self._open = self._open_bytes = 0
         self._less = asyncio.Event()
         self._answering = asyncio.Lock()
         self._retrying: asyncio.Task[None] | None = None
@@ -86,19 +87,20 @@ class _CallerStream:
                 raise InvalidField("messages", f"must have at most {MAX_FRAME_ITEMS:,} entries")
             until = self._loop.time() + self._patience()
             self._open += len(cut)
+            self._open_bytes += sum(len(entry) for _, entry in cut)
             await self._route([_Item(name, entry, until) for name, entry in cut])
-            await self._fewer_than(MAX_IN_FLIGHT)
-        await self._fewer_than(1)
+            await self._fewer_than(MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES)
+        await self._fewer_than(1, 1)
 
     async def _route(self, batch: list[_Item]) -> None:
         """Send each item to its owner; those without one wait."""
         by_owner: dict[str, list[_Item]] = {}
-        refused: list[bytes] = []
+        refused: list[tuple[_Item, bytes]] = []
         for item in batch:
             try:
                 owner = self._view.owner(shard_of(item.name[0]))
             except MeshError as error:
-                refused.append(failed(item.name, error))
+                refused.append((item, failed(item.name, error)))
                 continue
             if owner is None:
                 self._wait([item])
@@ -137,7 +139,7 @@ class _CallerStream:
             if _is_not_owner(entry) and now < item.until:
                 again.append(item)
             else:
-                answered.append(entry)
+                answered.append((item, entry))
         for left in unanswered.values():
             again += left
         if again:
@@ -145,10 +147,11 @@ class _CallerStream:
         if answered:
             await self._answer(answered)
 
-    async def _answer(self, entries: list[bytes]) -> None:
+    async def _answer(self, results: list[tuple[_Item, bytes]]) -> None:
         async with self._answering:
-            await self._context.write(joined(entries))
-        self._open -= len(entries)
+            await self._context.write(joined(entry for _, entry in results))
+        self._open -= len(results)
+        self._open_bytes -= sum(len(item.entry) for item, _ in results)
         self._less.set()
 
     def _wait(self, batch: list[_Item]) -> None:
@@ -167,11 +170,11 @@ class _CallerStream:
             now = self._loop.time()
             late = [item for item in batch if item.until <= now]
             if late:
-                await self._answer([failed(item.name, NotOwner()) for item in late])
+                await self._answer([(item, failed(item.name, NotOwner())) for item in late])
             await self._route([item for item in batch if item.until > now])
 
-    async def _fewer_than(self, limit: int) -> None:
-        while self._open >= limit:
+    async def _fewer_than(self, limit: int, limit_bytes: int) -> None:
+        while self._open >= limit or self._open_bytes >= limit_bytes:
             self._less.clear()
             await self._less.wait()
 
