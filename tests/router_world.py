@@ -97,6 +97,20 @@ class RouterWorld:
 
         With `relay`, which is open, it is reached through that alone.
         """
+        node = await self._serving(name, services, auth, relay)
+        await node.register()
+        return node
+
+    async def instance(self, kind: str, services: Mapping[Add, object]) -> Node:
+        """Start an instance of another kind of service, such as `media`, and register it."""
+        node = await self._serving(f"{kind}-host", services, AUTH, None)
+        key = f"/{self.cluster}/services/{kind}/{ids.new_uuid()}".encode()
+        await self.etcd.put(key, msgspec.json.encode({"id": kind, "address": node.server.address}))
+        return node
+
+    async def _serving(
+        self, name: str, services: Mapping[Add, object] | None, auth: AuthSettings, relay: Relay | None
+    ) -> Node:
         advertise = relay.url if relay is not None else ""
         server = Server(
             msgspec.structs.replace(self.tls, drain_seconds=0.1, advertise=advertise),
@@ -109,15 +123,6 @@ class RouterWorld:
             relay.target = f"127.0.0.1:{port}"
         node = Node(name, server, self)
         self.stack.push_async_callback(node.kill)
-        await node.register()
-        return node
-
-    async def instance(self, kind: str, services: Mapping[Add, object]) -> Node:
-        """Start an instance of another kind of service, such as `media`, and register it."""
-        node = await self.node(f"{kind}-host", services)
-        await node.unregister()
-        key = f"/{self.cluster}/services/{kind}/{ids.new_uuid()}".encode()
-        await self.etcd.put(key, msgspec.json.encode({"id": kind, "address": node.server.address}))
         return node
 
 

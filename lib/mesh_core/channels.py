@@ -12,6 +12,7 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import ids
 from mesh_core.ids import Prefix
+from mesh_core.limits import connection_limits
 from mesh_core.settings import ServerSettings
 from mesh_core.telemetry.tracing import current_traceparent
 
@@ -54,6 +55,7 @@ def open_channel(
         ("grpc.min_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 2_000),
         ("grpc.use_local_subchannel_pool", 1),  # closing a channel closes its connection
+        *connection_limits(),
     ]
     if tls is None:
         return grpc.aio.insecure_channel(address, options=options)

@@ -23,7 +23,8 @@ def forwarded(
 ) -> list[tuple[str, str | bytes]]:
     """`received` without what belongs to one connection, with `traceparent` in place of the caller's.
 
-    Internal keys, `x-mesh-...`, are only taken from the mesh itself.
+    Internal keys, `x-mesh-...`, are only taken from the mesh itself. The epoch that the caller was told with
+    an owner's address says nothing of whom we have chosen.
     """
     sent: list[tuple[str, str | bytes]] = [
         (key, value)
@@ -51,5 +52,6 @@ _OF_ONE_HOP = frozenset(
         "transfer-encoding",
         "upgrade",
         "user-agent",
+        "x-google-rls-data",
     }
 )

@@ -13,6 +13,7 @@ import structlog
 
 from mesh_core.auth import Authenticator
 from mesh_core.errors import StartupError
+from mesh_core.limits import connection_limits
 from mesh_core.server.calls import Elsewhere, Gate
 from mesh_core.server.drain import Draining, InFlight
 from mesh_core.server.exchange import SERVICE as EXCHANGE
@@ -190,4 +191,5 @@ def server_options(settings: ServerSettings, *, shared_port: bool = False) -> li
         # Channels ping every 5 s, also while nothing moves; oftener than this thrice ends a connection.
         ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
         ("grpc.http2.max_pings_without_data", 0),
+        *connection_limits(),
     ]

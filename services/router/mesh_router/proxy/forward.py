@@ -20,6 +20,7 @@ from grpc.aio import AioRpcError, ServicerContext
 from mesh_core.errors import Cancelled, DeadlineExceeded, InvalidField, MeshError, ResourceExhausted
 from mesh_core.exchange import CallFailed
 from mesh_core.exchange.forwarding import forwarded_metadata
+from mesh_core.limits import STREAMED_FRAME_BYTES
 from mesh_core.server import Server, finishes
 from mesh_router.proxy.account_id import METADATA_KEY, account_shard
 from mesh_router.proxy.peers import Peers
@@ -132,7 +133,8 @@ class Forwarder:
             call = self._peers.callable(target.address, route)(
                 timeout=context.time_remaining(), metadata=forwarded_metadata(context)
             )
-            sending = asyncio.create_task(send_all(call, _chain(first, requests)), name=f"send {route.path}")
+            frames = _small_enough(first, requests)
+            sending = asyncio.create_task(send_all(call, frames), name=f"send {route.path}")
             try:
                 if not route.response_streaming:
                     response = await call
@@ -148,6 +150,8 @@ class Forwarder:
             except asyncio.CancelledError:
                 if _cancelled_by_caller():
                     raise
+                if sending.done():
+                    sending.result()  # raises what ended the call from our side
                 await _pass_on_cancelled(call)
             finally:
                 call.cancel()
@@ -242,10 +246,23 @@ async def _send_trailing_metadata(call: Any, context: Context) -> None:
         context.set_trailing_metadata(tuple(trailing))
 
 
-async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for frame in rest:
+async def _small_enough(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """All frames; raises `ResourceExhausted` at one that is too large to be held while it is written.
+
+    It also ends when the caller is gone, or sent more than gRPC takes: who serves must know the whole's size.
+    """
+    frame = first
+    while True:
+        if len(frame) > STREAMED_FRAME_BYTES:
+            raise ResourceExhausted(
+                f"a frame has {len(frame):,} bytes; at most {STREAMED_FRAME_BYTES:,} are taken",
+                "MESSAGE_TOO_LARGE",
+            )
         yield frame
+        try:
+            frame = await anext(rest)
+        except StopAsyncIteration:
+            return
 
 
 def _cancelled_by_caller() -> bool:

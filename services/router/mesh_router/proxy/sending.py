@@ -7,9 +7,13 @@ from typing import Any
 
 from grpc.aio import AioRpcError, InternalError
 
+from mesh_core.errors import MeshError
+
 
 async def send_all(call: Any, frames: AsyncIterator[bytes]) -> None:
     """Write `frames` and half-close. Returns early when the call ends, whose status tells why.
+
+    When `frames` raises, the call is cancelled.
 
     `call` is one of grpc.aio's without request serializer. Its own `write`, and passing an iterator, replace
     the server's status with INTERNAL when the server ends the call during a write, so frames go beneath it.
@@ -23,3 +27,6 @@ async def send_all(call: Any, frames: AsyncIterator[bytes]) -> None:
         await call.done_writing()
     except (AioRpcError, InternalError):
         return
+    except MeshError:
+        call.cancel()
+        raise
