@@ -1,9 +1,9 @@
 """A program with a stock gRPC channel: what a backend without our client library does. Run by `XdsCaller`.
 
 Called as `python -m tests.xds_caller TARGET THREADS ACCOUNT...` with GRPC_XDS_BOOTSTRAP set, it asks for the
-sessions of the accounts in turn from each of its threads, without pause; or, with CALLER_SENDS, sends messages
-from them. For each command on stdin it prints a line: `report`, what happened since the last one, as JSON;
-`pause`, nothing, when the last call has ended.
+sessions of the accounts in turn from each of its threads, without pause; or, with CALLER_SENDS, sends
+messages from them. For each command on stdin it prints a line: `report`, what happened since the last one, as
+JSON; `pause`, nothing, when the last call has ended.
 """
 
 from __future__ import annotations
