@@ -232,6 +232,22 @@ async def test_bytes_that_are_no_request_end_their_own_stream_with_a_reason(worl
     assert (failed.code, failed.reason) == (StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
 
 
+async def test_clients_that_leave_while_they_are_told_of_changes_harm_nobody(
+    world: RouterWorld, ads: AdsStream
+) -> None:
+    await ads.get(CLUSTER_TYPE, "node:a")
+    for _ in range(20):
+        leaving = [AdsStream(world.channel) for _ in range(10)]
+        for stream in leaving:
+            await stream.get(CLUSTER_TYPE, "node:a")
+        node = await world.node("a")
+        for stream in leaving:
+            stream.call.cancel()
+        assert names(await ads.receive()) == ["node:a"]
+        await node.unregister()
+        assert names(await ads.receive()) == []
+
+
 async def test_a_draining_router_sends_its_clients_away(world: RouterWorld, ads: AdsStream) -> None:
     await ads.get(CLUSTER_TYPE, "router")
     world.stop.ask("a test says so")

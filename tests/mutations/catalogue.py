@@ -190,6 +190,27 @@ CATALOGUE = (
         "tests/unit/test_session_epochs.py",
     ),
     Mutation(
+        "a call that is made again goes to the router",
+        "services/router/mesh_router/xds/lookups.py",
+        'owner = None if keys.get(ATTEMPTS_KEY) else self._owner(keys.get(ACCOUNT_KEY, ""))',
+        'owner = self._owner(keys.get(ACCOUNT_KEY, ""))',
+        "tests/integration/test_router_xds_clients.py -k former_owner",
+    ),
+    Mutation(
+        "a cluster that does not come is not waited for",
+        "services/router/mesh_router/xds/lookups.py",
+        "if owner is None or self._nodes.node_address(owner.node_id) != owner.address:",
+        "if owner is None:",
+        "tests/integration/test_router_xds.py -k not_named",
+    ),
+    Mutation(
+        "a stale nonce",
+        "services/router/mesh_router/xds/client.py",
+        "if nonce != watch.nonce:",
+        "if False:",
+        "tests/unit/test_router_xds_client.py -k older_response",
+    ),
+    Mutation(
         "a call that may have begun is told from one that has not",
         "lib/mesh_core/exchange/client.py",
         "begun = failure.begun and number not in unsent",

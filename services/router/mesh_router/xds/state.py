@@ -70,7 +70,7 @@ class State:
     def start(self, server: Server, supervisor: Supervisor, on_change: Callable[[], Awaitable[None]]) -> None:
         """Make the first snapshot, of a server that has its address, and follow changes.
 
-        `on_change` is awaited after each snapshot but the first.
+        `on_change` is awaited after each snapshot.
         """
         supervisor.start("xds-names", self._names.run())
         sources: list[Changing] = [self._fleet, self._names, *self._directories.values()]
@@ -91,6 +91,7 @@ class State:
         self._stale.set()
 
     async def _run(self, server: Server, on_change: Callable[[], Awaitable[None]]) -> None:
+        await on_change()  # there may be clients since before the first snapshot
         while True:
             await self._stale.wait()
             self._stale.clear()
