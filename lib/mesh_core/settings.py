@@ -57,6 +57,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     tls_client_ca: str = ""
     max_message_bytes: Positive = 8 * 1024 * 1024
     drain_seconds: Seconds = 10.0
+    exchange_port: Annotated[int, Meta(ge=0, le=65535)] = 0
 
     def __post_init__(self) -> None:
         _check_address("listen", self.listen)

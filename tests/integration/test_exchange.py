@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import pytest
+import uvloop
 from google.protobuf.wrappers_pb2 import StringValue
 from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode
@@ -17,11 +18,15 @@ from mesh_core import errors
 from mesh_core.auth import current_identity
 from mesh_core.channels import ChannelPool
 from mesh_core.errors import MeshError
-from mesh_core.exchange import CallFailed, ExchangePool, Response
+from mesh_core.exchange import CallFailed, Exchange, ExchangePool, Response
+from mesh_core.exchange import connection as connection_module
+from mesh_core.exchange.connection import Connection
 from mesh_core.exchange.entries import Metadata
 from mesh_core.server import Server
 from mesh_core.settings import ServerSettings
 from mesh_core.telemetry.tracing import current_traceparent
+from sessionmesh.internal.v1 import exchange_pb2, exchange_pb2_grpc
+from tests.eventually import eventually
 from tests.integration.probe_service import (
     ADMIN,
     MESH,
@@ -44,7 +49,7 @@ class Peer:
         self.server: Server = make_server(settings)
         self.server.add(add_probe_to_server, servicer)
         self.channels = ChannelPool()
-        self.exchanges = ExchangePool(self.channels, MESH_KEY)
+        self.exchanges = ExchangePool(self.channels, MESH_KEY, None)
 
     async def __aenter__(self) -> Peer:
         await self.server.start()
@@ -58,7 +63,10 @@ class Peer:
     async def gathered(
         self, path: str, request: bytes, metadata: Metadata = ADMIN, timeout: float | None = 10
     ) -> Response:
-        return await self.exchanges.call(self.server.address, path, request, metadata, timeout)
+        exchange = await self.exchanges.exchange(self.server.address)
+        if exchange is None:
+            raise CallFailed(StatusCode.UNAVAILABLE, "no exchange", begun=False)
+        return await exchange.call(path, request, metadata, timeout)
 
     async def alone(
         self, path: str, request: bytes, metadata: Metadata = ADMIN, timeout: float | None = 10
@@ -312,37 +320,128 @@ async def test_calls_under_way_fail_when_the_server_dies(broken: Callable[[CallF
             assert failed.value.begun
 
 
-async def test_a_closed_channel_fails_the_calls_on_it(broken: Callable[[CallFailed], bool]) -> None:
+async def test_a_closed_exchange_fails_the_calls_on_it(broken: Callable[[CallFailed], bool]) -> None:
     servicer = Hanging()
     async with Peer(servicer) as peer, asyncio.timeout(5):
         call = asyncio.create_task(peer.gathered(UNARY, text("hang")))
         await servicer.hanging.wait()
-        await peer.channels.discard(peer.server.address)
+        peer.exchanges.discard(peer.server.address)
         with pytest.raises(CallFailed) as failed:
             await call
         assert broken(failed.value)
+        await servicer.cancelled.wait()
 
 
-async def test_a_peer_with_another_mesh_key_is_not_reached_and_nothing_was_begun() -> None:
+async def test_a_peer_with_another_mesh_key_takes_no_exchange() -> None:
     async with Peer(Echo()) as peer:
-        exchanges = ExchangePool(peer.channels, "the mesh key of another mesh")
-        with pytest.raises(CallFailed) as refused:
-            await exchanges.call(peer.server.address, UNARY, text("x"), ADMIN, 5)
-        assert not refused.value.begun
-        assert not exchanges.reaches(peer.server.address)
+        exchanges = ExchangePool(peer.channels, "the mesh key of another mesh", None)
+        assert await exchanges.exchange(peer.server.address) is None
 
 
-async def frames(*raw: bytes) -> AsyncIterator[bytes]:
-    for frame in raw:
-        yield frame
-
-
-async def test_a_frame_that_is_none_ends_the_stream_with_a_reason() -> None:
+async def test_a_peer_that_is_away_takes_no_exchange_until_it_is_back() -> None:
     async with Peer(Echo()) as peer:
-        method: Any = peer.channels.get(peer.server.address).stream_stream(
-            "/sessionmesh.internal.v1.ExchangeService/Exchange"
-        )
-        call = method(frames(b"\xff\xff\xff"), metadata=MESH, timeout=5)
+        address = peer.server.address
+        await peer.server.stop()
+        assert await peer.exchanges.exchange(address) is None
+        settings = ServerSettings(listen=address)
+        again = make_server(settings)
+        again.add(add_probe_to_server, Echo())
+        await again.start()
+
+        async def opened() -> bool:
+            return await peer.exchanges.exchange(address) is not None
+
+        await eventually(opened)
+        await again.stop()
+
+
+class Raw(Connection):
+    """A connection that does what a test says, and is not heard by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended = asyncio.Event()
+        self.on_end = lambda _: self.ended.set()
+
+    def _beat(self) -> None:
+        pass
+
+
+async def raw_connection(peer: Peer) -> tuple[Raw, bytes]:
+    stub = exchange_pb2_grpc.ExchangeServiceStub(peer.channels.get(peer.server.address))
+    place = await stub.OpenExchange(exchange_pb2.OpenExchangeRequest(), metadata=MESH)
+    loop = asyncio.get_running_loop()
+    _, connection = await loop.create_connection(Raw, "127.0.0.1", place.port)
+    return connection, place.token
+
+
+async def test_a_connection_with_a_wrong_token_is_ended() -> None:
+    async with Peer(Echo()) as peer, asyncio.timeout(5):
+        connection, token = await raw_connection(peer)
+        connection.send(b"x" * len(token))
+        await connection.ended.wait()
+
+
+async def test_a_token_is_good_for_one_connection() -> None:
+    async with Peer(Echo()) as peer, asyncio.timeout(5):
+        first, token = await raw_connection(peer)
+        first.send(token)
+        second, _ = await raw_connection(peer)
+        second.send(token)
+        await second.ended.wait()
+        assert not first.ended.is_set()
+        first.abort("done")
+
+
+async def test_a_frame_that_is_none_ends_the_connection() -> None:
+    async with Peer(Echo()) as peer, asyncio.timeout(5):
+        connection, token = await raw_connection(peer)
+        connection.send(token)
+        connection.send(b"\xff\xff\xff")
+        await connection.ended.wait()
+
+
+async def test_a_tenants_key_opens_no_exchange() -> None:
+    async with Peer(Echo()) as peer:
+        stub = exchange_pb2_grpc.ExchangeServiceStub(peer.channels.get(peer.server.address))
         with pytest.raises(AioRpcError) as refused:
-            await call.read()
-        assert refused.value.code() is StatusCode.INVALID_ARGUMENT
+            await stub.OpenExchange(exchange_pb2.OpenExchangeRequest(), metadata=ADMIN)
+        assert refused.value.code() is StatusCode.PERMISSION_DENIED
+
+
+async def test_a_peer_that_falls_silent_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, broken: Callable[[CallFailed], bool]
+) -> None:
+    monkeypatch.setattr(connection_module, "QUIET", 0.05)
+    monkeypatch.setattr(connection_module, "SILENCE", 0.3)
+    loop = asyncio.get_running_loop()
+    silent = await loop.create_server(Raw, "127.0.0.1", 0)
+    async with silent, asyncio.timeout(10):
+        port = silent.sockets[0].getsockname()[1]
+        _, connection = await loop.create_connection(Connection, "127.0.0.1", port)
+        exchange = Exchange(connection, b"token")
+        with pytest.raises(CallFailed) as failed:
+            await exchange.call(UNARY, text("x"), ADMIN, None)
+        assert broken(failed.value)
+        assert exchange.ended is not None
+
+
+async def test_a_connection_on_which_nothing_moves_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_module, "QUIET", 0.02)
+    monkeypatch.setattr(connection_module, "SILENCE", 0.2)
+    servicer = Hanging()
+    async with Peer(servicer) as peer, asyncio.timeout(10):
+        call = asyncio.create_task(peer.gathered(UNARY, text("hang")))
+        await servicer.hanging.wait()
+        await asyncio.wait([call], timeout=0.6)
+        servicer.release.set()
+        assert (await call).body == text("hang")
+
+
+def test_calls_are_gathered_on_the_services_event_loop_too() -> None:
+    async def calls() -> list[bytes]:
+        async with Peer(Echo()) as peer, asyncio.timeout(10):
+            responses = await asyncio.gather(*(peer.gathered(UNARY, text(str(n))) for n in range(100)))
+            return [response.body for response in responses]
+
+    assert uvloop.run(calls()) == [text(str(n)) for n in range(100)]

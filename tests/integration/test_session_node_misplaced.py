@@ -102,7 +102,7 @@ async def nodes() -> AsyncIterator[Nodes]:
     async with AsyncExitStack() as stack:
         channels = ChannelPool()
         stack.push_async_callback(channels.close)
-        exchanges = ExchangePool(channels, MESH_KEY)
+        exchanges = ExchangePool(channels, MESH_KEY, None)
         stack.callback(exchanges.close)
         servicer, former, owner = NotMine(), make_server(), make_server()
         for server, served in ((former, servicer), (owner, Mine())):
@@ -162,8 +162,10 @@ async def test_a_call_whose_owner_does_not_answer_is_refused(nodes: Nodes) -> No
 async def test_a_call_that_was_sent_on_is_not_sent_on_again(nodes: Nodes) -> None:
     nodes.ownership.moves_to("n2", nodes.owner)
     address, request = nodes.former.address, text("hello").SerializeToString()
+    exchange = await nodes.exchanges.exchange(address)
+    assert exchange is not None
     with pytest.raises(CallFailed) as failed:
-        await nodes.exchanges.call(address, f"/{SERVICE}/Unary", request, ADMIN, 5)
+        await exchange.call(f"/{SERVICE}/Unary", request, ADMIN, 5)
     refused = from_status(failed.value.code, failed.value.message, failed.value.trailing)
     assert isinstance(refused, NotOwner)
     assert (refused.owner, refused.epoch) == ("n2", 3)

@@ -1,49 +1,37 @@
-"""The caller's side of one exchange: one stream to one peer."""
+"""The caller's side of one exchange."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
-from typing import Any
 
+from google.protobuf.message import DecodeError
 from grpc import StatusCode
-from grpc.aio import AioRpcError, Channel, InternalError, UsageError
 
-from mesh_core.channels import call_metadata, mesh_metadata
+from mesh_core.exchange.connection import Connection, in_frames
 from mesh_core.exchange.entries import Metadata, entries, pairs
 from mesh_core.exchange.outcome import CallFailed, Response
 from sessionmesh.internal.v1 import exchange_pb2 as pb
-from sessionmesh.internal.v1 import exchange_pb2_grpc
-
-FRAME_BYTES = 1024 * 1024
-FRAME_CALLS = 256
-"""Calls are added to a frame until it has this size, or so many: each may have 16 KiB of metadata besides."""
-
-GATHERING = 0.004
-"""Seconds that a call waits at most for others to share its frame. A lone call does not wait."""
 
 
 class Exchange:
-    """Opens its stream at once. After the stream has ended, `call` raises; make another one then."""
+    """Calls on one connection. After it has ended, `call` raises; make another one then.
 
-    def __init__(self, channel: Channel, mesh_key: str) -> None:
-        stub = exchange_pb2_grpc.ExchangeServiceStub(channel)
-        self._stream: Any = stub.Exchange(metadata=call_metadata(mesh_metadata(mesh_key)))
+    Calls that are made in one turn of the event loop leave in one frame.
+    """
+
+    def __init__(self, connection: Connection, token: bytes) -> None:
+        self._connection = connection
+        self._loop = asyncio.get_running_loop()
         self._numbers = 0
         self._unsent: dict[int, pb.Call] = {}
         self._cancelled: list[int] = []
         self._waiting: dict[int, asyncio.Future[Response]] = {}
-        self._changed = asyncio.Event()
-        self._answer_came = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
+        self._flushing = False
         self.ended: CallFailed | None = None
         """Why no call can be made any more."""
-        self.refused = False
-        """Whether it ended because the peer takes no exchanges from us."""
-        self._tasks = (
-            asyncio.create_task(self._write(), name="exchange calls"),
-            asyncio.create_task(self._read(), name="exchange answers"),
-        )
+        connection.on_frame = self._answers
+        connection.on_end = self._broke
+        connection.send(token)
 
     async def call(self, path: str, request: bytes, metadata: Metadata, timeout: float | None) -> Response:
         """Call the method at `path`. Raises `CallFailed`. Cancelling it cancels the call over there."""
@@ -57,56 +45,43 @@ class Exchange:
         )
         answer: asyncio.Future[Response] = self._loop.create_future()
         self._waiting[number] = answer
-        self._changed.set()
+        self._flush_soon()
         try:
             return await answer
         except asyncio.CancelledError:
             if self._waiting.pop(number, None) is not None and self._unsent.pop(number, None) is None:
                 self._cancelled.append(number)
-                self._changed.set()
+                self._flush_soon()
             raise
 
     def close(self) -> None:
-        """End the stream; calls without an answer fail."""
-        self._end(CallFailed(StatusCode.UNAVAILABLE, "the connection was closed"))
+        """End the connection; calls without an answer fail."""
+        self._connection.abort("the connection was closed")
 
-    async def _write(self) -> None:
-        while True:
-            await self._changed.wait()
-            self._changed.clear()
-            while self._unsent or self._cancelled:
-                await self._gather()
-                try:
-                    await self._stream.write(self._next_frame())
-                except (AioRpcError, asyncio.InvalidStateError, InternalError, UsageError):
-                    return  # the stream has ended, and its reader says why
+    def _flush_soon(self) -> None:
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
 
-    async def _gather(self) -> None:
-        """Let calls join the next frame, while others are under way: until an answer comes, or a moment."""
-        if len(self._waiting) > len(self._unsent):
-            self._answer_came.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(GATHERING):
-                    await self._answer_came.wait()
+    def _flush(self) -> None:
+        self._flushing = False
+        for calls in in_frames([*self._unsent.values()]):
+            self._connection.send(pb.CallFrame(calls=calls).SerializeToString())
+        if self._cancelled:
+            self._connection.send(pb.CallFrame(cancelled_ids=self._cancelled).SerializeToString())
+        self._unsent.clear()
+        self._cancelled.clear()
 
-    async def _read(self) -> None:
+    def _answers(self, raw: bytes) -> None:
         try:
-            async for frame in self._stream:
-                for answer in frame.answers:
-                    self._answered(answer)
-                self._answer_came.set()
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            # grpc.aio shows a closed channel like this.
-            self._end(CallFailed(StatusCode.UNAVAILABLE, "the connection was closed"))
-        except AioRpcError as error:
-            self.refused = error.code() in _REFUSALS
-            message = error.details() or "the connection broke"
-            self._end(CallFailed(StatusCode.UNAVAILABLE, message, begun=not self.refused))
-        else:
-            self._end(CallFailed(StatusCode.UNAVAILABLE, "the server is going away", begun=False))
+            frame = pb.AnswerFrame.FromString(raw)
+        except DecodeError:
+            self._connection.abort("the peer sent what is no frame")
+            return
+        for answer in frame.answers:
+            self._answered(answer)
+        if frame.closing:
+            self._end("the server is going away", begun=False)
 
     def _answered(self, answer: pb.Answer) -> None:
         waiting = self._waiting.pop(answer.id, None)
@@ -119,34 +94,20 @@ class Exchange:
         initial = pairs(answer.initial_metadata) if answer.initial_metadata else ()
         waiting.set_result(Response(answer.response, initial, trailing))
 
-    def _end(self, failure: CallFailed) -> None:
+    def _broke(self, reason: str) -> None:
+        self._end(reason, begun=True)
+
+    def _end(self, reason: str, *, begun: bool) -> None:
         if self.ended is not None:
             return
-        self.ended = CallFailed(failure.code, failure.message, begun=False)
+        self.ended = CallFailed(StatusCode.UNAVAILABLE, reason, begun=False)
         for number, waiting in self._waiting.items():
             if not waiting.done():
-                begun = failure.begun and number not in self._unsent
-                waiting.set_exception(CallFailed(failure.code, failure.message, begun=begun))
+                sent = number not in self._unsent
+                waiting.set_exception(CallFailed(StatusCode.UNAVAILABLE, reason, begun=begun and sent))
         self._waiting.clear()
-        self._stream.cancel()
-        for task in self._tasks:
-            if task is not asyncio.current_task():
-                task.cancel()
-
-    def _next_frame(self) -> pb.ExchangeRequest:
-        size = 0
-        calls: list[pb.Call] = []
-        for call in self._unsent.values():
-            size += len(call.request)
-            if calls and (size > FRAME_BYTES or len(calls) == FRAME_CALLS):
-                break
-            calls.append(call)
-        for call in calls:
-            del self._unsent[call.id]
-        frame = pb.ExchangeRequest(calls=calls, cancelled_ids=self._cancelled)
-        self._cancelled.clear()
-        return frame
+        self._unsent.clear()
+        self._connection.close()
 
 
-_REFUSALS = {StatusCode.UNIMPLEMENTED, StatusCode.UNAUTHENTICATED, StatusCode.PERMISSION_DENIED}
 _CODES = {code.value[0]: code for code in StatusCode}

@@ -76,16 +76,15 @@ def wrap(handler: RpcHandler, method: Method, gate: Gate) -> RpcHandler:
         body = _not_served(method)
     elif handler.response_streaming:
         body = _pump(function) if inspect.isasyncgenfunction(function) else function
-        if method.streams and not (_marked(function, "finishes") or _marked(function, "stays")):
+        if method.streams and not getattr(function, "finishes", False):
             body = _until_drained(body, gate)
     else:
         body = function
-    stays = _marked(function, "stays")
     if not (handler.request_streaming or handler.response_streaming):
-        unary = _surround(_or_elsewhere(_of_bytes(body, handler), method, gate), method, gate, stays)
+        unary = _surround(_or_elsewhere(_of_bytes(body, handler), method, gate), method, gate)
         return grpc.unary_unary_rpc_method_handler(unary)
     return _MAKERS[handler.request_streaming, handler.response_streaming](
-        _surround(body, method, gate, stays), handler.request_deserializer, handler.response_serializer
+        _surround(body, method, gate), handler.request_deserializer, handler.response_serializer
     )
 
 
@@ -99,7 +98,7 @@ def not_served(service: str, name: str) -> RpcHandler:
     return grpc.stream_stream_rpc_method_handler(serve)
 
 
-def _surround(body: Serve, method: Method, gate: Gate, stays: bool) -> Serve:
+def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
     # Everything that a call touches is a local name: this is on the way of every call.
     recall, authenticate = gate.authenticator.recall, gate.authenticator.authenticate
     in_flight, scope, path = gate.in_flight, method.scope, method.path
@@ -108,7 +107,7 @@ def _surround(body: Serve, method: Method, gate: Gate, stays: bool) -> Serve:
 
     async def serve(request: Any, context: Context) -> Any:
         started = perf_counter()
-        flight = in_flight.lasting if stays else in_flight.calls
+        flight = in_flight.calls
         flight.count += 1
         code = StatusCode.OK
         span = None
@@ -230,10 +229,6 @@ def _not_served(method: Method) -> Serve:
         raise errors.Unimplemented(f"{method.path} is not served here", "NOT_SERVED")
 
     return serve
-
-
-def _marked(function: Any, mark: str) -> bool:
-    return bool(getattr(function, mark, False))
 
 
 def _server_span(method: Method, parent: str) -> tracing.Span:

@@ -16,12 +16,6 @@ def finishes(handler: Handler) -> Handler:
     return handler
 
 
-def stays(handler: Handler) -> Handler:
-    """Mark a stream that lives as long as its server: a drain neither ends it nor waits for it."""
-    handler.__dict__["stays"] = True
-    return handler
-
-
 class Draining:
     """Whether the server drains. A stream may watch it, to end in its own words with a resume token."""
 
@@ -72,12 +66,10 @@ class Flight:
 class InFlight:
     """All calls being served, and among them the open streams that a drain must end."""
 
-    __slots__ = ("_cut", "_streams", "calls", "lasting")
+    __slots__ = ("_cut", "_streams", "calls")
 
     def __init__(self) -> None:
         self.calls = Flight()
-        self.lasting = Flight()
-        """Streams that stay."""
         self._streams = Flight()
         self._cut: dict[asyncio.Task[Any], bool] = {}
 

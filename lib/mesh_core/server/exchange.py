@@ -3,108 +3,135 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import secrets
 from contextlib import suppress
 
 from google.protobuf.message import DecodeError
 from grpc import StatusCode
 from grpc.aio import AbortError
 
-from mesh_core.errors import InvalidArgument
+from mesh_core.errors import GoingAway
+from mesh_core.exchange.connection import Connection, in_frames
 from mesh_core.exchange.entries import entries, pairs
+from mesh_core.exchange.tls import server_context
 from mesh_core.server.calls import Context, ServeBytes
-from mesh_core.server.drain import stays
 from mesh_core.server.gathered_context import GatheredContext
 from mesh_core.server.methods import Methods
+from mesh_core.settings import ServerSettings
 from sessionmesh.internal.v1 import exchange_pb2 as pb
+from sessionmesh.internal.v1 import exchange_pb2_grpc
 
-SERVICE = pb.DESCRIPTOR.services_by_name["ExchangeService"].full_name
-FRAME_BYTES = 1024 * 1024
-"""Answers are added to a frame until it has this size."""
+TOKEN_SECONDS = 10.0
+"""How long a token is good, and how long a connection may be without one."""
 
 
-class Exchanges:
-    """The open streams of one server."""
+class Exchanges(exchange_pb2_grpc.ExchangeServiceServicer):
+    """The open exchanges of one server. Listens once the first one is asked for."""
 
-    def __init__(self, methods: Methods, max_message_bytes: int) -> None:
+    def __init__(self, methods: Methods, settings: ServerSettings) -> None:
         self._methods = methods
-        self._max_answer = max_message_bytes - _FRAME_OVERHEAD
-        self._streams: set[_Stream] = set()
+        self._settings = settings
+        self._tokens: set[bytes] = set()
+        self._peers: set[_Peer] = set()
+        self._listening: asyncio.Task[asyncio.Server] | None = None
         self._finishing = False
 
-    @stays
-    async def serve(self, requests: AsyncIterator[bytes], context: Context) -> None:
-        """One stream."""
+    async def OpenExchange(
+        self, _request: pb.OpenExchangeRequest, _context: Context
+    ) -> pb.OpenExchangeResponse:
         if self._finishing:
-            return
-        stream = _Stream(self._methods, context, self._max_answer)
-        self._streams.add(stream)
-        try:
-            await stream.run(requests)
-        finally:
-            self._streams.discard(stream)
-            stream.gone.set()
+            raise GoingAway
+        if self._listening is None:
+            self._listening = asyncio.create_task(self._listen(), name="listen for exchanges")
+        server = await asyncio.shield(self._listening)
+        token = secrets.token_bytes(32)
+        self._tokens.add(token)
+        asyncio.get_running_loop().call_later(TOKEN_SECONDS, self._tokens.discard, token)
+        return pb.OpenExchangeResponse(port=server.sockets[0].getsockname()[1], token=token)
 
     async def finish(self, until: float) -> None:
-        """Begin no more calls, answer those begun and end the streams, until the loop's time `until`."""
+        """Begin no more calls, answer those begun and end all, until the loop's time `until`."""
         self._finishing = True
-        streams = [*self._streams]
-        for stream in streams:
-            stream.finish()
+        peers = [*self._peers]
+        for peer in peers:
+            peer.finish()
         with suppress(TimeoutError):
             async with asyncio.timeout_at(until):
-                for stream in streams:
-                    await stream.gone.wait()
+                for peer in peers:
+                    await peer.gone.wait()
+
+    async def close(self) -> None:
+        """End all now."""
+        self._finishing = True
+        if self._listening is not None:
+            (await self._listening).close()
+        for peer in [*self._peers]:
+            peer.connection.abort("the server stopped")
+
+    async def _listen(self) -> asyncio.Server:
+        host = self._settings.listen.rpartition(":")[0].strip("[]")
+        loop = asyncio.get_running_loop()
+        return await loop.create_server(
+            self._accept, host, self._settings.exchange_port, ssl=server_context(self._settings)
+        )
+
+    def _accept(self) -> Connection:
+        connection = Connection(holds_back=True)
+        timer = asyncio.get_running_loop().call_later(TOKEN_SECONDS, connection.abort, "no token came")
+
+        def begin(token: bytes) -> None:
+            timer.cancel()
+            if token not in self._tokens or self._finishing:
+                connection.abort("the token is wrong")
+                return
+            self._tokens.discard(token)
+            peer = _Peer(self._methods, connection, self._settings.max_message_bytes)
+            self._peers.add(peer)
+            connection.on_end = lambda _: self._ended(peer)
+
+        connection.on_frame = begin
+        return connection
+
+    def _ended(self, peer: _Peer) -> None:
+        self._peers.discard(peer)
+        peer.ended()
 
 
-class _Stream:
-    def __init__(self, methods: Methods, context: Context, max_answer: int) -> None:
+class _Peer:
+    def __init__(self, methods: Methods, connection: Connection, max_answer: int) -> None:
+        self.connection = connection
         self.gone = asyncio.Event()
         self._methods = methods
-        self._context = context
         self._max_answer = max_answer
         self._loop = asyncio.get_running_loop()
         self._serving: dict[int, asyncio.Task[None]] = {}
         self._answers: list[pb.Answer] = []
-        self._changed = asyncio.Event()
-        self._finishing = False
-
-    async def run(self, requests: AsyncIterator[bytes]) -> None:
-        """Read calls and write answers until the other side has no more calls, or `finish`."""
-        reading = asyncio.create_task(self._read(requests), name="exchange calls")
-        try:
-            while not self._finishing or self._serving or self._answers:
-                await self._changed.wait()
-                self._changed.clear()
-                while self._answers:
-                    await self._context.write(self._next_frame())
-            if reading.done():
-                await reading
-        finally:
-            reading.cancel()
-            for task in self._serving.values():
-                task.cancel()
+        self._flushing = self._finishing = False
+        connection.on_frame = self._calls
 
     def finish(self) -> None:
-        """Begin no more calls."""
+        """Begin no more calls; end when all that were begun are answered."""
         self._finishing = True
-        self._changed.set()
+        self._flush_soon()
 
-    async def _read(self, requests: AsyncIterator[bytes]) -> None:
+    def ended(self) -> None:
+        """The connection has ended: nobody waits for the calls."""
+        self.gone.set()
+        for task in self._serving.values():
+            task.cancel()
+
+    def _calls(self, raw: bytes) -> None:
         try:
-            async for raw in requests:
-                try:
-                    frame = pb.ExchangeRequest.FromString(raw)
-                except DecodeError:
-                    raise InvalidArgument("the frame cannot be parsed", "INVALID_FIELD") from None
-                if not self._finishing:
-                    for call in frame.calls:
-                        self._begin(call)
-                for number in frame.cancelled_ids:
-                    if (task := self._serving.get(number)) is not None:
-                        task.cancel()
-        finally:
-            self.finish()
+            frame = pb.CallFrame.FromString(raw)
+        except DecodeError:
+            self.connection.abort("the peer sent what is no frame")
+            return
+        if not self._finishing:
+            for call in frame.calls:
+                self._begin(call)
+        for number in frame.cancelled_ids:
+            if (task := self._serving.get(number)) is not None:
+                task.cancel()
 
     def _begin(self, call: pb.Call) -> None:
         timeout = call.timeout_micros / 1e6 if call.timeout_micros else None
@@ -116,44 +143,43 @@ class _Stream:
             context.timer = self._loop.call_later(timeout, task.cancel)
 
     async def _serve(self, number: int, serve: ServeBytes, request: bytes, context: GatheredContext) -> None:
+        answer = None
         try:
             answer = pb.Answer(id=number, response=await serve(request, context.as_grpc()))
             if len(answer.response) > self._max_answer:
-                answer = pb.Answer(
-                    id=number,
-                    code=StatusCode.RESOURCE_EXHAUSTED.value[0],
-                    message="response too large",
-                )
+                too_large = StatusCode.RESOURCE_EXHAUSTED.value[0]
+                answer = pb.Answer(id=number, code=too_large, message="response too large")
         except AbortError:
             answer = pb.Answer(id=number, code=context.status.value[0], message=context.message)
         except asyncio.CancelledError:
-            if not context.expired:
-                return  # nobody waits for it
-            answer = pb.Answer(id=number, code=StatusCode.DEADLINE_EXCEEDED.value[0])
+            if context.expired:
+                answer = pb.Answer(id=number, code=StatusCode.DEADLINE_EXCEEDED.value[0])
         finally:
             del self._serving[number]
             if context.timer is not None:
                 context.timer.cancel()
-            if self._finishing:
-                self._changed.set()
+            if answer is not None:
+                self._answer(answer, context)
+            self._flush_soon()
+
+    def _answer(self, answer: pb.Answer, context: GatheredContext) -> None:
         if context.initial:
             answer.initial_metadata.extend(entries(context.initial))
         if context.trailing:
             answer.trailing_metadata.extend(entries(context.trailing))
         self._answers.append(answer)
-        self._changed.set()
 
-    def _next_frame(self) -> bytes:
-        size = count = 0
-        for answer in self._answers:
-            size += len(answer.response) + _FRAME_OVERHEAD
-            if count and size > FRAME_BYTES:
-                break
-            count += 1
-        frame = pb.ExchangeResponse(answers=self._answers[:count])
-        del self._answers[:count]
-        serialised: bytes = frame.SerializeToString()
-        return serialised
+    def _flush_soon(self) -> None:
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
 
-
-_FRAME_OVERHEAD = 1024
+    def _flush(self) -> None:
+        self._flushing = False
+        closing = self._finishing and not self._serving
+        for answers in in_frames(self._answers):
+            self.connection.send(pb.AnswerFrame(answers=answers).SerializeToString())
+        self._answers.clear()
+        if closing:
+            self.connection.send(pb.AnswerFrame(closing=True).SerializeToString())
+            self.connection.close()

@@ -16,12 +16,12 @@ from mesh_core.errors import StartupError
 from mesh_core.limits import connection_limits
 from mesh_core.server.calls import Elsewhere, Gate
 from mesh_core.server.drain import Draining, InFlight
-from mesh_core.server.exchange import SERVICE as EXCHANGE
 from mesh_core.server.exchange import Exchanges
 from mesh_core.server.methods import Methods
 from mesh_core.server.standard import Health, add_standard_services
 from mesh_core.settings import ServerSettings
 from mesh_core.telemetry.metrics import MetricsPage, serve_metrics
+from sessionmesh.internal.v1 import exchange_pb2_grpc
 from sessionmesh.v1.authorization_pb2 import Scope
 
 logger = structlog.get_logger(__name__)
@@ -47,7 +47,7 @@ class Server:
         self._in_flight = InFlight()
         self._gate = Gate(authenticator, self.draining, self._in_flight)
         self._methods = Methods(self._gate)
-        self._exchanges = Exchanges(self._methods, settings.max_message_bytes)
+        self._exchanges = Exchanges(self._methods, settings)
         self._health = Health()
         self._server: grpc.aio.Server | None = None
         self._metrics: MetricsPage | None = None
@@ -106,7 +106,7 @@ class Server:
         """
         settings = self._settings
         own = sorted(self._methods.services)
-        self._methods.add_bytes(EXCHANGE, {"Exchange": self._exchanges.serve}, None)
+        self.add(exchange_pb2_grpc.add_ExchangeServiceServicer_to_server, self._exchanges)
         add_standard_services(self._methods, self._health)
         self._server = grpc.aio.server(
             handlers=(self._methods,), options=server_options(settings, shared_port=self._shared_port)
@@ -149,6 +149,7 @@ class Server:
             if self._drain_until is not None:
                 await self._exchanges.finish(self._drain_until)
                 grace = max(0.0, self._drain_until - asyncio.get_running_loop().time())
+            await self._exchanges.close()
             await self._server.stop(grace or None)
             self._server = None
         if self._metrics is not None:

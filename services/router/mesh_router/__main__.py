@@ -9,6 +9,8 @@ from mesh_core.database import Database, check_schema
 from mesh_core.discovery import ServiceDirectory, ServiceInfo, register
 from mesh_core.etcd import Etcd
 from mesh_core.events.notify import Notifier
+from mesh_core.exchange import ExchangePool
+from mesh_core.exchange.tls import client_context
 from mesh_core.ownership.view import OwnerView
 from mesh_core.paging import Pager
 from mesh_core.server import Server
@@ -48,7 +50,8 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
             await directory.start()
         tls = ChannelTls.of(settings.server)
         channels = ChannelPool(tls=tls, max_message_bytes=settings.server.max_message_bytes)
-        peers = Peers(channels, settings.auth.mesh_key)
+        exchanges = ExchangePool(channels, settings.auth.mesh_key, client_context(settings.server))
+        peers = Peers(channels, exchanges)
         notifier = Notifier(database)
         supervisor.start("event-notifier", notifier.run())
         supervisor.start("forget-gone", forget_gone(view, directories, peers))
@@ -88,7 +91,7 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         await registration.stop()
         await server.drain()
         await server.stop()
-        peers.close()
+        exchanges.close()
         await channels.close()
     await etcd.close()
     await database.close()

@@ -16,6 +16,7 @@ from mesh_core.errors import MeshError, StartupError
 from mesh_core.etcd import Etcd
 from mesh_core.events.notify import Notifier
 from mesh_core.exchange import ExchangePool
+from mesh_core.exchange.tls import client_context
 from mesh_core.ids import new_uuid
 from mesh_core.journal import Journal
 from mesh_core.ownership import NodeInfo, NodeState, Ownership
@@ -107,7 +108,7 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
             watchdog=watchdog,
         )
         node.own(ownership)
-        exchanges = ExchangePool(channels, settings.auth.mesh_key)
+        exchanges = ExchangePool(channels, settings.auth.mesh_key, client_context(settings.server))
         server.send_elsewhere(Misplaced(node_id, ownership, exchanges))
         await node.queries.warm_up()
         node.start(supervisor)

@@ -46,8 +46,11 @@ class Misplaced:
         owner = await self._owner(refused, refused.shard, context.time_remaining())
         metrics.MISPLACED.inc()
         try:
-            response = await self._exchanges.call(
-                owner.address, path, request, forwarded_metadata(context), context.time_remaining()
+            exchange = await self._exchanges.exchange(owner.address)
+            if exchange is None:
+                raise refused
+            response = await exchange.call(
+                path, request, forwarded_metadata(context), context.time_remaining()
             )
         except CallFailed as failed:
             if failed.code is StatusCode.UNAVAILABLE and failed.reason in ("", "NOT_OWNER"):

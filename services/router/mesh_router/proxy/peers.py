@@ -17,23 +17,19 @@ from mesh_router.proxy.routes import Route
 class Peers:
     """Sends calls, as bytes, to an address."""
 
-    def __init__(self, channels: ChannelPool, mesh_key: str) -> None:
+    def __init__(self, channels: ChannelPool, exchanges: ExchangePool) -> None:
         self._channels = channels
-        self._exchanges = ExchangePool(channels, mesh_key) if mesh_key else None
+        self._exchanges = exchanges
         self._callables: dict[str, dict[str, Any]] = {}
 
     async def unary(
         self, address: str, route: Route, request: bytes, metadata: Metadata, timeout: float | None
     ) -> Response:
         """One unary call, gathered with others where it is small. Raises `CallFailed`."""
-        exchanges = self._exchanges
-        if (
-            exchanges is not None
-            and route.gathered
-            and len(request) <= LARGEST_REQUEST
-            and exchanges.reaches(address)
-        ):
-            return await exchanges.call(address, route.path, request, metadata, timeout)
+        if route.gathered and len(request) <= LARGEST_REQUEST:
+            exchange = await self._exchanges.exchange(address)
+            if exchange is not None:
+                return await exchange.call(route.path, request, metadata, timeout)
         return await self._alone(address, route, request, metadata, timeout)
 
     def callable(self, address: str, route: Route) -> Any:
@@ -60,14 +56,8 @@ class Peers:
     async def forget(self, address: str) -> None:
         """Close the connection to an address that is gone."""
         self._callables.pop(address, None)
-        if self._exchanges is not None:
-            self._exchanges.discard(address)
+        self._exchanges.discard(address)
         await self._channels.discard(address)
-
-    def close(self) -> None:
-        """End the exchanges; the channels are closed by their owner."""
-        if self._exchanges is not None:
-            self._exchanges.close()
 
     async def _alone(
         self, address: str, route: Route, request: bytes, metadata: Metadata, timeout: float | None

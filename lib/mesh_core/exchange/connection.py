@@ -1,0 +1,121 @@
+"""The connection under an exchange: frames, and noticing that the other side is gone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import TypeVar, cast
+
+from google.protobuf.message import Message
+
+from mesh_core.framing import FrameDecoder, FrameTooLarge, encode
+
+M = TypeVar("M", bound=Message)
+
+FRAME_BYTES = 1024 * 1024
+"""Calls or answers are added to a frame until it has this size."""
+LARGEST_FRAME = 64 * 1024 * 1024
+"""Bytes of a frame that are taken: one message may be as large as those of gRPC are allowed to be."""
+QUIET = 2.0
+"""Seconds without a frame of ours after which we say that we are alive."""
+SILENCE = 8.0
+"""Seconds without a word of theirs after which they are gone."""
+
+
+class Connection(asyncio.Protocol):
+    """Calls `on_frame` with each frame that arrives, and at its end `on_end` with the reason, once.
+
+    Set both before the next turn of the loop. With `holds_back` nothing is read while the other side does not
+    read; only one side may do that, else both could wait for each other.
+    """
+
+    def __init__(self, *, holds_back: bool = False) -> None:
+        self._holds_back = holds_back
+        self.on_frame: Callable[[bytes], None] = _ignored
+        self.on_end: Callable[[str], None] = _ignored
+        self._decoder = FrameDecoder(LARGEST_FRAME)
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._heard = self._spoke = self._next_beat = self._loop.time()
+        self._reason = "the connection was closed"
+
+    def send(self, frame: bytes) -> None:
+        """Send a frame; nothing once the connection has ended."""
+        if self._transport is not None:
+            self._spoke = self._loop.time()
+            self._transport.write(encode(frame))
+
+    def close(self) -> None:
+        """End it once all that was sent is out."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self, reason: str) -> None:
+        """End it now."""
+        if self._transport is not None:
+            self._reason = reason
+            self._transport.abort()
+
+    # --- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # a stream's always is
+        self._beat()
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = self._loop.time()
+        try:
+            frames = self._decoder.feed(data)
+        except FrameTooLarge as error:
+            self.abort(str(error))
+            return
+        for frame in frames:
+            if frame:
+                self.on_frame(frame)
+
+    def pause_writing(self) -> None:
+        if self._holds_back and self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self._holds_back and self._transport is not None:
+            self._heard = self._loop.time()
+            self._transport.resume_reading()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        if self._timer is not None:
+            self._timer.cancel()
+        self.on_end(f"the connection broke: {error}" if error else self._reason)
+
+    def _beat(self) -> None:
+        now = self._loop.time()
+        if now > self._next_beat + QUIET:
+            self._heard = now  # this process was stopped: what came meanwhile has yet to be read
+        if now - self._heard > SILENCE:
+            self.abort(f"nothing was heard for {SILENCE:.0f} s")
+            return
+        if now - self._spoke >= QUIET:
+            self.send(b"")
+        self._next_beat = now + QUIET
+        self._timer = self._loop.call_at(self._next_beat, self._beat)
+
+
+def in_frames(messages: list[M]) -> Iterator[list[M]]:
+    """`messages` cut into frames."""
+    frame: list[M] = []
+    filled = 0
+    for message in messages:
+        added = message.ByteSize()
+        if frame and filled + added > FRAME_BYTES:
+            yield frame
+            frame, filled = [], 0
+        frame.append(message)
+        filled += added
+    if frame:
+        yield frame
+
+
+def _ignored(_: object) -> None:
+    pass
