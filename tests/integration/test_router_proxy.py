@@ -247,7 +247,7 @@ async def test_the_deadline_goes_through(world: RouterWorld) -> None:
     await (await message_node(world, "n1", messages)).own(account)
     await send(world, account, timeout=7)
     assert messages.remaining is not None
-    assert 0 < messages.remaining <= 7
+    assert 0 < messages.remaining < 8  # gRPC rounds timeouts up
 
 
 async def test_a_deadline_that_passes_at_the_node_ends_the_call(world: RouterWorld) -> None:
