@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,12 +17,13 @@ from grpc.aio import AioRpcError
 
 from mesh_core import errors
 from mesh_core.auth import current_identity
-from mesh_core.channels import ChannelPool
+from mesh_core.channels import ChannelPool, ChannelTls
 from mesh_core.errors import MeshError
 from mesh_core.exchange import CallFailed, Exchange, ExchangePool, Response
 from mesh_core.exchange import connection as connection_module
 from mesh_core.exchange.connection import Connection
 from mesh_core.exchange.entries import Metadata
+from mesh_core.exchange.tls import client_context
 from mesh_core.server import Server
 from mesh_core.settings import ServerSettings
 from mesh_core.telemetry.tracing import current_traceparent
@@ -37,6 +39,7 @@ from tests.integration.probe_service import (
     add_probe_to_server,
     make_server,
 )
+from tests.integration.test_server_tls import Authority
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
 UNARY = f"/{SERVICE}/Unary"
@@ -436,6 +439,31 @@ async def test_a_connection_on_which_nothing_moves_stays(monkeypatch: pytest.Mon
         await asyncio.wait([call], timeout=0.6)
         servicer.release.set()
         assert (await call).body == text("hang")
+
+
+@pytest.mark.parametrize("mutual", [False, True], ids=["TLS", "mTLS"])
+async def test_calls_are_gathered_over_tls_as_the_server_speaks_it(tmp_path: Path, mutual: bool) -> None:
+    authority = Authority(tmp_path, "authority")
+    certificate, key = authority.issue("node")
+    settings = ServerSettings(
+        tls_certificate=str(certificate),
+        tls_key=str(key),
+        tls_client_ca=str(authority.ca) if mutual else "",
+    )
+    server = make_server(settings)
+    server.add(add_probe_to_server, Echo())
+    await server.start()
+    tls = ChannelTls(authority.ca.read_bytes(), certificate.read_bytes(), key.read_bytes()
+    channels = ChannelPool(tls=tls)
+    )
+    ours = ServerSettings(tls_certificate=str(certificate), tls_key=str(key), tls_client_ca=str(authority.ca))
+    exchanges = ExchangePool(channels, MESH_KEY, client_context(ours))
+    exchange = await exchanges.exchange(server.address)
+    assert exchange is not None
+    assert (await exchange.call(UNARY, text("secret"), ADMIN, 5)).body == text("secret")
+    exchanges.close()
+    await channels.close()
+    await server.stop()
 
 
 def test_calls_are_gathered_on_the_services_event_loop_too() -> None:
