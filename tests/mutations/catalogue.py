@@ -213,8 +213,8 @@ CATALOGUE = (
     Mutation(
         "a call that may have begun is told from one that has not",
         "lib/mesh_core/exchange/client.py",
-        "begun = failure.begun and number not in unsent",
-        "begun = False",
+        "begun=begun and sent",
+        "begun=False",
         "tests/integration/test_exchange.py -k server_dies",
     ),
 )
