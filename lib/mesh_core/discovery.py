@@ -108,8 +108,7 @@ class ServiceDirectory:
                         self._apply(event)
                 self._revision = change.revision
                 self._ready.set()
-                changed, self._changed = self._changed, asyncio.Event()
-                changed.set()
+                self._tell()
 
     def _replace(self, snapshot: Snapshot) -> None:
         before, self._services = self._services, {}
@@ -125,6 +124,11 @@ class ServiceDirectory:
         for key, info in services.items():
             if self._services.get(key) is info:
                 del self._services[key]
+        self._tell()
+
+    def _tell(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
     def _apply(self, event: kv_pb2.Event) -> None:
         if event.type == kv_pb2.Event.DELETE:
