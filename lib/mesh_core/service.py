@@ -140,8 +140,8 @@ def service_version() -> str:
 
 
 _CANCELLED_MAY_TAKE = 2.0
-# gRPC's own thread needs the interpreter for every event, and waits so long for a busy loop to hand it over. At
-# Python's own 5 ms a router that told 5,000 clients of a change missed pings, and lost connections.
+# gRPC's own thread needs the interpreter for every event, and waits so long for a busy loop to hand it over.
+# At Python's own 5 ms a router that told 5,000 clients of a change missed pings, and lost connections.
 _SWITCH_INTERVAL = 0.0005
 # A call leaves hardly any cycles. At Python's own thresholds (700, 10, 10) a sampling profile of a busy
 # session-node had 6 % of the main thread's samples in the collector.
