@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from time import monotonic
 from typing import Any
 
 import grpc
@@ -25,6 +26,7 @@ from sessionmesh.v1 import (
     session_pb2_grpc,
     tenant_pb2,
 )
+from tests.eventually import eventually
 from tests.router_world import ADMIN, ADMIN_KEY, Node, RouterWorld, bearer, failing, new_account, router_world
 
 
@@ -350,22 +352,19 @@ async def test_cancelling_a_stream_reaches_the_node(world: RouterWorld) -> None:
 
 async def test_a_slow_reader_holds_the_node_back(world: RouterWorld) -> None:
     account = new_account()
-    written = 0
+    written, last = 0, monotonic()
 
     async def frames(_request: Any, _context: Any) -> AsyncIterator[Any]:
-        nonlocal written
+        nonlocal written, last
         for _ in range(200):
             yield session_pb2.WatchSessionResponse(session=session_pb2.Session(detail="x" * 100_000))
-            written += 1
+            written, last = written + 1, monotonic()
 
     await (await session_node(world, "n1", Sessions(frames))).own(account)
     call = watch(world, account)
     await call.read()
     # Nothing is read any more: the buffers on the way fill up, far below the stream's 20 MB.
-    last = -1
-    while last != written:
-        last = written
-        await asyncio.sleep(0.3)
+    await eventually(lambda: monotonic() - last > 1.0, what="a second without a frame")
     assert written < 150
     rest = 0
     while await call.read() is not grpc.aio.EOF:
