@@ -277,6 +277,13 @@ async def test_a_response_above_the_limit_is_refused_and_the_others_go_on() -> N
         assert small.body == text("x")
 
 
+async def test_many_calls_with_much_metadata_travel_in_several_frames() -> None:
+    async with Peer(Echo()) as peer:
+        metadata = [*ADMIN, ("x-large", "x" * 15_000)]
+        calls = [peer.gathered(UNARY, text("x"), metadata) for _ in range(1_000)]
+        assert {response.body for response in await asyncio.gather(*calls)} == {text("x")}
+
+
 async def test_many_large_answers_come_in_several_frames() -> None:
     class Large(Echo):
         async def Unary(self, request: StringValue, _context: Any) -> StringValue:
