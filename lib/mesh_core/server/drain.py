@@ -53,6 +53,11 @@ class Flight:
         if self.count == 0:
             self._landed.set()
 
+    @property
+    def untouched(self) -> bool:
+        """Whether no call began."""
+        return self.count == 0 and not self._landed.is_set()
+
     async def wait_empty(self, until: float) -> int:
         """Wait for the calls to end, no longer than to the loop's time `until`; how many are left."""
         with suppress(TimeoutError):
@@ -77,6 +82,17 @@ class InFlight:
         """The calls that began until now; those that begin from now on are counted apart."""
         before, self.calls = self.calls, Flight()
         return before
+
+    async def wait_quiet(self, seconds: float, until: float) -> None:
+        """Wait until no call began for so long, and none is under way; to the loop's time `until` at most."""
+        now = asyncio.get_running_loop().time
+        await self.turn().wait_empty(until)
+        while now() < until:
+            await asyncio.sleep(min(seconds, until - now()))
+            period = self.turn()
+            if period.untouched:
+                return
+            await period.wait_empty(until)
 
     def opened(self, task: asyncio.Task[Any]) -> None:
         """`task` serves a stream that would go on for ever."""

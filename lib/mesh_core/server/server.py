@@ -129,7 +129,8 @@ class Server:
         """Say NOT_SERVING, end the streams with GOING_AWAY, wait for the calls in flight, `drain_seconds` at
         most.
 
-        Unary calls that arrive meanwhile are still served.
+        Unary calls that arrive meanwhile are still served, and callers get a moment to go elsewhere: gRPC
+        cancels calls that arrive while it shuts down (grpc/grpc#41785), before it has told everybody.
         """
         if self.draining.begun:
             return
@@ -140,6 +141,8 @@ class Server:
         self.draining.begin()
         await self._in_flight.end_streams(min(now + _STREAMS_MAY_END_THEMSELVES, self._drain_until))
         left = await before.wait_empty(self._drain_until)
+        now = asyncio.get_running_loop().time()
+        await self._in_flight.wait_quiet(_QUIET_SECONDS, min(now + _CALLERS_MAY_LEAVE, self._drain_until))
         logger.info("drained", calls_left=left)
 
     async def stop(self) -> None:
@@ -158,6 +161,8 @@ class Server:
 
 
 _STREAMS_MAY_END_THEMSELVES = 1.0
+_QUIET_SECONDS = 0.2
+_CALLERS_MAY_LEAVE = 2.0
 
 
 def _bind(server: grpc.aio.Server, settings: ServerSettings) -> int:
