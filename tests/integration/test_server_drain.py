@@ -112,6 +112,25 @@ async def test_unary_calls_are_still_served_while_draining(servers: list[Server]
     await drain
 
 
+async def test_a_drain_lasts_until_callers_have_gone_elsewhere(servers: list[Server]) -> None:
+    server, probe = await start(servers, Echo())
+    drain = asyncio.create_task(server.drain())
+    await server.draining.wait()
+    leaving_at = asyncio.get_running_loop().time() + 0.7
+    while asyncio.get_running_loop().time() < leaving_at:
+        assert not drain.done()
+        await probe.Unary(StringValue(value="x"), metadata=MESH)
+    await drain
+
+
+async def test_callers_that_do_not_leave_do_not_hold_a_drain_up(servers: list[Server]) -> None:
+    server, probe = await start(servers, Echo(), drain_seconds=0.5)
+    drain = asyncio.create_task(server.drain())
+    async with asyncio.timeout(10):
+        while not drain.done():
+            await probe.Unary(StringValue(value="x"), metadata=MESH)
+
+
 @pytest.mark.parametrize("kind", ["Down", "Both"])
 async def test_open_streams_end_with_going_away(servers: list[Server], kind: str) -> None:
     held = Held()
