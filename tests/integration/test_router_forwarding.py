@@ -17,6 +17,7 @@ from grpc import Compression, StatusCode
 from mesh_core.channels import ChannelPool, open_channel
 from mesh_core.discovery import ServiceInfo
 from mesh_core.errors import FailedPrecondition, MeshError
+from mesh_core.exchange import ExchangePool
 from mesh_core.server import Server, status
 from mesh_router.proxy import Forwarder, Peers
 from mesh_router.proxy.routes import Route, Toward
@@ -159,8 +160,9 @@ async def calling() -> AsyncIterator[Make]:
             await start(node)
             channels = ChannelPool()
             stack.push_async_callback(channels.close)
-            peers = Peers(channels, MESH_KEY)
-            stack.callback(peers.close)
+            exchanges = ExchangePool(channels, MESH_KEY, None)
+            stack.callback(exchanges.close)
+            peers = Peers(channels, exchanges)
             view: Any = None  # nothing here has an owner
             forwarder = Forwarder(view, {"media": Directory(node.address)}, peers)
             proxy = make_server()

@@ -87,8 +87,12 @@ async def test_each_worker_registers_itself_under_the_shared_address(
     world: ProcessWorld, cluster: str
 ) -> None:
     await world.start(workers=3)
-    found = await world.etcd.prefix(f"/{cluster}/services/router/".encode())
-    infos = [msgspec.json.decode(kv.value) for kv in found.kvs]
+
+    async def registered() -> list[Any] | None:
+        found = await world.etcd.prefix(f"/{cluster}/services/router/".encode())
+        return [msgspec.json.decode(kv.value) for kv in found.kvs] if len(found.kvs) == 3 else None
+
+    infos = await eventually(registered, what="three registrations")
     assert len({info["id"] for info in infos}) == 3
     assert {info["address"] for info in infos} == {world.address}
 
