@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol, TypeAlias
@@ -21,6 +21,9 @@ from mesh_core.server import status
 from mesh_core.server.drain import Draining, InFlight
 from mesh_core.telemetry import metrics, tracing
 from sessionmesh.v1.authorization_pb2 import SCOPE_PUBLIC, Scope
+
+READ_OUT = 1.0
+"""Seconds that a request stream is read on after its call has failed."""
 
 Context = ServicerContext[Any, Any]
 RpcHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -83,6 +86,8 @@ def wrap(handler: RpcHandler, method: Method, gate: Gate) -> RpcHandler:
     if not (handler.request_streaming or handler.response_streaming):
         unary = _surround(_or_elsewhere(_of_bytes(body, handler), method, gate), method, gate)
         return grpc.unary_unary_rpc_method_handler(unary)
+    if not handler.response_streaming:
+        body = _reading_out(body)
     return _MAKERS[handler.request_streaming, handler.response_streaming](
         _surround(body, method, gate), handler.request_deserializer, handler.response_serializer
     )
@@ -197,6 +202,24 @@ def _pump(function: Callable[[Any, Context], AsyncGenerator[Any, None]]) -> Serv
         async with aclosing(function(request, context)) as responses:
             async for response in responses:
                 await context.write(response)
+
+    return serve
+
+
+def _reading_out(body: Serve) -> Serve:
+    """An upload that is refused is read on for a moment: a grpc.aio client whose call ends in the middle of a
+    write is told INTERNAL instead of why.
+    """
+
+    async def serve(requests: Any, context: Context) -> Any:
+        try:
+            return await body(requests, context)
+        except errors.MeshError:
+            with suppress(TimeoutError, InternalError):
+                async with asyncio.timeout(READ_OUT):
+                    async for _ in requests:
+                        pass
+            raise
 
     return serve
 

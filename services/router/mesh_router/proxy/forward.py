@@ -22,6 +22,7 @@ from mesh_core.exchange import CallFailed
 from mesh_core.exchange.forwarding import forwarded_metadata
 from mesh_core.limits import STREAMED_FRAME_BYTES
 from mesh_core.server import Server, finishes
+from mesh_core.server.calls import READ_OUT
 from mesh_router.proxy.account_id import METADATA_KEY, account_shard
 from mesh_router.proxy.peers import Peers
 from mesh_router.proxy.routes import Route, Toward, routes
@@ -146,6 +147,8 @@ class Forwarder:
                     await context.write(response)
                 await _send_trailing_metadata(call, context)
             except AioRpcError as error:
+                if not route.response_streaming:  # an upload: see the chassis
+                    await asyncio.wait([sending], timeout=READ_OUT)
                 await _pass_on(CallFailed.of(error), context, attempt)
             except asyncio.CancelledError:
                 if _cancelled_by_caller():

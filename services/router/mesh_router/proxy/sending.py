@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 from grpc.aio import AioRpcError, InternalError
@@ -11,7 +12,7 @@ from mesh_core.errors import MeshError
 
 
 async def send_all(call: Any, frames: AsyncIterator[bytes]) -> None:
-    """Write `frames` and half-close. Returns early when the call ends, whose status tells why.
+    """Write `frames` and half-close. After the call has ended, whose status tells why, the rest is dropped.
 
     When `frames` raises, the call is cancelled.
 
@@ -22,8 +23,9 @@ async def send_all(call: Any, frames: AsyncIterator[bytes]) -> None:
         await call.wait_for_connection()
         async for frame in frames:
             if call.done():
-                return
-            await call._cython_call.send_serialized_message(frame)
+                continue
+            with suppress(InternalError):  # it ends now
+                await call._cython_call.send_serialized_message(frame)
         await call.done_writing()
     except (AioRpcError, InternalError):
         return
