@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import uvloop
@@ -373,6 +373,10 @@ class Raw(Connection):
         self.ended = asyncio.Event()
         self.on_end = lambda _: self.ended.set()
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.write = cast("asyncio.Transport", transport).write
+
     def _beat(self) -> None:
         pass
 
@@ -389,6 +393,13 @@ async def test_a_connection_with_a_wrong_token_is_ended() -> None:
     async with Peer(Echo()) as peer, asyncio.timeout(5):
         connection, token = await raw_connection(peer)
         connection.send(b"x" * len(token))
+        await connection.ended.wait()
+
+
+async def test_a_stranger_can_announce_no_large_frame() -> None:
+    async with Peer(Echo()) as peer, asyncio.timeout(5):
+        connection, _ = await raw_connection(peer)
+        connection.write((1024 * 1024).to_bytes(4, "big"))
         await connection.ended.wait()
 
 

@@ -16,6 +16,7 @@ FRAME_BYTES = 1024 * 1024
 """Calls or answers are added to a frame until it has this size."""
 LARGEST_FRAME = 64 * 1024 * 1024
 """Bytes of a frame that are taken: one message may be as large as those of gRPC are allowed to be."""
+TOKEN_BYTES = 32
 QUIET = 2.0
 """Seconds without a frame of ours after which we say that we are alive."""
 SILENCE = 8.0
@@ -25,12 +26,13 @@ SILENCE = 8.0
 class Connection(asyncio.Protocol):
     """Calls `on_frame` with each frame that arrives, and at its end `on_end` with the reason, once.
 
-    Set both before the next turn of the loop. With `holds_back` nothing is read while the other side does not
-    read; only one side may do that, else both could wait for each other.
+    Set both before the next turn of the loop. The side that `accepts` takes only a token as first frame. It
+    reads nothing while the other side does not read: if both did that, they could wait for each other.
     """
 
-    def __init__(self, *, holds_back: bool = False) -> None:
-        self._holds_back = holds_back
+    def __init__(self, *, accepts: bool = False) -> None:
+        self._accepts = accepts
+        self._head: bytes | None = b"" if accepts else None
         self.on_frame: Callable[[bytes], None] = _ignored
         self.on_end: Callable[[str], None] = _ignored
         self._decoder = FrameDecoder(LARGEST_FRAME)
@@ -65,6 +67,14 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard = self._loop.time()
+        if self._head is not None:
+            # A stranger may not announce more than a token: it would be kept until it is whole.
+            self._head = (self._head + data)[:4]
+            if len(self._head) == 4:
+                if int.from_bytes(self._head, "big") != TOKEN_BYTES:
+                    self.abort("the first frame is no token")
+                    return
+                self._head = None
         try:
             frames = self._decoder.feed(data)
         except FrameTooLarge as error:
@@ -75,11 +85,11 @@ class Connection(asyncio.Protocol):
                 self.on_frame(frame)
 
     def pause_writing(self) -> None:
-        if self._holds_back and self._transport is not None:
+        if self._accepts and self._transport is not None:
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        if self._holds_back and self._transport is not None:
+        if self._accepts and self._transport is not None:
             self._heard = self._loop.time()
             self._transport.resume_reading()
 

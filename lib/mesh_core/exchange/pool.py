@@ -72,6 +72,11 @@ class ExchangePool:
                 self._without[address] = asyncio.get_running_loop().time() + AGAIN
                 logger.warning("no exchange: calls travel by themselves", peer=address, reason=repr(error))
             return None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return None  # grpc.aio shows a channel that was closed under the call like this
         finally:
             self._opening.pop(address, None)
 

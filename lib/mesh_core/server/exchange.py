@@ -11,7 +11,7 @@ from grpc import StatusCode
 from grpc.aio import AbortError
 
 from mesh_core.errors import GoingAway
-from mesh_core.exchange.connection import Connection, in_frames
+from mesh_core.exchange.connection import TOKEN_BYTES, Connection, in_frames
 from mesh_core.exchange.entries import entries, pairs
 from mesh_core.exchange.tls import server_context
 from mesh_core.server.calls import Context, ServeBytes
@@ -44,7 +44,7 @@ class Exchanges(exchange_pb2_grpc.ExchangeServiceServicer):
         if self._listening is None:
             self._listening = asyncio.create_task(self._listen(), name="listen for exchanges")
         server = await asyncio.shield(self._listening)
-        token = secrets.token_bytes(32)
+        token = secrets.token_bytes(TOKEN_BYTES)
         self._tokens.add(token)
         asyncio.get_running_loop().call_later(TOKEN_SECONDS, self._tokens.discard, token)
         return pb.OpenExchangeResponse(port=server.sockets[0].getsockname()[1], token=token)
@@ -76,7 +76,7 @@ class Exchanges(exchange_pb2_grpc.ExchangeServiceServicer):
         )
 
     def _accept(self) -> Connection:
-        connection = Connection(holds_back=True)
+        connection = Connection(accepts=True)
         timer = asyncio.get_running_loop().call_later(TOKEN_SECONDS, connection.abort, "no token came")
 
         def begin(token: bytes) -> None:
