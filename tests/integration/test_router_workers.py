@@ -201,6 +201,13 @@ class Parent:
             return await self.process.wait()
 
 
+SAY = """
+import os
+def say(*words):
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())  # at once: the workers share the pipe
+"""
+
+
 @pytest.fixture
 async def launch() -> AsyncIterator[Any]:
     started: list[Parent] = []
@@ -208,7 +215,7 @@ async def launch() -> AsyncIterator[Any]:
     async def start(script: str, workers: int = 2, listen: str = "127.0.0.1:0") -> Parent:
         options = ["--workers", str(workers), "--listen", listen, "--metrics", "127.0.0.1:9000"]
         process = await asyncio.create_subprocess_exec(
-            *PARENT, *options, "--", sys.executable, "-u", "-c", script, stdout=PIPE, stderr=PIPE
+            *PARENT, *options, "--", sys.executable, "-c", SAY + script, stdout=PIPE, stderr=PIPE
         )
         started.append(Parent(process))
         return started[-1]
@@ -222,7 +229,7 @@ async def launch() -> AsyncIterator[Any]:
 
 async def test_workers_know_their_number_their_port_and_their_page(launch: Any) -> None:
     names = "MESH_WORKER", "MESH_SERVER_LISTEN", "MESH_SERVER_METRICS_LISTEN"
-    script = f"import os, signal; print(*(os.environ[name] for name in {names})); signal.pause()"
+    script = f"import os, signal; say(*(os.environ[name] for name in {names})); signal.pause()"
     parent = await launch(script, workers=3)
     told = sorted([(await parent.hear()).split() for _ in range(3)])
     assert [number for number, _, _ in told] == ["1", "2", "3"]
@@ -231,13 +238,13 @@ async def test_workers_know_their_number_their_port_and_their_page(launch: Any) 
 
 
 async def test_the_parent_is_small(launch: Any) -> None:
-    parent = await launch("import os, signal; print(os.getpid()); signal.pause()")
+    parent = await launch("import os, signal; say(os.getpid()); signal.pause()")
     await parent.hear()
     assert pss(parent.process.pid) < MOST_MEMORY
 
 
 async def test_a_worker_that_keeps_dying_is_started_ever_later(launch: Any) -> None:
-    parent = await launch("import time; print(time.monotonic()); raise SystemExit(70)", workers=1)
+    parent = await launch("import time; say(time.monotonic()); raise SystemExit(70)", workers=1)
     starts = [float(await parent.hear()) for _ in range(5)]
     for (earlier, later), backoff in zip(pairwise(starts), (0.1, 0.2, 0.4, 0.8), strict=True):
         assert later - earlier > backoff
@@ -247,7 +254,7 @@ async def test_a_worker_that_is_drained_alone_is_replaced(launch: Any) -> None:
     script = """
 import os, signal, sys
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-print(os.environ["MESH_WORKER"], os.getpid())
+say(os.environ["MESH_WORKER"], os.getpid())
 signal.pause()
 """
     parent = await launch(script)
@@ -262,8 +269,8 @@ async def test_a_worker_that_ignores_both_signals_is_killed(launch: Any) -> None
     script = """
 import os, signal
 for number in (signal.SIGTERM, signal.SIGINT):
-    signal.signal(number, lambda number, _: print("ignored"))
-print("ready")
+    signal.signal(number, lambda number, _: say("ignored"))
+say("ready")
 while True:
     signal.pause()
 """
@@ -279,7 +286,7 @@ async def test_a_failure_while_draining_is_told_by_the_exit_code(launch: Any) ->
     script = """
 import os, signal, sys
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(70 if os.environ["MESH_WORKER"] == "2" else 0))
-print("ready")
+say("ready")
 signal.pause()
 """
     parent = await launch(script)
