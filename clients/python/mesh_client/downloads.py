@@ -97,7 +97,7 @@ async def download_to_file(download: Download, path: str | os.PathLike[str]) -> 
                     await asyncio.to_thread(file.write, chunk)
             await asyncio.to_thread(_settle, file)
         await asyncio.to_thread(unfinished.replace, final)
-    except BaseException:
+    except BaseException:  # cancelled, too: nothing unfinished stays
         unfinished.unlink(missing_ok=True)
         raise
     return download.media

@@ -45,7 +45,7 @@ class LoopThread:
         future = self.begin(work)
         try:
             return future.result()
-        except BaseException:
+        except BaseException:  # Ctrl-C, too
             future.cancel()  # no more than a word when it has ended by itself
             raise
 

@@ -39,7 +39,7 @@ class Route:
     """A forwarded method.
 
     `repeatable` says that sending a request twice acts once: the method reads, or has a request id.
-    `gathered` says that its calls may share a stream: it is unary, and its answers are small.
+    `gathered` says that its calls may share frames: it is unary, and its answers are small.
     """
 
     service: str
