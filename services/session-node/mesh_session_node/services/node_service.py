@@ -13,7 +13,7 @@ from sessionmesh.internal.v1 import node_pb2_grpc
 
 
 class NodeService(node_pb2_grpc.NodeServiceServicer):
-    """AcceptMessages, which acts for the caller whose messages they are, is `MessageService.accept_messages`."""
+    """AcceptMessages, which acts for a caller of the mesh, is `MessageService.accept_messages`."""
 
     def __init__(self, shards: Shards) -> None:
         self._shards = shards
