@@ -8,12 +8,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from asyncpg import Pool, Record
+from asyncpg import InterfaceError, Pool, PostgresError, Record
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_session_node.session.account import AccountRow, SessionRow
 from mesh_session_node.session.limits import SendLimits
 from sessionmesh.v1 import account_pb2
+
+UNAVAILABLE: tuple[type[Exception], ...] = (PostgresError, InterfaceError, OSError, TimeoutError)
+"""Postgres did not answer, or not in time: ask again later."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
-from asyncpg import InterfaceError, PostgresError
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.auth import current_identity
@@ -23,7 +22,7 @@ from mesh_core.sealing import CannotUnseal, Sealer
 from mesh_session_node import validation
 from mesh_session_node.load_meter import LoadMeter
 from mesh_session_node.media_transfer import InboundMedia
-from mesh_session_node.queries import Loaded, Queries, WaitingFetch, WaitingMessage
+from mesh_session_node.queries import UNAVAILABLE, Loaded, Queries, WaitingFetch, WaitingMessage
 from mesh_session_node.session.account import SessionRow
 from mesh_session_node.session.outgoing import Outgoing
 from mesh_session_node.session.session import BY_ACCOUNT, Session
@@ -206,7 +205,7 @@ class Shards:
                     self._queries.shards(mine), self._queries.outbox(mine), self._queries.fetches(mine)
                 )
                 sessions = await self._load(rows, waiting, fetches, mine)
-            except (PostgresError, InterfaceError, OSError, TimeoutError) as error:
+            except UNAVAILABLE as error:
                 logger.warning("accounts wait for Postgres", shards=len(mine), error=repr(error))
                 await asyncio.sleep(_AGAIN)
             else:
