@@ -52,6 +52,11 @@ def test_a_token_of_another_cluster_is_refused() -> None:
         PAGER.parse(0, Pager(b"another key").token(b"after", b""), b"")
 
 
+def test_without_a_key_anybody_could_make_tokens_so_there_is_no_pager() -> None:
+    with pytest.raises(ValueError, match="empty key"):
+        Pager(b"")
+
+
 def test_a_listing_is_its_filters_and_scope_but_not_its_page() -> None:
     def request(**fields: Any) -> account_pb2.ListAccountsRequest:
         return account_pb2.ListAccountsRequest(labels={"a": "1", "b": "2"}, **fields)

@@ -11,6 +11,7 @@ import structlog
 from mesh_core.auth import KeyAuthenticator, postgres_keys
 from mesh_core.channels import ChannelPool, ChannelTls
 from mesh_core.database import Database, check_schema
+from mesh_core.database.identity import page_token_key
 from mesh_core.discovery import ServiceDirectory
 from mesh_core.errors import MeshError, StartupError
 from mesh_core.etcd import Etcd
@@ -42,7 +43,7 @@ from sessionmesh.v1 import message_pb2_grpc, session_pb2_grpc
 
 logger = structlog.get_logger(__name__)
 
-OLDEST_SCHEMA = 3
+OLDEST_SCHEMA = 7
 
 
 async def main(settings: SessionNodeSettings, stop: Stop) -> None:
@@ -87,7 +88,7 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
         server = Server(
             settings.server, authenticator=KeyAuthenticator(postgres_keys(database), settings.auth)
         )
-        _add_services(server, node, Pager(settings.auth.mesh_key.encode()))
+        _add_services(server, node, Pager(await page_token_key(database)))
         await server.start(healthy=False)
 
         ownership = Ownership(
