@@ -8,10 +8,11 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 from asyncpg.pgproto.pgproto import UUID
+from grpc.aio import ServicerContext
 
 from mesh_core.auth import current_identity
 from mesh_core.errors import FailedPrecondition, NotFound, NotOwner
@@ -22,6 +23,7 @@ from mesh_core.sealing import CannotUnseal, Sealer
 from mesh_session_node import validation
 from mesh_session_node.load_meter import LoadMeter
 from mesh_session_node.media_transfer import InboundMedia
+from mesh_session_node.misplaced import settled_owner
 from mesh_session_node.queries import UNAVAILABLE, Loaded, Queries, WaitingFetch, WaitingMessage
 from mesh_session_node.session.account import SessionRow
 from mesh_session_node.session.outgoing import Outgoing
@@ -30,6 +32,7 @@ from sessionmesh.v1 import message_pb2, session_pb2
 
 if TYPE_CHECKING:
     from mesh_core.ownership import OwnerKey
+    from mesh_core.ownership.view import Owners
     from mesh_session_node.drivers.driver import Driver, DriverState
     from mesh_session_node.session.host import Host
 
@@ -42,6 +45,8 @@ class Owning(Protocol):
     def epoch(self, shard: int) -> int | None: ...
     def admits(self, shard: int) -> bool: ...
     def owner(self, shard: int) -> OwnerKey | None: ...
+    @property
+    def owners(self) -> Owners: ...
     async def ask_owner(self, shard: int) -> OwnerKey | None: ...
     def running(self) -> Mapping[int, int]: ...
 
@@ -122,6 +127,21 @@ class Shards:
         if epoch > session.ref.epoch:
             await self._verify(session.ref.shard, session.ref.epoch)
         return session
+
+    async def called_for_stream(self, context: ServicerContext[Any, Any], account_id: str) -> Session:
+        """`called`, for a stream, which nobody sends on to the owner: while its account changes hands it
+        waits as a unary call does, and is then served here, or refused with the new owner's name.
+        """
+        while True:
+            try:
+                return await self.called(context.invocation_metadata(), account_id)
+            except NotOwner as refused:
+                if self.ownership is None:
+                    raise
+                node_id = self._host.node_id
+                owner = await settled_owner(self.ownership, node_id, refused, context.time_remaining())
+                if owner.node_id != node_id:
+                    raise NotOwner(owner.node_id, owner.epoch, shard=refused.shard) from None
 
     async def visible(self, account_id: str) -> Session:
         """`find`, for the current caller: another tenant's account does not exist."""
