@@ -10,8 +10,9 @@ import asyncpg
 import pytest
 from asyncpg.types import ServerVersion
 
-from mesh_core.database import Database, ForeignDatabase, UnsupportedServer, adopt, check_identity, migrate
+from mesh_core.database import Database, ForeignDatabase, UnsupportedServer, adopt, check_identity
 from mesh_core.database.identity import EPOCH_LEAP, page_token_key
+from mesh_core.database.migrations import migrate
 from mesh_core.database.partitions import DAYS_AHEAD, drop_partition, make_partitions
 from mesh_core.database.server import check_server
 from mesh_core.errors import StartupError

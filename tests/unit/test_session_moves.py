@@ -9,11 +9,11 @@ from unittest.mock import AsyncMock, MagicMock
 
 import pytest
 
-from mesh_core.auth import Identity, Role, assume
 from mesh_core.errors import GoingAway, NotOwner
 from mesh_core.ids import Prefix, new_id, new_uuid, shard_of
 from mesh_core.ownership.keys import OwnerState
 from mesh_core.ownership.view import Owner
+from mesh_core.rpc.auth import Identity, Role, assume
 from mesh_session_node.pairing import Attempt, Pairings
 from mesh_session_node.services.session_service import SessionService
 from mesh_session_node.settings import SessionSettings
@@ -162,7 +162,11 @@ def begin(pairings: Pairings, session: Any, attempt_id: str = "") -> Attempt:
 
 async def test_a_pairing_whose_account_leaves_says_how_to_go_on(pairings: Pairings, unpaired: Any) -> None:
     attempt = begin(pairings, unpaired)
-    following = asyncio.create_task(anext(aiter(attempt.follow())))
+
+    async def follow() -> list[pb.PairResponse]:
+        return [step async for step in attempt.follow()]
+
+    following = asyncio.create_task(follow())
     await eventually(lambda: attempt.task is not None)
     pairings.forget(unpaired)
     with pytest.raises(GoingAway) as ended:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from mesh_core import ids
-from mesh_core.auth import KeyAuthenticator, postgres_keys
-from mesh_core.channels import ChannelPool, ChannelTls
-from mesh_core.database import Database, check_schema
+from mesh_core.database import Database
 from mesh_core.database.identity import page_token_key
-from mesh_core.discovery import ServiceDirectory, ServiceInfo, register
+from mesh_core.database.migrations import check_schema
 from mesh_core.etcd import Etcd
 from mesh_core.etcd.discovery import ServiceDirectory, ServiceInfo, register
 from mesh_core.events.notify import Notifier

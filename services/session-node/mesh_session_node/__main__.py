@@ -8,11 +8,9 @@ import time
 
 import structlog
 
-from mesh_core.auth import KeyAuthenticator, postgres_keys
-from mesh_core.channels import ChannelPool, ChannelTls
-from mesh_core.database import Database, check_schema
+from mesh_core.database import Database
 from mesh_core.database.identity import page_token_key
-from mesh_core.discovery import ServiceDirectory
+from mesh_core.database.migrations import check_schema
 from mesh_core.errors import MeshError, StartupError
 from mesh_core.etcd import Etcd
 from mesh_core.etcd.discovery import ServiceDirectory

@@ -9,10 +9,10 @@ from grpc import StatusCode
 from grpc.aio import ServicerContext
 
 from mesh_core.errors import GoingAway, NotOwner
-from mesh_core.exchange import CallFailed, ExchangePool
-from mesh_core.exchange.forwarding import forwarded_metadata
-from mesh_core.ownership.view import Owner, Owners
-from mesh_core.server.gathered_context import GatheredContext
+from mesh_core.ownership.view import Owner, OwnerLookup
+from mesh_core.rpc.peers import CallFailed, PeerPool
+from mesh_core.rpc.peers.metadata import forwarded_metadata
+from mesh_core.rpc.server.batched_context import BatchedContext
 from mesh_session_node import metrics
 
 PATIENCE = 5.0

@@ -61,7 +61,7 @@ class Preparing:
             part = await self._hand_over(session, out.request.content)
         except NotFound as error:
             raise CannotPrepare(str(error)) from error
-        except (MeshError, *UNAVAILABLE, ConnectionEnded) as error:
+        except _RETRYABLE as error:
             raise CannotPrepare(str(error), final=False) from error
         payload, blobs = session.driver.encode(out.request, context, part)
         return Prepared(payload, blobs)
@@ -145,3 +145,6 @@ class Preparing:
         return MediaPart(
             blob, media.mime_type, media.file_name, media.width, media.height, media.duration_seconds
         )
+
+
+_RETRYABLE: tuple[type[Exception], ...] = (MeshError, ConnectionEnded, *UNAVAILABLE)

@@ -31,8 +31,8 @@ from mesh_session_node.session.session import BY_ACCOUNT, Session
 from sessionmesh.v1 import message_pb2, session_pb2
 
 if TYPE_CHECKING:
-    from mesh_core.ownership import OwnerKey
-    from mesh_core.ownership.view import Owners
+    from mesh_core.ownership.keys import OwnerKey
+    from mesh_core.ownership.view import OwnerLookup
     from mesh_session_node.drivers.driver import Driver, DriverState
     from mesh_session_node.session.host import Host
 
@@ -46,7 +46,7 @@ class Owning(Protocol):
     def admits(self, shard: int) -> bool: ...
     def owner(self, shard: int) -> OwnerKey | None: ...
     @property
-    def owners(self) -> Owners: ...
+    def owners(self) -> OwnerLookup: ...
     async def ask_owner(self, shard: int) -> OwnerKey | None: ...
     def running(self) -> Mapping[int, int]: ...
 
