@@ -30,7 +30,7 @@ from mesh_session_node.session.session import BY_ACCOUNT, Session
 from sessionmesh.v1 import message_pb2, session_pb2
 
 if TYPE_CHECKING:
-    from mesh_core.ownership import OwnerKey
+    from mesh_core.ownership.keys import OwnerKey
     from mesh_session_node.drivers.interface.driver import Driver, DriverState
     from mesh_session_node.session.host import Host
 
