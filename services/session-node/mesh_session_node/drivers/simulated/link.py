@@ -12,19 +12,12 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from mesh_core.framing import FrameDecoder, FrameTooLarge, encode
-from mesh_session_node.drivers.driver import (
-    Blob,
-    ConnectionEnded,
-    End,
-    Failure,
-    LinkEvents,
-    NumberStatus,
-    OutgoingMessage,
-    Receipt,
-)
-from mesh_session_node.drivers.simulated_content import from_wire
-from mesh_session_node.drivers.simulated_state import SimulatedState
-from mesh_session_node.drivers.simulated_transfers import Transfers
+from mesh_session_node.drivers.interface.content import Blob, OutgoingMessage
+from mesh_session_node.drivers.interface.driver import LinkEvents, NumberStatus
+from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure, Receipt
+from mesh_session_node.drivers.simulated.encoding import from_wire
+from mesh_session_node.drivers.simulated.state import SimulatedState
+from mesh_session_node.drivers.simulated.transfers import Transfers
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 
 logger = structlog.get_logger(__name__)
