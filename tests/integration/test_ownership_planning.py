@@ -20,7 +20,7 @@ from mesh_core.ownership.owner_keys import OwnerKeys, Write
 from mesh_core.ownership.planner import NO_NODE
 from mesh_core.ownership.planning import ROUND_PAUSE, TablePlanner
 from mesh_core.ownership.table import Table, read_situation, write_table
-from tests.ownership_nodes import FAST, until
+from tests.support.ownership_nodes import FAST, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

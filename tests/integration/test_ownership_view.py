@@ -14,8 +14,8 @@ from mesh_core.etcd import Etcd
 from mesh_core.ownership import NodeState, Owner, OwnerKey, OwnerState, OwnerView
 from mesh_core.ownership.keys import Keys, NodeInfo, encode
 from mesh_core.tasks import Supervisor
-from tests.ownership_nodes import until
-from tests.relay import Relay
+from tests.support.ownership_nodes import until
+from tests.support.relay import Relay
 
 # gRPC's completions of one loop's last calls may arrive after it was closed, and then disturb the next
 # loop's.

@@ -20,7 +20,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 from mesh_core.channels import ChannelTls, open_channel
 from mesh_core.server import Server
 from mesh_core.settings import ServerSettings
-from tests.integration.probe_service import MESH, Echo, ProbeStub, add_probe_to_server, make_server
+from tests.support.probe_service import MESH, Echo, ProbeStub, add_probe_to_server, make_server
 
 
 class Authority:
