@@ -18,7 +18,14 @@ import grpc
 from grpc import StatusCode
 from grpc.aio import AioRpcError, ServicerContext
 
-from mesh_core.errors import Cancelled, DeadlineExceeded, InvalidField, MeshError, ResourceExhausted
+from mesh_core.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    GoingAway,
+    InvalidField,
+    MeshError,
+    ResourceExhausted,
+)
 from mesh_core.rpc.limits import STREAMED_FRAME_BYTES
 from mesh_core.rpc.peers import CallFailed
 from mesh_core.rpc.peers.metadata import forwarded_metadata
