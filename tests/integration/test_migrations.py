@@ -16,16 +16,15 @@ import asyncpg
 import pytest
 from alembic.script import ScriptDirectory
 
-from mesh_core.database import (
-    Database,
+from mesh_core.database import Database, migrations
+from mesh_core.database.migrations import (
+    MigrationFailed,
     SchemaMismatch,
     check_schema,
     migrate,
-    migrations,
     newest_schema,
     schema_version,
 )
-from mesh_core.database.migrations import MigrationFailed
 from mesh_core.settings import DatabaseSettings
 from tests.eventually import eventually
 
