@@ -79,9 +79,8 @@ def add_revision(folder: Path, number: int, name: str, sql: str, after: str = ""
 def test_revisions_are_numbered_without_a_gap_and_each_has_its_sql() -> None:
     scripts = list(ScriptDirectory(str(VERSIONS.parent)).walk_revisions())
     assert [script.revision for script in reversed(scripts)] == OF_TODAY
-    for script in scripts:
-        assert Path(script.path).name.startswith(f"{script.revision}_")
-        assert Path(script.path).with_suffix(".sql").is_file()
+    assert all(Path(script.path).name.startswith(f"{script.revision}_") for script in scripts)
+    assert {Path(script.path).stem for script in scripts} == {path.stem for path in VERSIONS.glob("*.sql")}
 
 
 async def test_an_empty_database_gets_the_newest_schema(empty_database_url: str) -> None:
