@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mesh_core import ids
 from mesh_core.database import Database
+from mesh_core.database.identity import page_token_key
 from mesh_core.database.migrations import check_schema
 from mesh_core.etcd import Etcd
 from mesh_core.etcd.discovery import ServiceDirectory, ServiceInfo, register
@@ -33,7 +34,7 @@ from mesh_router.xds import ControlPlane
 from mesh_router.xds.state import ROUTERS
 from sessionmesh.v1 import account_pb2_grpc, fleet_pb2_grpc, job_pb2, job_pb2_grpc, tenant_pb2_grpc
 
-OLDEST_SCHEMA = 6
+OLDEST_SCHEMA = 7
 
 
 async def main(settings: RouterSettings, stop: Stop) -> None:
@@ -62,7 +63,7 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         await fleet.start(supervisor)
         supervisor.start("forget-ended-jobs", forget_ended_jobs(database))
 
-        pager = Pager(settings.auth.mesh_key.encode())
+        pager = Pager(await page_token_key(database))
         owners = OwnerRefresh(view, channels, settings.auth.mesh_key)
         server = Server(
             settings.server,
