@@ -19,8 +19,8 @@ from mesh_core.discovery import ServiceInfo
 from mesh_core.errors import FailedPrecondition, MeshError
 from mesh_core.exchange import ExchangePool
 from mesh_core.server import Server, status
-from mesh_router.proxy import Forwarder, Peers
-from mesh_router.proxy.routes import Route, Toward
+from mesh_router.proxy import Forwarder, Upstreams
+from mesh_router.proxy.routes import Destination, Route
 from tests.eventually import eventually
 from tests.integration.probe_service import (
     MESH,
@@ -162,9 +162,9 @@ async def calling() -> AsyncIterator[Make]:
             stack.push_async_callback(channels.close)
             exchanges = ExchangePool(channels, MESH_KEY, None)
             stack.callback(exchanges.close)
-            peers = Peers(channels, exchanges)
+            upstreams = Upstreams(channels, exchanges)
             view: Any = None  # nothing here has an owner
-            forwarder = Forwarder(view, {"media": Directory(node.address)}, peers)
+            forwarder = Forwarder(view, {"media": Directory(node.address)}, upstreams)
             proxy = make_server()
             proxy.add_bytes(
                 SERVICE,
@@ -173,10 +173,10 @@ async def calling() -> AsyncIterator[Make]:
                         Route(
                             SERVICE,
                             name,
-                            Toward.MEDIA,
+                            Destination.MEDIA,
                             *streamed,
-                            repeatable=False,
-                            gathered=kind == GATHERED,
+                            idempotent=False,
+                            batched=kind == GATHERED,
                         )
                     )
                     for name, streamed in STREAMED.items()

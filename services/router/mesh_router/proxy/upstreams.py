@@ -1,4 +1,4 @@
-"""Connections to those who serve: a channel to each address, an exchange and a callable per method on it."""
+"""Connections to the endpoints: per address a channel with a callable per method, and a peer connection."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from mesh_core.exchange.entries import Metadata
 from mesh_router.proxy.routes import Route
 
 
-class Peers:
-    """Sends calls, as bytes, to an address."""
+class Upstreams:
+    """Sends calls, from bytes to bytes, to an address."""
 
     def __init__(self, channels: ChannelPool, exchanges: ExchangePool) -> None:
         self._channels = channels
@@ -25,8 +25,8 @@ class Peers:
     async def unary(
         self, address: str, route: Route, request: bytes, metadata: Metadata, timeout: float | None
     ) -> Response:
-        """One unary call, gathered with others where it is small. Raises `CallFailed`."""
-        if route.gathered and len(request) <= LARGEST_REQUEST:
+        """One unary call, batched with others where it is small. Raises `CallFailed`."""
+        if route.batched and len(request) <= LARGEST_REQUEST:
             exchange = await self._exchanges.exchange(address)
             if exchange is not None:
                 return await exchange.call(route.path, request, metadata, timeout)
@@ -50,11 +50,11 @@ class Peers:
         return found
 
     def addresses(self) -> set[str]:
-        """Those that calls were sent to and that were not forgotten since."""
+        """Addresses that calls were sent to and that were not evicted since."""
         return self._channels.addresses()
 
-    async def forget(self, address: str) -> None:
-        """Close the connection to an address that is gone."""
+    async def evict(self, address: str) -> None:
+        """Close the connections to an address; unary calls on them fail."""
         self._callables.pop(address, None)
         self._exchanges.discard(address)
         await self._channels.discard(address)
@@ -72,5 +72,5 @@ class Peers:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            # grpc.aio shows a connection that was closed under the call like this.
+            # This is how grpc.aio reports that the channel was closed during the call.
             raise CallFailed(StatusCode.UNAVAILABLE, "the connection was closed") from None
