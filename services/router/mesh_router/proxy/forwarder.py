@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from mesh_core.server import Server
+from mesh_core.rpc.server import Server
 from mesh_router.proxy.account_id import METADATA_KEY, account_shard
 from mesh_router.proxy.resolver import (
     Directory,

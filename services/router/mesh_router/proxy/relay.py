@@ -11,7 +11,7 @@ from grpc import StatusCode
 from grpc.aio import ServicerContext
 
 from mesh_core.errors import Cancelled, DeadlineExceeded, GoingAway, MeshError, ResourceExhausted
-from mesh_core.exchange import CallFailed
+from mesh_core.rpc.peers import CallFailed
 from mesh_router.proxy.retry import Attempts
 
 Context = ServicerContext[Any, Any]

@@ -10,7 +10,7 @@ from grpc import StatusCode
 from grpc.aio import ServicerContext
 
 from mesh_core.errors import MeshError
-from mesh_core.exchange import CallFailed
+from mesh_core.rpc.peers import CallFailed
 from mesh_router.proxy.resolver import Endpoint, Resolver
 from mesh_router.proxy.routes import Route
 

@@ -1,4 +1,4 @@
-"""The routing table, from the protos' descriptors: where each method goes, and whether it may be sent twice."""
+"""The routing table, from the protos' descriptors: where a method goes, and whether it may be sent twice."""
 
 from __future__ import annotations
 

@@ -14,11 +14,11 @@ from typing import Any
 from grpc.aio import AioRpcError, InternalError, ServicerContext
 
 from mesh_core.errors import InvalidField, MeshError, ResourceExhausted
-from mesh_core.exchange import CallFailed
-from mesh_core.exchange.forwarding import forwarded_metadata
-from mesh_core.limits import STREAMED_FRAME_BYTES
-from mesh_core.server import finishes
-from mesh_core.server.calls import READ_OUT
+from mesh_core.rpc.limits import STREAMED_FRAME_BYTES
+from mesh_core.rpc.peers import CallFailed
+from mesh_core.rpc.peers.metadata import forwarded_metadata
+from mesh_core.rpc.server import finishes
+from mesh_core.rpc.server.calls import READ_OUT
 from mesh_router.proxy.relay import (
     cancelled_by_caller,
     relay_cancellation,

@@ -7,8 +7,8 @@ from typing import Any
 
 from grpc.aio import ServicerContext
 
-from mesh_core.exchange import CallFailed
-from mesh_core.exchange.forwarding import forwarded_metadata
+from mesh_core.rpc.peers import CallFailed
+from mesh_core.rpc.peers.metadata import forwarded_metadata
 from mesh_router.proxy.relay import relay_failure
 from mesh_router.proxy.resolver import Resolver
 from mesh_router.proxy.retry import Attempts
