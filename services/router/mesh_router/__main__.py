@@ -24,8 +24,8 @@ from mesh_router.accounts.refresh import OwnerRefresh
 from mesh_router.fleet import Fleet, FleetService
 from mesh_router.jobs import JobService
 from mesh_router.jobs.retention import forget_ended_jobs
-from mesh_router.proxy import BulkSender, Forwarder, Peers
-from mesh_router.proxy.gone import forget_dead, forget_gone
+from mesh_router.proxy import BulkSender, Forwarder, Upstreams
+from mesh_router.proxy.eviction import evict_dead_nodes, evict_unregistered
 from mesh_router.proxy.routes import KINDS
 from mesh_router.settings import RouterSettings
 from mesh_router.sharing import is_worker, share_port
@@ -53,11 +53,11 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         tls = ChannelTls.of(settings.server)
         channels = ChannelPool(tls=tls, max_message_bytes=settings.server.max_message_bytes)
         peer_pool = PeerPool(channels, settings.auth.mesh_key, client_context(settings.server))
-        peers = Peers(channels, peer_pool)
+        upstreams = Upstreams(channels, peer_pool)
         notifier = Notifier(database)
         supervisor.start("event-notifier", notifier.run())
-        supervisor.start("forget-gone", forget_gone(view, directories, peers))
-        supervisor.start("forget-dead", forget_dead(view, peers))
+        supervisor.start("evict-unregistered", evict_unregistered(view, directories, upstreams))
+        supervisor.start("evict-dead-nodes", evict_dead_nodes(view, upstreams))
 
         fleet = Fleet(database, etcd, cluster, view)
         await fleet.start(supervisor)
@@ -80,8 +80,8 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         )
         jobs = JobService(database, pager, {job_pb2.JOB_KIND_DRAIN_NODE: fleet.drains})
         server.add(job_pb2_grpc.add_JobServiceServicer_to_server, jobs)
-        Forwarder(view, directories, peers).serve_on(server)
-        BulkSender(view, peers).serve_on(server)
+        Forwarder(view, directories, upstreams).serve_on(server)
+        BulkSender(view, upstreams).serve_on(server)
         control_plane = ControlPlane(view, {**directories, ROUTERS: routers}, settings.server)
         control_plane.serve_on(server)
 

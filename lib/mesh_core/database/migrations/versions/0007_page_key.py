@@ -1,4 +1,4 @@
-"""TODO: say in a line what it is for.
+"""The key that page tokens are signed with.
 
 Revision ID: 0007
 Revises: 0006

@@ -1,4 +1,4 @@
-"""Connections to those who serve: for each address a channel, a peer connection and a callable a method."""
+"""Connections to the endpoints: per address a channel with a callable per method, and a peer connection."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from mesh_core.rpc.peers.metadata import Metadata
 from mesh_router.proxy.routes import Route
 
 
-class Peers:
-    """Sends calls, as bytes, to an address."""
+class Upstreams:
+    """Sends calls, from bytes to bytes, to an address."""
 
     def __init__(self, channels: ChannelPool, peer_pool: PeerPool) -> None:
         self._channels = channels
@@ -50,11 +50,11 @@ class Peers:
         return found
 
     def addresses(self) -> set[str]:
-        """Those that calls were sent to and that were not forgotten since."""
+        """Addresses that calls were sent to and that were not evicted since."""
         return self._channels.addresses()
 
-    async def forget(self, address: str) -> None:
-        """Close the connection to an address that is gone."""
+    async def evict(self, address: str) -> None:
+        """Close the connections to an address; unary calls on them fail."""
         self._callables.pop(address, None)
         self._peer_pool.discard(address)
         await self._channels.discard(address)
@@ -72,5 +72,5 @@ class Peers:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            # grpc.aio shows a connection that was closed under the call like this.
+            # This is how grpc.aio reports that the channel was closed during the call.
             raise CallFailed(StatusCode.UNAVAILABLE, "the connection was closed") from None
