@@ -21,8 +21,6 @@ import grpc.aio
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_cli.embedded import free_port
-from mesh_core.auth import new_api_key
-from mesh_core.channels import open_channel
 from mesh_core.ids import Prefix, encode, new_uuid, shard_of
 from mesh_simulator.accounts.account import Account as NetworkAccount
 from mesh_simulator.checker import check
