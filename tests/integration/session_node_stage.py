@@ -22,6 +22,8 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_cli.embedded import free_port
 from mesh_core.ids import Prefix, encode, new_uuid, shard_of
+from mesh_core.rpc.auth import new_api_key
+from mesh_core.rpc.channels import open_channel
 from mesh_simulator.accounts.account import Account as NetworkAccount
 from mesh_simulator.checker import check
 from mesh_simulator.faults.faults import FaultKind
