@@ -20,7 +20,7 @@ from mesh_simulator.settings import SimulatorSettings
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import content_pb2
 from sessionmesh.v1 import simulator_pb2 as api
-from tests.eventually import eventually
+from tests.support.eventually import eventually
 
 UNKNOWN = "hidden:404"
 """An address that no network knows."""
