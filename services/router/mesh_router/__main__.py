@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 from mesh_core import ids
-from mesh_core.auth import KeyAuthenticator, postgres_keys
-from mesh_core.channels import ChannelPool, ChannelTls
-from mesh_core.database import Database, check_schema
-from mesh_core.discovery import ServiceDirectory, ServiceInfo, register
+from mesh_core.database import Database
+from mesh_core.database.migrations import check_schema
 from mesh_core.etcd import Etcd
+from mesh_core.etcd.discovery import ServiceDirectory, ServiceInfo, register
 from mesh_core.events.notify import Notifier
-from mesh_core.exchange import ExchangePool
-from mesh_core.exchange.tls import client_context
 from mesh_core.ownership.view import OwnerView
 from mesh_core.paging import Pager
-from mesh_core.server import Server
-from mesh_core.service import Stop, run
+from mesh_core.process.service import Stop, run
+from mesh_core.rpc.auth import KeyAuthenticator, api_key_lookup
+from mesh_core.rpc.channels import ChannelPool
+from mesh_core.rpc.peers import PeerPool
+from mesh_core.rpc.server import Server
+from mesh_core.rpc.tls import ChannelTls, client_context
 from mesh_core.settings import load
 from mesh_core.tasks import Supervisor
+from mesh_parent import command_line
+from mesh_parent.prefork import is_worker
 from mesh_router.accounts import AccountService
 from mesh_router.accounts.refresh import OwnerRefresh
 from mesh_router.fleet import Fleet, FleetService
@@ -26,7 +32,6 @@ from mesh_router.proxy import BulkSender, Forwarder, Peers
 from mesh_router.proxy.gone import forget_dead, forget_gone
 from mesh_router.proxy.routes import KINDS
 from mesh_router.settings import RouterSettings
-from mesh_router.sharing import is_worker, share_port
 from mesh_router.tenants import TenantService
 from mesh_router.xds import ControlPlane
 from mesh_router.xds.state import ROUTERS
@@ -50,8 +55,8 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
             await directory.start()
         tls = ChannelTls.of(settings.server)
         channels = ChannelPool(tls=tls, max_message_bytes=settings.server.max_message_bytes)
-        exchanges = ExchangePool(channels, settings.auth.mesh_key, client_context(settings.server))
-        peers = Peers(channels, exchanges)
+        peer_pool = PeerPool(channels, settings.auth.mesh_key, client_context(settings.server))
+        peers = Peers(channels, peer_pool)
         notifier = Notifier(database)
         supervisor.start("event-notifier", notifier.run())
         supervisor.start("forget-gone", forget_gone(view, directories, peers))
@@ -65,7 +70,7 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         owners = OwnerRefresh(view, channels, settings.auth.mesh_key)
         server = Server(
             settings.server,
-            authenticator=KeyAuthenticator(postgres_keys(database), settings.auth),
+            authenticator=KeyAuthenticator(api_key_lookup(database), settings.auth),
             shared_port=is_worker(),
         )
         server.add(
@@ -91,13 +96,27 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         await registration.stop()
         await server.drain()
         await server.stop()
-        exchanges.close()
+        peer_pool.close()
         await channels.close()
     await etcd.close()
     await database.close()
 
 
+def prefork(settings: RouterSettings) -> None:
+    """With several workers: become their parent, which imports next to nothing where this has much."""
+    workers = settings.router.workers
+    if workers == 1:
+        return
+    options = {
+        "--workers": str(workers),
+        "--listen": settings.server.listen,
+        "--metrics": settings.server.metrics_listen,
+    }
+    command = command_line("prefork", options, [sys.executable, "-m", "mesh_router"])
+    os.execv(command[0], command)  # noqa: S606 - its purpose
+
+
 if __name__ == "__main__":
     if not is_worker():
-        share_port(load(RouterSettings))
+        prefork(load(RouterSettings))
     run("sessionmesh-router", RouterSettings, main)
