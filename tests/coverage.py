@@ -3,14 +3,14 @@
     python -m tests.coverage measure [--root DIR] --json F [pytest's arguments]
     python -m tests.coverage compare BEFORE AFTER [--moved FOLDER=PACKAGE]...
 
-`measure` runs the tests of the checkout in DIR (this one without it) with that checkout's own `.venv`, which must
-have `coverage`; the checkout needs nothing of this script. Processes that the tests start are measured too, but not
-those that start with `python -S` or that are killed.
+`measure` runs the tests of the checkout in DIR (without it: this one) with that checkout's own `.venv`, which
+must have `coverage`; the checkout needs nothing of this script. Processes that tests start are measured too,
+but not those that start with `python -S` or that are killed.
 
-`compare` prints the lines of each package and which part of them ran, and the tests that went, came or moved to
-another file. Its exit code is 1 when a package, or all of them together, is covered less. With
-`--moved lib/mesh_core/journal=mesh_session_node` the former files of that folder count to the package where they
-are now: otherwise a package seems to fall when well-covered code leaves it.
+`compare` prints the lines of each package and which part of them ran, and the tests that went, came or moved
+to another file. Its exit code is 1 when a package, or all of them together, is covered less. With
+`--moved lib/mesh_core/journal=mesh_session_node` the former files of that folder count to the package where
+they are now: otherwise a package seems to fall when well-covered code leaves it.
 """
 
 from __future__ import annotations
