@@ -36,7 +36,7 @@ from tests.support.eventually import eventually
 from tests.support.tools import missing_tool
 
 ROOT = Path(__file__).parents[2]
-CHILD = [sys.executable, "-m", "tests.integration.watched_process"]
+CHILD = [sys.executable, "-m", "tests.support.watched_process"]
 LATEST_KILL_SECONDS = 1.0
 """Between the hard deadline and the TTL of a lease."""
 MOST_MEMORY = 20 * 2**20

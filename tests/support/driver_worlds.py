@@ -241,7 +241,7 @@ async def simulated_world() -> AsyncIterator[DriverWorld]:
         )
     )
     await network.start()
-    timers = asyncio.create_task(network.wheel.run(), name="timers")
+    timers = asyncio.create_task(network.timers.run(), name="timers")
     world = SimulatedWorld(network)
     try:
         yield world
