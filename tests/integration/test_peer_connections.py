@@ -377,7 +377,7 @@ class Raw(FrameConnection):
         super().connection_made(transport)
         self.write = cast("asyncio.Transport", transport).write
 
-    def _beat(self) -> None:
+    def _heartbeat(self) -> None:
         pass
 
 
