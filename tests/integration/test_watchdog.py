@@ -31,12 +31,12 @@ from mesh_parent import command_line
 from mesh_parent.page import LAYOUT, VARIABLE
 from mesh_parent.watchdog import THAW_SECONDS
 from mesh_wire.etcd import kv_pb2
-from tests.eventually import eventually
 from tests.integration.test_server_tls import Authority
-from tests.tools import missing_tool
+from tests.support.eventually import eventually
+from tests.support.tools import missing_tool
 
 ROOT = Path(__file__).parents[2]
-CHILD = [sys.executable, "-m", "tests.integration.watched_process"]
+CHILD = [sys.executable, "-m", "tests.support.watched_process"]
 LATEST_KILL_SECONDS = 1.0
 """Between the hard deadline and the TTL of a lease."""
 MOST_MEMORY = 20 * 2**20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-_SQL = "lib/mesh_core/database/migrations/sql"
+_SQL = "lib/mesh_core/database/migrations/versions"
 _OWNERSHIP = "lib/mesh_core/ownership"
 _SESSION = "services/session-node/mesh_session_node/session"
 
