@@ -33,7 +33,7 @@ from sessionmesh.v1 import message_pb2, session_pb2
 if TYPE_CHECKING:
     from mesh_core.ownership.keys import OwnerKey
     from mesh_core.ownership.view import OwnerLookup
-    from mesh_session_node.drivers.driver import Driver, DriverState
+    from mesh_session_node.drivers.interface.driver import Driver, DriverState
     from mesh_session_node.session.host import Host
 
 logger = structlog.get_logger(__name__)

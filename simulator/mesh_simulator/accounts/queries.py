@@ -1,23 +1,23 @@
-"""Answers to the questions a client may ask."""
+"""The queries of clients: number checks and groups."""
 
 from __future__ import annotations
 
 import secrets
 
-from mesh_simulator.account import Account, Group
-from mesh_simulator.addresses import PHONE, user_id_of
-from mesh_simulator.directory import Directory
+from mesh_simulator.accounts.account import Account, Group
+from mesh_simulator.accounts.addresses import PHONE, user_id_of
+from mesh_simulator.accounts.directory import Directory
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 
 
 class Queries:
-    """Number checks and groups."""
+    """Answers queries from the directory."""
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
 
     def answer(self, account: Account, query: wire.Query) -> wire.Answer:
-        """The answer; a question that has none gets an error."""
+        """The answer to `query`, or an error."""
         kind = query.WhichOneof("kind")
         if kind == "number_check":
             numbers = [self._number_status(phone) for phone in query.number_check.phones]
@@ -31,7 +31,7 @@ class Queries:
             return self._create_group(account, query)
         if kind == "change_members":
             return self._change_members(account, query)
-        return _error(query, wire.QUERY_ERROR_REASON_MALFORMED, "no question")
+        return _error(query, wire.QUERY_ERROR_REASON_MALFORMED, "unknown query")
 
     def _number_status(self, phone: str) -> wire.NumberStatus:
         if not self._directory.is_registered(phone):
@@ -73,7 +73,7 @@ class Queries:
 
 
 def new_group_id() -> str:
-    """An id no group has."""
+    """An id that no group has."""
     return secrets.token_hex(8)
 
 

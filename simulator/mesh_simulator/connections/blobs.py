@@ -10,7 +10,8 @@ CHUNK_BYTES = 64 * 1024
 
 
 class BlobStore:
-    """Stores bytes under the hex of their SHA-256. Over `max_total_bytes` the oldest go."""
+    """Stores bytes under the hex of their SHA-256. When they are more than `max_total_bytes`, the oldest are
+    deleted."""
 
     def __init__(self, folder: Path | None, max_total_bytes: int) -> None:
         self._folder = folder
@@ -22,7 +23,7 @@ class BlobStore:
             folder.mkdir(parents=True, exist_ok=True)
             for path in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns):
                 if path.suffix:
-                    path.unlink()  # was being written when the process ended
+                    path.unlink()  # a crash interrupted its writing
                     continue
                 self._sizes[path.name] = path.stat().st_size
                 self.total_bytes += self._sizes[path.name]
@@ -52,7 +53,7 @@ class BlobStore:
         return ref
 
     def get(self, ref: str) -> bytes | None:
-        """The bytes, or None when there is no such blob (any more)."""
+        """The bytes, or None when there is no such blob, or no longer."""
         if ref not in self._sizes:
             return None
         return self._data[ref] if self._folder is None else (self._folder / ref).read_bytes()

@@ -1,11 +1,11 @@
-"""Faults: what the network does wrong on purpose, for one account or for all."""
+"""The kinds of faults, those active now, and what they do to an account."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
 
-from mesh_simulator.account import Account
+from mesh_simulator.accounts.account import Effects
 
 
 class FaultKind(IntEnum):
@@ -23,8 +23,10 @@ class FaultKind(IntEnum):
     BANDWIDTH = 10
 
 
-AT_ONCE = frozenset({FaultKind.DROP_CONNECTION, FaultKind.BAN, FaultKind.LOG_OUT})
-"""Faults that happen and are over; the others last."""
+INSTANT = frozenset({FaultKind.DROP_CONNECTION, FaultKind.BAN, FaultKind.LOG_OUT})
+"""Faults that are over as soon as they have happened; the others last."""
+ALL_ACCOUNTS = ""
+"""The user id of a fault that affects every account, also those made later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,31 +36,12 @@ class Fault:
     fault_id: str
     kind: FaultKind
     user_id: str
-    """Empty: every account, also those that come later."""
+    """Or ALL_ACCOUNTS."""
     amount: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Effects:
-    """What the present faults mean for one account."""
-
-    refuse_logins: bool = False
-    ack_delay: float = 0.0
-    lose_acks: bool = False
-    drop_inbound_acks: bool = False
-    stalled: bool = False
-    latency: float = 0.0
-    """Seconds that everything sent to the client is late."""
-    bandwidth: float = 0.0
-    """Bytes a second, each way; 0: unlimited."""
-
-    @property
-    def shapes_traffic(self) -> bool:
-        return self.stalled or self.latency > 0 or self.bandwidth > 0
-
-
-class Faults:
-    """The lasting faults of the moment."""
+class ActiveFaults:
+    """The lasting faults that were injected and not cleared."""
 
     def __init__(self) -> None:
         self._faults: dict[str, Fault] = {}
@@ -67,16 +50,19 @@ class Faults:
         self._faults[fault.fault_id] = fault
 
     def remove(self, fault_id: str) -> Fault | None:
-        """Takes one away; None when it is gone already."""
+        """Remove a fault and return it; None when it has been removed before."""
         return self._faults.pop(fault_id, None)
 
-    def matching(self, user_id: str) -> list[Fault]:
-        """The faults injected for exactly this account; with an empty id all of all accounts."""
-        return [fault for fault in self._faults.values() if not user_id or fault.user_id == user_id]
+    def of(self, user_id: str) -> list[Fault]:
+        """The faults injected for exactly this account."""
+        return [fault for fault in self._faults.values() if fault.user_id == user_id]
 
-    def effects_on(self, account: Account) -> Effects | None:
-        """None when nothing is wrong: the path of almost every message."""
-        faults = [fault for fault in self._faults.values() if fault.user_id in ("", account.user_id)]
+    def all(self) -> list[Fault]:
+        return list(self._faults.values())
+
+    def effects_on(self, user_id: str) -> Effects | None:
+        """What the faults of this account and of all accounts do to it; None when there are none."""
+        faults = [fault for fault in self._faults.values() if fault.user_id in (ALL_ACCOUNTS, user_id)]
         if not faults:
             return None
         kinds = {fault.kind for fault in faults}

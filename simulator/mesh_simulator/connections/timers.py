@@ -1,4 +1,4 @@
-"""One timer for everything that is due later: thousands of receipts cost one wake-up a tick."""
+"""One timer for all that is due later: thousands of receipts cost one wake-up of the event loop a tick."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-TICK = 0.01
-"""Seconds between two looks at what is due; nothing is early, and nothing later than two ticks by itself."""
+TICK_SECONDS = 0.01
+"""Seconds between two looks at what is due. Nothing is called early, and nothing is more than two ticks late,
+unless the event loop is."""
 
 
 class TimerWheel:
@@ -17,11 +18,11 @@ class TimerWheel:
         self._loop = asyncio.get_running_loop()
         self._after_tick = after_tick
         self._slots: dict[int, list[tuple[Callable[..., object], tuple[Any, ...]]]] = {}
-        self._next = int(self._loop.time() / TICK)
+        self._next = int(self._loop.time() / TICK_SECONDS)
 
     def after(self, delay: float, call: Callable[..., object], *args: Any) -> None:
         """Call `call(*args)` when `delay` seconds have passed."""
-        slot = max(int((self._loop.time() + delay) / TICK) + 1, self._next)
+        slot = max(int((self._loop.time() + delay) / TICK_SECONDS) + 1, self._next)
         entries = self._slots.get(slot)
         if entries is None:
             self._slots[slot] = [(call, args)]
@@ -29,14 +30,14 @@ class TimerWheel:
             entries.append((call, args))
 
     async def run(self) -> None:
-        """Turn until cancelled."""
+        """Call what is due, tick by tick, until cancelled."""
         while True:
-            await asyncio.sleep(TICK)
-            self.turn()
+            await asyncio.sleep(TICK_SECONDS)
+            self.tick()
 
-    def turn(self) -> None:
+    def tick(self) -> None:
         """Call everything that is due."""
-        now = int(self._loop.time() / TICK)
+        now = int(self._loop.time() / TICK_SECONDS)
         if not self._slots:
             self._next = now + 1
             return

@@ -1,4 +1,4 @@
-"""The ledger: an append-only file of records. Without a path it has no name and dies with the process."""
+"""The ledger: an append-only file of records; without a path, a temporary file that ends with the process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from time import time_ns
 from typing import BinaryIO
 
-from mesh_simulator.records import (
+from mesh_simulator.ledger.records import (
     MAGIC,
     NO_ACCOUNT,
     NO_DIGEST,
@@ -20,11 +20,11 @@ from mesh_simulator.records import (
     size_of_whole_records,
 )
 
-_LAZY_BYTES = 256 * 1024
+_MAX_UNWRITTEN_BYTES = 256 * 1024
 
 
 class Ledger:
-    """Appends records and reads them back. With a path, a record is in the file after the next `flush`."""
+    """Appends records and reads them back. With a path, every record is in the file after `flush`."""
 
     def __init__(self, path: Path | None) -> None:
         self._durable = path is not None
@@ -52,7 +52,7 @@ class Ledger:
         text: str = "\0",
         body: bytes = b"",
     ) -> None:
-        """Add a record that happened now. `account` is the account's number, `text` is `id NUL peer`."""
+        """Add a record with the present time. `account` is the account's number, `text` is `id NUL peer`."""
         tail = text.encode() + b"\0" + body if body else text.encode()
         record = (
             pack_head(kind, time_ns() // 1000, connection, account, counter, code, digest, len(tail)) + tail
@@ -62,14 +62,17 @@ class Ledger:
         self.counts[kind] += 1
 
     def flush(self) -> None:
-        """Called before anything that follows from the records is told to a client."""
-        if self._pending and (self._durable or self._pending_bytes > _LAZY_BYTES):
+        """Write what was appended. To be called before a client is sent anything that follows from it.
+
+        A temporary file outlives no crash, so there small writes are put together first.
+        """
+        if self._pending and (self._durable or self._pending_bytes > _MAX_UNWRITTEN_BYTES):
             self._write()
 
     def read(self) -> Iterator[Record]:
-        """Every record up to now; may be read in another thread, while more is appended."""
+        """Every record up to now. The iterator may be used in another thread while more is appended."""
         self._write()
-        return self._read_from(f"/proc/self/fd/{self._file.fileno()}")  # a handle with a position of its own
+        return self._read_from(f"/proc/self/fd/{self._file.fileno()}")  # a file position of its own
 
     def close(self) -> None:
         self._write()

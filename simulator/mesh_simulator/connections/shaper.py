@@ -1,27 +1,27 @@
-"""Holds one connection's traffic back while a fault stalls, slows or narrows it."""
+"""Traffic shaping: holds a connection's bytes back while a fault stalls, delays or limits it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 
-from mesh_simulator.faults import Effects
+from mesh_simulator.accounts.account import Effects
 
 
-class Shaper:
-    """Between a connection and its transport: keeps the order, lets bytes through when they are due."""
+class TrafficShaper:
+    """Stands between a connection and its transport: keeps the order, and writes bytes when they are due."""
 
     __slots__ = ("_effects", "_last_due", "_loop", "_queue", "_timer", "_transport")
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self._effects = Effects()
         self._queue: deque[tuple[float, bytes]] = deque()
         self._last_due = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
-    def follow(self, effects: Effects) -> None:
+    def apply(self, effects: Effects) -> None:
         """Shape by `effects` from now on."""
         self._effects = effects
         if effects.stalled:

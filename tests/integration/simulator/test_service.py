@@ -22,17 +22,15 @@ from mesh_core.rpc.server import Server
 from mesh_core.settings import AuthSettings, ServerSettings
 from mesh_simulator.__main__ import no_other_keys
 from mesh_simulator.checker import check
-from mesh_simulator.client import SimulatedClient
 from mesh_simulator.network import Network
 from mesh_simulator.service import SimulatorServicer
-from mesh_simulator.settings import SimulatorSettings
 from mesh_simulator.views import record_of
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import simulator_pb2 as api
 from sessionmesh.v1 import simulator_pb2_grpc
+from tests.support.simulated_client import SimulatedClient
+from tests.support.simulated_network import ALICE, BOB, SOMEBODY, running, settings
 
-ALICE, BOB = "+15550000001", "+15550000002"
-SOMEBODY = "phone:+4915112345678"
 MESH_KEY = "a mesh key for tests"
 
 
@@ -66,20 +64,17 @@ class Operator:
 
 @pytest.fixture
 async def operator() -> AsyncIterator[Operator]:
-    network = Network(SimulatorSettings(listen="127.0.0.1:0", delivered_after_seconds=0))
-    await network.start()
-    timers = asyncio.create_task(network.wheel.run(), name="timers")
-    server = Server(
-        ServerSettings(), authenticator=KeyAuthenticator(no_other_keys, AuthSettings(mesh_key=MESH_KEY))
-    )
-    server.add(simulator_pb2_grpc.add_SimulatorServiceServicer_to_server, SimulatorServicer(network))
-    await server.start()
-    async with open_channel(server.address) as channel:
-        yield Operator(channel, network.address)
-    await server.drain()
-    await server.stop()
-    timers.cancel()
-    await network.close()
+    async with running(Network(settings())) as network:
+        server = Server(
+            ServerSettings(drain_seconds=0),
+            authenticator=KeyAuthenticator(no_other_keys, AuthSettings(mesh_key=MESH_KEY)),
+        )
+        server.add(simulator_pb2_grpc.add_SimulatorServiceServicer_to_server, SimulatorServicer(network))
+        await server.start()
+        async with open_channel(server.address) as channel:
+            yield Operator(channel, network.address)
+        await server.drain()
+        await server.stop()
 
 
 async def test_nobody_without_a_key_may_call(operator: Operator) -> None:

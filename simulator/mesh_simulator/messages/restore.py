@@ -1,18 +1,18 @@
-"""After a restart: what the accounts' ratchets, messages and receipts were, read back from the ledger."""
+"""After a restart: the accounts' ratchets, messages and receipts, read back from the ledger."""
 
 from __future__ import annotations
 
-from mesh_core.framing import encode
-from mesh_simulator.account import Account, Waiting
-from mesh_simulator.directory import Directory
-from mesh_simulator.ledger import Ledger
-from mesh_simulator.messages import Messages
-from mesh_simulator.records import Kind, Record
+from mesh_simulator.accounts.account import Account, PendingInbound
+from mesh_simulator.accounts.directory import Directory
+from mesh_simulator.ledger.ledger import Ledger
+from mesh_simulator.ledger.records import Kind, Record
+from mesh_simulator.messages.outbound import OutboundMessages
+from mesh_simulator.messages.receipts import receipt_frame
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 
 
-def restore(directory: Directory, ledger: Ledger, messages: Messages) -> int:
-    """Bring every account up to date and go on delivering; answers the highest connection number so far."""
+def restore(directory: Directory, ledger: Ledger, outbound: OutboundMessages) -> int:
+    """Bring every account up to date, go on delivering, and return the highest connection number so far."""
     undelivered: dict[tuple[str, str], str] = {}
     connections = 0
     for record in ledger.read():
@@ -29,7 +29,7 @@ def restore(directory: Directory, ledger: Ledger, messages: Messages) -> int:
         if not account.receipt_acks:
             account.receipts.clear()
     for (user_id, message_id), to in undelivered.items():
-        messages.resume_delivery(directory.by_user[user_id], message_id, to)
+        outbound.resume_delivery(directory.by_user[user_id], message_id, to)
     return connections
 
 
@@ -43,30 +43,22 @@ def _apply(account: Account, record: Record, directory: Directory) -> None:
         account.receipt_acks = bool(record.code)
     elif kind is Kind.RECEIPT:
         account.receipt_sequence = record.counter
-        account.receipts.append((record.counter, _receipt_frame(record)))
+        frame = receipt_frame(
+            record.id, wire.ReceiptKind.ValueType(record.code), record.time_us, record.peer, record.counter
+        )
+        account.receipts.append((record.counter, frame))
     elif kind is Kind.RECEIPTS_ACKED:
         while account.receipts and account.receipts[0][0] <= record.counter:
             account.receipts.popleft()
     elif kind is Kind.INBOUND:
-        origin = directory.find(record.peer)
-        from_account = isinstance(origin, Account) and record.id in origin.seen
-        account.inbound[record.id] = Waiting(
+        author = directory.find(record.peer)
+        by_account = isinstance(author, Account) and record.id in author.known_message_ids
+        account.inbound[record.id] = PendingInbound(
             wire.Inbound.FromString(record.body),
-            origin if isinstance(origin, Account) and from_account else None,
+            author if isinstance(author, Account) and by_account else None,
         )
         account.inbound_counter = record.counter
     elif kind is Kind.INBOUND_OFFERED and record.id in account.inbound:
         account.inbound[record.id].message.again = True
     elif kind is Kind.INBOUND_ACKED:
         account.inbound.pop(record.id, None)
-
-
-def _receipt_frame(record: Record) -> bytes:
-    receipt = wire.Receipt(
-        id=record.id,
-        kind=wire.ReceiptKind.ValueType(record.code),
-        time_us=record.time_us,
-        participant=record.peer,
-        sequence=record.counter,
-    )
-    return encode(wire.Frame(receipt=receipt).SerializeToString())

@@ -1,4 +1,4 @@
-"""A bare client of the simulated network, for its tests and its benchmark."""
+"""A client of the simulated network that does only what a test tells it to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class SimulatedClient(asyncio.Protocol):
     def __init__(self) -> None:
         self._decoder = FrameDecoder()
         self._frames: list[wire.Frame] = []
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self.closed = asyncio.Event()
 
     @classmethod
@@ -33,17 +33,17 @@ class SimulatedClient(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._frames += [wire.Frame.FromString(body) for body in self._decoder.feed(data)]
-        self._news.set()
+        self._changed.set()
 
     def eof_received(self) -> bool:
         """Keep writing: a test may want to be the session that does not notice."""
         self.closed.set()
-        self._news.set()
+        self._changed.set()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed.set()
-        self._news.set()
+        self._changed.set()
 
     def write(self, *frames: wire.Frame) -> None:
         """Send frames in one piece."""
@@ -66,12 +66,16 @@ class SimulatedClient(asyncio.Protocol):
                         return self._frames.pop(at)
                 if self.closed.is_set():
                     raise ConnectionError(f"closed; unread: {self._frames}")
-                self._news.clear()
-                await self._news.wait()
+                self._changed.clear()
+                await self._changed.wait()
 
     def unread(self, kind: str) -> list[wire.Frame]:
         """The frames of that kind that came and that nobody waited for yet."""
         return [frame for frame in self._frames if frame.WhichOneof("kind") == kind]
+
+    def unread_kinds(self) -> list[str | None]:
+        """The kinds of all frames that nobody waited for yet, in the order they came."""
+        return [frame.WhichOneof("kind") for frame in self._frames]
 
     async def log_in(
         self, paired: wire.Paired, counter: int = 0, *, receipt_acks: bool = False

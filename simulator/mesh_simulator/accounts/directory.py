@@ -8,24 +8,26 @@ from typing import Any
 
 import msgspec
 
-from mesh_simulator.account import Account, Behaviour, Group
-from mesh_simulator.addresses import GROUP, HIDDEN, PHONE, USER, hidden_id_of, is_phone
-from mesh_simulator.ledger import Ledger
-from mesh_simulator.records import Kind
+from mesh_simulator.accounts.account import Account, Behaviour, Effects, Group
+from mesh_simulator.accounts.addresses import GROUP, HIDDEN, PHONE, USER, hidden_id_of, is_phone
+from mesh_simulator.ledger.ledger import Ledger
+from mesh_simulator.ledger.records import Kind
 
 
 class Directory:
-    """Finds accounts, groups and people by address. Every change is on disk before it is told to anybody."""
+    """Finds accounts, groups and people by address. With a path, every change is written to it at once."""
 
     def __init__(self, ledger: Ledger, path: Path | None) -> None:
         self.accounts: list[Account] = []
-        """By their number in the ledger."""
+        """Indexed by their number in the ledger."""
         self.by_user: dict[str, Account] = {}
         self.by_phone: dict[str, Account] = {}
         self.groups: dict[str, Group] = {}
         self.unregistered: set[str] = set()
         """Phone numbers that are not on the network; every other valid one is."""
         self.default_behaviour = Behaviour()
+        self.default_effects: Effects | None = None
+        """What the faults that affect all accounts do to a new one."""
         self._phones_by_hidden: dict[str, str] = {}
         self._ledger = ledger
         self._file = None
@@ -34,7 +36,7 @@ class Directory:
             self._file = path.open("ab", buffering=0)
 
     def find(self, address: str) -> Account | Group | str | None:
-        """Whom an address means: an account, a group, another person's phone number, or nobody."""
+        """Who has this address: an account, a group, a person without account (a phone number), or nobody."""
         kind, _, value = address.partition(":")
         kind += ":"
         if kind == PHONE:
@@ -62,7 +64,7 @@ class Directory:
         return is_phone(phone) and phone not in self.unregistered
 
     def reveal_hidden_id(self, phone: str) -> str:
-        """The hidden id of `phone`, which can be written to from now on."""
+        """The hidden id of `phone`, which is an address that can be written to from now on."""
         hidden_id = hidden_id_of(phone)
         self._phones_by_hidden[hidden_id] = phone
         return hidden_id
@@ -70,12 +72,13 @@ class Directory:
     def create_account(self, phone: str, push_name: str) -> Account:
         """A new account, not paired."""
         account = self._add_account(phone, push_name)
+        account.effects = self.default_effects
         self._ledger.append(Kind.ACCOUNT, account=account.number, text=f"{account.user_id}\0{phone}")
         self.save_account(account)
         return account
 
     def save_account(self, account: Account) -> None:
-        """Keep what changed about the account itself."""
+        """Write the account's name, credential and ban to disk."""
         self._save(
             {
                 "account": account.phone,
@@ -93,14 +96,14 @@ class Directory:
         return group
 
     def save_group(self, group: Group) -> None:
-        """Keep what changed about the group."""
+        """Write the group to disk."""
         self._save({"group": msgspec.to_builtins(group)})
 
     def set_default_behaviour(self, behaviour: Behaviour) -> None:
-        """Behave like this towards every account that has no behaviour of its own."""
+        """Set the behaviour of every account, present and future, that has none of its own."""
         self.default_behaviour = behaviour
         for account in self.accounts:
-            if not account.own_behaviour:
+            if not account.has_own_behaviour:
                 account.behaviour = behaviour
 
     def close(self) -> None:
@@ -121,14 +124,14 @@ class Directory:
             self._file.write(msgspec.json.encode(row) + b"\n")
 
     def _load(self, path: Path) -> None:
-        """Accounts take their numbers from the ledger, everything else is the last row about them."""
+        """Accounts get their numbers from the ledger, and everything else from the last row about them."""
         for record in self._ledger.read():
             if record.kind is Kind.ACCOUNT:
                 self._add_account(record.peer, "")
         if not path.exists():
             return
         lines = path.read_bytes().split(b"\n")
-        for line in lines[:-1]:  # what follows the last line end was torn by a crash
+        for line in lines[:-1]:  # a crash may have left an incomplete last line
             row = msgspec.json.decode(line)
             if "group" in row:
                 group = msgspec.convert(row["group"], Group)

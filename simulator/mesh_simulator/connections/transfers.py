@@ -5,30 +5,36 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from mesh_core.framing import encode
-from mesh_simulator.blobs import CHUNK_BYTES, BlobStore
+from mesh_simulator.connections.blobs import CHUNK_BYTES, BlobStore
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 
-if TYPE_CHECKING:
-    from mesh_simulator.connection import Connection
+
+class BlobClient(Protocol):
+    """The connection that the blobs go over."""
+
+    def put(self, frame: bytes) -> bool: ...
+    def send(self, frame: wire.Frame) -> bool: ...
+    def write_out(self) -> None: ...
+    def has_room(self) -> bool: ...
 
 
 class Transfers:
-    """Puts uploads together; sends fetches only as fast as the client reads."""
+    """Collects the pieces of uploads; sends downloads only as fast as the client reads."""
 
-    __slots__ = ("_blobs", "_connection", "_fetches", "_max_blob_bytes", "_uploads")
+    __slots__ = ("_blobs", "_client", "_downloads", "_max_blob_bytes", "_uploads")
 
-    def __init__(self, connection: Connection, blobs: BlobStore, max_blob_bytes: int) -> None:
-        self._connection = connection
+    def __init__(self, client: BlobClient, blobs: BlobStore, max_blob_bytes: int) -> None:
+        self._client = client
         self._blobs = blobs
         self._max_blob_bytes = max_blob_bytes
         self._uploads: dict[int, bytearray | None] = {}
-        self._fetches: deque[Iterator[bytes]] = deque()
+        self._downloads: deque[Iterator[bytes]] = deque()
 
-    def take(self, piece: wire.BlobPut) -> None:
-        """The next piece of an upload. After a refusal the rest of it is ignored."""
+    def receive(self, piece: wire.BlobPut) -> None:
+        """The next piece of an upload. After a refusal the rest of the upload is ignored."""
         data = self._uploads.setdefault(piece.transfer, bytearray())
         if data is not None:
             data += piece.data
@@ -46,7 +52,7 @@ class Transfers:
                 sha256=sha256(whole).digest(),
                 size=len(whole),
             )
-            self._connection.send(wire.Frame(blob_stored=stored))
+            self._client.send(wire.Frame(blob_stored=stored))
 
     def fetch(self, request: wire.BlobGet) -> None:
         """Begin to send a blob."""
@@ -54,24 +60,24 @@ class Transfers:
         if data is None:
             self._refuse(request.transfer, wire.BLOB_REFUSAL_UNKNOWN, fetch=True)
             return
-        self._fetches.append(_chunks(request.transfer, data, min(request.offset, len(data))))
-        if len(self._fetches) == 1:
+        self._downloads.append(_chunks(request.transfer, data, min(request.offset, len(data))))
+        if len(self._downloads) == 1:
             self.pump()
 
     def pump(self) -> None:
-        """Send on while the client keeps up; the transport calls again when it has caught up."""
-        while self._fetches and self._connection.has_room():
-            chunk = next(self._fetches[0], None)
+        """Send while the client reads fast enough; the connection calls again when there is room."""
+        while self._downloads and self._client.has_room():
+            chunk = next(self._downloads[0], None)
             if chunk is None:
-                self._fetches.popleft()
+                self._downloads.popleft()
                 continue
-            if not self._connection.put(chunk):
+            if not self._client.put(chunk):
                 return
-            self._connection.write_out()
+            self._client.write_out()
 
     def _refuse(self, transfer: int, reason: wire.BlobRefusal.ValueType, *, fetch: bool) -> None:
         refused = wire.BlobRefused(transfer=transfer, reason=reason, fetch=fetch)
-        self._connection.send(wire.Frame(blob_refused=refused))
+        self._client.send(wire.Frame(blob_refused=refused))
 
 
 def _chunks(transfer: int, data: bytes, offset: int) -> Iterator[bytes]:

@@ -1,7 +1,7 @@
-"""Addresses on the simulated network, and the identities that belong to a phone number.
+"""Addresses on the simulated network, and the ids that belong to a phone number.
 
-A phone number has one user id (its digits) and one hidden id (a digest of it), so nothing needs to be stored
-for people who are not accounts.
+A phone number has one user id (its digits) and one hidden id (a digest of it). Both are computed, so nothing
+needs to be stored for people who have no account.
 """
 
 from __future__ import annotations
@@ -31,5 +31,5 @@ def user_id_of(phone: str) -> str:
 
 
 def hidden_id_of(phone: str) -> str:
-    """The hidden id that belongs to a phone number; does not reveal it."""
+    """The hidden id that belongs to a phone number."""
     return str(int.from_bytes(blake2b(phone.encode(), digest_size=7, person=b"hidden").digest(), "big"))
