@@ -11,8 +11,6 @@ import pytest_asyncio
 
 from mesh_core.etcd import Etcd, boottime
 from mesh_core.ids import SHARDS
-from mesh_core.ownership.fence import FenceUnavailable
-from mesh_core.ownership.keeper import Keeper
 from mesh_core.ownership.keys import Keys, NodeInfo, NodeState, OwnerKey, OwnerState, encode
 from mesh_core.ownership.loads import encode_loads, weight_of
 from mesh_core.ownership.mirror import ClusterMirror
@@ -88,7 +86,7 @@ class Participant:
             )
             for shard, name in holders.items()
         ]
-        await OwnerKeys(self.client, self.keys).write(writes, 0)
+        await OwnerKeyWriter(self.client, self.keys).write(writes, 0)
 
     async def _any_held(self) -> bool:
         self.asked += 1

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from mesh_core import validation
-from mesh_core.auth import Identity, Role
 from mesh_core.errors import InvalidField
+from mesh_core.rpc.auth import Identity, Role
 from sessionmesh.v1 import media_pb2
 
 MAX_FILE_NAME = 255

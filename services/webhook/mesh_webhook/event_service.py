@@ -9,11 +9,11 @@ from typing import Any
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import validation
-from mesh_core.auth import current_identity
 from mesh_core.errors import InvalidField, Unimplemented
 from mesh_core.events import Cursor, EventReader
 from mesh_core.paging import DEFAULT_SIZE, MAX_SIZE
-from mesh_core.server import Draining
+from mesh_core.rpc.auth import current_identity
+from mesh_core.rpc.server import Draining
 from mesh_webhook import filters, metrics
 from mesh_webhook.filters import EventFilter
 from mesh_webhook.stream import EventStream, passing
