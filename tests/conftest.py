@@ -26,7 +26,7 @@ from tests.support.minio_server import EmbeddedMinio
 from tests.support.tools import require_tool
 
 # A whole running mesh, which acceptance and fault tests share.
-pytest_plugins = ["tests.support.mesh_fixtures"]
+pytest_plugins = ["tests.support.mesh_fixtures", "tests.support.lanes"]
 
 Result = TypeVar("Result")
 
