@@ -14,7 +14,7 @@ from mesh_session_node import chores, receipts
 from mesh_session_node.drivers.interface.outcomes import Receipt
 from mesh_session_node.receipts import LateReceipts
 from mesh_session_node.session.outgoing import network_id_of
-from tests.eventually import eventually
+from tests.support.eventually import eventually
 
 FAILURES = [
     asyncpg.InterfaceError("connection is closed"),

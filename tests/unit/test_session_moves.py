@@ -19,7 +19,7 @@ from mesh_session_node.services.session_service import SessionService
 from mesh_session_node.settings import SessionSettings
 from mesh_session_node.shards import Shards
 from sessionmesh.v1 import session_pb2 as pb
-from tests.eventually import eventually
+from tests.support.eventually import eventually
 
 ACCOUNT = new_id(Prefix.ACCOUNT)
 SHARD = shard_of(ACCOUNT)
