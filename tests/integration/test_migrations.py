@@ -26,7 +26,7 @@ from mesh_core.database.migrations import (
     schema_version,
 )
 from mesh_core.settings import DatabaseSettings
-from tests.eventually import eventually
+from tests.support.eventually import eventually
 
 ROOT = Path(__file__).parents[2]
 VERSIONS = ROOT / "lib/mesh_core/database/migrations/versions"

@@ -128,7 +128,7 @@ CATALOGUE = (
     ),
     Mutation(
         "the watchdog's deadline",
-        "services/session-node/mesh_session_node/watchdog.py",
+        "lib/mesh_parent/page.py",
         "        if now >= self.kill_at:\n            return",
         "        if False:\n            return",
         "tests/integration/test_watchdog.py -k 'kill_at or deadline'",
