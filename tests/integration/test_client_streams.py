@@ -12,7 +12,7 @@ import pytest
 from mesh_client import Client, CursorExpired, FailedPrecondition, InvalidArgument, Unauthenticated, connect
 from mesh_core import errors
 from sessionmesh.v1 import event_pb2, event_pb2_grpc, session_pb2, session_pb2_grpc
-from tests.fake_router import Add, FakeRouter, break_off, fake_router, refuse
+from tests.support.fake_router import Add, FakeRouter, break_off, fake_router, refuse
 
 EVENTS = 20
 Leave = Callable[[Any], Awaitable[None]]

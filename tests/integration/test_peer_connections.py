@@ -28,8 +28,9 @@ from mesh_core.rpc.tls import ChannelTls, client_context
 from mesh_core.settings import ServerSettings
 from mesh_core.telemetry.tracing import current_traceparent
 from sessionmesh.internal.v1 import peer_pb2, peer_pb2_grpc
-from tests.eventually import eventually
-from tests.integration.probe_service import (
+from tests.integration.test_server_tls import Authority
+from tests.support.eventually import eventually
+from tests.support.probe_service import (
     ADMIN,
     MESH,
     MESH_KEY,
@@ -39,7 +40,6 @@ from tests.integration.probe_service import (
     add_probe_to_server,
     make_server,
 )
-from tests.integration.test_server_tls import Authority
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
 UNARY = f"/{SERVICE}/Unary"

@@ -26,8 +26,17 @@ from sessionmesh.v1 import (
     session_pb2_grpc,
     tenant_pb2,
 )
-from tests.eventually import eventually
-from tests.router_world import ADMIN, ADMIN_KEY, Node, RouterWorld, bearer, failing, new_account, router_world
+from tests.support.eventually import eventually
+from tests.support.router_world import (
+    ADMIN,
+    ADMIN_KEY,
+    Node,
+    RouterWorld,
+    bearer,
+    failing,
+    new_account,
+    router_world,
+)
 
 
 @pytest.fixture

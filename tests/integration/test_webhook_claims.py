@@ -16,7 +16,7 @@ from mesh_core.ids import new_uuid
 from mesh_webhook import deliveries, disabling, housekeeping
 from mesh_webhook.deliveries import Claimed, Completion
 from mesh_webhook.sender import Answer
-from tests.eventually import eventually
+from tests.support.eventually import eventually
 
 OK = Answer(200, "", b"", None, datetime(2026, 1, 1, tzinfo=UTC), 0.01)
 BAD = Answer(500, "HTTP 500", b"", None, datetime(2026, 1, 1, tzinfo=UTC), 0.01)
