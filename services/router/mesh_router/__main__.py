@@ -7,7 +7,6 @@ import sys
 
 from mesh_core import ids
 from mesh_core.database import Database
-from mesh_core.database.identity import page_token_key
 from mesh_core.database.migrations import check_schema
 from mesh_core.etcd import Etcd
 from mesh_core.etcd.discovery import ServiceDirectory, ServiceInfo, register

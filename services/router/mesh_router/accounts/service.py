@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import asyncpg
 from asyncpg.pgproto.pgproto import UUID
@@ -19,15 +19,10 @@ from mesh_core.paging import Pager
 from mesh_core.rpc.auth import current_identity
 from mesh_router.accounts import store
 from mesh_router.accounts.fields import CHANGEABLE, account_message, checked, stored_driver
+from mesh_router.accounts.owner_notifier import OwnerNotifier
 from mesh_router.accounts.store import Connection
 from mesh_router.fleet.admission import Admission, Reservation
 from sessionmesh.v1 import account_pb2, account_pb2_grpc
-
-
-class Owners(Protocol):
-    """What is needed of `OwnerNotifier`."""
-
-    async def changed(self, account_id: str) -> None: ...
 
 
 class AccountService(account_pb2_grpc.AccountServiceServicer):
@@ -37,7 +32,7 @@ class AccountService(account_pb2_grpc.AccountServiceServicer):
         self,
         database: Database,
         pager: Pager,
-        owners: Owners,
+        owners: OwnerNotifier,
         events_committed: Callable[[], None],
         admission: Admission,
     ) -> None:
