@@ -7,6 +7,7 @@ import sys
 
 from mesh_core import ids
 from mesh_core.database import Database
+from mesh_core.database.identity import page_token_key
 from mesh_core.database.migrations import check_schema
 from mesh_core.etcd import Etcd
 from mesh_core.etcd.discovery import ServiceDirectory, ServiceInfo, register
@@ -66,7 +67,7 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         await fleet.start(supervisor)
         supervisor.start("delete-ended-jobs", keep_deleting_ended(database))
 
-        pager = Pager(settings.auth.mesh_key.encode())
+        pager = Pager(await page_token_key(database))
         owners = OwnerNotifier(view, channels, settings.auth.mesh_key)
         server = Server(
             settings.server,
