@@ -80,8 +80,8 @@ async def claim_request(
     """Claims a request id in the caller's transaction: None means go on; an id is the first result: answer.
 
     `scope` is the account, the tenant for a method that has no account, or `OPERATOR_SCOPE`. `result` is the
-    id the caller is about to give. Waits for a rival that has claimed it and not yet committed. Raises `AlreadyExists`
-    REQUEST_ID_REUSED when it was used with another payload.
+    id the caller is about to give. Waits for a rival that has claimed it and not yet committed. Raises
+    `AlreadyExists` REQUEST_ID_REUSED when it was used with another payload.
     """
     claimed = await connection.fetchval(_CLAIM, scope, method, request_id, digest, result)
     if claimed is not None:
