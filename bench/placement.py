@@ -14,9 +14,9 @@ from random import Random
 
 from bench.report import Report
 from mesh_core.ids import SHARDS, Prefix, new_id, shard_of
-from mesh_core.ownership.fleet import scores
-from mesh_core.ownership.loads import weight_of
-from mesh_core.ownership.planner import Placement, plan
+from mesh_core.ownership.planning.fleet import scores
+from mesh_core.ownership.planning.loads import weight_of
+from mesh_core.ownership.planning.planner import Placement, plan
 
 _NOBODY: Placement = (None,) * SHARDS
 _ROUND = SHARDS // 8

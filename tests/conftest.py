@@ -65,7 +65,7 @@ class Databases:
 
     async def create_migrated(self) -> str:
         if not self._template:
-            from mesh_core.database import migrate  # only tests that need a schema pay for alembic
+            from mesh_core.database.migrations import migrate
 
             template = await self.create()
             await migrate(self.url(template))

@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 
 from mesh_core.errors import MeshError
-from mesh_core.server.status import trailing_metadata
+from mesh_core.rpc.server.status import trailing_metadata
 
 Add = Callable[[Any, Any], None]
 

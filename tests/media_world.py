@@ -19,9 +19,9 @@ import pyvips
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import ids
-from mesh_core.channels import Metadata, mesh_metadata, open_channel
 from mesh_core.ids import Prefix
-from mesh_core.service import Stop
+from mesh_core.process.service import Stop
+from mesh_core.rpc.channels import Metadata, mesh_metadata, open_channel
 from mesh_core.settings import read
 from mesh_media.__main__ import main
 from mesh_media.settings import Settings

@@ -13,8 +13,10 @@ import asyncpg
 
 from mesh_core.etcd import Etcd, boottime
 from mesh_core.ids import SHARDS
-from mesh_core.ownership import NodeInfo, NodeState, Ownership, OwnerState, Timings
-from mesh_core.ownership.fence import Fence
+from mesh_core.ownership.keys import NodeInfo, NodeState, OwnerState
+from mesh_core.ownership.participant import Ownership
+from mesh_core.ownership.participant.fence import Fence
+from mesh_core.ownership.timings import Timings
 from mesh_core.tasks import Supervisor
 from tests.relay import Relay
 

@@ -16,14 +16,15 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from mesh_core import ids
-from mesh_core.auth import KeyAuthenticator, postgres_keys
-from mesh_core.channels import ChannelTls, open_channel
 from mesh_core.database import Database
 from mesh_core.etcd import Etcd
 from mesh_core.ids import Prefix
 from mesh_core.ownership.keys import Keys, NodeInfo, NodeState, OwnerKey, OwnerState, encode
-from mesh_core.server import Server
-from mesh_core.service import Stop
+from mesh_core.process.service import Stop
+from mesh_core.rpc.auth import KeyAuthenticator, api_key_lookup
+from mesh_core.rpc.channels import open_channel
+from mesh_core.rpc.server import Server
+from mesh_core.rpc.tls import ChannelTls
 from mesh_core.settings import (
     AuthSettings,
     ClusterSettings,
@@ -114,7 +115,7 @@ class RouterWorld:
         advertise = relay.url if relay is not None else ""
         server = Server(
             msgspec.structs.replace(self.tls, drain_seconds=0.1, advertise=advertise),
-            authenticator=KeyAuthenticator(postgres_keys(self.database), auth),
+            authenticator=KeyAuthenticator(api_key_lookup(self.database), auth),
         )
         for add, servicer in (services or {}).items():
             server.add(add, servicer)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import grpc.aio
 
-from mesh_core.channels import open_channel
+from mesh_core.rpc.channels import open_channel
 from sessionmesh.v1 import (
     account_pb2,
     account_pb2_grpc,

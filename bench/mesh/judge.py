@@ -7,7 +7,7 @@ import asyncio
 import asyncpg
 
 from bench.mesh.running import RunningMesh
-from mesh_core.channels import open_channel
+from mesh_core.rpc.channels import open_channel
 from sessionmesh.v1 import message_pb2, simulator_pb2, simulator_pb2_grpc
 
 SETTLED_SECONDS = 30.0

@@ -14,7 +14,7 @@ from itertools import count
 import msgspec
 import uvloop
 
-from mesh_core.channels import open_channel
+from mesh_core.rpc.channels import open_channel
 from sessionmesh.v1 import common_pb2, content_pb2, message_pb2, message_pb2_grpc
 
 _TEXT = "A message of ordinary length, as people write them to each other when there is something to say."

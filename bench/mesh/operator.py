@@ -16,12 +16,12 @@ import grpc
 
 from bench.mesh.connections import KINDS, Connections
 from bench.mesh.running import RunningMesh
-from mesh_core.channels import open_channel
 from mesh_core.etcd import Etcd, EtcdUnavailable
 from mesh_core.ids import shard_of
 from mesh_core.ownership.keys import Keys
-from mesh_core.ownership.loads import weight_of
-from mesh_core.ownership.table import MOVE_BUDGET, Situation, read_situation
+from mesh_core.ownership.planning.loads import weight_of
+from mesh_core.ownership.planning.table import MOVE_BUDGET, Situation, read_situation
+from mesh_core.rpc.channels import open_channel
 from mesh_core.settings import ClusterSettings
 from sessionmesh.v1 import (
     fleet_pb2,

@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 from grpc.aio import ServicerContext
 
-from mesh_core.auth import KeyAuthenticator, postgres_keys
 from mesh_core.database import Database
-from mesh_core.server import Server
-from mesh_core.service import Stop, run
+from mesh_core.process.service import Stop, run
+from mesh_core.rpc.auth import KeyAuthenticator, api_key_lookup
+from mesh_core.rpc.server import Server
 from mesh_core.settings import AuthSettings, DatabaseSettings, NodeSettings, ServerSettings, TelemetrySettings
 from sessionmesh.internal.v1 import node_pb2
 from sessionmesh.v1 import message_pb2 as pb
@@ -76,7 +76,7 @@ class EchoMessages(message_pb2_grpc.MessageServiceServicer):
 async def main(settings: EchoSettings, stop: Stop) -> None:
     """Serve until asked to stop."""
     database = await Database.open(settings.database)
-    server = Server(settings.server, authenticator=KeyAuthenticator(postgres_keys(database), settings.auth))
+    server = Server(settings.server, authenticator=KeyAuthenticator(api_key_lookup(database), settings.auth))
     messages = EchoMessages(settings.node.id)
     server.add(message_pb2_grpc.add_MessageServiceServicer_to_server, messages)
     server.add_bytes(_NODE_SERVICE, {"AcceptMessages": messages.accept_messages})

@@ -17,12 +17,12 @@ from bench.mesh.accounts import make_tenant
 from mesh_cli.embedded import free_port
 from mesh_cli.up.backing import Backing
 from mesh_cli.up.child import Child, ChildPlan
-from mesh_core.channels import open_channel
-from mesh_core.database import migrate
+from mesh_core.database.migrations import migrate
 from mesh_core.etcd import Etcd, put
 from mesh_core.etcd.ops import MAX_OPERATIONS
 from mesh_core.ids import SHARDS, Prefix, new_id, shard_of
 from mesh_core.ownership.keys import Keys, NodeInfo, NodeState, OwnerKey, OwnerState, encode
+from mesh_core.rpc.channels import open_channel
 from mesh_core.settings import ClusterSettings
 
 

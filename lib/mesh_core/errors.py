@@ -1,4 +1,4 @@
-"""The domain's errors, and nothing else is raised: `mesh_core.server.status` maps them to gRPC status."""
+"""The domain's errors, and nothing else is raised: `mesh_core.rpc.server.status` maps them to gRPC status."""
 
 from __future__ import annotations
 

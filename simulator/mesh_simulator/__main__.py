@@ -7,12 +7,12 @@ from uuid import UUID
 import structlog
 
 from mesh_core import ids
-from mesh_core.auth import KeyAuthenticator, KeyRow
-from mesh_core.discovery import Registration, ServiceInfo, register
 from mesh_core.errors import StartupError
 from mesh_core.etcd import Etcd, EtcdUnavailable
-from mesh_core.server import Server
-from mesh_core.service import Stop, run
+from mesh_core.etcd.discovery import Registration, ServiceInfo, register
+from mesh_core.process.service import Stop, run
+from mesh_core.rpc.auth import KeyAuthenticator, KeyRow
+from mesh_core.rpc.server import Server
 from mesh_core.tasks import Supervisor
 from mesh_simulator.network import Network
 from mesh_simulator.service import SimulatorServicer

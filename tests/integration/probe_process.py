@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from google.protobuf.wrappers_pb2 import StringValue
 
-from mesh_core.service import Stop, run
+from mesh_core.process.service import Stop, run
 from mesh_core.settings import ClusterSettings, ServerSettings, TelemetrySettings
 from mesh_core.tasks import Supervisor
 from tests.integration.probe_service import ProbeServicer, add_probe_to_server, make_server

@@ -10,9 +10,9 @@ import grpc.aio
 from google.protobuf import descriptor_pb2, descriptor_pool, wrappers_pb2
 from google.protobuf.wrappers_pb2 import StringValue
 
-from mesh_core.auth import KeyAuthenticator
-from mesh_core.channels import mesh_metadata
-from mesh_core.server import Server
+from mesh_core.rpc.auth import KeyAuthenticator
+from mesh_core.rpc.channels import mesh_metadata
+from mesh_core.rpc.server import Server
 from mesh_core.settings import AuthSettings, ServerSettings
 from sessionmesh.v1 import authorization_pb2
 

@@ -21,9 +21,9 @@ import grpc.aio
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_cli.embedded import free_port
-from mesh_core.auth import new_api_key
-from mesh_core.channels import open_channel
 from mesh_core.ids import Prefix, encode, new_uuid, shard_of
+from mesh_core.rpc.auth import new_api_key
+from mesh_core.rpc.channels import open_channel
 from mesh_simulator.account import Account as NetworkAccount
 from mesh_simulator.checker import check
 from mesh_simulator.faults import FaultKind

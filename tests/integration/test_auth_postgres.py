@@ -10,10 +10,10 @@ import pytest
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import ids
-from mesh_core.auth import KeyAuthenticator, Role, new_api_key, new_secret, postgres_keys
 from mesh_core.database import Database
 from mesh_core.errors import PermissionDenied, Unauthenticated
-from mesh_core.sealing import PostgresKeys, Sealer
+from mesh_core.rpc.auth import KeyAuthenticator, Role, api_key_lookup, new_api_key, new_secret
+from mesh_core.sealing import PostgresDataKeys, Sealer
 from mesh_core.settings import AuthSettings, DatabaseSettings, SecretsSettings
 from sessionmesh.v1 import authorization_pb2
 
@@ -38,8 +38,8 @@ async def tenant(database: Database) -> UUID:
 def authenticator(database: Database, monkeypatch: pytest.MonkeyPatch) -> KeyAuthenticator:
     """Looks a key up for every call, so that changes show at once."""
     for name in ("_FRESH", "_FRESH_UNKNOWN", "_RETRY"):
-        monkeypatch.setattr("mesh_core.auth.authenticator." + name, 0.0)
-    return KeyAuthenticator(postgres_keys(database), AuthSettings())
+        monkeypatch.setattr("mesh_core.rpc.auth.authenticator." + name, 0.0)
+    return KeyAuthenticator(api_key_lookup(database), AuthSettings())
 
 
 async def add_key(database: Database, tenant: UUID | None, role: Role = Role.TENANT) -> tuple[UUID, str]:
@@ -131,11 +131,11 @@ async def test_with_the_database_gone_a_key_seen_before_stays_good(
 
 async def test_data_keys_are_kept_rotated_and_rewrapped(database: Database, tenant: UUID) -> None:
     old, new = (base64.b64encode(letter * 32).decode() for letter in (b"a", b"b"))
-    sealer = Sealer(PostgresKeys(database), SecretsSettings(master_key=old))
+    sealer = Sealer(PostgresDataKeys(database), SecretsSettings(master_key=old))
     await sealer.load(tenant)
     blob = sealer.seal(tenant, b"credentials")
     assert await sealer.rotate(tenant) == 2
-    both = Sealer(PostgresKeys(database), SecretsSettings(master_key=new, previous_master_keys=(old,)))
+    both = Sealer(PostgresDataKeys(database), SecretsSettings(master_key=new, previous_master_keys=(old,)))
     assert await both.rewrap(tenant) == 2
-    alone = Sealer(PostgresKeys(database), SecretsSettings(master_key=new))
+    alone = Sealer(PostgresDataKeys(database), SecretsSettings(master_key=new))
     assert await alone.open(tenant, blob) == b"credentials"

@@ -22,7 +22,7 @@ from mesh_client import (
     connect,
 )
 from mesh_core import errors
-from mesh_core.server.status import details_of
+from mesh_core.rpc.server.status import details_of
 from sessionmesh.v1 import common_pb2, content_pb2, message_pb2, message_pb2_grpc
 from tests.eventually import eventually
 from tests.fake_router import FakeRouter, fake_router, refuse

@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from mesh_core.ownership.fence import (
+from mesh_core.ownership.participant.fence import (
     Fence,
     FenceBeats,
     IncarnationExpired,

@@ -14,8 +14,8 @@ import pytest
 import pyvips
 
 from mesh_core import ids
-from mesh_core.channels import mesh_metadata
 from mesh_core.ids import Prefix
+from mesh_core.rpc.channels import mesh_metadata
 from sessionmesh.v1 import content_pb2, media_pb2
 from tests.eventually import eventually
 from tests.media_world import (

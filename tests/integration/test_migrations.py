@@ -8,8 +8,15 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from mesh_core.database import Database, SchemaMismatch, check_schema, migrate, newest_schema, schema_version
-from mesh_core.database.migrations import revisions
+from mesh_core.database import Database
+from mesh_core.database.migrations import (
+    SchemaMismatch,
+    check_schema,
+    migrate,
+    newest_schema,
+    revisions,
+    schema_version,
+)
 from mesh_core.settings import DatabaseSettings
 
 

@@ -17,9 +17,9 @@ from mesh_cli.embedded import EmbeddedEtcd
 from mesh_core.errors import NotFound
 from mesh_core.etcd import Etcd, boottime
 from mesh_core.ids import SHARDS
-from mesh_core.ownership import IncarnationExpired, NodeState, NodeSuperseded, set_node_state
-from mesh_core.ownership.keys import Keys
-from mesh_core.ownership.nodes import drain_node
+from mesh_core.ownership.keys import Keys, NodeState
+from mesh_core.ownership.nodes import NodeSuperseded, drain_node, set_node_state
+from mesh_core.ownership.participant import IncarnationExpired
 from tests.ownership_nodes import FAST, Mesh, mesh_of, until
 
 # gRPC's completions of one loop's last calls may arrive after it was closed, and then disturb the next

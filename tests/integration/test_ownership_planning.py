@@ -11,15 +11,15 @@ import pytest_asyncio
 
 from mesh_core.etcd import Etcd, boottime
 from mesh_core.ids import SHARDS
-from mesh_core.ownership.fence import FenceUnavailable
-from mesh_core.ownership.keeper import Keeper
 from mesh_core.ownership.keys import Keys, NodeInfo, NodeState, OwnerKey, OwnerState, encode
-from mesh_core.ownership.loads import encode_loads, weight_of
-from mesh_core.ownership.mirror import ClusterMirror
-from mesh_core.ownership.owner_keys import OwnerKeys, Write
-from mesh_core.ownership.planner import NO_NODE
-from mesh_core.ownership.planning import ROUND_PAUSE, TablePlanner
-from mesh_core.ownership.table import Table, read_situation, write_table
+from mesh_core.ownership.owner_keys import OwnerKeyWriter, Write
+from mesh_core.ownership.participant.fence import FenceUnavailable
+from mesh_core.ownership.participant.keeper import Keeper
+from mesh_core.ownership.participant.table_writer import ROUND_PAUSE, TablePlanner
+from mesh_core.ownership.planning.loads import encode_loads, weight_of
+from mesh_core.ownership.planning.planner import NO_NODE
+from mesh_core.ownership.planning.table import Table, read_situation, write_table
+from mesh_core.ownership.view.mirror import ClusterMirror
 from tests.ownership_nodes import FAST, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -88,7 +88,7 @@ class Participant:
             )
             for shard, name in holders.items()
         ]
-        await OwnerKeys(self.client, self.keys).write(writes, 0)
+        await OwnerKeyWriter(self.client, self.keys).write(writes, 0)
 
     async def _any_held(self) -> bool:
         self.asked += 1

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from mesh_core.discovery import ServiceDirectory, ServiceInfo, register
 from mesh_core.errors import NotOwner
 from mesh_core.etcd import Etcd
-from mesh_core.ownership import NodeState, Owner, OwnerKey, OwnerState, OwnerView
-from mesh_core.ownership.keys import Keys, NodeInfo, encode
+from mesh_core.etcd.discovery import ServiceDirectory, ServiceInfo, register
+from mesh_core.ownership.keys import Keys, NodeInfo, NodeState, OwnerKey, OwnerState, encode
+from mesh_core.ownership.view import Owner, OwnerView
 from mesh_core.tasks import Supervisor
 from tests.ownership_nodes import until
 from tests.relay import Relay

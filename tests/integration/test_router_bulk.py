@@ -12,7 +12,7 @@ from grpc import StatusCode
 from grpc.aio import EOF
 
 from mesh_core.errors import MeshError, NotOwner
-from mesh_core.server.status import details_of
+from mesh_core.rpc.server.status import details_of
 from sessionmesh.internal.v1 import node_pb2, node_pb2_grpc
 from sessionmesh.v1 import message_pb2_grpc
 from sessionmesh.v1.message_pb2 import Message, SendMessageRequest, SendMessagesRequest

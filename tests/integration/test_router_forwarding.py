@@ -14,11 +14,11 @@ import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 from grpc import Compression, StatusCode
 
-from mesh_core.channels import ChannelPool, open_channel
-from mesh_core.discovery import ServiceInfo
 from mesh_core.errors import FailedPrecondition, MeshError
-from mesh_core.exchange import ExchangePool
-from mesh_core.server import Server, status
+from mesh_core.etcd.discovery import ServiceInfo
+from mesh_core.rpc.channels import ChannelPool, open_channel
+from mesh_core.rpc.peers import PeerPool
+from mesh_core.rpc.server import Server, status
 from mesh_router.proxy import Forwarder, Peers
 from mesh_router.proxy.routes import Route, Toward
 from tests.eventually import eventually
@@ -32,8 +32,8 @@ from tests.integration.probe_service import (
     make_server,
 )
 
-UNARY, GATHERED, DOWN, UP, BOTH = "Unary", "Unary, gathered", "Down", "Up", "Both"
-KINDS = (UNARY, GATHERED, DOWN, UP, BOTH)
+UNARY, BATCHED, DOWN, UP, BOTH = "Unary", "Unary, batched", "Down", "Up", "Both"
+KINDS = (UNARY, BATCHED, DOWN, UP, BOTH)
 STREAMED = {UNARY: (False, False), DOWN: (False, True), UP: (True, False), BOTH: (True, True)}
 PATIENCE = 20.0
 Act = Callable[[AsyncIterator[StringValue], Any], Awaitable[None]]
@@ -160,9 +160,9 @@ async def calling() -> AsyncIterator[Make]:
             await start(node)
             channels = ChannelPool()
             stack.push_async_callback(channels.close)
-            exchanges = ExchangePool(channels, MESH_KEY, None)
-            stack.callback(exchanges.close)
-            peers = Peers(channels, exchanges)
+            peer_pool = PeerPool(channels, MESH_KEY, None)
+            stack.callback(peer_pool.close)
+            peers = Peers(channels, peer_pool)
             view: Any = None  # nothing here has an owner
             forwarder = Forwarder(view, {"media": Directory(node.address)}, peers)
             proxy = make_server()
@@ -176,7 +176,7 @@ async def calling() -> AsyncIterator[Make]:
                             Toward.MEDIA,
                             *streamed,
                             repeatable=False,
-                            gathered=kind == GATHERED,
+                            batched=kind == BATCHED,
                         )
                     )
                     for name, streamed in STREAMED.items()
@@ -335,7 +335,7 @@ async def test_the_deadline_reaches_the_other_side_and_ends_the_call_on_both(
 @pytest.mark.parametrize("kind", KINDS)
 async def test_compressed_requests_and_answers_pass_through(calling: Make, kind: str) -> None:
     async def compressed(requests: AsyncIterator[StringValue], context: Any) -> None:
-        if kind != GATHERED:  # those have no compression of their own
+        if kind != BATCHED:  # those have no compression of their own
             context.set_compression(Compression.Gzip)
         await echo(requests, context)
 

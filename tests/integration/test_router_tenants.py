@@ -13,7 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import StatusCode
 
 from mesh_core import ids
-from mesh_core.auth import Role
+from mesh_core.rpc.auth import Role
 from sessionmesh.v1 import account_pb2, authorization_pb2, tenant_pb2
 from sessionmesh.v1.tenant_pb2 import Tenant, TenantSettings
 from tests.router_world import ADMIN, RouterWorld, bearer, failing, router_world

@@ -18,11 +18,11 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from mesh_core import errors
-from mesh_core.auth import KeyRow, Role, current_identity, new_api_key
-from mesh_core.channels import open_channel
 from mesh_core.errors import MeshError
 from mesh_core.ids import new_uuid
-from mesh_core.server import Server, status
+from mesh_core.rpc.auth import KeyRow, Role, current_identity, new_api_key
+from mesh_core.rpc.channels import open_channel
+from mesh_core.rpc.server import Server, status
 from mesh_core.settings import ServerSettings, TelemetrySettings
 from mesh_core.telemetry import tracing
 from sessionmesh.v1 import authorization_pb2

@@ -13,9 +13,9 @@ from google.protobuf.wrappers_pb2 import StringValue
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mesh_core import errors
-from mesh_core.channels import open_channel
 from mesh_core.errors import MeshError, StartupError
-from mesh_core.server import Draining, Server, finishes, status
+from mesh_core.rpc.channels import open_channel
+from mesh_core.rpc.server import Draining, Server, finishes, status
 from mesh_core.settings import ServerSettings
 from tests.integration.probe_service import (
     MESH,

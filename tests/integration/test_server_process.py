@@ -15,8 +15,8 @@ import grpc.aio
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
-from mesh_core.channels import open_channel
-from mesh_core.server import Server
+from mesh_core.rpc.channels import open_channel
+from mesh_core.rpc.server import Server
 from tests.integration.probe_service import MESH, ProbeStub, make_server
 
 ROOT = Path(__file__).parents[2]

@@ -17,8 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from google.protobuf.wrappers_pb2 import StringValue
 
-from mesh_core.channels import ChannelTls, open_channel
-from mesh_core.server import Server
+from mesh_core.rpc.channels import open_channel
+from mesh_core.rpc.server import Server
+from mesh_core.rpc.tls import ChannelTls
 from mesh_core.settings import ServerSettings
 from tests.integration.probe_service import MESH, Echo, ProbeStub, add_probe_to_server, make_server
 

@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from mesh_core.errors import InvalidField
 from mesh_core.ids import Prefix, new_id
-from mesh_core.server.status import from_details, from_rpc_error
+from mesh_core.rpc.server.status import from_details, from_rpc_error
 from mesh_simulator.faults import FaultKind
 from mesh_simulator.records import Kind
 from sessionmesh.internal.v1 import node_pb2

@@ -12,13 +12,13 @@ import grpc.aio
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
-from mesh_core.channels import ChannelPool, open_channel
 from mesh_core.errors import FailedPrecondition, MeshError, NotOwner
-from mesh_core.exchange import CallFailed, ExchangePool
 from mesh_core.ownership.keys import OwnerState
 from mesh_core.ownership.view import Owner
-from mesh_core.server import Server
-from mesh_core.server.status import from_rpc_error, from_status
+from mesh_core.rpc.channels import ChannelPool, open_channel
+from mesh_core.rpc.peers import CallFailed, PeerPool
+from mesh_core.rpc.server import Server
+from mesh_core.rpc.server.status import from_rpc_error, from_status
 from mesh_session_node.misplaced import Misplaced
 from tests.integration.probe_service import (
     ADMIN,
@@ -94,7 +94,7 @@ class Nodes:
     ownership: Ownership
     servicer: NotMine
     probe: ProbeStub
-    exchanges: ExchangePool
+    peer_pool: PeerPool
 
 
 @pytest.fixture
@@ -102,18 +102,18 @@ async def nodes() -> AsyncIterator[Nodes]:
     async with AsyncExitStack() as stack:
         channels = ChannelPool()
         stack.push_async_callback(channels.close)
-        exchanges = ExchangePool(channels, MESH_KEY, None)
-        stack.callback(exchanges.close)
+        peer_pool = PeerPool(channels, MESH_KEY, None)
+        stack.callback(peer_pool.close)
         servicer, former, owner = NotMine(), make_server(), make_server()
         for server, served in ((former, servicer), (owner, Mine())):
             server.add(add_probe_to_server, served)
             await server.start()
             stack.push_async_callback(server.stop)
         ownership = Ownership()
-        former.send_elsewhere(Misplaced("n1", ownership, exchanges))
+        former.forward_not_owned(Misplaced("n1", ownership, peer_pool))
         channel = open_channel(former.address)
         stack.push_async_callback(channel.close)
-        yield Nodes(former, owner, ownership, servicer, ProbeStub(channel), exchanges)
+        yield Nodes(former, owner, ownership, servicer, ProbeStub(channel), peer_pool)
 
 
 def text(value: str) -> StringValue:
@@ -162,10 +162,10 @@ async def test_a_call_whose_owner_does_not_answer_is_refused(nodes: Nodes) -> No
 async def test_a_call_that_was_sent_on_is_not_sent_on_again(nodes: Nodes) -> None:
     nodes.ownership.moves_to("n2", nodes.owner)
     address, request = nodes.former.address, text("hello").SerializeToString()
-    exchange = await nodes.exchanges.exchange(address)
-    assert exchange is not None
+    peer = await nodes.peer_pool.peer(address)
+    assert peer is not None
     with pytest.raises(CallFailed) as failed:
-        await exchange.call(f"/{SERVICE}/Unary", request, ADMIN, 5)
+        await peer.call(f"/{SERVICE}/Unary", request, ADMIN, 5)
     refused = from_status(failed.value.code, failed.value.message, failed.value.trailing)
     assert isinstance(refused, NotOwner)
     assert (refused.owner, refused.epoch) == ("n2", 3)

@@ -9,7 +9,7 @@ import grpc.aio
 import pytest
 import pytest_asyncio
 
-from mesh_core.server.status import from_rpc_error
+from mesh_core.rpc.server.status import from_rpc_error
 from mesh_simulator.faults import FaultKind
 from mesh_simulator.records import Kind
 from sessionmesh.v1 import message_pb2

@@ -16,9 +16,9 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from mesh_core.auth import KeyAuthenticator
-from mesh_core.channels import Metadata, mesh_metadata, open_channel
-from mesh_core.server import Server
+from mesh_core.rpc.auth import KeyAuthenticator
+from mesh_core.rpc.channels import Metadata, mesh_metadata, open_channel
+from mesh_core.rpc.server import Server
 from mesh_core.settings import AuthSettings, ServerSettings
 from mesh_simulator.__main__ import no_other_keys
 from mesh_simulator.checker import check

@@ -22,10 +22,10 @@ import psutil
 import pytest
 
 from mesh_cli.embedded import EmbeddedEtcd
-from mesh_core import watchdog as child_side
 from mesh_core.errors import StartupError
 from mesh_core.etcd import Etcd, Snapshot, boottime, follow
 from mesh_core.ownership.keys import Keys
+from mesh_core.process import watchdog as child_side
 from mesh_core.settings import EtcdSettings
 from mesh_session_node import watchdog as parent_side
 from mesh_wire.etcd import kv_pb2

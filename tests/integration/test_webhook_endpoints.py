@@ -15,7 +15,7 @@ from standardwebhooks import Webhook
 from mesh_core import ids
 from mesh_core.errors import MeshError
 from mesh_core.ids import Prefix
-from mesh_core.server.status import from_rpc_error
+from mesh_core.rpc.server.status import from_rpc_error
 from sessionmesh.v1 import event_pb2
 from sessionmesh.v1 import webhook_pb2 as pb
 from tests.eventually import eventually

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from mesh_core.discovery import ServiceDirectory
 from mesh_core.etcd import Etcd
+from mesh_core.etcd.discovery import ServiceDirectory
 from mesh_core.tasks import Supervisor
 from sessionmesh.v1.event_pb2 import Event
 from tests.eventually import eventually

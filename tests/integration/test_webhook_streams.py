@@ -13,7 +13,7 @@ from mesh_core import ids
 from mesh_core.errors import GoingAway, InvalidField
 from mesh_core.events import Cursor
 from mesh_core.ids import Prefix
-from mesh_core.server.status import from_rpc_error
+from mesh_core.rpc.server.status import from_rpc_error
 from mesh_webhook.events import stream as stream_module
 from mesh_webhook.events import tail as tail_module
 from sessionmesh.v1.event_pb2 import Event, ListEventsRequest, SubscribeRequest

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from types import FrameType
 
 from mesh_core.etcd import boottime
+from mesh_core.process.watchdog import Watchdog
 from mesh_core.settings import EtcdSettings
-from mesh_core.watchdog import Watchdog
 
 BEAT_SECONDS = 0.05
 

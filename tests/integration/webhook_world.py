@@ -20,10 +20,10 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_cli.embedded import free_port
 from mesh_core import ids
-from mesh_core.auth import Role, new_api_key
 from mesh_core.events.notify import CHANNEL
 from mesh_core.ids import Prefix
-from mesh_core.service import Stop
+from mesh_core.process.service import Stop
+from mesh_core.rpc.auth import Role, new_api_key
 from mesh_core.settings import read
 from mesh_webhook.__main__ import main
 from mesh_webhook.settings import WebhookServiceSettings

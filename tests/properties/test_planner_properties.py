@@ -13,9 +13,9 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesh_core.ownership.fleet import BAND_PER_MILLE, EMPTY_WEIGHT, SESSION_WEIGHT, SLACK_SESSIONS
-from mesh_core.ownership.loads import decode_loads, encode_loads, weight_of
-from mesh_core.ownership.planner import Plan, plan
+from mesh_core.ownership.planning.fleet import BAND_PER_MILLE, EMPTY_WEIGHT, SESSION_WEIGHT, SLACK_SESSIONS
+from mesh_core.ownership.planning.loads import decode_loads, encode_loads, weight_of
+from mesh_core.ownership.planning.planner import Plan, plan
 
 SHARDS = 128
 NAMES = [f"node-{number}" for number in range(12)]

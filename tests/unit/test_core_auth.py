@@ -10,8 +10,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from asyncpg.pgproto.pgproto import UUID
 
-from mesh_core import auth, ids
-from mesh_core.auth import (
+from mesh_core import ids
+from mesh_core.errors import InvalidField, MeshError, NotFound, PermissionDenied, Unauthenticated, Unavailable
+from mesh_core.ids import Prefix
+from mesh_core.rpc import auth
+from mesh_core.rpc.auth import (
     TENANT_SCOPES,
     Identity,
     KeyAuthenticator,
@@ -24,8 +27,6 @@ from mesh_core.auth import (
     scope_names,
     scopes_of,
 )
-from mesh_core.errors import InvalidField, MeshError, NotFound, PermissionDenied, Unauthenticated, Unavailable
-from mesh_core.ids import Prefix
 from mesh_core.settings import AuthSettings
 from sessionmesh.v1 import authorization_pb2 as proto
 
@@ -74,7 +75,7 @@ def authenticator(keys: Keys) -> KeyAuthenticator:
 def always_old(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every cached key is due to be looked up again."""
     for name in ("_FRESH", "_FRESH_UNKNOWN", "_RETRY"):
-        monkeypatch.setattr("mesh_core.auth.authenticator." + name, 0.0)
+        monkeypatch.setattr("mesh_core.rpc.auth.authenticator." + name, 0.0)
 
 
 async def reason(attempt: Awaitable[Identity]) -> str:
@@ -182,7 +183,7 @@ async def test_a_rotated_secret_works_at_once_and_the_one_before_for_the_overlap
 async def test_a_new_secret_is_looked_up_although_the_old_one_is_fresh(
     authenticator: KeyAuthenticator, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mesh_core.auth.authenticator._RETRY", 0.0)
+    monkeypatch.setattr("mesh_core.rpc.auth.authenticator._RETRY", 0.0)
     key_id, old = keys.add()
     await authenticator.authenticate(old, "")
     secret, digest = auth.new_secret(key_id)
@@ -272,7 +273,7 @@ async def test_a_key_never_seen_is_unavailable_while_the_database_is_away_and_no
 async def test_the_cache_is_bounded_and_keeps_real_keys(
     authenticator: KeyAuthenticator, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mesh_core.auth.authenticator._REMEMBERED", 8)
+    monkeypatch.setattr("mesh_core.rpc.auth.authenticator._REMEMBERED", 8)
     _, bearer = keys.add()
     await authenticator.authenticate(bearer, "")
     for _ in range(50):

@@ -14,10 +14,11 @@ import pytest
 import structlog
 from prometheus_client import REGISTRY
 
-from mesh_core import ids, logs
-from mesh_core.channels import ChannelPool, call_metadata, mesh_metadata
+from mesh_core import ids
 from mesh_core.errors import StartupError
 from mesh_core.ids import Prefix
+from mesh_core.process import logs
+from mesh_core.rpc.channels import ChannelPool, call_metadata, mesh_metadata
 from mesh_core.settings import TelemetrySettings
 from mesh_core.tasks import Supervisor
 from mesh_core.telemetry import metrics, tracing

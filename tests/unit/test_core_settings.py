@@ -79,7 +79,7 @@ def refusal(**environment: str) -> str:
 
 
 def test_the_commented_defaults_are_those_of_the_structs() -> None:
-    written = tomllib.loads((files("mesh_core") / "defaults.toml").read_text())
+    written = tomllib.loads((files("mesh_core.settings") / "defaults.toml").read_text())
     assert set(written) == set(SECTIONS)
     for name, section in SECTIONS.items():
         fields = msgspec.structs.fields(section)
@@ -91,7 +91,7 @@ def test_the_commented_defaults_are_those_of_the_structs() -> None:
 
 
 def test_every_default_has_a_comment_or_follows_one() -> None:
-    lines = (files("mesh_core") / "defaults.toml").read_text().splitlines()
+    lines = (files("mesh_core.settings") / "defaults.toml").read_text().splitlines()
     for before, line in pairwise(lines):
         if " = " in line and not line.startswith("#"):
             assert before.startswith("#") or " = " in before, line

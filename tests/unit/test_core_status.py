@@ -12,7 +12,7 @@ from grpc.aio import AioRpcError, Metadata
 
 from mesh_core import errors
 from mesh_core.errors import MeshError
-from mesh_core.server import status
+from mesh_core.rpc.server import status
 
 EVERY_KIND = [
     errors.InvalidArgument("bad", "INVALID_PAGE_TOKEN"),

@@ -8,8 +8,8 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from mesh_core.channels import open_channel
-from mesh_core.server.server import server_options
+from mesh_core.rpc.channels import open_channel
+from mesh_core.rpc.server.server import server_options
 from mesh_core.settings import ServerSettings
 
 

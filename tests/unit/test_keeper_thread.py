@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from mesh_core.etcd import EtcdUnavailable, LeaseBeat, LeaseLost, boottime
-from mesh_core.ownership.fence import FenceUnavailable, IncarnationExpired
-from mesh_core.ownership.keeper import Dropped, Keeper, Phase, Tenure
-from mesh_core.ownership.keeper_thread import CLOSING, KILL_SLACK, KeeperThread
+from mesh_core.ownership.participant.fence import FenceUnavailable, IncarnationExpired
+from mesh_core.ownership.participant.keeper import Dropped, Keeper, Phase, Tenure
+from mesh_core.ownership.participant.keeper_thread import CLOSING, KILL_SLACK, KeeperThread
 from mesh_core.ownership.timings import Timings
 from tests.eventually import eventually
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from mesh_core.ownership.keeper import Keeper, Phase, Tenure, may_run
+from mesh_core.ownership.participant.keeper import Keeper, Phase, Tenure, may_run
 from mesh_core.ownership.timings import Timings
 
 TIMINGS = Timings()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mesh_core.etcd import Etcd, EtcdUnavailable
-from mesh_core.ownership.fleet import EMPTY_WEIGHT, SESSION_WEIGHT
 from mesh_core.ownership.keys import Keys
-from mesh_core.ownership.loads import (
+from mesh_core.ownership.planning.fleet import EMPTY_WEIGHT, SESSION_WEIGHT
+from mesh_core.ownership.planning.loads import (
     FIRST_PERIOD,
     HEAVIEST,
     MESSAGES_PER_SESSION,

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from mesh_core.ids import SHARDS
 from mesh_core.ownership.keys import NodeInfo, NodeState
-from mesh_core.ownership.loads import encode_loads, weight_of
-from mesh_core.ownership.planner import NO_NODE, OVER_CAPACITY, Plan, plan
-from mesh_core.ownership.table import NO_TABLE, NOBODY, UNKNOWN, Situation, Table, decode_table, encode_table
+from mesh_core.ownership.planning.loads import encode_loads, weight_of
+from mesh_core.ownership.planning.planner import NO_NODE, OVER_CAPACITY, Plan, plan
+from mesh_core.ownership.planning.table import (
+    NO_TABLE,
+    NOBODY,
+    UNKNOWN,
+    Situation,
+    Table,
+    decode_table,
+    encode_table,
+)
 
 ALL = 10 * SHARDS
 

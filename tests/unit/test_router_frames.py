@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mesh_core import ids
 from mesh_core.errors import InvalidArgument, NotOwner
 from mesh_core.ids import Prefix, new_id
-from mesh_core.server.status import from_details
+from mesh_core.rpc.server.status import from_details
 from mesh_router.proxy.frames import failed, items, joined, refusal
 from sessionmesh.v1 import content_pb2
 from sessionmesh.v1.message_pb2 import (

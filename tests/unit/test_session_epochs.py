@@ -7,12 +7,11 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from mesh_core.auth import Identity, Role, assume
 from mesh_core.errors import NotOwner
 from mesh_core.etcd import EtcdUnavailable
 from mesh_core.ids import Prefix, new_id, shard_of
-from mesh_core.ownership import OwnerKey
-from mesh_core.ownership.keys import OwnerState
+from mesh_core.ownership.keys import OwnerKey, OwnerState
+from mesh_core.rpc.auth import Identity, Role, assume
 from mesh_session_node.shards import Shards
 
 ACCOUNT = new_id(Prefix.ACCOUNT)

@@ -11,7 +11,7 @@ import pytest
 from mesh_core import ids
 from mesh_core.errors import GoingAway
 from mesh_core.events import Cursor, Page, StoredEvent
-from mesh_core.server import Draining
+from mesh_core.rpc.server import Draining
 from mesh_webhook.events import tail as tail_module
 from mesh_webhook.events.filters import EventFilter
 from mesh_webhook.events.stream import EventStream

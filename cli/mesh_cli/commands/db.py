@@ -9,7 +9,8 @@ import typer
 from rich.console import Console
 
 from mesh_cli.commands.target import EXIT_NO_MESH, fail
-from mesh_core.database import Database, adopt, migrate
+from mesh_core.database import Database, adopt
+from mesh_core.database.migrations import migrate
 from mesh_core.errors import StartupError
 from mesh_core.settings import DatabaseSettings, load
 

@@ -18,7 +18,7 @@ from mesh_cli.traces.collector import Collector
 from mesh_cli.up.backing import Backing
 from mesh_cli.up.child import Child, ChildPlan
 from mesh_cli.up.state import MeshFile, Part, Secrets, StateDirectory
-from mesh_core.database import migrate
+from mesh_core.database.migrations import migrate
 from mesh_core.errors import FailedPrecondition
 from sessionmesh.v1 import fleet_pb2, fleet_pb2_grpc
 

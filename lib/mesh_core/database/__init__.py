@@ -1,18 +1,12 @@
-"""Postgres: the pool, the schema and what several services write in the same way."""
+"""Postgres: the pool, and what several services write in the same way. The schema is in `migrations`."""
 
 from mesh_core.database.identity import ForeignDatabase, adopt, check_identity
-from mesh_core.database.migrations import SchemaMismatch, check_schema, migrate, newest_schema, schema_version
 from mesh_core.database.pool import Database, UnsupportedServer
 
 __all__ = [
     "Database",
     "ForeignDatabase",
-    "SchemaMismatch",
     "UnsupportedServer",
     "adopt",
     "check_identity",
-    "check_schema",
-    "migrate",
-    "newest_schema",
-    "schema_version",
 ]

@@ -45,7 +45,7 @@ class Written:
     present: SeenKey | None
 
 
-class OwnerKeys:
+class OwnerKeyWriter:
     """The owner keys of one cluster, written under leases of one node."""
 
     def __init__(self, etcd: Etcd, keys: Keys) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import base64
 
 from mesh_core import ids
-from mesh_core.auth import KeyAuthenticator, postgres_keys
-from mesh_core.database import Database, check_schema
-from mesh_core.discovery import ServiceInfo, register
+from mesh_core.database import Database
+from mesh_core.database.migrations import check_schema
 from mesh_core.etcd import Etcd
+from mesh_core.etcd.discovery import ServiceInfo, register
 from mesh_core.objects import open_store
 from mesh_core.paging import Pager
-from mesh_core.server import Server
-from mesh_core.service import Stop, run
+from mesh_core.process.service import Stop, run
+from mesh_core.rpc.auth import KeyAuthenticator, api_key_lookup
+from mesh_core.rpc.server import Server
 from mesh_core.tasks import Supervisor
 from mesh_media.catalogue import Catalogue
 from mesh_media.compressor import Compressor
@@ -36,7 +37,7 @@ async def main(settings: Settings, stop: Stop) -> None:
     catalogue = Catalogue(database)
     uploads = Uploads(settings.media, catalogue, store, compressor)
     pager = Pager(base64.b64decode(settings.secrets.master_key))
-    server = Server(settings.server, authenticator=KeyAuthenticator(postgres_keys(database), settings.auth))
+    server = Server(settings.server, authenticator=KeyAuthenticator(api_key_lookup(database), settings.auth))
     server.add(
         media_pb2_grpc.add_MediaServiceServicer_to_server,
         MediaService(settings.media, catalogue, store, uploads, pager),

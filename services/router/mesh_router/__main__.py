@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from mesh_core import ids
-from mesh_core.auth import KeyAuthenticator, postgres_keys
-from mesh_core.channels import ChannelPool, ChannelTls
-from mesh_core.database import Database, check_schema
-from mesh_core.discovery import ServiceDirectory, ServiceInfo, register
+from mesh_core.database import Database
+from mesh_core.database.migrations import check_schema
 from mesh_core.etcd import Etcd
+from mesh_core.etcd.discovery import ServiceDirectory, ServiceInfo, register
 from mesh_core.events.notify import Notifier
-from mesh_core.exchange import ExchangePool
-from mesh_core.exchange.tls import client_context
 from mesh_core.ownership.view import OwnerView
 from mesh_core.paging import Pager
-from mesh_core.server import Server
-from mesh_core.service import Stop, run
+from mesh_core.process.service import Stop, run
+from mesh_core.rpc.auth import KeyAuthenticator, api_key_lookup
+from mesh_core.rpc.channels import ChannelPool
+from mesh_core.rpc.peers import PeerPool
+from mesh_core.rpc.server import Server
+from mesh_core.rpc.tls import ChannelTls, client_context
 from mesh_core.settings import load
 from mesh_core.tasks import Supervisor
 from mesh_router.accounts import AccountService
@@ -50,8 +51,8 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
             await directory.start()
         tls = ChannelTls.of(settings.server)
         channels = ChannelPool(tls=tls, max_message_bytes=settings.server.max_message_bytes)
-        exchanges = ExchangePool(channels, settings.auth.mesh_key, client_context(settings.server))
-        peers = Peers(channels, exchanges)
+        peer_pool = PeerPool(channels, settings.auth.mesh_key, client_context(settings.server))
+        peers = Peers(channels, peer_pool)
         notifier = Notifier(database)
         supervisor.start("event-notifier", notifier.run())
         supervisor.start("forget-gone", forget_gone(view, directories, peers))
@@ -65,7 +66,7 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         owners = OwnerRefresh(view, channels, settings.auth.mesh_key)
         server = Server(
             settings.server,
-            authenticator=KeyAuthenticator(postgres_keys(database), settings.auth),
+            authenticator=KeyAuthenticator(api_key_lookup(database), settings.auth),
             shared_port=is_worker(),
         )
         server.add(
@@ -91,7 +92,7 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         await registration.stop()
         await server.drain()
         await server.stop()
-        exchanges.close()
+        peer_pool.close()
         await channels.close()
     await etcd.close()
     await database.close()

@@ -8,24 +8,26 @@ import time
 
 import structlog
 
-from mesh_core.auth import KeyAuthenticator, postgres_keys
-from mesh_core.channels import ChannelPool, ChannelTls
-from mesh_core.database import Database, check_schema
-from mesh_core.discovery import ServiceDirectory
+from mesh_core.database import Database
+from mesh_core.database.migrations import check_schema
 from mesh_core.errors import MeshError, StartupError
 from mesh_core.etcd import Etcd
+from mesh_core.etcd.discovery import ServiceDirectory
 from mesh_core.events.notify import Notifier
-from mesh_core.exchange import ExchangePool
-from mesh_core.exchange.tls import client_context
 from mesh_core.ids import new_uuid
 from mesh_core.journal import Journal
-from mesh_core.ownership import NodeInfo, NodeState, Ownership
+from mesh_core.ownership.keys import NodeInfo, NodeState
+from mesh_core.ownership.participant import Ownership
 from mesh_core.paging import Pager
-from mesh_core.sealing import PostgresKeys, Sealer
-from mesh_core.server import Server
-from mesh_core.service import Stop, run, service_version
+from mesh_core.process.service import Stop, run, service_version
+from mesh_core.process.watchdog import Watchdog
+from mesh_core.rpc.auth import KeyAuthenticator, api_key_lookup
+from mesh_core.rpc.channels import ChannelPool
+from mesh_core.rpc.peers import PeerPool
+from mesh_core.rpc.server import Server
+from mesh_core.rpc.tls import ChannelTls, client_context
+from mesh_core.sealing import PostgresDataKeys, Sealer
 from mesh_core.tasks import Supervisor
-from mesh_core.watchdog import Watchdog
 from mesh_session_node import chores
 from mesh_session_node.drivers.simulated import SimulatedDriver
 from mesh_session_node.media_client import MediaClient
@@ -81,11 +83,11 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
             drivers={"simulated": SimulatedDriver(settings.simnet.address)},
             journal=journal,
             queries=Queries(database.pool, _limits(settings)),
-            sealer=Sealer(PostgresKeys(database), settings.secrets),
+            sealer=Sealer(PostgresDataKeys(database), settings.secrets),
             media=MediaClient(channels, media, settings.mediaservice.address, settings.auth.mesh_key),
         )
         server = Server(
-            settings.server, authenticator=KeyAuthenticator(postgres_keys(database), settings.auth)
+            settings.server, authenticator=KeyAuthenticator(api_key_lookup(database), settings.auth)
         )
         _add_services(server, node, Pager(settings.auth.mesh_key.encode()))
         await server.start(healthy=False)
@@ -108,8 +110,8 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
             watchdog=watchdog,
         )
         node.own(ownership)
-        exchanges = ExchangePool(channels, settings.auth.mesh_key, client_context(settings.server))
-        server.send_elsewhere(Misplaced(node_id, ownership, exchanges))
+        peer_pool = PeerPool(channels, settings.auth.mesh_key, client_context(settings.server))
+        server.forward_not_owned(Misplaced(node_id, ownership, peer_pool))
         await node.queries.warm_up()
         node.start(supervisor)
         try:
@@ -126,7 +128,7 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
         await ownership.stop()
         await node.stop()
         await server.stop()
-        exchanges.close()
+        peer_pool.close()
         journal_task.cancel()
         await channels.close()
     await etcd.close()

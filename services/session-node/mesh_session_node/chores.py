@@ -11,7 +11,7 @@ from mesh_core.database import Database
 from mesh_core.database.partitions import make_partitions
 from mesh_core.database.requests import forget_requests
 from mesh_core.errors import StartupError
-from mesh_core.ownership.fence import forget_incarnations
+from mesh_core.ownership.participant.fence import forget_incarnations
 
 logger = structlog.get_logger(__name__)
 

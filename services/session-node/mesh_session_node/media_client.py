@@ -8,9 +8,9 @@ from time import monotonic
 
 from asyncpg.pgproto.pgproto import UUID
 
-from mesh_core.channels import ChannelPool, call_metadata, mesh_metadata
-from mesh_core.discovery import ServiceDirectory
 from mesh_core.errors import Unavailable
+from mesh_core.etcd.discovery import ServiceDirectory
+from mesh_core.rpc.channels import ChannelPool, call_metadata, mesh_metadata
 from sessionmesh.v1 import content_pb2, media_pb2, media_pb2_grpc
 
 _REMEMBERED = 20_000

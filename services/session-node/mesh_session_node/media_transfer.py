@@ -19,7 +19,7 @@ from asyncpg.pgproto.pgproto import UUID
 from mesh_core.errors import MeshError
 from mesh_core.ids import Prefix, encode
 from mesh_core.journal import ContentUpdate, FetchDone, FetchRetry
-from mesh_core.server.status import from_rpc_error
+from mesh_core.rpc.server.status import from_rpc_error
 from mesh_session_node import metrics, validation
 from mesh_session_node.drivers.driver import BlobUnavailable, ConnectionEnded
 from mesh_session_node.media_client import MediaClient

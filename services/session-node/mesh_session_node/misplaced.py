@@ -9,10 +9,10 @@ from grpc import StatusCode
 from grpc.aio import ServicerContext
 
 from mesh_core.errors import NotOwner
-from mesh_core.exchange import CallFailed, ExchangePool
-from mesh_core.exchange.forwarding import forwarded_metadata
-from mesh_core.ownership.view import Owner, Owners
-from mesh_core.server.gathered_context import GatheredContext
+from mesh_core.ownership.view import Owner, OwnerLookup
+from mesh_core.rpc.peers import CallFailed, PeerPool
+from mesh_core.rpc.peers.metadata import forwarded_metadata
+from mesh_core.rpc.server.batched_context import BatchedContext
 from mesh_session_node import metrics
 
 PATIENCE = 5.0
@@ -23,7 +23,7 @@ class Owning(Protocol):
     """What is asked of ownership."""
 
     @property
-    def owners(self) -> Owners: ...
+    def owners(self) -> OwnerLookup: ...
     def admits(self, shard: int) -> bool: ...
 
 
@@ -33,25 +33,23 @@ class Misplaced:
     A call that another part of the mesh sent here was sent on already: its sender is told, and looks again.
     """
 
-    def __init__(self, node_id: str, ownership: Owning, exchanges: ExchangePool) -> None:
+    def __init__(self, node_id: str, ownership: Owning, peer_pool: PeerPool) -> None:
         self._node_id = node_id
         self._ownership = ownership
-        self._exchanges = exchanges
+        self._peer_pool = peer_pool
 
     async def __call__(
         self, path: str, request: bytes, context: ServicerContext[Any, Any], refused: NotOwner
     ) -> bytes:
-        if refused.shard is None or isinstance(context, GatheredContext):
+        if refused.shard is None or isinstance(context, BatchedContext):
             raise refused
         owner = await self._owner(refused, refused.shard, context.time_remaining())
         metrics.MISPLACED.inc()
         try:
-            exchange = await self._exchanges.exchange(owner.address)
-            if exchange is None:
+            peer = await self._peer_pool.peer(owner.address)
+            if peer is None:
                 raise refused
-            response = await exchange.call(
-                path, request, forwarded_metadata(context), context.time_remaining()
-            )
+            response = await peer.call(path, request, forwarded_metadata(context), context.time_remaining())
         except CallFailed as failed:
             if failed.code is StatusCode.UNAVAILABLE and failed.reason in ("", "NOT_OWNER"):
                 raise NotOwner(owner.node_id, owner.epoch) from failed

@@ -11,7 +11,7 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.errors import FailedPrecondition, MeshError
 from mesh_core.journal import AccountRef, Journal, OutboundMessage
-from mesh_core.ownership import Ownership
+from mesh_core.ownership.participant import Ownership
 from mesh_core.sealing import Sealer
 from mesh_core.tasks import Supervisor
 from mesh_session_node import metrics

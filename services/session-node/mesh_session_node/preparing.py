@@ -16,7 +16,7 @@ from asyncpg.pgproto.pgproto import UUID
 from mesh_core.errors import MeshError, NotFound
 from mesh_core.ids import Prefix, decode
 from mesh_core.journal import ContentUpdate
-from mesh_core.server.status import from_rpc_error
+from mesh_core.rpc.server.status import from_rpc_error
 from mesh_session_node import metrics, validation
 from mesh_session_node.addresses import address_of
 from mesh_session_node.drivers.driver import BlobUnavailable, ConnectionEnded, Context, Incoming, MediaPart

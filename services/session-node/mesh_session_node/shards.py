@@ -14,11 +14,11 @@ import structlog
 from asyncpg import InterfaceError, PostgresError
 from asyncpg.pgproto.pgproto import UUID
 
-from mesh_core.auth import current_identity
 from mesh_core.errors import FailedPrecondition, NotFound, NotOwner
 from mesh_core.etcd import EtcdUnavailable
 from mesh_core.ids import Prefix, decode, encode, shard_of
 from mesh_core.journal import Journal
+from mesh_core.rpc.auth import current_identity
 from mesh_core.sealing import CannotUnseal, Sealer
 from mesh_session_node import validation
 from mesh_session_node.load_meter import LoadMeter
@@ -30,7 +30,7 @@ from mesh_session_node.session.session import BY_ACCOUNT, Session
 from sessionmesh.v1 import message_pb2, session_pb2
 
 if TYPE_CHECKING:
-    from mesh_core.ownership import OwnerKey
+    from mesh_core.ownership.keys import OwnerKey
     from mesh_session_node.drivers.driver import Driver, DriverState
     from mesh_session_node.session.host import Host
 

@@ -1,9 +1,10 @@
 """The parent of a session-node: `python -I -S -E watchdog.py [--silence SECONDS] -- COMMAND...`.
 
-Runs COMMAND as its child, which tells by a page of shared memory (`mesh_core.watchdog`) until when it may
-live. The child is killed (SIGKILL) at that instant, or when its event loop or its keeper has been silent for
-10 seconds. Once it is reaped, and no earlier, its incarnation is recorded as dead in etcd and its lease
-revoked, so that others take over at once; then it is started again, with a backoff. It dies with its parent.
+Runs COMMAND as its child, which tells by a page of shared memory (`mesh_core.process.watchdog`) until when it
+may live. The child is killed (SIGKILL) at that instant, or when its event loop or its keeper has been
+silent for 10 seconds. Once it is reaped, and no earlier, its incarnation is recorded as dead in etcd and
+its lease revoked, so that others take over at once; then it is started again, with a backoff. It dies with
+its parent.
 
 SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2 are passed on. The parent ends, with the child's exit code (128 +
 signal when a signal ended it), once the child ended after SIGTERM or SIGINT or by a signal that was passed

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import base64
 
-from mesh_core.auth import KeyAuthenticator, postgres_keys
-from mesh_core.database import Database, check_schema
-from mesh_core.discovery import ServiceInfo, register
+from mesh_core.database import Database
+from mesh_core.database.migrations import check_schema
 from mesh_core.etcd import Etcd
+from mesh_core.etcd.discovery import Registration, ServiceInfo, register
 from mesh_core.events import EventListener, EventReader
 from mesh_core.ids import new_uuid
 from mesh_core.paging import Pager
-from mesh_core.sealing import PostgresKeys, Sealer
-from mesh_core.server import Server
-from mesh_core.service import Stop, run
+from mesh_core.process.service import Stop, run
+from mesh_core.rpc.auth import KeyAuthenticator, api_key_lookup
+from mesh_core.rpc.server import Server
+from mesh_core.sealing import PostgresDataKeys, Sealer
 from mesh_core.tasks import Supervisor
 from mesh_webhook.api.event_service import EventService
 from mesh_webhook.api.webhook_service import WebhookService
@@ -45,9 +46,9 @@ async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
     listener = EventListener(database)
     reader = await EventReader.open(database, listener)
     await maintenance.make_attempt_partitions(database.pool)
-    server = Server(settings.server, authenticator=KeyAuthenticator(postgres_keys(database), settings.auth))
+    server = Server(settings.server, authenticator=KeyAuthenticator(api_key_lookup(database), settings.auth))
     pager = Pager(base64.b64decode(settings.secrets.master_key))
-    keys = SigningKeys(Sealer(PostgresKeys(database), settings.secrets))
+    keys = SigningKeys(Sealer(PostgresDataKeys(database), settings.secrets))
     endpoints = EndpointCache(database.pool)
     completions = CompletionWriter(database.pool)
     tail = Tail(reader)

@@ -16,7 +16,7 @@ import asyncpg
 from mesh_cli.commands.parts import part_command
 from mesh_cli.embedded import free_port
 from mesh_cli.embedded.ports import LOOPBACK
-from mesh_core.database import migrate
+from mesh_core.database.migrations import migrate
 from mesh_core.etcd import Etcd as EtcdClient
 from mesh_core.etcd import EtcdUnavailable
 from mesh_core.ids import shard_of

@@ -10,9 +10,16 @@ import asyncpg
 
 from mesh_core.etcd import Etcd
 from mesh_core.ids import SHARDS
-from mesh_core.ownership import NodeState, OwnerState
-from mesh_core.ownership.keys import Keys, NodeInfo, OwnerKey, decode_node, decode_owner
-from mesh_core.ownership.table import MOVE_BUDGET, read_situation
+from mesh_core.ownership.keys import (
+    Keys,
+    NodeInfo,
+    NodeState,
+    OwnerKey,
+    OwnerState,
+    decode_node,
+    decode_owner,
+)
+from mesh_core.ownership.planning.table import MOVE_BUDGET, read_situation
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from itertools import count
 
 from mesh_cli.demo.receiver import Receiver
 from mesh_core.ids import SHARDS, Prefix, decode, encode, shard_of
-from mesh_core.ownership.table import MOVE_BUDGET
+from mesh_core.ownership.planning.table import MOVE_BUDGET
 from sessionmesh.v1 import account_pb2, message_pb2, session_pb2, simulator_pb2
 from tests.eventually import eventually
 from tests.faults.fleet.history import Kind, check_changes, check_outcome

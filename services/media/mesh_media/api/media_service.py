@@ -10,12 +10,12 @@ import grpc.aio
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import ids
-from mesh_core.auth import current_identity
 from mesh_core.errors import InvalidField, NotFound
 from mesh_core.ids import Prefix
 from mesh_core.objects import ObjectStore
 from mesh_core.paging import Pager, listing
-from mesh_core.server.drain import finishes
+from mesh_core.rpc.auth import current_identity
+from mesh_core.rpc.server.drain import finishes
 from mesh_core.telemetry import tracing
 from mesh_core.validation import duration, labels, text, to_timestamp
 from mesh_media import metrics

@@ -8,10 +8,10 @@ from datetime import timedelta
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import ids
-from mesh_core.auth import Identity
 from mesh_core.database.requests import payload_digest
 from mesh_core.errors import InvalidField
 from mesh_core.objects import ObjectStore
+from mesh_core.rpc.auth import Identity
 from mesh_core.telemetry import tracing
 from mesh_core.validation import duration
 from mesh_media import metrics

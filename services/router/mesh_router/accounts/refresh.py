@@ -5,8 +5,8 @@ from __future__ import annotations
 import grpc.aio
 import structlog
 
-from mesh_core.channels import ChannelPool, call_metadata, mesh_metadata
 from mesh_core.ownership.view import OwnerView
+from mesh_core.rpc.channels import ChannelPool, call_metadata, mesh_metadata
 from mesh_router.proxy.account_id import shard_of
 from sessionmesh.internal.v1 import node_pb2, node_pb2_grpc
 

@@ -10,12 +10,12 @@ import asyncpg
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import ids, validation
-from mesh_core.auth import current_identity
 from mesh_core.database import Database
 from mesh_core.database.requests import Method, claim_request
 from mesh_core.errors import AlreadyExists, FailedPrecondition, NotFound, ResourceExhausted
 from mesh_core.ids import Prefix
 from mesh_core.paging import Pager, listing
+from mesh_core.rpc.auth import current_identity
 from mesh_router.accounts import events, queries
 from mesh_router.accounts.fields import CHANGEABLE, checked
 from mesh_router.accounts.queries import Connection

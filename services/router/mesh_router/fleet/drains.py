@@ -38,7 +38,7 @@ from mesh_core.ownership.nodes import (
     set_node_state,
 )
 from mesh_core.ownership.view import OwnerView
-from mesh_core.server.status import details_of
+from mesh_core.rpc.server.status import details_of
 from mesh_router.fleet.occupancy import Occupancy
 from mesh_router.jobs import queries
 from mesh_router.jobs.queries import Connection

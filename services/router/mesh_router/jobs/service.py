@@ -10,11 +10,11 @@ import asyncpg
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import ids, validation
-from mesh_core.auth import current_identity
 from mesh_core.database import Database
 from mesh_core.errors import FailedPrecondition, NotFound
 from mesh_core.ids import Prefix
 from mesh_core.paging import Pager, listing
+from mesh_core.rpc.auth import current_identity
 from mesh_router.jobs import queries
 from mesh_router.jobs.rows import Progress, job_message
 from sessionmesh.v1 import job_pb2, job_pb2_grpc

@@ -18,10 +18,10 @@ from grpc import StatusCode
 from grpc.aio import ServicerContext
 
 from mesh_core.errors import InvalidField, MeshError, NotOwner
-from mesh_core.exchange import CallFailed
-from mesh_core.exchange.forwarding import forwarded_metadata
-from mesh_core.server import Server
-from mesh_core.server.status import from_details, from_status
+from mesh_core.rpc.peers import CallFailed
+from mesh_core.rpc.peers.metadata import forwarded_metadata
+from mesh_core.rpc.server import Server
+from mesh_core.rpc.server.status import from_details, from_status
 from mesh_router.proxy.account_id import shard_of
 from mesh_router.proxy.forward import WAIT_WITHOUT_DEADLINE
 from mesh_router.proxy.frames import Name, failed, items, joined, refusal
@@ -199,5 +199,5 @@ _ACCEPT = Route(
     request_streaming=False,
     response_streaming=False,
     repeatable=True,
-    gathered=True,
+    batched=True,
 )

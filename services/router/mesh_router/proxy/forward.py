@@ -18,11 +18,11 @@ from grpc import StatusCode
 from grpc.aio import AioRpcError, ServicerContext
 
 from mesh_core.errors import Cancelled, DeadlineExceeded, InvalidField, MeshError, ResourceExhausted
-from mesh_core.exchange import CallFailed
-from mesh_core.exchange.forwarding import forwarded_metadata
-from mesh_core.limits import STREAMED_FRAME_BYTES
-from mesh_core.server import Server, finishes
-from mesh_core.server.calls import READ_OUT
+from mesh_core.rpc.limits import STREAMED_FRAME_BYTES
+from mesh_core.rpc.peers import CallFailed
+from mesh_core.rpc.peers.metadata import forwarded_metadata
+from mesh_core.rpc.server import Server, finishes
+from mesh_core.rpc.server.calls import READ_OUT
 from mesh_router.proxy.account_id import METADATA_KEY, account_shard
 from mesh_router.proxy.peers import Peers
 from mesh_router.proxy.routes import Route, Toward, routes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from mesh_core.errors import InvalidArgument, MeshError
-from mesh_core.server.status import details_of
+from mesh_core.rpc.server.status import details_of
 from mesh_router.proxy.account_id import text_fields
 from sessionmesh.v1 import message_pb2
 

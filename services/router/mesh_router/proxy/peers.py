@@ -1,4 +1,4 @@
-"""Connections to those who serve: a channel to each address, an exchange and a callable per method on it."""
+"""Connections to those who serve: for each address a channel, a peer connection and a callable a method."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from typing import Any
 from grpc import StatusCode
 from grpc.aio import AioRpcError
 
-from mesh_core.channels import ChannelPool
-from mesh_core.exchange import LARGEST_REQUEST, CallFailed, ExchangePool, Response
-from mesh_core.exchange.entries import Metadata
+from mesh_core.rpc.channels import ChannelPool
+from mesh_core.rpc.peers import MAX_REQUEST_BYTES, CallFailed, PeerPool, Response
+from mesh_core.rpc.peers.metadata import Metadata
 from mesh_router.proxy.routes import Route
 
 
 class Peers:
     """Sends calls, as bytes, to an address."""
 
-    def __init__(self, channels: ChannelPool, exchanges: ExchangePool) -> None:
+    def __init__(self, channels: ChannelPool, peer_pool: PeerPool) -> None:
         self._channels = channels
-        self._exchanges = exchanges
+        self._peer_pool = peer_pool
         self._callables: dict[str, dict[str, Any]] = {}
 
     async def unary(
         self, address: str, route: Route, request: bytes, metadata: Metadata, timeout: float | None
     ) -> Response:
-        """One unary call, gathered with others where it is small. Raises `CallFailed`."""
-        if route.gathered and len(request) <= LARGEST_REQUEST:
-            exchange = await self._exchanges.exchange(address)
-            if exchange is not None:
-                return await exchange.call(route.path, request, metadata, timeout)
+        """One unary call, batched with others where it is small. Raises `CallFailed`."""
+        if route.batched and len(request) <= MAX_REQUEST_BYTES:
+            peer = await self._peer_pool.peer(address)
+            if peer is not None:
+                return await peer.call(route.path, request, metadata, timeout)
         return await self._alone(address, route, request, metadata, timeout)
 
     def callable(self, address: str, route: Route) -> Any:
@@ -56,7 +56,7 @@ class Peers:
     async def forget(self, address: str) -> None:
         """Close the connection to an address that is gone."""
         self._callables.pop(address, None)
-        self._exchanges.discard(address)
+        self._peer_pool.discard(address)
         await self._channels.discard(address)
 
     async def _alone(

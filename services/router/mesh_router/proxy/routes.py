@@ -39,7 +39,7 @@ class Route:
     """A forwarded method.
 
     `repeatable` says that sending a request twice acts once: the method reads, or has a request id.
-    `gathered` says that its calls may share frames: it is unary, and its answers are small.
+    `batched` says that its calls may share frames: it is unary, and its answers are small.
     """
 
     service: str
@@ -48,7 +48,7 @@ class Route:
     request_streaming: bool
     response_streaming: bool
     repeatable: bool
-    gathered: bool
+    batched: bool
 
     @property
     def path(self) -> str:

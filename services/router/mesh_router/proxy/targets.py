@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from mesh_core.discovery import ServiceInfo
 from mesh_core.errors import NotOwner, Unavailable
+from mesh_core.etcd.discovery import ServiceInfo
 from mesh_core.ownership.keys import NodeInfo, NodeState
 from mesh_core.ownership.view import Owner
 
@@ -41,7 +41,7 @@ class Finder(Protocol):
 
 
 class Ownership(Protocol):
-    """What the proxy needs of `mesh_core.ownership.view.OwnerView`."""
+    """What the proxy needs of `mesh_core.ownership.view.view.OwnerView`."""
 
     def owner(self, shard: int) -> Owner | None: ...
 
@@ -54,7 +54,7 @@ class Ownership(Protocol):
 
 
 class Directory(Protocol):
-    """What the proxy needs of `mesh_core.discovery.ServiceDirectory`: the live instances of one kind."""
+    """What the proxy needs of `mesh_core.etcd.discovery.ServiceDirectory`: the live instances of one kind."""
 
     def services(self) -> list[ServiceInfo]: ...
 

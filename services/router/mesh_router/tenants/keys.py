@@ -8,12 +8,12 @@ import asyncpg
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import ids, validation
-from mesh_core.auth import TENANT_SCOPES, Role, current_identity, new_api_key, new_secret, scope_names
 from mesh_core.database import Database
 from mesh_core.database.requests import Method, claim_request
 from mesh_core.errors import FailedPrecondition, InvalidField, NotFound, PermissionDenied
 from mesh_core.ids import Prefix
 from mesh_core.paging import Pager, listing
+from mesh_core.rpc.auth import TENANT_SCOPES, Role, current_identity, new_api_key, new_secret, scope_names
 from mesh_router.requests import NO_TENANT, digest_of
 from mesh_router.tenants.rows import key_message
 from sessionmesh.v1 import authorization_pb2, tenant_pb2

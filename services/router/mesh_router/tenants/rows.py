@@ -9,8 +9,8 @@ from typing import Any
 import asyncpg
 
 from mesh_core import ids, validation
-from mesh_core.auth import TENANT_SCOPES, Role, scopes_of
 from mesh_core.ids import Prefix
+from mesh_core.rpc.auth import TENANT_SCOPES, Role, scopes_of
 from mesh_router.requests import etag
 from sessionmesh.v1 import authorization_pb2, tenant_pb2
 

@@ -8,12 +8,12 @@ import asyncpg
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import ids, validation
-from mesh_core.auth import current_identity
 from mesh_core.database import Database
 from mesh_core.database.requests import Method, claim_request
 from mesh_core.errors import AlreadyExists, FailedPrecondition, NotFound
 from mesh_core.ids import Prefix
 from mesh_core.paging import Pager, listing
+from mesh_core.rpc.auth import current_identity
 from mesh_router.requests import NO_TENANT, check_etag, digest_of
 from mesh_router.tenants.rows import COUNTS, stored_settings, tenant_message
 from sessionmesh.v1 import tenant_pb2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from mesh_core.server import Server
+from mesh_core.rpc.server import Server
 from mesh_core.settings import ServerSettings
 from mesh_core.tasks import Supervisor
 from mesh_router.xds import lookups, state
@@ -21,8 +21,8 @@ from sessionmesh.v1.authorization_pb2 import SCOPE_OPERATOR, SCOPE_PUBLIC
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 
 
-class Fleet(state.Fleet, lookups.Owners, Protocol):
-    """What is needed of `mesh_core.ownership.view.OwnerView`."""
+class Fleet(state.Fleet, lookups.OwnerLookup, Protocol):
+    """What is needed of `mesh_core.ownership.view.view.OwnerView`."""
 
 
 class ControlPlane:

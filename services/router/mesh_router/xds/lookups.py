@@ -23,8 +23,8 @@ from mesh_wire.lookup.rls_pb2 import RouteLookupRequest, RouteLookupResponse
 SERVICE = "grpc.lookup.v1.RouteLookupService"
 
 
-class Owners(Protocol):
-    """What is needed of `mesh_core.ownership.view.OwnerView`."""
+class OwnerLookup(Protocol):
+    """What is needed of `mesh_core.ownership.view.view.OwnerView`."""
 
     def owner(self, shard: int) -> Owner | None: ...
 
@@ -42,7 +42,7 @@ class Lookups:
     that the clusters do not have: a client would wait for a cluster that does not come.
     """
 
-    def __init__(self, owners: Owners, nodes: Nodes) -> None:
+    def __init__(self, owners: OwnerLookup, nodes: Nodes) -> None:
         self._owners = owners
         self._nodes = nodes
         self._count_owner = LOOKUPS.labels("owner").inc

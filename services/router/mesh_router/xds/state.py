@@ -8,9 +8,9 @@ from typing import Protocol
 
 import structlog
 
-from mesh_core.discovery import ServiceInfo
+from mesh_core.etcd.discovery import ServiceInfo
 from mesh_core.ownership.keys import NodeInfo
-from mesh_core.server import Server
+from mesh_core.rpc.server import Server
 from mesh_core.tasks import Supervisor
 from mesh_router.xds.names import Names
 from mesh_router.xds.resources import Backends, ClusterTls, build
@@ -32,13 +32,13 @@ class Changing(Protocol):
 
 
 class Fleet(Changing, Protocol):
-    """What is needed of `mesh_core.ownership.view.OwnerView`."""
+    """What is needed of `mesh_core.ownership.view.view.OwnerView`."""
 
     def nodes(self) -> list[NodeInfo]: ...
 
 
 class Directory(Changing, Protocol):
-    """What is needed of `mesh_core.discovery.ServiceDirectory`."""
+    """What is needed of `mesh_core.etcd.discovery.ServiceDirectory`."""
 
     def services(self) -> list[ServiceInfo]: ...
 

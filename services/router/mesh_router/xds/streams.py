@@ -22,7 +22,7 @@ from mesh_wire.xds.discovery_pb2 import DiscoveryRequest
 logger = structlog.get_logger(__name__)
 
 Context = ServicerContext[Any, Any]
-LARGEST_REQUEST = 1024 * 1024
+MAX_REQUEST_BYTES = 1024 * 1024
 AT_ONCE = 32
 """Streams pushed to before other calls get their turn."""
 
@@ -102,8 +102,8 @@ class _Stream:
 
 
 def _parse(raw: bytes) -> DiscoveryRequest:
-    if len(raw) > LARGEST_REQUEST:
-        raise ResourceExhausted(f"a request has at most {LARGEST_REQUEST:,} bytes", "MESSAGE_TOO_LARGE")
+    if len(raw) > MAX_REQUEST_BYTES:
+        raise ResourceExhausted(f"a request has at most {MAX_REQUEST_BYTES:,} bytes", "MESSAGE_TOO_LARGE")
     try:
         return DiscoveryRequest.FromString(raw)
     except DecodeError:

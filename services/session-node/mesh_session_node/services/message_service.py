@@ -15,7 +15,7 @@ from mesh_core.database.requests import Method, payload_digest
 from mesh_core.errors import FailedPrecondition, InvalidArgument, InvalidField, MeshError, NotFound
 from mesh_core.ids import Prefix, decode, encode, new_uuid
 from mesh_core.journal import COMMITTED, Committed, Outcome, Refused, StatusChange, unwrap
-from mesh_core.server.status import details_of
+from mesh_core.rpc.server.status import details_of
 from mesh_core.telemetry import tracing
 from mesh_core.validation import timestamp
 from mesh_session_node import validation

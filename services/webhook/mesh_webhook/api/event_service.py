@@ -10,11 +10,10 @@ from asyncpg.pgproto.pgproto import UUID
 from prometheus_client import Gauge
 
 from mesh_core import validation
-from mesh_core.auth import current_identity
 from mesh_core.errors import InvalidField, Unimplemented
 from mesh_core.events import Cursor, EventReader
 from mesh_core.paging import DEFAULT_SIZE, MAX_SIZE
-from mesh_core.server import Draining
+from mesh_core.rpc.server import Draining
 from mesh_webhook.events import filters
 from mesh_webhook.events.filters import EventFilter
 from mesh_webhook.events.rendering import matching_events

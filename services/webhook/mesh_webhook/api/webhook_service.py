@@ -9,11 +9,11 @@ from asyncpg.pgproto.pgproto import UUID
 from google.protobuf.message import Message
 
 from mesh_core import ids, validation
-from mesh_core.auth import current_identity
 from mesh_core.database.requests import payload_digest
 from mesh_core.errors import InvalidField, Unimplemented
 from mesh_core.ids import Prefix
 from mesh_core.paging import Pager, listing
+from mesh_core.rpc.auth import current_identity
 from mesh_core.telemetry.tracing import current_traceparent
 from mesh_core.validation import to_duration, to_timestamp
 from mesh_webhook.deliveries.delivery_store import (

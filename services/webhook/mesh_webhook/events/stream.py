@@ -10,7 +10,7 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.errors import GoingAway
 from mesh_core.events import Cursor, EventReader, StoredEvent
-from mesh_core.server import Draining
+from mesh_core.rpc.server import Draining
 from mesh_webhook.events.filters import EventFilter
 from mesh_webhook.events.rendering import event_frames, heartbeat_frame, matching_events
 from mesh_webhook.events.tail import Follower, Tail

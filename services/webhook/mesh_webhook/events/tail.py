@@ -14,7 +14,7 @@ import structlog
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.events import Cursor, EventReader, StoredEvent
-from mesh_core.server import Draining
+from mesh_core.rpc.server import Draining
 from mesh_webhook.events.unavailable import UNAVAILABLE
 
 logger = structlog.get_logger(__name__)

@@ -1,0 +1,175 @@
+"""Giving shards back: sessions, then the fence, then the owner key."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Set
+from contextlib import suppress
+from itertools import chain
+from typing import Any
+
+import structlog
+
+from mesh_core.etcd import LeaseLost
+from mesh_core.ownership import metrics
+from mesh_core.ownership.owner_keys import OwnerKeyWriter, Write
+from mesh_core.ownership.participant.fence import Fence, FenceUnavailable
+from mesh_core.ownership.participant.handler import ShardHandler
+from mesh_core.ownership.participant.keeper import Keeper, Phase, Tenure
+from mesh_core.ownership.view.mirror import ClusterMirror
+from mesh_core.tasks import Supervisor
+
+logger = structlog.get_logger(__name__)
+
+CHUNK_ACCOUNTS = 8
+CHUNK_SHARDS = 128
+"""Handed off together: each account is away for as long as its chunk takes."""
+CHUNKS_AT_ONCE = 2
+LANDING = 0.5
+"""Seconds for which the next chunk waits at most until somebody runs the last one: else accounts would queue
+up, without an owner, before those who take them.
+"""
+
+
+class Handoff:
+    """Runs handoffs in the background. `drop` applies passed deadlines; `poke` is called after a handoff."""
+
+    def __init__(
+        self,
+        *,
+        node_id: str,
+        keeper: Keeper,
+        mirror: ClusterMirror,
+        fence: Fence,
+        owner_keys: OwnerKeyWriter,
+        handler: ShardHandler,
+        supervisor: Supervisor,
+        drop: Callable[[], None],
+        poke: Callable[[], None],
+    ) -> None:
+        self._node_id = node_id
+        self._keeper = keeper
+        self._mirror = mirror
+        self._fence = fence
+        self._owner_keys = owner_keys
+        self._handler = handler
+        self._supervisor = supervisor
+        self._drop = drop
+        self._poke = poke
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.busy: set[int] = set()
+        """Shards on their way out: not even one lost meanwhile may come back before that has ended."""
+
+    def begin(self, tenures: Collection[Tenure]) -> None:
+        """Starts handing RUNNING tenures off, as many as may go at once; call again for the rest."""
+        accounts = self._handler.accounts
+        # Shards with accounts first: those without would only hold them up.
+        waiting = chain(
+            (tenure for tenure in tenures if accounts(tenure.shard)),
+            (tenure for tenure in tenures if not accounts(tenure.shard)),
+        )
+        while len(self._tasks) < CHUNKS_AT_ONCE and (chunk := self._next_chunk(waiting)):
+            with self._keeper.lock:
+                for tenure in chunk:
+                    tenure.phase = Phase.STOPPING
+                    self.busy.add(tenure.shard)
+            self._start("handoff", self._hand_off(chunk))
+
+    def _next_chunk(self, waiting: Iterator[Tenure]) -> list[Tenure]:
+        chunk: list[Tenure] = []
+        accounts = 0
+        for tenure in waiting:
+            chunk.append(tenure)
+            accounts += self._handler.accounts(tenure.shard)
+            if accounts >= CHUNK_ACCOUNTS or len(chunk) == CHUNK_SHARDS:
+                break
+        return chunk
+
+    def give_back(self, tenures: Collection[Tenure]) -> None:
+        """Gives back fence and key of tenures whose sockets are closed, or never were open."""
+        chunk = list(tenures)
+        with self._keeper.lock:
+            for tenure in chunk:
+                tenure.phase = Phase.STOPPED
+                self.busy.add(tenure.shard)
+        if chunk:
+            self._start("give-back", self._give_back(chunk))
+
+    def release_fence(self, epochs: Mapping[int, int]) -> None:
+        """Gives back fences that nothing runs under. If that fails, whoever wants them asks again."""
+        if epochs:
+            self._start("release-fence", self._release_once(dict(epochs)))
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = self._supervisor.start(name, work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _hand_off(self, tenures: list[Tenure]) -> None:
+        with_accounts = any(self._handler.accounts(tenure.shard) for tenure in tenures)
+        await self._handler.release([tenure.shard for tenure in tenures])
+        self._drop()
+        with self._keeper.lock:
+            for tenure in tenures:
+                tenure.phase = Phase.STOPPED
+        await self._forget(tenures)
+        if with_accounts:
+            await self._landed(frozenset(tenure.shard for tenure in tenures))
+            self._poke()
+
+    async def _landed(self, shards: Set[int]) -> None:
+        """Returns when each is owned by whom the table gives it to; at once when that is nobody else."""
+        mirror = self._mirror
+        if not self._leaving(shards):
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LANDING):
+                while shards & mirror.astray:
+                    await mirror.changed.wait()
+
+    def _leaving(self, shards: Set[int]) -> bool:
+        placement, nodes = self._mirror.placement, self._mirror.nodes
+        return all(placement[shard] in nodes and placement[shard] != self._node_id for shard in shards)
+
+    async def _give_back(self, tenures: list[Tenure]) -> None:
+        epochs = {tenure.shard: tenure.epoch for tenure in tenures if tenure.epoch}
+        while epochs and not self._keeper.refused:  # the key must outlive the fence
+            try:
+                await self._fence.release(epochs)
+                break
+            except FenceUnavailable as error:
+                logger.warning("shards not released yet", shards=len(epochs), reason=error.message)
+                await asyncio.sleep(self._keeper.timings.beat)
+        await self._forget(tenures)
+
+    async def _forget(self, tenures: list[Tenure]) -> None:
+        """The fence is given back: now the keys, and then the shards may come back."""
+        await self._delete_keys(tenures)
+        with self._keeper.lock:
+            for tenure in tenures:
+                self.busy.discard(tenure.shard)
+                if self._keeper.tenures.get(tenure.shard) is tenure:
+                    del self._keeper.tenures[tenure.shard]
+        metrics.RELEASED.inc(len(tenures))
+        self._poke()
+
+    async def _delete_keys(self, tenures: list[Tenure]) -> None:
+        """By mod_revision, so that a late delete never hits a later claim. What fails is found as a stray."""
+        try:
+            await self._owner_keys.write(
+                [Write(tenure.shard, tenure.revision, None) for tenure in tenures], self._keeper.lease
+            )
+        except LeaseLost:
+            return  # the keys went with it
+
+    async def _release_once(self, epochs: dict[int, int]) -> None:
+        try:
+            await self._fence.release(epochs)
+        except FenceUnavailable as error:
+            logger.warning("shards not released", shards=len(epochs), reason=error.message)

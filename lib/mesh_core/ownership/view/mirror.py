@@ -1,0 +1,201 @@
+"""A live copy of what a cluster keeps in etcd about nodes, table and owners. A hint: transactions decide."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Set
+from contextlib import aclosing
+
+import structlog
+
+from mesh_core.etcd import Etcd, Snapshot, boottime, follow
+from mesh_core.ids import SHARDS
+from mesh_core.ownership.keys import Keys, NodeInfo, OwnerState, decode_node
+from mesh_core.ownership.owner_keys import SeenKey
+from mesh_core.ownership.planning.planner import Placement
+from mesh_core.ownership.planning.table import NO_TABLE, Table, decode_table
+from mesh_wire.etcd import kv_pb2
+
+logger = structlog.get_logger(__name__)
+
+REMEMBERED_SECONDS = 10.0
+"""For so long after etcd lost its data its last owners are believed: they put their keys back within a few
+beats, or a TTL ends them.
+"""
+
+_NONE: frozenset[int] = frozenset()
+
+
+class ClusterMirror:
+    """`run` keeps it up to date. While etcd is away it stays as last seen.
+
+    `on_owner(shard, key, revision)` is told of every owner key that was written, or (None) deleted, at
+    `revision`. `on_reset` is told when etcd was emptied or restored: no key that was confirmed counts then.
+    `on_plan` is told when anything else than owner keys changed: what plans are made from.
+    """
+
+    def __init__(
+        self,
+        etcd: Etcd,
+        keys: Keys,
+        on_owner: Callable[[int, SeenKey | None, int], None] | None = None,
+        on_reset: Callable[[], None] | None = None,
+        on_plan: Callable[[], None] | None = None,
+    ) -> None:
+        self.nodes: dict[str, NodeInfo] = {}
+        self.node_revisions: dict[str, int] = {}
+        self.incarnations: dict[str, str] = {}
+        """The last known ones, of nodes that are gone, too."""
+        self.owners: dict[int, SeenKey] = {}
+        self.dead: set[str] = set()
+        self.table = NO_TABLE
+        self.table_revision = 0
+        self.placed_nodes: frozenset[str] = frozenset()
+        """The nodes that the table names."""
+        self.loads: dict[str, bytes] = {}
+        """By node, as published."""
+        self.loads_revision = 0
+        self.astray: set[int] = set()
+        """Shards that are not (yet) owned by the node that the table gives them to."""
+        self.ready = asyncio.Event()
+        """Set once there is anything to look at."""
+        self._etcd = etcd
+        self._keys = keys
+        self._on_owner = on_owner
+        self._on_reset = on_reset
+        self._on_plan = on_plan
+        self._by_lease: dict[int, set[int]] = {}
+        self.revision = 0
+        """Up to which revision of the store this is known."""
+        self._before_reset: dict[int, SeenKey] = {}
+        self._remember_until = 0.0
+        self._changed = asyncio.Event()
+        self._placed: tuple[Placement, dict[str, frozenset[int]]] = (self.placement, {})
+
+    async def run(self) -> None:
+        async with aclosing(follow(self._etcd, self._keys.root)) as changes:
+            async for change in changes:
+                if isinstance(change, Snapshot):
+                    self._replace(change)
+                    planning = True
+                else:
+                    for event in change.events:
+                        self._apply(event.kv, deleted=event.type == kv_pb2.Event.DELETE)
+                    owners = self._keys.owners
+                    planning = not all(event.kv.key.startswith(owners) for event in change.events)
+                self.revision = change.revision
+                self.ready.set()
+                if planning and self._on_plan is not None:
+                    self._on_plan()
+                self.poke()
+
+    @property
+    def placement(self) -> tuple[str | None, ...]:
+        """The node that the table gives each shard to."""
+        return self.table.placement
+
+    def placed_at(self, node_id: str) -> frozenset[int]:
+        """The shards that the table gives to a node."""
+        if self._placed[0] is not self.placement:
+            self._placed = (self.placement, {})
+        _, by_node = self._placed
+        if node_id not in by_node:
+            by_node[node_id] = frozenset(
+                shard for shard, node in enumerate(self.placement) if node == node_id
+            )
+        return by_node[node_id]
+
+    def under(self, lease: int) -> Set[int]:
+        """The shards whose owner keys are under that lease."""
+        return self._by_lease.get(lease, _NONE)
+
+    def last_owner(self, shard: int) -> SeenKey | None:
+        """The owner key, also one that etcd lost with its data a moment ago: its holder will put it back."""
+        seen = self.owners.get(shard)
+        if seen is None and self._before_reset and boottime() < self._remember_until:
+            return self._before_reset.get(shard)
+        return seen
+
+    def poke(self) -> None:
+        """Wakes those who wait for a change."""
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    @property
+    def changed(self) -> asyncio.Event:
+        """Set at the next change. Take it before looking."""
+        return self._changed
+
+    def _replace(self, snapshot: Snapshot) -> None:
+        if snapshot.revision < self.revision:
+            logger.warning("etcd was emptied or restored", revision=snapshot.revision, before=self.revision)
+            self._before_reset, self._remember_until = dict(self.owners), boottime() + REMEMBERED_SECONDS
+            if self._on_reset is not None:
+                self._on_reset()
+        gone = [shard for shard in self.owners if self._keys.owner(shard) not in snapshot.entries]
+        self.nodes.clear()
+        self.owners.clear()
+        self._by_lease.clear()
+        self.dead.clear()
+        self.loads.clear()
+        self._apply_table(NO_TABLE)
+        self.table_revision = 0
+        for kv in snapshot.entries.values():
+            self._apply(kv, deleted=False)
+        if self._on_owner is not None:
+            for shard in gone:
+                self._on_owner(shard, None, snapshot.revision)
+
+    def _apply(self, kv: kv_pb2.KeyValue, *, deleted: bool) -> None:
+        keys = self._keys
+        if kv.key.startswith(keys.owners):
+            self._apply_owner(int(kv.key[len(keys.owners) :]), kv, deleted=deleted)
+        elif kv.key.startswith(keys.nodes):
+            if deleted:
+                self.nodes.pop(kv.key[len(keys.nodes) :].decode(), None)
+            else:
+                info = decode_node(kv.value)
+                self.nodes[info.id] = info
+                self.node_revisions[info.id] = kv.mod_revision
+                self.incarnations[info.id] = info.incarnation
+        elif kv.key == keys.assignment:
+            self._apply_table(NO_TABLE if deleted else decode_table(kv.value))
+            self.table_revision = 0 if deleted else kv.mod_revision
+        elif kv.key.startswith(keys.loads):
+            self._apply_loads(kv.key[len(keys.loads) :].decode(), kv, deleted=deleted)
+        elif kv.key.startswith(keys.dead):
+            incarnation = kv.key[len(keys.dead) :].decode()
+            (self.dead.discard if deleted else self.dead.add)(incarnation)
+
+    def _apply_table(self, table: Table) -> None:
+        self.table = table
+        self.placed_nodes = frozenset(node for node in table.placement if node is not None)
+        self.astray = {shard for shard in range(SHARDS) if self._is_astray(shard)}
+
+    def _is_astray(self, shard: int) -> bool:
+        seen, node = self.owners.get(shard), self.table.placement[shard]
+        return seen is None or seen.value.node != node or seen.value.state is not OwnerState.ACTIVE
+
+    def _apply_loads(self, node_id: str, kv: kv_pb2.KeyValue, *, deleted: bool) -> None:
+        self.loads_revision = kv.mod_revision
+        if deleted:
+            self.loads.pop(node_id, None)
+        else:
+            self.loads[node_id] = kv.value
+
+    def _apply_owner(self, shard: int, kv: kv_pb2.KeyValue, *, deleted: bool) -> None:
+        before = self.owners.pop(shard, None)
+        if before is not None:
+            siblings = self._by_lease[before.lease]
+            siblings.discard(shard)
+            if not siblings:
+                del self._by_lease[before.lease]
+        if deleted:
+            self._before_reset.pop(shard, None)
+            seen = None
+        else:
+            seen = self.owners[shard] = SeenKey.of(kv)
+            self._by_lease.setdefault(seen.lease, set()).add(shard)
+        (self.astray.add if self._is_astray(shard) else self.astray.discard)(shard)
+        if self._on_owner is not None:
+            self._on_owner(shard, seen, kv.mod_revision)

@@ -1,0 +1,95 @@
+"""Who owns what, for those who send calls there."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from mesh_core.errors import NotOwner
+from mesh_core.etcd import Etcd
+from mesh_core.ownership.keys import Keys, NodeInfo, OwnerState
+from mesh_core.ownership.view.mirror import ClusterMirror
+from mesh_core.tasks import Supervisor
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Where calls for a shard go; while `state` is CLAIMED, the node that still runs it."""
+
+    node_id: str
+    address: str
+    epoch: int
+    state: OwnerState
+
+
+class OwnerLookup:
+    """What a mirror says of owners and nodes. It keeps answering what was seen last while etcd is away."""
+
+    def __init__(self, mirror: ClusterMirror) -> None:
+        self._mirror = mirror
+
+    def owner(self, shard: int) -> Owner | None:
+        """Whoever runs the shard; None while it changes hands or nobody has it."""
+        seen = self._mirror.last_owner(shard)
+        if seen is None:
+            return None
+        key = seen.value
+        if key.state is OwnerState.ACTIVE:
+            return Owner(key.node, key.address, key.epoch, key.state)
+        if key.from_node:
+            return Owner(key.from_node, key.from_address, key.epoch, key.state)
+        return None
+
+    def owners(self) -> dict[int, Owner]:
+        """All shards that somebody runs."""
+        return {shard: owner for shard in self._mirror.owners if (owner := self.owner(shard)) is not None}
+
+    def nodes(self) -> list[NodeInfo]:
+        """The registered session-nodes, by id."""
+        return sorted(self._mirror.nodes.values(), key=lambda node: node.id)
+
+    @property
+    def placement(self) -> tuple[str | None, ...]:
+        """The wished-for node of each shard."""
+        return self._mirror.placement
+
+    @property
+    def table_revision(self) -> int:
+        """The revision of that wish; 0 before the first."""
+        return self._mirror.table_revision
+
+    @property
+    def changed(self) -> asyncio.Event:
+        """Set at the next change of anything seen here. Take it before looking."""
+        return self._mirror.changed
+
+    async def wait_for(self, shard: int, deadline: float) -> Owner:
+        """The owner, once there is one. Raises `NotOwner` at `deadline` (on the event loop's clock)."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                while True:
+                    changed = self._mirror.changed
+                    if (owner := self.owner(shard)) is not None:
+                        return owner
+                    await changed.wait()
+        except TimeoutError:
+            raise NotOwner() from None
+
+
+class OwnerView(OwnerLookup):
+    """The same, live: for a process that has no other use for the mirror."""
+
+    def __init__(self, *, etcd: Etcd, cluster: str, supervisor: Supervisor) -> None:
+        super().__init__(ClusterMirror(etcd, Keys(cluster)))
+        self._supervisor = supervisor
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Returns when the first snapshot has been read."""
+        self._task = self._supervisor.start("owner-view", self._mirror.run())
+        await self._mirror.ready.wait()
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])

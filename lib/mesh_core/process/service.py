@@ -1,0 +1,148 @@
+"""A service's process: from its settings to its exit code.
+
+    async def main(settings: RouterSettings, stop: Stop) -> None:
+        async with Supervisor(stop.fail) as supervisor:
+            ...                              # parts
+            await server.start()             # serve
+            await stop.wait()                # until the first signal, or a failed task
+            await server.drain()
+            await server.stop()
+
+    if __name__ == "__main__":
+        run("sessionmesh-router", RouterSettings, main)
+
+The first SIGTERM or SIGINT asks to drain: `stop.wait()` returns. The second one stops: `main` is cancelled
+where it is, and the process is gone within two seconds even if that takes longer.
+
+| exit code | |
+|---|---|
+| 0 | drained and stopped |
+| 64 | bad settings |
+| 69 | could not start: a taken port, a backing server away |
+| 70 | a defect: `main` or a background task failed |
+| 128 + signal | stopped by the second signal |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from importlib.metadata import PackageNotFoundError, version
+from typing import NoReturn, Protocol, TypeVar
+
+import structlog
+import uvloop
+
+from mesh_core.errors import StartupError
+from mesh_core.process import logs
+from mesh_core.settings import TelemetrySettings, load
+from mesh_core.telemetry import metrics, tracing
+
+logger = structlog.get_logger(__name__)
+
+EXIT_UNAVAILABLE = 69
+EXIT_FAILED = 70
+
+
+class ServiceSettings(Protocol):
+    """Every service's settings have this section."""
+
+    @property
+    def telemetry(self) -> TelemetrySettings: ...
+
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+class Stop:
+    """Whether the process is asked to end, and why."""
+
+    def __init__(self) -> None:
+        self.reason = ""
+        self.failed = False
+        self._asked = asyncio.Event()
+
+    @property
+    def asked(self) -> bool:
+        """True from the first signal, or the first failure, on."""
+        return self._asked.is_set()
+
+    async def wait(self) -> None:
+        """Return when the process shall drain."""
+        await self._asked.wait()
+
+    def ask(self, reason: str) -> None:
+        """Make the process drain and end well."""
+        if not self.asked:
+            logger.info("draining", reason=reason)
+            self.reason = reason
+            self._asked.set()
+
+    def fail(self, name: str, error: BaseException) -> None:
+        """Make the process drain and end with exit code 70: what a `Supervisor` does when a task fails."""
+        self.failed = True
+        self.ask(f"{name} failed: {error!r}")
+
+
+def run(service: str, settings: type[S], main: Callable[[S, Stop], Awaitable[None]]) -> NoReturn:
+    """Load `settings`, set up logs and traces as `service`, run `main` on uvloop, and exit."""
+    gc.set_threshold(*_GC_THRESHOLD)
+    sys.setswitchinterval(_SWITCH_INTERVAL)
+    loaded: S = load(settings)
+    logs.configure(service, loaded.telemetry)
+    tracing.configure(service, loaded.telemetry)
+    metrics.describe_process(service, service_version())
+    code = uvloop.run(_serve(main, loaded))
+    tracing.shutdown()
+    sys.exit(code)
+
+
+async def _serve(main: Callable[[S, Stop], Awaitable[None]], settings: S) -> int:
+    stop = Stop()
+    loop = asyncio.get_running_loop()
+    task = asyncio.ensure_future(main(settings, stop))
+    killed = 0
+
+    def on_signal(number: signal.Signals) -> None:
+        nonlocal killed
+        if not stop.asked:
+            stop.ask(number.name)
+            return
+        killed = 128 + number
+        task.cancel()
+        loop.call_later(_CANCELLED_MAY_TAKE, os._exit, killed)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        await task
+    except asyncio.CancelledError:
+        return killed or EXIT_FAILED
+    except StartupError as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_UNAVAILABLE
+    except Exception:  # whatever it is, the process says so and ends
+        logger.exception("the service failed")
+        return EXIT_FAILED
+    return EXIT_FAILED if stop.failed else 0
+
+
+def service_version() -> str:
+    """The release that runs."""
+    try:
+        return version("sessionmesh")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+_CANCELLED_MAY_TAKE = 2.0
+# gRPC's own thread needs the interpreter for every event, and waits so long for a busy loop to hand it over.
+# At Python's own 5 ms a router that told 5,000 clients of a change missed pings, and lost connections.
+_SWITCH_INTERVAL = 0.0005
+# A call leaves hardly any cycles. At Python's own thresholds (700, 10, 10) a sampling profile of a busy
+# session-node had 6 % of the main thread's samples in the collector.
+_GC_THRESHOLD = (20_000, 20, 50)

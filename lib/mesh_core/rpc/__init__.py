@@ -1,0 +1,1 @@
+"""Calls between processes: the server chassis, connections between parts, channels, credentials."""

@@ -1,0 +1,34 @@
+"""Who calls: API keys, the identity that they give, and what it may do.
+
+Callers send their key as metadata `authorization: Bearer <key>`.
+"""
+
+from mesh_core.rpc.auth.authenticator import Authenticator, KeyAuthenticator
+from mesh_core.rpc.auth.identity import TENANT_SCOPES, Identity, Role, assume, check_scope, current_identity
+from mesh_core.rpc.auth.keys import (
+    KeyRow,
+    Lookup,
+    api_key_lookup,
+    new_api_key,
+    new_secret,
+    scope_names,
+    scopes_of,
+)
+
+__all__ = [
+    "TENANT_SCOPES",
+    "Authenticator",
+    "Identity",
+    "KeyAuthenticator",
+    "KeyRow",
+    "Lookup",
+    "Role",
+    "api_key_lookup",
+    "assume",
+    "check_scope",
+    "current_identity",
+    "new_api_key",
+    "new_secret",
+    "scope_names",
+    "scopes_of",
+]

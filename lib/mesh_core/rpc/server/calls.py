@@ -1,0 +1,280 @@
+"""What happens around every call: identity, scope, trace, errors, metrics. Handlers are wrapped once."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Protocol, TypeAlias
+
+import grpc
+from google.protobuf.message import DecodeError
+from grpc import StatusCode
+from grpc.aio import AbortError, InternalError, ServicerContext, UsageError
+
+from mesh_core import errors
+from mesh_core.rpc.auth import Authenticator, assume, check_scope
+from mesh_core.rpc.server import status
+from mesh_core.rpc.server.drain import Draining, InFlight
+from mesh_core.telemetry import metrics, tracing
+from sessionmesh.v1.authorization_pb2 import SCOPE_PUBLIC, Scope
+
+READ_OUT = 1.0
+"""Seconds that a request stream is read on after its call has failed."""
+
+Context = ServicerContext[Any, Any]
+RpcHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Serve = Callable[[Any, Context], Awaitable[Any]]
+ServeBytes = Callable[[bytes, Context], Awaitable[bytes]]
+
+
+class Elsewhere(Protocol):
+    """What a server does with a unary call that its handler refused with `NotOwner`."""
+
+    async def __call__(self, path: str, request: bytes, context: Context, refused: errors.NotOwner) -> bytes:
+        """The owner's response; raises `refused` when it cannot be had."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method as it is served. `streams` says that it answers with a stream."""
+
+    service: str
+    name: str
+    scope: Scope.ValueType
+    streams: bool
+
+    @property
+    def path(self) -> str:
+        """As on the wire: /service/name."""
+        return f"/{self.service}/{self.name}"
+
+
+@dataclass(slots=True)
+class Gate:
+    """What the calls of one server have in common."""
+
+    authenticator: Authenticator
+    draining: Draining
+    in_flight: InFlight
+    elsewhere: Elsewhere | None = None
+
+
+def wrap(handler: RpcHandler, method: Method, gate: Gate) -> RpcHandler:
+    """`handler` with all that surrounds it; raises `TypeError` when its function is not asynchronous.
+
+    A unary method's handler is one of bytes afterwards. A method that the servicer inherits from its
+    generated base class is answered as not served.
+    """
+    function: Any = (
+        handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+    )
+    body: Serve
+    if not (inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)):
+        if not getattr(function, "__module__", "").endswith("_pb2_grpc"):
+            raise TypeError(f"{method.path} must be served by an asynchronous function")
+        body = _not_served(method)
+    elif handler.response_streaming:
+        body = _pump(function) if inspect.isasyncgenfunction(function) else function
+        if method.streams and not getattr(function, "finishes", False):
+            body = _until_drained(body, gate)
+    else:
+        body = function
+    if not (handler.request_streaming or handler.response_streaming):
+        unary = _surround(_or_elsewhere(_of_bytes(body, handler), method, gate), method, gate)
+        return grpc.unary_unary_rpc_method_handler(unary)
+    if not handler.response_streaming:
+        body = _reading_out(body)
+    return _MAKERS[handler.request_streaming, handler.response_streaming](
+        _surround(body, method, gate), handler.request_deserializer, handler.response_serializer
+    )
+
+
+def not_served(service: str, name: str) -> RpcHandler:
+    """Answers UNIMPLEMENTED; for methods that nobody knows, so it asks for no key."""
+
+    async def serve(_requests: Any, context: Context) -> None:
+        error = errors.Unimplemented(f"/{service}/{name} is not served here", "NOT_SERVED")
+        await context.abort(error.code, error.message, status.trailing_metadata(error))
+
+    return grpc.stream_stream_rpc_method_handler(serve)
+
+
+def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
+    # Everything that a call touches is a local name: this is on the way of every call.
+    recall, authenticate = gate.authenticator.recall, gate.authenticator.authenticate
+    in_flight, scope, path = gate.in_flight, method.scope, method.path
+    observe = metrics.durations(method.service, method.name).observe
+    begin, adopt, is_sampled = tracing.begin, tracing.adopt, tracing.is_sampled
+
+    async def serve(request: Any, context: Context) -> Any:
+        started = perf_counter()
+        flight = in_flight.calls
+        flight.count += 1
+        code = StatusCode.OK
+        span = None
+        try:
+            authorization = tenant = traceparent = ""
+            metadata: Any = context.invocation_metadata()  # pairs of text; never None on a server
+            for key, value in metadata:
+                if key == "authorization":
+                    authorization = value
+                elif key == "traceparent":
+                    traceparent = value
+                elif key == "x-mesh-tenant":
+                    tenant = value
+            traceparent = begin(traceparent)
+            if is_sampled(traceparent):
+                span = _server_span(method, traceparent)
+                traceparent = span.traceparent
+            adopt(traceparent)
+            if scope != SCOPE_PUBLIC:
+                identity = recall(authorization, tenant)
+                if identity is None:
+                    identity = await authenticate(authorization, tenant)
+                if scope not in identity.scopes:
+                    check_scope(identity, scope)
+                assume(identity)
+            return await body(request, context)
+        except AbortError:
+            code = _CODES.get(context.code(), StatusCode.UNKNOWN)
+            raise
+        except asyncio.CancelledError:
+            code = StatusCode.CANCELLED
+            raise
+        except Exception as error:
+            failure = _deadline(error, context) or status.as_mesh_error(error, path)
+            code = failure.code
+            if span is not None:
+                span.fail(error)
+            trailing = (*context.trailing_metadata(), *status.trailing_metadata(failure))
+            try:
+                await context.abort(code, failure.message, trailing)
+            except (InternalError, UsageError):
+                # The call is over already: the caller is gone, or gRPC refused what was written and said so.
+                code = StatusCode.CANCELLED
+                raise asyncio.CancelledError from None
+        finally:
+            observe(code, perf_counter() - started)
+            if span is not None:
+                span.set("rpc.grpc.status_code", code.value[0])
+                span.end()
+            flight.leave()
+
+    return serve
+
+
+def _of_bytes(body: Serve, handler: RpcHandler) -> ServeBytes:
+    """`body`, a function of messages or already one of bytes, as a function of bytes."""
+    parse, serialise = handler.request_deserializer, handler.response_serializer
+    if parse is None or serialise is None:
+        return body
+
+    async def serve(request: bytes, context: Context) -> bytes:
+        try:
+            parsed = parse(request)
+        except DecodeError:
+            raise errors.InvalidArgument("the request cannot be parsed", "INVALID_FIELD") from None
+        return serialise(await body(parsed, context))
+
+    return serve
+
+
+def _or_elsewhere(body: ServeBytes, method: Method, gate: Gate) -> ServeBytes:
+    path = method.path
+
+    async def serve(request: bytes, context: Context) -> bytes:
+        try:
+            return await body(request, context)
+        except errors.NotOwner as refused:
+            if gate.elsewhere is None:
+                raise
+            return await gate.elsewhere(path, request, context, refused)
+
+    return serve
+
+
+def _pump(function: Callable[[Any, Context], AsyncGenerator[Any, None]]) -> Serve:
+    async def serve(request: Any, context: Context) -> None:
+        async with aclosing(function(request, context)) as responses:
+            async for response in responses:
+                await context.write(response)
+
+    return serve
+
+
+def _reading_out(body: Serve) -> Serve:
+    """An upload that is refused is read on for a moment: a grpc.aio client whose call ends in the middle of a
+    write is told INTERNAL instead of why.
+    """
+
+    async def serve(requests: Any, context: Context) -> Any:
+        try:
+            return await body(requests, context)
+        except errors.MeshError:
+            with suppress(TimeoutError, InternalError):
+                async with asyncio.timeout(READ_OUT):
+                    async for _ in requests:
+                        pass
+            raise
+
+    return serve
+
+
+def _until_drained(body: Serve, gate: Gate) -> Serve:
+    async def serve(request: Any, context: Context) -> None:
+        if gate.draining.begun:
+            raise errors.GoingAway
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - inside a coroutine
+        gate.in_flight.opened(task)
+        cancelled = None
+        try:
+            await body(request, context)
+        except asyncio.CancelledError as error:
+            cancelled = error
+        finally:
+            cut = gate.in_flight.closed(task)
+        if cancelled is not None:
+            if not cut:
+                raise cancelled
+            task.uncancel()
+            raise errors.GoingAway
+
+    return serve
+
+
+def _not_served(method: Method) -> Serve:
+    async def serve(_request: Any, _context: Context) -> None:
+        raise errors.Unimplemented(f"{method.path} is not served here", "NOT_SERVED")
+
+    return serve
+
+
+def _server_span(method: Method, parent: str) -> tracing.Span:
+    attributes = {"rpc.system": "grpc", "rpc.service": method.service, "rpc.method": method.name}
+    return tracing.start_span(
+        f"{method.service}/{method.name}", kind="server", parent=parent, attributes=attributes
+    )
+
+
+def _deadline(error: Exception, context: Context) -> errors.MeshError | None:
+    """A time-out is the caller's when its deadline has passed."""
+    if isinstance(error, TimeoutError):
+        remaining = context.time_remaining()
+        if remaining is not None and remaining <= 0:
+            return errors.DeadlineExceeded("the caller's deadline passed", "DEADLINE_EXCEEDED")
+    return None
+
+
+_MAKERS: dict[tuple[bool, bool], Callable[..., RpcHandler]] = {
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
+_CODES: dict[object, StatusCode] = {code.value[0]: code for code in StatusCode} | {
+    code: code for code in StatusCode
+}

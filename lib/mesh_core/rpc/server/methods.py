@@ -1,0 +1,131 @@
+"""The methods of a server: found by their path, described by their protos."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import grpc
+import structlog
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import ServiceDescriptor
+
+from mesh_core.rpc.server.calls import Gate, Method, RpcHandler, ServeBytes, not_served, wrap
+from sessionmesh.v1 import authorization_pb2
+from sessionmesh.v1.authorization_pb2 import SCOPE_UNSPECIFIED, Scope
+
+logger = structlog.get_logger(__name__)
+
+
+class Methods(grpc.GenericRpcHandler):
+    """All methods in one dictionary: gRPC asks it once per call."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._handlers: dict[str, RpcHandler] = {}
+        self.services: set[str] = set()
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> RpcHandler:
+        """What gRPC calls for every call."""
+        handler = self._handlers.get(handler_call_details.method)
+        if handler is None:
+            service, _, name = handler_call_details.method[1:].rpartition("/")
+            return not_served(service, name)
+        return handler
+
+    def unary(self, path: str) -> ServeBytes:
+        """The handler of a unary method, all that surrounds it included; for another one, what refuses it."""
+        handler = self._handlers.get(path)
+        serve: Any = handler.unary_unary if handler is not None else None
+        if serve is None:
+            service, _, name = path[1:].rpartition("/")
+            serve = not_served(service, name).stream_stream
+        return cast("ServeBytes", serve)
+
+    def add_generated(
+        self, add: Callable[[Any, Any], None], servicer: object, scope: Scope.ValueType | None
+    ) -> None:
+        """Take the handlers that a generated `add_...Servicer_to_server` makes of `servicer`."""
+        capture = _Capture()
+        add(servicer, capture)
+        for service, handlers in capture.registered.items():
+            for name, handler in handlers.items():
+                self.put(service, name, handler, scope)
+
+    def add_bytes(
+        self, service: str, functions: Mapping[str, Callable[..., Any]], scope: Scope.ValueType | None
+    ) -> None:
+        """Serve methods with functions of bytes; the proto says which kind each is."""
+        for name, function in functions.items():
+            described = describe(service).methods_by_name[name]
+            kind = described.client_streaming, described.server_streaming
+            self.put(service, name, _BYTES[kind](function), scope)
+
+    def add_generic(self, generic: grpc.GenericRpcHandler, service: str) -> None:
+        """Serve every method of `service` that is not served yet with what `generic` has for it."""
+        for method in describe(service).methods:
+            path = f"/{service}/{method.name}"
+            handler = generic.service(_Details(path))
+            if handler is not None and path not in self._handlers:
+                self.put(service, method.name, handler, None)
+
+    def put(self, service: str, name: str, handler: RpcHandler, scope: Scope.ValueType | None) -> None:
+        """Serve one method; the one put last wins."""
+        described = describe(service).methods_by_name[name]
+        if scope is None:
+            scope = described.GetOptions().Extensions[authorization_pb2.scope]
+            if scope == SCOPE_UNSPECIFIED:
+                logger.warning(
+                    "method has no scope and is refused to everybody", service=service, method=name
+                )
+        streams = described.server_streaming
+        self._handlers[f"/{service}/{name}"] = wrap(
+            handler, Method(service, name, scope, streams), self._gate
+        )
+        self.services.add(service)
+
+    def alias(self, service: str, other: str) -> None:
+        """Serve the methods of `service` under another name too."""
+        for path, handler in list(self._handlers.items()):
+            if path.startswith(f"/{service}/"):
+                self._handlers[f"/{other}/{path.rpartition('/')[2]}"] = handler
+
+
+def describe(service: str) -> ServiceDescriptor:
+    """The descriptor of a service whose generated module is imported; raises `KeyError` for another."""
+    return descriptor_pool.Default().FindServiceByName(service)
+
+
+@dataclass(slots=True)
+class _Details:
+    method: str
+    invocation_metadata: tuple[tuple[str, str | bytes], ...] = ()
+
+
+class _Capture:
+    """Stands in for the server that generated code adds its handlers to."""
+
+    def __init__(self) -> None:
+        self.registered: dict[str, Mapping[str, RpcHandler]] = {}
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, RpcHandler]) -> None:
+        self.registered[service] = handlers
+
+    def add_generic_rpc_handlers(self, generic_handlers: Sequence[grpc.ServiceRpcHandler]) -> None:
+        """Stubs of older generators call only this one."""
+        for generic in generic_handlers:
+            service = generic.service_name()
+            found = {
+                method.name: generic.service(_Details(f"/{service}/{method.name}"))
+                for method in describe(service).methods
+            }
+            self.registered[service] = {name: handler for name, handler in found.items() if handler}
+
+
+_BYTES: dict[tuple[bool, bool], Callable[..., RpcHandler]] = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}

@@ -1,0 +1,201 @@
+"""The server of a service."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import structlog
+
+from mesh_core.errors import StartupError
+from mesh_core.rpc.auth import Authenticator
+from mesh_core.rpc.limits import connection_limits
+from mesh_core.rpc.server.calls import Elsewhere, Gate
+from mesh_core.rpc.server.drain import Draining, InFlight
+from mesh_core.rpc.server.methods import Methods
+from mesh_core.rpc.server.peers import PeerListener
+from mesh_core.rpc.server.standard import Health, add_standard_services
+from mesh_core.settings import ServerSettings
+from mesh_core.telemetry.metrics import MetricsPage, serve_metrics
+from sessionmesh.internal.v1 import peer_pb2_grpc
+from sessionmesh.v1.authorization_pb2 import Scope
+
+logger = structlog.get_logger(__name__)
+
+
+class Server:
+    """A gRPC server: `add` services, `start`, later `drain`, then `stop`.
+
+    Every handler added runs with `auth.current_identity()` and `tracing.current_traceparent()` set, may raise
+    any `MeshError`, and is refused to callers whose key lacks the scope that its proto names. `shared_port`
+    is for processes that answer on one port together.
+    """
+
+    def __init__(
+        self, settings: ServerSettings, *, authenticator: Authenticator, shared_port: bool = False
+    ) -> None:
+        self.draining = Draining()
+        self.port = 0
+        self._own: list[str] = []
+        self.metrics_port = 0
+        self._settings = settings
+        self._shared_port = shared_port
+        self._in_flight = InFlight()
+        self._gate = Gate(authenticator, self.draining, self._in_flight)
+        self._methods = Methods(self._gate)
+        self._peer_pool = PeerListener(self._methods, settings)
+        self._health = Health()
+        self._server: grpc.aio.Server | None = None
+        self._metrics: MetricsPage | None = None
+        self._drain_until: float | None = None
+
+    @property
+    def address(self) -> str:
+        """Where others reach this server: `advertise`, else the address bound."""
+        return self._settings.advertise or f"{self._settings.listen.rpartition(':')[0]}:{self.port}"
+
+    def add(
+        self,
+        add_to_server: Callable[[Any, Any], None],
+        servicer: object,
+        *,
+        scope: Scope.ValueType | None = None,
+    ) -> None:
+        """Serve `servicer` with its generated `add_...Servicer_to_server`.
+
+        `scope` is for protos that are not ours and so cannot name it. Methods that the servicer does not
+        define are answered UNIMPLEMENTED.
+        """
+        self._methods.add_generated(add_to_server, servicer, scope)
+
+    def add_bytes(
+        self,
+        service: str,
+        handlers: Mapping[str, Callable[..., Any]],
+        *,
+        scope: Scope.ValueType | None = None,
+    ) -> None:
+        """Serve methods of `service` (its full name) with coroutine functions `(request, context)` of bytes.
+
+        The proto decides about the kind: a streaming request is an async iterator of bytes, a streaming
+        response an async generator or `context.write`. Replaces what `add` put there before.
+        """
+        self._methods.add_bytes(service, handlers, scope)
+
+    def add_fallback(self, generic_handler: grpc.GenericRpcHandler, services: Iterable[str]) -> None:
+        """Serve what else `services` have with `generic_handler`, which is asked once for each method."""
+        for service in services:
+            self._methods.add_generic(generic_handler, service)
+
+    def forward_not_owned(self, elsewhere: Elsewhere) -> None:
+        """Let `elsewhere` answer unary calls whose handler raises `NotOwner`."""
+        self._gate.elsewhere = elsewhere
+
+    def set_serving(self, service: str, serving: bool) -> None:
+        """Change what the health service says of one service, or of the whole server ("")."""
+        if not self.draining.begun:
+            self._health.set(service, serving)
+
+    async def start(self, *, healthy: bool = True) -> int:
+        """Bind, serve and be healthy (or that later); the port. Raises `StartupError` when an address is
+        taken.
+        """
+        settings = self._settings
+        own = sorted(self._methods.services)
+        self.add(peer_pb2_grpc.add_PeerServiceServicer_to_server, self._peer_pool)
+        add_standard_services(self._methods, self._health)
+        self._server = grpc.aio.server(
+            handlers=(self._methods,), options=server_options(settings, shared_port=self._shared_port)
+        )
+        self.port = _bind(self._server, settings)
+        self._metrics = serve_metrics(settings.metrics_listen)
+        self.metrics_port = self._metrics.port
+        await self._server.start()
+        self._own = own
+        self._health.set_all(own, serving=healthy)
+        logger.info("serving", address=self.address, metrics_port=self.metrics_port, services=own)
+        return self.port
+
+    def become_healthy(self) -> None:
+        """Say SERVING from now on: `start` was told that there is more to do before."""
+        if not self.draining.begun:
+            self._health.set_all(self._own, serving=True)
+
+    async def drain(self) -> None:
+        """Say NOT_SERVING, end the streams with GOING_AWAY, wait for the calls in flight, `drain_seconds` at
+        most.
+
+        Unary calls that arrive meanwhile are still served, and callers get a moment to go elsewhere: gRPC
+        cancels calls that arrive while it shuts down (grpc/grpc#41785), before it has told everybody.
+        """
+        if self.draining.begun:
+            return
+        now = asyncio.get_running_loop().time()
+        self._drain_until = now + self._settings.drain_seconds
+        self._health.set_all(self._methods.services, serving=False)
+        before = self._in_flight.turn()
+        self.draining.begin()
+        await self._in_flight.end_streams(min(now + _STREAMS_MAY_END_THEMSELVES, self._drain_until))
+        left = await before.wait_empty(self._drain_until)
+        now = asyncio.get_running_loop().time()
+        await self._in_flight.wait_quiet(_QUIET_SECONDS, min(now + _CALLERS_MAY_LEAVE, self._drain_until))
+        logger.info("drained", calls_left=left)
+
+    async def stop(self) -> None:
+        """Refuse new calls and close. Calls in flight get what is left of the drain's time, if any."""
+        if self._server is not None:
+            grace = None
+            if self._drain_until is not None:
+                await self._peer_pool.finish(self._drain_until)
+                grace = max(0.0, self._drain_until - asyncio.get_running_loop().time())
+            await self._peer_pool.close()
+            await self._server.stop(grace or None)
+            self._server = None
+        if self._metrics is not None:
+            self._metrics.close()
+            self._metrics = None
+
+
+_STREAMS_MAY_END_THEMSELVES = 1.0
+_QUIET_SECONDS = 0.2
+_CALLERS_MAY_LEAVE = 2.0
+
+
+def _bind(server: grpc.aio.Server, settings: ServerSettings) -> int:
+    try:
+        if not settings.tls_certificate:
+            return server.add_insecure_port(settings.listen)
+        return server.add_secure_port(settings.listen, _credentials(settings))
+    except RuntimeError:
+        # gRPC's own text has every resolved address and its C++ source lines
+        raise StartupError(
+            f"MESH_SERVER_LISTEN={settings.listen!r} cannot be bound: is another process listening there?"
+        ) from None
+
+
+def _credentials(settings: ServerSettings) -> grpc.ServerCredentials:
+    pair = Path(settings.tls_key).read_bytes(), Path(settings.tls_certificate).read_bytes()
+    client_ca = Path(settings.tls_client_ca).read_bytes() if settings.tls_client_ca else None
+    return grpc.ssl_server_credentials(
+        [pair], root_certificates=client_ca, require_client_auth=client_ca is not None
+    )
+
+
+def server_options(settings: ServerSettings, *, shared_port: bool = False) -> list[tuple[str, int]]:
+    """gRPC's channel arguments of a server."""
+    return [
+        ("grpc.so_reuseport", int(shared_port)),  # else two processes share a port without a word
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", settings.max_message_bytes),
+        ("grpc.keepalive_time_ms", 20_000),
+        ("grpc.http2.ping_timeout_ms", 3_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        # Channels ping every 5 s, also while nothing moves; oftener than this thrice ends a connection.
+        ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
+        ("grpc.http2.max_pings_without_data", 0),
+        *connection_limits(),
+    ]

@@ -1,0 +1,96 @@
+"""The services that every server has besides its own: health, reflection, channelz. They ask for no key."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+from google.protobuf import descriptor_pool
+from grpc_channelz.v1 import channelz, channelz_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+
+from mesh_core.errors import NotFound
+from mesh_core.rpc.server.methods import Methods
+from sessionmesh.v1.authorization_pb2 import SCOPE_PUBLIC
+
+_Status: Any = health_pb2.HealthCheckResponse
+
+
+class Health:
+    """grpc.health.v1 with a synchronous `set`; the whole server is the service ""."""
+
+    def __init__(self) -> None:
+        self._serving: dict[str, bool] = {"": False}
+        self._watchers: set[asyncio.Event] = set()
+
+    def set(self, service: str, serving: bool) -> None:
+        """Change one service's status and tell those who watch."""
+        self._serving[service] = serving
+        for watcher in self._watchers:
+            watcher.set()
+
+    def set_all(self, services: Iterable[str], serving: bool) -> None:
+        """Change the whole server and `services`."""
+        for service in ("", *services):
+            self.set(service, serving)
+
+    async def Check(self, request: Any, _context: Any) -> Any:
+        if request.service not in self._serving:
+            raise NotFound("service", request.service)
+        return _Status(status=self._status(request.service))
+
+    async def Watch(self, request: Any, _context: Any) -> AsyncIterator[Any]:
+        changed = asyncio.Event()
+        self._watchers.add(changed)
+        last = None
+        try:
+            while True:
+                changed.clear()
+                status = self._status(request.service)
+                if status != last:
+                    last = status
+                    yield _Status(status=status)
+                await changed.wait()
+        finally:
+            self._watchers.discard(changed)
+
+    def _status(self, service: str) -> int:
+        serving = self._serving.get(service)
+        if serving is None:
+            return int(_Status.SERVICE_UNKNOWN)
+        return int(_Status.SERVING if serving else _Status.NOT_SERVING)
+
+
+def add_standard_services(methods: Methods, health: Health) -> None:
+    """Add them to `methods`, which must have all others by now: reflection lists them."""
+    methods.add_generated(health_pb2_grpc.add_HealthServicer_to_server, health, SCOPE_PUBLIC)
+    methods.add_generated(
+        channelz_pb2_grpc.add_ChannelzServicer_to_server, channelz.aio.ChannelzServicer(), SCOPE_PUBLIC
+    )
+    names = {*methods.services, reflection.SERVICE_NAME}
+    methods.add_generated(
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server,
+        reflection.aio.ReflectionServicer(names, _Symbols(descriptor_pool.Default())),
+        SCOPE_PUBLIC,
+    )
+    # grpcio-reflection brings v1alpha only; v1 is the same on the wire, and newer clients ask for it first.
+    methods.alias(reflection.SERVICE_NAME, "grpc.reflection.v1.ServerReflection")
+
+
+class _Symbols:
+    """A descriptor pool for reflection that knows methods, too: `grpcurl describe` asks for them by name."""
+
+    def __init__(self, pool: descriptor_pool.DescriptorPool) -> None:
+        self._pool = pool
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    def FindFileContainingSymbol(self, symbol: str) -> Any:
+        """The descriptor of the file; KeyError when there is none."""
+        try:
+            return self._pool.FindFileContainingSymbol(symbol)
+        except KeyError:
+            return self._pool.FindMethodByName(symbol).containing_service.file

@@ -1,6 +1,0 @@
-"""The chassis that every service serves gRPC on."""
-
-from mesh_core.server.drain import Draining, finishes
-from mesh_core.server.server import Server
-
-__all__ = ["Draining", "Server", "finishes"]

@@ -1,0 +1,205 @@
+"""The sections that services have in common; each checks what it is given.
+
+A section's `__post_init__` raises `InvalidSetting`. Its defaults, with what each key means, are in
+`defaults.toml` beside this module.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import re
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+Positive = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(ge=0)]
+
+
+class InvalidSetting(ValueError):
+    """Raised by a section's `__post_init__`: `key` is the field to blame, `allowed` says what it must be."""
+
+    def __init__(self, key: str, allowed: str) -> None:
+        super().__init__(f"{key} {allowed}")
+        self.key = key
+        self.allowed = allowed
+
+
+class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where and how a service answers gRPC."""
+
+    listen: str = "127.0.0.1:0"
+    advertise: str = ""
+    metrics_listen: str = "127.0.0.1:0"
+    tls_certificate: str = ""
+    tls_key: str = ""
+    tls_client_ca: str = ""
+    max_message_bytes: Positive = 8 * 1024 * 1024
+    drain_seconds: Seconds = 10.0
+    peer_port: Annotated[int, Meta(ge=0, le=65535)] = 0
+
+    def __post_init__(self) -> None:
+        _check_address("listen", self.listen)
+        _check_address("metrics_listen", self.metrics_listen)
+        if self.advertise:
+            _check_address("advertise", self.advertise)
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            missing = "tls_key" if self.tls_certificate else "tls_certificate"
+            raise InvalidSetting(missing, "must be set too: certificate and key come together")
+        if self.tls_client_ca and not self.tls_certificate:
+            raise InvalidSetting("tls_certificate", "must be set when tls_client_ca is")
+        for key in ("tls_certificate", "tls_key", "tls_client_ca"):
+            _check_readable(key, getattr(self, key))
+
+
+class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Postgres."""
+
+    url: str
+    direct_url: str = ""
+    pool_size: Positive = 10
+    pgbouncer: bool = False
+
+    def __post_init__(self) -> None:
+        _check_url("url", self.url, ("postgresql", "postgres"))
+        if self.direct_url:
+            _check_url("direct_url", self.direct_url, ("postgresql", "postgres"))
+
+
+class EtcdSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """etcd: any of `endpoints` (host:port) will do."""
+
+    endpoints: tuple[str, ...]
+    username: str = ""
+    password: str = ""
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.endpoints:
+            raise InvalidSetting("endpoints", "is required: a comma list of host:port")
+        for endpoint in self.endpoints:
+            _check_address("endpoints", endpoint)
+        if bool(self.certificate) != bool(self.key):
+            raise InvalidSetting("key" if self.certificate else "certificate", "must be set too")
+        for key in ("ca", "certificate", "key"):
+            _check_readable(key, getattr(self, key))
+
+
+class RedisSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Redis, for what may be lost."""
+
+    url: str
+
+    def __post_init__(self) -> None:
+        _check_url("url", self.url, ("redis", "rediss", "unix"))
+
+
+class ObjectsSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The object store: `file:///folder` or `s3://bucket`."""
+
+    url: str
+    endpoint: str = ""
+    access_key: str = ""
+    secret_key: str = ""
+    region: str = "us-east-1"
+
+    def __post_init__(self) -> None:
+        _check_url("url", self.url, ("file", "s3"))
+        if self.endpoint:
+            _check_url("endpoint", self.endpoint, ("http", "https"))
+
+
+class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Which cluster this process belongs to; the first element of its etcd keys."""
+
+    name: str = "sessionmesh"
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,62}", self.name):
+            raise InvalidSetting("name", "must be 1 to 63 of a-z, 0-9, '.', '_' and '-'")
+
+
+class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """A session-node's name and size; an empty id is made up at every start."""
+
+    id: str = ""
+    capacity: Positive = 5000
+    standby: bool = False
+    """Begin as a spare that owns nothing until an operator makes it active."""
+
+    def __post_init__(self) -> None:
+        if self.id and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", self.id):
+            raise InvalidSetting("id", "must be 1 to 63 letters, digits, '.', '_' and '-'")
+
+
+class AuthSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Keys that are not in the database; an empty one grants nothing."""
+
+    bootstrap_key: str = ""
+    mesh_key: str = ""
+
+    def __post_init__(self) -> None:
+        for key in ("bootstrap_key", "mesh_key"):
+            if getattr(self, key) and len(getattr(self, key)) < 16:
+                raise InvalidSetting(key, "must have at least 16 characters")
+        if self.mesh_key and self.mesh_key == self.bootstrap_key:
+            raise InvalidSetting("mesh_key", "must differ from bootstrap_key")
+
+
+class SecretsSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The key that wraps the tenants' data keys, and the ones before it; each 32 bytes in base64."""
+
+    master_key: str
+    previous_master_keys: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_key("master_key", self.master_key)
+        for previous in self.previous_master_keys:
+            _check_key("previous_master_keys", previous)
+
+
+class TelemetrySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Traces and logs."""
+
+    otlp_endpoint: str = ""
+    sample_ratio: Annotated[float, Meta(ge=0, le=1)] = 0.05
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "json", "console"] = "auto"
+
+    def __post_init__(self) -> None:
+        if self.otlp_endpoint:
+            _check_url("otlp_endpoint", self.otlp_endpoint, ("http", "https"))
+
+
+def _check_address(key: str, address: str) -> None:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise InvalidSetting(key, "must be host:port")
+
+
+def _check_url(key: str, url: str, schemes: tuple[str, ...]) -> None:
+    allowed = " or ".join(f"{scheme}://..." for scheme in schemes)
+    if not url:
+        raise InvalidSetting(key, f"is required: {allowed}")
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in schemes or not rest:
+        raise InvalidSetting(key, f"must be {allowed}")
+
+
+def _check_readable(key: str, path: str) -> None:
+    if path and not os.access(path, os.R_OK):
+        raise InvalidSetting(key, "must be a file that this process can read")
+
+
+def _check_key(key: str, text: str) -> None:
+    try:
+        good = len(base64.b64decode(text, validate=True)) == 32
+    except binascii.Error:
+        good = False
+    if not good:
+        raise InvalidSetting(key, "is required: 32 bytes in base64")
