@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 
 from mesh_core.errors import FailedPrecondition, InvalidField
-from mesh_webhook.endpoints.validation import FIELDS
-from mesh_webhook.settings import WebhookSettings
+from mesh_webhook.endpoints.validation import FIELDS, EndpointValidator
 from sessionmesh.v1 import webhook_pb2
 
-STRICT = EndpointInput(WebhookSettings(retry_schedule=(0,)))
-OPEN = EndpointInput(WebhookSettings(retry_schedule=(0,), allow_http=True, allow_private_addresses=True))
+STRICT = EndpointValidator(allow_http=False, allow_private_addresses=False)
+OPEN = EndpointValidator(allow_http=True, allow_private_addresses=True)
 
 
 def endpoint(**fields: Any) -> webhook_pb2.Endpoint:

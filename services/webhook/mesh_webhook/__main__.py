@@ -8,7 +8,7 @@ import base64
 from mesh_core.database import Database
 from mesh_core.database.migrations import check_schema
 from mesh_core.etcd import Etcd
-from mesh_core.etcd.discovery import Registration, ServiceInfo, register
+from mesh_core.etcd.discovery import ServiceInfo, register
 from mesh_core.events import EventListener, EventReader
 from mesh_core.ids import new_uuid
 from mesh_core.paging import Pager

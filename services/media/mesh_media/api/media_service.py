@@ -1,4 +1,4 @@
-"""MediaService."""
+"""MediaService: the API over uploads, media rows and the object store."""
 
 from __future__ import annotations
 
@@ -8,26 +8,29 @@ from typing import Any
 
 import grpc.aio
 from asyncpg.pgproto.pgproto import UUID
+from prometheus_client import Counter
 
 from mesh_core import ids
 from mesh_core.errors import InvalidField, NotFound
 from mesh_core.ids import Prefix
-from mesh_core.objects import ObjectStore
 from mesh_core.paging import Pager, listing
 from mesh_core.rpc.auth import current_identity
 from mesh_core.rpc.server.drain import finishes
 from mesh_core.telemetry import tracing
 from mesh_core.validation import duration, labels, text, to_timestamp
-from mesh_media import metrics
-from mesh_media.catalogue import Catalogue, MediaRow
-from mesh_media.messages import media_message
-from mesh_media.settings import MediaSettings
-from mesh_media.uploads import Uploads
-from sessionmesh.v1 import media_pb2, media_pb2_grpc
+from mesh_media.api.uploads import Uploads
+from mesh_media.repository.media_repository import MediaRepository
+from mesh_media.repository.object_repository import ObjectRepository
+from mesh_media.repository.rows import MediaRow
+from mesh_media.stores.object_store import ObjectStore
+from sessionmesh.v1 import content_pb2, media_pb2, media_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
 DEFAULT_URL_TTL = timedelta(minutes=15)
-LONGEST_URL_TTL = timedelta(days=7)
+MAX_URL_TTL = timedelta(days=7)
+
+DOWNLOADS = Counter("mesh_media_downloads", "Downloads begun.")
+DOWNLOADED_BYTES = Counter("mesh_media_downloaded_bytes", "Bytes sent to downloaders.")
 
 
 class MediaService(media_pb2_grpc.MediaServiceServicer):
@@ -35,22 +38,24 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
 
     def __init__(
         self,
-        settings: MediaSettings,
-        catalogue: Catalogue,
+        media: MediaRepository,
+        objects: ObjectRepository,
         store: ObjectStore,
         uploads: Uploads,
         pager: Pager,
+        delete_grace: timedelta,
     ) -> None:
-        self._grace = timedelta(seconds=settings.delete_grace_seconds)
-        self._catalogue = catalogue
+        self._media = media
+        self._objects = objects
         self._store = store
         self._uploads = uploads
         self._pager = pager
+        self._delete_grace = delete_grace
 
     async def UploadMedia(
         self, request_iterator: AsyncIterator[media_pb2.UploadMediaRequest], context: Context
     ) -> media_pb2.UploadMediaResponse:
-        row = await self._uploads.take(request_iterator, current_identity())
+        row = await self._uploads.receive(request_iterator, current_identity())
         return media_pb2.UploadMediaResponse(media=media_message(row))
 
     @finishes
@@ -63,14 +68,14 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         if request.limit < 0:
             raise InvalidField("limit", "must not be negative")
         end = min(row.size, request.offset + request.limit) if request.limit else row.size
-        metrics.downloads.inc()
+        DOWNLOADS.inc()
         with tracing.span("mesh.media.download", attributes={"mesh.media.size": end - request.offset}):
             yield media_pb2.DownloadMediaResponse(media=media_message(row))
             try:
                 async for chunk in self._store.get(row.key, request.offset, end):
-                    metrics.downloaded_bytes.inc(len(chunk))
+                    DOWNLOADED_BYTES.inc(len(chunk))
                     yield media_pb2.DownloadMediaResponse(chunk=chunk)
-            except FileNotFoundError:  # deleted, and its grace is over
+            except FileNotFoundError:  # it was deleted, and the grace is over
                 raise NotFound("media", request.media_id) from None
 
     async def GetMedia(
@@ -87,7 +92,7 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         filters = listing(request, tenant.bytes)
         page = self._pager.parse(request.page_size, request.page_token, filters)
         before = None if page.after is None else UUID(page.after)
-        rows = await self._catalogue.page(
+        rows = await self._media.page(
             tenant, request.mime_type_prefix, request.origin, wanted, before, page.limit + 1
         )
         more = len(rows) > page.limit
@@ -101,7 +106,7 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         self, request: media_pb2.DeleteMediaRequest, context: Context
     ) -> media_pb2.DeleteMediaResponse:
         row = await self._visible(request.media_id)
-        await self._catalogue.delete(row.id, self._grace)
+        await self._media.delete(row.id, self._delete_grace)
         return media_pb2.DeleteMediaResponse()
 
     async def CreateDownloadUrl(
@@ -110,14 +115,14 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         row = await self._visible(request.media_id)
         ttl = DEFAULT_URL_TTL
         if request.HasField("ttl"):
-            ttl = duration("ttl", request.ttl, least=timedelta(seconds=1), most=LONGEST_URL_TTL)
+            ttl = duration("ttl", request.ttl, least=timedelta(seconds=1), most=MAX_URL_TTL)
         url = await self._store.download_url(row.key, ttl, row.file_name, row.mime_type)
         return media_pb2.CreateDownloadUrlResponse(url=url, expire_time=to_timestamp(datetime.now(UTC) + ttl))
 
     async def GetMediaUsage(
         self, request: media_pb2.GetMediaUsageRequest, context: Context
     ) -> media_pb2.GetMediaUsageResponse:
-        usage = await self._catalogue.usage(current_identity().tenant_for(request.tenant_id))
+        usage = await self._objects.usage(current_identity().tenant_for(request.tenant_id))
         return media_pb2.GetMediaUsageResponse(
             objects=usage.media,
             bytes=usage.bytes,
@@ -128,6 +133,27 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
 
     async def _visible(self, media_id: str) -> MediaRow:
         """The row, if the caller may know of it; raises `InvalidField` or `NotFound`."""
-        row = await self._catalogue.get(ids.decode(Prefix.MEDIA, media_id, "media_id"))
+        row = await self._media.get(ids.decode(Prefix.MEDIA, media_id, "media_id"))
         current_identity().check_sees(row.tenant, "media", media_id)
         return row
+
+
+def media_message(row: MediaRow) -> media_pb2.Media:
+    """The row as a proto. Every row is READY, because it is added after its bytes are stored."""
+    return media_pb2.Media(
+        id=ids.encode(Prefix.MEDIA, row.id),
+        tenant_id=ids.encode(Prefix.TENANT, row.tenant),
+        state=content_pb2.MEDIA_STATE_READY,
+        mime_type=row.mime_type,
+        size=row.size,
+        sha256=row.sha256,
+        original_size=row.original_size,
+        original_sha256=row.original_sha256,
+        file_name=row.file_name,
+        width=row.width,
+        height=row.height,
+        origin=media_pb2.MediaOrigin.ValueType(row.origin),
+        labels=row.labels,
+        create_time=to_timestamp(row.create_time),
+        expire_time=to_timestamp(row.expire_time) if row.expire_time else None,
+    )

@@ -1,4 +1,4 @@
-"""One upload, from its header to its row."""
+"""Uploads: from the first frame of the stream to the media row."""
 
 from __future__ import annotations
 
@@ -6,93 +6,124 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 from asyncpg.pgproto.pgproto import UUID
+from prometheus_client import Counter
 
-from mesh_core import ids
+from mesh_core import ids, validation
 from mesh_core.database.requests import payload_digest
 from mesh_core.errors import InvalidField
-from mesh_core.objects import ObjectStore
-from mesh_core.rpc.auth import Identity
+from mesh_core.rpc.auth import Identity, Role
 from mesh_core.telemetry import tracing
-from mesh_core.validation import duration
-from mesh_media import metrics
-from mesh_media.catalogue import Catalogue, MediaRow, NewMedia
-from mesh_media.compressor import Compressor, Prepared
-from mesh_media.header import LONGEST_KEPT, check_header
-from mesh_media.settings import MediaSettings
-from mesh_media.spool import Spooled, spooled
+from mesh_media.processing.compressor import Compressor, ProcessedFile
+from mesh_media.processing.settings import MediaSettings
+from mesh_media.processing.spool import SpooledFile, spool
+from mesh_media.repository.media_repository import MediaRepository
+from mesh_media.repository.object_repository import ObjectRepository
+from mesh_media.repository.rows import MediaRow, NewMedia
+from mesh_media.stores.object_store import ObjectStore
 from sessionmesh.v1 import media_pb2
 
 Frames = AsyncIterator[media_pb2.UploadMediaRequest]
 
+MAX_FILE_NAME = 255
+MAX_LABELS = 16
+MAX_KEEP_FOR = timedelta(days=3650)
+
+UPLOADS = Counter("mesh_media_uploads", "Files taken in.")
+UPLOADED_BYTES = Counter("mesh_media_uploaded_bytes", "Bytes as they came.")
+STORED_BYTES = Counter("mesh_media_stored_bytes", "Bytes after recompressing, shared objects included.")
+
 
 class Uploads:
-    """Takes files in."""
+    """Receives files, processes them and stores them."""
 
     def __init__(
-        self, settings: MediaSettings, catalogue: Catalogue, store: ObjectStore, compressor: Compressor
+        self,
+        settings: MediaSettings,
+        media: MediaRepository,
+        objects: ObjectRepository,
+        store: ObjectStore,
+        compressor: Compressor,
     ) -> None:
         self._settings = settings
-        self._catalogue = catalogue
+        self._media = media
+        self._objects = objects
         self._store = store
         self._compressor = compressor
 
-    async def take(self, frames: Frames, identity: Identity) -> MediaRow:
-        """Read a whole upload and store it; nothing is visible unless all of it went well."""
-        header = await self._header(frames, identity)
+    async def receive(self, frames: Frames, identity: Identity) -> MediaRow:
+        """Reads a whole upload and stores it. Nothing becomes visible unless all of it succeeds."""
+        header = await read_header(frames, identity, self._settings.max_bytes)
         tenant = identity.tenant_for(header.tenant_id, "header.tenant_id")
         key = f"{tenant.hex}/{ids.new_uuid().hex}"
         lifetime = timedelta(seconds=self._settings.upload_seconds)
-        await self._catalogue.reserve(tenant, key, header.size, lifetime)
+        await self._objects.reserve(tenant, key, header.size, lifetime)
         with tracing.span("mesh.media.upload", attributes={"mesh.media.size": header.size}):
-            async with spooled(frames, header, self._settings.spool) as file:
-                prepared = await self._compressor.prepare(
+            async with spool(frames, header, self._settings.spool) as file:
+                processed = await self._compressor.process(
                     file, header.mime_type, keep_original=header.keep_original
                 )
-                with tracing.span("mesh.media.store", attributes={"mesh.media.size": prepared.size}):
-                    await self._store.put(key, prepared.source)
-                row = await self._catalogue.add(
-                    _new_media(header, tenant, key, file, prepared), header.request_id, _digest(header, file)
+                with tracing.span("mesh.media.store", attributes={"mesh.media.size": processed.size}):
+                    await self._store.put(key, processed.source)
+                row = await self._media.add(
+                    _new_media(header, tenant, key, file, processed), header.request_id, _digest(header, file)
                 )
-        metrics.uploads.inc()
-        metrics.uploaded_bytes.inc(file.size)
-        metrics.stored_bytes.inc(prepared.size)
+        UPLOADS.inc()
+        UPLOADED_BYTES.inc(file.size)
+        STORED_BYTES.inc(processed.size)
         return row
 
-    async def _header(self, frames: Frames, identity: Identity) -> media_pb2.UploadHeader:
-        first = await anext(frames, None)
-        if first is None or first.WhichOneof("frame") != "header":
-            raise InvalidField("header", "must be the first frame")
-        check_header(first.header, identity, self._settings.max_bytes)
-        return first.header
+
+async def read_header(frames: Frames, identity: Identity, max_bytes: int) -> media_pb2.UploadHeader:
+    """The checked header of an upload; raises `InvalidField` for the first field that is wrong."""
+    first = await anext(frames, None)
+    if first is None or first.WhichOneof("frame") != "header":
+        raise InvalidField("header", "must be the first frame")
+    header = first.header
+    validation.request_id(header.request_id, "header.request_id")
+    if not 1 <= header.size <= max_bytes:
+        raise InvalidField("header.size", f"must be between 1 and {max_bytes}")
+    if header.sha256 and len(header.sha256) != 32:
+        raise InvalidField("header.sha256", "must be 32 bytes")
+    validation.text("header.file_name", header.file_name, MAX_FILE_NAME)
+    if "/" in header.file_name or "\\" in header.file_name or header.file_name in (".", ".."):
+        raise InvalidField("header.file_name", "must be a name without a path")
+    validation.labels("header.labels", header.labels, MAX_LABELS)
+    if header.HasField("keep_for"):
+        validation.duration("header.keep_for", header.keep_for, least=timedelta(seconds=1), most=MAX_KEEP_FOR)
+    if header.origin == media_pb2.MEDIA_ORIGIN_NETWORK and identity.role is not Role.MESH:
+        raise InvalidField("header.origin", "only the mesh itself may say NETWORK")
+    return header
 
 
 def _new_media(
-    header: media_pb2.UploadHeader, tenant: UUID, key: str, file: Spooled, prepared: Prepared
+    header: media_pb2.UploadHeader, tenant: UUID, key: str, file: SpooledFile, processed: ProcessedFile
 ) -> NewMedia:
     keep_for = None
     if header.HasField("keep_for"):
-        keep_for = duration("header.keep_for", header.keep_for, least=timedelta(0), most=LONGEST_KEPT)
+        keep_for = validation.duration(
+            "header.keep_for", header.keep_for, least=timedelta(0), most=MAX_KEEP_FOR
+        )
     return NewMedia(
         id=ids.new_uuid(),
         tenant=tenant,
         key=key,
-        mime_type=prepared.mime_type,
-        size=prepared.size,
-        sha256=prepared.sha256,
+        mime_type=processed.mime_type,
+        size=processed.size,
+        sha256=processed.sha256,
         original_size=file.size,
         original_sha256=file.sha256,
         file_name=header.file_name,
-        width=prepared.width,
-        height=prepared.height,
+        width=processed.width,
+        height=processed.height,
         origin=header.origin or media_pb2.MEDIA_ORIGIN_UPLOAD,
         labels=dict(header.labels),
         keep_for=keep_for,
     )
 
 
-def _digest(header: media_pb2.UploadHeader, file: Spooled) -> bytes:
-    """What tells two uploads under one request id apart: the header's wishes and the bytes."""
-    wishes = media_pb2.UploadHeader()
-    wishes.CopyFrom(header)
-    wishes.ClearField("request_id")
-    return payload_digest(wishes.SerializeToString(deterministic=True) + file.sha256)
+def _digest(header: media_pb2.UploadHeader, file: SpooledFile) -> bytes:
+    """Tells a repeated upload from another one with the same request id: the header and the bytes."""
+    payload = media_pb2.UploadHeader()
+    payload.CopyFrom(header)
+    payload.ClearField("request_id")
+    return payload_digest(payload.SerializeToString(deterministic=True) + file.sha256)

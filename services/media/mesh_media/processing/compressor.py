@@ -1,4 +1,4 @@
-"""From a spooled file to what is stored: looked at, and, where it gains, recompressed."""
+"""Turns an uploaded file into the bytes to store: images are recompressed where that makes them smaller."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
 from mesh_core.telemetry import tracing
-from mesh_media import images
-from mesh_media.settings import MediaSettings
-from mesh_media.spool import Spooled
-from mesh_media.types import agreed_type
+from mesh_media.processing import images
+from mesh_media.processing.file_types import agreed_type
+from mesh_media.processing.settings import MediaSettings
+from mesh_media.processing.spool import SpooledFile
 
 A = TypeVarTuple("A")
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """What goes into the store; width and height are 0 for what is no picture."""
+class ProcessedFile:
+    """The bytes to store; width and height are 0 unless it is an image."""
 
     source: Path | bytes
     mime_type: str
@@ -33,41 +33,41 @@ class Prepared:
 
 
 class Compressor:
-    """Runs libvips in a few threads: it lets go of the interpreter's lock while it works."""
+    """Runs libvips in a few threads; it releases the interpreter's lock while it works."""
 
     def __init__(self, settings: MediaSettings) -> None:
         self._settings = settings
-        self._threads = ThreadPoolExecutor(settings.image_workers, thread_name_prefix="picture")
+        self._threads = ThreadPoolExecutor(settings.image_workers, thread_name_prefix="image")
         images.forbid_other_loaders()
 
-    async def prepare(self, file: Spooled, declared_type: str, *, keep_original: bool) -> Prepared:
-        """Raises `InvalidField` for a file that is not what was announced, or a broken picture."""
+    async def process(self, file: SpooledFile, declared_type: str, *, keep_original: bool) -> ProcessedFile:
+        """Raises `InvalidField` for a file that is not of the declared type, and for a broken image."""
         mime_type = agreed_type(declared_type, file.head)
-        as_it_came = Prepared(file.path, mime_type, file.size, file.sha256, 0, 0)
+        unchanged = ProcessedFile(file.path, mime_type, file.size, file.sha256, 0, 0)
         if mime_type not in images.DECODED:
-            return as_it_came
-        picture = await self._run(images.inspect, file.path, self._settings.max_pixels)
-        as_it_came = Prepared(file.path, mime_type, file.size, file.sha256, picture.width, picture.height)
+            return unchanged
+        image = await self._run(images.read_size, file.path, self._settings.max_pixels)
+        unchanged = ProcessedFile(file.path, mime_type, file.size, file.sha256, image.width, image.height)
         side = self._settings.image_side
-        if keep_original or not images.worth_recompressing(mime_type, picture, file.size, side):
-            return as_it_came
+        if keep_original or not images.worth_recompressing(mime_type, image, file.size, side):
+            return unchanged
         with tracing.span("mesh.media.compress", attributes={"mesh.media.size": file.size}):
             smaller = await self._run(
                 images.recompress, file.path, mime_type, side, self._settings.image_quality
             )
         if len(smaller.data) >= file.size:
-            return as_it_came
-        return Prepared(
+            return unchanged
+        return ProcessedFile(
             smaller.data,
             mime_type,
             len(smaller.data),
             sha256(smaller.data).digest(),
-            smaller.picture.width,
-            smaller.picture.height,
+            smaller.dimensions.width,
+            smaller.dimensions.height,
         )
 
     def close(self) -> None:
-        """Let running work end."""
+        """Waits until running work has ended."""
         self._threads.shutdown()
 
     async def _run(self, work: Callable[[*A], T], *arguments: *A) -> T:

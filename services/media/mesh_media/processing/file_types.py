@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes, and whether that agrees with what was announced."""
+"""What a file is, judged by its first bytes, and whether the announced MIME type fits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ UNKNOWN = "application/octet-stream"
 
 
 def sniff(head: bytes) -> str:
-    """The MIME type of a file that begins with `head`; "" when nothing is known."""
+    """The MIME type of a file that begins with `head`; "" when it is not recognised."""
     for prefix, mime_type in _SIGNATURES:
         if head.startswith(prefix):
             return mime_type
@@ -23,17 +23,17 @@ def sniff(head: bytes) -> str:
 
 
 def agreed_type(declared: str, head: bytes) -> str:
-    """The type to store: what the bytes are, or, where they do not tell, what was announced.
+    """The type to store: the one recognised in the bytes, else the announced one.
 
-    Raises `InvalidField` when the bytes are something else than announced, or when a picture, film or sound
-    was announced and the bytes are none that is known.
+    Raises `InvalidField` when the bytes are of another type than announced, or when an image, video or audio
+    file was announced and the bytes are not recognised.
     """
-    announced = _normal(declared)
+    announced = _normalised(declared)
     found = sniff(head)
     if not announced:
         return found or UNKNOWN
     if not found:
-        if announced.partition("/")[0] in _MUST_BE_KNOWN:
+        if announced.partition("/")[0] in _MUST_BE_RECOGNISED:
             raise InvalidField("header.mime_type", f"the file is not {announced}, nor anything else known")
         return announced
     if announced in (found, UNKNOWN):
@@ -43,15 +43,15 @@ def agreed_type(declared: str, head: bytes) -> str:
     raise InvalidField("header.mime_type", f"says {announced}, but the file is {found}")
 
 
-def _normal(declared: str) -> str:
-    """Without parameters, in lower case, by its usual name."""
+def _normalised(declared: str) -> str:
+    """The declared type without parameters, in lower case, by its usual name."""
     mime_type = declared.partition(";")[0].strip().lower()
     if mime_type and not re.fullmatch(r"[a-z]+/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}", mime_type):
         raise InvalidField("header.mime_type", "must be a MIME type such as image/jpeg")
     return _ALIASES.get(mime_type, mime_type)
 
 
-_MUST_BE_KNOWN = frozenset({"image", "video", "audio"})
+_MUST_BE_RECOGNISED = frozenset({"image", "video", "audio"})
 _ALIASES = {
     "image/jpg": "image/jpeg",
     "image/pjpeg": "image/jpeg",
@@ -64,14 +64,14 @@ _ALIASES = {
     "video/x-m4v": "video/mp4",
     "application/x-zip-compressed": "application/zip",
 }
-# What filetype does not know, or knows less exactly.
+# Types that filetype does not know, or reports less exactly.
 _SIGNATURES = (
     (b"OggS", "audio/ogg"),
     (b"%PDF-", "application/pdf"),
     (b"#!AMR", "audio/amr"),
     (b"BEGIN:VCARD", "text/vcard"),
 )
-# Formats whose first bytes do not say what is inside: the announced type decides among these.
+# Containers, whose first bytes do not say what is inside: any of these announced types is believed.
 _CONTAINERS: dict[str, Callable[[str], bool]] = {
     "audio/ogg": lambda announced: announced in {"video/ogg", "application/ogg", "audio/opus"},
     "video/mp4": lambda announced: announced in {"audio/mp4", "audio/aac", "video/3gpp", "video/quicktime"},

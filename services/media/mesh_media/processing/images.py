@@ -1,6 +1,6 @@
-"""Pictures: how large they are, and how to store them smaller.
+"""Measures images and makes them smaller.
 
-libvips reads files from strangers here: only the loaders that are needed may run, the size in the header is
+The files come from strangers, so only the libvips loaders that are needed may run, the size in the header is
 checked before a pixel is decoded, and a truncated file is an error.
 """
 
@@ -13,19 +13,19 @@ import pyvips
 
 from mesh_core.errors import InvalidField
 
-RECOMPRESSED_BITS_PER_PIXEL = 1.2
-"""A JPEG of fewer bits was compressed for phones before: doing it again costs quality and gains nothing."""
+MIN_BITS_PER_PIXEL = 1.2
+"""A JPEG with fewer was compressed for phones already: doing so again costs quality and saves nothing."""
 
 DECODED = frozenset({"image/jpeg", "image/png", "image/webp", "image/gif"})
-"""Types whose pixels may be looked at; others are stored as they came."""
+"""Types that are opened with libvips; others are stored as they came."""
 
 RECOMPRESSED = frozenset({"image/jpeg", "image/png"})
-"""Types that are stored smaller. Animations and formats that are small already stay as they are."""
+"""Types that are recompressed. Animations, and formats that are small already, are stored as they came."""
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """The size of a picture as it is shown, in pixels."""
+class ImageSize:
+    """The size of an image in pixels, after the rotation that its orientation tag asks for."""
 
     width: int
     height: int
@@ -33,46 +33,46 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Recompressed:
-    """A smaller file with the same picture."""
+    """A smaller file of the same image."""
 
     data: bytes
-    picture: Picture
+    dimensions: ImageSize
 
 
 def forbid_other_loaders() -> None:
-    """Once per process, before the first picture."""
+    """Must be called once per process, before the first image."""
     pyvips.operation_block_set("VipsForeignLoad", True)
     for loader in ("Jpeg", "Png", "Webp", "Nsgif"):
         pyvips.operation_block_set(f"VipsForeignLoad{loader}", False)
-    pyvips.cache_set_max(0)  # no picture comes twice
+    pyvips.cache_set_max(0)  # no image comes twice
 
 
-def inspect(file: Path, max_pixels: int) -> Picture:
-    """The size by the header alone. Raises `InvalidField` for a broken header or too many pixels."""
+def read_size(file: Path, max_pixels: int) -> ImageSize:
+    """The size, from the header alone. Raises `InvalidField` for a broken header or too many pixels."""
     try:
         image = pyvips.Image.new_from_file(str(file), access="sequential")
-        turned = image.get_typeof("orientation") != 0 and image.get("orientation") >= 5
+        rotated = image.get_typeof("orientation") != 0 and image.get("orientation") >= 5
     except pyvips.Error:
         raise InvalidField("chunk", "the picture's header is broken") from None
     if image.width * image.height > max_pixels:
         raise InvalidField(
             "chunk", f"the picture has {image.width}x{image.height} pixels; at most {max_pixels} are taken"
         )
-    return Picture(image.height, image.width) if turned else Picture(image.width, image.height)
+    return ImageSize(image.height, image.width) if rotated else ImageSize(image.width, image.height)
 
 
-def worth_recompressing(mime_type: str, picture: Picture, size: int, side: int) -> bool:
-    """Whether storing the picture anew can gain anything."""
+def worth_recompressing(mime_type: str, dimensions: ImageSize, size: int, side: int) -> bool:
+    """Whether recompressing a file of `size` bytes to `side` pixels may make it smaller."""
     if mime_type not in RECOMPRESSED:
         return False
-    if max(picture.width, picture.height) > side:
+    if max(dimensions.width, dimensions.height) > side:
         return True
-    bits_per_pixel = size * 8 / (picture.width * picture.height)
-    return mime_type == "image/jpeg" and bits_per_pixel > RECOMPRESSED_BITS_PER_PIXEL
+    bits_per_pixel = size * 8 / (dimensions.width * dimensions.height)
+    return mime_type == "image/jpeg" and bits_per_pixel > MIN_BITS_PER_PIXEL
 
 
 def recompress(file: Path, mime_type: str, side: int, quality: int) -> Recompressed:
-    """The picture turned upright, at most `side` pixels long, without metadata; CPU-bound, for a thread.
+    """The image upright, its longer side at most `side` pixels, without metadata. CPU-bound: use a thread.
 
     Raises `InvalidField` when the pixels cannot be decoded.
     """
@@ -92,4 +92,4 @@ def recompress(file: Path, mime_type: str, side: int, quality: int) -> Recompres
             )
     except pyvips.Error:
         raise InvalidField("chunk", "the picture is broken or cut off") from None
-    return Recompressed(data, Picture(image.width, image.height))
+    return Recompressed(data, ImageSize(image.width, image.height))

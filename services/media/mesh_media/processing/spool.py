@@ -1,4 +1,4 @@
-"""An upload on its way in: a temporary file that is checked against what was announced."""
+"""Receives an upload into a temporary file, and checks it against its header."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mesh_core.errors import InvalidField
-from mesh_media.types import SNIFFED_BYTES
+from mesh_media.processing.file_types import SNIFFED_BYTES
 from sessionmesh.v1 import media_pb2
 
 MAX_CHUNK = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Spooled:
-    """A file that came whole."""
+class SpooledFile:
+    """A complete upload in a temporary file; `head` is its first bytes."""
 
     path: Path
     size: int
@@ -27,12 +27,12 @@ class Spooled:
 
 
 @asynccontextmanager
-async def spooled(
+async def spool(
     frames: AsyncIterator[media_pb2.UploadMediaRequest], header: media_pb2.UploadHeader, folder: str
-) -> AsyncIterator[Spooled]:
-    """Read the chunks that follow the header; the file is gone when the block ends.
+) -> AsyncIterator[SpooledFile]:
+    """Reads the chunks that follow the header; the file is deleted when the block ends.
 
-    Raises `InvalidField` as soon as a chunk is not one, or more bytes come than were announced.
+    Raises `InvalidField` for a bad chunk, and for a size or checksum that differs from the header's.
     """
     with tempfile.NamedTemporaryFile(dir=folder or None, prefix="upload-") as file:
         digest, size, head = hashlib.sha256(), 0, b""
@@ -43,7 +43,7 @@ async def spooled(
             size += len(chunk)
             if size > header.size:
                 raise InvalidField("header.size", f"says {header.size}, but more bytes came")
-            # Synchronous: a chunk is at most 1 MiB, and goes to the page cache.
+            # Synchronous, because a chunk is at most 1 MiB and goes to the page cache.
             digest.update(chunk)
             file.write(chunk)
             if len(head) < SNIFFED_BYTES:
@@ -53,4 +53,4 @@ async def spooled(
         if header.sha256 and header.sha256 != digest.digest():
             raise InvalidField("header.sha256", "is not the sha256 of the bytes that came")
         file.flush()
-        yield Spooled(Path(file.name), size, digest.digest(), head)
+        yield SpooledFile(Path(file.name), size, digest.digest(), head)

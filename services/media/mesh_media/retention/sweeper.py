@@ -1,4 +1,4 @@
-"""What deletes expired media, and objects that nothing speaks for."""
+"""Deletes expired media, and objects that no media row refers to."""
 
 from __future__ import annotations
 
@@ -7,43 +7,55 @@ from datetime import timedelta
 
 import asyncpg
 import structlog
+from prometheus_client import Counter
 
 from mesh_core.errors import Unavailable
-from mesh_core.objects import ObjectStore
-from mesh_media import metrics
-from mesh_media.catalogue import Catalogue
-from mesh_media.settings import MediaSettings
+from mesh_media.repository.media_repository import MediaRepository
+from mesh_media.repository.object_repository import ObjectRepository
+from mesh_media.stores.object_store import ObjectStore
 
 logger = structlog.get_logger(__name__)
 
-AWAY = (Unavailable, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
-"""What a backing server that is away raises; the next sweep goes on where this one stopped."""
+DELETED_OBJECTS = Counter("mesh_media_deleted_objects", "Objects deleted from the store.")
+SWEEP_FAILURES = Counter("mesh_media_sweep_failures", "Sweeps that a backing server cut short.")
 
 
-class Sweep:
-    """Any number of instances may sweep at once: deleting an object twice is harmless."""
+class Sweeper:
+    """Any number of instances may sweep at once: deleting an object twice does no harm."""
 
-    def __init__(self, settings: MediaSettings, catalogue: Catalogue, store: ObjectStore) -> None:
-        self._every = settings.sweep_seconds
-        self._grace = timedelta(seconds=settings.delete_grace_seconds)
-        self._catalogue = catalogue
+    def __init__(
+        self,
+        media: MediaRepository,
+        objects: ObjectRepository,
+        store: ObjectStore,
+        *,
+        interval_seconds: float,
+        delete_grace: timedelta,
+    ) -> None:
+        self._media = media
+        self._objects = objects
         self._store = store
+        self._interval_seconds = interval_seconds
+        self._delete_grace = delete_grace
 
     async def run(self) -> None:
-        """Sweep now and then, until cancelled."""
+        """Sweeps at intervals until it is cancelled."""
         while True:
             try:
-                await self.once()
-            except AWAY as error:
-                metrics.sweep_failures.inc()
+                await self.sweep()
+            except _UNAVAILABLE as error:  # the next sweep continues where this one stopped
+                SWEEP_FAILURES.inc()
                 logger.warning("sweep cut short", error=repr(error))
-            await asyncio.sleep(self._every)
+            await asyncio.sleep(self._interval_seconds)
 
-    async def once(self) -> None:
-        """Delete everything that is due now."""
-        while await self._catalogue.delete_expired(self._grace):
+    async def sweep(self) -> None:
+        """Deletes everything that is due now."""
+        while await self._media.delete_expired(self._delete_grace):
             pass
-        while keys := await self._catalogue.due_objects():
+        while keys := await self._objects.due_for_deletion():
             await asyncio.gather(*(self._store.delete(key) for key in keys))
-            await self._catalogue.forget_objects(keys)
-            metrics.deleted_objects.inc(len(keys))
+            await self._objects.remove(keys)
+            DELETED_OBJECTS.inc(len(keys))
+
+
+_UNAVAILABLE = (Unavailable, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)

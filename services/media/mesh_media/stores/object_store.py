@@ -25,20 +25,20 @@ class ObjectStore(Protocol):
     """Objects by key (`folder/name`). A store that does not answer raises `Unavailable`."""
 
     async def put(self, key: str, source: Path | bytes) -> None:
-        """Store all bytes of `source`, or nothing."""
+        """Stores all bytes of `source`, or nothing."""
 
     def get(self, key: str, start: int, end: int) -> AsyncIterator[bytes]:
         """The bytes `start` to `end` (not included) in chunks; FileNotFoundError for an unknown key."""
 
     async def delete(self, key: str) -> None:
-        """Delete an object; an unknown key is fine."""
+        """Deletes an object; does nothing for an unknown key."""
 
     async def download_url(self, key: str, ttl: timedelta, file_name: str, mime_type: str) -> str:
-        """An address that serves the object for `ttl`; `FailedPrecondition` when the store has none."""
+        """A URL that serves the object for `ttl`; raises `FailedPrecondition` when the store has no URLs."""
 
 
 async def open_store(settings: ObjectsSettings) -> ObjectStore:
-    """The configured store, its folder or bucket made when it is missing; `StartupError` when that fails."""
+    """The configured store; makes its folder or bucket when it is missing. Raises `StartupError`."""
     parts = urlsplit(settings.url)
     if parts.scheme == "file":
         folder = Path(unquote(parts.path))
@@ -56,8 +56,8 @@ async def open_store(settings: ObjectsSettings) -> ObjectStore:
     return _S3(_s3(settings, bucket), client, bucket)
 
 
-class _Objects:
-    """What both kinds share."""
+class _ObstoreObjects:
+    """What obstore does alike for a directory and S3."""
 
     def __init__(self, store: LocalStore | S3Store) -> None:
         self._store = store
@@ -66,7 +66,7 @@ class _Objects:
         try:
             await obstore.put_async(self._store, key, source)
         except BaseError as error:
-            raise _away(error) from error
+            raise _unavailable(error) from error
 
     async def get(self, key: str, start: int, end: int) -> AsyncIterator[bytes]:
         if start == end:  # an empty range is an error to a store
@@ -79,7 +79,7 @@ class _Objects:
         except FileNotFoundError:
             raise
         except BaseError as error:
-            raise _away(error) from error
+            raise _unavailable(error) from error
 
     async def delete(self, key: str) -> None:
         try:
@@ -87,10 +87,10 @@ class _Objects:
         except FileNotFoundError:
             return
         except BaseError as error:
-            raise _away(error) from error
+            raise _unavailable(error) from error
 
 
-class _Directory(_Objects):
+class _Directory(_ObstoreObjects):
     async def download_url(self, key: str, ttl: timedelta, file_name: str, mime_type: str) -> str:
         raise FailedPrecondition(
             "the object store is a directory, which has no web addresses; use DownloadMedia",
@@ -98,7 +98,7 @@ class _Directory(_Objects):
         )
 
 
-class _S3(_Objects):
+class _S3(_ObstoreObjects):
     def __init__(self, store: S3Store, client: Minio, bucket: str) -> None:
         super().__init__(store)
         self._client = client
@@ -119,7 +119,7 @@ class _S3(_Objects):
                 response_headers=headers,
             )
         except (MinioException, OSError) as error:
-            raise _away(error) from error
+            raise _unavailable(error) from error
 
 
 def _s3(settings: ObjectsSettings, bucket: str) -> S3Store:
@@ -145,8 +145,8 @@ def _minio(settings: ObjectsSettings) -> Minio:
     )
 
 
-def _away(error: Exception) -> Unavailable:
-    # The store's own text can name its address and bucket, which is nothing for callers; it is the cause.
+def _unavailable(error: Exception) -> Unavailable:
+    # The store's own message can name its address and bucket, which callers must not see.
     return Unavailable(
         f"the object store does not answer ({type(error).__name__})", "BACKEND_UNAVAILABLE", retry_after=1.0
     )

@@ -13,6 +13,7 @@ from mesh_core import validation
 from mesh_core.errors import InvalidField, Unimplemented
 from mesh_core.events import Cursor, EventReader
 from mesh_core.paging import DEFAULT_SIZE, MAX_SIZE
+from mesh_core.rpc.auth import current_identity
 from mesh_core.rpc.server import Draining
 from mesh_webhook.events import filters
 from mesh_webhook.events.filters import EventFilter

@@ -62,9 +62,9 @@ class WebhookService(webhook_pb2_grpc.WebhookServiceServicer):
         columns = await self._validator.columns(request.endpoint, frozenset(FIELDS))
         await self._endpoints.check_tenant(tenant)
         endpoint_id = ids.new_uuid()
-        secret = await self._keys.seal(tenant, endpoint_id, request.secret or signature.new_secret())
+        sealed = await self._keys.seal(tenant, endpoint_id, request.secret or signature.new_secret())
         endpoint = await self._endpoints.create(
-            endpoint_id, tenant, columns, secret, request_id, _digest(request)
+            endpoint_id, tenant, columns, sealed, request_id, _digest(request)
         )
         return pb.CreateEndpointResponse(
             endpoint=endpoint.to_proto(), secret=await self._keys.secret(endpoint)
@@ -222,4 +222,5 @@ def _after(position: bytes | None) -> UUID | None:
 
 _DEFAULT_OVERLAP = timedelta(hours=24)
 _DEFAULT_WINDOW = timedelta(hours=24)
+_MIN_WINDOW = timedelta(seconds=1)
 _MAX_DURATION = timedelta(days=7)

@@ -75,7 +75,7 @@ class DeliveryStore:
             return await self._get(connection, delivery, tenant)
 
     async def stats(self, endpoint: UUID, window: timedelta) -> webhook_pb2.GetEndpointStatsResponse:
-        """Counts of an endpoint: its pending deliveries, and those and the attempts that ended in `window`."""
+        """Counts an endpoint's pending deliveries, and the deliveries and attempts that ended in `window`."""
         [counts] = await self._pool.fetch(_DELIVERY_COUNTS, endpoint, window)
         [attempts] = await self._pool.fetch(_ATTEMPT_COUNTS, endpoint, window)
         response = webhook_pb2.GetEndpointStatsResponse(
