@@ -22,11 +22,11 @@ import asyncpg
 import pytest
 
 from mesh_cli.embedded import EmbeddedEtcd, EmbeddedPostgres, EmbeddedRedis, EmbeddedServer, free_port
-from tests.minio_server import EmbeddedMinio
-from tests.tools import require_tool
+from tests.support.minio_server import EmbeddedMinio
+from tests.support.tools import require_tool
 
 # A whole running mesh, which acceptance and fault tests share.
-pytest_plugins = ["tests.mesh_fixtures"]
+pytest_plugins = ["tests.support.mesh_fixtures"]
 
 Result = TypeVar("Result")
 

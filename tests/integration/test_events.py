@@ -18,8 +18,8 @@ from mesh_core.events import Cursor, EventListener, EventReader, Notifier, Store
 from mesh_core.events.notify import CHANNEL
 from mesh_core.ids import new_uuid
 from mesh_core.settings import DatabaseSettings
-from tests.eventually import eventually
-from tests.integration.journal_world import World, event, open_world
+from tests.support.eventually import eventually
+from tests.support.journal_world import World, event, open_world
 
 INSERT = """INSERT INTO event (id, seq, tenant, account, epoch, type, body)
   SELECT id, seq, $1, $1, 1, 'test.event', body

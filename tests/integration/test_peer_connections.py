@@ -39,7 +39,6 @@ from tests.integration.probe_service import (
     add_probe_to_server,
     make_server,
 )
-from tests.integration.test_server_tls import Authority
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
 UNARY = f"/{SERVICE}/Unary"

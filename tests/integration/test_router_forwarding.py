@@ -21,8 +21,8 @@ from mesh_core.rpc.peers import PeerPool
 from mesh_core.rpc.server import Server, status
 from mesh_router.proxy import Forwarder, Peers
 from mesh_router.proxy.routes import Route, Toward
-from tests.eventually import eventually
-from tests.integration.probe_service import (
+from tests.support.eventually import eventually
+from tests.support.probe_service import (
     MESH,
     MESH_KEY,
     SERVICE,

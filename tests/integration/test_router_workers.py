@@ -23,9 +23,9 @@ from grpc import StatusCode
 from mesh_cli.embedded import free_port
 from mesh_router import workers as parent_side
 from sessionmesh.v1 import message_pb2, message_pb2_grpc
-from tests.eventually import eventually
-from tests.router_process import ProcessWorld, process_world, pss
-from tests.router_world import ADMIN, new_account
+from tests.support.eventually import eventually
+from tests.support.router_process import ProcessWorld, process_world, pss
+from tests.support.router_world import ADMIN, new_account
 
 PARENT = [sys.executable, "-I", "-S", "-E", parent_side.__file__]
 MOST_MEMORY = 20 * 2**20

@@ -22,11 +22,11 @@ from mesh_wire.lookup.rls_pb2_grpc import RouteLookupServiceStub
 from mesh_wire.xds import admin_pb2, core_pb2, csds_pb2, csds_pb2_grpc
 from mesh_wire.xds.discovery_pb2 import DiscoveryRequest
 from sessionmesh.v1 import tenant_pb2
-from tests.ads import AdsStream, endpoints, names
-from tests.eventually import eventually
-from tests.relay import relay_to
-from tests.router_process import process_world
-from tests.router_world import ADMIN, RouterWorld, bearer, failing, new_account, router_world
+from tests.support.ads import AdsStream, endpoints, names
+from tests.support.eventually import eventually
+from tests.support.relay import relay_to
+from tests.support.router_process import process_world
+from tests.support.router_world import ADMIN, RouterWorld, bearer, failing, new_account, router_world
 
 KIB = 1024
 EVERYTHING = {

@@ -26,8 +26,8 @@ from mesh_core.rpc.server import Server, status
 from mesh_core.settings import ServerSettings, TelemetrySettings
 from mesh_core.telemetry import tracing
 from sessionmesh.v1 import authorization_pb2
-from tests.eventually import eventually
-from tests.integration.probe_service import (
+from tests.support.eventually import eventually
+from tests.support.probe_service import (
     ADMIN,
     MESH,
     SERVICE,
@@ -38,7 +38,7 @@ from tests.integration.probe_service import (
     letters,
     make_server,
 )
-from tests.relay import relay_to
+from tests.support.relay import relay_to
 
 RECORDED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 UNRECORDED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"

@@ -17,7 +17,7 @@ from mesh_core.errors import MeshError, StartupError
 from mesh_core.rpc.channels import open_channel
 from mesh_core.rpc.server import Draining, Server, finishes, status
 from mesh_core.settings import ServerSettings
-from tests.integration.probe_service import (
+from tests.support.probe_service import (
     MESH,
     SERVICE,
     Echo,

@@ -59,7 +59,7 @@ async def launch(services: list[Service], **environment: str) -> Service:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "tests.integration.probe_process",
+        "tests.support.probe_process",
         cwd=ROOT,
         env=os.environ | environment,
         stdout=PIPE,

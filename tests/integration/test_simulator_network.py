@@ -21,7 +21,7 @@ from mesh_simulator.network import Network
 from mesh_simulator.records import Kind, Record
 from mesh_simulator.settings import SimulatorSettings
 from sessionmesh.simnet.v1 import wire_pb2 as wire
-from tests.eventually import eventually
+from tests.support.eventually import eventually
 
 ALICE, BOB = "+15550000001", "+15550000002"
 SOMEBODY = "phone:+4915112345678"

@@ -29,13 +29,13 @@ from mesh_core.process import watchdog as child_side
 from mesh_core.settings import EtcdSettings
 from mesh_session_node import watchdog as parent_side
 from mesh_wire.etcd import kv_pb2
-from tests.eventually import eventually
 from tests.integration.test_server_tls import Authority
-from tests.tools import missing_tool
+from tests.support.eventually import eventually
+from tests.support.tools import missing_tool
 
 ROOT = Path(__file__).parents[2]
 WATCHDOG = [sys.executable, "-I", "-S", "-E", parent_side.__file__]
-CHILD = [sys.executable, "-m", "tests.integration.watched_process"]
+CHILD = [sys.executable, "-m", "tests.support.watched_process"]
 LATEST_KILL_SECONDS = 1.0
 """Between the hard deadline and the TTL of a lease."""
 MOST_MEMORY = 20 * 2**20

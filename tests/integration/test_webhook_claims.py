@@ -17,7 +17,7 @@ from mesh_webhook.deliveries import claims, maintenance
 from mesh_webhook.deliveries.claims import ClaimedDelivery, Completion
 from mesh_webhook.deliveries.http_sender import AttemptResult
 from mesh_webhook.endpoints import disabling
-from tests.eventually import eventually
+from tests.support.eventually import eventually
 
 OK = AttemptResult(200, "", b"", None, datetime(2026, 1, 1, tzinfo=UTC), 0.01)
 BAD = AttemptResult(500, "HTTP 500", b"", None, datetime(2026, 1, 1, tzinfo=UTC), 0.01)

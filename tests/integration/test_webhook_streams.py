@@ -17,7 +17,7 @@ from mesh_core.rpc.server.status import from_rpc_error
 from mesh_webhook.events import stream as stream_module
 from mesh_webhook.events import tail as tail_module
 from sessionmesh.v1.event_pb2 import Event, ListEventsRequest, SubscribeRequest
-from tests.integration.webhook_world import Client, Service, World, client, service
+from tests.support.webhook_world import Client, Service, World, client, service
 
 
 @pytest.fixture

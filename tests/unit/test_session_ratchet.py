@@ -1,4 +1,4 @@
-"""The simulated driver's ratchet: a position is never used before it is stored, and never twice."""
+"""A ratchet: a position is never used before it is stored, and never twice."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh_session_node.drivers.driver import Reservation
-from mesh_session_node.drivers.simulated_state import SimulatedState, StoredState, load_state
+from mesh_session_node.drivers.interface.driver import Reservation
+from mesh_session_node.drivers.simulated.state import SimulatedState, StoredState, load_state
 
 
 def state(reserved: int = 0) -> SimulatedState:
@@ -19,9 +19,9 @@ def test_a_position_that_is_not_stored_cannot_be_used() -> None:
     reservation = ratchet.plan()
     assert reservation is not None
     with pytest.raises(RuntimeError):
-        ratchet.use()
+        ratchet.ratchet.use()
     ratchet.confirm(reservation)
-    assert ratchet.use() == 0
+    assert ratchet.ratchet.use() == 0
 
 
 def test_a_block_serves_many_messages() -> None:
@@ -51,13 +51,13 @@ def test_no_position_is_used_twice_whatever_happens(steps: list[str]) -> None:
                 open_reservations.append(reservation)
         elif step == "confirm" and open_reservations:
             reservation = open_reservations.pop(0)
-            if load_state(reservation.state).next >= load_state(stored).next:
+            if load_state(reservation.state).ratchet.next >= load_state(stored).ratchet.next:
                 stored = reservation.state
             ratchet.confirm(reservation)
         elif step == "drop" and open_reservations:
             ratchet.drop(open_reservations.pop(0))
         elif step == "use" and ratchet.left > 0:
-            used.append(ratchet.use())
+            used.append(ratchet.ratchet.use())
         elif step == "move":  # another node loads what is stored
             ratchet, open_reservations = load_state(stored), []
         elif step == "skip":

@@ -29,7 +29,7 @@ from mesh_core.rpc.tls import ChannelTls, client_context
 from mesh_core.sealing import PostgresDataKeys, Sealer
 from mesh_core.tasks import Supervisor
 from mesh_session_node import chores
-from mesh_session_node.drivers.simulated import SimulatedDriver
+from mesh_session_node.drivers.registry import Drivers
 from mesh_session_node.media_client import MediaClient
 from mesh_session_node.misplaced import Misplaced
 from mesh_session_node.node import Node
@@ -80,7 +80,7 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
         node = Node(
             node_id=node_id,
             settings=settings.session,
-            drivers={"simulated": SimulatedDriver(settings.simnet.address)},
+            drivers=Drivers.from_settings(settings),
             journal=journal,
             queries=Queries(database.pool, _limits(settings)),
             sealer=Sealer(PostgresDataKeys(database), settings.secrets),

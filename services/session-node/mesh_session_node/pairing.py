@@ -15,7 +15,8 @@ import structlog
 from mesh_core.errors import MeshError, NotOwner, ResourceExhausted, Unavailable
 from mesh_core.ids import Prefix, new_id
 from mesh_core.journal import Committed, Credential
-from mesh_session_node.drivers.driver import ConnectionEnded, End, PairingCode, PairingRefused
+from mesh_session_node.drivers.interface.driver import PairingCode
+from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, PairingRefused
 from mesh_session_node.events import timestamp
 from mesh_session_node.session.session import Session
 from mesh_session_node.session.state import SessionEvent

@@ -18,8 +18,8 @@ from mesh_core.ids import Prefix, decode
 from mesh_core.journal import ContentUpdate
 from mesh_core.rpc.server.status import from_rpc_error
 from mesh_session_node import metrics, validation
-from mesh_session_node.addresses import address_of
-from mesh_session_node.drivers.driver import BlobUnavailable, ConnectionEnded, Context, Incoming, MediaPart
+from mesh_session_node.drivers.interface.content import Context, Incoming, MediaPart, address_of
+from mesh_session_node.drivers.interface.outcomes import BlobUnavailable, ConnectionEnded
 from mesh_session_node.media_client import MediaClient
 from mesh_session_node.queries import Queries
 from mesh_session_node.session import receiver

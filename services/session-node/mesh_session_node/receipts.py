@@ -14,7 +14,7 @@ from asyncpg import PostgresError
 
 from mesh_core.errors import MeshError
 from mesh_core.journal import Journal
-from mesh_session_node.drivers.driver import Receipt
+from mesh_session_node.drivers.interface.outcomes import Receipt
 from mesh_session_node.queries import Queries
 from mesh_session_node.session.outgoing import Outgoing, message_of
 from sessionmesh.v1 import message_pb2

@@ -1,9 +1,10 @@
 """Forwarding: one handler per method, of raw bytes, for all four kinds of calls.
 
 A call goes to its target with the caller's deadline and metadata; responses, metadata, status and error
-details come back as they are. Where nobody serves the account just now, the call waits. A unary request that
-was refused by a node which no longer owns the account is sent again to whoever does; so is one whose
-connection broke, when sending it twice is harmless.
+details come back as they are. Where nobody serves the account just now, the call waits. A single request that
+was refused by a node which no longer owns the account, or which drains, is sent again to whoever does; so is
+one whose connection broke, when sending it twice is harmless. A stream that had responses already ends with
+GOING_AWAY instead: its caller opens it again.
 """
 
 from __future__ import annotations
@@ -111,7 +112,9 @@ class Forwarder:
                     return  # noqa: TRY300 - the loop's else is the next attempt
                 except AioRpcError as error:
                     failed = CallFailed.of(error)
-                    if answered or not attempt.may_repeat(failed, route):
+                    if answered:
+                        await _pass_on_interrupted(failed, context, attempt)
+                    if not attempt.may_repeat(failed, route):
                         await _pass_on(failed, context, attempt)
                 except asyncio.CancelledError:
                     if _cancelled_by_caller():
@@ -203,7 +206,7 @@ class _Attempts:
         """Whether the same request may be sent again, after it failed like this."""
         if failed.code is not StatusCode.UNAVAILABLE or asyncio.get_running_loop().time() >= self._deadline:
             return False
-        if not failed.begun or failed.reason == "NOT_OWNER":
+        if not failed.begun or failed.reason in _NOT_HERE:
             return True
         return failed.reason == "" and route.repeatable
 
@@ -230,6 +233,15 @@ async def _pass_on(failed: CallFailed, context: Context, attempt: _Attempts) -> 
             kind, reason = _EXPLAINED[failed.code]
             raise kind(failed.message or reason, reason) from failed
     await context.abort(failed.code, failed.message, tuple(failed.trailing))
+
+
+async def _pass_on_interrupted(failed: CallFailed, context: Context, attempt: _Attempts) -> None:
+    """End a stream that had responses already. Where its server is lost, or lost the account, the caller is
+    told to open it again, which leads to whoever serves it then. Always raises.
+    """
+    if failed.code is StatusCode.UNAVAILABLE and failed.reason in _LOST:
+        raise GoingAway from failed
+    await _pass_on(failed, context, attempt)
 
 
 async def _pass_on_cancelled(call: Any) -> None:
@@ -276,6 +288,10 @@ def _cancelled_by_caller() -> bool:
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 0.25
 _FINISHING = frozenset({"DownloadMedia"})
+_NOT_HERE = frozenset({"NOT_OWNER", "GOING_AWAY"})
+"""Reasons of a refusal before anything was done, which somebody else may not share."""
+_LOST = frozenset({"", "NOT_OWNER"})
+"""Reasons of a stream's end that its server could not give, or that concern the server alone."""
 _EXPLAINED: dict[grpc.StatusCode, tuple[Callable[[str, str], MeshError], str]] = {
     StatusCode.DEADLINE_EXCEEDED: (DeadlineExceeded, "DEADLINE_EXCEEDED"),
     StatusCode.CANCELLED: (Cancelled, "CANCELLED"),

@@ -10,7 +10,7 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_webhook.deliveries import claims
 from mesh_webhook.deliveries.claims import Completion
-from mesh_webhook.events.unavailable import UNAVAILABLE
+from mesh_core.database import UNAVAILABLE
 
 logger = structlog.get_logger(__name__)
 

@@ -27,7 +27,7 @@ from mesh_webhook.deliveries.settings import WebhookSettings
 from mesh_webhook.endpoints import disabling
 from mesh_webhook.endpoints.endpoint_cache import EndpointCache
 from mesh_webhook.endpoints.signing_keys import SigningKeys
-from mesh_webhook.events.unavailable import UNAVAILABLE
+from mesh_core.database import UNAVAILABLE
 
 logger = structlog.get_logger(__name__)
 

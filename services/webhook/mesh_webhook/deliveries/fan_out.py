@@ -28,7 +28,7 @@ from mesh_core.database import Database
 from mesh_core.events import Cursor, EventReader, Page, StoredEvent
 from mesh_webhook.endpoints.endpoint_cache import EndpointCache
 from mesh_webhook.events.rendering import event_json, event_message
-from mesh_webhook.events.unavailable import UNAVAILABLE
+from mesh_core.database import UNAVAILABLE
 
 logger = structlog.get_logger(__name__)
 

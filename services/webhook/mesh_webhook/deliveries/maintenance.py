@@ -10,7 +10,7 @@ import structlog
 from prometheus_client import Gauge
 
 from mesh_core.database.partitions import drop_partition, make_partitions
-from mesh_webhook.events.unavailable import UNAVAILABLE
+from mesh_core.database import UNAVAILABLE
 from sessionmesh.v1 import webhook_pb2
 
 logger = structlog.get_logger(__name__)

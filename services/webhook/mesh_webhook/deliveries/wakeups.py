@@ -8,7 +8,7 @@ from collections.abc import Callable
 import structlog
 
 from mesh_core.database import Database
-from mesh_webhook.events.unavailable import UNAVAILABLE
+from mesh_core.database import UNAVAILABLE
 
 logger = structlog.get_logger(__name__)
 

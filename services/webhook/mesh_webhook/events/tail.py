@@ -15,7 +15,7 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.events import Cursor, EventReader, StoredEvent
 from mesh_core.rpc.server import Draining
-from mesh_webhook.events.unavailable import UNAVAILABLE
+from mesh_core.database import UNAVAILABLE
 
 logger = structlog.get_logger(__name__)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from google.protobuf.message import DecodeError, Message
 
-from mesh_session_node.drivers.driver import Context, Incoming, MediaPart
+from mesh_session_node.drivers.interface.content import Context, Incoming, MediaPart
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import content_pb2, message_pb2
 

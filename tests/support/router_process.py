@@ -21,8 +21,8 @@ from mesh_core.database import Database
 from mesh_core.etcd import Etcd
 from mesh_core.process.service import Stop
 from mesh_core.settings import DatabaseSettings
-from tests.eventually import eventually
-from tests.router_world import ADMIN_KEY, MESH_KEY, RouterWorld
+from tests.support.eventually import eventually
+from tests.support.router_world import ADMIN_KEY, MESH_KEY, RouterWorld
 
 
 @dataclass

@@ -18,7 +18,7 @@ from mesh_core.ownership.participant import Ownership
 from mesh_core.ownership.participant.fence import Fence
 from mesh_core.ownership.timings import Timings
 from mesh_core.tasks import Supervisor
-from tests.relay import Relay
+from tests.support.relay import Relay
 
 FAST = Timings(ttl=5, beat=0.7, attempt=1.0, soft=3.3, hard=4.3, settle=0.02, first_settle=0.3)
 

@@ -43,7 +43,7 @@ from sessionmesh.v1 import (
     tenant_pb2,
     tenant_pb2_grpc,
 )
-from tests.relay import Relay
+from tests.support.relay import Relay
 
 ADMIN_KEY = "administrator-of-this-test"
 MESH_KEY = "mesh-key-of-this-test"

@@ -41,7 +41,7 @@ from sessionmesh.v1 import (
     session_pb2_grpc,
 )
 from tests.conftest import Databases, LoopThread
-from tests.eventually import eventually
+from tests.support.eventually import eventually
 
 RECIPIENT = "+4915112345678"
 MESH_KEY = "mesh-key-of-this-test"

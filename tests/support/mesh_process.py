@@ -15,7 +15,7 @@ import psutil
 
 from mesh_cli.embedded import free_port
 from mesh_cli.up.state import MeshFile, running_mesh
-from tests.eventually import wait_until
+from tests.support.eventually import wait_until
 
 START_SECONDS = 120.0
 STOP_SECONDS = 60.0

@@ -1,7 +1,7 @@
 """A program with the Python client, in a process of its own: gRPC has one xDS bootstrap a process.
 
-Run by `client_caller` as `python -m tests.client_caller`, it reads commands from stdin, a line of JSON each,
-and prints what came of each, likewise. `connect` gives the client that the next commands call.
+Run by `client_caller` as `python -m tests.support.client_caller`, it reads commands from stdin, a line of
+JSON each, and prints what came of each, likewise. `connect` gives the client that the next commands call.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class ClientCaller:
 async def client_caller(**environment: str) -> AsyncIterator[ClientCaller]:
     """Ends well, or the test fails."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.client_caller"),
+        *(sys.executable, "-m", "tests.support.client_caller"),
         env={**os.environ, **environment},
         stdin=PIPE,
         stdout=PIPE,

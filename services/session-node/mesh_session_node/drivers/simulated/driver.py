@@ -5,24 +5,30 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
-from mesh_session_node.addresses import address_of
-from mesh_session_node.drivers.driver import (
-    ConnectionEnded,
-    Context,
-    DriverState,
-    End,
-    LinkEvents,
-    MediaPart,
-    PairingCode,
-    PairingRefused,
-)
-from mesh_session_node.drivers.simulated_content import to_wire
-from mesh_session_node.drivers.simulated_link import SimulatedLink
-from mesh_session_node.drivers.simulated_state import SimulatedState, StoredState, load_state
+import msgspec
+
+from mesh_core.settings import InvalidSetting
+from mesh_session_node.drivers.interface.content import Context, MediaPart, address_of
+from mesh_session_node.drivers.interface.driver import DriverState, LinkEvents, PairingCode
+from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, PairingRefused
+from mesh_session_node.drivers.simulated.encoding import to_wire
+from mesh_session_node.drivers.simulated.link import SimulatedLink
+from mesh_session_node.drivers.simulated.state import SimulatedState, StoredState, load_state
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import message_pb2
 
 _CONNECT_WITHIN = 10.0
+
+
+class SimnetSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the simulated network is, as host:port."""
+
+    address: str = "127.0.0.1:7650"
+
+    def __post_init__(self) -> None:
+        host, _, port = self.address.rpartition(":")
+        if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+            raise InvalidSetting("address", "must be host:port")
 
 
 class SimulatedDriver:
@@ -46,7 +52,7 @@ class SimulatedDriver:
     def dump(self, state: DriverState) -> bytes:
         if not isinstance(state, SimulatedState):
             raise TypeError("not a state of this driver")
-        return state.dump(state.next)
+        return state.dump(state.ratchet.next)
 
     async def connect(self, state: DriverState, events: LinkEvents) -> SimulatedLink:
         if not isinstance(state, SimulatedState):

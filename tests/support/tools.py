@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import pytest
 
-VERSIONS = Path(__file__).parent.parent / "deploy" / "tools" / "versions.env"
+VERSIONS = Path(__file__).parents[2] / "deploy" / "tools" / "versions.env"
 
 
 def tools_folder() -> Path:

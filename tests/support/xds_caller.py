@@ -1,7 +1,7 @@
 """A program with a stock gRPC channel: what a backend without our client library does. Run by `XdsCaller`.
 
-Called as `python -m tests.xds_caller TARGET THREADS ACCOUNT...` with GRPC_XDS_BOOTSTRAP set, it asks for the
-sessions of the accounts in turn from each of its threads, without pause; or, with CALLER_SENDS, sends
+Called as `python -m tests.support.xds_caller TARGET THREADS ACCOUNT...` with GRPC_XDS_BOOTSTRAP set, it asks
+for the sessions of the accounts in turn from each of its threads, without pause; or, with CALLER_SENDS, sends
 messages from them. For each command on stdin it prints a line: `report`, what happened since the last one, as
 JSON; `pause`, nothing, when the last call has ended.
 """
@@ -58,7 +58,7 @@ class XdsCaller:
         place = folder / f"bootstrap-{id(self)}.json"
         place.write_text(json.dumps(bootstrap))
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.xds_caller", target, str(threads), *accounts],
+            [sys.executable, "-m", "tests.support.xds_caller", target, str(threads), *accounts],
             env={
                 **os.environ,
                 "GRPC_XDS_BOOTSTRAP": str(place),
@@ -120,7 +120,7 @@ def main() -> None:
     import grpc
 
     from sessionmesh.v1 import message_pb2_grpc, session_pb2, session_pb2_grpc
-    from tests.mesh_api import text_message
+    from tests.support.mesh_api import text_message
 
     target, threads, *accounts = sys.argv[1:]
     if os.environ["CALLER_TLS"] == "True":

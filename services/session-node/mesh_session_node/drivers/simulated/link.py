@@ -12,19 +12,12 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from mesh_core.framing import FrameDecoder, FrameTooLarge, encode
-from mesh_session_node.drivers.driver import (
-    Blob,
-    ConnectionEnded,
-    End,
-    Failure,
-    LinkEvents,
-    NumberStatus,
-    OutgoingMessage,
-    Receipt,
-)
-from mesh_session_node.drivers.simulated_content import from_wire
-from mesh_session_node.drivers.simulated_state import SimulatedState
-from mesh_session_node.drivers.simulated_transfers import Transfers
+from mesh_session_node.drivers.interface.content import Blob, OutgoingMessage
+from mesh_session_node.drivers.interface.driver import LinkEvents, NumberStatus
+from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure, Receipt
+from mesh_session_node.drivers.simulated.encoding import from_wire
+from mesh_session_node.drivers.simulated.state import SimulatedState
+from mesh_session_node.drivers.simulated.transfers import Transfers
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 
 logger = structlog.get_logger(__name__)
@@ -87,7 +80,7 @@ class SimulatedLink(asyncio.Protocol):
             raise RuntimeError("a pairing connection has nothing to log in with")
         self._outcome = self._loop.create_future()
         login = wire.Login(
-            user_id=state.user_id, secret=state.stored.secret, counter=state.next, receipt_acks=True
+            user_id=state.user_id, secret=state.stored.secret, counter=state.ratchet.next, receipt_acks=True
         )
         self.write(wire.Frame(login=login))
         try:
@@ -111,7 +104,7 @@ class SimulatedLink(asyncio.Protocol):
             return
         send = wire.Send(
             id=message.network_id,
-            counter=state.use(),
+            counter=state.ratchet.use(),
             to=message.to,
             content=message.payload,
             blob_refs=message.blobs,

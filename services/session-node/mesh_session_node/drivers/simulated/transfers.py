@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from mesh_session_node.drivers.driver import Blob, BlobUnavailable
+from mesh_session_node.drivers.interface.content import Blob
+from mesh_session_node.drivers.interface.outcomes import BlobUnavailable
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 
 _PIECE = 256 * 1024

@@ -34,7 +34,7 @@ from sessionmesh.v1 import (
     webhook_pb2,
     webhook_pb2_grpc,
 )
-from tests.eventually import eventually
+from tests.support.eventually import eventually
 
 CHUNK = 64 * 1024
 CALL_SECONDS = 30.0

@@ -12,7 +12,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 from mesh_core.process.service import Stop, run
 from mesh_core.settings import ClusterSettings, ServerSettings, TelemetrySettings
 from mesh_core.tasks import Supervisor
-from tests.integration.probe_service import ProbeServicer, add_probe_to_server, make_server
+from tests.support.probe_service import ProbeServicer, add_probe_to_server, make_server
 
 
 class ProbeSettings(msgspec.Struct, frozen=True, kw_only=True):

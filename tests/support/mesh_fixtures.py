@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from sessionmesh.v1 import account_pb2
-from tests.mesh_api import Caller, open_caller
-from tests.mesh_process import MeshProcess
+from tests.support.mesh_api import Caller, open_caller
+from tests.support.mesh_process import MeshProcess
 
 LONGEST_STOP_SECONDS = 10.0
 
