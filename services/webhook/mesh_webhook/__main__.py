@@ -6,6 +6,7 @@ import asyncio
 import base64
 
 from mesh_core.database import Database
+from mesh_core.database.listening import Listener
 from mesh_core.database.migrations import check_schema
 from mesh_core.etcd import Etcd
 from mesh_core.etcd.discovery import ServiceInfo, register
@@ -19,14 +20,14 @@ from mesh_core.sealing import PostgresDataKeys, Sealer
 from mesh_core.tasks import Supervisor
 from mesh_webhook.api.event_service import EventService
 from mesh_webhook.api.webhook_service import WebhookService
-from mesh_webhook.deliveries import maintenance, wakeups
+from mesh_webhook.deliveries import maintenance
 from mesh_webhook.deliveries.completions import CompletionWriter
 from mesh_webhook.deliveries.delivery_store import DeliveryStore
 from mesh_webhook.deliveries.dispatcher import Dispatcher
 from mesh_webhook.deliveries.fan_out import FanOut
 from mesh_webhook.deliveries.http_sender import HttpSender
 from mesh_webhook.endpoints.endpoint_cache import EndpointCache
-from mesh_webhook.endpoints.endpoint_store import EndpointStore
+from mesh_webhook.endpoints.endpoint_store import DELIVERIES_CHANNEL, EndpointStore
 from mesh_webhook.endpoints.signing_keys import SigningKeys
 from mesh_webhook.endpoints.validation import EndpointValidator
 from mesh_webhook.events.tail import Tail
@@ -44,6 +45,7 @@ async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
     await check_schema(database, OLDEST_SCHEMA)
     etcd = Etcd(settings.etcd)
     listener = EventListener(database)
+    due = Listener(database, DELIVERIES_CHANNEL)
     reader = await EventReader.open(database, listener)
     await maintenance.make_attempt_partitions(database.pool)
     server = Server(settings.server, authenticator=KeyAuthenticator(api_key_lookup(database), settings.auth))
@@ -54,8 +56,8 @@ async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
     tail = Tail(reader)
 
     async with Supervisor(stop.fail) as supervisor, HttpSender(webhook) as sender:
-        dispatcher = Dispatcher(database.pool, endpoints, keys, sender, completions, webhook)
-        fan_out = FanOut(database, reader, endpoints, dispatcher.wake)
+        dispatcher = Dispatcher(database.pool, endpoints, keys, sender, completions, due.heard, webhook)
+        fan_out = FanOut(database, reader, endpoints, due.heard.notify)
         validator = EndpointValidator(
             allow_http=webhook.allow_http, allow_private_addresses=webhook.allow_private_addresses
         )
@@ -70,7 +72,7 @@ async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
         )
 
         supervisor.start("events listener", listener.run())
-        supervisor.start("deliveries listener", wakeups.listen(database, dispatcher.wake))
+        supervisor.start("deliveries listener", due.run())
         supervisor.start("completions", completions.run())
         supervisor.start("dispatcher", dispatcher.run())
         fanning_out = supervisor.start("fan-out", fan_out.run())

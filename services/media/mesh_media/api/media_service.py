@@ -7,13 +7,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import grpc.aio
-from asyncpg.pgproto.pgproto import UUID
 from prometheus_client import Counter
 
 from mesh_core import ids
 from mesh_core.errors import InvalidField, NotFound
 from mesh_core.ids import Prefix
-from mesh_core.paging import Pager, listing
+from mesh_core.paging import Pager
 from mesh_core.rpc.auth import current_identity
 from mesh_core.rpc.server.drain import finishes
 from mesh_core.telemetry import tracing
@@ -89,18 +88,12 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         tenant = current_identity().tenant_for(request.tenant_id)
         text("mime_type_prefix", request.mime_type_prefix, 127)
         wanted = labels("labels", request.labels)
-        filters = listing(request, tenant.bytes)
-        page = self._pager.parse(request.page_size, request.page_token, filters)
-        before = None if page.after is None else UUID(page.after)
+        page = self._pager.page(request, tenant.bytes)
         rows = await self._media.page(
-            tenant, request.mime_type_prefix, request.origin, wanted, before, page.limit + 1
+            tenant, request.mime_type_prefix, request.origin, wanted, page.after_id, page.fetch
         )
-        more = len(rows) > page.limit
-        shown = rows[: page.limit]
-        return media_pb2.ListMediaResponse(
-            media=[media_message(row) for row in shown],
-            next_page_token=self._pager.token(shown[-1].id.bytes, filters) if more else "",
-        )
+        shown, next_page = page.cut(rows, media_message, lambda row: row.id.bytes)
+        return media_pb2.ListMediaResponse(media=shown, next_page_token=next_page)
 
     async def DeleteMedia(
         self, request: media_pb2.DeleteMediaRequest, context: Context

@@ -9,7 +9,7 @@ from asyncpg.pgproto.pgproto import UUID
 from prometheus_client import Counter
 
 from mesh_core import ids, validation
-from mesh_core.database.requests import payload_digest
+from mesh_core.database.requests import request_digest
 from mesh_core.errors import InvalidField
 from mesh_core.rpc.auth import Identity, Role
 from mesh_core.telemetry import tracing
@@ -65,7 +65,9 @@ class Uploads:
                 with tracing.span("mesh.media.store", attributes={"mesh.media.size": processed.size}):
                     await self._store.put(key, processed.source)
                 row = await self._media.add(
-                    _new_media(header, tenant, key, file, processed), header.request_id, _digest(header, file)
+                    _new_media(header, tenant, key, file, processed),
+                    header.request_id,
+                    request_digest(header, file.sha256),
                 )
         UPLOADS.inc()
         UPLOADED_BYTES.inc(file.size)
@@ -119,11 +121,3 @@ def _new_media(
         labels=dict(header.labels),
         keep_for=keep_for,
     )
-
-
-def _digest(header: media_pb2.UploadHeader, file: SpooledFile) -> bytes:
-    """Tells a repeated upload from another one with the same request id: the header and the bytes."""
-    payload = media_pb2.UploadHeader()
-    payload.CopyFrom(header)
-    payload.ClearField("request_id")
-    return payload_digest(payload.SerializeToString(deterministic=True) + file.sha256)

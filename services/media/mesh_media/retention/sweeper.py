@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-import asyncpg
 import structlog
 from prometheus_client import Counter
 
+from mesh_core.database import UNAVAILABLE
 from mesh_core.errors import Unavailable
 from mesh_media.repository.media_repository import MediaRepository
 from mesh_media.repository.object_repository import ObjectRepository
@@ -43,7 +43,7 @@ class Sweeper:
         while True:
             try:
                 await self.sweep()
-            except _UNAVAILABLE as error:  # the next sweep continues where this one stopped
+            except _BACKENDS_UNAVAILABLE as error:  # the next sweep continues where this one stopped
                 SWEEP_FAILURES.inc()
                 logger.warning("sweep cut short", error=repr(error))
             await asyncio.sleep(self._interval_seconds)
@@ -58,4 +58,4 @@ class Sweeper:
             DELETED_OBJECTS.inc(len(keys))
 
 
-_UNAVAILABLE = (Unavailable, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+_BACKENDS_UNAVAILABLE: tuple[type[Exception], ...] = (*UNAVAILABLE, Unavailable)  # Postgres, the object store

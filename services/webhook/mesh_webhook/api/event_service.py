@@ -12,7 +12,7 @@ from prometheus_client import Gauge
 from mesh_core import validation
 from mesh_core.errors import InvalidField, Unimplemented
 from mesh_core.events import Cursor, EventReader
-from mesh_core.paging import DEFAULT_SIZE, MAX_SIZE
+from mesh_core.paging import DEFAULT_SIZE, MAX_BYTES, MAX_SIZE
 from mesh_core.rpc.auth import current_identity
 from mesh_core.rpc.server import Draining
 from mesh_webhook.events import filters
@@ -53,23 +53,19 @@ class EventService(event_pb2_grpc.EventServiceServicer):
             raise InvalidField("page_size", f"must be between 0 (for {DEFAULT_SIZE}) and {MAX_SIZE}")
         size = request.page_size or DEFAULT_SIZE
         cursor = await self._check_cursor(request.cursor) if request.cursor else await self._reader.oldest()
-        response = pb.ListEventsResponse(more=True)
+        events: list[pb.Event] = []
+        used_bytes = 0
         for _ in range(_MAX_READS):
             page = await self._reader.read(cursor, _READ_EVENTS, tenant=tenant)
             for event in matching_events(page.events, wanted):
-                if len(response.events) == size:
-                    break
-                response.events.append(event)
-            else:
-                cursor = page.cursor
-                if page.complete:
-                    response.more = False
-                    break
-                continue
-            cursor = Cursor.decode(response.events[-1].cursor)
-            break
-        response.next_cursor = cursor.encode()
-        return response
+                used_bytes += event.ByteSize()
+                if events and (len(events) == size or used_bytes > MAX_BYTES):
+                    return pb.ListEventsResponse(events=events, next_cursor=events[-1].cursor, more=True)
+                events.append(event)
+            cursor = page.cursor
+            if page.complete:
+                break
+        return pb.ListEventsResponse(events=events, next_cursor=cursor.encode(), more=not page.complete)
 
     async def CreateSubscription(
         self, request: pb.CreateSubscriptionRequest, _context: Any

@@ -6,13 +6,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from asyncpg.pgproto.pgproto import UUID
-from google.protobuf.message import Message
 
 from mesh_core import ids, validation
-from mesh_core.database.requests import payload_digest
+from mesh_core.database.requests import request_digest
 from mesh_core.errors import InvalidField, Unimplemented
 from mesh_core.ids import Prefix
-from mesh_core.paging import Pager, listing
+from mesh_core.paging import Pager
 from mesh_core.rpc.auth import current_identity
 from mesh_core.telemetry.tracing import current_traceparent
 from mesh_core.validation import to_duration, to_timestamp
@@ -24,6 +23,7 @@ from mesh_webhook.deliveries.delivery_store import (
 )
 from mesh_webhook.deliveries.http_sender import HttpSender, OutgoingRequest
 from mesh_webhook.endpoints import signature
+from mesh_webhook.endpoints.endpoint import Endpoint
 from mesh_webhook.endpoints.endpoint_store import EndpointStore
 from mesh_webhook.endpoints.signing_keys import SigningKeys
 from mesh_webhook.endpoints.validation import FIELDS, EndpointValidator
@@ -64,7 +64,7 @@ class WebhookService(webhook_pb2_grpc.WebhookServiceServicer):
         endpoint_id = ids.new_uuid()
         sealed = await self._keys.seal(tenant, endpoint_id, request.secret or signature.new_secret())
         endpoint = await self._endpoints.create(
-            endpoint_id, tenant, columns, sealed, request_id, _digest(request)
+            endpoint_id, tenant, columns, sealed, request_id, request_digest(request)
         )
         return pb.CreateEndpointResponse(
             endpoint=endpoint.to_proto(), secret=await self._keys.secret(endpoint)
@@ -78,13 +78,10 @@ class WebhookService(webhook_pb2_grpc.WebhookServiceServicer):
         self, request: pb.ListEndpointsRequest, _context: Any
     ) -> pb.ListEndpointsResponse:
         tenant = current_identity().tenant_for(request.tenant_id)
-        filters = listing(request, tenant.bytes)
-        page = self._pager.parse(request.page_size, request.page_token, filters)
-        endpoints = await self._endpoints.page(tenant, _after(page.after), page.limit + 1)
-        response = pb.ListEndpointsResponse(endpoints=[one.to_proto() for one in endpoints[: page.limit]])
-        if len(endpoints) > page.limit:
-            response.next_page_token = self._pager.token(endpoints[page.limit - 1].id.bytes, filters)
-        return response
+        page = self._pager.page(request, tenant.bytes)
+        rows = await self._endpoints.page(tenant, page.after_id, page.fetch)
+        shown, next_page = page.cut(rows, Endpoint.to_proto, lambda endpoint: endpoint.id.bytes)
+        return pb.ListEndpointsResponse(endpoints=shown, next_page_token=next_page)
 
     async def UpdateEndpoint(
         self, request: pb.UpdateEndpointRequest, _context: Any
@@ -113,7 +110,7 @@ class WebhookService(webhook_pb2_grpc.WebhookServiceServicer):
         before = await self._endpoints.get(endpoint_id, tenant)
         sealed = await self._keys.seal(before.tenant, endpoint_id, signature.new_secret())
         after = await self._endpoints.rotate(
-            endpoint_id, tenant, sealed, overlap, request_id, _digest(request)
+            endpoint_id, tenant, sealed, overlap, request_id, request_digest(request)
         )
         return pb.RotateSecretResponse(secret=await self._keys.secret(after))
 
@@ -160,30 +157,24 @@ class WebhookService(webhook_pb2_grpc.WebhookServiceServicer):
             ids.decode(Prefix.EVENT, request.event_id, "event_id") if request.event_id else None,
             state,
         )
-        filters = listing(request, tenant.bytes)
-        page = self._pager.parse(request.page_size, request.page_token, filters)
-        rows = await self._deliveries.page(query, _after(page.after), page.limit + 1)
-        response = pb.ListDeliveriesResponse(deliveries=[delivery_message(row) for row in rows[: page.limit]])
-        if len(rows) > page.limit:
-            response.next_page_token = self._pager.token(rows[page.limit - 1]["id"].bytes, filters)
-        return response
+        page = self._pager.page(request, tenant.bytes)
+        rows = await self._deliveries.page(query, page.after_id, page.fetch)
+        shown, next_page = page.cut(rows, delivery_message)
+        return pb.ListDeliveriesResponse(deliveries=shown, next_page_token=next_page)
 
     async def ListAttempts(self, request: pb.ListAttemptsRequest, _context: Any) -> pb.ListAttemptsResponse:
         delivery = _delivery_id(request.delivery_id)
-        filters = listing(request)
-        page = self._pager.parse(request.page_size, request.page_token, filters)
+        page = self._pager.page(request)
         tenant = current_identity().tenant_id
-        rows = await self._deliveries.attempts(delivery, tenant, _after(page.after), page.limit + 1)
-        response = pb.ListAttemptsResponse(attempts=[attempt_message(row) for row in rows[: page.limit]])
-        if len(rows) > page.limit:
-            response.next_page_token = self._pager.token(rows[page.limit - 1]["id"].bytes, filters)
-        return response
+        rows = await self._deliveries.attempts(delivery, tenant, page.after_id, page.fetch)
+        shown, next_page = page.cut(rows, attempt_message)
+        return pb.ListAttemptsResponse(attempts=shown, next_page_token=next_page)
 
     async def Redeliver(self, request: pb.RedeliverRequest, _context: Any) -> pb.RedeliverResponse:
         delivery = _delivery_id(request.delivery_id)
         request_id = validation.request_id(request.request_id)
         tenant = current_identity().tenant_id
-        row = await self._deliveries.redeliver(delivery, tenant, request_id, _digest(request))
+        row = await self._deliveries.redeliver(delivery, tenant, request_id, request_digest(request))
         return pb.RedeliverResponse(delivery=delivery_message(row))
 
     async def ReplayEvents(self, request: pb.ReplayEventsRequest, _context: Any) -> pb.ReplayEventsResponse:
@@ -201,23 +192,12 @@ class WebhookService(webhook_pb2_grpc.WebhookServiceServicer):
         return await self._deliveries.stats(endpoint.id, window)
 
 
-def _digest(request: Message) -> bytes:
-    payload = type(request)()
-    payload.CopyFrom(request)
-    payload.ClearField("request_id")
-    return payload_digest(payload.SerializeToString(deterministic=True))
-
-
 def _endpoint_id(text: str) -> UUID:
     return ids.decode(Prefix.ENDPOINT, text, "endpoint_id")
 
 
 def _delivery_id(text: str) -> UUID:
     return ids.decode(Prefix.DELIVERY, text, "delivery_id")
-
-
-def _after(position: bytes | None) -> UUID | None:
-    return None if position is None else UUID(position)
 
 
 _DEFAULT_OVERLAP = timedelta(hours=24)

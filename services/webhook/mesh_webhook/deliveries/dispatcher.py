@@ -17,6 +17,9 @@ import structlog
 from asyncpg.pgproto.pgproto import UUID
 from prometheus_client import Gauge, Histogram
 
+from mesh_core.backoff import Backoff
+from mesh_core.database import UNAVAILABLE
+from mesh_core.signal import Signal
 from mesh_core.telemetry import tracing
 from mesh_webhook.deliveries import claims
 from mesh_webhook.deliveries.claims import ClaimedDelivery, Completion
@@ -27,7 +30,6 @@ from mesh_webhook.deliveries.settings import WebhookSettings
 from mesh_webhook.endpoints import disabling
 from mesh_webhook.endpoints.endpoint_cache import EndpointCache
 from mesh_webhook.endpoints.signing_keys import SigningKeys
-from mesh_core.database import UNAVAILABLE
 
 logger = structlog.get_logger(__name__)
 
@@ -55,7 +57,7 @@ ENDPOINTS_DISABLED = prometheus_client.Counter(
 
 
 class Dispatcher:
-    """The deliveries of this process. `run` it as a task; `wake` it when something may be due."""
+    """The deliveries of this process; `run` it as a task. Notify `due` when a delivery may be due."""
 
     def __init__(
         self,
@@ -64,6 +66,7 @@ class Dispatcher:
         keys: SigningKeys,
         sender: HttpSender,
         completions: CompletionWriter,
+        due: Signal,
         settings: WebhookSettings,
     ) -> None:
         self._pool = pool
@@ -73,21 +76,18 @@ class Dispatcher:
         self._completions = completions
         self._settings = settings
         self._schedule = RetrySchedule(settings.retry_schedule)
-        self._wake = asyncio.Event()
+        self._due = due
+        self._backoff = Backoff(_POLL_SECONDS, _MAX_PAUSE_SECONDS)
         self._in_flight: Counter[UUID] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._failure: asyncio.Future[None] | None = None
         self._draining = False
 
-    def wake(self) -> None:
-        """Makes `run` look for due deliveries now."""
-        self._wake.set()
-
     async def run(self) -> None:
         """Runs until `drain` is called. Raises an attempt's unexpected exception."""
         self._failure = asyncio.get_running_loop().create_future()
         while not self._draining:
-            self._wake.clear()
+            seen = self._due.version
             claimed = await self._claim()
             for delivery in claimed:
                 self._start(delivery)
@@ -95,7 +95,7 @@ class Dispatcher:
                 continue
             try:
                 async with asyncio.timeout(_POLL_SECONDS):
-                    await self._wake.wait()
+                    await self._due.wait(since=seen)
             except TimeoutError:
                 pass
             if self._failure.done():
@@ -104,7 +104,7 @@ class Dispatcher:
     async def drain(self, seconds: float) -> None:
         """Claims no more, and waits at most `seconds` for requests in flight; the claims of others lapse."""
         self._draining = True
-        self._wake.set()
+        self._due.notify()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=seconds)
             for task in late:
@@ -119,13 +119,15 @@ class Dispatcher:
         if room <= 0:
             return []
         try:
-            return await claims.claim(
+            claimed = await claims.claim(
                 self._pool, settings.lease_seconds, room, settings.in_flight_per_endpoint, self._in_flight
             )
         except UNAVAILABLE as error:
             logger.warning("deliveries cannot be claimed", error=repr(error))
-            await asyncio.sleep(_POLL_SECONDS)
+            await asyncio.sleep(self._backoff.next())
             return []
+        self._backoff.reset()
+        return claimed
 
     def _start(self, delivery: ClaimedDelivery) -> None:
         self._in_flight[delivery.endpoint] += 1
@@ -140,7 +142,7 @@ class Dispatcher:
         error = None if task.cancelled() else task.exception()
         if error is not None and self._failure is not None and not self._failure.done():
             self._failure.set_exception(error)
-            self._wake.set()
+            self._due.notify()
 
     async def _deliver(self, delivery: ClaimedDelivery, start_by: float) -> None:
         try:
@@ -153,7 +155,7 @@ class Dispatcher:
             if not self._in_flight[delivery.endpoint]:
                 del self._in_flight[delivery.endpoint]
             IN_FLIGHT.dec()
-            self._wake.set()
+            self._due.notify()
         if result is not None:
             await self._complete(delivery, result)
 
@@ -219,3 +221,4 @@ class Dispatcher:
 
 
 _POLL_SECONDS = 0.5
+_MAX_PAUSE_SECONDS = 2.0

@@ -24,11 +24,11 @@ from asyncpg.pgproto.pgproto import UUID
 from prometheus_client import Counter, Gauge
 
 from mesh_core import ids
-from mesh_core.database import Database
+from mesh_core.backoff import Backoff
+from mesh_core.database import UNAVAILABLE, Database
 from mesh_core.events import Cursor, EventReader, Page, StoredEvent
 from mesh_webhook.endpoints.endpoint_cache import EndpointCache
 from mesh_webhook.events.rendering import event_json, event_message
-from mesh_core.database import UNAVAILABLE
 
 logger = structlog.get_logger(__name__)
 
@@ -51,14 +51,16 @@ class FanOut:
 
     async def run(self) -> None:
         """Runs until it is cancelled; waits out a database that is unavailable."""
+        backoff = Backoff(_FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS)
         while True:
             try:
                 await self._endpoints.load()
+                backoff.reset()
                 await self._handle_events()
                 await self._stand_by()
             except UNAVAILABLE as error:
                 logger.warning("fan-out: the database is unavailable", error=repr(error))
-                await asyncio.sleep(_RETRY_SECONDS)
+                await asyncio.sleep(backoff.next())
 
     async def _handle_events(self) -> None:
         """Handles events until another instance does."""
@@ -220,7 +222,8 @@ _PAGE_EVENTS = 500
 _STORE_SECONDS = 0.5
 _STORE_IDLE_SECONDS = 60.0
 _STAND_BY_SECONDS = 1.0
-_RETRY_SECONDS = 0.5
+_FIRST_PAUSE_SECONDS = 0.5
+_MAX_PAUSE_SECONDS = 2.0
 _RESTART = "UPDATE webhook_reader SET generation = $2, xid = '0', seq = 0 WHERE name = $1 AND generation < $2"
 _SEND_FROM_FIRST_EVENT = """WITH raised AS (UPDATE webhook_revision SET revision = revision + 1)
   UPDATE webhook_endpoint SET since = '1:1:'"""

@@ -9,8 +9,8 @@ import asyncpg
 import structlog
 from prometheus_client import Gauge
 
-from mesh_core.database.partitions import drop_partition, make_partitions
 from mesh_core.database import UNAVAILABLE
+from mesh_core.database.partitions import drop_partition, make_partitions
 from sessionmesh.v1 import webhook_pb2
 
 logger = structlog.get_logger(__name__)
@@ -35,7 +35,7 @@ async def run(pool: asyncpg.Pool, retention_days: int) -> None:
             await make_attempt_partitions(pool)
             await expire_deliveries(pool, retention)
             await delete_old(pool, retention)
-        except (*UNAVAILABLE, asyncpg.LockNotAvailableError) as error:
+        except UNAVAILABLE as error:
             logger.warning("maintenance did not finish", error=repr(error))
         await asyncio.sleep(_INTERVAL_SECONDS)
 

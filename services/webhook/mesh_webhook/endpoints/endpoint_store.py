@@ -140,7 +140,9 @@ async def raise_revision(connection: asyncpg.pool.PoolConnectionProxy) -> None:
     await connection.execute("UPDATE webhook_revision SET revision = revision + 1")
 
 
-WAKE_DISPATCHERS = "SELECT pg_notify('webhook_deliveries', '')"
+DELIVERIES_CHANNEL = "webhook_deliveries"
+
+WAKE_DISPATCHERS = f"SELECT pg_notify('{DELIVERIES_CHANNEL}', '')"
 """Tells the dispatchers of all instances that a delivery may be due."""
 
 _GET = f"SELECT {COLUMNS} FROM webhook_endpoint e WHERE id = $1 AND ($2::uuid IS NULL OR tenant = $2)"  # noqa: S608 - constants

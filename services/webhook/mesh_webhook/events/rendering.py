@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from google.protobuf.json_format import MessageToJson
 
 from mesh_core.events import Cursor, StoredEvent
+from mesh_core.paging import MAX_BYTES
 from mesh_core.validation import to_timestamp
 from mesh_webhook.events.filters import EventFilter
 from sessionmesh.v1.event_pb2 import Event, EventBatch, Heartbeat, SubscribeResponse
@@ -34,10 +35,19 @@ def matching_events(stored: Iterable[StoredEvent], wanted: EventFilter) -> list[
     return [event for event in candidates if wanted.matches_labels(event.labels)]
 
 
-def event_frames(events: Sequence[Event]) -> Iterator[SubscribeResponse]:
-    """Frames of at most `MAX_FRAME_EVENTS` events each."""
-    for first in range(0, len(events), MAX_FRAME_EVENTS):
-        yield SubscribeResponse(events=EventBatch(events=events[first : first + MAX_FRAME_EVENTS]))
+def event_frames(events: Iterable[Event]) -> Iterator[SubscribeResponse]:
+    """Frames of at most `MAX_FRAME_EVENTS` events and `MAX_BYTES`; an event that is larger travels alone."""
+    frame: list[Event] = []
+    used_bytes = 0
+    for event in events:
+        size = event.ByteSize()
+        if frame and (len(frame) == MAX_FRAME_EVENTS or used_bytes + size > MAX_BYTES):
+            yield SubscribeResponse(events=EventBatch(events=frame))
+            frame, used_bytes = [], 0
+        frame.append(event)
+        used_bytes += size
+    if frame:
+        yield SubscribeResponse(events=EventBatch(events=frame))
 
 
 def heartbeat_frame(cursor: Cursor) -> SubscribeResponse:

@@ -13,9 +13,11 @@ from contextlib import aclosing
 import structlog
 from asyncpg.pgproto.pgproto import UUID
 
+from mesh_core.backoff import Backoff
+from mesh_core.database import UNAVAILABLE
 from mesh_core.events import Cursor, EventReader, StoredEvent
 from mesh_core.rpc.server import Draining
-from mesh_core.database import UNAVAILABLE
+from mesh_core.signal import Signal
 
 logger = structlog.get_logger(__name__)
 
@@ -55,16 +57,17 @@ class Tail:
         self.position = Cursor(0, 0, 0)
         self._reader = reader
         self._followers: dict[UUID, set[Follower]] = defaultdict(set)
-        self._wanted = asyncio.Event()
-        self._reading = asyncio.Event()
+        self._reading = False
+        self._changed = Signal()
+        self._backoff = Backoff(_FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS)
 
     async def attach(self, tenant: UUID) -> Follower:
         """A follower that gets every event after `position` as of its return, and possibly earlier ones."""
         follower = Follower(tenant)
         self._followers[tenant].add(follower)
-        self._wanted.set()
+        self._changed.notify()
         try:
-            await self._reading.wait()
+            await self._changed.wait_until(lambda: self._reading)
         except asyncio.CancelledError:
             self.detach(follower)
             raise
@@ -75,8 +78,6 @@ class Tail:
         self._followers[follower.tenant].discard(follower)
         if not self._followers[follower.tenant]:
             del self._followers[follower.tenant]
-        if not self._followers:
-            self._wanted.clear()
 
     async def wake_on_drain(self, draining: Draining) -> None:
         """Wakes all streams when the server drains, so that they end with their resume tokens."""
@@ -87,24 +88,26 @@ class Tail:
     async def run(self) -> None:
         """Runs until it is cancelled; waits out a database that is unavailable."""
         while True:
-            await self._wanted.wait()
+            await self._changed.wait_until(lambda: self._followers)
             try:
                 await self._read()
             except UNAVAILABLE as error:
                 logger.warning("event tail: the database is unavailable", error=repr(error))
-            self._reading.clear()
+            self._reading = False
             for follower in self._all_followers():
                 follower.fall_behind()
-            if self._wanted.is_set():
-                await asyncio.sleep(_RETRY_SECONDS)
+            if self._followers:
+                await asyncio.sleep(self._backoff.next())
 
     async def _read(self) -> None:
         """Reads until there is no follower any more; raises when the database becomes unavailable."""
         self.position = await self._reader.latest()
-        self._reading.set()
+        self._backoff.reset()
+        self._reading = True
+        self._changed.notify()
         async with aclosing(self._reader.follow(self.position)) as pages:
             async for page in pages:
-                if not self._wanted.is_set():
+                if not self._followers:
                     return
                 for event in page.events:
                     for follower in self._followers.get(event.tenant, ()):
@@ -115,4 +118,5 @@ class Tail:
         return [follower for followers in self._followers.values() for follower in followers]
 
 
-_RETRY_SECONDS = 0.5
+_FIRST_PAUSE_SECONDS = 0.5
+_MAX_PAUSE_SECONDS = 2.0
