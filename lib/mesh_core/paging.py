@@ -77,9 +77,15 @@ class Page:
 
 
 class Pager:
-    """Makes and checks page tokens. `key` must be the same in every process that serves the listing."""
+    """Makes and checks page tokens.
+
+    `key` must be the same in every process that serves the listing, and a secret; `ValueError` for an empty
+    one.
+    """
 
     def __init__(self, key: bytes) -> None:
+        if not key:
+            raise ValueError("page tokens cannot be signed with an empty key: anybody could make them")
         self._key = blake2b(key, digest_size=32, person=b"page-token").digest()
 
     def page(self, request: Message, scope: bytes = b"") -> Page:

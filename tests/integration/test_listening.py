@@ -12,7 +12,7 @@ import structlog
 from mesh_core.database import Database
 from mesh_core.database.listening import Listener
 from mesh_core.settings import DatabaseSettings
-from tests.eventually import eventually
+from tests.support.eventually import eventually
 
 CHANNEL = "a_channel"
 _LISTENERS = """SELECT pid FROM pg_stat_activity

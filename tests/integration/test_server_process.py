@@ -17,7 +17,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 
 from mesh_core.rpc.channels import open_channel
 from mesh_core.rpc.server import Server
-from tests.integration.probe_service import MESH, ProbeStub, make_server
+from tests.support.probe_service import MESH, ProbeStub, make_server
 
 ROOT = Path(__file__).parents[2]
 

@@ -150,3 +150,8 @@ def test_a_listing_may_have_positions_of_its_own() -> None:
     )
     assert [one.external_id for one in shown] == ["a", "b"]
     assert PAGER.parse(2, token, b"").after == b"b"
+
+
+def test_without_a_key_anybody_could_make_tokens_so_there_is_no_pager() -> None:
+    with pytest.raises(ValueError, match="empty key"):
+        Pager(b"")

@@ -19,9 +19,9 @@ def test_a_position_that_is_not_stored_cannot_be_used() -> None:
     reservation = ratchet.plan()
     assert reservation is not None
     with pytest.raises(RuntimeError):
-        ratchet.ratchet.use()
+        ratchet.use()
     ratchet.confirm(reservation)
-    assert ratchet.ratchet.use() == 0
+    assert ratchet.use() == 0
 
 
 def test_a_block_serves_many_messages() -> None:
@@ -51,13 +51,13 @@ def test_no_position_is_used_twice_whatever_happens(steps: list[str]) -> None:
                 open_reservations.append(reservation)
         elif step == "confirm" and open_reservations:
             reservation = open_reservations.pop(0)
-            if load_state(reservation.state).ratchet.next >= load_state(stored).ratchet.next:
+            if load_state(reservation.state).next >= load_state(stored).next:
                 stored = reservation.state
             ratchet.confirm(reservation)
         elif step == "drop" and open_reservations:
             ratchet.drop(open_reservations.pop(0))
         elif step == "use" and ratchet.left > 0:
-            used.append(ratchet.ratchet.use())
+            used.append(ratchet.use())
         elif step == "move":  # another node loads what is stored
             ratchet, open_reservations = load_state(stored), []
         elif step == "skip":

@@ -23,8 +23,8 @@ class Driver(Protocol):
     def encode(
         self, request: message_pb2.SendMessageRequest, context: Context, media: MediaPart | None
     ) -> tuple[bytes, Sequence[str]]:
-        """A message in the network's form, and the references of the files in it. Raises `Unimplemented` for
-        what the network lacks.
+        """A message in the network's form, and the references of the files in it. Raises
+        `FailedPrecondition` UNSUPPORTED_BY_NETWORK for what the network lacks.
         """
 
     def load(self, state: bytes) -> DriverState:

@@ -52,7 +52,7 @@ class SimulatedDriver:
     def dump(self, state: DriverState) -> bytes:
         if not isinstance(state, SimulatedState):
             raise TypeError("not a state of this driver")
-        return state.dump(state.ratchet.next)
+        return state.dump(state.next)
 
     async def connect(self, state: DriverState, events: LinkEvents) -> SimulatedLink:
         if not isinstance(state, SimulatedState):

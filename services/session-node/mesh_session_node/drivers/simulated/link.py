@@ -80,7 +80,7 @@ class SimulatedLink(asyncio.Protocol):
             raise RuntimeError("a pairing connection has nothing to log in with")
         self._outcome = self._loop.create_future()
         login = wire.Login(
-            user_id=state.user_id, secret=state.stored.secret, counter=state.ratchet.next, receipt_acks=True
+            user_id=state.user_id, secret=state.stored.secret, counter=state.next, receipt_acks=True
         )
         self.write(wire.Frame(login=login))
         try:
@@ -104,7 +104,7 @@ class SimulatedLink(asyncio.Protocol):
             return
         send = wire.Send(
             id=message.network_id,
-            counter=state.ratchet.use(),
+            counter=state.use(),
             to=message.to,
             content=message.payload,
             blob_refs=message.blobs,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from mesh_session_node.drivers.interface.driver import Reservation
-from mesh_session_node.drivers.interface.ratchet import Ratchet
+from mesh_session_node.drivers.interface.ratchet import RatchetState
 
 
 class StoredState(msgspec.Struct, frozen=True, array_like=True):
@@ -19,14 +18,14 @@ class StoredState(msgspec.Struct, frozen=True, array_like=True):
     reserved: int
 
 
-class SimulatedState:
+class SimulatedState(RatchetState):
     """Implements `DriverState`."""
 
-    __slots__ = ("ratchet", "stored")
+    __slots__ = ("stored",)
 
     def __init__(self, stored: StoredState) -> None:
+        super().__init__(stored.reserved)
         self.stored = stored
-        self.ratchet = Ratchet(stored.reserved)
 
     @property
     def phone(self) -> str:
@@ -40,29 +39,7 @@ class SimulatedState:
     def push_name(self) -> str:
         return self.stored.push_name
 
-    @property
-    def left(self) -> int:
-        return self.ratchet.left
-
-    def plan(self) -> Reservation | None:
-        upto = self.ratchet.plan()
-        return None if upto is None else Reservation(self.dump(upto), upto)
-
-    def reserve(self, messages: int) -> Reservation:
-        upto = self.ratchet.reserve(messages)
-        return Reservation(self.dump(upto), upto)
-
-    def confirm(self, reservation: Reservation) -> None:
-        self.ratchet.confirm(reservation.upto)
-
-    def drop(self, reservation: Reservation) -> None:
-        self.ratchet.drop(reservation.upto)
-
-    def skip(self) -> None:
-        self.ratchet.skip()
-
     def dump(self, reserved: int) -> bytes:
-        """The stored form, with every position below `reserved` taken."""
         return _encoder.encode(msgspec.structs.replace(self.stored, reserved=reserved))
 
 
