@@ -13,7 +13,7 @@ from mesh_core.ids import new_uuid
 from mesh_core.settings import DatabaseSettings
 from mesh_session_node.journal import AccountRef, Event, InboundMessage, Journal, OutboundMessage, Outcome
 from mesh_session_node.journal.writer import Stored
-from tests.eventually import eventually
+from tests.support.eventually import eventually
 
 QUEUED, SENDING, SENT, DELIVERED, READ = 1, 2, 3, 4, 5
 CANCELLED, FAILED, IN_DOUBT = 10, 12, 13

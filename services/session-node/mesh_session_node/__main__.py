@@ -71,7 +71,7 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
         if watchdog is not None:
             watchdog.introduce(cluster, incarnation, settings.etcd)
             supervisor.start("watchdog beat", watchdog.beat_loop())
-        journal = Journal(database.connect_journal, incarnation, after_commit=notifier.poke)
+        journal = Journal(database.connect_journal, incarnation, after_commit=notifier.wake)
         node = Node(
             node_id=node_id,
             settings=settings.session,
