@@ -74,7 +74,6 @@ class Ownership:
         connect: Connect,
         cluster: str,
         node: NodeInfo,
-        handler: ShardHandler,
         supervisor: Supervisor,
         timings: Timings = DEFAULT_TIMINGS,
         watchdog: Watchdog | None = None,
@@ -84,7 +83,7 @@ class Ownership:
         self._etcd = etcd
         self._watchdog = watchdog
         self._end_process = end_process
-        self._handler = handler
+        self._handler: ShardHandler  # from `start` on
         self._supervisor = supervisor
         self._timings = timings
         self._ending: MeshError | None = None
@@ -115,7 +114,6 @@ class Ownership:
             mirror=self._mirror,
             fence=self._fence,
             owner_keys=owner_keys,
-            handler=handler,
             supervisor=supervisor,
             drop=self._drop,
             wake=self._work.notify,
@@ -131,11 +129,14 @@ class Ownership:
             drop=self._drop,
         )
         self._planner = TablePlanner(etcd, keys, self._mirror, self._keeper, node.id, self._fence.any_held)
-        self._loads = LoadReporter(etcd, keys, node.id, handler.loads)
+        self._loads = LoadReporter(etcd, keys, node.id, self._shard_loads)
         self._alarms = Alarms(self._keeper, self._planner)
 
-    async def start(self) -> None:
-        """Registers the node, waiting for etcd and Postgres if need be; shards come through the handler."""
+    async def start(self, handler: ShardHandler) -> None:
+        """Registers the node, waiting for etcd and Postgres if need be; shards come through `handler`, which
+        may itself ask for epochs and owners.
+        """
+        self._handler = self._handoff.handler = handler
         info = self._node.info
         await self._insist(lambda: self._fence.register(info.id, info.address))
         self._start("ownership-keeper", self._thread.run())
@@ -179,6 +180,9 @@ class Ownership:
         except (FenceUnavailable, EtcdUnavailable) as error:
             logger.warning("ownership not given back, it will run out", reason=error.message)
         await self._fence.close()
+
+    def _shard_loads(self) -> Mapping[int, tuple[int, int]]:
+        return self._handler.loads()
 
     def epoch(self, shard: int) -> int | None:
         """The epoch at which the shard may run here at this very moment, or None. Cheap: for the hot path."""

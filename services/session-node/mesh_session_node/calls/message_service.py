@@ -25,9 +25,8 @@ from mesh_session_node.outbound.outgoing import Outgoing, network_id_of
 from mesh_session_node.outbound.preparation import Preparation, has_references
 from mesh_session_node.outbound.statuses import status_event
 from mesh_session_node.store.messages import MessageFilter, MessageStore
-from sessionmesh.v1 import common_pb2
+from sessionmesh.v1 import common_pb2, message_pb2_grpc
 from sessionmesh.v1 import message_pb2 as pb
-from sessionmesh.v1 import message_pb2_grpc
 
 _parse = pb.SendMessageRequest.FromString
 _MAX_FRAME = 1000

@@ -58,7 +58,7 @@ class AccountLookup:
 
         Raises as `find` does, and `InvalidArgument` ACCOUNT_MISMATCH.
         """
-        epoch = _routed_epoch(metadata, account_id)
+        epoch = routed_epoch(metadata, account_id)
         session = await self.visible(account_id)
         if epoch > session.context.ref.epoch:
             await self._verify(session.context.ref.shard, session.context.ref.epoch)
@@ -140,7 +140,7 @@ class AccountLookup:
             raise NotOwner(owner.node, owner.epoch, shard=shard)
 
 
-def _routed_epoch(metadata: Iterable[tuple[str, str | bytes]] | None, account_id: str) -> int:
+def routed_epoch(metadata: Iterable[tuple[str, str | bytes]] | None, account_id: str) -> int:
     """The owner's epoch that a call was routed by; 0 where it names none, or nothing that could be one.
 
     The account that it was routed by must be the one that it is about: raises `InvalidArgument`
