@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from mesh_core.database.server import check_server
+from mesh_core.database.pool import check_server
 from mesh_core.settings import DatabaseSettings, load
 
 
