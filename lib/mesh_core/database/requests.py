@@ -52,6 +52,10 @@ class Method(IntEnum):
     SYNC_HISTORY = 181
 
 
+OPERATOR_SCOPE = UUID(bytes(16))
+"""The scope of request ids of methods that belong to no tenant."""
+
+
 def payload_digest(payload: bytes) -> bytes:
     """The 16 bytes that are kept of a payload, to tell a repeated request from another one with its id."""
     return blake2b(payload, digest_size=16).digest()
