@@ -8,6 +8,7 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 from asyncpg.types import ServerVersion
 
+from mesh_core.database.unavailable import DATABASE_ERRORS
 from mesh_core.errors import StartupError
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Database:
                 command_timeout=_COMMAND_SECONDS,
                 reset=_keep_session,
             )
-        except (asyncpg.PostgresError, OSError) as error:
+        except DATABASE_ERRORS as error:
             raise StartupError(f"the database cannot be used: {error or type(error).__name__}") from error
         try:
             async with pool.acquire() as connection:
