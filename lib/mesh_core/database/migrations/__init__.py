@@ -1,8 +1,8 @@
 """The schema: a chain of Alembic revisions, each of which runs the SQL file beside it. There is no way down.
 
 From a checkout all of Alembic's commands work (`alembic history`, `alembic current`, `alembic upgrade head
---sql`); `mesh db migrate` needs none. A new migration is made with `alembic revision --rev-id 0008 -m name`,
-the next number, and a file `versions/0008_name.sql`. It must suit the version of every service before and
+--sql`); `mesh db migrate` needs none. A new migration is made with `alembic revision --rev-id NNNN -m name`,
+the next number, and a file `versions/NNNN_name.sql`. It must suit the version of every service before and
 after it, since they are upgraded one by one.
 """
 
