@@ -359,6 +359,7 @@ async def test_the_identity_belongs_to_the_task() -> None:
         assume(caller)
         return current_identity()
 
+    assume(None)
     callers = [identity(Role.TENANT, ids.new_uuid()) for _ in range(3)]
     served = await asyncio.gather(*(asyncio.create_task(serve(caller)) for caller in callers))
     assert served == callers
