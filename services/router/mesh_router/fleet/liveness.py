@@ -1,4 +1,4 @@
-"""Whether the router still hears from etcd: a watch that has nothing to tell is as silent as a dead one."""
+"""Whether the view of the fleet is up to date: a watch without news is as silent as a broken one."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from mesh_core.etcd import Etcd
 from mesh_core.ownership.keys import Keys
 from mesh_core.ownership.view import OwnerView
 
-PULSE_SECONDS = 1.0
+CHECK_SECONDS = 1.0
 
 
-class Pulse:
-    """Reads the assignment table's revision once a second, and compares what the watch has brought."""
+class EtcdLiveness:
+    """Reads the assignment table's revision once a second, and checks that the watch has brought it too."""
 
     def __init__(self, etcd: Etcd, cluster: str, view: OwnerView) -> None:
         self._etcd = etcd
@@ -23,13 +23,13 @@ class Pulse:
         self._heard = monotonic()
         self._answered = True
         self._written = 0
-        """Revision of the table at the last reading."""
+        """The table's revision at the last check."""
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Checks again and again, until cancelled."""
         while True:
-            await self._feel()
-            await asyncio.sleep(PULSE_SECONDS)
+            await self._check()
+            await asyncio.sleep(CHECK_SECONDS)
 
     def silence(self) -> float:
         """Seconds since the view was last known to be up to date."""
@@ -37,17 +37,17 @@ class Pulse:
 
     @property
     def fresh(self) -> bool:
-        """The last reading was answered, and the view was not behind."""
-        return self._answered and self.silence() < 2 * PULSE_SECONDS
+        """Whether the last check was answered and the view was up to date."""
+        return self._answered and self.silence() < 2 * CHECK_SECONDS
 
-    async def _feel(self) -> None:
+    async def _check(self) -> None:
         began, shown = monotonic(), self._view.table_revision
         try:
             found = await self._etcd.get(self._key)
         except MeshError:
             self._answered = False
             return
-        # What this reading found may still be on its way to the view; what the last one found may not.
+        # The view may not have received what this check finds, but must have what the last one found.
         self._answered = self._written <= shown
         self._written = found.mod_revision if found is not None else 0
         if self._answered:

@@ -1,4 +1,7 @@
-"""Telling an account's owner that its row has changed. The owner also looks by itself every minute."""
+"""Tells the owner of an account that the account's row has changed.
+
+It saves the caller from waiting: owners also look for changed rows by themselves, once a minute.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +18,19 @@ logger = structlog.get_logger(__name__)
 TIMEOUT = 1.0
 
 
-class OwnerRefresh:
-    """Calls NodeService.RefreshAccounts of owners; never raises for one that does not answer."""
+class OwnerNotifier:
+    """Calls NodeService.RefreshAccounts of owners."""
 
     def __init__(self, view: OwnerView, channels: ChannelPool, mesh_key: str) -> None:
         self._view = view
         self._channels = channels
         self._mesh_key = mesh_key
 
-    async def refresh(self, account_id: str) -> None:
-        """Wait until the owner has read the account's row again, `TIMEOUT` seconds at most."""
+    async def changed(self, account_id: str) -> None:
+        """Return when the owner has read the row again, after `TIMEOUT` seconds at most.
+
+        Never raises for an owner that is unknown, or does not answer.
+        """
         owner = self._view.owner(shard_of(account_id))
         if owner is None or not self._mesh_key:
             return
@@ -36,4 +42,9 @@ class OwnerRefresh:
                 metadata=call_metadata(mesh_metadata(self._mesh_key)),
             )
         except grpc.aio.AioRpcError as error:
-            logger.info("owner not told", account_id=account_id, node=owner.node_id, code=error.code().name)
+            logger.info(
+                "the owner was not told of a changed account",
+                account_id=account_id,
+                node=owner.node_id,
+                code=error.code().name,
+            )

@@ -1,4 +1,7 @@
-"""What AccountService asks of Postgres. Deleted accounts exist until they are purged."""
+"""The SQL of AccountService: accounts, and the events that tell of their changes.
+
+A deleted account is kept, and found, until its `expire_time`.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,23 @@ import asyncpg
 from asyncpg.pgproto.pgproto import UUID
 from asyncpg.pool import PoolConnectionProxy
 
+from mesh_core import ids
+from mesh_core.ids import Prefix
+from mesh_core.telemetry.tracing import current_traceparent
 from mesh_router.accounts.fields import Fields
+from sessionmesh.v1 import account_pb2, event_pb2
 
 Connection = PoolConnectionProxy
-PURGED_AFTER = timedelta(days=30)
+KEPT_AFTER_DELETION = timedelta(days=30)
 DEFAULT_MAX_ACCOUNTS = 100_000
-"""Accounts of a tenant whose settings say nothing."""
+"""The quota of a tenant whose settings have none."""
 
 
-async def tenant_for_update(connection: Connection, tenant: UUID) -> int | None:
-    """The tenant's quota, None without such a tenant. Its row is locked, so that accounts come one by one."""
+async def lock_quota(connection: Connection, tenant: UUID) -> int | None:
+    """The most accounts that the tenant may have, None when there is no such tenant.
+
+    Locks the tenant's row, so that no two calls count its accounts at once.
+    """
     settings = await connection.fetchval(_LOCK_TENANT, tenant)
     return None if settings is None else json.loads(settings).get("max_accounts", 0) or DEFAULT_MAX_ACCOUNTS
 
@@ -31,7 +41,7 @@ async def has_room(connection: Connection, tenant: UUID, quota: int) -> bool:
 async def insert(
     connection: Connection, account: UUID, tenant: UUID, shard: int, fields: Fields
 ) -> asyncpg.Record | None:
-    """The new row; raises asyncpg's `UniqueViolationError` for an external_id in use."""
+    """Inserts and returns the row. Raises asyncpg's `UniqueViolationError` for an external_id in use."""
     return await connection.fetchrow(
         _INSERT,
         account,
@@ -66,7 +76,7 @@ async def page(
     show_deleted: bool,
     limit: int,
 ) -> list[asyncpg.Record]:
-    """Accounts by id, which is by age; without `tenant` of all of them."""
+    """Accounts in creation order, behind `after`. None for a filter: any."""
     return await pool.fetch(
         _PAGE, tenant, after, external_id, json.dumps(labels), driver, show_deleted, limit
     )
@@ -75,7 +85,7 @@ async def page(
 async def update(
     connection: Connection, row: asyncpg.Record, fields: Fields, paths: frozenset[str]
 ) -> asyncpg.Record:
-    """Writes the fields that `paths` names; the row as it is then."""
+    """Writes those of `fields` that `paths` names; returns the changed row."""
 
     def pick(path: str, given: object, column: str) -> object:
         return given if path in paths else row[column]
@@ -94,16 +104,37 @@ async def update(
 
 
 async def delete(connection: Connection, account: UUID) -> asyncpg.Record:
-    deleted = await connection.fetchrow(_DELETE, account, PURGED_AFTER)
+    deleted = await connection.fetchrow(_DELETE, account, KEPT_AFTER_DELETION)
     assert deleted is not None  # noqa: S101 - the row is locked
     return deleted
 
 
 async def undelete(connection: Connection, account: UUID) -> asyncpg.Record:
-    """Raises asyncpg's `UniqueViolationError` when another account took its external_id meanwhile."""
+    """Raises asyncpg's `UniqueViolationError` when another account has its external_id by now."""
     restored = await connection.fetchrow(_UNDELETE, account)
     assert restored is not None  # noqa: S101 - the row is locked
     return restored
+
+
+async def insert_event(
+    connection: Connection, kind: str, tenant: UUID, account: UUID, message: account_pb2.Account
+) -> None:
+    """Adds an event such as `account.created`, in the transaction of the change that it tells of.
+
+    `message` is the account after the change.
+    """
+    event_id = ids.new_uuid()
+    event = event_pb2.Event(
+        id=ids.encode(Prefix.EVENT, event_id),
+        tenant_id=message.tenant_id,
+        account_id=message.id,
+        type=kind,
+        occur_time=message.update_time,
+        traceparent=current_traceparent(),
+        labels=message.labels,
+        account=event_pb2.AccountEvent(account=message),
+    )
+    await connection.execute(_INSERT_EVENT, event_id, tenant, account, kind, event.SerializeToString())
 
 
 _GET = "SELECT * FROM account WHERE id = $1 AND (expire_time IS NULL OR expire_time > now())"
@@ -128,3 +159,6 @@ _DELETE = """UPDATE account
 _UNDELETE = """UPDATE account
   SET delete_time = NULL, expire_time = NULL, version = version + 1, update_time = now()
   WHERE id = $1 RETURNING *"""
+# An event's epoch is its writer's. A router owns no shard, so it has none.
+_INSERT_EVENT = """INSERT INTO event (id, seq, tenant, account, epoch, type, body)
+  VALUES ($1, 1, $2, $3, 0, $4, $5)"""

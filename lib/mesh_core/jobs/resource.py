@@ -1,4 +1,4 @@
-"""Jobs as rows, and as the API shows them."""
+"""Jobs as the API shows them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from sessionmesh.v1 import job_pb2
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Items to do, 0 while unknown, and items done."""
+    """How far a job is: `total` items, 0 while that is unknown, of which `done` are done."""
 
     total: int
     done: int
 
 
 def job_message(row: asyncpg.Record, progress: Progress | None = None) -> job_pb2.Job:
-    """The job of a row of table `job`, with what is known better than the row has it."""
+    """The job of a row of table `job`; `progress` where something newer than the row's is known."""
     progress = progress or Progress(row["total"], row["done"])
     job = job_pb2.Job(
         id=ids.encode(Prefix.JOB, row["id"]),

@@ -1,4 +1,4 @@
-"""WatchFleet: what has changed since the frame before. All watchers share one picture of the fleet."""
+"""WatchFleet: each frame tells what changed since the last. All watchers share one picture of the fleet."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from dataclasses import dataclass
 
 from mesh_core.ids import SHARDS
 from mesh_core.ownership.view import Owner, OwnerView
-from mesh_router.fleet.messages import node_message, shard_message
+from mesh_core.signal import Signal
+from mesh_router.fleet.admission import Admission
 from mesh_router.fleet.monitor import FleetMonitor
-from mesh_router.fleet.occupancy import Occupancy
+from mesh_router.fleet.resources import node_message, shard_message
 from sessionmesh.v1 import fleet_pb2
 
 FRAME_SECONDS = 0.2
 """Least time between two frames."""
-LOOK_SECONDS = 1.0
-"""Accounts and alarms are looked at so often while neither nodes nor owners change."""
+REFRESH_SECONDS = 1.0
+"""Longest time between two pictures: counts and alarms change without nodes and owners changing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """The fleet at one moment. `shards` has the owner and the wished-for node of each."""
+    """The fleet at one moment. `shards` has the owner and the assigned node of each shard."""
 
     nodes: dict[str, fleet_pb2.Node]
     shards: tuple[tuple[Owner | None, str | None], ...]
@@ -32,7 +33,7 @@ class Picture:
     accounts: dict[int, int]
 
     def since(self, before: Picture | None) -> fleet_pb2.WatchFleetResponse | None:
-        """The frame that leads from `before` (None: from nothing) to this; None when nothing differs."""
+        """The frame for a watcher that has `before` (None: nothing yet); None when nothing differs."""
         frame = fleet_pb2.WatchFleetResponse(
             alarms=self.alarms, table_revision=self.table_revision, unowned=self.unowned
         )
@@ -56,35 +57,36 @@ class Picture:
                 yield shard_message(shard, owner, assigned, incarnation, self.accounts.get(shard, 0))
 
 
-class FleetFeed:
-    """Takes pictures while somebody watches; `run` must run.
+class FleetWatch:
+    """Takes pictures while there are watchers; `run` must run.
 
-    A watcher keeps the picture that it sent last, whatever happens until it can send again: a slow one
-    misses steps in between, never the outcome, and costs one picture.
+    A watcher compares with the picture that it sent last, so a slow one skips steps but never misses the
+    outcome, and costs the memory of one picture.
     """
 
-    def __init__(self, view: OwnerView, occupancy: Occupancy, monitor: FleetMonitor) -> None:
+    def __init__(self, view: OwnerView, admission: Admission, monitor: FleetMonitor) -> None:
         self._view = view
-        self._occupancy = occupancy
+        self._admission = admission
         self._monitor = monitor
         self._watchers = 0
         self._watched = asyncio.Event()
         self._latest: Picture | None = None
-        self._news = asyncio.Event()
+        self._published = Signal()
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Takes pictures, until cancelled."""
         while True:
             await self._watched.wait()
             changed = self._view.changed
-            self._publish()
+            self._latest = self._take()
+            self._published.notify()
             with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_SECONDS):
+                async with asyncio.timeout(REFRESH_SECONDS):
                     await changed.wait()
             await asyncio.sleep(FRAME_SECONDS)
 
     async def follow(self) -> AsyncGenerator[fleet_pb2.WatchFleetResponse, None]:
-        """The frames for one watcher, for ever."""
+        """The frames for one watcher, until it is closed."""
         if self._watchers == 0:
             self._latest = self._take()
         self._watchers += 1
@@ -92,23 +94,18 @@ class FleetFeed:
         sent = None
         try:
             while True:
-                news, picture = self._news, self._latest
+                version, picture = self._published.version, self._latest
                 if picture is not None and (frame := picture.since(sent)) is not None:
                     yield frame
                     sent = picture
-                await news.wait()
+                await self._published.wait(version)
         finally:
             self._watchers -= 1
             if self._watchers == 0:
                 self._watched.clear()
 
-    def _publish(self) -> None:
-        self._latest = self._take()
-        news, self._news = self._news, asyncio.Event()
-        news.set()
-
     def _take(self) -> Picture:
-        view, accounts = self._view, dict(self._occupancy.by_shard)
+        view, accounts = self._view, dict(self._admission.by_shard)
         owners, placement = view.owners(), view.placement
         shards: dict[str, int] = {}
         held: dict[str, int] = {}

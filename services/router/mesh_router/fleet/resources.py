@@ -14,7 +14,7 @@ from sessionmesh.v1 import fleet_pb2, session_pb2
 def node_message(
     node: NodeInfo, shards: int, accounts: int, sessions: Sequence[session_pb2.SessionStateCount] = ()
 ) -> fleet_pb2.Node:
-    """A node that runs so many shards, with so many accounts that want a session."""
+    """A node that owns `shards` shards with `accounts` accounts that want a session."""
     message = fleet_pb2.Node(
         id=node.id,
         incarnation=node.incarnation,
@@ -36,7 +36,7 @@ def node_message(
 def shard_message(
     shard: int, owner: Owner | None, assigned: str | None, incarnation: str, accounts: int
 ) -> fleet_pb2.ShardPlacement:
-    """A shard, whoever runs it; `incarnation` is that node's."""
+    """A shard, its owner with that node's `incarnation`, and the node that it is assigned to."""
     placement = fleet_pb2.ShardPlacement(shard=shard, assigned_node_id=assigned or "", accounts=accounts)
     if owner is not None:
         placement.node_id = owner.node_id
@@ -47,7 +47,7 @@ def shard_message(
 
 
 def percent(part: int, whole: int) -> float:
-    """How much of `whole` is used; of nothing, all of it as soon as there is anything."""
+    """`part` in percent of `whole`; of a whole of 0, 100 for any part and 0 for none."""
     return 100 * part / whole if whole else 100.0 if part else 0.0
 
 
