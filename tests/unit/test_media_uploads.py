@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from mesh_core.errors import InvalidField
 from mesh_core.rpc.auth import Identity, Role
 from mesh_media.api.uploads import Uploads
 from mesh_media.processing.compressor import Compressor
-from mesh_media.processing.settings import MediaSettings
 from sessionmesh.v1 import media_pb2
 
 PDF = b"%PDF-1.7\n" + bytes(range(256)) * 4
@@ -50,10 +50,17 @@ def store() -> Store:
 
 @pytest.fixture
 def uploads(store: Store, tmp_path: Path) -> Iterator[Uploads]:
-    settings = MediaSettings(max_bytes=4_000_000, spool=str(tmp_path))
-    compressor = Compressor(settings)
+    compressor = Compressor(max_pixels=1_000_000, side=100, quality=75, workers=1)
     stored: Any = store
-    yield Uploads(settings, stored, stored, stored, compressor)
+    yield Uploads(
+        stored,
+        stored,
+        stored,
+        compressor,
+        max_bytes=4_000_000,
+        lifetime=timedelta(hours=1),
+        folder=str(tmp_path),
+    )
     compressor.close()
     assert not list(tmp_path.iterdir()), "no temporary file stays"
 
