@@ -10,13 +10,14 @@ from mesh_cli.commands.pair import pair
 from mesh_cli.commands.send import send
 from mesh_cli.commands.target import remember_target
 from mesh_cli.commands.trace import trace
+from mesh_cli.commands.up import up
 from mesh_cli.commands.xds_bootstrap import xds_bootstrap
 from mesh_cli.demo.command import demo
-from mesh_cli.up.command import up
 
 app = typer.Typer(
     name="mesh",
-    help="Sessionmesh: thousands of WhatsApp accounts behind one gRPC API.",
+    help="Sessionmesh: thousands of WhatsApp accounts behind one gRPC API.\n\n"
+    "These options stand before the command, such as in `mesh --state DIR account list`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",

@@ -21,7 +21,6 @@ from mesh_cli.commands.target import local_mesh
 from mesh_cli.embedded.etcd import PROGRAM as ETCD
 from mesh_cli.embedded.postgres import PROGRAM as POSTGRES
 from mesh_cli.embedded.redis import PROGRAM as REDIS
-from mesh_cli.up.state import default_state
 from mesh_core.errors import MeshError
 
 EXIT_PROBLEM = 1
@@ -41,7 +40,7 @@ class Finding:
 
 def doctor(context: typer.Context, as_json: AsJson = False) -> None:
     """Check this machine, and the mesh that runs on it."""
-    findings = [_python(), _open_files(), _disk(context.obj.state or default_state()), *_programs()]
+    findings = [_python(), _open_files(), _disk(context.obj.state_directory), *_programs()]
     if mesh := local_mesh(context.obj):
         addresses = {name: part.address for name, part in mesh.parts.items()}
         findings += asyncio.run(_parts(addresses))

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from mesh_session_node import watchdog
+from mesh_cli.up.child import WATCHED, part_command
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +44,6 @@ def become(module: str) -> None:
         os.execv(command[0], command)  # noqa: S606 - the watchdog imports next to nothing, we have much
     sys.argv = [module]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
-
-
-WATCHED = frozenset({"mesh_session_node"})
-"""Modules that run as the child of a watchdog."""
-
-
-def part_command(module: str) -> list[str]:
-    """Program and arguments that run a part, under its watchdog if it has one."""
-    command = [sys.executable, "-m", module]
-    if module not in WATCHED:
-        return command
-    return [sys.executable, "-I", "-S", "-E", watchdog.__file__, "--", *command]
 
 
 COMMANDS = tuple(
