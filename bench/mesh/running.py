@@ -15,7 +15,7 @@ from bench.processes import cpu_seconds_of_tree
 from mesh_cli.up.stack import Stack
 from mesh_cli.up.state import MeshFile
 
-_SERVERS = {"postgres": "Postgres", "etcd": "etcd", "redis-server": "Redis"}
+_SERVERS = {"postgres": "Postgres", "etcd": "etcd", "valkey-server": "Redis", "redis-server": "Redis"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ from sessionmesh.internal.v1 import node_pb2
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import event_pb2, message_pb2, session_pb2
 from tests.conftest import Databases, LoopThread
-from tests.eventually import eventually
-from tests.integration.session_node_stage import (
+from tests.support.eventually import eventually
+from tests.support.session_node_stage import (
     Account,
     NodeProcess,
     Stage,

@@ -15,8 +15,8 @@ from mesh_simulator.ledger.records import Kind
 from sessionmesh.v1 import message_pb2
 from sessionmesh.v1 import session_pb2 as pb
 from tests.conftest import Databases, LoopThread
-from tests.eventually import eventually
-from tests.integration.session_node_stage import (
+from tests.support.eventually import eventually
+from tests.support.session_node_stage import (
     NodeProcess,
     Stage,
     fresh_database,

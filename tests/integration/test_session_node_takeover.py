@@ -13,8 +13,8 @@ from mesh_simulator.faults.faults import FaultKind
 from mesh_simulator.ledger.records import Kind
 from sessionmesh.v1 import event_pb2, message_pb2
 from sessionmesh.v1 import session_pb2 as pb
-from tests.eventually import eventually
-from tests.integration.session_node_stage import NodeProcess, Stage, open_stage
+from tests.support.eventually import eventually
+from tests.support.session_node_stage import NodeProcess, Stage, open_stage
 
 
 @pytest.fixture

@@ -20,16 +20,21 @@ START_ATTEMPTS = 5
 _TCP_SOCKETS = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 """gRPC binds IPv4 addresses with IPv6 sockets."""
 _LISTENING = "0A"
-_given: set[int] = set()
 
 
 def free_port() -> int:
-    """A loopback TCP port that nothing listens on now, and that this process was not given before."""
+    """A loopback TCP port that nothing listens on, and that no caller of this, in any process, was given.
+
+    That lasts as long as this process: its sign is the same port of UDP, which no server of ours uses.
+    """
     chooser = random.SystemRandom()
     while True:
         port = chooser.randint(LOWEST, HIGHEST)
-        if port not in _given and not is_taken(port):
-            _given.add(port)
+        if is_taken(port):
+            continue
+        with socket.socket(type=socket.SOCK_DGRAM) as sign, contextlib.suppress(OSError):
+            sign.bind((LOOPBACK, port))
+            sign.detach()  # stays open as long as we live
             return port
 
 

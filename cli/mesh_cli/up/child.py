@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from mesh_cli.embedded import launcher
 from mesh_cli.embedded.errors import ServerEnded, ServerFailed
 from mesh_cli.embedded.ports import LOOPBACK, ChosenPorts, children
-from mesh_session_node import watchdog
+from mesh_parent import command_line
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 15.0
@@ -35,7 +35,7 @@ def part_command(module: str) -> list[str]:
     command = [sys.executable, "-m", module]
     if module not in WATCHED:
         return command
-    return [sys.executable, "-I", "-S", "-E", watchdog.__file__, "--", *command]
+    return command_line("watchdog", {}, command)
 
 
 @dataclass(frozen=True, slots=True)

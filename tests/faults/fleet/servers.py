@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from mesh_cli.embedded import EmbeddedEtcd, EmbeddedPostgres, EmbeddedServer
-from tests.eventually import eventually
+from tests.support.eventually import eventually
 
 GONE_SECONDS = 20.0
 

@@ -8,7 +8,7 @@ from mesh_simulator.accounts.account import Behaviour
 from mesh_simulator.checker import check
 from mesh_simulator.network import Network
 from sessionmesh.simnet.v1 import wire_pb2 as wire
-from tests.eventually import eventually
+from tests.support.eventually import eventually
 from tests.support.simulated_network import ALICE, BOB, SOMEBODY, Connect, logged_in, register
 
 

@@ -8,7 +8,7 @@ from mesh_simulator.checker import check
 from mesh_simulator.ledger.records import read_ledger
 from mesh_simulator.network import Network
 from sessionmesh.simnet.v1 import wire_pb2 as wire
-from tests.eventually import eventually
+from tests.support.eventually import eventually
 from tests.support.simulated_client import SimulatedClient
 from tests.support.simulated_network import ALICE, SOMEBODY, register, running, settings, upload
 
