@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.measuring.processes import ROOT
 from bench.mesh.accounts import make_tenant
 from mesh_cli.up.backing import Backing
 from mesh_cli.up.child import Child, ChildPlan
@@ -130,6 +131,25 @@ async def routing_world() -> AsyncIterator[RoutingWorld]:
         world = RoutingWorld(stack, folder, etcd, environment)
         await world.start()
         yield world
+
+
+async def xds_environment(router: str) -> Mapping[str, str]:
+    """The environment of a stock gRPC client that finds the control plane of the router at `router`."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "mesh_cli",
+        "xds-bootstrap",
+        "--router",
+        router,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    printed, _ = await process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"mesh xds-bootstrap ended with status {process.returncode}")
+    return {"GRPC_XDS_BOOTSTRAP_CONFIG": printed.decode()}
 
 
 @contextlib.contextmanager

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from mesh_cli.commands import account, db, fleet, job, key, parts, tenant
+from mesh_cli.commands import account, db, job, key, parts, tenant
 from mesh_cli.commands.doctor import doctor
+from mesh_cli.commands.fleet.app import app as fleet_app
 from mesh_cli.commands.pair import pair
 from mesh_cli.commands.send import send
 from mesh_cli.commands.target import remember_target
@@ -20,7 +21,7 @@ app = typer.Typer(
     "These options stand before the command, such as in `mesh --state DIR account list`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
 )
 app.callback()(remember_target)
 
@@ -39,7 +40,7 @@ app.command(rich_help_panel=USE)(trace)
 app.command(rich_help_panel=USE)(xds_bootstrap)
 
 OPERATE = "Operate a mesh"
-app.add_typer(fleet.app, name="fleet", rich_help_panel=OPERATE)
+app.add_typer(fleet_app, name="fleet", rich_help_panel=OPERATE)
 app.add_typer(job.app, name="job", rich_help_panel=OPERATE)
 
 DEPLOY = "Deploy"

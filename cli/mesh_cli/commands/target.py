@@ -18,6 +18,7 @@ from mesh_client import Client, MeshCallError, connect
 EXIT_FAILED = 1
 EXIT_NO_MESH = 69
 T = TypeVar("T")
+AccountArgument = Annotated[str, typer.Argument(metavar="ACCOUNT_ID", help="The account's id, acc_...")]
 
 
 @dataclass(slots=True)
