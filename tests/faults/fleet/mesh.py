@@ -13,9 +13,9 @@ from typing import TypeAlias
 
 import asyncpg
 
-from mesh_cli.commands.parts import part_command
 from mesh_cli.embedded import free_port
 from mesh_cli.embedded.ports import LOOPBACK
+from mesh_cli.up.child import part_command
 from mesh_core.database.migrations import migrate
 from mesh_core.etcd import Etcd as EtcdClient
 from mesh_core.etcd import EtcdUnavailable
