@@ -25,8 +25,8 @@ from mesh_cli.embedded import EmbeddedEtcd, EmbeddedPostgres, EmbeddedRedis, Emb
 from tests.support.minio_server import EmbeddedMinio
 from tests.support.tools import require_tool
 
-# A whole running mesh, which acceptance and fault tests share.
-pytest_plugins = ["tests.support.mesh_fixtures"]
+# A whole running mesh, which acceptance and fault tests share, and a router for the tests of a module.
+pytest_plugins = ["tests.support.mesh_fixtures", "tests.support.router_fixtures"]
 
 Result = TypeVar("Result")
 

@@ -46,13 +46,15 @@ class Attempts:
         """Whether the same request may be sent again after this failure. That is so while time is left and:
 
         1. the endpoint certainly never began the call, or
-        2. the endpoint refused it because it does not own the account, or drains: it has done nothing, or
+        2. the endpoint did nothing: it does not own the account, or it drains and begins no more streams, or
         3. the connection broke, so nobody knows, and the method is idempotent.
         """
         if failed.code is not StatusCode.UNAVAILABLE or asyncio.get_running_loop().time() >= self._deadline:
             return False
-        if not failed.begun or failed.reason in _NOTHING_DONE:
+        if not failed.begun or failed.reason == "NOT_OWNER":
             return True
+        if failed.reason == "GOING_AWAY":
+            return route.response_streaming
         return failed.reason == "" and route.idempotent
 
     async def backoff(self) -> None:
@@ -71,4 +73,3 @@ class Attempts:
 
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 0.25
-_NOTHING_DONE = frozenset({"NOT_OWNER", "GOING_AWAY"})
