@@ -139,7 +139,10 @@ async def test_an_account_in_the_metadata_must_be_that_of_the_request(world: Rou
     assert (error.code, error.reason) == (StatusCode.INVALID_ARGUMENT, "ACCOUNT_MISMATCH")
 
 
-async def test_what_a_node_does_not_serve_the_node_refuses(world: RouterWorld) -> None:
+async def test_what_a_node_does_not_serve_the_node_refuses(
+    world: RouterWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh_router.proxy.retry.WAIT_WITHOUT_DEADLINE", 0.5)
     account, _, _ = await owning(world)
     request = message_pb2.CancelMessageRequest(account_id=account)
     stub = message_pb2_grpc.MessageServiceStub(world.channel)
@@ -147,7 +150,7 @@ async def test_what_a_node_does_not_serve_the_node_refuses(world: RouterWorld) -
     assert (error.code, error.reason) == (StatusCode.UNIMPLEMENTED, "NOT_SERVED")
     # Nobody owns another account, so nobody can say whether it is served there.
     request = message_pb2.CancelMessageRequest(account_id=new_account())
-    error = await failing(stub.CancelMessage(request, metadata=ADMIN, timeout=0.5))
+    error = await failing(stub.CancelMessage(request, metadata=ADMIN))
     assert (error.code, error.reason) == (StatusCode.UNAVAILABLE, "NOT_OWNER")
 
 

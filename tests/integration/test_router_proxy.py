@@ -40,6 +40,12 @@ from tests.support.router_world import (
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls without a deadline wait for half a second."""
+    monkeypatch.setattr("mesh_router.proxy.retry.WAIT_WITHOUT_DEADLINE", 0.5)
+
+
 class Messages(message_pb2_grpc.MessageServiceServicer):
     """Answers with what `answer` does; counts the calls."""
 
@@ -413,9 +419,10 @@ async def test_an_upload_refused_midway_ends_with_the_refusal(world: RouterWorld
     assert (refused.code, refused.reason) == (StatusCode.FAILED_PRECONDITION, "MEDIA_NOT_READY")
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_without_an_instance_the_call_says_so(world: RouterWorld) -> None:
     stub = media_pb2_grpc.MediaServiceStub(world.channel)
-    refused = await failing(stub.GetMedia(media_pb2.GetMediaRequest(), metadata=ADMIN, timeout=1))
+    refused = await failing(stub.GetMedia(media_pb2.GetMediaRequest(), metadata=ADMIN))
     assert (refused.code, refused.reason) == (StatusCode.UNAVAILABLE, "NO_INSTANCE")
     assert refused.metadata == {"service": "media"}
     assert refused.retry_after > 0
@@ -444,7 +451,14 @@ async def test_a_call_waits_for_an_owner(world: RouterWorld) -> None:
 
 
 async def test_without_an_owner_the_call_ends_within_its_deadline(world: RouterWorld) -> None:
-    refused = await failing(send(world, new_account(), timeout=0.5))
+    refused = await failing(send(world, new_account(), timeout=2))
+    assert (refused.code, refused.reason) == (StatusCode.UNAVAILABLE, "NOT_OWNER")
+    assert refused.retry_after > 0
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_without_an_owner_or_a_deadline_the_call_ends_too(world: RouterWorld) -> None:
+    refused = await failing(send(world, new_account(), timeout=None))
     assert (refused.code, refused.reason) == (StatusCode.UNAVAILABLE, "NOT_OWNER")
     assert refused.retry_after > 0
 
@@ -566,6 +580,12 @@ async def test_a_stream_not_yet_begun_goes_to_the_new_owner(world: RouterWorld) 
         await refused.wait()
     await successor.own(account, epoch=2)
     assert (await reading).session.detail == "here"
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_stream_without_an_owner_or_a_deadline_ends_too(world: RouterWorld) -> None:
+    refused = await failing(watch(world, new_account(), timeout=None).read())
+    assert (refused.code, refused.reason) == (StatusCode.UNAVAILABLE, "NOT_OWNER")
 
 
 async def test_a_stream_waits_for_an_owner_without_a_deadline_too(world: RouterWorld) -> None:
