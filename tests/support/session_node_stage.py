@@ -24,11 +24,11 @@ from mesh_cli.embedded import free_port
 from mesh_core.ids import Prefix, encode, new_uuid, shard_of
 from mesh_core.rpc.auth import new_api_key
 from mesh_core.rpc.channels import open_channel
-from mesh_simulator.account import Account as NetworkAccount
+from mesh_simulator.accounts.account import Account as NetworkAccount
 from mesh_simulator.checker import check
-from mesh_simulator.faults import FaultKind
+from mesh_simulator.faults.faults import FaultKind
+from mesh_simulator.ledger.records import Kind
 from mesh_simulator.network import Network
-from mesh_simulator.records import Kind
 from mesh_simulator.settings import SimulatorSettings
 from sessionmesh.internal.v1 import node_pb2, node_pb2_grpc
 from sessionmesh.simnet.v1 import wire_pb2 as wire
@@ -247,7 +247,7 @@ class Stage:
 
     def inject(self, kind: FaultKind, account: Account | None = None, amount: float = 0.0) -> str:
         """A fault of the network; its id."""
-        return self.network.inject_fault(kind, self.on_network(account) if account else None, amount, None)
+        return self.network.faults.inject(kind, self.on_network(account) if account else None, amount, None)
 
     def on_network(self, account: Account) -> NetworkAccount:
         return self.network.directory.by_phone[account.phone]
@@ -273,7 +273,7 @@ class Stage:
             push_name="Ada",
             content=content.SerializeToString(),
         )
-        self.network.messages.offer(self.on_network(account), message)
+        self.network.inbound.offer(self.on_network(account), message)
         self.network.flush()
         return message.id
 
@@ -307,7 +307,7 @@ async def open_stage(postgres_url: str, etcd: str, folder: Path, **simulator: An
     """A tenant with a key, the simulated network, and no node yet."""
     network = Network(SimulatorSettings(listen="127.0.0.1:0", **simulator))
     await network.start()
-    timers = asyncio.create_task(network.wheel.run(), name="simulated network timers")
+    timers = asyncio.create_task(network.timers.run(), name="simulated network timers")
     pool = await asyncpg.create_pool(postgres_url, min_size=1, max_size=4)
     tenant = new_uuid()
     key_id, key, digest = new_api_key()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mesh_session_node.addresses import address_of, recipient_of
-from mesh_session_node.drivers.driver import Blob, Context, MediaPart
-from mesh_session_node.drivers.simulated_content import from_wire, to_wire
+from mesh_session_node.drivers.interface.content import Blob, Context, MediaPart, address_of, recipient_of
+from mesh_session_node.drivers.simulated.encoding import from_wire, to_wire
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import content_pb2, message_pb2
 from sessionmesh.v1.common_pb2 import Recipient

@@ -11,7 +11,8 @@ import pytest
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.ids import new_uuid
-from mesh_session_node.drivers.driver import ConnectionEnded, Link, LinkEvents
+from mesh_session_node.drivers.interface.driver import Link, LinkEvents
+from mesh_session_node.drivers.interface.outcomes import ConnectionEnded
 from mesh_session_node.session.account import AccountRow, SessionRow
 from mesh_session_node.session.limits import SendLimits
 from mesh_session_node.session.outgoing import Outgoing
@@ -30,6 +31,7 @@ ACCOUNT = AccountRow(
     limits=SendLimits(60, 1000, 10_000, 100),
     online=True,
     deleted=False,
+    version=1,
 )
 
 

@@ -1,4 +1,4 @@
-"""The simulated driver's ratchet: a position is never used before it is stored, and never twice."""
+"""A ratchet: a position is never used before it is stored, and never twice."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh_session_node.drivers.driver import Reservation
-from mesh_session_node.drivers.simulated_state import SimulatedState, StoredState, load_state
+from mesh_session_node.drivers.interface.driver import Reservation
+from mesh_session_node.drivers.simulated.state import SimulatedState, StoredState, load_state
 
 
 def state(reserved: int = 0) -> SimulatedState:

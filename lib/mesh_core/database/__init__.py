@@ -2,8 +2,11 @@
 
 from mesh_core.database.identity import ForeignDatabase, adopt, check_identity
 from mesh_core.database.pool import Database, UnsupportedServer
+from mesh_core.database.unavailable import REFUSALS, UNAVAILABLE
 
 __all__ = [
+    "REFUSALS",
+    "UNAVAILABLE",
     "Database",
     "ForeignDatabase",
     "UnsupportedServer",

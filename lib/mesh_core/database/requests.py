@@ -8,6 +8,7 @@ from typing import cast
 
 from asyncpg.pgproto.pgproto import UUID
 from asyncpg.pool import PoolConnectionProxy
+from google.protobuf.message import Message
 
 from mesh_core.database.pool import AnyConnection
 from mesh_core.errors import AlreadyExists
@@ -52,10 +53,16 @@ class Method(IntEnum):
 
 
 def payload_digest(payload: bytes) -> bytes:
-    """What tells two payloads under one request id apart: 16 bytes of blake2b over the request without its
-    id.
-    """
+    """The 16 bytes that are kept of a payload, to tell a repeated request from another one with its id."""
     return blake2b(payload, digest_size=16).digest()
+
+
+def request_digest(request: Message, content: bytes = b"") -> bytes:
+    """The digest of a request without its `request_id` field, and of `content` that is not in the message."""
+    payload = type(request)()
+    payload.CopyFrom(request)
+    payload.ClearField("request_id")
+    return payload_digest(payload.SerializeToString(deterministic=True) + content)
 
 
 async def claim_request(

@@ -9,6 +9,7 @@ import time
 import structlog
 
 from mesh_core.database import Database
+from mesh_core.database.identity import page_token_key
 from mesh_core.database.migrations import check_schema
 from mesh_core.errors import MeshError, StartupError
 from mesh_core.etcd import Etcd
@@ -29,7 +30,7 @@ from mesh_core.rpc.tls import ChannelTls, client_context
 from mesh_core.sealing import PostgresDataKeys, Sealer
 from mesh_core.tasks import Supervisor
 from mesh_session_node import chores
-from mesh_session_node.drivers.simulated import SimulatedDriver
+from mesh_session_node.drivers.registry import Drivers
 from mesh_session_node.media_client import MediaClient
 from mesh_session_node.misplaced import Misplaced
 from mesh_session_node.node import Node
@@ -44,7 +45,7 @@ from sessionmesh.v1 import message_pb2_grpc, session_pb2_grpc
 
 logger = structlog.get_logger(__name__)
 
-OLDEST_SCHEMA = 3
+OLDEST_SCHEMA = 7
 
 
 async def main(settings: SessionNodeSettings, stop: Stop) -> None:
@@ -80,7 +81,7 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
         node = Node(
             node_id=node_id,
             settings=settings.session,
-            drivers={"simulated": SimulatedDriver(settings.simnet.address)},
+            drivers=Drivers.from_settings(settings),
             journal=journal,
             queries=Queries(database.pool, _limits(settings)),
             sealer=Sealer(PostgresDataKeys(database), settings.secrets),
@@ -89,7 +90,7 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
         server = Server(
             settings.server, authenticator=KeyAuthenticator(api_key_lookup(database), settings.auth)
         )
-        _add_services(server, node, Pager(settings.auth.mesh_key.encode()))
+        _add_services(server, node, Pager(await page_token_key(database)))
         await server.start(healthy=False)
 
         ownership = Ownership(

@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from mesh_core.ids import Prefix, encode, new_uuid
 from mesh_core.journal import Event
-from mesh_session_node.addresses import recipient_of
+from mesh_session_node.drivers.interface.content import recipient_of
 from sessionmesh.v1 import event_pb2 as pb
 from sessionmesh.v1 import media_pb2, message_pb2, session_pb2
 

@@ -7,7 +7,7 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.ids import Prefix, encode
 from mesh_core.validation import to_timestamp
-from mesh_session_node.addresses import recipient_of
+from mesh_session_node.drivers.interface.content import recipient_of
 from sessionmesh.v1 import message_pb2 as pb
 
 

@@ -9,13 +9,16 @@ from typing import Any
 import structlog
 from asyncpg.pgproto.pgproto import UUID
 
-from mesh_core.errors import FailedPrecondition, MeshError
+from mesh_core.errors import MeshError
 from mesh_core.journal import AccountRef, Journal, OutboundMessage
 from mesh_core.ownership.participant import Ownership
 from mesh_core.sealing import Sealer
 from mesh_core.tasks import Supervisor
 from mesh_session_node import metrics
-from mesh_session_node.drivers.driver import Driver, Incoming, Receipt
+from mesh_session_node.drivers.interface.content import Incoming
+from mesh_session_node.drivers.interface.driver import Driver
+from mesh_session_node.drivers.interface.outcomes import Receipt
+from mesh_session_node.drivers.registry import Drivers
 from mesh_session_node.keepalive import Keepalive
 from mesh_session_node.media_client import MediaClient
 from mesh_session_node.media_transfer import InboundMedia
@@ -40,7 +43,7 @@ class Node:
         *,
         node_id: str,
         settings: SessionSettings,
-        drivers: dict[str, Driver],
+        drivers: Drivers,
         journal: Journal,
         queries: Queries,
         sealer: Sealer,
@@ -105,10 +108,7 @@ class Node:
         return self._ownership is not None and self._ownership.epoch(ref.shard) == ref.epoch
 
     def driver(self, name: str) -> Driver:
-        driver = self._drivers.get(name)
-        if driver is None:
-            raise FailedPrecondition(f"this mesh has no driver {name}", "UNSUPPORTED_BY_NETWORK")
-        return driver
+        return self._drivers.get(name)
 
     def seal(self, tenant: UUID, plain: bytes, context: bytes) -> bytes:
         return self._sealer.seal(tenant, plain, context)

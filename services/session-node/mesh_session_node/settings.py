@@ -9,7 +9,6 @@ from mesh_core.settings import (
     ClusterSettings,
     DatabaseSettings,
     EtcdSettings,
-    InvalidSetting,
     NodeSettings,
     Positive,
     Seconds,
@@ -17,6 +16,7 @@ from mesh_core.settings import (
     ServerSettings,
     TelemetrySettings,
 )
+from mesh_session_node.drivers.simulated.driver import SimnetSettings
 
 
 class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,17 +36,6 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
     reconcile_seconds: Positive = 60
     media_transfers: Positive = 8
     fetch_media_up_to: Positive = 16 * 1024 * 1024
-
-
-class SimnetSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The simulated network."""
-
-    address: str = "127.0.0.1:7650"
-
-    def __post_init__(self) -> None:
-        host, _, port = self.address.rpartition(":")
-        if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-            raise InvalidSetting("address", "must be host:port")
 
 
 class MediaServiceSettings(msgspec.Struct, frozen=True, kw_only=True):

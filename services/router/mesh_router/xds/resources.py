@@ -10,7 +10,7 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
 
 from mesh_core.settings import ServerSettings
-from mesh_router.proxy.routes import KINDS, Toward
+from mesh_router.proxy.routes import KINDS, Destination
 from mesh_router.xds.routing import ROUTER, ServiceRoute, service_routes
 from mesh_wire.lookup import rls_config_pb2 as rls
 from mesh_wire.xds import (
@@ -137,10 +137,10 @@ def _of_services(table: Iterable[ServiceRoute]) -> Iterator[route_pb2.Route]:
         for name in service.by_router:
             yield _route(route_pb2.RouteMatch(path=f"/{service.service}/{name}"), cluster=ROUTER)
         match = route_pb2.RouteMatch(prefix=f"/{service.service}/")
-        if service.toward is Toward.OWNER:
+        if service.destination is Destination.OWNER:
             yield _route(match, plugin=DIRECT)
         else:
-            yield _route(match, cluster=service.toward.value)
+            yield _route(match, cluster=service.destination.value)
 
 
 def _rest() -> route_pb2.Route:
@@ -173,7 +173,7 @@ def _lookup(table: Iterable[ServiceRoute]) -> rls.RouteLookupClusterSpecifier:
                 ],
             )
             for service in table
-            if service.toward is Toward.OWNER
+            if service.destination is Destination.OWNER
         ],
         # So lookups have all routers to go to, and TLS as the bootstrap file says.
         lookup_service=f"xds:///{PLAIN}",

@@ -1,1 +1,1 @@
-"""Networks, behind one seam."""
+"""Networks behind one interface. Each folder beside `interface` is one network; `registry` lists them."""

@@ -19,7 +19,7 @@ from mesh_core.rpc.server.status import details_of
 from mesh_core.telemetry import tracing
 from mesh_core.validation import timestamp
 from mesh_session_node import validation
-from mesh_session_node.addresses import address_of
+from mesh_session_node.drivers.interface.content import address_of
 from mesh_session_node.messages import add_receipts, message_of_row, set_create_time
 from mesh_session_node.node import Node
 from mesh_session_node.queries import MESSAGE_COLUMNS

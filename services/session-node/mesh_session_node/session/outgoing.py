@@ -13,7 +13,7 @@ from sessionmesh.v1 import message_pb2 as pb
 
 if TYPE_CHECKING:
     from mesh_core.telemetry.tracing import Span
-    from mesh_session_node.drivers.driver import Reservation
+    from mesh_session_node.drivers.interface.driver import Reservation
     from mesh_session_node.session.session import Session
 
 NETWORK_ID = "3EB0"

@@ -26,7 +26,9 @@ from mesh_core.journal import (
 )
 from mesh_core.telemetry import tracing
 from mesh_session_node import metrics
-from mesh_session_node.drivers.driver import Context, Failure, OutgoingMessage, Receipt, Reservation
+from mesh_session_node.drivers.interface.content import Context, OutgoingMessage
+from mesh_session_node.drivers.interface.driver import Reservation
+from mesh_session_node.drivers.interface.outcomes import Failure, Receipt
 from mesh_session_node.session.limits import Limiter, SendLimits
 from mesh_session_node.session.outbox import Outbox
 from mesh_session_node.session.outgoing import AcceptedRow, Outgoing

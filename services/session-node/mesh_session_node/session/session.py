@@ -11,16 +11,9 @@ from mesh_core.errors import FailedPrecondition
 from mesh_core.ids import Prefix, encode, new_uuid
 from mesh_core.journal import AccountRef, Disconnect, Row
 from mesh_session_node import metrics
-from mesh_session_node.drivers.driver import (
-    ConnectionEnded,
-    Driver,
-    DriverState,
-    End,
-    Failure,
-    Incoming,
-    Link,
-    Receipt,
-)
+from mesh_session_node.drivers.interface.content import Incoming
+from mesh_session_node.drivers.interface.driver import Driver, DriverState, Link
+from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure, Receipt
 from mesh_session_node.events import EventMaker
 from mesh_session_node.session import receiver, views
 from mesh_session_node.session.account import AccountRow, SessionRow
@@ -121,7 +114,9 @@ class Session:
             self._dial_soon()
 
     def refresh(self, account: AccountRow) -> None:
-        """The account's row may have changed."""
+        """The account's row may have changed. One that was read before the present one is ignored."""
+        if account.version < self.account.version:
+            return
         before, self.account = self.account, account
         self.events.labels = account.labels
         self.sender.set_limits(account.limits)

@@ -1,0 +1,1 @@
+"""What a session needs of a network, whichever it is."""

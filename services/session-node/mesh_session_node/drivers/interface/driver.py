@@ -1,0 +1,172 @@
+"""The interface of a network. A driver knows nothing of etcd or Postgres; its user knows nothing of the wire.
+
+A link tells everything that comes over its connection by calling `LinkEvents`, synchronously, in the callback
+that read it. `tests/contract/test_driver_contract.py` holds every driver to what is written here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from mesh_session_node.drivers.interface.content import Blob, Context, Incoming, MediaPart, OutgoingMessage
+from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure, Receipt
+from sessionmesh.v1 import message_pb2
+
+
+class Driver(Protocol):
+    """A network."""
+
+    name: str
+
+    def encode(
+        self, request: message_pb2.SendMessageRequest, context: Context, media: MediaPart | None
+    ) -> tuple[bytes, Sequence[str]]:
+        """A message in the network's form, and the references of the files in it. Raises
+        `FailedPrecondition` UNSUPPORTED_BY_NETWORK for what the network lacks.
+        """
+
+    def load(self, state: bytes) -> DriverState:
+        """A state from its stored form, which this process or another one wrote. Nothing of its ratchet may
+        be used until more is reserved and confirmed.
+        """
+
+    def dump(self, state: DriverState) -> bytes:
+        """The stored form of a state, as in a `Reservation`."""
+
+    async def connect(self, state: DriverState, events: LinkEvents) -> Link:
+        """Connect and log in. Raises `ConnectionEnded`, also when the network does not answer in time."""
+
+    def pair(
+        self, *, by_code: bool, phone: str, device_name: str
+    ) -> AsyncGenerator[PairingCode | DriverState, None]:
+        """Codes to show, each in place of the one before, then the new state; ends without a state when
+        nobody accepted in time.
+
+        Raises `PairingRefused`, `ConnectionEnded`. Closing the iterator gives the attempt up.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class PairingCode:
+    """What to show: the text of a QR code, or eight letters. Times are microseconds since the epoch."""
+
+    qr: str
+    letters: str
+    expire_time: int
+
+
+class DriverState(Protocol):
+    """An account's pairing, and its place in the network's ratchet. A position is stored before it is used:
+    one that was not stored and then confirmed cannot be used.
+    """
+
+    @property
+    def phone(self) -> str: ...
+    @property
+    def user_id(self) -> str: ...
+    @property
+    def push_name(self) -> str: ...
+    @property
+    def left(self) -> int:
+        """How many messages may be sent with the positions that are stored."""
+
+    def plan(self) -> Reservation | None:
+        """Count on one more message. Returns what must be stored with it; None when what is stored, or
+        reserved already, suffices.
+        """
+
+    def reserve(self, messages: int) -> Reservation:
+        """What must be stored for so many more messages to be sent."""
+
+    def confirm(self, reservation: Reservation) -> None:
+        """The reservation is stored."""
+
+    def drop(self, reservation: Reservation) -> None:
+        """The reservation is not stored, or its outcome is unknown."""
+
+    def skip(self) -> None:
+        """The network has seen a later position than it should have: go on far behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """A stored form of the state that must be stored before the positions below `upto` may be used."""
+
+    state: bytes
+    upto: int
+
+
+class Link(Protocol):
+    """A live, logged-in connection of one account."""
+
+    heard: float
+    """When something last came from the network, in the loop's time."""
+    ended: ConnectionEnded | None
+    """Why the connection has ended; None while it stands. Set whether or not `on_end` was called."""
+
+    def send(self, message: OutgoingMessage) -> None:
+        """Hand a message over; uses one position of the state up, which must have one left."""
+
+    def acknowledge(self, network_id: str) -> None:
+        """Tell the network that an incoming message is stored."""
+
+    def acknowledge_receipts(self, sequence: int) -> None:
+        """Tell the network that every receipt up to this one is stored."""
+
+    def ping(self) -> None:
+        """Ask for a sign of life."""
+
+    def log_out(self) -> None:
+        """End the pairing; `on_end` tells when it has ended."""
+
+    def abort(self) -> None:
+        """Close now. Nothing that was handed over and not yet written leaves any more; `on_end` is not
+        called.
+        """
+
+    async def upload(self, pieces: AsyncIterator[bytes]) -> Blob:
+        """Store a file with the network. Raises `BlobUnavailable`, `ConnectionEnded`."""
+
+    def fetch(self, blob: bytes) -> AsyncIterator[bytes]:
+        """The pieces of an incoming message's file. Raises `BlobUnavailable`, `ConnectionEnded`."""
+
+    async def check_numbers(self, phones: Sequence[str]) -> Sequence[NumberStatus]:
+        """Which numbers are on the network, in their order. Raises `ConnectionEnded`."""
+
+
+@dataclass(frozen=True, slots=True)
+class NumberStatus:
+    """Whether a number is on the network, and the network's ids of who has it."""
+
+    phone: str
+    registered: bool
+    user_id: str = ""
+    hidden_id: str = ""
+
+
+class LinkEvents(Protocol):
+    """Who listens to a link. Times are microseconds since the epoch."""
+
+    def permitted(self) -> bool:
+        """Whether the account may still be used from here: asked before each step of a login."""
+
+    def on_ack(self, network_id: str, time: int) -> None:
+        """The network has the message."""
+
+    def on_reject(self, network_id: str, failure: Failure, detail: str, retry_after: float) -> None:
+        """The network refused the message. `retry_after` is in seconds; 0 where the network named no time."""
+
+    def on_receipt(self, network_id: str, receipt: Receipt, time: int, member: str, sequence: int) -> None:
+        """What became of a message. `member` is the address of the group's member whose receipt it is, "" in
+        a chat of two. `sequence` rises from receipt to receipt; 0 when the network wants no acknowledgement.
+        """
+
+    def on_incoming(self, message: Incoming) -> None:
+        """A message came. The network offers it again after each login until it is acknowledged."""
+
+    def on_end(self, link: Link, end: End, detail: str) -> None:
+        """The connection has ended, other than by `abort`. Called at most once; for a connection that ends
+        right after its login possibly before `connect` has returned it, so its user looks at `ended` then.
+        """

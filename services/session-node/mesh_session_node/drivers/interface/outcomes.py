@@ -1,0 +1,70 @@
+"""What a network answers: why a connection ended, why a message was refused, and what became of one."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+
+class End(Enum):
+    """Why a connection has ended, or could not begin."""
+
+    LOST = auto()
+    """The connection broke, or the network cannot be reached: connect again."""
+    REFUSED = auto()
+    """The network takes no login at the moment: connect again."""
+    REPLACED = auto()
+    """Another login of the same account took its place."""
+    LOGGED_OUT = auto()
+    """The pairing has ended."""
+    BANNED = auto()
+    """The network has banned the account; its pairing has ended too."""
+
+
+class ConnectionEnded(Exception):
+    """There is no connection, or none any more. `retry_after` is in seconds; 0 where the network named no
+    time.
+    """
+
+    def __init__(self, end: End, detail: str = "", retry_after: float = 0.0) -> None:
+        super().__init__(f"{end.name}: {detail}" if detail else end.name)
+        self.end = end
+        self.detail = detail
+        self.retry_after = retry_after
+
+
+class PairingRefused(Exception):
+    """The network refuses to pair; the text is the network's."""
+
+
+class BlobUnavailable(Exception):
+    """The network does not have the file, or refuses to take it; trying again does not help. `too_large`: it
+    is larger than the network allows.
+    """
+
+    def __init__(self, detail: str, *, too_large: bool = False) -> None:
+        super().__init__(detail)
+        self.too_large = too_large
+
+
+class Failure(Enum):
+    """Why the network refused a message."""
+
+    UNKNOWN_RECIPIENT = auto()
+    NOT_A_MEMBER = auto()
+    CONTENT = auto()
+    RATE_LIMITED = auto()
+    RATCHET = auto()
+    """It was encrypted with a ratchet position that the network does not accept: sending it again with a
+    later one helps.
+    """
+    BLOB_GONE = auto()
+    """The network no longer has its file: it must be uploaded again."""
+    OTHER = auto()
+
+
+class Receipt(Enum):
+    """What became of a message at its recipient."""
+
+    DELIVERED = auto()
+    READ = auto()
+    PLAYED = auto()

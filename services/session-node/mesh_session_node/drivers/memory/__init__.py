@@ -1,0 +1,1 @@
+"""A network in memory, for tests of everything around a session: the test says what the network does."""

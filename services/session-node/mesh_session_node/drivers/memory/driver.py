@@ -1,0 +1,121 @@
+"""A network in memory. Nothing happens by itself: the test says what the network does, and the session hears
+of it before the call returns.
+
+    driver = MemoryDriver()
+    state = driver.pair_at_once("+4915112345678")
+    link = await driver.connect(state, events)      # logged in
+    link.send(message)                              # now in driver.link.sent
+    driver.link.ack(message.network_id)             # calls events.on_ack
+
+`refusal` and `hold_logins` say how logins go, `on_login` runs in the middle of one. A second login of the
+same user ends the first as REPLACED. Pairing attempts are in `pairings`, files in `blobs`, numbers that are
+on the network in `users`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+
+from mesh_session_node.drivers.interface.content import Context, MediaPart
+from mesh_session_node.drivers.interface.driver import DriverState, LinkEvents, PairingCode
+from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
+from mesh_session_node.drivers.interface.ratchet import BLOCK
+from mesh_session_node.drivers.memory.link import MemoryLink
+from mesh_session_node.drivers.memory.pairing import MemoryPairing
+from mesh_session_node.drivers.memory.state import MemoryState, StoredState, load_state
+from sessionmesh.v1 import message_pb2
+
+
+class MemoryDriver:
+    """Implements `Driver`; no account of a running mesh has it. `block` is how many ratchet positions a state
+    reserves at once.
+    """
+
+    name = "memory"
+
+    def __init__(self, *, block: int = BLOCK) -> None:
+        self.links: list[MemoryLink] = []
+        """Every connection that was begun, in order."""
+        self.pairings: list[MemoryPairing] = []
+        """Every pairing attempt, in order."""
+        self.blobs: dict[str, bytes] = {}
+        """The files that the network stores, by reference."""
+        self.users: dict[str, str] = {}
+        """The user id of each phone number that is on the network."""
+        self.refusal: ConnectionEnded | None = None
+        """While set, every connect ends so."""
+        self.hold_logins = False
+        """While set, a login waits until the test calls `log_in` or `end` of its link."""
+        self.on_login: Callable[[], None] = _nothing
+        """Called when a connection is open and its login has not succeeded yet."""
+        self._block = block
+
+    @property
+    def link(self) -> MemoryLink:
+        """The latest connection."""
+        return self.links[-1]
+
+    @property
+    def pairing(self) -> MemoryPairing:
+        """The latest pairing attempt."""
+        return self.pairings[-1]
+
+    def pair_at_once(self, phone: str, push_name: str = "") -> MemoryState:
+        """A paired account's state, without an attempt; nothing of its ratchet is reserved yet."""
+        user_id = self.users.setdefault(phone, phone.removeprefix("+"))
+        return MemoryState(StoredState(user_id, phone, push_name, 0), self._block)
+
+    # --- Driver
+
+    def encode(
+        self, request: message_pb2.SendMessageRequest, context: Context, media: MediaPart | None
+    ) -> tuple[bytes, Sequence[str]]:
+        """The serialised request is the network's form."""
+        return request.SerializeToString(), () if media is None else (media.blob.ref,)
+
+    def load(self, state: bytes) -> MemoryState:
+        return load_state(state, self._block)
+
+    def dump(self, state: DriverState) -> bytes:
+        own = _own(state)
+        return own.dump(own.next)
+
+    async def connect(self, state: DriverState, events: LinkEvents) -> MemoryLink:
+        own = _own(state)
+        if self.refusal is not None:
+            raise ConnectionEnded(self.refusal.end, self.refusal.detail, self.refusal.retry_after)
+        if not events.permitted():
+            raise ConnectionEnded(End.LOST, "the account has moved to another node")
+        link = MemoryLink(own, events, self.blobs, self.users)
+        before, self.links = self.links, [*self.links, link]
+        self.on_login()
+        if not self.hold_logins:
+            link.log_in()
+        await link.logged_in()
+        for other in before:
+            if other.state.user_id == own.user_id:
+                other.end(End.REPLACED)
+        return link
+
+    async def pair(
+        self, *, by_code: bool, phone: str, device_name: str
+    ) -> AsyncGenerator[PairingCode | DriverState, None]:
+        pairing = MemoryPairing(self.pair_at_once, by_code=by_code, phone=phone, device_name=device_name)
+        self.pairings.append(pairing)
+        try:
+            while (step := await pairing.next()) is not None:
+                yield step
+                if not isinstance(step, PairingCode):
+                    return
+        finally:
+            pairing.over = True
+
+
+def _own(state: DriverState) -> MemoryState:
+    if not isinstance(state, MemoryState):
+        raise TypeError("not a state of this driver")
+    return state
+
+
+def _nothing() -> None:
+    pass

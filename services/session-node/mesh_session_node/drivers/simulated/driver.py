@@ -1,0 +1,114 @@
+"""The driver of the simulated network."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+
+import msgspec
+
+from mesh_core.settings import InvalidSetting
+from mesh_session_node.drivers.interface.content import Context, MediaPart, address_of
+from mesh_session_node.drivers.interface.driver import DriverState, LinkEvents, PairingCode
+from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, PairingRefused
+from mesh_session_node.drivers.simulated.encoding import to_wire
+from mesh_session_node.drivers.simulated.link import SimulatedLink
+from mesh_session_node.drivers.simulated.state import SimulatedState, StoredState, load_state
+from sessionmesh.simnet.v1 import wire_pb2 as wire
+from sessionmesh.v1 import message_pb2
+
+_CONNECT_WITHIN = 10.0
+
+
+class SimnetSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the simulated network is, as host:port."""
+
+    address: str = "127.0.0.1:7650"
+
+    def __post_init__(self) -> None:
+        host, _, port = self.address.rpartition(":")
+        if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+            raise InvalidSetting("address", "must be host:port")
+
+
+class SimulatedDriver:
+    """Speaks to the network at `address` (host:port)."""
+
+    name = "simulated"
+
+    def __init__(self, address: str) -> None:
+        self._host, _, port = address.rpartition(":")
+        self._port = int(port)
+
+    def encode(
+        self, request: message_pb2.SendMessageRequest, context: Context, media: MediaPart | None
+    ) -> tuple[bytes, Sequence[str]]:
+        mentions = [address_of(mention) for mention in request.options.mentions]
+        return to_wire(request, context, media, mentions)
+
+    def load(self, state: bytes) -> SimulatedState:
+        return load_state(state)
+
+    def dump(self, state: DriverState) -> bytes:
+        if not isinstance(state, SimulatedState):
+            raise TypeError("not a state of this driver")
+        return state.dump(state.next)
+
+    async def connect(self, state: DriverState, events: LinkEvents) -> SimulatedLink:
+        if not isinstance(state, SimulatedState):
+            raise TypeError("not a state of this driver")
+        link = await self._open(SimulatedLink(state, events))
+        if not events.permitted():
+            link.abort()
+            raise ConnectionEnded(End.LOST, "the account has moved to another node")
+        await link.log_in(_CONNECT_WITHIN)
+        return link
+
+    async def pair(
+        self, *, by_code: bool, phone: str, device_name: str
+    ) -> AsyncGenerator[PairingCode | DriverState, None]:
+        link = SimulatedLink(None, None)
+        frames = link.pairing = asyncio.Queue()
+        await self._open(link)
+        method = wire.PAIR_METHOD_CODE if by_code else wire.PAIR_METHOD_QR
+        link.write(wire.Frame(pair_start=wire.PairStart(method=method, phone=phone, device_name=device_name)))
+        try:
+            while True:
+                frame = await frames.get()
+                if frame is None:
+                    raise ConnectionEnded(End.LOST, "the network closed the connection")
+                kind = frame.WhichOneof("kind")
+                if kind == "pair_code":
+                    code = frame.pair_code
+                    yield PairingCode(code.qr, code.code, code.expire_time_us)
+                elif kind == "paired":
+                    yield _state_of(frame.paired)
+                    return
+                elif kind == "pair_refused":
+                    raise PairingRefused(frame.pair_refused.message)
+                else:
+                    return
+        finally:
+            link.abort()
+
+    async def _open(self, link: SimulatedLink) -> SimulatedLink:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(_CONNECT_WITHIN):
+                await loop.create_connection(lambda: link, self._host, self._port)
+        except (OSError, TimeoutError) as error:
+            raise ConnectionEnded(End.LOST, f"the network cannot be reached: {error}") from None
+        return link
+
+
+def _state_of(paired: wire.Paired) -> SimulatedState:
+    return SimulatedState(
+        StoredState(
+            paired.user_id,
+            paired.secret,
+            paired.phone,
+            paired.push_name,
+            paired.hidden_id,
+            paired.counter,
+        )
+    )

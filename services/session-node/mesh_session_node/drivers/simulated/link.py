@@ -1,0 +1,277 @@
+"""One connection to the simulated network. All of it is synchronous but the transfers."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator, Sequence
+from typing import cast
+
+import structlog
+from google.protobuf.message import DecodeError
+
+from mesh_core.framing import FrameDecoder, FrameTooLarge, encode
+from mesh_session_node.drivers.interface.content import Blob, OutgoingMessage
+from mesh_session_node.drivers.interface.driver import LinkEvents, NumberStatus
+from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure, Receipt
+from mesh_session_node.drivers.simulated.encoding import from_wire
+from mesh_session_node.drivers.simulated.state import SimulatedState
+from mesh_session_node.drivers.simulated.transfers import Transfers
+from sessionmesh.simnet.v1 import wire_pb2 as wire
+
+logger = structlog.get_logger(__name__)
+
+
+class SimulatedLink(asyncio.Protocol):
+    """Open, then logged in, then ended. Used by pairing too, which stops before the login."""
+
+    __slots__ = (
+        "_decoder",
+        "_events",
+        "_loop",
+        "_outcome",
+        "_state",
+        "_transfers",
+        "_transport",
+        "ended",
+        "heard",
+        "pairing",
+    )
+
+    def __init__(self, state: SimulatedState | None, events: LinkEvents | None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._state = state
+        self._events = events
+        self._decoder = FrameDecoder()
+        self._transport: asyncio.Transport | None = None
+        self._transfers: Transfers | None = None
+        self._outcome: asyncio.Future[wire.LoginOk] | None = None
+        self.pairing: asyncio.Queue[wire.Frame | None] | None = None
+        """Frames for whoever pairs; None at the end."""
+        self.heard = self._loop.time()
+        self.ended: ConnectionEnded | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        _die_with_the_process(self._transport.get_extra_info("socket"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end(End.LOST, str(exc) if exc else "the network closed the connection")
+
+    def data_received(self, data: bytes) -> None:
+        self.heard = self._loop.time()
+        try:
+            for body in self._decoder.feed(data):
+                frame = wire.Frame.FromString(body)
+                kind = frame.WhichOneof("kind")
+                handle = _HANDLERS.get(kind or "")
+                if handle is not None:
+                    handle(self, frame)
+                elif self.pairing is not None and kind in _PAIRING:
+                    self.pairing.put_nowait(frame)
+        except (FrameTooLarge, DecodeError) as error:
+            self._close(End.LOST, f"the network sent nonsense: {error}")
+
+    async def log_in(self, timeout: float) -> wire.LoginOk:
+        """Log in. Raises `ConnectionEnded`."""
+        state = self._state
+        if state is None:
+            raise RuntimeError("a pairing connection has nothing to log in with")
+        self._outcome = self._loop.create_future()
+        login = wire.Login(
+            user_id=state.user_id, secret=state.stored.secret, counter=state.next, receipt_acks=True
+        )
+        self.write(wire.Frame(login=login))
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._outcome
+        except TimeoutError:
+            self.abort()
+            raise ConnectionEnded(End.LOST, "the network did not answer the login in time") from None
+        except asyncio.CancelledError:
+            self.abort()
+            raise
+
+    def write(self, frame: wire.Frame) -> None:
+        """Send a frame; nothing happens when the connection is gone, whose end has been or will be told."""
+        if self._transport is not None:
+            self._transport.write(encode(frame.SerializeToString()))
+
+    def send(self, message: OutgoingMessage) -> None:
+        state = self._state
+        if state is None or self._transport is None:
+            return
+        send = wire.Send(
+            id=message.network_id,
+            counter=state.use(),
+            to=message.to,
+            content=message.payload,
+            blob_refs=message.blobs,
+        )
+        self._transport.write(encode(wire.Frame(send=send).SerializeToString()))
+
+    def acknowledge(self, network_id: str) -> None:
+        self.write(wire.Frame(inbound_ack=wire.InboundAck(id=network_id)))
+
+    def acknowledge_receipts(self, sequence: int) -> None:
+        self.write(wire.Frame(receipt_ack=wire.ReceiptAck(sequence=sequence)))
+
+    def ping(self) -> None:
+        if self._transport is not None:
+            self._transport.write(_PING)
+
+    def log_out(self) -> None:
+        self.write(wire.Frame(logout=wire.Logout()))
+
+    def abort(self) -> None:
+        self._events = None
+        if self._transport is not None:
+            self._transport.abort()
+        self._end(End.LOST, "closed")
+
+    async def upload(self, pieces: AsyncIterator[bytes]) -> Blob:
+        return await self._blobs().upload(pieces)
+
+    def fetch(self, blob: bytes) -> AsyncIterator[bytes]:
+        return self._blobs().fetch(wire.Blob.FromString(blob))
+
+    async def check_numbers(self, phones: Sequence[str]) -> Sequence[NumberStatus]:
+        query = wire.Query(number_check=wire.NumberCheck(phones=phones))
+        answer = await self._blobs().ask(query)
+        return [
+            NumberStatus(number.phone, number.registered, number.user_id, number.hidden_id)
+            for number in answer.number_check.numbers
+        ]
+
+    @property
+    def room(self) -> bool:
+        """Whether the network keeps up with what it is sent."""
+        return self._transport is None or self._transport.get_write_buffer_size() < _WRITE_AHEAD
+
+    def _blobs(self) -> Transfers:
+        if self._transport is None:
+            raise ConnectionEnded(End.LOST, "closed")
+        if self._transfers is None:
+            self._transfers = Transfers(self.write, lambda: self.room)
+        return self._transfers
+
+    def _close(self, end: End, detail: str) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+        self._end(end, detail)
+
+    def _end(self, end: End, detail: str, retry_after: float = 0.0) -> None:
+        """Tell everybody, once."""
+        self._transport = None
+        if self.ended is None:
+            self.ended = ConnectionEnded(end, detail, retry_after)
+        events, self._events = self._events, None
+        outcome, self._outcome = self._outcome, None
+        transfers, self._transfers = self._transfers, None
+        if transfers is not None:
+            transfers.end(ConnectionEnded(end, detail))
+        if self.pairing is not None:
+            self.pairing.put_nowait(None)
+        if outcome is not None:
+            if not outcome.done():
+                outcome.set_exception(ConnectionEnded(end, detail, retry_after))
+        elif events is not None:
+            events.on_end(self, end, detail)
+
+    def _on_ack(self, frame: wire.Frame) -> None:
+        if self._events is not None:
+            self._events.on_ack(frame.ack.id, frame.ack.time_us)
+
+    def _on_receipt(self, frame: wire.Frame) -> None:
+        receipt = frame.receipt
+        kind = _RECEIPTS.get(receipt.kind)
+        if self._events is not None and kind is not None:
+            self._events.on_receipt(receipt.id, kind, receipt.time_us, receipt.participant, receipt.sequence)
+
+    def _on_reject(self, frame: wire.Frame) -> None:
+        reject = frame.reject
+        failure = _FAILURES.get(reject.reason, Failure.OTHER)
+        if self._events is not None:
+            self._events.on_reject(reject.id, failure, reject.message, reject.retry_after_ms / 1000)
+
+    def _on_inbound(self, frame: wire.Frame) -> None:
+        if self._events is not None:
+            self._events.on_incoming(from_wire(frame.inbound))
+
+    def _on_login_ok(self, frame: wire.Frame) -> None:
+        outcome, self._outcome = self._outcome, None
+        if outcome is not None and not outcome.done():
+            outcome.set_result(frame.login_ok)
+
+    def _on_login_refused(self, frame: wire.Frame) -> None:
+        refused = frame.login_refused
+        end = _REFUSALS.get(refused.reason, End.REFUSED)
+        if self._transport is not None:
+            self._transport.close()
+        name = wire.LoginRefusal.Name(refused.reason).removeprefix("LOGIN_REFUSAL_").replace("_", " ").lower()
+        self._end(end, refused.message or name, refused.retry_after_ms / 1000)
+
+    def _on_closing(self, frame: wire.Frame) -> None:
+        closing = frame.closing
+        self._close(_CLOSINGS.get(closing.reason, End.LOST), closing.message)
+
+    def _on_transfer(self, frame: wire.Frame) -> None:
+        if self._transfers is not None:
+            self._transfers.heard(frame)
+
+    def _on_pong(self, _frame: wire.Frame) -> None:
+        """Being heard is all that it is for."""
+
+
+_HANDLERS = {
+    "ack": SimulatedLink._on_ack,
+    "receipt": SimulatedLink._on_receipt,
+    "inbound": SimulatedLink._on_inbound,
+    "pong": SimulatedLink._on_pong,
+    "reject": SimulatedLink._on_reject,
+    "login_ok": SimulatedLink._on_login_ok,
+    "login_refused": SimulatedLink._on_login_refused,
+    "closing": SimulatedLink._on_closing,
+    "blob_stored": SimulatedLink._on_transfer,
+    "blob_refused": SimulatedLink._on_transfer,
+    "blob_chunk": SimulatedLink._on_transfer,
+    "answer": SimulatedLink._on_transfer,
+}
+_PAIRING = frozenset({"pair_code", "paired", "pair_timeout", "pair_refused"})
+_PING = encode(wire.Frame(ping=wire.Ping()).SerializeToString())
+_WRITE_AHEAD = 1024 * 1024
+_RECEIPTS = {
+    wire.RECEIPT_KIND_DELIVERED: Receipt.DELIVERED,
+    wire.RECEIPT_KIND_READ: Receipt.READ,
+    wire.RECEIPT_KIND_PLAYED: Receipt.PLAYED,
+}
+_FAILURES = {
+    wire.REJECT_REASON_UNKNOWN_RECIPIENT: Failure.UNKNOWN_RECIPIENT,
+    wire.REJECT_REASON_NOT_A_MEMBER: Failure.NOT_A_MEMBER,
+    wire.REJECT_REASON_RATE_LIMITED: Failure.RATE_LIMITED,
+    wire.REJECT_REASON_TOO_LARGE: Failure.CONTENT,
+    wire.REJECT_REASON_MALFORMED: Failure.UNKNOWN_RECIPIENT,
+    wire.REJECT_REASON_RATCHET_REUSED: Failure.RATCHET,
+    wire.REJECT_REASON_RATCHET_BACK: Failure.RATCHET,
+    wire.REJECT_REASON_UNKNOWN_BLOB: Failure.BLOB_GONE,
+}
+_REFUSALS = {
+    wire.LOGIN_REFUSAL_BAD_CREDENTIALS: End.LOGGED_OUT,
+    wire.LOGIN_REFUSAL_LOGGED_OUT: End.LOGGED_OUT,
+    wire.LOGIN_REFUSAL_BANNED: End.BANNED,
+}
+_CLOSINGS = {
+    wire.CLOSING_REASON_REPLACED: End.REPLACED,
+    wire.CLOSING_REASON_BANNED: End.BANNED,
+    wire.CLOSING_REASON_LOGGED_OUT: End.LOGGED_OUT,
+}
+
+
+def _die_with_the_process(sock: socket.socket) -> None:
+    """The kernel must not deliver for a process that has lost the account: no lingering, no endless
+    retransmission.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 5_000)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
