@@ -26,8 +26,7 @@ from tests.support.minio_server import EmbeddedMinio
 from tests.support.servers import UnsyncedEtcd, unsynced_postgres
 from tests.support.tools import require_tool
 
-# A whole running mesh, which acceptance and fault tests share.
-pytest_plugins = ["tests.support.mesh_fixtures", "tests.support.lanes"]
+pytest_plugins = ["tests.support.lanes"]
 
 Result = TypeVar("Result")
 

@@ -1,4 +1,4 @@
-"""One mesh that all acceptance and fault tests share, and callers of it."""
+"""One mesh that all tests of this folder share, and callers of it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from sessionmesh.v1 import account_pb2
-from tests.support.mesh_api import Caller, open_caller
+from tests.support.mesh_api import Caller, Tenant, open_caller
 from tests.support.mesh_process import MeshProcess
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared_servers(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
     """For the mesh that all tests share: `_external_servers`."""
     with _external_servers(request) as environment:
@@ -51,7 +50,7 @@ def _external_servers(request: pytest.FixtureRequest) -> Iterator[dict[str, str]
     loop.run(databases.drop(name))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def mesh(shared_servers: dict[str, str]) -> Iterator[MeshProcess]:
     """A running mesh of three nodes. Stopping it is a test, too: nothing stays behind."""
     folder = Path(tempfile.mkdtemp(prefix="sessionmesh-test-"))
@@ -74,14 +73,6 @@ async def admin(mesh: MeshProcess) -> AsyncIterator[Caller]:
     """The administrator of the shared mesh."""
     async with open_caller(mesh.address, mesh.file.admin_key) as caller:
         yield caller
-
-
-@dataclass(frozen=True, slots=True)
-class Tenant:
-    """A tenant of the shared mesh, and a caller with its key."""
-
-    id: str
-    caller: Caller
 
 
 @pytest.fixture
