@@ -16,7 +16,7 @@ from asyncpg.pgproto.pgproto import UUID
 from mesh_core.database.requests import Method, payload_digest
 from mesh_core.errors import Unavailable
 from mesh_core.ids import new_uuid
-from mesh_core.journal import COMMITTED, AccountRef, OutboundMessage, Outcome, Row, StatusChange
+from mesh_core.journal import COMMITTED, AccountRef, Credential, OutboundMessage, Outcome, Row, StatusChange
 from mesh_session_node.drivers.interface.content import Incoming, address_of
 from mesh_session_node.drivers.interface.driver import DriverState
 from mesh_session_node.drivers.interface.outcomes import Receipt
@@ -32,6 +32,7 @@ from sessionmesh.v1 import common_pb2, content_pb2, message_pb2, session_pb2
 
 PHONE = "+4915100000001"
 SOMEBODY = "+4915112345678"
+SEALED = b"sealed:"
 
 
 class Clock:
@@ -80,6 +81,16 @@ class MemoryJournal:
     def waiting(self) -> list[OutboundMessage | Row]:
         """What the next `commit` stores."""
         return [row for unit in self._waiting for row in unit.rows]
+
+    @property
+    def state(self) -> bytes:
+        """The driver's state that was stored last."""
+        for row in reversed(self.rows):
+            if isinstance(row, Credential):
+                return row.blob
+            if isinstance(row, OutboundMessage) and row.state is not None:
+                return row.state
+        raise LookupError("no state of the driver is stored")
 
     def accept(self, owner: AccountRef, message: OutboundMessage) -> asyncio.Future[Outcome]:
         return self._take(owner, message)
@@ -178,7 +189,7 @@ class MemoryHost:
         return self._driver
 
     def seal(self, _tenant: UUID, plain: bytes, _context: bytes) -> bytes:
-        return b"sealed:" + plain
+        return SEALED + plain
 
     def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name=name)
@@ -220,7 +231,7 @@ class OneAccount:
         self.driver = MemoryDriver()
         self.host = MemoryHost(self.driver, settings)
         self.journal: MemoryJournal = self.host.journal
-        self.account = account_row()
+        self.account = account_row(limits=SendLimits(1000, 10_000, 100_000, 10_000))
         self.session = self._begin(NO_SESSION, None)
 
     @property
@@ -235,6 +246,7 @@ class OneAccount:
         self.account = replace(self.account, limits=SendLimits(per_minute, per_hour, per_day, outbox))
 
     def _begin(self, row: SessionRow, state: DriverState | None) -> Session:
+        self.host.admitted.clear()
         self.session = Session(cast("Any", self.host), self.account, 3, row, state)
         self.session.begin()
         return self.session
@@ -245,9 +257,23 @@ class OneAccount:
         """A session as another node left it, paired; so many messages can be sent with what is stored."""
         driver_state = self.driver.pair_at_once(PHONE, "Shop")
         if positions:
-            driver_state.confirm(driver_state.reserve(positions - self.driver.block))
+            reservation = driver_state.reserve(positions)
+            driver_state.confirm(reservation)
+            self.journal.rows.append(Credential(SEALED + reservation.state))
         self._begin(SessionRow(state=cast("Any", state), phone=PHONE, **row), driver_state)
         return driver_state
+
+    def take_over(self, *messages: Outgoing) -> MemoryState:
+        """Another node runs the account from now on, with these messages in its outbox and the driver's state
+        as it was stored last.
+        """
+        self.session.close()
+        state = self.driver.load(self.journal.state.removeprefix(SEALED))
+        self._begin(SessionRow(state=session_pb2.SESSION_STATE_CONNECTED, phone=PHONE), state)
+        self.session.sender.restore(
+            [Outgoing(self.session, out.uuid, out.chat, out.request, out.traceparent) for out in messages]
+        )
+        return state
 
     async def dial(self) -> None:
         """Everybody whose turn it is dials, as far as that goes without waiting."""
@@ -283,6 +309,10 @@ class OneAccount:
         out = self.accept(text, to, **fields)
         await self.journal.commit()
         return out
+
+    async def settle(self) -> None:
+        """What waits for nothing more has happened."""
+        await turn()
 
     @property
     def on_the_network(self) -> list[str]:

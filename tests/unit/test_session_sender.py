@@ -235,10 +235,10 @@ async def test_what_is_sent_again_keeps_its_place_before_later_messages(account:
 async def test_what_another_node_left_is_sent_before_what_is_new(account: OneAccount) -> None:
     account.load(session_pb2.SESSION_STATE_CONNECTED)
     left = await account.send("left")
-    account.session.sender.drop()
-    account.session.sender.restore([left])
-    await account.dial()
+    account.take_over(left)
     await account.send("new")
+    await account.dial()
+    await account.journal.commit()
     assert account.on_the_network == ["left", "new"]
 
 

@@ -48,7 +48,7 @@ class MemoryDriver:
         """While set, a login waits until the test calls `log_in` or `end` of its link."""
         self.on_login: Callable[[], None] = _nothing
         """Called when a connection is open and its login has not succeeded yet."""
-        self.block = block
+        self._block = block
 
     @property
     def link(self) -> MemoryLink:
@@ -63,7 +63,7 @@ class MemoryDriver:
     def pair_at_once(self, phone: str, push_name: str = "") -> MemoryState:
         """A paired account's state, without an attempt; nothing of its ratchet is reserved yet."""
         user_id = self.users.setdefault(phone, phone.removeprefix("+"))
-        return MemoryState(StoredState(user_id, phone, push_name, 0), self.block)
+        return MemoryState(StoredState(user_id, phone, push_name, 0), self._block)
 
     # --- Driver
 
@@ -74,7 +74,7 @@ class MemoryDriver:
         return request.SerializeToString(), () if media is None else (media.blob.ref,)
 
     def load(self, state: bytes) -> MemoryState:
-        return load_state(state, self.block)
+        return load_state(state, self._block)
 
     def dump(self, state: DriverState) -> bytes:
         own = _own(state)
