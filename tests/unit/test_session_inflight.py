@@ -54,7 +54,8 @@ async def test_who_waits_for_a_message_learns_that_the_network_has_it(account: O
     waiter = account.session.sender.waiters.add(out.uuid)
     assert not waiter.done()
     account.driver.link.ack(out.network_id)
-    assert await waiter is None
+    assert waiter.done()
+    assert waiter.result() is None
 
 
 async def test_an_acknowledgement_lets_the_next_message_go(account: OneAccount, clock: Clock) -> None:
@@ -89,7 +90,8 @@ async def test_who_waits_for_a_message_learns_that_it_failed(account: OneAccount
     out = await account.send()
     waiter = account.session.sender.waiters.add(out.uuid)
     account.driver.link.reject(out.network_id, Failure.OTHER)
-    assert await waiter is out
+    assert waiter.done()
+    assert waiter.result() is out
 
 
 async def test_a_refused_message_does_not_hold_up_the_next(account: OneAccount) -> None:

@@ -255,6 +255,7 @@ async def test_who_waits_for_a_message_of_an_account_that_leaves_asks_its_owner(
     out = await account.send("hello")
     waiter = account.session.sender.waiters.add(out.uuid)
     account.session.close()
+    assert waiter.done()
     with pytest.raises(NotOwner):
-        await waiter
+        waiter.result()
     assert account.shown.counters.queued == 0
