@@ -16,7 +16,7 @@ from mesh_cli.embedded import free_port
 from mesh_cli.up.stack import Stack
 from mesh_cli.up.state import MeshFile
 
-_SERVERS = {"postgres": "Postgres", "etcd": "etcd", "redis-server": "Redis"}
+_SERVERS = {"postgres": "Postgres", "etcd": "etcd", "valkey-server": "Redis", "redis-server": "Redis"}
 
 
 @dataclass(frozen=True, slots=True)

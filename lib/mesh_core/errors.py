@@ -120,13 +120,22 @@ class NotOwner(Unavailable):
 
 
 class GoingAway(Unavailable):
-    """UNAVAILABLE: the server drains. `resume_token` lets the caller go on elsewhere where it left off."""
+    """UNAVAILABLE: who serves the stream stops doing so. `resume_token` lets the caller go on elsewhere where
+    it left off.
+    """
 
-    def __init__(self, resume_token: str = "") -> None:
+    def __init__(
+        self,
+        resume_token: str = "",
+        *,
+        message: str = "the server is going away",
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(
-            "the server is going away",
+            message,
             "GOING_AWAY",
             metadata={"resume_token": resume_token} if resume_token else {},
+            retry_after=retry_after,
         )
         self.resume_token = resume_token
 

@@ -1,40 +1,102 @@
 """Pages of a listing: size checks, and opaque tokens that are only good for the listing that made them.
 
-A handler calls `parse`, selects `page.limit + 1` rows after `page.after`, and, where there was one row more,
-answers with `token` of the last row it returns:
+A page ends after as many rows as were asked for, or before the row with which it would outgrow `MAX_BYTES`:
 
-    filters = listing(request, tenant.bytes)
-    page = pager.parse(request.page_size, request.page_token, filters)
+    page = pager.page(request, tenant.bytes)
+    rows = await pool.fetch(LIST, tenant, page.after_id, page.fetch)
+    accounts, next_page_token = page.cut(rows, account_message)
 """
 
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b
 from hmac import compare_digest
+from typing import Any, TypeVar
 
+from asyncpg.pgproto.pgproto import UUID
 from google.protobuf.message import Message
 
 from mesh_core.errors import InvalidArgument, InvalidField
 
 DEFAULT_SIZE = 50
 MAX_SIZE = 1000
+MAX_BYTES = 3 * 1024 * 1024
+"""How large the rows of one page may be together as messages; gRPC clients take answers up to 4 MiB."""
+
+Row = TypeVar("Row")
+Rendered = TypeVar("Rendered", bound=Message)
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What to select: at most `limit` rows behind position `after`, which is None for the first page."""
+    """What a request asks for: at most `limit` rows behind position `after`, None for the first page.
+
+    A position is whatever the listing is ordered by, as a rule the bytes of the row's id.
+    """
 
     limit: int
     after: bytes | None
+    _token: Callable[[bytes], str] = field(repr=False, compare=False)
+
+    @property
+    def after_id(self) -> UUID | None:
+        """`after`, for a listing in the order of its ids."""
+        return None if self.after is None else UUID(self.after)
+
+    @property
+    def fetch(self) -> int:
+        """How many rows to select: one more than the page holds, to know whether it is the last page."""
+        return self.limit + 1
+
+    def cut(
+        self,
+        rows: Iterable[Row],
+        render: Callable[[Row], Rendered],
+        position: Callable[[Row], bytes] | None = None,
+    ) -> tuple[list[Rendered], str]:
+        """The messages of the page, and the token of the next page: empty when `rows` are all shown.
+
+        `rows` are those behind `after`, `fetch` of them or all. At least one is shown, whatever its size.
+        `position` tells a row's position; by default it is the row's `"id"`, a UUID.
+        """
+        shown: list[Rendered] = []
+        size = 0
+        last: Row | None = None
+        for row in rows:
+            message = render(row)
+            size += message.ByteSize() + _FRAMING
+            if last is not None and (len(shown) == self.limit or size > MAX_BYTES):
+                return shown, self._token((position or _id_of)(last))
+            shown.append(message)
+            last = row
+        return shown, ""
 
 
 class Pager:
-    """Makes and checks page tokens. `key` must be the same in every process that serves the listing."""
+    """Makes and checks page tokens.
+
+    `key` must be the same in every process that serves the listing, and a secret; `ValueError` for an empty
+    one.
+    """
 
     def __init__(self, key: bytes) -> None:
+        if not key:
+            raise ValueError("page tokens cannot be signed with an empty key: anybody could make them")
         self._key = blake2b(key, digest_size=32, person=b"page-token").digest()
+
+    def page(self, request: Message, scope: bytes = b"") -> Page:
+        """The page that `request` asks for with its fields `page_size` and `page_token`.
+
+        `scope` is what the listing depends on beside the request, such as the caller's tenant. Raises like
+        `parse`.
+        """
+        size: int = request.page_size  # type: ignore[attr-defined]  # every list request has these fields
+        token: str = request.page_token  # type: ignore[attr-defined]
+        return self.parse(size, token, listing(request, scope))
 
     def parse(self, page_size: int, token: str, filters: bytes) -> Page:
         """The page that a request asks for.
@@ -46,7 +108,7 @@ class Pager:
             raise InvalidField("page_size", f"must be between 0 (for {DEFAULT_SIZE}) and {MAX_SIZE}")
         limit = page_size or DEFAULT_SIZE
         if not token:
-            return Page(limit, None)
+            return Page(limit, None, partial(self.token, filters=filters))
         try:
             raw = urlsafe_b64decode(token + "=" * (-len(token) % 4))
         except ValueError:
@@ -54,7 +116,7 @@ class Pager:
         mac, after = raw[:_MAC_SIZE], raw[_MAC_SIZE:]
         if not compare_digest(mac, self._mac(after, filters)):
             raise _refused()
-        return Page(limit, after)
+        return Page(limit, after, partial(self.token, filters=filters))
 
     def token(self, after: bytes, filters: bytes) -> str:
         """The token of the page behind position `after` of the listing with `filters`."""
@@ -75,6 +137,11 @@ def listing(request: Message, scope: bytes = b"") -> bytes:
     return b"\0".join([name, scope, filters.SerializeToString(deterministic=True)])
 
 
+def _id_of(row: Any) -> bytes:
+    position: bytes = row["id"].bytes
+    return position
+
+
 def _refused() -> InvalidArgument:
     return InvalidArgument(
         "page_token: was made for another listing; begin again without it", "INVALID_PAGE_TOKEN"
@@ -82,3 +149,4 @@ def _refused() -> InvalidArgument:
 
 
 _MAC_SIZE = 16
+_FRAMING = 6  # a repeated message's tag and length, in bytes

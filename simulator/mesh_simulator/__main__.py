@@ -29,7 +29,7 @@ async def main(settings: Settings, stop: Stop) -> None:
     server.add(simulator_pb2_grpc.add_SimulatorServiceServicer_to_server, SimulatorServicer(network))
     async with Supervisor(stop.fail) as supervisor:
         await network.start()
-        supervisor.start("simulated network timers", network.wheel.run())
+        supervisor.start("simulated network timers", network.timers.run())
         await server.start()
         logger.info("simulated network ready", network=network.address, grpc=server.address)
         etcd = Etcd(settings.etcd) if settings.etcd.endpoints else None

@@ -1,7 +1,8 @@
-"""The verdict over what the network saw and what the callers were told. Pure: records in, figures out.
+"""Judges what the network saw against what the callers were told. Pure: records in, figures out.
 
-By hand: `python -m mesh_simulator.checker LEDGER [--calls FILE]`, exit 0 only when it is clean. LEDGER is the
-`ledger.bin` of a state folder, or JSON lines as `write_json_lines` makes them. FILE has one object a line:
+From a shell: `python -m mesh_simulator.checker LEDGER [--calls FILE]`, exit 0 only when nothing is wrong.
+LEDGER is the `ledger.bin` of a state folder, or JSON lines as `write_json_lines` makes them. FILE has one
+object a line:
 {"request_id", "account", "message_id", "network_message_id", "recipient", "acknowledged_at"}.
 """
 
@@ -10,22 +11,25 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 
-from mesh_simulator.records import MAGIC, Kind, Record, read_records
+from mesh_simulator.ledger.records import Kind, Record, read_ledger
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 
-MOST_FINDINGS = 100
+MAX_FINDINGS = 100
 
 
 class Call(msgspec.Struct, frozen=True):
-    """One call as its caller logged it. A retried request has several. `acknowledged_at` is None (or empty)
-    when the caller never heard of an acceptance; then `network_message_id` may be empty."""
+    """One call as its caller logged it; a retried request has several.
+
+    `acknowledged_at` is None or empty when the caller was never told that the message is accepted; then
+    `network_message_id` may be empty.
+    """
 
     request_id: str
     account: str = ""
@@ -73,40 +77,8 @@ def check(records: Iterable[Record], calls: Iterable[Call] = ()) -> Verdict:
         ratchet_reuse=len(ledger.ratchet),
         inbound=len(ledger.inbound),
         inbound_unacked=len(ledger.inbound - ledger.inbound_acked),
-        findings=findings[:MOST_FINDINGS],
+        findings=findings[:MAX_FINDINGS],
     )
-
-
-def read_ledger(file: BinaryIO) -> Iterator[Record]:
-    """Records from either form of a ledger file."""
-    start = file.read(len(MAGIC))
-    file.seek(0)
-    if start == MAGIC:
-        yield from read_records(file)
-        return
-    for line in file:
-        row = msgspec.json.decode(line)
-        yield Record(
-            Kind[row["kind"]],
-            row["time_us"],
-            row["connection"],
-            row["account"],
-            row["counter"],
-            row["code"],
-            bytes.fromhex(row["digest"]),
-            row["id"],
-            row["peer"],
-        )
-
-
-def write_json_lines(records: Iterable[Record], file: BinaryIO) -> None:
-    """Write records as JSON lines with the fields of `Record`, without bodies."""
-    for record in records:
-        row = record._asdict()
-        del row["body"]
-        file.write(
-            msgspec.json.encode({**row, "kind": record.kind.name, "digest": record.digest.hex()}) + b"\n"
-        )
 
 
 def read_calls(file: BinaryIO) -> list[Call]:
@@ -115,7 +87,7 @@ def read_calls(file: BinaryIO) -> list[Call]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; answers its exit code."""
+    """The command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m mesh_simulator.checker", description=__doc__)
     parser.add_argument("ledger", type=Path)
     parser.add_argument("--calls", type=Path)
@@ -137,7 +109,7 @@ _Conversation = tuple[str, str, bytes]
 
 
 class _LedgerPass:
-    """What one pass over the ledger gathers."""
+    """What one pass over the ledger finds out about accounts and messages."""
 
     def __init__(self) -> None:
         self.accepted: dict[_Message, _Conversation] = {}
@@ -230,8 +202,11 @@ def _lost(requests: list[_Request], ledger: _LedgerPass) -> list[str]:
 
 
 def _under_several_ids(requests: list[_Request], ledger: _LedgerPass) -> list[str]:
-    """Requests that reached the network under more than one id: as the callers were told, or as the same
-    content to the same recipient shows, which nobody was told of."""
+    """Requests that the network accepted under more than one id.
+
+    Either the callers were told several ids of one request; or nobody was told, but an account sent the same
+    content to the same recipient more often than requests explain.
+    """
     findings = []
     known: Counter[_Conversation] = Counter()
     silent: Counter[str] = Counter(request.recipient for request in requests if not request.network_ids)

@@ -1,40 +1,48 @@
-"""The simulated network as a whole: its TCP server, who is logged in, what goes wrong."""
+"""The simulated network as a whole: its parts, its TCP server, and which part each frame is for."""
 
 from __future__ import annotations
 
 import asyncio
-import hmac
-import secrets
-from hashlib import sha256
 from pathlib import Path
 
 from mesh_core.errors import StartupError
-from mesh_simulator.account import Account, Behaviour
-from mesh_simulator.blobs import BlobStore
-from mesh_simulator.connection import Connection
-from mesh_simulator.directory import Directory
-from mesh_simulator.faults import AT_ONCE, Fault, FaultKind, Faults
-from mesh_simulator.ledger import Ledger
-from mesh_simulator.messages import Messages
-from mesh_simulator.pairing import Pairing
-from mesh_simulator.queries import Queries
-from mesh_simulator.records import NO_ACCOUNT, Kind
-from mesh_simulator.restore import restore
+from mesh_core.framing import encode
+from mesh_simulator.accounts.account import Behaviour
+from mesh_simulator.accounts.directory import Directory
+from mesh_simulator.accounts.queries import Queries
+from mesh_simulator.authentication.logins import Logins
+from mesh_simulator.authentication.pairing import Pairing, PairingLimits
+from mesh_simulator.connections.blobs import BlobStore
+from mesh_simulator.connections.connection import Connection
+from mesh_simulator.connections.timers import TimerWheel
+from mesh_simulator.connections.transfers import Transfers
+from mesh_simulator.faults.injector import FaultInjector
+from mesh_simulator.ledger.ledger import Ledger
+from mesh_simulator.messages.inbound import InboundMessages
+from mesh_simulator.messages.outbound import OutboundMessages
+from mesh_simulator.messages.receipts import Receipts
+from mesh_simulator.messages.restore import restore
 from mesh_simulator.settings import SimulatorSettings
-from mesh_simulator.wheel import TimerWheel
 from sessionmesh.simnet.v1 import wire_pb2 as wire
+
+_ACCEPT_BACKLOG = 4096
+"""Connections that wait to be accepted: a mesh that starts connects thousands at once."""
+_PONG = encode(wire.Frame(pong=wire.Pong()).SerializeToString())
 
 
 class Network:
-    """`start`, then `wheel.run` as a task until `close`. Everything in between is synchronous: decided in the
-    callback that brought the news."""
+    """Call `start`, then run `timers.run()` as a task until `close`.
+
+    Nothing else is asynchronous: what a frame or a timer leads to is decided in its callback, and sent by
+    `flush` at the end of it. Whoever calls a part's method from elsewhere calls `flush` afterwards.
+    """
 
     def __init__(self, settings: SimulatorSettings) -> None:
-        self.settings = settings
+        self._settings = settings
         state = Path(settings.state) if settings.state else None
         if state is not None:
             state.mkdir(parents=True, exist_ok=True)
-        self.wheel = TimerWheel(self.flush)
+        self.timers = TimerWheel(self.flush)
         self.ledger = Ledger(state / "ledger.bin" if state else None)
         self.directory = Directory(self.ledger, state / "accounts.jsonl" if state else None)
         self.directory.set_default_behaviour(
@@ -43,17 +51,28 @@ class Network:
             )
         )
         self.blobs = BlobStore(state / "blobs" if state else None, settings.max_blobs_bytes)
-        self.messages = Messages(self.directory, self.ledger, self.wheel, self.blobs)
         self.queries = Queries(self.directory)
-        self.pairing = Pairing(self)
-        self.faults = Faults()
+        self.receipts = Receipts(self.directory, self.ledger)
+        self.inbound = InboundMessages(self.directory, self.ledger, self.receipts)
+        self.outbound = OutboundMessages(
+            self.directory, self.ledger, self.timers, self.blobs, self.inbound, self.receipts
+        )
+        self.pairing = Pairing(
+            self.directory,
+            self.ledger,
+            self.timers,
+            PairingLimits(settings.qr_seconds, settings.pair_timeout_seconds),
+            settings.accept_after_seconds,
+        )
+        self.logins = Logins(self.directory, self.ledger, self.pairing, self.inbound, self.receipts)
+        self.faults = FaultInjector(self.directory, self.ledger, self.timers, self.logins, self.flush)
         self._connections: set[Connection] = set()
-        self._all_gone = asyncio.Event()
-        self._outgoing: list[Connection] = []
+        self._all_closed = asyncio.Event()
+        self._with_output: list[Connection] = []
         self._server: asyncio.Server | None = None
         self._last_connection = 0
         if state is not None:
-            self._last_connection = restore(self.directory, self.ledger, self.messages)
+            self._last_connection = restore(self.directory, self.ledger, self.outbound)
 
     @property
     def connections(self) -> int:
@@ -62,14 +81,16 @@ class Network:
 
     async def start(self) -> None:
         """Listen. Raises `StartupError` when the address is taken."""
-        host, _, port = self.settings.listen.rpartition(":")
+        host, _, port = self._settings.listen.rpartition(":")
         loop = asyncio.get_running_loop()
         try:
-            self._server = await loop.create_server(lambda: Connection(self), host, int(port), backlog=4096)
+            self._server = await loop.create_server(
+                lambda: Connection(self), host, int(port), backlog=_ACCEPT_BACKLOG
+            )
         except OSError as error:
             reason = error.strerror or "is another process listening there?"
             raise StartupError(
-                f"MESH_SIMULATOR_LISTEN={self.settings.listen!r} cannot be bound: {reason}"
+                f"MESH_SIMULATOR_LISTEN={self._settings.listen!r} cannot be bound: {reason}"
             ) from None
 
     @property
@@ -81,7 +102,7 @@ class Network:
         return f"{host}:{port}"
 
     async def close(self) -> None:
-        """Say goodbye to every client and put everything on disk."""
+        """Tell every client, close all connections, and put everything on disk."""
         if self._server is not None:
             self._server.close()
         for connection in list(self._connections):
@@ -89,169 +110,85 @@ class Network:
         for connection in list(self._connections):
             connection.abort()
         if self._connections:
-            await self._all_gone.wait()
+            await self._all_closed.wait()
         self.ledger.close()
         self.directory.close()
 
-    def has_output(self, connection: Connection) -> None:
-        """`connection` has something to write at the next `flush`."""
-        self._outgoing.append(connection)
-
-    def flush(self) -> None:
-        """Write what was put to connections; first the records that it follows from."""
-        self.ledger.flush()
-        if self._outgoing:
-            outgoing, self._outgoing = self._outgoing, []
-            for connection in outgoing:
-                connection.write_out()
-
     def connected(self, connection: Connection) -> int:
-        """A new TCP connection; answers its number, which no connection had before."""
+        """A new TCP connection; returns its number, which no connection had before."""
         self._connections.add(connection)
-        self._all_gone.clear()
+        self._all_closed.clear()
         self._last_connection += 1
         return self._last_connection
 
     def disconnected(self, connection: Connection) -> None:
+        """A TCP connection is closed."""
         self._connections.discard(connection)
         if not self._connections:
-            self._all_gone.set()
-        self.pairing.forget(connection)
+            self._all_closed.set()
+        self.logins.disconnected(connection)
+
+    def has_output(self, connection: Connection) -> None:
+        """Let `connection` write at the next `flush`."""
+        self._with_output.append(connection)
+
+    def flush(self) -> None:
+        """Write what was put to connections, after the records that say so."""
+        self.ledger.flush()
+        if self._with_output:
+            connections, self._with_output = self._with_output, []
+            for connection in connections:
+                connection.write_out()
+
+    def linger(self, connection: Connection) -> None:
+        """Abort the connection after `linger_seconds`."""
+        self.timers.after(self._settings.linger_seconds, connection.abort)
+
+    def handle(self, connection: Connection, frame: wire.Frame) -> None:
+        """Hand a client's frame to the part that it is for; one out of place ends the connection."""
+        kind = frame.WhichOneof("kind")
         account = connection.account
-        if account is not None:
-            self.ledger.append(Kind.CLOSED, connection.number, account.number)
-            if account.connection is connection:
-                account.connection = None
-
-    def log_in(self, connection: Connection, login: wire.Login) -> None:
-        """Make `connection` the account's, in place of the one it had."""
-        account = self.directory.by_user.get(login.user_id)
-        refusal = self._refusal(account, login.secret)
-        if refusal is not None or account is None:
-            refusal = refusal or wire.LOGIN_REFUSAL_BAD_CREDENTIALS
-            number = account.number if account is not None else NO_ACCOUNT
-            self.ledger.append(Kind.LOGIN_REFUSED, connection.number, number, code=refusal)
-            refused = wire.LoginRefused(reason=refusal)
-            if refusal == wire.LOGIN_REFUSAL_TRY_LATER:
-                refused.retry_after_ms = 1000
-            connection.end_with(wire.Frame(login_refused=refused))
-            return
-        replaced = account.connection
-        account.connection = connection
-        account.receipt_acks = login.receipt_acks
-        connection.account = account
-        self.pairing.forget(connection)
-        self.ledger.append(
-            Kind.LOGIN, connection.number, account.number, login.counter, int(login.receipt_acks)
-        )
-        if replaced is not None:
-            self.ledger.append(Kind.REPLACED, replaced.number, account.number)
-            replaced.end(wire.CLOSING_REASON_REPLACED, "another session logged in")
-        connection.follow(account.effects)
-        accepted = wire.LoginOk(
-            phone=account.phone,
-            user_id=account.user_id,
-            push_name=account.push_name,
-            pending_inbound=len(account.inbound),
-            hidden_id=account.hidden_id,
-        )
-        connection.send(wire.Frame(login_ok=accepted))
-        self.messages.catch_up(connection, account)
-
-    def create_account(self, phone: str, push_name: str) -> Account:
-        """A new account; what goes wrong for all goes wrong for it, too."""
-        account = self.directory.create_account(phone, push_name)
-        account.effects = self.faults.effects_on(account)
-        return account
-
-    def log_out(self, account: Account) -> None:
-        """The account's credential no longer works."""
-        account.secret_digest = b""
-        self.ledger.append(Kind.LOGGED_OUT, account=account.number)
-        self.directory.save_account(account)
-        self._end_session(account, wire.CLOSING_REASON_LOGGED_OUT)
-
-    def ban(self, account: Account) -> None:
-        """Nobody logs in as the account any more."""
-        account.banned = True
-        self.ledger.append(Kind.BANNED, account=account.number)
-        self.directory.save_account(account)
-        self._end_session(account, wire.CLOSING_REASON_BANNED)
-
-    def unban(self, account: Account) -> None:
-        account.banned = False
-        self.directory.save_account(account)
-
-    def inject_fault(
-        self, kind: FaultKind, account: Account | None, amount: float, duration: float | None
-    ) -> str:
-        """Begin a fault, for every account when `account` is None; answers its id. `amount` as in `Fault`;
-        `duration` in seconds, None until cleared."""
-        fault = Fault(secrets.token_hex(6), kind, account.user_id if account else "", amount)
-        self.ledger.append(
-            Kind.FAULT,
-            account=account.number if account else NO_ACCOUNT,
-            code=kind,
-            text=f"{fault.fault_id}\0{kind.name}",
-        )
-        if kind in AT_ONCE:
-            for each in [account] if account else list(self.directory.accounts):
-                self._strike(kind, each)
+        if kind == "send" and account is not None:
+            self.outbound.accept(connection, account, frame.send)
+        elif kind == "ping":
+            connection.put(_PONG)
+        elif account is None:
+            self._handle_unauthenticated(connection, kind, frame)
+        elif kind == "inbound_ack":
+            self.inbound.acknowledged(connection, account, frame.inbound_ack.id)
+        elif kind == "receipt_ack":
+            self.receipts.acknowledged(connection, account, frame.receipt_ack.sequence)
+        elif kind == "receipt":
+            self.receipts.read_by_client(account, frame.receipt)
+        elif kind in ("blob_put", "blob_get"):
+            self._transfer(connection, frame)
+        elif kind == "query":
+            connection.send(wire.Frame(answer=self.queries.answer(account, frame.query)))
+        elif kind == "typing":
+            self.inbound.typing(account, frame.typing)
+        elif kind == "presence":
+            pass  # nobody can subscribe to the presence of others
+        elif kind == "logout":
+            self.logins.log_out(account)
         else:
-            self.faults.add(fault)
-            self._refresh_effects(fault.user_id)
-            if duration is not None:
-                self.wheel.after(duration, self.clear_fault, fault.fault_id)
-        self.flush()
-        return fault.fault_id
+            connection.end(wire.CLOSING_REASON_PROTOCOL, f"a logged-in client may not send {kind}")
 
-    def clear_fault(self, fault_id: str) -> bool:
-        """End a fault; False when it is over already."""
-        fault = self.faults.remove(fault_id)
-        if fault is not None:
-            self._refresh_effects(fault.user_id)
-            self.flush()
-        return fault is not None
+    def _handle_unauthenticated(self, connection: Connection, kind: str | None, frame: wire.Frame) -> None:
+        if kind == "login":
+            # What reached the account's old connection before this login may still wait to be read. It is
+            # read in this turn of the event loop; what comes after the login is an overlap.
+            connection.hold_frames_until(lambda: self.logins.log_in(connection, frame.login))
+        elif kind == "pair_start":
+            self.pairing.start(connection, frame.pair_start)
+        else:
+            connection.end(wire.CLOSING_REASON_PROTOCOL, f"a client may not send {kind} before it logged in")
 
-    def clear_faults(self, account: Account | None) -> int:
-        """End the faults of one account and its ban, or everybody's; answers how many."""
-        cleared = 0
-        for each in [account] if account else self.directory.accounts:
-            if each.banned:
-                self.unban(each)
-                cleared += 1
-        for fault in self.faults.matching(account.user_id if account else ""):
-            cleared += self.clear_fault(fault.fault_id)
-        return cleared
-
-    def _strike(self, kind: FaultKind, account: Account) -> None:
-        if kind is FaultKind.BAN:
-            self.ban(account)
-        elif kind is FaultKind.LOG_OUT:
-            self.log_out(account)
-        elif account.connection is not None:
-            account.connection.abort()
-
-    def _refresh_effects(self, user_id: str) -> None:
-        for account in [self.directory.by_user[user_id]] if user_id else self.directory.accounts:
-            account.effects = self.faults.effects_on(account)
-            if account.connection is not None:
-                account.connection.follow(account.effects)
-
-    def _refusal(self, account: Account | None, secret: bytes) -> wire.LoginRefusal.ValueType | None:
-        if account is None:
-            return wire.LOGIN_REFUSAL_BAD_CREDENTIALS
-        if account.banned:
-            return wire.LOGIN_REFUSAL_BANNED
-        if not account.secret_digest:
-            return wire.LOGIN_REFUSAL_LOGGED_OUT
-        if not hmac.compare_digest(sha256(secret).digest(), account.secret_digest):
-            return wire.LOGIN_REFUSAL_BAD_CREDENTIALS
-        if account.effects is not None and account.effects.refuse_logins:
-            return wire.LOGIN_REFUSAL_TRY_LATER
-        return None
-
-    @staticmethod
-    def _end_session(account: Account, reason: wire.ClosingReason.ValueType) -> None:
-        if account.connection is not None:
-            account.connection.end(reason)
+    def _transfer(self, connection: Connection, frame: wire.Frame) -> None:
+        if connection.output_closed:
+            return
+        if connection.transfers is None:
+            connection.transfers = Transfers(connection, self.blobs, self._settings.max_blob_bytes)
+        if frame.HasField("blob_put"):
+            connection.transfers.receive(frame.blob_put)
+        else:
+            connection.transfers.fetch(frame.blob_get)

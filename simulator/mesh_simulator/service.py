@@ -1,4 +1,4 @@
-"""SimulatorService: what people, phones and accidents do to the network, and what it saw."""
+"""SimulatorService: lets tests and people act on the network, inject faults, and read what it saw."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from mesh_core.errors import AlreadyExists, InvalidField, NotFound
 from mesh_core.paging import Pager, listing
 from mesh_core.validation import required_text
 from mesh_simulator import views
-from mesh_simulator.account import Account, Group
-from mesh_simulator.addresses import is_phone
+from mesh_simulator.accounts.account import Account, Group
+from mesh_simulator.accounts.addresses import GROUP, is_phone
+from mesh_simulator.accounts.queries import new_group_id
 from mesh_simulator.checker import check
-from mesh_simulator.faults import FaultKind
+from mesh_simulator.faults.faults import FaultKind
 from mesh_simulator.network import Network
-from mesh_simulator.queries import new_group_id
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import simulator_pb2 as api
 from sessionmesh.v1 import simulator_pb2_grpc
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
     Context = ServicerContext[object, object]
 
-_RECORDS_PER_MESSAGE = 500
+_RECORDS_PER_RESPONSE = 500
 
 
 class SimulatorServicer(simulator_pb2_grpc.SimulatorServiceServicer):
-    """Thin: each method reads the request, asks the network, and flushes what that made it say."""
+    """Each method reads the request, calls a part of the network, and flushes what that sent to clients."""
 
     def __init__(self, network: Network) -> None:
         self._network = network
@@ -43,7 +43,7 @@ class SimulatorServicer(simulator_pb2_grpc.SimulatorServiceServicer):
         phone = _phone("phone", request.phone)
         if phone in self._directory.by_phone:
             raise AlreadyExists(f"{phone} has an account", "RESOURCE_EXISTS")
-        account = self._network.create_account(phone, request.push_name or f"Person {phone[-4:]}")
+        account = self._directory.create_account(phone, request.push_name or f"Person {phone[-4:]}")
         return api.CreateNetworkAccountResponse(account=views.account_view(account))
 
     async def GetNetworkAccount(
@@ -94,7 +94,7 @@ class SimulatorServicer(simulator_pb2_grpc.SimulatorServiceServicer):
         chat = request.sender
         if request.group_id:
             self._member_of(request.group_id, account)
-            chat = f"group:{request.group_id}"
+            chat = GROUP + request.group_id
         content = request.encoded
         if request.WhichOneof("content") == "text":
             content = wire.Content(text=request.text).SerializeToString()
@@ -107,7 +107,7 @@ class SimulatorServicer(simulator_pb2_grpc.SimulatorServiceServicer):
             push_name=request.push_name,
             content=content,
         )
-        self._network.messages.offer(account, message)
+        self._network.inbound.offer(account, message)
         self._network.flush()
         return api.InjectMessageResponse(network_message_id=message.id)
 
@@ -149,8 +149,8 @@ class SimulatorServicer(simulator_pb2_grpc.SimulatorServiceServicer):
             self._directory.set_default_behaviour(behaviour)
             return api.SetBehaviourResponse()
         account = self._account(request.phone)
-        account.own_behaviour = request.HasField("behaviour")
-        account.behaviour = behaviour if account.own_behaviour else self._directory.default_behaviour
+        account.has_own_behaviour = request.HasField("behaviour")
+        account.behaviour = behaviour if account.has_own_behaviour else self._directory.default_behaviour
         return api.SetBehaviourResponse()
 
     async def SetNetwork(self, request: api.SetNetworkRequest, context: Context) -> api.SetNetworkResponse:
@@ -173,14 +173,14 @@ class SimulatorServicer(simulator_pb2_grpc.SimulatorServiceServicer):
         if amount <= 0 and kind is FaultKind.BANDWIDTH:
             raise InvalidField("bytes_per_second", "must be above 0")
         duration = views.seconds(request.duration) if request.HasField("duration") else None
-        return api.InjectFaultResponse(fault_id=self._network.inject_fault(kind, account, amount, duration))
+        return api.InjectFaultResponse(fault_id=self._network.faults.inject(kind, account, amount, duration))
 
     async def ClearFaults(self, request: api.ClearFaultsRequest, context: Context) -> api.ClearFaultsResponse:
         if request.fault_id:
-            cleared = int(self._network.clear_fault(request.fault_id))
+            cleared = int(self._network.faults.clear(request.fault_id))
         else:
             account = self._account(request.phone) if request.phone else None
-            cleared = self._network.clear_faults(account)
+            cleared = self._network.faults.clear_all(account)
         return api.ClearFaultsResponse(cleared=cleared)
 
     async def GetNetworkStats(
@@ -194,7 +194,7 @@ class SimulatorServicer(simulator_pb2_grpc.SimulatorServiceServicer):
         batch = []
         for record in self._network.ledger.read():
             batch.append(views.record_view(record))
-            if len(batch) == _RECORDS_PER_MESSAGE:
+            if len(batch) == _RECORDS_PER_RESPONSE:
                 yield api.ExportLedgerResponse(records=batch)
                 batch = []
         if batch:

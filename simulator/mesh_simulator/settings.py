@@ -17,7 +17,7 @@ from mesh_core.settings import (
 
 
 class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the network listens, what it keeps, and how it behaves before anybody asks for anything else."""
+    """Where the network listens and keeps its data, and how it behaves until somebody changes that."""
 
     listen: str = "127.0.0.1:7650"
     state: str = ""
@@ -39,7 +39,7 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RegistrySettings(EtcdSettings, frozen=True, kw_only=True):
-    """The etcd where routers find SimulatorService; without endpoints they do not."""
+    """The etcd where routers look for SimulatorService; without endpoints it is not registered."""
 
     endpoints: tuple[str, ...] = ()
 

@@ -1,14 +1,14 @@
-"""The network's things in the form of its API."""
+"""Conversion between the network's objects and the messages of its API."""
 
 from __future__ import annotations
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from mesh_simulator.account import Account, Behaviour, Group
+from mesh_simulator.accounts.account import Account, Behaviour, Group
 from mesh_simulator.checker import Call, Verdict
+from mesh_simulator.ledger.records import Kind, Record
 from mesh_simulator.network import Network
-from mesh_simulator.records import Kind, Record
 from sessionmesh.v1 import simulator_pb2 as api
 
 
@@ -19,7 +19,7 @@ def account_view(account: Account) -> api.NetworkAccount:
         hidden_id=account.hidden_id,
         push_name=account.push_name,
         paired=bool(account.secret_digest),
-        connected=account.connection is not None,
+        connected=account.client is not None,
         banned=account.banned,
         counter=account.counter,
         pending_inbound=len(account.inbound),
@@ -65,7 +65,7 @@ def record_view(record: Record) -> api.LedgerRecord:
 
 
 def record_of(message: api.LedgerRecord) -> Record:
-    """What `ExportLedger` sent, for the checker of a process that has no access to the file."""
+    """A record that `ExportLedger` sent, for a checker in a process that cannot read the file."""
     return Record(
         Kind(message.kind),
         message.time.ToMicroseconds(),
@@ -112,7 +112,7 @@ def stats_view(network: Network) -> api.GetNetworkStatsResponse:
     accounts = network.directory.accounts
     return api.GetNetworkStatsResponse(
         accounts=len(accounts),
-        connected=sum(account.connection is not None for account in accounts),
+        connected=sum(account.client is not None for account in accounts),
         connections=network.connections,
         accepted=counts[Kind.ACCEPTED],
         resent=counts[Kind.RESENT],

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from tests.tools import require_on_path, tools_folder
+from tests.support.tools import require_on_path, tools_folder
 
 ROOT = Path(__file__).parents[2]
 PROTOS = ROOT / "protos" / "sessionmesh" / "v1"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.acceptance.builds import PROTOS, built_once, generated_stubs, run
 from tests.acceptance.printed import SHORT_LIVED_JAVA, printed
-from tests.tools import require_on_path
+from tests.support.tools import require_on_path
 
 HERE = Path(__file__).parent
 JAVA_PROJECT = HERE / "java_client"

@@ -16,8 +16,8 @@ from sessionmesh.v1 import (
     message_pb2,
     session_pb2,
 )
-from tests.mesh_api import Caller, text_message, unique
-from tests.mesh_fixtures import Tenant
+from tests.support.mesh_api import Caller, text_message, unique
+from tests.support.mesh_fixtures import Tenant
 
 NOBODY = "acc_00000000000000000000000000"
 MAX_TEXT_BYTES = 65_536

@@ -11,8 +11,8 @@ import typer
 from typer.testing import CliRunner
 
 from mesh_cli.__main__ import app
-from tests.mesh_api import unique
-from tests.mesh_process import MeshProcess, run_mesh
+from tests.support.mesh_api import unique
+from tests.support.mesh_process import MeshProcess, run_mesh
 
 EXIT_NO_MESH = 69
 EXIT_USAGE = 2

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from sessionmesh.v1 import account_pb2, simulator_pb2
-from tests.mesh_api import Caller, text_message
-from tests.mesh_fixtures import Tenant
-from tests.mesh_process import MeshProcess, run_mesh
+from tests.support.mesh_api import Caller, text_message
+from tests.support.mesh_fixtures import Tenant
+from tests.support.mesh_process import MeshProcess, run_mesh
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs" / "examples"

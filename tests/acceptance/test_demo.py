@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.mesh_process import MeshProcess, run_mesh
+from tests.support.mesh_process import MeshProcess, run_mesh
 
 FIGURES = {
     "sent",

@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from sessionmesh.v1 import account_pb2, fleet_pb2
-from tests.eventually import eventually, wait_until
-from tests.mesh_api import Caller, text_message
-from tests.mesh_process import MeshProcess, run_mesh
+from tests.support.eventually import eventually, wait_until
+from tests.support.mesh_api import Caller, text_message
+from tests.support.mesh_process import MeshProcess, run_mesh
 
 SHARE = 4096 // 3
 EXIT_USAGE = 2

@@ -10,10 +10,10 @@ from typing import IO, Any
 
 import pytest
 
-from tests.eventually import wait_until
-from tests.mesh_api import unique
-from tests.mesh_process import MeshProcess
-from tests.tools import require_tool
+from tests.support.eventually import wait_until
+from tests.support.mesh_api import unique
+from tests.support.mesh_process import MeshProcess
+from tests.support.tools import require_tool
 
 PROTOS = Path(__file__).parents[2] / "protos" / "sessionmesh" / "v1"
 PREFIX = "sessionmesh.v1."

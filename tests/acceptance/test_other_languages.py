@@ -8,10 +8,10 @@ import pytest
 
 from sessionmesh.v1 import account_pb2, fleet_pb2
 from tests.acceptance.client_programs import BUILDERS, at_work
-from tests.eventually import eventually
-from tests.mesh_api import Caller
-from tests.mesh_fixtures import Tenant
-from tests.mesh_process import MeshProcess, clean_environment, run_mesh
+from tests.support.eventually import eventually
+from tests.support.mesh_api import Caller
+from tests.support.mesh_fixtures import Tenant
+from tests.support.mesh_process import MeshProcess, clean_environment, run_mesh
 
 XDS_TARGETS = {
     "go": "xds:///sessionmesh",

@@ -13,10 +13,10 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from mesh_cli.embedded import free_port
-from tests.eventually import wait_until
-from tests.mesh_api import open_caller, text_message
-from tests.mesh_process import MeshProcess
-from tests.tools import missing_tool
+from tests.support.eventually import wait_until
+from tests.support.mesh_api import open_caller, text_message
+from tests.support.mesh_process import MeshProcess
+from tests.support.tools import missing_tool
 
 
 @pytest.fixture

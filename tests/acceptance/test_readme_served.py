@@ -12,8 +12,8 @@ from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import MethodDescriptor
 
 import mesh_client  # noqa: F401 - it imports every service's module, so that their descriptors are known
-from tests.mesh_api import refusal_of
-from tests.mesh_process import MeshProcess
+from tests.support.mesh_api import refusal_of
+from tests.support.mesh_process import MeshProcess
 
 README = Path(__file__).parents[2] / "README.md"
 SERVICES = (

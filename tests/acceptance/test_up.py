@@ -13,10 +13,10 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from sessionmesh.v1 import account_pb2, fleet_pb2, media_pb2, webhook_pb2
-from tests.eventually import eventually, wait_until
-from tests.mesh_api import Caller, open_caller, text_message
-from tests.mesh_fixtures import LONGEST_STOP_SECONDS, Tenant
-from tests.mesh_process import MeshProcess, run_mesh
+from tests.support.eventually import eventually, wait_until
+from tests.support.mesh_api import Caller, open_caller, text_message
+from tests.support.mesh_fixtures import LONGEST_STOP_SECONDS, Tenant
+from tests.support.mesh_process import MeshProcess, run_mesh
 
 EXIT_UNAVAILABLE = 69
 REFUSED_SECONDS = 30.0

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from sessionmesh.v1 import account_pb2, fleet_pb2, message_pb2
-from tests.eventually import eventually
-from tests.mesh_api import Caller
-from tests.mesh_fixtures import Tenant
-from tests.mesh_process import MeshProcess, run_mesh
-from tests.xds_caller import Report, XdsCaller
+from tests.support.eventually import eventually
+from tests.support.mesh_api import Caller
+from tests.support.mesh_fixtures import Tenant
+from tests.support.mesh_process import MeshProcess, run_mesh
+from tests.support.xds_caller import Report, XdsCaller
 
 SERVED = re.compile(
     r'rpc_server_duration_seconds_count\{rpc_grpc_status_code="\d+",rpc_method="SendMessage",.*\} (\S+)'

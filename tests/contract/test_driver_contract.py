@@ -21,8 +21,8 @@ from mesh_session_node.drivers.interface.outcomes import (
     Receipt,
 )
 from sessionmesh.v1 import common_pb2, content_pb2, message_pb2
-from tests.eventually import eventually
 from tests.support.driver_worlds import UNKNOWN, DriverWorld, memory_world, simulated_world
+from tests.support.eventually import eventually
 from tests.support.link_events import RecordedEvents
 
 PHONE = "+15550000001"

@@ -7,10 +7,10 @@ from collections import Counter
 
 from mesh_client import Client, connect
 from sessionmesh.v1 import account_pb2, message_pb2
-from tests.eventually import eventually
-from tests.mesh_api import Caller, text_message
-from tests.mesh_fixtures import Tenant
-from tests.mesh_process import MeshProcess
+from tests.support.eventually import eventually
+from tests.support.mesh_api import Caller, text_message
+from tests.support.mesh_fixtures import Tenant
+from tests.support.mesh_process import MeshProcess
 
 ACCOUNTS = 4
 MESSAGES = 3000

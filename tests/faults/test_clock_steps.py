@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.eventually import eventually
 from tests.faults.fleet.clocks import WallClock, let_postgres_be_stepped, step_postgres
 from tests.faults.fleet.scene import AWAY_AND_BACK, Scene, scene
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from mesh_cli.demo.receiver import Receiver
 from sessionmesh.v1 import account_pb2, event_pb2, message_pb2, simulator_pb2
-from tests.eventually import eventually
 from tests.faults.fleet.load import RECOVERY_SECONDS, Load
-from tests.mesh_api import Caller
-from tests.mesh_fixtures import Tenant
-from tests.mesh_process import MeshProcess
+from tests.support.eventually import eventually
+from tests.support.mesh_api import Caller
+from tests.support.mesh_fixtures import Tenant
+from tests.support.mesh_process import MeshProcess
 
 ACCOUNTS = 6
 SETTLE_SECONDS = 60.0

@@ -12,11 +12,11 @@ import pytest
 import pytest_asyncio
 
 from sessionmesh.v1 import account_pb2
-from tests.eventually import eventually
 from tests.faults.fleet.namespaces import NamespaceSite, namespaces_work
 from tests.faults.fleet.relay_site import RelaySite
 from tests.faults.fleet.scene import AWAY_AND_BACK, FOR_BALANCE, Scene, scene
 from tests.faults.fleet.sites import Server, Site
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -13,9 +13,9 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from tests.eventually import eventually
 from tests.faults.fleet.scene import AWAY_AND_BACK, Scene, scene
 from tests.faults.fleet.servers import Etcd
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

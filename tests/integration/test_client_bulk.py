@@ -24,8 +24,8 @@ from mesh_client import (
 from mesh_core import errors
 from mesh_core.rpc.server.status import details_of
 from sessionmesh.v1 import common_pb2, content_pb2, message_pb2, message_pb2_grpc
-from tests.eventually import eventually
-from tests.fake_router import FakeRouter, fake_router, refuse
+from tests.support.eventually import eventually
+from tests.support.fake_router import FakeRouter, fake_router, refuse
 
 Frame = message_pb2.SendMessagesRequest
 Answer = Callable[[Frame, Any], Awaitable[list[message_pb2.SendResult]]]

@@ -24,7 +24,7 @@ from sessionmesh.v1 import (
     session_pb2_grpc,
     tenant_pb2,
 )
-from tests.router_world import ADMIN_KEY, RouterWorld, new_account, router_world
+from tests.support.router_world import ADMIN_KEY, RouterWorld, new_account, router_world
 
 
 @pytest.fixture

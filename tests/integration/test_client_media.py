@@ -13,7 +13,7 @@ import pytest
 from mesh_client import Client, DataLoss, FailedPrecondition, InvalidArgument, NotFound, connect
 from mesh_core import errors
 from sessionmesh.v1 import media_pb2, media_pb2_grpc
-from tests.fake_router import break_off, fake_router, refuse
+from tests.support.fake_router import break_off, fake_router, refuse
 
 DATA = bytes(range(256)) * 8000  # 2 MB
 CHUNK = 200_000

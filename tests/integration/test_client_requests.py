@@ -16,7 +16,7 @@ import mesh_client
 from mesh_client import Client, InvalidArgument, MeshCallError, connect
 from mesh_core import errors
 from sessionmesh.v1 import account_pb2, account_pb2_grpc, message_pb2, message_pb2_grpc, session_pb2
-from tests.fake_router import Add, break_off, fake_router, refuse
+from tests.support.fake_router import Add, break_off, fake_router, refuse
 
 
 class Served(message_pb2_grpc.MessageServiceServicer, account_pb2_grpc.AccountServiceServicer):

@@ -11,8 +11,8 @@ import pytest
 
 from mesh_client import FailedPrecondition, Unavailable, connect
 from sessionmesh.v1 import account_pb2, account_pb2_grpc, tenant_pb2, tenant_pb2_grpc
-from tests.eventually import eventually
-from tests.fake_router import FakeRouter, break_off, fake_router
+from tests.support.eventually import eventually
+from tests.support.fake_router import FakeRouter, break_off, fake_router
 
 REQUEST = account_pb2.GetAccountRequest(account_id="acc_1")
 

@@ -12,7 +12,7 @@ import pytest
 from mesh_client import Client, CursorExpired, FailedPrecondition, InvalidArgument, Unauthenticated, connect
 from mesh_core import errors
 from sessionmesh.v1 import event_pb2, event_pb2_grpc, session_pb2, session_pb2_grpc
-from tests.fake_router import Add, FakeRouter, break_off, fake_router, refuse
+from tests.support.fake_router import Add, FakeRouter, break_off, fake_router, refuse
 
 EVENTS = 20
 Leave = Callable[[Any], Awaitable[None]]
@@ -63,6 +63,7 @@ class Sessions(session_pb2_grpc.SessionServiceServicer):
         self.requests: list[session_pb2.PairRequest] = []
         self.steps: list[list[session_pb2.PairResponse]] = []
         self.sessions: list[list[session_pb2.Session]] = []
+        self.moved: errors.MeshError = errors.GoingAway()
 
     async def Pair(self, request: session_pb2.PairRequest, context: Any) -> AsyncIterator[Any]:
         self.requests.append(request)
@@ -80,9 +81,7 @@ class Sessions(session_pb2_grpc.SessionServiceServicer):
     async def WatchSession(self, request: Any, context: Any) -> AsyncIterator[Any]:
         for session in self.sessions.pop(0):
             yield session_pb2.WatchSessionResponse(session=session)
-        await refuse(
-            context, errors.NotOwner("n2", 5) if self.sessions else errors.NotFound("account", "acc_1")
-        )
+        await refuse(context, self.moved if self.sessions else errors.NotFound("account", "acc_1"))
 
 
 @pytest.fixture
@@ -277,9 +276,11 @@ async def test_pairing_by_code_names_the_phone(client: Client, sessions: Session
     assert request.timeout.ToMilliseconds() == 90_500
 
 
+@pytest.mark.parametrize("end", [errors.GoingAway(), errors.NotOwner("n2", 5)])
 async def test_a_watch_goes_on_with_the_next_owner_and_repeats_nothing(
-    client: Client, sessions: Sessions
+    client: Client, sessions: Sessions, end: errors.MeshError
 ) -> None:
+    sessions.moved = end
     states = [session_pb2.Session(account_id="acc_1", epoch=number) for number in range(3)]
     sessions.sessions = [[states[0], states[1]], [states[1], states[2]]]
     watch = client.watch_session("acc_1")

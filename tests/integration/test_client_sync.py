@@ -29,10 +29,10 @@ from sessionmesh.v1 import (
     session_pb2_grpc,
 )
 from tests.conftest import LoopThread
-from tests.fake_router import FakeRouter, refuse
 from tests.integration.test_client_bulk import Messages, text
 from tests.integration.test_client_media import DATA, Media
 from tests.integration.test_client_streams import PAIRED, QR, Events, Sessions
+from tests.support.fake_router import FakeRouter, refuse
 
 
 class Accounts(account_pb2_grpc.AccountServiceServicer):

@@ -14,11 +14,11 @@ from mesh_cli.commands.xds_bootstrap import bootstrap
 from mesh_core.errors import Unavailable
 from mesh_core.settings import ServerSettings
 from sessionmesh.v1 import session_pb2, session_pb2_grpc
-from tests.client_caller import client_caller
-from tests.eventually import eventually
 from tests.integration.test_server_tls import Authority
-from tests.relay import Relay, relay_to
-from tests.router_world import ADMIN_KEY, Node, RouterWorld, new_account, router_world
+from tests.support.client_caller import client_caller
+from tests.support.eventually import eventually
+from tests.support.relay import Relay, relay_to
+from tests.support.router_world import ADMIN_KEY, Node, RouterWorld, new_account, router_world
 
 
 class Sessions(session_pb2_grpc.SessionServiceServicer):

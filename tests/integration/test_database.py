@@ -11,7 +11,8 @@ import pytest
 from asyncpg.types import ServerVersion
 
 from mesh_core.database import Database, ForeignDatabase, UnsupportedServer, adopt, check_identity
-from mesh_core.database.identity import EPOCH_LEAP
+from mesh_core.database.identity import EPOCH_LEAP, page_token_key
+from mesh_core.database.migrations import migrate
 from mesh_core.database.partitions import DAYS_AHEAD, drop_partition, make_partitions
 from mesh_core.database.server import check_server
 from mesh_core.errors import StartupError
@@ -54,6 +55,18 @@ async def test_behind_a_bouncer_nothing_is_prepared_or_set(postgres_url: str) ->
         names = await connection.fetch("SELECT name FROM pg_prepared_statements")
         assert [row["name"] for row in names] == []
     await database.close()
+
+
+async def test_every_process_signs_page_tokens_with_the_databases_own_secret(
+    database: Database, empty_database_url: str
+) -> None:
+    await migrate(empty_database_url)
+    other = await Database.open(DatabaseSettings(url=empty_database_url))
+    key = await page_token_key(database)
+    assert len(key) == 32
+    assert await page_token_key(database) == key
+    assert await page_token_key(other) != key
+    await other.close()
 
 
 async def test_a_restored_database_is_refused_until_it_is_adopted(database: Database) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -129,6 +130,21 @@ async def test_redis_continues_after_it_was_killed(tmp_state: Path) -> None:
     async with Redis.from_url(await server.start()) as redis:
         assert await redis.get("kept") == b"7"
     await server.stop()
+
+
+async def test_redis_opens_what_an_older_one_has_left(tmp_state: Path) -> None:
+    """The file is Redis 6.2's: one key in its binary head, the others in commands that follow."""
+    server = EmbeddedRedis(tmp_state)
+    server.directory.mkdir()
+    shutil.copy(Path(__file__).with_name("redis_6_2.aof"), server.directory / "appendonly.aof")
+
+    for _ in range(2):
+        async with Redis.from_url(await server.start()) as redis:
+            assert await redis.get("counter") == b"42"
+            assert await redis.hgetall("hash") == {b"field": b"value"}
+            assert await redis.zscore("z", "m") == 1.5
+            assert await redis.pttl("limit") > 0
+        await server.stop()
 
 
 async def test_etcd_continues_after_it_was_killed(tmp_state: Path) -> None:

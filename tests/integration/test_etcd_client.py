@@ -32,7 +32,7 @@ from mesh_core.etcd import (
 )
 from mesh_core.etcd.follow import watch
 from mesh_core.settings import EtcdSettings
-from tests.relay import relay_to
+from tests.support.relay import relay_to
 
 # gRPC's completions of one loop's last calls may arrive after it was closed, and then disturb the next
 # loop's.

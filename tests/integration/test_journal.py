@@ -32,8 +32,8 @@ from mesh_core.journal import (
     Session,
     StatusChange,
 )
-from tests.eventually import eventually
-from tests.integration.journal_world import (
+from tests.support.eventually import eventually
+from tests.support.journal_world import (
     CANCELLED,
     DELIVERED,
     FAILED,

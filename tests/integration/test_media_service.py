@@ -17,8 +17,8 @@ from mesh_core import ids
 from mesh_core.ids import Prefix
 from mesh_core.rpc.channels import mesh_metadata
 from sessionmesh.v1 import content_pb2, media_pb2
-from tests.eventually import eventually
-from tests.media_world import (
+from tests.support.eventually import eventually
+from tests.support.media_world import (
     ADMIN,
     MESH_KEY,
     MediaWorld,
@@ -27,7 +27,7 @@ from tests.media_world import (
     sha256,
     upload_frames,
 )
-from tests.mesh_api import refusal_of
+from tests.support.mesh_api import refusal_of
 
 PDF = b"%PDF-1.7\n" + bytes(range(256)) * 2000
 

@@ -20,7 +20,7 @@ from mesh_core.ids import SHARDS
 from mesh_core.ownership.keys import Keys, NodeState
 from mesh_core.ownership.nodes import NodeSuperseded, drain_node, set_node_state
 from mesh_core.ownership.participant import IncarnationExpired
-from tests.ownership_nodes import FAST, Mesh, mesh_of, until
+from tests.support.ownership_nodes import FAST, Mesh, mesh_of, until
 
 # gRPC's completions of one loop's last calls may arrive after it was closed, and then disturb the next
 # loop's.

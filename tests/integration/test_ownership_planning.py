@@ -20,7 +20,7 @@ from mesh_core.ownership.planning.loads import encode_loads, weight_of
 from mesh_core.ownership.planning.planner import NO_NODE
 from mesh_core.ownership.planning.table import Table, read_situation, write_table
 from mesh_core.ownership.view.mirror import ClusterMirror
-from tests.ownership_nodes import FAST, until
+from tests.support.ownership_nodes import FAST, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

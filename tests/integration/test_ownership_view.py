@@ -14,8 +14,8 @@ from mesh_core.etcd.discovery import ServiceDirectory, ServiceInfo, register
 from mesh_core.ownership.keys import Keys, NodeInfo, NodeState, OwnerKey, OwnerState, encode
 from mesh_core.ownership.view import Owner, OwnerView
 from mesh_core.tasks import Supervisor
-from tests.ownership_nodes import until
-from tests.relay import Relay
+from tests.support.ownership_nodes import until
+from tests.support.relay import Relay
 
 # gRPC's completions of one loop's last calls may arrive after it was closed, and then disturb the next
 # loop's.

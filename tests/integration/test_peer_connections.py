@@ -28,8 +28,9 @@ from mesh_core.rpc.tls import ChannelTls, client_context
 from mesh_core.settings import ServerSettings
 from mesh_core.telemetry.tracing import current_traceparent
 from sessionmesh.internal.v1 import peer_pb2, peer_pb2_grpc
-from tests.eventually import eventually
-from tests.integration.probe_service import (
+from tests.integration.test_server_tls import Authority
+from tests.support.eventually import eventually
+from tests.support.probe_service import (
     ADMIN,
     MESH,
     MESH_KEY,
@@ -39,7 +40,6 @@ from tests.integration.probe_service import (
     add_probe_to_server,
     make_server,
 )
-from tests.integration.test_server_tls import Authority
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
 UNARY = f"/{SERVICE}/Unary"
@@ -377,7 +377,7 @@ class Raw(FrameConnection):
         super().connection_made(transport)
         self.write = cast("asyncio.Transport", transport).write
 
-    def _beat(self) -> None:
+    def _heartbeat(self) -> None:
         pass
 
 
@@ -433,8 +433,8 @@ async def test_a_tenants_key_opens_no_exchange() -> None:
 async def test_a_peer_that_falls_silent_is_given_up(
     monkeypatch: pytest.MonkeyPatch, broken: Callable[[CallFailed], bool]
 ) -> None:
-    monkeypatch.setattr(connection_module, "HEARTBEAT_SECONDS", 0.05)
-    monkeypatch.setattr(connection_module, "SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(connection_module, "HEARTBEAT_SECONDS", 0.4)
+    monkeypatch.setattr(connection_module, "SILENCE_SECONDS", 0.8)
     loop = asyncio.get_running_loop()
     silent = await loop.create_server(Raw, "127.0.0.1", 0)
     async with silent, asyncio.timeout(10):

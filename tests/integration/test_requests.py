@@ -11,7 +11,7 @@ import pytest
 from mesh_core.database.requests import Method, claim_request, forget_requests, payload_digest
 from mesh_core.errors import AlreadyExists
 from mesh_core.ids import new_uuid
-from tests.eventually import eventually
+from tests.support.eventually import eventually
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from mesh_core import ids
 from sessionmesh.internal.v1 import node_pb2, node_pb2_grpc
 from sessionmesh.v1 import account_pb2, event_pb2, tenant_pb2
 from sessionmesh.v1.account_pb2 import Account
-from tests.router_world import ADMIN, RouterWorld, bearer, failing, new_account, router_world
+from tests.support.router_world import ADMIN, RouterWorld, bearer, failing, new_account, router_world
 
 
 class Caller:

@@ -12,7 +12,7 @@ import grpc.aio
 import pytest
 from grpc import StatusCode
 
-from mesh_core.rpc.limits import METADATA_BYTES, STREAMED_FRAME_BYTES
+from mesh_core.rpc.options import METADATA_BYTES, STREAMED_FRAME_BYTES
 from sessionmesh.v1 import (
     media_pb2,
     media_pb2_grpc,
@@ -21,9 +21,9 @@ from sessionmesh.v1 import (
     session_pb2,
     session_pb2_grpc,
 )
-from tests.eventually import eventually
-from tests.relay import relay_to
-from tests.router_world import ADMIN, Node, RouterWorld, failing, new_account, router_world
+from tests.support.eventually import eventually
+from tests.support.relay import relay_to
+from tests.support.router_world import ADMIN, Node, RouterWorld, failing, new_account, router_world
 
 ROOM_FOR_OTHERS = 1_500
 """Bytes of metadata that credentials and gRPC itself need."""

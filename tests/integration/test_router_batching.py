@@ -16,7 +16,7 @@ from mesh_core.settings import AuthSettings
 from sessionmesh.v1 import message_pb2 as pb
 from sessionmesh.v1 import message_pb2_grpc
 from tests.integration.test_peer_connections import ERRORS
-from tests.router_world import ADMIN, ADMIN_KEY, RouterWorld, new_account, router_world
+from tests.support.router_world import ADMIN, ADMIN_KEY, RouterWorld, new_account, router_world
 
 APART = AuthSettings(bootstrap_key=ADMIN_KEY, mesh_key="the mesh key of nobody else")
 """A node with this takes no batched calls, as one of an older release."""

@@ -16,7 +16,7 @@ from mesh_core.rpc.server.status import details_of
 from sessionmesh.internal.v1 import node_pb2, node_pb2_grpc
 from sessionmesh.v1 import message_pb2_grpc
 from sessionmesh.v1.message_pb2 import Message, SendMessageRequest, SendMessagesRequest
-from tests.router_world import ADMIN, Node, RouterWorld, failing, new_account, router_world
+from tests.support.router_world import ADMIN, Node, RouterWorld, failing, new_account, router_world
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ from grpc import StatusCode
 
 from mesh_cli.embedded import free_port
 from sessionmesh.v1 import message_pb2, message_pb2_grpc
-from tests.eventually import eventually
-from tests.name_server import name_server
-from tests.router_process import RouterProcess, process_world
-from tests.router_world import ADMIN, new_account
+from tests.support.eventually import eventually
+from tests.support.name_server import name_server
+from tests.support.router_process import RouterProcess, process_world
+from tests.support.router_world import ADMIN, new_account
 
 HOSTS = ("127.0.0.1", "127.0.0.2")
 CALLERS = 16

@@ -12,9 +12,9 @@ from mesh_core.etcd import Etcd
 from mesh_core.ownership.keys import NodeState
 from mesh_router.fleet import drains
 from sessionmesh.v1 import fleet_pb2, job_pb2, tenant_pb2
-from tests.eventually import eventually
-from tests.fake_nodes import FakeNode
-from tests.router_world import ADMIN, RouterWorld, account_maker, bearer, failing, router_world
+from tests.support.eventually import eventually
+from tests.support.fake_nodes import FakeNode
+from tests.support.router_world import ADMIN, RouterWorld, account_maker, bearer, failing, router_world
 
 SHARDS = range(4)
 
@@ -232,7 +232,7 @@ async def test_a_node_that_starts_anew_while_it_drains_is_told_again(
 async def test_a_node_that_leaves_for_good_is_drained(
     world: RouterWorld, old: FakeNode, other: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drains, "GONE_SECONDS", 0.5)
+    monkeypatch.setattr(drains, "RETURN_SECONDS", 0.5)
     job = await drain(world, "old")
     await old.leave()
     await old.disown(SHARDS)

@@ -15,10 +15,10 @@ from structlog.testing import capture_logs
 from mesh_core.ownership.keys import NodeState
 from mesh_router.fleet import alarms, monitor
 from sessionmesh.v1 import account_pb2, fleet_pb2
-from tests.eventually import eventually
-from tests.fake_nodes import FakeNode
-from tests.relay import relay_to
-from tests.router_world import ADMIN, RouterWorld, account_maker, failing, router_world
+from tests.support.eventually import eventually
+from tests.support.fake_nodes import FakeNode
+from tests.support.relay import relay_to
+from tests.support.router_world import ADMIN, RouterWorld, account_maker, failing, router_world
 
 PAUSED = account_pb2.DESIRED_STATE_PAUSED
 ONLINE = account_pb2.DESIRED_STATE_ONLINE

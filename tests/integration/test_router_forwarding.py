@@ -19,10 +19,10 @@ from mesh_core.etcd.discovery import ServiceInfo
 from mesh_core.rpc.channels import ChannelPool, open_channel
 from mesh_core.rpc.peers import PeerPool
 from mesh_core.rpc.server import Server, status
-from mesh_router.proxy import Forwarder, Peers
-from mesh_router.proxy.routes import Route, Toward
-from tests.eventually import eventually
-from tests.integration.probe_service import (
+from mesh_router.proxy import Forwarder, Upstreams
+from mesh_router.proxy.routes import Destination, Route
+from tests.support.eventually import eventually
+from tests.support.probe_service import (
     MESH,
     MESH_KEY,
     SERVICE,
@@ -162,9 +162,9 @@ async def calling() -> AsyncIterator[Make]:
             stack.push_async_callback(channels.close)
             peer_pool = PeerPool(channels, MESH_KEY, None)
             stack.callback(peer_pool.close)
-            peers = Peers(channels, peer_pool)
+            upstreams = Upstreams(channels, peer_pool)
             view: Any = None  # nothing here has an owner
-            forwarder = Forwarder(view, {"media": Directory(node.address)}, peers)
+            forwarder = Forwarder(view, {"media": Directory(node.address)}, upstreams)
             proxy = make_server()
             proxy.add_bytes(
                 SERVICE,
@@ -173,9 +173,9 @@ async def calling() -> AsyncIterator[Make]:
                         Route(
                             SERVICE,
                             name,
-                            Toward.MEDIA,
+                            Destination.MEDIA,
                             *streamed,
-                            repeatable=False,
+                            idempotent=False,
                             batched=kind == BATCHED,
                         )
                     )

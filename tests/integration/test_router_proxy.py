@@ -26,8 +26,17 @@ from sessionmesh.v1 import (
     session_pb2_grpc,
     tenant_pb2,
 )
-from tests.eventually import eventually
-from tests.router_world import ADMIN, ADMIN_KEY, Node, RouterWorld, bearer, failing, new_account, router_world
+from tests.support.eventually import eventually
+from tests.support.router_world import (
+    ADMIN,
+    ADMIN_KEY,
+    Node,
+    RouterWorld,
+    bearer,
+    failing,
+    new_account,
+    router_world,
+)
 
 
 @pytest.fixture
@@ -563,6 +572,72 @@ async def test_a_stream_not_yet_begun_goes_to_the_new_owner(world: RouterWorld) 
         await refused.wait()
     await successor.own(account, epoch=2)
     assert (await reading).session.detail == "here"
+
+
+async def test_a_stream_waits_for_an_owner_without_a_deadline_too(world: RouterWorld) -> None:
+    async def frames(_request: Any, _context: Any) -> AsyncIterator[Any]:
+        yield session_pb2.WatchSessionResponse(session=session_pb2.Session(detail="here"))
+
+    account = new_account()
+    node = await session_node(world, "n1", Sessions(frames))
+    reading = asyncio.ensure_future(watch(world, account, timeout=None).read())
+    done, _ = await asyncio.wait([reading], timeout=0.3)
+    assert not done
+    await node.own(account)
+    assert (await reading).session.detail == "here"
+
+
+async def test_a_stream_opened_at_a_draining_node_goes_to_whoever_takes_over(world: RouterWorld) -> None:
+    account = new_account()
+    refused = asyncio.Event()
+
+    async def refuse(_request: Any, _context: Any) -> AsyncIterator[Any]:
+        refused.set()
+        raise GoingAway
+        yield
+
+    async def frames(_request: Any, _context: Any) -> AsyncIterator[Any]:
+        yield session_pb2.WatchSessionResponse(session=session_pb2.Session(detail="here"))
+
+    await (await session_node(world, "n1", Sessions(refuse))).own(account)
+    successor = await session_node(world, "n2", Sessions(frames))
+    reading = asyncio.ensure_future(watch(world, account).read())
+    async with asyncio.timeout(10):
+        await refused.wait()
+    await successor.own(account, epoch=2)
+    assert (await reading).session.detail == "here"
+
+
+async def test_an_open_stream_whose_node_loses_the_account_is_told_to_come_again(world: RouterWorld) -> None:
+    account = new_account()
+    moved = asyncio.Event()
+
+    async def frames(_request: Any, _context: Any) -> AsyncIterator[Any]:
+        yield session_pb2.WatchSessionResponse()
+        await moved.wait()
+        raise NotOwner
+
+    await (await session_node(world, "n1", Sessions(frames))).own(account)
+    call = watch(world, account)
+    await call.read()
+    moved.set()
+    ended = await failing(call.read())
+    assert (ended.code, ended.reason) == (StatusCode.UNAVAILABLE, "GOING_AWAY")
+
+
+async def test_an_open_stream_whose_node_dies_is_told_to_come_again(world: RouterWorld) -> None:
+    async def frames(_request: Any, _context: Any) -> AsyncIterator[Any]:
+        yield session_pb2.WatchSessionResponse()
+        await asyncio.Event().wait()
+
+    account = new_account()
+    node = await session_node(world, "n1", Sessions(frames))
+    await node.own(account)
+    call = watch(world, account)
+    await call.read()
+    await node.kill()
+    ended = await failing(call.read())
+    assert (ended.code, ended.reason) == (StatusCode.UNAVAILABLE, "GOING_AWAY")
 
 
 async def test_an_unknown_service_is_not_served(world: RouterWorld) -> None:

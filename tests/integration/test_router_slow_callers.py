@@ -19,9 +19,9 @@ from sessionmesh.v1 import (
     session_pb2,
     session_pb2_grpc,
 )
-from tests.eventually import eventually
-from tests.router_process import ProcessWorld, process_world, pss
-from tests.router_world import ADMIN, new_account
+from tests.support.eventually import eventually
+from tests.support.router_process import ProcessWorld, process_world, pss
+from tests.support.router_world import ADMIN, new_account
 
 STREAMS = 1_000
 CONNECTIONS = 10

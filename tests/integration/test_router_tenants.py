@@ -16,7 +16,7 @@ from mesh_core import ids
 from mesh_core.rpc.auth import Role
 from sessionmesh.v1 import account_pb2, authorization_pb2, tenant_pb2
 from sessionmesh.v1.tenant_pb2 import Tenant, TenantSettings
-from tests.router_world import ADMIN, RouterWorld, bearer, failing, router_world
+from tests.support.router_world import ADMIN, RouterWorld, bearer, failing, router_world
 
 
 @pytest.fixture

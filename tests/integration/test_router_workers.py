@@ -21,13 +21,12 @@ import pytest
 from grpc import StatusCode
 
 from mesh_cli.embedded import free_port
-from mesh_router import workers as parent_side
+from mesh_parent import command_line
 from sessionmesh.v1 import message_pb2, message_pb2_grpc
-from tests.eventually import eventually
-from tests.router_process import ProcessWorld, process_world, pss
-from tests.router_world import ADMIN, new_account
+from tests.support.eventually import eventually
+from tests.support.router_process import ProcessWorld, process_world, pss
+from tests.support.router_world import ADMIN, new_account
 
-PARENT = [sys.executable, "-I", "-S", "-E", parent_side.__file__]
 MOST_MEMORY = 20 * 2**20
 
 
@@ -213,9 +212,9 @@ async def launch() -> AsyncIterator[Any]:
     started: list[Parent] = []
 
     async def start(script: str, workers: int = 2, listen: str = "127.0.0.1:0") -> Parent:
-        options = ["--workers", str(workers), "--listen", listen, "--metrics", "127.0.0.1:9000"]
+        options = {"--workers": str(workers), "--listen": listen, "--metrics": "127.0.0.1:9000"}
         process = await asyncio.create_subprocess_exec(
-            *PARENT, *options, "--", sys.executable, "-c", SAY + script, stdout=PIPE, stderr=PIPE
+            *command_line("prefork", options, [sys.executable, "-c", SAY + script]), stdout=PIPE, stderr=PIPE
         )
         started.append(Parent(process))
         return started[-1]
@@ -304,6 +303,11 @@ if os.environ["MESH_WORKER"] == "2":
 signal.pause()
 """
     parent = await launch(script)
+    assert await parent.ended() == 64
+
+
+async def test_bad_settings_of_the_only_worker_are_told_by_the_exit_code(launch: Any) -> None:
+    parent = await launch("raise SystemExit(64)", workers=1)
     assert await parent.ended() == 64
 
 

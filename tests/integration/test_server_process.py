@@ -17,7 +17,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 
 from mesh_core.rpc.channels import open_channel
 from mesh_core.rpc.server import Server
-from tests.integration.probe_service import MESH, ProbeStub, make_server
+from tests.support.probe_service import MESH, ProbeStub, make_server
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,7 +59,7 @@ async def launch(services: list[Service], **environment: str) -> Service:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "tests.integration.probe_process",
+        "tests.support.probe_process",
         cwd=ROOT,
         env=os.environ | environment,
         stdout=PIPE,

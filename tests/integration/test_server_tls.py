@@ -21,7 +21,7 @@ from mesh_core.rpc.channels import open_channel
 from mesh_core.rpc.server import Server
 from mesh_core.rpc.tls import ChannelTls
 from mesh_core.settings import ServerSettings
-from tests.integration.probe_service import MESH, Echo, ProbeStub, add_probe_to_server, make_server
+from tests.support.probe_service import MESH, Echo, ProbeStub, add_probe_to_server, make_server
 
 
 class Authority:

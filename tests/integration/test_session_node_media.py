@@ -15,8 +15,8 @@ from mesh_core.ids import Prefix, new_id
 from mesh_core.rpc.server.status import from_rpc_error
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import content_pb2, event_pb2, media_pb2, message_pb2
-from tests.eventually import eventually
-from tests.integration.session_node_stage import (
+from tests.support.eventually import eventually
+from tests.support.session_node_stage import (
     Account,
     NodeProcess,
     Stage,

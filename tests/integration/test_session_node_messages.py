@@ -13,14 +13,14 @@ import pytest_asyncio
 from mesh_core.errors import InvalidField
 from mesh_core.ids import Prefix, new_id
 from mesh_core.rpc.server.status import from_details, from_rpc_error
-from mesh_simulator.faults import FaultKind
-from mesh_simulator.records import Kind
+from mesh_simulator.faults.faults import FaultKind
+from mesh_simulator.ledger.records import Kind
 from sessionmesh.internal.v1 import node_pb2
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import event_pb2, message_pb2, session_pb2
 from tests.conftest import Databases, LoopThread
-from tests.eventually import eventually
-from tests.integration.session_node_stage import (
+from tests.support.eventually import eventually
+from tests.support.session_node_stage import (
     Account,
     NodeProcess,
     Stage,
@@ -121,7 +121,7 @@ async def test_what_was_not_acknowledged_is_sent_again_and_shown_once(
     messages = [await stage.send(node, account, f"message {n}") for n in range(3)]
     await eventually(lambda: len(stage.records(Kind.ACCEPTED, account)) == 3)
 
-    stage.network.clear_fault(losing)
+    stage.network.faults.clear(losing)
     stage.inject(FaultKind.DROP_CONNECTION, account)
 
     for message in messages:

@@ -20,7 +20,7 @@ from mesh_core.rpc.peers import CallFailed, PeerPool
 from mesh_core.rpc.server import Server
 from mesh_core.rpc.server.status import from_rpc_error, from_status
 from mesh_session_node.misplaced import Misplaced
-from tests.integration.probe_service import (
+from tests.support.probe_service import (
     ADMIN,
     MESH_KEY,
     SERVICE,

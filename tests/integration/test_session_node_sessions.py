@@ -10,13 +10,13 @@ import pytest
 import pytest_asyncio
 
 from mesh_core.rpc.server.status import from_rpc_error
-from mesh_simulator.faults import FaultKind
-from mesh_simulator.records import Kind
+from mesh_simulator.faults.faults import FaultKind
+from mesh_simulator.ledger.records import Kind
 from sessionmesh.v1 import message_pb2
 from sessionmesh.v1 import session_pb2 as pb
 from tests.conftest import Databases, LoopThread
-from tests.eventually import eventually
-from tests.integration.session_node_stage import (
+from tests.support.eventually import eventually
+from tests.support.session_node_stage import (
     NodeProcess,
     Stage,
     fresh_database,

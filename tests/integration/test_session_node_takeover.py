@@ -9,12 +9,12 @@ import grpc.aio
 import pytest
 
 from mesh_core.ids import SHARDS
-from mesh_simulator.faults import FaultKind
-from mesh_simulator.records import Kind
+from mesh_simulator.faults.faults import FaultKind
+from mesh_simulator.ledger.records import Kind
 from sessionmesh.v1 import event_pb2, message_pb2
 from sessionmesh.v1 import session_pb2 as pb
-from tests.eventually import eventually
-from tests.integration.session_node_stage import NodeProcess, Stage, open_stage
+from tests.support.eventually import eventually
+from tests.support.session_node_stage import NodeProcess, Stage, open_stage
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ async def test_a_session_that_hears_nothing_is_not_connected(stage: Stage) -> No
 
     session = await stage.until_state(node, account, pb.SESSION_STATE_BACKOFF)
     assert session.cause == pb.SESSION_CAUSE_KEEPALIVE_TIMED_OUT
-    stage.network.clear_fault(stalled)
+    stage.network.faults.clear(stalled)
 
 
 async def owner_of(stage: Stage, nodes: list[NodeProcess], account_id: str) -> NodeProcess:
@@ -74,7 +74,7 @@ async def test_another_node_takes_accounts_over_with_their_unsent_messages(stage
     losing = stage.inject(FaultKind.LOSE_ACKS, account)
     message = await stage.send(owner, account, "in between")
     await eventually(lambda: stage.records(Kind.ACCEPTED, account))
-    stage.network.clear_fault(losing)
+    stage.network.faults.clear(losing)
 
     if way == "drained":
         assert await owner.stop() == 0

@@ -25,17 +25,18 @@ from mesh_cli.embedded import EmbeddedEtcd
 from mesh_core.errors import StartupError
 from mesh_core.etcd import Etcd, Snapshot, boottime, follow
 from mesh_core.ownership.keys import Keys
-from mesh_core.process import watchdog as child_side
+from mesh_core.process.watchdog import Watchdog
 from mesh_core.settings import EtcdSettings
-from mesh_session_node import watchdog as parent_side
+from mesh_parent import command_line
+from mesh_parent.page import LAYOUT, VARIABLE
+from mesh_parent.watchdog import THAW_SECONDS
 from mesh_wire.etcd import kv_pb2
-from tests.eventually import eventually
 from tests.integration.test_server_tls import Authority
-from tests.tools import missing_tool
+from tests.support.eventually import eventually
+from tests.support.tools import missing_tool
 
 ROOT = Path(__file__).parents[2]
-WATCHDOG = [sys.executable, "-I", "-S", "-E", parent_side.__file__]
-CHILD = [sys.executable, "-m", "tests.integration.watched_process"]
+CHILD = [sys.executable, "-m", "tests.support.watched_process"]
 LATEST_KILL_SECONDS = 1.0
 """Between the hard deadline and the TTL of a lease."""
 MOST_MEMORY = 20 * 2**20
@@ -103,13 +104,19 @@ class Launcher:
         self._started: list[Watched] = []
 
     async def __call__(
-        self, *options: str, command: list[str] = CHILD, under: tuple[str, ...] = ()
+        self, silence: str = "", command: list[str] = CHILD, under: tuple[str, ...] = ()
     ) -> Watched:
         """A watchdog whose child has not said anything yet; `under` is put before its command line."""
+        options = {"--silence": silence} if silence else {}
         log = self._folder / f"{len(self._started)}.log"
         with log.open("wb") as stderr:
             process = await asyncio.create_subprocess_exec(
-                *under, *WATCHDOG, *options, "--", *command, cwd=ROOT, stdin=PIPE, stdout=PIPE, stderr=stderr
+                *under,
+                *command_line("watchdog", options, command),
+                cwd=ROOT,
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=stderr,
             )
         watched = Watched(process, log)
         self._started.append(watched)
@@ -182,27 +189,27 @@ async def test_a_child_lives_while_its_deadline_moves_on(launch: Launcher) -> No
 
 
 async def test_a_child_whose_event_loop_is_silent_is_killed(launch: Launcher) -> None:
-    watched = await launch("--silence", "1")
+    watched = await launch(silence="1")
     pid = await watched.began()
     await watched.do("keep", 3600)
     await watched.do("beat")
     await watched.until_gone(pid)
-    assert watched.logged("child killed")[0]["reason"].startswith("no beat of the event loop for 1.")
+    assert watched.logged("child killed")[0]["reason"].startswith("no heartbeat of the event loop for 1.")
 
 
 async def test_a_child_whose_keeper_is_silent_is_killed(launch: Launcher) -> None:
-    watched = await launch("--silence", "1")
+    watched = await launch(silence="1")
     pid = await watched.began()
     await watched.do("beat_on")
     await watched.do("keeper_beat")
     await watched.until_gone(pid)
-    assert watched.logged("child killed")[0]["reason"].startswith("no beat of the keeper for 1.")
+    assert watched.logged("child killed")[0]["reason"].startswith("no heartbeat of the keeper for 1.")
 
 
 async def test_neither_silence_nor_a_deadline_counts_before_the_begin_or_after_the_end_of_the_keeper(
     launch: Launcher,
 ) -> None:
-    watched = await launch("--silence", "0.3")
+    watched = await launch(silence="0.3")
     pid = await watched.began()
     await until(boottime() + 0.6)
     await watched.do("hold", 0.25)
@@ -212,14 +219,14 @@ async def test_neither_silence_nor_a_deadline_counts_before_the_begin_or_after_t
 
 
 async def test_the_watchdog_being_stopped_does_a_healthy_child_no_harm(launch: Launcher) -> None:
-    watched = await launch("--silence", "0.5")
+    watched = await launch(silence="0.5")
     pid = await watched.began()
     await watched.do("beat_on")
     await watched.do("keep", 0.5)
     watched.process.send_signal(signal.SIGSTOP)
     await until(boottime() + 1.5)
     watched.process.send_signal(signal.SIGCONT)
-    await until(boottime() + parent_side.THAW_SECONDS + 0.5)
+    await until(boottime() + THAW_SECONDS + 0.5)
     assert psutil.pid_exists(pid)
     assert watched.logged("child killed") == []
 
@@ -492,23 +499,19 @@ async def test_it_takes_little_memory_also_after_it_has_written_evidence(
     assert watched.memory() <= MOST_MEMORY
 
 
-def test_both_sides_agree_on_the_page() -> None:
-    assert parent_side.LAYOUT == child_side.LAYOUT
-    assert parent_side.LAYOUT_VERSION == child_side.LAYOUT_VERSION
-    assert parent_side.PAGE_BYTES == child_side.PAGE_BYTES
-    assert parent_side.VARIABLE == child_side.VARIABLE
-    assert all(offset % 8 == 0 for offset in parent_side.LAYOUT.values())
+def test_no_value_of_the_page_can_be_seen_half_written() -> None:
+    assert all(offset % 8 == 0 for offset in LAYOUT.values())
 
 
 def test_a_process_that_no_watchdog_started_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(child_side.VARIABLE, raising=False)
-    assert child_side.Watchdog.from_environment() is None
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert Watchdog.from_environment() is None
 
 
 def test_a_descriptor_that_is_no_page_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(child_side.VARIABLE, "987654")
+    monkeypatch.setenv(VARIABLE, "987654")
     with pytest.raises(StartupError, match=r"MESH_WATCHDOG_FD='987654' is not the page of a watchdog"):
-        child_side.Watchdog.from_environment()
+        Watchdog.from_environment()
 
 
 class TlsEtcd(EmbeddedEtcd):

@@ -14,8 +14,8 @@ from standardwebhooks import Webhook
 from mesh_core import ids
 from mesh_core.ids import Prefix
 from sessionmesh.v1 import event_pb2, webhook_pb2
-from tests.eventually import eventually
-from tests.integration.webhook_world import (
+from tests.support.eventually import eventually
+from tests.support.webhook_world import (
     Client,
     Received,
     Receiver,

@@ -18,8 +18,8 @@ from mesh_core.ids import Prefix
 from mesh_core.rpc.server.status import from_rpc_error
 from sessionmesh.v1 import event_pb2
 from sessionmesh.v1 import webhook_pb2 as pb
-from tests.eventually import eventually
-from tests.integration.webhook_world import (
+from tests.support.eventually import eventually
+from tests.support.webhook_world import (
     ADMIN_KEY,
     Client,
     Receiver,

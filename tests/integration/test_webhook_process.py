@@ -14,8 +14,8 @@ from mesh_core.etcd import Etcd
 from mesh_core.etcd.discovery import ServiceDirectory
 from mesh_core.tasks import Supervisor
 from sessionmesh.v1.event_pb2 import Event
-from tests.eventually import eventually
-from tests.integration.webhook_world import World, client, process, receiver, service
+from tests.support.eventually import eventually
+from tests.support.webhook_world import World, client, process, receiver, service
 
 
 @pytest.fixture

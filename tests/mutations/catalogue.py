@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-_SQL = "lib/mesh_core/database/migrations/sql"
+_SQL = "lib/mesh_core/database/migrations/versions"
 _OWNERSHIP = "lib/mesh_core/ownership"
 _SESSION = "services/session-node/mesh_session_node/session"
 
@@ -128,7 +128,7 @@ CATALOGUE = (
     ),
     Mutation(
         "the watchdog's deadline",
-        "services/session-node/mesh_session_node/watchdog.py",
+        "lib/mesh_parent/page.py",
         "        if now >= self.kill_at:\n            return",
         "        if False:\n            return",
         "tests/integration/test_watchdog.py -k 'kill_at or deadline'",

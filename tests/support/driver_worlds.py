@@ -20,7 +20,7 @@ from mesh_simulator.settings import SimulatorSettings
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import content_pb2
 from sessionmesh.v1 import simulator_pb2 as api
-from tests.eventually import eventually
+from tests.support.eventually import eventually
 
 UNKNOWN = "hidden:404"
 """An address that no network knows."""
@@ -241,7 +241,7 @@ async def simulated_world() -> AsyncIterator[DriverWorld]:
         )
     )
     await network.start()
-    timers = asyncio.create_task(network.wheel.run(), name="timers")
+    timers = asyncio.create_task(network.timers.run(), name="timers")
     world = SimulatedWorld(network)
     try:
         yield world

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from grpc import StatusCode
 
 from mesh_client import MeshCallError, NotFound, Unavailable
-from mesh_client.retries import MAX_RETRIES, RetryBudget, Unreachable, backoff, pause_before
+from mesh_client.retries import MAX_RETRIES, Attempts, RetryBudget, Unreachable, backoff, pause_before
 
 
 def unavailable(reason: str = "", retry_after: float | None = None) -> Unavailable:
@@ -53,6 +55,25 @@ def test_the_budget_is_a_fifth_of_what_succeeds_and_what_was_saved() -> None:
     for _ in range(100_000):
         budget.earn()
     assert sum(budget.spend() for _ in range(1000)) == 500
+
+
+@pytest.mark.parametrize("reason", ["", "NOT_OWNER", "GOING_AWAY"])
+async def test_a_call_that_finds_its_account_moved_is_repeated_once_beyond_the_budget(reason: str) -> None:
+    budget = RetryBudget(clock=lambda: 0.0)
+    while budget.spend():
+        pass
+    attempts = Attempts(budget, asyncio.get_running_loop().time() + 60, repeatable=True)
+    moved = unavailable(reason, retry_after=0.0)
+    assert await attempts.pause(moved)
+    assert not await attempts.pause(moved)
+
+
+async def test_a_mesh_that_is_busy_is_not_asked_again_beyond_the_budget() -> None:
+    budget = RetryBudget(clock=lambda: 0.0)
+    while budget.spend():
+        pass
+    attempts = Attempts(budget, asyncio.get_running_loop().time() + 60, repeatable=True)
+    assert not await attempts.pause(unavailable("BACKEND_UNAVAILABLE", retry_after=0.0))
 
 
 def test_a_quiet_client_saves_up_again() -> None:

@@ -30,6 +30,7 @@ EVERY_KIND = [
     errors.NotOwner("node-1", 7),
     errors.NotOwner(),
     errors.GoingAway("token"),
+    errors.GoingAway("token", message="the account moves", retry_after=0.2),
     errors.DeadlineExceeded("late", "DEADLINE_EXCEEDED"),
     errors.Cancelled("gone", "CANCELLED"),
     errors.Unimplemented("later", "NOT_SERVED"),

@@ -15,7 +15,7 @@ from mesh_core.ownership.participant.fence import FenceUnavailable, IncarnationE
 from mesh_core.ownership.participant.keeper import Dropped, Keeper, Phase, Tenure
 from mesh_core.ownership.participant.keeper_thread import CLOSING, KILL_SLACK, KeeperThread
 from mesh_core.ownership.timings import Timings
-from tests.eventually import eventually
+from tests.support.eventually import eventually
 
 QUICK = Timings(ttl=1, beat=0.05, attempt=0.2, soft=0.3, hard=0.4)
 

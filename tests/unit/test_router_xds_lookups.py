@@ -18,7 +18,7 @@ from mesh_router.xds.lookups import Lookups
 from mesh_router.xds.names import Names
 from mesh_router.xds.refusals import LINES, PERIOD_SECONDS, RefusalLog
 from mesh_wire.lookup.rls_pb2 import RouteLookupRequest, RouteLookupResponse
-from tests.eventually import eventually
+from tests.support.eventually import eventually
 
 ACCOUNT = ids.new_id(Prefix.ACCOUNT)
 OWNER = Owner("node-1", "10.0.1.1:7601", 7, OwnerState.ACTIVE)

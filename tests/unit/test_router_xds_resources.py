@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from google.protobuf import descriptor_pool
 
-from mesh_router.proxy.routes import Toward, routes
+from mesh_router.proxy.routes import Destination, routes
 from mesh_router.xds import resources
 from mesh_router.xds.resources import Backends, ClusterTls, Packed, build
 from mesh_wire.lookup.rls_config_pb2 import RouteLookupClusterSpecifier
@@ -55,7 +55,7 @@ METHODS = [
     for service in SERVICES
     for method in descriptor_pool.Default().FindServiceByName(service).methods
 ]
-FORWARDED = {route.path: route.toward for route in routes()}
+FORWARDED = {route.path: route.destination for route in routes()}
 
 
 def unpacked(packed: Packed, type_url: str, name: str, message: Any) -> Any:
@@ -81,10 +81,10 @@ def destination(table: route_pb2.RouteConfiguration, path: str) -> str:
 
 
 def expected(path: str) -> str:
-    toward = FORWARDED.get(path)
-    if toward is Toward.OWNER:
+    destination = FORWARDED.get(path)
+    if destination is Destination.OWNER:
         return "plugin sessionmesh"
-    return "router" if toward in (None, Toward.ANY_NODE) else toward.value
+    return "router" if destination in (None, Destination.ANY_NODE) else destination.value
 
 
 @pytest.mark.parametrize("path", METHODS)
@@ -121,7 +121,9 @@ def test_the_plugin_asks_for_the_account_of_the_account_scoped_services_alone() 
     specifier = RouteLookupClusterSpecifier()
     assert plugin.extension.typed_config.Unpack(specifier)
     config = specifier.route_lookup_config
-    scoped = {path.split("/")[1] for path, toward in FORWARDED.items() if toward is Toward.OWNER}
+    scoped = {
+        path.split("/")[1] for path, destination in FORWARDED.items() if destination is Destination.OWNER
+    }
     assert {builder.names[0].service for builder in config.grpc_keybuilders} == scoped
     for builder in config.grpc_keybuilders:
         assert [(header.key, list(header.names)) for header in builder.headers] == [

@@ -31,6 +31,7 @@ ACCOUNT = AccountRow(
     limits=SendLimits(60, 1000, 10_000, 100),
     online=True,
     deleted=False,
+    version=1,
 )
 
 

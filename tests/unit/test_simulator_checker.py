@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mesh_simulator.checker import Call, Verdict, check, main, read_ledger, write_json_lines
-from mesh_simulator.ledger import Ledger
-from mesh_simulator.records import Kind, Record
+from mesh_simulator.checker import Call, Verdict, check, main
+from mesh_simulator.ledger.ledger import Ledger
+from mesh_simulator.ledger.records import Kind, Record, read_ledger, write_json_lines
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 
 ALICE = "15550000001"

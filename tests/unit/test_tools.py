@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.tools import require_on_path
+from tests.support.tools import require_on_path
 
 ABSENT = "no-such-program"
 

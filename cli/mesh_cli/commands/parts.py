@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from mesh_session_node import watchdog
+from mesh_parent import command_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def part_command(module: str) -> list[str]:
     command = [sys.executable, "-m", module]
     if module not in WATCHED:
         return command
-    return [sys.executable, "-I", "-S", "-E", watchdog.__file__, "--", *command]
+    return command_line("watchdog", {}, command)
 
 
 COMMANDS = tuple(

@@ -16,18 +16,22 @@ Version = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One server program: its name on PATH, the least version that will do, and its place in a wheel."""
+    """One server program.
 
-    name: str
+    `names`: on PATH, the preferred first; `least`: the oldest version that will do; `package` and `inside`:
+    the wheel that brings one, and a pattern of its path there (`*` for a folder named for the platform).
+    """
+
+    names: tuple[str, ...]
     least: Version
     package: str
     inside: str
 
     def candidates(self) -> list[tuple[Path, Version]]:
         """Paths of usable programs with their versions, the preferred first."""
-        places = [Path(found).resolve() for found in [shutil.which(self.name)] if found]
-        places.append(_package_folder(self.package) / self.inside)
-        versions = [(place, program_version(place)) for place in places if place.exists()]
+        places = [Path(found).resolve() for found in map(shutil.which, self.names) if found]
+        places += _package_folder(self.package).glob(self.inside)
+        versions = [(place, program_version(place)) for place in places]
         return [(place, version) for place, version in versions if version >= self.least]
 
     def path(self) -> Path:
@@ -40,7 +44,7 @@ class Program:
             return place
         least = ".".join(map(str, self.least))
         raise ServerFailed(
-            self.name, f"has no program of version {least} or newer on PATH or in {self.package}"
+            self.names[0], f"has no program of version {least} or newer on PATH or in {self.package}"
         )
 
 

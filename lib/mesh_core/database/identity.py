@@ -28,6 +28,12 @@ async def check_identity(database: Database) -> int:
     return int(row["generation"])
 
 
+async def page_token_key(database: Database) -> bytes:
+    """The secret that page tokens are signed with: one for all processes, made with the database."""
+    key: bytes = await database.pool.fetchval("SELECT page_key FROM cluster_identity")
+    return key
+
+
 async def adopt(database: Database) -> int:
     """Makes a restored database this server's own; returns its generation: the next, unless adopted before.
 

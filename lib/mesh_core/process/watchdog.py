@@ -1,8 +1,7 @@
 """The child's side of a watchdog: tells the parent process until when this one may live.
 
-`mesh_session_node.watchdog` starts a service, kills it (SIGKILL) when it is late, and records the
-incarnation as dead in etcd once it has reaped it. The two share one page of memory rather than a pipe: a
-parent that was stopped finds the newest values when it goes on, and nothing can fill up. Every instant is
+`mesh_parent.watchdog` starts a service, kills it (SIGKILL) when it is late, and records the incarnation as
+dead in etcd once it has reaped it. The two share one page of memory (`mesh_parent.page`). Every instant is
 seconds on CLOCK_BOOTTIME.
 """
 
@@ -18,23 +17,7 @@ from typing import Self
 from mesh_core.errors import StartupError
 from mesh_core.etcd.clock import boottime
 from mesh_core.settings import EtcdSettings
-
-VARIABLE = "MESH_WATCHDOG_FD"
-"""The environment variable with the number of the page's file descriptor."""
-
-# The page: values of 8 bytes, each at a multiple of 8, so that none is ever seen half written; after them
-# the hello. `mesh_session_node.watchdog` has the same, as it can import nothing; a test compares them.
-LAYOUT_VERSION = 1
-PAGE_BYTES = 16384
-LAYOUT = {
-    "version": 0,  # int64
-    "kill_at": 8,  # double; infinity while nothing is held
-    "keeper_beat": 16,  # double; 0.0 while the keeper is not at work
-    "loop_beat": 24,  # double; 0.0 until the event loop first ran
-    "lease": 32,  # int64, 0 for none
-    "hello_length": 40,  # int64, set once the hello is complete
-    "hello": 48,  # JSON
-}
+from mesh_parent.page import LAYOUT, LAYOUT_VERSION, PAGE_BYTES, VARIABLE
 
 LOOP_BEAT_SECONDS = 1.0
 
@@ -114,5 +97,6 @@ class Watchdog:
 
 
 _VERSION, _KILL_AT, _KEEPER_BEAT, _LOOP_BEAT, _LEASE, _HELLO_LENGTH = (
-    LAYOUT[name] // 8 for name in ("version", "kill_at", "keeper_beat", "loop_beat", "lease", "hello_length")
+    LAYOUT[name] // 8
+    for name in ("version", "kill_at", "keeper_heartbeat", "loop_heartbeat", "lease", "hello_length")
 )

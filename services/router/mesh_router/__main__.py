@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 from mesh_core import ids
 from mesh_core.database import Database
+from mesh_core.database.identity import page_token_key
 from mesh_core.database.migrations import check_schema
 from mesh_core.etcd import Etcd
 from mesh_core.etcd.discovery import ServiceDirectory, ServiceInfo, register
 from mesh_core.events.notify import Notifier
+from mesh_core.jobs.store import keep_deleting_ended
 from mesh_core.ownership.view import OwnerView
 from mesh_core.paging import Pager
 from mesh_core.process.service import Stop, run
@@ -18,26 +23,26 @@ from mesh_core.rpc.server import Server
 from mesh_core.rpc.tls import ChannelTls, client_context
 from mesh_core.settings import load
 from mesh_core.tasks import Supervisor
+from mesh_parent import command_line
+from mesh_parent.prefork import is_worker
 from mesh_router.accounts import AccountService
-from mesh_router.accounts.refresh import OwnerRefresh
+from mesh_router.accounts.owner_notifier import OwnerNotifier
 from mesh_router.fleet import Fleet, FleetService
 from mesh_router.jobs import JobService
-from mesh_router.jobs.retention import forget_ended_jobs
-from mesh_router.proxy import BulkSender, Forwarder, Peers
-from mesh_router.proxy.gone import forget_dead, forget_gone
+from mesh_router.proxy import BulkSender, Forwarder, Upstreams
+from mesh_router.proxy.eviction import evict_dead_nodes, evict_unregistered
 from mesh_router.proxy.routes import KINDS
 from mesh_router.settings import RouterSettings
-from mesh_router.sharing import is_worker, share_port
 from mesh_router.tenants import TenantService
 from mesh_router.xds import ControlPlane
 from mesh_router.xds.state import ROUTERS
 from sessionmesh.v1 import account_pb2_grpc, fleet_pb2_grpc, job_pb2, job_pb2_grpc, tenant_pb2_grpc
 
-OLDEST_SCHEMA = 6
+OLDEST_SCHEMA = 7
 
 
 async def main(settings: RouterSettings, stop: Stop) -> None:
-    """Serve until `stop` is asked for."""
+    """Serves until `stop` is requested, then drains."""
     async with Supervisor(stop.fail) as supervisor:
         database = await Database.open(settings.database)
         await check_schema(database, OLDEST_SCHEMA)
@@ -52,18 +57,18 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         tls = ChannelTls.of(settings.server)
         channels = ChannelPool(tls=tls, max_message_bytes=settings.server.max_message_bytes)
         peer_pool = PeerPool(channels, settings.auth.mesh_key, client_context(settings.server))
-        peers = Peers(channels, peer_pool)
+        upstreams = Upstreams(channels, peer_pool)
         notifier = Notifier(database)
         supervisor.start("event-notifier", notifier.run())
-        supervisor.start("forget-gone", forget_gone(view, directories, peers))
-        supervisor.start("forget-dead", forget_dead(view, peers))
+        supervisor.start("evict-unregistered", evict_unregistered(view, directories, upstreams))
+        supervisor.start("evict-dead-nodes", evict_dead_nodes(view, upstreams))
 
         fleet = Fleet(database, etcd, cluster, view)
         await fleet.start(supervisor)
-        supervisor.start("forget-ended-jobs", forget_ended_jobs(database))
+        supervisor.start("delete-ended-jobs", keep_deleting_ended(database))
 
-        pager = Pager(settings.auth.mesh_key.encode())
-        owners = OwnerRefresh(view, channels, settings.auth.mesh_key)
+        pager = Pager(await page_token_key(database))
+        owners = OwnerNotifier(view, channels, settings.auth.mesh_key)
         server = Server(
             settings.server,
             authenticator=KeyAuthenticator(api_key_lookup(database), settings.auth),
@@ -71,7 +76,7 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         )
         server.add(
             account_pb2_grpc.add_AccountServiceServicer_to_server,
-            AccountService(database, pager, owners, notifier.poke, fleet.occupancy),
+            AccountService(database, pager, owners, notifier.wake, fleet.admission),
         )
         server.add(tenant_pb2_grpc.add_TenantServiceServicer_to_server, TenantService(database, pager))
         server.add(
@@ -79,8 +84,8 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         )
         jobs = JobService(database, pager, {job_pb2.JOB_KIND_DRAIN_NODE: fleet.drains})
         server.add(job_pb2_grpc.add_JobServiceServicer_to_server, jobs)
-        Forwarder(view, directories, peers).serve_on(server)
-        BulkSender(view, peers).serve_on(server)
+        Forwarder(view, directories, upstreams).serve_on(server)
+        BulkSender(view, upstreams).serve_on(server)
         control_plane = ControlPlane(view, {**directories, ROUTERS: routers}, settings.server)
         control_plane.serve_on(server)
 
@@ -98,7 +103,21 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
     await database.close()
 
 
+def prefork(settings: RouterSettings) -> None:
+    """With several workers: become their parent, which imports next to nothing where this has much."""
+    workers = settings.router.workers
+    if workers == 1:
+        return
+    options = {
+        "--workers": str(workers),
+        "--listen": settings.server.listen,
+        "--metrics": settings.server.metrics_listen,
+    }
+    command = command_line("prefork", options, [sys.executable, "-m", "mesh_router"])
+    os.execv(command[0], command)  # noqa: S606 - its purpose
+
+
 if __name__ == "__main__":
     if not is_worker():
-        share_port(load(RouterSettings))
+        prefork(load(RouterSettings))
     run("sessionmesh-router", RouterSettings, main)

@@ -9,6 +9,7 @@ import time
 import structlog
 
 from mesh_core.database import Database
+from mesh_core.database.identity import page_token_key
 from mesh_core.database.migrations import check_schema
 from mesh_core.errors import MeshError, StartupError
 from mesh_core.etcd import Etcd
@@ -44,7 +45,7 @@ from sessionmesh.v1 import message_pb2_grpc, session_pb2_grpc
 
 logger = structlog.get_logger(__name__)
 
-OLDEST_SCHEMA = 3
+OLDEST_SCHEMA = 7
 
 
 async def main(settings: SessionNodeSettings, stop: Stop) -> None:
@@ -74,7 +75,7 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
             database.connect_journal,
             incarnation,
             lambda stored: node.on_commit(stored),  # noqa: PLW0108 - the node is made of the journal
-            after_commit=notifier.poke,
+            after_commit=notifier.wake,
         )
         journal_task = supervisor.start("journal", journal.run())
         node = Node(
@@ -89,7 +90,7 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
         server = Server(
             settings.server, authenticator=KeyAuthenticator(api_key_lookup(database), settings.auth)
         )
-        _add_services(server, node, Pager(settings.auth.mesh_key.encode()))
+        _add_services(server, node, Pager(await page_token_key(database)))
         await server.start(healthy=False)
 
         ownership = Ownership(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import structlog
-from asyncpg import PostgresError
 
 from mesh_core.database import Database
 from mesh_core.database.partitions import make_partitions
 from mesh_core.database.requests import forget_requests
 from mesh_core.errors import StartupError
 from mesh_core.ownership.participant.fence import forget_incarnations
+from mesh_session_node.queries import UNAVAILABLE
 
 logger = structlog.get_logger(__name__)
 
@@ -20,7 +20,7 @@ async def prepare(database: Database) -> None:
     """Partitions of messages and events for the next days: before the first one is written."""
     try:
         await _make_partitions(database)
-    except (PostgresError, OSError) as error:
+    except UNAVAILABLE as error:
         raise StartupError(f"partitions cannot be made: {error}") from None
 
 
@@ -34,7 +34,7 @@ async def keep_house(database: Database) -> None:
                 while await forget_requests(connection):
                     pass
                 await forget_incarnations(connection)
-        except (PostgresError, OSError) as error:
+        except UNAVAILABLE as error:
             logger.warning("housekeeping did not finish; there are partitions for days", error=repr(error))
 
 

@@ -1,4 +1,4 @@
-"""Unary calls for accounts that another node owns: they go on to it, once."""
+"""Calls for accounts that this node does not own: unary ones go on to the owner, once; all wait for one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from grpc import StatusCode
 from grpc.aio import ServicerContext
 
-from mesh_core.errors import NotOwner
+from mesh_core.errors import GoingAway, NotOwner
 from mesh_core.ownership.view import Owner, OwnerLookup
 from mesh_core.rpc.peers import CallFailed, PeerPool
 from mesh_core.rpc.peers.metadata import forwarded_metadata
@@ -28,7 +28,7 @@ class Owning(Protocol):
 
 
 class Misplaced:
-    """Implements the chassis' `Elsewhere`.
+    """Implements the chassis' `NotOwnerHandler`.
 
     A call that another part of the mesh sent here was sent on already: its sender is told, and looks again.
     """
@@ -43,7 +43,7 @@ class Misplaced:
     ) -> bytes:
         if refused.shard is None or isinstance(context, BatchedContext):
             raise refused
-        owner = await self._owner(refused, refused.shard, context.time_remaining())
+        owner = await settled_owner(self._ownership, self._node_id, refused, context.time_remaining())
         metrics.MISPLACED.inc()
         try:
             peer = await self._peer_pool.peer(owner.address)
@@ -60,18 +60,33 @@ class Misplaced:
             context.set_trailing_metadata(tuple(response.trailing))
         return response.body
 
-    async def _owner(self, refused: NotOwner, shard: int, remaining: float | None) -> Owner:
-        # A little before the caller's own deadline, so that he is told why instead of nothing.
-        patience = PATIENCE if remaining is None else min(remaining * 0.9, PATIENCE)
-        owners = self._ownership.owners
-        try:
-            async with asyncio.timeout(patience):
-                while True:
-                    changed = owners.changed
-                    owner = owners.owner(shard)
-                    # It may have become ours meanwhile.
-                    if owner and (owner.node_id != self._node_id or self._ownership.admits(shard)):
-                        return owner
-                    await changed.wait()
-        except TimeoutError:
-            raise refused from None
+
+async def settled_owner(ownership: Owning, node_id: str, refused: NotOwner, remaining: float | None) -> Owner:
+    """Who serves the shard of a call that was `refused`, once it is not between owners; it may be this node.
+
+    Raises `refused` when that takes too long: `remaining` is the seconds until the caller's deadline.
+    """
+    shard = refused.shard
+    if shard is None:
+        raise refused
+    # A little before the caller's own deadline, so that he is told why instead of nothing.
+    patience = PATIENCE if remaining is None else min(remaining * 0.9, PATIENCE)
+    owners = ownership.owners
+    try:
+        async with asyncio.timeout(patience):
+            while True:
+                changed = owners.changed
+                owner = owners.owner(shard)
+                if owner and (owner.node_id != node_id or ownership.admits(shard)):
+                    return owner
+                await changed.wait()
+    except TimeoutError:
+        raise refused from None
+
+
+def account_moved(resume_token: str = "") -> GoingAway:
+    """The end of a stream whose account leaves this node: begin it again, with the token if there is one."""
+    return GoingAway(resume_token, message="the account goes to another node", retry_after=_RETRY_DELAY)
+
+
+_RETRY_DELAY = 0.2

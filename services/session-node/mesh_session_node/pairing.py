@@ -12,12 +12,13 @@ from typing import Any
 import segno
 import structlog
 
-from mesh_core.errors import MeshError, NotOwner, ResourceExhausted, Unavailable
-from mesh_core.ids import Prefix, new_id
-from mesh_core.journal import Committed, Credential
+from mesh_core.errors import InvalidField, MeshError, ResourceExhausted, Unavailable
+from mesh_core.ids import Prefix, decode, new_id
+from mesh_core.journal import Credential, Refused, unwrap
 from mesh_session_node.drivers.interface.driver import PairingCode
-from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, PairingRefused
+from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, PairingRefused
 from mesh_session_node.events import timestamp
+from mesh_session_node.misplaced import account_moved
 from mesh_session_node.session.session import Session
 from mesh_session_node.session.state import SessionEvent
 from mesh_session_node.session.views import view
@@ -33,7 +34,7 @@ class Attempt:
     """One attempt. Streams show `step`, the present one, whenever `changed` is set."""
 
     def __init__(self, session: Session, request: pb.PairRequest, deadline: float) -> None:
-        self.id = new_id(Prefix.PAIRING)
+        self.id = _resumed(request.attempt_id) or new_id(Prefix.PAIRING)
         self.session = session
         self.by_code = request.method == pb.PAIR_METHOD_CODE
         self.phone = request.phone or session.account.phone
@@ -124,7 +125,8 @@ class Pairings:
         attempt = self._attempts.pop(session.id, None)
         if attempt is not None:
             if not attempt.over:
-                attempt.fail(NotOwner())
+                self._allowed_at.pop(session.id, None)  # it goes on, here or elsewhere
+                attempt.fail(account_moved(attempt.id))
             if attempt.task is not None:
                 attempt.task.cancel()
 
@@ -175,8 +177,9 @@ class Pairings:
                     continue
                 state = session.seal(session.driver.dump(step))
                 outcome = await session.host.journal.write(session.ref, Credential(state))
-                if not isinstance(outcome, Committed):
-                    raise ConnectionEnded(End.LOST, "the account has moved to another node")
+                if isinstance(outcome, Refused):
+                    raise account_moved(attempt.id)
+                unwrap(outcome, session.ref.uuid)
                 session.pairing_done(step)
                 return True
         finally:
@@ -217,6 +220,15 @@ class Pairings:
 
     def _finish(self, attempt: Attempt, step: pb.PairResponse) -> None:
         self._show(attempt, step)
+
+
+def _resumed(attempt_id: str) -> str:
+    """The attempt that the caller saw begin at another node: it goes on under its id."""
+    try:
+        decode(Prefix.PAIRING, attempt_id, "attempt_id")
+    except InvalidField:
+        return ""
+    return attempt_id
 
 
 def code_step(code: PairingCode) -> pb.PairResponse:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import grpc
-from asyncpg import PostgresError
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.errors import MeshError, NotFound
@@ -21,7 +20,7 @@ from mesh_session_node import metrics, validation
 from mesh_session_node.drivers.interface.content import Context, Incoming, MediaPart, address_of
 from mesh_session_node.drivers.interface.outcomes import BlobUnavailable, ConnectionEnded
 from mesh_session_node.media_client import MediaClient
-from mesh_session_node.queries import Queries
+from mesh_session_node.queries import UNAVAILABLE, Queries
 from mesh_session_node.session import receiver
 from mesh_session_node.session.outgoing import message_of
 from mesh_session_node.session.sender import CannotPrepare
@@ -62,7 +61,7 @@ class Preparing:
             part = await self._hand_over(session, out.request.content)
         except NotFound as error:
             raise CannotPrepare(str(error)) from error
-        except (MeshError, PostgresError, OSError, TimeoutError, ConnectionEnded) as error:
+        except _RETRYABLE as error:
             raise CannotPrepare(str(error), final=False) from error
         payload, blobs = session.driver.encode(out.request, context, part)
         return Prepared(payload, blobs)
@@ -146,3 +145,6 @@ class Preparing:
         return MediaPart(
             blob, media.mime_type, media.file_name, media.width, media.height, media.duration_seconds
         )
+
+
+_RETRYABLE: tuple[type[Exception], ...] = (MeshError, ConnectionEnded, *UNAVAILABLE)

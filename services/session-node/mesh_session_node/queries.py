@@ -8,12 +8,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from asyncpg import Pool, Record
+from asyncpg import InterfaceError, Pool, PostgresError, Record
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_session_node.session.account import AccountRow, SessionRow
 from mesh_session_node.session.limits import SendLimits
 from sessionmesh.v1 import account_pb2
+
+UNAVAILABLE: tuple[type[Exception], ...] = (PostgresError, InterfaceError, OSError, TimeoutError)
+"""Postgres did not answer, or not in time: ask again later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ class Queries:
 
     async def _read_nothing(self) -> None:
         async with self._pool.acquire() as connection:
-            for query in (_ACCOUNTS + _OF_SHARDS, _OUTBOX, _FETCHES):
+            for query in (_ACCOUNTS + _OF_SHARDS, _OUTBOX + _OUTBOX_ORDER, _FETCHES):
                 await connection.fetch(query, [])
 
     async def shards(self, shards: Collection[int]) -> list[Loaded]:
@@ -76,13 +79,31 @@ class Queries:
             for row in await self._pool.fetch(_ACCOUNTS + "WHERE a.id = ANY ($1)", [*accounts])
         ]
 
-    async def outbox(self, shards: Collection[int]) -> list[WaitingMessage]:
-        """What is to be sent, in order of acceptance."""
-        return [WaitingMessage(*row) for row in await self._pool.fetch(_OUTBOX, [*shards])]
+    async def outbox(
+        self, shards: Collection[int], accounts: Collection[UUID] | None = None
+    ) -> list[WaitingMessage]:
+        """What is to be sent in these shards, or by these accounts of them; in order of acceptance."""
+        rows = await self._fetch_of(_OUTBOX, _OUTBOX_ORDER, "o.account", shards, accounts)
+        return [WaitingMessage(*row) for row in rows]
 
-    async def fetches(self, shards: Collection[int]) -> list[WaitingFetch]:
-        """Media to fetch."""
-        return [WaitingFetch(*row) for row in await self._pool.fetch(_FETCHES, [*shards])]
+    async def fetches(
+        self, shards: Collection[int], accounts: Collection[UUID] | None = None
+    ) -> list[WaitingFetch]:
+        """Media to fetch in these shards, or for these accounts of them."""
+        rows = await self._fetch_of(_FETCHES, "", "account", shards, accounts)
+        return [WaitingFetch(*row) for row in rows]
+
+    async def _fetch_of(
+        self,
+        query: str,
+        order: str,
+        column: str,
+        shards: Collection[int],
+        accounts: Collection[UUID] | None,
+    ) -> list[Record]:
+        if accounts is None:
+            return await self._pool.fetch(query + order, [*shards])
+        return await self._pool.fetch(f"{query} AND {column} = ANY ($2) {order}", [*shards], [*accounts])
 
     async def sent_lately(self, accounts: Sequence[UUID]) -> list[tuple[UUID, float, int]]:
         """What these accounts sent in the last day: (account, age in seconds, messages), in parts of 5
@@ -126,6 +147,7 @@ class Queries:
             limits=self._limits_of(json.loads(row["settings"])),
             online=row["desired_state"] != account_pb2.DESIRED_STATE_PAUSED,
             deleted=row["delete_time"] is not None,
+            version=row["version"],
         )
         if row["state"] is None:
             return Loaded(account, SessionRow(credential=row["blob"]))
@@ -161,15 +183,16 @@ _ABREAST = 4
 _OF_SHARDS = "WHERE a.shard = ANY ($1)"
 _ACCOUNTS = """
 SELECT a.id, a.tenant, a.shard, a.driver, a.phone, a.labels, a.settings, a.desired_state, a.delete_time,
-       s.state, s.cause, s.detail, s.phone AS session_phone, s.network_user_id, s.push_name, s.sent,
-       s.received, s.failed, s.connects, s.settings AS session_settings, s.update_time, c.blob
+       a.version, s.state, s.cause, s.detail, s.phone AS session_phone, s.network_user_id, s.push_name,
+       s.sent, s.received, s.failed, s.connects, s.settings AS session_settings, s.update_time, c.blob
 FROM account a LEFT JOIN session s ON s.account = a.id LEFT JOIN credential c ON c.account = a.id
 """
 _OUTBOX = """
 SELECT o.account, o.message, m.chat, m.content, m.traceparent, extract(epoch FROM o.due_at)::float8
 FROM outbox o JOIN message m ON m.account = o.account AND m.id = o.message
-WHERE o.shard = ANY ($1) ORDER BY o.message
+WHERE o.shard = ANY ($1)
 """
+_OUTBOX_ORDER = "ORDER BY o.message"
 _FETCHES = """
 SELECT account, message, blob, attempts, extract(epoch FROM due_at)::float8
 FROM media_fetch WHERE shard = ANY ($1)

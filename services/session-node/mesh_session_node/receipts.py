@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
-from asyncpg import PostgresError
 
 from mesh_core.errors import MeshError
 from mesh_core.journal import Journal
 from mesh_session_node.drivers.interface.outcomes import Receipt
-from mesh_session_node.queries import Queries
+from mesh_session_node.queries import UNAVAILABLE, Queries
 from mesh_session_node.session.outgoing import Outgoing, message_of
 from sessionmesh.v1 import message_pb2
 
@@ -59,7 +58,7 @@ class LateReceipts:
             for session, receipts in waiting.items():
                 try:
                     await self._resolve(session, receipts)
-                except (PostgresError, OSError) as error:
+                except UNAVAILABLE as error:
                     logger.warning("late receipts wait for Postgres", error=repr(error))
                     self._waiting[session] += receipts
                     self._wake.set()

@@ -8,11 +8,11 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
-from asyncpg import InterfaceError, PostgresError
 from asyncpg.pgproto.pgproto import UUID
+from grpc.aio import ServicerContext
 
 from mesh_core.errors import FailedPrecondition, NotFound, NotOwner
 from mesh_core.etcd import EtcdUnavailable
@@ -23,7 +23,8 @@ from mesh_core.sealing import CannotUnseal, Sealer
 from mesh_session_node import validation
 from mesh_session_node.load_meter import LoadMeter
 from mesh_session_node.media_transfer import InboundMedia
-from mesh_session_node.queries import Loaded, Queries
+from mesh_session_node.misplaced import settled_owner
+from mesh_session_node.queries import UNAVAILABLE, Loaded, Queries, WaitingFetch, WaitingMessage
 from mesh_session_node.session.account import SessionRow
 from mesh_session_node.session.outgoing import Outgoing
 from mesh_session_node.session.session import BY_ACCOUNT, Session
@@ -31,6 +32,7 @@ from sessionmesh.v1 import message_pb2, session_pb2
 
 if TYPE_CHECKING:
     from mesh_core.ownership.keys import OwnerKey
+    from mesh_core.ownership.view import OwnerLookup
     from mesh_session_node.drivers.interface.driver import Driver, DriverState
     from mesh_session_node.session.host import Host
 
@@ -43,6 +45,8 @@ class Owning(Protocol):
     def epoch(self, shard: int) -> int | None: ...
     def admits(self, shard: int) -> bool: ...
     def owner(self, shard: int) -> OwnerKey | None: ...
+    @property
+    def owners(self) -> OwnerLookup: ...
     async def ask_owner(self, shard: int) -> OwnerKey | None: ...
     def running(self) -> Mapping[int, int]: ...
 
@@ -124,6 +128,21 @@ class Shards:
             await self._verify(session.ref.shard, session.ref.epoch)
         return session
 
+    async def called_for_stream(self, context: ServicerContext[Any, Any], account_id: str) -> Session:
+        """`called`, for a stream, which nobody sends on to the owner: while its account changes hands it
+        waits as a unary call does, and is then served here, or refused with the new owner's name.
+        """
+        while True:
+            try:
+                return await self.called(context.invocation_metadata(), account_id)
+            except NotOwner as refused:
+                if self.ownership is None:
+                    raise
+                node_id = self._host.node_id
+                owner = await settled_owner(self.ownership, node_id, refused, context.time_remaining())
+                if owner.node_id != node_id:
+                    raise NotOwner(owner.node_id, owner.epoch, shard=refused.shard) from None
+
     async def visible(self, account_id: str) -> Session:
         """`find`, for the current caller: another tenant's account does not exist."""
         session = self.sessions.get(account_id)
@@ -180,39 +199,85 @@ class Shards:
 
     async def refresh(self, accounts: Collection[UUID]) -> None:
         """These accounts' rows may have changed."""
+        known, epochs = [*filter(None, map(self._running, accounts))], self._epochs.copy()
         rows = await self._queries.accounts(accounts)
-        self._refreshed(rows, accounts)
-        await self._load_missing(rows)
+        self._refresh(known, rows)
+        await self._load_missing(rows, epochs)
 
     async def reconcile(self) -> None:
         """Bring every session in line with its account's row."""
-        shards = [shard for shard in self._epochs if shard not in self._loading]
-        rows = await self._queries.shards(shards)
-        gone = {s.account.uuid for s in self.sessions.values() if s.account.shard in shards}
-        self._refreshed(rows, gone)
-        await self._load_missing(rows)
+        epochs = {shard: epoch for shard, epoch in self._epochs.items() if shard not in self._loading}
+        known = [session for shard in epochs for session in self._by_shard.get(shard, ())]
+        rows = await self._queries.shards(epochs)
+        self._refresh(known, rows)
+        await self._load_missing(rows, epochs)
 
     # --- loading
 
     async def _load_persistently(self, shards: Mapping[int, int]) -> None:
         """A shard that is ours must run: try until Postgres answers, or the shard has gone."""
         while True:
-            mine = [shard for shard, epoch in shards.items() if self._epochs.get(shard) == epoch]
+            mine = {shard: epoch for shard, epoch in shards.items() if self._epochs.get(shard) == epoch}
             if not mine:
                 return
             try:
-                await self._load(mine)
-            except (PostgresError, InterfaceError, OSError, TimeoutError) as error:
+                rows, waiting, fetches = await asyncio.gather(
+                    self._queries.shards(mine), self._queries.outbox(mine), self._queries.fetches(mine)
+                )
+                sessions = await self._load(rows, waiting, fetches, mine)
+            except UNAVAILABLE as error:
                 logger.warning("accounts wait for Postgres", shards=len(mine), error=repr(error))
                 await asyncio.sleep(_AGAIN)
             else:
+                if sessions:
+                    logger.info(
+                        "accounts loaded", shards=len(mine), accounts=len(sessions), outbox=len(waiting)
+                    )
                 return
 
-    async def _load(self, shards: list[int]) -> None:
-        rows, waiting, fetches = await asyncio.gather(
-            self._queries.shards(shards), self._queries.outbox(shards), self._queries.fetches(shards)
-        )
-        sessions = await self._make(rows)
+    async def _load_one(self, account_id: str, uuid: UUID, shard: int) -> Session:
+        epochs = self._epochs.copy()
+        rows = await self._queries.accounts([uuid])
+        if not rows:
+            raise NotFound("account", account_id)
+        self._host.driver(rows[0].account.driver)
+        await self._load_missing(rows, epochs)
+        self.check_owner(shard)
+        session = self.sessions.get(account_id)
+        if session is None:
+            raise self.not_owner(shard)
+        return session
+
+    async def _load_missing(self, rows: Iterable[Loaded], epochs: Mapping[int, int]) -> None:
+        """Load accounts that were made after their shard came, or could not be loaded with it."""
+        missing = [
+            row
+            for row in rows
+            if row.account.shard in epochs
+            and row.account.shard not in self._loading
+            and self._running(row.account.uuid) is None
+        ]
+        waiting: list[WaitingMessage] = []
+        fetches: list[WaitingFetch] = []
+        if ran := [row.account for row in missing if row.session.update_time is not None]:
+            shards, accounts = {account.shard for account in ran}, [account.uuid for account in ran]
+            waiting, fetches = await asyncio.gather(
+                self._queries.outbox(shards, accounts), self._queries.fetches(shards, accounts)
+            )
+        await self._load(missing, waiting, fetches, epochs)
+
+    async def _load(
+        self,
+        rows: Iterable[Loaded],
+        waiting: Iterable[WaitingMessage],
+        fetches: Iterable[WaitingFetch],
+        epochs: Mapping[int, int],
+    ) -> list[Session]:
+        """Make the sessions of these rows, give them what they must still send and fetch, and let them begin.
+
+        `epochs` are those under which all was read: what a shard's former tenure has read is too old.
+        """
+        sessions = await self._make(rows, epochs)
         by_uuid = {session.account.uuid: session for session in sessions}
         outboxes: dict[UUID, list[Outgoing]] = {}
         for message in waiting:
@@ -230,36 +295,12 @@ class Shards:
         for fetch in fetches:
             if fetch.account in by_uuid:
                 self._media.add(by_uuid[fetch.account], fetch.message, fetch.blob, fetch.attempts, fetch.due)
-        if sessions:
-            logger.info("accounts loaded", shards=len(shards), accounts=len(sessions), outbox=len(waiting))
-            paired = [session for session in sessions if session.driver_state is not None]
+        paired = [session for session in sessions if session.driver_state is not None]
+        if paired:
             self._host.spawn("recall what was sent", self._recall(paired))
+        return sessions
 
-    async def _load_one(self, account_id: str, uuid: UUID, shard: int) -> Session:
-        rows = await self._queries.accounts([uuid])
-        if not rows:
-            raise NotFound("account", account_id)
-        self._host.driver(rows[0].account.driver)
-        await self._load_missing(rows)
-        self.check_owner(shard)
-        session = self.sessions.get(account_id)
-        if session is None:
-            raise self.not_owner(shard)
-        return session
-
-    async def _load_missing(self, rows: Iterable[Loaded]) -> None:
-        """Accounts that were made after their shard came."""
-        missing = [
-            row
-            for row in rows
-            if row.account.shard in self._epochs
-            and row.account.shard not in self._loading
-            and self._known(row) is None
-        ]
-        for session in await self._make(missing):
-            session.begin()
-
-    async def _make(self, rows: Iterable[Loaded]) -> list[Session]:
+    async def _make(self, rows: Iterable[Loaded], epochs: Mapping[int, int]) -> list[Session]:
         """Sessions of rows, where their shards are still here and no session was made meanwhile."""
         made = []
         for row in rows:
@@ -270,8 +311,11 @@ class Shards:
             except (FailedPrecondition, CannotUnseal) as error:
                 logger.warning("an account cannot run", account=str(account.uuid), problem=str(error))
                 continue
+            if (running := self._running(account.uuid)) is not None:
+                running.refresh(account)
+                continue
             epoch = self._epochs.get(account.shard)
-            if epoch is None or self._known(row) is not None:
+            if epoch is None or epoch != epochs[account.shard]:
                 continue
             session = Session(self._host, account, epoch, _begun(row.session), state)
             self.sessions[session.id] = session
@@ -295,17 +339,21 @@ class Shards:
             for account, age, count in await self._queries.sent_lately(keys[at : at + _ACCOUNTS_AT_ONCE]):
                 by_uuid[account].sender.recall(count, max(age, 0.0))
 
-    def _known(self, row: Loaded) -> Session | None:
-        return self.sessions.get(encode(Prefix.ACCOUNT, row.account.uuid))
+    def _running(self, account: UUID) -> Session | None:
+        return self.sessions.get(encode(Prefix.ACCOUNT, account))
 
-    def _refreshed(self, rows: Iterable[Loaded], asked: Collection[UUID]) -> None:
-        gone = set(asked)
+    def _refresh(self, known: Iterable[Session], rows: Iterable[Loaded]) -> None:
+        """Tell sessions of their rows; `known` are those that ran before the rows were read, and of them the
+        ones without a row are purged. One that began meanwhile has a row that the query was too early for.
+        """
+        found = set()
         for row in rows:
-            gone.discard(row.account.uuid)
-            if (session := self._known(row)) is not None:
+            found.add(row.account.uuid)
+            if (session := self._running(row.account.uuid)) is not None:
                 session.refresh(row.account)
-        for session in [s for s in self.sessions.values() if s.account.uuid in gone]:
-            self._remove(session)  # purged
+        for session in known:
+            if session.account.uuid not in found and self.sessions.get(session.id) is session:
+                self._remove(session)
 
     def _close(self, shards: Collection[int]) -> None:
         for shard in shards:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import asyncpg
 
-from tests.tools import missing_tool
+from tests.support.tools import missing_tool
 
 # Shadows the built-in functions: `public` comes first in the path, and stays the schema for new partitions.
 # Columns' defaults were bound to the built-in ones when the tables were made.

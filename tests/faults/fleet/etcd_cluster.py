@@ -10,9 +10,9 @@ import aiohttp
 
 from mesh_cli.embedded import free_port
 from mesh_cli.embedded.ports import LOOPBACK
-from tests.eventually import eventually
 from tests.faults.fleet.servers import Etcd
-from tests.tools import require_tool
+from tests.support.eventually import eventually
+from tests.support.tools import require_tool
 
 MEMBERS = ("one", "two", "three")
 

@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from mesh_simulator.checker import read_ledger
-from mesh_simulator.records import Kind, Record
+from mesh_simulator.ledger.records import Kind, Record, read_ledger
 
 ENDS = (Kind.CLOSED, Kind.REPLACED)
 

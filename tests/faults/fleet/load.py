@@ -12,8 +12,8 @@ import grpc.aio
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sessionmesh.v1 import account_pb2, message_pb2, simulator_pb2
-from tests.eventually import eventually
-from tests.mesh_api import Caller, text_message
+from tests.support.eventually import eventually
+from tests.support.mesh_api import Caller, text_message
 
 RECOVERY_SECONDS = 60.0
 TRANSIENT = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNKNOWN}

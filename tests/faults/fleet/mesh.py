@@ -21,7 +21,6 @@ from mesh_core.etcd import Etcd as EtcdClient
 from mesh_core.etcd import EtcdUnavailable
 from mesh_core.ids import shard_of
 from mesh_core.ownership.keys import Keys
-from tests.eventually import eventually
 from tests.faults.fleet.etcd_cluster import EtcdCluster
 from tests.faults.fleet.ledger import Logins, read_logins
 from tests.faults.fleet.node import Node
@@ -30,6 +29,7 @@ from tests.faults.fleet.placement import Placement, read_placement
 from tests.faults.fleet.recorder import record_history
 from tests.faults.fleet.servers import Etcd, Postgres
 from tests.faults.fleet.sites import Host, Site
+from tests.support.eventually import eventually
 
 CLUSTER = "faults"
 SETTLE_SECONDS = 60.0

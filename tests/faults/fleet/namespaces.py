@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from mesh_cli.embedded import free_port
 from tests.faults.fleet.sites import Host, Server, Site, at_address
-from tests.relay import Relay
+from tests.support.relay import Relay
 
 NOBODYS_MAC = "02:00:00:00:00:01"
 UPLINK = "mesh"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import psutil
 
-from tests.eventually import eventually
 from tests.faults.fleet.parts import Part
+from tests.support.eventually import eventually
 
 RESTART_SECONDS = 30.0
 

@@ -9,11 +9,11 @@ from enum import Enum
 import grpc.aio
 
 from sessionmesh.v1 import fleet_pb2
-from tests.eventually import eventually
 from tests.faults.fleet.load import TRANSIENT
 from tests.faults.fleet.node import Node
 from tests.faults.fleet.scene import Scene
-from tests.mesh_api import unique
+from tests.support.eventually import eventually
+from tests.support.mesh_api import unique
 
 SPARE = "node-spare"
 LEAST_ACTIVE = 2

@@ -16,7 +16,7 @@ import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mesh_cli.embedded import launcher
-from tests.eventually import eventually
+from tests.support.eventually import eventually
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 20.0

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from mesh_cli.embedded import free_port
 from mesh_cli.embedded.ports import LOOPBACK
 from tests.faults.fleet.sites import Host, Server, Site, at_address
-from tests.relay import Relay
+from tests.support.relay import Relay
 
 MOST_NODES = 3
 

@@ -14,7 +14,6 @@ from mesh_cli.demo.receiver import Receiver
 from mesh_core.ids import SHARDS, Prefix, decode, encode, shard_of
 from mesh_core.ownership.planning.table import MOVE_BUDGET
 from sessionmesh.v1 import account_pb2, message_pb2, session_pb2, simulator_pb2
-from tests.eventually import eventually
 from tests.faults.fleet.history import Kind, check_changes, check_outcome
 from tests.faults.fleet.ledger import Logins
 from tests.faults.fleet.leftovers import descriptors, leftovers, leftovers_of_stopped
@@ -23,7 +22,8 @@ from tests.faults.fleet.mesh import FaultMesh, Prepare, fault_mesh
 from tests.faults.fleet.node import Node
 from tests.faults.fleet.recorder import count_seizures, read_changes, read_outcome
 from tests.faults.fleet.sites import Site
-from tests.mesh_api import Caller, open_caller
+from tests.support.eventually import eventually
+from tests.support.mesh_api import Caller, open_caller
 
 QUIET_SECONDS = 60.0
 CLEAN_SECONDS = 10.0

@@ -12,7 +12,7 @@ import psutil
 
 from mesh_cli.embedded import EmbeddedEtcd, EmbeddedPostgres, EmbeddedServer, free_port
 from mesh_cli.embedded.ports import LOOPBACK
-from tests.eventually import eventually
+from tests.support.eventually import eventually
 
 GONE_SECONDS = 20.0
 

@@ -1,17 +1,17 @@
-"""The schema: a linear chain of plain SQL files, `sql/NNNN_name.sql`, applied in order. There is no way down.
+"""The schema: a chain of Alembic revisions, each of which runs the SQL file beside it. There is no way down.
 
-A new migration is a new file with the next number, nothing else. It must suit the version of every service
-before and after it, since they are upgraded one by one.
+From a checkout all of Alembic's commands work (`alembic history`, `alembic current`, `alembic upgrade head
+--sql`); `mesh db migrate` needs none. A new migration is made with `alembic revision --rev-id 0007 -m name`,
+the next number, and a file `versions/0007_name.sql`. It must suit the version of every service before and
+after it, since they are upgraded one by one.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
-import asyncpg
-
-from mesh_core.database.migrations.revisions import pending, revision_files
-from mesh_core.database.server import check_server
 from mesh_core.errors import StartupError
 
 # Alembic and SQLAlchemy are imported where they are used: only `migrate` needs them, and they take as long to
@@ -21,31 +21,41 @@ if TYPE_CHECKING:
 
     from mesh_core.database.pool import Database
 
+VERSIONS = Path(__file__).with_name("versions")
+"""The folder of the revisions, `NNNN_name.py` and `NNNN_name.sql`."""
+
 
 class SchemaMismatch(StartupError):
     """The database's schema is not one that this program can work with; the message says what to do."""
 
 
+class MigrationFailed(StartupError):
+    """A revision was not applied, and nothing of it is in the database; the message says which and why."""
+
+    def __init__(self, revision: str, version: int, reason: str) -> None:
+        super().__init__(
+            f"migration {revision} failed, the database stays at schema version {version}: {reason}"
+        )
+
+
 async def migrate(url: str) -> int:
-    """Applies what is missing, in one transaction; returns the schema's version. Any number may run at once.
+    """Applies what is missing; returns the schema's version. Any number of processes may do so at once: they
+    take turns.
 
-    `url` must lead to the server itself, not to a bouncer. Raises `UnsupportedServer`, and `SchemaMismatch`
-    for a database that a newer release has migrated.
+    Each revision is applied wholly or not at all: after `MigrationFailed` the schema stays at the last one
+    that succeeded. `url` must lead to the server itself, not to a bouncer. Raises `UnsupportedServer`, and
+    `SchemaMismatch` for a database that a newer release has migrated.
     """
-    from sqlalchemy.ext.asyncio import create_async_engine
-    from sqlalchemy.pool import NullPool
+    from mesh_core.database.migrations.connecting import connected
 
-    async def connect() -> asyncpg.Connection:
-        connection = await asyncpg.connect(url)
-        check_server(connection.get_server_version())
-        return connection
-
-    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
+    if not _alembic.acquire(blocking=False):
+        raise RuntimeError("one migration at a time in a process: Alembic keeps what it works on in globals")
     try:
-        async with engine.begin() as connection:
-            return await connection.run_sync(_upgrade)
+        async with connected(url) as connection:
+            await connection.run_sync(_upgrade)
     finally:
-        await engine.dispose()
+        _alembic.release()
+    return newest_schema()
 
 
 async def schema_version(database: Database) -> int:
@@ -74,21 +84,23 @@ async def check_schema(database: Database, oldest: int, newest: int | None = Non
 
 def newest_schema() -> int:
     """The version that `migrate` leads to."""
-    return int(max(revision_files()))
+    return max(int(path.name.partition("_")[0]) for path in VERSIONS.glob("*.py"))
 
 
-def _upgrade(connection: Connection) -> int:
-    from alembic.runtime.migration import MigrationContext
-    from sqlalchemy import text
+def _upgrade(connection: Connection) -> None:
+    from alembic import command
+    from alembic.config import Config
 
-    connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('sessionmesh migrations'))"))
-    context = MigrationContext.configure(
-        connection, opts={"fn": lambda heads, _context: pending(heads[0] if heads else None)}
-    )
-    current = int(context.get_current_revision() or 0)
-    if current > newest_schema():
-        raise SchemaMismatch(
-            f"the database has schema version {current}, this release knows versions up to {newest_schema()}"
-        )
-    context.run_migrations(connection=connection)
-    return newest_schema()
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", _escaped(Path(__file__).parent))
+    config.set_main_option("version_locations", _escaped(VERSIONS))
+    config.set_main_option("path_separator", "newline")
+    command.upgrade(config, "head")
+
+
+def _escaped(path: Path) -> str:
+    """A path as a value in an .ini file."""
+    return str(path).replace("%", "%%")
+
+
+_alembic = Lock()

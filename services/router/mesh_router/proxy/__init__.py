@@ -1,7 +1,7 @@
-"""Forwards calls as raw bytes to whoever serves them."""
+"""Forwards calls as raw bytes to the endpoints that serve them."""
 
 from mesh_router.proxy.bulk import BulkSender
-from mesh_router.proxy.forward import Forwarder
-from mesh_router.proxy.peers import Peers
+from mesh_router.proxy.forwarder import Forwarder
+from mesh_router.proxy.upstreams import Upstreams
 
-__all__ = ["BulkSender", "Forwarder", "Peers"]
+__all__ = ["BulkSender", "Forwarder", "Upstreams"]

@@ -1,4 +1,4 @@
-"""The account that a serialised request is about, read without parsing the rest of it."""
+"""Reads the account of a serialised request without parsing the rest of it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ METADATA_KEY = "x-account-id"
 
 
 def account_shard(raw: bytes, named: str) -> int:
-    """The shard of the account that the request `raw` and the metadata value `named` (or "") agree on.
+    """The shard of the account that a request is about. `raw` is the serialised request, `named` the value of
+    the metadata key, or "".
 
-    Raises `InvalidField` account_id when neither names one or it is no account id, `InvalidArgument`
-    ACCOUNT_MISMATCH when they differ.
+    Raises `InvalidField` account_id when neither names an account or it is no account id, `InvalidArgument`
+    ACCOUNT_MISMATCH when they name different ones.
     """
     account_id = first_text_field(raw)
     if not account_id:
@@ -33,13 +34,13 @@ def account_shard(raw: bytes, named: str) -> int:
 
 @lru_cache(maxsize=65_536)
 def shard_of(account_id: str) -> int:
-    """The shard of an id that is checked; raises `InvalidField` account_id."""
+    """The shard of an account. Raises `InvalidField` account_id for what is no account id."""
     ids.decode(Prefix.ACCOUNT, account_id, "account_id")
     return ids.shard_of(account_id)
 
 
 def first_text_field(raw: bytes) -> str:
-    """Field 1, a string, of any serialised message: "" when it has none, or is not a message."""
+    """The string in field 1 of a serialised message; "" when it has none, or `raw` is not a message."""
     if raw[:2] == _ACCOUNT_ID_FIRST and len(raw) >= 32:
         return raw[2:32].decode("utf-8", "replace")
     found = text_fields(raw, 0, len(raw), 1)
@@ -47,9 +48,9 @@ def first_text_field(raw: bytes) -> str:
 
 
 def text_fields(raw: bytes, at: int, end: int, last: int) -> list[str]:
-    """Fields 1 to `last`, strings, of the message at `raw[at:end]`, "" where absent.
+    """The strings in fields 1 to `last` of the message at `raw[at:end]`, "" where absent.
 
-    Returns an empty list when the bytes are not a message. As when parsing, the last occurrence counts.
+    An empty list when the bytes are not a message. Of a field that occurs twice the last one counts.
     """
     found = [""] * last
     try:

@@ -1,4 +1,4 @@
-"""Frames of MessageService.SendMessages, cut and joined without decoding the messages in them."""
+"""Splits and joins frames of MessageService.SendMessages without parsing the messages in them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from mesh_router.proxy.account_id import text_fields
 from sessionmesh.v1 import message_pb2
 
 Name = tuple[str, str]
-"""The account_id and the request_id of an item."""
+"""An item's account_id and request_id."""
 
 
 def items(frame: bytes) -> Iterator[tuple[Name, bytes]]:
-    """The entries of field 1 of `frame`, with their tag and length so that joining them makes a frame again.
+    """The entries of a frame's field 1, with tag and length, so that concatenated they are a frame again.
 
     An entry is a SendMessageRequest or a SendResult: both begin with account_id and request_id. Raises
-    `InvalidArgument` when the bytes are not such a frame.
+    `InvalidArgument` for what is not such a frame.
     """
     at, size = 0, len(frame)
     while at < size:
@@ -43,14 +43,14 @@ def items(frame: bytes) -> Iterator[tuple[Name, bytes]]:
 
 
 def failed(name: Name, error: MeshError) -> bytes:
-    """A frame with one result: the item's refusal."""
+    """A frame with one result: that the item failed."""
     result = message_pb2.SendResult(account_id=name[0], request_id=name[1])
     result.error.status = details_of(error)
     return message_pb2.SendMessagesResponse(results=[result]).SerializeToString()
 
 
 def refusal(entry: bytes) -> bytes:
-    """The serialised google.rpc.Status of a result that is a refusal; empty for an accepted message."""
+    """The serialised google.rpc.Status of a failed result; empty for an accepted message."""
     # The usual layout, as in `_name`, and after it the accepted message.
     at = 2 if entry[1] < 128 else 3
     if entry[at : at + 2] == _ACCOUNT_ID and len(entry) > at + 34:

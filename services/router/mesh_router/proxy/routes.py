@@ -1,4 +1,4 @@
-"""Which service goes where, and which of its methods may be sent twice. All from the protos' descriptors."""
+"""The routing table, from the protos' descriptors: where a method goes, and whether it may be sent twice."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sessionmesh.v1 import (  # noqa: F401
 )
 
 
-class Toward(Enum):
+class Destination(Enum):
     """Who serves a method."""
 
     OWNER = "owner"
@@ -38,48 +38,48 @@ class Toward(Enum):
 class Route:
     """A forwarded method.
 
-    `repeatable` says that sending a request twice acts once: the method reads, or has a request id.
-    `batched` says that its calls may share frames: it is unary, and its answers are small.
+    `idempotent`: a request that is sent twice acts once, as the method reads, or has a request id.
+    `batched`: calls may share frames, as the method is unary and its responses are small.
     """
 
     service: str
     name: str
-    toward: Toward
+    destination: Destination
     request_streaming: bool
     response_streaming: bool
-    repeatable: bool
+    idempotent: bool
     batched: bool
 
     @property
     def path(self) -> str:
-        """As on the wire."""
+        """As on the wire: /service/name."""
         return f"/{self.service}/{self.name}"
 
 
 def routes() -> Iterator[Route]:
     """Every method that the router forwards."""
-    for service, toward in _SERVICES.items():
+    for service, destination in _SERVICES.items():
         described = descriptor_pool.Default().FindServiceByName(SERVICE.format(service))
         for method in described.methods:
             if method.name not in _NOT_FORWARDED:
                 yield Route(
                     described.full_name,
                     method.name,
-                    _METHODS.get((service, method.name), toward),
+                    _METHODS.get((service, method.name), destination),
                     method.client_streaming,
                     method.server_streaming,
-                    _repeatable(method),
-                    _gathered(method),
+                    _idempotent(method),
+                    _batched(method),
                 )
 
 
-def _repeatable(method: MethodDescriptor) -> bool:
+def _idempotent(method: MethodDescriptor) -> bool:
     reads = method.GetOptions().Extensions[authorization_pb2.scope] == authorization_pb2.SCOPE_READ
     return reads or "request_id" in method.input_type.fields_by_name
 
 
-def _gathered(method: MethodDescriptor) -> bool:
-    """A page of a list can be megabytes, which would hold up the answers behind it."""
+def _batched(method: MethodDescriptor) -> bool:
+    """A page of a list can have megabytes, which would delay the responses behind it."""
     unary = not (method.client_streaming or method.server_streaming)
     return unary and "page_size" not in method.input_type.fields_by_name
 
@@ -87,19 +87,19 @@ def _gathered(method: MethodDescriptor) -> bool:
 SERVICE = "sessionmesh.v1.{}"
 """The full name of one of our services."""
 
-KINDS = (Toward.MEDIA.value, Toward.WEBHOOK.value, Toward.SIMULATOR.value)
+KINDS = (Destination.MEDIA.value, Destination.WEBHOOK.value, Destination.SIMULATOR.value)
 """The kinds of services that are found in the service directory."""
 
 _SERVICES = {
-    "SessionService": Toward.OWNER,
-    "MessageService": Toward.OWNER,
-    "ContactService": Toward.OWNER,
-    "GroupService": Toward.OWNER,
-    "ChatService": Toward.OWNER,
-    "MediaService": Toward.MEDIA,
-    "WebhookService": Toward.WEBHOOK,
-    "EventService": Toward.WEBHOOK,
-    "SimulatorService": Toward.SIMULATOR,
+    "SessionService": Destination.OWNER,
+    "MessageService": Destination.OWNER,
+    "ContactService": Destination.OWNER,
+    "GroupService": Destination.OWNER,
+    "ChatService": Destination.OWNER,
+    "MediaService": Destination.MEDIA,
+    "WebhookService": Destination.WEBHOOK,
+    "EventService": Destination.WEBHOOK,
+    "SimulatorService": Destination.SIMULATOR,
 }
-_METHODS = {("SessionService", "ListSessions"): Toward.ANY_NODE}
+_METHODS = {("SessionService", "ListSessions"): Destination.ANY_NODE}
 _NOT_FORWARDED = frozenset({"SendMessages"})

@@ -1,7 +1,7 @@
-"""Where clients of the xDS road send each call: the forwarding table of the proxy, as routes.
+"""Where xDS clients send each call: the proxy's routing table, by service.
 
-Account-scoped services go to the account's owner; a service of another part goes to that part; all else, and
-the methods that the router splits or spreads itself, go to the routers.
+Account-scoped services go to the account's owner, and services of another part to its instances. Everything
+else goes to the routers, also methods that the router splits or distributes itself.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from google.protobuf import descriptor_pool
 
-from mesh_router.proxy.routes import Toward, routes
+from mesh_router.proxy.routes import Destination, routes
 
 ROUTER = "router"
 """The cluster of the routers."""
@@ -18,24 +18,26 @@ ROUTER = "router"
 
 @dataclass(frozen=True, slots=True)
 class ServiceRoute:
-    """All calls of `service`, but those of `by_router`, go to `toward`: OWNER, or a kind of service."""
+    """All calls of `service`, but those of `by_router`, go to `destination`: OWNER, or a kind of service."""
 
     service: str
-    toward: Toward
+    destination: Destination
     by_router: tuple[str, ...] = ()
 
 
 def service_routes() -> tuple[ServiceRoute, ...]:
-    """What does not go to the routers, by service."""
-    forwarded: dict[str, dict[str, Toward]] = {}
+    """The services whose calls do not all go to the routers."""
+    forwarded: dict[str, dict[str, Destination]] = {}
     for route in routes():
-        forwarded.setdefault(route.service, {})[route.name] = route.toward
+        forwarded.setdefault(route.service, {})[route.name] = route.destination
     return tuple(_service_route(service, methods) for service, methods in sorted(forwarded.items()))
 
 
-def _service_route(service: str, methods: dict[str, Toward]) -> ServiceRoute:
-    direct = {toward for toward in methods.values() if toward is not Toward.ANY_NODE}
-    (toward,) = direct  # the methods of a service that leave the router go to one kind of place
+def _service_route(service: str, methods: dict[str, Destination]) -> ServiceRoute:
+    direct = {destination for destination in methods.values() if destination is not Destination.ANY_NODE}
+    (destination,) = direct  # the same for all that is not the routers'
     described = descriptor_pool.Default().FindServiceByName(service)
-    by_router = tuple(method.name for method in described.methods if methods.get(method.name) is not toward)
-    return ServiceRoute(service, toward, by_router)
+    by_router = tuple(
+        method.name for method in described.methods if methods.get(method.name) is not destination
+    )
+    return ServiceRoute(service, destination, by_router)

@@ -17,6 +17,7 @@ from mesh_core.ids import new_uuid
 from mesh_core.journal import Action, Refused, unwrap
 from mesh_core.rpc.auth import Role, current_identity
 from mesh_core.validation import to_timestamp
+from mesh_session_node.misplaced import account_moved
 from mesh_session_node.node import Node
 from mesh_session_node.services import listings
 from mesh_session_node.session.session import Session
@@ -54,7 +55,7 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
         return pb.LogoutResponse(session=view(session))
 
     async def Pair(self, request: pb.PairRequest, context: Context) -> AsyncIterator[pb.PairResponse]:
-        session = await self._called(request.account_id, context)
+        session = await self._node.shards.called_for_stream(context, request.account_id)
         checks.request_id(request.request_id)
         if request.method == pb.PAIR_METHOD_CODE or request.phone:
             checks.phone("phone", request.phone)
@@ -74,7 +75,7 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
     async def WatchSession(
         self, request: pb.WatchSessionRequest, context: Context
     ) -> AsyncIterator[pb.WatchSessionResponse]:
-        session = await self._called(request.account_id, context)
+        session = await self._node.shards.called_for_stream(context, request.account_id)
         news = asyncio.Event()
         if session.watchers is None:
             session.watchers = set()
@@ -86,7 +87,7 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
                 await news.wait()
         finally:
             session.watchers.discard(news)
-        raise self._node.shards.not_owner(session.ref.shard)
+        raise account_moved()
 
     async def ListSessions(
         self, request: pb.ListSessionsRequest, _context: Context

@@ -26,6 +26,8 @@ class AccountRow:
     online: bool
     """Whether it is to be connected."""
     deleted: bool
+    version: int
+    """Every update raises it: of two rows the one with the higher version is the later one."""
 
 
 @dataclass(frozen=True, slots=True)

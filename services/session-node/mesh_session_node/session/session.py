@@ -114,7 +114,9 @@ class Session:
             self._dial_soon()
 
     def refresh(self, account: AccountRow) -> None:
-        """The account's row may have changed."""
+        """The account's row may have changed. One that was read before the present one is ignored."""
+        if account.version < self.account.version:
+            return
         before, self.account = self.account, account
         self.events.labels = account.labels
         self.sender.set_limits(account.limits)

@@ -1,0 +1,76 @@
+"""Connections to the endpoints: per address a channel with a callable per method, and a peer connection."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from grpc import StatusCode
+from grpc.aio import AioRpcError
+
+from mesh_core.rpc.channels import ChannelPool
+from mesh_core.rpc.peers import MAX_REQUEST_BYTES, CallFailed, PeerPool, Response
+from mesh_core.rpc.peers.metadata import Metadata
+from mesh_router.proxy.routes import Route
+
+
+class Upstreams:
+    """Sends calls, from bytes to bytes, to an address."""
+
+    def __init__(self, channels: ChannelPool, peer_pool: PeerPool) -> None:
+        self._channels = channels
+        self._peer_pool = peer_pool
+        self._callables: dict[str, dict[str, Any]] = {}
+
+    async def unary(
+        self, address: str, route: Route, request: bytes, metadata: Metadata, timeout: float | None
+    ) -> Response:
+        """One unary call, batched with others where it is small. Raises `CallFailed`."""
+        if route.batched and len(request) <= MAX_REQUEST_BYTES:
+            peer = await self._peer_pool.peer(address)
+            if peer is not None:
+                return await peer.call(route.path, request, metadata, timeout)
+        return await self._alone(address, route, request, metadata, timeout)
+
+    def callable(self, address: str, route: Route) -> Any:
+        """`grpc.aio`'s multi-callable of the route's kind, from bytes to bytes."""
+        methods = self._callables.get(address)
+        if methods is None:
+            methods = self._callables[address] = {}
+        found = methods.get(route.path)
+        if found is None:
+            channel = self._channels.get(address)
+            kinds = {
+                (False, False): channel.unary_unary,
+                (False, True): channel.unary_stream,
+                (True, False): channel.stream_unary,
+                (True, True): channel.stream_stream,
+            }
+            found = methods[route.path] = kinds[route.request_streaming, route.response_streaming](route.path)
+        return found
+
+    def addresses(self) -> set[str]:
+        """Addresses that calls were sent to and that were not evicted since."""
+        return self._channels.addresses()
+
+    async def evict(self, address: str) -> None:
+        """Close the connections to an address; unary calls on them fail."""
+        self._callables.pop(address, None)
+        self._peer_pool.discard(address)
+        await self._channels.discard(address)
+
+    async def _alone(
+        self, address: str, route: Route, request: bytes, metadata: Metadata, timeout: float | None
+    ) -> Response:
+        call = self.callable(address, route)(request, timeout=timeout, metadata=metadata)
+        try:
+            body = await call
+            return Response(body, await call.initial_metadata(), await call.trailing_metadata())
+        except AioRpcError as error:
+            raise CallFailed.of(error) from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # This is how grpc.aio reports that the channel was closed during the call.
+            raise CallFailed(StatusCode.UNAVAILABLE, "the connection was closed") from None

@@ -1,0 +1,168 @@
+"""What the network knows of one account and of one group."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from mesh_simulator.accounts.addresses import hidden_id_of, user_id_of
+from sessionmesh.simnet.v1 import wire_pb2 as wire
+
+MAX_KNOWN_MESSAGE_IDS = 100_000
+"""Message ids of an account that the network remembers; an older one would be delivered again."""
+MAX_PENDING_RECEIPTS = 50_000
+"""Receipts kept for an account that is offline or does not acknowledge; then the oldest are forgotten."""
+MINUTE = 60.0
+
+
+class Client(Protocol):
+    """A client's connection, as the rest of the network uses it."""
+
+    number: int
+    """No other connection has it, nor had it before a restart."""
+    account: Account | None
+    """The account it logged in as."""
+
+    def put(self, frame: bytes) -> bool:
+        """Send an encoded frame with the next flush; False when nothing can be sent any more."""
+
+    def send(self, frame: wire.Frame) -> bool:
+        """As `put`, of a frame that is not encoded yet."""
+
+    def end(self, reason: wire.ClosingReason.ValueType, message: str = "") -> None:
+        """Tell the client why, and close."""
+
+    def end_with(self, frame: wire.Frame) -> None:
+        """Send `frame` as the last one, and close."""
+
+    def abort(self) -> None:
+        """Reset the connection."""
+
+    def apply(self, effects: Effects | None) -> None:
+        """Shape the traffic by `effects` from now on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """How the people around an account behave, and the limits it has. Delays in seconds."""
+
+    delivered_delay: float = 0.05
+    read_delay: float | None = None
+    """Counted from delivery; None: nobody reads."""
+    auto_reply: str = ""
+    """Text that people answer every message with; empty: nobody answers."""
+    messages_per_minute: int = 0
+    """0: unlimited."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """What the present faults do to one account."""
+
+    refuse_logins: bool = False
+    ack_delay: float = 0.0
+    """Seconds that acknowledgements are late."""
+    lose_acks: bool = False
+    drop_inbound_acks: bool = False
+    stalled: bool = False
+    latency: float = 0.0
+    """Seconds that everything sent to the client is late."""
+    bandwidth: float = 0.0
+    """Bytes a second, each way; 0: unlimited."""
+
+    @property
+    def shape_traffic(self) -> bool:
+        """Whether the bytes of the connection are held back, and not only single frames."""
+        return self.stalled or self.latency > 0 or self.bandwidth > 0
+
+
+@dataclass(slots=True)
+class PendingInbound:
+    """An inbound message that is not acknowledged yet; `author` is who wrote it, if that is an account."""
+
+    message: wire.Inbound
+    author: Account | None
+
+
+class Account:
+    """An account of the network; thousands exist, so it is small."""
+
+    __slots__ = (
+        "banned",
+        "behaviour",
+        "client",
+        "counter",
+        "effects",
+        "has_own_behaviour",
+        "hidden_id",
+        "inbound",
+        "inbound_counter",
+        "known_message_ids",
+        "number",
+        "phone",
+        "push_name",
+        "receipt_acks",
+        "receipt_sequence",
+        "receipts",
+        "secret_digest",
+        "theoretical_arrival",
+        "user_id",
+    )
+
+    def __init__(self, number: int, phone: str, push_name: str, behaviour: Behaviour) -> None:
+        self.number = number
+        """In the ledger."""
+        self.phone = phone
+        self.push_name = push_name
+        self.user_id = user_id_of(phone)
+        self.hidden_id = hidden_id_of(phone)
+        self.behaviour = behaviour
+        self.has_own_behaviour = False
+        """Whether `behaviour` is not the one that all accounts have by default."""
+        self.secret_digest = b""
+        """SHA-256 of the credential; empty: not paired, or logged out."""
+        self.banned = False
+        self.client: Client | None = None
+        """The one connection that is logged in."""
+        self.effects: Effects | None = None
+        """None: no fault affects it."""
+        self.counter = -1
+        """Highest ratchet position seen."""
+        self.known_message_ids: dict[str, None] = {}
+        """Those of accepted messages, in their order."""
+        self.inbound: dict[str, PendingInbound] = {}
+        """By message id, oldest first."""
+        self.inbound_counter = 0
+        self.receipts: deque[tuple[int, bytes]] = deque(maxlen=MAX_PENDING_RECEIPTS)
+        """Sequence and frame of the receipts that may have to be sent again."""
+        self.receipt_sequence = 0
+        self.receipt_acks = False
+        """Whether the client acknowledges receipts."""
+        self.theoretical_arrival = 0.0
+        """When the rate limit would have this account's next message (GCRA), monotonic seconds."""
+
+    def remember(self, message_id: str) -> None:
+        """Recognise `message_id` when it comes again."""
+        self.known_message_ids[message_id] = None
+        if len(self.known_message_ids) > MAX_KNOWN_MESSAGE_IDS:
+            del self.known_message_ids[next(iter(self.known_message_ids))]
+
+    def wait_for_limit(self, now: float) -> float:
+        """Seconds until the account may send again; 0 when it may, and then this message is counted."""
+        interval = MINUTE / self.behaviour.messages_per_minute
+        ahead = max(self.theoretical_arrival, now) - now
+        if ahead > MINUTE - interval:
+            return ahead - (MINUTE - interval)
+        self.theoretical_arrival = now + ahead + interval
+        return 0
+
+
+@dataclass(slots=True)
+class Group:
+    """A group. `members` maps phone numbers to whether they are administrators."""
+
+    group_id: str
+    subject: str
+    create_time_us: int
+    members: dict[str, bool] = field(default_factory=dict)

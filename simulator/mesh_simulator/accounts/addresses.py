@@ -1,0 +1,35 @@
+"""Addresses on the simulated network, and the ids that belong to a phone number.
+
+A phone number has one user id (its digits) and one hidden id (a digest of it). Both are computed, so nothing
+needs to be stored for people who have no account.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+PHONE = "phone:"
+USER = "user:"
+GROUP = "group:"
+HIDDEN = "hidden:"
+
+
+def is_phone(text: str) -> bool:
+    """Whether `text` is a phone number in E.164."""
+    return (
+        8 <= len(text) <= 16
+        and text[0] == "+"
+        and text[1] != "0"
+        and text[1:].isascii()
+        and text[1:].isdigit()
+    )
+
+
+def user_id_of(phone: str) -> str:
+    """The user id that belongs to a phone number."""
+    return phone[1:]
+
+
+def hidden_id_of(phone: str) -> str:
+    """The hidden id that belongs to a phone number."""
+    return str(int.from_bytes(blake2b(phone.encode(), digest_size=7, person=b"hidden").digest(), "big"))

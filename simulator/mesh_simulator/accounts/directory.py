@@ -1,0 +1,144 @@
+"""Who is on the network: accounts and groups, kept in `accounts.jsonl` of the state folder."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mesh_simulator.accounts.account import Account, Behaviour, Effects, Group
+from mesh_simulator.accounts.addresses import GROUP, HIDDEN, PHONE, USER, hidden_id_of, is_phone
+from mesh_simulator.ledger.ledger import Ledger
+from mesh_simulator.ledger.records import Kind
+
+
+class Directory:
+    """Finds accounts, groups and people by address. With a path, every change is written to it at once."""
+
+    def __init__(self, ledger: Ledger, path: Path | None) -> None:
+        self.accounts: list[Account] = []
+        """Indexed by their number in the ledger."""
+        self.by_user: dict[str, Account] = {}
+        self.by_phone: dict[str, Account] = {}
+        self.groups: dict[str, Group] = {}
+        self.unregistered: set[str] = set()
+        """Phone numbers that are not on the network; every other valid one is."""
+        self.default_behaviour = Behaviour()
+        self.default_effects: Effects | None = None
+        """What the faults that affect all accounts do to a new one."""
+        self._phones_by_hidden: dict[str, str] = {}
+        self._ledger = ledger
+        self._file = None
+        if path is not None:
+            self._load(path)
+            self._file = path.open("ab", buffering=0)
+
+    def find(self, address: str) -> Account | Group | str | None:
+        """Who has this address: an account, a group, a person without account (a phone number), or nobody."""
+        kind, _, value = address.partition(":")
+        kind += ":"
+        if kind == PHONE:
+            phone = value
+        elif kind == USER:
+            phone = "+" + value
+        elif kind == GROUP:
+            return self.groups.get(value)
+        elif kind == HIDDEN:
+            phone = self._phones_by_hidden.get(value, "")
+        else:
+            return None
+        account = self.by_phone.get(phone)
+        if account is not None:
+            return account
+        return phone if self.is_registered(phone) else None
+
+    def phone_at(self, address: str) -> str | None:
+        """The phone number of the person or account at `address`."""
+        found = self.find(address)
+        return found.phone if isinstance(found, Account) else found if isinstance(found, str) else None
+
+    def is_registered(self, phone: str) -> bool:
+        """Whether a phone number is on the network."""
+        return is_phone(phone) and phone not in self.unregistered
+
+    def reveal_hidden_id(self, phone: str) -> str:
+        """The hidden id of `phone`, which is an address that can be written to from now on."""
+        hidden_id = hidden_id_of(phone)
+        self._phones_by_hidden[hidden_id] = phone
+        return hidden_id
+
+    def create_account(self, phone: str, push_name: str) -> Account:
+        """A new account, not paired."""
+        account = self._add_account(phone, push_name)
+        account.effects = self.default_effects
+        self._ledger.append(Kind.ACCOUNT, account=account.number, text=f"{account.user_id}\0{phone}")
+        self.save_account(account)
+        return account
+
+    def save_account(self, account: Account) -> None:
+        """Write the account's name, credential and ban to disk."""
+        self._save(
+            {
+                "account": account.phone,
+                "push_name": account.push_name,
+                "secret_digest": account.secret_digest.hex(),
+                "banned": account.banned,
+            }
+        )
+
+    def create_group(self, group_id: str, subject: str, members: dict[str, bool]) -> Group:
+        """A new group; `members` maps phone numbers to whether they are administrators."""
+        group = Group(group_id, subject, time.time_ns() // 1000, members)
+        self.groups[group_id] = group
+        self.save_group(group)
+        return group
+
+    def save_group(self, group: Group) -> None:
+        """Write the group to disk."""
+        self._save({"group": msgspec.to_builtins(group)})
+
+    def set_default_behaviour(self, behaviour: Behaviour) -> None:
+        """Set the behaviour of every account, present and future, that has none of its own."""
+        self.default_behaviour = behaviour
+        for account in self.accounts:
+            if not account.has_own_behaviour:
+                account.behaviour = behaviour
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def _add_account(self, phone: str, push_name: str) -> Account:
+        account = Account(len(self.accounts), phone, push_name, self.default_behaviour)
+        self.accounts.append(account)
+        self.by_user[account.user_id] = account
+        self.by_phone[phone] = account
+        self.reveal_hidden_id(phone)
+        return account
+
+    def _save(self, row: dict[str, Any]) -> None:
+        if self._file is not None:
+            self._ledger.flush()
+            self._file.write(msgspec.json.encode(row) + b"\n")
+
+    def _load(self, path: Path) -> None:
+        """Accounts get their numbers from the ledger, and everything else from the last row about them."""
+        for record in self._ledger.read():
+            if record.kind is Kind.ACCOUNT:
+                self._add_account(record.peer, "")
+        if not path.exists():
+            return
+        lines = path.read_bytes().split(b"\n")
+        for line in lines[:-1]:  # a crash may have left an incomplete last line
+            row = msgspec.json.decode(line)
+            if "group" in row:
+                group = msgspec.convert(row["group"], Group)
+                self.groups[group.group_id] = group
+                continue
+            account = self.by_phone[row["account"]]
+            account.push_name = row["push_name"]
+            account.secret_digest = bytes.fromhex(row["secret_digest"])
+            account.banned = row["banned"]
+        path.write_bytes(b"".join(line + b"\n" for line in lines[:-1]))

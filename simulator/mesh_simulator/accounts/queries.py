@@ -1,0 +1,94 @@
+"""The queries of clients: number checks and groups."""
+
+from __future__ import annotations
+
+import secrets
+
+from mesh_simulator.accounts.account import Account, Group
+from mesh_simulator.accounts.addresses import PHONE, user_id_of
+from mesh_simulator.accounts.directory import Directory
+from sessionmesh.simnet.v1 import wire_pb2 as wire
+
+
+class Queries:
+    """Answers queries from the directory."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+
+    def answer(self, account: Account, query: wire.Query) -> wire.Answer:
+        """The answer to `query`, or an error."""
+        kind = query.WhichOneof("kind")
+        if kind == "number_check":
+            numbers = [self._number_status(phone) for phone in query.number_check.phones]
+            return wire.Answer(id=query.id, number_check=wire.NumberCheckResult(numbers=numbers))
+        if kind == "get_group":
+            group = self._directory.groups.get(query.get_group.group_id)
+            if group is None or account.phone not in group.members:
+                return _error(query, wire.QUERY_ERROR_REASON_NOT_FOUND, "no such group")
+            return _answer_group(query, group)
+        if kind == "create_group":
+            return self._create_group(account, query)
+        if kind == "change_members":
+            return self._change_members(account, query)
+        return _error(query, wire.QUERY_ERROR_REASON_MALFORMED, "unknown query")
+
+    def _number_status(self, phone: str) -> wire.NumberStatus:
+        if not self._directory.is_registered(phone):
+            return wire.NumberStatus(phone=phone)
+        return wire.NumberStatus(
+            phone=phone,
+            registered=True,
+            user_id=user_id_of(phone),
+            hidden_id=self._directory.reveal_hidden_id(phone),
+        )
+
+    def _create_group(self, account: Account, query: wire.Query) -> wire.Answer:
+        phones = [self._directory.phone_at(address) for address in query.create_group.members]
+        members = {phone: False for phone in phones if phone is not None}
+        if len(members) < len(set(query.create_group.members)):
+            return _error(query, wire.QUERY_ERROR_REASON_MALFORMED, "a member is not on the network")
+        members[account.phone] = True
+        group = self._directory.create_group(new_group_id(), query.create_group.subject, members)
+        return _answer_group(query, group)
+
+    def _change_members(self, account: Account, query: wire.Query) -> wire.Answer:
+        change = query.change_members
+        group = self._directory.groups.get(change.group_id)
+        if group is None or account.phone not in group.members:
+            return _error(query, wire.QUERY_ERROR_REASON_NOT_FOUND, "no such group")
+        add = [self._directory.phone_at(address) for address in change.add]
+        remove = [self._directory.phone_at(address) for address in change.remove]
+        leaves = not add and remove == [account.phone]
+        if not leaves and not group.members[account.phone]:
+            return _error(query, wire.QUERY_ERROR_REASON_FORBIDDEN, "only administrators change a group")
+        if None in add or None in remove:
+            return _error(query, wire.QUERY_ERROR_REASON_MALFORMED, "a member is not on the network")
+        for phone in add:
+            group.members.setdefault(str(phone), False)
+        for phone in remove:
+            group.members.pop(str(phone), None)
+        self._directory.save_group(group)
+        return _answer_group(query, group)
+
+
+def new_group_id() -> str:
+    """An id that no group has."""
+    return secrets.token_hex(8)
+
+
+def _answer_group(query: wire.Query, group: Group) -> wire.Answer:
+    members = [wire.GroupMember(address=PHONE + phone, admin=admin) for phone, admin in group.members.items()]
+    return wire.Answer(
+        id=query.id,
+        group=wire.Group(
+            group_id=group.group_id,
+            subject=group.subject,
+            members=members,
+            create_time_us=group.create_time_us,
+        ),
+    )
+
+
+def _error(query: wire.Query, reason: wire.QueryErrorReason.ValueType, message: str) -> wire.Answer:
+    return wire.Answer(id=query.id, error=wire.QueryError(reason=reason, message=message))

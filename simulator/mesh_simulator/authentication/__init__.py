@@ -1,0 +1,1 @@
+"""How a client becomes the session of an account: pairing, then logins."""

@@ -1,0 +1,1 @@
+"""One TCP connection per client: framing, transfers of blobs, traffic shaping, timers."""

@@ -1,0 +1,1 @@
+"""What happens to messages and receipts, to and from the clients."""

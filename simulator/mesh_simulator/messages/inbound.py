@@ -1,0 +1,72 @@
+"""Messages for accounts: offered to the account's client until it acknowledges them."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+from mesh_simulator.accounts.account import Account, Client, PendingInbound
+from mesh_simulator.accounts.addresses import GROUP, PHONE
+from mesh_simulator.accounts.directory import Directory
+from mesh_simulator.ledger.ledger import Ledger
+from mesh_simulator.ledger.records import Kind
+from mesh_simulator.messages.receipts import Receipts
+from sessionmesh.simnet.v1 import wire_pb2 as wire
+
+
+class InboundMessages:
+    """Offers messages to clients, and passes on what people do meanwhile."""
+
+    def __init__(self, directory: Directory, ledger: Ledger, receipts: Receipts) -> None:
+        self._directory = directory
+        self._ledger = ledger
+        self._receipts = receipts
+
+    def offer(self, account: Account, message: wire.Inbound, author: Account | None = None) -> None:
+        """Offer a message to an account, now or after its next login; fills in id, time and counter.
+
+        `author` gets the receipts; None: a person who has no account wrote it.
+        """
+        message.id = message.id or secrets.token_hex(10).upper()
+        message.time_us = message.time_us or time.time_ns() // 1000
+        account.inbound_counter += 1
+        message.counter = account.inbound_counter
+        account.inbound[message.id] = PendingInbound(message, author)
+        self._ledger.append(
+            Kind.INBOUND,
+            account=account.number,
+            counter=message.counter,
+            text=f"{message.id}\0{message.sender}",
+            body=message.SerializeToString(),
+        )
+        if account.client is not None:
+            self._write(account.client, account, message)
+
+    def send_pending(self, client: Client, account: Account) -> None:
+        """After a login: the messages that the account has not acknowledged, oldest first."""
+        for pending in account.inbound.values():
+            self._write(client, account, pending.message)
+
+    def acknowledged(self, client: Client, account: Account, message_id: str) -> None:
+        """The client has the message: its author gets the DELIVERED receipt."""
+        dropped = account.effects is not None and account.effects.drop_inbound_acks
+        kind = Kind.INBOUND_ACK_DROPPED if dropped else Kind.INBOUND_ACKED
+        self._ledger.append(kind, client.number, account.number, text=f"{message_id}\0")
+        if dropped or (pending := account.inbound.pop(message_id, None)) is None:
+            return
+        if pending.author is not None:
+            participant = PHONE + account.phone if pending.message.chat.startswith(GROUP) else ""
+            self._receipts.issue(pending.author, message_id, wire.RECEIPT_KIND_DELIVERED, participant)
+
+    def typing(self, account: Account, typing: wire.Typing) -> None:
+        """Tell the account that `account` is typing to, if it is online."""
+        recipient = self._directory.find(typing.chat)
+        if isinstance(recipient, Account) and recipient.client is not None:
+            sender = PHONE + account.phone
+            shown = wire.Typing(chat=sender, state=typing.state, sender=sender)
+            recipient.client.send(wire.Frame(typing=shown))
+
+    def _write(self, client: Client, account: Account, message: wire.Inbound) -> None:
+        if client.send(wire.Frame(inbound=message)):
+            message.again = True
+            self._ledger.append(Kind.INBOUND_OFFERED, client.number, account.number, text=f"{message.id}\0")

@@ -1,0 +1,64 @@
+"""After a restart: the accounts' ratchets, messages and receipts, read back from the ledger."""
+
+from __future__ import annotations
+
+from mesh_simulator.accounts.account import Account, PendingInbound
+from mesh_simulator.accounts.directory import Directory
+from mesh_simulator.ledger.ledger import Ledger
+from mesh_simulator.ledger.records import Kind, Record
+from mesh_simulator.messages.outbound import OutboundMessages
+from mesh_simulator.messages.receipts import receipt_frame
+from sessionmesh.simnet.v1 import wire_pb2 as wire
+
+
+def restore(directory: Directory, ledger: Ledger, outbound: OutboundMessages) -> int:
+    """Bring every account up to date, go on delivering, and return the highest connection number so far."""
+    undelivered: dict[tuple[str, str], str] = {}
+    connections = 0
+    for record in ledger.read():
+        connections = max(connections, record.connection)
+        account = directory.by_user.get(record.account)
+        if account is None or record.kind is Kind.ACCOUNT:
+            continue
+        _apply(account, record, directory)
+        if record.kind is Kind.ACCEPTED:
+            undelivered[record.account, record.id] = record.peer
+        elif record.kind is Kind.RECEIPT:
+            undelivered.pop((record.account, record.id), None)
+    for account in directory.accounts:
+        if not account.receipt_acks:
+            account.receipts.clear()
+    for (user_id, message_id), to in undelivered.items():
+        outbound.resume_delivery(directory.by_user[user_id], message_id, to)
+    return connections
+
+
+def _apply(account: Account, record: Record, directory: Directory) -> None:
+    kind = record.kind
+    if kind in (Kind.ACCEPTED, Kind.RESENT, Kind.REJECTED):
+        account.counter = max(account.counter, record.counter)
+        if kind is Kind.ACCEPTED:
+            account.remember(record.id)
+    elif kind is Kind.LOGIN:
+        account.receipt_acks = bool(record.code)
+    elif kind is Kind.RECEIPT:
+        account.receipt_sequence = record.counter
+        frame = receipt_frame(
+            record.id, wire.ReceiptKind.ValueType(record.code), record.time_us, record.peer, record.counter
+        )
+        account.receipts.append((record.counter, frame))
+    elif kind is Kind.RECEIPTS_ACKED:
+        while account.receipts and account.receipts[0][0] <= record.counter:
+            account.receipts.popleft()
+    elif kind is Kind.INBOUND:
+        author = directory.find(record.peer)
+        by_account = isinstance(author, Account) and record.id in author.known_message_ids
+        account.inbound[record.id] = PendingInbound(
+            wire.Inbound.FromString(record.body),
+            author if isinstance(author, Account) and by_account else None,
+        )
+        account.inbound_counter = record.counter
+    elif kind is Kind.INBOUND_OFFERED and record.id in account.inbound:
+        account.inbound[record.id].message.again = True
+    elif kind is Kind.INBOUND_ACKED:
+        account.inbound.pop(record.id, None)

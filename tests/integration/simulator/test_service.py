@@ -1,0 +1,288 @@
+"""SimulatorService as operators and tests of other parts use it, and the simulator as a process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from mesh_core.rpc.auth import KeyAuthenticator
+from mesh_core.rpc.channels import Metadata, mesh_metadata, open_channel
+from mesh_core.rpc.server import Server
+from mesh_core.settings import AuthSettings, ServerSettings
+from mesh_simulator.__main__ import no_other_keys
+from mesh_simulator.checker import check
+from mesh_simulator.network import Network
+from mesh_simulator.service import SimulatorServicer
+from mesh_simulator.views import record_of
+from sessionmesh.simnet.v1 import wire_pb2 as wire
+from sessionmesh.v1 import simulator_pb2 as api
+from sessionmesh.v1 import simulator_pb2_grpc
+from tests.support.simulated_client import SimulatedClient
+from tests.support.simulated_network import ALICE, BOB, SOMEBODY, running, settings
+
+MESH_KEY = "a mesh key for tests"
+
+
+class Operator:
+    """The service's stub with its credentials, and the network's address."""
+
+    def __init__(self, channel: grpc.aio.Channel, network: str) -> None:
+        self.stub = simulator_pb2_grpc.SimulatorServiceStub(channel)
+        self.metadata: Metadata = mesh_metadata(MESH_KEY)
+        self.network = network
+
+    async def paired(self, phone: str) -> wire.Paired:
+        """A new account's credential."""
+        await self.stub.CreateNetworkAccount(
+            api.CreateNetworkAccountRequest(phone=phone), metadata=self.metadata
+        )
+        issued = await self.stub.IssueCredential(
+            api.IssueCredentialRequest(phone=phone), metadata=self.metadata
+        )
+        return wire.Paired(user_id=issued.user_id, secret=issued.secret)
+
+    async def client(self, phone: str) -> SimulatedClient:
+        """A new account's session."""
+        client = await SimulatedClient.open(self.network)
+        await client.log_in(await self.paired(phone))
+        return client
+
+    async def verdict(self, *calls: api.CallerRecord) -> api.GetVerdictResponse:
+        return await self.stub.GetVerdict(api.GetVerdictRequest(calls=calls), metadata=self.metadata)
+
+
+@pytest.fixture
+async def operator() -> AsyncIterator[Operator]:
+    async with running(Network(settings())) as network:
+        server = Server(
+            ServerSettings(drain_seconds=0),
+            authenticator=KeyAuthenticator(no_other_keys, AuthSettings(mesh_key=MESH_KEY)),
+        )
+        server.add(simulator_pb2_grpc.add_SimulatorServiceServicer_to_server, SimulatorServicer(network))
+        await server.start()
+        async with open_channel(server.address) as channel:
+            yield Operator(channel, network.address)
+        await server.drain()
+        await server.stop()
+
+
+async def test_nobody_without_a_key_may_call(operator: Operator) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await operator.stub.GetNetworkStats(api.GetNetworkStatsRequest())
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_person_accepts_a_pairing(operator: Operator) -> None:
+    client = await SimulatedClient.open(operator.network)
+    client.write(wire.Frame(pair_start=wire.PairStart(method=wire.PAIR_METHOD_QR)))
+    qr = (await client.expect("pair_code")).pair_code.qr
+    accepted = await operator.stub.AcceptPairing(
+        api.AcceptPairingRequest(qr=qr, phone=ALICE), metadata=operator.metadata
+    )
+    assert accepted.account.paired
+    assert (await client.expect("paired")).paired.phone == ALICE
+    client.abort()
+
+
+async def test_accounts_are_listed_in_pages(operator: Operator) -> None:
+    for number in range(5):
+        request = api.CreateNetworkAccountRequest(phone=f"+1555000000{number}")
+        await operator.stub.CreateNetworkAccount(request, metadata=operator.metadata)
+    listing, phones = api.ListNetworkAccountsRequest(page_size=2), []
+    while True:
+        page = await operator.stub.ListNetworkAccounts(listing, metadata=operator.metadata)
+        phones.append([account.phone[-1] for account in page.accounts])
+        if not page.next_page_token:
+            break
+        listing.page_token = page.next_page_token
+    assert phones == [["0", "1"], ["2", "3"], ["4"]]
+
+
+async def test_an_account_exists_once(operator: Operator) -> None:
+    await operator.paired(ALICE)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await operator.paired(ALICE)
+    assert refused.value.code() is grpc.StatusCode.ALREADY_EXISTS
+
+
+async def test_somebody_writes_to_an_account(operator: Operator) -> None:
+    client = await operator.client(ALICE)
+    injected = await operator.stub.InjectMessage(
+        api.InjectMessageRequest(phone=ALICE, sender=SOMEBODY, text="hello", push_name="Some Body"),
+        metadata=operator.metadata,
+    )
+    inbound = (await client.expect("inbound")).inbound
+    assert (inbound.id, inbound.push_name) == (injected.network_message_id, "Some Body")
+    assert wire.Content.FromString(inbound.content).text == "hello"
+    client.abort()
+
+
+async def test_somebody_sends_a_picture_to_a_group(operator: Operator) -> None:
+    client = await operator.client(ALICE)
+    blob = await operator.stub.PutNetworkBlob(
+        api.PutNetworkBlobRequest(data=b"picture"), metadata=operator.metadata
+    )
+    created = await operator.stub.CreateNetworkGroup(
+        api.CreateNetworkGroupRequest(subject="Us", members=[BOB, ALICE]), metadata=operator.metadata
+    )
+    assert list(created.group.admins) == [BOB]
+    content = wire.Content(blob=wire.Blob(ref=blob.ref, mime="image/jpeg"))
+    await operator.stub.InjectMessage(
+        api.InjectMessageRequest(
+            phone=ALICE,
+            sender=f"phone:{BOB}",
+            group_id=created.group.group_id,
+            encoded=content.SerializeToString(),
+        ),
+        metadata=operator.metadata,
+    )
+    inbound = (await client.expect("inbound")).inbound
+    assert inbound.chat == f"group:{created.group.group_id}"
+    fetch = wire.BlobGet(transfer=1, ref=wire.Content.FromString(inbound.content).blob.ref)
+    client.write(wire.Frame(blob_get=fetch))
+    assert (await client.expect("blob_chunk")).blob_chunk.data == b"picture"
+    client.abort()
+
+
+async def test_behaviour_is_set_for_one_account_or_for_all(operator: Operator) -> None:
+    alice, bob = await operator.client(ALICE), await operator.client(BOB)
+    own = api.NetworkBehaviour(delivered_after=Duration(), read_after=Duration())
+    await operator.stub.SetBehaviour(
+        api.SetBehaviourRequest(phone=ALICE, behaviour=own), metadata=operator.metadata
+    )
+    everybody = api.NetworkBehaviour(messages_per_minute=1)
+    await operator.stub.SetBehaviour(api.SetBehaviourRequest(behaviour=everybody), metadata=operator.metadata)
+    alice.send("M1", 0, SOMEBODY)
+    await alice.expect_where(lambda frame: frame.receipt.kind == wire.RECEIPT_KIND_READ)
+    bob.send("M1", 0, SOMEBODY)
+    bob.send("M2", 1, SOMEBODY)
+    assert (await bob.expect("reject")).reject.reason == wire.REJECT_REASON_RATE_LIMITED
+    alice.abort()
+    bob.abort()
+
+
+async def test_a_fault_begins_and_ends(operator: Operator) -> None:
+    client = await operator.client(ALICE)
+    fault = await operator.stub.InjectFault(
+        api.InjectFaultRequest(kind=api.FAULT_KIND_LOSE_ACKS), metadata=operator.metadata
+    )
+    client.send("M1", 0, SOMEBODY)
+    await client.expect("receipt")
+    assert not client.unread("ack")
+    cleared = await operator.stub.ClearFaults(
+        api.ClearFaultsRequest(fault_id=fault.fault_id), metadata=operator.metadata
+    )
+    assert cleared.cleared == 1
+    client.send("M1", 1, SOMEBODY)
+    assert (await client.expect("ack")).ack.duplicate
+    client.abort()
+
+
+async def test_a_fault_without_its_measure_is_refused(operator: Operator) -> None:
+    for kind in (api.FAULT_KIND_UNSPECIFIED, api.FAULT_KIND_SLOW, api.FAULT_KIND_BANDWIDTH):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await operator.stub.InjectFault(api.InjectFaultRequest(kind=kind), metadata=operator.metadata)
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_the_exported_ledger_judges_as_the_network_does(operator: Operator) -> None:
+    client = await operator.client(ALICE)
+    client.send("M1", 0, SOMEBODY)
+    client.send("M2", 0, SOMEBODY)
+    await client.expect("receipt")
+    records = [
+        record_of(record)
+        async for export in operator.stub.ExportLedger(api.ExportLedgerRequest(), metadata=operator.metadata)
+        for record in export.records
+    ]
+    judged, answered = check(records), await operator.verdict()
+    assert (judged.sent, judged.delivered, judged.ratchet_reuse) == (1, 1, 1)
+    assert (answered.sent, answered.delivered, answered.ratchet_reuse, answered.clean) == (1, 1, 1, False)
+    client.abort()
+
+
+async def test_the_verdict_knows_what_callers_were_promised(operator: Operator) -> None:
+    call = api.CallerRecord(request_id="r1", network_message_id="M9", acknowledge_time=Timestamp(seconds=1))
+    assert (await operator.verdict(call)).lost == 1
+
+
+async def test_stats_count_what_happened(operator: Operator) -> None:
+    client = await operator.client(ALICE)
+    client.send("M1", 0, SOMEBODY)
+    await client.expect("receipt")
+    stats = await operator.stub.GetNetworkStats(api.GetNetworkStatsRequest(), metadata=operator.metadata)
+    assert (stats.accounts, stats.connected, stats.accepted, stats.acked, stats.receipts) == (1, 1, 1, 1, 1)
+    assert stats.address == operator.network
+    client.abort()
+
+
+@asynccontextmanager
+async def process(state: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """A simulator of its own that accepts pairings, and the address of its network."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "mesh_simulator",
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "MESH_SIMULATOR_LISTEN": "127.0.0.1:0",
+            "MESH_SIMULATOR_STATE": str(state),
+            "MESH_SIMULATOR_ACCEPT_AFTER_SECONDS": "0",
+            "MESH_TELEMETRY_LOG_FORMAT": "json",
+        },
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    try:
+        async for line in process.stderr:
+            event = json.loads(line)
+            if event["event"] == "simulated network ready":
+                break
+        yield process, event["network"]
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def test_the_process_ends_well_on_a_signal(tmp_path: Path) -> None:
+    async with process(tmp_path) as (simulator, address):
+        client = await SimulatedClient.open(address)
+        simulator.send_signal(signal.SIGTERM)
+        assert (await client.expect("closing")).closing.reason == wire.CLOSING_REASON_SHUTDOWN
+        client.abort()
+        assert await simulator.wait() == 0
+
+
+async def test_a_killed_process_forgets_nothing_that_it_told(tmp_path: Path) -> None:
+    async with process(tmp_path) as (simulator, address):
+        client = await SimulatedClient.open(address)
+        client.write(wire.Frame(pair_start=wire.PairStart(method=wire.PAIR_METHOD_QR, phone=ALICE)))
+        paired = (await client.expect("paired")).paired
+        await client.log_in(paired)
+        client.send("M1", 5, SOMEBODY)
+        await client.expect("ack")
+        simulator.kill()
+        await client.closed.wait()
+        client.abort()
+    async with process(tmp_path) as (_, address):
+        client = await SimulatedClient.open(address)
+        await client.log_in(paired)
+        assert (await client.expect("receipt")).receipt.id == "M1"
+        client.send("M1", 5, SOMEBODY)
+        assert (await client.expect("reject")).reject.reason == wire.REJECT_REASON_RATCHET_REUSED
+        client.send("M1", 6, SOMEBODY)
+        assert (await client.expect("ack")).ack.duplicate
+        client.abort()

@@ -1,0 +1,56 @@
+"""What goes on by itself in a node outlives a database that is unavailable."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+from unittest.mock import AsyncMock, MagicMock
+
+import asyncpg
+import pytest
+
+from mesh_core.ids import new_uuid
+from mesh_session_node import chores, receipts
+from mesh_session_node.drivers.interface.outcomes import Receipt
+from mesh_session_node.receipts import LateReceipts
+from mesh_session_node.session.outgoing import network_id_of
+from tests.support.eventually import eventually
+
+FAILURES = [
+    asyncpg.InterfaceError("connection is closed"),
+    asyncpg.PostgresConnectionError("lost"),
+    ConnectionRefusedError(),
+    TimeoutError(),
+]
+
+
+@pytest.fixture(params=FAILURES, ids=lambda error: type(error).__name__)
+def failure(request: pytest.FixtureRequest) -> Exception:
+    return cast("Exception", request.param)
+
+
+async def test_late_receipts_are_looked_up_again(failure: Exception, monkeypatch: Any) -> None:
+    monkeypatch.setattr(receipts, "_AGAIN", 0.0)
+    message = new_uuid()
+    row = {"id": message, "chat": "phone:+1", "content": b"", "traceparent": ""}
+    queries = MagicMock(messages=AsyncMock(side_effect=[failure, [row]]))
+    session = MagicMock(closed=False)
+    late = LateReceipts(queries)
+    late.add(session, network_id_of(message), Receipt.DELIVERED, 1, "")
+    running = asyncio.create_task(late.run())
+    try:
+        await eventually(lambda: session.sender.receipted.called)
+        assert not running.done()
+    finally:
+        running.cancel()
+
+
+async def test_maintenance_tries_again(failure: Exception, monkeypatch: Any) -> None:
+    monkeypatch.setattr(chores, "_HOUR", 0.0)
+    database = MagicMock(connect_direct=AsyncMock(side_effect=failure))
+    running = asyncio.create_task(chores.keep_house(database))
+    try:
+        await eventually(lambda: database.connect_direct.call_count > 1)
+        assert not running.done()
+    finally:
+        running.cancel()
