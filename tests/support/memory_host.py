@@ -231,7 +231,7 @@ class OneAccount:
         self.driver = MemoryDriver()
         self.host = MemoryHost(self.driver, settings)
         self.journal: MemoryJournal = self.host.journal
-        self.account = account_row(limits=SendLimits(1000, 10_000, 100_000, 10_000))
+        self.account = ACCOUNT
         self.session = self._begin(NO_SESSION, None)
 
     @property
@@ -337,20 +337,19 @@ class OneAccount:
         return [row for row in self.journal.rows if isinstance(row, kind)]
 
 
-def account_row(**changes: Any) -> AccountRow:
-    """An account that is to be online."""
-    fields: dict[str, Any] = {
-        "uuid": UUID("018f0000-0000-7000-8000-000000000001"),
-        "tenant": UUID("018f0000-0000-7000-8000-000000000002"),
-        "shard": 7,
-        "driver": "memory",
-        "phone": PHONE,
-        "labels": {},
-        "limits": SendLimits(60, 1000, 10_000, 100),
-        "online": True,
-        "deleted": False,
-    }
-    return AccountRow(**{**fields, **changes})
+ACCOUNT = AccountRow(
+    uuid=UUID("018f0000-0000-7000-8000-000000000001"),
+    tenant=UUID("018f0000-0000-7000-8000-000000000002"),
+    shard=7,
+    driver="memory",
+    phone=PHONE,
+    labels={},
+    limits=SendLimits(1000, 10_000, 100_000, 10_000),
+    online=True,
+    deleted=False,
+    version=1,
+)
+"""Is to be online."""
 
 
 def content_of(text: str) -> content_pb2.Content:

@@ -277,24 +277,6 @@ async def test_a_network_that_says_nothing_is_taken_for_lost(account: OneAccount
 # Dials that come too late
 
 
-async def test_nobody_dials_for_an_account_that_may_not_run_here(account: OneAccount) -> None:
-    account.load(pb.SESSION_STATE_CONNECTED)
-    account.host.permits = False
-    await account.dial()
-    assert account.driver.links == []
-
-
-async def test_a_login_that_succeeds_after_the_permission_was_lost_is_closed(account: OneAccount) -> None:
-    account.driver.hold_logins = True
-    account.load(pb.SESSION_STATE_CONNECTED)
-    await account.dial()
-    account.host.permits = False
-    account.driver.link.log_in()
-    await account.settle()
-    assert account.driver.link.aborted
-    assert account.shown.state != pb.SESSION_STATE_CONNECTED
-
-
 async def test_a_login_is_given_up_when_the_account_leaves(account: OneAccount) -> None:
     account.driver.hold_logins = True
     account.load(pb.SESSION_STATE_CONNECTED)

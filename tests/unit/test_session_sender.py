@@ -242,14 +242,6 @@ async def test_what_another_node_left_is_sent_before_what_is_new(account: OneAcc
     assert account.on_the_network == ["left", "new"]
 
 
-async def test_nothing_is_sent_for_an_account_that_may_not_run_here(account: OneAccount) -> None:
-    await account.connected()
-    account.host.permits = False
-    await account.send("hello")
-    assert account.on_the_network == []
-    assert account.shown.counters.queued == 1
-
-
 async def test_who_waits_for_a_message_of_an_account_that_leaves_asks_its_owner(account: OneAccount) -> None:
     await account.connected()
     out = await account.send("hello")
