@@ -7,7 +7,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from bench.report import Report
+from bench.instruments.report import Report
 
 MODULES = {name: f"bench.{name}" for name in ("failover", "message", "network", "outage", "placement")} | {
     "routing": "bench.routing.benchmark"

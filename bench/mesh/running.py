@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.processes import cpu_seconds_of_tree
+from bench.instruments.processes import cpu_seconds_of_tree
 from mesh_cli.embedded import free_port
 from mesh_cli.up.stack import Stack
 from mesh_cli.up.state import MeshFile

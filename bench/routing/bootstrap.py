@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Mapping
 
-from bench.processes import ROOT
+from bench.instruments.processes import ROOT
 
 
 async def xds_environment(router: str) -> Mapping[str, str]:

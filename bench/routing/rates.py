@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from bench.instruments.orders import Worker, worker
+from bench.instruments.processes import cpu_seconds, pss_kb
 from bench.mesh.metrics import calls_served
-from bench.orders import Worker, worker
-from bench.processes import cpu_seconds, pss_kb
 from bench.routing import nginx
 from bench.routing.bootstrap import xds_environment
 from bench.routing.callers import FRAME_ITEMS, Called, Kind, Prepare, RoadPlan, Stretch

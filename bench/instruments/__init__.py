@@ -1,0 +1,1 @@
+"""What each benchmark measures with: worker processes, CPU and memory, a yardstick, the report."""
