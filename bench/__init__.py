@@ -1,1 +1,1 @@
-"""Benchmarks: `python -m bench NAME [--quick] [--json FILE]`; each a module here, or a folder."""
+"""Benchmarks: `python -m bench NAME [--quick] [--json FILE]`; a module each, but `report` and `processes`."""

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.instruments.report import Report
+from bench.measuring.report import Report
 from bench.mesh.accounts import make_customer, phone_of
 from bench.mesh.caller_log import CallerLog, SteadyCallers, quantile, reasons, steady_callers
 from bench.mesh.conditions import ENVIRONMENT, Machine, plan, stated

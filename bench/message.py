@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from bench.instruments.report import Report
-from bench.instruments.yardstick import empty_call_us
+from bench.measuring.report import Report
+from bench.measuring.yardstick import empty_call_us
 from bench.mesh.accounts import make_customer
 from bench.mesh.generator import LoadGenerator, load_generator
 from bench.mesh.judge import complaints, until_settled

@@ -13,7 +13,7 @@ import signal
 import time
 from dataclasses import dataclass
 
-from bench.instruments.report import Report
+from bench.measuring.report import Report
 from bench.mesh.accounts import make_customer
 from bench.mesh.caller_log import CallerLog, SteadyCallers, quantile, reasons, steady_callers
 from bench.mesh.conditions import ENVIRONMENT, Machine, plan, stated

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 import msgspec
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from bench.instruments.processes import ROOT
+from bench.measuring.processes import ROOT
 from bench.mesh.steady import Begin, Call, Command, End, Probe, SteadyPlan
 from bench.mesh.window import Window
 from sessionmesh.v1 import simulator_pb2

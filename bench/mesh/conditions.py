@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import Self
 
-from bench.instruments.yardstick import empty_call_us
+from bench.measuring.yardstick import empty_call_us
 from bench.mesh.accounts import Customer
 from bench.mesh.caller_log import CallerLog
 from bench.mesh.operator import MESSAGE_BYTES

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
-from bench.instruments.processes import ROOT
+from bench.measuring.processes import ROOT
 from bench.mesh.load import Plan, Round
 
 

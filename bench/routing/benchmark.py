@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from bench.instruments.report import Report
+from bench.measuring.report import Report
 from bench.mesh.conditions import Machine
 from bench.mesh.operator import NotMeasured
 from bench.routing import node_joins, owner_killed, rates, whole_life

@@ -71,17 +71,27 @@ def test_a_port_in_use_is_refused_before_anything_starts(mesh: MeshProcess, tmp_
     assert not list(tmp_state.glob("*/server.log"))
 
 
-def test_a_state_directory_in_use_is_refused_before_anything_starts(
-    mesh: MeshProcess, free_port: int
+@pytest.mark.parametrize("place", ["before the command", "after the command"])
+def test_a_second_mesh_on_a_state_directory_is_told_who_has_it(mesh: MeshProcess, place: str) -> None:
+    state = ("--state", str(mesh.state))
+    command = (*state, "up") if place == "before the command" else ("up", *state)
+    ended = run_mesh(*command, "--port", str(mesh.port))
+    assert ended.returncode == EXIT_UNAVAILABLE
+    holder = mesh.file.supervisor_pid
+    assert f"{mesh.state} is in use by another running mesh: process {holder}, since 20" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+async def test_the_first_mesh_is_unharmed_by_the_second(
+    mesh: MeshProcess, tenant: Tenant, account: account_pb2.Account
 ) -> None:
     logs = {log.name for log in (mesh.state / "logs").iterdir()}
     before = mesh.file
-    ended = run_mesh("up", "--state", str(mesh.state), "--port", str(free_port))
-    assert ended.returncode == EXIT_UNAVAILABLE
-    assert f"{mesh.state} is in use by another running mesh" in ended.stderr
-    assert "Traceback" not in ended.stderr
-    assert mesh.file == before  # the running one is as it was
+    assert run_mesh("up", "--state", str(mesh.state), "--port", "0").returncode == EXIT_UNAVAILABLE
+    assert mesh.file == before
     assert {log.name for log in (mesh.state / "logs").iterdir()} == logs
+    message = await tenant.caller.send(text_message(account.id))
+    await tenant.caller.until_delivered(account.id, message.id)
 
 
 @pytest.mark.parametrize("step", ["backing servers", "session-nodes, media, webhook"])

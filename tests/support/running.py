@@ -11,7 +11,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from mesh_core.etcd import Etcd
+from mesh_core.etcd.discovery import ServiceInfo
 from mesh_core.process.service import Stop
+from mesh_core.settings import EtcdSettings
 from tests.support.eventually import eventually
 
 Settings = TypeVar("Settings")
@@ -59,3 +61,23 @@ async def running(
         assert not stop.failed, stop.reason
     finally:
         await etcd.close()
+
+
+async def registered_address(
+    etcd: EtcdSettings, cluster: str, kind: str, check: Callable[[], object] = lambda: None
+) -> str:
+    """Where the only service of `kind` in `cluster` listens, once it has registered.
+
+    `check` is called meanwhile, and raises when the service has ended.
+    """
+    client = Etcd(etcd)
+
+    async def address() -> str | None:
+        check()
+        entries = (await client.prefix(f"/{cluster}/services/{kind}/".encode())).kvs
+        return msgspec.json.decode(entries[0].value, type=ServiceInfo).address if entries else None
+
+    try:
+        return await eventually(address, what=f"the registration of the {kind} service")
+    finally:
+        await client.close()

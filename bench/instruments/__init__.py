@@ -1,1 +1,0 @@
-"""What each benchmark measures with: worker processes, CPU and memory, a yardstick, the report."""
