@@ -26,6 +26,10 @@ class Log:
                 self._read_to += len(whole) + 1
         return self._lines
 
+    def text(self) -> str:
+        """All of it, for a failure."""
+        return self.path.read_text(errors="replace")
+
     def says(self, words: str) -> bool:
         """Whether some line has these words."""
         return any(words in line for line in self.lines())
