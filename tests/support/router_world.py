@@ -35,7 +35,7 @@ from mesh_core.settings import (
 )
 from mesh_router.__main__ import main
 from mesh_router.settings import RouterSettings
-from mesh_router.xds.resources import ENDPOINT_TYPE
+from mesh_router.xds.resources import CLUSTER_TYPE, ENDPOINT_TYPE
 from sessionmesh.v1 import (
     account_pb2,
     account_pb2_grpc,
@@ -96,18 +96,14 @@ class RouterWorld:
             return not nodes.nodes and placement.unowned == ids.SHARDS
 
         await eventually(forgotten, what="a router without nodes")
-        if self.kinds:
-            await self._until_without(self.kinds)
-
-    async def _until_without(self, kinds: set[str]) -> None:
-        """Until the router has no instances of these kinds, and sends xDS clients to the routers instead."""
-        async with AdsStream(self.channel) as ads:
-            await ads.subscribe(ENDPOINT_TYPE, *kinds)
-            left = set(kinds)
-            while left:
-                response = await ads.receive()
-                await ads.acknowledge(response)
-                for kind, assignment in resources(response).items():
+        async with AdsStream(self.channel, "end-of-a-test") as ads:
+            await ads.subscribe(CLUSTER_TYPE)
+            while any(name.startswith("node:") for name in await _received(ads)):
+                pass
+            await ads.subscribe(ENDPOINT_TYPE, "router", *self.kinds)
+            left = {*self.kinds}
+            while left:  # without instances xDS clients are sent to the routers instead
+                for kind, assignment in (await _received(ads)).items():
                     if endpoints(assignment) == [[self.address]]:
                         left.discard(kind)
 
@@ -306,6 +302,13 @@ async def failing(call: Any) -> SimpleNamespace:
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await call
     return failure(raised.value)
+
+
+async def _received(ads: AdsStream) -> dict[str, Any]:
+    """The resources of the next response by name, after it was acknowledged."""
+    response = await ads.receive()
+    await ads.acknowledge(response)
+    return resources(response)
 
 
 async def _registered(etcd: Etcd, cluster: str, router: asyncio.Task[None]) -> str:

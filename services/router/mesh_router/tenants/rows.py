@@ -10,7 +10,6 @@ from typing import Any
 import asyncpg
 
 from mesh_core import ids, validation
-from mesh_core.etags import etag
 from mesh_core.ids import Prefix
 from mesh_core.rpc.auth import TENANT_SCOPES, Role, scopes_of
 from sessionmesh.v1 import authorization_pb2, tenant_pb2
@@ -28,7 +27,7 @@ def tenant_message(row: asyncpg.Record) -> tenant_pb2.Tenant:
         settings=settings_message(json.loads(row["settings"])),
         create_time=validation.to_timestamp(row["create_time"]),
         update_time=validation.to_timestamp(row["update_time"]),
-        etag=etag(row["version"]),
+        etag=validation.etag(row["version"]),
     )
 
 

@@ -10,7 +10,6 @@ from mesh_core import ids, validation
 from mesh_core.database import Database
 from mesh_core.database.requests import OPERATOR_SCOPE, Method, claim_request, request_digest
 from mesh_core.errors import AlreadyExists, FailedPrecondition, NotFound
-from mesh_core.etags import check_etag
 from mesh_core.ids import Prefix
 from mesh_core.paging import Pager
 from mesh_core.rpc.auth import current_identity
@@ -87,7 +86,7 @@ class Tenants:
         fields = checked(given)
         async with self._database.pool.acquire() as connection, connection.transaction():
             row = _found(await connection.fetchrow(_LOCK, tenant_id), request.tenant_id)
-            check_etag(given.etag, row["version"])
+            validation.check_etag(given.etag, row["version"])
             changed = await connection.fetchrow(
                 _UPDATE,
                 tenant_id,
@@ -102,7 +101,7 @@ class Tenants:
         tenant_id = ids.decode(Prefix.TENANT, request.tenant_id, "tenant_id")
         async with self._database.pool.acquire() as connection, connection.transaction():
             row = _found(await connection.fetchrow(_LOCK, tenant_id), request.tenant_id)
-            check_etag(request.etag, row["version"])
+            validation.check_etag(request.etag, row["version"])
             try:
                 await connection.execute("DELETE FROM api_key WHERE tenant = $1", tenant_id)
                 await connection.execute("DELETE FROM tenant_key WHERE tenant = $1", tenant_id)
