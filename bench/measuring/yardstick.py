@@ -2,7 +2,7 @@
 
 A virtual machine's speed drifts by half within minutes. Figures of two runs compare only by their ratios to
 this.
-`python -m bench.yardstick` is the server.
+`python -m bench.measuring.yardstick` is the server.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import grpc.aio
 import uvloop
 
 import mesh_core  # noqa: F401 - chooses gRPC's poller, as every part of the mesh does
-from bench.processes import ROOT, cpu_seconds
+from bench.measuring.processes import ROOT, cpu_seconds
 
 _METHOD = "/bench.Yardstick/Call"
 _CALLERS, _WARM_UP_CALLS = 32, 500
@@ -28,7 +28,7 @@ async def empty_call_us(seconds: float = 2.0) -> float:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "bench.yardstick",
+        "bench.measuring.yardstick",
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         stdout=asyncio.subprocess.PIPE,

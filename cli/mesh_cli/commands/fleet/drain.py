@@ -1,4 +1,4 @@
-"""`mesh fleet drain`: asks for the drain, and shows how it goes."""
+"""`mesh fleet drain`: starts a drain and shows its progress."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from mesh_cli.commands.fleet_show import is_terminal
+from mesh_cli.commands.fleet.show import is_terminal
 from mesh_cli.commands.output import as_dict
 from mesh_cli.commands.target import EXIT_FAILED, call, fail
 from mesh_client import Client, MeshCallError
 from sessionmesh.v1 import fleet_pb2, job_pb2
+
+EXIT_INTERRUPTED = 130
 
 
 class View(Protocol):
@@ -27,7 +29,7 @@ class View(Protocol):
 def drain_node(
     context: typer.Context, request: fleet_pb2.DrainNodeRequest, *, wait: bool, as_json: bool
 ) -> None:
-    """Ends with exit code 1 when the drain was refused, failed or was called off."""
+    """Drain a node. The exit code is 1 when the drain was refused, failed or was cancelled."""
 
     async def work(client: Client) -> job_pb2.Job:
         job = (await client.fleet.DrainNode(request)).job
@@ -40,15 +42,18 @@ def drain_node(
     try:
         job = call(context, work)
     except KeyboardInterrupt:
-        fail(f"{request.node_id} goes on draining; `mesh fleet undrain {request.node_id}` ends it", 130)
+        fail(
+            f"{request.node_id} is still draining; `mesh fleet undrain {request.node_id}` cancels it",
+            EXIT_INTERRUPTED,
+        )
     if job.state == job_pb2.JOB_STATE_FAILED:
         fail(f"the drain failed: {job.error.message}", EXIT_FAILED)
     if job.state == job_pb2.JOB_STATE_CANCELLED:
-        fail("the drain was called off", EXIT_FAILED)
+        fail("the drain was cancelled", EXIT_FAILED)
 
 
 async def _follow(client: Client, job: job_pb2.Job, view: View) -> job_pb2.Job:
-    """The job when its watch ends: with the job, or because the router that told of it goes."""
+    """The job as it was when its watch ended: because the job ended, or because the router drains."""
     try:
         async for frame in client.jobs.WatchJob(job_pb2.WatchJobRequest(job_id=job.id)):
             job = frame.job
@@ -71,22 +76,22 @@ class _JsonLines:
 
 
 class _Lines:
-    """A line when a tenth more is done."""
+    """A line for each tenth of the shards moved."""
 
     def __init__(self, node: str) -> None:
         self._node = node
-        self._said = ""
+        self._shown = ""
 
     def show(self, job: job_pb2.Job) -> None:
         tenths = 10 * job.done // job.total if job.total else 0
         state = _state(job)
-        if self._said != (said := f"{state} {tenths}"):
-            self._said = said
+        if self._shown != (shown := f"{state} {tenths}"):
+            self._shown = shown
             print(f"{self._node} {state}: {job.done} of {job.total} shards moved ({job.id})", flush=True)
 
 
 class _Bar:
-    """A bar that fills."""
+    """A progress bar."""
 
     def __init__(self, node: str) -> None:
         self._node = node
@@ -112,7 +117,7 @@ class _Bar:
     def show(self, job: job_pb2.Job) -> None:
         if self._task is None:
             self._task = self._progress.add_task("", node=self._node)
-        # Of nothing to move all is done: an empty bar would look like a drain that does not begin.
+        # With nothing to move, an empty bar would look like a drain that does not begin.
         nothing = job.HasField("end_time") and not job.total
         self._progress.update(
             self._task,

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from bench.processes import ROOT
+from bench.measuring.processes import ROOT
 
 _MOST_BYTES = 1 << 27
 """Of one line."""

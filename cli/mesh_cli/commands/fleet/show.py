@@ -21,7 +21,7 @@ _STATE_STYLES = {
 
 
 def print_status(found: fleet_pb2.GetCapacityResponse) -> None:
-    """Nodes, alarms, and one line of capacity."""
+    """Print nodes, alarms, and the capacity in one line."""
     console = wide_console()
     console.print(nodes_table(found.nodes))
     console.print()
@@ -30,12 +30,12 @@ def print_status(found: fleet_pb2.GetCapacityResponse) -> None:
 
 
 def print_nodes(nodes: Iterable[fleet_pb2.Node]) -> None:
-    """The table alone."""
+    """Print the table of nodes."""
     wide_console().print(nodes_table(nodes))
 
 
 def print_capacity(found: fleet_pb2.GetCapacityResponse) -> None:
-    """How full the fleet is, and its sessions by state."""
+    """Print the capacity, sessions by state, and alarms."""
     console = wide_console()
     console.print(_capacity_line(found), highlight=False)
     for one in found.sessions:
@@ -45,7 +45,7 @@ def print_capacity(found: fleet_pb2.GetCapacityResponse) -> None:
 
 
 def print_plan(found: fleet_pb2.PlanCapacityResponse) -> None:
-    """What is needed, and what that rests on."""
+    """Print what is needed, and the assumptions behind it."""
     console = wide_console()
     memory = found.node_memory_bytes / 2**20
     console.print(
@@ -69,14 +69,14 @@ def nodes_table(nodes: Iterable[fleet_pb2.Node]) -> Table:
 
 
 def alarm_lines(alarms: Sequence[fleet_pb2.Alarm]) -> RenderableType:
-    """A line for each alarm that is on, or one that says that all is well."""
+    """A line for each active alarm, or one that says that there are none."""
     if not alarms:
         return Text("no alarms", style="green")
     return Group(*[Text(alarm_text(alarm), style="bold red") for alarm in alarms])
 
 
 def alarm_text(alarm: fleet_pb2.Alarm) -> str:
-    """In one line, without colours."""
+    """An alarm in one line, without colours."""
     name = fleet_pb2.AlarmKind.Name(alarm.kind).removeprefix("ALARM_KIND_").lower().replace("_", " ")
     return f"ALARM {name} since {alarm.since.ToJsonString()[:19]}Z: {alarm.detail}"
 
@@ -88,7 +88,7 @@ def state_name(node: fleet_pb2.Node) -> str:
 
 
 def is_terminal() -> bool:
-    """Whether somebody looks at it."""
+    """Whether the output goes to a terminal."""
     return Console().is_terminal
 
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from mesh_cli.commands.target import Target
 from mesh_cli.up.display import show_running
-from mesh_cli.up.state import default_state
-from mesh_core.errors import MeshError
+from mesh_core.errors import MeshError, StartupError
 
 if TYPE_CHECKING:
     from mesh_cli.up.stack import Stack
@@ -23,38 +23,39 @@ if TYPE_CHECKING:
 EXIT_UNAVAILABLE = 69
 DEFAULT_PORT = 7600
 
-StateOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--state", help="Directory of data, logs and mesh.json; by default ~/.local/state/sessionmesh."
-    ),
-]
+MAX_NODES = 64
 
 
 def up(
-    state: StateOption = None,
-    nodes: Annotated[int, typer.Option(min=1, max=64, help="Session-nodes to run.")] = 3,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="The router's port.")] = DEFAULT_PORT,
+    context: typer.Context,
+    state: Annotated[
+        Path | None, typer.Option(help="The same as `mesh --state DIR up`.", show_default=False)
+    ] = None,
+    nodes: Annotated[int, typer.Option(min=1, max=MAX_NODES, help="Number of session-nodes to run.")] = 3,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The router's port; 0 takes a free one.")
+    ] = DEFAULT_PORT,
 ) -> None:
-    """Run the whole mesh on this machine.
+    """Run the whole mesh on this machine until Ctrl-C.
 
-    Starts real etcd, Postgres and Redis, a directory as the object store and the simulated network, each
-    unless the environment gives its address (MESH_ETCD_ENDPOINTS, MESH_DATABASE_URL, MESH_REDIS_URL,
-    MESH_OBJECTS_URL, MESH_SIMNET_ADDRESS), then every part of the mesh. A second `mesh up` on the same
-    directory goes on with its data.
+    Starts etcd, Postgres, Redis, a directory as the object store and the simulated network, each unless the
+    environment gives its address (MESH_ETCD_ENDPOINTS, MESH_DATABASE_URL, MESH_REDIS_URL, MESH_OBJECTS_URL,
+    MESH_SIMNET_ADDRESS), then every part of the mesh. The data stay in the state directory: the next
+    `mesh up` continues with them. One mesh at a time can run on a state directory.
     """
     from mesh_cli.up.stack import Stack  # here: other commands need not wait for what it imports
 
-    console = Console(stderr=False)
+    target: Target = context.obj
+    console = Console()
     stack = Stack(
-        state or default_state(),
+        state or target.state_directory,
         nodes=nodes,
         port=port,
         progress=lambda step: console.print(f"[dim]… {step}[/]"),
     )
     try:
         asyncio.run(_run(stack, console))
-    except MeshError as error:
+    except (MeshError, StartupError) as error:
         Console(stderr=True).print(f"[bold red]mesh up:[/] {error}", highlight=False, soft_wrap=True)
         sys.exit(EXIT_UNAVAILABLE)
 

@@ -13,18 +13,18 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from mesh_cli.commands.fleet_show import alarm_lines, alarm_text, is_terminal, nodes_table, state_name
+from mesh_cli.commands.fleet.show import alarm_lines, alarm_text, is_terminal, nodes_table, state_name
 from mesh_cli.commands.output import as_dict
 from mesh_cli.commands.target import call
 from mesh_client import Client, MeshCallError
 from sessionmesh.v1 import fleet_pb2
 
-AGAIN_SECONDS = 0.5
+RECONNECT_SECONDS = 0.5
 Frame = fleet_pb2.WatchFleetResponse
 
 
 def watch_fleet(context: typer.Context, *, as_json: bool) -> None:
-    """Until Ctrl-C. A router that drains is replaced by the next one."""
+    """Show the fleet until Ctrl-C; when the router drains, go on with the next one."""
     with suppress(KeyboardInterrupt):
         if as_json:
             _follow(context, lambda frame, _first: print(json.dumps(as_dict(frame)), flush=True))
@@ -45,7 +45,7 @@ def _follow(context: typer.Context, show: Callable[[Frame, bool], None]) -> None
 
 
 async def _frames(client: Client) -> AsyncIterator[tuple[Frame, bool]]:
-    """Frames of one watch after the other; True with the first one of each, which has every node."""
+    """The frames of one watch after the other; True with the first of each, which has every node."""
     while True:
         first = True
         try:
@@ -55,11 +55,11 @@ async def _frames(client: Client) -> AsyncIterator[tuple[Frame, bool]]:
         except MeshCallError as error:
             if error.reason != "GOING_AWAY":
                 raise
-        await asyncio.sleep(AGAIN_SECONDS)
+        await asyncio.sleep(RECONNECT_SECONDS)
 
 
 class _State:
-    """What the frames add up to."""
+    """The nodes, according to all frames so far."""
 
     def __init__(self) -> None:
         self.nodes: dict[str, fleet_pb2.Node] = {}
@@ -68,8 +68,8 @@ class _State:
         if first:
             self.nodes.clear()
         self.nodes.update({node.id: node for node in frame.nodes})
-        for gone in frame.removed_node_ids:
-            self.nodes.pop(gone, None)
+        for removed in frame.removed_node_ids:
+            self.nodes.pop(removed, None)
 
 
 class _LiveTable:
@@ -89,7 +89,7 @@ class _LiveTable:
 
 
 class _Lines:
-    """A line for each node that came, changed or went, and for each alarm that began or ended."""
+    """A line for each node that was added, changed or removed, and for each alarm that began or ended."""
 
     def __init__(self) -> None:
         self._state = _State()
@@ -103,10 +103,10 @@ class _Lines:
             for node in frame.nodes
             if node != before.get(node.id)
         ]
-        lines += [f"{name} went" for name in before if name not in self._state.nodes]
+        lines += [f"{name} is removed" for name in before if name not in self._state.nodes]
         alarms = {alarm.kind: alarm for alarm in frame.alarms}
         lines += [alarm_text(alarm) for kind, alarm in alarms.items() if kind not in self._alarms]
-        lines += [f"over: {alarm_text(alarm)}" for kind, alarm in self._alarms.items() if kind not in alarms]
+        lines += [f"ended: {alarm_text(alarm)}" for kind, alarm in self._alarms.items() if kind not in alarms]
         self._alarms = alarms
         for line in lines:
             print(f"{datetime.now():%H:%M:%S} {line}", flush=True)  # noqa: DTZ005 - a clock for whoever looks at it

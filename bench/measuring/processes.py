@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def start_module(module: str, environment: Mapping[str, str], *arguments: str) -> subprocess.Popen[str]:
