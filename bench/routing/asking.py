@@ -1,4 +1,4 @@
-"""Callers that ask for the session of each of their accounts again and again: a client process of one road.
+"""Callers that ask for the sessions of their accounts again and again: the client process of one transport.
 
 Moments are of CLOCK_MONOTONIC, which all processes of a machine share.
 """

@@ -29,7 +29,7 @@ async def test_bulk_sender_subscription_and_calls_ride_out_kills(
     results: list[message_pb2.Message] = []
     async with asyncio.timeout(SECONDS), connect(mesh.address, key) as client:
         await client.settle()
-        assert client.road == "xds"
+        assert client.transport == "xds"
         background = [
             asyncio.create_task(follow(client, told)),
             asyncio.create_task(look(client, accounts)),

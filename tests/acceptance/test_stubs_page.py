@@ -38,7 +38,7 @@ def project(language: str, tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_printed_program_sends_on_every_road_it_is_printed_for(
+def test_the_printed_program_sends_over_every_transport_it_is_printed_for(
     language: str, project: Path, mesh: MeshProcess, tenant: Tenant, account: account_pb2.Account
 ) -> None:
     for command in printed(language).calls:

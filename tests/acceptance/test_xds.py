@@ -1,4 +1,4 @@
-"""The xDS road of a whole mesh: `mesh xds-bootstrap`, and a stock gRPC channel to xds:///sessionmesh."""
+"""The xDS transport of a whole mesh: `mesh xds-bootstrap`, and a stock gRPC channel to xds:///sessionmesh."""
 
 from __future__ import annotations
 

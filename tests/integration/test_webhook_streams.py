@@ -193,6 +193,20 @@ async def test_past_events_are_listed_in_pages(tenant: Tenant, api: Client) -> N
     assert numbers((await api.call(api.events.ListEvents, request)).events) == [10]
 
 
+async def test_a_page_of_events_is_cut_by_bytes_and_misses_nothing(tenant: Tenant, api: Client) -> None:
+    await tenant.commit(
+        *[Event(type="a.b", labels={"n": str(number), "k": "v" * 1024 * 1024}) for number in range(5)]
+    )
+    request = ListEventsRequest(page_size=100)
+    pages: list[list[int]] = []
+    more = True
+    while more:
+        page = await api.call(api.events.ListEvents, request)
+        pages.append(numbers(page.events))
+        request.cursor, more = page.next_cursor, page.more
+    assert pages[:3] == [[0, 1], [2, 3], [4]]
+
+
 async def test_listing_says_what_is_wrong_with_a_page_size(api: Client) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await api.call(api.events.ListEvents, ListEventsRequest(page_size=1001))

@@ -97,7 +97,7 @@ def fail(message: str, code: int) -> NoReturn:
 
 
 async def _with_client(address: str, api_key: str, work: Callable[[Client], Awaitable[T]]) -> T:
-    async with connect(address, api_key, road="plain") as client:
+    async with connect(address, api_key, transport="plain") as client:
         return await work(client)
 
 

@@ -1,4 +1,4 @@
-"""Connections to a mesh."""
+"""gRPC channels to a mesh."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from mesh_client.methods import Method
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """PEM contents; without `ca` the system's authorities count. Certificate and key are for mTLS."""
+    """PEM contents. Without `ca` the system's authorities are trusted; certificate and key are for mTLS."""
 
     ca: bytes | None = None
     certificate: bytes | None = None
     key: bytes | None = field(default=None, repr=False)
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """For gRPC."""
+        """The same as gRPC takes it."""
         return grpc.ssl_channel_credentials(self.ca, self.key, self.certificate)
 
 
 @dataclass(slots=True, eq=False)
-class Link:
-    """A channel, and what it takes to call through it."""
+class MeshChannel:
+    """A channel, and the callables that were made for it."""
 
     target: str
     channel: grpc.aio.Channel
     _callables: dict[str, Any] = field(default_factory=dict)
 
     def callable(self, method: Method) -> Any:
-        """gRPC's own callable of the method."""
+        """gRPC's callable of the method."""
         found = self._callables.get(method.path)
         if found is None:
             make = getattr(self.channel, method.kind)
@@ -43,21 +43,21 @@ class Link:
         return found
 
     def state(self) -> grpc.ChannelConnectivity:
-        """Of the connection; asks for one where there is none."""
+        """The connection's state; makes an idle channel connect."""
         return self.channel.get_state(try_to_connect=True)
 
 
-def open_link(target: str, tls: Tls | None) -> Link:
-    """To `target`, host:port or any gRPC target. Needs the running event loop; connects when asked to."""
-    options = list(_OPTIONS)
+def open_channel(target: str, tls: Tls | None) -> MeshChannel:
+    """A channel to `target`, host:port or any gRPC target. Needs a running event loop; connects when used."""
+    options = list(_OWN_OPTIONS)
     if target.startswith("dns:"):
         options.append(("grpc.service_config", _ROUND_ROBIN))
     if tls is None:
-        return Link(target, grpc.aio.insecure_channel(target, options=options))
-    return Link(target, grpc.aio.secure_channel(target, tls.credentials(), options=options))
+        return MeshChannel(target, grpc.aio.insecure_channel(target, options=options))
+    return MeshChannel(target, grpc.aio.secure_channel(target, tls.credentials(), options=options))
 
 
-ALIVE: tuple[tuple[str, int | str], ...] = (
+CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.max_receive_message_length", 8 * 1024 * 1024),
     ("grpc.max_send_message_length", 8 * 1024 * 1024),
     ("grpc.keepalive_time_ms", 5_000),
@@ -69,9 +69,9 @@ ALIVE: tuple[tuple[str, int | str], ...] = (
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.dns_min_time_between_resolutions_ms", 2_000),
 )
-"""Channel arguments of every road."""
-_OPTIONS: tuple[tuple[str, int | str], ...] = (
-    *ALIVE,
+"""The arguments of every channel."""
+_OWN_OPTIONS: tuple[tuple[str, int | str], ...] = (
+    *CHANNEL_OPTIONS,
     ("grpc.use_local_subchannel_pool", 1),  # closing the client closes its connection
 )
 _ROUND_ROBIN = json.dumps(

@@ -157,12 +157,12 @@ async def test_a_mesh_without_xds_is_called_plainly(two: TwoRouters) -> None:
     async with connect(two.target, "key") as client:
         assert await client.settle() == "plain"
         await client.get_account("acc_1")
-        assert client.road == "plain"
+        assert client.transport == "plain"
 
 
 async def test_insisting_on_xds_where_there_is_none_fails_with_the_way_out(two: TwoRouters) -> None:
-    async with connect(two.target, "key", road="xds") as client:
-        with pytest.raises(FailedPrecondition, match="road='plain'"):
+    async with connect(two.target, "key", transport="xds") as client:
+        with pytest.raises(FailedPrecondition, match="transport='plain'"):
             await client.get_account("acc_1")
 
 
