@@ -21,7 +21,7 @@ from mesh_core.database.migrations import migrate
 from mesh_core.etcd import Etcd, put
 from mesh_core.etcd.ops import MAX_OPERATIONS
 from mesh_core.ids import SHARDS, Prefix, new_id, shard_of
-from mesh_core.ownership.keys import Keys, NodeInfo, NodeState, OwnerKey, OwnerState, encode
+from mesh_core.ownership.keys import ClusterKeys, NodeInfo, NodeState, OwnerKey, OwnerState, encode
 from mesh_core.rpc.channels import open_channel
 from mesh_core.settings import ClusterSettings
 
@@ -47,7 +47,7 @@ class RoutingWorld:
         self._stack = stack
         self._folder = folder
         self._etcd = etcd
-        self._keys = Keys(ClusterSettings().name)
+        self._keys = ClusterKeys(ClusterSettings().name)
         self._environment = environment
         self.router = self._child("router", "mesh_router", {})
 

@@ -17,7 +17,7 @@ from mesh_cli.embedded import EmbeddedEtcd
 from mesh_core.errors import NotFound
 from mesh_core.etcd import Etcd, boottime
 from mesh_core.ids import SHARDS
-from mesh_core.ownership.keys import Keys, NodeState
+from mesh_core.ownership.keys import ClusterKeys, NodeState
 from mesh_core.ownership.nodes import NodeSuperseded, drain_node, set_node_state
 from mesh_core.ownership.participant import IncarnationExpired
 from tests.support.ownership_nodes import FAST, Mesh, mesh_of, until
@@ -111,7 +111,7 @@ async def test_evidence_of_death_spares_the_wait_for_the_ttl(mesh: Mesh) -> None
     await b.wait_unbroken()
     lease, incarnation = a.ownership.lease, a.ownership.incarnation
     await a.crash()
-    await b.etcd.put(Keys(mesh.cluster).dead + incarnation.encode(), b"")
+    await b.etcd.put(ClusterKeys(mesh.cluster).dead + incarnation.encode(), b"")
     await b.etcd.revoke(lease)
     assert await until(lambda: mesh.all_run(b)) < FAST.ttl - FAST.beat
 
@@ -278,7 +278,7 @@ async def test_a_key_under_my_lease_that_i_know_nothing_of_is_adopted_when_wante
     """As a claim leaves it whose answer got lost."""
     [a] = await mesh.start("a")
     await until(lambda: mesh.all_run(a))
-    key = Keys(mesh.cluster).owner(7)
+    key = ClusterKeys(mesh.cluster).owner(7)
     found = await a.etcd.get(key)
     assert found is not None
     a.ownership.fence_refused([7])

@@ -11,11 +11,11 @@ import pytest_asyncio
 
 from mesh_core.etcd import Etcd, boottime
 from mesh_core.ids import SHARDS
-from mesh_core.ownership.keys import Keys, NodeInfo, NodeState, OwnerKey, OwnerState, encode
+from mesh_core.ownership.keys import ClusterKeys, NodeInfo, NodeState, OwnerKey, OwnerState, encode
 from mesh_core.ownership.owner_keys import OwnerKeyWriter, Write
 from mesh_core.ownership.participant.fence import FenceUnavailable
 from mesh_core.ownership.participant.keeper import Keeper
-from mesh_core.ownership.participant.table_writer import ROUND_PAUSE, TablePlanner
+from mesh_core.ownership.participant.table_writer import ROUND_PAUSE, TableWriter
 from mesh_core.ownership.planning.loads import encode_loads, weight_of
 from mesh_core.ownership.planning.planner import NO_NODE
 from mesh_core.ownership.planning.table import Table, read_situation, write_table
@@ -36,13 +36,13 @@ class Participant:
     """Node `a` as far as planning goes. Its lease is as old as the test wants it."""
 
     def __init__(self, client: Etcd, cluster: str) -> None:
-        self.keys = Keys(cluster)
+        self.keys = ClusterKeys(cluster)
         self.client = client
         self.keeper = Keeper(FAST)
         self.mirror = ClusterMirror(client, self.keys)
         self.held_by_fence: bool | None = False
         self.asked = 0
-        self.planner = TablePlanner(client, self.keys, self.mirror, self.keeper, "a", self._any_held)
+        self.planner = TableWriter(client, self.keys, self.mirror, self.keeper, "a", self._any_held)
 
     def hear_of_etcd(self, *, unbroken: bool) -> None:
         now = boottime()

@@ -97,7 +97,6 @@ class Stage:
             keeper=self.keeper,
             leases=cast("Any", Leases(self.authorities)),
             beats=cast("Any", Beats(self.authorities)),
-            news=self,
             watchdog=cast("Any", self.page),
             end_process=lambda reason: self.ended.append((reason, boottime())),
         )
@@ -136,7 +135,7 @@ class Stage:
 async def running() -> AsyncIterator[Stage]:
     """A stage whose authorities both answered."""
     stage = Stage()
-    task = asyncio.create_task(stage.thread.run())
+    task = asyncio.create_task(stage.thread.run(stage))
     await stage.until(lambda: bool(stage.told("lease") and stage.told("beat")))
     yield stage
     task.cancel()

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from mesh_cli.commands.target import Target
 from mesh_cli.up.display import show_running
-from mesh_core.errors import MeshError
+from mesh_core.errors import MeshError, StartupError
 
 if TYPE_CHECKING:
     from mesh_cli.up.stack import Stack
@@ -55,7 +55,7 @@ def up(
     )
     try:
         asyncio.run(_run(stack, console))
-    except MeshError as error:
+    except (MeshError, StartupError) as error:
         Console(stderr=True).print(f"[bold red]mesh up:[/] {error}", highlight=False, soft_wrap=True)
         sys.exit(EXIT_UNAVAILABLE)
 

@@ -11,6 +11,7 @@ import msgspec
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.database.requests import Method
+from sessionmesh.v1 import message_pb2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,7 +76,7 @@ class StatusChange(msgspec.Struct, frozen=True, gc=False):
 
 
 class InboundMessage(msgspec.Struct, frozen=True, gc=False):
-    """A message that the network brought, or that another device of the account sent (`direction` 1).
+    """A message that the network brought, or that another device of the account sent (`direction` OUTBOUND).
 
     It is told apart by `network_id` within its account: a repeat is a `Duplicate` and writes nothing. `media`
     is what the driver needs to fetch its media, which then stays marked as to be fetched until `FetchDone`.
@@ -87,7 +88,7 @@ class InboundMessage(msgspec.Struct, frozen=True, gc=False):
     content: bytes
     event: Event
     network_time: int | None = None
-    direction: int = 2
+    direction: int = message_pb2.DIRECTION_INBOUND
     status: int = 0
     traceparent: str = ""
     media: bytes | None = None
@@ -105,7 +106,7 @@ class Action(msgspec.Struct, frozen=True, gc=False):
     event: Event | None = None
 
 
-class Session(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+class SessionSnapshot(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The whole session row; the last one in a batch is stored."""
 
     node: str
@@ -179,7 +180,7 @@ Row = (
     | Event
     | InboundMessage
     | Action
-    | Session
+    | SessionSnapshot
     | Disconnect
     | Credential
     | ContentUpdate
@@ -192,11 +193,13 @@ Row = (
 
 def may_become(old: int, new: int) -> bool:
     """Whether a message's status may change so; the same rule as `message_may_become` in the database."""
-    if new < _CANCELLED:
+    if new < _CANCELLED:  # one that only rises
         return old < new or (old == _IN_DOUBT and new >= _SENT)
     if new == _FAILED:
         return old <= _SENT or old == _IN_DOUBT
     return old <= _SENDING
 
 
-_SENDING, _SENT, _CANCELLED, _FAILED, _IN_DOUBT = 2, 3, 10, 12, 13
+_SENDING, _SENT = message_pb2.MESSAGE_STATUS_SENDING, message_pb2.MESSAGE_STATUS_SENT
+_CANCELLED, _FAILED = message_pb2.MESSAGE_STATUS_CANCELLED, message_pb2.MESSAGE_STATUS_FAILED
+_IN_DOUBT = message_pb2.MESSAGE_STATUS_IN_DOUBT

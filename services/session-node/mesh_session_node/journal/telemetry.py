@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from mesh_core.journal.rows import AccountRef, OutboundMessage
 from mesh_core.telemetry.tracing import is_sampled, start_span
+from mesh_session_node.journal.rows import AccountRef, OutboundMessage
 
 WAITING = Gauge(
     "mesh_journal_waiting", "Units that callers have handed to the journal and that are not stored yet"

@@ -11,46 +11,52 @@ import asyncpg
 import structlog
 
 from mesh_core.errors import Unavailable
-from mesh_core.journal.batch import Columns, Unit, outcomes
-from mesh_core.journal.outcomes import COMMITTED, Outcome, Poison
-from mesh_core.journal.rows import AccountRef, Event, MemberReceipt, OutboundMessage, Row, StatusChange
-from mesh_core.journal.sender import DataRefused, Sender
-from mesh_core.journal.telemetry import POISON, WAITING, record_commit
-from mesh_core.journal.waiters import Entry, Flush, Frame, abandon, stopped
+from mesh_session_node.journal.batch import Columns, Unit, outcomes
+from mesh_session_node.journal.batch_sender import BatchSender, DataRefused
+from mesh_session_node.journal.outcomes import COMMITTED, Outcome, Poison
+from mesh_session_node.journal.rows import (
+    AccountRef,
+    Event,
+    MemberReceipt,
+    OutboundMessage,
+    Row,
+    StatusChange,
+)
+from mesh_session_node.journal.telemetry import POISON, WAITING, record_commit
+from mesh_session_node.journal.waiters import Entry, Flush, abandon, stopped
 
 logger = structlog.get_logger(__name__)
 
 _NOTHING: Mapping[int, int] = {}
-Sent = list[tuple[AccountRef, OutboundMessage]]
+Stored = Sequence[tuple[AccountRef, OutboundMessage]]
+"""Messages of one commit, each with its account."""
 
 
 class Journal:
     """The writer. Call it from one event loop; only `run`, in a task of its own, touches the connection.
 
-    `on_commit` is called synchronously after each commit with the outbound messages that it stored, in order:
-    send them there. `after_commit` is called after each batch that may have stored events.
+    `after_commit` is called after each batch that may have stored events.
 
-    A lone caller is written at once. When others came during a commit, batches start at least `gap` seconds
-    apart: that fills them, and costs a third less for each message. While Postgres is away, callers wait; up
-    to `bound` units.
+    A lone caller's rows are written at once. When others came during a commit, batches start at least `gap`
+    seconds apart: that fills them, and costs a third less for each message. While Postgres is unavailable,
+    callers wait; up to `bound` units.
     """
 
     def __init__(
         self,
         connect: Callable[[], Awaitable[asyncpg.Connection]],
         incarnation: str,
-        on_commit: Callable[[Sent], None],
         *,
         after_commit: Callable[[], None] = lambda: None,
         gap: float = 0.004,
         bound: int = 20_000,
     ) -> None:
-        self._sender = Sender(connect, incarnation)
-        self._on_commit = on_commit
+        self._sender = BatchSender(connect, incarnation)
         self._after_commit = after_commit
         self._gap = gap
         self._bound = bound
         self._loop = asyncio.get_running_loop()
+        self._on_commit: Callable[[Stored], None] = _ignore
         self._now: list[Entry] = []  # in the next batch
         self._held: list[Entry] = []  # nobody waits for these
         self._held_timer: asyncio.TimerHandle | None = None
@@ -79,20 +85,6 @@ class Journal:
         self._wake.set()
         return done
 
-    def accept_many(
-        self, messages: Sequence[tuple[AccountRef, OutboundMessage]]
-    ) -> asyncio.Future[list[Outcome]]:
-        """Stores messages of a frame, each by itself; the outcomes are in their order. Raises as `accept`."""
-        self._admit(len(messages))
-        done: asyncio.Future[list[Outcome]] = self._loop.create_future()
-        if not messages:
-            done.set_result([])
-            return done
-        frame = Frame(done, len(messages))
-        self._now.extend([Entry(unit, frame, at) for at, unit in enumerate(messages)])
-        self._wake.set()
-        return done
-
     def write(self, owner: AccountRef, *rows: Row) -> asyncio.Future[Outcome]:
         """Stores rows of one account, all in one commit; answered after it. Raises as `accept`."""
         self._admit(1)
@@ -112,7 +104,7 @@ class Journal:
         if all(row.__class__ in _HELD for row in rows):
             self._held.append(Entry((owner, rows)))
             if self._held_timer is None and not self._held_due:
-                self._held_timer = self._loop.call_later(_HOLD, self._release_held)
+                self._held_timer = self._loop.call_later(_HOLD_SECONDS, self._release_held)
         else:
             self._now.append(Entry((owner, rows)))
             self._wake.set()
@@ -131,13 +123,17 @@ class Journal:
         self._wake.set()
         await asyncio.shield(self._flush.done)
 
-    async def run(self) -> None:
+    async def run(self, on_commit: Callable[[Stored], None]) -> None:
         """Writes until it is cancelled; `flush` first.
+
+        `on_commit` is called synchronously after each commit with the outbound messages that it stored, in
+        order: send them there.
 
         Raises `IncarnationExpired`, or what is wrong with the database for good; all who wait are then told
         `Unavailable`, as are later callers.
         """
         flush: Flush | None = None
+        self._on_commit = on_commit
         try:
             while True:
                 await self._wake.wait()
@@ -146,7 +142,7 @@ class Journal:
                 flush, self._flush = self._flush, None
                 await self._write_waiting(flush)
                 left = start + self._gap - self._loop.time()
-                if left > 0 and self._wake.is_set() and self._flush is None and len(self._now) < _MOST:
+                if left > 0 and self._wake.is_set() and self._flush is None and len(self._now) < _MAX_BATCH:
                     await asyncio.sleep(left)  # somebody came during the commit: let the batch fill
         finally:
             self._stop(flush)
@@ -172,9 +168,9 @@ class Journal:
         self._writing = []
 
     async def _write_all(self, entries: list[Entry], give_back: Mapping[int, int] = _NOTHING) -> None:
-        for at in range(0, len(entries), _MOST):
-            last = at + _MOST >= len(entries)
-            await self._write(entries[at : at + _MOST], give_back if last else _NOTHING)
+        for at in range(0, len(entries), _MAX_BATCH):
+            last = at + _MAX_BATCH >= len(entries)
+            await self._write(entries[at : at + _MAX_BATCH], give_back if last else _NOTHING)
         if give_back and not entries:
             await self._write([], give_back)
 
@@ -238,10 +234,14 @@ class Journal:
                 abandon(waiting.done)
 
 
+def _ignore(_stored: Stored) -> None:
+    pass
+
+
 def _is_message(unit: Unit) -> TypeGuard[tuple[AccountRef, OutboundMessage]]:
     return isinstance(unit[1], OutboundMessage)
 
 
-_MOST = 500  # units in a batch
-_HOLD = 0.1  # seconds
+_MAX_BATCH = 500  # units
+_HOLD_SECONDS = 0.1
 _HELD = frozenset({StatusChange, Event, MemberReceipt})

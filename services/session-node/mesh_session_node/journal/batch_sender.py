@@ -12,9 +12,9 @@ import msgspec
 import structlog
 from asyncpg.prepared_stmt import PreparedStatement
 
-from mesh_core.journal.batch import ARGUMENTS, Answer
-from mesh_core.journal.outcomes import IncarnationExpired
-from mesh_core.journal.telemetry import RESENT
+from mesh_session_node.journal.batch import COLUMNS, Answer
+from mesh_session_node.journal.outcomes import IncarnationExpired
+from mesh_session_node.journal.telemetry import RESENT
 
 logger = structlog.get_logger(__name__)
 
@@ -26,7 +26,7 @@ class DataRefused(Exception):
     error: Exception
 
 
-class Sender:
+class BatchSender:
     """The journal's connection and the numbers of its batches. One task uses it."""
 
     def __init__(self, connect: Callable[[], Awaitable[asyncpg.Connection]], incarnation: str) -> None:
@@ -93,7 +93,16 @@ class Sender:
 
 _TIMEOUT = 5.0
 _FIRST_PAUSE, _LAST_PAUSE = 0.05, 1.0
-_CALL = f"SELECT journal_write({', '.join(f'${n}' for n in range(1, ARGUMENTS + 5))})"
+_ARGUMENTS = [
+    ("me", "text"),
+    ("number", "bigint"),
+    *((column.name, column.type) for column in COLUMNS),
+    ("give_back", "smallint[]"),
+    ("give_back_epoch", "bigint[]"),
+]
+_CALL = "SELECT journal_write({})".format(
+    ", ".join(f"{name} => ${at}::{type_}" for at, (name, type_) in enumerate(_ARGUMENTS, 1))
+)
 # SQLSTATE classes. Cardinality, data, integrity, program limits: the rows themselves, whenever they are sent.
 _REFUSED_DATA = frozenset({"21", "22", "23", "54"})
 # Feature not supported, syntax or a missing function, PL/pgSQL: sending it again would never help.

@@ -2,7 +2,7 @@
 another.
 """
 
-from mesh_core.journal.outcomes import (
+from mesh_session_node.journal.outcomes import (
     COMMITTED,
     REFUSED,
     Committed,
@@ -14,7 +14,7 @@ from mesh_core.journal.outcomes import (
     Refused,
     unwrap,
 )
-from mesh_core.journal.rows import (
+from mesh_session_node.journal.rows import (
     AccountRef,
     Action,
     ContentUpdate,
@@ -27,11 +27,11 @@ from mesh_core.journal.rows import (
     MemberReceipt,
     OutboundMessage,
     Row,
-    Session,
+    SessionSnapshot,
     StatusChange,
     may_become,
 )
-from mesh_core.journal.writer import Journal
+from mesh_session_node.journal.writer import Journal
 
 __all__ = [
     "COMMITTED",
@@ -56,7 +56,7 @@ __all__ = [
     "Poison",
     "Refused",
     "Row",
-    "Session",
+    "SessionSnapshot",
     "StatusChange",
     "may_become",
     "unwrap",
