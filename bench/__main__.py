@@ -20,16 +20,20 @@ MODULES = {name: f"bench.{name}" for name in ("failover", "message", "network", 
 
 def main() -> int:
     """The command; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Run a benchmark.")
-    parser.add_argument("name", choices=sorted(MODULES), help="the benchmark to run")
-    parser.add_argument("--quick", action="store_true", help="the same figures in under a minute, smaller")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
-    arguments = parser.parse_args()
+    arguments = _parse_arguments()
     report: Report = import_module(MODULES[arguments.name]).run(arguments.quick)
     print(report.table())
     if arguments.json is not None:
         arguments.json.write_bytes(report.json())
     return 0
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Run a benchmark.")
+    parser.add_argument("name", choices=sorted(MODULES), help="the benchmark to run")
+    parser.add_argument("--quick", action="store_true", help="the same figures in under a minute, smaller")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -139,7 +139,8 @@ async def test_no_bearer_means_credentials_are_missing(authenticator: KeyAuthent
 
 
 @pytest.mark.parametrize(
-    "token", ["x", "smk_", "smk_" + "U" * 70, "smk_" + "0" * 26 + "-" + "a" * 43, "é" * 74]
+    "token",
+    ["x", "nonsense", "smk_", "smk_a_b", "smk_" + "U" * 70, "smk_" + "0" * 26 + "-" + "a" * 43, "é" * 74],
 )
 async def test_what_cannot_be_a_key_is_refused_without_a_look_up(
     authenticator: KeyAuthenticator, keys: ClusterKeys, token: str

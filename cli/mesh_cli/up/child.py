@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from mesh_cli.embedded import launcher
 from mesh_cli.embedded.errors import ServerEnded, ServerFailed
 from mesh_cli.embedded.ports import LOOPBACK, ChosenPorts, children
+from mesh_core.backoff import Backoff
 from mesh_parent import command_line
 
 READY_SECONDS = 60.0
@@ -104,15 +105,14 @@ class Child:
 
     async def supervise(self) -> None:
         """Restart the process whenever it ends, with a backoff, until `stop`."""
-        backoff = FIRST_BACKOFF
+        backoff = Backoff(FIRST_BACKOFF, LONGEST_BACKOFF)
         process = self._process or await self._spawn()
         while True:
             started = time.monotonic()
             await process.wait()
             if time.monotonic() - started > STEADY_SECONDS:
-                backoff = FIRST_BACKOFF
-            await asyncio.sleep(backoff)
-            backoff = min(backoff * 2, LONGEST_BACKOFF)
+                backoff.reset()
+            await asyncio.sleep(backoff.next())
             if self._stopping:
                 return
             process = await self._spawn()
