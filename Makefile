@@ -2,16 +2,19 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test mutations lint bench stubs tools lock clean
+.PHONY: help install up demo test test-quick test-long mutations lint bench stubs tools lock clean
 
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 BIN := .venv/bin
+# Tests run in so many lanes (tests/support/lanes.py); LANES=0 is one by one in pytest's own process, as a debugger wants it.
+LANES ?= 2
+PYTEST := $(BIN)/pytest -q -n $(LANES) --max-worker-restart=0
 # Folders too: a deleted .proto changes only its folder.
 PROTOS := $(shell find protos -name '*.proto' -o -type d)
 
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 install: $(BIN)/.installed ## Make .venv with everything in it; quick when nothing changed
 	@:
@@ -22,8 +25,14 @@ up: install ## Run a whole mesh on this machine until Ctrl-C; ARGS="--nodes 3"
 demo: install ## Show the mesh at work and check what it shows; ARGS="--json FILE"
 	@$(BIN)/mesh demo $(ARGS)
 
-test: install ## Run every test; ARGS="-k name" for some
-	@$(BIN)/pytest -q --durations=15 $(ARGS)
+test: install ## Run the tests that every change must pass; ARGS="-k name" for some
+	@$(PYTEST) --durations=15 -m "not long" $(ARGS)
+
+test-quick: install ## Run the quick tests: one service at a time, no whole mesh, no other language
+	@$(PYTEST) -m quick $(ARGS)
+
+test-long: install ## Run what is long and rarely changes: many random seeds, timings as in production
+	@$(PYTEST) --durations=15 -m long $(ARGS)
 
 mutations: install ## Take out each guard in a copy of the tree and show that a test fails; NAME=word for some
 	@$(BIN)/python -m tests.mutations $(NAME)

@@ -1,4 +1,4 @@
-"""Backing servers for tests: one of each per run, started when a test first asks, fresh names inside them.
+"""Backing servers for tests: one of each per lane, started when a test first asks, fresh names inside them.
 
 MESH_TEST_ETCD (host:port), MESH_TEST_POSTGRES (URL of a superuser), MESH_TEST_REDIS (URL) and MESH_TEST_S3
 (endpoint with its keys: `http://access:secret@host:port`) name servers to use instead; none is then started.
@@ -21,12 +21,13 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 
-from mesh_cli.embedded import EmbeddedEtcd, EmbeddedPostgres, EmbeddedRedis, EmbeddedServer, free_port
+from mesh_cli.embedded import EmbeddedRedis, EmbeddedServer, free_port
 from tests.support.minio_server import EmbeddedMinio
+from tests.support.servers import UnsyncedEtcd, unsynced_postgres
 from tests.support.tools import require_tool
 
 # A whole running mesh, which acceptance and fault tests share.
-pytest_plugins = ["tests.support.mesh_fixtures"]
+pytest_plugins = ["tests.support.mesh_fixtures", "tests.support.lanes"]
 
 Result = TypeVar("Result")
 
@@ -125,7 +126,7 @@ def servers_state() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def etcd(request: pytest.FixtureRequest) -> Iterator[str]:
     """The endpoint `host:port` of an etcd that the whole run shares: use keys of your own (`cluster`)."""
-    yield from _address(request, "MESH_TEST_ETCD", EmbeddedEtcd)
+    yield from _address(request, "MESH_TEST_ETCD", UnsyncedEtcd)
 
 
 @pytest.fixture(scope="session")
@@ -143,11 +144,7 @@ def redis_url(redis_server: str) -> str:
 @pytest.fixture(scope="session")
 def postgres_server(request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of a superuser of the Postgres server that the whole run shares."""
-
-    def embedded(state: Path) -> EmbeddedPostgres:
-        return EmbeddedPostgres(state, {"track_commit_timestamp": "on"})
-
-    yield from _address(request, "MESH_TEST_POSTGRES", embedded)
+    yield from _address(request, "MESH_TEST_POSTGRES", unsynced_postgres)
 
 
 @pytest.fixture(scope="session")

@@ -38,10 +38,14 @@ class Signal:
         give it as `since`: nothing that happens in between is missed then.
         """
         if since is None or since == self.version:
-            if self._next is None:
-                self._next = asyncio.Event()
-            await self._next.wait()
+            await self.next().wait()
         return self.version
+
+    def next(self) -> asyncio.Event:
+        """The event that the next notification sets."""
+        if self._next is None:
+            self._next = asyncio.Event()
+        return self._next
 
     async def wait_until(self, predicate: Callable[[], T | None]) -> T:
         """Returns the first true value of `predicate`, which is called now and after notifications."""

@@ -377,7 +377,7 @@ class Raw(FrameConnection):
         super().connection_made(transport)
         self.write = cast("asyncio.Transport", transport).write
 
-    def _beat(self) -> None:
+    def _heartbeat(self) -> None:
         pass
 
 
@@ -433,8 +433,8 @@ async def test_a_tenants_key_opens_no_exchange() -> None:
 async def test_a_peer_that_falls_silent_is_given_up(
     monkeypatch: pytest.MonkeyPatch, broken: Callable[[CallFailed], bool]
 ) -> None:
-    monkeypatch.setattr(connection_module, "HEARTBEAT_SECONDS", 0.05)
-    monkeypatch.setattr(connection_module, "SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(connection_module, "HEARTBEAT_SECONDS", 0.4)
+    monkeypatch.setattr(connection_module, "SILENCE_SECONDS", 0.8)
     loop = asyncio.get_running_loop()
     silent = await loop.create_server(Raw, "127.0.0.1", 0)
     async with silent, asyncio.timeout(10):

@@ -12,7 +12,7 @@ import grpc.aio
 import pytest
 from grpc import StatusCode
 
-from mesh_core.rpc.limits import METADATA_BYTES, STREAMED_FRAME_BYTES
+from mesh_core.rpc.options import METADATA_BYTES, STREAMED_FRAME_BYTES
 from sessionmesh.v1 import (
     media_pb2,
     media_pb2_grpc,

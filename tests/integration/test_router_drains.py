@@ -232,7 +232,7 @@ async def test_a_node_that_starts_anew_while_it_drains_is_told_again(
 async def test_a_node_that_leaves_for_good_is_drained(
     world: RouterWorld, old: FakeNode, other: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drains, "GONE_SECONDS", 0.5)
+    monkeypatch.setattr(drains, "RETURN_SECONDS", 0.5)
     job = await drain(world, "old")
     await old.leave()
     await old.disown(SHARDS)

@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from prometheus_client import REGISTRY
 
 from mesh_core.ownership.keys import Keys, NodeInfo, NodeState, encode
-from mesh_router.xds.client import MOST_NAMES
+from mesh_router.xds.client import MAX_NAMES
 from mesh_router.xds.control_plane import SERVICE
 from mesh_router.xds.resources import CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE
 from mesh_wire.lookup.rls_pb2 import RouteLookupRequest, RouteLookupResponse
@@ -200,7 +200,7 @@ BAD = {
         DiscoveryRequest(
             type_url=CLUSTER_TYPE,
             node=core_pb2.Node(),
-            resource_names=[str(n) for n in range(MOST_NAMES + 1)],
+            resource_names=[str(n) for n in range(MAX_NAMES + 1)],
         ),
         "INVALID_FIELD",
     ),

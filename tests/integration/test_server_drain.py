@@ -250,7 +250,7 @@ async def test_a_stream_whose_reader_stopped_reading_does_not_hold_the_drain_up(
     assert flood.written == stopped
 
 
-async def test_health_says_not_serving_and_set_serving_cannot_undo_it(servers: list[Server]) -> None:
+async def test_health_says_not_serving_and_cannot_become_healthy_again(servers: list[Server]) -> None:
     server, _ = await start(servers, Echo())
     async with open_channel(server.address) as channel:
         health = health_pb2_grpc.HealthStub(channel)
@@ -258,7 +258,7 @@ async def test_health_says_not_serving_and_set_serving_cannot_undo_it(servers: l
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
         drain = asyncio.create_task(server.drain())
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
-        server.set_serving("", True)
+        server.become_healthy()
         for service in ("", SERVICE):
             answer = await health.Check(health_pb2.HealthCheckRequest(service=service))
             assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING

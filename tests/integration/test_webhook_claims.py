@@ -13,13 +13,14 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import ids
 from mesh_core.ids import new_uuid
-from mesh_webhook import deliveries, disabling, housekeeping
-from mesh_webhook.deliveries import Claimed, Completion
-from mesh_webhook.sender import Answer
+from mesh_webhook.deliveries import claims, maintenance
+from mesh_webhook.deliveries.claims import ClaimedDelivery, Completion
+from mesh_webhook.deliveries.http_sender import AttemptResult
+from mesh_webhook.endpoints import disabling
 from tests.support.eventually import eventually
 
-OK = Answer(200, "", b"", None, datetime(2026, 1, 1, tzinfo=UTC), 0.01)
-BAD = Answer(500, "HTTP 500", b"", None, datetime(2026, 1, 1, tzinfo=UTC), 0.01)
+OK = AttemptResult(200, "", b"", None, datetime(2026, 1, 1, tzinfo=UTC), 0.01)
+BAD = AttemptResult(500, "HTTP 500", b"", None, datetime(2026, 1, 1, tzinfo=UTC), 0.01)
 
 
 class Tables:
@@ -52,8 +53,8 @@ class Tables:
 
     async def claim(
         self, lease: float = 60, total: int = 100, most: int = 100, **busy: dict[UUID, int]
-    ) -> list[Claimed]:
-        return await deliveries.claim(self.pool, lease, total, most, busy.get("busy", {}))
+    ) -> list[ClaimedDelivery]:
+        return await claims.claim(self.pool, lease, total, most, busy.get("busy", {}))
 
     async def delivery(self, delivery: UUID) -> asyncpg.Record:
         [row] = await self.pool.fetch("SELECT * FROM webhook_delivery WHERE id = $1", delivery)
@@ -109,9 +110,9 @@ async def test_a_lapsed_claim_cannot_complete_what_another_holds(tables: Tables)
     [owed] = await tables.owe(await tables.endpoint())
     [late] = await tables.claim(lease=0)
     [present] = await tables.claim()
-    assert not await deliveries.complete(tables.pool, [Completion(owed, late.token, BAD, None)])
+    assert not await claims.complete(tables.pool, [Completion(owed, late.token, BAD, None)])
     assert (await tables.delivery(owed))["state"] == 1
-    assert await deliveries.complete(tables.pool, [Completion(owed, present.token, OK, None)]) == {owed}
+    assert await claims.complete(tables.pool, [Completion(owed, present.token, OK, None)]) == {owed}
     row = await tables.delivery(owed)
     assert (row["state"], row["attempts"]) == (2, 1)
     assert await tables.pool.fetchval("SELECT count(*) FROM webhook_attempt") == 1
@@ -121,8 +122,8 @@ async def test_a_completion_counts_once(tables: Tables) -> None:
     [owed] = await tables.owe(await tables.endpoint())
     [claimed] = await tables.claim()
     completion = Completion(owed, claimed.token, BAD, 3600.0)
-    assert await deliveries.complete(tables.pool, [completion]) == {owed}
-    assert not await deliveries.complete(tables.pool, [completion])
+    assert await claims.complete(tables.pool, [completion]) == {owed}
+    assert not await claims.complete(tables.pool, [completion])
     row = await tables.delivery(owed)
     assert (row["attempts"], row["state"], row["last_status"]) == (1, 1, 500)
     assert row["due_at"] > datetime.now(UTC) + timedelta(minutes=50)
@@ -183,7 +184,7 @@ async def test_an_endpoint_is_disabled_after_days_without_a_success(tables: Tabl
     endpoint = await tables.endpoint()
     [owed] = await tables.owe(endpoint)
     [claimed] = await tables.claim()
-    await deliveries.complete(tables.pool, [Completion(owed, claimed.token, BAD, 0.0)])
+    await claims.complete(tables.pool, [Completion(owed, claimed.token, BAD, 0.0)])
     assert not await disabling.disable_if_failing(tables.pool, endpoint, 5)
     await tables.pool.execute("UPDATE webhook_health SET failing_since = failing_since - interval '6 days'")
     assert await disabling.disable_if_failing(tables.pool, endpoint, 5)
@@ -195,9 +196,9 @@ async def test_a_success_ends_the_days_of_failing(tables: Tables) -> None:
     endpoint = await tables.endpoint()
     await tables.owe(endpoint, 2)
     first, second = await tables.claim()
-    await deliveries.complete(tables.pool, [Completion(first.id, first.token, BAD, None)])
+    await claims.complete(tables.pool, [Completion(first.id, first.token, BAD, None)])
     await tables.pool.execute("UPDATE webhook_health SET failing_since = failing_since - interval '6 days'")
-    await deliveries.complete(tables.pool, [Completion(second.id, second.token, OK, None)])
+    await claims.complete(tables.pool, [Completion(second.id, second.token, OK, None)])
     assert not await disabling.disable_if_failing(tables.pool, endpoint, 5)
 
 
@@ -211,11 +212,11 @@ async def test_what_is_too_old_is_expired_then_deleted(tables: Tables) -> None:
         "UPDATE webhook_delivery SET id = $2, create_time = $3 WHERE id = $1", old, aged, long_ago
     )
     retention = timedelta(days=7)
-    assert await housekeeping.expire_deliveries(tables.pool, retention) == 1
+    assert await maintenance.expire_deliveries(tables.pool, retention) == 1
     assert (await tables.delivery(aged))["last_error"] == "not delivered in time"
-    assert await housekeeping.delete_old(tables.pool, retention) == 0
+    assert await maintenance.delete_old(tables.pool, retention) == 0
     await tables.pool.execute("UPDATE webhook_delivery SET end_time = $2 WHERE id = $1", aged, long_ago)
-    assert await housekeeping.delete_old(tables.pool, retention) == 1
+    assert await maintenance.delete_old(tables.pool, retention) == 1
     assert (await tables.delivery(young))["state"] == 1
 
 
@@ -224,19 +225,19 @@ async def test_what_a_deleted_endpoint_left_behind_goes(tables: Tables) -> None:
     await tables.owe(endpoint, 3)
     await tables.pool.execute("DELETE FROM webhook_endpoint")
     assert not await tables.claim()
-    assert await housekeeping.delete_old(tables.pool, timedelta(days=7)) == 3
+    assert await maintenance.delete_old(tables.pool, timedelta(days=7)) == 3
 
 
 async def test_old_partitions_of_attempts_are_dropped(tables: Tables) -> None:
     await tables.pool.execute("SELECT make_day_partition('webhook_attempt', current_date - 20)")
     parts = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'webhook_attempt'::regclass"
     before = await tables.pool.fetchval(parts)
-    await housekeeping.delete_old(tables.pool, timedelta(days=7))
+    await maintenance.delete_old(tables.pool, timedelta(days=7))
     assert await tables.pool.fetchval(parts) == before - 1
 
 
 def test_a_webhook_id_is_the_deliverys() -> None:
     delivery = new_uuid()
     now = datetime.now(UTC)
-    claimed = Claimed(delivery, new_uuid(), new_uuid(), 1, new_uuid(), "a.b", 0, b"", "", now)
+    claimed = ClaimedDelivery(delivery, new_uuid(), new_uuid(), 1, new_uuid(), "a.b", 0, b"", "", now)
     assert ids.decode(ids.Prefix.DELIVERY, claimed.webhook_id, "id") == delivery

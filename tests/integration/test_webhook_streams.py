@@ -14,8 +14,8 @@ from mesh_core.errors import GoingAway, InvalidField
 from mesh_core.events import Cursor
 from mesh_core.ids import Prefix
 from mesh_core.rpc.server.status import from_rpc_error
-from mesh_webhook import stream as stream_module
-from mesh_webhook import tail as tail_module
+from mesh_webhook.events import stream as stream_module
+from mesh_webhook.events import tail as tail_module
 from sessionmesh.v1.event_pb2 import Event, ListEventsRequest, SubscribeRequest
 from tests.support.webhook_world import Client, Service, World, client, service
 
@@ -116,7 +116,7 @@ async def test_a_stream_gets_only_what_it_wants(world: World, api: Client) -> No
 async def test_a_slow_stream_falls_back_to_the_database_and_misses_nothing(
     world: World, api: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tail_module, "BUFFER", 3)
+    monkeypatch.setattr(tail_module, "MAX_BUFFERED_EVENTS", 3)
     call = api.stream(SubscribeRequest())
     await call.read()
     writing = asyncio.create_task(write(world, 0, 10, 20))
@@ -128,7 +128,7 @@ async def test_a_slow_stream_falls_back_to_the_database_and_misses_nothing(
 async def test_heartbeats_carry_the_cursor_past_what_the_stream_does_not_want(
     world: World, api: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream_module, "HEARTBEAT_EVERY", 0.05)
+    monkeypatch.setattr(stream_module, "HEARTBEAT_SECONDS", 0.05)
     call = api.stream(SubscribeRequest(event_types=["never.*"]))
     first = Cursor.decode((await call.read()).heartbeat.cursor)
     await world.commit(*numbered(1))

@@ -24,7 +24,7 @@ from mesh_core.process.service import Stop
 from mesh_core.rpc.channels import Metadata, mesh_metadata, open_channel
 from mesh_core.settings import read
 from mesh_media.__main__ import main
-from mesh_media.settings import Settings
+from mesh_media.settings import MediaServiceSettings
 from sessionmesh.v1 import media_pb2, media_pb2_grpc
 
 ADMIN_KEY, MESH_KEY = "admin-key-of-the-test", "mesh-key-of-the-tests"
@@ -99,7 +99,7 @@ async def media_world(
         **settings,
     }
     stop = Stop()
-    running = asyncio.create_task(main(read(Settings, environment), stop), name="media")
+    running = asyncio.create_task(main(read(MediaServiceSettings, environment), stop), name="media")
     database = await asyncpg.connect(postgres_url)
     channel = open_channel(address)
     try:

@@ -321,7 +321,6 @@ def test_a_tenants_request_is_about_itself_and_may_say_so() -> None:
     own = identity(Role.TENANT, TENANT)
     assert own.tenant_for("") == TENANT
     assert own.tenant_for(TENANT_ID) == TENANT
-    assert own.require_tenant() == TENANT
 
 
 def test_another_tenant_does_not_exist_for_a_tenants_key() -> None:
@@ -342,8 +341,6 @@ def test_an_administrator_must_name_the_tenant() -> None:
         admin.tenant_for("nonsense")
     assert admin.tenant_for(TENANT_ID) == TENANT
     assert admin.sees(TENANT)
-    with pytest.raises(PermissionDenied):
-        admin.require_tenant()
 
 
 def test_scopes_are_stored_by_name_and_unknown_names_grant_nothing() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,21 @@ def test_a_programs_version_is_the_first_number_it_prints(
 
 def test_a_free_port_lies_outside_the_range_of_outgoing_connections() -> None:
     assert free_port() < 32_768
+
+
+def test_a_port_is_given_to_one_process_only() -> None:
+    given = free_port()
+    others = (
+        "from mesh_cli.embedded import ports\n"
+        f"ports.LOWEST, ports.HIGHEST = {given}, {given + 40}\n"
+        "print(*(ports.free_port() for _ in range(20)))"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", others], check=True, capture_output=True, text=True
+    ).stdout
+    ports = printed.split()
+    assert len(set(ports)) == 20
+    assert str(given) not in ports
 
 
 def _program(path: Path, printed: str) -> Path:

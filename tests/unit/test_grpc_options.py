@@ -9,7 +9,7 @@ import grpc.aio
 import pytest
 
 from mesh_core.rpc.channels import open_channel
-from mesh_core.rpc.server.server import server_options
+from mesh_core.rpc.options import server_options
 from mesh_core.settings import ServerSettings
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mesh_core.errors import InvalidField
-from mesh_media.types import agreed_type, sniff
+from mesh_media.processing.file_types import agreed_type, sniff
 
 JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes(300)
 OGG = b"OggS\x00\x02" + bytes(22) + b"OpusHead" + bytes(300)

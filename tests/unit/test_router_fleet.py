@@ -9,10 +9,10 @@ import pytest
 
 from mesh_core.errors import ResourceExhausted
 from mesh_core.ownership.keys import NodeInfo, NodeState
-from mesh_router.fleet import queries, sizing
+from mesh_router.fleet import sizing
+from mesh_router.fleet.admission import Admission
 from mesh_router.fleet.alarms import Alarms, Condition, Facts, judge
-from mesh_router.fleet.occupancy import Occupancy
-from mesh_router.fleet.unowned import UnownedShards
+from mesh_router.fleet.monitor import UnownedShards
 from sessionmesh.v1 import fleet_pb2
 
 WELL = Facts(
@@ -22,7 +22,7 @@ WELL = Facts(
     oldest_unowned=0.0,
     without_active_node=0.0,
     accounts=10,
-    most=100,
+    capacity=100,
     usage_percent=10.0,
 )
 
@@ -82,7 +82,7 @@ def test_each_thing_that_is_wrong_is_one_alarm(
 
 
 @pytest.mark.parametrize(
-    "change", [{"silence": 4.9}, {"without_active_node": 13.9}, {"usage_percent": 79.9}, {"most": 0}]
+    "change", [{"silence": 4.9}, {"without_active_node": 13.9}, {"usage_percent": 79.9}, {"capacity": 0}]
 )
 def test_what_may_pass_by_itself_is_none(change: dict[str, Any]) -> None:
     assert judge(replace(WELL, **change)) == {}
@@ -132,67 +132,67 @@ class Rows:
 @pytest.fixture
 def rows(monkeypatch: pytest.MonkeyPatch) -> Rows:
     stored = Rows()
-    monkeypatch.setattr(queries, "wanted", stored.wanted)
+    monkeypatch.setattr("mesh_router.fleet.admission.wanted_by_shard", stored.wanted)
     return stored
 
 
-def occupancy_of(*capacities: int) -> Occupancy:
-    return Occupancy(cast(Any, None), cast(Any, View(list(capacities))))
+def admission_of(*capacities: int) -> Admission:
+    return Admission(cast(Any, None), cast(Any, View(list(capacities))))
 
 
-def enter(occupancy: Occupancy, rows: Rows) -> None:
+def enter(admission: Admission, rows: Rows) -> None:
     """An account that is created."""
-    with occupancy.entrance() as entrance:
-        entrance.take()
+    with admission.reservation() as reservation:
+        reservation.reserve()
         rows.count += 1
 
 
 async def test_what_is_let_in_counts_at_once_and_after_a_count(rows: Rows) -> None:
-    occupancy = occupancy_of(1, 1)
-    enter(occupancy, rows)
-    await occupancy.refresh()
-    enter(occupancy, rows)
-    assert occupancy.accounts == 2
+    admission = admission_of(1, 1)
+    enter(admission, rows)
+    await admission.refresh()
+    enter(admission, rows)
+    assert admission.accounts == 2
     with pytest.raises(ResourceExhausted):
-        enter(occupancy, rows)
-    await occupancy.refresh()
-    assert occupancy.accounts == 2
+        enter(admission, rows)
+    await admission.refresh()
+    assert admission.accounts == 2
 
 
 async def test_a_call_that_fails_gives_its_place_back(rows: Rows) -> None:
-    occupancy = occupancy_of(1)
+    admission = admission_of(1)
 
     def fails() -> None:
-        with occupancy.entrance() as entrance:
-            entrance.take()
+        with admission.reservation() as reservation:
+            reservation.reserve()
             raise LookupError
 
     with pytest.raises(LookupError):
         fails()
-    enter(occupancy, rows)
+    enter(admission, rows)
 
 
 async def test_one_that_comes_while_the_accounts_are_counted_is_never_forgotten(rows: Rows) -> None:
-    occupancy = occupancy_of(1)
-    rows.meanwhile.append(lambda: enter(occupancy, rows))
-    await occupancy.refresh()
+    admission = admission_of(1)
+    rows.meanwhile.append(lambda: enter(admission, rows))
+    await admission.refresh()
     rows.meanwhile.clear()
-    assert occupancy.accounts == 1
-    await occupancy.refresh()
-    assert occupancy.accounts == 1
+    assert admission.accounts == 1
+    await admission.refresh()
+    assert admission.accounts == 1
 
 
 async def test_a_place_is_held_while_the_call_goes_on(rows: Rows) -> None:
-    occupancy = occupancy_of(1)
-    with occupancy.entrance() as entrance:
-        entrance.take()
-        await occupancy.refresh()
+    admission = admission_of(1)
+    with admission.reservation() as reservation:
+        reservation.reserve()
+        await admission.refresh()
         with pytest.raises(ResourceExhausted):
-            occupancy.enter()
+            admission.reserve()
 
 
 def test_nothing_is_refused_while_no_node_is_known() -> None:
-    occupancy_of().enter()
+    admission_of().reserve()
 
 
 # --- plans

@@ -6,7 +6,7 @@ import pytest
 from google.rpc import status_pb2
 
 from mesh_core.errors import InvalidField
-from mesh_router.xds.client import LONGEST_NAME, MOST_NAMES, Client
+from mesh_router.xds.client import MAX_NAME_LENGTH, MAX_NAMES, Client
 from mesh_router.xds.resources import (
     CLUSTER_TYPE,
     ENDPOINT_TYPE,
@@ -256,13 +256,13 @@ def test_versions_depend_on_content_alone() -> None:
             DiscoveryRequest(
                 type_url=CLUSTER_TYPE,
                 node=core_pb2.Node(),
-                resource_names=[str(n) for n in range(MOST_NAMES + 1)],
+                resource_names=[str(n) for n in range(MAX_NAMES + 1)],
             ),
             "resource_names",
         ),
         (
             DiscoveryRequest(
-                type_url=CLUSTER_TYPE, node=core_pb2.Node(), resource_names=["x" * (LONGEST_NAME + 1)]
+                type_url=CLUSTER_TYPE, node=core_pb2.Node(), resource_names=["x" * (MAX_NAME_LENGTH + 1)]
             ),
             "resource_names",
         ),

@@ -7,8 +7,8 @@ import pytest
 from mesh_core import ids
 from mesh_core.errors import InvalidField
 from mesh_core.ids import Prefix
-from mesh_webhook.endpoint import Snapshot
-from mesh_webhook.filters import EventFilter, check_accounts, check_event_types
+from mesh_webhook.endpoints.endpoint import Snapshot
+from mesh_webhook.events.filters import EventFilter, check_accounts, check_event_types
 
 ACCOUNT = ids.new_uuid()
 
@@ -28,21 +28,21 @@ ACCOUNT = ids.new_uuid()
     ],
 )
 def test_types_and_families(wanted: list[str], event_type: str, passes: bool) -> None:
-    assert EventFilter.of(wanted).wants(event_type, ACCOUNT) is passes
+    assert EventFilter.of(wanted).matches(event_type, ACCOUNT) is passes
 
 
 def test_accounts_and_types_are_combined_with_and() -> None:
     wanted = EventFilter.of(["message.*"], [ACCOUNT])
-    assert wanted.wants("message.sent", ACCOUNT)
-    assert not wanted.wants("message.sent", ids.new_uuid())
-    assert not wanted.wants("session.paired", ACCOUNT)
+    assert wanted.matches("message.sent", ACCOUNT)
+    assert not wanted.matches("message.sent", ids.new_uuid())
+    assert not wanted.matches("session.paired", ACCOUNT)
 
 
 def test_all_labels_must_be_there_and_more_may() -> None:
     wanted = EventFilter.of([], labels={"a": "1", "b": "2"})
-    assert wanted.wants_labels({"a": "1", "b": "2", "c": "3"})
-    assert not wanted.wants_labels({"a": "1"})
-    assert not wanted.wants_labels({"a": "1", "b": "3"})
+    assert wanted.matches_labels({"a": "1", "b": "2", "c": "3"})
+    assert not wanted.matches_labels({"a": "1"})
+    assert not wanted.matches_labels({"a": "1", "b": "3"})
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh_webhook.retries import JITTER, LONGEST_RETRY_AFTER, RetrySchedule, retry_after
+from mesh_webhook.deliveries.retries import JITTER, MAX_RETRY_AFTER, RetrySchedule, parse_retry_after
 
 SCHEDULES = st.lists(st.floats(0, 1e6), min_size=1, max_size=12)
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -43,18 +43,18 @@ def test_as_many_attempts_are_made_as_the_schedule_has_entries() -> None:
         ("-5", None),
         ("0", 0),
         (" 120 ", 120),
-        ("99999999999999999999", LONGEST_RETRY_AFTER),
+        ("99999999999999999999", MAX_RETRY_AFTER),
         (format_datetime(NOW + timedelta(seconds=90), usegmt=True), 90),
         (format_datetime(NOW - timedelta(seconds=90), usegmt=True), 0),
-        (format_datetime(NOW + timedelta(days=9), usegmt=True), LONGEST_RETRY_AFTER),
+        (format_datetime(NOW + timedelta(days=9), usegmt=True), MAX_RETRY_AFTER),
         ("²", None),
     ],
 )
 def test_retry_after_is_seconds_or_a_date_within_bounds(header: str | None, seconds: float | None) -> None:
-    assert retry_after(header, NOW) == seconds
+    assert parse_retry_after(header, NOW) == seconds
 
 
 @given(st.text())
 def test_no_header_breaks_the_parser(header: str) -> None:
-    wait = retry_after(header, NOW)
-    assert wait is None or 0 <= wait <= LONGEST_RETRY_AFTER
+    wait = parse_retry_after(header, NOW)
+    assert wait is None or 0 <= wait <= MAX_RETRY_AFTER

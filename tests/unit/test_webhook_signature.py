@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from mesh_core.errors import InvalidField
-from mesh_webhook.signature import new_secret, secret_key, sign
+from mesh_webhook.endpoints.signature import new_secret, secret_key, sign
 
 
 def headers(keys: list[bytes], body: bytes) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mesh_webhook.ssrf import AddressForbidden, CheckedResolver, is_forbidden
+from mesh_webhook.endpoints.ssrf import AddressForbidden, CheckedResolver, is_forbidden
 
 FORBIDDEN = [
     "0.0.0.0",

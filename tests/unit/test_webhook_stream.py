@@ -12,10 +12,10 @@ from mesh_core import ids
 from mesh_core.errors import GoingAway
 from mesh_core.events import Cursor, Page, StoredEvent
 from mesh_core.rpc.server import Draining
-from mesh_webhook import tail as tail_module
-from mesh_webhook.filters import EventFilter
-from mesh_webhook.stream import EventStream
-from mesh_webhook.tail import Follower
+from mesh_webhook.events import tail as tail_module
+from mesh_webhook.events.filters import EventFilter
+from mesh_webhook.events.stream import EventStream
+from mesh_webhook.events.tail import Follower
 from sessionmesh.v1.event_pb2 import Event
 
 TENANT = ids.new_uuid()
@@ -48,7 +48,7 @@ class Present:
         return follower
 
     def detach(self, follower: Follower) -> None:
-        follower.lose()
+        follower.fall_behind()
 
 
 def stream(draining: Draining) -> EventStream:
@@ -78,13 +78,13 @@ async def test_a_drained_stream_names_the_last_event_that_it_gave() -> None:
     assert caught.value.resume_token == Cursor(1, 3, 1).encode().hex()
 
 
-def test_a_follower_that_is_full_loses_its_place_and_nothing_in_silence(
+def test_a_follower_whose_buffer_is_full_falls_behind_and_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tail_module, "BUFFER", 2)
+    monkeypatch.setattr(tail_module, "MAX_BUFFERED_EVENTS", 2)
     follower = Follower(TENANT)
     for number in (1, 2, 3, 4):
         follower.put(stored(number))
-    assert follower.lost
+    assert follower.fell_behind
     assert not follower.events
-    assert follower.wake.is_set()
+    assert follower.changed.is_set()

@@ -12,20 +12,19 @@ LOWEST = 15_000
 HIGHEST = 31_999
 
 
-_given: set[int] = set()
-
-
 def free_port() -> int:
-    """A loopback TCP port that nothing listens on now, and that this process was not given before."""
+    """A loopback TCP port that nothing listens on, and that no caller of this, in any process, was given.
+
+    That lasts as long as this process: its sign is the same port of UDP, which no server of ours uses.
+    """
     chooser = random.SystemRandom()
     while True:
         port = chooser.randint(LOWEST, HIGHEST)
-        if port in _given:
-            continue
-        with socket.socket() as probe:
+        with socket.socket(type=socket.SOCK_DGRAM) as sign, socket.socket() as probe:
             try:
+                sign.bind((LOOPBACK, port))
                 probe.bind((LOOPBACK, port))
             except OSError:
                 continue
-        _given.add(port)
+            sign.detach()  # stays open as long as we live
         return port

@@ -2,9 +2,10 @@
 
 from mesh_core.database.identity import ForeignDatabase, adopt, check_identity
 from mesh_core.database.pool import Database, UnsupportedServer
-from mesh_core.database.unavailable import REFUSALS, UNAVAILABLE
+from mesh_core.database.unavailable import DATABASE_ERRORS, REFUSALS, UNAVAILABLE
 
 __all__ = [
+    "DATABASE_ERRORS",
     "REFUSALS",
     "UNAVAILABLE",
     "Database",

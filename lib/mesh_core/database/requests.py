@@ -52,6 +52,10 @@ class Method(IntEnum):
     SYNC_HISTORY = 181
 
 
+OPERATOR_SCOPE = UUID(bytes(16))
+"""The scope of request ids of methods that belong to no tenant."""
+
+
 def payload_digest(payload: bytes) -> bytes:
     """The 16 bytes that are kept of a payload, to tell a repeated request from another one with its id."""
     return blake2b(payload, digest_size=16).digest()
@@ -75,9 +79,9 @@ async def claim_request(
 ) -> UUID | None:
     """Claims a request id in the caller's transaction: None means go on; an id is the first result: answer.
 
-    `scope` is the account, or the tenant for a method that has no account. `result` is the id the caller is
-    about to give. Waits for a rival that has claimed it and not yet committed. Raises `AlreadyExists`
-    REQUEST_ID_REUSED when it was used with another payload.
+    `scope` is the account, the tenant for a method that has no account, or `OPERATOR_SCOPE`. `result` is the
+    id the caller is about to give. Waits for a rival that has claimed it and not yet committed. Raises
+    `AlreadyExists` REQUEST_ID_REUSED when it was used with another payload.
     """
     claimed = await connection.fetchval(_CLAIM, scope, method, request_id, digest, result)
     if claimed is not None:

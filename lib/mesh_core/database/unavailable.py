@@ -28,3 +28,8 @@ UNAVAILABLE: tuple[type[Exception], ...] = (*REFUSALS, OSError)
 
 `except UNAVAILABLE` is for work that tries again later. A write's outcome is unknown then.
 """
+
+DATABASE_ERRORS: tuple[type[Exception], ...] = (asyncpg.PostgresError, *UNAVAILABLE)
+"""Everything that a statement may raise, statements that can never succeed among them: to report it, or to
+drop the connection.
+"""

@@ -9,6 +9,7 @@ import msgspec
 import structlog
 
 from mesh_core.etcd import Etcd, EtcdUnavailable, KeptLease, Snapshot, follow
+from mesh_core.signal import Signal
 from mesh_core.tasks import Supervisor
 from mesh_wire.etcd import kv_pb2
 
@@ -76,7 +77,8 @@ class ServiceDirectory:
         self._services: dict[bytes, ServiceInfo] = {}
         self._revision = 0
         self._ready = asyncio.Event()
-        self._changed = asyncio.Event()
+        self.changes = Signal()
+        """Notified whenever `services` may answer differently."""
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -96,7 +98,7 @@ class ServiceDirectory:
     @property
     def changed(self) -> asyncio.Event:
         """Set at the next change. Take it before looking."""
-        return self._changed
+        return self.changes.next()
 
     async def _run(self) -> None:
         async with aclosing(follow(self._etcd, self._prefix)) as changes:
@@ -108,7 +110,7 @@ class ServiceDirectory:
                         self._apply(event)
                 self._revision = change.revision
                 self._ready.set()
-                self._tell()
+                self.changes.notify()
 
     def _replace(self, snapshot: Snapshot) -> None:
         before, self._services = self._services, {}
@@ -124,11 +126,7 @@ class ServiceDirectory:
         for key, info in services.items():
             if self._services.get(key) is info:
                 del self._services[key]
-        self._tell()
-
-    def _tell(self) -> None:
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        self.changes.notify()
 
     def _apply(self, event: kv_pb2.Event) -> None:
         if event.type == kv_pb2.Event.DELETE:

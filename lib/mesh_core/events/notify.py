@@ -1,13 +1,14 @@
-"""Telling readers of new events: a hint, never more, since it may come before they can be read."""
+"""Telling readers of new events with NOTIFY. It is a hint: it may come before the events can be read."""
 
 from __future__ import annotations
 
 import asyncio
 
-import asyncpg
 import structlog
 
+from mesh_core.database.listening import Listener
 from mesh_core.database.pool import Database
+from mesh_core.database.unavailable import UNAVAILABLE
 
 logger = structlog.get_logger(__name__)
 
@@ -15,8 +16,10 @@ CHANNEL = "sessionmesh_events"
 
 
 class Notifier:
-    """One NOTIFY for all commits of the last `every` seconds, after the commit and apart from it: inside it
-    serialises commits.
+    """Sends one NOTIFY for all commits of the last `every` seconds, at most.
+
+    Not in the transactions themselves: Postgres takes a lock for those that notify, which makes commits wait
+    for each other.
     """
 
     def __init__(self, database: Database, *, every: float = 0.05) -> None:
@@ -25,8 +28,8 @@ class Notifier:
         self._every = every
         self._dirty = asyncio.Event()
 
-    def poke(self) -> None:
-        """There are new events."""
+    def wake(self) -> None:
+        """Events were committed: have the readers told."""
         self._dirty.set()
 
     async def run(self) -> None:
@@ -37,48 +40,13 @@ class Notifier:
             try:
                 await self._database.pool.execute(f"NOTIFY {CHANNEL}")
                 self.sent += 1
-            except _AWAY as error:  # readers look by themselves every second
-                logger.warning("events: no NOTIFY", error=repr(error))
+            except UNAVAILABLE as error:  # readers look by themselves every second
+                logger.warning("cannot notify of events", error=repr(error))
             await asyncio.sleep(self._every)
 
 
-class EventListener:
+class EventListener(Listener):
     """One LISTEN connection for all readers of a process."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
-        self._waiting: set[asyncio.Event] = set()
-
-    def subscribe(self) -> asyncio.Event:
-        """An event that is set whenever there may be something new; `unsubscribe` it."""
-        event = asyncio.Event()
-        self._waiting.add(event)
-        return event
-
-    def unsubscribe(self, event: asyncio.Event) -> None:
-        self._waiting.discard(event)
-
-    async def run(self) -> None:
-        """Listens, again and again when the connection ends; until it is cancelled."""
-        while True:
-            try:
-                connection = await self._database.connect_direct()
-                lost = asyncio.Event()
-                try:
-                    connection.add_termination_listener(lambda *_, lost=lost: lost.set())
-                    await connection.add_listener(CHANNEL, self._heard)
-                    self._heard()  # whatever came while nobody listened
-                    await lost.wait()
-                finally:
-                    connection.terminate()
-            except _AWAY as error:
-                logger.warning("events: not listening", error=repr(error))
-            await asyncio.sleep(_RELISTEN)
-
-    def _heard(self, *_: object) -> None:
-        for event in self._waiting:
-            event.set()
-
-
-_AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
-_RELISTEN = 0.5
+        super().__init__(database, CHANNEL)

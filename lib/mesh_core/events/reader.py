@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
@@ -106,25 +107,19 @@ class EventReader:
         events, so this looks again every 100 ms until it has caught up. It looks 20 times a second at most,
         however many nodes notify.
         """
-        wake, loop = self._listener.subscribe(), asyncio.get_running_loop()
-        try:
-            while True:
-                wake.clear()  # before reading: a wake during the read is not lost
-                looked = loop.time()
-                read = await self.read(cursor, page, tenant=tenant)
-                cursor = read.cursor
-                yield read
-                if not read.complete:
-                    continue
-                behind = await self._database.pool.fetchval(BEHIND, cursor.xid, cursor.seq)
-                try:
-                    async with asyncio.timeout(_POLL if behind else _IDLE):
-                        await wake.wait()
-                except TimeoutError:
-                    pass
-                await asyncio.sleep(looked + _APART - loop.time())
-        finally:
-            self._listener.unsubscribe(wake)
+        heard, loop = self._listener.heard, asyncio.get_running_loop()
+        while True:
+            seen, looked = heard.version, loop.time()
+            read = await self.read(cursor, page, tenant=tenant)
+            cursor = read.cursor
+            yield read
+            if not read.complete:
+                continue
+            behind = await self._database.pool.fetchval(BEHIND, cursor.xid, cursor.seq)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_POLL if behind else _IDLE):
+                    await heard.wait(seen)
+            await asyncio.sleep(looked + _APART - loop.time())
 
 
 _APART = 0.05

@@ -8,7 +8,7 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import ids
 from mesh_core.ids import Prefix
-from mesh_core.rpc.limits import connection_limits
+from mesh_core.rpc.options import connection_limits
 from mesh_core.rpc.tls import ChannelTls
 from mesh_core.telemetry.tracing import current_traceparent
 

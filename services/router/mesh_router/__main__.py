@@ -12,6 +12,7 @@ from mesh_core.database.migrations import check_schema
 from mesh_core.etcd import Etcd
 from mesh_core.etcd.discovery import ServiceDirectory, ServiceInfo, register
 from mesh_core.events.notify import Notifier
+from mesh_core.jobs.store import keep_deleting_ended
 from mesh_core.ownership.view import OwnerView
 from mesh_core.paging import Pager
 from mesh_core.process.service import Stop, run
@@ -25,10 +26,9 @@ from mesh_core.tasks import Supervisor
 from mesh_parent import command_line
 from mesh_parent.prefork import is_worker
 from mesh_router.accounts import AccountService
-from mesh_router.accounts.refresh import OwnerRefresh
+from mesh_router.accounts.owner_notifier import OwnerNotifier
 from mesh_router.fleet import Fleet, FleetService
 from mesh_router.jobs import JobService
-from mesh_router.jobs.retention import forget_ended_jobs
 from mesh_router.proxy import BulkSender, Forwarder, Upstreams
 from mesh_router.proxy.eviction import evict_dead_nodes, evict_unregistered
 from mesh_router.proxy.routes import KINDS
@@ -42,7 +42,7 @@ OLDEST_SCHEMA = 7
 
 
 async def main(settings: RouterSettings, stop: Stop) -> None:
-    """Serve until `stop` is asked for."""
+    """Serves until `stop` is requested, then drains."""
     async with Supervisor(stop.fail) as supervisor:
         database = await Database.open(settings.database)
         await check_schema(database, OLDEST_SCHEMA)
@@ -65,10 +65,10 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
 
         fleet = Fleet(database, etcd, cluster, view)
         await fleet.start(supervisor)
-        supervisor.start("forget-ended-jobs", forget_ended_jobs(database))
+        supervisor.start("delete-ended-jobs", keep_deleting_ended(database))
 
         pager = Pager(await page_token_key(database))
-        owners = OwnerRefresh(view, channels, settings.auth.mesh_key)
+        owners = OwnerNotifier(view, channels, settings.auth.mesh_key)
         server = Server(
             settings.server,
             authenticator=KeyAuthenticator(api_key_lookup(database), settings.auth),
@@ -76,7 +76,7 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         )
         server.add(
             account_pb2_grpc.add_AccountServiceServicer_to_server,
-            AccountService(database, pager, owners, notifier.poke, fleet.occupancy),
+            AccountService(database, pager, owners, notifier.wake, fleet.admission),
         )
         server.add(tenant_pb2_grpc.add_TenantServiceServicer_to_server, TenantService(database, pager))
         server.add(

@@ -1,4 +1,4 @@
-"""What the router is set up with."""
+"""The router's settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mesh_core.settings import (
 
 
 class ProcessSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How a router runs."""
+    """The section `router`; `workers` is the number of processes that share the port."""
 
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
 

@@ -75,7 +75,7 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
             database.connect_journal,
             incarnation,
             lambda stored: node.on_commit(stored),  # noqa: PLW0108 - the node is made of the journal
-            after_commit=notifier.poke,
+            after_commit=notifier.wake,
         )
         journal_task = supervisor.start("journal", journal.run())
         node = Node(

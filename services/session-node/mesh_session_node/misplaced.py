@@ -28,7 +28,7 @@ class Owning(Protocol):
 
 
 class Misplaced:
-    """Implements the chassis' `Elsewhere`.
+    """Implements the chassis' `NotOwnerHandler`.
 
     A call that another part of the mesh sent here was sent on already: its sender is told, and looks again.
     """

@@ -1,49 +1,23 @@
-"""The webhook service's settings."""
+"""All settings of the webhook service's process."""
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import msgspec
-from msgspec import Meta
 
 from mesh_core.settings import (
     AuthSettings,
     ClusterSettings,
     DatabaseSettings,
     EtcdSettings,
-    InvalidSetting,
-    Positive,
     SecretsSettings,
     ServerSettings,
     TelemetrySettings,
 )
-
-PositiveSeconds = Annotated[float, Meta(gt=0)]
-
-
-class WebhookSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How deliveries are made; `defaults.toml` beside this module says what each setting means."""
-
-    retry_schedule: tuple[Annotated[float, Meta(ge=0)], ...]
-    timeout_seconds: PositiveSeconds = 20.0
-    lease_seconds: PositiveSeconds = 40.0
-    in_flight: Positive = 256
-    in_flight_per_endpoint: Positive = 16
-    disable_after_days: PositiveSeconds = 5.0
-    retention_days: Positive = 7
-    allow_private_addresses: bool = False
-    allow_http: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.retry_schedule or self.retry_schedule[0] != 0:
-            raise InvalidSetting("retry_schedule", "must begin with 0: the first attempt is made at once")
-        if self.lease_seconds < self.timeout_seconds + 1:
-            raise InvalidSetting("lease_seconds", "must be at least a second longer than timeout_seconds")
+from mesh_webhook.deliveries.settings import WebhookSettings
 
 
 class WebhookServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """All of the process's settings."""
+    """A section for each part; those of `mesh_core` are common to all services."""
 
     server: ServerSettings
     database: DatabaseSettings

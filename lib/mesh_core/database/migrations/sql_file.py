@@ -8,7 +8,7 @@ import asyncpg
 from alembic import op
 
 from mesh_core.database.migrations import MigrationFailed
-from mesh_core.database.unavailable import UNAVAILABLE
+from mesh_core.database.unavailable import DATABASE_ERRORS, UNAVAILABLE
 
 
 def run_sql_file(revision_file: str) -> None:
@@ -33,7 +33,7 @@ def run_sql_file(revision_file: str) -> None:
     driver = connection.connection.dbapi_connection
     try:
         driver.run_async(execute)  # type: ignore[union-attr]  # SQLAlchemy types it as any DBAPI connection
-    except _FAILURES as error:
+    except DATABASE_ERRORS as error:
         if not isinstance(error, asyncpg.PostgresError) or isinstance(error, UNAVAILABLE):
             connection.invalidate(error)  # it may be dead: nothing is rolled back over it
         raise MigrationFailed(path.stem, int(before), _described(error, sql)) from error
@@ -45,6 +45,3 @@ def _described(error: Exception, sql: str) -> str:
     position = getattr(error, "position", None)  # in characters from 1, where Postgres knows
     line = f"line {sql.count(chr(10), 0, int(position)) + 1}: " if position else ""
     return f"{line}{error} (SQLSTATE {error.sqlstate})"
-
-
-_FAILURES: tuple[type[Exception], ...] = (asyncpg.PostgresError, *UNAVAILABLE)

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import asyncpg
 
 from mesh_core.database.pool import AnyConnection
+from mesh_core.database.unavailable import DATABASE_ERRORS, UNAVAILABLE
 from mesh_core.errors import FailedPrecondition, Unavailable
 from mesh_core.etcd import boottime
 from mesh_core.ownership.timings import Timings
@@ -148,12 +149,7 @@ class _Link:
             try:
                 connection = self._connection or await self._open()
                 return await connection.fetch(sql, *args, timeout=self._timeout)
-            except (
-                asyncpg.PostgresError,
-                asyncpg.InterfaceError,
-                asyncpg.InternalClientError,
-                OSError,
-            ) as error:
+            except DATABASE_ERRORS as error:
                 self._drop()
                 raise _translated(error) from error
             except BaseException:  # a cancelled call leaves the connection in the middle of something
@@ -178,18 +174,12 @@ class _Link:
             connection.terminate()
 
 
-_TRANSIENT = ("08", "25P", "40", "53", "55", "57", "58")
-"""SQLSTATE classes that say something of the server's state, not of the statement."""
-
-
 def _translated(error: Exception) -> Exception:
-    if isinstance(error, asyncpg.PostgresError):
-        state = error.sqlstate or ""
-        if state == EXPIRED_SQLSTATE:
-            return IncarnationExpired(str(error))
-        if not state.startswith(_TRANSIENT):
-            return error
-    return FenceUnavailable(f"{type(error).__name__} {error}".strip())
+    if isinstance(error, asyncpg.PostgresError) and error.sqlstate == EXPIRED_SQLSTATE:
+        return IncarnationExpired(str(error))
+    if isinstance(error, UNAVAILABLE):
+        return FenceUnavailable(f"{type(error).__name__} {error}".strip())
+    return error
 
 
 _FORGET = """

@@ -32,7 +32,7 @@ up, without an owner, before those who take them.
 
 
 class Handoff:
-    """Runs handoffs in the background. `drop` applies passed deadlines; `poke` is called after a handoff."""
+    """Runs handoffs in the background. `drop` applies passed deadlines; `wake` is called after a handoff."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Handoff:
         handler: ShardHandler,
         supervisor: Supervisor,
         drop: Callable[[], None],
-        poke: Callable[[], None],
+        wake: Callable[[], None],
     ) -> None:
         self._node_id = node_id
         self._keeper = keeper
@@ -55,7 +55,7 @@ class Handoff:
         self._handler = handler
         self._supervisor = supervisor
         self._drop = drop
-        self._poke = poke
+        self._wake = wake
         self._tasks: set[asyncio.Task[None]] = set()
         self.busy: set[int] = set()
         """Shards on their way out: not even one lost meanwhile may come back before that has ended."""
@@ -121,7 +121,7 @@ class Handoff:
         await self._forget(tenures)
         if with_accounts:
             await self._landed(frozenset(tenure.shard for tenure in tenures))
-            self._poke()
+            self._wake()
 
     async def _landed(self, shards: Set[int]) -> None:
         """Returns when each is owned by whom the table gives it to; at once when that is nobody else."""
@@ -130,8 +130,7 @@ class Handoff:
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(LANDING):
-                while shards & mirror.astray:
-                    await mirror.changed.wait()
+                await mirror.changes.wait_until(lambda: not shards & mirror.astray)
 
     def _leaving(self, shards: Set[int]) -> bool:
         placement, nodes = self._mirror.placement, self._mirror.nodes
@@ -157,7 +156,7 @@ class Handoff:
                 if self._keeper.tenures.get(tenure.shard) is tenure:
                     del self._keeper.tenures[tenure.shard]
         metrics.RELEASED.inc(len(tenures))
-        self._poke()
+        self._wake()
 
     async def _delete_keys(self, tenures: list[Tenure]) -> None:
         """By mod_revision, so that a late delete never hits a later claim. What fails is found as a stray."""

@@ -37,6 +37,7 @@ from mesh_core.ownership.timings import Timings
 from mesh_core.ownership.view import OwnerLookup
 from mesh_core.ownership.view.mirror import ClusterMirror
 from mesh_core.process.watchdog import Watchdog
+from mesh_core.signal import Signal
 from mesh_core.tasks import Supervisor
 
 logger = structlog.get_logger(__name__)
@@ -94,7 +95,7 @@ class Ownership:
         self._fence = Fence(connect, node.incarnation, timings)
         keys = self._keys = Keys(cluster)
         self._leased, self._beaten = asyncio.Event(), asyncio.Event()
-        self._changed = asyncio.Event()
+        self._work = Signal()
         self._thread = KeeperThread(
             keeper=self._keeper,
             leases=BlockingLeases(etcd.settings, timeout=timings.attempt),
@@ -103,10 +104,10 @@ class Ownership:
             watchdog=watchdog,
             end_process=end_process,
         )
-        self._mirror = ClusterMirror(etcd, keys, self._key_changed, self._lease_lost, self._poke)
+        self._mirror = ClusterMirror(etcd, keys, self._key_changed, self._lease_lost, self._work.notify)
         self.owners = OwnerLookup(self._mirror)
         """Of all shards, as far as etcd was seen."""
-        self._node = NodeRegistration(etcd, keys, self._mirror, node, self._poke)
+        self._node = NodeRegistration(etcd, keys, self._mirror, node, self._work.notify)
         owner_keys = OwnerKeyWriter(etcd, keys)
         self._handoff = Handoff(
             node_id=node.id,
@@ -117,7 +118,7 @@ class Ownership:
             handler=handler,
             supervisor=supervisor,
             drop=self._drop,
-            poke=self._poke,
+            wake=self._work.notify,
         )
         self._claims = Claims(
             node=node,
@@ -151,7 +152,7 @@ class Ownership:
         try:
             async with asyncio.timeout(timeout):
                 while self._keeper.tenures or self._handoff.busy:
-                    await self._change(self._changed, self._timings.beat)
+                    await self._work_since(self._work.version, self._timings.beat)
         except TimeoutError:
             return False
         return True
@@ -229,14 +230,14 @@ class Ownership:
         if dropped.lost:
             logger.error("cut off from etcd and Postgres past the deadline", shards=len(dropped.lost))
             self._lose(dropped.lost)
-            self._poke()
+            self._work.notify()
         self._forgotten(dropped.forgotten)
 
     def lease_changed(self, forgotten: list[Tenure]) -> None:
         self._forgotten(forgotten)
         if self._keeper.lease:
             self._leased.set()
-        self._poke()
+        self._work.notify()
 
     def beat_answered(self, wanted: Mapping[int, int]) -> None:
         """Others wait for `wanted`. While my key of one is good that is an old wish: they have no key."""
@@ -276,19 +277,14 @@ class Ownership:
         mine = shard in self._keeper.tenures or (seen is not None and seen.lease == lease)
         # Other nodes' shards come and go by the thousand: a round for each would hold up what matters.
         if mine or shard in mirror.placed_at(self._node.info.id) or not mirror.astray:
-            self._poke()
-
-    def _poke(self) -> None:
-        """There may be something to do for a round."""
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+            self._work.notify()
 
     # --- rounds
 
     async def _rounds(self) -> None:
         """Brings what this node has in line with what it should have, at every change and every beat."""
         while True:
-            changed = self._changed
+            seen = self._work.version
             self._drop()
             try:
                 await self._round()
@@ -303,14 +299,13 @@ class Ownership:
             if self._ending is not None and not self._keeper.tenures:
                 await self._give_up(self._ending)
             due = min(self._planner.due, self._claims.due)
-            await self._change(changed, min(self._timings.beat, max(0.0, due - boottime())))
+            await self._work_since(seen, min(self._timings.beat, max(0.0, due - boottime())))
 
-    @staticmethod
-    async def _change(changed: asyncio.Event, timeout: float) -> None:
-        """Returns at the change, or after `timeout` seconds."""
+    async def _work_since(self, seen: int, timeout: float) -> None:
+        """Returns when there was work after version `seen`, or after `timeout` seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
-                await changed.wait()
+                await self._work.wait(seen)
 
     async def _round(self) -> None:
         if self._ending is None:
@@ -335,7 +330,7 @@ class Ownership:
     async def _acquire(self, shards: dict[int, int]) -> None:
         await self._handler.acquired(shards)
         self._starting.difference_update(shards)
-        self._poke()
+        self._work.notify()
 
     def _wanted(self) -> Set[int]:
         """Shards to claim: the table gives them to me, and nothing of an earlier tenure is still going on."""
@@ -387,7 +382,7 @@ class Ownership:
         if self._ending is None:
             logger.error("handing everything off to end", reason=error.message)
             self._ending = error
-            self._poke()
+            self._work.notify()
 
     async def _give_up(self, error: MeshError) -> None:
         with suppress(EtcdUnavailable):  # the lease runs out by itself, too

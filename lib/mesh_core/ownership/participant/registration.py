@@ -23,16 +23,16 @@ class _Announced:
 
 
 class NodeRegistration:
-    """Keeps the key under the node's present lease. `poke` is called when `keep` has something to do."""
+    """Keeps the key under the node's present lease. `wake` is called when `keep` has something to do."""
 
     def __init__(
-        self, etcd: Etcd, keys: Keys, mirror: ClusterMirror, info: NodeInfo, poke: Callable[[], None]
+        self, etcd: Etcd, keys: Keys, mirror: ClusterMirror, info: NodeInfo, wake: Callable[[], None]
     ) -> None:
         self.info = info
         self._etcd = etcd
         self._keys = keys
         self._mirror = mirror
-        self._poke = poke
+        self._wake = wake
         self._announced = _Announced(0, info, 0)
 
     @property
@@ -50,7 +50,7 @@ class NodeRegistration:
     def set_state(self, state: NodeState) -> None:
         """From the next `keep` on the others know."""
         self.info = msgspec.structs.replace(self.info, state=state)
-        self._poke()
+        self._wake()
 
     async def announce(self, lease: int) -> None:
         """Write the key in place of any earlier process's of this id. Raises `LeaseLost`."""

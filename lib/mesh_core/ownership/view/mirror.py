@@ -14,6 +14,7 @@ from mesh_core.ownership.keys import Keys, NodeInfo, OwnerState, decode_node
 from mesh_core.ownership.owner_keys import SeenKey
 from mesh_core.ownership.planning.planner import Placement
 from mesh_core.ownership.planning.table import NO_TABLE, Table, decode_table
+from mesh_core.signal import Signal
 from mesh_wire.etcd import kv_pb2
 
 logger = structlog.get_logger(__name__)
@@ -69,7 +70,8 @@ class ClusterMirror:
         """Up to which revision of the store this is known."""
         self._before_reset: dict[int, SeenKey] = {}
         self._remember_until = 0.0
-        self._changed = asyncio.Event()
+        self.changes = Signal()
+        """Notified after every change of any of this."""
         self._placed: tuple[Placement, dict[str, frozenset[int]]] = (self.placement, {})
 
     async def run(self) -> None:
@@ -87,7 +89,7 @@ class ClusterMirror:
                 self.ready.set()
                 if planning and self._on_plan is not None:
                     self._on_plan()
-                self.poke()
+                self.changes.notify()
 
     @property
     def placement(self) -> tuple[str | None, ...]:
@@ -116,15 +118,10 @@ class ClusterMirror:
             return self._before_reset.get(shard)
         return seen
 
-    def poke(self) -> None:
-        """Wakes those who wait for a change."""
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
-
     @property
     def changed(self) -> asyncio.Event:
         """Set at the next change. Take it before looking."""
-        return self._changed
+        return self.changes.next()
 
     def _replace(self, snapshot: Snapshot) -> None:
         if snapshot.revision < self.revision:

@@ -9,6 +9,7 @@ from mesh_core.errors import NotOwner
 from mesh_core.etcd import Etcd
 from mesh_core.ownership.keys import Keys, NodeInfo, OwnerState
 from mesh_core.ownership.view.mirror import ClusterMirror
+from mesh_core.signal import Signal
 from mesh_core.tasks import Supervisor
 
 
@@ -59,6 +60,11 @@ class OwnerLookup:
         return self._mirror.table_revision
 
     @property
+    def changes(self) -> Signal:
+        """Notified after every change of anything seen here."""
+        return self._mirror.changes
+
+    @property
     def changed(self) -> asyncio.Event:
         """Set at the next change of anything seen here. Take it before looking."""
         return self._mirror.changed
@@ -67,11 +73,7 @@ class OwnerLookup:
         """The owner, once there is one. Raises `NotOwner` at `deadline` (on the event loop's clock)."""
         try:
             async with asyncio.timeout_at(deadline):
-                while True:
-                    changed = self._mirror.changed
-                    if (owner := self.owner(shard)) is not None:
-                        return owner
-                    await changed.wait()
+                return await self._mirror.changes.wait_until(lambda: self.owner(shard))
         except TimeoutError:
             raise NotOwner() from None
 

@@ -62,12 +62,6 @@ class Identity:
             raise NotFound("tenant", explicit)
         return self.tenant_id
 
-    def require_tenant(self) -> UUID:
-        """The caller's own tenant; `PermissionDenied` for an administrator, who has none."""
-        if self.tenant_id is None:
-            raise PermissionDenied("the call needs a tenant's key", "SCOPE_MISSING")
-        return self.tenant_id
-
     def sees(self, tenant: UUID) -> bool:
         """Whether that tenant's resources exist for this caller."""
         return self.tenant_id is None or self.tenant_id == tenant

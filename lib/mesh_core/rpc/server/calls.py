@@ -18,11 +18,11 @@ from grpc.aio import AbortError, InternalError, ServicerContext, UsageError
 from mesh_core import errors
 from mesh_core.rpc.auth import Authenticator, assume, check_scope
 from mesh_core.rpc.server import status
-from mesh_core.rpc.server.drain import Draining, InFlight
+from mesh_core.rpc.server.drain import CallsInFlight, Draining
 from mesh_core.telemetry import metrics, tracing
 from sessionmesh.v1.authorization_pb2 import SCOPE_PUBLIC, Scope
 
-READ_OUT = 1.0
+READ_OUT_SECONDS = 1.0
 """Seconds that a request stream is read on after its call has failed."""
 
 Context = ServicerContext[Any, Any]
@@ -31,7 +31,7 @@ Serve = Callable[[Any, Context], Awaitable[Any]]
 ServeBytes = Callable[[bytes, Context], Awaitable[bytes]]
 
 
-class Elsewhere(Protocol):
+class NotOwnerHandler(Protocol):
     """What a server does with a unary call that its handler refused with `NotOwner`."""
 
     async def __call__(self, path: str, request: bytes, context: Context, refused: errors.NotOwner) -> bytes:
@@ -59,8 +59,8 @@ class Gate:
 
     authenticator: Authenticator
     draining: Draining
-    in_flight: InFlight
-    elsewhere: Elsewhere | None = None
+    in_flight: CallsInFlight
+    not_owner_handler: NotOwnerHandler | None = None
 
 
 def wrap(handler: RpcHandler, method: Method, gate: Gate) -> RpcHandler:
@@ -84,7 +84,7 @@ def wrap(handler: RpcHandler, method: Method, gate: Gate) -> RpcHandler:
     else:
         body = function
     if not (handler.request_streaming or handler.response_streaming):
-        unary = _surround(_or_elsewhere(_of_bytes(body, handler), method, gate), method, gate)
+        unary = _surround(_or_forwarded(_of_bytes(body, handler), method, gate), method, gate)
         return grpc.unary_unary_rpc_method_handler(unary)
     if not handler.response_streaming:
         body = _reading_out(body)
@@ -112,8 +112,8 @@ def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
 
     async def serve(request: Any, context: Context) -> Any:
         started = perf_counter()
-        flight = in_flight.calls
-        flight.count += 1
+        period = in_flight.calls
+        period.count += 1
         code = StatusCode.OK
         span = None
         try:
@@ -162,7 +162,7 @@ def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
             if span is not None:
                 span.set("rpc.grpc.status_code", code.value[0])
                 span.end()
-            flight.leave()
+            period.leave()
 
     return serve
 
@@ -183,16 +183,16 @@ def _of_bytes(body: Serve, handler: RpcHandler) -> ServeBytes:
     return serve
 
 
-def _or_elsewhere(body: ServeBytes, method: Method, gate: Gate) -> ServeBytes:
+def _or_forwarded(body: ServeBytes, method: Method, gate: Gate) -> ServeBytes:
     path = method.path
 
     async def serve(request: bytes, context: Context) -> bytes:
         try:
             return await body(request, context)
         except errors.NotOwner as refused:
-            if gate.elsewhere is None:
+            if gate.not_owner_handler is None:
                 raise
-            return await gate.elsewhere(path, request, context, refused)
+            return await gate.not_owner_handler(path, request, context, refused)
 
     return serve
 
@@ -216,7 +216,7 @@ def _reading_out(body: Serve) -> Serve:
             return await body(requests, context)
         except errors.MeshError:
             with suppress(TimeoutError, InternalError):
-                async with asyncio.timeout(READ_OUT):
+                async with asyncio.timeout(READ_OUT_SECONDS):
                     async for _ in requests:
                         pass
             raise

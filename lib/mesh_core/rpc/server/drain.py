@@ -38,7 +38,7 @@ class Draining:
         self._begun.set()
 
 
-class Flight:
+class CallPeriod:
     """Calls that began in one period: before a drain, or since."""
 
     __slots__ = ("_landed", "count")
@@ -68,28 +68,28 @@ class Flight:
         return self.count
 
 
-class InFlight:
+class CallsInFlight:
     """All calls being served, and among them the open streams that a drain must end."""
 
     __slots__ = ("_cut", "_streams", "calls")
 
     def __init__(self) -> None:
-        self.calls = Flight()
-        self._streams = Flight()
+        self.calls = CallPeriod()
+        self._streams = CallPeriod()
         self._cut: dict[asyncio.Task[Any], bool] = {}
 
-    def turn(self) -> Flight:
+    def new_period(self) -> CallPeriod:
         """The calls that began until now; those that begin from now on are counted apart."""
-        before, self.calls = self.calls, Flight()
+        before, self.calls = self.calls, CallPeriod()
         return before
 
     async def wait_quiet(self, seconds: float, until: float) -> None:
         """Wait until no call began for so long, and none is under way; to the loop's time `until` at most."""
         now = asyncio.get_running_loop().time
-        await self.turn().wait_empty(until)
+        await self.new_period().wait_empty(until)
         while now() < until:
             await asyncio.sleep(min(seconds, until - now()))
-            period = self.turn()
+            period = self.new_period()
             if period.untouched:
                 return
             await period.wait_empty(until)

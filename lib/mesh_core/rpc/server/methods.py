@@ -62,14 +62,6 @@ class Methods(grpc.GenericRpcHandler):
             kind = described.client_streaming, described.server_streaming
             self.put(service, name, _BYTES[kind](function), scope)
 
-    def add_generic(self, generic: grpc.GenericRpcHandler, service: str) -> None:
-        """Serve every method of `service` that is not served yet with what `generic` has for it."""
-        for method in describe(service).methods:
-            path = f"/{service}/{method.name}"
-            handler = generic.service(_Details(path))
-            if handler is not None and path not in self._handlers:
-                self.put(service, method.name, handler, None)
-
     def put(self, service: str, name: str, handler: RpcHandler, scope: Scope.ValueType | None) -> None:
         """Serve one method; the one put last wins."""
         described = describe(service).methods_by_name[name]

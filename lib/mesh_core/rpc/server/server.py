@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ import structlog
 
 from mesh_core.errors import StartupError
 from mesh_core.rpc.auth import Authenticator
-from mesh_core.rpc.limits import connection_limits
-from mesh_core.rpc.server.calls import Elsewhere, Gate
-from mesh_core.rpc.server.drain import Draining, InFlight
+from mesh_core.rpc.options import server_options
+from mesh_core.rpc.server.calls import Gate, NotOwnerHandler
+from mesh_core.rpc.server.drain import CallsInFlight, Draining
 from mesh_core.rpc.server.methods import Methods
 from mesh_core.rpc.server.peers import PeerListener
 from mesh_core.rpc.server.standard import Health, add_standard_services
@@ -44,10 +44,10 @@ class Server:
         self.metrics_port = 0
         self._settings = settings
         self._shared_port = shared_port
-        self._in_flight = InFlight()
+        self._in_flight = CallsInFlight()
         self._gate = Gate(authenticator, self.draining, self._in_flight)
         self._methods = Methods(self._gate)
-        self._peer_pool = PeerListener(self._methods, settings)
+        self._peer_listener = PeerListener(self._methods, settings)
         self._health = Health()
         self._server: grpc.aio.Server | None = None
         self._metrics: MetricsPage | None = None
@@ -86,19 +86,9 @@ class Server:
         """
         self._methods.add_bytes(service, handlers, scope)
 
-    def add_fallback(self, generic_handler: grpc.GenericRpcHandler, services: Iterable[str]) -> None:
-        """Serve what else `services` have with `generic_handler`, which is asked once for each method."""
-        for service in services:
-            self._methods.add_generic(generic_handler, service)
-
-    def forward_not_owned(self, elsewhere: Elsewhere) -> None:
-        """Let `elsewhere` answer unary calls whose handler raises `NotOwner`."""
-        self._gate.elsewhere = elsewhere
-
-    def set_serving(self, service: str, serving: bool) -> None:
-        """Change what the health service says of one service, or of the whole server ("")."""
-        if not self.draining.begun:
-            self._health.set(service, serving)
+    def forward_not_owned(self, handler: NotOwnerHandler) -> None:
+        """Let `handler` answer unary calls whose handler raises `NotOwner`."""
+        self._gate.not_owner_handler = handler
 
     async def start(self, *, healthy: bool = True) -> int:
         """Bind, serve and be healthy (or that later); the port. Raises `StartupError` when an address is
@@ -106,7 +96,7 @@ class Server:
         """
         settings = self._settings
         own = sorted(self._methods.services)
-        self.add(peer_pb2_grpc.add_PeerServiceServicer_to_server, self._peer_pool)
+        self.add(peer_pb2_grpc.add_PeerServiceServicer_to_server, self._peer_listener)
         add_standard_services(self._methods, self._health)
         self._server = grpc.aio.server(
             handlers=(self._methods,), options=server_options(settings, shared_port=self._shared_port)
@@ -137,7 +127,7 @@ class Server:
         now = asyncio.get_running_loop().time()
         self._drain_until = now + self._settings.drain_seconds
         self._health.set_all(self._methods.services, serving=False)
-        before = self._in_flight.turn()
+        before = self._in_flight.new_period()
         self.draining.begin()
         await self._in_flight.end_streams(min(now + _STREAMS_MAY_END_THEMSELVES, self._drain_until))
         left = await before.wait_empty(self._drain_until)
@@ -150,9 +140,9 @@ class Server:
         if self._server is not None:
             grace = None
             if self._drain_until is not None:
-                await self._peer_pool.finish(self._drain_until)
+                await self._peer_listener.finish(self._drain_until)
                 grace = max(0.0, self._drain_until - asyncio.get_running_loop().time())
-            await self._peer_pool.close()
+            await self._peer_listener.close()
             await self._server.stop(grace or None)
             self._server = None
         if self._metrics is not None:
@@ -183,19 +173,3 @@ def _credentials(settings: ServerSettings) -> grpc.ServerCredentials:
     return grpc.ssl_server_credentials(
         [pair], root_certificates=client_ca, require_client_auth=client_ca is not None
     )
-
-
-def server_options(settings: ServerSettings, *, shared_port: bool = False) -> list[tuple[str, int]]:
-    """gRPC's channel arguments of a server."""
-    return [
-        ("grpc.so_reuseport", int(shared_port)),  # else two processes share a port without a word
-        ("grpc.max_receive_message_length", settings.max_message_bytes),
-        ("grpc.max_send_message_length", settings.max_message_bytes),
-        ("grpc.keepalive_time_ms", 20_000),
-        ("grpc.http2.ping_timeout_ms", 3_000),
-        ("grpc.keepalive_permit_without_calls", 1),
-        # Channels ping every 5 s, also while nothing moves; oftener than this thrice ends a connection.
-        ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
-        ("grpc.http2.max_pings_without_data", 0),
-        *connection_limits(),
-    ]

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from functools import cache
 from typing import TypeVar
 
-import asyncpg
 import grpc
 import grpc.aio
 import structlog
@@ -18,6 +17,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode
 
 from mesh_core import errors
+from mesh_core.database.unavailable import REFUSALS
 from mesh_core.errors import MeshError
 
 logger = structlog.get_logger(__name__)
@@ -69,9 +69,7 @@ def as_mesh_error(error: BaseException, method: str) -> MeshError:
         known = from_rpc_error(error)
         if known.reason != "INTERNAL" or "error_id" in known.metadata:
             return known
-    elif isinstance(error, _backend_errors()) and not isinstance(
-        error, asyncpg.DataError | asyncpg.InterfaceWarning
-    ):
+    elif isinstance(error, _backend_errors()):
         logger.warning("backing server unavailable", method=method, error=repr(error))
         return errors.Unavailable(
             "a backing server does not answer", "BACKEND_UNAVAILABLE", retry_after=_BACKEND_RETRY
@@ -151,15 +149,7 @@ def _backend_errors() -> tuple[type[BaseException], ...]:
     import redis.exceptions  # not every process that maps errors uses Redis, and it is slow to import
 
     return (
-        # Postgres: gone, going, refusing, read-only after a failover, or too slow for our timeouts
-        asyncpg.PostgresConnectionError,
-        asyncpg.InterfaceError,
-        asyncpg.OperatorInterventionError,
-        asyncpg.InsufficientResourcesError,
-        asyncpg.ReadOnlySQLTransactionError,
-        asyncpg.TransactionRollbackError,
-        asyncpg.LockNotAvailableError,
-        asyncpg.InvalidTransactionStateError,
+        *REFUSALS,
         redis.exceptions.ConnectionError,
         redis.exceptions.TimeoutError,
         redis.exceptions.ReadOnlyError,

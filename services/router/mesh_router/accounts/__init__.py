@@ -1,4 +1,4 @@
-"""AccountService: what tenants want kept online."""
+"""AccountService: the accounts that tenants want to have online."""
 
 from mesh_router.accounts.service import AccountService
 

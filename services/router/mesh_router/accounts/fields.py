@@ -1,20 +1,25 @@
-"""The fields of an account that callers give, checked."""
+"""An account's fields: checked as callers give them, and shown as the API does."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
-from mesh_core import validation
-from mesh_router.accounts.rows import LIMITS, stored_driver, stored_limits
+import asyncpg
+
+from mesh_core import ids, validation
+from mesh_core.etags import etag
+from mesh_core.ids import Prefix
 from sessionmesh.v1 import account_pb2
 
 CHANGEABLE = ("display_name", "phone", "labels", "desired_state", "send_limits")
+"""What an update mask may name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """As the columns of the same names store them; `settings` has the send limits."""
+    """Values for the columns of these names; `settings` has the send limits."""
 
     external_id: str | None
     driver: str
@@ -26,12 +31,12 @@ class Fields:
 
 
 def checked(account: account_pb2.Account) -> Fields:
-    """The fields of `account`; raises `InvalidField` with paths such as `account.phone`."""
+    """The fields of `account`. Raises `InvalidField` with a path such as `account.phone`."""
     validation.choice("account.driver", account.driver, account_pb2.Driver.values(), _DRIVERS)
     validation.choice(
         "account.desired_state", account.desired_state, account_pb2.DesiredState.values(), "ONLINE, PAUSED"
     )
-    for name in LIMITS:
+    for name in _LIMITS:
         validation.at_least(f"account.send_limits.{name}", getattr(account.send_limits, name), 0)
     return Fields(
         external_id=validation.text("account.external_id", account.external_id) or None,
@@ -40,8 +45,46 @@ def checked(account: account_pb2.Account) -> Fields:
         phone=validation.phone("account.phone", account.phone) if account.phone else "",
         labels=json.dumps(validation.labels("account.labels", account.labels)),
         desired_state=account.desired_state or account_pb2.DESIRED_STATE_ONLINE,
-        settings=stored_limits(account.send_limits),
+        settings=_stored_limits(account.send_limits),
     )
 
 
+def account_message(row: asyncpg.Record) -> account_pb2.Account:
+    """The account of a row of table `account`."""
+    account = account_pb2.Account(
+        id=ids.encode(Prefix.ACCOUNT, row["id"]),
+        tenant_id=ids.encode(Prefix.TENANT, row["tenant"]),
+        external_id=row["external_id"] or "",
+        display_name=row["display_name"],
+        driver=account_pb2.Driver.Value(f"DRIVER_{row['driver'].upper()}"),
+        phone=row["phone"],
+        labels=json.loads(row["labels"]),
+        desired_state=row["desired_state"],
+        send_limits=_limits_message(json.loads(row["settings"])),
+        create_time=validation.to_timestamp(row["create_time"]),
+        update_time=validation.to_timestamp(row["update_time"]),
+        etag=etag(row["version"]),
+    )
+    if row["delete_time"] is not None:
+        account.delete_time.CopyFrom(validation.to_timestamp(row["delete_time"]))
+        account.purge_time.CopyFrom(validation.to_timestamp(row["expire_time"]))
+    return account
+
+
+def stored_driver(driver: account_pb2.Driver.ValueType) -> str:
+    """The value of column `driver`: `simulated`, `whatsapp_web` or `whatsapp_cloud`."""
+    return account_pb2.Driver.Name(driver).removeprefix("DRIVER_").lower()
+
+
+def _stored_limits(limits: account_pb2.SendLimits) -> str:
+    """The value of column `settings`: `{"send_limits": {"per_minute": 60}}`; a limit of zero is left out."""
+    given = {name: getattr(limits, name) for name in _LIMITS if getattr(limits, name)}
+    return json.dumps({"send_limits": given} if given else {})
+
+
+def _limits_message(settings: dict[str, Any]) -> account_pb2.SendLimits:
+    return account_pb2.SendLimits(**settings.get("send_limits", {}))
+
+
+_LIMITS = ("per_minute", "per_hour", "per_day", "outbox")
 _DRIVERS = "SIMULATED, WHATSAPP_WEB, WHATSAPP_CLOUD"

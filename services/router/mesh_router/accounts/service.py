@@ -4,49 +4,43 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import asyncpg
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import ids, validation
 from mesh_core.database import Database
-from mesh_core.database.requests import Method, claim_request
+from mesh_core.database.requests import Method, claim_request, request_digest
 from mesh_core.errors import AlreadyExists, FailedPrecondition, NotFound, ResourceExhausted
+from mesh_core.etags import check_etag
 from mesh_core.ids import Prefix
-from mesh_core.paging import Pager, listing
+from mesh_core.paging import Pager
 from mesh_core.rpc.auth import current_identity
-from mesh_router.accounts import events, queries
-from mesh_router.accounts.fields import CHANGEABLE, checked
-from mesh_router.accounts.queries import Connection
-from mesh_router.accounts.rows import account_message, stored_driver
-from mesh_router.fleet.occupancy import Entrance, Occupancy
-from mesh_router.requests import check_etag, digest_of
+from mesh_router.accounts import store
+from mesh_router.accounts.fields import CHANGEABLE, account_message, checked, stored_driver
+from mesh_router.accounts.owner_notifier import OwnerNotifier
+from mesh_router.accounts.store import Connection
+from mesh_router.fleet.admission import Admission, Reservation
 from sessionmesh.v1 import account_pb2, account_pb2_grpc
 
 
-class Refresh(Protocol):
-    """Whoever tells owners that an account has changed."""
-
-    async def refresh(self, account_id: str) -> None: ...
-
-
 class AccountService(account_pb2_grpc.AccountServiceServicer):
-    """Accounts of tenants. `committed` is called after each change: there are new events."""
+    """Accounts of tenants. `events_committed` is called after each change, which wrote an event."""
 
     def __init__(
         self,
         database: Database,
         pager: Pager,
-        owners: Refresh,
-        committed: Callable[[], None],
-        occupancy: Occupancy,
+        owners: OwnerNotifier,
+        events_committed: Callable[[], None],
+        admission: Admission,
     ) -> None:
         self._database = database
         self._pager = pager
         self._owners = owners
-        self._committed = committed
-        self._occupancy = occupancy
+        self._events_committed = events_committed
+        self._admission = admission
 
     async def CreateAccount(
         self, request: account_pb2.CreateAccountRequest, context: Any
@@ -56,25 +50,25 @@ class AccountService(account_pb2_grpc.AccountServiceServicer):
         tenant = UUID(current_identity().tenant_for(request.tenant_id).bytes)
         account = ids.new_uuid()
         shard = ids.shard_of(ids.encode(Prefix.ACCOUNT, account))
-        async with self._changing() as (connection, entrance):
-            quota = await queries.tenant_for_update(connection, tenant)
+        async with self._changing() as (connection, reservation):
+            quota = await store.lock_quota(connection, tenant)
             if quota is None:
                 raise NotFound("tenant", request.tenant_id)
             first = await claim_request(
-                connection, tenant, Method.CREATE_ACCOUNT, request_id, digest_of(request), account
+                connection, tenant, Method.CREATE_ACCOUNT, request_id, request_digest(request), account
             )
             if first is not None:
-                row = _visible(await queries.get(connection, first), ids.encode(Prefix.ACCOUNT, first))
+                row = _visible(await store.get(connection, first), ids.encode(Prefix.ACCOUNT, first))
                 return account_pb2.CreateAccountResponse(account=account_message(row))
             await _check_room(connection, tenant, quota)
             if fields.desired_state == account_pb2.DESIRED_STATE_ONLINE:
-                entrance.take()
+                reservation.reserve()
             try:
-                inserted = await queries.insert(connection, account, tenant, shard, fields)
+                inserted = await store.insert(connection, account, tenant, shard, fields)
             except asyncpg.UniqueViolationError:
                 raise _external_id_taken(fields.external_id) from None
             message = account_message(_visible(inserted, ""))
-            await events.record(connection, "account.created", tenant, account, message)
+            await store.insert_event(connection, "account.created", tenant, account, message)
         await self._changed(message)
         return account_pb2.CreateAccountResponse(account=message)
 
@@ -82,7 +76,7 @@ class AccountService(account_pb2_grpc.AccountServiceServicer):
         self, request: account_pb2.GetAccountRequest, context: Any
     ) -> account_pb2.GetAccountResponse:
         account = _account(request.account_id)
-        row = _visible(await queries.get(self._database.pool, account), request.account_id)
+        row = _visible(await store.get(self._database.pool, account), request.account_id)
         return account_pb2.GetAccountResponse(account=account_message(row))
 
     async def ListAccounts(
@@ -92,22 +86,19 @@ class AccountService(account_pb2_grpc.AccountServiceServicer):
         everyone = identity.tenant_id is None and not request.tenant_id
         tenant = None if everyone else UUID(identity.tenant_for(request.tenant_id).bytes)
         validation.choice("driver", request.driver, account_pb2.Driver.values(), "the drivers")
-        filters = listing(request, tenant.bytes if tenant else b"")
-        page = self._pager.parse(request.page_size, request.page_token, filters)
-        rows = await queries.page(
+        page = self._pager.page(request, tenant.bytes if tenant else b"")
+        rows = await store.page(
             self._database.pool,
             tenant=tenant,
-            after=None if page.after is None else UUID(page.after),
+            after=page.after_id,
             external_id=validation.text("external_id", request.external_id) or None,
             labels=validation.labels("labels", request.labels),
             driver=stored_driver(request.driver) if request.driver else None,
             show_deleted=request.show_deleted,
-            limit=page.limit + 1,
+            limit=page.fetch,
         )
-        response = account_pb2.ListAccountsResponse(accounts=map(account_message, rows[: page.limit]))
-        if len(rows) > page.limit:
-            response.next_page_token = self._pager.token(rows[page.limit - 1]["id"].bytes, filters)
-        return response
+        accounts, next_page_token = page.cut(rows, account_message)
+        return account_pb2.ListAccountsResponse(accounts=accounts, next_page_token=next_page_token)
 
     async def UpdateAccount(
         self, request: account_pb2.UpdateAccountRequest, context: Any
@@ -115,15 +106,15 @@ class AccountService(account_pb2_grpc.AccountServiceServicer):
         account = _account(request.account_id)
         paths = validation.field_mask(request.update_mask, CHANGEABLE)
         fields = checked(request.account)
-        async with self._changing() as (connection, entrance):
-            row = _visible(await queries.lock(connection, account), request.account_id)
+        async with self._changing() as (connection, reservation):
+            row = _visible(await store.lock(connection, account), request.account_id)
             if row["delete_time"] is not None:
                 raise FailedPrecondition(f"account {request.account_id} is deleted", "RESOURCE_DELETED")
             check_etag(request.account.etag, row["version"])
             if "desired_state" in paths and _goes_online(row["desired_state"], fields.desired_state):
-                entrance.take()
-            message = account_message(await queries.update(connection, row, fields, paths))
-            await events.record(connection, "account.updated", row["tenant"], account, message)
+                reservation.reserve()
+            message = account_message(await store.update(connection, row, fields, paths))
+            await store.insert_event(connection, "account.updated", row["tenant"], account, message)
         await self._changed(message)
         return account_pb2.UpdateAccountResponse(account=message)
 
@@ -132,12 +123,12 @@ class AccountService(account_pb2_grpc.AccountServiceServicer):
     ) -> account_pb2.DeleteAccountResponse:
         account = _account(request.account_id)
         async with self._database.pool.acquire() as connection, connection.transaction():
-            row = _visible(await queries.lock(connection, account), request.account_id)
+            row = _visible(await store.lock(connection, account), request.account_id)
             if row["delete_time"] is not None:  # a retry
                 return account_pb2.DeleteAccountResponse(account=account_message(row))
             check_etag(request.etag, row["version"])
-            message = account_message(await queries.delete(connection, account))
-            await events.record(connection, "account.deleted", row["tenant"], account, message)
+            message = account_message(await store.delete(connection, account))
+            await store.insert_event(connection, "account.deleted", row["tenant"], account, message)
         await self._changed(message)
         return account_pb2.DeleteAccountResponse(account=message)
 
@@ -145,34 +136,34 @@ class AccountService(account_pb2_grpc.AccountServiceServicer):
         self, request: account_pb2.UndeleteAccountRequest, context: Any
     ) -> account_pb2.UndeleteAccountResponse:
         account = _account(request.account_id)
-        async with self._changing() as (connection, entrance):
+        async with self._changing() as (connection, reservation):
             # The tenant is locked before the account, as CreateAccount does, and its id never changes.
-            seen = _visible(await queries.get(connection, account), request.account_id)
-            quota = await queries.tenant_for_update(connection, seen["tenant"])
-            row = _visible(await queries.lock(connection, account), request.account_id)
+            seen = _visible(await store.get(connection, account), request.account_id)
+            quota = await store.lock_quota(connection, seen["tenant"])
+            row = _visible(await store.lock(connection, account), request.account_id)
             if row["delete_time"] is None:  # a retry
                 return account_pb2.UndeleteAccountResponse(account=account_message(row))
             await _check_room(connection, row["tenant"], quota or 0)
             if row["desired_state"] == account_pb2.DESIRED_STATE_ONLINE:
-                entrance.take()
+                reservation.reserve()
             try:
-                message = account_message(await queries.undelete(connection, account))
+                message = account_message(await store.undelete(connection, account))
             except asyncpg.UniqueViolationError:
                 raise _external_id_taken(row["external_id"]) from None
-            await events.record(connection, "account.updated", row["tenant"], account, message)
+            await store.insert_event(connection, "account.updated", row["tenant"], account, message)
         await self._changed(message)
         return account_pb2.UndeleteAccountResponse(account=message)
 
     @asynccontextmanager
-    async def _changing(self) -> AsyncIterator[tuple[Connection, Entrance]]:
-        """A transaction, and the way into the fleet: what is taken there is given back if it fails."""
-        with self._occupancy.entrance() as entrance:
+    async def _changing(self) -> AsyncIterator[tuple[Connection, Reservation]]:
+        """A transaction, and a reservation in the fleet that is undone when the transaction fails."""
+        with self._admission.reservation() as reservation:
             async with self._database.pool.acquire() as connection, connection.transaction():
-                yield connection, entrance
+                yield connection, reservation
 
     async def _changed(self, account: account_pb2.Account) -> None:
-        self._committed()
-        await self._owners.refresh(account.id)
+        self._events_committed()
+        await self._owners.changed(account.id)
 
 
 def _account(account_id: str) -> UUID:
@@ -180,7 +171,7 @@ def _account(account_id: str) -> UUID:
 
 
 def _visible(row: asyncpg.Record | None, name: str) -> asyncpg.Record:
-    """The account if it exists for the caller: an administrator sees all, a tenant its own."""
+    """The account, if the caller may see it: administrators see all, tenants their own. Raises `NotFound`."""
     if row is None:
         raise NotFound("account", name)
     current_identity().check_sees(row["tenant"], "account", name)
@@ -188,7 +179,7 @@ def _visible(row: asyncpg.Record | None, name: str) -> asyncpg.Record:
 
 
 async def _check_room(connection: Connection, tenant: UUID, quota: int) -> None:
-    if not await queries.has_room(connection, tenant, quota):
+    if not await store.has_room(connection, tenant, quota):
         raise ResourceExhausted(
             f"the tenant may have {quota} accounts", "QUOTA_EXCEEDED", quota="max_accounts"
         )

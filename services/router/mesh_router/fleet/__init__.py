@@ -1,6 +1,5 @@
 """FleetService: nodes, placement, capacity, drains and alarms."""
 
-from mesh_router.fleet.fleet import Fleet
-from mesh_router.fleet.service import FleetService
+from mesh_router.fleet.service import Fleet, FleetService
 
 __all__ = ["Fleet", "FleetService"]

@@ -1,4 +1,4 @@
-"""Alarms: what is wrong now, each told once when it begins and once when it ends."""
+"""Alarms: what is wrong with the fleet now. Each is logged once when it begins and once when it ends."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import structlog
+from prometheus_client import Gauge
 
 from mesh_core.ids import SHARDS
-from mesh_router.fleet import metrics
-from mesh_router.fleet.messages import timestamp
-from mesh_router.fleet.occupancy import ALARM_PERCENT, WARN_PERCENT
+from mesh_router.fleet.admission import ALARM_PERCENT, WARN_PERCENT
+from mesh_router.fleet.resources import timestamp
 from sessionmesh.v1 import fleet_pb2
 
 logger = structlog.get_logger(__name__)
+ALARM = Gauge("mesh_fleet_alarm", "1 while the alarm is on", ["kind"])
 
 Kind: TypeAlias = "fleet_pb2.AlarmKind.ValueType"
 STALE_SECONDS = 5.0
-"""etcd may be silent for so long before the view counts as stale."""
+"""The view counts as stale when nothing was heard of etcd for this long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Something wrong: what about, for how many seconds already, and in words."""
+    """Something wrong: with what, for how many seconds already, and in words."""
 
     subject: str
     seconds: float
@@ -33,55 +34,56 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the alarms are judged by. Times are in seconds that something has lasted."""
+    """What the alarms are judged by. Durations are in seconds."""
 
     grace: float
-    """Twice the owners' TTL: a dead node's shards have moved by then."""
+    """Twice the TTL of owners: a dead node's shards have moved by then."""
     silence: float
+    """Since the view was last known to be up to date."""
     unowned: int
-    """Shards that nobody has run for longer than `grace`."""
+    """Shards without an owner for longer than `grace`."""
     oldest_unowned: float
     without_active_node: float
     accounts: int
-    most: int
+    capacity: int
     usage_percent: float
 
 
 def judge(facts: Facts) -> dict[Kind, Condition]:
-    """What is wrong, by these facts."""
+    """The conditions to raise an alarm for."""
     wrong: dict[Kind, Condition] = {}
     if facts.unowned:
         wrong[fleet_pb2.ALARM_KIND_SHARDS_UNOWNED] = Condition(
             "shards",
             facts.oldest_unowned,
-            f"nobody runs {facts.unowned} of {SHARDS} shards: their accounts are offline",
+            f"{facts.unowned} of {SHARDS} shards have no owner: their accounts are offline",
         )
     if facts.silence >= STALE_SECONDS:
         wrong[fleet_pb2.ALARM_KIND_VIEW_STALE] = Condition(
-            "etcd", facts.silence, "etcd is not heard: this router goes on with the owners it saw last"
+            "etcd", facts.silence, "etcd does not answer: this router uses the owners that it saw last"
         )
     if facts.without_active_node > facts.grace:
         wrong[fleet_pb2.ALARM_KIND_NO_ACTIVE_NODE] = Condition(
-            "fleet", facts.without_active_node, "no session-node is ACTIVE: nothing can take accounts over"
+            "fleet", facts.without_active_node, "no session-node is ACTIVE: no account can come online"
         )
-    filled = f"{facts.accounts} accounts want one of {facts.most} sessions"
-    if facts.most and facts.usage_percent >= ALARM_PERCENT:
+    filled = f"{facts.accounts} accounts want one of {facts.capacity} sessions"
+    if facts.capacity and facts.usage_percent >= ALARM_PERCENT:
         wrong[fleet_pb2.ALARM_KIND_CAPACITY_CRITICAL] = Condition("fleet", 0.0, filled)
-    elif facts.most and facts.usage_percent >= WARN_PERCENT:
+    elif facts.capacity and facts.usage_percent >= WARN_PERCENT:
         wrong[fleet_pb2.ALARM_KIND_CAPACITY_WARNING] = Condition("fleet", 0.0, filled)
     return wrong
 
 
 class Alarms:
-    """The alarms that are on. Each begins and ends with one line in the log."""
+    """The alarms that are on."""
 
     def __init__(self) -> None:
         self.on: Mapping[Kind, fleet_pb2.Alarm] = {}
         for kind in fleet_pb2.AlarmKind.values()[1:]:
-            metrics.ALARM.labels(_name(kind)).set(0)
+            ALARM.labels(_name(kind)).set(0)
 
     def update(self, wrong: Mapping[Kind, Condition]) -> None:
-        """Turn alarms on and off so that they are those of `wrong`."""
+        """Begin and end alarms so that they are those of `wrong`."""
         now: dict[Kind, fleet_pb2.Alarm] = {}
         for kind, condition in sorted(wrong.items()):
             before = self.on.get(kind)
@@ -90,11 +92,11 @@ class Alarms:
                 kind=kind, since=since, subject=condition.subject, detail=condition.detail
             )
             if before is None:
-                metrics.ALARM.labels(_name(kind)).set(1)
+                ALARM.labels(_name(kind)).set(1)
                 level = logger.warning if kind == fleet_pb2.ALARM_KIND_CAPACITY_WARNING else logger.error
                 level("alarm", alarm=_name(kind), subject=condition.subject, detail=condition.detail)
         for kind in self.on.keys() - now.keys():
-            metrics.ALARM.labels(_name(kind)).set(0)
+            ALARM.labels(_name(kind)).set(0)
             lasted = time.time() - self.on[kind].since.ToNanoseconds() / 1e9
             logger.info("alarm is over", alarm=_name(kind), seconds=round(lasted, 1))
         self.on = now

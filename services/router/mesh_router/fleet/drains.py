@@ -1,8 +1,8 @@
-"""Drains: jobs that end when a node owns nothing.
+"""Drains: jobs that succeed when a node owns no shard any more.
 
-A drain has no work of its own: the node obeys its key in etcd, and the owner keys say how far it has come.
-What Postgres has is the operator's wish. Any router brings etcd in line with the wish and notes the end,
-again and again until the job has ended, so it matters to no job which router is there.
+A drain does no work itself: the node follows its state in etcd, and the owner keys tell the progress. The
+row in Postgres is what the operator asked for. Every router sets the node's state in etcd accordingly and
+records the job's end, again and again until it has ended, so a drain survives the router that began it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import structlog
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import ids, validation
-from mesh_core.database import Database
-from mesh_core.database.requests import Method, claim_request
+from mesh_core.database import UNAVAILABLE, Database
+from mesh_core.database.requests import OPERATOR_SCOPE, Method, claim_request, request_digest
 from mesh_core.errors import (
     AlreadyExists,
     FailedPrecondition,
@@ -29,6 +29,8 @@ from mesh_core.errors import (
 )
 from mesh_core.etcd import Etcd, EtcdRefused, EtcdUnavailable
 from mesh_core.ids import Prefix
+from mesh_core.jobs import Progress, store
+from mesh_core.jobs.store import Connection
 from mesh_core.ownership.keys import NodeInfo, NodeState
 from mesh_core.ownership.nodes import (
     check_drain,
@@ -39,24 +41,20 @@ from mesh_core.ownership.nodes import (
 )
 from mesh_core.ownership.view import OwnerView
 from mesh_core.rpc.server.status import details_of
-from mesh_router.fleet.occupancy import Occupancy
-from mesh_router.jobs import queries
-from mesh_router.jobs.queries import Connection
-from mesh_router.jobs.rows import Progress
-from mesh_router.postgres import AWAY
-from mesh_router.requests import NO_TENANT, digest_of
+from mesh_router.fleet.admission import Admission
 from sessionmesh.v1 import fleet_pb2, job_pb2
 
 logger = structlog.get_logger(__name__)
 
-GONE_SECONDS = 15.0
-"""A node that left while it drained may be back, and must drain on; after so long it is gone for good."""
+RETURN_SECONDS = 15.0
+"""A draining node that leaves may return, and has to go on draining. After this long it counts as drained."""
 BUSY_SECONDS, IDLE_SECONDS = 0.25, 1.0
+"""Time between two rounds over the unfinished drains: while there are any, and while there are none."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """How a job stands after a look at etcd."""
+    """The new state of a job."""
 
     state: job_pb2.JobState.ValueType
     progress: Progress
@@ -64,38 +62,38 @@ class _Step:
 
 
 class Drains:
-    """Starts, ends and looks after drains; `run` must run in every router."""
+    """Starts, advances and ends drains; `run` must run in every router."""
 
     def __init__(
-        self, database: Database, etcd: Etcd, cluster: str, view: OwnerView, occupancy: Occupancy
+        self, database: Database, etcd: Etcd, cluster: str, view: OwnerView, admission: Admission
     ) -> None:
         self._database = database
         self._etcd = etcd
         self._cluster = cluster
         self._view = view
-        self._occupancy = occupancy
+        self._admission = admission
         self._missing: dict[UUID, float] = {}
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Advances all unfinished drains again and again, until cancelled."""
         waiting = ""
         while True:
             busy, before, waiting = False, waiting, ""
             try:
-                rows = await queries.unfinished(self._database.pool, job_pb2.JOB_KIND_DRAIN_NODE)
+                rows = await store.unfinished(self._database.pool, job_pb2.JOB_KIND_DRAIN_NODE)
                 busy = bool(rows)
                 for row in rows:
-                    await self._settle(row["id"], wait=False)
-            except AWAY as error:
-                waiting = f"Postgres: {error!r}"
+                    await self._advance(row["id"], wait=False)
+            except UNAVAILABLE as error:
+                waiting = f"the database is unavailable: {error!r}"
             except (EtcdUnavailable, EtcdRefused) as error:
                 waiting = error.message
             if waiting and not before:
-                logger.warning("drains wait", reason=waiting)
+                logger.warning("drains make no progress", reason=waiting)
             await asyncio.sleep(BUSY_SECONDS if busy else IDLE_SECONDS)
 
     async def start(self, request: fleet_pb2.DrainNodeRequest) -> asyncpg.Record:
-        """The job's row; for a node that drains already that drain's.
+        """Starts a drain; returns the job's row, that of the running drain for a node that drains already.
 
         Raises `NotFound`, `FailedPrecondition`, and `AlreadyExists` while it drains to another replacement.
         """
@@ -106,50 +104,53 @@ class Drains:
             raise InvalidField("replacement_node_id", "must be another node")
         job = ids.new_uuid()
         async with self._database.pool.acquire() as connection, connection.transaction():
-            present = await self._unfinished(connection, node_id)
-            claimed = present["id"] if present is not None else job
+            running = await self._unfinished(connection, node_id)
+            claimed = running["id"] if running is not None else job
             first = await claim_request(
-                connection, NO_TENANT, Method.DRAIN_NODE, request_id, digest_of(request), claimed
+                connection, OPERATOR_SCOPE, Method.DRAIN_NODE, request_id, request_digest(request), claimed
             )
             if first is not None:
-                return _found(await queries.get(connection, first), first)
-            if present is not None:
-                return _same(present, replacement)
+                return _found(await store.get(connection, first), first)
+            if running is not None:
+                return _same(running, replacement)
             nodes = await registered_nodes(self._etcd, self._cluster)
             check_drain(nodes, node_id, replacement)
             if not request.force:
                 self._check_room(nodes, node_id, replacement)
             detail = json.dumps({"replacement": replacement} if replacement else {})
-            row = await queries.insert(connection, job, job_pb2.JOB_KIND_DRAIN_NODE, node_id, detail)
-        logger.info("drain asked for", node=node_id, replacement=replacement, job=_name(job))
+            row = await store.insert(connection, job, job_pb2.JOB_KIND_DRAIN_NODE, node_id, detail)
+        logger.info("drain started", node=node_id, replacement=replacement, job=_name(job))
         try:
-            return await self.settle(job) or row
-        except EtcdUnavailable:  # it is told to the node as soon as etcd is back
+            return await self.advance(job) or row
+        except EtcdUnavailable:  # `run` tells the node as soon as etcd answers
             return row
 
     async def undrain(self, node_id: str) -> NodeInfo:
-        """Ends a drain of the node, if there is one, and makes it ACTIVE. Raises `NotFound`."""
+        """Cancels the node's drain, if there is one, and makes it ACTIVE. Raises `NotFound`."""
         validation.required_text("node_id", node_id)
         async with self._database.pool.acquire() as connection, connection.transaction():
-            present = await self._unfinished(connection, node_id)
-            if present is not None:
-                await queries.ask_to_cancel(connection, present["id"])
-        if present is not None:
-            await self.settle(present["id"])
+            running = await self._unfinished(connection, node_id)
+            if running is not None:
+                await store.request_cancel(connection, running["id"])
+        if running is not None:
+            await self.advance(running["id"])
         return await set_node_state(self._etcd, self._cluster, node_id, NodeState.ACTIVE)
 
-    async def settle(self, job: UUID) -> asyncpg.Record | None:
-        """Brings etcd in line with the job, and the job with etcd; its row then. Raises `EtcdUnavailable`."""
-        return await self._settle(job, wait=True)
+    async def advance(self, job: UUID) -> asyncpg.Record | None:
+        """Sets the node's state as the job asks, and the job's by the node's shards; returns the job's row.
+
+        Raises `EtcdUnavailable`.
+        """
+        return await self._advance(job, wait=True)
 
     def progress(self, row: asyncpg.Record) -> Progress:
-        """From the owners as this router sees them: fresher than the row."""
+        """From the owners that this router sees, which are newer than the row."""
         if row["state"] == job_pb2.JOB_STATE_PENDING:
             return Progress(row["total"], row["done"])
         return _progress(row["total"], self._owned(row["subject"]))
 
-    async def _settle(self, job: UUID, *, wait: bool) -> asyncpg.Record | None:
-        lock = queries.wait_lock if wait else queries.lock
+    async def _advance(self, job: UUID, *, wait: bool) -> asyncpg.Record | None:
+        lock = store.lock if wait else store.lock_if_free
         async with self._database.pool.acquire() as connection, connection.transaction():
             row = await lock(connection, job)
             if row is None or row["end_time"] is not None:
@@ -159,18 +160,18 @@ class Drains:
             if step.state == row["state"]:
                 return row
             logger.info(
-                "drain",
+                "a drain changed its state",
                 node=row["subject"],
                 job=_name(job),
                 state=job_pb2.JobState.Name(step.state),
                 shards=step.progress.total,
             )
-            return await queries.change(
+            return await store.change(
                 connection, job, step.state, step.progress.total, step.progress.done, step.error
             )
 
     async def _step(self, row: asyncpg.Record) -> _Step:
-        """The row is locked, so that no other router orders the opposite at the same time."""
+        """The next state of a drain. Its row is locked, so no other router sets another node state now."""
         node_id, replacement = row["subject"], json.loads(row["detail"]).get("replacement", "")
         owned = self._owned(node_id)
         progress = _progress(row["total"], owned)
@@ -178,7 +179,7 @@ class Drains:
             try:
                 await set_node_state(self._etcd, self._cluster, node_id, NodeState.ACTIVE)
             except NotFound:
-                logger.info("a node whose drain is cancelled is gone", node=node_id)
+                logger.info("the node of a cancelled drain is not registered", node=node_id)
             return _Step(job_pb2.JOB_STATE_CANCELLED, progress)
         try:
             await drain_node(self._etcd, self._cluster, node_id, replacement)
@@ -198,33 +199,33 @@ class Drains:
     async def _without_node(self, row: asyncpg.Record, progress: Progress) -> _Step:
         since = self._missing.setdefault(row["id"], monotonic())
         owned = await count_owned(self._etcd, self._cluster, row["subject"])
-        if owned == 0 and monotonic() - since > GONE_SECONDS:
+        if owned == 0 and monotonic() - since > RETURN_SECONDS:
             return _Step(job_pb2.JOB_STATE_SUCCEEDED, Progress(row["total"], row["total"]))
         return _Step(job_pb2.JOB_STATE_RUNNING, progress)
 
     async def _unfinished(self, connection: Connection, node_id: str) -> asyncpg.Record | None:
-        """The node's drain that has not ended; none is begun until the transaction ends."""
+        """The node's unfinished drain. Until the transaction ends no other call can start one."""
         await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('drain ' || $1, 0))", node_id)
-        found = await queries.unfinished(connection, job_pb2.JOB_KIND_DRAIN_NODE, node_id)
+        found = await store.unfinished(connection, job_pb2.JOB_KIND_DRAIN_NODE, node_id)
         return found[0] if found else None
 
     def _owned(self, node_id: str) -> int:
         return sum(owner.node_id == node_id for owner in self._view.owners().values())
 
     def _accounts(self, node_id: str) -> int:
-        counted = self._occupancy.by_shard
+        counted = self._admission.by_shard
         return sum(
             counted.get(shard, 0) for shard, owner in self._view.owners().items() if owner.node_id == node_id
         )
 
     def _check_room(self, nodes: dict[str, NodeInfo], node_id: str, replacement: str) -> None:
-        """Raises `FailedPrecondition` NO_CAPACITY when those who stay cannot run all accounts."""
-        heirs = {
+        """Raises `FailedPrecondition` NO_CAPACITY when the other nodes cannot run all accounts."""
+        remaining = {
             name: info.capacity
             for name, info in nodes.items()
             if name == replacement or (info.state is NodeState.ACTIVE and name != node_id)
         }
-        left, accounts = sum(heirs.values()), self._occupancy.accounts
+        capacity, accounts = sum(remaining.values()), self._admission.accounts
         if replacement:
             moving = self._accounts(node_id) + self._accounts(replacement)
             if moving > nodes[replacement].capacity:
@@ -233,9 +234,9 @@ class Drains:
                     "accounts: name another one, or use force",
                     "NO_CAPACITY",
                 )
-        if accounts > left:
+        if accounts > capacity:
             raise FailedPrecondition(
-                f"without {node_id} the fleet runs {left} sessions, and {accounts} accounts want one: "
+                f"without {node_id} the fleet runs {capacity} sessions, and {accounts} accounts want one: "
                 "add a node, or use force",
                 "NO_CAPACITY",
             )
@@ -249,24 +250,24 @@ def _failed(progress: Progress, error: MeshError) -> _Step:
     return _Step(job_pb2.JOB_STATE_FAILED, progress, details_of(error))
 
 
-def _same(present: asyncpg.Record, replacement: str) -> asyncpg.Record:
-    name, node_id = _name(present["id"]), present["subject"]
-    if present["cancel_time"] is not None:
+def _same(running: asyncpg.Record, replacement: str) -> asyncpg.Record:
+    name, node_id = _name(running["id"]), running["subject"]
+    if running["cancel_time"] is not None:
         raise Unavailable(
             f"a drain of {node_id} is just being cancelled", "BACKEND_UNAVAILABLE", retry_after=1.0
         )
-    if json.loads(present["detail"]).get("replacement", "") != replacement:
+    if json.loads(running["detail"]).get("replacement", "") != replacement:
         raise AlreadyExists(
             f"node {node_id} drains already, to another replacement: job {name}",
             "RESOURCE_EXISTS",
             resource="job",
             name=name,
         )
-    return present
+    return running
 
 
 def _found(row: asyncpg.Record | None, job: UUID) -> asyncpg.Record:
-    if row is None:  # a job is kept for longer than a request id
+    if row is None:  # cannot be: jobs are kept for longer than request ids
         raise NotFound("job", _name(job))
     return row
 

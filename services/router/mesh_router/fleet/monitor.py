@@ -1,33 +1,45 @@
-"""Looks at the fleet once a second: judges alarms, shows metrics."""
+"""Checks the fleet once a second: raises alarms, sets the fleet's"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Set
 from time import monotonic
+
+from prometheus_client import Gauge
 
 from mesh_core.ids import SHARDS
 from mesh_core.ownership.keys import NodeState
 from mesh_core.ownership.timings import Timings
 from mesh_core.ownership.view import OwnerView
-from mesh_router.fleet import metrics
+from mesh_router.fleet.admission import Admission
 from mesh_router.fleet.alarms import Alarms, Facts, judge
-from mesh_router.fleet.occupancy import Occupancy
-from mesh_router.fleet.pulse import Pulse
-from mesh_router.fleet.unowned import UnownedShards
+from mesh_router.fleet.liveness import EtcdLiveness
 from sessionmesh.v1 import fleet_pb2
 
 EVERY_SECONDS = 1.0
 GRACE_SECONDS = 2.0 * Timings().ttl
-"""How long a shard may lack an owner, or the fleet a node: a dead node's shards have moved by then."""
+"""How long a shard may have no owner, or the fleet no node: a dead node's shards have moved by then."""
+
+NODES = Gauge("mesh_fleet_nodes", "Registered session-nodes by state", ["state"])
+ACCOUNTS = Gauge("mesh_fleet_accounts", "Accounts that want a session")
+CAPACITY = Gauge("mesh_fleet_capacity_sessions", "Sessions that the ACTIVE nodes may run")
+UNOWNED = Gauge("mesh_fleet_unowned_shards", "Shards without an owner")
+OLDEST_UNOWNED = Gauge(
+    "mesh_fleet_oldest_unowned_shard_seconds", "For how long the longest unowned shard has been without owner"
+)
+SILENCE = Gauge(
+    "mesh_fleet_view_silence_seconds", "Since when the router's view was last known to be up to date"
+)
 
 
 class FleetMonitor:
-    """`run` keeps `alarms` and the metrics true."""
+    """`run` keeps `alarms` and the metrics up to date."""
 
-    def __init__(self, view: OwnerView, occupancy: Occupancy, pulse: Pulse) -> None:
+    def __init__(self, view: OwnerView, admission: Admission, liveness: EtcdLiveness) -> None:
         self._view = view
-        self._occupancy = occupancy
-        self._pulse = pulse
+        self._admission = admission
+        self._liveness = liveness
         self._alarms = Alarms()
         self._unowned = UnownedShards()
         self._seen: asyncio.Event | None = None
@@ -35,9 +47,9 @@ class FleetMonitor:
         self._without_node_since: float | None = None
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Checks again and again, until cancelled."""
         while True:
-            self.look(monotonic())
+            self.check(monotonic())
             await asyncio.sleep(EVERY_SECONDS)
 
     @property
@@ -45,9 +57,9 @@ class FleetMonitor:
         """Those that are on."""
         return list(self._alarms.on.values())
 
-    def look(self, now: float) -> None:
-        """Judge the fleet at `now` (monotonic seconds)."""
-        fresh = self._pulse.fresh
+    def check(self, now: float) -> None:
+        """Raise and end alarms, and set the metrics, as of `now` (monotonic seconds)."""
+        fresh = self._liveness.fresh
         self._unowned.see(self._without_owner(), now, fresh=fresh)
         if any(node.state is NodeState.ACTIVE for node in self._view.nodes()):
             self._without_node_since = None
@@ -55,13 +67,13 @@ class FleetMonitor:
             self._without_node_since = now
         facts = Facts(
             grace=GRACE_SECONDS,
-            silence=self._pulse.silence(),
+            silence=self._liveness.silence(),
             unowned=self._unowned.longer_than(GRACE_SECONDS),
             oldest_unowned=self._unowned.oldest,
             without_active_node=now - (self._without_node_since or now),
-            accounts=self._occupancy.accounts,
-            most=self._occupancy.most,
-            usage_percent=self._occupancy.usage_percent,
+            accounts=self._admission.accounts,
+            capacity=self._admission.capacity,
+            usage_percent=self._admission.usage_percent,
         )
         self._alarms.update(judge(facts))
         self._show(facts)
@@ -76,9 +88,44 @@ class FleetMonitor:
     def _show(self, facts: Facts) -> None:
         states = [node.state for node in self._view.nodes()]
         for state in NodeState:
-            metrics.NODES.labels(state.value.lower()).set(states.count(state))
-        metrics.ACCOUNTS.set(facts.accounts)
-        metrics.CAPACITY.set(facts.most)
-        metrics.UNOWNED.set(self._unowned.count)
-        metrics.OLDEST_UNOWNED.set(facts.oldest_unowned)
-        metrics.SILENCE.set(facts.silence)
+            NODES.labels(state.value.lower()).set(states.count(state))
+        ACCOUNTS.set(facts.accounts)
+        CAPACITY.set(facts.capacity)
+        UNOWNED.set(self._unowned.count)
+        OLDEST_UNOWNED.set(facts.oldest_unowned)
+        SILENCE.set(facts.silence)
+
+
+class UnownedShards:
+    """For how long shards have had no owner.
+
+    Its clock stands still while the view is not up to date, since nobody knows the owners then.
+    """
+
+    def __init__(self) -> None:
+        self._since: dict[int, float] = {}
+        self._clock = 0.0
+        self._last: float | None = None
+
+    def see(self, unowned: Set[int], now: float, *, fresh: bool) -> None:
+        """Note which shards have no owner at `now` (monotonic seconds). `fresh`: the view is up to date."""
+        elapsed = 0.0 if self._last is None else now - self._last
+        self._last = now
+        if not fresh:
+            return
+        self._clock += elapsed
+        self._since = {shard: self._since.get(shard, self._clock) for shard in unowned}
+
+    def longer_than(self, seconds: float) -> int:
+        """How many have had no owner for more than `seconds`."""
+        return sum(self._clock - since > seconds for since in self._since.values())
+
+    @property
+    def count(self) -> int:
+        """How many have no owner, as last known."""
+        return len(self._since)
+
+    @property
+    def oldest(self) -> float:
+        """Seconds since the first of them lost its owner; 0 when all shards have one."""
+        return self._clock - min(self._since.values(), default=self._clock)

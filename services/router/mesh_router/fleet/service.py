@@ -1,4 +1,4 @@
-"""FleetService as gRPC serves it, out of what etcd says of nodes and owners and Postgres of accounts."""
+"""FleetService: nodes and owners from etcd, accounts from Postgres; and the fleet's parts put together."""
 
 from __future__ import annotations
 
@@ -11,49 +11,71 @@ from typing import Any
 from mesh_core import validation
 from mesh_core.database import Database
 from mesh_core.errors import InvalidField, NotFound
+from mesh_core.etcd import Etcd
 from mesh_core.ids import SHARDS
+from mesh_core.jobs import job_message
 from mesh_core.ownership.keys import NodeInfo, NodeState
 from mesh_core.ownership.view import Owner, OwnerView
-from mesh_core.paging import Pager, listing
+from mesh_core.paging import Pager
+from mesh_core.tasks import Supervisor
 from mesh_router.fleet import sizing
-from mesh_router.fleet.fleet import Fleet
-from mesh_router.fleet.messages import node_message, percent, shard_message
-from mesh_router.fleet.occupancy import ALARM_PERCENT, WARN_PERCENT
-from mesh_router.fleet.queries import Counts, counts, messages_per_second
-from mesh_router.jobs.rows import job_message
+from mesh_router.fleet.admission import ALARM_PERCENT, WARN_PERCENT, Admission
+from mesh_router.fleet.counts import Counts, counts, messages_per_second
+from mesh_router.fleet.drains import Drains
+from mesh_router.fleet.liveness import EtcdLiveness
+from mesh_router.fleet.monitor import FleetMonitor
+from mesh_router.fleet.resources import node_message, percent, shard_message
+from mesh_router.fleet.watch import FleetWatch
 from mesh_router.proxy.account_id import shard_of
 from sessionmesh.v1 import fleet_pb2, fleet_pb2_grpc
 
 DEFAULT_CAPACITY = 5000
-"""Sessions that a node may run when no node is there to ask."""
+"""Sessions that a node may run, assumed while no node is registered."""
+
+
+class Fleet:
+    """The parts that look after the fleet, made and started together."""
+
+    def __init__(self, database: Database, etcd: Etcd, cluster: str, view: OwnerView) -> None:
+        self.admission = Admission(database, view)
+        self.drains = Drains(database, etcd, cluster, view, self.admission)
+        self._liveness = EtcdLiveness(etcd, cluster, view)
+        self.monitor = FleetMonitor(view, self.admission, self._liveness)
+        self.watch = FleetWatch(view, self.admission, self.monitor)
+
+    async def start(self, supervisor: Supervisor) -> None:
+        """Count the accounts once, which the first call needs already, and start the background tasks."""
+        await self.admission.refresh()
+        supervisor.start("fleet-admission", self.admission.run())
+        supervisor.start("fleet-etcd-liveness", self._liveness.run())
+        supervisor.start("fleet-monitor", self.monitor.run())
+        supervisor.start("fleet-watch", self.watch.run())
+        supervisor.start("drains", self.drains.run())
 
 
 class FleetService(fleet_pb2_grpc.FleetServiceServicer):
-    """Nodes, placement, capacity, drains. Every answer is of one moment."""
+    """Nodes, placement, capacity, drains. Each response shows one moment."""
 
     def __init__(self, database: Database, view: OwnerView, pager: Pager, fleet: Fleet) -> None:
         self._database = database
         self._view = view
         self._pager = pager
         self._monitor = fleet.monitor
-        self._feed = fleet.feed
+        self._watch = fleet.watch
         self._drains = fleet.drains
 
     async def ListNodes(
         self, request: fleet_pb2.ListNodesRequest, context: Any
     ) -> fleet_pb2.ListNodesResponse:
-        filters = listing(request)
-        page = self._pager.parse(request.page_size, request.page_token, filters)
+        page = self._pager.page(request)
         after = (page.after or b"").decode()
         counted = await counts(self._database)
         nodes = [node for node in self._view.nodes() if node.id > after]
         owned = self._owned()
-        response = fleet_pb2.ListNodesResponse(
-            nodes=[_node(node, owned[node.id], counted) for node in nodes[: page.limit]]
+        shown, next_page_token = page.cut(
+            nodes, lambda node: _node(node, owned[node.id], counted), lambda node: node.id.encode()
         )
-        if len(nodes) > page.limit:
-            response.next_page_token = self._pager.token(nodes[page.limit - 1].id.encode(), filters)
-        return response
+        return fleet_pb2.ListNodesResponse(nodes=shown, next_page_token=next_page_token)
 
     async def GetPlacement(
         self, request: fleet_pb2.GetPlacementRequest, context: Any
@@ -65,7 +87,7 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
         response = fleet_pb2.GetPlacementResponse(
             table_revision=self._view.table_revision, unowned=SHARDS - len(owners)
         )
-        for shard in self._asked(request, owners):
+        for shard in self._requested(request, owners):
             owner = owners.get(shard)
             incarnation = incarnations.get(owner.node_id, "") if owner else ""
             accounts = counted.accounts_of({shard})
@@ -75,7 +97,7 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
     async def WatchFleet(
         self, request: fleet_pb2.WatchFleetRequest, context: Any
     ) -> AsyncIterator[fleet_pb2.WatchFleetResponse]:
-        async with aclosing(self._feed.follow()) as frames:
+        async with aclosing(self._watch.follow()) as frames:
             async for frame in frames:
                 yield frame
 
@@ -128,23 +150,19 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
             origins.append(f"{rate:.1f} messages a second: the mean of the last ten minutes.")
         origins.append(
             f"A node may run {capacity} sessions: "
-            + (
-                "as the middle one of today's ACTIVE nodes."
-                if capacities
-                else "the default, as none is ACTIVE."
-            )
+            + ("the median of the ACTIVE nodes." if capacities else "the default, as no node is ACTIVE.")
         )
         wanted = sizing.Wanted(request.accounts, rate, request.spare_nodes or sizing.SPARE_NODES, capacity)
         return sizing.plan(wanted, origins)
 
     def _owned(self) -> defaultdict[str, set[int]]:
-        """The shards that each node runs, by its id."""
+        """The shards that each node owns, by its id."""
         owned: defaultdict[str, set[int]] = defaultdict(set)
         for shard, owner in self._view.owners().items():
             owned[owner.node_id].add(shard)
         return owned
 
-    def _asked(self, request: fleet_pb2.GetPlacementRequest, owners: dict[int, Owner]) -> list[int]:
+    def _requested(self, request: fleet_pb2.GetPlacementRequest, owners: dict[int, Owner]) -> list[int]:
         subject = request.WhichOneof("subject")
         if subject == "account_id":
             return [shard_of(request.account_id)]

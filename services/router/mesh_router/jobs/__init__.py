@@ -1,4 +1,4 @@
-"""JobService: long jobs as resources that outlive the call, and the process, that started them."""
+"""JobService: long jobs, which outlive the call and the process that started them."""
 
 from mesh_router.jobs.service import JobService
 

@@ -1,4 +1,4 @@
-"""JobService as gRPC serves it. Any router answers for any job: all of it is in Postgres and etcd."""
+"""JobService. Every router can answer for every job: its state is in Postgres and etcd."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from mesh_core import ids, validation
 from mesh_core.database import Database
 from mesh_core.errors import FailedPrecondition, NotFound
 from mesh_core.ids import Prefix
-from mesh_core.paging import Pager, listing
+from mesh_core.jobs import Progress, job_message, store
+from mesh_core.paging import Pager
 from mesh_core.rpc.auth import current_identity
-from mesh_router.jobs import queries
-from mesh_router.jobs.rows import Progress, job_message
 from sessionmesh.v1 import job_pb2, job_pb2_grpc
 
 WATCH_SECONDS = 0.25
+"""Time between two looks at a watched job."""
 
 
-class Work(Protocol):
-    """One kind of job."""
+class JobKind(Protocol):
+    """What a kind of job adds, where this router can do its work."""
 
     def progress(self, row: asyncpg.Record) -> Progress:
         """How far an unfinished job is at this moment."""
 
-    async def settle(self, job: UUID) -> asyncpg.Record | None:
-        """Brings the job as far as it can be brought now, such as to its asked-for end; the row then."""
+    async def advance(self, job: UUID) -> asyncpg.Record | None:
+        """Advances the job one step, such as to its cancellation; returns its row."""
 
 
 class JobService(job_pb2_grpc.JobServiceServicer):
     """Jobs of the caller's tenant; an administrator sees all, the operator's included."""
 
     def __init__(
-        self, database: Database, pager: Pager, kinds: Mapping[job_pb2.JobKind.ValueType, Work]
+        self, database: Database, pager: Pager, kinds: Mapping[job_pb2.JobKind.ValueType, JobKind]
     ) -> None:
         self._database = database
         self._pager = pager
@@ -52,20 +52,17 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         validation.choice("kind", request.kind, job_pb2.JobKind.values(), "the kinds")
         for state in request.states:
             validation.choice("states", state, job_pb2.JobState.values()[1:], "the states")
-        filters = listing(request, tenant.bytes if tenant else b"")
-        page = self._pager.parse(request.page_size, request.page_token, filters)
-        rows = await queries.page(
+        page = self._pager.page(request, tenant.bytes if tenant else b"")
+        rows = await store.page(
             self._database.pool,
             tenant=tenant,
-            before=None if page.after is None else UUID(page.after),
+            before=page.after_id,
             kind=request.kind or None,
             states=list(request.states) or None,
-            limit=page.limit + 1,
+            limit=page.fetch,
         )
-        response = job_pb2.ListJobsResponse(jobs=map(self._message, rows[: page.limit]))
-        if len(rows) > page.limit:
-            response.next_page_token = self._pager.token(rows[page.limit - 1]["id"].bytes, filters)
-        return response
+        jobs, next_page_token = page.cut(rows, self._message)
+        return job_pb2.ListJobsResponse(jobs=jobs, next_page_token=next_page_token)
 
     async def WatchJob(
         self, request: job_pb2.WatchJobRequest, context: Any
@@ -83,19 +80,19 @@ class JobService(job_pb2_grpc.JobServiceServicer):
 
     async def CancelJob(self, request: job_pb2.CancelJobRequest, context: Any) -> job_pb2.CancelJobResponse:
         row = await self._found(request.job_id)
-        asked = await queries.ask_to_cancel(self._database.pool, row["id"])
-        if asked is None:
+        cancelled = await store.request_cancel(self._database.pool, row["id"])
+        if cancelled is None:
             row = await self._found(request.job_id)
             if row["state"] != job_pb2.JOB_STATE_CANCELLED:
                 raise FailedPrecondition(f"job {request.job_id} has ended", "JOB_ENDED")
         else:
-            work = self._kinds.get(asked["kind"])
-            row = (work and await work.settle(asked["id"])) or asked
+            kind = self._kinds.get(cancelled["kind"])
+            row = (kind and await kind.advance(cancelled["id"])) or cancelled
         return job_pb2.CancelJobResponse(job=self._message(row))
 
     async def _found(self, job_id: str) -> asyncpg.Record:
         job = ids.decode(Prefix.JOB, validation.required_text("job_id", job_id), "job_id")
-        row = await queries.get(self._database.pool, job)
+        row = await store.get(self._database.pool, job)
         identity = current_identity()
         if row is None or (row["tenant"] is None and identity.tenant_id is not None):
             raise NotFound("job", job_id)
@@ -104,5 +101,5 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         return row
 
     def _message(self, row: asyncpg.Record) -> job_pb2.Job:
-        work = self._kinds.get(row["kind"])
-        return job_message(row, work.progress(row) if work and row["end_time"] is None else None)
+        kind = self._kinds.get(row["kind"])
+        return job_message(row, kind.progress(row) if kind and row["end_time"] is None else None)

@@ -14,11 +14,11 @@ from typing import Any
 from grpc.aio import AioRpcError, InternalError, ServicerContext
 
 from mesh_core.errors import InvalidField, MeshError, ResourceExhausted
-from mesh_core.rpc.limits import STREAMED_FRAME_BYTES
+from mesh_core.rpc.options import STREAMED_FRAME_BYTES
 from mesh_core.rpc.peers import CallFailed
 from mesh_core.rpc.peers.metadata import forwarded_metadata
 from mesh_core.rpc.server import finishes
-from mesh_core.rpc.server.calls import READ_OUT
+from mesh_core.rpc.server.calls import READ_OUT_SECONDS
 from mesh_router.proxy.relay import (
     cancelled_by_caller,
     relay_cancellation,
@@ -104,7 +104,7 @@ def request_stream_handler(
             await relay_trailing_metadata(call, context)
         except AioRpcError as error:
             if not route.response_streaming:  # an upload is read on for a moment, as by every server of ours
-                await asyncio.wait([sending], timeout=READ_OUT)
+                await asyncio.wait([sending], timeout=READ_OUT_SECONDS)
             if responded:
                 await relay_interruption(CallFailed.of(error), context, attempts)
             await relay_failure(CallFailed.of(error), context, attempts)

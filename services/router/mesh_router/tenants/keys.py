@@ -9,12 +9,11 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import ids, validation
 from mesh_core.database import Database
-from mesh_core.database.requests import Method, claim_request
+from mesh_core.database.requests import OPERATOR_SCOPE, Method, claim_request, request_digest
 from mesh_core.errors import FailedPrecondition, InvalidField, NotFound, PermissionDenied
 from mesh_core.ids import Prefix
-from mesh_core.paging import Pager, listing
+from mesh_core.paging import Pager
 from mesh_core.rpc.auth import TENANT_SCOPES, Role, current_identity, new_api_key, new_secret, scope_names
-from mesh_router.requests import NO_TENANT, digest_of
 from mesh_router.tenants.rows import key_message
 from sessionmesh.v1 import authorization_pb2, tenant_pb2
 
@@ -43,10 +42,10 @@ class ApiKeys:
                 raise NotFound("tenant", request.tenant_id)
             first = await claim_request(
                 connection,
-                tenant or NO_TENANT,
+                tenant or OPERATOR_SCOPE,
                 Method.CREATE_API_KEY,
                 request_id,
-                digest_of(request),
+                request_digest(request),
                 key_id,
             )
             if first is not None:
@@ -61,17 +60,16 @@ class ApiKeys:
         identity = current_identity()
         administrators = identity.tenant_id is None and not request.tenant_id
         tenant = None if administrators else identity.tenant_for(request.tenant_id)
-        filters = listing(request, tenant.bytes if tenant else b"")
-        page = self._pager.parse(request.page_size, request.page_token, filters)
-        after = None if page.after is None else UUID(page.after)
-        rows = await self._database.pool.fetch(_LIST, tenant, after, page.limit + 1)
-        response = tenant_pb2.ListApiKeysResponse(api_keys=map(key_message, rows[: page.limit]))
-        if len(rows) > page.limit:
-            response.next_page_token = self._pager.token(rows[page.limit - 1]["id"].bytes, filters)
-        return response
+        page = self._pager.page(request, tenant.bytes if tenant else b"")
+        rows = await self._database.pool.fetch(_LIST, tenant, page.after_id, page.fetch)
+        keys, next_page_token = page.cut(rows, key_message)
+        return tenant_pb2.ListApiKeysResponse(api_keys=keys, next_page_token=next_page_token)
 
     async def rotate(self, request: tenant_pb2.RotateApiKeyRequest) -> tenant_pb2.RotateApiKeyResponse:
-        """The secret before the old one ends at once. A repeat returns the key without its secret."""
+        """The present secret stays valid for `overlap`; one of an earlier rotation ends at once.
+
+        A repeat of the same request returns the key without its secret.
+        """
         request_id = validation.request_id(request.request_id)
         key_id = ids.decode(Prefix.KEY, request.key_id, "key_id")
         overlap = DEFAULT_OVERLAP
@@ -82,10 +80,10 @@ class ApiKeys:
             row = _visible(await connection.fetchrow(_LOCK, key_id), request.key_id)
             first = await claim_request(
                 connection,
-                row["tenant"] or NO_TENANT,
+                row["tenant"] or OPERATOR_SCOPE,
                 Method.ROTATE_API_KEY,
                 request_id,
-                digest_of(request),
+                request_digest(request),
                 key_id,
             )
             if first is not None:
@@ -136,7 +134,7 @@ def _expire_time(request: tenant_pb2.CreateApiKeyRequest) -> datetime | None:
 
 
 def _visible(row: asyncpg.Record | None, name: str) -> asyncpg.Record:
-    """The key if it exists for the caller: an administrator sees all, a tenant its own."""
+    """The key, if the caller may see it: administrators see all, tenants their own. Raises `NotFound`."""
     identity = current_identity()
     if row is None or (identity.tenant_id is not None and identity.tenant_id != row["tenant"]):
         raise NotFound("api_key", name)

@@ -1,4 +1,4 @@
-"""Tenants and keys as rows, and as the API shows them."""
+"""Tenants and keys: from rows to what the API shows, and settings back."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import asyncpg
 
 from mesh_core import ids, validation
+from mesh_core.etags import etag
 from mesh_core.ids import Prefix
 from mesh_core.rpc.auth import TENANT_SCOPES, Role, scopes_of
-from mesh_router.requests import etag
 from sessionmesh.v1 import authorization_pb2, tenant_pb2
 
 MAX_RETENTION = timedelta(days=3650)
@@ -32,7 +32,7 @@ def tenant_message(row: asyncpg.Record) -> tenant_pb2.Tenant:
 
 
 def settings_message(stored: dict[str, Any]) -> tenant_pb2.TenantSettings:
-    """The form that the API shows; what is not stored is zero."""
+    """The settings of the decoded column `tenant.settings`; what is not in it is zero."""
     settings = tenant_pb2.TenantSettings(**{name: stored.get(name, 0) for name in COUNTS})
     if seconds := stored.get("retention_seconds"):
         settings.retention.FromTimedelta(timedelta(seconds=seconds))
@@ -40,7 +40,7 @@ def settings_message(stored: dict[str, Any]) -> tenant_pb2.TenantSettings:
 
 
 def stored_settings(settings: tenant_pb2.TenantSettings) -> dict[str, int]:
-    """The form of column `tenant.settings`: whole numbers; zero is left out. Raises `InvalidField`."""
+    """What column `tenant.settings` gets: whole numbers, without zeros. Raises `InvalidField`."""
     stored = {
         name: validation.at_least(f"tenant.settings.{name}", getattr(settings, name), 0) for name in COUNTS
     }

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 
 import asyncpg
-from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import ids, validation
 from mesh_core.database import Database
-from mesh_core.database.requests import Method, claim_request
+from mesh_core.database.requests import OPERATOR_SCOPE, Method, claim_request, request_digest
 from mesh_core.errors import AlreadyExists, FailedPrecondition, NotFound
+from mesh_core.etags import check_etag
 from mesh_core.ids import Prefix
-from mesh_core.paging import Pager, listing
+from mesh_core.paging import Pager
 from mesh_core.rpc.auth import current_identity
-from mesh_router.requests import NO_TENANT, check_etag, digest_of
 from mesh_router.tenants.rows import COUNTS, stored_settings, tenant_message
 from sessionmesh.v1 import tenant_pb2
 
@@ -40,7 +39,12 @@ class Tenants:
         tenant_id = ids.new_uuid()
         async with self._database.pool.acquire() as connection, connection.transaction():
             first = await claim_request(
-                connection, NO_TENANT, Method.CREATE_TENANT, request_id, digest_of(request), tenant_id
+                connection,
+                OPERATOR_SCOPE,
+                Method.CREATE_TENANT,
+                request_id,
+                request_digest(request),
+                tenant_id,
             )
             if first is None:
                 try:
@@ -61,21 +65,17 @@ class Tenants:
         )
 
     async def get(self, request: tenant_pb2.GetTenantRequest) -> tenant_pb2.GetTenantResponse:
-        """A tenant's own key finds its own only."""
+        """For a tenant's key only that tenant exists."""
         tenant_id = current_identity().tenant_for(request.tenant_id)
         row = await self._database.pool.fetchrow(_GET, tenant_id)
         return tenant_pb2.GetTenantResponse(tenant=tenant_message(_found(row, request.tenant_id)))
 
     async def list(self, request: tenant_pb2.ListTenantsRequest) -> tenant_pb2.ListTenantsResponse:
-        filters = listing(request)
-        page = self._pager.parse(request.page_size, request.page_token, filters)
+        page = self._pager.page(request)
         external_id = validation.text("external_id", request.external_id) or None
-        after = None if page.after is None else UUID(page.after)
-        rows = await self._database.pool.fetch(_LIST, after, external_id, page.limit + 1)
-        response = tenant_pb2.ListTenantsResponse(tenants=map(tenant_message, rows[: page.limit]))
-        if len(rows) > page.limit:
-            response.next_page_token = self._pager.token(rows[page.limit - 1]["id"].bytes, filters)
-        return response
+        rows = await self._database.pool.fetch(_LIST, page.after_id, external_id, page.fetch)
+        tenants, next_page_token = page.cut(rows, tenant_message)
+        return tenant_pb2.ListTenantsResponse(tenants=tenants, next_page_token=next_page_token)
 
     async def update(self, request: tenant_pb2.UpdateTenantRequest) -> tenant_pb2.UpdateTenantResponse:
         tenant_id = ids.decode(Prefix.TENANT, request.tenant_id, "tenant_id")
@@ -97,7 +97,7 @@ class Tenants:
         return tenant_pb2.UpdateTenantResponse(tenant=tenant_message(_found(changed, request.tenant_id)))
 
     async def delete(self, request: tenant_pb2.DeleteTenantRequest) -> tenant_pb2.DeleteTenantResponse:
-        """Its keys go with it; accounts, also deleted ones that are not yet purged, keep it."""
+        """Deletes its keys too. Refused while it has accounts, deleted but not yet purged ones included."""
         tenant_id = ids.decode(Prefix.TENANT, request.tenant_id, "tenant_id")
         async with self._database.pool.acquire() as connection, connection.transaction():
             row = _found(await connection.fetchrow(_LOCK, tenant_id), request.tenant_id)

@@ -1,4 +1,4 @@
-"""The xDS control plane: gRPC clients ask it where to send their calls, and send them there themselves."""
+"""The xDS control plane: tells gRPC clients which endpoints to send their calls to."""
 
 from mesh_router.xds.control_plane import ControlPlane
 

@@ -1,8 +1,8 @@
-"""What one client has subscribed to, was sent, and has said about it. No I/O: it says what is `due`.
+"""The protocol of one xDS client, without I/O: its subscriptions, what it was sent, and what it accepted.
 
-The protocol is xDS, state of the world: a request names all resources of a type that the client wants, and,
-by its nonce, the response that it acknowledges or refuses. One with the nonce of an older response is
-ignored: the client has not seen the newest one, and will speak again.
+It is the state-of-the-world variant of xDS. A request names all resources of a type that the client wants,
+and by its nonce the response that it accepts (ACK) or refuses (NACK). A request with the nonce of an older
+response is ignored: the client has not seen the newest one yet, and will send another request.
 """
 
 from __future__ import annotations
@@ -10,21 +10,24 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from prometheus_client import Counter
+
 from mesh_core.errors import InvalidField
-from mesh_router.xds.metrics import NACKS, PUSHES
 from mesh_router.xds.snapshot import TYPES, WHOLE, Response, Snapshot, Subscription
 from mesh_wire.xds import core_pb2
 from mesh_wire.xds.discovery_pb2 import DiscoveryRequest
 
-MOST_NAMES = 4096
-LONGEST_NAME = 512
-_LONGEST_REASON = 1000
+MAX_NAMES = 4096
+MAX_NAME_LENGTH = 512
+_MAX_REASON_LENGTH = 1000
 _NOTHING: frozenset[str] = frozenset()
+PUSHES = Counter("mesh_xds_pushes_total", "Responses sent to xDS clients", ["type"])
+NACKS = Counter("mesh_xds_nacks_total", "Responses that xDS clients refused", ["type"])
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A NACK: what the client says of the response with that version, and when (Unix time, for people)."""
+    """A NACK: why the client refused the response with this version, and when (Unix time)."""
 
     type_url: str
     version: str
@@ -34,24 +37,24 @@ class Refusal:
 
 @dataclass(slots=True)
 class Watch:
-    """One type on one stream."""
+    """A client's subscription to one type, and how far it is."""
 
     subscription: Subscription
     fresh: frozenset[str]
     """Names subscribed to since the last response."""
     number: int = 0
-    """Of the snapshot that the client is up to date with."""
+    """Number of the snapshot that the client is up to date with."""
     version: str = ""
-    """Of all that the subscription covers, as of then; "" when a response is owed."""
+    """Version of what the subscription covers in that snapshot; "" when a response is due in any case."""
     nonce: str = ""
     sent_version: str = ""
     """Nonce and version of the last response."""
     answered: bool = False
-    """The client has looked at it."""
+    """Whether the client has accepted or refused the last response."""
     acknowledged: str = ""
-    """The last version that the client took."""
+    """The last version that the client accepted."""
     refusal: Refusal | None = None
-    """Of the last response."""
+    """The refusal of the last response."""
 
 
 class Client:
@@ -66,9 +69,9 @@ class Client:
         self.watches: dict[str, Watch] = {}
 
     def take(self, request: DiscoveryRequest, snapshot: Snapshot | None) -> Refusal | None:
-        """Follow a request; returns the refusal when it is one.
+        """Apply a request; returns the refusal if it is a NACK.
 
-        Raises `InvalidField` for a request that nobody may send.
+        Raises `InvalidField` for a request that breaks the protocol or its limits.
         """
         type_url = request.type_url
         if type_url not in TYPES:
@@ -90,7 +93,7 @@ class Client:
         return refusal
 
     def due(self, snapshot: Snapshot) -> Response | None:
-        """The next response to send, if any; taken for sent."""
+        """The next response to send, or None; it is recorded as sent."""
         for type_url in TYPES:
             watch = self.watches.get(type_url)
             if watch is not None and (watch.number != snapshot.number or watch.fresh or not watch.version):
@@ -112,20 +115,20 @@ class Client:
         # Serialised: a part of the request would keep all of it in memory.
         node = request.node
         self.node = core_pb2.Node(
-            id=node.id[:LONGEST_NAME],
-            cluster=node.cluster[:LONGEST_NAME],
-            user_agent_name=node.user_agent_name[:LONGEST_NAME],
-            user_agent_version=node.user_agent_version[:LONGEST_NAME],
+            id=node.id[:MAX_NAME_LENGTH],
+            cluster=node.cluster[:MAX_NAME_LENGTH],
+            user_agent_name=node.user_agent_name[:MAX_NAME_LENGTH],
+            user_agent_version=node.user_agent_version[:MAX_NAME_LENGTH],
         ).SerializeToString()
-        self.node_id = node.id[:LONGEST_NAME]
+        self.node_id = node.id[:MAX_NAME_LENGTH]
 
 
 def _names(request: DiscoveryRequest) -> frozenset[str]:
-    if len(request.resource_names) > MOST_NAMES:
-        raise InvalidField("resource_names", f"must have at most {MOST_NAMES:,} entries")
+    if len(request.resource_names) > MAX_NAMES:
+        raise InvalidField("resource_names", f"must have at most {MAX_NAMES:,} entries")
     names = frozenset(request.resource_names)
-    if names and max(map(len, names)) > LONGEST_NAME:
-        raise InvalidField("resource_names", f"must have at most {LONGEST_NAME} characters each")
+    if names and max(map(len, names)) > MAX_NAME_LENGTH:
+        raise InvalidField("resource_names", f"must have at most {MAX_NAME_LENGTH} characters each")
     return names
 
 
@@ -154,15 +157,15 @@ def _subscribe(watch: Watch, names: frozenset[str], snapshot: Snapshot | None) -
 
 
 def _answered(watch: Watch, request: DiscoveryRequest) -> Refusal | None:
-    """The client has looked at the last response."""
+    """Record the ACK or NACK of the last response."""
     watch.answered = True
     if not request.HasField("error_detail"):
-        if request.version_info == watch.sent_version:  # else it is the one before: what was refused stays so
+        if request.version_info == watch.sent_version:  # else it names the one before: the refusal stands
             watch.acknowledged, watch.refusal = watch.sent_version, None
         return None
     if watch.refusal is not None:
-        return None  # said before
-    type_url, reason = watch.subscription.type_url, request.error_detail.message[:_LONGEST_REASON]
+        return None  # a repeated NACK
+    type_url, reason = watch.subscription.type_url, request.error_detail.message[:_MAX_REASON_LENGTH]
     watch.refusal = Refusal(type_url, watch.sent_version, reason, time.time())
     NACKS.labels(short_name(type_url)).inc()
     return watch.refusal
@@ -188,5 +191,5 @@ def _next(watch: Watch, snapshot: Snapshot) -> Response | None:
 
 
 def short_name(type_url: str) -> str:
-    """Such as Cluster."""
+    """The name of a type without its package, such as Cluster."""
     return type_url.rpartition(".")[2]

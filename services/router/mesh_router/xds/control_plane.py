@@ -1,4 +1,4 @@
-"""The parts of the xDS control plane, made and served together."""
+"""The xDS control plane: its parts put together."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ControlPlane:
         self._lookups = Lookups(fleet, self._state)
 
     def serve_on(self, server: Server) -> None:
-        """Add the services. Resources and lookups tell nobody's secrets, and ask for no key."""
+        """Add the services. Resources and lookups contain no secrets, so they need no API key."""
         ads = {"StreamAggregatedResources": self._streams.serve}
         server.add_bytes(SERVICE, ads, scope=SCOPE_PUBLIC)
         rls = {"RouteLookup": self._lookups.route_lookup}
@@ -43,7 +43,7 @@ class ControlPlane:
         server.add(add_ClientStatusDiscoveryServiceServicer_to_server, status, scope=SCOPE_OPERATOR)
 
     def start(self, server: Server, supervisor: Supervisor) -> None:
-        """Make the first resources, once the server has its address, and follow changes."""
+        """Make the first resources and follow changes. `server` must have its address."""
 
         async def push() -> None:
             await self._streams.push(supervisor)

@@ -1,7 +1,7 @@
 """grpc.lookup.v1.RouteLookupService: which cluster serves an account.
 
-Clients ask without credentials, so the answer depends on the shard of the id alone: whether an account exists
-is not told, and the node authorises the call itself.
+Clients ask without credentials, so the answer depends on the id's shard alone and does not reveal whether the
+account exists; the node authorises the call itself.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ from typing import Any, Protocol
 
 from google.protobuf.message import DecodeError
 from grpc.aio import ServicerContext
+from prometheus_client import Counter
 
 from mesh_core.errors import InvalidArgument, InvalidField
 from mesh_core.ownership.view import Owner
 from mesh_router.proxy.account_id import shard_of
-from mesh_router.xds.metrics import LOOKUPS
 from mesh_router.xds.resources import ACCOUNT_KEY, ATTEMPTS_KEY, node_cluster
 from mesh_router.xds.routing import ROUTER
 from mesh_wire.lookup.rls_pb2 import RouteLookupRequest, RouteLookupResponse
 
 SERVICE = "grpc.lookup.v1.RouteLookupService"
+LOOKUPS = Counter("mesh_xds_lookups_total", "Route lookups by what they were answered", ["answer"])
 
 
 class OwnerLookup(Protocol):
@@ -30,7 +31,7 @@ class OwnerLookup(Protocol):
 
 
 class Nodes(Protocol):
-    """Which clusters there are."""
+    """What is needed of `State`."""
 
     def node_address(self, node_id: str) -> str | None: ...
 
@@ -38,8 +39,8 @@ class Nodes(Protocol):
 class Lookups:
     """Answers RouteLookup with `[node:<owner>, router]` and the owner's epoch, or with `[router]`.
 
-    `[router]` is the answer for no account, what is no account id, a shard that nobody owns, and an owner
-    that the clusters do not have: a client would wait for a cluster that does not come.
+    `[router]` is the answer without an account id, for a malformed one, for a shard without owner, and for an
+    owner that has no cluster: a client would wait for a cluster that does not come.
     """
 
     def __init__(self, owners: OwnerLookup, nodes: Nodes) -> None:
@@ -54,7 +55,7 @@ class Lookups:
             keys = RouteLookupRequest.FromString(raw).key_map
         except DecodeError:
             raise InvalidArgument("the request is not a RouteLookupRequest", "INVALID_FIELD") from None
-        # A call that failed at the owner that the client knows goes to the router, which finds the new one.
+        # A client retries a call that failed at the owner: the router knows the new owner, or waits for it.
         owner = None if keys.get(ATTEMPTS_KEY) else self._owner(keys.get(ACCOUNT_KEY, ""))
         if owner is None or self._nodes.node_address(owner.node_id) != owner.address:
             self._count_router()

@@ -1,4 +1,4 @@
-"""Addresses with names, for clients that take only IP addresses."""
+"""Resolves host names in addresses, for clients that accept only IP addresses."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ logger = structlog.get_logger(__name__)
 LookUp = Callable[[str], Awaitable[frozenset[str]]]
 REFRESH_SECONDS = 30.0
 RETRY_SECONDS = 2.0
-"""For names that have not been found yet."""
+"""Time between two look-ups while a name has not been found yet."""
 LOOK_UP_SECONDS = 5.0
 
 
 async def look_up(host: str) -> frozenset[str]:
-    """The IP addresses of a name; raises `OSError`."""
+    """The IP addresses of a name. Raises `OSError`."""
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return frozenset(str(entry[4][0]) for entry in found)
 
 
 class Names:
-    """What names mean. `run` looks up those that are wanted, again and again; a name that is not found any
-    more keeps its meaning.
+    """The IP addresses of names. `run` looks them up again and again. A name that is not found any more keeps
+    the addresses that it had.
     """
 
     def __init__(self, look_up: LookUp = look_up) -> None:
@@ -40,13 +40,13 @@ class Names:
 
     @property
     def changed(self) -> asyncio.Event:
-        """Set when a name's meaning changes. Take it before looking."""
+        """Set when the addresses of a name change. Take it before `resolve`."""
         return self._changed
 
     def resolve(self, addresses: Iterable[str]) -> dict[str, tuple[str, ...]]:
-        """The IP addresses, with their ports, of each of `addresses` (host:port); none where not found yet.
+        """The IP addresses and ports of each of `addresses` (host:port); none for a name not found yet.
 
-        What is not among `addresses` any more is forgotten.
+        Names that are not among `addresses` are forgotten.
         """
         split = {address: address.rpartition(":")[::2] for address in addresses}
         self._wanted = frozenset(host for host, _ in split.values() if not _is_ip(host))
@@ -61,7 +61,7 @@ class Names:
         }
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Looks names up, until cancelled."""
         while True:
             self._new.clear()
             await asyncio.gather(*(self._refresh(host) for host in self._wanted))

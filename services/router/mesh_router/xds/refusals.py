@@ -1,4 +1,4 @@
-"""The log of what clients refuse."""
+"""Logs what clients refuse."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LINES = 10
 
 
 class RefusalLog:
-    """At most `LINES` lines in `PERIOD_SECONDS`: one bad resource is refused by every client at once."""
+    """Logs at most `LINES` refusals in `PERIOD_SECONDS`: all clients refuse a bad resource at once."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -24,7 +24,7 @@ class RefusalLog:
         self._count = 0
 
     def log(self, node_id: str, refusal: Refusal) -> None:
-        """Tell which client refuses what, and why."""
+        """Log which client refused what, and why, unless there were too many."""
         now = self._clock()
         if now - self._since >= PERIOD_SECONDS:
             if self._count > LINES:

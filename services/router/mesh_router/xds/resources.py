@@ -1,4 +1,4 @@
-"""The resources that gRPC clients ask for, built from who is alive. Pure: the same input, the same bytes."""
+"""Builds the resources that gRPC clients ask for. Pure: the same input gives the same bytes."""
 
 from __future__ import annotations
 
@@ -30,45 +30,44 @@ CLUSTER_TYPE = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
 ENDPOINT_TYPE = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 
 DIRECT = "sessionmesh"
-"""The listener, and its routes, whose account-scoped calls go straight to the owner."""
+"""The name of the listener, and of its routes, whose account-scoped calls go straight to the owner."""
 PLAIN = "sessionmesh-plain"
-"""The one for clients without the route lookup plugin: everything to the routers."""
+"""The listener for clients without the route lookup plugin: all calls go to the routers."""
 ACCOUNT_KEY = "account"
 ACCOUNT_HEADER = "x-account-id"
 ATTEMPTS_KEY = "attempts"
 ATTEMPTS_HEADER = "grpc-previous-rpc-attempts"
-"""What gRPC clients add to a call that they make again."""
+"""The metadata that gRPC clients add to a call that they retry."""
 CERTIFICATES = "sessionmesh"
 """The certificate provider that a client's bootstrap file defines where the mesh speaks TLS."""
 
 RETRIES = 4
-"""Five attempts are the most that gRPC clients make."""
+"""gRPC clients make five attempts at most."""
 RETRY_AFTER = 0.05
 RETRY_AFTER_AT_MOST = 1.0
 LOOKUP_TIMEOUT = 2.0
 MAX_AGE = 300.0
-"""Seconds that a client may use an answer: the most that gRPC clients take. So long it reaches its accounts'
-owners while no router can be asked.
+"""Seconds that a client may use a lookup's answer, the longest that gRPC clients accept. For this long it
+finds its accounts' owners without any router.
 """
 STALE_AGE = 120.0
-"""Seconds after which an answer in use is asked for again, meanwhile: so long an account that moved may take
-the hop through its former owner or a router.
+"""Seconds after which a client refreshes an answer that it uses. For this long the calls of an account that
+moved may go through its former owner or a router.
 """
 CACHE_BYTES = 5 * 1024 * 1024
-"""The most that gRPC clients take: about 10,000 accounts in use at a time."""
-MOST_CALLS = 1_000_000
-"""Calls in flight from a client to a cluster. Above 1,024 clients fail them when nothing is said."""
+"""The largest cache that gRPC clients accept: about 10,000 accounts in use at a time."""
+MAX_CALLS = 1_000_000
+"""Calls in flight from a client to a cluster. Without this clients fail calls above 1,024."""
 
 Packed = dict[str, dict[str, Any]]
-"""By type, by name."""
+"""Resources by type, by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backends:
-    """Who is alive, by their addresses: IP address and port.
+    """The live endpoints, as IP address and port, sorted and without duplicates.
 
-    `nodes` are those of the session-nodes by id, `instances` those of each kind of `KINDS`. All are sorted,
-    each once.
+    `nodes` are those of session-nodes by node id, `instances` those of services by kind (`KINDS`).
     """
 
     routers: tuple[str, ...]
@@ -78,13 +77,13 @@ class Backends:
 
 @dataclass(frozen=True, slots=True)
 class ClusterTls:
-    """The mesh speaks TLS; `mutual` says that it asks callers for a certificate too."""
+    """The mesh uses TLS; `mutual`: it demands certificates of its callers."""
 
     mutual: bool
 
     @classmethod
     def of(cls, settings: ServerSettings) -> Self | None:
-        """As the router itself serves; None without TLS."""
+        """From the settings of the router's own server; None without TLS."""
         return cls(bool(settings.tls_client_ca)) if settings.tls_certificate else None
 
 
@@ -94,7 +93,7 @@ def node_cluster(node_id: str) -> str:
 
 
 def build(backends: Backends, tls: ClusterTls | None) -> Packed:
-    """All resources."""
+    """All resources of all types."""
     clusters = dict(_endpoints(backends))
     return {
         CLUSTER_TYPE: {name: _pack(_cluster(name, tls)) for name in clusters},
@@ -153,7 +152,7 @@ def _route(match: route_pb2.RouteMatch, *, cluster: str = "", plugin: str = "") 
         route.route.cluster_specifier_plugin = plugin
     else:
         route.route.cluster = cluster
-    # On the route: not every client reads the virtual host's.
+    # Set on each route, since not every client reads the virtual host's policy.
     retry = route.route.retry_policy
     retry.retry_on = "unavailable"
     retry.num_retries.value = RETRIES
@@ -175,7 +174,7 @@ def _lookup(table: Iterable[ServiceRoute]) -> rls.RouteLookupClusterSpecifier:
             for service in table
             if service.destination is Destination.OWNER
         ],
-        # So lookups have all routers to go to, and TLS as the bootstrap file says.
+        # Found through xDS, so that all routers serve lookups, with the bootstrap file's TLS.
         lookup_service=f"xds:///{PLAIN}",
         cache_size_bytes=CACHE_BYTES,
         default_target=ROUTER,
@@ -193,7 +192,7 @@ def _cluster(name: str, tls: ClusterTls | None) -> cluster_pb2.Cluster:
         eds_cluster_config=cluster_pb2.Cluster.EdsClusterConfig(eds_config=_this_stream()),
         lb_policy=cluster_pb2.Cluster.ROUND_ROBIN,
     )
-    cluster.circuit_breakers.thresholds.add().max_requests.value = MOST_CALLS
+    cluster.circuit_breakers.thresholds.add().max_requests.value = MAX_CALLS
     if tls is not None:
         provider = tls_pb2.CertificateProviderPluginInstance(instance_name=CERTIFICATES)
         common = tls_pb2.CommonTlsContext(
@@ -210,7 +209,7 @@ def _cluster(name: str, tls: ClusterTls | None) -> cluster_pb2.Cluster:
 def _endpoints(backends: Backends) -> Iterator[tuple[str, endpoint_pb2.ClusterLoadAssignment]]:
     yield ROUTER, _assignment(ROUTER, backends.routers)
     for kind in KINDS:
-        # Where no instance answers, the routers do: they wait for one, and say so when none comes.
+        # The fallback are the routers, which wait for an instance, and answer NO_INSTANCE when none comes.
         yield kind, _assignment(kind, backends.instances.get(kind, ()), backends.routers)
     for node_id, addresses in backends.nodes.items():
         name = node_cluster(node_id)

@@ -1,7 +1,7 @@
-"""Where clients of the xDS road send each call: the forwarding table of the proxy, as routes.
+"""Where xDS clients send each call: the proxy's routing table, by service.
 
-Account-scoped services go to the account's owner; a service of another part goes to that part; all else, and
-the methods that the router splits or spreads itself, go to the routers.
+Account-scoped services go to the account's owner, and services of another part to its instances. Everything
+else goes to the routers, also methods that the router splits or distributes itself.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class ServiceRoute:
 
 
 def service_routes() -> tuple[ServiceRoute, ...]:
-    """What does not go to the routers, by service."""
+    """The services whose calls do not all go to the routers."""
     forwarded: dict[str, dict[str, Destination]] = {}
     for route in routes():
         forwarded.setdefault(route.service, {})[route.name] = route.destination
@@ -35,7 +35,7 @@ def service_routes() -> tuple[ServiceRoute, ...]:
 
 def _service_route(service: str, methods: dict[str, Destination]) -> ServiceRoute:
     direct = {destination for destination in methods.values() if destination is not Destination.ANY_NODE}
-    (destination,) = direct  # the methods of a service that leave the router go to one kind of place
+    (destination,) = direct  # the same for all that is not the routers'
     described = descriptor_pool.Default().FindServiceByName(service)
     by_router = tuple(
         method.name for method in described.methods if methods.get(method.name) is not destination

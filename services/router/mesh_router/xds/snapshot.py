@@ -1,6 +1,6 @@
-"""All resources at one moment, with versions that are hashes of their content.
+"""All resources at one moment; versions are hashes of the content.
 
-A response is serialised once for all streams that need the same one.
+A response is serialised once for all streams that need it.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from mesh_router.xds.resources import CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE
 from mesh_wire.xds.discovery_pb2 import DiscoveryResponse
 
 TYPES = (CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE)
-"""In the order in which changes are sent: what is referred to comes before what refers to it."""
+"""In the order in which changes are sent: a resource comes before those that refer to it."""
 WHOLE = frozenset({LISTENER_TYPE, CLUSTER_TYPE})
-"""Types whose responses hold all that is subscribed to: what is missing in them does not exist."""
+"""Types whose responses have all subscribed resources: what a response lacks does not exist."""
 
 
-REMEMBERED = 4096
-"""Different subscriptions at a time; most clients have the same few."""
+MAX_CACHED = 4096
+"""Subscriptions and responses that are cached; most clients share a few."""
 
 
 class Subscription:
-    """Resources of one type by name; `names` is None for all of them. One object for all equal ones."""
+    """Resources of one type by name; `names=None`: all of them. Equal subscriptions are one object."""
 
     __slots__ = ("__weakref__", "names", "type_url")
 
@@ -36,7 +36,7 @@ class Subscription:
 
     @classmethod
     def of(cls, type_url: str, names: frozenset[str] | None) -> Subscription:
-        """The one object for these names."""
+        """The subscription to these names."""
         found = _subscriptions.get((type_url, names))
         if found is None:
             found = _subscriptions[type_url, names] = cls(type_url, names)
@@ -45,7 +45,7 @@ class Subscription:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A serialised DiscoveryResponse. `nonce` is its own, on every stream that it is sent on."""
+    """A serialised DiscoveryResponse with its nonce, which is the same on every stream, and its version."""
 
     payload: bytes
     nonce: str
@@ -57,11 +57,11 @@ class _Resource:
     packed: Any
     version: str
     since: int
-    """Number of the snapshot that it is unchanged since."""
+    """Number of the snapshot in which it last changed."""
 
 
 class Snapshot:
-    """The resources of every type; `number` rises by one from each snapshot to the next."""
+    """The resources of every type; each snapshot's `number` is one higher than the one before."""
 
     def __init__(self, packed: Packed, before: Snapshot | None = None) -> None:
         number = 1 if before is None else before.number + 1
@@ -81,15 +81,15 @@ class Snapshot:
         return name in self._resources[type_url]
 
     def names(self, subscription: Subscription) -> frozenset[str]:
-        """Those of its names that exist."""
+        """The names of the subscription that exist."""
         existing = self._resources[subscription.type_url].keys()
         return frozenset(existing if subscription.names is None else existing & subscription.names)
 
     def version(self, subscription: Subscription) -> str:
-        """Hash of all that the subscription covers; the same in every router that sees the same."""
+        """Hash of all that the subscription covers; equal in all routers that see the same endpoints."""
         version = self._versions.get(subscription)
         if version is None:
-            if len(self._versions) >= REMEMBERED:
+            if len(self._versions) >= MAX_CACHED:
                 self._versions.clear()
             resources = self._resources[subscription.type_url]
             covered = sorted(self.names(subscription))
@@ -98,17 +98,17 @@ class Snapshot:
         return version
 
     def changed(self, subscription: Subscription, number: int) -> frozenset[str]:
-        """Those of its resources that differ from, or were not in, the snapshot with that number."""
+        """Names of the subscription that changed or were added since the snapshot with this number."""
         resources = self._resources[subscription.type_url]
         return frozenset(name for name in self.names(subscription) if resources[name].since > number)
 
     def response(self, subscription: Subscription, names: frozenset[str]) -> Response:
-        """The response with the resources of these names, which exist."""
+        """The response with the resources of `names`, all of which must exist."""
         version = self.version(subscription)
         key = subscription.type_url, names, version
         response = self._responses.get(key)
         if response is None:
-            if len(self._responses) >= REMEMBERED:
+            if len(self._responses) >= MAX_CACHED:
                 self._responses.clear()
             resources = self._resources[subscription.type_url]
             nonce = f"{next(_nonces)}"

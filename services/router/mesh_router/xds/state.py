@@ -1,4 +1,4 @@
-"""The resources as they are now, kept up to date with who is alive."""
+"""Keeps the resources up to date with the live endpoints."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from mesh_router.xds.snapshot import Snapshot
 logger = structlog.get_logger(__name__)
 
 ROUTERS = "router"
-"""The kind of the routers in the service directory."""
-REST_SECONDS = 0.05
-"""Least time between two snapshots: what changes together is told together."""
+"""The routers' kind in the service directory."""
+MIN_SECONDS = 0.05
+"""Least time between two snapshots, so that what changes together is sent together."""
 
 
 class Changing(Protocol):
-    """Something that tells when it has changed."""
+    """Something whose `changed` is set at its next change."""
 
     @property
     def changed(self) -> asyncio.Event: ...
@@ -44,10 +44,10 @@ class Directory(Changing, Protocol):
 
 
 class State:
-    """Makes a snapshot whenever what is in it has changed.
+    """Makes a snapshot whenever the endpoints in it have changed.
 
-    It is made of what was seen last: while etcd is away it stays as it is. `directories` has one for each
-    kind of `KINDS` and one for `ROUTERS`.
+    While etcd is unavailable the snapshot stays as it is. `directories` has one for each kind of `KINDS` and
+    one for `ROUTERS`.
     """
 
     def __init__(
@@ -64,11 +64,11 @@ class State:
         self._stale = asyncio.Event()
 
     def node_address(self, node_id: str) -> str | None:
-        """Where a session-node is registered; None when it has no cluster."""
+        """The address of a session-node that has a cluster, else None."""
         return self._nodes.get(node_id)
 
     def start(self, server: Server, supervisor: Supervisor, on_change: Callable[[], Awaitable[None]]) -> None:
-        """Make the first snapshot, of a server that has its address, and follow changes.
+        """Make the first snapshot, and more whenever something changes. `server` must have its address.
 
         `on_change` is awaited after each snapshot.
         """
@@ -91,19 +91,19 @@ class State:
         self._stale.set()
 
     async def _run(self, server: Server, on_change: Callable[[], Awaitable[None]]) -> None:
-        await on_change()  # there may be clients since before the first snapshot
+        await on_change()  # clients may have connected before the first snapshot
         while True:
             await self._stale.wait()
             self._stale.clear()
             if self._publish(server):
                 await on_change()
-            await asyncio.sleep(REST_SECONDS)
+            await asyncio.sleep(MIN_SECONDS)
 
     def _publish(self, server: Server) -> bool:
-        """Make a new snapshot; False when it would be the same."""
+        """Make a new snapshot; False when nothing in it would differ."""
         routers = {service.address for service in self._directories[ROUTERS].services()}
         if not (server.draining.begun and routers):
-            routers.add(server.address)  # also while it is not registered, or etcd has lost it
+            routers.add(server.address)  # also before it is registered, and when etcd has lost it
         nodes = {node.id: node.address for node in self._fleet.nodes()}
         instances = {
             kind: {service.address for service in directory.services()}

@@ -1,4 +1,4 @@
-"""Client status discovery: which clients are connected to this router, and what they have of its resources.
+"""Client status discovery: which clients are connected to this router, and which resources they accepted.
 
 `envoy.service.status.v3.ClientStatusDiscoveryService`, which grpcurl and xDS tools read.
 """
@@ -18,12 +18,12 @@ from mesh_router.xds.streams import Streams
 from mesh_wire.xds import admin_pb2, core_pb2, csds_pb2, csds_pb2_grpc, matcher_pb2
 
 Context = ServicerContext[Any, Any]
-MOST_AT_ONCE = 500
-"""Clients in one answer: above, those that are wanted must be named, or the stream be used."""
+MAX_CLIENTS = 500
+"""Most clients in one response. For more, callers select clients by matchers, or use the stream."""
 
 
 class ClientStatus(csds_pb2_grpc.ClientStatusDiscoveryServiceServicer):
-    """Tells of the clients of `streams`."""
+    """Serves the status of the clients of `streams`."""
 
     def __init__(self, streams: Streams, state: State) -> None:
         self._streams = streams
@@ -32,11 +32,11 @@ class ClientStatus(csds_pb2_grpc.ClientStatusDiscoveryServiceServicer):
     async def FetchClientStatus(
         self, request: csds_pb2.ClientStatusRequest, _context: Context
     ) -> csds_pb2.ClientStatusResponse:
-        """The clients that the request's matchers name."""
+        """The clients that match the request. Raises `ResourceExhausted` for too many."""
         clients = self._matching(request)
-        if len(clients) > MOST_AT_ONCE:
+        if len(clients) > MAX_CLIENTS:
             raise ResourceExhausted(
-                f"{len(clients):,} clients match, {MOST_AT_ONCE:,} fit: name some with node_matchers, "
+                f"{len(clients):,} clients match, {MAX_CLIENTS:,} fit: name some with node_matchers, "
                 "or call StreamClientStatus",
                 "MESSAGE_TOO_LARGE",
             )
@@ -48,8 +48,8 @@ class ClientStatus(csds_pb2_grpc.ClientStatusDiscoveryServiceServicer):
         """The same for each request, in as many responses as it takes."""
         async for request in request_iterator:
             clients = self._matching(request)
-            for start in range(0, max(1, len(clients)), MOST_AT_ONCE):
-                yield self._response(clients[start : start + MOST_AT_ONCE])
+            for start in range(0, max(1, len(clients)), MAX_CLIENTS):
+                yield self._response(clients[start : start + MAX_CLIENTS])
 
     def _matching(self, request: csds_pb2.ClientStatusRequest) -> list[Client]:
         matchers = [matcher.node_id for matcher in request.node_matchers]

@@ -1,4 +1,4 @@
-"""The ADS streams: requests in, responses out, and pushes to those whom a change concerns."""
+"""The ADS streams: take requests, send responses, and push what changed to the clients that have it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 import structlog
 from google.protobuf.message import DecodeError
 from grpc.aio import BaseError, ServicerContext
+from prometheus_client import Gauge
 
 from mesh_core.errors import InvalidArgument, ResourceExhausted
 from mesh_core.tasks import Supervisor
 from mesh_router.xds.client import Client
-from mesh_router.xds.metrics import STREAMS
 from mesh_router.xds.refusals import RefusalLog
 from mesh_router.xds.snapshot import Response
 from mesh_router.xds.state import State
@@ -23,8 +23,9 @@ logger = structlog.get_logger(__name__)
 
 Context = ServicerContext[Any, Any]
 MAX_REQUEST_BYTES = 1024 * 1024
-AT_ONCE = 32
-"""Streams pushed to before other calls get their turn."""
+PUSHES_PER_TURN = 32
+"""Pushes that are begun before the event loop serves other calls."""
+STREAMS = Gauge("mesh_xds_streams", "Clients connected to the xDS control plane")
 
 
 class Streams:
@@ -36,7 +37,7 @@ class Streams:
         self._refusals = RefusalLog()
 
     async def serve(self, requests: AsyncIterator[bytes], context: Context) -> None:
-        """One client's stream."""
+        """The handler of one client's stream, from bytes to bytes."""
         stream = _Stream(self._state, context)
         self._streams[stream] = None
         STREAMS.inc()
@@ -51,7 +52,7 @@ class Streams:
             STREAMS.dec()
 
     async def push(self, supervisor: Supervisor) -> None:
-        """Begin to send each client what concerns it of the newest snapshot. Slow ones hold up nobody."""
+        """Begin to send each client what changed for it. A slow client delays no other."""
         snapshot = self._state.snapshot
         assert snapshot is not None  # noqa: S101 - there is something new
         begun = 0
@@ -59,16 +60,16 @@ class Streams:
             if stream.client.is_due(snapshot):
                 supervisor.start("xds-push", stream.push())
                 begun += 1
-                if begun % AT_ONCE == 0:
+                if begun % PUSHES_PER_TURN == 0:
                     await asyncio.sleep(0)
 
     def clients(self) -> Iterator[Client]:
-        """Those that have introduced themselves, the longest connected first."""
+        """The clients that have sent their node, the longest connected first."""
         return (stream.client for stream in list(self._streams) if stream.client.node is not None)
 
 
 class _Stream:
-    """The way to one client. At rest it holds no task besides its handler's, which waits for requests."""
+    """The stream of one client. While nothing changes its only task is its handler, which awaits requests."""
 
     __slots__ = ("_context", "_flushing", "_state", "client")
 
@@ -79,7 +80,7 @@ class _Stream:
         self.client = Client()
 
     async def flush(self) -> None:
-        """Send what is due, also what becomes due while a slow client takes its time."""
+        """Send what is due, and what becomes due during that."""
         if self._flushing:
             return
         self._flushing = True
@@ -90,11 +91,11 @@ class _Stream:
             self._flushing = False
 
     async def push(self) -> None:
-        """`flush` for a change; that the client has left is its handler's to know."""
+        """`flush` outside the handler, which notices itself when the client disconnects."""
         try:
             await self.flush()
         except BaseError as error:
-            logger.debug("client left", node=self.client.node_id, error=repr(error))
+            logger.debug("xDS client disconnected", node=self.client.node_id, error=repr(error))
 
     def _due(self) -> Response | None:
         snapshot = self._state.snapshot

@@ -1,0 +1,125 @@
+"""The SQL of table `job`. A job with an `end_time` has ended and never changes again."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+import structlog
+from asyncpg.pgproto.pgproto import UUID
+from asyncpg.pool import PoolConnectionProxy
+
+from mesh_core.database import UNAVAILABLE, Database
+from sessionmesh.v1 import job_pb2
+
+logger = structlog.get_logger(__name__)
+
+Connection = PoolConnectionProxy
+ENDED = (job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED)
+
+
+async def get(database: asyncpg.Pool | Connection, job: UUID) -> asyncpg.Record | None:
+    return await database.fetchrow("SELECT * FROM job WHERE id = $1", job)
+
+
+async def lock_if_free(connection: Connection, job: UUID) -> asyncpg.Record | None:
+    """Locks and returns the row; None when there is none, or another transaction has it locked."""
+    return await connection.fetchrow("SELECT * FROM job WHERE id = $1 FOR UPDATE SKIP LOCKED", job)
+
+
+async def lock(connection: Connection, job: UUID) -> asyncpg.Record | None:
+    """Locks and returns the row, after waiting for other transactions that have it locked."""
+    return await connection.fetchrow("SELECT * FROM job WHERE id = $1 FOR UPDATE", job)
+
+
+async def insert(
+    connection: Connection,
+    job: UUID,
+    kind: job_pb2.JobKind.ValueType,
+    subject: str,
+    detail: str,
+    tenant: UUID | None = None,
+) -> asyncpg.Record:
+    """Inserts a PENDING job. `tenant` is None for the operator's; `subject` is what the job is about, such as
+    a node's id; `detail` is JSON that only the kind's own code reads.
+    """
+    inserted = await connection.fetchrow(_INSERT, job, tenant, kind, subject, detail)
+    assert inserted is not None  # noqa: S101 - INSERT ... RETURNING
+    return inserted
+
+
+async def change(
+    connection: Connection,
+    job: UUID,
+    state: job_pb2.JobState.ValueType,
+    total: int,
+    done: int,
+    error: bytes | None = None,
+) -> asyncpg.Record:
+    """Sets state and progress of a locked row. A state of `ENDED` ends the job. `error` is a serialised
+    google.rpc.Status.
+    """
+    changed = await connection.fetchrow(_CHANGE, job, state, total, done, error, state in ENDED)
+    assert changed is not None  # noqa: S101 - the row is locked
+    return changed
+
+
+async def request_cancel(database: asyncpg.Pool | Connection, job: UUID) -> asyncpg.Record | None:
+    """Marks the job to be cancelled by its worker; None when it has ended already."""
+    return await database.fetchrow(_REQUEST_CANCEL, job)
+
+
+async def unfinished(
+    database: asyncpg.Pool | Connection, kind: job_pb2.JobKind.ValueType, subject: str | None = None
+) -> list[asyncpg.Record]:
+    """Jobs of that kind that have not ended, in creation order. `subject=None`: about any subject."""
+    return await database.fetch(_UNFINISHED, kind, subject)
+
+
+async def page(
+    pool: asyncpg.Pool,
+    *,
+    tenant: UUID | None,
+    before: UUID | None,
+    kind: job_pb2.JobKind.ValueType | None,
+    states: list[job_pb2.JobState.ValueType] | None,
+    limit: int,
+) -> list[asyncpg.Record]:
+    """Jobs that are older than job `before`, newest first. None for a filter: any; `tenant=None` includes the
+    operator's.
+    """
+    return await pool.fetch(_PAGE, tenant, before, kind, states, limit)
+
+
+async def delete_ended(pool: asyncpg.Pool) -> int:
+    """Deletes at most 1,000 jobs that ended more than 30 days ago; returns how many."""
+    return int((await pool.execute(_DELETE_ENDED)).split()[-1])
+
+
+async def keep_deleting_ended(database: Database) -> None:
+    """Deletes old ended jobs once an hour, until cancelled. Any number of processes may run this."""
+    while True:
+        await asyncio.sleep(_RETENTION_PERIOD)
+        try:
+            while await delete_ended(database.pool):
+                pass
+        except UNAVAILABLE as error:
+            logger.warning("old jobs are not deleted: the database is unavailable", error=repr(error))
+
+
+_RETENTION_PERIOD = 3600.0
+_INSERT = """INSERT INTO job (id, tenant, kind, subject, detail) VALUES ($1, $2, $3, $4, $5) RETURNING *"""
+_CHANGE = """UPDATE job
+  SET state = $2, total = $3, done = $4, error = $5, update_time = now(),
+      end_time = CASE WHEN $6 THEN now() END
+  WHERE id = $1 RETURNING *"""
+_REQUEST_CANCEL = """UPDATE job SET cancel_time = coalesce(cancel_time, now()), update_time = now()
+  WHERE id = $1 AND end_time IS NULL RETURNING *"""
+_UNFINISHED = """SELECT * FROM job
+  WHERE kind = $1 AND end_time IS NULL AND ($2::text IS NULL OR subject = $2) ORDER BY id"""
+_PAGE = """SELECT * FROM job
+  WHERE ($1::uuid IS NULL OR tenant = $1) AND ($2::uuid IS NULL OR id < $2)
+    AND ($3::smallint IS NULL OR kind = $3) AND ($4::smallint[] IS NULL OR state = ANY ($4))
+  ORDER BY id DESC LIMIT $5"""
+_DELETE_ENDED = """DELETE FROM job WHERE id = ANY (ARRAY(
+  SELECT id FROM job WHERE end_time < now() - interval '30 days' LIMIT 1000))"""

@@ -1,0 +1,45 @@
+"""gRPC's options: what bounds the memory of a connection on both sides, and how servers keep it alive."""
+
+from __future__ import annotations
+
+from mesh_core.settings import ServerSettings
+
+METADATA_BYTES = 16 * 1024
+"""Most that all metadata of a call may have, as HTTP/2 counts: names, values and 32 bytes for each pair."""
+
+STREAM_WINDOW_BYTES = 64 * 1024
+"""What a stream may send before it is read. A message that is being read may come whole.
+
+By default gRPC grows this window with the speed of the connection, to several megabytes: a thousand streams
+that nobody reads would then take gigabytes.
+"""
+
+STREAMED_FRAME_BYTES = 1024 * 1024 + 64 * 1024
+"""Largest frame of a request stream that is forwarded: an upload's chunk of 1 MiB, and what is around it."""
+
+
+def connection_limits() -> list[tuple[str, int]]:
+    """Channel arguments for both sides that hold these limits."""
+    return [
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", STREAM_WINDOW_BYTES),
+        # The one is where refusing begins, the other where it is certain.
+        ("grpc.max_metadata_size", METADATA_BYTES),
+        ("grpc.absolute_max_metadata_size", METADATA_BYTES),
+    ]
+
+
+def server_options(settings: ServerSettings, *, shared_port: bool = False) -> list[tuple[str, int]]:
+    """gRPC's channel arguments of a server."""
+    return [
+        ("grpc.so_reuseport", int(shared_port)),  # else two processes share a port without a word
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", settings.max_message_bytes),
+        ("grpc.keepalive_time_ms", 20_000),
+        ("grpc.http2.ping_timeout_ms", 3_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        # Channels ping every 5 s, also while nothing moves; oftener than this thrice ends a connection.
+        ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
+        ("grpc.http2.max_pings_without_data", 0),
+        *connection_limits(),
+    ]

@@ -1,0 +1,56 @@
+"""Receives an upload into a temporary file, and checks it against its header."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mesh_core.errors import InvalidField
+from mesh_media.processing.file_types import SNIFFED_BYTES
+from sessionmesh.v1 import media_pb2
+
+MAX_CHUNK = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class SpooledFile:
+    """A complete upload in a temporary file; `head` is its first bytes."""
+
+    path: Path
+    size: int
+    sha256: bytes
+    head: bytes
+
+
+@asynccontextmanager
+async def spool(
+    frames: AsyncIterator[media_pb2.UploadMediaRequest], header: media_pb2.UploadHeader, folder: str
+) -> AsyncIterator[SpooledFile]:
+    """Reads the chunks that follow the header; the file is deleted when the block ends.
+
+    Raises `InvalidField` for a bad chunk, and for a size or checksum that differs from the header's.
+    """
+    with tempfile.NamedTemporaryFile(dir=folder or None, prefix="upload-") as file:
+        digest, size, head = hashlib.sha256(), 0, b""
+        async for frame in frames:
+            chunk = frame.chunk
+            if not 1 <= len(chunk) <= MAX_CHUNK:
+                raise InvalidField("chunk", f"must have 1 to {MAX_CHUNK} bytes")
+            size += len(chunk)
+            if size > header.size:
+                raise InvalidField("header.size", f"says {header.size}, but more bytes came")
+            # Synchronous, because a chunk is at most 1 MiB and goes to the page cache.
+            digest.update(chunk)
+            file.write(chunk)
+            if len(head) < SNIFFED_BYTES:
+                head += chunk[: SNIFFED_BYTES - len(head)]
+        if size != header.size:
+            raise InvalidField("header.size", f"says {header.size}, but {size} bytes came")
+        if header.sha256 and header.sha256 != digest.digest():
+            raise InvalidField("header.sha256", "is not the sha256 of the bytes that came")
+        file.flush()
+        yield SpooledFile(Path(file.name), size, digest.digest(), head)

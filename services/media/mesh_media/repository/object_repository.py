@@ -1,0 +1,92 @@
+"""The rows of stored objects: which ones nothing refers to, and how much a tenant stores.
+
+An object's row in `media_loose_object` is written before its bytes are, and deleted in the transaction that
+adds a media row for it. A crash in between leaves a row, and the sweeper deletes that row and the object.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import orjson
+from asyncpg.pgproto.pgproto import UUID
+
+from mesh_core import ids
+from mesh_core.database import Database
+from mesh_core.errors import NotFound, ResourceExhausted
+from mesh_core.ids import Prefix
+from mesh_media.repository.rows import Usage
+
+
+class ObjectRepository:
+    """Reserves objects for uploads, lists those to delete, and sums up what a tenant stores."""
+
+    def __init__(self, database: Database) -> None:
+        self._pool = database.pool
+
+    async def reserve(self, tenant: UUID, key: str, size: int, lifetime: timedelta) -> None:
+        """Records an object that is about to be written. It counts against the quota from now on.
+
+        Unless a media row refers to it within `lifetime`, it is deleted. Raises `NotFound` for an unknown
+        tenant, and `ResourceExhausted` QUOTA_EXCEEDED.
+        """
+        async with self._pool.acquire() as connection, connection.transaction():
+            # The lock on the tenant makes its uploads check the quota one after the other.
+            settings = await connection.fetchval(
+                "SELECT settings FROM tenant WHERE id = $1 FOR NO KEY UPDATE", tenant
+            )
+            if settings is None:
+                raise NotFound("tenant", ids.encode(Prefix.TENANT, tenant))
+            quota = _quota(settings)
+            if quota and await connection.fetchval(_USED_BYTES, tenant) + size > quota:
+                raise ResourceExhausted(
+                    f"the tenant's {quota} bytes of media are used up",
+                    "QUOTA_EXCEEDED",
+                    quota="max_media_bytes",
+                )
+            await connection.execute(ADD_UNREFERENCED, key, tenant, size, lifetime)
+
+    async def due_for_deletion(self, limit: int = 500) -> list[str]:
+        """Keys of objects that nothing refers to and whose time is over, the longest due first."""
+        rows = await self._pool.fetch(
+            "SELECT key FROM media_loose_object WHERE due_time <= now() ORDER BY due_time LIMIT $1", limit
+        )
+        return [row["key"] for row in rows]
+
+    async def remove(self, keys: list[str]) -> None:
+        """Deletes the rows of objects that were deleted from the store."""
+        await self._pool.execute("DELETE FROM media_loose_object WHERE key = ANY ($1)", keys)
+
+    async def usage(self, tenant: UUID) -> Usage:
+        """What the tenant stores; raises `NotFound`."""
+        row = await self._pool.fetchrow(_USAGE, tenant)
+        if row is None:
+            raise NotFound("tenant", ids.encode(Prefix.TENANT, tenant))
+        return Usage(
+            row["media"], row["bytes"], _quota(row["settings"]), row["shared_bytes"], row["compressed_bytes"]
+        )
+
+
+ADD_UNREFERENCED = (
+    "INSERT INTO media_loose_object (key, tenant, size, due_time) VALUES ($1, $2, $3, now() + $4)"
+)
+"""Records an object that nothing refers to: key, tenant, size, and the time until it is deleted."""
+
+
+def _quota(settings: str) -> int:
+    """The quota in bytes, 0 for none. Proto JSON writes an int64 as a string."""
+    value: Any = orjson.loads(settings)
+    return int(value.get("max_media_bytes", 0))
+
+
+_USED_BYTES = """SELECT (SELECT coalesce(sum(size), 0) FROM media_object WHERE tenant = $1)
+  + (SELECT coalesce(sum(size), 0) FROM media_loose_object WHERE tenant = $1 AND due_time > now())"""
+_USAGE = """SELECT t.settings,
+  (SELECT count(*) FROM media WHERE tenant = t.id) AS media,
+  (SELECT coalesce(sum(size), 0) FROM media_object WHERE tenant = t.id)::bigint AS bytes,
+  (SELECT coalesce(sum(size * (media - 1)), 0) FROM media_object WHERE tenant = t.id)::bigint AS shared_bytes,
+  (SELECT coalesce(sum(m.original_size - o.size), 0) FROM media m
+     JOIN media_object o ON o.tenant = m.tenant AND o.sha256 = m.sha256 WHERE m.tenant = t.id)::bigint
+     AS compressed_bytes
+FROM tenant t WHERE t.id = $1"""

@@ -1,0 +1,54 @@
+"""Whether the view of the fleet is up to date: a watch without news is as silent as a broken one."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+
+from mesh_core.errors import MeshError
+from mesh_core.etcd import Etcd
+from mesh_core.ownership.keys import Keys
+from mesh_core.ownership.view import OwnerView
+
+CHECK_SECONDS = 1.0
+
+
+class EtcdLiveness:
+    """Reads the assignment table's revision once a second, and checks that the watch has brought it too."""
+
+    def __init__(self, etcd: Etcd, cluster: str, view: OwnerView) -> None:
+        self._etcd = etcd
+        self._key = Keys(cluster).assignment
+        self._view = view
+        self._heard = monotonic()
+        self._answered = True
+        self._written = 0
+        """The table's revision at the last check."""
+
+    async def run(self) -> None:
+        """Checks again and again, until cancelled."""
+        while True:
+            await self._check()
+            await asyncio.sleep(CHECK_SECONDS)
+
+    def silence(self) -> float:
+        """Seconds since the view was last known to be up to date."""
+        return monotonic() - self._heard
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the last check was answered and the view was up to date."""
+        return self._answered and self.silence() < 2 * CHECK_SECONDS
+
+    async def _check(self) -> None:
+        began, shown = monotonic(), self._view.table_revision
+        try:
+            found = await self._etcd.get(self._key)
+        except MeshError:
+            self._answered = False
+            return
+        # The view may not have received what this check finds, but must have what the last one found.
+        self._answered = self._written <= shown
+        self._written = found.mod_revision if found is not None else 0
+        if self._answered:
+            self._heard = began

@@ -1,0 +1,126 @@
+"""EventService: the events of the caller's tenant, in pages and as streams."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from asyncpg.pgproto.pgproto import UUID
+from prometheus_client import Gauge
+
+from mesh_core import validation
+from mesh_core.errors import InvalidField, Unimplemented
+from mesh_core.events import Cursor, EventReader
+from mesh_core.paging import DEFAULT_SIZE, MAX_BYTES, MAX_SIZE
+from mesh_core.rpc.auth import current_identity
+from mesh_core.rpc.server import Draining
+from mesh_webhook.events import filters
+from mesh_webhook.events.filters import EventFilter
+from mesh_webhook.events.rendering import matching_events
+from mesh_webhook.events.stream import EventStream
+from mesh_webhook.events.tail import Tail
+from sessionmesh.v1 import event_pb2 as pb
+from sessionmesh.v1 import event_pb2_grpc
+
+STREAMS = Gauge("mesh_event_streams", "Open Subscribe calls")
+
+
+class EventService(event_pb2_grpc.EventServiceServicer):
+    """The server sets the caller's identity and maps exceptions to statuses."""
+
+    def __init__(self, reader: EventReader, tail: Tail, draining: Draining) -> None:
+        self._reader = reader
+        self._tail = tail
+        self._draining = draining
+
+    async def Subscribe(
+        self, request: pb.SubscribeRequest, _context: Any
+    ) -> AsyncGenerator[pb.SubscribeResponse, None]:
+        tenant = UUID(current_identity().tenant_for(request.tenant_id).bytes)
+        wanted = _filter(request)
+        start = await self._start(request)
+        stream = EventStream(self._reader, self._tail, self._draining, tenant, wanted, start)
+        with STREAMS.track_inprogress():
+            async with aclosing(stream.frames()) as frames:
+                async for frame in frames:
+                    yield frame
+
+    async def ListEvents(self, request: pb.ListEventsRequest, _context: Any) -> pb.ListEventsResponse:
+        tenant = UUID(current_identity().tenant_for(request.tenant_id).bytes)
+        wanted = _filter(request)
+        if not 0 <= request.page_size <= MAX_SIZE:
+            raise InvalidField("page_size", f"must be between 0 (for {DEFAULT_SIZE}) and {MAX_SIZE}")
+        size = request.page_size or DEFAULT_SIZE
+        cursor = await self._check_cursor(request.cursor) if request.cursor else await self._reader.oldest()
+        events: list[pb.Event] = []
+        used_bytes = 0
+        for _ in range(_MAX_READS):
+            page = await self._reader.read(cursor, _READ_EVENTS, tenant=tenant)
+            for event in matching_events(page.events, wanted):
+                used_bytes += event.ByteSize()
+                if events and (len(events) == size or used_bytes > MAX_BYTES):
+                    return pb.ListEventsResponse(events=events, next_cursor=events[-1].cursor, more=True)
+                events.append(event)
+            cursor = page.cursor
+            if page.complete:
+                break
+        return pb.ListEventsResponse(events=events, next_cursor=cursor.encode(), more=not page.complete)
+
+    async def CreateSubscription(
+        self, request: pb.CreateSubscriptionRequest, _context: Any
+    ) -> pb.CreateSubscriptionResponse:
+        raise _no_subscriptions()
+
+    async def GetSubscription(
+        self, request: pb.GetSubscriptionRequest, _context: Any
+    ) -> pb.GetSubscriptionResponse:
+        raise _no_subscriptions()
+
+    async def ListSubscriptions(
+        self, request: pb.ListSubscriptionsRequest, _context: Any
+    ) -> pb.ListSubscriptionsResponse:
+        raise _no_subscriptions()
+
+    async def DeleteSubscription(
+        self, request: pb.DeleteSubscriptionRequest, _context: Any
+    ) -> pb.DeleteSubscriptionResponse:
+        raise _no_subscriptions()
+
+    async def AcknowledgeEvents(
+        self, request: pb.AcknowledgeEventsRequest, _context: Any
+    ) -> pb.AcknowledgeEventsResponse:
+        raise _no_subscriptions()
+
+    async def _start(self, request: pb.SubscribeRequest) -> Cursor:
+        match request.WhichOneof("start"):
+            case "cursor":
+                return await self._check_cursor(request.cursor)
+            case "from_oldest" if request.from_oldest:
+                return await self._reader.oldest()
+            case "subscription":
+                raise _no_subscriptions()
+            case _:
+                return await self._reader.latest()
+
+    async def _check_cursor(self, encoded: bytes) -> Cursor:
+        cursor = Cursor.decode(encoded)
+        await self._reader.check(cursor)
+        return cursor
+
+
+def _no_subscriptions() -> Unimplemented:
+    return Unimplemented("named subscriptions are not served by this version", "NOT_SERVED")
+
+
+def _filter(request: pb.SubscribeRequest | pb.ListEventsRequest) -> EventFilter:
+    return EventFilter.of(
+        filters.check_event_types("event_types", request.event_types),
+        filters.check_accounts("account_ids", request.account_ids),
+        validation.labels("labels", request.labels),
+    )
+
+
+_READ_EVENTS = 1000
+# Bounds the work of one call: a filter that few events match is answered with few events and `more`.
+_MAX_READS = 10

@@ -1,0 +1,206 @@
+"""WebhookService: endpoints and their deliveries, for the tenant of the caller's key."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from asyncpg.pgproto.pgproto import UUID
+
+from mesh_core import ids, validation
+from mesh_core.database.requests import request_digest
+from mesh_core.errors import InvalidField, Unimplemented
+from mesh_core.ids import Prefix
+from mesh_core.paging import Pager
+from mesh_core.rpc.auth import current_identity
+from mesh_core.telemetry.tracing import current_traceparent
+from mesh_core.validation import to_duration, to_timestamp
+from mesh_webhook.deliveries.delivery_store import (
+    DeliveryQuery,
+    DeliveryStore,
+    attempt_message,
+    delivery_message,
+)
+from mesh_webhook.deliveries.http_sender import HttpSender, OutgoingRequest
+from mesh_webhook.endpoints import signature
+from mesh_webhook.endpoints.endpoint import Endpoint
+from mesh_webhook.endpoints.endpoint_store import EndpointStore
+from mesh_webhook.endpoints.signing_keys import SigningKeys
+from mesh_webhook.endpoints.validation import FIELDS, EndpointValidator
+from mesh_webhook.events.rendering import event_json
+from sessionmesh.v1 import webhook_pb2 as pb
+from sessionmesh.v1 import webhook_pb2_grpc
+from sessionmesh.v1.event_pb2 import Event, TestEvent
+
+
+class WebhookService(webhook_pb2_grpc.WebhookServiceServicer):
+    """The server sets the caller's identity and maps exceptions to statuses. ReplayEvents is not served."""
+
+    def __init__(
+        self,
+        endpoints: EndpointStore,
+        deliveries: DeliveryStore,
+        validator: EndpointValidator,
+        keys: SigningKeys,
+        sender: HttpSender,
+        pager: Pager,
+    ) -> None:
+        self._endpoints = endpoints
+        self._deliveries = deliveries
+        self._validator = validator
+        self._keys = keys
+        self._sender = sender
+        self._pager = pager
+
+    async def CreateEndpoint(
+        self, request: pb.CreateEndpointRequest, _context: Any
+    ) -> pb.CreateEndpointResponse:
+        tenant = UUID(current_identity().tenant_for(request.tenant_id).bytes)
+        request_id = validation.request_id(request.request_id)
+        if request.secret:
+            signature.secret_key(request.secret)
+        columns = await self._validator.columns(request.endpoint, frozenset(FIELDS))
+        await self._endpoints.check_tenant(tenant)
+        endpoint_id = ids.new_uuid()
+        sealed = await self._keys.seal(tenant, endpoint_id, request.secret or signature.new_secret())
+        endpoint = await self._endpoints.create(
+            endpoint_id, tenant, columns, sealed, request_id, request_digest(request)
+        )
+        return pb.CreateEndpointResponse(
+            endpoint=endpoint.to_proto(), secret=await self._keys.secret(endpoint)
+        )
+
+    async def GetEndpoint(self, request: pb.GetEndpointRequest, _context: Any) -> pb.GetEndpointResponse:
+        endpoint = await self._endpoints.get(_endpoint_id(request.endpoint_id), current_identity().tenant_id)
+        return pb.GetEndpointResponse(endpoint=endpoint.to_proto())
+
+    async def ListEndpoints(
+        self, request: pb.ListEndpointsRequest, _context: Any
+    ) -> pb.ListEndpointsResponse:
+        tenant = current_identity().tenant_for(request.tenant_id)
+        page = self._pager.page(request, tenant.bytes)
+        rows = await self._endpoints.page(tenant, page.after_id, page.fetch)
+        shown, next_page = page.cut(rows, Endpoint.to_proto, lambda endpoint: endpoint.id.bytes)
+        return pb.ListEndpointsResponse(endpoints=shown, next_page_token=next_page)
+
+    async def UpdateEndpoint(
+        self, request: pb.UpdateEndpointRequest, _context: Any
+    ) -> pb.UpdateEndpointResponse:
+        endpoint_id, tenant = _endpoint_id(request.endpoint_id), current_identity().tenant_id
+        paths = validation.field_mask(request.update_mask, FIELDS)
+        if "state" in paths and not request.endpoint.state:
+            raise InvalidField("endpoint.state", "must be one of ACTIVE, PAUSED")
+        await self._endpoints.get(endpoint_id, tenant)
+        columns = await self._validator.columns(request.endpoint, paths)
+        endpoint = await self._endpoints.update(endpoint_id, tenant, columns, request.endpoint.etag)
+        return pb.UpdateEndpointResponse(endpoint=endpoint.to_proto())
+
+    async def DeleteEndpoint(
+        self, request: pb.DeleteEndpointRequest, _context: Any
+    ) -> pb.DeleteEndpointResponse:
+        await self._endpoints.delete(_endpoint_id(request.endpoint_id), current_identity().tenant_id)
+        return pb.DeleteEndpointResponse()
+
+    async def RotateSecret(self, request: pb.RotateSecretRequest, _context: Any) -> pb.RotateSecretResponse:
+        endpoint_id, tenant = _endpoint_id(request.endpoint_id), current_identity().tenant_id
+        request_id = validation.request_id(request.request_id)
+        overlap = _DEFAULT_OVERLAP
+        if request.HasField("overlap"):
+            overlap = validation.duration("overlap", request.overlap, least=timedelta(), most=_MAX_DURATION)
+        before = await self._endpoints.get(endpoint_id, tenant)
+        sealed = await self._keys.seal(before.tenant, endpoint_id, signature.new_secret())
+        after = await self._endpoints.rotate(
+            endpoint_id, tenant, sealed, overlap, request_id, request_digest(request)
+        )
+        return pb.RotateSecretResponse(secret=await self._keys.secret(after))
+
+    async def TestEndpoint(self, request: pb.TestEndpointRequest, _context: Any) -> pb.TestEndpointResponse:
+        endpoint = await self._endpoints.get(_endpoint_id(request.endpoint_id), current_identity().tenant_id)
+        now = to_timestamp(datetime.now(UTC))
+        event = Event(
+            id=ids.new_id(Prefix.EVENT),
+            tenant_id=ids.encode(Prefix.TENANT, endpoint.tenant),
+            type="webhook.test",
+            occur_time=now,
+            commit_time=now,
+            traceparent=current_traceparent(),
+            test=TestEvent(text="A test of this endpoint."),
+        )
+        outgoing = OutgoingRequest(
+            endpoint.url,
+            endpoint.headers,
+            ids.new_id(Prefix.DELIVERY),
+            event_json(event),
+            await self._keys.current(endpoint),
+            event.traceparent,
+        )
+        result = await self._sender.send(outgoing)
+        attempt = pb.Attempt(
+            id=ids.new_id(Prefix.ATTEMPT),
+            number=1,
+            start_time=to_timestamp(result.start_time),
+            duration=to_duration(timedelta(seconds=result.seconds)),
+            status=result.status,
+            error=result.error,
+            response_body=result.body,
+        )
+        return pb.TestEndpointResponse(attempt=attempt)
+
+    async def ListDeliveries(
+        self, request: pb.ListDeliveriesRequest, _context: Any
+    ) -> pb.ListDeliveriesResponse:
+        tenant = current_identity().tenant_for(request.tenant_id)
+        state = validation.choice("state", request.state, pb.DeliveryState.values(), "the delivery states")
+        query = DeliveryQuery(
+            UUID(tenant.bytes),
+            _endpoint_id(request.endpoint_id) if request.endpoint_id else None,
+            ids.decode(Prefix.EVENT, request.event_id, "event_id") if request.event_id else None,
+            state,
+        )
+        page = self._pager.page(request, tenant.bytes)
+        rows = await self._deliveries.page(query, page.after_id, page.fetch)
+        shown, next_page = page.cut(rows, delivery_message)
+        return pb.ListDeliveriesResponse(deliveries=shown, next_page_token=next_page)
+
+    async def ListAttempts(self, request: pb.ListAttemptsRequest, _context: Any) -> pb.ListAttemptsResponse:
+        delivery = _delivery_id(request.delivery_id)
+        page = self._pager.page(request)
+        tenant = current_identity().tenant_id
+        rows = await self._deliveries.attempts(delivery, tenant, page.after_id, page.fetch)
+        shown, next_page = page.cut(rows, attempt_message)
+        return pb.ListAttemptsResponse(attempts=shown, next_page_token=next_page)
+
+    async def Redeliver(self, request: pb.RedeliverRequest, _context: Any) -> pb.RedeliverResponse:
+        delivery = _delivery_id(request.delivery_id)
+        request_id = validation.request_id(request.request_id)
+        tenant = current_identity().tenant_id
+        row = await self._deliveries.redeliver(delivery, tenant, request_id, request_digest(request))
+        return pb.RedeliverResponse(delivery=delivery_message(row))
+
+    async def ReplayEvents(self, request: pb.ReplayEventsRequest, _context: Any) -> pb.ReplayEventsResponse:
+        raise Unimplemented("ReplayEvents is not served by this version", "NOT_SERVED")
+
+    async def GetEndpointStats(
+        self, request: pb.GetEndpointStatsRequest, _context: Any
+    ) -> pb.GetEndpointStatsResponse:
+        window = _DEFAULT_WINDOW
+        if request.HasField("window"):
+            window = validation.duration(
+                "window", request.window, least=timedelta(seconds=1), most=_MAX_DURATION
+            )
+        endpoint = await self._endpoints.get(_endpoint_id(request.endpoint_id), current_identity().tenant_id)
+        return await self._deliveries.stats(endpoint.id, window)
+
+
+def _endpoint_id(text: str) -> UUID:
+    return ids.decode(Prefix.ENDPOINT, text, "endpoint_id")
+
+
+def _delivery_id(text: str) -> UUID:
+    return ids.decode(Prefix.DELIVERY, text, "delivery_id")
+
+
+_DEFAULT_OVERLAP = timedelta(hours=24)
+_DEFAULT_WINDOW = timedelta(hours=24)
+_MIN_WINDOW = timedelta(seconds=1)
+_MAX_DURATION = timedelta(days=7)

@@ -1,0 +1,60 @@
+"""Stores completions in batches: those that arrive during one commit share the next one."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+import structlog
+from asyncpg.pgproto.pgproto import UUID
+
+from mesh_core.backoff import Backoff
+from mesh_core.database import UNAVAILABLE
+from mesh_core.signal import Signal
+from mesh_webhook.deliveries import claims
+from mesh_webhook.deliveries.claims import Completion
+
+logger = structlog.get_logger(__name__)
+
+
+class CompletionWriter:
+    """The only writer of completions in this process; `run` it as a task."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+        self._waiting: list[tuple[Completion, asyncio.Future[bool]]] = []
+        self._added = Signal()
+
+    async def complete(self, completion: Completion) -> bool:
+        """Returns once it is committed; False when the claim had lapsed and nothing was stored."""
+        stored: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append((completion, stored))
+        self._added.notify()
+        return await stored
+
+    async def run(self) -> None:
+        """Runs until it is cancelled, and repeats a batch while the database is unavailable.
+
+        A completion whose claim lapsed meanwhile is then refused.
+        """
+        while True:
+            await self._added.wait_until(lambda: self._waiting)
+            batch, self._waiting = self._waiting[:_MAX_BATCH], self._waiting[_MAX_BATCH:]
+            held = await self._write([completion for completion, _ in batch])
+            for completion, stored in batch:
+                if not stored.done():
+                    stored.set_result(completion.delivery in held)
+
+    async def _write(self, batch: list[Completion]) -> set[UUID]:
+        backoff = Backoff(_FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS)
+        while True:
+            try:
+                return await claims.complete(self._pool, batch)
+            except UNAVAILABLE as error:
+                logger.warning("attempts cannot be stored, retrying", count=len(batch), error=repr(error))
+                await asyncio.sleep(backoff.next())
+
+
+_MAX_BATCH = 500
+_FIRST_PAUSE_SECONDS = 0.5
+_MAX_PAUSE_SECONDS = 2.0

@@ -1,0 +1,224 @@
+"""Attempts deliveries: claims what is due, sends it, and stores the result.
+
+No transaction is open while an endpoint is waited for. A claim lapses after its lease: what a killed process
+had claimed is then sent again, with the same id and the same bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from datetime import UTC, datetime
+
+import asyncpg
+import prometheus_client
+import structlog
+from asyncpg.pgproto.pgproto import UUID
+from prometheus_client import Gauge, Histogram
+
+from mesh_core.backoff import Backoff
+from mesh_core.database import UNAVAILABLE
+from mesh_core.signal import Signal
+from mesh_core.telemetry import tracing
+from mesh_webhook.deliveries import claims
+from mesh_webhook.deliveries.claims import ClaimedDelivery, Completion
+from mesh_webhook.deliveries.completions import CompletionWriter
+from mesh_webhook.deliveries.http_sender import AttemptResult, HttpSender, OutgoingRequest
+from mesh_webhook.deliveries.retries import RetrySchedule
+from mesh_webhook.deliveries.settings import WebhookSettings
+from mesh_webhook.endpoints import disabling
+from mesh_webhook.endpoints.endpoint_cache import EndpointCache
+from mesh_webhook.endpoints.signing_keys import SigningKeys
+
+logger = structlog.get_logger(__name__)
+
+GONE = 410
+BACK_PRESSURE = frozenset({429, 502, 503, 504})
+"""Statuses whose Retry-After holds back all deliveries of the endpoint, and not only the one that failed."""
+
+ATTEMPTS = prometheus_client.Counter(
+    "mesh_webhook_attempts", "Attempts by what became of the delivery", ["outcome"]
+)
+ATTEMPT_DURATION = Histogram(
+    "mesh_webhook_attempt_duration_seconds",
+    "From the first byte sent to the whole answer",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30),
+)
+FIRST_ATTEMPT_DELAY = Histogram(
+    "mesh_webhook_first_attempt_delay_seconds",
+    "From the delivery's commit to its first attempt",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60),
+)
+IN_FLIGHT = Gauge("mesh_webhook_in_flight", "Requests that wait for an answer")
+ENDPOINTS_DISABLED = prometheus_client.Counter(
+    "mesh_webhook_endpoints_disabled", "Endpoints disabled by the mesh", ["cause"]
+)
+
+
+class Dispatcher:
+    """The deliveries of this process; `run` it as a task. Notify `due` when a delivery may be due."""
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        endpoints: EndpointCache,
+        keys: SigningKeys,
+        sender: HttpSender,
+        completions: CompletionWriter,
+        due: Signal,
+        settings: WebhookSettings,
+    ) -> None:
+        self._pool = pool
+        self._endpoints = endpoints
+        self._keys = keys
+        self._sender = sender
+        self._completions = completions
+        self._settings = settings
+        self._schedule = RetrySchedule(settings.retry_schedule)
+        self._due = due
+        self._backoff = Backoff(_POLL_SECONDS, _MAX_PAUSE_SECONDS)
+        self._in_flight: Counter[UUID] = Counter()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failure: asyncio.Future[None] | None = None
+        self._draining = False
+
+    async def run(self) -> None:
+        """Runs until `drain` is called. Raises an attempt's unexpected exception."""
+        self._failure = asyncio.get_running_loop().create_future()
+        while not self._draining:
+            seen = self._due.version
+            claimed = await self._claim()
+            for delivery in claimed:
+                self._start(delivery)
+            if claimed:
+                continue
+            try:
+                async with asyncio.timeout(_POLL_SECONDS):
+                    await self._due.wait(since=seen)
+            except TimeoutError:
+                pass
+            if self._failure.done():
+                self._failure.result()
+
+    async def drain(self, seconds: float) -> None:
+        """Claims no more, and waits at most `seconds` for requests in flight; the claims of others lapse."""
+        self._draining = True
+        self._due.notify()
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=seconds)
+            for task in late:
+                task.cancel()
+            if late:
+                logger.warning("deliveries were cut off and will be made again", count=len(late))
+                await asyncio.wait(late)
+
+    async def _claim(self) -> list[ClaimedDelivery]:
+        settings = self._settings
+        room = settings.in_flight - self._in_flight.total()
+        if room <= 0:
+            return []
+        try:
+            claimed = await claims.claim(
+                self._pool, settings.lease_seconds, room, settings.in_flight_per_endpoint, self._in_flight
+            )
+        except UNAVAILABLE as error:
+            logger.warning("deliveries cannot be claimed", error=repr(error))
+            await asyncio.sleep(self._backoff.next())
+            return []
+        self._backoff.reset()
+        return claimed
+
+    def _start(self, delivery: ClaimedDelivery) -> None:
+        self._in_flight[delivery.endpoint] += 1
+        IN_FLIGHT.inc()
+        start_by = time.monotonic() + self._settings.lease_seconds - self._settings.timeout_seconds
+        task = asyncio.create_task(self._deliver(delivery, start_by), name=f"deliver {delivery.webhook_id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._task_ended)
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and self._failure is not None and not self._failure.done():
+            self._failure.set_exception(error)
+            self._due.notify()
+
+    async def _deliver(self, delivery: ClaimedDelivery, start_by: float) -> None:
+        try:
+            result = await self._attempt(delivery, start_by)
+        except UNAVAILABLE as error:
+            logger.warning("delivery left to the next claim", delivery=delivery.webhook_id, error=repr(error))
+            return
+        finally:
+            self._in_flight[delivery.endpoint] -= 1
+            if not self._in_flight[delivery.endpoint]:
+                del self._in_flight[delivery.endpoint]
+            IN_FLIGHT.dec()
+            self._due.notify()
+        if result is not None:
+            await self._complete(delivery, result)
+
+    async def _attempt(self, delivery: ClaimedDelivery, start_by: float) -> AttemptResult | None:
+        """Sends the delivery; None when its endpoint was deleted, or it is too late for this claim."""
+        endpoint = await self._endpoints.at_version(delivery.endpoint, delivery.endpoint_version)
+        if endpoint is None:
+            return None
+        keys = await self._keys.current(endpoint)
+        if time.monotonic() > start_by:  # this process was suspended: the claim may lapse during the request
+            logger.warning("claim lapsed before the attempt", delivery=delivery.webhook_id)
+            return None
+        if delivery.tries == 0:
+            delay = datetime.now(UTC) - delivery.create_time
+            FIRST_ATTEMPT_DELAY.observe(max(0.0, delay.total_seconds()))
+        span = tracing.start_span("mesh.webhook.deliver", kind="client", parent=delivery.traceparent)
+        request = OutgoingRequest(
+            endpoint.url, endpoint.headers, delivery.webhook_id, delivery.body, keys, span.traceparent
+        )
+        result = await self._sender.send(request)
+        ATTEMPT_DURATION.observe(result.seconds)
+        if span.recorded:
+            span.set("webhook.id", delivery.webhook_id)
+            span.set("webhook.endpoint", endpoint.public_id)
+            span.set("webhook.attempt", delivery.tries + 1)
+            span.set("http.response.status_code", result.status)
+            if not result.succeeded:
+                span.fail(result.error)
+        span.end()
+        return result
+
+    async def _complete(self, delivery: ClaimedDelivery, result: AttemptResult) -> None:
+        completion = self._completion(delivery, result)
+        if not await self._completions.complete(completion):
+            ATTEMPTS.labels("lapsed").inc()
+            return
+        if result.succeeded:
+            ATTEMPTS.labels("succeeded").inc()
+            return
+        ATTEMPTS.labels("retrying" if completion.retry_in is not None else "failed").inc()
+        if completion.retry_in is not None:
+            return
+        try:
+            await self._disable_if_needed(delivery.endpoint, result)
+        except UNAVAILABLE as error:  # the next failed delivery of the endpoint will try again
+            logger.warning("endpoint cannot be disabled", endpoint=str(delivery.endpoint), error=repr(error))
+
+    async def _disable_if_needed(self, endpoint: UUID, result: AttemptResult) -> None:
+        """Disables an endpoint that says it is gone, or all of whose deliveries have failed for days."""
+        if result.status == GONE:
+            if await disabling.disable(self._pool, endpoint, "it answered 410 Gone"):
+                ENDPOINTS_DISABLED.labels("gone").inc()
+        elif await disabling.disable_if_failing(self._pool, endpoint, self._settings.disable_after_days):
+            ENDPOINTS_DISABLED.labels("failing").inc()
+
+    def _completion(self, delivery: ClaimedDelivery, result: AttemptResult) -> Completion:
+        retry_in = hold = None
+        if not result.succeeded and result.status != GONE:
+            if result.status in BACK_PRESSURE:
+                hold = result.retry_after
+            retry_in = self._schedule.wait_after(delivery.tries + 1, at_least=result.retry_after or 0.0)
+        return Completion(delivery.id, delivery.token, result, retry_in, hold)
+
+
+_POLL_SECONDS = 0.5
+_MAX_PAUSE_SECONDS = 2.0
