@@ -18,8 +18,8 @@ from typing import cast
 
 import uvloop
 
-from bench.processes import cpu_seconds, pss_kb, start_module
-from bench.report import Report
+from bench.measuring.processes import cpu_seconds, pss_kb, start_module
+from bench.measuring.report import Report
 from mesh_core.framing import FrameDecoder, encode
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 

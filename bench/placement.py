@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
-from bench.report import Report
+from bench.measuring.report import Report
 from mesh_core.ids import SHARDS, Prefix, new_id, shard_of
 from mesh_core.ownership.planning.fleet import scores
 from mesh_core.ownership.planning.loads import weight_of

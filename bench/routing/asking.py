@@ -13,7 +13,7 @@ import grpc.aio
 import msgspec
 import uvloop
 
-from bench.orders import serve
+from bench.measuring.workers import serve
 from sessionmesh.v1 import session_pb2, session_pb2_grpc
 
 

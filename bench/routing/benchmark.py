@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from bench.measuring.report import Report
 from bench.mesh.conditions import Machine
 from bench.mesh.operator import NotMeasured
-from bench.report import Report
 from bench.routing import node_joins, owner_killed, rates, whole_life
 from bench.routing.rates import NotSane
 from bench.routing.world import routing_world

@@ -18,7 +18,7 @@ import grpc.aio
 import msgspec
 import uvloop
 
-from bench.orders import serve
+from bench.measuring.workers import serve
 from sessionmesh.v1 import common_pb2, content_pb2, message_pb2, message_pb2_grpc
 
 FRAME_ITEMS = 100

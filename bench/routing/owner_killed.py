@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 
+from bench.measuring.workers import Worker, worker
 from bench.mesh.accounts import Customer, make_customer
 from bench.mesh.caller_log import CallerLog, SteadyCallers, quantile, steady_callers
 from bench.mesh.conditions import CALL_SECONDS, ENVIRONMENT
@@ -22,9 +23,8 @@ from bench.mesh.operator import Operator
 from bench.mesh.running import RunningMesh, running_mesh
 from bench.mesh.steady import SteadyPlan
 from bench.mesh.window import Window, stretch
-from bench.orders import Worker, worker
 from bench.routing.asking import Asked, AskingPlan, Begin, End
-from bench.routing.bootstrap import xds_environment
+from bench.routing.world import xds_environment
 from sessionmesh.v1 import simulator_pb2
 
 NODES = ("node-1", "node-2", "node-3")

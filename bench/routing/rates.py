@@ -7,14 +7,13 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from bench.measuring.pairs import PAIRS, Median, compared, median
+from bench.measuring.processes import cpu_seconds, pss_kb
+from bench.measuring.workers import Worker, worker
 from bench.mesh.metrics import calls_served
-from bench.orders import Worker, worker
-from bench.processes import cpu_seconds, pss_kb
 from bench.routing import nginx
-from bench.routing.bootstrap import xds_environment
 from bench.routing.callers import FRAME_ITEMS, Called, Kind, Prepare, RoadPlan, Stretch
-from bench.routing.pairs import PAIRS, Median, compared, median
-from bench.routing.world import RoutingWorld, accounts_of
+from bench.routing.world import RoutingWorld, accounts_of, xds_environment
 
 CALLERS = (1, 32)
 NODES = ("node-1", "node-2")

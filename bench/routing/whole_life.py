@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 import asyncpg
 
+from bench.measuring.pairs import PAIRS, Median, compared
 from bench.mesh.accounts import make_customer
 from bench.mesh.conditions import ENVIRONMENT
 from bench.mesh.generator import LoadGenerator, load_generator
 from bench.mesh.judge import complaints, until_settled
 from bench.mesh.load import Plan
 from bench.mesh.running import RunningMesh, running_mesh
-from bench.routing.pairs import PAIRS, Median, compared
 from bench.routing.rates import NotSane
 
 CALLERS = 32

@@ -42,6 +42,7 @@ from sessionmesh.v1 import (
 )
 from tests.conftest import Databases, LoopThread
 from tests.support.eventually import eventually
+from tests.support.log import Log
 
 RECIPIENT = "+4915112345678"
 MESH_KEY = "mesh-key-of-this-test"
@@ -62,7 +63,7 @@ class NodeProcess:
 
     process: asyncio.subprocess.Process
     address: str
-    log: Path
+    log: Log
     channel: grpc.aio.Channel
 
     @property
@@ -148,15 +149,15 @@ class Stage:
                 stdout=output,
                 stderr=output,
             )
-        node = NodeProcess(process, f"127.0.0.1:{port}", log, open_channel(f"127.0.0.1:{port}"))
+        node = NodeProcess(process, f"127.0.0.1:{port}", Log(log), open_channel(f"127.0.0.1:{port}"))
         self.nodes.append(node)
         return node
 
     @staticmethod
     def _says(node: NodeProcess, words: str) -> bool:
         if node.process.returncode is not None:
-            raise AssertionError(node.log.read_text())
-        return words in node.log.read_text()
+            raise AssertionError(node.log.text())
+        return node.log.says(words)
 
     async def create_account(self, driver: str = "simulated") -> Account:
         uuid = new_uuid()

@@ -35,13 +35,25 @@ async def main(settings: MediaServiceSettings, stop: Stop) -> None:
     await check_schema(database, OLDEST_SCHEMA)
     etcd = Etcd(settings.etcd)
     store = await open_store(settings.objects)
-    compressor = Compressor(settings.media)
-    media, objects = MediaRepository(database), ObjectRepository(database)
-    uploads = Uploads(settings.media, media, objects, store, compressor)
-    grace = timedelta(seconds=settings.media.delete_grace_seconds)
-    sweeper = Sweeper(
-        media, objects, store, interval_seconds=settings.media.sweep_seconds, delete_grace=grace
+    limits = settings.media
+    compressor = Compressor(
+        max_pixels=limits.max_pixels,
+        side=limits.image_side,
+        quality=limits.image_quality,
+        workers=limits.image_workers,
     )
+    media, objects = MediaRepository(database), ObjectRepository(database)
+    uploads = Uploads(
+        media,
+        objects,
+        store,
+        compressor,
+        max_bytes=limits.max_bytes,
+        lifetime=timedelta(seconds=limits.upload_seconds),
+        folder=limits.spool,
+    )
+    grace = timedelta(seconds=limits.delete_grace_seconds)
+    sweeper = Sweeper(media, objects, store, interval_seconds=limits.sweep_seconds, delete_grace=grace)
     pager = Pager(base64.b64decode(settings.secrets.master_key))
     server = Server(settings.server, authenticator=KeyAuthenticator(api_key_lookup(database), settings.auth))
     server.add(
