@@ -16,12 +16,20 @@ from asyncpg.pgproto.pgproto import UUID
 from mesh_core.database.requests import Method, payload_digest
 from mesh_core.errors import Unavailable
 from mesh_core.ids import new_uuid
-from mesh_core.journal import COMMITTED, AccountRef, Credential, OutboundMessage, Outcome, Row, StatusChange
 from mesh_session_node.drivers.interface.content import Incoming, address_of
 from mesh_session_node.drivers.interface.driver import DriverState
 from mesh_session_node.drivers.interface.outcomes import Receipt
 from mesh_session_node.drivers.memory.driver import MemoryDriver
 from mesh_session_node.drivers.memory.state import MemoryState
+from mesh_session_node.journal import (
+    COMMITTED,
+    AccountRef,
+    Credential,
+    OutboundMessage,
+    Outcome,
+    Row,
+    StatusChange,
+)
 from mesh_session_node.session.account import NO_SESSION, AccountRow, SessionRow
 from mesh_session_node.session.limits import SendLimits
 from mesh_session_node.session.outgoing import Outgoing

@@ -9,9 +9,8 @@ from dataclasses import replace
 import pytest
 
 from mesh_core.errors import FailedPrecondition
-from mesh_core.journal import Disconnect, Event
-from mesh_core.journal import Session as StoredSession
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
+from mesh_session_node.journal import Disconnect, Event, SessionSnapshot
 from sessionmesh.v1 import session_pb2 as pb
 from tests.support.memory_host import Clock, OneAccount
 
@@ -70,7 +69,7 @@ async def test_an_account_whose_connecting_ended_with_its_node_goes_on_here(acco
 
 async def test_every_change_is_stored_with_its_event(account: OneAccount) -> None:
     await account.connected()
-    assert [row.state for row in account.stored(StoredSession)] == [
+    assert [row.state for row in account.stored(SessionSnapshot)] == [
         pb.SESSION_STATE_CONNECTING,
         pb.SESSION_STATE_CONNECTED,
     ]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mesh_core.errors import FailedPrecondition, MeshError, ResourceExhausted, Unavailable
-from mesh_core.journal import REFUSED, Credential, Event
+from mesh_session_node.journal import REFUSED, Credential, Event
 from mesh_session_node.pairing import Attempt, Pairings
 from mesh_session_node.settings import SessionSettings
 from sessionmesh.v1 import event_pb2

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mesh_core.journal import Event, MemberReceipt, StatusChange
 from mesh_session_node.drivers.interface.outcomes import Receipt
+from mesh_session_node.journal import Event, MemberReceipt, StatusChange
 from sessionmesh.v1 import event_pb2
 from sessionmesh.v1 import message_pb2 as pb
 from tests.support.memory_host import Clock, OneAccount

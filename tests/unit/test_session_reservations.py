@@ -6,8 +6,16 @@ import pytest
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.errors import Unavailable
-from mesh_core.journal import REFUSED, Credential, Duplicate, Mismatch, OutboundMessage, Outcome, Poison
 from mesh_session_node.drivers.interface.ratchet import BLOCK
+from mesh_session_node.journal import (
+    REFUSED,
+    Credential,
+    Duplicate,
+    Mismatch,
+    OutboundMessage,
+    Outcome,
+    Poison,
+)
 from sessionmesh.v1 import session_pb2
 from tests.support.memory_host import OneAccount
 
