@@ -27,8 +27,8 @@ from tests.support.minio_server import EmbeddedMinio
 from tests.support.servers import UnsyncedEtcd, unsynced_postgres
 from tests.support.tools import require_tool
 
-# A whole running mesh, which acceptance and fault tests share, and a router for the tests of a module.
-pytest_plugins = ["tests.support.mesh_fixtures", "tests.support.router_fixtures", "tests.support.lanes"]
+# A router that the tests of a module share, and how test files run side by side.
+pytest_plugins = ["tests.support.router_fixtures", "tests.support.lanes"]
 
 Result = TypeVar("Result")
 

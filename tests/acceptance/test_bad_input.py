@@ -16,8 +16,7 @@ from sessionmesh.v1 import (
     message_pb2,
     session_pb2,
 )
-from tests.support.mesh_api import Caller, text_message, unique
-from tests.support.mesh_fixtures import Tenant
+from tests.support.mesh_api import Caller, Tenant, text_message, unique
 
 NOBODY = "acc_00000000000000000000000000"
 MAX_TEXT_BYTES = 65_536

@@ -9,8 +9,7 @@ import pytest
 from sessionmesh.v1 import account_pb2, fleet_pb2
 from tests.acceptance.client_programs import BUILDERS, at_work
 from tests.support.eventually import eventually
-from tests.support.mesh_api import Caller
-from tests.support.mesh_fixtures import Tenant
+from tests.support.mesh_api import Caller, Tenant
 from tests.support.mesh_process import MeshProcess, clean_environment, run_mesh
 
 XDS_TARGETS = {

@@ -11,7 +11,7 @@ from sessionmesh.v1 import account_pb2
 from tests.acceptance.builds import built_once, generated_stubs
 from tests.acceptance.client_programs import JAVA_PROJECT, java_project
 from tests.acceptance.printed import ACCOUNT, ADDRESS, KEY, Printed, environment, printed, put_checkout_beside
-from tests.support.mesh_fixtures import Tenant
+from tests.support.mesh_api import Tenant
 from tests.support.mesh_process import MeshProcess, clean_environment
 from tests.support.tools import require_on_path
 

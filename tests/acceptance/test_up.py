@@ -13,8 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from sessionmesh.v1 import account_pb2, fleet_pb2, media_pb2, webhook_pb2
 from tests.support.eventually import eventually, wait_until
-from tests.support.mesh_api import Caller, open_caller, text_message
-from tests.support.mesh_fixtures import Tenant
+from tests.support.mesh_api import Caller, Tenant, open_caller, text_message
 from tests.support.mesh_process import MeshProcess, run_mesh
 
 EXIT_UNAVAILABLE = 69
@@ -64,11 +63,12 @@ async def test_a_second_start_goes_on_with_the_accounts_of_the_first(own_mesh: M
     assert own_mesh.stop().code == 0, own_mesh.report()
 
 
-def test_a_port_in_use_is_refused(mesh: MeshProcess, tmp_state: Path) -> None:
+def test_a_port_in_use_is_refused_before_anything_starts(mesh: MeshProcess, tmp_state: Path) -> None:
     ended = run_mesh("up", "--state", str(tmp_state), "--port", str(mesh.port))
     assert ended.returncode == EXIT_UNAVAILABLE
     assert f"port {mesh.port} on 127.0.0.1 is in use" in ended.stderr
     assert "Traceback" not in ended.stderr
+    assert not list(tmp_state.glob("*/server.log"))
 
 
 @pytest.mark.parametrize("place", ["before the command", "after the command"])
@@ -85,9 +85,11 @@ def test_a_second_mesh_on_a_state_directory_is_told_who_has_it(mesh: MeshProcess
 async def test_the_first_mesh_is_unharmed_by_the_second(
     mesh: MeshProcess, tenant: Tenant, account: account_pb2.Account
 ) -> None:
+    logs = {log.name for log in (mesh.state / "logs").iterdir()}
     before = mesh.file
     assert run_mesh("up", "--state", str(mesh.state), "--port", "0").returncode == EXIT_UNAVAILABLE
     assert mesh.file == before
+    assert {log.name for log in (mesh.state / "logs").iterdir()} == logs
     message = await tenant.caller.send(text_message(account.id))
     await tenant.caller.until_delivered(account.id, message.id)
 

@@ -14,8 +14,7 @@ import pytest
 
 from sessionmesh.v1 import account_pb2, fleet_pb2, message_pb2
 from tests.support.eventually import eventually
-from tests.support.mesh_api import Caller
-from tests.support.mesh_fixtures import Tenant
+from tests.support.mesh_api import Caller, Tenant
 from tests.support.mesh_process import MeshProcess, run_mesh
 from tests.support.xds_caller import Report, XdsCaller
 

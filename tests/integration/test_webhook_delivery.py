@@ -18,7 +18,7 @@ from mesh_core.ids import Prefix
 from mesh_webhook.deliveries import dispatcher
 from sessionmesh.v1 import event_pb2, webhook_pb2
 from tests.support.eventually import eventually
-from tests.support.running import RunningService
+from tests.support.running import Running
 from tests.support.webhook_world import (
     Client,
     Received,
@@ -54,14 +54,14 @@ async def sink() -> AsyncIterator[Receiver]:
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def running(world: World) -> AsyncIterator[RunningService]:
+async def running(world: World) -> AsyncIterator[Running]:
     """A service with a quick retry schedule."""
     async with service(world, **QUICK) as made:
         yield made
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def api(running: RunningService, tenant: Tenant) -> AsyncIterator[Client]:
+async def api(running: Running, tenant: Tenant) -> AsyncIterator[Client]:
     async with client(running.address, tenant.api_key) as made:
         yield made
 

@@ -19,7 +19,7 @@ from mesh_webhook.events import stream as stream_module
 from mesh_webhook.events import tail as tail_module
 from sessionmesh.v1.event_pb2 import Event, ListEventsRequest, SubscribeRequest
 from tests.support.eventually import eventually
-from tests.support.running import RunningService
+from tests.support.running import Running
 from tests.support.webhook_world import Client, Tenant, World, client, open_world, service
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -37,13 +37,13 @@ async def tenant(world: World) -> Tenant:
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def running(world: World) -> AsyncIterator[RunningService]:
+async def running(world: World) -> AsyncIterator[Running]:
     async with service(world) as made:
         yield made
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def api(tenant: Tenant, running: RunningService) -> AsyncIterator[Client]:
+async def api(tenant: Tenant, running: Running) -> AsyncIterator[Client]:
     async with client(running.address, tenant.api_key) as made:
         yield made
 

@@ -130,7 +130,7 @@ async def media_world(
     }
     url = urlsplit(objects["MESH_OBJECTS_URL"])
     folder = Path(url.path) if url.scheme == "file" else None
-    async with running(main, read(MediaServiceSettings, environment), "media") as service:
+    async with running("media", main, read(MediaServiceSettings, environment)) as service:
         database = await asyncpg.connect(postgres_url)
         channel = open_channel(service.address)
         try:

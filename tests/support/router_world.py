@@ -84,7 +84,7 @@ class RouterWorld:
 
     async def clear(self) -> None:
         """Delete the keys of all nodes, owners and instances, and wait until the router has seen it."""
-        keys = Keys(self.cluster)
+        keys = ClusterKeys(self.cluster)
         for prefix in (keys.owners, keys.nodes, *(self._services(kind) for kind in self.kinds)):
             for found in (await self.etcd.prefix(prefix)).kvs:
                 await self.etcd.delete(found.key)

@@ -1,4 +1,4 @@
-"""A service in the test's own event loop, started by its own `main`; where a service listens."""
+"""A service's own `main` in the test's process: started, ready, and drained in the end."""
 
 from __future__ import annotations
 
@@ -6,52 +6,61 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from mesh_core.etcd import Etcd
 from mesh_core.etcd.discovery import ServiceInfo
 from mesh_core.process.service import Stop
-from mesh_core.settings import ClusterSettings, EtcdSettings
+from mesh_core.settings import EtcdSettings
 from tests.support.eventually import eventually
 
-
-class ServiceSettings(Protocol):
-    """What is needed of a service's settings to find it."""
-
-    @property
-    def etcd(self) -> EtcdSettings: ...
-
-    @property
-    def cluster(self) -> ClusterSettings: ...
-
-
-Settings = TypeVar("Settings", bound=ServiceSettings)
+Settings = TypeVar("Settings")
+READY_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class RunningService:
-    """`address` is host:port; `stop.ask` drains the service."""
+class Running:
+    """A service that serves at `address`; `stop` drains it, and `task` is its `main`."""
 
     address: str
     stop: Stop
+    task: asyncio.Task[None]
 
 
 @asynccontextmanager
 async def running(
-    main: Callable[[Settings, Stop], Awaitable[None]], settings: Settings, kind: str
-) -> AsyncIterator[RunningService]:
-    """Runs `main` until the block ends, then drains it. Nothing else of its kind may be in its cluster."""
+    kind: str, main: Callable[[Settings, Stop], Awaitable[None]], settings: Settings
+) -> AsyncIterator[Running]:
+    """One more instance of the service `kind` (such as "router"), once it has registered itself in etcd.
+
+    Its address is the one that it registers, so that it may listen on port 0. Fails with the service's own
+    error when that ends before, and when it does not end well.
+    """
+    parts: Any = settings
+    etcd = Etcd(parts.etcd)
+    registrations = f"/{parts.cluster.name}/services/{kind}/".encode()
     stop = Stop()
-    task = asyncio.ensure_future(main(settings, stop))
     try:
-        address = await registered_address(settings.etcd, settings.cluster.name, kind, lambda: _check(task))
-        yield RunningService(address, stop)
+        earlier = {kv.key for kv in (await etcd.prefix(registrations)).kvs}
+        task = asyncio.ensure_future(main(settings, stop))
+
+        async def address() -> str | None:
+            if task.done():
+                await task
+                raise AssertionError(f"{kind} has ended before it was ready")
+            new = [kv.value for kv in (await etcd.prefix(registrations)).kvs if kv.key not in earlier]
+            return str(msgspec.json.decode(new[0])["address"]) if new else None
+
+        try:
+            yield Running(await eventually(address, READY_SECONDS, f"a registered {kind}"), stop, task)
+        finally:
+            stop.ask("the test has ended")
+            await task
+        assert not stop.failed, stop.reason
     finally:
-        stop.ask("the test is over")
-        await task
-    assert not stop.failed, stop.reason
+        await etcd.close()
 
 
 async def registered_address(
@@ -72,9 +81,3 @@ async def registered_address(
         return await eventually(address, what=f"the registration of the {kind} service")
     finally:
         await client.close()
-
-
-def _check(task: asyncio.Future[None]) -> None:
-    if task.done():
-        task.result()
-        raise AssertionError("the service ended before it had registered")

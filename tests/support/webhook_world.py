@@ -27,7 +27,7 @@ from mesh_core.settings import EtcdSettings, read
 from mesh_webhook.__main__ import main
 from mesh_webhook.settings import WebhookServiceSettings
 from sessionmesh.v1 import event_pb2, event_pb2_grpc, webhook_pb2, webhook_pb2_grpc
-from tests.support.running import RunningService, registered_address, running
+from tests.support.running import Running, registered_address, running
 
 ADMIN_KEY = "administrator-of-tests"
 
@@ -216,12 +216,12 @@ class Client:
         await self._channel.close()
 
 
-def service(world: World, **environment: str) -> AbstractAsyncContextManager[RunningService]:
+def service(world: World, **environment: str) -> AbstractAsyncContextManager[Running]:
     """The service's own `main` with the world's settings, drained in the end."""
     settings = read(
         WebhookServiceSettings, {"MESH_CLUSTER_NAME": new_cluster(), **world.environment, **environment}
     )
-    return running(main, settings, "webhook")
+    return running("webhook", main, settings)
 
 
 @dataclass(frozen=True, slots=True)

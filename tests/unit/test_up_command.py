@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mesh_cli.__main__ import app
-from mesh_cli.up import command
+from mesh_cli.commands import up as command
 from mesh_core.database.migrations import MigrationFailed
 from mesh_core.errors import Unavailable
 

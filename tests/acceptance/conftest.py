@@ -1,4 +1,4 @@
-"""One mesh that all acceptance and fault tests share, and callers of it."""
+"""One mesh that all tests of this folder share, and callers of it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,16 @@ import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from sessionmesh.v1 import account_pb2
-from tests.support.mesh_api import Caller, open_caller
+from tests.support.mesh_api import Caller, Tenant, open_caller
 from tests.support.mesh_process import MeshProcess
 
-LONGEST_STOP_SECONDS = 10.0
 
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared_servers(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
     """For the mesh that all tests share: `_external_servers`."""
     with _external_servers(request) as environment:
@@ -53,9 +50,9 @@ def _external_servers(request: pytest.FixtureRequest) -> Iterator[dict[str, str]
     loop.run(databases.drop(name))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def mesh(shared_servers: dict[str, str]) -> Iterator[MeshProcess]:
-    """A running mesh of three nodes. Stopping it is a test, too: in time, and nothing stays behind."""
+    """A running mesh of three nodes. Stopping it is a test, too: nothing stays behind."""
     folder = Path(tempfile.mkdtemp(prefix="sessionmesh-test-"))
     running = MeshProcess(folder / "state", environment=shared_servers)
     try:
@@ -64,7 +61,6 @@ def mesh(shared_servers: dict[str, str]) -> Iterator[MeshProcess]:
         report = running.report()
         ended = running.stop()
         assert ended.code == 0, report
-        assert ended.seconds < LONGEST_STOP_SECONDS
         assert ended.left == []
         assert not (running.state / "mesh.json").exists()
     finally:
@@ -77,14 +73,6 @@ async def admin(mesh: MeshProcess) -> AsyncIterator[Caller]:
     """The administrator of the shared mesh."""
     async with open_caller(mesh.address, mesh.file.admin_key) as caller:
         yield caller
-
-
-@dataclass(frozen=True, slots=True)
-class Tenant:
-    """A tenant of the shared mesh, and a caller with its key."""
-
-    id: str
-    caller: Caller
 
 
 @pytest.fixture

@@ -6,8 +6,7 @@ from mesh_cli.demo.receiver import Receiver
 from sessionmesh.v1 import account_pb2, event_pb2, message_pb2, simulator_pb2
 from tests.faults.fleet.load import RECOVERY_SECONDS, Load
 from tests.support.eventually import eventually
-from tests.support.mesh_api import Caller
-from tests.support.mesh_fixtures import Tenant
+from tests.support.mesh_api import Caller, Tenant
 from tests.support.mesh_process import MeshProcess
 
 ACCOUNTS = 6

@@ -8,8 +8,7 @@ from collections import Counter
 from mesh_client import Client, connect
 from sessionmesh.v1 import account_pb2, message_pb2
 from tests.support.eventually import eventually
-from tests.support.mesh_api import Caller, text_message
-from tests.support.mesh_fixtures import Tenant
+from tests.support.mesh_api import Caller, Tenant, text_message
 from tests.support.mesh_process import MeshProcess
 
 ACCOUNTS = 4
