@@ -1,4 +1,4 @@
-"""How long accounts are away, and how many calls fail, when a node crashes, its machine is lost, it is
+"""How long accounts are offline, and how many calls fail, when a node crashes, its machine is lost, it is
 drained, and when all nodes are replaced one after the other.
 
 The mesh of `mesh up` with four session-nodes, while callers send at an even rate from all accounts, each

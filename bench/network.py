@@ -1,4 +1,4 @@
-"""The simulated network alone: what it costs per message and connection, lest other benchmarks measure it.
+"""The simulated network alone: what it costs per message and connection, which other benchmarks include.
 
 Every message lives its whole life: sent, recorded, acknowledged, and its DELIVERED receipt received. The load
 is this process; the network is another one.

@@ -1,4 +1,4 @@
-"""The planner of shard ownership alone: how even, how still, how quick.
+"""The planner of shard ownership alone: how even its plans are, how few shards move, and what it costs.
 
 Accounts are real ids hashed to shards. Time is CPU time of the planning thread, so that a busy machine shows
 less in it.

@@ -1,4 +1,4 @@
-"""Worker processes of a benchmark: started with a plan, then asked again and again, each a line of JSON.
+"""Worker processes of a benchmark, each started with a plan; then orders and answers, each a line of JSON.
 
 A worker is a module that ends with `uvloop.run(serve(Plan, Order, make))`.
 """
@@ -17,8 +17,7 @@ import msgspec
 
 from bench.measuring.processes import ROOT
 
-_MOST_BYTES = 1 << 27
-"""Of one line."""
+_MAX_LINE_BYTES = 1 << 27
 
 Plan = TypeVar("Plan", bound=msgspec.Struct)
 Order = TypeVar("Order")
@@ -42,7 +41,7 @@ class Worker:
         self._process.stdin.write(msgspec.json.encode(order) + b"\n")
         line = await self._process.stdout.readline()
         if not line:
-            raise RuntimeError("a worker process of the benchmark ended; what it said is above")
+            raise RuntimeError("a worker process of the benchmark ended; its own output is above")
         return msgspec.json.decode(line, type=answer)
 
 
@@ -50,8 +49,10 @@ class Worker:
 async def worker(
     module: str, plan: msgspec.Struct, environment: Mapping[str, str] | None = None
 ) -> AsyncIterator[Worker]:
-    """`python -m module`, with its plan; it ends with the block. It gets gRPC as that comes: the choice of a
-    poller that this process has made is not its own."""
+    """Run `python -m module` with its plan until the block ends.
+
+    It chooses gRPC's poller itself: this process' choice is not passed on.
+    """
     inherited = {name: value for name, value in os.environ.items() if name != "GRPC_EXPERIMENTS"}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -61,7 +62,7 @@ async def worker(
         env={**inherited, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **(environment or {})},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        limit=_MOST_BYTES,
+        limit=_MAX_LINE_BYTES,
     )
     assert process.stdin is not None
     process.stdin.write(msgspec.json.encode(plan) + b"\n")
@@ -80,7 +81,7 @@ async def serve(
 ) -> None:
     """The worker's side: `make` is given the plan, and what it makes is given each order; `order` may be a
     union of tagged kinds."""
-    lines = asyncio.StreamReader(limit=_MOST_BYTES)
+    lines = asyncio.StreamReader(limit=_MAX_LINE_BYTES)
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     obey = make(msgspec.json.decode(await lines.readline(), type=plan))

@@ -1,4 +1,4 @@
-"""How fast this machine is now: what an empty unary gRPC call costs its server, in bytes and out.
+"""How fast this machine is now: what an empty unary gRPC call costs its server, from bytes to bytes.
 
 A virtual machine's speed drifts by half within minutes. Figures of two runs compare only by their ratios to
 this.

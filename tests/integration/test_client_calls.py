@@ -13,7 +13,7 @@ import pytest
 from grpc import StatusCode
 
 from mesh_client import Client, MeshCallError, connect
-from mesh_core.errors import FailedPrecondition, NotOwner, Unavailable
+from mesh_core.errors import FailedPrecondition, Unavailable
 from sessionmesh.v1 import (
     account_pb2,
     media_pb2,
@@ -177,7 +177,7 @@ async def test_streams_are_iterated_and_end_with_typed_errors(world: RouterWorld
     class Sessions(session_pb2_grpc.SessionServiceServicer):
         async def WatchSession(self, request: Any, context: Any) -> AsyncIterator[Any]:
             yield session_pb2.WatchSessionResponse(session=session_pb2.Session(account_id=request.account_id))
-            raise NotOwner("n2", 5)
+            raise FailedPrecondition("paired no more", "NOT_PAIRED", metadata={"since": "now"})
 
     account = new_account()
     node = await world.node("n1", {session_pb2_grpc.add_SessionServiceServicer_to_server: Sessions()})
@@ -186,7 +186,7 @@ async def test_streams_are_iterated_and_end_with_typed_errors(world: RouterWorld
     assert (await anext(stream)).session.account_id == account
     with pytest.raises(MeshCallError) as raised:
         await anext(stream)
-    assert raised.value.metadata == {"owner": "n2", "epoch": "5"}
+    assert (raised.value.reason, raised.value.metadata) == ("NOT_PAIRED", {"since": "now"})
 
 
 class Media(media_pb2_grpc.MediaServiceServicer):

@@ -169,9 +169,7 @@ class Stage:
                 stdout=output,
                 stderr=output,
             )
-        node = NodeProcess(
-            process, f"127.0.0.1:{port}", Log(log), open_channel(f"127.0.0.1:{port}"), module
-        )
+        node = NodeProcess(process, f"127.0.0.1:{port}", Log(log), open_channel(f"127.0.0.1:{port}"), module)
         self.nodes.append(node)
         return node
 
