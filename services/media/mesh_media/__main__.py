@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from datetime import timedelta
 
 from mesh_core import ids
 from mesh_core.database import Database
+from mesh_core.database.identity import page_token_key
 from mesh_core.database.migrations import check_schema
 from mesh_core.etcd import Etcd
 from mesh_core.etcd.discovery import ServiceInfo, register
@@ -25,7 +25,7 @@ from mesh_media.settings import MediaServiceSettings
 from mesh_media.stores.object_store import open_store
 from sessionmesh.v1 import media_pb2_grpc
 
-OLDEST_SCHEMA = 4
+OLDEST_SCHEMA = 7
 """The oldest schema that this service works with."""
 
 
@@ -54,7 +54,7 @@ async def main(settings: MediaServiceSettings, stop: Stop) -> None:
     )
     grace = timedelta(seconds=limits.delete_grace_seconds)
     sweeper = Sweeper(media, objects, store, interval_seconds=limits.sweep_seconds, delete_grace=grace)
-    pager = Pager(base64.b64decode(settings.secrets.master_key))
+    pager = Pager(await page_token_key(database))
     server = Server(settings.server, authenticator=KeyAuthenticator(api_key_lookup(database), settings.auth))
     server.add(
         media_pb2_grpc.add_MediaServiceServicer_to_server,

@@ -15,7 +15,6 @@ from mesh_core.settings import (
     ObjectsSettings,
     Positive,
     Seconds,
-    SecretsSettings,
     ServerSettings,
     TelemetrySettings,
 )
@@ -45,5 +44,4 @@ class MediaServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     objects: ObjectsSettings
     cluster: ClusterSettings
     auth: AuthSettings
-    secrets: SecretsSettings
     telemetry: TelemetrySettings
