@@ -99,7 +99,6 @@ class Ownership:
             handler=handler,
             work=self._work,
             supervisor=supervisor,
-            end_process=end_process,
         )
 
     async def start(self) -> None:
