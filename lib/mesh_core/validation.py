@@ -1,4 +1,4 @@
-"""Checks of request fields that every service makes alike; all raise `InvalidField` with the field's path."""
+"""Checks of request fields that all services make alike. They raise `InvalidField` with the field's path."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from mesh_core.errors import InvalidField
+from mesh_core.errors import Aborted, InvalidField
 
 MAX_REQUEST_ID = 64
 MAX_NAME = 128
@@ -118,6 +118,17 @@ def field_mask(mask: FieldMask, allowed: Iterable[str], field: str = "update_mas
         if path not in known:
             raise InvalidField(field, f"{path[:64]!r} is not one of {', '.join(sorted(known))}")
     return frozenset(mask.paths)
+
+
+def etag(version: int) -> str:
+    """The etag of a row with this version number (AIP-154)."""
+    return f"v{version}"
+
+
+def check_etag(given: str, version: int) -> None:
+    """Raise `Aborted` ETAG_MISMATCH unless `given` is empty, or the etag of the present version."""
+    if given and given != etag(version):
+        raise Aborted("the etag is not the present one: read the resource again", "ETAG_MISMATCH")
 
 
 def _seconds(value: timedelta) -> str:

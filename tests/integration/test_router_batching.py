@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from google.rpc import error_details_pb2, status_pb2
 from grpc.aio import AioRpcError
 
-from mesh_core.errors import MeshError, NotOwner
+from mesh_core.errors import GoingAway, MeshError, NotOwner
 from mesh_core.rpc.server.batched_context import BatchedContext
 from mesh_core.settings import AuthSettings
 from sessionmesh.v1 import message_pb2 as pb
 from sessionmesh.v1 import message_pb2_grpc
 from tests.integration.test_peer_connections import ERRORS
-from tests.support.router_world import ADMIN, ADMIN_KEY, RouterWorld, new_account, router_world
+from tests.support.router_world import ADMIN, ADMIN_KEY, RouterWorld, new_account
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 APART = AuthSettings(bootstrap_key=ADMIN_KEY, mesh_key="the mesh key of nobody else")
 """A node with this takes no batched calls, as one of an older release."""
@@ -90,14 +92,13 @@ def status_of(details: bytes) -> str:
     return str(status)
 
 
-@pytest.fixture
-async def both(postgres_url: str, etcd: str, cluster: str) -> AsyncIterator[tuple[Both, Node, Node]]:
-    async with router_world(postgres_url, etcd, cluster) as world:
-        both, batching, apart = Both(world), Node(), Node()
-        add = message_pb2_grpc.add_MessageServiceServicer_to_server
-        await (await world.node("n1", {add: batching})).own(both.batched)
-        await (await world.node("n2", {add: apart}, APART)).own(both.forwarded)
-        yield both, batching, apart
+@pytest_asyncio.fixture(loop_scope="module")
+async def both(world: RouterWorld) -> tuple[Both, Node, Node]:
+    both, batching, apart = Both(world), Node(), Node()
+    add = message_pb2_grpc.add_MessageServiceServicer_to_server
+    await (await world.node("n1", {add: batching})).own(both.batched)
+    await (await world.node("n2", {add: apart}, APART)).own(both.forwarded)
+    return both, batching, apart
 
 
 async def test_every_error_of_a_gathered_call_reaches_the_caller_as_that_of_a_forwarded_one(
@@ -105,7 +106,7 @@ async def test_every_error_of_a_gathered_call_reaches_the_caller_as_that_of_a_fo
 ) -> None:
     calls, batching, apart = both
     for number, error in enumerate(ERRORS):
-        if isinstance(error, NotOwner):  # the router acts on it instead of passing it on
+        if isinstance(error, NotOwner | GoingAway):  # the router acts on these instead of passing them on
             continue
         batched = await calls.seen(calls.batched, str(number))
         assert batched == await calls.seen(calls.forwarded, str(number)), error

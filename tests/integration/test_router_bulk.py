@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,13 +16,9 @@ from mesh_core.rpc.server.status import details_of
 from sessionmesh.internal.v1 import node_pb2, node_pb2_grpc
 from sessionmesh.v1 import message_pb2_grpc
 from sessionmesh.v1.message_pb2 import Message, SendMessageRequest, SendMessagesRequest
-from tests.support.router_world import ADMIN, Node, RouterWorld, failing, new_account, router_world
+from tests.support.router_world import ADMIN, Node, RouterWorld, failing, new_account
 
-
-@pytest.fixture
-async def world(postgres_url: str, etcd: str, cluster: str) -> AsyncIterator[RouterWorld]:
-    async with router_world(postgres_url, etcd, cluster) as running:
-        yield running
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 class Bulk(node_pb2_grpc.NodeServiceServicer):

@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from grpc import StatusCode
 
 from mesh_core.etcd import Etcd
+from mesh_core.ids import new_uuid
 from mesh_core.ownership.keys import NodeState
 from mesh_router.fleet import drains
 from sessionmesh.v1 import fleet_pb2, job_pb2, tenant_pb2
@@ -16,16 +18,22 @@ from tests.support.eventually import eventually
 from tests.support.fake_nodes import FakeNode
 from tests.support.router_world import ADMIN, RouterWorld, account_maker, bearer, failing, router_world
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 SHARDS = range(4)
 
 
-@pytest.fixture
-async def world(postgres_url: str, etcd: str, cluster: str) -> AsyncIterator[RouterWorld]:
-    async with router_world(postgres_url, etcd, cluster) as running:
-        yield running
+@pytest_asyncio.fixture(loop_scope="module")
+async def world(router: RouterWorld) -> AsyncIterator[RouterWorld]:
+    """The router of the module, which has no jobs."""
+    async with router.scene() as scene:
+        yield scene
+        # It would go on with the drains of a test that has ended.
+        await scene.database.pool.execute("DELETE FROM job")
+        await scene.database.pool.execute("DELETE FROM request")
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def old(world: RouterWorld) -> FakeNode:
     """An ACTIVE node that owns four shards, as the router sees."""
     node = FakeNode(world.etcd, world.cluster, "old")
@@ -35,7 +43,7 @@ async def old(world: RouterWorld) -> FakeNode:
     return node
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def other(world: RouterWorld) -> FakeNode:
     """An ACTIVE node that owns nothing."""
     node = FakeNode(world.etcd, world.cluster, "other")
@@ -272,7 +280,9 @@ async def test_a_wish_that_only_postgres_knows_is_carried_out(
 ) -> None:
     """As left by a router that died between storing the job and telling the node."""
     await world.database.pool.execute(
-        "INSERT INTO job (id, kind, subject) VALUES ('019a0000-0000-7000-8000-000000000000', 2, 'old')"
+        "INSERT INTO job (id, kind, subject) VALUES ($1, $2, 'old')",
+        new_uuid(),
+        job_pb2.JOB_KIND_DRAIN_NODE,
     )
 
     async def told() -> bool:
@@ -288,20 +298,26 @@ async def test_a_wish_that_only_postgres_knows_is_carried_out(
 
 
 async def test_a_drain_that_leaves_too_little_capacity_needs_force(
-    world: RouterWorld, old: FakeNode, other: FakeNode
+    postgres_url: str, etcd: str, cluster: str
 ) -> None:
-    other.capacity = 2
-    await other.register()
-    caller = await account_maker(world)
-    for number in range(3):
-        await caller(f"account-{number}")
+    """Of the whole fleet: with a router of its own, since the router counts all accounts."""
+    async with router_world(postgres_url, etcd, cluster) as world:
+        old, other = FakeNode(world.etcd, cluster, "old"), FakeNode(world.etcd, cluster, "other", capacity=2)
+        for node in (old, other):
+            await node.register()
+        await old.own(SHARDS)
+        await eventually(lambda: owns(world, "old", len(SHARDS)))
+        await eventually(lambda: owns(world, "other", 0))
+        create = await account_maker(world)
+        for number in range(3):
+            await create(f"account-{number}")
 
-    async def refused() -> bool:
-        return str((await failing(drain(world, "old"))).reason) == "NO_CAPACITY"
+        async def refused() -> bool:
+            return str((await failing(drain(world, "old"))).reason) == "NO_CAPACITY"
 
-    await eventually(refused)
-    assert (await failing(drain(world, "old", "other"))).reason == "NO_CAPACITY"
-    assert (await drain(world, "old", force=True)).state == job_pb2.JOB_STATE_RUNNING
+        await eventually(refused)
+        assert (await failing(drain(world, "old", "other"))).reason == "NO_CAPACITY"
+        assert (await drain(world, "old", force=True)).state == job_pb2.JOB_STATE_RUNNING
 
 
 async def test_jobs_are_listed_newest_first_by_kind_and_state(

@@ -1,4 +1,4 @@
-"""FleetService over real etcd and Postgres: the watch, capacity and its refusal, plans, alarms."""
+"""FleetService over real etcd and Postgres: the watch, capacity and its refusal, plans."""
 
 from __future__ import annotations
 
@@ -8,90 +8,47 @@ from typing import Any
 
 import grpc
 import pytest
+import pytest_asyncio
 from google.protobuf.field_mask_pb2 import FieldMask
 from grpc import StatusCode
-from structlog.testing import capture_logs
 
 from mesh_core.ownership.keys import NodeState
-from mesh_router.fleet import alarms, monitor
 from sessionmesh.v1 import account_pb2, fleet_pb2
 from tests.support.eventually import eventually
-from tests.support.fake_nodes import FakeNode
-from tests.support.relay import relay_to
+from tests.support.fleet_calls import Watch, capacity_of, node
 from tests.support.router_world import ADMIN, RouterWorld, account_maker, failing, router_world
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PAUSED = account_pb2.DESIRED_STATE_PAUSED
 ONLINE = account_pb2.DESIRED_STATE_ONLINE
 
 
-@pytest.fixture
-async def world(postgres_url: str, etcd: str, cluster: str) -> AsyncIterator[RouterWorld]:
+@pytest_asyncio.fixture(loop_scope="module")
+async def own_world(postgres_url: str, etcd: str, cluster: str) -> AsyncIterator[RouterWorld]:
+    """A router of the test's own: the router counts all accounts of its database against its nodes."""
     async with router_world(postgres_url, etcd, cluster) as running:
         yield running
-
-
-async def node(world: RouterWorld, name: str, capacity: int = 100, state: Any = NodeState.ACTIVE) -> FakeNode:
-    """A node that the router sees."""
-    made = FakeNode(world.etcd, world.cluster, name, capacity)
-    await made.register(state)
-
-    async def seen() -> bool:
-        nodes = (await world.fleet.ListNodes(fleet_pb2.ListNodesRequest(), metadata=ADMIN)).nodes
-        return any(one.id == name and one.capacity == capacity for one in nodes)
-
-    await eventually(seen)
-    return made
-
-
-async def capacity_of(world: RouterWorld) -> fleet_pb2.GetCapacityResponse:
-    answer: fleet_pb2.GetCapacityResponse = await world.fleet.GetCapacity(
-        fleet_pb2.GetCapacityRequest(), metadata=ADMIN
-    )
-    return answer
-
-
-class Watch:
-    """A WatchFleet call, and what its frames add up to."""
-
-    def __init__(self, world: RouterWorld) -> None:
-        self.call = world.fleet.WatchFleet(fleet_pb2.WatchFleetRequest(), metadata=ADMIN)
-        self.frames: list[fleet_pb2.WatchFleetResponse] = []
-        self.nodes: dict[str, fleet_pb2.Node] = {}
-        self.shards: dict[int, str] = {}
-
-    async def next(self) -> fleet_pb2.WatchFleetResponse:
-        async with asyncio.timeout(20):
-            frame = await self.call.read()
-        assert isinstance(frame, fleet_pb2.WatchFleetResponse)
-        self.frames.append(frame)
-        self.nodes.update({one.id: one for one in frame.nodes})
-        self.shards.update({one.shard: one.node_id for one in frame.shards})
-        for gone in frame.removed_node_ids:
-            del self.nodes[gone]
-        return frame
-
-    async def end(self) -> None:
-        """Reads until the call fails."""
-        while True:
-            await self.next()
 
 
 # --- nodes
 
 
-async def test_a_node_tells_its_version_its_start_and_its_load(world: RouterWorld) -> None:
-    made = await node(world, "n1", capacity=50)
-    create = await account_maker(world)
+async def test_a_node_tells_its_version_its_start_and_its_load(own_world: RouterWorld) -> None:
+    made = await node(own_world, "n1", capacity=50)
+    create = await account_maker(own_world)
     account = (await create("one")).account
     shard = (
-        await world.fleet.GetPlacement(fleet_pb2.GetPlacementRequest(account_id=account.id), metadata=ADMIN)
+        await own_world.fleet.GetPlacement(
+            fleet_pb2.GetPlacementRequest(account_id=account.id), metadata=ADMIN
+        )
     ).shards[0]
     assert (shard.node_id, shard.accounts, shard.state) == ("", 1, fleet_pb2.OWNER_STATE_UNSPECIFIED)
     await made.own([shard.shard], epoch=7)
 
     async def owned() -> fleet_pb2.Node | None:
         found: fleet_pb2.Node = (
-            await world.fleet.ListNodes(fleet_pb2.ListNodesRequest(), metadata=ADMIN)
+            await own_world.fleet.ListNodes(fleet_pb2.ListNodesRequest(), metadata=ADMIN)
         ).nodes[0]
         return found if found.shards else None
 
@@ -99,7 +56,7 @@ async def test_a_node_tells_its_version_its_start_and_its_load(world: RouterWorl
     assert (shown.version, shown.start_time.seconds) == ("1.2.3", 1_700_000_000)
     assert (shown.accounts, shown.usage_percent) == (1, 2.0)
     placed = (
-        await world.fleet.GetPlacement(fleet_pb2.GetPlacementRequest(shard=shard.shard), metadata=ADMIN)
+        await own_world.fleet.GetPlacement(fleet_pb2.GetPlacementRequest(shard=shard.shard), metadata=ADMIN)
     ).shards[0]
     assert (placed.node_id, placed.epoch, placed.state) == ("n1", 7, fleet_pb2.OWNER_STATE_ACTIVE)
 
@@ -173,9 +130,9 @@ async def test_a_watch_ends_with_going_away_when_the_router_drains(
 # --- capacity
 
 
-async def test_a_full_fleet_takes_no_more_accounts(world: RouterWorld) -> None:
-    await node(world, "n1", capacity=2)
-    create = await account_maker(world)
+async def test_a_full_fleet_takes_no_more_accounts(own_world: RouterWorld) -> None:
+    await node(own_world, "n1", capacity=2)
+    create = await account_maker(own_world)
     first = (await create("1")).account
     await create("2")
     refused = await failing(create("3"))
@@ -183,20 +140,20 @@ async def test_a_full_fleet_takes_no_more_accounts(world: RouterWorld) -> None:
     assert refused.quota == "fleet_sessions"
     assert refused.retry_after > 0
     assert (await create("1")).account.id == first.id, "a repeat is answered"
-    full = await capacity_of(world)
+    full = await capacity_of(own_world)
     assert (full.active, full.max, full.available, full.usage_percent) == (2, 2, 0, 100.0)
 
 
-async def test_rivals_for_the_last_places_do_not_all_get_one(world: RouterWorld) -> None:
-    await node(world, "n1", capacity=3)
-    create = await account_maker(world)
+async def test_rivals_for_the_last_places_do_not_all_get_one(own_world: RouterWorld) -> None:
+    await node(own_world, "n1", capacity=3)
+    create = await account_maker(own_world)
     answers = await asyncio.gather(*[create(str(number)) for number in range(10)], return_exceptions=True)
     assert sum(not isinstance(answer, BaseException) for answer in answers) == 3
 
 
-async def test_a_paused_account_needs_no_place_until_it_goes_online(world: RouterWorld) -> None:
-    await node(world, "n1", capacity=1)
-    create = await account_maker(world)
+async def test_a_paused_account_needs_no_place_until_it_goes_online(own_world: RouterWorld) -> None:
+    await node(own_world, "n1", capacity=1)
+    create = await account_maker(own_world)
     paused = (await create("paused", desired_state=PAUSED)).account
     running = (await create("running")).account
 
@@ -206,7 +163,7 @@ async def test_a_paused_account_needs_no_place_until_it_goes_online(world: Route
             account=account_pb2.Account(desired_state=state),
             update_mask=FieldMask(paths=["desired_state"]),
         )
-        return world.accounts.UpdateAccount(request, metadata=ADMIN)
+        return own_world.accounts.UpdateAccount(request, metadata=ADMIN)
 
     assert (await failing(change(paused.id, ONLINE))).reason == "NO_CAPACITY"
     await change(running.id, ONLINE)  # it is so already
@@ -222,11 +179,11 @@ async def test_a_paused_account_needs_no_place_until_it_goes_online(world: Route
     await eventually(takes_the_place)
 
 
-async def test_a_deleted_account_comes_back_only_where_there_is_room(world: RouterWorld) -> None:
-    await node(world, "n1", capacity=1)
-    create = await account_maker(world)
+async def test_a_deleted_account_comes_back_only_where_there_is_room(own_world: RouterWorld) -> None:
+    await node(own_world, "n1", capacity=1)
+    create = await account_maker(own_world)
     deleted = (await create("1")).account
-    await world.accounts.DeleteAccount(
+    await own_world.accounts.DeleteAccount(
         account_pb2.DeleteAccountRequest(account_id=deleted.id), metadata=ADMIN
     )
     numbers = iter(range(10_000))
@@ -240,11 +197,13 @@ async def test_a_deleted_account_comes_back_only_where_there_is_room(world: Rout
 
     await eventually(another_takes_the_place)
     undelete = account_pb2.UndeleteAccountRequest(account_id=deleted.id)
-    assert (await failing(world.accounts.UndeleteAccount(undelete, metadata=ADMIN))).reason == "NO_CAPACITY"
+    assert (
+        await failing(own_world.accounts.UndeleteAccount(undelete, metadata=ADMIN))
+    ).reason == "NO_CAPACITY"
 
 
-async def test_without_any_node_accounts_may_be_created(world: RouterWorld) -> None:
-    create = await account_maker(world)
+async def test_without_any_node_accounts_may_be_created(own_world: RouterWorld) -> None:
+    create = await account_maker(own_world)
     assert (await create("1")).account.id
 
 
@@ -269,83 +228,3 @@ async def test_a_plan_for_nothing_is_refused(world: RouterWorld) -> None:
     for fields in ({"accounts": 0}, {"accounts": 1, "messages_per_second": -1.0}):
         request = fleet_pb2.PlanCapacityRequest(**fields)
         assert (await failing(world.fleet.PlanCapacity(request, metadata=ADMIN))).reason == "INVALID_FIELD"
-
-
-# --- alarms
-
-
-async def kinds(world: RouterWorld) -> set[str]:
-    names = {fleet_pb2.AlarmKind.Name(alarm.kind) for alarm in (await capacity_of(world)).alarms}
-    return {name.removeprefix("ALARM_KIND_") for name in names}
-
-
-async def until_alarms(world: RouterWorld, *expected: str) -> None:
-    async def are_on() -> bool:
-        return await kinds(world) == set(expected)
-
-    await eventually(are_on, what=f"alarms {expected}")
-
-
-async def test_a_filling_fleet_warns_and_then_alarms(world: RouterWorld) -> None:
-    n1 = await node(world, "n1", capacity=5)
-    create = await account_maker(world)
-    for number in range(4):
-        await create(str(number))
-    await until_alarms(world, "CAPACITY_WARNING")
-    await create("5")
-    await until_alarms(world, "CAPACITY_CRITICAL")
-    n1.capacity = 50
-    await n1.register()
-    await until_alarms(world)
-
-
-async def test_alarms_are_in_the_watch(world: RouterWorld) -> None:
-    watch = Watch(world)
-    await node(world, "n1", capacity=1)
-    await (await account_maker(world))("1")
-    while not (await watch.next()).alarms:
-        pass
-    alarm = watch.frames[-1].alarms[0]
-    assert alarm.kind == fleet_pb2.ALARM_KIND_CAPACITY_CRITICAL
-    assert (alarm.subject, alarm.detail) == ("fleet", "1 accounts want one of 1 sessions")
-    assert alarm.HasField("since")
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Alarms after a second instead of two TTL, looked for all the time."""
-    monkeypatch.setattr(monitor, "GRACE_SECONDS", 1.0)
-    monkeypatch.setattr(monitor, "EVERY_SECONDS", 0.05)
-    monkeypatch.setattr(alarms, "STALE_SECONDS", 3.0)
-
-
-@pytest.mark.usefixtures("impatient")
-async def test_shards_that_nobody_runs_and_a_fleet_without_nodes_are_alarms(
-    postgres_url: str, etcd: str, cluster: str
-) -> None:
-    with capture_logs() as logs:
-        async with router_world(postgres_url, etcd, cluster) as world:
-            await until_alarms(world, "SHARDS_UNOWNED", "NO_ACTIVE_NODE")
-            n1 = await node(world, "n1")
-            await until_alarms(world, "SHARDS_UNOWNED")
-            await n1.own(range(4096))
-            await until_alarms(world)
-    begun = [line["alarm"] for line in logs if line["event"] == "alarm"]
-    ended = [line["alarm"] for line in logs if line["event"] == "alarm is over"]
-    assert sorted(begun) == sorted(ended) == ["no_active_node", "shards_unowned"]
-
-
-@pytest.mark.usefixtures("impatient")
-async def test_a_router_that_lost_etcd_says_so_and_nothing_else(
-    postgres_url: str, etcd: str, cluster: str
-) -> None:
-    async with relay_to(etcd) as relay, router_world(postgres_url, relay.url, cluster) as world:
-        n1 = FakeNode(world.etcd, cluster, "n1")
-        await n1.register()
-        await n1.own(range(4096))
-        await until_alarms(world)
-        await relay.cut()
-        await until_alarms(world, "VIEW_STALE")
-        assert (await capacity_of(world)).nodes[0].shards == 4096, "as last seen"
-        await relay.open()
-        await until_alarms(world)

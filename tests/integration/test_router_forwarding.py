@@ -19,6 +19,7 @@ from mesh_core.etcd.discovery import ServiceInfo
 from mesh_core.rpc.channels import ChannelPool, open_channel
 from mesh_core.rpc.peers import PeerPool
 from mesh_core.rpc.server import Server, status
+from mesh_core.signal import Signal
 from mesh_router.proxy import Forwarder, Upstreams
 from mesh_router.proxy.routes import Destination, Route
 from tests.support.eventually import eventually
@@ -100,7 +101,7 @@ class Directory:
     """One instance that is always there."""
 
     address: str
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    changes: Signal = field(default_factory=Signal)
 
     def services(self) -> list[ServiceInfo]:
         return [ServiceInfo(id="the-one", address=self.address)]

@@ -35,14 +35,15 @@ from tests.support.router_world import (
     bearer,
     failing,
     new_account,
-    router_world,
 )
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest.fixture
-async def world(postgres_url: str, etcd: str, cluster: str) -> AsyncIterator[RouterWorld]:
-    async with router_world(postgres_url, etcd, cluster) as running:
-        yield running
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls without a deadline wait for half a second."""
+    monkeypatch.setattr("mesh_router.proxy.retry.WAIT_WITHOUT_DEADLINE", 0.5)
 
 
 class Messages(message_pb2_grpc.MessageServiceServicer):
@@ -172,12 +173,12 @@ async def raw_node(world: RouterWorld, name: str, path: str, function: Any) -> C
     world.stack.push_async_callback(server.stop, None)
 
     async def own(account_id: str) -> None:
-        from mesh_core.ownership.keys import Keys, OwnerKey, OwnerState, encode
+        from mesh_core.ownership.keys import ClusterKeys, OwnerKey, OwnerState, encode
 
         key = OwnerKey(
             incarnation="x", node=name, address=f"127.0.0.1:{port}", state=OwnerState.ACTIVE, epoch=1
         )
-        await world.etcd.put(Keys(world.cluster).owner(ids.shard_of(account_id)), encode(key))
+        await world.etcd.put(ClusterKeys(world.cluster).owner(ids.shard_of(account_id)), encode(key))
 
     return own
 
@@ -418,9 +419,10 @@ async def test_an_upload_refused_midway_ends_with_the_refusal(world: RouterWorld
     assert (refused.code, refused.reason) == (StatusCode.FAILED_PRECONDITION, "MEDIA_NOT_READY")
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_without_an_instance_the_call_says_so(world: RouterWorld) -> None:
     stub = media_pb2_grpc.MediaServiceStub(world.channel)
-    refused = await failing(stub.GetMedia(media_pb2.GetMediaRequest(), metadata=ADMIN, timeout=1))
+    refused = await failing(stub.GetMedia(media_pb2.GetMediaRequest(), metadata=ADMIN))
     assert (refused.code, refused.reason) == (StatusCode.UNAVAILABLE, "NO_INSTANCE")
     assert refused.metadata == {"service": "media"}
     assert refused.retry_after > 0
@@ -449,7 +451,14 @@ async def test_a_call_waits_for_an_owner(world: RouterWorld) -> None:
 
 
 async def test_without_an_owner_the_call_ends_within_its_deadline(world: RouterWorld) -> None:
-    refused = await failing(send(world, new_account(), timeout=0.5))
+    refused = await failing(send(world, new_account(), timeout=2))
+    assert (refused.code, refused.reason) == (StatusCode.UNAVAILABLE, "NOT_OWNER")
+    assert refused.retry_after > 0
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_without_an_owner_or_a_deadline_the_call_ends_too(world: RouterWorld) -> None:
+    refused = await failing(send(world, new_account(), timeout=None))
     assert (refused.code, refused.reason) == (StatusCode.UNAVAILABLE, "NOT_OWNER")
     assert refused.retry_after > 0
 
@@ -524,8 +533,7 @@ async def test_a_call_to_a_node_that_fell_silent_goes_to_whoever_took_over(world
         await begun.wait()
     await silent.unregister()
     await successor.own(account, epoch=2)
-    async with asyncio.timeout(5):
-        assert await call is None
+    assert await call is None
     assert (first.calls, second.calls) == (1, 1)
 
 
@@ -572,6 +580,12 @@ async def test_a_stream_not_yet_begun_goes_to_the_new_owner(world: RouterWorld) 
         await refused.wait()
     await successor.own(account, epoch=2)
     assert (await reading).session.detail == "here"
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_stream_without_an_owner_or_a_deadline_ends_too(world: RouterWorld) -> None:
+    refused = await failing(watch(world, new_account(), timeout=None).read())
+    assert (refused.code, refused.reason) == (StatusCode.UNAVAILABLE, "NOT_OWNER")
 
 
 async def test_a_stream_waits_for_an_owner_without_a_deadline_too(world: RouterWorld) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from grpc import StatusCode
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from prometheus_client import REGISTRY
 
-from mesh_core.ownership.keys import Keys, NodeInfo, NodeState, encode
+from mesh_core.ownership.keys import ClusterKeys, NodeInfo, NodeState, encode
 from mesh_router.xds.client import MAX_NAMES
 from mesh_router.xds.control_plane import SERVICE
 from mesh_router.xds.resources import CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE
@@ -28,6 +29,8 @@ from tests.support.relay import relay_to
 from tests.support.router_process import process_world
 from tests.support.router_world import ADMIN, RouterWorld, bearer, failing, new_account, router_world
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 KIB = 1024
 EVERYTHING = {
     LISTENER_TYPE: ("sessionmesh", "sessionmesh-plain"),
@@ -37,13 +40,7 @@ EVERYTHING = {
 }
 
 
-@pytest.fixture
-async def world(postgres_url: str, etcd: str, cluster: str) -> AsyncIterator[RouterWorld]:
-    async with router_world(postgres_url, etcd, cluster) as running:
-        yield running
-
-
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def ads(world: RouterWorld) -> AsyncIterator[AdsStream]:
     async with AdsStream(world.channel) as stream:
         yield stream
@@ -188,7 +185,7 @@ async def test_a_node_that_registers_with_a_name_is_found_by_its_addresses(
     world: RouterWorld, ads: AdsStream
 ) -> None:
     info = NodeInfo(id="a", incarnation="a-1", address="localhost:7601", capacity=1, state=NodeState.ACTIVE)
-    await world.etcd.put(Keys(world.cluster).node("a"), encode(info))
+    await world.etcd.put(ClusterKeys(world.cluster).node("a"), encode(info))
     found = await ads.get(ENDPOINT_TYPE, "node:a")
     assert "127.0.0.1:7601" in endpoints(found["node:a"])[0]
 
@@ -248,11 +245,12 @@ async def test_clients_that_leave_while_they_are_told_of_changes_harm_nobody(
         assert names(await ads.receive()) == []
 
 
-async def test_a_draining_router_sends_its_clients_away(world: RouterWorld, ads: AdsStream) -> None:
-    await ads.get(CLUSTER_TYPE, "router")
-    world.stop.ask("a test says so")
-    async with asyncio.timeout(20):
-        failed = await failing(ads.call.read())
+async def test_a_draining_router_sends_its_clients_away(postgres_url: str, etcd: str, cluster: str) -> None:
+    async with router_world(postgres_url, etcd, cluster) as world, AdsStream(world.channel) as ads:
+        await ads.get(CLUSTER_TYPE, "router")
+        world.stop.ask("a test says so")
+        async with asyncio.timeout(20):
+            failed = await failing(ads.call.read())
     assert (failed.code, failed.reason) == (StatusCode.UNAVAILABLE, "GOING_AWAY")
 
 
@@ -294,14 +292,18 @@ async def test_operators_see_what_each_client_has(world: RouterWorld) -> None:
         assert refused.version_info == response.version_info
 
 
-async def test_the_stream_of_client_status_answers_each_request(world: RouterWorld, ads: AdsStream) -> None:
-    await ads.get(CLUSTER_TYPE, "router")
-    call = world.stub(csds_pb2_grpc.ClientStatusDiscoveryServiceStub).StreamClientStatus(metadata=ADMIN)
-    for _ in range(2):
-        await call.write(csds_pb2.ClientStatusRequest())
-        response = await call.read()
-        assert [config.node.id for config in response.config] == ["client-1"]
-    call.cancel()
+async def test_the_stream_of_client_status_answers_each_request(world: RouterWorld) -> None:
+    request = csds_pb2.ClientStatusRequest()
+    request.node_matchers.add().node_id.exact = "client-9"
+    async with AdsStream(world.channel, "client-9") as ads:
+        await ads.get(CLUSTER_TYPE, "router")
+        call = world.stub(csds_pb2_grpc.ClientStatusDiscoveryServiceStub).StreamClientStatus(metadata=ADMIN)
+        for one in (request, request, csds_pb2.ClientStatusRequest()):
+            await call.write(one)
+            response = await call.read()
+            assert "client-9" in {config.node.id for config in response.config}
+            assert len(response.config) == 1 or one is not request
+        call.cancel()
 
 
 async def test_client_status_is_for_operators_alone(world: RouterWorld) -> None:

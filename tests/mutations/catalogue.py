@@ -215,6 +215,6 @@ CATALOGUE = (
         "lib/mesh_core/rpc/peers/client.py",
         "begun=begun and sent",
         "begun=False",
-        "tests/integration/test_exchange.py -k server_dies",
+        "tests/integration/test_peer_connections.py -k server_dies",
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +19,7 @@ from mesh_core import ids
 from mesh_core.database import Database
 from mesh_core.etcd import Etcd
 from mesh_core.ids import Prefix
-from mesh_core.ownership.keys import Keys, NodeInfo, NodeState, OwnerKey, OwnerState, encode
+from mesh_core.ownership.keys import ClusterKeys, NodeInfo, NodeState, OwnerKey, OwnerState, encode
 from mesh_core.process.service import Stop
 from mesh_core.rpc.auth import KeyAuthenticator, api_key_lookup
 from mesh_core.rpc.channels import open_channel
@@ -35,14 +35,18 @@ from mesh_core.settings import (
 )
 from mesh_router.__main__ import main
 from mesh_router.settings import RouterSettings
+from mesh_router.xds.resources import CLUSTER_TYPE, ENDPOINT_TYPE
 from sessionmesh.v1 import (
     account_pb2,
     account_pb2_grpc,
+    fleet_pb2,
     fleet_pb2_grpc,
     job_pb2_grpc,
     tenant_pb2,
     tenant_pb2_grpc,
 )
+from tests.support.ads import AdsStream, endpoints, resources
+from tests.support.eventually import eventually
 from tests.support.relay import Relay
 
 ADMIN_KEY = "administrator-of-this-test"
@@ -65,6 +69,46 @@ class RouterWorld:
     stop: Stop
     tls: ServerSettings = PLAINTEXT
     """With the files of certificates, where the mesh speaks TLS."""
+    kinds: set[str] = field(default_factory=set)
+    """Of the instances that were registered."""
+
+    @asynccontextmanager
+    async def scene(self) -> AsyncIterator[RouterWorld]:
+        """The same router for one test, at whose end it has neither nodes nor instances any more."""
+        async with AsyncExitStack() as stack:
+            scene = replace(self, stack=stack, kinds=set())
+            try:
+                yield scene
+            finally:
+                await scene.clear()
+
+    async def clear(self) -> None:
+        """Delete the keys of all nodes, owners and instances, and wait until the router has seen it."""
+        keys = ClusterKeys(self.cluster)
+        for prefix in (keys.owners, keys.nodes, *(self._services(kind) for kind in self.kinds)):
+            for found in (await self.etcd.prefix(prefix)).kvs:
+                await self.etcd.delete(found.key)
+
+        async def forgotten() -> bool:
+            nodes = await self.fleet.ListNodes(fleet_pb2.ListNodesRequest(), metadata=ADMIN)
+            request = fleet_pb2.GetPlacementRequest(shard=0)
+            placement = await self.fleet.GetPlacement(request, metadata=ADMIN)
+            return not nodes.nodes and placement.unowned == ids.SHARDS
+
+        await eventually(forgotten, what="a router without nodes")
+        async with AdsStream(self.channel, "end-of-a-test") as ads:
+            await ads.subscribe(CLUSTER_TYPE)
+            while any(name.startswith("node:") for name in await _received(ads)):
+                pass
+            await ads.subscribe(ENDPOINT_TYPE, "router", *self.kinds)
+            left = {*self.kinds}
+            while left:  # without instances xDS clients are sent to the routers instead
+                for kind, assignment in (await _received(ads)).items():
+                    if endpoints(assignment) == [[self.address]]:
+                        left.discard(kind)
+
+    def _services(self, kind: str) -> bytes:
+        return f"/{self.cluster}/services/{kind}/".encode()
 
     def stub(self, make: Callable[[grpc.aio.Channel], Any]) -> Any:
         """A stub on the channel to the router."""
@@ -105,7 +149,8 @@ class RouterWorld:
     async def instance(self, kind: str, services: Mapping[Add, object]) -> Node:
         """Start an instance of another kind of service, such as `media`, and register it."""
         node = await self._serving(f"{kind}-host", services, AUTH, None)
-        key = f"/{self.cluster}/services/{kind}/{ids.new_uuid()}".encode()
+        self.kinds.add(kind)
+        key = self._services(kind) + str(ids.new_uuid()).encode()
         await self.etcd.put(key, msgspec.json.encode({"id": kind, "address": node.server.address}))
         return node
 
@@ -144,10 +189,10 @@ class Node:
             capacity=100,
             state=NodeState.ACTIVE,
         )
-        await self.world.etcd.put(Keys(self.world.cluster).node(self.name), encode(info))
+        await self.world.etcd.put(ClusterKeys(self.world.cluster).node(self.name), encode(info))
 
     async def unregister(self) -> None:
-        await self.world.etcd.delete(Keys(self.world.cluster).node(self.name))
+        await self.world.etcd.delete(ClusterKeys(self.world.cluster).node(self.name))
 
     async def own(self, account_id: str, epoch: int = 1) -> None:
         """Write the owner key of the account's shard as ownership does."""
@@ -158,7 +203,9 @@ class Node:
             state=OwnerState.ACTIVE,
             epoch=epoch,
         )
-        await self.world.etcd.put(Keys(self.world.cluster).owner(ids.shard_of(account_id)), encode(key))
+        await self.world.etcd.put(
+            ClusterKeys(self.world.cluster).owner(ids.shard_of(account_id)), encode(key)
+        )
 
     async def kill(self) -> None:
         """End every call and refuse connections, without a word to etcd."""
@@ -255,6 +302,13 @@ async def failing(call: Any) -> SimpleNamespace:
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await call
     return failure(raised.value)
+
+
+async def _received(ads: AdsStream) -> dict[str, Any]:
+    """The resources of the next response by name, after it was acknowledged."""
+    response = await ads.receive()
+    await ads.acknowledge(response)
+    return resources(response)
 
 
 async def _registered(etcd: Etcd, cluster: str, router: asyncio.Task[None]) -> str:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh_core import validation
-from mesh_core.errors import InvalidField
+from mesh_core.errors import Aborted, InvalidField
 
 WEEK = timedelta(days=7)
 
@@ -70,3 +70,11 @@ def test_a_mask_gives_its_paths_and_a_star_all_of_them() -> None:
 
 def test_numbers_in_e164_are_taken() -> None:
     assert validation.phone("phone", "+4915112345678") == "+4915112345678"
+
+
+def test_an_etag_is_good_for_its_version_only_and_may_be_left_out() -> None:
+    validation.check_etag("", 7)
+    validation.check_etag(validation.etag(7), 7)
+    with pytest.raises(Aborted) as raised:
+        validation.check_etag(validation.etag(6), 7)
+    assert raised.value.reason == "ETAG_MISMATCH"

@@ -106,10 +106,9 @@ async def test_ip_addresses_mean_themselves() -> None:
 
 async def test_a_name_means_its_addresses_once_they_are_found() -> None:
     names = Names(Dns(router={"10.0.0.2", "10.0.0.1", "::1"}))
-    changed = names.changed
     assert names.resolve(["router:7600"]) == {"router:7600": ()}
     running = asyncio.create_task(names.run())
-    await eventually(changed.is_set)
+    await eventually(lambda: names.changes.version)
     assert names.resolve(["router:7600"]) == {"router:7600": ("10.0.0.1:7600", "10.0.0.2:7600", "[::1]:7600")}
     running.cancel()
 

@@ -9,7 +9,6 @@ from typing import Any
 import asyncpg
 
 from mesh_core import ids, validation
-from mesh_core.etags import etag
 from mesh_core.ids import Prefix
 from sessionmesh.v1 import account_pb2
 
@@ -63,7 +62,7 @@ def account_message(row: asyncpg.Record) -> account_pb2.Account:
         send_limits=_limits_message(json.loads(row["settings"])),
         create_time=validation.to_timestamp(row["create_time"]),
         update_time=validation.to_timestamp(row["update_time"]),
-        etag=etag(row["version"]),
+        etag=validation.etag(row["version"]),
     )
     if row["delete_time"] is not None:
         account.delete_time.CopyFrom(validation.to_timestamp(row["delete_time"]))

@@ -13,7 +13,6 @@ from mesh_core import ids, validation
 from mesh_core.database import Database
 from mesh_core.database.requests import Method, claim_request, request_digest
 from mesh_core.errors import AlreadyExists, FailedPrecondition, NotFound, ResourceExhausted
-from mesh_core.etags import check_etag
 from mesh_core.ids import Prefix
 from mesh_core.paging import Pager
 from mesh_core.rpc.auth import current_identity
@@ -110,7 +109,7 @@ class AccountService(account_pb2_grpc.AccountServiceServicer):
             row = _visible(await store.lock(connection, account), request.account_id)
             if row["delete_time"] is not None:
                 raise FailedPrecondition(f"account {request.account_id} is deleted", "RESOURCE_DELETED")
-            check_etag(request.account.etag, row["version"])
+            validation.check_etag(request.account.etag, row["version"])
             if "desired_state" in paths and _goes_online(row["desired_state"], fields.desired_state):
                 reservation.reserve()
             message = account_message(await store.update(connection, row, fields, paths))
@@ -126,7 +125,7 @@ class AccountService(account_pb2_grpc.AccountServiceServicer):
             row = _visible(await store.lock(connection, account), request.account_id)
             if row["delete_time"] is not None:  # a retry
                 return account_pb2.DeleteAccountResponse(account=account_message(row))
-            check_etag(request.etag, row["version"])
+            validation.check_etag(request.etag, row["version"])
             message = account_message(await store.delete(connection, account))
             await store.insert_event(connection, "account.deleted", row["tenant"], account, message)
         await self._changed(message)

@@ -42,7 +42,7 @@ class FleetMonitor:
         self._liveness = liveness
         self._alarms = Alarms()
         self._unowned = UnownedShards()
-        self._seen: asyncio.Event | None = None
+        self._seen = -1
         self._unowned_now: frozenset[int] = frozenset()
         self._without_node_since: float | None = None
 
@@ -79,9 +79,9 @@ class FleetMonitor:
         self._show(facts)
 
     def _without_owner(self) -> frozenset[int]:
-        changed = self._view.changed
-        if changed is not self._seen:  # else nothing has changed since
-            self._seen = changed
+        version = self._view.changes.version
+        if version != self._seen:  # else nothing has changed since
+            self._seen = version
             self._unowned_now = frozenset(range(SHARDS)) - self._view.owners().keys()
         return self._unowned_now
 

@@ -77,12 +77,12 @@ class FleetWatch:
         """Takes pictures, until cancelled."""
         while True:
             await self._watched.wait()
-            changed = self._view.changed
+            version = self._view.changes.version
             self._latest = self._take()
             self._published.notify()
             with suppress(TimeoutError):
                 async with asyncio.timeout(REFRESH_SECONDS):
-                    await changed.wait()
+                    await self._view.changes.wait(version)
             await asyncio.sleep(FRAME_SECONDS)
 
     async def follow(self) -> AsyncGenerator[fleet_pb2.WatchFleetResponse, None]:

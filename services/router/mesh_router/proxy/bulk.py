@@ -166,10 +166,9 @@ class _CallerStream:
     async def _retry(self) -> None:
         """Route waiting items again when owners change, until they are sent or their deadline passes."""
         while self._waiting:
-            changed = self._view.changed
             with suppress(TimeoutError):
                 async with asyncio.timeout(_RETRY_SECONDS):
-                    await changed.wait()
+                    await self._view.changes.wait()
             batch, self._waiting = self._waiting, []
             now = self._loop.time()
             late = [item for item in batch if item.deadline <= now]

@@ -47,7 +47,7 @@ async def evict_dead_nodes(view: OwnerView, upstreams: Upstreams) -> None:
     departed: dict[str, float] = {}
     registered: set[str] = set()
     while True:
-        changed = view.changed
+        version = view.changes.version
         now = {node.address for node in view.nodes()}
         departed |= dict.fromkeys(registered - now, boottime() + DEAD_SECONDS)
         registered = now
@@ -61,4 +61,4 @@ async def evict_dead_nodes(view: OwnerView, upstreams: Upstreams) -> None:
                     await upstreams.evict(address)
         with suppress(TimeoutError):
             async with asyncio.timeout(DEAD_SECONDS / 4 if departed else None):
-                await changed.wait()
+                await view.changes.wait(version)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +12,7 @@ from mesh_core.errors import NotOwner, Unavailable
 from mesh_core.etcd.discovery import ServiceInfo
 from mesh_core.ownership.keys import NodeInfo, NodeState
 from mesh_core.ownership.view import Owner
+from mesh_core.signal import Signal
 
 Clock = Callable[[], float]
 
@@ -48,7 +50,7 @@ class Ownership(Protocol):
     def nodes(self) -> list[NodeInfo]: ...
 
     @property
-    def changed(self) -> asyncio.Event: ...
+    def changes(self) -> Signal: ...
 
     def wait_for(self, shard: int, deadline: float) -> Awaitable[Owner]: ...
 
@@ -59,7 +61,7 @@ class Directory(Protocol):
     def services(self) -> list[ServiceInfo]: ...
 
     @property
-    def changed(self) -> asyncio.Event: ...
+    def changes(self) -> Signal: ...
 
 
 class OwnerResolver:
@@ -80,7 +82,7 @@ class OwnerResolver:
         return Endpoint(owner.node_id, owner.address, owner.epoch)
 
     async def wait_for_another(self, failed: Endpoint, seconds: float) -> None:
-        await _until_replaced(self, self._view, failed, seconds)
+        await _until_replaced(self, self._view.changes, failed, seconds)
 
     def unavailable(self, endpoint: Endpoint | None) -> Unavailable:
         return NotOwner() if endpoint is None else NotOwner(endpoint.name, endpoint.epoch)
@@ -100,12 +102,12 @@ class NodeResolver:
         return self._round_robin.pick("node", [Endpoint(node.id, node.address) for node in serving])
 
     async def wait(self, deadline: float) -> Endpoint:
-        return await _until_any(self, self._view, deadline)
+        return await _until_any(self, self._view.changes, deadline)
 
     async def wait_for_another(self, failed: Endpoint, seconds: float) -> None:
         self._round_robin.eject(failed.address)
         if len(self._view.nodes()) < 2:
-            await _until_replaced(self, self._view, failed, seconds)
+            await _until_replaced(self, self._view.changes, failed, seconds)
 
     def unavailable(self, endpoint: Endpoint | None) -> Unavailable:
         return _no_instance("session-node")
@@ -126,12 +128,12 @@ class InstanceResolver:
         return self._round_robin.pick(self._kind, [Endpoint(service.id, service.address) for service in live])
 
     async def wait(self, deadline: float) -> Endpoint:
-        return await _until_any(self, self._directory, deadline)
+        return await _until_any(self, self._directory.changes, deadline)
 
     async def wait_for_another(self, failed: Endpoint, seconds: float) -> None:
         self._round_robin.eject(failed.address)
         if len(self._directory.services()) < 2:
-            await _until_replaced(self, self._directory, failed, seconds)
+            await _until_replaced(self, self._directory.changes, failed, seconds)
 
     def unavailable(self, endpoint: Endpoint | None) -> Unavailable:
         return _no_instance(self._kind)
@@ -162,33 +164,20 @@ class RoundRobin:
         self._ejected[address] = self._clock() + _EJECTED_SECONDS
 
 
-class _Changing(Protocol):
-    @property
-    def changed(self) -> asyncio.Event: ...
+async def _until_replaced(resolver: Resolver, changes: Signal, failed: Endpoint, seconds: float) -> None:
+    def replacement() -> Endpoint | None:
+        endpoint = resolver.current()
+        return None if endpoint == failed else endpoint
 
-
-async def _until_replaced(resolver: Resolver, view: _Changing, failed: Endpoint, seconds: float) -> None:
-    try:
+    with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            while True:
-                changed = view.changed
-                endpoint = resolver.current()
-                if endpoint is not None and endpoint != failed:
-                    return
-                await changed.wait()
-    except TimeoutError:
-        return
+            await changes.wait_until(replacement)
 
 
-async def _until_any(resolver: Resolver, view: _Changing, deadline: float) -> Endpoint:
+async def _until_any(resolver: Resolver, changes: Signal, deadline: float) -> Endpoint:
     try:
         async with asyncio.timeout_at(deadline):
-            while True:
-                changed = view.changed
-                endpoint = resolver.current()
-                if endpoint is not None:
-                    return endpoint
-                await changed.wait()
+            return await changes.wait_until(resolver.current)
     except TimeoutError:
         raise resolver.unavailable(None) from None
 

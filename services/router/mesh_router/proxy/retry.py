@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from random import random
 from typing import Any
 
 from grpc import StatusCode
 from grpc.aio import ServicerContext
 
+from mesh_core.backoff import Backoff
 from mesh_core.errors import MeshError
 from mesh_core.rpc.peers import CallFailed
 from mesh_router.proxy.resolver import Endpoint, Resolver
@@ -23,7 +23,7 @@ WAIT_WITHOUT_DEADLINE = 10.0
 class Attempts:
     """The attempts of one call, until shortly before the caller's deadline."""
 
-    __slots__ = ("_deadline", "_endpoint", "_pause", "_resolver")
+    __slots__ = ("_deadline", "_endpoint", "_resolver", "_retries")
 
     def __init__(self, resolver: Resolver, context: Context) -> None:
         remaining = context.time_remaining()
@@ -31,7 +31,7 @@ class Attempts:
         seconds = WAIT_WITHOUT_DEADLINE if remaining is None else remaining - min(0.1, remaining / 10)
         self._deadline = asyncio.get_running_loop().time() + seconds
         self._resolver = resolver
-        self._pause = _FIRST_PAUSE
+        self._retries = 0
         self._endpoint: Endpoint | None = None
 
     async def endpoint(self) -> Endpoint:
@@ -46,13 +46,15 @@ class Attempts:
         """Whether the same request may be sent again after this failure. That is so while time is left and:
 
         1. the endpoint certainly never began the call, or
-        2. the endpoint refused it because it does not own the account, or drains: it has done nothing, or
+        2. the endpoint did nothing: it does not own the account, or it drains and begins no more streams, or
         3. the connection broke, so nobody knows, and the method is idempotent.
         """
         if failed.code is not StatusCode.UNAVAILABLE or asyncio.get_running_loop().time() >= self._deadline:
             return False
-        if not failed.begun or failed.reason in _NOTHING_DONE:
+        if not failed.begun or failed.reason == "NOT_OWNER":
             return True
+        if failed.reason == "GOING_AWAY":
+            return route.response_streaming
         return failed.reason == "" and route.idempotent
 
     async def backoff(self) -> None:
@@ -60,8 +62,8 @@ class Attempts:
         now = asyncio.get_running_loop().time()
         if now >= self._deadline or self._endpoint is None:
             raise self.unavailable()
-        pause = min(self._pause * (0.5 + random()), self._deadline - now)  # noqa: S311 - jitter
-        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+        pause = min(_BACKOFF.after(self._retries), self._deadline - now)
+        self._retries += 1
         await self._resolver.wait_for_another(self._endpoint, pause)
 
     def unavailable(self) -> MeshError:
@@ -69,6 +71,5 @@ class Attempts:
         return self._resolver.unavailable(self._endpoint)
 
 
-_FIRST_PAUSE = 0.02
-_LONGEST_PAUSE = 0.25
-_NOTHING_DONE = frozenset({"NOT_OWNER", "GOING_AWAY"})
+_BACKOFF = Backoff(0.03, 0.375, jitter=2 / 3)
+"""Seconds at most: a retry comes sooner when the endpoint was replaced."""

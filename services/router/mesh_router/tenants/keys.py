@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -21,6 +22,21 @@ DEFAULT_OVERLAP = timedelta(days=1)
 MAX_OVERLAP = timedelta(days=30)
 
 
+@dataclass(frozen=True, slots=True)
+class KeyFields:
+    """The fields of a new key, checked. An administrator's key has no scopes of its own."""
+
+    display_name: str
+    scopes: frozenset[authorization_pb2.Scope.ValueType]
+    expire_time: datetime | None
+
+
+def checked_key(request: tenant_pb2.CreateApiKeyRequest) -> KeyFields:
+    """The fields that a request gives a new key. Raises `InvalidField`."""
+    name = validation.text("display_name", request.display_name)
+    return KeyFields(name, _scopes(request), _expire_time(request))
+
+
 class ApiKeys:
     """The keys' half of TenantService."""
 
@@ -31,9 +47,7 @@ class ApiKeys:
     async def create(self, request: tenant_pb2.CreateApiKeyRequest) -> tenant_pb2.CreateApiKeyResponse:
         """A repeat of the same request returns the key without its secret."""
         request_id = validation.request_id(request.request_id)
-        name = validation.text("display_name", request.display_name)
-        scopes = _scopes(request)
-        expire_time = _expire_time(request)
+        fields = checked_key(request)
         tenant = _owner(request)
         role = Role.ADMIN if request.administrator else Role.TENANT
         key_id, secret, secret_hash = new_api_key()
@@ -52,7 +66,14 @@ class ApiKeys:
                 row = await connection.fetchrow(_GET, first)
                 return tenant_pb2.CreateApiKeyResponse(api_key=key_message(_found(row, first)))
             row = await connection.fetchrow(
-                _INSERT, key_id, tenant, name, secret_hash, scope_names(scopes), role, expire_time
+                _INSERT,
+                key_id,
+                tenant,
+                fields.display_name,
+                secret_hash,
+                scope_names(fields.scopes),
+                role,
+                fields.expire_time,
             )
         return tenant_pb2.CreateApiKeyResponse(api_key=key_message(_found(row, key_id)), secret=secret)
 

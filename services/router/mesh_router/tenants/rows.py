@@ -1,15 +1,15 @@
-"""Tenants and keys: from rows to what the API shows, and settings back."""
+"""Tenants and keys: a tenant's fields checked as callers give them, and rows shown as the API does."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import asyncpg
 
 from mesh_core import ids, validation
-from mesh_core.etags import etag
 from mesh_core.ids import Prefix
 from mesh_core.rpc.auth import TENANT_SCOPES, Role, scopes_of
 from sessionmesh.v1 import authorization_pb2, tenant_pb2
@@ -27,7 +27,7 @@ def tenant_message(row: asyncpg.Record) -> tenant_pb2.Tenant:
         settings=settings_message(json.loads(row["settings"])),
         create_time=validation.to_timestamp(row["create_time"]),
         update_time=validation.to_timestamp(row["update_time"]),
-        etag=etag(row["version"]),
+        etag=validation.etag(row["version"]),
     )
 
 
@@ -39,8 +39,26 @@ def settings_message(stored: dict[str, Any]) -> tenant_pb2.TenantSettings:
     return settings
 
 
-def stored_settings(settings: tenant_pb2.TenantSettings) -> dict[str, int]:
-    """What column `tenant.settings` gets: whole numbers, without zeros. Raises `InvalidField`."""
+@dataclass(frozen=True, slots=True)
+class TenantFields:
+    """What can be changed of a tenant, checked. `settings` are whole numbers as stored, without zeros."""
+
+    display_name: str
+    state: tenant_pb2.TenantState.ValueType
+    settings: dict[str, int]
+
+
+def checked(tenant: tenant_pb2.Tenant) -> TenantFields:
+    """The fields of `tenant`; a state that is not set is ACTIVE. Raises `InvalidField`."""
+    validation.choice("tenant.state", tenant.state, tenant_pb2.TenantState.values(), "ACTIVE, SUSPENDED")
+    return TenantFields(
+        display_name=validation.text("tenant.display_name", tenant.display_name),
+        state=tenant.state or tenant_pb2.TENANT_STATE_ACTIVE,
+        settings=_stored_settings(tenant.settings),
+    )
+
+
+def _stored_settings(settings: tenant_pb2.TenantSettings) -> dict[str, int]:
     stored = {
         name: validation.at_least(f"tenant.settings.{name}", getattr(settings, name), 0) for name in COUNTS
     }

@@ -10,11 +10,10 @@ from mesh_core import ids, validation
 from mesh_core.database import Database
 from mesh_core.database.requests import OPERATOR_SCOPE, Method, claim_request, request_digest
 from mesh_core.errors import AlreadyExists, FailedPrecondition, NotFound
-from mesh_core.etags import check_etag
 from mesh_core.ids import Prefix
 from mesh_core.paging import Pager
 from mesh_core.rpc.auth import current_identity
-from mesh_router.tenants.rows import COUNTS, stored_settings, tenant_message
+from mesh_router.tenants.rows import COUNTS, checked, tenant_message
 from sessionmesh.v1 import tenant_pb2
 
 SETTINGS = (*(f"settings.{name}" for name in COUNTS), "settings.retention")
@@ -33,9 +32,7 @@ class Tenants:
         request_id = validation.request_id(request.request_id)
         tenant = request.tenant
         external_id = validation.text("tenant.external_id", tenant.external_id) or None
-        display_name = validation.text("tenant.display_name", tenant.display_name)
-        state = _state(tenant.state)
-        settings = json.dumps(stored_settings(tenant.settings))
+        fields = checked(tenant)
         tenant_id = ids.new_uuid()
         async with self._database.pool.acquire() as connection, connection.transaction():
             first = await claim_request(
@@ -49,7 +46,12 @@ class Tenants:
             if first is None:
                 try:
                     row = await connection.fetchrow(
-                        _INSERT, tenant_id, external_id, display_name, state, settings
+                        _INSERT,
+                        tenant_id,
+                        external_id,
+                        fields.display_name,
+                        fields.state,
+                        json.dumps(fields.settings),
                     )
                 except asyncpg.UniqueViolationError:
                     raise AlreadyExists(
@@ -81,18 +83,16 @@ class Tenants:
         tenant_id = ids.decode(Prefix.TENANT, request.tenant_id, "tenant_id")
         paths = validation.field_mask(request.update_mask, CHANGEABLE)
         given = request.tenant
-        display_name = validation.text("tenant.display_name", given.display_name)
-        state = _state(given.state)
-        settings = stored_settings(given.settings)
+        fields = checked(given)
         async with self._database.pool.acquire() as connection, connection.transaction():
             row = _found(await connection.fetchrow(_LOCK, tenant_id), request.tenant_id)
-            check_etag(given.etag, row["version"])
+            validation.check_etag(given.etag, row["version"])
             changed = await connection.fetchrow(
                 _UPDATE,
                 tenant_id,
-                display_name if "display_name" in paths else row["display_name"],
-                state if "state" in paths else row["state"],
-                json.dumps(_merged(json.loads(row["settings"]), settings, paths)),
+                fields.display_name if "display_name" in paths else row["display_name"],
+                fields.state if "state" in paths else row["state"],
+                json.dumps(_merged(json.loads(row["settings"]), fields.settings, paths)),
             )
         return tenant_pb2.UpdateTenantResponse(tenant=tenant_message(_found(changed, request.tenant_id)))
 
@@ -101,7 +101,7 @@ class Tenants:
         tenant_id = ids.decode(Prefix.TENANT, request.tenant_id, "tenant_id")
         async with self._database.pool.acquire() as connection, connection.transaction():
             row = _found(await connection.fetchrow(_LOCK, tenant_id), request.tenant_id)
-            check_etag(request.etag, row["version"])
+            validation.check_etag(request.etag, row["version"])
             try:
                 await connection.execute("DELETE FROM api_key WHERE tenant = $1", tenant_id)
                 await connection.execute("DELETE FROM tenant_key WHERE tenant = $1", tenant_id)
@@ -111,15 +111,6 @@ class Tenants:
                     "the tenant still has accounts, media or endpoints", "RESOURCE_NOT_EMPTY"
                 ) from None
         return tenant_pb2.DeleteTenantResponse()
-
-
-def _state(state: int) -> int:
-    allowed = (
-        tenant_pb2.TENANT_STATE_UNSPECIFIED,
-        tenant_pb2.TENANT_STATE_ACTIVE,
-        tenant_pb2.TENANT_STATE_SUSPENDED,
-    )
-    return validation.choice("tenant.state", state, allowed, "ACTIVE, SUSPENDED") or allowed[1]
 
 
 def _merged(stored: dict[str, int], given: dict[str, int], paths: frozenset[str]) -> dict[str, int]:

@@ -10,6 +10,8 @@ from functools import lru_cache
 
 import structlog
 
+from mesh_core.signal import Signal
+
 logger = structlog.get_logger(__name__)
 
 LookUp = Callable[[str], Awaitable[frozenset[str]]]
@@ -36,12 +38,8 @@ class Names:
         self._known: dict[str, frozenset[str]] = {}
         self._wanted: frozenset[str] = frozenset()
         self._new = asyncio.Event()
-        self._changed = asyncio.Event()
-
-    @property
-    def changed(self) -> asyncio.Event:
-        """Set when the addresses of a name change. Take it before `resolve`."""
-        return self._changed
+        self.changes = Signal()
+        """Notified after the addresses of a name have changed."""
 
     def resolve(self, addresses: Iterable[str]) -> dict[str, tuple[str, ...]]:
         """The IP addresses and ports of each of `addresses` (host:port); none for a name not found yet.
@@ -81,8 +79,7 @@ class Names:
             return
         if host in self._wanted and found != self._known.get(host):
             self._known[host] = found
-            changed, self._changed = self._changed, asyncio.Event()
-            changed.set()
+            self.changes.notify()
 
 
 @lru_cache(maxsize=4096)

@@ -11,6 +11,7 @@ import structlog
 from mesh_core.etcd.discovery import ServiceInfo
 from mesh_core.ownership.keys import NodeInfo
 from mesh_core.rpc.server import Server
+from mesh_core.signal import Signal
 from mesh_core.tasks import Supervisor
 from mesh_router.xds.names import Names
 from mesh_router.xds.resources import Backends, ClusterTls, build
@@ -25,10 +26,10 @@ MIN_SECONDS = 0.05
 
 
 class Changing(Protocol):
-    """Something whose `changed` is set at its next change."""
+    """Something that notifies `changes` after each change."""
 
     @property
-    def changed(self) -> asyncio.Event: ...
+    def changes(self) -> Signal: ...
 
 
 class Fleet(Changing, Protocol):
@@ -81,10 +82,10 @@ class State:
         supervisor.start("xds-snapshots", self._run(server, on_change))
 
     async def _follow(self, source: Changing) -> None:
+        version = source.changes.version
         while True:
-            changed = source.changed
             self._stale.set()
-            await changed.wait()
+            version = await source.changes.wait(version)
 
     async def _follow_drain(self, server: Server) -> None:
         await server.draining.wait()

@@ -1,0 +1,98 @@
+"""The fields of accounts, tenants and keys that the router refuses."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from mesh_core import validation
+from mesh_core.errors import InvalidField
+from mesh_router.accounts import fields as accounts
+from mesh_router.tenants import keys
+from mesh_router.tenants import rows as tenants
+from mesh_router.tenants.tenants import CHANGEABLE as TENANT_CHANGEABLE
+from sessionmesh.v1 import account_pb2, authorization_pb2, tenant_pb2
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"external_id": "x" * 129}, "account.external_id"),
+        ({"display_name": "a\0"}, "account.display_name"),
+        ({"phone": "0151 1234"}, "account.phone"),
+        ({"labels": {str(n): "x" for n in range(33)}}, "account.labels"),
+        ({"driver": 99}, "account.driver"),
+        ({"desired_state": 7}, "account.desired_state"),
+        ({"send_limits": account_pb2.SendLimits(per_day=-1)}, "account.send_limits.per_day"),
+    ],
+)
+def test_a_bad_field_of_an_account_is_named(given: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidField) as refused:
+        accounts.checked(account_pb2.Account(**given))
+    assert refused.value.field == field
+
+
+def test_an_account_is_online_on_the_simulated_network_unless_it_says_otherwise() -> None:
+    given = accounts.checked(account_pb2.Account())
+    assert (given.driver, given.desired_state) == ("simulated", account_pb2.DESIRED_STATE_ONLINE)
+    assert (given.external_id, json.loads(given.settings)) == (None, {})
+
+
+@pytest.mark.parametrize("paths", [[], ["external_id"], ["driver"], ["id"]])
+def test_a_mask_must_name_what_can_be_changed_of_an_account(paths: list[str]) -> None:
+    with pytest.raises(InvalidField) as refused:
+        validation.field_mask(FieldMask(paths=paths), accounts.CHANGEABLE)
+    assert refused.value.field == "update_mask"
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"display_name": "x" * 129}, "tenant.display_name"),
+        ({"state": 9}, "tenant.state"),
+        ({"settings": tenant_pb2.TenantSettings(max_accounts=-1)}, "tenant.settings.max_accounts"),
+        (
+            {"settings": tenant_pb2.TenantSettings(retention=Duration(seconds=-1))},
+            "tenant.settings.retention",
+        ),
+    ],
+)
+def test_a_bad_field_of_a_tenant_is_named(given: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidField) as refused:
+        tenants.checked(tenant_pb2.Tenant(**given))
+    assert refused.value.field == field
+
+
+@pytest.mark.parametrize("paths", [[], ["external_id"], ["id"], ["settings.nothing"]])
+def test_a_mask_must_name_what_can_be_changed_of_a_tenant(paths: list[str]) -> None:
+    with pytest.raises(InvalidField) as refused:
+        validation.field_mask(FieldMask(paths=paths), TENANT_CHANGEABLE)
+    assert refused.value.field == "update_mask"
+
+
+def test_settings_of_a_tenant_are_stored_without_zeros_and_shown_again() -> None:
+    settings = tenant_pb2.TenantSettings(max_accounts=5, retention=Duration(seconds=86_400))
+    stored = tenants.checked(tenant_pb2.Tenant(settings=settings)).settings
+    assert stored == {"max_accounts": 5, "retention_seconds": 86_400}
+    assert tenants.settings_message(stored) == settings
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"scopes": [authorization_pb2.SCOPE_OPERATOR]}, "scopes"),
+        ({"scopes": [authorization_pb2.SCOPE_MESH]}, "scopes"),
+        ({"scopes": [authorization_pb2.SCOPE_READ], "administrator": True}, "scopes"),
+        ({"expire_time": Timestamp(seconds=1)}, "expire_time"),
+        ({"display_name": "x" * 129}, "display_name"),
+    ],
+)
+def test_a_bad_field_of_a_key_is_named(given: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidField) as refused:
+        keys.checked_key(tenant_pb2.CreateApiKeyRequest(**given))
+    assert refused.value.field == field
