@@ -15,7 +15,13 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.database.requests import Method, payload_digest
 from mesh_core.errors import Unavailable
-from mesh_core.ids import new_uuid
+from mesh_core.ids import Prefix, encode, new_uuid, shard_of
+from mesh_session_node.account.connector import Dialer
+from mesh_session_node.account.session import Session
+from mesh_session_node.account.views import view
+from mesh_session_node.context.context import Counters, SessionContext
+from mesh_session_node.context.events import EventMaker
+from mesh_session_node.context.settings import SessionSettings
 from mesh_session_node.drivers.interface.content import Incoming, address_of
 from mesh_session_node.drivers.interface.driver import DriverState
 from mesh_session_node.drivers.interface.outcomes import Receipt
@@ -30,12 +36,9 @@ from mesh_session_node.journal import (
     Row,
     StatusChange,
 )
-from mesh_session_node.session.account import NO_SESSION, AccountRow, SessionRow
-from mesh_session_node.session.limits import SendLimits
-from mesh_session_node.session.outgoing import Outgoing
-from mesh_session_node.session.session import Session
-from mesh_session_node.session.views import view
-from mesh_session_node.settings import SessionSettings
+from mesh_session_node.outbound.outgoing import AcceptedRow, Outgoing
+from mesh_session_node.outbound.sender import Sender
+from mesh_session_node.store.accounts import NO_SESSION, AccountRow, SendLimits, SessionRow
 from sessionmesh.v1 import common_pb2, content_pb2, message_pb2, session_pb2
 
 PHONE = "+4915100000001"
@@ -150,8 +153,10 @@ class Prepared:
 
 
 class MemoryHost:
-    """Implements `Host`. `permits` is what ownership would say; what sessions asked for is in the other
-    attributes.
+    """Implements `Host`, and all else that a session asks of its node: a queue of those who want to connect,
+    preparation, late receipts, acknowledgements of receipts, and what takes incoming messages.
+
+    `permits` is what ownership would say; what sessions asked for is in the other attributes.
     """
 
     def __init__(self, driver: MemoryDriver, settings: SessionSettings | None = None) -> None:
@@ -161,12 +166,11 @@ class MemoryHost:
         self.node_id = "node-1"
         self.settings = settings or SessionSettings()
         self.permits = True
-        self.admitted: list[Session] = []
+        self.admitted: list[Dialer] = []
         self.late: list[tuple[str, Receipt, str]] = []
         """Receipts of messages that the session did not remember: network id, receipt, member."""
         self.receipts_stored: list[int] = []
-        self.references: list[Incoming] = []
-        self.fetches: list[bytes] = []
+        self.incoming: list[Incoming] = []
         self.preparing: list[Outgoing] = []
         """Messages that wait for `prepared`."""
         self._preparations: dict[UUID, asyncio.Future[Prepared]] = {}
@@ -190,7 +194,7 @@ class MemoryHost:
 
     # --- Host
 
-    def may_act(self, _session: Session) -> bool:
+    def may_act(self, _ref: AccountRef) -> bool:
         return self.permits
 
     def driver(self, _name: str) -> MemoryDriver:
@@ -204,32 +208,40 @@ class MemoryHost:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def admit(self, session: Session) -> None:
-        self.admitted.append(session)
+    # --- ConnectQueue, Preparation, LateReceipts, ReceiptAcks, Inbound
 
-    async def prepare(self, _session: Session, out: Outgoing) -> Prepared:
+    def admit(self, dialer: Dialer) -> None:
+        self.admitted.append(dialer)
+
+    async def prepare(self, _session: SessionContext, out: Outgoing) -> Prepared:
         self.preparing.append(out)
         self._preparations[out.uuid] = waiter = asyncio.Future[Prepared]()
         return await waiter
 
-    async def receive_reference(self, _session: Session, came: Incoming) -> None:
-        self.references.append(came)
-
-    def late_receipt(
-        self, _session: Session, network_id: str, receipt: Receipt, _time: int, member: str
-    ) -> None:
+    def add(self, _target: object, network_id: str, receipt: Receipt, _micros: int, member: str) -> None:
         self.late.append((network_id, receipt, member))
 
-    def receipts_heard(self, _session: Session, sequence: int) -> None:
+    def posted(self, _session: SessionContext, sequence: int) -> None:
         self.receipts_stored.append(sequence)
 
-    def fetch_media(self, _session: Session, _message: UUID, blob: bytes) -> None:
-        self.fetches.append(blob)
+    def receive(self, _session: SessionContext, came: Incoming) -> None:
+        self.incoming.append(came)
 
     def _on_commit(self, stored: list[tuple[AccountRef, OutboundMessage]]) -> None:
         for _, row in stored:
-            out = cast("Any", row).out
-            out.session.sender.committed(out)
+            assert isinstance(row, AcceptedRow)
+            row.sender.committed(row.out)
+
+    # --- SessionMaker
+
+    def make(self, account: AccountRow, epoch: int, row: SessionRow, state: DriverState | None) -> Session:
+        """A session on this node."""
+        names = encode(Prefix.TENANT, account.tenant), encode(Prefix.ACCOUNT, account.uuid)
+        ref = AccountRef(account.uuid, account.tenant, account.shard, epoch)
+        events = EventMaker(*names, account.labels)
+        context = SessionContext(self, ref, self._driver, state, events, Counters(row))
+        own: Any = self  # in the place of several parts of a node
+        return Session(context, account, row, Sender(context, account.limits, own, own, own), own, own)
 
 
 class OneAccount:
@@ -255,7 +267,7 @@ class OneAccount:
 
     def _begin(self, row: SessionRow, state: DriverState | None) -> Session:
         self.host.admitted.clear()
-        self.session = Session(cast("Any", self.host), self.account, 3, row, state)
+        self.session = self.host.make(self.account, 3, row, state)
         self.session.begin()
         return self.session
 
@@ -279,22 +291,22 @@ class OneAccount:
         state = self.driver.load(self.journal.state.removeprefix(SEALED))
         self._begin(SessionRow(state=session_pb2.SESSION_STATE_CONNECTED, phone=PHONE), state)
         self.session.sender.restore(
-            [Outgoing(self.session, out.uuid, out.chat, out.request, out.traceparent) for out in messages]
+            [Outgoing(out.uuid, out.chat, out.request, out.traceparent) for out in messages]
         )
         return state
 
     async def dial(self) -> None:
         """Everybody whose turn it is dials, as far as that goes without waiting."""
         admitted, self.host.admitted = self.host.admitted, []
-        for session in admitted:
-            self.host.spawn("dial", session.dial())
+        for dialer in admitted:
+            self.host.spawn("dial", dialer.dial())
         await turn()
 
     async def connected(self, *, positions: int = 1000) -> MemoryState:
         """Paired and connected."""
         state = self.load(session_pb2.SESSION_STATE_CONNECTED, positions=positions)
         await self.dial()
-        assert self.session.link is not None
+        assert self.session.context.link is not None
         return state
 
     # --- messages out
@@ -305,7 +317,7 @@ class OneAccount:
             recipient=common_pb2.Recipient(phone=to), content=content_of(text), **fields
         )
         self.session.sender.check_room()
-        out = Outgoing(self.session, new_uuid(), address_of(request.recipient), request, "")
+        out = Outgoing(new_uuid(), address_of(request.recipient), request, "")
         payload = request.SerializeToString()
         self.session.sender.accept(
             out, Method.SEND_MESSAGE, text, payload_digest(payload), payload, time.time()
@@ -345,19 +357,23 @@ class OneAccount:
         return [row for row in self.journal.rows if isinstance(row, kind)]
 
 
-ACCOUNT = AccountRow(
-    uuid=UUID("018f0000-0000-7000-8000-000000000001"),
-    tenant=UUID("018f0000-0000-7000-8000-000000000002"),
-    shard=7,
-    driver="memory",
-    phone=PHONE,
-    labels={},
-    limits=SendLimits(1000, 10_000, 100_000, 10_000),
-    online=True,
-    deleted=False,
-    version=1,
-)
-"""Is to be online."""
+def account_row(uuid: UUID) -> AccountRow:
+    """An account that is to be online."""
+    return AccountRow(
+        uuid=uuid,
+        tenant=UUID("018f0000-0000-7000-8000-000000000002"),
+        shard=shard_of(encode(Prefix.ACCOUNT, uuid)),
+        driver="memory",
+        phone=PHONE,
+        labels={},
+        limits=SendLimits(1000, 10_000, 100_000, 10_000),
+        online=True,
+        deleted=False,
+        version=1,
+    )
+
+
+ACCOUNT = account_row(UUID("018f0000-0000-7000-8000-000000000001"))
 
 
 def content_of(text: str) -> content_pb2.Content:

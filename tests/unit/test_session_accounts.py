@@ -12,6 +12,7 @@ import pytest
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.ids import new_uuid
+from mesh_session_node.drivers.memory.driver import MemoryDriver
 from mesh_session_node.node.loader import AccountLoader
 from mesh_session_node.node.registry import Registry
 from mesh_session_node.node.shard_handler import NodeShardHandler
@@ -24,7 +25,7 @@ from mesh_session_node.store.accounts import (
 )
 from sessionmesh.v1 import message_pb2
 from sessionmesh.v1 import session_pb2 as pb
-from tests.support.memory_node import MemoryNode, account_row
+from tests.support.memory_host import MemoryHost, account_row
 
 
 async def nothing_happens() -> None:
@@ -83,10 +84,10 @@ async def loader(registry: Registry, accounts: MemoryAccounts, media: MagicMock)
         work.close()
 
     sealer = AsyncMock(loaded=lambda _tenant: True)
-    return AccountLoader(registry, cast("Any", accounts), sealer, LoadingNode(), media, spawn)
+    return AccountLoader(registry, cast("Any", accounts), sealer, LoadingHost(MemoryDriver()), media, spawn)
 
 
-class LoadingNode(MemoryNode):
+class LoadingHost(MemoryHost):
     """Any credential is a pairing."""
 
     def driver(self, _name: str) -> Any:

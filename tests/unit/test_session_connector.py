@@ -93,7 +93,7 @@ async def test_who_asks_twice_is_connected_once(account: OneAccount) -> None:
 
 async def test_a_waiter_returns_when_the_account_is_connected(account: OneAccount) -> None:
     account.load(pb.SESSION_STATE_CONNECTED)
-    waiting = asyncio.create_task(account.session.connected())
+    waiting = asyncio.create_task(account.session.context.until_connected())
     await account.settle()
     assert not waiting.done()
     await account.dial()

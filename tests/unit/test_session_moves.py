@@ -18,10 +18,12 @@ from mesh_session_node.account.pairing import Attempt, Pairings
 from mesh_session_node.account.session import Session
 from mesh_session_node.calls.account_call import AccountCalls
 from mesh_session_node.calls.session_service import SessionService
+from mesh_session_node.drivers.memory.driver import MemoryDriver
 from mesh_session_node.node.lookup import AccountLookup
 from mesh_session_node.node.registry import Registry
+from mesh_session_node.store.accounts import NO_SESSION
 from sessionmesh.v1 import session_pb2 as pb
-from tests.support.memory_node import MemoryNode, account_row
+from tests.support.memory_host import MemoryHost, account_row
 
 
 class OwnerLookup:
@@ -58,13 +60,13 @@ async def ownership() -> Ownership:
 
 
 @pytest.fixture
-async def node() -> MemoryNode:
-    return MemoryNode()
+async def node() -> MemoryHost:
+    return MemoryHost(MemoryDriver())
 
 
 @pytest.fixture
-def session(node: MemoryNode) -> Session:
-    return node.make(account_row(new_uuid()))
+def session(node: MemoryHost) -> Session:
+    return node.make(account_row(new_uuid()), 3, NO_SESSION, None)
 
 
 @pytest.fixture
@@ -135,7 +137,7 @@ async def test_a_watch_shows_a_change_that_happened_while_the_caller_was_slow(
 
 
 @pytest.fixture
-def pairings(node: MemoryNode) -> Pairings:
+def pairings(node: MemoryHost) -> Pairings:
     return Pairings(node.settings)
 
 
@@ -161,19 +163,22 @@ async def test_a_pairing_whose_account_leaves_says_how_to_go_on(pairings: Pairin
 
 
 async def test_a_pairing_goes_on_under_its_id_at_the_new_owner(
-    pairings: Pairings, node: MemoryNode, session: Session
+    pairings: Pairings, node: MemoryHost, session: Session
 ) -> None:
     attempt = begin(pairings, session)
-    assert begin(Pairings(node.settings), node.make(session.account), attempt.id).id == attempt.id
+    assert (
+        begin(Pairings(node.settings), node.make(session.account, 4, NO_SESSION, None), attempt.id).id
+        == attempt.id
+    )
 
 
 async def test_a_pairing_goes_on_when_its_shard_comes_back(
-    pairings: Pairings, node: MemoryNode, session: Session
+    pairings: Pairings, node: MemoryHost, session: Session
 ) -> None:
     attempt = begin(pairings, session)
     session.close()
     pairings.forget(session)
-    assert begin(pairings, node.make(session.account), attempt.id).id == attempt.id
+    assert begin(pairings, node.make(session.account, 4, NO_SESSION, None), attempt.id).id == attempt.id
 
 
 async def test_what_is_no_attempt_id_names_no_attempt(pairings: Pairings, session: Session) -> None:

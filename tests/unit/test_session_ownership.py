@@ -2,82 +2,49 @@
 
 from __future__ import annotations
 
-import pytest
-
-from mesh_core.ids import new_uuid
-from mesh_session_node.account.session import Session
-from mesh_session_node.outbound.outgoing import Outgoing
-from mesh_session_node.store.accounts import SessionRow
-from sessionmesh.v1 import common_pb2, content_pb2, message_pb2
 from sessionmesh.v1 import session_pb2 as pb
-from tests.support.memory_node import MemoryNode
+from tests.support.memory_host import OneAccount
 
 
-@pytest.fixture
-async def node() -> MemoryNode:
-    return MemoryNode()
+async def test_what_is_stored_is_sent_while_the_account_may_run_here(account: OneAccount) -> None:
+    await account.connected()
+    await account.send("hello")
+    assert account.on_the_network == ["hello"]
 
 
-@pytest.fixture
-async def session(node: MemoryNode) -> Session:
-    """Paired, and about to connect."""
-    state = node.network.pair_at_once("+4915100000001")
-    state.confirm(state.reserve(100))
-    made = node.make(row=SessionRow(state=pb.SESSION_STATE_CONNECTED, phone=state.phone), state=state)
-    made.begin()
-    assert node.dials == [made.connector]
-    return made
+async def test_nothing_is_sent_once_the_account_may_not_run_here(account: OneAccount) -> None:
+    await account.connected()
+    account.host.permits = False
+    await account.send("hello")
+    account.session.sender.pump()
+    assert account.on_the_network == []
+    assert account.shown.counters.queued == 1
 
 
-def message() -> Outgoing:
-    request = message_pb2.SendMessageRequest(
-        recipient=common_pb2.Recipient(phone="+4917000000"),
-        content=content_pb2.Content(text=content_pb2.TextContent(body="hello")),
-    )
-    return Outgoing(new_uuid(), "+4917000000", request, "")
+async def test_no_connection_is_begun_for_an_account_that_may_not_run_here(account: OneAccount) -> None:
+    account.load(pb.SESSION_STATE_CONNECTED)
+    account.host.permits = False
+    await account.dial()
+    assert account.driver.links == []
+    assert account.shown.recent_failures == 0
 
 
-async def test_what_is_stored_is_sent_while_the_account_may_run_here(
-    node: MemoryNode, session: Session
-) -> None:
-    await session.connector.dial()
-    out = message()
-    session.sender.committed(out)
-    assert [sent.network_id for sent in node.network.link.sent] == [out.network_id]
-
-
-async def test_nothing_is_sent_once_the_account_may_not_run_here(node: MemoryNode, session: Session) -> None:
-    await session.connector.dial()
-    node.permits = False
-    session.sender.committed(message())
-    session.sender.pump()
-    assert node.network.links[0].sent == []
-    assert session.sender.queued == 1
-
-
-async def test_no_connection_is_begun_for_an_account_that_may_not_run_here(
-    node: MemoryNode, session: Session
-) -> None:
-    node.permits = False
-    await session.connector.dial()
-    assert node.network.links == []
-
-
-async def test_a_connection_that_is_ready_too_late_is_closed(node: MemoryNode, session: Session) -> None:
+async def test_a_connection_that_is_ready_too_late_is_closed(account: OneAccount) -> None:
     def lose() -> None:
-        node.permits = False
+        account.host.permits = False
 
-    node.network.on_login = lose
-    await session.connector.dial()
-    assert session.context.link is None
-    assert node.network.links[0].aborted
+    account.driver.on_login = lose
+    account.load(pb.SESSION_STATE_CONNECTED)
+    await account.dial()
+    assert account.session.context.link is None
+    assert account.driver.link.aborted
+    assert account.shown.state != pb.SESSION_STATE_CONNECTED
 
 
-async def test_a_closed_session_has_left_the_network_and_sends_nothing(
-    node: MemoryNode, session: Session
-) -> None:
-    await session.connector.dial()
-    session.close()
-    session.sender.pump()
-    assert node.network.links[0].aborted
-    assert node.network.links[0].sent == []
+async def test_a_closed_session_has_left_the_network_and_sends_nothing(account: OneAccount) -> None:
+    await account.connected()
+    account.accept("hello")
+    account.session.close()
+    account.session.sender.pump()
+    assert account.driver.link.aborted
+    assert account.on_the_network == []

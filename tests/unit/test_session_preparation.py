@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mesh_session_node.drivers.interface.outcomes import End
-from mesh_session_node.session.sender import CannotPrepare
+from mesh_session_node.outbound.preparation import CannotPrepare
 from sessionmesh.v1 import message_pb2 as pb
 from tests.support.memory_host import Clock, OneAccount, Prepared
 

@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from mesh_core.errors import FailedPrecondition, NotOwner, ResourceExhausted, Unavailable
 from mesh_session_node.journal import REFUSED, OutboundMessage
-from mesh_session_node.session.limits import SendLimits
+from mesh_session_node.store.accounts import SendLimits
 from sessionmesh.v1 import message_pb2 as pb
 from sessionmesh.v1 import session_pb2
 from tests.support.memory_host import Clock, OneAccount

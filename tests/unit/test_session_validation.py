@@ -10,7 +10,7 @@ from mesh_core.errors import FailedPrecondition, InvalidField
 from mesh_core.ids import Prefix, new_id
 from mesh_session_node.calls import content_validation as validation
 from mesh_session_node.store.media import check_media
-from sessionmesh.v1 import content_pb2, media_pb2, message_pb2
+from sessionmesh.v1 import common_pb2, content_pb2, media_pb2, message_pb2
 
 
 def request() -> message_pb2.SendMessageRequest:

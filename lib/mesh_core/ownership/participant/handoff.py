@@ -42,6 +42,7 @@ class Handoff:
         mirror: ClusterMirror,
         fence: Fence,
         owner_keys: OwnerKeyWriter,
+        handler: ShardHandler,
         supervisor: Supervisor,
         drop: Callable[[], None],
         wake: Callable[[], None],
@@ -51,8 +52,7 @@ class Handoff:
         self._mirror = mirror
         self._fence = fence
         self._owner_keys = owner_keys
-        self.handler: ShardHandler
-        """Set before the first handoff."""
+        self._handler = handler
         self._supervisor = supervisor
         self._drop = drop
         self._wake = wake
@@ -62,7 +62,7 @@ class Handoff:
 
     def begin(self, tenures: Collection[Tenure]) -> None:
         """Starts handing RUNNING tenures off, as many as may go at once; call again for the rest."""
-        accounts = self.handler.accounts
+        accounts = self._handler.accounts
         # Shards with accounts first: those without would only hold them up.
         waiting = chain(
             (tenure for tenure in tenures if accounts(tenure.shard)),
@@ -80,7 +80,7 @@ class Handoff:
         accounts = 0
         for tenure in waiting:
             chunk.append(tenure)
-            accounts += self.handler.accounts(tenure.shard)
+            accounts += self._handler.accounts(tenure.shard)
             if accounts >= CHUNK_ACCOUNTS or len(chunk) == CHUNK_SHARDS:
                 break
         return chunk
@@ -112,8 +112,8 @@ class Handoff:
         task.add_done_callback(self._tasks.discard)
 
     async def _hand_off(self, tenures: list[Tenure]) -> None:
-        with_accounts = any(self.handler.accounts(tenure.shard) for tenure in tenures)
-        await self.handler.release([tenure.shard for tenure in tenures])
+        with_accounts = any(self._handler.accounts(tenure.shard) for tenure in tenures)
+        await self._handler.release([tenure.shard for tenure in tenures])
         self._drop()
         with self._keeper.lock:
             for tenure in tenures:

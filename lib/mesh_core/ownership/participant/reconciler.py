@@ -45,18 +45,26 @@ class Reconciler:
         self,
         *,
         etcd: Etcd,
-        connect: Connect,
-        cluster: str,
-        node: NodeInfo,
+        keys: ClusterKeys,
+        keeper: Keeper,
+        keeper_thread: KeeperThread,
+        fence: Fence,
+        mirror: ClusterMirror,
+        registration: NodeRegistration,
+        handler: ShardHandler,
+        work: Signal,
         supervisor: Supervisor,
     ) -> None:
         node = registration.info
         self.leased, self.beaten = asyncio.Event(), asyncio.Event()
         """Set once the node has a lease, and once Postgres has answered its beat."""
         self._etcd = etcd
-        self._watchdog = watchdog
-        self._end_process = end_process
-        self._handler: ShardHandler  # from `start` on
+        self._keeper = keeper
+        self._thread = keeper_thread
+        self._mirror = mirror
+        self._node = registration
+        self.handler = handler
+        self._work = work
         self._supervisor = supervisor
         self._tasks: set[asyncio.Task[None]] = set()
         self._ending: MeshError | None = None
@@ -69,6 +77,7 @@ class Reconciler:
             mirror=mirror,
             fence=fence,
             owner_keys=owner_keys,
+            handler=handler,
             supervisor=supervisor,
             drop=self._drop,
             wake=work.notify,
@@ -83,35 +92,14 @@ class Reconciler:
             handoff=self._handoff,
             drop=self._drop,
         )
-        self._planner = TablePlanner(etcd, keys, self._mirror, self._keeper, node.id, self._fence.any_held)
-        self._loads = LoadReporter(etcd, keys, node.id, self._shard_loads)
-        self._alarms = Alarms(self._keeper, self._planner)
+        self._planner = TableWriter(etcd, keys, mirror, keeper, node.id, fence.any_held)
+        self._loads = LoadReporter(etcd, keys, node.id, handler.loads)
+        self._alarms = Alarms(keeper, self._planner)
 
-    async def start(self, handler: ShardHandler) -> None:
-        """Registers the node, waiting for etcd and Postgres if need be; shards come through `handler`, which
-        may itself ask for epochs and owners.
-        """
-        self._handler = self._handoff.handler = handler
-        info = self._node.info
-        await self._insist(lambda: self._fence.register(info.id, info.address))
-        self._start("ownership-keeper", self._thread.run())
-        await self._leased.wait()
-        await self._beaten.wait()
-        await self._insist(self._join)
-        self._start("ownership-mirror", self._mirror.run())
-        self._start("ownership-rounds", self._rounds())
-        await self._mirror.ready.wait()
-
-    async def drain(self, timeout: float) -> bool:
-        """Takes no more shards and hands all off; False when some are left after `timeout` seconds."""
-        self._node.set_state(NodeState.DRAINING)
-        try:
-            async with asyncio.timeout(timeout):
-                while self._keeper.tenures or self._handoff.busy:
-                    await self._work_since(self._work.version, self._timings.beat)
-        except TimeoutError:
-            return False
-        return True
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is held, and nothing is being handed off."""
+        return not self._keeper.tenures and not self._handoff.busy
 
     async def stop(self) -> None:
         """Ends the handoffs and loads that are under way."""
@@ -120,55 +108,6 @@ class Reconciler:
         if self._tasks:
             await asyncio.wait(self._tasks)
         await self._handoff.stop()
-        with self._keeper.lock:
-            epochs = {t.shard: t.epoch for t in self._keeper.tenures.values() if t.epoch}
-            held = list(self._keeper.running())
-            self._keeper.tenures.clear()
-        if held:
-            self._handler.lost(held)
-        if self._watchdog is not None:
-            self._watchdog.keeper_ended()
-        try:
-            if epochs:
-                await self._fence.release(epochs)
-            await self._etcd.revoke(self._keeper.lease)
-        except (FenceUnavailable, EtcdUnavailable) as error:
-            logger.warning("ownership not given back, it will run out", reason=error.message)
-        await self._fence.close()
-
-    def _shard_loads(self) -> Mapping[int, tuple[int, int]]:
-        return self._handler.loads()
-
-    def epoch(self, shard: int) -> int | None:
-        """The epoch at which the shard may run here at this very moment, or None. Cheap: for the hot path."""
-        return self._keeper.epoch(shard, boottime())
-
-    def admits(self, shard: int) -> bool:
-        """Whether new work on the shard may begin here: no handoff, no soft deadline passed."""
-        return self._keeper.admits(shard, boottime())
-
-    def owner(self, shard: int) -> OwnerKey | None:
-        """Who owns the shard as far as etcd was seen; for NOT_OWNER details."""
-        seen = self._mirror.owners.get(shard)
-        return seen.value if seen is not None else None
-
-    async def ask_owner(self, shard: int) -> OwnerKey | None:
-        """Who owns the shard as etcd's members agree now. Raises `EtcdUnavailable`."""
-        kv = await self._etcd.get(self._keys.owner(shard))
-        return decode_owner(kv.value) if kv is not None else None
-
-    def running(self) -> Mapping[int, int]:
-        """Epochs of the shards held here."""
-        return self._keeper.running()
-
-    @property
-    def state(self) -> NodeState:
-        return self._node.info.state
-
-    @property
-    def lease(self) -> int:
-        """The node's present lease; 0 while it has none."""
-        return self._keeper.lease
 
     def fence_refused(self, shards: Collection[int]) -> None:
         """The fence refused a write of these shards: whatever we believe, they are not ours. Stops them."""
@@ -271,7 +210,7 @@ class Reconciler:
             task.add_done_callback(self._tasks.discard)
 
     async def _acquire(self, shards: dict[int, int]) -> None:
-        await self._handler.acquired(shards)
+        await self.handler.acquired(shards)
         self._starting.difference_update(shards)
         self._work.notify()
 
@@ -317,7 +256,7 @@ class Reconciler:
 
     def _lose(self, shards: list[int]) -> None:
         metrics.LOST.inc(len(shards))
-        self._handler.lost(shards)
+        self.handler.lost(shards)
 
     def _lease_lost(self) -> None:
         """Found out by a write under it, or by a store that went back in time."""

@@ -53,7 +53,7 @@ class Queue(Protocol):
         """The network has room: send what waits, if anything does."""
 
 
-class InFlight:
+class MessagesInFlight:
     """The messages of one account that are with the network, and those that were lately.
 
     `messages` are those without an acknowledgement, by network id, in the order of sending.

@@ -15,6 +15,7 @@ from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.drivers.interface.content import Context, MediaPart, address_of
 from mesh_session_node.drivers.interface.outcomes import BlobUnavailable, ConnectionEnded
+from mesh_session_node.outbound.outgoing import Outgoing
 from mesh_session_node.store.media import MEDIA_KINDS, MediaClient, check_media, media_of
 from mesh_session_node.store.messages import MessageStore
 from sessionmesh.v1 import content_pb2, message_pb2
@@ -67,16 +68,16 @@ class Preparation:
         await self._check_media(session, request.content)
         await self._context(session, request)
 
-    async def prepare(self, session: SessionContext, request: message_pb2.SendMessageRequest) -> Prepared:
+    async def prepare(self, session: SessionContext, out: Outgoing) -> Prepared:
         """Before it is sent. Raises `CannotPrepare`."""
         try:
-            context = await self._context(session, request)
-            part = await self._hand_over(session, request.content)
+            context = await self._context(session, out.request)
+            part = await self._hand_over(session, out.request.content)
         except NotFound as error:
             raise CannotPrepare(str(error)) from error
         except _RETRYABLE as error:
             raise CannotPrepare(str(error), final=False) from error
-        payload, blobs = session.driver.encode(request, context, part)
+        payload, blobs = session.driver.encode(out.request, context, part)
         return Prepared(payload, blobs)
 
     async def _context(self, session: SessionContext, request: message_pb2.SendMessageRequest) -> Context:

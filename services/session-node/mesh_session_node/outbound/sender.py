@@ -17,7 +17,7 @@ from mesh_core.errors import FailedPrecondition, ResourceExhausted, Unavailable
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.journal import Outcome
-from mesh_session_node.outbound.in_flight import MAX_IN_FLIGHT, InFlight
+from mesh_session_node.outbound.in_flight import MAX_IN_FLIGHT, MessagesInFlight
 from mesh_session_node.outbound.limits import Limiter
 from mesh_session_node.outbound.outbox import Outbox
 from mesh_session_node.outbound.outgoing import AcceptedRow, Outgoing
@@ -62,7 +62,7 @@ class Sender:
         self._reservations = Reservations(context)
         self.outbox = Outbox()
         self.waiters = Waiters()
-        self.in_flight = InFlight(context, self, self.waiters, late, acks)
+        self.in_flight = MessagesInFlight(context, self, self.waiters, late, acks)
         self.accepting = 0
         """Messages that wait for their commit, or are being prepared."""
         self._timer: asyncio.TimerHandle | None = None
@@ -254,7 +254,7 @@ class Sender:
         self.accepting += 1  # it is in neither place meanwhile, and still counts
         failure: tuple[pb.FailureReason.ValueType, str] | None = None
         try:
-            done = await self._preparation.prepare(context, out.request)
+            done = await self._preparation.prepare(context, out)
             out.prepared, out.blobs = done.payload, done.blobs
         except CannotPrepare as error:
             if error.final:
