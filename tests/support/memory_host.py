@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import pytest
 from asyncpg.pgproto.pgproto import UUID
@@ -22,11 +22,12 @@ from mesh_session_node.account.views import view
 from mesh_session_node.context.context import Counters, SessionContext
 from mesh_session_node.context.events import EventMaker
 from mesh_session_node.context.settings import SessionSettings
-from mesh_session_node.drivers.interface.content import Incoming, address_of
+from mesh_session_node.drivers.interface.content import address_of
 from mesh_session_node.drivers.interface.driver import DriverState
 from mesh_session_node.drivers.interface.outcomes import Receipt
 from mesh_session_node.drivers.memory.driver import MemoryDriver
 from mesh_session_node.drivers.memory.state import MemoryState
+from mesh_session_node.inbound.receiver import Receiver
 from mesh_session_node.journal import (
     COMMITTED,
     AccountRef,
@@ -37,6 +38,7 @@ from mesh_session_node.journal import (
     StatusChange,
 )
 from mesh_session_node.outbound.outgoing import AcceptedRow, Outgoing
+from mesh_session_node.outbound.preparation import Prepared
 from mesh_session_node.outbound.sender import Sender
 from mesh_session_node.store.accounts import NO_SESSION, AccountRow, SendLimits, SessionRow
 from sessionmesh.v1 import common_pb2, content_pb2, message_pb2, session_pb2
@@ -44,6 +46,7 @@ from sessionmesh.v1 import common_pb2, content_pb2, message_pb2, session_pb2
 PHONE = "+4915100000001"
 SOMEBODY = "+4915112345678"
 SEALED = b"sealed:"
+AnyRow = TypeVar("AnyRow")
 
 
 class Clock:
@@ -113,19 +116,11 @@ class MemoryJournal:
         self.rows += rows
 
     async def flush(self) -> None:
-        await self.commit()
+        self._settle(COMMITTED)
 
     async def commit(self, outcome: Outcome = COMMITTED) -> None:
         """Store what waits; or tell its callers of another outcome."""
-        units, self._waiting = self._waiting, []
-        stored: list[tuple[AccountRef, OutboundMessage]] = []
-        for unit in units:
-            unit.done.set_result(outcome)
-            if outcome is COMMITTED:
-                self.rows += unit.rows
-                stored += [(unit.owner, row) for row in unit.rows if isinstance(row, OutboundMessage)]
-        if stored:
-            self.on_commit(stored)
+        self._settle(outcome)
         await turn()
 
     async def lose(self) -> None:
@@ -136,6 +131,17 @@ class MemoryJournal:
             unit.done.exception()
         await turn()
 
+    def _settle(self, outcome: Outcome) -> None:
+        units, self._waiting = self._waiting, []
+        stored: list[tuple[AccountRef, OutboundMessage]] = []
+        for unit in units:
+            unit.done.set_result(outcome)
+            if outcome is COMMITTED:
+                self.rows += unit.rows
+                stored += [(unit.owner, row) for row in unit.rows if isinstance(row, OutboundMessage)]
+        if stored:
+            self.on_commit(stored)
+
     def _take(self, owner: AccountRef, *rows: OutboundMessage | Row) -> asyncio.Future[Outcome]:
         if self.full:
             raise Unavailable("too many writes wait for the database", "BACKEND_UNAVAILABLE", retry_after=1.0)
@@ -144,47 +150,89 @@ class MemoryJournal:
         return done
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A message in the driver's form."""
+class MemoryPreparation:
+    """Stands for `Preparation`: what messages need comes when the test says so."""
 
-    payload: bytes
-    blobs: Sequence[str] = ()
+    def __init__(self) -> None:
+        self.waiting: dict[Outgoing, asyncio.Future[Prepared]] = {}
+
+    async def prepare(self, _session: SessionContext, out: Outgoing) -> Prepared:
+        self.waiting[out] = waiter = asyncio.Future[Prepared]()
+        return await waiter
+
+
+class MemoryReceipts:
+    """Stands for `LateReceipts` and `ReceiptAcks`."""
+
+    def __init__(self) -> None:
+        self.late: list[tuple[str, Receipt, str]] = []
+        """Receipts of messages that were no longer in memory: network id, receipt, member."""
+        self.stored: list[int] = []
+        """The sequence numbers up to which receipts are to be acknowledged."""
+
+    def add(self, _target: object, network_id: str, receipt: Receipt, _micros: int, member: str) -> None:
+        self.late.append((network_id, receipt, member))
+
+    def posted(self, _context: SessionContext, sequence: int) -> None:
+        self.stored.append(sequence)
+
+
+class MemoryMessages:
+    """Stands for `MessageStore`, as far as sessions read messages."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.unavailable = False
+        """While set, the database does not answer."""
+
+    def add(
+        self, message: UUID, network_id: str, direction: int, content: bytes, chat: str = "phone:" + SOMEBODY
+    ) -> None:
+        """A message that is stored: `content` is a serialised request, or a message that came."""
+        row = {"id": message, "network_id": network_id, "direction": direction, "content": content}
+        self.rows.append({**row, "chat": chat, "traceparent": ""})
+
+    async def message(self, _account: UUID, message: UUID) -> dict[str, Any] | None:
+        return next((row for row in self.rows if row["id"] == message), None)
+
+    async def messages(self, _account: UUID, messages: Collection[UUID]) -> list[dict[str, Any]]:
+        if self.unavailable:
+            raise ConnectionRefusedError("no database")
+        return [row for row in self.rows if row["id"] in messages]
+
+    async def by_network_id(self, _account: UUID, network_id: str) -> UUID | None:
+        return next((row["id"] for row in self.rows if row["network_id"] == network_id), None)
+
+
+class MemoryFetcher:
+    """Stands for `MediaFetcher`."""
+
+    def __init__(self) -> None:
+        self.files: list[tuple[UUID, bytes]] = []
+        """Messages whose files must be fetched, and what fetches them."""
+
+    def add(self, _context: SessionContext, message: UUID, blob: bytes) -> None:
+        self.files.append((message, blob))
 
 
 class MemoryHost:
-    """Implements `Host`, and all else that a session asks of its node: a queue of those who want to connect,
-    preparation, late receipts, acknowledgements of receipts, and what takes incoming messages.
-
-    `permits` is what ownership would say; what sessions asked for is in the other attributes.
-    """
+    """Implements `Host`, `ConnectQueue` and `SessionMaker`. `permits` is what ownership would say."""
 
     def __init__(self, driver: MemoryDriver, settings: SessionSettings | None = None) -> None:
         self.loop = asyncio.get_running_loop()
         self.journal: Any = MemoryJournal()
-        self.journal.on_commit = self._on_commit
+        self.journal.on_commit = _committed
         self.node_id = "node-1"
         self.settings = settings or SessionSettings()
         self.permits = True
         self.admitted: list[Dialer] = []
-        self.late: list[tuple[str, Receipt, str]] = []
-        """Receipts of messages that the session did not remember: network id, receipt, member."""
-        self.receipts_stored: list[int] = []
-        self.incoming: list[Incoming] = []
-        self.preparing: list[Outgoing] = []
-        """Messages that wait for `prepared`."""
-        self._preparations: dict[UUID, asyncio.Future[Prepared]] = {}
+        """Who waits for a turn to dial."""
+        self.preparation = MemoryPreparation()
+        self.receipts = MemoryReceipts()
+        self.messages = MemoryMessages()
+        self.fetcher = MemoryFetcher()
         self._driver = driver
         self._tasks: set[asyncio.Task[None]] = set()
-
-    def prepared(self, out: Outgoing, outcome: Prepared | Exception) -> None:
-        """End a preparation."""
-        self.preparing.remove(out)
-        waiter = self._preparations.pop(out.uuid)
-        if isinstance(outcome, Exception):
-            waiter.set_exception(outcome)
-        else:
-            waiter.set_result(outcome)
 
     async def close(self) -> None:
         """End what is under way."""
@@ -192,13 +240,8 @@ class MemoryHost:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    # --- Host
-
     def may_act(self, _ref: AccountRef) -> bool:
         return self.permits
-
-    def driver(self, _name: str) -> MemoryDriver:
-        return self._driver
 
     def seal(self, _tenant: UUID, plain: bytes, _context: bytes) -> bytes:
         return SEALED + plain
@@ -208,51 +251,41 @@ class MemoryHost:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    # --- ConnectQueue, Preparation, LateReceipts, ReceiptAcks, Inbound
-
     def admit(self, dialer: Dialer) -> None:
         self.admitted.append(dialer)
 
-    async def prepare(self, _session: SessionContext, out: Outgoing) -> Prepared:
-        self.preparing.append(out)
-        self._preparations[out.uuid] = waiter = asyncio.Future[Prepared]()
-        return await waiter
-
-    def add(self, _target: object, network_id: str, receipt: Receipt, _micros: int, member: str) -> None:
-        self.late.append((network_id, receipt, member))
-
-    def posted(self, _session: SessionContext, sequence: int) -> None:
-        self.receipts_stored.append(sequence)
-
-    def receive(self, _session: SessionContext, came: Incoming) -> None:
-        self.incoming.append(came)
-
-    def _on_commit(self, stored: list[tuple[AccountRef, OutboundMessage]]) -> None:
-        for _, row in stored:
-            assert isinstance(row, AcceptedRow)
-            row.sender.committed(row.out)
-
-    # --- SessionMaker
+    def driver(self, _name: str) -> MemoryDriver:
+        return self._driver
 
     def make(self, account: AccountRow, epoch: int, row: SessionRow, state: DriverState | None) -> Session:
-        """A session on this node."""
-        names = encode(Prefix.TENANT, account.tenant), encode(Prefix.ACCOUNT, account.uuid)
-        ref = AccountRef(account.uuid, account.tenant, account.shard, epoch)
-        events = EventMaker(*names, account.labels)
-        context = SessionContext(self, ref, self._driver, state, events, Counters(row))
-        own: Any = self  # in the place of several parts of a node
-        return Session(context, account, row, Sender(context, account.limits, own, own, own), own, own)
+        preparation, receipts = cast("Any", self.preparation), cast("Any", self.receipts)
+        context = SessionContext(
+            self,
+            AccountRef(account.uuid, account.tenant, account.shard, epoch),
+            self._driver,
+            state,
+            EventMaker(
+                encode(Prefix.TENANT, account.tenant), encode(Prefix.ACCOUNT, account.uuid), account.labels
+            ),
+            Counters(row),
+        )
+        sender = Sender(context, account.limits, preparation, receipts, receipts)
+        receiver = Receiver(cast("Any", self.messages), cast("Any", self.fetcher))
+        return Session(context, account, row, sender, receiver, self)
 
 
 class OneAccount:
     """The session of one account, between a network and a journal in memory."""
 
-    def __init__(self, settings: SessionSettings | None = None) -> None:
+    def __init__(self, account: AccountRow | None = None) -> None:
+        self.account = account or account_row(new_uuid())
         self.driver = MemoryDriver()
-        self.host = MemoryHost(self.driver, settings)
+        self.host = MemoryHost(self.driver)
         self.journal: MemoryJournal = self.host.journal
-        self.account = ACCOUNT
-        self.session = self._begin(NO_SESSION, None)
+        self.receipts = self.host.receipts
+        self.messages = self.host.messages
+        self.fetcher = self.host.fetcher
+        self.session = self.host.make(self.account, 3, NO_SESSION, None)
 
     @property
     def shown(self) -> session_pb2.Session:
@@ -264,12 +297,6 @@ class OneAccount:
     ) -> None:
         """The account's limits, from the next `load` or `connected` on."""
         self.account = replace(self.account, limits=SendLimits(per_minute, per_hour, per_day, outbox))
-
-    def _begin(self, row: SessionRow, state: DriverState | None) -> Session:
-        self.host.admitted.clear()
-        self.session = self.host.make(self.account, 3, row, state)
-        self.session.begin()
-        return self.session
 
     # --- the connection
 
@@ -306,8 +333,12 @@ class OneAccount:
         """Paired and connected."""
         state = self.load(session_pb2.SESSION_STATE_CONNECTED, positions=positions)
         await self.dial()
-        assert self.session.context.link is not None
+        assert self.shown.state == session_pb2.SESSION_STATE_CONNECTED
         return state
+
+    def tick(self) -> None:
+        """The session's turn in the node's keepalive, which takes a silent network for lost after 25 s."""
+        self.session.keepalive(self.host.loop.time(), 25.0)
 
     # --- messages out
 
@@ -330,6 +361,20 @@ class OneAccount:
         await self.journal.commit()
         return out
 
+    @property
+    def preparing(self) -> list[Outgoing]:
+        """The messages that wait for what they need."""
+        return list(self.host.preparation.waiting)
+
+    async def prepared(self, out: Outgoing, *blobs: str, error: Exception | None = None) -> None:
+        """A message has what it needs, with its files under these references; or cannot have it."""
+        waiter = self.host.preparation.waiting.pop(out)
+        if error is not None:
+            waiter.set_exception(error)
+        else:
+            waiter.set_result(Prepared(out.request.SerializeToString(), blobs))
+        await turn()
+
     async def settle(self) -> None:
         """What waits for nothing more has happened."""
         await turn()
@@ -349,12 +394,16 @@ class OneAccount:
 
     def changes(self, out: Outgoing) -> list[StatusChange]:
         """The same, with their reasons."""
-        rows = self.journal.rows
-        return [row for row in rows if isinstance(row, StatusChange) and row.message == out.uuid]
+        return [row for row in self.stored(StatusChange) if row.message == out.uuid]
 
-    def stored(self, kind: type[Any]) -> list[Any]:
+    def stored(self, kind: type[AnyRow]) -> list[AnyRow]:
         """The stored rows of one kind."""
         return [row for row in self.journal.rows if isinstance(row, kind)]
+
+    def _begin(self, row: SessionRow, state: DriverState | None) -> None:
+        self.host.admitted.clear()
+        self.session = self.host.make(self.account, 3, row, state)
+        self.session.begin()
 
 
 def account_row(uuid: UUID) -> AccountRow:
@@ -373,9 +422,6 @@ def account_row(uuid: UUID) -> AccountRow:
     )
 
 
-ACCOUNT = account_row(UUID("018f0000-0000-7000-8000-000000000001"))
-
-
 def content_of(text: str) -> content_pb2.Content:
     """A text, or a picture with a caption that ends in `.png`."""
     if text.endswith(".png"):
@@ -385,6 +431,12 @@ def content_of(text: str) -> content_pb2.Content:
 
 def text_of(content: content_pb2.Content) -> str:
     return content.text.body or content.image.caption
+
+
+def _committed(stored: list[tuple[AccountRef, OutboundMessage]]) -> None:
+    for _, row in stored:
+        assert isinstance(row, AcceptedRow)
+        row.sender.committed(row.out)
 
 
 def _nothing(_stored: list[tuple[AccountRef, OutboundMessage]]) -> None:

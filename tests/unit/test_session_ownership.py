@@ -45,6 +45,8 @@ async def test_a_closed_session_has_left_the_network_and_sends_nothing(account: 
     await account.connected()
     account.accept("hello")
     account.session.close()
+    await account.journal.commit()
     account.session.sender.pump()
     assert account.driver.link.aborted
     assert account.on_the_network == []
+    assert account.shown.counters.queued == 0

@@ -77,8 +77,6 @@ async def pairing() -> AsyncIterator[Pairing]:
 async def others() -> AsyncIterator[list[OneAccount]]:
     """Three more accounts of the node."""
     made = [OneAccount() for _ in range(3)]
-    for number, account in enumerate(made):
-        account.session.context.id += str(number)
     yield made
     for account in made:
         await account.host.close()

@@ -133,7 +133,7 @@ async def test_a_message_expires_while_the_account_is_offline(account: OneAccoun
     account.load(session_pb2.SESSION_STATE_PAUSED)
     out = await account.send("late", expire_time=after(60))
     await clock.skip(61)
-    account.session.keepalive(account.host.loop.time(), 25.0)
+    account.tick()
     assert account.statuses(out) == [pb.MESSAGE_STATUS_EXPIRED]
     assert account.shown.counters.queued == 0
 
