@@ -12,7 +12,8 @@ from mesh_core.errors import FailedPrecondition
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
 from mesh_session_node.journal import Disconnect, Event, SessionSnapshot
 from sessionmesh.v1 import session_pb2 as pb
-from tests.support.memory_host import Clock, OneAccount
+from tests.support.memory_host import OneAccount
+from tests.support.memory_journal import Clock
 
 LONGEST_FIRST_DELAY = 5.0
 HOUR = 3600.0

@@ -6,7 +6,8 @@ import pytest
 
 from mesh_session_node.drivers.interface.outcomes import End, Failure
 from sessionmesh.v1 import message_pb2 as pb
-from tests.support.memory_host import Clock, OneAccount
+from tests.support.memory_host import OneAccount
+from tests.support.memory_journal import Clock
 
 FINAL = {
     Failure.UNKNOWN_RECIPIENT: pb.FAILURE_REASON_UNKNOWN_RECIPIENT,

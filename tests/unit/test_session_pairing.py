@@ -14,7 +14,8 @@ from mesh_session_node.context.settings import SessionSettings
 from mesh_session_node.journal import REFUSED, Credential, Event
 from sessionmesh.v1 import event_pb2
 from sessionmesh.v1 import session_pb2 as pb
-from tests.support.memory_host import PHONE, SEALED, Clock, OneAccount
+from tests.support.memory_host import PHONE, SEALED, OneAccount
+from tests.support.memory_journal import Clock
 
 INTERVAL = SessionSettings().pairing_interval_seconds
 

@@ -16,7 +16,8 @@ from mesh_session_node.outbound.outgoing import Outgoing
 from mesh_session_node.outbound.preparation import CannotPrepare, Preparation
 from sessionmesh.v1 import common_pb2, media_pb2, session_pb2
 from sessionmesh.v1 import message_pb2 as pb
-from tests.support.memory_host import Clock, OneAccount, content_of
+from tests.support.memory_host import OneAccount, content_of
+from tests.support.memory_journal import Clock
 
 OTHER = "+4915100000009"
 MEDIA = new_id(Prefix.MEDIA)

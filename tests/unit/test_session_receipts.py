@@ -13,7 +13,8 @@ from mesh_session_node.outbound.outgoing import network_id_of
 from mesh_session_node.outbound.receipts import LateReceipts, ReceiptAcks
 from sessionmesh.v1 import event_pb2
 from sessionmesh.v1 import message_pb2 as pb
-from tests.support.memory_host import Clock, OneAccount
+from tests.support.memory_host import OneAccount
+from tests.support.memory_journal import Clock
 
 MEMBER = "phone:+4915100000009"
 

@@ -13,7 +13,8 @@ from mesh_session_node.journal import REFUSED, OutboundMessage
 from mesh_session_node.store.accounts import SendLimits
 from sessionmesh.v1 import message_pb2 as pb
 from sessionmesh.v1 import session_pb2
-from tests.support.memory_host import Clock, OneAccount
+from tests.support.memory_host import OneAccount
+from tests.support.memory_journal import Clock
 
 
 def after(seconds: float) -> Timestamp:
