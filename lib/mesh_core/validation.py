@@ -1,4 +1,4 @@
-"""Checks of request fields that every service makes alike. They raise `InvalidField` with the field's path."""
+"""Checks of request fields that all services make alike. They raise `InvalidField` with the field's path."""
 
 from __future__ import annotations
 
