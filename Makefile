@@ -10,6 +10,8 @@ BIN := .venv/bin
 # Tests run in so many lanes (tests/support/lanes.py); LANES=0 is one by one in pytest's own process, as a debugger wants it.
 LANES ?= 2
 PYTEST := $(BIN)/pytest -q -n $(LANES) --max-worker-restart=0
+LONG_FAULTS := MESH_FAULT_SEEDS=$${MESH_FAULT_SEEDS:-20} MESH_FAULT_OUTAGE_SECONDS=$${MESH_FAULT_OUTAGE_SECONDS:-60} \
+	MESH_FAULT_CLOCK_STEP_SECONDS=$${MESH_FAULT_CLOCK_STEP_SECONDS:-3600}
 # Folders too: a deleted .proto changes only its folder.
 PROTOS := $(shell find protos -name '*.proto' -o -type d)
 
@@ -26,13 +28,13 @@ demo: install ## Show the mesh at work and check what it shows; ARGS="--json FIL
 	@$(BIN)/mesh demo $(ARGS)
 
 test: install ## Run the tests that every change must pass; ARGS="-k name" for some
-	@$(PYTEST) --durations=15 -m "not long" $(ARGS)
+	@$(PYTEST) --durations=15 $(ARGS)
 
 test-quick: install ## Run the quick tests: one service at a time, no whole mesh, no other language
 	@$(PYTEST) -m quick $(ARGS)
 
-test-long: install ## Run what is long and rarely changes: many random seeds, timings as in production
-	@$(PYTEST) --durations=15 -m long $(ARGS)
+test-long: install ## Run faults as long as production may see them, and 20 random seeds; an hour
+	@$(LONG_FAULTS) $(PYTEST) --durations=15 -m timed $(ARGS)
 
 mutations: install ## Take out each guard in a copy of the tree and show that a test fails; NAME=word for some
 	@$(BIN)/python -m tests.mutations $(NAME)

@@ -1,4 +1,8 @@
-"""`python -m bench NAME [--quick] [--json FILE]`."""
+"""`python -m bench NAME [--quick] [--json FILE]`: run a benchmark.
+
+Its figures are printed as a table, and written to FILE as JSON. A benchmark is a module with a function
+`run(quick: bool) -> Report`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from bench.report import Report
+from bench.measuring.report import Report
 
 MODULES = {name: f"bench.{name}" for name in ("failover", "message", "network", "outage", "placement")} | {
     "routing": "bench.routing.benchmark"
@@ -15,16 +19,21 @@ MODULES = {name: f"bench.{name}" for name in ("failover", "message", "network", 
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench")
-    parser.add_argument("name", choices=sorted(MODULES))
-    parser.add_argument("--quick", action="store_true", help="the same figures in under a minute, smaller")
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    arguments = parser.parse_args()
+    """The command; returns its exit code."""
+    arguments = _parse_arguments()
     report: Report = import_module(MODULES[arguments.name]).run(arguments.quick)
     print(report.table())
     if arguments.json is not None:
         arguments.json.write_bytes(report.json())
     return 0
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Run a benchmark.")
+    parser.add_argument("name", choices=sorted(MODULES), help="the benchmark to run")
+    parser.add_argument("--quick", action="store_true", help="the same figures in under a minute, smaller")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

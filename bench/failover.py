@@ -1,4 +1,4 @@
-"""How long accounts are away, and how many calls fail, when a node crashes, its machine is lost, it is
+"""How long accounts are offline, and how many calls fail, when a node crashes, its machine is lost, it is
 drained, and when all nodes are replaced one after the other.
 
 The mesh of `mesh up` with four session-nodes, while callers send at an even rate from all accounts, each
@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.measuring.report import Report
 from bench.mesh.accounts import make_customer, phone_of
 from bench.mesh.caller_log import CallerLog, SteadyCallers, quantile, reasons, steady_callers
 from bench.mesh.conditions import ENVIRONMENT, Machine, plan, stated
@@ -22,7 +23,6 @@ from bench.mesh.operator import NotMeasured, Operator
 from bench.mesh.running import RunningMesh, running_mesh
 from bench.mesh.steady import Call
 from bench.mesh.window import Window, since, stretch
-from bench.report import Report
 from mesh_core.ids import SHARDS
 from sessionmesh.v1 import simulator_pb2
 

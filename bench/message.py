@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 import asyncpg
 
+from bench.measuring.report import Report
+from bench.measuring.yardstick import empty_call_us
 from bench.mesh.accounts import make_customer
 from bench.mesh.generator import LoadGenerator, load_generator
 from bench.mesh.judge import complaints, until_settled
 from bench.mesh.load import Plan, Round
 from bench.mesh.metrics import JournalCounts, journal_counts
 from bench.mesh.running import RunningMesh, running_mesh
-from bench.report import Report
-from bench.yardstick import empty_call_us
 
 NODES, ACCOUNTS, CALLERS = 3, 300, 32
 TRACED_RATIO = 0.05

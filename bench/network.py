@@ -1,4 +1,4 @@
-"""The simulated network alone: what it costs per message and connection, lest other benchmarks measure it.
+"""The simulated network alone: what it costs per message and connection, which other benchmarks include.
 
 Every message lives its whole life: sent, recorded, acknowledged, and its DELIVERED receipt received. The load
 is this process; the network is another one.
@@ -18,8 +18,8 @@ from typing import cast
 
 import uvloop
 
-from bench.processes import cpu_seconds, pss_kb, start_module
-from bench.report import Report
+from bench.measuring.processes import cpu_seconds, pss_kb, start_module
+from bench.measuring.report import Report
 from mesh_core.framing import FrameDecoder, encode
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 

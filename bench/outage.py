@@ -13,6 +13,7 @@ import signal
 import time
 from dataclasses import dataclass
 
+from bench.measuring.report import Report
 from bench.mesh.accounts import make_customer
 from bench.mesh.caller_log import CallerLog, SteadyCallers, quantile, reasons, steady_callers
 from bench.mesh.conditions import ENVIRONMENT, Machine, plan, stated
@@ -20,7 +21,6 @@ from bench.mesh.connections import Connections
 from bench.mesh.operator import NotMeasured, Operator
 from bench.mesh.running import RunningMesh, running_mesh
 from bench.mesh.window import Window, since, stretch
-from bench.report import Report
 from mesh_cli.embedded import EmbeddedServer
 from sessionmesh.v1 import simulator_pb2
 

@@ -1,4 +1,4 @@
-"""The planner of shard ownership alone: how even, how still, how quick.
+"""The planner of shard ownership alone: how even its plans are, how few shards move, and what it costs.
 
 Accounts are real ids hashed to shards. Time is CPU time of the planning thread, so that a busy machine shows
 less in it.
@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
-from bench.report import Report
+from bench.measuring.report import Report
 from mesh_core.ids import SHARDS, Prefix, new_id, shard_of
 from mesh_core.ownership.planning.fleet import scores
 from mesh_core.ownership.planning.loads import weight_of

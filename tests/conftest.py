@@ -13,6 +13,7 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,8 +27,8 @@ from tests.support.minio_server import EmbeddedMinio
 from tests.support.servers import UnsyncedEtcd, unsynced_postgres
 from tests.support.tools import require_tool
 
-# A whole running mesh, which acceptance and fault tests share, and a router for the tests of a module.
-pytest_plugins = ["tests.support.mesh_fixtures", "tests.support.router_fixtures", "tests.support.lanes"]
+# A router that the tests of a module share, and how test files run side by side.
+pytest_plugins = ["tests.support.router_fixtures", "tests.support.lanes"]
 
 Result = TypeVar("Result")
 
@@ -162,6 +163,21 @@ def postgres_url(databases: Databases, server_loop: LoopThread) -> Iterator[str]
     name = server_loop.run(databases.create_migrated())
     yield databases.url(name)
     server_loop.run(databases.drop_soon(name))
+
+
+@contextmanager
+def fresh_database(databases: Databases, server_loop: LoopThread) -> Iterator[str]:
+    """The URL of a database with the current schema, for fixtures of any scope."""
+    name = server_loop.run(databases.create_migrated())
+    yield databases.url(name)
+    server_loop.run(databases.drop_soon(name))
+
+
+@pytest.fixture(scope="module")
+def module_postgres_url(databases: Databases, server_loop: LoopThread) -> Iterator[str]:
+    """The URL of a database with the current schema for all tests of a module: use tenants of your own."""
+    with fresh_database(databases, server_loop) as url:
+        yield url
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -113,6 +113,7 @@ def measure(root: Path, pytest_arguments: Sequence[str]) -> dict[str, Any]:
         "tests": sorted(_name(case) for case in cases),
         "failed": sorted(_name(case) for case in cases if _has(case, "failure", "error")),
         "skipped": sorted(_name(case) for case in cases if _has(case, "skipped")),
+        "seconds_by_file": _seconds_by_file(cases),
         "packages": {name: round(lines.percent, 2) for name, lines in _packages(files, {}).items()},
         "files": {name: asdict(lines) for name, lines in sorted(files.items())},
     }
@@ -169,6 +170,13 @@ def _print_tests(before: set[str], after: set[str]) -> None:
         print(f"tests that {word}: {len(tests)}")
         for test in tests:
             print(f"  {test}")
+
+
+def _seconds_by_file(cases: Iterable[Xml.Element]) -> dict[str, float]:
+    seconds: dict[str, float] = defaultdict(float)
+    for case in cases:
+        seconds[case.get("classname", "")] += float(case.get("time", 0))
+    return {name: round(each, 1) for name, each in sorted(seconds.items(), key=lambda pair: -pair[1])}
 
 
 def _file(test: str) -> str:

@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 import msgspec
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from bench.measuring.processes import ROOT
 from bench.mesh.steady import Begin, Call, Command, End, Probe, SteadyPlan
 from bench.mesh.window import Window
-from bench.processes import ROOT
 from sessionmesh.v1 import simulator_pb2
 
 _MOST_BYTES = 1 << 27

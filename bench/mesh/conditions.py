@@ -7,12 +7,12 @@ import os
 from dataclasses import dataclass
 from typing import Self
 
+from bench.measuring.yardstick import empty_call_us
 from bench.mesh.accounts import Customer
 from bench.mesh.caller_log import CallerLog
 from bench.mesh.operator import MESSAGE_BYTES
 from bench.mesh.running import RunningMesh
 from bench.mesh.steady import SteadyPlan
-from bench.yardstick import empty_call_us
 
 CALL_SECONDS = 10.0
 ENVIRONMENT = {

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
+from bench.measuring.processes import ROOT
 from bench.mesh.load import Plan, Round
-from bench.processes import ROOT
 
 
 class LoadGenerator:

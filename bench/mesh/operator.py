@@ -18,7 +18,7 @@ from bench.mesh.connections import KINDS, Connections
 from bench.mesh.running import RunningMesh
 from mesh_core.etcd import Etcd, EtcdUnavailable
 from mesh_core.ids import shard_of
-from mesh_core.ownership.keys import Keys
+from mesh_core.ownership.keys import ClusterKeys
 from mesh_core.ownership.planning.loads import weight_of
 from mesh_core.ownership.planning.table import MOVE_BUDGET, Situation, read_situation
 from mesh_core.rpc.channels import open_channel
@@ -55,7 +55,7 @@ class Operator:
         self._channel = open_channel(mesh.file.address, max_message_bytes=MESSAGE_BYTES)
         self._fleet = fleet_pb2_grpc.FleetServiceStub(self._channel)
         self._etcd = mesh.file.servers["MESH_ETCD_ENDPOINTS"].split(",")
-        self._keys = Keys(ClusterSettings().name)
+        self._keys = ClusterKeys(ClusterSettings().name)
         self._jobs = job_pb2_grpc.JobServiceStub(self._channel)
         self._network = simulator_pb2_grpc.SimulatorServiceStub(self._channel)
 

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.processes import cpu_seconds_of_tree
-from mesh_cli.embedded import free_port
+from bench.measuring.processes import cpu_seconds_of_tree
 from mesh_cli.up.stack import Stack
 from mesh_cli.up.state import MeshFile
 
@@ -46,7 +45,7 @@ class RunningMesh:
 async def running_mesh(nodes: int, environment: Mapping[str, str]) -> AsyncIterator[RunningMesh]:
     """The mesh of `mesh up` in a folder that goes away with it. Every part gets `environment`."""
     with tempfile.TemporaryDirectory(prefix="mesh-bench-", ignore_cleanup_errors=True) as folder:
-        stack = Stack(Path(folder), nodes=nodes, port=free_port(), progress=lambda _step: None)
+        stack = Stack(Path(folder), nodes=nodes, port=0, progress=lambda _step: None)
         with _in_environment(environment):
             file = await stack.start()
         try:

@@ -10,7 +10,7 @@ import grpc.aio
 import msgspec
 import uvloop
 
-from bench.orders import serve
+from bench.measuring.workers import serve
 from bench.routing.ads_stream import CLUSTERS, ENDPOINTS, AdsStream, Response
 
 _ABREAST = 200

@@ -1,4 +1,4 @@
-"""Callers that ask for the session of each of their accounts again and again: a client process of one road.
+"""Callers that ask for the sessions of their accounts again and again: the client process of one transport.
 
 Moments are of CLOCK_MONOTONIC, which all processes of a machine share.
 """
@@ -13,7 +13,7 @@ import grpc.aio
 import msgspec
 import uvloop
 
-from bench.orders import serve
+from bench.measuring.workers import serve
 from sessionmesh.v1 import session_pb2, session_pb2_grpc
 
 

@@ -1,4 +1,4 @@
-"""The roads to an account's owner: what each costs, and what callers notice when owners change.
+"""The transports to an account's owner: what each costs, and what callers notice when owners change.
 
 Straight to the node (what the others are compared with), a stock gRPC client on xDS, through the router, and
 nginx in the router's place.
@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from bench.measuring.report import Report
 from bench.mesh.conditions import Machine
 from bench.mesh.operator import NotMeasured
-from bench.report import Report
 from bench.routing import node_joins, owner_killed, rates, whole_life
 from bench.routing.rates import NotSane
 from bench.routing.world import routing_world
@@ -47,15 +47,15 @@ def run(quick: bool) -> Report:
     size = _QUICK if quick else _FULL
     before = Machine.now()
     try:
-        roads, joins = asyncio.run(_small_world(size))
+        transports, joins = asyncio.run(_small_world(size))
         life = asyncio.run(whole_life.measure(size.whole_life))
         killed = asyncio.run(owner_killed.measure(size.owner_killed))
     except (NotMeasured, NotSane) as problem:
         raise SystemExit(f"routing: not measured: {problem}") from None
     after = Machine.now()
-    figures = roads.figures() | killed.figures() | joins.figures() | life.figures()
+    figures = transports.figures() | killed.figures() | joins.figures() | life.figures()
     notes = (
-        *roads.notes(),
+        *transports.notes(),
         *life.notes(),
         *killed.notes(),
         *joins.notes(),

@@ -1,4 +1,4 @@
-"""The load generator: the client process of one road, the same program for all of them.
+"""The load generator: the client process of one transport, the same program for all of them.
 
 It is a stock client (grpc.aio, generated stubs, no option set, none of the mesh's own code) on uvloop. Every
 caller sends as soon as it was answered, and looks at each answer: whether it is for its account, and from the
@@ -18,7 +18,7 @@ import grpc.aio
 import msgspec
 import uvloop
 
-from bench.orders import serve
+from bench.measuring.workers import serve
 from sessionmesh.v1 import common_pb2, content_pb2, message_pb2, message_pb2_grpc
 
 FRAME_ITEMS = 100
@@ -107,7 +107,7 @@ class _Tally:
 
 
 class Callers:
-    """Of one road."""
+    """Of one transport."""
 
     def __init__(self, plan: RoadPlan) -> None:
         self._credentials = (("authorization", f"Bearer {plan.key}"),)

@@ -1,4 +1,4 @@
-"""A server that is to the router and its callers what a session-node is, but does nothing.
+"""A server that answers like a session-node, to the router and to callers, and does nothing.
 
 It stands on the chassis of all services, checks the same keys, and answers every message as accepted, naming
 itself. `python -m bench.routing.echo` runs one; its settings come from the environment.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from bench.orders import worker
-from bench.processes import cpu_seconds, pss_kb
+from bench.measuring.processes import cpu_seconds, pss_kb
+from bench.measuring.workers import worker
 from bench.routing.ads_clients import Arrived, ClientsPlan, Expect, Open, Pushed
 from bench.routing.world import RoutingWorld
 

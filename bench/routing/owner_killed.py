@@ -1,8 +1,8 @@
 """What callers notice when the owner of their accounts is killed: on xDS, and through the router.
 
-The mesh of `mesh up` with three session-nodes. On each road one process sends messages from all accounts at
-an even pace, and another asks for the sessions of some accounts of the node that is to be killed, each
-often: the longest time between two answers is the account's gap.
+The mesh of `mesh up` with three session-nodes. Over each transport one process sends messages from all
+accounts at an even pace, and another asks for the sessions of some accounts of the node that is to be killed,
+each often: the longest time between two answers is the account's gap.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 
+from bench.measuring.workers import Worker, worker
 from bench.mesh.accounts import Customer, make_customer
 from bench.mesh.caller_log import CallerLog, SteadyCallers, quantile, steady_callers
 from bench.mesh.conditions import CALL_SECONDS, ENVIRONMENT
@@ -22,20 +23,20 @@ from bench.mesh.operator import Operator
 from bench.mesh.running import RunningMesh, running_mesh
 from bench.mesh.steady import SteadyPlan
 from bench.mesh.window import Window, stretch
-from bench.orders import Worker, worker
 from bench.routing.asking import Asked, AskingPlan, Begin, End
-from bench.routing.bootstrap import xds_environment
+from bench.routing.world import xds_environment
 from sessionmesh.v1 import simulator_pb2
 
 NODES = ("node-1", "node-2", "node-3")
 KILLED = NODES[0]
-ROADS = ("xds", "plain")
+TRANSPORTS = ("xds", "plain")
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much to measure: accounts, messages a second on each road, accounts that are asked about and how
-    many seconds apart, and seconds of calm before and of looking on after."""
+    """How much to measure: accounts, messages a second over each transport, accounts that are asked about and
+    how many seconds apart, and seconds of calm before and of looking on after.
+    """
 
     accounts: int
     per_second: float
@@ -46,8 +47,8 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True)
-class RoadSeen:
-    """What the callers of one road saw; `asked` is about accounts that the killed node owned until then."""
+class TransportSeen:
+    """What the callers of one transport saw; `asked` is about accounts that the killed node had owned."""
 
     log: CallerLog
     asked: list[Asked]
@@ -77,7 +78,7 @@ class OwnerKilled:
     affected: int
     calm: Window
     window: Window
-    roads: Mapping[str, RoadSeen]
+    transports: Mapping[str, TransportSeen]
     verdict: simulator_pb2.GetVerdictResponse
     undelivered: int
     size: Size
@@ -85,9 +86,9 @@ class OwnerKilled:
     def figures(self) -> dict[str, float]:
         """By name."""
         figures: dict[str, float] = {}
-        for road, seen in self.roads.items():
-            figures[f"{road}_failed_calls_owner_killed"] = len(seen.failed(self.window))
-            figures[f"{road}_gap_s_owner_killed"] = max(seen.gaps(self.window))
+        for transport, seen in self.transports.items():
+            figures[f"{transport}_failed_calls_owner_killed"] = len(seen.failed(self.window))
+            figures[f"{transport}_gap_s_owner_killed"] = max(seen.gaps(self.window))
         return figures
 
     def notes(self) -> tuple[str, ...]:
@@ -95,20 +96,20 @@ class OwnerKilled:
         size, verdict = self.size, self.verdict
         return (
             f"Owner killed (SIGKILL of one of {len(NODES)} session-nodes, with {self.affected} of "
-            f"{size.accounts} accounts): on each road {size.per_second:.0f} messages a second from all "
-            f"accounts, and a question {1 / size.every:.0f} times a second about each of {size.asked} "
+            f"{size.accounts} accounts): over each transport {size.per_second:.0f} messages a second from "
+            f"all accounts, and a question {1 / size.every:.0f} times a second about each of {size.asked} "
             f"accounts of that node; looked on for {self.window.seconds:.0f} s.",
-            *(self._note(road, seen) for road, seen in self.roads.items()),
+            *(self._note(transport, seen) for transport, seen in self.transports.items()),
             f"Network: {verdict.sent:,} messages accepted, {verdict.delivered:,} delivered, {verdict.lost} "
             f"lost, {verdict.duplicates} duplicates, {verdict.overlaps} overlaps; {self.undelivered} stored "
             "messages were not delivered in the end.",
         )
 
-    def _note(self, road: str, seen: RoadSeen) -> str:
+    def _note(self, transport: str, seen: TransportSeen) -> str:
         gaps, calm = seen.gaps(self.window), seen.gaps(self.calm)
         failed = seen.failed(self.window)
         return (
-            f"{road}: {len(failed)} of {seen.made(self.window):,} calls "
+            f"{transport}: {len(failed)} of {seen.made(self.window):,} calls "
             f"failed{': ' + _counted(failed) if failed else ''}; longest time between two answers, by "
             f"account: {quantile(gaps, 0.5):.2f} s (median), {quantile(gaps, 0.99):.2f} s (p99), "
             f"{max(gaps):.2f} s (longest); before the kill {max(calm):.2f} s (longest). Messages "
@@ -124,8 +125,8 @@ async def measure(size: Size) -> OwnerKilled:
         async with Operator(mesh, customer.accounts) as operator, AsyncExitStack() as stack:
             await operator.until_connected(NODES)
             affected = await operator.accounts_of(KILLED)
-            roads = await _callers(stack, mesh, customer, affected[: size.asked], size)
-            for steady, askers in roads.values():
+            transports = await _callers(stack, mesh, customer, affected[: size.asked], size)
+            for steady, askers in transports.values():
                 await steady.begin()
                 await askers.ask(Begin(), type(None))
             await stretch(size.calm)  # routes are learnt, connections made
@@ -135,11 +136,11 @@ async def measure(size: Size) -> OwnerKilled:
             window = await stretch(size.after)
             await operator.until_connected(NODES)
             seen, calls = {}, []
-            for road, (steady, askers) in roads.items():
+            for transport, (steady, askers) in transports.items():
                 log, told = await steady.end()
                 calls += told
                 asked = await askers.ask(End(), list[Asked])
-                seen[road] = RoadSeen(log, [one for one in asked if one.account in affected])
+                seen[transport] = TransportSeen(log, [one for one in asked if one.account in affected])
             undelivered = await operator.until_delivered()
             verdict = await operator.verdict(calls)
             return OwnerKilled(len(affected), calm, window, seen, verdict, undelivered, size)
@@ -151,15 +152,15 @@ async def _callers(
     router = mesh.file.address
     on_xds = {**await xds_environment(router), "GRPC_EXPERIMENTS": ""}
     callers = {}
-    for road, target, environment in (("xds", "xds:///sessionmesh", on_xds), ("plain", router, {})):
-        repeats = road == "xds"
+    for transport, target, environment in (("xds", "xds:///sessionmesh", on_xds), ("plain", router, {})):
+        repeats = transport == "xds"
         sends = SteadyPlan(
-            target, customer.key, customer.accounts, size.per_second, CALL_SECONDS, repeats, road
+            target, customer.key, customer.accounts, size.per_second, CALL_SECONDS, repeats, transport
         )
         asks = AskingPlan(target, customer.key, asked, size.every, CALL_SECONDS, repeats)
         steady = await stack.enter_async_context(steady_callers(sends, environment))
         askers = await stack.enter_async_context(worker("bench.routing.asking", asks, environment))
-        callers[road] = steady, askers
+        callers[transport] = steady, askers
     return callers
 
 

@@ -1,4 +1,4 @@
-"""What a road costs: calls to nodes that only echo, by roads that take turns."""
+"""What a transport costs: calls to nodes that only echo, by transports that take turns."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from bench.measuring.pairs import PAIRS, Median, compared, median
+from bench.measuring.processes import cpu_seconds, pss_kb
+from bench.measuring.workers import Worker, worker
 from bench.mesh.metrics import calls_served
-from bench.orders import Worker, worker
-from bench.processes import cpu_seconds, pss_kb
 from bench.routing import nginx
-from bench.routing.bootstrap import xds_environment
 from bench.routing.callers import FRAME_ITEMS, Called, Kind, Prepare, RoadPlan, Stretch
-from bench.routing.pairs import PAIRS, Median, compared, median
-from bench.routing.world import RoutingWorld, accounts_of
+from bench.routing.world import RoutingWorld, accounts_of, xds_environment
 
 CALLERS = (1, 32)
 NODES = ("node-1", "node-2")
 BULK_CALLERS = 32
 LEAST_SHOWN = 0.5
 """Microseconds per message, below which a process is not named."""
-ROADS: Mapping[Kind, tuple[str, ...]] = {
+TRANSPORTS: Mapping[Kind, tuple[str, ...]] = {
     "unary": ("direct", "xds", "router", "nginx"),
     "frames": ("direct", "xds", "router"),  # nginx cannot split a frame by owner
 }
@@ -39,7 +38,7 @@ class Size:
 
 @dataclass(slots=True)
 class Turns:
-    """What came of the turns of one road with one kind of calls and one number of callers."""
+    """What came of the turns of one transport with one kind of calls and one number of callers."""
 
     called: list[Called] = field(default_factory=list)
     cpu: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -63,7 +62,7 @@ class Turns:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """The turns by kind, callers and road, and memory in kB by process."""
+    """The turns by kind, callers and transport, and memory in kB by process."""
 
     turns: Mapping[tuple[Kind, int, str], Turns]
     pss_kb: Mapping[str, float]
@@ -71,12 +70,14 @@ class Rates:
     def figures(self) -> dict[str, float]:
         """By name."""
         figures = {}
-        for kind, callers, road in self.turns:
-            if road != "direct":
+        for kind, callers, transport in self.turns:
+            if transport != "direct":
                 frames = "frames_" if kind == "frames" else ""
-                figures[f"{road}_over_direct_{frames}rate_{callers}"] = self._ratio(kind, callers, road).value
+                figures[f"{transport}_over_direct_{frames}rate_{callers}"] = self._ratio(
+                    kind, callers, transport
+                ).value
                 if (kind, callers) == ("unary", 1):
-                    figures[f"{road}_added_p50_ms_1"] = self._added(road).value
+                    figures[f"{transport}_added_p50_ms_1"] = self._added(transport).value
         bulk = self.turns["frames", BULK_CALLERS, "router"]
         return {**figures, "router_bulk_messages_per_second": median(bulk.rates).value}
 
@@ -84,7 +85,7 @@ class Rates:
         """A table, and sentences."""
         notes = [
             self._table(),
-            f"{PAIRS} turns of each road with each kind of call. Rates and latencies are medians of the "
+            f"{PAIRS} turns of each transport with each kind of call. Rates and latencies are medians of the "
             "turns, ratios medians of pairs with their 95 % interval; CPU is user and system time, the "
             "nodes' together.",
             "Every answer was looked at: each came from the account's owner (by nginx, from one node for "
@@ -100,26 +101,28 @@ class Rates:
             )
         return tuple(notes)
 
-    def _ratio(self, kind: Kind, callers: int, road: str) -> Median:
-        return compared(self.turns[kind, callers, road].rates, self.turns[kind, callers, "direct"].rates)
+    def _ratio(self, kind: Kind, callers: int, transport: str) -> Median:
+        return compared(self.turns[kind, callers, transport].rates, self.turns[kind, callers, "direct"].rates)
 
-    def _added(self, road: str) -> Median:
-        """Milliseconds that the road adds to the median call of one caller."""
-        ones, others = self.turns["unary", 1, road].p50s, self.turns["unary", 1, "direct"].p50s
+    def _added(self, transport: str) -> Median:
+        """Milliseconds that the transport adds to the median call of one caller."""
+        ones, others = self.turns["unary", 1, transport].p50s, self.turns["unary", 1, "direct"].p50s
         return compared(ones, others, lambda one, other: one - other)
 
     def _table(self) -> str:
         lines = [f"{'':20}{'messages/s':>11}{'p50 ms':>9}  over direct             CPU us per message"]
-        for (kind, callers, road), turns in self.turns.items():
-            ratio = "" if road == "direct" else str(self._ratio(kind, callers, road))
+        for (kind, callers, transport), turns in self.turns.items():
+            ratio = "" if transport == "direct" else str(self._ratio(kind, callers, transport))
             used = ", ".join(f"{name} {us:.1f}" for name, us in turns.cpu_us.items() if us >= LEAST_SHOWN)
             lines.append(
                 f"{kind:7}{callers:3} "
-                f"{road:9}{median(turns.rates).value:>11,.0f}{median(turns.p50s).value:>9.2f}  "
+                f"{transport:9}{median(turns.rates).value:>11,.0f}{median(turns.p50s).value:>9.2f}  "
                 f"{ratio:24}{used}"
             )
         added = (
-            f"{road} {self._added(road)}" for road in ROADS["unary"][1:] if ("unary", 1, road) in self.turns
+            f"{transport} {self._added(transport)}"
+            for transport in TRANSPORTS["unary"][1:]
+            if ("unary", 1, transport) in self.turns
         )
         return "\n".join([*lines, f"Added to the median call of one caller, ms: {', '.join(added)}"])
 
@@ -129,17 +132,22 @@ class NotSane(Exception):
 
 
 async def measure(world: RoutingWorld, size: Size) -> Rates:
-    """Every road, 20 times with each kind of calls and number of callers. Raises `NotSane`."""
+    """Every transport, 20 times with each kind of calls and number of callers. Raises `NotSane`."""
     async with _roads(world, size.accounts) as (clients, processes):
         turns: defaultdict[tuple[Kind, int, str], Turns] = defaultdict(Turns)
-        for kind, roads in ROADS.items():
-            present = [road for road in roads if road in clients]
+        for kind, transports in TRANSPORTS.items():
+            present = [transport for transport in transports if transport in clients]
             for callers in CALLERS:
                 stretch = Stretch(kind, callers, size.seconds)
                 for turn in range(PAIRS):
-                    for road in _order(present, turn):
+                    for transport in _order(present, turn):
                         await _turn(
-                            world, clients[road], road, stretch, processes, turns[kind, callers, road]
+                            world,
+                            clients[transport],
+                            transport,
+                            stretch,
+                            processes,
+                            turns[kind, callers, transport],
                         )
         memory = {name: sum(map(pss_kb, pids)) for name, pids in processes.items()}
     return Rates(turns, memory)
@@ -147,7 +155,7 @@ async def measure(world: RoutingWorld, size: Size) -> Rates:
 
 @contextlib.asynccontextmanager
 async def _roads(world: RoutingWorld, accounts: int) -> AsyncIterator[tuple[dict[str, Worker], Processes]]:
-    """The client of each road, and the processes on the way. They idle while it is not their turn."""
+    """The client of each transport, and the processes on the way. They idle while it is not their turn."""
     nodes = await world.echoes(NODES)
     key, owners = await world.tenant_key(), accounts_of(nodes, accounts)
     module = "bench.routing.callers"
@@ -177,22 +185,22 @@ async def _roads(world: RoutingWorld, accounts: int) -> AsyncIterator[tuple[dict
 async def _turn(
     world: RoutingWorld,
     client: Worker,
-    road: str,
+    transport: str,
     stretch: Stretch,
     processes: Processes,
     turns: Turns,
 ) -> None:
     forwarded = await _forwarded(world)
     if not turns.called:
-        _sane(road, await client.ask(Prepare(stretch.kind, stretch.callers), list[str]))
+        _sane(transport, await client.ask(Prepare(stretch.kind, stretch.callers), list[str]))
     before = {name: sum(map(cpu_seconds, pids)) for name, pids in processes.items()}
     called = await client.ask(stretch, Called)
-    _sane(road, called.wrong)
+    _sane(transport, called.wrong)
     for name, pids in processes.items():
         turns.cpu[name] += sum(map(cpu_seconds, pids)) - before[name]
     turns.cpu["client"] += called.cpu_seconds
     turns.called.append(called)
-    if road == "xds" and stretch.kind == "unary" and await _forwarded(world) != forwarded:
+    if transport == "xds" and stretch.kind == "unary" and await _forwarded(world) != forwarded:
         raise NotSane("calls of the client on xDS came to the router")
 
 
@@ -200,13 +208,13 @@ async def _forwarded(world: RoutingWorld) -> int:
     return await calls_served(world.router_metrics, "sessionmesh.v1.MessageService", "SendMessage")
 
 
-def _sane(road: str, wrong: Iterable[str]) -> None:
+def _sane(transport: str, wrong: Iterable[str]) -> None:
     if found := "; ".join(wrong):
-        raise NotSane(f"{road}: {found}")
+        raise NotSane(f"{transport}: {found}")
 
 
-def _order(roads: list[str], turn: int) -> list[str]:
+def _order(transports: list[str], turn: int) -> list[str]:
     """Each begins as often, and each comes before another as often as after it."""
-    start = turn // 2 % len(roads)
-    turned = roads[start:] + roads[:start]
+    start = turn // 2 % len(transports)
+    turned = transports[start:] + transports[:start]
     return turned if turn % 2 == 0 else turned[::-1]

@@ -1,7 +1,7 @@
 """What the router adds to the whole life of a message: SendMessage through it, and straight to the node.
 
 The mesh of `mesh up` with one session-node, so that straight to the node needs no knowledge of owners. 32
-callers in a closed loop; the roads take turns, and each turn lasts until every message is DELIVERED.
+callers in a closed loop; the transports take turns, and each turn lasts until every message is DELIVERED.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 import asyncpg
 
+from bench.measuring.pairs import PAIRS, Median, compared
 from bench.mesh.accounts import make_customer
 from bench.mesh.conditions import ENVIRONMENT
 from bench.mesh.generator import LoadGenerator, load_generator
 from bench.mesh.judge import complaints, until_settled
 from bench.mesh.load import Plan
 from bench.mesh.running import RunningMesh, running_mesh
-from bench.routing.pairs import PAIRS, Median, compared
 from bench.routing.rates import NotSane
 
 CALLERS = 32
@@ -47,7 +47,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class WholeLife:
-    """The turns by road."""
+    """The turns by transport."""
 
     turns: Mapping[str, list[Turn]]
 
@@ -63,20 +63,20 @@ class WholeLife:
     def notes(self) -> tuple[str, ...]:
         """Sentences."""
         parts = []
-        for road, turns in self.turns.items():
+        for transport, turns in self.turns.items():
             used = ", ".join(
                 f"{name} {statistics.median(turn.cpu_us[name] for turn in turns):.0f}"
-                for name in COUNTED[road]
+                for name in COUNTED[transport]
             )
             rate = statistics.median(turn.rate for turn in turns)
-            parts.append(f"{used} us of CPU by {road} ({rate:,.0f} messages/s)")
+            parts.append(f"{used} us of CPU by {transport} ({rate:,.0f} messages/s)")
         return (
             f"SendMessage, whole life with one session-node, {CALLERS} callers, {len(self.turns['router'])} "
             f"pairs: {'; '.join(parts)}; ratio {self.ratio}.",
         )
 
-    def _cost(self, road: str) -> list[float]:
-        return [sum(turn.cpu_us[name] for name in COUNTED[road]) for turn in self.turns[road]]
+    def _cost(self, transport: str) -> list[float]:
+        return [sum(turn.cpu_us[name] for name in COUNTED[transport]) for turn in self.turns[transport]]
 
 
 async def measure(size: Size) -> WholeLife:
@@ -86,10 +86,10 @@ async def measure(size: Size) -> WholeLife:
         database: asyncpg.Connection = await asyncpg.connect(mesh.database_url)
         targets = {"router": mesh.file.address, "direct": mesh.file.parts[NODE].address}
         plans = {
-            road: Plan(target, customer.key, customer.accounts, CALLERS, road)
-            for road, target in targets.items()
+            transport: Plan(target, customer.key, customer.accounts, CALLERS, transport)
+            for transport, target in targets.items()
         }
-        turns: dict[str, list[Turn]] = {road: [] for road in plans}
+        turns: dict[str, list[Turn]] = {transport: [] for transport in plans}
         messages = 0
         async with load_generator(plans["router"]) as router, load_generator(plans["direct"]) as direct:
             loads = {"router": router, "direct": direct}
@@ -97,9 +97,9 @@ async def measure(size: Size) -> WholeLife:
                 messages += (await load.round(size.seconds)).messages
             await until_settled(database, messages)
             for pair in range(PAIRS):
-                for road in sorted(loads, reverse=pair % 2 == 0):
-                    messages, turn = await _turn(mesh, database, loads[road], size.seconds, messages)
-                    turns[road].append(turn)
+                for transport in sorted(loads, reverse=pair % 2 == 0):
+                    messages, turn = await _turn(mesh, database, loads[transport], size.seconds, messages)
+                    turns[transport].append(turn)
         wrong = await complaints(mesh, database, messages)
         await database.close()
     if wrong:

@@ -13,15 +13,15 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.measuring.processes import ROOT
 from bench.mesh.accounts import make_tenant
-from mesh_cli.embedded import free_port
 from mesh_cli.up.backing import Backing
 from mesh_cli.up.child import Child, ChildPlan
 from mesh_core.database.migrations import migrate
 from mesh_core.etcd import Etcd, put
 from mesh_core.etcd.ops import MAX_OPERATIONS
 from mesh_core.ids import SHARDS, Prefix, new_id, shard_of
-from mesh_core.ownership.keys import Keys, NodeInfo, NodeState, OwnerKey, OwnerState, encode
+from mesh_core.ownership.keys import ClusterKeys, NodeInfo, NodeState, OwnerKey, OwnerState, encode
 from mesh_core.rpc.channels import open_channel
 from mesh_core.settings import ClusterSettings
 
@@ -35,7 +35,7 @@ class Echo:
 
     @property
     def address(self) -> str:
-        return self.child.plan.address
+        return self.child.address
 
 
 class RoutingWorld:
@@ -47,7 +47,7 @@ class RoutingWorld:
         self._stack = stack
         self._folder = folder
         self._etcd = etcd
-        self._keys = Keys(ClusterSettings().name)
+        self._keys = ClusterKeys(ClusterSettings().name)
         self._environment = environment
         self.router = self._child("router", "mesh_router", {})
 
@@ -57,12 +57,12 @@ class RoutingWorld:
 
     @property
     def router_address(self) -> str:
-        return self.router.plan.address
+        return self.router.address
 
     @property
     def router_metrics(self) -> str:
         """Where its metrics page is, host:port."""
-        return self.router.plan.environment["MESH_SERVER_METRICS_LISTEN"]
+        return self.router.metrics
 
     async def tenant_key(self) -> str:
         """The key of a new tenant."""
@@ -74,9 +74,9 @@ class RoutingWorld:
         children = [self._child(name, "bench.routing.echo", {"MESH_NODE_ID": name}) for name in names]
         await asyncio.gather(*(self._run(child) for child in children))
         for name, child in zip(names, children, strict=True):
-            await self.register(name, child.plan.address)
+            await self.register(name, child.address)
         for place, (name, child) in enumerate(zip(names, children, strict=True)):
-            await self.own(name, child.plan.address, range(place, SHARDS, len(names)))
+            await self.own(name, child.address, range(place, SHARDS, len(names)))
         return [Echo(name, child) for name, child in zip(names, children, strict=True)]
 
     async def register(self, name: str, address: str) -> None:
@@ -100,16 +100,9 @@ class RoutingWorld:
         await child.start()
 
     def _child(self, name: str, module: str, more: Mapping[str, str]) -> Child:
-        listen = {
-            "MESH_SERVER_LISTEN": f"127.0.0.1:{free_port()}",
-            "MESH_SERVER_METRICS_LISTEN": f"127.0.0.1:{free_port()}",
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        }
+        path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         log = self._folder / f"{name}.log"
-        plan = ChildPlan(
-            name, module, listen["MESH_SERVER_LISTEN"], {**self._environment, **listen, **more}, log
-        )
-        return Child(plan)
+        return Child(ChildPlan(name, module, {**self._environment, **path, **more}, log))
 
 
 def accounts_of(nodes: Sequence[Echo], number: int) -> dict[str, str]:
@@ -138,6 +131,25 @@ async def routing_world() -> AsyncIterator[RoutingWorld]:
         world = RoutingWorld(stack, folder, etcd, environment)
         await world.start()
         yield world
+
+
+async def xds_environment(router: str) -> Mapping[str, str]:
+    """The environment of a stock gRPC client that finds the control plane of the router at `router`."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "mesh_cli",
+        "xds-bootstrap",
+        "--router",
+        router,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    printed, _ = await process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"mesh xds-bootstrap ended with status {process.returncode}")
+    return {"GRPC_XDS_BOOTSTRAP_CONFIG": printed.decode()}
 
 
 @contextlib.contextmanager

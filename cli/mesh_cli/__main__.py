@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import typer
 
-from mesh_cli.commands import account, db, fleet, job, key, parts, tenant
+from mesh_cli.commands import account, db, job, key, parts, tenant
 from mesh_cli.commands.doctor import doctor
+from mesh_cli.commands.fleet.app import app as fleet_app
 from mesh_cli.commands.pair import pair
 from mesh_cli.commands.send import send
 from mesh_cli.commands.target import remember_target
 from mesh_cli.commands.trace import trace
+from mesh_cli.commands.up import up
 from mesh_cli.commands.xds_bootstrap import xds_bootstrap
 from mesh_cli.demo.command import demo
-from mesh_cli.up.command import up
 
 app = typer.Typer(
     name="mesh",
-    help="Sessionmesh: thousands of WhatsApp accounts behind one gRPC API.",
+    help="Sessionmesh: thousands of WhatsApp accounts behind one gRPC API.\n\n"
+    "These options stand before the command, such as in `mesh --state DIR account list`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
 )
 app.callback()(remember_target)
 
@@ -38,7 +40,7 @@ app.command(rich_help_panel=USE)(trace)
 app.command(rich_help_panel=USE)(xds_bootstrap)
 
 OPERATE = "Operate a mesh"
-app.add_typer(fleet.app, name="fleet", rich_help_panel=OPERATE)
+app.add_typer(fleet_app, name="fleet", rich_help_panel=OPERATE)
 app.add_typer(job.app, name="job", rich_help_panel=OPERATE)
 
 DEPLOY = "Deploy"

@@ -17,7 +17,7 @@ SHORT_LIVED_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
 @dataclass(frozen=True, slots=True)
 class Printed:
-    """One language's section: files by path, what is run once, and what is run on each road."""
+    """One language's section: files by path, what is run once, and what is run over each transport."""
 
     files: dict[str, str]
     preparations: list[str]

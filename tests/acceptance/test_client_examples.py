@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from sessionmesh.v1 import account_pb2, simulator_pb2
-from tests.support.mesh_api import Caller, text_message
-from tests.support.mesh_fixtures import Tenant
+from tests.support.mesh_api import Caller, Tenant, text_message
 from tests.support.mesh_process import MeshProcess, run_mesh
 
 ROOT = Path(__file__).parents[2]

@@ -9,8 +9,7 @@ import pytest
 from sessionmesh.v1 import account_pb2, fleet_pb2
 from tests.acceptance.client_programs import BUILDERS, at_work
 from tests.support.eventually import eventually
-from tests.support.mesh_api import Caller
-from tests.support.mesh_fixtures import Tenant
+from tests.support.mesh_api import Caller, Tenant
 from tests.support.mesh_process import MeshProcess, clean_environment, run_mesh
 
 XDS_TARGETS = {
@@ -36,7 +35,7 @@ def program(language: str) -> list[str]:
 
 @pytest.fixture
 def environment(mesh: MeshProcess, tmp_path: Path) -> dict[str, str]:
-    """What a program on the xDS road has in its environment."""
+    """What a program over the xDS transport has in its environment."""
     printed = run_mesh("xds-bootstrap", MESH_STATE=str(mesh.state))
     assert printed.returncode == 0, printed.stderr
     bootstrap = tmp_path / "bootstrap.json"
@@ -44,7 +43,7 @@ def environment(mesh: MeshProcess, tmp_path: Path) -> dict[str, str]:
     return {**clean_environment(), "GRPC_XDS_BOOTSTRAP": str(bootstrap)}
 
 
-async def test_a_program_works_on_the_plain_road(
+async def test_a_program_works_over_the_plain_transport(
     program: list[str], tenant: Tenant, account: account_pb2.Account, mesh: MeshProcess, tmp_path: Path
 ) -> None:
     """It sends, reads an error's details, and watches a stream."""
@@ -56,7 +55,7 @@ async def test_a_program_works_on_the_plain_road(
         assert await working.next("done") == mesh.address
 
 
-async def test_a_program_works_on_the_xds_road(
+async def test_a_program_works_over_the_xds_transport(
     program: list[str],
     language: str,
     tenant: Tenant,
@@ -77,7 +76,7 @@ async def test_a_program_works_on_the_xds_road(
         assert await working.next("done") == expected
 
 
-async def test_no_call_on_the_xds_road_fails_when_the_owner_is_killed(
+async def test_no_call_over_the_xds_transport_fails_when_the_owner_is_killed(
     program: list[str],
     language: str,
     tenant: Tenant,

@@ -11,7 +11,7 @@ from sessionmesh.v1 import account_pb2
 from tests.acceptance.builds import built_once, generated_stubs
 from tests.acceptance.client_programs import JAVA_PROJECT, java_project
 from tests.acceptance.printed import ACCOUNT, ADDRESS, KEY, Printed, environment, printed, put_checkout_beside
-from tests.support.mesh_fixtures import Tenant
+from tests.support.mesh_api import Tenant
 from tests.support.mesh_process import MeshProcess, clean_environment
 from tests.support.tools import require_on_path
 
@@ -38,7 +38,7 @@ def project(language: str, tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_printed_program_sends_on_every_road_it_is_printed_for(
+def test_the_printed_program_sends_over_every_transport_it_is_printed_for(
     language: str, project: Path, mesh: MeshProcess, tenant: Tenant, account: account_pb2.Account
 ) -> None:
     for command in printed(language).calls:

@@ -17,8 +17,7 @@ from mesh_cli.demo.receiver import Receiver
 from mesh_cli.embedded import free_port
 from sessionmesh.v1 import account_pb2, content_pb2
 from tests.support.eventually import eventually, wait_until
-from tests.support.mesh_api import Caller, open_caller, text_message
-from tests.support.mesh_fixtures import Tenant
+from tests.support.mesh_api import Caller, Tenant, open_caller, text_message
 from tests.support.mesh_process import MeshProcess, run_mesh
 from tests.support.tools import require_tool
 

@@ -1,4 +1,4 @@
-"""The xDS road of a whole mesh: `mesh xds-bootstrap`, and a stock gRPC channel to xds:///sessionmesh."""
+"""The xDS transport of a whole mesh: `mesh xds-bootstrap`, and a stock gRPC channel to xds:///sessionmesh."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ import pytest
 
 from sessionmesh.v1 import account_pb2, fleet_pb2, message_pb2
 from tests.support.eventually import eventually
-from tests.support.mesh_api import Caller
-from tests.support.mesh_fixtures import Tenant
+from tests.support.mesh_api import Caller, Tenant
 from tests.support.mesh_process import MeshProcess, run_mesh
 from tests.support.xds_caller import Report, XdsCaller
 
@@ -126,7 +125,7 @@ def test_a_wrong_option_is_named(arguments: tuple[str, ...], problem: str) -> No
 def test_without_a_mesh_it_says_so(tmp_path: Path) -> None:
     done = run_mesh("--state", str(tmp_path), "xds-bootstrap")
     assert (done.returncode, done.stdout) == (69, "")
-    assert done.stderr.startswith("mesh: no mesh runs here")
+    assert done.stderr.startswith("mesh: no mesh runs on this machine")
 
 
 def test_routers_and_certificates_are_what_was_given(tmp_path: Path) -> None:

@@ -11,12 +11,10 @@ import pytest_asyncio
 
 from tests.faults.fleet.clocks import WallClock, let_postgres_be_stepped, step_postgres
 from tests.faults.fleet.scene import AWAY_AND_BACK, Scene, scene
+from tests.faults.fleet.timings import CLOCK_STEP_SECONDS, TTL_SECONDS
 from tests.support.eventually import eventually
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-HOUR = 3600
-TTL_SECONDS = 7.0
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timed]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +32,7 @@ async def stage(wall_clock: WallClock) -> AsyncIterator[Scene]:
 async def test_a_step_of_postgres_clock_costs_no_session(stage: Scene) -> None:
     database = stage.mesh.database
     async with stage.under_load():
-        for step in (HOUR, 0):
+        for step in (CLOCK_STEP_SECONDS, 0):
             await step_postgres(database, step)
             await _until_all_beat_by(stage, step)
             await stage.load.until_more(2)
@@ -42,10 +40,10 @@ async def test_a_step_of_postgres_clock_costs_no_session(stage: Scene) -> None:
 
 
 async def test_evidence_of_death_needs_no_clock(stage: Scene) -> None:
-    """The last beats lie an hour ahead, by a clock that was set back since: nobody looks dead by his beat."""
+    """The last beats lie ahead, by a clock that was set back since: nobody looks dead by his beat."""
     database = stage.mesh.database
-    await step_postgres(database, HOUR)
-    await _until_all_beat_by(stage, HOUR)
+    await step_postgres(database, CLOCK_STEP_SECONDS)
+    await _until_all_beat_by(stage, CLOCK_STEP_SECONDS)
     victim = await stage.busiest()
     incarnation = await stage.mesh.incarnation(victim.name)
     async with stage.under_load():
@@ -60,7 +58,7 @@ async def test_evidence_of_death_needs_no_clock(stage: Scene) -> None:
 
 async def test_steps_of_the_nodes_wall_clock_cost_no_session(stage: Scene, wall_clock: WallClock) -> None:
     async with stage.under_load():
-        for step in (HOUR, -HOUR, 0):
+        for step in (CLOCK_STEP_SECONDS, -CLOCK_STEP_SECONDS, 0):
             wall_clock.step(step)
             await _until_nodes_read(stage, step)
             await stage.load.until_more(2)

@@ -16,19 +16,11 @@ import pytest_asyncio
 from tests.faults.fleet.etcd_cluster import EtcdCluster
 from tests.faults.fleet.operations import Operations
 from tests.faults.fleet.scene import Scene, scene
+from tests.faults.fleet.timings import seeds
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 OPERATIONS = int(os.environ.get("MESH_FAULT_OPERATIONS", "8"))
-
-
-def _seeds() -> list[int]:
-    chosen = os.environ.get("MESH_FAULT_SEEDS", "2")
-    return (
-        [int(seed) for seed in chosen.split(",") if seed]
-        if "," in chosen
-        else list(range(1, int(chosen) + 1))
-    )
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
@@ -49,7 +41,8 @@ async def test_an_etcd_that_loses_its_leader_costs_nothing(stage: Scene) -> None
     await stage.assert_undisturbed()
 
 
-@pytest.mark.parametrize("seed", _seeds())
+@pytest.mark.timed
+@pytest.mark.parametrize("seed", seeds())
 async def test_nothing_is_lost_whatever_happens_to_nodes(stage: Scene, seed: int) -> None:
     operations = Operations(stage, seed)
     try:

@@ -6,7 +6,6 @@ All on one mesh, as starting one takes some 10 s; each test leaves it whole.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 
 import psutil
@@ -15,15 +14,13 @@ import pytest_asyncio
 
 from tests.faults.fleet.scene import AWAY_AND_BACK, Scene, scene
 from tests.faults.fleet.servers import Etcd
+from tests.faults.fleet.timings import OUTAGE_SECONDS
 from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-BEYOND_TTL_SECONDS = 9.0
 NOTICED_SECONDS = 12.0
 """The hard deadline, the watchdog's look and a wide margin for a slow machine."""
-POSTGRES_OUTAGE_SECONDS = float(os.environ.get("MESH_FAULT_OUTAGE_SECONDS", "9"))
-"""Beyond the TTL; docs/faults.md tells how to make it a minute."""
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
@@ -73,12 +70,13 @@ async def test_a_frozen_session_node_is_killed_before_it_can_wake_up(stage: Scen
     assert await stage.moves() <= AWAY_AND_BACK
 
 
+@pytest.mark.timed
 async def test_a_frozen_watchdog_ends_no_session(stage: Scene) -> None:
     victim = await stage.busiest()
     child = victim.session_node()
     async with stage.under_load():
         victim.watchdog.suspend()
-        await stage.load.keep_going(BEYOND_TTL_SECONDS)
+        await stage.load.keep_going(OUTAGE_SECONDS)
         victim.watchdog.resume()
         await stage.load.until_more(5)
     assert victim.session_node() == child
@@ -107,11 +105,12 @@ async def test_an_etcd_that_is_killed_and_started_again_costs_nothing(stage: Sce
     await stage.assert_undisturbed()
 
 
+@pytest.mark.timed
 async def test_an_etcd_frozen_beyond_the_ttl_costs_nothing(stage: Scene, etcd: Etcd) -> None:
     """When it wakes up, every lease has run out: all keys have to come back."""
     async with stage.under_load():
         etcd.freeze()
-        await stage.load.keep_going(BEYOND_TTL_SECONDS)
+        await stage.load.keep_going(OUTAGE_SECONDS)
         etcd.thaw()
     await stage.assert_undisturbed()
 
@@ -130,19 +129,21 @@ async def test_a_postgres_that_is_killed_amid_writes_costs_no_session(stage: Sce
     await stage.assert_undisturbed()
 
 
+@pytest.mark.timed
 async def test_a_postgres_away_beyond_the_ttl_costs_no_session(stage: Scene) -> None:
     async with stage.under_load():
         await stage.mesh.postgres.kill()
-        await stage.let_pass(POSTGRES_OUTAGE_SECONDS)
+        await stage.let_pass(OUTAGE_SECONDS)
         await stage.mesh.postgres.start()
         await stage.load.until_more(5)
     await stage.assert_undisturbed()
 
 
+@pytest.mark.timed
 async def test_a_postgres_frozen_beyond_the_ttl_costs_no_session(stage: Scene) -> None:
     async with stage.under_load():
         stage.mesh.postgres.freeze()
-        await stage.let_pass(BEYOND_TTL_SECONDS)
+        await stage.let_pass(OUTAGE_SECONDS)
         stage.mesh.postgres.thaw()
         await stage.load.until_more(5)
     await stage.assert_undisturbed()

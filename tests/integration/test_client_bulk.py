@@ -91,7 +91,7 @@ async def router(messages: Messages) -> AsyncIterator[FakeRouter]:
 
 @pytest.fixture
 async def client(router: FakeRouter) -> AsyncIterator[Client]:
-    async with connect(router.address, "key", road="plain") as connected:
+    async with connect(router.address, "key", transport="plain") as connected:
         yield connected
 
 

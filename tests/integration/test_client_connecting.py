@@ -169,11 +169,11 @@ def test_a_key_that_can_be_none_is_refused_at_once_and_not_repeated(key: str) ->
     assert "smk" not in str(raised.value)
 
 
-def test_a_road_that_is_none_is_refused() -> None:
+def test_an_unknown_transport_is_refused() -> None:
     with pytest.raises(InvalidArgument, match="auto, xds or plain"):
-        connect("a:7600", "key", road="direct")  # type: ignore[arg-type]  # what a program without types may do
+        connect("a:7600", "key", transport="direct")  # type: ignore[arg-type]  # what a program without types may do
     with pytest.raises(InvalidArgument, match="router's address for plain"):
-        connect("xds:///sessionmesh", "key", road="plain")
+        connect("xds:///sessionmesh", "key", transport="plain")
 
 
 def test_an_xds_target_without_a_bootstrap_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

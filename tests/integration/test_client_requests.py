@@ -53,7 +53,10 @@ async def client(served: Served) -> AsyncIterator[Client]:
         message_pb2_grpc.add_MessageServiceServicer_to_server: served,
         account_pb2_grpc.add_AccountServiceServicer_to_server: served,
     }
-    async with fake_router(services) as router, connect(router.address, "smk_1", road="plain") as connected:
+    async with (
+        fake_router(services) as router,
+        connect(router.address, "smk_1", transport="plain") as connected,
+    ):
         yield connected
 
 

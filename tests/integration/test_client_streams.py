@@ -106,7 +106,7 @@ async def router(served: Events, sessions: Sessions) -> AsyncIterator[FakeRouter
 
 @pytest.fixture
 async def client(router: FakeRouter) -> AsyncIterator[Client]:
-    async with connect(router.address, "key", road="plain") as connected:
+    async with connect(router.address, "key", transport="plain") as connected:
         yield connected
 
 

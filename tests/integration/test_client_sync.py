@@ -95,7 +95,7 @@ def test_calls_wait_for_their_answer_or_raise(client: SyncClient) -> None:
     assert raised.value.resource == "account acc_none"
     with pytest.raises(InvalidArgument):
         client.get_account("")
-    assert client.settle() == client.road == "plain"
+    assert client.settle() == client.transport == "plain"
 
 
 def test_threads_share_a_client(client: SyncClient) -> None:

@@ -1,4 +1,4 @@
-"""The Python client's direct road, against a real router."""
+"""The Python client's xDS transport, against a real router."""
 
 from __future__ import annotations
 
@@ -70,16 +70,16 @@ async def test_calls_about_an_account_go_straight_to_its_owner_from_the_first_on
         await caller.connect(world.address, ADMIN_KEY)
         outcome = await caller.call(account, account, account, streaming=streaming)
     assert outcome.answers == ["node-a direct epoch=7"] * 3
-    assert outcome.road == "xds"
+    assert outcome.transport == "xds"
 
 
-async def test_the_plain_road_can_be_chosen(world: RouterWorld) -> None:
+async def test_the_plain_transport_can_be_chosen(world: RouterWorld) -> None:
     account = new_account()
     await owned_by(world, Sessions("node-a"), account)
     async with client_caller() as caller:
-        await caller.connect(world.address, ADMIN_KEY, road="plain")
+        await caller.connect(world.address, ADMIN_KEY, transport="plain")
         outcome = await caller.call(account)
-    assert (outcome.answers, outcome.road) == (["node-a forwarded"], "plain")
+    assert (outcome.answers, outcome.transport) == (["node-a forwarded"], "plain")
 
 
 async def test_an_xds_target_uses_the_callers_own_bootstrap(world: RouterWorld, tmp_path: Path) -> None:
@@ -109,8 +109,8 @@ async def test_a_bootstrap_for_another_mesh_is_left_alone(world: RouterWorld, fr
     async with client_caller(GRPC_XDS_BOOTSTRAP_CONFIG=other) as caller:
         await caller.connect(world.address, ADMIN_KEY)
         outcome = await caller.call(account)
-        assert (outcome.answers, outcome.road) == (["node-a forwarded"], "plain")
-        await caller.connect(world.address, ADMIN_KEY, road="xds")
+        assert (outcome.answers, outcome.transport) == (["node-a forwarded"], "plain")
+        await caller.connect(world.address, ADMIN_KEY, transport="xds")
         [refused] = (await caller.call(account)).failures
     assert "another mesh's" in refused
 
@@ -130,12 +130,12 @@ async def test_a_second_mesh_in_the_same_process_is_called_plainly(
         assert (await caller.call(account)).answers == ["node-a direct epoch=1"]
 
 
-@pytest.mark.parametrize("road", ["auto", "xds"])
-async def test_the_death_of_an_owner_costs_no_call(world: RouterWorld, road: str) -> None:
+@pytest.mark.parametrize("transport", ["auto", "xds"])
+async def test_the_death_of_an_owner_costs_no_call(world: RouterWorld, transport: str) -> None:
     account = new_account()
     async with relay_to("") as relay, client_caller() as caller:
         owner = await owned_by(world, Sessions("node-a"), account, relay=relay)
-        await caller.connect(world.address, ADMIN_KEY, road=road)
+        await caller.connect(world.address, ADMIN_KEY, transport=transport)
         assert (await caller.call(account)).answers == ["node-a direct epoch=1"]
         await relay.cut()
         await owner.unregister()
@@ -145,12 +145,14 @@ async def test_the_death_of_an_owner_costs_no_call(world: RouterWorld, road: str
     assert {answer.partition(" ")[0] for answer in outcome.answers} == {"node-b"}
 
 
-@pytest.mark.parametrize("road", ["auto", "xds"])
-async def test_the_routes_own_retries_do_not_multiply_with_the_clients(world: RouterWorld, road: str) -> None:
+@pytest.mark.parametrize("transport", ["auto", "xds"])
+async def test_the_routes_own_retries_do_not_multiply_with_the_clients(
+    world: RouterWorld, transport: str
+) -> None:
     account, sessions = new_account(), Sessions("node-a")
     await owned_by(world, sessions, account)
     async with client_caller() as caller:
-        await caller.connect(world.address, ADMIN_KEY, road=road)
+        await caller.connect(world.address, ADMIN_KEY, transport=transport)
         assert (await caller.call(account)).answers == ["node-a direct epoch=1"]
         sessions.busy, sessions.calls = True, 0
         [refused] = (await caller.call(account)).failures
@@ -158,7 +160,7 @@ async def test_the_routes_own_retries_do_not_multiply_with_the_clients(world: Ro
     assert sessions.calls == 1  # the mesh did not say that trying again helps
 
 
-async def test_a_mesh_that_comes_up_late_gives_the_direct_road_after_all(world: RouterWorld) -> None:
+async def test_a_mesh_that_comes_up_late_gives_the_xds_transport_after_all(world: RouterWorld) -> None:
     account = new_account()
     await owned_by(world, Sessions("node-a"), account)
     async with relay_to(world.address) as relay, client_caller() as caller:
@@ -177,7 +179,7 @@ async def test_a_mesh_that_comes_up_late_gives_the_direct_road_after_all(world: 
         await eventually(direct)
 
 
-async def test_tls_is_spoken_on_the_direct_road(
+async def test_tls_is_spoken_on_the_xds_transport(
     postgres_url: str, etcd: str, cluster: str, tmp_path: Path
 ) -> None:
     authority = Authority(tmp_path, "mesh-ca")

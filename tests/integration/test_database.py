@@ -14,7 +14,7 @@ from mesh_core.database import Database, ForeignDatabase, UnsupportedServer, ado
 from mesh_core.database.identity import EPOCH_LEAP, page_token_key
 from mesh_core.database.migrations import migrate
 from mesh_core.database.partitions import DAYS_AHEAD, drop_partition, make_partitions
-from mesh_core.database.server import check_server
+from mesh_core.database.pool import check_server
 from mesh_core.errors import StartupError
 from mesh_core.settings import DatabaseSettings
 

@@ -6,9 +6,12 @@ import asyncio
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
+from typing import cast
 
 import aiohttp
 import asyncpg
@@ -23,7 +26,11 @@ from mesh_cli.embedded import (
     EmbeddedServer,
     ServerFailed,
     StateInUse,
+    free_port,
+    ports,
 )
+from mesh_cli.embedded.ports import LOOPBACK
+from mesh_cli.up.child import Child, ChildPlan
 from tests.conftest import LoopThread
 
 SERVERS: list[type[EmbeddedServer]] = [EmbeddedEtcd, EmbeddedPostgres, EmbeddedRedis]
@@ -157,26 +164,65 @@ async def test_etcd_continues_after_it_was_killed(tmp_state: Path) -> None:
     await server.stop()
 
 
+@pytest.fixture
+def state(kind: type[EmbeddedServer], request: pytest.FixtureRequest) -> Path:
+    """A state directory for a server of `kind`."""
+    wanted = "postgres_state" if kind is EmbeddedPostgres else "tmp_state"
+    return cast(Path, request.getfixturevalue(wanted))
+
+
 @every_server
-async def test_a_directory_in_use_is_refused(kind: type[EmbeddedServer], tmp_state: Path) -> None:
-    first = kind(tmp_state)
+async def test_a_directory_in_use_is_refused_and_its_holder_named(
+    kind: type[EmbeddedServer], state: Path
+) -> None:
+    first = kind(state)
     await first.start()
 
-    with pytest.raises(StateInUse, match="in use by another running mesh"):
-        await kind(tmp_state).start()
+    with pytest.raises(StateInUse, match=f"in use by another running mesh: process {os.getpid()}, since 20"):
+        await kind(state).start()
 
     assert first.running
     await first.stop()
 
 
 @every_server
-async def test_a_stopped_server_gives_its_directory_free(kind: type[EmbeddedServer], tmp_state: Path) -> None:
-    first, second = kind(tmp_state), kind(tmp_state)
+async def test_a_stopped_server_releases_its_directory(kind: type[EmbeddedServer], state: Path) -> None:
+    first, second = kind(state), kind(state)
     await first.start()
     await first.stop()
 
     await second.start()
     await second.stop()
+
+
+@every_server
+async def test_a_server_whose_port_was_taken_meanwhile_gets_another(
+    kind: type[EmbeddedServer], state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server((LOOPBACK, 0)) as stranger:
+        taken = stranger.getsockname()[1]
+        choices = chain([taken], iter(free_port, None))
+        monkeypatch.setattr(ports, "free_port", lambda: next(choices))
+        server = kind(state)
+        url = await server.start()
+        assert str(taken) not in url
+    await server.stop()
+    assert await server.start() == url
+    await server.stop()
+
+
+async def test_a_part_whose_port_was_taken_meanwhile_gets_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listens = "MESH_SIMULATOR_LISTEN"
+    child = Child(ChildPlan("simulator", "mesh_simulator", {}, tmp_path / "log", other_address=listens))
+    with socket.create_server((LOOPBACK, 0)) as stranger:
+        taken = stranger.getsockname()[1]
+        choices = chain([free_port(), free_port(), taken], iter(free_port, None))
+        monkeypatch.setattr(ports, "free_port", lambda: next(choices))
+        await child.start()
+        assert str(taken) not in child.other_address
+    await child.stop()
 
 
 async def test_a_server_that_cannot_start_shows_its_log(tmp_state: Path) -> None:

@@ -47,11 +47,24 @@ async def reader(world: World, listener: EventListener) -> EventReader:
     return await EventReader.open(world.database, listener)
 
 
+async def readable(world: World) -> None:
+    """Returns once readers may see all events: no transaction of the whole server, not even one that drops
+    another test's database, is older than they.
+    """
+    hidden = "SELECT count(*) FROM event WHERE xid >= pg_snapshot_xmin(pg_current_snapshot())"
+
+    async def none_hidden() -> bool:
+        return bool(await world.value(hidden) == 0)
+
+    await eventually(none_hidden)
+
+
 async def test_events_come_in_the_order_of_their_batch(world: World, reader: EventReader) -> None:
     journal = await world.journal("a")
     account = await world.account("a")
     events = [event(f"test.{n}", bytes([n])) for n in range(5)]
     await journal.write(account, *events)
+    await readable(world)
     page = await reader.read(await reader.oldest())
     assert [(e.id, e.type, e.body) for e in page.events] == [(e.id, e.type, e.body) for e in events]
     assert {(e.tenant, e.account) for e in page.events} == {(account.tenant, account.uuid)}
@@ -64,6 +77,7 @@ async def test_reading_goes_on_behind_any_event(world: World, reader: EventReade
     account = await world.account("a")
     for _ in range(2):
         await journal.write(account, event(), event(), event())
+    await readable(world)
     everything = (await reader.read(await reader.oldest())).events
     for at, one in enumerate(everything):
         rest = await reader.read(Cursor.decode(one.cursor.encode()))
@@ -77,6 +91,7 @@ async def test_one_tenants_events(world: World, reader: EventReader) -> None:
     one, other = await world.account("a", 1), await world.account("a", 2)
     for account in (one, other, one):
         await journal.write(account, event())
+    await readable(world)
     page = await reader.read(await reader.oldest(), tenant=one.tenant)
     assert [e.account for e in page.events] == [one.uuid, one.uuid]
     # nothing of the other tenant's is looked at again
@@ -216,6 +231,7 @@ class TestRange:
         account = await world.account("a")
         before = await reader.oldest()
         await journal.write(account, event(), event())
+        await readable(world)
         [first, second] = (await reader.read(before)).events
         async with world.database.pool.acquire() as connection:
             today = datetime.fromtimestamp((second.id.int >> 80) / 1000, UTC).date()
@@ -234,6 +250,7 @@ class TestRange:
         account = await world.account("a")
         for n in range(6):
             await journal.write(account, event(body=bytes([n])))
+        await readable(world)
         old = (await reader.read(await reader.oldest())).events[2].cursor
         await world.database.pool.execute("UPDATE cluster_identity SET system_identifier = 42")
         await world.database.pool.execute("UPDATE event SET xid = (xid::text::bigint + 1000000)::text::xid8")
@@ -243,6 +260,7 @@ class TestRange:
         adopted = await EventReader.open(world.database, listener)
         later = await world.journal("b")  # whoever ran before has expired
         await later.write(await world.account("b"), event(body=b"\x06"))
+        await readable(world)
         page = await adopted.read(await adopted.oldest())
         assert [e.body[0] for e in page.events] == [0, 1, 2, 3, 4, 5, 6]
         with pytest.raises(OutOfRange, match="expired"):

@@ -12,7 +12,7 @@ import pytest
 
 from mesh_core.errors import Unavailable
 from mesh_core.ids import new_uuid
-from mesh_core.journal import (
+from mesh_session_node.journal import (
     COMMITTED,
     REFUSED,
     AccountRef,
@@ -29,7 +29,7 @@ from mesh_core.journal import (
     Outcome,
     Poison,
     Row,
-    Session,
+    SessionSnapshot,
     StatusChange,
 )
 from tests.support.eventually import eventually
@@ -43,6 +43,7 @@ from tests.support.journal_world import (
     SENDING,
     SENT,
     World,
+    accept_all,
     event,
     inbound,
     open_world,
@@ -108,7 +109,7 @@ class TestAccepting:
     async def test_the_driver_state_is_saved_with_the_last_message_of_a_batch(self, world: World) -> None:
         journal = await world.journal("a")
         account = await world.account("a")
-        await journal.accept_many([(account, outbound(state=bytes([n]))) for n in range(5)])
+        await accept_all(journal, [(account, outbound(state=bytes([n]))) for n in range(5)])
         assert await world.value("SELECT blob FROM credential WHERE account = $1", account.uuid) == b"\x04"
 
     async def test_content_with_nul_characters_is_stored(self, world: World) -> None:
@@ -134,7 +135,7 @@ class TestPoison:
         messages[77] = outbound("r77", content=b"x" * 2_000_000)  # refused by a CHECK, class 23
         messages[121] = outbound("r121", content="not bytes")  # refused by asyncpg's encoder
 
-        outcomes = await journal.accept_many([(account, message) for message in messages])
+        outcomes = await accept_all(journal, [(account, message) for message in messages])
 
         assert [n for n, outcome in enumerate(outcomes) if isinstance(outcome, Poison)] == [5, 77, 121]
         assert (
@@ -180,8 +181,9 @@ class TestRequestIds:
         journal = await world.journal("a")
         account = await world.account("a")
         first, last = outbound("same"), outbound("other")
-        outcomes = await journal.accept_many(
-            [(account, first), (account, outbound("same")), (account, outbound("same")), (account, last)]
+        outcomes = await accept_all(
+            journal,
+            [(account, first), (account, outbound("same")), (account, outbound("same")), (account, last)],
         )
         assert outcomes == [COMMITTED, Duplicate(first.id), Duplicate(first.id), COMMITTED]
         assert [m.id for m in world.sent] == [first.id, last.id]
@@ -189,8 +191,8 @@ class TestRequestIds:
     async def test_an_id_counts_for_one_account_and_one_method(self, world: World) -> None:
         journal = await world.journal("a")
         one, other = await world.account("a", 1), await world.account("a", 2)
-        outcomes = await journal.accept_many(
-            [(one, outbound("same")), (other, outbound("same")), (one, outbound("same", method=4))]
+        outcomes = await accept_all(
+            journal, [(one, outbound("same")), (other, outbound("same")), (one, outbound("same", method=4))]
         )
         assert outcomes == [COMMITTED] * 3
 
@@ -238,7 +240,7 @@ class TestRequestIds:
     async def test_messages_without_a_request_id_are_never_duplicates(self, world: World) -> None:
         journal = await world.journal("a")
         account = await world.account("a")
-        assert await journal.accept_many([(account, outbound()), (account, outbound())]) == [COMMITTED] * 2
+        assert await accept_all(journal, [(account, outbound()), (account, outbound())]) == [COMMITTED] * 2
 
 
 class TestFence:
@@ -246,8 +248,8 @@ class TestFence:
         journal = await world.journal("a")
         stale, current = await world.account("a", 1), await world.account("a", 2)
         await world.give(1, "a")
-        outcomes = await journal.accept_many(
-            [(stale, outbound()), (current, outbound()), (stale, outbound())]
+        outcomes = await accept_all(
+            journal, [(stale, outbound()), (current, outbound()), (stale, outbound())]
         )
         assert outcomes == [REFUSED, COMMITTED, REFUSED]
         assert await world.value("SELECT account FROM message") == current.uuid
@@ -272,7 +274,7 @@ class TestFence:
             "status": StatusChange(message.id, SENT, 1, event()),
             "inbound": inbound("n1", media=b"m"),
             "credential": Credential(b"blob"),
-            "session": Session(node="a", state=4, update_time=1),
+            "session": SessionSnapshot(node="a", state=4, update_time=1),
             "event": event(),
             "action": Action(6, "r", b"x", new_uuid(), event()),
         }
@@ -418,7 +420,7 @@ class TestStatuses:
         journal = await world.journal("a")
         account = await world.account("a")
         one, other = outbound(), outbound()
-        await journal.accept_many([(account, one), (account, other)])
+        await accept_all(journal, [(account, one), (account, other)])
         await journal.write(account, StatusChange(one.id, DELIVERED, 1, event("first")))
         await journal.write(
             account,
@@ -510,9 +512,9 @@ class TestSessions:
     async def test_the_last_state_is_stored_with_its_event(self, world: World) -> None:
         journal = await world.journal("a")
         account = await world.account("a")
-        journal.post(account, Session(node="a", state=3, update_time=1), event("session.changed"))
+        journal.post(account, SessionSnapshot(node="a", state=3, update_time=1), event("session.changed"))
         journal.post(
-            account, Session(node="a", state=4, update_time=2, phone="+49"), event("session.changed")
+            account, SessionSnapshot(node="a", state=4, update_time=2, phone="+49"), event("session.changed")
         )
         await journal.flush()
         [row] = await world.database.pool.fetch("SELECT * FROM session")
@@ -616,7 +618,7 @@ class TestPostgresAway:
             await blocker.execute("SELECT FROM node_incarnation FOR UPDATE")
             sent = journal.accept(account, outbound())
             await world.batch_is_blocked()
-            unsent = journal.accept_many([(account, outbound())])
+            unsent = journal.accept(account, outbound())
             await world.stop()
             for call in (sent, unsent):
                 with pytest.raises(Unavailable):

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -25,9 +26,11 @@ from mesh_core.database.migrations import (
     newest_schema,
     schema_version,
 )
+from mesh_core.errors import StartupError
 from mesh_core.settings import DatabaseSettings
 from tests.support.eventually import eventually
 
+CLOSED_PORT = 1
 ROOT = Path(__file__).parents[2]
 VERSIONS = ROOT / "lib/mesh_core/database/migrations/versions"
 OF_TODAY = [f"{number:04}" for number in range(1, newest_schema() + 1)]
@@ -187,6 +190,16 @@ async def test_a_migrator_whose_connection_ends_says_so(empty_database_url: str,
     assert await version_of(empty_database_url) == 0
 
 
+async def test_a_server_that_does_not_answer_or_refuses_is_told_in_a_sentence(
+    empty_database_url: str,
+) -> None:
+    missing = urlsplit(empty_database_url)._replace(path="/no_such_database").geturl()
+    with pytest.raises(StartupError, match='the database cannot be used: database "no_such_database"'):
+        await migrate(missing)
+    with pytest.raises(StartupError, match=r"the database cannot be used: .*[Cc]onnect"):
+        await migrate(f"postgresql://nobody@127.0.0.1:{CLOSED_PORT}/none")
+
+
 # --- several at once
 
 
@@ -293,18 +306,11 @@ async def test_history_lists_every_revision_with_what_it_is_for() -> None:
     assert lines[-1].startswith("<base> -> 0001, ")
 
 
-async def test_current_tells_the_version_of_the_database_of_the_settings(
-    postgres_url: str, empty_database_url: str
-) -> None:
-    assert await alembic("current", url=postgres_url) == f"{OF_TODAY[-1]} (head)\n"
-    assert await alembic("current", url=empty_database_url) == ""
-
-
-async def test_upgrade_migrates_the_database_of_the_settings(empty_database_url: str) -> None:
+async def test_upgrade_and_current_use_the_database_of_the_settings(empty_database_url: str) -> None:
     await alembic("upgrade", "0002", url=empty_database_url)
     assert await version_of(empty_database_url) == 2
-    await alembic("upgrade", "head", url=empty_database_url)
-    assert await version_of(empty_database_url) == newest_schema()
+    assert await alembic("current", url=empty_database_url) == "0002\n"
+    assert await migrate(empty_database_url) == newest_schema()
 
 
 async def test_sql_that_was_printed_offline_makes_the_same_schema(

@@ -11,7 +11,7 @@ import pytest_asyncio
 from mesh_core.errors import NotOwner
 from mesh_core.etcd import Etcd
 from mesh_core.etcd.discovery import ServiceDirectory, ServiceInfo, register
-from mesh_core.ownership.keys import Keys, NodeInfo, NodeState, OwnerKey, OwnerState, encode
+from mesh_core.ownership.keys import ClusterKeys, NodeInfo, NodeState, OwnerKey, OwnerState, encode
 from mesh_core.ownership.view import Owner, OwnerView
 from mesh_core.tasks import Supervisor
 from tests.support.ownership_nodes import until
@@ -71,7 +71,7 @@ async def view(relay: Relay, cluster: str, supervisor: Supervisor) -> AsyncItera
 
 
 async def test_an_active_key_names_the_owner(view: OwnerView, client: Etcd, cluster: str) -> None:
-    await client.put(Keys(cluster).owner(5), key("a", OwnerState.ACTIVE, 3))
+    await client.put(ClusterKeys(cluster).owner(5), key("a", OwnerState.ACTIVE, 3))
     await until(lambda: view.owner(5) is not None)
     assert view.owner(5) == Owner("a", "a:1", 3, OwnerState.ACTIVE)
     assert view.owner(6) is None
@@ -80,16 +80,16 @@ async def test_an_active_key_names_the_owner(view: OwnerView, client: Etcd, clus
 async def test_a_claimed_shard_has_no_owner_until_it_runs(
     view: OwnerView, client: Etcd, cluster: str
 ) -> None:
-    await client.put(Keys(cluster).owner(5), key("a", OwnerState.ACTIVE, 3))
+    await client.put(ClusterKeys(cluster).owner(5), key("a", OwnerState.ACTIVE, 3))
     await until(lambda: view.owner(5) is not None)
-    await client.put(Keys(cluster).owner(5), key("b", OwnerState.CLAIMED))
+    await client.put(ClusterKeys(cluster).owner(5), key("b", OwnerState.CLAIMED))
     await until(lambda: view.owner(5) is None)
 
 
 async def test_a_claimed_shard_that_another_still_runs_is_his(
     view: OwnerView, client: Etcd, cluster: str
 ) -> None:
-    await client.put(Keys(cluster).owner(5), key("b", OwnerState.CLAIMED, 3, from_node="a"))
+    await client.put(ClusterKeys(cluster).owner(5), key("b", OwnerState.CLAIMED, 3, from_node="a"))
     await until(lambda: view.owner(5) is not None)
     assert view.owner(5) == Owner("a", "a:1", 3, OwnerState.CLAIMED)
 
@@ -98,7 +98,7 @@ async def test_waiting_for_an_owner_ends_when_there_is_one(
     view: OwnerView, client: Etcd, cluster: str
 ) -> None:
     waiting = asyncio.create_task(view.wait_for(5, asyncio.get_running_loop().time() + 30))
-    await client.put(Keys(cluster).owner(5), key("a", OwnerState.ACTIVE, 1))
+    await client.put(ClusterKeys(cluster).owner(5), key("a", OwnerState.ACTIVE, 1))
     assert (await waiting).node_id == "a"
 
 
@@ -110,10 +110,10 @@ async def test_waiting_for_an_owner_ends_at_the_deadline(view: OwnerView) -> Non
 async def test_the_last_seen_owner_stays_while_etcd_is_away(
     view: OwnerView, client: Etcd, cluster: str, relay: Relay
 ) -> None:
-    await client.put(Keys(cluster).owner(5), key("a", OwnerState.ACTIVE, 1))
+    await client.put(ClusterKeys(cluster).owner(5), key("a", OwnerState.ACTIVE, 1))
     await until(lambda: view.owner(5) is not None)
     await relay.cut()
-    await client.put(Keys(cluster).owner(5), key("b", OwnerState.ACTIVE, 2))
+    await client.put(ClusterKeys(cluster).owner(5), key("b", OwnerState.ACTIVE, 2))
     assert view.owner(5) == Owner("a", "a:1", 1, OwnerState.ACTIVE)
     await relay.open()
     await until(lambda: view.owner(5) == Owner("b", "b:1", 2, OwnerState.ACTIVE))
@@ -125,7 +125,7 @@ async def test_registered_nodes_are_listed_by_id(view: OwnerView, client: Etcd, 
         for name in ("b", "a")
     ]
     for node in nodes:
-        await client.put(Keys(cluster).node(node.id), encode(node))
+        await client.put(ClusterKeys(cluster).node(node.id), encode(node))
     await until(lambda: view.nodes() == nodes[::-1])
 
 

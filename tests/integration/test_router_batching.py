@@ -10,7 +10,7 @@ import pytest_asyncio
 from google.rpc import error_details_pb2, status_pb2
 from grpc.aio import AioRpcError
 
-from mesh_core.errors import MeshError, NotOwner
+from mesh_core.errors import GoingAway, MeshError, NotOwner
 from mesh_core.rpc.server.batched_context import BatchedContext
 from mesh_core.settings import AuthSettings
 from sessionmesh.v1 import message_pb2 as pb
@@ -106,7 +106,7 @@ async def test_every_error_of_a_gathered_call_reaches_the_caller_as_that_of_a_fo
 ) -> None:
     calls, batching, apart = both
     for number, error in enumerate(ERRORS):
-        if isinstance(error, NotOwner):  # the router acts on it instead of passing it on
+        if isinstance(error, NotOwner | GoingAway):  # the router acts on these instead of passing them on
             continue
         batched = await calls.seen(calls.batched, str(number))
         assert batched == await calls.seen(calls.forwarded, str(number)), error

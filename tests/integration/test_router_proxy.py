@@ -173,12 +173,12 @@ async def raw_node(world: RouterWorld, name: str, path: str, function: Any) -> C
     world.stack.push_async_callback(server.stop, None)
 
     async def own(account_id: str) -> None:
-        from mesh_core.ownership.keys import Keys, OwnerKey, OwnerState, encode
+        from mesh_core.ownership.keys import ClusterKeys, OwnerKey, OwnerState, encode
 
         key = OwnerKey(
             incarnation="x", node=name, address=f"127.0.0.1:{port}", state=OwnerState.ACTIVE, epoch=1
         )
-        await world.etcd.put(Keys(world.cluster).owner(ids.shard_of(account_id)), encode(key))
+        await world.etcd.put(ClusterKeys(world.cluster).owner(ids.shard_of(account_id)), encode(key))
 
     return own
 

@@ -165,7 +165,7 @@ async def test_no_other_router_gets_the_port_of_workers(world: ProcessWorld) -> 
     for workers in ("1", "2"):
         other = await world.launch(MESH_SERVER_LISTEN=world.address, MESH_ROUTER_WORKERS=workers)
         assert await other.ended() == 69
-        last = other.log.read_text().splitlines()[-1]
+        last = other.log.lines()[-1]
         assert last.startswith(f"MESH_SERVER_LISTEN='{world.address}' cannot be bound"), last
 
 
@@ -179,7 +179,7 @@ async def test_workers_that_cannot_start_end_with_the_reason(world: ProcessWorld
 async def test_a_wrong_number_of_workers_is_refused(world: ProcessWorld, workers: str) -> None:
     router = await world.launch(MESH_ROUTER_WORKERS=workers)
     assert await router.ended() == 64
-    [line] = router.log.read_text().splitlines()
+    [line] = router.log.lines()
     assert line.startswith(f"MESH_ROUTER_WORKERS='{workers}' is wrong")
 
 

@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from prometheus_client import REGISTRY
 
-from mesh_core.ownership.keys import Keys, NodeInfo, NodeState, encode
+from mesh_core.ownership.keys import ClusterKeys, NodeInfo, NodeState, encode
 from mesh_router.xds.client import MAX_NAMES
 from mesh_router.xds.control_plane import SERVICE
 from mesh_router.xds.resources import CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE
@@ -185,7 +185,7 @@ async def test_a_node_that_registers_with_a_name_is_found_by_its_addresses(
     world: RouterWorld, ads: AdsStream
 ) -> None:
     info = NodeInfo(id="a", incarnation="a-1", address="localhost:7601", capacity=1, state=NodeState.ACTIVE)
-    await world.etcd.put(Keys(world.cluster).node("a"), encode(info))
+    await world.etcd.put(ClusterKeys(world.cluster).node("a"), encode(info))
     found = await ads.get(ENDPOINT_TYPE, "node:a")
     assert "127.0.0.1:7601" in endpoints(found["node:a"])[0]
 

@@ -1,4 +1,4 @@
-"""Stock gRPC clients on the xDS road, in processes of their own, against a real router."""
+"""Stock gRPC clients over the xDS transport, in processes of their own, against a real router."""
 
 from __future__ import annotations
 

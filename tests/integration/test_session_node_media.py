@@ -5,21 +5,23 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import grpc.aio
 import pytest
+import pytest_asyncio
 
 from mesh_core.ids import Prefix, new_id
 from mesh_core.rpc.server.status import from_rpc_error
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import content_pb2, event_pb2, media_pb2, message_pb2
+from tests.conftest import Databases, LoopThread
 from tests.support.eventually import eventually
 from tests.support.session_node_stage import (
     Account,
     NodeProcess,
     Stage,
+    fresh_database,
     open_stage,
     text_request,
 )
@@ -27,10 +29,17 @@ from tests.support.session_node_stage import (
 FILE = b"%PDF-1.7\n" + secrets.token_bytes(300_000)
 
 
-@pytest.fixture
-async def stage(postgres_url: str, etcd: str, tmp_path: Path) -> AsyncIterator[Stage]:
-    async with open_stage(postgres_url, etcd, tmp_path) as opened:
-        yield opened
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def stage(
+    databases: Databases, server_loop: LoopThread, etcd: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Stage]:
+    """One network and one tenant for the whole module: tests make accounts of their own."""
+    with fresh_database(databases, server_loop) as url:
+        async with open_stage(url, etcd, tmp_path_factory.mktemp("nodes")) as opened:
+            yield opened
 
 
 def document(account: Account, media_id: str) -> message_pb2.SendMessageRequest:
@@ -63,7 +72,7 @@ async def download(stage: Stage, media: NodeProcess, media_id: str) -> bytes:
 
 
 async def test_a_document_goes_from_one_account_to_another(stage: Stage) -> None:
-    media, node = await stage.start_media(), await stage.start_node()
+    media, [node] = await stage.running_media(), await stage.running_nodes(1)
     sender, receiver = await stage.paired(node), await stage.paired(node)
     request = document(sender, await stage.upload(media, FILE))
     request.recipient.phone = receiver.phone
@@ -84,11 +93,12 @@ async def test_a_document_goes_from_one_account_to_another(stage: Stage) -> None
     assert received == ["document", "text"]
     ready = [event.media for event in events if event.type == "media.ready"]
     assert [event.media.id for event in ready] == [arrived.media.media_id]
-    assert await stage.database.fetchval("SELECT count(*) FROM media_fetch") == 0
+    waiting = "SELECT count(*) FROM media_fetch WHERE account = $1"
+    assert await stage.database.fetchval(waiting, receiver.uuid) == 0
 
 
 async def test_media_that_do_not_exist_or_do_not_fit_are_refused(stage: Stage) -> None:
-    media, node = await stage.start_media(), await stage.start_node()
+    media, [node] = await stage.running_media(), await stage.running_nodes(1)
     account = await stage.paired(node)
     image = text_request(account)
     image.content.image.media.media_id = await stage.upload(media, FILE)
@@ -104,8 +114,9 @@ async def test_media_that_do_not_exist_or_do_not_fit_are_refused(stage: Stage) -
 
 
 async def test_a_fetch_outlives_the_node_and_waits_for_the_media_service(stage: Stage) -> None:
-    node = await stage.start_node()
+    [node] = await stage.running_nodes(1)
     account = await stage.paired(node)
+    await (await stage.running_media()).stop()
     ref = stage.network.blobs.put(FILE)
     blob = wire.Blob(
         ref=ref, sha256=sha256(FILE).digest(), mime="application/pdf", size=len(FILE), shown_as="document"
@@ -113,12 +124,14 @@ async def test_a_fetch_outlives_the_node_and_waits_for_the_media_service(stage: 
     stage.receive(account, wire.Content(blob=blob))
 
     async def marked() -> bool:
-        tried = await stage.database.fetchval("SELECT count(*) FROM media_fetch WHERE attempts > 0")
+        tried = await stage.database.fetchval(
+            "SELECT count(*) FROM media_fetch WHERE account = $1 AND attempts > 0", account.uuid
+        )
         return bool(tried == 1)
 
     await eventually(marked)
     await node.stop()
-    media, another = await stage.start_media(), await stage.start_node()
+    media, [another] = await stage.running_media(), await stage.running_nodes(1)
 
     arrived = await fetched(stage, account, another)
     assert await download(stage, media, arrived.media.media_id) == FILE

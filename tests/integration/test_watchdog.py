@@ -24,7 +24,7 @@ import pytest
 from mesh_cli.embedded import EmbeddedEtcd
 from mesh_core.errors import StartupError
 from mesh_core.etcd import Etcd, Snapshot, boottime, follow
-from mesh_core.ownership.keys import Keys
+from mesh_core.ownership.keys import ClusterKeys
 from mesh_core.process.watchdog import Watchdog
 from mesh_core.settings import EtcdSettings
 from mesh_parent import command_line
@@ -153,7 +153,7 @@ async def until(instant: float) -> None:
 
 
 def dead_key(cluster: str, incarnation: str) -> bytes:
-    return Keys(cluster).dead + incarnation.encode()
+    return ClusterKeys(cluster).dead + incarnation.encode()
 
 
 # --- when it kills
@@ -253,13 +253,13 @@ async def test_a_frozen_child_is_killed_reaped_recorded_dead_and_only_then_its_l
     watched = await launch()
     pid = await watched.began()
     lease = (await client.grant(600)).id
-    bound, dead = Keys(cluster).node("node-1"), dead_key(cluster, "node-1-abc")
+    bound, dead = ClusterKeys(cluster).node("node-1"), dead_key(cluster, "node-1-abc")
     await client.put(bound, b"{}", lease)
     await watched.do("introduce", cluster, "node-1-abc", etcd)
     await watched.do("lease", lease)
     await watched.do("beat_on")
     events: list[tuple[bytes, int, bool]] = []
-    async with asyncio.timeout(30), aclosing(follow(client, Keys(cluster).root)) as changes:
+    async with asyncio.timeout(30), aclosing(follow(client, ClusterKeys(cluster).root)) as changes:
         assert isinstance(await anext(changes), Snapshot)
         await watched.do("hold", 0.5)
         os.kill(pid, signal.SIGSTOP)

@@ -9,15 +9,17 @@ from typing import Any
 
 import asyncpg
 import pytest
+import pytest_asyncio
 from asyncpg.pgproto.pgproto import UUID
 
-from mesh_core import ids
 from mesh_core.ids import new_uuid
 from mesh_webhook.deliveries import claims, maintenance
 from mesh_webhook.deliveries.claims import ClaimedDelivery, Completion
 from mesh_webhook.deliveries.http_sender import AttemptResult
 from mesh_webhook.endpoints import disabling
-from tests.support.eventually import eventually
+from sessionmesh.v1 import webhook_pb2
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 OK = AttemptResult(200, "", b"", None, datetime(2026, 1, 1, tzinfo=UTC), 0.01)
 BAD = AttemptResult(500, "HTTP 500", b"", None, datetime(2026, 1, 1, tzinfo=UTC), 0.01)
@@ -87,21 +89,31 @@ class Tables:
         return int(await self.pool.fetchval("SELECT count(*) FROM webhook_delivery"))
 
 
-@pytest.fixture
-async def tables(postgres_url: str) -> AsyncIterator[Tables]:
-    pool = await asyncpg.create_pool(postgres_url, min_size=1, max_size=8)
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def pool(module_postgres_url: str) -> AsyncIterator[asyncpg.Pool]:
+    async with asyncpg.create_pool(module_postgres_url, min_size=1, max_size=8) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def tables(pool: asyncpg.Pool) -> AsyncIterator[Tables]:
+    """Empty tables: claims and maintenance take the rows of all tenants."""
     tenant = new_uuid()
     await pool.execute("INSERT INTO tenant (id) VALUES ($1)", tenant)
     yield Tables(pool, tenant)
-    await pool.close()
+    for table in ("webhook_delivery", "webhook_attempt", "webhook_health", "webhook_endpoint", "event"):
+        await pool.execute(f"DELETE FROM {table}")
+    await pool.execute("UPDATE webhook_reader SET xid = '0', seq = 0")
+    await pool.execute("UPDATE webhook_revision SET revision = 1")
 
 
 async def test_a_delivery_is_claimed_once_until_its_claim_lapses(tables: Tables) -> None:
     [owed] = await tables.owe(await tables.endpoint())
-    [claimed] = await tables.claim(lease=0.2)
+    [claimed] = await tables.claim(lease=3600)
     assert claimed.id == owed
     assert not await tables.claim()
-    [again] = await eventually(tables.claim)
+    await tables.pool.execute("UPDATE webhook_delivery SET due_at = now() WHERE id = $1", owed)
+    [again] = await tables.claim()
     assert again.id == owed
     assert again.token != claimed.token
 
@@ -111,10 +123,10 @@ async def test_a_lapsed_claim_cannot_complete_what_another_holds(tables: Tables)
     [late] = await tables.claim(lease=0)
     [present] = await tables.claim()
     assert not await claims.complete(tables.pool, [Completion(owed, late.token, BAD, None)])
-    assert (await tables.delivery(owed))["state"] == 1
+    assert (await tables.delivery(owed))["state"] == webhook_pb2.DELIVERY_STATE_PENDING
     assert await claims.complete(tables.pool, [Completion(owed, present.token, OK, None)]) == {owed}
     row = await tables.delivery(owed)
-    assert (row["state"], row["attempts"]) == (2, 1)
+    assert (row["state"], row["attempts"]) == (webhook_pb2.DELIVERY_STATE_SUCCEEDED, 1)
     assert await tables.pool.fetchval("SELECT count(*) FROM webhook_attempt") == 1
 
 
@@ -125,7 +137,7 @@ async def test_a_completion_counts_once(tables: Tables) -> None:
     assert await claims.complete(tables.pool, [completion]) == {owed}
     assert not await claims.complete(tables.pool, [completion])
     row = await tables.delivery(owed)
-    assert (row["attempts"], row["state"], row["last_status"]) == (1, 1, 500)
+    assert (row["attempts"], row["state"], row["last_status"]) == (1, webhook_pb2.DELIVERY_STATE_PENDING, 500)
     assert row["due_at"] > datetime.now(UTC) + timedelta(minutes=50)
 
 
@@ -147,7 +159,7 @@ async def test_an_endpoint_with_a_long_queue_does_not_keep_others_waiting(tables
 
 
 async def test_paused_disabled_and_held_endpoints_are_left_alone(tables: Tables) -> None:
-    for state in (2, 3):
+    for state in (webhook_pb2.ENDPOINT_STATE_PAUSED, webhook_pb2.ENDPOINT_STATE_DISABLED):
         await tables.owe(await tables.endpoint(state=state))
     held = await tables.endpoint()
     await tables.owe(held)
@@ -160,8 +172,16 @@ async def test_paused_disabled_and_held_endpoints_are_left_alone(tables: Tables)
 async def test_a_rate_claims_a_second_of_deliveries_at_once_and_no_more(tables: Tables) -> None:
     endpoint = await tables.endpoint(rate_per_second=5)
     await tables.owe(endpoint, 50)
-    assert len(await tables.claim()) == 5
-    assert len(await tables.claim()) <= 1
+    claimed = await tables.claim(lease=60)
+    assert len(claimed) == 5
+    claimed_at = (await tables.delivery(claimed[0].id))["due_at"] - timedelta(seconds=60)
+    paced_until = await tables.pool.fetchval("SELECT paced_until FROM webhook_health")
+    assert paced_until == claimed_at + timedelta(seconds=1), "the second is used up"
+
+    await tables.pool.execute("UPDATE webhook_health SET paced_until = now() + interval '1 hour'")
+    assert not await tables.claim()
+    await tables.pool.execute("UPDATE webhook_health SET paced_until = now() - interval '1 hour'")
+    assert len(await tables.claim()) == 5, "unused time is not saved up"
 
 
 async def test_a_position_moves_with_its_deliveries_or_not_at_all(tables: Tables) -> None:
@@ -188,7 +208,8 @@ async def test_an_endpoint_is_disabled_after_days_without_a_success(tables: Tabl
     assert not await disabling.disable_if_failing(tables.pool, endpoint, 5)
     await tables.pool.execute("UPDATE webhook_health SET failing_since = failing_since - interval '6 days'")
     assert await disabling.disable_if_failing(tables.pool, endpoint, 5)
-    assert await tables.pool.fetchval("SELECT state FROM webhook_endpoint") == 3
+    state = await tables.pool.fetchval("SELECT state FROM webhook_endpoint")
+    assert state == webhook_pb2.ENDPOINT_STATE_DISABLED
     assert await tables.pool.fetchval("SELECT type FROM event") == disabling.EVENT_TYPE
 
 
@@ -203,7 +224,7 @@ async def test_a_success_ends_the_days_of_failing(tables: Tables) -> None:
 
 
 async def test_what_is_too_old_is_expired_then_deleted(tables: Tables) -> None:
-    endpoint = await tables.endpoint(state=2)
+    endpoint = await tables.endpoint(state=webhook_pb2.ENDPOINT_STATE_PAUSED)
     [young] = await tables.owe(endpoint)
     [old] = await tables.owe(endpoint)
     long_ago = datetime.now(UTC) - timedelta(days=9)
@@ -217,7 +238,7 @@ async def test_what_is_too_old_is_expired_then_deleted(tables: Tables) -> None:
     assert await maintenance.delete_old(tables.pool, retention) == 0
     await tables.pool.execute("UPDATE webhook_delivery SET end_time = $2 WHERE id = $1", aged, long_ago)
     assert await maintenance.delete_old(tables.pool, retention) == 1
-    assert (await tables.delivery(young))["state"] == 1
+    assert (await tables.delivery(young))["state"] == webhook_pb2.DELIVERY_STATE_PENDING
 
 
 async def test_what_a_deleted_endpoint_left_behind_goes(tables: Tables) -> None:
@@ -234,10 +255,3 @@ async def test_old_partitions_of_attempts_are_dropped(tables: Tables) -> None:
     before = await tables.pool.fetchval(parts)
     await maintenance.delete_old(tables.pool, timedelta(days=7))
     assert await tables.pool.fetchval(parts) == before - 1
-
-
-def test_a_webhook_id_is_the_deliverys() -> None:
-    delivery = new_uuid()
-    now = datetime.now(UTC)
-    claimed = ClaimedDelivery(delivery, new_uuid(), new_uuid(), 1, new_uuid(), "a.b", 0, b"", "", now)
-    assert ids.decode(ids.Prefix.DELIVERY, claimed.webhook_id, "id") == delivery

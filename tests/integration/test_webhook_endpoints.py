@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+import pytest_asyncio
 from aiohttp import web
 from standardwebhooks import Webhook
 
@@ -23,42 +24,49 @@ from tests.support.webhook_world import (
     ADMIN_KEY,
     Client,
     Receiver,
+    Tenant,
     World,
-    add_tenant,
     client,
+    open_world,
     receiver,
     service,
 )
 
-
-@pytest.fixture
-async def world(postgres_url: str, etcd: str, cluster: str) -> AsyncIterator[World]:
-    made = await World.make(postgres_url, etcd, cluster)
-    yield made
-    await made.pool.close()
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def world(module_postgres_url: str, etcd: str) -> AsyncIterator[World]:
+    async with open_world(module_postgres_url, etcd) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def tenant(world: World) -> Tenant:
+    return await world.tenant()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
 async def sink() -> AsyncIterator[Receiver]:
     async with receiver() as made:
         yield made
 
 
-@pytest.fixture
-async def port(world: World) -> AsyncIterator[int]:
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def address(world: World) -> AsyncIterator[str]:
     async with service(world, MESH_WEBHOOK_RETRY_SCHEDULE="0,0.05") as running:
-        yield running.port
+        yield running.address
 
 
-@pytest.fixture
-async def api(world: World, port: int) -> AsyncIterator[Client]:
-    async with client(port, world.api_key) as made:
+@pytest_asyncio.fixture(loop_scope="module")
+async def api(tenant: Tenant, address: str) -> AsyncIterator[Client]:
+    async with client(address, tenant.api_key) as made:
         yield made
 
 
-@pytest.fixture
-async def admin(port: int) -> AsyncIterator[Client]:
-    async with client(port, ADMIN_KEY) as made:
+@pytest_asyncio.fixture(loop_scope="module")
+async def admin(address: str) -> AsyncIterator[Client]:
+    async with client(address, ADMIN_KEY) as made:
         yield made
 
 
@@ -74,7 +82,7 @@ def creation(url: str, request_id: str = "r", **fields: Any) -> pb.CreateEndpoin
 
 
 async def test_an_endpoint_is_created_read_changed_and_deleted(
-    world: World, sink: Receiver, api: Client
+    tenant: Tenant, sink: Receiver, api: Client
 ) -> None:
     account = ids.new_id(Prefix.ACCOUNT)
     created = await api.create(
@@ -88,7 +96,7 @@ async def test_an_endpoint_is_created_read_changed_and_deleted(
     )
     endpoint = created.endpoint
     assert created.secret.startswith("whsec_")
-    assert endpoint.tenant_id == world.tenant_id
+    assert endpoint.tenant_id == tenant.id
     assert (endpoint.display_name, list(endpoint.event_types), list(endpoint.account_ids)) == (
         "mine",
         ["message.*"],
@@ -126,19 +134,19 @@ async def test_a_repeated_creation_returns_the_first_endpoint_and_its_secret(
     assert error.reason == "REQUEST_ID_REUSED"
 
 
-async def test_a_callers_own_secret_is_used(world: World, sink: Receiver, api: Client) -> None:
+async def test_a_callers_own_secret_is_used(tenant: Tenant, sink: Receiver, api: Client) -> None:
     secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
     request = creation(sink.url)
     request.secret = secret
     assert (await api.call(api.webhooks.CreateEndpoint, request)).secret == secret
-    await world.commit(event_pb2.Event(type="a.b"))
+    await tenant.commit(event_pb2.Event(type="a.b"))
     [received] = await sink.wait_for(1)
     Webhook(secret).verify(received.body, dict(received.headers))
 
 
-async def test_secrets_are_sealed_at_rest(world: World, sink: Receiver, api: Client) -> None:
+async def test_secrets_are_sealed_at_rest(tenant: Tenant, sink: Receiver, api: Client) -> None:
     created = await api.create(sink.url)
-    stored = await world.pool.fetchval("SELECT secret FROM webhook_endpoint")
+    stored = await tenant.pool.fetchval("SELECT secret FROM webhook_endpoint WHERE tenant = $1", tenant.uuid)
     assert created.secret.encode() not in stored
 
 
@@ -164,14 +172,14 @@ async def test_bad_input_is_refused_by_field(
 
 
 async def test_another_tenants_endpoint_and_delivery_do_not_exist(
-    world: World, sink: Receiver, api: Client, port: int
+    world: World, tenant: Tenant, sink: Receiver, api: Client, address: str
 ) -> None:
     created = await api.create(sink.url)
-    await world.commit(event_pb2.Event(type="a.b"))
+    await tenant.commit(event_pb2.Event(type="a.b"))
     [delivery] = await eventually(api.deliveries)
-    _, other_key = await add_tenant(world.pool)
+    other_key = (await world.tenant()).api_key
     endpoint_id = created.endpoint.id
-    async with client(port, other_key) as other:
+    async with client(address, other_key) as other:
         stubs = other.webhooks
         update = pb.UpdateEndpointRequest(endpoint_id=endpoint_id, endpoint=pb.Endpoint(display_name="x"))
         update.update_mask.paths.append("display_name")
@@ -188,20 +196,20 @@ async def test_another_tenants_endpoint_and_delivery_do_not_exist(
             assert (await refused(other.call(method, request))).reason == "RESOURCE_NOT_FOUND"
         assert not (await other.call(stubs.ListEndpoints, pb.ListEndpointsRequest())).endpoints
         assert not await other.deliveries()
-        named = pb.ListEndpointsRequest(tenant_id=world.tenant_id)
+        named = pb.ListEndpointsRequest(tenant_id=tenant.id)
         assert (await refused(other.call(stubs.ListEndpoints, named))).reason == "RESOURCE_NOT_FOUND"
 
 
-async def test_an_administrator_must_name_the_tenant(world: World, sink: Receiver, admin: Client) -> None:
+async def test_an_administrator_must_name_the_tenant(tenant: Tenant, sink: Receiver, admin: Client) -> None:
     request = creation(sink.url)
     error = await refused(admin.call(admin.webhooks.CreateEndpoint, request))
     assert getattr(error, "field", "") == "tenant_id"
     request.tenant_id = ids.new_id(Prefix.TENANT)
     error = await refused(admin.call(admin.webhooks.CreateEndpoint, request))
     assert error.reason == "RESOURCE_NOT_FOUND"
-    request.tenant_id = world.tenant_id
+    request.tenant_id = tenant.id
     created = await admin.call(admin.webhooks.CreateEndpoint, request)
-    assert created.endpoint.tenant_id == world.tenant_id
+    assert created.endpoint.tenant_id == tenant.id
 
 
 async def test_endpoints_are_listed_in_pages(sink: Receiver, api: Client) -> None:
@@ -218,11 +226,11 @@ async def test_endpoints_are_listed_in_pages(sink: Receiver, api: Client) -> Non
 
 
 async def test_deliveries_are_filtered_and_listed_newest_first(
-    world: World, sink: Receiver, api: Client
+    tenant: Tenant, sink: Receiver, api: Client
 ) -> None:
     one = (await api.create(f"{sink.url}/one")).endpoint.id
     await api.create(f"{sink.url}/two", event_types=["b.b"])
-    names = await world.commit(event_pb2.Event(type="a.a"), event_pb2.Event(type="b.b"))
+    names = await tenant.commit(event_pb2.Event(type="a.a"), event_pb2.Event(type="b.b"))
     await sink.wait_for(3)
     of_one = await api.deliveries(endpoint_id=one)
     assert [delivery.event_id for delivery in of_one] == names[::-1]
@@ -264,11 +272,11 @@ async def test_a_rotation_repeated_returns_the_same_secret(sink: Receiver, api: 
 
 
 async def test_a_failed_delivery_is_redelivered_with_its_id(
-    world: World, sink: Receiver, api: Client
+    tenant: Tenant, sink: Receiver, api: Client
 ) -> None:
     sink.answer = lambda _request: web.Response(status=500)
     await api.create(sink.url)
-    await world.commit(event_pb2.Event(type="a.b"))
+    await tenant.commit(event_pb2.Event(type="a.b"))
 
     async def failed() -> list[pb.Delivery]:
         return await api.deliveries(state=pb.DELIVERY_STATE_FAILED)
@@ -289,9 +297,9 @@ async def test_a_failed_delivery_is_redelivered_with_its_id(
     assert len({received.body for received in sink.requests}) == 1
 
 
-async def test_stats_count_an_endpoints_deliveries(world: World, sink: Receiver, api: Client) -> None:
+async def test_stats_count_an_endpoints_deliveries(tenant: Tenant, sink: Receiver, api: Client) -> None:
     created = await api.create(sink.url)
-    await world.commit(*[event_pb2.Event(type="a.b") for _ in range(3)])
+    await tenant.commit(*[event_pb2.Event(type="a.b") for _ in range(3)])
 
     async def stats() -> pb.GetEndpointStatsResponse | None:
         request = pb.GetEndpointStatsRequest(endpoint_id=created.endpoint.id)
@@ -304,12 +312,12 @@ async def test_stats_count_an_endpoints_deliveries(world: World, sink: Receiver,
 
 
 async def test_a_private_address_is_refused_when_made_and_when_sent(
-    world: World, sink: Receiver, api: Client
+    world: World, tenant: Tenant, sink: Receiver, api: Client
 ) -> None:
     await api.create(sink.url)
     strict = {"MESH_WEBHOOK_ALLOW_PRIVATE_ADDRESSES": "false", "MESH_WEBHOOK_RETRY_SCHEDULE": "0"}
     endpoints = (await api.call(api.webhooks.ListEndpoints, pb.ListEndpointsRequest())).endpoints
-    async with service(world, **strict) as other, client(other.port, world.api_key) as strict_api:
+    async with service(world, **strict) as other, client(other.address, tenant.api_key) as strict_api:
         error = await refused(strict_api.call(strict_api.webhooks.CreateEndpoint, creation(sink.url)))
         assert error.reason == "ADDRESS_FORBIDDEN"
         answer = await strict_api.call(

@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+import pytest_asyncio
 
 from mesh_core import ids
 from mesh_core.errors import GoingAway, InvalidField
@@ -17,25 +18,33 @@ from mesh_core.rpc.server.status import from_rpc_error
 from mesh_webhook.events import stream as stream_module
 from mesh_webhook.events import tail as tail_module
 from sessionmesh.v1.event_pb2 import Event, ListEventsRequest, SubscribeRequest
-from tests.support.webhook_world import Client, Service, World, client, service
+from tests.support.eventually import eventually
+from tests.support.running import Running
+from tests.support.webhook_world import Client, Tenant, World, client, open_world, service
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest.fixture
-async def world(postgres_url: str, etcd: str, cluster: str) -> AsyncIterator[World]:
-    made = await World.make(postgres_url, etcd, cluster)
-    yield made
-    await made.pool.close()
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def world(module_postgres_url: str, etcd: str) -> AsyncIterator[World]:
+    async with open_world(module_postgres_url, etcd) as made:
+        yield made
 
 
-@pytest.fixture
-async def running(world: World) -> AsyncIterator[Service]:
+@pytest_asyncio.fixture(loop_scope="module")
+async def tenant(world: World) -> Tenant:
+    return await world.tenant()
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def running(world: World) -> AsyncIterator[Running]:
     async with service(world) as made:
         yield made
 
 
-@pytest.fixture
-async def api(world: World, running: Service) -> AsyncIterator[Client]:
-    async with client(running.port, world.api_key) as made:
+@pytest_asyncio.fixture(loop_scope="module")
+async def api(tenant: Tenant, running: Running) -> AsyncIterator[Client]:
+    async with client(running.address, tenant.api_key) as made:
         yield made
 
 
@@ -59,13 +68,18 @@ def numbers(events: list[Event]) -> list[int]:
 
 
 async def test_a_stream_begins_with_its_position_and_goes_on_with_what_comes(
-    world: World, api: Client
+    tenant: Tenant, api: Client
 ) -> None:
-    await world.commit(*numbered(2))
+    await tenant.commit(*numbered(2))
+
+    async def both_can_be_read() -> bool:
+        return len((await api.call(api.events.ListEvents, ListEventsRequest())).events) == 2
+
+    await eventually(both_can_be_read)
     call = api.stream(SubscribeRequest())
     first = await call.read()
     assert Cursor.decode(first.heartbeat.cursor)
-    names = await world.commit(*numbered(3, 2))
+    names = await tenant.commit(*numbered(3, 2))
     events = await take(call, 3)
     assert [event.id for event in events] == names
     assert numbers(events) == [2, 3, 4]
@@ -73,22 +87,24 @@ async def test_a_stream_begins_with_its_position_and_goes_on_with_what_comes(
     call.cancel()
 
 
-async def test_a_stream_from_the_oldest_gets_everything_once_and_in_order(world: World, api: Client) -> None:
-    await world.commit(*numbered(700))
+async def test_a_stream_from_the_oldest_gets_everything_once_and_in_order(
+    tenant: Tenant, api: Client
+) -> None:
+    await tenant.commit(*numbered(700))
     call = api.stream(SubscribeRequest(from_oldest=True))
-    writing = asyncio.create_task(write(world, 700, 20, 15))
+    writing = asyncio.create_task(write(tenant, 700, 20, 15))
     assert numbers(await take(call, 1000)) == list(range(1000))
     await writing
     call.cancel()
 
 
-async def write(world: World, first: int, batches: int, size: int) -> None:
+async def write(tenant: Tenant, first: int, batches: int, size: int) -> None:
     for batch in range(batches):
-        await world.commit(*numbered(size, first + batch * size))
+        await tenant.commit(*numbered(size, first + batch * size))
 
 
-async def test_a_stream_resumes_behind_a_cursor(world: World, api: Client) -> None:
-    await world.commit(*numbered(10))
+async def test_a_stream_resumes_behind_a_cursor(tenant: Tenant, api: Client) -> None:
+    await tenant.commit(*numbered(10))
     call = api.stream(SubscribeRequest(from_oldest=True))
     cursor = (await take(call, 10))[3].cursor
     call.cancel()
@@ -97,12 +113,12 @@ async def test_a_stream_resumes_behind_a_cursor(world: World, api: Client) -> No
     again.cancel()
 
 
-async def test_a_stream_gets_only_what_it_wants(world: World, api: Client) -> None:
+async def test_a_stream_gets_only_what_it_wants(tenant: Tenant, api: Client) -> None:
     account = ids.new_id(Prefix.ACCOUNT)
     call = api.stream(SubscribeRequest(event_types=["a.*"], account_ids=[account], labels={"k": "v"}))
     await call.read()
     good = Event(type="a.b", account_id=account, labels={"k": "v", "n": "1"})
-    await world.commit(
+    await tenant.commit(
         Event(type="b.b", account_id=account, labels={"k": "v"}),
         Event(type="a.b", labels={"k": "v"}),
         Event(type="a.b", account_id=account),
@@ -114,40 +130,39 @@ async def test_a_stream_gets_only_what_it_wants(world: World, api: Client) -> No
 
 
 async def test_a_slow_stream_falls_back_to_the_database_and_misses_nothing(
-    world: World, api: Client, monkeypatch: pytest.MonkeyPatch
+    tenant: Tenant, api: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tail_module, "MAX_BUFFERED_EVENTS", 3)
     call = api.stream(SubscribeRequest())
     await call.read()
-    writing = asyncio.create_task(write(world, 0, 10, 20))
+    writing = asyncio.create_task(write(tenant, 0, 10, 20))
     assert numbers(await take(call, 200)) == list(range(200))
     await writing
     call.cancel()
 
 
 async def test_heartbeats_carry_the_cursor_past_what_the_stream_does_not_want(
-    world: World, api: Client, monkeypatch: pytest.MonkeyPatch
+    tenant: Tenant, api: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream_module, "HEARTBEAT_SECONDS", 0.05)
     call = api.stream(SubscribeRequest(event_types=["never.*"]))
     first = Cursor.decode((await call.read()).heartbeat.cursor)
-    await world.commit(*numbered(1))
+    await tenant.commit(*numbered(1))
     async with asyncio.timeout(10):
         while Cursor.decode((await call.read()).heartbeat.cursor) <= first:
             pass
     call.cancel()
 
 
-async def test_a_drain_ends_streams_with_a_token_to_resume_by(
-    world: World, api: Client, running: Service
-) -> None:
-    call = api.stream(SubscribeRequest())
-    await call.read()
-    await world.commit(*numbered(1))
-    [event] = await take(call, 1)
-    running.stop.ask("the test drains it")
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await take(call, 1)
+async def test_a_drain_ends_streams_with_a_token_to_resume_by(world: World, tenant: Tenant) -> None:
+    async with service(world) as running, client(running.address, tenant.api_key) as api:
+        call = api.stream(SubscribeRequest())
+        await call.read()
+        await tenant.commit(*numbered(1))
+        [event] = await take(call, 1)
+        running.stop.ask("the test drains it")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await take(call, 1)
     error = from_rpc_error(caught.value)
     assert isinstance(error, GoingAway)
     assert Cursor.decode(bytes.fromhex(error.resume_token)) >= Cursor.decode(event.cursor)
@@ -163,8 +178,8 @@ async def test_a_bad_cursor_is_refused(api: Client, cursor: bytes, reason: str) 
     assert from_rpc_error(caught.value).reason == reason
 
 
-async def test_past_events_are_listed_in_pages(world: World, api: Client) -> None:
-    await world.commit(*numbered(5), *numbered(5, 5, "b.b"))
+async def test_past_events_are_listed_in_pages(tenant: Tenant, api: Client) -> None:
+    await tenant.commit(*numbered(5), *numbered(5, 5, "b.b"))
     request = ListEventsRequest(page_size=3, event_types=["b.b", "a.*"])
     seen: list[int] = []
     while True:
@@ -174,8 +189,22 @@ async def test_past_events_are_listed_in_pages(world: World, api: Client) -> Non
         if not page.more:
             break
     assert seen == list(range(10))
-    await world.commit(*numbered(1, 10))
+    await tenant.commit(*numbered(1, 10))
     assert numbers((await api.call(api.events.ListEvents, request)).events) == [10]
+
+
+async def test_a_page_of_events_is_cut_by_bytes_and_misses_nothing(tenant: Tenant, api: Client) -> None:
+    await tenant.commit(
+        *[Event(type="a.b", labels={"n": str(number), "k": "v" * 1024 * 1024}) for number in range(5)]
+    )
+    request = ListEventsRequest(page_size=100)
+    pages: list[list[int]] = []
+    more = True
+    while more:
+        page = await api.call(api.events.ListEvents, request)
+        pages.append(numbers(page.events))
+        request.cursor, more = page.next_cursor, page.more
+    assert pages[:3] == [[0, 1], [2, 3], [4]]
 
 
 async def test_listing_says_what_is_wrong_with_a_page_size(api: Client) -> None:

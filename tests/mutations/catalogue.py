@@ -178,7 +178,7 @@ CATALOGUE = (
     Mutation(
         "a call that was sent on is not sent on again",
         "services/session-node/mesh_session_node/misplaced.py",
-        "if refused.shard is None or isinstance(context, GatheredContext):",
+        "if refused.shard is None or isinstance(context, BatchedContext):",
         "if refused.shard is None:",
         "tests/integration/test_session_node_misplaced.py -k not_sent_on_again",
     ),
@@ -215,6 +215,6 @@ CATALOGUE = (
         "lib/mesh_core/rpc/peers/client.py",
         "begun=begun and sent",
         "begun=False",
-        "tests/integration/test_exchange.py -k server_dies",
+        "tests/integration/test_peer_connections.py -k server_dies",
     ),
 )

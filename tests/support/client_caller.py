@@ -22,11 +22,11 @@ LINE_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the accounts' nodes answered, in the order of the calls, or why not; and the road then."""
+    """What the accounts' nodes answered, in the order of the calls, or why not; and the transport then."""
 
     answers: list[str]
     failures: list[str]
-    road: str
+    transport: str
 
 
 class ClientCaller:
@@ -36,9 +36,9 @@ class ClientCaller:
         self._process = process
 
     async def connect(
-        self, target: str, key: str, *, road: str = "auto", tls: dict[str, str] | None = None
+        self, target: str, key: str, *, transport: str = "auto", tls: dict[str, str] | None = None
     ) -> None:
-        await self._ask({"connect": target, "key": key, "road": road, "tls": tls})
+        await self._ask({"connect": target, "key": key, "transport": transport, "tls": tls})
 
     async def call(self, *accounts: str, streaming: bool = False) -> Outcome:
         """Ask for the sessions of the accounts, one after the other; or watch each until it answers."""
@@ -89,7 +89,7 @@ async def main() -> None:
             answer: dict[str, Any] = {}
             if "connect" in command:
                 tls = Tls(**contents(command["tls"])) if command["tls"] else None
-                client = connect(command["connect"], command["key"], road=command["road"], tls=tls)
+                client = connect(command["connect"], command["key"], transport=command["transport"], tls=tls)
                 clients.append(await stack.enter_async_context(client))
             else:
                 answer = await calls(clients[-1], command["accounts"], command["streaming"])
@@ -115,7 +115,7 @@ async def calls(client: Any, accounts: list[str], streaming: bool) -> dict[str, 
             answers.append(f"{session.node_id} {session.detail}")
         except MeshCallError as error:
             failures.append(str(error))
-    return {"answers": answers, "failures": failures, "road": client.road}
+    return {"answers": answers, "failures": failures, "transport": client.transport}
 
 
 if __name__ == "__main__":

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 from mesh_core.etcd import Etcd, delete, put
 from mesh_core.etcd.ops import MAX_OPERATIONS
-from mesh_core.ownership.keys import Keys, NodeInfo, NodeState, OwnerKey, OwnerState, decode_node, encode
+from mesh_core.ownership.keys import (
+    ClusterKeys,
+    NodeInfo,
+    NodeState,
+    OwnerKey,
+    OwnerState,
+    decode_node,
+    encode,
+)
 from mesh_wire.etcd.rpc_pb2 import RequestOp
 
 
@@ -75,5 +83,5 @@ class FakeNode:
             await self.etcd.txn([], batch)
 
     @property
-    def _keys(self) -> Keys:
-        return Keys(self.cluster)
+    def _keys(self) -> ClusterKeys:
+        return ClusterKeys(self.cluster)

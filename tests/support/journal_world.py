@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from mesh_core.database import Database
 from mesh_core.ids import new_uuid
-from mesh_core.journal import AccountRef, Event, InboundMessage, Journal, OutboundMessage
 from mesh_core.settings import DatabaseSettings
+from mesh_session_node.journal import AccountRef, Event, InboundMessage, Journal, OutboundMessage, Outcome
+from mesh_session_node.journal.writer import Stored
 from tests.support.eventually import eventually
 
 QUEUED, SENDING, SENT, DELIVERED, READ = 1, 2, 3, 4, 5
@@ -31,8 +32,8 @@ class World:
         await self.database.pool.execute(
             "INSERT INTO node_incarnation (id, node, address) VALUES ($1, $1, '')", node
         )
-        journal = Journal(self.database.connect_journal, node, self._on_commit, **options)
-        self.tasks[node] = asyncio.create_task(journal.run(), name=f"journal {node}")
+        journal = Journal(self.database.connect_journal, node, **options)
+        self.tasks[node] = asyncio.create_task(journal.run(self._on_commit), name=f"journal {node}")
         return journal
 
     async def give(self, shard: int, node: str) -> int:
@@ -78,7 +79,7 @@ class World:
             with suppress(asyncio.CancelledError):
                 await task
 
-    def _on_commit(self, committed: list[tuple[AccountRef, OutboundMessage]]) -> None:
+    def _on_commit(self, committed: Stored) -> None:
         self.sent.extend(message for _, message in committed)
 
 
@@ -90,6 +91,13 @@ async def open_world(url: str) -> AsyncIterator[World]:
         world = World(database)
         stack.push_async_callback(world.stop)
         yield world
+
+
+async def accept_all(
+    journal: Journal, messages: Sequence[tuple[AccountRef, OutboundMessage]]
+) -> list[Outcome]:
+    """Messages that are accepted in one turn of the loop, and so come into one batch; their outcomes."""
+    return await asyncio.gather(*[journal.accept(owner, message) for owner, message in messages])
 
 
 def outbound(request_id: str = "", **fields: Any) -> OutboundMessage:

@@ -32,6 +32,8 @@ ROW = (
     "tests/unit/",
     "tests/integration/",
 )
+QUICK = ("tests/unit/", "tests/properties/", "tests/contract/", "tests/integration/")
+"""Folders whose tests `make test-quick` runs, but for those that are marked `slow`."""
 
 
 class Lanes(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
@@ -51,7 +53,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Lanes:
     return Lanes(config, log)
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.nodeid.startswith(QUICK) and item.get_closest_marker("slow") is None:
+            item.add_marker("quick")
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: place_in_row(item.nodeid, ROW))
 

@@ -1,56 +1,87 @@
-"""A real media service in the test's own loop, on a fresh database and a store of its own."""
+"""A real media service in the test's own loop, on a database and a store of its own."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
-import socket
 import uuid
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
-import grpc.aio
 import pyvips
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import ids
 from mesh_core.ids import Prefix
-from mesh_core.process.service import Stop
 from mesh_core.rpc.channels import Metadata, mesh_metadata, open_channel
 from mesh_core.settings import read
 from mesh_media.__main__ import main
 from mesh_media.settings import MediaServiceSettings
 from sessionmesh.v1 import media_pb2, media_pb2_grpc
+from tests.support.running import running
 
 ADMIN_KEY, MESH_KEY = "admin-key-of-the-test", "mesh-key-of-the-tests"
 ADMIN: Metadata = (("authorization", f"Bearer {ADMIN_KEY}"),)
 CHUNK = 64 * 1024
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class MediaWorld:
-    """Stubs and what a test looks behind them with."""
+    """A running service, its database and its store. Tests share it and make tenants of their own."""
 
     media: media_pb2_grpc.MediaServiceAsyncStub
     database: asyncpg.Connection
-    tenant: UUID
+    folder: Path | None
+    """Of a store that is a directory."""
+
+    async def tenant(self) -> MediaTenant:
+        """A new tenant."""
+        tenant = ids.new_uuid()
+        await self.database.execute("INSERT INTO tenant (id) VALUES ($1)", tenant)
+        return MediaTenant(self, tenant)
+
+
+@dataclass(frozen=True, slots=True)
+class MediaTenant:
+    """What a test does for a tenant, and what it looks behind the service with."""
+
+    world: MediaWorld
+    uuid: UUID
 
     @property
-    def tenant_id(self) -> str:
-        return ids.encode(Prefix.TENANT, self.tenant)
+    def media(self) -> media_pb2_grpc.MediaServiceAsyncStub:
+        return self.world.media
 
     @property
-    def as_tenant(self) -> Metadata:
+    def database(self) -> asyncpg.Connection:
+        return self.world.database
+
+    @property
+    def id(self) -> str:
+        return ids.encode(Prefix.TENANT, self.uuid)
+
+    @property
+    def metadata(self) -> Metadata:
         """Acts for the tenant only, as one of its own keys would."""
-        return mesh_metadata(MESH_KEY, self.tenant)
+        return mesh_metadata(MESH_KEY, self.uuid)
+
+    @property
+    def folder(self) -> Path:
+        """Of the tenant's objects, in a store that is a directory."""
+        assert self.world.folder is not None
+        return self.world.folder / self.uuid.hex
+
+    def object_count(self) -> int:
+        return sum(1 for path in self.folder.rglob("*") if path.is_file())
 
     def header(self, data: bytes, **fields: object) -> media_pb2.UploadHeader:
-        header = media_pb2.UploadHeader(request_id=uuid.uuid4().hex, tenant_id=self.tenant_id, size=len(data))
+        header = media_pb2.UploadHeader(request_id=uuid.uuid4().hex, tenant_id=self.id, size=len(data))
         header.MergeFrom(media_pb2.UploadHeader(**fields))  # type: ignore[arg-type] # fields of any type
         return header
 
@@ -64,10 +95,10 @@ class MediaWorld:
         assert frames[0].media.id == media_id
         return b"".join(frame.chunk for frame in frames[1:])
 
-    async def new_tenant(self) -> UUID:
-        tenant = ids.new_uuid()
-        await self.database.execute("INSERT INTO tenant (id) VALUES ($1)", tenant)
-        return tenant
+    async def media_count(self) -> int:
+        """How many media rows the tenant has."""
+        count: int = await self.database.fetchval("SELECT count(*) FROM media WHERE tenant = $1", self.uuid)
+        return count
 
 
 def upload_frames(
@@ -81,15 +112,14 @@ def upload_frames(
 
 @asynccontextmanager
 async def media_world(
-    postgres_url: str, etcd: str, cluster: str, objects: dict[str, str], **settings: str
+    postgres_url: str, etcd: str, objects: dict[str, str], **settings: str
 ) -> AsyncIterator[MediaWorld]:
     """The service runs until the block ends, then drains."""
-    address = f"127.0.0.1:{_free_port()}"
     environment = {
-        "MESH_SERVER_LISTEN": address,
+        "MESH_SERVER_LISTEN": "127.0.0.1:0",
         "MESH_DATABASE_URL": postgres_url,
         "MESH_ETCD_ENDPOINTS": etcd,
-        "MESH_CLUSTER_NAME": cluster,
+        "MESH_CLUSTER_NAME": f"test-{uuid.uuid4().hex[:12]}",
         "MESH_AUTH_BOOTSTRAP_KEY": ADMIN_KEY,
         "MESH_AUTH_MESH_KEY": MESH_KEY,
         "MESH_SECRETS_MASTER_KEY": base64.b64encode(bytes(32)).decode(),
@@ -98,38 +128,21 @@ async def media_world(
         **objects,
         **settings,
     }
-    stop = Stop()
-    running = asyncio.create_task(main(read(MediaServiceSettings, environment), stop), name="media")
-    database = await asyncpg.connect(postgres_url)
-    channel = open_channel(address)
-    try:
-        await _ready(channel, running)
-        world = MediaWorld(media_pb2_grpc.MediaServiceStub(channel), database, ids.new_uuid())
-        await database.execute("INSERT INTO tenant (id) VALUES ($1)", world.tenant)
-        yield world
-    finally:
-        await channel.close()
-        await database.close()
-        stop.ask("test over")
-        await running
+    url = urlsplit(objects["MESH_OBJECTS_URL"])
+    folder = Path(url.path) if url.scheme == "file" else None
+    async with running("media", main, read(MediaServiceSettings, environment)) as service:
+        database = await asyncpg.connect(postgres_url)
+        channel = open_channel(service.address)
+        try:
+            yield MediaWorld(media_pb2_grpc.MediaServiceStub(channel), database, folder)
+        finally:
+            await channel.close()
+            await database.close()
 
 
-async def _ready(channel: grpc.aio.Channel, running: asyncio.Task[None]) -> None:
-    ready = asyncio.create_task(channel.channel_ready())
-    await asyncio.wait({ready, running}, return_when=asyncio.FIRST_COMPLETED)
-    if running.done():
-        running.result()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def photograph(width: int = 4000, quality: int = 92) -> bytes:
-    """A real photograph, as large as a phone makes it."""
+@cache
+def photograph(width: int, quality: int = 92) -> bytes:
+    """A real photograph as a JPEG, `width` pixels wide."""
     package = find_spec("matplotlib")
     assert package is not None
     assert package.submodule_search_locations

@@ -178,6 +178,14 @@ class Caller:
         return str((await self(self.webhooks.CreateEndpoint, request)).secret)
 
 
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """A tenant, and a caller with its key."""
+
+    id: str
+    caller: Caller
+
+
 @asynccontextmanager
 async def open_caller(address: str, key: str) -> AsyncIterator[Caller]:
     """A caller with a channel of its own."""

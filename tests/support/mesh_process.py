@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +24,9 @@ CONNECTION_VARIABLES = ("MESH_ADDRESS", "MESH_API_KEY", "MESH_STATE", "OTEL_EXPO
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a mesh ended: its exit code, the seconds it took, and which of its processes are still there."""
+    """How a mesh ended: its exit code, and which of its processes are still there."""
 
     code: int
-    seconds: float
     left: list[psutil.Process]
 
 
@@ -95,11 +93,9 @@ class MeshProcess:
     def stop(self) -> Ended:
         """Ctrl-C, as in a terminal, and wait for the end."""
         family = self.family()
-        began = time.monotonic()
         self.process.send_signal(signal.SIGINT)
         code = self.process.wait(STOP_SECONDS)
-        seconds = time.monotonic() - began
-        return Ended(code, seconds, [one for one in family if one.is_running()])
+        return Ended(code, [one for one in family if one.is_running()])
 
     def family(self) -> list[psutil.Process]:
         """All processes that it started and that live now."""

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
-from mesh_cli.embedded.ports import LOOPBACK, free_port
+from mesh_cli.embedded.ports import LOOPBACK
 from mesh_cli.embedded.server import EmbeddedServer
 
 
@@ -28,7 +28,7 @@ class EmbeddedMinio(EmbeddedServer):
         return f"http://{self._access_key}:{self._secret_key}@{LOOPBACK}:{self._port}"
 
     async def _command(self) -> list[str]:
-        self._port = free_port()
+        self._port = self._ports.port("clients")
         data = str(self.directory / "data")
         return [str(self._program), "server", "--quiet", f"--address={LOOPBACK}:{self._port}", data]
 

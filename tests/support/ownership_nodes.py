@@ -97,7 +97,6 @@ class Node:
         self.failure: BaseException | None = None
         self.ended = ""
         """Why the process would have ended at once."""
-        self.ended_at = 0.0
         self.postgres_allowed = True
         self.connections: list[tuple[asyncio.AbstractEventLoop, asyncpg.Connection[Any]]] = []
         self._mesh = mesh
@@ -139,6 +138,11 @@ class Node:
         """Until it may plan missing nodes out."""
         await until(lambda: self.ownership._keeper.unbroken(boottime()))
 
+    def let_a_ttl_pass(self) -> None:
+        """The same, without the wait: as if its lease had been renewed for so long."""
+        keeper = self.ownership._keeper
+        keeper._lease_since -= keeper.timings.ttl
+
     def has_fresh_keys(self) -> bool:
         """Every shard it runs is its own in etcd, under its present lease."""
         mirror, lease = self.ownership._mirror, self.ownership.lease
@@ -165,8 +169,7 @@ class Node:
                 loop.call_soon_threadsafe(connection.terminate)
 
     def _end(self, reason: str) -> None:
-        if not self.ended:
-            self.ended, self.ended_at = reason, boottime()
+        self.ended = self.ended or reason
 
     def _failed(self, _name: str, error: BaseException) -> None:
         self.failure = self.failure or error
@@ -229,10 +232,8 @@ async def mesh_of(endpoint: str, postgres: str, cluster: str) -> AsyncIterator[M
         await mesh.close()
 
 
-async def until(condition: Callable[[], bool], timeout: float = 60.0) -> float:
-    """Seconds until `condition` held."""
-    began = boottime()
+async def until(condition: Callable[[], bool], timeout: float = 60.0) -> None:
+    """Wait until `condition` holds."""
     async with asyncio.timeout(timeout):
         while not condition():  # noqa: ASYNC110 - conditions over several nodes have no event of their own
             await asyncio.sleep(0.02)
-    return boottime() - began

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -22,6 +21,7 @@ from mesh_core.etcd import Etcd
 from mesh_core.process.service import Stop
 from mesh_core.settings import DatabaseSettings
 from tests.support.eventually import eventually
+from tests.support.log import Log
 from tests.support.router_world import ADMIN_KEY, MESH_KEY, RouterWorld
 
 
@@ -30,7 +30,7 @@ class RouterProcess:
     """`python -m mesh_router`: one router, or the parent of its workers."""
 
     process: Process
-    log: Path
+    log: Log
 
     @property
     def pid(self) -> int:
@@ -38,9 +38,7 @@ class RouterProcess:
 
     def logged(self, event: str) -> list[dict[str, Any]]:
         """The log's lines of that event."""
-        lines = self.log.read_text(errors="replace").splitlines(keepends=True)
-        found = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}\n")]
-        return [line for line in found if line["event"] == event]
+        return self.log.events(event)
 
     async def until_logged(self, event: str, times: int = 1) -> list[dict[str, Any]]:
         """Wait until the event was logged so often."""
@@ -48,7 +46,7 @@ class RouterProcess:
         def enough() -> list[dict[str, Any]] | None:
             found = self.logged(event)
             if len(found) < times:
-                assert self.process.returncode is None, self.log.read_text()
+                assert self.process.returncode is None, self.log.text()
                 return None
             return found
 
@@ -101,7 +99,7 @@ class ProcessWorld(RouterWorld):
                 stdout=output,
                 stderr=output,
             )
-        router = RouterProcess(process, log)
+        router = RouterProcess(process, Log(log))
         self.routers.append(router)
         self.stack.push_async_callback(router.ensure_gone)
         return router

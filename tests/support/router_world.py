@@ -19,7 +19,7 @@ from mesh_core import ids
 from mesh_core.database import Database
 from mesh_core.etcd import Etcd
 from mesh_core.ids import Prefix
-from mesh_core.ownership.keys import Keys, NodeInfo, NodeState, OwnerKey, OwnerState, encode
+from mesh_core.ownership.keys import ClusterKeys, NodeInfo, NodeState, OwnerKey, OwnerState, encode
 from mesh_core.process.service import Stop
 from mesh_core.rpc.auth import KeyAuthenticator, api_key_lookup
 from mesh_core.rpc.channels import open_channel
@@ -84,7 +84,7 @@ class RouterWorld:
 
     async def clear(self) -> None:
         """Delete the keys of all nodes, owners and instances, and wait until the router has seen it."""
-        keys = Keys(self.cluster)
+        keys = ClusterKeys(self.cluster)
         for prefix in (keys.owners, keys.nodes, *(self._services(kind) for kind in self.kinds)):
             for found in (await self.etcd.prefix(prefix)).kvs:
                 await self.etcd.delete(found.key)
@@ -189,10 +189,10 @@ class Node:
             capacity=100,
             state=NodeState.ACTIVE,
         )
-        await self.world.etcd.put(Keys(self.world.cluster).node(self.name), encode(info))
+        await self.world.etcd.put(ClusterKeys(self.world.cluster).node(self.name), encode(info))
 
     async def unregister(self) -> None:
-        await self.world.etcd.delete(Keys(self.world.cluster).node(self.name))
+        await self.world.etcd.delete(ClusterKeys(self.world.cluster).node(self.name))
 
     async def own(self, account_id: str, epoch: int = 1) -> None:
         """Write the owner key of the account's shard as ownership does."""
@@ -203,7 +203,9 @@ class Node:
             state=OwnerState.ACTIVE,
             epoch=epoch,
         )
-        await self.world.etcd.put(Keys(self.world.cluster).owner(ids.shard_of(account_id)), encode(key))
+        await self.world.etcd.put(
+            ClusterKeys(self.world.cluster).owner(ids.shard_of(account_id)), encode(key)
+        )
 
     async def kill(self) -> None:
         """End every call and refuse connections, without a word to etcd."""

@@ -42,9 +42,11 @@ from sessionmesh.v1 import (
 )
 from tests.conftest import Databases, LoopThread
 from tests.support.eventually import eventually
+from tests.support.log import Log
 
 RECIPIENT = "+4915112345678"
 MESH_KEY = "mesh-key-of-this-test"
+_NODE, _MEDIA = "mesh_session_node", "mesh_media"
 
 
 @dataclass
@@ -62,8 +64,13 @@ class NodeProcess:
 
     process: asyncio.subprocess.Process
     address: str
-    log: Path
+    log: Log
     channel: grpc.aio.Channel
+    module: str
+
+    @property
+    def runs(self) -> bool:
+        return self.process.returncode is None
 
     @property
     def messages(self) -> Any:
@@ -109,15 +116,29 @@ class Stage:
 
     async def start_node(self, **environment: str) -> NodeProcess:
         """A node that takes part when this returns; its shards come soon after."""
-        node = await self._start("mesh_session_node", MESH_NODE_ID=f"node-{len(self.nodes)}", **environment)
+        node = await self._start(_NODE, MESH_NODE_ID=f"node-{len(self.nodes)}", **environment)
         await eventually(lambda: self._says(node, "session-node runs"))
         return node
 
+    async def running_nodes(self, count: int, **environment: str) -> list[NodeProcess]:
+        """So many nodes that take part: those that run already, and new ones in place of any that ended."""
+        running = [node for node in self.nodes if node.module == _NODE and node.runs]
+        while len(running) < count:
+            running.append(await self.start_node(**environment))
+        return running
+
     async def start_media(self) -> NodeProcess:
         """A media service on a directory."""
-        media = await self._start("mesh_media", MESH_OBJECTS_URL=f"file://{self.folder}/objects")
+        media = await self._start(_MEDIA, MESH_OBJECTS_URL=f"file://{self.folder}/objects")
         await eventually(lambda: self._says(media, "serving"))
         return media
+
+    async def running_media(self) -> NodeProcess:
+        """The media service, started when none runs."""
+        for process in self.nodes:
+            if process.module == _MEDIA and process.runs:
+                return process
+        return await self.start_media()
 
     async def upload(self, media: NodeProcess, data: bytes) -> str:
         """The id of a file of the tenant."""
@@ -148,15 +169,15 @@ class Stage:
                 stdout=output,
                 stderr=output,
             )
-        node = NodeProcess(process, f"127.0.0.1:{port}", log, open_channel(f"127.0.0.1:{port}"))
+        node = NodeProcess(process, f"127.0.0.1:{port}", Log(log), open_channel(f"127.0.0.1:{port}"), module)
         self.nodes.append(node)
         return node
 
     @staticmethod
     def _says(node: NodeProcess, words: str) -> bool:
-        if node.process.returncode is not None:
-            raise AssertionError(node.log.read_text())
-        return words in node.log.read_text()
+        if not node.runs:
+            raise AssertionError(node.log.text())
+        return node.log.says(words)
 
     async def create_account(self, driver: str = "simulated") -> Account:
         uuid = new_uuid()

@@ -6,10 +6,11 @@ import asyncio
 import base64
 import os
 import sys
+import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import asyncpg
 import grpc
@@ -18,16 +19,15 @@ import pytest
 from aiohttp import web
 from asyncpg.pgproto.pgproto import UUID
 
-from mesh_cli.embedded import free_port
 from mesh_core import ids
 from mesh_core.events.notify import CHANNEL
 from mesh_core.ids import Prefix
-from mesh_core.process.service import Stop
 from mesh_core.rpc.auth import Role, new_api_key
-from mesh_core.settings import read
+from mesh_core.settings import EtcdSettings, read
 from mesh_webhook.__main__ import main
 from mesh_webhook.settings import WebhookServiceSettings
 from sessionmesh.v1 import event_pb2, event_pb2_grpc, webhook_pb2, webhook_pb2_grpc
+from tests.support.running import Running, registered_address, running
 
 ADMIN_KEY = "administrator-of-tests"
 
@@ -97,35 +97,61 @@ async def receiver() -> AsyncIterator[Receiver]:
         await runner.cleanup()
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class World:
-    """A tenant with a key in a fresh database."""
+    """A database and the settings of services on it. Tests share it and make tenants of their own.
+
+    The fan-out has one position per database, so services on one database share the work of all tenants.
+    """
 
     pool: asyncpg.Pool
-    environment: dict[str, str]
-    tenant: UUID
+    environment: Mapping[str, str]
+
+    async def tenant(self) -> Tenant:
+        """A new tenant, and a key with all its scopes."""
+        tenant = ids.new_uuid()
+        await self.pool.execute("INSERT INTO tenant (id) VALUES ($1)", tenant)
+        key_id, key, digest = new_api_key()
+        await self.pool.execute(
+            "INSERT INTO api_key (id, tenant, hash, scopes, role) VALUES ($1, $2, $3, $4, $5)",
+            key_id,
+            tenant,
+            digest,
+            ["READ", "SEND", "MANAGE"],
+            int(Role.TENANT),
+        )
+        return Tenant(self.pool, tenant, key, ids.new_uuid())
+
+
+@asynccontextmanager
+async def open_world(postgres_url: str, etcd: str) -> AsyncIterator[World]:
+    """A world on a migrated database."""
+    environment = {
+        "MESH_SERVER_LISTEN": "127.0.0.1:0",
+        "MESH_DATABASE_URL": postgres_url,
+        "MESH_ETCD_ENDPOINTS": etcd,
+        "MESH_AUTH_BOOTSTRAP_KEY": ADMIN_KEY,
+        "MESH_SECRETS_MASTER_KEY": base64.b64encode(bytes(range(32))).decode(),
+        "MESH_WEBHOOK_ALLOW_PRIVATE_ADDRESSES": "true",
+        "MESH_WEBHOOK_ALLOW_HTTP": "true",
+        "MESH_SERVER_DRAIN_SECONDS": "3",
+    }
+    async with asyncpg.create_pool(postgres_url, min_size=1, max_size=4) as pool:
+        yield World(pool, environment)
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """A tenant with an API key, and the account that its events are about."""
+
+    pool: asyncpg.Pool
+    uuid: UUID
     api_key: str
     account: UUID
 
-    @classmethod
-    async def make(cls, postgres_url: str, etcd: str, cluster: str) -> Self:
-        pool = await asyncpg.create_pool(postgres_url, min_size=1, max_size=4)
-        environment = {
-            "MESH_DATABASE_URL": postgres_url,
-            "MESH_ETCD_ENDPOINTS": etcd,
-            "MESH_CLUSTER_NAME": cluster,
-            "MESH_AUTH_BOOTSTRAP_KEY": ADMIN_KEY,
-            "MESH_SECRETS_MASTER_KEY": base64.b64encode(bytes(range(32))).decode(),
-            "MESH_WEBHOOK_ALLOW_PRIVATE_ADDRESSES": "true",
-            "MESH_WEBHOOK_ALLOW_HTTP": "true",
-            "MESH_SERVER_DRAIN_SECONDS": "3",
-        }
-        tenant, key = await add_tenant(pool)
-        return cls(pool, environment, tenant, key, ids.new_uuid())
-
     @property
-    def tenant_id(self) -> str:
-        return ids.encode(Prefix.TENANT, self.tenant)
+    def id(self) -> str:
+        return ids.encode(Prefix.TENANT, self.uuid)
 
     async def commit(self, *events: event_pb2.Event, notify: bool = True) -> list[str]:
         """Commits events in one transaction, as a session-node does; returns their ids."""
@@ -135,7 +161,7 @@ class World:
                 event_id = ids.new_uuid()
                 names.append(ids.encode(Prefix.EVENT, event_id))
                 event.id = names[-1]
-                event.tenant_id = event.tenant_id or self.tenant_id
+                event.tenant_id = event.tenant_id or self.id
                 account = self.account
                 if event.account_id:
                     account = ids.decode(Prefix.ACCOUNT, event.account_id, "account_id")
@@ -157,27 +183,11 @@ class World:
         return names
 
 
-async def add_tenant(pool: asyncpg.Pool) -> tuple[UUID, str]:
-    """A tenant and a key with all its scopes."""
-    tenant = ids.new_uuid()
-    await pool.execute("INSERT INTO tenant (id) VALUES ($1)", tenant)
-    key_id, text, digest = new_api_key()
-    await pool.execute(
-        "INSERT INTO api_key (id, tenant, hash, scopes, role) VALUES ($1, $2, $3, $4, $5)",
-        key_id,
-        tenant,
-        digest,
-        ["READ", "SEND", "MANAGE"],
-        int(Role.TENANT),
-    )
-    return tenant, text
-
-
 class Client:
     """Stubs with a key."""
 
-    def __init__(self, port: int, key: str) -> None:
-        self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
+    def __init__(self, address: str, key: str) -> None:
+        self._channel = grpc.aio.insecure_channel(address)
         self._metadata = (("authorization", f"Bearer {key}"),)
         self.webhooks = webhook_pb2_grpc.WebhookServiceStub(self._channel)
         self.events = event_pb2_grpc.EventServiceStub(self._channel)
@@ -206,45 +216,41 @@ class Client:
         await self._channel.close()
 
 
-@dataclass(slots=True)
-class Service:
-    """A service in this process."""
-
-    port: int
-    stop: Stop
-    task: asyncio.Task[None]
-
-
-@asynccontextmanager
-async def service(world: World, **environment: str) -> AsyncIterator[Service]:
+def service(world: World, **environment: str) -> AbstractAsyncContextManager[Running]:
     """The service's own `main` with the world's settings, drained in the end."""
-    port = free_port()
     settings = read(
-        WebhookServiceSettings, world.environment | environment | {"MESH_SERVER_LISTEN": f"127.0.0.1:{port}"}
+        WebhookServiceSettings, {"MESH_CLUSTER_NAME": new_cluster(), **world.environment, **environment}
     )
-    stop = Stop()
-    task = asyncio.create_task(main(settings, stop))
-    try:
-        await _wait_ready(port, task)
-        yield Service(port, stop, task)
-    finally:
-        stop.ask("the test ended")
-        await task
-    assert not stop.failed, stop.reason
+    return running("webhook", main, settings)
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookProcess:
+    """A service in a process of its own."""
+
+    child: asyncio.subprocess.Process
+    etcd: EtcdSettings
+    cluster: str
+
+    async def address(self) -> str:
+        """Where it listens, once it has registered."""
+        return await registered_address(self.etcd, self.cluster, "webhook")
 
 
 @asynccontextmanager
-async def process(world: World, **environment: str) -> AsyncIterator[tuple[int, asyncio.subprocess.Process]]:
-    """The service in a process of its own: its port, and the process, killed in the end if it still runs."""
-    port = free_port()
+async def process(world: World, **environment: str) -> AsyncIterator[WebhookProcess]:
+    """The service in a process of its own, which is killed in the end if it still runs."""
+    cluster = new_cluster()
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "mesh_webhook",
-        env=os.environ | world.environment | environment | {"MESH_SERVER_LISTEN": f"127.0.0.1:{port}"},
+        env={**os.environ, "MESH_CLUSTER_NAME": cluster, **world.environment, **environment},
     )
     try:
-        yield port, child
+        yield WebhookProcess(
+            child, EtcdSettings(endpoints=(world.environment["MESH_ETCD_ENDPOINTS"],)), cluster
+        )
     finally:
         with suppress(ProcessLookupError):
             child.kill()
@@ -252,18 +258,14 @@ async def process(world: World, **environment: str) -> AsyncIterator[tuple[int, 
 
 
 @asynccontextmanager
-async def client(port: int, key: str) -> AsyncIterator[Client]:
-    made = Client(port, key)
+async def client(address: str, key: str) -> AsyncIterator[Client]:
+    made = Client(address, key)
     try:
         yield made
     finally:
         await made.close()
 
 
-async def _wait_ready(port: int, task: asyncio.Task[None]) -> None:
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        ready = asyncio.ensure_future(channel.channel_ready())
-        await asyncio.wait([ready, task], return_when=asyncio.FIRST_COMPLETED, timeout=15)
-        ready.cancel()
-        if task.done():
-            task.result()
+def new_cluster() -> str:
+    """The name of a cluster that has no other service: by it a service is found after its start."""
+    return f"test-{uuid.uuid4().hex[:12]}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from bench.routing.pairs import PAIRS, compared, median
+from bench.measuring.pairs import PAIRS, compared, median
 
 
 def test_each_turn_is_compared_with_the_one_next_to_it() -> None:

@@ -38,7 +38,7 @@ READ = frozenset({proto.SCOPE_READ})
 HOUR = timedelta(hours=1)
 
 
-class Keys:
+class ClusterKeys:
     """The key table, in memory; `away` makes it fail, `gate` holds its answers back."""
 
     def __init__(self) -> None:
@@ -62,12 +62,12 @@ class Keys:
 
 
 @pytest.fixture
-def keys() -> Keys:
-    return Keys()
+def keys() -> ClusterKeys:
+    return ClusterKeys()
 
 
 @pytest.fixture
-def authenticator(keys: Keys) -> KeyAuthenticator:
+def authenticator(keys: ClusterKeys) -> KeyAuthenticator:
     return KeyAuthenticator(keys, AuthSettings(mesh_key=MESH_KEY, bootstrap_key=BOOTSTRAP_KEY))
 
 
@@ -84,7 +84,9 @@ async def reason(attempt: Awaitable[Identity]) -> str:
     return refused.value.reason
 
 
-async def test_a_tenants_key_gives_its_tenant_and_scopes(authenticator: KeyAuthenticator, keys: Keys) -> None:
+async def test_a_tenants_key_gives_its_tenant_and_scopes(
+    authenticator: KeyAuthenticator, keys: ClusterKeys
+) -> None:
     key_id, bearer = keys.add()
     identity = await authenticator.authenticate(bearer, "")
     assert identity.role is Role.TENANT
@@ -94,7 +96,7 @@ async def test_a_tenants_key_gives_its_tenant_and_scopes(authenticator: KeyAuthe
 
 
 async def test_a_key_seen_before_is_known_without_waiting(
-    authenticator: KeyAuthenticator, keys: Keys
+    authenticator: KeyAuthenticator, keys: ClusterKeys
 ) -> None:
     _, bearer = keys.add()
     assert authenticator.recall(bearer, "") is None
@@ -103,14 +105,16 @@ async def test_a_key_seen_before_is_known_without_waiting(
     assert keys.asked == 1
 
 
-async def test_callers_of_one_key_share_one_look_up(authenticator: KeyAuthenticator, keys: Keys) -> None:
+async def test_callers_of_one_key_share_one_look_up(
+    authenticator: KeyAuthenticator, keys: ClusterKeys
+) -> None:
     _, bearer = keys.add()
     await asyncio.gather(*(authenticator.authenticate(bearer, "") for _ in range(50)))
     assert keys.asked == 1
 
 
 async def test_a_caller_that_gives_up_does_not_take_the_look_up_from_the_others(
-    authenticator: KeyAuthenticator, keys: Keys
+    authenticator: KeyAuthenticator, keys: ClusterKeys
 ) -> None:
     _, bearer = keys.add()
     release, asked = asyncio.Event(), asyncio.Event()
@@ -135,17 +139,18 @@ async def test_no_bearer_means_credentials_are_missing(authenticator: KeyAuthent
 
 
 @pytest.mark.parametrize(
-    "token", ["x", "smk_", "smk_" + "U" * 70, "smk_" + "0" * 26 + "-" + "a" * 43, "é" * 74]
+    "token",
+    ["x", "nonsense", "smk_", "smk_a_b", "smk_" + "U" * 70, "smk_" + "0" * 26 + "-" + "a" * 43, "é" * 74],
 )
 async def test_what_cannot_be_a_key_is_refused_without_a_look_up(
-    authenticator: KeyAuthenticator, keys: Keys, token: str
+    authenticator: KeyAuthenticator, keys: ClusterKeys, token: str
 ) -> None:
     assert await reason(authenticator.authenticate(f"Bearer {token}", "")) == "CREDENTIALS_INVALID"
     assert keys.asked == 0
 
 
 async def test_an_unknown_key_is_refused_and_remembered_for_a_moment(
-    authenticator: KeyAuthenticator, keys: Keys
+    authenticator: KeyAuthenticator, keys: ClusterKeys
 ) -> None:
     bearer = f"Bearer {new_api_key()[1]}"
     for _ in range(3):
@@ -154,7 +159,7 @@ async def test_an_unknown_key_is_refused_and_remembered_for_a_moment(
 
 
 async def test_a_wrong_secret_of_a_known_key_is_refused_without_a_look_up_each(
-    authenticator: KeyAuthenticator, keys: Keys
+    authenticator: KeyAuthenticator, keys: ClusterKeys
 ) -> None:
     _, bearer = keys.add()
     await authenticator.authenticate(bearer, "")
@@ -166,7 +171,7 @@ async def test_a_wrong_secret_of_a_known_key_is_refused_without_a_look_up_each(
 
 @pytest.mark.usefixtures("always_old")
 async def test_a_rotated_secret_works_at_once_and_the_one_before_for_the_overlap(
-    authenticator: KeyAuthenticator, keys: Keys
+    authenticator: KeyAuthenticator, keys: ClusterKeys
 ) -> None:
     key_id, old = keys.add()
     await authenticator.authenticate(old, "")
@@ -181,7 +186,7 @@ async def test_a_rotated_secret_works_at_once_and_the_one_before_for_the_overlap
 
 
 async def test_a_new_secret_is_looked_up_although_the_old_one_is_fresh(
-    authenticator: KeyAuthenticator, keys: Keys, monkeypatch: pytest.MonkeyPatch
+    authenticator: KeyAuthenticator, keys: ClusterKeys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mesh_core.rpc.auth.authenticator._RETRY", 0.0)
     key_id, old = keys.add()
@@ -203,7 +208,7 @@ async def test_a_new_secret_is_looked_up_although_the_old_one_is_fresh(
 )
 @pytest.mark.usefixtures("always_old")
 async def test_a_key_that_lost_its_right_is_refused_at_the_next_look_up(
-    authenticator: KeyAuthenticator, keys: Keys, change: dict[str, object], expected: str
+    authenticator: KeyAuthenticator, keys: ClusterKeys, change: dict[str, object], expected: str
 ) -> None:
     key_id, bearer = keys.add()
     await authenticator.authenticate(bearer, "")
@@ -211,7 +216,7 @@ async def test_a_key_that_lost_its_right_is_refused_at_the_next_look_up(
     assert await reason(authenticator.authenticate(bearer, "")) == expected
 
 
-async def test_a_key_expires_while_it_is_cached(authenticator: KeyAuthenticator, keys: Keys) -> None:
+async def test_a_key_expires_while_it_is_cached(authenticator: KeyAuthenticator, keys: ClusterKeys) -> None:
     key_id, bearer = keys.add()
     soon = datetime.now(UTC) + timedelta(milliseconds=200)
     keys.rows[key_id] = replace(keys.rows[key_id], expire_time=soon)
@@ -228,7 +233,7 @@ async def test_a_key_expires_while_it_is_cached(authenticator: KeyAuthenticator,
 
 @pytest.mark.usefixtures("always_old")
 async def test_while_the_database_is_away_keys_seen_before_stay_good(
-    authenticator: KeyAuthenticator, keys: Keys
+    authenticator: KeyAuthenticator, keys: ClusterKeys
 ) -> None:
     _, bearer = keys.add()
     await authenticator.authenticate(bearer, "")
@@ -242,7 +247,7 @@ async def test_while_the_database_is_away_keys_seen_before_stay_good(
 
 @pytest.mark.usefixtures("always_old")
 async def test_when_the_database_is_back_a_revoked_key_is_noticed(
-    authenticator: KeyAuthenticator, keys: Keys
+    authenticator: KeyAuthenticator, keys: ClusterKeys
 ) -> None:
     key_id, bearer = keys.add()
     await authenticator.authenticate(bearer, "")
@@ -260,7 +265,7 @@ async def test_when_the_database_is_back_a_revoked_key_is_noticed(
 
 
 async def test_a_key_never_seen_is_unavailable_while_the_database_is_away_and_not_asked_for_again_at_once(
-    authenticator: KeyAuthenticator, keys: Keys
+    authenticator: KeyAuthenticator, keys: ClusterKeys
 ) -> None:
     _, bearer = keys.add()
     keys.away = True
@@ -271,7 +276,7 @@ async def test_a_key_never_seen_is_unavailable_while_the_database_is_away_and_no
 
 
 async def test_the_cache_is_bounded_and_keeps_real_keys(
-    authenticator: KeyAuthenticator, keys: Keys, monkeypatch: pytest.MonkeyPatch
+    authenticator: KeyAuthenticator, keys: ClusterKeys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mesh_core.rpc.auth.authenticator._REMEMBERED", 8)
     _, bearer = keys.add()
@@ -281,7 +286,9 @@ async def test_the_cache_is_bounded_and_keeps_real_keys(
     assert authenticator.recall(bearer, "") is not None
 
 
-async def test_the_bootstrap_key_is_an_administrators(authenticator: KeyAuthenticator, keys: Keys) -> None:
+async def test_the_bootstrap_key_is_an_administrators(
+    authenticator: KeyAuthenticator, keys: ClusterKeys
+) -> None:
     identity = await authenticator.authenticate(f"Bearer {BOOTSTRAP_KEY}", "")
     assert identity.role is Role.ADMIN
     assert identity.tenant_id is None
@@ -300,7 +307,7 @@ async def test_the_mesh_key_acts_for_the_tenant_that_it_names(authenticator: Key
 
 
 async def test_nobody_else_acts_for_the_tenant_that_it_names(
-    authenticator: KeyAuthenticator, keys: Keys
+    authenticator: KeyAuthenticator, keys: ClusterKeys
 ) -> None:
     _, bearer = keys.add()
     other = ids.new_id(Prefix.TENANT)
@@ -308,7 +315,7 @@ async def test_nobody_else_acts_for_the_tenant_that_it_names(
     assert (await authenticator.authenticate(f"Bearer {BOOTSTRAP_KEY}", other)).tenant_id is None
 
 
-async def test_without_configured_keys_the_empty_key_opens_nothing(keys: Keys) -> None:
+async def test_without_configured_keys_the_empty_key_opens_nothing(keys: ClusterKeys) -> None:
     authenticator = KeyAuthenticator(keys, AuthSettings())
     assert await reason(authenticator.authenticate("Bearer ", "")) == "CREDENTIALS_INVALID"
 
@@ -353,6 +360,7 @@ async def test_the_identity_belongs_to_the_task() -> None:
         assume(caller)
         return current_identity()
 
+    assume(None)
     callers = [identity(Role.TENANT, ids.new_uuid()) for _ in range(3)]
     served = await asyncio.gather(*(asyncio.create_task(serve(caller)) for caller in callers))
     assert served == callers

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mesh_core.etcd import Etcd, EtcdUnavailable
-from mesh_core.ownership.keys import Keys
+from mesh_core.ownership.keys import ClusterKeys
 from mesh_core.ownership.planning.fleet import EMPTY_WEIGHT, SESSION_WEIGHT
 from mesh_core.ownership.planning.loads import (
     FIRST_PERIOD,
@@ -40,7 +40,7 @@ class Stage:
     def __init__(self) -> None:
         self.store = Store()
         self.loads: dict[int, tuple[int, int]] = {}
-        self.reporter = LoadReporter(self.store, Keys("c"), "a", lambda: self.loads)
+        self.reporter = LoadReporter(self.store, ClusterKeys("c"), "a", lambda: self.loads)
 
     async def run(self, start: float, end: float, lease: int = 1) -> None:
         """Steps every second."""

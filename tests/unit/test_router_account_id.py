@@ -76,7 +76,16 @@ def test_a_missing_account_names_the_field_and_the_metadata_key() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["acc_", "7", "tnt_01ARZ3NDEKTSV4RRFFQ69G5FAV", "acc_01arz3ndektsv4rrffq69g5fav"]
+    "text",
+    [
+        "acc_",
+        "7",
+        "nonsense",
+        "acc_ü",
+        "msg_00000000000000000000000000",
+        "tnt_01ARZ3NDEKTSV4RRFFQ69G5FAV",
+        "acc_01arz3ndektsv4rrffq69g5fav",
+    ],
 )
 def test_what_is_no_account_id_is_refused(text: str) -> None:
     raw = session_pb2.GetSessionRequest(account_id=text).SerializeToString()

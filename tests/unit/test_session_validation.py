@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from mesh_core.errors import FailedPrecondition, InvalidArgument, InvalidField
 from mesh_core.ids import Prefix, new_id
 from mesh_session_node import validation
-from sessionmesh.v1 import content_pb2, media_pb2, message_pb2
+from sessionmesh.v1 import common_pb2, content_pb2, media_pb2, message_pb2
 
 
 def request() -> message_pb2.SendMessageRequest:
@@ -31,6 +33,82 @@ def test_empty_and_longer_texts_are_refused(body: str) -> None:
     with pytest.raises(InvalidField) as refused:
         validation.check_send(made)
     assert refused.value.field == "content.text.body"
+
+
+def no_recipient(made: message_pb2.SendMessageRequest) -> None:
+    made.ClearField("recipient")
+
+
+def unset_recipient(made: message_pb2.SendMessageRequest) -> None:
+    made.recipient.CopyFrom(common_pb2.Recipient())
+
+
+def unknown_recipient_kind(made: message_pb2.SendMessageRequest) -> None:
+    # Field 99 of Recipient: a kind that a later version of the API may have.
+    made.recipient.CopyFrom(common_pb2.Recipient.FromString(b"\x9a\x06\x01x"))
+
+
+def malformed_phone(made: message_pb2.SendMessageRequest) -> None:
+    made.recipient.phone = "0151 12345678"
+
+
+def no_content(made: message_pb2.SendMessageRequest) -> None:
+    made.ClearField("content")
+
+
+def empty_text(made: message_pb2.SendMessageRequest) -> None:
+    made.content.text.body = ""
+
+
+def oversized_text(made: message_pb2.SendMessageRequest) -> None:
+    made.content.text.body = "x" * (65_537)
+
+
+def received_only_content(made: message_pb2.SendMessageRequest) -> None:
+    made.content.revoked.SetInParent()
+
+
+def malformed_media_id(made: message_pb2.SendMessageRequest) -> None:
+    made.content.image.media.media_id = "med_nonsense"
+
+
+def malformed_reply(made: message_pb2.SendMessageRequest) -> None:
+    made.options.reply_to_message_id = "msg_nonsense"
+
+
+def no_request_id(made: message_pb2.SendMessageRequest) -> None:
+    made.request_id = ""
+
+
+def long_request_id(made: message_pb2.SendMessageRequest) -> None:
+    made.request_id = "r" * 65
+
+
+@pytest.mark.parametrize(
+    ("spoil", "field"),
+    [
+        (no_recipient, "recipient"),
+        (unset_recipient, "recipient"),
+        (unknown_recipient_kind, "recipient"),
+        (malformed_phone, "recipient.phone"),
+        (no_content, "content"),
+        (empty_text, "content.text.body"),
+        (oversized_text, "content.text.body"),
+        (received_only_content, "content.revoked"),
+        (malformed_media_id, "content.image.media.media_id"),
+        (malformed_reply, "options.reply_to_message_id"),
+        (no_request_id, "request_id"),
+        (long_request_id, "request_id"),
+    ],
+)
+def test_a_request_that_cannot_be_sent_is_refused_with_its_field(
+    spoil: Callable[[message_pb2.SendMessageRequest], None], field: str
+) -> None:
+    made = request()
+    spoil(made)
+    with pytest.raises(InvalidField) as refused:
+        validation.check_send(made)
+    assert refused.value.field == field
 
 
 @pytest.mark.parametrize("kind", ["live_location", "poll_vote", "choice", "order", "revoked", "unknown"])

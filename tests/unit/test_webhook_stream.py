@@ -14,6 +14,7 @@ from mesh_core.events import Cursor, Page, StoredEvent
 from mesh_core.rpc.server import Draining
 from mesh_webhook.events import tail as tail_module
 from mesh_webhook.events.filters import EventFilter
+from mesh_webhook.events.rendering import event_frames
 from mesh_webhook.events.stream import EventStream
 from mesh_webhook.events.tail import Follower
 from sessionmesh.v1.event_pb2 import Event
@@ -76,6 +77,20 @@ async def test_a_drained_stream_names_the_last_event_that_it_gave() -> None:
     with pytest.raises(GoingAway) as caught:
         await anext(frames)
     assert caught.value.resume_token == Cursor(1, 3, 1).encode().hex()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "frames"),
+    [
+        ([], []),
+        ([10] * 250, [100, 100, 50]),
+        ([1024 * 1024] * 5, [2, 2, 1]),
+        ([10, 4 * 1024 * 1024, 10], [1, 1, 1]),
+    ],
+)
+def test_frames_are_cut_by_events_and_by_bytes(sizes: list[int], frames: list[int]) -> None:
+    events = [Event(type="a" * size) for size in sizes]
+    assert [len(frame.events.events) for frame in event_frames(events)] == frames
 
 
 def test_a_follower_whose_buffer_is_full_falls_behind_and_says_so(

@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 
 from mesh_cli.commands.key import TenantOption
-from mesh_cli.commands.output import AsJson, show
-from mesh_cli.commands.target import call
+from mesh_cli.commands.output import MAX_PAGE, AsJson, show
+from mesh_cli.commands.target import AccountArgument, call
 from mesh_cli.commands.tenant import tenant_id
 from mesh_client import Client
 from sessionmesh.v1 import account_pb2, session_pb2
 
-app = typer.Typer(help="Accounts: identities kept online.", no_args_is_help=True)
+app = typer.Typer(help="Accounts: what the mesh keeps online.", no_args_is_help=True)
 COLUMNS = ("id", "external_id", "display_name", "driver", "phone", "desired_state", "create_time")
 SESSION_COLUMNS = ("account_id", "state", "cause", "phone", "node_id", "epoch", "connect_time", "detail")
 
@@ -21,9 +21,13 @@ SESSION_COLUMNS = ("account_id", "state", "cause", "phone", "node_id", "epoch", 
 @app.command()
 def create(
     context: typer.Context,
-    external_id: Annotated[str, typer.Argument(help="Your own name for it; unique in the tenant.")] = "",
-    phone: Annotated[str, typer.Option(help="Its number in E.164.")] = "",
-    name: Annotated[str, typer.Option(help="For people.")] = "",
+    external_id: Annotated[
+        str, typer.Argument(help="Your own id for the account, unique in its tenant.")
+    ] = "",
+    phone: Annotated[
+        str, typer.Option(help="The account's phone number in E.164, such as +4915112345678.")
+    ] = "",
+    name: Annotated[str, typer.Option(help="A name to show to people.")] = "",
     tenant: TenantOption = "",
     as_json: AsJson = False,
 ) -> None:
@@ -43,7 +47,9 @@ def list_accounts(context: typer.Context, tenant: TenantOption = "", as_json: As
 
     async def work(client: Client) -> list[account_pb2.Account]:
         found: list[account_pb2.Account] = []
-        request = account_pb2.ListAccountsRequest(tenant_id=await tenant_id(client, tenant), page_size=1000)
+        request = account_pb2.ListAccountsRequest(
+            tenant_id=await tenant_id(client, tenant), page_size=MAX_PAGE
+        )
         while True:
             page = await client.accounts.ListAccounts(request)
             found += page.accounts
@@ -55,7 +61,7 @@ def list_accounts(context: typer.Context, tenant: TenantOption = "", as_json: As
 
 
 @app.command()
-def get(context: typer.Context, account_id: str, as_json: AsJson = False) -> None:
+def get(context: typer.Context, account_id: AccountArgument, as_json: AsJson = False) -> None:
     """Show an account."""
 
     async def work(client: Client) -> account_pb2.Account:
@@ -66,7 +72,7 @@ def get(context: typer.Context, account_id: str, as_json: AsJson = False) -> Non
 
 
 @app.command()
-def session(context: typer.Context, account_id: str, as_json: AsJson = False) -> None:
+def session(context: typer.Context, account_id: AccountArgument, as_json: AsJson = False) -> None:
     """Show an account's session: its state, and the node that runs it."""
 
     async def work(client: Client) -> session_pb2.Session:
@@ -77,8 +83,8 @@ def session(context: typer.Context, account_id: str, as_json: AsJson = False) ->
 
 
 @app.command()
-def delete(context: typer.Context, account_id: str, as_json: AsJson = False) -> None:
-    """Delete an account; its data are purged after 30 days."""
+def delete(context: typer.Context, account_id: AccountArgument, as_json: AsJson = False) -> None:
+    """Delete an account. Its data are purged after 30 days."""
 
     async def work(client: Client) -> account_pb2.Account:
         request = account_pb2.DeleteAccountRequest(account_id=account_id)

@@ -14,7 +14,10 @@ from mesh_core.database.migrations import migrate
 from mesh_core.errors import StartupError
 from mesh_core.settings import DatabaseSettings, load
 
-app = typer.Typer(help="The database: MESH_DATABASE_URL, or MESH_DATABASE_DIRECT_URL.", no_args_is_help=True)
+app = typer.Typer(
+    help="The database that MESH_DATABASE_URL names; MESH_DATABASE_DIRECT_URL goes before it.",
+    no_args_is_help=True,
+)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,7 +28,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 @app.command(name="migrate")
 def migrate_command() -> None:
-    """Bring the schema up to this release's. Harmless to repeat; any number may run at once."""
+    """Migrate the schema to this release's version.
+
+    May be repeated; when several run at once, one migrates and the others wait.
+    """
     settings = load(Settings).database
     try:
         version = asyncio.run(migrate(settings.direct_url or settings.url))
@@ -36,7 +42,10 @@ def migrate_command() -> None:
 
 @app.command(name="adopt")
 def adopt_command() -> None:
-    """Accept a database that was restored on another server: old cursors end, events keep their order."""
+    """Accept a database that was restored on another server.
+
+    Event cursors from before the restore expire; events keep their order.
+    """
     settings = load(Settings).database
 
     async def work() -> int:

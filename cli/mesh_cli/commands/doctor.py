@@ -1,4 +1,4 @@
-"""`mesh doctor`: is everything there that a mesh on this machine needs, and is the one that runs well?"""
+"""`mesh doctor`: checks what a mesh on this machine needs, and the mesh that runs on it."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from mesh_cli.commands.target import local_mesh
 from mesh_cli.embedded.etcd import PROGRAM as ETCD
 from mesh_cli.embedded.postgres import PROGRAM as POSTGRES
 from mesh_cli.embedded.redis import PROGRAM as REDIS
-from mesh_cli.up.state import default_state
 from mesh_core.errors import MeshError
 
 EXIT_PROBLEM = 1
 FREE_BYTES = 2_000_000_000
 OPEN_FILES = 8_192
+HEALTH_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check: what was looked at, whether it is good, what was seen, and what to do if it is not."""
+    """One check: what was checked, whether it is good, what was found, and what to do if it is bad."""
 
     subject: str
     good: bool
@@ -41,12 +41,12 @@ class Finding:
 
 def doctor(context: typer.Context, as_json: AsJson = False) -> None:
     """Check this machine, and the mesh that runs on it."""
-    findings = [_python(), _open_files(), _disk(context.obj.state or default_state()), *_programs()]
+    findings = [_python(), _open_files(), _disk(context.obj.state_directory), *_programs()]
     if mesh := local_mesh(context.obj):
         addresses = {name: part.address for name, part in mesh.parts.items()}
         findings += asyncio.run(_parts(addresses))
     else:
-        findings.append(Finding("mesh", True, "none runs here", ""))
+        findings.append(Finding("mesh", True, "none runs on this machine", ""))
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings]))
     else:
@@ -71,14 +71,14 @@ def _python() -> Finding:
 
 def _open_files() -> Finding:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    remedy = "Each account online takes one: raise it with `ulimit -n 65536`."
+    remedy = "Each account online needs one: raise the limit with `ulimit -n 65536`."
     return Finding("open files", soft >= OPEN_FILES, f"{soft} (at most {hard})", remedy)
 
 
 def _disk(state: Path) -> Finding:
     place = next(parent for parent in (state, *state.absolute().parents) if parent.exists())
     free = shutil.disk_usage(place).free
-    return Finding("disk", free >= FREE_BYTES, f"{free / 1e9:.0f} GB free at {place}", "2 GB are wanted.")
+    return Finding("disk", free >= FREE_BYTES, f"{free / 1e9:.0f} GB free at {place}", "2 GB are needed.")
 
 
 def _programs() -> list[Finding]:
@@ -100,7 +100,7 @@ async def _part(name: str, address: str) -> Finding:
     async with grpc.aio.insecure_channel(address) as channel:
         health = health_pb2_grpc.HealthStub(channel)
         try:
-            answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=3)
+            answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=HEALTH_SECONDS)
         except grpc.aio.AioRpcError as error:
             return Finding(
                 name, False, f"{address} {error.code().name}", "See its log in the state directory."

@@ -11,9 +11,13 @@ from mesh_cli.commands.target import call
 from mesh_client import Client
 from sessionmesh.v1 import job_pb2
 
-app = typer.Typer(help="Long jobs, such as drains: they go on without whoever asked.", no_args_is_help=True)
+app = typer.Typer(
+    help="Jobs, such as drains: they continue when the command that started them ends.", no_args_is_help=True
+)
 COLUMNS = ("id", "kind", "state", "subject", "done", "total", "create_time", "end_time")
-JobArgument = Annotated[str, typer.Argument(metavar="JOB_ID")]
+JobArgument = Annotated[
+    str, typer.Argument(metavar="JOB_ID", help="The job's id, as `mesh job list` shows it.")
+]
 
 
 @app.command(name="list")
@@ -38,7 +42,7 @@ def get(context: typer.Context, job_id: JobArgument, as_json: AsJson = False) ->
 
 @app.command()
 def cancel(context: typer.Context, job_id: JobArgument, as_json: AsJson = False) -> None:
-    """End a job; what it has done stays done. Only a drain is undone: its node serves again."""
+    """Cancel a job. What it has done stays done, but the node of a drain is active again."""
 
     async def work(client: Client) -> job_pb2.Job:
         return (await client.jobs.CancelJob(job_pb2.CancelJobRequest(job_id=job_id))).job

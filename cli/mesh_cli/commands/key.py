@@ -7,33 +7,37 @@ from typing import Annotated
 
 import typer
 
-from mesh_cli.commands.output import AsJson, as_dict, show
+from mesh_cli.commands.output import MAX_PAGE, AsJson, as_dict, show
 from mesh_cli.commands.target import call
 from mesh_cli.commands.tenant import tenant_id
 from mesh_client import Client
 from sessionmesh.v1 import authorization_pb2, tenant_pb2
 
-app = typer.Typer(help="API keys: what callers authenticate with.", no_args_is_help=True)
+app = typer.Typer(help="API keys, which callers authenticate with.", no_args_is_help=True)
 SCOPES = ("read", "send", "manage", "tenant_admin")
 COLUMNS = ("id", "display_name", "scopes", "create_time", "revoke_time")
-TenantOption = Annotated[str, typer.Option("--tenant", help="Tenant, by id or external id.")]
+TenantOption = Annotated[
+    str, typer.Option("--tenant", help="The tenant's id or external id. Default: the tenant of your key.")
+]
 
 
 @app.command()
 def create(
     context: typer.Context,
     tenant: TenantOption = "",
-    name: Annotated[str, typer.Option(help="For people.")] = "",
+    name: Annotated[str, typer.Option(help="A name to show to people.")] = "",
     scope: Annotated[
         list[str] | None,
         typer.Option(
-            help="read, send, manage or tenant_admin; may be repeated; by default read, send, manage."
+            help="read, send, manage or tenant_admin; may be repeated. Default: read, send, manage."
         ),
     ] = None,
-    administrator: Annotated[bool, typer.Option(help="An administrator's key, of no tenant.")] = False,
+    administrator: Annotated[
+        bool, typer.Option(help="Create an administrator's key, which belongs to no tenant.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a key and print its secret, once."""
+    """Create a key and print its secret, which is not shown again."""
     scopes = [_scope(one) for one in scope or ()]
 
     async def work(client: Client) -> tenant_pb2.CreateApiKeyResponse:
@@ -64,15 +68,19 @@ def list_keys(context: typer.Context, tenant: TenantOption = "", as_json: AsJson
     """List a tenant's keys; without --tenant, the administrators'."""
 
     async def work(client: Client) -> list[tenant_pb2.ApiKey]:
-        request = tenant_pb2.ListApiKeysRequest(tenant_id=await tenant_id(client, tenant), page_size=1000)
+        request = tenant_pb2.ListApiKeysRequest(tenant_id=await tenant_id(client, tenant), page_size=MAX_PAGE)
         return list((await client.tenants.ListApiKeys(request)).api_keys)
 
     show(call(context, work), COLUMNS, as_json=as_json)
 
 
 @app.command()
-def revoke(context: typer.Context, key_id: str, as_json: AsJson = False) -> None:
-    """End a key; every process has noticed within 10 s."""
+def revoke(
+    context: typer.Context,
+    key_id: Annotated[str, typer.Argument(metavar="KEY_ID", help="The key's id, key_...")],
+    as_json: AsJson = False,
+) -> None:
+    """Revoke a key. Within 10 s no process accepts it any more."""
 
     async def work(client: Client) -> tenant_pb2.ApiKey:
         request = tenant_pb2.RevokeApiKeyRequest(key_id=key_id)

@@ -13,11 +13,13 @@ from rich.console import Console
 from rich.table import Table
 
 PIPE_WIDTH = 200
+MAX_PAGE = 1000
+"""The largest page that a list call returns."""
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
 def show(messages: Sequence[Message], columns: Sequence[str], *, as_json: bool) -> None:
-    """Each message is a row, or a line of JSON; `columns` are field names."""
+    """Print each message as a row of a table, or as a line of JSON; `columns` are field names."""
     if as_json:
         for message in messages:
             print(json.dumps(as_dict(message), ensure_ascii=False))
@@ -26,7 +28,7 @@ def show(messages: Sequence[Message], columns: Sequence[str], *, as_json: bool) 
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A plain table."""
+    """Print a table without lines."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column.replace("_", " "), overflow="fold")
@@ -36,7 +38,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def wide_console() -> Console:
-    """A console that does not cut lines to 80 characters in a pipe."""
+    """A console that does not wrap at 80 characters when its output goes to a pipe."""
     return Console(width=None if Console().is_terminal else PIPE_WIDTH)
 
 

@@ -7,20 +7,26 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from mesh_cli.commands.target import EXIT_FAILED, call, fail
+from mesh_cli.commands.target import EXIT_FAILED, AccountArgument, call, fail
 from mesh_client import Client
 from sessionmesh.v1 import session_pb2, simulator_pb2
 
 
 def pair(
     context: typer.Context,
-    account_id: str,
-    phone: Annotated[str, typer.Option(help="Pair by a code typed on this number's phone, not by QR.")] = "",
+    account_id: AccountArgument,
+    phone: Annotated[
+        str,
+        typer.Option(
+            help="Pair with a code that is typed on the phone with this number, instead of a QR picture."
+        ),
+    ] = "",
     accept: Annotated[
-        bool, typer.Option(help="Accept on the simulated network, in place of somebody with a phone.")
+        bool,
+        typer.Option(help="On the simulated network: accept the pairing, in place of a person with a phone."),
     ] = False,
 ) -> None:
-    """Pair an account: shows QR pictures, or a code, until one is accepted."""
+    """Pair an account: show QR pictures, or a code, until one is accepted."""
     console = Console()
 
     async def work(client: Client) -> session_pb2.PairResponse:
@@ -40,7 +46,7 @@ def pair(
 
 
 def accept_request(step: session_pb2.PairResponse) -> simulator_pb2.AcceptPairingRequest:
-    """What somebody's phone would do with the picture or code of this step."""
+    """The acceptance of this step's QR text or code on the simulated network."""
     if step.WhichOneof("step") == "qr":
         return simulator_pb2.AcceptPairingRequest(qr=step.qr.text)
     return simulator_pb2.AcceptPairingRequest(code=step.code.code)
@@ -49,7 +55,7 @@ def accept_request(step: session_pb2.PairResponse) -> simulator_pb2.AcceptPairin
 def _show(console: Console, step: session_pb2.PairResponse) -> None:
     match step.WhichOneof("step"):
         case "queued_behind":
-            console.print(f"… waiting, {step.queued_behind} before this one")
+            console.print(f"… waiting, {step.queued_behind} pairings are before this one")
         case "qr":
             console.print(step.qr.terminal, highlight=False, markup=False)
             console.print("Scan it with the phone: Linked devices, Link a device.")

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from mesh_parent import command_line
+from mesh_cli.up.child import WATCHED, part_command
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +28,17 @@ class PartCommand:
 def router(
     workers: Annotated[
         int | None,
-        typer.Option(help="Processes that share the port; 1 unless MESH_ROUTER_WORKERS says otherwise."),
+        typer.Option(help="Number of processes that share the port. Default: MESH_ROUTER_WORKERS, or 1."),
     ] = None,
 ) -> None:
-    """Run a router; settings come from the environment (MESH_...) and MESH_CONFIG."""
+    """Run a router. Settings: environment variables MESH_..., and the file that MESH_CONFIG names."""
     if workers is not None:
         os.environ["MESH_ROUTER_WORKERS"] = str(workers)
     become("mesh_router")
 
 
 def become(module: str) -> None:
-    """Turn this process into a part of the mesh, or into the watchdog of one."""
+    """Turn this process into a part of the mesh, or into its watchdog."""
     if module in WATCHED:
         command = part_command(module)
         os.execv(command[0], command)  # noqa: S606 - the watchdog imports next to nothing, we have much
@@ -46,20 +46,12 @@ def become(module: str) -> None:
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
-WATCHED = frozenset({"mesh_session_node"})
-"""Modules that run as the child of a watchdog."""
-
-
-def part_command(module: str) -> list[str]:
-    """Program and arguments that run a part, under its watchdog if it has one."""
-    command = [sys.executable, "-m", module]
-    if module not in WATCHED:
-        return command
-    return command_line("watchdog", {}, command)
-
-
 COMMANDS = tuple(
-    PartCommand(name, module, f"Run {what}; settings come from the environment (MESH_...) and MESH_CONFIG.")
+    PartCommand(
+        name,
+        module,
+        f"Run {what}. Settings: environment variables MESH_..., and the file that MESH_CONFIG names.",
+    )
     for name, module, what in (
         ("session-node", "mesh_session_node", "a session-node, under its watchdog"),
         ("media", "mesh_media", "the media service"),
@@ -67,4 +59,4 @@ COMMANDS = tuple(
         ("simulator", "mesh_simulator", "the simulated network"),
     )
 )
-"""Those that take no options; `router` is the other one."""
+"""All parts but the router, which has options."""

@@ -18,14 +18,17 @@ COLUMNS = ("id", "status", "network_message_id", "create_time")
 
 def send(
     context: typer.Context,
-    account_id: Annotated[str, typer.Argument(help="The sending account.")],
-    to: Annotated[str, typer.Argument(help="The recipient's number in E.164.")],
+    account_id: Annotated[str, typer.Argument(help="The id of the sending account.")],
+    to: Annotated[str, typer.Argument(help="The recipient's phone number in E.164.")],
     text: Annotated[str, typer.Argument(help="The text, or the caption of --file.")] = "",
     file: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="Send this picture or document.")
     ] = None,
     wait: Annotated[
-        bool, typer.Option(help="Return when the network has it, not when it is stored.")
+        bool,
+        typer.Option(
+            help="Return when the network has acknowledged the message, instead of when it is stored."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Which mesh a command speaks to, and how its errors are shown."""
+"""Which mesh a command calls, and how errors are shown."""
 
 from __future__ import annotations
 
@@ -18,46 +18,69 @@ from mesh_client import Client, MeshCallError, connect
 EXIT_FAILED = 1
 EXIT_NO_MESH = 69
 T = TypeVar("T")
+AccountArgument = Annotated[str, typer.Argument(metavar="ACCOUNT_ID", help="The account's id, acc_...")]
 
 
 @dataclass(slots=True)
 class Target:
-    """Given by options or environment; what is missing comes from the mesh that runs on this machine."""
+    """What the options before the command say; the mesh.json of a local mesh says what they do not."""
 
     address: str = ""
     api_key: str = ""
     state: Path | None = None
+
+    @property
+    def state_directory(self) -> Path:
+        """The state directory of the mesh on this machine, which need not run."""
+        return self.state or default_state()
 
 
 def remember_target(
     context: typer.Context,
     address: Annotated[
         str,
-        typer.Option(envvar="MESH_ADDRESS", help="The router, host:port; by default the mesh running here."),
+        typer.Option(
+            envvar="MESH_ADDRESS",
+            show_default=False,
+            help="The router to call, host:port. Default: the mesh that runs on this machine.",
+        ),
     ] = "",
     api_key: Annotated[
-        str, typer.Option(envvar="MESH_API_KEY", help="The key to call with; by default the administrator's.")
+        str,
+        typer.Option(
+            envvar="MESH_API_KEY",
+            show_default=False,
+            help="The API key to call with. Default: the administrator's key of the mesh on this machine.",
+        ),
     ] = "",
-    state: Annotated[Path | None, typer.Option(help="State directory of the mesh running here.")] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="MESH_STATE",
+            show_default=False,
+            help="State directory of the mesh on this machine: its data, logs and mesh.json. "
+            "Default: ~/.local/state/sessionmesh.",
+        ),
+    ] = None,
 ) -> None:
-    """Taken before the command's own name: `mesh --address ... account list`."""
+    """Keep the options that stand before the command."""
     context.obj = Target(address, api_key, state)
 
 
 def local_mesh(target: Target) -> MeshFile | None:
-    """The mesh that runs on this machine, if one does."""
-    return running_mesh(target.state or default_state())
+    """The mesh that runs on this machine; None when none does."""
+    return running_mesh(target.state_directory)
 
 
 def call(context: typer.Context, work: Callable[[Client], Awaitable[T]]) -> T:
-    """Run `work` with a client; an error of the mesh is printed, and ends the command with exit code 1."""
+    """Run `work` with a client. An error of the mesh is printed, and ends the command with exit code 1."""
     target: Target = context.obj
     mesh = None if target.address and target.api_key else local_mesh(target)
     address = target.address or (mesh.address if mesh else "")
     api_key = target.api_key or (mesh.admin_key if mesh else "")
     if not address or not api_key:
         fail(
-            "no mesh runs here: start one with `mesh up`, or give --address and --api-key "
+            "no mesh runs on this machine: start one with `mesh up`, or give --address and --api-key "
             "(MESH_ADDRESS, MESH_API_KEY)",
             EXIT_NO_MESH,
         )
@@ -74,7 +97,7 @@ def fail(message: str, code: int) -> NoReturn:
 
 
 async def _with_client(address: str, api_key: str, work: Callable[[Client], Awaitable[T]]) -> T:
-    async with connect(address, api_key, road="plain") as client:
+    async with connect(address, api_key, transport="plain") as client:
         return await work(client)
 
 

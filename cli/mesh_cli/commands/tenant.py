@@ -6,20 +6,20 @@ from typing import Annotated
 
 import typer
 
-from mesh_cli.commands.output import AsJson, show
+from mesh_cli.commands.output import MAX_PAGE, AsJson, show
 from mesh_cli.commands.target import call
 from mesh_client import Client
 from sessionmesh.v1 import tenant_pb2
 
-app = typer.Typer(help="Tenants: who owns accounts, media and events.", no_args_is_help=True)
+app = typer.Typer(help="Tenants: the owners of accounts, media and events.", no_args_is_help=True)
 COLUMNS = ("id", "external_id", "display_name", "state", "create_time")
 
 
 @app.command()
 def create(
     context: typer.Context,
-    external_id: Annotated[str, typer.Argument(help="Your own name for it; unique.")],
-    display_name: Annotated[str, typer.Option("--name", help="For people.")] = "",
+    external_id: Annotated[str, typer.Argument(help="Your own id for the tenant, unique.")],
+    display_name: Annotated[str, typer.Option("--name", help="A name to show to people.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Create a tenant."""
@@ -38,7 +38,7 @@ def list_tenants(context: typer.Context, as_json: AsJson = False) -> None:
 
     async def work(client: Client) -> list[tenant_pb2.Tenant]:
         found: list[tenant_pb2.Tenant] = []
-        request = tenant_pb2.ListTenantsRequest(page_size=1000)
+        request = tenant_pb2.ListTenantsRequest(page_size=MAX_PAGE)
         while True:
             page = await client.tenants.ListTenants(request)
             found += page.tenants
@@ -50,7 +50,7 @@ def list_tenants(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 async def tenant_id(client: Client, name: str) -> str:
-    """The id of a tenant named by id or external_id; "" stays "": the key's own."""
+    """The id of the tenant with this id or external id; "" for the tenant of the caller's key."""
     if not name or name.startswith("tnt_"):
         return name
     page = await client.tenants.ListTenants(tenant_pb2.ListTenantsRequest(external_id=name))

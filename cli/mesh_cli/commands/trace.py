@@ -13,6 +13,8 @@ from mesh_cli.commands.target import EXIT_FAILED, EXIT_NO_MESH, fail, local_mesh
 from mesh_cli.traces import waterfall
 
 TIMEOUT_SECONDS = 10.0
+TRACEPARENT_DASHES = 3
+NOT_FOUND = 404
 
 
 def trace(
@@ -21,19 +23,19 @@ def trace(
     jaeger: Annotated[
         str,
         typer.Option(
-            help="Jaeger's query address, such as http://127.0.0.1:16686; by default the mesh here."
+            help="Jaeger's query address, such as http://127.0.0.1:16686. Default: the mesh on this machine."
         ),
     ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Show one message's trace through all processes as a waterfall."""
+    """Show the trace of one message through all processes as a waterfall."""
     import aiohttp  # here: other commands need not wait for it
 
     url = jaeger
     if not url:
         mesh = local_mesh(context.obj)
         if mesh is None:
-            fail("no mesh runs here; name a Jaeger with --jaeger", EXIT_NO_MESH)
+            fail("no mesh runs on this machine; give the address of a Jaeger with --jaeger", EXIT_NO_MESH)
         url = mesh.traces_url
     try:
         found = asyncio.run(fetch(url, trace_id))
@@ -52,12 +54,12 @@ async def fetch(url: str, trace_id: str) -> dict[str, Any] | None:
     import aiohttp
 
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
-    wanted = trace_id.split("-")[1] if trace_id.count("-") == 3 else trace_id
+    wanted = trace_id.split("-")[1] if trace_id.count("-") == TRACEPARENT_DASHES else trace_id
     async with (
         aiohttp.ClientSession(timeout=timeout) as http,
         http.get(f"{url.rstrip('/')}/api/traces/{wanted}") as answer,
     ):
-        if answer.status == 404:
+        if answer.status == NOT_FOUND:
             return None
         answer.raise_for_status()
         body = await answer.json()

@@ -16,13 +16,16 @@ EXIT_USAGE = 64
 CERTIFICATES = "sessionmesh"
 """The certificate provider that the control plane's clusters refer to."""
 REREAD_SECONDS = 600
+MAX_PORT = 65535
 
 
 def xds_bootstrap(
     context: typer.Context,
     router: Annotated[
         list[str] | None,
-        typer.Option(help="A router, host:port; several times for several. Default: the mesh running here."),
+        typer.Option(
+            help="A router, host:port; may be given several times. Default: the mesh on this machine."
+        ),
     ] = None,
     tls_ca: Annotated[
         Path | None, typer.Option(help="PEM file of the authority that signed the mesh's certificates.")
@@ -33,7 +36,10 @@ def xds_bootstrap(
     ] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM file of its key.")] = None,
 ) -> None:
-    """Print the xDS bootstrap file for gRPC clients: save it and set GRPC_XDS_BOOTSTRAP to its path."""
+    """Print the xDS bootstrap file for gRPC clients.
+
+    Save it, and set GRPC_XDS_BOOTSTRAP to its path.
+    """
     routers = router or _routers_here(context.obj)
     for address in routers:
         _check_address(address)
@@ -68,14 +74,16 @@ def _routers_here(target: Target) -> list[str]:
         return [target.address]
     mesh = local_mesh(target)
     if mesh is None:
-        fail("no mesh runs here: start one with `mesh up`, or give --router HOST:PORT", EXIT_NO_MESH)
+        fail(
+            "no mesh runs on this machine: start one with `mesh up`, or give --router HOST:PORT", EXIT_NO_MESH
+        )
     return [mesh.address]
 
 
 def _check_address(address: str) -> None:
     target = address.rpartition("/")[2]  # also a gRPC target such as dns:///host:port
     host, _, port = target.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) <= MAX_PORT:
         fail(f"--router {address!r} must be host:port", EXIT_USAGE)
 
 

@@ -30,11 +30,11 @@ def demo(
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
 ) -> None:
-    """Show the mesh at work, and check everything shown.
+    """Show what the mesh does, and check everything shown.
 
     Pairs accounts, sends text and a photograph, receives replies, verifies webhooks, kills a session-node and
     sends on, follows one message's trace, and ends with the verdict of the network's ledger: exit code 0 only
-    if nothing was lost, duplicated or connected twice. Uses the mesh that runs here, or starts its own.
+    if nothing was lost, duplicated or connected twice. Uses the mesh on this machine, or starts its own.
     """
     console = wide_console()
     try:
@@ -59,7 +59,7 @@ async def _run(console: Console, running: MeshFile | None, chosen: Path | None) 
     photo = load_photo(chosen)
     if running is not None:
         return await Tour(console, running).run(photo)
-    console.print("[dim]… no mesh runs here: starting one for the demo[/]")
+    console.print("[dim]… no mesh runs on this machine: starting one for the demo[/]")
     async with own_mesh() as mesh:
         figures = await Tour(console, mesh).run(photo)
         console.print("[dim]… stopping the demo's mesh[/]")

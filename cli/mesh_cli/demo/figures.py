@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 TRACE_SERVICES = frozenset(
     {"sessionmesh-router", "sessionmesh-session-node", "sessionmesh-media", "sessionmesh-webhook"}
 )
+"""The services that the trace of a photograph's message must pass through."""
 
 
 @dataclass(slots=True)

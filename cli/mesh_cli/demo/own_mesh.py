@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from mesh_cli.embedded import ServerFailed, free_port
+from mesh_cli.embedded import ServerFailed
 from mesh_cli.up.state import MeshFile, running_mesh
 
 START_SECONDS = 120.0
@@ -32,7 +32,7 @@ async def own_mesh() -> AsyncIterator[MeshFile]:
                 "--state",
                 folder,
                 "--port",
-                str(free_port()),
+                "0",
                 stdout=output,
                 stderr=output,
                 stdin=asyncio.subprocess.DEVNULL,

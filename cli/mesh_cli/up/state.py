@@ -55,7 +55,7 @@ class MeshFile:
 
 
 class StateDirectory:
-    """A directory that one mesh at a time may use."""
+    """A directory that one mesh at a time uses."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
@@ -64,7 +64,10 @@ class StateDirectory:
         self._lock = FileLock(self.path / "mesh.lock")
 
     def take(self) -> None:
-        """Make the directory ours. Raises `StateInUse`, or `FailedPrecondition` when it cannot be written."""
+        """Take the directory for ourselves.
+
+        Raises `StateInUse`, or `FailedPrecondition` when it cannot be written.
+        """
         try:
             self.logs.mkdir(parents=True, exist_ok=True)
             self.path.chmod(0o711)
@@ -74,7 +77,7 @@ class StateDirectory:
                 f"{self.path} cannot be used: {error.strerror}", "BACKEND_UNAVAILABLE"
             ) from None
         if not taken:
-            raise StateInUse(self.path)
+            raise StateInUse(self.path, self._lock.holder())
         self.mesh_file.unlink(missing_ok=True)
 
     def release(self) -> None:

@@ -11,6 +11,7 @@ raised as `MeshCallError`. `mesh_client.sync` is the same for programs without a
 """
 
 from mesh_client.bulk import BulkResult, BulkSender
+from mesh_client.channels import Tls
 from mesh_client.client import Client, connect
 from mesh_client.errors import (
     Aborted,
@@ -34,7 +35,6 @@ from mesh_client.errors import (
 )
 from mesh_client.streams import Stream
 from mesh_client.subscriptions import Batch, Subscription
-from mesh_client.transport import Tls
 
 __all__ = [
     "Aborted",

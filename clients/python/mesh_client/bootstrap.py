@@ -17,14 +17,14 @@ from typing import Any
 
 import grpc
 
-from mesh_client.transport import Tls
+from mesh_client.channels import Tls
 
 FILE_VARIABLE = "GRPC_XDS_BOOTSTRAP"
 CONTENT_VARIABLE = "GRPC_XDS_BOOTSTRAP_CONFIG"
 
 
 class ProcessBootstrap:
-    """The bootstrap of this process: the user's, or that of the first mesh that a client was told of."""
+    """The bootstrap of this process: the user's, or one made for the first mesh that a client connects to."""
 
     def __init__(self, environment: Any = os.environ) -> None:
         self._environment = environment
@@ -47,7 +47,7 @@ class ProcessBootstrap:
 
     @property
     def present(self) -> bool:
-        """Whether there is one, whoever made it."""
+        """Whether the environment names a bootstrap."""
         return FILE_VARIABLE in self._environment or CONTENT_VARIABLE in self._environment
 
     def servers(self) -> list[str]:
@@ -64,7 +64,7 @@ class ProcessBootstrap:
             return None
         try:
             found = json.loads(Path(path).read_text() if path else content)
-            # A client in the process that started this one made it, for itself.
+            # Not the user's: a client in the parent process made it, and this process inherited it.
             return None if str(found["node"]["id"]).startswith(_NODE) else found
         except (OSError, ValueError, LookupError, TypeError):
             return ""
@@ -114,8 +114,8 @@ def _file(name: str, content: bytes) -> str:
 
 
 def _system_authorities() -> str:
-    return ssl.get_default_verify_paths().cafile or str(Path(grpc.__file__).parent / _ROOTS)
+    return ssl.get_default_verify_paths().cafile or str(Path(grpc.__file__).parent / _GRPC_ROOTS)
 
 
 _NODE = "mesh-client-"
-_ROOTS = "_cython/_credentials/roots.pem"
+_GRPC_ROOTS = "_cython/_credentials/roots.pem"

@@ -1,4 +1,4 @@
-"""Sending many messages: gathered into frames on one stream, each with a result of its own."""
+"""Sends many messages, batched into frames on one stream; each has a result of its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Self
 
 from grpc import StatusCode
 
-from mesh_client.bulk_items import FRAME_BYTES, MOST_IN_FRAME, Item, Items, entry_of
+from mesh_client.bulk_items import MAX_FRAME_BYTES, MAX_FRAME_MESSAGES, Item, Items, entry_of
 from mesh_client.bulk_stream import BulkStreams
 from mesh_client.caller import Caller
 from mesh_client.errors import (
@@ -29,7 +29,7 @@ Requests = Iterable[message_pb2.SendMessageRequest] | AsyncIterable[message_pb2.
 
 @dataclass(frozen=True, slots=True)
 class BulkResult:
-    """What became of one request: the message as accepted, or why it was refused."""
+    """The result of one request: the message as accepted, or the error that refused it."""
 
     request: message_pb2.SendMessageRequest
     message: message_pb2.Message | None = None
@@ -39,9 +39,8 @@ class BulkResult:
 class BulkSender:
     """Sends messages of any accounts over one stream; for `async with`, which waits for all results.
 
-    What a broken stream left without a result is sent again under the same request ids, so that nothing is
-    lost and nothing sent twice. Messages are taken in no particular order: await one before sending another
-    that must come after it.
+    Messages without a result on a broken stream are sent again under the same request ids, so none is lost
+    and none sent twice. The order is not kept: await a message before sending one that must come after it.
     """
 
     def __init__(self, caller: Caller, *, max_in_flight: int, timeout: float) -> None:
@@ -49,7 +48,7 @@ class BulkSender:
             raise InvalidArgument.of("max_in_flight", "must be at least 1")
         checked_timeout(timeout)
         self._caller = caller
-        self._most = max_in_flight
+        self._max_in_flight = max_in_flight
         self._timeout = timeout
         self._room = asyncio.Semaphore(max_in_flight)
         self._items = Items(self._late)
@@ -62,38 +61,38 @@ class BulkSender:
     async def __aexit__(
         self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        # Also after an error: what was taken is sent. But who is cancelled wants to go.
+        # Also after an error, what was taken is still sent; after a cancellation it is not.
         if kind is None or issubclass(kind, Exception):
             await self.drain()
         await self.close()
 
     async def send(self, request: message_pb2.SendMessageRequest) -> asyncio.Future[message_pb2.Message]:
-        """Take a message; a future of it as accepted by the mesh, or of the `MeshCallError` that refused it.
+        """Queues a message; the future has the message as accepted, or the `MeshCallError` that refused it.
 
         Waits while `max_in_flight` messages have no result. Raises `InvalidArgument` for what would be
         refused anyway. The request is read now and may be changed afterwards.
         """
-        return await self._take(self._checked(request))
+        return await self._enqueue(self._checked(request))
 
     async def offer(
         self, request: message_pb2.SendMessageRequest, give: Callable[[BulkResult], None]
     ) -> None:
-        """As `send`, but `give` is called with the result; of a wrong request it is its `InvalidArgument`."""
+        """As `send`, but calls `give` with the result, which is `InvalidArgument` for a wrong request."""
         try:
             checked = self._checked(request)
-            future = await self._take(checked)
+            future = await self._enqueue(checked)
         except InvalidArgument as error:
             give(BulkResult(request, error=error))
         else:
             future.add_done_callback(lambda done: give(_result(checked, done)))
 
     async def results(self, requests: Requests) -> AsyncGenerator[BulkResult, None]:
-        """Send all of `requests`, which may be any iterable, and give each one's result as it comes.
+        """Sends all of `requests` and yields each one's result as it comes.
 
-        A request that is wrong in itself has its `InvalidArgument` as result.
+        A request that is wrong in itself has an `InvalidArgument` as its result.
         """
         results: asyncio.Queue[BulkResult | None] = asyncio.Queue()
-        room = asyncio.Semaphore(self._most)  # results that nobody takes hold the sending up
+        room = asyncio.Semaphore(self._max_in_flight)  # bounds the results that the caller has not read yet
         count = 0
 
         async def feed() -> None:
@@ -121,15 +120,15 @@ class BulkSender:
             await asyncio.wait([feeding])
 
     async def drain(self) -> None:
-        """Wait until every message taken has its result."""
-        await self._items.until(lambda: not self._items.by_name)
+        """Waits until every message has its result."""
+        await self._items.wait_until(lambda: not self._items.by_key)
 
     async def close(self) -> None:
-        """Stop; futures without a result are cancelled."""
+        """Stops sending; futures without a result are cancelled."""
         self._items.cancel_all()
         self._streams.close()
         if self._running is not None:
-            await asyncio.wait([self._running], timeout=_ENDING)
+            await asyncio.wait([self._running], timeout=_CLOSE_SECONDS)
             self._running.cancel()
             await asyncio.wait([self._running])
 
@@ -137,31 +136,31 @@ class BulkSender:
         sent: message_pb2.SendMessageRequest = prepared(_SEND_MESSAGE, request)
         if sent.wait_for == message_pb2.WAIT_FOR_SENT:
             raise InvalidArgument.of("wait_for", "messages sent in bulk are answered once they are stored")
-        if sent.ByteSize() > FRAME_BYTES:
-            raise InvalidArgument.of("content", f"must be at most {FRAME_BYTES:,} bytes")
+        if sent.ByteSize() > MAX_FRAME_BYTES:
+            raise InvalidArgument.of("content", f"must be at most {MAX_FRAME_BYTES:,} bytes")
         return sent
 
-    async def _take(self, request: message_pb2.SendMessageRequest) -> asyncio.Future[message_pb2.Message]:
+    async def _enqueue(self, request: message_pb2.SendMessageRequest) -> asyncio.Future[message_pb2.Message]:
         loop = asyncio.get_running_loop()
         entry = entry_of(request)
         await self._room.acquire()
-        name = request.account_id, request.request_id
+        key = request.account_id, request.request_id
         try:
             if self._streams.closed:
                 raise FailedPrecondition(StatusCode.FAILED_PRECONDITION, "the bulk sender is closed")
-            if name in self._items.by_name:
+            if key in self._items.by_key:
                 raise InvalidArgument.of("request_id", "is that of another message of the account on its way")
         except MeshCallError:
             self._room.release()
             raise
         future: asyncio.Future[message_pb2.Message] = loop.create_future()
         future.add_done_callback(lambda _: self._room.release())
-        self._items.add(Item(name, entry, future, loop.time() + self._timeout))
+        self._items.add(Item(key, entry, future, loop.time() + self._timeout))
         if self._running is None or self._running.done():
             # The stream outlives this call: it belongs to no trace.
             running = loop.create_task(self._streams.run(), name="bulk sender", context=contextvars.Context())
             self._running = running
-        if len(self._items.waiting) >= MOST_IN_FRAME:
+        if len(self._items.waiting) >= MAX_FRAME_MESSAGES:
             await asyncio.sleep(0)  # a whole frame: let it be written
         return future
 
@@ -195,4 +194,4 @@ async def _each(requests: Requests) -> AsyncIterator[message_pb2.SendMessageRequ
 
 
 _SEND_MESSAGE = methods_of("MessageService")["SendMessage"]
-_ENDING = 2.0
+_CLOSE_SECONDS = 2.0

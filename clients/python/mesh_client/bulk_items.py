@@ -1,4 +1,4 @@
-"""The items of a bulk sender: who waits to be sent, who for an answer, and until when."""
+"""The messages of a bulk sender that have no result yet: which wait to be sent, and which for an answer."""
 
 from __future__ import annotations
 
@@ -12,44 +12,44 @@ from grpc import StatusCode
 from mesh_client.errors import DeadlineExceeded, MeshCallError
 from sessionmesh.v1 import message_pb2
 
-MOST_IN_FRAME = 1000
-FRAME_BYTES = 1024 * 1024
-Name = tuple[str, str]
-"""Account and request id."""
+MAX_FRAME_MESSAGES = 1000
+MAX_FRAME_BYTES = 1024 * 1024
+ItemKey = tuple[str, str]
+"""Account id and request id."""
 
 
 @dataclass(slots=True, eq=False)
 class Item:
-    """One message. `entry` is its place in a frame, serialised."""
+    """One message. `entry` is its serialised part of a frame, `deadline` is on the loop's clock."""
 
-    name: Name
+    key: ItemKey
     entry: bytes
     future: asyncio.Future[message_pb2.Message]
-    until: float
+    deadline: float
     attempts: int = 0
 
 
 class Items:
-    """Everything that has no result yet. Each item is in `by_name`, and waits or is in flight or pauses."""
+    """All items are in `by_key`; each of them waits, is in flight, or pauses before it is sent again."""
 
     def __init__(self, late: Callable[[], str]) -> None:
-        self.by_name: dict[Name, Item] = {}
+        self.by_key: dict[ItemKey, Item] = {}
         self.waiting: deque[Item] = deque()
-        self.in_flight: dict[Name, Item] = {}
+        self.in_flight: dict[ItemKey, Item] = {}
         self.changed = asyncio.Event()
         self._late = late
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, item: Item) -> None:
-        """A new one. They are added in the order of their deadlines."""
-        self.by_name[item.name] = item
+        """Adds an item, whose deadline must not be before those of the items already there."""
+        self.by_key[item.key] = item
         item.future.add_done_callback(lambda _: self._finished(item))
         if self._timer is None:
             self._set_timer()
         self.wait(item)
 
     def wait(self, item: Item) -> None:
-        """Put it behind all that wait; no longer if it has a result."""
+        """Makes an item wait behind all others, unless it has a result."""
         if not item.future.done():
             self.waiting.append(item)
             self.changed.set()
@@ -58,65 +58,65 @@ class Items:
         """The entries of the next frame, in flight from now on; b"" when none waits."""
         entries: list[bytes] = []
         size = 0
-        while self.waiting and len(entries) < MOST_IN_FRAME and size < FRAME_BYTES:
+        while self.waiting and len(entries) < MAX_FRAME_MESSAGES and size < MAX_FRAME_BYTES:
             item = self.waiting.popleft()
             if not item.future.done():
-                self.in_flight[item.name] = item
+                self.in_flight[item.key] = item
                 entries.append(item.entry)
                 size += len(item.entry)
         return b"".join(entries)
 
     def take_back(self) -> None:
-        """What was in flight waits again, before all else: the stream that it was on is gone."""
+        """Makes what was in flight on a broken stream wait again, before everything else."""
         self.waiting.extendleft(reversed(self.in_flight.values()))
         self.in_flight.clear()
         self.changed.set()
 
-    def answered(self, name: Name) -> Item | None:
-        """The item in flight that a result is for."""
-        return self.in_flight.pop(name, None)
+    def answered(self, key: ItemKey) -> Item | None:
+        """The item in flight that a result belongs to; it is not in flight any more."""
+        return self.in_flight.pop(key, None)
 
     def fail_all(self, error: Exception) -> None:
-        """Nothing can be sent, because of `error`."""
-        for item in list(self.by_name.values()):
+        """Gives every item `error` as its result."""
+        for item in list(self.by_key.values()):
             if not item.future.done():
-                # Its own one each: raising an exception writes its traceback into it.
+                # One exception for each item, because raising it writes the traceback into it.
                 own = type(error)(**vars(error)) if isinstance(error, MeshCallError) else error
                 item.future.set_exception(own)
 
     def cancel_all(self) -> None:
-        """Give up."""
-        for item in list(self.by_name.values()):
+        """Cancels the futures of all items."""
+        for item in list(self.by_key.values()):
             item.future.cancel()
 
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Return when `condition`, which is about these items or whoever sets `changed`, is true."""
+    async def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Returns when `condition` is true; it is checked whenever `changed` is set."""
         while not condition():
             self.changed.clear()
             await self.changed.wait()
 
     def _finished(self, item: Item) -> None:
-        # A result that comes now is for nobody; the name may be used again.
-        if self.by_name.get(item.name) is item:
-            del self.by_name[item.name]
-        if self.in_flight.get(item.name) is item:
-            del self.in_flight[item.name]
+        # A later result is ignored, and the key may be used again.
+        if self.by_key.get(item.key) is item:
+            del self.by_key[item.key]
+        if self.in_flight.get(item.key) is item:
+            del self.in_flight[item.key]
         self.changed.set()
 
     def _set_timer(self) -> None:
         # The oldest comes first: that is the order in which they were added.
-        oldest = next(iter(self.by_name.values()), None)
+        oldest = next(iter(self.by_key.values()), None)
         self._timer = None
         if oldest is not None:
-            self._timer = asyncio.get_running_loop().call_at(oldest.until, self._expire)
+            self._timer = asyncio.get_running_loop().call_at(oldest.deadline, self._expire)
 
     def _expire(self) -> None:
         now = asyncio.get_running_loop().time()
-        for item in list(self.by_name.values()):
-            if item.until > now:
+        for item in list(self.by_key.values()):
+            if item.deadline > now:
                 break
             if not item.future.done():
-                account_id, request_id = item.name
+                account_id, request_id = item.key
                 named = {"account_id": account_id, "request_id": request_id}
                 late = DeadlineExceeded(StatusCode.DEADLINE_EXCEEDED, self._late(), metadata=named)
                 item.future.set_exception(late)

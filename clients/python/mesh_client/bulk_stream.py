@@ -21,7 +21,7 @@ logger = logging.getLogger("mesh_client")
 
 
 class BulkStreams:
-    """Sends `items` and takes their results. What a broken stream left without one waits for the next."""
+    """Sends `items` and receives their results; the next stream sends again what a broken one left open."""
 
     def __init__(self, caller: Caller, items: Items) -> None:
         self.failure: MeshCallError | None = None
@@ -31,12 +31,12 @@ class BulkStreams:
         self._failures = 0
 
     def close(self) -> None:
-        """Have `run` end the stream in good order, and return."""
+        """Makes `run` close the stream and return."""
         self.closed = True
         self._items.changed.set()
 
     async def run(self) -> None:
-        """One stream after the other, for as long as there is something to send."""
+        """Runs one stream after the other until `close`."""
         try:
             while not self.closed:
                 try:
@@ -50,10 +50,10 @@ class BulkStreams:
 
     async def _use_stream(self) -> None:
         """From the first frame until the stream ends; returns when the sender is closed."""
-        await self._items.until(lambda: bool(self._items.waiting) or self.closed)
+        await self._items.wait_until(lambda: bool(self._items.waiting) or self.closed)
         if self.closed:
             return
-        attempts = self._caller.attempts(_CONNECTING, repeatable=False)
+        attempts = self._caller.attempts(_CONNECT_SECONDS, repeatable=False)
         function = await self._caller.callable(_SEND_MESSAGES, attempts)
         call = function(metadata=self._caller.metadata(None))
         reading = asyncio.create_task(self._read(call), name="results of a bulk sender")
@@ -63,10 +63,12 @@ class BulkStreams:
                 frame = self._items.next_frame()
                 if frame and not await send_bytes(call, frame):
                     break
-                await self._items.until(lambda: bool(self._items.waiting) or self.closed or reading.done())
+                await self._items.wait_until(
+                    lambda: bool(self._items.waiting) or self.closed or reading.done()
+                )
             if self.closed:
                 await half_close(call)
-                await asyncio.wait([reading], timeout=_ENDING)
+                await asyncio.wait([reading], timeout=_CLOSE_SECONDS)
             else:
                 await reading
         finally:
@@ -78,12 +80,12 @@ class BulkStreams:
         try:
             async for frame in call:
                 for result in frame.results:
-                    self._settle(result)
+                    self._set_result(result)
         except (AioRpcError, asyncio.CancelledError) as error:
             raise failure_of(error) from None
         raise Unavailable(StatusCode.UNAVAILABLE, "the stream has ended")
 
-    def _settle(self, result: message_pb2.SendResult) -> None:
+    def _set_result(self, result: message_pb2.SendResult) -> None:
         item = self._items.answered((result.account_id, result.request_id))
         if item is None or item.future.done():
             return
@@ -101,10 +103,10 @@ class BulkStreams:
             asyncio.get_running_loop().call_later(pause, self._items.wait, item)
 
     async def _recover(self, failure: MeshCallError) -> None:
-        """Wait before the next stream, or tell everyone that there is no use."""
-        lasting = failure.code not in _PASSING
-        if is_broken(failure) and self._failures == _ASK_WHY:
-            failure, lasting = await self._caller.roads.explained(failure)
+        """Waits before the next stream, or fails all items when another stream would not help."""
+        lasting = failure.code not in _RETRYABLE
+        if is_broken(failure) and self._failures == _DIAGNOSE_AFTER:
+            failure, lasting = await self._caller.transports.diagnosed(failure)
         self.failure = failure
         if lasting:
             self._items.fail_all(failure)
@@ -116,7 +118,7 @@ class BulkStreams:
 
 
 _SEND_MESSAGES = methods_of("MessageService")["SendMessages"]
-_PASSING = frozenset(
+_RETRYABLE = frozenset(
     {
         StatusCode.UNAVAILABLE,
         StatusCode.CANCELLED,
@@ -125,7 +127,7 @@ _PASSING = frozenset(
         StatusCode.UNKNOWN,
     }
 )
-"""How streams end that another one may follow: request ids make sending again harmless."""
-_ASK_WHY = 2
-_ENDING = 1.0
-_CONNECTING = 10.0
+"""Statuses after which another stream is opened; request ids make sending again harmless."""
+_DIAGNOSE_AFTER = 2
+_CLOSE_SECONDS = 1.0
+_CONNECT_SECONDS = 10.0

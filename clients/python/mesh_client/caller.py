@@ -1,4 +1,4 @@
-"""How every call is made: over which road, with what metadata, how often."""
+"""How every call is made: over which transport, with what metadata, and how often."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from mesh_client.errors import Cancelled, DeadlineExceeded, MeshCallError, call_
 from mesh_client.methods import Method
 from mesh_client.outgoing import DEFAULT_TIMEOUT, Metadata, call_metadata, checked_timeout, prepared
 from mesh_client.retries import Attempts, RetryBudget, is_broken
-from mesh_client.roads import Roads
+from mesh_client.transports import Transports
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
     """What the calls of one client have in common."""
 
-    roads: Roads
+    transports: Transports
     api_key: str
     budget: RetryBudget = field(default_factory=RetryBudget)
 
@@ -30,15 +30,15 @@ class Caller:
         return call_metadata(self.api_key, request, more)
 
     def attempts(self, timeout: float | None, *, repeatable: bool) -> Attempts:
-        """Those of one call that begins now."""
+        """The attempts of one call that starts now."""
         seconds = checked_timeout(timeout)
         deadline = asyncio.get_running_loop().time() + (DEFAULT_TIMEOUT if seconds is None else seconds)
         return Attempts(self.budget, deadline, repeatable=repeatable)
 
     async def callable(self, method: Method, attempts: Attempts) -> Any:
-        """gRPC's callable of the method, on the road that this attempt takes. Raises `MeshCallError`."""
-        link = await self.roads.link(method, attempts.number, attempts.remaining())
-        return link.callable(method)
+        """gRPC's callable of the method, on the transport of this attempt. Raises `MeshCallError`."""
+        channel = await self.transports.channel(method, attempts.number, attempts.remaining())
+        return channel.callable(method)
 
     async def call(
         self, method: Method, request: Message, timeout: float | None, metadata: Metadata | None
@@ -61,15 +61,15 @@ class Caller:
                 return response
 
     async def retry(self, attempts: Attempts, failure: MeshCallError) -> None:
-        """Return when it is time for the next attempt; raises `failure` when there is none."""
-        if is_broken(failure) and attempts.number == _ASK_WHY:
-            better, lasting = await self.roads.explained(failure)
+        """Returns when it is time for the next attempt; raises `failure` when there is none."""
+        if is_broken(failure) and attempts.number == _DIAGNOSE_AFTER:
+            better, lasting = await self.transports.diagnosed(failure)
             if lasting:
                 raise better from None
         if await attempts.pause(failure):
             return
         if is_broken(failure):
-            failure, _ = await self.roads.explained(failure)
+            failure, _ = await self.transports.diagnosed(failure)
         raise failure from None
 
 
@@ -88,5 +88,5 @@ def failure_of(error: AioRpcError | MeshCallError | asyncio.CancelledError) -> M
     return Cancelled(StatusCode.CANCELLED, "the call was cancelled from the other side, or the client closed")
 
 
-_ASK_WHY = 1
-"""Failures of the connection to see before asking what is wrong with it: most pass."""
+_DIAGNOSE_AFTER = 1
+"""How many connection failures of a call pass before their cause is looked for: most pass by themselves."""

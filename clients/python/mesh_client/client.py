@@ -12,36 +12,36 @@ from mesh_client import content
 from mesh_client.bootstrap import PROCESS
 from mesh_client.bulk import BulkSender
 from mesh_client.caller import Caller
+from mesh_client.channels import Tls
 from mesh_client.downloads import Download, download_to_file
 from mesh_client.errors import InvalidArgument
-from mesh_client.roads import Road, Roads, Way
 from mesh_client.services import Services
 from mesh_client.sessions import pair_request, pairing, watching
 from mesh_client.subscriptions import Subscription, subscribe_request
-from mesh_client.target import RoadChoice, check_api_key, check_road, parse_target
-from mesh_client.transport import Tls
+from mesh_client.target import TransportChoice, check_api_key, check_transport, parse_target
+from mesh_client.transports import Destination, TransportName, Transports
 from mesh_client.uploads import Progress, checked_name, checked_source, upload
 from sessionmesh.v1 import account_pb2, common_pb2, media_pb2, message_pb2, session_pb2
 
 
 def connect(
-    target: str | Sequence[str], api_key: str, *, tls: Tls | None = None, road: RoadChoice = "auto"
+    target: str | Sequence[str], api_key: str, *, tls: Tls | None = None, transport: TransportChoice = "auto"
 ) -> Client:
     """A client of the mesh at `target` that speaks for `api_key`: for `async with`.
 
     `target` is a router's host:port, several of them ("a:7600,b:7600" or a sequence), `dns:///name:port` for
-    all the addresses of a name, or `xds:///sessionmesh`, for which GRPC_XDS_BOOTSTRAP must be set. `road`
-    says how account-scoped calls go: "xds" straight to the account's owner, "plain" through a router, "auto"
-    the first where the routers serve it.
+    all the addresses of a name, or `xds:///sessionmesh`, for which GRPC_XDS_BOOTSTRAP must be set.
+    `transport` says how account-scoped calls go: "xds" straight to the account's owner, "plain" through a
+    router, "auto" over xDS where the routers serve it.
 
     Connects when it is first called. Raises `InvalidArgument` for what can be no target or key.
     """
     parsed = parse_target(target)
-    check_road(road, parsed)
+    check_transport(transport, parsed)
     check_api_key(api_key)
     if parsed.xds and not PROCESS.present:
         raise InvalidArgument.of("target", f"{parsed.xds} needs GRPC_XDS_BOOTSTRAP: see mesh xds-bootstrap")
-    return Client(Way(parsed, tls, road), api_key)
+    return Client(Destination(parsed, tls, transport), api_key)
 
 
 class Client(Services):
@@ -52,9 +52,9 @@ class Client(Services):
     A required `request_id` that is empty is filled in on the way. Failures are `MeshCallError`.
     """
 
-    def __init__(self, way: Way, api_key: str) -> None:
-        self._roads = Roads(way)
-        self._caller = Caller(self._roads, api_key)
+    def __init__(self, destination: Destination, api_key: str) -> None:
+        self._transports = Transports(destination)
+        self._caller = Caller(self._transports, api_key)
         super().__init__(self._caller)
 
     async def __aenter__(self) -> Self:
@@ -67,16 +67,16 @@ class Client(Services):
 
     async def close(self) -> None:
         """Close the connections; calls on them end with `Cancelled`."""
-        await self._roads.close()
+        await self._transports.close()
 
     @property
-    def road(self) -> Road:
-        """The road that calls about an account take now: "xds" or "plain"."""
-        return self._roads.current
+    def transport(self) -> TransportName:
+        """The transport that calls about an account take now: "xds" or "plain"."""
+        return self._transports.current
 
-    async def settle(self, timeout: float = 5.0) -> Road:
-        """Wait until it is known which road there is, no longer than `timeout`; calls need not."""
-        return await self._roads.settle(timeout)
+    async def settle(self, timeout: float = 5.0) -> TransportName:
+        """Waits at most `timeout` until it is known whether there is xDS. Calls need not wait for this."""
+        return await self._transports.settle(timeout)
 
     async def get_account(self, account_id: str) -> account_pb2.Account:
         """The account."""

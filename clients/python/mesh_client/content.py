@@ -1,4 +1,4 @@
-"""Messages to send, made of little."""
+"""Builds requests for simple messages."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from sessionmesh.v1 import media_pb2
 
 
 class Download:
-    """One file on its way. What broke off goes on where it was; all of it is checked against its sha256."""
+    """The download of one file. It resumes where it broke off, and is checked against its sha256."""
 
     def __init__(
         self, caller: Caller, media_id: str, timeout: float | None, progress: Progress | None
@@ -39,9 +39,11 @@ class Download:
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The stored bytes, in order. Raises `MeshCallError`, `DataLoss` at the end of what is not right."""
-        attempts = self._caller.attempts(_LONG if self._timeout is None else self._timeout, repeatable=True)
+        attempts = self._caller.attempts(
+            _DEFAULT_SECONDS if self._timeout is None else self._timeout, repeatable=True
+        )
         while True:
-            begun_at = self._done
+            started_at = self._done
             try:
                 function = await self._caller.callable(_DOWNLOAD, attempts)
                 request = media_pb2.DownloadMediaRequest(media_id=self._media_id, offset=self._done)
@@ -49,14 +51,14 @@ class Download:
                 try:
                     async for frame in call:
                         if frame.HasField("media"):
-                            self._announced(frame.media)
+                            self._set_media(frame.media)
                         else:
-                            yield self._taken(frame.chunk)
+                            yield self._count(frame.chunk)
                 finally:
                     call.cancel()
             except (AioRpcError, MeshCallError, asyncio.CancelledError) as error:
                 failure = failure_of(error)
-                if self._done > begun_at:
+                if self._done > started_at:
                     attempts.number = 0
                 await self._caller.retry(attempts, failure)
             else:
@@ -64,12 +66,12 @@ class Download:
                 self._caller.budget.earn()
                 return
 
-    def _announced(self, media: media_pb2.Media) -> None:
+    def _set_media(self, media: media_pb2.Media) -> None:
         if self._done and media.sha256 != self.media.sha256:
             raise DataLoss(StatusCode.DATA_LOSS, f"{self._media_id} has changed while it was downloaded")
         self.media = media
 
-    def _taken(self, chunk: bytes) -> bytes:
+    def _count(self, chunk: bytes) -> bytes:
         self._done += len(chunk)
         self._digest.update(chunk)
         if self._progress is not None:
@@ -95,18 +97,18 @@ async def download_to_file(download: Download, path: str | os.PathLike[str]) -> 
             async with aclosing(download.chunks()) as chunks:
                 async for chunk in chunks:
                     await asyncio.to_thread(file.write, chunk)
-            await asyncio.to_thread(_settle, file)
+            await asyncio.to_thread(_sync_to_disk, file)
         await asyncio.to_thread(unfinished.replace, final)
-    except BaseException:  # cancelled, too: nothing unfinished stays
+    except BaseException:  # also when cancelled: no unfinished file stays
         unfinished.unlink(missing_ok=True)
         raise
     return download.media
 
 
-def _settle(file: BinaryIO) -> None:
+def _sync_to_disk(file: BinaryIO) -> None:
     file.flush()
     os.fsync(file.fileno())
 
 
-_LONG = 24 * 3600.0
+_DEFAULT_SECONDS = 24 * 3600.0
 _DOWNLOAD = methods_of("MediaService")["DownloadMedia"]

@@ -1,4 +1,4 @@
-"""A request on its way out: checked, with its request id, and with the metadata that every call needs."""
+"""Prepares requests: checks them, and adds request ids and the metadata that every call needs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Metadata = Iterable[tuple[str, str | bytes]]
 
 
 def prepared(method: Method, request: Message) -> Any:
-    """What to send for `request`: itself, or a copy with a request id of its own where it must have one.
+    """`request` itself, or a copy with a new request id where the method needs one.
 
     Raises `InvalidArgument` for what the mesh would refuse anyway, `TypeError` for another method's request.
     """
@@ -37,7 +37,7 @@ def prepared(method: Method, request: Message) -> Any:
     if given:
         check_request_id(given)
         return request
-    # A copy: whoever sends the same object once more means a second request.
+    # A copy, because sending the same object again is a second request.
     copied: Any = method.request()
     copied.CopyFrom(request)
     copied.request_id = new_request_id()
@@ -45,7 +45,7 @@ def prepared(method: Method, request: Message) -> Any:
 
 
 def check_account_id(value: str, field: str = "account_id") -> None:
-    """An account must be named by what can stand in a header."""
+    """Raises `InvalidArgument` for an account id that is missing, or cannot be sent in a header."""
     if not value:
         raise InvalidArgument.of(field, "is required")
     if not _ID(value):
@@ -53,20 +53,20 @@ def check_account_id(value: str, field: str = "account_id") -> None:
 
 
 def check_request_id(value: str) -> None:
-    """A caller's own request id."""
+    """Raises `InvalidArgument` for a request id that is too long."""
     if len(value) > MAX_REQUEST_ID:
         raise InvalidArgument.of("request_id", f"must be at most {MAX_REQUEST_ID} characters long")
 
 
 def checked_timeout(timeout: float | None) -> float | None:
-    """A timeout in seconds, or None."""
+    """The timeout in seconds, or None. Raises `InvalidArgument`."""
     if timeout is not None and not (math.isfinite(timeout) and timeout > 0):
         raise InvalidArgument.of("timeout", "must be a positive number of seconds")
     return timeout
 
 
 def new_request_id() -> str:
-    """One that nobody else has."""
+    """A random request id."""
     return uuid.uuid4().hex
 
 
@@ -89,7 +89,7 @@ def call_metadata(api_key: str, request: object, more: Metadata | None) -> list[
 
 def current_traceparent() -> str:
     """W3C trace context of the current OpenTelemetry span; "" where there is none, or no OpenTelemetry."""
-    trace: Any = sys.modules.get("opentelemetry.trace")  # imported by the application, if it uses it
+    trace: Any = sys.modules.get("opentelemetry.trace")  # set if the application uses OpenTelemetry
     if trace is None:
         return ""
     context = trace.get_current_span().get_span_context()

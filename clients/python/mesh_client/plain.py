@@ -1,4 +1,4 @@
-"""The plain road: to the routers, over a connection to each of them."""
+"""The plain transport: a connection to each router."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from collections.abc import Sequence
 
 from grpc import ChannelConnectivity, StatusCode
 
+from mesh_client.channels import MeshChannel, Tls, open_channel
 from mesh_client.retries import Unreachable
-from mesh_client.transport import Link, Tls, open_link
 
 
-class PlainRoad:
-    """Calls take turns among the routers that are connected; one that is lost is connected to again.
+class PlainTransport:
+    """Calls are spread over the connected routers in turn; a lost connection is made again.
 
-    Needs the running event loop.
+    Needs a running event loop.
     """
 
     def __init__(self, routers: Sequence[str], tls: Tls | None) -> None:
-        self._links = [open_link(router, tls) for router in routers]
+        self._channels = [open_channel(router, tls) for router in routers]
         self._turn = 0
         self._connecting: asyncio.Task[None] | None = None
 
-    async def link(self, seconds: float) -> Link:
-        """A router that is connected.
+    async def channel(self, seconds: float) -> MeshChannel:
+        """The channel to a connected router.
 
         Raises `Unreachable` once connecting to each of them has failed, at the latest after `seconds`.
         """
         ready = self._next_ready()
         if ready is None:
-            # All callers wait for the same task: one that gives up must not end it.
+            # All callers wait for the same task, which must go on when one of them gives up.
             await asyncio.wait([self._connecting_task()], timeout=max(0.0, seconds))
             ready = self._next_ready()
         if ready is None:
@@ -37,19 +37,19 @@ class PlainRoad:
         return ready
 
     async def close(self) -> None:
-        """Close the connections; calls on them are cancelled."""
+        """Closes the connections; calls on them are cancelled."""
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.wait([self._connecting])
-        for link in self._links:
-            await link.channel.close()
+        for channel in self._channels:
+            await channel.channel.close()
 
     def __str__(self) -> str:
-        return ", ".join(link.target for link in self._links)
+        return ", ".join(channel.target for channel in self._channels)
 
-    def _next_ready(self) -> Link | None:
-        # Each is asked each time: that is what has a lost one connected again.
-        ready = [link for link in self._links if link.state() is ChannelConnectivity.READY]
+    def _next_ready(self) -> MeshChannel | None:
+        # Asking for the state makes a lost connection connect again, so all are asked each time.
+        ready = [channel for channel in self._channels if channel.state() is ChannelConnectivity.READY]
         if not ready:
             return None
         self._turn += 1
@@ -61,16 +61,16 @@ class PlainRoad:
         return self._connecting
 
     async def _connect(self) -> None:
-        """Until one is connected, or none can be."""
-        pause = _FIRST_LOOK
+        """Returns when one is connected, or connecting to each has failed."""
+        pause = _FIRST_POLL_SECONDS
         while True:
-            states = {link.state() for link in self._links}
-            if ChannelConnectivity.READY in states or states <= _HOPELESS:
+            states = {channel.state() for channel in self._channels}
+            if ChannelConnectivity.READY in states or states <= _FAILED_STATES:
                 return
             await asyncio.sleep(pause)
-            pause = min(pause * 2, _LONGEST_LOOK)
+            pause = min(pause * 2, _MAX_POLL_SECONDS)
 
 
-_HOPELESS = {ChannelConnectivity.TRANSIENT_FAILURE, ChannelConnectivity.SHUTDOWN}
-_FIRST_LOOK = 0.001
-_LONGEST_LOOK = 0.02
+_FAILED_STATES = {ChannelConnectivity.TRANSIENT_FAILURE, ChannelConnectivity.SHUTDOWN}
+_FIRST_POLL_SECONDS = 0.001
+_MAX_POLL_SECONDS = 0.02

@@ -1,4 +1,4 @@
-"""Streams that go on: when one breaks, the next one begins where it was."""
+"""Streams that resume: when one breaks, the next one starts where it was."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ logger = logging.getLogger("mesh_client")
 async def resumed(
     open_stream: Callable[[], Stream], silence: float | None = None
 ) -> AsyncGenerator[Any, None]:
-    """The responses of one stream after the other; `open_stream` begins each where the last one was.
+    """The responses of one stream after the other; `open_stream` opens each where the last one ended.
 
-    A stream is followed by another when it breaks, when its server goes away, and when nothing comes for
-    `silence` seconds, for as long as it takes. Before anything has come, and when it fails for another
-    reason, the failure is raised.
+    A stream is replaced when it breaks, when its server drains, and when nothing comes for `silence` seconds.
+    A failure before the first response, and one for another reason, is raised.
     """
     answered = False
     failures = 0
@@ -45,21 +44,21 @@ async def resumed(
             failure = Unavailable(StatusCode.UNAVAILABLE, f"nothing came for {silence:g} s")
         finally:
             stream.cancel()
-        if not (answered and _passes(failure)):
+        if not (answered and _is_retryable(failure)):
             raise failure
-        logger.info("a stream broke, and is begun again: %s", failure)
+        logger.info("a stream broke and is opened again: %s", failure)
         if failures:
             await asyncio.sleep(max(backoff(failures), failure.retry_after or 0.0))
         failures += 1
 
 
-def _passes(failure: MeshCallError) -> bool:
+def _is_retryable(failure: MeshCallError) -> bool:
     if failure.code is StatusCode.UNAVAILABLE:
         return True
-    # Without a reason it is not the mesh that speaks, but the connection, or a proxy on the way.
-    return failure.code in _OF_CONNECTIONS and not failure.reason
+    # A status without a reason comes from the connection or a proxy, not from the mesh.
+    return failure.code in _CONNECTION_STATUSES and not failure.reason
 
 
-_OF_CONNECTIONS = frozenset(
+_CONNECTION_STATUSES = frozenset(
     {StatusCode.CANCELLED, StatusCode.DEADLINE_EXCEEDED, StatusCode.INTERNAL, StatusCode.UNKNOWN}
 )

@@ -14,7 +14,7 @@ from sessionmesh.v1 import session_pb2
 
 
 def pair_request(account_id: str, phone: str, patience: float | None) -> session_pb2.PairRequest:
-    """By a code for that phone, or else by QR. Raises `InvalidArgument`."""
+    """Pairs by a code for `phone`, or by QR if that is empty. Raises `InvalidArgument`."""
     request = session_pb2.PairRequest(account_id=account_id, request_id=new_request_id(), phone=phone)
     request.method = session_pb2.PAIR_METHOD_CODE if phone else session_pb2.PAIR_METHOD_QR
     seconds = checked_timeout(patience)
@@ -41,7 +41,7 @@ async def pairing(
                     last = step
                     yield step
     except FailedPrecondition as error:
-        # It succeeded just when the stream broke.
+        # The pairing succeeded while the stream was broken.
         if error.reason != "ALREADY_PAIRED" or not last.attempt_id:
             raise
         found = await sessions.GetSession(session_pb2.GetSessionRequest(account_id=request.account_id))

@@ -18,9 +18,8 @@ from mesh_client.retries import Attempts
 class Stream:
     """A streaming call: iterate over its responses, or `read` them; `write` requests where they are a stream.
 
-    All of it raises `MeshCallError`. Leaving the stream before its end needs `cancel`. The call begins at
-    once; one with a single request is begun anew when it fails before its first response, where that is
-    harmless.
+    All of it raises `MeshCallError`. Leaving the stream before its end needs `cancel`. The call starts at
+    once; one with a single request is retried when it fails before its first response, where that is safe.
     """
 
     def __init__(
@@ -89,7 +88,7 @@ class Stream:
         return asyncio.create_task(self._opened(), name="open a stream")
 
     async def _opened(self) -> Any:
-        # The failure as a value: a stream that nobody reads must not be reported as one nobody handled.
+        # Returned and not raised, because asyncio reports exceptions of tasks that nobody awaits.
         try:
             return await self._begin(self._attempts)
         except MeshCallError as error:
@@ -103,7 +102,7 @@ class Stream:
 
 
 async def send(call: Any, request: Message) -> bool:
-    """Write one request; False when the call has ended. Not to be called again before it has returned."""
+    """Writes one request; False when the call has ended. Await it before the next call."""
     return await send_bytes(call, request.SerializeToString())
 
 
@@ -130,7 +129,7 @@ async def half_close(call: Any) -> None:
 
 
 async def status_of(call: Any) -> MeshCallError:
-    """The failure that ended the call; one of its own where it ended well, but before all was sent."""
+    """The failure that ended the call; an error too if it ended with OK before all was sent."""
     return error_of(await call.code(), await call.details() or _ENDED, await call.trailing_metadata() or ())
 
 

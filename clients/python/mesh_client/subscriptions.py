@@ -16,7 +16,7 @@ from sessionmesh.v1 import event_pb2
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some events, in order; none when all was quiet. `cursor` is the place behind them."""
+    """Events in order, none after a heartbeat. `cursor` is the position after them."""
 
     events: tuple[event_pb2.Event, ...]
     cursor: bytes
@@ -25,10 +25,9 @@ class Batch:
 class Subscription:
     """A tenant's events in their order, each once, for as long as they are iterated over.
 
-    Connections that break, and servers that go away, are followed by others that begin where they were.
-    `cursor` is the place behind the event handed out last (and behind what was not for us): store it once
-    that event is done with, and begin there after a restart. Raises `CursorExpired` when that is no longer
-    kept.
+    A broken connection is replaced by one that resumes at the same position. `cursor` is the position after
+    the event that was returned last, and after those that the filter left out: store it once that event is
+    handled, and pass it after a restart. Raises `CursorExpired` when events after it were dropped.
     """
 
     def __init__(self, events: Any, request: event_pb2.SubscribeRequest, silence: float) -> None:
@@ -43,19 +42,19 @@ class Subscription:
                 for event in frame.events.events:
                     self.cursor = event.cursor
                     yield event
-                self._pass(frame)
+                self._pass_heartbeat(frame)
 
     async def batches(self) -> AsyncGenerator[Batch, None]:
-        """Events as they arrive together, to store the cursor once for all; empty ones while quiet."""
+        """Events as they arrive together, to store the cursor once for all of them; empty for a heartbeat."""
         async with aclosing(self._frames()) as frames:
             async for frame in frames:
                 events = tuple(frame.events.events)
                 if events:
                     self.cursor = events[-1].cursor
-                self._pass(frame)
+                self._pass_heartbeat(frame)
                 yield Batch(events, self.cursor)
 
-    def _pass(self, frame: event_pb2.SubscribeResponse) -> None:
+    def _pass_heartbeat(self, frame: event_pb2.SubscribeResponse) -> None:
         if frame.HasField("heartbeat"):
             self.cursor = frame.heartbeat.cursor
 

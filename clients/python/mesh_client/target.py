@@ -1,4 +1,4 @@
-"""Where a client is told to connect to, checked."""
+"""Checks what `connect` is given: target, transport and API key."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 
 from mesh_client.errors import InvalidArgument
 
-RoadChoice = Literal["auto", "xds", "plain"]
+TransportChoice = Literal["auto", "xds", "plain"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +37,18 @@ def parse_target(target: str | Sequence[str]) -> Target:
     return Target(tuple(dict.fromkeys(entries)))
 
 
-def check_road(road: str, target: Target) -> None:
-    """Raises `InvalidArgument` for a road that does not exist, or does not lead there."""
-    if road not in ("auto", "xds", "plain"):
-        raise InvalidArgument.of("road", f"must be auto, xds or plain, not {road!r}")
-    if road == "plain" and target.xds:
-        raise InvalidArgument.of("road", f"{target.xds} is an xDS target: give a router's address for plain")
+def check_transport(transport: str, target: Target) -> None:
+    """Raises `InvalidArgument` for an unknown transport, and for one that the target excludes."""
+    if transport not in ("auto", "xds", "plain"):
+        raise InvalidArgument.of("transport", f"must be auto, xds or plain, not {transport!r}")
+    if transport == "plain" and target.xds:
+        raise InvalidArgument.of(
+            "transport", f"{target.xds} is an xDS target: give a router's address for plain"
+        )
 
 
 def check_api_key(api_key: str) -> None:
-    """Raises `InvalidArgument` for what can be no key; does not repeat it, since it may be one after all."""
+    """Raises `InvalidArgument` for what can be no key, without repeating it: it may be a secret."""
     if not api_key:
         raise InvalidArgument.of("api_key", "is empty")
     if not api_key.isascii() or not api_key.isprintable() or " " in api_key:

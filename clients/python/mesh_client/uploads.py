@@ -20,7 +20,7 @@ from mesh_client.streams import half_close, send
 from sessionmesh.v1 import media_pb2
 
 CHUNK = 256 * 1024
-LONGEST_NAME = 255
+MAX_FILE_NAME = 255
 Progress = Callable[[int, int], None]
 """Called with the bytes done and all there are; an upload that begins again starts over at a lower number."""
 
@@ -75,8 +75,8 @@ def checked_source(source: bytes | str | os.PathLike[str]) -> Source:
 
 def checked_name(file_name: str) -> str:
     """A name without a path."""
-    if len(file_name) > LONGEST_NAME or "/" in file_name or "\0" in file_name:
-        raise InvalidArgument.of("file_name", f"must be at most {LONGEST_NAME} characters, and no path")
+    if len(file_name) > MAX_FILE_NAME or "/" in file_name or "\0" in file_name:
+        raise InvalidArgument.of("file_name", f"must be at most {MAX_FILE_NAME} characters, and no path")
     return file_name
 
 

@@ -1,5 +1,7 @@
-"""Which database this is. A copy restored on another server must be adopted before anything trusts its
-positions.
+"""Which database this is.
+
+A position in the order of events holds a transaction id, which means something on one server only. So a copy
+that was restored on another server must be adopted before anything uses it.
 """
 
 from __future__ import annotations
@@ -8,16 +10,17 @@ from mesh_core.database.pool import Database
 from mesh_core.errors import StartupError
 
 EPOCH_LEAP = 1_000_000
-"""More tenures of one shard than there can have been since any backup that is worth restoring."""
+"""What adopting adds to every shard's epoch: more than have been given since any backup worth restoring."""
 
 
 class ForeignDatabase(StartupError):
-    """The database was made on another server, and has not been adopted on this one."""
+    """The database was restored from another server, and has not been adopted on this one."""
 
 
 async def check_identity(database: Database) -> int:
-    """The generation of the database's event positions. Raises `ForeignDatabase`, whose message says what to
-    do.
+    """Returns the generation of the database: how many servers it has been on, from 1.
+
+    Raises `ForeignDatabase`, whose message says what to do.
     """
     [row] = await database.pool.fetch(_IDENTITY)
     if row["recorded"] != row["actual"]:
@@ -35,11 +38,12 @@ async def page_token_key(database: Database) -> bytes:
 
 
 async def adopt(database: Database) -> int:
-    """Makes a restored database this server's own; returns its generation: the next, unless adopted before.
+    """Makes a restored database this server's own; returns its new generation, or the present one when it
+    is this server's already.
 
-    Its events keep their order and get positions that this server has given; cursors of the generation before
-    are expired. Nobody owns anything in it any more; no epoch that was given after the backup comes again.
-    Nothing else may use the database meanwhile; it takes about a minute per ten million events.
+    Its events keep their order under new positions, and cursors of the generation before are expired. No node
+    owns a shard any more, and every shard's epoch is higher than any that was given after the backup. Nothing
+    else may use the database meanwhile; it takes about a minute per ten million events.
     """
     connection = await database.connect_direct()
     try:

@@ -1,4 +1,4 @@
-"""Day partitions of the tables that grow: made ahead, so that no insert ever waits for one."""
+"""Partitions by day of the tables that grow. They are made ahead: a row without a partition is refused."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ MESSAGE_AND_EVENT = ("message", "event")
 
 
 async def make_partitions(connection: AnyConnection, tables: Sequence[str] = MESSAGE_AND_EVENT) -> int:
-    """Makes the partitions that are missing from yesterday to `DAYS_AHEAD` days on (UTC); returns how many.
+    """Makes the partitions that are missing from yesterday to `DAYS_AHEAD` days from now (UTC); returns how
+    many.
 
-    Any service may call it at any time; call it hourly. A row whose id is of another day is refused. Each is
-    a short transaction that gives up after 2 s of waiting for a lock, raising asyncpg's
-    `LockNotAvailableError`.
+    To be called every hour, by any number of services. Each partition is a short transaction of its own,
+    which raises asyncpg's `LockNotAvailableError` after it has waited 2 s for a lock.
     """
     made = 0
     for table in tables:
@@ -28,11 +28,11 @@ async def make_partitions(connection: AnyConnection, tables: Sequence[str] = MES
 
 
 async def drop_partition(connection: AnyConnection, table: str, day: date) -> bool:
-    """Drops a day's rows for good, in the caller's transaction or its own; returns whether there was one.
+    """Drops a day's partition with all its rows; returns False when there is none.
 
-    The caller knows that nothing in it is needed. Of events it remembers the last position, so that a cursor
-    before it is told of the gap. Set a `lock_timeout`: all readers and writers of the table wait behind this
-    one.
+    Whether anything in it is still needed is for the caller to know. The position of the last dropped event
+    is kept, so that an older cursor is answered as expired. Set a `lock_timeout` before: while this waits for
+    its lock, every reader and writer of the table waits behind it.
     """
     return bool(await connection.fetchval("SELECT drop_day_partition($1, $2)", table, day))
 

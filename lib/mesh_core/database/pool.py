@@ -1,4 +1,4 @@
-"""Connections to Postgres: a pool for short transactions, and single ones for the journal and LISTEN."""
+"""Connections to Postgres: a pool for short transactions, and others for the journal and for LISTEN."""
 
 from __future__ import annotations
 
@@ -6,26 +6,32 @@ from typing import TYPE_CHECKING, Self
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
+from asyncpg.types import ServerVersion
 
-from mesh_core.database.server import UnsupportedServer, check_server
+from mesh_core.database.unavailable import DATABASE_ERRORS
 from mesh_core.errors import StartupError
 
 if TYPE_CHECKING:
     from mesh_core.settings import DatabaseSettings
 
-__all__ = ["AnyConnection", "Database", "UnsupportedServer"]
-
 AnyConnection = asyncpg.Connection | PoolConnectionProxy
-"""A connection of one's own, or one of the pool's."""
+"""A connection of the caller's own, or one that is borrowed from the pool."""
+
+OLDEST_POSTGRES = 17
+"""The first release with `transaction_timeout`, which ends a client that froze inside a statement."""
+
+
+class UnsupportedServer(StartupError):
+    """The server is older than `OLDEST_POSTGRES`."""
 
 
 class Database:
     """The database as one service uses it.
 
-    `pool` is for short transactions and reads. With `settings.pgbouncer` it prepares nothing and sets nothing
-    on the session, because the next statement may run on another one; `settings.direct_url` then leads past
-    the bouncer for the connections that need a session. Never change the session of a pooled connection (SET,
-    LISTEN, an advisory lock beyond the transaction): nobody resets it.
+    `pool` is for short transactions and reads. Never change the session of one of its connections (SET,
+    LISTEN, an advisory lock that outlasts the transaction): nobody resets it. With `settings.pgbouncer` it
+    prepares no statements, because the next one may run in another session; connections that need a session
+    are then made with `settings.direct_url`, which leads past the bouncer.
     """
 
     def __init__(self, settings: DatabaseSettings, pool: asyncpg.Pool) -> None:
@@ -34,7 +40,7 @@ class Database:
 
     @classmethod
     async def open(cls, settings: DatabaseSettings) -> Self:
-        """Connects; raises `StartupError` for a server that is not there, or too old."""
+        """Connects; raises `StartupError` when the server does not answer, refuses us, or is too old."""
         try:
             pool = await asyncpg.create_pool(
                 settings.url,
@@ -46,7 +52,7 @@ class Database:
                 command_timeout=_COMMAND_SECONDS,
                 reset=_keep_session,
             )
-        except (asyncpg.PostgresError, OSError) as error:
+        except DATABASE_ERRORS as error:
             raise StartupError(f"the database cannot be used: {error or type(error).__name__}") from error
         try:
             async with pool.acquire() as connection:
@@ -57,11 +63,13 @@ class Database:
         return cls(settings, pool)
 
     async def connect_direct(self) -> asyncpg.Connection:
-        """A connection of the caller's own, never through a bouncer: for LISTEN and for long jobs."""
+        """A connection of the caller's own, never through PgBouncer: for LISTEN and for long jobs."""
         return await asyncpg.connect(self._direct_url, server_settings=_DIRECT, timeout=_CONNECT_SECONDS)
 
     async def connect_journal(self) -> asyncpg.Connection:
-        """The server ends its transactions after 1 s, so that a frozen client never blocks a takeover."""
+        """A connection whose transactions the server ends after 1 s: a client that froze in the middle of one
+        must not block the takeover of its shards.
+        """
         return await asyncpg.connect(self._direct_url, server_settings=_JOURNAL, timeout=_CONNECT_SECONDS)
 
     async def close(self) -> None:
@@ -69,14 +77,22 @@ class Database:
         await self.pool.close()
 
 
+def check_server(version: ServerVersion) -> None:
+    """Raises `UnsupportedServer` when `version` is too old."""
+    if version.major < OLDEST_POSTGRES:
+        raise UnsupportedServer(
+            f"PostgreSQL {OLDEST_POSTGRES} or newer is needed, this server is {version.major}.{version.minor}"
+        )
+
+
 async def _keep_session(_connection: object) -> None:
-    """Nothing changes the session of a pooled connection: undoing that costs as much as a query does."""
+    """Replaces asyncpg's reset of a connection that is given back, which costs as much as a query."""
 
 
 _CONNECT_SECONDS = 5.0
-_COMMAND_SECONDS = 15.0  # longer than the server lets a transaction run
-# Plans of our short statements are never worth compiling. An open write transaction hides all later events
-# from their readers, so the server ends it.
+_COMMAND_SECONDS = 15.0  # longer than the server lets a transaction run, which then says why it ended
+# Our statements are too short to be worth compiling (jit). While a transaction is open, all later events are
+# hidden from their readers, so the server ends those that stay open.
 _DIRECT = {"jit": "off", "application_name": "sessionmesh"}
 _POOLED = _DIRECT | {"transaction_timeout": "10s", "idle_in_transaction_session_timeout": "10s"}
 _JOURNAL = _DIRECT | {

@@ -77,17 +77,18 @@ async def claim_request(
     digest: bytes,
     result: UUID,
 ) -> UUID | None:
-    """Claims a request id in the caller's transaction: None means go on; an id is the first result: answer.
+    """Claims a request id in the caller's transaction. Returns None for a new request, which the caller
+    carries out, and the first request's `result` for a repeated one, which is answered with it.
 
-    `scope` is the account, the tenant for a method that has no account, or `OPERATOR_SCOPE`. `result` is the
-    id the caller is about to give. Waits for a rival that has claimed it and not yet committed. Raises
-    `AlreadyExists` REQUEST_ID_REUSED when it was used with another payload.
+    `scope` is the account, or the tenant for a method that has no account. `result` is the id of what the
+    caller is about to make. Waits while another transaction that claimed the same request id is open. Raises
+    `AlreadyExists` REQUEST_ID_REUSED when the id was used with another payload.
     """
     claimed = await connection.fetchval(_CLAIM, scope, method, request_id, digest, result)
     if claimed is not None:
         return None
     first = await connection.fetchrow(_FIRST, scope, method, request_id)
-    if first is None:  # it was forgotten between the two statements, a day after its use
+    if first is None:  # `forget_requests` deleted it between the two statements
         return await claim_request(connection, scope, method, request_id, digest, result)
     if first["digest"] != digest:
         raise AlreadyExists("the request_id was used before with another payload", "REQUEST_ID_REUSED")
@@ -95,7 +96,7 @@ async def claim_request(
 
 
 async def forget_requests(connection: AnyConnection) -> int:
-    """Deletes a bounded number of request ids older than 24 hours; returns how many, 0 when none is left."""
+    """Deletes up to 5,000 request ids that are older than 24 hours; returns how many, 0 when none is left."""
     return int((await connection.execute(_FORGET)).split()[-1])
 
 

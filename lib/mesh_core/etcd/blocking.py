@@ -1,4 +1,4 @@
-"""Leases over blocking calls, for a thread that no stall of an event loop may delay."""
+"""Leases over blocking calls, for a thread: a stalled event loop must not delay them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from typing import TypeVar
 
 import grpc
 
-from mesh_core.etcd.clock import boottime
-from mesh_core.etcd.connecting import CHANNEL_OPTIONS, channel_credentials
 from mesh_core.etcd.errors import UNANSWERED, EtcdUnavailable, LeaseLost, from_rpc
-from mesh_core.etcd.lease import LeaseBeat
+from mesh_core.etcd.member import CHANNEL_OPTIONS, LeaseBeat, boottime, channel_credentials
 from mesh_core.settings import EtcdSettings
 from mesh_wire.etcd import admin_pb2, admin_pb2_grpc, rpc_pb2_grpc
 from mesh_wire.etcd import rpc_pb2 as wire
@@ -19,9 +17,10 @@ Answer = TypeVar("Answer")
 
 
 class BlockingLeases:
-    """Grants and renews leases; for one thread. Stays with a member that answers, else tries the next.
+    """Grants and renews leases, in one thread.
 
-    Each member gets `timeout` seconds. Calls raise `EtcdUnavailable` or `EtcdRefused`.
+    It stays with one member until that fails to answer within `timeout` seconds; then each other is tried.
+    Calls raise `EtcdUnavailable` or `EtcdRefused`.
     """
 
     def __init__(self, settings: EtcdSettings, *, timeout: float) -> None:
@@ -65,7 +64,7 @@ class BlockingLeases:
         return beat
 
     def close(self) -> None:
-        """Ends what another thread may be waiting for, too."""
+        """Closes the connections; a call that another thread waits in fails."""
         for member in self._members:
             member.channel.close()
 
@@ -84,7 +83,7 @@ class BlockingLeases:
         raise failure
 
     def _with_login(self, attempt: Callable[[_Member], Answer]) -> Answer:
-        """An expired login is renewed once: the call was not executed."""
+        """Makes the call, and once more after an expired login, which etcd refused without executing it."""
         member = self._members[self._current]
         self._log_in(member)
         try:

@@ -1,4 +1,4 @@
-"""The client: unary calls with failover between endpoints, authentication, and the streams' raw material."""
+"""The client: calls that move on to another endpoint when one fails, logins, and single watch streams."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ import grpc
 from grpc.aio import AioRpcError, Channel, Metadata
 
 from mesh_core.errors import MeshError
-from mesh_core.etcd.clock import boottime
-from mesh_core.etcd.connecting import CHANNEL_OPTIONS, channel_credentials
 from mesh_core.etcd.errors import UNANSWERED, EtcdUnavailable, LeaseLost, from_rpc
-from mesh_core.etcd.lease import LeaseBeat
+from mesh_core.etcd.member import CHANNEL_OPTIONS, LeaseBeat, boottime, channel_credentials
 from mesh_core.etcd.ops import prefix_end
 from mesh_core.settings import EtcdSettings
 from mesh_wire.etcd import admin_pb2, admin_pb2_grpc, kv_pb2, rpc_pb2_grpc
@@ -26,9 +24,9 @@ Answer_co = TypeVar("Answer_co", covariant=True)
 class Etcd:
     """A client of one etcd cluster.
 
-    It stays with one endpoint and moves on to the next when that one fails to answer within `timeout`
-    seconds. Reads and lease calls are tried on every endpoint; a write is sent once, and `EtcdUnavailable`
-    then means that its outcome is unknown. Every call may raise `EtcdUnavailable` or `EtcdRefused`.
+    It stays with one endpoint until that fails to answer within `timeout` seconds, then takes the next.
+    Reads and lease calls are tried on every endpoint. A write is sent once: after `EtcdUnavailable` its
+    outcome is unknown. Every call may raise `EtcdUnavailable` or `EtcdRefused`.
     """
 
     def __init__(self, settings: EtcdSettings, *, timeout: float = 1.0) -> None:
@@ -61,7 +59,7 @@ class Etcd:
         return answer.kvs[0] if answer.kvs else None
 
     async def range(self, key: bytes, end: bytes = b"") -> wire.RangeResponse:
-        """Keys from `key` to before `end` (empty: `key` alone), as the cluster agrees on them now."""
+        """The keys from `key` up to `end`, without it (empty: `key` alone); a linearizable read."""
         request = wire.RangeRequest(key=key, range_end=end)
         return await self._everywhere(lambda stubs, limits: stubs.kv.Range(request, **limits))
 
@@ -85,9 +83,9 @@ class Etcd:
         *,
         lease: int = 0,
     ) -> wire.TxnResponse:
-        """One transaction; see `mesh_core.etcd.ops` for its parts.
+        """Does `success` when all of `compare` hold, else `failure`; `mesh_core.etcd.ops` makes the parts.
 
-        Raises `LeaseLost`, naming `lease`, when its puts name one that is gone.
+        `lease` is the one that the puts name: `LeaseLost` tells that it is gone.
         """
         request = wire.TxnRequest(compare=compare, success=success, failure=failure)
         return await self._write(lambda stubs, limits: stubs.kv.Txn(request, **limits), lease)
@@ -140,9 +138,9 @@ class Etcd:
         return await self._everywhere(lambda stubs, limits: stubs.maintenance.Status(request, **limits))
 
     async def watch_once(self, request: wire.WatchCreateRequest) -> AsyncGenerator[wire.WatchResponse, None]:
-        """The answers to one watch request, until etcd cancels it or the stream fails.
+        """Yields the answers to one watch request until etcd cancels it; raises when the stream fails.
 
-        `mesh_core.etcd.follow` is the watch that goes on.
+        `mesh_core.etcd.follow` goes on after both.
         """
         number = self._current
         try:
@@ -169,7 +167,7 @@ class Etcd:
         raise EtcdUnavailable("the watch stream ended")
 
     def _leave(self, endpoint: int) -> None:
-        """Go on with the next endpoint, unless that has happened already."""
+        """Go on with another endpoint, unless another call has left `endpoint` already."""
         if self._current == endpoint:
             self._current = (endpoint + 1) % len(self._endpoints)
 

@@ -1,4 +1,4 @@
-"""Finding the services that are not session-nodes: `/<cluster>/services/<kind>/<id>` under a lease each."""
+"""Finding services other than session-nodes. Each has a leased key `/<cluster>/services/<kind>/<id>`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LEASE_SECONDS = 7
 
 
 class ServiceInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """One running instance. `address` is host:port; `tls` tells whether it answers TLS only."""
+    """One running instance. `address` is host:port; `tls` tells that it takes TLS connections only."""
 
     id: str
     address: str
@@ -27,14 +27,14 @@ class ServiceInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Registration:
-    """An instance's entry; it stays while the process lives."""
+    """An instance's key, which is kept while the process lives."""
 
     def __init__(self, lease: KeptLease, task: asyncio.Task[None]) -> None:
         self._lease = lease
         self._task = task
 
     async def stop(self) -> None:
-        """Takes the entry away at once."""
+        """Deletes the key at once."""
         self._task.cancel()
         await asyncio.wait([self._task])
         await self._lease.stop()
@@ -51,7 +51,8 @@ async def register(
 ) -> Registration:
     """Registers an instance of `kind` (`media`, `webhook`, `router`), and again whenever its lease was lost.
 
-    While etcd is away, that is as soon as it is back: who reaches the instance otherwise is served meanwhile.
+    When etcd is unavailable it returns without, and registers as soon as it can: the instance serves those
+    who know its address.
     """
     key, value = _prefix(cluster, kind) + service.id.encode(), msgspec.json.encode(service)
 
@@ -67,7 +68,7 @@ async def register(
 
 
 class ServiceDirectory:
-    """The live instances of one kind. It keeps the last seen ones while etcd is away."""
+    """The live instances of one kind; those that were last seen while etcd is unavailable."""
 
     def __init__(self, etcd: Etcd, cluster: str, kind: str, *, supervisor: Supervisor) -> None:
         self._etcd = etcd
@@ -117,7 +118,7 @@ class ServiceDirectory:
         for key, kv in snapshot.entries.items():
             self._services[key] = _decoder.decode(kv.value)
         if snapshot.revision < self._revision:
-            # etcd was emptied or restored: who lives registers again within a TTL; believed until then.
+            # etcd was emptied or restored. Instances that live register again within a TTL: kept until then.
             forgotten = {key: info for key, info in before.items() if key not in self._services}
             self._services |= forgotten
             asyncio.get_running_loop().call_later(LEASE_SECONDS, self._forget, forgotten)

@@ -1,4 +1,4 @@
-"""What can go wrong with etcd, as domain errors."""
+"""The errors that calls to etcd raise."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class EtcdUnavailable(Unavailable):
 
 
 class EtcdRefused(FailedPrecondition):
-    """etcd will not do it: bad credentials, no permission, no space, a malformed request."""
+    """etcd refuses the call: bad credentials, no permission, no space, or a malformed request."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(f"etcd refused: {detail}", "BACKEND_UNAVAILABLE")
@@ -32,7 +32,7 @@ class LeaseLost(FailedPrecondition):
 
 
 class Compacted(OutOfRange):
-    """The history from the wanted revision on is forgotten; `revision` is the oldest one left."""
+    """The changes since the wanted revision were compacted away; `revision` is the oldest that is left."""
 
     def __init__(self, revision: int) -> None:
         super().__init__(f"etcd history before revision {revision} is compacted", "BACKEND_UNAVAILABLE")
@@ -55,17 +55,17 @@ UNANSWERED = frozenset(
         StatusCode.INTERNAL,
     }
 )
-"""Statuses after which another endpoint may do better."""
+"""Statuses after which another endpoint is tried."""
 
 
 class FailedCall(Protocol):
-    """What both of gRPC's Python stacks raise."""
+    """A failed call of gRPC's blocking or asyncio stack."""
 
     def code(self) -> StatusCode: ...
     def details(self) -> str | None: ...
 
 
 def from_rpc(error: FailedCall) -> MeshError:
-    """The domain error for a failed call."""
+    """The error to raise for a failed call."""
     detail = f"{error.code().name} {error.details() or ''}".strip()
     return EtcdUnavailable(detail) if error.code() in UNANSWERED else EtcdRefused(detail)

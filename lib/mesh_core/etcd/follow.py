@@ -1,4 +1,4 @@
-"""Following a prefix: what is there, then every change, in order, across outages and compactions."""
+"""Following keys below a prefix: a snapshot, then every change in order, across outages and compactions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RETRY_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything below the prefix at `revision`; whatever was known before and is not in it is gone."""
+    """Everything below the prefix at `revision`, by key. What was seen before and is missing was deleted."""
 
     revision: int
     entries: Mapping[bytes, kv_pb2.KeyValue]
@@ -41,10 +41,10 @@ Change: TypeAlias = Snapshot | Update
 
 
 async def follow(etcd: Etcd, prefix: bytes) -> AsyncGenerator[Change, None]:
-    """Yields a `Snapshot`, then `Update`s; another `Snapshot` when the history between was compacted, or etcd
-    was emptied or restored (the new one's revision is lower then).
+    """Yields a `Snapshot`, then `Update`s, for ever; nothing while etcd is unavailable. Raises `EtcdRefused`.
 
-    Never ends: while etcd is away nothing is yielded. Raises `EtcdRefused`.
+    Another `Snapshot` comes when the changes in between were compacted away, and when etcd was emptied or
+    restored; only in the latter case is its revision lower than the last one.
     """
     while True:
         try:
@@ -62,8 +62,9 @@ async def follow(etcd: Etcd, prefix: bytes) -> AsyncGenerator[Change, None]:
 
 
 async def watch(etcd: Etcd, prefix: bytes, first_revision: int) -> AsyncGenerator[Update, None]:
-    """Every change below `prefix` from `first_revision` on, once. Raises `Compacted` or `HistoryLost` if some
-    are lost.
+    """Yields every change below `prefix` from `first_revision` on, once, for ever.
+
+    Raises `Compacted` or `HistoryLost` when some cannot be had any more.
     """
     wanted = first_revision
     while True:
@@ -74,29 +75,27 @@ async def watch(etcd: Etcd, prefix: bytes, first_revision: int) -> AsyncGenerato
             progress_notify=True,
             fragment=True,
         )
-        pending: list[
-            kv_pb2.Event
-        ] = []  # fragments of a revision whose end has not come; dropped with the stream
+        # Of revisions whose last fragment has not come; when the stream ends they are asked for again.
+        pending: list[kv_pb2.Event] = []
         try:
             async with aclosing(etcd.watch_once(request)) as answers:
                 async for answer in answers:
                     if answer.compact_revision:
                         raise Compacted(answer.compact_revision)
                     if answer.created and answer.header.revision < wanted - 1:
-                        # Emptied or restored; or a member that lags, for which reading anew does no harm.
+                        # etcd was emptied or restored, or the member lags: then reading anew does no harm.
                         raise HistoryLost(wanted - 1, answer.header.revision)
                     pending += answer.events
                     if answer.fragment or answer.created or answer.canceled:
                         continue
                     if pending:
-                        # Not the header's revision: while the watch catches up that is ahead of the events.
+                        # Not the header's revision, which is ahead of the events while the watch catches up.
                         wanted = pending[-1].kv.mod_revision + 1
                         yield Update(wanted - 1, pending)
                         pending = []
                     else:
-                        wanted = max(
-                            wanted, answer.header.revision + 1
-                        )  # a progress notice of a watch that has caught up
+                        # A progress notice, which etcd sends only when the watch has caught up.
+                        wanted = max(wanted, answer.header.revision + 1)
         except EtcdUnavailable as error:
             logger.debug("etcd watch interrupted", prefix=prefix.decode(), reason=error.message)
         await asyncio.sleep(RETRY_SECONDS)

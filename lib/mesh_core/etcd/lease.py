@@ -1,41 +1,24 @@
-"""Leases that say honestly how long they hold."""
+"""A lease that is kept alive, and taken anew with its keys when it was lost."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import structlog
 
-from mesh_core.etcd.clock import boottime
+from mesh_core.etcd.client import Etcd
 from mesh_core.etcd.errors import EtcdUnavailable, LeaseLost
-
-if TYPE_CHECKING:
-    from mesh_core.etcd.client import Etcd
+from mesh_core.etcd.member import LeaseBeat, boottime
 
 logger = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseBeat:
-    """etcd said at or after `sent` (boottime) that lease `id` lives for another `ttl` seconds."""
-
-    id: int
-    ttl: int
-    sent: float
-
-    @property
-    def deadline(self) -> float:
-        """The instant (boottime) until which etcd surely keeps the lease."""
-        return self.sent + self.ttl
-
-
 class KeptLease:
-    """Keeps a lease and what hangs on it: after losing one it takes another and calls `publish` again.
+    """Keeps a lease of `ttl` seconds and its keys: when it was lost takes another one, with the same keys.
 
-    `publish(lease)` writes the keys. `run` is to be supervised; it ends only by cancellation.
+    `publish(lease)` writes the keys under a lease; it may be called again at any time. `run` is to be
+    supervised; it ends only by cancellation.
     """
 
     def __init__(self, etcd: Etcd, ttl: int, publish: Callable[[int], Awaitable[None]]) -> None:
@@ -45,7 +28,7 @@ class KeptLease:
         self._beat: LeaseBeat | None = None
 
     async def start(self) -> None:
-        """Takes the first lease and publishes under it."""
+        """Takes a lease and publishes under it. Raises `EtcdUnavailable`; `run` then tries again."""
         beat = await self._etcd.grant(self._ttl)
         await self._publish(beat.id)
         self._beat = beat
@@ -64,11 +47,11 @@ class KeptLease:
                 self._beat = None
             except EtcdUnavailable as error:
                 if self._beat is not None and boottime() > self._beat.deadline:
-                    logger.warning("etcd lease ran out unseen", reason=error.message)
+                    logger.warning("etcd lease expired while etcd was unavailable", reason=error.message)
                     self._beat = None
 
     async def stop(self) -> None:
-        """Revokes the lease: its keys vanish at once. When etcd is away they vanish with the TTL."""
+        """Revokes the lease: its keys vanish at once, or with the TTL when etcd is unavailable."""
         beat, self._beat = self._beat, None
         if beat is not None:
             try:

@@ -1,4 +1,4 @@
-"""Builders for the parts of a transaction. etcd takes at most 128 operations in one."""
+"""Builders for the parts of a transaction, which may have at most `MAX_OPERATIONS` operations."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from mesh_wire.etcd import rpc_pb2 as wire
 
 MAX_OPERATIONS = 128
+"""etcd's default limit (`--max-txn-ops`)."""
 
 
 def prefix_end(prefix: bytes) -> bytes:
@@ -42,8 +43,8 @@ def delete(key: bytes) -> wire.RequestOp:
 def nested(
     compare: Sequence[wire.Compare], success: Sequence[wire.RequestOp], failure: Sequence[wire.RequestOp] = ()
 ) -> wire.RequestOp:
-    """A transaction within one: decides by its own comparisons, commits with the outer one.
+    """A transaction inside another: it chooses by its own comparisons and commits with the outer one.
 
-    Its operations count on top of the outer one's towards the limit.
+    Its operations count towards the outer one's limit.
     """
     return wire.RequestOp(request_txn=wire.TxnRequest(compare=compare, success=success, failure=failure))

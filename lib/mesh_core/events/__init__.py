@@ -1,4 +1,4 @@
-"""Events, in the one order that readers can trust."""
+"""Reading stored events in one order that never changes, however their writers overlap."""
 
 from mesh_core.events.cursor import Cursor
 from mesh_core.events.notify import EventListener, Notifier

@@ -1,4 +1,4 @@
-"""A place in the order of events, as opaque bytes for callers."""
+"""Positions in the order of events, which callers get as opaque bytes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import Self
 from mesh_core.errors import InvalidField, OutOfRange
 
 LAST_SEQ = 2**31 - 1
-"""Greater than any event's `seq`: with it, a cursor stands behind all events of its transaction."""
+"""At least every event's `seq`: a cursor with it stands behind all events of its transaction."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Cursor:
-    """Behind the event at (`xid`, `seq`), in the database's `generation`."""
+    """The position just behind an event: its transaction (`xid`) and its place in it (`seq`).
+
+    `generation` is the database's, which changes when it is restored on another server.
+    """
 
     generation: int
     xid: int
@@ -25,7 +28,7 @@ class Cursor:
 
     @classmethod
     def decode(cls, data: bytes, field: str = "cursor") -> Self:
-        """Raises `InvalidField` for what `encode` has not made."""
+        """The cursor that `encode` made `data` of; raises `InvalidField` naming `field` for anything else."""
         if len(data) != _FORM.size or data[0] != _VERSION:
             raise InvalidField(field, "is not a cursor of this service")
         _, generation, xid, seq = _FORM.unpack(data)
@@ -35,7 +38,7 @@ class Cursor:
 
 
 def out_of_range(description: str, oldest: Cursor) -> OutOfRange:
-    """OUT_OF_RANGE CURSOR_OUT_OF_RANGE, with the oldest valid cursor in hex in its metadata."""
+    """The error CURSOR_OUT_OF_RANGE; its metadata has the oldest valid cursor in hex, as `oldest_cursor`."""
     return OutOfRange(
         f"the cursor {description}", "CURSOR_OUT_OF_RANGE", metadata={"oldest_cursor": oldest.encode().hex()}
     )

@@ -1,4 +1,4 @@
-"""Reads events in the order of their positions, never past one that may still come."""
+"""Reads events in the order of their positions, and none that an open transaction may still get before."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from mesh_core.events.notify import EventListener
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """An event. `body` is a sessionmesh.v1.Event without `commit_time` and `cursor`, which are told beside
-    it.
+    """An event as stored. `body` is a serialised sessionmesh.v1.Event that lacks `commit_time` and `cursor`:
+    Postgres gave them when it was committed.
     """
 
     cursor: Cursor
@@ -34,15 +34,17 @@ class StoredEvent:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Events in order; `cursor` is where the next page begins, also past events that the filter left out."""
+    """Events in order. `cursor` is where the next page begins, behind all that was looked at, other tenants'
+    events too. `complete` tells that there was nothing more to read at that moment.
+    """
 
     events: list[StoredEvent]
     cursor: Cursor
-    complete: bool  # nothing more could be read at that moment
+    complete: bool
 
 
 class EventReader:
-    """Readers of one process share it; each has its own cursor."""
+    """Reads events from any cursor on; one serves all readers of a process."""
 
     def __init__(self, database: Database, listener: EventListener, generation: int) -> None:
         self.generation = generation
@@ -51,22 +53,22 @@ class EventReader:
 
     @classmethod
     async def open(cls, database: Database, listener: EventListener) -> Self:
-        """Raises `ForeignDatabase`. `listener.run` belongs to the caller's tasks."""
+        """Raises `ForeignDatabase`. It is the caller's to run `listener.run()` as a task."""
         return cls(database, listener, await check_identity(database))
 
     async def oldest(self) -> Cursor:
-        """Before the first event that is still there."""
+        """The cursor before the first event that is still stored."""
         [row] = await self._database.pool.fetch("SELECT xid AS position, seq FROM event_horizon")
         return Cursor(self.generation, row["position"], row["seq"])
 
     async def latest(self) -> Cursor:
-        """Behind every event that can be read now."""
+        """The cursor behind every event that can be read now."""
         horizon = await self._database.pool.fetchval("SELECT pg_snapshot_xmin(pg_current_snapshot())")
         return Cursor(self.generation, horizon - 1, LAST_SEQ)
 
     async def check(self, cursor: Cursor) -> None:
-        """Raises `OutOfRange` CURSOR_OUT_OF_RANGE for a cursor of the future, or before events that were
-        dropped.
+        """Raises `OutOfRange` CURSOR_OUT_OF_RANGE for a cursor from the future, and for one that has expired:
+        events behind it were dropped.
         """
         oldest = await self.oldest()
         next_xid = await self._database.pool.fetchval("SELECT pg_snapshot_xmax(pg_current_snapshot())")
@@ -76,8 +78,9 @@ class EventReader:
             raise out_of_range("is from the future", oldest)
 
     async def read(self, cursor: Cursor, limit: int = 1000, *, tenant: UUID | None = None) -> Page:
-        """The events behind `cursor`, at most `limit`, of all tenants or of one; see `check` for a caller's
-        cursor.
+        """The events behind `cursor`, at most `limit`, of one tenant or (None) of all.
+
+        `check` a cursor that came from outside first: an expired one is read from the oldest event on.
         """
         rows = await self._database.pool.fetch(READ, cursor.xid, cursor.seq, limit, tenant)
         events = [
@@ -101,11 +104,10 @@ class EventReader:
     async def follow(
         self, cursor: Cursor, *, page: int = 1000, tenant: UUID | None = None
     ) -> AsyncGenerator[Page, None]:
-        """Pages of events behind `cursor` for ever, and an empty page about every second when there are none.
+        """Yields pages of events behind `cursor` for ever, and an empty one each second without events.
 
-        A NOTIFY is never the only reason to look: it may come while an older transaction still hides the
-        events, so this looks again every 100 ms until it has caught up. It looks 20 times a second at most,
-        however many nodes notify.
+        It reads at each NOTIFY, but 20 times a second at most. A NOTIFY may come while an older transaction
+        still hides the events: then it reads again every 100 ms until they are seen.
         """
         heard, loop = self._listener.heard, asyncio.get_running_loop()
         while True:

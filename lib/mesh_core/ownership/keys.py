@@ -54,7 +54,7 @@ class OwnerKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     from_address: str = ""
 
 
-class Keys:
+class ClusterKeys:
     """The names of a cluster's keys."""
 
     def __init__(self, cluster: str) -> None:

@@ -9,7 +9,7 @@ import msgspec
 
 from mesh_core.errors import FailedPrecondition, NotFound
 from mesh_core.etcd import Etcd, LeaseLost, absent, get, put, unchanged
-from mesh_core.ownership.keys import Keys, NodeInfo, NodeState, decode_node, decode_owner, encode
+from mesh_core.ownership.keys import ClusterKeys, NodeInfo, NodeState, decode_node, decode_owner, encode
 
 
 class NodeSuperseded(FailedPrecondition):
@@ -19,7 +19,7 @@ class NodeSuperseded(FailedPrecondition):
         super().__init__(f"node {node_id} was started again elsewhere", "NOT_OWNER")
 
 
-async def announce(etcd: Etcd, keys: Keys, node: NodeInfo, lease: int) -> int:
+async def announce(etcd: Etcd, keys: ClusterKeys, node: NodeInfo, lease: int) -> int:
     """Registers a process that just started, in place of any earlier one of that id.
 
     Returns the key's mod_revision. Raises `LeaseLost`.
@@ -27,7 +27,7 @@ async def announce(etcd: Etcd, keys: Keys, node: NodeInfo, lease: int) -> int:
     return await etcd.put(keys.node(node.id), encode(node), lease)
 
 
-async def reannounce(etcd: Etcd, keys: Keys, node: NodeInfo, lease: int) -> int:
+async def reannounce(etcd: Etcd, keys: ClusterKeys, node: NodeInfo, lease: int) -> int:
     """Registers it again under a new lease, or with a new state.
 
     Returns the key's mod_revision. Raises `LeaseLost`, `NodeSuperseded`.
@@ -52,7 +52,7 @@ async def set_node_state(etcd: Etcd, cluster: str, node_id: str, state: NodeStat
     The key is written even if it says so already, so that an earlier order that is still under way comes too
     late. Raises `NotFound` when no such node is registered.
     """
-    key = Keys(cluster).node(node_id)
+    key = ClusterKeys(cluster).node(node_id)
     while True:
         found = await etcd.get(key)
         if found is None:
@@ -72,7 +72,7 @@ async def drain_node(etcd: Etcd, cluster: str, node_id: str, replacement: str = 
     The replacement becomes ACTIVE with it. Does nothing when that order stands already. Raises what
     `check_drain` raises.
     """
-    keys = Keys(cluster)
+    keys = ClusterKeys(cluster)
     while True:
         registered = {decode_node(kv.value).id: kv for kv in (await etcd.prefix(keys.nodes)).kvs}
         infos = {name: decode_node(kv.value) for name, kv in registered.items()}
@@ -121,12 +121,12 @@ def check_drain(nodes: Mapping[str, NodeInfo], node_id: str, replacement: str = 
 
 async def registered_nodes(etcd: Etcd, cluster: str) -> dict[str, NodeInfo]:
     """The registered session-nodes by id, as the cluster agrees on them now."""
-    found = [decode_node(kv.value) for kv in (await etcd.prefix(Keys(cluster).nodes)).kvs]
+    found = [decode_node(kv.value) for kv in (await etcd.prefix(ClusterKeys(cluster).nodes)).kvs]
     return {info.id: info for info in found}
 
 
 async def count_owned(etcd: Etcd, cluster: str, node_id: str) -> int:
     """How many shards the node owns, claims, or still runs while another one claims them, as of now."""
-    found = await etcd.prefix(Keys(cluster).owners)
+    found = await etcd.prefix(ClusterKeys(cluster).owners)
     owners = [decode_owner(kv.value) for kv in found.kvs]
     return sum(node_id in (owner.node, owner.from_node) for owner in owners)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mesh_core.etcd import Etcd, EtcdUnavailable, absent, delete, get, nested, put, unchanged
-from mesh_core.ownership.keys import Keys, OwnerKey, decode_owner, encode
+from mesh_core.ownership.keys import ClusterKeys, OwnerKey, decode_owner, encode
 from mesh_wire.etcd import kv_pb2
 from mesh_wire.etcd import rpc_pb2 as wire
 
@@ -48,7 +48,7 @@ class Written:
 class OwnerKeyWriter:
     """The owner keys of one cluster, written under leases of one node."""
 
-    def __init__(self, etcd: Etcd, keys: Keys) -> None:
+    def __init__(self, etcd: Etcd, keys: ClusterKeys) -> None:
         self._etcd = etcd
         self._keys = keys
 

@@ -15,7 +15,7 @@ import os
 from typing import Self
 
 from mesh_core.errors import StartupError
-from mesh_core.etcd.clock import boottime
+from mesh_core.etcd import boottime
 from mesh_core.settings import EtcdSettings
 from mesh_parent.page import LAYOUT, LAYOUT_VERSION, PAGE_BYTES, VARIABLE
 

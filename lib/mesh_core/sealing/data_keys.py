@@ -1,4 +1,4 @@
-"""The tenants' data keys as they are stored: wrapped by the cluster's master key."""
+"""Where tenants' data keys are stored, encrypted with the cluster's master key (wrapped)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mesh_core.database import Database
 
 @dataclass(frozen=True, slots=True)
 class WrappedKey:
-    """A data key as stored."""
+    """One version of a tenant's data key, encrypted with a master key."""
 
     version: int
     wrapped: bytes
@@ -26,14 +26,14 @@ class KeyStore(Protocol):
         """All versions of a tenant's key."""
 
     async def add(self, tenant: UUID, key: WrappedKey) -> None:
-        """Keep a new version; nothing happens when that version exists."""
+        """Stores a new version; does nothing when that version exists."""
 
     async def replace(self, tenant: UUID, key: WrappedKey) -> None:
-        """Keep the same data key wrapped anew."""
+        """Replaces a stored version by the same data key under another master key."""
 
 
 class PostgresDataKeys:
-    """Wrapped keys in the table `tenant_key`."""
+    """The store in the table `tenant_key`."""
 
     def __init__(self, database: Database) -> None:
         self._pool = database.pool

@@ -1,9 +1,9 @@
-"""Sealing of credentials: AES-256-GCM with a data key per tenant, which the cluster's master key wraps.
+"""Sealing of credentials: AES-256-GCM with a data key per tenant, which the cluster's master key encrypts.
 
-A sealed blob is `1`, the data key's version (4 bytes), a nonce (12), ciphertext and tag. The tenant and the
-caller's `context` (what the secret belongs to) are authenticated with it, so a blob moved to another row does
-not open. Both kinds of key rotate: a data key by a higher version (older blobs still open), the master key by
-`rewrap`.
+A sealed blob is the byte 1, the data key's version (4 bytes), a nonce (12), and the ciphertext with its tag
+(16). The tenant and the caller's `context`, which names what the secret belongs to, are authenticated too: a
+blob that was copied to another row does not open. Both kinds of key can be rotated: a tenant gets a new
+version of its data key, while blobs of older ones still open; the master key is changed with `rewrap`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from mesh_core.settings import SecretsSettings
 
 
 class CannotUnseal(Exception):
-    """A blob or a wrapped key does not open: it was altered, moved, or its master key is gone."""
+    """A blob or data key does not open: it was altered or moved, or its master key is not in the settings."""
 
 
 class KeyNotLoaded(Exception):
-    """The tenant's keys were not loaded, or not that version: `await Sealer.load(tenant)`."""
+    """The tenant's keys, or that version, are not in memory: `await Sealer.load(tenant)` first."""
 
 
 class Sealer:
@@ -44,7 +44,7 @@ class Sealer:
         return tenant in self._newest
 
     async def load(self, tenant: UUID) -> None:
-        """Read the tenant's keys, and make the first where there is none. Again: learns of new versions."""
+        """Reads the tenant's keys, also versions that are new since the last time; makes the first one."""
         stored = await self._store.fetch(tenant)
         if not stored:
             await self._store.add(tenant, self._make(tenant, 1))
@@ -87,14 +87,17 @@ class Sealer:
             raise CannotUnseal(str(error)) from None
 
     async def rotate(self, tenant: UUID) -> int:
-        """Seal with a new data key; its version. Other processes learn of it at their next `load`."""
+        """Makes a new data key that seals from now on; returns its version.
+
+        Other processes seal with it after their next `load`.
+        """
         await self.load(tenant)
         await self._store.add(tenant, self._make(tenant, self._newest[tenant] + 1))
         await self.load(tenant)
         return self._newest[tenant]
 
     async def rewrap(self, tenant: UUID) -> int:
-        """Wrap the tenant's data keys with the present master key; how many were not."""
+        """Encrypts the tenant's data keys with the present master key; returns how many had another one."""
         stale = [key for key in await self._store.fetch(tenant) if key.wrapped[1:9] != self._master]
         for key in stale:
             wrapped = self._wrap(tenant, key.version, self._unwrap(tenant, key))
@@ -102,7 +105,7 @@ class Sealer:
         return len(stale)
 
     def forget(self, tenant: UUID) -> None:
-        """Drop the tenant's keys from memory."""
+        """Drops the tenant's keys from memory."""
         self._tenants.pop(tenant, None)
         self._newest.pop(tenant, None)
 
@@ -132,7 +135,7 @@ _TAG = 16
 
 
 def _key_id(key: bytes) -> bytes:
-    """Eight bytes that name a master key and tell nothing of it."""
+    """Eight bytes that identify a master key without revealing it."""
     return sha256(b"sessionmesh master key" + key).digest()[:8]
 
 

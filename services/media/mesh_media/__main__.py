@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from datetime import timedelta
 
 from mesh_core import ids
 from mesh_core.database import Database
+from mesh_core.database.identity import page_token_key
 from mesh_core.database.migrations import check_schema
 from mesh_core.etcd import Etcd
 from mesh_core.etcd.discovery import ServiceInfo, register
@@ -25,7 +25,7 @@ from mesh_media.settings import MediaServiceSettings
 from mesh_media.stores.object_store import open_store
 from sessionmesh.v1 import media_pb2_grpc
 
-OLDEST_SCHEMA = 4
+OLDEST_SCHEMA = 7
 """The oldest schema that this service works with."""
 
 
@@ -35,14 +35,26 @@ async def main(settings: MediaServiceSettings, stop: Stop) -> None:
     await check_schema(database, OLDEST_SCHEMA)
     etcd = Etcd(settings.etcd)
     store = await open_store(settings.objects)
-    compressor = Compressor(settings.media)
-    media, objects = MediaRepository(database), ObjectRepository(database)
-    uploads = Uploads(settings.media, media, objects, store, compressor)
-    grace = timedelta(seconds=settings.media.delete_grace_seconds)
-    sweeper = Sweeper(
-        media, objects, store, interval_seconds=settings.media.sweep_seconds, delete_grace=grace
+    limits = settings.media
+    compressor = Compressor(
+        max_pixels=limits.max_pixels,
+        side=limits.image_side,
+        quality=limits.image_quality,
+        workers=limits.image_workers,
     )
-    pager = Pager(base64.b64decode(settings.secrets.master_key))
+    media, objects = MediaRepository(database), ObjectRepository(database)
+    uploads = Uploads(
+        media,
+        objects,
+        store,
+        compressor,
+        max_bytes=limits.max_bytes,
+        lifetime=timedelta(seconds=limits.upload_seconds),
+        folder=limits.spool,
+    )
+    grace = timedelta(seconds=limits.delete_grace_seconds)
+    sweeper = Sweeper(media, objects, store, interval_seconds=limits.sweep_seconds, delete_grace=grace)
+    pager = Pager(await page_token_key(database))
     server = Server(settings.server, authenticator=KeyAuthenticator(api_key_lookup(database), settings.auth))
     server.add(
         media_pb2_grpc.add_MediaServiceServicer_to_server,

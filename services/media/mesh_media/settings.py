@@ -1,8 +1,11 @@
-"""All settings of the media service's process."""
+"""Settings of the media service."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 from mesh_core.settings import (
     AuthSettings,
@@ -10,11 +13,25 @@ from mesh_core.settings import (
     DatabaseSettings,
     EtcdSettings,
     ObjectsSettings,
-    SecretsSettings,
+    Positive,
+    Seconds,
     ServerSettings,
     TelemetrySettings,
 )
-from mesh_media.processing.settings import MediaSettings
+
+
+class MediaSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How files are received, processed and kept. `defaults.toml` explains each setting."""
+
+    max_bytes: Positive = 100 * 1024 * 1024
+    max_pixels: Positive = 100_000_000
+    image_side: Positive = 1600
+    image_quality: Annotated[int, Meta(ge=1, le=100)] = 75
+    image_workers: Positive = 2
+    spool: str = ""
+    delete_grace_seconds: Seconds = 60.0
+    upload_seconds: Seconds = 3600.0
+    sweep_seconds: Annotated[float, Meta(gt=0)] = 15.0
 
 
 class MediaServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,5 +44,4 @@ class MediaServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     objects: ObjectsSettings
     cluster: ClusterSettings
     auth: AuthSettings
-    secrets: SecretsSettings
     telemetry: TelemetrySettings

@@ -16,7 +16,6 @@ from mesh_core.etcd import Etcd
 from mesh_core.etcd.discovery import ServiceDirectory
 from mesh_core.events.notify import Notifier
 from mesh_core.ids import new_uuid
-from mesh_core.journal import Journal
 from mesh_core.ownership.keys import NodeInfo, NodeState
 from mesh_core.ownership.participant import Ownership
 from mesh_core.paging import Pager
@@ -31,6 +30,7 @@ from mesh_core.sealing import PostgresDataKeys, Sealer
 from mesh_core.tasks import Supervisor
 from mesh_session_node import chores
 from mesh_session_node.drivers.registry import Drivers
+from mesh_session_node.journal import Journal
 from mesh_session_node.media_client import MediaClient
 from mesh_session_node.misplaced import Misplaced
 from mesh_session_node.node import Node
@@ -71,13 +71,7 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
         if watchdog is not None:
             watchdog.introduce(cluster, incarnation, settings.etcd)
             supervisor.start("watchdog beat", watchdog.beat_loop())
-        journal = Journal(
-            database.connect_journal,
-            incarnation,
-            lambda stored: node.on_commit(stored),  # noqa: PLW0108 - the node is made of the journal
-            after_commit=notifier.wake,
-        )
-        journal_task = supervisor.start("journal", journal.run())
+        journal = Journal(database.connect_journal, incarnation, after_commit=notifier.wake)
         node = Node(
             node_id=node_id,
             settings=settings.session,
@@ -87,6 +81,7 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
             sealer=Sealer(PostgresDataKeys(database), settings.secrets),
             media=MediaClient(channels, media, settings.mediaservice.address, settings.auth.mesh_key),
         )
+        journal_task = supervisor.start("journal", journal.run(node.on_commit))
         server = Server(
             settings.server, authenticator=KeyAuthenticator(api_key_lookup(database), settings.auth)
         )

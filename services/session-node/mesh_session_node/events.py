@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from mesh_core.ids import Prefix, encode, new_uuid
-from mesh_core.journal import Event
 from mesh_session_node.drivers.interface.content import recipient_of
+from mesh_session_node.journal import Event
 from sessionmesh.v1 import event_pb2 as pb
 from sessionmesh.v1 import media_pb2, message_pb2, session_pb2
 

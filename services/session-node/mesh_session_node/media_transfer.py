@@ -18,10 +18,10 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.errors import MeshError
 from mesh_core.ids import Prefix, encode
-from mesh_core.journal import ContentUpdate, FetchDone, FetchRetry
 from mesh_core.rpc.server.status import from_rpc_error
 from mesh_session_node import metrics, validation
 from mesh_session_node.drivers.interface.outcomes import BlobUnavailable, ConnectionEnded
+from mesh_session_node.journal import ContentUpdate, FetchDone, FetchRetry
 from mesh_session_node.media_client import MediaClient
 from mesh_session_node.queries import Queries
 from sessionmesh.v1 import content_pb2, media_pb2, message_pb2

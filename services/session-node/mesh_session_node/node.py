@@ -10,7 +10,6 @@ import structlog
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.errors import MeshError
-from mesh_core.journal import AccountRef, Journal, OutboundMessage
 from mesh_core.ownership.participant import Ownership
 from mesh_core.sealing import Sealer
 from mesh_core.tasks import Supervisor
@@ -19,6 +18,8 @@ from mesh_session_node.drivers.interface.content import Incoming
 from mesh_session_node.drivers.interface.driver import Driver
 from mesh_session_node.drivers.interface.outcomes import Receipt
 from mesh_session_node.drivers.registry import Drivers
+from mesh_session_node.journal import Journal
+from mesh_session_node.journal.writer import Stored
 from mesh_session_node.keepalive import Keepalive
 from mesh_session_node.media_client import MediaClient
 from mesh_session_node.media_transfer import InboundMedia
@@ -89,7 +90,7 @@ class Node:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    def on_commit(self, stored: list[tuple[AccountRef, OutboundMessage]]) -> None:
+    def on_commit(self, stored: Stored) -> None:
         """Messages are stored: send them, without another turn of the loop."""
         for _, row in stored:
             if isinstance(row, AcceptedRow) and not row.out.session.closed:

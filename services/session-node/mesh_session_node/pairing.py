@@ -14,10 +14,10 @@ import structlog
 
 from mesh_core.errors import InvalidField, MeshError, ResourceExhausted, Unavailable
 from mesh_core.ids import Prefix, decode, new_id
-from mesh_core.journal import Credential, Refused, unwrap
 from mesh_session_node.drivers.interface.driver import PairingCode
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, PairingRefused
 from mesh_session_node.events import timestamp
+from mesh_session_node.journal import Credential, Refused, unwrap
 from mesh_session_node.misplaced import account_moved
 from mesh_session_node.session.session import Session
 from mesh_session_node.session.state import SessionEvent

@@ -14,11 +14,11 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.errors import MeshError, NotFound
 from mesh_core.ids import Prefix, decode
-from mesh_core.journal import ContentUpdate
 from mesh_core.rpc.server.status import from_rpc_error
 from mesh_session_node import metrics, validation
 from mesh_session_node.drivers.interface.content import Context, Incoming, MediaPart, address_of
 from mesh_session_node.drivers.interface.outcomes import BlobUnavailable, ConnectionEnded
+from mesh_session_node.journal import ContentUpdate
 from mesh_session_node.media_client import MediaClient
 from mesh_session_node.queries import UNAVAILABLE, Queries
 from mesh_session_node.session import receiver

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from mesh_core.errors import MeshError
-from mesh_core.journal import Journal
 from mesh_session_node.drivers.interface.outcomes import Receipt
+from mesh_session_node.journal import Journal
 from mesh_session_node.queries import UNAVAILABLE, Queries
 from mesh_session_node.session.outgoing import Outgoing, message_of
 from sessionmesh.v1 import message_pb2

@@ -17,10 +17,10 @@ from grpc.aio import ServicerContext
 from mesh_core.errors import FailedPrecondition, NotFound, NotOwner
 from mesh_core.etcd import EtcdUnavailable
 from mesh_core.ids import Prefix, decode, encode, shard_of
-from mesh_core.journal import Journal
 from mesh_core.rpc.auth import current_identity
 from mesh_core.sealing import CannotUnseal, Sealer
 from mesh_session_node import validation
+from mesh_session_node.journal import Journal
 from mesh_session_node.load_meter import LoadMeter
 from mesh_session_node.media_transfer import InboundMedia
 from mesh_session_node.misplaced import settled_owner

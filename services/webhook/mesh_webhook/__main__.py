@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 
 from mesh_core.database import Database
+from mesh_core.database.identity import page_token_key
 from mesh_core.database.listening import Listener
 from mesh_core.database.migrations import check_schema
 from mesh_core.etcd import Etcd
@@ -34,7 +34,7 @@ from mesh_webhook.events.tail import Tail
 from mesh_webhook.settings import WebhookServiceSettings
 from sessionmesh.v1 import event_pb2_grpc, webhook_pb2_grpc
 
-OLDEST_SCHEMA = 5
+OLDEST_SCHEMA = 7
 """The oldest schema that this service works with."""
 
 
@@ -49,7 +49,7 @@ async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
     reader = await EventReader.open(database, listener)
     await maintenance.make_attempt_partitions(database.pool)
     server = Server(settings.server, authenticator=KeyAuthenticator(api_key_lookup(database), settings.auth))
-    pager = Pager(base64.b64decode(settings.secrets.master_key))
+    pager = Pager(await page_token_key(database))
     keys = SigningKeys(Sealer(PostgresDataKeys(database), settings.secrets))
     endpoints = EndpointCache(database.pool)
     completions = CompletionWriter(database.pool)

@@ -12,12 +12,20 @@ PHONE = "phone:"
 USER = "user:"
 GROUP = "group:"
 HIDDEN = "hidden:"
+MIN_PHONE_LENGTH, MAX_PHONE_LENGTH = 8, 16
+"""With the plus sign."""
+
+
+def split_address(address: str) -> tuple[str, str]:
+    """An address' kind, as PHONE and the others above, and its value."""
+    kind, colon, value = address.partition(":")
+    return kind + colon, value
 
 
 def is_phone(text: str) -> bool:
     """Whether `text` is a phone number in E.164."""
     return (
-        8 <= len(text) <= 16
+        MIN_PHONE_LENGTH <= len(text) <= MAX_PHONE_LENGTH
         and text[0] == "+"
         and text[1] != "0"
         and text[1:].isascii()

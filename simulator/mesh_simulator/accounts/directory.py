@@ -9,7 +9,15 @@ from typing import Any
 import msgspec
 
 from mesh_simulator.accounts.account import Account, Behaviour, Effects, Group
-from mesh_simulator.accounts.addresses import GROUP, HIDDEN, PHONE, USER, hidden_id_of, is_phone
+from mesh_simulator.accounts.addresses import (
+    GROUP,
+    HIDDEN,
+    PHONE,
+    USER,
+    hidden_id_of,
+    is_phone,
+    split_address,
+)
 from mesh_simulator.ledger.ledger import Ledger
 from mesh_simulator.ledger.records import Kind
 
@@ -37,8 +45,7 @@ class Directory:
 
     def find(self, address: str) -> Account | Group | str | None:
         """Who has this address: an account, a group, a person without account (a phone number), or nobody."""
-        kind, _, value = address.partition(":")
-        kind += ":"
+        kind, value = split_address(address)
         if kind == PHONE:
             phone = value
         elif kind == USER:

@@ -88,7 +88,10 @@ class Connection(asyncio.Protocol):
             return
         try:
             for body in self._decoder.feed(data):
-                self._receive(_parse(body))
+                if self._held is None:
+                    self._handler.handle(self, _parse(body))
+                else:
+                    self._held.append(_parse(body))
         except (FrameTooLarge, DecodeError) as error:
             self.end(wire.CLOSING_REASON_PROTOCOL, str(error))
         self._handler.flush()
@@ -177,11 +180,8 @@ class Connection(asyncio.Protocol):
         if not self.output_closed:
             decision()
             for frame in held:
-                self._receive(frame)
+                if self._held is None:
+                    self._handler.handle(self, frame)
+                else:  # one of them was a login, after one that was refused
+                    self._held.append(frame)
             self._handler.flush()
-
-    def _receive(self, frame: wire.Frame) -> None:
-        if self._held is None:
-            self._handler.handle(self, frame)
-        else:
-            self._held.append(frame)

@@ -20,14 +20,14 @@ class Logins:
     def __init__(self, records: Iterable[Record]) -> None:
         self.counts: Counter[str] = Counter()
         self.live: dict[str, int] = {}
-        self.ended: dict[int, float] = {}
-        """When each connection ended, in Unix time."""
+        self.ended: dict[int, Kind] = {}
+        """How each connection ended: closed by its node, or replaced by a new login."""
         for record in records:
             if record.kind is Kind.LOGIN:
                 self.counts[record.account] += 1
                 self.live[record.account] = record.connection
             elif record.kind in ENDS:
-                self.ended.setdefault(record.connection, record.time_us / 1e6)
+                self.ended.setdefault(record.connection, record.kind)
                 if self.live.get(record.account) == record.connection:
                     del self.live[record.account]
 

@@ -13,14 +13,14 @@ from typing import TypeAlias
 
 import asyncpg
 
-from mesh_cli.commands.parts import part_command
 from mesh_cli.embedded import free_port
 from mesh_cli.embedded.ports import LOOPBACK
+from mesh_cli.up.child import part_command
 from mesh_core.database.migrations import migrate
 from mesh_core.etcd import Etcd as EtcdClient
 from mesh_core.etcd import EtcdUnavailable
 from mesh_core.ids import shard_of
-from mesh_core.ownership.keys import Keys
+from mesh_core.ownership.keys import ClusterKeys
 from tests.faults.fleet.etcd_cluster import EtcdCluster
 from tests.faults.fleet.ledger import Logins, read_logins
 from tests.faults.fleet.node import Node
@@ -162,7 +162,7 @@ class FaultMesh:
 
     async def is_on_record_as_dead(self, incarnation: str) -> bool:
         """Whether a watchdog has told etcd that it reaped the incarnation."""
-        return await self.client.get(Keys(CLUSTER).dead + incarnation.encode()) is not None
+        return await self.client.get(ClusterKeys(CLUSTER).dead + incarnation.encode()) is not None
 
     def logins(self) -> Logins:
         """The network's logins until now."""

@@ -11,7 +11,7 @@ import asyncpg
 from mesh_core.etcd import Etcd
 from mesh_core.ids import SHARDS
 from mesh_core.ownership.keys import (
-    Keys,
+    ClusterKeys,
     NodeInfo,
     NodeState,
     OwnerKey,
@@ -79,7 +79,7 @@ class Placement:
 
 async def read_placement(etcd: Etcd, cluster: str, database: asyncpg.Pool) -> Placement:
     """Raises `EtcdUnavailable`, or what asyncpg raises."""
-    keys = Keys(cluster)
+    keys = ClusterKeys(cluster)
     rows = await database.fetch(
         "SELECT f.shard, f.holder, f.epoch, f.released, coalesce(n.expired, true) AS expired"
         " FROM shard_fence f LEFT JOIN node_incarnation n ON n.id = f.holder"

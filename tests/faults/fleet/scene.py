@@ -13,6 +13,7 @@ from itertools import count
 from mesh_cli.demo.receiver import Receiver
 from mesh_core.ids import SHARDS, Prefix, decode, encode, shard_of
 from mesh_core.ownership.planning.table import MOVE_BUDGET
+from mesh_simulator.ledger.records import Kind as LedgerKind
 from sessionmesh.v1 import account_pb2, message_pb2, session_pb2, simulator_pb2
 from tests.faults.fleet.history import Kind, check_changes, check_outcome
 from tests.faults.fleet.ledger import Logins
@@ -132,14 +133,14 @@ class Scene:
         await eventually(lambda: time.monotonic() > until, seconds + 1, f"the passing of {seconds} s")
         assert self.mesh.logins() - before == {}
 
-    async def until_closed(self, accounts: Collection[account_pb2.Account]) -> float:
-        """When (Unix time) the last of their connections ended that were there when the load began."""
+    async def until_ended(self, accounts: Collection[account_pb2.Account]) -> set[LedgerKind]:
+        """Until their connections have ended that were there when the load began; in which ways they did."""
         connections = {self._before.live[account.phone[1:]] for account in accounts}
         await eventually(
             lambda: connections <= self.mesh.logins().ended.keys(), QUIET_SECONDS, "the end of connections"
         )
         ended = self.mesh.logins().ended
-        return max(ended[connection] for connection in connections)
+        return {ended[connection] for connection in connections}
 
     async def until_not_connected(self, accounts: Collection[account_pb2.Account]) -> None:
         """Until the mesh itself says that none of them is online."""

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from mesh_cli.embedded import EmbeddedEtcd, EmbeddedPostgres, EmbeddedServer, free_port
-from mesh_cli.embedded.ports import LOOPBACK
+from mesh_cli.embedded import EmbeddedEtcd, EmbeddedPostgres, EmbeddedServer
 from tests.support.eventually import eventually
 
 GONE_SECONDS = 20.0
@@ -55,35 +54,12 @@ class ServerFaults(EmbeddedServer):
 class Etcd(ServerFaults, EmbeddedEtcd):
     """A lone etcd."""
 
-    def __init__(self, state: Path) -> None:
-        super().__init__(state)
-        self._fixed_port = free_port()
-        self._peer_port = free_port()
-
-    async def _command(self) -> list[str]:
-        command = await super()._command()
-        self._port = self._fixed_port
-        client, peer = f"http://{self.url}", f"http://{LOOPBACK}:{self._peer_port}"
-        fixed = {
-            "--listen-client-urls": client,
-            "--advertise-client-urls": client,
-            "--listen-peer-urls": peer,
-            "--initial-advertise-peer-urls": peer,
-            "--initial-cluster": f"embedded={peer}",
-        }
-        names = (argument.partition("=")[0] for argument in command)
-        return [
-            f"{name}={fixed[name]}" if name in fixed else argument
-            for name, argument in zip(names, command, strict=True)
-        ]
-
 
 class Postgres(ServerFaults, EmbeddedPostgres):
     """A Postgres that also remembers when each transaction committed."""
 
     def __init__(self, state: Path, settings: Mapping[str, str] | None = None) -> None:
         super().__init__(state, {"track_commit_timestamp": "on", **(settings or {})})
-        self._fixed_port = free_port()
 
     def freeze(self) -> None:
         """All its processes: the sessions' backends answer without the postmaster."""
@@ -101,11 +77,6 @@ class Postgres(ServerFaults, EmbeddedPostgres):
         await eventually(
             lambda: not any(process.is_running() for process in family), GONE_SECONDS, "no Postgres process"
         )
-
-    async def _command(self) -> list[str]:
-        command = await super()._command()
-        chosen, self._port = f"port={self._port}", self._fixed_port
-        return [f"port={self._port}" if argument == chosen else argument for argument in command]
 
     def _family(self) -> list[psutil.Process]:
         postmaster = psutil.Process(self.pid)

@@ -8,22 +8,22 @@ from types import TracebackType
 from typing import Self
 
 import mesh_client.client as asynchronous
-from mesh_client.roads import Road
+from mesh_client.channels import Tls
 from mesh_client.sync.bulk import SyncBulkSender
 from mesh_client.sync.loop import LoopThread
 from mesh_client.sync.services import SyncServices
 from mesh_client.sync.subscription import SyncSubscription
-from mesh_client.target import RoadChoice
-from mesh_client.transport import Tls
+from mesh_client.target import TransportChoice
+from mesh_client.transports import TransportName
 from mesh_client.uploads import Progress
 from sessionmesh.v1 import account_pb2, common_pb2, media_pb2, message_pb2, session_pb2
 
 
 def connect(
-    target: str | Sequence[str], api_key: str, *, tls: Tls | None = None, road: RoadChoice = "auto"
+    target: str | Sequence[str], api_key: str, *, tls: Tls | None = None, transport: TransportChoice = "auto"
 ) -> SyncClient:
     """As `mesh_client.connect`, for `with`."""
-    return SyncClient(asynchronous.connect(target, api_key, tls=tls, road=road))
+    return SyncClient(asynchronous.connect(target, api_key, tls=tls, transport=transport))
 
 
 class SyncClient(SyncServices):
@@ -53,12 +53,12 @@ class SyncClient(SyncServices):
             self._thread.close()
 
     @property
-    def road(self) -> Road:
-        """The road that calls about an account take now: "xds" or "plain"."""
-        return self._client.road
+    def transport(self) -> TransportName:
+        """The transport that calls about an account take now: "xds" or "plain"."""
+        return self._client.transport
 
-    def settle(self, timeout: float = 5.0) -> Road:
-        """Wait until it is known which road there is, no longer than `timeout`; calls need not."""
+    def settle(self, timeout: float = 5.0) -> TransportName:
+        """Waits at most `timeout` until it is known whether there is xDS. Calls need not wait for this."""
         return self._thread.run(self._client.settle(timeout))
 
     def get_account(self, account_id: str) -> account_pb2.Account:

@@ -1,8 +1,8 @@
 """The schema: a chain of Alembic revisions, each of which runs the SQL file beside it. There is no way down.
 
 From a checkout all of Alembic's commands work (`alembic history`, `alembic current`, `alembic upgrade head
---sql`); `mesh db migrate` needs none. A new migration is made with `alembic revision --rev-id 0007 -m name`,
-the next number, and a file `versions/0007_name.sql`. It must suit the version of every service before and
+--sql`); `mesh db migrate` needs none. A new migration is made with `alembic revision --rev-id NNNN -m name`,
+the next number, and a file `versions/NNNN_name.sql`. It must suit the version of every service before and
 after it, since they are upgraded one by one.
 """
 
@@ -43,8 +43,8 @@ async def migrate(url: str) -> int:
     take turns.
 
     Each revision is applied wholly or not at all: after `MigrationFailed` the schema stays at the last one
-    that succeeded. `url` must lead to the server itself, not to a bouncer. Raises `UnsupportedServer`, and
-    `SchemaMismatch` for a database that a newer release has migrated.
+    that succeeded. `url` must lead to the server itself, not to a bouncer. Raises `SchemaMismatch` for
+    a database that a newer release has migrated, and `StartupError` when the server cannot be used.
     """
     from mesh_core.database.migrations.connecting import connected
 

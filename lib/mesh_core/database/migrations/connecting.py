@@ -10,7 +10,9 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from mesh_core.database.server import check_server
+from mesh_core.database.pool import check_server
+from mesh_core.database.unavailable import DATABASE_ERRORS
+from mesh_core.errors import StartupError
 from mesh_core.settings import DatabaseSettings, load
 
 
@@ -28,10 +30,16 @@ def url_of_settings() -> str:
 
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[AsyncConnection]:
-    """A SQLAlchemy connection to the server at `url`; raises `UnsupportedServer` for one that is too old."""
+    """A SQLAlchemy connection to the server at `url`.
+
+    Raises `StartupError` when the server cannot be used, `UnsupportedServer` when it is too old.
+    """
 
     async def connect() -> asyncpg.Connection:
-        connection = await asyncpg.connect(url)
+        try:
+            connection = await asyncpg.connect(url)
+        except DATABASE_ERRORS as error:
+            raise StartupError(f"the database cannot be used: {error or type(error).__name__}") from error
         check_server(connection.get_server_version())
         return connection
 

@@ -2,6 +2,6 @@
 
 from mesh_core.ownership.participant.fence import FenceUnavailable, IncarnationExpired
 from mesh_core.ownership.participant.handler import ShardHandler
-from mesh_core.ownership.participant.participant import Ownership
+from mesh_core.ownership.participant.ownership import Ownership
 
 __all__ = ["FenceUnavailable", "IncarnationExpired", "Ownership", "ShardHandler"]

@@ -7,7 +7,7 @@ import structlog
 from mesh_core.etcd import boottime
 from mesh_core.ownership import metrics
 from mesh_core.ownership.participant.keeper import Keeper
-from mesh_core.ownership.participant.table_writer import TablePlanner
+from mesh_core.ownership.participant.table_writer import TableWriter
 
 logger = structlog.get_logger(__name__)
 
@@ -18,7 +18,7 @@ SETTLE = 3.0
 class Alarms:
     """Looks at keeper and planner whenever `check` is called: at every change and every beat."""
 
-    def __init__(self, keeper: Keeper, planner: TablePlanner) -> None:
+    def __init__(self, keeper: Keeper, planner: TableWriter) -> None:
         self._keeper = keeper
         self._planner = planner
         self._since: dict[str, float] = {}

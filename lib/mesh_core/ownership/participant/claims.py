@@ -11,7 +11,7 @@ import structlog
 
 from mesh_core.etcd import boottime, unchanged
 from mesh_core.ownership import metrics
-from mesh_core.ownership.keys import Keys, NodeInfo, OwnerKey, OwnerState
+from mesh_core.ownership.keys import ClusterKeys, NodeInfo, OwnerKey, OwnerState
 from mesh_core.ownership.owner_keys import OwnerKeyWriter, SeenKey, Write, Written
 from mesh_core.ownership.participant.fence import (
     Fence,
@@ -43,7 +43,7 @@ class Claims:
         self,
         *,
         node: NodeInfo,
-        keys: Keys,
+        keys: ClusterKeys,
         keeper: Keeper,
         mirror: ClusterMirror,
         owner_keys: OwnerKeyWriter,
@@ -68,14 +68,14 @@ class Claims:
         keeper = self._keeper
         with keeper.lock:
             lease = keeper.lease
-            free = (shards & self._mirror.astray) - self._mirror.owners.keys() - keeper.tenures.keys()
+            free = (shards & self._mirror.misplaced) - self._mirror.owners.keys() - keeper.tenures.keys()
         if not free or not keeper.etcd_fresh(boottime()):
             return
         table_is_seen = unchanged(self._keys.assignment, self._mirror.table_revision)
         writes = [Write(shard, 0, self._claimed) for shard in free]
         self._begin(await self._owner_keys.write(writes, lease, [table_is_seen]), lease)
 
-    async def settle_strays(self, wanted: Set[int]) -> None:
+    async def settle_orphans(self, wanted: Set[int]) -> None:
         """Keys under my lease that I know nothing of, from claims whose answer got lost.
 
         Wanted ones are adopted by writing them again, so that deletes still on their way miss; others are

@@ -130,7 +130,7 @@ class Handoff:
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(LANDING):
-                await mirror.changes.wait_until(lambda: not shards & mirror.astray)
+                await mirror.changes.wait_until(lambda: not shards & mirror.misplaced)
 
     def _leaving(self, shards: Set[int]) -> bool:
         placement, nodes = self._mirror.placement, self._mirror.nodes

@@ -26,7 +26,7 @@ CLOSING = 0.5
 well below the TTL."""
 
 
-class News(Protocol):
+class KeeperListener(Protocol):
     """Who acts on what the thread heard; called on the event loop, in the order of events."""
 
     def dropped(self, dropped: Dropped) -> None:
@@ -55,14 +55,13 @@ class KeeperThread:
         keeper: Keeper,
         leases: BlockingLeases,
         beats: FenceBeats,
-        news: News,
         watchdog: Watchdog | None,
         end_process: Callable[[str], None],
     ) -> None:
         self._keeper = keeper
         self._leases = leases
         self._beats = beats
-        self._news = news
+        self._listener: KeeperListener  # from `run` on
         self._watchdog = watchdog
         self._end_process = end_process
         self._blocking = ThreadPoolExecutor(1, "ownership-lease")
@@ -72,8 +71,9 @@ class KeeperThread:
         self._kept: asyncio.AbstractEventLoop | None = None
         self._served: asyncio.AbstractEventLoop | None = None
 
-    async def run(self) -> None:
+    async def run(self, listener: KeeperListener) -> None:
         """Runs the thread until cancelled; raises what ended it otherwise."""
+        self._listener = listener
         self._served = asyncio.get_running_loop()
         ended: asyncio.Future[None] = self._served.create_future()
         stop = threading.Event()
@@ -99,6 +99,13 @@ class KeeperThread:
         if self._watchdog is not None:
             with self._keeper.lock:
                 self._watchdog.kill_at(self._keeper.next_drop() + KILL_SLACK)
+
+    def drop(self) -> Dropped:
+        """What `Keeper.drop` takes now. Ends the process when that leaves nothing. From any thread."""
+        dropped = self._keeper.drop(boottime())
+        if dropped.nothing_left:
+            self._end_process(f"cut off from etcd and Postgres: {len(dropped.lost)} shards lost, none left")
+        return dropped
 
     # --- in the thread
 
@@ -149,7 +156,7 @@ class KeeperThread:
             self._drop()
             with keeper.lock:
                 forgotten = keeper.lease_lost() if keeper.lease == lease else []
-            self._on_loop(self._news.lease_changed, forgotten)
+            self._on_loop(self._listener.lease_changed, forgotten)
             await self._beat_lease()
         except (EtcdUnavailable, EtcdRefused) as error:
             metrics.BEATS_FAILED.labels("etcd").inc()
@@ -164,7 +171,7 @@ class KeeperThread:
             else:
                 if self._watchdog is not None:
                     self._watchdog.lease(beat.id)
-                self._on_loop(self._news.lease_changed, keeper.lease_granted(beat.id, beat.sent))
+                self._on_loop(self._listener.lease_changed, keeper.lease_granted(beat.id, beat.sent))
 
     async def _beat_fence(self) -> None:
         keeper = self._keeper
@@ -179,12 +186,12 @@ class KeeperThread:
         except IncarnationExpired as error:
             self._drop()
             keeper.beat_refused()
-            self._on_loop(self._news.beat_refused, error)
+            self._on_loop(self._listener.beat_refused, error)
         else:
             metrics.BEAT_SECONDS.labels("postgres").observe(boottime() - sent)
             self._drop()
             keeper.beat_answered(sent)
-            self._on_loop(self._news.beat_answered, wanted)
+            self._on_loop(self._listener.beat_answered, wanted)
 
     async def _watch_deadlines(self) -> None:
         while True:
@@ -194,17 +201,15 @@ class KeeperThread:
 
     def _drop(self) -> None:
         """First of all after any wait, before what was heard counts."""
-        dropped = self._keeper.drop(boottime())
-        if dropped.nothing_left:
-            self._end_process(f"cut off from etcd and Postgres: {len(dropped.lost)} shards lost, none left")
+        dropped = self.drop()
         if dropped.lost:
             closed = threading.Event()
             self._on_loop(self._close, dropped, closed)
-            asyncio.get_running_loop().call_later(CLOSING, self._insist, closed)
+            asyncio.get_running_loop().call_later(CLOSING, self._require_closed, closed)
         elif dropped.forgotten:
-            self._on_loop(self._news.dropped, dropped)
+            self._on_loop(self._listener.dropped, dropped)
 
-    def _insist(self, closed: threading.Event) -> None:
+    def _require_closed(self, closed: threading.Event) -> None:
         if not closed.is_set():
             self._end_process("the event loop has not closed in time what was lost")
 
@@ -214,7 +219,7 @@ class KeeperThread:
     # --- between the threads
 
     def _close(self, dropped: Dropped, closed: threading.Event) -> None:
-        self._news.dropped(dropped)
+        self._listener.dropped(dropped)
         closed.set()
 
     def _on_loop(self, call: Callable[..., None], *args: Any) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from mesh_core.etcd import Etcd
-from mesh_core.ownership.keys import Keys, NodeInfo, NodeState
+from mesh_core.ownership.keys import ClusterKeys, NodeInfo, NodeState
 from mesh_core.ownership.nodes import NodeSuperseded, announce, reannounce
 from mesh_core.ownership.view.mirror import ClusterMirror
 
@@ -26,7 +26,7 @@ class NodeRegistration:
     """Keeps the key under the node's present lease. `wake` is called when `keep` has something to do."""
 
     def __init__(
-        self, etcd: Etcd, keys: Keys, mirror: ClusterMirror, info: NodeInfo, wake: Callable[[], None]
+        self, etcd: Etcd, keys: ClusterKeys, mirror: ClusterMirror, info: NodeInfo, wake: Callable[[], None]
     ) -> None:
         self.info = info
         self._etcd = etcd

@@ -6,7 +6,7 @@ import math
 from collections.abc import Awaitable, Callable
 
 from mesh_core.etcd import Etcd, boottime
-from mesh_core.ownership.keys import Keys, NodeState
+from mesh_core.ownership.keys import ClusterKeys, NodeState
 from mesh_core.ownership.participant.fence import FenceUnavailable
 from mesh_core.ownership.participant.keeper import Keeper
 from mesh_core.ownership.planning.table import MOVE_BUDGET, Situation, Table, read_situation, write_table
@@ -25,7 +25,7 @@ async def nobody_holds() -> bool:
     return False
 
 
-class TablePlanner:
+class TableWriter:
     """`step` is called whenever something may have changed, and again at `due`.
 
     A node that appears is planned in at once; one that is missing keeps its shards until my own lease was
@@ -42,7 +42,7 @@ class TablePlanner:
     def __init__(
         self,
         etcd: Etcd,
-        keys: Keys,
+        keys: ClusterKeys,
         mirror: ClusterMirror,
         keeper: Keeper,
         node_id: str,
@@ -154,7 +154,7 @@ class TablePlanner:
         self._held_somewhere = False
 
     def _budget(self) -> int:
-        return 0 if self._mirror.astray else MOVE_BUDGET
+        return 0 if self._mirror.misplaced else MOVE_BUDGET
 
     def _delay(self) -> float:
         """The first node in order goes first; the next one only if that has not helped."""

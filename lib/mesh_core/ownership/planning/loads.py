@@ -7,7 +7,7 @@ import struct
 from collections.abc import Callable, Mapping
 
 from mesh_core.etcd import Etcd
-from mesh_core.ownership.keys import Keys
+from mesh_core.ownership.keys import ClusterKeys
 from mesh_core.ownership.planning.fleet import EMPTY_WEIGHT, SESSION_WEIGHT
 
 HEAVIEST = 0xFFFF
@@ -63,7 +63,7 @@ class LoadReporter:
     """
 
     def __init__(
-        self, etcd: Etcd, keys: Keys, node_id: str, read: Callable[[], Mapping[int, tuple[int, int]]]
+        self, etcd: Etcd, keys: ClusterKeys, node_id: str, read: Callable[[], Mapping[int, tuple[int, int]]]
     ) -> None:
         self._etcd = etcd
         self._key = keys.load(node_id)

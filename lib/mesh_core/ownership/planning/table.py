@@ -11,7 +11,7 @@ from typing import Self
 from mesh_core.etcd import Etcd, absent, get, put, unchanged
 from mesh_core.etcd.ops import prefix_end
 from mesh_core.ids import SHARDS
-from mesh_core.ownership.keys import Keys, NodeInfo, NodeState, decode_node, decode_owner
+from mesh_core.ownership.keys import ClusterKeys, NodeInfo, NodeState, decode_node, decode_owner
 from mesh_core.ownership.planning.fleet import BAND_PER_MILLE, EMPTY_WEIGHT, SESSION_WEIGHT, SLACK_SESSIONS
 from mesh_core.ownership.planning.loads import decode_loads
 from mesh_core.ownership.planning.planner import Plan, plan
@@ -154,7 +154,7 @@ def _assumed(weights: tuple[int, ...]) -> tuple[int, ...]:
     )
 
 
-async def read_situation(etcd: Etcd, keys: Keys) -> Situation:
+async def read_situation(etcd: Etcd, keys: ClusterKeys) -> Situation:
     """One snapshot, as the cluster agrees on it."""
     always = [_prefix(keys.nodes), _prefix(keys.loads)]
     answer = await etcd.txn(
@@ -171,7 +171,7 @@ async def read_situation(etcd: Etcd, keys: Keys) -> Situation:
     return Situation.of(nodes, decode_table(table.value), table.mod_revision, loads, {})
 
 
-async def write_table(etcd: Etcd, keys: Keys, table: Table, seen_revision: int) -> bool:
+async def write_table(etcd: Etcd, keys: ClusterKeys, table: Table, seen_revision: int) -> bool:
     """False when somebody else wrote first."""
     change = put(keys.assignment, encode_table(table))
     return (await etcd.txn([unchanged(keys.assignment, seen_revision)], [change])).succeeded

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Set
+from collections.abc import Set
 from contextlib import aclosing
+from typing import Protocol
 
 import structlog
 
 from mesh_core.etcd import Etcd, Snapshot, boottime, follow
 from mesh_core.ids import SHARDS
-from mesh_core.ownership.keys import Keys, NodeInfo, OwnerState, decode_node
+from mesh_core.ownership.keys import ClusterKeys, NodeInfo, OwnerState, decode_node
 from mesh_core.ownership.owner_keys import SeenKey
 from mesh_core.ownership.planning.planner import Placement
 from mesh_core.ownership.planning.table import NO_TABLE, Table, decode_table
@@ -27,22 +28,23 @@ beats, or a TTL ends them.
 _NONE: frozenset[int] = frozenset()
 
 
+class MirrorListener(Protocol):
+    """Who acts on what the mirror sees; called when the mirror shows it already."""
+
+    def owner_changed(self, shard: int, seen: SeenKey | None, revision: int) -> None:
+        """The shard's owner key was written, or (None) deleted, at `revision`."""
+
+    def store_reset(self) -> None:
+        """etcd was emptied or restored: no key that was confirmed counts any more."""
+
+    def plan_changed(self) -> None:
+        """Something else than owner keys changed: nodes, loads or the table."""
+
+
 class ClusterMirror:
-    """`run` keeps it up to date. While etcd is away it stays as last seen.
+    """`run` keeps it up to date. While etcd is unavailable it stays as last seen."""
 
-    `on_owner(shard, key, revision)` is told of every owner key that was written, or (None) deleted, at
-    `revision`. `on_reset` is told when etcd was emptied or restored: no key that was confirmed counts then.
-    `on_plan` is told when anything else than owner keys changed: what plans are made from.
-    """
-
-    def __init__(
-        self,
-        etcd: Etcd,
-        keys: Keys,
-        on_owner: Callable[[int, SeenKey | None, int], None] | None = None,
-        on_reset: Callable[[], None] | None = None,
-        on_plan: Callable[[], None] | None = None,
-    ) -> None:
+    def __init__(self, etcd: Etcd, keys: ClusterKeys) -> None:
         self.nodes: dict[str, NodeInfo] = {}
         self.node_revisions: dict[str, int] = {}
         self.incarnations: dict[str, str] = {}
@@ -56,15 +58,13 @@ class ClusterMirror:
         self.loads: dict[str, bytes] = {}
         """By node, as published."""
         self.loads_revision = 0
-        self.astray: set[int] = set()
+        self.misplaced: set[int] = set()
         """Shards that are not (yet) owned by the node that the table gives them to."""
         self.ready = asyncio.Event()
         """Set once there is anything to look at."""
         self._etcd = etcd
         self._keys = keys
-        self._on_owner = on_owner
-        self._on_reset = on_reset
-        self._on_plan = on_plan
+        self._listener: MirrorListener | None = None
         self._by_lease: dict[int, set[int]] = {}
         self.revision = 0
         """Up to which revision of the store this is known."""
@@ -74,7 +74,9 @@ class ClusterMirror:
         """Notified after every change of any of this."""
         self._placed: tuple[Placement, dict[str, frozenset[int]]] = (self.placement, {})
 
-    async def run(self) -> None:
+    async def run(self, listener: MirrorListener | None = None) -> None:
+        """Follows etcd until cancelled, and reports every change to `listener`."""
+        self._listener = listener
         async with aclosing(follow(self._etcd, self._keys.root)) as changes:
             async for change in changes:
                 if isinstance(change, Snapshot):
@@ -87,8 +89,8 @@ class ClusterMirror:
                     planning = not all(event.kv.key.startswith(owners) for event in change.events)
                 self.revision = change.revision
                 self.ready.set()
-                if planning and self._on_plan is not None:
-                    self._on_plan()
+                if planning and listener is not None:
+                    listener.plan_changed()
                 self.changes.notify()
 
     @property
@@ -127,8 +129,8 @@ class ClusterMirror:
         if snapshot.revision < self.revision:
             logger.warning("etcd was emptied or restored", revision=snapshot.revision, before=self.revision)
             self._before_reset, self._remember_until = dict(self.owners), boottime() + REMEMBERED_SECONDS
-            if self._on_reset is not None:
-                self._on_reset()
+            if self._listener is not None:
+                self._listener.store_reset()
         gone = [shard for shard in self.owners if self._keys.owner(shard) not in snapshot.entries]
         self.nodes.clear()
         self.owners.clear()
@@ -139,9 +141,9 @@ class ClusterMirror:
         self.table_revision = 0
         for kv in snapshot.entries.values():
             self._apply(kv, deleted=False)
-        if self._on_owner is not None:
+        if self._listener is not None:
             for shard in gone:
-                self._on_owner(shard, None, snapshot.revision)
+                self._listener.owner_changed(shard, None, snapshot.revision)
 
     def _apply(self, kv: kv_pb2.KeyValue, *, deleted: bool) -> None:
         keys = self._keys
@@ -167,9 +169,9 @@ class ClusterMirror:
     def _apply_table(self, table: Table) -> None:
         self.table = table
         self.placed_nodes = frozenset(node for node in table.placement if node is not None)
-        self.astray = {shard for shard in range(SHARDS) if self._is_astray(shard)}
+        self.misplaced = {shard for shard in range(SHARDS) if self._is_misplaced(shard)}
 
-    def _is_astray(self, shard: int) -> bool:
+    def _is_misplaced(self, shard: int) -> bool:
         seen, node = self.owners.get(shard), self.table.placement[shard]
         return seen is None or seen.value.node != node or seen.value.state is not OwnerState.ACTIVE
 
@@ -193,6 +195,6 @@ class ClusterMirror:
         else:
             seen = self.owners[shard] = SeenKey.of(kv)
             self._by_lease.setdefault(seen.lease, set()).add(shard)
-        (self.astray.add if self._is_astray(shard) else self.astray.discard)(shard)
-        if self._on_owner is not None:
-            self._on_owner(shard, seen, kv.mod_revision)
+        (self.misplaced.add if self._is_misplaced(shard) else self.misplaced.discard)(shard)
+        if self._listener is not None:
+            self._listener.owner_changed(shard, seen, kv.mod_revision)

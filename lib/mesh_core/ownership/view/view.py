@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mesh_core.errors import NotOwner
 from mesh_core.etcd import Etcd
-from mesh_core.ownership.keys import Keys, NodeInfo, OwnerState
+from mesh_core.ownership.keys import ClusterKeys, NodeInfo, OwnerState
 from mesh_core.ownership.view.mirror import ClusterMirror
 from mesh_core.signal import Signal
 from mesh_core.tasks import Supervisor
@@ -82,7 +82,7 @@ class OwnerView(OwnerLookup):
     """The same, live: for a process that has no other use for the mirror."""
 
     def __init__(self, *, etcd: Etcd, cluster: str, supervisor: Supervisor) -> None:
-        super().__init__(ClusterMirror(etcd, Keys(cluster)))
+        super().__init__(ClusterMirror(etcd, ClusterKeys(cluster)))
         self._supervisor = supervisor
         self._task: asyncio.Task[None] | None = None
 

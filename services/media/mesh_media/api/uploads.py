@@ -14,7 +14,6 @@ from mesh_core.errors import InvalidField
 from mesh_core.rpc.auth import Identity, Role
 from mesh_core.telemetry import tracing
 from mesh_media.processing.compressor import Compressor, ProcessedFile
-from mesh_media.processing.settings import MediaSettings
 from mesh_media.processing.spool import SpooledFile, spool
 from mesh_media.repository.media_repository import MediaRepository
 from mesh_media.repository.object_repository import ObjectRepository
@@ -38,13 +37,22 @@ class Uploads:
 
     def __init__(
         self,
-        settings: MediaSettings,
         media: MediaRepository,
         objects: ObjectRepository,
         store: ObjectStore,
         compressor: Compressor,
+        *,
+        max_bytes: int,
+        lifetime: timedelta,
+        folder: str,
     ) -> None:
-        self._settings = settings
+        """An upload may have `max_bytes` and take as long as `lifetime`.
+
+        Meanwhile it is in a temporary file in `folder`, or, if that is empty, where the system keeps them.
+        """
+        self._max_bytes = max_bytes
+        self._lifetime = lifetime
+        self._folder = folder
         self._media = media
         self._objects = objects
         self._store = store
@@ -52,13 +60,12 @@ class Uploads:
 
     async def receive(self, frames: Frames, identity: Identity) -> MediaRow:
         """Reads a whole upload and stores it. Nothing becomes visible unless all of it succeeds."""
-        header = await read_header(frames, identity, self._settings.max_bytes)
+        header = await read_header(frames, identity, self._max_bytes)
         tenant = identity.tenant_for(header.tenant_id, "header.tenant_id")
         key = f"{tenant.hex}/{ids.new_uuid().hex}"
-        lifetime = timedelta(seconds=self._settings.upload_seconds)
-        await self._objects.reserve(tenant, key, header.size, lifetime)
+        await self._objects.reserve(tenant, key, header.size, self._lifetime)
         with tracing.span("mesh.media.upload", attributes={"mesh.media.size": header.size}):
-            async with spool(frames, header, self._settings.spool) as file:
+            async with spool(frames, header, self._folder) as file:
                 processed = await self._compressor.process(
                     file, header.mime_type, keep_original=header.keep_original
                 )

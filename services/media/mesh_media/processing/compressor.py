@@ -13,7 +13,6 @@ from typing import TypeVar, TypeVarTuple
 from mesh_core.telemetry import tracing
 from mesh_media.processing import images
 from mesh_media.processing.file_types import agreed_type
-from mesh_media.processing.settings import MediaSettings
 from mesh_media.processing.spool import SpooledFile
 
 A = TypeVarTuple("A")
@@ -35,9 +34,15 @@ class ProcessedFile:
 class Compressor:
     """Runs libvips in a few threads; it releases the interpreter's lock while it works."""
 
-    def __init__(self, settings: MediaSettings) -> None:
-        self._settings = settings
-        self._threads = ThreadPoolExecutor(settings.image_workers, thread_name_prefix="image")
+    def __init__(self, *, max_pixels: int, side: int, quality: int, workers: int) -> None:
+        """Images of more than `max_pixels` are refused.
+
+        Others are made at most `side` pixels wide and high, with JPEG quality `quality`.
+        """
+        self._max_pixels = max_pixels
+        self._side = side
+        self._quality = quality
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="image")
         images.forbid_other_loaders()
 
     async def process(self, file: SpooledFile, declared_type: str, *, keep_original: bool) -> ProcessedFile:
@@ -46,15 +51,12 @@ class Compressor:
         unchanged = ProcessedFile(file.path, mime_type, file.size, file.sha256, 0, 0)
         if mime_type not in images.DECODED:
             return unchanged
-        image = await self._run(images.read_size, file.path, self._settings.max_pixels)
+        image = await self._run(images.read_size, file.path, self._max_pixels)
         unchanged = ProcessedFile(file.path, mime_type, file.size, file.sha256, image.width, image.height)
-        side = self._settings.image_side
-        if keep_original or not images.worth_recompressing(mime_type, image, file.size, side):
+        if keep_original or not images.worth_recompressing(mime_type, image, file.size, self._side):
             return unchanged
         with tracing.span("mesh.media.compress", attributes={"mesh.media.size": file.size}):
-            smaller = await self._run(
-                images.recompress, file.path, mime_type, side, self._settings.image_quality
-            )
+            smaller = await self._run(images.recompress, file.path, mime_type, self._side, self._quality)
         if len(smaller.data) >= file.size:
             return unchanged
         return ProcessedFile(

@@ -7,7 +7,7 @@ from time import monotonic
 
 from mesh_core.errors import MeshError
 from mesh_core.etcd import Etcd
-from mesh_core.ownership.keys import Keys
+from mesh_core.ownership.keys import ClusterKeys
 from mesh_core.ownership.view import OwnerView
 
 CHECK_SECONDS = 1.0
@@ -18,7 +18,7 @@ class EtcdLiveness:
 
     def __init__(self, etcd: Etcd, cluster: str, view: OwnerView) -> None:
         self._etcd = etcd
-        self._key = Keys(cluster).assignment
+        self._key = ClusterKeys(cluster).assignment
         self._view = view
         self._heard = monotonic()
         self._answered = True

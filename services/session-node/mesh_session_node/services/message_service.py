@@ -14,12 +14,12 @@ from mesh_core import paging
 from mesh_core.database.requests import Method, payload_digest
 from mesh_core.errors import FailedPrecondition, InvalidArgument, InvalidField, MeshError, NotFound
 from mesh_core.ids import Prefix, decode, encode, new_uuid
-from mesh_core.journal import COMMITTED, Committed, Outcome, Refused, StatusChange, unwrap
 from mesh_core.rpc.server.status import details_of
 from mesh_core.telemetry import tracing
 from mesh_core.validation import timestamp
 from mesh_session_node import validation
 from mesh_session_node.drivers.interface.content import address_of
+from mesh_session_node.journal import COMMITTED, Committed, Outcome, Refused, StatusChange, unwrap
 from mesh_session_node.messages import add_receipts, message_of_row, set_create_time
 from mesh_session_node.node import Node
 from mesh_session_node.queries import MESSAGE_COLUMNS

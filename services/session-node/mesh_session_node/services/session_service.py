@@ -14,9 +14,9 @@ from mesh_core import validation as checks
 from mesh_core.database.requests import Method, payload_digest
 from mesh_core.errors import InvalidField
 from mesh_core.ids import new_uuid
-from mesh_core.journal import Action, Refused, unwrap
 from mesh_core.rpc.auth import Role, current_identity
 from mesh_core.validation import to_timestamp
+from mesh_session_node.journal import Action, Refused, unwrap
 from mesh_session_node.misplaced import account_moved
 from mesh_session_node.node import Node
 from mesh_session_node.services import listings

@@ -10,10 +10,10 @@ from asyncpg.pgproto.pgproto import UUID
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
-    from mesh_core.journal import Journal
     from mesh_session_node.drivers.interface.content import Incoming
     from mesh_session_node.drivers.interface.driver import Driver
     from mesh_session_node.drivers.interface.outcomes import Receipt
+    from mesh_session_node.journal import Journal
     from mesh_session_node.session.outgoing import Outgoing
     from mesh_session_node.session.session import Session
     from mesh_session_node.settings import SessionSettings

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.ids import Prefix, encode
-from mesh_core.journal import OutboundMessage
+from mesh_session_node.journal import OutboundMessage
 from sessionmesh.v1 import message_pb2 as pb
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.errors import MeshError
 from mesh_core.ids import Prefix, encode, new_uuid
-from mesh_core.journal import Committed, Duplicate, Event, InboundMessage, Outcome
 from mesh_core.telemetry import tracing
 from mesh_session_node import metrics
 from mesh_session_node.drivers.interface.content import Incoming, recipient_of
 from mesh_session_node.drivers.interface.driver import Link
+from mesh_session_node.journal import Committed, Duplicate, Event, InboundMessage, Outcome
 from sessionmesh.v1 import message_pb2 as pb
 
 if TYPE_CHECKING:

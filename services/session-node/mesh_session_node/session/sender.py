@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING
 import structlog
 
 from mesh_core.errors import FailedPrecondition, ResourceExhausted, Unavailable
-from mesh_core.journal import (
+from mesh_core.telemetry import tracing
+from mesh_session_node import metrics
+from mesh_session_node.drivers.interface.content import Context, OutgoingMessage
+from mesh_session_node.drivers.interface.driver import Reservation
+from mesh_session_node.drivers.interface.outcomes import Failure, Receipt
+from mesh_session_node.journal import (
     Committed,
     Credential,
     Duplicate,
@@ -24,11 +29,6 @@ from mesh_core.journal import (
     Outcome,
     StatusChange,
 )
-from mesh_core.telemetry import tracing
-from mesh_session_node import metrics
-from mesh_session_node.drivers.interface.content import Context, OutgoingMessage
-from mesh_session_node.drivers.interface.driver import Reservation
-from mesh_session_node.drivers.interface.outcomes import Failure, Receipt
 from mesh_session_node.session.limits import Limiter, SendLimits
 from mesh_session_node.session.outbox import Outbox
 from mesh_session_node.session.outgoing import AcceptedRow, Outgoing

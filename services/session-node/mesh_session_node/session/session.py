@@ -9,12 +9,12 @@ import structlog
 
 from mesh_core.errors import FailedPrecondition
 from mesh_core.ids import Prefix, encode, new_uuid
-from mesh_core.journal import AccountRef, Disconnect, Row
 from mesh_session_node import metrics
 from mesh_session_node.drivers.interface.content import Incoming
 from mesh_session_node.drivers.interface.driver import Driver, DriverState, Link
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure, Receipt
 from mesh_session_node.events import EventMaker
+from mesh_session_node.journal import AccountRef, Disconnect, Row
 from mesh_session_node.session import receiver, views
 from mesh_session_node.session.account import AccountRow, SessionRow
 from mesh_session_node.session.counters import Counters

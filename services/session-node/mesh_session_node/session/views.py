@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from mesh_core.journal import Session as Stored
 from mesh_session_node.events import timestamp
+from mesh_session_node.journal import SessionSnapshot
 from sessionmesh.v1 import session_pb2 as pb
 
 if TYPE_CHECKING:
@@ -43,11 +43,11 @@ def view(session: Session) -> pb.Session:
     return shown
 
 
-def stored(session: Session) -> Stored:
+def stored(session: Session) -> SessionSnapshot:
     """The row, with the counters as they are now: they count as stored from here on."""
     session.counters.stored = session.counters.values()
     sent, received, failed, connects = session.counters.stored
-    return Stored(
+    return SessionSnapshot(
         node=session.host.node_id,
         state=session.state,
         cause=session.cause,

@@ -1,0 +1,159 @@
+"""`mesh fleet`."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from mesh_cli.commands.fleet.drain import drain_node
+from mesh_cli.commands.fleet.show import SHARD_COLUMNS, print_capacity, print_nodes, print_plan, print_status
+from mesh_cli.commands.fleet.watch import watch_fleet
+from mesh_cli.commands.output import AsJson, as_dict, show
+from mesh_cli.commands.target import call
+from mesh_client import Client
+from sessionmesh.v1 import fleet_pb2
+
+app = typer.Typer(
+    help="The session-nodes: their state, and taking them in and out of service.\n\n"
+    "`mesh fleet` alone is `mesh fleet status`."
+)
+NodeArgument = Annotated[str, typer.Argument(metavar="NODE", help="The node's id, as the status shows it.")]
+
+
+@app.callback(invoke_without_command=True)
+def fleet(context: typer.Context, as_json: AsJson = False) -> None:
+    """The session-nodes: their state, and taking them in and out of service.
+
+    `mesh fleet` alone is `mesh fleet status`.
+    """
+    if context.invoked_subcommand is None:
+        status(context, as_json)
+
+
+@app.command()
+def status(context: typer.Context, as_json: AsJson = False) -> None:
+    """Show every node, the alarms, and how much of the capacity is used."""
+
+    async def work(client: Client) -> fleet_pb2.GetCapacityResponse:
+        return await client.fleet.GetCapacity(fleet_pb2.GetCapacityRequest())
+
+    found = call(context, work)
+    if as_json:
+        print(json.dumps(as_dict(found)))
+    else:
+        print_status(found)
+
+
+@app.command()
+def watch(context: typer.Context, as_json: AsJson = False) -> None:
+    """Follow the fleet until Ctrl-C: a live table on a terminal, else a line for each change.
+
+    With --json each frame of WatchFleet is a line.
+    """
+    watch_fleet(context, as_json=as_json)
+
+
+@app.command()
+def drain(
+    context: typer.Context,
+    node: NodeArgument,
+    to: Annotated[
+        str,
+        typer.Option(metavar="NODE", help="Move all its shards to this node, which may be on standby."),
+    ] = "",
+    wait: Annotated[bool, typer.Option(help="Show the progress until the node owns no shard.")] = True,
+    force: Annotated[
+        bool, typer.Option("--force", help="Drain even if the other nodes have too little capacity.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Move a node's accounts to other nodes.
+
+    Ctrl-C leaves the drain running; `mesh fleet undrain` cancels it.
+    """
+    request = fleet_pb2.DrainNodeRequest(node_id=node, replacement_node_id=to, force=force)
+    drain_node(context, request, wait=wait, as_json=as_json)
+
+
+@app.command()
+def undrain(context: typer.Context, node: NodeArgument, as_json: AsJson = False) -> None:
+    """Let a drained node, or one on standby, own accounts.
+
+    A drain that is still running is cancelled.
+    """
+
+    async def work(client: Client) -> fleet_pb2.Node:
+        return (await client.fleet.UndrainNode(fleet_pb2.UndrainNodeRequest(node_id=node))).node
+
+    found = call(context, work)
+    if as_json:
+        print(json.dumps(as_dict(found)))
+    else:
+        print_nodes([found])
+
+
+@app.command()
+def where(
+    context: typer.Context,
+    subject: Annotated[
+        str,
+        typer.Argument(metavar="ACCOUNT_ID|SHARD", help="An account's id, or a shard's number, 0 to 4095."),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Show which node owns an account or a shard, and at which epoch."""
+    request = fleet_pb2.GetPlacementRequest(account_id=subject)
+    if subject.isdecimal():
+        request = fleet_pb2.GetPlacementRequest(shard=min(int(subject), 2**31 - 1))
+
+    async def work(client: Client) -> list[fleet_pb2.ShardPlacement]:
+        return list((await client.fleet.GetPlacement(request)).shards)
+
+    show(call(context, work), SHARD_COLUMNS, as_json=as_json)
+
+
+@app.command()
+def capacity(
+    context: typer.Context,
+    plan: Annotated[
+        int | None,
+        typer.Option(metavar="ACCOUNTS", min=1, help="Show what this number of accounts would need."),
+    ] = None,
+    messages: Annotated[
+        float,
+        typer.Option(
+            min=0, help="With --plan: messages a second of all accounts together; 0: as at present."
+        ),
+    ] = 0.0,
+    spare: Annotated[
+        int, typer.Option(min=1, help="With --plan: number of nodes that may fail at once.")
+    ] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Show how much of the capacity is used, or what a number of accounts would need."""
+    if plan is None:
+        _capacity_now(context, as_json=as_json)
+        return
+    request = fleet_pb2.PlanCapacityRequest(accounts=plan, messages_per_second=messages, spare_nodes=spare)
+
+    async def work(client: Client) -> fleet_pb2.PlanCapacityResponse:
+        return await client.fleet.PlanCapacity(request)
+
+    found = call(context, work)
+    if as_json:
+        print(json.dumps(as_dict(found)))
+    else:
+        print_plan(found)
+
+
+def _capacity_now(context: typer.Context, *, as_json: bool) -> None:
+    async def work(client: Client) -> fleet_pb2.GetCapacityResponse:
+        return await client.fleet.GetCapacity(fleet_pb2.GetCapacityRequest())
+
+    found = call(context, work)
+    if as_json:
+        print(json.dumps(as_dict(found)))
+    else:
+        print_capacity(found)

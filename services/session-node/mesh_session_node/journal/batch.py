@@ -1,0 +1,316 @@
+"""A batch as the arguments of `journal_write`, and its answer as one outcome for each caller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+from asyncpg.pgproto.pgproto import UUID
+
+from mesh_session_node.journal.outcomes import COMMITTED, REFUSED, Duplicate, Mismatch, Outcome
+from mesh_session_node.journal.rows import (
+    AccountRef,
+    Action,
+    ContentUpdate,
+    Credential,
+    Disconnect,
+    Event,
+    FetchDone,
+    FetchRetry,
+    InboundMessage,
+    MemberReceipt,
+    OutboundMessage,
+    Row,
+    SessionSnapshot,
+    StatusChange,
+    may_become,
+)
+from sessionmesh.v1 import message_pb2
+
+Unit = tuple[AccountRef, OutboundMessage | Sequence[Row]]
+"""What is stored whole or not at all: an outbound message, or rows of one account."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What `journal_write` says of a batch that is not plain success; row numbers count from 1."""
+
+    refused: frozenset[int] = frozenset()
+    message: dict[int, tuple[str, bool]] = {}
+    action: dict[int, tuple[str, bool]] = {}
+    repeat: dict[int, str] = {}
+
+
+class Columns:
+    """The columns of a batch, filled unit by unit. Several changes of one message's status become one.
+
+    An account stands once in a batch; rows of the other kinds begin with its row number, counted from 1.
+    """
+
+    def __init__(self, units: Sequence[Unit]) -> None:
+        self._accounts: dict[AccountRef, int] = {}
+        self._message_accounts: list[int] = []
+        self._messages: list[OutboundMessage] = []
+        self._statuses: dict[UUID, _Status] = {}
+        self._event_accounts: list[int] = []
+        self._events: list[Event] = []
+        self._event_statuses: list[int | None] = []
+        self._states: dict[AccountRef, tuple[int, bytes]] = {}
+        self._inbound: list[tuple[Any, ...]] = []
+        self._actions: list[tuple[Any, ...]] = []
+        self._sessions: dict[AccountRef, tuple[Any, ...]] = {}
+        self._disconnects: list[tuple[Any, ...]] = []
+        self._contents: dict[UUID, tuple[Any, ...]] = {}
+        self._fetches: dict[UUID, tuple[Any, ...]] = {}
+        self._receipts: list[tuple[Any, ...]] = []
+        accounts = self._accounts
+        for owner, what in units:
+            row = accounts.get(owner)
+            if row is None:
+                accounts[owner] = row = len(accounts) + 1
+            if isinstance(what, OutboundMessage):
+                self._message_accounts.append(row)
+                self._messages.append(what)
+                if what.state is not None:
+                    self._states[owner] = (row, what.state)
+            else:
+                for part in what:
+                    _ADD[part.__class__](self, owner, row, part)
+
+    def arguments(self) -> list[list[Any]]:
+        """One list for each column of `COLUMNS`, in their order."""
+        arguments: list[list[Any]] = []
+        rows: Collection[Any] = ()
+        source = None
+        for rows_of, values_of, sparse in _PLAN:
+            if rows_of is not source:
+                source = rows_of
+                rows = rows_of(self)
+            values = values_of(rows) if rows else []
+            arguments.append([] if sparse and values.count(None) == len(values) else values)
+        return arguments
+
+    def _status(self, _owner: AccountRef, account: int, change: StatusChange) -> None:
+        status = self._statuses.get(change.message)
+        if status is None:
+            self._statuses[change.message] = status = _Status(account, len(self._statuses) + 1, change)
+        else:
+            status.merge(change)
+        if change.event is not None:
+            self._event_accounts.append(account)
+            self._events.append(change.event)
+            self._event_statuses.append(status.row)
+
+    def _event(self, _owner: AccountRef, account: int, event: Event) -> None:
+        self._event_accounts.append(account)
+        self._events.append(event)
+        self._event_statuses.append(None)
+
+    def _credential(self, owner: AccountRef, account: int, credential: Credential) -> None:
+        self._states[owner] = (account, credential.blob)
+
+    def _session(self, owner: AccountRef, account: int, s: SessionSnapshot) -> None:
+        self._sessions[owner] = (account, *_SESSION(s))
+
+    def _inbound_message(self, _owner: AccountRef, account: int, m: InboundMessage) -> None:
+        self._inbound.append((account, *_INBOUND(m)))
+
+    def _action(self, _owner: AccountRef, account: int, a: Action) -> None:
+        event = (None, None, None) if a.event is None else (a.event.id, a.event.type, a.event.body)
+        self._actions.append((account, a.method, a.request_id, a.digest, a.result, *event))
+
+    def _disconnect(self, _owner: AccountRef, account: int, d: Disconnect) -> None:
+        self._disconnects.append((account, *_DISCONNECT(d)))
+
+    def _content(self, _owner: AccountRef, account: int, update: ContentUpdate) -> None:
+        self._contents[update.message] = (account, update.message, update.content)
+
+    def _fetch_done(self, _owner: AccountRef, account: int, fetch: FetchDone) -> None:
+        self._fetches[fetch.message] = (account, fetch.message, None)
+
+    def _fetch_retry(self, _owner: AccountRef, account: int, fetch: FetchRetry) -> None:
+        self._fetches[fetch.message] = (account, fetch.message, fetch.due_at)
+
+    def _receipt(self, _owner: AccountRef, account: int, r: MemberReceipt) -> None:
+        self._receipts.append((account, *_RECEIPT(r)))
+
+
+class _Status:
+    """One message's change of status in a batch: the last legal one, with the time of SENT on the way."""
+
+    __slots__ = (
+        "account",
+        "failure",
+        "failure_detail",
+        "message",
+        "network_id",
+        "row",
+        "sent_time",
+        "status",
+        "time",
+    )
+
+    def __init__(self, account: int, row: int, change: StatusChange) -> None:
+        self.account, self.row, self.message = account, row, change.message
+        self.status, self.time = change.status, change.time
+        self.sent_time = change.time if change.status == _SENT else None
+        self.failure, self.failure_detail, self.network_id = (
+            change.failure,
+            change.failure_detail,
+            change.network_id,
+        )
+
+    def merge(self, change: StatusChange) -> None:
+        if change.status == _SENT and self.sent_time is None:
+            self.sent_time = change.time
+        if change.network_id is not None:
+            self.network_id = change.network_id
+        if may_become(self.status, change.status):
+            self.status, self.time = change.status, change.time
+            self.failure, self.failure_detail = change.failure, change.failure_detail
+
+
+_SENT = message_pb2.MESSAGE_STATUS_SENT
+# In the order of the fields of journal_inbound, journal_session, journal_disconnect and journal_receipt
+_INBOUND = attrgetter(
+    "id",
+    "network_id",
+    "direction",
+    "status",
+    "chat",
+    "content",
+    "traceparent",
+    "network_time",
+    "event.id",
+    "event.type",
+    "event.body",
+    "media",
+)
+_SESSION = attrgetter(*SessionSnapshot.__struct_fields__)
+_DISCONNECT = attrgetter("id", "cause", "detail", "node", "connect_time", "disconnect_time")
+_RECEIPT = attrgetter("message", "member", "status", "time")
+_ADD: dict[type, Callable[[Columns, AccountRef, int, Any], None]] = {
+    StatusChange: Columns._status,
+    Event: Columns._event,
+    InboundMessage: Columns._inbound_message,
+    Action: Columns._action,
+    SessionSnapshot: Columns._session,
+    Disconnect: Columns._disconnect,
+    Credential: Columns._credential,
+    ContentUpdate: Columns._content,
+    FetchDone: Columns._fetch_done,
+    FetchRetry: Columns._fetch_retry,
+    MemberReceipt: Columns._receipt,
+}
+
+
+def outcomes(units: Sequence[Unit], answer: Answer) -> list[Outcome]:
+    """The outcome of each unit, in order. A unit of rows has that of its first row that was not stored."""
+    result: list[Outcome] = []
+    accounts: dict[AccountRef, int] = {}
+    message = action = inbound = 0
+    for owner, what in units:
+        outcome: Outcome = COMMITTED
+        if isinstance(what, OutboundMessage):
+            message += 1
+            outcome = _told(answer.message.get(message))
+        else:
+            for row in what:
+                told: Outcome = COMMITTED
+                if isinstance(row, InboundMessage):
+                    inbound += 1
+                    first = answer.repeat.get(inbound)
+                    told = COMMITTED if first is None else Duplicate(UUID(first))
+                elif isinstance(row, Action):
+                    action += 1
+                    told = _told(answer.action.get(action))
+                if outcome is COMMITTED:
+                    outcome = told
+        if accounts.setdefault(owner, len(accounts) + 1) in answer.refused:
+            outcome = REFUSED
+        result.append(outcome)
+    return result
+
+
+def _told(first: tuple[str, bool] | None) -> Outcome:
+    if first is None:
+        return COMMITTED
+    result, same_payload = first
+    return Duplicate(UUID(result)) if same_payload else Mismatch(UUID(result))
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """An argument of `journal_write`: its name, its SQL type, and the values that a batch's rows have for it.
+
+    A `sparse` one is sent as an empty array when all is None: `unnest` fills a shorter array up with nulls,
+    and most batches have none of these.
+    """
+
+    name: str
+    type: str
+    rows_of: Callable[[Columns], Collection[Any]]
+    values_of: Callable[[Collection[Any]], list[Any]] = list
+    sparse: bool = False
+
+
+_accounts, _messages, _events = attrgetter("_accounts"), attrgetter("_messages"), attrgetter("_events")
+
+
+def _statuses(columns: Columns) -> Collection[_Status]:
+    return columns._statuses.values()
+
+
+def _states(columns: Columns) -> Collection[tuple[int, bytes]]:
+    return columns._states.values()
+
+
+COLUMNS = (
+    Column("a_shard", "smallint[]", _accounts, lambda accounts: [a.shard for a in accounts]),
+    Column("a_epoch", "bigint[]", _accounts, lambda accounts: [a.epoch for a in accounts]),
+    Column("a_account", "uuid[]", _accounts, lambda accounts: [a.uuid for a in accounts]),
+    Column("a_tenant", "uuid[]", _accounts, lambda accounts: [a.tenant for a in accounts]),
+    Column("m_acc", "int[]", attrgetter("_message_accounts")),
+    Column("m_id", "uuid[]", _messages, lambda messages: [m.id for m in messages]),
+    Column("m_method", "smallint[]", _messages, lambda messages: [m.method for m in messages]),
+    Column("m_request", "text[]", _messages, lambda messages: [m.request_id or None for m in messages]),
+    Column("m_digest", "bytea[]", _messages, lambda messages: [m.digest for m in messages]),
+    Column("m_chat", "text[]", _messages, lambda messages: [m.chat for m in messages]),
+    Column("m_content", "bytea[]", _messages, lambda messages: [m.content for m in messages]),
+    Column("m_event", "uuid[]", _messages, lambda messages: [m.event.id for m in messages]),
+    Column("m_type", "text[]", _messages, lambda messages: [m.event.type for m in messages]),
+    Column("m_body", "bytea[]", _messages, lambda messages: [m.event.body for m in messages]),
+    Column("m_network", "text[]", _messages, lambda messages: [m.network_id or None for m in messages], True),
+    Column("m_trace", "text[]", _messages, lambda messages: [m.traceparent or None for m in messages], True),
+    Column(
+        "m_priority", "smallint[]", _messages, lambda messages: [m.priority or None for m in messages], True
+    ),
+    Column("m_due", "bigint[]", _messages, lambda messages: [m.due_at for m in messages], True),
+    Column("s_acc", "int[]", _statuses, lambda statuses: [s.account for s in statuses]),
+    Column("s_id", "uuid[]", _statuses, lambda statuses: [s.message for s in statuses]),
+    Column("s_status", "smallint[]", _statuses, lambda statuses: [s.status for s in statuses]),
+    Column("s_time", "bigint[]", _statuses, lambda statuses: [s.time for s in statuses]),
+    Column("s_sent", "bigint[]", _statuses, lambda statuses: [s.sent_time for s in statuses], True),
+    Column("s_failure", "smallint[]", _statuses, lambda statuses: [s.failure for s in statuses], True),
+    Column("s_detail", "text[]", _statuses, lambda statuses: [s.failure_detail for s in statuses], True),
+    Column("s_network", "text[]", _statuses, lambda statuses: [s.network_id for s in statuses], True),
+    Column("e_acc", "int[]", attrgetter("_event_accounts")),
+    Column("e_id", "uuid[]", _events, lambda events: [e.id for e in events]),
+    Column("e_type", "text[]", _events, lambda events: [e.type for e in events]),
+    Column("e_body", "bytea[]", _events, lambda events: [e.body for e in events]),
+    Column("e_status", "int[]", attrgetter("_event_statuses"), list, True),
+    Column("c_acc", "int[]", _states, lambda states: [account for account, _ in states]),
+    Column("c_blob", "bytea[]", _states, lambda states: [blob for _, blob in states]),
+    Column("inbound", "journal_inbound[]", attrgetter("_inbound")),
+    Column("actions", "journal_action[]", attrgetter("_actions")),
+    Column("sessions", "journal_session[]", lambda columns: columns._sessions.values()),
+    Column("disconnects", "journal_disconnect[]", attrgetter("_disconnects")),
+    Column("contents", "journal_content[]", lambda columns: columns._contents.values()),
+    Column("fetches", "journal_fetch[]", lambda columns: columns._fetches.values()),
+    Column("receipts", "journal_receipt[]", attrgetter("_receipts")),
+)
+"""Everything that `journal_write` takes of a batch's rows; nothing else names or counts its arguments."""
+
+_PLAN = [(column.rows_of, column.values_of, column.sparse) for column in COLUMNS]

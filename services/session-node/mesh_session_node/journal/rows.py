@@ -1,0 +1,205 @@
+"""The rows that a session-node writes. Times are microseconds since 1970; enums are sessionmesh.v1 numbers.
+
+msgspec makes these several times faster than a frozen dataclass; a few are made for every message.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+from asyncpg.pgproto.pgproto import UUID
+
+from mesh_core.database.requests import Method
+from sessionmesh.v1 import message_pb2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AccountRef:
+    """An account under one tenure of its shard: every row is written for one, and fenced by its epoch.
+
+    Keep one object per account and tenure; a batch recognises it by identity.
+    """
+
+    uuid: UUID
+    tenant: UUID
+    shard: int
+    epoch: int
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """An event. `body` is a serialised sessionmesh.v1.Event without commit_time and cursor; `id` is the one
+    in it.
+    """
+
+    id: UUID
+    type: str
+    body: bytes
+
+
+class OutboundMessage(msgspec.Struct, frozen=True, gc=False):
+    """A message to send, accepted: stored as QUEUED, with its outbox row and its event, under its request id.
+
+    `request_id` "" is for what no caller asked for: it is not de-duplicated. `digest` (16 bytes) is of the
+    payload. `due_at` None is now. `state` is the driver's sealed state after encrypting it, saved in the same
+    commit.
+    """
+
+    id: UUID
+    request_id: str
+    digest: bytes
+    chat: str
+    content: bytes
+    event: Event
+    method: int = Method.SEND_MESSAGE
+    network_id: str = ""
+    traceparent: str = ""
+    priority: int = 0
+    due_at: int | None = None
+    state: bytes | None = None
+
+
+class StatusChange(msgspec.Struct, frozen=True, gc=False):
+    """A message's new status; ignored, with its event, where `may_become` says no.
+
+    From SENT on, and when it ends otherwise, the message leaves the outbox. `network_id` is for networks that
+    choose it.
+    """
+
+    message: UUID
+    status: int
+    time: int
+    event: Event | None = None
+    failure: int | None = None
+    failure_detail: str | None = None
+    network_id: str | None = None
+
+
+class InboundMessage(msgspec.Struct, frozen=True, gc=False):
+    """A message that the network brought, or that another device of the account sent (`direction` OUTBOUND).
+
+    It is told apart by `network_id` within its account: a repeat is a `Duplicate` and writes nothing. `media`
+    is what the driver needs to fetch its media, which then stays marked as to be fetched until `FetchDone`.
+    """
+
+    id: UUID
+    network_id: str
+    chat: str
+    content: bytes
+    event: Event
+    network_time: int | None = None
+    direction: int = message_pb2.DIRECTION_INBOUND
+    status: int = 0
+    traceparent: str = ""
+    media: bytes | None = None
+
+
+class Action(msgspec.Struct, frozen=True, gc=False):
+    """A request id used for anything but a message; `result` is what a repeat is told. The event comes with
+    the first.
+    """
+
+    method: int
+    request_id: str
+    digest: bytes
+    result: UUID
+    event: Event | None = None
+
+
+class SessionSnapshot(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The whole session row; the last one in a batch is stored."""
+
+    node: str
+    state: int
+    cause: int = 0
+    detail: str = ""
+    phone: str = ""
+    network_user_id: str = ""
+    push_name: str = ""
+    paired: bool = False
+    recent_failures: int = 0
+    sent: int = 0
+    received: int = 0
+    failed: int = 0
+    connects: int = 0
+    settings: bytes = b""
+    connect_time: int | None = None
+    last_heard_time: int | None = None
+    next_connect_time: int | None = None
+    update_time: int
+
+
+class Disconnect(msgspec.Struct, frozen=True, gc=False):
+    """The end of one connection. `id` is a UUIDv7, which orders them."""
+
+    id: UUID
+    cause: int
+    detail: str
+    node: str
+    connect_time: int | None
+    disconnect_time: int
+
+
+class Credential(msgspec.Struct, frozen=True, gc=False):
+    """The driver's sealed state; the last one of an account in a batch is stored."""
+
+    blob: bytes
+
+
+class ContentUpdate(msgspec.Struct, frozen=True, gc=False):
+    """New content of a message, such as an edit, or media that became READY."""
+
+    message: UUID
+    content: bytes
+
+
+class FetchDone(msgspec.Struct, frozen=True, gc=False):
+    """The message's media need not be fetched any more."""
+
+    message: UUID
+
+
+class FetchRetry(msgspec.Struct, frozen=True, gc=False):
+    """One more attempt to fetch the message's media failed; the next is due at `due_at`."""
+
+    message: UUID
+    due_at: int
+
+
+class MemberReceipt(msgspec.Struct, frozen=True, gc=False):
+    """How far one member of a group is; only rises."""
+
+    message: UUID
+    member: str
+    status: int
+    time: int
+
+
+Row = (
+    StatusChange
+    | Event
+    | InboundMessage
+    | Action
+    | SessionSnapshot
+    | Disconnect
+    | Credential
+    | ContentUpdate
+    | FetchDone
+    | FetchRetry
+    | MemberReceipt
+)
+"""What `Journal.write` and `Journal.post` take."""
+
+
+def may_become(old: int, new: int) -> bool:
+    """Whether a message's status may change so; the same rule as `message_may_become` in the database."""
+    if new < _CANCELLED:  # one that only rises
+        return old < new or (old == _IN_DOUBT and new >= _SENT)
+    if new == _FAILED:
+        return old <= _SENT or old == _IN_DOUBT
+    return old <= _SENDING
+
+
+_SENDING, _SENT = message_pb2.MESSAGE_STATUS_SENDING, message_pb2.MESSAGE_STATUS_SENT
+_CANCELLED, _FAILED = message_pb2.MESSAGE_STATUS_CANCELLED, message_pb2.MESSAGE_STATUS_FAILED
+_IN_DOUBT = message_pb2.MESSAGE_STATUS_IN_DOUBT

@@ -1,0 +1,44 @@
+"""What the journal shows of itself: metrics by batch, and a span for each message whose trace is recorded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from mesh_core.telemetry.tracing import is_sampled, start_span
+from mesh_session_node.journal.rows import AccountRef, OutboundMessage
+
+WAITING = Gauge(
+    "mesh_journal_waiting", "Units that callers have handed to the journal and that are not stored yet"
+)
+RESENT = Counter("mesh_journal_resent_total", "Batches sent again because their outcome was not known")
+POISON = Counter("mesh_journal_poison_total", "Units that the database refused for their data")
+
+
+def record_commit(
+    began: int, batch: int, units: int, messages: Iterable[tuple[AccountRef, OutboundMessage]]
+) -> None:
+    """A batch was stored; `began` is when it was sent, in nanoseconds since 1970."""
+    ended = time.time_ns()
+    _COMMIT.observe((ended - began) / 1e9)
+    _UNITS.observe(units)
+    for _, message in messages:
+        if is_sampled(message.traceparent):
+            start_span(
+                "mesh.journal.commit",
+                parent=message.traceparent,
+                attributes={"mesh.journal.batch": batch, "mesh.journal.units": units},
+                start=began,
+            ).end(ended)
+
+
+_COMMIT = Histogram(
+    "mesh_journal_commit_seconds",
+    "From sending a batch to its answer, resends included",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60),
+)
+_UNITS = Histogram(
+    "mesh_journal_batch_units", "Units in a batch", buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500)
+)

@@ -1,0 +1,48 @@
+"""Who waits for what. Each caller has a future of its own: cancelling a shared one would fail them all."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from mesh_core.errors import Unavailable
+from mesh_session_node.journal.batch import Unit
+from mesh_session_node.journal.outcomes import Outcome
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A unit and the future of who waits for it, if anybody does."""
+
+    unit: Unit
+    waiter: asyncio.Future[Outcome] | None = None
+
+    def settle(self, outcome: Outcome) -> None:
+        """Tells the caller, unless it has given up."""
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(outcome)
+
+    def abandon(self) -> None:
+        """The journal ends without knowing the outcome; nothing happens to one that was told already."""
+        if self.waiter is not None:
+            abandon(self.waiter)
+
+
+@dataclass(slots=True)
+class Flush:
+    """Somebody waits until all is stored; `give_back` (shard -> epoch) is released with the last of it."""
+
+    done: asyncio.Future[None]
+    give_back: dict[int, int] = field(default_factory=dict)
+
+
+def abandon(future: asyncio.Future[Any]) -> None:
+    """Fails the future, unless it is done, with what a call on a stopped journal raises."""
+    if not future.done():
+        future.set_exception(stopped())
+        future.exception()  # read once, so that a failure that nobody awaits is not reported
+
+
+def stopped() -> Unavailable:
+    return Unavailable("this node has stopped writing", "BACKEND_UNAVAILABLE", retry_after=1.0)

@@ -1,0 +1,89 @@
+"""One mesh that all tests of this folder share, and callers of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sessionmesh.v1 import account_pb2
+from tests.support.mesh_api import Caller, Tenant, open_caller
+from tests.support.mesh_process import MeshProcess
+
+
+@pytest.fixture(scope="package")
+def shared_servers(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """For the mesh that all tests share: `_external_servers`."""
+    with _external_servers(request) as environment:
+        yield environment
+
+
+@pytest.fixture
+def external_servers(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """For a mesh of the test's own: `_external_servers`."""
+    with _external_servers(request) as environment:
+        yield environment
+
+
+@contextmanager
+def _external_servers(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """The servers of MESH_TEST_*, as `mesh up` takes them, with a database and a cluster of its own."""
+    environment = {}
+    if etcd := os.environ.get("MESH_TEST_ETCD"):
+        environment["MESH_ETCD_ENDPOINTS"] = etcd
+        environment["MESH_CLUSTER_NAME"] = f"test-{uuid.uuid4().hex[:12]}"
+    if redis := os.environ.get("MESH_TEST_REDIS"):
+        environment["MESH_REDIS_URL"] = redis
+    if not os.environ.get("MESH_TEST_POSTGRES"):
+        yield environment
+        return
+    databases = request.getfixturevalue("databases")
+    loop = request.getfixturevalue("server_loop")
+    name = loop.run(databases.create())
+    yield environment | {"MESH_DATABASE_URL": databases.url(name)}
+    loop.run(databases.drop(name))
+
+
+@pytest.fixture(scope="package")
+def mesh(shared_servers: dict[str, str]) -> Iterator[MeshProcess]:
+    """A running mesh of three nodes. Stopping it is a test, too: nothing stays behind."""
+    folder = Path(tempfile.mkdtemp(prefix="sessionmesh-test-"))
+    running = MeshProcess(folder / "state", environment=shared_servers)
+    try:
+        running.start()
+        yield running
+        report = running.report()
+        ended = running.stop()
+        assert ended.code == 0, report
+        assert ended.left == []
+        assert not (running.state / "mesh.json").exists()
+    finally:
+        running.ensure_gone()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+async def admin(mesh: MeshProcess) -> AsyncIterator[Caller]:
+    """The administrator of the shared mesh."""
+    async with open_caller(mesh.address, mesh.file.admin_key) as caller:
+        yield caller
+
+
+@pytest.fixture
+async def tenant(admin: Caller) -> Tenant:
+    """A tenant that no other test uses."""
+    return Tenant(*await admin.new_tenant())
+
+
+@pytest.fixture
+async def account(tenant: Tenant, admin: Caller) -> account_pb2.Account:
+    """An account of `tenant` that is paired and online."""
+    made = await tenant.caller.new_account()
+    await tenant.caller.pair(made, admin)
+    return made

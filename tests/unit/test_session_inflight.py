@@ -1,0 +1,176 @@
+"""What is with the network: acknowledged, refused, tried again, given up."""
+
+from __future__ import annotations
+
+import pytest
+
+from mesh_session_node.drivers.interface.outcomes import End, Failure
+from sessionmesh.v1 import message_pb2 as pb
+from tests.support.memory_host import Clock, OneAccount, Prepared
+
+FINAL = {
+    Failure.UNKNOWN_RECIPIENT: pb.FAILURE_REASON_UNKNOWN_RECIPIENT,
+    Failure.NOT_A_MEMBER: pb.FAILURE_REASON_NOT_A_MEMBER,
+    Failure.CONTENT: pb.FAILURE_REASON_CONTENT_REFUSED,
+    Failure.OTHER: pb.FAILURE_REASON_REFUSED,
+}
+
+
+# Acknowledgements
+
+
+async def test_an_acknowledged_message_is_sent(account: OneAccount) -> None:
+    await account.connected()
+    out = await account.send()
+    account.driver.link.ack(out.network_id, at=1_700_000_000_000_000)
+    [change] = account.changes(out)
+    assert (change.status, change.time) == (pb.MESSAGE_STATUS_SENT, 1_700_000_000_000_000)
+    assert change.event is not None
+    assert change.event.type == "message.sent"
+    assert (account.shown.counters.sent, account.shown.counters.queued) == (1, 0)
+
+
+async def test_a_second_acknowledgement_changes_nothing(account: OneAccount) -> None:
+    await account.connected()
+    out = await account.send()
+    account.driver.link.ack(out.network_id)
+    account.driver.link.ack(out.network_id)
+    assert account.statuses(out) == [pb.MESSAGE_STATUS_SENT]
+    assert account.shown.counters.sent == 1
+
+
+async def test_answers_to_messages_that_nobody_sent_are_ignored(account: OneAccount) -> None:
+    await account.connected()
+    stored = len(account.journal.rows)
+    account.driver.link.ack("3EB0")
+    account.driver.link.reject("3EB0", Failure.OTHER)
+    assert len(account.journal.rows) == stored
+    assert account.shown.counters.sent == 0
+
+
+async def test_who_waits_for_a_message_learns_that_the_network_has_it(account: OneAccount) -> None:
+    await account.connected()
+    out = await account.send()
+    waiter = account.session.sender.waiters.add(out.uuid)
+    assert not waiter.done()
+    account.driver.link.ack(out.network_id)
+    assert waiter.done()
+    assert waiter.result() is None
+
+
+async def test_an_acknowledgement_lets_the_next_message_go(account: OneAccount, clock: Clock) -> None:
+    account.limit(per_minute=1)
+    await account.connected()
+    first = await account.send("one")
+    await account.send("two")
+    await clock.skip(66)
+    account.driver.link.ack(first.network_id)
+    assert account.on_the_network == ["one", "two"]
+
+
+# Refusals
+
+
+@pytest.mark.parametrize("failure", FINAL, ids=lambda failure: failure.name)
+async def test_a_refusal_for_good_fails_the_message(account: OneAccount, failure: Failure) -> None:
+    await account.connected()
+    out = await account.send()
+    account.driver.link.reject(out.network_id, failure, "in the network's words")
+    [change] = account.changes(out)
+    assert (change.status, change.failure) == (pb.MESSAGE_STATUS_FAILED, FINAL[failure])
+    assert change.failure_detail == "in the network's words"
+    assert change.event is not None
+    assert change.event.type == "message.failed"
+    assert (account.shown.counters.failed, account.shown.counters.queued) == (1, 0)
+    assert account.on_the_network == ["hello"]
+
+
+async def test_who_waits_for_a_message_learns_that_it_failed(account: OneAccount) -> None:
+    await account.connected()
+    out = await account.send()
+    waiter = account.session.sender.waiters.add(out.uuid)
+    account.driver.link.reject(out.network_id, Failure.OTHER)
+    assert waiter.done()
+    assert waiter.result() is out
+
+
+async def test_a_refused_message_does_not_hold_up_the_next(account: OneAccount) -> None:
+    await account.connected()
+    out = await account.send("one")
+    account.driver.link.reject(out.network_id, Failure.OTHER)
+    await account.send("two")
+    assert account.on_the_network == ["one", "two"]
+
+
+async def test_over_the_networks_own_limit_everything_waits_as_long_as_it_says(
+    account: OneAccount, clock: Clock
+) -> None:
+    await account.connected()
+    out = await account.send("one")
+    account.driver.link.reject(out.network_id, Failure.RATE_LIMITED, retry_after=30.0)
+    await account.send("two")
+    await clock.skip(29)
+    assert account.on_the_network == ["one"]
+    await clock.skip(2)
+    assert account.on_the_network == ["one", "one", "two"]
+    assert account.statuses(out) == []
+
+
+async def test_a_refused_ratchet_position_is_skipped_and_the_message_sent_at_once(
+    account: OneAccount,
+) -> None:
+    state = await account.connected()
+    out = await account.send()
+    account.driver.link.reject(out.network_id, Failure.RATCHET)
+    assert state.left <= 0
+    await account.journal.commit()  # the positions behind the skipped ones are stored first
+    assert account.on_the_network == ["hello", "hello"]
+    first, second = account.driver.link.positions
+    assert second > first + 1000
+
+
+async def test_a_file_that_the_network_forgot_is_uploaded_again(account: OneAccount) -> None:
+    await account.connected()
+    out = await account.send("cat.png")
+    account.host.prepared(out, Prepared(out.request.SerializeToString(), ("ref 1",)))
+    await account.settle()
+    account.driver.link.reject(out.network_id, Failure.BLOB_GONE)
+    await account.settle()
+    assert account.host.preparing == [out]
+    account.host.prepared(out, Prepared(out.request.SerializeToString(), ("ref 2",)))
+    await account.settle()
+    assert [list(message.blobs) for message in account.driver.link.sent] == [["ref 1"], ["ref 2"]]
+
+
+async def test_a_message_is_given_up_after_fifty_attempts(account: OneAccount, clock: Clock) -> None:
+    await account.connected()
+    out = await account.send()
+    tries = 0
+    while not account.statuses(out):
+        tries += 1
+        assert len(account.driver.link.sent) == tries <= 50
+        account.driver.link.reject(out.network_id, Failure.RATE_LIMITED)
+        await clock.skip(1)
+    [change] = account.changes(out)
+    assert (change.status, change.failure) == (pb.MESSAGE_STATUS_FAILED, pb.FAILURE_REASON_RATE_LIMITED)
+
+
+# The end of the pairing
+
+
+@pytest.mark.parametrize("end", [End.LOGGED_OUT, End.BANNED])
+async def test_the_end_of_the_pairing_fails_what_is_sent_and_what_waits(
+    account: OneAccount, end: End
+) -> None:
+    account.limit(per_minute=1)
+    await account.connected()
+    sent, waiting = await account.send("one"), await account.send("two")
+    account.driver.link.end(end, "by the network")
+    for out in (sent, waiting):
+        [change] = account.changes(out)
+        assert (change.status, change.failure) == (
+            pb.MESSAGE_STATUS_FAILED,
+            pb.FAILURE_REASON_ACCOUNT_CLOSED,
+        )
+    assert account.shown.counters.queued == 0
+    assert account.shown.counters.failed == 2

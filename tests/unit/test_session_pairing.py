@@ -1,0 +1,343 @@
+"""Pairing: one attempt of an account at a time, which every caller shares, so many at once on the node."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from mesh_core.errors import FailedPrecondition, MeshError, ResourceExhausted, Unavailable
+from mesh_session_node.journal import REFUSED, Credential, Event
+from mesh_session_node.pairing import Attempt, Pairings
+from mesh_session_node.settings import SessionSettings
+from sessionmesh.v1 import event_pb2
+from sessionmesh.v1 import session_pb2 as pb
+from tests.support.memory_host import PHONE, SEALED, Clock, OneAccount
+
+INTERVAL = SessionSettings().pairing_interval_seconds
+
+
+class Caller:
+    """One Pair stream: the steps that it was shown, and how it ended."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.attempt = attempt
+        self.steps: list[pb.PairResponse] = []
+        self.error: MeshError | None = None
+        self._task = asyncio.create_task(self._follow())
+
+    @property
+    def ended(self) -> bool:
+        return self._task.done()
+
+    @property
+    def kinds(self) -> list[str | None]:
+        return [step.WhichOneof("step") for step in self.steps]
+
+    def leave(self) -> None:
+        self._task.cancel()
+
+    async def _follow(self) -> None:
+        try:
+            async for step in self.attempt.follow():
+                self.steps.append(step)
+        except MeshError as error:
+            self.error = error
+
+
+class Pairing:
+    """The node's pairings, and callers of Pair."""
+
+    def __init__(self, settings: SessionSettings) -> None:
+        self.pairings = Pairings(settings)
+        self._callers: list[Caller] = []
+
+    async def begin(self, account: OneAccount, timeout: float = 180.0, **request: Any) -> Caller:
+        """Somebody calls Pair."""
+        attempt = self.pairings.begin(account.session, pb.PairRequest(**request), timeout, account.host.spawn)
+        self._callers.append(Caller(attempt))
+        await account.settle()
+        return self._callers[-1]
+
+    def close(self) -> None:
+        for caller in self._callers:
+            caller.leave()
+
+
+@pytest.fixture
+async def pairing() -> AsyncIterator[Pairing]:
+    made = Pairing(SessionSettings())
+    yield made
+    made.close()
+
+
+@pytest.fixture
+async def others() -> AsyncIterator[list[OneAccount]]:
+    """Three more accounts of the node."""
+    made = [OneAccount() for _ in range(3)]
+    for number, account in enumerate(made):
+        account.session.id += str(number)
+    yield made
+    for account in made:
+        await account.host.close()
+
+
+# Codes
+
+
+async def test_a_qr_code_is_shown_as_text_picture_and_characters(
+    account: OneAccount, pairing: Pairing
+) -> None:
+    caller = await pairing.begin(account)
+    [step] = caller.steps
+    assert step.attempt_id == caller.attempt.id
+    assert step.qr.text == account.driver.pairing.codes[0].qr
+    assert step.qr.png.startswith(b"\x89PNG")
+    assert "█" in step.qr.terminal
+    assert step.qr.expire_time.ToMicroseconds() == account.driver.pairing.codes[0].expire_time
+    assert account.shown.state == pb.SESSION_STATE_PAIRING
+
+
+async def test_letters_are_shown_for_the_phone_that_is_named(account: OneAccount, pairing: Pairing) -> None:
+    caller = await pairing.begin(account, method=pb.PAIR_METHOD_CODE, phone="+4917000000")
+    [step] = caller.steps
+    assert step.code.code == account.driver.pairing.codes[0].letters
+    assert (account.driver.pairing.by_code, account.driver.pairing.phone) == (True, "+4917000000")
+
+
+async def test_the_accounts_own_phone_is_the_one_to_pair(account: OneAccount, pairing: Pairing) -> None:
+    await pairing.begin(account)
+    assert account.driver.pairing.phone == PHONE
+
+
+async def test_each_new_code_takes_the_place_of_the_one_before(account: OneAccount, pairing: Pairing) -> None:
+    caller = await pairing.begin(account)
+    account.driver.pairing.show()
+    await account.settle()
+    assert [step.qr.text for step in caller.steps] == [code.qr for code in account.driver.pairing.codes]
+
+
+async def test_every_step_is_an_event_without_the_picture(account: OneAccount, pairing: Pairing) -> None:
+    await pairing.begin(account)
+    await account.journal.commit()
+    [event] = [event for event in account.stored(Event) if event.type == "session.pairing"]
+    step = event_pb2.Event.FromString(event.body).pairing.step
+    assert step.qr.text
+    assert (step.qr.png, step.qr.terminal) == (b"", "")
+
+
+# Ends
+
+
+async def test_an_accepted_pairing_is_stored_sealed_before_anybody_hears_of_it(
+    account: OneAccount, pairing: Pairing
+) -> None:
+    caller = await pairing.begin(account)
+    await account.journal.commit()
+    state = account.driver.pairing.accept(PHONE, "Shop")
+    await account.settle()
+    [row] = account.journal.waiting
+    assert row == Credential(SEALED + account.driver.dump(state))
+    assert caller.kinds == ["qr"]
+    assert not account.shown.paired
+    await account.journal.commit()
+    assert caller.kinds == ["qr", "paired"]
+    assert caller.ended
+    shown = caller.steps[-1].paired.session
+    assert (shown.phone, shown.push_name, shown.paired) == (PHONE, "Shop", True)
+
+
+async def test_a_new_pairing_connects(account: OneAccount, pairing: Pairing) -> None:
+    await pairing.begin(account)
+    account.driver.pairing.accept(PHONE)
+    await account.settle()
+    await account.journal.commit()
+    assert (account.shown.state, account.shown.cause) == (
+        pb.SESSION_STATE_CONNECTING,
+        pb.SESSION_CAUSE_PAIRED,
+    )
+    await account.dial()
+    assert account.shown.state == pb.SESSION_STATE_CONNECTED
+
+
+async def test_a_pairing_that_the_fence_refuses_is_none(account: OneAccount, pairing: Pairing) -> None:
+    caller = await pairing.begin(account)
+    account.driver.pairing.accept(PHONE)
+    await account.settle()
+    await account.journal.commit(REFUSED)
+    assert isinstance(caller.error, Unavailable)
+    assert not account.shown.paired
+
+
+async def test_a_pairing_that_nobody_accepts_times_out(account: OneAccount, pairing: Pairing) -> None:
+    caller = await pairing.begin(account)
+    account.driver.pairing.time_out()
+    await account.settle()
+    assert caller.kinds == ["qr", "timed_out"]
+    assert caller.ended
+    assert (account.shown.state, account.shown.cause) == (
+        pb.SESSION_STATE_NEW,
+        pb.SESSION_CAUSE_PAIRING_TIMED_OUT,
+    )
+
+
+async def test_a_pairing_ends_when_its_callers_time_is_over(
+    account: OneAccount, pairing: Pairing, clock: Clock
+) -> None:
+    caller = await pairing.begin(account, timeout=60.0)
+    await clock.skip(61)
+    assert caller.kinds == ["qr", "timed_out"]
+    assert account.driver.pairing.over
+
+
+async def test_a_network_that_refuses_is_quoted(account: OneAccount, pairing: Pairing) -> None:
+    caller = await pairing.begin(account)
+    account.driver.pairing.refuse("the number is banned")
+    await account.settle()
+    assert caller.steps[-1].refused.detail == "the number is banned"
+    assert account.shown.state == pb.SESSION_STATE_NEW
+    assert account.shown.detail == "the number is banned"
+
+
+async def test_a_network_that_is_away_is_unavailable_and_the_attempt_does_not_count(
+    account: OneAccount, pairing: Pairing
+) -> None:
+    caller = await pairing.begin(account)
+    account.driver.pairing.lose("reset by peer")
+    await account.settle()
+    assert isinstance(caller.error, Unavailable)
+    assert caller.error.retry_after
+    assert account.shown.state == pb.SESSION_STATE_NEW
+    again = await pairing.begin(account)
+    assert again.kinds == ["qr"]
+
+
+# One at a time
+
+
+async def test_a_second_caller_watches_the_running_attempt(account: OneAccount, pairing: Pairing) -> None:
+    first = await pairing.begin(account)
+    second = await pairing.begin(account)
+    assert second.attempt is first.attempt
+    assert len(account.driver.pairings) == 1
+    account.driver.pairing.show()
+    await account.settle()
+    assert second.steps == first.steps
+
+
+async def test_a_caller_who_leaves_does_not_end_the_attempt(account: OneAccount, pairing: Pairing) -> None:
+    first = await pairing.begin(account)
+    first.leave()
+    await account.settle()
+    assert not account.driver.pairing.over
+    second = await pairing.begin(account)
+    assert second.attempt is first.attempt
+
+
+async def test_who_comes_back_with_the_attempts_id_learns_how_it_ended(
+    account: OneAccount, pairing: Pairing
+) -> None:
+    first = await pairing.begin(account)
+    account.driver.pairing.time_out()
+    await account.settle()
+    again = await pairing.begin(account, attempt_id=first.attempt.id)
+    assert again.kinds == ["timed_out"]
+    assert again.ended
+
+
+async def test_an_account_that_nobody_paired_waits_before_the_next_attempt(
+    account: OneAccount, pairing: Pairing, clock: Clock
+) -> None:
+    await pairing.begin(account)
+    account.driver.pairing.time_out()
+    await account.settle()
+    with pytest.raises(ResourceExhausted) as refused:
+        await pairing.begin(account)
+    assert refused.value.reason == "RATE_LIMITED"
+    assert refused.value.retry_after == pytest.approx(INTERVAL, abs=5)
+    await clock.skip(INTERVAL)
+    assert (await pairing.begin(account)).kinds == ["qr"]
+
+
+async def test_a_paired_account_is_not_paired_again(account: OneAccount, pairing: Pairing) -> None:
+    await account.connected()
+    with pytest.raises(FailedPrecondition) as refused:
+        await pairing.begin(account)
+    assert refused.value.reason == "ALREADY_PAIRED"
+
+
+async def test_an_account_can_be_paired_again_at_once_after_it_was_logged_out(
+    account: OneAccount, pairing: Pairing
+) -> None:
+    await pairing.begin(account)
+    account.driver.pairing.accept(PHONE)
+    await account.settle()
+    await account.journal.commit()
+    account.session.log_out()
+    assert (await pairing.begin(account)).kinds == ["qr"]
+
+
+async def test_an_attempt_ends_when_the_account_leaves(account: OneAccount, pairing: Pairing) -> None:
+    caller = await pairing.begin(account)
+    account.session.close()
+    pairing.pairings.forget(account.session)
+    await account.settle()
+    assert caller.error is not None
+    assert account.driver.pairing.over
+
+
+# So many at once
+
+
+async def test_further_attempts_queue_and_move_up(account: OneAccount, others: list[OneAccount]) -> None:
+    pairing = Pairing(SessionSettings(pairings_at_once=1))
+    await pairing.begin(account)
+    callers = [await pairing.begin(other) for other in others]
+    assert [caller.steps[-1].queued_behind for caller in callers] == [1, 2, 3]
+    assert [other.driver.pairings for other in others] == [[], [], []]
+    account.driver.pairing.refuse("no")
+    await account.settle()
+    assert callers[0].kinds[-1] == "qr"
+    assert [caller.steps[-1].queued_behind for caller in callers[1:]] == [1, 2]
+    pairing.close()
+
+
+async def test_an_account_that_leaves_the_queue_lets_the_next_one_move_up(
+    account: OneAccount, others: list[OneAccount]
+) -> None:
+    pairing = Pairing(SessionSettings(pairings_at_once=1))
+    await pairing.begin(account)
+    callers = [await pairing.begin(other) for other in others]
+    pairing.pairings.forget(others[0].session)
+    await account.settle()
+    account.driver.pairing.refuse("no")
+    await account.settle()
+    assert callers[1].kinds[-1] == "qr"
+    assert others[0].driver.pairings == []
+    pairing.close()
+
+
+async def test_an_account_that_leaves_in_its_turn_gives_the_turn_on(
+    account: OneAccount, others: list[OneAccount]
+) -> None:
+    pairing = Pairing(SessionSettings(pairings_at_once=1))
+    await pairing.begin(account)
+    callers = [await pairing.begin(other) for other in others]
+    account.driver.pairing.refuse("no")
+    pairing.pairings.forget(others[0].session)
+    await account.settle()
+    assert callers[1].kinds[-1] == "qr"
+    pairing.close()
+
+
+async def test_time_in_the_queue_counts(account: OneAccount, others: list[OneAccount], clock: Clock) -> None:
+    pairing = Pairing(SessionSettings(pairings_at_once=1))
+    await pairing.begin(account, timeout=600.0)
+    caller = await pairing.begin(others[0], timeout=60.0)
+    await clock.skip(61)
+    account.driver.pairing.refuse("no")
+    await account.settle()
+    assert caller.kinds[-1] == "timed_out"
+    pairing.close()

@@ -1,0 +1,139 @@
+"""Receipts: stored as statuses, in memory for a while, looked up after that."""
+
+from __future__ import annotations
+
+import pytest
+
+from mesh_session_node.drivers.interface.outcomes import Receipt
+from mesh_session_node.journal import Event, MemberReceipt, StatusChange
+from sessionmesh.v1 import event_pb2
+from sessionmesh.v1 import message_pb2 as pb
+from tests.support.memory_host import Clock, OneAccount
+
+MEMBER = "phone:+4915100000009"
+
+
+async def test_a_receipt_is_stored_with_its_time_and_event(account: OneAccount) -> None:
+    await account.connected()
+    out = await account.send()
+    account.driver.link.ack(out.network_id)
+    account.driver.link.receipt(out.network_id, at=1_700_000_000_000_000)
+    change = account.changes(out)[-1]
+    assert (change.status, change.time) == (pb.MESSAGE_STATUS_DELIVERED, 1_700_000_000_000_000)
+    assert change.event is not None
+    assert change.event.type == "message.delivered"
+
+
+@pytest.mark.parametrize(
+    ("receipt", "status"),
+    [(Receipt.READ, pb.MESSAGE_STATUS_READ), (Receipt.PLAYED, pb.MESSAGE_STATUS_PLAYED)],
+)
+async def test_a_delivered_message_is_read_or_played_later(
+    account: OneAccount, receipt: Receipt, status: int
+) -> None:
+    await account.connected()
+    out = await account.send()
+    account.driver.link.ack(out.network_id)
+    account.driver.link.receipt(out.network_id)
+    account.driver.link.receipt(out.network_id, receipt)
+    assert account.statuses(out) == [pb.MESSAGE_STATUS_SENT, pb.MESSAGE_STATUS_DELIVERED, status]
+    assert account.host.late == []
+
+
+async def test_a_receipt_before_the_acknowledgement_stands_for_it(account: OneAccount) -> None:
+    await account.connected()
+    out = await account.send()
+    account.driver.link.receipt(out.network_id)
+    assert account.statuses(out) == [pb.MESSAGE_STATUS_SENT, pb.MESSAGE_STATUS_DELIVERED]
+    account.driver.link.ack(out.network_id)
+    assert account.shown.counters.sent == 1
+
+
+async def test_a_receipt_of_one_member_names_it(account: OneAccount) -> None:
+    await account.connected()
+    out = await account.send()
+    account.driver.link.ack(out.network_id)
+    account.driver.link.receipt(out.network_id, member=MEMBER, at=5)
+    [row] = account.stored(MemberReceipt)
+    assert (row.message, row.member, row.status, row.time) == (
+        out.uuid,
+        MEMBER,
+        pb.MESSAGE_STATUS_DELIVERED,
+        5,
+    )
+    event = event_pb2.Event.FromString(account.stored(Event)[-1].body)
+    assert event.message_status.member.phone == "+4915100000009"
+    assert event.message_status.status == pb.MESSAGE_STATUS_DELIVERED
+
+
+async def test_each_member_of_a_group_is_heard_after_one_has_read_the_message(account: OneAccount) -> None:
+    await account.connected()
+    out = await account.send()
+    account.driver.link.ack(out.network_id)
+    for member in ("phone:+1", "phone:+2", "phone:+3"):
+        account.driver.link.receipt(out.network_id, Receipt.READ, member=member)
+    assert [row.member for row in account.stored(MemberReceipt)] == ["phone:+1", "phone:+2", "phone:+3"]
+    assert account.host.late == []
+
+
+async def test_a_receipt_of_a_message_from_long_ago_is_looked_up(account: OneAccount, clock: Clock) -> None:
+    await account.connected()
+    out = await account.send()
+    account.driver.link.ack(out.network_id)
+    await clock.skip(19)
+    account.session.keepalive(account.host.loop.time(), 25.0)
+    account.driver.link.receipt(out.network_id)
+    assert account.host.late == []
+    await clock.skip(2)
+    account.session.keepalive(account.host.loop.time(), 25.0)
+    account.driver.link.receipt(out.network_id, Receipt.READ)
+    assert account.host.late == [(out.network_id, Receipt.READ, "")]
+
+
+async def test_a_receipt_of_a_message_that_an_earlier_process_sent_is_looked_up(account: OneAccount) -> None:
+    await account.connected()
+    account.driver.link.receipt("3EB0ABC", member=MEMBER)
+    assert account.host.late == [("3EB0ABC", Receipt.DELIVERED, MEMBER)]
+
+
+async def test_a_read_message_is_forgotten(account: OneAccount) -> None:
+    await account.connected()
+    out = await account.send()
+    account.driver.link.ack(out.network_id)
+    account.driver.link.receipt(out.network_id, Receipt.READ)
+    account.driver.link.receipt(out.network_id, Receipt.PLAYED)
+    assert account.host.late == [(out.network_id, Receipt.PLAYED, "")]
+
+
+async def test_of_many_delivered_messages_the_next_are_not_kept_for_being_read(account: OneAccount) -> None:
+    await account.connected()
+    sent = [await account.send(str(number)) for number in range(33)]
+    account.driver.link.answer()
+    for out in sent:
+        account.driver.link.receipt(out.network_id)
+    for out in sent:
+        account.driver.link.receipt(out.network_id, Receipt.READ)
+    assert [network_id for network_id, *_ in account.host.late] == [sent[0].network_id]
+
+
+async def test_receipts_are_acknowledged_to_the_network_once_and_upwards(account: OneAccount) -> None:
+    await account.connected()
+    out = await account.send()
+    account.driver.link.ack(out.network_id)
+    for sequence in (1, 2, 2, 1, 3):
+        account.driver.link.receipt(out.network_id, sequence=sequence)
+    assert account.host.receipts_stored == [1, 2, 3]
+
+
+async def test_a_receipt_is_stored_after_the_connection_has_ended_and_come_again(account: OneAccount) -> None:
+    await account.connected()
+    out = await account.send()
+    account.driver.link.ack(out.network_id)
+    account.driver.link.end()
+    account.session.connect()
+    await account.dial()
+    account.driver.link.receipt(out.network_id)
+    assert [row.status for row in account.stored(StatusChange)] == [
+        pb.MESSAGE_STATUS_SENT,
+        pb.MESSAGE_STATUS_DELIVERED,
+    ]
