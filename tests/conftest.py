@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import tempfile
 import threading
 import uuid
@@ -31,6 +32,12 @@ from tests.support.tools import require_tool
 pytest_plugins = ["tests.support.router_fixtures", "tests.support.lanes"]
 
 Result = TypeVar("Result")
+
+
+def pytest_configure() -> None:
+    """A shell has what it starts in the background ignore Ctrl-C; so would all processes that tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class LoopThread:

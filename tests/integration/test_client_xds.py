@@ -20,6 +20,8 @@ from tests.support.eventually import eventually
 from tests.support.relay import Relay, relay_to
 from tests.support.router_world import ADMIN_KEY, Node, RouterWorld, new_account, router_world
 
+pytestmark = pytest.mark.slow
+
 
 class Sessions(session_pb2_grpc.SessionServiceServicer):
     """Answers with its name, and whether the client itself has found it."""

@@ -41,6 +41,8 @@ import asyncio, sys
 from pathlib import Path
 from mesh_cli.embedded import EmbeddedEtcd, EmbeddedPostgres, EmbeddedRedis
 
+pytestmark = pytest.mark.slow
+
 async def main():
     servers = [kind(Path(sys.argv[1])) for kind in (EmbeddedEtcd, EmbeddedPostgres, EmbeddedRedis)]
     for server in servers:

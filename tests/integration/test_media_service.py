@@ -32,7 +32,7 @@ from tests.support.mesh_api import refusal_of
 PDF = b"%PDF-1.7\n" + bytes(range(256)) * 2000
 
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")

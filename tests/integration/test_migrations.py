@@ -30,6 +30,8 @@ from mesh_core.errors import StartupError
 from mesh_core.settings import DatabaseSettings
 from tests.support.eventually import eventually
 
+pytestmark = pytest.mark.slow
+
 CLOSED_PORT = 1
 ROOT = Path(__file__).parents[2]
 VERSIONS = ROOT / "lib/mesh_core/database/migrations/versions"

@@ -26,7 +26,7 @@ from tests.support.ownership_nodes import FAST, Mesh, mesh_of, until
 
 # gRPC's completions of one loop's last calls may arrive after it was closed, and then disturb the next
 # loop's.
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
 
 LONG_TTL = replace(FAST, ttl=300)
 """Longer than `until` waits: who is in time did not wait for it."""

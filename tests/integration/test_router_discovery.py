@@ -21,6 +21,8 @@ from tests.support.name_server import name_server
 from tests.support.router_process import RouterProcess, process_world
 from tests.support.router_world import ADMIN, new_account
 
+pytestmark = pytest.mark.slow
+
 HOSTS = ("127.0.0.1", "127.0.0.2")
 CALLERS = 16
 CALLS_BEFORE, CALLS_AFTER = 200, 1_000

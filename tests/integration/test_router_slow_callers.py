@@ -23,6 +23,8 @@ from tests.support.eventually import eventually
 from tests.support.router_process import ProcessWorld, process_world, pss
 from tests.support.router_world import ADMIN, new_account
 
+pytestmark = pytest.mark.slow
+
 STREAMS = 1_000
 CONNECTIONS = 10
 FRAME_BYTES = 16 * 1024

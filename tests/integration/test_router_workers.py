@@ -27,6 +27,8 @@ from tests.support.eventually import eventually
 from tests.support.router_process import ProcessWorld, process_world, pss
 from tests.support.router_world import ADMIN, new_account
 
+pytestmark = pytest.mark.slow
+
 MOST_MEMORY = 20 * 2**20
 
 

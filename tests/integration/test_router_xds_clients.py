@@ -21,6 +21,8 @@ from tests.support.router_process import process_world
 from tests.support.router_world import ADMIN_KEY, Node, RouterWorld, new_account, router_world
 from tests.support.xds_caller import Report, XdsCaller
 
+pytestmark = pytest.mark.slow
+
 
 class Sessions(session_pb2_grpc.SessionServiceServicer):
     """Answers with its name, and whether the call came from the client itself."""

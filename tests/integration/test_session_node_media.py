@@ -29,7 +29,7 @@ from tests.support.session_node_stage import (
 FILE = b"%PDF-1.7\n" + secrets.token_bytes(300_000)
 
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")

@@ -16,6 +16,8 @@ from sessionmesh.v1 import session_pb2 as pb
 from tests.support.eventually import eventually
 from tests.support.session_node_stage import NodeProcess, Stage, open_stage
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def stage(postgres_url: str, etcd: str, tmp_path: Path) -> AsyncIterator[Stage]:

@@ -35,6 +35,8 @@ from tests.integration.test_server_tls import Authority
 from tests.support.eventually import eventually
 from tests.support.tools import missing_tool
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 CHILD = [sys.executable, "-m", "tests.support.watched_process"]
 LATEST_KILL_SECONDS = 1.0

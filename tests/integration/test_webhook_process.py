@@ -29,7 +29,7 @@ from tests.support.webhook_world import (
     service,
 )
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
 
 QUICK = {"MESH_WEBHOOK_RETRY_SCHEDULE": "0,0.05,0.05"}
 
