@@ -44,6 +44,7 @@ lint: install ## Check format, style, types, layers and protos; quiet when all i
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo >.venv/imports.log 2>&1 || { cat .venv/imports.log; exit 1; }
+	@$(BIN)/python -m tests.layers >.venv/layers.log || { cat .venv/layers.log; exit 1; }
 	@deploy/tools/lint-protos
 
 bench: install ## Run a benchmark: NAME=..., ARGS="--quick --json FILE"

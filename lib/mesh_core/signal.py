@@ -38,14 +38,10 @@ class Signal:
         give it as `since`: nothing that happens in between is missed then.
         """
         if since is None or since == self.version:
-            await self.next().wait()
+            if self._next is None:
+                self._next = asyncio.Event()
+            await self._next.wait()
         return self.version
-
-    def next(self) -> asyncio.Event:
-        """The event that the next notification sets."""
-        if self._next is None:
-            self._next = asyncio.Event()
-        return self._next
 
     async def wait_until(self, predicate: Callable[[], T | None]) -> T:
         """Returns the first true value of `predicate`, which is called now and after notifications."""

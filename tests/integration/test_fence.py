@@ -17,7 +17,7 @@ from mesh_core.ownership.participant.fence import (
     TakeOutcome,
     forget_incarnations,
 )
-from mesh_core.ownership.timings import Timings
+from mesh_core.ownership.participant.keeper import Timings
 
 SLOW = Timings()
 

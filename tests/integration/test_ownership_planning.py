@@ -15,12 +15,11 @@ from mesh_core.ids import SHARDS
 from mesh_core.ownership.keys import ClusterKeys, NodeInfo, NodeState, OwnerKey, OwnerState, encode
 from mesh_core.ownership.owner_keys import OwnerKeyWriter, Write
 from mesh_core.ownership.participant.fence import FenceUnavailable
-from mesh_core.ownership.participant.keeper import Keeper
+from mesh_core.ownership.participant.keeper import Keeper, Timings
 from mesh_core.ownership.participant.table_writer import ROUND_PAUSE, TableWriter
 from mesh_core.ownership.planning.loads import encode_loads, weight_of
 from mesh_core.ownership.planning.planner import NO_NODE
 from mesh_core.ownership.planning.table import Table, read_situation, write_table
-from mesh_core.ownership.timings import Timings
 from mesh_core.ownership.view.mirror import ClusterMirror
 from tests.support.ownership_nodes import FAST, until
 
@@ -61,11 +60,11 @@ class Participant:
                 await self.step()
 
     async def step(self) -> None:
-        changed = self.mirror.changed
+        seen = self.mirror.changes.version
         await self.planner.step(boottime())
         with suppress(TimeoutError):
             async with asyncio.timeout(0.05):
-                await changed.wait()
+                await self.mirror.changes.wait(seen)
 
     async def due(self) -> bool:
         """Steps until it has decided what to do, and, when that is to write, has tried."""

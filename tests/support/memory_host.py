@@ -15,9 +15,8 @@ from mesh_core.ids import Prefix, encode, new_uuid, shard_of
 from mesh_session_node.account.connector import Dialer
 from mesh_session_node.account.session import Session
 from mesh_session_node.account.views import view
-from mesh_session_node.context.context import Counters, SessionContext
+from mesh_session_node.context.context import Counters, SessionContext, SessionSettings
 from mesh_session_node.context.events import EventMaker
-from mesh_session_node.context.settings import SessionSettings
 from mesh_session_node.drivers.interface.content import address_of
 from mesh_session_node.drivers.interface.driver import DriverState
 from mesh_session_node.drivers.interface.outcomes import Receipt

@@ -16,7 +16,7 @@ from mesh_core.ids import SHARDS
 from mesh_core.ownership.keys import NodeInfo, NodeState, OwnerState
 from mesh_core.ownership.participant import Ownership
 from mesh_core.ownership.participant.fence import Fence
-from mesh_core.ownership.timings import Timings
+from mesh_core.ownership.participant.keeper import Timings
 from mesh_core.tasks import Supervisor
 from tests.support.relay import Relay
 

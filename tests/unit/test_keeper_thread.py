@@ -12,9 +12,8 @@ from typing import Any, cast
 
 from mesh_core.etcd import EtcdUnavailable, LeaseBeat, LeaseLost, boottime
 from mesh_core.ownership.participant.fence import FenceUnavailable, IncarnationExpired
-from mesh_core.ownership.participant.keeper import Dropped, Keeper, Phase, Tenure
+from mesh_core.ownership.participant.keeper import Dropped, Keeper, Phase, Tenure, Timings
 from mesh_core.ownership.participant.keeper_thread import KILL_SLACK, KeeperThread
-from mesh_core.ownership.timings import Timings
 from tests.support.eventually import eventually, wait_until
 
 QUICK = Timings(ttl=1, beat=0.05, attempt=0.2, soft=0.3, hard=0.4)

@@ -8,8 +8,7 @@ from unittest.mock import MagicMock
 from structlog.testing import capture_logs
 
 from mesh_core.ownership.participant.alarms import SETTLE, Alarms
-from mesh_core.ownership.participant.keeper import Keeper, Phase, Tenure
-from mesh_core.ownership.timings import Timings
+from mesh_core.ownership.participant.keeper import Keeper, Phase, Tenure, Timings
 
 LEASE = 7
 

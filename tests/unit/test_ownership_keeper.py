@@ -6,8 +6,7 @@ import math
 
 import pytest
 
-from mesh_core.ownership.participant.keeper import Keeper, Phase, Tenure, may_run
-from mesh_core.ownership.timings import Timings
+from mesh_core.ownership.participant.keeper import Keeper, Phase, Tenure, Timings, may_run
 
 TIMINGS = Timings()
 LEASE = 77

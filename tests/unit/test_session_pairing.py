@@ -10,7 +10,7 @@ import pytest
 
 from mesh_core.errors import FailedPrecondition, MeshError, ResourceExhausted, Unavailable
 from mesh_session_node.account.pairing import Attempt, Pairings
-from mesh_session_node.context.settings import SessionSettings
+from mesh_session_node.context.context import SessionSettings
 from mesh_session_node.journal import REFUSED, Credential, Event
 from sessionmesh.v1 import event_pb2
 from sessionmesh.v1 import session_pb2 as pb

@@ -96,11 +96,6 @@ class ServiceDirectory:
         """The instances, by id."""
         return sorted(self._services.values(), key=lambda service: service.id)
 
-    @property
-    def changed(self) -> asyncio.Event:
-        """Set at the next change. Take it before looking."""
-        return self.changes.next()
-
     async def _run(self) -> None:
         async with aclosing(follow(self._etcd, self._prefix)) as changes:
             async for change in changes:

@@ -14,7 +14,7 @@ from mesh_core.settings import (
     ServerSettings,
     TelemetrySettings,
 )
-from mesh_session_node.context.settings import SessionSettings
+from mesh_session_node.context.context import SessionSettings
 from mesh_session_node.drivers.simulated.driver import SimnetSettings
 
 

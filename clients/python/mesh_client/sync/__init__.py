@@ -10,7 +10,6 @@ Threads may share one client. A process that forks connects after that.
 
 from mesh_client.sync.bulk import SyncBulkSender
 from mesh_client.sync.calls import SyncStream
-from mesh_client.sync.client import SyncClient, connect
-from mesh_client.sync.subscription import SyncSubscription
+from mesh_client.sync.client import SyncClient, SyncSubscription, connect
 
 __all__ = ["SyncBulkSender", "SyncClient", "SyncStream", "SyncSubscription", "connect"]

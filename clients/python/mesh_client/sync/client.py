@@ -9,14 +9,14 @@ from typing import Self
 
 import mesh_client.client as asynchronous
 from mesh_client.channels import Tls
+from mesh_client.subscriptions import Batch, Subscription
 from mesh_client.sync.bulk import SyncBulkSender
 from mesh_client.sync.loop import LoopThread
 from mesh_client.sync.services import SyncServices
-from mesh_client.sync.subscription import SyncSubscription
 from mesh_client.target import TransportChoice
 from mesh_client.transports import TransportName
 from mesh_client.uploads import Progress
-from sessionmesh.v1 import account_pb2, common_pb2, media_pb2, message_pb2, session_pb2
+from sessionmesh.v1 import account_pb2, common_pb2, event_pb2, media_pb2, message_pb2, session_pb2
 
 
 def connect(
@@ -163,3 +163,23 @@ class SyncClient(SyncServices):
     def watch_session(self, account_id: str) -> Iterator[session_pb2.Session]:
         """The account's session now and after each change, also when its owner changes."""
         return self._thread.iterate(self._client.watch_session(account_id))
+
+
+class SyncSubscription:
+    """`Subscription` to iterate over; ends when the iterator is dropped or the client closed."""
+
+    def __init__(self, thread: LoopThread, subscription: Subscription) -> None:
+        self._thread = thread
+        self._subscription = subscription
+
+    @property
+    def cursor(self) -> bytes:
+        """The place behind the event handed out last."""
+        return self._subscription.cursor
+
+    def __iter__(self) -> Iterator[event_pb2.Event]:
+        return self._thread.iterate(aiter(self._subscription))
+
+    def batches(self) -> Iterator[Batch]:
+        """Events as they arrive together, to store the cursor once for all; empty ones while quiet."""
+        return self._thread.iterate(self._subscription.batches())

@@ -15,7 +15,7 @@ from mesh_core.database.pool import AnyConnection
 from mesh_core.database.unavailable import DATABASE_ERRORS, UNAVAILABLE
 from mesh_core.errors import FailedPrecondition, Unavailable
 from mesh_core.etcd import boottime
-from mesh_core.ownership.timings import Timings
+from mesh_core.ownership.participant.keeper import Timings
 
 Connect: TypeAlias = "Callable[[], Awaitable[asyncpg.Connection[Any]]]"
 """Opens a direct connection (not through a transaction pooler)."""

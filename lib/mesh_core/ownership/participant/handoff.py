@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Set
 from contextlib import suppress
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -14,7 +14,6 @@ from mesh_core.etcd import LeaseLost
 from mesh_core.ownership import metrics
 from mesh_core.ownership.owner_keys import OwnerKeyWriter, Write
 from mesh_core.ownership.participant.fence import Fence, FenceUnavailable
-from mesh_core.ownership.participant.handler import ShardHandler
 from mesh_core.ownership.participant.keeper import Keeper, Phase, Tenure
 from mesh_core.ownership.view.mirror import ClusterMirror
 from mesh_core.tasks import Supervisor
@@ -29,6 +28,35 @@ LANDING = 0.5
 """Seconds for which the next chunk waits at most until somebody runs the last one: else accounts would queue
 up, without an owner, before those who take them.
 """
+
+
+class ShardHandler(Protocol):
+    """What a session-node does when shards come and go: for each, `acquired`, then `release` or `lost`.
+
+    Only `lost` may come while `acquired` or `release` still runs.
+    """
+
+    async def acquired(self, shards: Mapping[int, int]) -> None:
+        """These shards (shard -> epoch) may run here from now on. Return soon, connect in the background."""
+
+    async def release(self, shards: Collection[int]) -> None:
+        """Hand these over: stop intake, close the sockets, flush the journal and give the fence back with it.
+
+        `Ownership.epoch` still answers for them meanwhile, `Ownership.admits` no longer does. On return no
+        act is in flight, every socket is closed, nothing will be written, and the fence is given back: what
+        was not is found by the beat of whoever waits for it.
+        """
+
+    def lost(self, shards: Collection[int]) -> None:
+        """Past the deadline, or fenced off: close the sockets NOW. Nothing may be written for them."""
+
+    def accounts(self, shard: int) -> int:
+        """How many accounts of the shard run here: what a handoff takes time for."""
+
+    def loads(self) -> Mapping[int, tuple[int, int]]:
+        """For each shard that runs here, and whose accounts are loaded: accounts that want a session, and
+        messages in the last minute.
+        """
 
 
 class Handoff:

@@ -14,12 +14,11 @@ import structlog
 from mesh_core.etcd import BlockingLeases, Etcd, EtcdUnavailable, LeaseLost, boottime
 from mesh_core.ownership.keys import ClusterKeys, NodeInfo, NodeState, OwnerKey, decode_owner
 from mesh_core.ownership.participant.fence import Connect, Fence, FenceBeats, FenceUnavailable
-from mesh_core.ownership.participant.handler import ShardHandler
-from mesh_core.ownership.participant.keeper import Keeper
+from mesh_core.ownership.participant.handoff import ShardHandler
+from mesh_core.ownership.participant.keeper import Keeper, Timings
 from mesh_core.ownership.participant.keeper_thread import KeeperThread
 from mesh_core.ownership.participant.reconciler import Reconciler
 from mesh_core.ownership.participant.registration import NodeRegistration
-from mesh_core.ownership.timings import Timings
 from mesh_core.ownership.view import OwnerLookup
 from mesh_core.ownership.view.mirror import ClusterMirror
 from mesh_core.process.watchdog import Watchdog

@@ -21,8 +21,7 @@ from mesh_core.ownership.owner_keys import OwnerKeyWriter, SeenKey
 from mesh_core.ownership.participant.alarms import Alarms
 from mesh_core.ownership.participant.claims import Claims
 from mesh_core.ownership.participant.fence import Fence, IncarnationExpired
-from mesh_core.ownership.participant.handler import ShardHandler
-from mesh_core.ownership.participant.handoff import Handoff
+from mesh_core.ownership.participant.handoff import Handoff, ShardHandler
 from mesh_core.ownership.participant.keeper import Dropped, Keeper, Phase, Tenure
 from mesh_core.ownership.participant.keeper_thread import KeeperThread
 from mesh_core.ownership.participant.registration import NodeRegistration

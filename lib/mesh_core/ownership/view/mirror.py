@@ -120,11 +120,6 @@ class ClusterMirror:
             return self._before_reset.get(shard)
         return seen
 
-    @property
-    def changed(self) -> asyncio.Event:
-        """Set at the next change. Take it before looking."""
-        return self.changes.next()
-
     def _replace(self, snapshot: Snapshot) -> None:
         if snapshot.revision < self.revision:
             logger.warning("etcd was emptied or restored", revision=snapshot.revision, before=self.revision)

@@ -64,11 +64,6 @@ class OwnerLookup:
         """Notified after every change of anything seen here."""
         return self._mirror.changes
 
-    @property
-    def changed(self) -> asyncio.Event:
-        """Set at the next change of anything seen here. Take it before looking."""
-        return self._mirror.changed
-
     async def wait_for(self, shard: int, deadline: float) -> Owner:
         """The owner, once there is one. Raises `NotOwner` at `deadline` (on the event loop's clock)."""
         try:

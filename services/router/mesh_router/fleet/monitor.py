@@ -10,7 +10,7 @@ from prometheus_client import Gauge
 
 from mesh_core.ids import SHARDS
 from mesh_core.ownership.keys import NodeState
-from mesh_core.ownership.timings import Timings
+from mesh_core.ownership.participant.keeper import Timings
 from mesh_core.ownership.view import OwnerView
 from mesh_router.fleet.admission import Admission
 from mesh_router.fleet.alarms import Alarms, Facts, judge

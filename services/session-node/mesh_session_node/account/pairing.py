@@ -17,9 +17,8 @@ from mesh_core.signal import Signal
 from mesh_session_node.account.session import Session
 from mesh_session_node.account.state import SessionEvent
 from mesh_session_node.account.views import view
-from mesh_session_node.context.context import account_moved
+from mesh_session_node.context.context import SessionSettings, account_moved
 from mesh_session_node.context.events import timestamp
-from mesh_session_node.context.settings import SessionSettings
 from mesh_session_node.drivers.interface.driver import PairingCode
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, PairingRefused
 from mesh_session_node.journal import Credential, Refused, unwrap

@@ -6,15 +6,35 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
+import msgspec
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.errors import GoingAway
+from mesh_core.settings import Positive, Seconds
 from mesh_core.signal import Signal
 from mesh_session_node.context.events import EventMaker
-from mesh_session_node.context.settings import SessionSettings
 from mesh_session_node.drivers.interface.driver import Driver, DriverState, Link
 from mesh_session_node.journal import AccountRef, Journal
 from mesh_session_node.store.accounts import SessionRow
+
+
+class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The section [session] of the settings; `defaults.toml` says what each key means."""
+
+    send_per_minute: Positive = 60
+    send_per_hour: Positive = 1_000
+    send_per_day: Positive = 10_000
+    outbox: Positive = 10_000
+    jitter_seconds: Seconds = 0.0
+    connects_per_second: Positive = 500
+    connects_at_once: Positive = 200
+    keepalive_seconds: Positive = 10
+    failures_per_hour: Positive = 5
+    pairings_at_once: Positive = 50
+    pairing_interval_seconds: Seconds = 600.0
+    reconcile_seconds: Positive = 60
+    media_transfers: Positive = 8
+    fetch_media_up_to: Positive = 16 * 1024 * 1024
 
 
 class Host(Protocol):

@@ -16,9 +16,8 @@ from mesh_core.tasks import Supervisor
 from mesh_session_node.account.pairing import Pairings
 from mesh_session_node.account.session import Session
 from mesh_session_node.context import metrics
-from mesh_session_node.context.context import Counters, SessionContext
+from mesh_session_node.context.context import Counters, SessionContext, SessionSettings
 from mesh_session_node.context.events import EventMaker
-from mesh_session_node.context.settings import SessionSettings
 from mesh_session_node.drivers.interface.driver import Driver, DriverState
 from mesh_session_node.drivers.registry import Drivers
 from mesh_session_node.inbound.media import MediaFetcher

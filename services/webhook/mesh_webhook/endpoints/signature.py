@@ -1,4 +1,8 @@
-"""Signatures as Standard Webhooks 1.0.0 defines them: HMAC-SHA256 over `id.timestamp.body`."""
+"""Signatures as Standard Webhooks 1.0.0 defines them: HMAC-SHA256 over `id.timestamp.body`.
+
+A receiver takes a request whose `webhook-timestamp` is recent, and whose `webhook-signature` has a part `v1,`
+with the base64 of that HMAC under its key. There are two parts while a secret is being rotated.
+"""
 
 from __future__ import annotations
 
