@@ -149,7 +149,17 @@ class MessagesInFlight:
 
     def on_receipt(self, network_id: str, receipt: Receipt, micros: int, member: str, sequence: int) -> None:
         """What became of it. `sequence` counts the receipts that the network wants to be acknowledged."""
-        self._on_receipt(network_id, receipt, micros, member)
+        sent = self.sent
+        out = sent.find(network_id)
+        if out is None and network_id in self.messages:  # its acknowledgement is lost
+            self.on_ack(network_id, micros)
+            out = sent.find(network_id)
+        if out is None:
+            self._late.add(self, network_id, receipt, micros, member)
+        else:
+            if not member and (receipt is not Receipt.DELIVERED or len(sent) > MAX_DELIVERED):
+                sent.remove(network_id)
+            self.receipted(out, receipt, micros, member)
         if sequence > self._receipts_upto:
             self._receipts_upto = sequence
             self._acks.posted(self.context, sequence)
@@ -181,19 +191,6 @@ class MessagesInFlight:
             _end_span(out, "connection lost")
             self._queue.put_back(out)
         self.messages.clear()
-
-    def _on_receipt(self, network_id: str, receipt: Receipt, micros: int, member: str) -> None:
-        sent = self.sent
-        out = sent.find(network_id)
-        if out is None and network_id in self.messages:  # its acknowledgement is lost
-            self.on_ack(network_id, micros)
-            out = sent.find(network_id)
-        if out is None:
-            self._late.add(self, network_id, receipt, micros, member)
-            return
-        if not member and (receipt is not Receipt.DELIVERED or len(sent) > MAX_DELIVERED):
-            sent.remove(network_id)
-        self.receipted(out, receipt, micros, member)
 
 
 def _end_span(out: Outgoing, problem: str = "") -> None:
