@@ -19,7 +19,8 @@ from mesh_core.rpc.channels import ChannelPool, open_channel
 from mesh_core.rpc.peers import CallFailed, PeerPool
 from mesh_core.rpc.server import Server
 from mesh_core.rpc.server.status import from_rpc_error, from_status
-from mesh_session_node.misplaced import Misplaced
+from mesh_core.signal import Signal
+from mesh_session_node.node.forwarding import OwnerForwarder
 from tests.support.probe_service import (
     ADMIN,
     MESH_KEY,
@@ -39,7 +40,7 @@ class Ownership:
     """What a node saw of etcd; it owns nothing itself."""
 
     seen: Owner | None = None
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    changes: Signal = field(default_factory=Signal)
 
     @property
     def owners(self) -> Any:
@@ -55,8 +56,7 @@ class Ownership:
     def moves_to(self, node_id: str, server: Server | str) -> None:
         address = server if isinstance(server, str) else server.address
         self.seen = Owner(node_id, address, 3, OwnerState.ACTIVE)
-        changed, self.changed = self.changed, asyncio.Event()
-        changed.set()
+        self.changes.notify()
 
 
 class NotMine(ProbeServicer):
@@ -110,7 +110,7 @@ async def nodes() -> AsyncIterator[Nodes]:
             await server.start()
             stack.push_async_callback(server.stop)
         ownership = Ownership()
-        former.forward_not_owned(Misplaced("n1", ownership, peer_pool))
+        former.forward_not_owned(OwnerForwarder("n1", ownership, peer_pool))
         channel = open_channel(former.address)
         stack.push_async_callback(channel.close)
         yield Nodes(former, owner, ownership, servicer, ProbeStub(channel), peer_pool)

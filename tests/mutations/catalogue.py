@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 _SQL = "lib/mesh_core/database/migrations/versions"
 _OWNERSHIP = "lib/mesh_core/ownership"
-_SESSION = "services/session-node/mesh_session_node/session"
+_NODE = "services/session-node/mesh_session_node"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,23 +107,23 @@ CATALOGUE = (
     ),
     Mutation(
         "the deadline before each send",
-        f"{_SESSION}/sender.py",
-        "        return session.host.may_act(session)\n",
+        f"{_NODE}/outbound/sender.py",
+        "        return context.host.may_act(context.ref)\n",
         "        return True\n",
         "tests/unit/test_session_ownership.py",
     ),
     Mutation(
         "the deadline before each connect",
-        f"{_SESSION}/session.py",
-        "        if not self.permitted():\n            return\n",
+        f"{_NODE}/account/connector.py",
+        "        if not context.host.may_act(context.ref):\n            return\n",
         "",
         "tests/unit/test_session_ownership.py",
     ),
     Mutation(
         "the deadline at the end of each login",
-        f"{_SESSION}/session.py",
-        " or self.state != pb.SESSION_STATE_CONNECTING or not self.host.may_act(self):",
-        " or self.state != pb.SESSION_STATE_CONNECTING:",
+        f"{_NODE}/account/connector.py",
+        "        if not self._wanted() or not context.host.may_act(context.ref):\n",
+        "        if not self._wanted():\n",
         "tests/unit/test_session_ownership.py",
     ),
     Mutation(
@@ -163,8 +163,8 @@ CATALOGUE = (
     ),
     Mutation(
         "the ratchet is stored before it is used",
-        f"{_SESSION}/sender.py",
-        "state=None if reservation is None else session.seal(reservation.state),",
+        f"{_NODE}/outbound/sender.py",
+        "state=None if reservation is None else context.seal(reservation.state),",
         "state=None,",
         "tests/integration/test_session_node_takeover.py -k killed",
     ),
@@ -177,15 +177,15 @@ CATALOGUE = (
     ),
     Mutation(
         "a call that was sent on is not sent on again",
-        "services/session-node/mesh_session_node/misplaced.py",
+        f"{_NODE}/node/forwarding.py",
         "if refused.shard is None or isinstance(context, BatchedContext):",
         "if refused.shard is None:",
         "tests/integration/test_session_node_misplaced.py -k not_sent_on_again",
     ),
     Mutation(
         "a newer epoch is looked into",
-        "services/session-node/mesh_session_node/shards.py",
-        "if epoch > session.ref.epoch:",
+        f"{_NODE}/node/lookup.py",
+        "if epoch > session.context.ref.epoch:",
         "if False:",
         "tests/unit/test_session_epochs.py",
     ),

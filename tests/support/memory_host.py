@@ -1,186 +1,131 @@
-"""The node's side of a session, in memory: a journal that commits when the test says so, a clock that can be
-moved on, and one account between them and a network in memory.
-"""
+"""The node's side of a session, in memory, and one account between it and a network in memory."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from collections.abc import Collection, Coroutine
+from dataclasses import replace
+from typing import Any, TypeVar, cast
 
-import pytest
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.database.requests import Method, payload_digest
-from mesh_core.errors import Unavailable
-from mesh_core.ids import new_uuid
-from mesh_session_node.drivers.interface.content import Incoming, address_of
+from mesh_core.ids import Prefix, encode, new_uuid, shard_of
+from mesh_session_node.account.connector import Dialer
+from mesh_session_node.account.session import Session
+from mesh_session_node.account.views import view
+from mesh_session_node.context.context import Counters, SessionContext
+from mesh_session_node.context.events import EventMaker
+from mesh_session_node.context.settings import SessionSettings
+from mesh_session_node.drivers.interface.content import address_of
 from mesh_session_node.drivers.interface.driver import DriverState
 from mesh_session_node.drivers.interface.outcomes import Receipt
 from mesh_session_node.drivers.memory.driver import MemoryDriver
 from mesh_session_node.drivers.memory.state import MemoryState
+from mesh_session_node.inbound.receiver import Receiver
 from mesh_session_node.journal import (
-    COMMITTED,
     AccountRef,
     Credential,
     OutboundMessage,
-    Outcome,
-    Row,
     StatusChange,
 )
-from mesh_session_node.session.account import NO_SESSION, AccountRow, SessionRow
-from mesh_session_node.session.limits import SendLimits
-from mesh_session_node.session.outgoing import Outgoing
-from mesh_session_node.session.session import Session
-from mesh_session_node.session.views import view
-from mesh_session_node.settings import SessionSettings
+from mesh_session_node.outbound.outgoing import AcceptedRow, Outgoing
+from mesh_session_node.outbound.preparation import Prepared
+from mesh_session_node.outbound.sender import Sender
+from mesh_session_node.store.accounts import NO_SESSION, AccountRow, SendLimits, SessionRow
 from sessionmesh.v1 import common_pb2, content_pb2, message_pb2, session_pb2
+from tests.support.memory_journal import MemoryJournal, turn
 
 PHONE = "+4915100000001"
 SOMEBODY = "+4915112345678"
 SEALED = b"sealed:"
+AnyRow = TypeVar("AnyRow")
 
 
-class Clock:
-    """The process's clocks, which `skip` moves on."""
-
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self._skipped = 0.0
-        monotonic, wall, wall_ns = time.monotonic, time.time, time.time_ns
-        patch.setattr(time, "monotonic", lambda: monotonic() + self._skipped)
-        patch.setattr(time, "time", lambda: wall() + self._skipped)
-        patch.setattr(time, "time_ns", lambda: wall_ns() + int(self._skipped * 1e9))
-
-    async def skip(self, seconds: float) -> None:
-        """So much later; what was due by then has run."""
-        self._skipped += seconds
-        await turn()
-
-
-async def turn() -> None:
-    """A few turns of the loop: callbacks and tasks that wait for nothing have run."""
-    for _ in range(10):
-        await asyncio.sleep(0)
-
-
-@dataclass(frozen=True, slots=True)
-class _Unit:
-    owner: AccountRef
-    rows: tuple[OutboundMessage | Row, ...]
-    done: asyncio.Future[Outcome]
-
-
-class MemoryJournal:
-    """Keeps rows in the order in which they would be stored. What somebody waits for is stored by `commit`,
-    the rest at once.
-    """
+class MemoryPreparation:
+    """Stands for `Preparation`: what messages need comes when the test says so."""
 
     def __init__(self) -> None:
-        self.rows: list[OutboundMessage | Row] = []
-        """What is stored."""
-        self.full = False
-        """While set, nothing is taken that somebody would wait for."""
-        self.on_commit: Callable[[list[tuple[AccountRef, OutboundMessage]]], None] = _nothing
-        self._waiting: list[_Unit] = []
+        self.waiting: dict[Outgoing, asyncio.Future[Prepared]] = {}
 
-    @property
-    def waiting(self) -> list[OutboundMessage | Row]:
-        """What the next `commit` stores."""
-        return [row for unit in self._waiting for row in unit.rows]
-
-    @property
-    def state(self) -> bytes:
-        """The driver's state that was stored last."""
-        for row in reversed(self.rows):
-            if isinstance(row, Credential):
-                return row.blob
-            if isinstance(row, OutboundMessage) and row.state is not None:
-                return row.state
-        raise LookupError("no state of the driver is stored")
-
-    def accept(self, owner: AccountRef, message: OutboundMessage) -> asyncio.Future[Outcome]:
-        return self._take(owner, message)
-
-    def write(self, owner: AccountRef, *rows: Row) -> asyncio.Future[Outcome]:
-        return self._take(owner, *rows)
-
-    def post(self, _owner: AccountRef, *rows: Row) -> None:
-        self.rows += rows
-
-    async def flush(self) -> None:
-        await self.commit()
-
-    async def commit(self, outcome: Outcome = COMMITTED) -> None:
-        """Store what waits; or tell its callers of another outcome."""
-        units, self._waiting = self._waiting, []
-        stored: list[tuple[AccountRef, OutboundMessage]] = []
-        for unit in units:
-            unit.done.set_result(outcome)
-            if outcome is COMMITTED:
-                self.rows += unit.rows
-                stored += [(unit.owner, row) for row in unit.rows if isinstance(row, OutboundMessage)]
-        if stored:
-            self.on_commit(stored)
-        await turn()
-
-    async def lose(self) -> None:
-        """Nobody learns whether what waits was stored."""
-        units, self._waiting = self._waiting, []
-        for unit in units:
-            unit.done.set_exception(Unavailable("the journal has stopped", "BACKEND_UNAVAILABLE"))
-            unit.done.exception()
-        await turn()
-
-    def _take(self, owner: AccountRef, *rows: OutboundMessage | Row) -> asyncio.Future[Outcome]:
-        if self.full:
-            raise Unavailable("too many writes wait for the database", "BACKEND_UNAVAILABLE", retry_after=1.0)
-        done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Unit(owner, rows, done))
-        return done
+    async def prepare(self, _session: SessionContext, out: Outgoing) -> Prepared:
+        self.waiting[out] = waiter = asyncio.Future[Prepared]()
+        return await waiter
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A message in the driver's form."""
+class MemoryReceipts:
+    """Stands for `LateReceipts` and `ReceiptAcks`."""
 
-    payload: bytes
-    blobs: Sequence[str] = ()
+    def __init__(self) -> None:
+        self.late: list[tuple[str, Receipt, str]] = []
+        """Receipts of messages that were no longer in memory: network id, receipt, member."""
+        self.stored: list[int] = []
+        """The sequence numbers up to which receipts are to be acknowledged."""
+
+    def add(self, _target: object, network_id: str, receipt: Receipt, _micros: int, member: str) -> None:
+        self.late.append((network_id, receipt, member))
+
+    def posted(self, _context: SessionContext, sequence: int) -> None:
+        self.stored.append(sequence)
+
+
+class MemoryMessages:
+    """Stands for `MessageStore`, as far as sessions read messages."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.unavailable = False
+        """While set, the database does not answer."""
+
+    def add(
+        self, message: UUID, network_id: str, direction: int, content: bytes, chat: str = "phone:" + SOMEBODY
+    ) -> None:
+        """A message that is stored: `content` is a serialised request, or a message that came."""
+        row = {"id": message, "network_id": network_id, "direction": direction, "content": content}
+        self.rows.append({**row, "chat": chat, "traceparent": ""})
+
+    async def message(self, _account: UUID, message: UUID) -> dict[str, Any] | None:
+        return next((row for row in self.rows if row["id"] == message), None)
+
+    async def messages(self, _account: UUID, messages: Collection[UUID]) -> list[dict[str, Any]]:
+        if self.unavailable:
+            raise ConnectionRefusedError("no database")
+        return [row for row in self.rows if row["id"] in messages]
+
+    async def by_network_id(self, _account: UUID, network_id: str) -> UUID | None:
+        return next((row["id"] for row in self.rows if row["network_id"] == network_id), None)
+
+
+class MemoryFetcher:
+    """Stands for `MediaFetcher`."""
+
+    def __init__(self) -> None:
+        self.files: list[tuple[UUID, bytes]] = []
+        """Messages whose files must be fetched, and what fetches them."""
+
+    def add(self, _context: SessionContext, message: UUID, blob: bytes) -> None:
+        self.files.append((message, blob))
 
 
 class MemoryHost:
-    """Implements `Host`. `permits` is what ownership would say; what sessions asked for is in the other
-    attributes.
-    """
+    """Implements `Host`, `ConnectQueue` and `SessionMaker`. `permits` is what ownership would say."""
 
     def __init__(self, driver: MemoryDriver, settings: SessionSettings | None = None) -> None:
         self.loop = asyncio.get_running_loop()
         self.journal: Any = MemoryJournal()
-        self.journal.on_commit = self._on_commit
+        self.journal.on_commit = _committed
         self.node_id = "node-1"
         self.settings = settings or SessionSettings()
         self.permits = True
-        self.admitted: list[Session] = []
-        self.late: list[tuple[str, Receipt, str]] = []
-        """Receipts of messages that the session did not remember: network id, receipt, member."""
-        self.receipts_stored: list[int] = []
-        self.references: list[Incoming] = []
-        self.fetches: list[bytes] = []
-        self.preparing: list[Outgoing] = []
-        """Messages that wait for `prepared`."""
-        self._preparations: dict[UUID, asyncio.Future[Prepared]] = {}
+        self.admitted: list[Dialer] = []
+        """Who waits for a turn to dial."""
+        self.preparation = MemoryPreparation()
+        self.receipts = MemoryReceipts()
+        self.messages = MemoryMessages()
+        self.fetcher = MemoryFetcher()
         self._driver = driver
         self._tasks: set[asyncio.Task[None]] = set()
-
-    def prepared(self, out: Outgoing, outcome: Prepared | Exception) -> None:
-        """End a preparation."""
-        self.preparing.remove(out)
-        waiter = self._preparations.pop(out.uuid)
-        if isinstance(outcome, Exception):
-            waiter.set_exception(outcome)
-        else:
-            waiter.set_result(outcome)
 
     async def close(self) -> None:
         """End what is under way."""
@@ -188,13 +133,8 @@ class MemoryHost:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    # --- Host
-
-    def may_act(self, _session: Session) -> bool:
+    def may_act(self, _ref: AccountRef) -> bool:
         return self.permits
-
-    def driver(self, _name: str) -> MemoryDriver:
-        return self._driver
 
     def seal(self, _tenant: UUID, plain: bytes, _context: bytes) -> bytes:
         return SEALED + plain
@@ -204,43 +144,41 @@ class MemoryHost:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def admit(self, session: Session) -> None:
-        self.admitted.append(session)
+    def admit(self, dialer: Dialer) -> None:
+        self.admitted.append(dialer)
 
-    async def prepare(self, _session: Session, out: Outgoing) -> Prepared:
-        self.preparing.append(out)
-        self._preparations[out.uuid] = waiter = asyncio.Future[Prepared]()
-        return await waiter
+    def driver(self, _name: str) -> MemoryDriver:
+        return self._driver
 
-    async def receive_reference(self, _session: Session, came: Incoming) -> None:
-        self.references.append(came)
-
-    def late_receipt(
-        self, _session: Session, network_id: str, receipt: Receipt, _time: int, member: str
-    ) -> None:
-        self.late.append((network_id, receipt, member))
-
-    def receipts_heard(self, _session: Session, sequence: int) -> None:
-        self.receipts_stored.append(sequence)
-
-    def fetch_media(self, _session: Session, _message: UUID, blob: bytes) -> None:
-        self.fetches.append(blob)
-
-    def _on_commit(self, stored: list[tuple[AccountRef, OutboundMessage]]) -> None:
-        for _, row in stored:
-            out = cast("Any", row).out
-            out.session.sender.committed(out)
+    def make(self, account: AccountRow, epoch: int, row: SessionRow, state: DriverState | None) -> Session:
+        preparation, receipts = cast("Any", self.preparation), cast("Any", self.receipts)
+        context = SessionContext(
+            self,
+            AccountRef(account.uuid, account.tenant, account.shard, epoch),
+            self._driver,
+            state,
+            EventMaker(
+                encode(Prefix.TENANT, account.tenant), encode(Prefix.ACCOUNT, account.uuid), account.labels
+            ),
+            Counters(row),
+        )
+        sender = Sender(context, account.limits, preparation, receipts, receipts)
+        receiver = Receiver(cast("Any", self.messages), cast("Any", self.fetcher))
+        return Session(context, account, row, sender, receiver, self)
 
 
 class OneAccount:
     """The session of one account, between a network and a journal in memory."""
 
-    def __init__(self, settings: SessionSettings | None = None) -> None:
+    def __init__(self, account: AccountRow | None = None) -> None:
+        self.account = account or account_row(new_uuid())
         self.driver = MemoryDriver()
-        self.host = MemoryHost(self.driver, settings)
+        self.host = MemoryHost(self.driver)
         self.journal: MemoryJournal = self.host.journal
-        self.account = ACCOUNT
-        self.session = self._begin(NO_SESSION, None)
+        self.receipts = self.host.receipts
+        self.messages = self.host.messages
+        self.fetcher = self.host.fetcher
+        self.session = self.host.make(self.account, 3, NO_SESSION, None)
 
     @property
     def shown(self) -> session_pb2.Session:
@@ -252,12 +190,6 @@ class OneAccount:
     ) -> None:
         """The account's limits, from the next `load` or `connected` on."""
         self.account = replace(self.account, limits=SendLimits(per_minute, per_hour, per_day, outbox))
-
-    def _begin(self, row: SessionRow, state: DriverState | None) -> Session:
-        self.host.admitted.clear()
-        self.session = Session(cast("Any", self.host), self.account, 3, row, state)
-        self.session.begin()
-        return self.session
 
     # --- the connection
 
@@ -279,23 +211,27 @@ class OneAccount:
         state = self.driver.load(self.journal.state.removeprefix(SEALED))
         self._begin(SessionRow(state=session_pb2.SESSION_STATE_CONNECTED, phone=PHONE), state)
         self.session.sender.restore(
-            [Outgoing(self.session, out.uuid, out.chat, out.request, out.traceparent) for out in messages]
+            [Outgoing(out.uuid, out.chat, out.request, out.traceparent) for out in messages]
         )
         return state
 
     async def dial(self) -> None:
         """Everybody whose turn it is dials, as far as that goes without waiting."""
         admitted, self.host.admitted = self.host.admitted, []
-        for session in admitted:
-            self.host.spawn("dial", session.dial())
+        for dialer in admitted:
+            self.host.spawn("dial", dialer.dial())
         await turn()
 
     async def connected(self, *, positions: int = 1000) -> MemoryState:
         """Paired and connected."""
         state = self.load(session_pb2.SESSION_STATE_CONNECTED, positions=positions)
         await self.dial()
-        assert self.session.link is not None
+        assert self.shown.state == session_pb2.SESSION_STATE_CONNECTED
         return state
+
+    def tick(self) -> None:
+        """The session's turn in the node's keepalive, which takes a silent network for lost after 25 s."""
+        self.session.keepalive(self.host.loop.time(), 25.0)
 
     # --- messages out
 
@@ -305,7 +241,7 @@ class OneAccount:
             recipient=common_pb2.Recipient(phone=to), content=content_of(text), **fields
         )
         self.session.sender.check_room()
-        out = Outgoing(self.session, new_uuid(), address_of(request.recipient), request, "")
+        out = Outgoing(new_uuid(), address_of(request.recipient), request, "")
         payload = request.SerializeToString()
         self.session.sender.accept(
             out, Method.SEND_MESSAGE, text, payload_digest(payload), payload, time.time()
@@ -317,6 +253,20 @@ class OneAccount:
         out = self.accept(text, to, **fields)
         await self.journal.commit()
         return out
+
+    @property
+    def preparing(self) -> list[Outgoing]:
+        """The messages that wait for what they need."""
+        return list(self.host.preparation.waiting)
+
+    async def prepared(self, out: Outgoing, *blobs: str, error: Exception | None = None) -> None:
+        """A message has what it needs, with its files under these references; or cannot have it."""
+        waiter = self.host.preparation.waiting.pop(out)
+        if error is not None:
+            waiter.set_exception(error)
+        else:
+            waiter.set_result(Prepared(out.request.SerializeToString(), blobs))
+        await turn()
 
     async def settle(self) -> None:
         """What waits for nothing more has happened."""
@@ -337,27 +287,32 @@ class OneAccount:
 
     def changes(self, out: Outgoing) -> list[StatusChange]:
         """The same, with their reasons."""
-        rows = self.journal.rows
-        return [row for row in rows if isinstance(row, StatusChange) and row.message == out.uuid]
+        return [row for row in self.stored(StatusChange) if row.message == out.uuid]
 
-    def stored(self, kind: type[Any]) -> list[Any]:
+    def stored(self, kind: type[AnyRow]) -> list[AnyRow]:
         """The stored rows of one kind."""
         return [row for row in self.journal.rows if isinstance(row, kind)]
 
+    def _begin(self, row: SessionRow, state: DriverState | None) -> None:
+        self.host.admitted.clear()
+        self.session = self.host.make(self.account, 3, row, state)
+        self.session.begin()
 
-ACCOUNT = AccountRow(
-    uuid=UUID("018f0000-0000-7000-8000-000000000001"),
-    tenant=UUID("018f0000-0000-7000-8000-000000000002"),
-    shard=7,
-    driver="memory",
-    phone=PHONE,
-    labels={},
-    limits=SendLimits(1000, 10_000, 100_000, 10_000),
-    online=True,
-    deleted=False,
-    version=1,
-)
-"""Is to be online."""
+
+def account_row(uuid: UUID) -> AccountRow:
+    """An account that is to be online."""
+    return AccountRow(
+        uuid=uuid,
+        tenant=UUID("018f0000-0000-7000-8000-000000000002"),
+        shard=shard_of(encode(Prefix.ACCOUNT, uuid)),
+        driver="memory",
+        phone=PHONE,
+        labels={},
+        limits=SendLimits(1000, 10_000, 100_000, 10_000),
+        online=True,
+        deleted=False,
+        version=1,
+    )
 
 
 def content_of(text: str) -> content_pb2.Content:
@@ -371,5 +326,7 @@ def text_of(content: content_pb2.Content) -> str:
     return content.text.body or content.image.caption
 
 
-def _nothing(_stored: list[tuple[AccountRef, OutboundMessage]]) -> None:
-    pass
+def _committed(stored: list[tuple[AccountRef, OutboundMessage]]) -> None:
+    for _, row in stored:
+        assert isinstance(row, AcceptedRow)
+        row.sender.committed(row.out)

@@ -108,7 +108,6 @@ class Node:
             connect=self._connect,
             cluster=mesh.cluster,
             node=NodeInfo(id=name, incarnation=incarnation, address=f"{name}:1", capacity=5000, state=state),
-            handler=self.sessions,
             supervisor=self.supervisor,
             timings=mesh.timings,
             end_process=self._end,
@@ -195,7 +194,7 @@ class Mesh:
             await relay.open()
             nodes.append(Node(self, name, f"{name}-{len(self.nodes) + len(nodes)}", relay, state))
         self.nodes += nodes
-        await asyncio.gather(*[node.ownership.start() for node in nodes])
+        await asyncio.gather(*[node.ownership.start(node.sessions) for node in nodes])
         return nodes
 
     def all_run(self, *nodes: Node) -> bool:

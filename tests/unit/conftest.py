@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.support.memory_host import Clock, OneAccount
+from tests.support.memory_host import OneAccount
+from tests.support.memory_journal import Clock
 
 
 @pytest.fixture

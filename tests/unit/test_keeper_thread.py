@@ -231,6 +231,13 @@ async def test_a_process_whose_shards_are_all_lost_ends_at_once() -> None:
         assert "none left" in stage.ended[0]
 
 
+def test_it_does_so_too_when_the_event_loop_is_the_first_to_find_out() -> None:
+    stage = Stage()  # its thread does not run
+    stage.run_shard(5)
+    assert stage.thread.drop().lost == [5]
+    assert "none left" in stage.ended[0]
+
+
 async def test_the_watchdog_is_told_of_the_earliest_deadline() -> None:
     async with running() as stage:
         stage.thread.tell_watchdog()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -12,56 +11,61 @@ from unittest.mock import AsyncMock, MagicMock
 import pytest
 from asyncpg.pgproto.pgproto import UUID
 
-from mesh_core.ids import Prefix, encode, new_uuid, shard_of
-from mesh_session_node.queries import Loaded, WaitingFetch, WaitingMessage
-from mesh_session_node.session.account import NO_SESSION, AccountRow, SessionRow
-from mesh_session_node.session.limits import SendLimits
-from mesh_session_node.settings import SessionSettings
-from mesh_session_node.shards import Shards
+from mesh_core.ids import new_uuid
+from mesh_session_node.drivers.memory.driver import MemoryDriver
+from mesh_session_node.node.loader import AccountLoader
+from mesh_session_node.node.registry import Registry
+from mesh_session_node.node.shard_handler import NodeShardHandler
+from mesh_session_node.store.accounts import (
+    NO_SESSION,
+    SessionRow,
+    StoredAccount,
+    WaitingFetch,
+    WaitingMessage,
+)
 from sessionmesh.v1 import message_pb2
 from sessionmesh.v1 import session_pb2 as pb
-
-TENANT = new_uuid()
+from tests.support.memory_host import MemoryHost, account_row
 
 
 async def nothing_happens() -> None:
     pass
 
 
-class MemoryQueries:
+class MemoryAccounts:
     """Postgres' rows; `meanwhile` runs once, after a query was answered and before its answer has come."""
 
     def __init__(self) -> None:
-        self.rows: dict[UUID, Loaded] = {}
+        self.rows: dict[UUID, StoredAccount] = {}
         self.outboxes: list[WaitingMessage] = []
         self.media: list[WaitingFetch] = []
         self.meanwhile: Callable[[], Awaitable[None]] = nothing_happens
 
-    async def shards(self, shards: Collection[int]) -> list[Loaded]:
+    async def shards(self, shards: Collection[int]) -> list[StoredAccount]:
         return await self._answer([row for row in self.rows.values() if row.account.shard in set(shards)])
 
-    async def accounts(self, accounts: Collection[UUID]) -> list[Loaded]:
-        return await self._answer([self.rows[uuid] for uuid in accounts if uuid in self.rows])
+    async def accounts(self, uuids: Collection[UUID]) -> list[StoredAccount]:
+        return await self._answer([self.rows[uuid] for uuid in uuids if uuid in self.rows])
 
     async def outbox(
-        self, _shards: Collection[int], accounts: Collection[UUID] | None = None
+        self, _shards: Collection[int], uuids: Collection[UUID] | None = None
     ) -> list[WaitingMessage]:
-        return [row for row in self.outboxes if accounts is None or row.account in accounts]
+        return [row for row in self.outboxes if uuids is None or row.account in uuids]
 
     async def fetches(
-        self, _shards: Collection[int], accounts: Collection[UUID] | None = None
+        self, _shards: Collection[int], uuids: Collection[UUID] | None = None
     ) -> list[WaitingFetch]:
-        return [row for row in self.media if accounts is None or row.account in accounts]
+        return [row for row in self.media if uuids is None or row.account in uuids]
 
-    async def _answer(self, rows: list[Loaded]) -> list[Loaded]:
+    async def _answer(self, rows: list[StoredAccount]) -> list[StoredAccount]:
         meanwhile, self.meanwhile = self.meanwhile, nothing_happens
         await meanwhile()
         return rows
 
 
 @pytest.fixture
-def queries() -> MemoryQueries:
-    return MemoryQueries()
+def accounts() -> MemoryAccounts:
+    return MemoryAccounts()
 
 
 @pytest.fixture
@@ -70,93 +74,103 @@ def media() -> MagicMock:
 
 
 @pytest.fixture
-async def shards(queries: MemoryQueries, media: MagicMock) -> Shards:
-    host = MagicMock(node_id="node-1", settings=SessionSettings(), loop=asyncio.get_running_loop())
-    host.spawn = lambda _name, work: work.close()
+def registry() -> Registry:
+    return Registry(MagicMock())
+
+
+@pytest.fixture
+async def loader(registry: Registry, accounts: MemoryAccounts, media: MagicMock) -> AccountLoader:
+    def spawn(_name: str, work: Coroutine[Any, Any, None]) -> None:
+        work.close()
+
     sealer = AsyncMock(loaded=lambda _tenant: True)
-    made = Shards(host, cast("Any", queries), sealer, MagicMock(), media, MagicMock())
-    made.ownership = MagicMock()
-    return made
+    return AccountLoader(registry, cast("Any", accounts), sealer, LoadingHost(MemoryDriver()), media, spawn)
 
 
-def row_of(uuid: UUID, session: SessionRow = NO_SESSION, version: int = 1) -> Loaded:
-    account = AccountRow(
-        uuid=uuid,
-        tenant=TENANT,
-        shard=shard_of(encode(Prefix.ACCOUNT, uuid)),
-        driver="memory",
-        phone="",
-        labels={},
-        limits=SendLimits(60, 1000, 10_000, 100),
-        online=True,
-        deleted=False,
-        version=version,
-    )
-    return Loaded(account, session)
+class LoadingHost(MemoryHost):
+    """Any credential is a pairing."""
+
+    def driver(self, _name: str) -> Any:
+        return MagicMock()
 
 
-async def take(shards: Shards, *rows: Loaded) -> None:
-    await shards.acquired({row.account.shard: 1 for row in rows})
+def row_of(uuid: UUID, session: SessionRow = NO_SESSION) -> StoredAccount:
+    return StoredAccount(account_row(uuid), session)
 
 
-def running(shards: Shards) -> set[UUID]:
-    return {session.account.uuid for session in shards.sessions.values()}
+@pytest.fixture
+def handler(registry: Registry, loader: AccountLoader) -> NodeShardHandler:
+    return NodeShardHandler(registry, loader, MagicMock(), lambda: 0.0)
 
 
-async def test_an_account_without_a_row_is_closed(shards: Shards, queries: MemoryQueries) -> None:
+def running(registry: Registry) -> set[UUID]:
+    return {session.account.uuid for session in registry.sessions.values()}
+
+
+async def test_an_account_without_a_row_is_closed(
+    handler: NodeShardHandler, loader: AccountLoader, registry: Registry, accounts: MemoryAccounts
+) -> None:
     row = row_of(new_uuid())
-    queries.rows[row.account.uuid] = row
-    await take(shards, row)
-    queries.rows.clear()
-    await shards.reconcile()
-    assert running(shards) == set()
+    accounts.rows[row.account.uuid] = row
+    await handler.acquired({row.account.shard: 1})
+    accounts.rows.clear()
+    await loader.reconcile()
+    assert running(registry) == set()
 
 
 @pytest.mark.parametrize("refresh", ["reconcile", "refresh"])
 async def test_an_account_that_is_made_while_the_rows_are_read_is_not_taken_for_purged(
-    shards: Shards, queries: MemoryQueries, refresh: str
+    handler: NodeShardHandler,
+    loader: AccountLoader,
+    registry: Registry,
+    accounts: MemoryAccounts,
+    refresh: str,
 ) -> None:
     made = row_of(new_uuid())
-    await take(shards, made)
+    await handler.acquired({made.account.shard: 1})
 
     async def make_it() -> None:
-        queries.rows[made.account.uuid] = made
-        await shards.refresh([made.account.uuid])
+        accounts.rows[made.account.uuid] = made
+        await loader.refresh([made.account.uuid])
 
-    queries.meanwhile = make_it
-    await (shards.reconcile() if refresh == "reconcile" else shards.refresh([made.account.uuid]))
-    assert running(shards) == {made.account.uuid}
+    accounts.meanwhile = make_it
+    await (loader.reconcile() if refresh == "reconcile" else loader.refresh([made.account.uuid]))
+    assert running(registry) == {made.account.uuid}
 
 
 async def test_a_row_that_was_read_earlier_does_not_undo_a_later_one(
-    shards: Shards, queries: MemoryQueries
+    handler: NodeShardHandler, loader: AccountLoader, registry: Registry, accounts: MemoryAccounts
 ) -> None:
-    old = row_of(new_uuid(), version=1)
+    old = row_of(new_uuid())
     new = replace(old, account=replace(old.account, labels={"a": "b"}, version=2))
-    queries.rows[old.account.uuid] = old
-    await take(shards, old)
+    accounts.rows[old.account.uuid] = old
+    await handler.acquired({old.account.shard: 1})
 
     async def change_it() -> None:
-        queries.rows[old.account.uuid] = new
-        await shards.refresh([old.account.uuid])
+        accounts.rows[old.account.uuid] = new
+        await loader.refresh([old.account.uuid])
 
-    queries.meanwhile = change_it
-    await shards.reconcile()
-    [session] = shards.sessions.values()
+    accounts.meanwhile = change_it
+    await loader.reconcile()
+    [session] = registry.sessions.values()
     assert session.account == new.account
 
 
 async def test_an_account_that_is_loaded_later_than_its_shard_goes_on_where_it_was(
-    shards: Shards, queries: MemoryQueries, media: MagicMock
+    handler: NodeShardHandler,
+    loader: AccountLoader,
+    registry: Registry,
+    accounts: MemoryAccounts,
+    media: MagicMock,
 ) -> None:
     ran = SessionRow(state=pb.SESSION_STATE_PAUSED, credential=b"sealed", update_time=datetime.now(UTC))
     row, message, fetched = row_of(new_uuid(), ran), new_uuid(), new_uuid()
-    await take(shards, row)
-    queries.rows[row.account.uuid] = row
+    await handler.acquired({row.account.shard: 1})
+    accounts.rows[row.account.uuid] = row
     content = message_pb2.SendMessageRequest().SerializeToString()
-    queries.outboxes = [WaitingMessage(row.account.uuid, message, "phone:+1", content, "", 0.0)]
-    queries.media = [WaitingFetch(row.account.uuid, fetched, b"blob", 2, 5.0)]
-    await shards.reconcile()
-    [session] = shards.sessions.values()
+    accounts.outboxes = [WaitingMessage(row.account.uuid, message, "phone:+1", content, "", 0.0)]
+    accounts.media = [WaitingFetch(row.account.uuid, fetched, b"blob", 2, 5.0)]
+    await loader.reconcile()
+    [session] = registry.sessions.values()
     assert message in session.sender.outbox
-    media.add.assert_called_once_with(session, fetched, b"blob", 2, 5.0)
+    media.add.assert_called_once_with(session.context, fetched, b"blob", 2, 5.0)

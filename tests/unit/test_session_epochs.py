@@ -7,12 +7,13 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from mesh_core.errors import NotOwner
+from mesh_core.errors import InvalidArgument, NotOwner
 from mesh_core.etcd import EtcdUnavailable
 from mesh_core.ids import Prefix, new_id, shard_of
 from mesh_core.ownership.keys import OwnerKey, OwnerState
 from mesh_core.rpc.auth import Identity, Role, assume
-from mesh_session_node.shards import Shards
+from mesh_session_node.node.lookup import AccountLookup, routed_epoch
+from mesh_session_node.node.registry import Registry
 
 ACCOUNT = new_id(Prefix.ACCOUNT)
 SHARD = shard_of(ACCOUNT)
@@ -43,16 +44,14 @@ def ownership() -> Ownership:
 
 
 @pytest.fixture
-def shards(ownership: Ownership) -> Shards:
+def lookup(ownership: Ownership) -> AccountLookup:
     assume(Identity(Role.ADMIN, None, "test", frozenset()))
-    host = MagicMock(node_id="node-1")
-    made = Shards(host, *(MagicMock() for _ in range(5)))
-    made.ownership = cast("Any", ownership)  # only what these calls ask of it
+    registry = Registry(MagicMock())
     session = MagicMock(id=ACCOUNT)
     session.account.deleted = False
-    session.ref.shard, session.ref.epoch = SHARD, OURS
-    made.sessions[ACCOUNT] = session
-    return made
+    session.context.ref.shard, session.context.ref.epoch = SHARD, OURS
+    registry.sessions[ACCOUNT] = session
+    return AccountLookup("node-1", registry, MagicMock(), cast("Any", ownership))  # only what calls ask of it
 
 
 def routed_by(epoch: int) -> list[tuple[str, str | bytes]]:
@@ -67,29 +66,48 @@ def key_of(node: str, epoch: int) -> OwnerKey:
 
 @pytest.mark.parametrize("epoch", [1, OURS])
 async def test_an_epoch_up_to_the_nodes_own_is_served_at_once(
-    shards: Shards, ownership: Ownership, epoch: int
+    lookup: AccountLookup, ownership: Ownership, epoch: int
 ) -> None:
-    await shards.called(routed_by(epoch), ACCOUNT)
+    await lookup.called(routed_by(epoch), ACCOUNT)
     assert ownership.asked == 0
 
 
-async def test_a_newer_epoch_that_etcd_confirms_is_refused(shards: Shards, ownership: Ownership) -> None:
+async def test_a_newer_epoch_that_etcd_confirms_is_refused(
+    lookup: AccountLookup, ownership: Ownership
+) -> None:
     ownership.answer = key_of("node-2", 6)
     with pytest.raises(NotOwner) as refused:
-        await shards.called(routed_by(6), ACCOUNT)
+        await lookup.called(routed_by(6), ACCOUNT)
     assert (refused.value.owner, refused.value.epoch, refused.value.shard) == ("node-2", 6, SHARD)
 
 
 async def test_a_forged_epoch_changes_nothing_and_asks_etcd_once_a_second_at_most(
-    shards: Shards, ownership: Ownership
+    lookup: AccountLookup, ownership: Ownership
 ) -> None:
     ownership.answer = key_of("node-1", OURS)
     for epoch in range(100, 200):
-        await shards.called(routed_by(epoch), ACCOUNT)
+        await lookup.called(routed_by(epoch), ACCOUNT)
     assert ownership.asked == 1
 
 
-async def test_a_newer_epoch_is_served_while_etcd_is_away(shards: Shards, ownership: Ownership) -> None:
+async def test_a_newer_epoch_is_served_while_etcd_is_away(
+    lookup: AccountLookup, ownership: Ownership
+) -> None:
     ownership.answer = EtcdUnavailable("away")
-    await shards.called(routed_by(6), ACCOUNT)
+    await lookup.called(routed_by(6), ACCOUNT)
     assert ownership.asked == 1
+
+
+def test_a_header_that_names_another_account_is_refused() -> None:
+    routed_epoch((("x-account-id", "a"), ("other", "b")), "a")
+    with pytest.raises(InvalidArgument) as refused:
+        routed_epoch((("x-account-id", "b"),), "a")
+    assert refused.value.reason == "ACCOUNT_MISMATCH"
+
+
+@pytest.mark.parametrize(
+    ("header", "epoch"),
+    [("epoch=17", 17), ("epoch=", 0), ("epoch=-3", 0), ("epoch=" + "9" * 19, 0), ("17", 0), ("", 0)],
+)
+def test_the_epoch_that_a_call_was_routed_by_is_read_from_its_header(header: str, epoch: int) -> None:
+    assert routed_epoch((("x-google-rls-data", header),), "a") == epoch

@@ -6,7 +6,8 @@ import pytest
 
 from mesh_session_node.drivers.interface.outcomes import End, Failure
 from sessionmesh.v1 import message_pb2 as pb
-from tests.support.memory_host import Clock, OneAccount, Prepared
+from tests.support.memory_host import OneAccount
+from tests.support.memory_journal import Clock
 
 FINAL = {
     Failure.UNKNOWN_RECIPIENT: pb.FAILURE_REASON_UNKNOWN_RECIPIENT,
@@ -132,13 +133,11 @@ async def test_a_refused_ratchet_position_is_skipped_and_the_message_sent_at_onc
 async def test_a_file_that_the_network_forgot_is_uploaded_again(account: OneAccount) -> None:
     await account.connected()
     out = await account.send("cat.png")
-    account.host.prepared(out, Prepared(out.request.SerializeToString(), ("ref 1",)))
-    await account.settle()
+    await account.prepared(out, "ref 1")
     account.driver.link.reject(out.network_id, Failure.BLOB_GONE)
     await account.settle()
-    assert account.host.preparing == [out]
-    account.host.prepared(out, Prepared(out.request.SerializeToString(), ("ref 2",)))
-    await account.settle()
+    assert account.preparing == [out]
+    await account.prepared(out, "ref 2")
     assert [list(message.blobs) for message in account.driver.link.sent] == [["ref 1"], ["ref 2"]]
 
 
@@ -174,3 +173,15 @@ async def test_the_end_of_the_pairing_fails_what_is_sent_and_what_waits(
         )
     assert account.shown.counters.queued == 0
     assert account.shown.counters.failed == 2
+
+
+async def test_a_logout_fails_what_the_network_has_not_acknowledged(account: OneAccount) -> None:
+    await account.connected()
+    out = await account.send()
+    account.session.log_out()
+    [change] = account.changes(out)
+    assert (change.status, change.failure) == (
+        pb.MESSAGE_STATUS_FAILED,
+        pb.FAILURE_REASON_ACCOUNT_CLOSED,
+    )
+    assert account.shown.counters.queued == 0

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh_session_node.session.limits import DAY, HOUR, MINUTE, Limiter, SendLimits, Window
+from mesh_session_node.outbound.limits import DAY, HOUR, MINUTE, Limiter, Window
+from mesh_session_node.store.accounts import SendLimits
 
 START = 1_000_000.0
 

@@ -10,10 +10,11 @@ import asyncpg
 import pytest
 
 from mesh_core.ids import new_uuid
-from mesh_session_node import chores, receipts
 from mesh_session_node.drivers.interface.outcomes import Receipt
-from mesh_session_node.receipts import LateReceipts
-from mesh_session_node.session.outgoing import network_id_of
+from mesh_session_node.node import maintenance
+from mesh_session_node.outbound import receipts
+from mesh_session_node.outbound.outgoing import network_id_of
+from mesh_session_node.outbound.receipts import LateReceipts
 from tests.support.eventually import eventually
 
 FAILURES = [
@@ -30,25 +31,26 @@ def failure(request: pytest.FixtureRequest) -> Exception:
 
 
 async def test_late_receipts_are_looked_up_again(failure: Exception, monkeypatch: Any) -> None:
-    monkeypatch.setattr(receipts, "_AGAIN", 0.0)
+    monkeypatch.setattr(receipts, "_RETRY_DELAY", 0.0)
     message = new_uuid()
     row = {"id": message, "chat": "phone:+1", "content": b"", "traceparent": ""}
     queries = MagicMock(messages=AsyncMock(side_effect=[failure, [row]]))
-    session = MagicMock(closed=False)
+    target = MagicMock()
+    target.context.closed = False
     late = LateReceipts(queries)
-    late.add(session, network_id_of(message), Receipt.DELIVERED, 1, "")
+    late.add(target, network_id_of(message), Receipt.DELIVERED, 1, "")
     running = asyncio.create_task(late.run())
     try:
-        await eventually(lambda: session.sender.receipted.called)
+        await eventually(lambda: target.receipted.called)
         assert not running.done()
     finally:
         running.cancel()
 
 
 async def test_maintenance_tries_again(failure: Exception, monkeypatch: Any) -> None:
-    monkeypatch.setattr(chores, "_HOUR", 0.0)
+    monkeypatch.setattr(maintenance, "_TABLES_SECONDS", 0.0)
     database = MagicMock(connect_direct=AsyncMock(side_effect=failure))
-    running = asyncio.create_task(chores.keep_house(database))
+    running = asyncio.create_task(maintenance.maintain_tables(database))
     try:
         await eventually(lambda: database.connect_direct.call_count > 1)
         assert not running.done()

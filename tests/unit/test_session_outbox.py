@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh_core.ids import new_uuid
-from mesh_session_node.session.outbox import Outbox
-from mesh_session_node.session.outgoing import Outgoing
+from mesh_session_node.outbound.outbox import Outbox
+from mesh_session_node.outbound.outgoing import Outgoing
 
 HIGH, NORMAL, LOW = 1, 2, 3
 NOW = 1000.0

@@ -36,7 +36,7 @@ async def test_a_connection_that_is_ready_too_late_is_closed(account: OneAccount
     account.driver.on_login = lose
     account.load(pb.SESSION_STATE_CONNECTED)
     await account.dial()
-    assert account.session.link is None
+    assert account.session.context.link is None
     assert account.driver.link.aborted
     assert account.shown.state != pb.SESSION_STATE_CONNECTED
 
@@ -45,6 +45,8 @@ async def test_a_closed_session_has_left_the_network_and_sends_nothing(account: 
     await account.connected()
     account.accept("hello")
     account.session.close()
+    await account.journal.commit()
     account.session.sender.pump()
     assert account.driver.link.aborted
     assert account.on_the_network == []
+    assert account.shown.counters.queued == 0

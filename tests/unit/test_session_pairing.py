@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from mesh_core.errors import FailedPrecondition, MeshError, ResourceExhausted, Unavailable
+from mesh_session_node.account.pairing import Attempt, Pairings
+from mesh_session_node.context.settings import SessionSettings
 from mesh_session_node.journal import REFUSED, Credential, Event
-from mesh_session_node.pairing import Attempt, Pairings
-from mesh_session_node.settings import SessionSettings
 from sessionmesh.v1 import event_pb2
 from sessionmesh.v1 import session_pb2 as pb
-from tests.support.memory_host import PHONE, SEALED, Clock, OneAccount
+from tests.support.memory_host import PHONE, SEALED, OneAccount
+from tests.support.memory_journal import Clock
 
 INTERVAL = SessionSettings().pairing_interval_seconds
 
@@ -56,7 +57,7 @@ class Pairing:
 
     async def begin(self, account: OneAccount, timeout: float = 180.0, **request: Any) -> Caller:
         """Somebody calls Pair."""
-        attempt = self.pairings.begin(account.session, pb.PairRequest(**request), timeout, account.host.spawn)
+        attempt = self.pairings.begin(account.session, pb.PairRequest(**request), timeout)
         self._callers.append(Caller(attempt))
         await account.settle()
         return self._callers[-1]
@@ -77,8 +78,6 @@ async def pairing() -> AsyncIterator[Pairing]:
 async def others() -> AsyncIterator[list[OneAccount]]:
     """Three more accounts of the node."""
     made = [OneAccount() for _ in range(3)]
-    for number, account in enumerate(made):
-        account.session.id += str(number)
     yield made
     for account in made:
         await account.host.close()

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import AsyncIterator
+from typing import Any, cast
 
-from mesh_session_node.drivers.interface.outcomes import End
-from mesh_session_node.session.sender import CannotPrepare
+import pytest
+from asyncpg.pgproto.pgproto import UUID
+
+from mesh_core.errors import NotFound, ResourceExhausted, Unavailable
+from mesh_core.ids import Prefix, encode, new_id, new_uuid
+from mesh_session_node.drivers.interface.content import Context
+from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
+from mesh_session_node.outbound.outgoing import Outgoing
+from mesh_session_node.outbound.preparation import CannotPrepare, Preparation
+from sessionmesh.v1 import common_pb2, media_pb2, session_pb2
 from sessionmesh.v1 import message_pb2 as pb
-from tests.support.memory_host import Clock, OneAccount, Prepared
+from tests.support.memory_host import OneAccount, content_of
+from tests.support.memory_journal import Clock
 
 OTHER = "+4915100000009"
-
-
-def ready(account: OneAccount) -> Prepared:
-    """What the first message that waits needs."""
-    return Prepared(account.host.preparing[0].request.SerializeToString(), ("ref",))
+MEDIA = new_id(Prefix.MEDIA)
 
 
 async def test_a_picture_is_sent_when_the_network_has_its_file(account: OneAccount) -> None:
     await account.connected()
     out = await account.send("cat.png")
     assert account.on_the_network == []
-    assert account.host.preparing == [out]
-    account.host.prepared(out, ready(account))
-    await account.settle()
+    assert account.preparing == [out]
+    await account.prepared(out, "ref")
     [message] = account.driver.link.sent
     assert (message.network_id, list(message.blobs)) == (out.network_id, ["ref"])
 
@@ -31,7 +36,7 @@ async def test_a_picture_is_sent_when_the_network_has_its_file(account: OneAccou
 async def test_an_answer_waits_for_the_message_that_it_refers_to(account: OneAccount) -> None:
     await account.connected()
     out = await account.send("yes", options=pb.MessageOptions(reply_to_message_id="msg_1"))
-    assert account.host.preparing == [out]
+    assert account.preparing == [out]
     assert account.on_the_network == []
 
 
@@ -40,8 +45,7 @@ async def test_a_chat_keeps_its_order_behind_a_picture(account: OneAccount) -> N
     out = await account.send("cat.png")
     await account.send("this is my cat")
     assert account.on_the_network == []
-    account.host.prepared(out, ready(account))
-    await account.settle()
+    await account.prepared(out, "ref")
     assert account.on_the_network == ["cat.png", "this is my cat"]
 
 
@@ -56,7 +60,7 @@ async def test_a_picture_that_is_being_prepared_counts_as_waiting(account: OneAc
     account.limit(outbox=1)
     await account.connected()
     await account.send("cat.png")
-    with pytest.raises(Exception, match="outbox is full"):
+    with pytest.raises(ResourceExhausted):
         account.accept("hello")
 
 
@@ -66,13 +70,11 @@ async def test_a_file_that_cannot_be_had_now_is_tried_again_and_its_chat_waits(
     await account.connected()
     out = await account.send("cat.png")
     await account.send("this is my cat")
-    account.host.prepared(out, CannotPrepare("the store is away", final=False))
-    await account.settle()
-    assert account.host.preparing == []
+    await account.prepared(out, error=CannotPrepare("the store is away", final=False))
+    assert account.preparing == []
     await clock.skip(1.1)
-    assert account.host.preparing == [out]
-    account.host.prepared(out, ready(account))
-    await account.settle()
+    assert account.preparing == [out]
+    await account.prepared(out, "ref")
     assert account.on_the_network == ["cat.png", "this is my cat"]
     assert account.statuses(out) == []
 
@@ -84,8 +86,7 @@ async def test_a_file_that_can_never_be_had_fails_its_message_and_lets_the_chat_
     await account.connected()
     out = await account.send("cat.png")
     await account.send("this is my cat")
-    account.host.prepared(out, CannotPrepare("no such file", reason))
-    await account.settle()
+    await account.prepared(out, error=CannotPrepare("no such file", reason))
     [change] = account.changes(out)
     assert (change.status, change.failure, change.failure_detail) == (
         pb.MESSAGE_STATUS_FAILED,
@@ -99,24 +100,23 @@ async def test_a_picture_that_becomes_ready_offline_is_sent_after_the_next_login
     await account.connected()
     out = await account.send("cat.png")
     account.driver.link.end(End.LOST)
-    account.host.prepared(out, ready(account))
-    await account.settle()
+    await account.prepared(out, "ref")
     account.session.connect()
     await account.dial()
     assert account.on_the_network == ["cat.png"]
 
 
-async def test_a_picture_that_becomes_ready_after_the_account_has_left_goes_nowhere(
-    account: OneAccount,
+@pytest.mark.parametrize("error", [None, CannotPrepare("no such file")], ids=["ready", "failed"])
+async def test_a_picture_whose_account_has_left_is_the_next_owners(
+    account: OneAccount, error: Exception | None
 ) -> None:
     await account.connected()
     out = await account.send("cat.png")
-    done = ready(account)
     account.session.close()
-    account.host.prepared(out, done)
-    await account.settle()
+    await account.prepared(out, error=error)
     assert account.on_the_network == []
     assert account.statuses(out) == []
+    assert account.shown.counters.queued == 0
 
 
 async def test_preparing_does_not_use_the_limits_up(account: OneAccount) -> None:
@@ -125,6 +125,126 @@ async def test_preparing_does_not_use_the_limits_up(account: OneAccount) -> None
     out = await account.send("cat.png")
     await account.send("hello", OTHER)
     assert account.on_the_network == ["hello"]
-    account.host.prepared(out, ready(account))
-    await account.settle()
+    await account.prepared(out, "ref")
     assert account.on_the_network == ["hello"]
+
+
+# What is looked up and handed over
+
+
+class MemoryMedia:
+    """Stands for `MediaClient`: one file, which may be gone or out of reach."""
+
+    def __init__(self) -> None:
+        self.media = media_pb2.Media(id=MEDIA, mime_type="image/png", file_name="cat.png", width=3, height=2)
+        self.error: Exception | None = None
+        self.pieces = [b"cat", b"!"]
+
+    async def get(self, _tenant: UUID, media_id: str) -> media_pb2.Media:
+        assert media_id == MEDIA
+        if self.error is not None:
+            raise self.error
+        return self.media
+
+    async def download(self, _tenant: UUID, _media_id: str) -> AsyncIterator[bytes]:
+        for piece in self.pieces:
+            yield piece
+
+
+@pytest.fixture
+def media() -> MemoryMedia:
+    return MemoryMedia()
+
+
+@pytest.fixture
+def preparation(account: OneAccount, media: MemoryMedia) -> Preparation:
+    return Preparation(cast("Any", account.messages), cast("Any", media))
+
+
+def picture() -> Outgoing:
+    request = pb.SendMessageRequest()
+    request.content.image.media.media_id = MEDIA
+    return Outgoing(new_uuid(), f"phone:{OTHER}", request, "")
+
+
+def answer_to(message: UUID) -> Outgoing:
+    request = pb.SendMessageRequest(content=content_of("yes"))
+    request.options.reply_to_message_id = encode(Prefix.MESSAGE, message)
+    return Outgoing(new_uuid(), f"phone:{OTHER}", request, "")
+
+
+async def test_a_file_is_handed_to_the_network_and_named_in_the_message(
+    account: OneAccount, preparation: Preparation
+) -> None:
+    await account.connected()
+    prepared = await preparation.prepare(account.session.context, picture())
+    [(ref, data)] = account.driver.blobs.items()
+    assert data == b"cat!"
+    assert list(prepared.blobs) == [ref]
+
+
+async def test_an_answer_names_the_networks_id_and_the_author_of_what_it_answers(
+    account: OneAccount, preparation: Preparation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await account.connected()
+    earlier = new_uuid()
+    came = pb.Message(sender=pb.Sender(address=common_pb2.Recipient(phone=OTHER)))
+    account.messages.add(earlier, "IN1", pb.DIRECTION_INBOUND, came.SerializeToString())
+    contexts: list[Context] = []
+
+    def encode_context(_request: object, context: Context, _media: object) -> tuple[bytes, tuple[str, ...]]:
+        contexts.append(context)
+        return b"", ()
+
+    monkeypatch.setattr(account.driver, "encode", encode_context)
+    await preparation.prepare(account.session.context, answer_to(earlier))
+    assert contexts == [Context(reply_to="IN1", reply_to_sender=f"phone:{OTHER}")]
+
+
+async def test_a_message_that_is_gone_is_never_answered(
+    account: OneAccount, preparation: Preparation
+) -> None:
+    await account.connected()
+    with pytest.raises(CannotPrepare) as failed:
+        await preparation.prepare(account.session.context, answer_to(new_uuid()))
+    assert failed.value.final
+
+
+@pytest.mark.parametrize(
+    "error", [Unavailable("away", "BACKEND_UNAVAILABLE"), ConnectionEnded(End.LOST), ConnectionRefusedError()]
+)
+async def test_what_is_out_of_reach_is_tried_again(
+    account: OneAccount, preparation: Preparation, media: MemoryMedia, error: Exception
+) -> None:
+    await account.connected()
+    media.error = error
+    with pytest.raises(CannotPrepare) as failed:
+        await preparation.prepare(account.session.context, picture())
+    assert not failed.value.final
+
+
+async def test_a_file_that_is_gone_fails_its_message(
+    account: OneAccount, preparation: Preparation, media: MemoryMedia
+) -> None:
+    await account.connected()
+    media.error = NotFound("media", MEDIA)
+    with pytest.raises(CannotPrepare) as failed:
+        await preparation.prepare(account.session.context, picture())
+    assert (failed.value.final, failed.value.reason) == (True, pb.FAILURE_REASON_MEDIA_UNAVAILABLE)
+
+
+async def test_a_file_that_the_network_refuses_fails_its_message(
+    account: OneAccount, preparation: Preparation
+) -> None:
+    await account.connected()
+    account.driver.link.max_file_bytes = 3
+    with pytest.raises(CannotPrepare) as failed:
+        await preparation.prepare(account.session.context, picture())
+    assert (failed.value.final, failed.value.reason) == (True, pb.FAILURE_REASON_CONTENT_REFUSED)
+
+
+async def test_a_file_waits_for_the_connection(account: OneAccount, preparation: Preparation) -> None:
+    account.load(session_pb2.SESSION_STATE_PAUSED)
+    with pytest.raises(CannotPrepare) as failed:
+        await preparation.prepare(account.session.context, picture())
+    assert not failed.value.final

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 
+from mesh_core.ids import new_uuid
 from mesh_session_node.drivers.interface.outcomes import Receipt
 from mesh_session_node.journal import Event, MemberReceipt, StatusChange
+from mesh_session_node.outbound.outgoing import network_id_of
+from mesh_session_node.outbound.receipts import LateReceipts, ReceiptAcks
 from sessionmesh.v1 import event_pb2
 from sessionmesh.v1 import message_pb2 as pb
-from tests.support.memory_host import Clock, OneAccount
+from tests.support.memory_host import OneAccount
+from tests.support.memory_journal import Clock
 
 MEMBER = "phone:+4915100000009"
 
@@ -37,7 +43,7 @@ async def test_a_delivered_message_is_read_or_played_later(
     account.driver.link.receipt(out.network_id)
     account.driver.link.receipt(out.network_id, receipt)
     assert account.statuses(out) == [pb.MESSAGE_STATUS_SENT, pb.MESSAGE_STATUS_DELIVERED, status]
-    assert account.host.late == []
+    assert account.receipts.late == []
 
 
 async def test_a_receipt_before_the_acknowledgement_stands_for_it(account: OneAccount) -> None:
@@ -73,7 +79,7 @@ async def test_each_member_of_a_group_is_heard_after_one_has_read_the_message(ac
     for member in ("phone:+1", "phone:+2", "phone:+3"):
         account.driver.link.receipt(out.network_id, Receipt.READ, member=member)
     assert [row.member for row in account.stored(MemberReceipt)] == ["phone:+1", "phone:+2", "phone:+3"]
-    assert account.host.late == []
+    assert account.receipts.late == []
 
 
 async def test_a_receipt_of_a_message_from_long_ago_is_looked_up(account: OneAccount, clock: Clock) -> None:
@@ -81,19 +87,19 @@ async def test_a_receipt_of_a_message_from_long_ago_is_looked_up(account: OneAcc
     out = await account.send()
     account.driver.link.ack(out.network_id)
     await clock.skip(19)
-    account.session.keepalive(account.host.loop.time(), 25.0)
+    account.tick()
     account.driver.link.receipt(out.network_id)
-    assert account.host.late == []
+    assert account.receipts.late == []
     await clock.skip(2)
-    account.session.keepalive(account.host.loop.time(), 25.0)
+    account.tick()
     account.driver.link.receipt(out.network_id, Receipt.READ)
-    assert account.host.late == [(out.network_id, Receipt.READ, "")]
+    assert account.receipts.late == [(out.network_id, Receipt.READ, "")]
 
 
 async def test_a_receipt_of_a_message_that_an_earlier_process_sent_is_looked_up(account: OneAccount) -> None:
     await account.connected()
     account.driver.link.receipt("3EB0ABC", member=MEMBER)
-    assert account.host.late == [("3EB0ABC", Receipt.DELIVERED, MEMBER)]
+    assert account.receipts.late == [("3EB0ABC", Receipt.DELIVERED, MEMBER)]
 
 
 async def test_a_read_message_is_forgotten(account: OneAccount) -> None:
@@ -102,7 +108,7 @@ async def test_a_read_message_is_forgotten(account: OneAccount) -> None:
     account.driver.link.ack(out.network_id)
     account.driver.link.receipt(out.network_id, Receipt.READ)
     account.driver.link.receipt(out.network_id, Receipt.PLAYED)
-    assert account.host.late == [(out.network_id, Receipt.PLAYED, "")]
+    assert account.receipts.late == [(out.network_id, Receipt.PLAYED, "")]
 
 
 async def test_of_many_delivered_messages_the_next_are_not_kept_for_being_read(account: OneAccount) -> None:
@@ -113,7 +119,7 @@ async def test_of_many_delivered_messages_the_next_are_not_kept_for_being_read(a
         account.driver.link.receipt(out.network_id)
     for out in sent:
         account.driver.link.receipt(out.network_id, Receipt.READ)
-    assert [network_id for network_id, *_ in account.host.late] == [sent[0].network_id]
+    assert [network_id for network_id, *_ in account.receipts.late] == [sent[0].network_id]
 
 
 async def test_receipts_are_acknowledged_to_the_network_once_and_upwards(account: OneAccount) -> None:
@@ -122,7 +128,7 @@ async def test_receipts_are_acknowledged_to_the_network_once_and_upwards(account
     account.driver.link.ack(out.network_id)
     for sequence in (1, 2, 2, 1, 3):
         account.driver.link.receipt(out.network_id, sequence=sequence)
-    assert account.host.receipts_stored == [1, 2, 3]
+    assert account.receipts.stored == [1, 2, 3]
 
 
 async def test_a_receipt_is_stored_after_the_connection_has_ended_and_come_again(account: OneAccount) -> None:
@@ -137,3 +143,71 @@ async def test_a_receipt_is_stored_after_the_connection_has_ended_and_come_again
         pb.MESSAGE_STATUS_SENT,
         pb.MESSAGE_STATUS_DELIVERED,
     ]
+
+
+# Beside the session: late ones, and their acknowledgement
+
+
+async def test_a_late_receipt_is_stored_for_the_message_that_is_looked_up(account: OneAccount) -> None:
+    await account.connected()
+    out = await account.send()
+    account.messages.add(out.uuid, out.network_id, pb.DIRECTION_OUTBOUND, out.request.SerializeToString())
+    late = LateReceipts(cast("Any", account.messages))
+    account.host.spawn("late receipts", late.run())
+    late.add(account.session.sender.in_flight, out.network_id, Receipt.READ, 5, "")
+    await account.settle()
+    [change] = account.changes(out)
+    assert (change.status, change.time) == (pb.MESSAGE_STATUS_READ, 5)
+    assert change.event is not None
+    assert event_pb2.Event.FromString(change.event.body).message_status.message_id == out.id
+
+
+@pytest.mark.parametrize("network_id", ["SOMEBODY ELSE'S", network_id_of(new_uuid())])
+async def test_a_late_receipt_of_a_message_that_is_not_the_accounts_is_ignored(
+    account: OneAccount, network_id: str
+) -> None:
+    await account.connected()
+    late = LateReceipts(cast("Any", account.messages))
+    account.host.spawn("late receipts", late.run())
+    late.add(account.session.sender.in_flight, network_id, Receipt.READ, 5, "")
+    await account.settle()
+    assert account.stored(StatusChange) == []
+
+
+async def test_late_receipts_wait_for_the_database(account: OneAccount, clock: Clock) -> None:
+    await account.connected()
+    out = await account.send()
+    account.messages.add(out.uuid, out.network_id, pb.DIRECTION_OUTBOUND, out.request.SerializeToString())
+    account.messages.unavailable = True
+    late = LateReceipts(cast("Any", account.messages))
+    account.host.spawn("late receipts", late.run())
+    late.add(account.session.sender.in_flight, out.network_id, Receipt.READ, 5, "")
+    await clock.skip(1.1)
+    account.messages.unavailable = False
+    await clock.skip(1.1)
+    await clock.skip(1.1)
+    assert account.statuses(out) == [pb.MESSAGE_STATUS_READ]
+
+
+async def test_receipts_are_acknowledged_once_they_are_stored(account: OneAccount, clock: Clock) -> None:
+    await account.connected()
+    acks = ReceiptAcks(cast("Any", account.journal))
+    account.host.spawn("receipt acknowledgements", acks.run())
+    acks.posted(account.session.context, 6)
+    acks.posted(account.session.context, 7)
+    await account.settle()
+    assert account.driver.link.receipts_stored == 0
+    await clock.skip(1.1)
+    assert account.driver.link.receipts_stored == 7
+
+
+async def test_receipts_of_an_account_that_is_offline_are_not_acknowledged(
+    account: OneAccount, clock: Clock
+) -> None:
+    await account.connected()
+    acks = ReceiptAcks(cast("Any", account.journal))
+    account.host.spawn("receipt acknowledgements", acks.run())
+    acks.posted(account.session.context, 7)
+    account.driver.link.end()
+    await clock.skip(1.1)
+    assert account.driver.link.receipts_stored == 0

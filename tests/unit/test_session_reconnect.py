@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh_session_node.session.reconnect import FIRST, LONGEST, WINDOW, Failures, backoff
+from mesh_session_node.account.reconnect import FIRST, LONGEST, WINDOW, Failures, backoff
 
 
 @given(st.integers(min_value=1, max_value=10_000))

@@ -17,7 +17,7 @@ from mesh_session_node.journal import (
     Poison,
 )
 from sessionmesh.v1 import session_pb2
-from tests.support.memory_host import OneAccount
+from tests.support.memory_host import SEALED, OneAccount
 
 FIRST = UUID("018f0000-0000-7000-8000-00000000000f")
 
@@ -40,10 +40,10 @@ async def test_what_is_stored_is_sealed_and_lies_behind_every_position_that_was_
 ) -> None:
     await account.connected(positions=0)
     await account.send()
-    [row] = account.stored(OutboundMessage)
-    sealed, _, plain = row.state.partition(b":")
-    assert sealed == b"sealed"
-    assert account.driver.load(plain).next > max(account.driver.link.positions)
+    assert account.journal.state.startswith(SEALED)
+    assert account.driver.load(account.journal.state.removeprefix(SEALED)).next > max(
+        account.driver.link.positions
+    )
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ async def test_a_reservation_that_was_not_stored_is_tried_again_when_the_outbox_
     await account.journal.commit(REFUSED)
     assert account.on_the_network == []
     account.journal.full = False
-    account.session.keepalive(account.host.loop.time(), 25.0)
+    account.tick()
     await account.journal.commit()
     assert account.on_the_network == ["one"]
 
@@ -140,3 +140,16 @@ async def test_nothing_is_reserved_for_an_account_with_nothing_to_send(account: 
     await account.connected(positions=0)
     account.session.sender.pump()
     assert account.journal.waiting == []
+
+
+async def test_after_a_reservation_that_no_journal_took_the_next_message_brings_its_own(
+    account: OneAccount,
+) -> None:
+    await account.connected(positions=0)
+    account.take_over(await account.send("one"))
+    account.journal.full = True
+    await account.dial()
+    account.journal.full = False
+    await account.send("two")
+    assert states(account) == [True, True]
+    assert account.on_the_network[-2:] == ["one", "two"]

@@ -10,10 +10,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from mesh_core.errors import FailedPrecondition, NotOwner, ResourceExhausted, Unavailable
 from mesh_session_node.journal import REFUSED, OutboundMessage
-from mesh_session_node.session.limits import SendLimits
+from mesh_session_node.store.accounts import SendLimits
 from sessionmesh.v1 import message_pb2 as pb
 from sessionmesh.v1 import session_pb2
-from tests.support.memory_host import Clock, OneAccount
+from tests.support.memory_host import OneAccount
+from tests.support.memory_journal import Clock
 
 
 def after(seconds: float) -> Timestamp:
@@ -133,7 +134,7 @@ async def test_a_message_expires_while_the_account_is_offline(account: OneAccoun
     account.load(session_pb2.SESSION_STATE_PAUSED)
     out = await account.send("late", expire_time=after(60))
     await clock.skip(61)
-    account.session.keepalive(account.host.loop.time(), 25.0)
+    account.tick()
     assert account.statuses(out) == [pb.MESSAGE_STATUS_EXPIRED]
     assert account.shown.counters.queued == 0
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mesh_session_node.session.state import SessionEvent as On
-from mesh_session_node.session.state import transition
+from mesh_session_node.account.state import SessionEvent as On
+from mesh_session_node.account.state import transition
 from sessionmesh.v1 import session_pb2 as pb
 
 NEW, PAIRING, CONNECTING = pb.SESSION_STATE_NEW, pb.SESSION_STATE_PAIRING, pb.SESSION_STATE_CONNECTING

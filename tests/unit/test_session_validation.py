@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from mesh_core.errors import FailedPrecondition, InvalidArgument, InvalidField
+from mesh_core.errors import FailedPrecondition, InvalidField
 from mesh_core.ids import Prefix, new_id
-from mesh_session_node import validation
+from mesh_session_node.calls import content_validation as validation
+from mesh_session_node.store.media import check_media
 from sessionmesh.v1 import common_pb2, content_pb2, media_pb2, message_pb2
 
 
@@ -136,7 +137,7 @@ def test_a_file_of_another_kind_is_refused(kind: str, mime_type: str) -> None:
     getattr(content, kind).media.media_id = new_id(Prefix.MEDIA)
     media = media_pb2.Media(id="med", state=content_pb2.MEDIA_STATE_READY, mime_type=mime_type)
     with pytest.raises(InvalidField) as refused:
-        validation.check_media(content, media)
+        check_media(content, media)
     assert refused.value.field == f"content.{kind}.media.media_id"
 
 
@@ -144,23 +145,8 @@ def test_any_file_can_be_a_document_but_only_when_it_is_ready() -> None:
     content = content_pb2.Content()
     content.document.media.media_id = new_id(Prefix.MEDIA)
     media = media_pb2.Media(id="med", state=content_pb2.MEDIA_STATE_READY, mime_type="text/csv")
-    validation.check_media(content, media)
+    check_media(content, media)
     media.state = content_pb2.MEDIA_STATE_PENDING
     with pytest.raises(FailedPrecondition) as refused:
-        validation.check_media(content, media)
+        check_media(content, media)
     assert refused.value.reason == "MEDIA_NOT_READY"
-
-
-def test_a_header_that_names_another_account_is_refused() -> None:
-    validation.check_routing((("x-account-id", "a"), ("other", "b")), "a")
-    with pytest.raises(InvalidArgument) as refused:
-        validation.check_routing((("x-account-id", "b"),), "a")
-    assert refused.value.reason == "ACCOUNT_MISMATCH"
-
-
-@pytest.mark.parametrize(
-    ("header", "epoch"),
-    [("epoch=17", 17), ("epoch=", 0), ("epoch=-3", 0), ("epoch=" + "9" * 19, 0), ("17", 0), ("", 0)],
-)
-def test_the_epoch_that_a_call_was_routed_by_is_read_from_its_header(header: str, epoch: int) -> None:
-    assert validation.check_routing((("x-google-rls-data", header),), "a") == epoch

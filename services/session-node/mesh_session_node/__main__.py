@@ -28,18 +28,20 @@ from mesh_core.rpc.server import Server
 from mesh_core.rpc.tls import ChannelTls, client_context
 from mesh_core.sealing import PostgresDataKeys, Sealer
 from mesh_core.tasks import Supervisor
-from mesh_session_node import chores
+from mesh_session_node.calls.account_call import AccountCalls
+from mesh_session_node.calls.message_service import MessageService
+from mesh_session_node.calls.node_service import NodeService
+from mesh_session_node.calls.session_service import SessionService
 from mesh_session_node.drivers.registry import Drivers
 from mesh_session_node.journal import Journal
-from mesh_session_node.media_client import MediaClient
-from mesh_session_node.misplaced import Misplaced
-from mesh_session_node.node import Node
-from mesh_session_node.queries import Queries
-from mesh_session_node.services.message_service import MessageService
-from mesh_session_node.services.node_service import NodeService
-from mesh_session_node.services.session_service import SessionService
-from mesh_session_node.session.limits import SendLimits
+from mesh_session_node.node import maintenance
+from mesh_session_node.node.forwarding import OwnerForwarder
+from mesh_session_node.node.node import Node
 from mesh_session_node.settings import SessionNodeSettings
+from mesh_session_node.store.accounts import AccountStore, SendLimits
+from mesh_session_node.store.media import MediaClient
+from mesh_session_node.store.messages import MessageStore
+from mesh_session_node.store.sessions import SessionStore
 from sessionmesh.internal.v1 import node_pb2_grpc
 from sessionmesh.v1 import message_pb2_grpc, session_pb2_grpc
 
@@ -54,7 +56,7 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
     async with Supervisor(stop.fail) as supervisor:
         database = await Database.open(settings.database)
         await check_schema(database, OLDEST_SCHEMA)
-        await chores.prepare(database)
+        await maintenance.prepare(database)
         etcd = Etcd(settings.etcd)
         cluster = settings.cluster.name
         media = ServiceDirectory(etcd, cluster, "media", supervisor=supervisor)
@@ -64,7 +66,7 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
         )
         notifier = Notifier(database)
         supervisor.start("event notifier", notifier.run())
-        supervisor.start("housekeeping", chores.keep_house(database))
+        supervisor.start("maintenance", maintenance.maintain_tables(database))
 
         incarnation = f"{settings.node.id or 'node'}-{new_uuid().hex}"
         node_id = settings.node.id or f"node-{incarnation[-8:]}"
@@ -72,22 +74,10 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
             watchdog.introduce(cluster, incarnation, settings.etcd)
             supervisor.start("watchdog beat", watchdog.beat_loop())
         journal = Journal(database.connect_journal, incarnation, after_commit=notifier.wake)
-        node = Node(
-            node_id=node_id,
-            settings=settings.session,
-            drivers=Drivers.from_settings(settings),
-            journal=journal,
-            queries=Queries(database.pool, _limits(settings)),
-            sealer=Sealer(PostgresDataKeys(database), settings.secrets),
-            media=MediaClient(channels, media, settings.mediaservice.address, settings.auth.mesh_key),
-        )
-        journal_task = supervisor.start("journal", journal.run(node.on_commit))
         server = Server(
             settings.server, authenticator=KeyAuthenticator(api_key_lookup(database), settings.auth)
         )
-        _add_services(server, node, Pager(await page_token_key(database)))
-        await server.start(healthy=False)
-
+        server.bind()
         ownership = Ownership(
             etcd=etcd,
             connect=database.connect_direct,
@@ -101,17 +91,30 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
                 version=service_version(),
                 start_time=time.time(),
             ),
-            handler=node.shards,
             supervisor=supervisor,
             watchdog=watchdog,
         )
-        node.own(ownership)
+        accounts, messages = AccountStore(database.pool, _limits(settings)), MessageStore(database.pool)
+        node = Node(
+            node_id=node_id,
+            settings=settings.session,
+            drivers=Drivers.from_settings(settings),
+            journal=journal,
+            accounts=accounts,
+            messages=messages,
+            sealer=Sealer(PostgresDataKeys(database), settings.secrets),
+            media=MediaClient(channels, media, settings.mediaservice.address, settings.auth.mesh_key),
+            ownership=ownership,
+        )
+        journal_task = supervisor.start("journal", journal.run(node.on_commit))
+        _add_services(server, node, messages, database, Pager(await page_token_key(database)))
         peer_pool = PeerPool(channels, settings.auth.mesh_key, client_context(settings.server))
-        server.forward_not_owned(Misplaced(node_id, ownership, peer_pool))
-        await node.queries.warm_up()
+        server.forward_not_owned(OwnerForwarder(node_id, ownership, peer_pool))
+        await server.start(healthy=False)
+        await accounts.warm_up()
         node.start(supervisor)
         try:
-            await ownership.start()
+            await ownership.start(node.handler)
         except MeshError as error:
             raise StartupError(f"ownership cannot begin: {error.message}") from None
         server.become_healthy()
@@ -131,14 +134,19 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
     await database.close()
 
 
-def _add_services(server: Server, node: Node, pager: Pager) -> None:
-    messages = MessageService(node, pager)
-    server.add(message_pb2_grpc.add_MessageServiceServicer_to_server, messages)
-    server.add_bytes("sessionmesh.v1.MessageService", {"SendMessage": messages.send_message})
-    sessions = SessionService(node, pager)
-    server.add(session_pb2_grpc.add_SessionServiceServicer_to_server, sessions)
-    server.add(node_pb2_grpc.add_NodeServiceServicer_to_server, NodeService(node.shards))
-    server.add_bytes("sessionmesh.internal.v1.NodeService", {"AcceptMessages": messages.accept_messages})
+def _add_services(
+    server: Server, node: Node, messages: MessageStore, database: Database, pager: Pager
+) -> None:
+    calls = AccountCalls(node.lookup)
+    message_service = MessageService(calls, messages, node.preparation, pager)
+    server.add(message_pb2_grpc.add_MessageServiceServicer_to_server, message_service)
+    server.add_bytes("sessionmesh.v1.MessageService", {"SendMessage": message_service.send_message})
+    session_service = SessionService(calls, node.pairings, SessionStore(database.pool), pager)
+    server.add(session_pb2_grpc.add_SessionServiceServicer_to_server, session_service)
+    server.add(node_pb2_grpc.add_NodeServiceServicer_to_server, NodeService(node.loader))
+    server.add_bytes(
+        "sessionmesh.internal.v1.NodeService", {"AcceptMessages": message_service.accept_messages}
+    )
 
 
 def _limits(settings: SessionNodeSettings) -> SendLimits:

@@ -100,6 +100,13 @@ class KeeperThread:
             with self._keeper.lock:
                 self._watchdog.kill_at(self._keeper.next_drop() + KILL_SLACK)
 
+    def drop(self) -> Dropped:
+        """What `Keeper.drop` takes now. Ends the process when that leaves nothing. From any thread."""
+        dropped = self._keeper.drop(boottime())
+        if dropped.nothing_left:
+            self._end_process(f"cut off from etcd and Postgres: {len(dropped.lost)} shards lost, none left")
+        return dropped
+
     # --- in the thread
 
     def _run_thread(self, ended: asyncio.Future[None], stop: threading.Event) -> None:
@@ -194,9 +201,7 @@ class KeeperThread:
 
     def _drop(self) -> None:
         """First of all after any wait, before what was heard counts."""
-        dropped = self._keeper.drop(boottime())
-        if dropped.nothing_left:
-            self._end_process(f"cut off from etcd and Postgres: {len(dropped.lost)} shards lost, none left")
+        dropped = self.drop()
         if dropped.lost:
             closed = threading.Event()
             self._on_loop(self._close, dropped, closed)

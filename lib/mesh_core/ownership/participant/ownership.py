@@ -60,7 +60,6 @@ class Ownership:
         connect: Connect,
         cluster: str,
         node: NodeInfo,
-        handler: ShardHandler,
         supervisor: Supervisor,
         timings: Timings = DEFAULT_TIMINGS,
         watchdog: Watchdog | None = None,
@@ -69,7 +68,6 @@ class Ownership:
         self.incarnation = node.incarnation
         self._etcd = etcd
         self._watchdog = watchdog
-        self._handler = handler
         self._supervisor = supervisor
         self._timings = timings
         self._tasks: list[asyncio.Task[None]] = []
@@ -88,9 +86,17 @@ class Ownership:
             watchdog=watchdog,
             end_process=end_process,
         )
-        self._reconciler = Reconciler(
-            etcd=etcd,
-            keys=keys,
+        self._reconciler: Reconciler | None = None
+        """From `start` on."""
+
+    async def start(self, handler: ShardHandler) -> None:
+        """Registers the node, waiting for etcd and Postgres if need be; shards come through `handler`.
+
+        What the handler runs may itself ask this object for epochs and owners, so it is made later.
+        """
+        reconciler = self._reconciler = Reconciler(
+            etcd=self._etcd,
+            keys=self._keys,
             keeper=self._keeper,
             keeper_thread=self._thread,
             fence=self._fence,
@@ -98,28 +104,27 @@ class Ownership:
             registration=self._node,
             handler=handler,
             work=self._work,
-            supervisor=supervisor,
-            end_process=end_process,
+            supervisor=self._supervisor,
         )
-
-    async def start(self) -> None:
-        """Registers the node, waiting for etcd and Postgres if need be; shards come through the handler."""
         info = self._node.info
         await self._retry_until_done(lambda: self._fence.register(info.id, info.address))
-        self._start("ownership-keeper", self._thread.run(self._reconciler))
-        await self._reconciler.leased.wait()
-        await self._reconciler.beaten.wait()
+        self._start("ownership-keeper", self._thread.run(reconciler))
+        await reconciler.leased.wait()
+        await reconciler.beaten.wait()
         await self._retry_until_done(self._join)
-        self._start("ownership-mirror", self._mirror.run(self._reconciler))
-        self._start("ownership-rounds", self._reconciler.run())
+        self._start("ownership-mirror", self._mirror.run(reconciler))
+        self._start("ownership-rounds", reconciler.run())
         await self._mirror.ready.wait()
 
     async def drain(self, timeout: float) -> bool:
         """Takes no more shards and hands all off; False when some are left after `timeout` seconds."""
         self._node.set_state(NodeState.DRAINING)
+        reconciler = self._reconciler
+        if reconciler is None:
+            return True
         try:
             async with asyncio.timeout(timeout):
-                while not self._reconciler.idle:
+                while not reconciler.idle:
                     with suppress(TimeoutError):  # not every step towards it is notified
                         await asyncio.wait_for(self._work.wait(), self._timings.beat)
         except TimeoutError:
@@ -132,13 +137,14 @@ class Ownership:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        await self._reconciler.stop()
+        if self._reconciler is not None:
+            await self._reconciler.stop()
         with self._keeper.lock:
             epochs = {t.shard: t.epoch for t in self._keeper.tenures.values() if t.epoch}
             held = list(self._keeper.running())
             self._keeper.tenures.clear()
-        if held:
-            self._handler.lost(held)
+        if held and self._reconciler is not None:
+            self._reconciler.handler.lost(held)
         if self._watchdog is not None:
             self._watchdog.keeper_ended()
         try:
@@ -182,7 +188,8 @@ class Ownership:
 
     def fence_refused(self, shards: Collection[int]) -> None:
         """The fence refused a write of these shards: whatever we believe, they are not ours. Stops them."""
-        self._reconciler.fence_refused(shards)
+        if self._reconciler is not None:
+            self._reconciler.fence_refused(shards)
 
     async def _join(self) -> None:
         if self._keeper.lease == 0:

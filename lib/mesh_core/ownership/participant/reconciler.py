@@ -7,7 +7,7 @@ Everything here runs on the event loop. The keeper's thread and the mirror repor
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Set
+from collections.abc import Collection, Mapping, Set
 from contextlib import suppress
 
 import structlog
@@ -38,7 +38,7 @@ logger = structlog.get_logger(__name__)
 class Reconciler:
     """Implements `KeeperListener` and `MirrorListener`.
 
-    `work` is notified whenever there may be something to do for a round. `end_process` must not return.
+    `work` is notified whenever there may be something to do for a round.
     """
 
     def __init__(
@@ -54,7 +54,6 @@ class Reconciler:
         handler: ShardHandler,
         work: Signal,
         supervisor: Supervisor,
-        end_process: Callable[[str], None],
     ) -> None:
         node = registration.info
         self.leased, self.beaten = asyncio.Event(), asyncio.Event()
@@ -64,10 +63,9 @@ class Reconciler:
         self._thread = keeper_thread
         self._mirror = mirror
         self._node = registration
-        self._handler = handler
+        self.handler = handler
         self._work = work
         self._supervisor = supervisor
-        self._end_process = end_process
         self._tasks: set[asyncio.Task[None]] = set()
         self._ending: MeshError | None = None
         self._starting: set[int] = set()
@@ -125,8 +123,6 @@ class Reconciler:
     # --- KeeperListener
 
     def dropped(self, dropped: Dropped) -> None:
-        if dropped.nothing_left:
-            self._end_process(f"cut off from etcd and Postgres: {len(dropped.lost)} shards lost, none left")
         if dropped.lost:
             logger.error("cut off from etcd and Postgres past the deadline", shards=len(dropped.lost))
             self._lose(dropped.lost)
@@ -214,7 +210,7 @@ class Reconciler:
             task.add_done_callback(self._tasks.discard)
 
     async def _acquire(self, shards: dict[int, int]) -> None:
-        await self._handler.acquired(shards)
+        await self.handler.acquired(shards)
         self._starting.difference_update(shards)
         self._work.notify()
 
@@ -256,11 +252,11 @@ class Reconciler:
 
     def _drop(self) -> None:
         """First of all after any wait, before an answer is looked at."""
-        self.dropped(self._keeper.drop(boottime()))
+        self.dropped(self._thread.drop())
 
     def _lose(self, shards: list[int]) -> None:
         metrics.LOST.inc(len(shards))
-        self._handler.lost(shards)
+        self.handler.lost(shards)
 
     def _lease_lost(self) -> None:
         """Found out by a write under it, or by a store that went back in time."""

@@ -90,6 +90,18 @@ class Server:
         """Let `handler` answer unary calls whose handler raises `NotOwner`."""
         self._gate.not_owner_handler = handler
 
+    def bind(self) -> int:
+        """Take the address, which is known from now on; `start` serves on it, and binds by itself otherwise.
+
+        Returns the port. Raises `StartupError` when an address is taken.
+        """
+        settings = self._settings
+        self._server = grpc.aio.server(
+            handlers=(self._methods,), options=server_options(settings, shared_port=self._shared_port)
+        )
+        self.port = _bind(self._server, settings)
+        return self.port
+
     async def start(self, *, healthy: bool = True) -> int:
         """Bind, serve and be healthy (or that later); the port. Raises `StartupError` when an address is
         taken.
@@ -98,10 +110,9 @@ class Server:
         own = sorted(self._methods.services)
         self.add(peer_pb2_grpc.add_PeerServiceServicer_to_server, self._peer_listener)
         add_standard_services(self._methods, self._health)
-        self._server = grpc.aio.server(
-            handlers=(self._methods,), options=server_options(settings, shared_port=self._shared_port)
-        )
-        self.port = _bind(self._server, settings)
+        if self._server is None:
+            self.bind()
+        assert self._server is not None  # noqa: S101 - bound
         self._metrics = serve_metrics(settings.metrics_listen)
         self.metrics_port = self._metrics.port
         await self._server.start()

@@ -46,6 +46,8 @@ class MemoryLink:
         self.pings = 0
         self.logging_out = False
         self.aborted = False
+        self.max_file_bytes = 100 * 1024 * 1024
+        """Larger files are refused."""
         self._events: LinkEvents | None = events
         self._blobs = blobs
         self._users = users
@@ -147,6 +149,8 @@ class MemoryLink:
         data = b"".join([piece async for piece in pieces])
         if self.ended is not None:
             raise self.ended
+        if len(data) > self.max_file_bytes:
+            raise BlobUnavailable("too large for the network", too_large=True)
         digest = sha256(data)
         self._blobs[digest.hexdigest()] = data
         return Blob(digest.hexdigest(), digest.digest(), len(data))

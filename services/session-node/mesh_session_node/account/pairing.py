@@ -1,0 +1,234 @@
+"""Pairing attempts: one per account at a time, a limited number on the node, resumed by calling again."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import segno
+import structlog
+
+from mesh_core.errors import InvalidField, MeshError, ResourceExhausted, Unavailable
+from mesh_core.ids import Prefix, decode, new_id
+from mesh_core.signal import Signal
+from mesh_session_node.account.session import Session
+from mesh_session_node.account.state import SessionEvent
+from mesh_session_node.account.views import view
+from mesh_session_node.context.context import account_moved
+from mesh_session_node.context.events import timestamp
+from mesh_session_node.context.settings import SessionSettings
+from mesh_session_node.drivers.interface.driver import PairingCode
+from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, PairingRefused
+from mesh_session_node.journal import Credential, Refused, unwrap
+from sessionmesh.v1 import session_pb2 as pb
+
+logger = structlog.get_logger(__name__)
+
+_LAST = frozenset({"paired", "timed_out", "refused"})
+
+
+class Attempt:
+    """One attempt. `step` is the present step, which streams show."""
+
+    def __init__(self, session: Session, request: pb.PairRequest, deadline: float) -> None:
+        self.id = _resumed(request.attempt_id) or new_id(Prefix.PAIRING)
+        self.session = session
+        self.by_code = request.method == pb.PAIR_METHOD_CODE
+        self.phone = request.phone or session.account.phone
+        self.deadline = deadline
+        self.step: pb.PairResponse | None = None
+        self.error: MeshError | None = None
+        self._changed = Signal()
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def over(self) -> bool:
+        """Nothing more comes."""
+        return self.error is not None or (self.step is not None and self.step.WhichOneof("step") in _LAST)
+
+    def show(self, step: pb.PairResponse) -> None:
+        """Replace the present step."""
+        step.attempt_id = self.id
+        self.step = step
+        self._changed.notify()
+
+    def fail(self, error: MeshError) -> None:
+        """End every stream with an error."""
+        self.error = error
+        self._changed.notify()
+
+    async def follow(self) -> AsyncIterator[pb.PairResponse]:
+        """The present step, and each one after it; the last one ends it."""
+        shown = None
+        while True:
+            if self.step is not None and self.step is not shown:
+                shown = self.step
+                yield shown
+                continue
+            if self.error is not None:
+                raise self.error
+            if self.over:
+                return
+            await self._changed.wait()
+
+
+class Pairings:
+    """The attempts of this node. They live in memory: the account's owner is the only one who makes them."""
+
+    def __init__(self, settings: SessionSettings) -> None:
+        self._settings = settings
+        self._attempts: dict[str, Attempt] = {}
+        self._allowed_at: dict[str, float] = {}
+        self._room = settings.pairings_at_once
+        self._queue: dict[Attempt, asyncio.Event] = {}
+
+    def begin(self, session: Session, request: pb.PairRequest, timeout: float) -> Attempt:
+        """The account's attempt: the running one, which every caller shares, or a new one.
+
+        Raises `FailedPrecondition` ALREADY_PAIRED, and `ResourceExhausted` when the account had one too
+        recently.
+        """
+        attempt = self._attempts.get(session.id)
+        if attempt is not None and (not attempt.over or attempt.id == request.attempt_id):
+            return attempt
+        now = time.monotonic()
+        if (wait := self._allowed_at.get(session.id, 0.0) - now) > 0:
+            raise ResourceExhausted(
+                "the account was tried to be paired too recently",
+                "RATE_LIMITED",
+                quota="pairing",
+                retry_after=wait,
+            )
+        session.pairing_begun()
+        attempt = Attempt(session, request, now + timeout)
+        self._attempts[session.id] = attempt
+        self._allowed_at[session.id] = now + self._settings.pairing_interval_seconds
+        session.context.host.spawn(f"pair {session.id}", self._run(attempt))
+        return attempt
+
+    def forget(self, session: Session) -> None:
+        """The account is not this node's any more."""
+        attempt = self._attempts.pop(session.id, None)
+        if attempt is not None:
+            if not attempt.over:
+                self._allowed_at.pop(session.id, None)  # it goes on, here or elsewhere
+                attempt.fail(account_moved(attempt.id))
+            if attempt.task is not None:
+                attempt.task.cancel()
+
+    async def _run(self, attempt: Attempt) -> None:
+        attempt.task = asyncio.current_task()
+        session = attempt.session
+        try:
+            await self._wait_turn(attempt)
+            try:
+                async with asyncio.timeout(max(0.0, attempt.deadline - time.monotonic())):
+                    paired = await self._pair(attempt)
+            finally:
+                self._leave()
+        except TimeoutError:
+            paired = False
+        except PairingRefused as error:
+            session.pairing_ended(SessionEvent.PAIRING_STOPPED, str(error))
+            self._finish(attempt, pb.PairResponse(refused=pb.PairRefusal(detail=str(error))))
+            return
+        except ConnectionEnded as error:
+            session.pairing_ended(SessionEvent.PAIRING_STOPPED, error.detail)
+            self._allowed_at.pop(session.id, None)  # it was not the caller's doing
+            attempt.fail(Unavailable(f"the network: {error.detail}", "BACKEND_UNAVAILABLE", retry_after=5.0))
+            return
+        except MeshError as error:
+            session.pairing_ended(SessionEvent.PAIRING_STOPPED, error.message)
+            attempt.fail(error)
+            return
+        except asyncio.CancelledError:
+            session.pairing_ended(SessionEvent.PAIRING_STOPPED, "")
+            raise
+        if paired:
+            self._allowed_at.pop(session.id, None)
+            self._finish(attempt, pb.PairResponse(paired=pb.PairSuccess(session=view(session))))
+            return
+        session.pairing_ended(SessionEvent.PAIRING_TIMED_OUT, "")
+        retry = int((time.time() + self._settings.pairing_interval_seconds) * 1e6)
+        self._finish(attempt, pb.PairResponse(timed_out=pb.PairTimeout(retry_time=timestamp(retry))))
+
+    async def _pair(self, attempt: Attempt) -> bool:
+        """Whether somebody accepted."""
+        session, context = attempt.session, attempt.session.context
+        codes = context.driver.pair(by_code=attempt.by_code, phone=attempt.phone, device_name="Sessionmesh")
+        try:
+            async for step in codes:
+                if isinstance(step, PairingCode):
+                    self._show(attempt, code_step(step))
+                    continue
+                state = context.seal(context.driver.dump(step))
+                outcome = await context.host.journal.write(context.ref, Credential(state))
+                if isinstance(outcome, Refused):
+                    raise account_moved(attempt.id)
+                unwrap(outcome, context.ref.uuid)
+                session.pairing_done(step)
+                return True
+        finally:
+            await codes.aclose()
+        return False
+
+    async def _wait_turn(self, attempt: Attempt) -> None:
+        if self._room > 0:
+            self._room -= 1
+            return
+        turn = asyncio.Event()
+        self._queue[attempt] = turn
+        attempt.show(pb.PairResponse(queued_behind=len(self._queue)))
+        try:
+            await turn.wait()
+        except asyncio.CancelledError:
+            if self._queue.pop(attempt, None) is None:
+                self._leave()  # its turn had come
+            raise
+
+    def _leave(self) -> None:
+        """The next one's turn has come; those behind it move up."""
+        if not self._queue:
+            self._room += 1
+            return
+        following = next(iter(self._queue))
+        self._queue.pop(following).set()
+        for before, waiting in enumerate(self._queue, 1):
+            waiting.show(pb.PairResponse(queued_behind=before))
+
+    def _show(self, attempt: Attempt, step: pb.PairResponse) -> None:
+        attempt.show(step)
+        context = attempt.session.context
+        event = context.events.pairing(step, time.time_ns() // 1000)
+        with suppress(MeshError):  # what is shown matters more
+            # Not posted: it would be held back, and come after the change of state that follows it
+            context.host.journal.write(context.ref, event)
+
+    def _finish(self, attempt: Attempt, step: pb.PairResponse) -> None:
+        self._show(attempt, step)
+
+
+def _resumed(attempt_id: str) -> str:
+    """The attempt that the caller saw begin at another node: it goes on under its id."""
+    try:
+        decode(Prefix.PAIRING, attempt_id, "attempt_id")
+    except InvalidField:
+        return ""
+    return attempt_id
+
+
+def code_step(code: PairingCode) -> pb.PairResponse:
+    """What to show, as text, as a PNG and in block characters."""
+    expire = timestamp(code.expire_time)
+    if not code.qr:
+        return pb.PairResponse(code=pb.PairCode(code=code.letters, expire_time=expire))
+    picture = segno.make(code.qr, error="l")
+    png, terminal = io.BytesIO(), io.StringIO()
+    picture.save(png, kind="png", scale=6)
+    picture.terminal(terminal, compact=True)
+    return pb.PairResponse(
+        qr=pb.PairQr(text=code.qr, png=png.getvalue(), terminal=terminal.getvalue(), expire_time=expire)
+    )

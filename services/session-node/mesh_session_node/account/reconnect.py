@@ -1,0 +1,56 @@
+"""When a session connects again: exponential backoff with full jitter, and quarantine after too many
+failures.
+"""
+
+from __future__ import annotations
+
+from mesh_core.backoff import Backoff
+
+FIRST = 5.0
+"""Upper end of the first delay, in seconds."""
+LONGEST = 300.0
+WINDOW = 3600.0
+"""Failures older than this, in seconds, no longer count."""
+
+
+class Failures:
+    """The failures of one session in the last hour. Times are monotonic seconds."""
+
+    __slots__ = ("_limit", "_times")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._times: list[float] = []
+
+    def add(self, now: float) -> None:
+        """Count a failure."""
+        self._times = [*self.recent(now), now]
+
+    def recent(self, now: float) -> list[float]:
+        """The failures that still count, oldest first."""
+        return [time for time in self._times if now - time < WINDOW]
+
+    def clear(self) -> None:
+        """Resets the failure count, after an operator or a caller has acted."""
+        self._times = []
+
+    def quarantined(self, now: float) -> bool:
+        """Whether there were more than the limit."""
+        return len(self.recent(now)) > self._limit
+
+    def delay(self, now: float) -> float:
+        """Seconds until the next attempt: up to 5 s after the first failure, doubled each time, at most 5
+        minutes. In quarantine until the oldest failure is forgotten.
+        """
+        recent = self.recent(now)
+        if len(recent) > self._limit:
+            return recent[-self._limit - 1] + WINDOW - now
+        return backoff(len(recent))
+
+
+def backoff(failures: int) -> float:
+    """A delay in seconds after so many failures in a row, at random between 0 and its upper end."""
+    return _BACKOFF.after(max(failures - 1, 0))
+
+
+_BACKOFF = Backoff(FIRST, LONGEST, jitter=1.0)

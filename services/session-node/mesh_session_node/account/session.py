@@ -1,0 +1,233 @@
+"""One account's session: its state, who may change it, and what is told of it."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+from mesh_core.errors import FailedPrecondition
+from mesh_session_node.account import views
+from mesh_session_node.account.connector import Connector, ConnectQueue
+from mesh_session_node.account.state import LIVE, UNPAIRED, Cause, SessionEvent, State, transition
+from mesh_session_node.context import metrics
+from mesh_session_node.context.context import SessionContext
+from mesh_session_node.drivers.interface.content import Incoming
+from mesh_session_node.drivers.interface.driver import DriverState, Link
+from mesh_session_node.drivers.interface.outcomes import End, Failure, Receipt
+from mesh_session_node.outbound.sender import Sender
+from mesh_session_node.store.accounts import AccountRow, SessionRow
+from sessionmesh.v1 import message_pb2
+from sessionmesh.v1 import session_pb2 as pb
+
+BY_ACCOUNT = "the account is paused"
+"""Detail of a session that is paused because its account is: it goes on when the account does."""
+
+
+class Inbound(Protocol):
+    """Takes what the network brings."""
+
+    def receive(self, session: SessionContext, came: Incoming) -> None:
+        """Store a message from the network."""
+
+
+class Session:
+    """Implements `LinkEvents`. Lives from the moment its shard came here until the shard goes."""
+
+    __slots__ = (
+        "_inbound",
+        "account",
+        "cause",
+        "connector",
+        "context",
+        "detail",
+        "phone",
+        "push_name",
+        "sender",
+        "settings",
+        "state",
+        "update_time",
+        "user_id",
+    )
+
+    def __init__(
+        self,
+        context: SessionContext,
+        account: AccountRow,
+        row: SessionRow,
+        sender: Sender,
+        inbound: Inbound,
+        connects: ConnectQueue,
+    ) -> None:
+        self.context = context
+        self.account = account
+        self.state: State = row.state
+        self.cause: Cause = row.cause
+        self.detail = row.detail
+        self.settings = row.settings
+        self.phone, self.user_id, self.push_name = row.phone, row.network_user_id, row.push_name
+        self.update_time = time.time_ns() // 1000
+        self.sender = sender
+        self.connector = Connector(context, self, sender, self, connects)
+        self._inbound = inbound
+        metrics.SESSIONS.labels(metrics.STATE_NAMES[self.state]).inc()
+
+    @property
+    def id(self) -> str:
+        """The account's id."""
+        return self.context.id
+
+    @property
+    def paired(self) -> bool:
+        """Paired and able to connect."""
+        return self.context.driver_state is not None and self.state not in UNPAIRED
+
+    # --- life of the session
+
+    def begin(self) -> None:
+        """The account runs here from now on: connect it, if it is to be connected."""
+        if self.account.deleted:
+            return
+        if self.state == pb.SESSION_STATE_PAUSED and self.detail == BY_ACCOUNT and self.account.online:
+            self.connect()
+            return
+        if not self.account.online and self.state in LIVE:
+            self.disconnect(BY_ACCOUNT)
+            return
+        self.go(SessionEvent.ACQUIRED)
+        if self.state == pb.SESSION_STATE_CONNECTING:
+            self.connector.dial_soon()
+
+    def refresh(self, account: AccountRow) -> None:
+        """The account's row may have changed. One that was read before the present one is ignored."""
+        if account.version < self.account.version:
+            return
+        before, self.account = self.account, account
+        self.context.events.labels = account.labels
+        self.sender.set_limits(account.limits)
+        if account.deleted or (not account.online and self.state in LIVE):
+            self.disconnect(BY_ACCOUNT)
+        elif account.online and (not before.online or before.deleted) and self.detail == BY_ACCOUNT:
+            self.connect()
+
+    def connect(self) -> None:
+        """Connect, and stay connected. Raises `FailedPrecondition` NOT_PAIRED."""
+        if not self.paired or self.context.driver_state is None:
+            raise FailedPrecondition("the account is not paired", "NOT_PAIRED")
+        self.connector.failures.clear()
+        if self.go(SessionEvent.CONNECT_REQUESTED):
+            self.connector.dial_soon()
+
+    def disconnect(self, detail: str = "") -> None:
+        """Close the connection and keep it closed."""
+        self.connector.close_link(pb.SESSION_CAUSE_REQUESTED, detail)
+        self.go(SessionEvent.DISCONNECT_REQUESTED, detail)
+
+    def log_out(self) -> None:
+        """End the pairing, here and on the network where connected. Raises `FailedPrecondition`."""
+        if not self.paired:
+            raise FailedPrecondition("the account is not paired", "NOT_PAIRED")
+        context = self.context
+        link, context.link = context.link, None
+        if link is not None:
+            link.log_out()
+            # The link is left to end by itself: closing it now would drop the request.
+            context.host.loop.call_later(_LOG_OUT_SECONDS, link.abort)
+        self.unpaired(SessionEvent.LOGOUT_REQUESTED, "")
+
+    def pairing_begun(self) -> None:
+        """Somebody pairs the account. Raises `FailedPrecondition` ALREADY_PAIRED."""
+        if self.paired:
+            raise FailedPrecondition("the account is paired already", "ALREADY_PAIRED")
+        self.go(SessionEvent.PAIRING_BEGUN)
+
+    def pairing_ended(self, event: SessionEvent, detail: str) -> None:
+        """Without success."""
+        self.go(event, detail)
+
+    def pairing_done(self, state: DriverState) -> None:
+        """The account is paired. Call it when the state is stored."""
+        self.context.driver_state = state
+        self.phone, self.user_id, self.push_name = state.phone, state.user_id, state.push_name
+        self.connector.failures.clear()
+        if self.go(SessionEvent.PAIRED):
+            if self.account.online:
+                self.connector.dial_soon()
+            else:
+                self.disconnect(BY_ACCOUNT)
+
+    def close(self) -> None:
+        """Leave the network at once, and never act again: the shard goes to another node."""
+        context = self.context
+        context.closed = True
+        self.connector.cancel()
+        link, context.link = context.link, None
+        if link is not None:
+            link.abort()
+        self.sender.drop()
+        metrics.SESSIONS.labels(metrics.STATE_NAMES[self.state]).dec()
+        context.notify()
+
+    def keepalive(self, now: float, patience: float) -> None:
+        """Ask for a sign of life; without one for `patience` seconds the session is not connected. `now` is
+        the loop's.
+        """
+        context = self.context
+        if context.link is not None:
+            if now - context.link.heard > patience:
+                self.connector.lost(SessionEvent.KEEPALIVE_TIMED_OUT, f"nothing heard for {patience:g} s")
+            else:
+                context.link.ping()
+        self.sender.tick()
+        if context.counters.stored != context.counters.values():
+            context.host.journal.post(context.ref, views.snapshot(self))
+
+    # --- LinkEvents
+
+    def permitted(self) -> bool:
+        return not self.context.closed and self.context.host.may_act(self.context.ref)
+
+    def on_ack(self, network_id: str, time: int) -> None:
+        self.sender.in_flight.on_ack(network_id, time)
+
+    def on_reject(self, network_id: str, failure: Failure, detail: str, retry_after: float) -> None:
+        self.sender.in_flight.on_reject(network_id, failure, detail, retry_after)
+
+    def on_receipt(self, network_id: str, receipt: Receipt, time: int, member: str, sequence: int) -> None:
+        self.sender.in_flight.on_receipt(network_id, receipt, time, member, sequence)
+
+    def on_incoming(self, message: Incoming) -> None:
+        self._inbound.receive(self.context, message)
+
+    def on_end(self, link: Link, end: End, detail: str) -> None:
+        self.connector.on_end(link, end, detail)
+
+    # --- StateMachine
+
+    def go(self, event: SessionEvent, detail: str = "") -> bool:
+        """Follow the table; False when the event means nothing now. Every change is stored, with an event."""
+        context = self.context
+        found = transition(self.state, event)
+        if found is None or context.closed:
+            return False
+        previous = self.state
+        self.state, self.cause = found
+        self.detail = detail
+        self.update_time = time.time_ns() // 1000
+        if self.state != pb.SESSION_STATE_BACKOFF:
+            self.connector.left_backoff()
+        metrics.SESSIONS.labels(metrics.STATE_NAMES[previous]).dec()
+        metrics.SESSIONS.labels(metrics.STATE_NAMES[self.state]).inc()
+        changed = context.events.session(views.view(self), previous, self.update_time)
+        context.host.journal.post(context.ref, views.snapshot(self), changed)
+        context.notify()
+        return True
+
+    def unpaired(self, event: SessionEvent, detail: str) -> None:
+        """The pairing has ended: nothing can be sent any more."""
+        self.connector.cancel()
+        self.context.driver_state = None
+        self.sender.fail_all(message_pb2.FAILURE_REASON_ACCOUNT_CLOSED, detail or "the pairing has ended")
+        self.go(event, detail)
+
+
+_LOG_OUT_SECONDS = 2.0

@@ -1,0 +1,100 @@
+"""A session as the API shows it, and as its row stores it."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+from mesh_session_node.account.connector import Connector
+from mesh_session_node.account.state import Cause, State
+from mesh_session_node.context.context import SessionContext
+from mesh_session_node.context.events import timestamp
+from mesh_session_node.journal import SessionSnapshot
+from mesh_session_node.outbound.sender import Sender
+from mesh_session_node.store.accounts import AccountRow
+from sessionmesh.v1 import session_pb2 as pb
+
+
+class Viewed(Protocol):
+    """What is shown of a session. `update_time` is microseconds since the epoch."""
+
+    context: SessionContext
+    account: AccountRow
+    connector: Connector
+    sender: Sender
+    state: State
+    cause: Cause
+    detail: str
+    phone: str
+    user_id: str
+    push_name: str
+    settings: bytes
+    update_time: int
+
+    @property
+    def paired(self) -> bool: ...
+
+
+def view(session: Viewed) -> pb.Session:
+    """As the API shows it."""
+    context, connector = session.context, session.connector
+    sent, received, failed, connects = context.counters.values()
+    shown = pb.Session(
+        account_id=context.id,
+        tenant_id=context.events.tenant_id,
+        state=session.state,
+        cause=session.cause,
+        detail=session.detail,
+        phone=session.phone or session.account.phone,
+        network_user_id=session.user_id,
+        push_name=session.push_name,
+        paired=session.paired,
+        node_id=context.host.node_id,
+        epoch=context.ref.epoch,
+        recent_failures=len(connector.failures.recent(time.monotonic())),
+        update_time=timestamp(session.update_time),
+        counters=pb.SessionCounters(
+            sent=sent, received=received, failed=failed, connects=connects, queued=session.sender.queued
+        ),
+    )
+    if connector.connected_at is not None:
+        shown.connect_time.CopyFrom(timestamp(connector.connected_at))
+    if (heard := _last_heard(context)) is not None:
+        shown.last_heard_time.CopyFrom(timestamp(heard))
+    if connector.next_connect is not None:
+        shown.next_connect_time.CopyFrom(timestamp(connector.next_connect))
+    return shown
+
+
+def snapshot(session: Viewed) -> SessionSnapshot:
+    """The row, with the counters as they are now: they count as stored from here on."""
+    context, connector = session.context, session.connector
+    context.counters.stored = context.counters.values()
+    sent, received, failed, connects = context.counters.stored
+    return SessionSnapshot(
+        node=context.host.node_id,
+        state=session.state,
+        cause=session.cause,
+        detail=session.detail,
+        phone=session.phone,
+        network_user_id=session.user_id,
+        push_name=session.push_name,
+        paired=session.paired,
+        recent_failures=len(connector.failures.recent(time.monotonic())),
+        sent=sent,
+        received=received,
+        failed=failed,
+        connects=connects,
+        settings=session.settings,
+        connect_time=connector.connected_at,
+        last_heard_time=_last_heard(context),
+        next_connect_time=connector.next_connect,
+        update_time=session.update_time,
+    )
+
+
+def _last_heard(context: SessionContext) -> int | None:
+    """Microseconds since the epoch; None without a connection."""
+    if context.link is None:
+        return None
+    return time.time_ns() // 1000 - int((context.host.loop.time() - context.link.heard) * 1e6)

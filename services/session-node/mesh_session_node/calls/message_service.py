@@ -1,0 +1,214 @@
+"""MessageService. `send_message` is the mesh's hottest call: bytes in, bytes out, and one future awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import partial
+
+from google.protobuf.message import DecodeError
+
+from mesh_core.database.requests import Method, payload_digest
+from mesh_core.errors import FailedPrecondition, InvalidArgument, InvalidField, MeshError, NotFound
+from mesh_core.ids import Prefix, decode, encode, new_uuid
+from mesh_core.paging import Pager
+from mesh_core.rpc.server.status import details_of
+from mesh_core.telemetry import tracing
+from mesh_core.validation import timestamp
+from mesh_session_node.account.session import Session
+from mesh_session_node.calls.account_call import AccountCalls, Context
+from mesh_session_node.calls.content_validation import check_recipient, check_send
+from mesh_session_node.calls.message_rows import add_receipts, message_of_row, set_create_time
+from mesh_session_node.drivers.interface.content import address_of
+from mesh_session_node.journal import COMMITTED, Committed, Outcome, Refused, StatusChange, unwrap
+from mesh_session_node.outbound.outgoing import Outgoing, network_id_of
+from mesh_session_node.outbound.preparation import Preparation, has_references
+from mesh_session_node.outbound.statuses import status_event
+from mesh_session_node.store.messages import MessageFilter, MessageStore
+from sessionmesh.v1 import common_pb2, message_pb2_grpc
+from sessionmesh.v1 import message_pb2 as pb
+
+_parse = pb.SendMessageRequest.FromString
+_MAX_FRAME = 1000
+
+
+class MessageService(message_pb2_grpc.MessageServiceServicer):
+    """What it does not define is answered UNIMPLEMENTED by the chassis."""
+
+    def __init__(
+        self, calls: AccountCalls, messages: MessageStore, preparation: Preparation, pager: Pager
+    ) -> None:
+        self._calls = calls
+        self._lookup = calls.lookup
+        self._messages = messages
+        self._preparation = preparation
+        self._pager = pager
+
+    async def send_message(self, raw: bytes, context: Context) -> bytes:
+        """SendMessage, from bytes to bytes."""
+        try:
+            request = _parse(raw)
+        except DecodeError:
+            raise InvalidArgument("the request is not a SendMessageRequest", "INVALID_FIELD") from None
+        session = await self._calls.session(request.account_id, context)
+        message = await self._send(session, request)
+        return pb.SendMessageResponse(message=message).SerializeToString()
+
+    async def accept_messages(self, raw: bytes, _context: Context) -> bytes:
+        """NodeService.AcceptMessages: messages of accounts that are owned here."""
+        try:
+            messages = pb.SendMessagesRequest.FromString(raw).messages
+        except DecodeError:
+            raise InvalidArgument("the request is not an AcceptMessagesRequest", "INVALID_FIELD") from None
+        if len(messages) > _MAX_FRAME:
+            raise InvalidField("messages", f"must have at most {_MAX_FRAME:,} entries")
+        response = pb.SendMessagesResponse()
+        waiting: list[tuple[tuple[str, str], Session, Outgoing, asyncio.Future[Outcome]]] = []
+        for item in messages:
+            name = item.account_id, item.request_id
+            try:
+                session = await self._lookup.visible(item.account_id)
+                if has_references(item):
+                    check_send(item)
+                    await self._preparation.check(session.context, item)
+                waiting.append((name, session, *self._accept(session, item)))
+            except MeshError as error:
+                _add_error(response, name, error)
+        for name, session, out, done in waiting:
+            try:
+                message = self._result(session, out, await done)
+            except MeshError as error:
+                _add_error(response, name, error)
+            else:
+                response.results.add(account_id=name[0], request_id=name[1], message=message)
+        return response.SerializeToString()
+
+    async def GetMessage(self, request: pb.GetMessageRequest, context: Context) -> pb.GetMessageResponse:
+        session = await self._calls.session(request.account_id, context)
+        return pb.GetMessageResponse(message=await self._stored(session, request.message_id))
+
+    async def ListMessages(
+        self, request: pb.ListMessagesRequest, context: Context
+    ) -> pb.ListMessagesResponse:
+        session = await self._calls.session(request.account_id, context)
+        account = session.context.ref
+        page = self._pager.page(request, account.tenant.bytes)
+        if request.HasField("chat"):
+            check_recipient("chat", request.chat)
+        wanted = MessageFilter(
+            chat=address_of(request.chat) if request.HasField("chat") else None,
+            direction=request.direction,
+            statuses=request.statuses,
+            start=timestamp("start_time", request.start_time) if request.HasField("start_time") else None,
+            end=timestamp("end_time", request.end_time) if request.HasField("end_time") else None,
+            after=page.after_id,
+            oldest_first=request.order == common_pb2.LIST_ORDER_OLDEST_FIRST,
+        )
+        rows = await self._messages.page(account.uuid, wanted, page.fetch)
+        messages, next_page_token = page.cut(rows, partial(message_of_row, session.id))
+        return pb.ListMessagesResponse(messages=messages, next_page_token=next_page_token)
+
+    async def CancelMessage(
+        self, request: pb.CancelMessageRequest, context: Context
+    ) -> pb.CancelMessageResponse:
+        session = await self._calls.session(request.account_id, context)
+        uuid = decode(Prefix.MESSAGE, request.message_id, "message_id")
+        out = session.sender.cancel(uuid)
+        if out is None:
+            message = await self._stored(session, request.message_id)
+            if message.status == pb.MESSAGE_STATUS_CANCELLED:
+                return pb.CancelMessageResponse(message=message)
+            raise FailedPrecondition(f"message {message.id} is no longer QUEUED", "MESSAGE_STATE")
+        micros = time.time_ns() // 1000
+        event = status_event(session.context, out, pb.MESSAGE_STATUS_CANCELLED, micros)
+        await self._calls.write(session, StatusChange(uuid, pb.MESSAGE_STATUS_CANCELLED, micros, event))
+        return pb.CancelMessageResponse(message=await self._stored(session, request.message_id))
+
+    # --- sending
+
+    async def _send(self, session: Session, request: pb.SendMessageRequest) -> pb.Message:
+        wait_for_sent = request.wait_for == pb.WAIT_FOR_SENT
+        if has_references(request):
+            check_send(request)
+            await self._preparation.check(session.context, request)
+        out, done = self._accept(session, request)
+        if not wait_for_sent:
+            return self._result(session, out, await done)
+        waiter = session.sender.waiters.add(out.uuid)
+        try:
+            outcome = await done
+            message = self._result(session, out, outcome)
+            if outcome is not COMMITTED:
+                return await self._stored(session, message.id)
+            ended = await waiter
+        finally:
+            session.sender.waiters.remove(out.uuid, waiter)
+        if ended is not None:
+            await session.context.host.journal.flush()
+            return await self._stored(session, message.id)
+        message.status = pb.MESSAGE_STATUS_SENT
+        return message
+
+    def _accept(
+        self, session: Session, request: pb.SendMessageRequest
+    ) -> tuple[Outgoing, asyncio.Future[Outcome]]:
+        """Put a message into the open batch, between one turn of the loop and the next."""
+        check_send(request)
+        self._lookup.check_owner(session.context.ref.shard)
+        if session.context.closed:
+            raise self._lookup.not_owner(session.context.ref.shard)
+        if not session.paired:
+            raise FailedPrecondition("the account is not paired", "NOT_PAIRED")
+        session.sender.check_room()
+        request_id = request.request_id
+        request.ClearField("request_id")
+        request.ClearField("account_id")
+        request.ClearField("wait_for")
+        payload = request.SerializeToString(deterministic=True)
+        uuid = new_uuid()
+        traceparent = tracing.current_traceparent()
+        if tracing.is_sampled(traceparent):
+            span = tracing.start_span("mesh.node.accept", attributes={"mesh.account.id": session.id})
+            traceparent = span.traceparent
+            span.end()
+        out = Outgoing(uuid, address_of(request.recipient), request, traceparent)
+        now = time.time()
+        if out.due is not None and out.due <= now:
+            out.due = None
+        done = session.sender.accept(
+            out, Method.SEND_MESSAGE, request_id, payload_digest(payload), payload, now
+        )
+        return out, done
+
+    def _result(self, session: Session, out: Outgoing, outcome: Outcome) -> pb.Message:
+        """The answer to a caller whose message was stored, now or before."""
+        uuid, name, network_id = out.uuid, out.id, out.network_id
+        if not isinstance(outcome, Committed):
+            if isinstance(outcome, Refused):
+                raise self._lookup.refused(session)
+            uuid = unwrap(outcome, out.uuid)
+            name, network_id = encode(Prefix.MESSAGE, uuid), network_id_of(uuid)
+        message = pb.Message(
+            id=name,
+            account_id=session.id,
+            direction=pb.DIRECTION_OUTBOUND,
+            status=pb.MESSAGE_STATUS_QUEUED,
+            network_message_id=network_id,
+        )
+        set_create_time(message, uuid)
+        return message
+
+    async def _stored(self, session: Session, message_id: str) -> pb.Message:
+        uuid = decode(Prefix.MESSAGE, message_id, "message_id")
+        row = await self._messages.message(session.context.ref.uuid, uuid)
+        if row is None:
+            raise NotFound("message", message_id)
+        message = message_of_row(session.id, row)
+        if row["chat"].startswith("group:"):
+            add_receipts(message, await self._messages.receipts(uuid))
+        return message
+
+
+def _add_error(response: pb.SendMessagesResponse, key: tuple[str, str], error: MeshError) -> None:
+    result = response.results.add(account_id=key[0], request_id=key[1])
+    result.error.status = details_of(error)

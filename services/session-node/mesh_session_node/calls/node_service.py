@@ -1,0 +1,27 @@
+"""NodeService: what the mesh's other parts say to a session-node."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from grpc.aio import ServicerContext
+
+from mesh_core.ids import Prefix, decode
+from mesh_session_node.node.loader import AccountLoader
+from sessionmesh.internal.v1 import node_pb2 as pb
+from sessionmesh.internal.v1 import node_pb2_grpc
+
+
+class NodeService(node_pb2_grpc.NodeServiceServicer):
+    """AcceptMessages, which acts for a caller of the mesh, is `MessageService.accept_messages`."""
+
+    def __init__(self, loader: AccountLoader) -> None:
+        self._loader = loader
+
+    async def RefreshAccounts(
+        self, request: pb.RefreshAccountsRequest, _context: ServicerContext[Any, Any]
+    ) -> pb.RefreshAccountsResponse:
+        await self._loader.refresh(
+            [decode(Prefix.ACCOUNT, account_id, "account_ids") for account_id in request.account_ids]
+        )
+        return pb.RefreshAccountsResponse()

@@ -1,0 +1,143 @@
+"""SessionService: connect, pair, watch, list."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from asyncpg import Record
+
+from mesh_core import validation
+from mesh_core.database.requests import Method
+from mesh_core.errors import InvalidField
+from mesh_core.ids import Prefix, encode
+from mesh_core.paging import Pager
+from mesh_core.rpc.auth import Role, current_identity
+from mesh_core.validation import to_timestamp
+from mesh_session_node.account.pairing import Pairings
+from mesh_session_node.account.views import view
+from mesh_session_node.calls.account_call import AccountCalls, Context
+from mesh_session_node.context.context import account_moved
+from mesh_session_node.store.sessions import SessionStore
+from sessionmesh.v1 import session_pb2 as pb
+from sessionmesh.v1 import session_pb2_grpc
+
+
+class SessionService(session_pb2_grpc.SessionServiceServicer):
+    """What it does not define is answered UNIMPLEMENTED by the chassis."""
+
+    def __init__(self, calls: AccountCalls, pairings: Pairings, sessions: SessionStore, pager: Pager) -> None:
+        self._calls = calls
+        self._pairings = pairings
+        self._sessions = sessions
+        self._pager = pager
+
+    async def Connect(self, request: pb.ConnectRequest, context: Context) -> pb.ConnectResponse:
+        session = await self._calls.session(request.account_id, context)
+        if await self._calls.first_time(session, Method.CONNECT, request.request_id):
+            session.connect()
+        return pb.ConnectResponse(session=view(session))
+
+    async def Disconnect(self, request: pb.DisconnectRequest, context: Context) -> pb.DisconnectResponse:
+        session = await self._calls.session(request.account_id, context)
+        if await self._calls.first_time(session, Method.DISCONNECT, request.request_id):
+            session.disconnect()
+        return pb.DisconnectResponse(session=view(session))
+
+    async def Logout(self, request: pb.LogoutRequest, context: Context) -> pb.LogoutResponse:
+        session = await self._calls.session(request.account_id, context)
+        if await self._calls.first_time(session, Method.LOGOUT, request.request_id):
+            session.log_out()
+        return pb.LogoutResponse(session=view(session))
+
+    async def Pair(self, request: pb.PairRequest, context: Context) -> AsyncIterator[pb.PairResponse]:
+        session = await self._calls.session_for_stream(request.account_id, context)
+        validation.request_id(request.request_id)
+        if request.method == pb.PAIR_METHOD_CODE or request.phone:
+            validation.phone("phone", request.phone)
+        timeout = _DEFAULT_TIMEOUT
+        if request.HasField("timeout"):
+            timeout = request.timeout.seconds + request.timeout.nanos / 1e9
+            if not 1.0 <= timeout <= _MAX_TIMEOUT:
+                raise InvalidField("timeout", "must be between 1 s and 10 minutes")
+        attempt = self._pairings.begin(session, request, timeout)
+        async for step in attempt.follow():
+            yield step
+
+    async def GetSession(self, request: pb.GetSessionRequest, context: Context) -> pb.GetSessionResponse:
+        session = await self._calls.session(request.account_id, context)
+        return pb.GetSessionResponse(session=view(session))
+
+    async def WatchSession(
+        self, request: pb.WatchSessionRequest, context: Context
+    ) -> AsyncIterator[pb.WatchSessionResponse]:
+        session = await self._calls.session_for_stream(request.account_id, context)
+        changes = session.context.changes
+        while not session.context.closed:
+            version = changes.version
+            yield pb.WatchSessionResponse(session=view(session))
+            await changes.wait(since=version)
+        raise account_moved()
+
+    async def ListSessions(
+        self, request: pb.ListSessionsRequest, _context: Context
+    ) -> pb.ListSessionsResponse:
+        identity = current_identity()
+        tenant = identity.tenant_id
+        if request.tenant_id or identity.role is Role.TENANT:
+            tenant = identity.tenant_for(request.tenant_id)
+        page = self._pager.page(request, tenant.bytes if tenant is not None else b"")
+        rows = await self._sessions.page(
+            tenant, page.after_id, states=request.states, node=request.node_id, limit=page.fetch
+        )
+        counts = await self._sessions.counts(tenant)
+        sessions, next_page_token = page.cut(rows, _session_of_row)
+        return pb.ListSessionsResponse(
+            sessions=sessions,
+            counts=[pb.SessionStateCount(state=row["state"], count=row["count"]) for row in counts],
+            next_page_token=next_page_token,
+        )
+
+    async def ListDisconnects(
+        self, request: pb.ListDisconnectsRequest, context: Context
+    ) -> pb.ListDisconnectsResponse:
+        session = await self._calls.session(request.account_id, context)
+        account = session.context.ref
+        page = self._pager.page(request, account.tenant.bytes)
+        rows = await self._sessions.disconnects(account.uuid, page.after_id, page.fetch)
+        disconnects, next_page_token = page.cut(rows, _disconnect_of_row)
+        return pb.ListDisconnectsResponse(disconnects=disconnects, next_page_token=next_page_token)
+
+
+def _session_of_row(row: Record) -> pb.Session:
+    """A session as last stored; one that its owner has not stored yet is NEW."""
+    session = pb.Session(
+        account_id=encode(Prefix.ACCOUNT, row["id"]),
+        tenant_id=encode(Prefix.TENANT, row["tenant"]),
+        state=row["state"],
+        phone=row["phone"] or row["account_phone"],
+        counters=pb.SessionCounters(queued=row["queued"]),
+    )
+    if row["node"] is None:
+        return session
+    session.cause, session.detail = row["cause"], row["detail"]
+    session.network_user_id, session.push_name = row["network_user_id"], row["push_name"]
+    session.paired, session.node_id, session.epoch = row["paired"], row["node"], row["epoch"]
+    session.recent_failures = row["recent_failures"]
+    counters = session.counters
+    counters.sent, counters.received = row["sent"], row["received"]
+    counters.failed, counters.connects = row["failed"], row["connects"]
+    for field in ("connect_time", "last_heard_time", "next_connect_time", "update_time"):
+        if row[field] is not None:
+            getattr(session, field).CopyFrom(to_timestamp(row[field]))
+    return session
+
+
+def _disconnect_of_row(row: Record) -> pb.Disconnect:
+    shown = pb.Disconnect(cause=row["cause"], detail=row["detail"], node_id=row["node"])
+    if row["connect_time"] is not None:
+        shown.connect_time.CopyFrom(to_timestamp(row["connect_time"]))
+    shown.disconnect_time.CopyFrom(to_timestamp(row["disconnect_time"]))
+    return shown
+
+
+_DEFAULT_TIMEOUT, _MAX_TIMEOUT = 180.0, 600.0  # seconds

@@ -1,0 +1,126 @@
+"""What the parts of one account's session share, instead of knowing each other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, Protocol
+
+from asyncpg.pgproto.pgproto import UUID
+
+from mesh_core.errors import GoingAway
+from mesh_core.signal import Signal
+from mesh_session_node.context.events import EventMaker
+from mesh_session_node.context.settings import SessionSettings
+from mesh_session_node.drivers.interface.driver import Driver, DriverState, Link
+from mesh_session_node.journal import AccountRef, Journal
+from mesh_session_node.store.accounts import SessionRow
+
+
+class Host(Protocol):
+    """The node beneath the sessions. What takes time runs there: sessions start no tasks themselves."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
+    @property
+    def journal(self) -> Journal: ...
+    @property
+    def node_id(self) -> str: ...
+    @property
+    def settings(self) -> SessionSettings: ...
+
+    def may_act(self, ref: AccountRef) -> bool:
+        """Whether the account may run here, under that epoch, at this very moment."""
+
+    def seal(self, tenant: UUID, plain: bytes, context: bytes) -> bytes:
+        """Encrypts with the tenant's data key, which is loaded."""
+
+    def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Runs something that takes time for a session. A failure is logged, and is not the node's."""
+
+
+class Counters:
+    """What the session has done since its account was created; `stored` is what its row says of it."""
+
+    __slots__ = ("connects", "failed", "received", "sent", "stored")
+
+    def __init__(self, row: SessionRow) -> None:
+        self.sent = row.sent
+        self.received = row.received
+        self.failed = row.failed
+        self.connects = row.connects
+        self.stored = self.values()
+
+    def values(self) -> tuple[int, int, int, int]:
+        """In the order sent, received, failed, connects."""
+        return self.sent, self.received, self.failed, self.connects
+
+
+class SessionContext:
+    """One account under one tenure of its shard: who it is, and what its parts have in common just now.
+
+    `driver_state` is None while the account is not paired, `link` while it is not connected. `closed` is for
+    good: the account is no longer this node's, and nothing may be done for it.
+    """
+
+    __slots__ = (
+        "_changes",
+        "closed",
+        "counters",
+        "driver",
+        "driver_state",
+        "events",
+        "host",
+        "id",
+        "link",
+        "ref",
+    )
+
+    def __init__(
+        self,
+        host: Host,
+        ref: AccountRef,
+        driver: Driver,
+        driver_state: DriverState | None,
+        events: EventMaker,
+        counters: Counters,
+    ) -> None:
+        self.host = host
+        self.ref = ref
+        self.id = events.account_id
+        self.driver = driver
+        self.driver_state = driver_state
+        self.events = events
+        self.counters = counters
+        self.link: Link | None = None
+        self.closed = False
+        self._changes: Signal | None = None  # most accounts have nobody who waits for them
+
+    def seal(self, plain: bytes) -> bytes:
+        """A driver's state as it is stored."""
+        return self.host.seal(self.ref.tenant, plain, self.ref.uuid.bytes)
+
+    @property
+    def changes(self) -> Signal:
+        """Notified when the session's state has changed, and when it is closed."""
+        if self._changes is None:
+            self._changes = Signal()
+        return self._changes
+
+    def notify(self) -> None:
+        """Wake whoever waits for `changes`."""
+        if self._changes is not None:
+            self._changes.notify()
+
+    async def until_connected(self) -> None:
+        """Return when the session is connected, or closed for good."""
+        while not self.closed and self.link is None:
+            await self.changes.wait()
+
+
+def account_moved(resume_token: str = "") -> GoingAway:
+    """The end of a stream whose account leaves this node: begin it again, with the token if there is one."""
+    return GoingAway(resume_token, message="the account goes to another node", retry_after=_RETRY_DELAY)
+
+
+_RETRY_DELAY = 0.2

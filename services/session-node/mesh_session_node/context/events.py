@@ -1,0 +1,144 @@
+"""The events of one account, as the journal stores them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from mesh_core.ids import Prefix, encode, new_uuid
+from mesh_session_node.drivers.interface.content import recipient_of
+from mesh_session_node.journal import Event
+from sessionmesh.v1 import event_pb2 as pb
+from sessionmesh.v1 import media_pb2, message_pb2, session_pb2
+
+STATUS_TYPES = {
+    number: f"message.{name.removeprefix('MESSAGE_STATUS_').lower()}"
+    for name, number in message_pb2.MessageStatus.items()
+    if number
+}
+
+
+def timestamp(micros: int) -> Timestamp:
+    """A point in time, from microseconds since the epoch."""
+    seconds, rest = divmod(micros, 1_000_000)
+    return Timestamp(seconds=seconds, nanos=rest * 1000)
+
+
+class EventMaker:
+    """Makes the events of one account."""
+
+    __slots__ = ("account_id", "labels", "tenant_id")
+
+    def __init__(self, tenant_id: str, account_id: str, labels: Mapping[str, str]) -> None:
+        self.tenant_id = tenant_id
+        self.account_id = account_id
+        self.labels = labels
+
+    def status(
+        self,
+        base: bytes,
+        status: message_pb2.MessageStatus.ValueType,
+        micros: int,
+        *,
+        failure: message_pb2.FailureReason.ValueType = message_pb2.FAILURE_REASON_UNSPECIFIED,
+        detail: str = "",
+        member: str = "",
+    ) -> Event:
+        """An outbound message's status; `base` is the message's, from `message_base`.
+
+        Two serialised messages one after the other are one message with the fields of both: the rule of
+        protobuf that makes this short.
+        """
+        uuid, type_ = new_uuid(), STATUS_TYPES[status]
+        time = timestamp(micros)
+        changed = pb.MessageStatusEvent(status=status, status_time=time)
+        if failure or detail:
+            changed.failure, changed.failure_detail = failure, detail
+        if member:
+            changed.member.CopyFrom(recipient_of(member))
+        event = pb.Event(id=encode(Prefix.EVENT, uuid), type=type_, occur_time=time, message_status=changed)
+        return Event(uuid, type_, base + event.SerializeToString())
+
+    def message_base(
+        self, message_id: str, network_id: str, request: message_pb2.SendMessageRequest, traceparent: str
+    ) -> bytes:
+        """What all status events of one outbound message have in common, serialised."""
+        event = pb.Event(tenant_id=self.tenant_id, account_id=self.account_id, traceparent=traceparent)
+        if self.labels or request.labels:
+            event.labels.update(self.labels)
+            event.labels.update(request.labels)
+        about = event.message_status
+        about.message_id = message_id
+        about.chat.CopyFrom(request.recipient)
+        about.network_message_id = network_id
+        about.external_id = request.external_id
+        return event.SerializeToString()
+
+    def received(self, message: message_pb2.Message, micros: int, traceparent: str) -> Event:
+        """An inbound message."""
+        event = self._begin("message.received", micros, traceparent, message.labels)
+        event.message.message.CopyFrom(message)
+        return _row(event)
+
+    def reaction(self, message: message_pb2.Message, micros: int, traceparent: str) -> Event:
+        """Somebody reacted."""
+        event = self._begin("message.reaction", micros, traceparent, {})
+        reaction = message.content.reaction
+        event.reaction.message_id = reaction.message_id
+        event.reaction.emoji = reaction.emoji
+        event.reaction.sender.CopyFrom(message.sender)
+        return _row(event)
+
+    def changed(self, type_: str, message: message_pb2.Message, micros: int) -> Event:
+        """`message.edited` or `message.revoked`."""
+        event = self._begin(type_, micros, message.traceparent, message.labels)
+        event.message_changed.message.CopyFrom(message)
+        return _row(event)
+
+    def session(
+        self, session: session_pb2.Session, previous: session_pb2.SessionState.ValueType, micros: int
+    ) -> Event:
+        """The session's state changed."""
+        event = self._begin("session.state_changed", micros, "", {})
+        event.session.session.CopyFrom(session)
+        event.session.previous_state = previous
+        return _row(event)
+
+    def pairing(self, step: session_pb2.PairResponse, micros: int) -> Event:
+        """A pairing attempt moved on. The picture is left out."""
+        event = self._begin("session.pairing", micros, "", {})
+        event.pairing.step.CopyFrom(step)
+        if step.HasField("qr"):
+            event.pairing.step.qr.ClearField("png")
+            event.pairing.step.qr.ClearField("terminal")
+        return _row(event)
+
+    def media(
+        self, media: media_pb2.Media, message_id: str, micros: int, traceparent: str, *, ready: bool
+    ) -> Event:
+        """An inbound message's file was stored, or is lost."""
+        event = self._begin("media.ready" if ready else "media.failed", micros, traceparent, {})
+        event.media.media.CopyFrom(media)
+        event.media.message_id = message_id
+        return _row(event)
+
+    def _begin(self, type_: str, micros: int, traceparent: str, labels: Mapping[str, str]) -> pb.Event:
+        event = pb.Event(
+            tenant_id=self.tenant_id,
+            account_id=self.account_id,
+            type=type_,
+            occur_time=timestamp(micros),
+            traceparent=traceparent,
+        )
+        if self.labels:
+            event.labels.update(self.labels)
+        if labels:
+            event.labels.update(labels)
+        return event
+
+
+def _row(event: pb.Event) -> Event:
+    uuid = new_uuid()
+    event.id = encode(Prefix.EVENT, uuid)
+    return Event(uuid, event.type, event.SerializeToString())

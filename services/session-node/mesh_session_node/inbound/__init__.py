@@ -1,0 +1,1 @@
+"""What the network brings: messages, and their media."""

@@ -1,0 +1,230 @@
+"""Accounts become sessions, with their shard or later, and hear of it when their rows change."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
+import structlog
+from asyncpg.pgproto.pgproto import UUID
+
+from mesh_core.database import UNAVAILABLE
+from mesh_core.errors import FailedPrecondition, NotFound
+from mesh_core.sealing import CannotUnseal, Sealer
+from mesh_session_node.account.session import BY_ACCOUNT, Session
+from mesh_session_node.drivers.interface.driver import Driver, DriverState
+from mesh_session_node.inbound.media import MediaFetcher
+from mesh_session_node.node.registry import Registry
+from mesh_session_node.outbound.outgoing import Outgoing
+from mesh_session_node.store.accounts import (
+    AccountRow,
+    AccountStore,
+    SessionRow,
+    StoredAccount,
+    WaitingFetch,
+    WaitingMessage,
+)
+from sessionmesh.v1 import message_pb2, session_pb2
+
+logger = structlog.get_logger(__name__)
+
+
+class SessionMaker(Protocol):
+    """Makes sessions, with all that a node gives them."""
+
+    def driver(self, name: str) -> Driver:
+        """Raises `FailedPrecondition` UNSUPPORTED_BY_NETWORK."""
+
+    def make(self, account: AccountRow, epoch: int, row: SessionRow, state: DriverState | None) -> Session:
+        """A session of the account under this tenure of its shard; it does nothing before its `begin`."""
+
+
+class AccountLoader:
+    """Reads accounts, makes their sessions and gives them what they must still send and fetch.
+
+    `spawn` runs what takes time beside it.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        accounts: AccountStore,
+        sealer: Sealer,
+        maker: SessionMaker,
+        media: MediaFetcher,
+        spawn: Callable[[str, Coroutine[Any, Any, None]], None],
+    ) -> None:
+        self._registry = registry
+        self._accounts = accounts
+        self._sealer = sealer
+        self._maker = maker
+        self._media = media
+        self._spawn = spawn
+
+    async def load_shards(self, shards: Mapping[int, int]) -> None:
+        """Load the accounts of these shards (shard -> epoch). A shard that is ours must run: this goes on
+        until Postgres answers, or the shard has gone.
+        """
+        epochs = self._registry.epochs
+        while True:
+            mine = {shard: epoch for shard, epoch in shards.items() if epochs.get(shard) == epoch}
+            if not mine:
+                return
+            try:
+                rows, waiting, fetches = await asyncio.gather(
+                    self._accounts.shards(mine), self._accounts.outbox(mine), self._accounts.fetches(mine)
+                )
+                sessions = await self._load(rows, waiting, fetches, mine)
+            except UNAVAILABLE as error:
+                logger.warning("accounts wait for Postgres", shards=len(mine), error=repr(error))
+                await asyncio.sleep(_RETRY_DELAY)
+            else:
+                if sessions:
+                    logger.info(
+                        "accounts loaded", shards=len(mine), accounts=len(sessions), outbox=len(waiting)
+                    )
+                return
+
+    async def load_account(self, account_id: str, uuid: UUID) -> None:
+        """Load one account, if its shard is here. Raises `NotFound`, and `FailedPrecondition` for a driver
+        that this node lacks.
+        """
+        epochs = self._registry.epochs.copy()
+        rows = await self._accounts.accounts([uuid])
+        if not rows:
+            raise NotFound("account", account_id)
+        self._maker.driver(rows[0].account.driver)
+        await self._load_missing(rows, epochs)
+
+    async def refresh(self, accounts: Collection[UUID]) -> None:
+        """These accounts' rows may have changed."""
+        registry = self._registry
+        known, epochs = [*filter(None, map(registry.running, accounts))], registry.epochs.copy()
+        rows = await self._accounts.accounts(accounts)
+        self._refresh(known, rows)
+        await self._load_missing(rows, epochs)
+
+    async def reconcile(self) -> None:
+        """Bring every session in line with its account's row."""
+        registry = self._registry
+        epochs = {s: epoch for s, epoch in registry.epochs.items() if s not in registry.loading}
+        known = [session for shard in epochs for session in registry.in_shard(shard)]
+        rows = await self._accounts.shards(epochs)
+        self._refresh(known, rows)
+        await self._load_missing(rows, epochs)
+
+    def _refresh(self, known: Iterable[Session], rows: Iterable[StoredAccount]) -> None:
+        """Tell sessions of their rows; `known` are those that ran before the rows were read, and of them the
+        ones without a row are purged. One that began meanwhile has a row that the query was too early for.
+        """
+        found = set()
+        for row in rows:
+            found.add(row.account.uuid)
+            if (session := self._registry.running(row.account.uuid)) is not None:
+                session.refresh(row.account)
+        for session in known:
+            if session.account.uuid not in found and self._registry.sessions.get(session.id) is session:
+                self._registry.remove(session)
+
+    async def _load_missing(self, rows: Iterable[StoredAccount], epochs: Mapping[int, int]) -> None:
+        """Load accounts that were made after their shard came, or could not be loaded with it."""
+        registry = self._registry
+        missing = [
+            row
+            for row in rows
+            if row.account.shard in epochs
+            and row.account.shard not in registry.loading
+            and registry.running(row.account.uuid) is None
+        ]
+        waiting: list[WaitingMessage] = []
+        fetches: list[WaitingFetch] = []
+        if ran := [row.account for row in missing if row.session.update_time is not None]:
+            shards, accounts = {account.shard for account in ran}, [account.uuid for account in ran]
+            waiting, fetches = await asyncio.gather(
+                self._accounts.outbox(shards, accounts), self._accounts.fetches(shards, accounts)
+            )
+        await self._load(missing, waiting, fetches, epochs)
+
+    async def _load(
+        self,
+        rows: Iterable[StoredAccount],
+        waiting: Iterable[WaitingMessage],
+        fetches: Iterable[WaitingFetch],
+        epochs: Mapping[int, int],
+    ) -> list[Session]:
+        """Make the sessions of these rows, give them what they must still send and fetch, and let them begin.
+
+        `epochs` are those under which all was read: what a shard's former tenure has read is too old.
+        """
+        sessions = await self._make(rows, epochs)
+        by_uuid = {session.account.uuid: session for session in sessions}
+        outboxes: dict[UUID, list[Outgoing]] = {}
+        for message in waiting:
+            if message.account in by_uuid:
+                request = message_pb2.SendMessageRequest.FromString(message.content)
+                out = Outgoing(message.uuid, message.chat, request, message.traceparent)
+                out.due = message.due if message.due > time.time() else None
+                out.attempts = 1  # it may have been sent
+                outboxes.setdefault(message.account, []).append(out)
+        for account, messages in outboxes.items():
+            by_uuid[account].sender.restore(messages)
+        for session in sessions:
+            session.begin()
+        for fetch in fetches:
+            if (owner := by_uuid.get(fetch.account)) is not None:
+                self._media.add(owner.context, fetch.message, fetch.blob, fetch.attempts, fetch.due)
+        paired = [session for session in sessions if session.context.driver_state is not None]
+        if paired:
+            self._spawn("recall what was sent", self._recall(paired))
+        return sessions
+
+    async def _make(self, rows: Iterable[StoredAccount], epochs: Mapping[int, int]) -> list[Session]:
+        """Sessions of rows, where their shards are still here and no session was made meanwhile."""
+        registry, made = self._registry, []
+        for row in rows:
+            account = row.account
+            try:
+                state = await self._open(row, self._maker.driver(account.driver))
+            except (FailedPrecondition, CannotUnseal) as error:
+                logger.warning("an account cannot run", account=str(account.uuid), problem=str(error))
+                continue
+            if (running := registry.running(account.uuid)) is not None:
+                running.refresh(account)
+                continue
+            epoch = registry.epochs.get(account.shard)
+            if epoch is None or epoch != epochs[account.shard]:
+                continue
+            session = self._maker.make(account, epoch, _begun(row.session), state)
+            registry.add(session)
+            made.append(session)
+        return made
+
+    async def _open(self, row: StoredAccount, driver: Driver) -> DriverState | None:
+        tenant, sealed = row.account.tenant, row.session.credential
+        if not self._sealer.loaded(tenant):
+            await self._sealer.load(tenant)
+        if sealed is None:
+            return None
+        return driver.load(await self._sealer.open(tenant, sealed, row.account.uuid.bytes))
+
+    async def _recall(self, sessions: list[Session]) -> None:
+        """What was sent in the last day counts against the limits, whoever sent it."""
+        by_uuid = {session.account.uuid: session for session in sessions}
+        keys = [*by_uuid]
+        for at in range(0, len(keys), _MAX_RECALLED):
+            for account, age, count in await self._accounts.sent_lately(keys[at : at + _MAX_RECALLED]):
+                by_uuid[account].sender.recall(count, max(age, 0.0))
+
+
+def _begun(row: SessionRow) -> SessionRow:
+    """An account that came with a credential has never had a session, and need not be paired."""
+    if row.state == session_pb2.SESSION_STATE_NEW and row.credential is not None and row.update_time is None:
+        return replace(row, state=session_pb2.SESSION_STATE_PAUSED, detail=BY_ACCOUNT)
+    return row
+
+
+_RETRY_DELAY = 0.5
+_MAX_RECALLED = 500  # accounts in one query

@@ -1,0 +1,81 @@
+"""What must happen now and then: to the tables that the journal writes, and to the sessions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+import structlog
+
+from mesh_core.database import UNAVAILABLE, Database
+from mesh_core.database.partitions import make_partitions
+from mesh_core.database.requests import forget_requests
+from mesh_core.errors import StartupError
+from mesh_core.ownership.participant.fence import forget_incarnations
+from mesh_session_node.account.session import Session
+
+logger = structlog.get_logger(__name__)
+
+PATIENCE = 2.5
+"""Keepalive periods without a sign of life after which a session is not connected."""
+
+
+async def prepare(database: Database) -> None:
+    """Make the partitions of the next days, before the first message is written. Raises `StartupError`."""
+    try:
+        await _make_partitions(database)
+    except UNAVAILABLE as error:
+        raise StartupError(f"partitions cannot be made: {error}") from None
+
+
+async def maintain_tables(database: Database) -> None:
+    """Hourly, until cancelled. Any number of nodes may do it at once."""
+    while True:
+        await asyncio.sleep(_TABLES_SECONDS)
+        try:
+            await _make_partitions(database)
+            async with database.pool.acquire() as connection:
+                while await forget_requests(connection):
+                    pass
+                await forget_incarnations(connection)
+        except UNAVAILABLE as error:
+            logger.warning("maintenance did not finish; there are partitions for days", error=repr(error))
+
+
+async def keep_alive(sessions: Mapping[str, Session], period: float) -> None:
+    """Looks after each session once a `period` of seconds, a slice of them at a time, until cancelled."""
+    loop = asyncio.get_running_loop()
+    while True:
+        began = loop.time()
+        turn = list(sessions.values())
+        size = int(-(-len(turn) * _TICK_SECONDS // period))
+        for at in range(0, len(turn), max(1, size)):
+            now = loop.time()
+            for session in turn[at : at + size]:
+                if not session.context.closed:
+                    session.keepalive(now, period * PATIENCE)
+            await asyncio.sleep(_TICK_SECONDS)
+        await asyncio.sleep(max(_TICK_SECONDS, began + period - loop.time()))
+
+
+async def reconcile(period: float, *steps: Callable[[], Awaitable[None]]) -> None:
+    """Takes the steps every `period` of seconds, until cancelled; one that fails is tried again then."""
+    while True:
+        await asyncio.sleep(period)
+        try:
+            for step in steps:
+                await step()
+        except Exception as error:
+            logger.warning("accounts not reconciled", error=repr(error))
+
+
+async def _make_partitions(database: Database) -> None:
+    connection = await database.connect_direct()
+    try:
+        await make_partitions(connection)
+    finally:
+        await connection.close()
+
+
+_TABLES_SECONDS = 3600.0
+_TICK_SECONDS = 0.1

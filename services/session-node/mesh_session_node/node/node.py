@@ -1,0 +1,146 @@
+"""The node: its parts wired together, and what it is for its sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+from asyncpg.pgproto.pgproto import UUID
+
+from mesh_core.ids import Prefix, encode
+from mesh_core.sealing import Sealer
+from mesh_core.tasks import Supervisor
+from mesh_session_node.account.pairing import Pairings
+from mesh_session_node.account.session import Session
+from mesh_session_node.context import metrics
+from mesh_session_node.context.context import Counters, SessionContext
+from mesh_session_node.context.events import EventMaker
+from mesh_session_node.context.settings import SessionSettings
+from mesh_session_node.drivers.interface.driver import Driver, DriverState
+from mesh_session_node.drivers.registry import Drivers
+from mesh_session_node.inbound.media import MediaFetcher
+from mesh_session_node.inbound.receiver import Receiver
+from mesh_session_node.journal import AccountRef, Journal
+from mesh_session_node.journal.writer import Stored
+from mesh_session_node.node import maintenance
+from mesh_session_node.node.connect_limiter import ConnectLimiter
+from mesh_session_node.node.loader import AccountLoader
+from mesh_session_node.node.lookup import AccountLookup, Owning
+from mesh_session_node.node.registry import Registry
+from mesh_session_node.node.shard_handler import NodeShardHandler
+from mesh_session_node.outbound.outgoing import AcceptedRow
+from mesh_session_node.outbound.preparation import Preparation
+from mesh_session_node.outbound.receipts import LateReceipts, ReceiptAcks
+from mesh_session_node.outbound.sender import Sender
+from mesh_session_node.store.accounts import AccountRow, AccountStore, SessionRow
+from mesh_session_node.store.media import MediaClient
+from mesh_session_node.store.messages import MessageStore
+
+logger = structlog.get_logger(__name__)
+
+
+class Node:
+    """Implements `Host` and `SessionMaker`. `handler` is for ownership."""
+
+    def __init__(
+        self,
+        *,
+        node_id: str,
+        settings: SessionSettings,
+        drivers: Drivers,
+        journal: Journal,
+        accounts: AccountStore,
+        messages: MessageStore,
+        sealer: Sealer,
+        media: MediaClient,
+        ownership: Owning,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.journal = journal
+        self.node_id = node_id
+        self.settings = settings
+        self.preparation = Preparation(messages, media)
+        self.pairings = Pairings(settings)
+        self.registry = Registry(self.pairings.forget)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._drivers = drivers
+        self._sealer = sealer
+        self._accounts = accounts
+        self._epoch = ownership.epoch
+        self._late_receipts = LateReceipts(messages)
+        self._receipt_acks = ReceiptAcks(journal)
+        self._connects = ConnectLimiter(settings.connects_per_second, settings.connects_at_once, self.spawn)
+        fetcher = MediaFetcher(media, messages, settings.media_transfers, settings.fetch_media_up_to)
+        self._receiver = Receiver(messages, fetcher)
+        self.loader = AccountLoader(self.registry, accounts, sealer, self, fetcher, self.spawn)
+        self.lookup = AccountLookup(node_id, self.registry, self.loader, ownership)
+        self.handler = NodeShardHandler(self.registry, self.loader, journal, time.monotonic)
+        sessions = self.registry.sessions
+        metrics.OUTBOX.set_function(lambda: sum(session.sender.queued for session in sessions.values()))
+
+    def start(self, supervisor: Supervisor) -> None:
+        """Begin everything that goes on by itself."""
+        settings = self.settings
+        supervisor.start("connects", self._connects.run())
+        supervisor.start(
+            "keepalive", maintenance.keep_alive(self.registry.sessions, settings.keepalive_seconds)
+        )
+        supervisor.start("late receipts", self._late_receipts.run())
+        supervisor.start("receipt acknowledgements", self._receipt_acks.run())
+        supervisor.start(
+            "reconcile",
+            maintenance.reconcile(settings.reconcile_seconds, self.loader.reconcile, self._accounts.warm_up),
+        )
+
+    async def stop(self) -> None:
+        """End what is under way."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def on_commit(self, stored: Stored) -> None:
+        """Messages are stored: send them, without another turn of the loop."""
+        for _, row in stored:
+            if isinstance(row, AcceptedRow):
+                row.sender.committed(row.out)
+
+    # --- SessionMaker
+
+    def driver(self, name: str) -> Driver:
+        return self._drivers.get(name)
+
+    def make(self, account: AccountRow, epoch: int, row: SessionRow, state: DriverState | None) -> Session:
+        context = SessionContext(
+            self,
+            AccountRef(account.uuid, account.tenant, account.shard, epoch),
+            self._drivers.get(account.driver),
+            state,
+            EventMaker(
+                encode(Prefix.TENANT, account.tenant), encode(Prefix.ACCOUNT, account.uuid), account.labels
+            ),
+            Counters(row),
+        )
+        sender = Sender(context, account.limits, self.preparation, self._late_receipts, self._receipt_acks)
+        return Session(context, account, row, sender, self._receiver, self._connects)
+
+    # --- Host
+
+    def may_act(self, ref: AccountRef) -> bool:
+        return self._epoch(ref.shard) == ref.epoch
+
+    def seal(self, tenant: UUID, plain: bytes, context: bytes) -> bytes:
+        return self._sealer.seal(tenant, plain, context)
+
+    def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("work for a session failed", task=task.get_name(), exc_info=error)

@@ -1,0 +1,207 @@
+"""What the network has of one account's messages: acknowledged, refused, receipted, or lost with the link.
+
+Everything here is synchronous: decided in the callback that brought the news.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+from mesh_core.telemetry import tracing
+from mesh_session_node.context import metrics
+from mesh_session_node.context.context import SessionContext
+from mesh_session_node.drivers.interface.content import Context, OutgoingMessage
+from mesh_session_node.drivers.interface.outcomes import Failure, Receipt
+from mesh_session_node.journal import MemberReceipt, StatusChange
+from mesh_session_node.outbound.outgoing import Outgoing
+from mesh_session_node.outbound.receipts import LateReceipts, ReceiptAcks
+from mesh_session_node.outbound.sent import MAX_DELIVERED, SentCache
+from mesh_session_node.outbound.statuses import end_unsent, status_event
+from mesh_session_node.outbound.waiters import Waiters
+from sessionmesh.v1 import message_pb2 as pb
+
+MAX_IN_FLIGHT = 512
+"""Messages of one account that the network may have without having acknowledged them."""
+MAX_ATTEMPTS = 50
+_STATUS_OF = {
+    Receipt.DELIVERED: pb.MESSAGE_STATUS_DELIVERED,
+    Receipt.READ: pb.MESSAGE_STATUS_READ,
+    Receipt.PLAYED: pb.MESSAGE_STATUS_PLAYED,
+}
+_FAILED_FOR = {
+    Failure.UNKNOWN_RECIPIENT: pb.FAILURE_REASON_UNKNOWN_RECIPIENT,
+    Failure.NOT_A_MEMBER: pb.FAILURE_REASON_NOT_A_MEMBER,
+    Failure.CONTENT: pb.FAILURE_REASON_CONTENT_REFUSED,
+    Failure.RATE_LIMITED: pb.FAILURE_REASON_RATE_LIMITED,
+    Failure.BLOB_GONE: pb.FAILURE_REASON_MEDIA_UNAVAILABLE,
+}
+_RETRYABLE = frozenset({Failure.RATE_LIMITED, Failure.RATCHET, Failure.BLOB_GONE})
+_MIN_RATE_LIMITED_SECONDS = 0.5
+
+
+class Queue(Protocol):
+    """Where messages wait that the network does not have."""
+
+    def put_back(self, out: Outgoing) -> None:
+        """A message must be sent again; it takes its old place."""
+
+    def pause(self, seconds: float) -> None:
+        """Send nothing for so long."""
+
+    def resume(self) -> None:
+        """The network has room: send what waits, if anything does."""
+
+
+class MessagesInFlight:
+    """The messages of one account that are with the network, and those that were lately.
+
+    `messages` are those without an acknowledgement, by network id, in the order of sending.
+    """
+
+    __slots__ = (
+        "_acks",
+        "_late",
+        "_queue",
+        "_receipts_upto",
+        "_waiters",
+        "context",
+        "messages",
+        "sent",
+    )
+
+    def __init__(
+        self,
+        context: SessionContext,
+        queue: Queue,
+        waiters: Waiters,
+        late: LateReceipts,
+        acks: ReceiptAcks,
+    ) -> None:
+        self.context = context
+        self.messages: dict[str, Outgoing] = {}
+        self.sent = SentCache()
+        self._queue = queue
+        self._waiters = waiters
+        self._late = late
+        self._acks = acks
+        self._receipts_upto = 0
+
+    def send(self, out: Outgoing) -> None:
+        """Hand a message to the network. There must be a link."""
+        context = self.context
+        if context.link is None:
+            raise RuntimeError("there is no connection to send on")
+        if tracing.is_sampled(out.traceparent):
+            attributes: dict[str, str | int] = {
+                "messaging.message.id": out.id,
+                "mesh.account.id": context.id,
+                "mesh.attempt": out.attempts,
+            }
+            out.span = tracing.start_span(
+                "mesh.driver.send", kind="producer", parent=out.traceparent, attributes=attributes
+            )
+        payload, blobs = out.prepared, out.blobs
+        if payload is None:
+            payload, blobs = context.driver.encode(out.request, _NO_CONTEXT, None)
+        if out.attempts:
+            metrics.RESENT.inc()
+        out.attempts += 1
+        self.messages[out.network_id] = out
+        context.link.send(OutgoingMessage(out.network_id, out.chat, payload, blobs))
+
+    def on_ack(self, network_id: str, micros: int) -> None:
+        """The network has it, since microseconds since the epoch."""
+        out = self.messages.pop(network_id, None)
+        if out is None:
+            return
+        context = self.context
+        context.counters.sent += 1
+        metrics.SENT.inc()
+        _end_span(out)
+        event = status_event(context, out, pb.MESSAGE_STATUS_SENT, micros)
+        out.release_payload()
+        change = StatusChange(out.uuid, pb.MESSAGE_STATUS_SENT, micros, event)
+        context.host.journal.post(context.ref, change)
+        self.sent.add(out, time.monotonic())
+        self._waiters.tell(out.uuid, None)
+        self._queue.resume()
+
+    def on_reject(self, network_id: str, failure: Failure, detail: str, retry_after: float) -> None:
+        """The network does not take it, or not now; `retry_after` is in seconds."""
+        out = self.messages.pop(network_id, None)
+        if out is None:
+            return
+        _end_span(out, detail)
+        out.attempts += 1
+        if failure not in _RETRYABLE or out.attempts >= MAX_ATTEMPTS:
+            reason = _FAILED_FOR.get(failure, pb.FAILURE_REASON_REFUSED)
+            end_unsent(self.context, self._waiters, out, pb.MESSAGE_STATUS_FAILED, reason, detail)
+        else:
+            if failure is Failure.RATCHET and (state := self.context.driver_state) is not None:
+                state.skip()
+            elif failure is Failure.BLOB_GONE:
+                out.prepared = None
+            else:
+                self._queue.pause(max(retry_after, _MIN_RATE_LIMITED_SECONDS))
+            self._queue.put_back(out)
+        self._queue.resume()
+
+    def on_receipt(self, network_id: str, receipt: Receipt, micros: int, member: str, sequence: int) -> None:
+        """What became of it. `sequence` counts the receipts that the network wants to be acknowledged."""
+        self._on_receipt(network_id, receipt, micros, member)
+        if sequence > self._receipts_upto:
+            self._receipts_upto = sequence
+            self._acks.posted(self.context, sequence)
+
+    def receipted(self, out: Outgoing, receipt: Receipt, micros: int, member: str) -> None:
+        """Store a receipt of a known message; `member` is the group's member whose it is."""
+        context, status = self.context, _STATUS_OF[receipt]
+        if receipt is Receipt.DELIVERED:
+            metrics.DELIVERED.inc()
+        if tracing.is_sampled(out.traceparent):
+            attributes = {"messaging.message.id": out.id, "mesh.receipt": receipt.name}
+            tracing.start_span(
+                "mesh.driver.receipt", kind="consumer", parent=out.traceparent, attributes=attributes
+            ).end()
+        event = status_event(context, out, status, micros, member=member)
+        if not member:
+            context.host.journal.post(context.ref, StatusChange(out.uuid, status, micros, event))
+            return
+        context.host.journal.post(
+            context.ref,
+            MemberReceipt(out.uuid, member, status, micros),
+            StatusChange(out.uuid, status, micros),
+            event,
+        )
+
+    def link_gone(self) -> None:
+        """What the network has not acknowledged is sent again after the next login, under the same ids."""
+        for out in self.messages.values():
+            _end_span(out, "connection lost")
+            self._queue.put_back(out)
+        self.messages.clear()
+
+    def _on_receipt(self, network_id: str, receipt: Receipt, micros: int, member: str) -> None:
+        sent = self.sent
+        out = sent.find(network_id)
+        if out is None and network_id in self.messages:  # its acknowledgement is lost
+            self.on_ack(network_id, micros)
+            out = sent.find(network_id)
+        if out is None:
+            self._late.add(self, network_id, receipt, micros, member)
+            return
+        if not member and (receipt is not Receipt.DELIVERED or len(sent) > MAX_DELIVERED):
+            sent.remove(network_id)
+        self.receipted(out, receipt, micros, member)
+
+
+def _end_span(out: Outgoing, problem: str = "") -> None:
+    if out.span is not None:
+        if problem:
+            out.span.fail(problem)
+        out.span.end()
+        out.span = None
+
+
+_NO_CONTEXT = Context()

@@ -1,0 +1,105 @@
+"""A message on its way out, as the node keeps it until the network's answers have come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from asyncpg.pgproto.pgproto import UUID
+
+from mesh_core.ids import Prefix, encode
+from mesh_core.telemetry.tracing import Span
+from mesh_session_node.drivers.interface.driver import Reservation
+from mesh_session_node.journal import OutboundMessage
+from sessionmesh.v1 import message_pb2 as pb
+
+NETWORK_ID = "3EB0"
+"""How the network's ids of our messages begin."""
+
+
+class Outgoing:
+    """`request` is the SendMessageRequest without its ids. Times are seconds since the epoch."""
+
+    __slots__ = (
+        "attempts",
+        "blobs",
+        "chat",
+        "due",
+        "event_base",
+        "expire",
+        "id",
+        "network_id",
+        "order",
+        "prepared",
+        "request",
+        "reservation",
+        "span",
+        "traceparent",
+        "uuid",
+    )
+
+    def __init__(self, uuid: UUID, chat: str, request: pb.SendMessageRequest, traceparent: str) -> None:
+        self.uuid = uuid
+        self.id = encode(Prefix.MESSAGE, uuid)
+        self.network_id = network_id_of(uuid)
+        self.chat = chat
+        self.request = request
+        self.traceparent = traceparent
+        self.order = request.priority or pb.PRIORITY_NORMAL
+        self.due = _seconds(request, "schedule_time")
+        self.expire = _seconds(request, "expire_time")
+        self.event_base: bytes | None = None
+        """What its status events have in common, serialised; made with the first one."""
+        self.prepared: bytes | None = None
+        """The driver's encoding, where it took more than the request to make."""
+        self.blobs: Sequence[str] = ()
+        self.attempts = 0
+        self.reservation: Reservation | None = None
+        self.span: Span | None = None
+
+    def release_payload(self) -> None:
+        """It will not be sent again: keep only what its events need."""
+        self.request = _RELEASED
+        self.prepared = None
+        self.reservation = None
+
+
+class Committable(Protocol):
+    """Who has accepted a message."""
+
+    def committed(self, out: Outgoing) -> None:
+        """It is stored."""
+
+
+class AcceptedRow(OutboundMessage, frozen=True, gc=False, kw_only=True):
+    """The journal's row of an accepted message, with whom to tell of `out` after the commit."""
+
+    out: Outgoing
+    sender: Committable
+
+
+def network_id_of(message: UUID) -> str:
+    """The id that the network knows our message by: fixed before the first attempt, so that a resend is
+    recognised.
+    """
+    return NETWORK_ID + message.hex.upper()
+
+
+def message_of(network_id: str) -> UUID | None:
+    """Our message behind a network id; None when the id is not one of ours."""
+    if len(network_id) != 36 or not network_id.startswith(NETWORK_ID):
+        return None
+    try:
+        return UUID(bytes.fromhex(network_id[4:]))
+    except ValueError:
+        return None
+
+
+_RELEASED = pb.SendMessageRequest()
+
+
+def _seconds(request: pb.SendMessageRequest, field: str) -> float | None:
+    if not request.HasField(field):  # type: ignore[arg-type]  # one of two literals
+        return None
+    time = getattr(request, field)
+    return float(time.seconds + time.nanos / 1e9)

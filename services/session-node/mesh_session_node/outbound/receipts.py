@@ -1,0 +1,119 @@
+"""Receipts beside the hot path: those of messages that are no longer in memory, and their acknowledgement."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+from asyncpg.pgproto.pgproto import UUID
+
+from mesh_core.database import UNAVAILABLE
+from mesh_core.errors import MeshError
+from mesh_session_node.context.context import SessionContext
+from mesh_session_node.drivers.interface.outcomes import Receipt
+from mesh_session_node.journal import Journal
+from mesh_session_node.outbound.outgoing import Outgoing, message_of
+from mesh_session_node.store.messages import MessageStore
+from sessionmesh.v1 import message_pb2
+
+logger = structlog.get_logger(__name__)
+
+
+class ReceiptTarget(Protocol):
+    """Whose messages they are."""
+
+    @property
+    def context(self) -> SessionContext: ...
+
+    def receipted(self, out: Outgoing, receipt: Receipt, micros: int, member: str) -> None:
+        """Store a receipt of this message."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Late:
+    message: UUID
+    receipt: Receipt
+    micros: int
+    member: str
+
+
+class LateReceipts:
+    """Looks the messages of late receipts up, many at a time."""
+
+    def __init__(self, messages: MessageStore) -> None:
+        self._messages = messages
+        self._waiting: dict[ReceiptTarget, list[_Late]] = defaultdict(list)
+        self._wake = asyncio.Event()
+
+    def add(self, target: ReceiptTarget, network_id: str, receipt: Receipt, micros: int, member: str) -> None:
+        """A receipt, at microseconds since the epoch; one for a message that is not ours is ignored."""
+        message = message_of(network_id)
+        if message is not None:
+            self._waiting[target].append(_Late(message, receipt, micros, member))
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Look up what comes, until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            waiting, self._waiting = self._waiting, defaultdict(list)
+            for target, receipts in waiting.items():
+                try:
+                    await self._resolve(target, receipts)
+                except UNAVAILABLE as error:
+                    logger.warning("late receipts wait for Postgres", error=repr(error))
+                    self._waiting[target] += receipts
+                    self._wake.set()
+                    await asyncio.sleep(_RETRY_DELAY)
+            await asyncio.sleep(_GATHER_SECONDS)
+
+    async def _resolve(self, target: ReceiptTarget, receipts: list[_Late]) -> None:
+        context = target.context
+        rows = await self._messages.messages(context.ref.uuid, {late.message for late in receipts})
+        found = {}
+        for row in rows:
+            request = message_pb2.SendMessageRequest.FromString(row["content"])
+            found[row["id"]] = Outgoing(row["id"], row["chat"], request, row["traceparent"])
+        for late in receipts:
+            if context.closed:
+                return
+            if (out := found.get(late.message)) is not None:
+                target.receipted(out, late.receipt, late.micros, late.member)
+
+
+class ReceiptAcks:
+    """Tells the network once a second which receipts are stored, one frame a session."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._upto: dict[SessionContext, int] = {}
+        self._wake = asyncio.Event()
+
+    def posted(self, context: SessionContext, sequence: int) -> None:
+        """The receipts up to this one have been posted to the journal."""
+        self._upto[context] = sequence
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Acknowledge what is posted once the journal is flushed, until cancelled."""
+        while True:
+            await self._wake.wait()
+            await asyncio.sleep(_ACK_SECONDS)
+            self._wake.clear()
+            upto, self._upto = self._upto, {}
+            try:
+                await self._journal.flush()
+            except MeshError:  # the journal has stopped: the network offers the receipts again
+                continue
+            for context, sequence in upto.items():
+                if context.link is not None:
+                    context.link.acknowledge_receipts(sequence)
+
+
+_GATHER_SECONDS = 0.1
+_RETRY_DELAY = 1.0
+_ACK_SECONDS = 1.0

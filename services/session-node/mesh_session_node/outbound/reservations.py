@@ -1,0 +1,63 @@
+"""The driver's state that sending uses up: it is stored before what it allows may happen."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+
+from mesh_core.errors import Unavailable
+from mesh_session_node.context.context import SessionContext
+from mesh_session_node.drivers.interface.driver import Reservation
+from mesh_session_node.journal import Committed, Credential, Duplicate, Mismatch, Outcome
+
+
+class Reservations:
+    """Tells one account's `DriverState` what became of its reservations, and stores more of it on demand."""
+
+    __slots__ = ("_context", "_pending")
+
+    def __init__(self, context: SessionContext) -> None:
+        self._context = context
+        self._pending = False
+
+    def settled(self, reservation: Reservation, done: asyncio.Future[Outcome]) -> None:
+        """What was written with the reservation has an outcome: confirm it, or drop it."""
+        state = self._context.driver_state
+        if state is None:
+            return
+        # A repeated request stores no message, but the state that came with it
+        if isinstance(_outcome(done), Committed | Duplicate | Mismatch):
+            state.confirm(reservation)
+        else:
+            state.drop(reservation)
+
+    def request(self, messages: int, when_stored: Callable[[], None]) -> None:
+        """Everything stored of the state is used up: store enough for `messages` more, then call."""
+        context = self._context
+        if self._pending or context.driver_state is None:
+            return
+        self._pending = True
+        reservation = context.driver_state.reserve(messages)
+        try:
+            done = context.host.journal.write(context.ref, Credential(context.seal(reservation.state)))
+        except Unavailable:  # too much waits for the database: the next keepalive asks again
+            self._pending = False
+            context.driver_state.drop(reservation)
+            return
+        done.add_done_callback(partial(self._requested, reservation, when_stored))
+
+    def _requested(
+        self, reservation: Reservation, when_stored: Callable[[], None], done: asyncio.Future[Outcome]
+    ) -> None:
+        self._pending = False
+        self.settled(reservation, done)
+        if isinstance(_outcome(done), Committed):
+            when_stored()
+
+
+def _outcome(done: asyncio.Future[Outcome]) -> Outcome | None:
+    """None when it is unknown."""
+    if done.cancelled() or done.exception() is not None:
+        return None
+    return done.result()

@@ -1,0 +1,314 @@
+"""One account's way out: messages are accepted, stored, and sent as soon as the limits and the network allow.
+
+Everything but preparation is synchronous: decided in the callback that brought the news.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from functools import partial
+from random import uniform
+
+from asyncpg.pgproto.pgproto import UUID
+
+from mesh_core.errors import FailedPrecondition, ResourceExhausted, Unavailable
+from mesh_session_node.context import metrics
+from mesh_session_node.context.context import SessionContext
+from mesh_session_node.journal import Outcome
+from mesh_session_node.outbound.in_flight import MAX_IN_FLIGHT, MessagesInFlight
+from mesh_session_node.outbound.limits import Limiter
+from mesh_session_node.outbound.outbox import Outbox
+from mesh_session_node.outbound.outgoing import AcceptedRow, Outgoing
+from mesh_session_node.outbound.preparation import CannotPrepare, Preparation
+from mesh_session_node.outbound.receipts import LateReceipts, ReceiptAcks
+from mesh_session_node.outbound.reservations import Reservations
+from mesh_session_node.outbound.statuses import end_unsent, status_event
+from mesh_session_node.outbound.waiters import Waiters
+from mesh_session_node.store.accounts import SendLimits
+from sessionmesh.v1 import message_pb2 as pb
+
+_SIMPLE = frozenset({"text", "location", "contacts", "poll", "buttons", "list", "template"})
+
+
+class Sender:
+    """The outbox of one account, and when what of it is sent."""
+
+    __slots__ = (
+        "_context",
+        "_limiter",
+        "_preparation",
+        "_reservations",
+        "_resume_at",
+        "_timer",
+        "accepting",
+        "in_flight",
+        "outbox",
+        "waiters",
+    )
+
+    def __init__(
+        self,
+        context: SessionContext,
+        limits: SendLimits,
+        preparation: Preparation,
+        late: LateReceipts,
+        acks: ReceiptAcks,
+    ) -> None:
+        self._context = context
+        self._limiter = Limiter(limits)
+        self._preparation = preparation
+        self._reservations = Reservations(context)
+        self.outbox = Outbox()
+        self.waiters = Waiters()
+        self.in_flight = MessagesInFlight(context, self, self.waiters, late, acks)
+        self.accepting = 0
+        """Messages that wait for their commit, or are being prepared."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._resume_at = 0.0
+
+    @property
+    def queued(self) -> int:
+        """Stored messages that the network has not acknowledged."""
+        return len(self.outbox) + len(self.in_flight.messages)
+
+    def set_limits(self, limits: SendLimits) -> None:
+        """From now on."""
+        self._limiter.limits = limits
+
+    def recall(self, count: int, age: float) -> None:
+        """Count messages that another node sent `age` seconds ago."""
+        self._limiter.recall(time.monotonic(), count, age)
+
+    def check_room(self) -> None:
+        """Raise `ResourceExhausted` when the outbox is full."""
+        if self.queued + self.accepting >= self._limiter.limits.outbox:
+            wait = max(1.0, self._limiter.wait(time.monotonic()))
+            raise ResourceExhausted(
+                "the account's outbox is full", "OUTBOX_FULL", quota="outbox", retry_after=wait
+            )
+
+    def accept(
+        self, out: Outgoing, method: int, request_id: str, digest: bytes, content: bytes, now: float
+    ) -> asyncio.Future[Outcome]:
+        """Put the message into the open batch. The driver's state that it needs rides along, so that sending
+        it never waits for a commit of its own. `now` is seconds since the epoch.
+
+        Raises `FailedPrecondition` NOT_PAIRED, and `Unavailable` as `Journal.accept` does.
+        """
+        context = self._context
+        state = context.driver_state
+        if state is None:
+            raise FailedPrecondition("the account is not paired", "NOT_PAIRED")
+        reservation = out.reservation = state.plan()
+        row = AcceptedRow(
+            id=out.uuid,
+            request_id=request_id,
+            digest=digest,
+            chat=out.chat,
+            content=content,
+            event=status_event(context, out, pb.MESSAGE_STATUS_QUEUED, int(now * 1e6)),
+            method=method,
+            network_id=out.network_id,
+            traceparent=out.traceparent,
+            priority=out.order,
+            due_at=None if out.due is None else int(out.due * 1e6),
+            state=None if reservation is None else context.seal(reservation.state),
+            out=out,
+            sender=self,
+        )
+        try:
+            done = context.host.journal.accept(context.ref, row)
+        except Unavailable:
+            if reservation is not None:
+                state.drop(reservation)
+            raise
+        self.accepting += 1
+        done.add_done_callback(self._settled)
+        if reservation is not None:
+            done.add_done_callback(partial(self._reservations.settled, reservation))
+        return done
+
+    def committed(self, out: Outgoing) -> None:
+        """It is stored: send it, now when nothing stands before it."""
+        context = self._context
+        if context.closed:
+            return
+        metrics.ACCEPTED.inc()
+        state = context.driver_state
+        if state is None:
+            self._fail(out, pb.FAILURE_REASON_ACCOUNT_CLOSED, "the pairing has ended")
+            return
+        if out.reservation is not None:
+            state.confirm(out.reservation)
+        if (
+            not self.outbox
+            and not self.outbox.holding
+            and out.due is None
+            and self._may_send()
+            and _is_simple(out)
+            and self._limiter.take(time.monotonic())
+        ):
+            self.in_flight.send(out)
+            return
+        self.outbox.push(out, time.time())
+        self.pump()
+
+    def restore(self, messages: Sequence[Outgoing]) -> None:
+        """Take over what another node, or an earlier process, left in the outbox."""
+        now = time.time()
+        for message in messages:
+            self.outbox.push(message, now)
+
+    def cancel(self, message: UUID) -> Outgoing | None:
+        """Take a message back that the network cannot have; None when it may have it, or it is not here."""
+        out = self.outbox.remove(message)
+        if out is not None and out.attempts:
+            self.put_back(out)
+            return None
+        return out
+
+    def pump(self) -> None:
+        """Send what may be sent, and see to it that the rest is looked at in time."""
+        if self._context.closed:
+            return
+        now = time.time()
+        while self._may_send():
+            out = self.outbox.pop(now)
+            if out is None:
+                break
+            if out.expire is not None and out.expire <= now:
+                end_unsent(self._context, self.waiters, out, pb.MESSAGE_STATUS_EXPIRED)
+            elif out.prepared is None and not _is_simple(out):
+                self._prepare(out)
+            elif not self._limiter.take(time.monotonic()):
+                self.outbox.push(out, now)
+                break
+            else:
+                self.in_flight.send(out)
+                if jitter := self._context.host.settings.jitter_seconds:
+                    self._resume_at = time.monotonic() + uniform(0.0, jitter)  # noqa: S311 - looks less like a machine
+        self._set_timer(now)
+
+    def tick(self) -> None:
+        """Called now and then: expire what may no longer be sent, forget what was sent long ago."""
+        self.in_flight.sent.forget(time.monotonic())
+        if self.outbox:
+            for out in self.outbox.take_expired(time.time()):
+                end_unsent(self._context, self.waiters, out, pb.MESSAGE_STATUS_EXPIRED)
+            self.pump()
+
+    def link_gone(self) -> None:
+        """What the network has not acknowledged is sent again after the next login."""
+        self.in_flight.link_gone()
+        self._cancel_timer()
+
+    def fail_all(self, reason: pb.FailureReason.ValueType, detail: str) -> None:
+        """The pairing has ended: nothing will be sent."""
+        for out in [*self.in_flight.messages.values(), *self.outbox.clear()]:
+            self._fail(out, reason, detail)
+        self.in_flight.messages.clear()
+
+    def drop(self) -> None:
+        """The account is no longer this node's: forget everything."""
+        self._cancel_timer()
+        self.in_flight.messages.clear()
+        self.outbox.clear()
+        self.waiters.drop(self._context.ref.shard)
+
+    # --- Queue
+
+    def put_back(self, out: Outgoing) -> None:
+        self.outbox.push(out, time.time())
+
+    def pause(self, seconds: float) -> None:
+        self._resume_at = max(self._resume_at, time.monotonic() + seconds)
+
+    def resume(self) -> None:
+        if self.outbox:
+            self.pump()
+
+    # ---
+
+    def _may_send(self) -> bool:
+        context = self._context
+        state = context.driver_state
+        if context.link is None or state is None or len(self.in_flight.messages) >= MAX_IN_FLIGHT:
+            return False
+        if self._resume_at and time.monotonic() < self._resume_at:
+            return False
+        if state.left <= 0:
+            if self.outbox or self.accepting:
+                self._reservations.request(len(self.outbox), self.pump)
+            return False
+        return context.host.may_act(context.ref)
+
+    def _prepare(self, out: Outgoing) -> None:
+        self.outbox.hold(out.chat)
+        self._context.host.spawn(f"prepare {out.id}", self._prepared(out))
+
+    async def _prepared(self, out: Outgoing) -> None:
+        """Its chat waits until the message is ready, the account's other chats go on."""
+        context = self._context
+        self.accepting += 1  # it is in neither place meanwhile, and still counts
+        failure: tuple[pb.FailureReason.ValueType, str] | None = None
+        try:
+            done = await self._preparation.prepare(context, out)
+            out.prepared, out.blobs = done.payload, done.blobs
+        except CannotPrepare as error:
+            if error.final:
+                failure = (error.reason, str(error))
+            else:
+                await asyncio.sleep(_RETRY_DELAY)
+        finally:
+            if not context.closed:
+                now = time.time()
+                self.accepting -= 1
+                if failure is not None:
+                    self._fail(out, *failure)
+                elif context.driver_state is not None:
+                    self.outbox.push(out, now)
+                self.outbox.unhold(out.chat, now)
+                self.pump()
+
+    def _fail(self, out: Outgoing, reason: pb.FailureReason.ValueType, detail: str) -> None:
+        end_unsent(self._context, self.waiters, out, pb.MESSAGE_STATUS_FAILED, reason, detail)
+
+    def _settled(self, _done: asyncio.Future[Outcome]) -> None:
+        self.accepting -= 1
+
+    def _set_timer(self, now: float) -> None:
+        """Look again when a scheduled message is due, or the limits allow more."""
+        if not self.outbox or self._context.link is None:
+            self._cancel_timer()
+            return
+        monotonic = time.monotonic()
+        wait = max(self._resume_at - monotonic, self._limiter.wait(monotonic))
+        if wait <= 0:
+            due = self.outbox.next_due()
+            if due is None:
+                self._cancel_timer()  # an acknowledgement or a commit will look
+                return
+            wait = due - now
+        self._cancel_timer()
+        self._timer = self._context.host.loop.call_later(max(wait, _MIN_TIMER_SECONDS), self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self.pump()
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _is_simple(out: Outgoing) -> bool:
+    """Whether the request says all that the driver needs."""
+    request = out.request
+    return request.content.WhichOneof("kind") in _SIMPLE and not request.options.reply_to_message_id
+
+
+_RETRY_DELAY = 1.0
+_MIN_TIMER_SECONDS = 0.005

@@ -1,0 +1,51 @@
+"""Statuses of outbound messages: their events, and the end of those that were not sent."""
+
+from __future__ import annotations
+
+import time
+
+from mesh_session_node.context import metrics
+from mesh_session_node.context.context import SessionContext
+from mesh_session_node.journal import Event, StatusChange
+from mesh_session_node.outbound.outgoing import Outgoing
+from mesh_session_node.outbound.waiters import Waiters
+from sessionmesh.v1 import message_pb2 as pb
+
+
+def status_event(
+    context: SessionContext,
+    out: Outgoing,
+    status: pb.MessageStatus.ValueType,
+    micros: int,
+    *,
+    failure: pb.FailureReason.ValueType = pb.FAILURE_REASON_UNSPECIFIED,
+    detail: str = "",
+    member: str = "",
+) -> Event:
+    """The event of a message's new status; `member` is the group's member whose receipt it is."""
+    events, base = context.events, out.event_base
+    if base is None:
+        base = events.message_base(out.id, out.network_id, out.request, out.traceparent)
+        out.event_base = base
+    return events.status(base, status, micros, failure=failure, detail=detail, member=member)
+
+
+def end_unsent(
+    context: SessionContext,
+    waiters: Waiters,
+    out: Outgoing,
+    status: pb.MessageStatus.ValueType,
+    failure: pb.FailureReason.ValueType = pb.FAILURE_REASON_UNSPECIFIED,
+    detail: str = "",
+) -> None:
+    """A message will not be sent: store that it is FAILED or EXPIRED, and tell its caller."""
+    micros = time.time_ns() // 1000
+    if status == pb.MESSAGE_STATUS_FAILED:
+        context.counters.failed += 1
+    metrics.FAILED.labels(
+        pb.FailureReason.Name(failure).removeprefix("FAILURE_REASON_") if failure else "EXPIRED"
+    ).inc()
+    event = status_event(context, out, status, micros, failure=failure, detail=detail)
+    change = StatusChange(out.uuid, status, micros, event, failure or None, detail or None)
+    context.host.journal.post(context.ref, change)
+    waiters.tell(out.uuid, out)

@@ -1,1 +1,0 @@
-"""The gRPC services that a session-node answers."""

@@ -1,1 +1,0 @@
-"""One account's session: its states, its outbox, its connection."""

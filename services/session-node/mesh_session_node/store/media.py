@@ -1,0 +1,113 @@
+"""Where files are: the media service, which the node uses with the mesh's key for one tenant at a time, and
+which kinds of content are files.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from time import monotonic
+
+from asyncpg.pgproto.pgproto import UUID
+
+from mesh_core.errors import FailedPrecondition, InvalidField, Unavailable
+from mesh_core.etcd.discovery import ServiceDirectory
+from mesh_core.rpc.channels import ChannelPool, call_metadata, mesh_metadata
+from sessionmesh.v1 import content_pb2, media_pb2, media_pb2_grpc
+
+MEDIA_KINDS = {
+    "image": ("image/",),
+    "video": ("video/", "image/gif"),
+    "audio": ("audio/",),
+    "voice": ("audio/",),
+    "document": ("",),
+    "sticker": ("image/webp",),
+}
+"""Kinds of content that are a file, and how its MIME type must begin."""
+
+
+def media_of(content: content_pb2.Content) -> content_pb2.MediaReference | None:
+    """The file that a content is, if it is one."""
+    kind = content.WhichOneof("kind")
+    if kind not in MEDIA_KINDS:
+        return None
+    reference: content_pb2.MediaReference = getattr(content, kind).media
+    return reference
+
+
+def check_media(content: content_pb2.Content, media: media_pb2.Media) -> None:
+    """Raises `FailedPrecondition` MEDIA_NOT_READY; `InvalidField` for a file that does not fit the kind."""
+    kind = content.WhichOneof("kind") or ""
+    if media.state != content_pb2.MEDIA_STATE_READY:
+        raise FailedPrecondition(f"media {media.id} is not ready", "MEDIA_NOT_READY")
+    if not media.mime_type.startswith(MEDIA_KINDS[kind]):
+        raise InvalidField(
+            f"content.{kind}.media.media_id", f"is {media.mime_type}, which cannot be sent as {kind}"
+        )
+
+
+class MediaClient:
+    """Raises `grpc.aio.AioRpcError` as gRPC does, and `Unavailable` when there is no media service."""
+
+    def __init__(
+        self, channels: ChannelPool, directory: ServiceDirectory, address: str, mesh_key: str
+    ) -> None:
+        self._channels = channels
+        self._directory = directory
+        self._address = address
+        self._mesh_key = mesh_key
+        self._ready: dict[tuple[UUID, str], tuple[float, media_pb2.Media]] = {}
+
+    async def get(self, tenant: UUID, media_id: str) -> media_pb2.Media:
+        """A media object. READY ones are remembered for a while: they no longer change."""
+        known = self._ready.get((tenant, media_id))
+        if known is not None and monotonic() - known[0] < _REMEMBERED_SECONDS:
+            return known[1]
+        request = media_pb2.GetMediaRequest(media_id=media_id)
+        answer = await self._stub().GetMedia(request, metadata=self._metadata(tenant), timeout=_TIMEOUT)
+        if answer.media.state == content_pb2.MEDIA_STATE_READY:
+            if len(self._ready) >= _MAX_REMEMBERED:
+                self._ready.clear()
+            self._ready[tenant, media_id] = (monotonic(), answer.media)
+        media: media_pb2.Media = answer.media
+        return media
+
+    async def download(self, tenant: UUID, media_id: str) -> AsyncIterator[bytes]:
+        """The bytes of a media object, in pieces."""
+        call = self._stub().DownloadMedia(
+            media_pb2.DownloadMediaRequest(media_id=media_id), metadata=self._metadata(tenant)
+        )
+        async for frame in call:
+            if frame.WhichOneof("frame") == "chunk":
+                yield frame.chunk
+
+    async def upload(
+        self, tenant: UUID, header: media_pb2.UploadHeader, pieces: AsyncIterator[bytes]
+    ) -> media_pb2.Media:
+        """Store a file that came from the network."""
+
+        async def frames() -> AsyncIterator[media_pb2.UploadMediaRequest]:
+            yield media_pb2.UploadMediaRequest(header=header)
+            async for piece in pieces:
+                yield media_pb2.UploadMediaRequest(chunk=piece)
+
+        answer = await self._stub().UploadMedia(frames(), metadata=self._metadata(tenant))
+        media: media_pb2.Media = answer.media
+        return media
+
+    def _stub(self) -> media_pb2_grpc.MediaServiceAsyncStub:
+        address = self._address
+        if not address:
+            services = self._directory.services()
+            if not services:
+                raise Unavailable("no media service is running", "NO_INSTANCE", retry_after=1.0)
+            address = random.choice(services).address  # noqa: S311 - spreads load, guards nothing
+        return media_pb2_grpc.MediaServiceStub(self._channels.get(address))
+
+    def _metadata(self, tenant: UUID) -> tuple[tuple[str, str], ...]:
+        return call_metadata(mesh_metadata(self._mesh_key, tenant))
+
+
+_MAX_REMEMBERED = 20_000
+_REMEMBERED_SECONDS = 300.0
+_TIMEOUT = 20.0

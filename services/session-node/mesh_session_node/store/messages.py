@@ -1,0 +1,87 @@
+"""Messages as Postgres has them: one by one, and pages of an account's."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from asyncpg import Pool, Record
+from asyncpg.pgproto.pgproto import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class MessageFilter:
+    """Which messages of an account to list; what is None or empty leaves none out.
+
+    From `start` on, before `end`; `after` is the last one of the page before.
+    """
+
+    chat: str | None = None
+    direction: int | None = None
+    statuses: Sequence[int] = ()
+    start: datetime | None = None
+    end: datetime | None = None
+    after: UUID | None = None
+    oldest_first: bool = False
+
+
+class MessageStore:
+    """Reads messages. Everything here raises what `mesh_core.database.UNAVAILABLE` names."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def message(self, account: UUID, message: UUID) -> Record | None:
+        """One message's row."""
+        return await self._pool.fetchrow(_MESSAGE, account, message)
+
+    async def messages(self, account: UUID, messages: Collection[UUID]) -> list[Record]:
+        """The rows of these messages, without those that do not exist."""
+        return await self._pool.fetch(_MESSAGES, account, [*messages])
+
+    async def page(self, account: UUID, wanted: MessageFilter, limit: int) -> list[Record]:
+        """At most `limit` rows, newest first unless asked otherwise."""
+        arguments: list[Any] = [account]
+        where = ["account = $1"]
+
+        def add(condition: str, value: object) -> None:
+            arguments.append(value)
+            where.append(condition.replace("?", f"${len(arguments)}"))
+
+        if wanted.chat is not None:
+            add("chat = ?", wanted.chat)
+        if wanted.direction:
+            add("direction = ?", wanted.direction)
+        if wanted.statuses:
+            add("status = ANY (?)", [*wanted.statuses])
+        if wanted.start is not None:
+            add("id >= uuid_at(?)", wanted.start)
+        if wanted.end is not None:
+            add("id < uuid_at(?)", wanted.end)
+        if wanted.after is not None:
+            add("id > ?" if wanted.oldest_first else "id < ?", wanted.after)
+        arguments.append(limit)
+        return await self._pool.fetch(
+            f"SELECT {_COLUMNS} FROM message WHERE {' AND '.join(where)} "  # noqa: S608 - all values are arguments
+            f"ORDER BY id {'ASC' if wanted.oldest_first else 'DESC'} LIMIT ${len(arguments)}",
+            *arguments,
+        )
+
+    async def by_network_id(self, account: UUID, network_id: str) -> UUID | None:
+        """Our id of an inbound message."""
+        found: UUID | None = await self._pool.fetchval(_BY_NETWORK_ID, account, network_id)
+        return found
+
+    async def receipts(self, message: UUID) -> list[Record]:
+        """The receipts of a group's members: member, status, time."""
+        return await self._pool.fetch(_RECEIPTS, message)
+
+
+_COLUMNS = """id, account, direction, status, chat, network_id, content, traceparent, failure, failure_detail,
+  update_time, network_time"""
+_MESSAGE = f"SELECT {_COLUMNS} FROM message WHERE account = $1 AND id = $2"  # noqa: S608 - constants
+_MESSAGES = f"SELECT {_COLUMNS} FROM message WHERE account = $1 AND id = ANY ($2)"  # noqa: S608 - constants
+_BY_NETWORK_ID = "SELECT message FROM network_message WHERE account = $1 AND network_id = $2"
+_RECEIPTS = "SELECT member, status, time FROM message_receipt WHERE message = $1 ORDER BY member"

@@ -1,0 +1,60 @@
+"""Sessions of all nodes as Postgres has them, for listings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from asyncpg import Pool, Record
+from asyncpg.pgproto.pgproto import UUID
+
+
+class SessionStore:
+    """Reads sessions. Everything here raises what `mesh_core.database.UNAVAILABLE` names."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def page(
+        self,
+        tenant: UUID | None,
+        after: UUID | None,
+        *,
+        states: Sequence[int],
+        node: str,
+        limit: int,
+    ) -> list[Record]:
+        """Accounts with their sessions behind account `after`, in creation order.
+
+        `tenant=None`: every tenant. No `states`: in every state. `node=""`: on every node. A session that its
+        owner has not stored yet is in state NEW, and its `node` is null.
+        """
+        return await self._pool.fetch(_SESSIONS, tenant, after, [*states] or None, node or None, limit)
+
+    async def counts(self, tenant: UUID | None) -> list[Record]:
+        """How many accounts are in which state: state, count. `tenant=None`: of every tenant."""
+        return await self._pool.fetch(_COUNTS, tenant)
+
+    async def disconnects(self, account: UUID, before: UUID | None, limit: int) -> list[Record]:
+        """Ends of an account's connections, the latest first, from the one before `before` on."""
+        return await self._pool.fetch(_DISCONNECTS, account, before, limit)
+
+
+_SESSIONS = """
+SELECT a.id, a.tenant, a.phone AS account_phone, coalesce(s.state, 1) AS state, s.cause, s.detail, s.phone,
+       s.network_user_id, s.push_name, s.paired, s.node, s.epoch, s.recent_failures, s.sent, s.received,
+       s.failed, s.connects, s.connect_time, s.last_heard_time, s.next_connect_time, s.update_time, (SELECT
+       count(*) FROM outbox o WHERE o.shard = a.shard AND o.account = a.id) AS queued
+FROM account a LEFT JOIN session s ON s.account = a.id
+WHERE a.delete_time IS NULL AND ($1::uuid IS NULL OR a.tenant = $1) AND ($2::uuid IS NULL OR a.id > $2)
+  AND ($3::int[] IS NULL OR coalesce(s.state, 1) = ANY ($3)) AND ($4::text IS NULL OR s.node = $4)
+ORDER BY a.id LIMIT $5
+"""
+_COUNTS = """
+SELECT coalesce(s.state, 1) AS state, count(*) AS count
+FROM account a LEFT JOIN session s ON s.account = a.id
+WHERE a.delete_time IS NULL AND ($1::uuid IS NULL OR a.tenant = $1) GROUP BY 1 ORDER BY 1
+"""
+_DISCONNECTS = """
+SELECT id, cause, detail, node, connect_time, disconnect_time FROM disconnect
+WHERE account = $1 AND ($2::uuid IS NULL OR id < $2) ORDER BY id DESC LIMIT $3
+"""
