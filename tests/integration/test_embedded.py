@@ -33,6 +33,8 @@ from mesh_cli.embedded.ports import LOOPBACK
 from mesh_cli.up.child import Child, ChildPlan
 from tests.conftest import LoopThread
 
+pytestmark = pytest.mark.slow
+
 SERVERS: list[type[EmbeddedServer]] = [EmbeddedEtcd, EmbeddedPostgres, EmbeddedRedis]
 every_server = pytest.mark.parametrize("kind", SERVERS, ids=lambda kind: kind.name)
 
@@ -40,8 +42,6 @@ OWNER = """
 import asyncio, sys
 from pathlib import Path
 from mesh_cli.embedded import EmbeddedEtcd, EmbeddedPostgres, EmbeddedRedis
-
-pytestmark = pytest.mark.slow
 
 async def main():
     servers = [kind(Path(sys.argv[1])) for kind in (EmbeddedEtcd, EmbeddedPostgres, EmbeddedRedis)]
