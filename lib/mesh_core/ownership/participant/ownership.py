@@ -44,10 +44,10 @@ class Ownership:
 
     `node` is what the others learn of it, its state at the start among that; its incarnation names this start
     of the process and is never used again. `connect` opens a direct Postgres connection, on whatever event
-    loop it is called. `end_process` is called with the reason when nothing may
-    run here any more, or sockets were not closed in time; it must not return.
+    loop it is called. `end_process` is called with the reason when nothing may run here any more, or sockets
+    were not closed in time; it must not return.
 
-    When another node has judged this incarnation dead, or the node id was started elsewhere, everything is
+    When another node has judged this incarnation dead, or another process was started with its node id, everything is
     handed off and a supervised task fails with `IncarnationExpired` or `NodeSuperseded`: the process must
     end.
     """
@@ -108,8 +108,8 @@ class Ownership:
         info = self._node.info
         await self._retry_until_done(lambda: self._fence.register(info.id, info.address))
         self._start("ownership-keeper", self._thread.run(reconciler))
-        await reconciler.leased.wait()
-        await reconciler.beaten.wait()
+        await reconciler.lease_granted.wait()
+        await reconciler.postgres_answered.wait()
         await self._retry_until_done(self._join)
         self._start("ownership-mirror", self._mirror.run(reconciler))
         self._start("ownership-rounds", reconciler.run())

@@ -19,7 +19,7 @@ UNREGISTERED_SECONDS = 60.0
 """An address is evicted once it has been unregistered for this long: enough for calls in flight to end, and
 for services to register again after etcd was unavailable."""
 DEAD_SECONDS = 2.0
-"""A session-node without a key in etcd for this long is dead: a live one restores it within a heartbeat."""
+"""A session-node without a key in etcd for this long is dead: a live one restores it within a beat."""
 
 
 async def evict_unregistered(

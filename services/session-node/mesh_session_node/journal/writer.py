@@ -1,4 +1,4 @@
-"""Group commit: one writer a node gathers what all its callers write, and stores it batch by batch."""
+"""Group commit: one writer per node batches the rows of all its callers, and stores one batch at a time."""
 
 from __future__ import annotations
 
