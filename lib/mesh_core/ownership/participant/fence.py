@@ -38,8 +38,8 @@ class IncarnationExpired(FailedPrecondition):
 
 
 class TakeOutcome(Enum):
-    """TAKEN: the fence is this incarnation's. WAIT: another one that lives holds it. STALE: Postgres has seen a
-    later claim number.
+    """TAKEN: the fence is this incarnation's. WAIT: another one that lives holds it. STALE: Postgres has seen
+    a later claim number.
     """
 
     TAKEN = "taken"

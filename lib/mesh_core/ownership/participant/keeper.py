@@ -171,8 +171,8 @@ class Keeper:
         return now < self._pg_sent + self.timings.soft
 
     def unbroken(self, now: float) -> bool:
-        """Whether this node's lease held without a gap for a TTL: any node whose keys are missing in etcd had that
-        long to write them again.
+        """Whether this node's lease held without a gap for a TTL: any node whose keys are missing in etcd had
+        that long to write them again.
         """
         return self.etcd_fresh(now) and now - self._lease_since >= self.timings.ttl
 

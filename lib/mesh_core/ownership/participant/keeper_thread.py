@@ -15,7 +15,7 @@ from mesh_core.etcd import BlockingLeases, EtcdRefused, EtcdUnavailable, LeaseLo
 from mesh_core.ownership import metrics
 from mesh_core.ownership.participant.fence import FenceBeats, FenceUnavailable, IncarnationExpired
 from mesh_core.ownership.participant.keeper import Dropped, Keeper, Tenure
-from mesh_core.process.watchdog import Watchdog
+from mesh_core.process.watchdog import WatchdogClient
 
 logger = structlog.get_logger(__name__)
 
@@ -55,7 +55,7 @@ class KeeperThread:
         keeper: Keeper,
         leases: BlockingLeases,
         beats: FenceBeats,
-        watchdog: Watchdog | None,
+        watchdog: WatchdogClient | None,
         end_process: Callable[[str], None],
     ) -> None:
         self._keeper = keeper

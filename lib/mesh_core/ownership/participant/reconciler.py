@@ -135,8 +135,8 @@ class Reconciler:
         self._work.notify()
 
     def beat_answered(self, wanted: Mapping[int, int]) -> None:
-        """Others wait for `wanted`. One whose key is still this node's is kept: the node that waited for it has
-        given up its claim.
+        """Others wait for `wanted`. One whose key is still this node's is kept: the node that waited for it
+        has given up its claim.
         """
         self.postgres_answered.set()
         keeper = self._keeper

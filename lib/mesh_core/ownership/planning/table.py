@@ -126,7 +126,7 @@ class Situation:
         )
 
     def differs_from(self, wish: Plan) -> bool:
-        """Whether the table must be written: it places a shard elsewhere than `wish`, or does not exist yet."""
+        """Whether the table must be written: it differs from `wish`, or does not exist yet."""
         return wish.placement != self.placement or (self.revision == 0 and self.held)
 
     def weights_outdated(self) -> bool:

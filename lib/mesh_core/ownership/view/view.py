@@ -24,7 +24,7 @@ class Owner:
 
 
 class OwnerLookup:
-    """What a mirror says of owners and nodes. It keeps answering what was seen last while etcd is unavailable."""
+    """What a mirror says of owners and nodes. While etcd is unavailable it answers what was seen last."""
 
     def __init__(self, mirror: ClusterMirror) -> None:
         self._mirror = mirror

@@ -10,7 +10,7 @@ import structlog
 
 from mesh_core.etcd import boottime
 from mesh_core.ownership.view import OwnerView
-from mesh_router.proxy.resolver import Directory, Ownership
+from mesh_router.proxy.resolver import ClusterView, Directory
 from mesh_router.proxy.upstreams import Upstreams
 
 logger = structlog.get_logger(__name__)
@@ -23,7 +23,7 @@ DEAD_SECONDS = 2.0
 
 
 async def evict_unregistered(
-    view: Ownership, directories: Mapping[str, Directory], upstreams: Upstreams
+    view: ClusterView, directories: Mapping[str, Directory], upstreams: Upstreams
 ) -> None:
     """Closes connections to addresses that no node or service is registered with. Runs until cancelled."""
     missing: set[str] = set()
