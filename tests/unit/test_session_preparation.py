@@ -190,17 +190,17 @@ async def test_an_answer_names_the_networks_id_and_the_author_of_what_it_answers
     earlier = new_uuid()
     came = pb.Message(sender=pb.Sender(address=common_pb2.Recipient(phone=OTHER)))
     account.messages.add(earlier, "IN1", pb.DIRECTION_INBOUND, came.SerializeToString())
-    contexts: list[References] = []
+    given: list[References] = []
 
     def encode_references(
-        _request: object, context: References, _media: object
+        _request: object, references: References, _media: object
     ) -> tuple[bytes, tuple[str, ...]]:
-        contexts.append(context)
+        given.append(references)
         return b"", ()
 
-    monkeypatch.setattr(account.driver, "encode", encode_context)
+    monkeypatch.setattr(account.driver, "encode", encode_references)
     await preparation.prepare(account.session.context, answer_to(earlier))
-    assert contexts == [References(reply_to="IN1", reply_to_sender=f"phone:{OTHER}")]
+    assert given == [References(reply_to="IN1", reply_to_sender=f"phone:{OTHER}")]
 
 
 async def test_a_message_that_is_gone_is_never_answered(
