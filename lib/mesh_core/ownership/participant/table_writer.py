@@ -23,10 +23,6 @@ registers again.
 """
 
 
-async def nobody_holds() -> bool:
-    return False
-
-
 class TableWriter:
     """`step` is called whenever something may have changed, and again at `due`.
 
@@ -48,7 +44,7 @@ class TableWriter:
         mirror: ClusterMirror,
         keeper: Keeper,
         node_id: str,
-        any_held: Callable[[], Awaitable[bool]] = nobody_holds,
+        any_held: Callable[[], Awaitable[bool]],
     ) -> None:
         self.due = math.inf
         """When the table should be written (boottime)."""
