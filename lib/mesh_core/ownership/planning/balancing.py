@@ -14,11 +14,11 @@ _PRECISION_BITS = 32
 class Balancing:
     """Moves shards within `fleet` until no node has too much or too little, or no move makes that better.
 
-    `moves` are `(shard, new node)`, the most useful first, so that they may be cut off anywhere. The node that
-    is furthest off its share is dealt with first. It takes or gives shards until it has its share, not only to
-    the edge of its band, where the next account that comes or goes would put it outside again. Its partners
-    are the nodes that stay closest to their own share. Of a donor's shards the one moves that scores highest
-    for the taker.
+    `moves` are `(shard, new node)`, the most useful first, so that they may be cut off anywhere. The node
+    that is furthest off its share is dealt with first. It takes or gives shards until it has its share, not
+    only to the edge of its band, where the next account that comes or goes would put it outside again. Its
+    partners are the nodes that stay closest to their own share. Of a donor's shards the one moves that scores
+    highest for the taker.
 
     Every move makes the larger of two nodes' relative deviations smaller, so this ends; run again on its own
     result it moves nothing.

@@ -35,8 +35,8 @@ class Fleet:
     """Which shards each eligible node has, and how far that is from its share.
 
     `capacities` in sessions, at least 1; `weights` by shard, at least 1. A node's share is the part of the
-    weight of all shards here, `unassigned` ones included, that its capacity is of all capacity. Deviations are
-    weights times the total capacity, which makes them whole numbers.
+    weight of all shards here, `unassigned` ones included, that its capacity is of all capacity. Deviations
+    are weights times the total capacity, which makes them whole numbers.
     """
 
     def __init__(
