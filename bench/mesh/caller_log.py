@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import os
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
-import msgspec
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from bench.measuring.processes import ROOT
-from bench.mesh.steady import Begin, Call, Command, End, Probe, SteadyPlan
+from bench.measuring.workers import Worker, worker
+from bench.mesh.steady import Begin, Call, End, Probe, SteadyPlan
 from bench.mesh.window import Window
 from sessionmesh.v1 import simulator_pb2
-
-_MOST_BYTES = 1 << 27
-"""Of one answer: the log of half an hour."""
 
 
 class CallerLog:
@@ -56,33 +49,24 @@ class CallerLog:
 class SteadyCallers:
     """The callers' process."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: Worker) -> None:
         self._process = process
         self._probes: list[Call] = []
 
     async def begin(self) -> None:
         """Send at the plan's rate from now on."""
-        await self._ask(Begin())
+        await self._process.ask(Begin(), type(None))
 
     async def probe(self, accounts: list[str], deadline: float) -> list[Call]:
         """A message for each of these accounts at once, each until the network has it."""
-        calls = msgspec.json.decode(await self._ask(Probe(accounts, deadline)), type=list[Call])
+        calls = await self._process.ask(Probe(accounts, deadline), list[Call])
         self._probes += calls
         return calls
 
     async def end(self) -> tuple[CallerLog, list[simulator_pb2.CallerRecord]]:
         """The log of the steady calls, and all that callers were told, probes too."""
-        calls = msgspec.json.decode(await self._ask(End()), type=list[Call])
+        calls = await self._process.ask(End(), list[Call])
         return CallerLog(calls), [_record(call) for call in [*calls, *self._probes]]
-
-    async def _ask(self, command: Command) -> bytes:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(msgspec.json.encode(command) + b"\n")
-        answer = await self._process.stdout.readline()
-        if not answer:
-            raise RuntimeError("the callers' process ended")
-        return answer
 
 
 @contextlib.asynccontextmanager
@@ -90,24 +74,8 @@ async def steady_callers(
     plan: SteadyPlan, environment: Mapping[str, str] | None = None
 ) -> AsyncIterator[SteadyCallers]:
     """A process that is ready to send."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "bench.mesh.steady",
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **(environment or {})},
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        limit=_MOST_BYTES,
-    )
-    assert process.stdin is not None
-    process.stdin.write(msgspec.json.encode(plan) + b"\n")
-    try:
+    async with worker("bench.mesh.steady", plan, environment) as process:
         yield SteadyCallers(process)
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
 def quantile(values: Iterable[float], share: float) -> float:

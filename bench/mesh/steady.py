@@ -8,9 +8,8 @@ failed is not repeated. Moments are of CLOCK_MONOTONIC, which all processes of a
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from itertools import count
 
 import grpc.aio
@@ -18,6 +17,7 @@ import msgspec
 import uvloop
 
 import mesh_core  # noqa: F401 - chooses gRPC's poller, as every part of the mesh does
+from bench.measuring.workers import serve
 from sessionmesh.v1 import common_pb2, content_pb2, message_pb2, message_pb2_grpc
 
 _TEXT = "A message of ordinary length, as people write them to each other when there is something to say"
@@ -158,25 +158,21 @@ class Callers:
         )
 
 
-async def main() -> None:
-    """Serve standard input."""
-    lines = asyncio.StreamReader(limit=1 << 24)
-    loop = asyncio.get_running_loop()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
-    callers = Callers(msgspec.json.decode(await lines.readline(), type=SteadyPlan))
-    while line := await lines.readline():
-        command: Command = msgspec.json.decode(line, type=Command)
-        calls: Iterable[Call] | None = None
+def _obey(plan: SteadyPlan) -> Callable[[Command], Awaitable[Iterable[Call] | None]]:
+    callers = Callers(plan)
+
+    async def obey(command: Command) -> Iterable[Call] | None:
         match command:
             case Begin():
                 callers.begin()
+                return None
             case Probe():
-                calls = await callers.probe(command)
+                return await callers.probe(command)
             case End():
-                calls = await callers.end()
-        sys.stdout.write(msgspec.json.encode(calls).decode() + "\n")
-        sys.stdout.flush()
+                return await callers.end()
+
+    return obey
 
 
 if __name__ == "__main__":
-    uvloop.run(main())
+    uvloop.run(serve(SteadyPlan, Command, _obey))

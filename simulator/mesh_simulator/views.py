@@ -64,21 +64,6 @@ def record_view(record: Record) -> api.LedgerRecord:
     )
 
 
-def record_of(message: api.LedgerRecord) -> Record:
-    """A record that `ExportLedger` sent, for a checker in a process that cannot read the file."""
-    return Record(
-        Kind(message.kind),
-        message.time.ToMicroseconds(),
-        message.connection,
-        message.account,
-        message.counter,
-        message.code,
-        message.digest,
-        message.id,
-        message.peer,
-    )
-
-
 def call_of(message: api.CallerRecord) -> Call:
     acknowledged = message.acknowledge_time.ToJsonString() if message.HasField("acknowledge_time") else None
     return Call(

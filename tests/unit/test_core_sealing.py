@@ -129,11 +129,3 @@ async def test_a_data_key_moved_to_another_tenant_does_not_open(sealer: Sealer, 
     keys.kept[OTHER, 1] = keys.kept[TENANT, 1]
     with pytest.raises(CannotUnseal):
         await sealer.load(OTHER)
-
-
-async def test_a_forgotten_tenant_is_loaded_again(sealer: Sealer) -> None:
-    await sealer.load(TENANT)
-    blob = sealer.seal(TENANT, b"x")
-    sealer.forget(TENANT)
-    assert not sealer.loaded(TENANT)
-    assert await sealer.open(TENANT, blob) == b"x"

@@ -132,11 +132,6 @@ class Etcd:
         except LeaseLost:
             return
 
-    async def status(self) -> admin_pb2.StatusResponse:
-        """The present endpoint's version, size, leader and alarms."""
-        request = admin_pb2.StatusRequest()
-        return await self._everywhere(lambda stubs, limits: stubs.maintenance.Status(request, **limits))
-
     async def watch_once(self, request: wire.WatchCreateRequest) -> AsyncGenerator[wire.WatchResponse, None]:
         """Yields the answers to one watch request until etcd cancels it; raises when the stream fails.
 
@@ -238,7 +233,6 @@ class _Endpoint:
         self.lease = rpc_pb2_grpc.LeaseStub(channel)
         self.watch = rpc_pb2_grpc.WatchStub(channel)
         self.auth = admin_pb2_grpc.AuthStub(channel)
-        self.maintenance = admin_pb2_grpc.MaintenanceStub(channel)
 
 
 class _Limits(TypedDict):

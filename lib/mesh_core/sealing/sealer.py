@@ -104,11 +104,6 @@ class Sealer:
             await self._store.replace(tenant, wrapped)
         return len(stale)
 
-    def forget(self, tenant: UUID) -> None:
-        """Drops the tenant's keys from memory."""
-        self._tenants.pop(tenant, None)
-        self._newest.pop(tenant, None)
-
     def _make(self, tenant: UUID, version: int) -> WrappedKey:
         return self._wrap(tenant, version, AESGCM.generate_key(256))
 

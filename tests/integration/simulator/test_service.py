@@ -22,9 +22,9 @@ from mesh_core.rpc.server import Server
 from mesh_core.settings import AuthSettings, ServerSettings
 from mesh_simulator.__main__ import no_other_keys
 from mesh_simulator.checker import check
+from mesh_simulator.ledger.records import Kind, Record
 from mesh_simulator.network import Network
 from mesh_simulator.service import SimulatorServicer
-from mesh_simulator.views import record_of
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import simulator_pb2 as api
 from sessionmesh.v1 import simulator_pb2_grpc
@@ -194,6 +194,21 @@ async def test_a_fault_without_its_measure_is_refused(operator: Operator) -> Non
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await operator.stub.InjectFault(api.InjectFaultRequest(kind=kind), metadata=operator.metadata)
         assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def record_of(message: api.LedgerRecord) -> Record:
+    """A record that `ExportLedger` sent, as the checker takes it."""
+    return Record(
+        Kind(message.kind),
+        message.time.ToMicroseconds(),
+        message.connection,
+        message.account,
+        message.counter,
+        message.code,
+        message.digest,
+        message.id,
+        message.peer,
+    )
 
 
 async def test_the_exported_ledger_judges_as_the_network_does(operator: Operator) -> None:

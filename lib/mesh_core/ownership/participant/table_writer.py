@@ -23,10 +23,6 @@ registers again.
 """
 
 
-async def nobody_holds() -> bool:
-    return False
-
-
 class TableWriter:
     """`step` is called whenever something may have changed, and again at `due`.
 
@@ -48,7 +44,7 @@ class TableWriter:
         mirror: ClusterMirror,
         keeper: Keeper,
         node_id: str,
-        any_held: Callable[[], Awaitable[bool]] = nobody_holds,
+        any_held: Callable[[], Awaitable[bool]],
     ) -> None:
         self.due = math.inf
         """When the table should be written (boottime)."""
@@ -106,9 +102,9 @@ class TableWriter:
         mirror = self._mirror
         holders = {shard: seen.value.node for shard, seen in mirror.owners.items()}
         seen = Situation.of(mirror.nodes, mirror.table, mirror.table_revision, mirror.loads, holders)
-        wish = seen.plan(budget=budget, may_drop_missing=may_drop_missing)
-        self.refusing = wish.refusing
-        if not (seen.differs_from(wish) or seen.weights_outdated()):
+        planned = seen.plan(budget=budget, may_drop_missing=may_drop_missing)
+        self.refusing = planned.refusing
+        if not (seen.differs_from(planned) or seen.weights_outdated()):
             self.due = self.outdated_since = math.inf
             return
         self.outdated_since = min(self.outdated_since, now)
@@ -123,9 +119,9 @@ class TableWriter:
             self._held_somewhere = self._is_held(situation) or await self._any_held_by_fence()
             if self._held_somewhere:
                 return
-        wish = situation.plan(budget=budget, may_drop_missing=may_drop_missing)
-        if situation.differs_from(wish) or situation.weights_outdated():
-            table = Table(wish.placement, situation.weights)
+        planned = situation.plan(budget=budget, may_drop_missing=may_drop_missing)
+        if situation.differs_from(planned) or situation.weights_outdated():
+            table = Table(planned.placement, situation.weights)
             await write_table(self._etcd, self._keys, table, situation.revision)
 
     def _may_drop(self, now: float) -> bool:

@@ -7,21 +7,21 @@ from heapq import heapify, heappop, heappush
 
 from mesh_core.ownership.planning.fleet import Fleet, scores
 
-_FINE = 32
-"""Bits behind the point of a load per capacity."""
+_PRECISION_BITS = 32
+"""Binary digits after the point of a load divided by a capacity."""
 
 
 class Balancing:
-    """Moves shards within `fleet` until no node has too much or too little, or no move helps those that have.
+    """Moves shards within `fleet` until no node has too much or too little, or no move makes that better.
 
-    `moves` are `(shard, new node)` in the order to do them: whoever stops early has the best of them. The
-    neediest node's turn comes first. It takes or gives until it has its share, not just to its band's edge,
-    where the next account that comes or goes would put it outside again. Its partners
-    are those that stay closest to theirs, so that what is even is not disturbed. Which shard goes is for the
-    taker to choose: the one that scores highest for it.
+    `moves` are `(shard, new node)`, the most useful first, so that they may be cut off anywhere. The node
+    that is furthest off its share is dealt with first. It takes or gives shards until it has its share, not
+    only to the edge of its band, where the next account that comes or goes would put it outside again. Its
+    partners are the nodes that stay closest to their own share. Of a donor's shards the one moves that scores
+    highest for the taker.
 
-    Every move makes the larger of two nodes' relative deviations smaller, so this ends, and what it leaves
-    behind it leaves alone the next time.
+    Every move makes the larger of two nodes' relative deviations smaller, so this ends; run again on its own
+    result it moves nothing.
     """
 
     def __init__(self, fleet: Fleet) -> None:
@@ -29,7 +29,7 @@ class Balancing:
         self._fleet = fleet
         self._lightest = min(fleet.weights)
         self._choices: dict[str, dict[str, list[int]]] = {}
-        """By donor and taker: the donor's shards, the taker's favourite last."""
+        """By donor and taker: the donor's shards by their score for the taker, the highest last."""
         self._now_at: dict[int, str] = {}
 
     def run(self) -> None:
@@ -46,20 +46,20 @@ class Balancing:
             return
         fleet = self._fleet
         partners = _Queue(fleet.names, self._as_donor if feeding else self._as_taker)
-        patients = _Queue(off, self._health)
-        while (patient := patients.pop()) is not None:
-            need = fleet.deviation(patient) * (-1 if feeding else 1)
+        queue = _Queue(off, self._worst_first)
+        while (node := queue.pop()) is not None:
+            need = fleet.deviation(node) * (-1 if feeding else 1)
             if self._lightest * fleet.capacity >= 2 * need:
                 continue  # it would end further off on the other side
-            unfit = [patient]
+            tried = [node]
             while (partner := partners.pop()) is not None:
-                donor, taker = (partner, patient) if feeding else (patient, partner)
-                if partner != patient and self._move(donor, taker, 2 * need):
+                donor, taker = (partner, node) if feeding else (node, partner)
+                if partner != node and self._move(donor, taker, 2 * need):
                     partners.push(partner)
-                    patients.push(patient)
+                    queue.push(node)
                     break
-                unfit.append(partner)
-            for name in unfit:
+                tried.append(partner)
+            for name in tried:
                 partners.push(name)
 
     def _move(self, donor: str, taker: str, limit: int) -> bool:
@@ -101,25 +101,25 @@ class Balancing:
 
     # --- orders: the least comes first
 
-    def _health(self, name: str) -> tuple[int, int, str]:
+    def _worst_first(self, name: str) -> tuple[int, int, str]:
         fleet = self._fleet
-        return 0, -((abs(fleet.deviation(name)) << _FINE) // fleet.capacities[name]), name
+        return 0, -((abs(fleet.deviation(name)) << _PRECISION_BITS) // fleet.capacities[name]), name
 
     def _as_donor(self, name: str) -> tuple[int, int, str]:
         """Those with too much, the fullest first; then who has most left after giving."""
         fleet = self._fleet
         load, capacity = fleet.loads[name], fleet.capacities[name]
         if fleet.has_too_much(name):
-            return 0, -((load << _FINE) // capacity), name
-        return 1, -(((load - fleet.typical) << _FINE) // capacity), name
+            return 0, -((load << _PRECISION_BITS) // capacity), name
+        return 1, -(((load - fleet.typical) << _PRECISION_BITS) // capacity), name
 
     def _as_taker(self, name: str) -> tuple[int, int, str]:
         """Those with too little, the emptiest first; then who has least after taking."""
         fleet = self._fleet
         load, capacity = fleet.loads[name], fleet.capacities[name]
         if fleet.has_too_little(name):
-            return 0, (load << _FINE) // capacity, name
-        return 1, ((load + fleet.typical) << _FINE) // capacity, name
+            return 0, (load << _PRECISION_BITS) // capacity, name
+        return 1, ((load + fleet.typical) << _PRECISION_BITS) // capacity, name
 
 
 class _Queue:

@@ -35,15 +35,15 @@ class Fleet:
     """Which shards each eligible node has, and how far that is from its share.
 
     `capacities` in sessions, at least 1; `weights` by shard, at least 1. A node's share is the part of the
-    weight of all shards here, `homeless` ones included, that its capacity is of all capacity. Deviations are
-    weights times the total capacity, which makes them whole numbers.
+    weight of all shards here, `unassigned` ones included, that its capacity is of all capacity. Deviations
+    are weights times the total capacity, which makes them whole numbers.
     """
 
     def __init__(
         self,
         capacities: Mapping[str, int],
         held: Mapping[str, list[int]],
-        homeless: Sequence[int],
+        unassigned: Sequence[int],
         weights: Sequence[int],
     ) -> None:
         self.names = sorted(capacities)
@@ -52,8 +52,8 @@ class Fleet:
         self.held = {name: held.get(name, []) for name in self.names}
         self.loads = {name: total(weights, shards) for name, shards in self.held.items()}
         self.capacity = sum(capacities.values())
-        self.load = sum(self.loads.values()) + total(weights, homeless)
-        self._shards = sum(map(len, self.held.values())) + len(homeless)
+        self.load = sum(self.loads.values()) + total(weights, unassigned)
+        self._shards = sum(map(len, self.held.values())) + len(unassigned)
         self.typical = self.load // max(1, self._shards)
         """Weight of a shard, on average."""
         self._least = {name: self._lower_bound(self.load * capacities[name]) for name in self.names}

@@ -69,35 +69,34 @@ def plan(
             for shard in moved:
                 placement[shard] = new
     gone = held.keys() - capacities.keys() - {*pinned}
-    homeless = sorted([shard for node in gone for shard in held[node]])
-    fleet = Fleet(capacities, {node: held[node] for node in capacities}, homeless, weights)
+    unassigned = sorted([shard for node in gone for shard in held[node]])
+    fleet = Fleet(capacities, {node: held[node] for node in capacities}, unassigned, weights)
     refusing = OVER_CAPACITY if fleet.over_capacity else ""
-    for shard, node in _house(fleet, homeless):
+    for shard, node in _assign(fleet, unassigned):
         placement[shard] = node
     balancing = Balancing(fleet)
     balancing.run()
-    deferred = _carry_out(balancing.moves, placement, {*homeless}, budget)
+    deferred = _carry_out(balancing.moves, placement, {*unassigned}, budget)
     return Plan(tuple(placement), deferred, refusing)
 
 
-def _house(fleet: Fleet, homeless: Sequence[int]) -> list[tuple[int, str]]:
+def _assign(fleet: Fleet, unassigned: Sequence[int]) -> list[tuple[int, str]]:
     """Gives each shard to the node that scores highest for it among those with room for it.
 
-    Those that no node has room for come last, each where it leaves the lowest load, but first where there is
-    too little: what finds its place here need not be moved there later.
+    Shards that no node has room for come last. Each goes to the node whose load is lowest with it, nodes with
+    too little load first, so that balancing need not move it there later.
 
-    A few that are far heavier than most come first, while there is room. The rest comes in any order of
-    weight: were the heavy ones first, then a node with more of them by chance would only get fewer of the
-    empty ones, as if those made up for it.
+    Shards far heavier than most come first, while there is room. The others come by number and not by weight:
+    with the heavy ones first, a node that gets more of them by chance would get fewer empty ones instead.
     """
-    if not homeless:
+    if not unassigned:
         return []
     weights, unusual = fleet.weights, 4 * fleet.typical
-    lightest = min([weights[shard] for shard in homeless])
+    lightest = min([weights[shard] for shard in unassigned])
     names = [name for name in fleet.names if fleet.room(name) >= lightest]
     rows, rooms = [scores(name) for name in names], [fleet.room(name) for name in names]
-    housed, left = [], []
-    for shard in sorted(homeless, key=lambda shard: (-(weights[shard] // unusual), shard)):
+    assigned, left = [], []
+    for shard in sorted(unassigned, key=lambda shard: (-(weights[shard] // unusual), shard)):
         weight = weights[shard]
         column = [row[shard] for row in rows]
         for _ in rows:
@@ -109,17 +108,17 @@ def _house(fleet: Fleet, homeless: Sequence[int]) -> list[tuple[int, str]]:
             left.append(shard)
             continue
         fleet.put(shard, names[best])
-        housed.append((shard, names[best]))
+        assigned.append((shard, names[best]))
         rooms[best] -= weight
         if rooms[best] < lightest:
             del names[best], rows[best], rooms[best]
-    poor = fleet.names
+    needy = fleet.names
     for shard in heaviest_first(weights, left):
-        poor = [name for name in poor if fleet.has_too_little(name)]
-        name = _least_loaded_with(fleet, shard, poor or fleet.names)
+        needy = [name for name in needy if fleet.has_too_little(name)]
+        name = _least_loaded_with(fleet, shard, needy or fleet.names)
         fleet.put(shard, name)
-        housed.append((shard, name))
-    return housed
+        assigned.append((shard, name))
+    return assigned
 
 
 def _least_loaded_with(fleet: Fleet, shard: int, names: Sequence[str]) -> str:
@@ -135,19 +134,19 @@ def _least_loaded_with(fleet: Fleet, shard: int, names: Sequence[str]) -> str:
 
 
 def _carry_out(
-    moves: Sequence[tuple[int, str]], placement: list[str | None], homeless: Collection[int], budget: int
+    moves: Sequence[tuple[int, str]], placement: list[str | None], unassigned: Collection[int], budget: int
 ) -> int:
-    """Does the moves in order until the budget is spent; returns how many shards have to wait.
+    """Makes the moves in order until the budget is used up; returns how many shards have to wait.
 
-    A shard that was homeless, or moves a second time, costs nothing.
+    A shard that was unassigned, or moves a second time, costs nothing.
     """
     paid: set[int] = set()
     waiting: set[int] = set()
     for shard, node in moves:
-        if waiting or (shard not in homeless and shard not in paid and len(paid) == budget):
+        if waiting or (shard not in unassigned and shard not in paid and len(paid) == budget):
             waiting.add(shard)
         else:
             placement[shard] = node
-            if shard not in homeless:
+            if shard not in unassigned:
                 paid.add(shard)
     return len(waiting)

@@ -125,9 +125,9 @@ class Situation:
             },
         )
 
-    def differs_from(self, wish: Plan) -> bool:
-        """Whether the table must be written: it differs from `wish`, or does not exist yet."""
-        return wish.placement != self.placement or (self.revision == 0 and self.held)
+    def differs_from(self, planned: Plan) -> bool:
+        """Whether the table must be written: it differs from `planned`, or does not exist yet."""
+        return planned.placement != self.placement or (self.revision == 0 and self.held)
 
     def weights_outdated(self) -> bool:
         """Whether the weights in the table are so old that a node's loss would be planned from wrong ones."""

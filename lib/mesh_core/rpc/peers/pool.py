@@ -17,7 +17,7 @@ from sessionmesh.internal.v1 import peer_pb2, peer_pb2_grpc
 logger = structlog.get_logger(__name__)
 
 MAX_REQUEST_BYTES = 64 * 1024
-"""Bytes: what is larger should travel by itself, so as not to hold up the calls behind it."""
+"""The largest request, in bytes, that should be batched: a larger one would delay the calls behind it."""
 OPEN_SECONDS = 2.0
 """Seconds that opening a connection may take."""
 RETRY_SECONDS = 30.0

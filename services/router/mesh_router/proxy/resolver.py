@@ -43,7 +43,7 @@ class Resolver(Protocol):
 
 
 class ClusterView(Protocol):
-    """What the proxy needs of `mesh_core.ownership.view.view.OwnerView`."""
+    """Owners and nodes: what the proxy needs of `mesh_core.ownership.view.OwnerView`."""
 
     def owner(self, shard: int) -> Owner | None: ...
 

@@ -76,10 +76,6 @@ class Snapshot:
         self._versions: dict[Subscription, str] = {}
         self._responses: dict[tuple[str, frozenset[str], str], Response] = {}
 
-    def has(self, type_url: str, name: str) -> bool:
-        """Whether there is such a resource."""
-        return name in self._resources[type_url]
-
     def names(self, subscription: Subscription) -> frozenset[str]:
         """The names of the subscription that exist."""
         existing = self._resources[subscription.type_url].keys()

@@ -128,7 +128,7 @@ class SessionContext:
         return self._changes
 
     def notify(self) -> None:
-        """Wake whoever waits for `changes`."""
+        """Notify those that wait for `changes`."""
         if self._changes is not None:
             self._changes.notify()
 

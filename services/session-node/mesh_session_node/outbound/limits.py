@@ -9,8 +9,8 @@ _PARTS = 12
 
 
 class Window:
-    """A count over the last `span` seconds, in twelve parts: it may hold a part longer than it should, never
-    shorter.
+    """A count over the last `span` seconds, kept in twelve parts: a message is counted for at least `span`,
+    and for up to a twelfth longer.
     """
 
     __slots__ = ("_counts", "_part", "_span", "total")
