@@ -168,7 +168,7 @@ class Operator:
         told = tuple(weight_of(shard.accounts, 0) for shard in placement.shards)
         for known in (situation, replace(situation, weights=told)):
             wish = known.plan(budget=MOVE_BUDGET, may_drop_missing=True)
-            if known.moves(wish):
+            if known.differs_from(wish):
                 return f"shares have yet to be balanced, {dict(Counter(situation.placement))} as it is"
         return ""
 

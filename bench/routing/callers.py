@@ -31,7 +31,7 @@ _TEXT = (
 _TIMEOUT = 20.0
 
 
-class RoadPlan(msgspec.Struct, frozen=True):
+class TransportPlan(msgspec.Struct, frozen=True):
     """Whom to call, as whom, and for which accounts.
 
     `targets` has a channel's target for each node, or one named "" for all of them. `owners` has the node of
@@ -109,7 +109,7 @@ class _Tally:
 class Callers:
     """Of one transport."""
 
-    def __init__(self, plan: RoadPlan) -> None:
+    def __init__(self, plan: TransportPlan) -> None:
         self._credentials = (("authorization", f"Bearer {plan.key}"),)
         self._stubs = {
             node: message_pb2_grpc.MessageServiceStub(grpc.aio.insecure_channel(target))
@@ -227,4 +227,4 @@ def _request(account_id: str, request_id: str) -> message_pb2.SendMessageRequest
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(RoadPlan, Prepare | Stretch, lambda plan: Callers(plan).obey))
+    uvloop.run(serve(TransportPlan, Prepare | Stretch, lambda plan: Callers(plan).obey))

@@ -12,7 +12,7 @@ from bench.measuring.processes import cpu_seconds, pss_kb
 from bench.measuring.workers import Worker, worker
 from bench.mesh.metrics import calls_served
 from bench.routing import nginx
-from bench.routing.callers import FRAME_ITEMS, Called, Kind, Prepare, RoadPlan, Stretch
+from bench.routing.callers import FRAME_ITEMS, Called, Kind, Prepare, Stretch, TransportPlan
 from bench.routing.world import RoutingWorld, accounts_of, xds_environment
 
 CALLERS = (1, 32)
@@ -133,7 +133,7 @@ class NotSane(Exception):
 
 async def measure(world: RoutingWorld, size: Size) -> Rates:
     """Every transport, 20 times with each kind of calls and number of callers. Raises `NotSane`."""
-    async with _roads(world, size.accounts) as (clients, processes):
+    async with _transports(world, size.accounts) as (clients, processes):
         turns: defaultdict[tuple[Kind, int, str], Turns] = defaultdict(Turns)
         for kind, transports in TRANSPORTS.items():
             present = [transport for transport in transports if transport in clients]
@@ -154,7 +154,9 @@ async def measure(world: RoutingWorld, size: Size) -> Rates:
 
 
 @contextlib.asynccontextmanager
-async def _roads(world: RoutingWorld, accounts: int) -> AsyncIterator[tuple[dict[str, Worker], Processes]]:
+async def _transports(
+    world: RoutingWorld, accounts: int
+) -> AsyncIterator[tuple[dict[str, Worker], Processes]]:
     """The client of each transport, and the processes on the way. They idle while it is not their turn."""
     nodes = await world.echoes(NODES)
     key, owners = await world.tenant_key(), accounts_of(nodes, accounts)
@@ -166,7 +168,9 @@ async def _roads(world: RoutingWorld, accounts: int) -> AsyncIterator[tuple[dict
         async def client(
             targets: dict[str, str], owned: dict[str, str], environment: Mapping[str, str] | None = None
         ) -> Worker:
-            return await stack.enter_async_context(worker(module, RoadPlan(targets, key, owned), environment))
+            return await stack.enter_async_context(
+                worker(module, TransportPlan(targets, key, owned), environment)
+            )
 
         clients = {
             "direct": await client(direct, owners),

@@ -47,7 +47,7 @@ class Backoff:
         self.attempts = 0
 
     def after(self, attempts: int) -> float:
-        """The pause after so many pauses before it (0: the first one), for who counts attempts elsewhere."""
+        """The pause after `attempts` pauses (0: the first one), for callers that count themselves."""
         pause = self._maximum
         if attempts < self._steps:
             pause = min(self._first * self._factor**attempts, pause)

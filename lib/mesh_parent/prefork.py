@@ -39,7 +39,7 @@ VARIABLE = "MESH_WORKER"
 
 log = Log("sessionmesh-router-parent")
 
-STOPPED_MAY_TAKE = 5.0
+STOP_SECONDS = 5.0
 """Seconds from the second signal until the workers that are left are killed."""
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 USAGE = b"usage: prefork --workers N --listen HOST:PORT --metrics HOST:PORT -- COMMAND...\n"
@@ -143,7 +143,7 @@ class Workers:
         self._signals += 1
         self._pass_on(number)
         if self._signals == 2:
-            self._kill_at = boottime() + STOPPED_MAY_TAKE
+            self._kill_at = boottime() + STOP_SECONDS
 
     def _pass_on(self, number: int) -> None:
         for worker in self._alive():

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mesh_session_node.drivers.interface.content import Blob, Context, MediaPart, OutgoingMessage
+from mesh_session_node.drivers.interface.content import Blob, MediaPart, OutgoingMessage, References
 from mesh_session_node.drivers.interface.driver import DriverState, Link, PairingCode
 from mesh_session_node.drivers.interface.outcomes import (
     BlobUnavailable,
@@ -82,7 +82,7 @@ def text(to: str = PERSON) -> message_pb2.SendMessageRequest:
 
 
 def send(world: DriverWorld, link: Link, network_id: str, to: str = PERSON) -> None:
-    payload, blobs = world.driver.encode(text(to), Context(), None)
+    payload, blobs = world.driver.encode(text(to), References(), None)
     link.send(OutgoingMessage(network_id, to, payload, blobs))
 
 
@@ -408,7 +408,7 @@ async def test_a_file_is_stored_whole(link: Link) -> None:
 async def test_a_message_with_a_file_names_it(world: DriverWorld, link: Link) -> None:
     stored = await link.upload(pieces(b"picture"))
     request = message_pb2.SendMessageRequest(content=content_pb2.Content(image=content_pb2.ImageContent()))
-    payload, blobs = world.driver.encode(request, Context(), MediaPart(stored, "image/png", "x.png"))
+    payload, blobs = world.driver.encode(request, References(), MediaPart(stored, "image/png", "x.png"))
     assert isinstance(stored, Blob)
     assert payload
     assert list(blobs) == [stored.ref]

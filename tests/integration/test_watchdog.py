@@ -25,7 +25,7 @@ from mesh_cli.embedded import EmbeddedEtcd
 from mesh_core.errors import StartupError
 from mesh_core.etcd import Etcd, Snapshot, boottime, follow
 from mesh_core.ownership.keys import ClusterKeys
-from mesh_core.process.watchdog import Watchdog
+from mesh_core.process.watchdog import WatchdogClient
 from mesh_core.settings import EtcdSettings
 from mesh_parent import command_line
 from mesh_parent.page import LAYOUT, VARIABLE
@@ -507,13 +507,13 @@ def test_no_value_of_the_page_can_be_seen_half_written() -> None:
 
 def test_a_process_that_no_watchdog_started_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
-    assert Watchdog.from_environment() is None
+    assert WatchdogClient.from_environment() is None
 
 
 def test_a_descriptor_that_is_no_page_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "987654")
     with pytest.raises(StartupError, match=r"MESH_WATCHDOG_FD='987654' is not the page of a watchdog"):
-        Watchdog.from_environment()
+        WatchdogClient.from_environment()
 
 
 class TlsEtcd(EmbeddedEtcd):

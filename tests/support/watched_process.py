@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from mesh_core.etcd import boottime
-from mesh_core.process.watchdog import Watchdog
+from mesh_core.process.watchdog import WatchdogClient
 from mesh_core.settings import EtcdSettings
 
 BEAT_SECONDS = 0.05
@@ -21,7 +21,7 @@ BEAT_SECONDS = 0.05
 class Watched:
     """Each method is one command; `exit_code` is for the end after SIGTERM and SIGINT."""
 
-    def __init__(self, watchdog: Watchdog) -> None:
+    def __init__(self, watchdog: WatchdogClient) -> None:
         self._watchdog = watchdog
         self._exit_code: int | None = None
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
@@ -50,11 +50,11 @@ class Watched:
 
     def beat(self) -> None:
         """The event loop, once."""
-        self._watchdog.loop_beat()
+        self._watchdog.loop_heartbeat()
 
     def beat_on(self) -> None:
         """The event loop, and a keeper that holds nothing."""
-        self._forever(self._watchdog.loop_beat)
+        self._forever(self._watchdog.loop_heartbeat)
 
     def keeper_beat(self) -> None:
         self._watchdog.kill_at(math.inf)
@@ -103,7 +103,7 @@ def say(line: str) -> None:
 
 
 def main() -> None:
-    watchdog = Watchdog.from_environment()
+    watchdog = WatchdogClient.from_environment()
     assert watchdog is not None
     watched = Watched(watchdog)
     say(f"watched {os.getpid()}")

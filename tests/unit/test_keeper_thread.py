@@ -84,7 +84,7 @@ class Page:
 
 
 class Stage:
-    """Implements `News`. Runs the thread, and notes what the event loop is told."""
+    """Implements `KeeperListener`. Runs the thread, and notes what the event loop is told."""
 
     def __init__(self) -> None:
         self.keeper = Keeper(QUICK)
@@ -115,7 +115,7 @@ class Stage:
 
         await eventually(met, 5.0, "the condition")
 
-    # --- News
+    # --- KeeperListener
 
     def dropped(self, dropped: Dropped) -> None:
         self.news.append(("dropped", dropped))

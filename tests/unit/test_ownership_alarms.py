@@ -7,7 +7,7 @@ from unittest.mock import MagicMock
 
 from structlog.testing import capture_logs
 
-from mesh_core.ownership.participant.alarms import SETTLE, Alarms
+from mesh_core.ownership.participant.alarms import ALARM_AFTER, Alarms
 from mesh_core.ownership.participant.keeper import Keeper, Phase, Tenure, Timings
 
 LEASE = 7
@@ -42,7 +42,7 @@ def test_a_short_trouble_is_no_alarm() -> None:
 def test_a_silent_authority_is_an_alarm_until_it_is_heard_again() -> None:
     watched, keeper, _ = alarms()
     with capture_logs() as logs:
-        for now in (5.0, 5.0 + SETTLE, 6.0 + SETTLE):
+        for now in (5.0, 5.0 + ALARM_AFTER, 6.0 + ALARM_AFTER):
             keeper.lease_renewed(LEASE, now, now)
             watched.check(now)
         heard(keeper, 20.0)
@@ -56,7 +56,7 @@ def test_a_release_that_does_not_come_is_an_alarm() -> None:
     tenure = Tenure(5, claim=1, revision=1, lease=LEASE, phase=Phase.CLAIMED, waiting_since=1.0)
     keeper.tenures[5] = tenure
     with capture_logs() as logs:
-        for now in (10.0, 16.0, 16.0 + SETTLE):
+        for now in (10.0, 16.0, 16.0 + ALARM_AFTER):
             heard(keeper, now)
             watched.check(now)
     assert ["release" in entry["alarm"] for entry in logs] == [True]
@@ -66,7 +66,7 @@ def test_a_refusing_planner_says_why() -> None:
     watched, keeper, planner = alarms()
     planner.refusing = "more load than capacity"
     with capture_logs() as logs:
-        for now in (1.0, 1.0 + SETTLE):
+        for now in (1.0, 1.0 + ALARM_AFTER):
             heard(keeper, now)
             watched.check(now)
     assert [entry["detail"] for entry in logs] == ["more load than capacity"]

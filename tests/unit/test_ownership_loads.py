@@ -9,7 +9,7 @@ from mesh_core.ownership.keys import ClusterKeys
 from mesh_core.ownership.planning.fleet import EMPTY_WEIGHT, SESSION_WEIGHT
 from mesh_core.ownership.planning.loads import (
     FIRST_PERIOD,
-    HEAVIEST,
+    MAX_WEIGHT,
     MESSAGES_PER_SESSION,
     PERIOD,
     LoadReporter,
@@ -65,7 +65,7 @@ def test_traffic_weighs_in_steps_that_double() -> None:
 
 
 def test_no_weight_exceeds_two_bytes() -> None:
-    assert weight_of(1_000_000, 0) == HEAVIEST
+    assert weight_of(1_000_000, 0) == MAX_WEIGHT
 
 
 def test_loads_take_four_bytes_a_shard() -> None:

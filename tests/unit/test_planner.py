@@ -229,7 +229,7 @@ def test_a_table_whose_weights_are_old_is_to_be_written_again() -> None:
     for sessions, forgets in ((0, False), (10, False), (100, True)):
         told = {shard: weight_of(int(shard < sessions), 0) for shard in range(SHARDS)}
         seen = Situation.of({"a": node("a")}, Table(placement), 1, {"a": encode_loads(told)}, {})
-        assert seen.forgets() is forgets
+        assert seen.weights_outdated() is forgets
 
 
 def test_without_a_table_shards_stay_with_who_holds_them() -> None:
@@ -238,7 +238,7 @@ def test_without_a_table_shards_stay_with_who_holds_them() -> None:
     holders = {shard: name for shard, name in enumerate(even) if name is not None and shard % 10}
     seen = Situation.of(nodes, NO_TABLE, 0, {}, holders)
     wish = seen.plan(budget=0, may_drop_missing=True)
-    assert seen.moves(wish)
+    assert seen.differs_from(wish)
     assert {shard: wish.placement[shard] for shard in holders} == holders
     assert None not in wish.placement
 

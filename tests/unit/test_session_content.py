@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mesh_session_node.drivers.interface.content import Blob, Context, MediaPart, address_of, recipient_of
+from mesh_session_node.drivers.interface.content import Blob, MediaPart, References, address_of, recipient_of
 from mesh_session_node.drivers.simulated.encoding import from_wire, to_wire
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import content_pb2, message_pb2
@@ -12,7 +12,7 @@ from sessionmesh.v1.common_pb2 import Recipient
 
 
 def there_and_back(content: content_pb2.Content, media: MediaPart | None = None) -> content_pb2.Content:
-    payload, _ = to_wire(message_pb2.SendMessageRequest(content=content), Context(), media, ())
+    payload, _ = to_wire(message_pb2.SendMessageRequest(content=content), References(), media, ())
     return from_wire(wire.Inbound(id="1", content=payload)).content
 
 

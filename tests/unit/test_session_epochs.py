@@ -68,7 +68,7 @@ def key_of(node: str, epoch: int) -> OwnerKey:
 async def test_an_epoch_up_to_the_nodes_own_is_served_at_once(
     lookup: AccountLookup, ownership: Ownership, epoch: int
 ) -> None:
-    await lookup.called(routed_by(epoch), ACCOUNT)
+    await lookup.for_call(routed_by(epoch), ACCOUNT)
     assert ownership.asked == 0
 
 
@@ -77,7 +77,7 @@ async def test_a_newer_epoch_that_etcd_confirms_is_refused(
 ) -> None:
     ownership.answer = key_of("node-2", 6)
     with pytest.raises(NotOwner) as refused:
-        await lookup.called(routed_by(6), ACCOUNT)
+        await lookup.for_call(routed_by(6), ACCOUNT)
     assert (refused.value.owner, refused.value.epoch, refused.value.shard) == ("node-2", 6, SHARD)
 
 
@@ -86,7 +86,7 @@ async def test_a_forged_epoch_changes_nothing_and_asks_etcd_once_a_second_at_mos
 ) -> None:
     ownership.answer = key_of("node-1", OURS)
     for epoch in range(100, 200):
-        await lookup.called(routed_by(epoch), ACCOUNT)
+        await lookup.for_call(routed_by(epoch), ACCOUNT)
     assert ownership.asked == 1
 
 
@@ -94,7 +94,7 @@ async def test_a_newer_epoch_is_served_while_etcd_is_away(
     lookup: AccountLookup, ownership: Ownership
 ) -> None:
     ownership.answer = EtcdUnavailable("away")
-    await lookup.called(routed_by(6), ACCOUNT)
+    await lookup.for_call(routed_by(6), ACCOUNT)
     assert ownership.asked == 1
 
 

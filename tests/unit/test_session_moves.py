@@ -86,7 +86,7 @@ def context(seconds: float = 5.0) -> Any:
 async def test_a_stream_is_served_once_the_shard_has_come(
     lookup: AccountLookup, session: Session, ownership: Ownership
 ) -> None:
-    opening = asyncio.create_task(lookup.called_for_stream(context(), session.id))
+    opening = asyncio.create_task(lookup.for_stream(context(), session.id))
     await asyncio.wait([opening], timeout=0)
     assert not opening.done()
     ownership.moves_to("node-1")
@@ -96,7 +96,7 @@ async def test_a_stream_is_served_once_the_shard_has_come(
 async def test_a_stream_is_refused_with_the_name_of_the_new_owner(
     lookup: AccountLookup, session: Session, ownership: Ownership
 ) -> None:
-    opening = asyncio.create_task(lookup.called_for_stream(context(), session.id))
+    opening = asyncio.create_task(lookup.for_stream(context(), session.id))
     await asyncio.wait([opening], timeout=0)
     ownership.moves_to("node-2")
     with pytest.raises(NotOwner) as refused:
@@ -108,7 +108,7 @@ async def test_a_stream_is_refused_before_its_deadline_when_nobody_takes_the_sha
     lookup: AccountLookup, session: Session
 ) -> None:
     with pytest.raises(NotOwner):
-        await lookup.called_for_stream(context(seconds=0.05), session.id)
+        await lookup.for_stream(context(seconds=0.05), session.id)
 
 
 async def test_a_watch_of_a_session_that_leaves_says_so(

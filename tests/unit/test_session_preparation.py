@@ -10,7 +10,7 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.errors import NotFound, ResourceExhausted, Unavailable
 from mesh_core.ids import Prefix, encode, new_id, new_uuid
-from mesh_session_node.drivers.interface.content import Context
+from mesh_session_node.drivers.interface.content import References
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
 from mesh_session_node.outbound.outgoing import Outgoing
 from mesh_session_node.outbound.preparation import CannotPrepare, Preparation
@@ -240,15 +240,17 @@ async def test_an_answer_names_the_networks_id_and_the_author_of_what_it_answers
     earlier = new_uuid()
     came = pb.Message(sender=pb.Sender(address=common_pb2.Recipient(phone=OTHER)))
     account.messages.add(earlier, "IN1", pb.DIRECTION_INBOUND, came.SerializeToString())
-    contexts: list[Context] = []
+    given: list[References] = []
 
-    def encode_context(_request: object, context: Context, _media: object) -> tuple[bytes, tuple[str, ...]]:
-        contexts.append(context)
+    def encode_references(
+        _request: object, references: References, _media: object
+    ) -> tuple[bytes, tuple[str, ...]]:
+        given.append(references)
         return b"", ()
 
-    monkeypatch.setattr(account.driver, "encode", encode_context)
+    monkeypatch.setattr(account.driver, "encode", encode_references)
     await preparation.prepare(account.session.context, answer_to(earlier))
-    assert contexts == [Context(reply_to="IN1", reply_to_sender=f"phone:{OTHER}")]
+    assert given == [References(reply_to="IN1", reply_to_sender=f"phone:{OTHER}")]
 
 
 async def test_a_message_that_is_gone_is_never_answered(

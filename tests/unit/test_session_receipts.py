@@ -162,7 +162,9 @@ async def test_a_late_receipt_is_stored_for_the_message_that_is_looked_up(accoun
     assert event_pb2.Event.FromString(change.event.body).message_status.message_id == out.id
 
 
-@pytest.mark.parametrize("network_id", ["SOMEBODY ELSE'S", network_id_of(new_uuid())])
+@pytest.mark.parametrize(
+    "network_id", ["SOMEBODY ELSE'S", network_id_of(new_uuid())], ids=["not one of ours", "unknown"]
+)
 async def test_a_late_receipt_of_a_message_that_is_not_the_accounts_is_ignored(
     account: OneAccount, network_id: str
 ) -> None:

@@ -140,7 +140,7 @@ class Transports:
         """Whether calls can go over xDS; None when that could not be found out now."""
         try:
             found = await self._try_xds()
-            self._next_probe = _now() + _PROBE_AGAIN_SECONDS
+            self._next_probe = _now() + _PROBE_INTERVAL_SECONDS
         except Unavailable:
             found = None
             self._next_probe = _now() + _PROBE_SECONDS
@@ -184,7 +184,7 @@ def _now() -> float:
 
 _PROBE_SECONDS = 1.0
 _XDS_PROBE_SECONDS = 3.0
-_PROBE_AGAIN_SECONDS = 30.0
+_PROBE_INTERVAL_SECONDS = 30.0
 _DIAGNOSIS_SECONDS = 5.0
 _NO_XDS = (
     "{} serves no xDS, or this process's xDS bootstrap is another mesh's: "

@@ -16,7 +16,7 @@ class NodeSuperseded(FailedPrecondition):
     """Another process runs under this node's id: this one must hand over and end."""
 
     def __init__(self, node_id: str) -> None:
-        super().__init__(f"node {node_id} was started again elsewhere", "NOT_OWNER")
+        super().__init__(f"node {node_id} was started again as another process", "NOT_OWNER")
 
 
 async def announce(etcd: Etcd, keys: ClusterKeys, node: NodeInfo, lease: int) -> int:

@@ -55,9 +55,10 @@ class OwnerKeyWriter:
     async def write(
         self, writes: Sequence[Write], lease: int, guard: Sequence[wire.Compare] = ()
     ) -> dict[int, Written]:
-        """Each key by itself; not in the answer: whose outcome is unknown, or for whom `guard` did not hold.
+        """Writes each key by a comparison of its own; returns the outcomes by shard.
 
-        Raises `LeaseLost`.
+        Omits shards whose write had an unknown outcome (etcd did not answer), or failed `guard`. Raises
+        `LeaseLost`.
         """
         chunks = [writes[start : start + BATCH] for start in range(0, len(writes), BATCH)]
         answers = await asyncio.gather(*[self._chunk(chunk, lease, guard) for chunk in chunks])

@@ -18,7 +18,7 @@ where it is, and the process is gone within two seconds even if that takes longe
 |---|---|
 | 0 | drained and stopped |
 | 64 | bad settings |
-| 69 | could not start: a taken port, a backing server away |
+| 69 | could not start: a taken port, a backing server that does not answer |
 | 70 | a defect: `main` or a background task failed |
 | 128 + signal | stopped by the second signal |
 """
@@ -114,7 +114,7 @@ async def _serve(main: Callable[[S, Stop], Awaitable[None]], settings: S) -> int
             return
         killed = 128 + number
         task.cancel()
-        loop.call_later(_CANCELLED_MAY_TAKE, os._exit, killed)
+        loop.call_later(_CANCEL_SECONDS, os._exit, killed)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
@@ -139,7 +139,7 @@ def service_version() -> str:
         return "unknown"
 
 
-_CANCELLED_MAY_TAKE = 2.0
+_CANCEL_SECONDS = 2.0  # how long `main` gets to end after it was cancelled
 # gRPC's own thread needs the interpreter for every event, and waits so long for a busy loop to hand it over.
 # At Python's own 5 ms a router that told 5,000 clients of a change missed pings, and lost connections.
 _SWITCH_INTERVAL = 0.0005

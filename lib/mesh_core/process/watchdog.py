@@ -19,11 +19,11 @@ from mesh_core.etcd import boottime
 from mesh_core.settings import EtcdSettings
 from mesh_parent.page import LAYOUT, LAYOUT_VERSION, PAGE_BYTES, VARIABLE
 
-LOOP_BEAT_SECONDS = 1.0
+HEARTBEAT_SECONDS = 1.0
 
 
-class Watchdog:
-    """The parent that watches this process. Every call is a store to memory: no I/O, no lock."""
+class WatchdogClient:
+    """Tells the parent that watches this process. Every call is a store to memory: no I/O, no lock."""
 
     def __init__(self, page: mmap.mmap) -> None:
         self._page = page
@@ -51,7 +51,7 @@ class Watchdog:
         return cls(page)
 
     def introduce(self, cluster: str, incarnation: str, etcd: EtcdSettings) -> None:
-        """Say, once, who is recorded as dead where, when this process has ended."""
+        """Say, once, which incarnation this is, and in which etcd it is to be recorded as dead."""
         hello = {
             "cluster": cluster,
             "incarnation": incarnation,
@@ -72,31 +72,31 @@ class Watchdog:
         self._integers[_LEASE] = lease
 
     def kill_at(self, instant: float) -> None:
-        """Let me be killed at `instant`: infinity while nothing is held. Also the sign of life of the keeper.
+        """Let me be killed at `instant`: infinity while nothing is held. Also the keeper's heartbeat.
 
         From the first call on it must be called more often than every 10 s, until `keeper_ended`. May be
         called from any one thread.
         """
         self._doubles[_KILL_AT] = instant
-        self._doubles[_KEEPER_BEAT] = boottime()
+        self._doubles[_KEEPER_HEARTBEAT] = boottime()
 
     def keeper_ended(self) -> None:
         """Nothing is held any more, and nobody will call `kill_at` again."""
-        self._doubles[_KEEPER_BEAT] = 0.0
+        self._doubles[_KEEPER_HEARTBEAT] = 0.0
         self._doubles[_KILL_AT] = math.inf
 
-    def loop_beat(self) -> None:
+    def loop_heartbeat(self) -> None:
         """The event loop runs. From the first call on it must be called more often than every 10 s."""
-        self._doubles[_LOOP_BEAT] = boottime()
+        self._doubles[_LOOP_HEARTBEAT] = boottime()
 
-    async def beat_loop(self) -> None:
-        """`loop_beat` every second, for ever: for a supervisor."""
+    async def run_heartbeat(self) -> None:
+        """`loop_heartbeat` every second, for ever: for a supervisor."""
         while True:
-            self.loop_beat()
-            await asyncio.sleep(LOOP_BEAT_SECONDS)
+            self.loop_heartbeat()
+            await asyncio.sleep(HEARTBEAT_SECONDS)
 
 
-_VERSION, _KILL_AT, _KEEPER_BEAT, _LOOP_BEAT, _LEASE, _HELLO_LENGTH = (
+_VERSION, _KILL_AT, _KEEPER_HEARTBEAT, _LOOP_HEARTBEAT, _LEASE, _HELLO_LENGTH = (
     LAYOUT[name] // 8
     for name in ("version", "kill_at", "keeper_heartbeat", "loop_heartbeat", "lease", "hello_length")
 )

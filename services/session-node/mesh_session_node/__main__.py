@@ -20,7 +20,7 @@ from mesh_core.ownership.keys import NodeInfo, NodeState
 from mesh_core.ownership.participant import Ownership
 from mesh_core.paging import Pager
 from mesh_core.process.service import Stop, run, service_version
-from mesh_core.process.watchdog import Watchdog
+from mesh_core.process.watchdog import WatchdogClient
 from mesh_core.rpc.auth import KeyAuthenticator, api_key_lookup
 from mesh_core.rpc.channels import ChannelPool
 from mesh_core.rpc.peers import PeerPool
@@ -52,7 +52,7 @@ OLDEST_SCHEMA = 7
 
 async def main(settings: SessionNodeSettings, stop: Stop) -> None:
     """Parts, serve, wait for a signal, drain, stop."""
-    watchdog = Watchdog.from_environment()
+    watchdog = WatchdogClient.from_environment()
     async with Supervisor(stop.fail) as supervisor:
         database = await Database.open(settings.database)
         await check_schema(database, OLDEST_SCHEMA)
@@ -72,7 +72,7 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
         node_id = settings.node.id or f"node-{incarnation[-8:]}"
         if watchdog is not None:
             watchdog.introduce(cluster, incarnation, settings.etcd)
-            supervisor.start("watchdog beat", watchdog.beat_loop())
+            supervisor.start("watchdog heartbeat", watchdog.run_heartbeat())
         journal = Journal(database.connect_journal, incarnation, after_commit=notifier.wake)
         server = Server(
             settings.server, authenticator=KeyAuthenticator(api_key_lookup(database), settings.auth)

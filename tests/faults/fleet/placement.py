@@ -93,5 +93,5 @@ async def read_placement(etcd: Etcd, cluster: str, database: asyncpg.Pool) -> Pl
         if key.startswith(keys.owners)
     }
     situation = await read_situation(etcd, keys)
-    balanced = not situation.moves(situation.plan(budget=MOVE_BUDGET, may_drop_missing=True))
+    balanced = not situation.differs_from(situation.plan(budget=MOVE_BUDGET, may_drop_missing=True))
     return Placement({node.id: node for node in nodes}, owners, fences, balanced)

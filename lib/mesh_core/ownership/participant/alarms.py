@@ -11,7 +11,7 @@ from mesh_core.ownership.participant.table_writer import TableWriter
 
 logger = structlog.get_logger(__name__)
 
-SETTLE = 3.0
+ALARM_AFTER = 3.0
 """Seconds that something must last to be an alarm: a node that starts sees the others one after the other."""
 
 
@@ -48,6 +48,6 @@ class Alarms:
             if alarm in self._raised:
                 self._raised.discard(alarm)
                 logger.info("ownership alarm ended", alarm=alarm, seconds=round(now - since, 1))
-        elif now - self._since.setdefault(alarm, now) >= SETTLE and alarm not in self._raised:
+        elif now - self._since.setdefault(alarm, now) >= ALARM_AFTER and alarm not in self._raised:
             self._raised.add(alarm)
             logger.warning("ownership alarm", alarm=alarm, detail=detail)

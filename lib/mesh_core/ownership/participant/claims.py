@@ -26,9 +26,9 @@ from mesh_core.ownership.view.mirror import ClusterMirror
 
 logger = structlog.get_logger(__name__)
 
-GONE_RETRY = 0.25
-"""Seconds until Postgres is asked again for shards of a node that etcd has given up: its beat runs out soon
-after its lease.
+EXPIRED_NODE_RETRY_SECONDS = 0.25
+"""Seconds until Postgres is asked again for shards of a node that has no key in etcd any more: its beat
+expires soon after its lease did.
 """
 
 
@@ -64,7 +64,7 @@ class Claims:
         self._numbers = count(1)
 
     async def claim(self, shards: Set[int]) -> None:
-        """Claims those of `shards` that nobody has a key of, as long as the table is the one I saw."""
+        """Claims those of `shards` that have no owner key, if the table is still the one last seen."""
         keeper = self._keeper
         with keeper.lock:
             lease = keeper.lease
@@ -76,10 +76,10 @@ class Claims:
         self._begin(await self._owner_keys.write(writes, lease, [table_is_seen]), lease)
 
     async def settle_orphans(self, wanted: Set[int]) -> None:
-        """Keys under my lease that I know nothing of, from claims whose answer got lost.
+        """Settles keys under this node's lease that it has no tenure for: claims whose answer was lost.
 
-        Wanted ones are adopted by writing them again, so that deletes still on their way miss; others are
-        deleted.
+        Those in `wanted` are adopted by writing them again: a delete that is still on its way then fails its
+        comparison. The others are deleted.
         """
         keeper, owners = self._keeper, self._mirror.owners
         with keeper.lock:
@@ -96,7 +96,7 @@ class Claims:
             self._begin({shard: one for shard, one in written.items() if shard in adopted}, lease)
 
     async def recreate(self) -> None:
-        """Puts the keys of what still runs here under my new lease, after the old one was lost."""
+        """Writes the keys of shards that run here under the new lease, after the former one was lost."""
         keeper = self._keeper
         with keeper.lock:
             lease = keeper.lease
@@ -122,8 +122,8 @@ class Claims:
                 return
 
     def _confirm(self, bare: dict[int, Tenure], written: dict[int, Written], lease: int) -> dict[int, int]:
-        """The keys that were put count for what was held without a gap. Returns the revisions of others that
-        may be tried again.
+        """Notes the new keys of tenures that were held all the while. Returns, by shard, the revisions to
+        expect in another attempt at the keys that could not be written.
         """
         keeper, again = self._keeper, {}
         with keeper.lock:
@@ -138,13 +138,13 @@ class Claims:
 
     @property
     def due(self) -> float:
-        """When Postgres is to be asked again (boottime); infinity when nothing waits."""
+        """When `take` must ask Postgres again (boottime); infinity when no claim waits for it."""
         with self._keeper.lock:
             claimed = [t.retry_at for t in self._keeper.tenures.values() if t.phase is Phase.CLAIMED]
         return min(claimed, default=math.inf)
 
     async def take(self) -> None:
-        """Asks Postgres for everything claimed, again every beat while the present holder keeps it."""
+        """Asks Postgres for every claimed shard: every `Timings.beat` while another node holds it."""
         keeper, now = self._keeper, boottime()
         with keeper.lock:
             claimed = [tenure for tenure in keeper.tenures.values() if tenure.phase is Phase.CLAIMED]
@@ -165,7 +165,7 @@ class Claims:
         await self._tell_holders(self._apply_takes(due, takes))
 
     def _apply_takes(self, due: dict[int, Tenure], takes: list[Take]) -> list[Take]:
-        """Returns those whose holder the key does not name yet."""
+        """Applies the answers; returns those with a holder that the shard's owner key does not name yet."""
         keeper, waits, useless = self._keeper, [], {}
         with keeper.lock:
             for take in takes:
@@ -176,19 +176,21 @@ class Claims:
                 elif take.outcome is TakeOutcome.TAKEN:
                     tenure.phase, tenure.epoch = Phase.TAKEN, take.epoch
                 elif take.outcome is TakeOutcome.STALE:
-                    del keeper.tenures[take.shard]  # now a stray, to be adopted under a new number
+                    del keeper.tenures[
+                        take.shard
+                    ]  # its key is an orphan now: `settle_orphans` adopts it under a new number
                 else:
                     now = boottime()
                     tenure.waiting_since = tenure.waiting_since or now
                     if take.node not in self._mirror.nodes:
-                        tenure.retry_at = now + GONE_RETRY
+                        tenure.retry_at = now + EXPIRED_NODE_RETRY_SECONDS
                     if take.holder != tenure.holder:
                         waits.append(take)
         self._handoff.release_fence(useless)
         return waits
 
     async def activate(self) -> dict[int, int]:
-        """Turns what is taken ACTIVE; returns the shards that may run from now on, with epochs."""
+        """Marks the keys of taken shards ACTIVE; returns those that may run from now on (shard -> epoch)."""
         keeper = self._keeper
         with keeper.lock:
             lease = keeper.lease
@@ -217,7 +219,7 @@ class Claims:
         return started
 
     def key_changed(self, shard: int, seen: SeenKey | None, revision: int) -> None:
-        """A watch's news of an owner key: one that I took for mine may be mine no more."""
+        """An owner key has changed in etcd: it may no longer be this node's."""
         with self._keeper.lock:
             tenure = self._keeper.tenures.get(shard)
             if tenure is None or tenure.lease == 0 or revision <= tenure.revision:
@@ -239,7 +241,7 @@ class Claims:
                     metrics.CLAIMS.inc()
 
     async def _tell_holders(self, waits: list[Take]) -> None:
-        """Notes in the keys who still runs the shards, so that calls find him."""
+        """Writes into the keys which node still runs the shards, so that calls find it."""
         keeper = self._keeper
         with keeper.lock:
             lease = keeper.lease

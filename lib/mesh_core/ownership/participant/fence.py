@@ -38,6 +38,10 @@ class IncarnationExpired(FailedPrecondition):
 
 
 class TakeOutcome(Enum):
+    """TAKEN: the fence is this incarnation's. WAIT: another one that lives holds it. STALE: Postgres has seen
+    a later claim number.
+    """
+
     TAKEN = "taken"
     WAIT = "wait"
     STALE = "stale"
@@ -45,7 +49,9 @@ class TakeOutcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """The answer for one shard. `holder` (an incarnation), `node`, `address`: whom a WAIT waits for."""
+    """The answer for one shard. After WAIT, `holder` (an incarnation), `node` and `address` are the node that
+    still holds it.
+    """
 
     shard: int
     outcome: TakeOutcome
@@ -88,7 +94,7 @@ class Fence:
         self._link = _Link(connect, 3 * timings.attempt)
 
     async def register(self, node: str, address: str) -> None:
-        """Makes this incarnation known; it has beaten then."""
+        """Makes this incarnation known, as of its first beat."""
         await self._link.fetch(
             "INSERT INTO node_incarnation (id, node, address) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
             self._incarnation,

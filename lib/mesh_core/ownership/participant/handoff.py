@@ -22,11 +22,11 @@ logger = structlog.get_logger(__name__)
 
 CHUNK_ACCOUNTS = 8
 CHUNK_SHARDS = 128
-"""Handed off together: each account is away for as long as its chunk takes."""
+"""Handed off together: each account is offline for as long as its chunk takes."""
 CHUNKS_AT_ONCE = 2
-LANDING = 0.5
-"""Seconds for which the next chunk waits at most until somebody runs the last one: else accounts would queue
-up, without an owner, before those who take them.
+MAX_ARRIVAL_SECONDS = 0.5
+"""How long the next chunk waits, at most, until the new owners run the last one. Without this, accounts would
+wait in a queue without an owner before the nodes that take them.
 """
 
 
@@ -86,7 +86,9 @@ class Handoff:
         self._wake = wake
         self._tasks: set[asyncio.Task[None]] = set()
         self.busy: set[int] = set()
-        """Shards on their way out: not even one lost meanwhile may come back before that has ended."""
+        """Shards whose handoff is under way. None is claimed again before it has ended, not even one that was
+        lost meanwhile.
+        """
 
     def begin(self, tenures: Collection[Tenure]) -> None:
         """Starts handing RUNNING tenures off, as many as may go at once; call again for the rest."""
@@ -114,7 +116,7 @@ class Handoff:
         return chunk
 
     def give_back(self, tenures: Collection[Tenure]) -> None:
-        """Gives back fence and key of tenures whose sockets are closed, or never were open."""
+        """Releases fence and key of tenures whose sockets are closed, or never were open."""
         chunk = list(tenures)
         with self._keeper.lock:
             for tenure in chunk:
@@ -124,7 +126,9 @@ class Handoff:
             self._start("give-back", self._give_back(chunk))
 
     def release_fence(self, epochs: Mapping[int, int]) -> None:
-        """Gives back fences that nothing runs under. If that fails, whoever wants them asks again."""
+        """Releases fences of shards that do not run here. A failure is not retried: the node that waits for
+        one asks again.
+        """
         if epochs:
             self._start("release-fence", self._release_once(dict(epochs)))
 
@@ -148,16 +152,18 @@ class Handoff:
                 tenure.phase = Phase.STOPPED
         await self._forget(tenures)
         if with_accounts:
-            await self._landed(frozenset(tenure.shard for tenure in tenures))
+            await self._arrival(frozenset(tenure.shard for tenure in tenures))
             self._wake()
 
-    async def _landed(self, shards: Set[int]) -> None:
-        """Returns when each is owned by whom the table gives it to; at once when that is nobody else."""
+    async def _arrival(self, shards: Set[int]) -> None:
+        """Returns when every shard is owned by the node that the table gives it to; at once when the table
+        gives one of them to no live node, or back to this one.
+        """
         mirror = self._mirror
         if not self._leaving(shards):
             return
         with suppress(TimeoutError):
-            async with asyncio.timeout(LANDING):
+            async with asyncio.timeout(MAX_ARRIVAL_SECONDS):
                 await mirror.changes.wait_until(lambda: not shards & mirror.misplaced)
 
     def _leaving(self, shards: Set[int]) -> bool:
@@ -176,7 +182,7 @@ class Handoff:
         await self._forget(tenures)
 
     async def _forget(self, tenures: list[Tenure]) -> None:
-        """The fence is given back: now the keys, and then the shards may come back."""
+        """Deletes the keys once the fence is released; from then on the shards may be claimed again."""
         await self._delete_keys(tenures)
         with self._keeper.lock:
             for tenure in tenures:
@@ -187,7 +193,9 @@ class Handoff:
         self._wake()
 
     async def _delete_keys(self, tenures: list[Tenure]) -> None:
-        """By mod_revision, so that a late delete never hits a later claim. What fails is found as a stray."""
+        """By mod_revision, so that a late delete never hits a later claim. A key that is not
+        deleted is settled as an orphan.
+        """
         try:
             await self._owner_keys.write(
                 [Write(tenure.shard, tenure.revision, None) for tenure in tenures], self._keeper.lease

@@ -21,13 +21,13 @@ class Timings:
     """The defaults are for production; tests shrink them together (etcd grants no lease under 2 s)."""
 
     ttl: int = 7
-    """A lease or beat older than this is dead, as etcd and Postgres judge it."""
+    """A lease or beat that is older has expired, as etcd and Postgres judge it."""
     beat: float = 1.5
     """Between keepalives to etcd, and between beats to Postgres."""
     attempt: float = 1.0
     """One try of a beat."""
     soft: float = 4.5
-    """No new work on a shard whose authorities have been silent for so long."""
+    """No new work begins on a shard when its authorities have been silent for longer than this."""
     hard: float = 6.0
     """Sockets of such a shard are closed: earlier than anyone may take it over."""
     settle: float = 0.05
@@ -62,7 +62,7 @@ class Tenure:
     retry_at: float = 0.0
     """When to ask Postgres again while another node holds the fence."""
     waiting_since: float = 0.0
-    """Since when another node is asked for its release; 0.0 while that was not needed."""
+    """Since when this node waits for another one to release the shard; 0.0 while it does not."""
     holder: str = ""
     """That node's incarnation, once the key tells of it."""
 
@@ -89,8 +89,8 @@ def may_run(*, held: bool, counts_etcd: bool, counts_pg: bool) -> bool:
 class Keeper:
     """The two authorities' deadlines and the shards' tenures.
 
-    Whoever brings news calls `drop(now)` FIRST and acts on it: a shard whose deadline passed stays lost even
-    if the news would have saved it, for another node may have taken it meanwhile.
+    Before an authority's answer is applied, `drop(now)` must be called and its result acted on: a shard whose
+    deadline has passed stays lost even if the answer would have saved it, as another node may have it by now.
     """
 
     def __init__(self, timings: Timings) -> None:
@@ -134,7 +134,7 @@ class Keeper:
                 self._pg_sent = max(self._pg_sent, sent)
 
     def beat_refused(self) -> None:
-        """Postgres is over for this incarnation, for good."""
+        """Postgres will never count this incarnation as alive again."""
         with self.lock:
             self.refused = True
             self._pg_sent = -math.inf
@@ -171,7 +171,9 @@ class Keeper:
         return now < self._pg_sent + self.timings.soft
 
     def unbroken(self, now: float) -> bool:
-        """My own lease held without a gap for a TTL: what is missing in etcd had as long to come back."""
+        """Whether this node's lease held without a gap for a TTL: any node whose keys are missing in etcd had
+        that long to write them again.
+        """
         return self.etcd_fresh(now) and now - self._lease_since >= self.timings.ttl
 
     def drop(self, now: float) -> Dropped:

@@ -15,13 +15,13 @@ from mesh_core.etcd import BlockingLeases, EtcdRefused, EtcdUnavailable, LeaseLo
 from mesh_core.ownership import metrics
 from mesh_core.ownership.participant.fence import FenceBeats, FenceUnavailable, IncarnationExpired
 from mesh_core.ownership.participant.keeper import Dropped, Keeper, Tenure
-from mesh_core.process.watchdog import Watchdog
+from mesh_core.process.watchdog import WatchdogClient
 
 logger = structlog.get_logger(__name__)
 
 KILL_SLACK = 0.25
-"""The watchdog kills so long after a deadline: by then the keeper has acted on it, if it still can."""
-CLOSING = 0.5
+"""Seconds after a deadline at which the watchdog kills: a keeper that still runs has acted on it by then."""
+CLOSE_SECONDS = 0.5
 """Seconds that the event loop gets to close the sockets of what was dropped. With the hard deadline that is
 well below the TTL."""
 
@@ -55,7 +55,7 @@ class KeeperThread:
         keeper: Keeper,
         leases: BlockingLeases,
         beats: FenceBeats,
-        watchdog: Watchdog | None,
+        watchdog: WatchdogClient | None,
         end_process: Callable[[str], None],
     ) -> None:
         self._keeper = keeper
@@ -200,12 +200,12 @@ class KeeperThread:
             self.tell_watchdog()
 
     def _drop(self) -> None:
-        """First of all after any wait, before what was heard counts."""
+        """Applies passed deadlines. To be called first after any wait, before an answer is applied."""
         dropped = self.drop()
         if dropped.lost:
             closed = threading.Event()
             self._on_loop(self._close, dropped, closed)
-            asyncio.get_running_loop().call_later(CLOSING, self._require_closed, closed)
+            asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._require_closed, closed)
         elif dropped.forgotten:
             self._on_loop(self._listener.dropped, dropped)
 

@@ -21,7 +21,7 @@ from mesh_core.ownership.participant.reconciler import Reconciler
 from mesh_core.ownership.participant.registration import NodeRegistration
 from mesh_core.ownership.view import OwnerLookup
 from mesh_core.ownership.view.mirror import ClusterMirror
-from mesh_core.process.watchdog import Watchdog
+from mesh_core.process.watchdog import WatchdogClient
 from mesh_core.signal import Signal
 from mesh_core.tasks import Supervisor
 
@@ -44,12 +44,12 @@ class Ownership:
 
     `node` is what the others learn of it, its state at the start among that; its incarnation names this start
     of the process and is never used again. `connect` opens a direct Postgres connection, on whatever event
-    loop it is called. `end_process` is called with the reason when nothing may
-    run here any more, or sockets were not closed in time; it must not return.
+    loop it is called. `end_process` is called with the reason when nothing may run here any more, or sockets
+    were not closed in time; it must not return.
 
-    When another node has judged this incarnation dead, or the node id was started elsewhere, everything is
-    handed off and a supervised task fails with `IncarnationExpired` or `NodeSuperseded`: the process must
-    end.
+    When another node has judged this incarnation dead, or another process was started with its node id,
+    everything is handed off and a supervised task fails with `IncarnationExpired` or `NodeSuperseded`: the
+    process must end.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Ownership:
         node: NodeInfo,
         supervisor: Supervisor,
         timings: Timings = DEFAULT_TIMINGS,
-        watchdog: Watchdog | None = None,
+        watchdog: WatchdogClient | None = None,
         end_process: Callable[[str], None] = end_process,
     ) -> None:
         self.incarnation = node.incarnation
@@ -108,8 +108,8 @@ class Ownership:
         info = self._node.info
         await self._retry_until_done(lambda: self._fence.register(info.id, info.address))
         self._start("ownership-keeper", self._thread.run(reconciler))
-        await reconciler.leased.wait()
-        await reconciler.beaten.wait()
+        await reconciler.lease_granted.wait()
+        await reconciler.postgres_answered.wait()
         await self._retry_until_done(self._join)
         self._start("ownership-mirror", self._mirror.run(reconciler))
         self._start("ownership-rounds", reconciler.run())

@@ -55,8 +55,8 @@ class Reconciler:
         supervisor: Supervisor,
     ) -> None:
         node = registration.info
-        self.leased, self.beaten = asyncio.Event(), asyncio.Event()
-        """Set once the node has a lease, and once Postgres has answered its beat."""
+        self.lease_granted, self.postgres_answered = asyncio.Event(), asyncio.Event()
+        """Set once the node has its first lease, and once Postgres has answered its first beat."""
         self._etcd = etcd
         self._keeper = keeper
         self._thread = keeper_thread
@@ -131,12 +131,14 @@ class Reconciler:
     def lease_changed(self, forgotten: list[Tenure]) -> None:
         self._forgotten(forgotten)
         if self._keeper.lease:
-            self.leased.set()
+            self.lease_granted.set()
         self._work.notify()
 
     def beat_answered(self, wanted: Mapping[int, int]) -> None:
-        """Others wait for `wanted`. While my key of one is good that is an old wish: they have no key."""
-        self.beaten.set()
+        """Others wait for `wanted`. One whose key is still this node's is kept: the node that waited for it
+        has given up its claim.
+        """
+        self.postgres_answered.set()
         keeper = self._keeper
         with keeper.lock:
             now = boottime()
@@ -238,7 +240,7 @@ class Reconciler:
         )
 
     def _is_last_to_leave(self) -> bool:
-        """Draining, and nobody there to plan the shards to."""
+        """Whether this node drains and no other one is there to take its shards."""
         return not self._node.active and self._node.alone
 
     async def _next_work(self, seen: int, timeout: float) -> None:
@@ -250,7 +252,7 @@ class Reconciler:
     # --- what is lost
 
     def _drop(self) -> None:
-        """First of all after any wait, before an answer is looked at."""
+        """Applies passed deadlines. To be called first after any wait, before an answer is looked at."""
         self.dropped(self._thread.drop())
 
     def _lose(self, shards: list[int]) -> None:
@@ -258,7 +260,7 @@ class Reconciler:
         self.handler.lost(shards)
 
     def _lease_lost(self) -> None:
-        """Found out by a write under it, or by a store that went back in time."""
+        """A write under the lease was refused, or etcd was emptied or restored."""
         logger.warning("lease lost", lease=self._keeper.lease)
         self._drop()
         self._forgotten(self._keeper.lease_lost())

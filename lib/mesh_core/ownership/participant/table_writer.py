@@ -1,4 +1,4 @@
-"""When to rewrite the assignment table. Every participant may; whoever is first spares the others that."""
+"""When to rewrite the assignment table. Every participant may; once one has, the others need not."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ ROUND_PAUSE = 0.5
 are one round, and sessions that were moved connect before the next ones do."""
 
 
-GRACE = 0.75
-"""Seconds that a node gets to come back whose lease was lost while it lives: it sees that by its key."""
+RETURN_SECONDS = 0.75
+"""How long a missing node is waited for: one that lives and lost its lease notices that its key is gone, and
+registers again.
+"""
 
 
 async def nobody_holds() -> bool:
@@ -61,7 +63,7 @@ class TableWriter:
         self._keeper = keeper
         self._node_id = node_id
         self._any_held = any_held
-        self._question: object = None
+        self._judged: object = None
         self._held_somewhere = False
         self._missing: dict[str, float] = {}
         """Since when nodes are missing that the table names (boottime)."""
@@ -69,17 +71,17 @@ class TableWriter:
         self._pause_until = -math.inf
 
     def stale(self, now: float) -> bool:
-        """The table should have been rewritten long ago, by anybody, and was not."""
+        """Whether the table should have been rewritten two TTLs ago, by any participant, and was not."""
         return now - self.outdated_since > 2 * self._keeper.timings.ttl
 
     async def step(self, now: float) -> None:
         """Raises `EtcdUnavailable`."""
         if not self._keeper.etcd_fresh(now):
-            self._question, self.due, self.outdated_since = None, math.inf, math.inf
+            self._judged, self.due, self.outdated_since = None, math.inf, math.inf
             return
-        self._look_at_revision(now)
+        self._note_revision(now)
         may_drop_missing, budget, paused = self._may_drop(now), self._budget(), now < self._pause_until
-        question = (
+        judged = (
             frozenset(
                 (node.id, node.capacity, node.state, node.replaced_by) for node in self._mirror.nodes.values()
             ),
@@ -89,15 +91,15 @@ class TableWriter:
             budget,
             paused,
         )
-        if question != self._question:
-            self._question = question
+        if judged != self._judged:
+            self._judged = judged
             self._decide(now, 0 if paused else budget, may_drop_missing=may_drop_missing)
             if self.due == math.inf and paused and budget:
                 self.due = self._pause_until
         if not may_drop_missing and self._missing and self._keeper.unbroken(now):
-            self.due = min(self.due, max(self._missing.values()) + GRACE + self._delay())
+            self.due = min(self.due, max(self._missing.values()) + RETURN_SECONDS + self._delay())
         if now >= self.due:
-            self._question, self.due = None, math.inf
+            self._judged, self.due = None, math.inf
             await self._write(0 if paused else budget)
 
     def _decide(self, now: float, budget: int, *, may_drop_missing: bool) -> None:
@@ -106,7 +108,7 @@ class TableWriter:
         seen = Situation.of(mirror.nodes, mirror.table, mirror.table_revision, mirror.loads, holders)
         wish = seen.plan(budget=budget, may_drop_missing=may_drop_missing)
         self.refusing = wish.refusing
-        if not (seen.moves(wish) or seen.forgets()):
+        if not (seen.differs_from(wish) or seen.weights_outdated()):
             self.due = self.outdated_since = math.inf
             return
         self.outdated_since = min(self.outdated_since, now)
@@ -122,7 +124,7 @@ class TableWriter:
             if self._held_somewhere:
                 return
         wish = situation.plan(budget=budget, may_drop_missing=may_drop_missing)
-        if situation.moves(wish) or situation.forgets():
+        if situation.differs_from(wish) or situation.weights_outdated():
             table = Table(wish.placement, situation.weights)
             await write_table(self._etcd, self._keys, table, situation.revision)
 
@@ -131,7 +133,7 @@ class TableWriter:
         missing = mirror.placed_nodes - mirror.nodes.keys()
         self._missing = {node: self._missing.get(node, now) for node in missing}
         return self._keeper.unbroken(now) and all(
-            now - since >= GRACE or mirror.incarnations.get(node) in mirror.dead
+            now - since >= RETURN_SECONDS or mirror.incarnations.get(node) in mirror.dead
             for node, since in self._missing.items()
         )
 
@@ -144,7 +146,7 @@ class TableWriter:
         except FenceUnavailable:
             return True  # nobody could take a shard now, so that waiting costs nothing
 
-    def _look_at_revision(self, now: float) -> None:
+    def _note_revision(self, now: float) -> None:
         revision = self._mirror.table_revision
         if revision == self._table_revision:
             return

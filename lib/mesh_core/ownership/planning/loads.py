@@ -1,4 +1,4 @@
-"""What the shards weigh: each node tells of those it runs, `/<cluster>/loads/<node>` under its lease."""
+"""The weights of shards: each node publishes those of its own, `/<cluster>/loads/<node>` under its lease."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mesh_core.etcd import Etcd
 from mesh_core.ownership.keys import ClusterKeys
 from mesh_core.ownership.planning.fleet import EMPTY_WEIGHT, SESSION_WEIGHT
 
-HEAVIEST = 0xFFFF
+MAX_WEIGHT = 0xFFFF
 
 MESSAGES_PER_SESSION = 32
 """Messages per minute that weigh as much as a session.
@@ -30,20 +30,20 @@ _SMOOTHING = 8
 """Looks over which a rate of messages is averaged. A burst of some minutes should not move shards: that would
 end streams twice, now and when it is over."""
 
-_MATTERS_PER_MILLE = 10
-"""A change by so much of the node's weight is published: half of what may move a shard."""
+_PUBLISHED_PER_MILLE = 10
+"""A change by this share of the node's weight is published: half of what may move a shard."""
 
 _PAIR = struct.Struct(">HH")
 
 
 def weight_of(sessions: int, messages_per_minute: int) -> int:
-    """What a shard weighs with so many accounts that want a session, and so much traffic.
+    """The weight of a shard, by its accounts that want a session and its messages per minute.
 
     The weight of messages goes in steps, each twice the one before: traffic flickers.
     """
     busy = messages_per_minute // MESSAGES_PER_SESSION
     step = 1 << (busy.bit_length() - 1) if busy else 0
-    return min(HEAVIEST, EMPTY_WEIGHT + SESSION_WEIGHT * (sessions + step))
+    return min(MAX_WEIGHT, EMPTY_WEIGHT + SESSION_WEIGHT * (sessions + step))
 
 
 def encode_loads(weights: Mapping[int, int]) -> bytes:
@@ -73,14 +73,14 @@ class LoadReporter:
         """What the others should know."""
         self._published: tuple[dict[int, int], int] = (self._weights, 0)
         """What they do know, and under which lease."""
-        self._look_at = -math.inf
+        self._next_look = -math.inf
 
     async def step(self, now: float, lease: int) -> None:
         """Called at every round with the node's present lease (0: none); `now` is boottime.
 
         Raises `LeaseLost` and `EtcdUnavailable`; the next step tries again.
         """
-        if now >= self._look_at:
+        if now >= self._next_look:
             self._look(now)
         weights, published = self._weights, self._published
         if lease and weights and (published[0] is not weights or published[1] != lease):
@@ -96,16 +96,16 @@ class LoadReporter:
         self._rates = {shard: self._rates[shard] for shard in loads}
         weights = {shard: weight_of(loads[shard][0], round(rate)) for shard, rate in self._rates.items()}
         known = self._weights
-        self._look_at = now + PERIOD
+        self._next_look = now + PERIOD
         if known:
             if weights and _differs(known, weights):
                 self._weights = weights
         elif settled:
             self._weights = weights
         if not self._weights:
-            self._look_at = now + FIRST_PERIOD
+            self._next_look = now + FIRST_PERIOD
 
 
 def _differs(before: Mapping[int, int], after: Mapping[int, int]) -> bool:
     change = sum(abs(before.get(shard, 0) - after.get(shard, 0)) for shard in before.keys() | after.keys())
-    return change * 1000 > _MATTERS_PER_MILLE * sum(after.values())
+    return change * 1000 > _PUBLISHED_PER_MILLE * sum(after.values())

@@ -1,4 +1,4 @@
-"""The assignment table: the wish which node should have which shard. Routing never reads it."""
+"""The assignment table: which node should own which shard. Calls are routed by owner keys, never by it."""
 
 from __future__ import annotations
 
@@ -125,12 +125,12 @@ class Situation:
             },
         )
 
-    def moves(self, wish: Plan) -> bool:
-        """The table is to say something else about who has what, or to say it for the first time."""
+    def differs_from(self, wish: Plan) -> bool:
+        """Whether the table must be written: it differs from `wish`, or does not exist yet."""
         return wish.placement != self.placement or (self.revision == 0 and self.held)
 
-    def forgets(self) -> bool:
-        """The table's weights are so old that a node's loss would be planned from wrong ones."""
+    def weights_outdated(self) -> bool:
+        """Whether the weights in the table are so old that a node's loss would be planned from wrong ones."""
         now, then = _assumed(self.weights), _assumed(self.remembered)
         change = sum(map(abs, map(int.__sub__, now, then)))
         matters = max(BAND_PER_MILLE * sum(now), 1000 * SLACK_SESSIONS * SESSION_WEIGHT)

@@ -21,8 +21,8 @@ from mesh_wire.etcd import kv_pb2
 logger = structlog.get_logger(__name__)
 
 REMEMBERED_SECONDS = 10.0
-"""For so long after etcd lost its data its last owners are believed: they put their keys back within a few
-beats, or a TTL ends them.
+"""How long after etcd lost its data the last known owners are believed: they write their keys again within a
+few beats, or their sessions end within a TTL.
 """
 
 _NONE: frozenset[int] = frozenset()

@@ -24,13 +24,13 @@ class Owner:
 
 
 class OwnerLookup:
-    """What a mirror says of owners and nodes. It keeps answering what was seen last while etcd is away."""
+    """What a mirror says of owners and nodes. While etcd is unavailable it answers what was seen last."""
 
     def __init__(self, mirror: ClusterMirror) -> None:
         self._mirror = mirror
 
     def owner(self, shard: int) -> Owner | None:
-        """Whoever runs the shard; None while it changes hands or nobody has it."""
+        """The node that runs the shard; None while it changes hands or has no owner."""
         seen = self._mirror.last_owner(shard)
         if seen is None:
             return None
@@ -51,12 +51,12 @@ class OwnerLookup:
 
     @property
     def placement(self) -> tuple[str | None, ...]:
-        """The wished-for node of each shard."""
+        """The node that the assignment table gives each shard to."""
         return self._mirror.placement
 
     @property
     def table_revision(self) -> int:
-        """The revision of that wish; 0 before the first."""
+        """The revision of the assignment table; 0 while there is none."""
         return self._mirror.table_revision
 
     @property

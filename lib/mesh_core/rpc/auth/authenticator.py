@@ -36,8 +36,9 @@ class Authenticator(Protocol):
 class KeyAuthenticator:
     """Knows the administrator's and the mesh's key by hash, all others through `lookup` and a cache.
 
-    A key is looked up again when it was seen longer than 10 s ago. While the database is away the last answer
-    stays good. Only one look-up per key runs at a time, and its failure is not tried again for a second.
+    A key is looked up again when it was seen longer than 10 s ago. While the database is unavailable the last
+    answer stays good. Only one look-up per key runs at a time, and its failure is not tried again for a
+    second.
     """
 
     def __init__(self, lookup: Lookup, settings: AuthSettings) -> None:
@@ -74,7 +75,9 @@ class KeyAuthenticator:
         return entry.judge(digest, now)
 
     async def authenticate(self, authorization: str, tenant: str) -> Identity:
-        """See `Authenticator`; also raises `Unavailable` for a key never seen while the database is away."""
+        """See `Authenticator`; also raises `Unavailable` for a key never seen while the database is
+        unavailable.
+        """
         identity = self.recall(authorization, tenant)
         if identity is not None:
             return identity
@@ -87,7 +90,7 @@ class KeyAuthenticator:
             entry = self._remember(name, _Entry(_key_uuid(name)))
         elif time.monotonic() < entry.fresh_until:
             # Asked although the answer is fresh: a secret that does not match.
-            entry.surprised_until = time.monotonic() + _RETRY
+            entry.mismatched_until = time.monotonic() + _RETRY
         await asyncio.shield(entry.refresh or self._refresh(name, entry))
         identity = entry.judge(secret_hash(token), time.monotonic())
         if identity is None:
@@ -121,7 +124,7 @@ class KeyAuthenticator:
         try:
             async with asyncio.timeout(_LOOKUP_TIMEOUT):
                 row = await self._lookup(entry.key_id)
-        except Exception as error:  # whatever the database is away with, the last answer stays good
+        except Exception as error:  # whatever is wrong, the last answer stays good
             logger.warning("keys cannot be looked up", error=repr(error))
             entry.failed()
         else:
@@ -147,7 +150,7 @@ class _Entry:
     fresh_until: float = 0.0
     answered: bool = False
     serve_stale: bool = False
-    surprised_until: float = 0.0
+    mismatched_until: float = 0.0
     refresh: asyncio.Task[None] | None = field(default=None, repr=False)
 
     def found(self, row: KeyRow | None) -> None:
@@ -172,9 +175,9 @@ class _Entry:
         """
         row = self.row
         if row is None or self.identity is None:
-            raise _invalid() if self.answered else _away()
+            raise _invalid() if self.answered else _unavailable()
         if not row.matches(digest):
-            if now >= self.surprised_until:
+            if now >= self.mismatched_until:
                 return None
             raise _invalid()
         if row.revoked or (row.expire_time is not None and row.expire_time <= datetime.now(UTC)):
@@ -199,7 +202,7 @@ def _invalid() -> Unauthenticated:
     return Unauthenticated("the key is unknown, revoked or expired", "CREDENTIALS_INVALID")
 
 
-def _away() -> Unavailable:
+def _unavailable() -> Unavailable:
     return Unavailable("keys cannot be looked up now", "BACKEND_UNAVAILABLE", retry_after=_RETRY)
 
 

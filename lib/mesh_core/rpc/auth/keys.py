@@ -52,7 +52,7 @@ class KeyRow:
 
 
 Lookup = Callable[[UUID], Awaitable[KeyRow | None]]
-"""Finds a key by its id; raises whatever the database raises when it is away."""
+"""Finds a key by its id; raises `mesh_core.database.UNAVAILABLE` when it does not answer."""
 
 
 def new_api_key() -> tuple[UUID, str, bytes]:

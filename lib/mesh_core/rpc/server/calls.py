@@ -94,7 +94,7 @@ def wrap(handler: RpcHandler, method: Method, gate: Gate) -> RpcHandler:
 
 
 def not_served(service: str, name: str) -> RpcHandler:
-    """Answers UNIMPLEMENTED; for methods that nobody knows, so it asks for no key."""
+    """A handler that answers UNIMPLEMENTED. It asks for no key: there is no scope to check."""
 
     async def serve(_requests: Any, context: Context) -> None:
         error = errors.Unimplemented(f"/{service}/{name} is not served here", "NOT_SERVED")

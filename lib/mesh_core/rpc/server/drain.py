@@ -41,30 +41,30 @@ class Draining:
 class CallPeriod:
     """Calls that began in one period: before a drain, or since."""
 
-    __slots__ = ("_landed", "count")
+    __slots__ = ("_empty", "count")
 
     def __init__(self) -> None:
         self.count = 0
-        self._landed = asyncio.Event()
+        self._empty = asyncio.Event()
 
     def leave(self) -> None:
         """One call fewer."""
         self.count -= 1
         if self.count == 0:
-            self._landed.set()
+            self._empty.set()
 
     @property
     def untouched(self) -> bool:
         """Whether no call began."""
-        return self.count == 0 and not self._landed.is_set()
+        return self.count == 0 and not self._empty.is_set()
 
     async def wait_empty(self, until: float) -> int:
         """Wait for the calls to end, no longer than to the loop's time `until`; how many are left."""
         with suppress(TimeoutError):
             async with asyncio.timeout_at(until):
                 while self.count:
-                    self._landed.clear()
-                    await self._landed.wait()
+                    self._empty.clear()
+                    await self._empty.wait()
         return self.count
 
 
@@ -84,7 +84,7 @@ class CallsInFlight:
         return before
 
     async def wait_quiet(self, seconds: float, until: float) -> None:
-        """Wait until no call began for so long, and none is under way; to the loop's time `until` at most."""
+        """Wait until no call began for `seconds` and none is under way, or the loop's time is `until`."""
         now = asyncio.get_running_loop().time
         await self.new_period().wait_empty(until)
         while now() < until:

@@ -130,8 +130,9 @@ class Server:
         """Say NOT_SERVING, end the streams with GOING_AWAY, wait for the calls in flight, `drain_seconds` at
         most.
 
-        Unary calls that arrive meanwhile are still served, and callers get a moment to go elsewhere: gRPC
-        cancels calls that arrive while it shuts down (grpc/grpc#41785), before it has told everybody.
+        Unary calls that arrive meanwhile are still served, and callers get a moment to change to another
+        server: gRPC cancels calls that arrive while it shuts down (grpc/grpc#41785), before it has told
+        everybody.
         """
         if self.draining.begun:
             return
@@ -140,10 +141,12 @@ class Server:
         self._health.set_all(self._methods.services, serving=False)
         before = self._in_flight.new_period()
         self.draining.begin()
-        await self._in_flight.end_streams(min(now + _STREAMS_MAY_END_THEMSELVES, self._drain_until))
+        await self._in_flight.end_streams(min(now + _STREAM_END_SECONDS, self._drain_until))
         left = await before.wait_empty(self._drain_until)
         now = asyncio.get_running_loop().time()
-        await self._in_flight.wait_quiet(_QUIET_SECONDS, min(now + _CALLERS_MAY_LEAVE, self._drain_until))
+        await self._in_flight.wait_quiet(
+            _QUIET_SECONDS, min(now + _MAX_QUIET_WAIT_SECONDS, self._drain_until)
+        )
         logger.info("drained", calls_left=left)
 
     async def stop(self) -> None:
@@ -161,9 +164,11 @@ class Server:
             self._metrics = None
 
 
-_STREAMS_MAY_END_THEMSELVES = 1.0
+_STREAM_END_SECONDS = 1.0
+"""How long streams get to end by themselves, with a resume token, before they are cancelled."""
 _QUIET_SECONDS = 0.2
-_CALLERS_MAY_LEAVE = 2.0
+_MAX_QUIET_WAIT_SECONDS = 2.0
+"""A drain waits until no call came for `_QUIET_SECONDS`, this long at most."""
 
 
 def _bind(server: grpc.aio.Server, settings: ServerSettings) -> int:

@@ -60,8 +60,8 @@ def trailing_metadata(error: MeshError) -> Trailing:
 def as_mesh_error(error: BaseException, method: str) -> MeshError:
     """What to answer the caller of `method` whose handler raised `error`.
 
-    A backing server that is away becomes UNAVAILABLE; anything not foreseen is logged whole under an id, and
-    answered INTERNAL with that id.
+    A backing server that does not answer becomes UNAVAILABLE; anything not foreseen is logged whole under an
+    id, and answered INTERNAL with that id.
     """
     if isinstance(error, MeshError):
         return error

@@ -1,4 +1,4 @@
-"""Whether the view of the fleet is up to date: a watch without news is as silent as a broken one."""
+"""Whether the view of the fleet is up to date: a watch that broke is as silent as one without changes."""
 
 from __future__ import annotations
 

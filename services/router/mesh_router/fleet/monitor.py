@@ -1,4 +1,4 @@
-"""Checks the fleet once a second: raises alarms, sets the fleet's"""
+"""Checks the fleet once a second: raises and ends its alarms, and sets its metrics."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class JobKind(Protocol):
         """How far an unfinished job is at this moment."""
 
     async def advance(self, job: UUID) -> asyncpg.Record | None:
-        """Advances the job one step, such as to its cancellation; returns its row."""
+        """Advances the job one step, which may end or cancel it; returns its row, None when there is none."""
 
 
 class JobService(job_pb2_grpc.JobServiceServicer):

@@ -24,7 +24,7 @@ from mesh_core.rpc.server import Server
 from mesh_core.rpc.server.status import from_details, from_status
 from mesh_router.proxy.account_id import shard_of
 from mesh_router.proxy.frames import Name, failed, items, joined, refusal
-from mesh_router.proxy.resolver import Ownership
+from mesh_router.proxy.resolver import ClusterView
 from mesh_router.proxy.retry import WAIT_WITHOUT_DEADLINE
 from mesh_router.proxy.routes import SERVICE, Destination, Route
 from mesh_router.proxy.upstreams import Upstreams
@@ -40,7 +40,7 @@ MAX_IN_FLIGHT_BYTES = 4 * 1024 * 1024
 class BulkSender:
     """Serves SendMessages on a `Server`."""
 
-    def __init__(self, view: Ownership, upstreams: Upstreams) -> None:
+    def __init__(self, view: ClusterView, upstreams: Upstreams) -> None:
         self._view = view
         self._upstreams = upstreams
 
@@ -69,7 +69,7 @@ class _Item:
 
 class _CallerStream:
     def __init__(
-        self, view: Ownership, upstreams: Upstreams, context: Context, tasks: asyncio.TaskGroup
+        self, view: ClusterView, upstreams: Upstreams, context: Context, tasks: asyncio.TaskGroup
     ) -> None:
         self._view = view
         self._upstreams = upstreams

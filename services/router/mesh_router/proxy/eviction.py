@@ -10,7 +10,7 @@ import structlog
 
 from mesh_core.etcd import boottime
 from mesh_core.ownership.view import OwnerView
-from mesh_router.proxy.resolver import Directory, Ownership
+from mesh_router.proxy.resolver import ClusterView, Directory
 from mesh_router.proxy.upstreams import Upstreams
 
 logger = structlog.get_logger(__name__)
@@ -19,11 +19,11 @@ UNREGISTERED_SECONDS = 60.0
 """An address is evicted once it has been unregistered for this long: enough for calls in flight to end, and
 for services to register again after etcd was unavailable."""
 DEAD_SECONDS = 2.0
-"""A session-node without a key in etcd for this long is dead: a live one restores it within a heartbeat."""
+"""A session-node without a key in etcd for this long is dead: a live one restores it within a beat."""
 
 
 async def evict_unregistered(
-    view: Ownership, directories: Mapping[str, Directory], upstreams: Upstreams
+    view: ClusterView, directories: Mapping[str, Directory], upstreams: Upstreams
 ) -> None:
     """Closes connections to addresses that no node or service is registered with. Runs until cancelled."""
     missing: set[str] = set()

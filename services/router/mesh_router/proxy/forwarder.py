@@ -14,11 +14,11 @@ from typing import Any
 from mesh_core.rpc.server import Server
 from mesh_router.proxy.account_id import METADATA_KEY, account_shard
 from mesh_router.proxy.resolver import (
+    ClusterView,
     Directory,
     InstanceResolver,
     NodeResolver,
     OwnerResolver,
-    Ownership,
     Resolver,
     RoundRobin,
 )
@@ -31,7 +31,7 @@ from mesh_router.proxy.upstreams import Upstreams
 class Forwarder:
     """Serves every forwarded method on a `Server`. `directories` has one for each kind of `KINDS`."""
 
-    def __init__(self, view: Ownership, directories: Mapping[str, Directory], upstreams: Upstreams) -> None:
+    def __init__(self, view: ClusterView, directories: Mapping[str, Directory], upstreams: Upstreams) -> None:
         self._view = view
         self._directories = directories
         self._upstreams = upstreams

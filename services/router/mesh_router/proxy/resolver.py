@@ -42,7 +42,7 @@ class Resolver(Protocol):
         """The error for the caller when no attempt succeeded; `endpoint` is the last one tried."""
 
 
-class Ownership(Protocol):
+class ClusterView(Protocol):
     """What the proxy needs of `mesh_core.ownership.view.view.OwnerView`."""
 
     def owner(self, shard: int) -> Owner | None: ...
@@ -69,7 +69,7 @@ class OwnerResolver:
 
     __slots__ = ("_shard", "_view")
 
-    def __init__(self, view: Ownership, shard: int) -> None:
+    def __init__(self, view: ClusterView, shard: int) -> None:
         self._view = view
         self._shard = shard
 
@@ -93,7 +93,7 @@ class NodeResolver:
 
     __slots__ = ("_round_robin", "_view")
 
-    def __init__(self, view: Ownership, round_robin: RoundRobin) -> None:
+    def __init__(self, view: ClusterView, round_robin: RoundRobin) -> None:
         self._view = view
         self._round_robin = round_robin
 

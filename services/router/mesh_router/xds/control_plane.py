@@ -21,17 +21,19 @@ from sessionmesh.v1.authorization_pb2 import SCOPE_OPERATOR, SCOPE_PUBLIC
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 
 
-class Fleet(state.Fleet, lookups.OwnerLookup, Protocol):
+class ClusterView(state.NodeSource, lookups.OwnerSource, Protocol):
     """What is needed of `mesh_core.ownership.view.view.OwnerView`."""
 
 
 class ControlPlane:
     """Serves ADS, route lookups and client status. `directories` are those of `State`."""
 
-    def __init__(self, fleet: Fleet, directories: Mapping[str, Directory], settings: ServerSettings) -> None:
-        self._state = State(fleet, directories, Names(), ClusterTls.of(settings))
+    def __init__(
+        self, view: ClusterView, directories: Mapping[str, Directory], settings: ServerSettings
+    ) -> None:
+        self._state = State(view, directories, Names(), ClusterTls.of(settings))
         self._streams = Streams(self._state)
-        self._lookups = Lookups(fleet, self._state)
+        self._lookups = Lookups(view, self._state)
 
     def serve_on(self, server: Server) -> None:
         """Add the services. Resources and lookups contain no secrets, so they need no API key."""

@@ -24,13 +24,13 @@ SERVICE = "grpc.lookup.v1.RouteLookupService"
 LOOKUPS = Counter("mesh_xds_lookups_total", "Route lookups by what they were answered", ["answer"])
 
 
-class OwnerLookup(Protocol):
+class OwnerSource(Protocol):
     """What is needed of `mesh_core.ownership.view.view.OwnerView`."""
 
     def owner(self, shard: int) -> Owner | None: ...
 
 
-class Nodes(Protocol):
+class NodeAddresses(Protocol):
     """What is needed of `State`."""
 
     def node_address(self, node_id: str) -> str | None: ...
@@ -43,7 +43,7 @@ class Lookups:
     owner that has no cluster: a client would wait for a cluster that does not come.
     """
 
-    def __init__(self, owners: OwnerLookup, nodes: Nodes) -> None:
+    def __init__(self, owners: OwnerSource, nodes: NodeAddresses) -> None:
         self._owners = owners
         self._nodes = nodes
         self._count_owner = LOOKUPS.labels("owner").inc

@@ -43,9 +43,10 @@ CERTIFICATES = "sessionmesh"
 
 RETRIES = 4
 """gRPC clients make five attempts at most."""
-RETRY_AFTER = 0.05
-RETRY_AFTER_AT_MOST = 1.0
+MIN_RETRY_BACKOFF = 0.05
+MAX_RETRY_BACKOFF = 1.0
 LOOKUP_TIMEOUT = 2.0
+"""Seconds, as are the two above."""
 MAX_AGE = 300.0
 """Seconds that a client may use a lookup's answer, the longest that gRPC clients accept. For this long it
 finds its accounts' owners without any router.
@@ -156,8 +157,8 @@ def _route(match: route_pb2.RouteMatch, *, cluster: str = "", plugin: str = "") 
     retry = route.route.retry_policy
     retry.retry_on = "unavailable"
     retry.num_retries.value = RETRIES
-    retry.retry_back_off.base_interval.FromNanoseconds(int(RETRY_AFTER * 1e9))
-    retry.retry_back_off.max_interval.FromNanoseconds(int(RETRY_AFTER_AT_MOST * 1e9))
+    retry.retry_back_off.base_interval.FromNanoseconds(int(MIN_RETRY_BACKOFF * 1e9))
+    retry.retry_back_off.max_interval.FromNanoseconds(int(MAX_RETRY_BACKOFF * 1e9))
     return route
 
 

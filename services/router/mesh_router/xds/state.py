@@ -32,7 +32,7 @@ class Changing(Protocol):
     def changes(self) -> Signal: ...
 
 
-class Fleet(Changing, Protocol):
+class NodeSource(Changing, Protocol):
     """What is needed of `mesh_core.ownership.view.view.OwnerView`."""
 
     def nodes(self) -> list[NodeInfo]: ...
@@ -52,11 +52,11 @@ class State:
     """
 
     def __init__(
-        self, fleet: Fleet, directories: Mapping[str, Directory], names: Names, tls: ClusterTls | None
+        self, nodes: NodeSource, directories: Mapping[str, Directory], names: Names, tls: ClusterTls | None
     ) -> None:
         self.snapshot: Snapshot | None = None
         """None until `start`."""
-        self._fleet = fleet
+        self._live_nodes = nodes
         self._directories = directories
         self._names = names
         self._tls = tls
@@ -74,7 +74,7 @@ class State:
         `on_change` is awaited after each snapshot.
         """
         supervisor.start("xds-names", self._names.run())
-        sources: list[Changing] = [self._fleet, self._names, *self._directories.values()]
+        sources: list[Changing] = [self._live_nodes, self._names, *self._directories.values()]
         for source in sources:
             supervisor.start("xds-follow", self._follow(source))
         supervisor.start("xds-follow-drain", self._follow_drain(server))
@@ -105,7 +105,7 @@ class State:
         routers = {service.address for service in self._directories[ROUTERS].services()}
         if not (server.draining.begun and routers):
             routers.add(server.address)  # also before it is registered, and when etcd has lost it
-        nodes = {node.id: node.address for node in self._fleet.nodes()}
+        nodes = {node.id: node.address for node in self._live_nodes.nodes()}
         instances = {
             kind: {service.address for service in directory.services()}
             for kind, directory in self._directories.items()

@@ -49,7 +49,7 @@ class Failures:
 
 
 def backoff(failures: int) -> float:
-    """A delay in seconds after so many failures in a row, at random between 0 and its upper end."""
+    """Seconds to wait after `failures` failures in a row: random, from 0 to an upper end that doubles."""
     return _BACKOFF.after(max(failures - 1, 0))
 
 

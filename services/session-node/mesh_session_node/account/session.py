@@ -85,7 +85,7 @@ class Session:
     # --- life of the session
 
     def begin(self) -> None:
-        """The account runs here from now on: connect it, if it is to be connected."""
+        """The account runs here from now on: go on in the stored state, and dial if that is to be online."""
         if self.account.deleted:
             return
         if self.state == pb.SESSION_STATE_PAUSED and self.detail == BY_ACCOUNT and self.account.online:

@@ -23,15 +23,17 @@ class AccountCalls:
         self.lookup = lookup
 
     async def session(self, account_id: str, context: Context) -> Session:
-        """The session that a unary call is about; raises as `AccountLookup.called` does."""
-        return await self.lookup.called(context.invocation_metadata(), account_id)
+        """The session that a unary call is about; raises as `AccountLookup.for_call` does."""
+        return await self.lookup.for_call(context.invocation_metadata(), account_id)
 
     async def session_for_stream(self, account_id: str, context: Context) -> Session:
         """The same for a stream, which waits while the account changes hands."""
-        return await self.lookup.called_for_stream(context, account_id)
+        return await self.lookup.for_stream(context, account_id)
 
     async def first_time(self, session: Session, method: Method, request_id: str) -> bool:
-        """Use up a request id; False for one that acted before. Raises `InvalidField`, `NotOwner`."""
+        """Record a request id; False when it was recorded before, so that the call must not act again. Raises
+        `InvalidField`, `NotOwner`.
+        """
         validation.request_id(request_id)
         result = new_uuid()
         outcome = await self.write(session, Action(method, request_id, payload_digest(b""), result))

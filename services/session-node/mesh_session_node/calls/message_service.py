@@ -152,7 +152,10 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
     def _accept(
         self, session: Session, request: pb.SendMessageRequest
     ) -> tuple[Outgoing, asyncio.Future[Outcome]]:
-        """Put a message into the open batch, between one turn of the loop and the next."""
+        """Check a message and hand it to the journal. Nothing is awaited, so what was checked still holds.
+
+        Returns the message, and the future of its outcome.
+        """
         check_send(request)
         self._lookup.check_owner(session.context.ref.shard)
         if session.context.closed:

@@ -1,4 +1,4 @@
-"""NodeService: what the mesh's other parts say to a session-node."""
+"""NodeService: what other parts of the mesh call on a session-node."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The journal: everything a session-node writes, gathered from all its callers into one transaction after
-another.
-"""
+"""The journal: everything that a session-node writes. Rows of many callers share one transaction, a batch."""
 
 from mesh_session_node.journal.outcomes import (
     COMMITTED,

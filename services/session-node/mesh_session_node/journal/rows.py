@@ -95,8 +95,8 @@ class InboundMessage(msgspec.Struct, frozen=True, gc=False):
 
 
 class Action(msgspec.Struct, frozen=True, gc=False):
-    """A request id used for anything but a message; `result` is what a repeat is told. The event comes with
-    the first.
+    """A request id used for anything but a message. `result` is returned to a repeated request; `event` is
+    stored only the first time.
     """
 
     method: int

@@ -1,4 +1,4 @@
-"""Group commit: one writer a node gathers what all its callers write, and stores it batch by batch."""
+"""Group commit: one writer per node batches the rows of all its callers, and stores one batch at a time."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import structlog
 from mesh_core.errors import Unavailable
 from mesh_session_node.journal.batch import Columns, Unit, outcomes
 from mesh_session_node.journal.batch_sender import BatchSender, DataRefused
+from mesh_session_node.journal.entries import Entry, Flush, abandon, stopped
 from mesh_session_node.journal.outcomes import COMMITTED, Outcome, Poison
 from mesh_session_node.journal.rows import (
     AccountRef,
@@ -23,7 +24,6 @@ from mesh_session_node.journal.rows import (
     StatusChange,
 )
 from mesh_session_node.journal.telemetry import POISON, WAITING, record_commit
-from mesh_session_node.journal.waiters import Entry, Flush, abandon, stopped
 
 logger = structlog.get_logger(__name__)
 

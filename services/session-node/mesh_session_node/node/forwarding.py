@@ -1,4 +1,4 @@
-"""Calls for accounts that this node does not own: unary ones go on to the owner, once; all wait for one."""
+"""Calls for accounts that this node does not own: unary ones are forwarded to the owner, once."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ MAX_WAIT = 5.0
 """Seconds that a call waits for its account to have an owner, at most: a handoff takes one, a crash two."""
 
 
-class Owning(Protocol):
-    """What is asked of ownership."""
+class ShardOwners(Protocol):
+    """Who owns which shard, and whether this node takes new work for it."""
 
     @property
     def owners(self) -> OwnerLookup: ...
@@ -30,10 +30,11 @@ class Owning(Protocol):
 class OwnerForwarder:
     """Implements the chassis' `NotOwnerHandler`.
 
-    A call that another part of the mesh sent here was sent on already: its sender is told, and looks again.
+    A call from another part of the mesh (a batched one) was forwarded once already: it is refused, and the
+    part that sent it finds the owner again.
     """
 
-    def __init__(self, node_id: str, ownership: Owning, peer_pool: PeerPool) -> None:
+    def __init__(self, node_id: str, ownership: ShardOwners, peer_pool: PeerPool) -> None:
         self._node_id = node_id
         self._ownership = ownership
         self._peer_pool = peer_pool
@@ -61,15 +62,18 @@ class OwnerForwarder:
         return response.body
 
 
-async def settled_owner(ownership: Owning, node_id: str, refused: NotOwner, remaining: float | None) -> Owner:
-    """Who serves the shard of a call that was `refused`, once it is not between owners; it may be this node.
+async def settled_owner(
+    ownership: ShardOwners, node_id: str, refused: NotOwner, remaining: float | None
+) -> Owner:
+    """Waits while the shard of a call that was `refused` changes hands; returns its owner, which may be this
+    node.
 
     Raises `refused` when that takes too long: `remaining` is the seconds until the caller's deadline.
     """
     shard = refused.shard
     if shard is None:
         raise refused
-    # A little before the caller's own deadline, so that he is told why instead of nothing.
+    # A little before the caller's own deadline, so that it still receives the reason.
     wait = MAX_WAIT if remaining is None else min(remaining * 0.9, MAX_WAIT)
     owners = ownership.owners
 

@@ -1,4 +1,4 @@
-"""Accounts become sessions, with their shard or later, and hear of it when their rows change."""
+"""Loads accounts: makes their sessions, when their shard comes or later, and tells these of changed rows."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class AccountLoader:
         await self._load_missing(rows, epochs)
 
     async def refresh(self, accounts: Collection[UUID]) -> None:
-        """These accounts' rows may have changed."""
+        """Read these accounts' rows again, since they may have changed: load new ones, close purged ones."""
         registry = self._registry
         known, epochs = [*filter(None, map(registry.running, accounts))], registry.epochs.copy()
         rows = await self._accounts.accounts(accounts)
@@ -211,7 +211,7 @@ class AccountLoader:
         return driver.load(await self._sealer.open(tenant, sealed, row.account.uuid.bytes))
 
     async def _recall(self, sessions: list[Session]) -> None:
-        """What was sent in the last day counts against the limits, whoever sent it."""
+        """Count what was sent in the last day, on whatever node, against the accounts' limits."""
         by_uuid = {session.account.uuid: session for session in sessions}
         keys = [*by_uuid]
         for at in range(0, len(keys), _MAX_RECALLED):

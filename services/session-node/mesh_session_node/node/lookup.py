@@ -14,22 +14,18 @@ from mesh_core.errors import FailedPrecondition, InvalidArgument, NotOwner
 from mesh_core.etcd import EtcdUnavailable
 from mesh_core.ids import Prefix, decode, shard_of
 from mesh_core.ownership.keys import OwnerKey
-from mesh_core.ownership.view import OwnerLookup
 from mesh_core.rpc.auth import current_identity
 from mesh_session_node.account.session import Session
-from mesh_session_node.node.forwarding import settled_owner
+from mesh_session_node.node.forwarding import ShardOwners, settled_owner
 from mesh_session_node.node.loader import AccountLoader
 from mesh_session_node.node.registry import Registry
 
 
-class Owning(Protocol):
-    """What is asked of ownership."""
+class NodeOwnership(ShardOwners, Protocol):
+    """What the node needs of `mesh_core.ownership.participant.Ownership`."""
 
     def epoch(self, shard: int) -> int | None: ...
-    def admits(self, shard: int) -> bool: ...
     def owner(self, shard: int) -> OwnerKey | None: ...
-    @property
-    def owners(self) -> OwnerLookup: ...
     async def ask_owner(self, shard: int) -> OwnerKey | None: ...
     def fence_refused(self, shards: Collection[int]) -> None: ...
 
@@ -42,7 +38,7 @@ class AccountLookup:
         node_id: str,
         registry: Registry,
         loader: AccountLoader,
-        ownership: Owning,
+        ownership: NodeOwnership,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._node_id = node_id
@@ -53,8 +49,8 @@ class AccountLookup:
         self._clock = clock
         self._verified_until: dict[int, float] = {}
 
-    async def called(self, metadata: Iterable[tuple[str, str | bytes]] | None, account_id: str) -> Session:
-        """The session that a call with this metadata is about, where its caller may know of it.
+    async def for_call(self, metadata: Iterable[tuple[str, str | bytes]] | None, account_id: str) -> Session:
+        """The session that a unary call is about, if its caller may see the account.
 
         Raises as `find` does, and `InvalidArgument` ACCOUNT_MISMATCH.
         """
@@ -64,13 +60,13 @@ class AccountLookup:
             await self._verify(session.context.ref.shard, session.context.ref.epoch)
         return session
 
-    async def called_for_stream(self, context: ServicerContext[Any, Any], account_id: str) -> Session:
-        """`called`, for a stream, which nobody sends on to the owner: while its account changes hands it
-        waits as a unary call does, and is then served here, or refused with the new owner's name.
+    async def for_stream(self, context: ServicerContext[Any, Any], account_id: str) -> Session:
+        """The same for a stream, which is not forwarded to the owner: while its account changes hands it
+        waits, as a unary call does, and is then served here, or refused with the new owner's name.
         """
         while True:
             try:
-                return await self.called(context.invocation_metadata(), account_id)
+                return await self.for_call(context.invocation_metadata(), account_id)
             except NotOwner as refused:
                 owner = await settled_owner(self._ownership, self._node_id, refused, context.time_remaining())
                 if owner.node_id != self._node_id:
@@ -127,7 +123,7 @@ class AccountLookup:
         return self.not_owner(shard)
 
     async def _verify(self, shard: int, epoch: int) -> None:
-        """A caller was told of a newer epoch than ours: see whether there is one, once a second at most."""
+        """A call was routed by a newer epoch than ours: ask etcd for the owner, once a second at most."""
         now = self._clock()
         if now < self._verified_until.get(shard, 0.0):
             return

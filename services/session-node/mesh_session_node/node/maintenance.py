@@ -1,4 +1,4 @@
-"""What must happen now and then: to the tables that the journal writes, and to the sessions."""
+"""Recurring work: on the tables that the journal writes, and on every session of the node."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mesh_session_node.account.session import Session
 logger = structlog.get_logger(__name__)
 
 PATIENCE = 2.5
-"""Keepalive periods without a sign of life after which a session is not connected."""
+"""Keepalive periods without a sign of life after which a connection is taken for lost."""
 
 
 async def prepare(database: Database) -> None:
@@ -29,7 +29,9 @@ async def prepare(database: Database) -> None:
 
 
 async def maintain_tables(database: Database) -> None:
-    """Hourly, until cancelled. Any number of nodes may do it at once."""
+    """Make partitions and delete old requests and incarnations, hourly, until cancelled. Any number of nodes
+    may do so at once.
+    """
     while True:
         await asyncio.sleep(_TABLES_SECONDS)
         try:
@@ -43,7 +45,9 @@ async def maintain_tables(database: Database) -> None:
 
 
 async def keep_alive(sessions: Mapping[str, Session], period: float) -> None:
-    """Looks after each session once a `period` of seconds, a slice of them at a time, until cancelled."""
+    """Calls each session's `keepalive` once every `period` seconds, a slice of them at a time, until
+    cancelled.
+    """
     loop = asyncio.get_running_loop()
     while True:
         began = loop.time()

@@ -27,7 +27,7 @@ from mesh_session_node.journal.writer import Stored
 from mesh_session_node.node import maintenance
 from mesh_session_node.node.connect_limiter import ConnectLimiter
 from mesh_session_node.node.loader import AccountLoader
-from mesh_session_node.node.lookup import AccountLookup, Owning
+from mesh_session_node.node.lookup import AccountLookup, NodeOwnership
 from mesh_session_node.node.registry import Registry
 from mesh_session_node.node.shard_handler import NodeShardHandler
 from mesh_session_node.outbound.outgoing import AcceptedRow
@@ -55,7 +55,7 @@ class Node:
         messages: MessageStore,
         sealer: Sealer,
         media: MediaClient,
-        ownership: Owning,
+        ownership: NodeOwnership,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.journal = journal

@@ -1,4 +1,4 @@
-"""Which shards and accounts are here."""
+"""The shards that this node owns, and the sessions that run here."""
 
 from __future__ import annotations
 

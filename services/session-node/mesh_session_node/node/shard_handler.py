@@ -38,7 +38,7 @@ class NodeShardHandler:
             loaded.set_result(None)
 
     async def release(self, shards: Collection[int]) -> None:
-        """Close the sessions; the fence goes back with the last of what they wrote."""
+        """Close the sessions; the fence is released in the commit that stores the last of their rows."""
         registry = self._registry
         epochs = [(shard, registry.epochs[shard]) for shard in shards if shard in registry.epochs]
         registry.leave(shards)

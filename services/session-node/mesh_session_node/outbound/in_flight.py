@@ -1,6 +1,6 @@
 """What the network has of one account's messages: acknowledged, refused, receipted, or lost with the link.
 
-Everything here is synchronous: decided in the callback that brought the news.
+Everything here is synchronous: it runs in the callback of the link or of the journal.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Protocol
 from mesh_core.telemetry import tracing
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
-from mesh_session_node.drivers.interface.content import Context, OutgoingMessage
+from mesh_session_node.drivers.interface.content import OutgoingMessage, References
 from mesh_session_node.drivers.interface.outcomes import Failure, Receipt
 from mesh_session_node.journal import MemberReceipt, StatusChange
 from mesh_session_node.outbound.outgoing import Outgoing
@@ -47,7 +47,7 @@ class Queue(Protocol):
         """A message must be sent again; it takes its old place."""
 
     def pause(self, seconds: float) -> None:
-        """Send nothing for so long."""
+        """Send nothing for `seconds`."""
 
     def resume(self) -> None:
         """The network has room: send what waits, if anything does."""
@@ -103,7 +103,7 @@ class MessagesInFlight:
             )
         payload, blobs = out.prepared, out.blobs
         if payload is None:
-            payload, blobs = context.driver.encode(out.request, _NO_CONTEXT, None)
+            payload, blobs = context.driver.encode(out.request, _NO_REFERENCES, None)
         if out.attempts:
             metrics.RESENT.inc()
         out.attempts += 1
@@ -201,4 +201,4 @@ def _end_span(out: Outgoing, problem: str = "") -> None:
         out.span = None
 
 
-_NO_CONTEXT = Context()
+_NO_REFERENCES = References()

@@ -65,14 +65,16 @@ class Outgoing:
 
 
 class Committable(Protocol):
-    """Who has accepted a message."""
+    """The sender that accepted a message."""
 
     def committed(self, out: Outgoing) -> None:
         """It is stored."""
 
 
 class AcceptedRow(OutboundMessage, frozen=True, gc=False, kw_only=True):
-    """The journal's row of an accepted message, with whom to tell of `out` after the commit."""
+    """The journal's row of an accepted message, with `out` and the `sender` that is told of it after the
+    commit.
+    """
 
     out: Outgoing
     sender: Committable

@@ -13,7 +13,7 @@ from mesh_core.ids import Prefix, decode
 from mesh_core.rpc.server.status import from_rpc_error
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
-from mesh_session_node.drivers.interface.content import Context, MediaPart, address_of
+from mesh_session_node.drivers.interface.content import MediaPart, References, address_of
 from mesh_session_node.drivers.interface.outcomes import BlobUnavailable, ConnectionEnded
 from mesh_session_node.outbound.outgoing import Outgoing
 from mesh_session_node.store.media import MEDIA_KINDS, MediaClient, check_media, media_of
@@ -24,7 +24,7 @@ _WITH_REFERENCES = frozenset({*MEDIA_KINDS, "reaction"})
 
 
 class CannotPrepare(Exception):
-    """What a message needs cannot be had; `final` says that trying again does not help."""
+    """What a message needs is not available; `final`: trying again does not help."""
 
     def __init__(
         self,
@@ -66,21 +66,23 @@ class Preparation:
         Raises `NotFound`, `FailedPrecondition` MEDIA_NOT_READY, `InvalidField` for a file of the wrong type.
         """
         await self._check_media(session, request.content)
-        await self._context(session, request)
+        await self._references(session, request)
 
     async def prepare(self, session: SessionContext, out: Outgoing) -> Prepared:
         """Before it is sent. Raises `CannotPrepare`."""
         try:
-            context = await self._context(session, out.request)
+            references = await self._references(session, out.request)
             part = await self._hand_over(session, out.request.content)
         except NotFound as error:
             raise CannotPrepare(str(error)) from error
         except _RETRYABLE as error:
             raise CannotPrepare(str(error), final=False) from error
-        payload, blobs = session.driver.encode(out.request, context, part)
+        payload, blobs = session.driver.encode(out.request, references, part)
         return Prepared(payload, blobs)
 
-    async def _context(self, session: SessionContext, request: message_pb2.SendMessageRequest) -> Context:
+    async def _references(
+        self, session: SessionContext, request: message_pb2.SendMessageRequest
+    ) -> References:
         reply_to = target = sender = ""
         if request.options.reply_to_message_id:
             reply_to, sender = await self._network_id(
@@ -90,7 +92,7 @@ class Preparation:
             target, _ = await self._network_id(
                 session, request.content.reaction.message_id, "content.reaction.message_id"
             )
-        return Context(reply_to, sender, target)
+        return References(reply_to, sender, target)
 
     async def _network_id(self, session: SessionContext, message_id: str, field: str) -> tuple[str, str]:
         """The network's id of one of the account's messages, and who wrote it."""

@@ -23,7 +23,7 @@ logger = structlog.get_logger(__name__)
 
 
 class ReceiptTarget(Protocol):
-    """Whose messages they are."""
+    """The account whose messages the receipts are for."""
 
     @property
     def context(self) -> SessionContext: ...
@@ -69,7 +69,7 @@ class LateReceipts:
                     self._waiting[target] += receipts
                     self._wake.set()
                     await asyncio.sleep(_RETRY_DELAY)
-            await asyncio.sleep(_GATHER_SECONDS)
+            await asyncio.sleep(_BATCH_SECONDS)
 
     async def _resolve(self, target: ReceiptTarget, receipts: list[_Late]) -> None:
         context = target.context
@@ -114,6 +114,6 @@ class ReceiptAcks:
                     context.link.acknowledge_receipts(sequence)
 
 
-_GATHER_SECONDS = 0.1
+_BATCH_SECONDS = 0.1
 _RETRY_DELAY = 1.0
 _ACK_SECONDS = 1.0

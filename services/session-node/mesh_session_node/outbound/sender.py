@@ -1,6 +1,6 @@
 """One account's way out: messages are accepted, stored, and sent as soon as the limits and the network allow.
 
-Everything but preparation is synchronous: decided in the callback that brought the news.
+Everything but preparation is synchronous: it runs in the callback of the link or of the journal.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class AccountRow:
     labels: Mapping[str, str]
     limits: SendLimits
     online: bool
-    """Whether it is to be connected."""
+    """Whether the account should be connected."""
     deleted: bool
     version: int
     """Every update raises it: of two rows the one with the higher version is the later one."""
@@ -109,8 +109,8 @@ class AccountStore:
         self._limits = limits
 
     async def warm_up(self) -> None:
-        """Make connections that have planned the reads of a takeover: nobody's first accounts are to wait for
-        that. Idle connections are closed after some minutes, so repeat it.
+        """Open connections and prepare the statements of a takeover on them, so that the first accounts do
+        not wait for that. Idle connections are closed after some minutes, so repeat it.
         """
         await asyncio.gather(*(self._read_nothing() for _ in range(_CONNECTIONS)))
 
@@ -133,7 +133,7 @@ class AccountStore:
     async def outbox(
         self, shards: Collection[int], accounts: Collection[UUID] | None = None
     ) -> list[WaitingMessage]:
-        """What is to be sent in these shards, or by these accounts of them; in order of acceptance."""
+        """The messages that wait in these shards, or of these accounts in them, in order of acceptance."""
         rows = await self._fetch_of(_OUTBOX, _OUTBOX_ORDER, "o.account", shards, accounts)
         return [WaitingMessage(*row) for row in rows]
 

@@ -1,5 +1,5 @@
-"""Where files are: the media service, which the node uses with the mesh's key for one tenant at a time, and
-which kinds of content are files.
+"""The media service, which the node calls with the mesh's key on behalf of a tenant; and which kinds of
+content are files.
 """
 
 from __future__ import annotations

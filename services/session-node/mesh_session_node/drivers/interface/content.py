@@ -54,7 +54,7 @@ class MediaPart:
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class References:
     """The earlier messages that a message refers to, by the network's ids. `target` is the one that a
     reaction is about, `reply_to_sender` the address of who wrote the one that is answered.
     """

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from mesh_session_node.drivers.interface.content import Blob, Context, Incoming, MediaPart, OutgoingMessage
+from mesh_session_node.drivers.interface.content import Blob, Incoming, MediaPart, OutgoingMessage, References
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure, Receipt
 from sessionmesh.v1 import message_pb2
 
@@ -21,7 +21,7 @@ class Driver(Protocol):
     name: str
 
     def encode(
-        self, request: message_pb2.SendMessageRequest, context: Context, media: MediaPart | None
+        self, request: message_pb2.SendMessageRequest, references: References, media: MediaPart | None
     ) -> tuple[bytes, Sequence[str]]:
         """A message in the network's form, and the references of the files in it. Raises
         `FailedPrecondition` UNSUPPORTED_BY_NETWORK for what the network lacks.
@@ -78,7 +78,7 @@ class DriverState(Protocol):
         """
 
     def reserve(self, messages: int) -> Reservation:
-        """What must be stored for so many more messages to be sent."""
+        """What must be stored before `messages` more can be sent."""
 
     def confirm(self, reservation: Reservation) -> None:
         """The reservation is stored."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 
-from mesh_session_node.drivers.interface.content import Context, MediaPart
+from mesh_session_node.drivers.interface.content import MediaPart, References
 from mesh_session_node.drivers.interface.driver import DriverState, LinkEvents, PairingCode
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
 from mesh_session_node.drivers.interface.ratchet import BLOCK
@@ -68,7 +68,7 @@ class MemoryDriver:
     # --- Driver
 
     def encode(
-        self, request: message_pb2.SendMessageRequest, context: Context, media: MediaPart | None
+        self, request: message_pb2.SendMessageRequest, references: References, media: MediaPart | None
     ) -> tuple[bytes, Sequence[str]]:
         """The serialised request is the network's form."""
         return request.SerializeToString(), () if media is None else (media.blob.ref,)

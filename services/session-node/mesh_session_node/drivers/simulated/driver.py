@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 import msgspec
 
 from mesh_core.settings import InvalidSetting
-from mesh_session_node.drivers.interface.content import Context, MediaPart, address_of
+from mesh_session_node.drivers.interface.content import MediaPart, References, address_of
 from mesh_session_node.drivers.interface.driver import DriverState, LinkEvents, PairingCode
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, PairingRefused
 from mesh_session_node.drivers.simulated.encoding import to_wire
@@ -41,10 +41,10 @@ class SimulatedDriver:
         self._port = int(port)
 
     def encode(
-        self, request: message_pb2.SendMessageRequest, context: Context, media: MediaPart | None
+        self, request: message_pb2.SendMessageRequest, references: References, media: MediaPart | None
     ) -> tuple[bytes, Sequence[str]]:
         mentions = [address_of(mention) for mention in request.options.mentions]
-        return to_wire(request, context, media, mentions)
+        return to_wire(request, references, media, mentions)
 
     def load(self, state: bytes) -> SimulatedState:
         return load_state(state)

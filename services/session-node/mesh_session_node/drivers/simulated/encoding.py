@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from google.protobuf.message import DecodeError, Message
 
-from mesh_session_node.drivers.interface.content import Context, Incoming, MediaPart
+from mesh_session_node.drivers.interface.content import Incoming, MediaPart, References
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import content_pb2, message_pb2
 
@@ -27,7 +27,7 @@ _OTHER = frozenset(
 
 def to_wire(
     request: message_pb2.SendMessageRequest,
-    context: Context,
+    references: References,
     media: MediaPart | None,
     mentions: Sequence[str],
 ) -> tuple[bytes, Sequence[str]]:
@@ -42,15 +42,15 @@ def to_wire(
         out.blob.CopyFrom(_blob(kind, getattr(content, kind), media))
         blobs = (media.blob.ref,)
     elif kind == "reaction":
-        out.reaction.id = context.target
+        out.reaction.id = references.target
         out.reaction.emoji = content.reaction.emoji
     else:
         body: Message = getattr(content, kind)
         out.other.kind = kind
         out.other.body = body.SerializeToString()
     if request.HasField("options"):
-        out.context.reply_to = context.reply_to
-        out.context.reply_to_sender = context.reply_to_sender
+        out.context.reply_to = references.reply_to
+        out.context.reply_to_sender = references.reply_to_sender
         out.context.mentions.extend(mentions)
         out.context.expire_seconds = min(options.disappear_after_seconds, 2**32 - 1)
         out.context.forwarded = options.forwarded

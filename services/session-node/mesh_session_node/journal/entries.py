@@ -1,4 +1,4 @@
-"""Who waits for what. Each caller has a future of its own: cancelling a shared one would fail them all."""
+"""What waits to be stored, and its callers: a future for each, as cancelling a shared one fails them all."""
 
 from __future__ import annotations
 
