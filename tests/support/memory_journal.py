@@ -61,6 +61,11 @@ class MemoryJournal:
         return [row for unit in self._waiting for row in unit.rows]
 
     @property
+    def units(self) -> list[tuple[OutboundMessage | Row, ...]]:
+        """The same, unit by unit: what is stored whole or not at all."""
+        return [unit.rows for unit in self._waiting]
+
+    @property
     def state(self) -> bytes:
         """The driver's state that was stored last."""
         for row in reversed(self.rows):
@@ -99,7 +104,8 @@ class MemoryJournal:
         units, self._waiting = self._waiting, []
         stored: list[tuple[AccountRef, OutboundMessage]] = []
         for unit in units:
-            unit.done.set_result(outcome)
+            if not unit.done.done():  # its caller has not given up
+                unit.done.set_result(outcome)
             if outcome is COMMITTED:
                 self.rows += unit.rows
                 stored += [(unit.owner, row) for row in unit.rows if isinstance(row, OutboundMessage)]

@@ -19,11 +19,13 @@ from mesh_session_node.account.session import Session
 from mesh_session_node.calls.account_call import AccountCalls
 from mesh_session_node.calls.session_service import SessionService
 from mesh_session_node.drivers.memory.driver import MemoryDriver
+from mesh_session_node.journal import REFUSED, Credential, SessionSnapshot
 from mesh_session_node.node.lookup import AccountLookup
 from mesh_session_node.node.registry import Registry
-from mesh_session_node.store.accounts import NO_SESSION
+from mesh_session_node.store.accounts import NO_SESSION, SessionRow
 from sessionmesh.v1 import session_pb2 as pb
-from tests.support.memory_host import MemoryHost, account_row
+from tests.support.memory_host import PHONE, SEALED, MemoryHost, account_row
+from tests.support.memory_journal import turn
 
 
 class OwnerLookup:
@@ -146,6 +148,16 @@ def begin(pairings: Pairings, session: Session, attempt_id: str = "") -> Attempt
     return pairings.begin(session, request, 60.0)
 
 
+def next_owners(node: MemoryHost, session: Session) -> Session:
+    """The session as the next owner of its shard makes it of what is stored."""
+    rows = node.journal.rows
+    stored = [row for row in rows if isinstance(row, SessionSnapshot)][-1]
+    credentials = [row.blob for row in rows if isinstance(row, Credential)]
+    row = SessionRow(state=cast("Any", stored.state), phone=stored.phone, push_name=stored.push_name)
+    state = node.driver("memory").load(credentials[-1].removeprefix(SEALED)) if credentials else None
+    return node.make(session.account, 4, row, state)
+
+
 async def steps_of(attempt: Attempt) -> list[pb.PairResponse]:
     return [step async for step in attempt.follow()]
 
@@ -179,6 +191,46 @@ async def test_a_pairing_goes_on_when_its_shard_comes_back(
     session.close()
     pairings.forget(session)
     assert begin(pairings, node.make(session.account, 4, NO_SESSION, None), attempt.id).id == attempt.id
+
+
+async def test_a_pairing_that_was_stored_as_its_shard_left_is_one_at_the_new_owner(
+    pairings: Pairings, node: MemoryHost, session: Session
+) -> None:
+    attempt = begin(pairings, session)
+    await turn()
+    node.driver("memory").pairing.accept(PHONE, "Shop")
+    await turn()
+    session.close()
+    pairings.forget(session)
+    await node.journal.commit()  # with the release of the shard
+    with pytest.raises(GoingAway) as ended:
+        await steps_of(attempt)
+    there = next_owners(node, session)
+    there.begin()
+    assert (there.state, there.cause) == (pb.SESSION_STATE_CONNECTING, pb.SESSION_CAUSE_MOVED)
+    assert there.paired
+    [step] = await steps_of(begin(Pairings(node.settings), there, ended.value.resume_token))
+    assert step.attempt_id == attempt.id
+    assert (step.paired.session.phone, step.paired.session.paired) == (PHONE, True)
+
+
+async def test_a_pairing_that_was_not_stored_goes_on_at_the_new_owner(
+    pairings: Pairings, node: MemoryHost, session: Session
+) -> None:
+    attempt = begin(pairings, session)
+    await turn()
+    node.driver("memory").pairing.accept(PHONE)
+    await turn()
+    session.close()
+    pairings.forget(session)
+    await node.journal.commit(REFUSED)
+    there = next_owners(node, session)
+    there.begin()
+    assert there.state == pb.SESSION_STATE_NEW
+    again = begin(Pairings(node.settings), there, attempt.id)
+    await turn()
+    assert again.step is not None
+    assert again.step.WhichOneof("step") == "qr"
 
 
 async def test_what_is_no_attempt_id_names_no_attempt(pairings: Pairings, session: Session) -> None:

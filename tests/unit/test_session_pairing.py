@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from mesh_core.errors import FailedPrecondition, MeshError, ResourceExhausted, Unavailable
+from mesh_core.errors import FailedPrecondition, GoingAway, MeshError, ResourceExhausted, Unavailable
 from mesh_session_node.account.pairing import Attempt, Pairings
 from mesh_session_node.context.context import SessionSettings
-from mesh_session_node.journal import REFUSED, Credential, Event
+from mesh_session_node.journal import REFUSED, Credential, Event, SessionSnapshot
 from sessionmesh.v1 import event_pb2
 from sessionmesh.v1 import session_pb2 as pb
 from tests.support.memory_host import PHONE, SEALED, OneAccount
@@ -137,8 +137,7 @@ async def test_an_accepted_pairing_is_stored_sealed_before_anybody_hears_of_it(
     await account.journal.commit()
     state = account.driver.pairing.accept(PHONE, "Shop")
     await account.settle()
-    [row] = account.journal.waiting
-    assert row == Credential(SEALED + account.driver.dump(state))
+    assert Credential(SEALED + account.driver.dump(state)) in account.journal.waiting
     assert caller.kinds == ["qr"]
     assert not account.shown.paired
     await account.journal.commit()
@@ -161,13 +160,60 @@ async def test_a_new_pairing_connects(account: OneAccount, pairing: Pairing) -> 
     assert account.shown.state == pb.SESSION_STATE_CONNECTED
 
 
+async def test_a_pairing_is_stored_in_one_unit_with_the_session_that_it_makes(
+    account: OneAccount, pairing: Pairing
+) -> None:
+    await pairing.begin(account)
+    await account.journal.commit()
+    account.driver.pairing.accept(PHONE, "Shop")
+    await account.settle()
+    [unit] = account.journal.units
+    credential, session, event = unit
+    assert isinstance(credential, Credential)
+    assert isinstance(session, SessionSnapshot)
+    assert (session.state, session.cause) == (pb.SESSION_STATE_CONNECTING, pb.SESSION_CAUSE_PAIRED)
+    assert (session.phone, session.push_name, session.paired) == (PHONE, "Shop", True)
+    assert isinstance(event, Event)
+    changed = event_pb2.Event.FromString(event.body).session
+    assert changed.previous_state == pb.SESSION_STATE_PAIRING
+    assert (changed.session.state, changed.session.phone) == (pb.SESSION_STATE_CONNECTING, PHONE)
+    assert changed.session.paired
+
+
+async def test_what_is_stored_of_a_new_pairing_is_what_is_shown_of_it(
+    account: OneAccount, pairing: Pairing
+) -> None:
+    caller = await pairing.begin(account)
+    account.driver.pairing.accept(PHONE, "Shop")
+    await account.settle()
+    await account.journal.commit()
+    event = [event for event in account.stored(Event) if event.type == "session.state_changed"][-1]
+    assert event_pb2.Event.FromString(event.body).session.session == caller.steps[-1].paired.session
+
+
+async def test_nothing_undoes_a_pairing_that_is_being_stored(
+    account: OneAccount, pairing: Pairing, clock: Clock
+) -> None:
+    caller = await pairing.begin(account, timeout=60.0)
+    account.driver.pairing.accept(PHONE)
+    await account.settle()
+    account.session.context.counters.failed += 1
+    account.tick()
+    await clock.skip(61)
+    await account.journal.commit()
+    assert caller.kinds[-1] == "paired"
+    assert account.stored(SessionSnapshot)[-1].paired
+
+
 async def test_a_pairing_that_the_fence_refuses_is_none(account: OneAccount, pairing: Pairing) -> None:
     caller = await pairing.begin(account)
     account.driver.pairing.accept(PHONE)
     await account.settle()
     await account.journal.commit(REFUSED)
-    assert isinstance(caller.error, Unavailable)
+    assert isinstance(caller.error, GoingAway)
+    assert caller.error.resume_token == caller.attempt.id
     assert not account.shown.paired
+    assert account.stored(Credential) == []
 
 
 async def test_a_pairing_that_nobody_accepts_times_out(account: OneAccount, pairing: Pairing) -> None:

@@ -16,7 +16,7 @@ from mesh_session_node.outbound.outgoing import Outgoing
 from mesh_session_node.outbound.preparation import CannotPrepare, Preparation
 from sessionmesh.v1 import common_pb2, media_pb2, session_pb2
 from sessionmesh.v1 import message_pb2 as pb
-from tests.support.memory_host import OneAccount, content_of
+from tests.support.memory_host import PHONE, OneAccount, content_of
 from tests.support.memory_journal import Clock
 
 OTHER = "+4915100000009"
@@ -60,6 +60,7 @@ async def test_a_picture_that_is_being_prepared_counts_as_waiting(account: OneAc
     account.limit(outbox=1)
     await account.connected()
     await account.send("cat.png")
+    assert account.shown.counters.queued == 1
     with pytest.raises(ResourceExhausted):
         account.accept("hello")
 
@@ -117,6 +118,55 @@ async def test_a_picture_whose_account_has_left_is_the_next_owners(
     assert account.on_the_network == []
     assert account.statuses(out) == []
     assert account.shown.counters.queued == 0
+
+
+@pytest.mark.parametrize("end", [End.LOGGED_OUT, End.BANNED])
+async def test_a_picture_fails_with_the_pairing_whatever_comes_of_its_file(
+    account: OneAccount, end: End
+) -> None:
+    await account.connected()
+    out = await account.send("cat.png")
+    waiter = account.session.sender.waiters.add(out.uuid)
+    account.driver.link.end(end)
+    [change] = account.changes(out)
+    assert (change.status, change.failure) == (
+        pb.MESSAGE_STATUS_FAILED,
+        pb.FAILURE_REASON_ACCOUNT_CLOSED,
+    )
+    assert waiter.done()
+    assert waiter.result() is out
+    assert account.shown.counters.queued == 0
+    await account.prepared(out, "ref")
+    assert account.statuses(out) == [pb.MESSAGE_STATUS_FAILED]
+
+
+async def test_a_picture_that_failed_with_its_pairing_is_not_sent_by_the_next_one(
+    account: OneAccount,
+) -> None:
+    await account.connected()
+    old = await account.send("cat.png")
+    account.session.log_out()
+    account.session.pairing_begun()
+    state = account.driver.pair_at_once(PHONE)
+    account.session.pairing_done(state, account.session.pairing_rows(state)[1])
+    await account.dial()
+    new = await account.send("dog.png")
+    await account.send("this is my dog")
+    await account.prepared(old, "ref")
+    assert account.on_the_network == []
+    await account.prepared(new, "ref")
+    await account.journal.commit()  # of the ratchet's positions
+    assert account.on_the_network == ["dog.png", "this is my dog"]
+
+
+async def test_a_picture_can_be_cancelled_while_it_is_prepared(account: OneAccount) -> None:
+    await account.connected()
+    out = await account.send("cat.png")
+    await account.send("this is my cat")
+    assert account.session.sender.cancel(out.uuid) is out
+    assert account.on_the_network == ["this is my cat"]
+    await account.prepared(out, "ref")
+    assert account.on_the_network == ["this is my cat"]
 
 
 async def test_preparing_does_not_use_the_limits_up(account: OneAccount) -> None:

@@ -193,7 +193,7 @@ async def test_late_receipts_wait_for_the_database(account: OneAccount, clock: C
 
 async def test_receipts_are_acknowledged_once_they_are_stored(account: OneAccount, clock: Clock) -> None:
     await account.connected()
-    acks = ReceiptAcks(cast("Any", account.journal))
+    acks = ReceiptAcks(cast("Any", account.journal), LateReceipts(cast("Any", account.messages)))
     account.host.spawn("receipt acknowledgements", acks.run())
     acks.posted(account.session.context, 6)
     acks.posted(account.session.context, 7)
@@ -203,11 +203,34 @@ async def test_receipts_are_acknowledged_once_they_are_stored(account: OneAccoun
     assert account.driver.link.receipts_stored == 7
 
 
+async def test_late_receipts_are_not_acknowledged_before_they_are_stored(
+    account: OneAccount, clock: Clock
+) -> None:
+    await account.connected()
+    out = await account.send()
+    account.messages.add(out.uuid, out.network_id, pb.DIRECTION_OUTBOUND, out.request.SerializeToString())
+    account.messages.unavailable = True
+    late = LateReceipts(cast("Any", account.messages))
+    acks = ReceiptAcks(cast("Any", account.journal), late)
+    account.host.spawn("late receipts", late.run())
+    account.host.spawn("receipt acknowledgements", acks.run())
+    late.add(account.session.sender.in_flight, out.network_id, Receipt.READ, 5, "")
+    acks.posted(account.session.context, 7)
+    await account.settle()
+    await clock.skip(1.1)
+    assert account.driver.link.receipts_stored == 0
+    account.messages.unavailable = False
+    await clock.skip(1.1)
+    await clock.skip(1.1)
+    assert account.statuses(out) == [pb.MESSAGE_STATUS_READ]
+    assert account.driver.link.receipts_stored == 7
+
+
 async def test_receipts_of_an_account_that_is_offline_are_not_acknowledged(
     account: OneAccount, clock: Clock
 ) -> None:
     await account.connected()
-    acks = ReceiptAcks(cast("Any", account.journal))
+    acks = ReceiptAcks(cast("Any", account.journal), LateReceipts(cast("Any", account.messages)))
     account.host.spawn("receipt acknowledgements", acks.run())
     acks.posted(account.session.context, 7)
     account.driver.link.end()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from mesh_core.ids import Prefix, encode, new_uuid
 from mesh_session_node.drivers.interface.content import Incoming
-from mesh_session_node.journal import REFUSED, ContentUpdate, Duplicate, Event, InboundMessage
+from mesh_session_node.journal import REFUSED, ContentUpdate, Duplicate, Event, InboundMessage, Poison
 from sessionmesh.v1 import common_pb2, content_pb2, event_pb2
 from sessionmesh.v1 import message_pb2 as pb
 from tests.support.memory_host import OneAccount, content_of
@@ -40,6 +41,18 @@ def with_earlier_message(account: OneAccount) -> str:
     stored = pb.Message(content=content_of("how are you?"))
     account.messages.add(earlier, "EARLIER", pb.DIRECTION_INBOUND, stored.SerializeToString())
     return encode(Prefix.MESSAGE, earlier)
+
+
+CHANGES = {
+    "edit": incoming("", target="EARLIER", edited=content_of("how do you do?")),
+    "revocation": incoming(
+        content=content_pb2.Content(revoked=content_pb2.RevokedContent()), target="EARLIER"
+    ),
+    "reaction": incoming(
+        content=content_pb2.Content(reaction=content_pb2.ReactionContent(emoji="❤")), target="EARLIER"
+    ),
+}
+"""What is about an earlier message."""
 
 
 async def test_a_message_is_stored_as_the_api_shows_it(account: OneAccount) -> None:
@@ -174,6 +187,58 @@ async def test_a_message_that_is_taken_back_loses_its_content(account: OneAccoun
     [row] = account.stored(ContentUpdate)
     assert pb.Message.FromString(row.content).content == revoked
     assert len(events(account, "message.revoked")) == 1
+
+
+@pytest.mark.parametrize("kind", [*CHANGES])
+async def test_a_change_that_the_fence_refuses_stays_the_networks(account: OneAccount, kind: str) -> None:
+    await account.connected()
+    with_earlier_message(account)
+    account.driver.link.receive(CHANGES[kind])
+    await account.settle()
+    await account.journal.commit(REFUSED)
+    assert account.driver.link.acknowledged == []
+
+
+@pytest.mark.parametrize("unknown", [True, False], ids=["outcome unknown", "journal full"])
+@pytest.mark.parametrize("kind", [*CHANGES])
+async def test_a_change_that_cannot_be_stored_stays_the_networks(
+    account: OneAccount, kind: str, unknown: bool
+) -> None:
+    await account.connected()
+    with_earlier_message(account)
+    account.journal.full = not unknown
+    account.driver.link.receive(CHANGES[kind])
+    await account.settle()
+    await account.journal.lose()
+    assert account.driver.link.acknowledged == []
+
+
+@pytest.mark.parametrize("kind", ["message", *CHANGES])
+async def test_what_the_database_refuses_stays_the_networks_and_is_logged(
+    account: OneAccount, kind: str
+) -> None:
+    await account.connected()
+    with_earlier_message(account)
+    with capture_logs() as logs:
+        account.driver.link.receive(CHANGES.get(kind) or incoming())
+        await account.settle()
+        await account.journal.commit(Poison(ValueError("too long")))
+    assert account.driver.link.acknowledged == []
+    [log] = [log for log in logs if log["log_level"] == "error"]
+    assert (log["account_id"], log["network_id"]) == (account.session.id, "IN1")
+    assert "too long" in log["error"]
+
+
+@pytest.mark.parametrize("kind", [*CHANGES])
+async def test_a_change_is_not_acknowledged_over_a_later_connection(account: OneAccount, kind: str) -> None:
+    await account.connected()
+    with_earlier_message(account)
+    account.driver.link.receive(CHANGES[kind])
+    account.driver.link.end()
+    account.session.connect()
+    await account.dial()
+    await account.journal.commit()
+    assert [link.acknowledged for link in account.driver.links] == [[], []]
 
 
 async def test_nobody_changes_what_the_account_wrote(account: OneAccount) -> None:

@@ -21,7 +21,7 @@ from mesh_session_node.context.context import SessionSettings, account_moved
 from mesh_session_node.context.events import timestamp
 from mesh_session_node.drivers.interface.driver import PairingCode
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, PairingRefused
-from mesh_session_node.journal import Credential, Refused, unwrap
+from mesh_session_node.journal import Refused, unwrap
 from sessionmesh.v1 import session_pb2 as pb
 
 logger = structlog.get_logger(__name__)
@@ -87,11 +87,18 @@ class Pairings:
     def begin(self, session: Session, request: pb.PairRequest, timeout: float) -> Attempt:
         """The account's attempt: the running one, which every caller shares, or a new one.
 
+        Who goes on with an attempt of another node, or of an earlier tenure here, and finds the account
+        paired, is told so: the pairing was stored as the account left.
+
         Raises `FailedPrecondition` ALREADY_PAIRED, and `ResourceExhausted` when the account had one too
         recently.
         """
         attempt = self._attempts.get(session.id)
         if attempt is not None and (not attempt.over or attempt.id == request.attempt_id):
+            return attempt
+        if session.paired and _resumed(request.attempt_id):
+            self._attempts[session.id] = attempt = Attempt(session, request, 0.0)
+            self._finish(attempt, _paired(session))
             return attempt
         now = time.monotonic()
         if (wait := self._allowed_at.get(session.id, 0.0) - now) > 0:
@@ -124,8 +131,8 @@ class Pairings:
         try:
             await self._wait_turn(attempt)
             try:
-                async with asyncio.timeout(max(0.0, attempt.deadline - time.monotonic())):
-                    paired = await self._pair(attempt)
+                async with asyncio.timeout(max(0.0, attempt.deadline - time.monotonic())) as deadline:
+                    paired = await self._pair(attempt, deadline)
             finally:
                 self._leave()
         except TimeoutError:
@@ -148,14 +155,14 @@ class Pairings:
             raise
         if paired:
             self._allowed_at.pop(session.id, None)
-            self._finish(attempt, pb.PairResponse(paired=pb.PairSuccess(session=view(session))))
+            self._finish(attempt, _paired(session))
             return
         session.pairing_ended(SessionEvent.PAIRING_TIMED_OUT, "")
         retry = int((time.time() + self._settings.pairing_interval_seconds) * 1e6)
         self._finish(attempt, pb.PairResponse(timed_out=pb.PairTimeout(retry_time=timestamp(retry))))
 
-    async def _pair(self, attempt: Attempt) -> bool:
-        """Whether somebody accepted."""
+    async def _pair(self, attempt: Attempt, deadline: asyncio.Timeout) -> bool:
+        """Whether somebody accepted, and it is stored."""
         session, context = attempt.session, attempt.session.context
         codes = context.driver.pair(by_code=attempt.by_code, phone=attempt.phone, device_name="Sessionmesh")
         try:
@@ -163,12 +170,13 @@ class Pairings:
                 if isinstance(step, PairingCode):
                     self._show(attempt, code_step(step))
                     continue
-                state = context.seal(context.driver.dump(step))
-                outcome = await context.host.journal.write(context.ref, Credential(state))
+                deadline.reschedule(None)  # the network holds the account for paired: that must be stored
+                rows = session.pairing_rows(step)
+                outcome = await context.host.journal.write(context.ref, *rows)
                 if isinstance(outcome, Refused):
                     raise account_moved(attempt.id)
                 unwrap(outcome, context.ref.uuid)
-                session.pairing_done(step)
+                session.pairing_done(step, rows[1])
                 return True
         finally:
             await codes.aclose()
@@ -217,6 +225,10 @@ def _resumed(attempt_id: str) -> str:
     except InvalidField:
         return ""
     return attempt_id
+
+
+def _paired(session: Session) -> pb.PairResponse:
+    return pb.PairResponse(paired=pb.PairSuccess(session=view(session)))
 
 
 def code_step(code: PairingCode) -> pb.PairResponse:

@@ -14,6 +14,7 @@ from mesh_session_node.context.context import SessionContext
 from mesh_session_node.drivers.interface.content import Incoming
 from mesh_session_node.drivers.interface.driver import DriverState, Link
 from mesh_session_node.drivers.interface.outcomes import End, Failure, Receipt
+from mesh_session_node.journal import Credential, Event, SessionSnapshot
 from mesh_session_node.outbound.sender import Sender
 from mesh_session_node.store.accounts import AccountRow, SessionRow
 from sessionmesh.v1 import message_pb2
@@ -144,12 +145,25 @@ class Session:
         """Without success."""
         self.go(event, detail)
 
-    def pairing_done(self, state: DriverState) -> None:
-        """The account is paired. Call it when the state is stored."""
-        self.context.driver_state = state
+    def pairing_rows(self, state: DriverState) -> tuple[Credential, SessionSnapshot, Event]:
+        """What must be stored of a new pairing, in one unit, before `pairing_done`: whoever owns the account
+        next finds all of it or nothing. Nothing changes here yet.
+        """
+        context = self.context
+        row, shown = views.with_pairing(self, state, *self._once_paired())
+        credential = Credential(context.seal(context.driver.dump(state)))
+        return credential, row, context.events.session(shown, self.state, row.update_time)
+
+    def pairing_done(self, state: DriverState, row: SessionSnapshot) -> None:
+        """The account is paired, as `row` says, which is stored with the state."""
+        context = self.context
+        if context.closed:
+            return
+        context.driver_state = state
         self.phone, self.user_id, self.push_name = state.phone, state.user_id, state.push_name
         self.connector.failures.clear()
-        if self.go(SessionEvent.PAIRED):
+        self._enter(*self._once_paired(), row.detail, row.update_time)
+        if self.state == pb.SESSION_STATE_CONNECTING:
             if self.account.online:
                 self.connector.dial_soon()
             else:
@@ -178,7 +192,9 @@ class Session:
             else:
                 context.link.ping()
         self.sender.tick()
-        if context.counters.stored != context.counters.values():
+        # The row of a session that is being paired may be on its way already, in its next state
+        pairing = self.state == pb.SESSION_STATE_PAIRING
+        if not pairing and context.counters.stored != context.counters.values():
             context.host.journal.post(context.ref, views.snapshot(self))
 
     # --- LinkEvents
@@ -210,16 +226,9 @@ class Session:
         if found is None or context.closed:
             return False
         previous = self.state
-        self.state, self.cause = found
-        self.detail = detail
-        self.update_time = time.time_ns() // 1000
-        if self.state != pb.SESSION_STATE_BACKOFF:
-            self.connector.left_backoff()
-        metrics.SESSIONS.labels(metrics.STATE_NAMES[previous]).dec()
-        metrics.SESSIONS.labels(metrics.STATE_NAMES[self.state]).inc()
+        self._enter(*found, detail, time.time_ns() // 1000)
         changed = context.events.session(views.view(self), previous, self.update_time)
         context.host.journal.post(context.ref, views.snapshot(self), changed)
-        context.notify()
         return True
 
     def unpaired(self, event: SessionEvent, detail: str) -> None:
@@ -228,6 +237,19 @@ class Session:
         self.context.driver_state = None
         self.sender.fail_all(message_pb2.FAILURE_REASON_ACCOUNT_CLOSED, detail or "the pairing has ended")
         self.go(event, detail)
+
+    # ---
+
+    def _once_paired(self) -> tuple[State, Cause]:
+        return transition(self.state, SessionEvent.PAIRED) or (self.state, self.cause)
+
+    def _enter(self, state: State, cause: Cause, detail: str, update_time: int) -> None:
+        metrics.SESSIONS.labels(metrics.STATE_NAMES[self.state]).dec()
+        metrics.SESSIONS.labels(metrics.STATE_NAMES[state]).inc()
+        self.state, self.cause, self.detail, self.update_time = state, cause, detail, update_time
+        if state != pb.SESSION_STATE_BACKOFF:
+            self.connector.left_backoff()
+        self.context.notify()
 
 
 _LOG_OUT_SECONDS = 2.0

@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
+import msgspec
+
 from mesh_session_node.account.connector import Connector
 from mesh_session_node.account.state import Cause, State
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.context.events import timestamp
+from mesh_session_node.drivers.interface.driver import DriverState
 from mesh_session_node.journal import SessionSnapshot
 from mesh_session_node.outbound.sender import Sender
 from mesh_session_node.store.accounts import AccountRow
@@ -91,6 +94,32 @@ def snapshot(session: Viewed) -> SessionSnapshot:
         next_connect_time=connector.next_connect,
         update_time=session.update_time,
     )
+
+
+def with_pairing(
+    session: Viewed, state: DriverState, becomes: State, cause: Cause
+) -> tuple[SessionSnapshot, pb.Session]:
+    """The row and the view that the session has once it is paired so, while it is not yet."""
+    now = time.time_ns() // 1000
+    row = msgspec.structs.replace(
+        snapshot(session),
+        state=becomes,
+        cause=cause,
+        detail="",
+        phone=state.phone,
+        network_user_id=state.user_id,
+        push_name=state.push_name,
+        paired=True,
+        recent_failures=0,
+        update_time=now,
+    )
+    shown = view(session)
+    shown.state, shown.cause, shown.detail = becomes, cause, row.detail
+    shown.phone = row.phone or session.account.phone
+    shown.network_user_id, shown.push_name, shown.paired = row.network_user_id, row.push_name, row.paired
+    shown.recent_failures = row.recent_failures
+    shown.update_time.CopyFrom(timestamp(now))
+    return row, shown
 
 
 def _last_heard(context: SessionContext) -> int | None:

@@ -70,7 +70,7 @@ class Node:
         self._accounts = accounts
         self._epoch = ownership.epoch
         self._late_receipts = LateReceipts(messages)
-        self._receipt_acks = ReceiptAcks(journal)
+        self._receipt_acks = ReceiptAcks(journal, self._late_receipts)
         self._connects = ConnectLimiter(settings.connects_per_second, settings.connects_at_once, self.spawn)
         fetcher = MediaFetcher(media, messages, settings.media_transfers, settings.fetch_media_up_to)
         self._receiver = Receiver(messages, fetcher)

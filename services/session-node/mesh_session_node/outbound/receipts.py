@@ -12,6 +12,7 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.database import UNAVAILABLE
 from mesh_core.errors import MeshError
+from mesh_core.signal import Signal
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.drivers.interface.outcomes import Receipt
 from mesh_session_node.journal import Journal
@@ -34,6 +35,7 @@ class ReceiptTarget(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Late:
+    number: int
     message: UUID
     receipt: Receipt
     micros: int
@@ -46,30 +48,46 @@ class LateReceipts:
     def __init__(self, messages: MessageStore) -> None:
         self._messages = messages
         self._waiting: dict[ReceiptTarget, list[_Late]] = defaultdict(list)
+        self._resolving: dict[ReceiptTarget, list[_Late]] = {}
+        self._added = 0
+        self._resolved = Signal()
         self._wake = asyncio.Event()
 
     def add(self, target: ReceiptTarget, network_id: str, receipt: Receipt, micros: int, member: str) -> None:
         """A receipt, at microseconds since the epoch; one for a message that is not ours is ignored."""
         message = message_of(network_id)
         if message is not None:
-            self._waiting[target].append(_Late(message, receipt, micros, member))
+            self._added += 1
+            self._waiting[target].append(_Late(self._added, message, receipt, micros, member))
             self._wake.set()
+
+    async def posted(self) -> None:
+        """Return when every receipt that came until now is posted to the journal, or found to be nobody's."""
+        last = self._added
+        await self._resolved.wait_until(lambda: self._oldest() > last)
 
     async def run(self) -> None:
         """Look up what comes, until cancelled."""
         while True:
             await self._wake.wait()
             self._wake.clear()
-            waiting, self._waiting = self._waiting, defaultdict(list)
-            for target, receipts in waiting.items():
+            self._resolving, self._waiting = self._waiting, defaultdict(list)
+            for target, receipts in [*self._resolving.items()]:
                 try:
                     await self._resolve(target, receipts)
                 except UNAVAILABLE as error:
                     logger.warning("late receipts wait for Postgres", error=repr(error))
-                    self._waiting[target] += receipts
+                    self._waiting[target] = receipts + self._waiting[target]
                     self._wake.set()
                     await asyncio.sleep(_RETRY_DELAY)
+                del self._resolving[target]
+                self._resolved.notify()
             await asyncio.sleep(_BATCH_SECONDS)
+
+    def _oldest(self) -> int:
+        """The number of the first receipt that is not posted yet, or of the next one to come."""
+        lists = [*self._resolving.values(), *self._waiting.values()]
+        return min((receipts[0].number for receipts in lists), default=self._added + 1)
 
     async def _resolve(self, target: ReceiptTarget, receipts: list[_Late]) -> None:
         context = target.context
@@ -86,25 +104,29 @@ class LateReceipts:
 
 
 class ReceiptAcks:
-    """Tells the network once a second which receipts are stored, one frame a session."""
+    """Tells the network once a second which receipts are stored, one frame a session; `late` are those that
+    are looked up first.
+    """
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, late: LateReceipts) -> None:
         self._journal = journal
+        self._late = late
         self._upto: dict[SessionContext, int] = {}
         self._wake = asyncio.Event()
 
     def posted(self, context: SessionContext, sequence: int) -> None:
-        """The receipts up to this one have been posted to the journal."""
+        """The receipts up to this one have been posted to the journal, or are late ones."""
         self._upto[context] = sequence
         self._wake.set()
 
     async def run(self) -> None:
-        """Acknowledge what is posted once the journal is flushed, until cancelled."""
+        """Acknowledge what came once it is posted and the journal is flushed, until cancelled."""
         while True:
             await self._wake.wait()
             await asyncio.sleep(_ACK_SECONDS)
             self._wake.clear()
             upto, self._upto = self._upto, {}
+            await self._late.posted()
             try:
                 await self._journal.flush()
             except MeshError:  # the journal has stopped: the network offers the receipts again

@@ -39,6 +39,7 @@ class Sender:
         "_context",
         "_limiter",
         "_preparation",
+        "_preparing",
         "_reservations",
         "_resume_at",
         "_timer",
@@ -59,19 +60,20 @@ class Sender:
         self._context = context
         self._limiter = Limiter(limits)
         self._preparation = preparation
+        self._preparing: dict[UUID, Outgoing] = {}
         self._reservations = Reservations(context)
         self.outbox = Outbox()
         self.waiters = Waiters()
         self.in_flight = MessagesInFlight(context, self, self.waiters, late, acks)
         self.accepting = 0
-        """Messages that wait for their commit, or are being prepared."""
+        """Messages that wait for their commit."""
         self._timer: asyncio.TimerHandle | None = None
         self._resume_at = 0.0
 
     @property
     def queued(self) -> int:
         """Stored messages that the network has not acknowledged."""
-        return len(self.outbox) + len(self.in_flight.messages)
+        return len(self.outbox) + len(self._preparing) + len(self.in_flight.messages)
 
     def set_limits(self, limits: SendLimits) -> None:
         """From now on."""
@@ -163,6 +165,14 @@ class Sender:
 
     def cancel(self, message: UUID) -> Outgoing | None:
         """Take a message back that the network cannot have; None when it may have it, or it is not here."""
+        out = self._preparing.get(message)
+        if out is not None:
+            if out.attempts:
+                return None
+            del self._preparing[message]
+            self.outbox.unhold(out.chat, time.time())
+            self.pump()
+            return out
         out = self.outbox.remove(message)
         if out is not None and out.attempts:
             self.put_back(out)
@@ -206,14 +216,16 @@ class Sender:
 
     def fail_all(self, reason: pb.FailureReason.ValueType, detail: str) -> None:
         """The pairing has ended: nothing will be sent."""
-        for out in [*self.in_flight.messages.values(), *self.outbox.clear()]:
+        for out in [*self.in_flight.messages.values(), *self._preparing.values(), *self.outbox.clear()]:
             self._fail(out, reason, detail)
         self.in_flight.messages.clear()
+        self._preparing.clear()
 
     def drop(self) -> None:
         """The account is no longer this node's: forget everything."""
         self._cancel_timer()
         self.in_flight.messages.clear()
+        self._preparing.clear()
         self.outbox.clear()
         self.waiters.drop(self._context.ref.shard)
 
@@ -239,22 +251,21 @@ class Sender:
         if self._resume_at and time.monotonic() < self._resume_at:
             return False
         if state.left <= 0:
-            if self.outbox or self.accepting:
+            if self.outbox or self._preparing or self.accepting:
                 self._reservations.request(len(self.outbox), self.pump)
             return False
         return context.host.may_act(context.ref)
 
     def _prepare(self, out: Outgoing) -> None:
+        self._preparing[out.uuid] = out
         self.outbox.hold(out.chat)
         self._context.host.spawn(f"prepare {out.id}", self._prepared(out))
 
     async def _prepared(self, out: Outgoing) -> None:
         """Its chat waits until the message is ready, the account's other chats go on."""
-        context = self._context
-        self.accepting += 1  # it is in neither place meanwhile, and still counts
         failure: tuple[pb.FailureReason.ValueType, str] | None = None
         try:
-            done = await self._preparation.prepare(context, out)
+            done = await self._preparation.prepare(self._context, out)
             out.prepared, out.blobs = done.payload, done.blobs
         except CannotPrepare as error:
             if error.final:
@@ -262,12 +273,12 @@ class Sender:
             else:
                 await asyncio.sleep(_RETRY_DELAY)
         finally:
-            if not context.closed:
+            # Else it has failed with the pairing, was cancelled, or is the next owner's
+            if self._preparing.pop(out.uuid, None) is not None:
                 now = time.time()
-                self.accepting -= 1
                 if failure is not None:
                     self._fail(out, *failure)
-                elif context.driver_state is not None:
+                else:
                     self.outbox.push(out, now)
                 self.outbox.unhold(out.chat, now)
                 self.pump()
