@@ -83,15 +83,33 @@ async def _make_account(channel: grpc.aio.Channel, key: str, number: int) -> str
         account_id=account_id, request_id=f"pair-{number}", method=session_pb2.PAIR_METHOD_CODE, phone=phone
     )
     kind = None
-    async for step in sessions.Pair(pairing, metadata=metadata, timeout=_TIMEOUT):
-        kind = step.WhichOneof("step")
-    if kind != "paired":
-        raise RuntimeError(f"{account_id} was not paired: {kind}")
+    while kind != "paired":
+        try:
+            async for step in sessions.Pair(pairing, metadata=metadata, timeout=_TIMEOUT):
+                pairing.attempt_id = step.attempt_id
+                kind = step.WhichOneof("step")
+        except grpc.aio.AioRpcError as error:
+            if not _moved(error):
+                raise
+        else:
+            if kind != "paired":
+                raise RuntimeError(f"{account_id} was not paired: {kind}")
     watch = session_pb2.WatchSessionRequest(account_id=account_id)
-    async for news in sessions.WatchSession(watch, metadata=metadata, timeout=_TIMEOUT):
-        if news.session.state == session_pb2.SESSION_STATE_CONNECTED:
-            return account_id
-    raise RuntimeError(f"{account_id} is not online")
+    while True:
+        try:
+            async for news in sessions.WatchSession(watch, metadata=metadata, timeout=_TIMEOUT):
+                if news.session.state == session_pb2.SESSION_STATE_CONNECTED:
+                    return account_id
+        except grpc.aio.AioRpcError as error:
+            if not _moved(error):
+                raise
+        else:
+            raise RuntimeError(f"{account_id} is not online")
+
+
+def _moved(error: grpc.aio.AioRpcError) -> bool:
+    """Whether a stream ended because its account goes to another node, where it is opened again."""
+    return error.code() is grpc.StatusCode.UNAVAILABLE
 
 
 def _credentials(key: str) -> tuple[tuple[str, str], ...]:

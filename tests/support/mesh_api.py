@@ -120,13 +120,21 @@ class Caller:
     async def pair(self, account: account_pb2.Account, operator: Caller) -> None:
         """Pair by QR, which `operator` accepts on the simulated network, and wait until it is online."""
         request = session_pb2.PairRequest(account_id=account.id, request_id=unique())
-        steps = []
-        async for step in self.sessions.Pair(request, metadata=self.metadata, timeout=CALL_SECONDS):
-            steps.append(step.WhichOneof("step"))
-            if steps[-1] == "qr":
-                scan = simulator_pb2.AcceptPairingRequest(qr=step.qr.text, phone=account.phone)
-                await operator(operator.simulator.AcceptPairing, scan)
-        assert steps[-1] == "paired", steps
+        steps: list[str | None] = []
+        while steps[-1:] != ["paired"]:
+            try:
+                async for step in self.sessions.Pair(request, metadata=self.metadata, timeout=CALL_SECONDS):
+                    request.attempt_id = step.attempt_id
+                    steps.append(step.WhichOneof("step"))
+                    if steps[-1] == "qr":
+                        scan = simulator_pb2.AcceptPairingRequest(qr=step.qr.text, phone=account.phone)
+                        await operator(operator.simulator.AcceptPairing, scan)
+                assert steps[-1] == "paired", steps
+            except grpc.aio.AioRpcError as error:
+                if (
+                    error.code() is not grpc.StatusCode.UNAVAILABLE
+                ):  # else its shard moved: the attempt goes on
+                    raise
         await self.until_online(account.id)
 
     async def until_online(self, account_id: str, seconds: float = 30.0) -> session_pb2.Session:

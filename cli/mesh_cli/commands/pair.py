@@ -30,10 +30,8 @@ def pair(
     console = Console()
 
     async def work(client: Client) -> session_pb2.PairResponse:
-        method = session_pb2.PAIR_METHOD_CODE if phone else session_pb2.PAIR_METHOD_QR
-        request = session_pb2.PairRequest(account_id=account_id, method=method, phone=phone)
         step = session_pb2.PairResponse()
-        async for step in client.sessions.Pair(request):
+        async for step in client.pair(account_id, phone=phone):
             _show(console, step)
             shown = step.qr.text or step.code.code
             if accept and shown:

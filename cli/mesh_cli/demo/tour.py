@@ -104,9 +104,8 @@ class Tour:
     async def _pair(self, admin: Client, client: Client, account: account_pb2.Account, *, show: bool) -> None:
         if show:
             self._begin("Pairing by QR, accepted by the simulated network's phone")
-        request = session_pb2.PairRequest(account_id=account.id, method=session_pb2.PAIR_METHOD_QR)
         accepted = False
-        async for step in client.sessions.Pair(request):
+        async for step in client.pair(account.id):
             if step.WhichOneof("step") == "qr" and not accepted:
                 accepted = True
                 if show:
