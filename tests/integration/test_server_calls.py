@@ -394,8 +394,27 @@ async def test_channelz_knows_this_server_and_its_calls() -> None:
     async with serving(Echo()) as running:
         await running.probe.Unary(text(""), metadata=MESH)
         stub = channelz_pb2_grpc.ChannelzStub(running.channel)
-        servers = (await stub.GetServers(channelz_pb2.GetServersRequest())).server
+        servers = (await stub.GetServers(channelz_pb2.GetServersRequest(), metadata=ADMIN)).server
         assert any(server.data.calls_started > 0 for server in servers)
+
+
+async def test_channelz_is_for_operators() -> None:
+    async with serving(Echo()) as running:
+        stub = channelz_pb2_grpc.ChannelzStub(running.channel)
+        refused = await failure(stub.GetServers(channelz_pb2.GetServersRequest()))
+        assert refused.reason == "CREDENTIALS_MISSING"
+
+
+@pytest.mark.parametrize(
+    "name", ["GetServer", "GetServerSockets", "GetChannel", "GetSubchannel", "GetSocket"]
+)
+async def test_channelz_knows_no_such_id(name: str) -> None:
+    async with serving(Echo()) as running:
+        stub = channelz_pb2_grpc.ChannelzStub(running.channel)
+        request = getattr(channelz_pb2, f"{name}Request")()
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await getattr(stub, name)(request, metadata=ADMIN)
+        assert raised.value.code() is grpc.StatusCode.NOT_FOUND
 
 
 class Flood(ProbeServicer):

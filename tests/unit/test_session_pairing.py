@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -158,6 +159,17 @@ async def test_a_new_pairing_connects(account: OneAccount, pairing: Pairing) -> 
     )
     await account.dial()
     assert account.shown.state == pb.SESSION_STATE_CONNECTED
+
+
+async def test_an_account_that_was_deleted_meanwhile_does_not_go_online(
+    account: OneAccount, pairing: Pairing
+) -> None:
+    await pairing.begin(account)
+    account.session.refresh(replace(account.account, deleted=True))
+    account.driver.pairing.accept(PHONE)
+    await account.settle()
+    await account.journal.commit()
+    assert account.shown.state == pb.SESSION_STATE_PAUSED
 
 
 async def test_a_pairing_is_stored_in_one_unit_with_the_session_that_it_makes(
@@ -377,12 +389,27 @@ async def test_an_account_that_leaves_in_its_turn_gives_the_turn_on(
     pairing.close()
 
 
-async def test_time_in_the_queue_counts(account: OneAccount, others: list[OneAccount], clock: Clock) -> None:
+async def test_an_attempt_ends_in_the_queue_when_its_time_is_over(
+    account: OneAccount, others: list[OneAccount], clock: Clock
+) -> None:
     pairing = Pairing(SessionSettings(pairings_at_once=1))
     await pairing.begin(account, timeout=600.0)
     caller = await pairing.begin(others[0], timeout=60.0)
     await clock.skip(61)
+    assert caller.kinds == ["queued_behind", "timed_out"]
+    assert others[0].driver.pairings == []
+    pairing.close()
+
+
+async def test_an_attempt_that_never_had_its_turn_keeps_its_account_from_no_other(
+    account: OneAccount, others: list[OneAccount], clock: Clock
+) -> None:
+    pairing = Pairing(SessionSettings(pairings_at_once=1))
+    await pairing.begin(account, timeout=600.0)
+    await pairing.begin(others[0], timeout=60.0)
+    await clock.skip(61)
     account.driver.pairing.refuse("no")
     await account.settle()
-    assert caller.kinds[-1] == "timed_out"
+    again = await pairing.begin(others[0])
+    assert again.kinds == ["qr"]
     pairing.close()

@@ -84,10 +84,24 @@ class StateDirectory:
         self._lock.release()
 
     def secrets(self) -> Secrets:
-        """This directory's secrets, made on first use."""
+        """This directory's secrets, made on first use.
+
+        Raises `FailedPrecondition` when the file is damaged, or missing beside a database that needs it.
+        """
         place = self.path / "secrets.json"
         if place.exists():
-            return Secrets(**json.loads(place.read_text()))
+            try:
+                return Secrets(**json.loads(place.read_text()))
+            except (ValueError, TypeError):
+                raise FailedPrecondition(
+                    f"{place} is damaged: restore it from a backup", "BACKEND_UNAVAILABLE"
+                ) from None
+        if (self.path / "postgres").exists():
+            raise FailedPrecondition(
+                f"{place} is missing, and the credentials in this directory's database cannot be opened "
+                "without it: put it back, or start on another directory",
+                "BACKEND_UNAVAILABLE",
+            )
         made = Secrets(
             admin_key=f"smadmin_{secrets.token_urlsafe(32)}",
             mesh_key=f"smmesh_{secrets.token_urlsafe(32)}",
@@ -132,4 +146,6 @@ def _write_private(place: Path, content: dict[str, Any]) -> None:
     with os.fdopen(descriptor, "w") as file:
         json.dump(content, file, indent=2)
         file.write("\n")
+        file.flush()
+        os.fsync(descriptor)  # else a power loss may leave the new name with nothing in it
     new.replace(place)

@@ -178,7 +178,10 @@ def _of_bytes(body: Serve, handler: RpcHandler) -> ServeBytes:
             parsed = parse(request)
         except DecodeError:
             raise errors.InvalidArgument("the request cannot be parsed", "INVALID_FIELD") from None
-        return serialise(await body(parsed, context))
+        answer = await body(parsed, context)
+        if answer is None:  # grpcio's own servicers set a code, and return nothing
+            await context.abort(_CODES[context.code()], str(context.details()))
+        return serialise(answer)
 
     return serve
 

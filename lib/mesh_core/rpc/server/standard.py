@@ -1,4 +1,7 @@
-"""The services that every server has besides its own: health, reflection, channelz. They ask for no key."""
+"""The services that every server has besides its own.
+
+Health and reflection ask for no key. channelz is for operators: it shows the addresses of callers and parts.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from mesh_core.errors import NotFound
 from mesh_core.rpc.server.methods import Methods
-from sessionmesh.v1.authorization_pb2 import SCOPE_PUBLIC
+from sessionmesh.v1.authorization_pb2 import SCOPE_OPERATOR, SCOPE_PUBLIC
 
 _Status: Any = health_pb2.HealthCheckResponse
 
@@ -67,7 +70,7 @@ def add_standard_services(methods: Methods, health: Health) -> None:
     """Add them to `methods`, which must have all others by now: reflection lists them."""
     methods.add_generated(health_pb2_grpc.add_HealthServicer_to_server, health, SCOPE_PUBLIC)
     methods.add_generated(
-        channelz_pb2_grpc.add_ChannelzServicer_to_server, channelz.aio.ChannelzServicer(), SCOPE_PUBLIC
+        channelz_pb2_grpc.add_ChannelzServicer_to_server, channelz.aio.ChannelzServicer(), SCOPE_OPERATOR
     )
     names = {*methods.services, reflection.SERVICE_NAME}
     methods.add_generated(

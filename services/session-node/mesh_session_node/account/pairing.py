@@ -111,7 +111,6 @@ class Pairings:
         session.pairing_begun()
         attempt = Attempt(session, request, now + timeout)
         self._attempts[session.id] = attempt
-        self._allowed_at[session.id] = now + self._settings.pairing_interval_seconds
         session.context.host.spawn(f"pair {session.id}", self._run(attempt))
         return attempt
 
@@ -128,13 +127,17 @@ class Pairings:
     async def _run(self, attempt: Attempt) -> None:
         attempt.task = asyncio.current_task()
         session = attempt.session
+        interval = 0.0
         try:
-            await self._wait_turn(attempt)
-            try:
-                async with asyncio.timeout(max(0.0, attempt.deadline - time.monotonic())) as deadline:
+            async with asyncio.timeout(max(0.0, attempt.deadline - time.monotonic())) as deadline:
+                await self._wait_turn(attempt)
+                # Only an attempt that had its turn may have shown a code, and keeps the account waiting.
+                interval = self._settings.pairing_interval_seconds
+                self._allowed_at[session.id] = time.monotonic() + interval
+                try:
                     paired = await self._pair(attempt, deadline)
-            finally:
-                self._leave()
+                finally:
+                    self._leave()
         except TimeoutError:
             paired = False
         except PairingRefused as error:
@@ -158,7 +161,7 @@ class Pairings:
             self._finish(attempt, _paired(session))
             return
         session.pairing_ended(SessionEvent.PAIRING_TIMED_OUT, "")
-        retry = int((time.time() + self._settings.pairing_interval_seconds) * 1e6)
+        retry = int((time.time() + interval) * 1e6)
         self._finish(attempt, pb.PairResponse(timed_out=pb.PairTimeout(retry_time=timestamp(retry))))
 
     async def _pair(self, attempt: Attempt, deadline: asyncio.Timeout) -> bool:

@@ -164,7 +164,7 @@ class Session:
         self.connector.failures.clear()
         self._enter(*self._once_paired(), row.detail, row.update_time)
         if self.state == pb.SESSION_STATE_CONNECTING:
-            if self.account.online:
+            if self.account.online and not self.account.deleted:
                 self.connector.dial_soon()
             else:
                 self.disconnect(BY_ACCOUNT)

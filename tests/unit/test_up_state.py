@@ -1,0 +1,32 @@
+"""The secrets of a state directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mesh_cli.up.state import StateDirectory
+from mesh_core.errors import FailedPrecondition
+
+
+def test_secrets_are_made_once(tmp_path: Path) -> None:
+    made = StateDirectory(tmp_path).secrets()
+    assert StateDirectory(tmp_path).secrets() == made
+    assert (tmp_path / "secrets.json").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("content", ["", '{"admin_key": "sma', '{"admin_key": "x"}', "[]"])
+def test_damaged_secrets_are_named_and_left_as_they_are(tmp_path: Path, content: str) -> None:
+    place = tmp_path / "secrets.json"
+    place.write_text(content)
+    with pytest.raises(FailedPrecondition, match=r"secrets\.json is damaged"):
+        StateDirectory(tmp_path).secrets()
+    assert place.read_text() == content
+
+
+def test_secrets_that_are_missing_beside_data_are_not_made_anew(tmp_path: Path) -> None:
+    (tmp_path / "postgres").mkdir()
+    with pytest.raises(FailedPrecondition, match=r"secrets\.json is missing"):
+        StateDirectory(tmp_path).secrets()
+    assert not (tmp_path / "secrets.json").exists()
