@@ -1,0 +1,91 @@
+"""A pytest plugin: records what all servers answer to each test, for `python -m tests.api_report`.
+
+`@pytest.mark.read_back("SendMessage", "GroupService.CreateGroup")` says of a test that it sees the effect of
+these calls by other means: another call, an event, the network's ledger. (A call that reads counts as well:
+what it answers is compared with what another call wrote.) It counts if the test passes and real servers are
+on record with an OK of these methods while it ran.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic_ns
+from typing import Any
+
+import pytest
+
+from tests.support.answers import sitecustomize
+from tests.support.api_methods import named
+
+MARK = "read_back"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", f"{MARK}(*methods): sees what these calls did by other means (tests/support/answers)"
+    )
+    is_worker = hasattr(config, "workerinput")
+    folder = Path(os.environ.setdefault(sitecustomize.FOLDER_VARIABLE, str(default_folder(config.rootpath))))
+    if not is_worker:
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in (*folder.glob("*.answers"), *folder.glob("*.tests")):
+            old.unlink()
+        _lead_subprocesses_here()
+    if getattr(sys.modules.get("sitecustomize"), "__file__", "") != sitecustomize.__file__:
+        sitecustomize.install()  # a lane's process was started with it already
+    config.pluginmanager.register(Windows(folder / f"{sitecustomize.lane()}.tests"))
+
+
+def default_folder(root: Path) -> Path:
+    """Where the records of the last run lie."""
+    return root / ".pytest_cache" / "answers"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        read_back(item)  # a name that is no method's fails the run here, not in the report
+
+
+def read_back(item: pytest.Item) -> list[str]:
+    """The methods that a test declares, as /service/method; raises `KeyError` for a name that is none."""
+    marks = item.iter_markers(MARK)
+    return sorted({named(name).path for mark in marks for name in mark.args})
+
+
+class Windows:
+    """Writes when each test began and ended, and how: one JSON object a line."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self._failed: set[str] = set()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        begin = monotonic_ns()
+        result = yield
+        window: dict[str, Any] = {
+            "test": item.nodeid,
+            "begin": begin,
+            "end": monotonic_ns(),
+            "passed": item.nodeid not in self._failed,
+            "read_back": read_back(item),
+        }
+        with self._place.open("a") as file:
+            file.write(json.dumps(window) + "\n")
+        return result
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if not report.passed:
+            self._failed.add(report.nodeid)
+
+
+def _lead_subprocesses_here() -> None:
+    """Have every Python that tests start run `sitecustomize`, with our environment or with our path."""
+    folder = str(Path(sitecustomize.__file__).parent)
+    inherited = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (folder, inherited)))
+    sys.path.insert(0, folder)

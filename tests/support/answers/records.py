@@ -1,0 +1,90 @@
+"""What the last test run recorded: every answer of a server, and when which test ran."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+NOT_SERVED = "NOT_SERVED"
+RELAYS = ("mesh_router.proxy.unary", "mesh_router.proxy.streaming")
+"""Modules that hand on what another server answered, which is on record there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer. `time` is a monotonic instant in ns; `reason` is "-" without one."""
+
+    time: int
+    path: str
+    code: str
+    reason: str
+    module: str
+
+    @property
+    def by_real_server(self) -> bool:
+        """Whether a service of ours gave it: neither a test's stand-in, nor what generated code answers by
+        itself, nor who only relays.
+        """
+        return (
+            self.module.startswith("mesh_")
+            and not self.module.endswith("_pb2_grpc")
+            and self.module not in RELAYS
+        )
+
+    @property
+    def served(self) -> bool:
+        return self.code != "UNIMPLEMENTED" and self.reason != NOT_SERVED
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One test: from when to when it ran in its lane, and the methods whose effect it reads back."""
+
+    test: str
+    begin: int
+    end: int
+    passed: bool
+    read_back: tuple[str, ...]
+
+
+class Records:
+    """The records of a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._answers: dict[str, list[Answer]] = defaultdict(list)
+        self.windows: dict[str, list[Window]] = defaultdict(list)
+        for place in sorted(folder.glob("*.answers")):
+            lane = place.name.partition("-")[0]
+            self._answers[lane] += [_answer(line) for line in place.read_text().splitlines()]
+        for place in sorted(folder.glob("*.tests")):
+            self.windows[place.stem] += [_window(line) for line in place.read_text().splitlines()]
+        for answers in self._answers.values():
+            answers.sort(key=lambda answer: answer.time)
+
+    def answers(self) -> Iterator[Answer]:
+        """All, of all lanes."""
+        for answers in self._answers.values():
+            yield from answers
+
+    def tests(self) -> Iterator[tuple[Window, list[Answer]]]:
+        """Every test, and what was answered in its lane while it ran."""
+        for lane, windows in self.windows.items():
+            answers = self._answers[lane]
+            for window in windows:
+                first = bisect_left(answers, window.begin, key=lambda answer: answer.time)
+                last = bisect_right(answers, window.end, key=lambda answer: answer.time)
+                yield window, answers[first:last]
+
+
+def _answer(line: str) -> Answer:
+    time, path, code, reason, module = line.split(" ")
+    return Answer(int(time), path, code, reason, module)
+
+
+def _window(line: str) -> Window:
+    fields = json.loads(line)
+    return Window(**fields | {"read_back": tuple(fields["read_back"])})
