@@ -31,6 +31,13 @@ def external_servers(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]
         yield environment
 
 
+@pytest.fixture(scope="module")
+def module_servers(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """For a mesh that the tests of one module share: `_external_servers`."""
+    with _external_servers(request) as environment:
+        yield environment
+
+
 @contextmanager
 def _external_servers(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
     """The servers of MESH_TEST_*, as `mesh up` takes them, with a database and a cluster of its own."""

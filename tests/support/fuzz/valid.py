@@ -1,0 +1,312 @@
+"""A valid request for every method that is served, about what lives in a `World`.
+
+Requests that destroy get something of their own to destroy; the rest are about what the world keeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from google.protobuf.message import Message
+
+from tests.support.api_methods import ApiMethod, named
+from tests.support.fuzz.world import Fields, World, in_an_hour, new_phone, new_request, picture, unique
+
+Make = Callable[[World], Awaitable[Fields]]
+
+
+async def valid_frames(world: World, method: ApiMethod, variant: int = 0) -> list[Message]:
+    """The frames of a call that is answered OK: one, but for methods that take a stream.
+
+    `variant` counts the kinds of valid requests, of which there are `variants`.
+    """
+    if method.short in _STREAMS:
+        return [new_request(method, fields) for fields in await _STREAMS[method.short](world)]
+    if method.short in _PREPARED:
+        return [new_request(method, await _PREPARED[method.short](world))]
+    if method.short in _VARIED:
+        return [new_request(method, _VARIED[method.short](world)[variant])]
+    return [new_request(method, _SIMPLE[method.short](world))]
+
+
+def variants(world: World, method: ApiMethod) -> int:
+    return len(_VARIED[method.short](world)) if method.short in _VARIED else 1
+
+
+def served_methods() -> list[ApiMethod]:
+    """The methods that there are valid requests for. Those of the simulated network come last: what they do to
+    it is felt by all others.
+    """
+    names = {*_SIMPLE, *_PREPARED, *_VARIED, *_STREAMS}
+    return sorted(map(named, names), key=lambda method: ("imulator" in method.service, method.short))
+
+
+def live(*names: str, **fields: object) -> Callable[[World], Fields]:
+    """Ids of what the world keeps, and other fields."""
+    return lambda world: {name: world.live[name] for name in names} | fields
+
+
+# --- content of messages
+
+TEXT = {"text": {"body": "Hello", "link_preview": False}}
+
+
+def contents(world: World) -> list[Fields]:
+    """One of every kind that can be sent."""
+    dot = {"media": {"media_id": world.live["media_id"]}, "caption": "A dot"}
+    return [
+        TEXT,
+        {"image": dot},
+        {"location": {"latitude": 48.1, "longitude": 11.5, "name": "Here"}},
+        {"contacts": {"cards": [{"display_name": "Ann", "vcard": "BEGIN:VCARD\nEND:VCARD"}]}},
+        {"poll": {"question": "Which?", "answers": ["One", "Another"], "max_choices": 1}},
+        {"reaction": {"message_id": world.live["message_id"], "emoji": "\U0001f44d"}},
+        {
+            "buttons": {
+                "body": "Choose",
+                "buttons": [{"title": "Yes", "reply_id": "yes"}, {"title": "No", "reply_id": "no"}],
+            }
+        },
+        {
+            "list": {
+                "body": "Choose",
+                "button_title": "Open",
+                "sections": [{"title": "All", "rows": [{"reply_id": "1", "title": "First"}]}],
+            }
+        },
+    ]
+
+
+def message(world: World, content: Fields = TEXT) -> Fields:
+    return {
+        "account_id": world.live["account_id"],
+        "request_id": unique(),
+        "recipient": {"phone": world.live["phone"]},
+        "content": content,
+        "external_id": "order 1",
+        "labels": {"campaign": "spring"},
+    }
+
+
+# --- what is made to be changed or destroyed
+
+
+async def new_account(world: World) -> str:
+    made = await world("CreateAccount", account={"phone": new_phone()})
+    return str(made.account.id)
+
+
+async def own_account(world: World) -> Fields:
+    return {"account_id": await new_account(world)}
+
+
+async def short_attempt(world: World) -> Fields:
+    """Attempts that nobody follows would keep those of others waiting."""
+    return await own_account(world) | {"timeout": {"seconds": 1}}
+
+
+async def deleted_account(world: World) -> Fields:
+    account_id = await new_account(world)
+    await world("DeleteAccount", account_id=account_id)
+    return {"account_id": account_id}
+
+
+async def paired_account(world: World) -> Fields:
+    phone = new_phone()
+    made = await world("CreateAccount", account={"phone": phone})
+    await world.pair(made.account.id, phone)
+    return {"account_id": made.account.id}
+
+
+async def own_tenant(world: World) -> Fields:
+    made = await world("CreateTenant", tenant={"external_id": unique("tenant")})
+    return {"tenant_id": made.tenant.id}
+
+
+async def changed_tenant(world: World) -> Fields:
+    settings = {"max_accounts": 10, "calls_per_second": 100}
+    tenant = {"display_name": "Fuzz", "settings": settings}
+    mask = {"paths": ["display_name", "settings"]}
+    return await own_tenant(world) | {"tenant": tenant, "update_mask": mask}
+
+
+async def own_key(world: World) -> Fields:
+    made = await world("CreateApiKey", scopes=[2])
+    return {"key_id": made.api_key.id}
+
+
+async def own_endpoint(world: World) -> Fields:
+    made = await world("CreateEndpoint", endpoint={"url": world.live["url"], "event_types": ["test"]})
+    return {"endpoint_id": made.endpoint.id}
+
+
+async def own_media(world: World) -> Fields:
+    return {"media_id": await world.upload()}
+
+
+async def queued_message(world: World) -> Fields:
+    sent = await world("SendMessage", **message(world), schedule_time=in_an_hour())
+    return {"account_id": world.live["account_id"], "message_id": sent.message.id}
+
+
+async def own_group(world: World) -> Fields:
+    members = [world.live["phone"], world.live["spare_phone"]]
+    made = await world("CreateNetworkGroup", subject="Fuzz", members=members)
+    return {"group_id": made.group.group_id, "add": [new_phone()], "remove": members[1:]}
+
+
+async def shown_code(world: World) -> Fields:
+    phone = new_phone()
+    made = await world("CreateAccount", account={"phone": phone})
+    return {"qr": await world.shown_qr(made.account.id), "phone": phone}
+
+
+async def upload(world: World) -> list[Fields]:
+    data = picture()
+    header = {
+        "request_id": unique(),
+        "size": len(data),
+        "file_name": "dot.png",
+        "mime_type": "image/png",
+        "labels": {"kind": "dot"},
+        "keep_for": {"seconds": 86_400},
+    }
+    return [{"header": header}, {"chunk": data}]
+
+
+async def bulk(world: World) -> list[Fields]:
+    return [{"messages": [message(world), message(world)]}, {"messages": [message(world)]}]
+
+
+_SIMPLE: dict[str, Callable[[World], Fields]] = {
+    "AccountService.CreateAccount": lambda world: {
+        "account": {
+            "external_id": unique(),
+            "display_name": "Fuzz",
+            "phone": new_phone(),
+            "labels": {"team": "one"},
+            "send_limits": {"per_minute": 10},
+        }
+    },
+    "AccountService.GetAccount": live("account_id"),
+    "AccountService.ListAccounts": live(page_size=10, labels={"team": "one"}),
+    "AccountService.UpdateAccount": live(
+        "account_id",
+        account={"display_name": "Fuzz", "labels": {"team": "one"}, "send_limits": {"per_hour": 1_000}},
+        update_mask={"paths": ["display_name", "labels", "send_limits"]},
+    ),
+    "EventService.ListEvents": live("cursor", page_size=10, event_types=["message.*"]),
+    "EventService.Subscribe": live("cursor", event_types=["message.*"]),
+    "FleetService.DrainNode": live("node_id", force=True),
+    "FleetService.GetCapacity": live(),
+    "FleetService.GetPlacement": live("account_id"),
+    "FleetService.ListNodes": live(page_size=10),
+    "FleetService.PlanCapacity": live(accounts=1_000, messages_per_second=10.0, spare_nodes=1),
+    "FleetService.UndrainNode": live("node_id"),
+    "FleetService.WatchFleet": live(),
+    "JobService.CancelJob": live("job_id"),
+    "JobService.GetJob": live("job_id"),
+    "JobService.ListJobs": live(page_size=10),
+    "JobService.WatchJob": live("job_id"),
+    "MediaService.CreateDownloadUrl": live("media_id", ttl={"seconds": 60}),
+    "MediaService.DownloadMedia": live("media_id", offset=1, limit=10),
+    "MediaService.GetMedia": live("media_id"),
+    "MediaService.GetMediaUsage": live(),
+    "MediaService.ListMedia": live(page_size=10, mime_type_prefix="image/"),
+    "MessageService.GetMessage": live("account_id", "message_id"),
+    "MessageService.ListMessages": live("account_id", page_size=10, statuses=[1], start_time={"seconds": 1}),
+    "SessionService.Connect": live("account_id"),
+    "SessionService.Disconnect": lambda world: {"account_id": world.live["spare_account_id"]},
+    "SessionService.GetSession": live("account_id"),
+    "SessionService.ListDisconnects": live("account_id", page_size=10),
+    "SessionService.ListSessions": live(page_size=10, states=[4]),
+    "SessionService.WatchSession": live("account_id"),
+    "SimulatorService.ClearFaults": live("phone"),
+    "SimulatorService.CreateNetworkAccount": lambda world: {"phone": new_phone(), "push_name": "Fuzz"},
+    "SimulatorService.CreateNetworkGroup": lambda world: {
+        "subject": "Fuzz",
+        "members": [world.live["phone"], world.live["spare_phone"]],
+        "admins": [world.live["phone"]],
+    },
+    "SimulatorService.ExportLedger": live(),
+    "SimulatorService.GetNetworkAccount": live("phone"),
+    "SimulatorService.GetNetworkStats": live(),
+    "SimulatorService.GetVerdict": live(calls=[{"request_id": "r", "account": "a", "message_id": "m"}]),
+    "SimulatorService.InjectFault": lambda world: {
+        "kind": 3,
+        "phone": world.live["spare_phone"],
+        "duration": {"seconds": 1},
+        "delay": {"nanos": 1_000},
+    },
+    "SimulatorService.InjectMessage": lambda world: {
+        "phone": world.live["phone"],
+        "sender": f"phone:{new_phone()}",
+        "push_name": "Ann",
+        "text": "Hello",
+    },
+    "SimulatorService.IssueCredential": lambda world: {"phone": world.live["spare_phone"]},
+    "SimulatorService.ListNetworkAccounts": live(page_size=10),
+    "SimulatorService.PutNetworkBlob": live(data=b"some bytes"),
+    "SimulatorService.SetBehaviour": lambda world: {
+        "phone": world.live["spare_phone"],
+        "behaviour": {"delivered_after": {"nanos": 1_000}, "messages_per_minute": 100},
+    },
+    "SimulatorService.SetNetwork": live(
+        accept_after={"nanos": 1_000}, unregistered_phones=["+4915100000000"]
+    ),
+    "TenantService.CreateApiKey": live(
+        display_name="Fuzz", scopes=[2], expire_time={"seconds": 4_000_000_000}
+    ),
+    "TenantService.CreateTenant": lambda world: {
+        "tenant": {"external_id": unique(), "display_name": "Fuzz", "settings": {"max_accounts": 1}}
+    },
+    "TenantService.GetTenant": live("tenant_id"),
+    "TenantService.ListApiKeys": live(page_size=10),
+    "TenantService.ListTenants": live(page_size=10),
+    "WebhookService.CreateEndpoint": lambda world: {
+        "endpoint": {
+            "url": world.live["url"],
+            "display_name": "Fuzz",
+            "event_types": ["test"],
+            "account_ids": [world.live["account_id"]],
+            "labels": {"team": "one"},
+            "headers": {"x-team": "one"},
+            "rate_per_second": 10,
+        }
+    },
+    "WebhookService.GetEndpoint": live("endpoint_id"),
+    "WebhookService.GetEndpointStats": live("endpoint_id", window={"seconds": 3_600}),
+    "WebhookService.ListAttempts": live("delivery_id", page_size=10),
+    "WebhookService.ListDeliveries": live("endpoint_id", page_size=10),
+    "WebhookService.ListEndpoints": live(page_size=10),
+    "WebhookService.Redeliver": live("delivery_id"),
+    "WebhookService.RotateSecret": live("endpoint_id", overlap={"seconds": 60}),
+    "WebhookService.TestEndpoint": live("endpoint_id"),
+    "WebhookService.UpdateEndpoint": live(
+        "endpoint_id",
+        endpoint={"display_name": "Fuzz", "labels": {"team": "one"}, "rate_per_second": 10},
+        update_mask={"paths": ["display_name", "labels", "rate_per_second"]},
+    ),
+}
+_PREPARED: dict[str, Make] = {
+    "AccountService.DeleteAccount": own_account,
+    "AccountService.UndeleteAccount": deleted_account,
+    "MediaService.DeleteMedia": own_media,
+    "MessageService.CancelMessage": queued_message,
+    "SessionService.Logout": paired_account,
+    "SessionService.Pair": short_attempt,
+    "SimulatorService.AcceptPairing": shown_code,
+    "SimulatorService.ChangeNetworkGroupMembers": own_group,
+    "TenantService.DeleteTenant": own_tenant,
+    "TenantService.RevokeApiKey": own_key,
+    "TenantService.RotateApiKey": own_key,
+    "TenantService.UpdateTenant": changed_tenant,
+    "WebhookService.DeleteEndpoint": own_endpoint,
+}
+_VARIED: dict[str, Callable[[World], list[Fields]]] = {
+    "MessageService.SendMessage": lambda world: [message(world, content) for content in contents(world)],
+}
+_STREAMS: dict[str, Callable[[World], Awaitable[list[Fields]]]] = {
+    "MediaService.UploadMedia": upload,
+    "MessageService.SendMessages": bulk,
+}

@@ -1,0 +1,215 @@
+"""A tenant with one of everything in a running mesh, and requests about it."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc.aio
+import pyvips
+from google.protobuf import message_factory
+from google.protobuf.message import Message
+
+from mesh_cli.embedded import free_port
+from sessionmesh.v1.authorization_pb2 import (
+    SCOPE_MANAGE,
+    SCOPE_OPERATOR,
+    SCOPE_READ,
+    SCOPE_SEND,
+    SCOPE_TENANT_ADMIN,
+)
+from sessionmesh.v1.session_pb2 import SESSION_STATE_CONNECTED
+from tests.support.api_methods import ApiMethod, named
+from tests.support.eventually import eventually
+from tests.support.fuzz.calls import Answer, RawCaller
+
+CHANNEL_OPTIONS = [("grpc.use_local_subchannel_pool", 1)]
+SPARES = 3
+"""How many there are of each resource that random requests may name."""
+Fields = dict[str, Any]
+
+
+@dataclass(slots=True)
+class World:
+    """`live` has ids by the name of the field that takes them; `spare` the same of what may be destroyed.
+
+    `strangers` are ids of another tenant's.
+    """
+
+    admin: RawCaller
+    tenant: RawCaller
+    live: dict[str, str] = field(default_factory=dict)
+    spare: dict[str, list[str]] = field(default_factory=dict)
+    strangers: list[str] = field(default_factory=list)
+
+    def caller(self, method: ApiMethod) -> RawCaller:
+        """Who has the key for a method, and no more: all jobs that there are belong to the operator."""
+        operates = method.scope == SCOPE_OPERATOR or "JobService" in method.short
+        return self.admin if operates else self.tenant
+
+    async def __call__(self, name: str, **fields: Any) -> Any:
+        """The response of a method; fails when it is not OK."""
+        method = named(name)
+        request = new_request(method, fields).SerializeToString()
+        answer = await self.caller(method)(method, [request])
+        assert answer.ok, f"{name} {fields}: {answer}"
+        return response_of(method, answer)
+
+    async def upload(self) -> str:
+        """A picture of its own; its id."""
+        data = picture()
+        method = named("UploadMedia")
+        header = {"request_id": unique(), "size": len(data), "file_name": "dot.png"}
+        frames = [new_request(method, {"header": header}), new_request(method, {"chunk": data})]
+        answer = await self.tenant(method, [frame.SerializeToString() for frame in frames])
+        assert answer.ok, answer
+        return str(response_of(method, answer).media.id)
+
+    async def pair(self, account_id: str, phone: str) -> None:
+        """Pair an account by QR, and wait until it is online."""
+        async with aclosing(self._pairing(account_id)) as steps:
+            async for step in steps:
+                if step.WhichOneof("step") == "qr":
+                    await self("AcceptPairing", qr=step.qr.text, phone=phone)
+
+        async def online() -> bool:
+            session = (await self("GetSession", account_id=account_id)).session
+            return bool(session.state == SESSION_STATE_CONNECTED)
+
+        await eventually(online, what=f"{account_id} online")
+
+    async def shown_qr(self, account_id: str) -> str:
+        """The first picture that a new attempt to pair shows."""
+        async with aclosing(self._pairing(account_id)) as steps:
+            async for step in steps:
+                if step.WhichOneof("step") == "qr":
+                    return str(step.qr.text)
+        raise AssertionError(f"no picture was shown for {account_id}")
+
+    async def _pairing(self, account_id: str) -> AsyncGenerator[Any, None]:
+        method = named("Pair")
+        request = new_request(
+            method, {"account_id": account_id, "timeout": {"seconds": 5}}
+        ).SerializeToString()
+        async with aclosing(self.tenant.frames(method, request)) as frames:
+            async for frame in frames:
+                yield response_of(method, Answer(grpc.StatusCode.OK, response=frame))
+
+
+def new_request(method: ApiMethod, fields: Fields) -> Message:
+    """A request, with a fresh request_id where there is such a field and none is given."""
+    if "request_id" in method.request.fields_by_name:
+        fields = {"request_id": unique()} | fields
+    return message_factory.GetMessageClass(method.request)(**fields)
+
+
+def response_of(method: ApiMethod, answer: Answer) -> Any:
+    return message_factory.GetMessageClass(method.response).FromString(answer.response)
+
+
+def unique(prefix: str = "fuzz") -> str:
+    return f"{prefix}-{secrets.token_hex(8)}"
+
+
+def new_phone() -> str:
+    return f"+4917{secrets.randbelow(10**9):09}"
+
+
+def picture() -> bytes:
+    """A PNG that no other test has."""
+    pixels = pyvips.Image.new_from_memory(secrets.token_bytes(12), 2, 2, 3, "uchar")
+    return bytes(pixels.write_to_buffer(".png"))
+
+
+def in_an_hour() -> Fields:
+    """A Timestamp."""
+    return {"seconds": int(time.time()) + 3_600}
+
+
+@asynccontextmanager
+async def open_world(address: str, admin_key: str) -> AsyncIterator[World]:
+    """A new tenant of the mesh at `address`, with one of everything, and another tenant beside it."""
+    async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+        admin = RawCaller(channel, admin_key)
+        other_id, other = await _new_tenant(World(admin, admin))
+        tenant_id, world = await _new_tenant(World(admin, admin))
+        world.live["tenant_id"] = tenant_id
+        world.strangers = [
+            other_id,
+            (await other("CreateAccount", account={"phone": new_phone()})).account.id,
+        ]
+        await _settle(world)
+        for _ in range(SPARES):
+            await _add_spares(world)
+        yield world
+
+
+async def _new_tenant(founder: World) -> tuple[str, World]:
+    """A tenant's id, and a world with a key that may do everything in it."""
+    made = await founder("CreateTenant", tenant={"external_id": unique("tenant")})
+    scopes = [SCOPE_READ, SCOPE_SEND, SCOPE_MANAGE, SCOPE_TENANT_ADMIN]
+    key = await founder("CreateApiKey", tenant_id=made.tenant.id, scopes=scopes)
+    return made.tenant.id, World(founder.admin, RawCaller(founder.admin.channel, key.secret))
+
+
+async def _settle(world: World) -> None:
+    """Fill `live`."""
+    live = world.live
+    live["url"] = f"http://127.0.0.1:{free_port()}/hook"  # nobody listens: attempts fail at once
+    live["endpoint_id"] = (await world("CreateEndpoint", endpoint={"url": live["url"]})).endpoint.id
+    for name in ("", "spare_"):
+        live[f"{name}phone"] = phone = new_phone()
+        live[f"{name}account_id"] = (await world("CreateAccount", account={"phone": phone})).account.id
+        await world.pair(live[f"{name}account_id"], phone)
+    live["media_id"] = await world.upload()
+    live["message_id"] = await send(world)
+    live["node_id"] = (await world("ListNodes")).nodes[-1].id
+    live["job_id"] = (await world("DrainNode", node_id=live["node_id"], force=True)).job.id
+    await world("CancelJob", job_id=live["job_id"])
+
+    async def delivery() -> str | None:
+        deliveries = (await world("ListDeliveries")).deliveries
+        return str(deliveries[0].id) if deliveries and deliveries[0].attempts else None
+
+    live["delivery_id"] = await eventually(delivery, what="an attempt to deliver")
+    live["cursor"] = (await world("ListEvents", page_size=1)).next_cursor
+
+
+async def _add_spares(world: World) -> None:
+    """One more of each resource that nobody will miss."""
+    phone = new_phone()
+    account = world("CreateAccount", account={"phone": phone})
+    key = world("CreateApiKey", scopes=[SCOPE_READ])
+    tenant = world("CreateTenant", tenant={"external_id": unique("tenant")})
+    endpoint = world("CreateEndpoint", endpoint={"url": world.live["url"], "event_types": ["test"]})
+    network = world("CreateNetworkAccount", phone=phone)
+    made = await asyncio.gather(account, key, tenant, endpoint, world.upload(), send(world), network)
+    ids = {
+        "account_id": made[0].account.id,
+        "key_id": made[1].api_key.id,
+        "tenant_id": made[2].tenant.id,
+        "endpoint_id": made[3].endpoint.id,
+        "media_id": made[4],
+        "message_id": made[5],
+        "phone": phone,
+        "delivery_id": world.live["delivery_id"],
+        "job_id": world.live["job_id"],
+    }
+    for name, spare in ids.items():
+        world.spare.setdefault(name, []).append(spare)
+
+
+async def send(world: World) -> str:
+    """A text between the world's two accounts; its id."""
+    sent = await world(
+        "SendMessage",
+        account_id=world.live["account_id"],
+        recipient={"phone": world.live["spare_phone"]},
+        content={"text": {"body": "Hello"}},
+    )
+    return str(sent.message.id)
