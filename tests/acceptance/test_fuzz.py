@@ -1,14 +1,15 @@
-"""Every method that is served, asked two hundred times for what nobody should ask: each answer is OK or a typed
-error, and the mesh works afterwards.
+"""Every method that is served, asked two hundred times for what nobody should ask: each answer is OK or a
+typed error, and the mesh works afterwards.
 
 Messages come from the descriptors (`tests/support/fuzz`), the same ones in each run but for the ids in them.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
-from dataclasses import dataclass
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from math import ceil
 
 import pytest
@@ -17,41 +18,42 @@ from google.protobuf import message_factory
 from google.protobuf.message import Message
 
 from sessionmesh.v1.message_pb2 import MESSAGE_STATUS_DELIVERED
+from tests.conftest import S3
 from tests.support.api_methods import ApiMethod, public_methods
 from tests.support.eventually import eventually
-from tests.support.fuzz import edges, near
-from tests.support.fuzz.calls import Answer
-from tests.support.fuzz.judging import fault_of
+from tests.support.fuzz import near
+from tests.support.fuzz.asking import Asked, all_of, ask, judge
 from tests.support.fuzz.random_requests import Dice
 from tests.support.fuzz.valid import served_methods, valid_frames, variants
-from tests.support.fuzz.world import World, new_phone, open_world, send
+from tests.support.fuzz.world import World, is_operators, new_phone, open_world, send
+from tests.support.fuzz.wrong import Wrong, with_ids, with_output_fields, without_required, wrong_values
 from tests.support.mesh_process import MeshProcess
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MESSAGES = 100
 """How many of each sort a method gets."""
-AT_ONCE = 16
 SERVED = served_methods()
+TENANTS = [method for method in SERVED if not is_operators(method)]
 every_served_method = pytest.mark.parametrize("method", SERVED, ids=[method.short for method in SERVED])
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """A call, and what was answered. `what` says in words what is special about it."""
-
-    what: str
-    frames: Sequence[Message]
-    answer: Answer
-    fault: str
 
 
 @pytest.fixture(scope="module")
 def own_mesh(
-    module_servers: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    module_servers: dict[str, str], s3: S3, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[MeshProcess]:
-    """A mesh that nobody else uses: its nodes are drained, and its network is given faults."""
-    running = MeshProcess(tmp_path_factory.mktemp("fuzz") / "state", nodes=2, environment=module_servers)
+    """A mesh that nobody else uses: its nodes are drained, and its network is given faults. Its store can do
+    all that stores can do.
+    """
+    store = {
+        "MESH_OBJECTS_URL": f"s3://test-{uuid.uuid4().hex[:12]}",
+        "MESH_OBJECTS_ENDPOINT": s3.endpoint,
+        "MESH_OBJECTS_ACCESS_KEY": s3.access_key,
+        "MESH_OBJECTS_SECRET_KEY": s3.secret_key,
+        "MESH_OBJECTS_REGION": s3.region,
+    }
+    state = tmp_path_factory.mktemp("fuzz") / "state"
+    running = MeshProcess(state, nodes=2, environment=module_servers | store)
     try:
         running.start()
         yield running
@@ -86,10 +88,12 @@ async def test_near_valid(world: World, method: ApiMethod) -> None:
         assert sent.answer.ok, f"{method.short} is not valid: {base}\n{sent.answer}"
         share = ceil(MESSAGES / variants(world, method) / len(base))
         for place, frame in enumerate(base):
-            chosen = near.choose(frame, share, f"{method.short} {variant} {place}", world.strangers)
+            chosen = near.choose(
+                frame, share, f"{method.short} {variant} {place}", [*world.strangers.values()]
+            )
             edits += [(variant, place, edit) for edit in chosen]
 
-    async def one(variant: int, place: int, edit: near.Edit) -> Sent:
+    async def one(variant: int, place: int, edit: near.Edit) -> Asked:
         frames = await valid_frames(world, method, variant)
         edit.apply(frames[place])
         return await ask(world, method, f"{edit.place} {edit.what}", frames)
@@ -101,13 +105,49 @@ async def test_near_valid(world: World, method: ApiMethod) -> None:
 @every_served_method
 async def test_random(world: World, method: ApiMethod) -> None:
     """Requests made by chance."""
-    dice = Dice(method.short, world.spare, world.strangers)
+    dice = Dice(method.short, world.spare, [*world.strangers.values()])
     requests = [
         [dice.message(method.request) for _ in range(number % 3 + 1 if method.request_streaming else 1)]
         for number in range(MESSAGES)
     ]
     judge(await all_of([ask(world, method, f"random {n}", frames) for n, frames in enumerate(requests)]))
     await restore(world)
+
+
+@every_served_method
+async def test_what_is_required_is_asked_for(world: World, method: ApiMethod) -> None:
+    """Without a required field a request is refused, naming that field and no other."""
+    judge(await wrong(world, method, without_required))
+
+
+@every_served_method
+async def test_impossible_values_are_refused(world: World, method: ApiMethod) -> None:
+    """Enums without such a member, times that are none, NaN: refused, naming the field. What is extreme is
+    taken, or refused in the same way.
+    """
+    judge(await wrong(world, method, wrong_values))
+
+
+@pytest.mark.parametrize("method", TENANTS, ids=[method.short for method in TENANTS])
+async def test_what_is_another_tenants_is_as_if_it_did_not_exist(world: World, method: ApiMethod) -> None:
+    """The answer is the same as for an id that nobody has."""
+    nobody = {prefix: f"{prefix}_{'0' * 26}" for prefix in world.strangers}
+    foreign = await wrong(world, method, partial(with_ids, ids=world.strangers))
+    unknown = await wrong(world, method, partial(with_ids, ids=nobody))
+    for one, other in zip(foreign, unknown, strict=True):
+        assert (one.answer.code, one.answer.reason, one.answer.fields) == (
+            other.answer.code,
+            other.answer.reason,
+            other.answer.fields,
+        ), one
+
+
+@every_served_method
+async def test_what_only_the_mesh_sets_is_ignored(world: World, method: ApiMethod) -> None:
+    frames = await valid_frames(world, method)
+    with_output = [with_output_fields(frame) or frame for frame in frames]
+    asked = await ask(world, method, "output-only fields", with_output)
+    assert asked.answer.ok, asked
 
 
 async def test_the_mesh_works_afterwards(world: World) -> None:
@@ -125,29 +165,26 @@ async def test_the_mesh_works_afterwards(world: World) -> None:
     await eventually(delivered, what=f"{message_id} delivered")
 
 
-async def ask(world: World, method: ApiMethod, what: str, frames: Sequence[Message]) -> Sent:
-    serialised = [frame.SerializeToString() for frame in frames]
-    on_the_wire = [edges.on_the_wire(frame) for frame in serialised]
-    answer = await world.caller(method)(method, on_the_wire)
-    fault = fault_of(answer, method.request, parses=on_the_wire == serialised)
-    return Sent(what, frames, answer, fault)
+async def wrong(
+    world: World, method: ApiMethod, changes: Callable[[Message], Iterator[Wrong]]
+) -> list[Asked]:
+    """The answers to each of `changes` of each valid request."""
 
+    async def one(variant: int, place: int, change: Wrong) -> Asked:
+        frames = await valid_frames(world, method, variant)
+        change.apply(frames[place])
+        asked = await ask(world, method, f"{change.place} {change.what}", frames)
+        return replace(asked, fault=change.fault_of(asked.answer))
 
-async def all_of(asks: Sequence[Coroutine[None, None, Sent]]) -> list[Sent]:
-    """All of them, some at once."""
-    turn = asyncio.Semaphore(AT_ONCE)
-
-    async def in_turn(one: Coroutine[None, None, Sent]) -> Sent:
-        async with turn:
-            return await one
-
-    return await asyncio.gather(*map(in_turn, asks))
-
-
-def judge(sent: Sequence[Sent]) -> None:
-    faults = [one for one in sent if one.fault]
-    shown = "\n".join(f"{one.what}: {one.fault}\n    {str(one.frames)[:500]}" for one in faults[:10])
-    assert not faults, f"{len(faults)} of {len(sent)}\n{shown}"
+    asked = [
+        one(variant, place, change)
+        for variant in range(variants(world, method))
+        for place, frame in enumerate(await valid_frames(world, method, variant))
+        for change in changes(frame)
+    ]
+    answered = await all_of(asked)
+    await restore(world)
+    return answered
 
 
 async def restore(world: World) -> None:

@@ -9,7 +9,7 @@ from google.protobuf.descriptor import Descriptor
 from grpc import StatusCode
 
 from tests.support.fuzz.calls import Answer
-from tests.support.fuzz.near import is_map
+from tests.support.fuzz.places import is_map
 
 DEFECTS = (StatusCode.INTERNAL, StatusCode.UNKNOWN)
 

@@ -6,44 +6,26 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle, islice
 from typing import Any
 
-from google.protobuf.descriptor import FieldDescriptor as Kinds
 from google.protobuf.message import Message
 
 from tests.support.fuzz import edges
+from tests.support.fuzz.places import DURATION, MASK, TIMESTAMP, Field, Place, places
 
 MANY = 2_000
-TIMESTAMP, DURATION, MASK = (
-    "google.protobuf.Timestamp",
-    "google.protobuf.Duration",
-    "google.protobuf.FieldMask",
-)
-Step = str | int
-Field = Any  # a FieldDescriptor: of two classes, as far as types go
 Change = Callable[[Any, str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """A change of the field at `path` (names, and places in lists). `apply` makes it."""
+    """A change of one field; `what` tells people which."""
 
-    path: tuple[Step, ...]
-    name: str
+    place: str
     what: str
-    change: Change
-
-    @property
-    def place(self) -> str:
-        """The field, as an error would name it."""
-        return dotted((*self.path, self.name))
-
-    def apply(self, message: Message) -> None:
-        parent: Any = message
-        for step in self.path:
-            parent = parent[step] if isinstance(step, int) else getattr(parent, step)
-        self.change(parent, self.name)
+    apply: Callable[[Message], None]
 
 
 def choose(base: Message, count: int, seed: str, strangers: Sequence[str] = ()) -> list[Edit]:
@@ -66,89 +48,67 @@ def choose(base: Message, count: int, seed: str, strangers: Sequence[str] = ()) 
     return list(islice(cycle(turns), count))
 
 
-def edits(base: Message, strangers: Sequence[str] = (), path: tuple[Step, ...] = ()) -> Iterator[Edit]:
-    """Every edit of `base`, whose own place is `path`."""
-    for field in base.DESCRIPTOR.fields:
-        if is_map(field):
-            yield from _of_map(path, field)
-        elif field.is_repeated:
-            yield from _of_list(path, field, strangers)
-        elif field.message_type is None:
-            yield from _of_scalar(path, field, strangers)
-        else:
-            yield from _of_message(path, field)
-        if field.message_type is None or is_map(field) or field.message_type.full_name in _WELL_KNOWN:
-            continue
-        value = getattr(base, field.name)
-        if field.is_repeated:
-            if len(value):
-                yield from edits(value[0], strangers, (*path, field.name, 0))
-        elif base.HasField(field.name):
-            yield from edits(value, strangers, (*path, field.name))
+def edits(base: Message, strangers: Sequence[str] = ()) -> Iterator[Edit]:
+    """Every edit of `base`."""
+    for place in places(base):
+        for what, change in _changes(place, strangers):
+            yield Edit(place.dotted, what, partial(_apply, place, change))
 
 
-def is_map(field: Field) -> bool:
-    return field.message_type is not None and field.message_type.GetOptions().map_entry
+def _apply(place: Place, change: Change, message: Message) -> None:
+    change(place.parent(message), place.field.name)
 
 
-def dotted(path: Sequence[Step]) -> str:
-    """A path as errors have it: `messages[0].labels`."""
-    text = ""
-    for step in path:
-        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
-    return text
+def _changes(place: Place, strangers: Sequence[str]) -> Iterator[tuple[str, Change]]:
+    yield "left out", _clear
+    if place.is_map:
+        yield from _of_map(place.field)
+    elif place.field.is_repeated and place.kind:
+        yield "and an empty one", lambda parent, name: getattr(parent, name).add()
+        yield f"{MANY} times", _repeat_messages
+    elif place.field.is_repeated:
+        yield from _of_list(_values(place.field, strangers))
+    elif place.kind:
+        yield from _of_message(place.kind)
+    else:
+        for value in _values(place.field, strangers):
+            yield f"= {_short(value)}", _set(value)
 
 
-def _of_scalar(path: tuple[Step, ...], field: Field, strangers: Sequence[str]) -> Iterator[Edit]:
-    yield Edit(path, field.name, "left out", _clear)
-    for value in _values(field, strangers):
-        yield Edit(path, field.name, f"= {_short(value)}", _set(value))
-
-
-def _of_list(path: tuple[Step, ...], field: Field, strangers: Sequence[str]) -> Iterator[Edit]:
-    yield Edit(path, field.name, "left out", _clear)
-    if field.message_type is not None:
-        yield Edit(path, field.name, "and an empty one", lambda parent, name: getattr(parent, name).add())
-        yield Edit(path, field.name, f"{MANY} times", _repeat_messages)
-        return
-    for value in _values(field, strangers):
-        yield Edit(path, field.name, f"= [{_short(value)}]", _fill([value]))
+def _of_list(values: Sequence[Any]) -> Iterator[tuple[str, Change]]:
+    for value in values:
+        yield f"= [{_short(value)}]", _fill([value])
         if not isinstance(value, str | bytes) or len(value) < 100:
-            yield Edit(path, field.name, f"= [{_short(value)}] * {MANY}", _fill([value] * MANY))
+            yield f"= [{_short(value)}] * {MANY}", _fill([value] * MANY)
 
 
-def _of_map(path: tuple[Step, ...], field: Field) -> Iterator[Edit]:
-    yield Edit(path, field.name, "left out", _clear)
-    key, value = field.message_type.fields
-    if key.cpp_type != Kinds.CPPTYPE_STRING or value.cpp_type != Kinds.CPPTYPE_STRING:
-        return
-    for entries in _LABELS:
-        yield Edit(path, field.name, f"= {_short(entries)}", _put(entries))
+def _of_map(field: Field) -> Iterator[tuple[str, Change]]:
+    if all(each.type == each.TYPE_STRING for each in field.message_type.fields):
+        for entries in _LABELS:
+            yield f"= {_short(entries)}", _put(entries)
 
 
-def _of_message(path: tuple[Step, ...], field: Field) -> Iterator[Edit]:
-    yield Edit(path, field.name, "left out", _clear)
-    yield Edit(path, field.name, "empty", lambda parent, name: _emptied(parent, name).SetInParent())
-    kind = field.message_type.full_name
+def _of_message(kind: str) -> Iterator[tuple[str, Change]]:
+    yield "empty", lambda parent, name: _emptied(parent, name).SetInParent()
     if kind in (TIMESTAMP, DURATION):
         for seconds in edges.SECONDS:
-            yield Edit(path, field.name, f"= {seconds} s", _set_time(seconds, 0))
+            yield f"= {seconds} s", _set_time(seconds, 0)
         for nanos in edges.NANOS:
-            yield Edit(path, field.name, f"= 1 s {nanos} ns", _set_time(1, nanos))
+            yield f"= 1 s {nanos} ns", _set_time(1, nanos)
     elif kind == MASK:
         for paths in edges.MASKS:
-            yield Edit(path, field.name, f"= {_short(paths)}", _set_mask(paths))
+            yield f"= {_short(paths)}", _set_mask(paths)
 
 
 def _unknown_fields() -> Iterator[Edit]:
-    """Fields of a later version, or of none: appended to the serialised request."""
+    """Fields of a later version, or of none, in addition."""
     for tail in (b"\xf8\xff\xff\xff\x0f\x01", b"\xc2\x3e\x03abc", b"\xc2\x3e\xa0\x8d\x06" + b"x" * 100_000):
-        yield Edit((), "", f"and an unknown field of {len(tail)} bytes", _append(tail))
+        yield Edit("", f"and an unknown field of {len(tail)} bytes", partial(_append, tail))
 
 
 def _values(field: Field, strangers: Sequence[str]) -> tuple[Any, ...]:
     known = edges.scalars(field)
-    return (*known, *strangers) if field.type == Kinds.TYPE_STRING else known
+    return (*known, *strangers) if field.type == field.TYPE_STRING else known
 
 
 def _clear(parent: Any, name: str) -> None:
@@ -191,8 +151,8 @@ def _set_mask(paths: Sequence[str]) -> Change:
     return lambda parent, name: _emptied(parent, name).paths.extend(paths)
 
 
-def _append(tail: bytes) -> Change:
-    return lambda message, _name: message.MergeFromString(tail)
+def _append(tail: bytes, message: Message) -> None:
+    message.MergeFromString(tail)
 
 
 def _short(value: object) -> str:
@@ -200,7 +160,6 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:40]}... ({len(text)})"
 
 
-_WELL_KNOWN = (TIMESTAMP, DURATION, MASK)
 _LABELS: tuple[dict[str, str], ...] = (
     {"key": "value"},
     {"": "empty key"},

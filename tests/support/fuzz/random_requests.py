@@ -13,7 +13,7 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from tests.support.fuzz import edges
-from tests.support.fuzz.near import Field, is_map
+from tests.support.fuzz.places import Field, is_map
 
 DEEPEST = 4
 PLAIN_STRINGS = ("hello", "Ann", "+4915112345678", "user:49151", "en", "a b", "text/plain", "x" * 40)

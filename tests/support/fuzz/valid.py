@@ -34,8 +34,8 @@ def variants(world: World, method: ApiMethod) -> int:
 
 
 def served_methods() -> list[ApiMethod]:
-    """The methods that there are valid requests for. Those of the simulated network come last: what they do to
-    it is felt by all others.
+    """The methods that there are valid requests for. Those of the simulated network come last: others feel
+    what they do to it.
     """
     names = {*_SIMPLE, *_PREPARED, *_VARIED, *_STREAMS}
     return sorted(map(named, names), key=lambda method: ("imulator" in method.service, method.short))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -38,19 +39,18 @@ Fields = dict[str, Any]
 class World:
     """`live` has ids by the name of the field that takes them; `spare` the same of what may be destroyed.
 
-    `strangers` are ids of another tenant's.
+    `strangers` are ids of another tenant's, by their prefix.
     """
 
     admin: RawCaller
     tenant: RawCaller
     live: dict[str, str] = field(default_factory=dict)
     spare: dict[str, list[str]] = field(default_factory=dict)
-    strangers: list[str] = field(default_factory=list)
+    strangers: dict[str, str] = field(default_factory=dict)
 
     def caller(self, method: ApiMethod) -> RawCaller:
-        """Who has the key for a method, and no more: all jobs that there are belong to the operator."""
-        operates = method.scope == SCOPE_OPERATOR or "JobService" in method.short
-        return self.admin if operates else self.tenant
+        """Who has the key for a method, and no more."""
+        return self.admin if is_operators(method) else self.tenant
 
     async def __call__(self, name: str, **fields: Any) -> Any:
         """The response of a method; fails when it is not OK."""
@@ -101,6 +101,11 @@ class World:
                 yield response_of(method, Answer(grpc.StatusCode.OK, response=frame))
 
 
+def is_operators(method: ApiMethod) -> bool:
+    """Whether a tenant's key would not do: all jobs that there are belong to the operator."""
+    return method.scope == SCOPE_OPERATOR or "JobService" in method.short
+
+
 def new_request(method: ApiMethod, fields: Fields) -> Message:
     """A request, with a fresh request_id where there is such a field and none is given."""
     if "request_id" in method.request.fields_by_name:
@@ -110,6 +115,11 @@ def new_request(method: ApiMethod, fields: Fields) -> Message:
 
 def response_of(method: ApiMethod, answer: Answer) -> Any:
     return message_factory.GetMessageClass(method.response).FromString(answer.response)
+
+
+def is_id(value: object) -> bool:
+    """Whether it looks like the id of one of our resources."""
+    return isinstance(value, str) and re.fullmatch(r"[a-z]{3}_[0-9A-Z]{26}", value) is not None
 
 
 def unique(prefix: str = "fuzz") -> str:
@@ -136,25 +146,23 @@ async def open_world(address: str, admin_key: str) -> AsyncIterator[World]:
     """A new tenant of the mesh at `address`, with one of everything, and another tenant beside it."""
     async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
         admin = RawCaller(channel, admin_key)
-        other_id, other = await _new_tenant(World(admin, admin))
-        tenant_id, world = await _new_tenant(World(admin, admin))
-        world.live["tenant_id"] = tenant_id
-        world.strangers = [
-            other_id,
-            (await other("CreateAccount", account={"phone": new_phone()})).account.id,
-        ]
-        await _settle(world)
+        other = await _new_tenant(World(admin, admin))
+        world = await _new_tenant(World(admin, admin))
+        for tenant in (other, world):
+            await _settle(tenant)
+        world.strangers = {value[:3]: value for value in other.live.values() if is_id(value)}
         for _ in range(SPARES):
             await _add_spares(world)
         yield world
 
 
-async def _new_tenant(founder: World) -> tuple[str, World]:
-    """A tenant's id, and a world with a key that may do everything in it."""
+async def _new_tenant(founder: World) -> World:
+    """A world that is still empty, with a key that may do everything in it."""
     made = await founder("CreateTenant", tenant={"external_id": unique("tenant")})
     scopes = [SCOPE_READ, SCOPE_SEND, SCOPE_MANAGE, SCOPE_TENANT_ADMIN]
     key = await founder("CreateApiKey", tenant_id=made.tenant.id, scopes=scopes)
-    return made.tenant.id, World(founder.admin, RawCaller(founder.admin.channel, key.secret))
+    ids = {"tenant_id": made.tenant.id, "key_id": key.api_key.id}
+    return World(founder.admin, RawCaller(founder.admin.channel, key.secret), ids)
 
 
 async def _settle(world: World) -> None:
