@@ -37,6 +37,7 @@ class Answer:
 
     @property
     def served(self) -> bool:
+        """Whether it says anything else than that the method is not served."""
         return self.code != "UNIMPLEMENTED" and self.reason != NOT_SERVED
 
 
