@@ -60,7 +60,7 @@ class Records:
         self.windows: dict[str, list[Window]] = defaultdict(list)
         for place in sorted(folder.glob("*.answers")):
             lane = place.name.partition("-")[0]
-            self._answers[lane] += [_answer(line) for line in place.read_text().splitlines()]
+            self._answers[lane] += answers_in(place)
         for place in sorted(folder.glob("*.tests")):
             self.windows[place.stem] += [_window(line) for line in place.read_text().splitlines()]
         for answers in self._answers.values():
@@ -81,9 +81,10 @@ class Records:
                 yield window, answers[first:last]
 
 
-def _answer(line: str) -> Answer:
-    time, path, code, reason, module = line.split(" ")
-    return Answer(int(time), path, code, reason, module)
+def answers_in(place: Path) -> list[Answer]:
+    """What one process has answered, in order."""
+    lines = [line.split(" ") for line in place.read_text().splitlines()]
+    return [Answer(int(time), *words) for time, *words in lines]
 
 
 def _window(line: str) -> Window:
