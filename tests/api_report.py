@@ -5,7 +5,8 @@
 Prints a line for every method that is served and lacks something, and writes the figures:
 
     calls                         methods of the public protos
-    calls_served                  of them answered by a server of ours, and never with NOT_SERVED
+    calls_served                  of them answered OK by a server of ours (others may be refused before it is
+                                  known that they are not served)
     served_tested_ok              of these answered OK to a passed test that read the effect back
     served_tested_bad             of these refused for what the caller did, outside of the fuzz
     fuzz_messages_per_call        answers of the router to the fuzz, for the served method with the fewest
@@ -92,12 +93,9 @@ def main(arguments: Sequence[str]) -> int:
 def show(records: Records) -> dict[str, Shown]:
     """What each public method has shown, by its path."""
     shown = {method.path: Shown() for method in public_methods()}
-    real = [answer for answer in records.answers() if answer.by_real_server and answer.path in shown]
-    for answer in real:
-        shown[answer.path].served = True
-    for answer in real:
-        if not answer.served:
-            shown[answer.path].served = False
+    for answer in records.answers():
+        if answer.by_real_server and answer.path in shown:
+            shown[answer.path].served |= answer.code == "OK"
     for window, answers in records.tests():
         public = [answer for answer in answers if answer.path in shown]
         if window.test.startswith((NEAR, RANDOM)):

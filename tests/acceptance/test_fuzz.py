@@ -6,6 +6,7 @@ Messages come from the descriptors (`tests/support/fuzz`), the same ones in each
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
@@ -70,48 +71,11 @@ async def world(own_mesh: MeshProcess) -> AsyncIterator[World]:
 
 async def test_what_is_served_is_what_is_fuzzed(world: World) -> None:
     """A method that comes to be served needs a valid request in `tests/support/fuzz/valid.py`."""
-    answers = {
-        method.short: await world.caller(method)(method, [nearly_empty(world, method)])
-        for method in public_methods()
-    }
-    served = {name for name, answer in answers.items() if answer.reason != "NOT_SERVED"}
+    methods = public_methods()
+    calls = [world.caller(method)(method, [nearly_empty(world, method)]) for method in methods]
+    answers = zip(methods, await asyncio.gather(*calls), strict=True)
+    served = {method.short for method, answer in answers if answer.reason != "NOT_SERVED"}
     assert served == {method.short for method in SERVED}
-
-
-@every_served_method
-async def test_near_valid(world: World, method: ApiMethod) -> None:
-    """Requests one field away from one that is answered OK."""
-    edits: list[tuple[int, int, near.Edit]] = []
-    for variant in range(variants(world, method)):
-        base = await valid_frames(world, method, variant)
-        sent = await ask(world, method, "valid", base)
-        assert sent.answer.ok, f"{method.short} is not valid: {base}\n{sent.answer}"
-        share = ceil(MESSAGES / variants(world, method) / len(base))
-        for place, frame in enumerate(base):
-            chosen = near.choose(
-                frame, share, f"{method.short} {variant} {place}", [*world.strangers.values()]
-            )
-            edits += [(variant, place, edit) for edit in chosen]
-
-    async def one(variant: int, place: int, edit: near.Edit) -> Asked:
-        frames = await valid_frames(world, method, variant)
-        edit.apply(frames[place])
-        return await ask(world, method, f"{edit.place} {edit.what}", frames)
-
-    judge(await all_of([one(*edit) for edit in edits]))
-    await restore(world)
-
-
-@every_served_method
-async def test_random(world: World, method: ApiMethod) -> None:
-    """Requests made by chance."""
-    dice = Dice(method.short, world.spare, [*world.strangers.values()])
-    requests = [
-        [dice.message(method.request) for _ in range(number % 3 + 1 if method.request_streaming else 1)]
-        for number in range(MESSAGES)
-    ]
-    judge(await all_of([ask(world, method, f"random {n}", frames) for n, frames in enumerate(requests)]))
-    await restore(world)
 
 
 @every_served_method
@@ -150,12 +114,49 @@ async def test_what_only_the_mesh_sets_is_ignored(world: World, method: ApiMetho
     assert asked.answer.ok, asked
 
 
-async def test_the_mesh_works_afterwards(world: World) -> None:
-    """A new account is paired, sends, and its message is delivered."""
+@every_served_method
+async def test_near_valid(world: World, method: ApiMethod) -> None:
+    """Requests one field away from one that is answered OK."""
+    edits: list[tuple[int, int, near.Edit]] = []
+    for variant in range(variants(world, method)):
+        base = await valid_frames(world, method, variant)
+        sent = await ask(world, method, "valid", base)
+        assert sent.answer.ok, f"{method.short} is not valid: {base}\n{sent.answer}"
+        share = ceil(MESSAGES / variants(world, method) / len(base))
+        for place, frame in enumerate(base):
+            chosen = near.choose(
+                frame, share, f"{method.short} {variant} {place}", [*world.strangers.values()]
+            )
+            edits += [(variant, place, edit) for edit in chosen]
+
+    async def one(variant: int, place: int, edit: near.Edit) -> Asked:
+        frames = await valid_frames(world, method, variant)
+        edit.apply(frames[place])
+        return await ask(world, method, f"{edit.place} {edit.what}", frames)
+
+    judge(await all_of([one(*edit) for edit in edits]))
     await restore(world)
-    phone = new_phone()
-    world.live["account_id"] = (await world("CreateAccount", account={"phone": phone})).account.id
-    await world.pair(world.live["account_id"], phone)
+
+
+@every_served_method
+async def test_random(world: World, method: ApiMethod) -> None:
+    """Requests made by chance."""
+    dice = Dice(method.short, world.spare, [*world.strangers.values()])
+    requests = [
+        [dice.message(method.request) for _ in range(number % 3 + 1 if method.request_streaming else 1)]
+        for number in range(MESSAGES)
+    ]
+    judge(await all_of([ask(world, method, f"random {n}", frames) for n, frames in enumerate(requests)]))
+    await restore(world)
+
+
+async def test_the_mesh_works_afterwards(world: World) -> None:
+    """Two new accounts are paired, and a message between them is delivered."""
+    for name in ("", "spare_"):
+        phone = new_phone()
+        account_id = (await world("CreateAccount", account={"phone": phone})).account.id
+        await world.pair(account_id, phone)
+        world.live |= {f"{name}phone": phone, f"{name}account_id": account_id}
     message_id = await send(world)
 
     async def delivered() -> bool:

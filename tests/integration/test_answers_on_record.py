@@ -25,6 +25,7 @@ from tests.support.probe_service import (
     ProbeServicer,
     ProbeStub,
     add_probe_to_server,
+    letters,
     make_server,
 )
 
@@ -36,6 +37,11 @@ class Servicer(ProbeServicer):
         if request.value == "wait":
             await asyncio.Event().wait()
         return StringValue(value="done")
+
+    async def Both(self, requests: Any, _context: Any) -> AsyncIterator[StringValue]:
+        async for request in requests:
+            yield request
+        await asyncio.Event().wait()
 
     async def Down(self, request: Any, _context: Any) -> AsyncIterator[StringValue]:
         for letter in request.value:
@@ -87,17 +93,27 @@ async def test_a_refusal_is_on_record_with_its_reason(probe: Any, since: Since) 
     for metadata, value in ((MESH, "fail"), ((), "x")):
         with pytest.raises(grpc.aio.AioRpcError):
             await probe.Unary(StringValue(value=value), metadata=metadata)
-    assert since.outcomes() == [
+    refusals = [
         ("Unary", "NOT_FOUND", "RESOURCE_NOT_FOUND"),
         ("Unary", "UNAUTHENTICATED", "CREDENTIALS_MISSING"),
     ]
+    await eventually(lambda: since.outcomes() == refusals)
 
 
 async def test_a_stream_answers_with_its_first_frame_and_with_its_failure(probe: Any, since: Since) -> None:
     with pytest.raises(grpc.aio.AioRpcError):
         async for _ in probe.Down(StringValue(value="abc"), metadata=MESH):
             pass
-    assert since.outcomes() == [("Down", "OK", "-"), ("Down", "OUT_OF_RANGE", "CURSOR_OUT_OF_RANGE")]
+    outcomes = [("Down", "OK", "-"), ("Down", "OUT_OF_RANGE", "CURSOR_OUT_OF_RANGE")]
+    await eventually(lambda: since.outcomes() == outcomes)
+
+
+async def test_that_a_caller_left_a_stream_is_not_on_record(probe: Any, since: Since) -> None:
+    stream = probe.Both(letters("abc"), metadata=MESH)
+    assert (await stream.read()).value == "a"
+    stream.cancel()
+    await probe.Unary(StringValue(value="x"), metadata=MESH)
+    assert since.outcomes() == [("Both", "OK", "-"), ("Unary", "OK", "-")]
 
 
 async def test_a_call_that_its_caller_gave_up_is_on_record_as_cancelled(probe: Any, since: Since) -> None:
@@ -110,8 +126,8 @@ async def test_a_call_that_its_caller_gave_up_is_on_record_as_cancelled(probe: A
 async def test_a_method_that_nobody_wrote_is_on_record_as_not_served(probe: Any, since: Since) -> None:
     with pytest.raises(grpc.aio.AioRpcError):
         await probe.Planned(StringValue(), metadata=MESH)
-    (answer,) = since.answers()
-    assert (answer.served, answer.module) == (False, "sessionmesh.test.v1.probe_pb2_grpc")
+    (answer,) = await eventually(since.answers)
+    assert (answer.reason, answer.module) == ("NOT_SERVED", "sessionmesh.test.v1.probe_pb2_grpc")
 
 
 async def test_what_a_process_answered_before_it_was_killed_is_on_record() -> None:

@@ -33,7 +33,7 @@ class Run:
                 self._now += 1
                 file.write(f"{self._now} {answer}\n")
         self._now += 1
-        window = {"test": name, "begin": begin, "end": self._now, "passed": passed, "read_back": read_back}
+        window = {"test": name, "begin": begin, "passed": passed, "read_back": read_back}
         with (self._folder / "main.tests").open("a") as file:
             file.write(json.dumps(window) + "\n")
         self._now += 1
@@ -47,8 +47,8 @@ def run(tmp_path: Path) -> Run:
     return Run(tmp_path)
 
 
-def test_a_method_is_served_that_a_server_of_ours_answered(run: Run) -> None:
-    run.test(f"{SEND} OK - {NODE}", f"{GET} NOT_FOUND RESOURCE_NOT_FOUND {NODE}")
+def test_a_method_is_served_that_a_server_of_ours_answered_ok(run: Run) -> None:
+    run.test(f"{SEND} OK - {NODE}", f"{GET} NOT_FOUND RESOURCE_NOT_FOUND {NODE}", f"{GET} OK - {NODE}")
     figures = run.figures()
     assert (figures["calls"], figures["calls_served"]) == (len(public_methods()), 2)
 
@@ -59,19 +59,14 @@ def test_a_method_is_served_that_a_server_of_ours_answered(run: Run) -> None:
         f"{SEND} UNIMPLEMENTED NOT_SERVED {NODE}",
         f"{SEND} OK - tests.integration.test_router_proxy",
         f"{SEND} OK - {RELAY}",
-        f"{SEND} UNAUTHENTICATED CREDENTIALS_MISSING sessionmesh.v1.message_pb2_grpc",
+        f"{SEND} INVALID_ARGUMENT INVALID_FIELD {NODE}",
     ],
 )
-def test_neither_stand_ins_nor_relays_nor_refusals_to_serve_show_that_a_method_is_served(
+def test_neither_stand_ins_nor_relays_nor_refusals_show_that_a_method_is_served(
     run: Run, answer: str
 ) -> None:
     run.test(answer, read_back=(SEND,))
     assert run.figures()["calls_served"] == run.figures()["served_tested_ok"] == 0
-
-
-def test_a_method_that_was_ever_refused_as_not_served_is_not_served(run: Run) -> None:
-    run.test(f"{SEND} UNAUTHENTICATED CREDENTIALS_MISSING {NODE}", f"{SEND} UNIMPLEMENTED NOT_SERVED {NODE}")
-    assert run.figures()["calls_served"] == 0
 
 
 def test_an_effect_counts_that_a_passed_test_read_back_after_an_ok(run: Run) -> None:
@@ -98,13 +93,12 @@ def test_a_failed_test_shows_nothing(run: Run) -> None:
 
 
 def test_a_refusal_counts_that_is_for_what_the_caller_did(run: Run) -> None:
+    run.test(f"{SEND} OK - {NODE}", f"{GET} OK - {NODE}")
     run.test(f"{SEND} INVALID_ARGUMENT INVALID_FIELD {NODE}", f"{GET} UNAVAILABLE NOT_OWNER {NODE}")
     assert run.figures()["served_tested_bad"] == 1
 
 
 def test_the_fuzz_is_counted_at_the_router_and_by_the_method_with_the_fewest(run: Run) -> None:
-    for name in (SEND, GET):
-        run.test(f"{name} NOT_FOUND RESOURCE_NOT_FOUND {NODE}")
     for method, near, random in (("SendMessage", 3, 1), ("GetMessage", 1, 1)):
         path = named(method).path
         answers = [f"{path} OK - {RELAY}", f"{path} OK - {NODE}"]

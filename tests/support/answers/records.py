@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-NOT_SERVED = "NOT_SERVED"
 RELAYS = ("mesh_router.proxy.unary", "mesh_router.proxy.streaming")
 """Modules that hand on what another server answered, which is on record there."""
 
@@ -35,19 +34,13 @@ class Answer:
             and self.module not in RELAYS
         )
 
-    @property
-    def served(self) -> bool:
-        """Whether it says anything else than that the method is not served."""
-        return self.code != "UNIMPLEMENTED" and self.reason != NOT_SERVED
-
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One test: from when to when it ran in its lane, and the methods whose effect it reads back."""
+    """One test: when it began in its lane, whether it passed, and the methods whose effect it reads back."""
 
     test: str
     begin: int
-    end: int
     passed: bool
     read_back: tuple[str, ...]
 
@@ -72,12 +65,15 @@ class Records:
             yield from answers
 
     def tests(self) -> Iterator[tuple[Window, list[Answer]]]:
-        """Every test, and what was answered in its lane while it ran."""
+        """Every test, and what was answered in its lane until the next one began: a refusal goes on record
+        just after its caller has it.
+        """
         for lane, windows in self.windows.items():
             answers = self._answers[lane]
-            for window in windows:
-                first = bisect_left(answers, window.begin, key=lambda answer: answer.time)
-                last = bisect_right(answers, window.end, key=lambda answer: answer.time)
+            begins = [
+                bisect_left(answers, window.begin, key=lambda answer: answer.time) for window in windows
+            ]
+            for window, first, last in zip(windows, begins, [*begins[1:], len(answers)], strict=True):
                 yield window, answers[first:last]
 
 

@@ -7,8 +7,8 @@ lost none:
     MONOTONIC_NANOSECONDS /SERVICE/METHOD CODE REASON MODULE
 
 `MODULE` is where the function stands that served the call: a test's own stand-in is told from a real server
-by it. A stream has answered OK with its first frame; how it failed later is a line of its own. All processes
-of a machine read the same monotonic clock.
+by it. A stream has answered OK with its first frame; how it failed later is a line of its own, that its
+caller left it is none. All processes of a machine read the same monotonic clock.
 
 Only the standard library may be imported here at the top: processes that serve nothing start with it too.
 """
@@ -66,6 +66,8 @@ class Log:
 
     def watching(self, serve: Any, method: Any, module: str) -> Any:
         """`serve`, with a line for each of its answers."""
+        from asyncio import CancelledError
+
         write, descriptor = os.write, self._descriptor
         ok = f" {method.path} OK {NO_REASON} {module}\n".encode()
 
@@ -90,7 +92,8 @@ class Log:
             try:
                 await serve(request, watched)
             except BaseException as error:
-                failed(error, context)
+                if not (watched.begun and isinstance(error, CancelledError)):
+                    failed(error, context)
                 raise
             if not watched.begun:
                 answered()
