@@ -141,7 +141,8 @@ async def test_near_valid(world: World, method: ApiMethod) -> None:
 @every_served_method
 async def test_random(world: World, method: ApiMethod) -> None:
     """Requests made by chance."""
-    dice = Dice(method.short, world.spare, [*world.strangers.values()])
+    own = {} if is_operators(method) else {"tenant_id": [world.live["tenant_id"], ""]}
+    dice = Dice(method.short, world.spare | own, [*world.strangers.values()])
     requests = [
         [dice.message(method.request) for _ in range(number % 3 + 1 if method.request_streaming else 1)]
         for number in range(MESSAGES)

@@ -16,7 +16,7 @@ from grpc import StatusCode
 from tests.support.api_methods import ApiMethod
 
 CALL_SECONDS = 10.0
-FIRST_FRAME_SECONDS = 0.3
+FIRST_FRAME_SECONDS = 1.0
 """How long an open stream gets for its first frame: one that waits for something to happen has none."""
 
 
