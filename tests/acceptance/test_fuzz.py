@@ -134,8 +134,9 @@ async def test_near_valid(world: World, method: ApiMethod) -> None:
         edit.apply(frames[place])
         return await ask(world, method, f"{edit.place} {edit.what}", frames)
 
-    judge(await all_of([one(*edit) for edit in edits]))
+    asked = await all_of([one(*edit) for edit in edits])
     await restore(world)
+    judge(asked)
 
 
 @every_served_method
@@ -147,8 +148,9 @@ async def test_random(world: World, method: ApiMethod) -> None:
         [dice.message(method.request) for _ in range(number % 3 + 1 if method.request_streaming else 1)]
         for number in range(MESSAGES)
     ]
-    judge(await all_of([ask(world, method, f"random {n}", frames) for n, frames in enumerate(requests)]))
+    asked = await all_of([ask(world, method, f"random {n}", frames) for n, frames in enumerate(requests)])
     await restore(world)
+    judge(asked)
 
 
 async def test_the_mesh_works_afterwards(world: World) -> None:

@@ -54,6 +54,12 @@ def public_methods() -> tuple[ApiMethod, ...]:
 
 
 @cache
+def request_types() -> frozenset[str]:
+    """The full names of all requests. One that has others in it takes items with answers of their own."""
+    return frozenset(str(method.request.full_name) for method in public_methods())
+
+
+@cache
 def _by_name() -> dict[str, ApiMethod | None]:
     """Methods by their short name, and by their bare one; None where several have one of that name."""
     found: dict[str, ApiMethod | None] = {}

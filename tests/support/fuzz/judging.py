@@ -8,6 +8,7 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor
 from grpc import StatusCode
 
+from tests.support.api_methods import request_types
 from tests.support.fuzz.calls import Answer
 from tests.support.fuzz.places import is_map
 
@@ -20,7 +21,7 @@ def fault_of(answer: Answer, request: Descriptor, *, parses: bool) -> str:
     `parses` is False for a request with text that is not UTF-8: then no field can be named.
     """
     if answer.ok:
-        return "" if parses else "answered OK to what cannot be parsed"
+        return "" if parses or _has_items(request) else "answered OK to what cannot be parsed"
     if answer.code in DEFECTS:
         return f"{answer.code.name}: {answer.message}"
     if not answer.reason:
@@ -54,6 +55,11 @@ def exists(path: str, request: Descriptor) -> bool:
             return False
         here = field.message_type
     return True
+
+
+def _has_items(request: Descriptor) -> bool:
+    kinds = [field.message_type for field in request.fields]
+    return any(kind is not None and kind.full_name in request_types() for kind in kinds)
 
 
 def _steps(path: str) -> list[str]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 from google.api.field_behavior_pb2 import OUTPUT_ONLY, REQUIRED
 from google.protobuf.message import Message
 from grpc import StatusCode
 
-from tests.support.api_methods import public_methods
+from tests.support.api_methods import request_types
 from tests.support.fuzz.calls import Answer
 from tests.support.fuzz.places import DURATION, MASK, TIMESTAMP, Place, places, within
 from tests.support.fuzz.world import is_id
@@ -75,7 +75,7 @@ def wrong_values(message: Message) -> Iterator[Wrong]:
     An item that is a request of its own has its own answer, and is asked by itself.
     """
     known = [*places(message, into_unset=True)]
-    ignored = [place for place in known if place.behaves(OUTPUT_ONLY) or place.kind in _requests()]
+    ignored = [place for place in known if place.behaves(OUTPUT_ONLY) or place.kind in request_types()]
     unset = frozenset(place.dotted for place in known if place.kind and not place.is_set(message))
     for place in known:
         if within(place, ignored) or place.is_map or (place.field.is_repeated and place.kind):
@@ -109,11 +109,6 @@ def with_output_fields(message: Message) -> Message | None:
 def _wrong(place: Place, value: Any, *, around: frozenset[str], must_be_refused: bool = True) -> Wrong:
     apply = partial(_change, place, partial(_set, value))
     return Wrong(place.dotted, f"= {str(value)[:40]!r}", apply, must_be_refused, around)
-
-
-@cache
-def _requests() -> frozenset[str]:
-    return frozenset(method.request.full_name for method in public_methods())
 
 
 def _malformed(value: Any) -> list[str]:
