@@ -45,7 +45,7 @@ def parse(field: str, text: str) -> str:
 
 
 chat = parse
-"""What a message can be sent to: a person, a group, a channel or the status. So far, all that has an address."""
+"""What a message can be sent to: a person, a group, a channel or the status. Whatever has an address."""
 
 
 def person(field: str, text: str) -> str:
@@ -92,7 +92,7 @@ def _problem(text: str) -> str:
         return "must be a phone number in E.164, 7 to 15 digits, such as phone:+4915112345678"
     if prefix == "status":
         return "must be status alone, without an id"
-    if prefix.lower() in _KINDS:
+    if not prefix.islower() and prefix.lower() in _KINDS:
         return f"must begin with {prefix.lower()}, in lower case"
     if text.isdigit():
         return "must be phone:+NUMBER, with + and country code, such as phone:+4915112345678"
@@ -145,7 +145,7 @@ _NETWORK_FORMS: Final = {
     "g.us": "group:ID",
     "newsletter": "channel:ID",
 }
-# What WhatsApp's own program refuses. The documentation for businesses has more (`.in`, `.us`), and lists grow:
+# What WhatsApp's own program refuses. Its documentation for businesses has more (`.in`, `.us`); lists grow:
 # a name too many is one that the network does not find, a name too few is somebody who cannot be written to.
 _DOMAINS: Final = (
     ".com",
