@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from bench.mesh.window import Window, monotonic_of
-from sessionmesh.v1 import simulator_pb2
+from sessionmesh.simulator.v1 import simulator_pb2
 
 Kind = simulator_pb2.LedgerRecord
 KINDS = {Kind.KIND_ACCOUNT, Kind.KIND_LOGIN, Kind.KIND_REPLACED, Kind.KIND_CLOSED}

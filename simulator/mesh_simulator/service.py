@@ -18,8 +18,8 @@ from mesh_simulator.checker import check
 from mesh_simulator.faults.faults import FaultKind
 from mesh_simulator.network import Network
 from sessionmesh.simnet.v1 import wire_pb2 as wire
-from sessionmesh.v1 import simulator_pb2 as api
-from sessionmesh.v1 import simulator_pb2_grpc
+from sessionmesh.simulator.v1 import simulator_pb2 as api
+from sessionmesh.simulator.v1 import simulator_pb2_grpc
 
 if TYPE_CHECKING:
     from grpc.aio import ServicerContext

@@ -9,7 +9,7 @@ from mesh_simulator.accounts.account import Account, Behaviour, Group
 from mesh_simulator.checker import Call, Verdict
 from mesh_simulator.ledger.records import Kind, Record
 from mesh_simulator.network import Network
-from sessionmesh.v1 import simulator_pb2 as api
+from sessionmesh.simulator.v1 import simulator_pb2 as api
 
 
 def account_view(account: Account) -> api.NetworkAccount:

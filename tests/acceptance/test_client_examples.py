@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from sessionmesh.v1 import account_pb2, simulator_pb2
+from sessionmesh.simulator.v1 import simulator_pb2
+from sessionmesh.v1 import account_pb2
 from tests.support.mesh_api import Caller, Tenant, text_message
 from tests.support.mesh_process import MeshProcess, run_mesh
 

@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from sessionmesh.v1 import account_pb2, fleet_pb2
+from sessionmesh.admin.v1 import fleet_pb2
+from sessionmesh.v1 import account_pb2
 from tests.support.eventually import eventually, wait_until
 from tests.support.mesh_api import Caller, text_message
 from tests.support.mesh_process import MeshProcess, run_mesh

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sessionmesh.v1 import account_pb2, fleet_pb2
+from sessionmesh.admin.v1 import fleet_pb2
+from sessionmesh.v1 import account_pb2
 from tests.acceptance.client_programs import BUILDERS, at_work
 from tests.support.eventually import eventually
 from tests.support.mesh_api import Caller, Tenant

@@ -13,7 +13,8 @@ from mesh_core.etcd import Etcd
 from mesh_core.ids import new_uuid
 from mesh_core.ownership.keys import NodeState
 from mesh_router.fleet import drains
-from sessionmesh.v1 import fleet_pb2, job_pb2, tenant_pb2
+from sessionmesh.admin.v1 import fleet_pb2
+from sessionmesh.v1 import job_pb2, tenant_pb2
 from tests.support.eventually import eventually
 from tests.support.fake_nodes import FakeNode
 from tests.support.router_world import ADMIN, RouterWorld, account_maker, bearer, failing, router_world

@@ -13,7 +13,8 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from grpc import StatusCode
 
 from mesh_core.ownership.keys import NodeState
-from sessionmesh.v1 import account_pb2, fleet_pb2
+from sessionmesh.admin.v1 import fleet_pb2
+from sessionmesh.v1 import account_pb2
 from tests.support.eventually import eventually
 from tests.support.fleet_calls import Watch, capacity_of, node
 from tests.support.router_world import ADMIN, RouterWorld, account_maker, failing, router_world

@@ -16,8 +16,8 @@ from mesh_core import ids
 from mesh_core.errors import FailedPrecondition, GoingAway, InvalidField, NotOwner
 from mesh_core.rpc.auth import Role, current_identity
 from mesh_router.proxy.account_id import shard_of
+from sessionmesh.admin.v1 import fleet_pb2
 from sessionmesh.v1 import (
-    fleet_pb2,
     media_pb2,
     media_pb2_grpc,
     message_pb2,
@@ -671,7 +671,7 @@ async def test_reflection_lists_forwarded_services_too(world: RouterWorld) -> No
         "sessionmesh.v1.AccountService",
         "sessionmesh.v1.MessageService",
         "sessionmesh.v1.MediaService",
-        "sessionmesh.v1.SimulatorService",
+        "sessionmesh.simulator.v1.SimulatorService",
     } <= names
 
 

@@ -18,8 +18,8 @@ from mesh_simulator.network import Network
 from mesh_simulator.service import SimulatorServicer
 from mesh_simulator.settings import SimulatorSettings
 from sessionmesh.simnet.v1 import wire_pb2 as wire
+from sessionmesh.simulator.v1 import simulator_pb2 as api
 from sessionmesh.v1 import content_pb2
-from sessionmesh.v1 import simulator_pb2 as api
 from tests.support.eventually import eventually
 
 UNKNOWN = "hidden:404"

@@ -13,6 +13,8 @@ import grpc.aio
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
+from sessionmesh.admin.v1 import fleet_pb2_grpc
+from sessionmesh.simulator.v1 import simulator_pb2, simulator_pb2_grpc
 from sessionmesh.v1 import (
     account_pb2,
     account_pb2_grpc,
@@ -20,15 +22,12 @@ from sessionmesh.v1 import (
     contact_pb2_grpc,
     content_pb2,
     event_pb2_grpc,
-    fleet_pb2_grpc,
     media_pb2,
     media_pb2_grpc,
     message_pb2,
     message_pb2_grpc,
     session_pb2,
     session_pb2_grpc,
-    simulator_pb2,
-    simulator_pb2_grpc,
     tenant_pb2,
     tenant_pb2_grpc,
     webhook_pb2,

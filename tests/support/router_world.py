@@ -36,15 +36,8 @@ from mesh_core.settings import (
 from mesh_router.__main__ import main
 from mesh_router.settings import RouterSettings
 from mesh_router.xds.resources import CLUSTER_TYPE, ENDPOINT_TYPE
-from sessionmesh.v1 import (
-    account_pb2,
-    account_pb2_grpc,
-    fleet_pb2,
-    fleet_pb2_grpc,
-    job_pb2_grpc,
-    tenant_pb2,
-    tenant_pb2_grpc,
-)
+from sessionmesh.admin.v1 import fleet_pb2, fleet_pb2_grpc
+from sessionmesh.v1 import account_pb2, account_pb2_grpc, job_pb2_grpc, tenant_pb2, tenant_pb2_grpc
 from tests.support.ads import AdsStream, endpoints, resources
 from tests.support.eventually import eventually
 from tests.support.relay import Relay

@@ -9,7 +9,8 @@ from rich.console import Console
 
 from mesh_cli.commands.target import EXIT_FAILED, AccountArgument, call, fail
 from mesh_client import Client
-from sessionmesh.v1 import session_pb2, simulator_pb2
+from sessionmesh.simulator.v1 import simulator_pb2
+from sessionmesh.v1 import session_pb2
 
 
 def pair(

@@ -20,14 +20,14 @@ from mesh_cli.demo.receiver import Receiver
 from mesh_cli.traces import waterfall
 from mesh_cli.up.state import MeshFile, running_mesh
 from mesh_client import Client, connect
+from sessionmesh.admin.v1 import fleet_pb2
+from sessionmesh.simulator.v1 import simulator_pb2
 from sessionmesh.v1 import (
     account_pb2,
     common_pb2,
     content_pb2,
-    fleet_pb2,
     message_pb2,
     session_pb2,
-    simulator_pb2,
     tenant_pb2,
     webhook_pb2,
 )

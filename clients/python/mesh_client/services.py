@@ -6,18 +6,18 @@ from mesh_client.caller import Caller
 from mesh_client.calls import service_calls
 
 # The messages' modules are imported for their descriptors, too.
+from sessionmesh.admin.v1 import fleet_pb2_grpc
+from sessionmesh.simulator.v1 import simulator_pb2_grpc
 from sessionmesh.v1 import (
     account_pb2_grpc,
     chat_pb2_grpc,
     contact_pb2_grpc,
     event_pb2_grpc,
-    fleet_pb2_grpc,
     group_pb2_grpc,
     job_pb2_grpc,
     media_pb2_grpc,
     message_pb2_grpc,
     session_pb2_grpc,
-    simulator_pb2_grpc,
     tenant_pb2_grpc,
     webhook_pb2_grpc,
 )

@@ -36,7 +36,8 @@ from mesh_router.settings import RouterSettings
 from mesh_router.tenants import TenantService
 from mesh_router.xds import ControlPlane
 from mesh_router.xds.state import ROUTERS
-from sessionmesh.v1 import account_pb2_grpc, fleet_pb2_grpc, job_pb2, job_pb2_grpc, tenant_pb2_grpc
+from sessionmesh.admin.v1 import fleet_pb2_grpc
+from sessionmesh.v1 import account_pb2_grpc, job_pb2, job_pb2_grpc, tenant_pb2_grpc
 
 OLDEST_SCHEMA = 7
 

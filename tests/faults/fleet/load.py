@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import grpc.aio
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from sessionmesh.v1 import account_pb2, message_pb2, simulator_pb2
+from sessionmesh.simulator.v1 import simulator_pb2
+from sessionmesh.v1 import account_pb2, message_pb2
 from tests.support.eventually import eventually
 from tests.support.mesh_api import Caller, text_message
 

@@ -26,8 +26,8 @@ from mesh_simulator.ledger.records import Kind, Record
 from mesh_simulator.network import Network
 from mesh_simulator.service import SimulatorServicer
 from sessionmesh.simnet.v1 import wire_pb2 as wire
-from sessionmesh.v1 import simulator_pb2 as api
-from sessionmesh.v1 import simulator_pb2_grpc
+from sessionmesh.simulator.v1 import simulator_pb2 as api
+from sessionmesh.simulator.v1 import simulator_pb2_grpc
 from tests.support.simulated_client import SimulatedClient
 from tests.support.simulated_network import ALICE, BOB, SOMEBODY, running, settings
 

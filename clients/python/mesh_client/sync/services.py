@@ -5,18 +5,18 @@ from __future__ import annotations
 from mesh_client.services import SERVICES, Services
 from mesh_client.sync.calls import sync_calls
 from mesh_client.sync.loop import LoopThread
+from sessionmesh.admin.v1 import fleet_pb2_grpc
+from sessionmesh.simulator.v1 import simulator_pb2_grpc
 from sessionmesh.v1 import (
     account_pb2_grpc,
     chat_pb2_grpc,
     contact_pb2_grpc,
     event_pb2_grpc,
-    fleet_pb2_grpc,
     group_pb2_grpc,
     job_pb2_grpc,
     media_pb2_grpc,
     message_pb2_grpc,
     session_pb2_grpc,
-    simulator_pb2_grpc,
     tenant_pb2_grpc,
     webhook_pb2_grpc,
 )

@@ -42,7 +42,8 @@ from mesh_core.ownership.nodes import (
 from mesh_core.ownership.view import OwnerView
 from mesh_core.rpc.server.status import details_of
 from mesh_router.fleet.admission import Admission
-from sessionmesh.v1 import fleet_pb2, job_pb2
+from sessionmesh.admin.v1 import fleet_pb2
+from sessionmesh.v1 import job_pb2
 
 logger = structlog.get_logger(__name__)
 

@@ -27,7 +27,7 @@ from mesh_router.fleet.monitor import FleetMonitor
 from mesh_router.fleet.resources import node_message, percent, shard_message
 from mesh_router.fleet.watch import FleetWatch
 from mesh_router.proxy.account_id import shard_of
-from sessionmesh.v1 import fleet_pb2, fleet_pb2_grpc
+from sessionmesh.admin.v1 import fleet_pb2, fleet_pb2_grpc
 
 DEFAULT_CAPACITY = 5000
 """Sessions that a node may run, assumed while no node is registered."""
