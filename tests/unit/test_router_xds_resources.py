@@ -20,8 +20,8 @@ from mesh_wire.xds import (
     route_pb2,
     tls_pb2,
 )
-from sessionmesh.admin.v1 import fleet_pb2
-from sessionmesh.v1 import # noqa: F401 - for their descriptors     account_pb2, job_pb2, tenant_pb2
+from sessionmesh.admin.v1 import fleet_pb2  # noqa: F401
+from sessionmesh.v1 import account_pb2, job_pb2, tenant_pb2  # noqa: F401 - for their descriptors
 
 BACKENDS = Backends(
     routers=("10.0.0.1:7600", "10.0.0.2:7600"),

@@ -10,8 +10,18 @@ from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import MethodDescriptor
 
 # Imported for their descriptors.
-from sessionmesh.simulator.v1 import simulator_pb2
-from sessionmesh.v1 import # noqa: F401     authorization_pb2, chat_pb2, contact_pb2, event_pb2, group_pb2, media_pb2, message_pb2, session_pb2, webhook_pb2
+from sessionmesh.simulator.v1 import simulator_pb2  # noqa: F401
+from sessionmesh.v1 import (  # noqa: F401
+    authorization_pb2,
+    chat_pb2,
+    contact_pb2,
+    event_pb2,
+    group_pb2,
+    media_pb2,
+    message_pb2,
+    session_pb2,
+    webhook_pb2,
+)
 
 
 class Destination(Enum):
