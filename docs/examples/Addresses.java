@@ -5,7 +5,7 @@ import java.util.regex.Pattern;
 public final class Addresses {
   private static final Pattern PHONE = Pattern.compile("(?:phone:)?(\\+[1-9][0-9]{6,14})");
   private static final Pattern BY_ID =
-      Pattern.compile("(?:user|hidden|group|channel):[A-Za-z0-9._:@-]{1,128}");
+      Pattern.compile("(?:user|hidden|group|channel):[A-Za-z0-9._-]{1,160}");
   private static final Pattern NAME = Pattern.compile("username:([a-z0-9._]{3,35})");
   private static final Pattern LETTER = Pattern.compile("[a-z]");
 

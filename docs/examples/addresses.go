@@ -8,7 +8,7 @@ import (
 
 var (
 	phone  = regexp.MustCompile(`^(?:phone:)?(\+[1-9][0-9]{6,14})$`)
-	byID   = regexp.MustCompile(`^(?:user|hidden|group|channel):[A-Za-z0-9._:@-]{1,128}$`)
+	byID   = regexp.MustCompile(`^(?:user|hidden|group|channel):[A-Za-z0-9._-]{1,160}$`)
 	name   = regexp.MustCompile(`^username:([a-z0-9._]{3,35})$`)
 	letter = regexp.MustCompile(`[a-z]`)
 	// Where a name has one of these, it is none.

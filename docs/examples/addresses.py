@@ -3,7 +3,7 @@
 import re
 
 _PHONE = re.compile(r"(?:phone:)?(\+[1-9][0-9]{6,14})")
-_BY_ID = re.compile(r"(?:user|hidden|group|channel):[A-Za-z0-9._:@-]{1,128}")
+_BY_ID = re.compile(r"(?:user|hidden|group|channel):[A-Za-z0-9._-]{1,160}")
 _NAME = re.compile(r"username:([a-z0-9._]{3,35})")
 _LETTER = re.compile(r"[a-z]")
 # Where a name has one of these, it is none.

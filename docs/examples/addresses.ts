@@ -1,7 +1,7 @@
 /** An address as the mesh writes it; docs/addresses.md has the rules. */
 
 const PHONE = /^(?:phone:)?(\+[1-9][0-9]{6,14})$/;
-const BY_ID = /^(?:user|hidden|group|channel):[A-Za-z0-9._:@-]{1,128}$/;
+const BY_ID = /^(?:user|hidden|group|channel):[A-Za-z0-9._-]{1,160}$/;
 const NAME = /^username:([a-z0-9._]{3,35})$/;
 const LETTER = /[a-z]/;
 /** Where a name has one of these, it is none. */

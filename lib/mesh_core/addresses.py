@@ -23,7 +23,9 @@ from mesh_core.errors import InvalidField
 
 Kind = Literal["phone", "user", "hidden", "group", "channel", "username", "status"]
 
-MAX_ID: Final = 128
+MAX_ID: Final = 160
+"""Characters. The longest that a network gives today are some 135, ids of people towards one business."""
+
 MAX_ADDRESS: Final = len("channel:") + MAX_ID
 """Characters, which are bytes too, of the longest address."""
 
@@ -87,7 +89,7 @@ def _problem(text: str) -> str:
         return "must be ASCII, without spaces and control characters"
     prefix = text.partition(":")[0]
     if prefix in ("user", "hidden", "group", "channel"):
-        return f"must be {prefix}:ID, whose ID is 1 to {MAX_ID} of A-Z a-z 0-9 . _ - : @"
+        return f"must be {prefix}:ID, whose ID is 1 to {MAX_ID} of A-Z a-z 0-9 . _ -"
     if prefix == "phone" or text[0] == "+":
         return "must be a phone number in E.164, 7 to 15 digits, such as phone:+4915112345678"
     if prefix == "status":
@@ -122,7 +124,7 @@ def _problem_of_name(name: str) -> str:
 
 
 _phone = re.compile(r"(?:phone:)?\+[1-9][0-9]{6,14}").fullmatch
-_by_id = re.compile(rf"(?:user|hidden|group|channel):[A-Za-z0-9._:@-]{{1,{MAX_ID}}}").fullmatch
+_by_id = re.compile(rf"(?:user|hidden|group|channel):[A-Za-z0-9._-]{{1,{MAX_ID}}}").fullmatch
 _name = re.compile(r"[a-z0-9._]+").fullmatch
 _letter = re.compile(r"[a-z]").search
 _plain = re.compile(r"[!-~]+").fullmatch
