@@ -8,6 +8,7 @@ from mesh_core.rpc.auth.identity import TENANT_SCOPES, Identity, Role, assume, c
 from mesh_core.rpc.auth.keys import (
     KeyRow,
     Lookup,
+    account_names,
     api_key_lookup,
     new_api_key,
     new_secret,
@@ -23,6 +24,7 @@ __all__ = [
     "KeyRow",
     "Lookup",
     "Role",
+    "account_names",
     "api_key_lookup",
     "assume",
     "check_scope",

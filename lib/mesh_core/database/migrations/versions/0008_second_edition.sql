@@ -42,3 +42,8 @@ ALTER TABLE job
   ADD COLUMN dry_run     boolean NOT NULL DEFAULT false,
   ADD COLUMN total_bytes bigint,                              -- null: unknown
   ALTER COLUMN total DROP DEFAULT, ALTER COLUMN total DROP NOT NULL;        -- null: unknown
+
+-- Keys ------------------------------------------------------------------------------------------------------------------
+
+-- No references: what a key was limited to it stays limited to when the accounts are gone. Null: not limited.
+ALTER TABLE api_key ADD COLUMN account_ids uuid[] CHECK (account_ids <> '{}');
