@@ -194,14 +194,14 @@ class Drains:
             return _failed(progress, error)
         self._missing.pop(row["id"], None)
         if owned == 0 and await count_owned(self._etcd, self._cluster, node_id) == 0:
-            return _Step(job_pb2.JOB_STATE_SUCCEEDED, Progress(row["total"], row["total"]))
+            return _Step(job_pb2.JOB_STATE_SUCCEEDED, _finished(row))
         return _Step(job_pb2.JOB_STATE_RUNNING, progress)
 
     async def _without_node(self, row: asyncpg.Record, progress: Progress) -> _Step:
         since = self._missing.setdefault(row["id"], monotonic())
         owned = await count_owned(self._etcd, self._cluster, row["subject"])
         if owned == 0 and monotonic() - since > RETURN_SECONDS:
-            return _Step(job_pb2.JOB_STATE_SUCCEEDED, Progress(row["total"], row["total"]))
+            return _Step(job_pb2.JOB_STATE_SUCCEEDED, _finished(row))
         return _Step(job_pb2.JOB_STATE_RUNNING, progress)
 
     async def _unfinished(self, connection: Connection, node_id: str) -> asyncpg.Record | None:
@@ -243,8 +243,13 @@ class Drains:
             )
 
 
-def _progress(total: int, owned: int) -> Progress:
-    return Progress(max(total, owned), max(total, owned) - owned)
+def _progress(total: int | None, owned: int) -> Progress:
+    most = max(total or 0, owned)
+    return Progress(most, most - owned)
+
+
+def _finished(row: asyncpg.Record) -> Progress:
+    return Progress(row["total"], row["total"] or 0)
 
 
 def _failed(progress: Progress, error: MeshError) -> _Step:

@@ -56,6 +56,9 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         rows = await store.page(
             self._database.pool,
             tenant=tenant,
+            account=ids.decode(Prefix.ACCOUNT, request.account_id, "account_id")
+            if request.account_id
+            else None,
             before=page.after_id,
             kind=request.kind or None,
             states=list(request.states) or None,
