@@ -12,6 +12,7 @@ from asyncpg.pgproto.pgproto import UUID
 from mesh_core.errors import GoingAway
 from mesh_core.settings import Positive, Seconds
 from mesh_core.signal import Signal
+from mesh_core.validation import to_timestamp
 from mesh_session_node.context.events import EventMaker
 from mesh_session_node.drivers.interface.driver import Driver, DriverState, Link
 from mesh_session_node.journal import AccountRef, Journal
@@ -60,16 +61,25 @@ class Host(Protocol):
 
 
 class Counters:
-    """What the session has done since its account was created; `stored` is what its row says of it."""
+    """What the session has done since its account was created; `stored` is what its row says of it.
+    `last_inbound` is when the last message came in, in microseconds since the epoch; None: never.
+    """
 
-    __slots__ = ("connects", "failed", "received", "sent", "stored")
+    __slots__ = ("connects", "failed", "last_inbound", "received", "sent", "stored")
 
     def __init__(self, row: SessionRow) -> None:
         self.sent = row.sent
         self.received = row.received
         self.failed = row.failed
         self.connects = row.connects
+        came = row.last_inbound_time
+        self.last_inbound = None if came is None else to_timestamp(came).ToMicroseconds()
         self.stored = self.values()
+
+    def came(self, time: int) -> None:
+        """A message came in, at that time in microseconds since the epoch."""
+        self.received += 1
+        self.last_inbound = max(time, self.last_inbound or time)
 
     def values(self) -> tuple[int, int, int, int]:
         """In the order sent, received, failed, connects."""

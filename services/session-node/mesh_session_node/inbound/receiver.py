@@ -110,7 +110,7 @@ class Receiver:
     def _stored(self, session: SessionContext, uuid: UUID, came: Incoming, outcome: Outcome) -> None:
         if isinstance(outcome, Committed):
             metrics.INBOUND.inc()
-            session.counters.received += 1
+            session.counters.came(came.time)
             if came.blob is not None:
                 self._media.add(session, uuid, came.blob)
 

@@ -107,7 +107,9 @@ class Action(msgspec.Struct, frozen=True, gc=False):
 
 
 class SessionSnapshot(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """The whole session row; the last one in a batch is stored."""
+    """The whole session row; the last one in a batch is stored. `restrictions` is a serialised
+    sessionmesh.v1.Session that has only these.
+    """
 
     node: str
     state: int
@@ -127,6 +129,9 @@ class SessionSnapshot(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     last_heard_time: int | None = None
     next_connect_time: int | None = None
     update_time: int
+    hidden_id: str = ""
+    last_inbound_time: int | None = None
+    restrictions: bytes = b""
 
 
 class Disconnect(msgspec.Struct, frozen=True, gc=False):

@@ -17,12 +17,13 @@ from mesh_session_node.drivers.interface.outcomes import (
     Receipt,
 )
 from mesh_session_node.drivers.memory.state import MemoryState
+from sessionmesh.v1 import session_pb2
 
 
 class MemoryLink:
-    """Implements `Link`. What the session did is in the attributes; `ack`, `reject`, `receipt`, `receive` and
-    `end` are what the network does. They call the session at once, before they return, and do nothing once
-    the connection has ended.
+    """Implements `Link`. What the session did is in the attributes; `ack`, `reject`, `receipt`, `receive`,
+    `restrict` and `end` are what the network does. They call the session at once, before they return, and do
+    nothing once the connection has ended.
     """
 
     def __init__(
@@ -90,6 +91,11 @@ class MemoryLink:
         """Bring a message."""
         if self._events is not None:
             self._events.on_incoming(message)
+
+    def restrict(self, *restrictions: session_pb2.Restriction) -> None:
+        """Say what the account may not do, in place of what was said before."""
+        if self._events is not None:
+            self._events.on_restrictions(restrictions)
 
     def end(self, end: End = End.LOST, detail: str = "", retry_after: float = 0.0) -> None:
         """End the connection; one that is not logged in yet is refused so."""
