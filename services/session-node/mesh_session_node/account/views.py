@@ -12,12 +12,12 @@ from mesh_session_node.account.connector import Connector
 from mesh_session_node.account.state import Cause, State
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.context.events import timestamp
+from mesh_session_node.drivers.interface.content import Identity, person_of
 from mesh_session_node.drivers.interface.driver import DriverState
 from mesh_session_node.journal import SessionSnapshot
 from mesh_session_node.outbound.sender import Sender
 from mesh_session_node.store.accounts import AccountRow
 from sessionmesh.v1 import session_pb2 as pb
-from sessionmesh.v1.common_pb2 import Person
 
 
 class Viewed(Protocol):
@@ -137,9 +137,7 @@ def show_self(shown: pb.Session, phone: str, user_id: str, hidden_id: str, displ
     """Show who the account is on the network; nothing before it is paired for the first time."""
     address = f"phone:{phone}" if phone else f"user:{user_id}" if user_id else ""
     if address:
-        person = Person(address=address, phone=phone, user_id=user_id, hidden_id=hidden_id)
-        person.display_name = display_name
-        shown.self.CopyFrom(person)
+        shown.self.CopyFrom(person_of(address, Identity(phone, user_id, hidden_id), display_name))
 
 
 def standing(restrictions: Iterable[pb.Restriction]) -> Iterator[pb.Restriction]:
