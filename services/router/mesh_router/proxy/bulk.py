@@ -26,7 +26,7 @@ from mesh_router.proxy.account_id import shard_of
 from mesh_router.proxy.frames import Name, failed, items, joined, refusal
 from mesh_router.proxy.resolver import ClusterView
 from mesh_router.proxy.retry import WAIT_WITHOUT_DEADLINE
-from mesh_router.proxy.routes import SERVICE, Destination, Route
+from mesh_router.proxy.routes import Destination, Route
 from mesh_router.proxy.upstreams import Upstreams
 from sessionmesh.internal.v1 import node_pb2
 
@@ -46,7 +46,7 @@ class BulkSender:
 
     def serve_on(self, server: Server) -> None:
         """Add the handler."""
-        server.add_bytes(SERVICE.format("MessageService"), {"SendMessages": self.serve})
+        server.add_bytes("sessionmesh.v1.MessageService", {"SendMessages": self.serve})
 
     async def serve(self, requests: AsyncIterator[bytes], context: Context) -> None:
         """The handler, from bytes to bytes."""

@@ -45,7 +45,7 @@ def items(frame: bytes) -> Iterator[tuple[Name, bytes]]:
 def failed(name: Name, error: MeshError) -> bytes:
     """A frame with one result: that the item failed."""
     result = message_pb2.SendResult(account_id=name[0], request_id=name[1])
-    result.error.status = details_of(error)
+    result.error.ParseFromString(details_of(error))
     return message_pb2.SendMessagesResponse(results=[result]).SerializeToString()
 
 
@@ -58,7 +58,7 @@ def refusal(entry: bytes) -> bytes:
         if entry[at + 32] == _FIELD_2 and entry[at + 33] < 128 and entry[after : after + 1] == _FIELD_3:
             return b""
     result = message_pb2.SendMessagesResponse.FromString(entry).results[0]
-    return result.error.status if result.HasField("error") else b""
+    return result.error.SerializeToString() if result.HasField("error") else b""
 
 
 def joined(entries: Iterable[bytes]) -> bytes:
