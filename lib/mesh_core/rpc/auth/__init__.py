@@ -3,6 +3,7 @@
 Callers send their key as metadata `authorization: Bearer <key>`.
 """
 
+from mesh_core.rpc.auth.account_limit import AccountLimit
 from mesh_core.rpc.auth.authenticator import Authenticator, KeyAuthenticator
 from mesh_core.rpc.auth.identity import TENANT_SCOPES, Identity, Role, assume, check_scope, current_identity
 from mesh_core.rpc.auth.keys import (
@@ -18,6 +19,7 @@ from mesh_core.rpc.auth.keys import (
 
 __all__ = [
     "TENANT_SCOPES",
+    "AccountLimit",
     "Authenticator",
     "Identity",
     "KeyAuthenticator",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from time import perf_counter
@@ -16,8 +16,8 @@ from grpc import StatusCode
 from grpc.aio import AbortError, InternalError, ServicerContext, UsageError
 
 from mesh_core import errors
-from mesh_core.rpc.auth import Authenticator, assume, check_scope
-from mesh_core.rpc.server import status
+from mesh_core.rpc.auth import AccountLimit, Authenticator, assume, check_scope
+from mesh_core.rpc.server import requests, status
 from mesh_core.rpc.server.drain import CallsInFlight, Draining
 from mesh_core.telemetry import metrics, tracing
 from sessionmesh.v1.authorization_pb2 import SCOPE_PUBLIC, Scope
@@ -29,6 +29,7 @@ Context = ServicerContext[Any, Any]
 RpcHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Serve = Callable[[Any, Context], Awaitable[Any]]
 ServeBytes = Callable[[bytes, Context], Awaitable[bytes]]
+Parse = Callable[[bytes], Any]
 
 
 class NotOwnerHandler(Protocol):
@@ -40,12 +41,15 @@ class NotOwnerHandler(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A method as it is served. `streams` says that it answers with a stream."""
+    """A method as it is served. `streams` says that it answers with a stream, `limit` what keys that are
+    limited to accounts may ask of it.
+    """
 
     service: str
     name: str
     scope: Scope.ValueType
     streams: bool
+    limit: AccountLimit
 
     @property
     def path(self) -> str:
@@ -73,10 +77,11 @@ def wrap(handler: RpcHandler, method: Method, gate: Gate) -> RpcHandler:
         handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
     )
     body: Serve
+    parse = handler.request_deserializer
     if not (inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)):
         if not getattr(function, "__module__", "").endswith("_pb2_grpc"):
             raise TypeError(f"{method.path} must be served by an asynchronous function")
-        body = _not_served(method)
+        body, parse = _not_served(method), None
     elif handler.response_streaming:
         body = _pump(function) if inspect.isasyncgenfunction(function) else function
         if method.streams and not getattr(function, "finishes", False):
@@ -84,12 +89,16 @@ def wrap(handler: RpcHandler, method: Method, gate: Gate) -> RpcHandler:
     else:
         body = function
     if not (handler.request_streaming or handler.response_streaming):
-        unary = _surround(_or_forwarded(_of_bytes(body, handler), method, gate), method, gate)
-        return grpc.unary_unary_rpc_method_handler(unary)
+        answer = _of_bytes(body, parse, handler.response_serializer)
+        return grpc.unary_unary_rpc_method_handler(
+            _surround(_or_forwarded(answer, method, gate), method, gate)
+        )
+    if parse is not None:
+        body = (_parsing_all if handler.request_streaming else _parsing)(body, parse)
     if not handler.response_streaming:
         body = _reading_out(body)
     return _MAKERS[handler.request_streaming, handler.response_streaming](
-        _surround(body, method, gate), handler.request_deserializer, handler.response_serializer
+        _surround(body, method, gate), None, handler.response_serializer
     )
 
 
@@ -106,7 +115,7 @@ def not_served(service: str, name: str) -> RpcHandler:
 def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
     # Everything that a call touches is a local name: this is on the way of every call.
     recall, authenticate = gate.authenticator.recall, gate.authenticator.authenticate
-    in_flight, scope, path = gate.in_flight, method.scope, method.path
+    in_flight, scope, path, limit = gate.in_flight, method.scope, method.path, method.limit
     observe = metrics.durations(method.service, method.name).observe
     begin, adopt, is_sampled = tracing.begin, tracing.adopt, tracing.is_sampled
 
@@ -137,6 +146,8 @@ def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
                     identity = await authenticate(authorization, tenant)
                 if scope not in identity.scopes:
                     check_scope(identity, scope)
+                if identity.account_ids is not None:
+                    request = limit.applied(identity, request)
                 assume(identity)
             return await body(request, context)
         except AbortError:
@@ -167,23 +178,50 @@ def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
     return serve
 
 
-def _of_bytes(body: Serve, handler: RpcHandler) -> ServeBytes:
+def _of_bytes(body: Serve, parse: Parse | None, serialise: Callable[[Any], bytes] | None) -> ServeBytes:
     """`body`, a function of messages or already one of bytes, as a function of bytes."""
-    parse, serialise = handler.request_deserializer, handler.response_serializer
     if parse is None or serialise is None:
         return body
 
     async def serve(request: bytes, context: Context) -> bytes:
-        try:
-            parsed = parse(request)
-        except DecodeError:
-            raise errors.InvalidArgument("the request cannot be parsed", "INVALID_FIELD") from None
-        answer = await body(parsed, context)
+        answer = await body(_parsed(parse, request), context)
         if answer is None:  # grpcio's own servicers set a code, and return nothing
             await context.abort(_CODES[context.code()], str(context.details()))
         return serialise(answer)
 
     return serve
+
+
+def _parsing(body: Serve, parse: Parse) -> Serve:
+    """`body`, a function of a message, as one of bytes: to gRPC what cannot be parsed is INTERNAL."""
+
+    async def serve(request: bytes, context: Context) -> Any:
+        return await body(_parsed(parse, request), context)
+
+    return serve
+
+
+def _parsing_all(body: Serve, parse: Parse) -> Serve:
+    """The same of a function of a stream of messages."""
+
+    async def parsed(frames: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+        async for frame in frames:
+            yield _parsed(parse, frame)
+
+    async def serve(frames: AsyncIterator[bytes], context: Context) -> Any:
+        return await body(parsed(frames), context)
+
+    return serve
+
+
+def _parsed(parse: Parse, request: bytes) -> Any:
+    """The message of these bytes, checked by its proto. Raises `InvalidArgument`."""
+    try:
+        message = parse(request)
+    except DecodeError:
+        raise errors.InvalidArgument("the request cannot be parsed", "INVALID_FIELD") from None
+    requests.check(message)
+    return message
 
 
 def _or_forwarded(body: ServeBytes, method: Method, gate: Gate) -> ServeBytes:
