@@ -60,8 +60,8 @@ ALTER TABLE session
   ADD COLUMN last_inbound_time timestamptz,                   -- null: nothing came in yet
   ADD COLUMN restrictions      bytea NOT NULL;                -- sessionmesh.v1.Session that has only these
 -- The number that an account is paired with; null while it is not paired, or has none.
-CREATE FUNCTION paired_phone(paired uuid) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
-  SELECT nullif(s.phone, '') FROM session s WHERE s.account = paired AND s.paired
+CREATE FUNCTION paired_phone(of_account uuid) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
+  SELECT nullif(s.phone, '') FROM session s WHERE s.account = of_account AND s.paired
 $$;
 ALTER TYPE journal_session
   ADD ATTRIBUTE hidden_id text, ADD ATTRIBUTE last_inbound_time bigint, ADD ATTRIBUTE restrictions bytea;
