@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import asyncpg
 
@@ -14,6 +14,7 @@ from mesh_core.ids import Prefix
 from mesh_core.rpc.auth import TENANT_SCOPES, Role, account_names, scopes_of
 from sessionmesh.v1 import authorization_pb2, tenant_pb2
 
+Count = Literal["max_accounts", "max_endpoints", "max_media_bytes", "calls_per_second"]
 MIN_RETENTION = timedelta(hours=1)
 MAX_RETENTION = timedelta(days=3650)
 
@@ -60,7 +61,7 @@ def checked(tenant: tenant_pb2.Tenant) -> TenantFields:
 
 
 def _stored_settings(settings: tenant_pb2.TenantSettings) -> dict[str, int]:
-    stored = {
+    stored: dict[str, int] = {
         name: validation.at_least(f"tenant.settings.{name}", getattr(settings, name), least)
         for name, least in COUNTS.items()
         if settings.HasField(name)
@@ -91,7 +92,12 @@ def key_message(row: asyncpg.Record) -> tenant_pb2.ApiKey:
     return key
 
 
-COUNTS = {"max_accounts": 0, "max_endpoints": 0, "max_media_bytes": 0, "calls_per_second": 1}
+COUNTS: dict[Count, int] = {
+    "max_accounts": 0,
+    "max_endpoints": 0,
+    "max_media_bytes": 0,
+    "calls_per_second": 1,
+}
 """The settings that are whole numbers, and the least that each may be."""
 _STATES = (
     tenant_pb2.TENANT_STATE_UNSPECIFIED,
