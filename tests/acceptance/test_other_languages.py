@@ -51,7 +51,7 @@ async def test_a_program_works_over_the_plain_transport(
     mesh: MeshProcess,
     tmp_path: Path,
 ) -> None:
-    """It pairs, converses, reads errors, meets an event of a kind that it does not know, and watches a stream."""
+    """It pairs, converses, reads errors, meets an event of an unknown kind, and watches a stream."""
     command = [*BUILDERS[language](), mesh.address, tenant.caller.key, account.id]
     async with at_work(command, clean_environment(), tmp_path) as working:
         await see_it_begin(working, account, tenant.caller, admin)
