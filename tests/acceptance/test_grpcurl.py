@@ -15,8 +15,10 @@ from tests.support.mesh_api import unique
 from tests.support.mesh_process import MeshProcess
 from tests.support.tools import require_tool
 
-PROTOS = Path(__file__).parents[2] / "protos" / "sessionmesh" / "v1"
-PREFIX = "sessionmesh.v1."
+API = "sessionmesh.v1"
+SIMULATOR = "sessionmesh.simulator.v1"
+PACKAGES = (API, "sessionmesh.admin.v1", SIMULATOR)
+PROTOS = Path(__file__).parents[2] / "protos"
 
 
 class Grpcurl:
@@ -40,17 +42,19 @@ class Grpcurl:
     def services(self) -> set[str]:
         return set(self.run(self._address, "list").split())
 
-    def call(self, method: str, **request: Any) -> Any:
-        return json.loads(self.run(*self._call(method, request)) or "{}")
+    def call(self, method: str, package: str = API, **request: Any) -> Any:
+        return json.loads(self.run(*self._call(f"{package}.{method}", request)) or "{}")
 
     def stream(self, method: str, **request: Any) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [self._program, "-plaintext", *self._call(method, request)], stdout=subprocess.PIPE, text=True
+            [self._program, "-plaintext", *self._call(f"{API}.{method}", request)],
+            stdout=subprocess.PIPE,
+            text=True,
         )
 
     def _call(self, method: str, request: dict[str, Any]) -> list[str]:
         authorization = f"authorization: Bearer {self._key}"
-        return ["-H", authorization, "-d", json.dumps(request), self._address, PREFIX + method]
+        return ["-H", authorization, "-d", json.dumps(request), self._address, method]
 
 
 @pytest.fixture
@@ -60,11 +64,12 @@ def grpcurl(mesh: MeshProcess) -> Grpcurl:
 
 def test_every_service_of_the_api_is_listed(grpcurl: Grpcurl) -> None:
     defined = {
-        PREFIX + name
-        for proto in PROTOS.glob("*.proto")
+        f"{package}.{name}"
+        for package in PACKAGES
+        for proto in PROTOS.joinpath(*package.split(".")).glob("*.proto")
         for name in re.findall(r"^service (\w+)", proto.read_text(), re.MULTILINE)
     }
-    assert len(defined) > 10
+    assert len(defined) > 20
     assert defined <= grpcurl.services()
     assert {"grpc.health.v1.Health", "grpc.channelz.v1.Channelz"} <= grpcurl.services()
 
@@ -91,7 +96,8 @@ def test_a_message_is_sent_from_nothing(grpcurl: Grpcurl) -> None:
         for step in _objects(pairing.stdout):
             steps.append(step)
             if "qr" in step:
-                grpcurl.call("SimulatorService/AcceptPairing", qr=step["qr"]["text"], phone=account["phone"])
+                scan = {"qr": step["qr"]["text"], "phone": account["phone"]}
+                grpcurl.call("SimulatorService/AcceptPairing", SIMULATOR, **scan)
     assert pairing.returncode == 0
     assert "paired" in steps[-1]
 
@@ -99,12 +105,14 @@ def test_a_message_is_sent_from_nothing(grpcurl: Grpcurl) -> None:
         "MessageService/SendMessage",
         account_id=account["id"],
         request_id=unique(),
-        recipient={"phone": "+4915112345678"},
+        recipient="phone:+4915112345678",
         content={"text": {"body": "Hello from grpcurl"}},
     )["message"]
 
     def delivered() -> bool:
-        found = grpcurl.call("MessageService/GetMessage", account_id=account["id"], message_id=message["id"])
+        found = grpcurl.call(
+            "MessageService/GetMessage", account_id=account["id"], message={"message_id": message["id"]}
+        )
         return bool(found["message"]["status"] == "MESSAGE_STATUS_DELIVERED")
 
     wait_until(delivered, what="DELIVERED")
