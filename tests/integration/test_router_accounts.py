@@ -202,6 +202,11 @@ async def test_the_tenants_quota_is_kept_also_by_concurrent_calls(world: RouterW
     )
 
 
+async def test_a_quota_of_zero_lets_no_account_in(world: RouterWorld) -> None:
+    refused = await failing((await new_caller(world, max_accounts=0)).create())
+    assert (refused.code, refused.quota) == (StatusCode.RESOURCE_EXHAUSTED, "max_accounts")
+
+
 async def test_another_tenants_account_does_not_exist(world: RouterWorld, caller: Caller) -> None:
     foreign = (await (await new_caller(world)).create()).id
     for call in (
@@ -356,10 +361,8 @@ async def test_the_owner_is_told_of_a_change(world: RouterWorld, caller: Caller)
 
 async def test_importing_and_exporting_are_not_served_yet(world: RouterWorld, caller: Caller) -> None:
     account = await caller.create()
-    importing = world.accounts.ImportAccounts(metadata=caller.metadata)
-    header = account_pb2.ImportHeader(request_id="1")
-    await importing.write(account_pb2.ImportAccountsRequest(header=header))
-    await importing.done_writing()
+    header = account_pb2.ImportAccountsRequest(header=account_pb2.ImportHeader(request_id="1"))
+    importing = world.accounts.ImportAccounts(iter([header]), metadata=caller.metadata)
     exporting = world.accounts.ExportCredentials(
         account_pb2.ExportCredentialsRequest(account_id=account.id), metadata=caller.metadata
     )

@@ -23,8 +23,6 @@ class Method(IntEnum):
     REACT_TO_MESSAGE = 4
     FORWARD_MESSAGE = 5
     MARK_READ = 6
-    CONNECT = 20
-    DISCONNECT = 21
     LOGOUT = 22
     PAIR = 23
     CREATE_ACCOUNT = 40

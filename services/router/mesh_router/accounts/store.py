@@ -30,7 +30,7 @@ async def lock_quota(connection: Connection, tenant: UUID) -> int | None:
     Locks the tenant's row, so that no two calls count its accounts at once.
     """
     settings = await connection.fetchval(_LOCK_TENANT, tenant)
-    return None if settings is None else json.loads(settings).get("max_accounts", 0) or DEFAULT_MAX_ACCOUNTS
+    return None if settings is None else json.loads(settings).get("max_accounts", DEFAULT_MAX_ACCOUNTS)
 
 
 async def has_room(connection: Connection, tenant: UUID, quota: int) -> bool:
