@@ -90,7 +90,7 @@ class Load:
         caller = self.caller
         while True:
             record = simulator_pb2.CallerRecord(
-                request_id=request.request_id, account=request.account_id, recipient=request.recipient.phone
+                request_id=request.request_id, account=request.account_id, recipient=request.recipient
             )
             self.log.append(record)
             try:
