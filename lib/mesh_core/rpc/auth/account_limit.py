@@ -6,7 +6,7 @@ frame), and what shows only its accounts' things, which the proto marks `filtere
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Self
 
 from google.api import field_behavior_pb2
@@ -62,17 +62,9 @@ class AccountLimit:
         if not self._path:
             return request
         if self._streams:
-            return self._checked(identity, request)
+            return _Frames(request, lambda frame: self._check(identity, frame))
         self._check(identity, request)
         return request
-
-    async def _checked(self, identity: Identity, frames: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        first = True
-        async for frame in frames:
-            if first:
-                self._check(identity, frame)
-                first = False
-            yield frame
 
     def _check(self, identity: Identity, request: bytes | Message) -> None:
         account_id = self._account_id(request)
@@ -92,6 +84,24 @@ class AccountLimit:
         for name in self._path:
             found = getattr(found, name)
         return str(found)
+
+
+class _Frames:
+    """A stream whose first frame is checked when it is read. A refused one can be read on, as any other."""
+
+    def __init__(self, frames: AsyncIterator[Any], check: Callable[[Any], None]) -> None:
+        self._frames = frames
+        self._check: Callable[[Any], None] | None = check
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        frame = await anext(self._frames)
+        check, self._check = self._check, None
+        if check is not None:
+            check(frame)
+        return frame
 
 
 def _path(request: Descriptor, *, streams: bool) -> tuple[str, ...]:
