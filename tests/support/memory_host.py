@@ -17,7 +17,6 @@ from mesh_session_node.account.session import Session
 from mesh_session_node.account.views import view
 from mesh_session_node.context.context import Counters, SessionContext, SessionSettings
 from mesh_session_node.context.events import EventMaker
-from mesh_session_node.drivers.interface.content import address_of
 from mesh_session_node.drivers.interface.driver import DriverState
 from mesh_session_node.drivers.interface.outcomes import Receipt
 from mesh_session_node.drivers.memory.driver import MemoryDriver
@@ -33,7 +32,7 @@ from mesh_session_node.outbound.outgoing import AcceptedRow, Outgoing
 from mesh_session_node.outbound.preparation import Prepared
 from mesh_session_node.outbound.sender import Sender
 from mesh_session_node.store.accounts import NO_SESSION, AccountRow, SendLimits, SessionRow
-from sessionmesh.v1 import common_pb2, content_pb2, message_pb2, session_pb2
+from sessionmesh.v1 import content_pb2, message_pb2, session_pb2
 from tests.support.memory_journal import MemoryJournal, turn
 
 PHONE = "+4915100000001"
@@ -236,11 +235,9 @@ class OneAccount:
 
     def accept(self, text: str = "hello", to: str = SOMEBODY, **fields: Any) -> Outgoing:
         """A message is accepted, and waits for its commit. A text with `.png` is a picture of that name."""
-        request = message_pb2.SendMessageRequest(
-            recipient=common_pb2.Recipient(phone=to), content=content_of(text), **fields
-        )
+        request = message_pb2.SendMessageRequest(recipient=f"phone:{to}", content=content_of(text), **fields)
         self.session.sender.check_room()
-        out = Outgoing(new_uuid(), address_of(request.recipient), request, "")
+        out = Outgoing(new_uuid(), request.recipient, request, "")
         payload = request.SerializeToString()
         self.session.sender.accept(
             out, Method.SEND_MESSAGE, text, payload_digest(payload), payload, time.time()
