@@ -78,14 +78,22 @@ async def test_a_text_is_sent_with_all_that_a_call_needs(world: RouterWorld, cli
 
 
 async def test_services_are_called_by_their_stubs(client: Client) -> None:
-    tenant = (await client.tenants.CreateTenant(tenant_pb2.CreateTenantRequest())).tenant
+    tenant = (
+        await client.tenants.CreateTenant(
+            tenant_pb2.CreateTenantRequest(tenant=tenant_pb2.Tenant(display_name="Shop"))
+        )
+    ).tenant
     request = account_pb2.CreateAccountRequest(tenant_id=tenant.id)
     account = (await client.accounts.CreateAccount(request)).account
     assert await client.get_account(account.id) == account
 
 
 async def test_a_failure_says_what_the_mesh_said(client: Client) -> None:
-    tenant = (await client.tenants.CreateTenant(tenant_pb2.CreateTenantRequest())).tenant
+    tenant = (
+        await client.tenants.CreateTenant(
+            tenant_pb2.CreateTenantRequest(tenant=tenant_pb2.Tenant(display_name="Shop"))
+        )
+    ).tenant
     with pytest.raises(MeshCallError) as raised:
         await client.accounts.CreateAccount(
             account_pb2.CreateAccountRequest(tenant_id=tenant.id, account=account_pb2.Account(phone="1"))
