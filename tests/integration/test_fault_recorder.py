@@ -73,7 +73,8 @@ async def write_session(database: asyncpg.Pool, account: object) -> object:
         account,
         '{"epoch": 1, "node": "", "state": 1, "cause": 0, "detail": "", "phone": "", "network_user_id": "",'
         ' "push_name": "", "paired": true, "recent_failures": 0, "sent": 0, "received": 0, "failed": 0,'
-        ' "connects": 0, "settings": "", "hidden_id": "", "restrictions": "", "update_time": "2026-01-01T00:00:00Z"}',
+        ' "connects": 0, "settings": "", "hidden_id": "", "restrictions": "",'
+        ' "update_time": "2026-01-01T00:00:00Z"}',
     )
 
 
