@@ -145,10 +145,10 @@ class OutboundMessages:
 
     def _reply(self, account: Account, phone: str, text: str) -> None:
         address = self._directory.address_of(phone)
+        name = self._directory.identity_of(phone).phone
         content = wire.Content(text=text).SerializeToString()
-        self._inbound.offer(
-            account, wire.Inbound(sender=address, chat=address, push_name=phone, content=content)
-        )
+        message = wire.Inbound(sender=address, chat=address, push_name=name, content=content)
+        self._inbound.offer(account, message)
 
     def _ack(
         self, client: Client, account: Account, message_id: str, to: str, *, duplicate: bool = False
