@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from mesh_core.egress import AddressForbidden, CheckedResolver
 from mesh_webhook.deliveries.retries import parse_retry_after
 from mesh_webhook.deliveries.settings import WebhookSettings
 from mesh_webhook.endpoints import signature
-from mesh_webhook.endpoints.ssrf import AddressForbidden, CheckedResolver
 
 MAX_RESPONSE_BYTES = 64 * 1024
 """How much of a response is read; the connection of a longer one is closed."""

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import orjson
 
 from mesh_core import validation
+from mesh_core.egress import AddressForbidden, CheckedResolver
 from mesh_core.errors import FailedPrecondition, InvalidField
-from mesh_webhook.endpoints.ssrf import AddressForbidden, CheckedResolver
 from mesh_webhook.events import filters
 from sessionmesh.v1 import webhook_pb2
 
