@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 
 import typer
-from google.protobuf.message import Message
 
 from mesh_cli.commands.output import AsJson, as_dict, print_table, show
 from mesh_cli.commands.target import call
 from mesh_client import Client
-from sessionmesh.v1 import server_pb2
+from sessionmesh.v1 import account_pb2, server_pb2
 
 COLUMNS = ("version", "api_edition", "cluster", "default_driver", "tenant_id")
 DRIVER_COLUMNS = ("driver", "pairing_methods", "content_kinds", "client_message_ids", "reply_window")
@@ -30,8 +30,23 @@ def info(context: typer.Context, as_json: AsJson = False) -> None:
     print()
     show(found.drivers, DRIVER_COLUMNS, as_json=False)
     print()
-    print_table(("limit", "value"), _rows(found.limits))
+    print_table(("file of", "driver", "bytes", "types"), _files(found.drivers))
+    print()
+    print_table(("limit", "value"), _limits(found.limits))
 
 
-def _rows(limits: Message) -> list[tuple[str, str]]:
+def _limits(limits: server_pb2.Limits) -> list[tuple[str, str]]:
     return [(name.replace("_", " "), str(value)) for name, value in as_dict(limits).items()]
+
+
+def _files(drivers: Iterable[server_pb2.DriverCapabilities]) -> list[tuple[str, str, str, str]]:
+    return [
+        (
+            limit.content_kind,
+            account_pb2.Driver.Name(driver.driver).removeprefix("DRIVER_").lower(),
+            f"{limit.max_bytes:,}",
+            ", ".join(limit.mime_types) or "any",
+        )
+        for driver in drivers
+        for limit in driver.media_limits
+    ]
