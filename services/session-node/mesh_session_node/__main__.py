@@ -47,7 +47,7 @@ from sessionmesh.v1 import message_pb2_grpc, session_pb2_grpc
 
 logger = structlog.get_logger(__name__)
 
-OLDEST_SCHEMA = 7
+OLDEST_SCHEMA = 8
 
 
 async def main(settings: SessionNodeSettings, stop: Stop) -> None:
@@ -138,7 +138,7 @@ def _add_services(
     server: Server, node: Node, messages: MessageStore, database: Database, pager: Pager
 ) -> None:
     calls = AccountCalls(node.lookup)
-    message_service = MessageService(calls, messages, node.preparation, pager)
+    message_service = MessageService(calls, messages, node.references, node.preparation, pager)
     server.add(message_pb2_grpc.add_MessageServiceServicer_to_server, message_service)
     server.add_bytes("sessionmesh.v1.MessageService", {"SendMessage": message_service.send_message})
     session_service = SessionService(calls, node.pairings, SessionStore(database.pool), pager)

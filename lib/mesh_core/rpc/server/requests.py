@@ -38,6 +38,12 @@ def check(request: Message) -> None:
         rule.check(request, "", named, required=True)
 
 
+def check_part(path: str, part: Message) -> None:
+    """The same of a message inside a request whose handler takes bytes; `path` is its own."""
+    for rule in _rules(part.DESCRIPTOR):
+        rule.check(part, f"{path}.", None, required=True)
+
+
 class _Rule:
     """What is checked of one field."""
 

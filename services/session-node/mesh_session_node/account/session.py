@@ -12,7 +12,7 @@ from mesh_session_node.account.connector import Connector, ConnectQueue
 from mesh_session_node.account.state import LIVE, UNPAIRED, Cause, SessionEvent, State, transition
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
-from mesh_session_node.drivers.interface.content import Incoming
+from mesh_session_node.drivers.interface.content import Identity, Incoming
 from mesh_session_node.drivers.interface.driver import DriverState, Link
 from mesh_session_node.drivers.interface.outcomes import End, Failure, Receipt
 from mesh_session_node.journal import Credential, Event, SessionSnapshot
@@ -215,14 +215,29 @@ class Session:
     def permitted(self) -> bool:
         return not self.context.closed and self.context.host.may_act(self.context.ref)
 
-    def on_ack(self, network_id: str, time: int) -> None:
-        self.sender.in_flight.on_ack(network_id, time)
+    def on_ack(self, network_id: str, time: int, recipient: Identity | None = None) -> None:
+        self.sender.in_flight.on_ack(network_id, time, recipient)
 
-    def on_reject(self, network_id: str, failure: Failure, detail: str, retry_after: float) -> None:
-        self.sender.in_flight.on_reject(network_id, failure, detail, retry_after)
+    def on_reject(
+        self,
+        network_id: str,
+        failure: Failure,
+        detail: str,
+        retry_after: float,
+        code: int | None = None,
+    ) -> None:
+        self.sender.in_flight.on_reject(network_id, failure, detail, retry_after, code)
 
-    def on_receipt(self, network_id: str, receipt: Receipt, time: int, member: str, sequence: int) -> None:
-        self.sender.in_flight.on_receipt(network_id, receipt, time, member, sequence)
+    def on_receipt(
+        self,
+        network_id: str,
+        receipt: Receipt,
+        time: int,
+        member: str,
+        sequence: int,
+        identity: Identity | None = None,
+    ) -> None:
+        self.sender.in_flight.on_receipt(network_id, receipt, time, member, sequence, identity)
 
     def on_incoming(self, message: Incoming) -> None:
         self._inbound.receive(self.context, message)

@@ -14,6 +14,7 @@ from mesh_core.settings import Positive, Seconds
 from mesh_core.signal import Signal
 from mesh_core.validation import to_timestamp
 from mesh_session_node.context.events import EventMaker
+from mesh_session_node.context.people import People
 from mesh_session_node.drivers.interface.driver import Driver, DriverState, Link
 from mesh_session_node.journal import AccountRef, Journal
 from mesh_session_node.store.accounts import SessionRow
@@ -103,6 +104,7 @@ class SessionContext:
         "host",
         "id",
         "link",
+        "people",
         "ref",
     )
 
@@ -122,6 +124,7 @@ class SessionContext:
         self.driver_state = driver_state
         self.events = events
         self.counters = counters
+        self.people = People()
         self.link: Link | None = None
         self.closed = False
         self._changes: Signal | None = None  # most accounts have nobody who waits for them
