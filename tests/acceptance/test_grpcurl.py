@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -10,15 +11,20 @@ from typing import IO, Any
 
 import pytest
 
+from sessionmesh.v1 import account_pb2
 from tests.support.eventually import wait_until
-from tests.support.mesh_api import unique
+from tests.support.mesh_api import Tenant, unique
 from tests.support.mesh_process import MeshProcess
 from tests.support.tools import require_tool
 
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FOR_TENANTS = ("webhooks.md",)
+"""Pages whose commands take a tenant's key; the others' are an administrator's."""
 API = "sessionmesh.v1"
 SIMULATOR = "sessionmesh.simulator.v1"
 PACKAGES = (API, "sessionmesh.admin.v1", SIMULATOR)
-PROTOS = Path(__file__).parents[2] / "protos"
+PROTOS = ROOT / "protos"
 
 
 class Grpcurl:
@@ -116,6 +122,45 @@ def test_a_message_is_sent_from_nothing(grpcurl: Grpcurl) -> None:
         return bool(found["message"]["status"] == "MESSAGE_STATUS_DELIVERED")
 
     wait_until(delivered, what="DELIVERED")
+
+
+@pytest.mark.parametrize("page", [page.name for page in PAGES if "\ngrpcurl " in page.read_text()])
+def test_the_commands_that_pages_print_are_answered(
+    page: str, mesh: MeshProcess, tenant: Tenant, account: account_pb2.Account, tmp_path: Path
+) -> None:
+    (tmp_path / "grpcurl").symlink_to(require_tool("grpcurl"))
+    (text,) = (each.read_text() for each in PAGES if each.name == page)
+    printed = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    for commands in (block for block in printed if "grpcurl" in block):
+        ended = subprocess.run(
+            ["bash", "-c", _as_here(commands, mesh, account.id)],
+            env={
+                "PATH": f"{tmp_path}:{os.environ['PATH']}",
+                "KEY": tenant.caller.key if page in FOR_TENANTS else mesh.file.admin_key,
+            },
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert ended.stdout, f"{commands}{ended.stderr}"
+        # The stream of the xDS example ends with its time.
+        assert set(re.findall(r"Code: (\w+)|(^(?:Failed|Error).*)", ended.stderr)) <= {
+            ("DeadlineExceeded", "")
+        }
+
+
+def _as_here(commands: str, mesh: MeshProcess, account_id: str) -> str:
+    """Printed commands with the address of this mesh, which has no TLS, and an account of it."""
+    commands = re.sub(r"^KEY=\.\.\..*\n", "", commands, flags=re.MULTILINE)
+    for example, real in (
+        ("127.0.0.1:7600", mesh.address),
+        ("mesh.example.org:443", mesh.address),
+        ("acc_...", account_id),
+        ("grpcurl -H", "grpcurl -plaintext -H"),
+    ):
+        commands = commands.replace(example, real)
+    return commands
 
 
 def _objects(stream: IO[str]) -> Any:
