@@ -21,6 +21,7 @@ from mesh_session_node.drivers.interface.driver import DriverState
 from mesh_session_node.drivers.interface.outcomes import Receipt
 from mesh_session_node.drivers.memory.driver import MemoryDriver
 from mesh_session_node.drivers.memory.state import MemoryState
+from mesh_session_node.inbound.changes import ContentChanges
 from mesh_session_node.inbound.receiver import Receiver
 from mesh_session_node.journal import (
     AccountRef,
@@ -30,6 +31,7 @@ from mesh_session_node.journal import (
 )
 from mesh_session_node.outbound.outgoing import AcceptedRow, Outgoing
 from mesh_session_node.outbound.preparation import Prepared
+from mesh_session_node.outbound.references import ReferenceLookup
 from mesh_session_node.outbound.sender import Sender
 from mesh_session_node.store.accounts import NO_SESSION, AccountRow, SendLimits, SessionRow
 from sessionmesh.v1 import content_pb2, message_pb2, session_pb2
@@ -39,6 +41,17 @@ PHONE = "+4915100000001"
 SOMEBODY = "+4915112345678"
 SEALED = b"sealed:"
 AnyRow = TypeVar("AnyRow")
+_NOTHING = {
+    "status": 0,
+    "failure": 0,
+    "failure_code": None,
+    "failure_detail": "",
+    "traceparent": "",
+    "update_time": None,
+    "network_time": None,
+    "edit_time": None,
+}
+"""What a stored message has of itself."""
 
 
 class MemoryPreparation:
@@ -77,11 +90,18 @@ class MemoryMessages:
         """While set, the database does not answer."""
 
     def add(
-        self, message: UUID, network_id: str, direction: int, content: bytes, chat: str = "phone:" + SOMEBODY
+        self,
+        message: UUID,
+        network_id: str,
+        direction: int,
+        content: bytes,
+        chat: str = "phone:" + SOMEBODY,
+        **columns: Any,
     ) -> None:
         """A message that is stored: `content` is a serialised request, or a message that came."""
+        outbound = direction == message_pb2.DIRECTION_OUTBOUND
         row = {"id": message, "network_id": network_id, "direction": direction, "content": content}
-        self.rows.append({**row, "chat": chat, "traceparent": ""})
+        self.rows.append({**_NOTHING, **row, "chat": chat, "origin": int(outbound), **columns})
 
     async def message(self, _account: UUID, message: UUID) -> dict[str, Any] | None:
         return next((row for row in self.rows if row["id"] == message), None)
@@ -161,7 +181,8 @@ class MemoryHost:
             Counters(row),
         )
         sender = Sender(context, account.limits, preparation, receipts, receipts)
-        receiver = Receiver(cast("Any", self.messages), cast("Any", self.fetcher))
+        lookup = ReferenceLookup(cast("Any", self.messages))
+        receiver = Receiver(lookup, ContentChanges(lookup), cast("Any", self.fetcher))
         return Session(context, account, row, sender, receiver, self)
 
 
