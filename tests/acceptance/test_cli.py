@@ -121,7 +121,6 @@ def test_the_doctor_finds_a_running_mesh_well(mesh: MeshProcess) -> None:
         (["account", "create", "x", "--tenant", "no-such-tenant"], EXIT_USAGE, "no-such-tenant"),
         (["key", "create", "--scope", "everything"], EXIT_USAGE, "'everything' is none of read"),
         (["key", "create"], EXIT_USAGE, "Missing option '--scope'"),
-        (["send", NOBODY, "015112345678", "Hi"], 1, "recipient"),
         (["send", NOBODY], EXIT_USAGE, "Missing argument"),
         (["trace", "0" * 31 + "1"], 1, "no trace"),
     ],
