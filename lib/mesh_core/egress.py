@@ -1,4 +1,4 @@
-"""Protection against server-side request forgery: no address that a caller names leads into the mesh's network.
+"""Protection against server-side request forgery: no address that a caller names leads into our own network.
 
 Names are resolved here, every answer is checked, and the connection is made to the very addresses that were
 checked, so that a name cannot mean one thing to the check and another to the connection. One bad address

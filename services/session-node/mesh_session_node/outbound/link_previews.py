@@ -1,14 +1,15 @@
 """Reads what is shown of a link: the page's title, description and a small picture.
 
-The address comes from a caller's text, and those after it from strangers' servers: each is checked by the rule
-for all that the mesh connects to. A preview is never worth a failed message, so nothing here raises.
+The address comes from a caller's text, and those after it from strangers' servers: the rule for all that the
+mesh connects to for a caller is asked about each. A preview is never worth a failed message: nothing here
+raises.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Self
 from urllib.parse import urljoin
@@ -51,6 +52,8 @@ class LinkPreviews:
     def __init__(self, *, allow_private_addresses: bool) -> None:
         self._resolver = CheckedResolver(allow_private=allow_private_addresses)
         self._room = asyncio.Semaphore(_AT_ONCE)
+        # Parsing has a thread of its own: the loop goes on meanwhile, and so do the look-ups of names.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="preview")
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -65,15 +68,17 @@ class LinkPreviews:
     async def __aexit__(self, *_: object) -> None:
         if self._session is not None:
             await self._session.close()
+        self._thread.shutdown(cancel_futures=True)
 
     async def read(self, url: str) -> LinkPreview | None:
-        """What is shown of `url`; None when the page says nothing, or not within `MAX_SECONDS`. Never raises."""
-        end = asyncio.get_running_loop().time() + MAX_SECONDS
+        """What is shown of `url`; None when the page does not say it within `MAX_SECONDS`. Never raises."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + MAX_SECONDS
         preview = LinkPreview(url=url)
         try:
             async with asyncio.timeout_at(end), self._room:
                 page = await self._get(url, _PAGE_TYPES, MAX_PAGE_BYTES)
-                head = await asyncio.to_thread(read_head, page.body, page.charset)
+                head = await loop.run_in_executor(self._thread, read_head, page.body, page.charset)
                 preview.title, preview.description = head.title, head.description
                 if head.image:
                     preview.thumbnail = await self._picture(urljoin(page.url, head.image))
@@ -83,11 +88,10 @@ class LinkPreviews:
 
     async def _picture(self, url: str) -> bytes:
         """The bytes of a picture that is small and a JPEG already, as messages carry it; else none."""
-        with suppress(_Unfit):
-            picture = await self._get(url, _PICTURE_TYPES, MAX_PICTURE_BYTES + 1)
-            if len(picture.body) <= MAX_PICTURE_BYTES and picture.body.startswith(b"\xff\xd8\xff"):
-                return picture.body
-        return b""
+        picture = await self._get(url, _PICTURE_TYPES, MAX_PICTURE_BYTES + 1)
+        if len(picture.body) > MAX_PICTURE_BYTES or not picture.body.startswith(b"\xff\xd8\xff"):
+            return b""
+        return picture.body
 
     async def _get(self, address: str, types: frozenset[str], max_bytes: int) -> _Answer:
         """The beginning of what `address` serves, after at most `MAX_REDIRECTS` redirects."""
@@ -101,7 +105,7 @@ class LinkPreviews:
                 if response.status in _REDIRECTS and "location" in response.headers:
                     url = url.join(URL(response.headers["location"]))
                     continue
-                if response.status != 200 or response.content_type not in types:  # noqa: PLR2004 - OK
+                if response.status != 200 or response.content_type not in types:
                     raise _Unfit(f"HTTP {response.status}, {response.content_type}")
                 if response.headers.get("content-encoding", "identity") != "identity":
                     raise _Unfit("it is compressed, though that was not asked for")

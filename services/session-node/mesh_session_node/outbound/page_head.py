@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from html.parser import HTMLParser
 
@@ -12,7 +13,7 @@ MAX_DESCRIPTION = 1000
 
 @dataclass(frozen=True, slots=True)
 class PageHead:
-    """Title and description in characters, cut to their limits; `image` is an address, maybe a relative one."""
+    """Title and description, cut to their limits in characters; `image` is an address, maybe relative."""
 
     title: str = ""
     description: str = ""
@@ -20,22 +21,18 @@ class PageHead:
 
 
 def read_head(page: bytes, charset: str = "") -> PageHead:
-    """What the beginning of a page says, whatever its form. CPU-bound, up to half a second for a hostile page.
+    """What the beginning of a page says, whatever its form. CPU-bound: half a second for a hostile page.
 
     `charset` is the answer's own; without it the page's counts, else UTF-8.
     """
     if not charset:
         found = _CHARSET.search(page[:_CHARSET_WITHIN])
-        charset = found[1].decode() if found else "utf-8"
-    try:
-        text = page.decode(charset, "replace")
-    except LookupError:
-        text = page.decode("utf-8", "replace")
+        charset = found[1].decode() if found else ""
+    # Python has codecs that take quadratic time; pages have none of these.
+    text = page.decode(charset if _IS_CHARSET(charset) else "utf-8", "replace")
     parser = _HeadParser()
-    try:
+    with suppress(AssertionError):  # raised where a page is beyond the parser; what it found before counts
         parser.feed(text)
-    except (AssertionError, ValueError):  # what the parser raises where a page is beyond it
-        pass
     facts = parser.facts
     title = facts.get("og:title") or facts.get("twitter:title") or "".join(parser.title)
     description = (
@@ -87,6 +84,11 @@ def _one_line(text: str) -> str:
 
 _CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s{0,8}=\s{0,8}[\"']?([A-Za-z0-9_-]{1,40})", re.IGNORECASE)
 _CHARSET_WITHIN = 4096
+_IS_CHARSET = re.compile(
+    r"utf-?8|utf-?16(le|be)?|us-ascii|latin1|iso-8859-([1-9]|1[013-6])|windows-125[0-8]|koi8-[ru]"
+    r"|shift_jis|euc-(jp|kr)|iso-2022-jp|gb2312|gbk|gb18030|big5",
+    re.IGNORECASE,
+).fullmatch
 _FACTS = frozenset(
     {
         "description",
