@@ -28,6 +28,7 @@ def services() -> dict[str, list[MethodDescriptor]]:
         service.name: list(service.methods)
         for package in PACKAGES
         for proto in sorted((ROOT / "protos" / package).glob("*.proto"))
+        if "\nservice " in proto.read_text()
         for service in pool.FindFileByName(f"{package}/{proto.name}").services_by_name.values()
     }
 
