@@ -10,12 +10,14 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.errors import NotFound, ResourceExhausted, Unavailable
 from mesh_core.ids import Prefix, encode, new_id, new_uuid
-from mesh_session_node.drivers.interface.content import References
+from mesh_session_node.drivers.interface.content import Reference, References
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
 from mesh_session_node.outbound.outgoing import Outgoing
 from mesh_session_node.outbound.preparation import CannotPrepare, Preparation
-from sessionmesh.v1 import common_pb2, media_pb2, session_pb2
+from mesh_session_node.outbound.references import ReferenceLookup
+from sessionmesh.v1 import media_pb2, session_pb2
 from sessionmesh.v1 import message_pb2 as pb
+from sessionmesh.v1.common_pb2 import MessageRef, Person
 from tests.support.memory_host import PHONE, OneAccount, content_of
 from tests.support.memory_journal import Clock
 
@@ -35,7 +37,7 @@ async def test_a_picture_is_sent_when_the_network_has_its_file(account: OneAccou
 
 async def test_an_answer_waits_for_the_message_that_it_refers_to(account: OneAccount) -> None:
     await account.connected()
-    out = await account.send("yes", options=pb.MessageOptions(reply_to_message_id="msg_1"))
+    out = await account.send("yes", options=pb.MessageOptions(reply_to=MessageRef(message_id="msg_1")))
     assert account.preparing == [out]
     assert account.on_the_network == []
 
@@ -208,7 +210,7 @@ def media() -> MemoryMedia:
 
 @pytest.fixture
 def preparation(account: OneAccount, media: MemoryMedia) -> Preparation:
-    return Preparation(cast("Any", account.messages), cast("Any", media))
+    return Preparation(ReferenceLookup(cast("Any", account.messages)), cast("Any", media))
 
 
 def picture() -> Outgoing:
@@ -219,7 +221,7 @@ def picture() -> Outgoing:
 
 def answer_to(message: UUID) -> Outgoing:
     request = pb.SendMessageRequest(content=content_of("yes"))
-    request.options.reply_to_message_id = encode(Prefix.MESSAGE, message)
+    request.options.reply_to.message_id = encode(Prefix.MESSAGE, message)
     return Outgoing(new_uuid(), f"phone:{OTHER}", request, "")
 
 
@@ -238,8 +240,9 @@ async def test_an_answer_names_the_networks_id_and_the_author_of_what_it_answers
 ) -> None:
     await account.connected()
     earlier = new_uuid()
-    came = pb.Message(sender=pb.Sender(address=common_pb2.Recipient(phone=OTHER)))
-    account.messages.add(earlier, "IN1", pb.DIRECTION_INBOUND, came.SerializeToString())
+    came = pb.Message(sender=Person(address=f"phone:{OTHER}"), content=content_of("tea?"))
+    chat = f"phone:{OTHER}"
+    account.messages.add(earlier, "IN1", pb.DIRECTION_INBOUND, came.SerializeToString(), chat)
     given: list[References] = []
 
     def encode_references(
@@ -250,7 +253,7 @@ async def test_an_answer_names_the_networks_id_and_the_author_of_what_it_answers
 
     monkeypatch.setattr(account.driver, "encode", encode_references)
     await preparation.prepare(account.session.context, answer_to(earlier))
-    assert given == [References(reply_to="IN1", reply_to_sender=f"phone:{OTHER}")]
+    assert given == [References(reply_to=Reference("IN1", chat, chat, content_of("tea?")))]
 
 
 async def test_a_message_that_is_gone_is_never_answered(
