@@ -17,7 +17,7 @@ from mesh_core.errors import MeshError, NotFound, NotOwner
 from mesh_core.rpc.server.status import details_of
 from sessionmesh.internal.v1 import node_pb2, node_pb2_grpc
 from sessionmesh.internal.v1.routing_pb2 import ItemFrame
-from sessionmesh.v1 import content_pb2, message_pb2_grpc
+from sessionmesh.v1 import message_pb2_grpc
 from sessionmesh.v1.message_pb2 import (
     BatchSendMessagesRequest,
     BatchSendMessagesResponse,
@@ -25,7 +25,7 @@ from sessionmesh.v1.message_pb2 import (
     SendMessageRequest,
     SendMessagesRequest,
 )
-from tests.support.router_world import ADMIN, Node, RouterWorld, failing, new_account
+from tests.support.router_world import ADMIN, Node, RouterWorld, failing, message_to_send, new_account
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -64,17 +64,7 @@ async def bulk_node(world: RouterWorld, name: str, bulk: Bulk) -> Node:
 
 
 def frame(*items: tuple[str, str]) -> SendMessagesRequest:
-    return SendMessagesRequest(messages=[message(*item) for item in items])
-
-
-def message(account: str, request: str) -> SendMessageRequest:
-    text = content_pb2.TextContent(body="hello")
-    return SendMessageRequest(
-        account_id=account,
-        request_id=request,
-        recipient="phone:+4915112345678",
-        content=content_pb2.Content(text=text),
-    )
+    return SendMessagesRequest(messages=[message_to_send(*item) for item in items])
 
 
 def open_stream(world: RouterWorld, timeout: float | None = 30) -> Any:
@@ -234,7 +224,7 @@ async def test_of_an_item_that_names_two_accounts_the_last_one_is_sent_once(worl
     wrong, right = Bulk(), Bulk()
     await (await bulk_node(world, "n1", wrong)).own(first)
     await (await bulk_node(world, "n2", right)).own(last)
-    twice = [message(one, "a").SerializeToString() for one in (first, last)]
+    twice = [message_to_send(one, "a").SerializeToString() for one in (first, last)]
     call: Any = world.channel.unary_unary("/sessionmesh.v1.MessageService/BatchSendMessages")
     answer = await call(ItemFrame(items=[b"".join(twice)]).SerializeToString(), metadata=ADMIN, timeout=10)
     [result] = BatchSendMessagesResponse.FromString(answer).results

@@ -61,11 +61,6 @@ def test_of_an_account_that_is_named_twice_the_last_one_counts(first: str, last:
 
 
 @given(account_ids)
-def test_metadata_names_the_account_where_the_request_does_not(account_id: str) -> None:
-    assert account_shard(b"", account_id) == ids.shard_of(account_id)
-
-
-@given(account_ids)
 def test_metadata_and_request_may_agree(account_id: str) -> None:
     raw = session_pb2.GetSessionRequest(account_id=account_id).SerializeToString()
     assert account_shard(raw, account_id) == ids.shard_of(account_id)
@@ -78,9 +73,10 @@ def test_metadata_and_request_must_not_differ() -> None:
     assert raised.value.reason == "ACCOUNT_MISMATCH"
 
 
-def test_a_missing_account_names_the_field_and_the_metadata_key() -> None:
-    with pytest.raises(InvalidField, match="x-account-id") as raised:
-        account_shard(b"", "")
+@pytest.mark.parametrize("named", ["", ids.new_id(Prefix.ACCOUNT)])
+def test_a_request_must_name_its_account_whatever_the_metadata_say(named: str) -> None:
+    with pytest.raises(InvalidField, match="is required") as raised:
+        account_shard(b"", named)
     assert raised.value.field == "account_id"
 
 

@@ -18,17 +18,13 @@ def account_shard(raw: bytes, named: str) -> int:
     """The shard of the account that a request is about. `raw` is the serialised request, `named` the value of
     the metadata key, or "".
 
-    Raises `InvalidField` account_id when neither names an account or it is no account id, `InvalidArgument`
-    ACCOUNT_MISMATCH when they name different ones, and for what is not a message.
+    Raises `InvalidField` account_id when the request names no account or it is no account id,
+    `InvalidArgument` ACCOUNT_MISMATCH when the metadata name another one, and for what is not a message.
     """
     account_id = account_of(raw)
     if not account_id:
-        account_id = named
-        if not account_id:
-            raise InvalidField(
-                "account_id", f"is required: in the request, or in the metadata key {METADATA_KEY}"
-            )
-    elif named and named != account_id:
+        raise InvalidField("account_id", "is required")
+    if named and named != account_id:
         raise InvalidArgument(
             f"account_id and the metadata key {METADATA_KEY} name different accounts", "ACCOUNT_MISMATCH"
         )
