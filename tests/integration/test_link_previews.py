@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 from aiohttp import web
 
+from mesh_core.egress import AddressForbidden, CheckedResolver
 from mesh_session_node.outbound import link_previews
 from mesh_session_node.outbound.link_previews import MAX_PAGE_BYTES, LinkPreviews
 from tests.support.eventually import eventually
@@ -143,10 +144,10 @@ async def test_a_redirect_to_a_private_address_is_not_followed(
         def only_the_first_passes(_self: object, _host: str, address: object) -> None:
             nonlocal first
             if not first:
-                raise link_previews.AddressForbidden(f"{address} is not public")
+                raise AddressForbidden(f"{address} is not public")
             first = False
 
-        monkeypatch.setattr(link_previews.CheckedResolver, "_check", only_the_first_passes)
+        monkeypatch.setattr(CheckedResolver, "_check", only_the_first_passes)
         assert await strict.read(url) is None
     assert site.asked == ["/public"]
 

@@ -333,7 +333,12 @@ def account_row(uuid: UUID) -> AccountRow:
 
 
 def content_of(text: str) -> content_pb2.Content:
-    """A text, or a picture with a caption that ends in `.png`."""
+    """A text, which asks for a preview if it has a link, or a picture with a caption that ends in
+    `.png`.
+    """
+    if "https://" in text:
+        mode = content_pb2.LINK_PREVIEW_MODE_AUTO
+        return content_pb2.Content(text=content_pb2.TextContent(body=text, preview_mode=mode))
     if text.endswith(".png"):
         return content_pb2.Content(image=content_pb2.ImageContent(caption=text))
     return content_pb2.Content(text=content_pb2.TextContent(body=text))

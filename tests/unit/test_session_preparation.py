@@ -18,6 +18,7 @@ from mesh_session_node.outbound.references import ReferenceLookup
 from sessionmesh.v1 import media_pb2, session_pb2
 from sessionmesh.v1 import message_pb2 as pb
 from sessionmesh.v1.common_pb2 import MessageRef, Person
+from sessionmesh.v1.content_pb2 import LINK_PREVIEW_MODE_NONE, LinkPreview
 from tests.support.memory_host import PHONE, OneAccount, content_of
 from tests.support.memory_journal import Clock
 
@@ -203,14 +204,32 @@ class MemoryMedia:
             yield piece
 
 
+class MemoryPreviews:
+    """Pages on the web, by their addresses."""
+
+    def __init__(self) -> None:
+        self.pages: dict[str, LinkPreview] = {}
+        self.asked: list[str] = []
+
+    async def read(self, url: str) -> LinkPreview | None:
+        self.asked.append(url)
+        return self.pages.get(url)
+
+
 @pytest.fixture
 def media() -> MemoryMedia:
     return MemoryMedia()
 
 
 @pytest.fixture
-def preparation(account: OneAccount, media: MemoryMedia) -> Preparation:
-    return Preparation(ReferenceLookup(cast("Any", account.messages)), cast("Any", media))
+def previews() -> MemoryPreviews:
+    return MemoryPreviews()
+
+
+@pytest.fixture
+def preparation(account: OneAccount, media: MemoryMedia, previews: MemoryPreviews) -> Preparation:
+    lookup = ReferenceLookup(cast("Any", account.messages))
+    return Preparation(lookup, cast("Any", media), cast("Any", previews))
 
 
 def picture() -> Outgoing:
@@ -303,3 +322,48 @@ async def test_a_file_waits_for_the_connection(account: OneAccount, preparation:
     with pytest.raises(CannotPrepare) as failed:
         await preparation.prepare(account.session.context, picture())
     assert not failed.value.final
+
+
+LINK = "https://example.org/a"
+
+
+async def test_a_text_that_asks_for_a_preview_waits_until_its_page_was_read(account: OneAccount) -> None:
+    await account.connected()
+    out = await account.send(f"see {LINK}")
+    assert account.preparing == [out]
+
+
+async def test_a_text_is_sent_with_what_its_page_says(
+    account: OneAccount, preparation: Preparation, previews: MemoryPreviews
+) -> None:
+    await account.connected()
+    previews.pages[LINK] = LinkPreview(url=LINK, title="Example")
+    out = text_with_link()
+    prepared = await preparation.prepare(account.session.context, out)
+    sent = pb.SendMessageRequest.FromString(prepared.payload)
+    assert sent.content.text.preview == previews.pages[LINK]
+    assert not out.request.content.text.HasField("preview")
+
+
+async def test_a_text_whose_page_says_nothing_is_sent_without(
+    account: OneAccount, preparation: Preparation, previews: MemoryPreviews
+) -> None:
+    await account.connected()
+    prepared = await preparation.prepare(account.session.context, text_with_link())
+    assert previews.asked == [LINK]
+    assert not pb.SendMessageRequest.FromString(prepared.payload).content.text.HasField("preview")
+
+
+async def test_no_page_is_read_for_a_text_that_does_not_ask_for_it(
+    account: OneAccount, preparation: Preparation, previews: MemoryPreviews
+) -> None:
+    await account.connected()
+    out = text_with_link()
+    out.request.content.text.preview_mode = LINK_PREVIEW_MODE_NONE
+    await preparation.prepare(account.session.context, out)
+    assert previews.asked == []
+
+
+def text_with_link() -> Outgoing:
+    request = pb.SendMessageRequest(content=content_of(f"see {LINK}"))
+    return Outgoing(new_uuid(), f"phone:{OTHER}", request, "")

@@ -37,6 +37,7 @@ from mesh_session_node.journal import Journal
 from mesh_session_node.node import maintenance
 from mesh_session_node.node.forwarding import OwnerForwarder
 from mesh_session_node.node.node import Node
+from mesh_session_node.outbound.link_previews import LinkPreviews
 from mesh_session_node.settings import SessionNodeSettings
 from mesh_session_node.store.accounts import AccountStore, SendLimits
 from mesh_session_node.store.media import MediaClient
@@ -53,7 +54,8 @@ OLDEST_SCHEMA = 8
 async def main(settings: SessionNodeSettings, stop: Stop) -> None:
     """Parts, serve, wait for a signal, drain, stop."""
     watchdog = WatchdogClient.from_environment()
-    async with Supervisor(stop.fail) as supervisor:
+    private = settings.session.preview_private_addresses
+    async with LinkPreviews(allow_private_addresses=private) as previews, Supervisor(stop.fail) as supervisor:
         database = await Database.open(settings.database)
         await check_schema(database, OLDEST_SCHEMA)
         await maintenance.prepare(database)
@@ -104,6 +106,7 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
             messages=messages,
             sealer=Sealer(PostgresDataKeys(database), settings.secrets),
             media=MediaClient(channels, media, settings.mediaservice.address, settings.auth.mesh_key),
+            previews=previews,
             ownership=ownership,
         )
         journal_task = supervisor.start("journal", journal.run(node.on_commit))

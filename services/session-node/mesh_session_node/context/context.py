@@ -37,6 +37,7 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
     reconcile_seconds: Positive = 60
     media_transfers: Positive = 8
     fetch_media_up_to: Positive = 16 * 1024 * 1024
+    preview_private_addresses: bool = False
 
 
 class Host(Protocol):

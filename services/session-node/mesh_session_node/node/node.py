@@ -31,6 +31,7 @@ from mesh_session_node.node.loader import AccountLoader
 from mesh_session_node.node.lookup import AccountLookup, NodeOwnership
 from mesh_session_node.node.registry import Registry
 from mesh_session_node.node.shard_handler import NodeShardHandler
+from mesh_session_node.outbound.link_previews import LinkPreviews
 from mesh_session_node.outbound.outgoing import AcceptedRow
 from mesh_session_node.outbound.preparation import Preparation
 from mesh_session_node.outbound.receipts import LateReceipts, ReceiptAcks
@@ -57,6 +58,7 @@ class Node:
         messages: MessageStore,
         sealer: Sealer,
         media: MediaClient,
+        previews: LinkPreviews,
         ownership: NodeOwnership,
     ) -> None:
         self.loop = asyncio.get_running_loop()
@@ -64,7 +66,7 @@ class Node:
         self.node_id = node_id
         self.settings = settings
         self.references = ReferenceLookup(messages)
-        self.preparation = Preparation(self.references, media)
+        self.preparation = Preparation(self.references, media, previews)
         self.pairings = Pairings(settings)
         self.registry = Registry(self.pairings.forget)
         self._tasks: set[asyncio.Task[None]] = set()

@@ -1,4 +1,6 @@
-"""What some messages need before they can be sent: their file handed over, and the messages they refer to."""
+"""What some messages need before they can be sent: their file handed over, their link read, and the messages
+they refer to.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +17,7 @@ from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.drivers.interface.content import MediaPart, References
 from mesh_session_node.drivers.interface.outcomes import BlobUnavailable, ConnectionEnded
+from mesh_session_node.outbound.link_previews import LinkPreviews, first_link
 from mesh_session_node.outbound.outgoing import Outgoing
 from mesh_session_node.outbound.references import ReferenceLookup
 from mesh_session_node.store.media import MEDIA_KINDS, MediaClient, check_media, media_of
@@ -56,9 +59,10 @@ def has_references(request: message_pb2.SendMessageRequest) -> bool:
 class Preparation:
     """Looks up and hands over; one for all accounts."""
 
-    def __init__(self, references: ReferenceLookup, media: MediaClient) -> None:
+    def __init__(self, references: ReferenceLookup, media: MediaClient, previews: LinkPreviews) -> None:
         self._lookup = references
         self._media = media
+        self._previews = previews
 
     async def check(self, session: SessionContext, request: message_pb2.SendMessageRequest) -> None:
         """Before a message is accepted: what it refers to must exist, and be fit for it.
@@ -78,8 +82,21 @@ class Preparation:
             raise CannotPrepare(str(error)) from error
         except _RETRYABLE as error:
             raise CannotPrepare(str(error), final=False) from error
-        payload, blobs = session.driver.encode(out.request, references, part)
+        payload, blobs = session.driver.encode(await self._with_preview(out.request), references, part)
         return Prepared(payload, blobs)
+
+    async def _with_preview(self, request: message_pb2.SendMessageRequest) -> message_pb2.SendMessageRequest:
+        """The request with what is shown of its link, where it asks for that and the page says it."""
+        text = request.content.text
+        if text.preview_mode != content_pb2.LINK_PREVIEW_MODE_AUTO or not (link := first_link(text.body)):
+            return request
+        preview = await self._previews.read(link)
+        if preview is None:
+            return request
+        shown = message_pb2.SendMessageRequest()
+        shown.CopyFrom(request)
+        shown.content.text.preview.CopyFrom(preview)
+        return shown
 
     async def _references(
         self, session: SessionContext, request: message_pb2.SendMessageRequest

@@ -28,6 +28,7 @@ from mesh_session_node.outbound.statuses import end_unsent, status_event
 from mesh_session_node.outbound.waiters import Waiters
 from mesh_session_node.store.accounts import SendLimits
 from sessionmesh.v1 import message_pb2 as pb
+from sessionmesh.v1.content_pb2 import LINK_PREVIEW_MODE_AUTO
 
 _SIMPLE = frozenset({"text", "location", "contact_cards", "poll", "buttons", "list", "template"})
 
@@ -341,7 +342,11 @@ class Sender:
 def _is_simple(out: Outgoing) -> bool:
     """Whether the request says all that the driver needs."""
     request = out.request
-    return request.content.WhichOneof("kind") in _SIMPLE and not request.options.HasField("reply_to")
+    return (
+        request.content.WhichOneof("kind") in _SIMPLE
+        and request.content.text.preview_mode != LINK_PREVIEW_MODE_AUTO
+        and not request.options.HasField("reply_to")
+    )
 
 
 _RETRY_DELAY = 1.0

@@ -10,6 +10,8 @@ from typing import Any
 from asyncpg import Pool, Record
 from asyncpg.pgproto.pgproto import UUID
 
+from mesh_core.paging import MAX_BYTES
+
 
 @dataclass(frozen=True, slots=True)
 class MessageFilter:
@@ -45,7 +47,11 @@ class MessageStore:
         return await self._pool.fetch(_MESSAGES, account, [*messages])
 
     async def page(self, account: UUID, wanted: MessageFilter, limit: int) -> list[Record]:
-        """At most `limit` rows, newest first unless asked otherwise."""
+        """At most `limit` rows, newest first unless asked otherwise.
+
+        Fewer when they are more than a page takes: as many as its bytes hold, and one more, so that
+        `paging.Page.cut` can tell that there are further ones.
+        """
         arguments: list[Any] = [account]
         where = ["account = $1"]
 
@@ -71,10 +77,15 @@ class MessageStore:
             add("labels @> ?::jsonb", wanted.labels)
         if wanted.after is not None:
             add("id > ?" if wanted.oldest_first else "id < ?", wanted.after)
-        arguments.append(limit)
+        order = f"ORDER BY id {'ASC' if wanted.oldest_first else 'DESC'}"
+        first, count = len(arguments) + 1, len(arguments) + 2
+        arguments += [MAX_BYTES, limit]
+        # A large content's size is known without reading it, so that what is beyond the page stays on disk.
         return await self._pool.fetch(
-            f"SELECT {_COLUMNS} FROM message WHERE {' AND '.join(where)} "  # noqa: S608 - all values are arguments
-            f"ORDER BY id {'ASC' if wanted.oldest_first else 'DESC'} LIMIT ${len(arguments)}",
+            f"""SELECT * FROM (
+              SELECT *, sum(octet_length(content)) OVER ({order} ROWS UNBOUNDED PRECEDING) AS bytes
+              FROM (SELECT {_COLUMNS} FROM message WHERE {" AND ".join(where)} {order} LIMIT ${count}) counted
+            ) summed WHERE bytes - octet_length(content) < ${first} {order}""",  # noqa: S608 - all values are arguments
             *arguments,
         )
 
