@@ -111,7 +111,7 @@ class MediaFetcher:
                 mime_type=reference.mime_type,
                 sha256=reference.sha256,
                 file_name=message.content.document.file_name,
-                keep_original=True,
+                compression=media_pb2.COMPRESSION_OFF,
             ),
             origin=media_pb2.MEDIA_ORIGIN_NETWORK,
         )
