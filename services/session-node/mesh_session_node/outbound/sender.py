@@ -341,12 +341,9 @@ class Sender:
 
 def _is_simple(out: Outgoing) -> bool:
     """Whether the request says all that the driver needs."""
-    request = out.request
-    return (
-        request.content.WhichOneof("kind") in _SIMPLE
-        and request.content.text.preview_mode != LINK_PREVIEW_MODE_AUTO
-        and not request.options.HasField("reply_to")
-    )
+    content, options = out.request.content, out.request.options
+    simple = content.WhichOneof("kind") in _SIMPLE and content.text.preview_mode != LINK_PREVIEW_MODE_AUTO
+    return simple and not options.HasField("reply_to")
 
 
 _RETRY_DELAY = 1.0
