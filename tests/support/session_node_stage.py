@@ -320,7 +320,7 @@ def text_request(account: Account, text: str = "hello", **fields: Any) -> messag
     request = message_pb2.SendMessageRequest(
         account_id=account.id, request_id=fields.pop("request_id", secrets.token_hex(8)), **fields
     )
-    request.recipient = f"phone:{RECIPIENT}"
+    request.recipient = request.recipient or f"phone:{RECIPIENT}"
     request.content.text.body = text
     return request
 

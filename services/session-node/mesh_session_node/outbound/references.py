@@ -88,6 +88,11 @@ class ReferenceLookup:
 
     async def by_network_id(self, account: UUID, network_id: str) -> Record | None:
         """The stored message that the network knows by this id; None without one."""
-        uuid = message_of(network_id) or await self._messages.by_network_id(account, network_id)
-        row = None if uuid is None else await self._messages.message(account, uuid)
-        return row if row is not None and row["network_id"] == network_id else None
+        own = message_of(network_id)
+        if own is not None:
+            row = await self._messages.message(account, own)
+            if row is not None and row["network_id"] == network_id:
+                return row
+        # Another account's messages have ids of the same form
+        uuid = await self._messages.by_network_id(account, network_id)
+        return None if uuid is None else await self._messages.message(account, uuid)
