@@ -90,6 +90,12 @@ def test_an_endpoint_is_created_listed_and_deleted_and_its_headers_stay_secret(m
     assert mesh_json(mesh, "endpoint", "list", *tenant) == []
 
 
+def test_an_administrators_key_is_made_by_its_scope(mesh: MeshProcess) -> None:
+    made = mesh_json(mesh, "key", "create", "--scope", "operator", "--name", unique("key"))[0]
+    listed = run_mesh("--address", mesh.address, "--api-key", str(made["secret"]), "tenant", "list")
+    assert listed.returncode == 0, listed.stderr
+
+
 def test_the_mesh_says_what_it_is(mesh: MeshProcess) -> None:
     [found] = mesh_json(mesh, "info")
     assert found["api_edition"] == 2
