@@ -31,7 +31,7 @@ MAX_TEXT = 65_536
 """Bytes of UTF-8."""
 MAX_CONTENT = 128 * 1024
 """Bytes of a serialised content."""
-MAX_SMALL_FILE = 64 * 1024
+MAX_SMALL_FILE = 64_000
 """Bytes of a vCard, and of a link preview's picture."""
 MAX_EMOJI = 64
 """Bytes of UTF-8."""
