@@ -428,7 +428,8 @@ class TestStatuses:
                 StatusChange(message.id, second, 2, event("second")),
             )
         await journal.flush()
-        stored = dict(await world.database.pool.fetch("SELECT id, status FROM message"))
+        rows = await world.database.pool.fetch("SELECT id, status FROM message")
+        stored = {row["id"]: row["status"] for row in rows}
         told = 0
         for message, (old, *steps) in zip(messages, cases, strict=True):
             for step in steps:

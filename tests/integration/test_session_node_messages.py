@@ -306,7 +306,10 @@ async def test_a_message_is_got_by_any_of_its_ids(stage: Stage, node: NodeProces
 
     async def got(**ref: Any) -> message_pb2.Message:
         request = message_pb2.GetMessageRequest(account_id=account.id, message=MessageRef(**ref))
-        return (await node.messages.GetMessage(request, metadata=stage.metadata)).message
+        answer: message_pb2.GetMessageResponse = await node.messages.GetMessage(
+            request, metadata=stage.metadata
+        )
+        return answer.message
 
     for ref in ({"message_id": sent.id}, {"network_message_id": sent.network_message_id}):
         message = await got(**ref)

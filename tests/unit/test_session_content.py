@@ -69,7 +69,7 @@ def test_a_file_arrives_as_its_kind_to_be_fetched(kind: str) -> None:
     ids=lambda content: content.WhichOneof("kind"),
 )
 def test_how_a_file_is_shown_arrives_with_it(content: content_pb2.Content) -> None:
-    kind = content.WhichOneof("kind")
+    kind = content.WhichOneof("kind") or ""
     arrived = getattr(there_and_back(content, picture()), kind)
     for field, value in getattr(content, kind).ListFields():
         assert getattr(arrived, field.name) == value
@@ -86,7 +86,9 @@ def test_an_answer_repeats_what_it_answers() -> None:
 
 
 def test_a_preview_arrives_with_its_text() -> None:
-    text = content_pb2.TextContent(body="see https://example.com", preview_mode=3)
+    text = content_pb2.TextContent(
+        body="see https://example.com", preview_mode=content_pb2.LINK_PREVIEW_MODE_CUSTOM
+    )
     text.preview.url, text.preview.title = "https://example.com", "Example"
     arrived = there_and_back(content_pb2.Content(text=text))
     assert arrived.text.preview == text.preview
