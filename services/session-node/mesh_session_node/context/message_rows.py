@@ -62,9 +62,9 @@ def ref_of_row(row: Record) -> MessageRef:
 
 def set_create_time(message: pb.Message, uuid: UUID) -> None:
     """A message's id begins with the millisecond in which it was made."""
-    milliseconds = int.from_bytes(uuid.bytes[:6], "big")
-    message.create_time.seconds, rest = divmod(milliseconds, 1000)
-    message.create_time.nanos = rest * 1_000_000
+    created = message.create_time
+    created.seconds, rest = divmod(int.from_bytes(uuid.bytes[:6], "big"), 1000)
+    created.nanos = rest * 1_000_000
 
 
 def _sent(request: pb.SendMessageRequest) -> pb.Message:
