@@ -10,12 +10,13 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.errors import NotFound, ResourceExhausted, Unavailable
 from mesh_core.ids import Prefix, encode, new_id, new_uuid
+from mesh_core.rpc.auth import Identity, Role, assume
 from mesh_session_node.drivers.interface.content import Reference, References
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
 from mesh_session_node.outbound.outgoing import Outgoing
 from mesh_session_node.outbound.preparation import CannotPrepare, Preparation
 from mesh_session_node.outbound.references import ReferenceLookup
-from sessionmesh.v1 import media_pb2, session_pb2
+from sessionmesh.v1 import content_pb2, media_pb2, session_pb2
 from sessionmesh.v1 import message_pb2 as pb
 from sessionmesh.v1.common_pb2 import MessageRef, Person
 from sessionmesh.v1.content_pb2 import LINK_PREVIEW_MODE_NONE, LinkPreview
@@ -242,6 +243,20 @@ def answer_to(message: UUID) -> Outgoing:
     request = pb.SendMessageRequest(content=content_of("yes"))
     request.options.reply_to.message_id = encode(Prefix.MESSAGE, message)
     return Outgoing(new_uuid(), f"phone:{OTHER}", request, "")
+
+
+async def test_a_key_that_is_limited_to_accounts_sends_no_files_of_others(
+    account: OneAccount, preparation: Preparation, media: MemoryMedia
+) -> None:
+    media.media.state = content_pb2.MEDIA_STATE_READY
+    media.media.account_id = new_id(Prefix.ACCOUNT)
+    context, request = account.session.context, picture().request
+    accounts = frozenset({account.session.id})
+    assume(Identity(Role.TENANT, account.account.tenant, "key", frozenset(), accounts))
+    with pytest.raises(NotFound):
+        await preparation.check(context, request)
+    media.media.account_id = account.session.id
+    await preparation.check(context, request)
 
 
 async def test_a_file_is_handed_to_the_network_and_named_in_the_message(

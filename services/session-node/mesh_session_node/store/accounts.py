@@ -234,7 +234,7 @@ FROM media_fetch WHERE shard = ANY ($1)
 _SENT = """
 SELECT m.account, extract(epoch FROM now() - max(m.network_time))::float8, count(*)::int
 FROM unnest($1::uuid[]) AS a(id) JOIN message m ON m.account = a.id
-WHERE m.id >= uuid_at(now() - interval '1 day') AND m.direction = 1
+WHERE m.id >= uuid_at(now() - interval '1 day') AND m.origin = 1
   AND m.network_time > now() - interval '1 day'
 GROUP BY m.account, date_bin('5 minutes', m.network_time, 'epoch')
 """
