@@ -118,7 +118,8 @@ async def see_it_begin(
     assert await working.next("received") == OTHER_PERSON
     reply = await caller.message(account.id, await working.next("replied"))
     assert reply.chat == OTHER_PERSON
-    assert reply.options.reply_to.network_message_id == network_id
+    answered = await caller.message(account.id, reply.options.reply_to.message_id)
+    assert answered.network_message_id == network_id
 
     assert await working.next("refused") == "5 RESOURCE_NOT_FOUND"
     assert await working.next("refused") == "3 INVALID_FIELD message.message_id"

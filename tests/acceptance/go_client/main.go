@@ -176,7 +176,7 @@ func (c *client) deliveryAndAnswer(id string) (string, *meshpb.Message, error) {
 		metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+c.key),
 		&meshpb.SubscribeRequest{
 			Start:      &meshpb.SubscribeRequest_FromOldest{FromOldest: true},
-			EventTypes: []string{"message"},
+			EventTypes: []string{"message.*"},
 			AccountIds: []string{c.account},
 		},
 	)

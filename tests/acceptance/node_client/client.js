@@ -91,7 +91,7 @@ async function send(recipient, replyTo) {
 
 /** Follows the account's events until a message is delivered and another one has come. */
 async function deliveryAndAnswer(id) {
-  const request = { fromOldest: true, eventTypes: ["message"], accountIds: [account] };
+  const request = { fromOldest: true, eventTypes: ["message.*"], accountIds: [account] };
   let cursor, received;
   for await (const frame of events.Subscribe(request, credentials, within())) {
     for (const event of frame.events?.events ?? []) {

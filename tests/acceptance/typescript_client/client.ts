@@ -82,7 +82,7 @@ async function send(recipient: string, replyTo?: MessageInitShape<typeof Message
 /** Follows the account's events until a message is delivered and another one has come. */
 async function deliveryAndAnswer(id: string): Promise<[string, Message]> {
   const start = { case: "fromOldest", value: true } as const;
-  const request = { start, eventTypes: ["message"], accountIds: [accountId] };
+  const request = { start, eventTypes: ["message.*"], accountIds: [accountId] };
   let cursor: string | undefined;
   let received: Message | undefined;
   for await (const { frame } of events.subscribe(request, { headers: credentials, timeoutMs: CALL_MILLISECONDS })) {

@@ -132,14 +132,14 @@ public final class MeshClient {
 
   /** Sends a message, waits until it is delivered and answered, and answers in turn. */
   private void talk() {
-    Message sent = send(RECIPIENT, MessageRef.getDefaultInstance());
+    Message sent = send(RECIPIENT, MessageOptions.getDefaultInstance());
     System.out.println("sent " + sent.getId() + " " + sent.getRecipient().getAddress());
     String delivered = null;
     Message received = null;
     SubscribeRequest request =
         SubscribeRequest.newBuilder()
             .setFromOldest(true)
-            .addEventTypes("message")
+            .addEventTypes("message.*")
             .addAccountIds(account)
             .build();
     Iterator<SubscribeResponse> frames = within(events).subscribe(request);
@@ -160,8 +160,9 @@ public final class MeshClient {
     }
     System.out.println("delivered " + delivered);
     System.out.println("received " + received.getSender().getAddress());
-    MessageRef target = MessageRef.newBuilder().setMessageId(received.getId()).build();
-    System.out.println("replied " + send(received.getChat(), target).getId());
+    MessageOptions reply =
+        MessageOptions.newBuilder().setReplyTo(MessageRef.newBuilder().setMessageId(received.getId())).build();
+    System.out.println("replied " + send(received.getChat(), reply).getId());
   }
 
   /** What an event is to this program. Later versions of the mesh have more kinds. */
@@ -173,14 +174,14 @@ public final class MeshClient {
     };
   }
 
-  private Message send(String recipient, MessageRef replyTo) {
+  private Message send(String recipient, MessageOptions options) {
     SendMessageRequest request =
         SendMessageRequest.newBuilder()
             .setAccountId(account)
             .setRequestId(UUID.randomUUID().toString())
             .setRecipient(recipient)
             .setContent(Content.newBuilder().setText(TextContent.newBuilder().setBody("Hello from Java")))
-            .setOptions(MessageOptions.newBuilder().setReplyTo(replyTo))
+            .setOptions(options)
             .build();
     return repeated(() -> within(messages).sendMessage(request)).getMessage();
   }
@@ -216,7 +217,7 @@ public final class MeshClient {
   }
 
   private String sendAndLookUp() {
-    GetMessageRequest request = lookUp(send(RECIPIENT, MessageRef.getDefaultInstance()).getId());
+    GetMessageRequest request = lookUp(send(RECIPIENT, MessageOptions.getDefaultInstance()).getId());
     repeated(() -> within(messages).getMessage(request));
     return answering.last;
   }
