@@ -113,6 +113,8 @@ async def test_a_request_sent_again_acts_once(stage: Stage, node: NodeProcess) -
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await stage.send(node, account, "another", request_id=request_id)
 
+    for answer in (first, again):
+        answer.ClearField("recipient")  # of whom more may be known by now
     assert again == first
     assert refused.value.code() == grpc.StatusCode.ALREADY_EXISTS
     assert from_rpc_error(refused.value).reason == "REQUEST_ID_REUSED"
