@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 import sessionmesh.v1
+from mesh_core.rpc.auth import new_api_key
 from mesh_core.rpc.server.status import from_rpc_error
 from mesh_simulator.accounts.account import Behaviour
 from mesh_simulator.faults.faults import FaultKind
@@ -186,6 +187,29 @@ async def test_sessions_are_listed_with_counts_by_any_node(stage: Stage, node: N
 
     states = await eventually(listed)
     assert states[unpaired.id] == pb.SESSION_STATE_NEW
+
+
+async def test_a_key_of_some_accounts_lists_and_counts_these_only(stage: Stage, node: NodeProcess) -> None:
+    mine, other = await stage.create_account(), await stage.create_account()
+    key_id, key, digest = new_api_key()
+    await stage.database.execute(
+        "INSERT INTO api_key (id, tenant, hash, scopes, role, account_ids) VALUES ($1, $2, $3, $4, 1, $5)",
+        key_id,
+        stage.tenant,
+        digest,
+        ["READ"],
+        [mine.uuid],
+    )
+    limited = (("authorization", f"Bearer {key}"),)
+
+    answer = await node.sessions.ListSessions(pb.ListSessionsRequest(), metadata=limited)
+
+    assert [session.account_id for session in answer.sessions] == [mine.id]
+    assert [(count.state, count.count) for count in answer.counts] == [(pb.SESSION_STATE_NEW, 1)]
+    request = pb.GetSessionRequest(account_id=other.id)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await node.sessions.GetSession(request, metadata=limited)
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
 
 
 async def test_a_listed_session_is_the_one_that_its_owner_shows(stage: Stage, node: NodeProcess) -> None:

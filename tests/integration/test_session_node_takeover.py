@@ -101,19 +101,23 @@ async def test_another_node_takes_accounts_over_with_their_unsent_messages(stage
 
 
 async def test_what_is_known_of_a_session_goes_with_it(stage: Stage) -> None:
-    node = await stage.start_node()
-    account = await stage.paired(node)
+    nodes = [await stage.start_node(), await stage.start_node()]
+    account = await stage.create_account()
+    owner = await owner_of(stage, nodes, account.id)
+    await stage.pair(owner, account)
+    await stage.until_state(owner, account, pb.SESSION_STATE_CONNECTED)
     restriction = wire.Restriction(kind=wire.RESTRICTION_KIND_GROUPS, message="for a while")
     stage.on_network(account).behave_as(Behaviour(restrictions=(restriction,)))
     stage.receive(account, wire.Content(text="hello"))
 
     async def known() -> pb.Session | None:
-        session = await stage.session(node, account)
+        session = await stage.session(owner, account)
         return session if session.HasField("last_inbound_time") and session.restrictions else None
 
     before = await eventually(known)
-    assert await node.stop() == 0
-    after = await stage.until_state(await stage.start_node(), account, pb.SESSION_STATE_CONNECTED)
+    assert await owner.stop() == 0
+    other = nodes[1 - nodes.index(owner)]
+    after = await stage.until_state(other, account, pb.SESSION_STATE_CONNECTED)
 
     assert after.epoch > before.epoch
     assert after.self == before.self
