@@ -30,8 +30,9 @@ def info(context: typer.Context, as_json: AsJson = False) -> None:
     print()
     show(found.drivers, DRIVER_COLUMNS, as_json=False)
     print()
-    print_table(("file of", "driver", "bytes", "types"), _files(found.drivers))
-    print()
+    if files := _files(found.drivers):
+        print_table(("file of", "driver", "bytes", "types"), files)
+        print()
     print_table(("limit", "value"), _limits(found.limits))
 
 

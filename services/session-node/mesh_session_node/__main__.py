@@ -31,6 +31,7 @@ from mesh_core.tasks import Supervisor
 from mesh_session_node.calls.account_call import AccountCalls
 from mesh_session_node.calls.message_service import MessageService
 from mesh_session_node.calls.node_service import NodeService
+from mesh_session_node.calls.server_service import ServerService
 from mesh_session_node.calls.session_service import SessionService
 from mesh_session_node.drivers.registry import Drivers
 from mesh_session_node.journal import Journal
@@ -44,7 +45,7 @@ from mesh_session_node.store.media import MediaClient
 from mesh_session_node.store.messages import MessageStore
 from mesh_session_node.store.sessions import SessionStore
 from sessionmesh.internal.v1 import node_pb2_grpc
-from sessionmesh.v1 import message_pb2_grpc, session_pb2_grpc
+from sessionmesh.v1 import message_pb2_grpc, server_pb2_grpc, session_pb2_grpc
 
 logger = structlog.get_logger(__name__)
 
@@ -97,10 +98,11 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
             watchdog=watchdog,
         )
         accounts, messages = AccountStore(database.pool, _limits(settings)), MessageStore(database.pool)
+        drivers = Drivers.from_settings(settings)
         node = Node(
             node_id=node_id,
             settings=settings.session,
-            drivers=Drivers.from_settings(settings),
+            drivers=drivers,
             journal=journal,
             accounts=accounts,
             messages=messages,
@@ -111,6 +113,8 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
         )
         journal_task = supervisor.start("journal", journal.run(node.on_commit))
         _add_services(server, node, messages, database, Pager(await page_token_key(database)))
+        info = ServerService(drivers, cluster, settings.server.max_message_bytes)
+        server.add(server_pb2_grpc.add_ServerServiceServicer_to_server, info)
         peer_pool = PeerPool(channels, settings.auth.mesh_key, client_context(settings.server))
         server.forward_not_owned(OwnerForwarder(node_id, ownership, peer_pool))
         await server.start(healthy=False)

@@ -17,7 +17,7 @@ from mesh_core.ids import Prefix, decode, encode, new_uuid
 from mesh_core.paging import Pager
 from mesh_core.rpc.server.status import details_of
 from mesh_core.telemetry import tracing
-from mesh_core.validation import to_timestamp
+from mesh_core.validation import MAX_BATCH, to_timestamp
 from mesh_session_node.account.session import Session
 from mesh_session_node.calls.account_call import AccountCalls, Context
 from mesh_session_node.calls.message_filters import message_filter
@@ -33,7 +33,6 @@ from sessionmesh.v1 import message_pb2 as pb
 from sessionmesh.v1 import message_pb2_grpc
 
 _parse = pb.SendMessageRequest.FromString
-_MAX_FRAME = 1000
 
 
 class MessageService(message_pb2_grpc.MessageServiceServicer):
@@ -71,8 +70,8 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
             messages = pb.SendMessagesRequest.FromString(raw).messages
         except DecodeError:
             raise InvalidArgument("the request is not an AcceptMessagesRequest", "INVALID_FIELD") from None
-        if len(messages) > _MAX_FRAME:
-            raise InvalidField("messages", f"must have at most {_MAX_FRAME:,} entries")
+        if len(messages) > MAX_BATCH:
+            raise InvalidField("messages", f"must have at most {MAX_BATCH:,} entries")
         response = pb.SendMessagesResponse()
         waiting: list[tuple[tuple[str, str], Session, Outgoing, asyncio.Future[Outcome]]] = []
         for item in messages:
