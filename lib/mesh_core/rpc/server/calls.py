@@ -11,25 +11,22 @@ from time import perf_counter
 from typing import Any, Protocol, TypeAlias
 
 import grpc
-from google.protobuf.message import DecodeError
 from grpc import StatusCode
-from grpc.aio import AbortError, InternalError, ServicerContext, UsageError
+from grpc.aio import AbortError, InternalError, UsageError
 
 from mesh_core import errors
 from mesh_core.rpc.auth import AccountLimit, Authenticator, assume, check_scope
-from mesh_core.rpc.server import requests, status
+from mesh_core.rpc.server import status
 from mesh_core.rpc.server.drain import CallsInFlight, Draining
+from mesh_core.rpc.server.parsing import Context, Parse, Serve, parsed, parsing, parsing_all
 from mesh_core.telemetry import metrics, tracing
 from sessionmesh.v1.authorization_pb2 import SCOPE_PUBLIC, Scope
 
 READ_OUT_SECONDS = 1.0
 """Seconds that a request stream is read on after its call has failed."""
 
-Context = ServicerContext[Any, Any]
 RpcHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-Serve = Callable[[Any, Context], Awaitable[Any]]
 ServeBytes = Callable[[bytes, Context], Awaitable[bytes]]
-Parse = Callable[[bytes], Any]
 
 
 class NotOwnerHandler(Protocol):
@@ -41,13 +38,14 @@ class NotOwnerHandler(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A method as it is served. `streams` says that it answers with a stream, `limit` what keys that are
-    limited to accounts may ask of it.
+    """A method as it is served. `takes_stream` says that its requests are a stream, `streams` that its
+    answers are, and `limit` what keys that are limited to accounts may ask of it.
     """
 
     service: str
     name: str
     scope: Scope.ValueType
+    takes_stream: bool
     streams: bool
     limit: AccountLimit
 
@@ -94,7 +92,7 @@ def wrap(handler: RpcHandler, method: Method, gate: Gate) -> RpcHandler:
             _surround(_or_forwarded(answer, method, gate), method, gate)
         )
     if parse is not None:
-        body = (_parsing_all if handler.request_streaming else _parsing)(body, parse)
+        body = (parsing_all if handler.request_streaming else parsing)(body, parse)
     if not handler.response_streaming:
         body = _reading_out(body)
     return _MAKERS[handler.request_streaming, handler.response_streaming](
@@ -105,8 +103,10 @@ def wrap(handler: RpcHandler, method: Method, gate: Gate) -> RpcHandler:
 def not_served(service: str, name: str) -> RpcHandler:
     """A handler that answers UNIMPLEMENTED. It asks for no key: there is no scope to check."""
 
-    async def serve(_requests: Any, context: Context) -> None:
+    async def serve(requests: Any, context: Context) -> None:
         error = errors.Unimplemented(f"/{service}/{name} is not served here", "NOT_SERVED")
+        if isinstance(requests, AsyncIterator):  # bytes in a batched call
+            await _read_out(requests)
         await context.abort(error.code, error.message, status.trailing_metadata(error))
 
     return grpc.stream_stream_rpc_method_handler(serve)
@@ -116,6 +116,7 @@ def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
     # Everything that a call touches is a local name: this is on the way of every call.
     recall, authenticate = gate.authenticator.recall, gate.authenticator.authenticate
     in_flight, scope, path, limit = gate.in_flight, method.scope, method.path, method.limit
+    takes_stream = method.takes_stream
     observe = metrics.durations(method.service, method.name).observe
     begin, adopt, is_sampled = tracing.begin, tracing.adopt, tracing.is_sampled
 
@@ -125,6 +126,7 @@ def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
         period.count += 1
         code = StatusCode.OK
         span = None
+        begun = False
         try:
             authorization = tenant = traceparent = ""
             metadata: Any = context.invocation_metadata()  # pairs of text; never None on a server
@@ -149,6 +151,7 @@ def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
                 if identity.account_ids is not None:
                     request = limit.applied(identity, request)
                 assume(identity)
+            begun = True
             return await body(request, context)
         except AbortError:
             code = _CODES.get(context.code(), StatusCode.UNKNOWN)
@@ -162,6 +165,8 @@ def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
             if span is not None:
                 span.fail(error)
             trailing = (*context.trailing_metadata(), *status.trailing_metadata(failure))
+            if takes_stream and not begun:
+                await _read_out(request)
             try:
                 await context.abort(code, failure.message, trailing)
             except (InternalError, UsageError):
@@ -184,44 +189,12 @@ def _of_bytes(body: Serve, parse: Parse | None, serialise: Callable[[Any], bytes
         return body
 
     async def serve(request: bytes, context: Context) -> bytes:
-        answer = await body(_parsed(parse, request), context)
+        answer = await body(parsed(parse, request), context)
         if answer is None:  # grpcio's own servicers set a code, and return nothing
             await context.abort(_CODES[context.code()], str(context.details()))
         return serialise(answer)
 
     return serve
-
-
-def _parsing(body: Serve, parse: Parse) -> Serve:
-    """`body`, a function of a message, as one of bytes: to gRPC what cannot be parsed is INTERNAL."""
-
-    async def serve(request: bytes, context: Context) -> Any:
-        return await body(_parsed(parse, request), context)
-
-    return serve
-
-
-def _parsing_all(body: Serve, parse: Parse) -> Serve:
-    """The same of a function of a stream of messages."""
-
-    async def parsed(frames: AsyncIterator[bytes]) -> AsyncIterator[Any]:
-        async for frame in frames:
-            yield _parsed(parse, frame)
-
-    async def serve(frames: AsyncIterator[bytes], context: Context) -> Any:
-        return await body(parsed(frames), context)
-
-    return serve
-
-
-def _parsed(parse: Parse, request: bytes) -> Any:
-    """The message of these bytes, checked by its proto. Raises `InvalidArgument`."""
-    try:
-        message = parse(request)
-    except DecodeError:
-        raise errors.InvalidArgument("the request cannot be parsed", "INVALID_FIELD") from None
-    requests.check(message)
-    return message
 
 
 def _or_forwarded(body: ServeBytes, method: Method, gate: Gate) -> ServeBytes:
@@ -248,21 +221,26 @@ def _pump(function: Callable[[Any, Context], AsyncGenerator[Any, None]]) -> Serv
 
 
 def _reading_out(body: Serve) -> Serve:
-    """An upload that is refused is read on for a moment: a grpc.aio client whose call ends in the middle of a
-    write is told INTERNAL instead of why.
-    """
+    """An upload that is refused is read on for a moment."""
 
     async def serve(requests: Any, context: Context) -> Any:
         try:
             return await body(requests, context)
         except errors.MeshError:
-            with suppress(TimeoutError, InternalError):
-                async with asyncio.timeout(READ_OUT_SECONDS):
-                    async for _ in requests:
-                        pass
+            await _read_out(requests)
             raise
 
     return serve
+
+
+async def _read_out(requests: AsyncIterator[Any]) -> None:
+    """Read on for a moment: a grpc.aio client whose call ends in the middle of a write is told INTERNAL
+    instead of why.
+    """
+    with suppress(TimeoutError, InternalError):
+        async with asyncio.timeout(READ_OUT_SECONDS):
+            async for _ in requests:
+                pass
 
 
 def _until_drained(body: Serve, gate: Gate) -> Serve:

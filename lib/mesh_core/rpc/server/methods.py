@@ -72,7 +72,8 @@ class Methods(grpc.GenericRpcHandler):
                 logger.warning(
                     "method has no scope and is refused to everybody", service=service, method=name
                 )
-        method = Method(service, name, scope, described.server_streaming, AccountLimit.of(described))
+        takes_stream, streams = described.client_streaming, described.server_streaming
+        method = Method(service, name, scope, takes_stream, streams, AccountLimit.of(described))
         self._handlers[f"/{service}/{name}"] = wrap(handler, method, self._gate)
         self.services.add(service)
 

@@ -99,7 +99,7 @@ class Drains:
         Raises `NotFound`, `FailedPrecondition`, and `AlreadyExists` while it drains to another replacement.
         """
         request_id = validation.request_id(request.request_id)
-        node_id = validation.required_text("node_id", request.node_id)
+        node_id = validation.text("node_id", request.node_id)
         replacement = validation.text("replacement_node_id", request.replacement_node_id)
         if replacement == node_id:
             raise InvalidField("replacement_node_id", "must be another node")
@@ -128,7 +128,7 @@ class Drains:
 
     async def undrain(self, node_id: str) -> NodeInfo:
         """Cancels the node's drain, if there is one, and makes it ACTIVE. Raises `NotFound`."""
-        validation.required_text("node_id", node_id)
+        validation.text("node_id", node_id)
         async with self._database.pool.acquire() as connection, connection.transaction():
             running = await self._unfinished(connection, node_id)
             if running is not None:
