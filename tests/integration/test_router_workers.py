@@ -33,14 +33,14 @@ MOST_MEMORY = 20 * 2**20
 
 
 class Messages(message_pb2_grpc.MessageServiceServicer):
-    """Answers at once, or after `release` when the request id is "wait"."""
+    """Answers at once, or after `release` when the message is "wait"."""
 
     def __init__(self) -> None:
         self.waiting = asyncio.Event()
         self.release = asyncio.Event()
 
     async def GetMessage(self, request: Any, _context: Any) -> Any:
-        if request.message_id == "wait":
+        if request.message.message_id == "wait":
             self.waiting.set()
             await self.release.wait()
         return message_pb2.GetMessageResponse()
