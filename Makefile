@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test test-quick test-long mutations lint bench stubs tools lock clean
+.PHONY: help install up demo test test-quick test-long mutations lint bench stubs release-api tools lock clean
 
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -52,6 +52,9 @@ bench: install ## Run a benchmark: NAME=..., ARGS="--quick --json FILE"
 
 stubs: install ## Generate client stubs for Python, Go and TypeScript into stubs/
 	@deploy/tools/generate-stubs
+
+release-api: install ## Take the protos as they are for the released API, which lint holds later ones to; with a release only
+	@deploy/tools/release-api
 
 tools: ## Build the programs that tests and lint use into a cache outside the checkout
 	@deploy/tools/build $(NAME)

@@ -24,7 +24,7 @@ from bench.mesh.running import RunningMesh, running_mesh
 from bench.mesh.steady import Call
 from bench.mesh.window import Window, since, stretch
 from mesh_core.ids import SHARDS
-from sessionmesh.v1 import simulator_pb2
+from sessionmesh.simulator.v1 import simulator_pb2
 
 NODES = tuple(f"node-{number}" for number in range(1, 5))
 CRASHED, LOST, DRAINED = NODES[0], NODES[1], NODES[2]

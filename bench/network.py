@@ -87,7 +87,7 @@ class _Client(asyncio.Protocol):
                 self._write(wire.Frame(login=wire.Login(user_id=paired.user_id, secret=paired.secret)))
             elif kind == "login_ok":
                 self.up.set_result(None)
-            elif kind not in ("ack", "pair_code"):
+            elif kind not in ("ack", "pair_code", "restrictions"):
                 raise RuntimeError(f"unexpected {frame}")
 
     def send(self) -> None:

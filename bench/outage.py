@@ -22,7 +22,7 @@ from bench.mesh.operator import NotMeasured, Operator
 from bench.mesh.running import RunningMesh, running_mesh
 from bench.mesh.window import Window, since, stretch
 from mesh_cli.embedded import EmbeddedServer
-from sessionmesh.v1 import simulator_pb2
+from sessionmesh.simulator.v1 import simulator_pb2
 
 NODES = tuple(f"node-{number}" for number in range(1, 4))
 SLICES = 6

@@ -11,6 +11,7 @@ from mesh_core.rpc.channels import open_channel
 from sessionmesh.v1 import (
     account_pb2,
     account_pb2_grpc,
+    authorization_pb2,
     session_pb2,
     session_pb2_grpc,
     tenant_pb2,
@@ -57,7 +58,14 @@ async def make_tenant(channel: grpc.aio.Channel, admin_key: str) -> str:
     )
     key = await tenants.CreateApiKey(
         tenant_pb2.CreateApiKeyRequest(
-            tenant_id=made.tenant.id, display_name="bench", request_id="bench-key"
+            tenant_id=made.tenant.id,
+            display_name="bench",
+            request_id="bench-key",
+            scopes=[
+                authorization_pb2.SCOPE_READ,
+                authorization_pb2.SCOPE_SEND,
+                authorization_pb2.SCOPE_MANAGE,
+            ],
         ),
         metadata=metadata,
         timeout=_TIMEOUT,

@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from bench.measuring.workers import Worker, worker
 from bench.mesh.steady import Begin, Call, End, Probe, SteadyPlan
 from bench.mesh.window import Window
-from sessionmesh.v1 import simulator_pb2
+from sessionmesh.simulator.v1 import simulator_pb2
 
 
 class CallerLog:

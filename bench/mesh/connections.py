@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from bench.mesh.window import Window, monotonic_of
-from sessionmesh.v1 import simulator_pb2
+from sessionmesh.simulator.v1 import simulator_pb2
 
-Kind = simulator_pb2.LedgerRecord
-KINDS = {Kind.KIND_ACCOUNT, Kind.KIND_LOGIN, Kind.KIND_REPLACED, Kind.KIND_CLOSED}
+KINDS = {
+    simulator_pb2.LEDGER_KIND_ACCOUNT,
+    simulator_pb2.LEDGER_KIND_LOGIN,
+    simulator_pb2.LEDGER_KIND_REPLACED,
+    simulator_pb2.LEDGER_KIND_CLOSED,
+}
 """What `Connections` looks at."""
 
 
@@ -46,12 +50,13 @@ class Connections:
         self._ends: dict[int, tuple[float, bool]] = {}
         for record in records:
             time = monotonic_of(record.time.ToNanoseconds())
-            if record.kind == Kind.KIND_ACCOUNT:
+            if record.kind == simulator_pb2.LEDGER_KIND_ACCOUNT:
                 phones[record.id] = record.peer
-            elif record.kind == Kind.KIND_LOGIN:
+            elif record.kind == simulator_pb2.LEDGER_KIND_LOGIN:
                 self._logins[phones[record.account]].append((record.connection, time))
             else:  # a connection that is replaced is closed a little later
-                self._ends.setdefault(record.connection, (time, record.kind == Kind.KIND_REPLACED))
+                replaced = record.kind == simulator_pb2.LEDGER_KIND_REPLACED
+                self._ends.setdefault(record.connection, (time, replaced))
 
     def of(self, phone: str) -> list[Connection]:
         """The account's."""

@@ -8,7 +8,8 @@ import asyncpg
 
 from bench.mesh.running import RunningMesh
 from mesh_core.rpc.channels import open_channel
-from sessionmesh.v1 import message_pb2, simulator_pb2, simulator_pb2_grpc
+from sessionmesh.simulator.v1 import simulator_pb2, simulator_pb2_grpc
+from sessionmesh.v1 import message_pb2
 
 SETTLED_SECONDS = 30.0
 _POLL_SECONDS = 0.1

@@ -15,7 +15,7 @@ import msgspec
 import uvloop
 
 from mesh_core.rpc.channels import open_channel
-from sessionmesh.v1 import common_pb2, content_pb2, message_pb2, message_pb2_grpc
+from sessionmesh.v1 import content_pb2, message_pb2, message_pb2_grpc
 
 _TEXT = "A message of ordinary length, as people write them to each other when there is something to say."
 _RECIPIENTS = 1000
@@ -89,7 +89,7 @@ class Load:
         return message_pb2.SendMessageRequest(
             account_id=self._plan.accounts[number % len(self._plan.accounts)],
             request_id=f"{self._plan.prefix}-{number}",
-            recipient=common_pb2.Recipient(phone=f"+49170{number % _RECIPIENTS:07}"),
+            recipient=f"phone:+49170{number % _RECIPIENTS:07}",
             content=content_pb2.Content(text=content_pb2.TextContent(body=_TEXT)),
         )
 

@@ -23,15 +23,9 @@ from mesh_core.ownership.planning.loads import weight_of
 from mesh_core.ownership.planning.table import MOVE_BUDGET, Situation, read_situation
 from mesh_core.rpc.channels import open_channel
 from mesh_core.settings import ClusterSettings
-from sessionmesh.v1 import (
-    fleet_pb2,
-    fleet_pb2_grpc,
-    job_pb2,
-    job_pb2_grpc,
-    message_pb2,
-    simulator_pb2,
-    simulator_pb2_grpc,
-)
+from sessionmesh.admin.v1 import fleet_pb2, fleet_pb2_grpc
+from sessionmesh.simulator.v1 import simulator_pb2, simulator_pb2_grpc
+from sessionmesh.v1 import job_pb2, job_pb2_grpc, message_pb2
 
 MESSAGE_BYTES = 64 * 1024 * 1024
 """Of one gRPC message, which the parts must take, too: the callers' log goes to the network whole."""

@@ -18,7 +18,7 @@ import uvloop
 
 import mesh_core  # noqa: F401 - chooses gRPC's poller, as every part of the mesh does
 from bench.measuring.workers import serve
-from sessionmesh.v1 import common_pb2, content_pb2, message_pb2, message_pb2_grpc
+from sessionmesh.v1 import content_pb2, message_pb2, message_pb2_grpc
 
 _TEXT = "A message of ordinary length, as people write them to each other when there is something to say"
 _RECIPIENTS = 1000
@@ -130,7 +130,7 @@ class Callers:
         request = message_pb2.SendMessageRequest(
             account_id=account,
             request_id=f"{self._plan.prefix}-{number}",
-            recipient=common_pb2.Recipient(phone=f"+49170{number % _RECIPIENTS:07}"),
+            recipient=f"phone:+49170{number % _RECIPIENTS:07}",
             content=content_pb2.Content(
                 text=content_pb2.TextContent(body=f"{_TEXT} ({self._plan.prefix} {number}).")
             ),
@@ -147,7 +147,7 @@ class Callers:
         return Call(
             account,
             request.request_id,
-            request.recipient.phone,
+            request.recipient,
             due,
             made,
             time.monotonic(),

@@ -19,7 +19,7 @@ import msgspec
 import uvloop
 
 from bench.measuring.workers import serve
-from sessionmesh.v1 import common_pb2, content_pb2, message_pb2, message_pb2_grpc
+from sessionmesh.v1 import content_pb2, message_pb2, message_pb2_grpc
 
 FRAME_ITEMS = 100
 _GREETERS = 32
@@ -221,7 +221,7 @@ def _request(account_id: str, request_id: str) -> message_pb2.SendMessageRequest
     return message_pb2.SendMessageRequest(
         account_id=account_id,
         request_id=request_id,
-        recipient=common_pb2.Recipient(phone="+491701234567"),
+        recipient="phone:+491701234567",
         content=content_pb2.Content(text=content_pb2.TextContent(body=_TEXT)),
     )
 

@@ -25,7 +25,7 @@ from bench.mesh.steady import SteadyPlan
 from bench.mesh.window import Window, stretch
 from bench.routing.asking import Asked, AskingPlan, Begin, End
 from bench.routing.world import xds_environment
-from sessionmesh.v1 import simulator_pb2
+from sessionmesh.simulator.v1 import simulator_pb2
 
 NODES = ("node-1", "node-2", "node-3")
 KILLED = NODES[0]

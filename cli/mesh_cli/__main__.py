@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from mesh_cli.commands import account, db, job, key, parts, tenant
+from mesh_cli.commands import account, db, endpoint, job, key, parts, tenant
 from mesh_cli.commands.doctor import doctor
 from mesh_cli.commands.fleet.app import app as fleet_app
+from mesh_cli.commands.info import info
 from mesh_cli.commands.pair import pair
 from mesh_cli.commands.send import send
 from mesh_cli.commands.target import remember_target
@@ -31,11 +32,13 @@ app.command(rich_help_panel=HERE)(demo)
 app.command(rich_help_panel=HERE)(doctor)
 
 USE = "Use a mesh"
+app.command(rich_help_panel=USE)(info)
 app.add_typer(tenant.app, name="tenant", rich_help_panel=USE)
 app.add_typer(key.app, name="key", rich_help_panel=USE)
 app.add_typer(account.app, name="account", rich_help_panel=USE)
 app.command(rich_help_panel=USE)(pair)
 app.command(rich_help_panel=USE)(send)
+app.add_typer(endpoint.app, name="endpoint", rich_help_panel=USE)
 app.command(rich_help_panel=USE)(trace)
 app.command(rich_help_panel=USE)(xds_bootstrap)
 

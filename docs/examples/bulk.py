@@ -5,14 +5,14 @@ import os
 import sys
 
 from mesh_client import connect
-from sessionmesh.v1 import common_pb2, content_pb2, message_pb2
+from sessionmesh.v1 import content_pb2, message_pb2
 
 
 def text(account_id: str, to: str) -> message_pb2.SendMessageRequest:
     return message_pb2.SendMessageRequest(
         account_id=account_id,
         request_id=f"campaign-7-{to}",
-        recipient=common_pb2.Recipient(phone=to),
+        recipient=to,
         content=content_pb2.Content(text=content_pb2.TextContent(body="Our shop is open again")),
     )
 
@@ -22,7 +22,7 @@ async def main(account_id: str, *numbers: str) -> None:
     async with mesh as client, client.bulk() as bulk:
         async for result in bulk.results(text(account_id, number) for number in numbers):
             outcome = result.message.id if result.message else result.error
-            print(result.request.recipient.phone, outcome)
+            print(result.request.recipient, outcome)
 
 
 asyncio.run(main(*sys.argv[1:]))

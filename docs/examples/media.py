@@ -14,7 +14,7 @@ def show(done: int, total: int) -> None:
 async def main(source: str, copy: str) -> None:
     async with connect(os.environ["MESH_ADDRESS"], os.environ["MESH_API_KEY"]) as client:
         media = await client.upload(source, progress=show)
-        print(media.id, media.mime_type, media.size)
+        print(media.id, media.mime_type, media.size_bytes)
         await client.download_to(media.id, copy, progress=show)
 
 

@@ -16,8 +16,12 @@ async def main(account_id: str) -> None:
                 case "qr":
                     print(step.qr.terminal)
                     print("Scan it, or its text:", step.qr.text, flush=True)
+                case "passkey":
+                    print("answer with sessions.AnswerPairing:", step.passkey.challenge_json)
+                case "confirm":
+                    print("confirm with sessions.AnswerPairing:", step.confirm.text, step.confirm.code)
                 case "paired":
-                    print("paired as", step.paired.session.phone)
+                    print("paired as", step.paired.session.self.address)
                 case "timed_out":
                     print("nobody scanned it; try again at", step.timed_out.retry_time.ToJsonString())
                 case "refused":

@@ -1,4 +1,4 @@
-"""Follow messages, and go on after a restart where it was: python subscribe.py cursor.bin"""
+"""Follow messages, and go on after a restart where it was: python subscribe.py cursor.txt"""
 
 import asyncio
 import os
@@ -8,13 +8,13 @@ from pathlib import Path
 from mesh_client import CursorExpired, connect
 
 
-def load(place: Path) -> bytes:
-    return place.read_bytes() if place.exists() else b""
+def load(place: Path) -> str:
+    return place.read_text() if place.exists() else ""
 
 
-def store(place: Path, cursor: bytes) -> None:
+def store(place: Path, cursor: str) -> None:
     unfinished = place.with_suffix(".new")
-    unfinished.write_bytes(cursor)
+    unfinished.write_text(cursor)
     unfinished.replace(place)  # whoever is killed here has the old one or the new one
 
 

@@ -16,6 +16,8 @@ MAX_REQUEST_ID = 64
 MAX_NAME = 128
 MAX_LABEL_KEY = 63
 MAX_LABEL_VALUE = 255
+MAX_BATCH = 1000
+"""Most messages of one BatchSendMessages, and of one frame of SendMessages."""
 
 
 def required_text(field: str, value: str, max_length: int = MAX_NAME) -> str:

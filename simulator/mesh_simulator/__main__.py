@@ -17,7 +17,7 @@ from mesh_core.tasks import Supervisor
 from mesh_simulator.network import Network
 from mesh_simulator.service import SimulatorServicer
 from mesh_simulator.settings import Settings
-from sessionmesh.v1 import simulator_pb2_grpc
+from sessionmesh.simulator.v1 import simulator_pb2_grpc
 
 logger = structlog.get_logger(__name__)
 

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from mesh_core import addresses
 from mesh_core.errors import AlreadyExists, InvalidField, NotFound
 from mesh_core.paging import Pager, listing
-from mesh_core.validation import required_text
+from mesh_core.validation import phone, text
 from mesh_simulator import views
 from mesh_simulator.accounts.account import Account, Group
-from mesh_simulator.accounts.addresses import GROUP, is_phone
+from mesh_simulator.accounts.addresses import GROUP, PHONE, USERNAME
 from mesh_simulator.accounts.queries import new_group_id
 from mesh_simulator.checker import check
 from mesh_simulator.faults.faults import FaultKind
 from mesh_simulator.network import Network
 from sessionmesh.simnet.v1 import wire_pb2 as wire
-from sessionmesh.v1 import simulator_pb2 as api
-from sessionmesh.v1 import simulator_pb2_grpc
+from sessionmesh.simulator.v1 import simulator_pb2 as api
+from sessionmesh.simulator.v1 import simulator_pb2_grpc
 
 if TYPE_CHECKING:
     from grpc.aio import ServicerContext
@@ -40,10 +41,11 @@ class SimulatorServicer(simulator_pb2_grpc.SimulatorServiceServicer):
     async def CreateNetworkAccount(
         self, request: api.CreateNetworkAccountRequest, context: Context
     ) -> api.CreateNetworkAccountResponse:
-        phone = _phone("phone", request.phone)
-        if phone in self._directory.by_phone:
-            raise AlreadyExists(f"{phone} has an account", "RESOURCE_EXISTS")
-        account = self._directory.create_account(phone, request.push_name or f"Person {phone[-4:]}")
+        number = phone("phone", request.phone)
+        if number in self._directory.by_phone:
+            raise AlreadyExists(f"{number} has an account", "RESOURCE_EXISTS")
+        name = text("push_name", request.push_name)
+        account = self._directory.create_account(number, name or f"Person {number[-4:]}")
         return api.CreateNetworkAccountResponse(account=views.account_view(account))
 
     async def GetNetworkAccount(
@@ -88,24 +90,29 @@ class SimulatorServicer(simulator_pb2_grpc.SimulatorServiceServicer):
         self, request: api.InjectMessageRequest, context: Context
     ) -> api.InjectMessageResponse:
         account = self._account(request.phone)
-        sender = self._directory.find(required_text("sender", request.sender))
-        if sender is None or isinstance(sender, Group):
-            raise InvalidField("sender", "must be the address of a person on the network")
-        chat = request.sender
-        if request.group_id:
-            self._member_of(request.group_id, account)
-            chat = GROUP + request.group_id
-        content = request.encoded
-        if request.WhichOneof("content") == "text":
-            content = wire.Content(text=request.text).SerializeToString()
-        elif not content:
-            raise InvalidField("content", "text or encoded is required")
+        own_address = PHONE + account.phone
+        if not request.from_own_device:
+            sender = self._person("sender", request.sender)
+        elif request.sender:
+            raise InvalidField("sender", "must be empty with from_own_device")
+        else:
+            sender = own_address
+        if request.chat or request.from_own_device:
+            chat = self._chat("chat", request.chat, account)
+            if not request.from_own_device and not chat.startswith(GROUP):
+                raise InvalidField("chat", "must be a group, or empty for the sender's own chat")
+        else:
+            chat = sender
+        quoted_sender = own_address
+        if request.quoted.sender:
+            quoted_sender = self._person("quoted.sender", request.quoted.sender)
         message = wire.Inbound(
-            id=request.network_message_id,
-            sender=request.sender,
+            id=views.network_message_id("network_message_id", request.network_message_id),
+            sender=sender,
             chat=chat,
-            push_name=request.push_name,
-            content=content,
+            push_name=text("push_name", request.push_name),
+            content=views.content_of(request, quoted_sender),
+            from_me=request.from_own_device,
         )
         self._network.inbound.offer(account, message)
         self._network.flush()
@@ -122,22 +129,24 @@ class SimulatorServicer(simulator_pb2_grpc.SimulatorServiceServicer):
     ) -> api.CreateNetworkGroupResponse:
         if not request.members:
             raise InvalidField("members", "is required")
-        members = {_phone("members", phone): False for phone in request.members}
-        for phone in request.admins or request.members[:1]:
-            if phone not in members:
-                raise InvalidField("admins", f"{phone} is not among the members")
-            members[phone] = True
-        group = self._directory.create_group(new_group_id(), request.subject, members)
+        members = dict.fromkeys(_phones("members", request.members), False)
+        for at, number in enumerate(request.admins or request.members[:1]):
+            if number not in members:
+                raise InvalidField(f"admins[{at}]", "must be one of the members")
+            members[number] = True
+        subject = text("subject", request.subject)
+        group = self._directory.create_group(new_group_id(), subject, members)
         return api.CreateNetworkGroupResponse(group=views.group_view(group))
 
     async def ChangeNetworkGroupMembers(
         self, request: api.ChangeNetworkGroupMembersRequest, context: Context
     ) -> api.ChangeNetworkGroupMembersResponse:
-        group = self._group(request.group_id)
-        for phone in request.add:
-            group.members.setdefault(_phone("add", phone), False)
-        for phone in request.remove:
-            group.members.pop(phone, None)
+        group = self._group("group", request.group)
+        add, remove = _phones("add", request.add), _phones("remove", request.remove)
+        for number in add:
+            group.members.setdefault(number, False)
+        for number in remove:
+            group.members.pop(number, None)
         self._directory.save_group(group)
         return api.ChangeNetworkGroupMembersResponse(group=views.group_view(group))
 
@@ -147,17 +156,27 @@ class SimulatorServicer(simulator_pb2_grpc.SimulatorServiceServicer):
         behaviour = views.behaviour_of(request.behaviour)
         if not request.phone:
             self._directory.set_default_behaviour(behaviour)
+            self._network.flush()
             return api.SetBehaviourResponse()
         account = self._account(request.phone)
-        account.has_own_behaviour = request.HasField("behaviour")
-        account.behaviour = behaviour if account.has_own_behaviour else self._directory.default_behaviour
+        self._directory.set_own_behaviour(account, behaviour if request.HasField("behaviour") else None)
+        self._network.flush()
         return api.SetBehaviourResponse()
 
     async def SetNetwork(self, request: api.SetNetworkRequest, context: Context) -> api.SetNetworkResponse:
-        self._network.pairing.auto_accept = (
-            views.seconds(request.accept_after) if request.HasField("accept_after") else None
-        )
-        self._directory.unregistered = set(request.unregistered_phones)
+        accept_after = None
+        if request.HasField("accept_after"):
+            accept_after = views.seconds("accept_after", request.accept_after)
+        unregistered = set(_phones("unregistered_phones", request.unregistered_phones))
+        hidden = set(_phones("hidden_phones", request.hidden_phones))
+        usernames = {}
+        for number, name in request.usernames.items():
+            field = f"usernames[{number}]"
+            addresses.parse(field, USERNAME + name)
+            usernames[phone(field, number)] = name
+        self._network.pairing.auto_accept = accept_after
+        self._directory.unregistered, self._directory.hidden = unregistered, hidden
+        self._directory.usernames = usernames
         return api.SetNetworkResponse()
 
     async def InjectFault(self, request: api.InjectFaultRequest, context: Context) -> api.InjectFaultResponse:
@@ -165,14 +184,14 @@ class SimulatorServicer(simulator_pb2_grpc.SimulatorServiceServicer):
             raise InvalidField("kind", "is required")
         kind = FaultKind(request.kind)
         account = self._account(request.phone) if request.phone else None
-        amount = views.seconds(request.delay)
+        amount = views.seconds("delay", request.delay)
         if kind is FaultKind.BANDWIDTH:
             amount = float(request.bytes_per_second)
         if amount <= 0 and kind in (FaultKind.DELAY_ACKS, FaultKind.SLOW):
             raise InvalidField("delay", "must be above 0")
         if amount <= 0 and kind is FaultKind.BANDWIDTH:
             raise InvalidField("bytes_per_second", "must be above 0")
-        duration = views.seconds(request.duration) if request.HasField("duration") else None
+        duration = views.seconds("duration", request.duration) if request.HasField("duration") else None
         return api.InjectFaultResponse(fault_id=self._network.faults.inject(kind, account, amount, duration))
 
     async def ClearFaults(self, request: api.ClearFaultsRequest, context: Context) -> api.ClearFaultsResponse:
@@ -201,29 +220,40 @@ class SimulatorServicer(simulator_pb2_grpc.SimulatorServiceServicer):
             yield api.ExportLedgerResponse(records=batch)
 
     async def GetVerdict(self, request: api.GetVerdictRequest, context: Context) -> api.GetVerdictResponse:
-        calls = [views.call_of(call) for call in request.calls]
+        calls = [views.call_of(f"calls[{at}]", call) for at, call in enumerate(request.calls)]
         records = self._network.ledger.read()
         verdict = await asyncio.to_thread(check, records, calls)
         return views.verdict_view(verdict)
 
-    def _account(self, phone: str) -> Account:
-        account = self._directory.by_phone.get(_phone("phone", phone))
+    def _account(self, number: str) -> Account:
+        account = self._directory.by_phone.get(phone("phone", number))
         if account is None:
-            raise NotFound("network account", phone)
+            raise NotFound("network account", number)
         return account
 
-    def _group(self, group_id: str) -> Group:
-        group = self._directory.groups.get(required_text("group_id", group_id))
-        if group is None:
-            raise NotFound("network group", group_id)
+    def _group(self, field: str, address: str) -> Group:
+        address = addresses.group(field, address)
+        group = self._directory.find(address)
+        if not isinstance(group, Group):
+            raise NotFound("network group", address)
         return group
 
-    def _member_of(self, group_id: str, account: Account) -> None:
-        if account.phone not in self._group(group_id).members:
-            raise InvalidField("group_id", "the account is not in that group")
+    def _person(self, field: str, address: str) -> str:
+        """The address of somebody on the network, as others see it."""
+        address = addresses.person(field, address)
+        if self._directory.phone_at(address) is None:
+            raise InvalidField(field, "nobody on the network has this address")
+        return self._directory.shown(address)
+
+    def _chat(self, field: str, address: str, account: Account) -> str:
+        """The address of somebody on the network, or of a group that `account` is in."""
+        address = addresses.chat(field, address)
+        if not address.startswith(GROUP):
+            return self._person(field, address)
+        if account.phone not in self._group(field, address).members:
+            raise InvalidField(field, "the account is not in that group")
+        return address
 
 
-def _phone(field: str, value: str) -> str:
-    if not is_phone(value):
-        raise InvalidField(field, "must be a phone number in E.164")
-    return value
+def _phones(field: str, numbers: Iterable[str]) -> list[str]:
+    return [phone(f"{field}[{at}]", number) for at, number in enumerate(numbers)]

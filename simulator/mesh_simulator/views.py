@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from mesh_simulator.accounts.account import Account, Behaviour, Group
+from mesh_core import addresses, validation
+from mesh_core.errors import InvalidField
+from mesh_simulator.accounts.account import Account, Behaviour, Group, Refusal
+from mesh_simulator.accounts.addresses import GROUP
 from mesh_simulator.checker import Call, Verdict
 from mesh_simulator.ledger.records import Kind, Record
+from mesh_simulator.messages.outbound import MAX_CONTENT_BYTES
 from mesh_simulator.network import Network
-from sessionmesh.v1 import simulator_pb2 as api
+from sessionmesh.simnet.v1 import wire_pb2 as wire
+from sessionmesh.simulator.v1 import simulator_pb2 as api
+
+_LONGEST = timedelta(days=366)
+_MAX_MESSAGE_ID = 64
+_MAX_TEXT = 4096
+_LAST_MICROSECOND = 253_402_300_799_999_999
+"""The last of the year 9999."""
 
 
 def account_view(account: Account) -> api.NetworkAccount:
@@ -28,7 +42,7 @@ def account_view(account: Account) -> api.NetworkAccount:
 
 def group_view(group: Group) -> api.NetworkGroup:
     return api.NetworkGroup(
-        group_id=group.group_id,
+        address=GROUP + group.group_id,
         subject=group.subject,
         members=list(group.members),
         admins=[phone for phone, admin in group.members.items() if admin],
@@ -37,22 +51,80 @@ def group_view(group: Group) -> api.NetworkGroup:
 
 
 def behaviour_of(message: api.NetworkBehaviour) -> Behaviour:
+    """The field `behaviour` of a request. Raises `InvalidField`."""
     default = Behaviour()
+    refusals = []
+    for at, refusal in enumerate(message.refusals):
+        field = f"behaviour.refusals[{at}]"
+        reasons = wire.RejectReason.values()[1:]
+        validation.choice(f"{field}.reason", refusal.reason, reasons, "the reasons of the network")
+        recipient = refusal.recipient and addresses.chat(f"{field}.recipient", refusal.recipient)
+        refusals.append(Refusal(recipient, refusal.reason, refusal.code))
+    for at, restriction in enumerate(message.restrictions):
+        field = f"behaviour.restrictions[{at}]"
+        kinds = wire.RestrictionKind.values()
+        validation.choice(f"{field}.kind", restriction.kind, kinds, "the kinds of the network")
+        validation.text(f"{field}.message", restriction.message)
+        if restriction.until_us > _LAST_MICROSECOND:
+            raise InvalidField(f"{field}.until_us", "must be before the year 10000")
     return Behaviour(
         delivered_delay=(
-            seconds(message.delivered_after)
+            seconds("behaviour.delivered_after", message.delivered_after)
             if message.HasField("delivered_after")
             else default.delivered_delay
         ),
-        read_delay=seconds(message.read_after) if message.HasField("read_after") else None,
-        auto_reply=message.auto_reply,
+        read_delay=(
+            seconds("behaviour.read_after", message.read_after) if message.HasField("read_after") else None
+        ),
+        auto_reply=validation.text("behaviour.auto_reply", message.auto_reply, _MAX_TEXT),
         messages_per_minute=message.messages_per_minute,
+        refusals=tuple(refusals),
+        restrictions=tuple(message.restrictions),
     )
+
+
+def network_message_id(field: str, value: str) -> str:
+    """An id as clients may choose them, or empty. Raises `InvalidField`."""
+    if len(value) > _MAX_MESSAGE_ID or not value.isprintable():
+        raise InvalidField(field, f"must be up to {_MAX_MESSAGE_ID} printable characters")
+    return value
+
+
+def content_of(request: api.InjectMessageRequest, quoted_sender: str) -> bytes:
+    """The serialised `Content` of an injected message; `quoted_sender` wrote the message that it answers.
+
+    Raises `InvalidField`.
+    """
+    content = _content("", request)
+    if request.HasField("quoted"):
+        field = "quoted.network_message_id"
+        if not request.quoted.network_message_id:
+            raise InvalidField(field, "is required")
+        content.context.reply_to = network_message_id(field, request.quoted.network_message_id)
+        content.context.reply_to_sender = quoted_sender
+        if request.quoted.WhichOneof("content") is not None:
+            content.context.quoted = _content("quoted.", request.quoted).SerializeToString()
+    encoded = content.SerializeToString()
+    if len(encoded) > MAX_CONTENT_BYTES:
+        raise InvalidField("content", f"must be at most {MAX_CONTENT_BYTES} bytes")
+    return encoded
+
+
+def _content(path: str, message: api.InjectMessageRequest | api.QuotedMessage) -> wire.Content:
+    kind = message.WhichOneof("content")
+    if kind is None:
+        raise InvalidField(f"{path}content", "text or encoded is required")
+    if kind == "text":
+        return wire.Content(text=message.text)
+    try:
+        return wire.Content.FromString(message.encoded)
+    except DecodeError:
+        raise InvalidField(f"{path}encoded", "must be a sessionmesh.simnet.v1.Content") from None
 
 
 def record_view(record: Record) -> api.LedgerRecord:
     return api.LedgerRecord(
-        kind=api.LedgerRecord.Kind.ValueType(record.kind),
+        kind=api.LedgerKind.ValueType(record.kind),
         time=_time(record.time_us),
         connection=record.connection,
         account=record.account,
@@ -64,8 +136,10 @@ def record_view(record: Record) -> api.LedgerRecord:
     )
 
 
-def call_of(message: api.CallerRecord) -> Call:
-    acknowledged = message.acknowledge_time.ToJsonString() if message.HasField("acknowledge_time") else None
+def call_of(field: str, message: api.CallerRecord) -> Call:
+    acknowledged = None
+    if message.HasField("acknowledge_time"):
+        acknowledged = validation.timestamp(f"{field}.acknowledge_time", message.acknowledge_time).isoformat()
     return Call(
         message.request_id,
         message.account,
@@ -115,8 +189,9 @@ def stats_view(network: Network) -> api.GetNetworkStatsResponse:
     )
 
 
-def seconds(duration: Duration) -> float:
-    return duration.seconds + duration.nanos / 1e9
+def seconds(field: str, duration: Duration) -> float:
+    """A delay of a request. Raises `InvalidField`."""
+    return validation.duration(field, duration, least=timedelta(), most=_LONGEST).total_seconds()
 
 
 def _time(microseconds: int) -> Timestamp:

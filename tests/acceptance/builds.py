@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.support.tools import require_on_path, tools_folder
 
 ROOT = Path(__file__).parents[2]
-PROTOS = ROOT / "protos" / "sessionmesh" / "v1"
+PROTOS = ROOT / "protos" / "sessionmesh"
 STUBS = ROOT / "stubs"
 STUBS_GENERATOR = ROOT / "deploy" / "tools" / "generate-stubs"
 LAST_STUB = STUBS / "typescript" / "package.json"
@@ -60,7 +60,7 @@ def run(command: list[str], folder: Path, environment: dict[str, str] | None = N
 
 
 def _outdated() -> bool:
-    sources = [*PROTOS.glob("*.proto"), STUBS_GENERATOR]
+    sources = [*PROTOS.rglob("*.proto"), STUBS_GENERATOR]
     made = LAST_STUB.stat().st_mtime if LAST_STUB.exists() else 0.0
     return made < max(source.stat().st_mtime for source in sources)
 

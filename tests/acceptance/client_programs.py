@@ -45,7 +45,7 @@ def java_project() -> Path:
         shutil.copytree(JAVA_PROJECT, folder, dirs_exist_ok=True)
         section.prepare(folder)
 
-    return built_once("java-client", [JAVA_PROJECT, PROTOS, section.text], build)
+    return built_once("java-client", [JAVA_PROJECT, PROTOS / "v1", section.text], build)
 
 
 def node_client() -> list[str]:
@@ -59,7 +59,20 @@ def node_client() -> list[str]:
     return ["node", str(built_once("node-client", [project], build) / "client.js"), str(protos)]
 
 
-BUILDERS = {"go": go_client, "java": java_client, "node": node_client}
+def typescript_client() -> list[str]:
+    require_on_path("npm", "the TypeScript client")
+    project, stubs = HERE / "typescript_client", generated_stubs() / "typescript"
+
+    def build(folder: Path) -> None:
+        shutil.copytree(project, folder, dirs_exist_ok=True)
+        shutil.copytree(stubs, folder / "stubs")
+        run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], folder)
+        run(["npx", "tsc", "--project", "."], folder)
+
+    return ["node", str(built_once("typescript-client", [project, stubs], build) / "built" / "client.js")]
+
+
+BUILDERS = {"go": go_client, "java": java_client, "node": node_client, "typescript": typescript_client}
 
 
 class WorkingProgram:

@@ -14,6 +14,7 @@ from sessionmesh.v1 import (
     message_pb2,
     session_pb2,
 )
+from tests.support.address_vectors import address_vectors
 from tests.support.mesh_api import Caller, Tenant, text_message, unique
 
 NOBODY = "acc_00000000000000000000000000"
@@ -34,10 +35,21 @@ async def unpaired(tenant: Tenant) -> account_pb2.Account:
 async def test_a_message_that_cannot_be_sent_is_refused_with_its_field(
     tenant: Tenant, account: account_pb2.Account
 ) -> None:
-    request = text_message(account.id, recipient=common_pb2.Recipient(phone="0151 12345678"))
+    request = text_message(account.id, recipient="0151 12345678")
     refusal = await tenant.caller.refused(tenant.caller.messages.SendMessage, request)
     assert (refusal.code, refusal.reason) == (StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"), refusal
-    assert refusal.fields == ("recipient.phone",)
+    assert refusal.fields == ("recipient",)
+
+
+async def test_no_malformed_address_is_taken_for_a_recipient(
+    tenant: Tenant, unpaired: account_pb2.Account
+) -> None:
+    for vector in address_vectors():
+        if vector.canonical is None:
+            refusal = await tenant.caller.refused(
+                tenant.caller.messages.SendMessage, text_message(unpaired.id, recipient=vector.input)
+            )
+            assert (refusal.code, refusal.fields) == (StatusCode.INVALID_ARGUMENT, ("recipient",)), vector
 
 
 async def test_a_malformed_account_id_is_refused(tenant: Tenant) -> None:
@@ -47,9 +59,10 @@ async def test_a_malformed_account_id_is_refused(tenant: Tenant) -> None:
 
 
 async def test_a_malformed_message_id_is_refused(tenant: Tenant, unpaired: account_pb2.Account) -> None:
-    request = message_pb2.GetMessageRequest(account_id=unpaired.id, message_id="nonsense")
+    reference = common_pb2.MessageRef(message_id="nonsense")
+    request = message_pb2.GetMessageRequest(account_id=unpaired.id, message=reference)
     refusal = await tenant.caller.refused(tenant.caller.messages.GetMessage, request)
-    assert (refusal.code, refusal.fields) == (StatusCode.INVALID_ARGUMENT, ("message_id",))
+    assert (refusal.code, refusal.fields) == (StatusCode.INVALID_ARGUMENT, ("message.message_id",))
 
 
 async def test_an_unknown_account_is_not_found(tenant: Tenant) -> None:
@@ -160,7 +173,7 @@ async def test_texts_arrive_exactly_as_they_were_sent(
     async with Receiver() as receiver:
         receiver.secret = await caller.new_endpoint(receiver.url, "message.received")
         for body in TEXTS.values():
-            request = text_message(account.id, body, recipient=common_pb2.Recipient(phone=recipient.phone))
+            request = text_message(account.id, body, recipient=recipient.phone)
             sent = await caller.send(request)
             stored = await caller.until_delivered(account.id, sent.id)
             assert stored.content.text.body == body

@@ -53,17 +53,55 @@ def test_a_tenant_an_account_and_a_key_are_created_paired_and_used(mesh: MeshPro
 
     paired = run_mesh("--state", str(mesh.state), "pair", account_id, "--accept")
     assert paired.returncode == 0, paired.stdout + paired.stderr
-    assert f"Paired as {phone}" in paired.stdout
+    assert f"Paired as phone:{phone}" in paired.stdout
     assert "█" in paired.stdout  # the QR picture
 
-    secret = str(mesh_json(mesh, "key", "create", "--tenant", name)[0]["secret"])
+    found = mesh_json(mesh, "account", "get", "shop-1", "--tenant", name)[0]
+    assert (found["id"], found["phone"]) == (account_id, phone)
+
+    scopes = ("--scope", "send", "--account", account_id)
+    secret = str(mesh_json(mesh, "key", "create", "--tenant", name, *scopes)[0]["secret"])
     ended = run_mesh(
         *("send", account_id, "+4915112345678", "Hello", "--wait", "--json"),
         MESH_ADDRESS=mesh.address,
         MESH_API_KEY=secret,
     )
     assert ended.returncode == 0, ended.stderr
-    assert json.loads(ended.stdout)["status"] == "MESSAGE_STATUS_SENT"
+    sent = json.loads(ended.stdout)
+    assert (sent["status"], sent["chat"]) == ("MESSAGE_STATUS_SENT", "phone:+4915112345678")
+
+
+def test_an_endpoint_is_created_listed_and_deleted_and_its_headers_stay_secret(mesh: MeshProcess) -> None:
+    name = unique("tenant")
+    mesh_json(mesh, "tenant", "create", name)
+    tenant = ("--tenant", name)
+    made = mesh_json(
+        mesh,
+        *("endpoint", "create", "http://127.0.0.1:9/hook", *tenant),
+        *("--event-type", "message.*", "--header", "x-shop=hidden-word"),
+    )[0]
+    assert str(made["secret"]).startswith("whsec_")
+    shown = run_mesh("--state", str(mesh.state), "endpoint", "list", *tenant)
+    assert "x-shop" in shown.stdout
+    assert "hidden-word" not in json.dumps(made) + shown.stdout
+    [endpoint] = mesh_json(mesh, "endpoint", "list", *tenant)
+    deleted = run_mesh("--state", str(mesh.state), "endpoint", "delete", str(endpoint["id"]))
+    assert deleted.returncode == 0, deleted.stderr
+    assert mesh_json(mesh, "endpoint", "list", *tenant) == []
+
+
+def test_an_administrators_key_is_made_by_its_scope(mesh: MeshProcess) -> None:
+    made = mesh_json(mesh, "key", "create", "--scope", "operator", "--name", unique("key"))[0]
+    listed = run_mesh("--address", mesh.address, "--api-key", str(made["secret"]), "tenant", "list")
+    assert listed.returncode == 0, listed.stderr
+
+
+def test_the_mesh_says_what_it_is(mesh: MeshProcess) -> None:
+    [found] = mesh_json(mesh, "info")
+    assert found["api_edition"] == 2
+    shown = run_mesh("--state", str(mesh.state), "info")
+    assert "simulated" in shown.stdout
+    assert "page items" in shown.stdout
 
 
 def test_tables_are_for_people(mesh: MeshProcess) -> None:
@@ -85,9 +123,10 @@ def test_the_doctor_finds_a_running_mesh_well(mesh: MeshProcess) -> None:
     ("arguments", "code", "words"),
     [
         (["account", "get", NOBODY], 1, "NOT_FOUND"),
-        (["account", "get", "nonsense"], 1, "account_id"),
+        (["account", "get", "acc_nonsense"], 1, "account_id"),
         (["account", "create", "x", "--tenant", "no-such-tenant"], EXIT_USAGE, "no-such-tenant"),
         (["key", "create", "--scope", "everything"], EXIT_USAGE, "'everything' is none of read"),
+        (["key", "create"], EXIT_USAGE, "Missing option '--scope'"),
         (["send", NOBODY], EXIT_USAGE, "Missing argument"),
         (["trace", "0" * 31 + "1"], 1, "no trace"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -10,13 +11,20 @@ from typing import IO, Any
 
 import pytest
 
+from sessionmesh.v1 import account_pb2
 from tests.support.eventually import wait_until
-from tests.support.mesh_api import unique
+from tests.support.mesh_api import Tenant, unique
 from tests.support.mesh_process import MeshProcess
 from tests.support.tools import require_tool
 
-PROTOS = Path(__file__).parents[2] / "protos" / "sessionmesh" / "v1"
-PREFIX = "sessionmesh.v1."
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FOR_TENANTS = ("webhooks.md",)
+"""Pages whose commands take a tenant's key; the others' are an administrator's."""
+API = "sessionmesh.v1"
+SIMULATOR = "sessionmesh.simulator.v1"
+PACKAGES = (API, "sessionmesh.admin.v1", SIMULATOR)
+PROTOS = ROOT / "protos"
 
 
 class Grpcurl:
@@ -40,17 +48,19 @@ class Grpcurl:
     def services(self) -> set[str]:
         return set(self.run(self._address, "list").split())
 
-    def call(self, method: str, **request: Any) -> Any:
-        return json.loads(self.run(*self._call(method, request)) or "{}")
+    def call(self, method: str, package: str = API, **request: Any) -> Any:
+        return json.loads(self.run(*self._call(f"{package}.{method}", request)) or "{}")
 
     def stream(self, method: str, **request: Any) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [self._program, "-plaintext", *self._call(method, request)], stdout=subprocess.PIPE, text=True
+            [self._program, "-plaintext", *self._call(f"{API}.{method}", request)],
+            stdout=subprocess.PIPE,
+            text=True,
         )
 
     def _call(self, method: str, request: dict[str, Any]) -> list[str]:
         authorization = f"authorization: Bearer {self._key}"
-        return ["-H", authorization, "-d", json.dumps(request), self._address, PREFIX + method]
+        return ["-H", authorization, "-d", json.dumps(request), self._address, method]
 
 
 @pytest.fixture
@@ -60,11 +70,12 @@ def grpcurl(mesh: MeshProcess) -> Grpcurl:
 
 def test_every_service_of_the_api_is_listed(grpcurl: Grpcurl) -> None:
     defined = {
-        PREFIX + name
-        for proto in PROTOS.glob("*.proto")
+        f"{package}.{name}"
+        for package in PACKAGES
+        for proto in PROTOS.joinpath(*package.split(".")).glob("*.proto")
         for name in re.findall(r"^service (\w+)", proto.read_text(), re.MULTILINE)
     }
-    assert len(defined) > 10
+    assert len(defined) > 20
     assert defined <= grpcurl.services()
     assert {"grpc.health.v1.Health", "grpc.channelz.v1.Channelz"} <= grpcurl.services()
 
@@ -91,7 +102,8 @@ def test_a_message_is_sent_from_nothing(grpcurl: Grpcurl) -> None:
         for step in _objects(pairing.stdout):
             steps.append(step)
             if "qr" in step:
-                grpcurl.call("SimulatorService/AcceptPairing", qr=step["qr"]["text"], phone=account["phone"])
+                scan = {"qr": step["qr"]["text"], "phone": account["phone"]}
+                grpcurl.call("SimulatorService/AcceptPairing", SIMULATOR, **scan)
     assert pairing.returncode == 0
     assert "paired" in steps[-1]
 
@@ -99,15 +111,56 @@ def test_a_message_is_sent_from_nothing(grpcurl: Grpcurl) -> None:
         "MessageService/SendMessage",
         account_id=account["id"],
         request_id=unique(),
-        recipient={"phone": "+4915112345678"},
+        recipient="phone:+4915112345678",
         content={"text": {"body": "Hello from grpcurl"}},
     )["message"]
 
     def delivered() -> bool:
-        found = grpcurl.call("MessageService/GetMessage", account_id=account["id"], message_id=message["id"])
+        found = grpcurl.call(
+            "MessageService/GetMessage", account_id=account["id"], message={"message_id": message["id"]}
+        )
         return bool(found["message"]["status"] == "MESSAGE_STATUS_DELIVERED")
 
     wait_until(delivered, what="DELIVERED")
+
+
+@pytest.mark.parametrize("page", [page.name for page in PAGES if "\ngrpcurl " in page.read_text()])
+def test_the_commands_that_pages_print_are_answered(
+    page: str, mesh: MeshProcess, tenant: Tenant, account: account_pb2.Account, tmp_path: Path
+) -> None:
+    (tmp_path / "grpcurl").symlink_to(require_tool("grpcurl"))
+    (text,) = (each.read_text() for each in PAGES if each.name == page)
+    printed = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    for commands in (block for block in printed if "grpcurl" in block):
+        ended = subprocess.run(
+            ["bash", "-c", _as_here(commands, mesh, account.id)],
+            env={
+                "PATH": f"{tmp_path}:{os.environ['PATH']}",
+                "KEY": tenant.caller.key if page in FOR_TENANTS else mesh.file.admin_key,
+            },
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert ended.stdout, f"{commands}{ended.stderr}"
+        # The stream of the xDS example ends with its time.
+        assert set(re.findall(r"Code: (\w+)|(^(?:Failed|Error).*)", ended.stderr)) <= {
+            ("DeadlineExceeded", "")
+        }
+
+
+def _as_here(commands: str, mesh: MeshProcess, account_id: str) -> str:
+    """Printed commands with the address of this mesh, which has no TLS, and an account of it."""
+    commands = re.sub(r"^KEY=\.\.\..*\n", "", commands, flags=re.MULTILINE)
+    for example, real in (
+        ("127.0.0.1:7600", mesh.address),
+        ("mesh.example.org:443", mesh.address),
+        ("acc_...", account_id),
+        ("grpcurl -H", "grpcurl -plaintext -H"),
+    ):
+        commands = commands.replace(example, real)
+    return commands
 
 
 def _objects(stream: IO[str]) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from mesh_cli.demo.receiver import Receiver
-from sessionmesh.v1 import account_pb2, event_pb2, message_pb2, simulator_pb2
+from sessionmesh.simulator.v1 import simulator_pb2
+from sessionmesh.v1 import account_pb2, event_pb2, message_pb2
 from tests.faults.fleet.load import RECOVERY_SECONDS, Load
 from tests.support.eventually import eventually
 from tests.support.mesh_api import Caller, Tenant

@@ -1,4 +1,5 @@
-"""A state directory that release 0.1.0 has left is taken over with everything in it.
+"""A state directory that release 0.1.0 has left is refused, and stays as it is: its data are of the first
+edition of the API.
 
 `state_0_1_0/` is what that release had stored of one paired account: its rows, its secrets, and the files of
 the simulated network. The rest of the directory is made here, with the names that it had then.
@@ -6,27 +7,21 @@ the simulated network. The rest of the directory is made here, with the names th
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import asyncpg
 import pytest
-from redis.asyncio import Redis
 
 from mesh_cli.embedded import EmbeddedPostgres
 from mesh_core.database import migrations
-from sessionmesh.v1 import account_pb2
-from tests.support.mesh_api import Caller, open_caller, text_message
-from tests.support.mesh_process import MeshProcess
+from tests.support.mesh_process import START_SECONDS, MeshProcess
 
 STORED = Path(__file__).with_name("state_0_1_0")
 REDIS_FILE = Path(__file__).parents[1] / "integration" / "redis_6_2.aof"
 SCHEMA = "0006"
-ADMIN_KEY = "smadmin_F-wcrwNilv8oDddfjcZtz4_FivvYaeA9gFjcb6vYK-A"
-API_KEY = "smk_01M8J7XA8GFSP883065V3STWCT_4HCzFRFszyyR2ypoOAcF81TlhxUxmeC3_prWjeaVTV0"
-ACCOUNT_ID = "acc_01M8J7XAC2EN9B7SAFN6WA2HK5"
-PHONE = "+4917228845342"
 
 
 @pytest.fixture
@@ -48,20 +43,28 @@ async def old_mesh(tmp_state: Path) -> AsyncIterator[MeshProcess]:
     own.ensure_gone()
 
 
-async def test_it_opens_and_keeps_its_data(old_mesh: MeshProcess) -> None:
-    mesh = old_mesh.start()
-    assert mesh.admin_key == ADMIN_KEY
-    async with open_caller(mesh.address, mesh.admin_key) as admin:
-        customer = Caller(admin.channel, (("authorization", f"Bearer {API_KEY}"),))
-        request = account_pb2.GetAccountRequest(account_id=ACCOUNT_ID)
-        account = (await customer(customer.accounts.GetAccount, request)).account
-        assert account.phone == PHONE
-        await customer.until_online(ACCOUNT_ID)  # with its credential: nobody pairs it
-        message = await customer.send(text_message(ACCOUNT_ID))
-        await customer.until_delivered(ACCOUNT_ID, message.id)
-    async with Redis.from_url(mesh.servers["MESH_REDIS_URL"]) as redis:
-        assert await redis.get("counter") == b"42"
-    assert old_mesh.stop().code == 0, old_mesh.report()
+async def test_it_is_refused_with_what_to_do_and_keeps_its_data(old_mesh: MeshProcess) -> None:
+    before = await _stored(old_mesh.state)
+    old_mesh.launch()
+    assert old_mesh.process.wait(START_SECONDS) == os.EX_UNAVAILABLE, old_mesh.report()
+    assert f"schema version {int(SCHEMA)} and data of the first edition of the API" in " ".join(
+        old_mesh.output.split()
+    )
+    assert await _stored(old_mesh.state) == before
+    assert before[0] == SCHEMA
+    assert before[1] > 0
+
+
+async def _stored(state: Path) -> tuple[str, int]:
+    """The database's schema version, and how many accounts it has."""
+    server = EmbeddedPostgres(state)
+    connection = await asyncpg.connect(await server.start())
+    try:
+        version = await connection.fetchval("SELECT version_num FROM alembic_version")
+        return version, await connection.fetchval("SELECT count(*) FROM account")
+    finally:
+        await connection.close()
+        await server.stop()
 
 
 async def _fill_database(state: Path) -> None:

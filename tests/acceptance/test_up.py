@@ -11,7 +11,8 @@ import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from sessionmesh.v1 import account_pb2, fleet_pb2, media_pb2, webhook_pb2
+from sessionmesh.admin.v1 import fleet_pb2
+from sessionmesh.v1 import account_pb2, media_pb2, webhook_pb2
 from tests.support.eventually import eventually, wait_until
 from tests.support.mesh_api import Caller, Tenant, open_caller, text_message
 from tests.support.mesh_process import MeshProcess, run_mesh

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from sessionmesh.v1 import account_pb2, fleet_pb2, message_pb2
+from sessionmesh.admin.v1 import fleet_pb2
+from sessionmesh.v1 import account_pb2, message_pb2
 from tests.support.eventually import eventually
 from tests.support.mesh_api import Caller, Tenant
 from tests.support.mesh_process import MeshProcess, run_mesh

@@ -20,7 +20,7 @@ from mesh_session_node.drivers.interface.outcomes import (
     PairingRefused,
     Receipt,
 )
-from sessionmesh.v1 import common_pb2, content_pb2, message_pb2
+from sessionmesh.v1 import content_pb2, media_pb2, message_pb2
 from tests.support.driver_worlds import UNKNOWN, DriverWorld, memory_world, simulated_world
 from tests.support.eventually import eventually
 from tests.support.link_events import RecordedEvents
@@ -76,7 +76,7 @@ async def link(connect: Connect) -> Link:
 
 def text(to: str = PERSON) -> message_pb2.SendMessageRequest:
     return message_pb2.SendMessageRequest(
-        recipient=common_pb2.Recipient(phone=to.removeprefix("phone:")),
+        recipient=to,
         content=content_pb2.Content(text=content_pb2.TextContent(body="hello")),
     )
 
@@ -339,7 +339,31 @@ async def test_a_receipt_in_a_group_names_its_member(
     send(world, link, "M1", await world.group_of(PHONE, PERSON))
     await world.answer()
     await eventually(lambda: events.receipts)
-    assert [receipt.member for receipt in events.receipts] == [PERSON]
+    [receipt] = events.receipts
+    assert receipt.member == PERSON
+    assert receipt.identity is not None
+    assert receipt.identity.user_id
+
+
+async def test_an_acknowledgement_says_who_the_recipient_is(
+    world: DriverWorld, link: Link, events: RecordedEvents
+) -> None:
+    send(world, link, "M1")
+    await world.answer()
+    await eventually(lambda: events.acks)
+    [recipient] = events.recipients
+    assert recipient is not None
+    assert (recipient.phone, bool(recipient.user_id)) == (PERSON.removeprefix("phone:"), True)
+
+
+async def test_a_refusal_has_its_reason_and_the_networks_number(
+    world: DriverWorld, link: Link, events: RecordedEvents
+) -> None:
+    await world.refuse(PHONE, 131_047)
+    send(world, link, "M1")
+    await world.answer()
+    await eventually(lambda: events.rejects)
+    assert [(r.failure, r.code) for r in events.rejects] == [(Failure.BLOCKED, 131_047)]
 
 
 async def test_a_message_to_nobody_is_refused(world: DriverWorld, link: Link, events: RecordedEvents) -> None:
@@ -379,6 +403,30 @@ async def test_a_message_comes_as_it_was_written(
     assert (came.chat, came.sender, came.content.text.body) == (PERSON, PERSON, "good morning")
     assert came.network_id
     assert came.time > 0
+    assert not came.from_account
+    assert came.identity is not None
+    assert came.identity.user_id
+
+
+async def test_what_the_account_writes_on_its_phone_is_its_own(
+    world: DriverWorld, link: Link, events: RecordedEvents
+) -> None:
+    assert link.ended is None
+    await world.write_from_phone(PHONE, PERSON, "see you")
+    (came,) = await eventually(lambda: events.incoming)
+    assert (came.from_account, came.sender, came.chat) == (True, f"phone:{PHONE}", PERSON)
+    assert came.identity is not None
+    assert came.identity.phone == PERSON.removeprefix("phone:")
+
+
+async def test_an_answer_says_what_it_answers(world: DriverWorld, link: Link, events: RecordedEvents) -> None:
+    assert link.ended is None
+    await world.answer_to(PHONE, PERSON, "tea?")
+    (came,) = await eventually(lambda: events.incoming)
+    assert came.reply_to is not None
+    assert (came.reply_to.network_id, came.reply_to.sender) == ("M1", f"phone:{PHONE}")
+    assert came.reply_to.content is not None
+    assert came.reply_to.content.text.body == "tea?"
 
 
 async def test_a_message_is_the_networks_until_it_is_acknowledged(
@@ -408,7 +456,8 @@ async def test_a_file_is_stored_whole(link: Link) -> None:
 async def test_a_message_with_a_file_names_it(world: DriverWorld, link: Link) -> None:
     stored = await link.upload(pieces(b"picture"))
     request = message_pb2.SendMessageRequest(content=content_pb2.Content(image=content_pb2.ImageContent()))
-    payload, blobs = world.driver.encode(request, References(), MediaPart(stored, "image/png", "x.png"))
+    media = media_pb2.Media(mime_type="image/png", file_name="x.png")
+    payload, blobs = world.driver.encode(request, References(), MediaPart(stored, media))
     assert isinstance(stored, Blob)
     assert payload
     assert list(blobs) == [stored.ref]

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+from google.rpc import status_pb2
 
 from mesh_client import (
     AlreadyExists,
@@ -23,7 +24,7 @@ from mesh_client import (
 )
 from mesh_core import errors
 from mesh_core.rpc.server.status import details_of
-from sessionmesh.v1 import common_pb2, content_pb2, message_pb2, message_pb2_grpc
+from sessionmesh.v1 import content_pb2, message_pb2, message_pb2_grpc
 from tests.support.eventually import eventually
 from tests.support.fake_router import FakeRouter, fake_router, refuse
 
@@ -35,8 +36,7 @@ def text(number: int, **fields: Any) -> message_pb2.SendMessageRequest:
     fields.setdefault("account_id", f"acc_{number % 7}")
     fields.setdefault("request_id", f"request-{number}")
     content = content_pb2.Content(text=content_pb2.TextContent(body=f"Hello {number}"))
-    recipient = common_pb2.Recipient(phone="+4915112345678")
-    return message_pb2.SendMessageRequest(content=content, recipient=recipient, **fields)
+    return message_pb2.SendMessageRequest(content=content, recipient="phone:+4915112345678", **fields)
 
 
 def accepted(request: message_pb2.SendMessageRequest) -> message_pb2.SendResult:
@@ -47,8 +47,8 @@ def accepted(request: message_pb2.SendMessageRequest) -> message_pb2.SendResult:
 
 
 def refused(request: message_pb2.SendMessageRequest, error: errors.MeshError) -> message_pb2.SendResult:
-    item = message_pb2.ItemError(status=details_of(error))
-    return message_pb2.SendResult(account_id=request.account_id, request_id=request.request_id, error=item)
+    status = status_pb2.Status.FromString(details_of(error))
+    return message_pb2.SendResult(account_id=request.account_id, request_id=request.request_id, error=status)
 
 
 class Messages(message_pb2_grpc.MessageServiceServicer):
@@ -69,6 +69,11 @@ class Messages(message_pb2_grpc.MessageServiceServicer):
         for request in frame.messages:
             body = self.stored.setdefault(request.request_id, request.content.text.body)
             assert body == request.content.text.body, "another message under the same request id"
+
+    async def BatchSendMessages(self, request: message_pb2.BatchSendMessagesRequest, context: Any) -> Any:
+        self.frames.append(len(request.messages))
+        frame = Frame(messages=request.messages)
+        return message_pb2.BatchSendMessagesResponse(results=await self.answer(frame, context))
 
     async def SendMessages(self, requests: AsyncIterator[Frame], context: Any) -> AsyncIterator[Any]:
         self.streams += 1
@@ -119,7 +124,7 @@ async def test_results_come_for_any_iterable_wrong_requests_included(client: Cli
     async def requests() -> AsyncIterator[message_pb2.SendMessageRequest]:
         for number in range(100):
             yield text(number)
-        yield text(100, account_id="")
+        yield text(100, external_id="e" * 1_100_000)
 
     async with client.bulk(max_in_flight=10) as bulk:
         results = [result async for result in bulk.results(requests())]
@@ -288,24 +293,57 @@ async def test_the_same_request_id_twice_at_a_time_is_refused(client: Client, me
         await (await bulk.send(text(1)))  # now it is a repeat, which the mesh answers as before
 
 
-@pytest.mark.parametrize(
-    ("fields", "field"),
-    [
-        ({"account_id": ""}, "account_id"),
-        ({"account_id": "acc 1"}, "account_id"),
-        ({"request_id": "r" * 65}, "request_id"),
-        ({"wait_for": message_pb2.WAIT_FOR_SENT}, "wait_for"),
-        ({"external_id": "e" * 1_100_000}, "content"),
-    ],
-)
-async def test_what_would_be_refused_anyway_is_not_sent(
-    client: Client, messages: Messages, fields: dict[str, Any], field: str
-) -> None:
+async def test_a_message_that_fits_into_no_frame_is_not_sent(client: Client, messages: Messages) -> None:
     async with client.bulk() as bulk:
         with pytest.raises(InvalidArgument) as raised:
-            await bulk.send(text(1, **fields))
-    assert raised.value.field_violations[0].field == field
+            await bulk.send(text(1, external_id="e" * 1_100_000))
+    assert raised.value.field_violations[0].field == "content"
     assert not messages.frames
+
+
+async def test_a_small_list_goes_in_one_call_and_has_its_results_in_order(
+    client: Client, messages: Messages
+) -> None:
+    async def pick(frame: Frame, context: Any) -> list[message_pb2.SendResult]:
+        wrong = errors.InvalidField("recipient", "is required")
+        return [accepted(frame.messages[0]), refused(frame.messages[1], wrong), accepted(frame.messages[2])]
+
+    messages.answer = pick
+    request = text(0)
+    request.ClearField("request_id")
+    first, second, third = await client.send_many([request, text(1), text(2)])
+    assert messages.frames == [3]
+    assert request.request_id == ""
+    assert first.message is not None
+    assert first.message.id == f"msg_{first.request.request_id}"
+    assert isinstance(second.error, InvalidArgument)
+    assert (second.request.request_id, third.request.request_id) == ("request-1", "request-2")
+
+
+async def test_of_a_small_list_only_what_moved_is_sent_again(client: Client, messages: Messages) -> None:
+    async def move(frame: Frame, context: Any) -> list[message_pb2.SendResult]:
+        messages.answer = messages.accept
+        return [
+            accepted(frame.messages[0]),
+            refused(frame.messages[1], errors.NotOwner("n2", 3, retry_after=0.01)),
+        ]
+
+    messages.answer = move
+    results = await client.send_many([text(0), text(1)])
+    assert [result.message and result.message.id for result in results] == ["msg_request-0", "msg_request-1"]
+    assert messages.frames == [2, 1]
+
+
+async def test_a_small_list_of_which_nothing_was_taken_is_an_error(
+    client: Client, messages: Messages
+) -> None:
+    async def wrong_key(frame: Frame, context: Any) -> list[message_pb2.SendResult]:
+        await refuse(context, errors.Unauthenticated("unknown key", "CREDENTIALS_INVALID"))
+        return []
+
+    messages.answer = wrong_key
+    with pytest.raises(Unauthenticated):
+        await client.send_many([text(0)])
 
 
 async def test_a_request_may_be_changed_once_it_is_taken(client: Client, messages: Messages) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -71,20 +72,28 @@ async def test_a_text_is_sent_with_all_that_a_call_needs(world: RouterWorld, cli
     assert message.id == "msg_1"
     [request] = messages.requests
     assert request.content.text.body == "Hello"
-    assert request.recipient.phone == "+4915112345678"
+    assert request.recipient == "+4915112345678"
     assert request.request_id
     assert messages.metadata["x-account-id"] == account
 
 
 async def test_services_are_called_by_their_stubs(client: Client) -> None:
-    tenant = (await client.tenants.CreateTenant(tenant_pb2.CreateTenantRequest())).tenant
+    tenant = (
+        await client.tenants.CreateTenant(
+            tenant_pb2.CreateTenantRequest(tenant=tenant_pb2.Tenant(display_name="Shop"))
+        )
+    ).tenant
     request = account_pb2.CreateAccountRequest(tenant_id=tenant.id)
     account = (await client.accounts.CreateAccount(request)).account
     assert await client.get_account(account.id) == account
 
 
 async def test_a_failure_says_what_the_mesh_said(client: Client) -> None:
-    tenant = (await client.tenants.CreateTenant(tenant_pb2.CreateTenantRequest())).tenant
+    tenant = (
+        await client.tenants.CreateTenant(
+            tenant_pb2.CreateTenantRequest(tenant=tenant_pb2.Tenant(display_name="Shop"))
+        )
+    ).tenant
     with pytest.raises(MeshCallError) as raised:
         await client.accounts.CreateAccount(
             account_pb2.CreateAccountRequest(tenant_id=tenant.id, account=account_pb2.Account(phone="1"))
@@ -198,13 +207,18 @@ class Media(media_pb2_grpc.MediaServiceServicer):
 
     async def UploadMedia(self, requests: AsyncIterator[Any], context: Any) -> Any:
         self.header = (await anext(requests)).header
-        if self.header.file_name == "refused":
+        if self.header.options.file_name == "refused":
             raise FailedPrecondition("no", "MEDIA_NOT_READY")
         self.data = b"".join([frame.chunk async for frame in requests])
-        return media_pb2.UploadMediaResponse(media=media_pb2.Media(id="med_1", size=len(self.data)))
+        return media_pb2.UploadMediaResponse(media=media_pb2.Media(id="med_1", size_bytes=len(self.data)))
 
     async def DownloadMedia(self, request: Any, context: Any) -> AsyncIterator[Any]:
-        yield media_pb2.DownloadMediaResponse(media=media_pb2.Media(id=request.media_id))
+        header = media_pb2.DownloadHeader(
+            media=media_pb2.Media(id=request.media_id),
+            size_bytes=len(self.data),
+            sha256=sha256(self.data).digest(),
+        )
+        yield media_pb2.DownloadMediaResponse(header=header)
         for start in range(0, len(self.data), 100_000):
             yield media_pb2.DownloadMediaResponse(chunk=self.data[start : start + 100_000])
 
@@ -218,11 +232,11 @@ async def test_files_and_bytes_go_up_and_come_down(
     file = tmp_path / "photo.jpg"
     file.write_bytes(data)
     media = await client.upload(file)
-    assert (media.size, kept.data == data, kept.header.file_name) == (len(data), True, "photo.jpg")
-    assert kept.header.size == len(data)
+    assert (media.size_bytes, kept.data == data) == (len(data), True)
+    assert (kept.header.size_bytes, kept.header.options.file_name) == (len(data), "photo.jpg")
     assert await client.download("med_1") == data
     await client.upload(b"abc", file_name="abc.txt")
-    assert (kept.data, kept.header.file_name) == (b"abc", "abc.txt")
+    assert (kept.data, kept.header.options.file_name) == (b"abc", "abc.txt")
 
 
 async def test_a_refused_upload_says_why(world: RouterWorld, client: Client) -> None:

@@ -15,7 +15,14 @@ from opentelemetry.sdk.trace import TracerProvider
 import mesh_client
 from mesh_client import Client, InvalidArgument, MeshCallError, connect
 from mesh_core import errors
-from sessionmesh.v1 import account_pb2, account_pb2_grpc, message_pb2, message_pb2_grpc, session_pb2
+from sessionmesh.v1 import (
+    account_pb2,
+    account_pb2_grpc,
+    common_pb2,
+    message_pb2,
+    message_pb2_grpc,
+    session_pb2,
+)
 from tests.support.fake_router import Add, break_off, fake_router, refuse
 
 
@@ -226,7 +233,6 @@ GET = account_pb2.GetAccountRequest
 @pytest.mark.parametrize(
     ("request_", "options", "field"),
     [
-        (GET(), {}, "account_id"),
         (GET(account_id="acc 1"), {}, "account_id"),
         (GET(account_id="acc_é"), {}, "account_id"),
         (GET(account_id="acc_1"), {"timeout": 0}, "timeout"),
@@ -234,7 +240,7 @@ GET = account_pb2.GetAccountRequest
         (GET(account_id="acc_1"), {"metadata": [("X-Shop", "1")]}, "metadata"),
     ],
 )
-async def test_what_would_be_refused_anyway_is_not_sent(
+async def test_what_cannot_be_sent_is_refused(
     client: Client, served: Served, request_: Any, options: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(InvalidArgument) as raised:
@@ -244,15 +250,48 @@ async def test_what_would_be_refused_anyway_is_not_sent(
     assert not served.requests
 
 
-@pytest.mark.parametrize(
-    ("to", "text", "field"), [("015112345678", "Hi", "to"), ("+4915112345678", "", "text")]
-)
-async def test_a_text_without_number_or_words_is_not_sent(
-    client: Client, served: Served, to: str, text: str, field: str
-) -> None:
-    with pytest.raises(ValueError, match=field):
-        await client.send_text("acc_1", to, text)
+async def test_what_a_request_says_is_for_the_mesh_to_judge(client: Client, served: Served) -> None:
+    await client.send_text("acc_1", "nobody", "", request_id="r" * 100)
+    [request] = served.requests
+    assert (request.recipient, request.content.text.body, len(request.request_id)) == ("nobody", "", 100)
+
+
+async def test_half_a_character_is_refused_before_it_is_sent(client: Client, served: Served) -> None:
+    with pytest.raises(ValueError, match="text: has half of a surrogate pair at position 3"):
+        await client.send_text("acc_1", "+4915112345678", "Hi \ud83d there")
     assert not served.requests
+
+
+MESSAGE = message_pb2.Message(
+    id="msg_1",
+    network_message_id="3EB0",
+    chat="group:1",
+    direction=message_pb2.DIRECTION_INBOUND,
+    sender=common_pb2.Person(address="hidden:2"),
+)
+REFERENCE = common_pb2.MessageRef(
+    message_id="msg_1", network_message_id="3EB0", chat="group:1", sender="hidden:2"
+)
+
+
+@pytest.mark.parametrize(
+    ("answered", "reference"),
+    [
+        ("msg_1", common_pb2.MessageRef(message_id="msg_1")),
+        (MESSAGE, REFERENCE),
+        (REFERENCE, REFERENCE),
+        (
+            message_pb2.Message(id="msg_1", chat="group:1", direction=message_pb2.DIRECTION_OUTBOUND),
+            common_pb2.MessageRef(message_id="msg_1", chat="group:1", from_account=True),
+        ),
+    ],
+    ids=["id", "message", "reference", "own message"],
+)
+async def test_a_message_is_answered_by_its_id_itself_or_a_reference(
+    client: Client, served: Served, answered: Any, reference: common_pb2.MessageRef
+) -> None:
+    await client.send_text("acc_1", "group:1", "Yes", reply_to=answered)
+    assert served.requests[0].options.reply_to == reference
 
 
 async def test_another_methods_request_is_a_type_error(client: Client) -> None:

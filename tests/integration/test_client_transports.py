@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 
 from mesh_client import FailedPrecondition, Unavailable, connect
-from sessionmesh.v1 import account_pb2, account_pb2_grpc, tenant_pb2, tenant_pb2_grpc
+from sessionmesh.v1 import (
+    account_pb2,
+    account_pb2_grpc,
+    tenant_pb2,
+    tenant_pb2_grpc,
+    webhook_pb2,
+    webhook_pb2_grpc,
+)
 from tests.support.eventually import eventually
 from tests.support.fake_router import FakeRouter, break_off, fake_router
 
@@ -32,7 +39,18 @@ class Accounts(account_pb2_grpc.AccountServiceServicer):
         await self.go_on.wait()
         return account_pb2.GetAccountResponse(account=account_pb2.Account(id=request.account_id))
 
-    async def DeleteAccount(self, request: Any, context: Any) -> Any:
+
+class Endpoints(webhook_pb2_grpc.WebhookServiceServicer):
+    """Counts calls, and answers none."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    async def TestEndpoint(self, request: Any, context: Any) -> Any:
+        self.calls += 1
+        await break_off(context)
+
+    async def DeleteEndpoint(self, request: Any, context: Any) -> Any:
         self.calls += 1
         await break_off(context)
 
@@ -115,11 +133,22 @@ async def test_a_router_that_comes_back_is_used_again(two: TwoRouters) -> None:
         await eventually(first_was_called)
 
 
-async def test_what_must_not_be_sent_twice_is_not_repeated_once_it_was_sent(two: TwoRouters) -> None:
-    async with connect(two.target, "key") as client:
+@pytest.mark.parametrize(
+    ("method", "request_", "repeats"),
+    [
+        ("TestEndpoint", webhook_pb2.TestEndpointRequest(), False),
+        ("DeleteEndpoint", webhook_pb2.DeleteEndpointRequest(), True),
+    ],
+)
+async def test_only_what_the_api_says_may_be_sent_twice_is_repeated_once_it_was_sent(
+    method: str, request_: Any, repeats: bool
+) -> None:
+    endpoints = Endpoints()
+    add = webhook_pb2_grpc.add_WebhookServiceServicer_to_server
+    async with fake_router({add: endpoints}) as router, connect(router.address, "key") as client:
         with pytest.raises(Unavailable):
-            await client.accounts.DeleteAccount(account_pb2.DeleteAccountRequest(account_id="acc_1"))
-    assert two.calls == 1
+            await getattr(client.webhooks, method)(request_, timeout=1)
+    assert (endpoints.calls > 1) == repeats
 
 
 async def test_a_name_with_several_addresses_loses_one_without_notice() -> None:

@@ -10,7 +10,7 @@ from mesh_core.events import reader
 
 
 @pytest.mark.parametrize(
-    ("query", "arguments"), [(reader.READ, "'3', 0, 1000, NULL"), (reader.BEHIND, "'3', 0")]
+    ("query", "arguments"), [(reader.READ, "'3', 0, 1000, NULL, 1000"), (reader.BEHIND, "'3', 0")]
 )
 async def test_a_plan_of_an_empty_day_uses_the_index(postgres_url: str, query: str, arguments: str) -> None:
     connection = await asyncpg.connect(postgres_url)
@@ -23,3 +23,4 @@ async def test_a_plan_of_an_empty_day_uses_the_index(postgres_url: str, query: s
         await connection.close()
     assert "Index" in plan
     assert "Seq Scan" not in plan
+    assert "->  Sort" not in plan

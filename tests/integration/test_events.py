@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import struct
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ from mesh_core.database.partitions import drop_partition
 from mesh_core.errors import OutOfRange
 from mesh_core.events import Cursor, EventListener, EventReader, Notifier, StoredEvent
 from mesh_core.events.notify import CHANNEL
+from mesh_core.events.reader import PAGE_BYTES
 from mesh_core.ids import new_uuid
 from mesh_core.settings import DatabaseSettings
 from tests.support.eventually import eventually
@@ -84,6 +86,26 @@ async def test_reading_goes_on_behind_any_event(world: World, reader: EventReade
         assert [e.id for e in rest.events] == [e.id for e in everything[at + 1 :]]
     page = await reader.read(await reader.oldest(), 4)
     assert ([e.id for e in page.events], page.complete) == ([e.id for e in everything[:4]], False)
+
+
+async def test_a_page_ends_where_bodies_become_many_bytes_and_nothing_is_missed(
+    world: World, reader: EventReader
+) -> None:
+    journal = await world.journal("a")
+    account = await world.account("a")
+    large = os.urandom(PAGE_BYTES // 4 + 1)
+    written = [
+        event(body=body) for body in (b"1", large, large, large, large, b"6", bytes(2 * PAGE_BYTES), b"8")
+    ]
+    await journal.write(account, *written)
+    await readable(world)
+    cursor, pages, complete = await reader.oldest(), [], False
+    while not complete:
+        page = await reader.read(cursor)
+        pages.append([e.id for e in page.events])
+        cursor, complete = page.cursor, page.complete
+    ids = [e.id for e in written]
+    assert pages == [ids[:5], ids[5:7], ids[7:]]
 
 
 async def test_one_tenants_events(world: World, reader: EventReader) -> None:
@@ -239,7 +261,7 @@ class TestRange:
         for expired in (before, first.cursor):
             with pytest.raises(OutOfRange, match="expired") as refusal:
                 await reader.check(expired)
-            oldest = Cursor.decode(bytes.fromhex(refusal.value.metadata["oldest_cursor"]))
+            oldest = Cursor.decode(refusal.value.metadata["oldest_cursor"])
             assert oldest == second.cursor
         await reader.check(second.cursor)
 

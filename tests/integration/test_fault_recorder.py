@@ -45,8 +45,8 @@ async def account(database: asyncpg.Pool) -> object:
 async def write_message(database: asyncpg.Pool, account: object, epoch: int = 1) -> object:
     message = new_uuid()
     await database.execute(
-        "INSERT INTO message (id, account, epoch, direction, status, chat, content)"
-        " VALUES ($1, $2, $3, 1, 1, '', '')",
+        "INSERT INTO message (id, account, epoch, direction, status, chat, content, origin)"
+        " VALUES ($1, $2, $3, 1, 10, '', '', 1)",
         message,
         account,
         epoch,
@@ -73,7 +73,8 @@ async def write_session(database: asyncpg.Pool, account: object) -> object:
         account,
         '{"epoch": 1, "node": "", "state": 1, "cause": 0, "detail": "", "phone": "", "network_user_id": "",'
         ' "push_name": "", "paired": true, "recent_failures": 0, "sent": 0, "received": 0, "failed": 0,'
-        ' "connects": 0, "settings": "", "update_time": "2026-01-01T00:00:00Z"}',
+        ' "connects": 0, "settings": "", "hidden_id": "", "restrictions": "",'
+        ' "update_time": "2026-01-01T00:00:00Z"}',
     )
 
 
@@ -98,10 +99,10 @@ async def test_a_row_of_the_former_owner_is_found(
 
 async def test_a_status_that_falls_is_found(database: asyncpg.Pool, account: object) -> None:
     message = await write_message(database, account, epoch=2)
-    for status in (4, 3):
+    for status in (40, 30):
         await database.execute("UPDATE message SET status = $2 WHERE id = $1", message, status)
     [finding] = check_changes(await read_changes(database))
-    assert "from status 4 to 3" in finding
+    assert "from status 40 to 30" in finding
 
 
 async def test_a_shard_taken_behind_the_functions_back_is_found(database: asyncpg.Pool) -> None:
@@ -136,5 +137,5 @@ async def test_the_outcome_names_what_callers_know(database: asyncpg.Pool, accou
     name, message_name = encode(Prefix.ACCOUNT, account), encode(Prefix.MESSAGE, message)  # type: ignore[arg-type] # asyncpg's UUIDs
     outcome = await read_outcome(database, [name])
     assert outcome.requests == {(name, "one"): message_name}
-    assert outcome.statuses == {message_name: 1}
+    assert outcome.statuses == {message_name: 10}
     assert list(outcome.outbox) == [message_name]

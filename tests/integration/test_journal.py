@@ -6,12 +6,14 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from functools import partial
+from itertools import product
 
 import asyncpg
 import pytest
 
 from mesh_core.errors import Unavailable
 from mesh_core.ids import new_uuid
+from mesh_core.message_status import may_become
 from mesh_session_node.journal import (
     COMMITTED,
     REFUSED,
@@ -32,6 +34,7 @@ from mesh_session_node.journal import (
     SessionSnapshot,
     StatusChange,
 )
+from sessionmesh.v1.message_pb2 import MessageStatus
 from tests.support.eventually import eventually
 from tests.support.journal_world import (
     CANCELLED,
@@ -61,15 +64,17 @@ class TestAccepting:
     async def test_an_accepted_message_has_its_row_outbox_request_and_event(self, world: World) -> None:
         journal = await world.journal("a")
         account = await world.account("a")
-        message = outbound("r1", chat="somebody", traceparent="00-1", priority=2, network_id="net")
+        fields = {"external_id": "order 7", "labels": '{"campaign": "tea"}', "traceparent": "00-1"}
+        message = outbound("r1", chat="somebody", priority=2, network_id="net", **fields)
 
         assert await journal.accept(account, message) == COMMITTED
 
         [row] = await world.database.pool.fetch("SELECT * FROM message")
         assert (row["id"], row["account"], row["epoch"]) == (message.id, account.uuid, account.epoch)
+        assert (row["external_id"], row["labels"]) == ("order 7", '{"campaign": "tea"}')
         assert (row["direction"], row["status"], row["chat"], row["content"]) == (
             1,
-            1,
+            QUEUED,
             "somebody",
             b"content",
         )
@@ -371,6 +376,8 @@ class TestStatuses:
             ([CANCELLED, SENT], CANCELLED),
             ([SENT, FAILED], FAILED),
             ([DELIVERED, FAILED], DELIVERED),
+            ([IN_DOUBT, FAILED], FAILED),
+            ([SENDING, CANCELLED, SENT], SENT),
             ([FAILED, DELIVERED], FAILED),
         ],
     )
@@ -387,6 +394,50 @@ class TestStatuses:
             assert await journal.write(account, *rows) == COMMITTED
         assert await world.value("SELECT status FROM message") == final
         assert await world.count("outbox") == 0
+
+    async def test_the_database_has_the_table_of_statuses(self, world: World) -> None:
+        statuses = MessageStatus.values()
+        rows = await world.database.pool.fetch(
+            "SELECT old, new, message_may_become(old, new) AS legal"
+            " FROM unnest($1::smallint[]) AS old, unnest($1::smallint[]) AS new",
+            statuses,
+        )
+        assert len(rows) == len(statuses) ** 2
+        for old, new, legal in rows:
+            assert legal == may_become(old, new), (old, new)
+
+    async def test_changes_of_one_batch_end_where_one_after_the_other_would(self, world: World) -> None:
+        """Every status before, and every two changes of one batch, with the events of what is legal."""
+        journal = await world.journal("a")
+        account = await world.account("a")
+        changes = [status for status in MessageStatus.values() if status != QUEUED and status]
+        cases = [(old, *pair) for old in [QUEUED, *changes] for pair in product(changes, changes)]
+        messages = [outbound() for _ in cases]
+        await accept_all(journal, [(account, message) for message in messages])
+        ids = [message.id for message in messages]
+        await world.database.pool.execute(
+            "UPDATE message SET status = c.status FROM unnest($1::uuid[], $2::smallint[]) AS c(id, status)"
+            " WHERE message.id = c.id",
+            ids,
+            [old for old, *_ in cases],
+        )
+        for message, (_, first, second) in zip(messages, cases, strict=True):
+            journal.post(
+                account,
+                StatusChange(message.id, first, 1),
+                StatusChange(message.id, second, 2, event("second")),
+            )
+        await journal.flush()
+        rows = await world.database.pool.fetch("SELECT id, status FROM message")
+        stored = {row["id"]: row["status"] for row in rows}
+        told = 0
+        for message, (old, *steps) in zip(messages, cases, strict=True):
+            for step in steps:
+                legal = may_become(old, step)
+                old = step if legal else old  # noqa: PLW2901 - what comes of it
+            told += legal
+            assert stored[message.id] == old, steps
+        assert await world.value("SELECT count(*) FROM event WHERE type = 'second'") == told
 
     async def test_sent_and_delivered_that_are_held_become_one_update_with_both_events(
         self, world: World
@@ -414,7 +465,7 @@ class TestStatuses:
         message = outbound()
         await journal.accept(account, message)
         journal.post(account, StatusChange(message.id, SENT, 1))
-        await eventually(lambda: world.value("SELECT status = 3 FROM message"))
+        await eventually(lambda: world.value("SELECT status = 30 FROM message"))
 
     async def test_a_status_that_did_not_rise_has_no_event(self, world: World) -> None:
         journal = await world.journal("a")
@@ -435,9 +486,9 @@ class TestStatuses:
         account = await world.account("a")
         message = outbound()
         await journal.accept(account, message)
-        await journal.write(account, StatusChange(message.id, FAILED, 1, None, 8, "no such user"))
-        [row] = await world.database.pool.fetch("SELECT failure, failure_detail FROM message")
-        assert tuple(row) == (8, "no such user")
+        await journal.write(account, StatusChange(message.id, FAILED, 1, None, 8, 131, "no such user"))
+        [row] = await world.database.pool.fetch("SELECT failure, failure_code, failure_detail FROM message")
+        assert tuple(row) == (8, 131, "no such user")
 
     async def test_a_network_that_chooses_the_id_is_found_by_it(self, world: World) -> None:
         journal = await world.journal("a")
@@ -453,7 +504,9 @@ class TestStatuses:
         journal = await world.journal("a")
         account = await world.account("a")
         message = new_uuid()
-        await journal.write(account, MemberReceipt(message, "m", READ, 1), MemberReceipt(message, "m", 4, 2))
+        await journal.write(
+            account, MemberReceipt(message, "m", READ, 1), MemberReceipt(message, "m", DELIVERED, 2)
+        )
         await journal.write(account, MemberReceipt(message, "m", DELIVERED, 3))
         assert await world.value("SELECT status FROM message_receipt") == READ
 
@@ -506,6 +559,25 @@ class TestInbound:
         await journal.write(account, ContentUpdate(message.id, b"with media"), FetchDone(message.id))
         assert await world.count("media_fetch") == 0
         assert await world.value("SELECT content FROM message") == b"with media"
+
+    async def test_an_edit_has_its_time_which_later_media_leave(self, world: World) -> None:
+        journal = await world.journal("a")
+        account = await world.account("a")
+        message = inbound("n1")
+        await journal.write(account, message)
+        await journal.write(account, ContentUpdate(message.id, b"edited", 9_000_000))
+        await journal.write(account, ContentUpdate(message.id, b"with media"))
+        [row] = await world.database.pool.fetch("SELECT content, edit_time FROM message")
+        assert (row["content"], row["edit_time"].timestamp()) == (b"with media", 9)
+
+    async def test_what_another_device_sent_is_outbound_and_not_this_apis(self, world: World) -> None:
+        journal = await world.journal("a")
+        account = await world.account("a")
+        await journal.write(account, inbound("n1", direction=1, status=SENT))
+        await journal.write(account, inbound("n2"))
+        await journal.accept(account, outbound())
+        rows = await world.database.pool.fetch("SELECT direction, origin, status FROM message ORDER BY id")
+        assert [tuple(row) for row in rows] == [(1, 2, SENT), (2, 0, 0), (1, 1, QUEUED)]
 
 
 class TestSessions:

@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable
 from datetime import timedelta
+from typing import Any
 from urllib.request import urlopen
 
 import grpc.aio
@@ -95,14 +96,18 @@ class TestAFile:
             PDF, on_each_store.header(PDF, file_name="paper.pdf", labels={"case": "7"})
         )
         assert media.state == content_pb2.MEDIA_STATE_READY
-        assert (media.mime_type, media.size, media.sha256) == ("application/pdf", len(PDF), sha256(PDF))
+        assert (media.mime_type, media.size_bytes, media.sha256) == ("application/pdf", len(PDF), sha256(PDF))
         assert (media.file_name, dict(media.labels)) == ("paper.pdf", {"case": "7"})
         assert await on_each_store.download(media.id) == PDF
 
-    @pytest.mark.parametrize(("offset", "limit"), [(0, 10), (300_000, 0), (300_000, 5), (512_009, 0)])
-    async def test_can_be_read_in_part(self, on_each_store: MediaTenant, offset: int, limit: int) -> None:
+    @pytest.mark.parametrize(
+        ("offset", "limit"), [(0, 10), (300_000, None), (300_000, 5), (512_009, None), (7, 0)]
+    )
+    async def test_can_be_read_in_part(
+        self, on_each_store: MediaTenant, offset: int, limit: int | None
+    ) -> None:
         media = await on_each_store.upload(PDF)
-        wanted = PDF[offset : offset + limit] if limit else PDF[offset:]
+        wanted = PDF[offset:] if limit is None else PDF[offset : offset + limit]
         assert await on_each_store.download(media.id, offset, limit) == wanted
 
     async def test_is_gone_after_its_delete(self, on_each_store: MediaTenant) -> None:
@@ -120,14 +125,123 @@ class TestAFile:
         assert [media.id for media in (*first.media, *second.media)] == made[::-1]
         assert not second.next_page_token
 
+    async def test_that_the_caller_has_is_not_sent_again(self, on_each_store: MediaTenant) -> None:
+        media = await on_each_store.upload(PDF)
+        request = media_pb2.DownloadMediaRequest(media_id=media.id, if_none_match_sha256=media.sha256)
+        [frame] = await on_each_store.frames(request)
+        assert frame.header.not_modified
+        request.if_none_match_sha256 = bytes(32)
+        first, *chunks = await on_each_store.frames(request)
+        assert not first.header.not_modified
+        assert (first.header.size_bytes, first.header.sha256) == (len(PDF), sha256(PDF))
+        assert b"".join(frame.chunk for frame in chunks) == PDF
+
+    async def test_tells_what_it_was_announced_as_where_that_is_not_what_it_is(
+        self, tenant: MediaTenant
+    ) -> None:
+        media = await tenant.upload(PDF, tenant.header(PDF, mime_type="application/octet-stream"))
+        assert (media.mime_type, media.declared_mime_type) == ("application/pdf", "application/octet-stream")
+        assert not media.HasField("width")
+        assert not (
+            await tenant.upload(PDF, tenant.header(PDF, mime_type="application/pdf"))
+        ).declared_mime_type
+
+    async def test_is_found_by_what_a_filter_says(self, tenant: MediaTenant) -> None:
+        paper = await tenant.upload(PDF, tenant.header(PDF, labels={"case": "7", "kind": "paper"}))
+        photo = await tenant.upload(photograph(400))
+
+        async def found(**fields: Any) -> list[str]:
+            request = media_pb2.ListMediaRequest(tenant_id=tenant.id, filter=media_pb2.MediaFilter(**fields))
+            return [media.id for media in (await tenant.media.ListMedia(request, metadata=ADMIN)).media]
+
+        assert await found() == [photo.id, paper.id]
+        assert await found(mime_type_prefix="image/") == [photo.id]
+        assert await found(labels={"case": "7"}) == [paper.id]
+        assert await found(min_size_bytes=len(PDF)) == [paper.id]
+        assert await found(start_time=photo.create_time) == [photo.id]
+        assert await found(end_time=photo.create_time) == [paper.id]
+        assert await found(origin=media_pb2.MEDIA_ORIGIN_NETWORK) == []
+        assert await found(state=content_pb2.MEDIA_STATE_READY) == [photo.id, paper.id]
+        assert await found(state=content_pb2.MEDIA_STATE_FAILED) == []
+
+
+class TestAnAnimation:
+    async def test_is_known_to_move(self, tenant: MediaTenant) -> None:
+        black = pyvips.Image.black(32, 32)
+        frames = black.join(black + 255, "vertical").cast("uchar").copy()
+        frames.set_type(pyvips.GValue.gint_type, "page-height", 32)
+        assert (await tenant.upload(frames.gifsave_buffer())).animated
+        assert not (await tenant.upload(pyvips.Image.black(32, 32).gifsave_buffer())).animated
+
+
+class TestAKeyLimitedToAccounts:
+    async def test_uses_the_media_of_its_accounts_and_sees_no_other(self, tenant: MediaTenant) -> None:
+        own, other = await tenant.account(), await tenant.account()
+        key = await tenant.key_for(own)
+        mine = await tenant.upload(PDF, tenant.header(PDF, account_id=own), key)
+        assert mine.account_id == own
+        theirs = await tenant.upload(PDF, tenant.header(PDF, account_id=other))
+        nobodys = await tenant.upload(PDF)
+        listed = await tenant.media.ListMedia(media_pb2.ListMediaRequest(), metadata=key)
+        assert list(listed.media) == [mine]
+        download = media_pb2.DownloadMediaRequest(media_id=mine.id)
+        assert b"".join(frame.chunk for frame in (await tenant.frames(download, key))[1:]) == PDF
+        stubs = tenant.media
+        for hidden in (theirs.id, nobodys.id):
+            for call in (
+                stubs.GetMedia(media_pb2.GetMediaRequest(media_id=hidden), metadata=key),
+                stubs.DeleteMedia(media_pb2.DeleteMediaRequest(media_id=hidden), metadata=key),
+                stubs.CreateDownloadUrl(media_pb2.CreateDownloadUrlRequest(media_id=hidden), metadata=key),
+                stubs.DownloadMedia(media_pb2.DownloadMediaRequest(media_id=hidden), metadata=key).read(),
+            ):
+                assert (await refusal(call))[:2] == (grpc.StatusCode.NOT_FOUND, "RESOURCE_NOT_FOUND")
+
+    async def test_uploads_for_its_accounts_only(self, tenant: MediaTenant) -> None:
+        own, other = await tenant.account(), await tenant.account()
+        key = await tenant.key_for(own)
+        for account, code in ((other, grpc.StatusCode.NOT_FOUND), ("", grpc.StatusCode.PERMISSION_DENIED)):
+            frames = upload_frames(tenant.header(PDF, account_id=account), PDF)
+            assert (await refusal(tenant.media.UploadMedia(frames, metadata=key)))[0] is code
+
+    async def test_does_not_learn_what_the_tenant_stores(self, tenant: MediaTenant) -> None:
+        key = await tenant.key_for(await tenant.account())
+        call = tenant.media.GetMediaUsage(media_pb2.GetMediaUsageRequest(), metadata=key)
+        assert (await refusal(call))[:2] == (grpc.StatusCode.PERMISSION_DENIED, "SCOPE_MISSING")
+
+
+class TestWhatIsNotServedYet:
+    @pytest.mark.parametrize(
+        ("fields", "path"),
+        [
+            ({"asynchronous": True}, "header.asynchronous"),
+            ({"options": {"purpose": media_pb2.MEDIA_PURPOSE_STICKER}}, "header.options.purpose"),
+            ({"options": {"compression": media_pb2.COMPRESSION_AGGRESSIVE}}, "header.options.compression"),
+            ({"options": {"keep_original": True}}, "header.options.keep_original"),
+        ],
+    )
+    async def test_of_an_upload_is_named_by_its_path(
+        self, tenant: MediaTenant, fields: dict[str, Any], path: str
+    ) -> None:
+        header = tenant.header(PDF)
+        header.MergeFrom(media_pb2.UploadHeader(**fields))
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await tenant.upload(PDF, header)
+        assert refusal_of(caught.value).reason == "NOT_SERVED"
+        assert (caught.value.details() or "").startswith(f"{path}:")
+
+    async def test_of_the_calls_is_answered_so(self, tenant: MediaTenant) -> None:
+        call = tenant.media.LookupMedia(media_pb2.LookupMediaRequest(sha256=bytes(32)), metadata=ADMIN)
+        assert (await refusal(call))[:2] == (grpc.StatusCode.UNIMPLEMENTED, "NOT_SERVED")
+
 
 class TestAPhotograph:
     async def test_is_stored_smaller_and_is_still_that_picture(self, on_each_store: MediaTenant) -> None:
         photo = photograph(2400)
         media = await on_each_store.upload(photo, on_each_store.header(photo, mime_type="image/jpeg"))
         stored = await on_each_store.download(media.id)
-        assert (media.original_size, media.original_sha256) == (len(photo), sha256(photo))
-        assert media.size == len(stored) < len(photo) / 4
+        assert (media.original_size_bytes, media.original_sha256) == (len(photo), sha256(photo))
+        assert media.size_bytes == len(stored) < len(photo) / 4
+        assert not media.unprocessed_reason
         assert max(media.width, media.height) == 1600
         before = pyvips.Image.thumbnail_buffer(photo, 64, height=64, size="force")
         after = pyvips.Image.thumbnail_buffer(stored, 64, height=64, size="force")
@@ -135,13 +249,21 @@ class TestAPhotograph:
 
     async def test_can_be_kept_as_it_is(self, tenant: MediaTenant) -> None:
         photo = photograph(2000)
-        media = await tenant.upload(photo, tenant.header(photo, keep_original=True))
+        media = await tenant.upload(photo, tenant.header(photo, compression=media_pb2.COMPRESSION_OFF))
+        assert media.unprocessed_reason == media_pb2.UNPROCESSED_REASON_OFF
         assert await tenant.download(media.id) == photo
 
     async def test_compressed_before_is_not_compressed_again(self, tenant: MediaTenant) -> None:
         photo = photograph(1200, quality=60)
         media = await tenant.upload(photo)
-        assert (media.size, media.width) == (len(photo), 1200)
+        assert (media.size_bytes, media.width) == (len(photo), 1200)
+        assert media.unprocessed_reason == media_pb2.UNPROCESSED_REASON_COMPRESSED_ALREADY
+
+    async def test_that_is_a_document_stays_as_it_is(self, tenant: MediaTenant) -> None:
+        photo = photograph(2000)
+        media = await tenant.upload(photo, tenant.header(photo, purpose=media_pb2.MEDIA_PURPOSE_DOCUMENT))
+        assert media.unprocessed_reason == media_pb2.UNPROCESSED_REASON_TYPE
+        assert await tenant.download(media.id) == photo
 
 
 class TestEqualFiles:
@@ -185,7 +307,11 @@ class TestBadInput:
     async def test_is_refused_with_its_field(self, tenant: MediaTenant) -> None:
         header = tenant.header(PDF, file_name="../secret")
         call = tenant.media.UploadMedia(upload_frames(header, PDF), metadata=ADMIN)
-        assert await refusal(call) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", "header.file_name")
+        assert await refusal(call) == (
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "INVALID_FIELD",
+            "header.options.file_name",
+        )
 
     async def test_a_chunk_before_the_header_is_refused(self, tenant: MediaTenant) -> None:
         frames = iter([media_pb2.UploadMediaRequest(chunk=b"x")])
@@ -215,9 +341,9 @@ class TestBadInput:
 
     async def test_a_download_past_the_end_is_refused(self, tenant: MediaTenant) -> None:
         media = await tenant.upload(PDF)
-        request = media_pb2.DownloadMediaRequest(media_id=media.id, offset=len(PDF) + 1)
+        request = media_pb2.DownloadMediaRequest(media_id=media.id, offset_bytes=len(PDF) + 1)
         stream = tenant.media.DownloadMedia(request, metadata=ADMIN)
-        assert (await refusal(stream.read()))[2] == "offset"
+        assert (await refusal(stream.read()))[2] == "offset_bytes"
 
 
 class TestTenants:
@@ -231,20 +357,33 @@ class TestTenants:
         assert own.media.id == media.id
 
     async def test_are_held_to_their_quota(self, tenant: MediaTenant) -> None:
-        settings = '{"max_media_bytes": "600000"}'
+        settings = '{"max_media_bytes": 600000}'
         await tenant.database.execute("UPDATE tenant SET settings = $2 WHERE id = $1", tenant.uuid, settings)
         await tenant.upload(PDF)
         call = tenant.media.UploadMedia(upload_frames(tenant.header(PDF), PDF), metadata=ADMIN)
         assert (await refusal(call))[:2] == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED")
         request = media_pb2.GetMediaUsageRequest(tenant_id=tenant.id)
         usage = await tenant.media.GetMediaUsage(request, metadata=ADMIN)
-        assert (usage.objects, usage.bytes, usage.max_bytes) == (1, len(PDF), 600_000)
+        stored = media_pb2.MediaCount(objects=1, size_bytes=len(PDF))
+        assert (usage.stored, usage.max_bytes) == (stored, 600_000)
+        assert list(usage.by_age) == [media_pb2.MediaAgeUsage(age=media_pb2.MEDIA_AGE_DAY, stored=stored)]
+        assert usage.reserved_bytes == 0
+
+    async def test_with_a_quota_of_zero_store_nothing(self, tenant: MediaTenant) -> None:
+        settings = '{"max_media_bytes": 0}'
+        await tenant.database.execute("UPDATE tenant SET settings = $2 WHERE id = $1", tenant.uuid, settings)
+        call = tenant.media.UploadMedia(upload_frames(tenant.header(PDF), PDF), metadata=ADMIN)
+        assert (await refusal(call))[:2] == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED")
+
+    async def test_without_a_quota_are_told_so(self, tenant: MediaTenant) -> None:
+        request = media_pb2.GetMediaUsageRequest(tenant_id=tenant.id)
+        assert not (await tenant.media.GetMediaUsage(request, metadata=ADMIN)).HasField("max_bytes")
 
 
 class TestTheSweep:
     async def test_deletes_what_has_expired(self, tenant: MediaTenant) -> None:
         header = tenant.header(PDF)
-        header.keep_for.FromTimedelta(timedelta(seconds=1))
+        header.options.keep_for.FromTimedelta(timedelta(seconds=1))
         await tenant.upload(PDF, header)
         await _objects_become(tenant, 0)
         assert await tenant.media_count() == 0

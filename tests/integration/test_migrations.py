@@ -107,9 +107,9 @@ async def test_a_later_revision_is_applied_to_a_migrated_database(postgres_url: 
     assert await exists(postgres_url, "more")
 
 
-async def test_a_database_of_the_release_before_is_migrated_on(empty_database_url: str) -> None:
-    """0.1.0 made the version table and ran the files like this."""
-    async with connected(empty_database_url) as connection:
+async def make_as_release_0_1_0(url: str) -> None:
+    """It made the version table and ran the files like this."""
+    async with connected(url) as connection:
         await connection.execute(
             "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL,"
             " CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
@@ -117,9 +117,29 @@ async def test_a_database_of_the_release_before_is_migrated_on(empty_database_ur
         for path in sorted(VERSIONS.glob("000[1-5]_*.sql")):
             await connection.execute(path.read_text())
         await connection.execute("INSERT INTO alembic_version (version_num) VALUES ('0005')")
-        await connection.execute("INSERT INTO tenant (id) VALUES (gen_random_uuid())")
+
+
+async def test_a_database_of_the_release_before_without_data_is_migrated_on(empty_database_url: str) -> None:
+    await make_as_release_0_1_0(empty_database_url)
     assert await migrate(empty_database_url) == newest_schema()
     assert await exists(empty_database_url, "job")
+
+
+async def test_a_database_with_data_of_the_first_edition_is_refused_and_stays_as_it_is(
+    empty_database_url: str,
+) -> None:
+    await make_as_release_0_1_0(empty_database_url)
+    async with connected(empty_database_url) as connection:
+        await connection.execute("INSERT INTO tenant (id) VALUES (gen_random_uuid())")
+    with pytest.raises(SchemaMismatch, match="schema version 5 and data of the first edition of the API"):
+        await migrate(empty_database_url)
+    assert await version_of(empty_database_url) == 5
+    database = await Database.open(DatabaseSettings(url=empty_database_url))
+    try:
+        with pytest.raises(SchemaMismatch, match="this program needs 8 or later"):
+            await check_schema(database, 8)
+    finally:
+        await database.close()
     async with connected(empty_database_url) as connection:
         assert await connection.fetchval("SELECT count(*) FROM tenant") == 1
 

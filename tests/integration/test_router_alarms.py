@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from mesh_router.fleet import alarms, monitor
-from sessionmesh.v1 import fleet_pb2
+from sessionmesh.admin.v1 import fleet_pb2
 from tests.support.eventually import eventually
 from tests.support.fake_nodes import FakeNode
 from tests.support.fleet_calls import Watch, capacity_of, node

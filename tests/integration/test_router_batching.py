@@ -16,7 +16,7 @@ from mesh_core.settings import AuthSettings
 from sessionmesh.v1 import message_pb2 as pb
 from sessionmesh.v1 import message_pb2_grpc
 from tests.integration.test_peer_connections import ERRORS
-from tests.support.router_world import ADMIN, ADMIN_KEY, RouterWorld, new_account
+from tests.support.router_world import ADMIN, ADMIN_KEY, RouterWorld, message_to_send, new_account
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -61,7 +61,7 @@ class Both:
 
     def send(self, account: str, request_id: str, **fields: Any) -> Any:
         stub = message_pb2_grpc.MessageServiceStub(self.world.channel)
-        request = pb.SendMessageRequest(account_id=account, request_id=request_id, **fields)
+        request = message_to_send(account, request_id, **fields)
         return stub.SendMessage(request, metadata=ADMIN, timeout=20)
 
     async def seen(self, account: str, request_id: str) -> Seen:

@@ -1,4 +1,6 @@
-"""SendMessages through the router: split by owner, merged, and sent again when owners change."""
+"""SendMessages and BatchSendMessages through the router: split by owner, merged, and sent again when owners
+change.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +9,23 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import error_details_pb2
 from grpc import StatusCode
 from grpc.aio import EOF
 
-from mesh_core.errors import MeshError, NotOwner
+from mesh_core.errors import MeshError, NotFound, NotOwner
 from mesh_core.rpc.server.status import details_of
 from sessionmesh.internal.v1 import node_pb2, node_pb2_grpc
+from sessionmesh.internal.v1.routing_pb2 import ItemFrame
 from sessionmesh.v1 import message_pb2_grpc
-from sessionmesh.v1.message_pb2 import Message, SendMessageRequest, SendMessagesRequest
-from tests.support.router_world import ADMIN, Node, RouterWorld, failing, new_account
+from sessionmesh.v1.message_pb2 import (
+    BatchSendMessagesRequest,
+    BatchSendMessagesResponse,
+    Message,
+    SendMessageRequest,
+    SendMessagesRequest,
+)
+from tests.support.router_world import ADMIN, Node, RouterWorld, failing, message_to_send, new_account
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -42,7 +51,7 @@ class Bulk(node_pb2_grpc.NodeServiceServicer):
             result = response.results.add(account_id=item.account_id, request_id=item.request_id)
             error = self._refuse(item) if self._refuse else None
             if error is not None:
-                result.error.status = details_of(error)
+                result.error.ParseFromString(details_of(error))
                 self.refused.set()
             else:
                 self.accepted.append((item.account_id, item.request_id))
@@ -55,9 +64,7 @@ async def bulk_node(world: RouterWorld, name: str, bulk: Bulk) -> Node:
 
 
 def frame(*items: tuple[str, str]) -> SendMessagesRequest:
-    return SendMessagesRequest(
-        messages=[SendMessageRequest(account_id=account, request_id=request) for account, request in items]
-    )
+    return SendMessagesRequest(messages=[message_to_send(*item) for item in items])
 
 
 def open_stream(world: RouterWorld, timeout: float | None = 30) -> Any:
@@ -76,7 +83,7 @@ async def results(call: Any, count: int) -> dict[tuple[str, str], Any]:
 
 def reason(result: Any) -> str:
     info = error_details_pb2.ErrorInfo()
-    for packed in status_pb2.Status.FromString(result.error.status).details:
+    for packed in result.error.details:
         if packed.Unpack(info):
             return str(info.reason)
     return ""
@@ -159,4 +166,74 @@ async def test_a_frame_that_is_too_large_is_refused(world: RouterWorld) -> None:
     call = open_stream(world)
     await call.write(frame(*[(new_account(), str(n)) for n in range(1001)]))
     refused = await failing(call.read())
+    assert (refused.code, refused.field) == (StatusCode.INVALID_ARGUMENT, "messages")
+
+
+async def batch(world: RouterWorld, *items: tuple[str, str], timeout: float = 30) -> list[Any]:
+    """The results of one BatchSendMessages."""
+    stub = message_pb2_grpc.MessageServiceStub(world.channel)
+    request = BatchSendMessagesRequest(messages=frame(*items).messages)
+    return list((await stub.BatchSendMessages(request, metadata=ADMIN, timeout=timeout)).results)
+
+
+async def test_a_batch_is_answered_in_its_order(world: RouterWorld) -> None:
+    one, two = new_account(), new_account()
+    await (await bulk_node(world, "n1", Bulk())).own(one)
+    await (await bulk_node(world, "n2", Bulk())).own(two)
+    items = [(one, "a"), (two, "b"), ("acc_nonsense", "c"), (one, "d"), (two, "e")]
+    found = await batch(world, *items)
+    assert [(result.account_id, result.request_id) for result in found] == items
+    assert [result.message.id for result in found] == ["msg_a", "msg_b", "", "msg_d", "msg_e"]
+    assert reason(found[2]) == "INVALID_FIELD"
+
+
+async def test_what_an_owner_refuses_of_a_batch_is_refused_alone(world: RouterWorld) -> None:
+    account = new_account()
+    refusing = Bulk(lambda item: NotFound("account", account) if item.request_id == "a" else None)
+    await (await bulk_node(world, "n1", refusing)).own(account)
+    refused, accepted = await batch(world, (account, "a"), (account, "b"))
+    assert (refused.error.code, reason(refused)) == (StatusCode.NOT_FOUND.value[0], "RESOURCE_NOT_FOUND")
+    assert accepted.message.id == "msg_b"
+
+
+async def test_a_batch_follows_an_account_to_its_new_owner(world: RouterWorld) -> None:
+    account = new_account()
+    former, present = Bulk(lambda _: NotOwner("n2", 2)), Bulk()
+    await (await bulk_node(world, "n1", former)).own(account, epoch=1)
+    successor = await bulk_node(world, "n2", present)
+    call = asyncio.create_task(batch(world, (account, "a")))
+    async with asyncio.timeout(10):
+        await former.refused.wait()
+    await successor.own(account, epoch=2)
+    assert [result.message.id for result in await call] == ["msg_a"]
+
+
+async def test_what_a_batch_cannot_settle_by_its_deadline_fails_alone(world: RouterWorld) -> None:
+    quick, slow, nobodys = new_account(), new_account(), new_account()
+    hanging = Bulk()
+    hanging.hanging = True
+    await (await bulk_node(world, "n1", Bulk())).own(quick)
+    await (await bulk_node(world, "n2", hanging)).own(slow)
+    found = await batch(world, (slow, "a"), (quick, "b"), (nobodys, "c"), timeout=2)
+    assert [reason(result) for result in found] == ["DEADLINE_EXCEEDED", "", "NOT_OWNER"]
+    assert found[1].message.id == "msg_b"
+
+
+async def test_of_an_item_that_names_two_accounts_the_last_one_is_sent_once(world: RouterWorld) -> None:
+    first, last = new_account(), new_account()
+    wrong, right = Bulk(), Bulk()
+    await (await bulk_node(world, "n1", wrong)).own(first)
+    await (await bulk_node(world, "n2", right)).own(last)
+    twice = [message_to_send(one, "a").SerializeToString() for one in (first, last)]
+    call: Any = world.channel.unary_unary("/sessionmesh.v1.MessageService/BatchSendMessages")
+    answer = await call(ItemFrame(items=[b"".join(twice)]).SerializeToString(), metadata=ADMIN, timeout=10)
+    [result] = BatchSendMessagesResponse.FromString(answer).results
+    assert (result.account_id, result.message.id) == (last, "msg_a")
+    assert (wrong.accepted, right.accepted) == ([], [(last, "a")])
+
+
+@pytest.mark.parametrize("size", [0, 1001])
+async def test_a_batch_has_at_least_one_message_and_at_most_a_thousand(world: RouterWorld, size: int) -> None:
+    account = new_account()
+    refused = await failing(batch(world, *[(account, str(n)) for n in range(size)]))
     assert (refused.code, refused.field) == (StatusCode.INVALID_ARGUMENT, "messages")

@@ -19,7 +19,7 @@ from sessionmesh.v1 import message_pb2, message_pb2_grpc
 from tests.support.eventually import eventually
 from tests.support.name_server import name_server
 from tests.support.router_process import RouterProcess, process_world
-from tests.support.router_world import ADMIN, new_account
+from tests.support.router_world import ADMIN, message_to_get, new_account
 
 pytestmark = pytest.mark.slow
 
@@ -76,7 +76,7 @@ class Callers:
         self.done = 0
         self.retried: list[StatusCode] = []
         self._stub = message_pb2_grpc.MessageServiceStub(channel)
-        self._request = message_pb2.GetMessageRequest(account_id=account)
+        self._request = message_to_get(account)
         self._enough = False
 
     async def run(self) -> None:

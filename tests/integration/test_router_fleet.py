@@ -13,7 +13,8 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from grpc import StatusCode
 
 from mesh_core.ownership.keys import NodeState
-from sessionmesh.v1 import account_pb2, fleet_pb2
+from sessionmesh.admin.v1 import fleet_pb2
+from sessionmesh.v1 import account_pb2
 from tests.support.eventually import eventually
 from tests.support.fleet_calls import Watch, capacity_of, node
 from tests.support.router_world import ADMIN, RouterWorld, account_maker, failing, router_world
@@ -222,9 +223,31 @@ async def test_a_plan_says_what_is_needed_and_why(world: RouterWorld) -> None:
     busy = fleet_pb2.PlanCapacityRequest(accounts=1, messages_per_second=2000, spare_nodes=2)
     plan = await world.fleet.PlanCapacity(busy, metadata=ADMIN)
     assert plan.nodes == 5 + 2, "2.9 cores at 70 %, a core each"
+    idle = fleet_pb2.PlanCapacityRequest(accounts=1, messages_per_second=0, spare_nodes=0)
+    plan = await world.fleet.PlanCapacity(idle, metadata=ADMIN)
+    assert (plan.nodes, plan.node_cores) == (1, 0)
 
 
-async def test_a_plan_for_nothing_is_refused(world: RouterWorld) -> None:
-    for fields in ({"accounts": 0}, {"accounts": 1, "messages_per_second": -1.0}):
-        request = fleet_pb2.PlanCapacityRequest(**fields)
-        assert (await failing(world.fleet.PlanCapacity(request, metadata=ADMIN))).reason == "INVALID_FIELD"
+async def test_the_largest_plan_can_be_made(world: RouterWorld) -> None:
+    request = fleet_pb2.PlanCapacityRequest(accounts=10**9, messages_per_second=1e9, spare_nodes=10**6)
+    assert (await world.fleet.PlanCapacity(request, metadata=ADMIN)).nodes > 10**6
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"accounts": 0}, "accounts"),
+        ({"accounts": -1}, "accounts"),
+        ({"accounts": 2**63 - 1}, "accounts"),
+        ({"accounts": 1, "messages_per_second": -1.0}, "messages_per_second"),
+        ({"accounts": 1, "messages_per_second": 1e300}, "messages_per_second"),
+        ({"accounts": 1, "spare_nodes": -1}, "spare_nodes"),
+        ({"accounts": 1, "spare_nodes": 2**31 - 1}, "spare_nodes"),
+    ],
+)
+async def test_a_plan_for_what_cannot_be_is_refused(
+    world: RouterWorld, fields: dict[str, Any], field: str
+) -> None:
+    request = fleet_pb2.PlanCapacityRequest(**fields)
+    refused = await failing(world.fleet.PlanCapacity(request, metadata=ADMIN))
+    assert (refused.code, refused.field) == (StatusCode.INVALID_ARGUMENT, field)

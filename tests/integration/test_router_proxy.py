@@ -16,15 +16,16 @@ from mesh_core import ids
 from mesh_core.errors import FailedPrecondition, GoingAway, InvalidField, NotOwner
 from mesh_core.rpc.auth import Role, current_identity
 from mesh_router.proxy.account_id import shard_of
+from sessionmesh.admin.v1 import fleet_pb2
 from sessionmesh.v1 import (
-    fleet_pb2,
     media_pb2,
     media_pb2_grpc,
     message_pb2,
     message_pb2_grpc,
     session_pb2,
     session_pb2_grpc,
-    tenant_pb2,
+    webhook_pb2,
+    webhook_pb2_grpc,
 )
 from tests.support.eventually import eventually
 from tests.support.router_world import (
@@ -34,7 +35,9 @@ from tests.support.router_world import (
     RouterWorld,
     bearer,
     failing,
+    message_to_send,
     new_account,
+    tenant_key,
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -105,7 +108,7 @@ async def session_node(world: RouterWorld, name: str, sessions: Sessions) -> Nod
 
 
 def send(world: RouterWorld, account_id: str, metadata: Any = ADMIN, timeout: float | None = 20) -> Any:
-    request = message_pb2.SendMessageRequest(account_id=account_id, request_id="r1", labels={"a": "b"})
+    request = message_to_send(account_id, "r1", labels={"a": "b"})
     return message_pb2_grpc.MessageServiceStub(world.channel).SendMessage(
         request, metadata=metadata, timeout=timeout
     )
@@ -181,14 +184,6 @@ async def raw_node(world: RouterWorld, name: str, path: str, function: Any) -> C
         await world.etcd.put(ClusterKeys(world.cluster).owner(ids.shard_of(account_id)), encode(key))
 
     return own
-
-
-async def test_the_account_may_be_named_by_metadata_alone(world: RouterWorld) -> None:
-    account = new_account()
-    messages = Messages()
-    await (await message_node(world, "n1", messages)).own(account)
-    await send(world, "", bearer(ADMIN_KEY, x_account_id=account))
-    assert messages.calls == 1
 
 
 async def test_differing_accounts_in_body_and_metadata_are_refused(world: RouterWorld) -> None:
@@ -388,17 +383,18 @@ async def test_a_client_stream_goes_to_a_media_instance(world: RouterWorld) -> N
             parts = [frame async for frame in requests]
             size = sum(len(frame.chunk) for frame in parts)
             return media_pb2.UploadMediaResponse(
-                media=media_pb2.Media(file_name=parts[0].header.file_name, size=size)
+                media=media_pb2.Media(id=parts[0].header.request_id, size_bytes=size)
             )
 
     await world.instance("media", {media_pb2_grpc.add_MediaServiceServicer_to_server: Media()})
     call = media_pb2_grpc.MediaServiceStub(world.channel).UploadMedia(metadata=ADMIN, timeout=20)
-    await call.write(media_pb2.UploadMediaRequest(header=media_pb2.UploadHeader(file_name="a.jpg")))
+    header = media_pb2.UploadHeader(request_id="r1", size_bytes=250_000)
+    await call.write(media_pb2.UploadMediaRequest(header=header))
     for _ in range(5):
         await call.write(media_pb2.UploadMediaRequest(chunk=b"x" * 50_000))
     await call.done_writing()
     response = await call
-    assert (response.media.file_name, response.media.size) == ("a.jpg", 250_000)
+    assert (response.media.id, response.media.size_bytes) == ("r1", 250_000)
 
 
 async def test_an_upload_refused_midway_ends_with_the_refusal(world: RouterWorld) -> None:
@@ -538,26 +534,28 @@ async def test_a_call_to_a_node_that_fell_silent_goes_to_whoever_took_over(world
 
 
 async def test_what_must_not_be_done_twice_is_not_sent_twice(world: RouterWorld) -> None:
-    account = new_account()
     begun = asyncio.Event()
+    calls = 0
 
-    async def answer(_request: Any, _context: Any) -> None:
-        begun.set()
-        await asyncio.Event().wait()
+    class Webhooks(webhook_pb2_grpc.WebhookServiceServicer):
+        async def TestEndpoint(self, _request: Any, _context: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            begun.set()
+            await asyncio.Event().wait()
 
-    messages = Messages(answer)
-    dying = await message_node(world, "n1", messages)
-    await dying.own(account)
-    stub = message_pb2_grpc.MessageServiceStub(world.channel)
-    request = message_pb2.CancelMessageRequest(account_id=account)
-    call = asyncio.ensure_future(_outcome(stub.CancelMessage(request, metadata=ADMIN, timeout=20)))
+    add = webhook_pb2_grpc.add_WebhookServiceServicer_to_server
+    dying = await world.instance("webhook", {add: Webhooks()})
+    stub = webhook_pb2_grpc.WebhookServiceStub(world.channel)
+    request = webhook_pb2.TestEndpointRequest(endpoint_id="whe_1")
+    call = asyncio.ensure_future(_outcome(stub.TestEndpoint(request, metadata=ADMIN, timeout=20)))
     async with asyncio.timeout(10):
         await begun.wait()
     await dying.kill()
     error = await call
     assert isinstance(error, grpc.aio.AioRpcError)
     assert error.code() is StatusCode.UNAVAILABLE
-    assert messages.calls == 1
+    assert calls == 1
 
 
 async def test_a_stream_not_yet_begun_goes_to_the_new_owner(world: RouterWorld) -> None:
@@ -671,7 +669,7 @@ async def test_reflection_lists_forwarded_services_too(world: RouterWorld) -> No
         "sessionmesh.v1.AccountService",
         "sessionmesh.v1.MessageService",
         "sessionmesh.v1.MediaService",
-        "sessionmesh.v1.SimulatorService",
+        "sessionmesh.simulator.v1.SimulatorService",
     } <= names
 
 
@@ -691,9 +689,6 @@ async def test_placement_and_nodes_are_what_etcd_says(world: RouterWorld) -> Non
 
 
 async def test_the_fleet_is_for_operators(world: RouterWorld) -> None:
-    tenant = await world.tenants.CreateTenant(tenant_pb2.CreateTenantRequest(request_id="1"), metadata=ADMIN)
-    key = await world.tenants.CreateApiKey(
-        tenant_pb2.CreateApiKeyRequest(request_id="1", tenant_id=tenant.tenant.id), metadata=ADMIN
-    )
-    refused = await failing(world.fleet.ListNodes(fleet_pb2.ListNodesRequest(), metadata=bearer(key.secret)))
+    tenants = bearer(await tenant_key(world))
+    refused = await failing(world.fleet.ListNodes(fleet_pb2.ListNodesRequest(), metadata=tenants))
     assert refused.reason == "SCOPE_MISSING"

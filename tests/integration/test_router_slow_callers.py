@@ -84,7 +84,7 @@ class Media(media_pb2_grpc.MediaServiceServicer):
         await self.release.wait()
         async for frame in requests:
             size += len(frame.chunk)
-        return media_pb2.UploadMediaResponse(media=media_pb2.Media(size=size))
+        return media_pb2.UploadMediaResponse(media=media_pb2.Media(size_bytes=size))
 
 
 class Events(event_pb2_grpc.EventServiceServicer):
@@ -133,7 +133,7 @@ Open = Callable[[ProcessWorld, Flow], Awaitable[Opened]]
 
 async def downloads(_world: ProcessWorld, _flow: Flow) -> Opened:
     return lambda channel: media_pb2_grpc.MediaServiceStub(channel).DownloadMedia(
-        media_pb2.DownloadMediaRequest(), metadata=ADMIN
+        media_pb2.DownloadMediaRequest(media_id="med_1"), metadata=ADMIN
     )
 
 
@@ -194,7 +194,7 @@ async def test_uploads_that_nobody_reads_cost_little_and_hold_nobody_up(
             sent += FRAME_BYTES
             flow.add(FRAME_BYTES)
         await call.done_writing()
-        return sent, (await call).media.size
+        return sent, (await call).media.size_bytes
 
     uploads = [asyncio.create_task(upload(channels[n % CONNECTIONS])) for n in range(STREAMS)]
     await eventually(lambda: media.began == STREAMS, 120, "the begin of all uploads")
@@ -215,4 +215,6 @@ def held_per_stream(world: ProcessWorld, before: int) -> float:
 async def others_are_served(world: ProcessWorld) -> None:
     stub = media_pb2_grpc.MediaServiceStub(world.channel)
     for _ in range(20):
-        await stub.GetMedia(media_pb2.GetMediaRequest(), metadata=ADMIN, timeout=OTHERS_WAIT_SECONDS)
+        await stub.GetMedia(
+            media_pb2.GetMediaRequest(media_id="med_1"), metadata=ADMIN, timeout=OTHERS_WAIT_SECONDS
+        )

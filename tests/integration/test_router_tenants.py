@@ -17,6 +17,8 @@ from sessionmesh.v1 import account_pb2, authorization_pb2, tenant_pb2
 from sessionmesh.v1.tenant_pb2 import Tenant, TenantSettings
 from tests.support.router_world import ADMIN, RouterWorld, bearer, failing
 
+SCOPES = [authorization_pb2.SCOPE_READ, authorization_pb2.SCOPE_SEND, authorization_pb2.SCOPE_MANAGE]
+OPERATOR = [authorization_pb2.SCOPE_OPERATOR]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
@@ -34,6 +36,7 @@ async def create_tenant(world: RouterWorld, request_id: str = "", **fields: Any)
 async def create_key(
     world: RouterWorld, tenant_id: str = "", metadata: Any = ADMIN, request_id: str = "", **fields: Any
 ) -> tenant_pb2.CreateApiKeyResponse:
+    fields = {"scopes": SCOPES} | fields
     request = tenant_pb2.CreateApiKeyRequest(request_id=request_id or unique(), tenant_id=tenant_id, **fields)
     created: tenant_pb2.CreateApiKeyResponse = await world.tenants.CreateApiKey(request, metadata=metadata)
     return created
@@ -45,6 +48,11 @@ async def update_tenant(world: RouterWorld, tenant_id: str, paths: list[str], **
     )
     tenant: Tenant = (await world.tenants.UpdateTenant(request, metadata=ADMIN)).tenant
     return tenant
+
+
+async def create_account(world: RouterWorld, key: str) -> str:
+    request = account_pb2.CreateAccountRequest(request_id=unique(), account=account_pb2.Account())
+    return str((await world.accounts.CreateAccount(request, metadata=bearer(key))).account.id)
 
 
 def own_tenant(world: RouterWorld, key: str) -> Any:
@@ -74,6 +82,15 @@ async def test_a_bad_field_is_named(world: RouterWorld) -> None:
     for call, field in (
         (create_tenant(world, external_id="x" * 129), "tenant.external_id"),
         (create_tenant(world, state=9), "tenant.state"),
+        (create_tenant(world, state=tenant_pb2.TENANT_STATE_DELETING), "tenant.state"),
+        (
+            create_tenant(world, settings=TenantSettings(calls_per_second=0)),
+            "tenant.settings.calls_per_second",
+        ),
+        (
+            world.tenants.CreateTenant(tenant_pb2.CreateTenantRequest(request_id="1"), metadata=ADMIN),
+            "tenant",
+        ),
         (update_tenant(world, (await create_tenant(world)).id, ["state"], state=9), "tenant.state"),
     ):
         refused = await failing(call)
@@ -83,9 +100,11 @@ async def test_a_bad_field_is_named(world: RouterWorld) -> None:
 async def test_single_settings_can_be_changed(world: RouterWorld) -> None:
     created = await create_tenant(world, settings=TenantSettings(max_accounts=5, max_endpoints=3))
     updated = await update_tenant(
-        world, created.id, ["settings.max_accounts"], settings=TenantSettings(max_accounts=6)
+        world, created.id, ["settings.max_accounts"], settings=TenantSettings(max_accounts=0)
     )
-    assert updated.settings == TenantSettings(max_accounts=6, max_endpoints=3)
+    assert updated.settings == TenantSettings(max_accounts=0, max_endpoints=3)
+    updated = await update_tenant(world, created.id, ["settings.max_endpoints"])
+    assert updated.settings == TenantSettings(max_accounts=0)
     updated = await update_tenant(world, created.id, ["settings"])
     assert updated.settings == TenantSettings()
     stale = failing(update_tenant(world, created.id, ["display_name"], etag=created.etag))
@@ -116,8 +135,7 @@ async def test_tenants_are_listed_in_pages(world: RouterWorld) -> None:
 async def test_a_tenant_with_accounts_cannot_be_deleted(world: RouterWorld) -> None:
     created = await create_tenant(world)
     key = (await create_key(world, created.id)).secret
-    account = account_pb2.CreateAccountRequest(request_id="1")
-    await world.accounts.CreateAccount(account, metadata=bearer(key))
+    await create_account(world, key)
     request = tenant_pb2.DeleteTenantRequest(tenant_id=created.id)
     refused = await failing(world.tenants.DeleteTenant(request, metadata=ADMIN))
     assert (refused.code, refused.reason) == (StatusCode.FAILED_PRECONDITION, "RESOURCE_NOT_EMPTY")
@@ -133,6 +151,13 @@ async def test_a_deleted_tenant_is_gone_with_its_keys(world: RouterWorld) -> Non
     assert (await failing(own_tenant(world, key))).code is StatusCode.UNAUTHENTICATED
 
 
+async def test_deleting_a_tenant_with_all_it_has_is_not_served(world: RouterWorld) -> None:
+    created = await create_tenant(world)
+    request = tenant_pb2.DeleteTenantRequest(tenant_id=created.id, force=True)
+    refused = await failing(world.tenants.DeleteTenant(request, metadata=ADMIN))
+    assert (refused.code, refused.reason) == (StatusCode.UNIMPLEMENTED, "NOT_SERVED")
+
+
 async def test_a_key_works_and_is_stored_hashed(world: RouterWorld) -> None:
     created = await create_tenant(world)
     answer = await create_key(world, created.id, display_name="backend")
@@ -141,11 +166,7 @@ async def test_a_key_works_and_is_stored_hashed(world: RouterWorld) -> None:
     row = await world.database.pool.fetchrow("SELECT * FROM api_key WHERE id = $1", key_id)
     assert row is not None
     assert answer.secret not in str(dict(row))
-    assert list(answer.api_key.scopes) == [
-        authorization_pb2.SCOPE_READ,
-        authorization_pb2.SCOPE_SEND,
-        authorization_pb2.SCOPE_MANAGE,
-    ]
+    assert list(answer.api_key.scopes) == SCOPES
 
 
 async def test_a_repeat_of_creating_a_key_returns_it_without_its_secret(world: RouterWorld) -> None:
@@ -176,7 +197,7 @@ async def test_a_tenants_key_sees_its_own_tenant_only(world: RouterWorld) -> Non
         assert (await failing(call)).code is StatusCode.NOT_FOUND
     for call in (
         stub.ListTenants(tenant_pb2.ListTenantsRequest(), metadata=metadata),
-        create_key(world, "", metadata, administrator=True),
+        create_key(world, "", metadata, scopes=OPERATOR),
     ):
         assert (await failing(call)).reason == "SCOPE_MISSING"
 
@@ -191,7 +212,7 @@ async def test_a_key_without_the_scope_cannot_administer(world: RouterWorld) -> 
 async def test_keys_are_listed_without_secrets(world: RouterWorld) -> None:
     created = await create_tenant(world)
     mine = [(await create_key(world, created.id)).api_key.id for _ in range(3)]
-    admin = (await create_key(world, administrator=True)).api_key.id
+    admin = (await create_key(world, scopes=OPERATOR)).api_key.id
 
     async def page(**fields: Any) -> Any:
         return await world.tenants.ListApiKeys(tenant_pb2.ListApiKeysRequest(**fields), metadata=ADMIN)
@@ -205,7 +226,7 @@ async def test_keys_are_listed_without_secrets(world: RouterWorld) -> None:
 
 
 async def test_an_administrators_key_administers(world: RouterWorld) -> None:
-    made = await create_key(world, administrator=True)
+    made = await create_key(world, scopes=OPERATOR)
     await world.tenants.ListTenants(tenant_pb2.ListTenantsRequest(), metadata=bearer(made.secret))
     key_id = ids.decode(ids.Prefix.KEY, made.api_key.id, "id")
     stored = await world.database.pool.fetchval("SELECT role FROM api_key WHERE id = $1", key_id)
@@ -259,11 +280,38 @@ async def test_a_suspended_tenants_key_is_refused(world: RouterWorld) -> None:
 async def test_a_bad_field_of_a_key_is_named(world: RouterWorld) -> None:
     created = await create_tenant(world)
     for call, field in (
-        (create_key(world, created.id, scopes=[authorization_pb2.SCOPE_OPERATOR]), "scopes"),
-        (create_key(world, created.id, administrator=True), "tenant_id"),
+        (create_key(world, created.id, scopes=[]), "scopes"),
+        (create_key(world, created.id, scopes=[0]), "scopes[0]"),
+        (create_key(world, created.id, scopes=[*SCOPES, 99]), "scopes[3]"),
+        (create_key(world, created.id, scopes=[*SCOPES, *OPERATOR]), "scopes"),
+        (create_key(world, created.id, scopes=OPERATOR), "tenant_id"),
+        (create_key(world, created.id, account_ids=["acc_1"]), "account_ids[0]"),
     ):
         refused = await failing(call)
         assert (refused.code, refused.field) == (StatusCode.INVALID_ARGUMENT, field)
+
+
+async def test_a_key_is_limited_to_accounts_of_its_tenant(world: RouterWorld) -> None:
+    mine, other = await create_tenant(world), await create_tenant(world)
+    key = (await create_key(world, mine.id)).secret
+    first, second = await create_account(world, key), await create_account(world, key)
+    foreign = await create_account(world, (await create_key(world, other.id)).secret)
+    limited = await create_key(world, mine.id, account_ids=[second, first, first])
+    assert list(limited.api_key.account_ids) == sorted([first, second])
+    request = tenant_pb2.ListApiKeysRequest(tenant_id=mine.id)
+    listed = (await world.tenants.ListApiKeys(request, metadata=ADMIN)).api_keys
+    assert [list(one.account_ids) for one in listed] == [[], sorted([first, second])]
+    for stranger in (foreign, ids.new_id(ids.Prefix.ACCOUNT)):
+        refused = await failing(create_key(world, mine.id, account_ids=[first, stranger]))
+        assert (refused.code, refused.resource) == (StatusCode.NOT_FOUND, f"account {stranger}")
+
+
+async def test_a_key_that_administers_cannot_be_limited_to_accounts(world: RouterWorld) -> None:
+    tenant = await create_tenant(world)
+    account = await create_account(world, (await create_key(world, tenant.id)).secret)
+    for tenant_id, scope in ((tenant.id, authorization_pb2.SCOPE_TENANT_ADMIN), ("", OPERATOR[0])):
+        refused = await failing(create_key(world, tenant_id, scopes=[scope], account_ids=[account]))
+        assert (refused.code, refused.field) == (StatusCode.INVALID_ARGUMENT, "account_ids")
 
 
 async def test_a_key_for_an_unknown_tenant_is_refused(world: RouterWorld) -> None:

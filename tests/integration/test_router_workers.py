@@ -22,7 +22,7 @@ from grpc import StatusCode
 
 from mesh_cli.embedded import free_port
 from mesh_parent import command_line
-from sessionmesh.v1 import message_pb2, message_pb2_grpc
+from sessionmesh.v1 import common_pb2, message_pb2, message_pb2_grpc
 from tests.support.eventually import eventually
 from tests.support.router_process import ProcessWorld, process_world, pss
 from tests.support.router_world import ADMIN, new_account
@@ -33,14 +33,14 @@ MOST_MEMORY = 20 * 2**20
 
 
 class Messages(message_pb2_grpc.MessageServiceServicer):
-    """Answers at once, or after `release` when the request id is "wait"."""
+    """Answers at once, or after `release` when the message is "wait"."""
 
     def __init__(self) -> None:
         self.waiting = asyncio.Event()
         self.release = asyncio.Event()
 
     async def GetMessage(self, request: Any, _context: Any) -> Any:
-        if request.message_id == "wait":
+        if request.message.message_id == "wait":
             self.waiting.set()
             await self.release.wait()
         return message_pb2.GetMessageResponse()
@@ -61,7 +61,9 @@ async def owned(world: ProcessWorld) -> tuple[Messages, str]:
 
 
 def get(channel: grpc.aio.Channel, account: str, message: str = "m") -> Any:
-    request = message_pb2.GetMessageRequest(account_id=account, message_id=message)
+    request = message_pb2.GetMessageRequest(
+        account_id=account, message=common_pb2.MessageRef(message_id=message)
+    )
     return message_pb2_grpc.MessageServiceStub(channel).GetMessage(request, metadata=ADMIN, timeout=20)
 
 

@@ -22,12 +22,19 @@ from mesh_wire.lookup.rls_pb2 import RouteLookupRequest, RouteLookupResponse
 from mesh_wire.lookup.rls_pb2_grpc import RouteLookupServiceStub
 from mesh_wire.xds import admin_pb2, core_pb2, csds_pb2, csds_pb2_grpc
 from mesh_wire.xds.discovery_pb2 import DiscoveryRequest
-from sessionmesh.v1 import tenant_pb2
 from tests.support.ads import AdsStream, endpoints, names
 from tests.support.eventually import eventually
 from tests.support.relay import relay_to
 from tests.support.router_process import process_world
-from tests.support.router_world import ADMIN, RouterWorld, bearer, failing, new_account, router_world
+from tests.support.router_world import (
+    ADMIN,
+    RouterWorld,
+    bearer,
+    failing,
+    new_account,
+    router_world,
+    tenant_key,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -310,13 +317,8 @@ async def test_client_status_is_for_operators_alone(world: RouterWorld) -> None:
     stub = world.stub(csds_pb2_grpc.ClientStatusDiscoveryServiceStub)
     request = csds_pb2.ClientStatusRequest()
     assert (await failing(stub.FetchClientStatus(request))).reason == "CREDENTIALS_MISSING"
-    tenant = await world.tenants.CreateTenant(
-        tenant_pb2.CreateTenantRequest(request_id=new_account()), metadata=ADMIN
-    )
-    created = await world.tenants.CreateApiKey(
-        tenant_pb2.CreateApiKeyRequest(request_id=new_account(), tenant_id=tenant.tenant.id), metadata=ADMIN
-    )
-    refused = await failing(stub.FetchClientStatus(request, metadata=bearer(created.secret)))
+    tenants = bearer(await tenant_key(world))
+    refused = await failing(stub.FetchClientStatus(request, metadata=tenants))
     assert refused.reason == "SCOPE_MISSING"
 
 

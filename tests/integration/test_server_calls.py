@@ -146,6 +146,29 @@ async def test_a_method_that_nobody_knows_is_not_served(path: str) -> None:
         assert (type(answer), answer.reason) == (errors.Unimplemented, "NOT_SERVED")
 
 
+@pytest.mark.parametrize("name", ["Up", "Both"])
+async def test_a_caller_that_is_refused_while_it_sends_learns_why(name: str) -> None:
+    async with serving(Echo()) as running:
+        call = getattr(running.probe, name)(letters("x" * 500))
+        answer = await failure(call if name == "Up" else call.read())
+        assert (type(answer), answer.reason) == (errors.Unauthenticated, "CREDENTIALS_MISSING")
+
+
+@pytest.mark.parametrize("name", ["Unary", "Down", "Up", "Both"])
+async def test_a_request_that_cannot_be_parsed_is_invalid(name: str) -> None:
+    async with serving(Echo()) as running:
+        kinds = {
+            "Unary": "unary_unary",
+            "Down": "unary_stream",
+            "Up": "stream_unary",
+            "Both": "stream_stream",
+        }
+        multi: Any = getattr(running.channel, kinds[name])(f"/{SERVICE}/{name}")
+        call = multi(iter([b"\x0a\x05"]) if name in ("Up", "Both") else b"\x0a\x05", metadata=MESH)
+        answer = await failure(call.read() if name in ("Down", "Both") else call)
+        assert (type(answer), answer.reason) == (errors.InvalidArgument, "INVALID_FIELD")
+
+
 async def test_the_handler_sees_who_calls() -> None:
     class Who(ProbeServicer):
         async def Unary(self, _request: StringValue, _context: Any) -> StringValue:

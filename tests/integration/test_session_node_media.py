@@ -75,9 +75,9 @@ async def test_a_document_goes_from_one_account_to_another(stage: Stage) -> None
     media, [node] = await stage.running_media(), await stage.running_nodes(1)
     sender, receiver = await stage.paired(node), await stage.paired(node)
     request = document(sender, await stage.upload(media, FILE))
-    request.recipient.phone = receiver.phone
+    request.recipient = receiver.phone
     following = text_request(sender, "what do you say?")
-    following.recipient.phone = receiver.phone
+    following.recipient = receiver.phone
 
     await node.messages.SendMessage(request, metadata=stage.metadata)
     await node.messages.SendMessage(following, metadata=stage.metadata)

@@ -5,22 +5,27 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc.aio
 import pytest
 import pytest_asyncio
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from mesh_core.errors import InvalidField
 from mesh_core.ids import Prefix, new_id
 from mesh_core.rpc.server.status import from_details, from_rpc_error
+from mesh_simulator.accounts.account import Behaviour, Refusal
 from mesh_simulator.faults.faults import FaultKind
 from mesh_simulator.ledger.records import Kind
 from sessionmesh.internal.v1 import node_pb2
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import event_pb2, message_pb2, session_pb2
+from sessionmesh.v1.common_pb2 import MessageRef, Person
 from tests.conftest import Databases, LoopThread
 from tests.support.eventually import eventually
 from tests.support.session_node_stage import (
+    RECIPIENT,
     Account,
     NodeProcess,
     Stage,
@@ -56,6 +61,8 @@ async def test_a_message_is_stored_then_delivered_with_an_event_for_each_step(
 
     assert message.status == message_pb2.MESSAGE_STATUS_QUEUED
     assert message.network_message_id
+    assert message.chat == f"phone:{RECIPIENT}"
+    assert message.recipient == Person(address=f"phone:{RECIPIENT}", phone=RECIPIENT)
     await stage.until_status(node, account, message.id, message_pb2.MESSAGE_STATUS_DELIVERED)
 
     async def steps() -> bool:
@@ -71,7 +78,7 @@ async def test_a_message_is_stored_then_delivered_with_an_event_for_each_step(
 async def test_a_text_arrives_as_it_was_sent(stage: Stage, node: NodeProcess, text: str) -> None:
     sender, receiver = await stage.paired(node), await stage.paired(node)
     request = text_request(sender, text)
-    request.recipient.phone = receiver.phone
+    request.recipient = receiver.phone
 
     answer = await node.messages.SendMessage(request, metadata=stage.metadata)
 
@@ -106,6 +113,8 @@ async def test_a_request_sent_again_acts_once(stage: Stage, node: NodeProcess) -
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await stage.send(node, account, "another", request_id=request_id)
 
+    for answer in (first, again):
+        answer.ClearField("recipient")  # of whom more may be known by now
     assert again == first
     assert refused.value.code() == grpc.StatusCode.ALREADY_EXISTS
     assert from_rpc_error(refused.value).reason == "REQUEST_ID_REUSED"
@@ -134,12 +143,12 @@ async def test_what_was_not_acknowledged_is_sent_again_and_shown_once(
 
 async def test_messages_wait_in_order_while_the_account_is_offline(stage: Stage, node: NodeProcess) -> None:
     account = await stage.paired(node)
-    request = session_pb2.DisconnectRequest(account_id=account.id, request_id=secrets.token_hex(8))
+    request = session_pb2.DisconnectRequest(account_id=account.id)
     await node.sessions.Disconnect(request, metadata=stage.metadata)
     messages = [await stage.send(node, account, f"message {n}") for n in range(5)]
     urgent = await stage.send(node, account, "code 1234", priority=message_pb2.PRIORITY_HIGH)
 
-    connect = session_pb2.ConnectRequest(account_id=account.id, request_id=secrets.token_hex(8))
+    connect = session_pb2.ConnectRequest(account_id=account.id)
     await node.sessions.Connect(connect, metadata=stage.metadata)
 
     await stage.until_status(node, account, messages[-1].id, message_pb2.MESSAGE_STATUS_DELIVERED)
@@ -189,7 +198,7 @@ async def test_a_scheduled_message_is_sent_when_it_is_due_and_an_expired_one_nev
 async def test_an_unknown_recipient_fails_the_message(stage: Stage, node: NodeProcess) -> None:
     account = await stage.paired(node)
     request = text_request(account, wait_for=message_pb2.WAIT_FOR_SENT)
-    request.recipient.group_id = "no-such-group"
+    request.recipient = "group:no-such-group"
 
     message = (await node.messages.SendMessage(request, metadata=stage.metadata)).message
 
@@ -211,7 +220,7 @@ async def test_a_received_message_is_stored_once_however_often_it_is_offered(
     listing = message_pb2.ListMessagesRequest(account_id=account.id)
     messages = (await node.messages.ListMessages(listing, metadata=stage.metadata)).messages
     assert [(m.network_message_id, m.content.text.body) for m in messages] == [(network_id, "good morning")]
-    assert messages[0].sender.push_name == "Ada"
+    assert messages[0].sender.display_name == "Ada"
     assert [type_ for type_, _ in await stage.events(account)].count("message.received") == 1
 
 
@@ -231,6 +240,234 @@ async def test_listing_pages_through_an_accounts_messages_newest_first(
         request.page_token = page.next_page_token
 
     assert listed == sent[::-1]
+
+
+async def list_ids(stage: Stage, node: NodeProcess, account: Account, **filters: Any) -> list[str]:
+    """The ids of the messages that a listing finds."""
+    request = message_pb2.ListMessagesRequest(account_id=account.id, **filters)
+    answer = await node.messages.ListMessages(request, metadata=stage.metadata)
+    return [message.id for message in answer.messages]
+
+
+async def test_listing_finds_messages_by_reference_chat_labels_and_the_networks_id(
+    stage: Stage, node: NodeProcess
+) -> None:
+    account = await stage.paired(node)
+    one = await stage.send(node, account, external_id="order 7", labels={"campaign": "tea", "run": "1"})
+    other = await stage.send(node, account, recipient="user:7", labels={"campaign": "tea"})
+    network_id = stage.receive(account, wire.Content(text="hello"))
+    [inbound] = await eventually(
+        lambda: list_ids(stage, node, account, direction=message_pb2.DIRECTION_INBOUND)
+    )
+    hour = Timestamp(seconds=int(time.time()) - 3600), Timestamp(seconds=int(time.time()) + 3600)
+    start, end = hour
+
+    assert await list_ids(stage, node, account, external_id="order 7") == [one.id]
+    assert await list_ids(stage, node, account, external_id="order 8") == []
+    assert await list_ids(stage, node, account, network_message_id=one.network_message_id) == [one.id]
+    assert await list_ids(stage, node, account, network_message_id=network_id) == [inbound]
+    assert await list_ids(stage, node, account, network_message_id="UNKNOWN") == []
+    assert await list_ids(stage, node, account, chat="user:7") == [other.id]
+    assert await list_ids(stage, node, account, chat=RECIPIENT) == [inbound, one.id]
+    tea = {"start_time": start, "end_time": end, "labels": {"campaign": "tea"}}
+    assert await list_ids(stage, node, account, **tea) == [other.id, one.id]
+    assert await list_ids(stage, node, account, **{**tea, "labels": {"campaign": "tea", "run": "1"}}) == [
+        one.id
+    ]
+
+
+@pytest.mark.parametrize(
+    ("field", "filters"),
+    [
+        ("labels", {"labels": {"a": "b"}}),
+        (
+            "labels",
+            {"labels": {"a": "b"}, "start_time": Timestamp(), "end_time": Timestamp(seconds=86_401)},
+        ),
+        ("chat", {"chat": "somebody"}),
+        ("statuses[0]", {"statuses": [7]}),
+        ("direction", {"direction": 9}),
+        ("order", {"order": 9}),
+        ("start_time", {"start_time": Timestamp(seconds=253_402_300_800)}),
+        ("page_size", {"page_size": 1001}),
+        ("external_id", {"external_id": "e" * 129}),
+    ],
+)
+async def test_a_listing_that_cannot_be_is_refused(
+    stage: Stage, node: NodeProcess, field: str, filters: dict[str, Any]
+) -> None:
+    account = await stage.paired(node)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await list_ids(stage, node, account, **filters)
+    assert getattr(from_rpc_error(refused.value), "field", "") == field
+
+
+async def test_a_message_is_got_by_any_of_its_ids(stage: Stage, node: NodeProcess) -> None:
+    account = await stage.paired(node)
+    sent = await stage.send(node, account, external_id="order 7")
+
+    async def got(**ref: Any) -> message_pb2.Message:
+        request = message_pb2.GetMessageRequest(account_id=account.id, message=MessageRef(**ref))
+        answer: message_pb2.GetMessageResponse = await node.messages.GetMessage(
+            request, metadata=stage.metadata
+        )
+        return answer.message
+
+    for ref in ({"message_id": sent.id}, {"network_message_id": sent.network_message_id}):
+        message = await got(**ref)
+        assert (message.id, message.external_id) == (sent.id, "order 7")
+        assert message.origin == message_pb2.MESSAGE_ORIGIN_API
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await got(message_id=sent.id, network_message_id="ANOTHER")
+    assert getattr(from_rpc_error(refused.value), "field", "") == "message.network_message_id"
+    with pytest.raises(grpc.aio.AioRpcError) as unknown:
+        await got(network_message_id="ANOTHER")
+    assert unknown.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_queued_message_says_why_it_waits(stage: Stage, node: NodeProcess) -> None:
+    account = await stage.paired(node)
+    request = text_request(account)
+    request.schedule_time.FromNanoseconds(time.time_ns() + 3_600_000_000_000)
+    scheduled = (await node.messages.SendMessage(request, metadata=stage.metadata)).message
+    disconnect = session_pb2.DisconnectRequest(account_id=account.id)
+    await node.sessions.Disconnect(disconnect, metadata=stage.metadata)
+    waiting = await stage.send(node, account)
+
+    assert (await stage.message(scheduled.id, account, node)).wait_reason == message_pb2.WAIT_REASON_SCHEDULED
+    assert (
+        await stage.message(waiting.id, account, node)
+    ).wait_reason == message_pb2.WAIT_REASON_NOT_CONNECTED
+
+
+async def test_each_members_receipt_is_listed(stage: Stage, node: NodeProcess) -> None:
+    account = await stage.paired(node)
+    members = [f"+49151{number:08}" for number in range(1, 6)]
+    stage.network.directory.create_group("tea", "Tea", dict.fromkeys([account.phone, *members], False))
+    message = await stage.send(node, account, recipient="group:tea")
+    await stage.until_status(node, account, message.id, message_pb2.MESSAGE_STATUS_DELIVERED)
+
+    async def pages() -> list[list[str]]:
+        request = message_pb2.ListReceiptsRequest(
+            account_id=account.id, message=MessageRef(message_id=message.id), page_size=2
+        )
+        found = []
+        while True:
+            page = await node.messages.ListReceipts(request, metadata=stage.metadata)
+            assert all(receipt.status == message_pb2.MESSAGE_STATUS_DELIVERED for receipt in page.receipts)
+            found.append([receipt.member.phone for receipt in page.receipts])
+            if not page.next_page_token:
+                return found
+            request.page_token = page.next_page_token
+
+    async def all_members() -> bool:
+        return await pages() == [members[:2], members[2:4], members[4:]]
+
+    await eventually(all_members)
+
+
+async def test_an_answer_and_a_reaction_arrive_with_what_they_refer_to(
+    stage: Stage, node: NodeProcess
+) -> None:
+    one, other = await stage.paired(node), await stage.paired(node)
+    asked = text_request(one, "tea?", recipient=other.phone)
+    question = (await node.messages.SendMessage(asked, metadata=stage.metadata)).message
+    listing: dict[str, Any] = {"direction": message_pb2.DIRECTION_INBOUND}
+    [there] = await eventually(lambda: list_ids(stage, node, other, **listing))
+    answer = text_request(other, "yes", recipient=one.phone)
+    answer.options.reply_to.message_id = there
+    reaction = text_request(other, recipient=one.phone)
+    reaction.content.reaction.message.network_message_id = question.network_message_id
+    reaction.content.reaction.emoji = "\N{HEAVY BLACK HEART}"
+
+    await node.messages.SendMessage(answer, metadata=stage.metadata)
+    await node.messages.SendMessage(reaction, metadata=stage.metadata)
+
+    async def both() -> list[str]:
+        found = await list_ids(stage, node, one, **listing)
+        return found if len(found) == 2 else []
+
+    came = [await stage.message(message_id, one, node) for message_id in await eventually(both)]
+    [quoting] = [message for message in came if message.HasField("quoted")]
+    [reacting] = [message for message in came if message.content.HasField("reaction")]
+    for ref in (quoting.quoted.ref, reacting.content.reaction.message):
+        assert (ref.message_id, ref.from_account) == (question.id, True)
+    assert quoting.quoted.content.text.body == "tea?"
+    types = [type_ for type_, _ in await stage.events(one)]
+    assert "message.reaction" in types
+
+
+async def test_a_message_that_was_never_stored_can_be_answered(stage: Stage, node: NodeProcess) -> None:
+    account = await stage.paired(node)
+    request = text_request(account, "yes")
+    request.options.reply_to.network_message_id = "LONGAGO"
+    code, _, field = await refusal(node, request, stage)
+    assert (code, field) == ("INVALID_ARGUMENT", "options.reply_to.chat")
+
+    request = text_request(account, "yes")
+    request.options.reply_to.network_message_id = "LONGAGO"
+    request.options.reply_to.chat = RECIPIENT
+    message = (await node.messages.SendMessage(request, metadata=stage.metadata)).message
+
+    await stage.until_status(node, account, message.id, message_pb2.MESSAGE_STATUS_DELIVERED)
+
+
+async def test_what_the_phone_sends_is_synced_and_never_received(stage: Stage, node: NodeProcess) -> None:
+    account = await stage.paired(node)
+    own = f"phone:{account.phone}"
+    content = wire.Content(text="from my phone").SerializeToString()
+    message = wire.Inbound(sender=own, chat=f"phone:{RECIPIENT}", content=content, from_me=True)
+    stage.network.inbound.offer(stage.on_network(account), message)
+    stage.network.flush()
+
+    [synced] = await eventually(lambda: list_ids(stage, node, account))
+    shown = await stage.message(synced, account, node)
+    assert shown.direction == message_pb2.DIRECTION_OUTBOUND
+    assert shown.origin == message_pb2.MESSAGE_ORIGIN_OTHER_DEVICE
+    assert shown.status == message_pb2.MESSAGE_STATUS_SENT
+    assert (shown.chat, shown.recipient.phone) == (f"phone:{RECIPIENT}", RECIPIENT)
+    types = [type_ for type_, _ in await stage.events(account) if type_.startswith("message.")]
+    assert types == ["message.synced"]
+    assert (await stage.session(node, account)).counters.received == 0
+
+
+async def test_an_edit_and_then_a_revocation_change_what_is_listed(stage: Stage, node: NodeProcess) -> None:
+    account = await stage.paired(node)
+    network_id = stage.receive(account, wire.Content(text="tea at five"))
+    edited = wire.Content(text="tea at six").SerializeToString()
+    stage.receive(account, wire.Content(edit=wire.Edit(id=network_id, content=edited)))
+
+    async def shown() -> message_pb2.Message:
+        [found] = await list_ids(stage, node, account)
+        message: message_pb2.Message = await stage.message(found, account, node)
+        return message
+
+    async def is_edited() -> bool:
+        ids = await list_ids(stage, node, account)
+        return bool(ids) and (await shown()).HasField("edit_time")
+
+    await eventually(is_edited)
+    assert (await shown()).content.text.body == "tea at six"
+    stage.receive(account, wire.Content(revoke=wire.Revoke(id=network_id)))
+
+    async def is_revoked() -> bool:
+        return (await shown()).content.HasField("revoked")
+
+    await eventually(is_revoked)
+    assert (await shown()).content.revoked.actor.phone == RECIPIENT
+    types = [type_ for type_, _ in await stage.events(account) if type_.startswith("message.")]
+    assert types == ["message.received", "message.edited", "message.revoked"]
+
+
+async def test_a_refusal_has_the_networks_number(stage: Stage, node: NodeProcess) -> None:
+    account = await stage.paired(node)
+    refusal_of = Refusal(recipient="", reason=wire.REJECT_REASON_WINDOW_CLOSED, code=131_047)
+    stage.on_network(account).behave_as(Behaviour(refusals=(refusal_of,)))
+
+    message = await stage.send(node, account, wait_for=message_pb2.WAIT_FOR_SENT)
+
+    assert message.status == message_pb2.MESSAGE_STATUS_FAILED
+    assert (message.failure, message.failure_code) == (message_pb2.FAILURE_REASON_WINDOW_CLOSED, 131_047)
 
 
 async def refusal(
@@ -266,13 +503,13 @@ async def test_bad_input_is_refused_naming_the_field(stage: Stage, node: NodePro
         (request(request_id=""), "request_id"),
         (request(request_id="x" * 65), "request_id"),
         (no_recipient, "recipient"),
-        (request(recipient__phone="015112345678"), "recipient.phone"),
-        (request(recipient__phone="+49 151 1234"), "recipient.phone"),
+        (request(recipient="015112345678"), "recipient"),
+        (request(recipient="+49 151 1234"), "recipient"),
         (no_content, "content"),
         (request(content__text__body=""), "content.text.body"),
         (request(content__text__body="x" * 65_537), "content.text.body"),
-        (request(content__location__latitude=91.0), "content.location.latitude"),
-        (request(content__image__caption="x"), "content.image.media.media_id"),
+        (request(content__location__latitude=91.0), "content.location.longitude"),
+        (request(content__image__caption="x"), "content.image.media"),
         (request(external_id="x" * 129), "external_id"),
         (request(priority=9), "priority"),
         (request(wait_for=9), "wait_for"),
@@ -334,7 +571,7 @@ async def test_a_batch_of_messages_is_answered_item_by_item(stage: Stage, node: 
     accepted = {result.request_id: result.message.id for result in results if result.HasField("message")}
     assert accepted.keys() == {"item-0", "item-1", "item-2"}
     (refused,) = [result for result in results if result.HasField("error")]
-    error = from_details(refused.error.status)
+    error = from_details(refused.error.SerializeToString())
     assert isinstance(error, InvalidField)
     assert (refused.request_id, error.field) == ("bad", "content.text.body")
     for message_id in accepted.values():

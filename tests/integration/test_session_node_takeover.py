@@ -9,8 +9,10 @@ import grpc.aio
 import pytest
 
 from mesh_core.ids import SHARDS
+from mesh_simulator.accounts.account import Behaviour
 from mesh_simulator.faults.faults import FaultKind
 from mesh_simulator.ledger.records import Kind
+from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import event_pb2, message_pb2
 from sessionmesh.v1 import session_pb2 as pb
 from tests.support.eventually import eventually
@@ -96,6 +98,32 @@ async def test_another_node_takes_accounts_over_with_their_unsent_messages(stage
         if type_ == "session.state_changed"
     ]
     assert pb.SESSION_CAUSE_MOVED in moved
+
+
+async def test_what_is_known_of_a_session_goes_with_it(stage: Stage) -> None:
+    nodes = [await stage.start_node(), await stage.start_node()]
+    account = await stage.create_account()
+    owner = await owner_of(stage, nodes, account.id)
+    await stage.pair(owner, account)
+    await stage.until_state(owner, account, pb.SESSION_STATE_CONNECTED)
+    restriction = wire.Restriction(kind=wire.RESTRICTION_KIND_GROUPS, message="for a while")
+    stage.on_network(account).behave_as(Behaviour(restrictions=(restriction,)))
+    stage.receive(account, wire.Content(text="hello"))
+
+    async def known() -> pb.Session | None:
+        session = await stage.session(owner, account)
+        return session if session.HasField("last_inbound_time") and session.restrictions else None
+
+    before = await eventually(known)
+    assert await owner.stop() == 0
+    other = nodes[1 - nodes.index(owner)]
+    after = await stage.until_state(other, account, pb.SESSION_STATE_CONNECTED)
+
+    assert after.epoch > before.epoch
+    assert after.self == before.self
+    assert after.restrictions == before.restrictions
+    assert after.last_inbound_time == before.last_inbound_time
+    assert after.counters.received == before.counters.received == 1
 
 
 async def test_a_node_answers_for_the_accounts_of_another_one(stage: Stage) -> None:

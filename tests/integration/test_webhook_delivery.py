@@ -119,7 +119,11 @@ async def test_a_failed_delivery_is_sent_again_with_the_same_id_and_body(
     answer = await api.call(
         api.webhooks.ListAttempts, webhook_pb2.ListAttemptsRequest(delivery_id=delivery.id)
     )
-    assert [(attempt.number, attempt.status) for attempt in answer.attempts] == [(1, 500), (2, 500), (3, 204)]
+    assert [(attempt.number, attempt.http_status) for attempt in answer.attempts] == [
+        (1, 500),
+        (2, 500),
+        (3, 204),
+    ]
     assert answer.attempts[0].response_body == b"no"
 
 
@@ -139,7 +143,7 @@ async def test_a_delivery_fails_when_the_schedule_is_used_up(
     await api.create(sink.url)
     await tenant.commit(event())
     delivery = await failed(api)
-    assert (delivery.attempts, delivery.last_status, delivery.last_error) == (3, 503, "HTTP 503")
+    assert (delivery.attempts, delivery.last_http_status, delivery.last_error) == (3, 503, "HTTP 503")
 
 
 async def test_a_redirect_is_a_failure_and_never_followed(
@@ -152,7 +156,7 @@ async def test_a_redirect_is_a_failure_and_never_followed(
     await api.create(f"{sink.url}/here")
     await tenant.commit(event())
     delivery = await failed(api)
-    assert delivery.last_status == 307
+    assert delivery.last_http_status == 307
     assert not sink.to("/elsewhere")
 
 

@@ -102,9 +102,9 @@ async def test_an_endpoint_is_created_read_changed_and_deleted(
         ["message.*"],
         [account],
     )
-    assert (dict(endpoint.labels), dict(endpoint.headers), endpoint.rate_per_second) == (
+    assert (dict(endpoint.labels), list(endpoint.header_names), endpoint.rate_per_second) == (
         {"a": "b"},
-        {"x-a": "b"},
+        ["x-a"],
         5,
     )
     got = await api.call(api.webhooks.GetEndpoint, pb.GetEndpointRequest(endpoint_id=endpoint.id))
@@ -118,7 +118,10 @@ async def test_an_endpoint_is_created_read_changed_and_deleted(
     assert (updated.display_name, updated.rate_per_second) == ("yours", 5)
     assert (await refused(api.call(api.webhooks.UpdateEndpoint, update))).reason == "ETAG_MISMATCH"
 
-    await api.call(api.webhooks.DeleteEndpoint, pb.DeleteEndpointRequest(endpoint_id=endpoint.id))
+    delete = pb.DeleteEndpointRequest(endpoint_id=endpoint.id, etag=endpoint.etag)
+    assert (await refused(api.call(api.webhooks.DeleteEndpoint, delete))).reason == "ETAG_MISMATCH"
+    delete.etag = updated.etag
+    await api.call(api.webhooks.DeleteEndpoint, delete)
     error = await refused(api.call(api.webhooks.GetEndpoint, pb.GetEndpointRequest(endpoint_id=endpoint.id)))
     assert error.reason == "RESOURCE_NOT_FOUND"
 
@@ -150,11 +153,80 @@ async def test_secrets_are_sealed_at_rest(tenant: Tenant, sink: Receiver, api: C
     assert created.secret.encode() not in stored
 
 
+async def test_headers_are_sent_and_their_values_are_told_nobody(
+    tenant: Tenant, sink: Receiver, api: Client, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sink.answer = lambda _request: web.Response(status=410)
+    created = await api.create(sink.url, headers={"x-b": "topsecret", "Authorization": "Bearer topsecret"})
+    endpoint = created.endpoint
+    assert list(endpoint.header_names) == ["Authorization", "x-b"]
+    update = pb.UpdateEndpointRequest(endpoint_id=endpoint.id, endpoint=pb.Endpoint(display_name="mine"))
+    update.update_mask.paths.append("display_name")
+    told = [
+        created,
+        await api.call(api.webhooks.UpdateEndpoint, update),
+        await api.call(api.webhooks.TestEndpoint, pb.TestEndpointRequest(endpoint_id=endpoint.id)),
+    ]
+    [received] = sink.requests
+    assert (received.headers["x-b"], received.headers["Authorization"]) == ("topsecret", "Bearer topsecret")
+    await tenant.commit(event_pb2.Event(type="a.b"))
+
+    async def disabled() -> pb.GetEndpointResponse | None:
+        answer = await api.call(api.webhooks.GetEndpoint, pb.GetEndpointRequest(endpoint_id=endpoint.id))
+        return answer if answer.endpoint.state == pb.ENDPOINT_STATE_DISABLED else None
+
+    told += [
+        await eventually(disabled),
+        await api.call(api.webhooks.ListEndpoints, pb.ListEndpointsRequest()),
+        *await api.deliveries(),
+        await api.call(api.events.ListEvents, event_pb2.ListEventsRequest()),
+    ]
+    assert [answer for answer in told if "topsecret" in str(answer)] == []
+    for table in ("webhook_endpoint", "webhook_delivery", "webhook_attempt", "event", "request"):
+        rows = await tenant.pool.fetch(f"SELECT t::text, convert_to(t::text, 'UTF8') FROM {table} t")
+        stored = "".join(row[0] for row in rows)
+        assert "topsecret" not in stored
+        assert b"topsecret".hex() not in stored
+    assert "topsecret" not in "".join(capfd.readouterr())
+
+
+async def test_an_update_replaces_all_headers(tenant: Tenant, sink: Receiver, api: Client) -> None:
+    endpoint = (await api.create(sink.url, headers={"x-a": "1", "x-b": "2"})).endpoint
+    update = pb.UpdateEndpointRequest(endpoint_id=endpoint.id, endpoint=pb.Endpoint(headers={"x-c": "3"}))
+    update.update_mask.paths.append("headers")
+    updated = (await api.call(api.webhooks.UpdateEndpoint, update)).endpoint
+    assert list(updated.header_names) == ["x-c"]
+    await tenant.commit(event_pb2.Event(type="a.b"))
+    [received] = await sink.wait_for(1)
+    assert {name: value for name, value in received.headers.items() if name.startswith("x-")} == {"x-c": "3"}
+    update.endpoint.headers.clear()
+    assert not (await api.call(api.webhooks.UpdateEndpoint, update)).endpoint.header_names
+
+
+async def test_no_rate_is_told_from_a_rate(sink: Receiver, api: Client) -> None:
+    endpoint = (await api.create(sink.url)).endpoint
+    assert not endpoint.HasField("rate_per_second")
+    update = pb.UpdateEndpointRequest(endpoint_id=endpoint.id, endpoint=pb.Endpoint(rate_per_second=7))
+    update.update_mask.paths.append("rate_per_second")
+    assert (await api.call(api.webhooks.UpdateEndpoint, update)).endpoint.rate_per_second == 7
+    update.endpoint.ClearField("rate_per_second")
+    updated = (await api.call(api.webhooks.UpdateEndpoint, update)).endpoint
+    assert not updated.HasField("rate_per_second")
+
+
+async def test_a_sample_of_an_event_is_not_served_yet(sink: Receiver, api: Client) -> None:
+    endpoint = (await api.create(sink.url)).endpoint
+    request = pb.TestEndpointRequest(endpoint_id=endpoint.id, event_type="message.received")
+    error = await refused(api.call(api.webhooks.TestEndpoint, request))
+    assert (error.reason, error.message.partition(":")[0]) == ("NOT_SERVED", "event_type")
+
+
 @pytest.mark.parametrize(
     ("request_", "field"),
     [
         (pb.CreateEndpointRequest(endpoint=pb.Endpoint(url="http://127.0.0.1/")), "request_id"),
-        (pb.CreateEndpointRequest(request_id="r"), "endpoint.url"),
+        (pb.CreateEndpointRequest(request_id="r"), "endpoint"),
+        (creation(""), "endpoint.url"),
         (creation("http://127.0.0.1/", event_types=["No"]), "endpoint.event_types"),
         (
             pb.CreateEndpointRequest(
@@ -244,7 +316,7 @@ async def test_a_test_event_is_sent_at_once_and_its_attempt_returned(sink: Recei
     answer = await api.call(
         api.webhooks.TestEndpoint, pb.TestEndpointRequest(endpoint_id=created.endpoint.id)
     )
-    assert (answer.attempt.status, answer.attempt.error) == (418, "HTTP 418")
+    assert (answer.attempt.http_status, answer.attempt.error) == (418, "HTTP 418")
     assert answer.attempt.response_body == b"short and stout"
     [received] = sink.requests
     assert json.loads(received.body)["type"] == "webhook.test"
@@ -257,7 +329,7 @@ async def test_only_the_beginning_of_a_long_answer_is_kept(sink: Receiver, api: 
     answer = await api.call(
         api.webhooks.TestEndpoint, pb.TestEndpointRequest(endpoint_id=created.endpoint.id)
     )
-    assert answer.attempt.status == 200
+    assert answer.attempt.http_status == 200
     assert answer.attempt.response_body == b"x" * 1024
 
 
@@ -323,7 +395,8 @@ async def test_a_private_address_is_refused_when_made_and_when_sent(
         answer = await strict_api.call(
             strict_api.webhooks.TestEndpoint, pb.TestEndpointRequest(endpoint_id=endpoints[0].id)
         )
-    assert (answer.attempt.status, answer.attempt.error) == (0, "127.0.0.1 is not a public address")
+    assert not answer.attempt.HasField("http_status")
+    assert answer.attempt.error == "127.0.0.1 is not a public address"
     assert not sink.requests
 
 

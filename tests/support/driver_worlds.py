@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from hashlib import sha256
 from typing import Any, Protocol
 
-from mesh_session_node.drivers.interface.content import Incoming
+from mesh_session_node.drivers.interface.content import Identity, Incoming, Reference
 from mesh_session_node.drivers.interface.driver import Driver, DriverState, PairingCode
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure
 from mesh_session_node.drivers.memory.driver import MemoryDriver
@@ -18,8 +18,8 @@ from mesh_simulator.network import Network
 from mesh_simulator.service import SimulatorServicer
 from mesh_simulator.settings import SimulatorSettings
 from sessionmesh.simnet.v1 import wire_pb2 as wire
+from sessionmesh.simulator.v1 import simulator_pb2 as api
 from sessionmesh.v1 import content_pb2
-from sessionmesh.v1 import simulator_pb2 as api
 from tests.support.eventually import eventually
 
 UNKNOWN = "hidden:404"
@@ -55,6 +55,15 @@ class DriverWorld(Protocol):
     async def write_to(self, phone: str, sender: str, text: str) -> None:
         """A person (an address) writes to an account."""
 
+    async def write_from_phone(self, phone: str, to: str, text: str) -> None:
+        """The account itself writes to a person (an address), on its phone."""
+
+    async def answer_to(self, phone: str, sender: str, quoted: str) -> None:
+        """A person (an address) answers the account's message `M1`, which said `quoted`."""
+
+    async def refuse(self, phone: str, code: int) -> None:
+        """From now on the account's messages are refused as BLOCKED, with the network's number."""
+
     async def unacknowledged(self, phone: str) -> int:
         """How many messages the network will offer to the account again."""
 
@@ -84,6 +93,7 @@ class MemoryWorld:
         self.driver = MemoryDriver()
         self._groups: dict[str, str] = {}
         self._sequence = 0
+        self._refusal: int | None = None
 
     async def paired(self, phone: str) -> DriverState:
         return self.driver.pair_at_once(phone)
@@ -107,10 +117,15 @@ class MemoryWorld:
             if message.to == UNKNOWN:
                 link.reject(message.network_id, Failure.UNKNOWN_RECIPIENT)
                 continue
-            link.ack(message.network_id)
+            if self._refusal is not None:
+                link.reject(message.network_id, Failure.BLOCKED, code=self._refusal)
+                continue
+            link.ack(message.network_id, recipient=_identity(message.to))
             self._sequence += 1
             member = self._groups.get(message.to, "")
-            link.receipt(message.network_id, member=member, sequence=self._sequence)
+            link.receipt(
+                message.network_id, member=member, sequence=self._sequence, identity=_identity(member)
+            )
         link.sent.clear()
 
     async def group_of(self, phone: str, member: str) -> str:
@@ -119,7 +134,23 @@ class MemoryWorld:
 
     async def write_to(self, phone: str, sender: str, text: str) -> None:
         content = content_pb2.Content(text=content_pb2.TextContent(body=text))
-        self.driver.link.receive(Incoming("IN1", sender, sender, "", content, 1))
+        self.driver.link.receive(Incoming("IN1", sender, sender, "", content, 1, identity=_identity(sender)))
+
+    async def write_from_phone(self, phone: str, to: str, text: str) -> None:
+        content = content_pb2.Content(text=content_pb2.TextContent(body=text))
+        own = f"phone:{phone}"
+        self.driver.link.receive(
+            Incoming("IN1", to, own, "", content, 1, from_account=True, identity=_identity(to))
+        )
+
+    async def answer_to(self, phone: str, sender: str, quoted: str) -> None:
+        said = content_pb2.Content(text=content_pb2.TextContent(body=quoted))
+        reply_to = Reference("M1", "", f"phone:{phone}", said)
+        content = content_pb2.Content(text=content_pb2.TextContent(body="yes"))
+        self.driver.link.receive(Incoming("IN1", sender, sender, "", content, 1, reply_to=reply_to))
+
+    async def refuse(self, phone: str, code: int) -> None:
+        self._refusal = code
 
     async def unacknowledged(self, phone: str) -> int:
         return int("IN1" not in self.driver.link.acknowledged)
@@ -182,10 +213,26 @@ class SimulatedWorld:
     async def group_of(self, phone: str, member: str) -> str:
         members = [phone, member.removeprefix("phone:")]
         made = await self._ask("CreateNetworkGroup", api.CreateNetworkGroupRequest(members=members))
-        return f"group:{made.group.group_id}"
+        address: str = made.group.address
+        return address
 
     async def write_to(self, phone: str, sender: str, text: str) -> None:
         await self._ask("InjectMessage", api.InjectMessageRequest(phone=phone, sender=sender, text=text))
+
+    async def write_from_phone(self, phone: str, to: str, text: str) -> None:
+        request = api.InjectMessageRequest(phone=phone, from_own_device=True, chat=to, text=text)
+        await self._ask("InjectMessage", request)
+
+    async def answer_to(self, phone: str, sender: str, quoted: str) -> None:
+        request = api.InjectMessageRequest(phone=phone, sender=sender, text="yes")
+        request.quoted.network_message_id = "M1"
+        request.quoted.text = quoted
+        await self._ask("InjectMessage", request)
+
+    async def refuse(self, phone: str, code: int) -> None:
+        request = api.SetBehaviourRequest(phone=phone)
+        request.behaviour.refusals.add(reason=wire.REJECT_REASON_BLOCKED, code=code)
+        await self._ask("SetBehaviour", request)
 
     async def unacknowledged(self, phone: str) -> int:
         found = await self._ask("GetNetworkAccount", api.GetNetworkAccountRequest(phone=phone))
@@ -219,6 +266,11 @@ class SimulatedWorld:
 
     async def _ask(self, method: str, request: Any) -> Any:
         return await getattr(self._api, method)(request, None)
+
+
+def _identity(address: str) -> Identity | None:
+    """What the network in memory knows of a person besides the address."""
+    return Identity(phone=address[6:], user_id=address[7:]) if address.startswith("phone:") else None
 
 
 _ENDS = {

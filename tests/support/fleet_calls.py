@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from mesh_core.ownership.keys import NodeState
-from sessionmesh.v1 import fleet_pb2
+from sessionmesh.admin.v1 import fleet_pb2
 from tests.support.eventually import eventually
 from tests.support.fake_nodes import FakeNode
 from tests.support.router_world import ADMIN, RouterWorld

@@ -15,8 +15,8 @@ from mesh_session_node.journal import AccountRef, Event, InboundMessage, Journal
 from mesh_session_node.journal.writer import Stored
 from tests.support.eventually import eventually
 
-QUEUED, SENDING, SENT, DELIVERED, READ = 1, 2, 3, 4, 5
-CANCELLED, FAILED, IN_DOUBT = 10, 12, 13
+QUEUED, SENDING, SENT, DELIVERED, READ = 10, 20, 30, 40, 50
+CANCELLED, FAILED, IN_DOUBT = 100, 102, 103
 
 
 @dataclass

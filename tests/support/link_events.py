@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mesh_session_node.drivers.interface.content import Incoming
+from mesh_session_node.drivers.interface.content import Identity, Incoming
 from mesh_session_node.drivers.interface.driver import Link
 from mesh_session_node.drivers.interface.outcomes import End, Failure, Receipt
+from sessionmesh.v1 import session_pb2
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +16,7 @@ class Rejected:
     network_id: str
     failure: Failure
     retry_after: float
+    code: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,7 @@ class Receipted:
     receipt: Receipt
     member: str
     sequence: int
+    identity: Identity | None = None
 
 
 class RecordedEvents:
@@ -31,6 +35,8 @@ class RecordedEvents:
         self.allowed = True
         self.asked = 0
         self.acks: list[str] = []
+        self.recipients: list[Identity | None] = []
+        """Who the messages of `acks` went to, where the network said so."""
         self.rejects: list[Rejected] = []
         self.receipts: list[Receipted] = []
         self.incoming: list[Incoming] = []
@@ -42,16 +48,35 @@ class RecordedEvents:
         self.asked += 1
         return self.allowed
 
-    def on_ack(self, network_id: str, time: int) -> None:
+    def on_ack(self, network_id: str, time: int, recipient: Identity | None = None) -> None:
         self.acks.append(network_id)
+        self.recipients.append(recipient)
         self.times.append(time)
 
-    def on_reject(self, network_id: str, failure: Failure, _detail: str, retry_after: float) -> None:
-        self.rejects.append(Rejected(network_id, failure, retry_after))
+    def on_reject(
+        self,
+        network_id: str,
+        failure: Failure,
+        _detail: str,
+        retry_after: float,
+        code: int | None = None,
+    ) -> None:
+        self.rejects.append(Rejected(network_id, failure, retry_after, code))
 
-    def on_receipt(self, network_id: str, receipt: Receipt, time: int, member: str, sequence: int) -> None:
-        self.receipts.append(Receipted(network_id, receipt, member, sequence))
+    def on_receipt(
+        self,
+        network_id: str,
+        receipt: Receipt,
+        time: int,
+        member: str,
+        sequence: int,
+        identity: Identity | None = None,
+    ) -> None:
+        self.receipts.append(Receipted(network_id, receipt, member, sequence, identity))
         self.times.append(time)
+
+    def on_restrictions(self, _restrictions: Sequence[session_pb2.Restriction]) -> None:
+        """Nothing here is about them."""
 
     def on_incoming(self, message: Incoming) -> None:
         self.incoming.append(message)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -19,6 +20,7 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import ids
 from mesh_core.ids import Prefix
+from mesh_core.rpc.auth import Role, new_api_key
 from mesh_core.rpc.channels import Metadata, mesh_metadata, open_channel
 from mesh_core.settings import read
 from mesh_media.__main__ import main
@@ -80,20 +82,58 @@ class MediaTenant:
     def object_count(self) -> int:
         return sum(1 for path in self.folder.rglob("*") if path.is_file())
 
-    def header(self, data: bytes, **fields: object) -> media_pb2.UploadHeader:
-        header = media_pb2.UploadHeader(request_id=uuid.uuid4().hex, tenant_id=self.id, size=len(data))
-        header.MergeFrom(media_pb2.UploadHeader(**fields))  # type: ignore[arg-type] # fields of any type
-        return header
+    def header(self, data: bytes, account_id: str = "", **options: Any) -> media_pb2.UploadHeader:
+        return media_pb2.UploadHeader(
+            request_id=uuid.uuid4().hex,
+            tenant_id=self.id,
+            account_id=account_id,
+            size_bytes=len(data),
+            options=media_pb2.StorageOptions(**options),
+        )
 
-    async def upload(self, data: bytes, header: media_pb2.UploadHeader | None = None) -> media_pb2.Media:
+    async def account(self) -> str:
+        """A new account of the tenant."""
+        account = ids.new_uuid()
+        await self.database.execute(
+            "INSERT INTO account (id, tenant, shard, driver, phone, desired_state)"
+            " VALUES ($1, $2, 0, 'memory', '', 2)",
+            account,
+            self.uuid,
+        )
+        return ids.encode(Prefix.ACCOUNT, account)
+
+    async def key_for(self, *account_ids: str) -> Metadata:
+        """A new key that is limited to these accounts."""
+        key_id, key, digest = new_api_key()
+        await self.database.execute(
+            "INSERT INTO api_key (id, tenant, hash, scopes, role, account_ids)"
+            " VALUES ($1, $2, $3, $4, $5, $6)",
+            key_id,
+            self.uuid,
+            digest,
+            ["READ", "SEND", "MANAGE"],
+            int(Role.TENANT),
+            [ids.decode(Prefix.ACCOUNT, name, "account_ids") for name in account_ids],
+        )
+        return (("authorization", f"Bearer {key}"),)
+
+    async def upload(
+        self, data: bytes, header: media_pb2.UploadHeader | None = None, metadata: Metadata = ADMIN
+    ) -> media_pb2.Media:
         frames = upload_frames(header or self.header(data), data)
-        return (await self.media.UploadMedia(frames, metadata=ADMIN, timeout=60)).media
+        return (await self.media.UploadMedia(frames, metadata=metadata, timeout=60)).media
 
-    async def download(self, media_id: str, offset: int = 0, limit: int = 0) -> bytes:
-        request = media_pb2.DownloadMediaRequest(media_id=media_id, offset=offset, limit=limit)
-        frames = [frame async for frame in self.media.DownloadMedia(request, metadata=ADMIN, timeout=60)]
-        assert frames[0].media.id == media_id
+    async def download(self, media_id: str, offset: int = 0, limit: int | None = None) -> bytes:
+        request = media_pb2.DownloadMediaRequest(media_id=media_id, offset_bytes=offset, limit_bytes=limit)
+        frames = await self.frames(request)
+        assert frames[0].header.media.id == media_id
         return b"".join(frame.chunk for frame in frames[1:])
+
+    async def frames(
+        self, request: media_pb2.DownloadMediaRequest, metadata: Metadata = ADMIN
+    ) -> list[media_pb2.DownloadMediaResponse]:
+        """All frames of a download."""
+        return [frame async for frame in self.media.DownloadMedia(request, metadata=metadata, timeout=60)]
 
     async def media_count(self) -> int:
         """How many media rows the tenant has."""

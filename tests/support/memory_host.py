@@ -17,11 +17,11 @@ from mesh_session_node.account.session import Session
 from mesh_session_node.account.views import view
 from mesh_session_node.context.context import Counters, SessionContext, SessionSettings
 from mesh_session_node.context.events import EventMaker
-from mesh_session_node.drivers.interface.content import address_of
 from mesh_session_node.drivers.interface.driver import DriverState
 from mesh_session_node.drivers.interface.outcomes import Receipt
 from mesh_session_node.drivers.memory.driver import MemoryDriver
 from mesh_session_node.drivers.memory.state import MemoryState
+from mesh_session_node.inbound.changes import ContentChanges
 from mesh_session_node.inbound.receiver import Receiver
 from mesh_session_node.journal import (
     AccountRef,
@@ -31,15 +31,27 @@ from mesh_session_node.journal import (
 )
 from mesh_session_node.outbound.outgoing import AcceptedRow, Outgoing
 from mesh_session_node.outbound.preparation import Prepared
+from mesh_session_node.outbound.references import ReferenceLookup
 from mesh_session_node.outbound.sender import Sender
 from mesh_session_node.store.accounts import NO_SESSION, AccountRow, SendLimits, SessionRow
-from sessionmesh.v1 import common_pb2, content_pb2, message_pb2, session_pb2
+from sessionmesh.v1 import content_pb2, message_pb2, session_pb2
 from tests.support.memory_journal import MemoryJournal, turn
 
 PHONE = "+4915100000001"
 SOMEBODY = "+4915112345678"
 SEALED = b"sealed:"
 AnyRow = TypeVar("AnyRow")
+_NOTHING = {
+    "status": 0,
+    "failure": 0,
+    "failure_code": None,
+    "failure_detail": "",
+    "traceparent": "",
+    "update_time": None,
+    "network_time": None,
+    "edit_time": None,
+}
+"""What a stored message has of itself."""
 
 
 class MemoryPreparation:
@@ -78,11 +90,18 @@ class MemoryMessages:
         """While set, the database does not answer."""
 
     def add(
-        self, message: UUID, network_id: str, direction: int, content: bytes, chat: str = "phone:" + SOMEBODY
+        self,
+        message: UUID,
+        network_id: str,
+        direction: int,
+        content: bytes,
+        chat: str = "phone:" + SOMEBODY,
+        **columns: Any,
     ) -> None:
         """A message that is stored: `content` is a serialised request, or a message that came."""
+        outbound = direction == message_pb2.DIRECTION_OUTBOUND
         row = {"id": message, "network_id": network_id, "direction": direction, "content": content}
-        self.rows.append({**row, "chat": chat, "traceparent": ""})
+        self.rows.append({**_NOTHING, **row, "chat": chat, "origin": int(outbound), **columns})
 
     async def message(self, _account: UUID, message: UUID) -> dict[str, Any] | None:
         return next((row for row in self.rows if row["id"] == message), None)
@@ -162,7 +181,8 @@ class MemoryHost:
             Counters(row),
         )
         sender = Sender(context, account.limits, preparation, receipts, receipts)
-        receiver = Receiver(cast("Any", self.messages), cast("Any", self.fetcher))
+        lookup = ReferenceLookup(cast("Any", self.messages))
+        receiver = Receiver(lookup, ContentChanges(lookup), cast("Any", self.fetcher))
         return Session(context, account, row, sender, receiver, self)
 
 
@@ -236,11 +256,9 @@ class OneAccount:
 
     def accept(self, text: str = "hello", to: str = SOMEBODY, **fields: Any) -> Outgoing:
         """A message is accepted, and waits for its commit. A text with `.png` is a picture of that name."""
-        request = message_pb2.SendMessageRequest(
-            recipient=common_pb2.Recipient(phone=to), content=content_of(text), **fields
-        )
+        request = message_pb2.SendMessageRequest(recipient=f"phone:{to}", content=content_of(text), **fields)
         self.session.sender.check_room()
-        out = Outgoing(new_uuid(), address_of(request.recipient), request, "")
+        out = Outgoing(new_uuid(), request.recipient, request, "")
         payload = request.SerializeToString()
         self.session.sender.accept(
             out, Method.SEND_MESSAGE, text, payload_digest(payload), payload, time.time()
@@ -315,7 +333,12 @@ def account_row(uuid: UUID) -> AccountRow:
 
 
 def content_of(text: str) -> content_pb2.Content:
-    """A text, or a picture with a caption that ends in `.png`."""
+    """A text, which asks for a preview if it has a link, or a picture with a caption that ends in
+    `.png`.
+    """
+    if "https://" in text:
+        mode = content_pb2.LINK_PREVIEW_MODE_AUTO
+        return content_pb2.Content(text=content_pb2.TextContent(body=text, preview_mode=mode))
     if text.endswith(".png"):
         return content_pb2.Content(image=content_pb2.ImageContent(caption=text))
     return content_pb2.Content(text=content_pb2.TextContent(body=text))

@@ -13,22 +13,22 @@ import grpc.aio
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
+from sessionmesh.admin.v1 import fleet_pb2_grpc
+from sessionmesh.simulator.v1 import simulator_pb2, simulator_pb2_grpc
 from sessionmesh.v1 import (
     account_pb2,
     account_pb2_grpc,
+    authorization_pb2,
     common_pb2,
     contact_pb2_grpc,
     content_pb2,
     event_pb2_grpc,
-    fleet_pb2_grpc,
     media_pb2,
     media_pb2_grpc,
     message_pb2,
     message_pb2_grpc,
     session_pb2,
     session_pb2_grpc,
-    simulator_pb2,
-    simulator_pb2_grpc,
     tenant_pb2,
     tenant_pb2_grpc,
     webhook_pb2,
@@ -38,6 +38,8 @@ from tests.support.eventually import eventually
 
 CHUNK = 64 * 1024
 CALL_SECONDS = 30.0
+SCOPES = (authorization_pb2.SCOPE_READ, authorization_pb2.SCOPE_SEND, authorization_pb2.SCOPE_MANAGE)
+"""Of a customer's key."""
 Metadata = tuple[tuple[str, str], ...]
 
 
@@ -107,7 +109,7 @@ class Caller:
         tenant = tenant_pb2.Tenant(external_id=unique("tenant"))
         request = tenant_pb2.CreateTenantRequest(request_id=unique(), tenant=tenant)
         made = await self(self.tenants.CreateTenant, request)
-        key = tenant_pb2.CreateApiKeyRequest(request_id=unique(), tenant_id=made.tenant.id)
+        key = tenant_pb2.CreateApiKeyRequest(request_id=unique(), tenant_id=made.tenant.id, scopes=SCOPES)
         return made.tenant.id, self.with_key((await self(self.tenants.CreateApiKey, key)).secret)
 
     async def new_account(self, **fields: Any) -> account_pb2.Account:
@@ -153,7 +155,9 @@ class Caller:
         return message
 
     async def message(self, account_id: str, message_id: str) -> message_pb2.Message:
-        request = message_pb2.GetMessageRequest(account_id=account_id, message_id=message_id)
+        request = message_pb2.GetMessageRequest(
+            account_id=account_id, message=common_pb2.MessageRef(message_id=message_id)
+        )
         message: message_pb2.Message = (await self(self.messages.GetMessage, request)).message
         return message
 
@@ -170,7 +174,11 @@ class Caller:
 
     async def upload(self, data: bytes, file_name: str) -> media_pb2.Media:
         """Store a file for the caller's tenant."""
-        header = media_pb2.UploadHeader(request_id=unique(), size=len(data), file_name=file_name)
+        header = media_pb2.UploadHeader(
+            request_id=unique(),
+            size_bytes=len(data),
+            options=media_pb2.StorageOptions(file_name=file_name),
+        )
         frames = [media_pb2.UploadMediaRequest(header=header)]
         frames += [
             media_pb2.UploadMediaRequest(chunk=data[at : at + CHUNK]) for at in range(0, len(data), CHUNK)
@@ -205,7 +213,7 @@ async def open_caller(address: str, key: str) -> AsyncIterator[Caller]:
 def text_message(account_id: str, body: str = "Hello", **fields: Any) -> message_pb2.SendMessageRequest:
     """A text to a number that is nobody's account, with a new request id."""
     fields.setdefault("request_id", unique())
-    fields.setdefault("recipient", common_pb2.Recipient(phone="+4915112345678"))
+    fields.setdefault("recipient", "phone:+4915112345678")
     content = content_pb2.Content(text=content_pb2.TextContent(body=body))
     return message_pb2.SendMessageRequest(account_id=account_id, content=content, **fields)
 

@@ -139,8 +139,8 @@ class Echo(ProbeServicer):
     async def Up(self, requests: AsyncIterator[StringValue], _context: Any) -> StringValue:
         return StringValue(value="".join([request.value async for request in requests]))
 
-    async def Both(self, _requests: AsyncIterator[StringValue], context: Any) -> None:
-        while (request := await context.read()) is not grpc.aio.EOF:
+    async def Both(self, requests: AsyncIterator[StringValue], context: Any) -> None:
+        async for request in requests:
             await context.write(request)
 
 

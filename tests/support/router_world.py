@@ -21,7 +21,7 @@ from mesh_core.etcd import Etcd
 from mesh_core.ids import Prefix
 from mesh_core.ownership.keys import ClusterKeys, NodeInfo, NodeState, OwnerKey, OwnerState, encode
 from mesh_core.process.service import Stop
-from mesh_core.rpc.auth import KeyAuthenticator, api_key_lookup
+from mesh_core.rpc.auth import TENANT_SCOPES, KeyAuthenticator, api_key_lookup
 from mesh_core.rpc.channels import open_channel
 from mesh_core.rpc.server import Server
 from mesh_core.rpc.tls import ChannelTls
@@ -36,12 +36,14 @@ from mesh_core.settings import (
 from mesh_router.__main__ import main
 from mesh_router.settings import RouterSettings
 from mesh_router.xds.resources import CLUSTER_TYPE, ENDPOINT_TYPE
+from sessionmesh.admin.v1 import fleet_pb2, fleet_pb2_grpc
 from sessionmesh.v1 import (
     account_pb2,
     account_pb2_grpc,
-    fleet_pb2,
-    fleet_pb2_grpc,
+    common_pb2,
+    content_pb2,
     job_pb2_grpc,
+    message_pb2,
     tenant_pb2,
     tenant_pb2_grpc,
 )
@@ -253,7 +255,7 @@ ADMIN = bearer(ADMIN_KEY)
 async def account_maker(world: RouterWorld) -> Callable[..., Any]:
     """A call that creates an account of a new tenant under a request id."""
     tenant = await world.tenants.CreateTenant(
-        tenant_pb2.CreateTenantRequest(request_id=new_account()), metadata=ADMIN
+        tenant_pb2.CreateTenantRequest(request_id=new_account(), tenant=tenant_pb2.Tenant()), metadata=ADMIN
     )
 
     def create(request_id: str, **fields: Any) -> Any:
@@ -264,6 +266,36 @@ async def account_maker(world: RouterWorld) -> Callable[..., Any]:
         return world.accounts.CreateAccount(request, metadata=ADMIN)
 
     return create
+
+
+async def tenant_key(world: RouterWorld) -> str:
+    """A key of a new tenant, that may do what is not an administrator's."""
+    made = await world.tenants.CreateTenant(
+        tenant_pb2.CreateTenantRequest(request_id=new_account(), tenant=tenant_pb2.Tenant()), metadata=ADMIN
+    )
+    scopes = sorted(TENANT_SCOPES)
+    request = tenant_pb2.CreateApiKeyRequest(
+        request_id=new_account(), tenant_id=made.tenant.id, scopes=scopes
+    )
+    return str((await world.tenants.CreateApiKey(request, metadata=ADMIN)).secret)
+
+
+def message_to_get(account_id: str) -> message_pb2.GetMessageRequest:
+    """A complete request about a message of the account."""
+    return message_pb2.GetMessageRequest(
+        account_id=account_id, message=common_pb2.MessageRef(message_id="msg_1")
+    )
+
+
+def message_to_send(account_id: str, request_id: str, **fields: Any) -> message_pb2.SendMessageRequest:
+    """A complete request to send a message."""
+    return message_pb2.SendMessageRequest(
+        account_id=account_id,
+        request_id=request_id,
+        recipient="phone:+4915112345678",
+        content=content_pb2.Content(text=content_pb2.TextContent(body="hello")),
+        **fields,
+    )
 
 
 def new_account() -> str:

@@ -40,6 +40,7 @@ from sessionmesh.v1 import (
     session_pb2,
     session_pb2_grpc,
 )
+from sessionmesh.v1.common_pb2 import MessageRef
 from tests.conftest import Databases, LoopThread
 from tests.support.eventually import eventually
 from tests.support.log import Log
@@ -144,7 +145,7 @@ class Stage:
         """The id of a file of the tenant."""
 
         async def frames() -> AsyncIterator[media_pb2.UploadMediaRequest]:
-            header = media_pb2.UploadHeader(request_id=secrets.token_hex(8), size=len(data))
+            header = media_pb2.UploadHeader(request_id=secrets.token_hex(8), size_bytes=len(data))
             yield media_pb2.UploadMediaRequest(header=header)
             yield media_pb2.UploadMediaRequest(chunk=data)
 
@@ -248,7 +249,8 @@ class Stage:
         return answer.message
 
     async def message(self, message_id: str, account: Account, node: NodeProcess) -> Any:
-        request = message_pb2.GetMessageRequest(account_id=account.id, message_id=message_id)
+        ref = MessageRef(message_id=message_id)
+        request = message_pb2.GetMessageRequest(account_id=account.id, message=ref)
         answer = await self.owned(lambda: node.messages.GetMessage(request, metadata=self.metadata))
         return answer.message
 
@@ -318,7 +320,7 @@ def text_request(account: Account, text: str = "hello", **fields: Any) -> messag
     request = message_pb2.SendMessageRequest(
         account_id=account.id, request_id=fields.pop("request_id", secrets.token_hex(8)), **fields
     )
-    request.recipient.phone = RECIPIENT
+    request.recipient = request.recipient or f"phone:{RECIPIENT}"
     request.content.text.body = text
     return request
 

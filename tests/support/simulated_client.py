@@ -14,6 +14,7 @@ class SimulatedClient(asyncio.Protocol):
     """One connection. Frames are kept in order until somebody waits for them."""
 
     _transport: asyncio.Transport
+    restrictions: wire.Restrictions
 
     def __init__(self) -> None:
         self._decoder = FrameDecoder()
@@ -80,12 +81,14 @@ class SimulatedClient(asyncio.Protocol):
     async def log_in(
         self, paired: wire.Paired, counter: int = 0, *, receipt_acks: bool = False
     ) -> wire.LoginOk:
-        """Log in with what pairing gave."""
+        """Log in with what pairing gave, and keep what the account may not do in `restrictions`."""
         login = wire.Login(
             user_id=paired.user_id, secret=paired.secret, counter=counter, receipt_acks=receipt_acks
         )
         self.write(wire.Frame(login=login))
-        return (await self.expect("login_ok")).login_ok
+        accepted = (await self.expect("login_ok")).login_ok
+        self.restrictions = (await self.expect("restrictions")).restrictions
+        return accepted
 
     def send(
         self, message_id: str, counter: int, to: str, content: bytes = b"", blob_refs: tuple[str, ...] = ()

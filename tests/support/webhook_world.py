@@ -111,16 +111,22 @@ class World:
         """A new tenant, and a key with all its scopes."""
         tenant = ids.new_uuid()
         await self.pool.execute("INSERT INTO tenant (id) VALUES ($1)", tenant)
-        key_id, key, digest = new_api_key()
-        await self.pool.execute(
-            "INSERT INTO api_key (id, tenant, hash, scopes, role) VALUES ($1, $2, $3, $4, $5)",
-            key_id,
-            tenant,
-            digest,
-            ["READ", "SEND", "MANAGE"],
-            int(Role.TENANT),
-        )
-        return Tenant(self.pool, tenant, key, ids.new_uuid())
+        return Tenant(self.pool, tenant, await insert_key(self.pool, tenant), ids.new_uuid())
+
+
+async def insert_key(pool: asyncpg.Pool, tenant: UUID, *accounts: UUID) -> str:
+    """A new key of a tenant with all scopes of everyday, limited to accounts if any are given."""
+    key_id, key, digest = new_api_key()
+    await pool.execute(
+        "INSERT INTO api_key (id, tenant, hash, scopes, role, account_ids) VALUES ($1, $2, $3, $4, $5, $6)",
+        key_id,
+        tenant,
+        digest,
+        ["READ", "SEND", "MANAGE"],
+        int(Role.TENANT),
+        accounts or None,
+    )
+    return key
 
 
 @asynccontextmanager
@@ -153,34 +159,53 @@ class Tenant:
     def id(self) -> str:
         return ids.encode(Prefix.TENANT, self.uuid)
 
+    async def key_for(self, *account_ids: str) -> str:
+        """A new key that is limited to these accounts."""
+        accounts = [ids.decode(Prefix.ACCOUNT, name, "account_ids") for name in account_ids]
+        return await insert_key(self.pool, self.uuid, *accounts)
+
+    async def commit_own(self, event: event_pb2.Event) -> None:
+        """Commits an event of the tenant's own, which is of no account."""
+        event.id = ids.new_id(Prefix.EVENT)
+        event.tenant_id = self.id
+        await self._insert(self.pool, event, UUID(bytes(16)), 1)
+        await self.pool.execute(f"NOTIFY {CHANNEL}")
+
     async def commit(self, *events: event_pb2.Event, notify: bool = True) -> list[str]:
         """Commits events in one transaction, as a session-node does; returns their ids."""
         names = []
         async with self.pool.acquire() as connection, connection.transaction():
             for seq, event in enumerate(events, 1):
-                event_id = ids.new_uuid()
-                names.append(ids.encode(Prefix.EVENT, event_id))
-                event.id = names[-1]
+                event.id = ids.new_id(Prefix.EVENT)
+                names.append(event.id)
                 event.tenant_id = event.tenant_id or self.id
                 account = self.account
                 if event.account_id:
                     account = ids.decode(Prefix.ACCOUNT, event.account_id, "account_id")
                 event.account_id = ids.encode(Prefix.ACCOUNT, account)
                 event.occur_time.GetCurrentTime()
-                tenant = ids.decode(Prefix.TENANT, event.tenant_id, "tenant_id")
-                await connection.execute(
-                    "INSERT INTO event (id, seq, tenant, account, epoch, type, body)"
-                    " VALUES ($1, $2, $3, $4, 1, $5, $6)",
-                    event_id,
-                    seq,
-                    tenant,
-                    account,
-                    event.type,
-                    event.SerializeToString(),
-                )
+                await self._insert(connection, event, account, seq)
         if notify:
             await self.pool.execute(f"NOTIFY {CHANNEL}")
         return names
+
+    @staticmethod
+    async def _insert(
+        connection: asyncpg.Pool | asyncpg.pool.PoolConnectionProxy,
+        event: event_pb2.Event,
+        account: UUID,
+        seq: int,
+    ) -> None:
+        await connection.execute(
+            "INSERT INTO event (id, seq, tenant, account, epoch, type, body)"
+            " VALUES ($1, $2, $3, $4, 1, $5, $6)",
+            ids.decode(Prefix.EVENT, event.id, "id"),
+            seq,
+            ids.decode(Prefix.TENANT, event.tenant_id, "tenant_id"),
+            account,
+            event.type,
+            event.SerializeToString(),
+        )
 
 
 class Client:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 
 from sessionmesh.v1 import message_pb2
-from tests.faults.fleet.history import Change, Kind, Outcome, check_changes, check_outcome, may_become
+from tests.faults.fleet.history import Change, Kind, Outcome, check_changes, check_outcome
 
-QUEUED, SENDING, SENT, DELIVERED = 1, 2, 3, 4
-CANCELLED, EXPIRED, FAILED, IN_DOUBT = 10, 11, 12, 13
+QUEUED, SENDING, SENT, DELIVERED = 10, 20, 30, 40
 
 
 def fence(holder: str, epoch: int, *, released: bool = False, shard: int = 7) -> Change:
@@ -108,32 +107,12 @@ def test_a_message_stored_twice_is_found() -> None:
 
 def test_a_status_that_falls_is_found() -> None:
     [finding] = check_changes([status(DELIVERED, SENT)])
-    assert "from status 4 to 3" in finding
+    assert "from status 40 to 30" in finding
 
 
 def test_a_status_that_changes_from_what_it_was_not_is_found() -> None:
     [finding] = check_changes([status(QUEUED, DELIVERED), status(SENDING, SENT)])
-    assert "changed from 2, and was 4" in finding
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "legal"),
-    [
-        (QUEUED, SENT, True),
-        (SENT, SENT, False),
-        (QUEUED, CANCELLED, True),
-        (SENT, CANCELLED, False),
-        (SENT, EXPIRED, False),
-        (SENT, FAILED, True),
-        (DELIVERED, FAILED, False),
-        (SENDING, IN_DOUBT, True),
-        (IN_DOUBT, SENT, True),
-        (IN_DOUBT, QUEUED, False),
-        (IN_DOUBT, FAILED, True),
-    ],
-)
-def test_statuses_follow_the_rules_of_the_journal(before: int, after: int, legal: bool) -> None:
-    assert may_become(before, after) is legal
+    assert "changed from 20, and was 40" in finding
 
 
 REQUEST = ("acc_1", "one")

@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh_core.ids import new_uuid
+from mesh_core.message_status import may_become
 from mesh_session_node.journal import (
     COMMITTED,
     REFUSED,
     AccountRef,
     Action,
+    ContentUpdate,
     Credential,
     Duplicate,
     Event,
@@ -21,11 +23,12 @@ from mesh_session_node.journal import (
     Mismatch,
     OutboundMessage,
     StatusChange,
-    may_become,
 )
 from mesh_session_node.journal.batch import COLUMNS, Answer, Columns, Unit, outcomes
+from sessionmesh.v1.message_pb2 import MessageStatus
 
-STATUSES = st.sampled_from([2, 3, 4, 5, 6, 10, 11, 12, 13])
+SENT, DELIVERED, READ, FAILED = 30, 40, 50, 102
+STATUSES = st.sampled_from([status for status in MessageStatus.values() if status])
 
 
 def account() -> AccountRef:
@@ -67,26 +70,46 @@ def test_the_last_state_of_an_account_is_saved() -> None:
 
 def test_sent_and_delivered_become_one_status_that_keeps_the_time_of_sent() -> None:
     one, message = account(), new_uuid()
-    sent, delivered = StatusChange(message, 3, 7, event()), StatusChange(message, 4, 8, event())
+    sent, delivered = StatusChange(message, SENT, 7, event()), StatusChange(message, DELIVERED, 8, event())
     result = columns((one, [sent]), (one, [event()]), (one, [delivered]))
-    assert (result["s_id"], result["s_status"], result["s_sent"]) == ([message], [4], [7])
+    assert (result["s_id"], result["s_status"], result["s_sent"]) == ([message], [DELIVERED], [7])
     assert result["e_status"] == [1, None, 1]
 
 
-@given(st.lists(STATUSES, min_size=1))
-def test_statuses_of_a_batch_end_where_one_after_the_other_would(steps: list[int]) -> None:
+@given(STATUSES, st.lists(STATUSES, min_size=1, max_size=12))
+def test_statuses_of_a_batch_end_where_one_after_the_other_would(old: int, steps: list[int]) -> None:
     one, message = account(), new_uuid()
-    [status] = columns((one, [StatusChange(message, step, 0) for step in steps]))["s_status"]
-    expected = steps[0]
-    for step in steps[1:]:
+    result = columns((one, [StatusChange(message, step, 0) for step in steps]))
+    rounds = result["s_round"] or [None] * len(result["s_id"])
+    assert [each or 0 for each in rounds] == list(range(len(rounds)))
+    expected = reduced = old
+    for step in steps:
         expected = step if may_become(expected, step) else expected
-    assert status == expected
+    for step in result["s_status"]:
+        reduced = step if may_become(reduced, step) else reduced
+    assert reduced == expected
 
 
-@given(STATUSES)
-def test_no_status_becomes_itself_or_queued_again(status: int) -> None:
-    assert not may_become(status, status)
-    assert not may_become(status, 1)
+def test_a_change_whose_legality_depends_on_what_is_stored_has_a_round_of_its_own() -> None:
+    one, message = account(), new_uuid()
+    failed = StatusChange(message, FAILED, 7, event(), failure=1, failure_code=131)
+    result = columns((one, [failed]), (one, [StatusChange(message, READ, 8, event())]))
+    assert (result["s_status"], result["s_round"]) == ([FAILED, READ], [None, 1])
+    assert (result["s_failure"], result["s_code"]) == ([1, None], [131, None])
+    assert result["e_status"] == [1, 2]
+
+
+def test_a_change_that_means_nothing_is_left_out_with_its_event() -> None:
+    one, message = account(), new_uuid()
+    sent = StatusChange(message, SENT, 7, event())
+    result = columns((one, [sent]), (one, [StatusChange(message, SENT, 8, event())]))
+    assert (result["s_status"], result["s_sent"], len(result["e_id"])) == ([SENT], [7], 1)
+
+
+def test_an_edit_keeps_its_time_when_media_become_ready_in_the_same_batch() -> None:
+    one, message = account(), new_uuid()
+    edited, ready = ContentUpdate(message, b"edited", 7), ContentUpdate(message, b"ready")
+    assert columns((one, [edited, ready]))["contents"] == [(1, message, b"ready", 7)]
 
 
 def test_each_unit_gets_the_outcome_of_its_own_row() -> None:

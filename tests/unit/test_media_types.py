@@ -60,5 +60,5 @@ def test_a_type_that_fits_the_bytes_is_taken(declared: str, head: bytes, stored:
     ],
 )
 def test_a_type_that_does_not_fit_the_bytes_is_refused(declared: str, head: bytes) -> None:
-    with pytest.raises(InvalidField, match=r"header\.mime_type"):
+    with pytest.raises(InvalidField, match=r"header\.options\.mime_type"):
         agreed_type(declared, head)

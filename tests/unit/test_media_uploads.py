@@ -30,7 +30,7 @@ class Store:
         self.objects: dict[str, bytes] = {}
         self.rows: list[Any] = []
 
-    async def reserve(self, _tenant: object, key: str, *_: object) -> None:
+    async def reserve(self, _tenant: object, _account: object, key: str, *_: object) -> None:
         self.reserved.append(key)
 
     async def put(self, key: str, source: Path | bytes) -> None:
@@ -66,7 +66,7 @@ def uploads(store: Store, tmp_path: Path) -> Iterator[Uploads]:
 
 
 def header(**fields: Any) -> media_pb2.UploadHeader:
-    values: dict[str, Any] = {"request_id": "r", "size": len(PDF)}
+    values: dict[str, Any] = {"request_id": "r", "size_bytes": len(PDF)}
     return media_pb2.UploadHeader(**values | fields)
 
 
@@ -80,7 +80,9 @@ async def frames(
 
 
 async def test_a_good_upload_is_stored_with_its_row(uploads: Uploads, store: Store) -> None:
-    row: Any = await uploads.receive(frames(header(file_name="a.pdf"), PDF[:100], PDF[100:]), CALLER)
+    row: Any = await uploads.receive(
+        frames(header(options={"file_name": "a.pdf"}), PDF[:100], PDF[100:]), CALLER
+    )
     assert (row.tenant, row.mime_type, row.size, row.file_name) == (
         CALLER.tenant_id,
         "application/pdf",
@@ -96,21 +98,26 @@ async def test_a_good_upload_is_stored_with_its_row(uploads: Uploads, store: Sto
     [
         ({"request_id": ""}, "header.request_id"),
         ({"request_id": "x" * 65}, "header.request_id"),
-        ({"size": 0}, "header.size"),
-        ({"size": len(PDF) - 1}, "header.size"),
-        ({"size": len(PDF) + 1}, "header.size"),
-        ({"size": 5_000_000}, "header.size"),
-        ({"sha256": b"short"}, "header.sha256"),
-        ({"sha256": bytes(32)}, "header.sha256"),
-        ({"mime_type": "image/jpeg"}, "header.mime_type"),
-        ({"mime_type": "no type"}, "header.mime_type"),
-        ({"file_name": "../secret"}, "header.file_name"),
-        ({"file_name": ".."}, "header.file_name"),
-        ({"file_name": "a\\b"}, "header.file_name"),
-        ({"file_name": "nul\0"}, "header.file_name"),
-        ({"file_name": "a" * 256}, "header.file_name"),
-        ({"labels": {"": "x"}}, "header.labels"),
+        ({"size_bytes": 0}, "header.size_bytes"),
+        ({"size_bytes": len(PDF) - 1}, "header.size_bytes"),
+        ({"size_bytes": len(PDF) + 1}, "header.size_bytes"),
+        ({"size_bytes": 5_000_000}, "header.size_bytes"),
+        ({"options": {"sha256": b"short"}}, "header.options.sha256"),
+        ({"options": {"sha256": bytes(32)}}, "header.options.sha256"),
+        ({"options": {"mime_type": "image/jpeg"}}, "header.options.mime_type"),
+        ({"options": {"mime_type": "no type"}}, "header.options.mime_type"),
+        ({"options": {"file_name": "../secret"}}, "header.options.file_name"),
+        ({"options": {"file_name": ".."}}, "header.options.file_name"),
+        ({"options": {"file_name": "a\\b"}}, "header.options.file_name"),
+        ({"options": {"file_name": "nul\0"}}, "header.options.file_name"),
+        ({"options": {"file_name": "a" * 256}}, "header.options.file_name"),
+        ({"options": {"labels": {"": "x"}}}, "header.options.labels"),
+        ({"account_id": "acc_1"}, "header.account_id"),
         ({"origin": media_pb2.MEDIA_ORIGIN_NETWORK}, "header.origin"),
+        ({"origin": media_pb2.MEDIA_ORIGIN_URL}, "header.origin"),
+        ({"origin": 77}, "header.origin"),
+        ({"options": {"purpose": 77}}, "header.options.purpose"),
+        ({"options": {"compression": -1}}, "header.options.compression"),
     ],
 )
 async def test_bad_input_is_refused_with_its_field(
@@ -128,10 +135,10 @@ async def test_a_file_is_kept_for_at_least_a_second_and_at_most_ten_years(
     uploads: Uploads, seconds: int
 ) -> None:
     bad = header()
-    bad.keep_for.FromSeconds(seconds)
+    bad.options.keep_for.FromSeconds(seconds)
     with pytest.raises(InvalidField) as caught:
         await uploads.receive(frames(bad, PDF), CALLER)
-    assert caught.value.field == "header.keep_for"
+    assert caught.value.field == "header.options.keep_for"
 
 
 async def test_a_chunk_before_the_header_is_refused(uploads: Uploads) -> None:
@@ -143,7 +150,7 @@ async def test_a_chunk_before_the_header_is_refused(uploads: Uploads) -> None:
 @pytest.mark.parametrize("chunk", [b"", bytes(1024 * 1024 + 1)])
 async def test_an_empty_or_too_large_chunk_is_refused(uploads: Uploads, chunk: bytes) -> None:
     with pytest.raises(InvalidField) as caught:
-        await uploads.receive(frames(header(size=3_000_000), chunk), CALLER)
+        await uploads.receive(frames(header(size_bytes=3_000_000), chunk), CALLER)
     assert caught.value.field == "chunk"
 
 

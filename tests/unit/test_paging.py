@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mesh_core.errors import InvalidArgument, InvalidField
 from mesh_core.paging import MAX_BYTES, Pager, listing
-from sessionmesh.v1 import account_pb2
+from sessionmesh.v1 import message_pb2
 
 PAGER = Pager(b"a key")
 
@@ -57,8 +57,8 @@ def test_a_token_of_another_cluster_is_refused() -> None:
 
 
 def test_a_listing_is_its_filters_and_scope_but_not_its_page() -> None:
-    def request(**fields: Any) -> account_pb2.ListAccountsRequest:
-        return account_pb2.ListAccountsRequest(labels={"a": "1", "b": "2"}, **fields)
+    def request(**fields: Any) -> message_pb2.ListMessagesRequest:
+        return message_pb2.ListMessagesRequest(labels={"a": "1", "b": "2"}, **fields)
 
     plain = listing(request(), b"tenant")
     assert listing(request(page_size=7, page_token="x"), b"tenant") == plain
@@ -67,9 +67,9 @@ def test_a_listing_is_its_filters_and_scope_but_not_its_page() -> None:
 
 
 def test_a_request_asks_for_a_page_of_its_own_listing() -> None:
-    first = PAGER.page(account_pb2.ListAccountsRequest(external_id="x", page_size=2), b"tenant")
-    _, token = first.cut(rows(3), account)
-    request = account_pb2.ListAccountsRequest(external_id="x", page_size=2, page_token=token)
+    first = PAGER.page(message_pb2.ListMessagesRequest(external_id="x", page_size=2), b"tenant")
+    _, token = first.cut(rows(3), message)
+    request = message_pb2.ListMessagesRequest(external_id="x", page_size=2, page_token=token)
     second = PAGER.page(request, b"tenant")
     assert (second.limit, second.after_id) == (2, identity(1))
     with pytest.raises(InvalidArgument, match="another listing"):
@@ -88,8 +88,8 @@ def rows(count: int, size: int = 10) -> list[dict[str, Any]]:
     return [{"id": identity(number), "text": "x" * size} for number in range(count)]
 
 
-def account(row: dict[str, Any]) -> account_pb2.Account:
-    return account_pb2.Account(external_id=row["text"])
+def message(row: dict[str, Any]) -> message_pb2.Message:
+    return message_pb2.Message(external_id=row["text"])
 
 
 def after(token: str) -> UUID | None:
@@ -101,15 +101,15 @@ def test_a_page_has_as_many_rows_as_were_asked_for_and_a_token_when_there_are_mo
     limit: int, count: int
 ) -> None:
     page = PAGER.parse(limit, "", b"")
-    shown, token = page.cut(rows(min(count, page.fetch)), account)
+    shown, token = page.cut(rows(min(count, page.fetch)), message)
     assert len(shown) == min(limit, count)
     assert after(token) == (identity(limit - 1) if count > limit else None)
 
 
 @given(size=st.integers(1, MAX_BYTES), count=st.integers(1, 12))
 def test_a_page_is_cut_before_it_outgrows_its_bytes(size: int, count: int) -> None:
-    shown, token = PAGER.parse(0, "", b"").cut(rows(count, size), account)
-    answer = account_pb2.ListAccountsResponse(accounts=shown)
+    shown, token = PAGER.parse(0, "", b"").cut(rows(count, size), message)
+    answer = message_pb2.ListMessagesResponse(messages=shown)
     assert answer.ByteSize() <= MAX_BYTES or len(shown) == 1
     assert (token == "") == (len(shown) == count)
     if token:
@@ -120,13 +120,13 @@ def test_a_page_is_cut_before_it_outgrows_its_bytes(size: int, count: int) -> No
 def test_a_giant_row_is_a_page_of_its_own() -> None:
     small, giant = rows(1)[0], {"id": identity(1), "text": "x" * 2 * MAX_BYTES}
     last = {"id": identity(2), "text": "x"}
-    shown, token = PAGER.parse(0, "", b"").cut([small, giant, last], account)
+    shown, token = PAGER.parse(0, "", b"").cut([small, giant, last], message)
     assert [one.external_id for one in shown] == [small["text"]]
     assert after(token) == identity(0)
-    shown, token = PAGER.parse(0, token, b"").cut([giant, last], account)
+    shown, token = PAGER.parse(0, token, b"").cut([giant, last], message)
     assert [one.external_id for one in shown] == [giant["text"]]
     assert after(token) == identity(1)
-    shown, token = PAGER.parse(0, token, b"").cut([last], account)
+    shown, token = PAGER.parse(0, token, b"").cut([last], message)
     assert [one.external_id for one in shown] == ["x"]
     assert token == ""
 
@@ -134,9 +134,9 @@ def test_a_giant_row_is_a_page_of_its_own() -> None:
 def test_rows_behind_the_cut_are_not_rendered() -> None:
     rendered: list[int] = []
 
-    def render(row: dict[str, Any]) -> account_pb2.Account:
+    def render(row: dict[str, Any]) -> message_pb2.Message:
         rendered.append(row["id"].int)
-        return account(row)
+        return message(row)
 
     PAGER.parse(0, "", b"").cut(rows(10, MAX_BYTES // 2 - 100), render)
     assert rendered == [0, 1, 2]
@@ -146,7 +146,7 @@ def test_a_listing_may_have_positions_of_its_own() -> None:
     nodes = [SimpleNamespace(name=name) for name in ("a", "b", "c")]
     page = PAGER.parse(2, "", b"")
     shown, token = page.cut(
-        nodes, lambda node: account_pb2.Account(external_id=node.name), lambda node: node.name.encode()
+        nodes, lambda node: message_pb2.Message(external_id=node.name), lambda node: node.name.encode()
     )
     assert [one.external_id for one in shown] == ["a", "b"]
     assert PAGER.parse(2, token, b"").after == b"b"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 from asyncpg.pgproto.pgproto import UUID
 from hypothesis import given
@@ -10,11 +12,13 @@ from hypothesis import strategies as st
 from mesh_core import ids
 from mesh_core.errors import InvalidArgument, InvalidField
 from mesh_core.ids import Prefix
-from mesh_router.proxy.account_id import account_shard, first_text_field, text_fields
+from mesh_router.proxy.account_id import account_of, account_shard
 from sessionmesh.v1 import chat_pb2, content_pb2, message_pb2, session_pb2
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 account_ids = st.binary(min_size=16, max_size=16).map(lambda raw: ids.encode(Prefix.ACCOUNT, UUID(raw)))
+
+ACCOUNT = "acc_01K0000000000000000000000A"
 
 
 @given(account_id=st.one_of(account_ids, texts), request_id=texts, body=texts)
@@ -29,31 +33,33 @@ def test_the_account_id_of_a_real_request_is_what_parsing_finds(
         priority=message_pb2.PRIORITY_HIGH,
     )
     request.schedule_time.GetCurrentTime()
-    assert first_text_field(request.SerializeToString()) == account_id
+    assert account_of(request.SerializeToString()) == account_id
 
 
 @given(account_id=texts, page_size=st.integers(0, 2**31 - 1), token=texts)
 def test_field_order_does_not_matter(account_id: str, page_size: int, token: str) -> None:
     first = chat_pb2.ListChatsRequest(account_id=account_id).SerializeToString()
     rest = chat_pb2.ListChatsRequest(page_size=page_size, page_token=token).SerializeToString()
-    assert first_text_field(rest + first) == account_id
+    assert account_of(rest + first) == account_id
 
 
 @given(st.binary(max_size=80))
 def test_any_bytes_are_read_without_failing(raw: bytes) -> None:
-    first_text_field(raw)
-    text_fields(raw, 0, len(raw), 2)
+    with suppress(InvalidArgument):
+        account_of(raw)
 
 
 @given(account_id=account_ids, cut=st.integers(1, 31))
-def test_a_cut_request_has_no_account(account_id: str, cut: int) -> None:
+def test_a_cut_request_is_refused(account_id: str, cut: int) -> None:
     raw = session_pb2.GetSessionRequest(account_id=account_id).SerializeToString()
-    assert first_text_field(raw[:-cut]) == ""
+    with pytest.raises(InvalidArgument):
+        account_of(raw[:-cut])
 
 
-@given(account_ids)
-def test_metadata_names_the_account_where_the_request_does_not(account_id: str) -> None:
-    assert account_shard(b"", account_id) == ids.shard_of(account_id)
+@given(first=account_ids, last=account_ids)
+def test_of_an_account_that_is_named_twice_the_last_one_counts(first: str, last: str) -> None:
+    raw = b"".join(session_pb2.GetSessionRequest(account_id=one).SerializeToString() for one in (first, last))
+    assert account_of(raw) == session_pb2.GetSessionRequest.FromString(raw).account_id == last
 
 
 @given(account_ids)
@@ -69,9 +75,10 @@ def test_metadata_and_request_must_not_differ() -> None:
     assert raised.value.reason == "ACCOUNT_MISMATCH"
 
 
-def test_a_missing_account_names_the_field_and_the_metadata_key() -> None:
-    with pytest.raises(InvalidField, match="x-account-id") as raised:
-        account_shard(b"", "")
+@pytest.mark.parametrize("named", ["", ACCOUNT])
+def test_a_request_must_name_its_account_whatever_the_metadata_say(named: str) -> None:
+    with pytest.raises(InvalidField, match="is required") as raised:
+        account_shard(b"", named)
     assert raised.value.field == "account_id"
 
 

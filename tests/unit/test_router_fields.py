@@ -26,8 +26,6 @@ from sessionmesh.v1 import account_pb2, authorization_pb2, tenant_pb2
         ({"display_name": "a\0"}, "account.display_name"),
         ({"phone": "0151 1234"}, "account.phone"),
         ({"labels": {str(n): "x" for n in range(33)}}, "account.labels"),
-        ({"driver": 99}, "account.driver"),
-        ({"desired_state": 7}, "account.desired_state"),
         ({"send_limits": account_pb2.SendLimits(per_day=-1)}, "account.send_limits.per_day"),
     ],
 )
@@ -41,6 +39,11 @@ def test_an_account_is_online_on_the_simulated_network_unless_it_says_otherwise(
     given = accounts.checked(account_pb2.Account())
     assert (given.driver, given.desired_state) == ("simulated", account_pb2.DESIRED_STATE_ONLINE)
     assert (given.external_id, json.loads(given.settings)) == (None, {})
+
+
+def test_a_limit_of_zero_is_stored_and_an_absent_one_is_not() -> None:
+    given = accounts.checked(account_pb2.Account(send_limits=account_pb2.SendLimits(per_hour=0)))
+    assert json.loads(given.settings) == {"send_limits": {"per_hour": 0}}
 
 
 @pytest.mark.parametrize("paths", [[], ["external_id"], ["driver"], ["id"]])
@@ -57,7 +60,7 @@ def test_a_mask_must_name_what_can_be_changed_of_an_account(paths: list[str]) ->
         ({"state": 9}, "tenant.state"),
         ({"settings": tenant_pb2.TenantSettings(max_accounts=-1)}, "tenant.settings.max_accounts"),
         (
-            {"settings": tenant_pb2.TenantSettings(retention=Duration(seconds=-1))},
+            {"settings": tenant_pb2.TenantSettings(retention=Duration(seconds=3599))},
             "tenant.settings.retention",
         ),
     ],
@@ -75,19 +78,20 @@ def test_a_mask_must_name_what_can_be_changed_of_a_tenant(paths: list[str]) -> N
     assert refused.value.field == "update_mask"
 
 
-def test_settings_of_a_tenant_are_stored_without_zeros_and_shown_again() -> None:
-    settings = tenant_pb2.TenantSettings(max_accounts=5, retention=Duration(seconds=86_400))
+def test_settings_of_a_tenant_are_stored_where_they_were_given_and_shown_again() -> None:
+    settings = tenant_pb2.TenantSettings(max_accounts=0, retention=Duration(seconds=86_400))
     stored = tenants.checked(tenant_pb2.Tenant(settings=settings)).settings
-    assert stored == {"max_accounts": 5, "retention_seconds": 86_400}
+    assert stored == {"max_accounts": 0, "retention_seconds": 86_400}
     assert tenants.settings_message(stored) == settings
 
 
 @pytest.mark.parametrize(
     ("given", "field"),
     [
-        ({"scopes": [authorization_pb2.SCOPE_OPERATOR]}, "scopes"),
-        ({"scopes": [authorization_pb2.SCOPE_MESH]}, "scopes"),
-        ({"scopes": [authorization_pb2.SCOPE_READ], "administrator": True}, "scopes"),
+        ({"scopes": [authorization_pb2.SCOPE_MESH]}, "scopes[0]"),
+        ({"scopes": [authorization_pb2.SCOPE_READ, authorization_pb2.SCOPE_OPERATOR]}, "scopes"),
+        ({"account_ids": ["acc_1"]}, "account_ids[0]"),
+        ({"account_ids": ["acc_1"] * 1001}, "account_ids"),
         ({"expire_time": Timestamp(seconds=1)}, "expire_time"),
         ({"display_name": "x" * 129}, "display_name"),
     ],

@@ -13,7 +13,7 @@ from mesh_router.fleet import sizing
 from mesh_router.fleet.admission import Admission
 from mesh_router.fleet.alarms import Alarms, Condition, Facts, judge
 from mesh_router.fleet.monitor import UnownedShards
-from sessionmesh.v1 import fleet_pb2
+from sessionmesh.admin.v1 import fleet_pb2
 
 WELL = Facts(
     grace=14.0,

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from google.protobuf import descriptor_pool
 
+from mesh_router.proxy import routes as routing
 from mesh_router.proxy.routes import Destination, routes
 from mesh_router.xds import resources
 from mesh_router.xds.resources import Backends, ClusterTls, Packed, build
@@ -20,36 +21,13 @@ from mesh_wire.xds import (
     route_pb2,
     tls_pb2,
 )
-from sessionmesh.v1 import (  # noqa: F401 - for their descriptors
-    account_pb2,
-    fleet_pb2,
-    job_pb2,
-    tenant_pb2,
-)
 
 BACKENDS = Backends(
     routers=("10.0.0.1:7600", "10.0.0.2:7600"),
     nodes={"node-1": ("10.0.1.1:7601",)},
     instances={"media": ("10.0.2.1:7602", "[2001:db8::1]:7602")},
 )
-SERVICES = [
-    f"sessionmesh.v1.{name}Service"
-    for name in (
-        "Account",
-        "Chat",
-        "Contact",
-        "Event",
-        "Fleet",
-        "Group",
-        "Job",
-        "Media",
-        "Message",
-        "Session",
-        "Simulator",
-        "Tenant",
-        "Webhook",
-    )
-]
+SERVICES = sorted(routing.SERVICES)
 METHODS = [
     f"/{service}/{method.name}"
     for service in SERVICES

@@ -13,6 +13,7 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.ids import new_uuid
 from mesh_session_node.drivers.memory.driver import MemoryDriver
+from mesh_session_node.journal import SessionSnapshot
 from mesh_session_node.node.loader import AccountLoader
 from mesh_session_node.node.registry import Registry
 from mesh_session_node.node.shard_handler import NodeShardHandler
@@ -118,6 +119,23 @@ async def test_an_account_without_a_row_is_closed(
     assert running(registry) == set()
 
 
+async def test_what_a_session_has_done_is_stored_before_its_shard_is_released(
+    registry: Registry, loader: AccountLoader, accounts: MemoryAccounts
+) -> None:
+    row = row_of(new_uuid())
+    accounts.rows[row.account.uuid] = row
+    order = MagicMock(flush=AsyncMock())
+    handler = NodeShardHandler(registry, loader, order, lambda: 0.0)
+    await handler.acquired({row.account.shard: 1})
+    [session] = registry.sessions.values()
+    session.context.counters.came(7_000_000)
+    await handler.release([row.account.shard])
+    journal = cast("Any", session.context.host.journal)
+    [stored] = [row for row in journal.rows if isinstance(row, SessionSnapshot)]
+    assert (stored.received, stored.last_inbound_time) == (1, 7_000_000)
+    order.flush.assert_awaited_once_with(give_back={row.account.shard: 1})
+
+
 @pytest.mark.parametrize("refresh", ["reconcile", "refresh"])
 async def test_an_account_that_is_made_while_the_rows_are_read_is_not_taken_for_purged(
     handler: NodeShardHandler,
@@ -172,5 +190,5 @@ async def test_an_account_that_is_loaded_later_than_its_shard_goes_on_where_it_w
     accounts.media = [WaitingFetch(row.account.uuid, fetched, b"blob", 2, 5.0)]
     await loader.reconcile()
     [session] = registry.sessions.values()
-    assert message in session.sender.outbox
+    assert session.sender.outbox.find(message) is not None
     media.add.assert_called_once_with(session.context, fetched, b"blob", 2, 5.0)

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import pytest
 
+from mesh_session_node.drivers.interface.content import Identity
 from mesh_session_node.drivers.interface.outcomes import End, Failure
+from mesh_session_node.journal import OutboundMessage
+from sessionmesh.v1 import event_pb2
 from sessionmesh.v1 import message_pb2 as pb
-from tests.support.memory_host import OneAccount
+from sessionmesh.v1.common_pb2 import Person
+from tests.support.memory_host import SOMEBODY, OneAccount
 from tests.support.memory_journal import Clock
 
 FINAL = {
     Failure.UNKNOWN_RECIPIENT: pb.FAILURE_REASON_UNKNOWN_RECIPIENT,
     Failure.NOT_A_MEMBER: pb.FAILURE_REASON_NOT_A_MEMBER,
+    Failure.BLOCKED: pb.FAILURE_REASON_BLOCKED,
     Failure.CONTENT: pb.FAILURE_REASON_CONTENT_REFUSED,
+    Failure.RESTRICTED: pb.FAILURE_REASON_RESTRICTED,
+    Failure.WINDOW_CLOSED: pb.FAILURE_REASON_WINDOW_CLOSED,
+    Failure.TEMPLATE: pb.FAILURE_REASON_TEMPLATE,
+    Failure.FREQUENCY_CAPPED: pb.FAILURE_REASON_FREQUENCY_CAPPED,
+    Failure.PAYMENT: pb.FAILURE_REASON_PAYMENT,
+    Failure.RECIPIENT_INCAPABLE: pb.FAILURE_REASON_RECIPIENT_INCAPABLE,
     Failure.OTHER: pb.FAILURE_REASON_REFUSED,
 }
 
@@ -29,6 +40,20 @@ async def test_an_acknowledged_message_is_sent(account: OneAccount) -> None:
     assert change.event is not None
     assert change.event.type == "message.sent"
     assert (account.shown.counters.sent, account.shown.counters.queued) == (1, 0)
+
+
+async def test_statuses_say_who_the_recipient_is_once_the_network_has(account: OneAccount) -> None:
+    await account.connected()
+    out = await account.send()
+    queued = account.stored(OutboundMessage)[0].event
+    recipient = event_pb2.Event.FromString(queued.body).message_status.recipient
+    assert recipient == Person(address=f"phone:{SOMEBODY}", phone=SOMEBODY)
+    account.driver.link.ack(out.network_id, recipient=Identity(user_id="7", hidden_id="8"))
+    [change] = account.changes(out)
+    assert change.event is not None
+    sent = event_pb2.Event.FromString(change.event.body).message_status
+    assert sent.chat == f"phone:{SOMEBODY}"
+    assert sent.recipient == Person(address=f"phone:{SOMEBODY}", phone=SOMEBODY, user_id="7", hidden_id="8")
 
 
 async def test_a_second_acknowledgement_changes_nothing(account: OneAccount) -> None:
@@ -76,11 +101,13 @@ async def test_an_acknowledgement_lets_the_next_message_go(account: OneAccount, 
 async def test_a_refusal_for_good_fails_the_message(account: OneAccount, failure: Failure) -> None:
     await account.connected()
     out = await account.send()
-    account.driver.link.reject(out.network_id, failure, "in the network's words")
+    account.driver.link.reject(out.network_id, failure, "in the network's words", code=131_026)
     [change] = account.changes(out)
     assert (change.status, change.failure) == (pb.MESSAGE_STATUS_FAILED, FINAL[failure])
-    assert change.failure_detail == "in the network's words"
+    assert (change.failure_detail, change.failure_code) == ("in the network's words", 131_026)
     assert change.event is not None
+    told = event_pb2.Event.FromString(change.event.body).message_status
+    assert (told.failure, told.failure_code) == (FINAL[failure], 131_026)
     assert change.event.type == "message.failed"
     assert (account.shown.counters.failed, account.shown.counters.queued) == (1, 0)
     assert account.on_the_network == ["hello"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,6 +42,13 @@ def test_a_wait_that_was_told_is_long_enough(gaps: list[float]) -> None:
         now += gap
         if not limiter.take(now):
             assert limiter.take(now + limiter.wait(now) + 1e-6)
+
+
+@pytest.mark.parametrize("span", ["per_minute", "per_hour", "per_day"])
+def test_a_limit_of_zero_lets_nothing_out_and_is_not_asked_again_soon(span: str) -> None:
+    limiter = Limiter(replace(SendLimits(60, 1000, 10_000, 10_000), **{span: 0}))
+    assert not limiter.take(START)
+    assert limiter.wait(START) == DAY
 
 
 def test_what_another_node_sent_counts_by_its_age() -> None:

@@ -211,7 +211,7 @@ async def test_a_pairing_that_was_stored_as_its_shard_left_is_one_at_the_new_own
     assert there.paired
     [step] = await steps_of(begin(Pairings(node.settings), there, ended.value.resume_token))
     assert step.attempt_id == attempt.id
-    assert (step.paired.session.phone, step.paired.session.paired) == (PHONE, True)
+    assert (step.paired.session.self.phone, step.paired.session.paired) == (PHONE, True)
 
 
 async def test_a_pairing_that_was_not_stored_goes_on_at_the_new_owner(
@@ -231,7 +231,3 @@ async def test_a_pairing_that_was_not_stored_goes_on_at_the_new_owner(
     await turn()
     assert again.step is not None
     assert again.step.WhichOneof("step") == "qr"
-
-
-async def test_what_is_no_attempt_id_names_no_attempt(pairings: Pairings, session: Session) -> None:
-    assert begin(pairings, session, "anything").id.startswith("pai_")

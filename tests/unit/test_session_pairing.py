@@ -6,15 +6,28 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
+from unittest.mock import AsyncMock, MagicMock
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
-from mesh_core.errors import FailedPrecondition, GoingAway, MeshError, ResourceExhausted, Unavailable
+from mesh_core.errors import (
+    FailedPrecondition,
+    GoingAway,
+    InvalidField,
+    MeshError,
+    NotFound,
+    ResourceExhausted,
+    Unavailable,
+)
+from mesh_core.ids import Prefix, new_id
 from mesh_session_node.account.pairing import Attempt, Pairings
+from mesh_session_node.calls.session_service import SessionService
 from mesh_session_node.context.context import SessionSettings
 from mesh_session_node.journal import REFUSED, Credential, Event, SessionSnapshot
 from sessionmesh.v1 import event_pb2
 from sessionmesh.v1 import session_pb2 as pb
+from sessionmesh.v1.common_pb2 import Person
 from tests.support.memory_host import PHONE, SEALED, OneAccount
 from tests.support.memory_journal import Clock
 
@@ -62,6 +75,21 @@ class Pairing:
         self._callers.append(Caller(attempt))
         await account.settle()
         return self._callers[-1]
+
+    async def call(self, account: OneAccount, **fields: Any) -> pb.PairResponse:
+        """The first step of a call of Pair."""
+        request = pb.PairRequest(**{"account_id": account.session.id, "request_id": "1"} | fields)
+        return await anext(self._service(account).Pair(request, MagicMock()))
+
+    async def answer(self, account: OneAccount, **fields: Any) -> None:
+        """A call of AnswerPairing."""
+        request = pb.AnswerPairingRequest(account_id=account.session.id, **fields)
+        await self._service(account).AnswerPairing(request, MagicMock())
+
+    def _service(self, account: OneAccount) -> SessionService:
+        found = AsyncMock(return_value=account.session)
+        calls = MagicMock(session=found, session_for_stream=found)
+        return SessionService(calls, self.pairings, MagicMock(), MagicMock())
 
     def close(self) -> None:
         for caller in self._callers:
@@ -145,7 +173,14 @@ async def test_an_accepted_pairing_is_stored_sealed_before_anybody_hears_of_it(
     assert caller.kinds == ["qr", "paired"]
     assert caller.ended
     shown = caller.steps[-1].paired.session
-    assert (shown.phone, shown.push_name, shown.paired) == (PHONE, "Shop", True)
+    assert shown.paired
+    assert shown.self == Person(
+        address=f"phone:{PHONE}",
+        phone=PHONE,
+        user_id=state.user_id,
+        hidden_id=state.hidden_id,
+        display_name="Shop",
+    )
 
 
 async def test_a_new_pairing_connects(account: OneAccount, pairing: Pairing) -> None:
@@ -188,7 +223,7 @@ async def test_a_pairing_is_stored_in_one_unit_with_the_session_that_it_makes(
     assert isinstance(event, Event)
     changed = event_pb2.Event.FromString(event.body).session
     assert changed.previous_state == pb.SESSION_STATE_PAIRING
-    assert (changed.session.state, changed.session.phone) == (pb.SESSION_STATE_CONNECTING, PHONE)
+    assert (changed.session.state, changed.session.self.phone) == (pb.SESSION_STATE_CONNECTING, PHONE)
     assert changed.session.paired
 
 
@@ -343,6 +378,77 @@ async def test_an_attempt_ends_when_the_account_leaves(account: OneAccount, pair
     await account.settle()
     assert caller.error is not None
     assert account.driver.pairing.over
+
+
+# Calls
+
+
+async def test_an_answer_to_a_network_that_asks_nothing_is_refused(
+    account: OneAccount, pairing: Pairing
+) -> None:
+    caller = await pairing.begin(account)
+    for answer in ({"confirm": False}, {"assertion_json": "{}"}):
+        with pytest.raises(FailedPrecondition) as refused:
+            await pairing.answer(account, attempt_id=caller.attempt.id, **answer)
+        assert refused.value.reason == "UNSUPPORTED_BY_NETWORK"
+    assert not caller.ended
+
+
+async def test_an_answer_is_for_an_attempt_that_runs(account: OneAccount, pairing: Pairing) -> None:
+    with pytest.raises(NotFound):
+        await pairing.answer(account, attempt_id=new_id(Prefix.PAIRING), confirm=True)
+    caller = await pairing.begin(account)
+    account.driver.pairing.refuse("no")
+    await account.settle()
+    with pytest.raises(NotFound):
+        await pairing.answer(account, attempt_id=caller.attempt.id, confirm=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"attempt_id": "pai_x", "confirm": True}, "attempt_id"),
+        ({"attempt_id": new_id(Prefix.PAIRING)}, "answer"),
+        ({"attempt_id": new_id(Prefix.PAIRING), "assertion_json": ""}, "assertion_json"),
+        ({"attempt_id": new_id(Prefix.PAIRING), "assertion_json": "x" * 65_537}, "assertion_json"),
+    ],
+)
+async def test_a_bad_field_of_an_answer_is_named(
+    account: OneAccount, pairing: Pairing, given: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(InvalidField) as refused:
+        await pairing.answer(account, **given)
+    assert refused.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"request_id": ""}, "request_id"),
+        ({"phone": "0151"}, "phone"),
+        ({"method": pb.PAIR_METHOD_CODE}, "phone"),
+        ({"attempt_id": "anything"}, "attempt_id"),
+        ({"timeout": Duration(nanos=999_999_999)}, "timeout"),
+        ({"timeout": Duration(seconds=601)}, "timeout"),
+        ({"method": pb.PAIR_METHOD_CREDENTIALS}, "credentials"),
+    ],
+)
+async def test_a_bad_field_of_a_pairing_is_named(
+    account: OneAccount, pairing: Pairing, given: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(InvalidField) as refused:
+        await pairing.call(account, **given)
+    assert refused.value.field == field
+
+
+async def test_a_network_that_hands_out_no_credentials_takes_none(
+    account: OneAccount, pairing: Pairing
+) -> None:
+    cloud = pb.CloudCredentials(phone_number_id="1", business_account_id="2", access_token="3")
+    with pytest.raises(FailedPrecondition) as refused:
+        await pairing.call(account, method=pb.PAIR_METHOD_CREDENTIALS, cloud=cloud)
+    assert refused.value.reason == "UNSUPPORTED_BY_NETWORK"
+    assert account.driver.pairings == []
 
 
 # So many at once

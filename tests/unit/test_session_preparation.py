@@ -10,12 +10,16 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.errors import NotFound, ResourceExhausted, Unavailable
 from mesh_core.ids import Prefix, encode, new_id, new_uuid
-from mesh_session_node.drivers.interface.content import References
+from mesh_core.rpc.auth import Identity, Role, assume
+from mesh_session_node.drivers.interface.content import Reference, References
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
 from mesh_session_node.outbound.outgoing import Outgoing
 from mesh_session_node.outbound.preparation import CannotPrepare, Preparation
-from sessionmesh.v1 import common_pb2, media_pb2, session_pb2
+from mesh_session_node.outbound.references import ReferenceLookup
+from sessionmesh.v1 import content_pb2, media_pb2, session_pb2
 from sessionmesh.v1 import message_pb2 as pb
+from sessionmesh.v1.common_pb2 import MessageRef, Person
+from sessionmesh.v1.content_pb2 import LINK_PREVIEW_MODE_NONE, LinkPreview
 from tests.support.memory_host import PHONE, OneAccount, content_of
 from tests.support.memory_journal import Clock
 
@@ -35,7 +39,7 @@ async def test_a_picture_is_sent_when_the_network_has_its_file(account: OneAccou
 
 async def test_an_answer_waits_for_the_message_that_it_refers_to(account: OneAccount) -> None:
     await account.connected()
-    out = await account.send("yes", options=pb.MessageOptions(reply_to_message_id="msg_1"))
+    out = await account.send("yes", options=pb.MessageOptions(reply_to=MessageRef(message_id="msg_1")))
     assert account.preparing == [out]
     assert account.on_the_network == []
 
@@ -201,14 +205,32 @@ class MemoryMedia:
             yield piece
 
 
+class MemoryPreviews:
+    """Pages on the web, by their addresses."""
+
+    def __init__(self) -> None:
+        self.pages: dict[str, LinkPreview] = {}
+        self.asked: list[str] = []
+
+    async def read(self, url: str) -> LinkPreview | None:
+        self.asked.append(url)
+        return self.pages.get(url)
+
+
 @pytest.fixture
 def media() -> MemoryMedia:
     return MemoryMedia()
 
 
 @pytest.fixture
-def preparation(account: OneAccount, media: MemoryMedia) -> Preparation:
-    return Preparation(cast("Any", account.messages), cast("Any", media))
+def previews() -> MemoryPreviews:
+    return MemoryPreviews()
+
+
+@pytest.fixture
+def preparation(account: OneAccount, media: MemoryMedia, previews: MemoryPreviews) -> Preparation:
+    lookup = ReferenceLookup(cast("Any", account.messages))
+    return Preparation(lookup, cast("Any", media), cast("Any", previews))
 
 
 def picture() -> Outgoing:
@@ -219,8 +241,22 @@ def picture() -> Outgoing:
 
 def answer_to(message: UUID) -> Outgoing:
     request = pb.SendMessageRequest(content=content_of("yes"))
-    request.options.reply_to_message_id = encode(Prefix.MESSAGE, message)
+    request.options.reply_to.message_id = encode(Prefix.MESSAGE, message)
     return Outgoing(new_uuid(), f"phone:{OTHER}", request, "")
+
+
+async def test_a_key_that_is_limited_to_accounts_sends_no_files_of_others(
+    account: OneAccount, preparation: Preparation, media: MemoryMedia
+) -> None:
+    media.media.state = content_pb2.MEDIA_STATE_READY
+    media.media.account_id = new_id(Prefix.ACCOUNT)
+    context, request = account.session.context, picture().request
+    accounts = frozenset({account.session.id})
+    assume(Identity(Role.TENANT, account.account.tenant, "key", frozenset(), accounts))
+    with pytest.raises(NotFound):
+        await preparation.check(context, request)
+    media.media.account_id = account.session.id
+    await preparation.check(context, request)
 
 
 async def test_a_file_is_handed_to_the_network_and_named_in_the_message(
@@ -238,8 +274,9 @@ async def test_an_answer_names_the_networks_id_and_the_author_of_what_it_answers
 ) -> None:
     await account.connected()
     earlier = new_uuid()
-    came = pb.Message(sender=pb.Sender(address=common_pb2.Recipient(phone=OTHER)))
-    account.messages.add(earlier, "IN1", pb.DIRECTION_INBOUND, came.SerializeToString())
+    came = pb.Message(sender=Person(address=f"phone:{OTHER}"), content=content_of("tea?"))
+    chat = f"phone:{OTHER}"
+    account.messages.add(earlier, "IN1", pb.DIRECTION_INBOUND, came.SerializeToString(), chat)
     given: list[References] = []
 
     def encode_references(
@@ -250,7 +287,7 @@ async def test_an_answer_names_the_networks_id_and_the_author_of_what_it_answers
 
     monkeypatch.setattr(account.driver, "encode", encode_references)
     await preparation.prepare(account.session.context, answer_to(earlier))
-    assert given == [References(reply_to="IN1", reply_to_sender=f"phone:{OTHER}")]
+    assert given == [References(reply_to=Reference("IN1", chat, chat, content_of("tea?")))]
 
 
 async def test_a_message_that_is_gone_is_never_answered(
@@ -300,3 +337,48 @@ async def test_a_file_waits_for_the_connection(account: OneAccount, preparation:
     with pytest.raises(CannotPrepare) as failed:
         await preparation.prepare(account.session.context, picture())
     assert not failed.value.final
+
+
+LINK = "https://example.org/a"
+
+
+async def test_a_text_that_asks_for_a_preview_waits_until_its_page_was_read(account: OneAccount) -> None:
+    await account.connected()
+    out = await account.send(f"see {LINK}")
+    assert account.preparing == [out]
+
+
+async def test_a_text_is_sent_with_what_its_page_says(
+    account: OneAccount, preparation: Preparation, previews: MemoryPreviews
+) -> None:
+    await account.connected()
+    previews.pages[LINK] = LinkPreview(url=LINK, title="Example")
+    out = text_with_link()
+    prepared = await preparation.prepare(account.session.context, out)
+    sent = pb.SendMessageRequest.FromString(prepared.payload)
+    assert sent.content.text.preview == previews.pages[LINK]
+    assert not out.request.content.text.HasField("preview")
+
+
+async def test_a_text_whose_page_says_nothing_is_sent_without(
+    account: OneAccount, preparation: Preparation, previews: MemoryPreviews
+) -> None:
+    await account.connected()
+    prepared = await preparation.prepare(account.session.context, text_with_link())
+    assert previews.asked == [LINK]
+    assert not pb.SendMessageRequest.FromString(prepared.payload).content.text.HasField("preview")
+
+
+async def test_no_page_is_read_for_a_text_that_does_not_ask_for_it(
+    account: OneAccount, preparation: Preparation, previews: MemoryPreviews
+) -> None:
+    await account.connected()
+    out = text_with_link()
+    out.request.content.text.preview_mode = LINK_PREVIEW_MODE_NONE
+    await preparation.prepare(account.session.context, out)
+    assert previews.asked == []
+
+
+def text_with_link() -> Outgoing:
+    request = pb.SendMessageRequest(content=content_of(f"see {LINK}"))
+    return Outgoing(new_uuid(), f"phone:{OTHER}", request, "")

@@ -7,12 +7,14 @@ from typing import Any, cast
 import pytest
 
 from mesh_core.ids import new_uuid
+from mesh_session_node.drivers.interface.content import Identity
 from mesh_session_node.drivers.interface.outcomes import Receipt
 from mesh_session_node.journal import Event, MemberReceipt, StatusChange
 from mesh_session_node.outbound.outgoing import network_id_of
 from mesh_session_node.outbound.receipts import LateReceipts, ReceiptAcks
 from sessionmesh.v1 import event_pb2
 from sessionmesh.v1 import message_pb2 as pb
+from sessionmesh.v1.common_pb2 import Person
 from tests.support.memory_host import OneAccount
 from tests.support.memory_journal import Clock
 
@@ -59,7 +61,8 @@ async def test_a_receipt_of_one_member_names_it(account: OneAccount) -> None:
     await account.connected()
     out = await account.send()
     account.driver.link.ack(out.network_id)
-    account.driver.link.receipt(out.network_id, member=MEMBER, at=5)
+    identity = Identity("+4915100000009", "9")
+    account.driver.link.receipt(out.network_id, member=MEMBER, at=5, identity=identity)
     [row] = account.stored(MemberReceipt)
     assert (row.message, row.member, row.status, row.time) == (
         out.uuid,
@@ -68,7 +71,7 @@ async def test_a_receipt_of_one_member_names_it(account: OneAccount) -> None:
         5,
     )
     event = event_pb2.Event.FromString(account.stored(Event)[-1].body)
-    assert event.message_status.member.phone == "+4915100000009"
+    assert event.message_status.member == Person(address=MEMBER, phone="+4915100000009", user_id="9")
     assert event.message_status.status == pb.MESSAGE_STATUS_DELIVERED
 
 

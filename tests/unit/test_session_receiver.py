@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from mesh_core.ids import Prefix, encode, new_uuid
-from mesh_session_node.drivers.interface.content import Incoming
-from mesh_session_node.journal import REFUSED, ContentUpdate, Duplicate, Event, InboundMessage, Poison
-from sessionmesh.v1 import common_pb2, content_pb2, event_pb2
+from mesh_session_node.drivers.interface.content import Identity, Incoming, Reference, person_of
+from mesh_session_node.journal import (
+    REFUSED,
+    ContentUpdate,
+    Duplicate,
+    Event,
+    InboundMessage,
+    OutboundMessage,
+    Poison,
+)
+from mesh_session_node.outbound.outgoing import Outgoing
+from sessionmesh.v1 import content_pb2, event_pb2
 from sessionmesh.v1 import message_pb2 as pb
-from tests.support.memory_host import OneAccount, content_of
+from sessionmesh.v1.common_pb2 import MessageRef, Person
+from tests.support.memory_host import PHONE, OneAccount, content_of
 
 ADA = "phone:+4915100000009"
 FIRST = new_uuid()
@@ -35,39 +47,106 @@ def events(account: OneAccount, type_: str) -> list[event_pb2.Event]:
     return [event_pb2.Event.FromString(event.body) for event in account.stored(Event) if event.type == type_]
 
 
-def with_earlier_message(account: OneAccount) -> str:
+def with_earlier_message(account: OneAccount, *, chat: str = ADA, sender: str = ADA, **columns: Any) -> str:
     """A message that came earlier, by the network's id `EARLIER`; our id of it."""
     earlier = new_uuid()
-    stored = pb.Message(content=content_of("how are you?"))
-    account.messages.add(earlier, "EARLIER", pb.DIRECTION_INBOUND, stored.SerializeToString())
+    stored = pb.Message(content=content_of("how are you?"), sender=Person(address=sender))
+    content = stored.SerializeToString()
+    account.messages.add(earlier, "EARLIER", pb.DIRECTION_INBOUND, content, chat, **columns)
     return encode(Prefix.MESSAGE, earlier)
 
 
+def with_own_message(account: OneAccount, out: Outgoing, chat: str = ADA) -> None:
+    """A message that the account sent is stored."""
+    content = out.request.SerializeToString()
+    account.messages.add(out.uuid, out.network_id, pb.DIRECTION_OUTBOUND, content, chat)
+
+
+def stored_messages(account: OneAccount) -> list[pb.Message]:
+    return [pb.Message.FromString(row.content) for row in account.stored(InboundMessage)]
+
+
+EARLIER = Reference("EARLIER", ADA, ADA)
+UNKNOWN = Reference("UNKNOWN", ADA, ADA)
+REVOKED = content_pb2.Content(revoked=content_pb2.RevokedContent())
+HEART = content_pb2.Content(reaction=content_pb2.ReactionContent(emoji="❤"))
 CHANGES = {
-    "edit": incoming("", target="EARLIER", edited=content_of("how do you do?")),
-    "revocation": incoming(
-        content=content_pb2.Content(revoked=content_pb2.RevokedContent()), target="EARLIER"
-    ),
-    "reaction": incoming(
-        content=content_pb2.Content(reaction=content_pb2.ReactionContent(emoji="❤")), target="EARLIER"
-    ),
+    "edit": incoming("", target=EARLIER, edited=content_of("how do you do?")),
+    "revocation": incoming(content=REVOKED, target=EARLIER),
+    "reaction": incoming(content=HEART, target=EARLIER),
 }
 """What is about an earlier message."""
 
 
 async def test_a_message_is_stored_as_the_api_shows_it(account: OneAccount) -> None:
     await account.connected()
-    account.driver.link.receive(incoming(forwarded=True, mentions=["user:7"], expire_seconds=60))
+    identity = Identity(user_id="7", hidden_id="8", username="ada")
+    came = incoming(forward_score=5, mentions=["user:7"], expire_seconds=60, identity=identity, album="A")
+    account.driver.link.receive(came)
     [row] = account.journal.waiting
     assert isinstance(row, InboundMessage)
     assert (row.network_id, row.chat, row.network_time) == ("IN1", ADA, TIME)
     assert row.event.type == "message.received"
     message = pb.Message.FromString(row.content)
-    assert (message.content.text.body, message.sender.push_name) == ("good morning", "Ada")
-    assert message.sender.address.phone == "+4915100000009"
-    assert message.options.forwarded
-    assert list(message.options.mentions) == [common_pb2.Recipient(user_id="7")]
-    assert message.options.disappear_after_seconds == 60
+    assert (message.direction, message.chat, message.content.text.body) == (
+        pb.DIRECTION_INBOUND,
+        ADA,
+        "good morning",
+    )
+    assert message.sender == Person(
+        address=ADA,
+        phone="+4915100000009",
+        user_id="7",
+        hidden_id="8",
+        username="ada",
+        display_name="Ada",
+    )
+    assert message.options.forward_score == 5
+    assert list(message.options.mentions) == ["user:7"]
+    assert message.options.disappear_after.seconds == 60
+    assert message.album == MessageRef(network_message_id="A", chat=ADA, sender=ADA)
+
+
+async def test_a_person_who_wrote_is_known_when_somebody_writes_to_them(account: OneAccount) -> None:
+    await account.connected()
+    account.driver.link.receive(incoming(identity=Identity(user_id="7")))
+    await account.send("hello", "+4915100000009")
+    [queued] = account.stored(OutboundMessage)
+    recipient = event_pb2.Event.FromString(queued.event.body).message_status.recipient
+    assert (recipient.user_id, recipient.display_name) == ("7", "Ada")
+
+
+async def test_what_another_device_of_the_account_sent_is_synced(account: OneAccount) -> None:
+    await account.connected()
+    own = f"phone:{PHONE}"
+    account.driver.link.receive(
+        incoming(sender=own, from_account=True, identity=Identity(user_id="7"), push_name="")
+    )
+    await account.journal.commit()
+    [row] = account.stored(InboundMessage)
+    assert (row.direction, row.status, row.event.type) == (
+        pb.DIRECTION_OUTBOUND,
+        pb.MESSAGE_STATUS_SENT,
+        "message.synced",
+    )
+    [message] = stored_messages(account)
+    assert message.origin == pb.MESSAGE_ORIGIN_OTHER_DEVICE
+    assert (message.sender.address, message.sender.phone) == (own, PHONE)
+    assert message.recipient == Person(address=ADA, phone="+4915100000009", user_id="7")
+    assert account.driver.link.acknowledged == ["IN1"]
+    assert account.shown.counters.received == 0
+
+
+async def test_a_reaction_from_another_device_of_the_account_is_synced_too(account: OneAccount) -> None:
+    await account.connected()
+    with_earlier_message(account)
+    account.driver.link.receive(
+        incoming(sender=f"phone:{PHONE}", from_account=True, content=HEART, target=EARLIER)
+    )
+    await account.settle()
+    await account.journal.commit()
+    [row] = account.stored(InboundMessage)
+    assert row.event.type == "message.synced"
 
 
 async def test_the_network_is_told_once_the_message_is_stored_and_not_before(account: OneAccount) -> None:
@@ -129,64 +208,196 @@ async def test_the_file_of_a_message_is_fetched_once_the_message_is_stored(accou
     assert account.fetcher.files == [(row.id, b"file")]
 
 
-async def test_an_answer_refers_to_our_message(account: OneAccount) -> None:
+async def test_an_answer_refers_to_our_message_and_says_what_it_said(account: OneAccount) -> None:
     await account.connected()
     earlier = with_earlier_message(account)
-    account.driver.link.receive(incoming("fine", reply_to="EARLIER"))
+    account.driver.link.receive(incoming("fine", reply_to=EARLIER))
     await account.settle()
     await account.journal.commit()
-    [row] = account.stored(InboundMessage)
-    assert pb.Message.FromString(row.content).options.reply_to_message_id == earlier
+    [message] = stored_messages(account)
+    assert message.quoted.ref == MessageRef(
+        message_id=earlier, network_message_id="EARLIER", chat=ADA, sender=ADA
+    )
+    assert message.quoted.content == content_of("how are you?")
 
 
-async def test_an_answer_to_a_message_that_nobody_knows_is_stored_without_it(account: OneAccount) -> None:
+async def test_an_answer_to_a_message_that_nobody_knows_keeps_its_reference(account: OneAccount) -> None:
     await account.connected()
-    account.driver.link.receive(incoming("fine", reply_to="UNKNOWN"))
+    quoted = replace(UNKNOWN, content=content_of("are you there?"))
+    account.driver.link.receive(incoming("yes", reply_to=quoted))
     await account.settle()
     await account.journal.commit()
-    [row] = account.stored(InboundMessage)
-    assert pb.Message.FromString(row.content).options.reply_to_message_id == ""
+    [message] = stored_messages(account)
+    assert message.quoted.ref == MessageRef(network_message_id="UNKNOWN", chat=ADA, sender=ADA)
+    assert message.quoted.content == content_of("are you there?")
     assert account.driver.link.acknowledged == ["IN1"]
+
+
+async def test_the_network_repeats_what_is_answered_as_its_writer_saw_it(account: OneAccount) -> None:
+    await account.connected()
+    with_earlier_message(account)
+    account.driver.link.receive(incoming("fine", reply_to=replace(EARLIER, content=content_of("how?"))))
+    await account.settle()
+    await account.journal.commit()
+    [message] = stored_messages(account)
+    assert message.quoted.content == content_of("how?")
+
+
+async def test_what_is_answered_may_be_the_accounts_own_though_it_was_never_stored(
+    account: OneAccount,
+) -> None:
+    await account.connected()
+    account.driver.link.receive(incoming("yes", reply_to=Reference("UNKNOWN", "", f"phone:{PHONE}")))
+    await account.settle()
+    await account.journal.commit()
+    [message] = stored_messages(account)
+    assert message.quoted.ref == MessageRef(network_message_id="UNKNOWN", chat=ADA, from_account=True)
+
+
+async def test_an_answer_waits_for_what_it_answers_to_be_stored(account: OneAccount) -> None:
+    await account.connected()
+    account.driver.link.receive(incoming(network_id="EARLIER"))
+    account.driver.link.receive(incoming("again", reply_to=EARLIER))
+    await account.settle()
+    assert len(account.journal.waiting) == 1
+    earlier = with_earlier_message(account)  # as the commit stores it
+    await account.journal.commit()
+    await account.journal.commit()
+    assert stored_messages(account)[-1].quoted.ref.message_id == earlier
 
 
 async def test_a_reaction_is_an_event_about_our_message(account: OneAccount) -> None:
     await account.connected()
     out = await account.send()
-    account.messages.add(out.uuid, out.network_id, pb.DIRECTION_OUTBOUND, out.request.SerializeToString())
-    content = content_pb2.Content(reaction=content_pb2.ReactionContent(emoji="❤"))
-    account.driver.link.receive(incoming(content=content, target=out.network_id))
+    with_own_message(account, out)
+    account.driver.link.receive(incoming(content=HEART, target=Reference(out.network_id)))
     await account.settle()
     [row] = [row for row in account.journal.waiting if isinstance(row, InboundMessage)]
     event = event_pb2.Event.FromString(row.event.body)
     assert event.type == "message.reaction"
-    assert (event.reaction.message_id, event.reaction.emoji) == (out.id, "❤")
+    assert event.reaction.message == MessageRef(
+        message_id=out.id, network_message_id=out.network_id, chat=ADA, from_account=True
+    )
+    assert (event.reaction.emoji, event.reaction.sender.display_name) == ("❤", "Ada")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        HEART,
+        content_pb2.Content(poll_vote=content_pb2.PollVoteContent(answers=["yes"])),
+        content_pb2.Content(choice=content_pb2.ChoiceContent(reply_id="1")),
+    ],
+    ids=lambda content: content.WhichOneof("kind"),
+)
+async def test_what_is_about_a_message_that_was_never_stored_keeps_its_reference(
+    account: OneAccount, content: content_pb2.Content
+) -> None:
+    await account.connected()
+    account.driver.link.receive(incoming(content=content, target=UNKNOWN))
+    await account.settle()
+    await account.journal.commit()
+    [message] = stored_messages(account)
+    kind = getattr(message.content, content.WhichOneof("kind") or "")
+    about = kind.poll if kind.DESCRIPTOR.name == "PollVoteContent" else kind.message
+    assert about == MessageRef(network_message_id="UNKNOWN", chat=ADA, sender=ADA)
 
 
 async def test_an_edit_changes_the_message(account: OneAccount) -> None:
     await account.connected()
-    with_earlier_message(account)
-    account.driver.link.receive(incoming("", target="EARLIER", edited=content_of("how do you do?")))
+    earlier = with_earlier_message(account)
+    account.driver.link.receive(CHANGES["edit"])
     await account.settle()
     assert account.driver.link.acknowledged == []
     await account.journal.commit()
     [row] = account.stored(ContentUpdate)
+    assert row.edit_time == TIME
     assert pb.Message.FromString(row.content).content.text.body == "how do you do?"
     [event] = events(account, "message.edited")
-    assert event.message_changed.message.content.text.body == "how do you do?"
+    message = event.message_changed.message
+    assert (message.id, message.content.text.body) == (earlier, "how do you do?")
+    assert message.edit_time.ToMicroseconds() == TIME
     assert account.driver.link.acknowledged == ["IN1"]
     assert account.stored(InboundMessage) == []
 
 
-async def test_a_message_that_is_taken_back_loses_its_content(account: OneAccount) -> None:
+async def test_an_edit_waits_for_its_message_to_be_stored(account: OneAccount) -> None:
+    await account.connected()
+    account.driver.link.receive(incoming(network_id="EARLIER"))
+    account.driver.link.receive(CHANGES["edit"])
+    await account.settle()
+    with_earlier_message(account)  # as the commit stores it
+    await account.journal.commit()
+    await account.journal.commit()
+    [row] = account.stored(ContentUpdate)
+    assert pb.Message.FromString(row.content).content.text.body == "how do you do?"
+    assert len(account.stored(InboundMessage)) == 1
+
+
+async def test_edits_of_one_message_are_stored_in_their_order(account: OneAccount) -> None:
     await account.connected()
     with_earlier_message(account)
-    revoked = content_pb2.Content(revoked=content_pb2.RevokedContent())
-    account.driver.link.receive(incoming(content=revoked, target="EARLIER"))
+    for text in ("one", "two"):
+        account.driver.link.receive(incoming("", target=EARLIER, edited=content_of(text)))
+    await account.settle()
+    assert len(account.journal.units) == 1
+    await account.journal.commit()
+    await account.journal.commit()
+    updates = [pb.Message.FromString(row.content) for row in account.stored(ContentUpdate)]
+    assert [message.content.text.body for message in updates] == ["one", "two"]
+
+
+async def test_another_caption_keeps_the_picture(account: OneAccount) -> None:
+    await account.connected()
+    stored = pb.Message(content=content_of("cat.png"), sender=Person(address=ADA))
+    stored.content.image.media.media_id = "med_1"
+    account.messages.add(new_uuid(), "EARLIER", pb.DIRECTION_INBOUND, stored.SerializeToString(), ADA)
+    account.driver.link.receive(incoming("", target=EARLIER, edited=content_of("dog.png")))
+    await account.settle()
+    [row, _] = account.journal.waiting
+    assert isinstance(row, ContentUpdate)
+    image = pb.Message.FromString(row.content).content.image
+    assert (image.caption, image.media.media_id) == ("dog.png", "med_1")
+
+
+@pytest.mark.parametrize("kind", ["edit", "revocation"])
+async def test_an_older_change_does_not_undo_a_later_one(account: OneAccount, kind: str) -> None:
+    await account.connected()
+    with_earlier_message(account, edit_time=datetime.fromtimestamp(TIME / 1e6 + 1, UTC))
+    account.driver.link.receive(CHANGES[kind])
+    await account.settle()
+    await account.journal.commit()
+    assert account.stored(ContentUpdate) == []
+    assert account.driver.link.acknowledged == ["IN1"]
+
+
+async def test_a_message_that_is_taken_back_loses_its_content_and_says_by_whom(account: OneAccount) -> None:
+    await account.connected()
+    with_earlier_message(account)
+    account.driver.link.receive(CHANGES["revocation"])
     await account.settle()
     await account.journal.commit()
     [row] = account.stored(ContentUpdate)
-    assert pb.Message.FromString(row.content).content == revoked
+    content = pb.Message.FromString(row.content).content
+    assert content.WhichOneof("kind") == "revoked"
+    assert (content.revoked.actor.address, content.revoked.actor.display_name) == (ADA, "Ada")
     assert len(events(account, "message.revoked")) == 1
+
+
+@pytest.mark.parametrize(("kind", "type_"), [("edit", "edited"), ("revocation", "revoked")])
+async def test_a_change_of_a_message_that_was_never_stored_is_told_and_makes_no_message(
+    account: OneAccount, kind: str, type_: str
+) -> None:
+    await account.connected()
+    account.driver.link.receive(replace(CHANGES[kind], target=UNKNOWN))
+    await account.settle()
+    await account.journal.commit()
+    [event] = events(account, f"message.{type_}")
+    message = event.message_changed.message
+    assert (message.id, message.network_message_id, message.chat) == ("", "UNKNOWN", ADA)
+    assert message.sender.address == ADA
+    assert [*account.stored(InboundMessage), *account.stored(ContentUpdate)] == []
+    assert account.driver.link.acknowledged == ["IN1"]
 
 
 @pytest.mark.parametrize("kind", [*CHANGES])
@@ -241,21 +452,69 @@ async def test_a_change_is_not_acknowledged_over_a_later_connection(account: One
     assert [link.acknowledged for link in account.driver.links] == [[], []]
 
 
-async def test_nobody_changes_what_the_account_wrote(account: OneAccount) -> None:
+@pytest.mark.parametrize("kind", ["edit", "revocation"])
+async def test_nobody_else_changes_what_the_account_wrote(account: OneAccount, kind: str) -> None:
     await account.connected()
     out = await account.send()
-    account.messages.add(out.uuid, out.network_id, pb.DIRECTION_OUTBOUND, out.request.SerializeToString())
-    account.driver.link.receive(incoming("", target=out.network_id, edited=content_of("I owe you money")))
+    with_own_message(account, out)
+    account.driver.link.receive(replace(CHANGES[kind], target=Reference(out.network_id, ADA, ADA)))
     await account.settle()
     await account.journal.commit()
     assert account.stored(ContentUpdate) == []
     assert account.driver.link.acknowledged == ["IN1"]
 
 
+@pytest.mark.parametrize("kind", ["edit", "revocation"])
+async def test_nobody_changes_what_somebody_else_wrote(account: OneAccount, kind: str) -> None:
+    await account.connected()
+    with_earlier_message(account, sender="phone:+4915100000008")
+    account.driver.link.receive(CHANGES[kind])
+    await account.settle()
+    await account.journal.commit()
+    assert account.stored(ContentUpdate) == []
+
+
+async def test_somebody_is_known_by_another_address_too(account: OneAccount) -> None:
+    await account.connected()
+    stored = pb.Message(content=content_of("how?"), sender=person_of(ADA))
+    account.messages.add(new_uuid(), "EARLIER", pb.DIRECTION_INBOUND, stored.SerializeToString(), ADA)
+    identity = Identity(phone="+4915100000009")
+    account.driver.link.receive(replace(CHANGES["edit"], sender="hidden:8", identity=identity))
+    await account.settle()
+    await account.journal.commit()
+    assert len(account.stored(ContentUpdate)) == 1
+
+
+async def test_an_administrator_takes_back_what_a_member_wrote(account: OneAccount) -> None:
+    await account.connected()
+    with_earlier_message(account, chat="group:1", sender="phone:+4915100000008")
+    account.driver.link.receive(replace(CHANGES["revocation"], chat="group:1"))
+    await account.settle()
+    await account.journal.commit()
+    [row] = account.stored(ContentUpdate)
+    assert pb.Message.FromString(row.content).content.revoked.actor.address == ADA
+
+
+@pytest.mark.parametrize("kind", ["edit", "revocation"])
+async def test_another_device_changes_what_this_api_sent(account: OneAccount, kind: str) -> None:
+    await account.connected()
+    out = await account.send()
+    with_own_message(account, out)
+    own = f"phone:{PHONE}"
+    account.driver.link.receive(
+        replace(CHANGES[kind], target=Reference(out.network_id, ADA, own), sender=own, from_account=True)
+    )
+    await account.settle()
+    await account.journal.commit()
+    [row] = account.stored(ContentUpdate)
+    content = pb.SendMessageRequest.FromString(row.content).content
+    assert content.WhichOneof("kind") == ("text" if kind == "edit" else "revoked")
+
+
 async def test_what_comes_after_the_account_has_left_is_not_stored(account: OneAccount) -> None:
     await account.connected()
     link = account.driver.link
-    account.driver.link.receive(incoming("fine", reply_to="UNKNOWN"))
+    account.driver.link.receive(incoming("fine", reply_to=UNKNOWN))
     account.session.close()
     await account.settle()
     assert account.journal.waiting == []

@@ -9,7 +9,9 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from mesh_core.errors import FailedPrecondition, NotOwner, ResourceExhausted, Unavailable
+from mesh_session_node.drivers.interface.outcomes import Failure
 from mesh_session_node.journal import REFUSED, OutboundMessage
+from mesh_session_node.outbound.outgoing import Outgoing
 from mesh_session_node.store.accounts import SendLimits
 from sessionmesh.v1 import message_pb2 as pb
 from sessionmesh.v1 import session_pb2
@@ -208,6 +210,35 @@ async def test_an_acknowledged_message_makes_room(account: OneAccount) -> None:
     account.driver.link.answer()
     await account.send("two")
     assert account.on_the_network == ["one", "two"]
+
+
+# Why a message waits
+
+
+async def test_a_message_says_why_it_waits(account: OneAccount, clock: Clock) -> None:
+    def reason(out: Outgoing) -> str:
+        return pb.WaitReason.Name(account.session.sender.wait_reason(out.uuid))
+
+    account.limit(per_minute=2)
+    account.load(session_pb2.SESSION_STATE_CONNECTED)
+    first, second = await account.send("one"), await account.send("two")
+    later = await account.send("three", schedule_time=after(3600))
+    assert reason(first) == "WAIT_REASON_NOT_CONNECTED"
+    assert reason(later) == "WAIT_REASON_SCHEDULED"
+    await account.dial()
+    assert reason(first) == "WAIT_REASON_UNSPECIFIED"  # the network has it
+    third = await account.send("four")
+    assert reason(third) == "WAIT_REASON_SEND_LIMITS"
+    await clock.skip(66)
+    account.driver.link.reject(second.network_id, Failure.RATE_LIMITED, retry_after=30.0)
+    assert reason(second) == "WAIT_REASON_NETWORK"
+
+
+async def test_a_message_waits_for_its_file_and_its_chat_for_the_message(account: OneAccount) -> None:
+    await account.connected()
+    picture, caption = await account.send("cat.png"), await account.send("this is my cat")
+    assert account.session.sender.wait_reason(picture.uuid) == pb.WAIT_REASON_MEDIA
+    assert account.session.sender.wait_reason(caption.uuid) == pb.WAIT_REASON_ORDER
 
 
 # Ends of connections

@@ -28,9 +28,9 @@ async def test_good_fields_become_columns() -> None:
         "event_types": ["a.*"],
         "account_ids": [],
         "labels": '{"l":"1"}',
-        "headers": '{"X-A":"b"}',
+        "headers": {"X-A": "b"},
         "state": webhook_pb2.ENDPOINT_STATE_ACTIVE,
-        "rate_per_second": 0,
+        "rate_per_second": None,
     }
 
 
@@ -67,7 +67,9 @@ async def test_only_the_fields_of_the_mask_are_looked_at() -> None:
         ({"headers": {"x-a": "1\r\nx-b: 2"}}, "endpoint.headers[x-a]"),
         ({"state": webhook_pb2.ENDPOINT_STATE_DISABLED}, "endpoint.state"),
         ({"state": 77}, "endpoint.state"),
+        ({"rate_per_second": 0}, "endpoint.rate_per_second"),
         ({"rate_per_second": -1}, "endpoint.rate_per_second"),
+        ({"rate_per_second": 100_001}, "endpoint.rate_per_second"),
     ],
 )
 async def test_bad_input_names_its_field(fields: dict[str, Any], path: str) -> None:

@@ -15,7 +15,17 @@ from sessionmesh.v1 import account_pb2, session_pb2
 
 app = typer.Typer(help="Accounts: what the mesh keeps online.", no_args_is_help=True)
 COLUMNS = ("id", "external_id", "display_name", "driver", "phone", "desired_state", "create_time")
-SESSION_COLUMNS = ("account_id", "state", "cause", "phone", "node_id", "epoch", "connect_time", "detail")
+SESSION_COLUMNS = (
+    "account_id",
+    "state",
+    "cause",
+    "self",
+    "node_id",
+    "epoch",
+    "connect_time",
+    "restrictions",
+    "detail",
+)
 
 
 @app.command()
@@ -25,7 +35,7 @@ def create(
         str, typer.Argument(help="Your own id for the account, unique in its tenant.")
     ] = "",
     phone: Annotated[
-        str, typer.Option(help="The account's phone number in E.164, such as +4915112345678.")
+        str, typer.Option(help="The number that is expected to pair, in E.164, such as +4915112345678.")
     ] = "",
     name: Annotated[str, typer.Option(help="A name to show to people.")] = "",
     tenant: TenantOption = "",
@@ -61,11 +71,22 @@ def list_accounts(context: typer.Context, tenant: TenantOption = "", as_json: As
 
 
 @app.command()
-def get(context: typer.Context, account_id: AccountArgument, as_json: AsJson = False) -> None:
+def get(
+    context: typer.Context,
+    account_id: Annotated[
+        str, typer.Argument(metavar="ACCOUNT", help="The account's id, acc_..., or your own id for it.")
+    ],
+    tenant: TenantOption = "",
+    as_json: AsJson = False,
+) -> None:
     """Show an account."""
 
     async def work(client: Client) -> account_pb2.Account:
         request = account_pb2.GetAccountRequest(account_id=account_id)
+        if not account_id.startswith("acc_"):
+            request = account_pb2.GetAccountRequest(
+                external_id=account_id, tenant_id=await tenant_id(client, tenant)
+            )
         return (await client.accounts.GetAccount(request)).account
 
     show([call(context, work)], COLUMNS, as_json=as_json)

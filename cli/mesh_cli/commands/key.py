@@ -14,8 +14,8 @@ from mesh_client import Client
 from sessionmesh.v1 import authorization_pb2, tenant_pb2
 
 app = typer.Typer(help="API keys, which callers authenticate with.", no_args_is_help=True)
-SCOPES = ("read", "send", "manage", "tenant_admin")
-COLUMNS = ("id", "display_name", "scopes", "create_time", "revoke_time")
+SCOPES = ("read", "send", "manage", "tenant_admin", "operator")
+COLUMNS = ("id", "display_name", "scopes", "account_ids", "create_time", "expire_time", "revoke_time")
 TenantOption = Annotated[
     str, typer.Option("--tenant", help="The tenant's id or external id. Default: the tenant of your key.")
 ]
@@ -24,28 +24,33 @@ TenantOption = Annotated[
 @app.command()
 def create(
     context: typer.Context,
-    tenant: TenantOption = "",
-    name: Annotated[str, typer.Option(help="A name to show to people.")] = "",
     scope: Annotated[
+        list[str],
+        typer.Option(
+            help="What the key may do: read, send, manage or tenant_admin; may be repeated. operator, alone "
+            "and without --tenant, makes an administrator's key, which may do everything."
+        ),
+    ],
+    tenant: TenantOption = "",
+    account: Annotated[
         list[str] | None,
         typer.Option(
-            help="read, send, manage or tenant_admin; may be repeated. Default: read, send, manage."
+            metavar="ACCOUNT_ID",
+            help="Limit the key to calls about this account; may be repeated. Default: all of the tenant's.",
         ),
     ] = None,
-    administrator: Annotated[
-        bool, typer.Option(help="Create an administrator's key, which belongs to no tenant.")
-    ] = False,
+    name: Annotated[str, typer.Option(help="A name to show to people.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Create a key and print its secret, which is not shown again."""
-    scopes = [_scope(one) for one in scope or ()]
+    scopes = [_scope(one) for one in scope]
 
     async def work(client: Client) -> tenant_pb2.CreateApiKeyResponse:
         request = tenant_pb2.CreateApiKeyRequest(
             tenant_id=await tenant_id(client, tenant),
             display_name=name,
             scopes=scopes,
-            administrator=administrator,
+            account_ids=account or (),
         )
         return await client.tenants.CreateApiKey(request)
 
@@ -68,8 +73,14 @@ def list_keys(context: typer.Context, tenant: TenantOption = "", as_json: AsJson
     """List a tenant's keys; without --tenant, the administrators'."""
 
     async def work(client: Client) -> list[tenant_pb2.ApiKey]:
+        found: list[tenant_pb2.ApiKey] = []
         request = tenant_pb2.ListApiKeysRequest(tenant_id=await tenant_id(client, tenant), page_size=MAX_PAGE)
-        return list((await client.tenants.ListApiKeys(request)).api_keys)
+        while True:
+            page = await client.tenants.ListApiKeys(request)
+            found += page.api_keys
+            if not page.next_page_token:
+                return found
+            request.page_token = page.next_page_token
 
     show(call(context, work), COLUMNS, as_json=as_json)
 

@@ -12,6 +12,8 @@ from google.protobuf.message import Message
 from rich.console import Console
 from rich.table import Table
 
+from sessionmesh.v1 import common_pb2
+
 PIPE_WIDTH = 200
 MAX_PAGE = 1000
 """The largest page that a list call returns."""
@@ -48,12 +50,24 @@ def as_dict(message: Message) -> dict[str, object]:
     return found
 
 
+def person(message: common_pb2.Person) -> str:
+    """Somebody's address, and the name they show."""
+    return f"{message.address} ({message.display_name})" if message.display_name else message.address
+
+
 def _cell(message: Message, column: str) -> str:
+    field = getattr(message, column)
+    if isinstance(field, common_pb2.Person):
+        return person(field)
     value = as_dict(message).get(column, "")
+    if isinstance(value, list):
+        return ", ".join(_item(message, column, item) for item in value)
+    return _item(message, column, value)
+
+
+def _item(message: Message, column: str, value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}={item}" for key, item in value.items())
-    if isinstance(value, list):
-        return ", ".join(_without_enum_prefix(message, column, str(item)) for item in value)
     return _without_enum_prefix(message, column, str(value))
 
 

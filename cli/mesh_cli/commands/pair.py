@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from mesh_cli.commands.output import person
 from mesh_cli.commands.target import EXIT_FAILED, AccountArgument, call, fail
 from mesh_client import Client
-from sessionmesh.v1 import session_pb2, simulator_pb2
+from sessionmesh.simulator.v1 import simulator_pb2
+from sessionmesh.v1 import session_pb2
 
 
 def pair(
@@ -26,7 +29,10 @@ def pair(
         typer.Option(help="On the simulated network: accept the pairing, in place of a person with a phone."),
     ] = False,
 ) -> None:
-    """Pair an account: show QR pictures, or a code, until one is accepted."""
+    """Pair an account: show QR pictures, or a code, until one is accepted.
+
+    Asks for the answer where the network wants a passkey used, or the pairing confirmed.
+    """
     console = Console()
 
     async def work(client: Client) -> session_pb2.PairResponse:
@@ -36,6 +42,8 @@ def pair(
             shown = step.qr.text or step.code.code
             if accept and shown:
                 await client.simulator.AcceptPairing(accept_request(step))
+            if step.WhichOneof("step") in ("passkey", "confirm"):
+                await client.sessions.AnswerPairing(await asyncio.to_thread(_ask, account_id, step))
         return step
 
     last = call(context, work)
@@ -50,6 +58,16 @@ def accept_request(step: session_pb2.PairResponse) -> simulator_pb2.AcceptPairin
     return simulator_pb2.AcceptPairingRequest(code=step.code.code)
 
 
+def _ask(account_id: str, step: session_pb2.PairResponse) -> session_pb2.AnswerPairingRequest:
+    """The answer to a step that asks; waits for a person."""
+    answer = session_pb2.AnswerPairingRequest(account_id=account_id, attempt_id=step.attempt_id)
+    if step.WhichOneof("step") == "passkey":
+        answer.assertion_json = typer.prompt("The passkey's assertion, as JSON on one line")
+    else:
+        answer.confirm = typer.confirm("Go on?")
+    return answer
+
+
 def _show(console: Console, step: session_pb2.PairResponse) -> None:
     match step.WhichOneof("step"):
         case "queued_behind":
@@ -59,8 +77,14 @@ def _show(console: Console, step: session_pb2.PairResponse) -> None:
             console.print("Scan it with the phone: Linked devices, Link a device.")
         case "code":
             console.print(f"Type this code on the phone: [bold]{step.code.code}[/]")
+        case "passkey":
+            console.print("The network asks for the passkey of the account's owner. Its challenge:")
+            console.print(step.passkey.challenge_json, highlight=False, markup=False, soft_wrap=True)
+        case "confirm":
+            shown = " ".join(part for part in (step.confirm.text, step.confirm.code) if part)
+            console.print(shown or "The network asks whether to go on.", markup=False)
         case "paired":
-            console.print(f"[green]Paired[/] as {step.paired.session.phone}.")
+            console.print(f"[green]Paired[/] as {person(step.paired.session.self)}.")
         case "timed_out":
             console.print("Nobody accepted in time.")
         case "refused":

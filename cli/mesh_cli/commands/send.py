@@ -11,15 +11,21 @@ import typer
 from mesh_cli.commands.output import AsJson, show
 from mesh_cli.commands.target import call
 from mesh_client import Client
-from sessionmesh.v1 import common_pb2, content_pb2, message_pb2
+from sessionmesh.v1 import content_pb2, message_pb2
 
-COLUMNS = ("id", "status", "network_message_id", "create_time")
+COLUMNS = ("id", "chat", "recipient", "status", "network_message_id", "create_time")
 
 
 def send(
     context: typer.Context,
     account_id: Annotated[str, typer.Argument(help="The id of the sending account.")],
-    to: Annotated[str, typer.Argument(help="The recipient's phone number in E.164.")],
+    to: Annotated[
+        str,
+        typer.Argument(
+            help="The address: a phone number in E.164, or phone:, user:, hidden:, username:, group: or "
+            "channel: and what names it."
+        ),
+    ],
     text: Annotated[str, typer.Argument(help="The text, or the caption of --file.")] = "",
     file: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="Send this picture or document.")
@@ -40,7 +46,7 @@ def send(
             content = await _file_content(client, account_id, file, text)
         request = message_pb2.SendMessageRequest(
             account_id=account_id,
-            recipient=common_pb2.Recipient(phone=to),
+            recipient=to,
             content=content,
             wait_for=message_pb2.WAIT_FOR_SENT if wait else message_pb2.WAIT_FOR_QUEUED,
         )
@@ -51,7 +57,7 @@ def send(
 
 async def _file_content(client: Client, account_id: str, file: Path, caption: str) -> content_pb2.Content:
     account = await client.get_account(account_id)
-    media = await client.upload(file, tenant_id=account.tenant_id)
+    media = await client.upload(file, tenant_id=account.tenant_id, account_id=account_id)
     reference = content_pb2.MediaReference(media_id=media.id)
     if (mimetypes.guess_type(file.name)[0] or "").startswith("image/"):
         return content_pb2.Content(image=content_pb2.ImageContent(media=reference, caption=caption))

@@ -20,14 +20,14 @@ from mesh_cli.demo.receiver import Receiver
 from mesh_cli.traces import waterfall
 from mesh_cli.up.state import MeshFile, running_mesh
 from mesh_client import Client, connect
+from sessionmesh.admin.v1 import fleet_pb2
+from sessionmesh.simulator.v1 import simulator_pb2
 from sessionmesh.v1 import (
     account_pb2,
-    common_pb2,
+    authorization_pb2,
     content_pb2,
-    fleet_pb2,
     message_pb2,
     session_pb2,
-    simulator_pb2,
     tenant_pb2,
     webhook_pb2,
 )
@@ -41,6 +41,7 @@ DELIVERY_SECONDS = 30.0
 FAILOVER_SECONDS = 60.0
 TRACE_SECONDS = 15.0
 POLL_SECONDS = 0.05
+_SCOPES = (authorization_pb2.SCOPE_READ, authorization_pb2.SCOPE_SEND, authorization_pb2.SCOPE_MANAGE)
 
 
 class Tour:
@@ -54,10 +55,11 @@ class Tour:
         self._station = 0
         # Numbers of this run only: the simulated network remembers earlier ones.
         self._prefix = f"+4915{int(time.time()) % 1_000_000:06d}"
+        self._friend = f"phone:{self._prefix}9"
 
     async def run(self, photo: Photo) -> Figures:
         async with connect(self._mesh.address, self._mesh.admin_key) as admin, Receiver() as receiver:
-            tenant_id, secret = await self._create_tenant(admin)
+            secret = await self._create_tenant(admin)
             # Through the router, for the trace to show all of the mesh.
             async with connect(self._mesh.address, secret, transport="plain") as client:
                 await self._create_endpoint(client, receiver)
@@ -65,7 +67,7 @@ class Tour:
                 for number, account in enumerate(accounts):
                     await self._pair(admin, client, account, show=number == 0)
                 await self._send_texts(admin, client, receiver, accounts)
-                traced = await self._send_photo(client, receiver, accounts[0], tenant_id, photo)
+                traced = await self._send_photo(client, receiver, accounts[0], photo)
                 # Before the kill: a process that is killed takes its latest spans with it.
                 await self._show_trace(traced)
                 await self._kill_owner(admin, client, accounts[0])
@@ -73,16 +75,17 @@ class Tour:
                 await self._judge(admin, receiver)
         return self._figures
 
-    async def _create_tenant(self, admin: Client) -> tuple[str, str]:
+    async def _create_tenant(self, admin: Client) -> str:
+        """The secret of a new tenant's key."""
         self._begin("A tenant and its API key")
         name = f"demo-{self._prefix[1:]}"
         tenant = tenant_pb2.Tenant(external_id=name, display_name="Demo")
         made = await admin.tenants.CreateTenant(tenant_pb2.CreateTenantRequest(tenant=tenant))
         key = await admin.tenants.CreateApiKey(
-            tenant_pb2.CreateApiKeyRequest(tenant_id=made.tenant.id, display_name="demo")
+            tenant_pb2.CreateApiKeyRequest(tenant_id=made.tenant.id, display_name="demo", scopes=_SCOPES)
         )
         self._say(f"tenant {made.tenant.id}, key {key.api_key.id}")
-        return made.tenant.id, key.secret
+        return key.secret
 
     async def _create_endpoint(self, client: Client, receiver: Receiver) -> None:
         self._begin("A webhook endpoint, with a receiver of our own behind it")
@@ -114,13 +117,13 @@ class Tour:
                 scan.phone = account.phone
                 await admin.simulator.AcceptPairing(scan)
         session = await _connected(client, account.id)
-        self._say(f"{session.phone} is online on {session.node_id} (epoch {session.epoch})")
+        self._say(f"{session.self.address} is online on {session.node_id} (epoch {session.epoch})")
 
     async def _send_texts(
         self, admin: Client, client: Client, receiver: Receiver, accounts: list[account_pb2.Account]
     ) -> None:
         self._begin("Texts, and replies to them")
-        friend = f"{self._prefix}9"
+        friend = self._friend
         behaviour = simulator_pb2.NetworkBehaviour(auto_reply=REPLY)
         for account in accounts:
             await admin.simulator.SetBehaviour(
@@ -134,18 +137,18 @@ class Tour:
         self._say(f"{replies} texts sent, {replies} replies came as message.received webhooks")
 
     async def _send_photo(
-        self, client: Client, receiver: Receiver, account: account_pb2.Account, tenant_id: str, photo: Photo
+        self, client: Client, receiver: Receiver, account: account_pb2.Account, photo: Photo
     ) -> str:
         self._begin("A photograph")
         self._say(photo.origin)
-        media = await client.upload(photo.data, file_name=photo.file_name, tenant_id=tenant_id)
+        media = await client.upload(photo.data, file_name=photo.file_name)
         self._say(
-            f"media {media.id}: {media.original_size / 1e6:.2f} MB came, {media.size / 1e6:.2f} MB stored "
-            f"({media.width}x{media.height} {media.mime_type})"
+            f"media {media.id}: {media.original_size_bytes / 1e6:.2f} MB came, "
+            f"{media.size_bytes / 1e6:.2f} MB stored ({media.width}x{media.height} {media.mime_type})"
         )
         reference = content_pb2.MediaReference(media_id=media.id)
         image = content_pb2.ImageContent(media=reference, caption="From the demo")
-        message = await self._send(client, account.id, f"{self._prefix}9", content_pb2.Content(image=image))
+        message = await self._send(client, account.id, self._friend, content_pb2.Content(image=image))
         await receiver.until(lambda events: message.id in _with_status(events, DELIVERED), DELIVERY_SECONDS)
         event = next(
             event
@@ -164,7 +167,7 @@ class Tour:
         os.kill(pid, signal.SIGKILL)
         killed = time.monotonic()
         self._say(f"killed {node_id} (pid {pid}); sending on at once")
-        await self._send(client, account.id, f"{self._prefix}9", _text("Still there?"), until_sent=True)
+        await self._send(client, account.id, self._friend, _text("Still there?"), until_sent=True)
         self._figures.failover_seconds = round(time.monotonic() - killed, 2)
         session = await _session(client, account.id)
         self._say(
@@ -221,7 +224,7 @@ class Tour:
         request = message_pb2.SendMessageRequest(
             account_id=account_id,
             request_id=f"demo-{len(self._calls)}",
-            recipient=common_pb2.Recipient(phone=to),
+            recipient=to,
             content=content,
             wait_for=message_pb2.WAIT_FOR_SENT if until_sent else message_pb2.WAIT_FOR_QUEUED,
         )

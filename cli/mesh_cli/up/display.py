@@ -37,7 +37,7 @@ def _calls(mesh: MeshFile) -> list[str]:
         "mesh tenant create acme && mesh key create --tenant acme",
         f"grpcurl -plaintext {mesh.address} list",
         f"grpcurl -plaintext -H 'authorization: Bearer {mesh.admin_key}' {mesh.address} "
-        "sessionmesh.v1.FleetService/ListNodes",
+        "sessionmesh.admin.v1.FleetService/ListNodes",
     ]
 
 

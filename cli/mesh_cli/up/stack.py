@@ -21,7 +21,7 @@ from mesh_cli.up.child import Child, ChildPlan
 from mesh_cli.up.state import MeshFile, Part, Secrets, StateDirectory
 from mesh_core.database.migrations import migrate
 from mesh_core.errors import FailedPrecondition
-from sessionmesh.v1 import fleet_pb2, fleet_pb2_grpc
+from sessionmesh.admin.v1 import fleet_pb2, fleet_pb2_grpc
 
 ASSIGNED_SECONDS = 30.0
 ASSIGNED_POLL_SECONDS = 0.1

@@ -13,6 +13,7 @@ raised as `MeshCallError`. `mesh_client.sync` is the same for programs without a
 from mesh_client.bulk import BulkResult, BulkSender
 from mesh_client.channels import Tls
 from mesh_client.client import Client, connect
+from mesh_client.content import message_ref
 from mesh_client.errors import (
     Aborted,
     AlreadyExists,
@@ -63,4 +64,5 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "connect",
+    "message_ref",
 ]

@@ -69,8 +69,8 @@ class BulkSender:
     async def send(self, request: message_pb2.SendMessageRequest) -> asyncio.Future[message_pb2.Message]:
         """Queues a message; the future has the message as accepted, or the `MeshCallError` that refused it.
 
-        Waits while `max_in_flight` messages have no result. Raises `InvalidArgument` for what would be
-        refused anyway. The request is read now and may be changed afterwards.
+        Waits while `max_in_flight` messages have no result. Raises `InvalidArgument` for what fits into no
+        frame. The request is read now and may be changed afterwards.
         """
         return await self._enqueue(self._checked(request))
 
@@ -89,7 +89,7 @@ class BulkSender:
     async def results(self, requests: Requests) -> AsyncGenerator[BulkResult, None]:
         """Sends all of `requests` and yields each one's result as it comes.
 
-        A request that is wrong in itself has an `InvalidArgument` as its result.
+        A request that is refused has its error as its result.
         """
         results: asyncio.Queue[BulkResult | None] = asyncio.Queue()
         room = asyncio.Semaphore(self._max_in_flight)  # bounds the results that the caller has not read yet
@@ -134,8 +134,6 @@ class BulkSender:
 
     def _checked(self, request: message_pb2.SendMessageRequest) -> message_pb2.SendMessageRequest:
         sent: message_pb2.SendMessageRequest = prepared(_SEND_MESSAGE, request)
-        if sent.wait_for == message_pb2.WAIT_FOR_SENT:
-            raise InvalidArgument.of("wait_for", "messages sent in bulk are answered once they are stored")
         if sent.ByteSize() > MAX_FRAME_BYTES:
             raise InvalidArgument.of("content", f"must be at most {MAX_FRAME_BYTES:,} bytes")
         return sent
@@ -193,5 +191,5 @@ async def _each(requests: Requests) -> AsyncIterator[message_pb2.SendMessageRequ
             yield request
 
 
-_SEND_MESSAGE = methods_of("MessageService")["SendMessage"]
+_SEND_MESSAGE = methods_of("sessionmesh.v1.MessageService")["SendMessage"]
 _CLOSE_SECONDS = 2.0

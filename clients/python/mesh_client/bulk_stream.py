@@ -94,7 +94,7 @@ class BulkStreams:
             item.future.set_result(result.message)
             self._caller.budget.earn()
             return
-        error = item_error(result.error.status)
+        error = item_error(result.error)
         pause = pause_before(item.attempts, error)
         if pause is None or not self._caller.budget.spend():
             item.future.set_exception(error)
@@ -117,7 +117,7 @@ class BulkStreams:
         await asyncio.sleep(pause)
 
 
-_SEND_MESSAGES = methods_of("MessageService")["SendMessages"]
+_SEND_MESSAGES = methods_of("sessionmesh.v1.MessageService")["SendMessages"]
 _RETRYABLE = frozenset(
     {
         StatusCode.UNAVAILABLE,

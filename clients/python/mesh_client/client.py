@@ -9,8 +9,9 @@ from types import TracebackType
 from typing import Self
 
 from mesh_client import content
+from mesh_client.batch import send_batch
 from mesh_client.bootstrap import PROCESS
-from mesh_client.bulk import BulkSender
+from mesh_client.bulk import BulkResult, BulkSender
 from mesh_client.caller import Caller
 from mesh_client.channels import Tls
 from mesh_client.downloads import Download, download_to_file
@@ -20,8 +21,8 @@ from mesh_client.sessions import pair_request, pairing, watching
 from mesh_client.subscriptions import Subscription, subscribe_request
 from mesh_client.target import TransportChoice, check_api_key, check_transport, parse_target
 from mesh_client.transports import Destination, TransportName, Transports
-from mesh_client.uploads import Progress, checked_name, checked_source, upload
-from sessionmesh.v1 import account_pb2, common_pb2, media_pb2, message_pb2, session_pb2
+from mesh_client.uploads import Progress, source_of, upload
+from sessionmesh.v1 import account_pb2, media_pb2, message_pb2, session_pb2
 
 
 def connect(
@@ -86,16 +87,31 @@ class Client(Services):
     async def send_text(
         self,
         account_id: str,
-        to: str | common_pb2.Recipient,
+        to: str,
         text: str,
         *,
+        reply_to: content.Referable | None = None,
         request_id: str = "",
         wait_for: message_pb2.WaitFor.ValueType = message_pb2.WAIT_FOR_QUEUED,
         timeout: float | None = None,
     ) -> message_pb2.Message:
-        """Send `text` to a phone number in E.164, or to any recipient; the message as accepted."""
-        request = content.text_message(account_id, to, text, request_id=request_id, wait_for=wait_for)
+        """Send `text` to an address, such as `phone:+4915112345678` or `group:...`; the message as accepted.
+
+        A bare phone number in E.164 is an address, too. `reply_to` is the message that it answers.
+        """
+        request = content.text_message(
+            account_id, to, text, reply_to=reply_to, request_id=request_id, wait_for=wait_for
+        )
         return (await self.messages.SendMessage(request, timeout=timeout)).message
+
+    async def send_many(
+        self, requests: Iterable[message_pb2.SendMessageRequest], *, timeout: float | None = None
+    ) -> list[BulkResult]:
+        """Send up to 1,000 messages in one call; each one's result, in their order. For more, use `bulk`.
+
+        Messages whose account is moving are sent again, under the same request ids.
+        """
+        return await send_batch(self._caller, requests, timeout)
 
     async def upload(
         self,
@@ -104,24 +120,24 @@ class Client(Services):
         file_name: str = "",
         mime_type: str = "",
         tenant_id: str = "",
-        keep_original: bool = False,
+        account_id: str = "",
+        options: media_pb2.StorageOptions | None = None,
         request_id: str = "",
         progress: Progress | None = None,
         timeout: float = 300.0,
     ) -> media_pb2.Media:
         """Store a file, by its path, or bytes; the media once it is READY.
 
-        Only administrators give `tenant_id`. `progress(done, total)` is called as bytes are sent. A broken
-        upload begins again, within `timeout`.
+        Only administrators give `tenant_id`; a key that is limited to accounts needs the `account_id` that it
+        is for. `options` say more of how it is stored. `progress(done, total)` is called as bytes are sent.
+        A broken upload begins again, within `timeout`.
         """
-        found = checked_source(source)
+        found = source_of(source)
         header = media_pb2.UploadHeader(
-            request_id=request_id,
-            tenant_id=tenant_id,
-            mime_type=mime_type,
-            file_name=checked_name(file_name or found.name),
-            keep_original=keep_original,
+            request_id=request_id, tenant_id=tenant_id, account_id=account_id, options=options
         )
+        header.options.mime_type = mime_type or header.options.mime_type
+        header.options.file_name = file_name or header.options.file_name or found.name
         return await upload(self._caller, found, header, timeout, progress)
 
     async def download(
@@ -159,7 +175,7 @@ class Client(Services):
     def subscribe(
         self,
         *,
-        cursor: bytes = b"",
+        cursor: str = "",
         from_oldest: bool = False,
         event_types: Iterable[str] = (),
         account_ids: Iterable[str] = (),
@@ -167,7 +183,7 @@ class Client(Services):
         tenant_id: str = "",
         silence: float = 40.0,
     ) -> Subscription:
-        """The tenant's events behind `cursor`, or from the oldest kept, or from now on: iterate over it.
+        """The tenant's events after `cursor`, or from the oldest kept, or from now on: iterate over it.
 
         Filters are combined; an empty one lets everything through. `event_types` are types or families, such
         as `message.*`. A connection that says nothing for `silence` seconds, of which the mesh sends a
@@ -188,8 +204,9 @@ class Client(Services):
     ) -> AsyncGenerator[session_pb2.PairResponse, None]:
         """Pair the account by QR, or by a code typed on `phone`: the steps to show, each once.
 
-        The attempt ends after `patience` seconds (3 minutes unless said otherwise, at most 10) and goes on
-        when the connection breaks.
+        What the steps `passkey` and `confirm` ask is answered by `sessions.AnswerPairing`. The attempt ends
+        after `patience` seconds (3 minutes unless said otherwise, at most 10), and goes on when the
+        connection breaks.
         """
         return pairing(self.sessions, pair_request(account_id, phone, patience))
 

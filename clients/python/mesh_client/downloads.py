@@ -15,7 +15,7 @@ from grpc import StatusCode
 from grpc.aio import AioRpcError
 
 from mesh_client.caller import Caller, failure_of
-from mesh_client.errors import DataLoss, InvalidArgument, MeshCallError
+from mesh_client.errors import DataLoss, MeshCallError
 from mesh_client.methods import methods_of
 from mesh_client.uploads import Progress
 from sessionmesh.v1 import media_pb2
@@ -27,9 +27,7 @@ class Download:
     def __init__(
         self, caller: Caller, media_id: str, timeout: float | None, progress: Progress | None
     ) -> None:
-        if not media_id:
-            raise InvalidArgument.of("media_id", "is required")
-        self.media = media_pb2.Media()
+        self.header = media_pb2.DownloadHeader()
         self._caller = caller
         self._media_id = media_id
         self._timeout = timeout
@@ -46,12 +44,12 @@ class Download:
             started_at = self._done
             try:
                 function = await self._caller.callable(_DOWNLOAD, attempts)
-                request = media_pb2.DownloadMediaRequest(media_id=self._media_id, offset=self._done)
+                request = media_pb2.DownloadMediaRequest(media_id=self._media_id, offset_bytes=self._done)
                 call = function(request, timeout=attempts.remaining(), metadata=self._caller.metadata(None))
                 try:
                     async for frame in call:
-                        if frame.HasField("media"):
-                            self._set_media(frame.media)
+                        if frame.HasField("header"):
+                            self._begin(frame.header)
                         else:
                             yield self._count(frame.chunk)
                 finally:
@@ -66,21 +64,20 @@ class Download:
                 self._caller.budget.earn()
                 return
 
-    def _set_media(self, media: media_pb2.Media) -> None:
-        if self._done and media.sha256 != self.media.sha256:
+    def _begin(self, header: media_pb2.DownloadHeader) -> None:
+        if self._done and header.sha256 != self.header.sha256:
             raise DataLoss(StatusCode.DATA_LOSS, f"{self._media_id} has changed while it was downloaded")
-        self.media = media
+        self.header = header
 
     def _count(self, chunk: bytes) -> bytes:
         self._done += len(chunk)
         self._digest.update(chunk)
         if self._progress is not None:
-            self._progress(self._done, self.media.size)
+            self._progress(self._done, self.header.size_bytes)
         return chunk
 
     def _check(self) -> None:
-        announced = self.media.sha256
-        if announced and (self._done, self._digest.digest()) != (self.media.size, announced):
+        if (self._done, self._digest.digest()) != (self.header.size_bytes, self.header.sha256):
             raise DataLoss(StatusCode.DATA_LOSS, f"what arrived of {self._media_id} is not what is stored")
 
 
@@ -102,7 +99,7 @@ async def download_to_file(download: Download, path: str | os.PathLike[str]) -> 
     except BaseException:  # also when cancelled: no unfinished file stays
         unfinished.unlink(missing_ok=True)
         raise
-    return download.media
+    return download.header.media
 
 
 def _sync_to_disk(file: BinaryIO) -> None:
@@ -111,4 +108,4 @@ def _sync_to_disk(file: BinaryIO) -> None:
 
 
 _DEFAULT_SECONDS = 24 * 3600.0
-_DOWNLOAD = methods_of("MediaService")["DownloadMedia"]
+_DOWNLOAD = methods_of("sessionmesh.v1.MediaService")["DownloadMedia"]

@@ -90,9 +90,9 @@ class CursorExpired(OutOfRange):
     """The events behind a cursor are no longer kept; those from `oldest_cursor` on are."""
 
     @property
-    def oldest_cursor(self) -> bytes:
+    def oldest_cursor(self) -> str:
         """Where the events that are kept begin."""
-        return bytes.fromhex(self.metadata.get("oldest_cursor", ""))
+        return self.metadata.get("oldest_cursor", "")
 
 
 class Unavailable(MeshCallError):
@@ -141,9 +141,8 @@ def error_of(
     return _CLASSES.get(code, MeshCallError)(code, message)
 
 
-def item_error(serialised: bytes) -> MeshCallError:
-    """The failure of one item of a bulk call: a serialised google.rpc.Status."""
-    status = status_pb2.Status.FromString(serialised)
+def item_error(status: status_pb2.Status) -> MeshCallError:
+    """The failure of one item of a bulk call."""
     return _of_status(_CODES.get(status.code, StatusCode.UNKNOWN), status.message, status)
 
 

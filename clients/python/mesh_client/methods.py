@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from google.api import field_behavior_pb2
 from google.protobuf import descriptor_pool, message_factory
-from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
+from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import Message
-
-from sessionmesh.v1 import authorization_pb2
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,8 @@ class Method:
     """One method.
 
     `kind` is gRPC's name of its shape, such as `unary_stream`; `repeatable` says that sending a request twice
-    acts once: it reads, or has a request id. `by_account` says that the request must name an account.
+    acts once, as its `idempotency_level` promises. `by_account` says that the request must name an account,
+    `request_id` that it has a request id.
     """
 
     path: str
@@ -25,6 +26,7 @@ class Method:
     response: type[Message]
     repeatable: bool
     by_account: bool
+    request_id: bool
 
     @property
     def name(self) -> str:
@@ -33,23 +35,28 @@ class Method:
 
 
 def methods_of(service: str) -> dict[str, Method]:
-    """The methods of a service by name; `service` is without package. Its module must have been imported."""
-    described = descriptor_pool.Default().FindServiceByName(f"sessionmesh.v1.{service}")
+    """The methods of a service by name; `service` is its full name. Its module must have been imported."""
+    described = descriptor_pool.Default().FindServiceByName(service)
     return {method.name: _method(method) for method in described.methods}
 
 
 def _method(method: MethodDescriptor) -> Method:
-    account = method.input_type.fields_by_name.get("account_id")
-    request_id = "request_id" in method.input_type.fields_by_name
-    reads = method.GetOptions().Extensions[authorization_pb2.scope] == authorization_pb2.SCOPE_READ
+    fields = method.input_type.fields_by_name
+    account = fields.get("account_id")
     return Method(
         path=f"/{method.containing_service.full_name}/{method.name}",
         kind=_KINDS[method.client_streaming, method.server_streaming],
         request=message_factory.GetMessageClass(method.input_type),
         response=message_factory.GetMessageClass(method.output_type),
-        repeatable=request_id or reads or method.name in _READS,
-        by_account=account is not None and account.number == 1 and account.containing_oneof is None,
+        repeatable=method.GetOptions().idempotency_level != MethodOptions.IDEMPOTENCY_UNKNOWN,
+        by_account=account is not None and _required(account),
+        request_id="request_id" in fields,
     )
+
+
+def _required(field: FieldDescriptor) -> bool:
+    behaviours = field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
+    return field_behavior_pb2.REQUIRED in behaviours
 
 
 _KINDS = {
@@ -58,20 +65,3 @@ _KINDS = {
     (True, False): "stream_unary",
     (True, True): "stream_stream",
 }
-# Operators' methods that read, whose scope does not say so.
-_READS = frozenset(
-    {
-        "GetCapacity",
-        "GetNetworkAccount",
-        "GetNetworkStats",
-        "GetPlacement",
-        "GetVerdict",
-        "ListApiKeys",
-        "ListNetworkAccounts",
-        "ListNodes",
-        "ListTenants",
-        "PlanCapacity",
-        "WatchFleet",
-        "WatchPresence",
-    }
-)

@@ -16,8 +16,6 @@ from mesh_client.methods import Method
 
 DEFAULT_TIMEOUT = 30.0
 """Seconds that a unary call may take, retries included, when no timeout is given. Streams have none."""
-MAX_REQUEST_BYTES = 8 * 1024 * 1024
-MAX_REQUEST_ID = 64
 
 Metadata = Iterable[tuple[str, str | bytes]]
 
@@ -25,37 +23,18 @@ Metadata = Iterable[tuple[str, str | bytes]]
 def prepared(method: Method, request: Message) -> Any:
     """`request` itself, or a copy with a new request id where the method needs one.
 
-    Raises `InvalidArgument` for what the mesh would refuse anyway, `TypeError` for another method's request.
+    What a request says is checked by the mesh. Raises `TypeError` for another method's request.
     """
     if not isinstance(request, method.request):
         raise TypeError(f"{method.name} takes {method.request.__name__}, not {type(request).__name__}")
-    if method.by_account:
-        check_account_id(getattr(request, "account_id"))  # noqa: B009 - the field is not in Message's type
-    if "request_id" not in method.request.DESCRIPTOR.fields_by_name:
-        return request
-    given: str = getattr(request, "request_id")  # noqa: B009 - as above
-    if given:
-        check_request_id(given)
+    given: Any = request
+    if not method.request_id or given.request_id:
         return request
     # A copy, because sending the same object again is a second request.
     copied: Any = method.request()
     copied.CopyFrom(request)
     copied.request_id = new_request_id()
     return copied
-
-
-def check_account_id(value: str, field: str = "account_id") -> None:
-    """Raises `InvalidArgument` for an account id that is missing, or cannot be sent in a header."""
-    if not value:
-        raise InvalidArgument.of(field, "is required")
-    if not _ID(value):
-        raise InvalidArgument.of(field, "must be an id like acc_01ARZ3NDEKTSV4RRFFQ69G5FAV")
-
-
-def check_request_id(value: str) -> None:
-    """Raises `InvalidArgument` for a request id that is too long."""
-    if len(value) > MAX_REQUEST_ID:
-        raise InvalidArgument.of("request_id", f"must be at most {MAX_REQUEST_ID} characters long")
 
 
 def checked_timeout(timeout: float | None) -> float | None:
@@ -75,6 +54,8 @@ def call_metadata(api_key: str, request: object, more: Metadata | None) -> list[
     metadata: list[tuple[str, str | bytes]] = [("authorization", f"Bearer {api_key}")]
     account_id = getattr(request, "account_id", "")
     if account_id:
+        if not _ID(account_id):  # it cannot be sent in a header
+            raise InvalidArgument.of("account_id", "must be an id like acc_01ARZ3NDEKTSV4RRFFQ69G5FAV")
         metadata.append(("x-account-id", account_id))
     given = list(more or ())
     for key, _ in given:

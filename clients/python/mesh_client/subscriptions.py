@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from mesh_client.errors import InvalidArgument
-from mesh_client.outgoing import check_account_id
 from mesh_client.resuming import resumed
 from mesh_client.streams import Stream
 from sessionmesh.v1 import event_pb2
@@ -19,7 +18,7 @@ class Batch:
     """Events in order, none after a heartbeat. `cursor` is the position after them."""
 
     events: tuple[event_pb2.Event, ...]
-    cursor: bytes
+    cursor: str
 
 
 class Subscription:
@@ -72,7 +71,7 @@ class Subscription:
 
 def subscribe_request(
     *,
-    cursor: bytes,
+    cursor: str,
     from_oldest: bool,
     event_types: Iterable[str],
     account_ids: Iterable[str],
@@ -84,11 +83,8 @@ def subscribe_request(
         raise InvalidArgument.of("cursor", "is a place of its own: leave out from_oldest")
     if isinstance(event_types, str) or isinstance(account_ids, str):
         raise InvalidArgument.of("event_types", "and account_ids are lists")
-    accounts = list(account_ids)
-    for account in accounts:
-        check_account_id(account, "account_ids")
     request = event_pb2.SubscribeRequest(
-        tenant_id=tenant_id, event_types=event_types, account_ids=accounts, labels=labels or {}
+        tenant_id=tenant_id, event_types=event_types, account_ids=account_ids, labels=labels or {}
     )
     if cursor:
         request.cursor = cursor

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from grpc.aio import AioRpcError
 
 from mesh_client.caller import Caller, failure_of
-from mesh_client.errors import InvalidArgument, MeshCallError
+from mesh_client.errors import MeshCallError
 from mesh_client.methods import methods_of
 from mesh_client.outgoing import new_request_id
 from mesh_client.retries import Attempts
@@ -20,7 +20,6 @@ from mesh_client.streams import half_close, send
 from sessionmesh.v1 import media_pb2
 
 CHUNK = 256 * 1024
-MAX_FILE_NAME = 255
 Progress = Callable[[int, int], None]
 """Called with the bytes done and all there are; an upload that begins again starts over at a lower number."""
 
@@ -65,19 +64,9 @@ class FileSource:
                 yield chunk
 
 
-def checked_source(source: bytes | str | os.PathLike[str]) -> Source:
-    """What to send; raises `InvalidArgument` for nothing, `OSError` for a file that cannot be read."""
-    found: Source = BytesSource(source) if isinstance(source, bytes) else FileSource(source)
-    if found.size == 0:
-        raise InvalidArgument.of("source", "is empty")
-    return found
-
-
-def checked_name(file_name: str) -> str:
-    """A name without a path."""
-    if len(file_name) > MAX_FILE_NAME or "/" in file_name or "\0" in file_name:
-        raise InvalidArgument.of("file_name", f"must be at most {MAX_FILE_NAME} characters, and no path")
-    return file_name
+def source_of(source: bytes | str | os.PathLike[str]) -> Source:
+    """What to send; raises `OSError` for a file that cannot be read."""
+    return BytesSource(source) if isinstance(source, bytes) else FileSource(source)
 
 
 async def upload(
@@ -88,8 +77,8 @@ async def upload(
     The request id makes that harmless. Raises `MeshCallError`.
     """
     attempts = caller.attempts(timeout, repeatable=True)
-    header.size = source.size
-    header.sha256 = await asyncio.to_thread(_sha256, source)
+    header.size_bytes = source.size
+    header.options.sha256 = await asyncio.to_thread(_sha256, source)
     header.request_id = header.request_id or new_request_id()
     while True:
         try:
@@ -153,4 +142,4 @@ def _sha256(source: Source) -> bytes:
     return digest.digest()
 
 
-_UPLOAD = methods_of("MediaService")["UploadMedia"]
+_UPLOAD = methods_of("sessionmesh.v1.MediaService")["UploadMedia"]

@@ -43,5 +43,6 @@ _CHECK = Method(
     response=health_pb2.HealthCheckResponse,
     repeatable=True,
     by_account=False,
+    request_id=False,
 )
 _NOT_SERVED = frozenset({StatusCode.NOT_FOUND, StatusCode.UNIMPLEMENTED, StatusCode.UNAUTHENTICATED})

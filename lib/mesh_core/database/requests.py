@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from enum import IntEnum
 from hashlib import blake2b
 from typing import cast
@@ -23,8 +24,6 @@ class Method(IntEnum):
     REACT_TO_MESSAGE = 4
     FORWARD_MESSAGE = 5
     MARK_READ = 6
-    CONNECT = 20
-    DISCONNECT = 21
     LOGOUT = 22
     PAIR = 23
     CREATE_ACCOUNT = 40
@@ -52,6 +51,8 @@ class Method(IntEnum):
     SYNC_HISTORY = 181
 
 
+RETENTION = timedelta(hours=24)
+"""How long a request id is remembered."""
 OPERATOR_SCOPE = UUID(bytes(16))
 """The scope of request ids of methods that belong to no tenant."""
 
@@ -96,12 +97,12 @@ async def claim_request(
 
 
 async def forget_requests(connection: AnyConnection) -> int:
-    """Deletes up to 5,000 request ids that are older than 24 hours; returns how many, 0 when none is left."""
-    return int((await connection.execute(_FORGET)).split()[-1])
+    """Deletes up to 5,000 request ids older than `RETENTION`; returns how many, 0 when none is left."""
+    return int((await connection.execute(_FORGET, RETENTION)).split()[-1])
 
 
 _CLAIM = """INSERT INTO request (scope, method, request_id, digest, result) VALUES ($1, $2, $3, $4, $5)
   ON CONFLICT DO NOTHING RETURNING result"""
 _FIRST = "SELECT digest, result FROM request WHERE scope = $1 AND method = $2 AND request_id = $3"
 _FORGET = """DELETE FROM request WHERE ctid = ANY (ARRAY(
-  SELECT ctid FROM request WHERE created_at < now() - interval '24 hours' LIMIT 5000))"""
+  SELECT ctid FROM request WHERE created_at < now() - $1::interval LIMIT 5000))"""

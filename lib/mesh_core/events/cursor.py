@@ -1,8 +1,9 @@
-"""Positions in the order of events, which callers get as opaque bytes."""
+"""Positions in the order of events, which callers get as opaque, URL-safe text."""
 
 from __future__ import annotations
 
 import struct
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
 from typing import Self
 
@@ -23,25 +24,34 @@ class Cursor:
     xid: int
     seq: int
 
-    def encode(self) -> bytes:
-        return _FORM.pack(_VERSION, self.generation, self.xid, self.seq)
+    def encode(self) -> str:
+        """As callers get it: 23 characters of base64url."""
+        form = _FORM.pack(_VERSION, self.generation, self.xid, self.seq)
+        return urlsafe_b64encode(form).rstrip(b"=").decode()
 
     @classmethod
-    def decode(cls, data: bytes, field: str = "cursor") -> Self:
-        """The cursor that `encode` made `data` of; raises `InvalidField` naming `field` for anything else."""
-        if len(data) != _FORM.size or data[0] != _VERSION:
-            raise InvalidField(field, "is not a cursor of this service")
-        _, generation, xid, seq = _FORM.unpack(data)
-        if xid > _LAST_XID or seq > LAST_SEQ:
-            raise InvalidField(field, "is not a cursor of this service")
-        return cls(generation, xid, seq)
+    def decode(cls, text: str, field: str = "cursor") -> Self:
+        """The cursor that `encode` made `text` of; raises `InvalidField` naming `field` for anything else."""
+        try:
+            version, generation, xid, seq = _FORM.unpack(urlsafe_b64decode(text + "="))
+        except (ValueError, struct.error):
+            raise _no_cursor(field) from None
+        cursor = cls(generation, xid, seq)
+        # Python's decoder skips characters that are none of base64's, and several texts may mean one cursor.
+        if version != _VERSION or xid > _LAST_XID or seq > LAST_SEQ or cursor.encode() != text:
+            raise _no_cursor(field)
+        return cursor
 
 
 def out_of_range(description: str, oldest: Cursor) -> OutOfRange:
-    """The error CURSOR_OUT_OF_RANGE; its metadata has the oldest valid cursor in hex, as `oldest_cursor`."""
+    """The error CURSOR_OUT_OF_RANGE; its metadata has the oldest valid cursor as `oldest_cursor`."""
     return OutOfRange(
-        f"the cursor {description}", "CURSOR_OUT_OF_RANGE", metadata={"oldest_cursor": oldest.encode().hex()}
+        f"the cursor {description}", "CURSOR_OUT_OF_RANGE", metadata={"oldest_cursor": oldest.encode()}
     )
+
+
+def _no_cursor(field: str) -> InvalidField:
+    return InvalidField(field, "is not a cursor of this service")
 
 
 _VERSION = 1

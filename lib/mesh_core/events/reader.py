@@ -16,6 +16,9 @@ from mesh_core.database.pool import Database
 from mesh_core.events.cursor import LAST_SEQ, Cursor, out_of_range
 from mesh_core.events.notify import EventListener
 
+PAGE_BYTES = 4 * 1024 * 1024
+"""How many bytes of bodies one read takes into memory, and at most one body more."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
@@ -80,9 +83,10 @@ class EventReader:
     async def read(self, cursor: Cursor, limit: int = 1000, *, tenant: UUID | None = None) -> Page:
         """The events behind `cursor`, at most `limit`, of one tenant or (None) of all.
 
-        `check` a cursor that came from outside first: an expired one is read from the oldest event on.
+        A page ends before `limit` with the event whose body brings it to `PAGE_BYTES`. `check` a cursor that
+        came from outside first: an expired one is read from the oldest event on.
         """
-        rows = await self._database.pool.fetch(READ, cursor.xid, cursor.seq, limit, tenant)
+        rows = await self._database.pool.fetch(READ, cursor.xid, cursor.seq, limit, tenant, PAGE_BYTES)
         events = [
             StoredEvent(
                 Cursor(self.generation, row["position"], row["place"]),
@@ -96,7 +100,7 @@ class EventReader:
             for row in rows
             if row["position"] is not None
         ]
-        if len(events) == limit:
+        if len(events) == limit or sum(len(event.body) for event in events) >= PAGE_BYTES:
             return Page(events, events[-1].cursor, complete=False)
         end = Cursor(self.generation, rows[0]["horizon"] - 1, LAST_SEQ)
         return Page(events, max(end, cursor), complete=True)
@@ -128,12 +132,17 @@ _APART = 0.05
 _POLL = 0.1
 _IDLE = 1.0
 # Visibility and horizon come from one snapshot, because it is one statement. No output column is named like a
-# sort column: Postgres would sort by the output, the whole backlog for every page.
+# sort column: Postgres would sort by the output, the whole backlog for every page. A large body's size is
+# known without reading it, so that what is beyond the page stays on disk.
 READ = """SELECT h.horizon, e.* FROM (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS horizon) h
   LEFT JOIN LATERAL (
-    SELECT xid AS position, seq AS place, id, tenant, account, type, body, commit_time FROM event
-      WHERE (xid, seq) > ($1::xid8, $2) AND xid < h.horizon AND ($4::uuid IS NULL OR tenant = $4)
-      ORDER BY xid, seq LIMIT $3) e ON true"""
+    SELECT * FROM (
+      SELECT *, sum(octet_length(body)) OVER (ORDER BY position, place ROWS UNBOUNDED PRECEDING) AS bytes
+      FROM (
+        SELECT xid AS position, seq AS place, id, tenant, account, type, body, commit_time FROM event
+          WHERE (xid, seq) > ($1::xid8, $2) AND xid < h.horizon AND ($4::uuid IS NULL OR tenant = $4)
+          ORDER BY xid, seq LIMIT $3) counted) summed
+    WHERE bytes - octet_length(body) < $5) e ON true"""
 # Committed events past the cursor that a running transaction still hides. Not EXISTS, which drops the order:
 # planned while the day's partition was empty, that read the whole partition until the next ANALYZE.
 BEHIND = """SELECT (SELECT true FROM event WHERE (xid, seq) > ($1::xid8, $2)

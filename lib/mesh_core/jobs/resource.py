@@ -14,24 +14,27 @@ from sessionmesh.v1 import job_pb2
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a job is: `total` items, 0 while that is unknown, of which `done` are done."""
+    """How far a job is: `total` items, None while that is unknown, of which `done` are done."""
 
-    total: int
+    total: int | None
     done: int
 
 
 def job_message(row: asyncpg.Record, progress: Progress | None = None) -> job_pb2.Job:
     """The job of a row of table `job`; `progress` where something newer than the row's is known."""
-    progress = progress or Progress(row["total"], row["done"])
+    progress = progress or Progress(row["total"] or 0, row["done"])
     job = job_pb2.Job(
         id=ids.encode(Prefix.JOB, row["id"]),
         tenant_id=ids.encode(Prefix.TENANT, row["tenant"]) if row["tenant"] is not None else "",
+        account_id=ids.encode(Prefix.ACCOUNT, row["account"]) if row["account"] is not None else "",
         kind=row["kind"],
         state=row["state"],
+        dry_run=row["dry_run"],
         total=progress.total,
         done=progress.done,
         failed=row["failed"],
-        bytes=row["bytes"],
+        total_bytes=row["total_bytes"],
+        done_bytes=row["done_bytes"],
         subject=row["subject"],
         create_time=validation.to_timestamp(row["create_time"]),
         update_time=validation.to_timestamp(row["update_time"]),

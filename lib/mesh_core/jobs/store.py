@@ -52,7 +52,7 @@ async def change(
     connection: Connection,
     job: UUID,
     state: job_pb2.JobState.ValueType,
-    total: int,
+    total: int | None,
     done: int,
     error: bytes | None = None,
 ) -> asyncpg.Record:
@@ -80,6 +80,7 @@ async def page(
     pool: asyncpg.Pool,
     *,
     tenant: UUID | None,
+    account: UUID | None,
     before: UUID | None,
     kind: job_pb2.JobKind.ValueType | None,
     states: list[job_pb2.JobState.ValueType] | None,
@@ -88,7 +89,7 @@ async def page(
     """Jobs that are older than job `before`, newest first. None for a filter: any; `tenant=None` includes the
     operator's.
     """
-    return await pool.fetch(_PAGE, tenant, before, kind, states, limit)
+    return await pool.fetch(_PAGE, tenant, before, kind, states, account, limit)
 
 
 async def delete_ended(pool: asyncpg.Pool) -> int:
@@ -120,6 +121,7 @@ _UNFINISHED = """SELECT * FROM job
 _PAGE = """SELECT * FROM job
   WHERE ($1::uuid IS NULL OR tenant = $1) AND ($2::uuid IS NULL OR id < $2)
     AND ($3::smallint IS NULL OR kind = $3) AND ($4::smallint[] IS NULL OR state = ANY ($4))
-  ORDER BY id DESC LIMIT $5"""
+    AND ($5::uuid IS NULL OR account = $5)
+  ORDER BY id DESC LIMIT $6"""
 _DELETE_ENDED = """DELETE FROM job WHERE id = ANY (ARRAY(
   SELECT id FROM job WHERE end_time < now() - interval '30 days' LIMIT 1000))"""

@@ -36,9 +36,10 @@ from mesh_router.settings import RouterSettings
 from mesh_router.tenants import TenantService
 from mesh_router.xds import ControlPlane
 from mesh_router.xds.state import ROUTERS
-from sessionmesh.v1 import account_pb2_grpc, fleet_pb2_grpc, job_pb2, job_pb2_grpc, tenant_pb2_grpc
+from sessionmesh.admin.v1 import fleet_pb2_grpc
+from sessionmesh.v1 import account_pb2_grpc, audit_pb2_grpc, job_pb2, job_pb2_grpc, tenant_pb2_grpc
 
-OLDEST_SCHEMA = 7
+OLDEST_SCHEMA = 8
 
 
 async def main(settings: RouterSettings, stop: Stop) -> None:
@@ -84,6 +85,7 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         )
         jobs = JobService(database, pager, {job_pb2.JOB_KIND_DRAIN_NODE: fleet.drains})
         server.add(job_pb2_grpc.add_JobServiceServicer_to_server, jobs)
+        server.add(audit_pb2_grpc.add_AuditServiceServicer_to_server, audit_pb2_grpc.AuditServiceServicer())
         Forwarder(view, directories, upstreams).serve_on(server)
         BulkSender(view, upstreams).serve_on(server)
         control_plane = ControlPlane(view, {**directories, ROUTERS: routers}, settings.server)

@@ -31,29 +31,32 @@ from mesh_core.tasks import Supervisor
 from mesh_session_node.calls.account_call import AccountCalls
 from mesh_session_node.calls.message_service import MessageService
 from mesh_session_node.calls.node_service import NodeService
+from mesh_session_node.calls.server_service import ServerService
 from mesh_session_node.calls.session_service import SessionService
 from mesh_session_node.drivers.registry import Drivers
 from mesh_session_node.journal import Journal
 from mesh_session_node.node import maintenance
 from mesh_session_node.node.forwarding import OwnerForwarder
 from mesh_session_node.node.node import Node
+from mesh_session_node.outbound.link_previews import LinkPreviews
 from mesh_session_node.settings import SessionNodeSettings
 from mesh_session_node.store.accounts import AccountStore, SendLimits
 from mesh_session_node.store.media import MediaClient
 from mesh_session_node.store.messages import MessageStore
 from mesh_session_node.store.sessions import SessionStore
 from sessionmesh.internal.v1 import node_pb2_grpc
-from sessionmesh.v1 import message_pb2_grpc, session_pb2_grpc
+from sessionmesh.v1 import message_pb2_grpc, server_pb2_grpc, session_pb2_grpc
 
 logger = structlog.get_logger(__name__)
 
-OLDEST_SCHEMA = 7
+OLDEST_SCHEMA = 8
 
 
 async def main(settings: SessionNodeSettings, stop: Stop) -> None:
     """Parts, serve, wait for a signal, drain, stop."""
     watchdog = WatchdogClient.from_environment()
-    async with Supervisor(stop.fail) as supervisor:
+    private = settings.session.preview_private_addresses
+    async with LinkPreviews(allow_private_addresses=private) as previews, Supervisor(stop.fail) as supervisor:
         database = await Database.open(settings.database)
         await check_schema(database, OLDEST_SCHEMA)
         await maintenance.prepare(database)
@@ -95,19 +98,23 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
             watchdog=watchdog,
         )
         accounts, messages = AccountStore(database.pool, _limits(settings)), MessageStore(database.pool)
+        drivers = Drivers.from_settings(settings)
         node = Node(
             node_id=node_id,
             settings=settings.session,
-            drivers=Drivers.from_settings(settings),
+            drivers=drivers,
             journal=journal,
             accounts=accounts,
             messages=messages,
             sealer=Sealer(PostgresDataKeys(database), settings.secrets),
             media=MediaClient(channels, media, settings.mediaservice.address, settings.auth.mesh_key),
+            previews=previews,
             ownership=ownership,
         )
         journal_task = supervisor.start("journal", journal.run(node.on_commit))
         _add_services(server, node, messages, database, Pager(await page_token_key(database)))
+        info = ServerService(drivers, cluster, settings.server.max_message_bytes)
+        server.add(server_pb2_grpc.add_ServerServiceServicer_to_server, info)
         peer_pool = PeerPool(channels, settings.auth.mesh_key, client_context(settings.server))
         server.forward_not_owned(OwnerForwarder(node_id, ownership, peer_pool))
         await server.start(healthy=False)
@@ -138,7 +145,7 @@ def _add_services(
     server: Server, node: Node, messages: MessageStore, database: Database, pager: Pager
 ) -> None:
     calls = AccountCalls(node.lookup)
-    message_service = MessageService(calls, messages, node.preparation, pager)
+    message_service = MessageService(calls, messages, node.references, node.preparation, pager)
     server.add(message_pb2_grpc.add_MessageServiceServicer_to_server, message_service)
     server.add_bytes("sessionmesh.v1.MessageService", {"SendMessage": message_service.send_message})
     session_service = SessionService(calls, node.pairings, SessionStore(database.pool), pager)

@@ -28,13 +28,13 @@ from mesh_webhook.deliveries.fan_out import FanOut
 from mesh_webhook.deliveries.http_sender import HttpSender
 from mesh_webhook.endpoints.endpoint_cache import EndpointCache
 from mesh_webhook.endpoints.endpoint_store import DELIVERIES_CHANNEL, EndpointStore
-from mesh_webhook.endpoints.signing_keys import SigningKeys
+from mesh_webhook.endpoints.secrets import EndpointSecrets
 from mesh_webhook.endpoints.validation import EndpointValidator
 from mesh_webhook.events.tail import Tail
 from mesh_webhook.settings import WebhookServiceSettings
 from sessionmesh.v1 import event_pb2_grpc, webhook_pb2_grpc
 
-OLDEST_SCHEMA = 7
+OLDEST_SCHEMA = 8
 """The oldest schema that this service works with."""
 
 
@@ -50,13 +50,13 @@ async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
     await maintenance.make_attempt_partitions(database.pool)
     server = Server(settings.server, authenticator=KeyAuthenticator(api_key_lookup(database), settings.auth))
     pager = Pager(await page_token_key(database))
-    keys = SigningKeys(Sealer(PostgresDataKeys(database), settings.secrets))
+    secrets = EndpointSecrets(Sealer(PostgresDataKeys(database), settings.secrets))
     endpoints = EndpointCache(database.pool)
     completions = CompletionWriter(database.pool)
     tail = Tail(reader)
 
     async with Supervisor(stop.fail) as supervisor, HttpSender(webhook) as sender:
-        dispatcher = Dispatcher(database.pool, endpoints, keys, sender, completions, due.heard, webhook)
+        dispatcher = Dispatcher(database.pool, endpoints, secrets, sender, completions, due.heard, webhook)
         fan_out = FanOut(database, reader, endpoints, due.heard.notify)
         validator = EndpointValidator(
             allow_http=webhook.allow_http, allow_private_addresses=webhook.allow_private_addresses
@@ -64,7 +64,7 @@ async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
         server.add(
             webhook_pb2_grpc.add_WebhookServiceServicer_to_server,
             WebhookService(
-                EndpointStore(database.pool), DeliveryStore(database.pool), validator, keys, sender, pager
+                EndpointStore(database.pool), DeliveryStore(database.pool), validator, secrets, sender, pager
             ),
         )
         server.add(

@@ -23,6 +23,8 @@ class Client(Protocol):
     """No other connection has it, nor had it before a restart."""
     account: Account | None
     """The account it logged in as."""
+    told: dict[str, None]
+    """Addresses of recipients that it was told the identity of."""
 
     def put(self, frame: bytes) -> bool:
         """Send an encoded frame with the next flush; False when nothing can be sent any more."""
@@ -44,6 +46,15 @@ class Client(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """Messages to `recipient` (an address; empty: to anybody) are refused with `reason` and `code`."""
+
+    recipient: str
+    reason: wire.RejectReason.ValueType
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
 class Behaviour:
     """How the people around an account behave, and the limits it has. Delays in seconds."""
 
@@ -54,6 +65,10 @@ class Behaviour:
     """Text that people answer every message with; empty: nobody answers."""
     messages_per_minute: int = 0
     """0: unlimited."""
+    refusals: tuple[Refusal, ...] = ()
+    """The first that fits counts."""
+    restrictions: tuple[wire.Restriction, ...] = ()
+    """What the account is told that it may not do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +156,17 @@ class Account:
         """Whether the client acknowledges receipts."""
         self.theoretical_arrival = 0.0
         """When the rate limit would have this account's next message (GCRA), monotonic seconds."""
+
+    def behave_as(self, behaviour: Behaviour) -> None:
+        """Change the behaviour; the client is told when other things are restricted now."""
+        changed = behaviour.restrictions != self.behaviour.restrictions
+        self.behaviour = behaviour
+        if changed and self.client is not None:
+            self.tell_restrictions(self.client)
+
+    def tell_restrictions(self, client: Client) -> None:
+        """Tell `client` what the account may not do, also when that is nothing."""
+        client.send(wire.Frame(restrictions=wire.Restrictions(restrictions=self.behaviour.restrictions)))
 
     def remember(self, message_id: str) -> None:
         """Recognise `message_id` when it comes again."""

@@ -1,19 +1,21 @@
 """Addresses on the simulated network, and the ids that belong to a phone number.
 
-A phone number has one user id (its digits) and one hidden id (a digest of it). Both are computed, so nothing
-needs to be stored for people who have no account.
+Their grammar is that of `mesh_core.addresses`. A phone number has one user id (its digits) and one hidden id
+(a digest of it). Both are computed, so nothing needs to be stored for people who have no account.
 """
 
 from __future__ import annotations
 
 from hashlib import blake2b
 
+from mesh_core import addresses
+from mesh_core.errors import InvalidField
+
 PHONE = "phone:"
 USER = "user:"
 GROUP = "group:"
 HIDDEN = "hidden:"
-MIN_PHONE_LENGTH, MAX_PHONE_LENGTH = 8, 16
-"""With the plus sign."""
+USERNAME = "username:"
 
 
 def split_address(address: str) -> tuple[str, str]:
@@ -24,13 +26,10 @@ def split_address(address: str) -> tuple[str, str]:
 
 def is_phone(text: str) -> bool:
     """Whether `text` is a phone number in E.164."""
-    return (
-        MIN_PHONE_LENGTH <= len(text) <= MAX_PHONE_LENGTH
-        and text[0] == "+"
-        and text[1] != "0"
-        and text[1:].isascii()
-        and text[1:].isdigit()
-    )
+    try:
+        return addresses.parse("", text) == PHONE + text
+    except InvalidField:
+        return False
 
 
 def user_id_of(phone: str) -> str:

@@ -14,12 +14,15 @@ from mesh_simulator.accounts.addresses import (
     HIDDEN,
     PHONE,
     USER,
+    USERNAME,
     hidden_id_of,
     is_phone,
     split_address,
+    user_id_of,
 )
 from mesh_simulator.ledger.ledger import Ledger
 from mesh_simulator.ledger.records import Kind
+from sessionmesh.simnet.v1 import wire_pb2 as wire
 
 
 class Directory:
@@ -33,6 +36,10 @@ class Directory:
         self.groups: dict[str, Group] = {}
         self.unregistered: set[str] = set()
         """Phone numbers that are not on the network; every other valid one is."""
+        self.hidden: set[str] = set()
+        """Phone numbers that are shown to nobody but their owners."""
+        self.usernames: dict[str, str] = {}
+        """The names of those phone numbers whose people have one."""
         self.default_behaviour = Behaviour()
         self.default_effects: Effects | None = None
         """What the faults that affect all accounts do to a new one."""
@@ -54,6 +61,8 @@ class Directory:
             return self.groups.get(value)
         elif kind == HIDDEN:
             phone = self._phones_by_hidden.get(value, "")
+        elif kind == USERNAME:
+            phone = next((phone for phone, name in self.usernames.items() if name == value), "")
         else:
             return None
         account = self.by_phone.get(phone)
@@ -75,6 +84,35 @@ class Directory:
         hidden_id = hidden_id_of(phone)
         self._phones_by_hidden[hidden_id] = phone
         return hidden_id
+
+    def address_of(self, phone: str, viewer: Account | None = None) -> str:
+        """How the network names the person with `phone` to others; `viewer` sees its own number."""
+        if phone in self.hidden and (viewer is None or viewer.phone != phone):
+            return HIDDEN + self.reveal_hidden_id(phone)
+        return PHONE + phone
+
+    def shown(self, address: str) -> str:
+        """An address of a person as others see it: no hidden number, and no user name."""
+        kind, _ = split_address(address)
+        phone = self.phone_at(address)
+        if phone is None or kind == HIDDEN or (kind != USERNAME and phone not in self.hidden):
+            return address
+        return self.address_of(phone)
+
+    def identity_of(self, phone: str) -> wire.Identity:
+        """What the network tells of the person with `phone`."""
+        identity = wire.Identity(
+            hidden_id=self.reveal_hidden_id(phone), username=self.usernames.get(phone, "")
+        )
+        if phone not in self.hidden:
+            identity.phone = phone
+            identity.user_id = user_id_of(phone)
+        return identity
+
+    def identity_at(self, address: str) -> wire.Identity | None:
+        """What the network tells of the person at `address`; None when nobody is there, or it is a group."""
+        phone = self.phone_at(address)
+        return self.identity_of(phone) if phone is not None else None
 
     def create_account(self, phone: str, push_name: str) -> Account:
         """A new account, not paired."""
@@ -111,7 +149,12 @@ class Directory:
         self.default_behaviour = behaviour
         for account in self.accounts:
             if not account.has_own_behaviour:
-                account.behaviour = behaviour
+                account.behave_as(behaviour)
+
+    def set_own_behaviour(self, account: Account, behaviour: Behaviour | None) -> None:
+        """Set the behaviour of one account; None: that of all again."""
+        account.has_own_behaviour = behaviour is not None
+        account.behave_as(behaviour or self.default_behaviour)
 
     def close(self) -> None:
         if self._file is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 
 from mesh_simulator.accounts.account import Account, Group
-from mesh_simulator.accounts.addresses import PHONE, user_id_of
+from mesh_simulator.accounts.addresses import user_id_of
 from mesh_simulator.accounts.directory import Directory
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 
@@ -26,7 +26,7 @@ class Queries:
             group = self._directory.groups.get(query.get_group.group_id)
             if group is None or account.phone not in group.members:
                 return _error(query, wire.QUERY_ERROR_REASON_NOT_FOUND, "no such group")
-            return _answer_group(query, group)
+            return self._answer_group(account, query, group)
         if kind == "create_group":
             return self._create_group(account, query)
         if kind == "change_members":
@@ -41,16 +41,17 @@ class Queries:
             registered=True,
             user_id=user_id_of(phone),
             hidden_id=self._directory.reveal_hidden_id(phone),
+            username=self._directory.usernames.get(phone, ""),
         )
 
     def _create_group(self, account: Account, query: wire.Query) -> wire.Answer:
         phones = [self._directory.phone_at(address) for address in query.create_group.members]
         members = {phone: False for phone in phones if phone is not None}
-        if len(members) < len(set(query.create_group.members)):
+        if None in phones:
             return _error(query, wire.QUERY_ERROR_REASON_MALFORMED, "a member is not on the network")
         members[account.phone] = True
         group = self._directory.create_group(new_group_id(), query.create_group.subject, members)
-        return _answer_group(query, group)
+        return self._answer_group(account, query, group)
 
     def _change_members(self, account: Account, query: wire.Query) -> wire.Answer:
         change = query.change_members
@@ -69,25 +70,31 @@ class Queries:
         for phone in remove:
             group.members.pop(str(phone), None)
         self._directory.save_group(group)
-        return _answer_group(query, group)
+        return self._answer_group(account, query, group)
+
+    def _answer_group(self, account: Account, query: wire.Query, group: Group) -> wire.Answer:
+        members = [
+            wire.GroupMember(
+                address=self._directory.address_of(phone, account),
+                admin=admin,
+                identity=self._directory.identity_of(phone),
+            )
+            for phone, admin in group.members.items()
+        ]
+        return wire.Answer(
+            id=query.id,
+            group=wire.Group(
+                group_id=group.group_id,
+                subject=group.subject,
+                members=members,
+                create_time_us=group.create_time_us,
+            ),
+        )
 
 
 def new_group_id() -> str:
     """An id that no group has."""
     return secrets.token_hex(8)
-
-
-def _answer_group(query: wire.Query, group: Group) -> wire.Answer:
-    members = [wire.GroupMember(address=PHONE + phone, admin=admin) for phone, admin in group.members.items()]
-    return wire.Answer(
-        id=query.id,
-        group=wire.Group(
-            group_id=group.group_id,
-            subject=group.subject,
-            members=members,
-            create_time_us=group.create_time_us,
-        ),
-    )
 
 
 def _error(query: wire.Query, reason: wire.QueryErrorReason.ValueType, message: str) -> wire.Answer:

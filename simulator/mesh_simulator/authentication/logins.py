@@ -59,6 +59,7 @@ class Logins:
             hidden_id=account.hidden_id,
         )
         client.send(wire.Frame(login_ok=accepted))
+        account.tell_restrictions(client)
         self._receipts.send_pending(client, account)
         self._inbound.send_pending(client, account)
 

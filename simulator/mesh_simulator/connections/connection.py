@@ -56,6 +56,7 @@ class Connection(asyncio.Protocol):
         "input_closed",
         "number",
         "output_closed",
+        "told",
         "transfers",
     )
 
@@ -68,6 +69,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self.transfers: Transfers | None = None
         self.account: Account | None = None
+        self.told: dict[str, None] = {}
+        """Addresses of recipients that the client was told the identity of."""
         self.number = 0
         self.output_closed = False
         """Nothing is written any more."""

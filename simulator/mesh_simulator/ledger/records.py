@@ -20,7 +20,7 @@ MAGIC = b"SMLEDG1\n"
 
 
 class Kind(IntEnum):
-    """What happened. The numbers are those of `LedgerRecord.Kind` in the API."""
+    """What happened. The numbers are those of `LedgerKind` in the API."""
 
     ACCOUNT = 1
     """The account `id` with phone `peer` exists."""

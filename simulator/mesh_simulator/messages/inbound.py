@@ -6,7 +6,7 @@ import secrets
 import time
 
 from mesh_simulator.accounts.account import Account, Client, PendingInbound
-from mesh_simulator.accounts.addresses import GROUP, PHONE
+from mesh_simulator.accounts.addresses import GROUP
 from mesh_simulator.accounts.directory import Directory
 from mesh_simulator.ledger.ledger import Ledger
 from mesh_simulator.ledger.records import Kind
@@ -23,14 +23,19 @@ class InboundMessages:
         self._receipts = receipts
 
     def offer(self, account: Account, message: wire.Inbound, author: Account | None = None) -> None:
-        """Offer a message to an account, now or after its next login; fills in id, time and counter.
+        """Offer a message to an account, now or after its next login.
 
-        `author` gets the receipts; None: a person who has no account wrote it.
+        Fills in its id, time, counter and identity. `author` gets the receipts; None: a person who has no
+        account wrote it.
         """
         message.id = message.id or secrets.token_hex(10).upper()
         message.time_us = message.time_us or time.time_ns() // 1000
         account.inbound_counter += 1
         message.counter = account.inbound_counter
+        by_own_device = message.from_me and not message.chat.startswith(GROUP)
+        identity = self._directory.identity_at(message.chat if by_own_device else message.sender)
+        if identity is not None:
+            message.identity.CopyFrom(identity)
         account.inbound[message.id] = PendingInbound(message, author)
         self._ledger.append(
             Kind.INBOUND,
@@ -55,15 +60,16 @@ class InboundMessages:
         if dropped or (pending := account.inbound.pop(message_id, None)) is None:
             return
         if pending.author is not None:
-            participant = PHONE + account.phone if pending.message.chat.startswith(GROUP) else ""
+            participant = account.phone if pending.message.chat.startswith(GROUP) else ""
             self._receipts.issue(pending.author, message_id, wire.RECEIPT_KIND_DELIVERED, participant)
 
     def typing(self, account: Account, typing: wire.Typing) -> None:
         """Tell the account that `account` is typing to, if it is online."""
         recipient = self._directory.find(typing.chat)
         if isinstance(recipient, Account) and recipient.client is not None:
-            sender = PHONE + account.phone
-            shown = wire.Typing(chat=sender, state=typing.state, sender=sender)
+            sender = self._directory.address_of(account.phone)
+            identity = self._directory.identity_of(account.phone)
+            shown = wire.Typing(chat=sender, state=typing.state, sender=sender, identity=identity)
             recipient.client.send(wire.Frame(typing=shown))
 
     def _write(self, client: Client, account: Account, message: wire.Inbound) -> None:

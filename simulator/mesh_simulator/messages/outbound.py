@@ -7,7 +7,7 @@ from hashlib import blake2b
 
 from mesh_core.framing import encode
 from mesh_simulator.accounts.account import Account, Client, Group
-from mesh_simulator.accounts.addresses import GROUP, PHONE
+from mesh_simulator.accounts.addresses import GROUP
 from mesh_simulator.accounts.directory import Directory
 from mesh_simulator.connections.blobs import BlobStore
 from mesh_simulator.connections.timers import TimerWheel
@@ -58,7 +58,7 @@ class OutboundMessages:
             self._ledger.append(
                 Kind.RESENT, client.number, account.number, counter, text=f"{message_id}\0{to}"
             )
-            self._ack(client, account, message_id, duplicate=True)
+            self._ack(client, account, message_id, to, duplicate=True)
             return
         if len(content) > MAX_CONTENT_BYTES:
             self._reject(client, account, send, wire.REJECT_REASON_TOO_LARGE)
@@ -73,6 +73,10 @@ class OutboundMessages:
         if isinstance(recipient, Group) and account.phone not in recipient.members:
             self._reject(client, account, send, wire.REJECT_REASON_NOT_A_MEMBER)
             return
+        for refusal in account.behaviour.refusals:
+            if not refusal.recipient or self._directory.find(refusal.recipient) == recipient:
+                self._reject(client, account, send, refusal.reason, code=refusal.code)
+                return
         if account.behaviour.messages_per_minute and (wait := account.wait_for_limit(time.monotonic())):
             self._reject(client, account, send, wire.REJECT_REASON_RATE_LIMITED, retry_after=wait)
             return
@@ -81,7 +85,7 @@ class OutboundMessages:
         self._ledger.append(
             Kind.ACCEPTED, client.number, account.number, counter, 0, digest, f"{message_id}\0{to}"
         )
-        self._ack(client, account, message_id)
+        self._ack(client, account, message_id, to)
         self._pass_on(account, message_id, recipient, content)
 
     def resume_delivery(self, account: Account, message_id: str, to: str) -> None:
@@ -92,7 +96,7 @@ class OutboundMessages:
         elif isinstance(recipient, Group):
             for phone in recipient.members:
                 if phone != account.phone and phone not in self._directory.by_phone:
-                    self._deliver(account, message_id, phone, PHONE + phone)
+                    self._deliver(account, message_id, phone, phone)
 
     def _pass_on(
         self, account: Account, message_id: str, recipient: Account | Group | str, content: bytes
@@ -100,13 +104,14 @@ class OutboundMessages:
         if isinstance(recipient, str):
             self._deliver(account, message_id, recipient, "")
         elif isinstance(recipient, Account):
-            self._offer_from(account, message_id, recipient, PHONE + account.phone, content)
+            chat = self._directory.address_of(account.phone)
+            self._offer_from(account, message_id, recipient, chat, content)
         else:
             chat = GROUP + recipient.group_id
             for phone in recipient.members:
                 member = self._directory.by_phone.get(phone)
                 if member is None:
-                    self._deliver(account, message_id, phone, PHONE + phone)
+                    self._deliver(account, message_id, phone, phone)
                 elif member is not account:
                     self._offer_from(account, message_id, member, chat, content)
 
@@ -115,7 +120,7 @@ class OutboundMessages:
     ) -> None:
         message = wire.Inbound(
             id=message_id,
-            sender=PHONE + account.phone,
+            sender=self._directory.address_of(account.phone),
             chat=chat,
             push_name=account.push_name,
             content=content,
@@ -139,27 +144,36 @@ class OutboundMessages:
             self._timers.after(delay or 0.0, self._reply, account, phone, behaviour.auto_reply)
 
     def _reply(self, account: Account, phone: str, text: str) -> None:
-        address = PHONE + phone
+        address = self._directory.address_of(phone)
+        name = self._directory.identity_of(phone).phone
         content = wire.Content(text=text).SerializeToString()
-        self._inbound.offer(
-            account, wire.Inbound(sender=address, chat=address, push_name=phone, content=content)
-        )
+        message = wire.Inbound(sender=address, chat=address, push_name=name, content=content)
+        self._inbound.offer(account, message)
 
-    def _ack(self, client: Client, account: Account, message_id: str, *, duplicate: bool = False) -> None:
+    def _ack(
+        self, client: Client, account: Account, message_id: str, to: str, *, duplicate: bool = False
+    ) -> None:
         effects = account.effects
         if effects is not None:
             if effects.lose_acks:
                 return
             if effects.ack_delay:
-                self._timers.after(effects.ack_delay, self._write_ack, client, account, message_id, duplicate)
+                self._timers.after(
+                    effects.ack_delay, self._write_ack, client, account, message_id, to, duplicate
+                )
                 return
-        self._write_ack(client, account, message_id, duplicate)
+        self._write_ack(client, account, message_id, to, duplicate)
 
-    def _write_ack(self, client: Client, account: Account, message_id: str, duplicate: bool) -> None:
+    def _write_ack(self, client: Client, account: Account, message_id: str, to: str, duplicate: bool) -> None:
         ack = _ACK.ack
         ack.id = message_id
         ack.duplicate = duplicate
         ack.time_us = time.time_ns() // 1000
+        ack.ClearField("recipient")
+        if to not in client.told:
+            client.told[to] = None
+            if (identity := self._directory.identity_at(to)) is not None:
+                ack.recipient.CopyFrom(identity)
         if client.put(encode(_ACK.SerializeToString())):
             self._ledger.append(Kind.ACKED, client.number, account.number, text=f"{message_id}\0")
 
@@ -171,6 +185,7 @@ class OutboundMessages:
         reason: wire.RejectReason.ValueType,
         *,
         retry_after: float = 0.0,
+        code: int = 0,
     ) -> None:
         self._ledger.append(
             Kind.REJECTED,
@@ -185,5 +200,6 @@ class OutboundMessages:
             reason=reason,
             message=wire.RejectReason.Name(reason).removeprefix("REJECT_REASON_").replace("_", " ").lower(),
             retry_after_ms=int(retry_after * 1000),
+            code=code,
         )
         client.send(wire.Frame(reject=reject))

@@ -6,7 +6,7 @@ import time
 
 from mesh_core.framing import encode
 from mesh_simulator.accounts.account import Account, Client
-from mesh_simulator.accounts.addresses import GROUP, PHONE
+from mesh_simulator.accounts.addresses import GROUP
 from mesh_simulator.accounts.directory import Directory
 from mesh_simulator.ledger.ledger import Ledger
 from mesh_simulator.ledger.records import Kind
@@ -29,10 +29,14 @@ class Receipts:
     ) -> None:
         """Tell an account what became of its message, now or after its next login.
 
-        `participant` is the address of the member of a group whom the receipt is about, else empty.
+        `participant` is the phone number of the member of a group whom the receipt is about, else empty.
         """
         account.receipt_sequence = sequence = account.receipt_sequence + 1
         client = account.client
+        identity = None
+        if participant:
+            identity = self._directory.identity_of(participant)
+            participant = self._directory.address_of(participant)
         self._ledger.append(
             Kind.RECEIPT,
             client.number if client is not None else 0,
@@ -41,7 +45,7 @@ class Receipts:
             kind,
             text=f"{message_id}\0{participant}",
         )
-        frame = receipt_frame(message_id, kind, time.time_ns() // 1000, participant, sequence)
+        frame = receipt_frame(message_id, kind, time.time_ns() // 1000, participant, identity, sequence)
         written = client is not None and client.put(frame)
         if account.receipt_acks or not written:
             account.receipts.append((sequence, frame))
@@ -70,11 +74,16 @@ class Receipts:
         in_group = receipt.chat.startswith(GROUP)
         author = self._directory.find(receipt.participant if in_group else receipt.chat)
         if isinstance(author, Account):
-            self.issue(author, receipt.id, kind, PHONE + account.phone if in_group else "")
+            self.issue(author, receipt.id, kind, account.phone if in_group else "")
 
 
 def receipt_frame(
-    message_id: str, kind: wire.ReceiptKind.ValueType, time_us: int, participant: str, sequence: int
+    message_id: str,
+    kind: wire.ReceiptKind.ValueType,
+    time_us: int,
+    participant: str,
+    identity: wire.Identity | None,
+    sequence: int,
 ) -> bytes:
     """An encoded frame with a receipt."""
     receipt = _FRAME.receipt
@@ -83,6 +92,10 @@ def receipt_frame(
     receipt.time_us = time_us
     receipt.participant = participant
     receipt.sequence = sequence
+    if identity is None:
+        receipt.ClearField("participant_identity")
+    else:
+        receipt.participant_identity.CopyFrom(identity)
     return encode(_FRAME.SerializeToString())
 
 

@@ -44,7 +44,12 @@ def _apply(account: Account, record: Record, directory: Directory) -> None:
     elif kind is Kind.RECEIPT:
         account.receipt_sequence = record.counter
         frame = receipt_frame(
-            record.id, wire.ReceiptKind.ValueType(record.code), record.time_us, record.peer, record.counter
+            record.id,
+            wire.ReceiptKind.ValueType(record.code),
+            record.time_us,
+            record.peer,
+            directory.identity_at(record.peer) if record.peer else None,
+            record.counter,
         )
         account.receipts.append((record.counter, frame))
     elif kind is Kind.RECEIPTS_ACKED:
@@ -52,9 +57,12 @@ def _apply(account: Account, record: Record, directory: Directory) -> None:
             account.receipts.popleft()
     elif kind is Kind.INBOUND:
         author = directory.find(record.peer)
-        by_account = isinstance(author, Account) and record.id in author.known_message_ids
+        message = wire.Inbound.FromString(record.body)
+        by_account = (
+            isinstance(author, Account) and not message.from_me and record.id in author.known_message_ids
+        )
         account.inbound[record.id] = PendingInbound(
-            wire.Inbound.FromString(record.body),
+            message,
             author if isinstance(author, Account) and by_account else None,
         )
         account.inbound_counter = record.counter

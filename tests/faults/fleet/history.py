@@ -7,7 +7,7 @@ The changes are those of the ownership tables and of what owners write, in the o
 - A shard is taken only from a holder that released it or was judged dead.
 - Every row is written at the epoch of its shard's present tenure, before that tenure was released and before
   its holder was judged dead. A row of an older epoch is what a fence exists to prevent.
-- A message's status only rises, step by step from what it was.
+- A message's status changes as the table in `mesh_core.message_status` says, step by step from what it was.
 - One accepted request is one message, and the caller was told of that one.
 """
 
@@ -18,10 +18,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from mesh_core.message_status import may_become
 from sessionmesh.v1 import message_pb2
-
-FIRST_ENDING = message_pb2.MESSAGE_STATUS_CANCELLED
-"""Statuses from here on are no step on the way to READ."""
 
 
 class Kind(Enum):
@@ -162,13 +160,3 @@ class _Replay:
         self._statuses[change.key] = change.status
         if not may_become(change.before, change.status):
             self.findings.append(f"message {change.key} went from status {change.before} to {change.status}")
-
-
-def may_become(before: int, after: int) -> bool:
-    """Whether a message may go so: up, out of doubt, or to an end of what was not sent."""
-    in_doubt, sent = message_pb2.MESSAGE_STATUS_IN_DOUBT, message_pb2.MESSAGE_STATUS_SENT
-    if after < FIRST_ENDING:
-        return before < after if before != in_doubt else after >= sent
-    if after == message_pb2.MESSAGE_STATUS_FAILED:
-        return before <= sent or before == in_doubt
-    return before < sent

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import grpc.aio
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from sessionmesh.v1 import account_pb2, message_pb2, simulator_pb2
+from sessionmesh.simulator.v1 import simulator_pb2
+from sessionmesh.v1 import account_pb2, message_pb2
 from tests.support.eventually import eventually
 from tests.support.mesh_api import Caller, text_message
 
@@ -89,7 +90,7 @@ class Load:
         caller = self.caller
         while True:
             record = simulator_pb2.CallerRecord(
-                request_id=request.request_id, account=request.account_id, recipient=request.recipient.phone
+                request_id=request.request_id, account=request.account_id, recipient=request.recipient
             )
             self.log.append(record)
             try:

@@ -8,7 +8,7 @@ from enum import Enum
 
 import grpc.aio
 
-from sessionmesh.v1 import fleet_pb2
+from sessionmesh.admin.v1 import fleet_pb2
 from tests.faults.fleet.load import TRANSIENT
 from tests.faults.fleet.node import Node
 from tests.faults.fleet.scene import Scene

@@ -14,7 +14,8 @@ from mesh_cli.demo.receiver import Receiver
 from mesh_core.ids import SHARDS, Prefix, decode, encode, shard_of
 from mesh_core.ownership.planning.table import MOVE_BUDGET
 from mesh_simulator.ledger.records import Kind as LedgerKind
-from sessionmesh.v1 import account_pb2, message_pb2, session_pb2, simulator_pb2
+from sessionmesh.simulator.v1 import simulator_pb2
+from sessionmesh.v1 import account_pb2, message_pb2, session_pb2
 from tests.faults.fleet.history import Kind, check_changes, check_outcome
 from tests.faults.fleet.ledger import Logins
 from tests.faults.fleet.leftovers import descriptors, leftovers, leftovers_of_stopped

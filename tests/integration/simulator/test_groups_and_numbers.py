@@ -47,12 +47,48 @@ async def test_only_members_write_to_a_group_and_only_administrators_change_it(
 async def test_a_number_check_reveals_ids_that_can_be_written_to(network: Network, connect: Connect) -> None:
     _, paired = register(network, ALICE)
     network.directory.unregistered = {"+4915199999999"}
+    network.directory.usernames = {"+4915112345678": "some.body"}
     client = await logged_in(connect, paired)
     phones = ["+4915112345678", "+4915199999999"]
     answer = await ask(client, wire.Query(id=7, number_check=wire.NumberCheck(phones=phones)))
     known, unknown = answer.number_check.numbers
     assert (answer.id, known.registered, unknown.registered) == (7, True, False)
+    assert known.username == "some.body"
     client.send("M1", 0, f"hidden:{known.hidden_id}")
     client.send("M2", 1, f"user:{known.user_id}")
-    await client.expect("ack")
-    await client.expect("ack")
+    client.send("M3", 2, f"username:{known.username}")
+    for _ in range(3):
+        assert (await client.expect("ack")).ack.recipient.phone == "+4915112345678"
+
+
+async def test_a_hidden_number_is_shown_to_nobody_else(network: Network, connect: Connect) -> None:
+    account, paired = register(network, ALICE)
+    _, paired_bob = register(network, BOB)
+    alice, bob = await logged_in(connect, paired), await logged_in(connect, paired_bob)
+    network.directory.hidden = {ALICE}
+    network.directory.usernames = {ALICE: "alice"}
+    hidden = f"hidden:{account.hidden_id}"
+    identity = wire.Identity(hidden_id=account.hidden_id, username="alice")
+
+    subject = wire.CreateGroup(subject="Us", members=[hidden])
+    group = (await ask(bob, wire.Query(create_group=subject))).group
+    assert [(member.address, member.identity.phone) for member in group.members] == [
+        (hidden, ""),
+        (f"phone:{BOB}", BOB),
+    ]
+    seen_by_alice = (await ask(alice, wire.Query(get_group=wire.GetGroup(group_id=group.group_id)))).group
+    assert seen_by_alice.members[0].address == f"phone:{ALICE}"
+
+    alice.send("M1", 0, f"group:{group.group_id}", b"hello")
+    inbound = (await bob.expect("inbound")).inbound
+    assert (inbound.sender, inbound.identity) == (hidden, identity)
+
+    bob.send("M2", 0, f"group:{group.group_id}", b"hello")
+    await alice.expect("inbound")
+    alice.write(wire.Frame(inbound_ack=wire.InboundAck(id="M2")))
+    receipt = (await bob.expect("receipt")).receipt
+    assert (receipt.participant, receipt.participant_identity) == (hidden, identity)
+
+    alice.write(wire.Frame(typing=wire.Typing(chat=f"phone:{BOB}", state=wire.TYPING_STATE_TYPING)))
+    typing = (await bob.expect("typing")).typing
+    assert (typing.chat, typing.sender, typing.identity) == (hidden, hidden, identity)

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from mesh_core.framing import encode
+from mesh_simulator.accounts.account import Behaviour
 from mesh_simulator.checker import check
 from mesh_simulator.ledger.records import Kind
 from mesh_simulator.network import Network
@@ -67,6 +68,23 @@ async def test_frames_sent_with_the_login_wait_for_it(network: Network, connect:
     client.write(login_frame(paired), send)
     await client.expect("login_ok")
     assert (await client.expect("ack")).ack.id == "M1"
+
+
+async def test_a_client_is_told_what_is_restricted_at_every_login_and_when_it_changes(
+    network: Network, connect: Connect
+) -> None:
+    account, paired = register(network, ALICE)
+    client = await logged_in(connect, paired)
+    assert not client.restrictions.restrictions
+    restriction = wire.Restriction(kind=wire.RESTRICTION_KIND_NEW_CHATS, remaining=0)
+    network.directory.set_own_behaviour(account, Behaviour(restrictions=(restriction,)))
+    network.flush()
+    assert list((await client.expect("restrictions")).restrictions.restrictions) == [restriction]
+    client = await logged_in(connect, paired)
+    assert list(client.restrictions.restrictions) == [restriction]
+    network.directory.set_own_behaviour(account, None)
+    network.flush()
+    assert not (await client.expect("restrictions")).restrictions.restrictions
 
 
 async def test_a_wrong_secret_is_refused(network: Network, connect: Connect) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mesh_simulator.accounts.account import Behaviour
+from mesh_simulator.accounts.account import Behaviour, Refusal
 from mesh_simulator.checker import check
 from mesh_simulator.network import Network
 from sessionmesh.simnet.v1 import wire_pb2 as wire
@@ -108,6 +108,43 @@ async def test_people_read_and_answer_when_they_are_told_to(network: Network, co
     inbound = (await client.expect("inbound")).inbound
     assert inbound.sender == SOMEBODY
     assert wire.Content.FromString(inbound.content).text == "thank you"
+
+
+async def test_messages_that_people_refuse_come_back_with_the_reason_and_the_code(
+    network: Network, connect: Connect
+) -> None:
+    account, paired = register(network, ALICE)
+    account.behaviour = Behaviour(
+        refusals=(
+            Refusal(f"hidden:{network.directory.reveal_hidden_id(BOB)}", wire.REJECT_REASON_BLOCKED, 0),
+            Refusal("", wire.REJECT_REASON_WINDOW_CLOSED, 131047),
+        )
+    )
+    client = await logged_in(connect, paired)
+    client.send("M1", 0, f"phone:{BOB}")
+    client.send("M2", 1, SOMEBODY)
+    blocked, closed = (await client.expect("reject")).reject, (await client.expect("reject")).reject
+    assert (blocked.id, blocked.reason, blocked.code) == ("M1", wire.REJECT_REASON_BLOCKED, 0)
+    assert (closed.id, closed.reason, closed.code) == ("M2", wire.REJECT_REASON_WINDOW_CLOSED, 131047)
+
+
+async def test_the_first_acknowledgement_on_a_connection_says_who_the_recipient_is(
+    network: Network, connect: Connect
+) -> None:
+    _, paired = register(network, ALICE)
+    client = await logged_in(connect, paired)
+    client.send("M1", 0, SOMEBODY)
+    client.send("M2", 1, SOMEBODY)
+    first, second = (await client.expect("ack")).ack, (await client.expect("ack")).ack
+    phone = SOMEBODY.removeprefix("phone:")
+    assert first.recipient == wire.Identity(
+        phone=phone, user_id=phone[1:], hidden_id=network.directory.reveal_hidden_id(phone)
+    )
+    assert not second.HasField("recipient")
+    client = await logged_in(connect, paired)
+    client.send("M2", 2, SOMEBODY)
+    again = (await client.expect("ack")).ack
+    assert (again.duplicate, again.recipient) == (True, first.recipient)
 
 
 async def test_receipts_wait_for_an_account_that_is_away(network: Network, connect: Connect) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -26,8 +28,8 @@ from mesh_simulator.ledger.records import Kind, Record
 from mesh_simulator.network import Network
 from mesh_simulator.service import SimulatorServicer
 from sessionmesh.simnet.v1 import wire_pb2 as wire
-from sessionmesh.v1 import simulator_pb2 as api
-from sessionmesh.v1 import simulator_pb2_grpc
+from sessionmesh.simulator.v1 import simulator_pb2 as api
+from sessionmesh.simulator.v1 import simulator_pb2_grpc
 from tests.support.simulated_client import SimulatedClient
 from tests.support.simulated_network import ALICE, BOB, SOMEBODY, running, settings
 
@@ -57,6 +59,11 @@ class Operator:
         client = await SimulatedClient.open(self.network)
         await client.log_in(await self.paired(phone))
         return client
+
+    async def inject(self, **fields: Any) -> str:
+        """Write to an account; returns the network message id."""
+        request = api.InjectMessageRequest(**fields)
+        return (await self.stub.InjectMessage(request, metadata=self.metadata)).network_message_id
 
     async def verdict(self, *calls: api.CallerRecord) -> api.GetVerdictResponse:
         return await self.stub.GetVerdict(api.GetVerdictRequest(calls=calls), metadata=self.metadata)
@@ -142,17 +149,107 @@ async def test_somebody_sends_a_picture_to_a_group(operator: Operator) -> None:
         api.InjectMessageRequest(
             phone=ALICE,
             sender=f"phone:{BOB}",
-            group_id=created.group.group_id,
+            chat=created.group.address,
             encoded=content.SerializeToString(),
         ),
         metadata=operator.metadata,
     )
     inbound = (await client.expect("inbound")).inbound
-    assert inbound.chat == f"group:{created.group.group_id}"
+    assert inbound.chat == created.group.address
     fetch = wire.BlobGet(transfer=1, ref=wire.Content.FromString(inbound.content).blob.ref)
     client.write(wire.Frame(blob_get=fetch))
     assert (await client.expect("blob_chunk")).blob_chunk.data == b"picture"
     client.abort()
+
+
+async def test_somebody_answers_a_message_and_repeats_it(operator: Operator) -> None:
+    client = await operator.client(ALICE)
+    quoted = api.QuotedMessage(network_message_id="M1", text="how are you?")
+    await operator.inject(phone=ALICE, sender=SOMEBODY, text="well", quoted=quoted)
+    content = wire.Content.FromString((await client.expect("inbound")).inbound.content)
+    assert content.text == "well"
+    assert (content.context.reply_to, content.context.reply_to_sender) == ("M1", f"phone:{ALICE}")
+    assert wire.Content.FromString(content.context.quoted).text == "how are you?"
+    client.abort()
+
+
+async def test_the_accounts_own_phone_writes_to_somebody(operator: Operator) -> None:
+    client = await operator.client(ALICE)
+    await operator.inject(phone=ALICE, from_own_device=True, chat=SOMEBODY, text="from my phone")
+    inbound = (await client.expect("inbound")).inbound
+    assert (inbound.from_me, inbound.sender, inbound.chat) == (True, f"phone:{ALICE}", SOMEBODY)
+    assert inbound.identity.phone == SOMEBODY.removeprefix("phone:")
+    client.abort()
+
+
+async def test_somebody_with_a_hidden_number_writes(operator: Operator) -> None:
+    client = await operator.client(ALICE)
+    network = api.SetNetworkRequest(hidden_phones=[BOB], usernames={BOB: "bob.b"})
+    await operator.stub.SetNetwork(network, metadata=operator.metadata)
+    await operator.inject(phone=ALICE, sender="username:bob.b", text="guess who")
+    inbound = (await client.expect("inbound")).inbound
+    assert inbound.identity == wire.Identity(hidden_id=inbound.identity.hidden_id, username="bob.b")
+    assert inbound.sender == inbound.chat == f"hidden:{inbound.identity.hidden_id}"
+    client.abort()
+
+
+@pytest.mark.parametrize(
+    ("field", "injected"),
+    [
+        ("sender", {"text": "x"}),
+        ("sender", {"text": "x", "sender": "group:1"}),
+        ("sender", {"text": "x", "sender": "hidden:1"}),
+        ("sender", {"text": "x", "sender": SOMEBODY, "from_own_device": True}),
+        ("chat", {"text": "x", "from_own_device": True}),
+        ("chat", {"text": "x", "sender": SOMEBODY, "chat": SOMEBODY}),
+        ("content", {"sender": SOMEBODY}),
+        ("encoded", {"sender": SOMEBODY, "encoded": b"\xff"}),
+        ("network_message_id", {"text": "x", "sender": SOMEBODY, "network_message_id": "a\0b"}),
+        ("quoted.network_message_id", {"text": "x", "sender": SOMEBODY, "quoted": api.QuotedMessage()}),
+        (
+            "quoted.sender",
+            {
+                "text": "x",
+                "sender": SOMEBODY,
+                "quoted": api.QuotedMessage(network_message_id="M1", sender="4915112345678"),
+            },
+        ),
+    ],
+)
+async def test_a_message_that_nobody_can_have_written_is_refused(
+    operator: Operator, field: str, injected: dict[str, Any]
+) -> None:
+    await operator.paired(ALICE)
+    with pytest.raises(grpc.aio.AioRpcError, match=f"{field}: ") as refused:
+        await operator.inject(phone=ALICE, **injected)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize(
+    ("field", "behaviour"),
+    [
+        ("behaviour.read_after", api.NetworkBehaviour(read_after=Duration(seconds=-1))),
+        ("behaviour.refusals[0].reason", api.NetworkBehaviour(refusals=[api.NetworkRefusal()])),
+        (
+            "behaviour.refusals[0].recipient",
+            api.NetworkBehaviour(
+                refusals=[api.NetworkRefusal(recipient="bob", reason=wire.REJECT_REASON_BLOCKED)]
+            ),
+        ),
+        (
+            "behaviour.restrictions[0].until_us",
+            api.NetworkBehaviour(restrictions=[wire.Restriction(until_us=2**64 - 1)]),
+        ),
+    ],
+)
+async def test_a_behaviour_that_cannot_be_is_refused(
+    operator: Operator, field: str, behaviour: api.NetworkBehaviour
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError, match=re.escape(f"{field}: ")) as refused:
+        await operator.stub.SetBehaviour(
+            api.SetBehaviourRequest(behaviour=behaviour), metadata=operator.metadata
+        )
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def test_behaviour_is_set_for_one_account_or_for_all(operator: Operator) -> None:

@@ -13,7 +13,7 @@ from mesh_cli.commands.fleet.watch import watch_fleet
 from mesh_cli.commands.output import AsJson, as_dict, show
 from mesh_cli.commands.target import call
 from mesh_client import Client
-from sessionmesh.v1 import fleet_pb2
+from sessionmesh.admin.v1 import fleet_pb2
 
 app = typer.Typer(
     help="The session-nodes: their state, and taking them in and out of service.\n\n"

@@ -15,7 +15,8 @@ from mesh_cli.commands.fleet.show import is_terminal
 from mesh_cli.commands.output import as_dict
 from mesh_cli.commands.target import EXIT_FAILED, call, fail
 from mesh_client import Client, MeshCallError
-from sessionmesh.v1 import fleet_pb2, job_pb2
+from sessionmesh.admin.v1 import fleet_pb2
+from sessionmesh.v1 import job_pb2
 
 EXIT_INTERRUPTED = 130
 

@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mesh_cli.commands.output import wide_console
-from sessionmesh.v1 import fleet_pb2, session_pb2
+from sessionmesh.admin.v1 import fleet_pb2
+from sessionmesh.v1 import session_pb2
 
 SHARD_COLUMNS = ("shard", "node_id", "state", "epoch", "incarnation", "assigned_node_id", "accounts")
 _COLUMNS = ("id", "state", "shards", "accounts", "capacity", "usage", "version", "started", "address")

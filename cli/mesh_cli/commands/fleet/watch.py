@@ -17,7 +17,7 @@ from mesh_cli.commands.fleet.show import alarm_lines, alarm_text, is_terminal, n
 from mesh_cli.commands.output import as_dict
 from mesh_cli.commands.target import call
 from mesh_client import Client, MeshCallError
-from sessionmesh.v1 import fleet_pb2
+from sessionmesh.admin.v1 import fleet_pb2
 
 RECONNECT_SECONDS = 0.5
 Frame = fleet_pb2.WatchFleetResponse

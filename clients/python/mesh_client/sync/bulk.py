@@ -35,7 +35,7 @@ class SyncBulkSender:
     def send(self, request: message_pb2.SendMessageRequest) -> Future[message_pb2.Message]:
         """Take a message, once there is room for it; a future of it as accepted, or of why it was not.
 
-        Raises `InvalidArgument` for what would be refused anyway.
+        Raises `InvalidArgument` for what fits into no frame.
         """
         outcome: Future[message_pb2.Message] = Future()
 

@@ -8,7 +8,9 @@ from types import TracebackType
 from typing import Self
 
 import mesh_client.client as asynchronous
+from mesh_client.bulk import BulkResult
 from mesh_client.channels import Tls
+from mesh_client.content import Referable
 from mesh_client.subscriptions import Batch, Subscription
 from mesh_client.sync.bulk import SyncBulkSender
 from mesh_client.sync.loop import LoopThread
@@ -16,7 +18,7 @@ from mesh_client.sync.services import SyncServices
 from mesh_client.target import TransportChoice
 from mesh_client.transports import TransportName
 from mesh_client.uploads import Progress
-from sessionmesh.v1 import account_pb2, common_pb2, event_pb2, media_pb2, message_pb2, session_pb2
+from sessionmesh.v1 import account_pb2, event_pb2, media_pb2, message_pb2, session_pb2
 
 
 def connect(
@@ -68,18 +70,31 @@ class SyncClient(SyncServices):
     def send_text(
         self,
         account_id: str,
-        to: str | common_pb2.Recipient,
+        to: str,
         text: str,
         *,
+        reply_to: Referable | None = None,
         request_id: str = "",
         wait_for: message_pb2.WaitFor.ValueType = message_pb2.WAIT_FOR_QUEUED,
         timeout: float | None = None,
     ) -> message_pb2.Message:
-        """Send `text` to a phone number in E.164, or to any recipient; the message as accepted."""
+        """Send `text` to an address, such as `phone:+4915112345678`; the message as accepted."""
         sending = self._client.send_text(
-            account_id, to, text, request_id=request_id, wait_for=wait_for, timeout=timeout
+            account_id,
+            to,
+            text,
+            reply_to=reply_to,
+            request_id=request_id,
+            wait_for=wait_for,
+            timeout=timeout,
         )
         return self._thread.run(sending)
+
+    def send_many(
+        self, requests: Iterable[message_pb2.SendMessageRequest], *, timeout: float | None = None
+    ) -> list[BulkResult]:
+        """Send up to 1,000 messages in one call; each one's result, in their order. For more, use `bulk`."""
+        return self._thread.run(self._client.send_many(requests, timeout=timeout))
 
     def upload(
         self,
@@ -88,7 +103,8 @@ class SyncClient(SyncServices):
         file_name: str = "",
         mime_type: str = "",
         tenant_id: str = "",
-        keep_original: bool = False,
+        account_id: str = "",
+        options: media_pb2.StorageOptions | None = None,
         request_id: str = "",
         progress: Progress | None = None,
         timeout: float = 300.0,
@@ -99,7 +115,8 @@ class SyncClient(SyncServices):
             file_name=file_name,
             mime_type=mime_type,
             tenant_id=tenant_id,
-            keep_original=keep_original,
+            account_id=account_id,
+            options=options,
             request_id=request_id,
             progress=progress,
             timeout=timeout,
@@ -134,7 +151,7 @@ class SyncClient(SyncServices):
     def subscribe(
         self,
         *,
-        cursor: bytes = b"",
+        cursor: str = "",
         from_oldest: bool = False,
         event_types: Iterable[str] = (),
         account_ids: Iterable[str] = (),
@@ -142,7 +159,7 @@ class SyncClient(SyncServices):
         tenant_id: str = "",
         silence: float = 40.0,
     ) -> SyncSubscription:
-        """The tenant's events behind `cursor`, or from the oldest kept, or from now on: iterate over it."""
+        """The tenant's events after `cursor`, or from the oldest kept, or from now on: iterate over it."""
         subscription = self._client.subscribe(
             cursor=cursor,
             from_oldest=from_oldest,
@@ -173,8 +190,8 @@ class SyncSubscription:
         self._subscription = subscription
 
     @property
-    def cursor(self) -> bytes:
-        """The place behind the event handed out last."""
+    def cursor(self) -> str:
+        """The position after the event handed out last."""
         return self._subscription.cursor
 
     def __iter__(self) -> Iterator[event_pb2.Event]:

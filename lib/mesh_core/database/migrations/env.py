@@ -16,6 +16,9 @@ from mesh_core.database.migrations import SchemaMismatch, newest_schema
 from mesh_core.database.migrations.connecting import connected, url_of_settings
 from mesh_core.errors import StartupError
 
+FIRST_OF_SECOND_EDITION = 8
+"""The first schema version of the API's second edition, which cannot read what the first one has stored."""
+
 
 def run_offline() -> None:
     """Prints the SQL of the revisions that were asked for, a transaction for each."""
@@ -37,8 +40,22 @@ def run_online(connection: Connection) -> None:
         raise SchemaMismatch(
             f"the database has schema version {current}, this release knows versions up to {newest_schema()}"
         )
+    if 0 < current < FIRST_OF_SECOND_EDITION and _has_data(connection):
+        raise SchemaMismatch(
+            f"the database has schema version {current} and data of the first edition of the API, which this "
+            "release cannot read: keep the release that it belongs to, or begin with an empty database"
+        )
     with context.begin_transaction():
         context.run_migrations()
+
+
+def _has_data(connection: Connection) -> bool:
+    """Whether anybody has used the database: whatever is in it belongs to a tenant, or to a key."""
+    used = connection.scalar(text("SELECT to_regclass('api_key')")) is not None and connection.scalar(
+        text("SELECT EXISTS (SELECT FROM tenant) OR EXISTS (SELECT FROM api_key)")
+    )
+    connection.commit()
+    return bool(used)
 
 
 async def connect_and_run() -> None:

@@ -3,11 +3,13 @@
 Callers send their key as metadata `authorization: Bearer <key>`.
 """
 
+from mesh_core.rpc.auth.account_limit import AccountLimit
 from mesh_core.rpc.auth.authenticator import Authenticator, KeyAuthenticator
 from mesh_core.rpc.auth.identity import TENANT_SCOPES, Identity, Role, assume, check_scope, current_identity
 from mesh_core.rpc.auth.keys import (
     KeyRow,
     Lookup,
+    account_names,
     api_key_lookup,
     new_api_key,
     new_secret,
@@ -17,12 +19,14 @@ from mesh_core.rpc.auth.keys import (
 
 __all__ = [
     "TENANT_SCOPES",
+    "AccountLimit",
     "Authenticator",
     "Identity",
     "KeyAuthenticator",
     "KeyRow",
     "Lookup",
     "Role",
+    "account_names",
     "api_key_lookup",
     "assume",
     "check_scope",

@@ -161,7 +161,7 @@ class _Entry:
         key = ids.encode(Prefix.KEY, self.key_id)
         if row is not None:
             scopes = row.scopes | {authorization_pb2.SCOPE_PUBLIC}
-            self.identity = Identity(row.role, row.tenant_id, key, scopes)
+            self.identity = Identity(row.role, row.tenant_id, key, scopes, row.account_ids)
 
     def failed(self) -> None:
         self.serve_stale = self.answered

@@ -41,12 +41,16 @@ class Role(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The caller. `tenant_id` is None for administrators and for mesh parts that act for nobody."""
+    """The caller. `tenant_id` is None for administrators and for mesh parts that act for nobody.
+
+    `account_ids` are the accounts (`acc_...`) that the key is limited to; None: it is not limited.
+    """
 
     role: Role
     tenant_id: UUID | None
     key_id: str
     scopes: frozenset[Scope.ValueType]
+    account_ids: frozenset[str] | None = None
 
     def tenant_for(self, explicit: str, field: str = "tenant_id") -> UUID:
         """The tenant that a request is about, by its `explicit` field, which administrators must fill.
@@ -65,6 +69,17 @@ class Identity:
     def sees(self, tenant: UUID) -> bool:
         """Whether that tenant's resources exist for this caller."""
         return self.tenant_id is None or self.tenant_id == tenant
+
+    def sees_account(self, account_id: str) -> bool:
+        """Whether the key is good for that account, if it is one of its tenant's."""
+        return self.account_ids is None or account_id in self.account_ids
+
+    @property
+    def account_uuids(self) -> list[UUID] | None:
+        """`account_ids` as a query takes them."""
+        if self.account_ids is None:
+            return None
+        return [ids.decode(Prefix.ACCOUNT, account, "account_ids") for account in sorted(self.account_ids)]
 
     def check_sees(self, tenant: UUID, resource: str, name: str) -> None:
         """Raise `NotFound` for `resource` (a kind) `name` when it is another tenant's."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class KeyRow:
-    """A key as stored. `tenant_id` is None for an administrator's."""
+    """A key as stored. `tenant_id` is None for an administrator's, `account_ids` for one without a limit."""
 
     role: Role
     tenant_id: UUID | None
@@ -38,6 +38,7 @@ class KeyRow:
     tenant_suspended: bool = False
     previous_hash: bytes | None = None
     previous_expire_time: datetime | None = None
+    account_ids: frozenset[str] | None = None
 
     def matches(self, digest: bytes) -> bool:
         """Whether `digest` is of the key's secret, or of the one before it while their overlap lasts."""
@@ -78,6 +79,11 @@ def scopes_of(names: list[str]) -> frozenset[Scope.ValueType]:
     return frozenset(known[name] for name in names if name in known)
 
 
+def account_names(stored: list[UUID] | None) -> frozenset[str] | None:
+    """The accounts of the column `api_key.account_ids`, as the API names them."""
+    return None if stored is None else frozenset(ids.encode(Prefix.ACCOUNT, account) for account in stored)
+
+
 def secret_hash(text: str) -> bytes:
     """What is stored of a key's text."""
     return sha256(text.encode()).digest()
@@ -101,6 +107,7 @@ def api_key_lookup(database: Database) -> Lookup:
             row["suspended"],
             row["previous_hash"],
             row["previous_expire_time"],
+            account_names(row["account_ids"]),
         )
 
     return lookup
@@ -113,7 +120,8 @@ WITH used AS (
   WHERE id = $1 AND revoke_time IS NULL AND coalesce(last_use_time < now() - interval '1 minute', true)
 )
 SELECT k.role, k.tenant, k.hash, k.scopes, k.expire_time, k.revoke_time IS NOT NULL AS revoked,
-       coalesce(t.state <> 1, false) AS suspended, k.previous_hash, k.previous_expire_time
+       coalesce(t.state <> 1, false) AS suspended, k.previous_hash, k.previous_expire_time,
+       k.account_ids
 FROM api_key k LEFT JOIN tenant t ON t.id = k.tenant
 WHERE k.id = $1
 """

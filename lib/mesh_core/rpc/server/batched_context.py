@@ -10,7 +10,7 @@ from grpc import StatusCode
 from grpc.aio import AbortError
 
 from mesh_core.rpc.peers.metadata import Metadata
-from mesh_core.rpc.server.calls import Context
+from mesh_core.rpc.server.parsing import Context
 
 
 class BatchedContext:

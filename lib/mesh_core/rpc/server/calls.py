@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol, TypeAlias
 
 import grpc
-from google.protobuf.message import DecodeError
 from grpc import StatusCode
-from grpc.aio import AbortError, InternalError, ServicerContext, UsageError
+from grpc.aio import AbortError, InternalError, UsageError
 
 from mesh_core import errors
-from mesh_core.rpc.auth import Authenticator, assume, check_scope
+from mesh_core.rpc.auth import AccountLimit, Authenticator, assume, check_scope
 from mesh_core.rpc.server import status
 from mesh_core.rpc.server.drain import CallsInFlight, Draining
+from mesh_core.rpc.server.parsing import Context, Parse, Serve, parsed, parsing, parsing_all
 from mesh_core.telemetry import metrics, tracing
 from sessionmesh.v1.authorization_pb2 import SCOPE_PUBLIC, Scope
 
 READ_OUT_SECONDS = 1.0
 """Seconds that a request stream is read on after its call has failed."""
 
-Context = ServicerContext[Any, Any]
 RpcHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-Serve = Callable[[Any, Context], Awaitable[Any]]
 ServeBytes = Callable[[bytes, Context], Awaitable[bytes]]
 
 
@@ -40,12 +38,16 @@ class NotOwnerHandler(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A method as it is served. `streams` says that it answers with a stream."""
+    """A method as it is served. `takes_stream` says that its requests are a stream, `streams` that its
+    answers are, and `limit` what keys that are limited to accounts may ask of it.
+    """
 
     service: str
     name: str
     scope: Scope.ValueType
+    takes_stream: bool
     streams: bool
+    limit: AccountLimit
 
     @property
     def path(self) -> str:
@@ -73,10 +75,11 @@ def wrap(handler: RpcHandler, method: Method, gate: Gate) -> RpcHandler:
         handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
     )
     body: Serve
+    parse = handler.request_deserializer
     if not (inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)):
         if not getattr(function, "__module__", "").endswith("_pb2_grpc"):
             raise TypeError(f"{method.path} must be served by an asynchronous function")
-        body = _not_served(method)
+        body, parse = _not_served(method), None
     elif handler.response_streaming:
         body = _pump(function) if inspect.isasyncgenfunction(function) else function
         if method.streams and not getattr(function, "finishes", False):
@@ -84,20 +87,26 @@ def wrap(handler: RpcHandler, method: Method, gate: Gate) -> RpcHandler:
     else:
         body = function
     if not (handler.request_streaming or handler.response_streaming):
-        unary = _surround(_or_forwarded(_of_bytes(body, handler), method, gate), method, gate)
-        return grpc.unary_unary_rpc_method_handler(unary)
+        answer = _of_bytes(body, parse, handler.response_serializer)
+        return grpc.unary_unary_rpc_method_handler(
+            _surround(_or_forwarded(answer, method, gate), method, gate)
+        )
+    if parse is not None:
+        body = (parsing_all if handler.request_streaming else parsing)(body, parse)
     if not handler.response_streaming:
         body = _reading_out(body)
     return _MAKERS[handler.request_streaming, handler.response_streaming](
-        _surround(body, method, gate), handler.request_deserializer, handler.response_serializer
+        _surround(body, method, gate), None, handler.response_serializer
     )
 
 
 def not_served(service: str, name: str) -> RpcHandler:
     """A handler that answers UNIMPLEMENTED. It asks for no key: there is no scope to check."""
 
-    async def serve(_requests: Any, context: Context) -> None:
+    async def serve(requests: Any, context: Context) -> None:
         error = errors.Unimplemented(f"/{service}/{name} is not served here", "NOT_SERVED")
+        if isinstance(requests, AsyncIterator):  # bytes in a batched call
+            await _read_out(requests)
         await context.abort(error.code, error.message, status.trailing_metadata(error))
 
     return grpc.stream_stream_rpc_method_handler(serve)
@@ -106,7 +115,8 @@ def not_served(service: str, name: str) -> RpcHandler:
 def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
     # Everything that a call touches is a local name: this is on the way of every call.
     recall, authenticate = gate.authenticator.recall, gate.authenticator.authenticate
-    in_flight, scope, path = gate.in_flight, method.scope, method.path
+    in_flight, scope, path, limit = gate.in_flight, method.scope, method.path, method.limit
+    takes_stream = method.takes_stream
     observe = metrics.durations(method.service, method.name).observe
     begin, adopt, is_sampled = tracing.begin, tracing.adopt, tracing.is_sampled
 
@@ -116,6 +126,7 @@ def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
         period.count += 1
         code = StatusCode.OK
         span = None
+        begun = False
         try:
             authorization = tenant = traceparent = ""
             metadata: Any = context.invocation_metadata()  # pairs of text; never None on a server
@@ -137,7 +148,10 @@ def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
                     identity = await authenticate(authorization, tenant)
                 if scope not in identity.scopes:
                     check_scope(identity, scope)
+                if identity.account_ids is not None:
+                    request = limit.applied(identity, request)
                 assume(identity)
+            begun = True
             return await body(request, context)
         except AbortError:
             code = _CODES.get(context.code(), StatusCode.UNKNOWN)
@@ -151,6 +165,8 @@ def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
             if span is not None:
                 span.fail(error)
             trailing = (*context.trailing_metadata(), *status.trailing_metadata(failure))
+            if takes_stream and not begun:
+                await _read_out(request)
             try:
                 await context.abort(code, failure.message, trailing)
             except (InternalError, UsageError):
@@ -167,18 +183,13 @@ def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
     return serve
 
 
-def _of_bytes(body: Serve, handler: RpcHandler) -> ServeBytes:
+def _of_bytes(body: Serve, parse: Parse | None, serialise: Callable[[Any], bytes] | None) -> ServeBytes:
     """`body`, a function of messages or already one of bytes, as a function of bytes."""
-    parse, serialise = handler.request_deserializer, handler.response_serializer
     if parse is None or serialise is None:
         return body
 
     async def serve(request: bytes, context: Context) -> bytes:
-        try:
-            parsed = parse(request)
-        except DecodeError:
-            raise errors.InvalidArgument("the request cannot be parsed", "INVALID_FIELD") from None
-        answer = await body(parsed, context)
+        answer = await body(parsed(parse, request), context)
         if answer is None:  # grpcio's own servicers set a code, and return nothing
             await context.abort(_CODES[context.code()], str(context.details()))
         return serialise(answer)
@@ -210,21 +221,26 @@ def _pump(function: Callable[[Any, Context], AsyncGenerator[Any, None]]) -> Serv
 
 
 def _reading_out(body: Serve) -> Serve:
-    """An upload that is refused is read on for a moment: a grpc.aio client whose call ends in the middle of a
-    write is told INTERNAL instead of why.
-    """
+    """An upload that is refused is read on for a moment."""
 
     async def serve(requests: Any, context: Context) -> Any:
         try:
             return await body(requests, context)
         except errors.MeshError:
-            with suppress(TimeoutError, InternalError):
-                async with asyncio.timeout(READ_OUT_SECONDS):
-                    async for _ in requests:
-                        pass
+            await _read_out(requests)
             raise
 
     return serve
+
+
+async def _read_out(requests: AsyncIterator[Any]) -> None:
+    """Read on for a moment: a grpc.aio client whose call ends in the middle of a write is told INTERNAL
+    instead of why.
+    """
+    with suppress(TimeoutError, InternalError):
+        async with asyncio.timeout(READ_OUT_SECONDS):
+            async for _ in requests:
+                pass
 
 
 def _until_drained(body: Serve, gate: Gate) -> Serve:

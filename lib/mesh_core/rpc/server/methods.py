@@ -11,6 +11,7 @@ import structlog
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import ServiceDescriptor
 
+from mesh_core.rpc.auth import AccountLimit
 from mesh_core.rpc.server.calls import Gate, Method, RpcHandler, ServeBytes, not_served, wrap
 from sessionmesh.v1 import authorization_pb2
 from sessionmesh.v1.authorization_pb2 import SCOPE_UNSPECIFIED, Scope
@@ -71,10 +72,9 @@ class Methods(grpc.GenericRpcHandler):
                 logger.warning(
                     "method has no scope and is refused to everybody", service=service, method=name
                 )
-        streams = described.server_streaming
-        self._handlers[f"/{service}/{name}"] = wrap(
-            handler, Method(service, name, scope, streams), self._gate
-        )
+        takes_stream, streams = described.client_streaming, described.server_streaming
+        method = Method(service, name, scope, takes_stream, streams, AccountLimit.of(described))
+        self._handlers[f"/{service}/{name}"] = wrap(handler, method, self._gate)
         self.services.add(service)
 
     def alias(self, service: str, other: str) -> None:

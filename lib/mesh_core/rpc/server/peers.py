@@ -14,8 +14,9 @@ from mesh_core.errors import GoingAway
 from mesh_core.rpc.peers.connection import TOKEN_BYTES, FrameConnection, in_frames
 from mesh_core.rpc.peers.metadata import entries, pairs
 from mesh_core.rpc.server.batched_context import BatchedContext
-from mesh_core.rpc.server.calls import Context, ServeBytes
+from mesh_core.rpc.server.calls import ServeBytes
 from mesh_core.rpc.server.methods import Methods
+from mesh_core.rpc.server.parsing import Context
 from mesh_core.rpc.tls import server_context
 from mesh_core.settings import ServerSettings
 from sessionmesh.internal.v1 import peer_pb2 as pb

@@ -7,20 +7,21 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import grpc.aio
+from asyncpg.pgproto.pgproto import UUID
 from prometheus_client import Counter
 
 from mesh_core import ids
-from mesh_core.errors import InvalidField, NotFound
+from mesh_core.errors import InvalidField, NotFound, Unimplemented
 from mesh_core.ids import Prefix
 from mesh_core.paging import Pager
-from mesh_core.rpc.auth import current_identity
+from mesh_core.rpc.auth import Identity, current_identity
 from mesh_core.rpc.server.drain import finishes
 from mesh_core.telemetry import tracing
-from mesh_core.validation import duration, labels, text, to_timestamp
+from mesh_core.validation import at_least, duration, labels, text, timestamp, to_timestamp
 from mesh_media.api.uploads import Uploads
 from mesh_media.repository.media_repository import MediaRepository
 from mesh_media.repository.object_repository import ObjectRepository
-from mesh_media.repository.rows import MediaRow
+from mesh_media.repository.rows import MediaQuery, MediaRow
 from mesh_media.stores.object_store import ObjectStore
 from sessionmesh.v1 import content_pb2, media_pb2, media_pb2_grpc
 
@@ -33,7 +34,7 @@ DOWNLOADED_BYTES = Counter("mesh_media_downloaded_bytes", "Bytes sent to downloa
 
 
 class MediaService(media_pb2_grpc.MediaServiceServicer):
-    """Files of tenants. Retention policies, prunes and migrations are answered NOT_SERVED."""
+    """Files of tenants. A key that is limited to accounts reaches only what is of these."""
 
     def __init__(
         self,
@@ -61,17 +62,31 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
     async def DownloadMedia(
         self, request: media_pb2.DownloadMediaRequest, context: Context
     ) -> AsyncIterator[media_pb2.DownloadMediaResponse]:
+        known = request.if_none_match_sha256
+        if known and len(known) != 32:
+            raise InvalidField("if_none_match_sha256", "must be 32 bytes")
+        _check_variant(request.variant)
         row = await self._visible(request.media_id)
-        if not 0 <= request.offset <= row.size:
-            raise InvalidField("offset", f"must be between 0 and the file's size, {row.size}")
-        if request.limit < 0:
-            raise InvalidField("limit", "must not be negative")
-        end = min(row.size, request.offset + request.limit) if request.limit else row.size
+        start = request.offset_bytes
+        if not 0 <= start <= row.size:
+            raise InvalidField("offset_bytes", f"must be between 0 and the file's size, {row.size}")
+        end = row.size
+        if request.HasField("limit_bytes"):
+            end = min(row.size, start + at_least("limit_bytes", request.limit_bytes, 0))
+        header = media_pb2.DownloadHeader(
+            media=media_message(row),
+            mime_type=row.mime_type,
+            size_bytes=row.size,
+            sha256=row.sha256,
+            not_modified=known == row.sha256,
+        )
         DOWNLOADS.inc()
-        with tracing.span("mesh.media.download", attributes={"mesh.media.size": end - request.offset}):
-            yield media_pb2.DownloadMediaResponse(media=media_message(row))
+        with tracing.span("mesh.media.download", attributes={"mesh.media.size": end - start}):
+            yield media_pb2.DownloadMediaResponse(header=header)
+            if header.not_modified or start == end:
+                return
             try:
-                async for chunk in self._store.get(row.key, request.offset, end):
+                async for chunk in self._store.get(row.key, start, end):
                     DOWNLOADED_BYTES.inc(len(chunk))
                     yield media_pb2.DownloadMediaResponse(chunk=chunk)
             except FileNotFoundError:  # it was deleted, and the grace is over
@@ -86,12 +101,9 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         self, request: media_pb2.ListMediaRequest, context: Context
     ) -> media_pb2.ListMediaResponse:
         tenant = current_identity().tenant_for(request.tenant_id)
-        text("mime_type_prefix", request.mime_type_prefix, 127)
-        wanted = labels("labels", request.labels)
         page = self._pager.page(request, tenant.bytes)
-        rows = await self._media.page(
-            tenant, request.mime_type_prefix, request.origin, wanted, page.after_id, page.fetch
-        )
+        wanted = _query(request.filter, tenant, current_identity())
+        rows = await self._media.page(wanted, page.after_id, page.fetch) if wanted is not None else []
         shown, next_page = page.cut(rows, media_message, lambda row: row.id.bytes)
         return media_pb2.ListMediaResponse(media=shown, next_page_token=next_page)
 
@@ -105,6 +117,7 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
     async def CreateDownloadUrl(
         self, request: media_pb2.CreateDownloadUrlRequest, context: Context
     ) -> media_pb2.CreateDownloadUrlResponse:
+        _check_variant(request.variant)
         row = await self._visible(request.media_id)
         ttl = DEFAULT_URL_TTL
         if request.HasField("ttl"):
@@ -117,18 +130,61 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
     ) -> media_pb2.GetMediaUsageResponse:
         usage = await self._objects.usage(current_identity().tenant_for(request.tenant_id))
         return media_pb2.GetMediaUsageResponse(
-            objects=usage.media,
-            bytes=usage.bytes,
+            stored=media_pb2.MediaCount(objects=usage.media, size_bytes=usage.bytes),
+            reserved_bytes=usage.reserved_bytes,
             max_bytes=usage.max_bytes,
             shared_bytes=usage.shared_bytes,
             compressed_bytes=usage.compressed_bytes,
+            by_age=[
+                media_pb2.MediaAgeUsage(
+                    age=media_pb2.MediaAge.ValueType(age),
+                    stored=media_pb2.MediaCount(objects=count, size_bytes=size),
+                )
+                for age, (count, size) in usage.by_age.items()
+            ],
         )
 
     async def _visible(self, media_id: str) -> MediaRow:
         """The row, if the caller may know of it; raises `InvalidField` or `NotFound`."""
         row = await self._media.get(ids.decode(Prefix.MEDIA, media_id, "media_id"))
-        current_identity().check_sees(row.tenant, "media", media_id)
+        identity = current_identity()
+        identity.check_sees(row.tenant, "media", media_id)
+        if not identity.sees_account(_account_id(row)):
+            raise NotFound("media", media_id)
         return row
+
+
+def _query(wanted: media_pb2.MediaFilter, tenant: UUID, identity: Identity) -> MediaQuery | None:
+    """What to list; None when nothing can match. Raises `InvalidField`, and `Unimplemented` NOT_SERVED."""
+    text("filter.mime_type_prefix", wanted.mime_type_prefix, 127)
+    at_least("filter.min_size_bytes", wanted.min_size_bytes, 0)
+    query = MediaQuery(
+        tenant=tenant,
+        accounts=identity.account_uuids,
+        mime_type_prefix=wanted.mime_type_prefix,
+        origin=wanted.origin,
+        labels=labels("filter.labels", wanted.labels),
+        start=timestamp("filter.start_time", wanted.start_time) if wanted.HasField("start_time") else None,
+        end=timestamp("filter.end_time", wanted.end_time) if wanted.HasField("end_time") else None,
+        min_size=wanted.min_size_bytes,
+    )
+    for name in ("account_id", "category"):  # these need to know what refers to a file
+        if getattr(wanted, name):
+            raise Unimplemented(f"filter.{name}: is not served by this version", "NOT_SERVED")
+    every_row_is_ready = wanted.state in (
+        content_pb2.MEDIA_STATE_UNSPECIFIED,
+        content_pb2.MEDIA_STATE_READY,
+    )
+    return query if every_row_is_ready else None
+
+
+def _check_variant(variant: media_pb2.MediaVariant.ValueType) -> None:
+    if variant != media_pb2.MEDIA_VARIANT_UNSPECIFIED:
+        raise Unimplemented("variant: is not served by this version", "NOT_SERVED")
+
+
+def _account_id(row: MediaRow) -> str:
+    return "" if row.account is None else ids.encode(Prefix.ACCOUNT, row.account)
 
 
 def media_message(row: MediaRow) -> media_pb2.Media:
@@ -136,15 +192,19 @@ def media_message(row: MediaRow) -> media_pb2.Media:
     return media_pb2.Media(
         id=ids.encode(Prefix.MEDIA, row.id),
         tenant_id=ids.encode(Prefix.TENANT, row.tenant),
+        account_id=_account_id(row),
         state=content_pb2.MEDIA_STATE_READY,
+        unprocessed_reason=media_pb2.UnprocessedReason.ValueType(row.unprocessed),
         mime_type=row.mime_type,
-        size=row.size,
+        declared_mime_type=row.declared_mime_type,
+        size_bytes=row.size,
         sha256=row.sha256,
-        original_size=row.original_size,
+        original_size_bytes=row.original_size,
         original_sha256=row.original_sha256,
         file_name=row.file_name,
         width=row.width,
         height=row.height,
+        animated=row.animated,
         origin=media_pb2.MediaOrigin.ValueType(row.origin),
         labels=row.labels,
         create_time=to_timestamp(row.create_time),

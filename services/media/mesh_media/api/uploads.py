@@ -10,10 +10,12 @@ from prometheus_client import Counter
 
 from mesh_core import ids, validation
 from mesh_core.database.requests import request_digest
-from mesh_core.errors import InvalidField
+from mesh_core.errors import InvalidField, Unimplemented
+from mesh_core.ids import Prefix
 from mesh_core.rpc.auth import Identity, Role
 from mesh_core.telemetry import tracing
 from mesh_media.processing.compressor import Compressor, ProcessedFile
+from mesh_media.processing.file_types import normalised
 from mesh_media.processing.spool import SpooledFile, spool
 from mesh_media.repository.media_repository import MediaRepository
 from mesh_media.repository.object_repository import ObjectRepository
@@ -63,16 +65,17 @@ class Uploads:
         header = await read_header(frames, identity, self._max_bytes)
         tenant = identity.tenant_for(header.tenant_id, "header.tenant_id")
         key = f"{tenant.hex}/{ids.new_uuid().hex}"
-        await self._objects.reserve(tenant, key, header.size, self._lifetime)
-        with tracing.span("mesh.media.upload", attributes={"mesh.media.size": header.size}):
+        account = None
+        if header.account_id:
+            account = ids.decode(Prefix.ACCOUNT, header.account_id, "header.account_id")
+        await self._objects.reserve(tenant, account, key, header.size_bytes, self._lifetime)
+        with tracing.span("mesh.media.upload", attributes={"mesh.media.size": header.size_bytes}):
             async with spool(frames, header, self._folder) as file:
-                processed = await self._compressor.process(
-                    file, header.mime_type, keep_original=header.keep_original
-                )
+                processed = await self._compressor.process(file, header.options)
                 with tracing.span("mesh.media.store", attributes={"mesh.media.size": processed.size}):
                     await self._store.put(key, processed.source)
                 row = await self._media.add(
-                    _new_media(header, tenant, key, file, processed),
+                    _new_media(header, tenant, account, key, file, processed),
                     header.request_id,
                     request_digest(header, file.sha256),
                 )
@@ -83,48 +86,86 @@ class Uploads:
 
 
 async def read_header(frames: Frames, identity: Identity, max_bytes: int) -> media_pb2.UploadHeader:
-    """The checked header of an upload; raises `InvalidField` for the first field that is wrong."""
+    """The checked header of an upload.
+
+    Raises `InvalidField` for the first field that is wrong, `Unimplemented` for what is not served yet.
+    """
     first = await anext(frames, None)
     if first is None or first.WhichOneof("frame") != "header":
         raise InvalidField("header", "must be the first frame")
     header = first.header
     validation.request_id(header.request_id, "header.request_id")
-    if not 1 <= header.size <= max_bytes:
-        raise InvalidField("header.size", f"must be between 1 and {max_bytes}")
-    if header.sha256 and len(header.sha256) != 32:
-        raise InvalidField("header.sha256", "must be 32 bytes")
-    validation.text("header.file_name", header.file_name, MAX_FILE_NAME)
-    if "/" in header.file_name or "\\" in header.file_name or header.file_name in (".", ".."):
-        raise InvalidField("header.file_name", "must be a name without a path")
-    validation.labels("header.labels", header.labels, MAX_LABELS)
-    if header.HasField("keep_for"):
-        validation.duration("header.keep_for", header.keep_for, least=timedelta(seconds=1), most=MAX_KEEP_FOR)
-    if header.origin == media_pb2.MEDIA_ORIGIN_NETWORK and identity.role is not Role.MESH:
-        raise InvalidField("header.origin", "only the mesh itself may say NETWORK")
+    if not 1 <= header.size_bytes <= max_bytes:
+        raise InvalidField("header.size_bytes", f"must be between 1 and {max_bytes}")
+    validation.choice("header.origin", header.origin, media_pb2.MediaOrigin.values(), "the origins")
+    if header.origin > media_pb2.MEDIA_ORIGIN_UPLOAD and identity.role is not Role.MESH:
+        raise InvalidField("header.origin", "only the mesh itself may say other than UPLOAD")
+    _check_options(header.options)
+    if header.asynchronous:
+        raise _not_served("header.asynchronous")
     return header
 
 
+def _check_options(options: media_pb2.StorageOptions) -> None:
+    field = "header.options"
+    if options.sha256 and len(options.sha256) != 32:
+        raise InvalidField(f"{field}.sha256", "must be 32 bytes")
+    name = validation.text(f"{field}.file_name", options.file_name, MAX_FILE_NAME)
+    if "/" in name or "\\" in name or name in (".", ".."):
+        raise InvalidField(f"{field}.file_name", "must be a name without a path")
+    validation.labels(f"{field}.labels", options.labels, MAX_LABELS)
+    _keep_for(options)
+    validation.choice(f"{field}.purpose", options.purpose, media_pb2.MediaPurpose.values(), "the purposes")
+    validation.choice(
+        f"{field}.compression", options.compression, media_pb2.Compression.values(), "the levels"
+    )
+    if options.purpose not in (media_pb2.MEDIA_PURPOSE_UNSPECIFIED, media_pb2.MEDIA_PURPOSE_DOCUMENT):
+        raise _not_served(f"{field}.purpose")
+    if options.compression == media_pb2.COMPRESSION_AGGRESSIVE:
+        raise _not_served(f"{field}.compression")
+    if options.keep_original:
+        raise _not_served(f"{field}.keep_original")
+
+
+def _keep_for(options: media_pb2.StorageOptions) -> timedelta | None:
+    if not options.HasField("keep_for"):
+        return None
+    return validation.duration(
+        "header.options.keep_for", options.keep_for, least=timedelta(seconds=1), most=MAX_KEEP_FOR
+    )
+
+
+def _not_served(field: str) -> Unimplemented:
+    return Unimplemented(f"{field}: is not served by this version", "NOT_SERVED")
+
+
 def _new_media(
-    header: media_pb2.UploadHeader, tenant: UUID, key: str, file: SpooledFile, processed: ProcessedFile
+    header: media_pb2.UploadHeader,
+    tenant: UUID,
+    account: UUID | None,
+    key: str,
+    file: SpooledFile,
+    processed: ProcessedFile,
 ) -> NewMedia:
-    keep_for = None
-    if header.HasField("keep_for"):
-        keep_for = validation.duration(
-            "header.keep_for", header.keep_for, least=timedelta(0), most=MAX_KEEP_FOR
-        )
+    options = header.options
+    declared = normalised(options.mime_type)
     return NewMedia(
         id=ids.new_uuid(),
         tenant=tenant,
+        account=account,
         key=key,
         mime_type=processed.mime_type,
+        declared_mime_type=declared if declared != processed.mime_type else "",
         size=processed.size,
         sha256=processed.sha256,
         original_size=file.size,
         original_sha256=file.sha256,
-        file_name=header.file_name,
+        file_name=options.file_name,
+        unprocessed=processed.unprocessed,
         width=processed.width,
         height=processed.height,
+        animated=processed.animated,
         origin=header.origin or media_pb2.MEDIA_ORIGIN_UPLOAD,
-        labels=dict(header.labels),
-        keep_for=keep_for,
+        labels=dict(options.labels),
+        keep_for=_keep_for(options),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
@@ -14,6 +14,7 @@ from mesh_core.telemetry import tracing
 from mesh_media.processing import images
 from mesh_media.processing.file_types import agreed_type
 from mesh_media.processing.spool import SpooledFile
+from sessionmesh.v1 import media_pb2
 
 A = TypeVarTuple("A")
 T = TypeVar("T")
@@ -21,14 +22,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class ProcessedFile:
-    """The bytes to store; width and height are 0 unless it is an image."""
+    """The bytes to store; width and height are None unless it is an image.
+
+    `unprocessed` says why they are those that came; UNSPECIFIED: they are not.
+    """
 
     source: Path | bytes
     mime_type: str
     size: int
     sha256: bytes
-    width: int
-    height: int
+    unprocessed: media_pb2.UnprocessedReason.ValueType
+    width: int | None = None
+    height: int | None = None
+    animated: bool = False
 
 
 class Compressor:
@@ -45,25 +51,40 @@ class Compressor:
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="image")
         images.forbid_other_loaders()
 
-    async def process(self, file: SpooledFile, declared_type: str, *, keep_original: bool) -> ProcessedFile:
+    async def process(self, file: SpooledFile, options: media_pb2.StorageOptions) -> ProcessedFile:
         """Raises `InvalidField` for a file that is not of the declared type, and for a broken image."""
-        mime_type = agreed_type(declared_type, file.head)
-        unchanged = ProcessedFile(file.path, mime_type, file.size, file.sha256, 0, 0)
+        mime_type = agreed_type(options.mime_type, file.head)
+        kept = media_pb2.UNPROCESSED_REASON_UNSPECIFIED
+        if options.compression == media_pb2.COMPRESSION_OFF:
+            kept = media_pb2.UNPROCESSED_REASON_OFF
+        elif options.purpose == media_pb2.MEDIA_PURPOSE_DOCUMENT:
+            kept = media_pb2.UNPROCESSED_REASON_TYPE
         if mime_type not in images.DECODED:
-            return unchanged
+            reason = kept or media_pb2.UNPROCESSED_REASON_TYPE
+            return ProcessedFile(file.path, mime_type, file.size, file.sha256, reason)
         image = await self._run(images.read_size, file.path, self._max_pixels)
-        unchanged = ProcessedFile(file.path, mime_type, file.size, file.sha256, image.width, image.height)
-        if keep_original or not images.worth_recompressing(mime_type, image, file.size, self._side):
+        unchanged = ProcessedFile(
+            file.path,
+            mime_type,
+            file.size,
+            file.sha256,
+            kept or images.reason_to_keep(mime_type, image, file.size, self._side),
+            image.width,
+            image.height,
+            image.animated,
+        )
+        if unchanged.unprocessed:
             return unchanged
         with tracing.span("mesh.media.compress", attributes={"mesh.media.size": file.size}):
             smaller = await self._run(images.recompress, file.path, mime_type, self._side, self._quality)
         if len(smaller.data) >= file.size:
-            return unchanged
+            return replace(unchanged, unprocessed=media_pb2.UNPROCESSED_REASON_NOT_SMALLER)
         return ProcessedFile(
             smaller.data,
             mime_type,
             len(smaller.data),
             sha256(smaller.data).digest(),
+            media_pb2.UNPROCESSED_REASON_UNSPECIFIED,
             smaller.dimensions.width,
             smaller.dimensions.height,
         )

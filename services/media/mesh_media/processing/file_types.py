@@ -28,26 +28,28 @@ def agreed_type(declared: str, head: bytes) -> str:
     Raises `InvalidField` when the bytes are of another type than announced, or when an image, video or audio
     file was announced and the bytes are not recognised.
     """
-    announced = _normalised(declared)
+    announced = normalised(declared)
     found = sniff(head)
     if not announced:
         return found or UNKNOWN
     if not found:
         if announced.partition("/")[0] in _MUST_BE_RECOGNISED:
-            raise InvalidField("header.mime_type", f"the file is not {announced}, nor anything else known")
+            raise InvalidField(
+                "header.options.mime_type", f"the file is not {announced}, nor anything else known"
+            )
         return announced
     if announced in (found, UNKNOWN):
         return found
     if found in _CONTAINERS and _CONTAINERS[found](announced):
         return announced
-    raise InvalidField("header.mime_type", f"says {announced}, but the file is {found}")
+    raise InvalidField("header.options.mime_type", f"says {announced}, but the file is {found}")
 
 
-def _normalised(declared: str) -> str:
+def normalised(declared: str) -> str:
     """The declared type without parameters, in lower case, by its usual name."""
     mime_type = declared.partition(";")[0].strip().lower()
     if mime_type and not re.fullmatch(r"[a-z]+/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}", mime_type):
-        raise InvalidField("header.mime_type", "must be a MIME type such as image/jpeg")
+        raise InvalidField("header.options.mime_type", "must be a MIME type such as image/jpeg")
     return _ALIASES.get(mime_type, mime_type)
 
 

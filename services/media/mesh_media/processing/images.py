@@ -12,6 +12,7 @@ from pathlib import Path
 import pyvips
 
 from mesh_core.errors import InvalidField
+from sessionmesh.v1 import media_pb2
 
 MIN_BITS_PER_PIXEL = 1.2
 """A JPEG with fewer was compressed for phones already: doing so again costs quality and saves nothing."""
@@ -29,6 +30,7 @@ class ImageSize:
 
     width: int
     height: int
+    animated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +60,23 @@ def read_size(file: Path, max_pixels: int) -> ImageSize:
         raise InvalidField(
             "chunk", f"the picture has {image.width}x{image.height} pixels; at most {max_pixels} are taken"
         )
-    return ImageSize(image.height, image.width) if rotated else ImageSize(image.width, image.height)
+    animated = image.get_typeof("n-pages") != 0 and image.get("n-pages") > 1
+    width, height = (image.height, image.width) if rotated else (image.width, image.height)
+    return ImageSize(width, height, animated)
 
 
-def worth_recompressing(mime_type: str, dimensions: ImageSize, size: int, side: int) -> bool:
-    """Whether recompressing a file of `size` bytes to `side` pixels may make it smaller."""
+def reason_to_keep(
+    mime_type: str, dimensions: ImageSize, size: int, side: int
+) -> media_pb2.UnprocessedReason.ValueType:
+    """Why recompressing a file of `size` bytes to `side` pixels gains nothing; UNSPECIFIED when it may."""
     if mime_type not in RECOMPRESSED:
-        return False
+        return media_pb2.UNPROCESSED_REASON_TYPE
     if max(dimensions.width, dimensions.height) > side:
-        return True
+        return media_pb2.UNPROCESSED_REASON_UNSPECIFIED
     bits_per_pixel = size * 8 / (dimensions.width * dimensions.height)
-    return mime_type == "image/jpeg" and bits_per_pixel > MIN_BITS_PER_PIXEL
+    if mime_type == "image/jpeg" and bits_per_pixel > MIN_BITS_PER_PIXEL:
+        return media_pb2.UNPROCESSED_REASON_UNSPECIFIED
+    return media_pb2.UNPROCESSED_REASON_COMPRESSED_ALREADY
 
 
 def recompress(file: Path, mime_type: str, side: int, quality: int) -> Recompressed:

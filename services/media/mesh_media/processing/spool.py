@@ -41,16 +41,16 @@ async def spool(
             if not 1 <= len(chunk) <= MAX_CHUNK:
                 raise InvalidField("chunk", f"must have 1 to {MAX_CHUNK} bytes")
             size += len(chunk)
-            if size > header.size:
-                raise InvalidField("header.size", f"says {header.size}, but more bytes came")
+            if size > header.size_bytes:
+                raise InvalidField("header.size_bytes", f"says {header.size_bytes}, but more bytes came")
             # Synchronous, because a chunk is at most 1 MiB and goes to the page cache.
             digest.update(chunk)
             file.write(chunk)
             if len(head) < SNIFFED_BYTES:
                 head += chunk[: SNIFFED_BYTES - len(head)]
-        if size != header.size:
-            raise InvalidField("header.size", f"says {header.size}, but {size} bytes came")
-        if header.sha256 and header.sha256 != digest.digest():
-            raise InvalidField("header.sha256", "is not the sha256 of the bytes that came")
+        if size != header.size_bytes:
+            raise InvalidField("header.size_bytes", f"says {header.size_bytes}, but {size} bytes came")
+        if header.options.sha256 and header.options.sha256 != digest.digest():
+            raise InvalidField("header.options.sha256", "is not the sha256 of the bytes that came")
         file.flush()
         yield SpooledFile(Path(file.name), size, digest.digest(), head)

@@ -15,7 +15,7 @@ from mesh_core.database.requests import Method, claim_request
 from mesh_core.errors import NotFound
 from mesh_core.ids import Prefix
 from mesh_media.repository.object_repository import ADD_UNREFERENCED
-from mesh_media.repository.rows import MediaRow, NewMedia
+from mesh_media.repository.rows import MediaQuery, MediaRow, NewMedia
 
 
 class MediaRepository:
@@ -49,18 +49,20 @@ class MediaRepository:
             raise NotFound("media", ids.encode(Prefix.MEDIA, media))
         return _media_row(row)
 
-    async def page(
-        self,
-        tenant: UUID,
-        mime_prefix: str,
-        origin: int,
-        labels: dict[str, str],
-        before: UUID | None,
-        limit: int,
-    ) -> list[MediaRow]:
-        """At most `limit` rows older than `before`, newest first. `origin` 0 means any."""
+    async def page(self, wanted: MediaQuery, before: UUID | None, limit: int) -> list[MediaRow]:
+        """At most `limit` rows older than `before`, newest first."""
         rows = await self._pool.fetch(
-            _PAGE, tenant, before, mime_prefix, origin, orjson.dumps(labels).decode(), limit
+            _PAGE,
+            wanted.tenant,
+            before,
+            wanted.accounts,
+            wanted.mime_type_prefix,
+            wanted.origin,
+            orjson.dumps(dict(wanted.labels)).decode(),
+            wanted.start,
+            wanted.end,
+            wanted.min_size,
+            limit,
         )
         return [_media_row(row) for row in rows]
 
@@ -89,18 +91,23 @@ class MediaRepository:
         if key == new.key:
             await connection.execute("DELETE FROM media_loose_object WHERE key = $1", key)
         await connection.execute(
-            """INSERT INTO media (id, tenant, mime_type, sha256, original_size, original_sha256, file_name,
-                 width, height, origin, labels, expire_time)
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, now() + $12)""",
+            """INSERT INTO media (id, tenant, account, mime_type, declared_mime_type, sha256, original_size,
+                 original_sha256, file_name, unprocessed, width, height, animated, origin, labels,
+                 expire_time)
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, now() + $16)""",
             new.id,
             new.tenant,
+            new.account,
             new.mime_type,
+            new.declared_mime_type,
             new.sha256,
             new.original_size,
             new.original_sha256,
             new.file_name,
+            new.unprocessed,
             new.width,
             new.height,
+            new.animated,
             new.origin,
             orjson.dumps(new.labels).decode(),
             new.keep_for,
@@ -133,10 +140,13 @@ def _media_row(row: asyncpg.Record) -> MediaRow:
     return MediaRow(**{**dict(row), "labels": orjson.loads(row["labels"])})
 
 
-_SELECT = """SELECT m.id, m.tenant, m.mime_type, o.size, m.sha256, m.original_size, m.original_sha256,
-  m.file_name, m.width, m.height, m.origin, m.labels, m.create_time, m.expire_time, o.key
+_SELECT = """SELECT m.id, m.tenant, m.account, m.mime_type, m.declared_mime_type, o.size, m.sha256,
+  m.original_size, m.original_sha256, m.file_name, m.unprocessed, m.width, m.height, m.animated, m.origin,
+  m.labels, m.create_time, m.expire_time, o.key
 FROM media m JOIN media_object o ON o.tenant = m.tenant AND o.sha256 = m.sha256"""
 _PAGE = f"""{_SELECT}
-WHERE m.tenant = $1 AND ($2::uuid IS NULL OR m.id < $2) AND starts_with(m.mime_type, $3)
-  AND ($4::smallint = 0 OR m.origin = $4) AND m.labels @> $5::jsonb
-ORDER BY m.id DESC LIMIT $6"""
+WHERE m.tenant = $1 AND ($2::uuid IS NULL OR m.id < $2) AND ($3::uuid[] IS NULL OR m.account = ANY ($3))
+  AND starts_with(m.mime_type, $4) AND ($5::smallint = 0 OR m.origin = $5) AND m.labels @> $6::jsonb
+  AND ($7::timestamptz IS NULL OR m.create_time >= $7) AND ($8::timestamptz IS NULL OR m.create_time < $8)
+  AND o.size >= $9
+ORDER BY m.id DESC LIMIT $10"""

@@ -7,7 +7,6 @@ adds a media row for it. A crash in between leaves a row, and the sweeper delete
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 import orjson
 from asyncpg.pgproto.pgproto import UUID
@@ -25,11 +24,13 @@ class ObjectRepository:
     def __init__(self, database: Database) -> None:
         self._pool = database.pool
 
-    async def reserve(self, tenant: UUID, key: str, size: int, lifetime: timedelta) -> None:
+    async def reserve(
+        self, tenant: UUID, account: UUID | None, key: str, size: int, lifetime: timedelta
+    ) -> None:
         """Records an object that is about to be written. It counts against the quota from now on.
 
         Unless a media row refers to it within `lifetime`, it is deleted. Raises `NotFound` for an unknown
-        tenant, and `ResourceExhausted` QUOTA_EXCEEDED.
+        tenant or account, and `ResourceExhausted` QUOTA_EXCEEDED.
         """
         async with self._pool.acquire() as connection, connection.transaction():
             # The lock on the tenant makes its uploads check the quota one after the other.
@@ -38,14 +39,16 @@ class ObjectRepository:
             )
             if settings is None:
                 raise NotFound("tenant", ids.encode(Prefix.TENANT, tenant))
+            if account is not None and not await connection.fetchval(_IS_ACCOUNT, tenant, account):
+                raise NotFound("account", ids.encode(Prefix.ACCOUNT, account))
             quota = _quota(settings)
-            if quota and await connection.fetchval(_USED_BYTES, tenant) + size > quota:
+            if quota is not None and await connection.fetchval(_USED_BYTES, tenant) + size > quota:
                 raise ResourceExhausted(
                     f"the tenant's {quota} bytes of media are used up",
                     "QUOTA_EXCEEDED",
                     quota="max_media_bytes",
                 )
-            await connection.execute(ADD_UNREFERENCED, key, tenant, size, lifetime)
+            await connection.execute(_ADD_UPLOADING, key, tenant, size, lifetime)
 
     async def due_for_deletion(self, limit: int = 500) -> list[str]:
         """Keys of objects that nothing refers to and whose time is over, the longest due first."""
@@ -63,8 +66,15 @@ class ObjectRepository:
         row = await self._pool.fetchrow(_USAGE, tenant)
         if row is None:
             raise NotFound("tenant", ids.encode(Prefix.TENANT, tenant))
+        ages = await self._pool.fetch(_AGES, tenant)
         return Usage(
-            row["media"], row["bytes"], _quota(row["settings"]), row["shared_bytes"], row["compressed_bytes"]
+            row["media"],
+            row["bytes"],
+            row["reserved_bytes"],
+            _quota(row["settings"]),
+            row["shared_bytes"],
+            row["compressed_bytes"],
+            {age["age"]: (age["media"], age["bytes"]) for age in ages},
         )
 
 
@@ -74,19 +84,30 @@ ADD_UNREFERENCED = (
 """Records an object that nothing refers to: key, tenant, size, and the time until it is deleted."""
 
 
-def _quota(settings: str) -> int:
-    """The quota in bytes, 0 for none. Proto JSON writes an int64 as a string."""
-    value: Any = orjson.loads(settings)
-    return int(value.get("max_media_bytes", 0))
+def _quota(settings: str) -> int | None:
+    """The quota in bytes; None for none."""
+    quota: int | None = orjson.loads(settings).get("max_media_bytes")
+    return quota
 
 
+_ADD_UPLOADING = """INSERT INTO media_loose_object (key, tenant, size, due_time, uploading)
+  VALUES ($1, $2, $3, now() + $4, true)"""
+_IS_ACCOUNT = "SELECT true FROM account WHERE tenant = $1 AND id = $2"
 _USED_BYTES = """SELECT (SELECT coalesce(sum(size), 0) FROM media_object WHERE tenant = $1)
   + (SELECT coalesce(sum(size), 0) FROM media_loose_object WHERE tenant = $1 AND due_time > now())"""
 _USAGE = """SELECT t.settings,
   (SELECT count(*) FROM media WHERE tenant = t.id) AS media,
   (SELECT coalesce(sum(size), 0) FROM media_object WHERE tenant = t.id)::bigint AS bytes,
+  (SELECT coalesce(sum(size), 0) FROM media_loose_object
+     WHERE tenant = t.id AND uploading AND due_time > now())::bigint AS reserved_bytes,
   (SELECT coalesce(sum(size * (media - 1)), 0) FROM media_object WHERE tenant = t.id)::bigint AS shared_bytes,
   (SELECT coalesce(sum(m.original_size - o.size), 0) FROM media m
      JOIN media_object o ON o.tenant = m.tenant AND o.sha256 = m.sha256 WHERE m.tenant = t.id)::bigint
      AS compressed_bytes
 FROM tenant t WHERE t.id = $1"""
+# The ages are numbers of sessionmesh.v1.MediaAge: MEDIA_AGE_DAY to MEDIA_AGE_OLDER.
+_AGES = """SELECT 1 + width_bucket(now() - m.create_time,
+    ARRAY[interval '1 day', interval '7 days', interval '30 days', interval '365 days']) AS age,
+  count(*) AS media, coalesce(sum(o.size), 0)::bigint AS bytes
+FROM media m JOIN media_object o ON o.tenant = m.tenant AND o.sha256 = m.sha256
+WHERE m.tenant = $1 GROUP BY 1 ORDER BY 1"""

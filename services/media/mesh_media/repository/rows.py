@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from asyncpg.pgproto.pgproto import UUID
@@ -10,18 +11,25 @@ from asyncpg.pgproto.pgproto import UUID
 
 @dataclass(frozen=True, slots=True)
 class MediaRow:
-    """A media row with its object: `key` and `size` are the object's, which equal files share."""
+    """A media row with its object: `key` and `size` are the object's, which equal files share.
+
+    `account` None: the tenant's. `declared_mime_type` is empty where it is `mime_type`.
+    """
 
     id: UUID
     tenant: UUID
+    account: UUID | None
     mime_type: str
+    declared_mime_type: str
     size: int
     sha256: bytes
     original_size: int
     original_sha256: bytes
     file_name: str
-    width: int
-    height: int
+    unprocessed: int
+    width: int | None
+    height: int | None
+    animated: bool
     origin: int
     labels: dict[str, str]
     create_time: datetime
@@ -35,26 +43,49 @@ class NewMedia:
 
     id: UUID
     tenant: UUID
+    account: UUID | None
     key: str
     mime_type: str
+    declared_mime_type: str
     size: int
     sha256: bytes
     original_size: int
     original_sha256: bytes
     file_name: str
-    width: int
-    height: int
+    unprocessed: int
+    width: int | None
+    height: int | None
+    animated: bool
     origin: int
     labels: dict[str, str]
     keep_for: timedelta | None
 
 
 @dataclass(frozen=True, slots=True)
+class MediaQuery:
+    """Which media of a tenant to list; what is None, empty or 0 leaves none out. `accounts`: only theirs."""
+
+    tenant: UUID
+    accounts: Sequence[UUID] | None = None
+    mime_type_prefix: str = ""
+    origin: int = 0
+    labels: Mapping[str, str] = field(default_factory=dict)
+    start: datetime | None = None
+    end: datetime | None = None
+    min_size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
-    """What a tenant stores. `bytes` counts a shared object once; `max_bytes` 0 means no quota."""
+    """What a tenant stores. `bytes` counts a shared object once; `max_bytes` None means no quota.
+
+    `by_age` has files and their bytes by `MediaAge`.
+    """
 
     media: int
     bytes: int
-    max_bytes: int
+    reserved_bytes: int
+    max_bytes: int | None
     shared_bytes: int
     compressed_bytes: int
+    by_age: Mapping[int, tuple[int, int]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, Literal
 
 import asyncpg
 
@@ -30,11 +30,9 @@ class Fields:
 
 
 def checked(account: account_pb2.Account) -> Fields:
-    """The fields of `account`. Raises `InvalidField` with a path such as `account.phone`."""
-    validation.choice("account.driver", account.driver, account_pb2.Driver.values(), _DRIVERS)
-    validation.choice(
-        "account.desired_state", account.desired_state, account_pb2.DesiredState.values(), "ONLINE, PAUSED"
-    )
+    """The fields of `account`, whose enums are known to be in range. Raises `InvalidField` with a path such
+    as `account.phone`.
+    """
     for name in _LIMITS:
         validation.at_least(f"account.send_limits.{name}", getattr(account.send_limits, name), 0)
     return Fields(
@@ -49,14 +47,14 @@ def checked(account: account_pb2.Account) -> Fields:
 
 
 def account_message(row: asyncpg.Record) -> account_pb2.Account:
-    """The account of a row of table `account`."""
+    """The account of a row of table `account`, with the number that it is paired with as `paired_phone`."""
     account = account_pb2.Account(
         id=ids.encode(Prefix.ACCOUNT, row["id"]),
         tenant_id=ids.encode(Prefix.TENANT, row["tenant"]),
         external_id=row["external_id"] or "",
         display_name=row["display_name"],
         driver=account_pb2.Driver.Value(f"DRIVER_{row['driver'].upper()}"),
-        phone=row["phone"],
+        phone=row["paired_phone"] or row["phone"],
         labels=json.loads(row["labels"]),
         desired_state=row["desired_state"],
         send_limits=_limits_message(json.loads(row["settings"])),
@@ -76,8 +74,8 @@ def stored_driver(driver: account_pb2.Driver.ValueType) -> str:
 
 
 def _stored_limits(limits: account_pb2.SendLimits) -> str:
-    """The value of column `settings`: `{"send_limits": {"per_minute": 60}}`; a limit of zero is left out."""
-    given = {name: getattr(limits, name) for name in _LIMITS if getattr(limits, name)}
+    """The value of column `settings`: `{"send_limits": {"per_minute": 60}}`; what is absent is left out."""
+    given = {name: getattr(limits, name) for name in _LIMITS if limits.HasField(name)}
     return json.dumps({"send_limits": given} if given else {})
 
 
@@ -85,5 +83,9 @@ def _limits_message(settings: dict[str, Any]) -> account_pb2.SendLimits:
     return account_pb2.SendLimits(**settings.get("send_limits", {}))
 
 
-_LIMITS = ("per_minute", "per_hour", "per_day", "outbox")
-_DRIVERS = "SIMULATED, WHATSAPP_WEB, WHATSAPP_CLOUD"
+_LIMITS: Final[tuple[Literal["per_minute", "per_hour", "per_day", "outbox"], ...]] = (
+    "per_minute",
+    "per_hour",
+    "per_day",
+    "outbox",
+)

@@ -12,7 +12,7 @@ from asyncpg.pgproto.pgproto import UUID
 from mesh_core import ids, validation
 from mesh_core.database import Database
 from mesh_core.database.requests import Method, claim_request, request_digest
-from mesh_core.errors import AlreadyExists, FailedPrecondition, NotFound, ResourceExhausted
+from mesh_core.errors import AlreadyExists, FailedPrecondition, InvalidField, NotFound, ResourceExhausted
 from mesh_core.ids import Prefix
 from mesh_core.paging import Pager
 from mesh_core.rpc.auth import current_identity
@@ -74,8 +74,15 @@ class AccountService(account_pb2_grpc.AccountServiceServicer):
     async def GetAccount(
         self, request: account_pb2.GetAccountRequest, context: Any
     ) -> account_pb2.GetAccountResponse:
-        account = _account(request.account_id)
-        row = _visible(await store.get(self._database.pool, account), request.account_id)
+        if not request.external_id:
+            found = await store.get(self._database.pool, _account(request.account_id))
+        elif request.account_id:
+            raise InvalidField("external_id", "must not be given beside account_id")
+        else:
+            tenant = UUID(current_identity().tenant_for(request.tenant_id).bytes)
+            external_id = validation.text("external_id", request.external_id)
+            found = await store.find(self._database.pool, tenant, external_id)
+        row = _visible(found, request.account_id or request.external_id)
         return account_pb2.GetAccountResponse(account=account_message(row))
 
     async def ListAccounts(
@@ -84,13 +91,12 @@ class AccountService(account_pb2_grpc.AccountServiceServicer):
         identity = current_identity()
         everyone = identity.tenant_id is None and not request.tenant_id
         tenant = None if everyone else UUID(identity.tenant_for(request.tenant_id).bytes)
-        validation.choice("driver", request.driver, account_pb2.Driver.values(), "the drivers")
         page = self._pager.page(request, tenant.bytes if tenant else b"")
         rows = await store.page(
             self._database.pool,
             tenant=tenant,
             after=page.after_id,
-            external_id=validation.text("external_id", request.external_id) or None,
+            accounts=identity.account_uuids,
             labels=validation.labels("labels", request.labels),
             driver=stored_driver(request.driver) if request.driver else None,
             show_deleted=request.show_deleted,
@@ -110,6 +116,8 @@ class AccountService(account_pb2_grpc.AccountServiceServicer):
             if row["delete_time"] is not None:
                 raise FailedPrecondition(f"account {request.account_id} is deleted", "RESOURCE_DELETED")
             validation.check_etag(request.account.etag, row["version"])
+            if "phone" in paths and row["paired_phone"] not in (None, fields.phone):
+                raise FailedPrecondition("a paired account keeps its number", "ALREADY_PAIRED")
             if "desired_state" in paths and _goes_online(row["desired_state"], fields.desired_state):
                 reservation.reserve()
             message = account_message(await store.update(connection, row, fields, paths))
@@ -170,10 +178,13 @@ def _account(account_id: str) -> UUID:
 
 
 def _visible(row: asyncpg.Record | None, name: str) -> asyncpg.Record:
-    """The account, if the caller may see it: administrators see all, tenants their own. Raises `NotFound`."""
-    if row is None:
+    """The account, if the caller may see it: administrators see all, tenants their own, and keys that are
+    limited to accounts only these. Raises `NotFound`.
+    """
+    identity = current_identity()
+    if row is None or not identity.sees_account(ids.encode(Prefix.ACCOUNT, row["id"])):
         raise NotFound("account", name)
-    current_identity().check_sees(row["tenant"], "account", name)
+    identity.check_sees(row["tenant"], "account", name)
     return row
 
 

@@ -30,7 +30,7 @@ async def lock_quota(connection: Connection, tenant: UUID) -> int | None:
     Locks the tenant's row, so that no two calls count its accounts at once.
     """
     settings = await connection.fetchval(_LOCK_TENANT, tenant)
-    return None if settings is None else json.loads(settings).get("max_accounts", 0) or DEFAULT_MAX_ACCOUNTS
+    return None if settings is None else json.loads(settings).get("max_accounts", DEFAULT_MAX_ACCOUNTS)
 
 
 async def has_room(connection: Connection, tenant: UUID, quota: int) -> bool:
@@ -61,6 +61,11 @@ async def get(database: asyncpg.Pool | Connection, account: UUID) -> asyncpg.Rec
     return await database.fetchrow(_GET, account)
 
 
+async def find(database: asyncpg.Pool, tenant: UUID, external_id: str) -> asyncpg.Record | None:
+    """The tenant's account of that external_id: the one that is not deleted, else the one deleted last."""
+    return await database.fetchrow(_FIND, tenant, external_id)
+
+
 async def lock(connection: Connection, account: UUID) -> asyncpg.Record | None:
     return await connection.fetchrow(_GET + " FOR UPDATE", account)
 
@@ -70,16 +75,14 @@ async def page(
     *,
     tenant: UUID | None,
     after: UUID | None,
-    external_id: str | None,
+    accounts: list[UUID] | None,
     labels: dict[str, str],
     driver: str | None,
     show_deleted: bool,
     limit: int,
 ) -> list[asyncpg.Record]:
     """Accounts in creation order, behind `after`. None for a filter: any."""
-    return await pool.fetch(
-        _PAGE, tenant, after, external_id, json.dumps(labels), driver, show_deleted, limit
-    )
+    return await pool.fetch(_PAGE, tenant, after, accounts, json.dumps(labels), driver, show_deleted, limit)
 
 
 async def update(
@@ -137,28 +140,32 @@ async def insert_event(
     await connection.execute(_INSERT_EVENT, event_id, tenant, account, kind, event.SerializeToString())
 
 
-_GET = "SELECT * FROM account WHERE id = $1 AND (expire_time IS NULL OR expire_time > now())"
+_GET = """SELECT *, paired_phone(id) FROM account
+  WHERE id = $1 AND (expire_time IS NULL OR expire_time > now())"""
+_FIND = """SELECT *, paired_phone(id) FROM account
+  WHERE tenant = $1 AND external_id = $2 AND (expire_time IS NULL OR expire_time > now())
+  ORDER BY delete_time DESC NULLS FIRST LIMIT 1"""
 _LOCK_TENANT = "SELECT settings FROM tenant WHERE id = $1 FOR NO KEY UPDATE"
 _HAS_ROOM = """SELECT count(*) < $2 FROM (
   SELECT FROM account WHERE tenant = $1 AND delete_time IS NULL LIMIT $2) AS counted"""
 _INSERT = """INSERT INTO account
   (id, tenant, external_id, display_name, driver, phone, labels, settings, desired_state, shard)
-  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING *"""
-_PAGE = """SELECT * FROM account
+  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING *, NULL AS paired_phone"""
+_PAGE = """SELECT *, paired_phone(id) FROM account
   WHERE ($1::uuid IS NULL OR tenant = $1) AND ($2::uuid IS NULL OR id > $2)
-    AND ($3::text IS NULL OR external_id = $3) AND labels @> $4::jsonb AND ($5::text IS NULL OR driver = $5)
+    AND ($3::uuid[] IS NULL OR id = ANY ($3)) AND labels @> $4::jsonb AND ($5::text IS NULL OR driver = $5)
     AND ($6 OR delete_time IS NULL) AND (expire_time IS NULL OR expire_time > now())
   ORDER BY id LIMIT $7"""
 _UPDATE = """UPDATE account
   SET display_name = $2, phone = $3, labels = $4, desired_state = $5, settings = $6,
       version = version + 1, update_time = now()
-  WHERE id = $1 RETURNING *"""
+  WHERE id = $1 RETURNING *, paired_phone(id)"""
 _DELETE = """UPDATE account
   SET delete_time = now(), expire_time = now() + $2::interval, version = version + 1, update_time = now()
-  WHERE id = $1 RETURNING *"""
+  WHERE id = $1 RETURNING *, paired_phone(id)"""
 _UNDELETE = """UPDATE account
   SET delete_time = NULL, expire_time = NULL, version = version + 1, update_time = now()
-  WHERE id = $1 RETURNING *"""
+  WHERE id = $1 RETURNING *, paired_phone(id)"""
 # An event's epoch is its writer's. A router owns no shard, so it has none.
 _INSERT_EVENT = """INSERT INTO event (id, seq, tenant, account, epoch, type, body)
   VALUES ($1, 1, $2, $3, 0, $4, $5)"""

@@ -13,7 +13,7 @@ from prometheus_client import Gauge
 from mesh_core.ids import SHARDS
 from mesh_router.fleet.admission import ALARM_PERCENT, WARN_PERCENT
 from mesh_router.fleet.resources import timestamp
-from sessionmesh.v1 import fleet_pb2
+from sessionmesh.admin.v1 import fleet_pb2
 
 logger = structlog.get_logger(__name__)
 ALARM = Gauge("mesh_fleet_alarm", "1 while the alarm is on", ["kind"])

@@ -42,7 +42,8 @@ from mesh_core.ownership.nodes import (
 from mesh_core.ownership.view import OwnerView
 from mesh_core.rpc.server.status import details_of
 from mesh_router.fleet.admission import Admission
-from sessionmesh.v1 import fleet_pb2, job_pb2
+from sessionmesh.admin.v1 import fleet_pb2
+from sessionmesh.v1 import job_pb2
 
 logger = structlog.get_logger(__name__)
 
@@ -98,7 +99,7 @@ class Drains:
         Raises `NotFound`, `FailedPrecondition`, and `AlreadyExists` while it drains to another replacement.
         """
         request_id = validation.request_id(request.request_id)
-        node_id = validation.required_text("node_id", request.node_id)
+        node_id = validation.text("node_id", request.node_id)
         replacement = validation.text("replacement_node_id", request.replacement_node_id)
         if replacement == node_id:
             raise InvalidField("replacement_node_id", "must be another node")
@@ -127,7 +128,7 @@ class Drains:
 
     async def undrain(self, node_id: str) -> NodeInfo:
         """Cancels the node's drain, if there is one, and makes it ACTIVE. Raises `NotFound`."""
-        validation.required_text("node_id", node_id)
+        validation.text("node_id", node_id)
         async with self._database.pool.acquire() as connection, connection.transaction():
             running = await self._unfinished(connection, node_id)
             if running is not None:
@@ -193,14 +194,14 @@ class Drains:
             return _failed(progress, error)
         self._missing.pop(row["id"], None)
         if owned == 0 and await count_owned(self._etcd, self._cluster, node_id) == 0:
-            return _Step(job_pb2.JOB_STATE_SUCCEEDED, Progress(row["total"], row["total"]))
+            return _Step(job_pb2.JOB_STATE_SUCCEEDED, _finished(row))
         return _Step(job_pb2.JOB_STATE_RUNNING, progress)
 
     async def _without_node(self, row: asyncpg.Record, progress: Progress) -> _Step:
         since = self._missing.setdefault(row["id"], monotonic())
         owned = await count_owned(self._etcd, self._cluster, row["subject"])
         if owned == 0 and monotonic() - since > RETURN_SECONDS:
-            return _Step(job_pb2.JOB_STATE_SUCCEEDED, Progress(row["total"], row["total"]))
+            return _Step(job_pb2.JOB_STATE_SUCCEEDED, _finished(row))
         return _Step(job_pb2.JOB_STATE_RUNNING, progress)
 
     async def _unfinished(self, connection: Connection, node_id: str) -> asyncpg.Record | None:
@@ -242,8 +243,13 @@ class Drains:
             )
 
 
-def _progress(total: int, owned: int) -> Progress:
-    return Progress(max(total, owned), max(total, owned) - owned)
+def _progress(total: int | None, owned: int) -> Progress:
+    most = max(total or 0, owned)
+    return Progress(most, most - owned)
+
+
+def _finished(row: asyncpg.Record) -> Progress:
+    return Progress(row["total"], row["total"] or 0)
 
 
 def _failed(progress: Progress, error: MeshError) -> _Step:

@@ -15,7 +15,7 @@ from mesh_core.ownership.view import OwnerView
 from mesh_router.fleet.admission import Admission
 from mesh_router.fleet.alarms import Alarms, Facts, judge
 from mesh_router.fleet.liveness import EtcdLiveness
-from sessionmesh.v1 import fleet_pb2
+from sessionmesh.admin.v1 import fleet_pb2
 
 EVERY_SECONDS = 1.0
 GRACE_SECONDS = 2.0 * Timings().ttl

@@ -8,7 +8,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from mesh_core.ownership.keys import NodeInfo, OwnerState
 from mesh_core.ownership.view import Owner
-from sessionmesh.v1 import fleet_pb2, session_pb2
+from sessionmesh.admin.v1 import fleet_pb2
+from sessionmesh.v1 import session_pb2
 
 
 def node_message(

@@ -8,7 +8,6 @@ from contextlib import aclosing
 from statistics import median_low
 from typing import Any
 
-from mesh_core import validation
 from mesh_core.database import Database
 from mesh_core.errors import InvalidField, NotFound
 from mesh_core.etcd import Etcd
@@ -27,7 +26,7 @@ from mesh_router.fleet.monitor import FleetMonitor
 from mesh_router.fleet.resources import node_message, percent, shard_message
 from mesh_router.fleet.watch import FleetWatch
 from mesh_router.proxy.account_id import shard_of
-from sessionmesh.v1 import fleet_pb2, fleet_pb2_grpc
+from sessionmesh.admin.v1 import fleet_pb2, fleet_pb2_grpc
 
 DEFAULT_CAPACITY = 5000
 """Sessions that a node may run, assumed while no node is registered."""
@@ -138,21 +137,21 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
     async def PlanCapacity(
         self, request: fleet_pb2.PlanCapacityRequest, context: Any
     ) -> fleet_pb2.PlanCapacityResponse:
-        validation.at_least("accounts", request.accounts, 1)
-        validation.at_least("spare_nodes", request.spare_nodes, 0)
-        if not 0 <= request.messages_per_second < float("inf"):
-            raise InvalidField("messages_per_second", "must be a number, at least 0")
+        for name, least, most in _PLANNED:
+            if not least <= getattr(request, name) <= most:
+                raise InvalidField(name, f"must be between {least} and {most:,}")
         capacities = [node.capacity for node in self._view.nodes() if node.state is NodeState.ACTIVE]
         capacity = median_low(capacities) if capacities else DEFAULT_CAPACITY
         rate, origins = request.messages_per_second, []
-        if not rate:
+        if not request.HasField("messages_per_second"):
             rate = await messages_per_second(self._database)
             origins.append(f"{rate:.1f} messages a second: the mean of the last ten minutes.")
         origins.append(
             f"A node may run {capacity} sessions: "
             + ("the median of the ACTIVE nodes." if capacities else "the default, as no node is ACTIVE.")
         )
-        wanted = sizing.Wanted(request.accounts, rate, request.spare_nodes or sizing.SPARE_NODES, capacity)
+        spare = request.spare_nodes if request.HasField("spare_nodes") else sizing.SPARE_NODES
+        wanted = sizing.Wanted(request.accounts, rate, spare, capacity)
         return sizing.plan(wanted, origins)
 
     def _owned(self) -> defaultdict[str, set[int]]:
@@ -175,6 +174,14 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
                 raise NotFound("node", request.node_id)
             return sorted(shard for shard, owner in owners.items() if owner.node_id == request.node_id)
         return list(range(SHARDS))
+
+
+_PLANNED = (
+    ("accounts", 1, 1_000_000_000),
+    ("messages_per_second", 0, 1_000_000_000),
+    ("spare_nodes", 0, 1_000_000),
+)
+"""What a plan can be asked for: field, least and most."""
 
 
 def _node(node: NodeInfo, shards: set[int], counted: Counts) -> fleet_pb2.Node:

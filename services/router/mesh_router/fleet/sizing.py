@@ -7,7 +7,7 @@ from math import ceil
 
 from google.protobuf.duration_pb2 import Duration
 
-from sessionmesh.v1 import fleet_pb2
+from sessionmesh.admin.v1 import fleet_pb2
 
 NODE_CPU_PER_MESSAGE = 1.45e-3
 """Seconds: the three session-nodes of benchmark `message` together, per message from send to last receipt."""

@@ -13,7 +13,7 @@ from mesh_core.signal import Signal
 from mesh_router.fleet.admission import Admission
 from mesh_router.fleet.monitor import FleetMonitor
 from mesh_router.fleet.resources import node_message, shard_message
-from sessionmesh.v1 import fleet_pb2
+from sessionmesh.admin.v1 import fleet_pb2
 
 FRAME_SECONDS = 0.2
 """Least time between two frames."""

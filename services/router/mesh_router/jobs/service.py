@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import asyncpg
 from asyncpg.pgproto.pgproto import UUID
 
-from mesh_core import ids, validation
+from mesh_core import ids
 from mesh_core.database import Database
 from mesh_core.errors import FailedPrecondition, NotFound
 from mesh_core.ids import Prefix
@@ -49,13 +49,12 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         identity = current_identity()
         everyone = identity.tenant_id is None and not request.tenant_id
         tenant = None if everyone else UUID(identity.tenant_for(request.tenant_id).bytes)
-        validation.choice("kind", request.kind, job_pb2.JobKind.values(), "the kinds")
-        for state in request.states:
-            validation.choice("states", state, job_pb2.JobState.values()[1:], "the states")
+        account = ids.decode(Prefix.ACCOUNT, request.account_id, "account_id") if request.account_id else None
         page = self._pager.page(request, tenant.bytes if tenant else b"")
         rows = await store.page(
             self._database.pool,
             tenant=tenant,
+            account=account,
             before=page.after_id,
             kind=request.kind or None,
             states=list(request.states) or None,
@@ -91,7 +90,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         return job_pb2.CancelJobResponse(job=self._message(row))
 
     async def _found(self, job_id: str) -> asyncpg.Record:
-        job = ids.decode(Prefix.JOB, validation.required_text("job_id", job_id), "job_id")
+        job = ids.decode(Prefix.JOB, job_id, "job_id")
         row = await store.get(self._database.pool, job)
         identity = current_identity()
         if row is None or (row["tenant"] is None and identity.tenant_id is not None):

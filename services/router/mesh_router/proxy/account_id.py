@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from google.protobuf.message import DecodeError
+
 from mesh_core import ids
 from mesh_core.errors import InvalidArgument, InvalidField
 from mesh_core.ids import Prefix
+from sessionmesh.internal.v1.routing_pb2 import RoutedRequest
 
 METADATA_KEY = "x-account-id"
 
@@ -15,17 +18,13 @@ def account_shard(raw: bytes, named: str) -> int:
     """The shard of the account that a request is about. `raw` is the serialised request, `named` the value of
     the metadata key, or "".
 
-    Raises `InvalidField` account_id when neither names an account or it is no account id, `InvalidArgument`
-    ACCOUNT_MISMATCH when they name different ones.
+    Raises `InvalidField` account_id when the request names no account or it is no account id,
+    `InvalidArgument` ACCOUNT_MISMATCH when the metadata name another one, and for what is not a message.
     """
-    account_id = first_text_field(raw)
+    account_id = account_of(raw)
     if not account_id:
-        account_id = named
-        if not account_id:
-            raise InvalidField(
-                "account_id", f"is required: in the request, or in the metadata key {METADATA_KEY}"
-            )
-    elif named and named != account_id:
+        raise InvalidField("account_id", "is required")
+    if named and named != account_id:
         raise InvalidArgument(
             f"account_id and the metadata key {METADATA_KEY} name different accounts", "ACCOUNT_MISMATCH"
         )
@@ -39,54 +38,15 @@ def shard_of(account_id: str) -> int:
     return ids.shard_of(account_id)
 
 
-def first_text_field(raw: bytes) -> str:
-    """The string in field 1 of a serialised message; "" when it has none, or `raw` is not a message."""
-    if raw[:2] == _ACCOUNT_ID_FIRST and len(raw) >= 32:
-        return raw[2:32].decode("utf-8", "replace")
-    found = text_fields(raw, 0, len(raw), 1)
-    return found[0] if found else ""
+def account_of(raw: bytes) -> str:
+    """Field 1 of a serialised request, "" when it has none; as everywhere, the last one counts.
 
-
-def text_fields(raw: bytes, at: int, end: int, last: int) -> list[str]:
-    """The strings in fields 1 to `last` of the message at `raw[at:end]`, "" where absent.
-
-    An empty list when the bytes are not a message. Of a field that occurs twice the last one counts.
+    Raises `InvalidArgument` for what is not a message.
     """
-    found = [""] * last
     try:
-        while at < end:
-            tag, at = _varint(raw, at)
-            kind = tag & 7
-            if kind == 2:
-                length, at = _varint(raw, at)
-                if at + length > end:
-                    return []
-                if 1 <= tag >> 3 <= last:
-                    found[(tag >> 3) - 1] = raw[at : at + length].decode("utf-8", "replace")
-                at += length
-            elif kind == 0:
-                _, at = _varint(raw, at)
-            elif kind in _FIXED:
-                at += _FIXED[kind]
-            else:
-                return []
-    except IndexError:
-        return []
-    return found if at == end else []
+        return _parse(raw).account_id
+    except DecodeError:
+        raise InvalidArgument("the request cannot be parsed", "INVALID_FIELD") from None
 
 
-def _varint(raw: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = raw[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-        shift += 7
-        if shift > 63:
-            raise IndexError
-
-
-_ACCOUNT_ID_FIRST = b"\x0a\x1e"  # field 1, 30 bytes: what every well-formed request begins with
-_FIXED = {1: 8, 5: 4}
+_parse = RoutedRequest.FromString

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 from asyncpg.pgproto.pgproto import UUID
+from asyncpg.pool import PoolConnectionProxy
 
 from mesh_core import ids, validation
 from mesh_core.database import Database
@@ -20,21 +21,36 @@ from sessionmesh.v1 import authorization_pb2, tenant_pb2
 
 DEFAULT_OVERLAP = timedelta(days=1)
 MAX_OVERLAP = timedelta(days=30)
+MAX_ACCOUNTS = 1000
+"""Most accounts that a key can be limited to."""
+
+Connection = PoolConnectionProxy
 
 
 @dataclass(frozen=True, slots=True)
 class KeyFields:
-    """The fields of a new key, checked. An administrator's key has no scopes of its own."""
+    """The fields of a new key, checked. An administrator's key has no scopes of its own; `account_ids` is
+    None for a key that is not limited to accounts.
+    """
 
+    role: Role
     display_name: str
     scopes: frozenset[authorization_pb2.Scope.ValueType]
+    account_ids: list[UUID] | None
     expire_time: datetime | None
 
 
 def checked_key(request: tenant_pb2.CreateApiKeyRequest) -> KeyFields:
     """The fields that a request gives a new key. Raises `InvalidField`."""
-    name = validation.text("display_name", request.display_name)
-    return KeyFields(name, _scopes(request), _expire_time(request))
+    scopes = _scopes(request)
+    administrator = authorization_pb2.SCOPE_OPERATOR in scopes
+    return KeyFields(
+        Role.ADMIN if administrator else Role.TENANT,
+        validation.text("display_name", request.display_name),
+        frozenset() if administrator else scopes,
+        _account_ids(request, scopes),
+        _expire_time(request),
+    )
 
 
 class ApiKeys:
@@ -48,8 +64,7 @@ class ApiKeys:
         """A repeat of the same request returns the key without its secret."""
         request_id = validation.request_id(request.request_id)
         fields = checked_key(request)
-        tenant = _owner(request)
-        role = Role.ADMIN if request.administrator else Role.TENANT
+        tenant = _owner(request, fields.role)
         key_id, secret, secret_hash = new_api_key()
         async with self._database.pool.acquire() as connection, connection.transaction():
             if tenant is not None and not await connection.fetchval(_SHARE_TENANT, tenant):
@@ -65,6 +80,7 @@ class ApiKeys:
             if first is not None:
                 row = await connection.fetchrow(_GET, first)
                 return tenant_pb2.CreateApiKeyResponse(api_key=key_message(_found(row, first)))
+            await _check_accounts(connection, tenant, fields.account_ids)
             row = await connection.fetchrow(
                 _INSERT,
                 key_id,
@@ -72,8 +88,9 @@ class ApiKeys:
                 fields.display_name,
                 secret_hash,
                 scope_names(fields.scopes),
-                role,
+                fields.role,
                 fields.expire_time,
+                fields.account_ids,
             )
         return tenant_pb2.CreateApiKeyResponse(api_key=key_message(_found(row, key_id)), secret=secret)
 
@@ -123,10 +140,10 @@ class ApiKeys:
         return tenant_pb2.RevokeApiKeyResponse(api_key=key_message(_found(row, key_id)))
 
 
-def _owner(request: tenant_pb2.CreateApiKeyRequest) -> UUID | None:
+def _owner(request: tenant_pb2.CreateApiKeyRequest, role: Role) -> UUID | None:
     """The tenant that the key is for; None for an administrator's key."""
     identity = current_identity()
-    if not request.administrator:
+    if role is not Role.ADMIN:
         return UUID(identity.tenant_for(request.tenant_id).bytes)
     if identity.role is Role.TENANT:
         raise PermissionDenied("only administrators make administrators' keys", "SCOPE_MISSING")
@@ -136,13 +153,38 @@ def _owner(request: tenant_pb2.CreateApiKeyRequest) -> UUID | None:
 
 
 def _scopes(request: tenant_pb2.CreateApiKeyRequest) -> frozenset[authorization_pb2.Scope.ValueType]:
-    if request.administrator:
-        if request.scopes:
-            raise InvalidField("scopes", "must be empty for an administrator's key, which has all")
-        return frozenset()
-    for scope in request.scopes:
-        validation.choice("scopes", scope, TENANT_SCOPES, "READ, SEND, MANAGE, TENANT_ADMIN")
-    return frozenset(request.scopes) or _DEFAULT_SCOPES
+    scopes = frozenset(request.scopes)
+    if authorization_pb2.SCOPE_OPERATOR in scopes:
+        if len(scopes) > 1:
+            raise InvalidField("scopes", "must have OPERATOR alone: such a key may do everything")
+        return scopes
+    for at, scope in enumerate(request.scopes):
+        validation.choice(f"scopes[{at}]", scope, TENANT_SCOPES, "READ, SEND, MANAGE, TENANT_ADMIN, OPERATOR")
+    return scopes
+
+
+def _account_ids(
+    request: tenant_pb2.CreateApiKeyRequest, scopes: frozenset[authorization_pb2.Scope.ValueType]
+) -> list[UUID] | None:
+    if not request.account_ids:
+        return None
+    if scopes & {authorization_pb2.SCOPE_TENANT_ADMIN, authorization_pb2.SCOPE_OPERATOR}:
+        raise InvalidField("account_ids", "must be empty with the scopes TENANT_ADMIN and OPERATOR")
+    if len(request.account_ids) > MAX_ACCOUNTS:
+        raise InvalidField("account_ids", f"must have at most {MAX_ACCOUNTS:,} entries")
+    return sorted(
+        {ids.decode(Prefix.ACCOUNT, one, f"account_ids[{at}]") for at, one in enumerate(request.account_ids)}
+    )
+
+
+async def _check_accounts(
+    connection: Connection, tenant: UUID | None, account_ids: list[UUID] | None
+) -> None:
+    """Raise `NotFound` for an account that is not the tenant's, or is deleted."""
+    if account_ids is not None:
+        unknown = await connection.fetchval(_UNKNOWN_ACCOUNT, tenant, account_ids)
+        if unknown is not None:
+            raise NotFound("account", ids.encode(Prefix.ACCOUNT, unknown))
 
 
 def _expire_time(request: tenant_pb2.CreateApiKeyRequest) -> datetime | None:
@@ -168,14 +210,13 @@ def _found(row: asyncpg.Record | None, key_id: UUID) -> asyncpg.Record:
     return row
 
 
-_DEFAULT_SCOPES = frozenset(
-    {authorization_pb2.SCOPE_READ, authorization_pb2.SCOPE_SEND, authorization_pb2.SCOPE_MANAGE}
-)
 _SHARE_TENANT = "SELECT true FROM tenant WHERE id = $1 FOR KEY SHARE"
 _GET = "SELECT * FROM api_key WHERE id = $1"
 _LOCK = "SELECT * FROM api_key WHERE id = $1 FOR UPDATE"
-_INSERT = """INSERT INTO api_key (id, tenant, name, hash, scopes, role, expire_time)
-  VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING *"""
+_INSERT = """INSERT INTO api_key (id, tenant, name, hash, scopes, role, expire_time, account_ids)
+  VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING *"""
+_UNKNOWN_ACCOUNT = """SELECT wanted FROM unnest($2::uuid[]) AS wanted
+  WHERE NOT EXISTS (SELECT FROM account WHERE id = wanted AND tenant = $1 AND delete_time IS NULL) LIMIT 1"""
 _LIST = """SELECT * FROM api_key
   WHERE tenant IS NOT DISTINCT FROM $1 AND ($2::uuid IS NULL OR id > $2) ORDER BY id LIMIT $3"""
 _ROTATE = """UPDATE api_key

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import asyncpg
 
 from mesh_core import ids, validation
 from mesh_core.ids import Prefix
-from mesh_core.rpc.auth import TENANT_SCOPES, Role, scopes_of
+from mesh_core.rpc.auth import TENANT_SCOPES, Role, account_names, scopes_of
 from sessionmesh.v1 import authorization_pb2, tenant_pb2
 
+Count = Literal["max_accounts", "max_endpoints", "max_media_bytes", "calls_per_second"]
+MIN_RETENTION = timedelta(hours=1)
 MAX_RETENTION = timedelta(days=3650)
 
 
@@ -32,8 +34,8 @@ def tenant_message(row: asyncpg.Record) -> tenant_pb2.Tenant:
 
 
 def settings_message(stored: dict[str, Any]) -> tenant_pb2.TenantSettings:
-    """The settings of the decoded column `tenant.settings`; what is not in it is zero."""
-    settings = tenant_pb2.TenantSettings(**{name: stored.get(name, 0) for name in COUNTS})
+    """The settings of the decoded column `tenant.settings`; what is not in it is absent."""
+    settings = tenant_pb2.TenantSettings(**{name: stored.get(name) for name in COUNTS})
     if seconds := stored.get("retention_seconds"):
         settings.retention.FromTimedelta(timedelta(seconds=seconds))
     return settings
@@ -41,7 +43,7 @@ def settings_message(stored: dict[str, Any]) -> tenant_pb2.TenantSettings:
 
 @dataclass(frozen=True, slots=True)
 class TenantFields:
-    """What can be changed of a tenant, checked. `settings` are whole numbers as stored, without zeros."""
+    """What can be changed of a tenant, checked. `settings` are whole numbers as stored, of those given."""
 
     display_name: str
     state: tenant_pb2.TenantState.ValueType
@@ -50,7 +52,7 @@ class TenantFields:
 
 def checked(tenant: tenant_pb2.Tenant) -> TenantFields:
     """The fields of `tenant`; a state that is not set is ACTIVE. Raises `InvalidField`."""
-    validation.choice("tenant.state", tenant.state, tenant_pb2.TenantState.values(), "ACTIVE, SUSPENDED")
+    validation.choice("tenant.state", tenant.state, _STATES, "ACTIVE, SUSPENDED")
     return TenantFields(
         display_name=validation.text("tenant.display_name", tenant.display_name),
         state=tenant.state or tenant_pb2.TENANT_STATE_ACTIVE,
@@ -59,15 +61,17 @@ def checked(tenant: tenant_pb2.Tenant) -> TenantFields:
 
 
 def _stored_settings(settings: tenant_pb2.TenantSettings) -> dict[str, int]:
-    stored = {
-        name: validation.at_least(f"tenant.settings.{name}", getattr(settings, name), 0) for name in COUNTS
+    stored: dict[str, int] = {
+        name: validation.at_least(f"tenant.settings.{name}", getattr(settings, name), least)
+        for name, least in COUNTS.items()
+        if settings.HasField(name)
     }
     if settings.HasField("retention"):
         retention = validation.duration(
-            "tenant.settings.retention", settings.retention, least=timedelta(0), most=MAX_RETENTION
+            "tenant.settings.retention", settings.retention, least=MIN_RETENTION, most=MAX_RETENTION
         )
         stored["retention_seconds"] = int(retention.total_seconds())
-    return {name: value for name, value in stored.items() if value}
+    return stored
 
 
 def key_message(row: asyncpg.Record) -> tenant_pb2.ApiKey:
@@ -79,6 +83,7 @@ def key_message(row: asyncpg.Record) -> tenant_pb2.ApiKey:
         tenant_id="" if row["tenant"] is None else ids.encode(Prefix.TENANT, row["tenant"]),
         display_name=row["name"],
         scopes=sorted(scopes),
+        account_ids=sorted(account_names(row["account_ids"]) or ()),
         create_time=validation.to_timestamp(row["create_time"]),
     )
     for field in ("expire_time", "revoke_time", "last_use_time"):
@@ -87,4 +92,15 @@ def key_message(row: asyncpg.Record) -> tenant_pb2.ApiKey:
     return key
 
 
-COUNTS = ("max_accounts", "max_endpoints", "max_media_bytes", "calls_per_second")
+COUNTS: dict[Count, int] = {
+    "max_accounts": 0,
+    "max_endpoints": 0,
+    "max_media_bytes": 0,
+    "calls_per_second": 1,
+}
+"""The settings that are whole numbers, and the least that each may be."""
+_STATES = (
+    tenant_pb2.TENANT_STATE_UNSPECIFIED,
+    tenant_pb2.TENANT_STATE_ACTIVE,
+    tenant_pb2.TENANT_STATE_SUSPENDED,
+)

@@ -9,7 +9,7 @@ import asyncpg
 from mesh_core import ids, validation
 from mesh_core.database import Database
 from mesh_core.database.requests import OPERATOR_SCOPE, Method, claim_request, request_digest
-from mesh_core.errors import AlreadyExists, FailedPrecondition, NotFound
+from mesh_core.errors import AlreadyExists, FailedPrecondition, NotFound, Unimplemented
 from mesh_core.ids import Prefix
 from mesh_core.paging import Pager
 from mesh_core.rpc.auth import current_identity
@@ -98,6 +98,8 @@ class Tenants:
 
     async def delete(self, request: tenant_pb2.DeleteTenantRequest) -> tenant_pb2.DeleteTenantResponse:
         """Deletes its keys too. Refused while it has accounts, deleted but not yet purged ones included."""
+        if request.force:
+            raise Unimplemented("force: deleting a tenant with all it has is not served", "NOT_SERVED")
         tenant_id = ids.decode(Prefix.TENANT, request.tenant_id, "tenant_id")
         async with self._database.pool.acquire() as connection, connection.transaction():
             row = _found(await connection.fetchrow(_LOCK, tenant_id), request.tenant_id)

@@ -29,15 +29,13 @@ def service_routes() -> tuple[ServiceRoute, ...]:
     """The services whose calls do not all go to the routers."""
     forwarded: dict[str, dict[str, Destination]] = {}
     for route in routes():
-        forwarded.setdefault(route.service, {})[route.name] = route.destination
+        if route.destination is not Destination.ANY_NODE:
+            forwarded.setdefault(route.service, {})[route.name] = route.destination
     return tuple(_service_route(service, methods) for service, methods in sorted(forwarded.items()))
 
 
 def _service_route(service: str, methods: dict[str, Destination]) -> ServiceRoute:
-    direct = {destination for destination in methods.values() if destination is not Destination.ANY_NODE}
-    (destination,) = direct  # the same for all that is not the routers'
+    (destination,) = set(methods.values())  # the same for all that is not the routers'
     described = descriptor_pool.Default().FindServiceByName(service)
-    by_router = tuple(
-        method.name for method in described.methods if methods.get(method.name) is not destination
-    )
+    by_router = tuple(method.name for method in described.methods if method.name not in methods)
     return ServiceRoute(service, destination, by_router)

@@ -11,8 +11,8 @@ from contextlib import suppress
 import segno
 import structlog
 
-from mesh_core.errors import InvalidField, MeshError, ResourceExhausted, Unavailable
-from mesh_core.ids import Prefix, decode, new_id
+from mesh_core.errors import MeshError, ResourceExhausted, Unavailable
+from mesh_core.ids import Prefix, new_id
 from mesh_core.signal import Signal
 from mesh_session_node.account.session import Session
 from mesh_session_node.account.state import SessionEvent
@@ -30,10 +30,12 @@ _LAST = frozenset({"paired", "timed_out", "refused"})
 
 
 class Attempt:
-    """One attempt. `step` is the present step, which streams show."""
+    """One attempt. `step` is the present step, which streams show. One that the caller saw begin at another
+    node goes on under its id.
+    """
 
     def __init__(self, session: Session, request: pb.PairRequest, deadline: float) -> None:
-        self.id = _resumed(request.attempt_id) or new_id(Prefix.PAIRING)
+        self.id = request.attempt_id or new_id(Prefix.PAIRING)
         self.session = session
         self.by_code = request.method == pb.PAIR_METHOD_CODE
         self.phone = request.phone or session.account.phone
@@ -96,7 +98,7 @@ class Pairings:
         attempt = self._attempts.get(session.id)
         if attempt is not None and (not attempt.over or attempt.id == request.attempt_id):
             return attempt
-        if session.paired and _resumed(request.attempt_id):
+        if session.paired and request.attempt_id:
             self._attempts[session.id] = attempt = Attempt(session, request, 0.0)
             self._finish(attempt, _paired(session))
             return attempt
@@ -113,6 +115,11 @@ class Pairings:
         self._attempts[session.id] = attempt
         session.context.host.spawn(f"pair {session.id}", self._run(attempt))
         return attempt
+
+    def runs(self, session: Session, attempt_id: str) -> bool:
+        """Whether that is the account's attempt, and it is not over."""
+        attempt = self._attempts.get(session.id)
+        return attempt is not None and attempt.id == attempt_id and not attempt.over
 
     def forget(self, session: Session) -> None:
         """The account is not this node's any more."""
@@ -219,15 +226,6 @@ class Pairings:
 
     def _finish(self, attempt: Attempt, step: pb.PairResponse) -> None:
         self._show(attempt, step)
-
-
-def _resumed(attempt_id: str) -> str:
-    """The attempt that the caller saw begin at another node: it goes on under its id."""
-    try:
-        decode(Prefix.PAIRING, attempt_id, "attempt_id")
-    except InvalidField:
-        return ""
-    return attempt_id
 
 
 def _paired(session: Session) -> pb.PairResponse:

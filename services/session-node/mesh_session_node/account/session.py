@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Protocol
 
 from mesh_core.errors import FailedPrecondition
@@ -11,7 +12,7 @@ from mesh_session_node.account.connector import Connector, ConnectQueue
 from mesh_session_node.account.state import LIVE, UNPAIRED, Cause, SessionEvent, State, transition
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
-from mesh_session_node.drivers.interface.content import Incoming
+from mesh_session_node.drivers.interface.content import Identity, Incoming
 from mesh_session_node.drivers.interface.driver import DriverState, Link
 from mesh_session_node.drivers.interface.outcomes import End, Failure, Receipt
 from mesh_session_node.journal import Credential, Event, SessionSnapshot
@@ -41,8 +42,10 @@ class Session:
         "connector",
         "context",
         "detail",
+        "hidden_id",
         "phone",
         "push_name",
+        "restrictions",
         "sender",
         "settings",
         "state",
@@ -65,7 +68,10 @@ class Session:
         self.cause: Cause = row.cause
         self.detail = row.detail
         self.settings = row.settings
-        self.phone, self.user_id, self.push_name = row.phone, row.network_user_id, row.push_name
+        self.phone, self.user_id, self.hidden_id = row.phone, row.network_user_id, row.hidden_id
+        self.push_name = row.push_name
+        self.restrictions = row.restrictions
+        """Also those that have ended since the network told of them."""
         self.update_time = time.time_ns() // 1000
         self.sender = sender
         self.connector = Connector(context, self, sender, self, connects)
@@ -160,7 +166,9 @@ class Session:
         if context.closed:
             return
         context.driver_state = state
-        self.phone, self.user_id, self.push_name = state.phone, state.user_id, state.push_name
+        self.phone, self.user_id, self.hidden_id = state.phone, state.user_id, state.hidden_id
+        self.push_name = state.push_name
+        self.restrictions = ()
         self.connector.failures.clear()
         self._enter(*self._once_paired(), row.detail, row.update_time)
         if self.state == pb.SESSION_STATE_CONNECTING:
@@ -192,6 +200,11 @@ class Session:
             else:
                 context.link.ping()
         self.sender.tick()
+        self.store_counters()
+
+    def store_counters(self) -> None:
+        """Store what the session has done, unless the row says so already."""
+        context = self.context
         # The row of a session that is being paired may be on its way already, in its next state
         pairing = self.state == pb.SESSION_STATE_PAIRING
         if not pairing and context.counters.stored != context.counters.values():
@@ -202,17 +215,42 @@ class Session:
     def permitted(self) -> bool:
         return not self.context.closed and self.context.host.may_act(self.context.ref)
 
-    def on_ack(self, network_id: str, time: int) -> None:
-        self.sender.in_flight.on_ack(network_id, time)
+    def on_ack(self, network_id: str, time: int, recipient: Identity | None = None) -> None:
+        self.sender.in_flight.on_ack(network_id, time, recipient)
 
-    def on_reject(self, network_id: str, failure: Failure, detail: str, retry_after: float) -> None:
-        self.sender.in_flight.on_reject(network_id, failure, detail, retry_after)
+    def on_reject(
+        self,
+        network_id: str,
+        failure: Failure,
+        detail: str,
+        retry_after: float,
+        code: int | None = None,
+    ) -> None:
+        self.sender.in_flight.on_reject(network_id, failure, detail, retry_after, code)
 
-    def on_receipt(self, network_id: str, receipt: Receipt, time: int, member: str, sequence: int) -> None:
-        self.sender.in_flight.on_receipt(network_id, receipt, time, member, sequence)
+    def on_receipt(
+        self,
+        network_id: str,
+        receipt: Receipt,
+        time: int,
+        member: str,
+        sequence: int,
+        identity: Identity | None = None,
+    ) -> None:
+        self.sender.in_flight.on_receipt(network_id, receipt, time, member, sequence, identity)
 
     def on_incoming(self, message: Incoming) -> None:
         self._inbound.receive(self.context, message)
+
+    def on_restrictions(self, restrictions: Sequence[pb.Restriction]) -> None:
+        told = tuple(restrictions)
+        if told == self.restrictions:
+            return
+        self.restrictions = told
+        context = self.context
+        event = context.events.restrictions(views.view(self), time.time_ns() // 1000)
+        context.host.journal.post(context.ref, views.snapshot(self), event)
+        context.notify()
 
     def on_end(self, link: Link, end: End, detail: str) -> None:
         self.connector.on_end(link, end, detail)

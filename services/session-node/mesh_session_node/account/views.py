@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 import msgspec
@@ -11,6 +12,7 @@ from mesh_session_node.account.connector import Connector
 from mesh_session_node.account.state import Cause, State
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.context.events import timestamp
+from mesh_session_node.drivers.interface.content import Identity, person_of
 from mesh_session_node.drivers.interface.driver import DriverState
 from mesh_session_node.journal import SessionSnapshot
 from mesh_session_node.outbound.sender import Sender
@@ -30,7 +32,9 @@ class Viewed(Protocol):
     detail: str
     phone: str
     user_id: str
+    hidden_id: str
     push_name: str
+    restrictions: tuple[pb.Restriction, ...]
     settings: bytes
     update_time: int
 
@@ -48,9 +52,6 @@ def view(session: Viewed) -> pb.Session:
         state=session.state,
         cause=session.cause,
         detail=session.detail,
-        phone=session.phone or session.account.phone,
-        network_user_id=session.user_id,
-        push_name=session.push_name,
         paired=session.paired,
         node_id=context.host.node_id,
         epoch=context.ref.epoch,
@@ -60,6 +61,10 @@ def view(session: Viewed) -> pb.Session:
             sent=sent, received=received, failed=failed, connects=connects, queued=session.sender.queued
         ),
     )
+    show_self(shown, session.phone, session.user_id, session.hidden_id, session.push_name)
+    shown.restrictions.extend(standing(session.restrictions))
+    if context.counters.last_inbound is not None:
+        shown.last_inbound_time.CopyFrom(timestamp(context.counters.last_inbound))
     if connector.connected_at is not None:
         shown.connect_time.CopyFrom(timestamp(connector.connected_at))
     if (heard := _last_heard(context)) is not None:
@@ -93,6 +98,9 @@ def snapshot(session: Viewed) -> SessionSnapshot:
         last_heard_time=_last_heard(context),
         next_connect_time=connector.next_connect,
         update_time=session.update_time,
+        hidden_id=session.hidden_id,
+        last_inbound_time=context.counters.last_inbound,
+        restrictions=pb.Session(restrictions=session.restrictions).SerializeToString(),
     )
 
 
@@ -112,14 +120,30 @@ def with_pairing(
         paired=True,
         recent_failures=0,
         update_time=now,
+        hidden_id=state.hidden_id,
+        restrictions=b"",
     )
     shown = view(session)
     shown.state, shown.cause, shown.detail = becomes, cause, row.detail
-    shown.phone = row.phone or session.account.phone
-    shown.network_user_id, shown.push_name, shown.paired = row.network_user_id, row.push_name, row.paired
+    show_self(shown, row.phone, row.network_user_id, row.hidden_id, row.push_name)
+    shown.paired = row.paired
+    shown.ClearField("restrictions")
     shown.recent_failures = row.recent_failures
     shown.update_time.CopyFrom(timestamp(now))
     return row, shown
+
+
+def show_self(shown: pb.Session, phone: str, user_id: str, hidden_id: str, display_name: str) -> None:
+    """Show who the account is on the network; nothing before it is paired for the first time."""
+    address = f"phone:{phone}" if phone else f"user:{user_id}" if user_id else ""
+    if address:
+        shown.self.CopyFrom(person_of(address, Identity(phone, user_id, hidden_id), display_name))
+
+
+def standing(restrictions: Iterable[pb.Restriction]) -> Iterator[pb.Restriction]:
+    """Those that have not ended yet."""
+    now = time.time()
+    return (r for r in restrictions if not r.HasField("until_time") or r.until_time.seconds > now)
 
 
 def _last_heard(context: SessionContext) -> int | None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from functools import partial
 
+from asyncpg import Record
+from asyncpg.pgproto.pgproto import UUID
 from google.protobuf.message import DecodeError
 
 from mesh_core.database.requests import Method, payload_digest
@@ -14,33 +17,39 @@ from mesh_core.ids import Prefix, decode, encode, new_uuid
 from mesh_core.paging import Pager
 from mesh_core.rpc.server.status import details_of
 from mesh_core.telemetry import tracing
-from mesh_core.validation import timestamp
+from mesh_core.validation import MAX_BATCH, to_timestamp
 from mesh_session_node.account.session import Session
 from mesh_session_node.calls.account_call import AccountCalls, Context
-from mesh_session_node.calls.content_validation import check_recipient, check_send
-from mesh_session_node.calls.message_rows import add_receipts, message_of_row, set_create_time
-from mesh_session_node.drivers.interface.content import address_of
+from mesh_session_node.calls.message_filters import message_filter
+from mesh_session_node.calls.send_validation import check_send
+from mesh_session_node.context.message_rows import message_of_row, set_create_time
 from mesh_session_node.journal import COMMITTED, Committed, Outcome, Refused, StatusChange, unwrap
 from mesh_session_node.outbound.outgoing import Outgoing, network_id_of
 from mesh_session_node.outbound.preparation import Preparation, has_references
+from mesh_session_node.outbound.references import ReferenceLookup, check_ref
 from mesh_session_node.outbound.statuses import status_event
-from mesh_session_node.store.messages import MessageFilter, MessageStore
-from sessionmesh.v1 import common_pb2, message_pb2_grpc
+from mesh_session_node.store.messages import MessageStore
 from sessionmesh.v1 import message_pb2 as pb
+from sessionmesh.v1 import message_pb2_grpc
 
 _parse = pb.SendMessageRequest.FromString
-_MAX_FRAME = 1000
 
 
 class MessageService(message_pb2_grpc.MessageServiceServicer):
     """What it does not define is answered UNIMPLEMENTED by the chassis."""
 
     def __init__(
-        self, calls: AccountCalls, messages: MessageStore, preparation: Preparation, pager: Pager
+        self,
+        calls: AccountCalls,
+        messages: MessageStore,
+        references: ReferenceLookup,
+        preparation: Preparation,
+        pager: Pager,
     ) -> None:
         self._calls = calls
         self._lookup = calls.lookup
         self._messages = messages
+        self._references = references
         self._preparation = preparation
         self._pager = pager
 
@@ -51,8 +60,9 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
         except DecodeError:
             raise InvalidArgument("the request is not a SendMessageRequest", "INVALID_FIELD") from None
         session = await self._calls.session(request.account_id, context)
-        message = await self._send(session, request)
-        return pb.SendMessageResponse(message=message).SerializeToString()
+        response = pb.SendMessageResponse()
+        await self._send(session, request, response.message)
+        return response.SerializeToString()
 
     async def accept_messages(self, raw: bytes, _context: Context) -> bytes:
         """NodeService.AcceptMessages: messages of accounts that are owned here."""
@@ -60,8 +70,8 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
             messages = pb.SendMessagesRequest.FromString(raw).messages
         except DecodeError:
             raise InvalidArgument("the request is not an AcceptMessagesRequest", "INVALID_FIELD") from None
-        if len(messages) > _MAX_FRAME:
-            raise InvalidField("messages", f"must have at most {_MAX_FRAME:,} entries")
+        if len(messages) > MAX_BATCH:
+            raise InvalidField("messages", f"must have at most {MAX_BATCH:,} entries")
         response = pb.SendMessagesResponse()
         waiting: list[tuple[tuple[str, str], Session, Outgoing, asyncio.Future[Outcome]]] = []
         for item in messages:
@@ -76,16 +86,23 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
                 _add_error(response, name, error)
         for name, session, out, done in waiting:
             try:
-                message = self._result(session, out, await done)
+                outcome = await done
+                uuid = self._accepted(session, out, outcome)
             except MeshError as error:
                 _add_error(response, name, error)
             else:
-                response.results.add(account_id=name[0], request_id=name[1], message=message)
+                result = response.results.add(account_id=name[0], request_id=name[1])
+                _show_accepted(result.message, session, out, uuid)
         return response.SerializeToString()
 
     async def GetMessage(self, request: pb.GetMessageRequest, context: Context) -> pb.GetMessageResponse:
         session = await self._calls.session(request.account_id, context)
-        return pb.GetMessageResponse(message=await self._stored(session, request.message_id))
+        check_ref("message", request.message)
+        row = await self._references.stored(session.context.ref.uuid, request.message, "message")
+        message = message_of_row(session.id, session.context.people, row)
+        if message.status == pb.MESSAGE_STATUS_QUEUED:
+            message.wait_reason = session.sender.wait_reason(row["id"])
+        return pb.GetMessageResponse(message=message)
 
     async def ListMessages(
         self, request: pb.ListMessagesRequest, context: Context
@@ -93,20 +110,33 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
         session = await self._calls.session(request.account_id, context)
         account = session.context.ref
         page = self._pager.page(request, account.tenant.bytes)
-        if request.HasField("chat"):
-            check_recipient("chat", request.chat)
-        wanted = MessageFilter(
-            chat=address_of(request.chat) if request.HasField("chat") else None,
-            direction=request.direction,
-            statuses=request.statuses,
-            start=timestamp("start_time", request.start_time) if request.HasField("start_time") else None,
-            end=timestamp("end_time", request.end_time) if request.HasField("end_time") else None,
-            after=page.after_id,
-            oldest_first=request.order == common_pb2.LIST_ORDER_OLDEST_FIRST,
-        )
+        wanted = message_filter(request, page.after_id)
+        if request.network_message_id:
+            row = await self._references.by_network_id(account.uuid, request.network_message_id)
+            wanted = replace(wanted, ids=[] if row is None else [row["id"]])
         rows = await self._messages.page(account.uuid, wanted, page.fetch)
-        messages, next_page_token = page.cut(rows, partial(message_of_row, session.id))
+        shown = partial(message_of_row, session.id, session.context.people)
+        messages, next_page_token = page.cut(rows, shown)
         return pb.ListMessagesResponse(messages=messages, next_page_token=next_page_token)
+
+    async def ListReceipts(
+        self, request: pb.ListReceiptsRequest, context: Context
+    ) -> pb.ListReceiptsResponse:
+        session = await self._calls.session(request.account_id, context)
+        account, people = session.context.ref, session.context.people
+        check_ref("message", request.message)
+        page = self._pager.page(request, account.tenant.bytes)
+        message = await self._references.stored(account.uuid, request.message, "message")
+        after = "" if page.after is None else page.after.decode()
+        rows = await self._messages.receipts(message["id"], after, page.fetch)
+
+        def shown(row: Record) -> pb.Receipt:
+            return pb.Receipt(
+                member=people.find(row["member"]), status=row["status"], status_time=to_timestamp(row["time"])
+            )
+
+        receipts, next_page_token = page.cut(rows, shown, lambda row: row["member"].encode())
+        return pb.ListReceiptsResponse(receipts=receipts, next_page_token=next_page_token)
 
     async def CancelMessage(
         self, request: pb.CancelMessageRequest, context: Context
@@ -126,28 +156,34 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
 
     # --- sending
 
-    async def _send(self, session: Session, request: pb.SendMessageRequest) -> pb.Message:
+    async def _send(self, session: Session, request: pb.SendMessageRequest, message: pb.Message) -> None:
+        """Accept a message, and fill in the answer."""
         wait_for_sent = request.wait_for == pb.WAIT_FOR_SENT
         if has_references(request):
             check_send(request)
             await self._preparation.check(session.context, request)
         out, done = self._accept(session, request)
         if not wait_for_sent:
-            return self._result(session, out, await done)
+            outcome = await done
+            _show_accepted(message, session, out, self._accepted(session, out, outcome))
+            return
         waiter = session.sender.waiters.add(out.uuid)
         try:
             outcome = await done
-            message = self._result(session, out, outcome)
+            uuid = self._accepted(session, out, outcome)
+            _show_accepted(message, session, out, uuid)
             if outcome is not COMMITTED:
-                return await self._stored(session, message.id)
+                message.CopyFrom(await self._stored(session, message.id))
+                return
             ended = await waiter
         finally:
             session.sender.waiters.remove(out.uuid, waiter)
         if ended is not None:
             await session.context.host.journal.flush()
-            return await self._stored(session, message.id)
+            message.CopyFrom(await self._stored(session, message.id))
+            return
         message.status = pb.MESSAGE_STATUS_SENT
-        return message
+        session.context.people.show(message, out.chat)
 
     def _accept(
         self, session: Session, request: pb.SendMessageRequest
@@ -174,7 +210,7 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
             span = tracing.start_span("mesh.node.accept", attributes={"mesh.account.id": session.id})
             traceparent = span.traceparent
             span.end()
-        out = Outgoing(uuid, address_of(request.recipient), request, traceparent)
+        out = Outgoing(uuid, request.recipient, request, traceparent)
         now = time.time()
         if out.due is not None and out.due <= now:
             out.due = None
@@ -183,35 +219,36 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
         )
         return out, done
 
-    def _result(self, session: Session, out: Outgoing, outcome: Outcome) -> pb.Message:
-        """The answer to a caller whose message was stored, now or before."""
-        uuid, name, network_id = out.uuid, out.id, out.network_id
-        if not isinstance(outcome, Committed):
-            if isinstance(outcome, Refused):
-                raise self._lookup.refused(session)
-            uuid = unwrap(outcome, out.uuid)
-            name, network_id = encode(Prefix.MESSAGE, uuid), network_id_of(uuid)
-        message = pb.Message(
-            id=name,
-            account_id=session.id,
-            direction=pb.DIRECTION_OUTBOUND,
-            status=pb.MESSAGE_STATUS_QUEUED,
-            network_message_id=network_id,
-        )
-        set_create_time(message, uuid)
-        return message
+    def _accepted(self, session: Session, out: Outgoing, outcome: Outcome) -> UUID:
+        """The id of a message that was stored, now or before; raises what else became of it."""
+        if isinstance(outcome, Committed):
+            return out.uuid
+        if isinstance(outcome, Refused):
+            raise self._lookup.refused(session)
+        return unwrap(outcome, out.uuid)
 
     async def _stored(self, session: Session, message_id: str) -> pb.Message:
         uuid = decode(Prefix.MESSAGE, message_id, "message_id")
         row = await self._messages.message(session.context.ref.uuid, uuid)
         if row is None:
             raise NotFound("message", message_id)
-        message = message_of_row(session.id, row)
-        if row["chat"].startswith("group:"):
-            add_receipts(message, await self._messages.receipts(uuid))
-        return message
+        return message_of_row(session.id, session.context.people, row)
+
+
+def _show_accepted(message: pb.Message, session: Session, out: Outgoing, uuid: UUID) -> None:
+    """The answer to a caller whose message was stored, now or before."""
+    if uuid is out.uuid:
+        message.id, message.network_message_id = out.id, out.network_id
+    else:
+        message.id, message.network_message_id = encode(Prefix.MESSAGE, uuid), network_id_of(uuid)
+    message.account_id = session.id
+    message.direction = pb.DIRECTION_OUTBOUND
+    message.status = pb.MESSAGE_STATUS_QUEUED
+    message.chat = out.chat
+    session.context.people.show(message, out.chat)
+    set_create_time(message, uuid)
 
 
 def _add_error(response: pb.SendMessagesResponse, key: tuple[str, str], error: MeshError) -> None:
     result = response.results.add(account_id=key[0], request_id=key[1])
-    result.error.status = details_of(error)
+    result.error.MergeFromString(details_of(error))

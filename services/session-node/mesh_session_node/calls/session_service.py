@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 from asyncpg import Record
 
 from mesh_core import validation
 from mesh_core.database.requests import Method
-from mesh_core.errors import InvalidField
-from mesh_core.ids import Prefix, encode
+from mesh_core.errors import FailedPrecondition, InvalidField, NotFound
+from mesh_core.ids import Prefix, decode, encode
 from mesh_core.paging import Pager
 from mesh_core.rpc.auth import Role, current_identity
 from mesh_core.validation import to_timestamp
 from mesh_session_node.account.pairing import Pairings
-from mesh_session_node.account.views import view
+from mesh_session_node.account.views import show_self, standing, view
 from mesh_session_node.calls.account_call import AccountCalls, Context
 from mesh_session_node.context.context import account_moved
 from mesh_session_node.store.sessions import SessionStore
@@ -33,14 +34,12 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
 
     async def Connect(self, request: pb.ConnectRequest, context: Context) -> pb.ConnectResponse:
         session = await self._calls.session(request.account_id, context)
-        if await self._calls.first_time(session, Method.CONNECT, request.request_id):
-            session.connect()
+        session.connect()
         return pb.ConnectResponse(session=view(session))
 
     async def Disconnect(self, request: pb.DisconnectRequest, context: Context) -> pb.DisconnectResponse:
         session = await self._calls.session(request.account_id, context)
-        if await self._calls.first_time(session, Method.DISCONNECT, request.request_id):
-            session.disconnect()
+        session.disconnect()
         return pb.DisconnectResponse(session=view(session))
 
     async def Logout(self, request: pb.LogoutRequest, context: Context) -> pb.LogoutResponse:
@@ -52,16 +51,39 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
     async def Pair(self, request: pb.PairRequest, context: Context) -> AsyncIterator[pb.PairResponse]:
         session = await self._calls.session_for_stream(request.account_id, context)
         validation.request_id(request.request_id)
-        if request.method == pb.PAIR_METHOD_CODE or request.phone:
+        method = request.method or pb.PAIR_METHOD_QR
+        if method == pb.PAIR_METHOD_CODE or request.phone:
             validation.phone("phone", request.phone)
+        if method == pb.PAIR_METHOD_CREDENTIALS and not request.WhichOneof("credentials"):
+            raise InvalidField("credentials", "are required to pair with credentials")
+        if request.attempt_id:
+            decode(Prefix.PAIRING, request.attempt_id, "attempt_id")
         timeout = _DEFAULT_TIMEOUT
         if request.HasField("timeout"):
-            timeout = request.timeout.seconds + request.timeout.nanos / 1e9
-            if not 1.0 <= timeout <= _MAX_TIMEOUT:
-                raise InvalidField("timeout", "must be between 1 s and 10 minutes")
+            given = validation.duration("timeout", request.timeout, least=_MIN_TIMEOUT, most=_MAX_TIMEOUT)
+            timeout = given.total_seconds()
+        if method not in session.context.driver.pairing_methods:
+            raise FailedPrecondition(
+                f"the account's network does not pair by {pb.PairMethod.Name(method)}",
+                "UNSUPPORTED_BY_NETWORK",
+            )
         attempt = self._pairings.begin(session, request, timeout)
         async for step in attempt.follow():
             yield step
+
+    async def AnswerPairing(
+        self, request: pb.AnswerPairingRequest, context: Context
+    ) -> pb.AnswerPairingResponse:
+        session = await self._calls.session(request.account_id, context)
+        decode(Prefix.PAIRING, request.attempt_id, "attempt_id")
+        answer = request.WhichOneof("answer")
+        if answer is None:
+            raise InvalidField("answer", "is required")
+        if answer == "assertion_json":
+            validation.required_text("assertion_json", request.assertion_json, _MAX_ASSERTION)
+        if not self._pairings.runs(session, request.attempt_id):
+            raise NotFound("pairing attempt", request.attempt_id)
+        raise FailedPrecondition("the account's network asks nothing when it pairs", "UNSUPPORTED_BY_NETWORK")
 
     async def GetSession(self, request: pb.GetSessionRequest, context: Context) -> pb.GetSessionResponse:
         session = await self._calls.session(request.account_id, context)
@@ -86,10 +108,16 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
         if request.tenant_id or identity.role is Role.TENANT:
             tenant = identity.tenant_for(request.tenant_id)
         page = self._pager.page(request, tenant.bytes if tenant is not None else b"")
+        accounts = identity.account_uuids
         rows = await self._sessions.page(
-            tenant, page.after_id, states=request.states, node=request.node_id, limit=page.fetch
+            tenant,
+            page.after_id,
+            states=request.states,
+            node=validation.text("node_id", request.node_id),
+            accounts=accounts,
+            limit=page.fetch,
         )
-        counts = await self._sessions.counts(tenant)
+        counts = await self._sessions.counts(tenant, accounts)
         sessions, next_page_token = page.cut(rows, _session_of_row)
         return pb.ListSessionsResponse(
             sessions=sessions,
@@ -114,19 +142,19 @@ def _session_of_row(row: Record) -> pb.Session:
         account_id=encode(Prefix.ACCOUNT, row["id"]),
         tenant_id=encode(Prefix.TENANT, row["tenant"]),
         state=row["state"],
-        phone=row["phone"] or row["account_phone"],
         counters=pb.SessionCounters(queued=row["queued"]),
     )
     if row["node"] is None:
         return session
     session.cause, session.detail = row["cause"], row["detail"]
-    session.network_user_id, session.push_name = row["network_user_id"], row["push_name"]
+    show_self(session, row["phone"], row["network_user_id"], row["hidden_id"], row["push_name"])
+    session.restrictions.extend(standing(pb.Session.FromString(row["restrictions"]).restrictions))
     session.paired, session.node_id, session.epoch = row["paired"], row["node"], row["epoch"]
     session.recent_failures = row["recent_failures"]
     counters = session.counters
     counters.sent, counters.received = row["sent"], row["received"]
     counters.failed, counters.connects = row["failed"], row["connects"]
-    for field in ("connect_time", "last_heard_time", "next_connect_time", "update_time"):
+    for field in _TIMES:
         if row[field] is not None:
             getattr(session, field).CopyFrom(to_timestamp(row[field]))
     return session
@@ -140,4 +168,7 @@ def _disconnect_of_row(row: Record) -> pb.Disconnect:
     return shown
 
 
-_DEFAULT_TIMEOUT, _MAX_TIMEOUT = 180.0, 600.0  # seconds
+_TIMES = ("connect_time", "last_heard_time", "last_inbound_time", "next_connect_time", "update_time")
+_DEFAULT_TIMEOUT = 180.0  # seconds
+_MIN_TIMEOUT, _MAX_TIMEOUT = timedelta(seconds=1), timedelta(minutes=10)
+_MAX_ASSERTION = 65_536  # characters

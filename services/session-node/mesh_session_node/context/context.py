@@ -12,7 +12,9 @@ from asyncpg.pgproto.pgproto import UUID
 from mesh_core.errors import GoingAway
 from mesh_core.settings import Positive, Seconds
 from mesh_core.signal import Signal
+from mesh_core.validation import to_timestamp
 from mesh_session_node.context.events import EventMaker
+from mesh_session_node.context.people import People
 from mesh_session_node.drivers.interface.driver import Driver, DriverState, Link
 from mesh_session_node.journal import AccountRef, Journal
 from mesh_session_node.store.accounts import SessionRow
@@ -35,6 +37,7 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
     reconcile_seconds: Positive = 60
     media_transfers: Positive = 8
     fetch_media_up_to: Positive = 16 * 1024 * 1024
+    preview_private_addresses: bool = False
 
 
 class Host(Protocol):
@@ -60,16 +63,25 @@ class Host(Protocol):
 
 
 class Counters:
-    """What the session has done since its account was created; `stored` is what its row says of it."""
+    """What the session has done since its account was created; `stored` is what its row says of it.
+    `last_inbound` is when the last message came in, in microseconds since the epoch; None: never.
+    """
 
-    __slots__ = ("connects", "failed", "received", "sent", "stored")
+    __slots__ = ("connects", "failed", "last_inbound", "received", "sent", "stored")
 
     def __init__(self, row: SessionRow) -> None:
         self.sent = row.sent
         self.received = row.received
         self.failed = row.failed
         self.connects = row.connects
+        came = row.last_inbound_time
+        self.last_inbound = None if came is None else to_timestamp(came).ToMicroseconds()
         self.stored = self.values()
+
+    def came(self, time: int) -> None:
+        """A message came in, at that time in microseconds since the epoch."""
+        self.received += 1
+        self.last_inbound = max(time, self.last_inbound or time)
 
     def values(self) -> tuple[int, int, int, int]:
         """In the order sent, received, failed, connects."""
@@ -93,6 +105,7 @@ class SessionContext:
         "host",
         "id",
         "link",
+        "people",
         "ref",
     )
 
@@ -112,6 +125,7 @@ class SessionContext:
         self.driver_state = driver_state
         self.events = events
         self.counters = counters
+        self.people = People()
         self.link: Link | None = None
         self.closed = False
         self._changes: Signal | None = None  # most accounts have nobody who waits for them

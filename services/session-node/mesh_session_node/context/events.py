@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from mesh_core.ids import Prefix, encode, new_uuid
-from mesh_session_node.drivers.interface.content import recipient_of
+from mesh_session_node.context.people import People
 from mesh_session_node.journal import Event
 from sessionmesh.v1 import event_pb2 as pb
 from sessionmesh.v1 import media_pb2, message_pb2, session_pb2
+from sessionmesh.v1.common_pb2 import Person
 
 STATUS_TYPES = {
     number: f"message.{name.removeprefix('MESSAGE_STATUS_').lower()}"
@@ -42,8 +43,9 @@ class EventMaker:
         micros: int,
         *,
         failure: message_pb2.FailureReason.ValueType = message_pb2.FAILURE_REASON_UNSPECIFIED,
+        code: int | None = None,
         detail: str = "",
-        member: str = "",
+        member: Person | None = None,
     ) -> Event:
         """An outbound message's status; `base` is the message's, from `message_base`.
 
@@ -55,13 +57,20 @@ class EventMaker:
         changed = pb.MessageStatusEvent(status=status, status_time=time)
         if failure or detail:
             changed.failure, changed.failure_detail = failure, detail
-        if member:
-            changed.member.CopyFrom(recipient_of(member))
+            if code is not None:
+                changed.failure_code = code
+        if member is not None:
+            changed.member.CopyFrom(member)
         event = pb.Event(id=encode(Prefix.EVENT, uuid), type=type_, occur_time=time, message_status=changed)
         return Event(uuid, type_, base + event.SerializeToString())
 
     def message_base(
-        self, message_id: str, network_id: str, request: message_pb2.SendMessageRequest, traceparent: str
+        self,
+        message_id: str,
+        network_id: str,
+        request: message_pb2.SendMessageRequest,
+        traceparent: str,
+        people: People,
     ) -> bytes:
         """What all status events of one outbound message have in common, serialised."""
         event = pb.Event(tenant_id=self.tenant_id, account_id=self.account_id, traceparent=traceparent)
@@ -70,14 +79,16 @@ class EventMaker:
             event.labels.update(request.labels)
         about = event.message_status
         about.message_id = message_id
-        about.chat.CopyFrom(request.recipient)
+        about.chat = request.recipient
+        people.show(about, request.recipient)
         about.network_message_id = network_id
         about.external_id = request.external_id
         return event.SerializeToString()
 
     def received(self, message: message_pb2.Message, micros: int, traceparent: str) -> Event:
-        """An inbound message."""
-        event = self._begin("message.received", micros, traceparent, message.labels)
+        """A message that somebody else wrote, or that another device of the account did."""
+        synced = message.direction == message_pb2.DIRECTION_OUTBOUND
+        event = self._begin("message.synced" if synced else "message.received", micros, traceparent, {})
         event.message.message.CopyFrom(message)
         return _row(event)
 
@@ -85,7 +96,7 @@ class EventMaker:
         """Somebody reacted."""
         event = self._begin("message.reaction", micros, traceparent, {})
         reaction = message.content.reaction
-        event.reaction.message_id = reaction.message_id
+        event.reaction.message.CopyFrom(reaction.message)
         event.reaction.emoji = reaction.emoji
         event.reaction.sender.CopyFrom(message.sender)
         return _row(event)
@@ -103,6 +114,12 @@ class EventMaker:
         event = self._begin("session.state_changed", micros, "", {})
         event.session.session.CopyFrom(session)
         event.session.previous_state = previous
+        return _row(event)
+
+    def restrictions(self, session: session_pb2.Session, micros: int) -> Event:
+        """What the network does not let the account do changed."""
+        event = self._begin("session.restrictions_changed", micros, "", {})
+        event.session.session.CopyFrom(session)
         return _row(event)
 
     def pairing(self, step: session_pb2.PairResponse, micros: int) -> Event:

@@ -5,7 +5,7 @@ A new driver has its folder beside this module, its settings there, and its line
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 from mesh_core.errors import FailedPrecondition
@@ -30,6 +30,9 @@ class Drivers:
     def from_settings(cls, settings: DriverSettings) -> Drivers:
         """Every driver that this version has."""
         return cls({name: make(settings) for name, make in _MAKERS.items()})
+
+    def __iter__(self) -> Iterator[Driver]:
+        return iter(self._drivers.values())
 
     def get(self, name: str) -> Driver:
         """The driver of that name. Raises `FailedPrecondition` UNSUPPORTED_BY_NETWORK."""

@@ -17,12 +17,13 @@ from asyncpg.pgproto.pgproto import UUID
 from mesh_core.backoff import Backoff
 from mesh_core.database import UNAVAILABLE
 from mesh_core.errors import MeshError
-from mesh_core.ids import Prefix, encode
 from mesh_core.rpc.server.status import from_rpc_error
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
+from mesh_session_node.context.message_rows import content_of_row, message_of_row
 from mesh_session_node.drivers.interface.outcomes import BlobUnavailable, ConnectionEnded
-from mesh_session_node.journal import ContentUpdate, FetchDone, FetchRetry
+from mesh_session_node.inbound.changes import ContentChanges
+from mesh_session_node.journal import ContentUpdate, FetchDone, FetchRetry, Row
 from mesh_session_node.store.media import MediaClient, media_of
 from mesh_session_node.store.messages import MessageStore
 from sessionmesh.v1 import content_pb2, media_pb2, message_pb2
@@ -43,9 +44,17 @@ class Fetch:
 class MediaFetcher:
     """Fetches at most `parallel` files at a time, none above `max_bytes`; one for all accounts."""
 
-    def __init__(self, client: MediaClient, messages: MessageStore, parallel: int, max_bytes: int) -> None:
+    def __init__(
+        self,
+        client: MediaClient,
+        messages: MessageStore,
+        changes: ContentChanges,
+        parallel: int,
+        max_bytes: int,
+    ) -> None:
         self._client = client
         self._messages = messages
+        self._changes = changes
         self._room = asyncio.Semaphore(parallel)
         self._max_bytes = max_bytes
 
@@ -64,104 +73,91 @@ class MediaFetcher:
                 return
             try:
                 row = await self._messages.message(fetch.session.ref.uuid, fetch.message)
+                if row is None:
+                    fetch.session.host.journal.post(fetch.session.ref, FetchDone(fetch.message))
+                else:
+                    await self._fetch(
+                        fetch, row["network_id"], message_pb2.Message.FromString(row["content"])
+                    )
             except UNAVAILABLE as error:
                 self._retry(fetch, repr(error))
-                return
-            if row is None:
-                fetch.session.host.journal.post(fetch.session.ref, FetchDone(fetch.message))
-                return
-            await self._fetch(fetch, message_pb2.Message.FromString(row["content"]))
 
-    async def _fetch(self, fetch: Fetch, message: message_pb2.Message) -> None:
+    async def _fetch(self, fetch: Fetch, network_id: str, message: message_pb2.Message) -> None:
         session = fetch.session
         reference = media_of(message.content)
-        if reference is None or session.link is None:
+        if reference is None:  # taken back meanwhile
+            session.host.journal.post(session.ref, FetchDone(fetch.message))
+            return
+        media = await self._upload(fetch, message, reference)
+        if media is not None:
+            async with self._changes.turn(session, network_id):
+                await self._finish(fetch, media)
+
+    async def _upload(
+        self, fetch: Fetch, message: message_pb2.Message, reference: content_pb2.MediaReference
+    ) -> media_pb2.Media | None:
+        """The media object, stored or lost; None when it is tried again later."""
+        session = fetch.session
+        if reference.size_bytes > self._max_bytes:
+            return _lost(fetch, reference, media_pb2.MEDIA_FAILURE_TOO_LARGE)
+        if session.link is None:
             self._retry(fetch, "no connection")
-            return
-        if reference.size > self._max_bytes:
-            self._lost(fetch, message, reference, media_pb2.MEDIA_FAILURE_TOO_LARGE)
-            return
+            return None
         header = media_pb2.UploadHeader(
             request_id=f"fetch-{fetch.message.hex}",
-            size=reference.size,
-            mime_type=reference.mime_type,
-            sha256=reference.sha256,
-            file_name=message.content.document.file_name,
+            account_id=session.id,
+            size_bytes=reference.size_bytes,
+            options=media_pb2.StorageOptions(
+                mime_type=reference.mime_type,
+                sha256=reference.sha256,
+                file_name=message.content.document.file_name,
+                compression=media_pb2.COMPRESSION_OFF,
+            ),
             origin=media_pb2.MEDIA_ORIGIN_NETWORK,
-            keep_original=True,
         )
         try:
             media = await self._client.upload(session.ref.tenant, header, session.link.fetch(fetch.blob))
         except BlobUnavailable as error:
             failure = media_pb2.MEDIA_FAILURE_TOO_LARGE if error.too_large else media_pb2.MEDIA_FAILURE_GONE
-            self._lost(fetch, message, reference, failure)
+            return _lost(fetch, reference, failure)
         except grpc.aio.AioRpcError as error:
             known = from_rpc_error(error)
             if known.code in _FINAL:
-                failure = (
-                    media_pb2.MEDIA_FAILURE_QUOTA
-                    if known.reason == "QUOTA_EXCEEDED"
-                    else media_pb2.MEDIA_FAILURE_CORRUPT
-                )
-                self._lost(fetch, message, reference, failure)
-            else:
-                self._retry(fetch, known.message)
+                quota = known.reason == "QUOTA_EXCEEDED"
+                failure = media_pb2.MEDIA_FAILURE_QUOTA if quota else media_pb2.MEDIA_FAILURE_CORRUPT
+                return _lost(fetch, reference, failure)
+            self._retry(fetch, known.message)
         except (ConnectionEnded, MeshError, TimeoutError) as error:
             self._retry(fetch, str(error))
         else:
-            self._stored(fetch, message, reference, media)
+            metrics.MEDIA.labels("inbound", "stored").inc()
+            return media
+        return None
 
-    def _stored(
-        self,
-        fetch: Fetch,
-        message: message_pb2.Message,
-        reference: content_pb2.MediaReference,
-        media: media_pb2.Media,
-    ) -> None:
-        metrics.MEDIA.labels("inbound", "stored").inc()
-        reference.media_id = media.id
-        reference.size, reference.mime_type, reference.sha256 = media.size, media.mime_type, media.sha256
-        reference.state = media.state
-        self._finish(fetch, message, media, ready=True)
-
-    def _lost(
-        self,
-        fetch: Fetch,
-        message: message_pb2.Message,
-        reference: content_pb2.MediaReference,
-        failure: media_pb2.MediaFailure.ValueType,
-    ) -> None:
-        metrics.MEDIA.labels("inbound", "lost").inc()
-        reference.state = content_pb2.MEDIA_STATE_FAILED
-        media = media_pb2.Media(
-            tenant_id=fetch.session.events.tenant_id,
-            state=content_pb2.MEDIA_STATE_FAILED,
-            failure=failure,
-            mime_type=reference.mime_type,
-            size=reference.size,
-            origin=media_pb2.MEDIA_ORIGIN_NETWORK,
-        )
-        self._finish(fetch, message, media, ready=False)
-
-    def _finish(
-        self, fetch: Fetch, message: message_pb2.Message, media: media_pb2.Media, *, ready: bool
-    ) -> None:
+    async def _finish(self, fetch: Fetch, media: media_pb2.Media) -> None:
+        """Store what became of the file, with the message as it is by now."""
         session = fetch.session
-        if session.closed:
+        row = await self._messages.message(session.ref.uuid, fetch.message)
+        if session.closed or row is None:
             return
+        message = message_of_row(session.id, session.people, row)
+        ready = media.state == content_pb2.MEDIA_STATE_READY
         event = session.events.media(
-            media,
-            encode(Prefix.MESSAGE, fetch.message),
-            time.time_ns() // 1000,
-            message.traceparent,
-            ready=ready,
+            media, message.id, time.time_ns() // 1000, message.traceparent, ready=ready
         )
-        session.host.journal.post(
-            session.ref,
-            ContentUpdate(fetch.message, message.SerializeToString()),
-            FetchDone(fetch.message),
-            event,
-        )
+        rows: list[Row] = [FetchDone(fetch.message), event]
+        if (reference := media_of(message.content)) is not None:  # else it was taken back meanwhile
+            reference.state = media.state
+            if ready:
+                reference.media_id, reference.mime_type = media.id, media.mime_type
+                reference.size_bytes, reference.sha256 = media.size_bytes, media.sha256
+            rows.append(ContentUpdate(fetch.message, content_of_row(row, message)))
+        try:
+            done = session.host.journal.write(session.ref, *rows)
+        except MeshError as error:
+            self._retry(fetch, error.message)
+        else:
+            await asyncio.wait([done])
 
     def _retry(self, fetch: Fetch, problem: str) -> None:
         session = fetch.session
@@ -183,3 +179,18 @@ _FINAL = frozenset(
     }
 )
 _BACKOFF = Backoff(2.0, 600.0)
+
+
+def _lost(
+    fetch: Fetch, reference: content_pb2.MediaReference, failure: media_pb2.MediaFailure.ValueType
+) -> media_pb2.Media:
+    metrics.MEDIA.labels("inbound", "lost").inc()
+    return media_pb2.Media(
+        tenant_id=fetch.session.events.tenant_id,
+        account_id=fetch.session.id,
+        state=content_pb2.MEDIA_STATE_FAILED,
+        failure=failure,
+        mime_type=reference.mime_type,
+        size_bytes=reference.size_bytes,
+        origin=media_pb2.MEDIA_ORIGIN_NETWORK,
+    )

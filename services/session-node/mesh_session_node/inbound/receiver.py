@@ -10,82 +10,63 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
-import structlog
+from asyncpg import Record
 from asyncpg.pgproto.pgproto import UUID
 
-from mesh_core.errors import MeshError
 from mesh_core.ids import Prefix, encode, new_uuid
 from mesh_core.telemetry import tracing
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
-from mesh_session_node.drivers.interface.content import Incoming, recipient_of
-from mesh_session_node.drivers.interface.driver import Link
+from mesh_session_node.context.message_rows import message_of_row
+from mesh_session_node.drivers.interface.content import Incoming, Reference, person_of
+from mesh_session_node.inbound.arrivals import Arrival
+from mesh_session_node.inbound.changes import ContentChanges
 from mesh_session_node.inbound.media import MediaFetcher
-from mesh_session_node.journal import (
-    Committed,
-    ContentUpdate,
-    Duplicate,
-    Event,
-    InboundMessage,
-    Outcome,
-    Poison,
-    Row,
-)
-from mesh_session_node.outbound.outgoing import message_of
-from mesh_session_node.store.messages import MessageStore
+from mesh_session_node.journal import Committed, Event, InboundMessage, Outcome
+from mesh_session_node.outbound.references import ReferenceLookup
 from sessionmesh.v1 import message_pb2 as pb
-
-logger = structlog.get_logger(__name__)
+from sessionmesh.v1.common_pb2 import MessageRef
 
 
 class Receiver:
     """Stores what the network brings; one for all accounts."""
 
-    def __init__(self, messages: MessageStore, media: MediaFetcher) -> None:
-        self._messages = messages
+    def __init__(self, lookup: ReferenceLookup, changes: ContentChanges, media: MediaFetcher) -> None:
+        self._lookup = lookup
+        self._changes = changes
         self._media = media
+        self._storing: dict[tuple[UUID, str], asyncio.Future[Outcome]] = {}
 
     def receive(self, session: SessionContext, came: Incoming) -> None:
         """Store a message from the network."""
-        arrival = _Arrival(session, session.link, came)
-        if _refers_to_another(came):
-            session.host.spawn(f"receive {came.network_id}", self._receive_reference(arrival))
+        arrival = Arrival(session, session.link, came)
+        about = came.target or came.reply_to
+        if about is not None:
+            session.host.spawn(f"receive {came.network_id}", self._receive_reference(arrival, about))
         else:
             self._store(arrival, None)
 
-    async def _receive_reference(self, arrival: _Arrival) -> None:
-        """Store a message that refers to an earlier one, which is looked up first."""
+    async def _receive_reference(self, arrival: Arrival, about: Reference) -> None:
+        """Store a message that refers to an earlier one, which is looked up first; it may have come just
+        before, and be on its way to the database.
+        """
         session, came = arrival.session, arrival.message
-        target = came.target or came.reply_to
-        found = message_of(target)
-        row = None
-        if found is None:
-            found = await self._messages.by_network_id(session.ref.uuid, target)
-        if found is not None:
-            row = await self._messages.message(session.ref.uuid, found)
-        kind = came.content.WhichOneof("kind")
-        if row is not None and found is not None and (came.edited is not None or kind == "revoked"):
-            _change(arrival, found, row["content"], row["direction"])
+        if (storing := self._storing.get((session.ref.uuid, about.network_id))) is not None:
+            await asyncio.wait([storing])
+        if came.edited is not None or came.content.HasField("revoked"):
+            await self._changes.receive(arrival, about)
         else:
-            self._store(arrival, found if row is not None else None)
+            self._store(arrival, await self._lookup.by_network_id(session.ref.uuid, about.network_id))
 
-    def _store(self, arrival: _Arrival, referred: UUID | None) -> None:
-        """`referred` is our id of the message that it reacts to or answers, where that is known."""
+    def _store(self, arrival: Arrival, referred: Record | None) -> None:
+        """`referred` is the row of the message that it is about or answers, where there is one."""
         session, came = arrival.session, arrival.message
         if session.closed:
             return
         uuid = new_uuid()
-        message = as_message(session, uuid, came)
-        if referred is not None:
-            name = encode(Prefix.MESSAGE, referred)
-            if came.content.WhichOneof("kind") == "reaction":
-                message.content.reaction.message_id = name
-            elif came.reply_to:
-                message.options.reply_to_message_id = name
+        message = as_message(arrival, uuid, referred)
         traceparent = tracing.begin("")
         span = tracing.start_span(
             "mesh.driver.receive",
@@ -101,107 +82,87 @@ class Receiver:
             content=message.SerializeToString(),
             event=_event(session, message, came),
             network_time=came.time,
+            direction=message.direction,
+            status=message.status,
             traceparent=span.traceparent,
             media=came.blob,
         )
         span.end()
-        arrival.store(row, then=partial(self._stored, session, uuid, came))
+        done = arrival.store(row, then=partial(self._stored, session, uuid, came))
+        if done is not None:
+            key = session.ref.uuid, came.network_id
+            self._storing[key] = done
+            done.add_done_callback(partial(self._settled, key))
+
+    def _settled(self, key: tuple[UUID, str], done: asyncio.Future[Outcome]) -> None:
+        if self._storing.get(key) is done:  # else it was offered again meanwhile
+            del self._storing[key]
 
     def _stored(self, session: SessionContext, uuid: UUID, came: Incoming, outcome: Outcome) -> None:
         if isinstance(outcome, Committed):
             metrics.INBOUND.inc()
-            session.counters.received += 1
+            if not came.from_account:
+                session.counters.came(came.time)
             if came.blob is not None:
                 self._media.add(session, uuid, came.blob)
 
 
-@dataclass(frozen=True, slots=True)
-class _Arrival:
-    """What came, and the connection that brought it."""
-
-    session: SessionContext
-    link: Link | None
-    message: Incoming
-
-    def store(self, *rows: Row, then: Callable[[Outcome], None]) -> None:
-        """Write the rows; when they are stored, or were before, acknowledge the message and call `then`."""
-        session = self.session
-        try:
-            done = session.host.journal.write(session.ref, *rows)
-        except MeshError as error:
-            logger.warning("inbound message not stored", account_id=session.id, reason=error.message)
-            return
-        done.add_done_callback(partial(self._settled, then))
-
-    def acknowledge(self) -> None:
-        """The message is safe with us; over the connection that brought it, if that still stands."""
-        present = self.session.link
-        if present is not None and self.link in (present, None):
-            present.acknowledge(self.message.network_id)
-
-    def _settled(self, then: Callable[[Outcome], None], done: asyncio.Future[Outcome]) -> None:
-        if done.cancelled() or done.exception() is not None:
-            return
-        outcome = done.result()
-        if isinstance(outcome, Poison):
-            logger.error(
-                "the database refuses an inbound message",
-                account_id=self.session.id,
-                network_id=self.message.network_id,
-                error=str(outcome.error),
-            )
-        if not self.session.closed and isinstance(outcome, Committed | Duplicate):
-            self.acknowledge()
-            then(outcome)
-
-
-def as_message(session: SessionContext, uuid: UUID, came: Incoming) -> pb.Message:
+def as_message(arrival: Arrival, uuid: UUID, referred: Record | None) -> pb.Message:
     """A message from the network in the API's form."""
+    session, came = arrival.session, arrival.message
     message = pb.Message(
         id=encode(Prefix.MESSAGE, uuid),
         account_id=session.id,
         direction=pb.DIRECTION_INBOUND,
-        chat=recipient_of(came.chat),
+        chat=came.chat,
         content=came.content,
         network_message_id=came.network_id,
-        sender=pb.Sender(address=recipient_of(came.sender), push_name=came.push_name),
     )
-    if came.mentions or came.forwarded or came.expire_seconds:
+    if came.from_account:
+        message.direction, message.origin = pb.DIRECTION_OUTBOUND, pb.MESSAGE_ORIGIN_OTHER_DEVICE
+        message.status = pb.MESSAGE_STATUS_SENT
+        message.sender.CopyFrom(person_of(came.sender, arrival.own))
+        if came.identity is not None:
+            session.people.learn(came.chat, came.identity)
+        session.people.show(message, came.chat)
+    else:
+        message.sender.CopyFrom(session.people.learn(came.sender, came.identity, came.push_name))
+    _refer(arrival, message, referred)
+    if came.mentions or came.forward_score or came.expire_seconds:
         options = message.options
-        options.mentions.extend([recipient_of(address) for address in came.mentions])
-        options.forwarded = came.forwarded
-        options.disappear_after_seconds = came.expire_seconds
+        options.mentions.extend(came.mentions)
+        options.forward_score = came.forward_score
+        if came.expire_seconds:
+            options.disappear_after.seconds = came.expire_seconds
     message.network_time.FromMicroseconds(came.time)
     message.create_time.FromMilliseconds(time.time_ns() // 1_000_000)
     return message
 
 
-def _change(arrival: _Arrival, target: UUID, content: bytes, direction: int) -> None:
-    """An earlier message was edited or taken back; only its own writer can do that, so it is inbound."""
+def _refer(arrival: Arrival, message: pb.Message, referred: Record | None) -> None:
+    """Say which earlier messages it refers to."""
     session, came = arrival.session, arrival.message
-    if session.closed:
-        return
-    if direction != pb.DIRECTION_INBOUND:
-        arrival.acknowledge()  # there is nothing to store
-        return
-    message = pb.Message.FromString(content)
-    message.content.CopyFrom(came.edited if came.edited is not None else came.content)
-    type_ = "message.edited" if came.edited is not None else "message.revoked"
-    event = session.events.changed(type_, message, came.time or time.time_ns() // 1000)
-    arrival.store(ContentUpdate(target, message.SerializeToString()), event, then=_nothing)
-
-
-def _nothing(_outcome: Outcome) -> None:
-    pass
+    if came.target is not None:
+        kind = message.content.WhichOneof("kind") or ""
+        about: MessageRef = getattr(getattr(message.content, kind), _ABOUT[kind])
+        about.CopyFrom(arrival.ref(came.target, referred))
+    if (reply_to := came.reply_to) is not None:
+        same = came.target is None or came.target.network_id == reply_to.network_id
+        row = referred if same else None
+        message.quoted.ref.CopyFrom(arrival.ref(reply_to, row))
+        if reply_to.content is not None:
+            message.quoted.content.CopyFrom(reply_to.content)
+        elif row is not None:
+            message.quoted.content.CopyFrom(message_of_row(session.id, session.people, row).content)
+    if came.album:
+        message.album.CopyFrom(arrival.ref(Reference(came.album), None))
 
 
 def _event(session: SessionContext, message: pb.Message, came: Incoming) -> Event:
-    if came.content.WhichOneof("kind") == "reaction":
+    if message.content.HasField("reaction") and not came.from_account:
         return session.events.reaction(message, came.time, message.traceparent)
     return session.events.received(message, came.time, message.traceparent)
 
 
-def _refers_to_another(came: Incoming) -> bool:
-    if came.target or came.reply_to:
-        return True
-    return came.content.WhichOneof("kind") == "reaction"
+_ABOUT = {"reaction": "message", "poll_vote": "poll", "choice": "message", "form_reply": "message"}
+"""Kinds of content that are about an earlier message, and their field that names it."""

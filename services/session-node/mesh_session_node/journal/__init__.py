@@ -27,7 +27,6 @@ from mesh_session_node.journal.rows import (
     Row,
     SessionSnapshot,
     StatusChange,
-    may_become,
 )
 from mesh_session_node.journal.writer import Journal
 
@@ -56,6 +55,5 @@ __all__ = [
     "Row",
     "SessionSnapshot",
     "StatusChange",
-    "may_become",
     "unwrap",
 ]

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from asyncpg.pgproto.pgproto import UUID
 
+from mesh_core.message_status import may_become, same_for_all
 from mesh_session_node.journal.outcomes import COMMITTED, REFUSED, Duplicate, Mismatch, Outcome
 from mesh_session_node.journal.rows import (
     AccountRef,
@@ -26,7 +27,6 @@ from mesh_session_node.journal.rows import (
     Row,
     SessionSnapshot,
     StatusChange,
-    may_become,
 )
 from sessionmesh.v1 import message_pb2
 
@@ -53,7 +53,8 @@ class Columns:
         self._accounts: dict[AccountRef, int] = {}
         self._message_accounts: list[int] = []
         self._messages: list[OutboundMessage] = []
-        self._statuses: dict[UUID, _Status] = {}
+        self._statuses: list[_Status] = []
+        self._last_status: dict[UUID, _Status] = {}
         self._event_accounts: list[int] = []
         self._events: list[Event] = []
         self._event_statuses: list[int | None] = []
@@ -93,11 +94,14 @@ class Columns:
         return arguments
 
     def _status(self, _owner: AccountRef, account: int, change: StatusChange) -> None:
-        status = self._statuses.get(change.message)
-        if status is None:
-            self._statuses[change.message] = status = _Status(account, len(self._statuses) + 1, change)
-        else:
-            status.merge(change)
+        status = self._last_status.get(change.message)
+        if status is not None and same_for_all(status.status, change.status):
+            return
+        if status is None or not status.merge(change):
+            round_ = 0 if status is None else status.round + 1
+            status = _Status(account, len(self._statuses) + 1, round_, change)
+            self._statuses.append(status)
+            self._last_status[change.message] = status
         if change.event is not None:
             self._event_accounts.append(account)
             self._events.append(change.event)
@@ -125,7 +129,11 @@ class Columns:
         self._disconnects.append((account, *_DISCONNECT(d)))
 
     def _content(self, _owner: AccountRef, account: int, update: ContentUpdate) -> None:
-        self._contents[update.message] = (account, update.message, update.content)
+        before = self._contents.get(update.message)
+        edit_time = update.edit_time
+        if edit_time is None and before is not None:
+            edit_time = before[-1]
+        self._contents[update.message] = (account, update.message, update.content, edit_time)
 
     def _fetch_done(self, _owner: AccountRef, account: int, fetch: FetchDone) -> None:
         self._fetches[fetch.message] = (account, fetch.message, None)
@@ -138,38 +146,47 @@ class Columns:
 
 
 class _Status:
-    """One message's change of status in a batch: the last legal one, with the time of SENT on the way."""
+    """One message's change of status in a batch: the last legal one, with the time of SENT on the way.
+
+    Where it depends on the status before both whether it or a later one is legal, as with FAILED and then
+    READ, the later one has a row in the next round.
+    """
 
     __slots__ = (
         "account",
         "failure",
+        "failure_code",
         "failure_detail",
         "message",
         "network_id",
+        "round",
         "row",
         "sent_time",
         "status",
         "time",
     )
 
-    def __init__(self, account: int, row: int, change: StatusChange) -> None:
-        self.account, self.row, self.message = account, row, change.message
-        self.status, self.time = change.status, change.time
-        self.sent_time = change.time if change.status == _SENT else None
-        self.failure, self.failure_detail, self.network_id = (
-            change.failure,
-            change.failure_detail,
-            change.network_id,
-        )
+    def __init__(self, account: int, row: int, round_: int, change: StatusChange) -> None:
+        self.account, self.row, self.round, self.message = account, row, round_, change.message
+        self.sent_time: int | None = None
+        self.network_id: str | None = None
+        self._set(change)
 
-    def merge(self, change: StatusChange) -> None:
-        if change.status == _SENT and self.sent_time is None:
+    def merge(self, change: StatusChange) -> bool:
+        """Follow the present change with this one; False when it may not follow."""
+        if not may_become(self.status, change.status):
+            return False
+        self._set(change)
+        return True
+
+    def _set(self, change: StatusChange) -> None:
+        self.status, self.time = change.status, change.time
+        self.failure, self.failure_code = change.failure, change.failure_code
+        self.failure_detail = change.failure_detail
+        if change.status == _SENT:
             self.sent_time = change.time
         if change.network_id is not None:
             self.network_id = change.network_id
-        if may_become(self.status, change.status):
-            self.status, self.time = change.status, change.time
-            self.failure, self.failure_detail = change.failure, change.failure_detail
 
 
 _SENT = message_pb2.MESSAGE_STATUS_SENT
@@ -257,10 +274,7 @@ class Column:
 
 
 _accounts, _messages, _events = attrgetter("_accounts"), attrgetter("_messages"), attrgetter("_events")
-
-
-def _statuses(columns: Columns) -> Collection[_Status]:
-    return columns._statuses.values()
+_statuses = attrgetter("_statuses")
 
 
 def _states(columns: Columns) -> Collection[tuple[int, bytes]]:
@@ -288,14 +302,20 @@ COLUMNS = (
         "m_priority", "smallint[]", _messages, lambda messages: [m.priority or None for m in messages], True
     ),
     Column("m_due", "bigint[]", _messages, lambda messages: [m.due_at for m in messages], True),
+    Column(
+        "m_external", "text[]", _messages, lambda messages: [m.external_id or None for m in messages], True
+    ),
+    Column("m_labels", "text[]", _messages, lambda messages: [m.labels for m in messages], True),
     Column("s_acc", "int[]", _statuses, lambda statuses: [s.account for s in statuses]),
     Column("s_id", "uuid[]", _statuses, lambda statuses: [s.message for s in statuses]),
     Column("s_status", "smallint[]", _statuses, lambda statuses: [s.status for s in statuses]),
     Column("s_time", "bigint[]", _statuses, lambda statuses: [s.time for s in statuses]),
     Column("s_sent", "bigint[]", _statuses, lambda statuses: [s.sent_time for s in statuses], True),
     Column("s_failure", "smallint[]", _statuses, lambda statuses: [s.failure for s in statuses], True),
+    Column("s_code", "int[]", _statuses, lambda statuses: [s.failure_code for s in statuses], True),
     Column("s_detail", "text[]", _statuses, lambda statuses: [s.failure_detail for s in statuses], True),
     Column("s_network", "text[]", _statuses, lambda statuses: [s.network_id for s in statuses], True),
+    Column("s_round", "smallint[]", _statuses, lambda statuses: [s.round or None for s in statuses], True),
     Column("e_acc", "int[]", attrgetter("_event_accounts")),
     Column("e_id", "uuid[]", _events, lambda events: [e.id for e in events]),
     Column("e_type", "text[]", _events, lambda events: [e.type for e in events]),

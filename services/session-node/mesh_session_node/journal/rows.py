@@ -42,7 +42,7 @@ class OutboundMessage(msgspec.Struct, frozen=True, gc=False):
 
     `request_id` "" is for what no caller asked for: it is not de-duplicated. `digest` (16 bytes) is of the
     payload. `due_at` None is now. `state` is the driver's sealed state after encrypting it, saved in the same
-    commit.
+    commit. `labels` is a JSON object; None: it has none.
     """
 
     id: UUID
@@ -57,13 +57,15 @@ class OutboundMessage(msgspec.Struct, frozen=True, gc=False):
     priority: int = 0
     due_at: int | None = None
     state: bytes | None = None
+    external_id: str = ""
+    labels: str | None = None
 
 
 class StatusChange(msgspec.Struct, frozen=True, gc=False):
-    """A message's new status; ignored, with its event, where `may_become` says no.
+    """A message's new status; ignored, with its event, where `mesh_core.message_status` says no.
 
-    From SENT on, and when it ends otherwise, the message leaves the outbox. `network_id` is for networks that
-    choose it.
+    Once it is SENT, or has ended otherwise, the message leaves the outbox. `failure_code` is the network's;
+    `network_id` is for networks that choose it.
     """
 
     message: UUID
@@ -71,6 +73,7 @@ class StatusChange(msgspec.Struct, frozen=True, gc=False):
     time: int
     event: Event | None = None
     failure: int | None = None
+    failure_code: int | None = None
     failure_detail: str | None = None
     network_id: str | None = None
 
@@ -107,7 +110,9 @@ class Action(msgspec.Struct, frozen=True, gc=False):
 
 
 class SessionSnapshot(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """The whole session row; the last one in a batch is stored."""
+    """The whole session row; the last one in a batch is stored. `restrictions` is a serialised
+    sessionmesh.v1.Session that has only these.
+    """
 
     node: str
     state: int
@@ -127,6 +132,9 @@ class SessionSnapshot(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     last_heard_time: int | None = None
     next_connect_time: int | None = None
     update_time: int
+    hidden_id: str = ""
+    last_inbound_time: int | None = None
+    restrictions: bytes = b""
 
 
 class Disconnect(msgspec.Struct, frozen=True, gc=False):
@@ -147,10 +155,11 @@ class Credential(msgspec.Struct, frozen=True, gc=False):
 
 
 class ContentUpdate(msgspec.Struct, frozen=True, gc=False):
-    """New content of a message, such as an edit, or media that became READY."""
+    """New content of a message: media that became READY, or with `edit_time` what its writer changed."""
 
     message: UUID
     content: bytes
+    edit_time: int | None = None
 
 
 class FetchDone(msgspec.Struct, frozen=True, gc=False):
@@ -189,17 +198,3 @@ Row = (
     | MemberReceipt
 )
 """What `Journal.write` and `Journal.post` take."""
-
-
-def may_become(old: int, new: int) -> bool:
-    """Whether a message's status may change so; the same rule as `message_may_become` in the database."""
-    if new < _CANCELLED:  # one that only rises
-        return old < new or (old == _IN_DOUBT and new >= _SENT)
-    if new == _FAILED:
-        return old <= _SENT or old == _IN_DOUBT
-    return old <= _SENDING
-
-
-_SENDING, _SENT = message_pb2.MESSAGE_STATUS_SENDING, message_pb2.MESSAGE_STATUS_SENT
-_CANCELLED, _FAILED = message_pb2.MESSAGE_STATUS_CANCELLED, message_pb2.MESSAGE_STATUS_FAILED
-_IN_DOUBT = message_pb2.MESSAGE_STATUS_IN_DOUBT

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from grpc.aio import ServicerContext
 
-from mesh_core.errors import FailedPrecondition, InvalidArgument, NotOwner
+from mesh_core.errors import FailedPrecondition, InvalidArgument, NotFound, NotOwner
 from mesh_core.etcd import EtcdUnavailable
 from mesh_core.ids import Prefix, decode, shard_of
 from mesh_core.ownership.keys import OwnerKey
@@ -73,13 +73,18 @@ class AccountLookup:
                     raise NotOwner(owner.node_id, owner.epoch, shard=refused.shard) from None
 
     async def visible(self, account_id: str) -> Session:
-        """`find`, for the current caller: another tenant's account does not exist."""
+        """`find`, for the current caller: another tenant's account does not exist, nor does one that the key
+        is not good for.
+        """
+        identity = current_identity()
+        if not identity.sees_account(account_id):
+            raise NotFound("account", account_id)
         session = self._sessions.get(account_id)
         if session is None or session.account.deleted:
             session = await self.find(account_id)
         else:
             self.check_owner(session.context.ref.shard)
-        current_identity().check_sees(session.context.ref.tenant, "account", account_id)
+        identity.check_sees(session.context.ref.tenant, "account", account_id)
         return session
 
     async def find(self, account_id: str) -> Session:

@@ -20,6 +20,7 @@ from mesh_session_node.context.context import Counters, SessionContext, SessionS
 from mesh_session_node.context.events import EventMaker
 from mesh_session_node.drivers.interface.driver import Driver, DriverState
 from mesh_session_node.drivers.registry import Drivers
+from mesh_session_node.inbound.changes import ContentChanges
 from mesh_session_node.inbound.media import MediaFetcher
 from mesh_session_node.inbound.receiver import Receiver
 from mesh_session_node.journal import AccountRef, Journal
@@ -30,9 +31,11 @@ from mesh_session_node.node.loader import AccountLoader
 from mesh_session_node.node.lookup import AccountLookup, NodeOwnership
 from mesh_session_node.node.registry import Registry
 from mesh_session_node.node.shard_handler import NodeShardHandler
+from mesh_session_node.outbound.link_previews import LinkPreviews
 from mesh_session_node.outbound.outgoing import AcceptedRow
 from mesh_session_node.outbound.preparation import Preparation
 from mesh_session_node.outbound.receipts import LateReceipts, ReceiptAcks
+from mesh_session_node.outbound.references import ReferenceLookup
 from mesh_session_node.outbound.sender import Sender
 from mesh_session_node.store.accounts import AccountRow, AccountStore, SessionRow
 from mesh_session_node.store.media import MediaClient
@@ -55,13 +58,15 @@ class Node:
         messages: MessageStore,
         sealer: Sealer,
         media: MediaClient,
+        previews: LinkPreviews,
         ownership: NodeOwnership,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.journal = journal
         self.node_id = node_id
         self.settings = settings
-        self.preparation = Preparation(messages, media)
+        self.references = ReferenceLookup(messages)
+        self.preparation = Preparation(self.references, media, previews)
         self.pairings = Pairings(settings)
         self.registry = Registry(self.pairings.forget)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -72,8 +77,9 @@ class Node:
         self._late_receipts = LateReceipts(messages)
         self._receipt_acks = ReceiptAcks(journal, self._late_receipts)
         self._connects = ConnectLimiter(settings.connects_per_second, settings.connects_at_once, self.spawn)
-        fetcher = MediaFetcher(media, messages, settings.media_transfers, settings.fetch_media_up_to)
-        self._receiver = Receiver(messages, fetcher)
+        changes = ContentChanges(self.references)
+        fetcher = MediaFetcher(media, messages, changes, settings.media_transfers, settings.fetch_media_up_to)
+        self._receiver = Receiver(self.references, changes, fetcher)
         self.loader = AccountLoader(self.registry, accounts, sealer, self, fetcher, self.spawn)
         self.lookup = AccountLookup(node_id, self.registry, self.loader, ownership)
         self.handler = NodeShardHandler(self.registry, self.loader, journal, time.monotonic)

@@ -41,6 +41,9 @@ class NodeShardHandler:
         """Close the sessions; the fence is released in the commit that stores the last of their rows."""
         registry = self._registry
         epochs = [(shard, registry.epochs[shard]) for shard in shards if shard in registry.epochs]
+        for shard in shards:
+            for session in registry.in_shard(shard):
+                session.store_counters()
         registry.leave(shards)
         for at in range(0, len(epochs), _MAX_RELEASED):
             await self._journal.flush(give_back=dict(epochs[at : at + _MAX_RELEASED]))

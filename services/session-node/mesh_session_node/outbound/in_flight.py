@@ -11,7 +11,7 @@ from typing import Protocol
 from mesh_core.telemetry import tracing
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
-from mesh_session_node.drivers.interface.content import OutgoingMessage, References
+from mesh_session_node.drivers.interface.content import Identity, OutgoingMessage, References
 from mesh_session_node.drivers.interface.outcomes import Failure, Receipt
 from mesh_session_node.journal import MemberReceipt, StatusChange
 from mesh_session_node.outbound.outgoing import Outgoing
@@ -32,9 +32,16 @@ _STATUS_OF = {
 _FAILED_FOR = {
     Failure.UNKNOWN_RECIPIENT: pb.FAILURE_REASON_UNKNOWN_RECIPIENT,
     Failure.NOT_A_MEMBER: pb.FAILURE_REASON_NOT_A_MEMBER,
+    Failure.BLOCKED: pb.FAILURE_REASON_BLOCKED,
     Failure.CONTENT: pb.FAILURE_REASON_CONTENT_REFUSED,
     Failure.RATE_LIMITED: pb.FAILURE_REASON_RATE_LIMITED,
     Failure.BLOB_GONE: pb.FAILURE_REASON_MEDIA_UNAVAILABLE,
+    Failure.RESTRICTED: pb.FAILURE_REASON_RESTRICTED,
+    Failure.WINDOW_CLOSED: pb.FAILURE_REASON_WINDOW_CLOSED,
+    Failure.TEMPLATE: pb.FAILURE_REASON_TEMPLATE,
+    Failure.FREQUENCY_CAPPED: pb.FAILURE_REASON_FREQUENCY_CAPPED,
+    Failure.PAYMENT: pb.FAILURE_REASON_PAYMENT,
+    Failure.RECIPIENT_INCAPABLE: pb.FAILURE_REASON_RECIPIENT_INCAPABLE,
 }
 _RETRYABLE = frozenset({Failure.RATE_LIMITED, Failure.RATCHET, Failure.BLOB_GONE})
 _MIN_RATE_LIMITED_SECONDS = 0.5
@@ -110,12 +117,15 @@ class MessagesInFlight:
         self.messages[out.network_id] = out
         context.link.send(OutgoingMessage(out.network_id, out.chat, payload, blobs))
 
-    def on_ack(self, network_id: str, micros: int) -> None:
-        """The network has it, since microseconds since the epoch."""
+    def on_ack(self, network_id: str, micros: int, recipient: Identity | None = None) -> None:
+        """The network has it, since microseconds since the epoch; `recipient` is who it went to."""
         out = self.messages.pop(network_id, None)
         if out is None:
             return
         context = self.context
+        if recipient is not None:
+            context.people.learn(out.chat, recipient)
+            out.event_base = None  # which lacks what was just learnt
         context.counters.sent += 1
         metrics.SENT.inc()
         _end_span(out)
@@ -127,8 +137,15 @@ class MessagesInFlight:
         self._waiters.tell(out.uuid, None)
         self._queue.resume()
 
-    def on_reject(self, network_id: str, failure: Failure, detail: str, retry_after: float) -> None:
-        """The network does not take it, or not now; `retry_after` is in seconds."""
+    def on_reject(
+        self,
+        network_id: str,
+        failure: Failure,
+        detail: str,
+        retry_after: float,
+        code: int | None = None,
+    ) -> None:
+        """The network does not take it, or not now; `retry_after` is in seconds, `code` the network's."""
         out = self.messages.pop(network_id, None)
         if out is None:
             return
@@ -136,7 +153,7 @@ class MessagesInFlight:
         out.attempts += 1
         if failure not in _RETRYABLE or out.attempts >= MAX_ATTEMPTS:
             reason = _FAILED_FOR.get(failure, pb.FAILURE_REASON_REFUSED)
-            end_unsent(self.context, self._waiters, out, pb.MESSAGE_STATUS_FAILED, reason, detail)
+            end_unsent(self.context, self._waiters, out, pb.MESSAGE_STATUS_FAILED, reason, detail, code)
         else:
             if failure is Failure.RATCHET and (state := self.context.driver_state) is not None:
                 state.skip()
@@ -147,9 +164,19 @@ class MessagesInFlight:
             self._queue.put_back(out)
         self._queue.resume()
 
-    def on_receipt(self, network_id: str, receipt: Receipt, micros: int, member: str, sequence: int) -> None:
+    def on_receipt(
+        self,
+        network_id: str,
+        receipt: Receipt,
+        micros: int,
+        member: str,
+        sequence: int,
+        identity: Identity | None = None,
+    ) -> None:
         """What became of it. `sequence` counts the receipts that the network wants to be acknowledged."""
         sent = self.sent
+        if identity is not None:
+            self.context.people.learn(member, identity)
         out = sent.find(network_id)
         if out is None and network_id in self.messages:  # its acknowledgement is lost
             self.on_ack(network_id, micros)
@@ -174,10 +201,11 @@ class MessagesInFlight:
             tracing.start_span(
                 "mesh.driver.receipt", kind="consumer", parent=out.traceparent, attributes=attributes
             ).end()
-        event = status_event(context, out, status, micros, member=member)
         if not member:
+            event = status_event(context, out, status, micros)
             context.host.journal.post(context.ref, StatusChange(out.uuid, status, micros, event))
             return
+        event = status_event(context, out, status, micros, member=context.people.find(member))
         context.host.journal.post(
             context.ref,
             MemberReceipt(out.uuid, member, status, micros),

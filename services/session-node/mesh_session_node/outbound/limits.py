@@ -77,9 +77,9 @@ class Limiter:
         return True
 
     def wait(self, now: float) -> float:
-        """Seconds until a message may be sent; 0 when one may be now."""
+        """Seconds until a message may be sent; 0 when one may be now. A limit of 0 lets none out: a day."""
         return max(
-            window.wait(now) if window.total >= limit else 0.0
+            (window.wait(now) if limit else DAY) if window.total >= limit else 0.0
             for window, limit in (
                 (self._minute, self.limits.per_minute),
                 (self._hour, self.limits.per_hour),

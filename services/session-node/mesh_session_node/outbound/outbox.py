@@ -33,8 +33,9 @@ class Outbox:
     def __iter__(self) -> Iterator[Outgoing]:
         return iter(self._messages.values())
 
-    def __contains__(self, message: UUID) -> bool:
-        return message in self._messages
+    def find(self, message: UUID) -> Outgoing | None:
+        """The message, if it is here."""
+        return self._messages.get(message)
 
     @property
     def holding(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -95,6 +96,11 @@ def message_of(network_id: str) -> UUID | None:
         return UUID(bytes.fromhex(network_id[4:]))
     except ValueError:
         return None
+
+
+def labels_of(request: pb.SendMessageRequest) -> str | None:
+    """A request's labels as they are stored; None for none."""
+    return json.dumps(dict(request.labels)) if request.labels else None
 
 
 _RELEASED = pb.SendMessageRequest()

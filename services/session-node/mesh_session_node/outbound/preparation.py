@@ -1,4 +1,6 @@
-"""What some messages need before they can be sent: their file handed over, and the messages they refer to."""
+"""What some messages need before they can be sent: their file handed over, their link read, and the messages
+they refer to.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +10,17 @@ from dataclasses import dataclass
 import grpc
 
 from mesh_core.database import UNAVAILABLE
-from mesh_core.errors import MeshError, NotFound
-from mesh_core.ids import Prefix, decode
+from mesh_core.errors import InvalidArgument, MeshError, NotFound
+from mesh_core.rpc.auth import current_identity
 from mesh_core.rpc.server.status import from_rpc_error
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
-from mesh_session_node.drivers.interface.content import MediaPart, References, address_of
+from mesh_session_node.drivers.interface.content import MediaPart, References
 from mesh_session_node.drivers.interface.outcomes import BlobUnavailable, ConnectionEnded
+from mesh_session_node.outbound.link_previews import LinkPreviews, first_link
 from mesh_session_node.outbound.outgoing import Outgoing
+from mesh_session_node.outbound.references import ReferenceLookup
 from mesh_session_node.store.media import MEDIA_KINDS, MediaClient, check_media, media_of
-from mesh_session_node.store.messages import MessageStore
 from sessionmesh.v1 import content_pb2, message_pb2
 
 _WITH_REFERENCES = frozenset({*MEDIA_KINDS, "reaction"})
@@ -50,20 +53,22 @@ def has_references(request: message_pb2.SendMessageRequest) -> bool:
     """Whether the request refers to a file or to another message, which must be looked up."""
     if request.content.WhichOneof("kind") in _WITH_REFERENCES:
         return True
-    return request.HasField("options") and bool(request.options.reply_to_message_id)
+    return request.HasField("options") and request.options.HasField("reply_to")
 
 
 class Preparation:
     """Looks up and hands over; one for all accounts."""
 
-    def __init__(self, messages: MessageStore, media: MediaClient) -> None:
-        self._messages = messages
+    def __init__(self, references: ReferenceLookup, media: MediaClient, previews: LinkPreviews) -> None:
+        self._lookup = references
         self._media = media
+        self._previews = previews
 
     async def check(self, session: SessionContext, request: message_pb2.SendMessageRequest) -> None:
         """Before a message is accepted: what it refers to must exist, and be fit for it.
 
-        Raises `NotFound`, `FailedPrecondition` MEDIA_NOT_READY, `InvalidField` for a file of the wrong type.
+        Raises `NotFound`, `FailedPrecondition` MEDIA_NOT_READY, `InvalidField` for a file of the wrong type
+        and for a reference that does not say what is stored.
         """
         await self._check_media(session, request.content)
         await self._references(session, request)
@@ -73,35 +78,36 @@ class Preparation:
         try:
             references = await self._references(session, out.request)
             part = await self._hand_over(session, out.request.content)
-        except NotFound as error:
+        except (NotFound, InvalidArgument) as error:
             raise CannotPrepare(str(error)) from error
         except _RETRYABLE as error:
             raise CannotPrepare(str(error), final=False) from error
-        payload, blobs = session.driver.encode(out.request, references, part)
+        payload, blobs = session.driver.encode(await self._with_preview(out.request), references, part)
         return Prepared(payload, blobs)
+
+    async def _with_preview(self, request: message_pb2.SendMessageRequest) -> message_pb2.SendMessageRequest:
+        """The request with what is shown of its link, where it asks for that and the page says it."""
+        text = request.content.text
+        if text.preview_mode != content_pb2.LINK_PREVIEW_MODE_AUTO or not (link := first_link(text.body)):
+            return request
+        preview = await self._previews.read(link)
+        if preview is None:
+            return request
+        shown = message_pb2.SendMessageRequest()
+        shown.CopyFrom(request)
+        shown.content.text.preview.CopyFrom(preview)
+        return shown
 
     async def _references(
         self, session: SessionContext, request: message_pb2.SendMessageRequest
     ) -> References:
-        reply_to = target = sender = ""
-        if request.options.reply_to_message_id:
-            reply_to, sender = await self._network_id(
-                session, request.options.reply_to_message_id, "options.reply_to_message_id"
-            )
+        reply_to = target = None
+        if request.options.HasField("reply_to"):
+            reply_to = await self._lookup.resolve(session, request.options.reply_to, "options.reply_to")
         if request.content.WhichOneof("kind") == "reaction":
-            target, _ = await self._network_id(
-                session, request.content.reaction.message_id, "content.reaction.message_id"
-            )
-        return References(reply_to, sender, target)
-
-    async def _network_id(self, session: SessionContext, message_id: str, field: str) -> tuple[str, str]:
-        """The network's id of one of the account's messages, and who wrote it."""
-        row = await self._messages.message(session.ref.uuid, decode(Prefix.MESSAGE, message_id, field))
-        if row is None:
-            raise NotFound("message", message_id)
-        if row["direction"] == message_pb2.DIRECTION_OUTBOUND:
-            return row["network_id"], ""
-        return row["network_id"], address_of(message_pb2.Message.FromString(row["content"]).sender.address)
+            about = request.content.reaction.message
+            target = await self._lookup.resolve(session, about, "content.reaction.message")
+        return References(reply_to, target)
 
     async def _check_media(self, session: SessionContext, content: content_pb2.Content) -> None:
         reference = media_of(content)
@@ -111,6 +117,8 @@ class Preparation:
             media = await self._media.get(session.ref.tenant, reference.media_id)
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from None
+        if not current_identity().sees_account(media.account_id):
+            raise NotFound("media", reference.media_id)
         check_media(content, media)
 
     async def _hand_over(self, session: SessionContext, content: content_pb2.Content) -> MediaPart | None:
@@ -128,9 +136,7 @@ class Preparation:
         except BlobUnavailable as error:
             raise CannotPrepare(str(error), message_pb2.FAILURE_REASON_CONTENT_REFUSED) from error
         metrics.MEDIA.labels("outbound", "stored").inc()
-        return MediaPart(
-            blob, media.mime_type, media.file_name, media.width, media.height, media.duration_seconds
-        )
+        return MediaPart(blob, media)
 
 
 _RETRYABLE: tuple[type[Exception], ...] = (MeshError, ConnectionEnded, *UNAVAILABLE)

@@ -20,7 +20,7 @@ from mesh_session_node.journal import Outcome
 from mesh_session_node.outbound.in_flight import MAX_IN_FLIGHT, MessagesInFlight
 from mesh_session_node.outbound.limits import Limiter
 from mesh_session_node.outbound.outbox import Outbox
-from mesh_session_node.outbound.outgoing import AcceptedRow, Outgoing
+from mesh_session_node.outbound.outgoing import AcceptedRow, Outgoing, labels_of
 from mesh_session_node.outbound.preparation import CannotPrepare, Preparation
 from mesh_session_node.outbound.receipts import LateReceipts, ReceiptAcks
 from mesh_session_node.outbound.reservations import Reservations
@@ -28,14 +28,16 @@ from mesh_session_node.outbound.statuses import end_unsent, status_event
 from mesh_session_node.outbound.waiters import Waiters
 from mesh_session_node.store.accounts import SendLimits
 from sessionmesh.v1 import message_pb2 as pb
+from sessionmesh.v1.content_pb2 import LINK_PREVIEW_MODE_AUTO
 
-_SIMPLE = frozenset({"text", "location", "contacts", "poll", "buttons", "list", "template"})
+_SIMPLE = frozenset({"text", "location", "contact_cards", "poll", "buttons", "list", "template"})
 
 
 class Sender:
     """The outbox of one account, and when what of it is sent."""
 
     __slots__ = (
+        "_asked_to_wait_until",
         "_context",
         "_limiter",
         "_preparation",
@@ -69,6 +71,7 @@ class Sender:
         """Messages that wait for their commit."""
         self._timer: asyncio.TimerHandle | None = None
         self._resume_at = 0.0
+        self._asked_to_wait_until = 0.0
 
     @property
     def queued(self) -> int:
@@ -116,6 +119,8 @@ class Sender:
             traceparent=out.traceparent,
             priority=out.order,
             due_at=None if out.due is None else int(out.due * 1e6),
+            external_id=out.request.external_id,
+            labels=labels_of(out.request),
             state=None if reservation is None else context.seal(reservation.state),
             out=out,
             sender=self,
@@ -156,6 +161,24 @@ class Sender:
             return
         self.outbox.push(out, time.time())
         self.pump()
+
+    def wait_reason(self, message: UUID) -> pb.WaitReason.ValueType:
+        """Why a message is still QUEUED; UNSPECIFIED for one that the network has, or that is not here."""
+        if message in self._preparing:
+            return pb.WAIT_REASON_MEDIA
+        out = self.outbox.find(message)
+        if out is None:
+            return pb.WAIT_REASON_UNSPECIFIED
+        if out.due is not None and out.due > time.time():
+            return pb.WAIT_REASON_SCHEDULED
+        if self._context.driver_state is None:
+            return pb.WAIT_REASON_NOT_PAIRED
+        if self._context.link is None:
+            return pb.WAIT_REASON_NOT_CONNECTED
+        now = time.monotonic()
+        if self._asked_to_wait_until > now:
+            return pb.WAIT_REASON_NETWORK
+        return pb.WAIT_REASON_SEND_LIMITS if self._limiter.wait(now) > 0 else pb.WAIT_REASON_ORDER
 
     def restore(self, messages: Sequence[Outgoing]) -> None:
         """Take over what another node, or an earlier process, left in the outbox."""
@@ -235,7 +258,8 @@ class Sender:
         self.outbox.push(out, time.time())
 
     def pause(self, seconds: float) -> None:
-        self._resume_at = max(self._resume_at, time.monotonic() + seconds)
+        self._asked_to_wait_until = time.monotonic() + seconds
+        self._resume_at = max(self._resume_at, self._asked_to_wait_until)
 
     def resume(self) -> None:
         if self.outbox:
@@ -317,8 +341,9 @@ class Sender:
 
 def _is_simple(out: Outgoing) -> bool:
     """Whether the request says all that the driver needs."""
-    request = out.request
-    return request.content.WhichOneof("kind") in _SIMPLE and not request.options.reply_to_message_id
+    content, options = out.request.content, out.request.options
+    simple = content.WhichOneof("kind") in _SIMPLE and content.text.preview_mode != LINK_PREVIEW_MODE_AUTO
+    return simple and not options.HasField("reply_to")
 
 
 _RETRY_DELAY = 1.0

@@ -10,6 +10,7 @@ from mesh_session_node.journal import Event, StatusChange
 from mesh_session_node.outbound.outgoing import Outgoing
 from mesh_session_node.outbound.waiters import Waiters
 from sessionmesh.v1 import message_pb2 as pb
+from sessionmesh.v1.common_pb2 import Person
 
 
 def status_event(
@@ -19,15 +20,16 @@ def status_event(
     micros: int,
     *,
     failure: pb.FailureReason.ValueType = pb.FAILURE_REASON_UNSPECIFIED,
+    code: int | None = None,
     detail: str = "",
-    member: str = "",
+    member: Person | None = None,
 ) -> Event:
     """The event of a message's new status; `member` is the group's member whose receipt it is."""
     events, base = context.events, out.event_base
     if base is None:
-        base = events.message_base(out.id, out.network_id, out.request, out.traceparent)
+        base = events.message_base(out.id, out.network_id, out.request, out.traceparent, context.people)
         out.event_base = base
-    return events.status(base, status, micros, failure=failure, detail=detail, member=member)
+    return events.status(base, status, micros, failure=failure, code=code, detail=detail, member=member)
 
 
 def end_unsent(
@@ -37,6 +39,7 @@ def end_unsent(
     status: pb.MessageStatus.ValueType,
     failure: pb.FailureReason.ValueType = pb.FAILURE_REASON_UNSPECIFIED,
     detail: str = "",
+    code: int | None = None,
 ) -> None:
     """A message will not be sent: store that it is FAILED or EXPIRED, and tell its caller."""
     micros = time.time_ns() // 1000
@@ -45,7 +48,7 @@ def end_unsent(
     metrics.FAILED.labels(
         pb.FailureReason.Name(failure).removeprefix("FAILURE_REASON_") if failure else "EXPIRED"
     ).inc()
-    event = status_event(context, out, status, micros, failure=failure, detail=detail)
-    change = StatusChange(out.uuid, status, micros, event, failure or None, detail or None)
+    event = status_event(context, out, status, micros, failure=failure, code=code, detail=detail)
+    change = StatusChange(out.uuid, status, micros, event, failure or None, code, detail or None)
     context.host.journal.post(context.ref, change)
     waiters.tell(out.uuid, out)

@@ -53,6 +53,10 @@ class SessionRow:
     phone: str = ""
     network_user_id: str = ""
     push_name: str = ""
+    hidden_id: str = ""
+    restrictions: tuple[session_pb2.Restriction, ...] = ()
+    last_inbound_time: datetime | None = None
+    """When the last message came in; None: never."""
     sent: int = 0
     received: int = 0
     failed: int = 0
@@ -184,6 +188,9 @@ class AccountStore:
             phone=row["session_phone"],
             network_user_id=row["network_user_id"],
             push_name=row["push_name"],
+            hidden_id=row["hidden_id"],
+            restrictions=tuple(session_pb2.Session.FromString(row["restrictions"]).restrictions),
+            last_inbound_time=row["last_inbound_time"],
             sent=row["sent"],
             received=row["received"],
             failed=row["failed"],
@@ -198,10 +205,10 @@ class AccountStore:
         own = settings.get("send_limits", {})
         default = self._limits
         return SendLimits(
-            per_minute=own.get("per_minute") or default.per_minute,
-            per_hour=own.get("per_hour") or default.per_hour,
-            per_day=own.get("per_day") or default.per_day,
-            outbox=own.get("outbox") or default.outbox,
+            per_minute=own.get("per_minute", default.per_minute),
+            per_hour=own.get("per_hour", default.per_hour),
+            per_day=own.get("per_day", default.per_day),
+            outbox=own.get("outbox", default.outbox),
         )
 
 
@@ -210,7 +217,8 @@ _OF_SHARDS = "WHERE a.shard = ANY ($1)"
 _ACCOUNTS = """
 SELECT a.id, a.tenant, a.shard, a.driver, a.phone, a.labels, a.settings, a.desired_state, a.delete_time,
        a.version, s.state, s.cause, s.detail, s.phone AS session_phone, s.network_user_id, s.push_name,
-       s.sent, s.received, s.failed, s.connects, s.settings AS session_settings, s.update_time, c.blob
+       s.hidden_id, s.restrictions, s.last_inbound_time, s.sent, s.received, s.failed,
+       s.connects, s.settings AS session_settings, s.update_time, c.blob
 FROM account a LEFT JOIN session s ON s.account = a.id LEFT JOIN credential c ON c.account = a.id
 """
 _OUTBOX = """
@@ -226,7 +234,7 @@ FROM media_fetch WHERE shard = ANY ($1)
 _SENT = """
 SELECT m.account, extract(epoch FROM now() - max(m.network_time))::float8, count(*)::int
 FROM unnest($1::uuid[]) AS a(id) JOIN message m ON m.account = a.id
-WHERE m.id >= uuid_at(now() - interval '1 day') AND m.direction = 1
+WHERE m.id >= uuid_at(now() - interval '1 day') AND m.origin = 1
   AND m.network_time > now() - interval '1 day'
 GROUP BY m.account, date_bin('5 minutes', m.network_time, 'epoch')
 """

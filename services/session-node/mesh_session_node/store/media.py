@@ -19,7 +19,7 @@ MEDIA_KINDS = {
     "image": ("image/",),
     "video": ("video/", "image/gif"),
     "audio": ("audio/",),
-    "voice": ("audio/",),
+    "voice_note": ("audio/",),
     "document": ("",),
     "sticker": ("image/webp",),
 }

@@ -10,12 +10,14 @@ from typing import Any
 from asyncpg import Pool, Record
 from asyncpg.pgproto.pgproto import UUID
 
+from mesh_core.paging import MAX_BYTES
+
 
 @dataclass(frozen=True, slots=True)
 class MessageFilter:
     """Which messages of an account to list; what is None or empty leaves none out.
 
-    From `start` on, before `end`; `after` is the last one of the page before.
+    From `start` on, before `end`; `after` is the last one of the page before. `labels` is a JSON object.
     """
 
     chat: str | None = None
@@ -25,6 +27,9 @@ class MessageFilter:
     end: datetime | None = None
     after: UUID | None = None
     oldest_first: bool = False
+    ids: Sequence[UUID] | None = None
+    external_id: str | None = None
+    labels: str | None = None
 
 
 class MessageStore:
@@ -42,7 +47,11 @@ class MessageStore:
         return await self._pool.fetch(_MESSAGES, account, [*messages])
 
     async def page(self, account: UUID, wanted: MessageFilter, limit: int) -> list[Record]:
-        """At most `limit` rows, newest first unless asked otherwise."""
+        """At most `limit` rows, newest first unless asked otherwise.
+
+        Fewer when they are more than a page takes: as many as its bytes hold, and one more, so that
+        `paging.Page.cut` can tell that there are further ones.
+        """
         arguments: list[Any] = [account]
         where = ["account = $1"]
 
@@ -60,28 +69,42 @@ class MessageStore:
             add("id >= uuid_at(?)", wanted.start)
         if wanted.end is not None:
             add("id < uuid_at(?)", wanted.end)
+        if wanted.ids is not None:
+            add("id = ANY (?)", [*wanted.ids])
+        if wanted.external_id is not None:
+            add("external_id = ? AND external_id <> ''", wanted.external_id)  # as the index says
+        if wanted.labels is not None:
+            add("labels @> ?::jsonb", wanted.labels)
         if wanted.after is not None:
             add("id > ?" if wanted.oldest_first else "id < ?", wanted.after)
-        arguments.append(limit)
+        order = f"ORDER BY id {'ASC' if wanted.oldest_first else 'DESC'}"
+        first, count = len(arguments) + 1, len(arguments) + 2
+        arguments += [MAX_BYTES, limit]
+        # A large content's size is known without reading it, so that what is beyond the page stays on disk.
         return await self._pool.fetch(
-            f"SELECT {_COLUMNS} FROM message WHERE {' AND '.join(where)} "  # noqa: S608 - all values are arguments
-            f"ORDER BY id {'ASC' if wanted.oldest_first else 'DESC'} LIMIT ${len(arguments)}",
+            f"""SELECT * FROM (
+              SELECT *, sum(octet_length(content)) OVER ({order} ROWS UNBOUNDED PRECEDING) AS bytes
+              FROM (SELECT {_COLUMNS} FROM message WHERE {" AND ".join(where)} {order} LIMIT ${count}) counted
+            ) summed WHERE bytes - octet_length(content) < ${first} {order}""",  # noqa: S608 - all values are arguments
             *arguments,
         )
 
     async def by_network_id(self, account: UUID, network_id: str) -> UUID | None:
-        """Our id of an inbound message."""
+        """Our id of a message whose network id was chosen elsewhere, such as an inbound one."""
         found: UUID | None = await self._pool.fetchval(_BY_NETWORK_ID, account, network_id)
         return found
 
-    async def receipts(self, message: UUID) -> list[Record]:
-        """The receipts of a group's members: member, status, time."""
-        return await self._pool.fetch(_RECEIPTS, message)
+    async def receipts(self, message: UUID, after: str, limit: int) -> list[Record]:
+        """At most `limit` receipts of a group's members whose addresses are behind `after`: member, status,
+        time.
+        """
+        return await self._pool.fetch(_RECEIPTS, message, after, limit)
 
 
-_COLUMNS = """id, account, direction, status, chat, network_id, content, traceparent, failure, failure_detail,
-  update_time, network_time"""
+_COLUMNS = """id, account, direction, origin, status, chat, network_id, content, traceparent, failure,
+  failure_code, failure_detail, update_time, network_time, edit_time"""
 _MESSAGE = f"SELECT {_COLUMNS} FROM message WHERE account = $1 AND id = $2"  # noqa: S608 - constants
 _MESSAGES = f"SELECT {_COLUMNS} FROM message WHERE account = $1 AND id = ANY ($2)"  # noqa: S608 - constants
 _BY_NETWORK_ID = "SELECT message FROM network_message WHERE account = $1 AND network_id = $2"
-_RECEIPTS = "SELECT member, status, time FROM message_receipt WHERE message = $1 ORDER BY member"
+_RECEIPTS = """SELECT member, status, time FROM message_receipt WHERE message = $1 AND member > $2 COLLATE "C"
+  ORDER BY member COLLATE "C" LIMIT $3"""

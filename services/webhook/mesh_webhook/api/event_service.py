@@ -10,7 +10,7 @@ from asyncpg.pgproto.pgproto import UUID
 from prometheus_client import Gauge
 
 from mesh_core import validation
-from mesh_core.errors import InvalidField, Unimplemented
+from mesh_core.errors import InvalidField, NotFound, Unimplemented
 from mesh_core.events import Cursor, EventReader
 from mesh_core.paging import DEFAULT_SIZE, MAX_BYTES, MAX_SIZE
 from mesh_core.rpc.auth import current_identity
@@ -27,7 +27,10 @@ STREAMS = Gauge("mesh_event_streams", "Open Subscribe calls")
 
 
 class EventService(event_pb2_grpc.EventServiceServicer):
-    """The server sets the caller's identity and maps exceptions to statuses."""
+    """The server sets the caller's identity and maps exceptions to statuses.
+
+    Named subscriptions are not served. A key that is limited to accounts gets only their events.
+    """
 
     def __init__(self, reader: EventReader, tail: Tail, draining: Draining) -> None:
         self._reader = reader
@@ -67,31 +70,6 @@ class EventService(event_pb2_grpc.EventServiceServicer):
                 break
         return pb.ListEventsResponse(events=events, next_cursor=cursor.encode(), more=not page.complete)
 
-    async def CreateSubscription(
-        self, request: pb.CreateSubscriptionRequest, _context: Any
-    ) -> pb.CreateSubscriptionResponse:
-        raise _no_subscriptions()
-
-    async def GetSubscription(
-        self, request: pb.GetSubscriptionRequest, _context: Any
-    ) -> pb.GetSubscriptionResponse:
-        raise _no_subscriptions()
-
-    async def ListSubscriptions(
-        self, request: pb.ListSubscriptionsRequest, _context: Any
-    ) -> pb.ListSubscriptionsResponse:
-        raise _no_subscriptions()
-
-    async def DeleteSubscription(
-        self, request: pb.DeleteSubscriptionRequest, _context: Any
-    ) -> pb.DeleteSubscriptionResponse:
-        raise _no_subscriptions()
-
-    async def AcknowledgeEvents(
-        self, request: pb.AcknowledgeEventsRequest, _context: Any
-    ) -> pb.AcknowledgeEventsResponse:
-        raise _no_subscriptions()
-
     async def _start(self, request: pb.SubscribeRequest) -> Cursor:
         match request.WhichOneof("start"):
             case "cursor":
@@ -99,24 +77,25 @@ class EventService(event_pb2_grpc.EventServiceServicer):
             case "from_oldest" if request.from_oldest:
                 return await self._reader.oldest()
             case "subscription":
-                raise _no_subscriptions()
+                raise Unimplemented("subscription: is not served by this version", "NOT_SERVED")
             case _:
                 return await self._reader.latest()
 
-    async def _check_cursor(self, encoded: bytes) -> Cursor:
+    async def _check_cursor(self, encoded: str) -> Cursor:
         cursor = Cursor.decode(encoded)
         await self._reader.check(cursor)
         return cursor
 
 
-def _no_subscriptions() -> Unimplemented:
-    return Unimplemented("named subscriptions are not served by this version", "NOT_SERVED")
-
-
 def _filter(request: pb.SubscribeRequest | pb.ListEventsRequest) -> EventFilter:
+    identity = current_identity()
+    accounts = filters.check_accounts("account_ids", request.account_ids)
+    for account_id in request.account_ids:
+        if not identity.sees_account(account_id):
+            raise NotFound("account", account_id)
     return EventFilter.of(
         filters.check_event_types("event_types", request.event_types),
-        filters.check_accounts("account_ids", request.account_ids),
+        accounts or identity.account_uuids or (),
         validation.labels("labels", request.labels),
     )
 

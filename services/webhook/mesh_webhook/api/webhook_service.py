@@ -25,8 +25,9 @@ from mesh_webhook.deliveries.http_sender import HttpSender, OutgoingRequest
 from mesh_webhook.endpoints import signature
 from mesh_webhook.endpoints.endpoint import Endpoint
 from mesh_webhook.endpoints.endpoint_store import EndpointStore
-from mesh_webhook.endpoints.signing_keys import SigningKeys
+from mesh_webhook.endpoints.secrets import EndpointSecrets
 from mesh_webhook.endpoints.validation import FIELDS, EndpointValidator
+from mesh_webhook.events import filters
 from mesh_webhook.events.rendering import event_json
 from sessionmesh.v1 import webhook_pb2 as pb
 from sessionmesh.v1 import webhook_pb2_grpc
@@ -41,14 +42,14 @@ class WebhookService(webhook_pb2_grpc.WebhookServiceServicer):
         endpoints: EndpointStore,
         deliveries: DeliveryStore,
         validator: EndpointValidator,
-        keys: SigningKeys,
+        secrets: EndpointSecrets,
         sender: HttpSender,
         pager: Pager,
     ) -> None:
         self._endpoints = endpoints
         self._deliveries = deliveries
         self._validator = validator
-        self._keys = keys
+        self._secrets = secrets
         self._sender = sender
         self._pager = pager
 
@@ -62,12 +63,15 @@ class WebhookService(webhook_pb2_grpc.WebhookServiceServicer):
         columns = await self._validator.columns(request.endpoint, frozenset(FIELDS))
         await self._endpoints.check_tenant(tenant)
         endpoint_id = ids.new_uuid()
-        sealed = await self._keys.seal(tenant, endpoint_id, request.secret or signature.new_secret())
+        await self._seal_headers(columns, tenant, endpoint_id)
+        sealed = await self._secrets.seal_secret(
+            tenant, endpoint_id, request.secret or signature.new_secret()
+        )
         endpoint = await self._endpoints.create(
             endpoint_id, tenant, columns, sealed, request_id, request_digest(request)
         )
         return pb.CreateEndpointResponse(
-            endpoint=endpoint.to_proto(), secret=await self._keys.secret(endpoint)
+            endpoint=endpoint.to_proto(), secret=await self._secrets.secret(endpoint)
         )
 
     async def GetEndpoint(self, request: pb.GetEndpointRequest, _context: Any) -> pb.GetEndpointResponse:
@@ -90,15 +94,17 @@ class WebhookService(webhook_pb2_grpc.WebhookServiceServicer):
         paths = validation.field_mask(request.update_mask, FIELDS)
         if "state" in paths and not request.endpoint.state:
             raise InvalidField("endpoint.state", "must be one of ACTIVE, PAUSED")
-        await self._endpoints.get(endpoint_id, tenant)
+        before = await self._endpoints.get(endpoint_id, tenant)
         columns = await self._validator.columns(request.endpoint, paths)
+        await self._seal_headers(columns, before.tenant, endpoint_id)
         endpoint = await self._endpoints.update(endpoint_id, tenant, columns, request.endpoint.etag)
         return pb.UpdateEndpointResponse(endpoint=endpoint.to_proto())
 
     async def DeleteEndpoint(
         self, request: pb.DeleteEndpointRequest, _context: Any
     ) -> pb.DeleteEndpointResponse:
-        await self._endpoints.delete(_endpoint_id(request.endpoint_id), current_identity().tenant_id)
+        tenant = current_identity().tenant_id
+        await self._endpoints.delete(_endpoint_id(request.endpoint_id), tenant, request.etag)
         return pb.DeleteEndpointResponse()
 
     async def RotateSecret(self, request: pb.RotateSecretRequest, _context: Any) -> pb.RotateSecretResponse:
@@ -108,19 +114,24 @@ class WebhookService(webhook_pb2_grpc.WebhookServiceServicer):
         if request.HasField("overlap"):
             overlap = validation.duration("overlap", request.overlap, least=timedelta(), most=_MAX_DURATION)
         before = await self._endpoints.get(endpoint_id, tenant)
-        sealed = await self._keys.seal(before.tenant, endpoint_id, signature.new_secret())
+        sealed = await self._secrets.seal_secret(before.tenant, endpoint_id, signature.new_secret())
         after = await self._endpoints.rotate(
             endpoint_id, tenant, sealed, overlap, request_id, request_digest(request)
         )
-        return pb.RotateSecretResponse(secret=await self._keys.secret(after))
+        return pb.RotateSecretResponse(secret=await self._secrets.secret(after))
 
     async def TestEndpoint(self, request: pb.TestEndpointRequest, _context: Any) -> pb.TestEndpointResponse:
-        endpoint = await self._endpoints.get(_endpoint_id(request.endpoint_id), current_identity().tenant_id)
+        endpoint_id = _endpoint_id(request.endpoint_id)
+        filters.check_event_type("event_type", request.event_type)
+        if request.event_type not in ("", _TEST_EVENT):
+            raise Unimplemented("event_type: samples of events are not served by this version", "NOT_SERVED")
+        endpoint = await self._endpoints.get(endpoint_id, current_identity().tenant_id)
+        opened = await self._secrets.opened(endpoint)
         now = to_timestamp(datetime.now(UTC))
         event = Event(
             id=ids.new_id(Prefix.EVENT),
             tenant_id=ids.encode(Prefix.TENANT, endpoint.tenant),
-            type="webhook.test",
+            type=_TEST_EVENT,
             occur_time=now,
             commit_time=now,
             traceparent=current_traceparent(),
@@ -128,10 +139,10 @@ class WebhookService(webhook_pb2_grpc.WebhookServiceServicer):
         )
         outgoing = OutgoingRequest(
             endpoint.url,
-            endpoint.headers,
+            opened.headers,
             ids.new_id(Prefix.DELIVERY),
             event_json(event),
-            await self._keys.current(endpoint),
+            opened.keys,
             event.traceparent,
         )
         result = await self._sender.send(outgoing)
@@ -140,7 +151,7 @@ class WebhookService(webhook_pb2_grpc.WebhookServiceServicer):
             number=1,
             start_time=to_timestamp(result.start_time),
             duration=to_duration(timedelta(seconds=result.seconds)),
-            status=result.status,
+            http_status=result.status,
             error=result.error,
             response_body=result.body,
         )
@@ -177,9 +188,6 @@ class WebhookService(webhook_pb2_grpc.WebhookServiceServicer):
         row = await self._deliveries.redeliver(delivery, tenant, request_id, request_digest(request))
         return pb.RedeliverResponse(delivery=delivery_message(row))
 
-    async def ReplayEvents(self, request: pb.ReplayEventsRequest, _context: Any) -> pb.ReplayEventsResponse:
-        raise Unimplemented("ReplayEvents is not served by this version", "NOT_SERVED")
-
     async def GetEndpointStats(
         self, request: pb.GetEndpointStatsRequest, _context: Any
     ) -> pb.GetEndpointStatsResponse:
@@ -191,6 +199,13 @@ class WebhookService(webhook_pb2_grpc.WebhookServiceServicer):
         endpoint = await self._endpoints.get(_endpoint_id(request.endpoint_id), current_identity().tenant_id)
         return await self._deliveries.stats(endpoint.id, window)
 
+    async def _seal_headers(self, columns: dict[str, object], tenant: UUID, endpoint: UUID) -> None:
+        """Replaces headers among `columns` by their names and what is stored of them."""
+        headers = columns.get("headers")
+        if isinstance(headers, dict):
+            columns["header_names"] = sorted(headers)
+            columns["headers"] = await self._secrets.seal_headers(tenant, endpoint, headers)
+
 
 def _endpoint_id(text: str) -> UUID:
     return ids.decode(Prefix.ENDPOINT, text, "endpoint_id")
@@ -200,7 +215,7 @@ def _delivery_id(text: str) -> UUID:
     return ids.decode(Prefix.DELIVERY, text, "delivery_id")
 
 
+_TEST_EVENT = "webhook.test"
 _DEFAULT_OVERLAP = timedelta(hours=24)
 _DEFAULT_WINDOW = timedelta(hours=24)
-_MIN_WINDOW = timedelta(seconds=1)
 _MAX_DURATION = timedelta(days=7)

@@ -111,7 +111,7 @@ def delivery_message(row: asyncpg.Record) -> webhook_pb2.Delivery:
         account_id=ids.encode(Prefix.ACCOUNT, row["account"]) if row["account"] else "",
         state=row["state"],
         attempts=row["attempts"],
-        last_status=row["last_status"],
+        last_http_status=row["last_status"],
         last_error=row["last_error"],
         create_time=to_timestamp(row["create_time"]),
         traceparent=row["traceparent"],
@@ -131,7 +131,7 @@ def attempt_message(row: asyncpg.Record) -> webhook_pb2.Attempt:
         number=row["number"],
         start_time=to_timestamp(row["start_time"]),
         duration=to_duration(row["duration"]),
-        status=row["status"],
+        http_status=row["status"],
         error=row["error"],
         response_body=row["response_body"],
     )

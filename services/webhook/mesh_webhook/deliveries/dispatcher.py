@@ -29,7 +29,7 @@ from mesh_webhook.deliveries.retries import RetrySchedule
 from mesh_webhook.deliveries.settings import WebhookSettings
 from mesh_webhook.endpoints import disabling
 from mesh_webhook.endpoints.endpoint_cache import EndpointCache
-from mesh_webhook.endpoints.signing_keys import SigningKeys
+from mesh_webhook.endpoints.secrets import EndpointSecrets
 
 logger = structlog.get_logger(__name__)
 
@@ -63,7 +63,7 @@ class Dispatcher:
         self,
         pool: asyncpg.Pool,
         endpoints: EndpointCache,
-        keys: SigningKeys,
+        secrets: EndpointSecrets,
         sender: HttpSender,
         completions: CompletionWriter,
         due: Signal,
@@ -71,7 +71,7 @@ class Dispatcher:
     ) -> None:
         self._pool = pool
         self._endpoints = endpoints
-        self._keys = keys
+        self._secrets = secrets
         self._sender = sender
         self._completions = completions
         self._settings = settings
@@ -164,7 +164,7 @@ class Dispatcher:
         endpoint = await self._endpoints.at_version(delivery.endpoint, delivery.endpoint_version)
         if endpoint is None:
             return None
-        keys = await self._keys.current(endpoint)
+        opened = await self._secrets.opened(endpoint)
         if time.monotonic() > start_by:  # this process was suspended: the claim may lapse during the request
             logger.warning("claim lapsed before the attempt", delivery=delivery.webhook_id)
             return None
@@ -173,7 +173,12 @@ class Dispatcher:
             FIRST_ATTEMPT_DELAY.observe(max(0.0, delay.total_seconds()))
         span = tracing.start_span("mesh.webhook.deliver", kind="client", parent=delivery.traceparent)
         request = OutgoingRequest(
-            endpoint.url, endpoint.headers, delivery.webhook_id, delivery.body, keys, span.traceparent
+            endpoint.url,
+            opened.headers,
+            delivery.webhook_id,
+            delivery.body,
+            opened.keys,
+            span.traceparent,
         )
         result = await self._sender.send(request)
         ATTEMPT_DURATION.observe(result.seconds)
@@ -181,7 +186,8 @@ class Dispatcher:
             span.set("webhook.id", delivery.webhook_id)
             span.set("webhook.endpoint", endpoint.public_id)
             span.set("webhook.attempt", delivery.tries + 1)
-            span.set("http.response.status_code", result.status)
+            if result.status is not None:
+                span.set("http.response.status_code", result.status)
             if not result.succeeded:
                 span.fail(result.error)
         span.end()

@@ -5,17 +5,17 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Self
 from urllib.parse import urlsplit
 
 import aiohttp
 
+from mesh_core.egress import AddressForbidden, CheckedResolver
 from mesh_webhook.deliveries.retries import parse_retry_after
 from mesh_webhook.deliveries.settings import WebhookSettings
 from mesh_webhook.endpoints import signature
-from mesh_webhook.endpoints.ssrf import AddressForbidden, CheckedResolver
 
 MAX_RESPONSE_BYTES = 64 * 1024
 """How much of a response is read; the connection of a longer one is closed."""
@@ -29,18 +29,18 @@ class OutgoingRequest:
     """What to send. It is signed with each of `keys`, the current one first."""
 
     url: str
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
     webhook_id: str
-    body: bytes
-    keys: Sequence[bytes]
+    body: bytes = field(repr=False)
+    keys: Sequence[bytes] = field(repr=False)
     traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptResult:
-    """What came of a request. Without a complete response `status` is 0 and `error` says why."""
+    """What came of a request. Without a complete response `status` is None and `error` says why."""
 
-    status: int
+    status: int | None
     error: str
     body: bytes
     retry_after: float | None
@@ -50,7 +50,7 @@ class AttemptResult:
     @property
     def succeeded(self) -> bool:
         """Whether the endpoint accepted the delivery: any 2xx, and nothing else."""
-        return 200 <= self.status < 300 and not self.error
+        return self.status is not None and 200 <= self.status < 300 and not self.error
 
 
 class HttpSender:
@@ -85,7 +85,7 @@ class HttpSender:
         try:
             status, body, retry_header, location = await self._post(request, int(start.timestamp()))
         except (aiohttp.ClientError, ssl.SSLError, OSError, TimeoutError, ValueError) as error:
-            return AttemptResult(0, self._describe(error), b"", None, start, time.monotonic() - started)
+            return AttemptResult(None, self._describe(error), b"", None, start, time.monotonic() - started)
         problem = "" if 200 <= status < 300 else f"HTTP {status}"
         if 300 <= status < 400 and location:
             problem += ": redirects are not followed"

@@ -10,7 +10,7 @@ import asyncpg
 import orjson
 from asyncpg.pgproto.pgproto import UUID
 
-from mesh_core import ids
+from mesh_core import ids, validation
 from mesh_core.ids import Prefix
 from mesh_core.validation import to_timestamp
 from mesh_webhook.events.filters import EventFilter
@@ -38,7 +38,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A row of webhook_endpoint; secrets are sealed."""
+    """A row of webhook_endpoint; secrets and headers are sealed. `rate_per_second` None: no limit."""
 
     id: UUID
     tenant: UUID
@@ -47,9 +47,10 @@ class Endpoint:
     event_types: tuple[str, ...]
     account_ids: tuple[UUID, ...]
     labels: Mapping[str, str]
-    headers: Mapping[str, str]
+    headers: bytes | None
+    header_names: tuple[str, ...]
     state: int
-    rate_per_second: int
+    rate_per_second: int | None
     secret: bytes
     previous_secret: bytes | None
     previous_until: datetime | None
@@ -70,7 +71,8 @@ class Endpoint:
             tuple(row["event_types"]),
             tuple(row["account_ids"]),
             orjson.loads(row["labels"]),
-            orjson.loads(row["headers"]),
+            row["headers"],
+            tuple(row["header_names"]),
             row["state"],
             row["rate_per_second"],
             row["secret"],
@@ -91,14 +93,14 @@ class Endpoint:
     @property
     def etag(self) -> str:
         """The version as callers see it; an update with this etag changes exactly this version."""
-        return f'"{self.version}"'
+        return validation.etag(self.version)
 
     def filter(self) -> EventFilter:
         """The filter of the events that it wants."""
         return EventFilter.of(self.event_types, self.account_ids, self.labels)
 
     def to_proto(self) -> webhook_pb2.Endpoint:
-        """The endpoint as callers see it, without its secret."""
+        """The endpoint as callers see it, without its secret and the values of its headers."""
         return webhook_pb2.Endpoint(
             id=self.public_id,
             tenant_id=ids.encode(Prefix.TENANT, self.tenant),
@@ -107,7 +109,7 @@ class Endpoint:
             event_types=self.event_types,
             account_ids=[ids.encode(Prefix.ACCOUNT, account) for account in self.account_ids],
             labels=self.labels,
-            headers=self.headers,
+            header_names=self.header_names,
             state=webhook_pb2.EndpointState.ValueType(self.state),
             rate_per_second=self.rate_per_second,
             disable_reason=self.disable_reason,
@@ -118,5 +120,5 @@ class Endpoint:
 
 
 COLUMNS = """e.id, e.tenant, e.url, e.display_name, e.event_types, e.account_ids, e.labels, e.headers,
-  e.state, e.rate_per_second, e.secret, e.previous_secret, e.previous_until, e.disable_reason,
+  e.header_names, e.state, e.rate_per_second, e.secret, e.previous_secret, e.previous_until, e.disable_reason,
   e.since::text AS since, e.version, e.create_time, e.update_time"""

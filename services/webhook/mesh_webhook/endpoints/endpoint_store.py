@@ -11,9 +11,9 @@ from datetime import timedelta
 import asyncpg
 from asyncpg.pgproto.pgproto import UUID
 
-from mesh_core import ids
+from mesh_core import ids, validation
 from mesh_core.database.requests import Method, claim_request
-from mesh_core.errors import Aborted, NotFound
+from mesh_core.errors import NotFound
 from mesh_core.ids import Prefix
 from mesh_webhook.endpoints.endpoint import COLUMNS, Endpoint
 from sessionmesh.v1 import webhook_pb2
@@ -36,8 +36,8 @@ class EndpointStore:
     ) -> Endpoint:
         """Creates `endpoint`, or returns the one that the same request created; raises `AlreadyExists`.
 
-        `columns` has values for url, display_name, event_types, account_ids, labels, headers, state and
-        rate_per_second.
+        `columns` has values for url, display_name, event_types, account_ids, labels, headers, header_names,
+        state and rate_per_second.
         """
         async with self._pool.acquire() as connection, connection.transaction():
             first = await claim_request(
@@ -80,8 +80,7 @@ class EndpointStore:
         async with self._pool.acquire() as connection, connection.transaction():
             await raise_revision(connection)
             before = await self._get(connection, endpoint, tenant)
-            if etag and etag != before.etag:
-                raise Aborted("the endpoint has changed: get it again", "ETAG_MISMATCH")
+            validation.check_etag(etag, before.version)
             sets = [f"{name} = ${number}" for number, name in enumerate(columns, 2)]
             if columns.get("state", before.state) != before.state:
                 sets += ["disable_reason = ''"]
@@ -115,11 +114,11 @@ class EndpointStore:
                 await connection.execute(_ROTATE, endpoint, secret, overlap)
             return await self._get(connection, endpoint, tenant)
 
-    async def delete(self, endpoint: UUID, tenant: UUID | None) -> None:
-        """Deletes an endpoint, and then, in small steps, its pending deliveries; raises `NotFound`."""
+    async def delete(self, endpoint: UUID, tenant: UUID | None, etag: str) -> None:
+        """Deletes an endpoint, and then, in small steps, its pending deliveries; raises like `update`."""
         async with self._pool.acquire() as connection, connection.transaction():
             await raise_revision(connection)
-            await self._get(connection, endpoint, tenant)
+            validation.check_etag(etag, (await self._get(connection, endpoint, tenant)).version)
             await connection.execute("DELETE FROM webhook_endpoint WHERE id = $1", endpoint)
             await connection.execute("DELETE FROM webhook_health WHERE endpoint = $1", endpoint)
         while await self._pool.fetchval(_DELETE_PENDING, endpoint):

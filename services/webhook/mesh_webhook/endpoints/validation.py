@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import orjson
 
 from mesh_core import validation
+from mesh_core.egress import AddressForbidden, CheckedResolver
 from mesh_core.errors import FailedPrecondition, InvalidField
-from mesh_webhook.endpoints.ssrf import AddressForbidden, CheckedResolver
 from mesh_webhook.events import filters
 from sessionmesh.v1 import webhook_pb2
 
@@ -41,7 +41,7 @@ class EndpointValidator:
         self._resolver = CheckedResolver(allow_private=allow_private_addresses)
 
     async def columns(self, endpoint: webhook_pb2.Endpoint, paths: frozenset[str]) -> dict[str, object]:
-        """The values of the columns that `paths` names.
+        """The values of the columns that `paths` names; `headers` are not sealed yet.
 
         Raises `InvalidField`, or `FailedPrecondition` ADDRESS_FORBIDDEN.
         """
@@ -79,7 +79,7 @@ class EndpointValidator:
         return url
 
 
-def _headers(endpoint: webhook_pb2.Endpoint) -> str:
+def _headers(endpoint: webhook_pb2.Endpoint) -> dict[str, str]:
     field = "endpoint.headers"
     headers: Mapping[str, str] = endpoint.headers
     if len(headers) > MAX_HEADERS:
@@ -95,7 +95,7 @@ def _headers(endpoint: webhook_pb2.Endpoint) -> str:
             raise InvalidField(
                 f"{field}[{name}]", f"must be at most {MAX_HEADER_LENGTH} printable ASCII characters"
             )
-    return orjson.dumps(dict(headers)).decode()
+    return dict(headers)
 
 
 def _labels(endpoint: webhook_pb2.Endpoint) -> str:
@@ -108,9 +108,11 @@ def _state(endpoint: webhook_pb2.Endpoint) -> int:
     return validation.choice("endpoint.state", state, allowed, "ACTIVE, PAUSED")
 
 
-def _rate(endpoint: webhook_pb2.Endpoint) -> int:
-    if not 0 <= endpoint.rate_per_second <= MAX_RATE:
-        raise InvalidField("endpoint.rate_per_second", f"must be between 0 (no limit) and {MAX_RATE}")
+def _rate(endpoint: webhook_pb2.Endpoint) -> int | None:
+    if not endpoint.HasField("rate_per_second"):
+        return None
+    if not 1 <= endpoint.rate_per_second <= MAX_RATE:
+        raise InvalidField("endpoint.rate_per_second", f"must be between 1 and {MAX_RATE}; absent: no limit")
     return endpoint.rate_per_second
 
 

@@ -54,6 +54,13 @@ class EventFilter:
         return all(labels.get(key) == value for key, value in self.labels.items())
 
 
+def check_event_type(field_name: str, event_type: str) -> str:
+    """`event_type`, which may be empty; raises `InvalidField` for one that is no type."""
+    if event_type and (event_type.endswith(".*") or not _is_type_or_family(event_type)):
+        raise InvalidField(field_name, "must be an event type such as message.received")
+    return event_type
+
+
 def check_event_types(field_name: str, event_types: Sequence[str]) -> list[str]:
     """`event_types` without repeats; raises `InvalidField` for one that is no type, family or `*`."""
     if len(event_types) > MAX_EVENT_TYPES:

@@ -42,7 +42,7 @@ class EventStream:
     async def frames(self) -> AsyncGenerator[SubscribeResponse, None]:
         """Frames in order; the first is a heartbeat with the cursor at which the stream starts.
 
-        Raises `GoingAway` when the server drains, with the cursor in hex as resume token.
+        Raises `GoingAway` when the server drains, with the cursor as resume token.
         """
         yield heartbeat_frame(self._cursor)
         while True:
@@ -90,7 +90,7 @@ class EventStream:
 
     def _check_draining(self) -> None:
         if self._draining.begun:
-            raise GoingAway(self._cursor.encode().hex())
+            raise GoingAway(self._cursor.encode())
 
 
 _PAGE_EVENTS = 500

@@ -1,6 +1,6 @@
-"""What passes between a session and a driver: messages, their files, and addresses as text.
+"""What passes between a session and a driver: messages, their files, and who people are.
 
-An address is `phone:+4915112345678`, `user:...`, `group:...` or `hidden:...`; rows have it in the same form.
+Addresses are canonical ones, as `mesh_core.addresses` has them; rows have them in the same form.
 """
 
 from __future__ import annotations
@@ -8,28 +8,45 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sessionmesh.v1 import content_pb2
-from sessionmesh.v1.common_pb2 import Recipient
-
-_PREFIX = {"phone": "phone:", "user_id": "user:", "group_id": "group:", "hidden_id": "hidden:"}
-_FIELD = {"phone": "phone", "user": "user_id", "group": "group_id", "hidden": "hidden_id"}
+from sessionmesh.v1 import content_pb2, media_pb2
+from sessionmesh.v1.common_pb2 import Person
 
 
-def address_of(recipient: Recipient) -> str:
-    """The text of a recipient; "" when none is set."""
-    kind = recipient.WhichOneof("kind")
-    return "" if kind is None else _PREFIX[kind] + getattr(recipient, kind)
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who somebody is, as far as the network tells; what it does not tell is empty."""
+
+    phone: str = ""
+    user_id: str = ""
+    hidden_id: str = ""
+    username: str = ""
 
 
-def recipient_of(address: str) -> Recipient:
-    """The recipient that a text names; a text of any other form is taken for a person's id."""
-    prefix, _, rest = address.partition(":")
-    field = _FIELD.get(prefix)
-    if field is None:
-        return Recipient(user_id=address)
-    recipient = Recipient()
-    setattr(recipient, field, rest)
-    return recipient
+def person_of(address: str, identity: Identity | None = None, display_name: str = "") -> Person:
+    """A person, with all that the address and the network say of them."""
+    person = Person(display_name=display_name)
+    describe(person, address)
+    if identity is not None:
+        for name in _FIELDS.values():
+            if value := getattr(identity, name):
+                setattr(person, name, value)
+    return person
+
+
+def describe(person: Person, address: str) -> None:
+    """Fill in what a person's address says."""
+    person.address = address
+    kind, _, rest = address.partition(":")
+    if (field := _FIELDS.get(kind)) is not None:
+        setattr(person, field, rest)
+
+
+def is_person(address: str) -> bool:
+    """Whether a chat's address is one person's, and not a group's, a channel's or the status."""
+    return address.partition(":")[0] in _FIELDS
+
+
+_FIELDS = {"phone": "phone", "user": "user_id", "hidden": "hidden_id", "username": "username"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,25 +60,32 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class MediaPart:
-    """The file of an outgoing message, once the network stores it. Width and height are in pixels."""
+    """The file of an outgoing message, once the network stores it, and what the mesh knows of it."""
 
     blob: Blob
-    mime_type: str
-    file_name: str
-    width: int = 0
-    height: int = 0
-    duration_seconds: float = 0.0
+    media: media_pb2.Media
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """An earlier message, by the network's id. `chat` is its chat's address, `sender` the address of who
+    wrote it: "" for the account itself. `content` is what it says, where that is known.
+    """
+
+    network_id: str
+    chat: str = ""
+    sender: str = ""
+    content: content_pb2.Content | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """The earlier messages that a message refers to, by the network's ids. `target` is the one that a
-    reaction is about, `reply_to_sender` the address of who wrote the one that is answered.
+    """The earlier messages that a message refers to: the one that it answers, and the one that a reaction is
+    about.
     """
 
-    reply_to: str = ""
-    reply_to_sender: str = ""
-    target: str = ""
+    reply_to: Reference | None = None
+    target: Reference | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +100,15 @@ class OutgoingMessage:
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A message from the network. `chat`, `sender` and `mentions` are addresses; `reply_to` and `target` are
-    the network's ids of earlier messages.
+    """A message from the network. `chat`, `sender` and `mentions` are addresses. `time` is microseconds since
+    the epoch.
 
-    `blob` is what `Link.fetch` takes to read its file. `target` is the message that a reaction, edit or
-    revocation is about; `edited` is an edited message's new content. `time` is microseconds since the epoch.
+    `from_account`: another device of the account sent it. `identity` says who the sender is; with
+    `from_account`, and not in a group, who the recipient is.
+
+    `reply_to` is the message that it answers, `target` the one that a reaction, a vote, a choice, an edit or
+    a revocation is about; `edited` is an edited message's new content. The `sender` of both is "" where the
+    network does not say who wrote them. `blob` is what `Link.fetch` takes to read its file.
     """
 
     network_id: str
@@ -89,10 +117,13 @@ class Incoming:
     push_name: str
     content: content_pb2.Content
     time: int
-    reply_to: str = ""
-    target: str = ""
+    from_account: bool = False
+    identity: Identity | None = None
+    reply_to: Reference | None = None
+    target: Reference | None = None
     mentions: Sequence[str] = ()
-    forwarded: bool = False
+    forward_score: int = 0
     expire_seconds: int = 0
+    album: str = ""
     blob: bytes | None = None
     edited: content_pb2.Content | None = None

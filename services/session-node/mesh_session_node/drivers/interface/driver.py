@@ -6,19 +6,34 @@ that read it. `tests/contract/test_driver_contract.py` holds every driver to wha
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from mesh_session_node.drivers.interface.content import Blob, Incoming, MediaPart, OutgoingMessage, References
+from mesh_session_node.drivers.interface.content import (
+    Blob,
+    Identity,
+    Incoming,
+    MediaPart,
+    OutgoingMessage,
+    References,
+)
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure, Receipt
-from sessionmesh.v1 import message_pb2
+from sessionmesh.v1 import message_pb2, session_pb2
 
 
 class Driver(Protocol):
     """A network."""
 
     name: str
+
+    @property
+    def pairing_methods(self) -> Collection[session_pb2.PairMethod.ValueType]:
+        """How accounts are paired."""
+
+    @property
+    def content_kinds(self) -> Collection[str]:
+        """The kinds of content that can be sent, by the names of Content's fields."""
 
     def encode(
         self, request: message_pb2.SendMessageRequest, references: References, media: MediaPart | None
@@ -66,6 +81,8 @@ class DriverState(Protocol):
     def phone(self) -> str: ...
     @property
     def user_id(self) -> str: ...
+    @property
+    def hidden_id(self) -> str: ...
     @property
     def push_name(self) -> str: ...
     @property
@@ -152,19 +169,42 @@ class LinkEvents(Protocol):
     def permitted(self) -> bool:
         """Whether the account may still be used from here: asked before each step of a login."""
 
-    def on_ack(self, network_id: str, time: int) -> None:
-        """The network has the message."""
+    def on_ack(self, network_id: str, time: int, recipient: Identity | None = None) -> None:
+        """The network has the message. `recipient` says who the person is that it went to, where the network
+        does.
+        """
 
-    def on_reject(self, network_id: str, failure: Failure, detail: str, retry_after: float) -> None:
-        """The network refused the message. `retry_after` is in seconds; 0 where the network named no time."""
+    def on_reject(
+        self,
+        network_id: str,
+        failure: Failure,
+        detail: str,
+        retry_after: float,
+        code: int | None = None,
+    ) -> None:
+        """The network refused the message. `retry_after` is in seconds; 0 where the network named no time.
+        `code` is its number of the failure, where it has one.
+        """
 
-    def on_receipt(self, network_id: str, receipt: Receipt, time: int, member: str, sequence: int) -> None:
+    def on_receipt(
+        self,
+        network_id: str,
+        receipt: Receipt,
+        time: int,
+        member: str,
+        sequence: int,
+        identity: Identity | None = None,
+    ) -> None:
         """What became of a message. `member` is the address of the group's member whose receipt it is, "" in
-        a chat of two. `sequence` rises from receipt to receipt; 0 when the network wants no acknowledgement.
+        a chat of two, and `identity` who that is. `sequence` rises from receipt to receipt; 0 when the
+        network wants no acknowledgement.
         """
 
     def on_incoming(self, message: Incoming) -> None:
         """A message came. The network offers it again after each login until it is acknowledged."""
+
+    def on_restrictions(self, restrictions: Sequence[session_pb2.Restriction]) -> None:
+        """What the network does not let the account do; in place of what it said before, empty: nothing."""
 
     def on_end(self, link: Link, end: End, detail: str) -> None:
         """The connection has ended, other than by `abort`. Called at most once; for a connection that ends

@@ -51,6 +51,8 @@ class Failure(Enum):
 
     UNKNOWN_RECIPIENT = auto()
     NOT_A_MEMBER = auto()
+    BLOCKED = auto()
+    """The recipient has blocked the account."""
     CONTENT = auto()
     RATE_LIMITED = auto()
     RATCHET = auto()
@@ -59,6 +61,16 @@ class Failure(Enum):
     """
     BLOB_GONE = auto()
     """The network no longer has its file: it must be uploaded again."""
+    RESTRICTED = auto()
+    """The network restricts the account."""
+    WINDOW_CLOSED = auto()
+    """The recipient has not written for too long: only templates may be sent."""
+    TEMPLATE = auto()
+    FREQUENCY_CAPPED = auto()
+    """The recipient gets too many messages of this kind."""
+    PAYMENT = auto()
+    RECIPIENT_INCAPABLE = auto()
+    """The recipient's app cannot show it."""
     OTHER = auto()
 
 

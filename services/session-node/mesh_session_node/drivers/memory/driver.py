@@ -23,7 +23,7 @@ from mesh_session_node.drivers.interface.ratchet import BLOCK
 from mesh_session_node.drivers.memory.link import MemoryLink
 from mesh_session_node.drivers.memory.pairing import MemoryPairing
 from mesh_session_node.drivers.memory.state import MemoryState, StoredState, load_state
-from sessionmesh.v1 import message_pb2
+from sessionmesh.v1 import content_pb2, message_pb2, session_pb2
 
 
 class MemoryDriver:
@@ -32,6 +32,8 @@ class MemoryDriver:
     """
 
     name = "memory"
+    pairing_methods = (session_pb2.PAIR_METHOD_QR, session_pb2.PAIR_METHOD_CODE)
+    content_kinds = frozenset(content_pb2.Content.DESCRIPTOR.fields_by_name)
 
     def __init__(self, *, block: int = BLOCK) -> None:
         self.links: list[MemoryLink] = []
@@ -63,7 +65,7 @@ class MemoryDriver:
     def pair_at_once(self, phone: str, push_name: str = "") -> MemoryState:
         """A paired account's state, without an attempt; nothing of its ratchet is reserved yet."""
         user_id = self.users.setdefault(phone, phone.removeprefix("+"))
-        return MemoryState(StoredState(user_id, phone, push_name, 0), self._block)
+        return MemoryState(StoredState(user_id, phone, push_name, f"{user_id}0", 0), self._block)
 
     # --- Driver
 

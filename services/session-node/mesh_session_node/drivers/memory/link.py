@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, MutableMapping, Sequence
 from hashlib import sha256
 
-from mesh_session_node.drivers.interface.content import Blob, Incoming, OutgoingMessage
+from mesh_session_node.drivers.interface.content import Blob, Identity, Incoming, OutgoingMessage
 from mesh_session_node.drivers.interface.driver import LinkEvents, NumberStatus
 from mesh_session_node.drivers.interface.outcomes import (
     BlobUnavailable,
@@ -17,12 +17,13 @@ from mesh_session_node.drivers.interface.outcomes import (
     Receipt,
 )
 from mesh_session_node.drivers.memory.state import MemoryState
+from sessionmesh.v1 import session_pb2
 
 
 class MemoryLink:
-    """Implements `Link`. What the session did is in the attributes; `ack`, `reject`, `receipt`, `receive` and
-    `end` are what the network does. They call the session at once, before they return, and do nothing once
-    the connection has ended.
+    """Implements `Link`. What the session did is in the attributes; `ack`, `reject`, `receipt`, `receive`,
+    `restrict` and `end` are what the network does. They call the session at once, before they return, and do
+    nothing once the connection has ended.
     """
 
     def __init__(
@@ -61,17 +62,24 @@ class MemoryLink:
         if not self._login.done():
             self._login.set_result(None)
 
-    def ack(self, network_id: str, at: int | None = None) -> None:
+    def ack(self, network_id: str, at: int | None = None, recipient: Identity | None = None) -> None:
         """Acknowledge a message, at microseconds since the epoch; now when `at` is None."""
         self._answer(network_id)
         if self._events is not None:
-            self._events.on_ack(network_id, _time(at))
+            self._events.on_ack(network_id, _time(at), recipient)
 
-    def reject(self, network_id: str, failure: Failure, detail: str = "", retry_after: float = 0.0) -> None:
+    def reject(
+        self,
+        network_id: str,
+        failure: Failure,
+        detail: str = "",
+        retry_after: float = 0.0,
+        code: int | None = None,
+    ) -> None:
         """Refuse a message."""
         self._answer(network_id)
         if self._events is not None:
-            self._events.on_reject(network_id, failure, detail, retry_after)
+            self._events.on_reject(network_id, failure, detail, retry_after, code)
 
     def receipt(
         self,
@@ -81,15 +89,21 @@ class MemoryLink:
         at: int | None = None,
         member: str = "",
         sequence: int = 0,
+        identity: Identity | None = None,
     ) -> None:
         """Tell what became of a message."""
         if self._events is not None:
-            self._events.on_receipt(network_id, receipt, _time(at), member, sequence)
+            self._events.on_receipt(network_id, receipt, _time(at), member, sequence, identity)
 
     def receive(self, message: Incoming) -> None:
         """Bring a message."""
         if self._events is not None:
             self._events.on_incoming(message)
+
+    def restrict(self, *restrictions: session_pb2.Restriction) -> None:
+        """Say what the account may not do, in place of what was said before."""
+        if self._events is not None:
+            self._events.on_restrictions(restrictions)
 
     def end(self, end: End = End.LOST, detail: str = "", retry_after: float = 0.0) -> None:
         """End the connection; one that is not logged in yet is refused so."""

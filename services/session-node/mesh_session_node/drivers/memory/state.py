@@ -13,6 +13,7 @@ class StoredState(msgspec.Struct, frozen=True, array_like=True):
     user_id: str
     phone: str
     push_name: str
+    hidden_id: str
     reserved: int
 
 
@@ -30,6 +31,10 @@ class MemoryState(RatchetState):
     @property
     def user_id(self) -> str:
         return self.stored.user_id
+
+    @property
+    def hidden_id(self) -> str:
+        return self.stored.hidden_id
 
     @property
     def push_name(self) -> str:

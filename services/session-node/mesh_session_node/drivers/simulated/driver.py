@@ -8,14 +8,14 @@ from collections.abc import AsyncGenerator, Sequence
 import msgspec
 
 from mesh_core.settings import InvalidSetting
-from mesh_session_node.drivers.interface.content import MediaPart, References, address_of
+from mesh_session_node.drivers.interface.content import MediaPart, References
 from mesh_session_node.drivers.interface.driver import DriverState, LinkEvents, PairingCode
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, PairingRefused
-from mesh_session_node.drivers.simulated.encoding import to_wire
+from mesh_session_node.drivers.simulated.encoding import SENDABLE, to_wire
 from mesh_session_node.drivers.simulated.link import SimulatedLink
 from mesh_session_node.drivers.simulated.state import SimulatedState, StoredState, load_state
 from sessionmesh.simnet.v1 import wire_pb2 as wire
-from sessionmesh.v1 import message_pb2
+from sessionmesh.v1 import message_pb2, session_pb2
 
 _CONNECT_WITHIN = 10.0
 
@@ -35,6 +35,8 @@ class SimulatedDriver:
     """Speaks to the network at `address` (host:port)."""
 
     name = "simulated"
+    pairing_methods = (session_pb2.PAIR_METHOD_QR, session_pb2.PAIR_METHOD_CODE)
+    content_kinds = SENDABLE
 
     def __init__(self, address: str) -> None:
         self._host, _, port = address.rpartition(":")
@@ -43,8 +45,7 @@ class SimulatedDriver:
     def encode(
         self, request: message_pb2.SendMessageRequest, references: References, media: MediaPart | None
     ) -> tuple[bytes, Sequence[str]]:
-        mentions = [address_of(mention) for mention in request.options.mentions]
-        return to_wire(request, references, media, mentions)
+        return to_wire(request, references, media)
 
     def load(self, state: bytes) -> SimulatedState:
         return load_state(state)

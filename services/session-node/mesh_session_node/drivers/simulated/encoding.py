@@ -4,77 +4,87 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
 
-from mesh_session_node.drivers.interface.content import Incoming, MediaPart, References
+from mesh_session_node.drivers.interface.content import Identity, Incoming, MediaPart, Reference, References
+from mesh_session_node.drivers.simulated.blobs import SHOWN_AS, read_blob, shown_as, to_blob
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import content_pb2, message_pb2
+from sessionmesh.v1.common_pb2 import MessageRef
 
-_SHOWN = {
-    "image": content_pb2.ImageContent,
-    "video": content_pb2.VideoContent,
-    "audio": content_pb2.AudioContent,
-    "voice": content_pb2.VoiceContent,
-    "document": content_pb2.DocumentContent,
-    "sticker": content_pb2.StickerContent,
+SENDABLE = SHOWN_AS | {
+    "text",
+    "location",
+    "contact_cards",
+    "poll",
+    "reaction",
+    "buttons",
+    "list",
+    "template",
+    "group_invite",
+    "appointment",
+    "product",
 }
+"""The kinds of content that are sent."""
 _OTHER = frozenset(
     field.name
     for field in content_pb2.Content.DESCRIPTOR.fields
-    if field.name not in ("text", "unknown", *_SHOWN)
+    if field.name not in ("text", "reaction", "revoked", "unknown", *SHOWN_AS)
 )
+_ABOUT = {"poll_vote": "poll", "choice": "message", "form_reply": "message"}
+"""Kinds that are about an earlier message, and their field that names it."""
 
 
 def to_wire(
-    request: message_pb2.SendMessageRequest,
-    references: References,
-    media: MediaPart | None,
-    mentions: Sequence[str],
+    request: message_pb2.SendMessageRequest, references: References, media: MediaPart | None
 ) -> tuple[bytes, Sequence[str]]:
     """The serialised wire content, and the references of the blobs in it."""
-    content, options = request.content, request.options
-    kind = content.WhichOneof("kind") or ""
-    out = wire.Content()
-    blobs: Sequence[str] = ()
-    if kind == "text":
-        out.text = content.text.body
-    elif kind in _SHOWN and media is not None:
-        out.blob.CopyFrom(_blob(kind, getattr(content, kind), media))
-        blobs = (media.blob.ref,)
-    elif kind == "reaction":
-        out.reaction.id = references.target
-        out.reaction.emoji = content.reaction.emoji
-    else:
-        body: Message = getattr(content, kind)
-        out.other.kind = kind
-        out.other.body = body.SerializeToString()
+    content = request.content
+    out = _written(content, references.target, media)
+    blobs: Sequence[str] = () if media is None else (media.blob.ref,)
+    if content.text.HasField("preview"):
+        preview = content.text.preview
+        out.context.link_preview.url = preview.url
+        out.context.link_preview.title = preview.title
+        out.context.link_preview.description = preview.description
+        out.context.link_preview.thumbnail = preview.thumbnail
     if request.HasField("options"):
-        out.context.reply_to = references.reply_to
-        out.context.reply_to_sender = references.reply_to_sender
-        out.context.mentions.extend(mentions)
-        out.context.expire_seconds = min(options.disappear_after_seconds, 2**32 - 1)
-        out.context.forwarded = options.forwarded
+        options = request.options
+        if (reply_to := references.reply_to) is not None:
+            out.context.reply_to = reply_to.network_id
+            out.context.reply_to_sender = reply_to.sender
+            if reply_to.content is not None:
+                out.context.quoted = _written(reply_to.content, None, None).SerializeToString()
+        out.context.mentions.extend(options.mentions)
+        out.context.expire_seconds = options.disappear_after.seconds
+        out.context.forward_score = options.forward_score
+        out.context.forwarded = options.forward_score > 0
     return out.SerializeToString(), blobs
 
 
 def from_wire(inbound: wire.Inbound) -> Incoming:
     """What arrived. What this version cannot read is kept as it came."""
-    content, blob, target, edited = content_pb2.Content(), None, "", None
+    content, blob, edited = content_pb2.Content(), None, None
+    target: Reference | None = None
     try:
         came = wire.Content.FromString(inbound.content)
     except DecodeError:
         came = wire.Content()
-    kind = came.WhichOneof("kind")
+    kind, context = came.WhichOneof("kind"), came.context
     if kind == "edit":
-        target = came.edit.id
-        edited = _content(came.edit.content)[0]
+        target = Reference(came.edit.id, inbound.chat, inbound.sender)
+        edited = _read(came.edit.content)[0]
         content.unknown.kind = "edit"
     elif kind == "revoke":
-        target = came.revoke.id
+        target = Reference(came.revoke.id, inbound.chat, came.revoke.sender or inbound.sender)
         content.revoked.SetInParent()
     else:
-        content, blob, target = _content(inbound.content)
-    context = came.context
+        content, blob, target = _read(inbound.content)
+    reply_to = None
+    if context.reply_to:
+        quoted = _read(context.quoted)[0] if context.quoted else None
+        reply_to = Reference(context.reply_to, "", context.reply_to_sender, quoted)
     return Incoming(
         network_id=inbound.id,
         chat=inbound.chat,
@@ -82,76 +92,96 @@ def from_wire(inbound: wire.Inbound) -> Incoming:
         push_name=inbound.push_name,
         content=content,
         time=inbound.time_us,
-        reply_to=context.reply_to,
+        from_account=inbound.from_me,
+        identity=identity_of(inbound.identity) if inbound.HasField("identity") else None,
+        reply_to=reply_to,
         target=target,
         mentions=tuple(context.mentions),
-        forwarded=context.forwarded,
+        forward_score=min(context.forward_score or int(context.forwarded), _MAX_FORWARD_SCORE),
         expire_seconds=context.expire_seconds,
+        album=context.album,
         blob=blob,
         edited=edited,
     )
 
 
-def _content(raw: bytes) -> tuple[content_pb2.Content, bytes | None, str]:
-    """The content, what fetches its blob, and the network id of a reaction's message."""
+def identity_of(identity: wire.Identity) -> Identity:
+    """Who somebody is, as the wire says it."""
+    return Identity(identity.phone, identity.user_id, identity.hidden_id, identity.username)
+
+
+def _written(content: content_pb2.Content, target: Reference | None, media: MediaPart | None) -> wire.Content:
+    kind = content.WhichOneof("kind") or ""
+    out = wire.Content()
+    if kind == "text":
+        out.text = content.text.body
+    elif kind in SHOWN_AS:
+        out.blob.CopyFrom(to_blob(kind, getattr(content, kind), media))
+    elif kind == "reaction":
+        out.reaction.emoji = content.reaction.emoji
+        if target is not None:
+            out.reaction.id, out.reaction.sender = target.network_id, target.sender
+    else:
+        body: Message = getattr(content, kind)
+        out.other.kind = kind
+        out.other.body = body.SerializeToString()
+    return out
+
+
+def _read(raw: bytes) -> tuple[content_pb2.Content, bytes | None, Reference | None]:
+    """The content, what fetches its blob, and the message that it is about."""
     content = content_pb2.Content()
     try:
         came = wire.Content.FromString(raw)
     except DecodeError:
         content.unknown.raw = raw
-        return content, None, ""
+        return content, None, None
     kind = came.WhichOneof("kind")
     if kind == "text":
         content.text.body = came.text
+        if came.context.HasField("link_preview"):
+            _read_preview(came.context.link_preview, content.text)
     elif kind == "blob":
-        _read_blob(came.blob, content)
-        return content, came.blob.SerializeToString(), ""
+        read_blob(came.blob, getattr(content, shown_as(came.blob)))
+        return content, came.blob.SerializeToString(), None
     elif kind == "reaction":
         content.reaction.emoji = came.reaction.emoji
-        return content, None, came.reaction.id
+        return content, None, Reference(came.reaction.id, "", came.reaction.sender)
     elif kind == "other" and came.other.kind in _OTHER:
-        field: Message = getattr(content, came.other.kind)
-        try:
-            field.MergeFromString(came.other.body)
-            field.SetInParent()
-        except DecodeError:
-            content.unknown.kind = came.other.kind
-            content.unknown.raw = raw
+        return content, None, _read_other(came, raw, content)
     else:
         content.unknown.kind = came.other.kind if kind == "other" else kind or ""
         content.unknown.raw = raw
-    return content, None, ""
+    return content, None, None
 
 
-def _blob(kind: str, shown: Message, media: MediaPart) -> wire.Blob:
-    return wire.Blob(
-        ref=media.blob.ref,
-        sha256=media.blob.sha256,
-        mime=media.mime_type,
-        size=media.blob.size,
-        caption=getattr(shown, "caption", ""),
-        file_name=getattr(shown, "file_name", "") or media.file_name,
-        shown_as=kind,
-        width=media.width,
-        height=media.height,
-        duration_ms=int(media.duration_seconds * 1000),
-    )
+def _read_other(came: wire.Content, raw: bytes, content: content_pb2.Content) -> Reference | None:
+    """Read a kind whose body is in the API's form; the message that it is about. The ids of the mesh in it
+    are somebody else's.
+    """
+    kind = came.other.kind
+    body: Message = getattr(content, kind)
+    try:
+        body.MergeFromString(came.other.body)
+        json_format.MessageToDict(body)  # times and durations that cannot be shown are nonsense, too
+    except (DecodeError, ValueError, TypeError, json_format.Error):
+        content.unknown.kind = kind
+        content.unknown.raw = raw
+        return None
+    body.SetInParent()
+    if kind not in _ABOUT:
+        return None
+    ref: MessageRef = getattr(body, _ABOUT[kind])
+    ref.message_id = ""
+    network_id = ref.network_message_id or came.context.reply_to
+    if not network_id:
+        return None
+    return Reference(network_id, ref.chat, ref.sender or came.context.reply_to_sender)
 
 
-def _read_blob(blob: wire.Blob, content: content_pb2.Content) -> None:
-    kind = blob.shown_as if blob.shown_as in _SHOWN else "document"
-    shown = getattr(content, kind)
-    shown.media.size = blob.size
-    shown.media.mime_type = blob.mime
-    shown.media.sha256 = blob.sha256
-    shown.media.state = content_pb2.MEDIA_STATE_PENDING
-    fields = shown.DESCRIPTOR.fields_by_name
-    for name, value in (
-        ("caption", blob.caption),
-        ("file_name", blob.file_name),
-        ("width", blob.width),
-        ("height", blob.height),
-        ("duration_seconds", blob.duration_ms / 1000),
-    ):
-        if name in fields:
-            setattr(shown, name, value)
+def _read_preview(preview: wire.LinkPreview, text: content_pb2.TextContent) -> None:
+    text.preview.url, text.preview.title = preview.url, preview.title
+    text.preview.description, text.preview.thumbnail = preview.description, preview.thumbnail
+
+
+_MAX_FORWARD_SCORE = 127

@@ -15,10 +15,11 @@ from mesh_core.framing import FrameDecoder, FrameTooLarge, encode
 from mesh_session_node.drivers.interface.content import Blob, OutgoingMessage
 from mesh_session_node.drivers.interface.driver import LinkEvents, NumberStatus
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure, Receipt
-from mesh_session_node.drivers.simulated.encoding import from_wire
+from mesh_session_node.drivers.simulated.encoding import from_wire, identity_of
 from mesh_session_node.drivers.simulated.state import SimulatedState
 from mesh_session_node.drivers.simulated.transfers import Transfers
 from sessionmesh.simnet.v1 import wire_pb2 as wire
+from sessionmesh.v1 import session_pb2
 
 logger = structlog.get_logger(__name__)
 
@@ -181,19 +182,30 @@ class SimulatedLink(asyncio.Protocol):
 
     def _on_ack(self, frame: wire.Frame) -> None:
         if self._events is not None:
-            self._events.on_ack(frame.ack.id, frame.ack.time_us)
+            ack = frame.ack
+            recipient = identity_of(ack.recipient) if ack.HasField("recipient") else None
+            self._events.on_ack(ack.id, ack.time_us, recipient)
 
     def _on_receipt(self, frame: wire.Frame) -> None:
         receipt = frame.receipt
         kind = _RECEIPTS.get(receipt.kind)
         if self._events is not None and kind is not None:
-            self._events.on_receipt(receipt.id, kind, receipt.time_us, receipt.participant, receipt.sequence)
+            told = receipt.participant_identity if receipt.HasField("participant_identity") else None
+            self._events.on_receipt(
+                receipt.id,
+                kind,
+                receipt.time_us,
+                receipt.participant,
+                receipt.sequence,
+                None if told is None else identity_of(told),
+            )
 
     def _on_reject(self, frame: wire.Frame) -> None:
         reject = frame.reject
         failure = _FAILURES.get(reject.reason, Failure.OTHER)
         if self._events is not None:
-            self._events.on_reject(reject.id, failure, reject.message, reject.retry_after_ms / 1000)
+            retry_after = reject.retry_after_ms / 1000
+            self._events.on_reject(reject.id, failure, reject.message, retry_after, reject.code or None)
 
     def _on_inbound(self, frame: wire.Frame) -> None:
         if self._events is not None:
@@ -220,8 +232,22 @@ class SimulatedLink(asyncio.Protocol):
         if self._transfers is not None:
             self._transfers.heard(frame)
 
+    def _on_restrictions(self, frame: wire.Frame) -> None:
+        if self._events is not None:
+            self._events.on_restrictions([_restriction(told) for told in frame.restrictions.restrictions])
+
     def _on_pong(self, _frame: wire.Frame) -> None:
         """Being heard is all that it is for."""
+
+
+def _restriction(told: wire.Restriction) -> session_pb2.Restriction:
+    kind = _RESTRICTIONS.get(told.kind, session_pb2.RESTRICTION_KIND_UNSPECIFIED)
+    restriction = session_pb2.Restriction(kind=kind, detail=told.message)
+    if told.until_us:
+        restriction.until_time.FromMicroseconds(told.until_us)
+    if told.HasField("remaining"):
+        restriction.remaining = told.remaining
+    return restriction
 
 
 _HANDLERS = {
@@ -230,6 +256,7 @@ _HANDLERS = {
     "inbound": SimulatedLink._on_inbound,
     "pong": SimulatedLink._on_pong,
     "reject": SimulatedLink._on_reject,
+    "restrictions": SimulatedLink._on_restrictions,
     "login_ok": SimulatedLink._on_login_ok,
     "login_refused": SimulatedLink._on_login_refused,
     "closing": SimulatedLink._on_closing,
@@ -255,6 +282,19 @@ _FAILURES = {
     wire.REJECT_REASON_RATCHET_REUSED: Failure.RATCHET,
     wire.REJECT_REASON_RATCHET_BACK: Failure.RATCHET,
     wire.REJECT_REASON_UNKNOWN_BLOB: Failure.BLOB_GONE,
+    wire.REJECT_REASON_BLOCKED: Failure.BLOCKED,
+    wire.REJECT_REASON_RESTRICTED: Failure.RESTRICTED,
+    wire.REJECT_REASON_WINDOW_CLOSED: Failure.WINDOW_CLOSED,
+    wire.REJECT_REASON_TEMPLATE: Failure.TEMPLATE,
+    wire.REJECT_REASON_FREQUENCY_CAPPED: Failure.FREQUENCY_CAPPED,
+    wire.REJECT_REASON_PAYMENT: Failure.PAYMENT,
+    wire.REJECT_REASON_RECIPIENT_INCAPABLE: Failure.RECIPIENT_INCAPABLE,
+}
+_RESTRICTIONS = {
+    wire.RESTRICTION_KIND_NEW_CHATS: session_pb2.RESTRICTION_KIND_NEW_CHATS,
+    wire.RESTRICTION_KIND_SENDING: session_pb2.RESTRICTION_KIND_SENDING,
+    wire.RESTRICTION_KIND_GROUPS: session_pb2.RESTRICTION_KIND_GROUPS,
+    wire.RESTRICTION_KIND_TEMPLATES: session_pb2.RESTRICTION_KIND_TEMPLATES,
 }
 _REFUSALS = {
     wire.LOGIN_REFUSAL_BAD_CREDENTIALS: End.LOGGED_OUT,

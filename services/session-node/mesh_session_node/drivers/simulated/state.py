@@ -36,6 +36,10 @@ class SimulatedState(RatchetState):
         return self.stored.user_id
 
     @property
+    def hidden_id(self) -> str:
+        return self.stored.hidden_id
+
+    @property
     def push_name(self) -> str:
         return self.stored.push_name
 

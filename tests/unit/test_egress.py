@@ -1,4 +1,4 @@
-"""Which addresses a webhook may go to."""
+"""Which addresses the mesh connects to for a caller."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mesh_webhook.endpoints.ssrf import AddressForbidden, CheckedResolver, is_forbidden
+from mesh_core.egress import AddressForbidden, CheckedResolver, is_forbidden
 
 FORBIDDEN = [
     "0.0.0.0",

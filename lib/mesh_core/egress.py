@@ -1,8 +1,8 @@
-"""Protection against server-side request forgery: no webhook may reach the network that the mesh runs in.
+"""Protection against server-side request forgery: no address that a caller names leads into our own network.
 
 Names are resolved here, every answer is checked, and the connection is made to the very addresses that were
 checked, so that a name cannot mean one thing to the check and another to the connection. One bad address
-among good ones is enough to refuse. Redirects are never followed, so this is the only way in.
+among good ones is enough to refuse. Whoever follows a redirect checks its address as the first one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Address = IPv4Address | IPv6Address
 
 
 class AddressForbidden(OSError):
-    """The host is, or resolves to, an address that webhooks may not go to."""
+    """The host is, or resolves to, an address that the mesh does not connect to for a caller."""
 
 
 def is_forbidden(address: Address) -> bool:

@@ -1,0 +1,89 @@
+"""What a request to send must be like; raises `InvalidField`, or `Unimplemented`, with the field's path."""
+
+from __future__ import annotations
+
+from time import time
+
+from mesh_core import addresses, validation
+from mesh_core.errors import InvalidField, Unimplemented
+from mesh_session_node.calls.content_parts import not_served
+from mesh_session_node.calls.content_validation import check_content, check_text
+from mesh_session_node.outbound.references import check_ref
+from sessionmesh.v1 import message_pb2
+
+MAX_AHEAD = 30 * 86_400
+"""Seconds that a message may be scheduled ahead."""
+MAX_LABELS = 16
+MAX_MENTIONS = 256
+MAX_FORWARD_SCORE = 127
+MAX_DISAPPEAR_AFTER = 90 * 86_400
+"""Seconds after which the recipient's copy may disappear at most."""
+
+
+def check_send(request: message_pb2.SendMessageRequest) -> None:
+    """Everything that can be said of a request without looking anything up. Its addresses become canonical,
+    and what is not a caller's to say is cleared.
+    """
+    request_id = request.request_id
+    if not 0 < len(request_id) <= validation.MAX_REQUEST_ID or "\0" in request_id:
+        validation.request_id(request_id)
+    recipient = request.recipient
+    canonical = addresses.chat("recipient", recipient)
+    if canonical[0] in "cs":
+        raise _not_served_to(canonical)
+    if canonical is not recipient:
+        request.recipient = canonical
+    content = request.content
+    if content.HasField("text"):
+        check_text(content.text)
+    else:
+        check_content(content)
+    if request.HasField("options"):
+        _check_options(request.options)
+    if request.external_id:
+        validation.text("external_id", request.external_id)
+    if request.labels:
+        validation.labels("labels", request.labels, MAX_LABELS)
+    if request.HasField("schedule_time") or request.HasField("expire_time"):
+        _check_times(request)
+    if not 0 <= request.priority <= message_pb2.PRIORITY_LOW:
+        raise InvalidField("priority", "must be one of HIGH, NORMAL, LOW")
+    if not 0 <= request.wait_for <= message_pb2.WAIT_FOR_SENT:
+        raise InvalidField("wait_for", "must be one of QUEUED, SENT")
+
+
+def _check_options(options: message_pb2.MessageOptions) -> None:
+    if options.HasField("reply_to"):
+        check_ref("options.reply_to", options.reply_to)
+    if len(options.mentions) > MAX_MENTIONS:
+        raise InvalidField("options.mentions", f"must have at most {MAX_MENTIONS} entries")
+    for at, mention in enumerate(options.mentions):
+        options.mentions[at] = addresses.person(f"options.mentions[{at}]", mention)
+    after = options.disappear_after
+    if not 0 <= after.seconds <= MAX_DISAPPEAR_AFTER or after.nanos:
+        raise InvalidField("options.disappear_after", "must be whole seconds, up to 90 days")
+    if after.seconds == 0:
+        options.ClearField("disappear_after")
+    if not 0 <= options.forward_score <= MAX_FORWARD_SCORE:
+        raise InvalidField("options.forward_score", f"must be between 0 and {MAX_FORWARD_SCORE}")
+    if options.HasField("audience"):
+        raise not_served("options.audience")
+
+
+def _check_times(request: message_pb2.SendMessageRequest) -> None:
+    now = time()
+    if request.HasField("schedule_time"):
+        when = validation.timestamp("schedule_time", request.schedule_time).timestamp()
+        if when > now + MAX_AHEAD:
+            raise InvalidField("schedule_time", "must be at most 30 days ahead")
+    if request.HasField("expire_time"):
+        end = validation.timestamp("expire_time", request.expire_time).timestamp()
+        if end <= now:
+            raise InvalidField("expire_time", "must be in the future")
+        if request.HasField("schedule_time") and end <= request.schedule_time.seconds:
+            raise InvalidField("expire_time", "must be after schedule_time")
+
+
+def _not_served_to(address: str) -> Unimplemented:
+    what = "a status post" if address == "status" else "a message to a channel"
+    return not_served("recipient", what)

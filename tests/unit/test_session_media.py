@@ -1,0 +1,155 @@
+"""Media that came with messages: fetched, stored, and shown in the message as it is by then."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import pytest
+from asyncpg.pgproto.pgproto import UUID
+
+from mesh_core.ids import new_uuid
+from mesh_session_node.inbound.changes import ContentChanges
+from mesh_session_node.inbound.media import MediaFetcher
+from mesh_session_node.journal import ContentUpdate, Event, FetchDone
+from mesh_session_node.outbound.references import ReferenceLookup
+from sessionmesh.v1 import content_pb2, event_pb2, media_pb2
+from sessionmesh.v1 import message_pb2 as pb
+from sessionmesh.v1.common_pb2 import Person
+from tests.support.memory_host import OneAccount, content_of
+
+ADA = "phone:+4915100000009"
+MESSAGE = new_uuid()
+
+
+class MemoryMediaService:
+    """Stands for `MediaClient`; `during` runs while a file is stored."""
+
+    def __init__(self) -> None:
+        self.headers: list[media_pb2.UploadHeader] = []
+        self.during: Any = lambda: None
+
+    async def upload(
+        self, _tenant: UUID, header: media_pb2.UploadHeader, pieces: AsyncIterator[bytes]
+    ) -> media_pb2.Media:
+        self.headers.append(header)
+        data = b"".join([piece async for piece in pieces])
+        self.during()
+        return media_pb2.Media(
+            id="med_1",
+            mime_type="image/png",
+            size_bytes=len(data),
+            sha256=b"s" * 32,
+            state=content_pb2.MEDIA_STATE_READY,
+        )
+
+
+@pytest.fixture
+def service() -> MemoryMediaService:
+    return MemoryMediaService()
+
+
+@pytest.fixture
+def fetcher(account: OneAccount, service: MemoryMediaService) -> MediaFetcher:
+    messages = cast("Any", account.messages)
+    changes = ContentChanges(ReferenceLookup(messages))
+    return MediaFetcher(cast("Any", service), messages, changes, 1, 1000)
+
+
+def picture(caption: str = "cat.png", size: int = 4) -> bytes:
+    """A stored message with a picture that is still to be fetched."""
+    message = pb.Message(content=content_of(caption), sender=Person(address=ADA))
+    message.content.image.media.size_bytes = size
+    message.content.image.media.state = content_pb2.MEDIA_STATE_PENDING
+    return message.SerializeToString()
+
+
+async def fetch(account: OneAccount, fetcher: MediaFetcher, blob: bytes = b"cat") -> None:
+    """The message's file is fetched, and what comes of it stored."""
+    fetcher.add(account.session.context, MESSAGE, blob)
+    await account.settle()
+    await account.journal.commit()
+
+
+def stored_content(account: OneAccount) -> content_pb2.Content:
+    [update] = account.stored(ContentUpdate)
+    return pb.Message.FromString(update.content).content
+
+
+async def test_a_file_is_stored_for_its_account_and_named_in_its_message(
+    account: OneAccount, fetcher: MediaFetcher, service: MemoryMediaService
+) -> None:
+    await account.connected()
+    account.driver.blobs["cat"] = b"miao"
+    account.messages.add(MESSAGE, "IN1", pb.DIRECTION_INBOUND, picture(), ADA)
+    await fetch(account, fetcher)
+    [header] = service.headers
+    assert (header.account_id, header.size_bytes) == (account.session.id, 4)
+    media = stored_content(account).image.media
+    assert (media.media_id, media.state) == ("med_1", content_pb2.MEDIA_STATE_READY)
+    assert "media.ready" in [event.type for event in account.stored(Event)]
+    assert len(account.stored(FetchDone)) == 1
+
+
+async def test_a_caption_that_was_edited_meanwhile_stays(
+    account: OneAccount, fetcher: MediaFetcher, service: MemoryMediaService
+) -> None:
+    await account.connected()
+    account.driver.blobs["cat"] = b"miao"
+    account.messages.add(MESSAGE, "IN1", pb.DIRECTION_INBOUND, picture(), ADA)
+
+    def edit() -> None:
+        account.messages.rows[-1]["content"] = picture("dog.png")
+
+    service.during = edit
+    await fetch(account, fetcher)
+    image = stored_content(account).image
+    assert (image.caption, image.media.media_id) == ("dog.png", "med_1")
+
+
+async def test_a_message_that_was_taken_back_meanwhile_stays_so(
+    account: OneAccount, fetcher: MediaFetcher, service: MemoryMediaService
+) -> None:
+    await account.connected()
+    account.driver.blobs["cat"] = b"miao"
+    account.messages.add(MESSAGE, "IN1", pb.DIRECTION_INBOUND, picture(), ADA)
+
+    def revoke() -> None:
+        revoked = pb.Message(content=content_pb2.Content(revoked=content_pb2.RevokedContent()))
+        account.messages.rows[-1]["content"] = revoked.SerializeToString()
+
+    service.during = revoke
+    await fetch(account, fetcher)
+    assert account.stored(ContentUpdate) == []
+    assert len(account.stored(FetchDone)) == 1
+
+
+async def test_a_message_that_was_taken_back_before_is_not_fetched(
+    account: OneAccount, fetcher: MediaFetcher, service: MemoryMediaService
+) -> None:
+    await account.connected()
+    revoked = pb.Message(content=content_pb2.Content(revoked=content_pb2.RevokedContent()))
+    account.messages.add(MESSAGE, "IN1", pb.DIRECTION_INBOUND, revoked.SerializeToString(), ADA)
+    await fetch(account, fetcher)
+    assert service.headers == []
+    assert len(account.stored(FetchDone)) == 1
+
+
+@pytest.mark.parametrize(
+    ("size", "failure"),
+    [(1001, media_pb2.MEDIA_FAILURE_TOO_LARGE), (4, media_pb2.MEDIA_FAILURE_GONE)],
+    ids=["too large", "gone"],
+)
+async def test_a_file_that_cannot_be_had_is_lost_and_its_message_says_so(
+    account: OneAccount, fetcher: MediaFetcher, size: int, failure: int
+) -> None:
+    await account.connected()
+    account.messages.add(MESSAGE, "IN1", pb.DIRECTION_INBOUND, picture(size=size), ADA)
+    await fetch(account, fetcher)
+    assert stored_content(account).image.media.state == content_pb2.MEDIA_STATE_FAILED
+    [event] = [event for event in account.stored(Event) if event.type == "media.failed"]
+    assert event_media(event).failure == failure
+
+
+def event_media(event: Event) -> media_pb2.Media:
+    return event_pb2.Event.FromString(event.body).media.media
