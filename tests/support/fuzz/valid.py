@@ -48,7 +48,7 @@ def live(*names: str, **fields: object) -> Callable[[World], Fields]:
 
 # --- content of messages
 
-TEXT = {"text": {"body": "Hello", "link_preview": False}}
+TEXT = {"text": {"body": "Hello", "preview_mode": 1}}
 
 
 def contents(world: World) -> list[Fields]:
@@ -58,9 +58,9 @@ def contents(world: World) -> list[Fields]:
         TEXT,
         {"image": dot},
         {"location": {"latitude": 48.1, "longitude": 11.5, "name": "Here"}},
-        {"contacts": {"cards": [{"display_name": "Ann", "vcard": "BEGIN:VCARD\nEND:VCARD"}]}},
+        {"contact_cards": {"cards": [{"display_name": "Ann", "vcard": "BEGIN:VCARD\nEND:VCARD"}]}},
         {"poll": {"question": "Which?", "answers": ["One", "Another"], "max_choices": 1}},
-        {"reaction": {"message_id": world.live["message_id"], "emoji": "\U0001f44d"}},
+        {"reaction": {"message": {"message_id": world.live["message_id"]}, "emoji": "\U0001f44d"}},
         {
             "buttons": {
                 "body": "Choose",
@@ -81,7 +81,7 @@ def message(world: World, content: Fields = TEXT) -> Fields:
     return {
         "account_id": world.live["account_id"],
         "request_id": unique(),
-        "recipient": {"phone": world.live["phone"]},
+        "recipient": f"phone:{world.live['phone']}",
         "content": content,
         "external_id": "order 1",
         "labels": {"campaign": "spring"},
@@ -152,7 +152,7 @@ async def queued_message(world: World) -> Fields:
 async def own_group(world: World) -> Fields:
     members = [world.live["phone"], world.live["spare_phone"]]
     made = await world("CreateNetworkGroup", subject="Fuzz", members=members)
-    return {"group_id": made.group.group_id, "add": [new_phone()], "remove": members[1:]}
+    return {"group": made.group.address, "add": [new_phone()], "remove": members[1:]}
 
 
 async def shown_code(world: World) -> Fields:
@@ -165,11 +165,13 @@ async def upload(world: World) -> list[Fields]:
     data = picture()
     header = {
         "request_id": unique(),
-        "size": len(data),
-        "file_name": "dot.png",
-        "mime_type": "image/png",
-        "labels": {"kind": "dot"},
-        "keep_for": {"seconds": 86_400},
+        "size_bytes": len(data),
+        "options": {
+            "file_name": "dot.png",
+            "mime_type": "image/png",
+            "labels": {"kind": "dot"},
+            "keep_for": {"seconds": 86_400},
+        },
     }
     return [{"header": header}, {"chunk": data}]
 
@@ -209,12 +211,22 @@ _SIMPLE: dict[str, Callable[[World], Fields]] = {
     "JobService.ListJobs": live(page_size=10),
     "JobService.WatchJob": live("job_id"),
     "MediaService.CreateDownloadUrl": live("media_id", ttl={"seconds": 60}),
-    "MediaService.DownloadMedia": live("media_id", offset=1, limit=10),
+    "MediaService.DownloadMedia": live("media_id", offset_bytes=1, limit_bytes=10),
     "MediaService.GetMedia": live("media_id"),
     "MediaService.GetMediaUsage": live(),
-    "MediaService.ListMedia": live(page_size=10, mime_type_prefix="image/"),
-    "MessageService.GetMessage": live("account_id", "message_id"),
-    "MessageService.ListMessages": live("account_id", page_size=10, statuses=[1], start_time={"seconds": 1}),
+    "MediaService.ListMedia": live(page_size=10, filter={"mime_type_prefix": "image/"}),
+    "MessageService.BatchSendMessages": lambda world: {"messages": [message(world), message(world)]},
+    "MessageService.GetMessage": lambda world: {
+        "account_id": world.live["account_id"],
+        "message": {"message_id": world.live["message_id"]},
+    },
+    "MessageService.ListMessages": live("account_id", page_size=10, statuses=[10], start_time={"seconds": 1}),
+    "MessageService.ListReceipts": lambda world: {
+        "account_id": world.live["account_id"],
+        "message": {"message_id": world.live["group_message_id"]},
+        "page_size": 10,
+    },
+    "ServerService.GetServerInfo": live(),
     "SessionService.Connect": live("account_id"),
     "SessionService.Disconnect": lambda world: {"account_id": world.live["spare_account_id"]},
     "SessionService.GetSession": live("account_id"),

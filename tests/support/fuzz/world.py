@@ -66,7 +66,7 @@ class World:
         """A picture of its own; its id."""
         data = picture()
         method = named("UploadMedia")
-        header = {"request_id": unique(), "size": len(data), "file_name": "dot.png"}
+        header = {"request_id": unique(), "size_bytes": len(data), "options": {"file_name": "dot.png"}}
         frames = [new_request(method, {"header": header}), new_request(method, {"chunk": data})]
         answer = await self.tenant(method, [frame.SerializeToString() for frame in frames])
         assert answer.ok, answer
@@ -178,7 +178,10 @@ async def _settle(world: World) -> None:
         live[f"{name}account_id"] = (await world("CreateAccount", account=account)).account.id
         await world.pair(live[f"{name}account_id"], phone)
     live["media_id"] = await world.upload()
-    live["message_id"] = await send(world)
+    live["message_id"] = await send(world, f"phone:{live['spare_phone']}")
+    members = [live["phone"], live["spare_phone"]]
+    group = (await world("CreateNetworkGroup", subject="Fuzz", members=members)).group
+    live["group_message_id"] = await send(world, group.address)
     live["node_id"] = (await world("ListNodes")).nodes[-1].id
     live["job_id"] = (await world("DrainNode", node_id=live["node_id"], force=True)).job.id
     await world("CancelJob", job_id=live["job_id"])
@@ -199,7 +202,8 @@ async def _add_spares(world: World) -> None:
     tenant = world("CreateTenant", tenant={"external_id": unique("tenant")})
     endpoint = world("CreateEndpoint", endpoint={"url": world.live["url"], "event_types": ["test"]})
     network = world("CreateNetworkAccount", phone=phone)
-    made = await asyncio.gather(account, key, tenant, endpoint, world.upload(), send(world), network)
+    message = send(world, f"phone:{world.live['spare_phone']}")
+    made = await asyncio.gather(account, key, tenant, endpoint, world.upload(), message, network)
     ids = {
         "account_id": made[0].account.id,
         "key_id": made[1].api_key.id,
@@ -215,12 +219,12 @@ async def _add_spares(world: World) -> None:
         world.spare.setdefault(name, []).append(spare)
 
 
-async def send(world: World) -> str:
-    """A text between the world's two accounts; its id."""
+async def send(world: World, recipient: str) -> str:
+    """A text from the world's account; its id."""
     sent = await world(
         "SendMessage",
         account_id=world.live["account_id"],
-        recipient={"phone": world.live["spare_phone"]},
+        recipient=recipient,
         content={"text": {"body": "Hello"}},
     )
     return str(sent.message.id)
