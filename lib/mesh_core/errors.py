@@ -7,6 +7,9 @@ from typing import ClassVar
 
 from grpc import StatusCode
 
+MAX_NAME = 200
+"""Characters of a resource's name that an error repeats."""
+
 
 @dataclass(slots=True, eq=False)
 class MeshError(Exception):
@@ -36,8 +39,8 @@ class InvalidArgument(MeshError):
 class InvalidField(InvalidArgument):
     """INVALID_ARGUMENT; `field` is a proto field path such as `content.text.body`."""
 
-    def __init__(self, field: str, description: str) -> None:
-        super().__init__(f"{field}: {description}", "INVALID_FIELD")
+    def __init__(self, field: str, description: str, reason: str = "INVALID_FIELD") -> None:
+        super().__init__(f"{field}: {description}", reason)
         self.field = field
         self.description = description
 
@@ -56,6 +59,8 @@ class NotFound(MeshError):
     code = StatusCode.NOT_FOUND
 
     def __init__(self, resource: str, name: str) -> None:
+        # A caller's text, of any length: errors travel as headers, which have 16 KiB in all
+        name = name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}…"
         super().__init__(f"{resource} {name} does not exist", "RESOURCE_NOT_FOUND")
         self.resource = resource
         self.name = name

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from asyncpg.pgproto.pgproto import UUID
 from google.protobuf.message import Message
 
-from mesh_core.errors import InvalidArgument, InvalidField
+from mesh_core.errors import InvalidField
 
 DEFAULT_SIZE = 50
 MAX_SIZE = 1000
@@ -101,7 +101,7 @@ class Pager:
     def parse(self, page_size: int, token: str, filters: bytes) -> Page:
         """The page that a request asks for.
 
-        Raises `InvalidField` for a size outside 0..1,000, and `InvalidArgument` INVALID_PAGE_TOKEN for a
+        Raises `InvalidField` for a size outside 0..1,000, and with reason INVALID_PAGE_TOKEN for a
         token that was made for other filters or another order, or not here.
         """
         if not 0 <= page_size <= MAX_SIZE:
@@ -142,9 +142,9 @@ def _id_of(row: Any) -> bytes:
     return position
 
 
-def _refused() -> InvalidArgument:
-    return InvalidArgument(
-        "page_token: was made for another listing; begin again without it", "INVALID_PAGE_TOKEN"
+def _refused() -> InvalidField:
+    return InvalidField(
+        "page_token", "was made for another listing; begin again without it", "INVALID_PAGE_TOKEN"
     )
 
 

@@ -36,6 +36,8 @@ MESSAGES = 100
 """How many of each sort a method gets."""
 SERVED = served_methods()
 TENANTS = [method for method in SERVED if not is_operators(method)]
+NEVER_OK = {"SessionService.AnswerPairing"}
+"""Served, but no attempt here asks anything."""
 every_served_method = pytest.mark.parametrize("method", SERVED, ids=[method.short for method in SERVED])
 
 
@@ -75,7 +77,7 @@ async def test_what_is_served_is_what_is_fuzzed(world: World) -> None:
     calls = [world.caller(method)(method, [nearly_empty(world, method)]) for method in methods]
     answers = zip(methods, await asyncio.gather(*calls), strict=True)
     served = {method.short for method, answer in answers if answer.reason != "NOT_SERVED"}
-    assert served == {method.short for method in SERVED}
+    assert served == {method.short for method in SERVED} | NEVER_OK
 
 
 @every_served_method
@@ -160,10 +162,11 @@ async def test_the_mesh_works_afterwards(world: World) -> None:
         account_id = (await world("CreateAccount", account={"phone": phone})).account.id
         await world.pair(account_id, phone)
         world.live |= {f"{name}phone": phone, f"{name}account_id": account_id}
-    message_id = await send(world)
+    message_id = await send(world, f"phone:{world.live['spare_phone']}")
 
     async def delivered() -> bool:
-        found = await world("GetMessage", account_id=world.live["account_id"], message_id=message_id)
+        named = {"message_id": message_id}
+        found = await world("GetMessage", account_id=world.live["account_id"], message=named)
         return bool(found.message.status == MESSAGE_STATUS_DELIVERED)
 
     await eventually(delivered, what=f"{message_id} delivered")

@@ -45,21 +45,25 @@ class Wrong:
         """What is wrong with an answer to it; "" when it is right.
 
         A refusal names exactly this field or its first entry, or a message around it that the valid request
-        does not have; or the mask, of a field that no update may change.
+        does not have, or what else this message needs; or the mask, of a field that no update may change.
         """
+        if answer.reason == "NOT_SERVED":  # whatever it says
+            return ""
         if answer.code is not StatusCode.INVALID_ARGUMENT:
             return (
                 f"must be refused, but: {answer.code.name} {answer.message}" if self.must_be_refused else ""
             )
         good = {self.place, f"{self.place}[0]", MASK_FIELD, *self.around}
-        named = len(answer.fields) == 1 and answer.fields[0] in good
+        named = len(answer.fields) == 1 and (
+            answer.fields[0] in good or answer.fields[0].startswith(tuple(f"{one}." for one in self.around))
+        )
         return "" if named else f"names {answer.fields}: {answer.message}"
 
 
 def without_required(message: Message) -> Iterator[Wrong]:
-    """Each of the required fields left out in turn."""
+    """Each of the required fields left out in turn; not those of items, which have answers of their own."""
     known = [*places(message)]
-    ignored = [place for place in known if place.behaves(OUTPUT_ONLY)]
+    ignored = [place for place in known if place.behaves(OUTPUT_ONLY) or place.kind in request_types()]
     for place in known:
         if place.behaves(REQUIRED) and not within(place, ignored):
             yield Wrong(

@@ -62,7 +62,7 @@ class Identity:
             if not explicit:
                 raise InvalidField(field, "is required with an administrator's key")
             return ids.decode(Prefix.TENANT, explicit, field)
-        if explicit and explicit != ids.encode(Prefix.TENANT, self.tenant_id):
+        if explicit and ids.decode(Prefix.TENANT, explicit, field) != self.tenant_id:
             raise NotFound("tenant", explicit)
         return self.tenant_id
 

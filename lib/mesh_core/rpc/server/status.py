@@ -117,7 +117,8 @@ def from_details(serialised: bytes) -> MeshError | None:
 def _rebuild(status: status_pb2.Status, info: error_details_pb2.ErrorInfo) -> MeshError:
     kind = _KINDS.get(status.code, MeshError)
     if bad := _find(status.details, error_details_pb2.BadRequest()):
-        return errors.InvalidField(bad.field_violations[0].field, bad.field_violations[0].description)
+        violation = bad.field_violations[0]
+        return errors.InvalidField(violation.field, violation.description, info.reason)
     if resource := _find(status.details, error_details_pb2.ResourceInfo()):
         if kind is errors.AlreadyExists:
             return errors.AlreadyExists(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from asyncpg.pgproto.pgproto import UUID
 
@@ -24,9 +24,9 @@ def message_filter(request: pb.ListMessagesRequest, after: UUID | None) -> Messa
     validation.text("external_id", request.external_id)
     start = end = None
     if request.HasField("start_time"):
-        start = validation.timestamp("start_time", request.start_time)
+        start = max(_FIRST, validation.timestamp("start_time", request.start_time))
     if request.HasField("end_time"):
-        end = validation.timestamp("end_time", request.end_time)
+        end = max(_FIRST, validation.timestamp("end_time", request.end_time))
     labels = validation.labels("labels", request.labels, MAX_LABELS)
     if labels and (start is None or end is None or end - start > MAX_LABEL_RANGE):
         raise InvalidField("labels", "needs start_time and end_time, at most 24 hours apart")
@@ -41,3 +41,6 @@ def message_filter(request: pb.ListMessagesRequest, after: UUID | None) -> Messa
         external_id=request.external_id or None,
         labels=json.dumps(labels) if labels else None,
     )
+
+
+_FIRST = datetime(1970, 1, 1, tzinfo=UTC)  # ids begin with the milliseconds since then
