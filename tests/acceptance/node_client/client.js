@@ -93,7 +93,9 @@ async function send(recipient, replyTo) {
 async function deliveryAndAnswer(id) {
   const request = { fromOldest: true, eventTypes: ["message.*"], accountIds: [account] };
   let cursor, received;
-  for await (const frame of events.Subscribe(request, credentials, within())) {
+  const frames = events.Subscribe(request, credentials, within());
+  frames.on("error", () => {}); // cancelling is one
+  for await (const frame of frames) {
     for (const event of frame.events?.events ?? []) {
       switch (kindOf(event)) {
         case "status": {
@@ -108,6 +110,7 @@ async function deliveryAndAnswer(id) {
     }
     if (cursor && received) break;
   }
+  frames.cancel(); // leaving the loop does not end the call
   return { cursor, received };
 }
 

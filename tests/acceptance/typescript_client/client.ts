@@ -85,7 +85,9 @@ async function deliveryAndAnswer(id: string): Promise<[string, Message]> {
   const request = { start, eventTypes: ["message.*"], accountIds: [accountId] };
   let cursor: string | undefined;
   let received: Message | undefined;
-  for await (const { frame } of events.subscribe(request, { headers: credentials, timeoutMs: CALL_MILLISECONDS })) {
+  const enough = new AbortController();
+  const options = { headers: credentials, timeoutMs: CALL_MILLISECONDS, signal: enough.signal };
+  for await (const { frame } of events.subscribe(request, options)) {
     for (const event of frame.case === "events" ? frame.value.events : []) {
       const { payload } = event;
       if (payload.case === "message") {
@@ -99,6 +101,7 @@ async function deliveryAndAnswer(id: string): Promise<[string, Message]> {
       }
     }
     if (cursor !== undefined && received !== undefined) {
+      enough.abort(); // leaving the loop does not end the call
       return [cursor, received];
     }
   }
@@ -131,7 +134,9 @@ async function refusal(messageId: string): Promise<string> {
 }
 
 async function firstState(): Promise<string> {
-  for await (const { session } of sessions.watchSession({ accountId }, call)) {
+  const enough = new AbortController();
+  for await (const { session } of sessions.watchSession({ accountId }, { ...call, signal: enough.signal })) {
+    enough.abort();
     return `SESSION_STATE_${SessionState[session?.state ?? 0]}`;
   }
   return "none";
@@ -157,3 +162,4 @@ do {
   );
   await passed(PAUSE_MILLISECONDS);
 } while (!ended);
+process.exit(0); // the timers of streams that were left early would go on for CALL_MILLISECONDS
