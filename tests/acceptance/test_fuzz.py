@@ -17,6 +17,7 @@ import pytest
 import pytest_asyncio
 from google.protobuf import message_factory
 from google.protobuf.message import Message
+from grpc import StatusCode
 
 from sessionmesh.v1.message_pb2 import MESSAGE_STATUS_DELIVERED
 from tests.conftest import S3
@@ -78,6 +79,15 @@ async def test_what_is_served_is_what_is_fuzzed(world: World) -> None:
     answers = zip(methods, await asyncio.gather(*calls), strict=True)
     served = {method.short for method, answer in answers if answer.reason != "NOT_SERVED"}
     assert served == {method.short for method in SERVED} | NEVER_OK
+
+
+@every_served_method
+async def test_a_key_needs_the_methods_scope(world: World, method: ApiMethod) -> None:
+    """All other scopes together do not help."""
+    stranger = await world.without_scope(method.scope)
+    frames = [frame.SerializeToString() for frame in await valid_frames(world, method)]
+    answer = await stranger(method, frames)
+    assert (answer.code, answer.reason) == (StatusCode.PERMISSION_DENIED, "SCOPE_MISSING")
 
 
 @every_served_method

@@ -32,6 +32,7 @@ from tests.support.fuzz.calls import Answer, RawCaller
 CHANNEL_OPTIONS = [("grpc.use_local_subchannel_pool", 1)]
 SPARES = 3
 """How many there are of each resource that random requests may name."""
+TENANT_SCOPES = (SCOPE_READ, SCOPE_SEND, SCOPE_MANAGE, SCOPE_TENANT_ADMIN)
 Fields = dict[str, Any]
 UNLIMITED: Fields = {"per_minute": 100_000, "per_hour": 100_000, "per_day": 100_000}
 """Limits that let a message go at once, however many went before it: some calls wait for that."""
@@ -49,6 +50,12 @@ class World:
     live: dict[str, str] = field(default_factory=dict)
     spare: dict[str, list[str]] = field(default_factory=dict)
     strangers: dict[str, str] = field(default_factory=dict)
+
+    async def without_scope(self, scope: int) -> RawCaller:
+        """Somebody of the tenant with a key for all but this scope."""
+        scopes = [each for each in TENANT_SCOPES if each != scope]
+        made = await self("CreateApiKey", scopes=scopes)
+        return RawCaller(self.admin.channel, made.secret)
 
     def caller(self, method: ApiMethod) -> RawCaller:
         """Who has the key for a method, and no more."""
@@ -161,8 +168,7 @@ async def open_world(address: str, admin_key: str) -> AsyncIterator[World]:
 async def _new_tenant(founder: World) -> World:
     """A world that is still empty, with a key that may do everything in it."""
     made = await founder("CreateTenant", tenant={"external_id": unique("tenant")})
-    scopes = [SCOPE_READ, SCOPE_SEND, SCOPE_MANAGE, SCOPE_TENANT_ADMIN]
-    key = await founder("CreateApiKey", tenant_id=made.tenant.id, scopes=scopes)
+    key = await founder("CreateApiKey", tenant_id=made.tenant.id, scopes=TENANT_SCOPES)
     ids = {"tenant_id": made.tenant.id, "key_id": key.api_key.id}
     return World(founder.admin, RawCaller(founder.admin.channel, key.secret), ids)
 
