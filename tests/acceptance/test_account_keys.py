@@ -296,6 +296,7 @@ async def test_a_stream_of_events_tells_of_the_keys_accounts_alone(world: World)
     assert {event.message_status.message_id for event in told} == {shown.id}
 
 
+@pytest.mark.read_back("BatchSendMessages")
 async def test_of_a_batch_the_keys_items_are_accepted_and_the_others_not_found(world: World) -> None:
     messages = [text_message(world.other.id), text_message(world.mine.id)]
     refused, accepted = await in_a_batch(world, messages)

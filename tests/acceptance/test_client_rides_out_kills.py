@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
+import pytest
+
 from mesh_client import Client, connect
 from sessionmesh.v1 import account_pb2, message_pb2
 from tests.support.eventually import eventually
@@ -17,6 +19,7 @@ SECONDS = 90.0
 VICTIMS = ("router", "node-1", "webhook", "router")
 
 
+@pytest.mark.read_back("SendMessages")
 async def test_bulk_sender_subscription_and_calls_ride_out_kills(
     mesh: MeshProcess, admin: Caller, tenant: Tenant
 ) -> None:

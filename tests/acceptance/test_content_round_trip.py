@@ -135,6 +135,7 @@ def test_each_kind_is_tried() -> None:
     assert set(SENT) | set(RECEIVED) | AMONG_CHANGES | {"unknown"} == every
 
 
+@pytest.mark.read_back("SendMessage", "GetMedia")
 async def test_what_one_account_sends_another_gets(
     tenant: Tenant, account: account_pb2.Account, inbox: Inbox
 ) -> None:

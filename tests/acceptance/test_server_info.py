@@ -61,6 +61,7 @@ def largest(limits: server_pb2.Limits, more: int) -> dict[str, message_pb2.SendM
     }
 
 
+@pytest.mark.read_back("GetServerInfo")
 async def test_what_is_as_large_as_it_says_is_taken_and_one_more_is_refused(
     tenant: Tenant, account: account_pb2.Account
 ) -> None:

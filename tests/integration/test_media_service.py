@@ -91,6 +91,7 @@ async def refusal(call: Awaitable[object]) -> tuple[grpc.StatusCode, str, str]:
 
 
 class TestAFile:
+    @pytest.mark.read_back("UploadMedia", "DownloadMedia")
     async def test_comes_back_as_it_was_sent(self, on_each_store: MediaTenant) -> None:
         media = await on_each_store.upload(
             PDF, on_each_store.header(PDF, file_name="paper.pdf", labels={"case": "7"})
@@ -110,12 +111,14 @@ class TestAFile:
         wanted = PDF[offset:] if limit is None else PDF[offset : offset + limit]
         assert await on_each_store.download(media.id, offset, limit) == wanted
 
+    @pytest.mark.read_back("DeleteMedia")
     async def test_is_gone_after_its_delete(self, on_each_store: MediaTenant) -> None:
         media = await on_each_store.upload(PDF)
         await on_each_store.media.DeleteMedia(media_pb2.DeleteMediaRequest(media_id=media.id), metadata=ADMIN)
         call = on_each_store.media.GetMedia(media_pb2.GetMediaRequest(media_id=media.id), metadata=ADMIN)
         assert (await refusal(call))[0] is grpc.StatusCode.NOT_FOUND
 
+    @pytest.mark.read_back("ListMedia")
     async def test_is_listed_newest_first_in_pages(self, on_each_store: MediaTenant) -> None:
         made = [(await on_each_store.upload(PDF + bytes([n]))).id for n in range(3)]
         request = media_pb2.ListMediaRequest(tenant_id=on_each_store.id, page_size=2)
@@ -356,6 +359,7 @@ class TestTenants:
         own = await tenant.media.GetMedia(request, metadata=tenant.metadata)
         assert own.media.id == media.id
 
+    @pytest.mark.read_back("GetMediaUsage")
     async def test_are_held_to_their_quota(self, tenant: MediaTenant) -> None:
         settings = '{"max_media_bytes": 600000}'
         await tenant.database.execute("UPDATE tenant SET settings = $2 WHERE id = $1", tenant.uuid, settings)
@@ -400,6 +404,7 @@ class TestTheSweep:
 
 
 class TestADownloadUrl:
+    @pytest.mark.read_back("CreateDownloadUrl")
     async def test_serves_the_file_from_s3(self, s3_world: MediaWorld) -> None:
         tenant = await s3_world.tenant()
         media = await tenant.upload(PDF, tenant.header(PDF, file_name="paper.pdf"))

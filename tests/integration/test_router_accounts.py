@@ -99,6 +99,7 @@ async def new_key(world: RouterWorld, tenant_id: str, **fields: Any) -> str:
     return secret
 
 
+@pytest.mark.read_back("CreateAccount", "GetAccount")
 async def test_an_account_is_stored_as_it_was_given(caller: Caller) -> None:
     created = await caller.create(
         external_id="one",
@@ -262,6 +263,7 @@ async def test_a_page_token_is_bound_to_its_filters(world: RouterWorld, caller: 
         assert (refused.code, refused.reason) == (StatusCode.INVALID_ARGUMENT, "INVALID_PAGE_TOKEN")
 
 
+@pytest.mark.read_back("ListAccounts")
 async def test_listings_filter_by_labels_driver_and_deletion(caller: Caller) -> None:
     plain = await caller.create(labels={"a": "1", "b": "2"})
     other = await caller.create(labels={"a": "2"}, driver=account_pb2.DRIVER_WHATSAPP_WEB)
@@ -277,6 +279,7 @@ async def test_listings_filter_by_labels_driver_and_deletion(caller: Caller) -> 
     assert await ids_of(show_deleted=True) == {plain.id, other.id, gone.id}
 
 
+@pytest.mark.read_back("UpdateAccount")
 async def test_an_update_changes_what_the_mask_names_only(caller: Caller) -> None:
     created = await caller.create(display_name="old", phone="+4915112345678", labels={"a": "1"})
     updated = await caller.update(created.id, ["display_name", "labels"], display_name="new")
@@ -298,6 +301,7 @@ async def test_a_mask_must_name_what_can_be_changed(caller: Caller) -> None:
     assert (refused.code, refused.field) == (StatusCode.INVALID_ARGUMENT, "update_mask")
 
 
+@pytest.mark.read_back("DeleteAccount", "UndeleteAccount")
 async def test_a_deleted_account_can_be_read_and_brought_back(caller: Caller) -> None:
     created = await caller.create(external_id="one")
     deleted = await caller.delete(created.id, created.etag)

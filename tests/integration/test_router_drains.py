@@ -95,6 +95,7 @@ async def until(world: RouterWorld, job: job_pb2.Job, state: job_pb2.JobState.Va
     return await eventually(reached, what=job_pb2.JobState.Name(state))
 
 
+@pytest.mark.read_back("DrainNode", "GetJob")
 async def test_a_drained_node_gets_the_order_and_the_job_counts_shards(
     world: RouterWorld, old: FakeNode, other: FakeNode
 ) -> None:
@@ -124,6 +125,7 @@ async def test_the_job_succeeds_when_the_node_owns_nothing(
     assert (await old.info()).state is NodeState.DRAINING
 
 
+@pytest.mark.read_back("WatchJob")
 async def test_a_watch_shows_the_progress_and_ends_with_the_job(
     world: RouterWorld, old: FakeNode, other: FakeNode
 ) -> None:
@@ -199,6 +201,7 @@ async def test_two_nodes_cannot_both_drain_when_each_is_the_others_heir(
 
 
 @pytest.mark.parametrize("how", ["undrain", "cancel"])
+@pytest.mark.read_back("CancelJob")
 async def test_a_drain_that_is_called_off_lets_the_node_serve_again(
     world: RouterWorld, old: FakeNode, other: FakeNode, how: str
 ) -> None:
@@ -224,6 +227,7 @@ async def test_a_job_that_has_ended_cannot_be_cancelled(
     assert (refused.code, refused.reason) == (StatusCode.FAILED_PRECONDITION, "JOB_ENDED")
 
 
+@pytest.mark.read_back("UndrainNode")
 async def test_undrain_makes_a_drained_or_spare_node_serve(world: RouterWorld, old: FakeNode) -> None:
     await old.register(NodeState.STANDBY)
     await undrain(world, "old")
@@ -329,6 +333,7 @@ async def test_a_drain_that_leaves_too_little_capacity_needs_force(
         assert (await drain(world, "old", force=True)).state == job_pb2.JOB_STATE_RUNNING
 
 
+@pytest.mark.read_back("ListJobs")
 async def test_jobs_are_listed_newest_first_by_kind_and_state(
     world: RouterWorld, old: FakeNode, other: FakeNode
 ) -> None:

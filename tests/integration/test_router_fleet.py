@@ -74,6 +74,7 @@ async def test_a_watch_begins_with_every_node(world: RouterWorld) -> None:
     assert (first.unowned, list(first.shards)) == (4096, [])
 
 
+@pytest.mark.read_back("WatchFleet")
 async def test_a_watch_tells_of_owners_and_nodes_that_come_change_and_go(world: RouterWorld) -> None:
     a = await node(world, "a")
     watch = Watch(world)
@@ -131,6 +132,7 @@ async def test_a_watch_ends_with_going_away_when_the_router_drains(
 # --- capacity
 
 
+@pytest.mark.read_back("GetCapacity")
 async def test_a_full_fleet_takes_no_more_accounts(own_world: RouterWorld) -> None:
     await node(own_world, "n1", capacity=2)
     create = await account_maker(own_world)
@@ -211,6 +213,7 @@ async def test_without_any_node_accounts_may_be_created(own_world: RouterWorld) 
 # --- plans
 
 
+@pytest.mark.read_back("PlanCapacity")
 async def test_a_plan_says_what_is_needed_and_why(world: RouterWorld) -> None:
     await node(world, "n1", capacity=4000)
     request = fleet_pb2.PlanCapacityRequest(accounts=10_000, messages_per_second=100)

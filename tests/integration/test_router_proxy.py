@@ -673,6 +673,7 @@ async def test_reflection_lists_forwarded_services_too(world: RouterWorld) -> No
     } <= names
 
 
+@pytest.mark.read_back("GetPlacement", "ListNodes")
 async def test_placement_and_nodes_are_what_etcd_says(world: RouterWorld) -> None:
     account = new_account()
     await (await message_node(world, "n1", Messages())).own(account, epoch=3)

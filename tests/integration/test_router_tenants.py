@@ -59,6 +59,7 @@ def own_tenant(world: RouterWorld, key: str) -> Any:
     return world.tenants.GetTenant(tenant_pb2.GetTenantRequest(), metadata=bearer(key))
 
 
+@pytest.mark.read_back("CreateTenant", "GetTenant")
 async def test_a_tenant_is_stored_as_it_was_given(world: RouterWorld) -> None:
     settings = TenantSettings(max_accounts=5, max_media_bytes=2**40, retention=Duration(seconds=86_400))
     created = await create_tenant(world, external_id=unique(), display_name="One", settings=settings)
@@ -97,6 +98,7 @@ async def test_a_bad_field_is_named(world: RouterWorld) -> None:
         assert (refused.code, refused.field) == (StatusCode.INVALID_ARGUMENT, field)
 
 
+@pytest.mark.read_back("UpdateTenant")
 async def test_single_settings_can_be_changed(world: RouterWorld) -> None:
     created = await create_tenant(world, settings=TenantSettings(max_accounts=5, max_endpoints=3))
     updated = await update_tenant(
@@ -111,6 +113,7 @@ async def test_single_settings_can_be_changed(world: RouterWorld) -> None:
     assert (await stale).reason == "ETAG_MISMATCH"
 
 
+@pytest.mark.read_back("ListTenants")
 async def test_tenants_are_listed_in_pages(world: RouterWorld) -> None:
     made = [await create_tenant(world, external_id=unique()) for _ in range(3)]
     created = [tenant.id for tenant in made]
@@ -142,6 +145,7 @@ async def test_a_tenant_with_accounts_cannot_be_deleted(world: RouterWorld) -> N
     assert (await own_tenant(world, key)).tenant.id == created.id
 
 
+@pytest.mark.read_back("DeleteTenant")
 async def test_a_deleted_tenant_is_gone_with_its_keys(world: RouterWorld) -> None:
     created = await create_tenant(world)
     key = (await create_key(world, created.id)).secret
@@ -158,6 +162,7 @@ async def test_deleting_a_tenant_with_all_it_has_is_not_served(world: RouterWorl
     assert (refused.code, refused.reason) == (StatusCode.UNIMPLEMENTED, "NOT_SERVED")
 
 
+@pytest.mark.read_back("CreateApiKey")
 async def test_a_key_works_and_is_stored_hashed(world: RouterWorld) -> None:
     created = await create_tenant(world)
     answer = await create_key(world, created.id, display_name="backend")
@@ -209,6 +214,7 @@ async def test_a_key_without_the_scope_cannot_administer(world: RouterWorld) -> 
     assert (refused.code, refused.reason) == (StatusCode.PERMISSION_DENIED, "SCOPE_MISSING")
 
 
+@pytest.mark.read_back("ListApiKeys")
 async def test_keys_are_listed_without_secrets(world: RouterWorld) -> None:
     created = await create_tenant(world)
     mine = [(await create_key(world, created.id)).api_key.id for _ in range(3)]
@@ -233,6 +239,7 @@ async def test_an_administrators_key_administers(world: RouterWorld) -> None:
     assert stored == Role.ADMIN
 
 
+@pytest.mark.read_back("RotateApiKey")
 async def test_both_secrets_work_during_the_overlap(world: RouterWorld) -> None:
     created = await create_tenant(world)
     old = await create_key(world, created.id)
@@ -256,6 +263,7 @@ async def test_without_overlap_the_old_secret_ends(world: RouterWorld) -> None:
     assert (await failing(own_tenant(world, old.secret))).reason == "CREDENTIALS_INVALID"
 
 
+@pytest.mark.read_back("RevokeApiKey")
 async def test_a_revoked_key_is_refused(world: RouterWorld) -> None:
     created = await create_tenant(world)
     key = await create_key(world, created.id)

@@ -157,6 +157,7 @@ async def test_messages_wait_in_order_while_the_account_is_offline(stage: Stage,
     assert accepted == [message.network_message_id for message in (urgent, *messages)]
 
 
+@pytest.mark.read_back("CancelMessage")
 async def test_a_scheduled_message_can_be_cancelled_until_it_is_due(stage: Stage, node: NodeProcess) -> None:
     account = await stage.paired(node)
     request = text_request(account)
@@ -225,6 +226,7 @@ async def test_a_received_message_is_stored_once_however_often_it_is_offered(
     assert [type_ for type_, _ in await stage.events(account)].count("message.received") == 1
 
 
+@pytest.mark.read_back("ListMessages")
 async def test_listing_pages_through_an_accounts_messages_newest_first(
     stage: Stage, node: NodeProcess
 ) -> None:
@@ -303,6 +305,7 @@ async def test_a_listing_that_cannot_be_is_refused(
     assert getattr(from_rpc_error(refused.value), "field", "") == field
 
 
+@pytest.mark.read_back("GetMessage")
 async def test_a_message_is_got_by_any_of_its_ids(stage: Stage, node: NodeProcess) -> None:
     account = await stage.paired(node)
     sent = await stage.send(node, account, external_id="order 7")
@@ -341,6 +344,7 @@ async def test_a_queued_message_says_why_it_waits(stage: Stage, node: NodeProces
     ).wait_reason == message_pb2.WAIT_REASON_NOT_CONNECTED
 
 
+@pytest.mark.read_back("ListReceipts")
 async def test_each_members_receipt_is_listed(stage: Stage, node: NodeProcess) -> None:
     account = await stage.paired(node)
     members = [f"+49151{number:08}" for number in range(1, 6)]

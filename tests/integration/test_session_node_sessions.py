@@ -52,6 +52,7 @@ async def node(stage: Stage) -> NodeProcess:
     return await stage.start_node(MESH_SESSION_KEEPALIVE_SECONDS="1")
 
 
+@pytest.mark.read_back("Pair")
 async def test_pairing_by_qr_shows_a_picture_then_connects(stage: Stage, node: NodeProcess) -> None:
     account = await stage.create_account()
 
@@ -118,6 +119,7 @@ async def test_a_pairing_that_nobody_accepts_times_out_and_may_be_watched_by_two
     await stage.until_state(node, account, pb.SESSION_STATE_NEW)
 
 
+@pytest.mark.read_back("ListDisconnects")
 async def test_a_lost_connection_is_made_again_and_recorded(stage: Stage, node: NodeProcess) -> None:
     account = await stage.paired(node)
 
@@ -145,6 +147,7 @@ async def test_a_banned_account_fails_what_waits(stage: Stage, node: NodeProcess
     assert from_rpc_error(refused.value).reason == "NOT_PAIRED"
 
 
+@pytest.mark.read_back("Logout")
 async def test_logging_out_ends_the_pairing_on_the_network(stage: Stage, node: NodeProcess) -> None:
     account = await stage.paired(node)
 
@@ -156,6 +159,7 @@ async def test_logging_out_ends_the_pairing_on_the_network(stage: Stage, node: N
     await eventually(lambda: stage.records(Kind.LOGGED_OUT, account))
 
 
+@pytest.mark.read_back("WatchSession")
 async def test_a_watcher_sees_every_change_of_state(stage: Stage, node: NodeProcess) -> None:
     account = await stage.paired(node)
     watching = node.sessions.WatchSession(
@@ -173,6 +177,7 @@ async def test_a_watcher_sees_every_change_of_state(stage: Stage, node: NodeProc
     ]
 
 
+@pytest.mark.read_back("ListSessions")
 async def test_sessions_are_listed_with_counts_by_any_node(stage: Stage, node: NodeProcess) -> None:
     connected, unpaired = await stage.paired(node), await stage.create_account()
 
@@ -212,6 +217,7 @@ async def test_a_key_of_some_accounts_lists_and_counts_these_only(stage: Stage, 
     assert refused.value.code() is grpc.StatusCode.NOT_FOUND
 
 
+@pytest.mark.read_back("GetSession")
 async def test_a_listed_session_is_the_one_that_its_owner_shows(stage: Stage, node: NodeProcess) -> None:
     account = await stage.paired(node)
     stage.on_network(account).behave_as(Behaviour(restrictions=(NO_NEW_CHATS,)))
@@ -245,6 +251,7 @@ async def test_restrictions_of_the_network_are_an_event(stage: Stage, node: Node
     assert event.session.session.restrictions == (await stage.session(node, account)).restrictions
 
 
+@pytest.mark.read_back("Connect", "Disconnect")
 async def test_connecting_and_disconnecting_twice_is_as_good_as_once(stage: Stage, node: NodeProcess) -> None:
     account = await stage.paired(node)
     disconnect, connect = (

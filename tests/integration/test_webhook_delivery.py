@@ -99,6 +99,7 @@ async def test_a_commit_wakes_the_fan_out_and_the_dispatcher_without_their_polls
         await sink.wait_for(count)
 
 
+@pytest.mark.read_back("ListAttempts")
 async def test_a_failed_delivery_is_sent_again_with_the_same_id_and_body(
     tenant: Tenant, sink: Receiver, api: Client
 ) -> None:
@@ -301,6 +302,7 @@ async def test_a_rate_limit_spreads_deliveries_without_spending_attempts(
     await eventually(all_done)
 
 
+@pytest.mark.read_back("RotateSecret")
 async def test_both_secrets_sign_while_they_overlap(tenant: Tenant, sink: Receiver, api: Client) -> None:
     created = await api.create(sink.url)
     rotated = await api.call(

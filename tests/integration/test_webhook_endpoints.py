@@ -81,6 +81,7 @@ def creation(url: str, request_id: str = "r", **fields: Any) -> pb.CreateEndpoin
     return pb.CreateEndpointRequest(request_id=request_id, endpoint=pb.Endpoint(url=url, **fields))
 
 
+@pytest.mark.read_back("CreateEndpoint", "GetEndpoint", "UpdateEndpoint", "DeleteEndpoint")
 async def test_an_endpoint_is_created_read_changed_and_deleted(
     tenant: Tenant, sink: Receiver, api: Client
 ) -> None:
@@ -284,6 +285,7 @@ async def test_an_administrator_must_name_the_tenant(tenant: Tenant, sink: Recei
     assert created.endpoint.tenant_id == tenant.id
 
 
+@pytest.mark.read_back("ListEndpoints")
 async def test_endpoints_are_listed_in_pages(sink: Receiver, api: Client) -> None:
     made = [(await api.create(f"{sink.url}/{number}")).endpoint.id for number in range(5)]
     seen: list[str] = []
@@ -297,6 +299,7 @@ async def test_endpoints_are_listed_in_pages(sink: Receiver, api: Client) -> Non
     assert seen == made
 
 
+@pytest.mark.read_back("ListDeliveries")
 async def test_deliveries_are_filtered_and_listed_newest_first(
     tenant: Tenant, sink: Receiver, api: Client
 ) -> None:
@@ -310,6 +313,7 @@ async def test_deliveries_are_filtered_and_listed_newest_first(
     assert not await api.deliveries(state=pb.DELIVERY_STATE_FAILED)
 
 
+@pytest.mark.read_back("TestEndpoint")
 async def test_a_test_event_is_sent_at_once_and_its_attempt_returned(sink: Receiver, api: Client) -> None:
     sink.answer = lambda _request: web.Response(status=418, text="short and stout")
     created = await api.create(sink.url)
@@ -343,6 +347,7 @@ async def test_a_rotation_repeated_returns_the_same_secret(sink: Receiver, api: 
     assert getattr(await refused(api.call(api.webhooks.RotateSecret, request)), "field", "") == "overlap"
 
 
+@pytest.mark.read_back("Redeliver")
 async def test_a_failed_delivery_is_redelivered_with_its_id(
     tenant: Tenant, sink: Receiver, api: Client
 ) -> None:
@@ -369,6 +374,7 @@ async def test_a_failed_delivery_is_redelivered_with_its_id(
     assert len({received.body for received in sink.requests}) == 1
 
 
+@pytest.mark.read_back("GetEndpointStats")
 async def test_stats_count_an_endpoints_deliveries(tenant: Tenant, sink: Receiver, api: Client) -> None:
     created = await api.create(sink.url)
     await tenant.commit(*[event_pb2.Event(type="a.b") for _ in range(3)])

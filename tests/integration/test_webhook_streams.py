@@ -87,6 +87,7 @@ async def test_a_stream_begins_with_its_position_and_goes_on_with_what_comes(
     call.cancel()
 
 
+@pytest.mark.read_back("Subscribe")
 async def test_a_stream_from_the_oldest_gets_everything_once_and_in_order(
     tenant: Tenant, api: Client
 ) -> None:
@@ -205,6 +206,7 @@ async def test_a_bad_cursor_is_refused(api: Client, cursor: str, reason: str) ->
     assert from_rpc_error(caught.value).reason == reason
 
 
+@pytest.mark.read_back("ListEvents")
 async def test_past_events_are_listed_in_pages(tenant: Tenant, api: Client) -> None:
     await tenant.commit(*numbered(5), *numbered(5, 5, "b.b"))
     request = ListEventsRequest(page_size=3, event_types=["b.b", "a.*"])

@@ -30,6 +30,7 @@ from mesh_simulator.service import SimulatorServicer
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.simulator.v1 import simulator_pb2 as api
 from sessionmesh.simulator.v1 import simulator_pb2_grpc
+from tests.support.eventually import eventually
 from tests.support.simulated_client import SimulatedClient
 from tests.support.simulated_network import ALICE, BOB, SOMEBODY, running, settings
 
@@ -90,6 +91,7 @@ async def test_nobody_without_a_key_may_call(operator: Operator) -> None:
     assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
+@pytest.mark.read_back("AcceptPairing")
 async def test_a_person_accepts_a_pairing(operator: Operator) -> None:
     client = await SimulatedClient.open(operator.network)
     client.write(wire.Frame(pair_start=wire.PairStart(method=wire.PAIR_METHOD_QR)))
@@ -102,6 +104,7 @@ async def test_a_person_accepts_a_pairing(operator: Operator) -> None:
     client.abort()
 
 
+@pytest.mark.read_back("CreateNetworkAccount", "ListNetworkAccounts")
 async def test_accounts_are_listed_in_pages(operator: Operator) -> None:
     for number in range(5):
         request = api.CreateNetworkAccountRequest(phone=f"+1555000000{number}")
@@ -123,6 +126,7 @@ async def test_an_account_exists_once(operator: Operator) -> None:
     assert refused.value.code() is grpc.StatusCode.ALREADY_EXISTS
 
 
+@pytest.mark.read_back("InjectMessage", "IssueCredential")
 async def test_somebody_writes_to_an_account(operator: Operator) -> None:
     client = await operator.client(ALICE)
     injected = await operator.stub.InjectMessage(
@@ -135,6 +139,7 @@ async def test_somebody_writes_to_an_account(operator: Operator) -> None:
     client.abort()
 
 
+@pytest.mark.read_back("PutNetworkBlob", "CreateNetworkGroup")
 async def test_somebody_sends_a_picture_to_a_group(operator: Operator) -> None:
     client = await operator.client(ALICE)
     blob = await operator.stub.PutNetworkBlob(
@@ -162,6 +167,38 @@ async def test_somebody_sends_a_picture_to_a_group(operator: Operator) -> None:
     client.abort()
 
 
+@pytest.mark.read_back("ChangeNetworkGroupMembers")
+async def test_who_left_a_group_can_write_in_it_no_more(operator: Operator) -> None:
+    client = await operator.client(ALICE)
+    created = await operator.stub.CreateNetworkGroup(
+        api.CreateNetworkGroupRequest(subject="Us", members=[BOB, ALICE]), metadata=operator.metadata
+    )
+    client.send("M1", 0, created.group.address)
+    await client.expect("ack")
+    left = api.ChangeNetworkGroupMembersRequest(group=created.group.address, remove=[ALICE])
+    changed = await operator.stub.ChangeNetworkGroupMembers(left, metadata=operator.metadata)
+    assert list(changed.group.members) == [BOB]
+    client.send("M2", 1, created.group.address)
+    assert (await client.expect("reject")).reject.reason == wire.REJECT_REASON_NOT_A_MEMBER
+    client.abort()
+
+
+@pytest.mark.read_back("GetNetworkAccount")
+async def test_an_account_shows_whether_it_is_connected(operator: Operator) -> None:
+    async def connected() -> bool:
+        asked = api.GetNetworkAccountRequest(phone=ALICE)
+        found = await operator.stub.GetNetworkAccount(asked, metadata=operator.metadata)
+        return found.account.connected
+
+    async def gone() -> bool:
+        return not await connected()
+
+    client = await operator.client(ALICE)
+    assert await connected()
+    client.abort()
+    await eventually(gone, what="the account disconnected")
+
+
 async def test_somebody_answers_a_message_and_repeats_it(operator: Operator) -> None:
     client = await operator.client(ALICE)
     quoted = api.QuotedMessage(network_message_id="M1", text="how are you?")
@@ -182,6 +219,7 @@ async def test_the_accounts_own_phone_writes_to_somebody(operator: Operator) -> 
     client.abort()
 
 
+@pytest.mark.read_back("SetNetwork")
 async def test_somebody_with_a_hidden_number_writes(operator: Operator) -> None:
     client = await operator.client(ALICE)
     network = api.SetNetworkRequest(hidden_phones=[BOB], usernames={BOB: "bob.b"})
@@ -252,6 +290,7 @@ async def test_a_behaviour_that_cannot_be_is_refused(
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
+@pytest.mark.read_back("SetBehaviour")
 async def test_behaviour_is_set_for_one_account_or_for_all(operator: Operator) -> None:
     alice, bob = await operator.client(ALICE), await operator.client(BOB)
     own = api.NetworkBehaviour(delivered_after=Duration(), read_after=Duration())
@@ -269,6 +308,7 @@ async def test_behaviour_is_set_for_one_account_or_for_all(operator: Operator) -
     bob.abort()
 
 
+@pytest.mark.read_back("InjectFault", "ClearFaults")
 async def test_a_fault_begins_and_ends(operator: Operator) -> None:
     client = await operator.client(ALICE)
     fault = await operator.stub.InjectFault(
@@ -308,6 +348,7 @@ def record_of(message: api.LedgerRecord) -> Record:
     )
 
 
+@pytest.mark.read_back("ExportLedger", "GetVerdict")
 async def test_the_exported_ledger_judges_as_the_network_does(operator: Operator) -> None:
     client = await operator.client(ALICE)
     client.send("M1", 0, SOMEBODY)
@@ -329,6 +370,7 @@ async def test_the_verdict_knows_what_callers_were_promised(operator: Operator) 
     assert (await operator.verdict(call)).lost == 1
 
 
+@pytest.mark.read_back("GetNetworkStats")
 async def test_stats_count_what_happened(operator: Operator) -> None:
     client = await operator.client(ALICE)
     client.send("M1", 0, SOMEBODY)

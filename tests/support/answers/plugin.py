@@ -35,6 +35,8 @@ def pytest_configure(config: pytest.Config) -> None:
         for old in (*folder.glob("*.answers"), *folder.glob("*.tests")):
             old.unlink()
         _lead_subprocesses_here()
+    # Tests hand their own path on to what they start
+    sys.path.insert(0, str(Path(sitecustomize.__file__).parent))
     if getattr(sys.modules.get("sitecustomize"), "__file__", "") != sitecustomize.__file__:
         sitecustomize.install()  # a lane's process was started with it already
     config.pluginmanager.register(Windows(folder / f"{sitecustomize.lane()}.tests"))
@@ -83,8 +85,7 @@ class Windows:
 
 
 def _lead_subprocesses_here() -> None:
-    """Have every Python that tests start run `sitecustomize`, with our environment or with our path."""
+    """Have every Python that tests start with our environment run `sitecustomize`."""
     folder = str(Path(sitecustomize.__file__).parent)
     inherited = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (folder, inherited)))
-    sys.path.insert(0, folder)
