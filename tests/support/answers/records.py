@@ -26,12 +26,12 @@ class Answer:
     @property
     def by_real_server(self) -> bool:
         """Whether a service of ours gave it: neither a test's stand-in, nor what generated code answers by
-        itself, nor who only relays.
+        itself, nor who only relays. A relay asks nobody about a key that lacks the method's scope.
         """
         return (
             self.module.startswith("mesh_")
             and not self.module.endswith("_pb2_grpc")
-            and self.module not in RELAYS
+            and (self.module not in RELAYS or self.reason == "SCOPE_MISSING")
         )
 
 
