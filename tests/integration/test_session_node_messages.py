@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -103,6 +104,23 @@ async def test_wait_for_sent_returns_when_the_network_has_the_message(
 
     assert message.status == message_pb2.MESSAGE_STATUS_SENT
     assert [record.id for record in stage.records(Kind.ACKED, account)] == [message.network_message_id]
+
+
+async def test_waiting_for_sent_goes_on_with_the_same_request(stage: Stage, node: NodeProcess) -> None:
+    account = await stage.paired(node)
+    stalled = stage.inject(FaultKind.STALL, account)
+    fields: dict[str, Any] = {"request_id": secrets.token_hex(8), "wait_for": message_pb2.WAIT_FOR_SENT}
+    request = text_request(account, **fields)
+    with pytest.raises(grpc.aio.AioRpcError) as late:
+        await node.messages.SendMessage(request, metadata=stage.metadata, timeout=0.5)
+
+    again = asyncio.create_task(stage.send(node, account, **fields))
+    stage.network.faults.clear(stalled)
+    message = await again
+
+    assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert message.status >= message_pb2.MESSAGE_STATUS_SENT
+    assert len(stage.records(Kind.ACCEPTED, account)) == 1
 
 
 async def test_a_request_sent_again_acts_once(stage: Stage, node: NodeProcess) -> None:
@@ -402,6 +420,21 @@ async def test_an_answer_and_a_reaction_arrive_with_what_they_refer_to(
     assert "message.reaction" in types
 
 
+async def test_a_reaction_goes_where_its_message_is(stage: Stage, node: NodeProcess) -> None:
+    account = await stage.paired(node)
+    sent = await stage.send(node, account)
+    reaction = text_request(account, recipient="phone:+4915100000001")
+    reaction.content.reaction.message.message_id = sent.id
+    reaction.content.reaction.emoji = "\N{HEAVY BLACK HEART}"
+
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await node.messages.SendMessage(reaction, metadata=stage.metadata)
+
+    error = from_rpc_error(refused.value)
+    assert isinstance(error, InvalidField)
+    assert error.field == "content.reaction.message"
+
+
 async def test_a_message_that_was_never_stored_can_be_answered(stage: Stage, node: NodeProcess) -> None:
     account = await stage.paired(node)
     request = text_request(account, "yes")
@@ -563,6 +596,19 @@ async def test_a_call_routed_by_another_account_than_it_is_about_is_refused(
         await node.messages.SendMessage(text_request(account), metadata=metadata)
 
     assert from_rpc_error(refused.value).reason == "ACCOUNT_MISMATCH"
+
+
+async def test_a_batch_is_answered_in_its_order_whatever_its_items_are_called(
+    stage: Stage, node: NodeProcess
+) -> None:
+    account = await stage.paired(node)
+    texts = "hello", "", "hello", ""
+    items = [text_request(account, text, request_id="same") for text in texts]
+
+    batch = node_pb2.AcceptMessagesRequest(messages=items)
+    results = (await node.internal.AcceptMessages(batch, metadata=stage.metadata)).results
+
+    assert [result.WhichOneof("outcome") for result in results] == ["message", "error", "message", "error"]
 
 
 async def test_a_batch_of_messages_is_answered_item_by_item(stage: Stage, node: NodeProcess) -> None:

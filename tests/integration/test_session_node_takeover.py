@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import event_pb2, message_pb2
 from sessionmesh.v1 import session_pb2 as pb
 from tests.support.eventually import eventually
-from tests.support.session_node_stage import NodeProcess, Stage, open_stage
+from tests.support.session_node_stage import NodeProcess, Stage, open_stage, text_request
 
 pytestmark = pytest.mark.slow
 
@@ -79,6 +80,9 @@ async def test_another_node_takes_accounts_over_with_their_unsent_messages(stage
     message = await stage.send(owner, account, "in between")
     await eventually(lambda: stage.records(Kind.ACCEPTED, account))
     stage.network.faults.clear(losing)
+    tomorrow = text_request(account)
+    tomorrow.schedule_time.FromSeconds(int(time.time()) + 86_400)
+    scheduled = (await owner.messages.SendMessage(tomorrow, metadata=stage.metadata)).message
 
     if way == "drained":
         assert await owner.stop() == 0
@@ -90,6 +94,9 @@ async def test_another_node_takes_accounts_over_with_their_unsent_messages(stage
     await stage.until_status(other, account, after.id, message_pb2.MESSAGE_STATUS_DELIVERED)
     session = await stage.until_state(other, account, pb.SESSION_STATE_CONNECTED)
     assert session.epoch > 1
+    cancel = message_pb2.CancelMessageRequest(account_id=account.id, message_id=scheduled.id)
+    cancelled = (await other.messages.CancelMessage(cancel, metadata=stage.metadata)).message
+    assert cancelled.status == message_pb2.MESSAGE_STATUS_CANCELLED
     verdict = stage.verdict()
     assert verdict.clean, verdict
     moved = [

@@ -204,6 +204,20 @@ async def test_an_update_replaces_all_headers(tenant: Tenant, sink: Receiver, ap
     assert not (await api.call(api.webhooks.UpdateEndpoint, update)).endpoint.header_names
 
 
+async def test_an_update_of_all_fields_keeps_the_headers_that_nobody_can_read(
+    sink: Receiver, api: Client
+) -> None:
+    created = await api.create(sink.url, headers={"x-a": "1"})
+    read = (
+        await api.call(api.webhooks.GetEndpoint, pb.GetEndpointRequest(endpoint_id=created.endpoint.id))
+    ).endpoint
+    read.display_name = "Renamed"
+    update = pb.UpdateEndpointRequest(endpoint_id=read.id, endpoint=read)
+    update.update_mask.paths.append("*")
+    updated = (await api.call(api.webhooks.UpdateEndpoint, update)).endpoint
+    assert (updated.display_name, list(updated.header_names)) == ("Renamed", ["x-a"])
+
+
 async def test_no_rate_is_told_from_a_rate(sink: Receiver, api: Client) -> None:
     endpoint = (await api.create(sink.url)).endpoint
     assert not endpoint.HasField("rate_per_second")

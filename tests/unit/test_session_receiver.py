@@ -334,6 +334,33 @@ async def test_an_edit_waits_for_its_message_to_be_stored(account: OneAccount) -
     assert len(account.stored(InboundMessage)) == 1
 
 
+async def test_an_edit_of_an_answer_waits_for_the_answer_to_be_stored(account: OneAccount) -> None:
+    await account.connected()
+    account.driver.link.receive(incoming(network_id="EARLIER", reply_to=UNKNOWN))
+    account.driver.link.receive(CHANGES["edit"])
+    await account.settle()
+    with_earlier_message(account)  # as the commit stores it
+    await account.journal.commit()
+    await account.journal.commit()
+    [row] = account.stored(ContentUpdate)
+    assert pb.Message.FromString(row.content).content.text.body == "how do you do?"
+
+
+async def test_an_edit_that_is_offered_again_is_told_once(account: OneAccount) -> None:
+    await account.connected()
+    with_earlier_message(account)
+    account.driver.link.receive(CHANGES["edit"])
+    await account.settle()
+    await account.journal.commit()
+    [row] = account.stored(ContentUpdate)
+    account.messages.rows[0] |= {"content": row.content, "edit_time": datetime.fromtimestamp(TIME / 1e6, UTC)}
+    account.driver.link.receive(CHANGES["edit"])
+    await account.settle()
+    await account.journal.commit()
+    assert len(events(account, "message.edited")) == 1
+    assert account.driver.link.acknowledged == ["IN1", "IN1"]
+
+
 async def test_edits_of_one_message_are_stored_in_their_order(account: OneAccount) -> None:
     await account.connected()
     with_earlier_message(account)

@@ -3,7 +3,7 @@
 From a checkout all of Alembic's commands work (`alembic history`, `alembic current`, `alembic upgrade head
 --sql`); `mesh db migrate` needs none. A new migration is made with `alembic revision --rev-id NNNN -m name`,
 the next number, and a file `versions/NNNN_name.sql`. It must suit the version of every service before and
-after it, since they are upgraded one by one.
+after it, since they are upgraded one by one; only 0008, which begins the API's second edition, does not.
 """
 
 from __future__ import annotations

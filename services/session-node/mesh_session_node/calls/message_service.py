@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from mesh_core.database.requests import Method, payload_digest
 from mesh_core.errors import FailedPrecondition, InvalidArgument, InvalidField, MeshError, NotFound
 from mesh_core.ids import Prefix, decode, encode, new_uuid
+from mesh_core.message_status import WAITING
 from mesh_core.paging import Pager
 from mesh_core.rpc.server.status import details_of
 from mesh_core.telemetry import tracing
@@ -23,7 +24,7 @@ from mesh_session_node.calls.account_call import AccountCalls, Context
 from mesh_session_node.calls.message_filters import message_filter
 from mesh_session_node.calls.send_validation import check_send
 from mesh_session_node.context.message_rows import message_of_row, set_create_time
-from mesh_session_node.journal import COMMITTED, Committed, Outcome, Refused, StatusChange, unwrap
+from mesh_session_node.journal import Committed, Outcome, Refused, StatusChange, unwrap
 from mesh_session_node.outbound.outgoing import Outgoing, network_id_of
 from mesh_session_node.outbound.preparation import Preparation, has_references
 from mesh_session_node.outbound.references import ReferenceLookup, check_ref
@@ -73,26 +74,27 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
         if len(messages) > MAX_BATCH:
             raise InvalidField("messages", f"must have at most {MAX_BATCH:,} entries")
         response = pb.SendMessagesResponse()
-        waiting: list[tuple[tuple[str, str], Session, Outgoing, asyncio.Future[Outcome]]] = []
+        names: list[tuple[str, str]] = []
+        accepted: list[tuple[Session, Outgoing, asyncio.Future[Outcome]] | MeshError] = []
         for item in messages:
-            name = item.account_id, item.request_id
+            names.append((item.account_id, item.request_id))
             try:
                 session = await self._lookup.visible(item.account_id)
                 if has_references(item):
                     check_send(item)
                     await self._preparation.check(session.context, item)
-                waiting.append((name, session, *self._accept(session, item)))
+                accepted.append((session, *self._accept(session, item)))
             except MeshError as error:
-                _add_error(response, name, error)
-        for name, session, out, done in waiting:
+                accepted.append(error)
+        for (account_id, request_id), one in zip(names, accepted, strict=True):
+            result = response.results.add(account_id=account_id, request_id=request_id)
             try:
-                outcome = await done
-                uuid = self._accepted(session, out, outcome)
+                if isinstance(one, MeshError):
+                    raise one
+                session, out, done = one
+                _show_accepted(result.message, session, out, self._accepted(session, out, await done))
             except MeshError as error:
-                _add_error(response, name, error)
-            else:
-                result = response.results.add(account_id=name[0], request_id=name[1])
-                _show_accepted(result.message, session, out, uuid)
+                result.error.MergeFromString(details_of(error))
         return response.SerializeToString()
 
     async def GetMessage(self, request: pb.GetMessageRequest, context: Context) -> pb.GetMessageResponse:
@@ -172,8 +174,8 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
             outcome = await done
             uuid = self._accepted(session, out, outcome)
             _show_accepted(message, session, out, uuid)
-            if outcome is not COMMITTED:
-                message.CopyFrom(await self._stored(session, message.id))
+            if uuid is not out.uuid:
+                message.CopyFrom(await self._sent_before(session, uuid))
                 return
             ended = await waiter
         finally:
@@ -184,6 +186,21 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
             return
         message.status = pb.MESSAGE_STATUS_SENT
         session.context.people.show(message, out.chat)
+
+    async def _sent_before(self, session: Session, uuid: UUID) -> pb.Message:
+        """A message that was accepted by an earlier call, once it is SENT or has ended."""
+        waiters = session.sender.waiters
+        waiter = waiters.add(uuid)
+        try:
+            await session.context.host.journal.flush()
+            message = await self._stored(session, encode(Prefix.MESSAGE, uuid))
+            if message.status not in WAITING:
+                return message
+            await waiter
+            await session.context.host.journal.flush()
+            return await self._stored(session, message.id)
+        finally:
+            waiters.remove(uuid, waiter)
 
     def _accept(
         self, session: Session, request: pb.SendMessageRequest
@@ -247,8 +264,3 @@ def _show_accepted(message: pb.Message, session: Session, out: Outgoing, uuid: U
     message.chat = out.chat
     session.context.people.show(message, out.chat)
     set_create_time(message, uuid)
-
-
-def _add_error(response: pb.SendMessagesResponse, key: tuple[str, str], error: MeshError) -> None:
-    result = response.results.add(account_id=key[0], request_id=key[1])
-    result.error.MergeFromString(details_of(error))

@@ -52,7 +52,12 @@ class ContentChanges:
             if row is not None and not _may_change(came, row, message, micros):
                 arrival.acknowledge()  # there is nothing to store
                 return
+            before = message.content.SerializeToString(deterministic=True)
             _change(session, came, message)
+            same = message.content.SerializeToString(deterministic=True) == before
+            if same and message.edit_time.ToMicroseconds() == micros:
+                arrival.acknowledge()  # it was offered again
+                return
             message.edit_time.FromMicroseconds(micros)
             type_ = "message.revoked" if came.edited is None else "message.edited"
             event = session.events.changed(type_, message, micros)

@@ -9,8 +9,8 @@ database refuses because of its data: this is logged as an error each time.
 from __future__ import annotations
 
 import asyncio
-import time
 from functools import partial
+from typing import Any
 
 from asyncpg import Record
 from asyncpg.pgproto.pgproto import UUID
@@ -19,7 +19,7 @@ from mesh_core.ids import Prefix, encode, new_uuid
 from mesh_core.telemetry import tracing
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
-from mesh_session_node.context.message_rows import message_of_row
+from mesh_session_node.context.message_rows import message_of_row, set_create_time
 from mesh_session_node.drivers.interface.content import Incoming, Reference, person_of
 from mesh_session_node.inbound.arrivals import Arrival
 from mesh_session_node.inbound.changes import ContentChanges
@@ -37,35 +37,53 @@ class Receiver:
         self._lookup = lookup
         self._changes = changes
         self._media = media
-        self._storing: dict[tuple[UUID, str], asyncio.Future[Outcome]] = {}
+        self._storing: dict[tuple[UUID, str], asyncio.Future[Any]] = {}
 
     def receive(self, session: SessionContext, came: Incoming) -> None:
         """Store a message from the network."""
-        arrival = Arrival(session, session.link, came)
+        arrival, uuid = Arrival(session, session.link, came), new_uuid()
         about = came.target or came.reply_to
-        if about is not None:
-            session.host.spawn(f"receive {came.network_id}", self._receive_reference(arrival, about))
-        else:
-            self._store(arrival, None)
+        if about is None:
+            if (done := self._store(arrival, uuid, None)) is not None:
+                self._announce(arrival, done)
+            return
+        before = self._storing.get((session.ref.uuid, about.network_id))
+        done = asyncio.get_running_loop().create_future()
+        self._announce(arrival, done)  # at once: what comes next may refer to this one
+        work = self._receive_reference(arrival, uuid, about, before, done)
+        session.host.spawn(f"receive {came.network_id}", work)
 
-    async def _receive_reference(self, arrival: Arrival, about: Reference) -> None:
-        """Store a message that refers to an earlier one, which is looked up first; it may have come just
-        before, and be on its way to the database.
+    async def _receive_reference(
+        self,
+        arrival: Arrival,
+        uuid: UUID,
+        about: Reference,
+        before: asyncio.Future[Any] | None,
+        done: asyncio.Future[Any],
+    ) -> None:
+        """Store a message that refers to an earlier one, which is looked up once it is stored, if it is
+        still on its way to the database. `done` is told when all is.
         """
         session, came = arrival.session, arrival.message
-        if (storing := self._storing.get((session.ref.uuid, about.network_id))) is not None:
-            await asyncio.wait([storing])
-        if came.edited is not None or came.content.HasField("revoked"):
-            await self._changes.receive(arrival, about)
-        else:
-            self._store(arrival, await self._lookup.by_network_id(session.ref.uuid, about.network_id))
+        try:
+            if before is not None:
+                await asyncio.wait([before])
+            if came.edited is not None or came.content.HasField("revoked"):
+                await self._changes.receive(arrival, about)
+                return
+            referred = await self._lookup.by_network_id(session.ref.uuid, about.network_id)
+            if (stored := self._store(arrival, uuid, referred)) is not None:
+                await asyncio.wait([stored])
+        finally:
+            done.set_result(None)
 
-    def _store(self, arrival: Arrival, referred: Record | None) -> None:
-        """`referred` is the row of the message that it is about or answers, where there is one."""
+    def _store(self, arrival: Arrival, uuid: UUID, referred: Record | None) -> asyncio.Future[Outcome] | None:
+        """`referred` is the row of the message that it is about or answers, where there is one. Returns the
+        future of its outcome; None when it cannot be stored now.
+        """
         session, came = arrival.session, arrival.message
         if session.closed:
-            return
-        uuid = new_uuid()
+            return None
         message = as_message(arrival, uuid, referred)
         traceparent = tracing.begin("")
         span = tracing.start_span(
@@ -88,13 +106,15 @@ class Receiver:
             media=came.blob,
         )
         span.end()
-        done = arrival.store(row, then=partial(self._stored, session, uuid, came))
-        if done is not None:
-            key = session.ref.uuid, came.network_id
-            self._storing[key] = done
-            done.add_done_callback(partial(self._settled, key))
+        return arrival.store(row, then=partial(self._stored, session, uuid, came))
 
-    def _settled(self, key: tuple[UUID, str], done: asyncio.Future[Outcome]) -> None:
+    def _announce(self, arrival: Arrival, done: asyncio.Future[Any]) -> None:
+        """What refers to this message waits until it is stored."""
+        key = arrival.session.ref.uuid, arrival.message.network_id
+        self._storing[key] = done
+        done.add_done_callback(partial(self._settled, key))
+
+    def _settled(self, key: tuple[UUID, str], done: asyncio.Future[Any]) -> None:
         if self._storing.get(key) is done:  # else it was offered again meanwhile
             del self._storing[key]
 
@@ -135,7 +155,7 @@ def as_message(arrival: Arrival, uuid: UUID, referred: Record | None) -> pb.Mess
         if came.expire_seconds:
             options.disappear_after.seconds = came.expire_seconds
     message.network_time.FromMicroseconds(came.time)
-    message.create_time.FromMilliseconds(time.time_ns() // 1_000_000)
+    set_create_time(message, uuid)
     return message
 
 

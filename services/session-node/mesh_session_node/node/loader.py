@@ -167,7 +167,7 @@ class AccountLoader:
                 request = message_pb2.SendMessageRequest.FromString(message.content)
                 out = Outgoing(message.uuid, message.chat, request, message.traceparent)
                 out.due = message.due if message.due > time.time() else None
-                out.attempts = 1  # it may have been sent
+                out.attempts = 0 if out.due is not None else 1  # one that was due may have been sent
                 outboxes.setdefault(message.account, []).append(out)
         for account, messages in outboxes.items():
             by_uuid[account].sender.restore(messages)

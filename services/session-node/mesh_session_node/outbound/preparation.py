@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 import grpc
 
+from mesh_core import addresses
 from mesh_core.database import UNAVAILABLE
-from mesh_core.errors import InvalidArgument, MeshError, NotFound
+from mesh_core.errors import InvalidArgument, InvalidField, MeshError, NotFound
 from mesh_core.rpc.auth import current_identity
 from mesh_core.rpc.server.status import from_rpc_error
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
-from mesh_session_node.drivers.interface.content import MediaPart, References
+from mesh_session_node.drivers.interface.content import MediaPart, References, is_person
 from mesh_session_node.drivers.interface.outcomes import BlobUnavailable, ConnectionEnded
 from mesh_session_node.outbound.link_previews import LinkPreviews, first_link
 from mesh_session_node.outbound.outgoing import Outgoing
@@ -107,6 +108,8 @@ class Preparation:
         if request.content.WhichOneof("kind") == "reaction":
             about = request.content.reaction.message
             target = await self._lookup.resolve(session, about, "content.reaction.message")
+            if _elsewhere(target.chat, request.recipient):
+                raise InvalidField("content.reaction.message", "is of another chat than the recipient's")
         return References(reply_to, target)
 
     async def _check_media(self, session: SessionContext, content: content_pb2.Content) -> None:
@@ -137,6 +140,13 @@ class Preparation:
             raise CannotPrepare(str(error), message_pb2.FAILURE_REASON_CONTENT_REFUSED) from error
         metrics.MEDIA.labels("outbound", "stored").inc()
         return MediaPart(blob, media)
+
+
+def _elsewhere(chat: str, recipient: str) -> bool:
+    """Whether two addresses are surely not of one chat: a person may have one of each kind."""
+    if is_person(chat) and is_person(recipient):
+        return chat != recipient and addresses.kind_of(chat) == addresses.kind_of(recipient)
+    return chat != recipient
 
 
 _RETRYABLE: tuple[type[Exception], ...] = (MeshError, ConnectionEnded, *UNAVAILABLE)

@@ -81,6 +81,8 @@ class Sender:
     def set_limits(self, limits: SendLimits) -> None:
         """From now on."""
         self._limiter.limits = limits
+        self._resume_at = self._asked_to_wait_until
+        self.pump()
 
     def recall(self, count: int, age: float) -> None:
         """Count messages that another node sent `age` seconds ago."""

@@ -92,6 +92,8 @@ class WebhookService(webhook_pb2_grpc.WebhookServiceServicer):
     ) -> pb.UpdateEndpointResponse:
         endpoint_id, tenant = _endpoint_id(request.endpoint_id), current_identity().tenant_id
         paths = validation.field_mask(request.update_mask, FIELDS)
+        if list(request.update_mask.paths) == ["*"] and not request.endpoint.headers:
+            paths -= {"headers"}  # nobody can send back what is never shown
         if "state" in paths and not request.endpoint.state:
             raise InvalidField("endpoint.state", "must be one of ACTIVE, PAUSED")
         before = await self._endpoints.get(endpoint_id, tenant)
