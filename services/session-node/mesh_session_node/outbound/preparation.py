@@ -57,6 +57,11 @@ def has_references(request: message_pb2.SendMessageRequest) -> bool:
     return request.HasField("options") and request.options.HasField("reply_to")
 
 
+def needs_preparation(request: message_pb2.SendMessageRequest) -> bool:
+    """Whether the request does not yet say all that the driver needs."""
+    return request.content.text.preview_mode == content_pb2.LINK_PREVIEW_MODE_AUTO or has_references(request)
+
+
 class Preparation:
     """Looks up and hands over; one for all accounts."""
 

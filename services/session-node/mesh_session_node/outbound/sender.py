@@ -21,16 +21,13 @@ from mesh_session_node.outbound.in_flight import MAX_IN_FLIGHT, MessagesInFlight
 from mesh_session_node.outbound.limits import Limiter
 from mesh_session_node.outbound.outbox import Outbox
 from mesh_session_node.outbound.outgoing import AcceptedRow, Outgoing, labels_of
-from mesh_session_node.outbound.preparation import CannotPrepare, Preparation
+from mesh_session_node.outbound.preparation import CannotPrepare, Preparation, needs_preparation
 from mesh_session_node.outbound.receipts import LateReceipts, ReceiptAcks
 from mesh_session_node.outbound.reservations import Reservations
 from mesh_session_node.outbound.statuses import end_unsent, status_event
 from mesh_session_node.outbound.waiters import Waiters
 from mesh_session_node.store.accounts import SendLimits
 from sessionmesh.v1 import message_pb2 as pb
-from sessionmesh.v1.content_pb2 import LINK_PREVIEW_MODE_AUTO
-
-_SIMPLE = frozenset({"text", "location", "contact_cards", "poll", "buttons", "list", "template"})
 
 
 class Sender:
@@ -156,7 +153,7 @@ class Sender:
             and not self.outbox.holding
             and out.due is None
             and self._may_send()
-            and _is_simple(out)
+            and not needs_preparation(out.request)
             and self._limiter.take(time.monotonic())
         ):
             self.in_flight.send(out)
@@ -215,7 +212,7 @@ class Sender:
                 break
             if out.expire is not None and out.expire <= now:
                 end_unsent(self._context, self.waiters, out, pb.MESSAGE_STATUS_EXPIRED)
-            elif out.prepared is None and not _is_simple(out):
+            elif out.prepared is None and needs_preparation(out.request):
                 self._prepare(out)
             elif not self._limiter.take(time.monotonic()):
                 self.outbox.push(out, now)
@@ -339,13 +336,6 @@ class Sender:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-def _is_simple(out: Outgoing) -> bool:
-    """Whether the request says all that the driver needs."""
-    content, options = out.request.content, out.request.options
-    simple = content.WhichOneof("kind") in _SIMPLE and content.text.preview_mode != LINK_PREVIEW_MODE_AUTO
-    return simple and not options.HasField("reply_to")
 
 
 _RETRY_DELAY = 1.0
