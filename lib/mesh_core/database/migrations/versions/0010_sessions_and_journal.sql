@@ -1,0 +1,1 @@
+-- sessions_and_journal
