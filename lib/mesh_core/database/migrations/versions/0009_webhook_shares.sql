@@ -1,1 +1,2 @@
 -- webhook_shares
+SELECT 1;

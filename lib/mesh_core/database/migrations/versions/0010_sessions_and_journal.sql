@@ -1,1 +1,2 @@
 -- sessions_and_journal
+SELECT 1;

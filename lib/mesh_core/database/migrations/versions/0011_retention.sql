@@ -1,1 +1,2 @@
 -- retention
+SELECT 1;

@@ -1,1 +1,2 @@
 -- limits
+SELECT 1;
