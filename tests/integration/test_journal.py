@@ -7,12 +7,14 @@ import random
 from collections.abc import AsyncIterator
 from functools import partial
 from itertools import product
+from typing import Any, cast
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from mesh_core.errors import Unavailable
-from mesh_core.ids import new_uuid
+from mesh_core.ids import Prefix, encode, new_uuid
 from mesh_core.message_status import may_become
 from mesh_session_node.journal import (
     COMMITTED,
@@ -161,6 +163,43 @@ class TestPoison:
         await journal.flush({account.shard: account.epoch})
         assert isinstance(await call, Poison)
         assert await world.value("SELECT released FROM shard_fence WHERE shard = $1", account.shard)
+
+    async def test_rows_that_make_no_columns_take_nobody_with_them(self, world: World) -> None:
+        journal = await world.journal("a")
+        account = await world.account("a")
+        strange = journal.write(account, cast("Any", "no row"))
+        kept = journal.accept(account, outbound())
+        assert isinstance(await strange, Poison)
+        assert await kept == COMMITTED
+
+    async def test_what_is_refused_is_logged_with_its_account(self, world: World) -> None:
+        journal = await world.journal("a")
+        account = await world.account("a")
+        with capture_logs() as logs:
+            journal.post(account, MemberReceipt(new_uuid(), "nul\0", DELIVERED, 1))
+            await journal.flush()
+            await journal.write(account, inbound("nul\0"))
+        told = [(log["account_id"], log["rows"], log["told"]) for log in logs if log["log_level"] == "error"]
+        account_id = encode(Prefix.ACCOUNT, account.uuid)
+        assert told == [(account_id, ["MemberReceipt"], False), (account_id, ["InboundMessage"], True)]
+
+    async def test_a_failure_behind_a_commit_stops_nobody(self, world: World) -> None:
+        def fail() -> None:
+            raise RuntimeError("a listener is broken")
+
+        journal = await world.journal("a", after_commit=fail)
+        account = await world.account("a")
+        outcomes = [await journal.accept(account, outbound()) for _ in range(2)]
+        assert outcomes == [COMMITTED, COMMITTED]
+
+
+async def test_large_rows_are_spread_over_several_batches(world: World) -> None:
+    journal = await world.journal("a")
+    account = await world.account("a")
+    before, large = journal.batches, b"x" * 1_000_000
+    outcomes = await accept_all(journal, [(account, outbound(content=large)) for _ in range(10)])
+    assert outcomes == [COMMITTED] * 10
+    assert journal.batches - before == 3
 
 
 class TestRequestIds:

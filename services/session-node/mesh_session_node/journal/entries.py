@@ -9,6 +9,7 @@ from typing import Any
 from mesh_core.errors import Unavailable
 from mesh_session_node.journal.batch import Unit
 from mesh_session_node.journal.outcomes import Outcome
+from mesh_session_node.journal.rows import ContentUpdate, Event, InboundMessage, OutboundMessage
 
 
 @dataclass(slots=True, eq=False)
@@ -46,3 +47,19 @@ def abandon(future: asyncio.Future[Any]) -> None:
 
 def stopped() -> Unavailable:
     return Unavailable("this node has stopped writing", "BACKEND_UNAVAILABLE", retry_after=1.0)
+
+
+def size_of(unit: Unit) -> int:
+    """Bytes of a unit's contents and events, which is what may make it large."""
+    what = unit[1]
+    if isinstance(what, OutboundMessage):
+        return len(what.content) + len(what.event.body)
+    size = 0
+    for row in what:
+        if isinstance(row, InboundMessage):
+            size += len(row.content) + len(row.event.body)
+        elif isinstance(row, Event):
+            size += len(row.body)
+        elif isinstance(row, ContentUpdate):
+            size += len(row.content)
+    return size

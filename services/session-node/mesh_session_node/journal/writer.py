@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import asyncpg
 import structlog
 
 from mesh_core.errors import Unavailable
+from mesh_core.ids import Prefix, encode
 from mesh_session_node.journal.batch import Columns, Unit, outcomes
 from mesh_session_node.journal.batch_sender import BatchSender, DataRefused
-from mesh_session_node.journal.entries import Entry, Flush, abandon, stopped
+from mesh_session_node.journal.entries import Entry, Flush, abandon, size_of, stopped
 from mesh_session_node.journal.outcomes import COMMITTED, Outcome, Poison
 from mesh_session_node.journal.rows import (
     AccountRef,
@@ -168,9 +169,11 @@ class Journal:
         self._writing = []
 
     async def _write_all(self, entries: list[Entry], give_back: Mapping[int, int] = _NOTHING) -> None:
-        for at in range(0, len(entries), _MAX_BATCH):
-            last = at + _MAX_BATCH >= len(entries)
-            await self._write(entries[at : at + _MAX_BATCH], give_back if last else _NOTHING)
+        at = 0
+        while at < len(entries):
+            end = _end_of_batch(entries, at)
+            await self._write(entries[at:end], give_back if end == len(entries) else _NOTHING)
+            at = end
         if give_back and not entries:
             await self._write([], give_back)
 
@@ -178,7 +181,7 @@ class Journal:
         """Stores a batch, tells its callers. One refused for its data is halved down to the guilty unit."""
         units, began = [entry.unit for entry in entries], time.time_ns()
         try:
-            answer = await self._sender.send(Columns(units).arguments(), give_back)
+            answer = await self._sender.send(_arguments(units), give_back)
         except DataRefused as refusal:
             if len(entries) > 1:
                 half = len(entries) // 2
@@ -200,15 +203,24 @@ class Journal:
                 if outcome is COMMITTED and _is_message(entry.unit):
                     committed.append(entry.unit)
         record_commit(began, self._sender.number, len(units), committed)
-        if committed:
-            self._on_commit(committed)
-        self._after_commit()
+        try:
+            if committed:
+                self._on_commit(committed)
+            self._after_commit()
+        except Exception:  # it is stored: whoever fails to hear of it must not stop everybody's writes
+            logger.exception("journal: what follows a commit failed", batch=self._sender.number)
 
     def _refuse(self, entry: Entry, error: Exception) -> None:
         POISON.inc()
-        if entry.waiter is None:
-            account = str(entry.unit[0].uuid)
-            logger.error("journal: the database refuses a row", account=account, error=str(error))
+        owner, what = entry.unit
+        rows = [what] if isinstance(what, OutboundMessage) else what
+        logger.error(
+            "journal: the database refuses rows",
+            account_id=encode(Prefix.ACCOUNT, owner.uuid),
+            rows=[row.__class__.__name__ for row in rows],
+            told=entry.waiter is not None,
+            error=str(error)[:_MAX_ERROR],
+        )
         entry.settle(Poison(error))
 
     def _admit(self, units: int) -> None:
@@ -242,6 +254,26 @@ def _is_message(unit: Unit) -> TypeGuard[tuple[AccountRef, OutboundMessage]]:
     return isinstance(unit[1], OutboundMessage)
 
 
+def _arguments(units: Sequence[Unit]) -> list[list[Any]]:
+    """Raises `DataRefused` for rows that make no columns."""
+    try:
+        return Columns(units).arguments()
+    except Exception as error:
+        raise DataRefused(error) from error
+
+
+def _end_of_batch(entries: Sequence[Entry], start: int) -> int:
+    """Where a batch ends that begins at `start`: it has one unit at least."""
+    left, end = _MAX_BATCH_BYTES, min(start + _MAX_BATCH, len(entries))
+    for at in range(start, end):
+        left -= size_of(entries[at].unit)
+        if left < 0:
+            return max(at, start + 1)
+    return end
+
+
 _MAX_BATCH = 500  # units
+_MAX_BATCH_BYTES = 4 * 1024 * 1024  # of contents and events: what Postgres stores well within the timeout
+_MAX_ERROR = 500
 _HOLD_SECONDS = 0.1
 _HELD = frozenset({StatusChange, Event, MemberReceipt})
