@@ -111,7 +111,10 @@ class Node:
         """Messages are stored: send them, without another turn of the loop."""
         for _, row in stored:
             if isinstance(row, AcceptedRow):
-                row.sender.committed(row.out)
+                try:
+                    row.sender.committed(row.out)
+                except Exception:  # one account's: the others' messages of the commit are still to be sent
+                    logger.exception("a stored message was not handed on", message_id=row.out.id)
 
     # --- SessionMaker
 
