@@ -126,6 +126,20 @@ class MemoryFetcher:
         self.files.append((message, blob))
 
 
+class MemoryNetwork:
+    """Stands for `WatchedNetwork`: it works for everybody else."""
+
+    failing = False
+
+    def failed(self, _connector: object, _cause: int) -> bool:
+        return True
+
+    def logged_in(self, _connector: object) -> None:
+        pass
+
+    hold = let_go = leave = logged_in
+
+
 class MemoryHost:
     """Implements `Host`, `ConnectQueue` and `SessionMaker`. `permits` is what ownership would say."""
 
@@ -138,6 +152,9 @@ class MemoryHost:
         self.permits = True
         self.admitted: list[Dialer] = []
         """Who waits for a turn to dial."""
+        self.asked: list[Dialer] = []
+        """Those of them for whom somebody asked."""
+        self.network: Any = MemoryNetwork()
         self.preparation = MemoryPreparation()
         self.receipts = MemoryReceipts()
         self.messages = MemoryMessages()
@@ -162,8 +179,10 @@ class MemoryHost:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def admit(self, dialer: Dialer) -> None:
+    def admit(self, dialer: Dialer, *, first: bool = False) -> None:
         self.admitted.append(dialer)
+        if first:
+            self.asked.append(dialer)
 
     def driver(self, _name: str) -> MemoryDriver:
         return self._driver
@@ -183,7 +202,7 @@ class MemoryHost:
         sender = Sender(context, account.limits, preparation, receipts, receipts)
         lookup = ReferenceLookup(cast("Any", self.messages))
         receiver = Receiver(lookup, ContentChanges(lookup), cast("Any", self.fetcher))
-        return Session(context, account, row, sender, receiver, self)
+        return Session(context, account, row, sender, receiver, self, self.network)
 
 
 class OneAccount:

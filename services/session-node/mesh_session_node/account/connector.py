@@ -7,10 +7,11 @@ import time
 from typing import Protocol
 
 import structlog
+from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.ids import new_uuid
-from mesh_session_node.account.reconnect import Failures
-from mesh_session_node.account.state import Cause, SessionEvent, State, transition
+from mesh_session_node.account.reconnect import LONGEST_HELD, Failures
+from mesh_session_node.account.state import LIVE, Cause, SessionEvent, State, transition
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.drivers.interface.driver import Link, LinkEvents
@@ -27,6 +28,8 @@ class Dialer(Protocol):
 
     @property
     def id(self) -> str: ...
+    @property
+    def tenant(self) -> UUID: ...
     async def dial(self) -> None:
         """Connect and log in."""
 
@@ -34,14 +37,38 @@ class Dialer(Protocol):
 class ConnectQueue(Protocol):
     """Gives turns to dial."""
 
-    def admit(self, dialer: Dialer) -> None:
-        """Call `dial` when its turn comes, in a task of its own."""
+    def admit(self, dialer: Dialer, *, first: bool = False) -> None:
+        """Call `dial` when its turn comes, in a task of its own; `first`: before those that nobody asked
+        for.
+        """
+
+
+class Network(Protocol):
+    """What all accounts of a network have in common: whether it fails for most of them."""
+
+    @property
+    def failing(self) -> bool: ...
+    def logged_in(self, connector: Connector) -> None:
+        """The account is connected."""
+
+    def failed(self, connector: Connector, cause: Cause) -> bool:
+        """The account could not connect, or lost its connection; whether that is its own fault."""
+
+    def hold(self, connector: Connector) -> None:
+        """The account waits: for its turn to `probe`, or until all `resume`."""
+
+    def let_go(self, connector: Connector) -> None:
+        """The account does not wait any more."""
+
+    def leave(self, connector: Connector) -> None:
+        """The account is not to be online, or not here."""
 
 
 class StateMachine(Protocol):
     """The session's states, as its connection follows and moves them."""
 
     state: State
+    detail: str
 
     def go(self, event: SessionEvent, detail: str = "") -> bool:
         """Follow the table; False when the event means nothing now."""
@@ -57,12 +84,17 @@ class Connector:
         "_context",
         "_dialing",
         "_events",
+        "_named_time",
+        "_network",
+        "_own_time",
         "_queue",
         "_retry",
         "_sender",
         "_session",
+        "_unasked",
         "connected_at",
         "failures",
+        "may_try_at",
         "next_connect",
     )
 
@@ -73,8 +105,10 @@ class Connector:
         sender: Sender,
         events: LinkEvents,
         queue: ConnectQueue,
+        network: Network,
     ) -> None:
         self._context = context
+        self._network = network
         self._session = session
         self._sender = sender
         self._events = events
@@ -83,6 +117,14 @@ class Connector:
         self.connected_at: int | None = None
         self.next_connect: int | None = None
         """When it dials again; None unless it waits for that."""
+        self.may_try_at = 0.0
+        """While the network fails: when this account may try it, in monotonic seconds."""
+        self._own_time = 0.0
+        """When its latest failure was to be followed by another attempt, in monotonic seconds."""
+        self._named_time = 0.0
+        """Not before when the network wants to hear of it, in monotonic seconds."""
+        self._unasked = True
+        """Nobody waits for its next dial: it is put off while the network fails."""
         self._dialing: asyncio.Task[None] | None = None
         self._retry: asyncio.TimerHandle | None = None
 
@@ -90,17 +132,25 @@ class Connector:
     def id(self) -> str:
         return self._context.id
 
-    def dial_soon(self) -> None:
-        """Dial when its turn comes."""
-        self._queue.admit(self)
+    @property
+    def tenant(self) -> UUID:
+        return self._context.ref.tenant
+
+    def dial_soon(self, *, first: bool = False) -> None:
+        """Dial when its turn comes; `first` when somebody waits for it."""
+        self._unasked = not first
+        self._queue.admit(self, first=first)
 
     async def dial(self) -> None:
         """Connect and log in; called when its turn has come."""
         context, session = self._context, self._session
         state = context.driver_state
-        if not self._wanted() or context.link is not None or state is None:
+        if not self._wanted() or context.link is not None or self._dialing is not None or state is None:
             return
         if not context.host.may_act(context.ref):
+            return
+        if self._unasked and self._network.failing:
+            self.hold("the network fails for most accounts")
             return
         self._dialing = asyncio.current_task()
         try:
@@ -108,6 +158,12 @@ class Connector:
         except ConnectionEnded as error:
             if self._wanted():
                 self._failed(error)
+            return
+        except Exception as error:
+            # Nobody else would ever dial for it again
+            logger.exception("a driver failed to connect", account_id=self.id)
+            if self._wanted():
+                self._failed(ConnectionEnded(End.LOST, f"the driver failed: {type(error).__name__}"))
             return
         finally:
             self._dialing = None
@@ -120,6 +176,7 @@ class Connector:
         context.link = link
         context.counters.connects += 1
         self.connected_at = time.time_ns() // 1000
+        self._network.logged_in(self)
         session.go(SessionEvent.LOGGED_IN)
         self._sender.pump()
 
@@ -131,10 +188,16 @@ class Connector:
     def lost(self, event: SessionEvent, detail: str, retry_after: float = 0.0) -> None:
         """Close what is left of the connection, and dial again later: after `retry_after` seconds or more."""
         found = transition(self._session.state, event)
-        self.close_link(found[1] if found is not None else pb.SESSION_CAUSE_UNSPECIFIED, detail)
+        cause = found[1] if found is not None else pb.SESSION_CAUSE_UNSPECIFIED
+        self.close_link(cause, detail)
         now = time.monotonic()
-        self.failures.add(now)
+        if found is not None:
+            self.failures.add(now, blamed=self._network.failed(self, cause))
         delay = max(self.failures.delay(now), retry_after)
+        self._own_time, self._named_time = now + delay, now + retry_after
+        if self._network.failing:
+            self.hold(detail)
+            return
         if self.failures.quarantined(now):
             metrics.QUARANTINED.inc()
             logger.warning("session quarantined", account_id=self.id, seconds=round(delay), detail=detail)
@@ -142,6 +205,31 @@ class Connector:
         self.next_connect = int((time.time() + delay) * 1e6)
         if self._session.go(event, detail):
             self._retry = self._context.host.loop.call_later(delay, self._retry_due)
+
+    def hold(self, detail: str = "") -> None:
+        """The network fails for most: dial when it works again, or to try whether it does."""
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        self.next_connect = None
+        own = min(self._own_time, time.monotonic() + LONGEST_HELD)
+        self.may_try_at = max(own, self._named_time)
+        if self._session.go(SessionEvent.NETWORK_FAILED, detail or self._session.detail):
+            self._network.hold(self)
+
+    def probe(self) -> None:
+        """Try whether the network works again."""
+        if self._session.go(SessionEvent.RETRY_DUE):
+            self.dial_soon(first=True)
+
+    def resume(self) -> None:
+        """The network works again: dial, as if it had never failed."""
+        self.failures.forget_excused()
+        self._retry_due()
+
+    def excuse(self, since: float) -> None:
+        """The failures from then on, in monotonic seconds, are the network's."""
+        self.failures.excuse(since)
 
     def close_link(self, cause: Cause, detail: str) -> None:
         """Close the connection and record its end, if there is one."""
@@ -164,10 +252,19 @@ class Connector:
         if self._dialing is not None and self._session.state != pb.SESSION_STATE_CONNECTED:
             self._dialing.cancel()
 
-    def left_backoff(self) -> None:
-        """The session does not wait for its next attempt any more."""
-        self.next_connect = None
+    def entered(self, state: State) -> None:
+        """The session has another state: what was begun for the one before ends."""
+        if state != pb.SESSION_STATE_BACKOFF:
+            self.next_connect = None
+            self.cancel()
+            self._network.let_go(self)
+        if state not in LIVE:
+            self._network.leave(self)
+
+    def leave(self) -> None:
+        """The account is not this node's any more."""
         self.cancel()
+        self._network.leave(self)
 
     def _wanted(self) -> bool:
         return not self._context.closed and self._session.state == pb.SESSION_STATE_CONNECTING

@@ -1,5 +1,5 @@
 """When a session connects again: exponential backoff with full jitter, and quarantine after too many
-failures.
+failures of its own.
 """
 
 from __future__ import annotations
@@ -9,30 +9,48 @@ from mesh_core.backoff import Backoff
 FIRST = 5.0
 """Upper end of the first delay, in seconds."""
 LONGEST = 300.0
+LONGEST_HELD = 30.0
+"""While the network fails for most, each account waits at most so many seconds before it may try for all."""
 WINDOW = 3600.0
 """Failures older than this, in seconds, no longer count."""
 
 
 class Failures:
-    """The failures of one session in the last hour. Times are monotonic seconds."""
+    """The failures of one session in the last hour. Times are monotonic seconds.
 
-    __slots__ = ("_limit", "_times")
+    Those that the account is not to blame for make it wait longer, but never bring it into quarantine.
+    """
+
+    __slots__ = ("_excused", "_limit", "_times")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._times: list[float] = []
+        self._excused: list[float] = []
 
-    def add(self, now: float) -> None:
+    def add(self, now: float, *, blamed: bool = True) -> None:
         """Count a failure."""
-        self._times = [*self.recent(now), now]
+        if blamed:
+            self._times = [*self.recent(now), now]
+        else:
+            self._excused = [*self._recently_excused(now), now]
 
     def recent(self, now: float) -> list[float]:
         """The failures that still count, oldest first."""
         return [time for time in self._times if now - time < WINDOW]
 
+    def excuse(self, since: float) -> None:
+        """The account is not to blame for its failures from then on."""
+        self._excused += [time for time in self._times if time >= since]
+        self._times = [time for time in self._times if time < since]
+
+    def forget_excused(self) -> None:
+        """What was to blame is over."""
+        self._excused = []
+
     def clear(self) -> None:
         """Resets the failure count, after an operator or a caller has acted."""
-        self._times = []
+        self._times, self._excused = [], []
 
     def quarantined(self, now: float) -> bool:
         """Whether there were more than the limit."""
@@ -45,7 +63,10 @@ class Failures:
         recent = self.recent(now)
         if len(recent) > self._limit:
             return recent[-self._limit - 1] + WINDOW - now
-        return backoff(len(recent))
+        return backoff(len(recent) + len(self._recently_excused(now)))
+
+    def _recently_excused(self, now: float) -> list[float]:
+        return [time for time in self._excused if now - time < WINDOW]
 
 
 def backoff(failures: int) -> float:

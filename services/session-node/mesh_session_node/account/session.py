@@ -8,7 +8,7 @@ from typing import Protocol
 
 from mesh_core.errors import FailedPrecondition
 from mesh_session_node.account import views
-from mesh_session_node.account.connector import Connector, ConnectQueue
+from mesh_session_node.account.connector import Connector, ConnectQueue, Network
 from mesh_session_node.account.state import LIVE, UNPAIRED, Cause, SessionEvent, State, transition
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
@@ -61,6 +61,7 @@ class Session:
         sender: Sender,
         inbound: Inbound,
         connects: ConnectQueue,
+        network: Network,
     ) -> None:
         self.context = context
         self.account = account
@@ -74,7 +75,7 @@ class Session:
         """Also those that have ended since the network told of them."""
         self.update_time = time.time_ns() // 1000
         self.sender = sender
-        self.connector = Connector(context, self, sender, self, connects)
+        self.connector = Connector(context, self, sender, self, connects, network)
         self._inbound = inbound
         metrics.SESSIONS.labels(metrics.STATE_NAMES[self.state]).inc()
 
@@ -95,7 +96,7 @@ class Session:
         if self.account.deleted:
             return
         if self.state == pb.SESSION_STATE_PAUSED and self.detail == BY_ACCOUNT and self.account.online:
-            self.connect()
+            self.connect(asked=False)
             return
         if not self.account.online and self.state in LIVE:
             self.disconnect(BY_ACCOUNT)
@@ -116,13 +117,15 @@ class Session:
         elif account.online and (not before.online or before.deleted) and self.detail == BY_ACCOUNT:
             self.connect()
 
-    def connect(self) -> None:
-        """Connect, and stay connected. Raises `FailedPrecondition` NOT_PAIRED."""
+    def connect(self, *, asked: bool = True) -> None:
+        """Connect, and stay connected; first of all when somebody asked. Raises `FailedPrecondition`
+        NOT_PAIRED.
+        """
         if not self.paired or self.context.driver_state is None:
             raise FailedPrecondition("the account is not paired", "NOT_PAIRED")
         self.connector.failures.clear()
-        if self.go(SessionEvent.CONNECT_REQUESTED):
-            self.connector.dial_soon()
+        if self.go(SessionEvent.CONNECT_REQUESTED) or self.state == pb.SESSION_STATE_CONNECTING:
+            self.connector.dial_soon(first=asked)
 
     def disconnect(self, detail: str = "") -> None:
         """Close the connection and keep it closed."""
@@ -173,7 +176,7 @@ class Session:
         self._enter(*self._once_paired(), row.detail, row.update_time)
         if self.state == pb.SESSION_STATE_CONNECTING:
             if self.account.online and not self.account.deleted:
-                self.connector.dial_soon()
+                self.connector.dial_soon(first=True)
             else:
                 self.disconnect(BY_ACCOUNT)
 
@@ -181,7 +184,7 @@ class Session:
         """Leave the network at once, and never act again: the shard goes to another node."""
         context = self.context
         context.closed = True
-        self.connector.cancel()
+        self.connector.leave()
         link, context.link = context.link, None
         if link is not None:
             link.abort()
@@ -285,8 +288,7 @@ class Session:
         metrics.SESSIONS.labels(metrics.STATE_NAMES[self.state]).dec()
         metrics.SESSIONS.labels(metrics.STATE_NAMES[state]).inc()
         self.state, self.cause, self.detail, self.update_time = state, cause, detail, update_time
-        if state != pb.SESSION_STATE_BACKOFF:
-            self.connector.left_backoff()
+        self.connector.entered(state)
         self.context.notify()
 
 

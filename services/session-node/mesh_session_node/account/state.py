@@ -36,6 +36,8 @@ class SessionEvent(Enum):
     BANNED = auto()
     QUARANTINED = auto()
     """One failure too many in an hour."""
+    NETWORK_FAILED = auto()
+    """The network fails for most accounts: this one waits until it works again."""
 
 
 UNPAIRED = frozenset(
@@ -92,6 +94,7 @@ def _table() -> dict[tuple[State, SessionEvent], tuple[State, Cause]]:
     rule(online, on.CONNECTION_LOST, _BACKOFF, pb.SESSION_CAUSE_CONNECTION_LOST)
     rule((_CONNECTED,), on.KEEPALIVE_TIMED_OUT, _BACKOFF, pb.SESSION_CAUSE_KEEPALIVE_TIMED_OUT)
     rule(online, on.QUARANTINED, _BACKOFF, pb.SESSION_CAUSE_QUARANTINED)
+    rule((*online, _BACKOFF), on.NETWORK_FAILED, _BACKOFF, pb.SESSION_CAUSE_NETWORK_FAILING)
     rule(online, on.REPLACED, _CONFLICT, pb.SESSION_CAUSE_REPLACED)
     rule(paired, on.LOGGED_OUT, _LOGGED_OUT, pb.SESSION_CAUSE_LOGGED_OUT)
     rule(paired, on.BANNED, _BANNED, pb.SESSION_CAUSE_BANNED)

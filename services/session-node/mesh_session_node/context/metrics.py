@@ -15,6 +15,10 @@ INBOUND = Counter("mesh_messages_inbound", "Messages received and stored")
 RESENT = Counter("mesh_messages_resent", "Messages handed to the network again")
 RECONNECTS = Counter("mesh_session_ends", "Ends of connections and attempts by cause", ["cause"])
 QUARANTINED = Counter("mesh_sessions_quarantined", "Sessions that failed too often in an hour")
+NETWORK_FAILING = Gauge("mesh_network_failing", "1 while the network fails for most sessions", ["network"])
+NETWORK_HELD = Gauge(
+    "mesh_network_held_sessions", "Sessions that wait for a failing network to work again", ["network"]
+)
 OUTBOX = Gauge("mesh_outbox_messages", "Messages waiting in the outboxes of this node")
 MISPLACED = Counter("mesh_node_misplaced_calls", "Calls for accounts of other nodes, sent on to them")
 MEDIA = Counter("mesh_media_transfers", "Media moved between the network and the store", ["way", "outcome"])

@@ -29,6 +29,7 @@ from mesh_session_node.node import maintenance
 from mesh_session_node.node.connect_limiter import ConnectLimiter
 from mesh_session_node.node.loader import AccountLoader
 from mesh_session_node.node.lookup import AccountLookup, NodeOwnership
+from mesh_session_node.node.networks import Networks
 from mesh_session_node.node.registry import Registry
 from mesh_session_node.node.shard_handler import NodeShardHandler
 from mesh_session_node.outbound.link_previews import LinkPreviews
@@ -84,12 +85,14 @@ class Node:
         self.lookup = AccountLookup(node_id, self.registry, self.loader, ownership)
         self.handler = NodeShardHandler(self.registry, self.loader, journal, time.monotonic)
         sessions = self.registry.sessions
+        self._networks = Networks(sessions)
         metrics.OUTBOX.set_function(lambda: sum(session.sender.queued for session in sessions.values()))
 
     def start(self, supervisor: Supervisor) -> None:
         """Begin everything that goes on by itself."""
         settings = self.settings
         supervisor.start("connects", self._connects.run())
+        supervisor.start("networks", self._networks.run())
         supervisor.start(
             "keepalive", maintenance.keep_alive(self.registry.sessions, settings.keepalive_seconds)
         )
@@ -133,7 +136,8 @@ class Node:
             Counters(row),
         )
         sender = Sender(context, account.limits, self.preparation, self._late_receipts, self._receipt_acks)
-        return Session(context, account, row, sender, self._receiver, self._connects)
+        network = self._networks.of(account.driver)
+        return Session(context, account, row, sender, self._receiver, self._connects, network)
 
     # --- Host
 
