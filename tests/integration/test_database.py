@@ -116,7 +116,7 @@ class TestPartitions:
         assert await database.pool.fetchval("SELECT count(*) FROM event_20310301") == 2
         assert (
             await database.pool.fetchval("SELECT count(*) FROM pg_indexes WHERE tablename = 'event_20310301'")
-            == 1
+            == 2
         )
         with pytest.raises(asyncpg.CheckViolationError):
             await database.pool.execute(

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from mesh_core import ids
-from mesh_core.errors import GoingAway
+from mesh_core.errors import GoingAway, OutOfRange
 from mesh_core.events import Cursor, Page, StoredEvent
+from mesh_core.events.cursor import out_of_range
 from mesh_core.rpc.server import Draining
 from mesh_webhook.events import tail as tail_module
 from mesh_webhook.events.filters import EventFilter
@@ -30,7 +31,14 @@ def stored(number: int) -> StoredEvent:
 
 
 class Past:
-    """A reader whose database has events 1 to 3."""
+    """A reader whose database has events 1 to 3, and has lost those before `oldest`."""
+
+    def __init__(self, oldest: int) -> None:
+        self.oldest = Cursor(1, oldest, 1)
+
+    async def check(self, cursor: Cursor, _tenant: Any) -> None:
+        if cursor < self.oldest:
+            raise out_of_range("has expired", self.oldest)
 
     async def read(self, cursor: Cursor, _limit: int, **_options: Any) -> Page:
         events = [stored(number) for number in (1, 2, 3) if Cursor(1, number, 1) > cursor]
@@ -52,8 +60,8 @@ class Present:
         follower.fall_behind()
 
 
-def stream(draining: Draining) -> EventStream:
-    past: Any = Past()
+def stream(draining: Draining, oldest: int = -1) -> EventStream:
+    past: Any = Past(oldest)
     present: Any = Present()
     return EventStream(past, present, draining, TENANT, EventFilter(), Cursor(1, 0, 0))
 
@@ -66,6 +74,13 @@ async def test_what_was_read_and_also_buffered_comes_once() -> None:
             if len(seen) >= 5:
                 break
     assert seen == ["1", "2", "3", "4", "5"]
+
+
+async def test_a_stream_whose_next_events_were_deleted_ends_instead_of_passing_over_them() -> None:
+    async with aclosing(stream(Draining(), oldest=1).frames()) as frames:
+        await anext(frames)
+        with pytest.raises(OutOfRange):
+            await anext(frames)
 
 
 async def test_a_drained_stream_names_the_last_event_that_it_gave() -> None:

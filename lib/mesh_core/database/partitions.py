@@ -27,6 +27,11 @@ async def make_partitions(connection: AnyConnection, tables: Sequence[str] = MES
     return made
 
 
+async def stored_days(connection: AnyConnection, table: str) -> list[date]:
+    """The days that a table has partitions for, oldest first."""
+    return [row["day"] for row in await connection.fetch(_DAYS, table)]
+
+
 async def drop_partition(connection: AnyConnection, table: str, day: date) -> bool:
     """Drops a day's partition with all its rows; returns False when there is none.
 
@@ -38,3 +43,5 @@ async def drop_partition(connection: AnyConnection, table: str, day: date) -> bo
 
 
 _MAKE = "SELECT make_day_partition($1, (now() AT TIME ZONE 'UTC')::date + $2::int)::int"
+_DAYS = """SELECT to_date(right(c.relname, 8), 'YYYYMMDD') AS day FROM pg_inherits i
+  JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = $1::text::regclass ORDER BY day"""

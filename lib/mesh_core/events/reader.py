@@ -59,21 +59,21 @@ class EventReader:
         """Raises `ForeignDatabase`. It is the caller's to run `listener.run()` as a task."""
         return cls(database, listener, await check_identity(database))
 
-    async def oldest(self) -> Cursor:
-        """The cursor before the first event that is still stored."""
-        [row] = await self._database.pool.fetch("SELECT xid AS position, seq FROM event_horizon")
-        return Cursor(self.generation, row["position"], row["seq"])
+    async def oldest(self, tenant: UUID | None = None) -> Cursor:
+        """The cursor before the first event that is still stored, of one tenant or (None) of all."""
+        [row] = await self._database.pool.fetch(OLDEST, tenant)
+        return Cursor(self.generation, row["position"], row["place"])
 
     async def latest(self) -> Cursor:
         """The cursor behind every event that can be read now."""
         horizon = await self._database.pool.fetchval("SELECT pg_snapshot_xmin(pg_current_snapshot())")
         return Cursor(self.generation, horizon - 1, LAST_SEQ)
 
-    async def check(self, cursor: Cursor) -> None:
+    async def check(self, cursor: Cursor, tenant: UUID | None = None) -> None:
         """Raises `OutOfRange` CURSOR_OUT_OF_RANGE for a cursor from the future, and for one that has expired:
-        events behind it were dropped.
+        events behind it were dropped, or with a `tenant` those of its own deleted.
         """
-        oldest = await self.oldest()
+        oldest = await self.oldest(tenant)
         next_xid = await self._database.pool.fetchval("SELECT pg_snapshot_xmax(pg_current_snapshot())")
         if cursor.generation < self.generation or cursor < oldest:
             raise out_of_range("has expired: events after it were dropped", oldest)
@@ -131,6 +131,10 @@ class EventReader:
 _APART = 0.05
 _POLL = 0.1
 _IDLE = 1.0
+# A tenant that keeps its events for less time than the others has an end of its own.
+OLDEST = """SELECT xid AS position, seq AS place FROM event_horizon
+  UNION ALL SELECT xid, seq FROM tenant_sweep WHERE tenant = $1
+  ORDER BY position DESC, place DESC LIMIT 1"""
 # Visibility and horizon come from one snapshot, because it is one statement. No output column is named like a
 # sort column: Postgres would sort by the output, the whole backlog for every page. A large body's size is
 # known without reading it, so that what is beyond the page stays on disk.

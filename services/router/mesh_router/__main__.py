@@ -32,6 +32,7 @@ from mesh_router.jobs import JobService
 from mesh_router.proxy import BulkSender, Forwarder, Upstreams
 from mesh_router.proxy.eviction import evict_dead_nodes, evict_unregistered
 from mesh_router.proxy.routes import KINDS
+from mesh_router.retention import Policy, Retention
 from mesh_router.settings import RouterSettings
 from mesh_router.tenants import TenantService
 from mesh_router.xds import ControlPlane
@@ -39,7 +40,7 @@ from mesh_router.xds.state import ROUTERS
 from sessionmesh.admin.v1 import fleet_pb2_grpc
 from sessionmesh.v1 import account_pb2_grpc, audit_pb2_grpc, job_pb2, job_pb2_grpc, tenant_pb2_grpc
 
-OLDEST_SCHEMA = 8
+OLDEST_SCHEMA = 11
 
 
 async def main(settings: RouterSettings, stop: Stop) -> None:
@@ -67,6 +68,8 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         fleet = Fleet(database, etcd, cluster, view)
         await fleet.start(supervisor)
         supervisor.start("delete-ended-jobs", keep_deleting_ended(database))
+        policy = Policy.of_days(settings.retention.days, settings.retention.longest_days)
+        supervisor.start("retention", Retention(database, policy).run())
 
         pager = Pager(await page_token_key(database))
         owners = OwnerNotifier(view, channels, settings.auth.mesh_key)

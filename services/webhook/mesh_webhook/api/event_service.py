@@ -42,7 +42,7 @@ class EventService(event_pb2_grpc.EventServiceServicer):
     ) -> AsyncGenerator[pb.SubscribeResponse, None]:
         tenant = UUID(current_identity().tenant_for(request.tenant_id).bytes)
         wanted = _filter(request)
-        start = await self._start(request)
+        start = await self._start(request, tenant)
         stream = EventStream(self._reader, self._tail, self._draining, tenant, wanted, start)
         with STREAMS.track_inprogress():
             async with aclosing(stream.frames()) as frames:
@@ -55,7 +55,10 @@ class EventService(event_pb2_grpc.EventServiceServicer):
         if not 0 <= request.page_size <= MAX_SIZE:
             raise InvalidField("page_size", f"must be between 0 (for {DEFAULT_SIZE}) and {MAX_SIZE}")
         size = request.page_size or DEFAULT_SIZE
-        cursor = await self._check_cursor(request.cursor) if request.cursor else await self._reader.oldest()
+        if request.cursor:
+            cursor = await self._check_cursor(request.cursor, tenant)
+        else:
+            cursor = await self._reader.oldest(tenant)
         events: list[pb.Event] = []
         used_bytes = 0
         for _ in range(_MAX_READS):
@@ -70,20 +73,20 @@ class EventService(event_pb2_grpc.EventServiceServicer):
                 break
         return pb.ListEventsResponse(events=events, next_cursor=cursor.encode(), more=not page.complete)
 
-    async def _start(self, request: pb.SubscribeRequest) -> Cursor:
+    async def _start(self, request: pb.SubscribeRequest, tenant: UUID) -> Cursor:
         match request.WhichOneof("start"):
             case "cursor":
-                return await self._check_cursor(request.cursor)
+                return await self._check_cursor(request.cursor, tenant)
             case "from_oldest" if request.from_oldest:
-                return await self._reader.oldest()
+                return await self._reader.oldest(tenant)
             case "subscription":
                 raise Unimplemented("subscription: is not served by this version", "NOT_SERVED")
             case _:
                 return await self._reader.latest()
 
-    async def _check_cursor(self, encoded: str) -> Cursor:
+    async def _check_cursor(self, encoded: str, tenant: UUID) -> Cursor:
         cursor = Cursor.decode(encoded)
-        await self._reader.check(cursor)
+        await self._reader.check(cursor, tenant)
         return cursor
 
 

@@ -42,7 +42,8 @@ class EventStream:
     async def frames(self) -> AsyncGenerator[SubscribeResponse, None]:
         """Frames in order; the first is a heartbeat with the cursor at which the stream starts.
 
-        Raises `GoingAway` when the server drains, with the cursor as resume token.
+        Raises `GoingAway` when the server drains, with the cursor as resume token, and `OutOfRange` when
+        events were deleted before the stream, which fell behind, had read them.
         """
         yield heartbeat_frame(self._cursor)
         while True:
@@ -59,6 +60,7 @@ class EventStream:
         while self._cursor < until:
             self._check_draining()
             page = await self._reader.read(self._cursor, _PAGE_EVENTS, tenant=self._tenant)
+            await self._reader.check(self._cursor, self._tenant)  # else events before the page are gone
             for frame in self._render(page.events):
                 yield frame
             if page.cursor > self._cursor:

@@ -1,0 +1,70 @@
+"""Rows that go by their age alone, and rows of accounts that are gone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from prometheus_client import Counter
+
+from mesh_core.database.partitions import stored_days
+from mesh_core.database.pool import AnyConnection
+from mesh_router.retention.policy import DEDUPLICATION, DISCONNECTS, ENDED_KEYS
+
+DELETED = Counter("mesh_retention_deleted_rows", "Rows that were deleted for their age", ["table"])
+
+
+async def delete_aged(connection: AnyConnection, table: str, now: datetime) -> int:
+    """Deletes what is too old in one of the tables of `AGED`, in small steps; returns how many rows."""
+    statement = AGED[table]
+    arguments = (now,) if "$1" in statement else ()
+    total = 0
+    while deleted := int((await connection.execute(statement, *arguments)).split()[-1]):
+        DELETED.labels(table).inc(deleted)
+        total += deleted
+    return total
+
+
+async def delete_receipts(connection: AnyConnection) -> int:
+    """Deletes the receipts of messages whose day was dropped; returns how many."""
+    days = await stored_days(connection, "message")
+    total = 0
+    while days and (deleted := int((await connection.execute(_RECEIPTS, days[0])).split()[-1])):
+        DELETED.labels("message_receipt").inc(deleted)
+        total += deleted
+    return total
+
+
+def _by_ctid(table: str, which: str) -> str:
+    return f"""DELETE FROM {table} WHERE ctid = ANY (ARRAY(
+      SELECT ctid FROM {table} AS old WHERE {which} LIMIT 5000))"""  # noqa: S608 - our own names
+
+
+def _of_no_account(table: str) -> str:
+    """A node may have written once more while the account was purged."""
+    return _by_ctid(table, "NOT EXISTS (SELECT FROM account a WHERE a.id = old.account)")
+
+
+AGED: Mapping[str, str] = {
+    "network_message": _by_ctid(
+        "network_message", f"created_at < $1::timestamptz - interval '{DEDUPLICATION.days} days'"
+    ),
+    "disconnect": _by_ctid(
+        "disconnect", f"disconnect_time < $1::timestamptz - interval '{DISCONNECTS.days} days'"
+    ),
+    "api_key": _by_ctid(
+        "api_key",
+        f"least(revoke_time, expire_time) < $1::timestamptz - interval '{ENDED_KEYS.days} days'",
+    ),
+    # A node looks for the answers of its own batches only, and one that is expired never again.
+    "node_journal": _by_ctid(
+        "node_journal",
+        """NOT EXISTS (SELECT FROM node_incarnation n WHERE n.id = old.incarnation AND NOT n.expired
+             AND n.beat_at > $1::timestamptz - interval '1 day')""",
+    ),
+    **{table: _of_no_account(table) for table in ("session", "credential", "outbox", "media_fetch")},
+}
+"""By table the statement that deletes 5,000 of its old rows; $1, where there is one, is the present time."""
+_RECEIPTS = """DELETE FROM message_receipt WHERE (message, member) IN (
+  SELECT message, member FROM message_receipt
+    WHERE message < uuid_at($1::date::timestamp AT TIME ZONE 'UTC') ORDER BY message, member LIMIT 5000)"""

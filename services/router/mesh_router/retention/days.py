@@ -1,0 +1,141 @@
+"""Days of messages and events that are over are dropped whole, unless something in them is still needed.
+
+Needed are a message that waits to be sent, media that are still to be fetched, and an event that the
+webhooks' reader has not read while somebody has an endpoint. A day of messages that is held for a few of them
+is emptied of all others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+
+import asyncpg
+import structlog
+from prometheus_client import Counter
+
+from mesh_core.database import DATABASE_ERRORS
+from mesh_core.database.partitions import MESSAGE_AND_EVENT, drop_partition, stored_days
+from mesh_core.database.pool import AnyConnection
+from mesh_router.retention.policy import READER_GRACE, Policy
+
+logger = structlog.get_logger(__name__)
+
+DROPPED = Counter("mesh_retention_dropped_days", "Days of a table that were dropped", ["table"])
+UNREAD = Counter("mesh_retention_unread_events", "Events dropped before the webhooks' reader had read them")
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A day that is over and stands, and why: in words for people."""
+
+    table: str
+    day: date
+    reason: str
+
+
+async def drop_old_days(connection: AnyConnection, policy: Policy, now: datetime) -> list[Held]:
+    """Drops the days of messages and events that are over, oldest first; returns those that had to stay."""
+    held = []
+    for table in MESSAGE_AND_EVENT:
+        for day in await stored_days(connection, table):
+            if day >= policy.oldest_day(now):
+                break
+            try:
+                reason = await _need(connection, table, day, policy, now)
+                if reason is None and not await _drop(connection, table, day):
+                    reason = _BUSY
+            except DATABASE_ERRORS as error:
+                reason = f"it could not be dropped: {error!r}"
+            if reason is None:
+                DROPPED.labels(table).inc()
+                logger.info("a day was dropped", table=table, day=day.isoformat())
+            else:
+                held.append(Held(table, day, reason))
+                if reason == _BUSY:
+                    break
+    return held
+
+
+async def _need(
+    connection: AnyConnection, table: str, day: date, policy: Policy, now: datetime
+) -> str | None:
+    """Why the day must stay; None when it may go."""
+    if table == "event":
+        return await _unread(connection, day, policy, now)
+    needed = [row["message"] for row in await connection.fetch(_NEEDED, *_times(day), _MOST_NEEDED)]
+    if not needed:
+        return None
+    if len(needed) < _MOST_NEEDED:
+        await _empty(connection, day, needed)
+    return f"{len(needed)} of its messages wait to be sent, or for their media"
+
+
+async def _unread(connection: AnyConnection, day: date, policy: Policy, now: datetime) -> str | None:
+    last = await connection.fetchrow(_LAST_EVENT.format(_name("event", day)))
+    if last is None:
+        return None
+    behind = await connection.fetchrow(_BEHIND, last["position"], last["place"])
+    if behind is None or not await connection.fetchval("SELECT EXISTS (SELECT FROM webhook_endpoint)"):
+        return None
+    if _times(day)[1] > now - policy.longest - READER_GRACE:
+        return "the webhooks have not read all of it"
+    lost = await connection.fetchval(_UNREAD.format(_name("event", day)), behind["position"], behind["place"])
+    UNREAD.inc(lost)
+    logger.error(
+        "alarm",
+        alarm="reader_expired",
+        subject=behind["name"],
+        detail=f"{lost} events of {day.isoformat()} go unread, and get no delivery: it is days behind",
+    )
+    return None
+
+
+async def _drop(connection: AnyConnection, table: str, day: date) -> bool:
+    """Drops the day; False when its lock was not to be had: nobody waits behind it for longer than that."""
+    for _ in range(_ATTEMPTS):
+        try:
+            async with connection.transaction():
+                await connection.execute(_LOCK)
+                await drop_partition(connection, table, day)
+        except asyncpg.LockNotAvailableError:
+            await asyncio.sleep(_PAUSE_SECONDS)
+        else:
+            return True
+    return False
+
+
+async def _empty(connection: AnyConnection, day: date, needed: list[asyncpg.pgproto.pgproto.UUID]) -> None:
+    """Deletes all messages of a day but those, some pages at a time."""
+    name = _name("message", day)
+    pages = await connection.fetchval(
+        "SELECT pg_relation_size($1::regclass) / current_setting('block_size')::int", name
+    )
+    for page in range(0, pages, _PAGES):
+        await connection.execute(_EMPTY.format(name), f"({page},0)", f"({page + _PAGES},0)", needed)
+
+
+def _name(table: str, day: date) -> str:
+    return f"{table}_{day:%Y%m%d}"
+
+
+def _times(day: date) -> tuple[datetime, datetime]:
+    """Where the day begins and ends."""
+    begin = datetime.combine(day, time(), UTC)
+    return begin, begin + timedelta(days=1)
+
+
+_LOCK = "SET LOCAL lock_timeout = '100ms'"
+_ATTEMPTS = 5
+_PAUSE_SECONDS = 0.3
+_BUSY = "the table was busy"
+_MOST_NEEDED = 20_000
+_PAGES = 500
+_NEEDED = """SELECT message FROM outbox WHERE message >= uuid_at($1) AND message < uuid_at($2)
+  UNION SELECT message FROM media_fetch WHERE message >= uuid_at($1) AND message < uuid_at($2) LIMIT $3"""
+_EMPTY = "DELETE FROM {} WHERE ctid >= $1::text::tid AND ctid < $2::text::tid AND id <> ALL ($3::uuid[])"
+_LAST_EVENT = "SELECT xid AS position, seq AS place FROM {} ORDER BY xid DESC, seq DESC LIMIT 1"
+_BEHIND = """SELECT name, xid AS position, seq AS place FROM webhook_reader WHERE (xid, seq) < ($1::xid8, $2)
+  ORDER BY xid, seq LIMIT 1"""
+_UNREAD = "SELECT count(*) FROM {} WHERE (xid, seq) > ($1::xid8, $2)"

@@ -1,0 +1,101 @@
+"""Everything of an account, deleted for good and in small steps, its row last.
+
+Its events have no index by account. They go with their days, or by `delete_events_of_tenant`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime
+
+import structlog
+from asyncpg.pgproto.pgproto import UUID
+from prometheus_client import Counter
+
+from mesh_core.database.partitions import stored_days
+from mesh_core.database.pool import AnyConnection
+
+logger = structlog.get_logger(__name__)
+
+PURGED = Counter("mesh_retention_purged_accounts", "Deleted accounts that were purged")
+
+
+async def purge_expired_accounts(connection: AnyConnection, now: datetime) -> int:
+    """Purges the accounts whose time to be undeleted is over; returns how many. One that cannot be purged
+    stops none of the others, and is raised when they are done.
+    """
+    purged, failure = 0, None
+    after = UUID(bytes(16))
+    while expired := await connection.fetch(_EXPIRED, now, after):
+        for row in expired:
+            after = row["id"]
+            try:
+                await purge_account(connection, after)
+                purged += 1
+            except Exception as error:
+                failure = error
+                logger.warning("an account was not purged", account=str(after), error=repr(error))
+    if failure is not None:
+        raise failure
+    return purged
+
+
+async def purge_account(connection: AnyConnection, account: UUID) -> None:
+    """Deletes what there is of an account, whatever its state. Doing it again finishes what was begun."""
+    for statement in ACCOUNT_TABLES.values():
+        while await connection.fetchval(statement, account):
+            pass
+    PURGED.inc()
+
+
+async def delete_events_of_tenant(connection: AnyConnection, tenant: UUID) -> int:
+    """Deletes all of a tenant's events; returns how many. Reads every stored event once, page by page."""
+    deleted = 0
+    for day in await stored_days(connection, "event"):
+        deleted += await _delete_of_day(connection, day, tenant)
+    return deleted
+
+
+async def _delete_of_day(connection: AnyConnection, day: date, tenant: UUID) -> int:
+    name = f"event_{day:%Y%m%d}"
+    pages = await connection.fetchval(PAGES_OF, name)
+    deleted = 0
+    for page in range(0, pages or 0, STEP):
+        done = await connection.execute(_EVENTS.format(name), f"({page},0)", f"({page + STEP},0)", tenant)
+        deleted += int(done.split()[-1])
+    return deleted
+
+
+STEP = 500
+"""Pages of a table that one statement reads."""
+PAGES_OF = "SELECT pg_relation_size(to_regclass($1)) / current_setting('block_size')::int"
+_EXPIRED = "SELECT id FROM account WHERE expire_time <= $1 AND id > $2 ORDER BY id LIMIT 500"
+_EVENTS = "DELETE FROM {} WHERE ctid >= $1::text::tid AND ctid < $2::text::tid AND tenant = $3"
+
+
+def _of_account(table: str, key: str) -> str:
+    return f"""WITH gone AS (DELETE FROM {table} WHERE account = $1 AND {key} = ANY (ARRAY(
+      SELECT {key} FROM {table} WHERE account = $1 LIMIT 2000)) RETURNING {key})
+    SELECT count(*) FROM gone"""  # noqa: S608 - our own names
+
+
+ACCOUNT_TABLES: Mapping[str, str] = {
+    "outbox": """WITH gone AS (DELETE FROM outbox WHERE (shard, message) IN (
+      SELECT o.shard, o.message FROM account a JOIN outbox o ON o.shard = a.shard AND o.account = a.id
+        WHERE a.id = $1 LIMIT 2000) RETURNING message)
+    SELECT count(*) FROM gone""",
+    "media_fetch": _of_account("media_fetch", "message"),
+    "message": """WITH gone AS (DELETE FROM message WHERE account = $1 AND id = ANY (ARRAY(
+      SELECT id FROM message WHERE account = $1 LIMIT 2000)) RETURNING id),
+    receipts AS (DELETE FROM message_receipt WHERE message IN (SELECT id FROM gone))
+    SELECT count(*) FROM gone""",
+    "network_message": _of_account("network_message", "network_id"),
+    "disconnect": _of_account("disconnect", "id"),
+    "request": """WITH gone AS (DELETE FROM request WHERE scope = $1 AND (method, request_id) IN (
+      SELECT method, request_id FROM request WHERE scope = $1 LIMIT 2000) RETURNING scope)
+    SELECT count(*) FROM gone""",
+    "credential": _of_account("credential", "account"),
+    "session": _of_account("session", "account"),
+    "account": "WITH gone AS (DELETE FROM account WHERE id = $1 RETURNING id) SELECT count(*) FROM gone",
+}
+"""By table what deletes some of an account's rows and answers how many, in the order in which they go."""

@@ -1,0 +1,140 @@
+"""Does all of it once an hour, in one router at a time: whichever finds that it is due takes the lock."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from functools import partial
+
+import asyncpg
+import structlog
+from prometheus_client import Gauge
+
+from mesh_core.database import Database
+from mesh_router.retention.ages import AGED, delete_aged, delete_receipts
+from mesh_router.retention.days import drop_old_days
+from mesh_router.retention.policy import LATE, Policy
+from mesh_router.retention.purge import purge_expired_accounts
+from mesh_router.retention.shorter import shorter_tenants, sweep
+
+logger = structlog.get_logger(__name__)
+
+AGE = Gauge("mesh_retention_age_seconds", "Since when all of the retention's work was last done")
+HELD = Gauge("mesh_retention_held_days", "Days that are over and stand, because something in them is needed")
+ALARM = Gauge("mesh_retention_alarm", "1 while old data has not been deleted for a day")
+
+
+class Retention:
+    """`run` must run in every router."""
+
+    def __init__(self, database: Database, policy: Policy) -> None:
+        self._database = database
+        self._policy = policy
+        self._late = False
+
+    async def run(self) -> None:
+        """Looks every minute whether it is due, until cancelled."""
+        while True:
+            try:
+                if await self._due():
+                    await self.run_once()
+            except Exception as error:  # whatever it is, the next round may do better
+                logger.warning("old data was not deleted", error=repr(error))
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def run_once(self, now: datetime | None = None) -> bool:
+        """Does everything that is due at `now` (by default the database's time), each item guarded by itself.
+
+        Returns whether all went well; False also when another router is at it.
+        """
+        async with self._alone() as connection:
+            if connection is None:
+                return False
+            await connection.execute("UPDATE retention_run SET start_time = now()")
+            failures = await self._do_all(connection, now or await connection.fetchval("SELECT now()"))
+            await connection.execute(_RECORD, "; ".join(failures)[:1000])
+            return not failures
+
+    async def _do_all(self, connection: asyncpg.Connection, now: datetime) -> list[str]:
+        failures = []
+        for name, work in self._items(connection, now):
+            try:
+                await work()
+            except Exception as error:
+                failures.append(f"{name}: {error!r}")
+                logger.warning("old data was not deleted", item=name, error=repr(error))
+                if connection.is_closed():
+                    break
+        return failures
+
+    def _items(
+        self, connection: asyncpg.Connection, now: datetime
+    ) -> Sequence[tuple[str, Callable[[], Awaitable[object]]]]:
+        return [
+            ("days", partial(self._days, connection, now)),
+            ("message_receipt", partial(delete_receipts, connection)),
+            ("shorter tenants", partial(self._shorter, connection, now)),
+            ("accounts", partial(purge_expired_accounts, connection, now)),
+            *((table, partial(delete_aged, connection, table, now)) for table in AGED),
+        ]
+
+    async def _days(self, connection: asyncpg.Connection, now: datetime) -> None:
+        held = await drop_old_days(connection, self._policy, now)
+        HELD.set(len(held))
+        for day in held:
+            logger.info("a day is held", table=day.table, day=day.day.isoformat(), reason=day.reason)
+
+    async def _shorter(self, connection: asyncpg.Connection, now: datetime) -> None:
+        failure = None
+        for tenant in await shorter_tenants(connection, self._policy, now):
+            try:
+                if not await sweep(connection, tenant):
+                    logger.info("a tenant's events wait for the webhooks' reader", tenant=str(tenant.id))
+            except Exception as error:
+                failure = error
+                logger.warning("a tenant was not swept", tenant=str(tenant.id), error=repr(error))
+        if failure is not None:
+            raise failure
+
+    async def _due(self) -> bool:
+        row = await self._database.pool.fetchrow(_WHEN)
+        assert row is not None  # noqa: S101 - the migration made it
+        AGE.set(row["age"].total_seconds())
+        self._judge(row["age"], row["failure"])
+        return bool(row["due"])
+
+    def _judge(self, age: timedelta, failure: str) -> None:
+        late = age > LATE
+        ALARM.set(late)
+        if late and not self._late:
+            logger.error(
+                "alarm", alarm="retention_late", subject="retention", detail=failure or "it never ran"
+            )
+        elif self._late and not late:
+            logger.info("alarm is over", alarm="retention_late")
+        self._late = late
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[asyncpg.Connection | None]:
+        """A connection of its own that holds the lock; None while another process holds it."""
+        connection = await self._database.connect_direct()
+        try:
+            await connection.execute(_SESSION)
+            yield connection if await connection.fetchval(_LOCK) else None
+        finally:
+            connection.terminate()  # gives the lock back, also in the middle of a statement
+
+
+_LOOK_SECONDS = 60.0
+_SESSION = """SET lock_timeout = '2s'; SET transaction_timeout = '10s';
+  SET idle_in_transaction_session_timeout = '10s'"""
+_LOCK = "SELECT pg_try_advisory_lock(hashtext('sessionmesh retention'))"
+_RECORD = """UPDATE retention_run
+  SET failure = $1, success_time = CASE $1 WHEN '' THEN now() ELSE success_time END"""
+# An hour after the last success; a run that failed is tried again after ten minutes.
+_WHEN = """SELECT clock_timestamp() - success_time AS age, failure,
+  start_time IS NULL OR clock_timestamp() - start_time > interval '1 hour'
+    OR (failure <> '' AND clock_timestamp() - start_time > interval '10 minutes') AS due
+  FROM retention_run"""
