@@ -15,6 +15,7 @@ from asyncpg.pgproto.pgproto import UUID
 from mesh_core.ids import new_uuid
 from mesh_webhook.deliveries import claims, maintenance
 from mesh_webhook.deliveries.claims import ClaimedDelivery, Completion
+from mesh_webhook.deliveries.completions import CompletionWriter
 from mesh_webhook.deliveries.http_sender import AttemptResult
 from mesh_webhook.endpoints import disabling
 from sessionmesh.v1 import webhook_pb2
@@ -139,6 +140,24 @@ async def test_a_completion_counts_once(tables: Tables) -> None:
     row = await tables.delivery(owed)
     assert (row["attempts"], row["state"], row["last_status"]) == (1, webhook_pb2.DELIVERY_STATE_PENDING, 500)
     assert row["due_at"] > datetime.now(UTC) + timedelta(minutes=50)
+
+
+async def test_an_answer_that_cannot_be_stored_costs_no_other_completion_of_its_batch(tables: Tables) -> None:
+    owed = await tables.owe(await tables.endpoint(), 3)
+    odd = AttemptResult(None, "a NUL \0 or \ud800", b"", None, BAD.start_time, 0.01)
+    completed = [
+        Completion(one.id, one.token, odd if one.id == owed[1] else OK, 3600.0)
+        for one in await tables.claim()
+    ]
+    writer = CompletionWriter(tables.pool)
+    writing = asyncio.create_task(writer.run())
+    assert await asyncio.gather(*[writer.complete(one) for one in completed]) == [True, True, True]
+    writing.cancel()
+    assert [(await tables.delivery(one))["last_error"] for one in owed] == [
+        "",
+        "the answer cannot be stored",
+        "",
+    ]
 
 
 async def test_rivals_never_claim_the_same_delivery(tables: Tables) -> None:

@@ -323,6 +323,53 @@ async def test_a_sampled_trace_goes_out_with_the_request(tenant: Tenant, sink: R
     assert request.headers["traceparent"].startswith("00-0af7651916cd43dd8448eb211c80319c-")
 
 
+async def test_an_event_without_json_arrives_without_its_payload_and_stops_nothing(
+    tenant: Tenant, sink: Receiver, api: Client
+) -> None:
+    await api.create(sink.url)
+    poison = event()
+    poison.message.message.content.appointment.start_time.seconds = 10**15
+    [name] = await tenant.commit(poison)
+    await tenant.commit(event("message.sent"))
+    bodies = {body["type"]: body for body in (json.loads(one.body) for one in await sink.wait_for(2))}
+    assert bodies["message.received"]["id"] == name
+    assert "start_time" in bodies["message.received"]["unrenderable"]["reason"]
+    listed = await api.call(api.events.ListEvents, event_pb2.ListEventsRequest())
+    assert [one.type for one in listed.events] == ["message.received", "message.sent"]
+
+
+async def test_an_event_that_cannot_be_read_arrives_by_its_columns_and_stops_no_stream(
+    tenant: Tenant, sink: Receiver, api: Client
+) -> None:
+    await api.create(sink.url)
+    call = api.stream(event_pb2.SubscribeRequest())
+    await call.read()  # the heartbeat: from here on
+    [name] = await tenant.commit(event(), body=b"\xff\xff")
+    [request] = await sink.wait_for(1)
+    assert (json.loads(request.body)["id"], json.loads(request.body)["type"]) == (name, "message.received")
+    frame = await call.read()
+    call.cancel()
+    assert [(one.id, one.unrenderable.stored_event) for one in frame.events.events] == [(name, b"\xff\xff")]
+
+
+async def test_an_endpoint_whose_secret_cannot_be_opened_fails_alone(
+    tenant: Tenant, sink: Receiver, api: Client
+) -> None:
+    broken = await api.create(f"{sink.url}/broken")
+    await api.create(f"{sink.url}/well")
+    await tenant.pool.execute(
+        "UPDATE webhook_endpoint SET secret = 'x', version = version + 1 WHERE id = $1",
+        ids.decode(Prefix.ENDPOINT, broken.endpoint.id, "id"),
+    )
+    await tenant.commit(event())
+    delivery = await failed(api)
+    assert (delivery.endpoint_id, delivery.attempts) == (broken.endpoint.id, 3)
+    assert delivery.last_error == "the mesh cannot make this request"
+    await tenant.commit(event())
+    await sink.wait_for(2, "/well")
+    assert not sink.to("/broken")
+
+
 async def test_text_that_postgres_cannot_store_holds_nothing_up(
     tenant: Tenant, sink: Receiver, api: Client
 ) -> None:

@@ -171,8 +171,12 @@ class Tenant:
         await self._insert(self.pool, event, UUID(bytes(16)), 1)
         await self.pool.execute(f"NOTIFY {CHANNEL}")
 
-    async def commit(self, *events: event_pb2.Event, notify: bool = True) -> list[str]:
-        """Commits events in one transaction, as a session-node does; returns their ids."""
+    async def commit(
+        self, *events: event_pb2.Event, notify: bool = True, body: bytes | None = None
+    ) -> list[str]:
+        """Commits events in one transaction, as a session-node does, with these bytes or their own as bodies;
+        returns their ids.
+        """
         names = []
         async with self.pool.acquire() as connection, connection.transaction():
             for seq, event in enumerate(events, 1):
@@ -184,7 +188,7 @@ class Tenant:
                     account = ids.decode(Prefix.ACCOUNT, event.account_id, "account_id")
                 event.account_id = ids.encode(Prefix.ACCOUNT, account)
                 event.occur_time.GetCurrentTime()
-                await self._insert(connection, event, account, seq)
+                await self._insert(connection, event, account, seq, body)
         if notify:
             await self.pool.execute(f"NOTIFY {CHANNEL}")
         return names
@@ -195,6 +199,7 @@ class Tenant:
         event: event_pb2.Event,
         account: UUID,
         seq: int,
+        body: bytes | None = None,
     ) -> None:
         await connection.execute(
             "INSERT INTO event (id, seq, tenant, account, epoch, type, body)"
@@ -204,7 +209,7 @@ class Tenant:
             ids.decode(Prefix.TENANT, event.tenant_id, "tenant_id"),
             account,
             event.type,
-            event.SerializeToString(),
+            event.SerializeToString() if body is None else body,
         )
 
 

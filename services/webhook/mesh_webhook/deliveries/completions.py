@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import asyncpg
 import structlog
 from asyncpg.pgproto.pgproto import UUID
+from prometheus_client import Counter
 
 from mesh_core.backoff import Backoff
 from mesh_core.database import UNAVAILABLE
@@ -15,6 +17,11 @@ from mesh_webhook.deliveries import claims
 from mesh_webhook.deliveries.claims import Completion
 
 logger = structlog.get_logger(__name__)
+
+UNSTORED = Counter("mesh_webhook_unstored_answers", "Attempts whose answers the database refused to store")
+
+UNSTORABLE = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
+"""Raised for rows that can never be stored, whatever is tried."""
 
 
 class CompletionWriter:
@@ -35,15 +42,36 @@ class CompletionWriter:
     async def run(self) -> None:
         """Runs until it is cancelled, and repeats a batch while the database is unavailable.
 
-        A completion whose claim lapsed meanwhile is then refused.
+        A completion whose claim lapsed meanwhile is then refused. One that the database cannot store,
+        alone of its batch, is stored without what the endpoint said.
         """
         while True:
             await self._added.wait_until(lambda: self._waiting)
             batch, self._waiting = self._waiting[:_MAX_BATCH], self._waiting[_MAX_BATCH:]
-            held = await self._write([completion for completion, _ in batch])
+            held = await self._store([completion for completion, _ in batch])
             for completion, stored in batch:
                 if not stored.done():
                     stored.set_result(completion.delivery in held)
+
+    async def _store(self, batch: list[Completion]) -> set[UUID]:
+        """Stores a batch; halves one that the database refuses, so that only what it refuses is changed."""
+        try:
+            return await self._write(batch)
+        except UNSTORABLE as error:
+            if len(batch) == 1:
+                return await self._store_bare(batch[0], error)
+        middle = len(batch) // 2
+        return await self._store(batch[:middle]) | await self._store(batch[middle:])
+
+    async def _store_bare(self, completion: Completion, error: Exception) -> set[UUID]:
+        """Stores that there was an attempt; if not even that can be, its delivery is claimed again later."""
+        UNSTORED.inc()
+        logger.error("an attempt cannot be stored", delivery=str(completion.delivery), error=repr(error))
+        said = replace(completion.result, error="the answer cannot be stored", body=b"")
+        try:
+            return await self._write([replace(completion, result=said)])
+        except UNSTORABLE:
+            return set()
 
     async def _write(self, batch: list[Completion]) -> set[UUID]:
         backoff = Backoff(_FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS)

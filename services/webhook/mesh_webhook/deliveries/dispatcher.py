@@ -80,12 +80,10 @@ class Dispatcher:
         self._backoff = Backoff(_POLL_SECONDS, _MAX_PAUSE_SECONDS)
         self._in_flight: Counter[UUID] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._failure: asyncio.Future[None] | None = None
         self._draining = False
 
     async def run(self) -> None:
-        """Runs until `drain` is called. Raises an attempt's unexpected exception."""
-        self._failure = asyncio.get_running_loop().create_future()
+        """Runs until `drain` is called."""
         while not self._draining:
             seen = self._due.version
             claimed = await self._claim()
@@ -98,8 +96,6 @@ class Dispatcher:
                     await self._due.wait(since=seen)
             except TimeoutError:
                 pass
-            if self._failure.done():
-                self._failure.result()
 
     async def drain(self, seconds: float) -> None:
         """Claims no more, and waits at most `seconds` for requests in flight; the claims of others lapse."""
@@ -135,29 +131,34 @@ class Dispatcher:
         start_by = time.monotonic() + self._settings.lease_seconds - self._settings.timeout_seconds
         task = asyncio.create_task(self._deliver(delivery, start_by), name=f"deliver {delivery.webhook_id}")
         self._tasks.add(task)
-        task.add_done_callback(self._task_ended)
-
-    def _task_ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None and self._failure is not None and not self._failure.done():
-            self._failure.set_exception(error)
-            self._due.notify()
+        task.add_done_callback(self._tasks.discard)
 
     async def _deliver(self, delivery: ClaimedDelivery, start_by: float) -> None:
+        """Attempts one delivery. What goes wrong with it concerns it alone: nothing raises."""
         try:
             result = await self._attempt(delivery, start_by)
         except UNAVAILABLE as error:
             logger.warning("delivery left to the next claim", delivery=delivery.webhook_id, error=repr(error))
             return
+        except (
+            Exception
+        ):  # such as secrets that cannot be opened: the schedule says when again, and for how long
+            logger.exception("a delivery cannot be attempted", delivery=delivery.webhook_id)
+            result = AttemptResult(
+                None, "the mesh cannot make this request", b"", None, datetime.now(UTC), 0.0
+            )
         finally:
             self._in_flight[delivery.endpoint] -= 1
             if not self._in_flight[delivery.endpoint]:
                 del self._in_flight[delivery.endpoint]
             IN_FLIGHT.dec()
             self._due.notify()
-        if result is not None:
+        if result is None:
+            return
+        try:
             await self._complete(delivery, result)
+        except Exception:  # its claim lapses, and it is attempted again
+            logger.exception("an attempt cannot be completed", delivery=delivery.webhook_id)
 
     async def _attempt(self, delivery: ClaimedDelivery, start_by: float) -> AttemptResult | None:
         """Sends the delivery; None when its endpoint was deleted, or it is too late for this claim."""

@@ -28,7 +28,7 @@ from mesh_core.backoff import Backoff
 from mesh_core.database import UNAVAILABLE, Database
 from mesh_core.events import Cursor, EventReader, Page, StoredEvent
 from mesh_webhook.endpoints.endpoint_cache import EndpointCache
-from mesh_webhook.events.rendering import event_json, event_message
+from mesh_webhook.events.rendering import event_body, event_message
 
 logger = structlog.get_logger(__name__)
 
@@ -126,7 +126,7 @@ class FanOut:
         event = event_message(stored)
         wanting = [one.endpoint for one in candidates if one.filter.matches_labels(event.labels)]
         if wanting:
-            body = event_json(event)
+            body = event_body(stored, event)
             # Postgres refuses some text that a proto can hold, so only a well-formed traceparent is stored.
             traceparent = event.traceparent if _is_traceparent(event.traceparent) else ""
             for endpoint in wanting:

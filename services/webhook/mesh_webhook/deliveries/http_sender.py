@@ -80,11 +80,11 @@ class HttpSender:
             await self._session.close()
 
     async def send(self, request: OutgoingRequest) -> AttemptResult:
-        """Makes one attempt. Network errors do not raise: they are results."""
+        """Makes one attempt. Nothing raises: whatever comes of it is the result."""
         start, started = datetime.now(UTC), time.monotonic()
         try:
             status, body, retry_header, location = await self._post(request, int(start.timestamp()))
-        except (aiohttp.ClientError, ssl.SSLError, OSError, TimeoutError, ValueError) as error:
+        except Exception as error:  # whatever an endpoint makes the client raise is its failed attempt
             return AttemptResult(None, self._describe(error), b"", None, start, time.monotonic() - started)
         problem = "" if 200 <= status < 300 else f"HTTP {status}"
         if 300 <= status < 400 and location:
@@ -125,7 +125,14 @@ class HttpSender:
             )
 
     def _describe(self, error: Exception) -> str:
-        """What failed, in words for the endpoint's owner, who must not learn the mesh's own addresses."""
+        """What failed, in words for the endpoint's owner, who must not learn the mesh's own addresses.
+
+        An endpoint's own text may be in it: it is cut, and made of what can be stored and shown.
+        """
+        words = self._words(error)[:_MAX_ERROR_LENGTH].encode("ascii", "backslashreplace").decode()
+        return "".join(letter if letter.isprintable() else "?" for letter in words)
+
+    def _words(self, error: Exception) -> str:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, AddressForbidden):
             cause = cause.__cause__
@@ -136,12 +143,12 @@ class HttpSender:
         if isinstance(error, aiohttp.ClientConnectorDNSError):
             return f"{error.host} does not resolve"
         if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
-            return f"TLS: {error}"[:_MAX_ERROR_LENGTH]
+            return f"TLS: {error}"
         if isinstance(error, aiohttp.ClientConnectorError):
-            return f"cannot connect: {error.os_error.strerror or error.os_error}"[:_MAX_ERROR_LENGTH]
+            return f"cannot connect: {error.os_error.strerror or error.os_error}"
         if isinstance(error, aiohttp.ServerDisconnectedError):
             return "the connection was closed before an answer came"
-        return f"{type(error).__name__}: {error}"[:_MAX_ERROR_LENGTH].replace("\0", "")
+        return f"{type(error).__name__}: {error}"
 
 
 async def _read_beginning(response: aiohttp.ClientResponse) -> bytes:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from datetime import timedelta
 
 import asyncpg
 import structlog
-from prometheus_client import Gauge
+from prometheus_client import Counter, Gauge
 
-from mesh_core.database import UNAVAILABLE
+from mesh_core.database import DATABASE_ERRORS
 from mesh_core.database.partitions import drop_partition, make_partitions
 from sessionmesh.v1 import webhook_pb2
 
 logger = structlog.get_logger(__name__)
 
 PENDING = Gauge("mesh_webhook_pending", "Deliveries that are not done, at most 100,000")
+UNFINISHED = Counter("mesh_webhook_maintenance_failures", "Pieces of maintenance that did not finish")
 OLDEST_DUE = Gauge(
     "mesh_webhook_oldest_due_seconds", "How long the delivery that is due longest has been due"
 )
@@ -31,13 +33,22 @@ async def run(pool: asyncpg.Pool, retention_days: int) -> None:
     """Does all of it every hour until it is cancelled. Any number of instances may do so at once."""
     retention = timedelta(days=retention_days)
     while True:
-        try:
-            await make_attempt_partitions(pool)
-            await expire_deliveries(pool, retention)
-            await delete_old(pool, retention)
-        except UNAVAILABLE as error:
-            logger.warning("maintenance did not finish", error=repr(error))
+        for work in (
+            make_attempt_partitions(pool),
+            expire_deliveries(pool, retention),
+            delete_old(pool, retention),
+        ):
+            await _guarded(work)
         await asyncio.sleep(_INTERVAL_SECONDS)
+
+
+async def _guarded(work: Awaitable[object]) -> None:
+    """Does one thing of many: what the database does not let it finish is tried again the next time."""
+    try:
+        await work
+    except DATABASE_ERRORS as error:
+        UNFINISHED.inc()
+        logger.warning("maintenance did not finish", error=repr(error))
 
 
 async def expire_deliveries(pool: asyncpg.Pool, retention: timedelta) -> int:
@@ -70,7 +81,7 @@ async def measure_backlog(pool: asyncpg.Pool) -> None:
             [row] = await pool.fetch(_BACKLOG)
             PENDING.set(row["pending"])
             OLDEST_DUE.set(row["overdue"].total_seconds())
-        except UNAVAILABLE as error:
+        except DATABASE_ERRORS as error:
             logger.warning("backlog cannot be measured", error=repr(error))
         await asyncio.sleep(_MEASURE_SECONDS)
 

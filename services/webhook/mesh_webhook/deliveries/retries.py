@@ -36,7 +36,7 @@ def parse_retry_after(header: str | None, now: datetime) -> float | None:
         return min(float(header.strip()[:9]), MAX_RETRY_AFTER)
     try:
         moment = parsedate_to_datetime(header)
-    except ValueError:
+    except (ValueError, TypeError, OverflowError):  # whatever an endpoint may write there
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
