@@ -37,7 +37,7 @@ async def tenant(database: Database) -> UUID:
 @pytest.fixture
 def authenticator(database: Database, monkeypatch: pytest.MonkeyPatch) -> KeyAuthenticator:
     """Looks a key up for every call, so that changes show at once."""
-    for name in ("_FRESH", "_FRESH_UNKNOWN", "_RETRY"):
+    for name in ("FRESH_SECONDS", "_FRESH_UNKNOWN", "_RETRY"):
         monkeypatch.setattr("mesh_core.rpc.auth.authenticator." + name, 0.0)
     return KeyAuthenticator(api_key_lookup(database), AuthSettings())
 

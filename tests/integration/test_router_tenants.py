@@ -13,6 +13,7 @@ from grpc import StatusCode
 
 from mesh_core import ids
 from mesh_core.rpc.auth import Role
+from mesh_router.tenants.keys import MAX_EARLIER_SECRETS
 from sessionmesh.v1 import account_pb2, authorization_pb2, tenant_pb2
 from sessionmesh.v1.tenant_pb2 import Tenant, TenantSettings
 from tests.support.router_world import ADMIN, RouterWorld, bearer, failing
@@ -155,13 +156,6 @@ async def test_a_deleted_tenant_is_gone_with_its_keys(world: RouterWorld) -> Non
     assert (await failing(own_tenant(world, key))).code is StatusCode.UNAUTHENTICATED
 
 
-async def test_deleting_a_tenant_with_all_it_has_is_not_served(world: RouterWorld) -> None:
-    created = await create_tenant(world)
-    request = tenant_pb2.DeleteTenantRequest(tenant_id=created.id, force=True)
-    refused = await failing(world.tenants.DeleteTenant(request, metadata=ADMIN))
-    assert (refused.code, refused.reason) == (StatusCode.UNIMPLEMENTED, "NOT_SERVED")
-
-
 @pytest.mark.read_back("CreateApiKey")
 async def test_a_key_works_and_is_stored_hashed(world: RouterWorld) -> None:
     created = await create_tenant(world)
@@ -261,6 +255,40 @@ async def test_without_overlap_the_old_secret_ends(world: RouterWorld) -> None:
     new = await world.tenants.RotateApiKey(request, metadata=ADMIN)
     assert (await own_tenant(world, new.secret)).tenant == created
     assert (await failing(own_tenant(world, old.secret))).reason == "CREDENTIALS_INVALID"
+
+
+async def rotate(world: RouterWorld, key_id: str, **fields: Any) -> str:
+    request = tenant_pb2.RotateApiKeyRequest(request_id=unique(), key_id=key_id, **fields)
+    return str((await world.tenants.RotateApiKey(request, metadata=ADMIN)).secret)
+
+
+async def test_each_secret_works_to_the_end_that_it_was_promised_whatever_is_rotated_after_it(
+    world: RouterWorld,
+) -> None:
+    created = await create_tenant(world)
+    key = await create_key(world, created.id)
+    second = await rotate(world, key.api_key.id)
+    third = await rotate(world, key.api_key.id, overlap=Duration())
+    assert (await own_tenant(world, third)).tenant == created
+    assert (await own_tenant(world, key.secret)).tenant == created, "its overlap is a day"
+    assert (await failing(own_tenant(world, second))).reason == "CREDENTIALS_INVALID", "it had no overlap"
+
+
+async def test_a_rotation_that_would_leave_too_many_secrets_is_refused_and_one_without_overlap_is_not(
+    world: RouterWorld,
+) -> None:
+    created = await create_tenant(world)
+    key = await create_key(world, created.id)
+    valid = [key.secret]
+    for _ in range(MAX_EARLIER_SECRETS):
+        valid.append(await rotate(world, key.api_key.id, overlap=Duration(seconds=3600)))
+    refused = await failing(rotate(world, key.api_key.id))
+    assert (refused.code, refused.reason) == (StatusCode.FAILED_PRECONDITION, "TOO_MANY_SECRETS")
+    for secret in valid:
+        assert (await own_tenant(world, secret)).tenant == created
+    valid[-1] = await rotate(world, key.api_key.id, overlap=Duration())
+    for secret in valid:
+        assert (await own_tenant(world, secret)).tenant == created
 
 
 @pytest.mark.read_back("RevokeApiKey")

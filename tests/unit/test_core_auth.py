@@ -11,7 +11,15 @@ import pytest
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import ids
-from mesh_core.errors import InvalidField, MeshError, NotFound, PermissionDenied, Unauthenticated, Unavailable
+from mesh_core.errors import (
+    InvalidField,
+    MeshError,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    Unauthenticated,
+    Unavailable,
+)
 from mesh_core.ids import Prefix
 from mesh_core.rpc import auth
 from mesh_core.rpc.auth import (
@@ -27,6 +35,7 @@ from mesh_core.rpc.auth import (
     scope_names,
     scopes_of,
 )
+from mesh_core.rpc.auth.guesses import MAX_UNKNOWN, Guesses
 from mesh_core.settings import AuthSettings
 from sessionmesh.v1 import authorization_pb2 as proto
 
@@ -74,8 +83,12 @@ def authenticator(keys: ClusterKeys) -> KeyAuthenticator:
 @pytest.fixture
 def always_old(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every cached key is due to be looked up again."""
-    for name in ("_FRESH", "_FRESH_UNKNOWN", "_RETRY"):
+    for name in ("FRESH_SECONDS", "_FRESH_UNKNOWN", "_RETRY"):
         monkeypatch.setattr("mesh_core.rpc.auth.authenticator." + name, 0.0)
+
+
+async def unknown(authenticator: KeyAuthenticator, source: str) -> str:
+    return await reason(authenticator.authenticate(f"Bearer {new_api_key()[1]}", "", source))
 
 
 async def reason(attempt: Awaitable[Identity]) -> str:
@@ -161,12 +174,63 @@ async def test_an_unknown_key_is_refused_and_remembered_for_a_moment(
 async def test_a_wrong_secret_of_a_known_key_is_refused_without_a_look_up_each(
     authenticator: KeyAuthenticator, keys: ClusterKeys
 ) -> None:
-    _, bearer = keys.add()
+    key_id, bearer = keys.add()
     await authenticator.authenticate(bearer, "")
-    wrong = bearer[:-1] + ("A" if bearer[-1] != "A" else "B")
+    wrong = f"Bearer {auth.new_secret(key_id)[0]}"
     for _ in range(5):
         assert await reason(authenticator.authenticate(wrong, "")) == "CREDENTIALS_INVALID"
     assert keys.asked == 2
+
+
+async def test_a_key_without_its_checksum_is_refused_without_a_look_up(
+    authenticator: KeyAuthenticator, keys: ClusterKeys
+) -> None:
+    _, bearer = keys.add()
+    await authenticator.authenticate(bearer, "")
+    for at in (-1, 40, 12):  # in the checksum, in the secret, in the id
+        letter = "1" if bearer[at] != "1" else "2"
+        changed = bearer[:at] + letter + (bearer[at + 1 :] if at != -1 else "")
+        assert await reason(authenticator.authenticate(changed, "")) == "CREDENTIALS_INVALID"
+    assert keys.asked == 1
+
+
+async def test_an_address_that_tried_many_unknown_keys_is_not_looked_up_for_and_told_when_again(
+    authenticator: KeyAuthenticator, keys: ClusterKeys
+) -> None:
+    for _ in range(MAX_UNKNOWN):
+        assert await unknown(authenticator, "192.0.2.1") == "CREDENTIALS_INVALID"
+    with pytest.raises(ResourceExhausted) as refused:
+        await authenticator.authenticate(f"Bearer {new_api_key()[1]}", "", "192.0.2.1")
+    assert refused.value.retry_after is not None
+    assert 0 < refused.value.retry_after <= 60
+    assert keys.asked == MAX_UNKNOWN
+
+
+async def test_other_addresses_and_keys_in_use_do_not_suffer_from_an_address_that_guesses(
+    authenticator: KeyAuthenticator, keys: ClusterKeys
+) -> None:
+    _, in_use = keys.add()
+    _, new = keys.add()
+    await authenticator.authenticate(in_use, "", "192.0.2.1")
+    for _ in range(MAX_UNKNOWN + 1):
+        await unknown(authenticator, "192.0.2.1")
+    assert (await authenticator.authenticate(in_use, "", "192.0.2.1")).tenant_id == TENANT
+    assert (await authenticator.authenticate(new, "", "192.0.2.2")).tenant_id == TENANT
+    assert await unknown(authenticator, "192.0.2.2") == "CREDENTIALS_INVALID"
+
+
+async def test_keys_that_exist_are_no_guesses(authenticator: KeyAuthenticator, keys: ClusterKeys) -> None:
+    for _ in range(MAX_UNKNOWN + 10):
+        _, bearer = keys.add()
+        assert (await authenticator.authenticate(bearer, "", "192.0.2.1")).tenant_id == TENANT
+
+
+def test_the_memory_of_guessing_addresses_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mesh_core.rpc.auth.guesses.MAX_ADDRESSES", 3)
+    guesses = Guesses()
+    for number in range(10):
+        guesses.begin(f"192.0.2.{number}")
+    assert len(guesses._windows) == 3
 
 
 @pytest.mark.usefixtures("always_old")
@@ -178,10 +242,10 @@ async def test_a_rotated_secret_works_at_once_and_the_one_before_for_the_overlap
     secret, digest = auth.new_secret(key_id)
     before = keys.rows[key_id]
     later = datetime.now(UTC) + HOUR
-    keys.rows[key_id] = replace(before, hash=digest, previous_hash=before.hash, previous_expire_time=later)
+    keys.rows[key_id] = replace(before, hash=digest, earlier=((before.hash, later),))
     assert (await authenticator.authenticate(f"Bearer {secret}", "")).tenant_id == TENANT
     assert (await authenticator.authenticate(old, "")).tenant_id == TENANT
-    keys.rows[key_id] = replace(keys.rows[key_id], previous_expire_time=datetime.now(UTC) - HOUR)
+    keys.rows[key_id] = replace(keys.rows[key_id], earlier=((before.hash, later - 2 * HOUR),))
     assert await reason(authenticator.authenticate(old, "")) == "CREDENTIALS_INVALID"
 
 

@@ -25,7 +25,7 @@ from mesh_media.settings import MediaServiceSettings
 from mesh_media.stores.object_store import open_store
 from sessionmesh.v1 import media_pb2_grpc
 
-OLDEST_SCHEMA = 8
+OLDEST_SCHEMA = 12
 """The oldest schema that this service works with."""
 
 

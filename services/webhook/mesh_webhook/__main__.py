@@ -34,7 +34,7 @@ from mesh_webhook.events.tail import Tail
 from mesh_webhook.settings import WebhookServiceSettings
 from sessionmesh.v1 import event_pb2_grpc, webhook_pb2_grpc
 
-OLDEST_SCHEMA = 11
+OLDEST_SCHEMA = 12
 """The oldest schema that this service works with."""
 
 

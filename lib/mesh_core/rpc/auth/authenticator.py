@@ -15,8 +15,9 @@ from asyncpg.pgproto.pgproto import UUID
 from mesh_core import ids
 from mesh_core.errors import InvalidField, PermissionDenied, Unauthenticated, Unavailable
 from mesh_core.ids import Prefix
+from mesh_core.rpc.auth.guesses import Guesses
 from mesh_core.rpc.auth.identity import ADMIN_SCOPES, MESH_SCOPES, Identity, Role
-from mesh_core.rpc.auth.keys import KeyRow, Lookup, secret_hash
+from mesh_core.rpc.auth.keys import KeyRow, Lookup, looks_like_key, secret_hash
 from mesh_core.settings import AuthSettings
 from sessionmesh.v1 import authorization_pb2
 
@@ -29,16 +30,21 @@ class Authenticator(Protocol):
     def recall(self, authorization: str, tenant: str) -> Identity | None:
         """The identity, without waiting; None when it must be looked up."""
 
-    async def authenticate(self, authorization: str, tenant: str) -> Identity:
-        """The identity behind the metadata values `authorization` and `x-mesh-tenant` ("" when absent)."""
+    async def authenticate(self, authorization: str, tenant: str, source: str = "") -> Identity:
+        """The identity behind the metadata values `authorization` and `x-mesh-tenant` ("" when absent).
+
+        `source` is the address that the call came from, "" where it is not known. Raises `ResourceExhausted`
+        when too many unknown keys came from there.
+        """
 
 
 class KeyAuthenticator:
     """Knows the administrator's and the mesh's key by hash, all others through `lookup` and a cache.
 
-    A key is looked up again when it was seen longer than 10 s ago. While the database is unavailable the last
-    answer stays good. Only one look-up per key runs at a time, and its failure is not tried again for a
-    second.
+    A key is looked up again when it was seen longer than `FRESH_SECONDS` ago. While the database is
+    unavailable the last answer stays good. Only one look-up per key runs at a time, and its failure is not
+    tried again for a second. What lacks a key's checksum is not looked up, nor are keys never seen that come
+    from an address that tried many unknown ones.
     """
 
     def __init__(self, lookup: Lookup, settings: AuthSettings) -> None:
@@ -47,6 +53,7 @@ class KeyAuthenticator:
         self._bootstrap = secret_hash(settings.bootstrap_key) if settings.bootstrap_key else None
         self._entries: dict[str, _Entry] = {}
         self._mesh_identities: dict[str, Identity] = {}
+        self._guesses = Guesses()
 
     def recall(self, authorization: str, tenant: str) -> Identity | None:
         """See `Authenticator`."""
@@ -74,7 +81,7 @@ class KeyAuthenticator:
                 self._refresh(token[4:30], entry)
         return entry.judge(digest, now)
 
-    async def authenticate(self, authorization: str, tenant: str) -> Identity:
+    async def authenticate(self, authorization: str, tenant: str, source: str = "") -> Identity:
         """See `Authenticator`; also raises `Unavailable` for a key never seen while the database is
         unavailable.
         """
@@ -82,20 +89,33 @@ class KeyAuthenticator:
         if identity is not None:
             return identity
         token = authorization[7:]
+        if not looks_like_key(token):
+            raise _invalid()
         name = token[4:30]
         entry = self._entries.get(name)
         if entry is None:
-            if not _looks_like_key(token):
-                raise _invalid()
+            self._guesses.check(source)
             entry = self._remember(name, _Entry(_key_uuid(name)))
+        elif entry.row is None:
+            self._guesses.check(source)
         elif time.monotonic() < entry.fresh_until:
             # Asked although the answer is fresh: a secret that does not match.
             entry.mismatched_until = time.monotonic() + _RETRY
-        await asyncio.shield(entry.refresh or self._refresh(name, entry))
+        if entry.refresh is None:
+            await self._look_up(name, entry, source)
+        else:
+            await asyncio.shield(entry.refresh)
         identity = entry.judge(secret_hash(token), time.monotonic())
         if identity is None:
             raise _invalid()
         return identity
+
+    async def _look_up(self, name: str, entry: _Entry, source: str) -> None:
+        """Look it up for a caller; it counts as a guess from the beginning, since many may be under way."""
+        self._guesses.begin(source)
+        await asyncio.shield(self._refresh(name, entry))
+        if entry.row is not None or not entry.answered:
+            self._guesses.was_none(source)
 
     def _mesh_identity(self, tenant: str) -> Identity:
         tenant_id = ids.decode(Prefix.TENANT, tenant, "x-mesh-tenant") if tenant else None
@@ -133,7 +153,8 @@ class KeyAuthenticator:
             entry.refresh = None
 
 
-_FRESH = 10.0
+FRESH_SECONDS = 5.0
+"""How long an answer is good: a revoked key may be served as long."""
 _FRESH_UNKNOWN = 1.0
 _RETRY = 1.0
 _LOOKUP_TIMEOUT = 2.0
@@ -157,11 +178,13 @@ class _Entry:
         self.row = row
         self.answered = True
         self.serve_stale = False
-        self.fresh_until = time.monotonic() + (_FRESH if row else _FRESH_UNKNOWN)
+        self.fresh_until = time.monotonic() + (FRESH_SECONDS if row else _FRESH_UNKNOWN)
         key = ids.encode(Prefix.KEY, self.key_id)
         if row is not None:
             scopes = row.scopes | {authorization_pb2.SCOPE_PUBLIC}
-            self.identity = Identity(row.role, row.tenant_id, key, scopes, row.account_ids)
+            self.identity = Identity(
+                row.role, row.tenant_id, key, scopes, row.account_ids, row.calls_per_second
+            )
 
     def failed(self) -> None:
         self.serve_stale = self.answered
@@ -185,10 +208,6 @@ class _Entry:
         if row.tenant_suspended:
             raise PermissionDenied("the tenant is suspended", "TENANT_SUSPENDED")
         return self.identity
-
-
-def _looks_like_key(token: str) -> bool:
-    return len(token) == 74 and token.startswith("smk_") and token[30] == "_"
 
 
 def _key_uuid(name: str) -> UUID:

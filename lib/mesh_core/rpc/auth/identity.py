@@ -44,6 +44,7 @@ class Identity:
     """The caller. `tenant_id` is None for administrators and for mesh parts that act for nobody.
 
     `account_ids` are the accounts (`acc_...`) that the key is limited to; None: it is not limited.
+    `calls_per_second` is the limit that the tenant's settings give it, None where they give none.
     """
 
     role: Role
@@ -51,6 +52,7 @@ class Identity:
     key_id: str
     scopes: frozenset[Scope.ValueType]
     account_ids: frozenset[str] | None = None
+    calls_per_second: int | None = None
 
     def tenant_for(self, explicit: str, field: str = "tenant_id") -> UUID:
         """The tenant that a request is about, by its `explicit` field, which administrators must fill.

@@ -1,18 +1,21 @@
 """API keys: how they are made, what is stored of them, and how they are looked up.
 
-A key is `smk_`, its id in Crockford base32 (26 characters), `_`, and 43 characters of base64url: 256 random
-bits, so a plain SHA-256 of the whole text is stored.
+A key is `smk_`, its id in Crockford base32 (26 characters), `_`, 37 characters of base64url, which are 222
+random bits, so a plain SHA-256 of the whole text is stored, and the checksum of all that: CRC-32 in 6
+characters of base62. What was not made as a key, or was copied badly, is known without a look-up.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from hmac import compare_digest
-from typing import TYPE_CHECKING
+from string import ascii_letters, digits
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 from asyncpg.pgproto.pgproto import UUID
 
@@ -27,7 +30,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class KeyRow:
-    """A key as stored. `tenant_id` is None for an administrator's, `account_ids` for one without a limit."""
+    """A key as stored. `tenant_id` is None for an administrator's, `account_ids` for one without a limit.
+
+    `earlier` are the hashes of secrets before the present one, each with the end of its overlap.
+    """
 
     role: Role
     tenant_id: UUID | None
@@ -36,19 +42,16 @@ class KeyRow:
     expire_time: datetime | None = None
     revoked: bool = False
     tenant_suspended: bool = False
-    previous_hash: bytes | None = None
-    previous_expire_time: datetime | None = None
+    earlier: tuple[tuple[bytes, datetime], ...] = ()
     account_ids: frozenset[str] | None = None
+    calls_per_second: int | None = None
 
     def matches(self, digest: bytes) -> bool:
-        """Whether `digest` is of the key's secret, or of the one before it while their overlap lasts."""
+        """Whether `digest` is of the key's secret, or of one before it while its overlap lasts."""
         if compare_digest(digest, self.hash):
             return True
-        return (
-            self.previous_hash is not None
-            and compare_digest(digest, self.previous_hash)
-            and self.previous_expire_time is not None
-            and self.previous_expire_time > datetime.now(UTC)
+        return any(
+            compare_digest(digest, earlier) and end > datetime.now(UTC) for earlier, end in self.earlier
         )
 
 
@@ -64,8 +67,32 @@ def new_api_key() -> tuple[UUID, str, bytes]:
 
 def new_secret(key_id: UUID) -> tuple[str, bytes]:
     """A fresh secret for an existing key: the text to show once, and the hash to store."""
-    text = f"smk_{ids.encode(Prefix.KEY, key_id)[4:]}_{secrets.token_urlsafe(32)}"
+    random = secrets.token_urlsafe(32)[: KEY_LENGTH - 31 - _CHECKSUM_LENGTH]
+    text = f"smk_{ids.encode(Prefix.KEY, key_id)[4:]}_{random}"
+    text += _checksum(text)
     return text, secret_hash(text)
+
+
+def looks_like_key(text: str) -> bool:
+    """Whether `text` has the form of a key and its checksum is right."""
+    return (
+        len(text) == KEY_LENGTH
+        and text.startswith("smk_")
+        and text[30] == "_"
+        and text.isascii()
+        and text.endswith(_checksum(text[:-_CHECKSUM_LENGTH]))
+    )
+
+
+def earlier_secrets(row: Mapping[str, Any]) -> tuple[tuple[bytes, datetime], ...]:
+    """The hashes of a row's earlier secrets, with the ends of their overlaps; the last rotation's is last.
+
+    The one before the present secret has columns of its own, which the first release reads and writes.
+    """
+    older = zip(row["older_hashes"], row["older_expire_times"], strict=True)
+    if row["previous_hash"] is None or row["previous_expire_time"] is None:
+        return tuple(older)
+    return *older, (row["previous_hash"], row["previous_expire_time"])
 
 
 def scope_names(scopes: frozenset[Scope.ValueType]) -> list[str]:
@@ -105,14 +132,25 @@ def api_key_lookup(database: Database) -> Lookup:
             row["expire_time"],
             row["revoked"],
             row["suspended"],
-            row["previous_hash"],
-            row["previous_expire_time"],
+            earlier_secrets(row),
             account_names(row["account_ids"]),
+            row["calls_per_second"],
         )
 
     return lookup
 
 
+def _checksum(text: str) -> str:
+    number, letters = crc32(text.encode()), []
+    for _ in range(_CHECKSUM_LENGTH):
+        number, letter = divmod(number, len(_BASE62))
+        letters.append(_BASE62[letter])
+    return "".join(letters)
+
+
+KEY_LENGTH = 74
+_CHECKSUM_LENGTH = 6
+_BASE62 = digits + ascii_letters
 # A look-up is a use; it is noted once a minute.
 _SELECT = """
 WITH used AS (
@@ -121,7 +159,8 @@ WITH used AS (
 )
 SELECT k.role, k.tenant, k.hash, k.scopes, k.expire_time, k.revoke_time IS NOT NULL AS revoked,
        coalesce(t.state <> 1, false) AS suspended, k.previous_hash, k.previous_expire_time,
-       k.account_ids
+       k.older_hashes, k.older_expire_times, k.account_ids,
+       (t.settings->>'calls_per_second')::int AS calls_per_second
 FROM api_key k LEFT JOIN tenant t ON t.id = k.tenant
 WHERE k.id = $1
 """

@@ -15,12 +15,22 @@ from mesh_core.database.requests import OPERATOR_SCOPE, Method, claim_request, r
 from mesh_core.errors import FailedPrecondition, InvalidField, NotFound, PermissionDenied
 from mesh_core.ids import Prefix
 from mesh_core.paging import Pager
-from mesh_core.rpc.auth import TENANT_SCOPES, Role, current_identity, new_api_key, new_secret, scope_names
+from mesh_core.rpc.auth import (
+    TENANT_SCOPES,
+    Role,
+    current_identity,
+    earlier_secrets,
+    new_api_key,
+    new_secret,
+    scope_names,
+)
 from mesh_router.tenants.rows import key_message
 from sessionmesh.v1 import authorization_pb2, tenant_pb2
 
 DEFAULT_OVERLAP = timedelta(days=1)
 MAX_OVERLAP = timedelta(days=30)
+MAX_EARLIER_SECRETS = 5
+"""Most secrets of a key that are good beside the present one."""
 MAX_ACCOUNTS = 1000
 """Most accounts that a key can be limited to."""
 
@@ -104,7 +114,7 @@ class ApiKeys:
         return tenant_pb2.ListApiKeysResponse(api_keys=keys, next_page_token=next_page_token)
 
     async def rotate(self, request: tenant_pb2.RotateApiKeyRequest) -> tenant_pb2.RotateApiKeyResponse:
-        """The present secret stays valid for `overlap`; one of an earlier rotation ends at once.
+        """The present secret stays valid for `overlap`, and those before it as long as they were promised to.
 
         A repeat of the same request returns the key without its secret.
         """
@@ -128,7 +138,18 @@ class ApiKeys:
                 return tenant_pb2.RotateApiKeyResponse(api_key=key_message(row))
             if row["revoke_time"] is not None:
                 raise FailedPrecondition(f"key {request.key_id} is revoked", "RESOURCE_DELETED")
-            row = _found(await connection.fetchrow(_ROTATE, key_id, secret_hash, overlap), key_id)
+            earlier = _still_valid(row, overlap)
+            row = _found(
+                await connection.fetchrow(
+                    _ROTATE,
+                    key_id,
+                    secret_hash,
+                    overlap,
+                    [hashed for hashed, _ in earlier],
+                    [end for _, end in earlier],
+                ),
+                key_id,
+            )
         return tenant_pb2.RotateApiKeyResponse(api_key=key_message(row), secret=secret)
 
     async def revoke(self, request: tenant_pb2.RevokeApiKeyRequest) -> tenant_pb2.RevokeApiKeyResponse:
@@ -196,6 +217,23 @@ def _expire_time(request: tenant_pb2.CreateApiKeyRequest) -> datetime | None:
     return expire_time
 
 
+def _still_valid(row: asyncpg.Record, overlap: timedelta) -> list[tuple[bytes, datetime]]:
+    """The secrets before the present one that are still good. Raises `FailedPrecondition` when the present
+    one, which stays good for `overlap`, would be one too many.
+    """
+    now = datetime.now(UTC)
+    earlier = [(hashed, end) for hashed, end in earlier_secrets(row) if end > now]
+    if overlap and len(earlier) >= MAX_EARLIER_SECRETS:
+        soonest = min(end for _, end in earlier)
+        raise FailedPrecondition(
+            f"{len(earlier)} earlier secrets of the key are still valid, which is the most it may have; the "
+            f"first one ends at {soonest:%Y-%m-%dT%H:%M:%SZ}",
+            "TOO_MANY_SECRETS",
+            retry_after=(soonest - now).total_seconds(),
+        )
+    return earlier
+
+
 def _visible(row: asyncpg.Record | None, name: str) -> asyncpg.Record:
     """The key, if the caller may see it: administrators see all, tenants their own. Raises `NotFound`."""
     identity = current_identity()
@@ -220,6 +258,7 @@ _UNKNOWN_ACCOUNT = """SELECT wanted FROM unnest($2::uuid[]) AS wanted
 _LIST = """SELECT * FROM api_key
   WHERE tenant IS NOT DISTINCT FROM $1 AND ($2::uuid IS NULL OR id > $2) ORDER BY id LIMIT $3"""
 _ROTATE = """UPDATE api_key
-  SET previous_hash = hash, previous_expire_time = now() + $3::interval, hash = $2
+  SET previous_hash = hash, previous_expire_time = now() + $3::interval, hash = $2,
+      older_hashes = $4, older_expire_times = $5
   WHERE id = $1 RETURNING *"""
 _REVOKE = "UPDATE api_key SET revoke_time = coalesce(revoke_time, now()) WHERE id = $1 RETURNING *"
