@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+
 from mesh_core.settings import ServerSettings
 
 METADATA_BYTES = 16 * 1024
@@ -16,6 +18,25 @@ that nobody reads would then take gigabytes.
 
 STREAMED_FRAME_BYTES = 1024 * 1024 + 64 * 1024
 """Largest frame of a request stream that is forwarded: an upload's chunk of 1 MiB, and what is around it."""
+
+CONCURRENT_STREAMS = 10_000
+"""Streams that a connection may have open; further ones wait at the caller.
+
+A router has one connection to each session-node and needs a stream for everybody who watches one of its
+accounts, so the number is large. That there is one at all is what matters against streams that are opened and
+reset at once: without it gRPC queues them without bound, and calls of others are cancelled.
+"""
+
+MAX_CONNECTIONS = 10_000
+"""Connections that a server takes, or half of the descriptors that the process may open, if that is less: the
+rest is for its database, peers and files. gRPC cannot count them by address; a firewall can.
+"""
+
+HANDSHAKE_SECONDS = 10
+"""How long a connection may take to say what it is, TLS included."""
+
+IDLE_SECONDS = 300
+"""How long a connection may be without a call. gRPC's clients connect again by themselves at the next one."""
 
 
 def connection_limits() -> list[tuple[str, int]]:
@@ -41,5 +62,16 @@ def server_options(settings: ServerSettings, *, shared_port: bool = False) -> li
         # Channels ping every 5 s, also while nothing moves; oftener than this thrice ends a connection.
         ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
         ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.max_concurrent_streams", CONCURRENT_STREAMS),
+        ("grpc.max_allowed_incoming_connections", _connections()),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS * 1_000),
+        ("grpc.max_connection_idle_ms", IDLE_SECONDS * 1_000),
         *connection_limits(),
     ]
+
+
+def _connections() -> int:
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return (
+        MAX_CONNECTIONS if descriptors == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, descriptors // 2)
+    )
