@@ -20,15 +20,15 @@ from mesh_core.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from mesh_core.ids import Prefix, new_id
-from mesh_session_node.account.pairing import Attempt, Pairings
+from mesh_core.ids import Prefix, new_id, new_uuid
+from mesh_session_node.account.pairing import UNWATCHED_SECONDS, Attempt, Pairings
 from mesh_session_node.calls.session_service import SessionService
 from mesh_session_node.context.context import SessionSettings
 from mesh_session_node.journal import REFUSED, Credential, Event, SessionSnapshot
 from sessionmesh.v1 import event_pb2
 from sessionmesh.v1 import session_pb2 as pb
 from sessionmesh.v1.common_pb2 import Person
-from tests.support.memory_host import PHONE, SEALED, OneAccount
+from tests.support.memory_host import PHONE, SEALED, OneAccount, account_row
 from tests.support.memory_journal import Clock
 
 INTERVAL = SessionSettings().pairing_interval_seconds
@@ -519,3 +519,108 @@ async def test_an_attempt_that_never_had_its_turn_keeps_its_account_from_no_othe
     again = await pairing.begin(others[0])
     assert again.kinds == ["qr"]
     pairing.close()
+
+
+# Shares of the tenants
+
+
+@pytest.fixture
+async def tenants() -> AsyncIterator[list[list[OneAccount]]]:
+    """Three tenants with ten accounts each."""
+    made = []
+    for _ in range(3):
+        tenant = new_uuid()
+        made.append([OneAccount(replace(account_row(new_uuid()), tenant=tenant)) for _ in range(10)])
+    yield made
+    for account in (account for accounts in made for account in accounts):
+        await account.host.close()
+
+
+def rooms(callers: list[Caller]) -> int:
+    return sum(caller.kinds[-1:] == ["qr"] for caller in callers)
+
+
+async def test_one_tenant_never_holds_all_rooms(tenants: list[list[OneAccount]]) -> None:
+    pairing = Pairing(SessionSettings(pairings_at_once=8))
+    first = [await pairing.begin(account) for account in tenants[0]]
+    assert rooms(first) == 4
+    second = [await pairing.begin(account) for account in tenants[1]]
+    assert rooms(second) == 2
+    third = [await pairing.begin(account) for account in tenants[2]]
+    assert rooms(third) == 1
+    pairing.close()
+
+
+async def test_turns_to_pair_go_round_the_tenants(tenants: list[list[OneAccount]]) -> None:
+    pairing = Pairing(SessionSettings(pairings_at_once=1))
+    for account in tenants[0]:
+        await pairing.begin(account)
+    caller = await pairing.begin(tenants[1][0])
+    assert caller.steps[-1].queued_behind == 2
+    for account in tenants[0][:2]:
+        account.driver.pairing.refuse("no")
+        await account.settle()
+    assert caller.kinds[-1] == "qr"
+    pairing.close()
+
+
+async def test_every_room_is_free_again_once_all_have_left(tenants: list[list[OneAccount]]) -> None:
+    pairing = Pairing(SessionSettings(pairings_at_once=4))
+    callers = [await pairing.begin(account) for account in tenants[0][:4]]
+    for account in tenants[0][:4]:
+        pairing.pairings.forget(account.session)
+        await account.settle()
+    assert all(caller.ended for caller in callers)
+    assert rooms([await pairing.begin(account) for account in tenants[1]]) == 2
+    pairing.close()
+
+
+async def test_an_attempt_that_nobody_watches_ends(
+    account: OneAccount, others: list[OneAccount], clock: Clock
+) -> None:
+    pairing = Pairing(SessionSettings(pairings_at_once=1))
+    gone = await pairing.begin(account, timeout=600.0)
+    waiting = await pairing.begin(others[0], timeout=600.0)
+    gone.leave()
+    await account.settle()
+    await clock.skip(UNWATCHED_SECONDS - 1)
+    assert waiting.kinds == ["queued_behind"]
+    await clock.skip(2)
+    assert waiting.kinds == ["queued_behind", "qr"]
+    assert account.shown.state == pb.SESSION_STATE_NEW
+    pairing.close()
+
+
+async def test_an_attempt_that_somebody_comes_back_to_goes_on(
+    account: OneAccount, pairing: Pairing, clock: Clock
+) -> None:
+    first = await pairing.begin(account, timeout=600.0)
+    first.leave()
+    await account.settle()
+    await clock.skip(UNWATCHED_SECONDS - 1)
+    again = await pairing.begin(account)
+    await clock.skip(UNWATCHED_SECONDS)
+    assert (again.attempt, again.kinds) == (first.attempt, ["qr"])
+
+
+async def test_an_attempt_that_one_of_two_watches_goes_on(
+    account: OneAccount, pairing: Pairing, clock: Clock
+) -> None:
+    first, second = await pairing.begin(account, timeout=600.0), await pairing.begin(account)
+    first.leave()
+    await account.settle()
+    await clock.skip(UNWATCHED_SECONDS + 1)
+    assert second.kinds == ["qr"]
+
+
+async def test_a_pairing_that_is_being_stored_is_not_abandoned(
+    account: OneAccount, pairing: Pairing, clock: Clock
+) -> None:
+    caller = await pairing.begin(account)
+    account.driver.pairing.accept(PHONE)
+    await account.settle()
+    caller.leave()
+    await account.settle()
+    await clock.skip(UNWATCHED_SECONDS + 1)
+    await account.journal.commit()
+    assert account.shown.paired

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import io
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 
 import segno
 import structlog
+from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.errors import MeshError, ResourceExhausted, Unavailable
 from mesh_core.ids import Prefix, new_id
 from mesh_core.signal import Signal
+from mesh_session_node.account.pairing_rooms import PairingRooms
 from mesh_session_node.account.session import Session
 from mesh_session_node.account.state import SessionEvent
 from mesh_session_node.account.views import view
@@ -26,6 +28,8 @@ from sessionmesh.v1 import session_pb2 as pb
 
 logger = structlog.get_logger(__name__)
 
+UNWATCHED_SECONDS = 60.0
+"""An attempt that nobody watches for so long ends: whoever comes back before goes on with it."""
 _LAST = frozenset({"paired", "timed_out", "refused"})
 
 
@@ -40,10 +44,18 @@ class Attempt:
         self.by_code = request.method == pb.PAIR_METHOD_CODE
         self.phone = request.phone or session.account.phone
         self.deadline = deadline
+        self.timeout: asyncio.Timeout | None = None
+        """What ends it at its deadline, while it runs."""
         self.step: pb.PairResponse | None = None
         self.error: MeshError | None = None
         self._changed = Signal()
         self.task: asyncio.Task[None] | None = None
+        self._watchers = 0
+        self._abandoned: asyncio.TimerHandle | None = None
+
+    @property
+    def tenant(self) -> UUID:
+        return self.session.context.ref.tenant
 
     @property
     def over(self) -> bool:
@@ -56,24 +68,43 @@ class Attempt:
         self.step = step
         self._changed.notify()
 
+    def show_place(self, place: int) -> None:
+        """It waits for its turn, with so many before it."""
+        if self.step is None or self.step.queued_behind != place:
+            self.show(pb.PairResponse(queued_behind=place))
+
     def fail(self, error: MeshError) -> None:
         """End every stream with an error."""
         self.error = error
         self._changed.notify()
 
-    async def follow(self) -> AsyncIterator[pb.PairResponse]:
+    async def follow(self) -> AsyncGenerator[pb.PairResponse, None]:
         """The present step, and each one after it; the last one ends it."""
         shown = None
-        while True:
-            if self.step is not None and self.step is not shown:
-                shown = self.step
-                yield shown
-                continue
-            if self.error is not None:
-                raise self.error
-            if self.over:
-                return
-            await self._changed.wait()
+        self._watchers += 1
+        if self._abandoned is not None:
+            self._abandoned.cancel()
+        try:
+            while True:
+                if self.step is not None and self.step is not shown:
+                    shown = self.step
+                    yield shown
+                    continue
+                if self.error is not None:
+                    raise self.error
+                if self.over:
+                    return
+                await self._changed.wait()
+        finally:
+            self._watchers -= 1
+            if not self._watchers and not self.over:
+                loop = self.session.context.host.loop
+                self._abandoned = loop.call_later(UNWATCHED_SECONDS, self._abandon)
+
+    def _abandon(self) -> None:
+        """Nobody watches: its time is over, unless the network has accepted, and it is being stored."""
+        if self.timeout is not None and self.timeout.when() is not None:
+            self.timeout.reschedule(self.session.context.host.loop.time())
 
 
 class Pairings:
@@ -83,8 +114,7 @@ class Pairings:
         self._settings = settings
         self._attempts: dict[str, Attempt] = {}
         self._allowed_at: dict[str, float] = {}
-        self._room = settings.pairings_at_once
-        self._queue: dict[Attempt, asyncio.Event] = {}
+        self._rooms = PairingRooms(settings.pairings_at_once)
 
     def begin(self, session: Session, request: pb.PairRequest, timeout: float) -> Attempt:
         """The account's attempt: the running one, which every caller shares, or a new one.
@@ -137,14 +167,12 @@ class Pairings:
         interval = 0.0
         try:
             async with asyncio.timeout(max(0.0, attempt.deadline - time.monotonic())) as deadline:
-                await self._wait_turn(attempt)
-                # Only an attempt that had its turn may have shown a code, and keeps the account waiting.
-                interval = self._settings.pairing_interval_seconds
-                self._allowed_at[session.id] = time.monotonic() + interval
-                try:
+                attempt.timeout = deadline
+                async with self._rooms.room(attempt):
+                    # Only an attempt that had its turn may have shown a code, and keeps the account waiting.
+                    interval = self._settings.pairing_interval_seconds
+                    self._allowed_at[session.id] = time.monotonic() + interval
                     paired = await self._pair(attempt, deadline)
-                finally:
-                    self._leave()
         except TimeoutError:
             paired = False
         except PairingRefused as error:
@@ -191,30 +219,6 @@ class Pairings:
         finally:
             await codes.aclose()
         return False
-
-    async def _wait_turn(self, attempt: Attempt) -> None:
-        if self._room > 0:
-            self._room -= 1
-            return
-        turn = asyncio.Event()
-        self._queue[attempt] = turn
-        attempt.show(pb.PairResponse(queued_behind=len(self._queue)))
-        try:
-            await turn.wait()
-        except asyncio.CancelledError:
-            if self._queue.pop(attempt, None) is None:
-                self._leave()  # its turn had come
-            raise
-
-    def _leave(self) -> None:
-        """The next one's turn has come; those behind it move up."""
-        if not self._queue:
-            self._room += 1
-            return
-        following = next(iter(self._queue))
-        self._queue.pop(following).set()
-        for before, waiting in enumerate(self._queue, 1):
-            waiting.show(pb.PairResponse(queued_behind=before))
 
     def _show(self, attempt: Attempt, step: pb.PairResponse) -> None:
         attempt.show(step)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from datetime import timedelta
 
 from asyncpg import Record
@@ -68,8 +69,9 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
                 "UNSUPPORTED_BY_NETWORK",
             )
         attempt = self._pairings.begin(session, request, timeout)
-        async for step in attempt.follow():
-            yield step
+        async with aclosing(attempt.follow()) as steps:
+            async for step in steps:
+                yield step
 
     async def AnswerPairing(
         self, request: pb.AnswerPairingRequest, context: Context
