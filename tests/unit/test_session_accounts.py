@@ -10,8 +10,10 @@ from unittest.mock import AsyncMock, MagicMock
 
 import pytest
 from asyncpg.pgproto.pgproto import UUID
+from prometheus_client import REGISTRY
 
 from mesh_core.ids import new_uuid
+from mesh_session_node.account.session import Session
 from mesh_session_node.drivers.memory.driver import MemoryDriver
 from mesh_session_node.journal import SessionSnapshot
 from mesh_session_node.node.loader import AccountLoader
@@ -192,3 +194,129 @@ async def test_an_account_that_is_loaded_later_than_its_shard_goes_on_where_it_w
     [session] = registry.sessions.values()
     assert session.sender.outbox.find(message) is not None
     media.add.assert_called_once_with(session.context, fetched, b"blob", 2, 5.0)
+
+
+# One account that cannot run does not keep the others from it
+
+
+class BrokenHost(LoadingHost):
+    """Makes no session of the accounts in `broken`."""
+
+    def __init__(self, driver: MemoryDriver) -> None:
+        super().__init__(driver)
+        self.broken: set[UUID] = set()
+
+    def make(self, account: Any, *rest: Any) -> Any:
+        if account.uuid in self.broken:
+            raise ValueError("what its last owner stored cannot be read")
+        return super().make(account, *rest)
+
+
+@pytest.fixture
+async def broken_host() -> BrokenHost:
+    return BrokenHost(MemoryDriver())
+
+
+@pytest.fixture
+async def guarded(
+    registry: Registry, accounts: MemoryAccounts, media: MagicMock, broken_host: BrokenHost
+) -> AccountLoader:
+    sealer = AsyncMock(loaded=lambda _tenant: True)
+    return AccountLoader(
+        registry, cast("Any", accounts), sealer, broken_host, media, lambda _name, work: work.close()
+    )
+
+
+def unloadable() -> float:
+    value = REGISTRY.get_sample_value("mesh_accounts_unloadable")
+    assert value is not None
+    return value
+
+
+def neighbours(accounts: MemoryAccounts, number: int) -> list[StoredAccount]:
+    """Accounts of one shard."""
+    rows = [row_of(new_uuid()) for _ in range(number)]
+    rows = [replace(row, account=replace(row.account, shard=7)) for row in rows]
+    accounts.rows.update({row.account.uuid: row for row in rows})
+    return rows
+
+
+async def test_an_account_that_cannot_be_made_leaves_its_shards_others_alone(
+    guarded: AccountLoader, registry: Registry, accounts: MemoryAccounts, broken_host: BrokenHost
+) -> None:
+    first, bad, last = neighbours(accounts, 3)
+    broken_host.broken.add(bad.account.uuid)
+    await NodeShardHandler(registry, guarded, MagicMock(), lambda: 0.0).acquired({7: 1})
+    assert running(registry) == {first.account.uuid, last.account.uuid}
+    assert unloadable() == 1
+
+
+async def test_an_account_that_can_run_again_is_loaded_with_the_next_look(
+    guarded: AccountLoader, registry: Registry, accounts: MemoryAccounts, broken_host: BrokenHost
+) -> None:
+    first, bad = neighbours(accounts, 2)
+    broken_host.broken.add(bad.account.uuid)
+    await NodeShardHandler(registry, guarded, MagicMock(), lambda: 0.0).acquired({7: 1})
+    await guarded.reconcile()
+    assert unloadable() == 1
+    broken_host.broken.clear()
+    await guarded.reconcile()
+    assert running(registry) == {first.account.uuid, bad.account.uuid}
+    assert unloadable() == 0
+
+
+async def test_a_session_that_fails_to_begin_leaves_the_others_alone(
+    guarded: AccountLoader, registry: Registry, accounts: MemoryAccounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = neighbours(accounts, 2)
+    begun = []
+
+    def begin(session: Session) -> None:
+        if session.account.uuid == bad.account.uuid:
+            raise ValueError("not this one")
+        begun.append(session.account.uuid)
+
+    monkeypatch.setattr(Session, "begin", begin)
+    await NodeShardHandler(registry, guarded, MagicMock(), lambda: 0.0).acquired({7: 1})
+    assert begun == [good.account.uuid]
+
+
+async def test_a_session_that_cannot_be_told_of_its_row_leaves_the_others_alone(
+    guarded: AccountLoader, registry: Registry, accounts: MemoryAccounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = neighbours(accounts, 2)
+    await NodeShardHandler(registry, guarded, MagicMock(), lambda: 0.0).acquired({7: 1})
+    told = []
+
+    def refresh(session: Session, _account: object) -> None:
+        if session.account.uuid == bad.account.uuid:
+            raise ValueError("not this one")
+        told.append(session.account.uuid)
+
+    monkeypatch.setattr(Session, "refresh", refresh)
+    await guarded.reconcile()
+    assert told == [good.account.uuid]
+
+
+async def test_a_session_that_fails_to_close_leaves_with_its_shard_like_the_others(
+    guarded: AccountLoader, registry: Registry, accounts: MemoryAccounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    neighbours(accounts, 3)
+    handler = NodeShardHandler(registry, guarded, MagicMock(), lambda: 0.0)
+    await handler.acquired({7: 1})
+    monkeypatch.setattr(Session, "close", MagicMock(side_effect=ValueError("not this one")))
+    handler.lost([7])
+    assert running(registry) == set()
+
+
+async def test_a_shard_is_released_though_a_session_cannot_store_what_it_did(
+    guarded: AccountLoader, registry: Registry, accounts: MemoryAccounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    neighbours(accounts, 3)
+    journal = MagicMock(flush=AsyncMock())
+    handler = NodeShardHandler(registry, guarded, journal, lambda: 0.0)
+    await handler.acquired({7: 1})
+    monkeypatch.setattr(Session, "store_counters", MagicMock(side_effect=ValueError("not this one")))
+    await handler.release([7])
+    journal.flush.assert_awaited_once_with(give_back={7: 1})
+    assert running(registry) == set()

@@ -50,9 +50,45 @@ async def test_late_receipts_are_looked_up_again(failure: Exception, monkeypatch
 async def test_maintenance_tries_again(failure: Exception, monkeypatch: Any) -> None:
     monkeypatch.setattr(maintenance, "_TABLES_SECONDS", 0.0)
     database = MagicMock(connect_direct=AsyncMock(side_effect=failure))
+    database.pool.acquire.side_effect = failure
     running = asyncio.create_task(maintenance.maintain_tables(database))
     try:
         await eventually(lambda: database.connect_direct.call_count > 1)
         assert not running.done()
+    finally:
+        running.cancel()
+
+
+async def test_maintenance_goes_on_after_an_error_that_nobody_expected(monkeypatch: Any) -> None:
+    monkeypatch.setattr(maintenance, "_TABLES_SECONDS", 0.0)
+    connect = AsyncMock(side_effect=asyncpg.DeadlockDetectedError("deadlock detected"))
+    database = MagicMock(connect_direct=connect)
+    database.pool.acquire.side_effect = TimeoutError()
+    running = asyncio.create_task(maintenance.maintain_tables(database))
+    try:
+        await eventually(lambda: connect.call_count > 1)
+        assert not running.done()
+    finally:
+        running.cancel()
+
+
+async def test_one_session_that_fails_does_not_keep_the_others_from_being_kept_alive() -> None:
+    sessions = {name: MagicMock() for name in ("one", "bad", "three")}
+    for session in sessions.values():
+        session.context.closed = False
+    sessions["bad"].keepalive.side_effect = ValueError("not this one")
+    running = asyncio.create_task(maintenance.keep_alive(cast("Any", sessions), 0.1))
+    try:
+        await eventually(lambda: all(session.keepalive.call_count > 1 for session in sessions.values()))
+        assert not running.done()
+    finally:
+        running.cancel()
+
+
+async def test_accounts_are_reconciled_again_after_an_error_and_the_later_steps_are_taken() -> None:
+    first, second = AsyncMock(side_effect=ValueError("not this time")), AsyncMock()
+    running = asyncio.create_task(maintenance.reconcile(0.01, first, second))
+    try:
+        await eventually(lambda: first.call_count > 1 and second.call_count > 1)
     finally:
         running.cancel()

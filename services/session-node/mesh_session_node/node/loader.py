@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from mesh_core.database import UNAVAILABLE
 from mesh_core.errors import FailedPrecondition, NotFound
 from mesh_core.sealing import CannotUnseal, Sealer
 from mesh_session_node.account.session import BY_ACCOUNT, Session
+from mesh_session_node.context import metrics
 from mesh_session_node.drivers.interface.driver import Driver, DriverState
 from mesh_session_node.inbound.media import MediaFetcher
 from mesh_session_node.node.registry import Registry
@@ -63,6 +65,9 @@ class AccountLoader:
         self._maker = maker
         self._media = media
         self._spawn = spawn
+        self._broken: dict[UUID, int] = {}
+        """Accounts that cannot run, and their shards."""
+        metrics.UNLOADABLE.set_function(lambda: sum(s in registry.epochs for s in self._broken.values()))
 
     async def load_shards(self, shards: Mapping[int, int]) -> None:
         """Load the accounts of these shards (shard -> epoch). A shard that is ours must run: this goes on
@@ -114,6 +119,7 @@ class AccountLoader:
         known = [session for shard in epochs for session in registry.in_shard(shard)]
         rows = await self._accounts.shards(epochs)
         self._refresh(known, rows)
+        self._broken = {account: shard for account, shard in self._broken.items() if shard not in epochs}
         await self._load_missing(rows, epochs)
 
     def _refresh(self, known: Iterable[Session], rows: Iterable[StoredAccount]) -> None:
@@ -124,7 +130,8 @@ class AccountLoader:
         for row in rows:
             found.add(row.account.uuid)
             if (session := self._registry.running(row.account.uuid)) is not None:
-                session.refresh(row.account)
+                with self._guard(row.account):
+                    session.refresh(row.account)
         for session in known:
             if session.account.uuid not in found and self._registry.sessions.get(session.id) is session:
                 self._registry.remove(session)
@@ -163,19 +170,24 @@ class AccountLoader:
         by_uuid = {session.account.uuid: session for session in sessions}
         outboxes: dict[UUID, list[Outgoing]] = {}
         for message in waiting:
-            if message.account in by_uuid:
+            if (session := by_uuid.get(message.account)) is None:
+                continue
+            with self._guard(session.account):
                 request = message_pb2.SendMessageRequest.FromString(message.content)
                 out = Outgoing(message.uuid, message.chat, request, message.traceparent)
                 out.due = message.due if message.due > time.time() else None
                 out.attempts = 0 if out.due is not None else 1  # one that was due may have been sent
                 outboxes.setdefault(message.account, []).append(out)
-        for account, messages in outboxes.items():
-            by_uuid[account].sender.restore(messages)
+        for uuid, messages in outboxes.items():
+            with self._guard(by_uuid[uuid].account):
+                by_uuid[uuid].sender.restore(messages)
         for session in sessions:
-            session.begin()
+            with self._guard(session.account):
+                session.begin()
         for fetch in fetches:
             if (owner := by_uuid.get(fetch.account)) is not None:
-                self._media.add(owner.context, fetch.message, fetch.blob, fetch.attempts, fetch.due)
+                with self._guard(owner.account):
+                    self._media.add(owner.context, fetch.message, fetch.blob, fetch.attempts, fetch.due)
         paired = [session for session in sessions if session.context.driver_state is not None]
         if paired:
             self._spawn("recall what was sent", self._recall(paired))
@@ -185,11 +197,12 @@ class AccountLoader:
         """Sessions of rows, where their shards are still here and no session was made meanwhile."""
         registry, made = self._registry, []
         for row in rows:
-            account = row.account
-            try:
+            account, state = row.account, None
+            self._broken[account.uuid] = account.shard
+            with self._guard(account):
                 state = await self._open(row, self._maker.driver(account.driver))
-            except (FailedPrecondition, CannotUnseal) as error:
-                logger.warning("an account cannot run", account=str(account.uuid), problem=str(error))
+                del self._broken[account.uuid]
+            if account.uuid in self._broken:
                 continue
             if (running := registry.running(account.uuid)) is not None:
                 running.refresh(account)
@@ -197,10 +210,25 @@ class AccountLoader:
             epoch = registry.epochs.get(account.shard)
             if epoch is None or epoch != epochs[account.shard]:
                 continue
-            session = self._maker.make(account, epoch, _begun(row.session), state)
-            registry.add(session)
-            made.append(session)
+            self._broken[account.uuid] = account.shard
+            with self._guard(account):
+                session = self._maker.make(account, epoch, _begun(row.session), state)
+                registry.add(session)
+                made.append(session)
+                del self._broken[account.uuid]
         return made
+
+    @contextmanager
+    def _guard(self, account: AccountRow) -> Iterator[None]:
+        """One account that cannot be loaded, or told of its row, does not keep the others from it."""
+        try:
+            yield
+        except UNAVAILABLE:
+            raise  # of all accounts: it is tried again
+        except (FailedPrecondition, CannotUnseal) as error:
+            logger.warning("an account cannot run", account=str(account.uuid), problem=str(error))
+        except Exception:
+            logger.exception("an account cannot run", account=str(account.uuid))
 
     async def _open(self, row: StoredAccount, driver: Driver) -> DriverState | None:
         tenant, sealed = row.account.tenant, row.session.credential

@@ -34,14 +34,13 @@ async def maintain_tables(database: Database) -> None:
     """
     while True:
         await asyncio.sleep(_TABLES_SECONDS)
-        try:
-            await _make_partitions(database)
-            async with database.pool.acquire() as connection:
-                while await forget_requests(connection):
-                    pass
-                await forget_incarnations(connection)
-        except UNAVAILABLE as error:
-            logger.warning("maintenance did not finish; there are partitions for days", error=repr(error))
+        for step in (_make_partitions, _forget_old):
+            try:
+                await step(database)
+            except UNAVAILABLE as error:
+                logger.warning("maintenance did not finish; there are partitions for days", error=repr(error))
+            except Exception:
+                logger.exception("maintenance did not finish; there are partitions for days")
 
 
 async def keep_alive(sessions: Mapping[str, Session], period: float) -> None:
@@ -56,8 +55,11 @@ async def keep_alive(sessions: Mapping[str, Session], period: float) -> None:
         for at in range(0, len(turn), max(1, size)):
             now = loop.time()
             for session in turn[at : at + size]:
-                if not session.context.closed:
-                    session.keepalive(now, period * PATIENCE)
+                try:
+                    if not session.context.closed:
+                        session.keepalive(now, period * PATIENCE)
+                except Exception:
+                    logger.exception("a session was not kept alive", account_id=session.id)
             await asyncio.sleep(_TICK_SECONDS)
         await asyncio.sleep(max(_TICK_SECONDS, began + period - loop.time()))
 
@@ -66,11 +68,20 @@ async def reconcile(period: float, *steps: Callable[[], Awaitable[None]]) -> Non
     """Takes the steps every `period` of seconds, until cancelled; one that fails is tried again then."""
     while True:
         await asyncio.sleep(period)
-        try:
-            for step in steps:
+        for step in steps:
+            try:
                 await step()
-        except Exception as error:
-            logger.warning("accounts not reconciled", error=repr(error))
+            except UNAVAILABLE as error:
+                logger.warning("accounts not reconciled", error=repr(error))
+            except Exception:
+                logger.exception("accounts not reconciled")
+
+
+async def _forget_old(database: Database) -> None:
+    async with database.pool.acquire() as connection:
+        while await forget_requests(connection):
+            pass
+        await forget_incarnations(connection)
 
 
 async def _make_partitions(database: Database) -> None:

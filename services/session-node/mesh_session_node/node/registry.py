@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Iterable
 
+import structlog
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.ids import Prefix, encode
 from mesh_session_node.account.session import Session
+
+logger = structlog.get_logger(__name__)
 
 
 class Registry:
@@ -40,8 +43,11 @@ class Registry:
         self._by_shard.setdefault(session.context.ref.shard, set()).add(session)
 
     def remove(self, session: Session) -> None:
-        """Close a session and forget it."""
-        session.close()
+        """Close a session and forget it: also one that fails to close, whose fence is its end."""
+        try:
+            session.close()
+        except Exception:
+            logger.exception("a session was not closed well", account_id=session.id)
         del self.sessions[session.id]
         shard = session.context.ref.shard
         remaining = self._by_shard[shard]

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Set
 
+import structlog
+
 from mesh_session_node.account.session import Session
 from mesh_session_node.journal import Journal
 from mesh_session_node.node.loader import AccountLoader
 from mesh_session_node.node.registry import Registry
+
+logger = structlog.get_logger(__name__)
 
 
 class NodeShardHandler:
@@ -43,7 +47,10 @@ class NodeShardHandler:
         epochs = [(shard, registry.epochs[shard]) for shard in shards if shard in registry.epochs]
         for shard in shards:
             for session in registry.in_shard(shard):
-                session.store_counters()
+                try:
+                    session.store_counters()
+                except Exception:
+                    logger.exception("counters were not stored", account_id=session.id)
         registry.leave(shards)
         for at in range(0, len(epochs), _MAX_RELEASED):
             await self._journal.flush(give_back=dict(epochs[at : at + _MAX_RELEASED]))
