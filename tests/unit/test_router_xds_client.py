@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from unittest.mock import ANY
+
 import pytest
 from google.rpc import status_pb2
 
-from mesh_core.errors import InvalidField
-from mesh_router.xds.client import MAX_NAME_LENGTH, MAX_NAMES, Client
+from mesh_core.errors import InvalidField, ResourceExhausted
+from mesh_router.xds.client import MAX_NAME_LENGTH, MAX_NAMES, MAX_UNKNOWN_BYTES, Client
 from mesh_router.xds.resources import (
     CLUSTER_TYPE,
     ENDPOINT_TYPE,
@@ -14,7 +18,7 @@ from mesh_router.xds.resources import (
     Backends,
     build,
 )
-from mesh_router.xds.snapshot import Snapshot
+from mesh_router.xds.snapshot import Snapshot, Subscription
 from mesh_wire.xds import core_pb2
 from mesh_wire.xds.cluster_pb2 import Cluster
 from mesh_wire.xds.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
@@ -234,6 +238,65 @@ def test_clients_with_the_same_subscription_share_one_response() -> None:
         talk.client.take(request, FIRST)
     first, second = (talk.client.due(FIRST) for talk in talks)
     assert first is second
+
+
+def unknown(number: int) -> list[str]:
+    return [f"node:{'x' * 63}-{index}" for index in range(number)]
+
+
+SOME_UNKNOWN = 300  # more than half of what a client may ask for
+MANY = {f"n{index}": (f"10.0.2.{index % 250}:7601",) for index in range(MAX_NAMES - 1)}
+
+
+def test_names_that_do_not_exist_are_bounded_over_all_types() -> None:
+    talk = Conversation(ENDPOINT_TYPE)
+    talk.ask(*unknown(SOME_UNKNOWN))
+    talk.type_url = CLUSTER_TYPE
+    with pytest.raises(ResourceExhausted) as refused:
+        talk.ask(*unknown(SOME_UNKNOWN))
+    assert refused.value.reason == "QUOTA_EXCEEDED"
+
+
+def test_names_that_are_asked_for_no_more_do_not_count() -> None:
+    talk = Conversation(ENDPOINT_TYPE)
+    for number in range(10):
+        assert talk.ask("router", *unknown(SOME_UNKNOWN + number)) == ([] if number else [ANY])
+
+
+def test_names_that_exist_do_not_count() -> None:
+    snapshot = Snapshot(build(Backends(ROUTERS, MANY), None))
+    (response,) = Conversation(ENDPOINT_TYPE, snapshot).ask(*(f"node:{name}" for name in MANY))
+    assert len(names(response)) == len(MANY)
+    assert sum(map(len, names(response))) + 100 * len(MANY) > MAX_UNKNOWN_BYTES
+
+
+def test_before_there_is_anything_nothing_exists() -> None:
+    client = Client()
+    request = DiscoveryRequest(
+        type_url=ENDPOINT_TYPE, resource_names=unknown(4 * SOME_UNKNOWN), node=core_pb2.Node()
+    )
+    with pytest.raises(ResourceExhausted):
+        client.take(request, None)
+
+
+def test_nothing_is_kept_of_what_a_client_asked_for_that_has_left() -> None:
+    talk = Conversation(CLUSTER_TYPE)
+    talk.ask("router", *unknown(SOME_UNKNOWN))
+    subscription = weakref.ref(talk.client.watches[CLUSTER_TYPE].subscription)
+    del talk
+    gc.collect()
+    assert subscription() is None
+
+
+def test_the_responses_that_are_kept_are_bounded_by_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mesh_router.xds.snapshot.MAX_CACHED_BYTES", 1)
+    snapshot = Snapshot(build(Backends(ROUTERS, NODES), None))
+    first = Subscription.of(CLUSTER_TYPE, frozenset({"router"}))
+    second = Subscription.of(CLUSTER_TYPE, frozenset({"node:a"}))
+    response = snapshot.response(first, snapshot.names(first))
+    assert snapshot.response(first, snapshot.names(first)) is response
+    snapshot.response(second, snapshot.names(second))
+    assert snapshot.response(first, snapshot.names(first)) is not response
 
 
 def test_versions_depend_on_content_alone() -> None:

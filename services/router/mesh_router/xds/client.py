@@ -9,17 +9,23 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from sys import getsizeof
 
 from prometheus_client import Counter
 
-from mesh_core.errors import InvalidField
+from mesh_core.errors import InvalidField, ResourceExhausted
 from mesh_router.xds.snapshot import TYPES, WHOLE, Response, Snapshot, Subscription
 from mesh_wire.xds import core_pb2
 from mesh_wire.xds.discovery_pb2 import DiscoveryRequest
 
 MAX_NAMES = 4096
 MAX_NAME_LENGTH = 512
+MAX_UNKNOWN_BYTES = 96 * 1024
+"""Memory that the names a client asks for may take which do not exist: some six hundred names of nodes. Those
+that exist are no more than there are resources.
+"""
 _MAX_REASON_LENGTH = 1000
+_SLOT_BYTES = 64  # a name's share of a set, which is up to three fifths full
 _NOTHING: frozenset[str] = frozenset()
 PUSHES = Counter("mesh_xds_pushes_total", "Responses sent to xDS clients", ["type"])
 NACKS = Counter("mesh_xds_nacks_total", "Responses that xDS clients refused", ["type"])
@@ -55,6 +61,8 @@ class Watch:
     """The last version that the client accepted."""
     refusal: Refusal | None = None
     """The refusal of the last response."""
+    unknown_bytes: int = 0
+    """What the names take that did not exist when they were asked for."""
 
 
 class Client:
@@ -71,7 +79,8 @@ class Client:
     def take(self, request: DiscoveryRequest, snapshot: Snapshot | None) -> Refusal | None:
         """Apply a request; returns the refusal if it is a NACK.
 
-        Raises `InvalidField` for a request that breaks the protocol or its limits.
+        Raises `InvalidField` for a request that breaks the protocol or its limits, and `ResourceExhausted` for
+        too many names that do not exist.
         """
         type_url = request.type_url
         if type_url not in TYPES:
@@ -81,7 +90,9 @@ class Client:
         names = _names(request)
         watch = self.watches.get(type_url)
         if watch is None:
-            self.watches[type_url] = _first(type_url, names)
+            watch = _first(type_url, names)
+            watch.unknown_bytes = self._unknown_bytes(type_url, names, snapshot)
+            self.watches[type_url] = watch
             return None
         refusal = None
         nonce = request.response_nonce
@@ -89,7 +100,9 @@ class Client:
             if nonce != watch.nonce:
                 return None
             refusal = _answered(watch, request)
-        _subscribe(watch, names, snapshot)
+        if names != watch.subscription.names:
+            watch.unknown_bytes = self._unknown_bytes(type_url, names, snapshot)
+            _subscribe(watch, names, snapshot)
         return refusal
 
     def due(self, snapshot: Snapshot) -> Response | None:
@@ -108,6 +121,15 @@ class Client:
             watch.number != snapshot.number and watch.version != snapshot.version(watch.subscription)
             for watch in self.watches.values()
         )
+
+    def _unknown_bytes(self, type_url: str, names: frozenset[str], snapshot: Snapshot | None) -> int:
+        """What those of `names` take that do not exist; raises `ResourceExhausted` when it is too much."""
+        unknown = names if snapshot is None else snapshot.unknown(type_url, names)
+        taken = sum(map(getsizeof, unknown)) + _SLOT_BYTES * len(unknown)
+        others = sum(watch.unknown_bytes for key, watch in self.watches.items() if key != type_url)
+        if taken + others > MAX_UNKNOWN_BYTES:
+            raise ResourceExhausted("the client asks for too many names that do not exist", "QUOTA_EXCEEDED")
+        return taken
 
     def _introduce(self, request: DiscoveryRequest) -> None:
         if not request.HasField("node"):
@@ -142,8 +164,6 @@ def _first(type_url: str, names: frozenset[str]) -> Watch:
 def _subscribe(watch: Watch, names: frozenset[str], snapshot: Snapshot | None) -> None:
     before, type_url = watch.subscription, watch.subscription.type_url
     if before.names is None and (not names or "*" in names):
-        return
-    if names == before.names:
         return
     watch.subscription = Subscription.of(type_url, names)
     added = names if before.names is None else names - before.names

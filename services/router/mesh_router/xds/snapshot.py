@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import count
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from google.protobuf.any_pb2 import Any
 
@@ -21,8 +21,8 @@ WHOLE = frozenset({LISTENER_TYPE, CLUSTER_TYPE})
 """Types whose responses have all subscribed resources: what a response lacks does not exist."""
 
 
-MAX_CACHED = 4096
-"""Subscriptions and responses that are cached; most clients share a few."""
+MAX_CACHED_BYTES = 16 * 1024 * 1024
+"""Bytes of the responses that are cached; most clients share a few."""
 
 
 class Subscription:
@@ -73,8 +73,13 @@ class Snapshot:
                 name: _resource(resource, number, known.get(name))
                 for name, resource in packed[type_url].items()
             }
-        self._versions: dict[Subscription, str] = {}
+        self._versions: WeakKeyDictionary[Subscription, str] = WeakKeyDictionary()
         self._responses: dict[tuple[str, frozenset[str], str], Response] = {}
+        self._response_bytes = 0
+
+    def unknown(self, type_url: str, names: frozenset[str]) -> frozenset[str]:
+        """Those of `names` that no resource of the type has."""
+        return names - self._resources[type_url].keys()
 
     def names(self, subscription: Subscription) -> frozenset[str]:
         """The names of the subscription that exist."""
@@ -85,8 +90,6 @@ class Snapshot:
         """Hash of all that the subscription covers; equal in all routers that see the same endpoints."""
         version = self._versions.get(subscription)
         if version is None:
-            if len(self._versions) >= MAX_CACHED:
-                self._versions.clear()
             resources = self._resources[subscription.type_url]
             covered = sorted(self.names(subscription))
             text = "\n".join(f"{name} {resources[name].version}" for name in covered)
@@ -104,8 +107,6 @@ class Snapshot:
         key = subscription.type_url, names, version
         response = self._responses.get(key)
         if response is None:
-            if len(self._responses) >= MAX_CACHED:
-                self._responses.clear()
             resources = self._resources[subscription.type_url]
             nonce = f"{next(_nonces)}"
             message = DiscoveryResponse(
@@ -115,6 +116,10 @@ class Snapshot:
                 nonce=nonce,
             )
             response = Response(message.SerializeToString(), nonce, version)
+            self._response_bytes += len(response.payload)
+            if self._response_bytes > MAX_CACHED_BYTES:
+                self._responses.clear()
+                self._response_bytes = len(response.payload)
             self._responses[key] = response
         return response
 
