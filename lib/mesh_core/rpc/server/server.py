@@ -109,7 +109,7 @@ class Server:
         settings = self._settings
         own = sorted(self._methods.services)
         self.add(peer_pb2_grpc.add_PeerServiceServicer_to_server, self._peer_listener)
-        add_standard_services(self._methods, self._health)
+        add_standard_services(self._methods, self._health, self._gate.authenticator)
         if self._server is None:
             self.bind()
         assert self._server is not None  # noqa: S101 - bound

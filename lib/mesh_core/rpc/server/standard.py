@@ -1,6 +1,7 @@
 """The services that every server has besides its own.
 
-Health and reflection ask for no key. channelz is for operators: it shows the addresses of callers and parts.
+Health and reflection ask for no key, though reflection shows what is between the parts of the mesh to
+operators alone. channelz is for operators: it shows the addresses of callers and parts.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from grpc_channelz.v1 import channelz, channelz_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from mesh_core.errors import NotFound
+from mesh_core.errors import MAX_NAME, InvalidField, NotFound
+from mesh_core.rpc.auth import Authenticator
 from mesh_core.rpc.server.methods import Methods
+from mesh_core.rpc.server.parsing import Context
 from sessionmesh.v1.authorization_pb2 import SCOPE_OPERATOR, SCOPE_PUBLIC
 
 _Status: Any = health_pb2.HealthCheckResponse
@@ -40,18 +43,20 @@ class Health:
             self.set(service, serving)
 
     async def Check(self, request: Any, _context: Any) -> Any:
-        if request.service not in self._serving:
-            raise NotFound("service", request.service)
-        return _Status(status=self._status(request.service))
+        service = _name(request)
+        if service not in self._serving:
+            raise NotFound("service", service)
+        return _Status(status=self._status(service))
 
     async def Watch(self, request: Any, _context: Any) -> AsyncIterator[Any]:
+        service = _name(request)
         changed = asyncio.Event()
         self._watchers.add(changed)
         last = None
         try:
             while True:
                 changed.clear()
-                status = self._status(request.service)
+                status = self._status(service)
                 if status != last:
                     last = status
                     yield _Status(status=status)
@@ -66,20 +71,54 @@ class Health:
         return int(_Status.SERVING if serving else _Status.NOT_SERVING)
 
 
-def add_standard_services(methods: Methods, health: Health) -> None:
+class Reflection(reflection_pb2_grpc.ServerReflectionServicer):
+    """Describes services to anybody, and with an operator's key those between the parts of the mesh too."""
+
+    def __init__(self, services: Iterable[str], authenticator: Authenticator) -> None:
+        names = sorted(services)
+        pool = descriptor_pool.Default()
+        public = [name for name in names if not name.startswith(_INTERNAL)]
+        self._public = reflection.aio.ReflectionServicer(public, _PublicSymbols(pool))
+        self._all = reflection.aio.ReflectionServicer(names, _Symbols(pool))
+        self._authenticator = authenticator
+
+    async def ServerReflectionInfo(
+        self, request_iterator: AsyncIterator[Any], context: Context
+    ) -> AsyncIterator[Any]:
+        """Raises `Unauthenticated` for a key that is none."""
+        shown = self._all if await self._is_operator(context) else self._public
+        async for answer in shown.ServerReflectionInfo(request_iterator, context):
+            yield answer
+
+    async def _is_operator(self, context: Context) -> bool:
+        metadata: Any = context.invocation_metadata()
+        authorization = next((value for key, value in metadata if key == "authorization"), "")
+        if not authorization:
+            return False
+        identity = await self._authenticator.authenticate(authorization, "")
+        return SCOPE_OPERATOR in identity.scopes
+
+
+def add_standard_services(methods: Methods, health: Health, authenticator: Authenticator) -> None:
     """Add them to `methods`, which must have all others by now: reflection lists them."""
     methods.add_generated(health_pb2_grpc.add_HealthServicer_to_server, health, SCOPE_PUBLIC)
     methods.add_generated(
         channelz_pb2_grpc.add_ChannelzServicer_to_server, channelz.aio.ChannelzServicer(), SCOPE_OPERATOR
     )
-    names = {*methods.services, reflection.SERVICE_NAME}
     methods.add_generated(
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server,
-        reflection.aio.ReflectionServicer(names, _Symbols(descriptor_pool.Default())),
+        Reflection({*methods.services, reflection.SERVICE_NAME}, authenticator),
         SCOPE_PUBLIC,
     )
     # grpcio-reflection brings v1alpha only; v1 is the same on the wire, and newer clients ask for it first.
     methods.alias(reflection.SERVICE_NAME, "grpc.reflection.v1.ServerReflection")
+
+
+def _name(request: Any) -> str:
+    service: str = request.service
+    if len(service) > MAX_NAME:  # a stream keeps it
+        raise InvalidField("service", f"has at most {MAX_NAME} characters")
+    return service
 
 
 class _Symbols:
@@ -97,3 +136,27 @@ class _Symbols:
             return self._pool.FindFileContainingSymbol(symbol)
         except KeyError:
             return self._pool.FindMethodByName(symbol).containing_service.file
+
+
+class _PublicSymbols(_Symbols):
+    """The same without what is between the parts of the mesh: KeyError for that."""
+
+    def FindFileByName(self, name: str) -> Any:
+        return _shown(self._pool.FindFileByName(name))
+
+    def FindFileContainingSymbol(self, symbol: str) -> Any:
+        return _shown(super().FindFileContainingSymbol(symbol))
+
+    def FindMessageTypeByName(self, name: str) -> Any:
+        found = self._pool.FindMessageTypeByName(name)
+        _shown(found.file)
+        return found
+
+
+def _shown(file: Any) -> Any:
+    if f"{file.package}.".startswith(_INTERNAL):
+        raise KeyError(file.name)
+    return file
+
+
+_INTERNAL = ("sessionmesh.internal.", "sessionmesh.simnet.")

@@ -79,8 +79,8 @@ class Client:
     def take(self, request: DiscoveryRequest, snapshot: Snapshot | None) -> Refusal | None:
         """Apply a request; returns the refusal if it is a NACK.
 
-        Raises `InvalidField` for a request that breaks the protocol or its limits, and `ResourceExhausted` for
-        too many names that do not exist.
+        Raises `InvalidField` for a request that breaks the protocol or its limits, and `ResourceExhausted`
+        when too many of its names do not exist.
         """
         type_url = request.type_url
         if type_url not in TYPES:
