@@ -18,6 +18,7 @@ from mesh_core.paging import Pager
 from mesh_core.process.service import Stop, run
 from mesh_core.rpc.auth import KeyAuthenticator, api_key_lookup
 from mesh_core.rpc.channels import ChannelPool
+from mesh_core.rpc.limits import Entry
 from mesh_core.rpc.peers import PeerPool
 from mesh_core.rpc.server import Server
 from mesh_core.rpc.tls import ChannelTls, client_context
@@ -27,20 +28,20 @@ from mesh_parent import command_line
 from mesh_parent.prefork import is_worker
 from mesh_router.accounts import AccountService
 from mesh_router.accounts.owner_notifier import OwnerNotifier
-from mesh_router.fleet import Fleet, FleetService
+from mesh_router.fleet import Fleet, FleetService, NodeConnects
 from mesh_router.jobs import JobService
 from mesh_router.proxy import BulkSender, Forwarder, Upstreams
 from mesh_router.proxy.eviction import evict_dead_nodes, evict_unregistered
 from mesh_router.proxy.routes import KINDS
 from mesh_router.retention import Policy, Retention
 from mesh_router.settings import RouterSettings
-from mesh_router.tenants import TenantService
+from mesh_router.tenants import TenantDeletions, TenantService
 from mesh_router.xds import ControlPlane
 from mesh_router.xds.state import ROUTERS
 from sessionmesh.admin.v1 import fleet_pb2_grpc
 from sessionmesh.v1 import account_pb2_grpc, audit_pb2_grpc, job_pb2, job_pb2_grpc, tenant_pb2_grpc
 
-OLDEST_SCHEMA = 11
+OLDEST_SCHEMA = 12
 
 
 async def main(settings: RouterSettings, stop: Stop) -> None:
@@ -59,7 +60,8 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         tls = ChannelTls.of(settings.server)
         channels = ChannelPool(tls=tls, max_message_bytes=settings.server.max_message_bytes)
         peer_pool = PeerPool(channels, settings.auth.mesh_key, client_context(settings.server))
-        upstreams = Upstreams(channels, peer_pool)
+        upstreams = Upstreams(channels, peer_pool, settings.auth.mesh_key)
+        entry = Entry.of(settings.server, settings.auth, settings.redis, settings.limits)
         notifier = Notifier(database)
         supervisor.start("event-notifier", notifier.run())
         supervisor.start("evict-unregistered", evict_unregistered(view, directories, upstreams))
@@ -73,24 +75,38 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
 
         pager = Pager(await page_token_key(database))
         owners = OwnerNotifier(view, channels, settings.auth.mesh_key)
+        deletions = TenantDeletions(database, owners.changed)
+        supervisor.start("deletions-of-tenants", deletions.run())
         server = Server(
             settings.server,
             authenticator=KeyAuthenticator(api_key_lookup(database), settings.auth),
+            entry=entry,
             shared_port=is_worker(),
         )
         server.add(
             account_pb2_grpc.add_AccountServiceServicer_to_server,
             AccountService(database, pager, owners, notifier.wake, fleet.admission),
         )
-        server.add(tenant_pb2_grpc.add_TenantServiceServicer_to_server, TenantService(database, pager))
         server.add(
-            fleet_pb2_grpc.add_FleetServiceServicer_to_server, FleetService(database, view, pager, fleet)
+            tenant_pb2_grpc.add_TenantServiceServicer_to_server, TenantService(database, pager, deletions)
         )
-        jobs = JobService(database, pager, {job_pb2.JOB_KIND_DRAIN_NODE: fleet.drains})
+        connects = NodeConnects(database, view, channels, settings.auth.mesh_key)
+        server.add(
+            fleet_pb2_grpc.add_FleetServiceServicer_to_server,
+            FleetService(database, view, pager, fleet, connects),
+        )
+        jobs = JobService(
+            database,
+            pager,
+            {
+                job_pb2.JOB_KIND_DRAIN_NODE: fleet.drains,
+                job_pb2.JOB_KIND_DELETE_TENANT: deletions,
+            },
+        )
         server.add(job_pb2_grpc.add_JobServiceServicer_to_server, jobs)
         server.add(audit_pb2_grpc.add_AuditServiceServicer_to_server, audit_pb2_grpc.AuditServiceServicer())
         Forwarder(view, directories, upstreams).serve_on(server)
-        BulkSender(view, upstreams).serve_on(server)
+        BulkSender(view, upstreams, entry).serve_on(server)
         control_plane = ControlPlane(view, {**directories, ROUTERS: routers}, settings.server)
         control_plane.serve_on(server)
 
@@ -102,6 +118,7 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         await registration.stop()
         await server.drain()
         await server.stop()
+        await entry.close()
         peer_pool.close()
         await channels.close()
     await etcd.close()

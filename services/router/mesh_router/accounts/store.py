@@ -16,7 +16,7 @@ from mesh_core import ids
 from mesh_core.ids import Prefix
 from mesh_core.telemetry.tracing import current_traceparent
 from mesh_router.accounts.fields import Fields
-from sessionmesh.v1 import account_pb2, event_pb2
+from sessionmesh.v1 import account_pb2, event_pb2, tenant_pb2
 
 Connection = PoolConnectionProxy
 KEPT_AFTER_DELETION = timedelta(days=30)
@@ -25,7 +25,7 @@ DEFAULT_MAX_ACCOUNTS = 100_000
 
 
 async def lock_quota(connection: Connection, tenant: UUID) -> int | None:
-    """The most accounts that the tenant may have, None when there is no such tenant.
+    """The most accounts that the tenant may have, None when there is no such tenant, or it is being deleted.
 
     Locks the tenant's row, so that no two calls count its accounts at once.
     """
@@ -145,7 +145,8 @@ _GET = """SELECT *, paired_phone(id) FROM account
 _FIND = """SELECT *, paired_phone(id) FROM account
   WHERE tenant = $1 AND external_id = $2 AND (expire_time IS NULL OR expire_time > now())
   ORDER BY delete_time DESC NULLS FIRST LIMIT 1"""
-_LOCK_TENANT = "SELECT settings FROM tenant WHERE id = $1 FOR NO KEY UPDATE"
+_LOCK_TENANT = f"""SELECT settings FROM tenant
+  WHERE id = $1 AND state <> {tenant_pb2.TENANT_STATE_DELETING} FOR NO KEY UPDATE"""  # noqa: S608 - constants
 _HAS_ROOM = """SELECT count(*) < $2 FROM (
   SELECT FROM account WHERE tenant = $1 AND delete_time IS NULL LIMIT $2) AS counted"""
 _INSERT = """INSERT INTO account

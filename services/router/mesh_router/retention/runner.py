@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -14,6 +13,7 @@ from prometheus_client import Gauge
 
 from mesh_core.database import Database
 from mesh_router.retention.ages import AGED, delete_aged, delete_receipts
+from mesh_router.retention.alone import alone
 from mesh_router.retention.days import drop_old_days
 from mesh_router.retention.policy import LATE, Policy
 from mesh_router.retention.purge import purge_expired_accounts
@@ -49,7 +49,7 @@ class Retention:
 
         Returns whether all went well; False also when another router is at it.
         """
-        async with self._alone() as connection:
+        async with alone(self._database, "retention") as connection:
             if connection is None:
                 return False
             await connection.execute("UPDATE retention_run SET start_time = now()")
@@ -116,21 +116,8 @@ class Retention:
             logger.info("alarm is over", alarm="retention_late")
         self._late = late
 
-    @asynccontextmanager
-    async def _alone(self) -> AsyncIterator[asyncpg.Connection | None]:
-        """A connection of its own that holds the lock; None while another process holds it."""
-        connection = await self._database.connect_direct()
-        try:
-            await connection.execute(_SESSION)
-            yield connection if await connection.fetchval(_LOCK) else None
-        finally:
-            connection.terminate()  # gives the lock back, also in the middle of a statement
-
 
 _LOOK_SECONDS = 60.0
-_SESSION = """SET lock_timeout = '2s'; SET transaction_timeout = '10s';
-  SET idle_in_transaction_session_timeout = '10s'"""
-_LOCK = "SELECT pg_try_advisory_lock(hashtext('sessionmesh retention'))"
 _RECORD = """UPDATE retention_run
   SET failure = $1, success_time = CASE $1 WHEN '' THEN now() ELSE success_time END"""
 # An hour after the last success; a run that failed is tried again after ten minutes.

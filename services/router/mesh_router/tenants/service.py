@@ -6,6 +6,7 @@ from typing import Any
 
 from mesh_core.database import Database
 from mesh_core.paging import Pager
+from mesh_router.tenants.deletion import TenantDeletions
 from mesh_router.tenants.keys import ApiKeys
 from mesh_router.tenants.tenants import Tenants
 from sessionmesh.v1 import tenant_pb2, tenant_pb2_grpc
@@ -14,8 +15,8 @@ from sessionmesh.v1 import tenant_pb2, tenant_pb2_grpc
 class TenantService(tenant_pb2_grpc.TenantServiceServicer):
     """Tenants and their API keys."""
 
-    def __init__(self, database: Database, pager: Pager) -> None:
-        self._tenants = Tenants(database, pager)
+    def __init__(self, database: Database, pager: Pager, deletions: TenantDeletions) -> None:
+        self._tenants = Tenants(database, pager, deletions)
         self._keys = ApiKeys(database, pager)
 
     async def CreateTenant(

@@ -9,10 +9,13 @@ import asyncpg
 from mesh_core import ids, validation
 from mesh_core.database import Database
 from mesh_core.database.requests import OPERATOR_SCOPE, Method, claim_request, request_digest
-from mesh_core.errors import AlreadyExists, FailedPrecondition, NotFound, Unimplemented
+from mesh_core.errors import AlreadyExists, FailedPrecondition, NotFound
 from mesh_core.ids import Prefix
+from mesh_core.jobs import job_message
 from mesh_core.paging import Pager
 from mesh_core.rpc.auth import current_identity
+from mesh_router.retention.tenants import delete_tenant
+from mesh_router.tenants.deletion import TenantDeletions
 from mesh_router.tenants.rows import COUNTS, checked, tenant_message
 from sessionmesh.v1 import tenant_pb2
 
@@ -23,9 +26,10 @@ CHANGEABLE = ("display_name", "state", "settings", *SETTINGS)
 class Tenants:
     """The tenants' half of TenantService."""
 
-    def __init__(self, database: Database, pager: Pager) -> None:
+    def __init__(self, database: Database, pager: Pager, deletions: TenantDeletions) -> None:
         self._database = database
         self._pager = pager
+        self._deletions = deletions
 
     async def create(self, request: tenant_pb2.CreateTenantRequest) -> tenant_pb2.CreateTenantResponse:
         """A repeat of the same request returns the tenant as it is now."""
@@ -86,6 +90,8 @@ class Tenants:
         fields = checked(given)
         async with self._database.pool.acquire() as connection, connection.transaction():
             row = _found(await connection.fetchrow(_LOCK, tenant_id), request.tenant_id)
+            if row["state"] == tenant_pb2.TENANT_STATE_DELETING:
+                raise FailedPrecondition("the tenant is being deleted", "RESOURCE_DELETED")
             validation.check_etag(given.etag, row["version"])
             changed = await connection.fetchrow(
                 _UPDATE,
@@ -97,17 +103,18 @@ class Tenants:
         return tenant_pb2.UpdateTenantResponse(tenant=tenant_message(_found(changed, request.tenant_id)))
 
     async def delete(self, request: tenant_pb2.DeleteTenantRequest) -> tenant_pb2.DeleteTenantResponse:
-        """Deletes its keys too. Refused while it has accounts, deleted but not yet purged ones included."""
+        """Deletes its keys too. Refused while it has accounts, deleted but not yet purged ones included: with
+        `force` all of that goes too, as a job.
+        """
         if request.force:
-            raise Unimplemented("force: deleting a tenant with all it has is not served", "NOT_SERVED")
+            job = await self._deletions.start(request)
+            return tenant_pb2.DeleteTenantResponse(job=job_message(job))
         tenant_id = ids.decode(Prefix.TENANT, request.tenant_id, "tenant_id")
         async with self._database.pool.acquire() as connection, connection.transaction():
             row = _found(await connection.fetchrow(_LOCK, tenant_id), request.tenant_id)
             validation.check_etag(request.etag, row["version"])
             try:
-                await connection.execute("DELETE FROM api_key WHERE tenant = $1", tenant_id)
-                await connection.execute("DELETE FROM tenant_key WHERE tenant = $1", tenant_id)
-                await connection.execute("DELETE FROM tenant WHERE id = $1", tenant_id)
+                await delete_tenant(connection, tenant_id)
             except asyncpg.ForeignKeyViolationError:
                 raise FailedPrecondition(
                     "the tenant still has accounts, media or endpoints", "RESOURCE_NOT_EMPTY"

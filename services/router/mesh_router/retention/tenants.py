@@ -1,0 +1,65 @@
+"""What a tenant has beside its accounts and events, deleted in small steps."""
+
+from __future__ import annotations
+
+from asyncpg.pgproto.pgproto import UUID
+
+from mesh_core.database.pool import AnyConnection
+
+
+async def delete_endpoints(connection: AnyConnection, tenant: UUID) -> None:
+    """Deletes the tenant's webhook endpoints: nothing is delivered to them from then on."""
+    async with connection.transaction():
+        # As the webhooks do it: a fan-out that is being written commits first, and the next one knows.
+        await connection.execute("UPDATE webhook_revision SET revision = revision + 1")
+        await connection.execute(_HEALTH, tenant)
+        await connection.execute("DELETE FROM webhook_endpoint WHERE tenant = $1", tenant)
+
+
+async def delete_deliveries(connection: AnyConnection, tenant: UUID) -> None:
+    """Deletes the tenant's deliveries with their attempts."""
+    while await connection.fetchval(_DELIVERIES, tenant):
+        pass
+
+
+async def expire_media(connection: AnyConnection, tenant: UUID) -> None:
+    """Has the media service delete all of the tenant's media, as it does with those whose time is over."""
+    while int((await connection.execute(_EXPIRE_MEDIA, tenant)).split()[-1]):
+        pass
+
+
+async def media_are_gone(connection: AnyConnection, tenant: UUID) -> bool:
+    """Whether the media service has deleted all of the tenant's media, and their objects from the store."""
+    await connection.execute(_OBJECTS_DUE, tenant)
+    return not await connection.fetchval(_MEDIA_LEFT, tenant)
+
+
+async def delete_tenant(connection: AnyConnection, tenant: UUID) -> None:
+    """Deletes the tenant's row with its keys, jobs that have ended and request ids; in one transaction.
+
+    Raises asyncpg's `ForeignKeyViolationError` while it has accounts, media or endpoints.
+    """
+    for statement in _OWN:
+        await connection.execute(statement, tenant)
+
+
+_HEALTH = """DELETE FROM webhook_health WHERE endpoint IN (
+  SELECT id FROM webhook_endpoint WHERE tenant = $1)"""
+_DELIVERIES = """WITH gone AS (DELETE FROM webhook_delivery WHERE id = ANY (ARRAY(
+    SELECT id FROM webhook_delivery WHERE tenant = $1 ORDER BY id LIMIT 1000)) RETURNING endpoint, id),
+  attempts AS (DELETE FROM webhook_attempt WHERE (endpoint, delivery) IN (SELECT endpoint, id FROM gone))
+  SELECT count(*) FROM gone"""
+_EXPIRE_MEDIA = """UPDATE media SET expire_time = now() WHERE id = ANY (ARRAY(
+  SELECT id FROM media WHERE tenant = $1 AND (expire_time IS NULL OR expire_time > now()) LIMIT 1000))"""
+_OBJECTS_DUE = "UPDATE media_loose_object SET due_time = now() WHERE tenant = $1 AND due_time > now()"
+_MEDIA_LEFT = """SELECT EXISTS (SELECT FROM media WHERE tenant = $1)
+  OR EXISTS (SELECT FROM media_object WHERE tenant = $1)
+  OR EXISTS (SELECT FROM media_loose_object WHERE tenant = $1)"""
+_OWN = (
+    "DELETE FROM request WHERE scope = $1",
+    "DELETE FROM job WHERE tenant = $1 AND end_time IS NOT NULL",
+    "DELETE FROM tenant_sweep WHERE tenant = $1",
+    "DELETE FROM api_key WHERE tenant = $1",
+    "DELETE FROM tenant_key WHERE tenant = $1",
+    "DELETE FROM tenant WHERE id = $1",
+)
