@@ -48,6 +48,10 @@ async def api(tenant: Tenant, running: Running) -> AsyncIterator[Client]:
         yield made
 
 
+CLIENTS_TAKE = 4 * 1024 * 1024
+"""The largest message that gRPC clients take by default."""
+
+
 def numbered(count: int, first: int = 0, event_type: str = "a.b") -> list[Event]:
     return [Event(type=event_type, labels={"n": str(first + number)}) for number in range(count)]
 
@@ -234,6 +238,55 @@ async def test_a_page_of_events_is_cut_by_bytes_and_misses_nothing(tenant: Tenan
         pages.append(numbers(page.events))
         request.cursor, more = page.next_cursor, page.more
     assert pages[:3] == [[0, 1], [2, 3], [4]]
+
+
+def large(count: int) -> list[Event]:
+    """Events with texts of 100 kB."""
+    return [Event(type="a.b", labels={"n": str(number), "text": "v" * 100_000}) for number in range(count)]
+
+
+async def test_a_hundred_large_texts_come_through_a_stream_in_frames_that_every_client_takes(
+    tenant: Tenant, api: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tail_module, "MAX_BUFFERED_BYTES", 2 * 1024 * 1024)
+    live = api.stream(SubscribeRequest())
+    await live.read()
+    await tenant.commit(*large(100))
+    late = api.stream(SubscribeRequest(from_oldest=True))
+    for call in (live, late):
+        seen: list[int] = []
+        async with asyncio.timeout(30):
+            while len(seen) < 100:
+                frame = await call.read()
+                assert frame.ByteSize() < CLIENTS_TAKE
+                seen += numbers(frame.events.events)
+        assert seen == list(range(100))
+        call.cancel()
+
+
+async def test_a_hundred_large_texts_are_listed_in_pages_that_every_client_takes(
+    tenant: Tenant, api: Client
+) -> None:
+    await tenant.commit(*large(100))
+    request, more, seen = ListEventsRequest(page_size=1000), True, list[int]()
+    while more:
+        page = await api.call(api.events.ListEvents, request)
+        assert page.ByteSize() < CLIENTS_TAKE
+        request.cursor, more = page.next_cursor, page.more
+        seen += numbers(page.events)
+    assert seen == list(range(100))
+
+
+async def test_an_event_larger_than_a_frame_goes_alone(tenant: Tenant, api: Client) -> None:
+    giant = Event(type="a.b", labels={"n": "1", "text": "v" * 3_500_000})
+    await tenant.commit(*numbered(1), giant, *numbered(1, 2))
+    call = api.stream(SubscribeRequest(from_oldest=True))
+    assert numbers(await take(call, 3)) == [0, 1, 2]
+    call.cancel()
+    page = await api.call(api.events.ListEvents, ListEventsRequest())
+    assert numbers(page.events) == [0]
+    page = await api.call(api.events.ListEvents, ListEventsRequest(cursor=page.next_cursor))
+    assert numbers(page.events) == [1]
 
 
 async def test_listing_says_what_is_wrong_with_a_page_size(api: Client) -> None:

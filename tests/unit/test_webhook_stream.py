@@ -118,3 +118,47 @@ def test_a_follower_whose_buffer_is_full_falls_behind_and_says_so(
     assert follower.fell_behind
     assert not follower.events
     assert follower.changed.is_set()
+
+
+def sized(number: int, size: int) -> StoredEvent:
+    return StoredEvent(
+        Cursor(1, number, 1), ids.new_uuid(), TENANT, ids.new_uuid(), "a.b", b"x" * size, datetime.now(UTC)
+    )
+
+
+def test_a_buffer_is_full_by_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tail_module, "MAX_BUFFERED_BYTES", 250)
+    follower = Follower(TENANT)
+    for number in (1, 2):
+        follower.put(sized(number, 100))
+    assert not follower.fell_behind
+    follower.put(sized(3, 100))
+    assert follower.fell_behind
+    assert not follower.events
+
+
+def test_what_was_taken_makes_room_in_the_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tail_module, "MAX_BUFFERED_BYTES", 250)
+    follower = Follower(TENANT)
+    for number in range(10):
+        follower.put(sized(number, 200))
+        assert [event.cursor.xid for event in follower.take(10, 1000)] == [number]
+    assert not follower.fell_behind
+
+
+def test_an_event_larger_than_the_buffer_is_buffered_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tail_module, "MAX_BUFFERED_BYTES", 250)
+    follower = Follower(TENANT)
+    follower.put(sized(1, 1000))
+    assert len(follower.take(10, 100)) == 1
+
+
+def test_few_large_events_are_taken_at_a_time() -> None:
+    follower = Follower(TENANT)
+    for number in range(10):
+        follower.put(sized(number, 100))
+    assert [len(follower.take(4, 10_000)), len(follower.take(10, 150)), len(follower.take(10, 10_000))] == [
+        4,
+        2,
+        4,
+    ]

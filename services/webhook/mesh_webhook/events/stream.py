@@ -10,6 +10,7 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.errors import GoingAway
 from mesh_core.events import Cursor, EventReader, StoredEvent
+from mesh_core.paging import MAX_BYTES
 from mesh_core.rpc.server import Draining
 from mesh_webhook.events.filters import EventFilter
 from mesh_webhook.events.rendering import event_frames, heartbeat_frame, matching_events
@@ -72,8 +73,7 @@ class EventStream:
             self._check_draining()
             follower.changed.clear()
             if follower.events:
-                count = min(len(follower.events), _PAGE_EVENTS)
-                waiting = [follower.events.popleft() for _ in range(count)]
+                waiting = follower.take(_PAGE_EVENTS, MAX_BYTES)
                 for frame in self._render(event for event in waiting if event.cursor > self._cursor):
                     yield frame
                 self._cursor = max(self._cursor, waiting[-1].cursor)

@@ -22,7 +22,8 @@ from mesh_core.signal import Signal
 logger = structlog.get_logger(__name__)
 
 MAX_BUFFERED_EVENTS = 2000
-"""How many events may wait for one stream."""
+MAX_BUFFERED_BYTES = 8 * 1024 * 1024
+"""How many events, of how many bytes together, may wait for one stream; a single one may be of any size."""
 
 
 class Follower:
@@ -34,18 +35,33 @@ class Follower:
         self.fell_behind = False
         """The buffer has a gap: the stream must read the database, and attach a new follower."""
         self.changed = asyncio.Event()
+        self._bytes = 0
 
     def put(self, event: StoredEvent) -> None:
         """Buffers an event; with a full buffer the follower falls behind."""
-        if len(self.events) >= MAX_BUFFERED_EVENTS:
+        self._bytes += len(event.body)
+        if self.events and (len(self.events) >= MAX_BUFFERED_EVENTS or self._bytes > MAX_BUFFERED_BYTES):
             self.fall_behind()
         if not self.fell_behind:
             self.events.append(event)
             self.changed.set()
 
+    def take(self, events: int, size: int) -> list[StoredEvent]:
+        """The next ones, buffered no more: at most `events`, and so few that the last brings them to `size`
+        bytes.
+        """
+        taken: list[StoredEvent] = []
+        while self.events and len(taken) < events and size > 0:
+            event = self.events.popleft()
+            size -= len(event.body)
+            self._bytes -= len(event.body)
+            taken.append(event)
+        return taken
+
     def fall_behind(self) -> None:
         """Drops the buffer: from now on the stream has to read the database."""
         self.events.clear()
+        self._bytes = 0
         self.fell_behind = True
         self.changed.set()
 
