@@ -12,9 +12,10 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from sessionmesh.admin.v1 import fleet_pb2
+from sessionmesh.simulator.v1 import simulator_pb2
 from sessionmesh.v1 import account_pb2
 from tests.support.eventually import eventually, wait_until
-from tests.support.mesh_api import Caller, text_message
+from tests.support.mesh_api import Caller, Tenant, text_message
 from tests.support.mesh_process import MeshProcess, run_mesh
 
 SHARE = 4096 // 3
@@ -114,6 +115,26 @@ def test_where_tells_of_a_shard(mesh: MeshProcess) -> None:
     assert "node-" in shown(mesh, "where", "17")
 
 
+@pytest.mark.read_back("ConnectAccounts")
+async def test_an_account_that_waits_after_failures_is_connected_at_once(
+    mesh: MeshProcess, admin: Caller, account: account_pb2.Account, tenant: Tenant
+) -> None:
+    refuse = simulator_pb2.FAULT_KIND_REFUSE_LOGINS, simulator_pb2.FAULT_KIND_DROP_CONNECTION
+    for kind in refuse:
+        fault = simulator_pb2.InjectFaultRequest(kind=kind, phone=account.phone)
+        await admin(admin.simulator.InjectFault, fault)
+    of_tenant = ("connect", "--tenant", tenant.id)
+
+    def waits() -> bool:  # but for the moments in which it tries by itself
+        return lines(mesh, *of_tenant, "--dry-run") == [{"accounts": "1"}]
+
+    await eventually(waits, 60, "an account that waits")
+    await eventually(lambda: "1 accounts connect now" in shown(mesh, *of_tenant), 60, "one to connect")
+    await admin(admin.simulator.ClearFaults, simulator_pb2.ClearFaultsRequest(phone=account.phone))
+    shown(mesh, *of_tenant)
+    await tenant.caller.until_online(account.id)
+
+
 def test_capacity_and_a_plan(mesh: MeshProcess) -> None:
     assert lines(mesh, "capacity")[0]["max"] == "15000"
     plan = lines(mesh, "capacity", "--plan", "20000", "--messages", "10")[0]
@@ -155,6 +176,8 @@ def test_a_watch_tells_of_every_node_and_ends_with_ctrl_c(watching: subprocess.P
         (["where", "4096"], 1, "between 0 and 4095"),
         (["where", "nonsense"], 1, "account_id"),
         (["capacity", "--plan", "0"], EXIT_USAGE, "--plan"),
+        (["connect"], EXIT_USAGE, "--all"),
+        (["connect", "--node", "node-9"], 1, "node node-9 does not exist"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator
 import pytest
 from structlog.testing import capture_logs
 
-from mesh_router.fleet import alarms, monitor
+from mesh_core.ids import Prefix, decode
+from mesh_router.fleet import alarms, monitor, outages
 from sessionmesh.admin.v1 import fleet_pb2
+from sessionmesh.v1 import session_pb2
 from tests.support.eventually import eventually
 from tests.support.fake_nodes import FakeNode
 from tests.support.fleet_calls import Watch, capacity_of, node
@@ -97,3 +99,29 @@ async def test_a_router_that_lost_etcd_says_so_and_nothing_else(
         assert (await capacity_of(world)).nodes[0].shards == 4096, "as last seen"
         await relay.open()
         await until_alarms(world)
+
+
+async def test_accounts_that_wait_for_a_failing_network_are_an_alarm_until_they_do_not(
+    world: RouterWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outages, "EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(outages, "OVER_SECONDS", 0.5)
+    monkeypatch.setattr(alarms, "OUTAGE_SECONDS", 0.5)
+    await node(world, "n1")
+    account = (await (await account_maker(world))("1")).account
+    uuid = decode(Prefix.ACCOUNT, account.id, "account_id")
+    waits = (session_pb2.SESSION_STATE_BACKOFF, session_pb2.SESSION_CAUSE_NETWORK_FAILING)
+    pool = world.database.pool
+    await pool.execute(_SESSION, uuid, *waits)
+    await until_alarms(world, "NETWORK_FAILING")
+    [alarm] = (await capacity_of(world)).alarms
+    assert alarm.detail == "the network fails for most accounts of n1: 1 wait until it works again"
+    await pool.execute("UPDATE session SET state = $2 WHERE account = $1", uuid, waits[0] - 1)
+    await until_alarms(world)
+
+
+_SESSION = """
+INSERT INTO session (account, tenant, epoch, node, state, cause, detail, phone, network_user_id, push_name,
+  paired, recent_failures, sent, received, failed, connects, settings, update_time)
+SELECT id, tenant, 1, 'n1', $2, $3, '', '', '', '', true, 0, 0, 0, 0, 0, '', now() FROM account WHERE id = $1
+"""

@@ -13,6 +13,7 @@ from mesh_router.fleet import sizing
 from mesh_router.fleet.admission import Admission
 from mesh_router.fleet.alarms import Alarms, Condition, Facts, judge
 from mesh_router.fleet.monitor import UnownedShards
+from mesh_router.fleet.outages import OVER_SECONDS, NetworkOutages
 from sessionmesh.admin.v1 import fleet_pb2
 
 WELL = Facts(
@@ -73,6 +74,7 @@ def test_nothing_is_wrong_with_a_fleet_that_is_well() -> None:
         ({"without_active_node": 14.5}, fleet_pb2.ALARM_KIND_NO_ACTIVE_NODE),
         ({"usage_percent": 80.0}, fleet_pb2.ALARM_KIND_CAPACITY_WARNING),
         ({"usage_percent": 95.0}, fleet_pb2.ALARM_KIND_CAPACITY_CRITICAL),
+        ({"outage": 10.0, "waiting": {"n1": 3}}, fleet_pb2.ALARM_KIND_NETWORK_FAILING),
     ],
 )
 def test_each_thing_that_is_wrong_is_one_alarm(
@@ -82,7 +84,14 @@ def test_each_thing_that_is_wrong_is_one_alarm(
 
 
 @pytest.mark.parametrize(
-    "change", [{"silence": 4.9}, {"without_active_node": 13.9}, {"usage_percent": 79.9}, {"capacity": 0}]
+    "change",
+    [
+        {"outage": 9.9, "waiting": {"n1": 3}},
+        {"silence": 4.9},
+        {"without_active_node": 13.9},
+        {"usage_percent": 79.9},
+        {"capacity": 0},
+    ],
 )
 def test_what_may_pass_by_itself_is_none(change: dict[str, Any]) -> None:
     assert judge(replace(WELL, **change)) == {}
@@ -97,6 +106,43 @@ def test_an_alarm_keeps_its_beginning_and_tells_the_latest() -> None:
     assert (alarms.on[kind].since, alarms.on[kind].detail) == (since, "two")
     alarms.update({})
     assert not alarms.on
+
+
+def test_a_failing_network_is_told_with_its_nodes_and_how_many_wait() -> None:
+    wrong = judge(replace(WELL, outage=12.0, waiting={"n2": 5, "n1": 3}))
+    assert wrong[fleet_pb2.ALARM_KIND_NETWORK_FAILING].detail == (
+        "the network fails for most accounts of n1, n2: 8 wait until it works again"
+    )
+
+
+# --- outages of the network
+
+
+def outages() -> NetworkOutages:
+    return NetworkOutages(cast(Any, None))
+
+
+def test_an_outage_lasts_since_the_first_account_was_seen_to_wait() -> None:
+    seen = outages()
+    seen.see({}, 90.0)
+    seen.see({"n1": 1}, 100.0)
+    seen.see({"n1": 7}, 110.0)
+    assert (seen.waiting, seen.seconds(110.0)) == ({"n1": 7}, 10.0)
+
+
+def test_an_outage_goes_on_while_its_only_account_tries() -> None:
+    seen = outages()
+    seen.see({"n1": 1}, 100.0)
+    seen.see({}, 110.0)
+    seen.see({"n1": 1}, 112.0)
+    assert seen.seconds(112.0) == 12.0
+
+
+def test_an_outage_is_over_when_nobody_has_waited_for_a_while() -> None:
+    seen = outages()
+    seen.see({"n1": 1}, 100.0)
+    seen.see({}, 100.0 + OVER_SECONDS)
+    assert (seen.waiting, seen.seconds(120.0)) == ({}, 0.0)
 
 
 # --- room for accounts

@@ -23,6 +23,7 @@ from mesh_core.process.service import Stop, run, service_version
 from mesh_core.process.watchdog import WatchdogClient
 from mesh_core.rpc.auth import KeyAuthenticator, api_key_lookup
 from mesh_core.rpc.channels import ChannelPool
+from mesh_core.rpc.limits import Entry
 from mesh_core.rpc.peers import PeerPool
 from mesh_core.rpc.server import Server
 from mesh_core.rpc.tls import ChannelTls, client_context
@@ -77,9 +78,9 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
             watchdog.introduce(cluster, incarnation, settings.etcd)
             supervisor.start("watchdog heartbeat", watchdog.run_heartbeat())
         journal = Journal(database.connect_journal, incarnation, after_commit=notifier.wake)
-        server = Server(
-            settings.server, authenticator=KeyAuthenticator(api_key_lookup(database), settings.auth)
-        )
+        entry = Entry.of(settings.server, settings.auth, settings.redis, settings.limits)
+        authenticator = KeyAuthenticator(api_key_lookup(database), settings.auth)
+        server = Server(settings.server, authenticator=authenticator, entry=entry)
         server.bind()
         ownership = Ownership(
             etcd=etcd,
@@ -134,6 +135,7 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
         await ownership.stop()
         await node.stop()
         await server.stop()
+        await entry.close()
         peer_pool.close()
         journal_task.cancel()
         await channels.close()
@@ -150,7 +152,9 @@ def _add_services(
     server.add_bytes("sessionmesh.v1.MessageService", {"SendMessage": message_service.send_message})
     session_service = SessionService(calls, node.pairings, SessionStore(database.pool), pager)
     server.add(session_pb2_grpc.add_SessionServiceServicer_to_server, session_service)
-    server.add(node_pb2_grpc.add_NodeServiceServicer_to_server, NodeService(node.loader))
+    server.add(
+        node_pb2_grpc.add_NodeServiceServicer_to_server, NodeService(node.loader, node.registry.sessions)
+    )
     server.add_bytes(
         "sessionmesh.internal.v1.NodeService", {"AcceptMessages": message_service.accept_messages}
     )

@@ -199,6 +199,7 @@ _SIMPLE: dict[str, Callable[[World], Fields]] = {
     ),
     "EventService.ListEvents": live("cursor", page_size=10, event_types=["message.*"]),
     "EventService.Subscribe": live("cursor", event_types=["message.*"]),
+    "FleetService.ConnectAccounts": live("tenant_id", "node_id", dry_run=True),
     "FleetService.DrainNode": live("node_id", force=True),
     "FleetService.GetCapacity": live(),
     "FleetService.GetPlacement": live("account_id"),

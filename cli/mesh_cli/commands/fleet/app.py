@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mesh_cli.commands.fleet.connect import connect_accounts
 from mesh_cli.commands.fleet.drain import drain_node
 from mesh_cli.commands.fleet.show import SHARD_COLUMNS, print_capacity, print_nodes, print_plan, print_status
 from mesh_cli.commands.fleet.watch import watch_fleet
@@ -92,6 +93,31 @@ def undrain(context: typer.Context, node: NodeArgument, as_json: AsJson = False)
         print(json.dumps(as_dict(found)))
     else:
         print_nodes([found])
+
+
+@app.command()
+def connect(
+    context: typer.Context,
+    everybody: Annotated[bool, typer.Option("--all", help="All accounts of the fleet that wait.")] = False,
+    tenant: Annotated[str, typer.Option(metavar="TENANT_ID", help="Only accounts of this tenant.")] = "",
+    node: Annotated[str, typer.Option(metavar="NODE", help="Only accounts that this node owns.")] = "",
+    quarantined: Annotated[bool, typer.Option("--quarantined", help="Only accounts in quarantine.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count them.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Connect accounts now that wait after failures or are in quarantine.
+
+    Their failures are forgotten. What is paused, logged out, banned or in conflict stays so.
+    """
+    if not (everybody or tenant or node):
+        raise typer.BadParameter("say which accounts: --all, --tenant or --node")
+    connect_accounts(
+        context,
+        fleet_pb2.ConnectAccountsRequest(
+            tenant_id=tenant, node_id=node, quarantined_only=quarantined, dry_run=dry_run
+        ),
+        as_json=as_json,
+    )
 
 
 @app.command()

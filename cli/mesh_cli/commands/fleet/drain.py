@@ -8,12 +8,12 @@ from types import TracebackType
 from typing import Protocol, Self
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from mesh_cli.commands.fleet.show import is_terminal
 from mesh_cli.commands.output import as_dict
 from mesh_cli.commands.target import EXIT_FAILED, call, fail
+from mesh_cli.commands.terminal import Terminal, say
 from mesh_client import Client, MeshCallError
 from sessionmesh.admin.v1 import fleet_pb2
 from sessionmesh.v1 import job_pb2
@@ -88,7 +88,7 @@ class _Lines:
         state = _state(job)
         if self._shown != (shown := f"{state} {tenths}"):
             self._shown = shown
-            print(f"{self._node} {state}: {job.done} of {job.total} shards moved ({job.id})", flush=True)
+            say(f"{self._node} {state}: {job.done} of {job.total} shards moved ({job.id})")
 
 
 class _Bar:
@@ -103,7 +103,7 @@ class _Bar:
             MofNCompleteColumn(),
             TextColumn("shards moved"),
             TimeElapsedColumn(),
-            console=Console(),
+            console=Terminal(),
         )
 
     def __enter__(self) -> Self:

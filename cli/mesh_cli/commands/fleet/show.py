@@ -8,7 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mesh_cli.commands.output import wide_console
+from mesh_cli.commands.terminal import wide_console
 from sessionmesh.admin.v1 import fleet_pb2
 from sessionmesh.v1 import session_pb2
 

@@ -16,6 +16,7 @@ from rich.text import Text
 from mesh_cli.commands.fleet.show import alarm_lines, alarm_text, is_terminal, nodes_table, state_name
 from mesh_cli.commands.output import as_dict
 from mesh_cli.commands.target import call
+from mesh_cli.commands.terminal import Terminal, say
 from mesh_client import Client, MeshCallError
 from sessionmesh.admin.v1 import fleet_pb2
 
@@ -29,7 +30,7 @@ def watch_fleet(context: typer.Context, *, as_json: bool) -> None:
         if as_json:
             _follow(context, lambda frame, _first: print(json.dumps(as_dict(frame)), flush=True))
         elif is_terminal():
-            with Live(auto_refresh=False) as live:
+            with Live(console=Terminal(), auto_refresh=False) as live:
                 table = _LiveTable(live)
                 _follow(context, table.show)
         else:
@@ -109,4 +110,4 @@ class _Lines:
         lines += [f"ended: {alarm_text(alarm)}" for kind, alarm in self._alarms.items() if kind not in alarms]
         self._alarms = alarms
         for line in lines:
-            print(f"{datetime.now():%H:%M:%S} {line}", flush=True)  # noqa: DTZ005 - a clock for whoever looks at it
+            say(f"{datetime.now():%H:%M:%S} {line}")  # noqa: DTZ005 - a clock for whoever looks at it

@@ -1,5 +1,6 @@
-"""FleetService: nodes, placement, capacity, drains and alarms."""
+"""FleetService: nodes, placement, capacity, drains, outages and alarms."""
 
+from mesh_router.fleet.connects import NodeConnects
 from mesh_router.fleet.service import Fleet, FleetService
 
-__all__ = ["Fleet", "FleetService"]
+__all__ = ["Fleet", "FleetService", "NodeConnects"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import structlog
@@ -19,6 +19,8 @@ logger = structlog.get_logger(__name__)
 ALARM = Gauge("mesh_fleet_alarm", "1 while the alarm is on", ["kind"])
 
 Kind: TypeAlias = "fleet_pb2.AlarmKind.ValueType"
+OUTAGE_SECONDS = 10.0
+"""A network that fails for less is not worth waking anybody."""
 STALE_SECONDS = 5.0
 """The view counts as stale when nothing was heard of etcd for this long."""
 
@@ -47,6 +49,10 @@ class Facts:
     accounts: int
     capacity: int
     usage_percent: float
+    waiting: Mapping[str, int] = field(default_factory=dict)
+    """Accounts that wait for a failing network, by node."""
+    outage: float = 0.0
+    """For how long accounts have been waiting so."""
 
 
 def judge(facts: Facts) -> dict[Kind, Condition]:
@@ -65,6 +71,13 @@ def judge(facts: Facts) -> dict[Kind, Condition]:
     if facts.without_active_node > facts.grace:
         wrong[fleet_pb2.ALARM_KIND_NO_ACTIVE_NODE] = Condition(
             "fleet", facts.without_active_node, "no session-node is ACTIVE: no account can come online"
+        )
+    if facts.outage >= OUTAGE_SECONDS:
+        wrong[fleet_pb2.ALARM_KIND_NETWORK_FAILING] = Condition(
+            "network",
+            facts.outage,
+            f"the network fails for most accounts of {', '.join(sorted(facts.waiting))}: "
+            f"{sum(facts.waiting.values())} wait until it works again",
         )
     filled = f"{facts.accounts} accounts want one of {facts.capacity} sessions"
     if facts.capacity and facts.usage_percent >= ALARM_PERCENT:

@@ -15,6 +15,7 @@ from mesh_core.ownership.view import OwnerView
 from mesh_router.fleet.admission import Admission
 from mesh_router.fleet.alarms import Alarms, Facts, judge
 from mesh_router.fleet.liveness import EtcdLiveness
+from mesh_router.fleet.outages import NetworkOutages
 from sessionmesh.admin.v1 import fleet_pb2
 
 EVERY_SECONDS = 1.0
@@ -36,7 +37,10 @@ SILENCE = Gauge(
 class FleetMonitor:
     """`run` keeps `alarms` and the metrics up to date."""
 
-    def __init__(self, view: OwnerView, admission: Admission, liveness: EtcdLiveness) -> None:
+    def __init__(
+        self, view: OwnerView, admission: Admission, liveness: EtcdLiveness, outages: NetworkOutages
+    ) -> None:
+        self._outages = outages
         self._view = view
         self._admission = admission
         self._liveness = liveness
@@ -74,6 +78,8 @@ class FleetMonitor:
             accounts=self._admission.accounts,
             capacity=self._admission.capacity,
             usage_percent=self._admission.usage_percent,
+            waiting=self._outages.waiting,
+            outage=self._outages.seconds(now),
         )
         self._alarms.update(judge(facts))
         self._show(facts)

@@ -19,10 +19,12 @@ from mesh_core.paging import Pager
 from mesh_core.tasks import Supervisor
 from mesh_router.fleet import sizing
 from mesh_router.fleet.admission import ALARM_PERCENT, WARN_PERCENT, Admission
+from mesh_router.fleet.connects import NodeConnects
 from mesh_router.fleet.counts import Counts, counts, messages_per_second
 from mesh_router.fleet.drains import Drains
 from mesh_router.fleet.liveness import EtcdLiveness
 from mesh_router.fleet.monitor import FleetMonitor
+from mesh_router.fleet.outages import NetworkOutages
 from mesh_router.fleet.resources import node_message, percent, shard_message
 from mesh_router.fleet.watch import FleetWatch
 from mesh_router.proxy.account_id import shard_of
@@ -39,7 +41,8 @@ class Fleet:
         self.admission = Admission(database, view)
         self.drains = Drains(database, etcd, cluster, view, self.admission)
         self._liveness = EtcdLiveness(etcd, cluster, view)
-        self.monitor = FleetMonitor(view, self.admission, self._liveness)
+        self._outages = NetworkOutages(database)
+        self.monitor = FleetMonitor(view, self.admission, self._liveness, self._outages)
         self.watch = FleetWatch(view, self.admission, self.monitor)
 
     async def start(self, supervisor: Supervisor) -> None:
@@ -47,6 +50,7 @@ class Fleet:
         await self.admission.refresh()
         supervisor.start("fleet-admission", self.admission.run())
         supervisor.start("fleet-etcd-liveness", self._liveness.run())
+        supervisor.start("fleet-outages", self._outages.run())
         supervisor.start("fleet-monitor", self.monitor.run())
         supervisor.start("fleet-watch", self.watch.run())
         supervisor.start("drains", self.drains.run())
@@ -55,7 +59,10 @@ class Fleet:
 class FleetService(fleet_pb2_grpc.FleetServiceServicer):
     """Nodes, placement, capacity, drains. Each response shows one moment."""
 
-    def __init__(self, database: Database, view: OwnerView, pager: Pager, fleet: Fleet) -> None:
+    def __init__(
+        self, database: Database, view: OwnerView, pager: Pager, fleet: Fleet, connects: NodeConnects
+    ) -> None:
+        self._connects = connects
         self._database = database
         self._view = view
         self._pager = pager
@@ -113,6 +120,11 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
         node = await self._drains.undrain(request.node_id)
         counted = await counts(self._database)
         return fleet_pb2.UndrainNodeResponse(node=_node(node, self._owned()[node.id], counted))
+
+    async def ConnectAccounts(
+        self, request: fleet_pb2.ConnectAccountsRequest, context: Any
+    ) -> fleet_pb2.ConnectAccountsResponse:
+        return await self._connects.connect(request)
 
     async def GetCapacity(
         self, request: fleet_pb2.GetCapacityRequest, context: Any
