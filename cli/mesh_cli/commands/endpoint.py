@@ -11,6 +11,7 @@ from mesh_cli.commands.key import TenantOption
 from mesh_cli.commands.output import MAX_PAGE, AsJson, as_dict, show
 from mesh_cli.commands.target import call
 from mesh_cli.commands.tenant import tenant_id
+from mesh_cli.commands.terminal import say
 from mesh_client import Client
 from sessionmesh.v1 import webhook_pb2
 
@@ -68,7 +69,7 @@ def create(
         print(json.dumps(as_dict(made)))
         return
     show([made.endpoint], COLUMNS, as_json=False)
-    print(f"\nsecret (not shown again): {made.secret}")
+    say(f"\nsecret (not shown again): {made.secret}")
 
 
 @app.command(name="list")
@@ -114,7 +115,7 @@ def delete(context: typer.Context, endpoint_id: EndpointArgument) -> None:
         await client.webhooks.DeleteEndpoint(webhook_pb2.DeleteEndpointRequest(endpoint_id=endpoint_id))
 
     call(context, work)
-    print(f"{endpoint_id} is deleted")
+    say(f"{endpoint_id} is deleted")
 
 
 def _header(text: str) -> tuple[str, str]:

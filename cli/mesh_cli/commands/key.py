@@ -10,6 +10,7 @@ import typer
 from mesh_cli.commands.output import MAX_PAGE, AsJson, as_dict, show
 from mesh_cli.commands.target import call
 from mesh_cli.commands.tenant import tenant_id
+from mesh_cli.commands.terminal import say
 from mesh_client import Client
 from sessionmesh.v1 import authorization_pb2, tenant_pb2
 
@@ -59,7 +60,7 @@ def create(
         print(json.dumps(as_dict(made)))
         return
     show([made.api_key], COLUMNS, as_json=False)
-    print(f"\nsecret (not shown again): {made.secret}")
+    say(f"\nsecret (not shown again): {made.secret}")
 
 
 def _scope(name: str) -> authorization_pb2.Scope.ValueType:

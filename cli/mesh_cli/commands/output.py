@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from mesh_cli.commands.terminal import wide_console
 from sessionmesh.v1 import common_pb2
 
-PIPE_WIDTH = 200
 MAX_PAGE = 1000
 """The largest page that a list call returns."""
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
@@ -24,7 +24,7 @@ def show(messages: Sequence[Message], columns: Sequence[str], *, as_json: bool) 
     """Print each message as a row of a table, or as a line of JSON; `columns` are field names."""
     if as_json:
         for message in messages:
-            print(json.dumps(as_dict(message), ensure_ascii=False))
+            print(json.dumps(as_dict(message)))
         return
     print_table(columns, ([_cell(message, column) for column in columns] for message in messages))
 
@@ -35,13 +35,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for column in columns:
         table.add_column(column.replace("_", " "), overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))  # not markup: the values are strangers'
     wide_console().print(table)
-
-
-def wide_console() -> Console:
-    """A console that does not wrap at 80 characters when its output goes to a pipe."""
-    return Console(width=None if Console().is_terminal else PIPE_WIDTH)
 
 
 def as_dict(message: Message) -> dict[str, object]:

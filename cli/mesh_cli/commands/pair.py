@@ -6,10 +6,11 @@ import asyncio
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.markup import escape
 
 from mesh_cli.commands.output import person
 from mesh_cli.commands.target import EXIT_FAILED, AccountArgument, call, fail
+from mesh_cli.commands.terminal import Terminal
 from mesh_client import Client
 from sessionmesh.simulator.v1 import simulator_pb2
 from sessionmesh.v1 import session_pb2
@@ -33,7 +34,7 @@ def pair(
 
     Asks for the answer where the network wants a passkey used, or the pairing confirmed.
     """
-    console = Console()
+    console = Terminal()
 
     async def work(client: Client) -> session_pb2.PairResponse:
         step = session_pb2.PairResponse()
@@ -68,7 +69,7 @@ def _ask(account_id: str, step: session_pb2.PairResponse) -> session_pb2.AnswerP
     return answer
 
 
-def _show(console: Console, step: session_pb2.PairResponse) -> None:
+def _show(console: Terminal, step: session_pb2.PairResponse) -> None:
     match step.WhichOneof("step"):
         case "queued_behind":
             console.print(f"… waiting, {step.queued_behind} pairings are before this one")
@@ -76,7 +77,7 @@ def _show(console: Console, step: session_pb2.PairResponse) -> None:
             console.print(step.qr.terminal, highlight=False, markup=False)
             console.print("Scan it with the phone: Linked devices, Link a device.")
         case "code":
-            console.print(f"Type this code on the phone: [bold]{step.code.code}[/]")
+            console.print(f"Type this code on the phone: [bold]{escape(step.code.code)}[/]")
         case "passkey":
             console.print("The network asks for the passkey of the account's owner. Its challenge:")
             console.print(step.passkey.challenge_json, highlight=False, markup=False, soft_wrap=True)
@@ -84,8 +85,8 @@ def _show(console: Console, step: session_pb2.PairResponse) -> None:
             shown = " ".join(part for part in (step.confirm.text, step.confirm.code) if part)
             console.print(shown or "The network asks whether to go on.", markup=False)
         case "paired":
-            console.print(f"[green]Paired[/] as {person(step.paired.session.self)}.")
+            console.print(f"[green]Paired[/] as {escape(person(step.paired.session.self))}.")
         case "timed_out":
             console.print("Nobody accepted in time.")
         case "refused":
-            console.print(f"The network refused: {step.refused.detail}")
+            console.print(f"The network refused: {step.refused.detail}", markup=False)

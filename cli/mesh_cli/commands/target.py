@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Annotated, NoReturn, TypeVar
 
 import typer
-from rich.console import Console
+from rich.markup import escape
 
+from mesh_cli.commands.terminal import Terminal
 from mesh_cli.up.state import MeshFile, default_state, running_mesh
 from mesh_client import Client, MeshCallError, connect
 
@@ -92,7 +93,7 @@ def call(context: typer.Context, work: Callable[[Client], Awaitable[T]]) -> T:
 
 def fail(message: str, code: int) -> NoReturn:
     """Print one line to stderr and end the command."""
-    Console(stderr=True).print(f"[bold red]mesh:[/] {message}", highlight=False, soft_wrap=True)
+    Terminal(stderr=True).print(f"[bold red]mesh:[/] {escape(message)}", highlight=False, soft_wrap=True)
     sys.exit(code)
 
 

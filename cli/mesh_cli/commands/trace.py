@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from mesh_cli.commands.output import AsJson, wide_console
+from mesh_cli.commands.output import AsJson
 from mesh_cli.commands.target import EXIT_FAILED, EXIT_NO_MESH, fail, local_mesh
+from mesh_cli.commands.terminal import wide_console
 from mesh_cli.traces import waterfall
 
 TIMEOUT_SECONDS = 10.0

@@ -11,9 +11,10 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
-from mesh_cli.commands.output import wide_console
 from mesh_cli.commands.target import local_mesh
+from mesh_cli.commands.terminal import Terminal, wide_console
 from mesh_cli.demo.figures import Figures
 from mesh_cli.up.state import MeshFile
 from mesh_client import MeshCallError
@@ -40,7 +41,9 @@ def demo(
     try:
         figures = asyncio.run(_run(console, local_mesh(context.obj), photo))
     except (MeshError, MeshCallError, TimeoutError) as error:
-        Console(stderr=True).print(f"[bold red]mesh demo:[/] {str(error) or 'timed out'}", soft_wrap=True)
+        Terminal(stderr=True).print(
+            f"[bold red]mesh demo:[/] {escape(str(error) or 'timed out')}", soft_wrap=True
+        )
         sys.exit(EXIT_FAILED)
     if json_file is not None:
         json_file.write_text(json.dumps(asdict(figures), indent=2) + "\n")

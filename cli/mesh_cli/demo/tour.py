@@ -204,7 +204,7 @@ class Tour:
         self._figures.overlaps = verdict.overlaps
         self._figures.webhooks_verified = receiver.received.verified
         for finding in verdict.findings:
-            self._console.print(f"  [red]{finding}[/]")
+            self._console.print(f"  {finding}", style="red", markup=False)
         self._console.print(
             f"\n  sent {self._figures.sent}   delivered {self._figures.delivered}   lost {verdict.lost}   "
             f"duplicates {verdict.duplicates}   overlaps {verdict.overlaps}   "

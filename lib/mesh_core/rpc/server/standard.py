@@ -71,7 +71,7 @@ class Health:
         return int(_Status.SERVING if serving else _Status.NOT_SERVING)
 
 
-class Reflection(reflection_pb2_grpc.ServerReflectionServicer):
+class Reflection:
     """Describes services to anybody, and with an operator's key those between the parts of the mesh too."""
 
     def __init__(self, services: Iterable[str], authenticator: Authenticator) -> None:
