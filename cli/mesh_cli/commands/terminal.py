@@ -2,8 +2,8 @@
 
 Names, texts and errors come from strangers: with control characters they could move the cursor, change
 colours, set the title or put keys into the input, and with characters of direction show another text
-than there is. `Terminal` and `say` show such characters by their numbers. Every command prints through them, or JSON in
-ASCII.
+than there is. `Terminal` and `say` show such characters by their numbers. Every command prints through them,
+or JSON in ASCII.
 """
 
 from __future__ import annotations

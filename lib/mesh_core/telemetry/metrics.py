@@ -10,14 +10,14 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from threading import Thread
-from wsgiref.simple_server import WSGIServer
 
 from grpc import StatusCode
-from prometheus_client import REGISTRY, Gauge, start_http_server
+from prometheus_client import REGISTRY, Gauge
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from mesh_core.errors import StartupError
+from mesh_core.telemetry.page_server import PageServer
 
 
 class MethodDurations:
@@ -59,7 +59,7 @@ class MetricsPage:
     """The running /metrics page."""
 
     port: int
-    _server: WSGIServer
+    _server: PageServer
 
     def close(self) -> None:
         """Stop answering, within half a second: the standard library's server looks up only that often."""
@@ -74,7 +74,7 @@ def serve_metrics(listen: str) -> MetricsPage:
     """Answer /metrics on `listen` (host:port) from a thread; raises `StartupError` on a taken port."""
     host, _, port = listen.rpartition(":")
     try:
-        server, _thread = start_http_server(int(port), host.strip("[]"))
+        server = PageServer(host.strip("[]"), int(port))
     except OSError as error:
         raise StartupError(f"metrics cannot be served on {listen}: {error.strerror}") from None
     return MetricsPage(server.server_port, server)

@@ -1,0 +1,67 @@
+"""The metrics page is there for Prometheus, whoever else is connected."""
+
+from __future__ import annotations
+
+import socket
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+
+import pytest
+
+from mesh_core.telemetry import page_server
+from mesh_core.telemetry.metrics import MetricsPage, serve_metrics
+from tests.support.eventually import wait_until
+
+
+@pytest.fixture
+def page() -> Iterator[MetricsPage]:
+    made = serve_metrics("127.0.0.1:0")
+    yield made
+    made.close()
+
+
+def connect(page: MetricsPage) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", page.port), timeout=10)
+
+
+def read_page(page: MetricsPage) -> bytes:
+    with urllib.request.urlopen(f"http://127.0.0.1:{page.port}/metrics", timeout=10) as answer:
+        return bytes(answer.read())
+
+
+def ended(connection: socket.socket) -> bool:
+    """Whether the other side has closed it."""
+    connection.setblocking(False)
+    with suppress(BlockingIOError):
+        try:
+            return connection.recv(1) == b""
+        except ConnectionError:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /metrics HT", b"GET /metrics HTTP/1.1\r\nHost: x\r\n"])
+def test_a_client_that_does_not_finish_its_request_is_sent_away(
+    monkeypatch: pytest.MonkeyPatch, page: MetricsPage, said: bytes
+) -> None:
+    monkeypatch.setattr(page_server._Handler, "timeout", 0.2)
+    with connect(page) as slow:
+        slow.sendall(said)
+        assert slow.recv(1) == b""  # fails after 10 s
+
+
+def test_the_oldest_of_too_many_connections_makes_room(page: MetricsPage) -> None:
+    with ExitStack() as stack:
+        silent = [stack.enter_context(connect(page)) for _ in range(page_server.MAX_CONNECTIONS + 5)]
+        wait_until(lambda: sum(map(ended, silent)) == 5, what="the end of five")
+        assert b"process_cpu_seconds_total" in read_page(page)
+        assert all(ended(one) for one in silent[:6])
+        assert not any(ended(one) for one in silent[6:])
+
+
+def test_connections_that_were_served_take_no_room(page: MetricsPage) -> None:
+    with connect(page) as waiting:
+        for _ in range(2 * page_server.MAX_CONNECTIONS):
+            read_page(page)
+        assert not ended(waiting)
