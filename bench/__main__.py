@@ -13,9 +13,9 @@ from pathlib import Path
 
 from bench.measuring.report import Report
 
-MODULES = {name: f"bench.{name}" for name in ("failover", "message", "network", "outage", "placement")} | {
-    "routing": "bench.routing.benchmark"
-}
+MODULES = {
+    name: f"bench.{name}" for name in ("failover", "message", "network", "outage", "placement", "retention")
+} | {"routing": "bench.routing.benchmark"}
 
 
 def main() -> int:
