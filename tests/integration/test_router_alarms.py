@@ -121,7 +121,8 @@ async def test_accounts_that_wait_for_a_failing_network_are_an_alarm_until_they_
 
 
 _SESSION = """
-INSERT INTO session (account, tenant, epoch, node, state, cause, detail, phone, network_user_id, push_name,
-  paired, recent_failures, sent, received, failed, connects, settings, update_time)
-SELECT id, tenant, 1, 'n1', $2, $3, '', '', '', '', true, 0, 0, 0, 0, 0, '', now() FROM account WHERE id = $1
+INSERT INTO session (account, tenant, epoch, node, state, cause, detail, phone, network_user_id, hidden_id,
+  push_name, restrictions, paired, recent_failures, sent, received, failed, connects, settings, update_time)
+SELECT id, tenant, 1, 'n1', $2, $3, '', '', '', '', '', '', true, 0, 0, 0, 0, 0, '', now() FROM account
+WHERE id = $1
 """
