@@ -20,7 +20,6 @@ from sessionmesh.internal.v1.routing_pb2 import ItemFrame
 from sessionmesh.v1 import message_pb2_grpc
 from sessionmesh.v1.message_pb2 import (
     BatchSendMessagesRequest,
-    BatchSendMessagesResponse,
     Message,
     SendMessageRequest,
     SendMessagesRequest,
@@ -219,17 +218,17 @@ async def test_what_a_batch_cannot_settle_by_its_deadline_fails_alone(world: Rou
     assert found[1].message.id == "msg_b"
 
 
-async def test_of_an_item_that_names_two_accounts_the_last_one_is_sent_once(world: RouterWorld) -> None:
+async def test_an_item_that_names_two_accounts_is_sent_to_neither(world: RouterWorld) -> None:
     first, last = new_account(), new_account()
-    wrong, right = Bulk(), Bulk()
-    await (await bulk_node(world, "n1", wrong)).own(first)
-    await (await bulk_node(world, "n2", right)).own(last)
+    nodes = [Bulk(), Bulk()]
+    await (await bulk_node(world, "n1", nodes[0])).own(first)
+    await (await bulk_node(world, "n2", nodes[1])).own(last)
     twice = [message_to_send(one, "a").SerializeToString() for one in (first, last)]
     call: Any = world.channel.unary_unary("/sessionmesh.v1.MessageService/BatchSendMessages")
-    answer = await call(ItemFrame(items=[b"".join(twice)]).SerializeToString(), metadata=ADMIN, timeout=10)
-    [result] = BatchSendMessagesResponse.FromString(answer).results
-    assert (result.account_id, result.message.id) == (last, "msg_a")
-    assert (wrong.accepted, right.accepted) == ([], [(last, "a")])
+    request = ItemFrame(items=[b"".join(twice)]).SerializeToString()
+    refused = await failing(call(request, metadata=ADMIN, timeout=10))
+    assert (refused.code, refused.field) == (StatusCode.INVALID_ARGUMENT, "account_id")
+    assert [node.accepted for node in nodes] == [[], []]
 
 
 @pytest.mark.parametrize("size", [0, 1001])

@@ -12,6 +12,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 
 from mesh_core.rpc.auth import KeyAuthenticator
 from mesh_core.rpc.channels import mesh_metadata
+from mesh_core.rpc.limits import Entry
 from mesh_core.rpc.server import Server
 from mesh_core.settings import AuthSettings, ServerSettings
 from sessionmesh.v1 import authorization_pb2
@@ -33,6 +34,13 @@ _METHODS = {
     "Planned": (False, False, authorization_pb2.SCOPE_READ),
 }
 
+_CLASSES = {
+    "Unary": authorization_pb2.CALL_CLASS_MESSAGE,
+    "Down": authorization_pb2.CALL_CLASS_QUERY,
+    "Up": authorization_pb2.CALL_CLASS_MESSAGE,
+    "Operate": authorization_pb2.CALL_CLASS_INSTANCE_OPERATION,
+}
+
 Handlers = Mapping[str, Callable[..., Any]]
 
 
@@ -52,6 +60,8 @@ def _describe() -> None:
         )
         if scope is not None:
             method.options.Extensions[authorization_pb2.scope] = scope
+        if name in _CLASSES:
+            method.options.Extensions[authorization_pb2.call_class] = _CLASSES[name]
     descriptor_pool.Default().Add(file)
 
 
@@ -149,13 +159,15 @@ async def no_keys(_key_id: object) -> None:
 
 
 def make_server(
-    settings: ServerSettings | None = None, lookup: Callable[..., Awaitable[Any]] = no_keys
+    settings: ServerSettings | None = None,
+    lookup: Callable[..., Awaitable[Any]] = no_keys,
+    entry: Entry | None = None,
 ) -> Server:
     """A server that knows the mesh key; not started."""
     authenticator = KeyAuthenticator(
         lookup, AuthSettings(mesh_key=MESH_KEY, bootstrap_key="bootstrap-key-of-the-tests")
     )
-    return Server(settings or ServerSettings(), authenticator=authenticator)
+    return Server(settings or ServerSettings(), authenticator=authenticator, entry=entry)
 
 
 ADMIN = mesh_metadata("bootstrap-key-of-the-tests")

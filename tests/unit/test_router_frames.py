@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+import pytest
 from asyncpg.pgproto.pgproto import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh_core import ids
-from mesh_core.errors import InvalidArgument, NotOwner
+from mesh_core.errors import InvalidArgument, InvalidField, NotOwner
 from mesh_core.ids import Prefix
 from mesh_core.rpc.server.status import from_details
 from mesh_router.proxy.frames import Result, failed, items, joined, results
@@ -46,13 +47,24 @@ def test_cutting_a_frame_names_each_item_and_joining_restores_it(messages: list[
     assert joined(item for _, item in cut) == raw
 
 
-@given(requests, requests)
-def test_of_fields_that_occur_twice_the_last_one_counts(
-    first: SendMessageRequest, last: SendMessageRequest
-) -> None:
-    twice = first.SerializeToString() + last.SerializeToString()
-    [(name, _)] = items(joined([twice]))
-    assert name == name_of(SendMessageRequest.FromString(twice))
+@given(requests.filter(lambda request: request.account_id), texts)
+def test_an_item_that_names_two_accounts_is_refused(request: SendMessageRequest, other: str) -> None:
+    for twice in (
+        request.SerializeToString() + account_field(other),
+        account_field(other) + request.SerializeToString(),
+    ):
+        with pytest.raises(InvalidField, match="account_id"):
+            items(joined([SendMessageRequest(account_id="acc_1").SerializeToString(), twice]))
+
+
+def account_field(account_id: str) -> bytes:
+    """Field 1 as it is on the wire; of an empty text, too, which no generated code writes."""
+    text = account_id.encode()
+    return bytes([0x0A]) + encoded_length(len(text)) + text
+
+
+def encoded_length(length: int) -> bytes:
+    return bytes([length]) if length < 128 else bytes([length & 127 | 128, length >> 7])
 
 
 @given(account=account_ids, request=texts, size=st.integers(0, 20_000))

@@ -1,5 +1,12 @@
 """Typed, frozen settings: sections, filled from defaults, a file and the environment."""
 
+from mesh_core.settings.call_limits import (
+    CALL_CLASSES,
+    CallLimit,
+    Limits,
+    LimitsSettings,
+    parse_limits,
+)
 from mesh_core.settings.loader import EXIT_BAD_SETTINGS, BadSettings, load, read
 from mesh_core.settings.sections import (
     AuthSettings,
@@ -18,13 +25,17 @@ from mesh_core.settings.sections import (
 )
 
 __all__ = [
+    "CALL_CLASSES",
     "EXIT_BAD_SETTINGS",
     "AuthSettings",
     "BadSettings",
+    "CallLimit",
     "ClusterSettings",
     "DatabaseSettings",
     "EtcdSettings",
     "InvalidSetting",
+    "Limits",
+    "LimitsSettings",
     "NodeSettings",
     "ObjectsSettings",
     "Positive",
@@ -34,5 +45,6 @@ __all__ = [
     "ServerSettings",
     "TelemetrySettings",
     "load",
+    "parse_limits",
     "read",
 ]

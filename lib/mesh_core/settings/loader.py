@@ -63,9 +63,12 @@ def read(settings: type[S], environment: Mapping[str, str]) -> S:
 
 
 _LISTS = (tuple, list)
-_ALIASES = {"MESH_TELEMETRY_OTLP_ENDPOINT": "OTEL_EXPORTER_OTLP_ENDPOINT"}
+_ALIASES = {
+    "MESH_TELEMETRY_OTLP_ENDPOINT": "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "MESH_SERVER_TRUSTED_PROXIES": "MESH_TRUSTED_PROXIES",
+}
 _SECRET = re.compile(r"(^|_)(key|keys|password|secret)$")
-_PATHS = frozenset({"tls_key", "etcd.key"})
+_PATHS = frozenset({"tls_key", "etcd.key", "limits.key"})
 
 
 def _section(

@@ -10,6 +10,7 @@ import base64
 import binascii
 import os
 import re
+from ipaddress import ip_network
 from typing import Annotated, Literal
 
 import msgspec
@@ -40,6 +41,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_message_bytes: Positive = 8 * 1024 * 1024
     drain_seconds: Seconds = 10.0
     peer_port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    trusted_proxies: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_address("listen", self.listen)
@@ -51,6 +53,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidSetting(missing, "must be set too: certificate and key come together")
         if self.tls_client_ca and not self.tls_certificate:
             raise InvalidSetting("tls_certificate", "must be set when tls_client_ca is")
+        for network in self.trusted_proxies:
+            _check_network("trusted_proxies", network)
         for key in ("tls_certificate", "tls_key", "tls_client_ca"):
             _check_readable(key, getattr(self, key))
 
@@ -91,12 +95,13 @@ class EtcdSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RedisSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Redis, for what may be lost."""
+    """Redis, for what may be lost; without a URL calls are not limited."""
 
-    url: str
+    url: str = ""
 
     def __post_init__(self) -> None:
-        _check_url("url", self.url, ("redis", "rediss", "unix"))
+        if self.url:
+            _check_url("url", self.url, ("redis", "rediss", "unix"))
 
 
 class ObjectsSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -180,6 +185,13 @@ def _check_address(key: str, address: str) -> None:
     host, _, port = address.rpartition(":")
     if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise InvalidSetting(key, "must be host:port")
+
+
+def _check_network(key: str, network: str) -> None:
+    try:
+        ip_network(network)
+    except ValueError:
+        raise InvalidSetting(key, "must be a list of networks such as 10.0.0.0/8 or ::1/128") from None
 
 
 def _check_url(key: str, url: str, schemes: tuple[str, ...]) -> None:

@@ -13,6 +13,7 @@ from mesh_core.etcd.discovery import ServiceInfo, register
 from mesh_core.paging import Pager
 from mesh_core.process.service import Stop, run
 from mesh_core.rpc.auth import KeyAuthenticator, api_key_lookup
+from mesh_core.rpc.limits import Entry
 from mesh_core.rpc.server import Server
 from mesh_core.tasks import Supervisor
 from mesh_media.api.media_service import MediaService
@@ -55,7 +56,9 @@ async def main(settings: MediaServiceSettings, stop: Stop) -> None:
     grace = timedelta(seconds=limits.delete_grace_seconds)
     sweeper = Sweeper(media, objects, store, interval_seconds=limits.sweep_seconds, delete_grace=grace)
     pager = Pager(await page_token_key(database))
-    server = Server(settings.server, authenticator=KeyAuthenticator(api_key_lookup(database), settings.auth))
+    entry = Entry.of(settings.server, settings.auth, settings.redis, settings.limits)
+    authenticator = KeyAuthenticator(api_key_lookup(database), settings.auth)
+    server = Server(settings.server, authenticator=authenticator, entry=entry)
     server.add(
         media_pb2_grpc.add_MediaServiceServicer_to_server,
         MediaService(media, objects, store, uploads, pager, grace),
@@ -72,6 +75,7 @@ async def main(settings: MediaServiceSettings, stop: Stop) -> None:
         await registration.stop()
         await server.drain()
         await server.stop()
+        await entry.close()
     compressor.close()
     await etcd.close()
     await database.close()

@@ -12,8 +12,10 @@ from mesh_core.settings import (
     ClusterSettings,
     DatabaseSettings,
     EtcdSettings,
+    LimitsSettings,
     ObjectsSettings,
     Positive,
+    RedisSettings,
     Seconds,
     ServerSettings,
     TelemetrySettings,
@@ -45,3 +47,5 @@ class MediaServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     cluster: ClusterSettings
     auth: AuthSettings
     telemetry: TelemetrySettings
+    redis: RedisSettings = RedisSettings()
+    limits: LimitsSettings = LimitsSettings()

@@ -13,6 +13,8 @@ from mesh_core.settings import (
     DatabaseSettings,
     EtcdSettings,
     InvalidSetting,
+    LimitsSettings,
+    RedisSettings,
     ServerSettings,
     TelemetrySettings,
 )
@@ -48,3 +50,5 @@ class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):
     telemetry: TelemetrySettings
     router: ProcessSettings = ProcessSettings()
     retention: RetentionSettings = RetentionSettings()
+    redis: RedisSettings = RedisSettings()
+    limits: LimitsSettings = LimitsSettings()

@@ -9,7 +9,9 @@ from mesh_core.settings import (
     ClusterSettings,
     DatabaseSettings,
     EtcdSettings,
+    LimitsSettings,
     NodeSettings,
+    RedisSettings,
     SecretsSettings,
     ServerSettings,
     TelemetrySettings,
@@ -38,3 +40,5 @@ class SessionNodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     auth: AuthSettings
     secrets: SecretsSettings
     telemetry: TelemetrySettings
+    redis: RedisSettings = RedisSettings()
+    limits: LimitsSettings = LimitsSettings()

@@ -9,6 +9,8 @@ from mesh_core.settings import (
     ClusterSettings,
     DatabaseSettings,
     EtcdSettings,
+    LimitsSettings,
+    RedisSettings,
     SecretsSettings,
     ServerSettings,
     TelemetrySettings,
@@ -27,3 +29,5 @@ class WebhookServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     secrets: SecretsSettings
     telemetry: TelemetrySettings
     webhook: WebhookSettings
+    redis: RedisSettings = RedisSettings()
+    limits: LimitsSettings = LimitsSettings()

@@ -8,13 +8,13 @@ characters of base62. What was not made as a key, or was copied badly, is known 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from hmac import compare_digest
 from string import ascii_letters, digits
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 from asyncpg.pgproto.pgproto import UUID
@@ -25,6 +25,8 @@ from mesh_core.rpc.auth.identity import ADMIN_SCOPES, TENANT_SCOPES, Role
 from sessionmesh.v1.authorization_pb2 import Scope
 
 if TYPE_CHECKING:
+    import asyncpg
+
     from mesh_core.database import Database
 
 
@@ -84,7 +86,7 @@ def looks_like_key(text: str) -> bool:
     )
 
 
-def earlier_secrets(row: Mapping[str, Any]) -> tuple[tuple[bytes, datetime], ...]:
+def earlier_secrets(row: asyncpg.Record) -> tuple[tuple[bytes, datetime], ...]:
     """The hashes of a row's earlier secrets, with the ends of their overlaps; the last rotation's is last.
 
     The one before the present secret has columns of its own, which the first release reads and writes.

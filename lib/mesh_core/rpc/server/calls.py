@@ -15,12 +15,17 @@ from grpc import StatusCode
 from grpc.aio import AbortError, InternalError, UsageError
 
 from mesh_core import errors
-from mesh_core.rpc.auth import AccountLimit, Authenticator, assume, check_scope
+from mesh_core.rpc.account_id import account_of
+from mesh_core.rpc.auth import AccountLimit, Authenticator, Role, assume, check_scope, current_identity
+from mesh_core.rpc.limits import Entry
+from mesh_core.rpc.limits.entry import RELAYED_KEY
 from mesh_core.rpc.server import status
+from mesh_core.rpc.server.batched_context import BatchedContext
 from mesh_core.rpc.server.drain import CallsInFlight, Draining
+from mesh_core.rpc.server.open_streams import OpenStreams
 from mesh_core.rpc.server.parsing import Context, Parse, Serve, parsed, parsing, parsing_all
 from mesh_core.telemetry import metrics, tracing
-from sessionmesh.v1.authorization_pb2 import SCOPE_PUBLIC, Scope
+from sessionmesh.v1.authorization_pb2 import SCOPE_PUBLIC, CallClass, Scope
 
 READ_OUT_SECONDS = 1.0
 """Seconds that a request stream is read on after its call has failed."""
@@ -39,7 +44,9 @@ class NotOwnerHandler(Protocol):
 @dataclass(frozen=True, slots=True)
 class Method:
     """A method as it is served. `takes_stream` says that its requests are a stream, `streams` that its
-    answers are, and `limit` what keys that are limited to accounts may ask of it.
+    answers are, and `limit` what keys that are limited to accounts may ask of it. `call_class` is what a call
+    is counted as, 0 for one that is not counted here; `names_account`: field 1 of its request is
+    `account_id`.
     """
 
     service: str
@@ -48,6 +55,8 @@ class Method:
     takes_stream: bool
     streams: bool
     limit: AccountLimit
+    call_class: CallClass.ValueType
+    names_account: bool
 
     @property
     def path(self) -> str:
@@ -62,6 +71,8 @@ class Gate:
     authenticator: Authenticator
     draining: Draining
     in_flight: CallsInFlight
+    entry: Entry
+    open_streams: OpenStreams
     not_owner_handler: NotOwnerHandler | None = None
 
 
@@ -93,6 +104,8 @@ def wrap(handler: RpcHandler, method: Method, gate: Gate) -> RpcHandler:
         )
     if parse is not None:
         body = (parsing_all if handler.request_streaming else parsing)(body, parse)
+    if method.scope != SCOPE_PUBLIC:
+        body = _judged(body, method, gate)
     if not handler.response_streaming:
         body = _reading_out(body)
     return _MAKERS[handler.request_streaming, handler.response_streaming](
@@ -117,6 +130,8 @@ def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
     recall, authenticate = gate.authenticator.recall, gate.authenticator.authenticate
     in_flight, scope, path, limit = gate.in_flight, method.scope, method.path, method.limit
     takes_stream = method.takes_stream
+    relayed_calls, source_of, admit = gate.entry.relayed, gate.entry.sources.of, gate.entry.admit
+    names_account, call_class = method.names_account, method.call_class
     observe = metrics.durations(method.service, method.name).observe
     begin, adopt, is_sampled = tracing.begin, tracing.adopt, tracing.is_sampled
 
@@ -128,7 +143,7 @@ def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
         span = None
         begun = False
         try:
-            authorization = tenant = traceparent = ""
+            authorization = tenant = traceparent = relayed = account_id = ""
             metadata: Any = context.invocation_metadata()  # pairs of text; never None on a server
             for key, value in metadata:
                 if key == "authorization":
@@ -137,6 +152,9 @@ def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
                     traceparent = value
                 elif key == "x-mesh-tenant":
                     tenant = value
+                elif key == RELAYED_KEY:
+                    relayed = value
+            enters = not isinstance(context, BatchedContext) and relayed not in relayed_calls
             traceparent = begin(traceparent)
             if is_sampled(traceparent):
                 span = _server_span(method, traceparent)
@@ -145,11 +163,19 @@ def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
             if scope != SCOPE_PUBLIC:
                 identity = recall(authorization, tenant)
                 if identity is None:
-                    identity = await authenticate(authorization, tenant)
+                    source = source_of(context) if enters else ""
+                    identity = await authenticate(authorization, tenant, source)
                 if scope not in identity.scopes:
                     check_scope(identity, scope)
                 if identity.account_ids is not None:
                     request = limit.applied(identity, request)
+                if enters:
+                    if names_account:
+                        account_id = account_of(request)
+                    if call_class:
+                        waits = admit(identity, call_class, account_id, context)
+                        if waits is not None:
+                            await waits
                 assume(identity)
             begun = True
             return await body(request, context)
@@ -262,6 +288,19 @@ def _until_drained(body: Serve, gate: Gate) -> Serve:
                 raise cancelled
             task.uncancel()
             raise errors.GoingAway
+
+    return serve
+
+
+def _judged(body: Serve, method: Method, gate: Gate) -> Serve:
+    """A stream ends when its key is no longer good."""
+    open_streams, scope = gate.open_streams, method.scope
+
+    async def serve(request: Any, context: Context) -> Any:
+        if current_identity().role is Role.MESH:
+            return await body(request, context)
+        with open_streams.judged(context, scope):
+            return await body(request, context)
 
     return serve
 

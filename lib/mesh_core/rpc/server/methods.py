@@ -9,12 +9,12 @@ from typing import Any, cast
 import grpc
 import structlog
 from google.protobuf import descriptor_pool
-from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from mesh_core.rpc.auth import AccountLimit
 from mesh_core.rpc.server.calls import Gate, Method, RpcHandler, ServeBytes, not_served, wrap
 from sessionmesh.v1 import authorization_pb2
-from sessionmesh.v1.authorization_pb2 import SCOPE_UNSPECIFIED, Scope
+from sessionmesh.v1.authorization_pb2 import CALL_CLASS_UNSPECIFIED, SCOPE_UNSPECIFIED, CallClass, Scope
 
 logger = structlog.get_logger(__name__)
 
@@ -73,7 +73,16 @@ class Methods(grpc.GenericRpcHandler):
                     "method has no scope and is refused to everybody", service=service, method=name
                 )
         takes_stream, streams = described.client_streaming, described.server_streaming
-        method = Method(service, name, scope, takes_stream, streams, AccountLimit.of(described))
+        method = Method(
+            service,
+            name,
+            scope,
+            takes_stream,
+            streams,
+            AccountLimit.of(described),
+            _call_class(described),
+            _names_account(described),
+        )
         self._handlers[f"/{service}/{name}"] = wrap(handler, method, self._gate)
         self.services.add(service)
 
@@ -87,6 +96,21 @@ class Methods(grpc.GenericRpcHandler):
 def describe(service: str) -> ServiceDescriptor:
     """The descriptor of a service whose generated module is imported; raises `KeyError` for another."""
     return descriptor_pool.Default().FindServiceByName(service)
+
+
+def _names_account(method: MethodDescriptor) -> bool:
+    field = method.input_type.fields_by_number.get(1)
+    return field is not None and field.name == "account_id" and not method.client_streaming
+
+
+def _call_class(method: MethodDescriptor) -> CallClass.ValueType:
+    """As the proto says, but of a method that takes messages of any accounts: who serves it counts each."""
+    for field in method.input_type.fields:
+        inside = field.message_type
+        if field.is_repeated and inside is not None and "account_id" in inside.fields_by_name:
+            return CALL_CLASS_UNSPECIFIED
+    call_class: CallClass.ValueType = method.GetOptions().Extensions[authorization_pb2.call_class]
+    return call_class
 
 
 @dataclass(slots=True)

@@ -13,10 +13,12 @@ import structlog
 
 from mesh_core.errors import StartupError
 from mesh_core.rpc.auth import Authenticator
+from mesh_core.rpc.limits import Entry
 from mesh_core.rpc.options import server_options
 from mesh_core.rpc.server.calls import Gate, NotOwnerHandler
 from mesh_core.rpc.server.drain import CallsInFlight, Draining
 from mesh_core.rpc.server.methods import Methods
+from mesh_core.rpc.server.open_streams import OpenStreams
 from mesh_core.rpc.server.peers import PeerListener
 from mesh_core.rpc.server.standard import Health, add_standard_services
 from mesh_core.settings import ServerSettings
@@ -31,12 +33,17 @@ class Server:
     """A gRPC server: `add` services, `start`, later `drain`, then `stop`.
 
     Every handler added runs with `auth.current_identity()` and `tracing.current_traceparent()` set, may raise
-    any `MeshError`, and is refused to callers whose key lacks the scope that its proto names. `shared_port`
-    is for processes that answer on one port together.
+    any `MeshError`, and is refused to callers whose key lacks the scope that its proto names. `entry` counts
+    the calls that enter the mesh here; `shared_port` is for processes that answer on one port together.
     """
 
     def __init__(
-        self, settings: ServerSettings, *, authenticator: Authenticator, shared_port: bool = False
+        self,
+        settings: ServerSettings,
+        *,
+        authenticator: Authenticator,
+        entry: Entry | None = None,
+        shared_port: bool = False,
     ) -> None:
         self.draining = Draining()
         self.port = 0
@@ -45,7 +52,8 @@ class Server:
         self._settings = settings
         self._shared_port = shared_port
         self._in_flight = CallsInFlight()
-        self._gate = Gate(authenticator, self.draining, self._in_flight)
+        self._open_streams = OpenStreams(authenticator)
+        self._gate = Gate(authenticator, self.draining, self._in_flight, entry or Entry(), self._open_streams)
         self._methods = Methods(self._gate)
         self._peer_listener = PeerListener(self._methods, settings)
         self._health = Health()
@@ -159,6 +167,7 @@ class Server:
             await self._peer_listener.close()
             await self._server.stop(grace or None)
             self._server = None
+        await self._open_streams.close()
         if self._metrics is not None:
             self._metrics.close()
             self._metrics = None

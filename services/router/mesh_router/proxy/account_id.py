@@ -1,15 +1,13 @@
-"""Reads the account of a serialised request without parsing the rest of it."""
+"""Where the account of a serialised request belongs, without parsing the rest of the request."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 
-from google.protobuf.message import DecodeError
-
 from mesh_core import ids
 from mesh_core.errors import InvalidArgument, InvalidField
 from mesh_core.ids import Prefix
-from sessionmesh.internal.v1.routing_pb2 import RoutedRequest
+from mesh_core.rpc.account_id import account_of
 
 METADATA_KEY = "x-account-id"
 
@@ -18,7 +16,7 @@ def account_shard(raw: bytes, named: str) -> int:
     """The shard of the account that a request is about. `raw` is the serialised request, `named` the value of
     the metadata key, or "".
 
-    Raises `InvalidField` account_id when the request names no account or it is no account id,
+    Raises `InvalidField` account_id when the request names no account, or several, or what is no account id,
     `InvalidArgument` ACCOUNT_MISMATCH when the metadata name another one, and for what is not a message.
     """
     account_id = account_of(raw)
@@ -36,17 +34,3 @@ def shard_of(account_id: str) -> int:
     """The shard of an account. Raises `InvalidField` account_id for what is no account id."""
     ids.decode(Prefix.ACCOUNT, account_id, "account_id")
     return ids.shard_of(account_id)
-
-
-def account_of(raw: bytes) -> str:
-    """Field 1 of a serialised request, "" when it has none; as everywhere, the last one counts.
-
-    Raises `InvalidArgument` for what is not a message.
-    """
-    try:
-        return _parse(raw).account_id
-    except DecodeError:
-        raise InvalidArgument("the request cannot be parsed", "INVALID_FIELD") from None
-
-
-_parse = RoutedRequest.FromString

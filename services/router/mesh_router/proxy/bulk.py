@@ -9,7 +9,8 @@ from typing import Any
 
 from grpc.aio import ServicerContext
 
-from mesh_core.errors import InvalidField
+from mesh_core.errors import InvalidField, MeshError
+from mesh_core.rpc.limits import Entry
 from mesh_core.rpc.server import Server
 from mesh_core.validation import MAX_BATCH
 from mesh_router.proxy.dispatch import Dispatch, Item, overdue
@@ -27,9 +28,11 @@ MAX_IN_FLIGHT_BYTES = 4 * 1024 * 1024
 class BulkSender:
     """Serves both on a `Server`."""
 
-    def __init__(self, view: ClusterView, upstreams: Upstreams) -> None:
+    def __init__(self, view: ClusterView, upstreams: Upstreams, entry: Entry | None = None) -> None:
+        """`entry` counts each message."""
         self._view = view
         self._upstreams = upstreams
+        self._entry = entry or Entry()
 
     def serve_on(self, server: Server) -> None:
         """Add the handlers."""
@@ -46,7 +49,7 @@ class BulkSender:
             async for frame in requests:
                 messages = _checked(items(frame))
                 stream.opened(messages)
-                await dispatch.send(messages)
+                await dispatch.send(messages, await self._refusals(messages, context))
                 await stream.fewer_than(MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES)
             await stream.fewer_than(1, 1)
 
@@ -75,7 +78,7 @@ class BulkSender:
         seconds = None if remaining is None else remaining - min(0.25, remaining / 8)
         async with _raising_the_first(), asyncio.TaskGroup() as tasks:
             dispatch = Dispatch(self._view, self._upstreams, context, tasks, settle)
-            await dispatch.send(messages)
+            await dispatch.send(messages, await self._refusals(messages, context))
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await settled.wait()
@@ -83,6 +86,10 @@ class BulkSender:
         return joined(
             result or failed(name, overdue()) for result, (name, _) in zip(results, messages, strict=True)
         )
+
+    async def _refusals(self, messages: Messages, context: Context) -> list[MeshError | None]:
+        """Why messages are over a limit; they are refused one by one."""
+        return await self._entry.admit_messages(context, [account for (account, _), _ in messages])
 
 
 class _Stream:

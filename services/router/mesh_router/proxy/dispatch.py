@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -70,12 +70,21 @@ class Dispatch:
         self._waiting: list[Item] = []
         self._retrying: asyncio.Task[None] | None = None
 
-    async def send(self, messages: Iterable[tuple[Name, bytes]]) -> None:
-        """Send these to their owners. Those without an owner wait for one."""
+    async def send(
+        self, messages: Iterable[tuple[Name, bytes]], refusals: Sequence[MeshError | None]
+    ) -> None:
+        """Send these to their owners, but those that have a refusal. Those without an owner wait for one."""
         deadline = self._loop.time() + self._wait_seconds()
-        await self._route(
-            [Item(name, entry, deadline, place) for place, (name, entry) in enumerate(messages)]
-        )
+        batch = [Item(name, entry, deadline, place) for place, (name, entry) in enumerate(messages)]
+        refused = [
+            (item, failed(item.name, error))
+            for item, error in zip(batch, refusals, strict=True)
+            if error is not None
+        ]
+        if refused:
+            await self._settle(refused)
+            batch = [item for item, error in zip(batch, refusals, strict=True) if error is None]
+        await self._route(batch)
 
     def stop(self) -> None:
         """Send nothing any more, and wait for nothing."""

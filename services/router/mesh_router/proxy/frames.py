@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from google.protobuf.message import DecodeError
 
 from mesh_core.errors import InvalidArgument, MeshError
+from mesh_core.rpc.account_id import only
 from mesh_core.rpc.server.status import details_of
-from sessionmesh.internal.v1.routing_pb2 import ItemFrame, ItemResult, RoutedRequest
+from sessionmesh.internal.v1.routing_pb2 import ItemFrame, ItemResult, NamedRequest
 
 Name = tuple[str, bytes]
 """An item's account_id, and its request_id in UTF-8."""
@@ -27,14 +28,14 @@ class Result:
 def items(frame: bytes) -> list[tuple[Name, bytes]]:
     """The name of each SendMessageRequest of a frame, and its bytes.
 
-    Of a field that occurs twice the last one counts, as it does where the request is served. Raises
-    `InvalidArgument` for what is not such a frame.
+    Raises `InvalidArgument` for what is not such a frame, `InvalidField` for an item that names several
+    accounts.
     """
     try:
         found = [(_request(item), item) for item in _frame(frame).items]
     except DecodeError:
         raise InvalidArgument("the request cannot be parsed", "INVALID_FIELD") from None
-    return [((request.account_id, request.request_id), item) for request, item in found]
+    return [((only(request.account_id), request.request_id), item) for request, item in found]
 
 
 def results(frame: bytes) -> list[Result]:
@@ -53,4 +54,4 @@ def joined(entries: Iterable[bytes]) -> bytes:
     return ItemFrame(items=entries).SerializeToString()
 
 
-_frame, _request, _result = ItemFrame.FromString, RoutedRequest.FromString, ItemResult.FromString
+_frame, _request, _result = ItemFrame.FromString, NamedRequest.FromString, ItemResult.FromString

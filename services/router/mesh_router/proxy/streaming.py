@@ -42,7 +42,7 @@ def response_stream_handler(
 
     async def serve(request: bytes, context: Context) -> None:
         attempts = Attempts(resolve(route, request, context), context)
-        metadata = forwarded_metadata(context)
+        metadata = upstreams.relayed(forwarded_metadata(context))
         while True:
             endpoint = await attempts.endpoint()
             call = upstreams.callable(endpoint.address, route)(
@@ -86,7 +86,7 @@ def request_stream_handler(
         attempts = Attempts(resolve(route, first, context), context)
         endpoint = await attempts.endpoint()
         call = upstreams.callable(endpoint.address, route)(
-            timeout=context.time_remaining(), metadata=forwarded_metadata(context)
+            timeout=context.time_remaining(), metadata=upstreams.relayed(forwarded_metadata(context))
         )
         frames = _small_enough(first, requests)
         sending = asyncio.create_task(_send_all(call, frames), name=f"send {route.path}")

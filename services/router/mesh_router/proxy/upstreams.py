@@ -9,6 +9,7 @@ from grpc import StatusCode
 from grpc.aio import AioRpcError
 
 from mesh_core.rpc.channels import ChannelPool
+from mesh_core.rpc.limits import relayed_metadata
 from mesh_core.rpc.peers import MAX_REQUEST_BYTES, CallFailed, PeerPool, Response
 from mesh_core.rpc.peers.metadata import Metadata
 from mesh_router.proxy.routes import Route
@@ -17,8 +18,10 @@ from mesh_router.proxy.routes import Route
 class Upstreams:
     """Sends calls, from bytes to bytes, to an address."""
 
-    def __init__(self, channels: ChannelPool, peer_pool: PeerPool) -> None:
+    def __init__(self, channels: ChannelPool, peer_pool: PeerPool, mesh_key: str = "") -> None:
+        """`mesh_key` proves to the other parts that a call was counted here."""
         self._channels = channels
+        self._relayed = relayed_metadata(mesh_key)
         self._peer_pool = peer_pool
         self._callables: dict[str, dict[str, Any]] = {}
 
@@ -31,6 +34,10 @@ class Upstreams:
             if peer is not None:
                 return await peer.call(route.path, request, metadata, timeout)
         return await self._alone(address, route, request, metadata, timeout)
+
+    def relayed(self, metadata: Metadata) -> Metadata:
+        """`metadata`, for a call that travels alone, with what says that it entered the mesh here."""
+        return (*metadata, *self._relayed)
 
     def callable(self, address: str, route: Route) -> Any:
         """`grpc.aio`'s multi-callable of the route's kind, from bytes to bytes."""
@@ -62,7 +69,7 @@ class Upstreams:
     async def _alone(
         self, address: str, route: Route, request: bytes, metadata: Metadata, timeout: float | None
     ) -> Response:
-        call = self.callable(address, route)(request, timeout=timeout, metadata=metadata)
+        call = self.callable(address, route)(request, timeout=timeout, metadata=self.relayed(metadata))
         try:
             body = await call
             return Response(body, await call.initial_metadata(), await call.trailing_metadata())

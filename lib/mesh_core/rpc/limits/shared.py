@@ -1,0 +1,134 @@
+"""The counts that all processes share, in Redis: one round trip for all limits that a call meets.
+
+Each limit is a generic cell rate (GCRA): Redis holds the instant at which all that was granted will have come
+back, so a limit is one number, and an idle one is no key at all. Redis' own clock counts. The keys of one
+tenant have one hash tag, so that a cluster has them in one slot.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+from prometheus_client import Counter
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from mesh_core.rpc.limits.bucket import Bucket
+
+logger = structlog.get_logger(__name__)
+
+TIMEOUT_SECONDS = 0.25
+"""How long a call waits for Redis."""
+PAUSE_SECONDS = 1.0
+"""How long Redis is left alone after it did not answer; calls do not wait for it meanwhile."""
+
+ASKED = Counter("mesh_limits_asked_total", "Round trips to Redis for limits of calls", ["outcome"])
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question: `untold` calls were granted before, `need` are wanted at least and `want` at most."""
+
+    bucket: Bucket
+    untold: int
+    need: int
+    want: int
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """An answer: so many, and where they are fewer than needed, the seconds until there is one more."""
+
+    calls: int
+    retry_after: float
+
+
+class Counts(Protocol):
+    """Who counts for all processes."""
+
+    @property
+    def available(self) -> bool:
+        """Whether it is worth asking."""
+
+    async def take(self, asked: Sequence[Asked]) -> list[Granted] | None:
+        """An answer for each question; None when there is none to be had now. All are of one hash tag."""
+
+
+class SharedCounts:
+    """`Counts` in Redis."""
+
+    def __init__(self, url: str) -> None:
+        self._redis = Redis.from_url(
+            url,
+            socket_timeout=TIMEOUT_SECONDS,
+            socket_connect_timeout=TIMEOUT_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+            max_connections=_MAX_CONNECTIONS,
+        )
+        self._script = self._redis.register_script(_SCRIPT)
+        self._away_until = 0.0
+
+    @property
+    def available(self) -> bool:
+        """See `Counts`."""
+        return time.monotonic() >= self._away_until
+
+    async def take(self, asked: Sequence[Asked]) -> list[Granted] | None:
+        """See `Counts`."""
+        if not self.available:
+            return None
+        try:
+            answer = await self._script(
+                keys=[one.bucket.redis_key for one in asked],
+                args=[number for one in asked for number in _arguments(one)],
+            )
+        except (RedisError, OSError, TimeoutError) as error:
+            self._away_until = time.monotonic() + PAUSE_SECONDS
+            ASKED.labels("unavailable").inc()
+            logger.warning("limits cannot be counted", error=repr(error))
+            return None
+        ASKED.labels("answered").inc()
+        return [Granted(calls, micros / 1e6) for calls, micros in zip(answer[::2], answer[1::2], strict=True)]
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._redis.aclose()
+
+
+def _arguments(asked: Asked) -> tuple[float | int, ...]:
+    bucket = asked.bucket
+    return bucket.seconds * 1e6 / bucket.calls, bucket.calls, asked.untold, asked.need, asked.want
+
+
+_MAX_CONNECTIONS = 32
+# Instants and intervals are microseconds; they fit into a double's 53 bits until the year 2255.
+_SCRIPT = """
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local answer = {}
+for i, key in ipairs(KEYS) do
+  local at = (i - 1) * 5
+  local each, most = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+  local untold, need, want = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
+  local full = tonumber(redis.call('GET', key) or now)
+  if full < now then full = now end
+  full = full + untold * each
+  local room = math.floor((now - full) / each + most + 0.000001)
+  local calls = math.max(math.min(want, room), 0)
+  full = full + calls * each
+  if full > now then
+    redis.call('SET', key, string.format('%.0f', full), 'PX', math.ceil((full - now) / 1000))
+  end
+  local wait = 0
+  if calls < need then wait = math.max(math.ceil(full + each - most * each - now), 1) end
+  answer[#answer + 1] = calls
+  answer[#answer + 1] = wait
+end
+return answer
+"""
