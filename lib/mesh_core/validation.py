@@ -36,6 +36,17 @@ def text(field: str, value: str, max_length: int = MAX_NAME) -> str:
     return value
 
 
+def stored_text(value: str, most: int) -> str:
+    """What somebody else wrote as a column of text takes it: without NUL and lone surrogates, which become
+    U+FFFD, and at most `most` characters; what is cut ends with `…`.
+    """
+    if len(value) > most:
+        value = value[: most - 1] + "…"
+    if not value.isascii():
+        value = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return value.replace("\0", "\ufffd")
+
+
 def request_id(value: str, field: str = "request_id") -> str:
     """A caller's key that makes a retry harmless: required, up to 64 characters."""
     return required_text(field, value, MAX_REQUEST_ID)

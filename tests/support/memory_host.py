@@ -104,15 +104,20 @@ class MemoryMessages:
         self.rows.append({**_NOTHING, **row, "chat": chat, "origin": int(outbound), **columns})
 
     async def message(self, _account: UUID, message: UUID) -> dict[str, Any] | None:
+        self._check()
         return next((row for row in self.rows if row["id"] == message), None)
 
     async def messages(self, _account: UUID, messages: Collection[UUID]) -> list[dict[str, Any]]:
-        if self.unavailable:
-            raise ConnectionRefusedError("no database")
+        self._check()
         return [row for row in self.rows if row["id"] in messages]
 
     async def by_network_id(self, _account: UUID, network_id: str) -> UUID | None:
+        self._check()
         return next((row["id"] for row in self.rows if row["network_id"] == network_id), None)
+
+    def _check(self) -> None:
+        if self.unavailable:
+            raise ConnectionRefusedError("no database")
 
 
 class MemoryFetcher:

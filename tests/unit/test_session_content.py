@@ -16,6 +16,7 @@ from mesh_session_node.drivers.interface.content import (
 )
 from mesh_session_node.drivers.simulated.driver import SimulatedDriver
 from mesh_session_node.drivers.simulated.encoding import from_wire, to_wire
+from mesh_session_node.inbound.fitting import fit_incoming
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import content_pb2, media_pb2, message_pb2
 from sessionmesh.v1.common_pb2 import MessageRef, Person
@@ -102,12 +103,20 @@ def test_ids_of_the_mesh_in_what_arrives_are_not_believed() -> None:
     assert came.target == Reference("POLL")
 
 
-def test_a_time_that_cannot_be_shown_makes_a_content_unknown() -> None:
-    invite = content_pb2.GroupInviteContent(group="group:1")
-    invite.expire_time.seconds = 2**60
-    other = wire.Other(kind="group_invite", body=invite.SerializeToString())
+def test_a_time_that_cannot_be_shown_is_taken_out_and_the_rest_comes_through() -> None:
+    appointment = content_pb2.AppointmentContent(name="Dentist")
+    appointment.start_time.seconds, appointment.end_time.seconds = 10**15, 1_700_000_000
+    other = wire.Other(kind="appointment", body=appointment.SerializeToString())
     came = from_wire(wire.Inbound(id="1", content=wire.Content(other=other).SerializeToString()))
-    assert came.content.unknown.kind == "group_invite"
+    shown = fit_incoming(came).content.appointment
+    assert (shown.name, shown.HasField("start_time")) == ("Dentist", False)
+    assert shown.end_time == appointment.end_time
+
+
+def test_a_number_that_no_content_can_carry_is_the_largest_that_one_can() -> None:
+    blob = wire.Blob(shown_as="video", width=2**32 - 1, size=2**64 - 1)
+    came = from_wire(wire.Inbound(id="1", content=wire.Content(blob=blob).SerializeToString()))
+    assert (came.content.video.width, came.content.video.media.size_bytes) == (2**31 - 1, 2**63 - 1)
 
 
 def test_the_driver_sends_what_the_api_takes() -> None:

@@ -24,7 +24,9 @@ from mesh_session_node.outbound.outgoing import Outgoing
 from sessionmesh.v1 import content_pb2, event_pb2
 from sessionmesh.v1 import message_pb2 as pb
 from sessionmesh.v1.common_pb2 import MessageRef, Person
+from tests.support.eventually import eventually
 from tests.support.memory_host import PHONE, OneAccount, content_of
+from tests.support.memory_journal import Clock
 
 ADA = "phone:+4915100000009"
 FIRST = new_uuid()
@@ -451,20 +453,88 @@ async def test_a_change_that_cannot_be_stored_stays_the_networks(
     assert account.driver.link.acknowledged == []
 
 
-@pytest.mark.parametrize("kind", ["message", *CHANGES])
-async def test_what_the_database_refuses_stays_the_networks_and_is_logged(
-    account: OneAccount, kind: str
-) -> None:
+async def refused(account: OneAccount, kind: str) -> None:
+    """A message came, and the database refuses its rows."""
     await account.connected()
     with_earlier_message(account)
+    account.driver.link.receive(CHANGES.get(kind) or incoming())
+    await account.settle()
+    await account.journal.commit(Poison(ValueError("too long")))
+
+
+@pytest.mark.parametrize("kind", ["message", *CHANGES])
+async def test_what_the_database_refuses_is_logged(account: OneAccount, kind: str) -> None:
     with capture_logs() as logs:
-        account.driver.link.receive(CHANGES.get(kind) or incoming())
-        await account.settle()
-        await account.journal.commit(Poison(ValueError("too long")))
+        await refused(account, kind)
     assert account.driver.link.acknowledged == []
     [log] = [log for log in logs if log["log_level"] == "error"]
     assert (log["account_id"], log["network_id"]) == (account.session.id, "IN1")
     assert "too long" in log["error"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "shown"),
+    [("message", "text"), ("edit", "edit"), ("revocation", "revoked"), ("reaction", "reaction")],
+)
+async def test_a_placeholder_is_stored_for_what_the_database_refuses(
+    account: OneAccount, kind: str, shown: str
+) -> None:
+    await refused(account, kind)
+    await account.journal.commit()
+    [message] = stored_messages(account)
+    assert (message.content.unknown.kind, message.network_message_id, message.chat) == (shown, "IN1", ADA)
+    assert account.driver.link.acknowledged == ["IN1"]
+
+
+async def test_a_placeholder_that_is_refused_too_stays_the_networks(account: OneAccount) -> None:
+    await refused(account, "message")
+    await account.journal.commit(Poison(ValueError("no partition")))
+    assert account.journal.waiting == []
+    assert account.driver.link.acknowledged == []
+
+
+async def test_a_message_without_an_id_is_known_again_when_it_is_offered_again(account: OneAccount) -> None:
+    await account.connected()
+    for _ in range(2):
+        account.driver.link.receive(incoming(network_id=""))
+    ids = {row.network_id for row in account.journal.waiting if isinstance(row, InboundMessage)}
+    assert len(ids) == 1
+
+
+@pytest.mark.parametrize("network_id", ["", "nul\0", "x" * 5000, "\ud800"])
+async def test_a_message_is_acknowledged_under_the_id_that_it_was_offered_under(
+    account: OneAccount, network_id: str
+) -> None:
+    await account.connected()
+    account.driver.link.receive(incoming(network_id=network_id))
+    await account.journal.commit()
+    assert account.driver.link.acknowledged == [network_id]
+
+
+@pytest.mark.parametrize("time", [0, -5, 2**62, 2**64 - 1])
+async def test_a_time_that_cannot_be_is_the_time_when_it_came(
+    account: OneAccount, clock: Clock, time: int
+) -> None:
+    await account.connected()
+    account.driver.link.receive(incoming(time=time))
+    [message] = [
+        pb.Message.FromString(row.content)
+        for row in account.journal.waiting
+        if isinstance(row, InboundMessage)
+    ]
+    assert abs(message.network_time.ToSeconds() - message.create_time.ToSeconds()) <= 1
+
+
+async def test_an_answer_that_comes_while_the_database_is_away_is_stored_when_it_is_back(
+    account: OneAccount, clock: Clock
+) -> None:
+    await account.connected()
+    with_earlier_message(account)
+    account.messages.unavailable = True
+    account.driver.link.receive(CHANGES["reaction"])
+    await account.settle()
+    account.messages.unavailable = False
+    await eventually(lambda: len(account.journal.waiting) == 1)
 
 
 @pytest.mark.parametrize("kind", [*CHANGES])

@@ -15,6 +15,7 @@ from mesh_session_node.context.context import SessionContext
 from mesh_session_node.drivers.interface.content import Identity, Incoming
 from mesh_session_node.drivers.interface.driver import DriverState, Link
 from mesh_session_node.drivers.interface.outcomes import End, Failure, Receipt
+from mesh_session_node.inbound.border import Border
 from mesh_session_node.journal import Credential, Event, SessionSnapshot
 from mesh_session_node.outbound.sender import Sender
 from mesh_session_node.store.accounts import AccountRow, SessionRow
@@ -75,7 +76,7 @@ class Session:
         """Also those that have ended since the network told of them."""
         self.update_time = time.time_ns() // 1000
         self.sender = sender
-        self.connector = Connector(context, self, sender, self, connects, network)
+        self.connector = Connector(context, self, sender, Border(context.id, self), connects, network)
         self._inbound = inbound
         metrics.SESSIONS.labels(metrics.STATE_NAMES[self.state]).inc()
 

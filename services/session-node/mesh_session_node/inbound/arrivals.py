@@ -28,6 +28,8 @@ class Arrival:
     session: SessionContext
     link: Link | None
     message: Incoming
+    instead: Callable[[], None] | None = None
+    """Stores what stands for the message when the database refuses it; None: nothing can."""
 
     def store(self, *rows: Row, then: Callable[[Outcome], None]) -> asyncio.Future[Outcome] | None:
         """Write the rows; when they are stored, or were before, acknowledge the message and call `then`. None
@@ -46,7 +48,8 @@ class Arrival:
         """The message is safe with us; over the connection that brought it, if that still stands."""
         present = self.session.link
         if present is not None and self.link in (present, None):
-            present.acknowledge(self.message.network_id)
+            came = self.message
+            present.acknowledge(came.network_id if came.offered_as is None else came.offered_as)
 
     def ref(self, reference: Reference, row: Record | None) -> MessageRef:
         """What names an earlier message: its row says it where it is stored, else the network did."""
@@ -79,6 +82,8 @@ class Arrival:
                 network_id=self.message.network_id,
                 error=str(outcome.error),
             )
+            if self.instead is not None and not self.session.closed:
+                self.instead()
         if not self.session.closed and isinstance(outcome, Committed | Duplicate):
             self.acknowledge()
             then(outcome)

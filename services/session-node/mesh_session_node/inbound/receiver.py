@@ -2,8 +2,9 @@
 network is told.
 
 What is not stored is not acknowledged, so the network offers it again after the next login, wherever that is.
-That holds for what the fence refuses, for what comes while too much waits for the database, and for what the
-database refuses because of its data: this is logged as an error each time.
+That holds for what the fence refuses, and for what comes while too much waits for the database. What the
+database refuses because of its data is logged as an error, and a placeholder is stored for it, so that it
+does not come again for ever; were that refused, too, it is not acknowledged.
 """
 
 from __future__ import annotations
@@ -12,22 +13,28 @@ import asyncio
 from functools import partial
 from typing import Any
 
+import structlog
 from asyncpg import Record
 from asyncpg.pgproto.pgproto import UUID
 
+from mesh_core.database import UNAVAILABLE
 from mesh_core.ids import Prefix, encode, new_uuid
 from mesh_core.telemetry import tracing
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.context.message_rows import message_of_row, set_create_time
 from mesh_session_node.drivers.interface.content import Incoming, Reference, person_of
+from mesh_session_node.drivers.interface.driver import Link
 from mesh_session_node.inbound.arrivals import Arrival
 from mesh_session_node.inbound.changes import ContentChanges
+from mesh_session_node.inbound.fitting import placeholder
 from mesh_session_node.inbound.media import MediaFetcher
 from mesh_session_node.journal import Committed, Event, InboundMessage, Outcome
 from mesh_session_node.outbound.references import ReferenceLookup
 from sessionmesh.v1 import message_pb2 as pb
 from sessionmesh.v1.common_pb2 import MessageRef
+
+logger = structlog.get_logger(__name__)
 
 
 class Receiver:
@@ -41,7 +48,9 @@ class Receiver:
 
     def receive(self, session: SessionContext, came: Incoming) -> None:
         """Store a message from the network."""
-        arrival, uuid = Arrival(session, session.link, came), new_uuid()
+        link = session.link
+        instead = partial(self._store_placeholder, session, link, came)
+        arrival, uuid = Arrival(session, link, came, instead), new_uuid()
         about = came.target or came.reply_to
         if about is None:
             if (done := self._store(arrival, uuid, None)) is not None:
@@ -68,14 +77,36 @@ class Receiver:
         try:
             if before is not None:
                 await asyncio.wait([before])
-            if came.edited is not None or came.content.HasField("revoked"):
-                await self._changes.receive(arrival, about)
-                return
-            referred = await self._lookup.by_network_id(session.ref.uuid, about.network_id)
-            if (stored := self._store(arrival, uuid, referred)) is not None:
-                await asyncio.wait([stored])
+            while True:
+                try:
+                    await self._store_with_reference(arrival, uuid, about)
+                except UNAVAILABLE as error:
+                    logger.warning("a message waits for Postgres", account_id=session.id, error=repr(error))
+                else:
+                    return
+                await asyncio.sleep(_RETRY_SECONDS)
+                if session.closed or session.link is not arrival.link:
+                    return  # it is offered again
+        except Exception:
+            logger.exception("a message cannot be stored", account_id=session.id, network_id=came.network_id)
+            if arrival.instead is not None and not session.closed:
+                arrival.instead()
         finally:
             done.set_result(None)
+
+    async def _store_with_reference(self, arrival: Arrival, uuid: UUID, about: Reference) -> None:
+        session, came = arrival.session, arrival.message
+        if came.edited is not None or came.content.HasField("revoked"):
+            await self._changes.receive(arrival, about)
+            return
+        referred = await self._lookup.by_network_id(session.ref.uuid, about.network_id)
+        if (stored := self._store(arrival, uuid, referred)) is not None:
+            await asyncio.wait([stored])
+
+    def _store_placeholder(self, session: SessionContext, link: Link | None, came: Incoming) -> None:
+        arrival = Arrival(session, link, placeholder(came))
+        if (done := self._store(arrival, new_uuid(), None)) is not None:
+            self._announce(arrival, done)
 
     def _store(self, arrival: Arrival, uuid: UUID, referred: Record | None) -> asyncio.Future[Outcome] | None:
         """`referred` is the row of the message that it is about or answers, where there is one. Returns the
@@ -162,8 +193,8 @@ def as_message(arrival: Arrival, uuid: UUID, referred: Record | None) -> pb.Mess
 def _refer(arrival: Arrival, message: pb.Message, referred: Record | None) -> None:
     """Say which earlier messages it refers to."""
     session, came = arrival.session, arrival.message
-    if came.target is not None:
-        kind = message.content.WhichOneof("kind") or ""
+    kind = message.content.WhichOneof("kind") or ""
+    if came.target is not None and kind in _ABOUT:
         about: MessageRef = getattr(getattr(message.content, kind), _ABOUT[kind])
         about.CopyFrom(arrival.ref(came.target, referred))
     if (reply_to := came.reply_to) is not None:
@@ -186,3 +217,4 @@ def _event(session: SessionContext, message: pb.Message, came: Incoming) -> Even
 
 _ABOUT = {"reaction": "message", "poll_vote": "poll", "choice": "message", "form_reply": "message"}
 """Kinds of content that are about an earlier message, and their field that names it."""
+_RETRY_SECONDS = 1.0

@@ -109,6 +109,9 @@ class Incoming:
     `reply_to` is the message that it answers, `target` the one that a reaction, a vote, a choice, an edit or
     a revocation is about; `edited` is an edited message's new content. The `sender` of both is "" where the
     network does not say who wrote them. `blob` is what `Link.fetch` takes to read its file.
+
+    `offered_as` is the id that the network offered it under, where that is not `network_id`: what is
+    acknowledged.
     """
 
     network_id: str
@@ -127,3 +130,4 @@ class Incoming:
     album: str = ""
     blob: bytes | None = None
     edited: content_pb2.Content | None = None
+    offered_as: str | None = None

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from enum import Enum, auto
+
+from mesh_core.validation import stored_text
+
+MAX_DETAIL = 1024
+"""Characters of what the network says for people to read; more is cut."""
+MAX_RETRY_SECONDS = 86_400.0
+"""Longer than this no network is believed to want to be left alone."""
 
 
 class End(Enum):
@@ -26,14 +34,18 @@ class ConnectionEnded(Exception):
     """
 
     def __init__(self, end: End, detail: str = "", retry_after: float = 0.0) -> None:
+        detail = stored_text(detail, MAX_DETAIL)
         super().__init__(f"{end.name}: {detail}" if detail else end.name)
         self.end = end
         self.detail = detail
-        self.retry_after = retry_after
+        self.retry_after = bounded_seconds(retry_after)
 
 
 class PairingRefused(Exception):
     """The network refuses to pair; the text is the network's."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(stored_text(detail, MAX_DETAIL))
 
 
 class BlobUnavailable(Exception):
@@ -80,3 +92,8 @@ class Receipt(Enum):
     DELIVERED = auto()
     READ = auto()
     PLAYED = auto()
+
+
+def bounded_seconds(seconds: float) -> float:
+    """How long the network wants to be left alone, within reason."""
+    return min(max(seconds, 0.0), MAX_RETRY_SECONDS) if math.isfinite(seconds) else 0.0

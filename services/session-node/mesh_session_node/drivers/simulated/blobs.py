@@ -12,6 +12,7 @@ SHOWN_AS = frozenset({"image", "video", "audio", "voice_note", "document", "stic
 """Kinds of content that are a file, by which the wire names them, too. A round video is a `video_note`."""
 _FLAGS = ("caption", "view_once", "gif_playback", "animated", "waveform")
 """Fields that some kinds have, and the wire has under the same names."""
+_INT32, _INT64 = 2**31 - 1, 2**63 - 1
 
 
 def to_blob(kind: str, shown: Message, part: MediaPart | None) -> wire.Blob:
@@ -44,14 +45,17 @@ def shown_as(blob: wire.Blob) -> str:
 def read_blob(blob: wire.Blob, shown: Message) -> None:
     """Fill in a kind of content that is a file, still to be fetched."""
     media: content_pb2.MediaReference = shown.media  # type: ignore[attr-defined]  # every one of them has it
-    media.size_bytes = blob.size
+    media.size_bytes = min(blob.size, _INT64)
     media.mime_type = blob.mime
     media.sha256 = blob.sha256
     media.state = content_pb2.MEDIA_STATE_PENDING
     fields = shown.DESCRIPTOR.fields_by_name
-    for name in (*_FLAGS, "file_name", "width", "height"):
+    for name in (*_FLAGS, "file_name"):
         if name in fields:
             setattr(shown, name, getattr(blob, name))
+    for name in ("width", "height"):
+        if name in fields:
+            setattr(shown, name, min(getattr(blob, name), _INT32))
     if "duration" in fields and blob.duration_ms:
         shown.duration.FromMilliseconds(blob.duration_ms)  # type: ignore[attr-defined]  # as looked up
     if blob.shown_as == "video_note":

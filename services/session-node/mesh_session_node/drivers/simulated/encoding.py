@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from google.protobuf import json_format
+import structlog
 from google.protobuf.message import DecodeError, Message
 
 from mesh_session_node.drivers.interface.content import Identity, Incoming, MediaPart, Reference, References
@@ -12,6 +12,8 @@ from mesh_session_node.drivers.simulated.blobs import SHOWN_AS, read_blob, shown
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import content_pb2, message_pb2
 from sessionmesh.v1.common_pb2 import MessageRef
+
+logger = structlog.get_logger(__name__)
 
 SENDABLE = SHOWN_AS | {
     "text",
@@ -65,6 +67,23 @@ def to_wire(
 
 def from_wire(inbound: wire.Inbound) -> Incoming:
     """What arrived. What this version cannot read is kept as it came."""
+    try:
+        return _incoming(inbound)
+    except Exception:  # whatever its sender put in: it must not come again for ever
+        logger.exception("a message cannot be read", network_id=inbound.id)
+        unknown = content_pb2.UnknownContent(raw=inbound.content)
+        return Incoming(
+            network_id=inbound.id,
+            chat=inbound.chat,
+            sender=inbound.sender,
+            push_name=inbound.push_name,
+            content=content_pb2.Content(unknown=unknown),
+            time=inbound.time_us,
+            from_account=inbound.from_me,
+        )
+
+
+def _incoming(inbound: wire.Inbound) -> Incoming:
     content, blob, edited = content_pb2.Content(), None, None
     target: Reference | None = None
     try:
@@ -163,8 +182,7 @@ def _read_other(came: wire.Content, raw: bytes, content: content_pb2.Content) ->
     body: Message = getattr(content, kind)
     try:
         body.MergeFromString(came.other.body)
-        json_format.MessageToDict(body)  # times and durations that cannot be shown are nonsense, too
-    except (DecodeError, ValueError, TypeError, json_format.Error):
+    except DecodeError:
         content.unknown.kind = kind
         content.unknown.raw = raw
         return None

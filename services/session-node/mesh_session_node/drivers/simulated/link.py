@@ -9,9 +9,8 @@ from collections.abc import AsyncIterator, Sequence
 from typing import cast
 
 import structlog
-from google.protobuf.message import DecodeError
 
-from mesh_core.framing import FrameDecoder, FrameTooLarge, encode
+from mesh_core.framing import FrameDecoder, encode
 from mesh_session_node.drivers.interface.content import Blob, OutgoingMessage
 from mesh_session_node.drivers.interface.driver import LinkEvents, NumberStatus
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure, Receipt
@@ -22,6 +21,11 @@ from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import session_pb2
 
 logger = structlog.get_logger(__name__)
+
+MAX_INCOMING_BYTES = 4 * 1024 * 1024
+"""A larger frame is passed over: closing the connection would bring it again after the next login, for ever.
+What is too large to be stored is cut by the session, which also acknowledges it.
+"""
 
 
 class SimulatedLink(asyncio.Protocol):
@@ -44,7 +48,7 @@ class SimulatedLink(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._state = state
         self._events = events
-        self._decoder = FrameDecoder()
+        self._decoder = FrameDecoder(MAX_INCOMING_BYTES, self._skipped)
         self._transport: asyncio.Transport | None = None
         self._transfers: Transfers | None = None
         self._outcome: asyncio.Future[wire.LoginOk] | None = None
@@ -62,17 +66,25 @@ class SimulatedLink(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.heard = self._loop.time()
-        try:
-            for body in self._decoder.feed(data):
-                frame = wire.Frame.FromString(body)
-                kind = frame.WhichOneof("kind")
-                handle = _HANDLERS.get(kind or "")
-                if handle is not None:
-                    handle(self, frame)
-                elif self.pairing is not None and kind in _PAIRING:
-                    self.pairing.put_nowait(frame)
-        except (FrameTooLarge, DecodeError) as error:
-            self._close(End.LOST, f"the network sent nonsense: {error}")
+        for body in self._decoder.feed(data):
+            try:
+                self._heard(wire.Frame.FromString(body))
+            except Exception as error:  # the frame's fault: without it the connection is as good as before
+                logger.exception(
+                    "a frame of the network was passed over", problem=repr(error), bytes=len(body)
+                )
+
+    def _heard(self, frame: wire.Frame) -> None:
+        kind = frame.WhichOneof("kind")
+        handle = _HANDLERS.get(kind or "")
+        if handle is not None:
+            handle(self, frame)
+        elif self.pairing is not None and kind in _PAIRING:
+            self.pairing.put_nowait(frame)
+
+    def _skipped(self, size: int) -> None:
+        user_id = "" if self._state is None else self._state.user_id
+        logger.error("a frame of the network is too large and was passed over", user_id=user_id, bytes=size)
 
     async def log_in(self, timeout: float) -> wire.LoginOk:
         """Log in. Raises `ConnectionEnded`."""
@@ -244,9 +256,11 @@ def _restriction(told: wire.Restriction) -> session_pb2.Restriction:
     kind = _RESTRICTIONS.get(told.kind, session_pb2.RESTRICTION_KIND_UNSPECIFIED)
     restriction = session_pb2.Restriction(kind=kind, detail=told.message)
     if told.until_us:
-        restriction.until_time.FromMicroseconds(told.until_us)
+        until = restriction.until_time
+        until.seconds, micros = divmod(told.until_us, 1_000_000)
+        until.nanos = micros * 1000
     if told.HasField("remaining"):
-        restriction.remaining = told.remaining
+        restriction.remaining = min(told.remaining, 2**63 - 1)
     return restriction
 
 

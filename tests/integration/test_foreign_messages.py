@@ -1,0 +1,47 @@
+"""Whatever the network brings, Postgres takes it, and can say it again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from google.protobuf import json_format
+
+from mesh_session_node.context.message_rows import message_of_row
+from mesh_session_node.context.people import People
+from mesh_session_node.store.messages import MessageFilter, MessageStore
+from sessionmesh.v1 import event_pb2
+from tests.support.eventually import eventually
+from tests.support.foreign import hostile_message
+from tests.support.journal_world import World, open_world
+from tests.support.memory_host import OneAccount
+
+MESSAGES = 150
+
+
+@pytest.fixture
+async def world(postgres_url: str) -> AsyncIterator[World]:
+    async with open_world(postgres_url) as opened:
+        yield opened
+
+
+async def test_every_message_of_a_hostile_network_is_stored_shown_and_acknowledged(world: World) -> None:
+    account = OneAccount()
+    await account.connected()
+    ref = account.session.context.ref
+    account.host.journal = await world.journal("a")
+    while await world.give(ref.shard, "a") < ref.epoch:
+        pass
+    came = [hostile_message(seed) for seed in range(MESSAGES)]
+    for one in came:
+        account.driver.link.receive(one)
+    await eventually(lambda: len(account.driver.link.acknowledged) >= MESSAGES)
+
+    rows = await MessageStore(world.database.pool).page(ref.uuid, MessageFilter(), MESSAGES)
+    shown = [message_of_row(account.session.id, People(), row) for row in rows]
+    assert len(shown) == await world.count("message") > MESSAGES / 2
+    for message in shown:
+        json_format.MessageToJson(message)
+    for body in await world.database.pool.fetch("SELECT body FROM event"):
+        json_format.MessageToJson(event_pb2.Event.FromString(body["body"]))
+    await account.host.close()

@@ -1,0 +1,97 @@
+"""Whatever the network brings: it is stored once, every consumer can render it, and the network is told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mesh_core import addresses
+from mesh_session_node.drivers.interface.content import Incoming
+from mesh_session_node.inbound.bounds import MAX_CONTENT, fit
+from mesh_session_node.inbound.fitting import fit_content, fit_incoming, placeholder
+from mesh_session_node.journal import Event, InboundMessage
+from sessionmesh.v1 import event_pb2, message_pb2, session_pb2
+from tests.support.foreign import KINDS, hostile_content, hostile_message
+from tests.support.memory_host import OneAccount
+
+seeds = st.integers(0, 2**32)
+
+
+@given(seeds, st.sampled_from(KINDS))
+@settings(max_examples=300, deadline=None)
+def test_any_content_can_be_rendered_once_it_is_fit(seed: int, kind: str) -> None:
+    fitting = fit_content(hostile_content(str(seed), kind))
+    shown = json.loads(json_format.MessageToJson(fitting))
+    assert fitting.ByteSize() <= MAX_CONTENT
+    assert not [value for value in numbers_of(shown) if not math.isfinite(value)]
+
+
+@given(seeds, st.sampled_from(KINDS))
+@settings(max_examples=100, deadline=None)
+def test_what_is_fit_stays_as_it_is(seed: int, kind: str) -> None:
+    fitting = fit_content(hostile_content(str(seed), kind))
+    before = fitting.SerializeToString(deterministic=True)
+    fit(fitting)
+    assert fitting.SerializeToString(deterministic=True) == before
+
+
+@given(seeds)
+@settings(max_examples=150, deadline=None)
+def test_any_message_is_stored_shown_and_acknowledged(seed: int) -> None:
+    asyncio.run(comes_through(hostile_message(seed)))
+
+
+@given(seeds)
+@settings(max_examples=100, deadline=None)
+def test_whatever_names_anything_has_a_form_that_is_known(seed: int) -> None:
+    came = hostile_message(seed)
+    for fitting in (fit_incoming(came), placeholder(came)):
+        for address in (fitting.chat, fitting.sender, *fitting.mentions):
+            assert addresses.parse("", address) == address
+        assert 0 < len(fitting.network_id) <= 128
+        assert "\0" not in fitting.network_id
+
+
+async def comes_through(came: Incoming) -> None:
+    account = OneAccount()
+    await account.connected()
+    account.driver.link.receive(came)
+    await account.settle()
+    await account.journal.commit()
+    assert account.driver.link.acknowledged == [came.network_id]
+    assert account.driver.link.ended is None
+    for row in account.stored(InboundMessage):
+        render(message_pb2.Message.FromString(row.content))
+        render(event_pb2.Event.FromString(row.event.body))
+    for event in account.stored(Event):
+        render(event_pb2.Event.FromString(event.body))
+    await account.host.close()
+
+
+@given(seeds)
+@settings(max_examples=50, deadline=None)
+def test_any_restriction_can_be_rendered(seed: int) -> None:
+    restriction = session_pb2.Restriction(remaining=seed, detail="\0" * (seed % 5_000))
+    restriction.until_time.seconds = (seed - 2**31) * 2**20
+    fit(restriction)
+    render(restriction)
+    assert len(restriction.detail) <= 1024
+
+
+def render(message: Message) -> None:
+    json_format.MessageToJson(message)
+
+
+def numbers_of(shown: Any) -> list[float]:
+    if isinstance(shown, dict):
+        return [number for value in shown.values() for number in numbers_of(value)]
+    if isinstance(shown, list):
+        return [number for value in shown for number in numbers_of(value)]
+    return [float("nan")] if shown in ("NaN", "Infinity", "-Infinity") else []
