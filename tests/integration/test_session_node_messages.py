@@ -106,6 +106,49 @@ async def test_wait_for_sent_returns_when_the_network_has_the_message(
     assert [record.id for record in stage.records(Kind.ACKED, account)] == [message.network_message_id]
 
 
+async def test_what_an_answer_says_of_a_sent_message_is_what_the_next_call_finds(
+    stage: Stage, node: NodeProcess
+) -> None:
+    account = await stage.paired(node)
+
+    for _ in range(5):
+        sent = await stage.send(node, account, wait_for=message_pb2.WAIT_FOR_SENT)
+        assert (await stage.message(sent.id, account, node)).status >= sent.status
+
+
+async def test_a_request_that_was_accepted_is_answered_so_although_the_account_has_logged_out(
+    stage: Stage, node: NodeProcess
+) -> None:
+    account = await stage.paired(node)
+    fields: dict[str, Any] = {"request_id": secrets.token_hex(8), "wait_for": message_pb2.WAIT_FOR_SENT}
+    first = await stage.send(node, account, **fields)
+    log_out = session_pb2.LogoutRequest(account_id=account.id, request_id=secrets.token_hex(8))
+    await node.sessions.Logout(log_out, metadata=stage.metadata)
+
+    again = await stage.send(node, account, **fields)
+
+    assert (again.id, again.status) == (first.id, message_pb2.MESSAGE_STATUS_SENT)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await stage.send(node, account, "another text", **fields)
+    assert from_rpc_error(refused.value).reason == "NOT_PAIRED"
+
+
+async def test_a_request_that_was_accepted_is_answered_so_although_it_has_expired(
+    stage: Stage, node: NodeProcess
+) -> None:
+    account = await stage.paired(node)
+    end = Timestamp()
+    end.FromNanoseconds(time.time_ns() + 1_000_000_000)
+    fields: dict[str, Any] = {"request_id": secrets.token_hex(8), "expire_time": end}
+    first = await stage.send(node, account, **fields)
+    await eventually(lambda: time.time_ns() > end.ToNanoseconds())
+
+    assert (await stage.send(node, account, **fields)).id == first.id
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await stage.send(node, account, expire_time=end)
+    assert "expire_time" in from_rpc_error(refused.value).message
+
+
 async def test_waiting_for_sent_goes_on_with_the_same_request(stage: Stage, node: NodeProcess) -> None:
     account = await stage.paired(node)
     stalled = stage.inject(FaultKind.STALL, account)

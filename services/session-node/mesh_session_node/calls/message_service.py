@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from asyncpg import Record
@@ -12,7 +12,14 @@ from asyncpg.pgproto.pgproto import UUID
 from google.protobuf.message import DecodeError
 
 from mesh_core.database.requests import Method, payload_digest
-from mesh_core.errors import FailedPrecondition, InvalidArgument, InvalidField, MeshError, NotFound
+from mesh_core.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    InvalidField,
+    MeshError,
+    NotFound,
+    ResourceExhausted,
+)
 from mesh_core.ids import Prefix, decode, encode, new_uuid
 from mesh_core.message_status import WAITING
 from mesh_core.paging import Pager
@@ -75,15 +82,12 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
             raise InvalidField("messages", f"must have at most {MAX_BATCH:,} entries")
         response = pb.SendMessagesResponse()
         names: list[tuple[str, str]] = []
-        accepted: list[tuple[Session, Outgoing, asyncio.Future[Outcome]] | MeshError] = []
+        accepted: list[_Accepted | pb.Message | MeshError] = []
         for item in messages:
             names.append((item.account_id, item.request_id))
             try:
                 session = await self._lookup.visible(item.account_id)
-                if has_references(item):
-                    check_send(item)
-                    await self._preparation.check(session.context, item)
-                accepted.append((session, *self._accept(session, item)))
+                accepted.append(await self._accept(session, item))
             except MeshError as error:
                 accepted.append(error)
         for (account_id, request_id), one in zip(names, accepted, strict=True):
@@ -91,8 +95,11 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
             try:
                 if isinstance(one, MeshError):
                     raise one
-                session, out, done = one
-                _show_accepted(result.message, session, out, self._accepted(session, out, await done))
+                if isinstance(one, pb.Message):
+                    result.message.CopyFrom(one)
+                    continue
+                uuid = self._stored_as(one, await one.done)
+                _show_accepted(result.message, one.session, one.out, uuid)
             except MeshError as error:
                 result.error.MergeFromString(details_of(error))
         return response.SerializeToString()
@@ -161,18 +168,22 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
     async def _send(self, session: Session, request: pb.SendMessageRequest, message: pb.Message) -> None:
         """Accept a message, and fill in the answer."""
         wait_for_sent = request.wait_for == pb.WAIT_FOR_SENT
-        if has_references(request):
-            check_send(request)
-            await self._preparation.check(session.context, request)
-        out, done = self._accept(session, request)
+        accepted = await self._accept(session, request)
+        if isinstance(accepted, pb.Message):
+            message.CopyFrom(accepted)
+            if wait_for_sent and accepted.status in WAITING:
+                uuid = decode(Prefix.MESSAGE, accepted.id, "message_id")
+                message.CopyFrom(await self._sent_before(session, uuid))
+            return
+        out, done = accepted.out, accepted.done
         if not wait_for_sent:
             outcome = await done
-            _show_accepted(message, session, out, self._accepted(session, out, outcome))
+            _show_accepted(message, session, out, self._stored_as(accepted, outcome))
             return
         waiter = session.sender.waiters.add(out.uuid)
         try:
             outcome = await done
-            uuid = self._accepted(session, out, outcome)
+            uuid = self._stored_as(accepted, outcome)
             _show_accepted(message, session, out, uuid)
             if uuid is not out.uuid:
                 message.CopyFrom(await self._sent_before(session, uuid))
@@ -180,8 +191,9 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
             ended = await waiter
         finally:
             session.sender.waiters.remove(out.uuid, waiter)
+        # What the answer says, the next call finds
+        await session.context.host.journal.flush()
         if ended is not None:
-            await session.context.host.journal.flush()
             message.CopyFrom(await self._stored(session, message.id))
             return
         message.status = pb.MESSAGE_STATUS_SENT
@@ -202,25 +214,35 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
         finally:
             waiters.remove(uuid, waiter)
 
-    def _accept(
-        self, session: Session, request: pb.SendMessageRequest
-    ) -> tuple[Outgoing, asyncio.Future[Outcome]]:
-        """Check a message and hand it to the journal. Nothing is awaited, so what was checked still holds.
+    async def _accept(self, session: Session, request: pb.SendMessageRequest) -> _Accepted | pb.Message:
+        """Check a message and hand it to the journal; the message itself where an earlier call did so.
 
-        Returns the message, and the future of its outcome.
+        A request that was accepted once is never refused: what was possible then need not be now.
         """
         check_send(request)
+        try:
+            if has_references(request):
+                await self._preparation.check(session.context, request)
+            return self._hand_over(session, request)
+        except (FailedPrecondition, ResourceExhausted, NotFound, InvalidField):
+            earlier = await self._accepted_before(session, request)
+            if earlier is None:
+                raise
+            return earlier
+
+    def _hand_over(self, session: Session, request: pb.SendMessageRequest) -> _Accepted:
+        """Nothing is awaited, so what is checked here still holds."""
         self._lookup.check_owner(session.context.ref.shard)
         if session.context.closed:
             raise self._lookup.not_owner(session.context.ref.shard)
         if not session.paired:
             raise FailedPrecondition("the account is not paired", "NOT_PAIRED")
+        now = time.time()
+        if request.HasField("expire_time") and request.expire_time.ToNanoseconds() <= now * 1e9:
+            raise InvalidField("expire_time", "must be in the future")
         session.sender.check_room()
         request_id = request.request_id
-        request.ClearField("request_id")
-        request.ClearField("account_id")
-        request.ClearField("wait_for")
-        payload = request.SerializeToString(deterministic=True)
+        payload = _payload(request)
         uuid = new_uuid()
         traceparent = tracing.current_traceparent()
         if tracing.is_sampled(traceparent):
@@ -228,21 +250,26 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
             traceparent = span.traceparent
             span.end()
         out = Outgoing(uuid, request.recipient, request, traceparent)
-        now = time.time()
         if out.due is not None and out.due <= now:
             out.due = None
-        done = session.sender.accept(
-            out, Method.SEND_MESSAGE, request_id, payload_digest(payload), payload, now
-        )
-        return out, done
+        digest = payload_digest(payload)
+        done = session.sender.accept(out, Method.SEND_MESSAGE, request_id, digest, payload, now)
+        return _Accepted(session, out, done)
 
-    def _accepted(self, session: Session, out: Outgoing, outcome: Outcome) -> UUID:
+    async def _accepted_before(self, session: Session, request: pb.SendMessageRequest) -> pb.Message | None:
+        """The message of an earlier call with this request, which has passed `check_send`."""
+        account, request_id = session.context.ref.uuid, request.request_id
+        row = await self._messages.accepted(account, request_id, payload_digest(_payload(request)))
+        return None if row is None else message_of_row(session.id, session.context.people, row)
+
+    def _stored_as(self, accepted: _Accepted, outcome: Outcome) -> UUID:
         """The id of a message that was stored, now or before; raises what else became of it."""
+        uuid = accepted.out.uuid
         if isinstance(outcome, Committed):
-            return out.uuid
+            return uuid
         if isinstance(outcome, Refused):
-            raise self._lookup.refused(session)
-        return unwrap(outcome, out.uuid)
+            raise self._lookup.refused(accepted.session)
+        return unwrap(outcome, uuid)
 
     async def _stored(self, session: Session, message_id: str) -> pb.Message:
         uuid = decode(Prefix.MESSAGE, message_id, "message_id")
@@ -250,6 +277,22 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
         if row is None:
             raise NotFound("message", message_id)
         return message_of_row(session.id, session.context.people, row)
+
+
+@dataclass(frozen=True, slots=True)
+class _Accepted:
+    """A message that was handed to the journal, and what becomes of it."""
+
+    session: Session
+    out: Outgoing
+    done: asyncio.Future[Outcome]
+
+
+def _payload(request: pb.SendMessageRequest) -> bytes:
+    """What is stored of a request, and told apart from another one with its id; the rest is cleared."""
+    for field in ("request_id", "account_id", "wait_for"):
+        request.ClearField(field)
+    return request.SerializeToString(deterministic=True)
 
 
 def _show_accepted(message: pb.Message, session: Session, out: Outgoing, uuid: UUID) -> None:

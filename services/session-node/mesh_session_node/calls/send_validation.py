@@ -77,10 +77,9 @@ def _check_times(request: message_pb2.SendMessageRequest) -> None:
         if when > now + MAX_AHEAD:
             raise InvalidField("schedule_time", "must be at most 30 days ahead")
     if request.HasField("expire_time"):
-        end = validation.timestamp("expire_time", request.expire_time).timestamp()
-        if end <= now:
-            raise InvalidField("expire_time", "must be in the future")
-        if request.HasField("schedule_time") and end <= request.schedule_time.seconds:
+        validation.timestamp("expire_time", request.expire_time)
+        end, begin = request.expire_time, request.schedule_time
+        if request.HasField("schedule_time") and (end.seconds, end.nanos) <= (begin.seconds, begin.nanos):
             raise InvalidField("expire_time", "must be after schedule_time")
 
 

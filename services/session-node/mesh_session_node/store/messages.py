@@ -10,6 +10,7 @@ from typing import Any
 from asyncpg import Pool, Record
 from asyncpg.pgproto.pgproto import UUID
 
+from mesh_core.database.requests import Method
 from mesh_core.paging import MAX_BYTES
 
 
@@ -41,6 +42,10 @@ class MessageStore:
     async def message(self, account: UUID, message: UUID) -> Record | None:
         """One message's row."""
         return await self._pool.fetchrow(_MESSAGE, account, message)
+
+    async def accepted(self, account: UUID, request_id: str, digest: bytes) -> Record | None:
+        """The row of the message that this request to send was answered with; None when there is none."""
+        return await self._pool.fetchrow(_ACCEPTED, account, Method.SEND_MESSAGE, request_id, digest)
 
     async def messages(self, account: UUID, messages: Collection[UUID]) -> list[Record]:
         """The rows of these messages, without those that do not exist."""
@@ -105,6 +110,8 @@ _COLUMNS = """id, account, direction, origin, status, chat, network_id, content,
   failure_code, failure_detail, update_time, network_time, edit_time"""
 _MESSAGE = f"SELECT {_COLUMNS} FROM message WHERE account = $1 AND id = $2"  # noqa: S608 - constants
 _MESSAGES = f"SELECT {_COLUMNS} FROM message WHERE account = $1 AND id = ANY ($2)"  # noqa: S608 - constants
+_ACCEPTED = f"""SELECT {_COLUMNS} FROM message WHERE account = $1 AND id = (SELECT result FROM request
+  WHERE scope = $1 AND method = $2 AND request_id = $3 AND digest = $4)"""  # noqa: S608 - constants
 _BY_NETWORK_ID = "SELECT message FROM network_message WHERE account = $1 AND network_id = $2"
 _RECEIPTS = """SELECT member, status, time FROM message_receipt WHERE message = $1 AND member > $2 COLLATE "C"
   ORDER BY member COLLATE "C" LIMIT $3"""
