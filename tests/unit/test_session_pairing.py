@@ -293,6 +293,16 @@ async def test_a_network_that_refuses_is_quoted(account: OneAccount, pairing: Pa
     assert account.shown.detail == "the number is banned"
 
 
+async def test_another_number_than_the_accounts_is_refused(account: OneAccount, pairing: Pairing) -> None:
+    caller = await pairing.begin(account)
+
+    account.driver.pairing.accept("+4917000001")
+    await account.settle()
+
+    assert f"expected to be {PHONE}" in caller.steps[-1].refused.detail
+    assert not account.session.paired
+
+
 async def test_a_network_that_is_away_is_unavailable_and_the_attempt_does_not_count(
     account: OneAccount, pairing: Pairing
 ) -> None:
@@ -317,6 +327,32 @@ async def test_a_second_caller_watches_the_running_attempt(account: OneAccount, 
     account.driver.pairing.show()
     await account.settle()
     assert second.steps == first.steps
+
+
+async def test_who_asks_for_another_method_is_not_shown_the_running_one(
+    account: OneAccount, pairing: Pairing
+) -> None:
+    caller = await pairing.begin(account)
+
+    with pytest.raises(FailedPrecondition) as refused:
+        await pairing.begin(account, method=pb.PAIR_METHOD_CODE, phone="+4917000000")
+
+    assert refused.value.reason == "PAIRING_IN_PROGRESS"
+    again = await pairing.begin(
+        account, method=pb.PAIR_METHOD_CODE, phone="+4917000000", attempt_id=caller.attempt.id
+    )
+    assert again.attempt is caller.attempt
+
+
+async def test_a_code_for_one_phone_is_not_shown_to_who_asks_for_another(
+    account: OneAccount, pairing: Pairing
+) -> None:
+    await pairing.begin(account, method=pb.PAIR_METHOD_CODE, phone="+4917000000")
+
+    with pytest.raises(FailedPrecondition) as refused:
+        await pairing.begin(account, method=pb.PAIR_METHOD_CODE, phone="+4917000001")
+
+    assert refused.value.reason == "PAIRING_IN_PROGRESS"
 
 
 async def test_a_caller_who_leaves_does_not_end_the_attempt(account: OneAccount, pairing: Pairing) -> None:

@@ -12,7 +12,7 @@ import segno
 import structlog
 from asyncpg.pgproto.pgproto import UUID
 
-from mesh_core.errors import MeshError, ResourceExhausted, Unavailable
+from mesh_core.errors import FailedPrecondition, MeshError, ResourceExhausted, Unavailable
 from mesh_core.ids import Prefix, new_id
 from mesh_core.signal import Signal
 from mesh_session_node.account.pairing_rooms import PairingRooms
@@ -61,6 +61,15 @@ class Attempt:
     def over(self) -> bool:
         """Nothing more comes."""
         return self.error is not None or (self.step is not None and self.step.WhichOneof("step") in _LAST)
+
+    def check_shows(self, request: pb.PairRequest) -> None:
+        """Raise `FailedPrecondition` unless this is what the request would begin."""
+        by_code = request.method == pb.PAIR_METHOD_CODE
+        if by_code != self.by_code or (by_code and request.phone != self.phone):
+            what = f"by a code for {self.phone}" if self.by_code else "by QR code"
+            raise FailedPrecondition(
+                f"the account is being paired {what}, by attempt {self.id}", "PAIRING_IN_PROGRESS"
+            )
 
     def show(self, step: pb.PairResponse) -> None:
         """Replace the present step."""
@@ -122,11 +131,14 @@ class Pairings:
         Who goes on with an attempt of another node, or of an earlier tenure here, and finds the account
         paired, is told so: the pairing was stored as the account left.
 
-        Raises `FailedPrecondition` ALREADY_PAIRED, and `ResourceExhausted` when the account had one too
-        recently.
+        Raises `FailedPrecondition` ALREADY_PAIRED, or PAIRING_IN_PROGRESS where the running one does not show
+        what is asked for, and `ResourceExhausted` when the account had one too recently.
         """
         attempt = self._attempts.get(session.id)
-        if attempt is not None and (not attempt.over or attempt.id == request.attempt_id):
+        if attempt is not None and attempt.id == request.attempt_id:
+            return attempt
+        if attempt is not None and not attempt.over:
+            attempt.check_shows(request)
             return attempt
         if session.paired and request.attempt_id:
             self._attempts[session.id] = attempt = Attempt(session, request, 0.0)
@@ -208,6 +220,12 @@ class Pairings:
                 if isinstance(step, PairingCode):
                     self._show(attempt, code_step(step))
                     continue
+                expected = session.account.phone
+                if expected and step.phone and step.phone != expected:
+                    raise PairingRefused(
+                        f"{step.phone} accepted, and the account is expected to be {expected}; the linked device"
+                        " that it now shows can be removed there"
+                    )
                 deadline.reschedule(None)  # the network holds the account for paired: that must be stored
                 rows = session.pairing_rows(step)
                 outcome = await context.host.journal.write(context.ref, *rows)
