@@ -5,89 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import asyncpg
 import pytest
 import pytest_asyncio
 from asyncpg.pgproto.pgproto import UUID
 
-from mesh_core.ids import new_uuid
 from mesh_webhook.deliveries import claims, maintenance
-from mesh_webhook.deliveries.claims import ClaimedDelivery, Completion
+from mesh_webhook.deliveries.claims import Completion
 from mesh_webhook.deliveries.completions import CompletionWriter
 from mesh_webhook.deliveries.http_sender import AttemptResult
 from mesh_webhook.endpoints import disabling
 from sessionmesh.v1 import webhook_pb2
+from tests.support.webhook_tables import BAD, OK, Tables, empty_tables
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-OK = AttemptResult(200, "", b"", None, datetime(2026, 1, 1, tzinfo=UTC), 0.01)
-BAD = AttemptResult(500, "HTTP 500", b"", None, datetime(2026, 1, 1, tzinfo=UTC), 0.01)
-
-
-class Tables:
-    """A tenant with endpoints and deliveries, without a service."""
-
-    def __init__(self, pool: asyncpg.Pool, tenant: UUID) -> None:
-        self.pool = pool
-        self.tenant = tenant
-
-    async def endpoint(self, **columns: object) -> UUID:
-        endpoint = new_uuid()
-        names = ["id", "tenant", "url", "secret", *columns]
-        values = [endpoint, self.tenant, "https://example.org", b"", *columns.values()]
-        places = ", ".join(f"${number}" for number in range(1, len(values) + 1))
-        await self.pool.execute(
-            f"INSERT INTO webhook_endpoint ({', '.join(names)}) VALUES ({places})", *values
-        )
-        await self.pool.execute("INSERT INTO webhook_health (endpoint) VALUES ($1)", endpoint)
-        return endpoint
-
-    async def owe(self, endpoint: UUID, count: int = 1) -> list[UUID]:
-        """Deliveries that are due; their ids."""
-        made = [new_uuid() for _ in range(count)]
-        await self.pool.executemany(
-            "INSERT INTO webhook_delivery (id, endpoint, tenant, event, event_type, body)"
-            " VALUES ($1, $2, $3, $4, 'a.b', '')",
-            [(delivery, endpoint, self.tenant, new_uuid()) for delivery in made],
-        )
-        return made
-
-    async def claim(
-        self, lease: float = 60, total: int = 100, most: int = 100, **busy: dict[UUID, int]
-    ) -> list[ClaimedDelivery]:
-        return await claims.claim(self.pool, lease, total, most, busy.get("busy", {}))
-
-    async def delivery(self, delivery: UUID) -> asyncpg.Record:
-        [row] = await self.pool.fetch("SELECT * FROM webhook_delivery WHERE id = $1", delivery)
-        return row
-
-    async def fan_out(self, start: tuple[int, int], end: tuple[int, int], revision: int, *owed: UUID) -> str:
-        """Calls the function with one delivery for each endpoint in `owed`, all of one event."""
-        event = UUID(bytes(16))
-        columns: list[list[Any]] = [
-            [new_uuid() for _ in owed],
-            [*owed],
-            [self.tenant for _ in owed],
-            [None for _ in owed],
-            [event for _ in owed],
-            ["a.b" for _ in owed],
-            [b"{}" for _ in owed],
-            ["" for _ in owed],
-        ]
-        answer: str = await self.pool.fetchval(
-            "SELECT webhook_fan_out('fan-out', 1, $1::xid8, $2, $3::xid8, $4, $5,"
-            " $6, $7, $8, $9, $10, $11, $12, $13)",
-            *start,
-            *end,
-            revision,
-            *columns,
-        )
-        return answer
-
-    async def count(self) -> int:
-        return int(await self.pool.fetchval("SELECT count(*) FROM webhook_delivery"))
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
@@ -98,14 +30,8 @@ async def pool(module_postgres_url: str) -> AsyncIterator[asyncpg.Pool]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def tables(pool: asyncpg.Pool) -> AsyncIterator[Tables]:
-    """Empty tables: claims and maintenance take the rows of all tenants."""
-    tenant = new_uuid()
-    await pool.execute("INSERT INTO tenant (id) VALUES ($1)", tenant)
-    yield Tables(pool, tenant)
-    for table in ("webhook_delivery", "webhook_attempt", "webhook_health", "webhook_endpoint", "event"):
-        await pool.execute(f"DELETE FROM {table}")
-    await pool.execute("UPDATE webhook_reader SET xid = '0', seq = 0")
-    await pool.execute("UPDATE webhook_revision SET revision = 1")
+    async with empty_tables(pool) as made:
+        yield made
 
 
 async def test_a_delivery_is_claimed_once_until_its_claim_lapses(tables: Tables) -> None:
@@ -114,6 +40,7 @@ async def test_a_delivery_is_claimed_once_until_its_claim_lapses(tables: Tables)
     assert claimed.id == owed
     assert not await tables.claim()
     await tables.pool.execute("UPDATE webhook_delivery SET due_at = now() WHERE id = $1", owed)
+    await tables.pool.execute("UPDATE webhook_queue SET due_at = now()")
     [again] = await tables.claim()
     assert again.id == owed
     assert again.token != claimed.token
@@ -162,19 +89,10 @@ async def test_an_answer_that_cannot_be_stored_costs_no_other_completion_of_its_
 
 async def test_rivals_never_claim_the_same_delivery(tables: Tables) -> None:
     owed = await tables.owe(await tables.endpoint(), 100) + await tables.owe(await tables.endpoint(), 100)
-    claims = await asyncio.gather(*[tables.claim(total=40) for _ in range(8)])
+    claims = await asyncio.gather(*[tables.claim(most=20) for _ in range(8)])
     claimed = [one.id for claim in claims for one in claim]
-    claimed += [one.id for one in await tables.claim(total=1000, most=1000)]
+    claimed += [one.id for one in await tables.claim(most=1000)]
     assert sorted(claimed) == sorted(owed)
-
-
-async def test_an_endpoint_with_a_long_queue_does_not_keep_others_waiting(tables: Tables) -> None:
-    slow, quick = await tables.endpoint(), await tables.endpoint()
-    await tables.owe(slow, 50)
-    [owed] = await tables.owe(quick)
-    claimed = await tables.claim(total=10, most=4, busy={slow: 3})
-    assert [one.endpoint for one in claimed].count(slow) == 1
-    assert owed in [one.id for one in claimed]
 
 
 async def test_paused_disabled_and_held_endpoints_are_left_alone(tables: Tables) -> None:
@@ -200,23 +118,23 @@ async def test_a_rate_claims_a_second_of_deliveries_at_once_and_no_more(tables: 
     await tables.pool.execute("UPDATE webhook_health SET paced_until = now() + interval '1 hour'")
     assert not await tables.claim()
     await tables.pool.execute("UPDATE webhook_health SET paced_until = now() - interval '1 hour'")
+    await tables.pool.execute("UPDATE webhook_queue SET due_at = now()")
     assert len(await tables.claim()) == 5, "unused time is not saved up"
 
 
 async def test_a_position_moves_with_its_deliveries_or_not_at_all(tables: Tables) -> None:
     endpoint = await tables.endpoint()
-    assert await tables.fan_out((0, 0), (5, 1), 1, endpoint) == "done"
-    assert await tables.fan_out((0, 0), (5, 1), 1, endpoint) == "moved"
-    assert await tables.fan_out((5, 1), (6, 1), 7, endpoint) == "changed"
+    assert await tables.advance((0, 0), (5, 1), endpoint)
+    assert not await tables.advance((0, 0), (5, 1), endpoint)
     assert await tables.count() == 1
-    assert await tables.fan_out((5, 1), (6, 1), 1, endpoint) == "done"
+    assert await tables.advance((5, 1), (6, 1), endpoint)
     assert await tables.count() == 1, "one event is owed to one endpoint once"
 
 
 async def test_of_rival_fan_outs_one_writes(tables: Tables) -> None:
     endpoint = await tables.endpoint()
-    answers = await asyncio.gather(*[tables.fan_out((0, 0), (5, 1), 1, endpoint) for _ in range(6)])
-    assert sorted(answers) == ["done"] + ["moved"] * 5
+    answers = await asyncio.gather(*[tables.advance((0, 0), (5, 1), endpoint) for _ in range(6)])
+    assert sorted(answers) == [False] * 5 + [True]
 
 
 async def test_an_endpoint_is_disabled_after_days_without_a_success(tables: Tables) -> None:
@@ -265,7 +183,7 @@ async def test_what_a_deleted_endpoint_left_behind_goes(tables: Tables) -> None:
     await tables.owe(endpoint, 3)
     await tables.pool.execute("DELETE FROM webhook_endpoint")
     assert not await tables.claim()
-    assert await maintenance.delete_old(tables.pool, timedelta(days=7)) == 3
+    assert await maintenance.clear_leaving(tables.pool) == 3
 
 
 async def test_old_partitions_of_attempts_are_dropped(tables: Tables) -> None:

@@ -11,7 +11,7 @@ import grpc
 import pytest
 import pytest_asyncio
 from aiohttp import web
-from standardwebhooks import Webhook
+from standardwebhooks import Webhook, WebhookVerificationError
 
 from mesh_core import ids
 from mesh_core.errors import MeshError
@@ -318,8 +318,8 @@ async def test_deliveries_are_filtered_and_listed_newest_first(
     tenant: Tenant, sink: Receiver, api: Client
 ) -> None:
     one = (await api.create(f"{sink.url}/one")).endpoint.id
-    await api.create(f"{sink.url}/two", event_types=["b.b"])
-    names = await tenant.commit(event_pb2.Event(type="a.a"), event_pb2.Event(type="b.b"))
+    await api.create(f"{sink.url}/two", event_types=["message.sent"])
+    names = await tenant.commit(event_pb2.Event(type="a.a"), event_pb2.Event(type="message.sent"))
     await sink.wait_for(3)
     of_one = await api.deliveries(endpoint_id=one)
     assert [delivery.event_id for delivery in of_one] == names[::-1]
@@ -423,3 +423,115 @@ async def test_a_private_address_is_refused_when_made_and_when_sent(
 async def test_replay_is_not_served(api: Client) -> None:
     error = await refused(api.call(api.webhooks.ReplayEvents, pb.ReplayEventsRequest(request_id="r")))
     assert error.reason == "NOT_SERVED"
+
+
+@pytest.mark.parametrize("url", ["http://a..b/", f"http://{'a' * 64}.org/", "http://a_b..org/"])
+async def test_a_host_that_cannot_be_is_refused_at_creation_and_update(
+    sink: Receiver, api: Client, url: str
+) -> None:
+    made = (await api.create(sink.url)).endpoint
+    update = pb.UpdateEndpointRequest(endpoint_id=made.id, endpoint=pb.Endpoint(url=url))
+    update.update_mask.paths.append("url")
+    for call in (
+        api.call(api.webhooks.CreateEndpoint, creation(url)),
+        api.call(api.webhooks.UpdateEndpoint, update),
+    ):
+        error = await refused(call)
+        assert (error.reason, getattr(error, "field", "")) == ("INVALID_FIELD", "endpoint.url")
+
+
+async def test_a_tenant_has_at_most_as_many_endpoints_as_it_may_however_many_are_made_at_once(
+    tenant: Tenant, sink: Receiver, api: Client
+) -> None:
+    await tenant.pool.execute(
+        """UPDATE tenant SET settings = '{"max_endpoints": 3}' WHERE id = $1""", tenant.uuid
+    )
+    answers = await asyncio.gather(*[api.create(sink.url) for _ in range(8)], return_exceptions=True)
+    errors = [from_rpc_error(one) for one in answers if isinstance(one, grpc.aio.AioRpcError)]
+    assert [(error.reason, getattr(error, "quota", "")) for error in errors] == [
+        ("QUOTA_EXCEEDED", "max_endpoints")
+    ] * 5
+    listed = await api.call(api.webhooks.ListEndpoints, pb.ListEndpointsRequest())
+    assert len(listed.endpoints) == 3
+    await api.call(api.webhooks.DeleteEndpoint, pb.DeleteEndpointRequest(endpoint_id=listed.endpoints[0].id))
+    await api.create(sink.url)
+
+
+async def test_of_two_changes_with_one_etag_one_is_refused(sink: Receiver, api: Client) -> None:
+    made = (await api.create(sink.url)).endpoint
+    update = pb.UpdateEndpointRequest(
+        endpoint_id=made.id, endpoint=pb.Endpoint(display_name="a", etag=made.etag)
+    )
+    update.update_mask.paths.append("display_name")
+    calls = [api.call(api.webhooks.UpdateEndpoint, update) for _ in range(5)]
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert len([one for one in answers if isinstance(one, grpc.aio.AioRpcError)]) == 4
+
+
+async def rotate(api: Client, endpoint_id: str, request_id: str) -> str:
+    request = pb.RotateSecretRequest(request_id=request_id, endpoint_id=endpoint_id)
+    answer = await api.call(api.webhooks.RotateSecret, request)
+    return str(answer.secret)
+
+
+async def test_every_secret_signs_until_its_promised_end_and_there_are_not_too_many(
+    tenant: Tenant, sink: Receiver, api: Client
+) -> None:
+    created = await api.create(sink.url)
+    endpoint_id = created.endpoint.id
+    secrets = [created.secret, *[await rotate(api, endpoint_id, f"r{number}") for number in range(4)]]
+    await tenant.commit(event_pb2.Event(type="a.b"))
+    [received] = await sink.wait_for(1)
+    for secret in secrets:
+        Webhook(secret).verify(received.body, dict(received.headers))
+
+    error = await refused(rotate(api, endpoint_id, "r9"))
+    assert error.reason == "TOO_MANY_SECRETS"
+    assert error.retry_after is not None
+    assert 23 * 3600 < error.retry_after <= 24 * 3600
+    await rotate(api, endpoint_id, "r3")  # a repetition is no rotation
+    await tenant.pool.execute(
+        "UPDATE webhook_endpoint SET former_until[4] = now() WHERE id = $1",
+        ids.decode(Prefix.ENDPOINT, endpoint_id, "id"),
+    )
+    await rotate(api, endpoint_id, "r9")
+
+
+async def test_an_overlap_of_zero_ends_the_present_secret_and_no_former_one(
+    tenant: Tenant, sink: Receiver, api: Client
+) -> None:
+    created = await api.create(sink.url)
+    leaked = await rotate(api, created.endpoint.id, "r1")
+    request = pb.RotateSecretRequest(request_id="r2", endpoint_id=created.endpoint.id)
+    request.overlap.seconds = 0
+    present = (await api.call(api.webhooks.RotateSecret, request)).secret
+    await tenant.commit(event_pb2.Event(type="a.b"))
+    [received] = await sink.wait_for(1)
+    for secret in (present, created.secret):
+        Webhook(secret).verify(received.body, dict(received.headers))
+    with pytest.raises(WebhookVerificationError):
+        Webhook(leaked).verify(received.body, dict(received.headers))
+
+
+async def test_a_secret_that_only_the_release_before_replaced_signs_too(
+    tenant: Tenant, sink: Receiver, api: Client
+) -> None:
+    created = await api.create(sink.url)
+    rotated = await rotate(api, created.endpoint.id, "r1")
+    await tenant.pool.execute("UPDATE webhook_endpoint SET former_secrets = '{}', former_until = '{}'")
+    await tenant.commit(event_pb2.Event(type="a.b"))
+    [received] = await sink.wait_for(1)
+    for secret in (created.secret, rotated):
+        Webhook(secret).verify(received.body, dict(received.headers))
+
+
+async def test_a_test_is_refused_beyond_its_rate_with_when_to_come_again(sink: Receiver, api: Client) -> None:
+    made = (await api.create(sink.url)).endpoint
+    request = pb.TestEndpointRequest(endpoint_id=made.id)
+    for _ in range(10):
+        await api.call(api.webhooks.TestEndpoint, request)
+    error = await refused(api.call(api.webhooks.TestEndpoint, request))
+    assert (error.reason, getattr(error, "quota", "")) == ("RATE_LIMITED", "test_endpoint_per_minute")
+    assert error.retry_after is not None
+    assert 0 < error.retry_after <= 6
+    assert len(sink.requests) == 10

@@ -113,6 +113,7 @@ async def test_a_killed_service_loses_nothing_and_repeats_with_the_same_id_and_b
     sink.gate.set()
     # The claims lapse.
     await tenant.pool.execute("UPDATE webhook_delivery SET due_at = now() WHERE tenant = $1", tenant.uuid)
+    await tenant.pool.execute("UPDATE webhook_queue SET due_at = now() WHERE tenant = $1", tenant.uuid)
     async with service(world):
         requests = await sink.wait_for(4)
     before, after = (

@@ -17,7 +17,9 @@ NOW = datetime.now(UTC)
 
 def test_a_webhook_id_is_the_deliverys() -> None:
     delivery = new_uuid()
-    claimed = ClaimedDelivery(delivery, new_uuid(), new_uuid(), 1, new_uuid(), "a.b", 0, b"", "", NOW)
+    claimed = ClaimedDelivery(
+        delivery, new_uuid(), new_uuid(), new_uuid(), 1, new_uuid(), "a.b", 0, b"", "", NOW
+    )
     assert ids.decode(Prefix.DELIVERY, claimed.webhook_id, "id") == delivery
 
 

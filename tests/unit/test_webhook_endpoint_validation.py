@@ -20,12 +20,12 @@ def endpoint(**fields: Any) -> webhook_pb2.Endpoint:
 
 async def test_good_fields_become_columns() -> None:
     columns = await STRICT.columns(
-        endpoint(headers={"X-A": "b"}, labels={"l": "1"}, event_types=["a.*"]), frozenset(FIELDS)
+        endpoint(headers={"X-A": "b"}, labels={"l": "1"}, event_types=["message.*"]), frozenset(FIELDS)
     )
     assert columns == {
         "url": "https://[2606:4700:4700::1111]/hook",
         "display_name": "",
-        "event_types": ["a.*"],
+        "event_types": ["message.*"],
         "account_ids": [],
         "labels": '{"l":"1"}',
         "headers": {"X-A": "b"},
@@ -47,6 +47,16 @@ async def test_only_the_fields_of_the_mask_are_looked_at() -> None:
         ({"url": "ftp://example.org"}, "endpoint.url"),
         ({"url": "http://example.org"}, "endpoint.url"),
         ({"url": "https://"}, "endpoint.url"),
+        ({"url": "https://a..b/"}, "endpoint.url"),
+        ({"url": "https://.a/"}, "endpoint.url"),
+        ({"url": "https://a../"}, "endpoint.url"),
+        ({"url": f"https://{'a' * 64}.org/"}, "endpoint.url"),
+        ({"url": f"https://{'.'.join(['a' * 63] * 4)}.org/"}, "endpoint.url"),
+        ({"url": "https://-a.org/"}, "endpoint.url"),
+        ({"url": "https://a%2e.org/"}, "endpoint.url"),
+        ({"url": "https://a\\b.org/"}, "endpoint.url"),
+        ({"event_types": ["message.recieved"]}, "endpoint.event_types"),
+        ({"event_types": ["messages.*"]}, "endpoint.event_types"),
         ({"url": "https://user:pw@example.org/"}, "endpoint.url"),
         ({"url": "https://example.org/#part"}, "endpoint.url"),
         ({"url": "https://example.org:99999/"}, "endpoint.url"),

@@ -15,20 +15,24 @@ from mesh_core.ids import new_uuid
 from mesh_core.paging import Pager
 from mesh_core.process.service import Stop, run
 from mesh_core.rpc.auth import KeyAuthenticator, api_key_lookup
+from mesh_core.rpc.limits import Entry
 from mesh_core.rpc.server import Server
 from mesh_core.sealing import PostgresDataKeys, Sealer
+from mesh_core.signal import Signal
 from mesh_core.tasks import Supervisor
 from mesh_webhook.api.event_service import EventService
 from mesh_webhook.api.webhook_service import WebhookService
-from mesh_webhook.deliveries import maintenance
+from mesh_webhook.deliveries import backlog, maintenance
 from mesh_webhook.deliveries.completions import CompletionWriter
 from mesh_webhook.deliveries.delivery_store import DeliveryStore
 from mesh_webhook.deliveries.dispatcher import Dispatcher
 from mesh_webhook.deliveries.fan_out import FanOut
 from mesh_webhook.deliveries.http_sender import HttpSender
+from mesh_webhook.deliveries.owed import OwedDeliveries
 from mesh_webhook.endpoints.endpoint_cache import EndpointCache
 from mesh_webhook.endpoints.endpoint_store import DELIVERIES_CHANNEL, EndpointStore
 from mesh_webhook.endpoints.secrets import EndpointSecrets
+from mesh_webhook.endpoints.subscribers import Subscribers
 from mesh_webhook.endpoints.validation import EndpointValidator
 from mesh_webhook.events.tail import Tail
 from mesh_webhook.settings import WebhookServiceSettings
@@ -48,16 +52,19 @@ async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
     due = Listener(database, DELIVERIES_CHANNEL)
     reader = await EventReader.open(database, listener)
     await maintenance.make_attempt_partitions(database.pool)
-    server = Server(settings.server, authenticator=KeyAuthenticator(api_key_lookup(database), settings.auth))
+    entry = Entry.of(settings.server, settings.auth, settings.redis, settings.limits)
+    authenticator = KeyAuthenticator(api_key_lookup(database), settings.auth)
+    server = Server(settings.server, authenticator=authenticator, entry=entry)
     pager = Pager(await page_token_key(database))
     secrets = EndpointSecrets(Sealer(PostgresDataKeys(database), settings.secrets))
-    endpoints = EndpointCache(database.pool)
+    endpoints, subscribers = EndpointCache(database.pool), Subscribers(database.pool)
     completions = CompletionWriter(database.pool)
-    tail = Tail(reader)
+    tail, owed = Tail(reader), Signal()
 
     async with Supervisor(stop.fail) as supervisor, HttpSender(webhook) as sender:
         dispatcher = Dispatcher(database.pool, endpoints, secrets, sender, completions, due.heard, webhook)
-        fan_out = FanOut(database, reader, endpoints, due.heard.notify)
+        fan_out = FanOut(database, reader, subscribers, due.heard.notify, owed)
+        owing = OwedDeliveries(database.pool, subscribers, owed, due.heard.notify)
         validator = EndpointValidator(
             allow_http=webhook.allow_http, allow_private_addresses=webhook.allow_private_addresses
         )
@@ -76,10 +83,12 @@ async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
         supervisor.start("completions", completions.run())
         supervisor.start("dispatcher", dispatcher.run())
         fanning_out = supervisor.start("fan-out", fan_out.run())
+        supervisor.start("owed deliveries", owing.run())
         supervisor.start("event tail", tail.run())
         supervisor.start("event streams", tail.wake_on_drain(server.draining))
         supervisor.start("maintenance", maintenance.run(database.pool, webhook.retention_days))
-        supervisor.start("backlog", maintenance.measure_backlog(database.pool))
+        supervisor.start("tidying", maintenance.tidy(database.pool, webhook))
+        supervisor.start("backlog", backlog.measure(database.pool))
         await server.start()
         service = ServiceInfo(
             id=f"webhook-{new_uuid().hex[-12:]}",
@@ -93,6 +102,7 @@ async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
         fanning_out.cancel()
         await asyncio.gather(server.drain(), dispatcher.drain(settings.server.drain_seconds))
         await server.stop()
+        await entry.close()
     await etcd.close()
     await database.close()
 

@@ -136,7 +136,7 @@ async def own_key(world: World) -> Fields:
 
 
 async def own_endpoint(world: World) -> Fields:
-    made = await world("CreateEndpoint", endpoint={"url": world.live["url"], "event_types": ["test"]})
+    made = await world("CreateEndpoint", endpoint={"url": world.live["url"], "event_types": ["webhook.test"]})
     return {"endpoint_id": made.endpoint.id}
 
 
@@ -280,7 +280,7 @@ _SIMPLE: dict[str, Callable[[World], Fields]] = {
         "endpoint": {
             "url": world.live["url"],
             "display_name": "Fuzz",
-            "event_types": ["test"],
+            "event_types": ["webhook.test"],
             "account_ids": [world.live["account_id"]],
             "labels": {"team": "one"},
             "headers": {"x-team": "one"},

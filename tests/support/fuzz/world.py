@@ -206,7 +206,7 @@ async def _add_spares(world: World) -> None:
     account = world("CreateAccount", account={"phone": phone})
     key = world("CreateApiKey", scopes=[SCOPE_READ])
     tenant = world("CreateTenant", tenant={"external_id": unique("tenant")})
-    endpoint = world("CreateEndpoint", endpoint={"url": world.live["url"], "event_types": ["test"]})
+    endpoint = world("CreateEndpoint", endpoint={"url": world.live["url"], "event_types": ["webhook.test"]})
     network = world("CreateNetworkAccount", phone=phone)
     message = send(world, f"phone:{world.live['spare_phone']}")
     made = await asyncio.gather(account, key, tenant, endpoint, world.upload(), message, network)

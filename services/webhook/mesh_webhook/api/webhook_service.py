@@ -15,6 +15,7 @@ from mesh_core.paging import Pager
 from mesh_core.rpc.auth import current_identity
 from mesh_core.telemetry.tracing import current_traceparent
 from mesh_core.validation import to_duration, to_timestamp
+from mesh_webhook.api.trials import Trials
 from mesh_webhook.deliveries.delivery_store import (
     DeliveryQuery,
     DeliveryStore,
@@ -52,6 +53,7 @@ class WebhookService(webhook_pb2_grpc.WebhookServiceServicer):
         self._secrets = secrets
         self._sender = sender
         self._pager = pager
+        self._trials = Trials()
 
     async def CreateEndpoint(
         self, request: pb.CreateEndpointRequest, _context: Any
@@ -147,7 +149,8 @@ class WebhookService(webhook_pb2_grpc.WebhookServiceServicer):
             opened.keys,
             event.traceparent,
         )
-        result = await self._sender.send(outgoing)
+        with self._trials.one(endpoint.tenant, endpoint.id):
+            result = await self._sender.send(outgoing)
         attempt = pb.Attempt(
             id=ids.new_id(Prefix.ATTEMPT),
             number=1,

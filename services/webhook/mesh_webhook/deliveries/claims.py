@@ -16,6 +16,7 @@ from asyncpg.pgproto.pgproto import UUID
 from mesh_core import ids
 from mesh_core.ids import Prefix
 from mesh_webhook.deliveries.http_sender import AttemptResult
+from mesh_webhook.deliveries.slots import Due, Share
 from sessionmesh.v1 import webhook_pb2
 
 
@@ -25,6 +26,7 @@ class ClaimedDelivery:
 
     id: UUID
     token: UUID
+    tenant: UUID
     endpoint: UUID
     endpoint_version: int
     event: UUID
@@ -33,6 +35,11 @@ class ClaimedDelivery:
     body: bytes
     traceparent: str
     create_time: datetime
+
+    @property
+    def is_retry(self) -> bool:
+        """Whether it was attempted before."""
+        return self.tries > 0
 
     @property
     def webhook_id(self) -> str:
@@ -64,27 +71,35 @@ class Completion:
         return webhook_pb2.DELIVERY_STATE_PENDING
 
 
-async def claim(
-    pool: asyncpg.Pool, lease_seconds: float, total: int, per_endpoint: int, in_flight: Mapping[UUID, int]
-) -> list[ClaimedDelivery]:
-    """Claims at most `total` deliveries that are due.
+async def due(
+    pool: asyncpg.Pool, after: UUID, full_tenants: Sequence[UUID], full_endpoints: Sequence[UUID]
+) -> list[Due]:
+    """Endpoints that have something due and are not full, in turn over tenants from `after` on.
 
-    No endpoint gets more than `per_endpoint`, those counted that `in_flight` says this process has already.
+    A bounded number of tenants, and of each a bounded number of endpoints, those first that wait longest.
     """
+    rows = await pool.fetch(_DUE, after, _TENANTS, _ENDPOINTS, full_tenants, full_endpoints)
+    return [Due(row["tenant"], row["endpoint"]) for row in rows]
+
+
+async def take(
+    pool: asyncpg.Pool, lease_seconds: float, shares: Mapping[UUID, Share]
+) -> list[ClaimedDelivery]:
+    """Claims deliveries that are due, of each endpoint at most its share."""
     token = ids.new_uuid()
     rows = await pool.fetch(
-        _CLAIM,
+        _TAKE,
         token,
         timedelta(seconds=lease_seconds),
-        total,
-        per_endpoint,
-        [*in_flight],
-        [*in_flight.values()],
+        [*shares],
+        [share.room for share in shares.values()],
+        [share.retries for share in shares.values()],
     )
     return [
         ClaimedDelivery(
             row["id"],
             token,
+            row["tenant"],
             row["endpoint"],
             row["endpoint_version"],
             row["event"],
@@ -125,5 +140,8 @@ def _interval(seconds: float | None) -> timedelta | None:
     return None if seconds is None else timedelta(seconds=seconds)
 
 
-_CLAIM = "SELECT * FROM webhook_claim($1, $2, $3, $4, $5, $6)"
+_TENANTS = 64
+_ENDPOINTS = 16
+_DUE = "SELECT * FROM webhook_due($1, $2, $3, $4, $5)"
+_TAKE = "SELECT * FROM webhook_take($1, $2, $3, $4, $5)"
 _COMPLETE = "SELECT webhook_complete($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"

@@ -71,6 +71,7 @@ class DeliveryStore:
             if state == webhook_pb2.ENDPOINT_STATE_DISABLED:
                 raise FailedPrecondition("the endpoint is disabled", "ENDPOINT_DISABLED")
             await connection.execute(_REDELIVER, delivery)
+            await connection.execute(_QUEUE, row["endpoint"], row["tenant"])
             await connection.execute(WAKE_DISPATCHERS)
             return await self._get(connection, delivery, tenant)
 
@@ -150,6 +151,8 @@ _ATTEMPTS = """SELECT id, delivery, number, start_time, duration, status, error,
 # A claim that is running keeps its token, and its completion decides whether the delivery stays pending.
 _REDELIVER = f"""UPDATE webhook_delivery SET state = {_PENDING}, tries = 0, end_time = NULL,
   due_at = CASE WHEN token IS NULL THEN now() ELSE due_at END WHERE id = $1"""  # noqa: S608 - constants
+_QUEUE = """INSERT INTO webhook_queue (endpoint, tenant, due_at, awake) VALUES ($1, $2, now(), true)
+  ON CONFLICT (endpoint) DO UPDATE SET due_at = now(), awake = true"""
 _DELIVERY_COUNTS = f"""SELECT count(*) FILTER (WHERE state = {_PENDING}) AS pending,
     count(*) FILTER (WHERE state = {webhook_pb2.DELIVERY_STATE_SUCCEEDED} AND recent) AS succeeded,
     count(*) FILTER (WHERE state = {webhook_pb2.DELIVERY_STATE_FAILED} AND recent) AS failed,

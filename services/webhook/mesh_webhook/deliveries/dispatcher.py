@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from datetime import UTC, datetime
 
 import asyncpg
@@ -27,6 +26,7 @@ from mesh_webhook.deliveries.completions import CompletionWriter
 from mesh_webhook.deliveries.http_sender import AttemptResult, HttpSender, OutgoingRequest
 from mesh_webhook.deliveries.retries import RetrySchedule
 from mesh_webhook.deliveries.settings import WebhookSettings
+from mesh_webhook.deliveries.slots import Slots
 from mesh_webhook.endpoints import disabling
 from mesh_webhook.endpoints.endpoint_cache import EndpointCache
 from mesh_webhook.endpoints.secrets import EndpointSecrets
@@ -78,7 +78,8 @@ class Dispatcher:
         self._schedule = RetrySchedule(settings.retry_schedule)
         self._due = due
         self._backoff = Backoff(_POLL_SECONDS, _MAX_PAUSE_SECONDS)
-        self._in_flight: Counter[UUID] = Counter()
+        self._slots = Slots(settings.in_flight, settings.in_flight_per_endpoint)
+        self._turn = UUID(bytes(16))
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
 
@@ -110,14 +111,16 @@ class Dispatcher:
                 await asyncio.wait(late)
 
     async def _claim(self) -> list[ClaimedDelivery]:
-        settings = self._settings
-        room = settings.in_flight - self._in_flight.total()
-        if room <= 0:
+        slots = self._slots
+        if slots.free <= 0:
             return []
         try:
-            claimed = await claims.claim(
-                self._pool, settings.lease_seconds, room, settings.in_flight_per_endpoint, self._in_flight
-            )
+            due = await claims.due(self._pool, self._turn, slots.full_tenants, slots.full_endpoints)
+            shares = slots.share_out(due)
+            if not shares:
+                return []
+            self._turn = next(one.tenant for one in reversed(due) if one.endpoint in shares)
+            claimed = await claims.take(self._pool, self._settings.lease_seconds, shares)
         except UNAVAILABLE as error:
             logger.warning("deliveries cannot be claimed", error=repr(error))
             await asyncio.sleep(self._backoff.next())
@@ -126,7 +129,7 @@ class Dispatcher:
         return claimed
 
     def _start(self, delivery: ClaimedDelivery) -> None:
-        self._in_flight[delivery.endpoint] += 1
+        self._slots.begin(delivery.tenant, delivery.endpoint, retry=delivery.is_retry)
         IN_FLIGHT.inc()
         start_by = time.monotonic() + self._settings.lease_seconds - self._settings.timeout_seconds
         task = asyncio.create_task(self._deliver(delivery, start_by), name=f"deliver {delivery.webhook_id}")
@@ -135,6 +138,7 @@ class Dispatcher:
 
     async def _deliver(self, delivery: ClaimedDelivery, start_by: float) -> None:
         """Attempts one delivery. What goes wrong with it concerns it alone: nothing raises."""
+        result: AttemptResult | None = None
         try:
             result = await self._attempt(delivery, start_by)
         except UNAVAILABLE as error:
@@ -148,9 +152,8 @@ class Dispatcher:
                 None, "the mesh cannot make this request", b"", None, datetime.now(UTC), 0.0
             )
         finally:
-            self._in_flight[delivery.endpoint] -= 1
-            if not self._in_flight[delivery.endpoint]:
-                del self._in_flight[delivery.endpoint]
+            answered = None if result is None else result.status is not None
+            self._slots.end(delivery.tenant, delivery.endpoint, retry=delivery.is_retry, answered=answered)
             IN_FLIGHT.dec()
             self._due.notify()
         if result is None:

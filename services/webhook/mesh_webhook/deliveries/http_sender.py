@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Self
-from urllib.parse import urlsplit
 
 import aiohttp
+from yarl import URL
 
 from mesh_core.egress import AddressForbidden, CheckedResolver
+from mesh_webhook.deliveries.odd_answers import OddAnswer, Response, remember_beginnings
 from mesh_webhook.deliveries.retries import parse_retry_after
 from mesh_webhook.deliveries.settings import WebhookSettings
 from mesh_webhook.endpoints import signature
@@ -66,9 +67,10 @@ class HttpSender:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                resolver=self._resolver, limit=0, keepalive_timeout=_KEEPALIVE_SECONDS
+            connector=remember_beginnings(
+                aiohttp.TCPConnector(resolver=self._resolver, limit=0, keepalive_timeout=_KEEPALIVE_SECONDS)
             ),
+            response_class=Response,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=self._settings.timeout_seconds),
             auto_decompress=False,
@@ -98,10 +100,11 @@ class HttpSender:
     ) -> tuple[int, bytes, str | None, str | None]:
         """The response's status, the beginning of its body, its Retry-After and its Location header."""
         assert self._session is not None  # noqa: S101 - entered
-        parts = urlsplit(request.url)
-        if parts.scheme != "https" and not self._settings.allow_http:
+        # As it was given: yarl would spell it otherwise, and a signed query no longer fit its signature.
+        url = URL(request.url, encoded=True)
+        if url.scheme != "https" and not self._settings.allow_http:
             raise AddressForbidden("plain http is not allowed")
-        self._resolver.check_literal(parts.hostname or "")
+        self._resolver.check_literal(url.host or "")
         headers = {
             **request.headers,
             "content-type": "application/json",
@@ -113,16 +116,19 @@ class HttpSender:
         }
         if request.traceparent:
             headers["traceparent"] = request.traceparent
-        async with self._session.post(
-            request.url, data=request.body, headers=headers, allow_redirects=False
-        ) as response:
-            body = await _read_beginning(response)
-            return (
-                response.status,
-                body,
-                response.headers.get("retry-after"),
-                response.headers.get("location"),
-            )
+        try:
+            async with self._session.post(
+                url, data=request.body, headers=headers, allow_redirects=False
+            ) as response:
+                body = await _read_beginning(response)
+                return (
+                    response.status,
+                    body,
+                    response.headers.get("retry-after"),
+                    response.headers.get("location"),
+                )
+        except OddAnswer as odd:
+            return odd.status, b"", None, None
 
     def _describe(self, error: Exception) -> str:
         """What failed, in words for the endpoint's owner, who must not learn the mesh's own addresses.

@@ -1,4 +1,4 @@
-"""Recurring work on the tables of deliveries: partitions, retention, and the gauges of the backlog."""
+"""Recurring work on the tables of deliveries: partitions, retention, the queue, deleted endpoints."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ from datetime import timedelta
 
 import asyncpg
 import structlog
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter
 
 from mesh_core.database import DATABASE_ERRORS
 from mesh_core.database.partitions import drop_partition, make_partitions
+from mesh_webhook.deliveries import clock
+from mesh_webhook.deliveries.settings import WebhookSettings
+from mesh_webhook.endpoints.endpoint_store import delete_pending
 from sessionmesh.v1 import webhook_pb2
 
 logger = structlog.get_logger(__name__)
 
-PENDING = Gauge("mesh_webhook_pending", "Deliveries that are not done, at most 100,000")
 UNFINISHED = Counter("mesh_webhook_maintenance_failures", "Pieces of maintenance that did not finish")
-OLDEST_DUE = Gauge(
-    "mesh_webhook_oldest_due_seconds", "How long the delivery that is due longest has been due"
-)
 
 
 async def make_attempt_partitions(pool: asyncpg.Pool) -> None:
@@ -35,6 +34,7 @@ async def run(pool: asyncpg.Pool, retention_days: int) -> None:
     while True:
         for work in (
             make_attempt_partitions(pool),
+            repair_queue(pool),
             expire_deliveries(pool, retention),
             delete_old(pool, retention),
         ):
@@ -60,12 +60,11 @@ async def expire_deliveries(pool: asyncpg.Pool, retention: timedelta) -> int:
 
 
 async def delete_old(pool: asyncpg.Pool, retention: timedelta) -> int:
-    """Deletes deliveries and attempts that ended before `retention`, and deliveries of deleted endpoints.
+    """Deletes deliveries and attempts that ended before `retention`.
 
     Returns how many deliveries.
     """
     deleted = await _repeat_until_done(pool, _DELETE_ENDED, retention)
-    deleted += await _repeat_until_done(pool, _DELETE_ORPHANS, timedelta())
     async with pool.acquire() as connection:
         for row in await connection.fetch(_OLD_PARTITIONS, retention.days):
             async with connection.transaction():
@@ -74,16 +73,31 @@ async def delete_old(pool: asyncpg.Pool, retention: timedelta) -> int:
     return deleted
 
 
-async def measure_backlog(pool: asyncpg.Pool) -> None:
-    """Refreshes the gauges every few seconds until it is cancelled."""
+async def tidy(pool: asyncpg.Pool, settings: WebhookSettings) -> None:
+    """Does what must not wait for an hour, every few seconds until it is cancelled."""
     while True:
-        try:
-            [row] = await pool.fetch(_BACKLOG)
-            PENDING.set(row["pending"])
-            OLDEST_DUE.set(row["overdue"].total_seconds())
-        except DATABASE_ERRORS as error:
-            logger.warning("backlog cannot be measured", error=repr(error))
-        await asyncio.sleep(_MEASURE_SECONDS)
+        await _guarded(clock.mend(pool, settings))
+        await _guarded(clear_leaving(pool))
+        await asyncio.sleep(_TIDY_SECONDS)
+
+
+async def clear_leaving(pool: asyncpg.Pool) -> int:
+    """Deletes pending deliveries of deleted endpoints, a bounded number of them; returns how many.
+
+    An endpoint is looked at once more after an hour, for deliveries that were being made as it was deleted.
+    """
+    deleted = 0
+    for row in await pool.fetch(_LEAVING):
+        of_endpoint = await delete_pending(pool, row["endpoint"])
+        if not of_endpoint:
+            await pool.execute(_FORGET if row["seen_empty"] else _LOOK_AGAIN, row["endpoint"])
+        deleted += of_endpoint
+    return deleted
+
+
+async def repair_queue(pool: asyncpg.Pool) -> None:
+    """Queues endpoints with pending deliveries that are not queued, such as those of the release before."""
+    await pool.execute(_REPAIR_QUEUE)
 
 
 async def _repeat_until_done(pool: asyncpg.Pool, statement: str, retention: timedelta) -> int:
@@ -96,7 +110,7 @@ async def _repeat_until_done(pool: asyncpg.Pool, statement: str, retention: time
 
 _ATTEMPT_TABLE = "webhook_attempt"
 _INTERVAL_SECONDS = 3600.0
-_MEASURE_SECONDS = 5.0
+_TIDY_SECONDS = 5.0
 _STATE_PENDING = webhook_pb2.DELIVERY_STATE_PENDING
 _EXPIRE = f"""UPDATE webhook_delivery SET state = {webhook_pb2.DELIVERY_STATE_FAILED}, token = NULL,
     end_time = now(), last_error = 'not delivered in time'
@@ -107,17 +121,21 @@ _EXPIRE = f"""UPDATE webhook_delivery SET state = {webhook_pb2.DELIVERY_STATE_FA
 _DELETE_ENDED = f"""DELETE FROM webhook_delivery WHERE id = ANY (ARRAY(SELECT id FROM webhook_delivery
   WHERE id < uuid_at(now() - $1::interval) AND state <> {_STATE_PENDING} AND end_time < now() - $1::interval
   ORDER BY id LIMIT 2000))"""  # noqa: S608 - constants
-_DELETE_ORPHANS = f"""DELETE FROM webhook_delivery WHERE id = ANY (ARRAY(SELECT d.id FROM webhook_delivery d
-  WHERE d.state = {_STATE_PENDING} AND d.create_time < now() - $1::interval
-    AND NOT EXISTS (SELECT FROM webhook_endpoint e WHERE e.id = d.endpoint) LIMIT 2000))"""  # noqa: S608 - constants
 _OLD_PARTITIONS = """SELECT to_date(right(c.relname, 8), 'YYYYMMDD') AS day
   FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'webhook_attempt'::regclass
     AND to_date(right(c.relname, 8), 'YYYYMMDD') < (now() AT TIME ZONE 'UTC')::date - $1::int"""
-_BACKLOG = f"""SELECT
-  (SELECT count(*) FROM (
-    SELECT FROM webhook_delivery WHERE state = {_STATE_PENDING} LIMIT 100000) p) AS pending,
-  coalesce((
-    SELECT greatest(now() - min(first.due_at), interval '0') FROM webhook_endpoint e CROSS JOIN LATERAL (
-      SELECT d.due_at FROM webhook_delivery d
-      WHERE d.endpoint = e.id AND d.state = {_STATE_PENDING} ORDER BY d.due_at LIMIT 1) AS first
-    WHERE e.state = {webhook_pb2.ENDPOINT_STATE_ACTIVE}), interval '0') AS overdue"""  # noqa: S608 - constants
+_LEAVING = """SELECT endpoint, check_at > delete_time AS seen_empty FROM webhook_leaving
+  WHERE check_at <= now()
+  ORDER BY check_at LIMIT 50"""
+_LOOK_AGAIN = "UPDATE webhook_leaving SET check_at = now() + interval '1 hour' WHERE endpoint = $1"
+_FORGET = "DELETE FROM webhook_leaving WHERE endpoint = $1"
+_REPAIR_QUEUE = f"""WITH RECURSIVE pending AS (
+    (SELECT endpoint FROM webhook_delivery WHERE state = {_STATE_PENDING} ORDER BY endpoint LIMIT 1)
+    UNION ALL
+    SELECT (SELECT d.endpoint FROM webhook_delivery d
+        WHERE d.state = {_STATE_PENDING} AND d.endpoint > p.endpoint
+      ORDER BY d.endpoint LIMIT 1) FROM pending p WHERE p.endpoint IS NOT NULL)
+  INSERT INTO webhook_queue (endpoint, tenant, due_at, awake)
+    SELECT e.id, e.tenant, now(), false FROM pending p JOIN webhook_endpoint e ON e.id = p.endpoint
+    ORDER BY e.id
+    ON CONFLICT DO NOTHING"""  # noqa: S608 - constants

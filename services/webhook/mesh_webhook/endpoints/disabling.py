@@ -12,7 +12,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from mesh_core import ids
 from mesh_core.events.notify import CHANNEL
 from mesh_core.ids import Prefix
-from mesh_webhook.endpoints import endpoint_store
 from sessionmesh.v1 import webhook_pb2
 from sessionmesh.v1.event_pb2 import EndpointDisabledEvent, Event
 
@@ -24,7 +23,6 @@ EVENT_TYPE = "webhook.endpoint_disabled"
 async def disable(pool: asyncpg.Pool, endpoint: UUID, reason: str) -> bool:
     """Disables an endpoint that is ACTIVE; returns whether it was."""
     async with pool.acquire() as connection, connection.transaction():
-        await endpoint_store.raise_revision(connection)
         tenant = await connection.fetchval(_DISABLE, endpoint, reason)
         if tenant is None:
             return False

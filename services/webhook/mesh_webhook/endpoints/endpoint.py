@@ -37,6 +37,14 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class FormerSecret:
+    """A sealed secret that was replaced, and signs as well until `until`."""
+
+    secret: bytes
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """A row of webhook_endpoint; secrets and headers are sealed. `rate_per_second` None: no limit."""
 
@@ -52,8 +60,7 @@ class Endpoint:
     state: int
     rate_per_second: int | None
     secret: bytes
-    previous_secret: bytes | None
-    previous_until: datetime | None
+    former_secrets: tuple[FormerSecret, ...]
     disable_reason: str
     since: Snapshot
     version: int
@@ -70,14 +77,13 @@ class Endpoint:
             row["display_name"],
             tuple(row["event_types"]),
             tuple(row["account_ids"]),
-            orjson.loads(row["labels"]),
+            dict(orjson.loads(row["labels"])),
             row["headers"],
             tuple(row["header_names"]),
             row["state"],
             row["rate_per_second"],
             row["secret"],
-            row["previous_secret"],
-            row["previous_until"],
+            _former_secrets(row),
             row["disable_reason"],
             Snapshot.parse(row["since"]),
             row["version"],
@@ -119,6 +125,16 @@ class Endpoint:
         )
 
 
+def _former_secrets(row: asyncpg.Record) -> tuple[FormerSecret, ...]:
+    """Those that may still sign, and the one before the current one if only the release before stored it."""
+    former = [FormerSecret(*one) for one in zip(row["former_secrets"], row["former_until"], strict=True)]
+    previous = row["previous_secret"]
+    if previous is not None and all(one.secret != previous for one in former):
+        former.insert(0, FormerSecret(previous, row["previous_until"]))
+    return tuple(former)
+
+
 COLUMNS = """e.id, e.tenant, e.url, e.display_name, e.event_types, e.account_ids, e.labels, e.headers,
-  e.header_names, e.state, e.rate_per_second, e.secret, e.previous_secret, e.previous_until, e.disable_reason,
+  e.header_names, e.state, e.rate_per_second, e.secret, e.previous_secret, e.previous_until,
+  e.former_secrets, e.former_until, e.disable_reason,
   e.since::text AS since, e.version, e.create_time, e.update_time"""

@@ -1,7 +1,4 @@
-"""Endpoints in the database.
-
-Every change raises the revision first, which waits until a fan-out that is being written has committed.
-"""
+"""Endpoints in the database, where a trigger numbers the changes of each tenant's for `Subscribers`."""
 
 from __future__ import annotations
 
@@ -13,9 +10,9 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import ids, validation
 from mesh_core.database.requests import Method, claim_request
-from mesh_core.errors import NotFound
+from mesh_core.errors import FailedPrecondition, NotFound, ResourceExhausted
 from mesh_core.ids import Prefix
-from mesh_webhook.endpoints.endpoint import COLUMNS, Endpoint
+from mesh_webhook.endpoints.endpoint import COLUMNS, Endpoint, FormerSecret
 from sessionmesh.v1 import webhook_pb2
 
 
@@ -34,7 +31,9 @@ class EndpointStore:
         request_id: str,
         digest: bytes,
     ) -> Endpoint:
-        """Creates `endpoint`, or returns the one that the same request created; raises `AlreadyExists`.
+        """Creates `endpoint`, or returns the one that the same request created.
+
+        Raises `AlreadyExists`, and `ResourceExhausted` when the tenant has as many as it may.
 
         `columns` has values for url, display_name, event_types, account_ids, labels, headers, header_names,
         state and rate_per_second.
@@ -45,7 +44,6 @@ class EndpointStore:
             )
             if first is not None:
                 return await self._get(connection, first, tenant)
-            await raise_revision(connection)
             names = [*columns, "id", "tenant", "secret"]
             values = [*columns.values(), endpoint, tenant, secret]
             places = ", ".join(f"${number}" for number in range(1, len(values) + 1))
@@ -53,6 +51,12 @@ class EndpointStore:
                 f"INSERT INTO webhook_endpoint ({', '.join(names)}) VALUES ({places})",  # noqa: S608 - our own names
                 *values,
             )
+            # Inserting locked the tenant's row of revisions, so creations are counted one after the other.
+            [(quota, count)] = await connection.fetch(_QUOTA, tenant, DEFAULT_MAX_ENDPOINTS)
+            if count > quota:
+                raise ResourceExhausted(
+                    f"the tenant may have {quota} endpoints", "QUOTA_EXCEEDED", quota="max_endpoints"
+                )
             await connection.execute("INSERT INTO webhook_health (endpoint) VALUES ($1)", endpoint)
             return await self._get(connection, endpoint, tenant)
 
@@ -78,8 +82,7 @@ class EndpointStore:
         A disabled endpoint that is enabled gets no event from before that moment.
         """
         async with self._pool.acquire() as connection, connection.transaction():
-            await raise_revision(connection)
-            before = await self._get(connection, endpoint, tenant)
+            before = await self._lock(connection, endpoint, tenant)
             validation.check_etag(etag, before.version)
             sets = [f"{name} = ${number}" for number, name in enumerate(columns, 2)]
             if columns.get("state", before.state) != before.state:
@@ -105,39 +108,79 @@ class EndpointStore:
         request_id: str,
         digest: bytes,
     ) -> Endpoint:
-        """Replaces the secret; the old one signs too for `overlap`. A repeated request changes nothing."""
+        """Replaces the secret; the old one signs too for `overlap`, older ones as long as was said of them.
+
+        A repeated request changes nothing. Raises `FailedPrecondition` when too many still sign.
+        """
         async with self._pool.acquire() as connection, connection.transaction():
-            await raise_revision(connection)
-            owner = (await self._get(connection, endpoint, tenant)).tenant
-            first = await claim_request(connection, owner, Method.ROTATE_SECRET, request_id, digest, endpoint)
-            if first is None:
-                await connection.execute(_ROTATE, endpoint, secret, overlap)
+            before = await self._lock(connection, endpoint, tenant)
+            first = await claim_request(
+                connection, before.tenant, Method.ROTATE_SECRET, request_id, digest, endpoint
+            )
+            if first is not None:
+                return before
+            now = await connection.fetchval("SELECT now()")
+            former = [one for one in before.former_secrets if one.until > now]
+            if overlap:
+                former.insert(0, FormerSecret(before.secret, now + overlap))
+            if len(former) > MAX_FORMER_SECRETS:
+                ends = min(one.until for one in former)
+                raise FailedPrecondition(
+                    f"{MAX_FORMER_SECRETS} earlier secrets still sign, which is the most; the first ends at "
+                    f"{ends:%Y-%m-%dT%H:%M:%SZ}",
+                    "TOO_MANY_SECRETS",
+                    retry_after=max(0.0, (ends - now).total_seconds()),
+                )
+            await connection.execute(
+                _ROTATE,
+                endpoint,
+                secret,
+                overlap,
+                [one.secret for one in former],
+                [one.until for one in former],
+            )
             return await self._get(connection, endpoint, tenant)
 
     async def delete(self, endpoint: UUID, tenant: UUID | None, etag: str) -> None:
-        """Deletes an endpoint, and then, in small steps, its pending deliveries; raises like `update`."""
+        """Deletes an endpoint and some of its pending deliveries; the rest goes in small steps afterwards.
+
+        Raises like `update`.
+        """
         async with self._pool.acquire() as connection, connection.transaction():
-            await raise_revision(connection)
-            validation.check_etag(etag, (await self._get(connection, endpoint, tenant)).version)
+            validation.check_etag(etag, (await self._lock(connection, endpoint, tenant)).version)
             await connection.execute("DELETE FROM webhook_endpoint WHERE id = $1", endpoint)
             await connection.execute("DELETE FROM webhook_health WHERE endpoint = $1", endpoint)
-        while await self._pool.fetchval(_DELETE_PENDING, endpoint):
-            pass
+        await delete_pending(self._pool, endpoint)
+
+    async def _lock(
+        self, connection: asyncpg.pool.PoolConnectionProxy, endpoint: UUID, tenant: UUID | None
+    ) -> Endpoint:
+        """The endpoint, which nobody else changes before this transaction ends."""
+        return await self._get(connection, endpoint, tenant, f"{_GET} FOR UPDATE")
 
     @staticmethod
     async def _get(
-        connection: asyncpg.Pool | asyncpg.pool.PoolConnectionProxy, endpoint: UUID, tenant: UUID | None
+        connection: asyncpg.Pool | asyncpg.pool.PoolConnectionProxy,
+        endpoint: UUID,
+        tenant: UUID | None,
+        query: str = "",
     ) -> Endpoint:
-        row = await connection.fetchrow(_GET, endpoint, tenant)
+        row = await connection.fetchrow(query or _GET, endpoint, tenant)
         if row is None:
             raise NotFound("endpoint", ids.encode(Prefix.ENDPOINT, endpoint))
         return Endpoint.of(row)
 
 
-async def raise_revision(connection: asyncpg.pool.PoolConnectionProxy) -> None:
-    """Must be the first statement of a transaction that changes endpoints: it makes them run one by one."""
-    await connection.execute("UPDATE webhook_revision SET revision = revision + 1")
+async def delete_pending(pool: asyncpg.Pool, endpoint: UUID) -> int:
+    """Deletes a bounded number of an endpoint's pending deliveries; returns how many."""
+    return int((await pool.execute(_DELETE_PENDING, endpoint)).split()[-1])
 
+
+MAX_FORMER_SECRETS = 4
+"""So many secrets that were replaced may sign beside the current one."""
+
+DEFAULT_MAX_ENDPOINTS = 10_000
+"""Of a tenant whose settings do not say."""
 
 DELIVERIES_CHANNEL = "webhook_deliveries"
 
@@ -147,10 +190,12 @@ WAKE_DISPATCHERS = f"SELECT pg_notify('{DELIVERIES_CHANNEL}', '')"
 _GET = f"SELECT {COLUMNS} FROM webhook_endpoint e WHERE id = $1 AND ($2::uuid IS NULL OR tenant = $2)"  # noqa: S608 - constants
 _PAGE = f"SELECT {COLUMNS} FROM webhook_endpoint e WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT $3"  # noqa: S608 - constants
 _CLEAR_HEALTH = "UPDATE webhook_health SET failing_since = NULL, hold_until = NULL WHERE endpoint = $1"
+# `previous_...` are for the release before, which knows only one of them.
 _ROTATE = """UPDATE webhook_endpoint SET previous_secret = secret, previous_until = now() + $3::interval,
-  secret = $2, version = version + 1, update_time = now() WHERE id = $1"""
-_DELETE_PENDING = f"""WITH deleted AS (
-  DELETE FROM webhook_delivery WHERE id = ANY (ARRAY(
-    SELECT id FROM webhook_delivery WHERE endpoint = $1 AND state = {webhook_pb2.DELIVERY_STATE_PENDING}
-    LIMIT 2000)) RETURNING 1)
-  SELECT count(*) FROM deleted"""  # noqa: S608 - constants
+  former_secrets = $4, former_until = $5, secret = $2, version = version + 1, update_time = now()
+  WHERE id = $1"""
+_QUOTA = """SELECT coalesce((t.settings->>'max_endpoints')::int, $2),
+    (SELECT count(*) FROM webhook_endpoint WHERE tenant = t.id) FROM tenant t WHERE t.id = $1"""
+_DELETE_PENDING = f"""DELETE FROM webhook_delivery WHERE id = ANY (ARRAY(
+  SELECT id FROM webhook_delivery WHERE endpoint = $1 AND state = {webhook_pb2.DELIVERY_STATE_PENDING}
+  LIMIT 2000))"""  # noqa: S608 - constants

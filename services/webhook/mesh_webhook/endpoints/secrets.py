@@ -44,14 +44,15 @@ class EndpointSecrets:
         return await self._open_secret(endpoint, endpoint.secret)
 
     async def opened(self, endpoint: Endpoint) -> OpenedSecrets:
-        """The headers, and the keys to sign with now: the one before, too, while a rotation overlaps."""
+        """The headers, and the keys to sign with now: former ones, too, each until its promised end."""
         known = self._opened.get(endpoint.id)
         if known is None or known.version != endpoint.version:
             known = await self._open_all(endpoint)
-        until = endpoint.previous_until
-        if known.both is None or until is None or until <= datetime.now(UTC):
+        if not known.former:
             return known.current
-        return known.both
+        now = datetime.now(UTC)
+        former = tuple(key for key, until in known.former if until > now)
+        return OpenedSecrets(known.current.keys + former, known.current.headers)
 
     async def _open_all(self, endpoint: Endpoint) -> _Opened:
         if len(self._opened) >= _MAX_CACHED_ENDPOINTS:
@@ -61,11 +62,11 @@ class EndpointSecrets:
             context = endpoint.id.bytes + _HEADERS
             headers = orjson.loads(await self._sealer.open(endpoint.tenant, endpoint.headers, context))
         key = signature.secret_key(await self.secret(endpoint))
-        both = None
-        if endpoint.previous_secret is not None:
-            previous = signature.secret_key(await self._open_secret(endpoint, endpoint.previous_secret))
-            both = OpenedSecrets((key, previous), headers)
-        opened = _Opened(endpoint.version, OpenedSecrets((key,), headers), both)
+        former = [
+            (signature.secret_key(await self._open_secret(endpoint, one.secret)), one.until)
+            for one in endpoint.former_secrets
+        ]
+        opened = _Opened(endpoint.version, OpenedSecrets((key,), headers), tuple(former))
         self._opened[endpoint.id] = opened
         return opened
 
@@ -80,11 +81,11 @@ class EndpointSecrets:
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """The secrets of one version of an endpoint; `both` has the key before the current one, too."""
+    """The secrets of one version of an endpoint; former keys, with until when each signs, beside them."""
 
     version: int
     current: OpenedSecrets
-    both: OpenedSecrets | None
+    former: tuple[tuple[bytes, datetime], ...] = field(repr=False)
 
 
 _HEADERS = b"headers"

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from mesh_core import validation
-from mesh_core.egress import AddressForbidden, CheckedResolver
+from mesh_core.egress import AddressForbidden, CheckedResolver, literal_address
 from mesh_core.errors import FailedPrecondition, InvalidField
 from mesh_webhook.events import filters
 from sessionmesh.v1 import webhook_pb2
@@ -62,6 +62,8 @@ class EndpointValidator:
             raise InvalidField(field, "must be printable ASCII: encode other characters")
         if parts.scheme not in ("https", "http") or not host:
             raise InvalidField(field, "must be https://...")
+        if literal_address(host) is None and not _is_host_name(host):
+            raise InvalidField(field, "must have a host name of letters, digits and hyphens between dots")
         if parts.scheme == "http" and not self._allow_http:
             raise InvalidField(field, "must be https://...: plain http is not allowed here")
         if parts.username is not None or parts.password is not None:
@@ -77,6 +79,12 @@ class EndpointValidator:
         except (OSError, TimeoutError):
             pass  # the name may be created after the endpoint; if not, the attempts fail
         return url
+
+
+def _is_host_name(host: str) -> bool:
+    """Whether a name server could know it: labels of 1 to 63, 253 characters in all; underscores occur."""
+    name = host.removesuffix(".")
+    return len(name) <= _MAX_HOST and all(_is_label(label) for label in name.split("."))
 
 
 def _headers(endpoint: webhook_pb2.Endpoint) -> dict[str, str]:
@@ -126,6 +134,8 @@ _CHECKS: dict[str, Callable[[webhook_pb2.Endpoint], object]] = {
     "state": _state,
     "rate_per_second": _rate,
 }
+_MAX_HOST = 253
+_is_label = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?").fullmatch
 _is_token = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 _is_header_value = re.compile(r"[\t\x20-\x7e]*").fullmatch
 _RESERVED_HEADERS = frozenset(

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from asyncpg.pgproto.pgproto import UUID
 
-from mesh_core import ids, validation
+from mesh_core import ids
 from mesh_core.errors import InvalidField
 from mesh_core.ids import Prefix
+from mesh_webhook.events.types import EVENT_TYPES, FAMILIES
 
 MAX_EVENT_TYPES = 64
 MAX_ACCOUNTS = 1000
@@ -55,20 +56,20 @@ class EventFilter:
 
 
 def check_event_type(field_name: str, event_type: str) -> str:
-    """`event_type`, which may be empty; raises `InvalidField` for one that is no type."""
-    if event_type and (event_type.endswith(".*") or not _is_type_or_family(event_type)):
+    """`event_type`, which may be empty; raises `InvalidField` for one that does not exist."""
+    if event_type and event_type not in EVENT_TYPES:
         raise InvalidField(field_name, "must be an event type such as message.received")
     return event_type
 
 
 def check_event_types(field_name: str, event_types: Sequence[str]) -> list[str]:
-    """`event_types` without repeats; raises `InvalidField` for one that is no type, family or `*`."""
+    """`event_types` without repeats; raises `InvalidField` for one that does not exist."""
     if len(event_types) > MAX_EVENT_TYPES:
         raise InvalidField(field_name, f"must have at most {MAX_EVENT_TYPES} entries")
     for name in event_types:
-        if name != "*" and not _is_type_or_family(name):
+        if name != "*" and name not in EVENT_TYPES and name not in FAMILIES:
             raise InvalidField(
-                field_name, f"{name[:64]!r} is no event type such as message.received, or message.*"
+                field_name, f"{name[:64]!r} is no type of event such as message.received, or message.*"
             )
     return list(dict.fromkeys(event_types))
 
@@ -78,11 +79,3 @@ def check_accounts(field_name: str, account_ids: Sequence[str]) -> list[UUID]:
     if len(account_ids) > MAX_ACCOUNTS:
         raise InvalidField(field_name, f"must have at most {MAX_ACCOUNTS} entries")
     return [ids.decode(Prefix.ACCOUNT, name, field_name) for name in dict.fromkeys(account_ids)]
-
-
-def _is_type_or_family(name: str) -> bool:
-    """Dot-separated words of lower-case ASCII letters and underscores; a family ends with `.*`."""
-    words = name.removesuffix(".*").split(".")
-    return len(name) <= validation.MAX_NAME and all(
-        word.isascii() and word.replace("_", "a").isalpha() and word.islower() for word in words
-    )

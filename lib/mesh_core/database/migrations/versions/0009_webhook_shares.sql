@@ -1,2 +1,299 @@
--- webhook_shares
-SELECT 1;
+-- Webhooks: work that is bounded and shared out, so that no tenant's endpoints keep those of others waiting.
+
+-- Endpoints -------------------------------------------------------------------------------------------------------------
+
+-- What changed of a tenant's endpoints, so that who knows them reads again only what is newer.
+CREATE TABLE webhook_tenant (
+  tenant    uuid   PRIMARY KEY REFERENCES tenant ON DELETE CASCADE,
+  revision  bigint NOT NULL,                          -- raised by every change of one of them
+  deletions bigint NOT NULL DEFAULT 0                 -- how many were deleted so far
+);
+ALTER TABLE webhook_endpoint
+  ADD COLUMN revision       bigint        NOT NULL DEFAULT 1,     -- the tenant's when it last changed
+  ADD COLUMN former_secrets bytea[]       NOT NULL DEFAULT '{}',  -- sealed, the latest first; each signs as well ...
+  ADD COLUMN former_until   timestamptz[] NOT NULL DEFAULT '{}';  -- ... until then
+CREATE INDEX ON webhook_endpoint (tenant, revision);
+INSERT INTO webhook_tenant (tenant, revision) SELECT DISTINCT tenant, 1 FROM webhook_endpoint;
+
+-- Deleted endpoints whose deliveries are still to be cleared away.
+CREATE TABLE webhook_leaving (
+  endpoint    uuid        PRIMARY KEY,
+  delete_time timestamptz NOT NULL DEFAULT now(),
+  check_at    timestamptz NOT NULL DEFAULT now()      -- later than delete_time: there was nothing left when it was looked at
+);
+CREATE INDEX ON webhook_leaving (check_at);
+INSERT INTO webhook_leaving (endpoint) SELECT DISTINCT d.endpoint FROM webhook_delivery d
+  WHERE d.state = 1 AND NOT EXISTS (SELECT FROM webhook_endpoint e WHERE e.id = d.endpoint);
+
+-- Deliveries ------------------------------------------------------------------------------------------------------------
+
+-- When an endpoint's first pending delivery is due, or is to be looked at again. At or before that: a delivery may have gone.
+CREATE TABLE webhook_queue (
+  endpoint uuid        PRIMARY KEY,
+  tenant   uuid        NOT NULL,
+  due_at   timestamptz NOT NULL,
+  awake    boolean     NOT NULL                       -- it is due: only these are looked through for what to claim
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02);
+CREATE INDEX ON webhook_queue (tenant, due_at) WHERE awake;
+CREATE INDEX ON webhook_queue (due_at) WHERE NOT awake;
+INSERT INTO webhook_queue (endpoint, tenant, due_at, awake)
+  SELECT endpoint, min(tenant::text)::uuid, min(due_at), false FROM webhook_delivery WHERE state = 1 GROUP BY endpoint;
+CREATE INDEX webhook_delivery_first ON webhook_delivery (endpoint, due_at) WHERE state = 1 AND tries = 0;
+CREATE INDEX webhook_delivery_retry ON webhook_delivery (endpoint, due_at) WHERE state = 1 AND tries > 0;
+
+CREATE FUNCTION webhook_queue_new() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO webhook_queue AS q (endpoint, tenant, due_at, awake)
+    SELECT DISTINCT ON (endpoint) endpoint, tenant, due_at, due_at <= clock_timestamp() FROM made WHERE state = 1 ORDER BY endpoint, due_at
+    -- The row is locked even where it stays as it is: a claim that is about to put it to sleep has to see these deliveries.
+    ON CONFLICT (endpoint) DO UPDATE SET due_at = EXCLUDED.due_at, awake = EXCLUDED.awake WHERE q.due_at > EXCLUDED.due_at;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER webhook_queue_new AFTER INSERT ON webhook_delivery REFERENCING NEW TABLE AS made
+  FOR EACH STATEMENT EXECUTE FUNCTION webhook_queue_new();
+
+-- A trigger, because the release before changes endpoints too, and knows nothing of this; its fan-out looks at webhook_revision.
+CREATE FUNCTION webhook_endpoint_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE gone boolean := TG_OP = 'DELETE'; raised bigint;
+BEGIN
+  INSERT INTO webhook_tenant AS t (tenant, revision, deletions)
+    VALUES (CASE WHEN gone THEN OLD.tenant ELSE NEW.tenant END, 1, gone::int)
+    ON CONFLICT (tenant) DO UPDATE SET revision = t.revision + 1, deletions = t.deletions + gone::int
+    RETURNING revision INTO raised;
+  UPDATE webhook_revision SET revision = revision + 1;
+  IF gone THEN
+    INSERT INTO webhook_leaving (endpoint) VALUES (OLD.id) ON CONFLICT DO NOTHING;
+    RETURN OLD;
+  END IF;
+  IF TG_OP = 'UPDATE' AND NEW.state = 1 AND OLD.state <> 1 THEN
+    UPDATE webhook_queue SET due_at = now(), awake = true WHERE endpoint = NEW.id;
+  END IF;
+  NEW.revision := raised;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER webhook_endpoint_changed BEFORE INSERT OR UPDATE OR DELETE ON webhook_endpoint
+  FOR EACH ROW EXECUTE FUNCTION webhook_endpoint_changed();
+
+-- Events whose deliveries the fan-out left to be made in turns, because their tenant had its share of a page.
+CREATE TABLE webhook_owed (
+  tenant      uuid  NOT NULL,
+  xid         xid8  NOT NULL,                         -- the event's position
+  seq         int   NOT NULL,
+  event       uuid  NOT NULL,
+  account     uuid,
+  event_type  text  NOT NULL,
+  labels      bytea NOT NULL,                         -- JSON, which may have characters that no jsonb can
+  body        bytea NOT NULL,
+  traceparent text  NOT NULL,
+  after       uuid  NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',  -- endpoints up to this one are done
+  PRIMARY KEY (tenant, xid, seq)
+);
+
+-- Inserts deliveries and what is owed, and moves the reader; or nothing of all that, when the reader no longer stands at
+-- (from_xid, from_seq): another instance moved it, or an earlier call whose answer was lost. `e_...` are events, and
+-- d_event and o_event say which of them, from 1.
+CREATE FUNCTION webhook_advance(
+  reader text, generation_ int, from_xid xid8, from_seq int, to_xid xid8, to_seq int,
+  e_id uuid[], e_tenant uuid[], e_account uuid[], e_type text[], e_body bytea[], e_trace text[],
+  d_id uuid[], d_endpoint uuid[], d_event int[], o_event int[], o_xid xid8[], o_seq int[], o_labels bytea[])
+RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM FROM webhook_reader WHERE name = reader AND generation = generation_ AND xid = from_xid AND seq = from_seq FOR UPDATE;
+  IF NOT FOUND THEN
+    RETURN false;
+  END IF;
+  IF d_id <> '{}' THEN
+    INSERT INTO webhook_delivery (id, endpoint, tenant, account, event, event_type, body, traceparent)
+      SELECT d.id, d.endpoint, e.tenant, e.account, e.id, e.type, e.body, e.trace
+        FROM unnest(d_id, d_endpoint, d_event) AS d(id, endpoint, n)
+        JOIN unnest(e_id, e_tenant, e_account, e_type, e_body, e_trace) WITH ORDINALITY AS e(id, tenant, account, type, body, trace, n)
+          ON e.n = d.n
+        WHERE EXISTS (SELECT FROM webhook_endpoint w WHERE w.id = d.endpoint)
+      ON CONFLICT (endpoint, event) DO NOTHING;
+    PERFORM pg_notify('webhook_deliveries', '');
+  END IF;
+  IF o_event <> '{}' THEN
+    INSERT INTO webhook_owed (tenant, xid, seq, event, account, event_type, labels, body, traceparent)
+      SELECT e.tenant, o.xid, o.seq, e.id, e.account, e.type, o.labels, e.body, e.trace
+        FROM unnest(o_event, o_xid, o_seq, o_labels) AS o(n, xid, seq, labels)
+        JOIN unnest(e_id, e_tenant, e_account, e_type, e_body, e_trace) WITH ORDINALITY AS e(id, tenant, account, type, body, trace, n)
+          ON e.n = o.n
+      ON CONFLICT DO NOTHING;
+  END IF;
+  UPDATE webhook_reader SET xid = to_xid, seq = to_seq, update_time = now() WHERE name = reader;
+  RETURN true;
+END $$;
+
+-- Makes deliveries of owed events of one tenant; or none, when somebody else is at them, or was. `o_known` is how far each was,
+-- o_after how far it then is, null: done.
+CREATE FUNCTION webhook_settle(
+  tenant_ uuid, o_xid xid8[], o_seq int[], o_known uuid[], o_after uuid[], d_id uuid[], d_endpoint uuid[], d_owed int[])
+RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE held int;
+BEGIN
+  SELECT count(*) INTO held FROM (
+    SELECT FROM webhook_owed w JOIN unnest(o_xid, o_seq, o_known) AS o(xid, seq, known)
+      ON w.tenant = tenant_ AND w.xid = o.xid AND w.seq = o.seq AND w.after = o.known FOR UPDATE OF w SKIP LOCKED) AS locked;
+  IF held < cardinality(o_xid) THEN
+    RETURN false;
+  END IF;
+  INSERT INTO webhook_delivery (id, endpoint, tenant, account, event, event_type, body, traceparent)
+    SELECT d.id, d.endpoint, w.tenant, w.account, w.event, w.event_type, w.body, w.traceparent
+      FROM unnest(d_id, d_endpoint, d_owed) AS d(id, endpoint, n)
+      JOIN unnest(o_xid, o_seq) WITH ORDINALITY AS o(xid, seq, n) ON o.n = d.n
+      JOIN webhook_owed w ON w.tenant = tenant_ AND w.xid = o.xid AND w.seq = o.seq
+      WHERE EXISTS (SELECT FROM webhook_endpoint e WHERE e.id = d.endpoint)
+    ON CONFLICT (endpoint, event) DO NOTHING;
+  DELETE FROM webhook_owed w USING unnest(o_xid, o_seq, o_after) AS o(xid, seq, after)
+    WHERE w.tenant = tenant_ AND w.xid = o.xid AND w.seq = o.seq AND o.after IS NULL;
+  UPDATE webhook_owed w SET after = o.after FROM unnest(o_xid, o_seq, o_after) AS o(xid, seq, after)
+    WHERE w.tenant = tenant_ AND w.xid = o.xid AND w.seq = o.seq AND o.after IS NOT NULL;
+  IF d_id <> '{}' THEN
+    PERFORM pg_notify('webhook_deliveries', '');
+  END IF;
+  RETURN true;
+END $$;
+
+-- Endpoints that have something due: at most `tenants` tenants, in turn after `start`, at most `most` endpoints of each, those
+-- first that have been due longest, without what the caller cannot serve. What it costs depends on the tenants that have something
+-- due, not on how many endpoints wait.
+CREATE FUNCTION webhook_due(start uuid, tenants int, most int, full_tenants uuid[], full_endpoints uuid[])
+RETURNS TABLE (tenant uuid, endpoint uuid) LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_sort = off
+AS $$
+#variable_conflict use_column
+DECLARE instant timestamptz := clock_timestamp(); at uuid := start; turned boolean := false;
+BEGIN
+  UPDATE webhook_queue q SET awake = true WHERE q.endpoint = ANY (ARRAY(
+    SELECT s.endpoint FROM webhook_queue s WHERE NOT s.awake AND s.due_at <= instant ORDER BY s.due_at LIMIT 1000
+      FOR UPDATE SKIP LOCKED));
+  WHILE tenants > 0 LOOP
+    at := (SELECT q.tenant FROM webhook_queue q WHERE q.awake AND q.tenant > at ORDER BY q.tenant LIMIT 1);
+    IF at IS NULL AND NOT turned THEN
+      turned := true;
+      at := (SELECT q.tenant FROM webhook_queue q WHERE q.awake ORDER BY q.tenant LIMIT 1);
+    END IF;
+    EXIT WHEN at IS NULL OR turned AND at > start;
+    CONTINUE WHEN at = ANY (full_tenants);
+    RETURN QUERY SELECT q.tenant, q.endpoint FROM webhook_queue q
+      WHERE q.awake AND q.tenant = at AND q.endpoint <> ALL (full_endpoints) ORDER BY q.due_at LIMIT most;
+    tenants := tenants - 1;
+  END LOOP;
+END $$;
+
+-- Claims deliveries of endpoints: of each at most as many as it has room for, and of those at most `retry_room` that were tried before.
+-- Lock order: webhook_queue, with SKIP LOCKED; webhook_health; deliveries, with SKIP LOCKED.
+CREATE FUNCTION webhook_take(claim uuid, lease interval, endpoints uuid[], rooms int[], retry_rooms int[])
+RETURNS TABLE (
+  id uuid, endpoint uuid, tenant uuid, event uuid, event_type text, tries int, body bytea, traceparent text, create_time timestamptz,
+  endpoint_version bigint)
+LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$
+#variable_conflict use_column
+DECLARE one record; room int; wait timestamptz; next timestamptz; paced timestamptz; taken int; instant timestamptz := clock_timestamp();
+BEGIN
+  FOR i IN 1 .. cardinality(endpoints) LOOP
+    PERFORM FROM webhook_queue q WHERE q.endpoint = endpoints[i] FOR UPDATE SKIP LOCKED;
+    CONTINUE WHEN NOT FOUND;
+    SELECT e.version, e.state, e.rate_per_second AS rate, h.hold_until INTO one
+      FROM webhook_endpoint e LEFT JOIN webhook_health h ON h.endpoint = e.id WHERE e.id = endpoints[i];
+    IF NOT FOUND THEN
+      DELETE FROM webhook_queue q WHERE q.endpoint = endpoints[i];
+      CONTINUE;
+    END IF;
+    room := rooms[i];
+    wait := CASE WHEN one.state <> 1 THEN 'infinity' WHEN one.hold_until > instant THEN one.hold_until END;
+    IF wait IS NULL AND one.rate > 0 THEN             -- a bucket of one second's worth
+      SELECT greatest(h.paced_until, instant) INTO paced FROM webhook_health h WHERE h.endpoint = endpoints[i] FOR UPDATE;
+      room := least(room, floor(extract(epoch FROM instant + interval '1 second' - paced) * one.rate)::int);
+      IF room <= 0 THEN
+        wait := paced - interval '1 second' + interval '1 second' / one.rate;
+      END IF;
+    END IF;
+    IF wait IS NOT NULL THEN
+      UPDATE webhook_queue q SET due_at = wait, awake = false WHERE q.endpoint = endpoints[i];
+      CONTINUE;
+    END IF;
+    RETURN QUERY
+      UPDATE webhook_delivery d SET token = claim, due_at = instant + lease
+        FROM (SELECT x.id FROM (
+            (SELECT f.id, f.due_at FROM (
+              SELECT w.id, w.due_at FROM webhook_delivery w
+                WHERE w.state = 1 AND w.tries = 0 AND w.endpoint = endpoints[i] AND w.due_at <= instant
+                ORDER BY w.due_at LIMIT room FOR UPDATE SKIP LOCKED) AS f)
+            UNION ALL
+            (SELECT r.id, r.due_at FROM (
+              SELECT w.id, w.due_at FROM webhook_delivery w
+                WHERE w.state = 1 AND w.tries > 0 AND w.endpoint = endpoints[i] AND w.due_at <= instant
+                ORDER BY w.due_at LIMIT least(room, retry_rooms[i]) FOR UPDATE SKIP LOCKED) AS r)) AS x
+          ORDER BY x.due_at LIMIT room) AS due
+        WHERE d.id = due.id
+        RETURNING d.id, d.endpoint, d.tenant, d.event, d.event_type, d.tries, d.body, d.traceparent, d.create_time, one.version;
+    GET DIAGNOSTICS taken = ROW_COUNT;
+    IF one.rate > 0 AND taken > 0 THEN
+      UPDATE webhook_health h SET paced_until = paced + taken * interval '1 second' / one.rate WHERE h.endpoint = endpoints[i];
+    END IF;
+    next := least(
+      (SELECT w.due_at FROM webhook_delivery w WHERE w.state = 1 AND w.tries = 0 AND w.endpoint = endpoints[i] ORDER BY w.due_at LIMIT 1),
+      (SELECT w.due_at FROM webhook_delivery w WHERE w.state = 1 AND w.tries > 0 AND w.endpoint = endpoints[i] ORDER BY w.due_at LIMIT 1));
+    IF next IS NULL THEN
+      DELETE FROM webhook_queue q WHERE q.endpoint = endpoints[i];
+    ELSE
+      UPDATE webhook_queue q SET due_at = next, awake = next <= instant
+        WHERE q.endpoint = endpoints[i] AND (q.due_at <> next OR q.awake <> (next <= instant));
+    END IF;
+  END LOOP;
+END $$;
+
+-- As before, and wakes the endpoint's queue for what is pending again.
+CREATE OR REPLACE FUNCTION webhook_complete(
+  c_id uuid[], c_token uuid[], c_state smallint[], c_wait interval[],
+  c_attempt uuid[], c_start timestamptz[], c_duration interval[], c_status smallint[], c_error text[], c_body bytea[],
+  c_hold interval[])
+RETURNS SETOF uuid LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$
+#variable_conflict use_column
+DECLARE completed uuid[]; well uuid[]; ill uuid[];
+BEGIN
+  WITH done AS (SELECT * FROM unnest(c_id, c_token, c_state, c_wait, c_attempt, c_start, c_duration, c_status, c_error, c_body)
+                  AS c(id, token, state, wait, attempt, start, duration, status, error, body)),
+  changed AS (
+    UPDATE webhook_delivery d SET state = c.state, attempts = d.attempts + 1, tries = d.tries + 1, token = NULL,
+        due_at = CASE c.state WHEN 1 THEN now() + c.wait ELSE d.due_at END, last_status = c.status, last_error = c.error,
+        end_time = CASE c.state WHEN 1 THEN NULL ELSE now() END
+      FROM done c WHERE d.id = c.id AND d.token = c.token AND d.state = 1
+      RETURNING d.id, d.endpoint, d.attempts),
+  stored AS (
+    INSERT INTO webhook_attempt (id, endpoint, delivery, number, start_time, duration, status, error, response_body)
+      SELECT c.attempt, d.endpoint, d.id, d.attempts, c.start, c.duration, c.status, c.error, c.body
+      FROM changed d JOIN done c ON c.id = d.id)
+  SELECT coalesce(array_agg(d.id), '{}'), array_agg(DISTINCT d.endpoint) FILTER (WHERE c.state = 2),
+      array_agg(DISTINCT d.endpoint) FILTER (WHERE c.state <> 2)
+    INTO completed, well, ill FROM changed d JOIN done c ON c.id = d.id;
+  IF ill <> '{}' THEN
+    INSERT INTO webhook_queue AS q (endpoint, tenant, due_at, awake)
+      SELECT DISTINCT ON (d.endpoint) d.endpoint, d.tenant, d.due_at, false FROM webhook_delivery d
+        WHERE d.id = ANY (completed) AND d.state = 1 ORDER BY d.endpoint, d.due_at
+      ON CONFLICT (endpoint) DO UPDATE SET due_at = EXCLUDED.due_at, awake = false WHERE q.due_at > EXCLUDED.due_at;
+  END IF;
+  PERFORM FROM webhook_health h WHERE h.endpoint = ANY (well || ill)
+    AND (h.failing_since IS NOT NULL OR h.endpoint = ANY (ill)) ORDER BY h.endpoint FOR UPDATE;
+  UPDATE webhook_health h SET failing_since = now() WHERE h.endpoint = ANY (ill) AND h.failing_since IS NULL;
+  UPDATE webhook_health h SET failing_since = NULL WHERE h.endpoint = ANY (well) AND h.failing_since IS NOT NULL;
+  UPDATE webhook_health h SET hold_until = now() + x.hold
+    FROM (SELECT d.endpoint, max(c.hold) AS hold FROM unnest(c_id, c_hold) AS c(id, hold) JOIN webhook_delivery d ON d.id = c.id
+          WHERE c.hold IS NOT NULL AND c.id = ANY (completed) GROUP BY d.endpoint) AS x
+    WHERE h.endpoint = x.endpoint;
+  RETURN QUERY SELECT unnest(completed);
+END $$;
+
+-- Clock -----------------------------------------------------------------------------------------------------------------
+
+-- The latest time that was seen. A clock that reads less was set back, and what was due by the former one must not wait for it.
+CREATE TABLE webhook_clock (
+  single boolean     PRIMARY KEY DEFAULT true CHECK (single),
+  latest timestamptz NOT NULL DEFAULT '-infinity'
+);
+INSERT INTO webhook_clock DEFAULT VALUES;
