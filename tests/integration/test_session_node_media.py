@@ -13,6 +13,7 @@ import pytest_asyncio
 
 from mesh_core.ids import Prefix, new_id
 from mesh_core.rpc.server.status import from_rpc_error
+from mesh_simulator.faults.faults import FaultKind
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import content_pb2, event_pb2, media_pb2, message_pb2
 from tests.conftest import Databases, LoopThread
@@ -117,11 +118,7 @@ async def test_a_fetch_outlives_the_node_and_waits_for_the_media_service(stage: 
     [node] = await stage.running_nodes(1)
     account = await stage.paired(node)
     await (await stage.running_media()).stop()
-    ref = stage.network.blobs.put(FILE)
-    blob = wire.Blob(
-        ref=ref, sha256=sha256(FILE).digest(), mime="application/pdf", size=len(FILE), shown_as="document"
-    )
-    stage.receive(account, wire.Content(blob=blob))
+    stage.receive(account, file_of(stage.network.blobs.put(FILE)))
 
     async def marked() -> bool:
         tried = await stage.database.fetchval(
@@ -135,3 +132,45 @@ async def test_a_fetch_outlives_the_node_and_waits_for_the_media_service(stage: 
 
     arrived = await fetched(stage, account, another)
     assert await download(stage, media, arrived.media.media_id) == FILE
+
+
+async def test_a_fetch_that_the_connection_breaks_off_begins_again(stage: Stage) -> None:
+    media, [node] = await stage.running_media(), await stage.running_nodes(1)
+    account = await stage.paired(node)
+    slow = stage.inject(FaultKind.BANDWIDTH, account, 100_000)
+    stage.receive(account, file_of(stage.network.blobs.put(FILE)))
+    await eventually(lambda: stage.database.fetchval(_WAITING, account.uuid))
+    stage.inject(FaultKind.DROP_CONNECTION, account)
+    stage.network.faults.clear(slow)
+
+    arrived = await fetched(stage, account, node)
+    assert await download(stage, media, arrived.media.media_id) == FILE
+
+
+async def test_a_file_that_the_network_lacks_is_failed_and_told(stage: Stage) -> None:
+    await stage.running_media()
+    [node] = await stage.running_nodes(1)
+    account = await stage.paired(node)
+    stage.receive(account, file_of("missing"))
+
+    async def told() -> event_pb2.MediaEvent | None:
+        for type_, body in await stage.events(account):
+            if type_ == "media.failed":
+                return event_pb2.Event.FromString(body).media
+        return None
+
+    event = await eventually(told)
+    assert event.media.failure == media_pb2.MEDIA_FAILURE_GONE
+    shown = await stage.message(event.message_id, account, node)
+    assert shown.content.document.media.state == content_pb2.MEDIA_STATE_FAILED
+    assert await stage.database.fetchval(_WAITING, account.uuid) == 0
+
+
+def file_of(ref: str) -> wire.Content:
+    """A message with a document that the network names so."""
+    digest = sha256(FILE).digest()
+    blob = wire.Blob(ref=ref, sha256=digest, mime="application/pdf", size=len(FILE), shown_as="document")
+    return wire.Content(blob=blob)
+
+
+_WAITING = "SELECT count(*) FROM media_fetch WHERE account = $1"

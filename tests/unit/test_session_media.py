@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
@@ -9,9 +10,10 @@ import pytest
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.ids import new_uuid
+from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
 from mesh_session_node.inbound.changes import ContentChanges
 from mesh_session_node.inbound.media import MediaFetcher
-from mesh_session_node.journal import ContentUpdate, Event, FetchDone
+from mesh_session_node.journal import ContentUpdate, Event, FetchDone, FetchRetry
 from mesh_session_node.outbound.references import ReferenceLookup
 from sessionmesh.v1 import content_pb2, event_pb2, media_pb2
 from sessionmesh.v1 import message_pb2 as pb
@@ -28,11 +30,14 @@ class MemoryMediaService:
     def __init__(self) -> None:
         self.headers: list[media_pb2.UploadHeader] = []
         self.during: Any = lambda: None
+        self.error: Exception | None = None
 
     async def upload(
         self, _tenant: UUID, header: media_pb2.UploadHeader, pieces: AsyncIterator[bytes]
     ) -> media_pb2.Media:
         self.headers.append(header)
+        if self.error is not None:
+            raise self.error
         data = b"".join([piece async for piece in pieces])
         self.during()
         return media_pb2.Media(
@@ -149,6 +154,22 @@ async def test_a_file_that_cannot_be_had_is_lost_and_its_message_says_so(
     assert stored_content(account).image.media.state == content_pb2.MEDIA_STATE_FAILED
     [event] = [event for event in account.stored(Event) if event.type == "media.failed"]
     assert event_media(event).failure == failure
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectionEnded(End.LOST), RuntimeError("odd")], ids=["lost", "unforeseen"]
+)
+async def test_a_fetch_that_breaks_is_tried_again(
+    account: OneAccount, fetcher: MediaFetcher, service: MemoryMediaService, error: Exception
+) -> None:
+    await account.connected()
+    account.driver.blobs["cat"] = b"miao"
+    account.messages.add(MESSAGE, "IN1", pb.DIRECTION_INBOUND, picture(), ADA)
+    service.error = error
+    await fetch(account, fetcher)
+    [again] = account.stored(FetchRetry)
+    assert again.due_at > time.time_ns() // 1000
+    assert account.stored(ContentUpdate) == []
 
 
 def event_media(event: Event) -> media_pb2.Media:

@@ -81,6 +81,9 @@ class MediaFetcher:
                     )
             except UNAVAILABLE as error:
                 self._retry(fetch, repr(error))
+            except Exception as error:  # it is a file of its own: the message must not say PENDING for ever
+                logger.exception("media cannot be fetched", account_id=fetch.session.id)
+                self._retry(fetch, repr(error))
 
     async def _fetch(self, fetch: Fetch, network_id: str, message: message_pb2.Message) -> None:
         session = fetch.session

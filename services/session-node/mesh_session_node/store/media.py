@@ -4,11 +4,13 @@ content are files.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator
 from time import monotonic
 
 from asyncpg.pgproto.pgproto import UUID
+from grpc.aio import AioRpcError
 
 from mesh_core.errors import FailedPrecondition, InvalidField, Unavailable
 from mesh_core.etcd.discovery import ServiceDirectory
@@ -84,14 +86,25 @@ class MediaClient:
     async def upload(
         self, tenant: UUID, header: media_pb2.UploadHeader, pieces: AsyncIterator[bytes]
     ) -> media_pb2.Media:
-        """Store a file that came from the network."""
+        """Store a file that came from the network. Raises what `pieces` does, too."""
+        broken: list[Exception] = []
 
         async def frames() -> AsyncIterator[media_pb2.UploadMediaRequest]:
             yield media_pb2.UploadMediaRequest(header=header)
-            async for piece in pieces:
-                yield media_pb2.UploadMediaRequest(chunk=piece)
+            try:
+                async for piece in pieces:
+                    yield media_pb2.UploadMediaRequest(chunk=piece)
+            except Exception as error:
+                broken.append(error)  # grpc.aio keeps it to itself, and cancels the call
+                raise
 
-        answer = await self._stub().UploadMedia(frames(), metadata=self._metadata(tenant))
+        try:
+            answer = await self._stub().UploadMedia(frames(), metadata=self._metadata(tenant))
+        except (asyncio.CancelledError, AioRpcError):
+            task = asyncio.current_task()
+            if broken and not (task and task.cancelling()):
+                raise broken[0] from None
+            raise
         media: media_pb2.Media = answer.media
         return media
 
