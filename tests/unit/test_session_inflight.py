@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from mesh_core.errors import FailedPrecondition
 from mesh_session_node.drivers.interface.content import Identity
 from mesh_session_node.drivers.interface.outcomes import End, Failure
 from mesh_session_node.journal import OutboundMessage
@@ -211,4 +214,73 @@ async def test_a_logout_fails_what_the_network_has_not_acknowledged(account: One
         pb.MESSAGE_STATUS_FAILED,
         pb.FAILURE_REASON_ACCOUNT_CLOSED,
     )
+    assert account.shown.counters.queued == 0
+
+
+# What cannot be handed over
+
+
+class Unencodable:
+    """Stands for a driver's `encode`, or a link's `send`, that fails for some messages."""
+
+    def __init__(self, real: Any, error: Exception) -> None:
+        self._real = real
+        self._error = error
+
+    def __call__(self, request: Any, *arguments: Any) -> Any:
+        if b"bad" in getattr(request, "payload", b"") or "bad" in str(request):
+            raise self._error
+        return self._real(request, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("error", "detail"),
+    [
+        (
+            FailedPrecondition("the network has no polls", "UNSUPPORTED_BY_NETWORK"),
+            "the network has no polls",
+        ),
+        (ValueError("oops"), "the driver cannot send it"),
+    ],
+    ids=["unsupported", "unexpected"],
+)
+async def test_a_message_that_cannot_be_encoded_fails_and_takes_no_other_with_it(
+    account: OneAccount, monkeypatch: pytest.MonkeyPatch, error: Exception, detail: str
+) -> None:
+    await account.connected()
+    monkeypatch.setattr(account.driver, "encode", Unencodable(account.driver.encode, error))
+    bad, good = account.accept("bad"), account.accept("good")
+    await account.journal.commit()
+    [change] = account.changes(bad)
+    assert (change.status, change.failure) == (pb.MESSAGE_STATUS_FAILED, pb.FAILURE_REASON_CONTENT_REFUSED)
+    assert change.failure_detail == detail
+    assert account.statuses(good) == []
+    assert account.on_the_network == ["good"]
+
+
+async def test_a_waiting_message_that_cannot_be_encoded_fails_and_the_next_one_leaves(
+    account: OneAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await account.connected()
+    account.driver.link.end()
+    bad = await account.send("bad")
+    await account.send("good")
+    monkeypatch.setattr(account.driver, "encode", Unencodable(account.driver.encode, ValueError()))
+    account.session.connect()
+    await account.dial()
+    assert account.statuses(bad) == [pb.MESSAGE_STATUS_FAILED]
+    assert account.on_the_network == ["good"]
+
+
+async def test_a_message_that_the_link_does_not_take_fails(
+    account: OneAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await account.connected()
+    link = account.driver.link
+    monkeypatch.setattr(link, "send", Unencodable(link.send, RuntimeError("no position left")))
+    bad, good = account.accept("bad"), account.accept("good")
+    await account.journal.commit()
+    assert account.statuses(bad) == [pb.MESSAGE_STATUS_FAILED]
+    link.ack(good.network_id)
+    assert account.statuses(good) == [pb.MESSAGE_STATUS_SENT]
     assert account.shown.counters.queued == 0

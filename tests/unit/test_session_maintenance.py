@@ -14,7 +14,7 @@ from mesh_session_node.drivers.interface.outcomes import Receipt
 from mesh_session_node.node import maintenance
 from mesh_session_node.outbound import receipts
 from mesh_session_node.outbound.outgoing import network_id_of
-from mesh_session_node.outbound.receipts import LateReceipts
+from mesh_session_node.outbound.receipts import LateReceipts, ReceiptAcks
 from tests.support.eventually import eventually
 
 FAILURES = [
@@ -42,6 +42,46 @@ async def test_late_receipts_are_looked_up_again(failure: Exception, monkeypatch
     running = asyncio.create_task(late.run())
     try:
         await eventually(lambda: target.receipted.called)
+        assert not running.done()
+    finally:
+        running.cancel()
+
+
+async def test_one_late_receipt_that_fails_takes_no_other_with_it(monkeypatch: Any) -> None:
+    monkeypatch.setattr(receipts, "_BATCH_SECONDS", 0.0)
+    broken, fine = new_uuid(), new_uuid()
+    rows = [
+        {"id": broken, "chat": "phone:+1", "content": b"\xff no message", "traceparent": ""},
+        {"id": fine, "chat": "phone:+1", "content": b"", "traceparent": ""},
+    ]
+    target = MagicMock()
+    target.context.closed = False
+    late = LateReceipts(MagicMock(messages=AsyncMock(return_value=rows)))
+    for message in (broken, fine):
+        late.add(target, network_id_of(message), Receipt.DELIVERED, 1, "")
+    running = asyncio.create_task(late.run())
+    try:
+        await late.posted()
+        [call] = target.receipted.call_args_list
+        assert call.args[0].uuid == fine
+        assert not running.done()
+    finally:
+        running.cancel()
+
+
+async def test_a_link_that_fails_keeps_no_other_from_having_its_receipts_acknowledged(
+    monkeypatch: Any,
+) -> None:
+    monkeypatch.setattr(receipts, "_ACK_SECONDS", 0.0)
+    journal = MagicMock(flush=AsyncMock())
+    acks = ReceiptAcks(journal, MagicMock(posted=AsyncMock()))
+    bad, good = MagicMock(), MagicMock()
+    bad.link.acknowledge_receipts.side_effect = RuntimeError("the transport is closed")
+    acks.posted(bad, 3)
+    acks.posted(good, 4)
+    running = asyncio.create_task(acks.run())
+    try:
+        await eventually(lambda: good.link.acknowledge_receipts.called)
         assert not running.done()
     finally:
         running.cancel()

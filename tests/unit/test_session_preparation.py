@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from asyncpg.pgproto.pgproto import UUID
 
-from mesh_core.errors import NotFound, ResourceExhausted, Unavailable
+from mesh_core.errors import FailedPrecondition, NotFound, ResourceExhausted, Unavailable
 from mesh_core.ids import Prefix, encode, new_id, new_uuid
 from mesh_core.rpc.auth import Identity, Role, assume
 from mesh_session_node.drivers.interface.content import Reference, References
@@ -109,6 +109,28 @@ async def test_a_picture_that_becomes_ready_offline_is_sent_after_the_next_login
     account.session.connect()
     await account.dial()
     assert account.on_the_network == ["cat.png"]
+
+
+@pytest.mark.parametrize(
+    ("error", "detail"),
+    [
+        (
+            FailedPrecondition("the network has no files", "UNSUPPORTED_BY_NETWORK"),
+            "the network has no files",
+        ),
+        (ValueError("oops"), "it cannot be prepared"),
+    ],
+    ids=["unsupported", "unexpected"],
+)
+async def test_what_fails_in_preparation_fails_the_message_and_is_not_tried_for_ever(
+    account: OneAccount, error: Exception, detail: str
+) -> None:
+    await account.connected()
+    out = await account.send("a.png")
+    await account.prepared(out, error=error)
+    [change] = account.changes(out)
+    assert (change.status, change.failure_detail) == (pb.MESSAGE_STATUS_FAILED, detail)
+    assert account.preparing == []
 
 
 @pytest.mark.parametrize("error", [None, CannotPrepare("no such file")], ids=["ready", "failed"])

@@ -79,9 +79,9 @@ async def test_each_member_of_a_group_is_heard_after_one_has_read_the_message(ac
     await account.connected()
     out = await account.send()
     account.driver.link.ack(out.network_id)
-    for member in ("phone:+1", "phone:+2", "phone:+3"):
+    for member in ("user:1", "user:2", "user:3"):
         account.driver.link.receipt(out.network_id, Receipt.READ, member=member)
-    assert [row.member for row in account.stored(MemberReceipt)] == ["phone:+1", "phone:+2", "phone:+3"]
+    assert [row.member for row in account.stored(MemberReceipt)] == ["user:1", "user:2", "user:3"]
     assert account.receipts.late == []
 
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
+import structlog
+
+from mesh_core.errors import MeshError
 from mesh_core.telemetry import tracing
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
@@ -20,6 +23,8 @@ from mesh_session_node.outbound.sent import MAX_DELIVERED, SentCache
 from mesh_session_node.outbound.statuses import end_unsent, status_event
 from mesh_session_node.outbound.waiters import Waiters
 from sessionmesh.v1 import message_pb2 as pb
+
+logger = structlog.get_logger(__name__)
 
 MAX_IN_FLIGHT = 512
 """Messages of one account that the network may have without having acknowledged them."""
@@ -108,14 +113,25 @@ class MessagesInFlight:
             out.span = tracing.start_span(
                 "mesh.driver.send", kind="producer", parent=out.traceparent, attributes=attributes
             )
-        payload, blobs = out.prepared, out.blobs
-        if payload is None:
-            payload, blobs = context.driver.encode(out.request, _NO_REFERENCES, None)
         if out.attempts:
             metrics.RESENT.inc()
-        out.attempts += 1
-        self.messages[out.network_id] = out
-        context.link.send(OutgoingMessage(out.network_id, out.chat, payload, blobs))
+        try:
+            payload, blobs = out.prepared, out.blobs
+            if payload is None:
+                payload, blobs = context.driver.encode(out.request, _NO_REFERENCES, None)
+            out.attempts += 1
+            self.messages[out.network_id] = out
+            context.link.send(OutgoingMessage(out.network_id, out.chat, payload, blobs))
+        except Exception as error:  # it was not handed over, and would not be the next time
+            self.messages.pop(out.network_id, None)
+            _end_span(out, repr(error))
+            self._cannot_send(out, error)
+
+    def _cannot_send(self, out: Outgoing, error: Exception) -> None:
+        detail = error.message if isinstance(error, MeshError) else "the driver cannot send it"
+        logger.error("a message cannot be sent", message_id=out.id, exc_info=error)
+        reason = pb.FAILURE_REASON_CONTENT_REFUSED
+        end_unsent(self.context, self._waiters, out, pb.MESSAGE_STATUS_FAILED, reason, detail)
 
     def on_ack(self, network_id: str, micros: int, recipient: Identity | None = None) -> None:
         """The network has it, since microseconds since the epoch; `recipient` is who it went to."""

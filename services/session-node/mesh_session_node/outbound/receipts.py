@@ -80,6 +80,8 @@ class LateReceipts:
                     self._waiting[target] = receipts + self._waiting[target]
                     self._wake.set()
                     await asyncio.sleep(_RETRY_DELAY)
+                except Exception:  # one account's: the others' are still to be looked up
+                    logger.exception("late receipts are lost", account_id=target.context.id)
                 del self._resolving[target]
                 self._resolved.notify()
             await asyncio.sleep(_BATCH_SECONDS)
@@ -92,15 +94,19 @@ class LateReceipts:
     async def _resolve(self, target: ReceiptTarget, receipts: list[_Late]) -> None:
         context = target.context
         rows = await self._messages.messages(context.ref.uuid, {late.message for late in receipts})
-        found = {}
-        for row in rows:
-            request = message_pb2.SendMessageRequest.FromString(row["content"])
-            found[row["id"]] = Outgoing(row["id"], row["chat"], request, row["traceparent"])
+        stored, found = {row["id"]: row for row in rows}, dict[UUID, Outgoing]()
         for late in receipts:
             if context.closed:
                 return
-            if (out := found.get(late.message)) is not None:
+            if (row := stored.get(late.message)) is None:
+                continue
+            try:
+                if (out := found.get(late.message)) is None:
+                    request = message_pb2.SendMessageRequest.FromString(row["content"])
+                    found[late.message] = out = Outgoing(row["id"], row["chat"], request, row["traceparent"])
                 target.receipted(out, late.receipt, late.micros, late.member)
+            except Exception:
+                logger.exception("a receipt is lost", account_id=context.id, message=str(late.message))
 
 
 class ReceiptAcks:
@@ -132,8 +138,11 @@ class ReceiptAcks:
             except MeshError:  # the journal has stopped: the network offers the receipts again
                 continue
             for context, sequence in upto.items():
-                if context.link is not None:
-                    context.link.acknowledge_receipts(sequence)
+                try:
+                    if context.link is not None:
+                        context.link.acknowledge_receipts(sequence)
+                except Exception:  # they are offered again
+                    logger.exception("receipts were not acknowledged", account_id=context.id)
 
 
 _BATCH_SECONDS = 0.1

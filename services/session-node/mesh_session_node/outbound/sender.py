@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from functools import partial
 from random import uniform
 
+import structlog
 from asyncpg.pgproto.pgproto import UUID
 
-from mesh_core.errors import FailedPrecondition, ResourceExhausted, Unavailable
+from mesh_core.errors import FailedPrecondition, MeshError, ResourceExhausted, Unavailable
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.journal import Outcome
@@ -28,6 +29,8 @@ from mesh_session_node.outbound.statuses import end_unsent, status_event
 from mesh_session_node.outbound.waiters import Waiters
 from mesh_session_node.store.accounts import SendLimits
 from sessionmesh.v1 import message_pb2 as pb
+
+logger = structlog.get_logger(__name__)
 
 
 class Sender:
@@ -295,6 +298,10 @@ class Sender:
                 failure = (error.reason, str(error))
             else:
                 await asyncio.sleep(_RETRY_DELAY)
+        except Exception as error:  # it would fail the next time, too
+            logger.exception("a message cannot be prepared", message_id=out.id)
+            detail = error.message if isinstance(error, MeshError) else "it cannot be prepared"
+            failure = (pb.FAILURE_REASON_CONTENT_REFUSED, detail)
         finally:
             # Else it has failed with the pairing, was cancelled, or is the next owner's
             if self._preparing.pop(out.uuid, None) is not None:
