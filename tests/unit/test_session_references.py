@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from mesh_core.errors import InvalidField, NotFound
+from mesh_core.errors import FailedPrecondition, InvalidField, NotFound
 from mesh_core.ids import Prefix, encode, new_id, new_uuid
 from mesh_session_node.drivers.interface.content import Reference
 from mesh_session_node.outbound.outgoing import network_id_of
@@ -72,6 +72,21 @@ async def test_a_message_of_another_account_of_the_mesh_is_found_though_its_id_l
     came = pb.Message(sender=Person(address=ADA))
     account.messages.add(new_uuid(), network_id, pb.DIRECTION_INBOUND, came.SerializeToString(), ADA)
     assert (await resolve(account, lookup, network_message_id=network_id)).sender == ADA
+
+
+@pytest.mark.parametrize(
+    "status",
+    [pb.MESSAGE_STATUS_CANCELLED, pb.MESSAGE_STATUS_EXPIRED, pb.MESSAGE_STATUS_FAILED],
+    ids=["cancelled", "expired", "failed"],
+)
+async def test_a_message_that_was_never_sent_cannot_be_referred_to(
+    account: OneAccount, lookup: ReferenceLookup, status: int
+) -> None:
+    ended = new_uuid()
+    account.messages.add(ended, "", pb.DIRECTION_OUTBOUND, b"", ADA, status=status)
+    with pytest.raises(FailedPrecondition) as refused:
+        await resolve(account, lookup, message_id=encode(Prefix.MESSAGE, ended))
+    assert refused.value.reason == "MESSAGE_STATE"
 
 
 async def test_a_message_id_of_no_message_is_not_found(account: OneAccount, lookup: ReferenceLookup) -> None:

@@ -373,6 +373,8 @@ ROWS = 'sections { rows { reply_id: "2" title: "Black" } } '
         ("poll", "max_choices", "max_choices: 3"),
         ("poll", "max_choices", "max_choices: -1"),
         ("reaction", "emoji", f'emoji: "{PARTY * 17}"'),
+        ("reaction", "emoji", 'emoji: "hello"'),
+        ("reaction", "emoji", 'emoji: " "'),
         ("reaction", "message.sender", 'message { sender: "user:7" from_account: true }'),
         ("buttons", "buttons", BUTTONS * 10),
         ("buttons", "buttons[1]", 'buttons { title: "No" }'),

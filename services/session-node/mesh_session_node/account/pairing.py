@@ -223,8 +223,8 @@ class Pairings:
                 expected = session.account.phone
                 if expected and step.phone and step.phone != expected:
                     raise PairingRefused(
-                        f"{step.phone} accepted, and the account is expected to be {expected}; the linked device"
-                        " that it now shows can be removed there"
+                        f"{step.phone} accepted, and the account is expected to be {expected}; "
+                        "the linked device that it now shows can be removed there"
                     )
                 deadline.reschedule(None)  # the network holds the account for paired: that must be stored
                 rows = session.pairing_rows(step)

@@ -114,8 +114,14 @@ def _check_poll(field: str, poll: pb.PollContent) -> None:
 
 def _check_reaction(field: str, reaction: pb.ReactionContent) -> None:
     check_ref(f"{field}.message", reaction.message)
-    if len(reaction.emoji.encode()) > MAX_EMOJI:
+    if len(reaction.emoji.encode()) > MAX_EMOJI or any(map(_is_no_emoji, reaction.emoji)):
         raise InvalidField(f"{field}.emoji", "must be one emoji")
+
+
+def _is_no_emoji(character: str) -> bool:
+    """Whether it can be no part of an emoji; which of all other characters can, changes each year."""
+    letter = character.isalpha() and character != "\N{INFORMATION SOURCE}"
+    return letter or character.isspace() or character < " "
 
 
 def _check_group_invite(field: str, invite: pb.GroupInviteContent) -> None:

@@ -11,7 +11,7 @@ import grpc
 
 from mesh_core import addresses
 from mesh_core.database import UNAVAILABLE
-from mesh_core.errors import InvalidArgument, InvalidField, MeshError, NotFound
+from mesh_core.errors import FailedPrecondition, InvalidArgument, InvalidField, MeshError, NotFound
 from mesh_core.rpc.auth import current_identity
 from mesh_core.rpc.server.status import from_rpc_error
 from mesh_session_node.context import metrics
@@ -73,8 +73,8 @@ class Preparation:
     async def check(self, session: SessionContext, request: message_pb2.SendMessageRequest) -> None:
         """Before a message is accepted: what it refers to must exist, and be fit for it.
 
-        Raises `NotFound`, `FailedPrecondition` MEDIA_NOT_READY, `InvalidField` for a file of the wrong type
-        and for a reference that does not say what is stored.
+        Raises `NotFound`, `FailedPrecondition` MEDIA_NOT_READY or MESSAGE_STATE, `InvalidField` for a file of
+        the wrong type and for a reference that does not say what is stored.
         """
         await self._check_media(session, request.content)
         await self._references(session, request)
@@ -82,7 +82,10 @@ class Preparation:
     async def prepare(self, session: SessionContext, out: Outgoing) -> Prepared:
         """Before it is sent. Raises `CannotPrepare`."""
         try:
-            references = await self._references(session, out.request)
+            try:
+                references = await self._references(session, out.request)
+            except (NotFound, InvalidArgument, FailedPrecondition) as error:
+                raise CannotPrepare(str(error), message_pb2.FAILURE_REASON_REFUSED) from error
             part = await self._hand_over(session, out.request.content)
         except (NotFound, InvalidArgument) as error:
             raise CannotPrepare(str(error)) from error

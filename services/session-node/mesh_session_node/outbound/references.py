@@ -6,7 +6,7 @@ from asyncpg import Record
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import addresses
-from mesh_core.errors import InvalidField, NotFound
+from mesh_core.errors import FailedPrecondition, InvalidField, NotFound
 from mesh_core.ids import Prefix, decode
 from mesh_core.validation import required_text
 from mesh_session_node.context.context import SessionContext
@@ -14,7 +14,14 @@ from mesh_session_node.context.message_rows import message_of_row, ref_of_row
 from mesh_session_node.drivers.interface.content import Reference, is_person
 from mesh_session_node.outbound.outgoing import message_of
 from mesh_session_node.store.messages import MessageStore
+from sessionmesh.v1 import message_pb2
 from sessionmesh.v1.common_pb2 import MessageRef
+
+_NEVER_SENT = (
+    message_pb2.MESSAGE_STATUS_CANCELLED,
+    message_pb2.MESSAGE_STATUS_EXPIRED,
+    message_pb2.MESSAGE_STATUS_FAILED,
+)
 
 
 def check_ref(field: str, ref: MessageRef) -> None:
@@ -71,11 +78,15 @@ class ReferenceLookup:
         return row
 
     async def resolve(self, session: SessionContext, ref: MessageRef, field: str) -> Reference:
-        """What the network knows the message by; raises as `row`, and `InvalidField` where a reference to a
-        message that was never stored says too little of it.
+        """What the network knows the message by; raises as `row`, `FailedPrecondition` MESSAGE_STATE for one
+        that ended without being sent, and `InvalidField` where a reference to a message that was never stored
+        says too little of it.
         """
         row = await self.row(session.ref.uuid, ref, field)
         if row is not None:
+            if row["status"] in _NEVER_SENT:
+                status = message_pb2.MessageStatus.Name(row["status"]).removeprefix("MESSAGE_STATUS_")
+                raise FailedPrecondition(f"{field}: the message is {status}", "MESSAGE_STATE")
             found, content = ref_of_row(row), message_of_row(session.id, session.people, row).content
             return Reference(found.network_message_id, found.chat, found.sender, content)
         if not ref.chat:
