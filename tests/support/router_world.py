@@ -23,6 +23,7 @@ from mesh_core.ownership.keys import ClusterKeys, NodeInfo, NodeState, OwnerKey,
 from mesh_core.process.service import Stop
 from mesh_core.rpc.auth import TENANT_SCOPES, KeyAuthenticator, api_key_lookup
 from mesh_core.rpc.channels import open_channel
+from mesh_core.rpc.limits import Entry
 from mesh_core.rpc.server import Server
 from mesh_core.rpc.tls import ChannelTls
 from mesh_core.settings import (
@@ -30,6 +31,8 @@ from mesh_core.settings import (
     ClusterSettings,
     DatabaseSettings,
     EtcdSettings,
+    LimitsSettings,
+    RedisSettings,
     ServerSettings,
     TelemetrySettings,
 )
@@ -139,12 +142,13 @@ class RouterWorld:
         auth: AuthSettings = AUTH,
         *,
         relay: Relay | None = None,
+        entry: Entry | None = None,
     ) -> Node:
         """Start a node that serves `services` and register it as ACTIVE; it owns nothing yet.
 
-        With `relay`, which is open, it is reached through that alone.
+        With `relay`, which is open, it is reached through that alone; with `entry` it limits calls.
         """
-        node = await self._serving(name, services, auth, relay)
+        node = await self._serving(name, services, auth, relay, entry)
         await node.register()
         return node
 
@@ -157,12 +161,18 @@ class RouterWorld:
         return node
 
     async def _serving(
-        self, name: str, services: Mapping[Add, object] | None, auth: AuthSettings, relay: Relay | None
+        self,
+        name: str,
+        services: Mapping[Add, object] | None,
+        auth: AuthSettings,
+        relay: Relay | None,
+        entry: Entry | None = None,
     ) -> Node:
         advertise = relay.url if relay is not None else ""
         server = Server(
             msgspec.structs.replace(self.tls, drain_seconds=0.1, advertise=advertise),
             authenticator=KeyAuthenticator(api_key_lookup(self.database), auth),
+            entry=entry,
         )
         for add, servicer in (services or {}).items():
             server.add(add, servicer)
@@ -216,9 +226,14 @@ class Node:
 
 @asynccontextmanager
 async def router_world(
-    postgres_url: str, etcd: str, cluster: str, tls: ServerSettings = PLAINTEXT
+    postgres_url: str,
+    etcd: str,
+    cluster: str,
+    tls: ServerSettings = PLAINTEXT,
+    redis: RedisSettings | None = None,
+    limits: LimitsSettings | None = None,
 ) -> AsyncIterator[RouterWorld]:
-    """A router, ready to serve."""
+    """A router, ready to serve; without a Redis it limits nothing."""
     async with AsyncExitStack() as stack:
         database = await Database.open(DatabaseSettings(url=postgres_url, pool_size=4))
         stack.push_async_callback(database.close)
@@ -231,6 +246,8 @@ async def router_world(
             cluster=ClusterSettings(name=cluster),
             auth=AUTH,
             telemetry=TelemetrySettings(),
+            redis=redis or RedisSettings(),
+            limits=limits or LimitsSettings(),
         )
         stop = Stop()
         task = asyncio.create_task(main(settings, stop))
