@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 from google.api import field_behavior_pb2
 from google.protobuf import descriptor_pool, message_factory
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
@@ -149,6 +149,40 @@ def test_what_no_value_of_the_field_can_be_is_refused_naming_its_path(request_: 
     with pytest.raises(InvalidField) as refused:
         check(request_)
     assert refused.value.field == field
+
+
+def lists(descriptor: Descriptor, path: str = "", seen: frozenset[str] = frozenset()) -> Iterator[str]:
+    """Paths of the lists of scalars in a request, also inside its messages."""
+    for field in descriptor.fields:
+        here = f"{path}{field.name}"
+        if field.message_type is None:
+            if field.is_repeated:
+                yield here
+        elif not field.is_repeated and field.message_type.full_name not in seen:
+            yield from lists(field.message_type, f"{here}.", seen | {field.message_type.full_name})
+
+
+@pytest.mark.parametrize("service", [service for service in SERVICES if "sessionmesh." in service])
+def test_no_list_of_any_method_is_walked_when_it_is_too_long(service: str) -> None:
+    found = descriptor_pool.Default().FindServiceByName(service)
+    for method in found.methods:
+        for path in lists(method.input_type):
+            request = message_factory.GetMessageClass(method.input_type)()
+            *parents, name = path.split(".")
+            inner: Any = request
+            for parent in parents:
+                inner = getattr(inner, parent)
+                inner.SetInParent()
+            kind = inner.DESCRIPTOR.fields_by_name[name].type
+            entry = {FieldDescriptor.TYPE_STRING: "a", FieldDescriptor.TYPE_BYTES: b"a"}.get(kind, 1)
+            getattr(inner, name).extend([entry] * 3000)
+            with pytest.raises(InvalidField) as refused:
+                check(request)
+            where = f"{method.full_name}: {path}"
+            if refused.value.field == path.replace(".paths", ""):
+                assert "must have at most" in refused.value.message, where
+            else:
+                assert refused.value.message.endswith("is required"), where
 
 
 @pytest.mark.parametrize("service", sorted(SERVICES))

@@ -3,12 +3,14 @@
 Fields whose `google.api.field_behavior` is REQUIRED are there: in a message inside the request only where
 that message is there, and of what an update mask names only what it names. Enums have numbers that the proto
 has; in a list they also say something. Times, durations and floating-point numbers are such, and no text has
-a NUL, which Postgres cannot store. The rules of a message are made once, from its descriptor.
+a NUL, which Postgres cannot store. No list is longer than `MAX_ENTRIES`, and none of enums longer than the
+enum: eight megabytes of numbers would otherwise keep a whole process busy for seconds. The rules of a message
+are made once, from its descriptor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from functools import cache
 from math import isfinite
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 from google.api import field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -28,11 +31,17 @@ CheckValue = Callable[[str, Any, Named], None]
 """Raises `InvalidField` with the given path, unless the value is good."""
 
 
+MAX_ENTRIES = 2048
+"""Most entries that any list or map of a request may have; most fields have lower limits of their own."""
+
+
 def check(request: Message) -> None:
     """Raise `InvalidField` for the first field, by its number, that is not as the protos say."""
     named: Named = None
     if "update_mask" in request.DESCRIPTOR.fields_by_name:
-        paths: frozenset[str] = frozenset(request.update_mask.paths)  # type: ignore[attr-defined]
+        mask: FieldMask = request.update_mask  # type: ignore[attr-defined]
+        _check_length("update_mask", mask.paths, MAX_ENTRIES)
+        paths = frozenset(mask.paths)
         named = None if "*" in paths else paths
     for rule in _rules(request.DESCRIPTOR):
         rule.check(request, "", named, required=True)
@@ -47,13 +56,14 @@ def check_part(path: str, part: Message) -> None:
 class _Rule:
     """What is checked of one field."""
 
-    __slots__ = ("_is_message", "_is_missing", "_keyed", "_of_value", "_repeated", "name")
+    __slots__ = ("_is_message", "_is_missing", "_keyed", "_most", "_of_value", "_repeated", "name")
 
     def __init__(self, field: FieldDescriptor, of_value: CheckValue | None) -> None:
         self.name = field.name
         self._of_value = of_value
         self._keyed = _is_map(field)
         self._repeated = field.is_repeated
+        self._most = len(field.enum_type.values) if field.enum_type is not None else MAX_ENTRIES
         self._is_message = field.message_type is not None
         self._is_missing = _missing(field) if _is_required(field) else None
 
@@ -66,6 +76,8 @@ class _Rule:
         if required and self._is_missing is not None and self._is_missing(message):
             raise InvalidField(within + name, "is required")
         check_value = self._of_value
+        if self._repeated:
+            _check_length(within + name, getattr(message, name), self._most)
         if check_value is None or (self._is_message and not self._repeated and not message.HasField(name)):
             return
         value = getattr(message, name)
@@ -84,7 +96,11 @@ class _Rule:
 def _rules(descriptor: Descriptor) -> tuple[_Rule, ...]:
     fields = sorted(descriptor.fields, key=lambda field: field.number)
     rules = ((field, _value_check(field)) for field in fields)
-    return tuple(_Rule(field, check) for field, check in rules if check is not None or _is_required(field))
+    return tuple(
+        _Rule(field, check)
+        for field, check in rules
+        if check is not None or field.is_repeated or _is_required(field)
+    )
 
 
 def _value_check(field: FieldDescriptor) -> CheckValue | None:
@@ -128,6 +144,11 @@ def _enum_check(enum: EnumDescriptor, least: int) -> CheckValue:
             raise InvalidField(path, f"must be one of {described}")
 
     return check_enum
+
+
+def _check_length(path: str, values: Sized, most: int) -> None:
+    if len(values) > most:
+        raise InvalidField(path, f"must have at most {most:,} entries")
 
 
 def _check_text(path: str, value: str, _: Named) -> None:
