@@ -9,6 +9,7 @@ from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+import grpc.aio
 import psutil
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
@@ -17,13 +18,16 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from mesh_core.rpc import options
 from mesh_core.rpc.channels import open_channel
 from mesh_core.rpc.options import CONCURRENT_STREAMS
-from mesh_core.rpc.server import Server
+from mesh_core.rpc.server import Server, status
 from tests.support.eventually import eventually
 from tests.support.probe_service import SERVICE, Echo, ProbeStub, add_probe_to_server, make_server
 from tests.support.raw_http2 import MAX_CONCURRENT_STREAMS, RawConnection, rapid_resets, raw_connection
 
 MIB = 1024 * 1024
 RESETS = 100_000
+BODIES = 30
+BODIES_COST = 120 * MIB
+"""Most that they may take, of 240 MiB."""
 RESETS_COST = 55 * MIB
 """Most that they may take; they take 40, and without a limit twice that."""
 
@@ -85,6 +89,33 @@ async def test_streams_that_are_reset_at_once_cost_little_and_cancel_nobodys_cal
         await ask(prober.address)
     await asyncio.gather(*resetting)
     assert prober.held() - before < RESETS_COST
+
+
+@pytest.mark.parametrize("method", ["Unary", "Public", "Up", "Both", "Unheard"])
+async def test_bodies_of_calls_that_nobody_may_make_are_not_kept(prober: Prober, method: str) -> None:
+    await ask(prober.address)
+    before = prober.held()
+    async with raw_connection(prober.address) as connection:
+        pouring = asyncio.create_task(connection.pour(f"/{SERVICE}/{method}", BODIES, 8 * MIB - 100, 0.5))
+        most = before
+        while not pouring.done():
+            await ask(prober.address)
+            most = max(most, prober.held())
+        assert await pouring > 0
+    assert most - before < BODIES_COST
+
+
+async def test_a_caller_with_a_large_request_and_no_key_learns_why_it_is_refused(server: Server) -> None:
+    async with open_channel(server.address) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await ProbeStub(channel).Unary(StringValue(value="x" * 4 * MIB), timeout=10)
+    assert status.from_rpc_error(refused.value).reason == "CREDENTIALS_MISSING"
+
+
+async def test_a_large_request_without_a_key_is_served_where_none_is_asked_for(server: Server) -> None:
+    large = StringValue(value="x" * 4 * MIB)
+    async with open_channel(server.address) as channel:
+        assert await ProbeStub(channel).Public(large, timeout=10) == large
 
 
 async def test_a_connection_is_told_how_many_streams_it_may_open(server: Server) -> None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import struct
+import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Self
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-SETTINGS, HEADERS, RST_STREAM, GOAWAY = 4, 1, 3, 7
+DATA, HEADERS, RST_STREAM, SETTINGS, WINDOW_UPDATE = 0, 1, 3, 4, 8
 _CANCEL = struct.pack(">I", 8)
-MAX_CONCURRENT_STREAMS = 3
+MAX_CONCURRENT_STREAMS, INITIAL_WINDOW = 3, 4
+_END_STREAM = 1
+_DEFAULT_WINDOW = 65_535
+_PIECE = 16 * 1024
 _END_HEADERS, _ACK = 4, 1
 
 
@@ -23,6 +28,8 @@ class RawConnection:
         """Streams that the server reset."""
         self.settings: dict[int, int] = {}
         """What the server has set, by the number of the setting."""
+        self._windows: Counter[int] = Counter()
+        self._over: set[int] = set()
         self._writer = writer
         self._last = -1
         self._reading = asyncio.create_task(self._read(reader), name="read raw frames")
@@ -53,6 +60,29 @@ class RawConnection:
         if reset:
             self._writer.write(frame(RST_STREAM, 0, self._last, _CANCEL))
 
+    async def pour(self, path: str, streams: int, size: int, still_seconds: float) -> int:
+        """Begin a message of `size` bytes on each of so many streams, and send all of it but the last byte,
+        until the server has taken no more for a while; the bytes sent.
+        """
+        numbers = []
+        for _ in range(streams):
+            self.begin(path)
+            numbers.append(self._last)
+        unsent = {number: b"\0" + struct.pack(">I", size) + b"x" * (size - 1) for number in numbers}
+        sent, still_at = 0, time.monotonic() + still_seconds
+        while not self.ended and time.monotonic() < still_at:
+            for number in numbers:
+                piece = unsent[number][: max(0, min(_PIECE, self._room(0), self._room(number)))]
+                if piece and number not in self._over:
+                    self._writer.write(frame(DATA, 0, number, piece))
+                    unsent[number] = unsent[number][len(piece) :]
+                    self._windows[0] -= len(piece)
+                    self._windows[number] -= len(piece)
+                    sent, still_at = sent + len(piece), time.monotonic() + still_seconds
+            await self.drain()
+            await asyncio.sleep(0.001)
+        return sent
+
     async def drain(self) -> None:
         """Wait until the server has taken what was written; raises `ConnectionError` once it has gone."""
         await self._writer.drain()
@@ -73,7 +103,17 @@ class RawConnection:
                 if kind == SETTINGS and not flags & _ACK:
                     self.settings |= dict(struct.iter_unpack(">HI", payload))
                     self._writer.write(frame(SETTINGS, _ACK, 0, b""))
+                stream = int.from_bytes(head[5:], "big")
                 self.refused += kind == RST_STREAM
+                if kind == WINDOW_UPDATE:
+                    self._windows[stream] += int.from_bytes(payload, "big")
+                elif kind == RST_STREAM or (kind == HEADERS and flags & _END_STREAM):
+                    self._over.add(stream)
+
+    def _room(self, stream: int) -> int:
+        """Bytes that the server lets this stream send, or for 0 the whole connection."""
+        initial = self.settings.get(INITIAL_WINDOW, _DEFAULT_WINDOW) if stream else _DEFAULT_WINDOW
+        return initial + self._windows[stream]
 
 
 @asynccontextmanager

@@ -24,6 +24,7 @@ from mesh_core.rpc.server.batched_context import BatchedContext
 from mesh_core.rpc.server.drain import CallsInFlight, Draining
 from mesh_core.rpc.server.open_streams import OpenStreams
 from mesh_core.rpc.server.parsing import Context, Parse, Serve, parsed, parsing, parsing_all
+from mesh_core.rpc.server.strangers import ReadOuts, Strangers
 from mesh_core.telemetry import metrics, tracing
 from sessionmesh.v1.authorization_pb2 import SCOPE_PUBLIC, CallClass, Scope
 
@@ -73,6 +74,7 @@ class Gate:
     in_flight: CallsInFlight
     entry: Entry
     open_streams: OpenStreams
+    strangers: Strangers
     not_owner_handler: NotOwnerHandler | None = None
 
 
@@ -104,7 +106,9 @@ def wrap(handler: RpcHandler, method: Method, gate: Gate) -> RpcHandler:
         )
     if parse is not None:
         body = (parsing_all if handler.request_streaming else parsing)(body, parse)
-    if method.scope != SCOPE_PUBLIC:
+    if method.scope == SCOPE_PUBLIC:
+        body = gate.strangers.streaming(body, takes_stream=handler.request_streaming)
+    else:
         body = _judged(body, method, gate)
     if not handler.response_streaming:
         body = _reading_out(body)
@@ -263,10 +267,8 @@ async def _read_out(requests: AsyncIterator[Any]) -> None:
     """Read on for a moment: a grpc.aio client whose call ends in the middle of a write is told INTERNAL
     instead of why.
     """
-    with suppress(TimeoutError, InternalError):
-        async with asyncio.timeout(READ_OUT_SECONDS):
-            async for _ in requests:
-                pass
+    with suppress(InternalError):
+        await _READ_OUTS.read(requests, READ_OUT_SECONDS)
 
 
 def _until_drained(body: Serve, gate: Gate) -> Serve:
@@ -328,6 +330,7 @@ def _deadline(error: Exception, context: Context) -> errors.MeshError | None:
     return None
 
 
+_READ_OUTS = ReadOuts(at_once=8)
 _MAKERS: dict[tuple[bool, bool], Callable[..., RpcHandler]] = {
     (False, True): grpc.unary_stream_rpc_method_handler,
     (True, False): grpc.stream_unary_rpc_method_handler,

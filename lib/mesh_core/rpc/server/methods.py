@@ -13,6 +13,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from mesh_core.rpc.auth import AccountLimit
 from mesh_core.rpc.server.calls import Gate, Method, RpcHandler, ServeBytes, not_served, wrap
+from mesh_core.rpc.server.unknown_callers import is_known, reading_late
 from sessionmesh.v1 import authorization_pb2
 from sessionmesh.v1.authorization_pb2 import CALL_CLASS_UNSPECIFIED, SCOPE_UNSPECIFIED, CallClass, Scope
 
@@ -25,6 +26,8 @@ class Methods(grpc.GenericRpcHandler):
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
         self._handlers: dict[str, RpcHandler] = {}
+        self._for_unknown: dict[str, RpcHandler] = {}
+        """Of unary methods, for callers whose keys are not known."""
         self.services: set[str] = set()
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> RpcHandler:
@@ -33,6 +36,10 @@ class Methods(grpc.GenericRpcHandler):
         if handler is None:
             service, _, name = handler_call_details.method[1:].rpartition("/")
             return not_served(service, name)
+        if handler.unary_unary is not None and not is_known(
+            self._gate, handler_call_details.invocation_metadata
+        ):
+            return self._for_unknown[handler_call_details.method]
         return handler
 
     def unary(self, path: str) -> ServeBytes:
@@ -83,7 +90,10 @@ class Methods(grpc.GenericRpcHandler):
             _call_class(described),
             _names_account(described),
         )
-        self._handlers[f"/{service}/{name}"] = wrap(handler, method, self._gate)
+        wrapped = self._handlers[method.path] = wrap(handler, method, self._gate)
+        if wrapped.unary_unary is not None:
+            serve = cast("ServeBytes", wrapped.unary_unary)
+            self._for_unknown[method.path] = reading_late(serve, method, self._gate)
         self.services.add(service)
 
     def alias(self, service: str, other: str) -> None:

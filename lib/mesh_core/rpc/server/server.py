@@ -21,6 +21,7 @@ from mesh_core.rpc.server.methods import Methods
 from mesh_core.rpc.server.open_streams import OpenStreams
 from mesh_core.rpc.server.peers import PeerListener
 from mesh_core.rpc.server.standard import Health, add_standard_services
+from mesh_core.rpc.server.strangers import Strangers
 from mesh_core.settings import ServerSettings
 from mesh_core.telemetry.metrics import MetricsPage, serve_metrics
 from sessionmesh.internal.v1 import peer_pb2_grpc
@@ -53,7 +54,9 @@ class Server:
         self._shared_port = shared_port
         self._in_flight = CallsInFlight()
         self._open_streams = OpenStreams(authenticator)
-        self._gate = Gate(authenticator, self.draining, self._in_flight, entry or Entry(), self._open_streams)
+        entry = entry or Entry()
+        strangers = Strangers(entry.sources.of)
+        self._gate = Gate(authenticator, self.draining, self._in_flight, entry, self._open_streams, strangers)
         self._methods = Methods(self._gate)
         self._peer_listener = PeerListener(self._methods, settings)
         self._health = Health()

@@ -1,0 +1,209 @@
+"""What callers may cost who have shown no key, or none that is known yet.
+
+gRPC reads the body of a unary call before it asks the handler, up to eight megabytes: a hundred calls that
+nobody may make would take 800. So calls of strangers are served as streams, whose body is read only when it
+is asked for: once the key was found good or, for a method that asks for no key, in turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, Self
+
+from mesh_core.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted
+from mesh_core.rpc.server.parsing import Context
+
+STREAMS_OF_ADDRESS = 6_000
+STREAMS_IN_ALL = 12_000
+"""Open streams of methods that ask for no key, as xDS clients have: of one address, and of all of them."""
+FIRST_FRAME_SECONDS = 30.0
+"""How long such a stream may take to say what it wants."""
+BODIES_OF_ADDRESS = 8
+BODIES_IN_ALL = 32
+"""Bodies of unary calls without a key that are read at the same time: of one address, and of all of them."""
+WAITING_OF_ADDRESS = 1_000
+WAITING_IN_ALL = 4_000
+"""Such calls that wait for their turn, or have it; up to 64 KiB of each have come by then."""
+TURN_SECONDS = 5.0
+"""How long each may wait for its turn. The last to come has the next one: its body may well be there, while
+those before it are of somebody who sends none.
+"""
+BODY_SECONDS = 1.0
+"""How long the body may then take to come: as a rule it came with the call."""
+
+Serve = Callable[[Any, Context], Awaitable[Any]]
+
+
+class Strangers:
+    """The calls of one server that ask for no key; `address_of` tells where one comes from."""
+
+    def __init__(self, address_of: Callable[[Context], str]) -> None:
+        self._address_of = address_of
+        self._streams = _Places(STREAMS_OF_ADDRESS, STREAMS_IN_ALL)
+        self._calls = _Places(WAITING_OF_ADDRESS, WAITING_IN_ALL)
+        self._bodies = _Turns(BODIES_IN_ALL)
+        self._bodies_of: dict[str, _Turns] = {}
+
+    def streaming(self, body: Serve, *, takes_stream: bool) -> Serve:
+        """`body`, the handler of a stream, that raises `ResourceExhausted` where too many are open, and
+        `DeadlineExceeded` when nothing is asked for.
+        """
+
+        async def serve(request: Any, context: Context) -> Any:
+            with self._streams.taken(self._address_of(context)):
+                return await body(_BeginningSoon(request) if takes_stream else request, context)
+
+        return serve
+
+    async def read(self, requests: AsyncIterator[bytes], context: Context) -> bytes:
+        """The body of a unary call. Raises `ResourceExhausted` when there is no turn for it, and
+        `DeadlineExceeded` when it does not come.
+        """
+        address = self._address_of(context)
+        with self._calls.taken(address):
+            own = self._bodies_of.setdefault(address, _Turns(BODIES_OF_ADDRESS))
+            try:
+                # Its address' first: who waits for that holds nobody else's.
+                async with own.taken(), self._bodies.taken():
+                    return await read_one(requests, BODY_SECONDS)
+            finally:
+                if self._calls.of(address) == 1:
+                    self._bodies_of.pop(address, None)
+
+
+class ReadOuts:
+    """Reads request streams on whose calls were refused, so few at once that it costs little."""
+
+    def __init__(self, at_once: int) -> None:
+        self._left = at_once
+
+    async def read(self, requests: AsyncIterator[Any], seconds: float) -> None:
+        """For so long at most; not at all when there are too many."""
+        if not self._left:
+            return
+        self._left -= 1
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    async for _ in requests:
+                        pass
+        finally:
+            self._left += 1
+
+
+async def read_one(requests: AsyncIterator[bytes], seconds: float | None = None) -> bytes:
+    """The message of a unary call that is served as a stream; `DeadlineExceeded` when it does not come."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await anext(requests)
+    except StopAsyncIteration:
+        raise InvalidArgument("the call has no request", "INVALID_FIELD") from None
+    except TimeoutError:
+        raise _late() from None
+
+
+class _Places:
+    """Counts, by address and in all."""
+
+    def __init__(self, of_address: int, in_all: int) -> None:
+        self._of_address = of_address
+        self._in_all = in_all
+        self._taken: Counter[str] = Counter()
+        self._all = 0
+
+    def of(self, address: str) -> int:
+        """How many are taken."""
+        return self._taken[address]
+
+    @contextmanager
+    def taken(self, address: str) -> Iterator[None]:
+        """Take one; `ResourceExhausted` when there is none."""
+        if self._all >= self._in_all or self._taken[address] >= self._of_address:
+            raise _too_many()
+        self._all += 1
+        self._taken[address] += 1
+        try:
+            yield
+        finally:
+            self._all -= 1
+            self._taken[address] -= 1
+            if not self._taken[address]:
+                del self._taken[address]
+
+
+class _BeginningSoon:
+    """A request stream whose first frame has to come in time."""
+
+    def __init__(self, requests: AsyncIterator[Any]) -> None:
+        self._requests = requests
+        self._begun = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        if self._begun:
+            return await anext(self._requests)
+        self._begun = True
+        try:
+            async with asyncio.timeout(FIRST_FRAME_SECONDS):
+                return await anext(self._requests)
+        except TimeoutError:
+            raise _late() from None
+
+
+class _Turns:
+    """So many at a time; then the last who came."""
+
+    def __init__(self, at_once: int) -> None:
+        self._left = at_once
+        self._waiting: list[asyncio.Future[None]] = []
+
+    @asynccontextmanager
+    async def taken(self) -> AsyncIterator[None]:
+        """Wait for a turn and hold it; `ResourceExhausted` when none comes."""
+        if self._left:
+            self._left -= 1
+        else:
+            await self._wait()
+        try:
+            yield
+        finally:
+            self._release()
+
+    async def _wait(self) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            async with asyncio.timeout(TURN_SECONDS):
+                await turn
+        except BaseException as error:
+            if turn.cancelled():
+                self._waiting.remove(turn)
+            else:
+                self._release()  # it came in the same moment
+            if isinstance(error, TimeoutError):
+                raise _too_many() from None
+            raise
+
+    def _release(self) -> None:
+        for at in range(len(self._waiting) - 1, -1, -1):
+            turn = self._waiting[at]
+            if not turn.done():
+                del self._waiting[at]
+                turn.set_result(None)
+                return
+        self._left += 1
+
+
+def _too_many() -> ResourceExhausted:
+    return ResourceExhausted(
+        "too many calls without a key are open", "RATE_LIMITED", retry_after=TURN_SECONDS
+    )
+
+
+def _late() -> DeadlineExceeded:
+    return DeadlineExceeded("the request did not come in time", "DEADLINE_EXCEEDED")

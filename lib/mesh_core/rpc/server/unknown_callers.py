@@ -1,0 +1,68 @@
+"""Unary calls of callers who are not known yet: the key is judged before the body is read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, NoReturn
+
+import grpc
+from grpc.aio import InternalError, UsageError
+
+from mesh_core.rpc.limits.entry import RELAYED_KEY
+from mesh_core.rpc.server import status
+from mesh_core.rpc.server.calls import Gate, Method, RpcHandler, ServeBytes
+from mesh_core.rpc.server.parsing import Context
+from mesh_core.rpc.server.strangers import read_one
+from mesh_core.telemetry import metrics
+from sessionmesh.v1.authorization_pb2 import SCOPE_PUBLIC
+
+
+def reading_late(serve: ServeBytes, method: Method, gate: Gate) -> RpcHandler:
+    """`serve`, a unary method's handler with all that surrounds it, for gRPC to call as a stream's."""
+    observe = metrics.durations(method.service, method.name).observe
+
+    async def refuse(error: Exception, context: Context) -> NoReturn:
+        failure = status.as_mesh_error(error, method.path)
+        observe(failure.code, 0.0)
+        try:
+            await context.abort(failure.code, failure.message, status.trailing_metadata(failure))
+        except (InternalError, UsageError):
+            raise asyncio.CancelledError from None  # the caller is gone
+
+    async def serve_late(requests: AsyncIterator[bytes], context: Context) -> None:
+        try:
+            if method.scope == SCOPE_PUBLIC:
+                request = await gate.strangers.read(requests, context)
+            else:
+                await _authenticate(gate, context)
+                request = await read_one(requests)
+        except Exception as error:
+            await refuse(error, context)
+        await context.write(await serve(request, context))
+
+    return grpc.stream_stream_rpc_method_handler(serve_late)
+
+
+def is_known(gate: Gate, metadata: Any) -> bool:
+    """Whether the key in a call's metadata is known to be good now, without a look-up."""
+    authorization = tenant = ""
+    for key, value in metadata:
+        if key == "authorization":
+            authorization = value
+        elif key == "x-mesh-tenant":
+            tenant = value
+    try:
+        return gate.authenticator.recall(authorization, tenant) is not None
+    except Exception:
+        return False  # why, its own handler says
+
+
+async def _authenticate(gate: Gate, context: Context) -> None:
+    """As every call does; raises why the key is no good. The call itself finds the answer remembered."""
+    metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
+    relayed = metadata.get(RELAYED_KEY, "") in gate.entry.relayed
+    source = "" if relayed else gate.entry.sources.of(context)
+    authorization, tenant = metadata.get("authorization", ""), metadata.get("x-mesh-tenant", "")
+    if gate.authenticator.recall(authorization, tenant) is None:
+        await gate.authenticator.authenticate(authorization, tenant, source)
