@@ -14,13 +14,13 @@ from mesh_simulator.accounts.account import Account, Behaviour, Group, Refusal
 from mesh_simulator.accounts.addresses import GROUP
 from mesh_simulator.checker import Call, Verdict
 from mesh_simulator.ledger.records import Kind, Record
+from mesh_simulator.messages.inbound import check_message_id
 from mesh_simulator.messages.outbound import MAX_CONTENT_BYTES
 from mesh_simulator.network import Network
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.simulator.v1 import simulator_pb2 as api
 
 _LONGEST = timedelta(days=366)
-_MAX_MESSAGE_ID = 64
 _MAX_TEXT = 4096
 _LAST_MICROSECOND = 253_402_300_799_999_999
 """The last of the year 9999."""
@@ -85,8 +85,8 @@ def behaviour_of(message: api.NetworkBehaviour) -> Behaviour:
 
 def network_message_id(field: str, value: str) -> str:
     """An id as clients may choose them, or empty. Raises `InvalidField`."""
-    if len(value) > _MAX_MESSAGE_ID or not value.isprintable():
-        raise InvalidField(field, f"must be up to {_MAX_MESSAGE_ID} printable characters")
+    if value:
+        check_message_id(field, value)
     return value
 
 

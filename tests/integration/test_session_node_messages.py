@@ -11,6 +11,7 @@ from typing import Any
 import grpc.aio
 import pytest
 import pytest_asyncio
+from google.protobuf import json_format
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from mesh_core.errors import InvalidField
@@ -21,7 +22,7 @@ from mesh_simulator.faults.faults import FaultKind
 from mesh_simulator.ledger.records import Kind
 from sessionmesh.internal.v1 import node_pb2
 from sessionmesh.simnet.v1 import wire_pb2 as wire
-from sessionmesh.v1 import event_pb2, message_pb2, session_pb2
+from sessionmesh.v1 import content_pb2, event_pb2, message_pb2, session_pb2
 from sessionmesh.v1.common_pb2 import MessageRef
 from tests.conftest import Databases, LoopThread
 from tests.support.eventually import eventually
@@ -285,6 +286,28 @@ async def test_a_received_message_is_stored_once_however_often_it_is_offered(
     assert [(m.network_message_id, m.content.text.body) for m in messages] == [(network_id, "good morning")]
     assert messages[0].sender.display_name == "Ada"
     assert [type_ for type_, _ in await stage.events(account)].count("message.received") == 1
+
+
+async def test_what_no_consumer_can_render_comes_through_without_it_over_one_connection(
+    stage: Stage, node: NodeProcess
+) -> None:
+    account = await stage.paired(node)
+    body = content_pb2.AppointmentContent(name="Dentist", start_time=Timestamp(seconds=10**15))
+    stage.receive(account, wire.Content(other=wire.Other(kind="appointment", body=body.SerializeToString())))
+    stage.receive(account, wire.Content(text="x" * 1_000_000))
+    await eventually(lambda: len(stage.records(Kind.INBOUND_ACKED, account)) == 2)
+
+    listing = message_pb2.ListMessagesRequest(account_id=account.id)
+    text, appointment = (await node.messages.ListMessages(listing, metadata=stage.metadata)).messages
+    assert (appointment.content.appointment.name, appointment.content.appointment.HasField("start_time")) == (
+        "Dentist",
+        False,
+    )
+    assert len(text.content.text.body.encode()) <= 65_536
+    assert text.content.text.body.endswith("x…")
+    for _, event in await stage.events(account):
+        json_format.MessageToJson(event_pb2.Event.FromString(event))
+    assert len(stage.records(Kind.LOGIN, account)) == 1
 
 
 @pytest.mark.read_back("ListMessages")

@@ -29,3 +29,13 @@ def test_a_frame_above_the_limit_is_refused_before_it_arrived() -> None:
 
 def test_a_frame_at_the_limit_is_not() -> None:
     assert FrameDecoder(limit=10).feed(encode(bytes(10))) == [bytes(10)]
+
+
+@pytest.mark.parametrize("piece", [1, 3, 7, 1000])
+def test_a_frame_that_is_too_large_can_be_skipped(piece: int) -> None:
+    skipped: list[int] = []
+    decoder = FrameDecoder(limit=10, skipped=skipped.append)
+    stream = encode(b"before") + encode(bytes(50)) + encode(bytes(11)) + encode(b"after")
+    bodies = [body for at in range(0, len(stream), piece) for body in decoder.feed(stream[at : at + piece])]
+    assert bodies == [b"before", b"after"]
+    assert skipped == [50, 11]

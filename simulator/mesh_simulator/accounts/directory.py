@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import structlog
 
 from mesh_simulator.accounts.account import Account, Behaviour, Effects, Group
 from mesh_simulator.accounts.addresses import (
@@ -23,6 +24,8 @@ from mesh_simulator.accounts.addresses import (
 from mesh_simulator.ledger.ledger import Ledger
 from mesh_simulator.ledger.records import Kind
 from sessionmesh.simnet.v1 import wire_pb2 as wire
+
+logger = structlog.get_logger(__name__)
 
 
 class Directory:
@@ -182,13 +185,18 @@ class Directory:
             return
         lines = path.read_bytes().split(b"\n")
         for line in lines[:-1]:  # a crash may have left an incomplete last line
-            row = msgspec.json.decode(line)
-            if "group" in row:
-                group = msgspec.convert(row["group"], Group)
-                self.groups[group.group_id] = group
-                continue
-            account = self.by_phone[row["account"]]
-            account.push_name = row["push_name"]
-            account.secret_digest = bytes.fromhex(row["secret_digest"])
-            account.banned = row["banned"]
+            try:
+                self._load_row(msgspec.json.decode(line))
+            except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
+                logger.warning("a line was passed over", file=str(path), problem=repr(error))
         path.write_bytes(b"".join(line + b"\n" for line in lines[:-1]))
+
+    def _load_row(self, row: dict[str, Any]) -> None:
+        if "group" in row:
+            group = msgspec.convert(row["group"], Group)
+            self.groups[group.group_id] = group
+            return
+        account = self.by_phone[row["account"]]
+        account.push_name = row["push_name"]
+        account.secret_digest = bytes.fromhex(row["secret_digest"])
+        account.banned = row["banned"]

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Protocol, cast
 
+import structlog
 from google.protobuf.message import DecodeError
 
 from mesh_core.framing import FrameDecoder, FrameTooLarge, encode
@@ -14,6 +15,8 @@ from mesh_simulator.accounts.account import Account, Effects
 from mesh_simulator.connections.shaper import TrafficShaper
 from mesh_simulator.connections.transfers import Transfers
 from sessionmesh.simnet.v1 import wire_pb2 as wire
+
+logger = structlog.get_logger(__name__)
 
 WRITE_BUFFER_BYTES = 256 * 1024
 """A client with more than this unread is too slow to be sent more of a blob."""
@@ -97,6 +100,9 @@ class Connection(asyncio.Protocol):
                     self._held.append(_parse(body))
         except (FrameTooLarge, DecodeError) as error:
             self.end(wire.CLOSING_REASON_PROTOCOL, str(error))
+        except Exception:
+            logger.exception("a client's frame was not handled", connection=self.number)
+            self.end(wire.CLOSING_REASON_PROTOCOL, "the frame cannot be handled")
         self._handler.flush()
         if self._shaper is not None:
             self._shaper.received(len(data))

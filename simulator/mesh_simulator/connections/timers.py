@@ -6,6 +6,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import structlog
+
+logger = structlog.get_logger(__name__)
+
 TICK_SECONDS = 0.01
 """Seconds between two looks at what is due. Nothing is called early, and nothing is more than two ticks late,
 unless the event loop is."""
@@ -48,6 +52,9 @@ class TimerWheel:
             if entries is not None:
                 called = True
                 for call, args in entries:
-                    call(*args)
+                    try:
+                        call(*args)
+                    except Exception:  # one account's: all others' receipts are due, too
+                        logger.exception("what was due failed", call=repr(call))
         if called:
             self._after_tick()

@@ -86,6 +86,7 @@ NO_DIGEST = bytes(8)
 _HEAD = struct.Struct(
     "<IBBQIIQ8s"
 )  # length of what follows, kind, code, time, connection, account, counter, digest
+_KINDS = frozenset(Kind)
 _LENGTH_BYTES = 4
 _AFTER_LENGTH = _HEAD.size - _LENGTH_BYTES
 _pack = _HEAD.pack
@@ -116,20 +117,22 @@ def read_records(file: BinaryIO) -> Iterator[Record]:
         tail = file.read(size)
         if len(tail) < size:
             return
-        name, peer, body = (*tail.split(b"\0", 2), b"")[:3]
-        record_id = name.decode()
+        if kind not in _KINDS:
+            continue  # a later version's
+        name, peer, body = (*tail.split(b"\0", 2), b"", b"")[:3]
+        record_id = name.decode(errors="replace")
         if kind == Kind.ACCOUNT:
             accounts.append(record_id)
         yield Record(
             Kind(kind),
             time_us,
             connection,
-            accounts[account] if account != NO_ACCOUNT else "",
+            accounts[account] if account < len(accounts) else "",
             counter,
             code,
             digest if digest != NO_DIGEST else b"",
             record_id,
-            peer.decode(),
+            peer.decode(errors="replace"),
             body,
         )
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import secrets
 import time
 
+from mesh_core.errors import InvalidField
+from mesh_core.framing import MAX_FRAME_BYTES
 from mesh_simulator.accounts.account import Account, Client, PendingInbound
 from mesh_simulator.accounts.addresses import GROUP
 from mesh_simulator.accounts.directory import Directory
 from mesh_simulator.ledger.ledger import Ledger
 from mesh_simulator.ledger.records import Kind
-from mesh_simulator.messages.receipts import Receipts
+from mesh_simulator.messages.receipts import MAX_ID_LENGTH, Receipts, is_message_id, recordable
 from sessionmesh.simnet.v1 import wire_pb2 as wire
+
+MAX_MESSAGE_BYTES = MAX_FRAME_BYTES - 4096
+"""The rest of a frame is for what the network adds."""
 
 
 class InboundMessages:
@@ -26,9 +31,13 @@ class InboundMessages:
         """Offer a message to an account, now or after its next login.
 
         Fills in its id, time, counter and identity. `author` gets the receipts; None: a person who has no
-        account wrote it.
+        account wrote it. Raises `InvalidField` for an id that no message can have, and for what does not fit
+        into a frame: it would end the client's connection at each login.
         """
         message.id = message.id or secrets.token_hex(10).upper()
+        check_message_id("network_message_id", message.id)
+        if message.ByteSize() > MAX_MESSAGE_BYTES:
+            raise InvalidField("content", f"must make a message of at most {MAX_MESSAGE_BYTES:,} bytes")
         message.time_us = message.time_us or time.time_ns() // 1000
         account.inbound_counter += 1
         message.counter = account.inbound_counter
@@ -56,7 +65,7 @@ class InboundMessages:
         """The client has the message: its author gets the DELIVERED receipt."""
         dropped = account.effects is not None and account.effects.drop_inbound_acks
         kind = Kind.INBOUND_ACK_DROPPED if dropped else Kind.INBOUND_ACKED
-        self._ledger.append(kind, client.number, account.number, text=f"{message_id}\0")
+        self._ledger.append(kind, client.number, account.number, text=f"{recordable(message_id)}\0")
         if dropped or (pending := account.inbound.pop(message_id, None)) is None:
             return
         if pending.author is not None:
@@ -76,3 +85,9 @@ class InboundMessages:
         if client.send(wire.Frame(inbound=message)):
             message.again = True
             self._ledger.append(Kind.INBOUND_OFFERED, client.number, account.number, text=f"{message.id}\0")
+
+
+def check_message_id(field: str, value: str) -> None:
+    """Raise `InvalidField` for what cannot be the id of a message."""
+    if not is_message_id(value):
+        raise InvalidField(field, f"must be 1 to {MAX_ID_LENGTH} printable characters")

@@ -14,11 +14,10 @@ from mesh_simulator.connections.timers import TimerWheel
 from mesh_simulator.ledger.ledger import Ledger
 from mesh_simulator.ledger.records import Kind
 from mesh_simulator.messages.inbound import InboundMessages
-from mesh_simulator.messages.receipts import Receipts, recordable
+from mesh_simulator.messages.receipts import Receipts, is_message_id, recordable
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 
 MAX_CONTENT_BYTES = 256 * 1024
-_MAX_ID_LENGTH = 64
 # One message for all acknowledgements: to make a message and its frame costs more than to fill in the fields.
 _ACK = wire.Frame(ack=wire.Ack())
 
@@ -51,12 +50,12 @@ class OutboundMessages:
             self._reject(client, account, send, reason)
             return
         account.counter = counter
-        if not 0 < len(message_id) <= _MAX_ID_LENGTH or not message_id.isprintable():
+        if not is_message_id(message_id):
             self._reject(client, account, send, wire.REJECT_REASON_MALFORMED)
             return
         if message_id in account.known_message_ids:
             self._ledger.append(
-                Kind.RESENT, client.number, account.number, counter, text=f"{message_id}\0{to}"
+                Kind.RESENT, client.number, account.number, counter, text=f"{message_id}\0{recordable(to)}"
             )
             self._ack(client, account, message_id, to, duplicate=True)
             return

@@ -12,6 +12,8 @@ from mesh_simulator.ledger.ledger import Ledger
 from mesh_simulator.ledger.records import Kind
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 
+MAX_ID_LENGTH = 64
+"""Characters of the id of a message."""
 _MAX_RECORDED_LENGTH = 128
 # One message for all receipts: to make a message and its frame costs more than to fill in their fields.
 _FRAME = wire.Frame(receipt=wire.Receipt())
@@ -67,7 +69,7 @@ class Receipts:
     def read_by_client(self, account: Account, receipt: wire.Receipt) -> None:
         """The client read or played a message: its author is told, if that is an account."""
         kind = receipt.kind
-        if kind not in (wire.RECEIPT_KIND_READ, wire.RECEIPT_KIND_PLAYED):
+        if kind not in (wire.RECEIPT_KIND_READ, wire.RECEIPT_KIND_PLAYED) or not is_message_id(receipt.id):
             return
         text = f"{recordable(receipt.id)}\0{recordable(receipt.chat)}"
         self._ledger.append(Kind.READ_REPORTED, account=account.number, code=kind, text=text)
@@ -97,6 +99,11 @@ def receipt_frame(
     else:
         receipt.participant_identity.CopyFrom(identity)
     return encode(_FRAME.SerializeToString())
+
+
+def is_message_id(text: str) -> bool:
+    """Whether a message can have this id: it is kept in records, whose parts NUL separates."""
+    return 0 < len(text) <= MAX_ID_LENGTH and text.isprintable()
 
 
 def recordable(text: str) -> str:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import structlog
+from google.protobuf.message import DecodeError
+
 from mesh_simulator.accounts.account import Account, PendingInbound
 from mesh_simulator.accounts.directory import Directory
 from mesh_simulator.ledger.ledger import Ledger
 from mesh_simulator.ledger.records import Kind, Record
+from mesh_simulator.messages.inbound import MAX_MESSAGE_BYTES
 from mesh_simulator.messages.outbound import OutboundMessages
-from mesh_simulator.messages.receipts import receipt_frame
+from mesh_simulator.messages.receipts import is_message_id, receipt_frame
 from sessionmesh.simnet.v1 import wire_pb2 as wire
+
+logger = structlog.get_logger(__name__)
 
 
 def restore(directory: Directory, ledger: Ledger, outbound: OutboundMessages) -> int:
-    """Bring every account up to date, go on delivering, and return the highest connection number so far."""
+    """Bring every account up to date, go on delivering, and return the highest connection number so far.
+
+    A record that says nothing sensible is passed over: the network must start with whatever it wrote once.
+    """
     undelivered: dict[tuple[str, str], str] = {}
     connections = 0
     for record in ledger.read():
@@ -20,7 +29,12 @@ def restore(directory: Directory, ledger: Ledger, outbound: OutboundMessages) ->
         account = directory.by_user.get(record.account)
         if account is None or record.kind is Kind.ACCOUNT:
             continue
-        _apply(account, record, directory)
+        try:
+            _apply(account, record, directory)
+        except (DecodeError, ValueError) as error:
+            name, problem = record.kind.name, repr(error)
+            logger.warning("a record was passed over", kind=name, id=record.id, problem=problem)
+            continue
         if record.kind is Kind.ACCEPTED:
             undelivered[record.account, record.id] = record.peer
         elif record.kind is Kind.RECEIPT:
@@ -58,6 +72,8 @@ def _apply(account: Account, record: Record, directory: Directory) -> None:
     elif kind is Kind.INBOUND:
         author = directory.find(record.peer)
         message = wire.Inbound.FromString(record.body)
+        if message.ByteSize() > MAX_MESSAGE_BYTES or not is_message_id(message.id):
+            raise ValueError("no client takes this message")
         by_account = (
             isinstance(author, Account) and not message.from_me and record.id in author.known_message_ids
         )

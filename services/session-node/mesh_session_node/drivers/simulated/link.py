@@ -10,7 +10,8 @@ from typing import cast
 
 import structlog
 
-from mesh_core.framing import FrameDecoder, encode
+from mesh_core.errors import FailedPrecondition
+from mesh_core.framing import MAX_FRAME_BYTES, FrameDecoder, encode
 from mesh_session_node.drivers.interface.content import Blob, OutgoingMessage
 from mesh_session_node.drivers.interface.driver import LinkEvents, NumberStatus
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure, Receipt
@@ -122,7 +123,10 @@ class SimulatedLink(asyncio.Protocol):
             content=message.payload,
             blob_refs=message.blobs,
         )
-        self._transport.write(encode(wire.Frame(send=send).SerializeToString()))
+        frame = wire.Frame(send=send).SerializeToString()
+        if len(frame) > MAX_FRAME_BYTES:  # the network would close the connection, each time it is sent
+            raise FailedPrecondition("the message is too large for the network", "UNSUPPORTED_BY_NETWORK")
+        self._transport.write(encode(frame))
 
     def acknowledge(self, network_id: str) -> None:
         self.write(wire.Frame(inbound_ack=wire.InboundAck(id=network_id)))
