@@ -14,7 +14,8 @@ from pathlib import Path
 from bench.measuring.report import Report
 
 MODULES = {
-    name: f"bench.{name}" for name in ("failover", "message", "network", "outage", "placement", "retention")
+    name: f"bench.{name}"
+    for name in ("failover", "message", "network", "network_outage", "outage", "placement", "retention")
 } | {"routing": "bench.routing.benchmark"}
 
 

@@ -30,6 +30,14 @@ async def journal_counts(mesh: RunningMesh) -> JournalCounts:
     return JournalCounts(sum(c.batches for c in counts), sum(c.units for c in counts))
 
 
+async def sessions_quarantined(mesh: RunningMesh) -> float:
+    """How often a session of any node came into quarantine, since they started."""
+    pages = [part.metrics for name, part in mesh.file.parts.items() if name.startswith("node-")]
+    name = "mesh_sessions_quarantined"
+    found = await asyncio.gather(*(asyncio.to_thread(_samples, page, name) for page in pages))
+    return sum(one.value for samples in found for one in samples if one.name.endswith("_total"))
+
+
 async def calls_served(page: str, service: str, method: str) -> int:
     """How many calls of a method have ended in the process whose page is at host:port `page`."""
     samples = await asyncio.to_thread(_samples, page, "rpc_server_duration_seconds")

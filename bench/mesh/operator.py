@@ -132,6 +132,16 @@ class Operator:
         )
         return verdict
 
+    async def inject(self, kind: simulator_pb2.FaultKind.ValueType) -> str:
+        """Something goes wrong with the network, for every account; the fault's id."""
+        request = simulator_pb2.InjectFaultRequest(kind=kind)
+        return str((await self._network.InjectFault(request, metadata=self._metadata)).fault_id)
+
+    async def clear(self, fault: str) -> None:
+        """It is over."""
+        request = simulator_pb2.ClearFaultsRequest(fault_id=fault)
+        await self._network.ClearFaults(request, metadata=self._metadata, timeout=_TIMEOUT)
+
     async def _ledger(self) -> AsyncIterator[simulator_pb2.LedgerRecord]:
         request = simulator_pb2.ExportLedgerRequest()
         async for frame in self._network.ExportLedger(request, metadata=self._metadata, timeout=_TIMEOUT * 4):

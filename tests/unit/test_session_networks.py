@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import pytest
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.ids import new_uuid
-from mesh_session_node.account.reconnect import LONGEST_HELD
+from mesh_session_node.account.reconnect import FIRST, LONGEST_HELD
 from mesh_session_node.account.session import Session
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
 from mesh_session_node.journal import Event
@@ -120,6 +121,19 @@ async def test_a_network_that_closes_after_each_login_is_nobodys_fault(node: Nod
     assert node.states() == {CONNECTED}
 
 
+async def test_a_network_that_falls_silent_is_nobodys_fault(node: Node, clock: Clock) -> None:
+    await node.add(20)
+    for _ in range(10):
+        await clock.skip(26)
+        for account in node.accounts:
+            account.tick()
+        await node.pass_time(30)
+    assert pb.SESSION_CAUSE_QUARANTINED not in {account.shown.cause for account in node.accounts}
+    assert {account.session.connector.failures.quarantined(1e9) for account in node.accounts} == {False}
+    await node.pass_time(60)
+    assert node.states() == {CONNECTED}
+
+
 async def test_an_account_that_fails_alone_is_quarantined(node: Node) -> None:
     [bad] = await node.add(1)
     await node.add(5)
@@ -143,6 +157,18 @@ async def test_an_account_in_quarantine_stays_there_when_the_network_comes_back(
     await node.pass_time(60)
     assert node.connected == 5
     assert bad.shown.cause == pb.SESSION_CAUSE_QUARANTINED
+
+
+async def test_what_an_outage_added_to_the_delays_is_forgotten_with_it(node: Node) -> None:
+    await node.add(3)
+    node.go_away()
+    await node.pass_time(300)
+    node.refuse(None)
+    await node.pass_time(60)
+    assert node.states() == {CONNECTED}
+    now = time.monotonic()
+    delays = [node.accounts[0].session.connector.failures.delay(now) for _ in range(100)]
+    assert max(delays) <= FIRST
 
 
 async def test_only_a_few_try_while_it_fails(node: Node) -> None:

@@ -223,13 +223,8 @@ class Connector:
             self.dial_soon(first=True)
 
     def resume(self) -> None:
-        """The network works again: dial, as if it had never failed."""
-        self.failures.forget_excused()
+        """The network works again."""
         self._retry_due()
-
-    def excuse(self, since: float) -> None:
-        """The failures from then on, in monotonic seconds, are the network's."""
-        self.failures.excuse(since)
 
     def close_link(self, cause: Cause, detail: str) -> None:
         """Close the connection and record its end, if there is one."""

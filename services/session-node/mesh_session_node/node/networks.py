@@ -75,6 +75,8 @@ class WatchedNetwork:
                 self._began(live, now)
             else:
                 self._probes.clear()
+                for session in live:
+                    session.connector.failures.forget_excused()
                 logger.info("the network works again", network=self.name, waiting=self.held)
         if self.failing:
             self._probe(now)
@@ -98,7 +100,7 @@ class WatchedNetwork:
         self._next_probe = now
         self._to_hold = [session for session in live if _waits(session)]
         for session in live:
-            session.connector.excuse(now - WINDOW)
+            session.connector.failures.excuse(now - WINDOW)
         cause = metrics.CAUSE_NAMES[self.health.cause]
         logger.error(
             "the network fails for most sessions", network=self.name, cause=cause, waiting=len(self._to_hold)
