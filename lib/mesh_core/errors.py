@@ -8,7 +8,24 @@ from typing import ClassVar
 from grpc import StatusCode
 
 MAX_NAME = 200
-"""Characters of a resource's name that an error repeats."""
+"""Characters of a resource's name, a field's path or a value that an error repeats."""
+MAX_MESSAGE = 500
+"""Characters of an error's message. Errors travel as headers, which have 16 KiB in all: with their details,
+and with twelve bytes for the largest characters.
+"""
+
+
+def shown(text: str, most: int = MAX_NAME) -> str:
+    """`text`, of which a caller may have written any part, as errors repeat it: no longer than `most`, and
+    with what a terminal would obey, or would not show, as `\\u202e`.
+    """
+    if not text.isprintable():
+        text = "".join(letter if letter.isprintable() else _escaped(letter) for letter in text[: most + 1])
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape").decode()
 
 
 @dataclass(slots=True, eq=False)
@@ -26,6 +43,9 @@ class MeshError(Exception):
 
     code: ClassVar[StatusCode] = StatusCode.INTERNAL
 
+    def __post_init__(self) -> None:
+        self.message = shown(self.message, MAX_MESSAGE)
+
     def __str__(self) -> str:
         return self.message
 
@@ -40,9 +60,9 @@ class InvalidField(InvalidArgument):
     """INVALID_ARGUMENT; `field` is a proto field path such as `content.text.body`."""
 
     def __init__(self, field: str, description: str, reason: str = "INVALID_FIELD") -> None:
-        super().__init__(f"{field}: {description}", reason)
-        self.field = field
-        self.description = description
+        self.field = shown(field)
+        self.description = shown(description, MAX_MESSAGE)
+        super().__init__(f"{self.field}: {self.description}", reason)
 
 
 class Unauthenticated(MeshError):
@@ -59,8 +79,7 @@ class NotFound(MeshError):
     code = StatusCode.NOT_FOUND
 
     def __init__(self, resource: str, name: str) -> None:
-        # A caller's text, of any length: errors travel as headers, which have 16 KiB in all
-        name = name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}…"
+        name = shown(name)
         super().__init__(f"{resource} {name} does not exist", "RESOURCE_NOT_FOUND")
         self.resource = resource
         self.name = name
@@ -72,6 +91,10 @@ class AlreadyExists(MeshError):
 
     resource: str = field(default="", kw_only=True)
     name: str = field(default="", kw_only=True)
+
+    def __post_init__(self) -> None:
+        MeshError.__post_init__(self)
+        self.name = shown(self.name)
 
     code = StatusCode.ALREADY_EXISTS
 
@@ -93,7 +116,7 @@ class ResourceExhausted(MeshError):
         self, message: str, reason: str, *, quota: str | None = None, retry_after: float | None = None
     ) -> None:
         super().__init__(message, reason, retry_after=retry_after)
-        self.quota = quota
+        self.quota = None if quota is None else shown(quota)
 
 
 class OutOfRange(MeshError):

@@ -47,6 +47,22 @@ def stored_text(value: str, most: int) -> str:
     return value.replace("\0", "\ufffd")
 
 
+def visible_text(field: str, value: str, max_length: int = MAX_NAME) -> str:
+    """`value`, which may be empty and is shown to people beside others: nothing in it is invisible, controls
+    a terminal or turns the text around it. Joiners and variation selectors may stand where scripts and emoji
+    need them: after, and joiners between, characters that are not ASCII.
+    """
+    text(field, value, max_length)
+    if value.isascii() and value.isprintable():
+        return value
+    if found := _INVISIBLE(value):
+        raise InvalidField(
+            field,
+            f"must not contain control, invisible or bidirectional characters; has U+{ord(found[0]):04X}",
+        )
+    return value
+
+
 def request_id(value: str, field: str = "request_id") -> str:
     """A caller's key that makes a retry harmless: required, up to 64 characters."""
     return required_text(field, value, MAX_REQUEST_ID)
@@ -60,13 +76,14 @@ def labels(
     max_key: int = MAX_LABEL_KEY,
     max_value: int = MAX_LABEL_VALUE,
 ) -> dict[str, str]:
-    """`values` as a dict; at most `most` of them, no empty key."""
+    """`values` as a dict; at most `most` of them, no empty key, nothing invisible."""
     if len(values) > most:
         raise InvalidField(field, f"must have at most {most} entries")
     for key, value in values.items():
-        if not key or len(key) > max_key or "\0" in key:
-            raise InvalidField(field, f"keys must have 1 to {max_key} characters, without NUL")
-        text(f"{field}[{key}]", value, max_value)
+        if not key or len(key) > max_key:
+            raise InvalidField(field, f"keys must have 1 to {max_key} characters")
+        visible_text(field, key, max_key)
+        visible_text(f"{field}[{key}]", value, max_value)
     return dict(values)
 
 
@@ -148,6 +165,15 @@ def _seconds(value: timedelta) -> str:
     return f"{value.total_seconds():g} s"
 
 
+# Controls, line and paragraph separators, what Unicode lets fonts ignore, blanks that are letters or symbols,
+# and what sets a direction. The last two parts are joiners and selectors out of their places.
+_INVISIBLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u2028-\u202e"
+    "\u2060-\u206f\u2800\u3164\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\U000e0000-\U000e0fff]"
+    "|(?<![^\x00-\x7f\u200c\u200d\ufe00-\ufe0f])[\ufe00-\ufe0f]"
+    "|(?<![^\x00-\x7f\u200c\u200d])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\x7f\u200c\u200d])"
+).search
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}").fullmatch
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_SECOND = int(datetime(1, 1, 1, tzinfo=UTC).timestamp())

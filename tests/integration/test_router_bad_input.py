@@ -192,11 +192,18 @@ async def test_keys_of_the_mesh_and_epochs_from_outside_do_not_reach_the_node(
     world: RouterWorld, call: Any
 ) -> None:
     account, messages, sessions = await owning(world)
-    forged = [("x-mesh-hops", "1"), ("x-mesh-tenant", "ten_x"), ("x-google-rls-data", "epoch=999999")]
+    forged = [
+        ("x-mesh-hops", "1"),
+        ("x-mesh-tenant", "ten_x"),
+        ("x-mesh-relayed", "yes"),
+        ("x-google-rls-data", "epoch=999999"),
+    ]
     await call(world, account, [*forged, ("x-mine", "yes")])
     seen = messages.seen or sessions.seen
     assert seen["x-mine"] == "yes"
-    assert not any(key.startswith("x-mesh-") or key == "x-google-rls-data" for key in seen)
+    own = {("x-mesh-relayed", seen.get("x-mesh-relayed"))} - {*forged}
+    assert {key for key in seen if key.startswith("x-mesh-")} <= {key for key, _ in own}
+    assert "x-google-rls-data" not in seen
 
 
 async def test_a_request_above_the_limit_is_refused(world: RouterWorld) -> None:

@@ -36,9 +36,9 @@ def checked(account: account_pb2.Account) -> Fields:
     for name in _LIMITS:
         validation.at_least(f"account.send_limits.{name}", getattr(account.send_limits, name), 0)
     return Fields(
-        external_id=validation.text("account.external_id", account.external_id) or None,
+        external_id=validation.visible_text("account.external_id", account.external_id) or None,
         driver=stored_driver(account.driver or account_pb2.DRIVER_SIMULATED),
-        display_name=validation.text("account.display_name", account.display_name),
+        display_name=validation.visible_text("account.display_name", account.display_name),
         phone=validation.phone("account.phone", account.phone) if account.phone else "",
         labels=json.dumps(validation.labels("account.labels", account.labels)),
         desired_state=account.desired_state or account_pb2.DESIRED_STATE_ONLINE,

@@ -56,7 +56,7 @@ def checked_key(request: tenant_pb2.CreateApiKeyRequest) -> KeyFields:
     administrator = authorization_pb2.SCOPE_OPERATOR in scopes
     return KeyFields(
         Role.ADMIN if administrator else Role.TENANT,
-        validation.text("display_name", request.display_name),
+        validation.visible_text("display_name", request.display_name),
         frozenset() if administrator else scopes,
         _account_ids(request, scopes),
         _expire_time(request),

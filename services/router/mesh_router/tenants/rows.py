@@ -54,7 +54,7 @@ def checked(tenant: tenant_pb2.Tenant) -> TenantFields:
     """The fields of `tenant`; a state that is not set is ACTIVE. Raises `InvalidField`."""
     validation.choice("tenant.state", tenant.state, _STATES, "ACTIVE, SUSPENDED")
     return TenantFields(
-        display_name=validation.text("tenant.display_name", tenant.display_name),
+        display_name=validation.visible_text("tenant.display_name", tenant.display_name),
         state=tenant.state or tenant_pb2.TENANT_STATE_ACTIVE,
         settings=_stored_settings(tenant.settings),
     )

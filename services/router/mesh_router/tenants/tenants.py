@@ -35,7 +35,7 @@ class Tenants:
         """A repeat of the same request returns the tenant as it is now."""
         request_id = validation.request_id(request.request_id)
         tenant = request.tenant
-        external_id = validation.text("tenant.external_id", tenant.external_id) or None
+        external_id = validation.visible_text("tenant.external_id", tenant.external_id) or None
         fields = checked(tenant)
         tenant_id = ids.new_uuid()
         async with self._database.pool.acquire() as connection, connection.transaction():

@@ -41,7 +41,7 @@ def check_send(request: message_pb2.SendMessageRequest) -> None:
     if request.HasField("options"):
         _check_options(request.options)
     if request.external_id:
-        validation.text("external_id", request.external_id)
+        validation.visible_text("external_id", request.external_id)
     if request.labels:
         validation.labels("labels", request.labels, MAX_LABELS)
     if request.HasField("schedule_time") or request.HasField("expire_time"):

@@ -126,7 +126,7 @@ def _rate(endpoint: webhook_pb2.Endpoint) -> int | None:
 
 _RESOLVE_SECONDS = 3.0
 _CHECKS: dict[str, Callable[[webhook_pb2.Endpoint], object]] = {
-    "display_name": lambda endpoint: validation.text("endpoint.display_name", endpoint.display_name),
+    "display_name": lambda endpoint: validation.visible_text("endpoint.display_name", endpoint.display_name),
     "event_types": lambda endpoint: filters.check_event_types("endpoint.event_types", endpoint.event_types),
     "account_ids": lambda endpoint: filters.check_accounts("endpoint.account_ids", endpoint.account_ids),
     "labels": _labels,
