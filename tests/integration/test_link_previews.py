@@ -13,6 +13,7 @@ from aiohttp import web
 from mesh_core.egress import AddressForbidden, CheckedResolver
 from mesh_session_node.outbound import link_previews
 from mesh_session_node.outbound.link_previews import MAX_PAGE_BYTES, LinkPreviews
+from mesh_session_node.outbound.page_head import PageHead
 from tests.support.eventually import eventually
 
 JPEG = b"\xff\xd8\xff\xe0" + b"picture" * 100
@@ -245,6 +246,29 @@ async def test_a_slow_picture_is_left_out(
     preview = await previews.read(site.put("/a", page("<title>x</title><meta property=og:image content=/p>")))
     assert preview is not None
     assert (preview.title, preview.thumbnail) == ("x", b"")
+
+
+async def test_a_page_in_a_charset_that_there_is_no_codec_for_is_read(
+    site: Site, previews: LinkPreviews
+) -> None:
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        body = page("<title>Tea</title>").encode()
+        return web.Response(body=body, headers={"content-type": "text/html; charset=utf16le"})
+
+    site.pages["/a"] = answer
+    preview = await previews.read(site.url + "/a")
+    assert preview is not None
+    assert preview.title == "Tea"
+
+
+async def test_whatever_fails_in_reading_a_page_only_its_preview_is_missing(
+    site: Site, previews: LinkPreviews, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_page: bytes, _charset: str) -> PageHead:
+        raise LookupError("a fault of ours")
+
+    monkeypatch.setattr(link_previews, "read_head", broken)
+    assert await previews.read(site.put("/a", page("<title>x</title>"))) is None
 
 
 async def test_a_caller_who_gives_up_is_not_held(site: Site, previews: LinkPreviews) -> None:

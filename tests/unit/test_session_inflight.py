@@ -160,12 +160,13 @@ async def test_a_refused_ratchet_position_is_skipped_and_the_message_sent_at_onc
     assert second > first + 1000
 
 
-async def test_a_file_that_the_network_forgot_is_uploaded_again(account: OneAccount) -> None:
+async def test_a_file_that_the_network_forgot_is_uploaded_again(account: OneAccount, clock: Clock) -> None:
     await account.connected()
     out = await account.send("cat.png")
     await account.prepared(out, "ref 1")
     account.driver.link.reject(out.network_id, Failure.BLOB_GONE)
     await account.settle()
+    await clock.skip(1.1)
     assert account.preparing == [out]
     await account.prepared(out, "ref 2")
     assert [list(message.blobs) for message in account.driver.link.sent] == [["ref 1"], ["ref 2"]]

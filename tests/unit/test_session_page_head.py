@@ -44,11 +44,23 @@ def test_the_first_of_two_counts() -> None:
         ("<meta charset='windows-1252'><title>Grüße</title>".encode("cp1252"), "", "Grüße"),
         ("<title>Grüße</title>".encode(), "no-charset", "Grüße"),
         ("<title>Grüße</title>".encode(), "punycode", "Grüße"),
+        ("<title>Grüße</title>".encode(), "utf16le", "Grüße"),
         (b"<title>a\xff\0b</title>", "", "a\ufffdb"),
     ],
 )
 def test_characters_are_those_that_were_meant(page: bytes, charset: str, title: str) -> None:
     assert read_head(page, charset).title == title
+
+
+@pytest.mark.parametrize("charset", ["utf16le", "utf16be", "UTF16LE", "UTF-16LE"])
+def test_a_charset_that_there_is_no_codec_for_is_read_all_the_same(charset: str) -> None:
+    read_head(b"<title>x</title>", charset)
+    read_head(f"<meta charset='{charset}'><title>x</title>".encode())
+
+
+@given(st.text(max_size=40))
+def test_any_charset_is_read(charset: str) -> None:
+    read_head(b"<title>x</title>", charset)
 
 
 def test_long_texts_are_cut() -> None:

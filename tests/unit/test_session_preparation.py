@@ -12,9 +12,10 @@ from mesh_core.errors import FailedPrecondition, NotFound, ResourceExhausted, Un
 from mesh_core.ids import Prefix, encode, new_id, new_uuid
 from mesh_core.rpc.auth import Identity, Role, assume
 from mesh_session_node.drivers.interface.content import Reference, References
-from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
+from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure
 from mesh_session_node.outbound.outgoing import Outgoing
 from mesh_session_node.outbound.preparation import CannotPrepare, Preparation
+from mesh_session_node.outbound.preparing import MAX_TRIES
 from mesh_session_node.outbound.references import ReferenceLookup
 from sessionmesh.v1 import content_pb2, media_pb2, session_pb2
 from sessionmesh.v1 import message_pb2 as pb
@@ -82,6 +83,48 @@ async def test_a_file_that_cannot_be_had_now_is_tried_again_and_its_chat_waits(
     await account.prepared(out, "ref")
     assert account.on_the_network == ["cat.png", "this is my cat"]
     assert account.statuses(out) == []
+
+
+async def test_a_file_that_stays_out_of_reach_is_tried_ever_more_rarely_and_in_the_end_fails_its_message(
+    account: OneAccount, clock: Clock
+) -> None:
+    await account.connected()
+    out = await account.send("cat.png")
+    await account.send("this is my cat")
+    pauses = []
+    while not account.changes(out):
+        await account.prepared(out, error=CannotPrepare("the store is away", final=False))
+        pauses.append(0)
+        while not (account.preparing or account.changes(out)):
+            await clock.skip(1.0)
+            pauses[-1] += 1
+    assert len(pauses) == MAX_TRIES
+    assert [*pauses[:4], *pauses[-2:]] == [1, 2, 4, 8, 60, 0]
+    [change] = account.changes(out)
+    assert (change.status, change.failure_detail) == (pb.MESSAGE_STATUS_FAILED, "the store is away")
+    assert account.on_the_network == ["this is my cat"]
+
+
+async def test_a_message_can_be_cancelled_while_it_waits_to_be_prepared_again(account: OneAccount) -> None:
+    await account.connected()
+    out = await account.send("cat.png")
+    await account.send("this is my cat")
+    await account.prepared(out, error=CannotPrepare("the store is away", final=False))
+    assert account.session.sender.cancel(out.uuid) is out
+    assert account.on_the_network == ["this is my cat"]
+
+
+async def test_a_message_whose_file_the_network_lost_is_prepared_again_after_a_pause(
+    account: OneAccount, clock: Clock
+) -> None:
+    await account.connected()
+    out = await account.send("cat.png")
+    await account.prepared(out, "ref")
+    account.driver.link.reject(out.network_id, Failure.BLOB_GONE)
+    await account.settle()
+    assert account.preparing == []
+    await clock.skip(1.1)
+    assert account.preparing == [out]
 
 
 @pytest.mark.parametrize("reason", [pb.FAILURE_REASON_MEDIA_UNAVAILABLE, pb.FAILURE_REASON_CONTENT_REFUSED])

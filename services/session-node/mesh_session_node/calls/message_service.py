@@ -157,10 +157,17 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
             message = await self._stored(session, request.message_id)
             if message.status == pb.MESSAGE_STATUS_CANCELLED:
                 return pb.CancelMessageResponse(message=message)
-            raise FailedPrecondition(f"message {message.id} is no longer QUEUED", "MESSAGE_STATE")
+            why = "the network may have it already" if message.status in WAITING else "it is no longer QUEUED"
+            raise FailedPrecondition(f"message {message.id} cannot be cancelled: {why}", "MESSAGE_STATE")
         micros = time.time_ns() // 1000
         event = status_event(session.context, out, pb.MESSAGE_STATUS_CANCELLED, micros)
-        await self._calls.write(session, StatusChange(uuid, pb.MESSAGE_STATUS_CANCELLED, micros, event))
+        change = StatusChange(uuid, pb.MESSAGE_STATUS_CANCELLED, micros, event)
+        try:
+            unwrap(await self._calls.write(session, change), uuid)
+        except MeshError:  # it is not cancelled
+            session.sender.keep(out)
+            raise
+        session.sender.waiters.tell(uuid, out)
         return pb.CancelMessageResponse(message=await self._stored(session, request.message_id))
 
     # --- sending

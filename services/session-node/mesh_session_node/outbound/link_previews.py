@@ -84,6 +84,8 @@ class LinkPreviews:
                     preview.thumbnail = await self._picture(urljoin(page.url, head.image))
         except _FAILURES as error:
             logger.debug("no whole preview", error=repr(error))
+        except Exception:  # a stranger's page has found a fault of ours: the message goes out without it
+            logger.exception("a preview failed", host=_host(url))
         return preview if preview.title or preview.description or preview.thumbnail else None
 
     async def _picture(self, url: str) -> bytes:
@@ -123,6 +125,14 @@ class LinkPreviews:
         if url.user is not None or url.password is not None:
             raise _Unfit("an address with a user")
         self._resolver.check_literal(url.host)
+
+
+def _host(url: str) -> str:
+    """Whose page it is, for the log: the rest of an address may be nobody else's business."""
+    try:
+        return URL(url).host or ""
+    except ValueError:
+        return ""
 
 
 class _Unfit(Exception):

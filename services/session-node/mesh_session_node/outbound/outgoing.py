@@ -36,6 +36,7 @@ class Outgoing:
         "reservation",
         "span",
         "traceparent",
+        "tries",
         "uuid",
     )
 
@@ -55,6 +56,9 @@ class Outgoing:
         """The driver's encoding, where it took more than the request to make."""
         self.blobs: Sequence[str] = ()
         self.attempts = 0
+        """How often the network has been handed it, or may have been."""
+        self.tries = 0
+        """How often it was prepared."""
         self.reservation: Reservation | None = None
         self.span: Span | None = None
 

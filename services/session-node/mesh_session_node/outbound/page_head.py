@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,8 +29,7 @@ def read_head(page: bytes, charset: str = "") -> PageHead:
     if not charset:
         found = _CHARSET.search(page[:_CHARSET_WITHIN])
         charset = found[1].decode() if found else ""
-    # Python has codecs that take quadratic time; pages have none of these.
-    text = page.decode(charset if _IS_CHARSET(charset) else "utf-8", "replace")
+    text = page.decode(_codec(charset), "replace")
     parser = _HeadParser()
     with suppress(AssertionError):  # raised where a page is beyond the parser; what it found before counts
         parser.feed(text)
@@ -40,6 +40,16 @@ def read_head(page: bytes, charset: str = "") -> PageHead:
     )
     image = facts.get("og:image:secure_url") or facts.get("og:image") or facts.get("twitter:image", "")
     return PageHead(_one_line(title)[:MAX_TITLE], _one_line(description)[:MAX_DESCRIPTION], image.strip())
+
+
+def _codec(charset: str) -> str:
+    """The codec of a page that says it is in `charset`; UTF-8 for one that there is none for."""
+    if not _IS_CHARSET(charset):  # Python has codecs that take quadratic time; pages have none of these
+        return "utf-8"
+    try:
+        return codecs.lookup(charset).name
+    except LookupError:
+        return "utf-8"
 
 
 class _HeadParser(HTMLParser):

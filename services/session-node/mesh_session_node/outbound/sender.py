@@ -14,7 +14,7 @@ from random import uniform
 import structlog
 from asyncpg.pgproto.pgproto import UUID
 
-from mesh_core.errors import FailedPrecondition, MeshError, ResourceExhausted, Unavailable
+from mesh_core.errors import FailedPrecondition, ResourceExhausted, Unavailable
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.journal import Outcome
@@ -22,7 +22,8 @@ from mesh_session_node.outbound.in_flight import MAX_IN_FLIGHT, MessagesInFlight
 from mesh_session_node.outbound.limits import Limiter
 from mesh_session_node.outbound.outbox import Outbox
 from mesh_session_node.outbound.outgoing import AcceptedRow, Outgoing, labels_of
-from mesh_session_node.outbound.preparation import CannotPrepare, Preparation, needs_preparation
+from mesh_session_node.outbound.preparation import Preparation, needs_preparation
+from mesh_session_node.outbound.preparing import Failure, Preparing
 from mesh_session_node.outbound.receipts import LateReceipts, ReceiptAcks
 from mesh_session_node.outbound.reservations import Reservations
 from mesh_session_node.outbound.statuses import end_unsent, status_event
@@ -40,7 +41,6 @@ class Sender:
         "_asked_to_wait_until",
         "_context",
         "_limiter",
-        "_preparation",
         "_preparing",
         "_reservations",
         "_resume_at",
@@ -61,8 +61,7 @@ class Sender:
     ) -> None:
         self._context = context
         self._limiter = Limiter(limits)
-        self._preparation = preparation
-        self._preparing: dict[UUID, Outgoing] = {}
+        self._preparing = Preparing(context, preparation, self)
         self._reservations = Reservations(context)
         self.outbox = Outbox()
         self.waiters = Waiters()
@@ -76,7 +75,7 @@ class Sender:
     @property
     def queued(self) -> int:
         """Stored messages that the network has not acknowledged."""
-        return len(self.outbox) + len(self._preparing) + len(self.in_flight.messages)
+        return len(self.outbox) + len(self._preparing.messages) + len(self.in_flight.messages)
 
     def set_limits(self, limits: SendLimits) -> None:
         """From now on."""
@@ -166,7 +165,7 @@ class Sender:
 
     def wait_reason(self, message: UUID) -> pb.WaitReason.ValueType:
         """Why a message is still QUEUED; UNSPECIFIED for one that the network has, or that is not here."""
-        if message in self._preparing:
+        if message in self._preparing.messages:
             return pb.WAIT_REASON_MEDIA
         out = self.outbox.find(message)
         if out is None:
@@ -190,11 +189,11 @@ class Sender:
 
     def cancel(self, message: UUID) -> Outgoing | None:
         """Take a message back that the network cannot have; None when it may have it, or it is not here."""
-        out = self._preparing.get(message)
+        out = self._preparing.messages.get(message)
         if out is not None:
             if out.attempts:
                 return None
-            del self._preparing[message]
+            del self._preparing.messages[message]
             self.outbox.unhold(out.chat, time.time())
             self.pump()
             return out
@@ -203,6 +202,12 @@ class Sender:
             self.put_back(out)
             return None
         return out
+
+    def keep(self, out: Outgoing) -> None:
+        """A message that was taken back by `cancel` is to be sent after all."""
+        if not self._context.closed:
+            self.put_back(out)
+            self.pump()
 
     def pump(self) -> None:
         """Send what may be sent, and see to it that the rest is looked at in time."""
@@ -241,20 +246,33 @@ class Sender:
 
     def fail_all(self, reason: pb.FailureReason.ValueType, detail: str) -> None:
         """The pairing has ended: nothing will be sent."""
-        for out in [*self.in_flight.messages.values(), *self._preparing.values(), *self.outbox.clear()]:
+        for out in [
+            *self.in_flight.messages.values(),
+            *self._preparing.messages.values(),
+            *self.outbox.clear(),
+        ]:
             self._fail(out, reason, detail)
         self.in_flight.messages.clear()
-        self._preparing.clear()
+        self._preparing.messages.clear()
 
     def drop(self) -> None:
         """The account is no longer this node's: forget everything."""
         self._cancel_timer()
         self.in_flight.messages.clear()
-        self._preparing.clear()
+        self._preparing.messages.clear()
         self.outbox.clear()
         self.waiters.drop(self._context.ref.shard)
 
     # --- Queue
+
+    def prepared(self, out: Outgoing, failure: Failure | None) -> None:
+        now = time.time()
+        if failure is not None:
+            self._fail(out, *failure)
+        else:
+            self.outbox.push(out, now)
+        self.outbox.unhold(out.chat, now)
+        self.pump()
 
     def put_back(self, out: Outgoing) -> None:
         self.outbox.push(out, time.time())
@@ -277,41 +295,15 @@ class Sender:
         if self._resume_at and time.monotonic() < self._resume_at:
             return False
         if state.left <= 0:
-            if self.outbox or self._preparing or self.accepting:
+            if self.outbox or self._preparing.messages or self.accepting:
                 self._reservations.request(len(self.outbox), self.pump)
             return False
         return context.host.may_act(context.ref)
 
     def _prepare(self, out: Outgoing) -> None:
-        self._preparing[out.uuid] = out
+        """Its chat waits until the message is ready, or has failed; the account's other chats go on."""
         self.outbox.hold(out.chat)
-        self._context.host.spawn(f"prepare {out.id}", self._prepared(out))
-
-    async def _prepared(self, out: Outgoing) -> None:
-        """Its chat waits until the message is ready, the account's other chats go on."""
-        failure: tuple[pb.FailureReason.ValueType, str] | None = None
-        try:
-            done = await self._preparation.prepare(self._context, out)
-            out.prepared, out.blobs = done.payload, done.blobs
-        except CannotPrepare as error:
-            if error.final:
-                failure = (error.reason, str(error))
-            else:
-                await asyncio.sleep(_RETRY_DELAY)
-        except Exception as error:  # it would fail the next time, too
-            logger.exception("a message cannot be prepared", message_id=out.id)
-            detail = error.message if isinstance(error, MeshError) else "it cannot be prepared"
-            failure = (pb.FAILURE_REASON_CONTENT_REFUSED, detail)
-        finally:
-            # Else it has failed with the pairing, was cancelled, or is the next owner's
-            if self._preparing.pop(out.uuid, None) is not None:
-                now = time.time()
-                if failure is not None:
-                    self._fail(out, *failure)
-                else:
-                    self.outbox.push(out, now)
-                self.outbox.unhold(out.chat, now)
-                self.pump()
+        self._preparing.begin(out)
 
     def _fail(self, out: Outgoing, reason: pb.FailureReason.ValueType, detail: str) -> None:
         end_unsent(self._context, self.waiters, out, pb.MESSAGE_STATUS_FAILED, reason, detail)
@@ -345,5 +337,4 @@ class Sender:
             self._timer = None
 
 
-_RETRY_DELAY = 1.0
 _MIN_TIMER_SECONDS = 0.005
