@@ -403,6 +403,31 @@ async def test_a_stranger_can_announce_no_large_frame() -> None:
         await connection.ended.wait()
 
 
+async def test_of_too_many_connections_without_a_token_the_oldest_ends_and_peers_stay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mesh_core.rpc.server.peers.MAX_UNKNOWN", 3)
+    async with Peer(Echo()) as peer, asyncio.timeout(5):
+        known, token = await raw_connection(peer)
+        known.send(token)
+        silent = [(await raw_connection(peer))[0] for _ in range(5)]
+        await silent[0].ended.wait()
+        await silent[1].ended.wait()
+        last, token = await raw_connection(peer)
+        last.send(token)
+        assert (await peer.batched(f"/{SERVICE}/Unary", text("x"))).body == text("x")
+        assert [one.ended.is_set() for one in (known, *silent[3:], last)] == [False] * 4
+        for one in (known, *silent[2:], last):
+            one.abort("done")
+
+
+async def test_a_connection_without_a_token_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mesh_core.rpc.server.peers.TOKEN_SECONDS", 0.1)
+    async with Peer(Echo()) as peer, asyncio.timeout(5):
+        connection, _ = await raw_connection(peer)
+        await connection.ended.wait()
+
+
 async def test_a_token_is_good_for_one_connection() -> None:
     async with Peer(Echo()) as peer, asyncio.timeout(5):
         first, token = await raw_connection(peer)

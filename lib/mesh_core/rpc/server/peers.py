@@ -24,6 +24,8 @@ from sessionmesh.internal.v1 import peer_pb2_grpc
 
 TOKEN_SECONDS = 10.0
 """How long a token is good, and how long a connection may be without one."""
+MAX_UNKNOWN = 256
+"""Connections that have not shown their token. One more, and the oldest is closed; peers show it at once."""
 
 
 class PeerListener(peer_pb2_grpc.PeerServiceServicer):
@@ -34,6 +36,7 @@ class PeerListener(peer_pb2_grpc.PeerServiceServicer):
         self._settings = settings
         self._tokens: set[bytes] = set()
         self._peers: set[_Peer] = set()
+        self._unknown: dict[FrameConnection, None] = {}
         self._listening: asyncio.Task[asyncio.Server] | None = None
         self._finishing = False
 
@@ -72,16 +75,29 @@ class PeerListener(peer_pb2_grpc.PeerServiceServicer):
     async def _listen(self) -> asyncio.Server:
         host = self._settings.listen.rpartition(":")[0].strip("[]")
         loop = asyncio.get_running_loop()
+        tls = server_context(self._settings)
         return await loop.create_server(
-            self._accept, host, self._settings.peer_port, ssl=server_context(self._settings)
+            self._accept,
+            host,
+            self._settings.peer_port,
+            ssl=tls,
+            ssl_handshake_timeout=TOKEN_SECONDS if tls is not None else None,
         )
 
     def _accept(self) -> FrameConnection:
         connection = FrameConnection(accepts=True)
-        timer = asyncio.get_running_loop().call_later(TOKEN_SECONDS, connection.abort, "no token came")
+        timer = asyncio.get_running_loop().call_later(TOKEN_SECONDS, self._give_up, connection)
+        self._unknown[connection] = None
+        if len(self._unknown) > MAX_UNKNOWN:
+            self._give_up(next(iter(self._unknown)))
+
+        def ended(_reason: str) -> None:
+            timer.cancel()
+            self._unknown.pop(connection, None)
 
         def begin(token: bytes) -> None:
             timer.cancel()
+            self._unknown.pop(connection, None)
             if token not in self._tokens or self._finishing:
                 connection.abort("the token is wrong")
                 return
@@ -90,8 +106,13 @@ class PeerListener(peer_pb2_grpc.PeerServiceServicer):
             self._peers.add(peer)
             connection.on_end = lambda _: self._ended(peer)
 
-        connection.on_frame = begin
+        connection.on_frame, connection.on_end = begin, ended
         return connection
+
+    def _give_up(self, connection: FrameConnection) -> None:
+        """No token came. (Of one that has not got through its TLS handshake nothing else is ever heard.)"""
+        self._unknown.pop(connection, None)
+        connection.abort("no token came")
 
     def _ended(self, peer: _Peer) -> None:
         self._peers.discard(peer)
