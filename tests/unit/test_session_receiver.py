@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from mesh_core.ids import Prefix, encode, new_uuid
 from mesh_session_node.drivers.interface.content import Identity, Incoming, Reference, person_of
+from mesh_session_node.inbound.in_order import MAX_WAITING
 from mesh_session_node.journal import (
     REFUSED,
     ContentUpdate,
@@ -85,6 +86,7 @@ async def test_a_message_is_stored_as_the_api_shows_it(account: OneAccount) -> N
     identity = Identity(user_id="7", hidden_id="8", username="ada")
     came = incoming(forward_score=5, mentions=["user:7"], expire_seconds=60, identity=identity, album="A")
     account.driver.link.receive(came)
+    await account.settle()
     [row] = account.journal.waiting
     assert isinstance(row, InboundMessage)
     assert (row.network_id, row.chat, row.network_time) == ("IN1", ADA, TIME)
@@ -235,14 +237,50 @@ async def test_an_answer_to_a_message_that_nobody_knows_keeps_its_reference(acco
     assert account.driver.link.acknowledged == ["IN1"]
 
 
-async def test_the_network_repeats_what_is_answered_as_its_writer_saw_it(account: OneAccount) -> None:
+@pytest.mark.parametrize(
+    ("state", "shown"),
+    [(content_pb2.MEDIA_STATE_READY, content_pb2.MEDIA_STATE_READY), (content_pb2.MEDIA_STATE_PENDING, 0)],
+    ids=["fetched", "still to be fetched"],
+)
+async def test_what_is_answered_is_quoted_as_it_is_stored(
+    account: OneAccount, state: content_pb2.MediaState.ValueType, shown: int
+) -> None:
     await account.connected()
-    with_earlier_message(account)
-    account.driver.link.receive(incoming("fine", reply_to=replace(EARLIER, content=content_of("how?"))))
+    stored = pb.Message(content=content_of("cat.png"), sender=Person(address=ADA))
+    stored.content.image.media.media_id, stored.content.image.media.state = "med_1", state
+    account.messages.add(new_uuid(), "EARLIER", pb.DIRECTION_INBOUND, stored.SerializeToString(), ADA)
+    repeated = content_of("cat.png")
+    repeated.image.media.state = content_pb2.MEDIA_STATE_PENDING
+    account.driver.link.receive(incoming("fine", reply_to=replace(EARLIER, content=repeated)))
     await account.settle()
     await account.journal.commit()
     [message] = stored_messages(account)
-    assert message.quoted.content == content_of("how?")
+    media = message.quoted.content.image.media
+    assert (media.media_id, media.state) == ("med_1", shown)
+
+
+async def test_a_file_that_the_network_repeats_is_never_said_to_be_on_its_way(account: OneAccount) -> None:
+    await account.connected()
+    repeated = content_of("cat.png")
+    repeated.image.media.state = content_pb2.MEDIA_STATE_PENDING
+    account.driver.link.receive(incoming("fine", reply_to=replace(UNKNOWN, content=repeated)))
+    await account.settle()
+    await account.journal.commit()
+    [message] = stored_messages(account)
+    assert message.quoted.content.image.caption == "cat.png"
+    assert message.quoted.content.image.media.state == content_pb2.MEDIA_STATE_UNSPECIFIED
+
+
+async def test_every_reference_names_our_message(account: OneAccount) -> None:
+    await account.connected()
+    earlier = with_earlier_message(account)
+    vote = content_pb2.Content(poll_vote=content_pb2.PollVoteContent(answers=["yes"]))
+    account.driver.link.receive(incoming(content=vote, target=EARLIER, reply_to=EARLIER, album="EARLIER"))
+    await account.settle()
+    await account.journal.commit()
+    [message] = stored_messages(account)
+    named = [message.content.poll_vote.poll, message.quoted.ref, message.album]
+    assert [ref.message_id for ref in named] == [earlier] * 3
 
 
 async def test_what_is_answered_may_be_the_accounts_own_though_it_was_never_stored(
@@ -266,6 +304,69 @@ async def test_an_answer_waits_for_what_it_answers_to_be_stored(account: OneAcco
     await account.journal.commit()
     await account.journal.commit()
     assert stored_messages(account)[-1].quoted.ref.message_id == earlier
+
+
+async def test_what_comes_for_one_chat_is_stored_in_its_order(account: OneAccount) -> None:
+    await account.connected()
+    with_earlier_message(account)
+    kinds: list[dict[str, Any]] = [
+        {"reply_to": EARLIER},
+        {},
+        {"content": HEART, "target": EARLIER},
+        {"album": "A"},
+    ]
+    ids = [f"IN{number}" for number in range(12)]
+    for number, network_id in enumerate(ids):
+        account.driver.link.receive(incoming(network_id=network_id, **kinds[number % 4]))
+    await account.settle()
+    await account.journal.commit()
+    await account.settle()
+    await account.journal.commit()
+    assert [row.network_id for row in account.stored(InboundMessage)] == ids
+    assert account.driver.link.acknowledged == ids
+
+
+async def test_a_chat_waits_for_the_look_up_of_its_messages_and_other_chats_go_on(
+    account: OneAccount, clock: Clock
+) -> None:
+    await account.connected()
+    account.messages.unavailable = True
+    account.driver.link.receive(incoming(network_id="IN1", reply_to=EARLIER))
+    account.driver.link.receive(incoming(network_id="IN2"))
+    account.driver.link.receive(incoming(network_id="IN3", chat="group:1"))
+    await account.settle()
+    assert [row.network_id for row in account.journal.waiting if isinstance(row, InboundMessage)] == ["IN3"]
+    await account.journal.commit()
+    account.messages.unavailable = False
+    await eventually(lambda: len(account.journal.waiting) == 2)
+    await account.journal.commit()
+    assert account.driver.link.acknowledged == ["IN3", "IN1", "IN2"]
+
+
+async def test_a_change_comes_before_what_was_written_after_it(account: OneAccount) -> None:
+    await account.connected()
+    with_earlier_message(account)
+    account.driver.link.receive(CHANGES["edit"])
+    account.driver.link.receive(incoming(network_id="IN2"))
+    await account.settle()
+    assert not [row for row in account.journal.waiting if isinstance(row, InboundMessage)]
+    await account.journal.commit()
+    await account.journal.commit()
+    assert account.driver.link.acknowledged == ["IN1", "IN2"]
+
+
+async def test_what_comes_while_too_much_waits_stays_the_networks(account: OneAccount) -> None:
+    await account.connected()
+    account.messages.unavailable = True
+    for number in range(MAX_WAITING + 1):
+        account.driver.link.receive(incoming(network_id=f"IN{number}", reply_to=UNKNOWN))
+    account.messages.unavailable = False
+    await eventually(lambda: len(account.journal.waiting) == MAX_WAITING)
+    await account.journal.commit()
+    assert account.driver.link.acknowledged == [f"IN{number}" for number in range(MAX_WAITING)]
+    account.driver.link.receive(incoming(network_id="LATER", reply_to=UNKNOWN))
+    await account.settle()
+    assert len(account.journal.waiting) == 1
 
 
 async def test_a_reaction_is_an_event_about_our_message(account: OneAccount) -> None:
@@ -606,6 +707,107 @@ async def test_another_device_changes_what_this_api_sent(account: OneAccount, ki
     [row] = account.stored(ContentUpdate)
     content = pb.SendMessageRequest.FromString(row.content).content
     assert content.WhichOneof("kind") == ("text" if kind == "edit" else "revoked")
+
+
+async def test_what_the_accounts_phone_writes_in_a_group_says_nothing_of_the_group(
+    account: OneAccount,
+) -> None:
+    await account.connected()
+    own = Identity(phone=PHONE, user_id="7")
+    account.driver.link.receive(
+        incoming(chat="group:1", sender=f"phone:{PHONE}", from_account=True, identity=own, push_name="")
+    )
+    account.driver.link.receive(incoming(network_id="IN2", chat="group:1"))
+    await account.journal.commit()
+    synced, received = stored_messages(account)
+    assert not synced.HasField("recipient")
+    assert synced.sender.phone == PHONE
+    assert received.sender.user_id == ""
+    shown = pb.Message()
+    account.session.context.people.show(shown, "group:1")
+    assert not shown.HasField("recipient")
+
+
+@pytest.mark.parametrize(
+    ("chat", "sender", "identity"),
+    [
+        (f"phone:{PHONE}", f"phone:{PHONE}", Identity(phone=PHONE)),
+        ("group:1", f"phone:{PHONE}", None),
+        ("group:1", "hidden:9", Identity(phone=PHONE, hidden_id="9")),
+    ],
+    ids=["to itself", "in a group", "in a group by another address"],
+)
+async def test_what_the_account_wrote_is_never_received(
+    account: OneAccount, chat: str, sender: str, identity: Identity | None
+) -> None:
+    await account.connected()
+    account.driver.link.receive(incoming(chat=chat, sender=sender, identity=identity))
+    await account.journal.commit()
+    [row] = account.stored(InboundMessage)
+    assert (row.direction, row.event.type) == (pb.DIRECTION_OUTBOUND, "message.synced")
+    assert account.shown.counters.received == 0
+
+
+@pytest.mark.parametrize("marked", [True, False], ids=["of its own device", "as if somebody wrote"])
+async def test_the_echo_of_what_this_api_sent_is_acknowledged_and_not_stored_again(
+    account: OneAccount, marked: bool
+) -> None:
+    await account.connected()
+    own = f"phone:{PHONE}"
+    out = await account.send(to=PHONE)
+    with_own_message(account, out, own)
+    account.driver.link.receive(
+        incoming(network_id=out.network_id, chat=own, sender=own, from_account=marked)
+    )
+    await account.settle()
+    assert account.journal.waiting == []
+    assert account.driver.link.acknowledged == [out.network_id]
+
+
+async def test_an_echo_of_a_message_that_is_not_stored_is_synced(account: OneAccount) -> None:
+    await account.connected()
+    out = await account.send(to=PHONE)
+    account.driver.link.receive(
+        incoming(network_id=out.network_id, chat=f"phone:{PHONE}", sender=f"phone:{PHONE}")
+    )
+    await account.settle()
+    [row] = account.journal.waiting
+    assert isinstance(row, InboundMessage)
+    assert row.event.type == "message.synced"
+
+
+async def test_the_account_that_takes_back_its_message_is_shown_with_all_its_names(
+    account: OneAccount,
+) -> None:
+    await account.connected()
+    out = await account.send()
+    with_own_message(account, out)
+    target = Reference(out.network_id, ADA, f"phone:{PHONE}")
+    revocation = replace(CHANGES["revocation"], sender=f"phone:{PHONE}", from_account=True, target=target)
+    account.driver.link.receive(revocation)
+    await account.settle()
+    await account.journal.commit()
+    [row] = account.stored(ContentUpdate)
+    actor = pb.SendMessageRequest.FromString(row.content).content.revoked.actor
+    state = account.session.context.driver_state
+    assert state is not None
+    assert state.user_id
+    assert (actor.phone, actor.user_id) == (PHONE, state.user_id)
+
+
+@pytest.mark.parametrize("sender", ["", ADA])
+async def test_who_wrote_what_a_reaction_is_about_is_said_only_where_the_network_does(
+    account: OneAccount, sender: str
+) -> None:
+    await account.connected()
+    account.driver.link.receive(
+        incoming(content=HEART, chat="group:1", target=Reference("UNKNOWN", "", sender))
+    )
+    await account.settle()
+    await account.journal.commit()
+    [message] = stored_messages(account)
+    about = message.content.reaction.message
+    assert about == MessageRef(network_message_id="UNKNOWN", chat="group:1", sender=sender)
 
 
 async def test_what_comes_after_the_account_has_left_is_not_stored(account: OneAccount) -> None:

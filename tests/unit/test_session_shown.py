@@ -9,7 +9,7 @@ from mesh_session_node.drivers.interface.content import Incoming
 from mesh_session_node.journal import Event, SessionSnapshot
 from sessionmesh.v1 import content_pb2, event_pb2
 from sessionmesh.v1 import session_pb2 as pb
-from tests.support.memory_host import PHONE, OneAccount
+from tests.support.memory_host import SOMEBODY, OneAccount
 
 NO_NEW_CHATS = pb.Restriction(kind=pb.RESTRICTION_KIND_NEW_CHATS, remaining=0, detail="too many strangers")
 NOTHING = pb.Restriction(kind=pb.RESTRICTION_KIND_SENDING)
@@ -111,8 +111,8 @@ async def test_the_next_owner_knows_the_last_message_that_came_in(account: OneAc
 def incoming(network_id: str, micros: int) -> Incoming:
     return Incoming(
         network_id=network_id,
-        chat=f"phone:{PHONE}",
-        sender=f"phone:{PHONE}",
+        chat=f"phone:{SOMEBODY}",
+        sender=f"phone:{SOMEBODY}",
         push_name="Ada",
         content=content_pb2.Content(text=content_pb2.TextContent(body="hello")),
         time=micros,

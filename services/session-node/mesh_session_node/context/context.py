@@ -15,6 +15,7 @@ from mesh_core.signal import Signal
 from mesh_core.validation import to_timestamp
 from mesh_session_node.context.events import EventMaker
 from mesh_session_node.context.people import People
+from mesh_session_node.drivers.interface.content import Identity
 from mesh_session_node.drivers.interface.driver import Driver, DriverState, Link
 from mesh_session_node.journal import AccountRef, Journal
 from mesh_session_node.store.accounts import SessionRow
@@ -27,6 +28,8 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
     send_per_hour: Positive = 1_000
     send_per_day: Positive = 10_000
     outbox: Positive = 10_000
+    outbox_bytes: Positive = 32 * 1024 * 1024
+    node_outbox_bytes: Positive = 1024 * 1024 * 1024
     jitter_seconds: Seconds = 0.0
     connects_per_second: Positive = 500
     connects_at_once: Positive = 200
@@ -133,6 +136,12 @@ class SessionContext:
     def seal(self, plain: bytes) -> bytes:
         """A driver's state as it is stored."""
         return self.host.seal(self.ref.tenant, plain, self.ref.uuid.bytes)
+
+    @property
+    def own(self) -> Identity:
+        """Who the account itself is, as far as it knows; nobody while it is not paired."""
+        state = self.driver_state
+        return Identity() if state is None else Identity(state.phone, state.user_id, state.hidden_id)
 
     @property
     def changes(self) -> Signal:

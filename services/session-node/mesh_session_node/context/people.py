@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from mesh_session_node.drivers.interface.content import Identity, describe, is_person, person_of
+from mesh_session_node.drivers.interface.content import Identity, is_person, person_of
 from sessionmesh.v1.common_pb2 import Person
 
 MAX_REMEMBERED = 100
@@ -29,7 +29,9 @@ class People:
         self._known: dict[str, Person] | None = None  # most accounts wait for somebody to write
 
     def learn(self, address: str, identity: Identity | None, display_name: str = "") -> Person:
-        """Remember who is behind an address; the person, with all that is known."""
+        """Remember who is behind a person's address; the person, with all that is known."""
+        if not is_person(address):
+            return person_of(address)
         known = None if self._known is None else self._known.pop(address, None)
         person = person_of(address, identity, display_name)
         if known is not None:
@@ -51,7 +53,5 @@ class People:
 
     def show(self, where: WithRecipient, chat: str) -> None:
         """Fill in whom a message to this chat went to: somebody in a chat of two, else nobody."""
-        if (known := None if self._known is None else self._known.get(chat)) is not None:
-            where.recipient.CopyFrom(known)
-        elif is_person(chat):
-            describe(where.recipient, chat)
+        if is_person(chat):
+            where.recipient.CopyFrom(self.find(chat))

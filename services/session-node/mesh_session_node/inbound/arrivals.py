@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,7 +13,7 @@ from asyncpg import Record
 from mesh_core.errors import MeshError
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.context.message_rows import ref_of_row
-from mesh_session_node.drivers.interface.content import Identity, Incoming, Reference
+from mesh_session_node.drivers.interface.content import Incoming, Reference, is_one_of
 from mesh_session_node.drivers.interface.driver import Link
 from mesh_session_node.journal import Committed, Duplicate, Outcome, Poison, Row
 from sessionmesh.v1.common_pb2 import MessageRef
@@ -51,25 +51,23 @@ class Arrival:
             came = self.message
             present.acknowledge(came.network_id if came.offered_as is None else came.offered_as)
 
-    def ref(self, reference: Reference, row: Record | None) -> MessageRef:
-        """What names an earlier message: its row says it where it is stored, else the network did."""
-        if row is not None:
-            return ref_of_row(row)
+    @property
+    def refers_to(self) -> set[str]:
+        """The network's ids of the earlier messages that it refers to."""
         came = self.message
-        ref = MessageRef(network_message_id=reference.network_id, chat=reference.chat or came.chat)
-        sender = reference.sender or came.sender
-        own = self.own
-        if sender in (f"phone:{own.phone}", f"user:{own.user_id}", f"hidden:{own.hidden_id}"):
+        ids = {about.network_id for about in (came.target, came.reply_to) if about is not None}
+        return ids | {came.album} if came.album else ids
+
+    def ref(self, reference: Reference, rows: Mapping[str, Record]) -> MessageRef:
+        """What names an earlier message: its row says it where it is stored, else the network did."""
+        if (row := rows.get(reference.network_id)) is not None:
+            return ref_of_row(row)
+        ref = MessageRef(network_message_id=reference.network_id, chat=reference.chat or self.message.chat)
+        if is_one_of(self.session.own, reference.sender):
             ref.from_account = True
         else:
-            ref.sender = sender
+            ref.sender = reference.sender
         return ref
-
-    @property
-    def own(self) -> Identity:
-        """Who the account itself is."""
-        state = self.session.driver_state
-        return Identity() if state is None else Identity(state.phone, state.user_id, state.hidden_id)
 
     def _settled(self, then: Callable[[Outcome], None], done: asyncio.Future[Outcome]) -> None:
         if done.cancelled() or done.exception() is not None:

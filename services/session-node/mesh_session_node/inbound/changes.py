@@ -117,8 +117,7 @@ def _same(one: Person, other: Person) -> bool:
 def _change(session: SessionContext, came: Incoming, message: pb.Message) -> None:
     if came.edited is None:
         message.content.Clear()
-        identity = None if came.from_account else came.identity
-        message.content.revoked.actor.CopyFrom(session.people.learn(came.sender, identity, came.push_name))
+        message.content.revoked.actor.CopyFrom(writer_of(session, came))
         return
     edited = content_pb2.Content()
     edited.CopyFrom(came.edited)
@@ -126,6 +125,13 @@ def _change(session: SessionContext, came: Incoming, message: pb.Message) -> Non
     if before is not None and after is not None:
         after.CopyFrom(before)  # another caption, with the same media
     message.content.CopyFrom(edited)
+
+
+def writer_of(session: SessionContext, came: Incoming) -> Person:
+    """Who wrote or did what came, with all that is known of them."""
+    if came.from_account:
+        return person_of(came.sender, session.own)
+    return session.people.learn(came.sender, came.identity, came.push_name)
 
 
 def _nothing(_outcome: Outcome) -> None:

@@ -10,6 +10,8 @@ does not come again for ever; were that refused, too, it is not acknowledged.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -23,14 +25,18 @@ from mesh_core.telemetry import tracing
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.context.message_rows import message_of_row, set_create_time
-from mesh_session_node.drivers.interface.content import Incoming, Reference, person_of
+from mesh_session_node.drivers.interface.content import Incoming, Reference, is_one_of
 from mesh_session_node.drivers.interface.driver import Link
 from mesh_session_node.inbound.arrivals import Arrival
-from mesh_session_node.inbound.changes import ContentChanges
+from mesh_session_node.inbound.changes import ContentChanges, writer_of
 from mesh_session_node.inbound.fitting import placeholder
+from mesh_session_node.inbound.in_order import InOrder
 from mesh_session_node.inbound.media import MediaFetcher
 from mesh_session_node.journal import Committed, Event, InboundMessage, Outcome
+from mesh_session_node.outbound.outgoing import message_of
 from mesh_session_node.outbound.references import ReferenceLookup
+from mesh_session_node.store.media import media_of
+from sessionmesh.v1 import content_pb2
 from sessionmesh.v1 import message_pb2 as pb
 from sessionmesh.v1.common_pb2 import MessageRef
 
@@ -44,42 +50,46 @@ class Receiver:
         self._lookup = lookup
         self._changes = changes
         self._media = media
+        self._in_order = InOrder()
         self._storing: dict[tuple[UUID, str], asyncio.Future[Any]] = {}
 
     def receive(self, session: SessionContext, came: Incoming) -> None:
-        """Store a message from the network."""
+        """Store a message from the network, after what came before it in its chat."""
+        came = told_by_account(session, came)
         link = session.link
         instead = partial(self._store_placeholder, session, link, came)
         arrival, uuid = Arrival(session, link, came, instead), new_uuid()
-        about = came.target or came.reply_to
-        if about is None:
-            if (done := self._store(arrival, uuid, None)) is not None:
+        if not self._in_order.busy(session, came.chat) and not _refers(came):
+            if (done := self._store(arrival, uuid, {})) is not None:
                 self._announce(arrival, done)
             return
-        before = self._storing.get((session.ref.uuid, about.network_id))
+        before = [
+            storing
+            for network_id in arrival.refers_to
+            if (storing := self._storing.get((session.ref.uuid, network_id))) is not None
+        ]
         done = asyncio.get_running_loop().create_future()
-        self._announce(arrival, done)  # at once: what comes next may refer to this one
-        work = self._receive_reference(arrival, uuid, about, before, done)
-        session.host.spawn(f"receive {came.network_id}", work)
+        if self._in_order.add(session, came.chat, partial(self._in_turn, arrival, uuid, before, done)):
+            self._announce(arrival, done)  # at once: what comes next may refer to this one
+        else:
+            logger.warning("inbound message not stored", account_id=session.id, reason="too many wait")
 
-    async def _receive_reference(
-        self,
-        arrival: Arrival,
-        uuid: UUID,
-        about: Reference,
-        before: asyncio.Future[Any] | None,
-        done: asyncio.Future[Any],
+    async def _in_turn(
+        self, arrival: Arrival, uuid: UUID, before: list[asyncio.Future[Any]], done: asyncio.Future[Any]
     ) -> None:
-        """Store a message that refers to an earlier one, which is looked up once it is stored, if it is
-        still on its way to the database. `done` is told when all is.
+        """Store a message whose turn it is. Those that it refers to are looked up once they are stored, if
+        they are still on their way to the database. `done` is told when all is.
+
+        Returns as soon as the message is handed to the journal, which keeps the order.
         """
         session, came = arrival.session, arrival.message
+        stored: asyncio.Future[Outcome] | None = None
         try:
-            if before is not None:
-                await asyncio.wait([before])
+            if before:
+                await asyncio.wait(before)
             while True:
                 try:
-                    await self._store_with_reference(arrival, uuid, about)
+                    stored = await self._store_with_references(arrival, uuid)
                 except UNAVAILABLE as error:
                     logger.warning("a message waits for Postgres", account_id=session.id, error=repr(error))
                 else:
@@ -92,30 +102,40 @@ class Receiver:
             if arrival.instead is not None and not session.closed:
                 arrival.instead()
         finally:
-            done.set_result(None)
+            if stored is None:
+                done.set_result(None)
+            else:
+                stored.add_done_callback(lambda _: done.set_result(None))
 
-    async def _store_with_reference(self, arrival: Arrival, uuid: UUID, about: Reference) -> None:
+    async def _store_with_references(self, arrival: Arrival, uuid: UUID) -> asyncio.Future[Outcome] | None:
         session, came = arrival.session, arrival.message
-        if came.edited is not None or came.content.HasField("revoked"):
-            await self._changes.receive(arrival, about)
-            return
-        referred = await self._lookup.by_network_id(session.ref.uuid, about.network_id)
-        if (stored := self._store(arrival, uuid, referred)) is not None:
-            await asyncio.wait([stored])
+        if came.target is not None and (came.edited is not None or came.content.HasField("revoked")):
+            await self._changes.receive(arrival, came.target)
+            return None
+        account, rows = session.ref.uuid, dict[str, Record]()
+        for network_id in arrival.refers_to:
+            if (row := await self._lookup.by_network_id(account, network_id)) is not None:
+                rows[network_id] = row
+        if came.from_account and await self._lookup.sent_here(account, came.network_id):
+            arrival.acknowledge()  # the echo of what this API sent
+            return None
+        return self._store(arrival, uuid, rows)
 
     def _store_placeholder(self, session: SessionContext, link: Link | None, came: Incoming) -> None:
         arrival = Arrival(session, link, placeholder(came))
-        if (done := self._store(arrival, new_uuid(), None)) is not None:
+        if (done := self._store(arrival, new_uuid(), {})) is not None:
             self._announce(arrival, done)
 
-    def _store(self, arrival: Arrival, uuid: UUID, referred: Record | None) -> asyncio.Future[Outcome] | None:
-        """`referred` is the row of the message that it is about or answers, where there is one. Returns the
-        future of its outcome; None when it cannot be stored now.
+    def _store(
+        self, arrival: Arrival, uuid: UUID, rows: Mapping[str, Record]
+    ) -> asyncio.Future[Outcome] | None:
+        """`rows` are those of the messages that it refers to, by the network's ids, as far as they are
+        stored. Returns the future of its outcome; None when it cannot be stored now.
         """
         session, came = arrival.session, arrival.message
         if session.closed:
             return None
-        message = as_message(arrival, uuid, referred)
+        message = as_message(arrival, uuid, rows)
         traceparent = tracing.begin("")
         span = tracing.start_span(
             "mesh.driver.receive",
@@ -158,8 +178,19 @@ class Receiver:
                 self._media.add(session, uuid, came.blob)
 
 
-def as_message(arrival: Arrival, uuid: UUID, referred: Record | None) -> pb.Message:
-    """A message from the network in the API's form."""
+def told_by_account(session: SessionContext, came: Incoming) -> Incoming:
+    """What the account itself wrote is `from_account`, also where the network does not say so: a message to
+    its own number, or of its phone in a group. Taken for somebody else's it would be answered, for ever.
+    """
+    if came.from_account or not is_one_of(session.own, came.sender, came.identity):
+        return came
+    # It says who the sender is, and so who the recipient is only in the account's chat with itself
+    identity = came.identity if is_one_of(session.own, came.chat) else None
+    return replace(came, from_account=True, identity=identity)
+
+
+def as_message(arrival: Arrival, uuid: UUID, rows: Mapping[str, Record]) -> pb.Message:
+    """A message from the network in the API's form; `rows` as for `Receiver`."""
     session, came = arrival.session, arrival.message
     message = pb.Message(
         id=encode(Prefix.MESSAGE, uuid),
@@ -172,13 +203,11 @@ def as_message(arrival: Arrival, uuid: UUID, referred: Record | None) -> pb.Mess
     if came.from_account:
         message.direction, message.origin = pb.DIRECTION_OUTBOUND, pb.MESSAGE_ORIGIN_OTHER_DEVICE
         message.status = pb.MESSAGE_STATUS_SENT
-        message.sender.CopyFrom(person_of(came.sender, arrival.own))
         if came.identity is not None:
             session.people.learn(came.chat, came.identity)
         session.people.show(message, came.chat)
-    else:
-        message.sender.CopyFrom(session.people.learn(came.sender, came.identity, came.push_name))
-    _refer(arrival, message, referred)
+    message.sender.CopyFrom(writer_of(session, came))
+    _refer(arrival, message, rows)
     if came.mentions or came.forward_score or came.expire_seconds:
         options = message.options
         options.mentions.extend(came.mentions)
@@ -190,23 +219,31 @@ def as_message(arrival: Arrival, uuid: UUID, referred: Record | None) -> pb.Mess
     return message
 
 
-def _refer(arrival: Arrival, message: pb.Message, referred: Record | None) -> None:
+def _refers(came: Incoming) -> bool:
+    """Whether something must be looked up before it can be stored."""
+    if came.target is not None or came.reply_to is not None or came.album:
+        return True
+    return came.from_account and message_of(came.network_id) is not None
+
+
+def _refer(arrival: Arrival, message: pb.Message, rows: Mapping[str, Record]) -> None:
     """Say which earlier messages it refers to."""
     session, came = arrival.session, arrival.message
     kind = message.content.WhichOneof("kind") or ""
     if came.target is not None and kind in _ABOUT:
         about: MessageRef = getattr(getattr(message.content, kind), _ABOUT[kind])
-        about.CopyFrom(arrival.ref(came.target, referred))
+        about.CopyFrom(arrival.ref(came.target, rows))
     if (reply_to := came.reply_to) is not None:
-        same = came.target is None or came.target.network_id == reply_to.network_id
-        row = referred if same else None
-        message.quoted.ref.CopyFrom(arrival.ref(reply_to, row))
-        if reply_to.content is not None:
-            message.quoted.content.CopyFrom(reply_to.content)
-        elif row is not None:
+        message.quoted.ref.CopyFrom(arrival.ref(reply_to, rows))
+        if (row := rows.get(reply_to.network_id)) is not None:
             message.quoted.content.CopyFrom(message_of_row(session.id, session.people, row).content)
+        elif reply_to.content is not None:
+            message.quoted.content.CopyFrom(reply_to.content)
+        media = media_of(message.quoted.content)
+        if media is not None and media.state == content_pb2.MEDIA_STATE_PENDING:
+            media.ClearField("state")  # nobody would ever change it here
     if came.album:
-        message.album.CopyFrom(arrival.ref(Reference(came.album), None))
+        message.album.CopyFrom(arrival.ref(Reference(came.album, sender=came.sender), rows))
 
 
 def _event(session: SessionContext, message: pb.Message, came: Incoming) -> Event:

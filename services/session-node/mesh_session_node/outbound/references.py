@@ -97,6 +97,12 @@ class ReferenceLookup:
             raise InvalidField(f"{field}.sender", "is required, or from_account")
         return Reference(ref.network_message_id, ref.chat, ref.chat)
 
+    async def sent_here(self, account: UUID, network_id: str) -> bool:
+        """Whether the message is stored that the account sent by this API under this id."""
+        own = message_of(network_id)
+        row = None if own is None else await self._messages.message(account, own)
+        return row is not None and row["network_id"] == network_id
+
     async def by_network_id(self, account: UUID, network_id: str) -> Record | None:
         """The stored message that the network knows by this id; None without one."""
         own = message_of(network_id)

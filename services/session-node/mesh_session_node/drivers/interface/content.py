@@ -41,6 +41,13 @@ def describe(person: Person, address: str) -> None:
         setattr(person, field, rest)
 
 
+def is_one_of(identity: Identity, address: str, other: Identity | None = None) -> bool:
+    """Whether an address, or anything else that is known of who it names, is one of this identity's."""
+    named = person_of(address, other)
+    names = [(getattr(identity, name), getattr(named, name)) for name in _FIELDS.values()]
+    return any(one and one == another for one, another in names)
+
+
 def is_person(address: str) -> bool:
     """Whether a chat's address is one person's, and not a group's, a channel's or the status."""
     return address.partition(":")[0] in _FIELDS

@@ -1,0 +1,58 @@
+"""What came for one chat, worked through in the order in which it came."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+
+from asyncpg.pgproto.pgproto import UUID
+
+from mesh_session_node.context.context import SessionContext
+
+MAX_WAITING = 1_000
+"""How much of one account may wait for its turn."""
+Work = Callable[[], Awaitable[None]]
+
+
+class InOrder:
+    """One piece of work at a time for each chat that has any; one for all accounts. Chats do not wait for
+    each other.
+    """
+
+    def __init__(self) -> None:
+        self._queues: dict[tuple[UUID, str], deque[Work]] = {}
+        self._waiting: Counter[UUID] = Counter()
+
+    def busy(self, session: SessionContext, chat: str) -> bool:
+        """Whether what comes for this chat now has to wait for what came before."""
+        return (session.ref.uuid, chat) in self._queues
+
+    def add(self, session: SessionContext, chat: str, work: Work) -> bool:
+        """Do this after what came before for the chat; it must not raise. False: too much of the account
+        waits already.
+        """
+        account = session.ref.uuid
+        if self._waiting[account] >= MAX_WAITING:
+            return False
+        self._waiting[account] += 1
+        queue = self._queues.get((account, chat))
+        if queue is None:
+            self._queues[account, chat] = queue = deque()
+            session.host.spawn(f"receive in {chat} of {session.id}", self._run(account, chat, queue))
+        queue.append(work)
+        return True
+
+    async def _run(self, account: UUID, chat: str, queue: deque[Work]) -> None:
+        try:
+            while queue:
+                await queue[0]()
+                queue.popleft()
+                self._left(account, 1)
+        finally:
+            del self._queues[account, chat]
+            self._left(account, len(queue))
+
+    def _left(self, account: UUID, count: int) -> None:
+        self._waiting[account] -= count
+        if not self._waiting[account]:
+            del self._waiting[account]
