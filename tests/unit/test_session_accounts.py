@@ -12,7 +12,8 @@ import pytest
 from asyncpg.pgproto.pgproto import UUID
 from prometheus_client import REGISTRY
 
-from mesh_core.ids import new_uuid
+from mesh_core.errors import FailedPrecondition
+from mesh_core.ids import Prefix, encode, new_uuid
 from mesh_session_node.account.session import Session
 from mesh_session_node.drivers.memory.driver import MemoryDriver
 from mesh_session_node.journal import SessionSnapshot
@@ -249,6 +250,17 @@ async def test_an_account_that_cannot_be_made_leaves_its_shards_others_alone(
     await NodeShardHandler(registry, guarded, MagicMock(), lambda: 0.0).acquired({7: 1})
     assert running(registry) == {first.account.uuid, last.account.uuid}
     assert unloadable() == 1
+
+
+async def test_a_call_for_an_account_whose_session_cannot_be_read_says_so(
+    guarded: AccountLoader, registry: Registry, accounts: MemoryAccounts, broken_host: BrokenHost
+) -> None:
+    [bad] = neighbours(accounts, 1)
+    broken_host.broken.add(bad.account.uuid)
+    await NodeShardHandler(registry, guarded, MagicMock(), lambda: 0.0).acquired({7: 1})
+    with pytest.raises(FailedPrecondition) as refused:
+        await guarded.load_account(encode(Prefix.ACCOUNT, bad.account.uuid), bad.account.uuid)
+    assert refused.value.reason == "SESSION_UNREADABLE"
 
 
 async def test_an_account_that_can_run_again_is_loaded_with_the_next_look(

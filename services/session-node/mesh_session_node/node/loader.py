@@ -95,7 +95,7 @@ class AccountLoader:
 
     async def load_account(self, account_id: str, uuid: UUID) -> None:
         """Load one account, if its shard is here. Raises `NotFound`, and `FailedPrecondition` for a driver
-        that this node lacks.
+        that this node lacks and for a session that cannot be read (SESSION_UNREADABLE).
         """
         epochs = self._registry.epochs.copy()
         rows = await self._accounts.accounts([uuid])
@@ -103,6 +103,8 @@ class AccountLoader:
             raise NotFound("account", account_id)
         self._maker.driver(rows[0].account.driver)
         await self._load_missing(rows, epochs)
+        if uuid in self._broken:
+            raise FailedPrecondition("the account's stored session cannot be read", "SESSION_UNREADABLE")
 
     async def refresh(self, accounts: Collection[UUID]) -> None:
         """Read these accounts' rows again, since they may have changed: load new ones, close purged ones."""
