@@ -219,6 +219,24 @@ async def test_messages_wait_in_order_while_the_account_is_offline(stage: Stage,
     assert accepted == [message.network_message_id for message in (urgent, *messages)]
 
 
+async def test_who_waits_for_a_message_is_told_that_it_was_cancelled(stage: Stage, node: NodeProcess) -> None:
+    account = await stage.paired(node)
+    request = text_request(account, wait_for=message_pb2.WAIT_FOR_SENT)
+    request.schedule_time.GetCurrentTime()
+    request.schedule_time.seconds += 3600
+    waiting = asyncio.ensure_future(node.messages.SendMessage(request, metadata=stage.metadata))
+    listing = message_pb2.ListMessagesRequest(account_id=account.id)
+
+    async def accepted() -> str:
+        messages = (await node.messages.ListMessages(listing, metadata=stage.metadata)).messages
+        return messages[0].id if messages else ""
+
+    cancel = message_pb2.CancelMessageRequest(account_id=account.id, message_id=await eventually(accepted))
+    await node.messages.CancelMessage(cancel, metadata=stage.metadata)
+    async with asyncio.timeout(5):
+        assert (await waiting).message.status == message_pb2.MESSAGE_STATUS_CANCELLED
+
+
 @pytest.mark.read_back("CancelMessage")
 async def test_a_scheduled_message_can_be_cancelled_until_it_is_due(stage: Stage, node: NodeProcess) -> None:
     account = await stage.paired(node)

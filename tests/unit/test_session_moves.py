@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any, cast
 from unittest.mock import MagicMock
 
 import pytest
 
-from mesh_core.errors import GoingAway, NotOwner
+from mesh_core.errors import GoingAway, NotFound, NotOwner
 from mesh_core.ids import new_uuid
 from mesh_core.ownership.keys import OwnerState
 from mesh_core.ownership.view import Owner
@@ -122,6 +123,18 @@ async def test_a_watch_of_a_session_that_leaves_says_so(
     with pytest.raises(GoingAway) as ended:
         await anext(watch)
     assert ended.value.retry_after
+
+
+async def test_a_watch_ends_with_the_account(
+    lookup: AccountLookup, session: Session, ownership: Ownership
+) -> None:
+    ownership.moves_to("node-1")
+    service = SessionService(AccountCalls(lookup), MagicMock(), MagicMock(), MagicMock())
+    watch = service.WatchSession(pb.WatchSessionRequest(account_id=session.id), context())
+    await anext(watch)
+    session.refresh(replace(session.account, deleted=True))
+    with pytest.raises(NotFound):
+        await anext(watch)
 
 
 async def test_a_watch_shows_a_change_that_happened_while_the_caller_was_slow(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 from typing import Any
 from unittest.mock import AsyncMock, MagicMock
@@ -24,10 +24,12 @@ from mesh_core.ids import Prefix, new_id, new_uuid
 from mesh_session_node.account.pairing import UNWATCHED_SECONDS, Attempt, Pairings
 from mesh_session_node.calls.session_service import SessionService
 from mesh_session_node.context.context import SessionSettings
+from mesh_session_node.drivers.interface.driver import PairingCode
 from mesh_session_node.journal import REFUSED, Credential, Event, SessionSnapshot
 from sessionmesh.v1 import event_pb2
 from sessionmesh.v1 import session_pb2 as pb
 from sessionmesh.v1.common_pb2 import Person
+from tests.support.eventually import eventually
 from tests.support.memory_host import PHONE, SEALED, OneAccount, account_row
 from tests.support.memory_journal import Clock
 
@@ -205,6 +207,24 @@ async def test_an_account_that_was_deleted_meanwhile_does_not_go_online(
     await account.settle()
     await account.journal.commit()
     assert account.shown.state == pb.SESSION_STATE_PAUSED
+
+
+async def test_an_attempt_ends_with_its_account(account: OneAccount, pairing: Pairing) -> None:
+    caller = await pairing.begin(account)
+    account.session.refresh(replace(account.account, deleted=True))
+    await account.settle()
+    assert isinstance(caller.error, NotFound)
+    await eventually(lambda: account.driver.pairing.over)
+
+
+async def test_a_code_that_cannot_be_shown_ends_the_attempt(account: OneAccount, pairing: Pairing) -> None:
+    async def codes(**_: Any) -> AsyncGenerator[PairingCode, None]:
+        yield PairingCode("x" * 100_000, "", 1)
+
+    account.driver.pair = codes  # type: ignore[method-assign]  # a network of its own
+    caller = await pairing.begin(account)
+    assert isinstance(caller.error, Unavailable)
+    assert account.shown.state == pb.SESSION_STATE_NEW
 
 
 async def test_a_pairing_is_stored_in_one_unit_with_the_session_that_it_makes(

@@ -12,7 +12,7 @@ import segno
 import structlog
 from asyncpg.pgproto.pgproto import UUID
 
-from mesh_core.errors import FailedPrecondition, MeshError, ResourceExhausted, Unavailable
+from mesh_core.errors import FailedPrecondition, MeshError, NotFound, ResourceExhausted, Unavailable
 from mesh_core.ids import Prefix, new_id
 from mesh_core.signal import Signal
 from mesh_session_node.account.pairing_rooms import PairingRooms
@@ -23,6 +23,7 @@ from mesh_session_node.context.context import SessionSettings, account_moved
 from mesh_session_node.context.events import timestamp
 from mesh_session_node.drivers.interface.driver import PairingCode
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, PairingRefused
+from mesh_session_node.inbound.bounds import fit_time
 from mesh_session_node.journal import Refused, unwrap
 from sessionmesh.v1 import session_pb2 as pb
 
@@ -110,8 +111,15 @@ class Attempt:
                 loop = self.session.context.host.loop
                 self._abandoned = loop.call_later(UNWATCHED_SECONDS, self._abandon)
 
+    async def end_with_account(self) -> None:
+        """End when the account is deleted; cancel it when the attempt is over."""
+        session = self.session
+        await session.context.changes.wait_until(lambda: session.account.deleted)
+        self.fail(NotFound("account", session.id))
+        self._abandon()
+
     def _abandon(self) -> None:
-        """Nobody watches: its time is over, unless the network has accepted, and it is being stored."""
+        """Its time is over, unless the network has accepted, and it is being stored."""
         if self.timeout is not None and self.timeout.when() is not None:
             self.timeout.reschedule(self.session.context.host.loop.time())
 
@@ -177,6 +185,7 @@ class Pairings:
         attempt.task = asyncio.current_task()
         session = attempt.session
         interval = 0.0
+        deletion = asyncio.create_task(attempt.end_with_account(), name=f"deletion of {session.id}")
         try:
             async with asyncio.timeout(max(0.0, attempt.deadline - time.monotonic())) as deadline:
                 attempt.timeout = deadline
@@ -203,6 +212,14 @@ class Pairings:
         except asyncio.CancelledError:
             session.pairing_ended(SessionEvent.PAIRING_STOPPED, "")
             raise
+        except Exception:  # what the network showed or gave cannot be used
+            logger.exception("a pairing failed", account_id=session.id)
+            session.pairing_ended(SessionEvent.PAIRING_STOPPED, "the network's answer cannot be used")
+            unusable = "the network's answer cannot be used"
+            attempt.fail(Unavailable(unusable, "BACKEND_UNAVAILABLE", retry_after=60.0))
+            return
+        finally:
+            deletion.cancel()
         if paired:
             self._allowed_at.pop(session.id, None)
             self._finish(attempt, _paired(session))
@@ -256,7 +273,7 @@ def _paired(session: Session) -> pb.PairResponse:
 
 def code_step(code: PairingCode) -> pb.PairResponse:
     """What to show, as text, as a PNG and in block characters."""
-    expire = timestamp(code.expire_time)
+    expire = timestamp(fit_time(code.expire_time, time.time_ns() // 1000))
     if not code.qr:
         return pb.PairResponse(code=pb.PairCode(code=code.letters, expire_time=expire))
     picture = segno.make(code.qr, error="l")

@@ -115,6 +115,7 @@ class Session:
         self.sender.set_limits(account.limits)
         if account.deleted or (not account.online and self.state in LIVE):
             self.disconnect(BY_ACCOUNT)
+            self.context.notify()  # its streams end with the account, whatever state the session was in
         elif account.online and (not before.online or before.deleted) and self.detail == BY_ACCOUNT:
             self.connect()
 

@@ -97,6 +97,8 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
         session = await self._calls.session_for_stream(request.account_id, context)
         changes = session.context.changes
         while not session.context.closed:
+            if session.account.deleted:
+                raise NotFound("account", session.id)
             version = changes.version
             yield pb.WatchSessionResponse(session=view(session))
             await changes.wait(since=version)

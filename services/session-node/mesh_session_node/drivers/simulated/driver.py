@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 import msgspec
 
 from mesh_core.settings import InvalidSetting
+from mesh_core.validation import stored_text
 from mesh_session_node.drivers.interface.content import MediaPart, References
 from mesh_session_node.drivers.interface.driver import DriverState, LinkEvents, PairingCode
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, PairingRefused
@@ -17,6 +18,8 @@ from mesh_session_node.drivers.simulated.state import SimulatedState, StoredStat
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import message_pb2, session_pb2
 
+MAX_SELF = 255
+"""Characters of what the network says an account is called."""
 _CONNECT_WITHIN = 10.0
 
 
@@ -105,11 +108,11 @@ class SimulatedDriver:
 def _state_of(paired: wire.Paired) -> SimulatedState:
     return SimulatedState(
         StoredState(
-            paired.user_id,
+            stored_text(paired.user_id, MAX_SELF),
             paired.secret,
-            paired.phone,
-            paired.push_name,
-            paired.hidden_id,
+            stored_text(paired.phone, MAX_SELF),
+            stored_text(paired.push_name, MAX_SELF),
+            stored_text(paired.hidden_id, MAX_SELF),
             paired.counter,
         )
     )
