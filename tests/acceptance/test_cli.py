@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from mesh_cli.__main__ import app
+from tests.support.eventually import eventually
 from tests.support.mesh_api import unique
 from tests.support.mesh_process import MeshProcess, run_mesh
 
@@ -69,6 +72,38 @@ def test_a_tenant_an_account_and_a_key_are_created_paired_and_used(mesh: MeshPro
     assert ended.returncode == 0, ended.stderr
     sent = json.loads(ended.stdout)
     assert (sent["status"], sent["chat"]) == ("MESSAGE_STATUS_SENT", "phone:+4915112345678")
+
+
+@pytest.mark.slow
+def test_a_persons_data_are_exported_and_erased_and_a_tenant_with_a_session_is_deleted(
+    mesh: MeshProcess,
+) -> None:
+    name, person = unique("tenant"), "phone:+4915112345699"
+    mesh_json(mesh, "tenant", "create", name)
+    phone = "+4917012345699"
+    account = mesh_json(mesh, "account", "create", "shop-1", "--tenant", name, "--phone", phone)[0]
+    account_id = str(account["id"])
+    paired = run_mesh("--state", str(mesh.state), "pair", account_id, "--accept")
+    assert paired.returncode == 0, paired.stdout + paired.stderr
+    [sent] = mesh_json(mesh, "send", account_id, person, "Hello", "--wait")
+
+    def exported() -> list[dict[str, Any]]:
+        ended = run_mesh("--state", str(mesh.state), "tenant", "export-person", person, "--tenant", name)
+        assert ended.returncode == 0, ended.stderr
+        return [json.loads(line) for line in ended.stdout.splitlines()]
+
+    def succeeded(job: dict[str, object]) -> bool:
+        return mesh_json(mesh, "job", "get", str(job["id"]))[0]["state"] == "JOB_STATE_SUCCEEDED"
+
+    [message] = [record["message"] for record in exported() if "message" in record]
+    assert (message["id"], message["content"]["text"]["body"]) == (sent["id"], "Hello")
+    assert any("event" in record for record in exported())
+    [job] = mesh_json(mesh, "tenant", "erase-person", person, "--tenant", name)
+    asyncio.run(eventually(lambda: succeeded(job)))
+    assert exported() == [{"addresses": {"addresses": [person]}}]
+    [deletion] = mesh_json(mesh, "tenant", "delete", name, "--force")
+    asyncio.run(eventually(lambda: succeeded(deletion)))
+    assert name not in {one["external_id"] for one in mesh_json(mesh, "tenant", "list")}
 
 
 def test_an_endpoint_is_created_listed_and_deleted_and_its_headers_stay_secret(mesh: MeshProcess) -> None:

@@ -49,7 +49,7 @@ async def held(world: RouterWorld, tenant_id: str) -> AsyncIterator[None]:
     """While it lasts no router begins to delete the tenant."""
     connection = await world.database.connect_direct()
     try:
-        lock = "SELECT pg_advisory_lock(hashtext('sessionmesh deletion of ' || $1))"
+        lock = "SELECT pg_advisory_lock(hashtext('sessionmesh job about ' || $1))"
         await connection.execute(lock, tenant_id)
         yield
     finally:

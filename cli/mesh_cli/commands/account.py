@@ -6,10 +6,9 @@ from typing import Annotated
 
 import typer
 
-from mesh_cli.commands.key import TenantOption
 from mesh_cli.commands.output import MAX_PAGE, AsJson, show
 from mesh_cli.commands.target import AccountArgument, call
-from mesh_cli.commands.tenant import tenant_id
+from mesh_cli.commands.tenant import TenantOption, tenant_id
 from mesh_client import Client
 from sessionmesh.v1 import account_pb2, session_pb2
 

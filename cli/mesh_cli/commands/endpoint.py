@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from mesh_cli.commands.key import TenantOption
 from mesh_cli.commands.output import MAX_PAGE, AsJson, as_dict, show
 from mesh_cli.commands.target import call
-from mesh_cli.commands.tenant import tenant_id
+from mesh_cli.commands.tenant import TenantOption, tenant_id
 from mesh_cli.commands.terminal import say
 from mesh_client import Client
 from sessionmesh.v1 import webhook_pb2

@@ -9,7 +9,7 @@ import typer
 
 from mesh_cli.commands.output import MAX_PAGE, AsJson, as_dict, show
 from mesh_cli.commands.target import call
-from mesh_cli.commands.tenant import tenant_id
+from mesh_cli.commands.tenant import TenantOption, tenant_id
 from mesh_cli.commands.terminal import say
 from mesh_client import Client
 from sessionmesh.v1 import authorization_pb2, tenant_pb2
@@ -17,9 +17,6 @@ from sessionmesh.v1 import authorization_pb2, tenant_pb2
 app = typer.Typer(help="API keys, which callers authenticate with.", no_args_is_help=True)
 SCOPES = ("read", "send", "manage", "tenant_admin", "operator")
 COLUMNS = ("id", "display_name", "scopes", "account_ids", "create_time", "expire_time", "revoke_time")
-TenantOption = Annotated[
-    str, typer.Option("--tenant", help="The tenant's id or external id. Default: the tenant of your key.")
-]
 
 
 @app.command()

@@ -9,9 +9,13 @@ import typer
 from mesh_cli.commands.output import MAX_PAGE, AsJson, show
 from mesh_cli.commands.target import call
 from mesh_client import Client
-from sessionmesh.v1 import tenant_pb2
+from sessionmesh.v1 import job_pb2, tenant_pb2
 
 app = typer.Typer(help="Tenants: the owners of accounts, media and events.", no_args_is_help=True)
+TenantOption = Annotated[
+    str, typer.Option("--tenant", help="The tenant's id or external id. Default: the tenant of your key.")
+]
+JOB_COLUMNS = ("id", "kind", "state", "done", "failed", "create_time")
 COLUMNS = ("id", "external_id", "display_name", "state", "create_time")
 
 
@@ -47,6 +51,62 @@ def list_tenants(context: typer.Context, as_json: AsJson = False) -> None:
             request.page_token = page.next_page_token
 
     show(call(context, work), COLUMNS, as_json=as_json)
+
+
+@app.command()
+def delete(
+    context: typer.Context,
+    tenant: Annotated[str, typer.Argument(help="The tenant: its id or external id.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Delete its accounts and all that it has, too, as a job.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete a tenant. With --force the job is shown; `mesh job cancel` stops it until it runs."""
+
+    async def work(client: Client) -> tenant_pb2.DeleteTenantResponse:
+        request = tenant_pb2.DeleteTenantRequest(tenant_id=await tenant_id(client, tenant), force=force)
+        return await client.tenants.DeleteTenant(request)
+
+    answer = call(context, work)
+    if answer.HasField("job"):
+        show([answer.job], JOB_COLUMNS, as_json=as_json)
+
+
+@app.command()
+def export_person(
+    context: typer.Context,
+    address: Annotated[str, typer.Argument(help="An address of the person, such as phone:+4915112345678.")],
+    tenant: TenantOption = "",
+) -> None:
+    """Print all that a tenant keeps of one person, a line of JSON for each message, receipt and event."""
+
+    async def work(client: Client) -> None:
+        request = tenant_pb2.ExportPersonDataRequest(
+            address=address, tenant_id=await tenant_id(client, tenant)
+        )
+        async for record in client.tenants.ExportPersonData(request):
+            show([record], (), as_json=True)
+
+    call(context, work)
+
+
+@app.command()
+def erase_person(
+    context: typer.Context,
+    address: Annotated[str, typer.Argument(help="An address of the person, such as phone:+4915112345678.")],
+    tenant: TenantOption = "",
+    as_json: AsJson = False,
+) -> None:
+    """Erase what a tenant keeps of one person, as a job."""
+
+    async def work(client: Client) -> job_pb2.Job:
+        request = tenant_pb2.ErasePersonDataRequest(
+            address=address, tenant_id=await tenant_id(client, tenant)
+        )
+        return (await client.tenants.ErasePersonData(request)).job
+
+    show([call(context, work)], JOB_COLUMNS, as_json=as_json)
 
 
 async def tenant_id(client: Client, name: str) -> str:

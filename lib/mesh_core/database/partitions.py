@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date
 
+import asyncpg
+
 from mesh_core.database.pool import AnyConnection
 
 DAYS_AHEAD = 3
@@ -27,7 +29,7 @@ async def make_partitions(connection: AnyConnection, tables: Sequence[str] = MES
     return made
 
 
-async def stored_days(connection: AnyConnection, table: str) -> list[date]:
+async def stored_days(connection: AnyConnection | asyncpg.Pool, table: str) -> list[date]:
     """The days that a table has partitions for, oldest first."""
     return [row["day"] for row in await connection.fetch(_DAYS, table)]
 

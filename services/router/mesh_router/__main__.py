@@ -35,7 +35,7 @@ from mesh_router.proxy.eviction import evict_dead_nodes, evict_unregistered
 from mesh_router.proxy.routes import KINDS
 from mesh_router.retention import Policy, Retention
 from mesh_router.settings import RouterSettings
-from mesh_router.tenants import TenantDeletions, TenantService
+from mesh_router.tenants import PersonErasures, TenantDeletions, TenantService
 from mesh_router.xds import ControlPlane
 from mesh_router.xds.state import ROUTERS
 from sessionmesh.admin.v1 import fleet_pb2_grpc
@@ -77,6 +77,8 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         owners = OwnerNotifier(view, channels, settings.auth.mesh_key)
         deletions = TenantDeletions(database, owners.changed)
         supervisor.start("deletions-of-tenants", deletions.run())
+        erasures = PersonErasures(database)
+        supervisor.start("erasures-of-persons", erasures.run())
         server = Server(
             settings.server,
             authenticator=KeyAuthenticator(api_key_lookup(database), settings.auth),
@@ -88,7 +90,8 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
             AccountService(database, pager, owners, notifier.wake, fleet.admission),
         )
         server.add(
-            tenant_pb2_grpc.add_TenantServiceServicer_to_server, TenantService(database, pager, deletions)
+            tenant_pb2_grpc.add_TenantServiceServicer_to_server,
+            TenantService(database, pager, deletions, erasures),
         )
         connects = NodeConnects(database, view, channels, settings.auth.mesh_key)
         server.add(
@@ -101,6 +104,7 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
             {
                 job_pb2.JOB_KIND_DRAIN_NODE: fleet.drains,
                 job_pb2.JOB_KIND_DELETE_TENANT: deletions,
+                job_pb2.JOB_KIND_ERASE_PERSON: erasures,
             },
         )
         server.add(job_pb2_grpc.add_JobServiceServicer_to_server, jobs)

@@ -273,6 +273,8 @@ _SIMPLE: dict[str, Callable[[World], Fields]] = {
     "TenantService.CreateTenant": lambda world: {
         "tenant": {"external_id": unique(), "display_name": "Fuzz", "settings": {"max_accounts": 1}}
     },
+    "TenantService.ErasePersonData": live(address="phone:+4915100009999"),
+    "TenantService.ExportPersonData": live(address="phone:+4915100009999"),
     "TenantService.GetTenant": live("tenant_id"),
     "TenantService.ListApiKeys": live(page_size=10),
     "TenantService.ListTenants": live(page_size=10),

@@ -9,17 +9,16 @@ from mesh_core.database.pool import AnyConnection
 
 async def delete_endpoints(connection: AnyConnection, tenant: UUID) -> None:
     """Deletes the tenant's webhook endpoints: nothing is delivered to them from then on."""
-    async with connection.transaction():
-        # As the webhooks do it: a fan-out that is being written commits first, and the next one knows.
-        await connection.execute("UPDATE webhook_revision SET revision = revision + 1")
-        await connection.execute(_HEALTH, tenant)
-        await connection.execute("DELETE FROM webhook_endpoint WHERE tenant = $1", tenant)
+    while await connection.fetchval(_ENDPOINTS, tenant):
+        pass
 
 
 async def delete_deliveries(connection: AnyConnection, tenant: UUID) -> None:
-    """Deletes the tenant's deliveries with their attempts."""
-    while await connection.fetchval(_DELIVERIES, tenant):
-        pass
+    """Deletes the tenant's deliveries with their attempts, and what is owed of them."""
+    for statement in (_OWED, _DELIVERIES):
+        while await connection.fetchval(statement, tenant):
+            pass
+    await connection.execute("DELETE FROM webhook_queue WHERE tenant = $1", tenant)
 
 
 async def expire_media(connection: AnyConnection, tenant: UUID) -> None:
@@ -43,8 +42,13 @@ async def delete_tenant(connection: AnyConnection, tenant: UUID) -> None:
         await connection.execute(statement, tenant)
 
 
-_HEALTH = """DELETE FROM webhook_health WHERE endpoint IN (
-  SELECT id FROM webhook_endpoint WHERE tenant = $1)"""
+_ENDPOINTS = """WITH gone AS (DELETE FROM webhook_endpoint WHERE id = ANY (ARRAY(
+    SELECT id FROM webhook_endpoint WHERE tenant = $1 ORDER BY id LIMIT 500)) RETURNING id),
+  health AS (DELETE FROM webhook_health WHERE endpoint IN (SELECT id FROM gone))
+  SELECT count(*) FROM gone"""
+_OWED = """WITH gone AS (DELETE FROM webhook_owed WHERE (tenant, xid, seq) IN (
+    SELECT tenant, xid, seq FROM webhook_owed WHERE tenant = $1 LIMIT 1000) RETURNING seq)
+  SELECT count(*) FROM gone"""
 _DELIVERIES = """WITH gone AS (DELETE FROM webhook_delivery WHERE id = ANY (ARRAY(
     SELECT id FROM webhook_delivery WHERE tenant = $1 ORDER BY id LIMIT 1000)) RETURNING endpoint, id),
   attempts AS (DELETE FROM webhook_attempt WHERE (endpoint, delivery) IN (SELECT endpoint, id FROM gone))

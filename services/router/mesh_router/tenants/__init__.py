@@ -1,6 +1,7 @@
 """TenantService: tenants and their API keys."""
 
 from mesh_router.tenants.deletion import TenantDeletions
+from mesh_router.tenants.persons import PersonErasures
 from mesh_router.tenants.service import TenantService
 
-__all__ = ["TenantDeletions", "TenantService"]
+__all__ = ["PersonErasures", "TenantDeletions", "TenantService"]

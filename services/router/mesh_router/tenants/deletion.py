@@ -20,8 +20,7 @@ from mesh_core import ids, validation
 from mesh_core.database import Database
 from mesh_core.errors import FailedPrecondition, NotFound
 from mesh_core.ids import Prefix
-from mesh_core.jobs import Progress, store
-from mesh_router.retention.alone import alone
+from mesh_core.jobs import store
 from mesh_router.retention.purge import delete_events_of_tenant, purge_account
 from mesh_router.retention.tenants import (
     delete_deliveries,
@@ -30,25 +29,30 @@ from mesh_router.retention.tenants import (
     expire_media,
     media_are_gone,
 )
+from mesh_router.tenants.worker import Worker
 from sessionmesh.v1 import job_pb2, session_pb2, tenant_pb2
 
 logger = structlog.get_logger(__name__)
 
 CLOSE_SECONDS = 90.0
 """How long sessions have to close: nodes that are not reached look at their accounts once a minute."""
-BUSY_SECONDS, IDLE_SECONDS = 0.5, 2.0
-"""Time between two looks at what a deletion waits for, and between two looks for deletions."""
+MEDIA_SECONDS = 60.0
+"""How long one turn of a deletion waits for the media service to delete the tenant's media."""
+BUSY_SECONDS = 0.5
+"""Time between two looks at what a deletion waits for."""
 
 AccountChanged = Callable[[str], Awaitable[None]]
 
 
-class TenantDeletions:
-    """Starts, runs and cancels deletions; `run` must run in every router. `account_changed` tells the owner
-    of an account that its row has changed, or has gone.
+class TenantDeletions(Worker):
+    """Starts, runs and cancels deletions. `account_changed` tells the owner of an account that its row has
+    changed, or has gone.
     """
 
+    kind = job_pb2.JOB_KIND_DELETE_TENANT
+
     def __init__(self, database: Database, account_changed: AccountChanged) -> None:
-        self._database = database
+        super().__init__(database)
         self._account_changed = account_changed
 
     async def start(self, request: tenant_pb2.DeleteTenantRequest) -> asyncpg.Record:
@@ -76,59 +80,18 @@ class TenantDeletions:
                 tenant,
             )
 
-    def progress(self, row: asyncpg.Record) -> Progress:
-        """As stored: it is written after each step."""
-        return Progress(row["total"], row["done"])
+    async def cancel(self, connection: store.Connection, row: asyncpg.Record) -> asyncpg.Record:
+        if row["state"] != job_pb2.JOB_STATE_PENDING:
+            raise FailedPrecondition("the tenant's data is being deleted already", "RESOURCE_DELETED")
+        await connection.execute(_SET_STATE, row["tenant"], json.loads(row["detail"])["state"])
+        return await store.change(connection, row["id"], job_pb2.JOB_STATE_CANCELLED, row["total"], 0)
 
-    async def advance(self, job: UUID) -> asyncpg.Record | None:
-        """Cancels a deletion that has not begun, where that was asked for; returns the job's row.
+    async def count(self, connection: store.Connection, row: asyncpg.Record) -> int:
+        return int(await connection.fetchval(_LEFT, row["tenant"]))
 
-        Raises `FailedPrecondition` for one that has begun.
-        """
-        async with self._database.pool.acquire() as connection, connection.transaction():
-            row = await store.lock(connection, job)
-            if row is None or row["end_time"] is not None or row["cancel_time"] is None:
-                return row
-            if row["state"] != job_pb2.JOB_STATE_PENDING:
-                raise FailedPrecondition("the tenant's data is being deleted already", "RESOURCE_DELETED")
-            return await self._cancel(connection, row)
-
-    async def run(self) -> None:
-        """Goes on with every deletion that has not ended, until cancelled."""
-        while True:
-            try:
-                for row in await store.unfinished(self._database.pool, job_pb2.JOB_KIND_DELETE_TENANT):
-                    await self._guarded(row)
-            except Exception as error:  # whatever it is, the next look may do better
-                logger.warning("deletions of tenants are not looked for", error=repr(error))
-            await asyncio.sleep(IDLE_SECONDS)
-
-    async def _guarded(self, row: asyncpg.Record) -> None:
-        """One tenant that cannot be deleted stops no other; it is tried again."""
-        try:
-            async with alone(self._database, f"deletion of {row['subject']}") as connection:
-                if connection is not None and await self._begun(row["id"]):
-                    await self._delete(connection, row["id"], row["tenant"])
-        except Exception as error:
-            logger.warning("a tenant is not deleted yet", tenant=row["subject"], error=repr(error))
-
-    async def _begun(self, job: UUID) -> bool:
-        """Has the job begin; False where it was cancelled before that."""
-        async with self._database.pool.acquire() as connection, connection.transaction():
-            row = await store.lock(connection, job)
-            if row is None or row["end_time"] is not None:
-                return False
-            if row["state"] == job_pb2.JOB_STATE_PENDING:
-                if row["cancel_time"] is not None:
-                    await self._cancel(connection, row)
-                    return False
-                total = await connection.fetchval(_LEFT, row["tenant"])
-                await store.change(connection, job, job_pb2.JOB_STATE_RUNNING, total, 0)
-                logger.info("a tenant is being deleted", tenant=row["subject"], items=total)
-        return True
-
-    async def _delete(self, connection: asyncpg.Connection, job: UUID, tenant: UUID) -> None:
+    async def work(self, connection: asyncpg.Connection, row: asyncpg.Record) -> None:
         """All of it from the beginning: what is gone already costs little."""
+        job, tenant = row["id"], row["tenant"]
         await self._close_accounts(connection, tenant)
         await delete_endpoints(connection, tenant)
         await expire_media(connection, tenant)
@@ -138,15 +101,17 @@ class TenantDeletions:
             await connection.execute(_PROGRESS, tenant, job)
         await delete_deliveries(connection, tenant)
         await delete_events_of_tenant(connection, tenant)
+        until = monotonic() + MEDIA_SECONDS
         while not await media_are_gone(connection, tenant):
             await connection.execute(_PROGRESS, tenant, job)
+            if monotonic() > until:
+                logger.warning("a deletion waits for the media service", tenant=row["subject"])
+                return  # others have their turn before it is this one's again
             await asyncio.sleep(BUSY_SECONDS)
         async with connection.transaction():
-            row = await connection.fetchrow("SELECT total FROM job WHERE id = $1 FOR UPDATE", job)
-            assert row is not None  # noqa: S101 - jobs are deleted long after their end
             await delete_tenant(connection, tenant)
             await connection.execute(_SUCCEEDED, job)
-        logger.info("a tenant was deleted", tenant=ids.encode(Prefix.TENANT, tenant), items=row["total"])
+        logger.info("a tenant was deleted", tenant=row["subject"])
 
     async def _close_accounts(self, connection: asyncpg.Connection, tenant: UUID) -> None:
         """Deletes the accounts as DeleteAccount does, but with no time to undelete them, and waits until no
@@ -160,10 +125,6 @@ class TenantDeletions:
             if not await connection.fetchval(_ONLINE, tenant, list(_LIVE)):
                 break
             await asyncio.sleep(BUSY_SECONDS)
-
-    async def _cancel(self, connection: store.Connection, row: asyncpg.Record) -> asyncpg.Record:
-        await connection.execute(_SET_STATE, row["tenant"], json.loads(row["detail"])["state"])
-        return await store.change(connection, row["id"], job_pb2.JOB_STATE_CANCELLED, row["total"], 0)
 
 
 _LIVE = (

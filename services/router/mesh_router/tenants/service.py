@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 from mesh_core.database import Database
+from mesh_core.jobs import job_message
 from mesh_core.paging import Pager
 from mesh_router.tenants.deletion import TenantDeletions
 from mesh_router.tenants.keys import ApiKeys
+from mesh_router.tenants.persons import PersonErasures, PersonExports
 from mesh_router.tenants.tenants import Tenants
 from sessionmesh.v1 import tenant_pb2, tenant_pb2_grpc
 
@@ -15,9 +19,13 @@ from sessionmesh.v1 import tenant_pb2, tenant_pb2_grpc
 class TenantService(tenant_pb2_grpc.TenantServiceServicer):
     """Tenants and their API keys."""
 
-    def __init__(self, database: Database, pager: Pager, deletions: TenantDeletions) -> None:
+    def __init__(
+        self, database: Database, pager: Pager, deletions: TenantDeletions, erasures: PersonErasures
+    ) -> None:
         self._tenants = Tenants(database, pager, deletions)
         self._keys = ApiKeys(database, pager)
+        self._erasures = erasures
+        self._exports = PersonExports(database)
 
     async def CreateTenant(
         self, request: tenant_pb2.CreateTenantRequest, context: Any
@@ -43,6 +51,18 @@ class TenantService(tenant_pb2_grpc.TenantServiceServicer):
         self, request: tenant_pb2.DeleteTenantRequest, context: Any
     ) -> tenant_pb2.DeleteTenantResponse:
         return await self._tenants.delete(request)
+
+    async def ExportPersonData(
+        self, request: tenant_pb2.ExportPersonDataRequest, context: Any
+    ) -> AsyncIterator[tenant_pb2.ExportPersonDataResponse]:
+        async with aclosing(self._exports.frames(request)) as frames:
+            async for frame in frames:
+                yield frame
+
+    async def ErasePersonData(
+        self, request: tenant_pb2.ErasePersonDataRequest, context: Any
+    ) -> tenant_pb2.ErasePersonDataResponse:
+        return tenant_pb2.ErasePersonDataResponse(job=job_message(await self._erasures.start(request)))
 
     async def CreateApiKey(
         self, request: tenant_pb2.CreateApiKeyRequest, context: Any

@@ -1,0 +1,140 @@
+"""Erases what is kept of one person: contents and the person go, statuses and counts stay."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from enum import Enum
+
+import asyncpg
+import orjson
+from asyncpg.pgproto.pgproto import UUID
+from google.protobuf.message import Message
+
+from mesh_core import ids
+from mesh_core.database.pool import AnyConnection
+from mesh_core.ids import Prefix
+from mesh_core.message_status import WAITING
+from mesh_router.retention import person_rows
+from mesh_router.retention.person_rows import FoundMessage
+from mesh_router.retention.persons import Identities
+from sessionmesh.v1 import event_pb2, message_pb2
+
+ERASED = "hidden:erased"
+"""The chat of messages whose other side was erased."""
+
+
+class Item(Enum):
+    """What became of one row."""
+
+    ERASED = "erased"
+    WAITS = "waits"
+    """A message that is still to be sent: it is left as it is."""
+
+
+async def erase(connection: AnyConnection, tenant: UUID, address: str) -> AsyncIterator[Item]:
+    """Erases all that is stored now, row by row; yields what became of each."""
+    who = Identities(address)
+    await person_rows.learn_all(connection, tenant, who)
+    async for found in person_rows.messages(connection, tenant, who):
+        yield await _message(connection, tenant, found, who)
+    async for receipt in person_rows.receipts(connection, tenant, who):
+        await connection.execute(_RECEIPT, receipt["message"], receipt["member"])
+        yield Item.ERASED
+    async for event in person_rows.events(connection, tenant, who):
+        bare = _bare_event(event.event).SerializeToString()
+        await connection.execute(_EVENT.format(event.table), event.place, event.row["id"], bare)
+        yield Item.ERASED
+    async for delivery in _deliveries(connection, tenant, who):
+        await connection.execute(_DELIVERY, *delivery)
+        await connection.execute(_ATTEMPTS, delivery[0])
+        yield Item.ERASED
+    async for owed, bare in _owed(connection, tenant, who):
+        await connection.execute(_OWED, tenant, owed["xid"], owed["seq"], bare)
+        yield Item.ERASED
+
+
+async def _message(connection: AnyConnection, tenant: UUID, found: FoundMessage, who: Identities) -> Item:
+    row = found.row
+    chat = ERASED if row["chat"] in who.addresses else row["chat"]
+    done = await connection.execute(_MESSAGE, row["account"], row["id"], chat, list(WAITING))
+    if done == "UPDATE 0":
+        return Item.WAITS
+    await connection.execute("DELETE FROM media_fetch WHERE message = $1", row["id"])
+    if isinstance(found.stored, message_pb2.Message) and row["direction"] == message_pb2.DIRECTION_INBOUND:
+        media = [*_media(found.stored)]
+        if media and (row["chat"] in who.addresses or who.is_one(found.stored.sender)):
+            await connection.execute(_MEDIA, tenant, media)
+    return Item.ERASED
+
+
+async def _deliveries(
+    connection: AnyConnection, tenant: UUID, who: Identities
+) -> AsyncIterator[tuple[UUID, bytes]]:
+    """Deliveries whose body names the person, with what is left of the body."""
+    after = UUID(bytes(16))
+    while rows := await connection.fetch(_DELIVERIES, tenant, after, who.marks()):
+        for row in rows:
+            after = row["id"]
+            if row["body"] is None:
+                continue
+            if (bare := _bare_json(row["body"], who)) is not None:
+                yield row["id"], bare
+
+
+async def _owed(
+    connection: AnyConnection, tenant: UUID, who: Identities
+) -> AsyncIterator[tuple[asyncpg.Record, bytes]]:
+    """The same of deliveries that are still to be made."""
+    after_xid, after_seq = 0, 0
+    while rows := await connection.fetch(_OWED_ROWS, tenant, after_xid, after_seq):
+        for row in rows:
+            after_xid, after_seq = row["xid"], row["seq"]
+            if (bare := _bare_json(row["body"], who)) is not None:
+                yield row, bare
+
+
+def _bare_json(stored: bytes, who: Identities) -> bytes | None:
+    """What is left of a delivery's body; None where it does not name the person."""
+    try:
+        body = orjson.loads(stored)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(body, dict) or not who.named_in_json(body):
+        return None
+    return orjson.dumps({key: body[key] for key in _KEPT if key in body})
+
+
+def _bare_event(event: event_pb2.Event) -> event_pb2.Event:
+    """What happened, of what, and when; not to whom."""
+    bare = event_pb2.Event()
+    bare.CopyFrom(event)
+    if payload := event.WhichOneof("payload"):
+        bare.ClearField(payload)
+    bare.ClearField("labels")
+    return bare
+
+
+def _media(message: Message) -> Iterator[UUID]:
+    """The media that a message names."""
+    for field, value in message.ListFields():
+        if field.name == "media_id":
+            yield ids.decode(Prefix.MEDIA, value, "media_id")
+        elif isinstance(value, Message):
+            yield from _media(value)
+
+
+_KEPT = ("id", "tenant_id", "account_id", "type", "occur_time", "commit_time", "cursor")
+_MESSAGE = """UPDATE message SET content = '', chat = $3, failure_detail = ''
+  WHERE account = $1 AND id = $2 AND status <> ALL ($4::smallint[])"""
+_RECEIPT = "DELETE FROM message_receipt WHERE message = $1 AND member = $2"
+_EVENT = "UPDATE {} SET body = $3 WHERE ctid = $1::text::tid AND id = $2"
+_MEDIA = "UPDATE media SET expire_time = now() WHERE tenant = $1 AND id = ANY ($2::uuid[])"
+_DELIVERIES = """SELECT id, CASE WHEN EXISTS (
+    SELECT FROM unnest($3::bytea[]) AS mark WHERE position(mark IN body) > 0) THEN body END AS body
+  FROM webhook_delivery WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT 200"""
+_OWED_ROWS = """SELECT xid, seq, body FROM webhook_owed
+  WHERE tenant = $1 AND (xid, seq) > ($2::xid8, $3) ORDER BY xid, seq LIMIT 100"""
+_OWED = "UPDATE webhook_owed SET body = $4 WHERE tenant = $1 AND xid = $2::xid8 AND seq = $3"
+_DELIVERY = "UPDATE webhook_delivery SET body = $2 WHERE id = $1"
+_ATTEMPTS = """UPDATE webhook_attempt t SET response_body = '' FROM webhook_delivery d
+  WHERE d.id = $1 AND t.endpoint = d.endpoint AND t.delivery = d.id"""

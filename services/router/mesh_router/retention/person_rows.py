@@ -1,0 +1,141 @@
+"""Finds the rows that name a person: read page by page, since nothing is indexed by who it is about.
+
+Postgres looks for the marks of the person's addresses in the stored bytes, so that only a few rows are read
+and parsed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import asyncpg
+from asyncpg.pgproto.pgproto import UUID
+from google.protobuf.message import DecodeError
+
+from mesh_core.database.partitions import stored_days
+from mesh_core.database.pool import AnyConnection
+from mesh_router.retention.persons import Identities
+from sessionmesh.v1 import event_pb2, message_pb2
+
+Readable = asyncpg.Pool | AnyConnection
+STEP = 100
+"""Pages of a table that one statement reads."""
+MOST_ROUNDS = 3
+"""How often all rows are read to find more addresses of the person."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundMessage:
+    """A stored message; `stored` is the request that it was sent with, or the message as the network brought
+    it.
+    """
+
+    row: asyncpg.Record
+    stored: message_pb2.SendMessageRequest | message_pb2.Message
+
+
+@dataclass(frozen=True, slots=True)
+class FoundEvent:
+    """A stored event, and where it is: table and place in it."""
+
+    table: str
+    place: str
+    row: asyncpg.Record
+    event: event_pb2.Event
+
+
+async def learn_all(database: Readable, tenant: UUID, who: Identities) -> None:
+    """Finds the person's other addresses in all that names the known ones."""
+    for _ in range(MOST_ROUNDS):
+        before = len(who.addresses)
+        async for message in messages(database, tenant, who):
+            who.learn(message.stored)
+        async for found in events(database, tenant, who):
+            who.learn(found.event)
+        if len(who.addresses) == before:
+            return
+
+
+async def messages(database: Readable, tenant: UUID, who: Identities) -> AsyncIterator[FoundMessage]:
+    """The tenant's messages in a chat with the person, from them, or naming them; oldest day first."""
+    async for table, begin, end in _steps(database, "message"):
+        addresses = sorted(who.addresses)
+        for place in await database.fetch(
+            _MESSAGES.format(table), begin, end, tenant, addresses, who.marks()
+        ):
+            row = await database.fetchrow(_MESSAGE, place["account"], place["id"])
+            if row is None:
+                continue
+            stored = _stored(row)
+            if row["chat"] in who.addresses or who.named_in(stored):
+                yield FoundMessage(row, stored)
+
+
+async def events(database: Readable, tenant: UUID, who: Identities) -> AsyncIterator[FoundEvent]:
+    """The tenant's events that name the person; oldest day first."""
+    async for table, begin, end in _steps(database, "event"):
+        for found in await database.fetch(_EVENTS.format(table), begin, end, tenant, who.marks()):
+            row = await database.fetchrow(_EVENT.format(table), found["place"], found["id"])
+            if row is None:
+                continue
+            event = event_pb2.Event()
+            _parse(event, row["body"])
+            if who.named_in(event):
+                yield FoundEvent(table, found["place"], row, event)
+
+
+async def receipts(database: Readable, tenant: UUID, who: Identities) -> AsyncIterator[asyncpg.Record]:
+    """The person's receipts of messages to groups: rows with message, member, status and time."""
+    pages = await database.fetchval(_PAGES, "message_receipt")
+    for page in range(0, pages, STEP):
+        for row in await database.fetch(
+            _RECEIPTS, f"({page},0)", f"({page + STEP},0)", tenant, sorted(who.addresses)
+        ):
+            yield row
+
+
+async def _steps(database: Readable, table: str) -> AsyncIterator[tuple[str, str, str]]:
+    """The days of a table in slices: the day's own table, and the range of its places."""
+    for day in await stored_days(database, table):
+        name = f"{table}_{day:%Y%m%d}"
+        pages = await database.fetchval(_PAGES, name) or 0  # null: it was dropped meanwhile
+        for page in range(0, pages, STEP):
+            yield name, f"({page},0)", f"({page + STEP},0)"
+
+
+def _stored(row: asyncpg.Record) -> message_pb2.SendMessageRequest | message_pb2.Message:
+    stored: message_pb2.SendMessageRequest | message_pb2.Message = (
+        message_pb2.SendMessageRequest()
+        if row["origin"] == message_pb2.MESSAGE_ORIGIN_API
+        else message_pb2.Message()
+    )
+    _parse(stored, row["content"])
+    return stored
+
+
+def _parse(
+    into: event_pb2.Event | message_pb2.SendMessageRequest | message_pb2.Message, stored: bytes
+) -> None:
+    """What cannot be parsed names nobody; it stops no search."""
+    try:
+        into.ParseFromString(stored)
+    except DecodeError:
+        into.Clear()
+
+
+_PAGES = "SELECT pg_relation_size(to_regclass($1)) / current_setting('block_size')::int"
+_MESSAGES = """SELECT m.account, m.id FROM {} m JOIN account a ON a.id = m.account
+  WHERE m.ctid >= $1::text::tid AND m.ctid < $2::text::tid AND a.tenant = $3
+    AND (m.chat = ANY ($4::text[]) OR EXISTS (
+      SELECT FROM unnest($5::bytea[]) AS mark WHERE position(mark IN m.content) > 0)) ORDER BY m.id"""
+_MESSAGE = "SELECT * FROM message WHERE account = $1 AND id = $2"
+_EVENTS = """SELECT ctid::text AS place, id FROM {}
+  WHERE ctid >= $1::text::tid AND ctid < $2::text::tid AND tenant = $3
+    AND EXISTS (
+      SELECT FROM unnest($4::bytea[]) AS mark WHERE position(mark IN body) > 0) ORDER BY xid, seq"""
+_EVENT = "SELECT * FROM {} WHERE ctid = $1::text::tid AND id = $2"
+_RECEIPTS = """SELECT r.* FROM message_receipt r
+  WHERE r.ctid >= $1::text::tid AND r.ctid < $2::text::tid AND r.member = ANY ($4::text[])
+    AND EXISTS (SELECT FROM account a JOIN message m ON m.account = a.id AND m.id = r.message
+      WHERE a.tenant = $3)"""

@@ -1,0 +1,173 @@
+"""What a tenant keeps of one person: sent to whoever asks, and erased as a job."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+
+import asyncpg
+from asyncpg.pgproto.pgproto import UUID
+
+from mesh_core import addresses, ids, validation
+from mesh_core.database import Database
+from mesh_core.database.pool import AnyConnection
+from mesh_core.database.requests import Method, claim_request, request_digest
+from mesh_core.errors import NotFound, ResourceExhausted
+from mesh_core.ids import Prefix
+from mesh_core.jobs import store
+from mesh_core.rpc.auth import current_identity
+from mesh_router.retention import person_rows
+from mesh_router.retention.alone import alone
+from mesh_router.retention.erasing import Item, erase
+from mesh_router.retention.person_rows import FoundMessage
+from mesh_router.retention.persons import Identities
+from mesh_router.tenants.worker import Worker
+from sessionmesh.v1 import common_pb2, job_pb2, message_pb2, tenant_pb2
+
+RECORD_EVERY = 100
+"""Items after which the job's progress is stored."""
+MOST_ERASURES = 20
+"""Erasures of a tenant that have not ended."""
+MOST_EXPORTS = 2
+"""Exports that a router has under way."""
+RETRY_SECONDS = 10.0
+
+
+class PersonErasures(Worker):
+    """Starts, runs and cancels erasures."""
+
+    kind = job_pb2.JOB_KIND_ERASE_PERSON
+
+    async def start(self, request: tenant_pb2.ErasePersonDataRequest) -> asyncpg.Record:
+        """Returns the job's row. Its `subject` names nobody; whom it is about is forgotten at its end."""
+        request_id = validation.request_id(request.request_id)
+        tenant = UUID(current_identity().tenant_for(request.tenant_id).bytes)
+        address = addresses.person("address", request.address)
+        job = ids.new_uuid()
+        async with self._database.pool.acquire() as connection, connection.transaction():
+            if not await connection.fetchval("SELECT true FROM tenant WHERE id = $1", tenant):
+                raise NotFound("tenant", request.tenant_id)
+            first = await claim_request(
+                connection, tenant, Method.ERASE_PERSON, request_id, request_digest(request), job
+            )
+            if first is not None:
+                row = await store.get(connection, first)
+                if row is None:
+                    raise NotFound("job", ids.encode(Prefix.JOB, first))
+                return row
+            if await connection.fetchval(_UNFINISHED, tenant, self.kind) >= MOST_ERASURES:
+                raise ResourceExhausted(
+                    f"the tenant has {MOST_ERASURES} erasures that have not ended",
+                    "RATE_LIMITED",
+                    quota="erasures of persons",
+                    retry_after=RETRY_SECONDS,
+                )
+            return await store.insert(
+                connection, job, self.kind, "", json.dumps({"address": address}), tenant
+            )
+
+    async def count(self, connection: store.Connection, row: asyncpg.Record) -> None:
+        return None
+
+    async def cancel(self, connection: store.Connection, row: asyncpg.Record) -> asyncpg.Record:
+        """At once before it began; else the worker sees it soon."""
+        if row["state"] != job_pb2.JOB_STATE_PENDING:
+            return row
+        await connection.execute(_END, row["id"], job_pb2.JOB_STATE_CANCELLED, 0, 0)
+        return await store.get(connection, row["id"]) or row
+
+    async def work(self, connection: asyncpg.Connection, row: asyncpg.Record) -> None:
+        done = failed = 0
+        state: job_pb2.JobState.ValueType = job_pb2.JOB_STATE_SUCCEEDED
+        async for item in erase(connection, row["tenant"], json.loads(row["detail"])["address"]):
+            done += 1
+            failed += item is Item.WAITS
+            if done % RECORD_EVERY == 0 and await connection.fetchval(_PROGRESS, row["id"], done, failed):
+                state = job_pb2.JOB_STATE_CANCELLED
+                break
+        await connection.execute(_END, row["id"], state, done, failed)
+
+
+class PersonExports:
+    """Serves ExportPersonData. Each export reads all that the cluster keeps of messages and events, so a
+    tenant has one at a time, and a router few.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._running = 0
+
+    async def frames(
+        self, request: tenant_pb2.ExportPersonDataRequest
+    ) -> AsyncGenerator[tenant_pb2.ExportPersonDataResponse, None]:
+        """Raises `InvalidField`, `NotFound`, and `ResourceExhausted` RATE_LIMITED."""
+        tenant = UUID(current_identity().tenant_for(request.tenant_id).bytes)
+        who = Identities(addresses.person("address", request.address))
+        if not await self._database.pool.fetchval("SELECT true FROM tenant WHERE id = $1", tenant):
+            raise NotFound("tenant", request.tenant_id)
+        if self._running >= MOST_EXPORTS:
+            raise _busy("this router has enough exports to do")
+        self._running += 1
+        try:
+            async with alone(self._database, f"export of {tenant}") as connection:
+                if connection is None:
+                    raise _busy("the tenant has an export already")
+                async for frame in _frames(connection, tenant, who):
+                    yield frame
+        finally:
+            self._running -= 1
+
+
+async def _frames(
+    connection: AnyConnection, tenant: UUID, who: Identities
+) -> AsyncIterator[tenant_pb2.ExportPersonDataResponse]:
+    await person_rows.learn_all(connection, tenant, who)
+    found_under = tenant_pb2.PersonAddresses(addresses=sorted(who.addresses))
+    yield tenant_pb2.ExportPersonDataResponse(addresses=found_under)
+    async for found in person_rows.messages(connection, tenant, who):
+        yield tenant_pb2.ExportPersonDataResponse(message=_message(found))
+    async for row in person_rows.receipts(connection, tenant, who):
+        receipt = message_pb2.Receipt(
+            member=common_pb2.Person(address=row["member"]),
+            status=row["status"],
+            status_time=validation.to_timestamp(row["time"]),
+        )
+        message_id = ids.encode(Prefix.MESSAGE, row["message"])
+        yield tenant_pb2.ExportPersonDataResponse(
+            receipt=tenant_pb2.PersonReceipt(message_id=message_id, receipt=receipt)
+        )
+    async for event in person_rows.events(connection, tenant, who):
+        event.event.commit_time.CopyFrom(validation.to_timestamp(event.row["commit_time"]))
+        yield tenant_pb2.ExportPersonDataResponse(event=event.event)
+
+
+def _busy(why: str) -> ResourceExhausted:
+    return ResourceExhausted(why, "RATE_LIMITED", quota="exports of persons", retry_after=RETRY_SECONDS)
+
+
+def _message(found: FoundMessage) -> message_pb2.Message:
+    """What is stored of a message; what GetMessage adds from what its node knows is not there."""
+    row, stored = found.row, found.stored
+    if isinstance(stored, message_pb2.Message):
+        message = stored
+    else:
+        message = message_pb2.Message(content=stored.content, labels=stored.labels)
+        if stored.HasField("options"):
+            message.options.CopyFrom(stored.options)
+    message.id = ids.encode(Prefix.MESSAGE, row["id"])
+    message.account_id = ids.encode(Prefix.ACCOUNT, row["account"])
+    message.chat = row["chat"]
+    message.direction = row["direction"]
+    message.origin = row["origin"]
+    message.status = row["status"]
+    message.network_message_id = row["network_id"]
+    message.external_id = row["external_id"]
+    message.create_time.FromMilliseconds(int.from_bytes(row["id"].bytes[:6], "big"))
+    return message
+
+
+_UNFINISHED = "SELECT count(*) FROM job WHERE tenant = $1 AND kind = $2 AND end_time IS NULL"
+_PROGRESS = """UPDATE job SET done = $2, failed = $3, update_time = now() WHERE id = $1
+  RETURNING cancel_time IS NOT NULL"""
+_END = """UPDATE job SET state = $2, total = $3, done = $3, failed = $4, detail = '{}', update_time = now(),
+  end_time = now() WHERE id = $1"""

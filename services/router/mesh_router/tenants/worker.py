@@ -1,0 +1,98 @@
+"""Jobs about a tenant's data, which any router goes on with where another one stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import asyncpg
+import structlog
+from asyncpg.pgproto.pgproto import UUID
+
+from mesh_core.database import Database
+from mesh_core.jobs import Progress, store
+from mesh_router.retention.alone import alone
+from sessionmesh.v1 import job_pb2
+
+logger = structlog.get_logger(__name__)
+
+LOOK_SECONDS = 2.0
+"""Time between two looks for jobs."""
+
+
+class Worker(ABC):
+    """Works on all jobs of its kind, each in one process at a time; `run` must run in every router."""
+
+    kind: ClassVar[job_pb2.JobKind.ValueType]
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @abstractmethod
+    async def work(self, connection: asyncpg.Connection, row: asyncpg.Record) -> None:
+        """Does what the job of this row asks for, whatever of it was done before, and records its end.
+
+        The connection's transactions are short. What it raises is logged, and the job is tried again.
+        """
+
+    @abstractmethod
+    async def count(self, connection: store.Connection, row: asyncpg.Record) -> int | None:
+        """How many items there are to do; None where nobody knows before."""
+
+    @abstractmethod
+    async def cancel(self, connection: store.Connection, row: asyncpg.Record) -> asyncpg.Record:
+        """Cancels the job, whose row is locked, or leaves it; returns its row.
+
+        Raises `FailedPrecondition` for one that cannot be cancelled any more.
+        """
+
+    def progress(self, row: asyncpg.Record) -> Progress:
+        """As stored: it is written after each step."""
+        return Progress(row["total"], row["done"])
+
+    async def advance(self, job: UUID) -> asyncpg.Record | None:
+        """Cancels the job where that was asked for; returns its row. Raises as `cancel`."""
+        async with self._database.pool.acquire() as connection, connection.transaction():
+            row = await store.lock(connection, job)
+            if row is None or row["end_time"] is not None or row["cancel_time"] is None:
+                return row
+            return await self.cancel(connection, row)
+
+    async def run(self) -> None:
+        """Goes on with every job that has not ended, until cancelled."""
+        while True:
+            try:
+                for row in await store.unfinished(self._database.pool, self.kind):
+                    await self._guarded(row)
+            except Exception as error:  # whatever it is, the next look may do better
+                logger.warning("no look for jobs", kind=self._name, error=repr(error))
+            await asyncio.sleep(LOOK_SECONDS)
+
+    @property
+    def _name(self) -> str:
+        return job_pb2.JobKind.Name(self.kind).removeprefix("JOB_KIND_")
+
+    async def _guarded(self, row: asyncpg.Record) -> None:
+        """One job that fails stops no other; it is tried again."""
+        try:
+            async with alone(self._database, f"job about {row['subject'] or row['id']}") as connection:
+                if connection is not None and (begun := await self._begun(row["id"])) is not None:
+                    await self.work(connection, begun)
+        except Exception as error:
+            logger.warning("a job is not done yet", kind=self._name, job=str(row["id"]), error=repr(error))
+
+    async def _begun(self, job: UUID) -> asyncpg.Record | None:
+        """Has the job begin; None where it has ended, or was cancelled before that."""
+        async with self._database.pool.acquire() as connection, connection.transaction():
+            row = await store.lock(connection, job)
+            if row is None or row["end_time"] is not None:
+                return None
+            if row["state"] != job_pb2.JOB_STATE_PENDING:
+                return row
+            if row["cancel_time"] is not None:
+                await self.cancel(connection, row)
+                return None
+            total = await self.count(connection, row)
+            logger.info("a job begins", kind=self._name, job=str(job), items=total)
+            return await store.change(connection, job, job_pb2.JOB_STATE_RUNNING, total, 0)

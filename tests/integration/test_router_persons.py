@@ -1,0 +1,253 @@
+"""What a tenant keeps of one person is exported and erased, over a real router and Postgres."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from asyncpg.pgproto.pgproto import UUID
+from google.protobuf.json_format import MessageToJson
+from grpc import StatusCode
+
+from mesh_core import ids
+from mesh_core.ids import Prefix, new_uuid
+from sessionmesh.v1 import event_pb2, job_pb2, message_pb2, tenant_pb2
+from tests.integration.test_router_tenant_deletion import ended
+from tests.integration.test_router_tenants import create_account, create_key, create_tenant, unique
+from tests.support.router_world import RouterWorld, bearer, failing
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+ANN: Any = {
+    "address": "hidden:4711ann",
+    "phone": "+4915112345678",
+    "hidden_id": "4711ann",
+    "display_name": "Ann",
+}
+BOB: Any = {"address": "phone:+491511234567", "phone": "+491511234567"}
+"""His number is the beginning of hers."""
+ANNS = ("hidden:4711ann", "phone:+4915112345678")
+GROUP = "group:friends"
+TEXT: Any = {"text": {"body": "hello"}}
+API, INBOUND, OUTBOUND, QUEUED, SENT = message_pb2.MESSAGE_ORIGIN_API, 2, 1, 10, 30
+
+
+@dataclass
+class Kept:
+    """A tenant with an account, its key, and what it keeps."""
+
+    world: RouterWorld
+    tenant: UUID
+    account: UUID
+    key: str
+
+    async def message(
+        self, chat: str, stored: Any, *, direction: int = INBOUND, origin: int = 0, status: int = 0
+    ) -> UUID:
+        message = new_uuid()
+        await self.world.database.pool.execute(
+            "INSERT INTO message (id, account, epoch, direction, status, chat, content, origin, external_id)"
+            " VALUES ($1, $2, 1, $3, $4, $5, $6, $7, 'mine')",
+            message,
+            self.account,
+            direction,
+            status,
+            chat,
+            stored.SerializeToString(),
+            origin,
+        )
+        return message
+
+    async def received(self, chat: str, sender: Any) -> UUID:
+        return await self.message(chat, message_pb2.Message(chat=chat, sender=sender, content=TEXT))
+
+    async def sent(self, chat: str, status: int = SENT, **fields: Any) -> UUID:
+        request = message_pb2.SendMessageRequest(recipient=chat, content=TEXT, **fields)
+        return await self.message(chat, request, direction=OUTBOUND, origin=API, status=status)
+
+    async def event(self, **fields: Any) -> UUID:
+        """An event with its delivery, which has the same id."""
+        event = new_uuid()
+        body = event_pb2.Event(
+            id=ids.encode(Prefix.EVENT, event),
+            tenant_id=ids.encode(Prefix.TENANT, self.tenant),
+            account_id=ids.encode(Prefix.ACCOUNT, self.account),
+            type="message.received",
+            **fields,
+        )
+        await self.world.database.pool.execute(
+            "INSERT INTO event (id, seq, tenant, account, epoch, type, body)"
+            " VALUES ($1, 1, $2, $3, 1, $4, $5)",
+            event,
+            self.tenant,
+            self.account,
+            body.type,
+            body.SerializeToString(),
+        )
+        await self.world.database.pool.execute(
+            "INSERT INTO webhook_delivery (id, endpoint, tenant, account, event, event_type, body)"
+            " VALUES ($1, $1, $2, $3, $1, 't', $4)",
+            event,
+            self.tenant,
+            self.account,
+            MessageToJson(body, preserving_proto_field_name=True).encode(),
+        )
+        return event
+
+    async def exported(self, address: str) -> list[tenant_pb2.ExportPersonDataResponse]:
+        call = self.world.tenants.ExportPersonData(
+            tenant_pb2.ExportPersonDataRequest(address=address), metadata=bearer(self.key)
+        )
+        return [frame async for frame in call]
+
+    async def erased(self, address: str) -> job_pb2.Job:
+        request = tenant_pb2.ErasePersonDataRequest(request_id=unique(), address=address)
+        job = (await self.world.tenants.ErasePersonData(request, metadata=bearer(self.key))).job
+        return await ended(self.world, job)
+
+    async def row(self, table: str, row: UUID) -> Any:
+        return await self.world.database.pool.fetchrow(f"SELECT * FROM {table} WHERE id = $1", row)
+
+
+async def kept(world: RouterWorld) -> Kept:
+    created = await create_tenant(world)
+    scopes = ["SCOPE_READ", "SCOPE_SEND", "SCOPE_MANAGE", "SCOPE_TENANT_ADMIN"]
+    key = (await create_key(world, created.id, scopes=scopes)).secret
+    account = ids.decode(Prefix.ACCOUNT, await create_account(world, key), "")
+    return Kept(world, ids.decode(Prefix.TENANT, created.id, ""), account, key)
+
+
+@pytest.mark.read_back("ExportPersonData")
+async def test_an_export_has_all_that_names_the_person_under_any_address_and_nothing_else(
+    world: RouterWorld,
+) -> None:
+    mine, others = await kept(world), await kept(world)
+    expected = {
+        await mine.received("hidden:4711ann", ANN),
+        await mine.received(GROUP, ANN),
+        await mine.sent("phone:+4915112345678"),
+        await mine.sent(GROUP, options={"mentions": ["hidden:4711ann"]}),
+    }
+    group = await mine.sent(GROUP)
+    await mine.received("phone:+491511234567", BOB)
+    await others.received("hidden:4711ann", ANN)
+    event = await mine.event(message={"message": {"sender": ANN}})
+    await mine.event(message={"message": {"sender": BOB}})
+    for member in (ANN["address"], BOB["address"]):
+        await world.database.pool.execute(
+            "INSERT INTO message_receipt VALUES ($1, $2, 40, now())", group, member
+        )
+    frames = await mine.exported("+4915112345678")
+    assert tuple(frames[0].addresses.addresses) == ANNS
+    assert {ids.decode(Prefix.MESSAGE, f.message.id, "") for f in frames if f.HasField("message")} == expected
+    assert all(f.message.content.text.body for f in frames if f.HasField("message"))
+    received = [f.receipt for f in frames if f.HasField("receipt")]
+    assert [ids.decode(Prefix.MESSAGE, one.message_id, "") for one in received] == [group]
+    found = [f.event.id for f in frames if f.HasField("event")]
+    account_event = [f for f in frames if f.HasField("event") and f.event.type == "account.created"]
+    assert (found, account_event) == ([ids.encode(Prefix.EVENT, event)], [])
+
+
+@pytest.mark.read_back("ErasePersonData")
+async def test_an_erased_person_is_named_nowhere_and_the_statuses_stay(world: RouterWorld) -> None:
+    mine, others = await kept(world), await kept(world)
+    sent = await mine.sent("phone:+4915112345678")
+    received = await mine.received("hidden:4711ann", ANN)
+    in_group = await mine.received(GROUP, ANN)
+    event = await mine.event(message={"message": {"sender": {"phone": ANN["phone"]}, "content": TEXT}})
+    await world.database.pool.execute(
+        "INSERT INTO message_receipt VALUES ($1, 'hidden:4711ann', 40, now())", in_group
+    )
+    await world.database.pool.execute(
+        "INSERT INTO webhook_owed (tenant, xid, seq, event, event_type, labels, body, traceparent)"
+        " SELECT tenant, '1', 1, event, '', '{}', body, '' FROM webhook_delivery WHERE id = $1",
+        event,
+    )
+    elsewhere = await others.received("hidden:4711ann", ANN)
+    job = await mine.erased("hidden:4711ann")
+    assert (job.state, job.done, job.failed) == (job_pb2.JOB_STATE_SUCCEEDED, 7, 0)
+    for message, chat in ((sent, "hidden:erased"), (received, "hidden:erased"), (in_group, GROUP)):
+        row = await mine.row("message", message)
+        assert (row["content"], row["chat"], row["external_id"]) == (b"", chat, "mine")
+    assert (await mine.row("message", sent))["status"] == SENT
+    bare = event_pb2.Event.FromString((await mine.row("event", event))["body"])
+    assert (bare.id, bare.WhichOneof("payload")) == (ids.encode(Prefix.EVENT, event), None)
+    delivered = json.loads((await mine.row("webhook_delivery", event))["body"])
+    owed = await world.database.pool.fetchval("SELECT body FROM webhook_owed WHERE tenant = $1", mine.tenant)
+    assert json.loads(owed) == delivered
+    assert delivered == {"id": bare.id, "tenant_id": bare.tenant_id, "account_id": bare.account_id} | {
+        "type": "message.received"
+    }
+    assert [frame.WhichOneof("record") for frame in await mine.exported("hidden:4711ann")] == ["addresses"]
+    assert len(await mine.exported("phone:+4915112345678")) == 1
+    assert (await others.row("message", elsewhere))["chat"] == "hidden:4711ann"
+    stored = await world.database.pool.fetchrow("SELECT * FROM job WHERE tenant = $1", mine.tenant)
+    assert "4711ann" not in str(stored)
+
+
+async def test_media_that_came_from_the_person_go_and_those_sent_to_them_stay(world: RouterWorld) -> None:
+    mine = await kept(world)
+    media = [new_uuid(), new_uuid()]
+    for number, one in enumerate(media):
+        await world.database.pool.execute(
+            "INSERT INTO media_object VALUES ($1, $2::bytea, $3, 1, 1)", mine.tenant, one.bytes, str(one)
+        )
+        await world.database.pool.execute(
+            "INSERT INTO media (id, tenant, mime_type, sha256, original_size, original_sha256, origin,"
+            " unprocessed) VALUES ($1, $2, 'image/png', $3, 1, '', $4, 0)",
+            one,
+            mine.tenant,
+            one.bytes,
+            number,
+        )
+    contents: list[Any] = [{"image": {"media": {"media_id": ids.encode(Prefix.MEDIA, one)}}} for one in media]
+    await mine.message("hidden:4711ann", message_pb2.Message(sender=ANN, content=contents[0]))
+    await mine.message(
+        "hidden:4711ann",
+        message_pb2.SendMessageRequest(recipient="hidden:4711ann", content=contents[1]),
+        direction=OUTBOUND,
+        origin=API,
+        status=SENT,
+    )
+    await mine.erased("hidden:4711ann")
+    assert [(await mine.row("media", one))["expire_time"] is not None for one in media] == [True, False]
+
+
+async def test_what_waits_to_be_sent_to_the_person_is_left_and_counted(world: RouterWorld) -> None:
+    mine = await kept(world)
+    waiting = await mine.sent("hidden:4711ann", status=QUEUED)
+    job = await mine.erased("hidden:4711ann")
+    assert (job.done, job.failed) == (1, 1)
+    assert (await mine.row("message", waiting))["chat"] == "hidden:4711ann"
+
+
+async def test_a_tenant_has_one_export_at_a_time(world: RouterWorld) -> None:
+    mine, others = await kept(world), await kept(world)
+    connection = await world.database.connect_direct()
+    lock = "SELECT pg_advisory_lock(hashtext('sessionmesh export of ' || $1))"
+    await connection.execute(lock, str(mine.tenant))
+    refused = await failing(mine.exported("hidden:4711ann"))
+    assert (refused.code, refused.reason) == (StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
+    assert len(await others.exported("hidden:4711ann")) == 1
+    await connection.close()
+    assert len(await mine.exported("hidden:4711ann")) == 1
+
+
+async def test_a_tenants_erasures_that_have_not_ended_are_bounded(world: RouterWorld) -> None:
+    mine, others = await kept(world), await kept(world)
+    await world.database.pool.executemany(  # without an address: they never end
+        "INSERT INTO job (id, tenant, kind) VALUES ($1, $2, 9)",
+        [(new_uuid(), mine.tenant) for _ in range(20)],
+    )
+    refused = await failing(mine.erased("hidden:4711ann"))
+    assert (refused.code, refused.reason) == (StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
+    await world.database.pool.execute("DELETE FROM job WHERE tenant = $1", mine.tenant)
+    assert (await others.erased("hidden:4711ann")).state == job_pb2.JOB_STATE_SUCCEEDED
+
+
+async def test_a_group_is_no_person(world: RouterWorld) -> None:
+    mine = await kept(world)
+    refused = await failing(mine.erased(GROUP))
+    assert (refused.code, refused.field) == (StatusCode.INVALID_ARGUMENT, "address")
