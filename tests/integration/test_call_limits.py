@@ -85,6 +85,11 @@ async def test_several_limits_are_one_round_trip_and_idle_ones_are_no_keys(
         assert 40_000 < await redis.pttl(many[0].redis_key) <= 48_000
 
 
+async def test_many_questions_at_once_are_all_answered(counts: SharedCounts) -> None:
+    answers = await asyncio.gather(*(take(counts, bucket(1), 1) for _ in range(500)))
+    assert [answer.calls for answer in answers] == [1] * 500
+
+
 async def test_a_redis_that_has_lost_the_script_is_given_it_again(
     counts: SharedCounts, redis_url: str
 ) -> None:

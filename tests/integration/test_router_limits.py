@@ -62,7 +62,7 @@ async def limited_node(world: RouterWorld, redis_server: str) -> AsyncIterator[t
     """An account, and a node that owns it and has the same limits as the router."""
     entry = Entry.of(ServerSettings(), AUTH, RedisSettings(url=redis_server), LIMITS)
     account = new_account()
-    services = {
+    services: dict[Any, object] = {
         message_pb2_grpc.add_MessageServiceServicer_to_server: Listing(),
         session_pb2_grpc.add_SessionServiceServicer_to_server: Sessions(one_frame),
         node_pb2_grpc.add_NodeServiceServicer_to_server: Bulk(),

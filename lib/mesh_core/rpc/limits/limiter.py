@@ -94,7 +94,8 @@ class CallLimiter:
             asking = next((bucket.asking for bucket in lacking if bucket.asking is not None), None)
             if asking is not None:
                 for bucket, calls in lacking.items():
-                    bucket.wanted += calls
+                    if bucket.asking is not None:
+                        bucket.wanted += calls
                 await asyncio.wait([asking])
             elif not await self._ask(lacking):
                 for at in left:
