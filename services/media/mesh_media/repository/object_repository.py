@@ -61,6 +61,12 @@ class ObjectRepository:
         """Deletes the rows of objects that were deleted from the store."""
         await self._pool.execute("DELETE FROM media_loose_object WHERE key = ANY ($1)", keys)
 
+    async def postpone(self, keys: list[str], delay: timedelta) -> None:
+        """Has objects that could not be deleted be due again after `delay`."""
+        await self._pool.execute(
+            "UPDATE media_loose_object SET due_time = now() + $2 WHERE key = ANY ($1)", keys, delay
+        )
+
     async def usage(self, tenant: UUID) -> Usage:
         """What the tenant stores; raises `NotFound`."""
         row = await self._pool.fetchrow(_USAGE, tenant)

@@ -8,8 +8,6 @@ from datetime import timedelta
 import structlog
 from prometheus_client import Counter
 
-from mesh_core.database import UNAVAILABLE
-from mesh_core.errors import Unavailable
 from mesh_media.repository.media_repository import MediaRepository
 from mesh_media.repository.object_repository import ObjectRepository
 from mesh_media.stores.object_store import ObjectStore
@@ -18,6 +16,9 @@ logger = structlog.get_logger(__name__)
 
 DELETED_OBJECTS = Counter("mesh_media_deleted_objects", "Objects deleted from the store.")
 SWEEP_FAILURES = Counter("mesh_media_sweep_failures", "Sweeps that a backing server cut short.")
+
+
+STUCK_OBJECTS = Counter("mesh_media_stuck_objects", "Objects that the store did not delete when asked.")
 
 
 class Sweeper:
@@ -41,21 +42,37 @@ class Sweeper:
     async def run(self) -> None:
         """Sweeps at intervals until it is cancelled."""
         while True:
-            try:
-                await self.sweep()
-            except _BACKENDS_UNAVAILABLE as error:  # the next sweep continues where this one stopped
-                SWEEP_FAILURES.inc()
-                logger.warning("sweep cut short", error=repr(error))
+            for part in (self.expire_media, self.delete_objects):
+                try:
+                    await part()
+                except Exception as error:  # the next sweep continues where this one stopped
+                    SWEEP_FAILURES.inc()
+                    logger.warning("sweep cut short", error=repr(error))
             await asyncio.sleep(self._interval_seconds)
 
-    async def sweep(self) -> None:
-        """Deletes everything that is due now."""
+    async def expire_media(self) -> None:
+        """Deletes the media that have expired; their objects become due."""
         while await self._media.delete_expired(self._delete_grace):
             pass
+
+    async def delete_objects(self) -> None:
+        """Deletes the objects that are due. One that the store does not delete is left for later and stops no
+        other; raises when it deletes none.
+        """
         while keys := await self._objects.due_for_deletion():
-            await asyncio.gather(*(self._store.delete(key) for key in keys))
-            await self._objects.remove(keys)
-            DELETED_OBJECTS.inc(len(keys))
+            outcomes = await asyncio.gather(
+                *(self._store.delete(key) for key in keys), return_exceptions=True
+            )
+            failed = {key: error for key, error in zip(keys, outcomes, strict=True) if error is not None}
+            if len(failed) == len(keys):
+                raise next(iter(failed.values()))
+            await self._objects.remove([key for key in keys if key not in failed])
+            DELETED_OBJECTS.inc(len(keys) - len(failed))
+            if failed:
+                STUCK_OBJECTS.inc(len(failed))
+                await self._objects.postpone([*failed], _RETRY)
+            for key, error in failed.items():
+                logger.warning("an object was not deleted", key=key, error=repr(error))
 
 
-_BACKENDS_UNAVAILABLE: tuple[type[Exception], ...] = (*UNAVAILABLE, Unavailable)  # Postgres, the object store
+_RETRY = timedelta(minutes=10)

@@ -1,0 +1,98 @@
+"""The sweeper goes on whatever one object or one part of its work does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from mesh_core.database import Database
+from mesh_core.errors import Unavailable
+from mesh_core.ids import new_uuid
+from mesh_core.settings import DatabaseSettings
+from mesh_media.repository.media_repository import MediaRepository
+from mesh_media.repository.object_repository import ObjectRepository
+from mesh_media.retention.sweeper import Sweeper
+from tests.support.eventually import eventually
+
+
+class Store:
+    """Deletes every object but `stuck` ones."""
+
+    def __init__(self, *stuck: str) -> None:
+        self.stuck = stuck
+        self.deleted: list[str] = []
+
+    async def delete(self, key: str) -> None:
+        if key in self.stuck:
+            raise ValueError(key)
+        self.deleted.append(key)
+
+
+@pytest.fixture
+async def database(postgres_url: str) -> AsyncIterator[Database]:
+    opened = await Database.open(DatabaseSettings(url=postgres_url))
+    yield opened
+    await opened.close()
+
+
+async def due(database: Database, *keys: str) -> None:
+    """Objects that are due, in this order."""
+    tenant = new_uuid()
+    await database.pool.execute("INSERT INTO tenant (id) VALUES ($1)", tenant)
+    for age, key in enumerate(reversed(keys)):
+        await database.pool.execute(
+            "INSERT INTO media_loose_object (key, tenant, size, due_time)"
+            " VALUES ($1, $2, 1, now() - $3::interval)",
+            key,
+            tenant,
+            timedelta(minutes=1 + age),
+        )
+
+
+def sweeper(database: Database, store: Any, media: Any = None) -> Sweeper:
+    return Sweeper(
+        media or MediaRepository(database),
+        ObjectRepository(database),
+        store,
+        interval_seconds=0.05,
+        delete_grace=timedelta(0),
+    )
+
+
+async def test_an_object_that_cannot_be_deleted_stops_no_other_and_is_due_again_later(
+    database: Database,
+) -> None:
+    await due(database, "stuck", "other")
+    store = Store("stuck")
+    await sweeper(database, store).delete_objects()
+    assert store.deleted == ["other"]
+    left = await database.pool.fetchrow("SELECT key, due_time > now() AS later FROM media_loose_object")
+    assert left is not None
+    assert (left["key"], left["later"]) == ("stuck", True)
+
+
+async def test_a_store_that_deletes_nothing_is_asked_again_at_the_next_sweep(database: Database) -> None:
+    await due(database, "stuck")
+    with pytest.raises(ValueError, match="stuck"):
+        await sweeper(database, Store("stuck")).delete_objects()
+    assert await database.pool.fetchval("SELECT due_time < now() FROM media_loose_object")
+
+
+async def test_media_that_cannot_be_expired_do_not_stop_the_sweep(database: Database) -> None:
+    class Media:
+        async def delete_expired(self, _grace: timedelta) -> int:
+            raise Unavailable("no", "BACKEND_UNAVAILABLE")
+
+    await due(database, "other")
+    store = Store()
+    task = asyncio.create_task(sweeper(database, store, Media()).run(), name="sweeper")
+    await eventually(lambda: store.deleted)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    assert store.deleted == ["other"]
