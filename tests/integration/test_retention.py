@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
 from mesh_core.errors import OutOfRange
 from mesh_core.events import EventListener, EventReader
 from mesh_core.ids import new_uuid
-from mesh_router.retention import Policy
+from mesh_router.retention import Policy, Retention
 from mesh_router.retention.purge import ACCOUNT_TABLES
-from tests.support.old_days import NOON, QUEUED, OldDays, id_of, old_days
+from tests.support.eventually import eventually
+from tests.support.old_days import NOON, QUEUED, WEEK, OldDays, id_of, old_days
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
@@ -201,6 +204,24 @@ class TestRuns:
         assert not await world.run()
         await connection.close()
         assert await world.run()
+
+
+async def test_there_is_an_alarm_while_nothing_was_deleted_for_a_day(
+    world: OldDays, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def alarm() -> float | None:
+        return REGISTRY.get_sample_value("mesh_retention_alarm")
+
+    await world.execute("UPDATE retention_run SET success_time = now() - interval '25 hours', failure = 'no'")
+    await world.execute("UPDATE retention_run SET start_time = now()")
+    late = asyncio.create_task(Retention(world.database, WEEK).run(), name="retention")
+    await eventually(lambda: alarm() == 1)
+    late.cancel()
+    assert "retention_late" in capsys.readouterr().out
+    await world.execute("UPDATE retention_run SET success_time = now() - interval '23 hours'")
+    well = asyncio.create_task(Retention(world.database, WEEK).run(), name="retention")
+    await eventually(lambda: alarm() == 0)
+    well.cancel()
 
 
 class TestAges:

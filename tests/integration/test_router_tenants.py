@@ -70,6 +70,16 @@ async def test_a_tenant_is_stored_as_it_was_given(world: RouterWorld) -> None:
     assert found.tenant == created
 
 
+@pytest.mark.parametrize(("wish", "kept"), [(None, 7 * 86_400), (86_400, 86_400), (30 * 86_400, 7 * 86_400)])
+async def test_a_tenant_says_how_long_its_data_are_kept_and_a_longer_wish_is_capped(
+    world: RouterWorld, wish: int | None, kept: int
+) -> None:
+    settings = TenantSettings() if wish is None else TenantSettings(retention=Duration(seconds=wish))
+    created = await create_tenant(world, settings=settings)
+    assert created.effective_retention.seconds == kept
+    assert created.settings == settings
+
+
 async def test_repeats_of_creating_a_tenant(world: RouterWorld) -> None:
     same, name = unique(), unique()
     first = await create_tenant(world, same, external_id=name)

@@ -9,7 +9,7 @@ import structlog
 from asyncpg.pgproto.pgproto import UUID
 from asyncpg.pool import PoolConnectionProxy
 
-from mesh_core.database import UNAVAILABLE, Database
+from mesh_core.database import DATABASE_ERRORS, Database
 from sessionmesh.v1 import job_pb2
 
 logger = structlog.get_logger(__name__)
@@ -104,8 +104,8 @@ async def keep_deleting_ended(database: Database) -> None:
         try:
             while await delete_ended(database.pool):
                 pass
-        except UNAVAILABLE as error:
-            logger.warning("old jobs are not deleted: the database is unavailable", error=repr(error))
+        except DATABASE_ERRORS as error:
+            logger.warning("old jobs are not deleted", error=repr(error))
 
 
 _RETENTION_PERIOD = 3600.0

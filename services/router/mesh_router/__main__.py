@@ -91,7 +91,7 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         )
         server.add(
             tenant_pb2_grpc.add_TenantServiceServicer_to_server,
-            TenantService(database, pager, deletions, erasures),
+            TenantService(database, pager, policy, deletions, erasures),
         )
         connects = NodeConnects(database, view, channels, settings.auth.mesh_key)
         server.add(

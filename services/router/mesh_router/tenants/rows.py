@@ -12,6 +12,7 @@ import asyncpg
 from mesh_core import ids, validation
 from mesh_core.ids import Prefix
 from mesh_core.rpc.auth import TENANT_SCOPES, Role, account_names, scopes_of
+from mesh_router.retention import Policy
 from sessionmesh.v1 import authorization_pb2, tenant_pb2
 
 Count = Literal["max_accounts", "max_endpoints", "max_media_bytes", "calls_per_second"]
@@ -19,17 +20,19 @@ MIN_RETENTION = timedelta(hours=1)
 MAX_RETENTION = timedelta(days=3650)
 
 
-def tenant_message(row: asyncpg.Record) -> tenant_pb2.Tenant:
+def tenant_message(policy: Policy, row: asyncpg.Record) -> tenant_pb2.Tenant:
     """The tenant of a row of table `tenant`."""
+    stored = json.loads(row["settings"])
     return tenant_pb2.Tenant(
         id=ids.encode(Prefix.TENANT, row["id"]),
         external_id=row["external_id"] or "",
         display_name=row["display_name"],
         state=row["state"],
-        settings=settings_message(json.loads(row["settings"])),
+        settings=settings_message(stored),
         create_time=validation.to_timestamp(row["create_time"]),
         update_time=validation.to_timestamp(row["update_time"]),
         etag=validation.etag(row["version"]),
+        effective_retention=validation.to_duration(policy.of(stored.get("retention_seconds"))),
     )
 
 

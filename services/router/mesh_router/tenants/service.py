@@ -9,6 +9,7 @@ from typing import Any
 from mesh_core.database import Database
 from mesh_core.jobs import job_message
 from mesh_core.paging import Pager
+from mesh_router.retention import Policy
 from mesh_router.tenants.deletion import TenantDeletions
 from mesh_router.tenants.keys import ApiKeys
 from mesh_router.tenants.persons import PersonErasures, PersonExports
@@ -20,9 +21,14 @@ class TenantService(tenant_pb2_grpc.TenantServiceServicer):
     """Tenants and their API keys."""
 
     def __init__(
-        self, database: Database, pager: Pager, deletions: TenantDeletions, erasures: PersonErasures
+        self,
+        database: Database,
+        pager: Pager,
+        policy: Policy,
+        deletions: TenantDeletions,
+        erasures: PersonErasures,
     ) -> None:
-        self._tenants = Tenants(database, pager, deletions)
+        self._tenants = Tenants(database, pager, policy, deletions)
         self._keys = ApiKeys(database, pager)
         self._erasures = erasures
         self._exports = PersonExports(database)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import asyncpg
 
@@ -14,6 +15,7 @@ from mesh_core.ids import Prefix
 from mesh_core.jobs import job_message
 from mesh_core.paging import Pager
 from mesh_core.rpc.auth import current_identity
+from mesh_router.retention import Policy
 from mesh_router.retention.tenants import delete_tenant
 from mesh_router.tenants.deletion import TenantDeletions
 from mesh_router.tenants.rows import COUNTS, checked, tenant_message
@@ -26,10 +28,11 @@ CHANGEABLE = ("display_name", "state", "settings", *SETTINGS)
 class Tenants:
     """The tenants' half of TenantService."""
 
-    def __init__(self, database: Database, pager: Pager, deletions: TenantDeletions) -> None:
+    def __init__(self, database: Database, pager: Pager, policy: Policy, deletions: TenantDeletions) -> None:
         self._database = database
         self._pager = pager
         self._deletions = deletions
+        self._shown = partial(tenant_message, policy)
 
     async def create(self, request: tenant_pb2.CreateTenantRequest) -> tenant_pb2.CreateTenantResponse:
         """A repeat of the same request returns the tenant as it is now."""
@@ -67,20 +70,20 @@ class Tenants:
             else:
                 row = await connection.fetchrow(_GET, first)
         return tenant_pb2.CreateTenantResponse(
-            tenant=tenant_message(_found(row, ids.encode(Prefix.TENANT, first or tenant_id)))
+            tenant=self._shown(_found(row, ids.encode(Prefix.TENANT, first or tenant_id)))
         )
 
     async def get(self, request: tenant_pb2.GetTenantRequest) -> tenant_pb2.GetTenantResponse:
         """For a tenant's key only that tenant exists."""
         tenant_id = current_identity().tenant_for(request.tenant_id)
         row = await self._database.pool.fetchrow(_GET, tenant_id)
-        return tenant_pb2.GetTenantResponse(tenant=tenant_message(_found(row, request.tenant_id)))
+        return tenant_pb2.GetTenantResponse(tenant=self._shown(_found(row, request.tenant_id)))
 
     async def list(self, request: tenant_pb2.ListTenantsRequest) -> tenant_pb2.ListTenantsResponse:
         page = self._pager.page(request)
         external_id = validation.text("external_id", request.external_id) or None
         rows = await self._database.pool.fetch(_LIST, page.after_id, external_id, page.fetch)
-        tenants, next_page_token = page.cut(rows, tenant_message)
+        tenants, next_page_token = page.cut(rows, self._shown)
         return tenant_pb2.ListTenantsResponse(tenants=tenants, next_page_token=next_page_token)
 
     async def update(self, request: tenant_pb2.UpdateTenantRequest) -> tenant_pb2.UpdateTenantResponse:
@@ -100,7 +103,7 @@ class Tenants:
                 fields.state if "state" in paths else row["state"],
                 json.dumps(_merged(json.loads(row["settings"]), fields.settings, paths)),
             )
-        return tenant_pb2.UpdateTenantResponse(tenant=tenant_message(_found(changed, request.tenant_id)))
+        return tenant_pb2.UpdateTenantResponse(tenant=self._shown(_found(changed, request.tenant_id)))
 
     async def delete(self, request: tenant_pb2.DeleteTenantRequest) -> tenant_pb2.DeleteTenantResponse:
         """Deletes its keys too. Refused while it has accounts, deleted but not yet purged ones included: with
