@@ -13,9 +13,9 @@ from grpc import StatusCode
 
 from mesh_core.rpc.auth import TENANT_SCOPES
 from mesh_core.rpc.channels import open_channel
-from mesh_core.rpc.limits import Entry
+from mesh_core.rpc.limits import Entry, relayed_metadata
 from mesh_core.settings import LimitsSettings, RedisSettings, ServerSettings
-from sessionmesh.internal.v1 import node_pb2_grpc
+from sessionmesh.internal.v1 import node_pb2, node_pb2_grpc
 from sessionmesh.v1 import (
     message_pb2,
     message_pb2_grpc,
@@ -30,6 +30,7 @@ from tests.integration.test_router_proxy import Messages, Sessions
 from tests.support.router_world import (
     ADMIN,
     AUTH,
+    MESH_KEY,
     RouterWorld,
     bearer,
     failing,
@@ -157,6 +158,20 @@ async def test_each_message_of_a_stream_counts_and_those_over_the_limit_are_refu
         "e": "RATE_LIMITED",
     }
     await call.done_writing()
+
+
+async def test_nobody_sends_uncounted_by_speaking_to_a_node_as_the_router_does(
+    world: RouterWorld, limited_node: tuple[str, Any]
+) -> None:
+    account, node = limited_node
+    key = await tenant_key(world)
+    request = node_pb2.AcceptMessagesRequest(messages=frame((account, "a")).messages)
+    async with open_channel(node.server.address) as direct:
+        stub: Any = node_pb2_grpc.NodeServiceStub(direct)
+        refused = await failing(stub.AcceptMessages(request, metadata=bearer(key), timeout=10))
+        assert (refused.code, refused.reason) == (StatusCode.PERMISSION_DENIED, "SCOPE_MISSING")
+        relayed = (*bearer(key), *relayed_metadata(MESH_KEY))
+        assert len((await stub.AcceptMessages(request, metadata=relayed, timeout=10)).results) == 1
 
 
 async def test_each_message_of_a_batch_counts(world: RouterWorld, limited_node: tuple[str, Any]) -> None:

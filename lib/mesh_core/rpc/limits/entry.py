@@ -37,6 +37,10 @@ class RelayedCalls:
     def __init__(self, mesh_key: str) -> None:
         self._proof = _proof(mesh_key).encode() if mesh_key else b""
 
+    def __bool__(self) -> bool:
+        """Whether there is a mesh key, so that relayed calls can be told at all."""
+        return bool(self._proof)
+
     def __contains__(self, proof: str) -> bool:
         return bool(proof and self._proof) and compare_digest(proof.encode(), self._proof)
 

@@ -31,6 +31,9 @@ from sessionmesh.v1.authorization_pb2 import SCOPE_PUBLIC, CallClass, Scope
 READ_OUT_SECONDS = 1.0
 """Seconds that a request stream is read on after its call has failed."""
 
+INTERNAL = "sessionmesh.internal."
+"""The package of what the parts of the mesh say to each other."""
+
 RpcHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 ServeBytes = Callable[[bytes, Context], Awaitable[bytes]]
 
@@ -136,6 +139,7 @@ def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
     takes_stream = method.takes_stream
     relayed_calls, source_of, admit = gate.entry.relayed, gate.entry.sources.of, gate.entry.admit
     names_account, call_class = method.names_account, method.call_class
+    internal = method.service.startswith(INTERNAL) and bool(relayed_calls)
     observe = metrics.durations(method.service, method.name).observe
     begin, adopt, is_sampled = tracing.begin, tracing.adopt, tracing.is_sampled
 
@@ -180,6 +184,8 @@ def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
                         waits = admit(identity, call_class, account_id, context)
                         if waits is not None:
                             await waits
+                    elif internal and identity.role is not Role.MESH:
+                        raise _between_parts(method)
                 assume(identity)
             begun = True
             return await body(request, context)
@@ -292,6 +298,13 @@ def _until_drained(body: Serve, gate: Gate) -> Serve:
             raise errors.GoingAway
 
     return serve
+
+
+def _between_parts(method: Method) -> errors.PermissionDenied:
+    """A caller's own key is good for these methods only where a part of the mesh passes a call on."""
+    return errors.PermissionDenied(
+        f"{method.path} is spoken between the parts of the mesh", "SCOPE_MISSING", metadata={"scope": "MESH"}
+    )
 
 
 def _judged(body: Serve, method: Method, gate: Gate) -> Serve:
