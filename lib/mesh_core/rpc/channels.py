@@ -42,19 +42,20 @@ def open_channel(
 
 
 class ChannelPool:
-    """One channel per address."""
+    """One channel per address, and more by number for who needs more streams than one may have."""
 
     def __init__(self, *, tls: ChannelTls | None = None, max_message_bytes: int = 8 * 1024 * 1024) -> None:
         self._tls = tls
         self._max_message_bytes = max_message_bytes
-        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._channels: dict[str, dict[int, grpc.aio.Channel]] = {}
 
-    def get(self, address: str) -> grpc.aio.Channel:
-        """The channel to `address`, made when it is first asked for."""
-        channel = self._channels.get(address)
+    def get(self, address: str, number: int = 0) -> grpc.aio.Channel:
+        """The channel to `address` with that number, made when it is first asked for."""
+        channels = self._channels.setdefault(address, {})
+        channel = channels.get(number)
         if channel is None:
             channel = open_channel(address, tls=self._tls, max_message_bytes=self._max_message_bytes)
-            self._channels[address] = channel
+            channels[number] = channel
         return channel
 
     def addresses(self) -> set[str]:
@@ -62,16 +63,14 @@ class ChannelPool:
         return set(self._channels)
 
     async def discard(self, address: str) -> None:
-        """Close the channel to an address that is gone; calls on it are cancelled."""
-        channel = self._channels.pop(address, None)
-        if channel is not None:
+        """Close the channels to an address that is gone; calls on them are cancelled."""
+        for channel in self._channels.pop(address, {}).values():
             await channel.close()
 
     async def close(self) -> None:
         """Close all channels."""
-        while self._channels:
-            _, channel = self._channels.popitem()
-            await channel.close()
+        for address in [*self._channels]:
+            await self.discard(address)
 
 
 def mesh_metadata(mesh_key: str, tenant: UUID | None = None) -> Metadata:

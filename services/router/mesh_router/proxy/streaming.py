@@ -45,8 +45,8 @@ def response_stream_handler(
         metadata = upstreams.relayed(forwarded_metadata(context))
         while True:
             endpoint = await attempts.endpoint()
-            call = upstreams.callable(endpoint.address, route)(
-                request, timeout=context.time_remaining(), metadata=metadata
+            call = upstreams.stream(
+                endpoint.address, route, request, timeout=context.time_remaining(), metadata=metadata
             )
             responded = False
             try:
@@ -85,8 +85,11 @@ def request_stream_handler(
             raise InvalidField("frame", "the stream has none") from None
         attempts = Attempts(resolve(route, first, context), context)
         endpoint = await attempts.endpoint()
-        call = upstreams.callable(endpoint.address, route)(
-            timeout=context.time_remaining(), metadata=upstreams.relayed(forwarded_metadata(context))
+        call = upstreams.stream(
+            endpoint.address,
+            route,
+            timeout=context.time_remaining(),
+            metadata=upstreams.relayed(forwarded_metadata(context)),
         )
         frames = _small_enough(first, requests)
         sending = asyncio.create_task(_send_all(call, frames), name=f"send {route.path}")
