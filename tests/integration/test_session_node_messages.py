@@ -690,7 +690,7 @@ async def test_a_batch_is_answered_in_its_order_whatever_its_items_are_called(
     items = [text_request(account, text, request_id="same") for text in texts]
 
     batch = node_pb2.AcceptMessagesRequest(messages=items)
-    results = (await node.internal.AcceptMessages(batch, metadata=stage.metadata)).results
+    results = (await node.internal.AcceptMessages(batch, metadata=stage.relayed)).results
 
     assert [result.WhichOneof("outcome") for result in results] == ["message", "error", "message", "error"]
 
@@ -701,7 +701,7 @@ async def test_a_batch_of_messages_is_answered_item_by_item(stage: Stage, node: 
     bad = text_request(account, "", request_id="bad")
 
     batch = node_pb2.AcceptMessagesRequest(messages=[*good[:2], bad, good[2]])
-    results = (await node.internal.AcceptMessages(batch, metadata=stage.metadata)).results
+    results = (await node.internal.AcceptMessages(batch, metadata=stage.relayed)).results
 
     accepted = {result.request_id: result.message.id for result in results if result.HasField("message")}
     assert accepted.keys() == {"item-0", "item-1", "item-2"}

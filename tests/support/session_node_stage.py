@@ -24,6 +24,7 @@ from mesh_cli.embedded import free_port
 from mesh_core.ids import Prefix, encode, new_uuid, shard_of
 from mesh_core.rpc.auth import new_api_key
 from mesh_core.rpc.channels import open_channel
+from mesh_core.rpc.limits import relayed_metadata
 from mesh_simulator.accounts.account import Account as NetworkAccount
 from mesh_simulator.checker import check
 from mesh_simulator.faults.faults import FaultKind
@@ -114,6 +115,11 @@ class Stage:
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
         return (("authorization", f"Bearer {self.key}"),)
+
+    @property
+    def relayed(self) -> tuple[tuple[str, str], ...]:
+        """The metadata of a call that a router passes on."""
+        return (*self.metadata, *relayed_metadata(MESH_KEY))
 
     async def start_node(self, **environment: str) -> NodeProcess:
         """A node that takes part when this returns; its shards come soon after."""
