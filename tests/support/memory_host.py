@@ -32,6 +32,7 @@ from mesh_session_node.journal import (
 from mesh_session_node.outbound.outgoing import AcceptedRow, Outgoing
 from mesh_session_node.outbound.preparation import Prepared
 from mesh_session_node.outbound.references import ReferenceLookup
+from mesh_session_node.outbound.room import AccountRoom, NodeRoom
 from mesh_session_node.outbound.sender import Sender
 from mesh_session_node.store.accounts import NO_SESSION, AccountRow, SendLimits, SessionRow
 from sessionmesh.v1 import content_pb2, message_pb2, session_pb2
@@ -154,6 +155,7 @@ class MemoryHost:
         self.journal.on_commit = _committed
         self.node_id = "node-1"
         self.settings = settings or SessionSettings()
+        self.room = NodeRoom(self.settings.node_outbox_bytes)
         self.permits = True
         self.admitted: list[Dialer] = []
         """Who waits for a turn to dial."""
@@ -204,7 +206,8 @@ class MemoryHost:
             ),
             Counters(row),
         )
-        sender = Sender(context, account.limits, preparation, receipts, receipts)
+        room = AccountRoom(self.room, account.tenant, self.settings.outbox_bytes)
+        sender = Sender(context, account.limits, preparation, receipts, receipts, room)
         lookup = ReferenceLookup(cast("Any", self.messages))
         receiver = Receiver(lookup, ContentChanges(lookup), cast("Any", self.fetcher))
         return Session(context, account, row, sender, receiver, self, self.network)
@@ -281,9 +284,10 @@ class OneAccount:
     def accept(self, text: str = "hello", to: str = SOMEBODY, **fields: Any) -> Outgoing:
         """A message is accepted, and waits for its commit. A text with `.png` is a picture of that name."""
         request = message_pb2.SendMessageRequest(recipient=f"phone:{to}", content=content_of(text), **fields)
-        self.session.sender.check_room()
-        out = Outgoing(new_uuid(), request.recipient, request, "")
         payload = request.SerializeToString()
+        self.session.sender.check_room(len(payload))
+        out = Outgoing(new_uuid(), request.recipient, request, "")
+        out.size = len(payload)
         self.session.sender.accept(
             out, Method.SEND_MESSAGE, text, payload_digest(payload), payload, time.time()
         )

@@ -92,6 +92,11 @@ class MemoryJournal:
         self._settle(outcome)
         await turn()
 
+    def give_up(self) -> None:
+        """Nobody waits any more for what waits to be stored."""
+        for unit in self._waiting:
+            unit.done.cancel()
+
     async def lose(self) -> None:
         """Nobody learns whether what waits was stored."""
         units, self._waiting = self._waiting, []

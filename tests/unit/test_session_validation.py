@@ -76,6 +76,42 @@ def not_served(field: str) -> Iterator[None]:
 # The request
 
 
+@pytest.mark.parametrize("where", ["", "content", "content.text", "options", "options.reply_to"])
+def test_what_nobody_here_knows_of_a_request_is_not_stored(where: str) -> None:
+    made = request(options=message_pb2.MessageOptions(reply_to=MessageRef(message_id=MESSAGE)))
+    known = made.SerializeToString()
+    part: Any = made
+    for name in filter(None, where.split(".")):
+        part = getattr(part, name)
+    part.MergeFromString(b"\xfa\x7f\x80\x80\x40" + bytes(1024 * 1024))
+    assert made.ByteSize() > 1024 * 1024
+    check_send(made)
+    assert made.SerializeToString() == known
+
+
+def test_a_request_that_spells_defaults_out_is_the_same_as_one_that_does_not() -> None:
+    plain, spelt = request(), request(priority=message_pb2.PRIORITY_NORMAL)
+    spelt.account_id = plain.account_id
+    spelt.content.text.preview_mode = content_pb2.LINK_PREVIEW_MODE_NONE
+    spelt.options.disappear_after.SetInParent()
+    check_send(plain)
+    check_send(spelt)
+    assert spelt == plain
+
+
+def test_a_request_has_so_many_bytes_in_all() -> None:
+    made = request()
+    made.content.text.preview_mode = content_pb2.LINK_PREVIEW_MODE_CUSTOM
+    made.content.text.preview.url = "https://example.org/"
+    made.content.text.preview.thumbnail = b"\xff\xd8\xff" + bytes(60_000)
+    made.content.text.body = "https://example.org/ " + "x" * (64 * 1024 - 21)
+    made.options.mentions.extend(["user:" + "x" * 95] * 256)
+    check_send(made)
+    made.labels.update({f"{n:063}": PARTY * 255 for n in range(16)})
+    with refused("content"):
+        check_send(made)
+
+
 def test_a_bare_number_becomes_an_address() -> None:
     made = request(recipient="+4915112345678")
     check_send(made)

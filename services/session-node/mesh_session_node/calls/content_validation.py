@@ -73,6 +73,8 @@ def _check_preview(text: pb.TextContent) -> None:
     field, mode, preview = "content.text.preview", text.preview_mode, text.preview
     if mode not in pb.LinkPreviewMode.values():
         raise InvalidField("content.text.preview_mode", "must be one of NONE, AUTO, CUSTOM")
+    if mode == pb.LINK_PREVIEW_MODE_NONE:
+        text.ClearField("preview_mode")
     if not text.HasField("preview"):
         if mode == pb.LINK_PREVIEW_MODE_CUSTOM:
             raise InvalidField(field, "is required with CUSTOM")

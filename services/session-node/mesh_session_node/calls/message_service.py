@@ -227,12 +227,13 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
         A request that was accepted once is never refused: what was possible then need not be now.
         """
         check_send(request)
+        request_id = request.request_id
         try:
             if has_references(request):
                 await self._preparation.check(session.context, request)
             return self._hand_over(session, request)
         except (FailedPrecondition, ResourceExhausted, NotFound, InvalidField):
-            earlier = await self._accepted_before(session, request)
+            earlier = await self._accepted_before(session, request, request_id)
             if earlier is None:
                 raise
             return earlier
@@ -247,9 +248,9 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
         now = time.time()
         if request.HasField("expire_time") and request.expire_time.ToNanoseconds() <= now * 1e9:
             raise InvalidField("expire_time", "must be in the future")
-        session.sender.check_room()
         request_id = request.request_id
         payload = _payload(request)
+        session.sender.check_room(len(payload))
         uuid = new_uuid()
         traceparent = tracing.current_traceparent()
         if tracing.is_sampled(traceparent):
@@ -257,16 +258,19 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
             traceparent = span.traceparent
             span.end()
         out = Outgoing(uuid, request.recipient, request, traceparent)
+        out.size = len(payload)
         if out.due is not None and out.due <= now:
             out.due = None
         digest = payload_digest(payload)
         done = session.sender.accept(out, Method.SEND_MESSAGE, request_id, digest, payload, now)
         return _Accepted(session, out, done)
 
-    async def _accepted_before(self, session: Session, request: pb.SendMessageRequest) -> pb.Message | None:
+    async def _accepted_before(
+        self, session: Session, request: pb.SendMessageRequest, request_id: str
+    ) -> pb.Message | None:
         """The message of an earlier call with this request, which has passed `check_send`."""
-        account, request_id = session.context.ref.uuid, request.request_id
-        row = await self._messages.accepted(account, request_id, payload_digest(_payload(request)))
+        digest = payload_digest(_payload(request))
+        row = await self._messages.accepted(session.context.ref.uuid, request_id, digest)
         return None if row is None else message_of_row(session.id, session.context.people, row)
 
     def _stored_as(self, accepted: _Accepted, outcome: Outcome) -> UUID:

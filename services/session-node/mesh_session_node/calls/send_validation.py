@@ -13,6 +13,8 @@ from sessionmesh.v1 import message_pb2
 
 MAX_AHEAD = 30 * 86_400
 """Seconds that a message may be scheduled ahead."""
+MAX_REQUEST = 160 * 1024
+"""Bytes of a serialised request, with all that it has beside its content."""
 MAX_LABELS = 16
 MAX_MENTIONS = 256
 MAX_FORWARD_SCORE = 127
@@ -22,8 +24,9 @@ MAX_DISAPPEAR_AFTER = 90 * 86_400
 
 def check_send(request: message_pb2.SendMessageRequest) -> None:
     """Everything that can be said of a request without looking anything up. Its addresses become canonical,
-    and what is not a caller's to say is cleared.
+    and what is not a caller's to say, says what holds without it, or is unknown here is cleared.
     """
+    request.DiscardUnknownFields()
     request_id = request.request_id
     if not 0 < len(request_id) <= validation.MAX_REQUEST_ID or "\0" in request_id:
         validation.request_id(request_id)
@@ -40,14 +43,20 @@ def check_send(request: message_pb2.SendMessageRequest) -> None:
         check_content(content)
     if request.HasField("options"):
         _check_options(request.options)
+        if not request.options.ByteSize():
+            request.ClearField("options")
     if request.external_id:
         validation.visible_text("external_id", request.external_id)
     if request.labels:
         validation.labels("labels", request.labels, MAX_LABELS)
     if request.HasField("schedule_time") or request.HasField("expire_time"):
         _check_times(request)
+    if request.ByteSize() > MAX_REQUEST:
+        raise InvalidField("content", f"and all beside it must be at most {MAX_REQUEST:,} bytes")
     if not 0 <= request.priority <= message_pb2.PRIORITY_LOW:
         raise InvalidField("priority", "must be one of HIGH, NORMAL, LOW")
+    if request.priority == message_pb2.PRIORITY_NORMAL:
+        request.ClearField("priority")
     if not 0 <= request.wait_for <= message_pb2.WAIT_FOR_SENT:
         raise InvalidField("wait_for", "must be one of QUEUED, SENT")
 

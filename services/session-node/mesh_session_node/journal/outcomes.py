@@ -66,5 +66,5 @@ def unwrap(outcome: Outcome, result: UUID) -> UUID:
             raise AlreadyExists("the request_id was used before with another payload", "REQUEST_ID_REUSED")
         case Refused():
             raise NotOwner
-        case Poison(error):
-            raise InvalidArgument(f"the database cannot store it: {error}", "INVALID_FIELD")
+        case Poison():  # what the database says of it is in the log, and is not a caller's to know
+            raise InvalidArgument("the database cannot store what the request says", "INVALID_FIELD")

@@ -86,6 +86,9 @@ class AccountLoader:
             except UNAVAILABLE as error:
                 logger.warning("accounts wait for Postgres", shards=len(mine), error=repr(error))
                 await asyncio.sleep(_RETRY_DELAY)
+            except Exception:
+                logger.exception("accounts cannot be loaded", shards=len(mine))
+                await asyncio.sleep(_LONG_DELAY)
             else:
                 if sessions:
                     logger.info(
@@ -177,6 +180,7 @@ class AccountLoader:
             with self._guard(session.account):
                 request = message_pb2.SendMessageRequest.FromString(message.content)
                 out = Outgoing(message.uuid, message.chat, request, message.traceparent)
+                out.size = len(message.content)
                 out.due = message.due if message.due > time.time() else None
                 out.attempts = 0 if out.due is not None else 1  # one that was due may have been sent
                 outboxes.setdefault(message.account, []).append(out)
@@ -257,4 +261,5 @@ def _begun(row: SessionRow) -> SessionRow:
 
 
 _RETRY_DELAY = 0.5
+_LONG_DELAY = 5.0
 _MAX_RECALLED = 500  # accounts in one query

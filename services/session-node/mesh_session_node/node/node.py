@@ -37,6 +37,7 @@ from mesh_session_node.outbound.outgoing import AcceptedRow
 from mesh_session_node.outbound.preparation import Preparation
 from mesh_session_node.outbound.receipts import LateReceipts, ReceiptAcks
 from mesh_session_node.outbound.references import ReferenceLookup
+from mesh_session_node.outbound.room import AccountRoom, NodeRoom
 from mesh_session_node.outbound.sender import Sender
 from mesh_session_node.store.accounts import AccountRow, AccountStore, SessionRow
 from mesh_session_node.store.media import MediaClient
@@ -77,6 +78,7 @@ class Node:
         self._epoch = ownership.epoch
         self._late_receipts = LateReceipts(messages)
         self._receipt_acks = ReceiptAcks(journal, self._late_receipts)
+        self._room = NodeRoom(settings.node_outbox_bytes)
         self._connects = ConnectLimiter(settings.connects_per_second, settings.connects_at_once, self.spawn)
         changes = ContentChanges(self.references)
         fetcher = MediaFetcher(media, messages, changes, settings.media_transfers, settings.fetch_media_up_to)
@@ -135,7 +137,9 @@ class Node:
             ),
             Counters(row),
         )
-        sender = Sender(context, account.limits, self.preparation, self._late_receipts, self._receipt_acks)
+        room = AccountRoom(self._room, account.tenant, self.settings.outbox_bytes)
+        late, acks = self._late_receipts, self._receipt_acks
+        sender = Sender(context, account.limits, self.preparation, late, acks, room)
         network = self._networks.of(account.driver)
         return Session(context, account, row, sender, self._receiver, self._connects, network)
 

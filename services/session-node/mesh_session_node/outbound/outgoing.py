@@ -34,6 +34,8 @@ class Outgoing:
         "prepared",
         "request",
         "reservation",
+        "room",
+        "size",
         "span",
         "traceparent",
         "tries",
@@ -59,14 +61,32 @@ class Outgoing:
         """How often the network has been handed it, or may have been."""
         self.tries = 0
         """How often it was prepared."""
+        self.size = 0
+        """Bytes that are stored of it."""
+        self.room: Room | None = None
+        """Where it takes room, while it may still be sent."""
         self.reservation: Reservation | None = None
         self.span: Span | None = None
 
+    def leave_room(self) -> None:
+        """It will not be sent (again): others may have its room."""
+        if self.room is not None:
+            self.room.give_back(self)
+            self.room = None
+
     def release_payload(self) -> None:
         """It will not be sent again: keep only what its events need."""
+        self.leave_room()
         self.request = _RELEASED
         self.prepared = None
         self.reservation = None
+
+
+class Room(Protocol):
+    """The room of its account."""
+
+    def give_back(self, out: Outgoing) -> None:
+        """A message has ended."""
 
 
 class Committable(Protocol):

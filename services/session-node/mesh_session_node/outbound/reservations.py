@@ -27,7 +27,7 @@ class Reservations:
         if state is None:
             return
         # A repeated request stores no message, but the state that came with it
-        if isinstance(_outcome(done), Committed | Duplicate | Mismatch):
+        if isinstance(outcome_of(done), Committed | Duplicate | Mismatch):
             state.confirm(reservation)
         else:
             state.drop(reservation)
@@ -52,12 +52,12 @@ class Reservations:
     ) -> None:
         self._pending = False
         self.settled(reservation, done)
-        if isinstance(_outcome(done), Committed):
+        if isinstance(outcome_of(done), Committed):
             when_stored()
 
 
-def _outcome(done: asyncio.Future[Outcome]) -> Outcome | None:
-    """None when it is unknown."""
+def outcome_of(done: asyncio.Future[Outcome]) -> Outcome | None:
+    """What the journal says; None when it is unknown."""
     if done.cancelled() or done.exception() is not None:
         return None
     return done.result()

@@ -17,7 +17,7 @@ from asyncpg.pgproto.pgproto import UUID
 from mesh_core.errors import FailedPrecondition, ResourceExhausted, Unavailable
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
-from mesh_session_node.journal import Outcome
+from mesh_session_node.journal import Committed, Outcome
 from mesh_session_node.outbound.in_flight import MAX_IN_FLIGHT, MessagesInFlight
 from mesh_session_node.outbound.limits import Limiter
 from mesh_session_node.outbound.outbox import Outbox
@@ -25,7 +25,8 @@ from mesh_session_node.outbound.outgoing import AcceptedRow, Outgoing, labels_of
 from mesh_session_node.outbound.preparation import Preparation, needs_preparation
 from mesh_session_node.outbound.preparing import Failure, Preparing
 from mesh_session_node.outbound.receipts import LateReceipts, ReceiptAcks
-from mesh_session_node.outbound.reservations import Reservations
+from mesh_session_node.outbound.reservations import Reservations, outcome_of
+from mesh_session_node.outbound.room import AccountRoom
 from mesh_session_node.outbound.statuses import end_unsent, status_event
 from mesh_session_node.outbound.waiters import Waiters
 from mesh_session_node.store.accounts import SendLimits
@@ -44,6 +45,7 @@ class Sender:
         "_preparing",
         "_reservations",
         "_resume_at",
+        "_room",
         "_timer",
         "accepting",
         "in_flight",
@@ -58,8 +60,10 @@ class Sender:
         preparation: Preparation,
         late: LateReceipts,
         acks: ReceiptAcks,
+        room: AccountRoom,
     ) -> None:
         self._context = context
+        self._room = room
         self._limiter = Limiter(limits)
         self._preparing = Preparing(context, preparation, self)
         self._reservations = Reservations(context)
@@ -87,13 +91,14 @@ class Sender:
         """Count messages that another node sent `age` seconds ago."""
         self._limiter.recall(time.monotonic(), count, age)
 
-    def check_room(self) -> None:
-        """Raise `ResourceExhausted` when the outbox is full."""
+    def check_room(self, size: int) -> None:
+        """Raise `ResourceExhausted` OUTBOX_FULL when a message of `size` bytes has no place in the outbox."""
+        full = self._room.lacks(size)
         if self.queued + self.accepting >= self._limiter.limits.outbox:
+            full = "the account's outbox is full", "outbox"
+        if full is not None:
             wait = max(1.0, self._limiter.wait(time.monotonic()))
-            raise ResourceExhausted(
-                "the account's outbox is full", "OUTBOX_FULL", quota="outbox", retry_after=wait
-            )
+            raise ResourceExhausted(full[0], "OUTBOX_FULL", quota=full[1], retry_after=wait)
 
     def accept(
         self, out: Outgoing, method: int, request_id: str, digest: bytes, content: bytes, now: float
@@ -133,7 +138,8 @@ class Sender:
                 state.drop(reservation)
             raise
         self.accepting += 1
-        done.add_done_callback(self._settled)
+        self._room.take(out)
+        done.add_done_callback(partial(self._settled, out))
         if reservation is not None:
             done.add_done_callback(partial(self._reservations.settled, reservation))
         return done
@@ -142,7 +148,9 @@ class Sender:
         """It is stored: send it, now when nothing stands before it."""
         context = self._context
         if context.closed:
+            out.leave_room()
             return
+        self._room.take(out)
         metrics.ACCEPTED.inc()
         state = context.driver_state
         if state is None:
@@ -185,6 +193,7 @@ class Sender:
         """Take over what another node, or an earlier process, left in the outbox."""
         now = time.time()
         for message in messages:
+            self._room.take(message)
             self.outbox.push(message, now)
 
     def cancel(self, message: UUID) -> Outgoing | None:
@@ -196,11 +205,13 @@ class Sender:
             del self._preparing.messages[message]
             self.outbox.unhold(out.chat, time.time())
             self.pump()
-            return out
-        out = self.outbox.remove(message)
-        if out is not None and out.attempts:
-            self.put_back(out)
-            return None
+        else:
+            out = self.outbox.remove(message)
+            if out is not None and out.attempts:
+                self.put_back(out)
+                return None
+        if out is not None:
+            out.leave_room()
         return out
 
     def keep(self, out: Outgoing) -> None:
@@ -221,7 +232,8 @@ class Sender:
             if out.expire is not None and out.expire <= now:
                 end_unsent(self._context, self.waiters, out, pb.MESSAGE_STATUS_EXPIRED)
             elif out.prepared is None and needs_preparation(out.request):
-                self._prepare(out)
+                self.outbox.hold(out.chat)  # until it is ready, or has failed; other chats go on
+                self._preparing.begin(out)
             elif not self._limiter.take(time.monotonic()):
                 self.outbox.push(out, now)
                 break
@@ -246,21 +258,14 @@ class Sender:
 
     def fail_all(self, reason: pb.FailureReason.ValueType, detail: str) -> None:
         """The pairing has ended: nothing will be sent."""
-        for out in [
-            *self.in_flight.messages.values(),
-            *self._preparing.messages.values(),
-            *self.outbox.clear(),
-        ]:
+        for out in self._take_all():
             self._fail(out, reason, detail)
-        self.in_flight.messages.clear()
-        self._preparing.messages.clear()
 
     def drop(self) -> None:
         """The account is no longer this node's: forget everything."""
         self._cancel_timer()
-        self.in_flight.messages.clear()
-        self._preparing.messages.clear()
-        self.outbox.clear()
+        for out in self._take_all():
+            out.leave_room()
         self.waiters.drop(self._context.ref.shard)
 
     # --- Queue
@@ -300,16 +305,21 @@ class Sender:
             return False
         return context.host.may_act(context.ref)
 
-    def _prepare(self, out: Outgoing) -> None:
-        """Its chat waits until the message is ready, or has failed; the account's other chats go on."""
-        self.outbox.hold(out.chat)
-        self._preparing.begin(out)
-
     def _fail(self, out: Outgoing, reason: pb.FailureReason.ValueType, detail: str) -> None:
         end_unsent(self._context, self.waiters, out, pb.MESSAGE_STATUS_FAILED, reason, detail)
 
-    def _settled(self, _done: asyncio.Future[Outcome]) -> None:
+    def _take_all(self) -> list[Outgoing]:
+        preparing, in_flight = self._preparing.messages, self.in_flight.messages
+        messages = [*in_flight.values(), *preparing.values(), *self.outbox.clear()]
+        in_flight.clear()
+        preparing.clear()
+        return messages
+
+    def _settled(self, out: Outgoing, done: asyncio.Future[Outcome]) -> None:
         self.accepting -= 1
+        # Where its caller has given up it may be stored all the same, and takes its room again then
+        if not isinstance(outcome_of(done), Committed):
+            out.leave_room()
 
     def _set_timer(self, now: float) -> None:
         """Look again when a scheduled message is due, or the limits allow more."""

@@ -43,6 +43,7 @@ def end_unsent(
 ) -> None:
     """A message will not be sent: store that it is FAILED or EXPIRED, and tell its caller."""
     micros = time.time_ns() // 1000
+    out.leave_room()
     if status == pb.MESSAGE_STATUS_FAILED:
         context.counters.failed += 1
     metrics.FAILED.labels(
