@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from mesh_core.errors import Unavailable
+from mesh_core.errors import InvalidArgument, Unavailable
 from mesh_core.ids import Prefix, encode, new_uuid
 from mesh_core.message_status import may_become
 from mesh_session_node.journal import (
@@ -30,12 +30,15 @@ from mesh_session_node.journal import (
     IncarnationExpired,
     MemberReceipt,
     Mismatch,
+    OutboundMessage,
     Outcome,
     Poison,
     Row,
     SessionSnapshot,
     StatusChange,
+    unwrap,
 )
+from mesh_session_node.journal.batch import COLUMNS, Columns
 from sessionmesh.v1.message_pb2 import MessageStatus
 from tests.support.eventually import eventually
 from tests.support.journal_world import (
@@ -155,6 +158,16 @@ class TestPoison:
         calls = [journal.accept(account, outbound(chat="\0" if n == 9 else "ok")) for n in range(20)]
         outcomes = await asyncio.gather(*calls)
         assert [n for n, outcome in enumerate(outcomes) if outcome != COMMITTED] == [9]
+
+    async def test_its_caller_is_not_told_what_the_database_says_of_it(self, world: World) -> None:
+        journal = await world.journal("a")
+        account = await world.account("a")
+        outcome = await journal.accept(account, outbound("r", content=b"secret" * 400_000))
+        assert isinstance(outcome, Poison)
+        assert "Failing row" in str(outcome.error)
+        with pytest.raises(InvalidArgument) as refused:
+            unwrap(outcome, new_uuid())
+        assert refused.value.message == "the database cannot store what the request says"
 
     async def test_shards_are_given_back_even_when_the_last_row_is_poison(self, world: World) -> None:
         journal = await world.journal("a")
@@ -529,6 +542,70 @@ class TestStatuses:
         [row] = await world.database.pool.fetch("SELECT failure, failure_code, failure_detail FROM message")
         assert tuple(row) == (8, 131, "no such user")
 
+    async def test_a_message_that_went_out_after_all_keeps_no_failure(self, world: World) -> None:
+        journal = await world.journal("a")
+        account = await world.account("a")
+        message = outbound()
+        await journal.accept(account, message)
+        await journal.write(account, StatusChange(message.id, IN_DOUBT, 1, None, 8, 131, "nobody knows"))
+        await journal.write(account, StatusChange(message.id, SENT, 2))
+        [row] = await world.database.pool.fetch("SELECT failure, failure_code, failure_detail FROM message")
+        assert tuple(row) == (0, None, "")
+
+    async def test_each_of_several_changes_of_a_batch_has_its_event(self, world: World) -> None:
+        journal = await world.journal("a")
+        account = await world.account("a")
+        message = outbound()
+        await journal.accept(account, message)
+        await journal.write(account, *changes(message, SENT, DELIVERED, READ))
+        assert await told(world) == ["message.queued", SENT, DELIVERED, READ]
+
+    @pytest.mark.parametrize(
+        ("stored", "again", "news"),
+        [
+            ((SENT, DELIVERED), (DELIVERED, READ), (READ,)),
+            ((SENT,), (SENT, DELIVERED, READ), (DELIVERED, READ)),
+            ((SENT, READ), (DELIVERED, READ), ()),
+        ],
+    )
+    async def test_what_the_network_tells_again_is_told_once_also_beside_news(
+        self, world: World, stored: tuple[int, ...], again: tuple[int, ...], news: tuple[int, ...]
+    ) -> None:
+        journal = await world.journal("a")
+        account = await world.account("a")
+        message = outbound()
+        await journal.accept(account, message)
+        await journal.write(account, *changes(message, *stored))
+        await journal.write(account, *changes(message, *again))
+        assert await told(world) == ["message.queued", *stored, *news]
+
+    async def test_a_service_of_the_version_before_still_writes(self, world: World) -> None:
+        journal = await world.journal("a")
+        account = await world.account("a")
+        message = outbound()
+        await journal.accept(account, message)
+        values = zip(COLUMNS, Columns([(account, changes(message, SENT))]).arguments(), strict=True)
+        known = [(column, value) for column, value in values if column.name not in ("e_become", "e_receipt")]
+        names = [("me", "text"), ("number", "bigint"), *((column.name, column.type) for column, _ in known)]
+        names += [("give_back", "smallint[]"), ("give_back_epoch", "bigint[]")]
+        call = ", ".join(f"{name} => ${at}::{type_}" for at, (name, type_) in enumerate(names, 1))
+        arguments = ["a", journal.batches + 1, *(value for _, value in known), [], []]
+        assert await world.value(f"SELECT journal_write({call})", *arguments) is None
+        assert await told(world) == ["message.queued", SENT]
+
+    async def test_a_members_receipt_is_told_when_it_says_more_than_was_known(self, world: World) -> None:
+        journal = await world.journal("a")
+        account = await world.account("a")
+        message = new_uuid()
+
+        def receipts(member: str, *statuses: int) -> list[MemberReceipt]:
+            return [MemberReceipt(message, member, status, 1, event(str(status))) for status in statuses]
+
+        await journal.write(account, *receipts("m", DELIVERED, DELIVERED))
+        await journal.write(account, *receipts("m", DELIVERED, READ), *receipts("n", DELIVERED))
+        await journal.write(account, *receipts("m", DELIVERED), *receipts("n", READ))
+        assert await told(world) == [DELIVERED, READ, DELIVERED, READ]
+
     async def test_a_network_that_chooses_the_id_is_found_by_it(self, world: World) -> None:
         journal = await world.journal("a")
         account = await world.account("a")
@@ -738,3 +815,14 @@ class TestPostgresAway:
 
 async def _longer(items: list[object], size: int) -> bool:
     return len(items) > size
+
+
+def changes(message: OutboundMessage, *statuses: int) -> list[StatusChange]:
+    """Changes of a message's status, each with an event that is named for it."""
+    return [StatusChange(message.id, status, 1, event(str(status))) for status in statuses]
+
+
+async def told(world: World) -> list[str | int]:
+    """The events in their order, as the statuses that they are named for."""
+    types: list[str] = await world.value("SELECT array_agg(type ORDER BY xid, seq) FROM event")
+    return [int(type_) if type_.isdigit() else type_ for type_ in types]

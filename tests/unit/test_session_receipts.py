@@ -9,7 +9,7 @@ import pytest
 from mesh_core.ids import new_uuid
 from mesh_session_node.drivers.interface.content import Identity
 from mesh_session_node.drivers.interface.outcomes import Receipt
-from mesh_session_node.journal import Event, MemberReceipt, StatusChange
+from mesh_session_node.journal import MemberReceipt, StatusChange
 from mesh_session_node.outbound.outgoing import network_id_of
 from mesh_session_node.outbound.receipts import LateReceipts, ReceiptAcks
 from sessionmesh.v1 import event_pb2
@@ -70,7 +70,8 @@ async def test_a_receipt_of_one_member_names_it(account: OneAccount) -> None:
         pb.MESSAGE_STATUS_DELIVERED,
         5,
     )
-    event = event_pb2.Event.FromString(account.stored(Event)[-1].body)
+    assert row.event is not None
+    event = event_pb2.Event.FromString(row.event.body)
     assert event.message_status.member == Person(address=MEMBER, phone="+4915100000009", user_id="9")
     assert event.message_status.status == pb.MESSAGE_STATUS_DELIVERED
 

@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 from asyncpg.pgproto.pgproto import UUID
 
-from mesh_core.message_status import may_become, same_for_all
+from mesh_core.message_status import same_for_all
+from mesh_session_node.journal.merged_status import MergedStatus
 from mesh_session_node.journal.outcomes import COMMITTED, REFUSED, Duplicate, Mismatch, Outcome
 from mesh_session_node.journal.rows import (
     AccountRef,
@@ -28,7 +29,6 @@ from mesh_session_node.journal.rows import (
     SessionSnapshot,
     StatusChange,
 )
-from sessionmesh.v1 import message_pb2
 
 Unit = tuple[AccountRef, OutboundMessage | Sequence[Row]]
 """What is stored whole or not at all: an outbound message, or rows of one account."""
@@ -53,11 +53,12 @@ class Columns:
         self._accounts: dict[AccountRef, int] = {}
         self._message_accounts: list[int] = []
         self._messages: list[OutboundMessage] = []
-        self._statuses: list[_Status] = []
-        self._last_status: dict[UUID, _Status] = {}
+        self._statuses: list[MergedStatus] = []
+        self._last_status: dict[UUID, MergedStatus] = {}
         self._event_accounts: list[int] = []
         self._events: list[Event] = []
-        self._event_statuses: list[int | None] = []
+        self._event_gates: list[tuple[MergedStatus, int] | None] = []
+        self._event_receipts: list[int | None] = []
         self._states: dict[AccountRef, tuple[int, bytes]] = {}
         self._inbound: list[tuple[Any, ...]] = []
         self._actions: list[tuple[Any, ...]] = []
@@ -66,6 +67,7 @@ class Columns:
         self._contents: dict[UUID, tuple[Any, ...]] = {}
         self._fetches: dict[UUID, tuple[Any, ...]] = {}
         self._receipts: list[tuple[Any, ...]] = []
+        self._receipts_told: set[tuple[UUID, str, int]] = set()
         accounts = self._accounts
         for owner, what in units:
             row = accounts.get(owner)
@@ -99,18 +101,27 @@ class Columns:
             return
         if status is None or not status.merge(change):
             round_ = 0 if status is None else status.round + 1
-            status = _Status(account, len(self._statuses) + 1, round_, change)
+            status = MergedStatus(account, len(self._statuses) + 1, round_, change)
             self._statuses.append(status)
             self._last_status[change.message] = status
         if change.event is not None:
-            self._event_accounts.append(account)
-            self._events.append(change.event)
-            self._event_statuses.append(status.row)
+            self._add_event(account, change.event, (status, change.status))
 
     def _event(self, _owner: AccountRef, account: int, event: Event) -> None:
+        self._add_event(account, event)
+
+    def _add_event(
+        self,
+        account: int,
+        event: Event,
+        status: tuple[MergedStatus, int] | None = None,
+        receipt: int | None = None,
+    ) -> None:
+        """An event, and what it tells of: it is stored only if that is news."""
         self._event_accounts.append(account)
         self._events.append(event)
-        self._event_statuses.append(None)
+        self._event_gates.append(status)
+        self._event_receipts.append(receipt)
 
     def _credential(self, owner: AccountRef, account: int, credential: Credential) -> None:
         self._states[owner] = (account, credential.blob)
@@ -142,54 +153,15 @@ class Columns:
         self._fetches[fetch.message] = (account, fetch.message, fetch.due_at)
 
     def _receipt(self, _owner: AccountRef, account: int, r: MemberReceipt) -> None:
+        told = r.message, r.member, r.status
+        if told in self._receipts_told:
+            return  # it was offered again
+        self._receipts_told.add(told)
         self._receipts.append((account, *_RECEIPT(r)))
+        if r.event is not None:
+            self._add_event(account, r.event, receipt=len(self._receipts))
 
 
-class _Status:
-    """One message's change of status in a batch: the last legal one, with the time of SENT on the way.
-
-    Where it depends on the status before both whether it or a later one is legal, as with FAILED and then
-    READ, the later one has a row in the next round.
-    """
-
-    __slots__ = (
-        "account",
-        "failure",
-        "failure_code",
-        "failure_detail",
-        "message",
-        "network_id",
-        "round",
-        "row",
-        "sent_time",
-        "status",
-        "time",
-    )
-
-    def __init__(self, account: int, row: int, round_: int, change: StatusChange) -> None:
-        self.account, self.row, self.round, self.message = account, row, round_, change.message
-        self.sent_time: int | None = None
-        self.network_id: str | None = None
-        self._set(change)
-
-    def merge(self, change: StatusChange) -> bool:
-        """Follow the present change with this one; False when it may not follow."""
-        if not may_become(self.status, change.status):
-            return False
-        self._set(change)
-        return True
-
-    def _set(self, change: StatusChange) -> None:
-        self.status, self.time = change.status, change.time
-        self.failure, self.failure_code = change.failure, change.failure_code
-        self.failure_detail = change.failure_detail
-        if change.status == _SENT:
-            self.sent_time = change.time
-        if change.network_id is not None:
-            self.network_id = change.network_id
-
-
-_SENT = message_pb2.MESSAGE_STATUS_SENT
 # In the order of the fields of journal_inbound, journal_session, journal_disconnect and journal_receipt
 _INBOUND = attrgetter(
     "id",
@@ -274,7 +246,7 @@ class Column:
 
 
 _accounts, _messages, _events = attrgetter("_accounts"), attrgetter("_messages"), attrgetter("_events")
-_statuses = attrgetter("_statuses")
+_statuses, _gates = attrgetter("_statuses"), attrgetter("_event_gates")
 
 
 def _states(columns: Columns) -> Collection[tuple[int, bytes]]:
@@ -320,7 +292,15 @@ COLUMNS = (
     Column("e_id", "uuid[]", _events, lambda events: [e.id for e in events]),
     Column("e_type", "text[]", _events, lambda events: [e.type for e in events]),
     Column("e_body", "bytea[]", _events, lambda events: [e.body for e in events]),
-    Column("e_status", "int[]", attrgetter("_event_statuses"), list, True),
+    Column("e_status", "int[]", _gates, lambda gates: [gate and gate[0].row for gate in gates], True),
+    Column(
+        "e_become",
+        "smallint[]",
+        _gates,
+        lambda gates: [gate and gate[0].become(gate[1]) for gate in gates],
+        True,
+    ),
+    Column("e_receipt", "int[]", attrgetter("_event_receipts"), list, True),
     Column("c_acc", "int[]", _states, lambda states: [account for account, _ in states]),
     Column("c_blob", "bytea[]", _states, lambda states: [blob for _, blob in states]),
     Column("inbound", "journal_inbound[]", attrgetter("_inbound")),

@@ -176,12 +176,13 @@ class FetchRetry(msgspec.Struct, frozen=True, gc=False):
 
 
 class MemberReceipt(msgspec.Struct, frozen=True, gc=False):
-    """How far one member of a group is; only rises."""
+    """How far one member of a group is; only rises. `event` is stored if it does."""
 
     message: UUID
     member: str
     status: int
     time: int
+    event: Event | None = None
 
 
 Row = (

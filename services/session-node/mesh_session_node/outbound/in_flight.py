@@ -224,9 +224,8 @@ class MessagesInFlight:
         event = status_event(context, out, status, micros, member=context.people.find(member))
         context.host.journal.post(
             context.ref,
-            MemberReceipt(out.uuid, member, status, micros),
+            MemberReceipt(out.uuid, member, status, micros, event),
             StatusChange(out.uuid, status, micros),
-            event,
         )
 
     def link_gone(self) -> None:
