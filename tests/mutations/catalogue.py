@@ -23,7 +23,7 @@ class Mutation:
 CATALOGUE = (
     Mutation(
         "the journal's lock of its incarnation",
-        f"{_SQL}/0008_second_edition.sql",
+        f"{_SQL}/0010_sessions_and_journal.sql",
         "PERFORM FROM node_incarnation WHERE id = me AND NOT expired FOR KEY SHARE;",
         "PERFORM FROM node_incarnation WHERE id = me AND NOT expired;",
         "tests/integration/test_journal.py -k takeover",
@@ -37,21 +37,21 @@ CATALOGUE = (
     ),
     Mutation(
         "the fence's comparison of epochs",
-        f"{_SQL}/0008_second_edition.sql",
+        f"{_SQL}/0010_sessions_and_journal.sql",
         "WHERE (f.holder = me AND f.epoch = a.epoch AND NOT f.released) IS NOT TRUE;",
         "WHERE (f.holder = me AND NOT f.released) IS NOT TRUE;",
         "tests/integration/test_journal.py -k stale_epoch",
     ),
     Mutation(
         "the fence's comparison of holders",
-        f"{_SQL}/0008_second_edition.sql",
+        f"{_SQL}/0010_sessions_and_journal.sql",
         "WHERE (f.holder = me AND f.epoch = a.epoch AND NOT f.released) IS NOT TRUE;",
         "WHERE (f.epoch = a.epoch AND NOT f.released) IS NOT TRUE;",
         "tests/integration/test_journal.py -k not_the_holder",
     ),
     Mutation(
         "what was released is written no more",
-        f"{_SQL}/0008_second_edition.sql",
+        f"{_SQL}/0010_sessions_and_journal.sql",
         "WHERE (f.holder = me AND f.epoch = a.epoch AND NOT f.released) IS NOT TRUE;",
         "WHERE (f.holder = me AND f.epoch = a.epoch) IS NOT TRUE;",
         "tests/integration/test_journal.py -k given_back",
@@ -156,7 +156,7 @@ CATALOGUE = (
     ),
     Mutation(
         "inbound messages are recognised again",
-        f"{_SQL}/0008_second_edition.sql",
+        f"{_SQL}/0010_sessions_and_journal.sql",
         "n.account = a_account[i.acc] AND n.network_id = i.network_id AND n.message <> i.id",
         "false",
         "tests/integration/test_journal.py -k repeat",
@@ -170,7 +170,7 @@ CATALOGUE = (
     ),
     Mutation(
         "a repeated request acts once",
-        f"{_SQL}/0008_second_edition.sql",
+        f"{_SQL}/0010_sessions_and_journal.sql",
         "WHERE acc <> ALL (gone) AND row <> ALL (skip);\n    INSERT INTO outbox",
         "WHERE acc <> ALL (gone);\n    INSERT INTO outbox",
         "tests/integration/test_journal.py -k same_request",
