@@ -7,6 +7,7 @@ from dataclasses import dataclass
 _SQL = "lib/mesh_core/database/migrations/versions"
 _OWNERSHIP = "lib/mesh_core/ownership"
 _NODE = "services/session-node/mesh_session_node"
+_RETENTION = "services/router/mesh_router/retention"
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,5 +217,33 @@ CATALOGUE = (
         "begun=begun and sent",
         "begun=False",
         "tests/integration/test_peer_connections.py -k server_dies",
+    ),
+    Mutation(
+        "a message that waits keeps its day",
+        f"{_RETENTION}/days.py",
+        "    if not needed:\n",
+        "    if True:\n",
+        "tests/integration/test_retention.py -k waits_keeps_its_day",
+    ),
+    Mutation(
+        "unread events keep their day",
+        f"{_RETENTION}/days.py",
+        "    if behind is None or",
+        "    if True or",
+        "tests/integration/test_retention.py -k have_not_read_stay",
+    ),
+    Mutation(
+        "a message that waits keeps its content",
+        f"{_RETENTION}/shorter.py",
+        "AND status <> ALL ($5::smallint[])",
+        "AND (status <> ALL ($5::smallint[])) IS NOT NULL",
+        "tests/integration/test_retention.py -k waits_keeps_its_content",
+    ),
+    Mutation(
+        "what waits for an erased person is left",
+        f"{_RETENTION}/erasing.py",
+        "AND status <> ALL ($4::smallint[])",
+        "AND (status <> ALL ($4::smallint[])) IS NOT NULL",
+        "tests/integration/test_router_persons.py -k waits",
     ),
 )
