@@ -407,6 +407,23 @@ async def test_a_listing_that_cannot_be_is_refused(
     assert getattr(from_rpc_error(refused.value), "field", "") == field
 
 
+async def test_a_message_whose_content_has_gone_is_found_and_listed_with_its_status(
+    stage: Stage, node: NodeProcess
+) -> None:
+    account = await stage.paired(node)
+    sent = await stage.send(node, account, "hello")
+    await stage.until_status(node, account, sent.id, message_pb2.MESSAGE_STATUS_DELIVERED)
+    await stage.database.execute(
+        "UPDATE message SET content = '', chat = 'hidden:erased' WHERE account = $1", account.uuid
+    )
+    found = await stage.get(node, account, MessageRef(message_id=sent.id))
+    assert (found.status, found.chat) == (message_pb2.MESSAGE_STATUS_DELIVERED, "hidden:erased")
+    assert found.content.WhichOneof("kind") is None
+    request = message_pb2.ListMessagesRequest(account_id=account.id)
+    listed = await node.messages.ListMessages(request, metadata=stage.metadata)
+    assert [message.id for message in listed.messages] == [sent.id]
+
+
 @pytest.mark.read_back("GetMessage")
 async def test_a_message_is_got_by_any_of_its_ids(stage: Stage, node: NodeProcess) -> None:
     account = await stage.paired(node)
@@ -733,3 +750,52 @@ async def test_over_the_limit_of_a_minute_messages_wait_and_then_the_outbox_is_f
     assert (error.reason, refused.value.code()) == ("OUTBOX_FULL", grpc.StatusCode.RESOURCE_EXHAUSTED)
     assert error.retry_after is not None
     assert len(stage.records(Kind.ACCEPTED, account)) == 2
+
+
+async def test_what_comes_for_a_chat_at_once_is_stored_in_its_order(stage: Stage, node: NodeProcess) -> None:
+    account = await stage.paired(node)
+    first = stage.receive(account, wire.Content(text="first"))
+    answers, about = wire.Context(reply_to=first), wire.Reaction(id=first, emoji="+")
+    kinds = [
+        wire.Content(text="plain"),
+        wire.Content(text="answer", context=answers),
+        wire.Content(reaction=about),
+    ]
+    for number in range(30):
+        stage.receive(account, kinds[number % 3])
+
+    await eventually(lambda: not stage.on_network(account).inbound)
+    said = []
+    for type_, body in await stage.events(account):
+        event = event_pb2.Event.FromString(body)
+        if type_ == "message.received":
+            said.append(event.message.message.content.text.body)
+        elif type_ == "message.reaction":
+            said.append(event.reaction.emoji)
+    assert said == ["first", *["plain", "answer", "+"] * 10]
+
+
+@pytest.mark.parametrize("revoked", [False, True], ids=["edit", "revocation"])
+async def test_a_change_that_comes_before_its_message_is_there_when_it_has_come(
+    stage: Stage, node: NodeProcess, revoked: bool
+) -> None:
+    account, network_id = await stage.paired(node), secrets.token_hex(10)
+    text = wire.Content(text="how do you do?").SerializeToString()
+    change = wire.Content(edit=wire.Edit(id=network_id, content=text))
+    if revoked:
+        change = wire.Content(revoke=wire.Revoke(id=network_id))
+    stage.receive(account, change)
+    stage.receive(account, wire.Content(text="how?"), network_id=network_id)
+
+    await eventually(lambda: not stage.on_network(account).inbound)
+    listing = message_pb2.ListMessagesRequest(account_id=account.id)
+    [message] = (await node.messages.ListMessages(listing, metadata=stage.metadata)).messages
+    assert message.network_message_id == network_id
+    assert message.HasField("edit_time")
+    told = [type_ for type_, _ in await stage.events(account) if type_.startswith("message.")]
+    if revoked:
+        assert message.content.HasField("revoked")
+        assert told == ["message.revoked"]
+    else:
+        assert message.content.text.body == "how do you do?"
+        assert told == ["message.edited", "message.received"]

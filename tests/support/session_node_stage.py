@@ -294,9 +294,12 @@ class Stage:
         """What the network's own checker finds."""
         return check(self.network.ledger.read())
 
-    def receive(self, account: Account, content: wire.Content, sender: str = RECIPIENT) -> str:
+    def receive(
+        self, account: Account, content: wire.Content, sender: str = RECIPIENT, network_id: str = ""
+    ) -> str:
         """Somebody writes to the account; the network's id of the message."""
         message = wire.Inbound(
+            id=network_id,
             sender=f"phone:{sender}",
             chat=f"phone:{sender}",
             push_name="Ada",

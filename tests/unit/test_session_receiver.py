@@ -514,19 +514,144 @@ async def test_a_message_that_is_taken_back_loses_its_content_and_says_by_whom(a
     assert len(events(account, "message.revoked")) == 1
 
 
+async def with_place(account: OneAccount, change: Incoming) -> pb.Message:
+    """A change comes before its message, and is stored; as the message that it has made."""
+    account.driver.link.receive(change)
+    await account.settle()
+    await account.journal.commit()
+    row = account.stored(InboundMessage)[-1]
+    edited = datetime.fromtimestamp(change.time / 1e6, UTC)
+    account.messages.add(
+        row.id, row.network_id, row.direction, row.content, row.chat, edit_time=edited, origin=0
+    )
+    return pb.Message.FromString(row.content)
+
+
+async def original_comes(account: OneAccount, **fields: Any) -> pb.Message:
+    """The message itself comes; as it is stored then."""
+    account.driver.link.receive(incoming(network_id="UNKNOWN", **fields))
+    await account.settle()
+    await account.journal.commit(Duplicate(account.messages.rows[-1]["id"]))
+    await account.journal.commit()
+    assert account.driver.link.acknowledged[-1] == "UNKNOWN"
+    return pb.Message.FromString(account.stored(ContentUpdate)[-1].content)
+
+
 @pytest.mark.parametrize(("kind", "type_"), [("edit", "edited"), ("revocation", "revoked")])
-async def test_a_change_of_a_message_that_was_never_stored_is_told_and_makes_no_message(
+async def test_a_change_that_comes_before_its_message_is_told_and_has_a_place(
     account: OneAccount, kind: str, type_: str
 ) -> None:
     await account.connected()
-    account.driver.link.receive(replace(CHANGES[kind], target=UNKNOWN))
+    place = await with_place(account, replace(CHANGES[kind], target=UNKNOWN))
+    [row] = account.stored(InboundMessage)
+    assert (row.network_id, row.event.type, row.network_time) == ("UNKNOWN", f"message.{type_}", None)
+    told = event_pb2.Event.FromString(row.event.body).message_changed.message
+    assert told == place
+    assert (place.network_message_id, place.chat, place.sender.address) == ("UNKNOWN", ADA, ADA)
+    [update] = account.stored(ContentUpdate)
+    assert (update.message, update.edit_time) == (row.id, TIME)
+    assert account.driver.link.acknowledged == ["IN1"]
+
+
+async def test_an_edit_that_came_before_its_message_is_applied_when_it_comes(account: OneAccount) -> None:
+    await account.connected()
+    place = await with_place(account, replace(CHANGES["edit"], target=UNKNOWN, mentions=["user:7"]))
+    message = await original_comes(account, mentions=["user:8"], expire_seconds=60)
+    assert message.content == content_of("how do you do?")
+    assert list(message.options.mentions) == ["user:7"]
+    assert message.options.disappear_after.seconds == 60
+    assert message.edit_time == place.edit_time
+    assert message.network_time.ToMicroseconds() == TIME
+    [event] = events(account, "message.received")
+    assert event.message.message == message
+    assert message.id == place.id
+    assert account.shown.counters.received == 1
+
+
+async def test_a_message_that_was_taken_back_before_it_came_stays_so_and_is_not_received(
+    account: OneAccount,
+) -> None:
+    await account.connected()
+    await with_place(account, replace(CHANGES["revocation"], target=UNKNOWN))
+    message = await original_comes(account)
+    assert message.content.revoked.actor.address == ADA
+    assert message.network_time.ToMicroseconds() == TIME
+    assert events(account, "message.received") == []
+
+
+async def test_another_caption_that_came_before_its_picture_keeps_the_picture(account: OneAccount) -> None:
+    await account.connected()
+    await with_place(account, replace(CHANGES["edit"], target=UNKNOWN, edited=content_of("dog.png")))
+    picture = content_of("cat.png")
+    picture.image.media.size_bytes = 7
+    message = await original_comes(account, content=picture, blob=b"file")
+    assert (message.content.image.caption, message.content.image.media.size_bytes) == ("dog.png", 7)
+    assert [blob for _, blob in account.fetcher.files] == [b"file"]
+
+
+async def test_an_edit_by_somebody_else_that_came_before_its_message_is_undone_by_it(
+    account: OneAccount,
+) -> None:
+    await account.connected()
+    other = "phone:+4915100000008"
+    await with_place(account, replace(CHANGES["edit"], target=UNKNOWN, chat="group:1", sender=other))
+    message = await original_comes(account, chat="group:1")
+    assert (message.content, message.sender.address) == (content_of("good morning"), ADA)
+
+
+async def test_nobody_takes_back_what_the_other_wrote_before_it_comes(account: OneAccount) -> None:
+    await account.connected()
+    account.driver.link.receive(
+        replace(CHANGES["revocation"], target=replace(UNKNOWN, sender=f"phone:{PHONE}"))
+    )
+    await account.settle()
+    assert account.journal.waiting == []
+    assert account.driver.link.acknowledged == ["IN1"]
+
+
+async def test_a_message_that_came_is_not_told_again_when_it_is_offered_again(account: OneAccount) -> None:
+    await account.connected()
+    await with_place(account, replace(CHANGES["edit"], target=UNKNOWN))
+    message = await original_comes(account)
+    account.messages.rows[-1]["content"] = message.SerializeToString()
+    await original_comes(account)
+    assert len(events(account, "message.received")) == 1
+
+
+@pytest.mark.parametrize("mentions", [["user:8"], []], ids=["others", "nobody"])
+@pytest.mark.parametrize("by_account", [True, False], ids=["sent here", "received"])
+async def test_an_edit_says_whom_the_message_mentions_now(
+    account: OneAccount, mentions: list[str], by_account: bool
+) -> None:
+    await account.connected()
+    edit = replace(CHANGES["edit"], mentions=mentions)
+    if by_account:
+        out = await account.send(options=pb.MessageOptions(mentions=["user:7"], forward_score=1))
+        with_own_message(account, out)
+        own = f"phone:{PHONE}"
+        edit = replace(edit, sender=own, from_account=True, target=Reference(out.network_id, ADA, own))
+    else:
+        stored = pb.Message(content=content_of("how?"), sender=Person(address=ADA))
+        stored.options.mentions.append("user:7")
+        account.messages.add(new_uuid(), "EARLIER", pb.DIRECTION_INBOUND, stored.SerializeToString(), ADA)
+    account.driver.link.receive(edit)
     await account.settle()
     await account.journal.commit()
-    [event] = events(account, f"message.{type_}")
-    message = event.message_changed.message
-    assert (message.id, message.network_message_id, message.chat) == ("", "UNKNOWN", ADA)
-    assert message.sender.address == ADA
-    assert [*account.stored(InboundMessage), *account.stored(ContentUpdate)] == []
+    [update] = account.stored(ContentUpdate)
+    kind = pb.SendMessageRequest if by_account else pb.Message
+    assert list(kind.FromString(update.content).options.mentions) == mentions
+    [event] = events(account, "message.edited")
+    assert list(event.message_changed.message.options.mentions) == mentions
+
+
+@pytest.mark.parametrize("target", [EARLIER, UNKNOWN], ids=["stored", "not stored"])
+async def test_an_edit_that_cannot_be_read_changes_nothing(account: OneAccount, target: Reference) -> None:
+    await account.connected()
+    with_earlier_message(account)
+    unreadable = content_pb2.Content(unknown=content_pb2.UnknownContent(kind="poll"))
+    account.driver.link.receive(replace(CHANGES["edit"], target=target, edited=unreadable))
+    await account.settle()
+    assert account.journal.waiting == []
     assert account.driver.link.acknowledged == ["IN1"]
 
 

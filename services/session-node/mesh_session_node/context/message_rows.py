@@ -43,6 +43,8 @@ def content_of_row(row: Record, message: pb.Message) -> bytes:
     if row["origin"] == pb.MESSAGE_ORIGIN_API:
         request = pb.SendMessageRequest.FromString(row["content"])
         request.content.CopyFrom(message.content)
+        if request.options.mentions or message.options.mentions:
+            request.options.mentions[:] = message.options.mentions
         return request.SerializeToString(deterministic=True)
     return message.SerializeToString()
 

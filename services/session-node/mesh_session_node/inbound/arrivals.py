@@ -31,9 +31,11 @@ class Arrival:
     instead: Callable[[], None] | None = None
     """Stores what stands for the message when the database refuses it; None: nothing can."""
 
-    def store(self, *rows: Row, then: Callable[[Outcome], None]) -> asyncio.Future[Outcome] | None:
+    def store(
+        self, *rows: Row, then: Callable[[Outcome], None], repeated: Callable[[Duplicate], None] | None = None
+    ) -> asyncio.Future[Outcome] | None:
         """Write the rows; when they are stored, or were before, acknowledge the message and call `then`. None
-        when they cannot be written now.
+        when they cannot be written now. `repeated` is called instead for what was stored before.
         """
         session = self.session
         try:
@@ -41,7 +43,7 @@ class Arrival:
         except MeshError as error:
             logger.warning("inbound message not stored", account_id=session.id, reason=error.message)
             return None
-        done.add_done_callback(partial(self._settled, then))
+        done.add_done_callback(partial(self._settled, then, repeated))
         return done
 
     def acknowledge(self) -> None:
@@ -69,7 +71,12 @@ class Arrival:
             ref.sender = reference.sender
         return ref
 
-    def _settled(self, then: Callable[[Outcome], None], done: asyncio.Future[Outcome]) -> None:
+    def _settled(
+        self,
+        then: Callable[[Outcome], None],
+        repeated: Callable[[Duplicate], None] | None,
+        done: asyncio.Future[Outcome],
+    ) -> None:
         if done.cancelled() or done.exception() is not None:
             return
         outcome = done.result()
@@ -82,6 +89,10 @@ class Arrival:
             )
             if self.instead is not None and not self.session.closed:
                 self.instead()
-        if not self.session.closed and isinstance(outcome, Committed | Duplicate):
+        if self.session.closed:
+            return
+        if isinstance(outcome, Duplicate) and repeated is not None:
+            repeated(outcome)
+        elif isinstance(outcome, Committed | Duplicate):
             self.acknowledge()
             then(outcome)

@@ -8,16 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Sequence
 from weakref import WeakValueDictionary
 
 from asyncpg import Record
 from asyncpg.pgproto.pgproto import UUID
 
+from mesh_core.ids import Prefix, encode, new_uuid
 from mesh_session_node.context.context import SessionContext
-from mesh_session_node.context.message_rows import content_of_row, message_of_row
-from mesh_session_node.drivers.interface.content import Incoming, Reference, is_person, person_of
+from mesh_session_node.context.message_rows import content_of_row, message_of_row, set_create_time
+from mesh_session_node.drivers.interface.content import (
+    Incoming,
+    Reference,
+    is_one_of,
+    is_person,
+    person_of,
+)
 from mesh_session_node.inbound.arrivals import Arrival
-from mesh_session_node.journal import ContentUpdate, Outcome
+from mesh_session_node.journal import ContentUpdate, Duplicate, InboundMessage, Outcome, Row
 from mesh_session_node.outbound.references import ReferenceLookup
 from mesh_session_node.store.media import media_of
 from sessionmesh.v1 import content_pb2
@@ -41,70 +49,141 @@ class ContentChanges:
         return lock
 
     async def receive(self, arrival: Arrival, target: Reference) -> None:
-        """An earlier message was edited or taken back. One that was never stored gets the event alone."""
+        """An earlier message was edited or taken back. One that is not stored gets a place: a message that
+        says what it says now. What cannot be read changes nothing.
+        """
         session, came = arrival.session, arrival.message
+        if came.edited is not None and came.edited.WhichOneof("kind") in (None, "unknown"):
+            arrival.acknowledge()
+            return
         async with self.turn(session, target.network_id):
-            row = await self._lookup.by_network_id(session.ref.uuid, target.network_id)
+            if isinstance(await self._change(arrival, target), Duplicate):  # it came meanwhile
+                await self._change(arrival, target)
+
+    async def came_again(self, arrival: Arrival, message: pb.Message, then: Callable[[UUID], None]) -> None:
+        """A message came that is stored, which is acknowledged. If only its place is stored, since a change
+        of it came first, it is stored there with that change, and `then` is called with its id.
+        """
+        session, came = arrival.session, arrival.message
+        async with self.turn(session, came.network_id):
+            row = await self._lookup.by_network_id(session.ref.uuid, came.network_id)
             if session.closed:
                 return
-            micros = came.time or time.time_ns() // 1000
-            message = _unknown(arrival, target) if row is None else _known(session, row)
-            if row is not None and not _may_change(came, row, message, micros):
-                arrival.acknowledge()  # there is nothing to store
+            place = None if row is None else message_of_row(session.id, session.people, row)
+            if row is None or place is None or not _is_place(row, place):
+                arrival.acknowledge()
                 return
-            before = message.content.SerializeToString(deterministic=True)
-            _change(session, came, message)
-            same = message.content.SerializeToString(deterministic=True) == before
-            if same and message.edit_time.ToMicroseconds() == micros:
-                arrival.acknowledge()  # it was offered again
-                return
-            message.edit_time.FromMicroseconds(micros)
-            type_ = "message.revoked" if came.edited is None else "message.edited"
-            event = session.events.changed(type_, message, micros)
-            if row is None:
-                done = arrival.store(event, then=_nothing)
-            else:
-                update = ContentUpdate(row["id"], content_of_row(row, message), micros)
-                done = arrival.store(update, event, then=_nothing)
+            message.id, message.traceparent = place.id, place.traceparent
+            set_create_time(message, row["id"])
+            if _may_stand(place, message):
+                message.edit_time.CopyFrom(place.edit_time)
+                if place.content.HasField("revoked"):
+                    message.content.CopyFrom(place.content)
+                else:
+                    _edit(message, place.content, place.options.mentions)
+            rows: list[Row] = [ContentUpdate(row["id"], message.SerializeToString())]
+            if not message.content.HasField("revoked"):  # that was told already, and is all that it says
+                rows.append(session.events.received(message, came.time, message.traceparent))
+            done = arrival.store(*rows, then=lambda _: then(row["id"]))
             if done is not None:
                 await asyncio.wait([done])
 
+    async def _change(self, arrival: Arrival, target: Reference) -> Outcome | None:
+        """Store the change; None when there is nothing to store, or it cannot be stored now."""
+        session, came = arrival.session, arrival.message
+        row = await self._lookup.by_network_id(session.ref.uuid, target.network_id)
+        if session.closed:
+            return None
+        micros = came.time or time.time_ns() // 1000
+        uuid = new_uuid() if row is None else row["id"]
+        message = (
+            _place(arrival, target, uuid) if row is None else message_of_row(session.id, session.people, row)
+        )
+        if not _may_change(came, message, micros):
+            arrival.acknowledge()
+            return None
+        before = _says(message)
+        if came.edited is None:
+            message.content.revoked.actor.CopyFrom(writer_of(session, came))
+        else:
+            _edit(message, came.edited, came.mentions)
+        if _says(message) == before and message.edit_time.ToMicroseconds() == micros:
+            arrival.acknowledge()  # it was offered again
+            return None
+        message.edit_time.FromMicroseconds(micros)
+        type_ = "message.revoked" if came.edited is None else "message.edited"
+        event = session.events.changed(type_, message, micros)
+        if row is None:
+            content = message.SerializeToString()
+            placed = InboundMessage(
+                uuid,
+                target.network_id,
+                message.chat,
+                content,
+                event,
+                direction=message.direction,
+                status=message.status,
+            )
+            rows: list[Row] = [placed, ContentUpdate(uuid, content, micros)]
+        else:
+            rows = [ContentUpdate(uuid, content_of_row(row, message), micros), event]
+        done = arrival.store(*rows, then=_nothing, repeated=_nothing)
+        if done is None:
+            return None
+        await asyncio.wait([done])
+        return None if done.cancelled() or done.exception() is not None else done.result()
 
-def _known(session: SessionContext, row: Record) -> pb.Message:
-    return message_of_row(session.id, session.people, row)
 
-
-def _unknown(arrival: Arrival, target: Reference) -> pb.Message:
-    """All that is known of a message that was never stored."""
+def _place(arrival: Arrival, target: Reference, uuid: UUID) -> pb.Message:
+    """What is known of a message that is not stored, and may still come."""
     session, came = arrival.session, arrival.message
+    writer = came.sender if came.edited is not None else target.sender or came.sender
     message = pb.Message(
+        id=encode(Prefix.MESSAGE, uuid),
         account_id=session.id,
-        direction=pb.DIRECTION_OUTBOUND if came.from_account else pb.DIRECTION_INBOUND,
+        direction=pb.DIRECTION_INBOUND,
         chat=came.chat,
         network_message_id=target.network_id,
-        sender=session.people.find(target.sender or came.sender),
+        sender=session.people.find(writer),
     )
-    if came.from_account:
-        message.origin = pb.MESSAGE_ORIGIN_OTHER_DEVICE
+    if is_one_of(session.own, writer):
+        message.direction, message.origin = pb.DIRECTION_OUTBOUND, pb.MESSAGE_ORIGIN_OTHER_DEVICE
+        message.status = pb.MESSAGE_STATUS_SENT
+        message.sender.CopyFrom(person_of(writer, session.own))
         session.people.show(message, came.chat)
+    set_create_time(message, uuid)
     return message
 
 
-def _may_change(came: Incoming, row: Record, message: pb.Message, micros: int) -> bool:
+def _is_place(row: Record, message: pb.Message) -> bool:
+    """Whether only a change of it has come: it is not known when the network got it."""
+    return row["origin"] != pb.MESSAGE_ORIGIN_API and not message.HasField("network_time")
+
+
+def _may_stand(place: pb.Message, message: pb.Message) -> bool:
+    """Whether the change that came before its message was one of its writer's, or of somebody who may take
+    back what others write in a group.
+    """
+    if place.direction == message.direction and _same(place.sender, message.sender):
+        return True
+    return place.content.HasField("revoked") and place.chat == message.chat and not is_person(message.chat)
+
+
+def _may_change(came: Incoming, message: pb.Message, micros: int) -> bool:
     """Whether it was the message's writer, or somebody who may take back what others write in a group; and
     whether it came later than what the message says now.
     """
     if message.content.HasField("revoked"):
         return False
-    if row["edit_time"] is not None and message.edit_time.ToMicroseconds() > micros:
+    if message.edit_time.ToMicroseconds() > micros:
         return False
-    if row["direction"] == pb.DIRECTION_OUTBOUND:
+    if message.direction == pb.DIRECTION_OUTBOUND:
         own = came.from_account
     else:
         own = not came.from_account and _same(message.sender, person_of(came.sender, came.identity))
     if own or came.edited is not None:
         return own
-    return row["chat"] == came.chat and not is_person(came.chat)
+    return message.chat == came.chat and not is_person(came.chat)
 
 
 def _same(one: Person, other: Person) -> bool:
@@ -114,17 +193,20 @@ def _same(one: Person, other: Person) -> bool:
     return any(getattr(one, name) and getattr(one, name) == getattr(other, name) for name in names)
 
 
-def _change(session: SessionContext, came: Incoming, message: pb.Message) -> None:
-    if came.edited is None:
-        message.content.Clear()
-        message.content.revoked.actor.CopyFrom(writer_of(session, came))
-        return
+def _edit(message: pb.Message, content: content_pb2.Content, mentions: Sequence[str]) -> None:
+    """The message says this now, and mentions these people; another caption keeps the file."""
     edited = content_pb2.Content()
-    edited.CopyFrom(came.edited)
+    edited.CopyFrom(content)
     before, after = media_of(message.content), media_of(edited)
     if before is not None and after is not None:
-        after.CopyFrom(before)  # another caption, with the same media
+        after.CopyFrom(before)
     message.content.CopyFrom(edited)
+    if mentions or message.options.mentions:
+        message.options.mentions[:] = mentions
+
+
+def _says(message: pb.Message) -> tuple[bytes, list[str]]:
+    return message.content.SerializeToString(deterministic=True), list(message.options.mentions)
 
 
 def writer_of(session: SessionContext, came: Incoming) -> Person:
@@ -134,5 +216,5 @@ def writer_of(session: SessionContext, came: Incoming) -> Person:
     return session.people.learn(came.sender, came.identity, came.push_name)
 
 
-def _nothing(_outcome: Outcome) -> None:
+def _nothing(_outcome: object) -> None:
     pass

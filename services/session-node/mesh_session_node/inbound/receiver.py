@@ -32,7 +32,7 @@ from mesh_session_node.inbound.changes import ContentChanges, writer_of
 from mesh_session_node.inbound.fitting import placeholder
 from mesh_session_node.inbound.in_order import InOrder
 from mesh_session_node.inbound.media import MediaFetcher
-from mesh_session_node.journal import Committed, Event, InboundMessage, Outcome
+from mesh_session_node.journal import Event, InboundMessage, Outcome
 from mesh_session_node.outbound.outgoing import message_of
 from mesh_session_node.outbound.references import ReferenceLookup
 from mesh_session_node.store.media import media_of
@@ -157,7 +157,22 @@ class Receiver:
             media=came.blob,
         )
         span.end()
-        return arrival.store(row, then=partial(self._stored, session, uuid, came))
+        return arrival.store(
+            row,
+            then=lambda _: self._stored(session, came, uuid),
+            repeated=lambda _: self._came_again(arrival, message),
+        )
+
+    def _came_again(self, arrival: Arrival, message: pb.Message) -> None:
+        session, came = arrival.session, arrival.message
+
+        async def work() -> None:
+            try:
+                await self._changes.came_again(arrival, message, partial(self._stored, session, came))
+            except UNAVAILABLE as error:  # it is offered again
+                logger.warning("inbound message not stored", account_id=session.id, reason=repr(error))
+
+        session.host.spawn(f"receive {came.network_id} again", work())
 
     def _announce(self, arrival: Arrival, done: asyncio.Future[Any]) -> None:
         """What refers to this message waits until it is stored."""
@@ -169,13 +184,12 @@ class Receiver:
         if self._storing.get(key) is done:  # else it was offered again meanwhile
             del self._storing[key]
 
-    def _stored(self, session: SessionContext, uuid: UUID, came: Incoming, outcome: Outcome) -> None:
-        if isinstance(outcome, Committed):
-            metrics.INBOUND.inc()
-            if not came.from_account:
-                session.counters.came(came.time)
-            if came.blob is not None:
-                self._media.add(session, uuid, came.blob)
+    def _stored(self, session: SessionContext, came: Incoming, uuid: UUID) -> None:
+        metrics.INBOUND.inc()
+        if not came.from_account:
+            session.counters.came(came.time)
+        if came.blob is not None:
+            self._media.add(session, uuid, came.blob)
 
 
 def told_by_account(session: SessionContext, came: Incoming) -> Incoming:

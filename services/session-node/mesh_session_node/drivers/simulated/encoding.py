@@ -94,6 +94,8 @@ def _incoming(inbound: wire.Inbound) -> Incoming:
     if kind == "edit":
         target = Reference(came.edit.id, inbound.chat, inbound.sender)
         edited = _read(came.edit.content)[0]
+        if not edited.HasField("unknown"):
+            context.mentions.extend(wire.Content.FromString(came.edit.content).context.mentions)
         content.unknown.kind = "edit"
     elif kind == "revoke":
         target = Reference(came.revoke.id, inbound.chat, came.revoke.sender or inbound.sender)
