@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Annotated
 
+import asyncpg
 import msgspec
 import typer
 from rich.console import Console
 
-from mesh_cli.commands.target import EXIT_NO_MESH, fail
+from mesh_cli.commands.target import EXIT_FAILED, EXIT_NO_MESH, fail
+from mesh_core import ids
 from mesh_core.database import Database, adopt
 from mesh_core.database.migrations import migrate
-from mesh_core.errors import StartupError
-from mesh_core.settings import DatabaseSettings, load
+from mesh_core.errors import InvalidField, StartupError
+from mesh_core.ids import Prefix
+from mesh_core.sealing import CannotUnseal, PostgresDataKeys, Sealer
+from mesh_core.settings import DatabaseSettings, SecretsSettings, load
 
 app = typer.Typer(
     help="The database that MESH_DATABASE_URL names; MESH_DATABASE_DIRECT_URL goes before it.",
@@ -21,9 +27,16 @@ app = typer.Typer(
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that `mesh db` reads."""
+    """What `mesh db` reads."""
 
     database: DatabaseSettings
+
+
+class KeySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What its commands about keys read."""
+
+    database: DatabaseSettings
+    secrets: SecretsSettings
 
 
 @app.command(name="migrate")
@@ -60,3 +73,56 @@ def adopt_command() -> None:
     except (StartupError, OSError) as error:
         fail(str(error), EXIT_NO_MESH)
     Console().print(f"The database is adopted, under generation {generation}.")
+
+
+@app.command(name="rewrap-keys")
+def rewrap_command() -> None:
+    """Encrypt every tenant's data keys with MESH_SECRETS_MASTER_KEY.
+
+    MESH_SECRETS_PREVIOUS_MASTER_KEYS opens those of before, and is not needed afterwards. May be repeated.
+    """
+
+    async def work(keys: PostgresDataKeys, sealer: Sealer) -> int:
+        return sum([await sealer.rewrap(tenant) for tenant in await keys.tenants()])
+
+    Console().print(f"{_with_keys(work)} data keys had another master key.")
+
+
+@app.command(name="rotate-key")
+def rotate_command(tenant: Annotated[str, typer.Argument(help="ten_...")]) -> None:
+    """Give a tenant a new data key.
+
+    A part seals with it from its next start on; what was sealed before still opens.
+    """
+    try:
+        tenant_id = ids.decode(Prefix.TENANT, tenant, "tenant")
+    except InvalidField as error:
+        fail(error.message, EXIT_FAILED)
+
+    async def work(_keys: PostgresDataKeys, sealer: Sealer) -> int:
+        return await sealer.rotate(tenant_id)
+
+    try:
+        version = _with_keys(work)
+    except asyncpg.ForeignKeyViolationError:
+        fail(f"tenant {tenant} does not exist", EXIT_FAILED)
+    Console().print(f"The tenant's data key is version {version} now.")
+
+
+def _with_keys(work: Callable[[PostgresDataKeys, Sealer], Awaitable[int]]) -> int:
+    settings = load(KeySettings)
+
+    async def connected() -> int:
+        database = await Database.open(settings.database)
+        try:
+            keys = PostgresDataKeys(database)
+            return await work(keys, Sealer(keys, settings.secrets))
+        finally:
+            await database.close()
+
+    try:
+        return asyncio.run(connected())
+    except (StartupError, OSError) as error:
+        fail(str(error), EXIT_NO_MESH)
+    except CannotUnseal as error:
+        fail(str(error), EXIT_FAILED)

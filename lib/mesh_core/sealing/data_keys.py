@@ -38,6 +38,10 @@ class PostgresDataKeys:
     def __init__(self, database: Database) -> None:
         self._pool = database.pool
 
+    async def tenants(self) -> Sequence[UUID]:
+        """The tenants that have keys."""
+        return [row["tenant"] for row in await self._pool.fetch("SELECT DISTINCT tenant FROM tenant_key")]
+
     async def fetch(self, tenant: UUID) -> Sequence[WrappedKey]:
         """See `KeyStore`."""
         rows = await self._pool.fetch("SELECT version, wrapped FROM tenant_key WHERE tenant = $1", tenant)
