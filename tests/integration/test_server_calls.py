@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import gc
+import weakref
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import aiohttp
@@ -257,6 +259,47 @@ async def test_a_defect_is_answered_with_the_id_under_which_it_was_logged() -> N
         assert "hunter2" not in answer.message
         (entry,) = (log for log in logs if log["event"] == "call failed")
         assert entry["error_id"] == answer.metadata["error_id"]
+
+
+class Witness:
+    """Something that a handler's frame holds."""
+
+
+class Refusing(ProbeServicer):
+    """Raises, and has a witness in its frame by then."""
+
+    witness: weakref.ref[Witness] | None = None
+
+    async def Unary(self, _request: StringValue, _context: Any) -> StringValue:
+        witness = Witness()
+        self.witness = weakref.ref(witness)
+        raise errors.NotFound("witness", repr(witness))
+
+    async def Both(self, requests: AsyncIterator[StringValue], context: Any) -> None:
+        await anext(requests)
+        await self.Unary(StringValue(), context)
+
+
+@pytest.fixture
+def without_garbage_collection() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("without_garbage_collection")
+@pytest.mark.parametrize("name", ["Unary", "Both"])
+async def test_what_a_failed_call_had_in_hand_is_let_go_at_once(name: str) -> None:
+    refusing = Refusing()
+    async with serving(refusing) as running:
+        if name == "Unary":
+            await failure(running.probe.Unary(text("x"), metadata=ADMIN))
+        else:
+            await failure(running.probe.Both(letters("x"), metadata=ADMIN).read())
+        witness = refusing.witness
+        assert witness is not None
+        await eventually(lambda: witness() is None, 5, "the end of the witness")
 
 
 async def test_trailing_metadata_that_a_handler_set_goes_with_its_error() -> None:

@@ -17,6 +17,7 @@ from mesh_core.errors import MeshError, StartupError
 from mesh_core.rpc.channels import open_channel
 from mesh_core.rpc.server import Draining, Server, finishes, status
 from mesh_core.settings import ServerSettings
+from tests.support.eventually import eventually
 from tests.support.probe_service import (
     MESH,
     SERVICE,
@@ -248,6 +249,59 @@ async def test_a_stream_whose_reader_stopped_reading_does_not_hold_the_drain_up(
         stopped = flood.written
         await server.stop()
     assert flood.written == stopped
+
+
+async def test_a_stream_that_nobody_reads_shortens_the_drain_to_what_others_need(
+    servers: list[Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh_core.rpc.server.server._STREAM_END_SECONDS", 0.1)
+    monkeypatch.setattr("mesh_core.rpc.server.server._DEAF_SECONDS", 0.3)
+
+    class Flood(ProbeServicer):
+        def __init__(self) -> None:
+            self.ended = asyncio.Event()
+
+        async def Down(self, _request: StringValue, _context: Any) -> AsyncIterator[StringValue]:
+            try:
+                while True:
+                    yield StringValue(value="x" * 1_000_000)
+            finally:
+                self.ended.set()
+
+    flood = Flood()
+    server, probe = await start(servers, flood, drain_seconds=60.0)
+    stream = probe.Down(StringValue(), metadata=MESH)
+    await stream.read()
+    async with asyncio.timeout(10):
+        await server.drain()
+        await server.stop()
+    assert flood.ended.is_set()
+
+
+async def test_a_call_in_flight_is_waited_for_beside_a_stream_that_nobody_reads(
+    servers: list[Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh_core.rpc.server.server._STREAM_END_SECONDS", 0.1)
+    monkeypatch.setattr("mesh_core.rpc.server.server._DEAF_SECONDS", 0.2)
+
+    class Both(Held):
+        async def Down(self, _request: StringValue, _context: Any) -> AsyncIterator[StringValue]:
+            while True:
+                yield StringValue(value="x" * 1_000_000)
+
+    both = Both()
+    server, probe = await start(servers, both, drain_seconds=60.0)
+    stream = probe.Down(StringValue(), metadata=MESH)
+    await stream.read()
+    call = probe.Unary(StringValue(value="x"), metadata=MESH)
+    await both.entered.wait()
+    drain = asyncio.create_task(server.drain())
+    await eventually(lambda: server._in_flight.deaf == 1, what="the stream given up")
+    assert not drain.done()
+    both.release.set()
+    assert (await call).value == "x"
+    async with asyncio.timeout(10):
+        await drain
 
 
 async def test_health_says_not_serving_and_cannot_become_healthy_again(servers: list[Server]) -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from mesh_core.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted
 from mesh_core.rpc.server import strangers
-from mesh_core.rpc.server.strangers import ReadOuts, Strangers
+from mesh_core.rpc.server.reading_out import ReadOuts
+from mesh_core.rpc.server.strangers import Strangers
 from tests.support.eventually import eventually
 
 
@@ -198,10 +199,10 @@ async def test_few_refused_streams_are_read_on_at_a_time() -> None:
         raise AssertionError("there was no place to read this")
         yield b""
 
-    first = asyncio.create_task(read_outs.read(endless(), 60))
+    first = asyncio.create_task(read_outs.read(endless()))
     await begun.wait()
-    await read_outs.read(never(), 60)
+    await read_outs.read(never())
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
     with pytest.raises(AssertionError):
-        await read_outs.read(never(), 60)
+        await read_outs.read(never())

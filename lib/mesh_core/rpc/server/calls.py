@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol, TypeAlias
@@ -24,12 +24,10 @@ from mesh_core.rpc.server.batched_context import BatchedContext
 from mesh_core.rpc.server.drain import CallsInFlight, Draining
 from mesh_core.rpc.server.open_streams import OpenStreams
 from mesh_core.rpc.server.parsing import Context, Parse, Serve, parsed, parsing, parsing_all
-from mesh_core.rpc.server.strangers import ReadOuts, Strangers
+from mesh_core.rpc.server.reading_out import read_out, reading_out
+from mesh_core.rpc.server.strangers import Strangers
 from mesh_core.telemetry import metrics, tracing
 from sessionmesh.v1.authorization_pb2 import SCOPE_PUBLIC, CallClass, Scope
-
-READ_OUT_SECONDS = 1.0
-"""Seconds that a request stream is read on after its call has failed."""
 
 INTERNAL = "sessionmesh.internal."
 """The package of what the parts of the mesh say to each other."""
@@ -114,7 +112,7 @@ def wrap(handler: RpcHandler, method: Method, gate: Gate) -> RpcHandler:
     else:
         body = _judged(body, method, gate)
     if not handler.response_streaming:
-        body = _reading_out(body)
+        body = reading_out(body)
     return _MAKERS[handler.request_streaming, handler.response_streaming](
         _surround(body, method, gate), None, handler.response_serializer
     )
@@ -126,7 +124,7 @@ def not_served(service: str, name: str) -> RpcHandler:
     async def serve(requests: Any, context: Context) -> None:
         error = errors.Unimplemented(f"/{service}/{name} is not served here", "NOT_SERVED")
         if isinstance(requests, AsyncIterator):  # bytes in a batched call
-            await _read_out(requests)
+            await read_out(requests)
         await context.abort(error.code, error.message, status.trailing_metadata(error))
 
     return grpc.stream_stream_rpc_method_handler(serve)
@@ -202,9 +200,12 @@ def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
                 span.fail(error)
             trailing = (*context.trailing_metadata(), *status.trailing_metadata(failure))
             if takes_stream and not begun:
-                await _read_out(request)
+                await read_out(request)
+            # gRPC keeps what is raised until the garbage is collected, and with it all that its frames know.
+            error.__traceback__ = request = None
             try:
-                await context.abort(code, failure.message, trailing)
+                with in_flight.telling():
+                    await context.abort(code, failure.message, trailing)
             except (InternalError, UsageError):
                 # The call is over already: the caller is gone, or gRPC refused what was written and said so.
                 code = StatusCode.CANCELLED
@@ -254,27 +255,6 @@ def _pump(function: Callable[[Any, Context], AsyncGenerator[Any, None]]) -> Serv
                 await context.write(response)
 
     return serve
-
-
-def _reading_out(body: Serve) -> Serve:
-    """An upload that is refused is read on for a moment."""
-
-    async def serve(requests: Any, context: Context) -> Any:
-        try:
-            return await body(requests, context)
-        except errors.MeshError:
-            await _read_out(requests)
-            raise
-
-    return serve
-
-
-async def _read_out(requests: AsyncIterator[Any]) -> None:
-    """Read on for a moment: a grpc.aio client whose call ends in the middle of a write is told INTERNAL
-    instead of why.
-    """
-    with suppress(InternalError):
-        await _READ_OUTS.read(requests, READ_OUT_SECONDS)
 
 
 def _until_drained(body: Serve, gate: Gate) -> Serve:
@@ -343,7 +323,6 @@ def _deadline(error: Exception, context: Context) -> errors.MeshError | None:
     return None
 
 
-_READ_OUTS = ReadOuts(at_once=8)
 _MAKERS: dict[tuple[bool, bool], Callable[..., RpcHandler]] = {
     (False, True): grpc.unary_stream_rpc_method_handler,
     (True, False): grpc.stream_unary_rpc_method_handler,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -71,10 +71,13 @@ class CallPeriod:
 class CallsInFlight:
     """All calls being served, and among them the open streams that a drain must end."""
 
-    __slots__ = ("_cut", "_streams", "calls")
+    __slots__ = ("_cut", "_streams", "_telling", "calls", "deaf")
 
     def __init__(self) -> None:
         self.calls = CallPeriod()
+        self.deaf = 0
+        """Calls that were given up: gRPC could not tell their callers how they ended."""
+        self._telling: set[asyncio.Task[Any]] = set()
         self._streams = CallPeriod()
         self._cut: dict[asyncio.Task[Any], bool] = {}
 
@@ -103,6 +106,25 @@ class CallsInFlight:
         """It ended; True when that is because it was cut."""
         self._streams.leave()
         return self._cut.pop(task)
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """Around telling a caller that its call has failed: that waits behind all that the caller does not
+        read.
+        """
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - inside a coroutine
+        self._telling.add(task)
+        try:
+            yield
+        finally:
+            self._telling.discard(task)
+
+    def give_up_deaf(self) -> None:
+        """End the calls that have failed and whose callers do not hear of it."""
+        for task in [*self._telling]:
+            self.deaf += 1
+            task.cancel()
 
     async def end_streams(self, until: float) -> None:
         """Let the handlers end their streams until the loop's time `until`, then cancel the others."""

@@ -153,6 +153,8 @@ class Server:
         before = self._in_flight.new_period()
         self.draining.begin()
         await self._in_flight.end_streams(min(now + _STREAM_END_SECONDS, self._drain_until))
+        if await before.wait_empty(min(now + _DEAF_SECONDS, self._drain_until)):
+            self._in_flight.give_up_deaf()
         left = await before.wait_empty(self._drain_until)
         now = asyncio.get_running_loop().time()
         await self._in_flight.wait_quiet(
@@ -167,6 +169,8 @@ class Server:
             if self._drain_until is not None:
                 await self._peer_listener.finish(self._drain_until)
                 grace = max(0.0, self._drain_until - asyncio.get_running_loop().time())
+                if self._in_flight.deaf:  # gRPC would wait for them as for the others
+                    grace = min(grace, _DEAF_SECONDS)
             await self._peer_listener.close()
             await self._server.stop(grace or None)
             self._server = None
@@ -178,6 +182,8 @@ class Server:
 
 _STREAM_END_SECONDS = 1.0
 """How long streams get to end by themselves, with a resume token, before they are cancelled."""
+_DEAF_SECONDS = 2.0
+"""How long callers that read nothing are waited for: from a drain's begin, and again at the stop."""
 _QUIET_SECONDS = 0.2
 _MAX_QUIET_WAIT_SECONDS = 2.0
 """A drain waits until no call came for `_QUIET_SECONDS`, this long at most."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Self
 
 from mesh_core.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted
-from mesh_core.rpc.server.parsing import Context
+from mesh_core.rpc.server.parsing import Context, Serve
 
 STREAMS_OF_ADDRESS = 6_000
 STREAMS_IN_ALL = 12_000
@@ -33,8 +33,6 @@ those before it are of somebody who sends none.
 """
 BODY_SECONDS = 1.0
 """How long the body may then take to come: as a rule it came with the call."""
-
-Serve = Callable[[Any, Context], Awaitable[Any]]
 
 
 class Strangers:
@@ -72,26 +70,6 @@ class Strangers:
             finally:
                 if self._calls.of(address) == 1:
                     self._bodies_of.pop(address, None)
-
-
-class ReadOuts:
-    """Reads request streams on whose calls were refused, so few at once that it costs little."""
-
-    def __init__(self, at_once: int) -> None:
-        self._left = at_once
-
-    async def read(self, requests: AsyncIterator[Any], seconds: float) -> None:
-        """For so long at most; not at all when there are too many."""
-        if not self._left:
-            return
-        self._left -= 1
-        try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    async for _ in requests:
-                        pass
-        finally:
-            self._left += 1
 
 
 async def read_one(requests: AsyncIterator[bytes], seconds: float | None = None) -> bytes:

@@ -24,6 +24,7 @@ def reading_late(serve: ServeBytes, method: Method, gate: Gate) -> RpcHandler:
 
     async def refuse(error: Exception, context: Context) -> NoReturn:
         failure = status.as_mesh_error(error, method.path)
+        error.__traceback__ = None
         observe(failure.code, 0.0)
         try:
             await context.abort(failure.code, failure.message, status.trailing_metadata(failure))

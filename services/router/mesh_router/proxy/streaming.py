@@ -18,7 +18,7 @@ from mesh_core.rpc.options import STREAMED_FRAME_BYTES
 from mesh_core.rpc.peers import CallFailed
 from mesh_core.rpc.peers.metadata import forwarded_metadata
 from mesh_core.rpc.server import finishes
-from mesh_core.rpc.server.calls import READ_OUT_SECONDS
+from mesh_core.rpc.server.reading_out import READ_OUT_SECONDS
 from mesh_router.proxy.relay import (
     cancelled_by_caller,
     relay_cancellation,
