@@ -170,6 +170,29 @@ async def test_a_bad_field_is_named(caller: Caller) -> None:
         )
 
 
+async def test_a_tenant_gives_its_accounts_no_limits_above_the_ceiling_and_an_operator_does(
+    world: RouterWorld, caller: Caller
+) -> None:
+    account, high = await caller.create(), account_pb2.SendLimits(outbox=100_001)
+    for call in (
+        caller.create(send_limits=high),
+        caller.update(account.id, ["send_limits"], send_limits=high),
+    ):
+        refused = await failing(call)
+        assert (refused.code, refused.field) == (
+            StatusCode.INVALID_ARGUMENT,
+            "account.send_limits.outbox",
+        )
+    request = account_pb2.UpdateAccountRequest(
+        account_id=account.id, account=Account(send_limits=high), update_mask=FieldMask(paths=["send_limits"])
+    )
+    updated = (await world.accounts.UpdateAccount(request, metadata=ADMIN)).account
+    assert updated.send_limits == high
+    # What the operator gave stays, whatever else the tenant changes
+    renamed = await caller.update(account.id, ["display_name"], display_name="x", send_limits=high)
+    assert renamed.send_limits == high
+
+
 async def test_numbers_that_the_enums_do_not_have_are_named(caller: Caller) -> None:
     for call, field in (
         (caller.create(driver=99), "account.driver"),

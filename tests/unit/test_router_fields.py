@@ -13,6 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from mesh_core import validation
 from mesh_core.errors import InvalidField
 from mesh_router.accounts import fields as accounts
+from mesh_router.settings import SendCeilingSettings
 from mesh_router.tenants import keys
 from mesh_router.tenants import rows as tenants
 from mesh_router.tenants.tenants import CHANGEABLE as TENANT_CHANGEABLE
@@ -44,6 +45,16 @@ def test_an_account_is_online_on_the_simulated_network_unless_it_says_otherwise(
 def test_a_limit_of_zero_is_stored_and_an_absent_one_is_not() -> None:
     given = accounts.checked(account_pb2.Account(send_limits=account_pb2.SendLimits(per_hour=0)))
     assert json.loads(given.settings) == {"send_limits": {"per_hour": 0}}
+
+
+@pytest.mark.parametrize("name", ["per_minute", "per_hour", "per_day", "outbox"])
+def test_a_limit_may_reach_the_ceiling_and_not_pass_it(name: str) -> None:
+    ceiling = SendCeilingSettings()
+    most = getattr(ceiling, name)
+    accounts.check_ceiling(account_pb2.SendLimits(**{name: most}), ceiling)
+    with pytest.raises(InvalidField) as refused:
+        accounts.check_ceiling(account_pb2.SendLimits(**{name: most + 1}), ceiling)
+    assert refused.value.field == f"account.send_limits.{name}"
 
 
 @pytest.mark.parametrize("paths", [[], ["external_id"], ["driver"], ["id"]])

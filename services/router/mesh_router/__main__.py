@@ -87,7 +87,7 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         )
         server.add(
             account_pb2_grpc.add_AccountServiceServicer_to_server,
-            AccountService(database, pager, owners, notifier.wake, fleet.admission),
+            AccountService(database, pager, owners, notifier.wake, fleet.admission, settings.sendceiling),
         )
         server.add(
             tenant_pb2_grpc.add_TenantServiceServicer_to_server,

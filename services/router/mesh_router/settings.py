@@ -14,6 +14,7 @@ from mesh_core.settings import (
     EtcdSettings,
     InvalidSetting,
     LimitsSettings,
+    Positive,
     RedisSettings,
     ServerSettings,
     TelemetrySettings,
@@ -39,6 +40,15 @@ class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidSetting("longest_days", "must be at least days")
 
 
+class SendCeilingSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The section `sendceiling`: the highest `send_limits` that a tenant's key can give an account."""
+
+    per_minute: Positive = 100_000
+    per_hour: Positive = 1_000_000
+    per_day: Positive = 10_000_000
+    outbox: Positive = 100_000
+
+
 class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The sections that the router reads."""
 
@@ -50,5 +60,6 @@ class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):
     telemetry: TelemetrySettings
     router: ProcessSettings = ProcessSettings()
     retention: RetentionSettings = RetentionSettings()
+    sendceiling: SendCeilingSettings = SendCeilingSettings()
     redis: RedisSettings = RedisSettings()
     limits: LimitsSettings = LimitsSettings()

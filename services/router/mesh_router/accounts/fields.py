@@ -9,7 +9,9 @@ from typing import Any, Final, Literal
 import asyncpg
 
 from mesh_core import ids, validation
+from mesh_core.errors import InvalidField
 from mesh_core.ids import Prefix
+from mesh_router.settings import SendCeilingSettings
 from sessionmesh.v1 import account_pb2
 
 CHANGEABLE = ("display_name", "phone", "labels", "desired_state", "send_limits")
@@ -44,6 +46,13 @@ def checked(account: account_pb2.Account) -> Fields:
         desired_state=account.desired_state or account_pb2.DESIRED_STATE_ONLINE,
         settings=_stored_limits(account.send_limits),
     )
+
+
+def check_ceiling(limits: account_pb2.SendLimits, ceiling: SendCeilingSettings) -> None:
+    """Raises `InvalidField` for the first of the limits that is above the operator's ceiling."""
+    for name in _LIMITS:
+        if getattr(limits, name) > (most := getattr(ceiling, name)):
+            raise InvalidField(f"account.send_limits.{name}", f"must be at most {most:,}")
 
 
 def account_message(row: asyncpg.Record) -> account_pb2.Account:

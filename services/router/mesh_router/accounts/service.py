@@ -17,10 +17,11 @@ from mesh_core.ids import Prefix
 from mesh_core.paging import Pager
 from mesh_core.rpc.auth import current_identity
 from mesh_router.accounts import store
-from mesh_router.accounts.fields import CHANGEABLE, account_message, checked, stored_driver
+from mesh_router.accounts.fields import CHANGEABLE, account_message, check_ceiling, checked, stored_driver
 from mesh_router.accounts.owner_notifier import OwnerNotifier
 from mesh_router.accounts.store import Connection
 from mesh_router.fleet.admission import Admission, Reservation
+from mesh_router.settings import SendCeilingSettings
 from sessionmesh.v1 import account_pb2, account_pb2_grpc
 
 
@@ -34,18 +35,21 @@ class AccountService(account_pb2_grpc.AccountServiceServicer):
         owners: OwnerNotifier,
         events_committed: Callable[[], None],
         admission: Admission,
+        ceiling: SendCeilingSettings,
     ) -> None:
         self._database = database
         self._pager = pager
         self._owners = owners
         self._events_committed = events_committed
         self._admission = admission
+        self._ceiling = ceiling
 
     async def CreateAccount(
         self, request: account_pb2.CreateAccountRequest, context: Any
     ) -> account_pb2.CreateAccountResponse:
         request_id = validation.request_id(request.request_id)
         fields = checked(request.account)
+        self._check_ceiling(request.account)
         tenant = UUID(current_identity().tenant_for(request.tenant_id).bytes)
         account = ids.new_uuid()
         shard = ids.shard_of(ids.encode(Prefix.ACCOUNT, account))
@@ -70,6 +74,11 @@ class AccountService(account_pb2_grpc.AccountServiceServicer):
             await store.insert_event(connection, "account.created", tenant, account, message)
         await self._changed(message)
         return account_pb2.CreateAccountResponse(account=message)
+
+    def _check_ceiling(self, account: account_pb2.Account) -> None:
+        """Tenants cannot give themselves what the operator has not left them."""
+        if current_identity().tenant_id is not None:
+            check_ceiling(account.send_limits, self._ceiling)
 
     async def GetAccount(
         self, request: account_pb2.GetAccountRequest, context: Any
@@ -111,6 +120,8 @@ class AccountService(account_pb2_grpc.AccountServiceServicer):
         account = _account(request.account_id)
         paths = validation.field_mask(request.update_mask, CHANGEABLE)
         fields = checked(request.account)
+        if "send_limits" in paths:
+            self._check_ceiling(request.account)
         async with self._changing() as (connection, reservation):
             row = _visible(await store.lock(connection, account), request.account_id)
             if row["delete_time"] is not None:
