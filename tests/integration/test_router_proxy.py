@@ -14,8 +14,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from mesh_core import ids
 from mesh_core.errors import FailedPrecondition, GoingAway, InvalidField, NotOwner
+from mesh_core.rpc.account_id import shard_of
 from mesh_core.rpc.auth import Role, current_identity
-from mesh_router.proxy.account_id import shard_of
 from sessionmesh.admin.v1 import fleet_pb2
 from sessionmesh.v1 import (
     media_pb2,

@@ -9,8 +9,8 @@ import grpc.aio
 import structlog
 
 from mesh_core.ownership.view import OwnerView
+from mesh_core.rpc.account_id import shard_of
 from mesh_core.rpc.channels import ChannelPool, call_metadata, mesh_metadata
-from mesh_router.proxy.account_id import shard_of
 from sessionmesh.internal.v1 import node_pb2, node_pb2_grpc
 
 logger = structlog.get_logger(__name__)

@@ -16,6 +16,7 @@ from mesh_core.jobs import job_message
 from mesh_core.ownership.keys import NodeInfo, NodeState
 from mesh_core.ownership.view import Owner, OwnerView
 from mesh_core.paging import Pager
+from mesh_core.rpc.account_id import shard_of
 from mesh_core.tasks import Supervisor
 from mesh_router.fleet import sizing
 from mesh_router.fleet.admission import ALARM_PERCENT, WARN_PERCENT, Admission
@@ -27,7 +28,6 @@ from mesh_router.fleet.monitor import FleetMonitor
 from mesh_router.fleet.outages import NetworkOutages
 from mesh_router.fleet.resources import node_message, percent, shard_message
 from mesh_router.fleet.watch import FleetWatch
-from mesh_router.proxy.account_id import shard_of
 from sessionmesh.admin.v1 import fleet_pb2, fleet_pb2_grpc
 
 DEFAULT_CAPACITY = 5000

@@ -18,10 +18,10 @@ from grpc import StatusCode
 from grpc.aio import ServicerContext
 
 from mesh_core.errors import DeadlineExceeded, MeshError, NotOwner
+from mesh_core.rpc.account_id import shard_of
 from mesh_core.rpc.peers import CallFailed
 from mesh_core.rpc.peers.metadata import forwarded_metadata
 from mesh_core.rpc.server.status import from_details, from_status
-from mesh_router.proxy.account_id import shard_of
 from mesh_router.proxy.frames import Name, failed, joined, results
 from mesh_router.proxy.resolver import ClusterView
 from mesh_router.proxy.retry import WAIT_WITHOUT_DEADLINE

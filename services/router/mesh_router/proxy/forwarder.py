@@ -11,8 +11,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from mesh_core.rpc.account_id import METADATA_KEY, account_shard
 from mesh_core.rpc.server import Server
-from mesh_router.proxy.account_id import METADATA_KEY, account_shard
 from mesh_router.proxy.resolver import (
     ClusterView,
     Directory,

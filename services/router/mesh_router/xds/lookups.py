@@ -15,7 +15,7 @@ from prometheus_client import Counter
 
 from mesh_core.errors import InvalidArgument, InvalidField
 from mesh_core.ownership.view import Owner
-from mesh_router.proxy.account_id import shard_of
+from mesh_core.rpc.account_id import shard_of
 from mesh_router.xds.resources import ACCOUNT_KEY, ATTEMPTS_KEY, node_cluster
 from mesh_router.xds.routing import ROUTER
 from mesh_wire.lookup.rls_pb2 import RouteLookupRequest, RouteLookupResponse

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from mesh_core import ids
 from mesh_core.errors import InvalidArgument, InvalidField
 from mesh_core.ids import Prefix
-from mesh_core.rpc.account_id import account_of
-from mesh_router.proxy.account_id import account_shard
+from mesh_core.rpc.account_id import account_of, account_shard
 from sessionmesh.v1 import chat_pb2, content_pb2, message_pb2, session_pb2
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
