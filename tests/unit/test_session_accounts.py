@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Coroutine
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 from unittest.mock import AsyncMock, MagicMock
 
+import asyncpg
 import pytest
 from asyncpg.pgproto.pgproto import UUID
 from prometheus_client import REGISTRY
@@ -17,11 +19,14 @@ from mesh_core.ids import Prefix, encode, new_uuid
 from mesh_session_node.account.session import Session
 from mesh_session_node.drivers.memory.driver import MemoryDriver
 from mesh_session_node.journal import SessionSnapshot
+from mesh_session_node.node import loader as loader_module
 from mesh_session_node.node.loader import AccountLoader
 from mesh_session_node.node.registry import Registry
 from mesh_session_node.node.shard_handler import NodeShardHandler
 from mesh_session_node.store.accounts import (
     NO_SESSION,
+    AccountStore,
+    SendLimits,
     SessionRow,
     StoredAccount,
     WaitingFetch,
@@ -332,3 +337,39 @@ async def test_a_shard_is_released_though_a_session_cannot_store_what_it_did(
     await handler.release([7])
     journal.flush.assert_awaited_once_with(give_back={7: 1})
     assert running(registry) == set()
+
+
+async def test_shards_are_loaded_after_an_error_that_nobody_expected(
+    guarded: AccountLoader, registry: Registry, accounts: MemoryAccounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader_module, "_LONG_DELAY", 0.0)
+
+    async def fail() -> None:
+        raise asyncpg.DataError("one row of many")
+
+    [row] = neighbours(accounts, 1)
+    accounts.meanwhile = fail
+    await NodeShardHandler(registry, guarded, MagicMock(), lambda: 0.0).acquired({7: 1})
+    assert running(registry) == {row.account.uuid}
+
+
+@pytest.mark.parametrize(
+    ("column", "stored"), [("labels", "{"), ("settings", "[]"), ("settings", "{"), ("restrictions", b"\xff")]
+)
+async def test_a_row_that_cannot_be_read_whole_is_no_reason_not_to_run_its_account_or_the_others(
+    column: str, stored: object
+) -> None:
+    columns: dict[str, Any] = {"labels": "{}", "settings": "{}", "restrictions": b""} | {column: stored}
+    well = {"labels": '{"a": "b"}', "settings": '{"send_limits": {"per_day": 7}}', "restrictions": b""}
+    rows = [
+        defaultdict(lambda: 1, {**columns, "id": new_uuid()}),
+        defaultdict(lambda: 1, {**well, "id": new_uuid()}),
+    ]
+    store = AccountStore(MagicMock(fetch=AsyncMock(return_value=rows)), SendLimits(1, 2, 3, 4))
+    bad, good = await store.shards([7])
+    assert (bad.account.labels, bad.account.limits, bad.session.restrictions) == (
+        {},
+        SendLimits(1, 2, 3, 4),
+        (),
+    )
+    assert (good.account.labels, good.account.limits.per_day) == ({"a": "b"}, 7)

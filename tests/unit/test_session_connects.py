@@ -167,8 +167,8 @@ async def test_who_is_asked_for_while_it_waits_moves_up(world: World) -> None:
 async def test_whoever_asks_all_the_time_does_not_keep_the_others_out() -> None:
     world = World(parallel=16)
     for number in range(100):
-        world.admit(A, f"asked-{number}", first=True)
-        world.admit(B, f"other-{number}")
+        world.admit(new_uuid(), f"asked-{number}", first=True)
+        world.admit(new_uuid(), f"other-{number}")
     dialed = await world.until_dialed(16)
     assert sum(name.startswith("other") for name in dialed) == 4
     await world.close()

@@ -142,11 +142,19 @@ def test_what_was_an_hour_ago_says_nothing_of_now() -> None:
 
 def test_accounts_that_are_not_to_be_online_any_more_are_no_failures() -> None:
     node = Node(10)
-    node.fail(*node.names)
-    for name in node.names:
+    node.fail(*node.names[1:])
+    for name in node.names[1:]:
         node.health.forget(name)
-    node.names.clear()
+    node.waiting.clear()
+    del node.names[1:]
     assert not node.judge()
+
+
+def test_accounts_that_are_not_to_be_online_any_more_are_no_witnesses() -> None:
+    node = Node(2)
+    assert node.fail("account-0") == [True]
+    node.health.forget("account-1")
+    assert node.fail("account-0") == [False]
 
 
 # It works again

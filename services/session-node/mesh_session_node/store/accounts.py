@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
+import structlog
 from asyncpg import Pool, Record
 from asyncpg.pgproto.pgproto import UUID
 
 from sessionmesh.v1 import account_pb2, session_pb2
+
+logger = structlog.get_logger(__name__)
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +177,8 @@ class AccountStore:
             shard=row["shard"],
             driver=row["driver"],
             phone=row["phone"],
-            labels=json.loads(row["labels"]),
-            limits=self._limits_of(json.loads(row["settings"])),
+            labels=_readable(row, "labels", json.loads, {}),
+            limits=_readable(row, "settings", self._limits_of, self._limits),
             online=row["desired_state"] != account_pb2.DESIRED_STATE_PAUSED,
             deleted=row["delete_time"] is not None,
             version=row["version"],
@@ -189,7 +193,7 @@ class AccountStore:
             network_user_id=row["network_user_id"],
             push_name=row["push_name"],
             hidden_id=row["hidden_id"],
-            restrictions=tuple(session_pb2.Session.FromString(row["restrictions"]).restrictions),
+            restrictions=_readable(row, "restrictions", _restrictions, ()),
             last_inbound_time=row["last_inbound_time"],
             sent=row["sent"],
             received=row["received"],
@@ -201,8 +205,8 @@ class AccountStore:
         )
         return StoredAccount(account, session)
 
-    def _limits_of(self, settings: Mapping[str, Any]) -> SendLimits:
-        own = settings.get("send_limits", {})
+    def _limits_of(self, settings: str) -> SendLimits:
+        own = json.loads(settings).get("send_limits", {})
         default = self._limits
         return SendLimits(
             per_minute=own.get("per_minute", default.per_minute),
@@ -210,6 +214,21 @@ class AccountStore:
             per_day=own.get("per_day", default.per_day),
             outbox=own.get("outbox", default.outbox),
         )
+
+
+def _readable(row: Record, column: str, read: Callable[[Any], Read], otherwise: Read) -> Read:
+    """What a column says; `otherwise` where that cannot be read: the account does without, and the query's
+    other rows do not fail with it.
+    """
+    try:
+        return read(row[column])
+    except Exception:
+        logger.exception("an account's row cannot be read", account=str(row["id"]), column=column)
+        return otherwise
+
+
+def _restrictions(stored: bytes) -> tuple[session_pb2.Restriction, ...]:
+    return tuple(session_pb2.Session.FromString(stored).restrictions)
 
 
 _CONNECTIONS = 4
