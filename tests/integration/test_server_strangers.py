@@ -91,7 +91,7 @@ async def test_streams_that_are_reset_at_once_cost_little_and_cancel_nobodys_cal
     assert prober.held() - before < RESETS_COST
 
 
-@pytest.mark.parametrize("method", ["Unary", "Public", "Up", "Both", "Unheard"])
+@pytest.mark.parametrize("method", ["Unary", "Public", "Down", "Up", "Both", "Unheard"])
 async def test_bodies_of_calls_that_nobody_may_make_are_not_kept(prober: Prober, method: str) -> None:
     await ask(prober.address)
     before = prober.held()

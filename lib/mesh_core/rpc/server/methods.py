@@ -27,7 +27,7 @@ class Methods(grpc.GenericRpcHandler):
         self._gate = gate
         self._handlers: dict[str, RpcHandler] = {}
         self._for_unknown: dict[str, RpcHandler] = {}
-        """Of unary methods, for callers whose keys are not known."""
+        """Of methods with one request, for callers whose keys are not known."""
         self.services: set[str] = set()
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> RpcHandler:
@@ -36,7 +36,7 @@ class Methods(grpc.GenericRpcHandler):
         if handler is None:
             service, _, name = handler_call_details.method[1:].rpartition("/")
             return not_served(service, name)
-        if handler.unary_unary is not None and not is_known(
+        if not handler.request_streaming and not is_known(
             self._gate, handler_call_details.invocation_metadata
         ):
             return self._for_unknown[handler_call_details.method]
@@ -91,9 +91,8 @@ class Methods(grpc.GenericRpcHandler):
             _names_account(described),
         )
         wrapped = self._handlers[method.path] = wrap(handler, method, self._gate)
-        if wrapped.unary_unary is not None:
-            serve = cast("ServeBytes", wrapped.unary_unary)
-            self._for_unknown[method.path] = reading_late(serve, method, self._gate)
+        if not wrapped.request_streaming:
+            self._for_unknown[method.path] = reading_late(wrapped, method, self._gate)
         self.services.add(service)
 
     def alias(self, service: str, other: str) -> None:

@@ -1,6 +1,6 @@
 """What callers may cost who have shown no key, or none that is known yet.
 
-gRPC reads the body of a unary call before it asks the handler, up to eight megabytes: a hundred calls that
+gRPC reads the one request of a call before it asks the handler, up to eight megabytes: a hundred calls that
 nobody may make would take 800. So calls of strangers are served as streams, whose body is read only when it
 is asked for: once the key was found good or, for a method that asks for no key, in turns.
 """

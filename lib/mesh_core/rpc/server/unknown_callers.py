@@ -1,4 +1,4 @@
-"""Unary calls of callers who are not known yet: the key is judged before the body is read."""
+"""Calls with one request, of callers who are not known yet: the key is judged before the request is read."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from grpc.aio import InternalError, UsageError
 
 from mesh_core.rpc.limits.entry import RELAYED_KEY
 from mesh_core.rpc.server import status
-from mesh_core.rpc.server.calls import Gate, Method, RpcHandler, ServeBytes
+from mesh_core.rpc.server.calls import Gate, Method, RpcHandler
 from mesh_core.rpc.server.parsing import Context
 from mesh_core.rpc.server.strangers import read_one
 from mesh_core.telemetry import metrics
 from sessionmesh.v1.authorization_pb2 import SCOPE_PUBLIC
 
 
-def reading_late(serve: ServeBytes, method: Method, gate: Gate) -> RpcHandler:
-    """`serve`, a unary method's handler with all that surrounds it, for gRPC to call as a stream's."""
+def reading_late(handler: RpcHandler, method: Method, gate: Gate) -> RpcHandler:
+    """`handler`, of a method with one request and all that surrounds it, for gRPC to call as a stream's."""
+    serve: Any = handler.unary_stream or handler.unary_unary
     observe = metrics.durations(method.service, method.name).observe
 
     async def refuse(error: Exception, context: Context) -> NoReturn:
@@ -40,9 +41,11 @@ def reading_late(serve: ServeBytes, method: Method, gate: Gate) -> RpcHandler:
                 request = await read_one(requests)
         except Exception as error:
             await refuse(error, context)
-        await context.write(await serve(request, context))
+        answer = await serve(request, context)
+        if not handler.response_streaming:
+            await context.write(answer)
 
-    return grpc.stream_stream_rpc_method_handler(serve_late)
+    return grpc.stream_stream_rpc_method_handler(serve_late, None, handler.response_serializer)
 
 
 def is_known(gate: Gate, metadata: Any) -> bool:
