@@ -576,7 +576,7 @@ class TestStatuses:
         message = outbound()
         await journal.accept(account, message)
         await journal.write(account, *changes(message, *stored))
-        await journal.write(account, *changes(message, *again))
+        await journal.write(account, *changes(message, *again, again=True))
         assert await told(world) == ["message.queued", *stored, *news]
 
     async def test_a_service_of_the_version_before_still_writes(self, world: World) -> None:
@@ -817,9 +817,9 @@ async def _longer(items: list[object], size: int) -> bool:
     return len(items) > size
 
 
-def changes(message: OutboundMessage, *statuses: int) -> list[StatusChange]:
+def changes(message: OutboundMessage, *statuses: int, again: bool = False) -> list[StatusChange]:
     """Changes of a message's status, each with an event that is named for it."""
-    return [StatusChange(message.id, status, 1, event(str(status))) for status in statuses]
+    return [StatusChange(message.id, status, 1, event(str(status)), again=again) for status in statuses]
 
 
 async def told(world: World) -> list[str | int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from asyncpg.pgproto.pgproto import UUID
 from hypothesis import given
 from hypothesis import strategies as st
@@ -139,3 +140,14 @@ def test_each_unit_gets_the_outcome_of_its_own_row() -> None:
         Mismatch(UUID(str(first))),
         Duplicate(UUID(str(first))),
     ]
+
+
+@pytest.mark.parametrize(("again", "become"), [(True, [DELIVERED, None]), (False, [])])
+def test_only_an_event_that_may_be_stored_already_has_a_gate_of_its_own(
+    again: bool, become: list[int | None]
+) -> None:
+    message = new_uuid()
+    rows = [StatusChange(message, status, 1, event(), again=again) for status in (DELIVERED, READ)]
+    result = columns((account(), rows))
+    assert result["e_status"] == [1, 1]
+    assert result["e_become"] == become

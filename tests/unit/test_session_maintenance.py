@@ -63,7 +63,7 @@ async def test_one_late_receipt_that_fails_takes_no_other_with_it(monkeypatch: A
     try:
         await late.posted()
         [call] = target.receipted.call_args_list
-        assert call.args[0].uuid == fine
+        assert (call.args[0].uuid, call.kwargs) == (fine, {"late": True})
         assert not running.done()
     finally:
         running.cancel()

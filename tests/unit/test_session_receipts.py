@@ -48,6 +48,15 @@ async def test_a_delivered_message_is_read_or_played_later(
     assert account.receipts.late == []
 
 
+async def test_a_receipt_that_comes_again_beside_a_new_one_is_told_once(account: OneAccount) -> None:
+    await account.connected()
+    out = await account.send()
+    account.driver.link.ack(out.network_id)
+    for receipt in (Receipt.DELIVERED, Receipt.DELIVERED, Receipt.READ):
+        account.driver.link.receipt(out.network_id, receipt)
+    assert account.statuses(out)[1:] == [pb.MESSAGE_STATUS_DELIVERED, pb.MESSAGE_STATUS_READ]
+
+
 async def test_a_receipt_before_the_acknowledgement_stands_for_it(account: OneAccount) -> None:
     await account.connected()
     out = await account.send()

@@ -25,6 +25,7 @@ from mesh_session_node.journal.rows import (
     InboundMessage,
     MemberReceipt,
     OutboundMessage,
+    PersonIdentity,
     Row,
     SessionSnapshot,
     StatusChange,
@@ -57,7 +58,7 @@ class Columns:
         self._last_status: dict[UUID, MergedStatus] = {}
         self._event_accounts: list[int] = []
         self._events: list[Event] = []
-        self._event_gates: list[tuple[MergedStatus, int] | None] = []
+        self._event_gates: list[tuple[MergedStatus, int | None] | None] = []
         self._event_receipts: list[int | None] = []
         self._states: dict[AccountRef, tuple[int, bytes]] = {}
         self._inbound: list[tuple[Any, ...]] = []
@@ -66,6 +67,7 @@ class Columns:
         self._disconnects: list[tuple[Any, ...]] = []
         self._contents: dict[UUID, tuple[Any, ...]] = {}
         self._fetches: dict[UUID, tuple[Any, ...]] = {}
+        self._people: dict[tuple[int, str], tuple[Any, ...]] = {}
         self._receipts: list[tuple[Any, ...]] = []
         self._receipts_told: set[tuple[UUID, str, int]] = set()
         accounts = self._accounts
@@ -105,7 +107,7 @@ class Columns:
             self._statuses.append(status)
             self._last_status[change.message] = status
         if change.event is not None:
-            self._add_event(account, change.event, (status, change.status))
+            self._add_event(account, change.event, (status, change.status if change.again else None))
 
     def _event(self, _owner: AccountRef, account: int, event: Event) -> None:
         self._add_event(account, event)
@@ -114,7 +116,7 @@ class Columns:
         self,
         account: int,
         event: Event,
-        status: tuple[MergedStatus, int] | None = None,
+        status: tuple[MergedStatus, int | None] | None = None,
         receipt: int | None = None,
     ) -> None:
         """An event, and what it tells of: it is stored only if that is news."""
@@ -152,6 +154,9 @@ class Columns:
     def _fetch_retry(self, _owner: AccountRef, account: int, fetch: FetchRetry) -> None:
         self._fetches[fetch.message] = (account, fetch.message, fetch.due_at)
 
+    def _person(self, _owner: AccountRef, account: int, p: PersonIdentity) -> None:
+        self._people[account, p.person] = (account, *_PERSON(p))
+
     def _receipt(self, _owner: AccountRef, account: int, r: MemberReceipt) -> None:
         told = r.message, r.member, r.status
         if told in self._receipts_told:
@@ -179,6 +184,7 @@ _INBOUND = attrgetter(
 )
 _SESSION = attrgetter(*SessionSnapshot.__struct_fields__)
 _DISCONNECT = attrgetter("id", "cause", "detail", "node", "connect_time", "disconnect_time")
+_PERSON = attrgetter(*PersonIdentity.__struct_fields__)
 _RECEIPT = attrgetter("message", "member", "status", "time")
 _ADD: dict[type, Callable[[Columns, AccountRef, int, Any], None]] = {
     StatusChange: Columns._status,
@@ -192,6 +198,7 @@ _ADD: dict[type, Callable[[Columns, AccountRef, int, Any], None]] = {
     FetchDone: Columns._fetch_done,
     FetchRetry: Columns._fetch_retry,
     MemberReceipt: Columns._receipt,
+    PersonIdentity: Columns._person,
 }
 
 
@@ -309,6 +316,7 @@ COLUMNS = (
     Column("disconnects", "journal_disconnect[]", attrgetter("_disconnects")),
     Column("contents", "journal_content[]", lambda columns: columns._contents.values()),
     Column("fetches", "journal_fetch[]", lambda columns: columns._fetches.values()),
+    Column("people", "journal_person[]", lambda columns: columns._people.values()),
     Column("receipts", "journal_receipt[]", attrgetter("_receipts")),
 )
 """Everything that `journal_write` takes of a batch's rows; nothing else names or counts its arguments."""

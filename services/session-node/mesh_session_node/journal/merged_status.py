@@ -41,7 +41,7 @@ class MergedStatus:
         self._set(change)
         return True
 
-    def become(self, status: int) -> int | None:
+    def become(self, status: int | None) -> int | None:
         """The status that an event of one of them tells of; None where it is the one that all end with."""
         return None if status == self.status else status
 

@@ -65,7 +65,8 @@ class StatusChange(msgspec.Struct, frozen=True, gc=False):
     """A message's new status; ignored, with its event, where `mesh_core.message_status` says no.
 
     Once it is SENT, or has ended otherwise, the message leaves the outbox. `failure_code` is the network's;
-    `network_id` is for networks that choose it.
+    `network_id` is for networks that choose it. `again`: it may be stored already, by whoever had the account
+    before, and its event is then ignored also where a later change of the same batch is news.
     """
 
     message: UUID
@@ -76,6 +77,7 @@ class StatusChange(msgspec.Struct, frozen=True, gc=False):
     failure_code: int | None = None
     failure_detail: str | None = None
     network_id: str | None = None
+    again: bool = False
 
 
 class InboundMessage(msgspec.Struct, frozen=True, gc=False):
@@ -185,6 +187,20 @@ class MemberReceipt(msgspec.Struct, frozen=True, gc=False):
     event: Event | None = None
 
 
+class PersonIdentity(msgspec.Struct, frozen=True, gc=False):
+    """Names that belong to one person, as the network told; "" for what it did not. `person` is the address of
+    the most lasting one, which the row is known by.
+    """
+
+    person: str
+    phone: str
+    user_id: str
+    hidden_id: str
+    username: str
+    display_name: str
+    time: int
+
+
 Row = (
     StatusChange
     | Event
@@ -197,5 +213,6 @@ Row = (
     | FetchDone
     | FetchRetry
     | MemberReceipt
+    | PersonIdentity
 )
 """What `Journal.write` and `Journal.post` take."""

@@ -21,6 +21,7 @@ from mesh_session_node.journal.rows import (
     Event,
     MemberReceipt,
     OutboundMessage,
+    PersonIdentity,
     Row,
     StatusChange,
 )
@@ -276,4 +277,4 @@ _MAX_BATCH = 500  # units
 _MAX_BATCH_BYTES = 4 * 1024 * 1024  # of contents and events: what Postgres stores well within the timeout
 _MAX_ERROR = 500
 _HOLD_SECONDS = 0.1
-_HELD = frozenset({StatusChange, Event, MemberReceipt})
+_HELD = frozenset({StatusChange, Event, MemberReceipt, PersonIdentity})

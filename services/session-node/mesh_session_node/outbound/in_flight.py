@@ -207,9 +207,17 @@ class MessagesInFlight:
             self._receipts_upto = sequence
             self._acks.posted(self.context, sequence)
 
-    def receipted(self, out: Outgoing, receipt: Receipt, micros: int, member: str) -> None:
-        """Store a receipt of a known message; `member` is the group's member whose it is."""
+    def receipted(
+        self, out: Outgoing, receipt: Receipt, micros: int, member: str, *, late: bool = False
+    ) -> None:
+        """Store a receipt of a known message; `member` is the group's member whose it is. A `late` one may
+        have been stored before.
+        """
         context, status = self.context, _STATUS_OF[receipt]
+        if not member:
+            if status <= out.receipted:
+                return  # it was offered again
+            out.receipted = status
         if receipt is Receipt.DELIVERED:
             metrics.DELIVERED.inc()
         if tracing.is_sampled(out.traceparent):
@@ -219,7 +227,8 @@ class MessagesInFlight:
             ).end()
         if not member:
             event = status_event(context, out, status, micros)
-            context.host.journal.post(context.ref, StatusChange(out.uuid, status, micros, event))
+            change = StatusChange(out.uuid, status, micros, event, again=late)
+            context.host.journal.post(context.ref, change)
             return
         event = status_event(context, out, status, micros, member=context.people.find(member))
         context.host.journal.post(

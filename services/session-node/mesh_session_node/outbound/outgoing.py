@@ -32,6 +32,7 @@ class Outgoing:
         "network_id",
         "order",
         "prepared",
+        "receipted",
         "request",
         "reservation",
         "room",
@@ -65,6 +66,8 @@ class Outgoing:
         """Bytes that are stored of it."""
         self.room: Room | None = None
         """Where it takes room, while it may still be sent."""
+        self.receipted = 0
+        """The last status that a receipt gave it, as far as is known here; of groups, that of no member."""
         self.reservation: Reservation | None = None
         self.span: Span | None = None
 

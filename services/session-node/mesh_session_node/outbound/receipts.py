@@ -29,8 +29,10 @@ class ReceiptTarget(Protocol):
     @property
     def context(self) -> SessionContext: ...
 
-    def receipted(self, out: Outgoing, receipt: Receipt, micros: int, member: str) -> None:
-        """Store a receipt of this message."""
+    def receipted(
+        self, out: Outgoing, receipt: Receipt, micros: int, member: str, *, late: bool = False
+    ) -> None:
+        """Store a receipt of this message; a `late` one may have been stored before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ class LateReceipts:
                 if (out := found.get(late.message)) is None:
                     request = message_pb2.SendMessageRequest.FromString(row["content"])
                     found[late.message] = out = Outgoing(row["id"], row["chat"], request, row["traceparent"])
-                target.receipted(out, late.receipt, late.micros, late.member)
+                target.receipted(out, late.receipt, late.micros, late.member, late=True)
             except Exception:
                 logger.exception("a receipt is lost", account_id=context.id, message=str(late.message))
 
