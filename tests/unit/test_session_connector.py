@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -274,6 +275,41 @@ async def test_a_network_that_says_nothing_is_taken_for_lost(account: OneAccount
     account.tick()
     assert state(account) == (pb.SESSION_STATE_BACKOFF, pb.SESSION_CAUSE_KEEPALIVE_TIMED_OUT)
     assert account.driver.link.aborted
+
+
+async def test_a_driver_that_fails_does_not_leave_its_account_connecting_for_ever(
+    account: OneAccount, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(account.driver, "connect", AsyncMock(side_effect=UnicodeError("label too long")))
+        account.load(pb.SESSION_STATE_CONNECTED)
+        await account.dial()
+    assert state(account) == (pb.SESSION_STATE_BACKOFF, pb.SESSION_CAUSE_CONNECT_FAILED)
+    await clock.skip(LONGEST_FIRST_DELAY)
+    await account.dial()
+    assert account.shown.state == pb.SESSION_STATE_CONNECTED
+
+
+# Turns
+
+
+async def test_only_an_account_that_somebody_asks_for_dials_before_others(account: OneAccount) -> None:
+    account.load(pb.SESSION_STATE_CONNECTED)
+    assert (len(account.host.admitted), account.host.asked) == (1, [])
+    account.session.connect()
+    assert account.host.asked == [account.session.connector]
+
+
+async def test_an_account_that_is_asked_for_while_it_dials_does_not_dial_twice(account: OneAccount) -> None:
+    account.driver.hold_logins = True
+    account.load(pb.SESSION_STATE_CONNECTED)
+    await account.dial()
+    account.session.connect()
+    await account.dial()
+    assert len(account.driver.links) == 1
+    account.driver.link.log_in()
+    await account.settle()
+    assert account.shown.state == pb.SESSION_STATE_CONNECTED
 
 
 # Dials that come too late

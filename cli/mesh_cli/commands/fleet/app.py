@@ -7,12 +7,11 @@ from typing import Annotated
 
 import typer
 
-from mesh_cli.commands.fleet.connect import connect_accounts
 from mesh_cli.commands.fleet.drain import drain_node
 from mesh_cli.commands.fleet.show import SHARD_COLUMNS, print_capacity, print_nodes, print_plan, print_status
 from mesh_cli.commands.fleet.watch import watch_fleet
 from mesh_cli.commands.output import AsJson, as_dict, show
-from mesh_cli.commands.target import call
+from mesh_cli.commands.target import EXIT_FAILED, call, fail
 from mesh_client import Client
 from sessionmesh.admin.v1 import fleet_pb2
 
@@ -111,13 +110,21 @@ def connect(
     """
     if not (everybody or tenant or node):
         raise typer.BadParameter("say which accounts: --all, --tenant or --node")
-    connect_accounts(
-        context,
-        fleet_pb2.ConnectAccountsRequest(
-            tenant_id=tenant, node_id=node, quarantined_only=quarantined, dry_run=dry_run
-        ),
-        as_json=as_json,
+    request = fleet_pb2.ConnectAccountsRequest(
+        tenant_id=tenant, node_id=node, quarantined_only=quarantined, dry_run=dry_run
     )
+
+    async def work(client: Client) -> fleet_pb2.ConnectAccountsResponse:
+        return await client.fleet.ConnectAccounts(request)
+
+    found = call(context, work)
+    if as_json:
+        print(json.dumps(as_dict(found)))
+    else:
+        would = "would connect" if dry_run else "connect"
+        print(f"{found.accounts:,} accounts {would} now, {found.quarantined:,} of them from quarantine")
+    if found.silent_node_ids:
+        fail(f"these nodes did not answer: {', '.join(found.silent_node_ids)}; try again", EXIT_FAILED)
 
 
 @app.command()

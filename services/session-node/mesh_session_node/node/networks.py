@@ -102,7 +102,7 @@ class WatchedNetwork:
         for session in live:
             session.connector.failures.excuse(now - WINDOW)
         cause = metrics.CAUSE_NAMES[self.health.cause]
-        logger.error(
+        logger.warning(
             "the network fails for most sessions", network=self.name, cause=cause, waiting=len(self._to_hold)
         )
 
