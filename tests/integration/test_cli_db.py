@@ -85,7 +85,9 @@ async def test_a_rotated_tenant_seals_with_a_new_key_and_opens_what_was_before(
 
 
 @pytest.mark.parametrize(
-    ("tenant", "problem"), [("ten_x", "tenant"), (ids.new_id(Prefix.TENANT), "does not exist")]
+    ("tenant", "problem"),
+    [("ten_x", "tenant"), (ids.new_id(Prefix.TENANT), "does not exist")],
+    ids=["malformed", "unknown"],
 )
 async def test_no_key_is_made_for_what_is_no_tenant(postgres_url: str, tenant: str, problem: str) -> None:
     ended = await mesh_db(postgres_url, "rotate-key", tenant)
