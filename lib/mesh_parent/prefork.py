@@ -7,7 +7,8 @@
 
 The port is reserved before the first worker starts, and stays so: no other program can take it, though the
 workers bind it with SO_REUSEPORT and the kernel spreads new connections over them. A worker that ends by
-itself is started again, with a backoff of its own. All die with their parent.
+itself is started again, with a backoff of its own; one that stops beating is killed, and so started again.
+All die with their parent.
 
 SIGTERM, SIGINT and SIGHUP are passed on. The first signal drains the workers, the second stops them, and
 those that are still there 5 seconds later are killed. The parent ends when all have ended. Its exit code is 0
@@ -21,6 +22,8 @@ import errno
 import os
 import signal
 
+from mesh_parent import beats
+from mesh_parent.beats import Beats
 from mesh_parent.children import (
     EXIT_BAD_SETTINGS,
     EXIT_UNAVAILABLE,
@@ -80,15 +83,19 @@ class Worker:
         """0 while there is none."""
         self.starts = 0
         self.start_at = 0.0
+        self.beats = Beats()
         self._backoff = RestartBackoff()
 
     def started(self, pid: int) -> None:
         self.pid = pid
+        self.beats.handed_over()
         self.starts += 1
         self._backoff.started()
 
     def ended(self) -> None:
         self.pid = 0
+        self.beats.close()
+        self.beats = Beats()
         self.start_at = boottime() + self._backoff.ended()
 
 
@@ -102,6 +109,7 @@ class Workers:
         self._code = 0
         self._signals = 0
         self._kill_at = 0.0
+        self._looked_at = boottime()
         self._children = Children(ENDING)
 
     def run(self) -> int:
@@ -114,6 +122,7 @@ class Workers:
             if number in ENDING:
                 self._end(number)
             self._reap()
+            self._kill_frozen()
             if self._kill_at and boottime() >= self._kill_at:
                 self._pass_on(signal.SIGKILL)
                 self._kill_at = 0.0
@@ -125,15 +134,30 @@ class Workers:
                     VARIABLE: str(worker.number),
                     "MESH_SERVER_LISTEN": self._listen,
                     "MESH_SERVER_METRICS_LISTEN": worker.metrics,
+                    beats.VARIABLE: str(worker.beats.writing),
                 }
-                worker.started(self._children.start(self._command, environment))
+                worker.started(self._children.start(self._command, environment, (worker.beats.writing,)))
                 log.info("worker started", worker=worker.number, pid=worker.pid)
 
+    def _kill_frozen(self) -> None:
+        now = boottime()
+        asleep = now - self._looked_at - 2 * beats.EVERY_SECONDS
+        self._looked_at = now
+        for worker in self._alive():
+            if asleep > 0:
+                worker.beats.forgive(asleep)
+            if worker.beats.frozen(now):
+                log.error("worker frozen: it is killed", worker=worker.number, pid=worker.pid)
+                os.kill(worker.pid, signal.SIGKILL)
+                worker.beats.forgive(beats.FROZEN_SECONDS)  # until it is reaped
+
     def _patience(self) -> float | None:
-        """Seconds until a worker is to be started or those left are to be killed; None for neither."""
+        """Seconds until a worker is to be started, looked at or killed; None for none of these."""
         due = [worker.start_at for worker in self._workers if not worker.pid and not self._signals]
         if self._kill_at:
             due.append(self._kill_at)
+        if self._alive():
+            due.append(self._looked_at + beats.EVERY_SECONDS)
         return min(due) - boottime() if due else None
 
     def _end(self, number: int) -> None:

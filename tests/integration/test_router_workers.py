@@ -211,15 +211,31 @@ def say(*words):
 """
 
 
+IMPATIENT = """
+import sys
+from mesh_parent import beats, prefork
+beats.FROZEN_SECONDS = {}
+sys.exit(prefork.main(sys.argv[1:]))
+"""
+
+
 @pytest.fixture
 async def launch() -> AsyncIterator[Any]:
     started: list[Parent] = []
 
-    async def start(script: str, workers: int = 2, listen: str = "127.0.0.1:0") -> Parent:
+    async def start(
+        script: str, workers: int = 2, listen: str = "127.0.0.1:0", frozen_seconds: float | None = None
+    ) -> Parent:
         options = {"--workers": str(workers), "--listen": listen, "--metrics": "127.0.0.1:9000"}
-        process = await asyncio.create_subprocess_exec(
-            *command_line("prefork", options, [sys.executable, "-c", SAY + script]), stdout=PIPE, stderr=PIPE
-        )
+        command = command_line("prefork", options, [sys.executable, "-c", SAY + script])
+        if frozen_seconds is not None:
+            command = [
+                sys.executable,
+                "-c",
+                IMPATIENT.format(frozen_seconds),
+                *command[command.index("--workers") :],
+            ]
+        process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=PIPE)
         started.append(Parent(process))
         return started[-1]
 
@@ -283,6 +299,43 @@ while True:
         parent.process.send_signal(number)
         assert await parent.hear() == "ignored"
     assert await parent.ended() == 128 + signal.SIGKILL
+
+
+BEATING = """
+import os, time
+from mesh_parent import beats
+say(os.environ["MESH_WORKER"], os.getpid())
+while True:
+    beats.beat()
+    time.sleep(0.05)
+"""
+
+
+async def test_a_worker_that_freezes_is_replaced_and_those_that_beat_stay(launch: Any) -> None:
+    parent = await launch(BEATING, frozen_seconds=2.0)
+    pids = dict([(await parent.hear()).split() for _ in range(2)])
+    os.kill(int(pids["2"]), signal.SIGSTOP)
+    number, pid = (await parent.hear()).split()
+    assert number == "2"
+    assert pid != pids["2"]
+    os.kill(int(pids["1"]), 0)  # it is there
+
+
+async def test_workers_that_never_beat_are_left_alone(launch: Any) -> None:
+    script = """
+import os, signal
+say(os.environ["MESH_WORKER"], os.getpid())
+if os.environ["MESH_WORKER"] == "1":
+    signal.pause()
+from mesh_parent import beats
+beats.beat()
+signal.pause()
+"""
+    parent = await launch(script, frozen_seconds=0.5)
+    pids = dict([(await parent.hear()).split() for _ in range(2)])
+    for _ in range(2):  # the one that began to beat is replaced twice
+        assert (await parent.hear()).split()[0] == "2"
+    os.kill(int(pids["1"]), 0)  # it is there
 
 
 async def test_a_failure_while_draining_is_told_by_the_exit_code(launch: Any) -> None:

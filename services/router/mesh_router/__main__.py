@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 
@@ -24,7 +25,7 @@ from mesh_core.rpc.server import Server
 from mesh_core.rpc.tls import ChannelTls, client_context
 from mesh_core.settings import load
 from mesh_core.tasks import Supervisor
-from mesh_parent import command_line
+from mesh_parent import beats, command_line
 from mesh_parent.prefork import is_worker
 from mesh_router.accounts import AccountService
 from mesh_router.accounts.owner_notifier import OwnerNotifier
@@ -47,6 +48,8 @@ OLDEST_SCHEMA = 12
 async def main(settings: RouterSettings, stop: Stop) -> None:
     """Serves until `stop` is requested, then drains."""
     async with Supervisor(stop.fail) as supervisor:
+        if is_worker():
+            supervisor.start("worker-beats", keep_beating())
         database = await Database.open(settings.database)
         await check_schema(database, OLDEST_SCHEMA)
         etcd = Etcd(settings.etcd)
@@ -127,6 +130,13 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         await channels.close()
     await etcd.close()
     await database.close()
+
+
+async def keep_beating() -> None:
+    """Tell the parent of the workers that this one's loop turns."""
+    while True:
+        beats.beat()
+        await asyncio.sleep(beats.EVERY_SECONDS)
 
 
 def prefork(settings: RouterSettings) -> None:
