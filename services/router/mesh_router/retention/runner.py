@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import asyncpg
@@ -24,6 +24,10 @@ logger = structlog.get_logger(__name__)
 AGE = Gauge("mesh_retention_age_seconds", "Since when all of the retention's work was last done")
 HELD = Gauge("mesh_retention_held_days", "Days that are over and stand, because something in them is needed")
 ALARM = Gauge("mesh_retention_alarm", "1 while old data has not been deleted for a day")
+
+
+CLOCKS_APART = timedelta(hours=1)
+"""Further apart from the database's clock this router's must not be."""
 
 
 class Retention:
@@ -53,7 +57,12 @@ class Retention:
             if connection is None:
                 return False
             await connection.execute("UPDATE retention_run SET start_time = now()")
-            failures = await self._do_all(connection, now or await connection.fetchval("SELECT now()"))
+            present = await connection.fetchval("SELECT now()")
+            if abs(present - own_time()) > CLOCKS_APART:  # one has leapt: it must not take everything along
+                failures = [f"the database's clock says {present}, this router's {own_time()}"]
+                logger.error("old data was not deleted", reason=failures[0])
+            else:
+                failures = await self._do_all(connection, now or present)
             await connection.execute(_RECORD, "; ".join(failures)[:1000])
             return not failures
 
@@ -117,11 +126,15 @@ class Retention:
         self._late = late
 
 
+def own_time() -> datetime:
+    return datetime.now(UTC)
+
+
 _LOOK_SECONDS = 60.0
 _RECORD = """UPDATE retention_run
   SET failure = $1, success_time = CASE $1 WHEN '' THEN now() ELSE success_time END"""
-# An hour after the last success; a run that failed is tried again after ten minutes.
+# An hour after the last run, ten minutes after one that failed; at once when the clock stepped back since.
 _WHEN = """SELECT clock_timestamp() - success_time AS age, failure,
-  start_time IS NULL OR clock_timestamp() - start_time > interval '1 hour'
+  start_time IS NULL OR clock_timestamp() - start_time > interval '1 hour' OR start_time > clock_timestamp()
     OR (failure <> '' AND clock_timestamp() - start_time > interval '10 minutes') AS due
   FROM retention_run"""
