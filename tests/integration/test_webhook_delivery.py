@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import datetime
@@ -15,7 +16,7 @@ from standardwebhooks import Webhook
 from mesh_core import ids
 from mesh_core.events import reader
 from mesh_core.ids import Prefix
-from mesh_webhook.deliveries import dispatcher
+from mesh_webhook.deliveries import dispatcher, owed, parts
 from mesh_webhook.events.types import EVENT_TYPES
 from sessionmesh.v1 import event_pb2, webhook_pb2
 from tests.support.eventually import eventually
@@ -379,3 +380,70 @@ async def test_text_that_postgres_cannot_store_holds_nothing_up(
     await tenant.commit(event(traceparent="\0", labels={"a": "\0"}))
     [request] = await sink.wait_for(1)
     assert json.loads(request.body)["labels"] == {"a": "\0"}
+
+
+async def test_endpoints_that_never_answer_keep_no_other_tenant_waiting(
+    world: World, tenant: Tenant, sink: Receiver, api: Client, running: Running
+) -> None:
+    greedy = await world.tenant()
+    async with receiver() as hole, client(running.address, greedy.api_key) as theirs:
+        hole.gate.clear()
+        for _ in range(40):
+            await theirs.create(hole.url)
+        await api.create(sink.url)
+        await greedy.commit(*[event() for _ in range(10)])
+        await hole.wait_for(100)  # 400 are due: more than there are slots
+        await tenant.commit(event())
+        await sink.wait_for(1, timeout=2)
+        hole.gate.set()
+
+
+async def test_endpoints_that_change_all_the_time_hold_nothing_up_and_get_everything(
+    world: World, tenant: Tenant, sink: Receiver, api: Client, running: Running
+) -> None:
+    restless = await world.tenant()
+    async with client(running.address, restless.api_key) as theirs:
+        changing = (await theirs.create(f"{sink.url}/changing")).endpoint
+        await api.create(f"{sink.url}/steady")
+        update = webhook_pb2.UpdateEndpointRequest(
+            endpoint_id=changing.id, endpoint=webhook_pb2.Endpoint(display_name="again")
+        )
+        update.update_mask.paths.append("display_name")
+
+        async def change() -> None:
+            while True:
+                await theirs.call(theirs.webhooks.UpdateEndpoint, update)
+
+        changes = [asyncio.create_task(change()) for _ in range(4)]
+        for count in range(1, 21):
+            await tenant.commit(event())
+            await restless.commit(event())
+            await sink.wait_for(count, "/steady", timeout=5)
+        await sink.wait_for(20, "/changing", timeout=5)
+        for task in changes:
+            task.cancel()
+
+
+async def test_an_event_for_more_endpoints_than_a_share_reaches_them_all_and_stops_nobody(
+    world: World,
+    tenant: Tenant,
+    sink: Receiver,
+    api: Client,
+    running: Running,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(parts, "MAX_ROWS", 8)
+    monkeypatch.setattr(owed, "MAX_ROWS", 3)
+    crowded = await world.tenant()
+    async with client(running.address, crowded.api_key) as theirs:
+        for number in range(10):
+            await theirs.create(f"{sink.url}/{number}", labels={"k": "v"} if number % 2 else {})
+        await api.create(f"{sink.url}/steady")
+        await tenant.commit(event())  # from the next transaction on the bounds are small
+        await sink.wait_for(1, "/steady")
+        await crowded.commit(*[event(labels={"k": "v"}) for _ in range(3)], event())
+        await tenant.commit(event())
+        await sink.wait_for(2, "/steady")
+        requests = await sink.wait_for(10 * 3 + 5 + 2)
+    ids_of = [(one.path, json.loads(one.body)["id"]) for one in requests]
+    assert len(set(ids_of)) == len(ids_of)

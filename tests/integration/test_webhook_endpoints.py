@@ -17,6 +17,7 @@ from mesh_core import ids
 from mesh_core.errors import MeshError
 from mesh_core.ids import Prefix
 from mesh_core.rpc.server.status import from_rpc_error
+from mesh_webhook.deliveries import delivery_store
 from sessionmesh.v1 import event_pb2
 from sessionmesh.v1 import webhook_pb2 as pb
 from tests.support.eventually import eventually
@@ -535,3 +536,25 @@ async def test_a_test_is_refused_beyond_its_rate_with_when_to_come_again(sink: R
     assert error.retry_after is not None
     assert 0 < error.retry_after <= 6
     assert len(sink.requests) == 10
+
+
+async def test_a_filter_that_few_deliveries_pass_is_answered_in_pages_of_bounded_work(
+    tenant: Tenant, sink: Receiver, api: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery_store, "MAX_LOOKED_AT", 4)
+    rare = (await api.create(sink.url, event_types=["message.sent"])).endpoint.id
+    await api.create(sink.url)
+    [name, *_] = await tenant.commit(
+        event_pb2.Event(type="message.sent"), *[event_pb2.Event(type="a.b") for _ in range(10)]
+    )
+    await sink.wait_for(12)
+    request = pb.ListDeliveriesRequest(endpoint_id=rare)
+    pages = []
+    while True:
+        page = await api.call(api.webhooks.ListDeliveries, request)
+        pages.append([delivery.event_id for delivery in page.deliveries])
+        request.page_token = page.next_page_token
+        if not page.next_page_token:
+            break
+    assert [found for page in pages for found in page] == [name]
+    assert 3 <= len(pages) <= 4

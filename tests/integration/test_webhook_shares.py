@@ -279,3 +279,31 @@ async def test_holds_and_rates_do_not_wait_for_a_clock_that_was_set_back(
     await set_clock_back(tables, 6)
     await clock.mend(tables.pool, settings)
     assert len(await tables.claim()) == 1
+
+
+async def revision(tables: Tables) -> int:
+    return int(await tables.pool.fetchval("SELECT revision FROM webhook_revision"))
+
+
+async def test_the_release_before_learns_of_changes_and_what_it_makes_and_retries_is_queued(
+    tables: Tables,
+) -> None:
+    """Both run beside each other while one replaces the other."""
+    before = await revision(tables)
+    endpoint = await tables.endpoint()
+    known = await revision(tables)
+    assert known > before
+    event = [[new_uuid()], [endpoint], [tables.tenant], [None], [new_uuid()], ["a.b"], [b"{}"], [""]]
+    answer = await tables.pool.fetchval(
+        "SELECT webhook_fan_out('fan-out', 1, '0', 0, '5', 1, $1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        known,
+        *event,
+    )
+    assert answer == "done"
+    token = new_uuid()
+    [claimed] = await tables.pool.fetch(
+        "SELECT * FROM webhook_claim($1, '1 minute', 9, 9, '{}', '{}')", token
+    )
+    assert await tables.claim() == [], "the release before has it"
+    await claims.complete(tables.pool, [Completion(claimed["id"], token, BAD, 0.0)])
+    assert [one.id for one in await tables.claim()] == [claimed["id"]]

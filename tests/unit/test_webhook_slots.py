@@ -13,7 +13,7 @@ GREEDY, BYSTANDER = new_uuid(), new_uuid()
 def fill(slots: Slots, due: list[Due], *, retry: bool = False) -> int:
     """Begins all that `due` may have, again and again; returns how many that is."""
     begun = 0
-    while shares := slots.share_out([one for one in due if one.endpoint not in slots.full_endpoints]):
+    while shares := slots.share_out([one for one in due if one.endpoint not in slots.full_endpoints], 1000):
         room = {one: share.retries if retry else share.room for one, share in shares.items()}
         if not any(room.values()):
             break
@@ -32,7 +32,7 @@ def test_endpoints_that_never_answer_leave_slots_for_another_tenant() -> None:
     slots = Slots(256, 16)
     fill(slots, endpoints(GREEDY, 300))
     [quick] = endpoints(BYSTANDER, 1)
-    assert slots.share_out([*endpoints(GREEDY, 50), quick])[quick.endpoint].room == FIRST_SLOTS
+    assert slots.share_out([*endpoints(GREEDY, 50), quick], 1000)[quick.endpoint].room == FIRST_SLOTS
 
 
 def test_when_several_tenants_hold_all_they_can_the_next_gets_some() -> None:
@@ -40,7 +40,7 @@ def test_when_several_tenants_hold_all_they_can_the_next_gets_some() -> None:
     for _ in range(6):
         fill(slots, endpoints(new_uuid(), 300))
     [quick] = endpoints(BYSTANDER, 1)
-    assert slots.share_out([quick])
+    assert slots.share_out([quick], 1000)
 
 
 def test_a_tenant_alone_gets_half_and_two_a_third_each() -> None:
@@ -54,9 +54,15 @@ def test_a_tenant_alone_gets_half_and_two_a_third_each() -> None:
 def test_what_is_free_goes_out_in_turns_over_tenants_and_their_endpoints() -> None:
     slots = Slots(8, 16)
     greedy, quick = endpoints(GREEDY, 5), endpoints(BYSTANDER, 2)
-    shares = slots.share_out([*greedy, *quick])
+    shares = slots.share_out([*greedy, *quick], 1000)
     assert [shares[one.endpoint].room for one in quick] == [2, 1]
     assert [shares[one.endpoint].room for one in greedy if one.endpoint in shares] == [1, 1, 1]
+
+
+def test_no_more_is_given_out_at_once_than_was_asked_for() -> None:
+    slots = Slots(256, 16)
+    shares = slots.share_out([*endpoints(GREEDY, 9), *endpoints(BYSTANDER, 9)], 6)
+    assert sum(share.room for share in shares.values()) == 6
 
 
 def test_an_endpoint_without_answers_gets_fewer_slots_and_at_least_one() -> None:
@@ -94,12 +100,12 @@ def test_retries_leave_slots_of_their_tenant_for_first_attempts() -> None:
     slots = Slots(256, 16)
     fill(slots, endpoints(GREEDY, 300), retry=True)
     [fresh] = endpoints(GREEDY, 1)
-    assert slots.share_out([fresh])[fresh.endpoint] == Share(FIRST_SLOTS, 0)
+    assert slots.share_out([fresh], 1000)[fresh.endpoint] == Share(FIRST_SLOTS, 0)
 
 
 def test_a_retry_alone_may_have_the_only_slot() -> None:
     [one] = endpoints(GREEDY, 1)
-    assert Slots(2, 1).share_out([one]) == {one.endpoint: Share(1, 1)}
+    assert Slots(2, 1).share_out([one], 1000) == {one.endpoint: Share(1, 1)}
 
 
 def test_full_endpoints_and_tenants_are_named() -> None:

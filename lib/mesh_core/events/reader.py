@@ -111,9 +111,11 @@ class EventReader:
         """Yields pages of events behind `cursor` for ever, and an empty one each second without events.
 
         It reads at each NOTIFY, but 20 times a second at most. A NOTIFY may come while an older transaction
-        still hides the events: then it reads again every 100 ms until they are seen.
+        still hides the events: then it reads again, after 10 ms at first, as most are over by then, and every
+        100 ms in the end, until they are seen.
         """
         heard, loop = self._listener.heard, asyncio.get_running_loop()
+        hidden = 0
         while True:
             seen, looked = heard.version, loop.time()
             read = await self.read(cursor, page, tenant=tenant)
@@ -122,14 +124,19 @@ class EventReader:
             if not read.complete:
                 continue
             behind = await self._database.pool.fetchval(BEHIND, cursor.xid, cursor.seq)
+            if behind:
+                hidden = 0 if read.events else hidden + 1
+                await asyncio.sleep(_POLLS[min(hidden, len(_POLLS) - 1)])
+                continue
+            hidden = 0
             with suppress(TimeoutError):
-                async with asyncio.timeout(_POLL if behind else _IDLE):
+                async with asyncio.timeout(_IDLE):
                     await heard.wait(seen)
             await asyncio.sleep(looked + _APART - loop.time())
 
 
 _APART = 0.05
-_POLL = 0.1
+_POLLS = (0.01, 0.01, 0.02, 0.05, 0.1)
 _IDLE = 1.0
 # A tenant that keeps its events for less time than the others has an end of its own.
 OLDEST = """SELECT xid AS position, seq AS place FROM event_horizon

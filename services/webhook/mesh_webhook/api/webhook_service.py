@@ -11,7 +11,7 @@ from mesh_core import ids, validation
 from mesh_core.database.requests import request_digest
 from mesh_core.errors import InvalidField, Unimplemented
 from mesh_core.ids import Prefix
-from mesh_core.paging import Pager
+from mesh_core.paging import Pager, listing
 from mesh_core.rpc.auth import current_identity
 from mesh_core.telemetry.tracing import current_traceparent
 from mesh_core.validation import to_duration, to_timestamp
@@ -174,8 +174,10 @@ class WebhookService(webhook_pb2_grpc.WebhookServiceServicer):
             state,
         )
         page = self._pager.page(request, tenant.bytes)
-        rows = await self._deliveries.page(query, page.after_id, page.fetch)
+        rows, further = await self._deliveries.page(query, page.after_id, page.fetch)
         shown, next_page = page.cut(rows, delivery_message)
+        if not next_page and further is not None:
+            next_page = self._pager.token(further.bytes, listing(request, tenant.bytes))
         return pb.ListDeliveriesResponse(deliveries=shown, next_page_token=next_page)
 
     async def ListAttempts(self, request: pb.ListAttemptsRequest, _context: Any) -> pb.ListAttemptsResponse:

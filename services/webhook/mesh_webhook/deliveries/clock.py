@@ -54,7 +54,7 @@ _MEND = f"""UPDATE webhook_delivery d SET due_at = now() + m.most FROM (
           ELSE coalesce(($2::interval[])[p.tries + 1], $3) END AS most
         FROM webhook_delivery p
         WHERE p.state = {webhook_pb2.DELIVERY_STATE_PENDING} AND p.endpoint = ANY ($1) AND p.due_at > now()) w
-    WHERE w.due_at > now() + w.most + interval '1 second' LIMIT 2000) m
+    WHERE w.due_at > now() + w.most + interval '1 second' LIMIT 500) m
   WHERE d.id = m.id"""  # noqa: S608 - constants
 _WAKE_ALL = (
     "UPDATE webhook_queue SET due_at = now(), awake = true WHERE due_at > now() AND due_at < 'infinity'"

@@ -16,6 +16,12 @@ from mesh_core.validation import to_duration, to_timestamp
 from mesh_webhook.endpoints.endpoint_store import WAKE_DISPATCHERS
 from sessionmesh.v1 import webhook_pb2
 
+MAX_LOOKED_AT = 10_000
+"""Deliveries that one page is picked from."""
+
+MAX_COUNTED = 100_000
+"""Deliveries, and attempts, of an endpoint that `stats` counts at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class DeliveryQuery:
@@ -33,11 +39,21 @@ class DeliveryStore:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def page(self, query: DeliveryQuery, before: UUID | None, limit: int) -> list[asyncpg.Record]:
-        """At most `limit` deliveries older than `before`, newest first; rows for `delivery_message`."""
-        return await self._pool.fetch(
-            _PAGE, query.tenant, before or _LAST_ID, query.endpoint, query.event, query.state, limit
+    async def page(
+        self, query: DeliveryQuery, before: UUID | None, limit: int
+    ) -> tuple[list[asyncpg.Record], UUID | None]:
+        """At most `limit` deliveries older than `before`, newest first; rows for `delivery_message`.
+
+        With a filter it looks through a bounded number of the tenant's deliveries. When it found fewer than
+        `limit` among them, the second value is where to go on; None when there is no more.
+        """
+        start = before or _LAST_ID
+        rows = await self._pool.fetch(
+            _PAGE, query.tenant, start, query.endpoint, query.event, query.state, limit, MAX_LOOKED_AT
         )
+        if len(rows) == limit:
+            return rows, None
+        return rows, await self._pool.fetchval(_LOOKED_AT, query.tenant, start, MAX_LOOKED_AT - 1)
 
     async def attempts(
         self, delivery: UUID, tenant: UUID | None, after: UUID | None, limit: int
@@ -143,9 +159,13 @@ _PENDING = webhook_pb2.DELIVERY_STATE_PENDING
 _COLUMNS = """id, endpoint, tenant, account, event, event_type, state, attempts, due_at, last_status,
   last_error, create_time, end_time, traceparent"""
 _GET = f"SELECT {_COLUMNS} FROM webhook_delivery WHERE id = $1 AND ($2::uuid IS NULL OR tenant = $2)"  # noqa: S608 - constants
-_PAGE = f"""SELECT {_COLUMNS} FROM webhook_delivery
-  WHERE tenant = $1 AND id < $2 AND ($3::uuid IS NULL OR endpoint = $3) AND ($4::uuid IS NULL OR event = $4)
-    AND ($5 = 0 OR state = $5) ORDER BY id DESC LIMIT $6"""  # noqa: S608 - constants
+_PAGE = f"""SELECT {_COLUMNS} FROM (
+    SELECT * FROM webhook_delivery WHERE tenant = $1 AND id < $2 ORDER BY id DESC LIMIT $7) newest
+  WHERE ($3::uuid IS NULL OR endpoint = $3) AND ($4::uuid IS NULL OR event = $4) AND ($5 = 0 OR state = $5)
+  ORDER BY id DESC LIMIT $6"""  # noqa: S608 - constants
+_LOOKED_AT = (
+    "SELECT id FROM webhook_delivery WHERE tenant = $1 AND id < $2 ORDER BY id DESC OFFSET $3 LIMIT 1"
+)
 _ATTEMPTS = """SELECT id, delivery, number, start_time, duration, status, error, response_body
   FROM webhook_attempt WHERE endpoint = $1 AND delivery = $2 AND id > $3 ORDER BY id LIMIT $4"""
 # A claim that is running keeps its token, and its completion decides whether the delivery stays pending.
@@ -158,8 +178,9 @@ _DELIVERY_COUNTS = f"""SELECT count(*) FILTER (WHERE state = {_PENDING}) AS pend
     count(*) FILTER (WHERE state = {webhook_pb2.DELIVERY_STATE_FAILED} AND recent) AS failed,
     now() - min(create_time) FILTER (WHERE state = {_PENDING}) AS oldest
   FROM (SELECT state, create_time, end_time >= now() - $2::interval AS recent
-        FROM webhook_delivery WHERE endpoint = $1) d"""  # noqa: S608 - constants
-_ATTEMPT_COUNTS = """SELECT count(*) AS attempts,
+        FROM webhook_delivery WHERE endpoint = $1 LIMIT {MAX_COUNTED}) d"""  # noqa: S608 - constants
+_ATTEMPT_COUNTS = f"""SELECT count(*) AS attempts,
     percentile_disc(0.5) WITHIN GROUP (ORDER BY duration) AS p50,
     percentile_disc(0.99) WITHIN GROUP (ORDER BY duration) AS p99
-  FROM webhook_attempt WHERE endpoint = $1 AND id >= uuid_at(now() - $2::interval)"""
+  FROM (SELECT duration FROM webhook_attempt WHERE endpoint = $1 AND id >= uuid_at(now() - $2::interval)
+    LIMIT {MAX_COUNTED}) a"""  # noqa: S608 - constants

@@ -123,14 +123,12 @@ class FanOut:
             moved = not await self._advance(part, end)
         except UNSTORABLE as error:
             HALVED.labels("fan-out").inc()
-            if part.handled > 1 or self._bounds != LEAST:
+            if len(part.events) > 1 or self._bounds != LEAST:
                 self._bounds = LEAST
                 logger.warning("fan-out: trying events one by one", error=repr(error))
                 raise Smaller from error
             SKIPPED.inc()
-            logger.exception(
-                "fan-out: an event is skipped: it cannot be stored", event=str(part.events[0][0].id)
-            )
+            logger.exception("fan-out: an event cannot be stored, skipped", id=str(part.events[0][0].id))
             moved = not await self._advance(Part(), end)
         except UNAVAILABLE:
             HALVED.labels("fan-out").inc()

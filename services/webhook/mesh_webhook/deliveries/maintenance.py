@@ -117,10 +117,10 @@ _EXPIRE = f"""UPDATE webhook_delivery SET state = {webhook_pb2.DELIVERY_STATE_FA
   WHERE id = ANY (ARRAY(SELECT id FROM webhook_delivery
     WHERE id < uuid_at(now() - $1::interval) AND state = {_STATE_PENDING}
       AND create_time < now() - $1::interval AND (token IS NULL OR due_at < now())
-    ORDER BY id LIMIT 2000))"""  # noqa: S608 - constants
+    ORDER BY id LIMIT 500))"""  # noqa: S608 - constants
 _DELETE_ENDED = f"""DELETE FROM webhook_delivery WHERE id = ANY (ARRAY(SELECT id FROM webhook_delivery
   WHERE id < uuid_at(now() - $1::interval) AND state <> {_STATE_PENDING} AND end_time < now() - $1::interval
-  ORDER BY id LIMIT 2000))"""  # noqa: S608 - constants
+  ORDER BY id LIMIT 500))"""  # noqa: S608 - constants
 _OLD_PARTITIONS = """SELECT to_date(right(c.relname, 8), 'YYYYMMDD') AS day
   FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'webhook_attempt'::regclass
     AND to_date(right(c.relname, 8), 'YYYYMMDD') < (now() AT TIME ZONE 'UTC')::date - $1::int"""

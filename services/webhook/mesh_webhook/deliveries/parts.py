@@ -25,8 +25,9 @@ from mesh_webhook.events.rendering import event_body, event_message
 HALVED = Counter("mesh_webhook_halved_work", "Transactions that failed, and are tried smaller", ["work"])
 SKIPPED = Counter("mesh_webhook_skipped_events", "Events whose deliveries the database refused to store")
 
-MAX_ROWS = 5000
-MAX_BYTES = 8 * 1024 * 1024
+# Small, because while a transaction is open all later events are hidden from their readers, everybody's.
+MAX_ROWS = 1000
+MAX_BYTES = 2 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)

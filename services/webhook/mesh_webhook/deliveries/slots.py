@@ -84,16 +84,16 @@ class Slots:
         if answered is not None:
             self._learn(endpoint, answered)
 
-    def share_out(self, due: Sequence[Due]) -> dict[UUID, Share]:
-        """What each endpoint may have now: tenants, and then their endpoints, have turns as in `due`."""
+    def share_out(self, due: Sequence[Due], most: int) -> dict[UUID, Share]:
+        """What each endpoint may have of `most`: tenants, then their endpoints, have turns as in `due`."""
         waiting: dict[UUID, deque[UUID]] = {}
         for one in due:
             waiting.setdefault(one.tenant, deque()).append(one.endpoint)
         owner = {one.endpoint: one.tenant for one in due}
         rooms: Counter[UUID] = Counter()
-        held, free = self._tenants.copy(), self.free
+        held, free, left = self._tenants.copy(), self.free, most
         turns = deque(waiting)
-        while turns and free > 0:
+        while turns and free > 0 and left > 0:
             tenant = turns.popleft()
             endpoints = waiting[tenant]
             if held[tenant] >= free or not endpoints:
@@ -103,6 +103,7 @@ class Slots:
                 rooms[endpoint] += 1
                 held[tenant] += 1
                 free -= 1
+                left -= 1
                 endpoints.append(endpoint)
             turns.append(tenant)
         return self._with_retries({endpoint: room for endpoint, room in rooms.items() if room}, owner)

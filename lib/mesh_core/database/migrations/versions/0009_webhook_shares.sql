@@ -104,22 +104,16 @@ BEGIN
   END IF;
   IF d_id <> '{}' THEN
     INSERT INTO webhook_delivery (id, endpoint, tenant, account, event, event_type, body, traceparent)
-      SELECT d.id, d.endpoint, e.tenant, e.account, e.id, e.type, e.body, e.trace
+      SELECT d.id, d.endpoint, e_tenant[d.n], e_account[d.n], e_id[d.n], e_type[d.n], e_body[d.n], e_trace[d.n]
         FROM unnest(d_id, d_endpoint, d_event) AS d(id, endpoint, n)
-        JOIN unnest(e_id, e_tenant, e_account, e_type, e_body, e_trace) WITH ORDINALITY AS e(id, tenant, account, type, body, trace, n)
-          ON e.n = d.n
-        WHERE EXISTS (SELECT FROM webhook_endpoint w WHERE w.id = d.endpoint)
+        WHERE (SELECT true FROM webhook_endpoint w WHERE w.id = d.endpoint)
       ON CONFLICT (endpoint, event) DO NOTHING;
     PERFORM pg_notify('webhook_deliveries', '');
   END IF;
-  IF o_event <> '{}' THEN
-    INSERT INTO webhook_owed (tenant, xid, seq, event, account, event_type, labels, body, traceparent)
-      SELECT e.tenant, o.xid, o.seq, e.id, e.account, e.type, o.labels, e.body, e.trace
-        FROM unnest(o_event, o_xid, o_seq, o_labels) AS o(n, xid, seq, labels)
-        JOIN unnest(e_id, e_tenant, e_account, e_type, e_body, e_trace) WITH ORDINALITY AS e(id, tenant, account, type, body, trace, n)
-          ON e.n = o.n
-      ON CONFLICT DO NOTHING;
-  END IF;
+  INSERT INTO webhook_owed (tenant, xid, seq, event, account, event_type, labels, body, traceparent)
+    SELECT e_tenant[o.n], o.xid, o.seq, e_id[o.n], e_account[o.n], e_type[o.n], o.labels, e_body[o.n], e_trace[o.n]
+      FROM unnest(o_event, o_xid, o_seq, o_labels) AS o(n, xid, seq, labels)
+    ON CONFLICT DO NOTHING;
   UPDATE webhook_reader SET xid = to_xid, seq = to_seq, update_time = now() WHERE name = reader;
   RETURN true;
 END $$;
@@ -129,25 +123,28 @@ END $$;
 CREATE FUNCTION webhook_settle(
   tenant_ uuid, o_xid xid8[], o_seq int[], o_known uuid[], o_after uuid[], d_id uuid[], d_endpoint uuid[], d_owed int[])
 RETURNS boolean LANGUAGE plpgsql AS $$
-DECLARE held int;
 BEGIN
-  SELECT count(*) INTO held FROM (
-    SELECT FROM webhook_owed w JOIN unnest(o_xid, o_seq, o_known) AS o(xid, seq, known)
-      ON w.tenant = tenant_ AND w.xid = o.xid AND w.seq = o.seq AND w.after = o.known FOR UPDATE OF w SKIP LOCKED) AS locked;
-  IF held < cardinality(o_xid) THEN
-    RETURN false;
-  END IF;
-  INSERT INTO webhook_delivery (id, endpoint, tenant, account, event, event_type, body, traceparent)
-    SELECT d.id, d.endpoint, w.tenant, w.account, w.event, w.event_type, w.body, w.traceparent
-      FROM unnest(d_id, d_endpoint, d_owed) AS d(id, endpoint, n)
-      JOIN unnest(o_xid, o_seq) WITH ORDINALITY AS o(xid, seq, n) ON o.n = d.n
-      JOIN webhook_owed w ON w.tenant = tenant_ AND w.xid = o.xid AND w.seq = o.seq
-      WHERE EXISTS (SELECT FROM webhook_endpoint e WHERE e.id = d.endpoint)
-    ON CONFLICT (endpoint, event) DO NOTHING;
-  DELETE FROM webhook_owed w USING unnest(o_xid, o_seq, o_after) AS o(xid, seq, after)
-    WHERE w.tenant = tenant_ AND w.xid = o.xid AND w.seq = o.seq AND o.after IS NULL;
-  UPDATE webhook_owed w SET after = o.after FROM unnest(o_xid, o_seq, o_after) AS o(xid, seq, after)
-    WHERE w.tenant = tenant_ AND w.xid = o.xid AND w.seq = o.seq AND o.after IS NOT NULL;
+  -- All of them are locked before one is changed, so that nothing has to be undone.
+  FOR i IN 1 .. cardinality(o_xid) LOOP
+    PERFORM FROM webhook_owed w WHERE w.tenant = tenant_ AND w.xid = o_xid[i] AND w.seq = o_seq[i] AND w.after = o_known[i]
+      FOR UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
+      RETURN false;
+    END IF;
+  END LOOP;
+  FOR i IN 1 .. cardinality(o_xid) LOOP
+    INSERT INTO webhook_delivery (id, endpoint, tenant, account, event, event_type, body, traceparent)
+      SELECT d.id, d.endpoint, w.tenant, w.account, w.event, w.event_type, w.body, w.traceparent
+        FROM webhook_owed w, unnest(d_id, d_endpoint, d_owed) AS d(id, endpoint, n)
+        WHERE w.tenant = tenant_ AND w.xid = o_xid[i] AND w.seq = o_seq[i] AND d.n = i
+          AND (SELECT true FROM webhook_endpoint e WHERE e.id = d.endpoint)
+      ON CONFLICT (endpoint, event) DO NOTHING;
+    IF o_after[i] IS NULL THEN
+      DELETE FROM webhook_owed w WHERE w.tenant = tenant_ AND w.xid = o_xid[i] AND w.seq = o_seq[i];
+    ELSE
+      UPDATE webhook_owed w SET after = o_after[i] WHERE w.tenant = tenant_ AND w.xid = o_xid[i] AND w.seq = o_seq[i];
+    END IF;
+  END LOOP;
   IF d_id <> '{}' THEN
     PERFORM pg_notify('webhook_deliveries', '');
   END IF;
@@ -165,7 +162,7 @@ AS $$
 DECLARE instant timestamptz := clock_timestamp(); at uuid := start; turned boolean := false;
 BEGIN
   UPDATE webhook_queue q SET awake = true WHERE q.endpoint = ANY (ARRAY(
-    SELECT s.endpoint FROM webhook_queue s WHERE NOT s.awake AND s.due_at <= instant ORDER BY s.due_at LIMIT 1000
+    SELECT s.endpoint FROM webhook_queue s WHERE NOT s.awake AND s.due_at <= instant ORDER BY s.due_at LIMIT 200
       FOR UPDATE SKIP LOCKED));
   WHILE tenants > 0 LOOP
     at := (SELECT q.tenant FROM webhook_queue q WHERE q.awake AND q.tenant > at ORDER BY q.tenant LIMIT 1);
@@ -188,10 +185,10 @@ RETURNS TABLE (
   id uuid, endpoint uuid, tenant uuid, event uuid, event_type text, tries int, body bytea, traceparent text, create_time timestamptz,
   endpoint_version bigint)
 LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
 AS $$
 #variable_conflict use_column
-DECLARE one record; room int; wait timestamptz; next timestamptz; paced timestamptz; taken int; instant timestamptz := clock_timestamp();
+DECLARE one record; picked uuid; room int; wait timestamptz; next timestamptz; paced timestamptz; taken int; instant timestamptz := clock_timestamp();
 BEGIN
   FOR i IN 1 .. cardinality(endpoints) LOOP
     PERFORM FROM webhook_queue q WHERE q.endpoint = endpoints[i] FOR UPDATE SKIP LOCKED;
@@ -215,22 +212,24 @@ BEGIN
       UPDATE webhook_queue q SET due_at = wait, awake = false WHERE q.endpoint = endpoints[i];
       CONTINUE;
     END IF;
-    RETURN QUERY
-      UPDATE webhook_delivery d SET token = claim, due_at = instant + lease
-        FROM (SELECT x.id FROM (
-            (SELECT f.id, f.due_at FROM (
-              SELECT w.id, w.due_at FROM webhook_delivery w
-                WHERE w.state = 1 AND w.tries = 0 AND w.endpoint = endpoints[i] AND w.due_at <= instant
-                ORDER BY w.due_at LIMIT room FOR UPDATE SKIP LOCKED) AS f)
-            UNION ALL
-            (SELECT r.id, r.due_at FROM (
-              SELECT w.id, w.due_at FROM webhook_delivery w
-                WHERE w.state = 1 AND w.tries > 0 AND w.endpoint = endpoints[i] AND w.due_at <= instant
-                ORDER BY w.due_at LIMIT least(room, retry_rooms[i]) FOR UPDATE SKIP LOCKED) AS r)) AS x
-          ORDER BY x.due_at LIMIT room) AS due
-        WHERE d.id = due.id
+    taken := 0;
+    FOR picked IN
+      SELECT x.id FROM (
+          (SELECT f.id, f.due_at FROM (
+            SELECT w.id, w.due_at FROM webhook_delivery w
+              WHERE w.state = 1 AND w.tries = 0 AND w.endpoint = endpoints[i] AND w.due_at <= instant
+              ORDER BY w.due_at LIMIT room FOR UPDATE SKIP LOCKED) AS f)
+          UNION ALL
+          (SELECT r.id, r.due_at FROM (
+            SELECT w.id, w.due_at FROM webhook_delivery w
+              WHERE w.state = 1 AND w.tries > 0 AND w.endpoint = endpoints[i] AND w.due_at <= instant
+              ORDER BY w.due_at LIMIT least(room, retry_rooms[i]) FOR UPDATE SKIP LOCKED) AS r)) AS x
+        ORDER BY x.due_at LIMIT room
+    LOOP
+      RETURN QUERY UPDATE webhook_delivery d SET token = claim, due_at = instant + lease WHERE d.id = picked
         RETURNING d.id, d.endpoint, d.tenant, d.event, d.event_type, d.tries, d.body, d.traceparent, d.create_time, one.version;
-    GET DIAGNOSTICS taken = ROW_COUNT;
+      taken := taken + 1;
+    END LOOP;
     IF one.rate > 0 AND taken > 0 THEN
       UPDATE webhook_health h SET paced_until = paced + taken * interval '1 second' / one.rate WHERE h.endpoint = endpoints[i];
     END IF;
@@ -246,7 +245,8 @@ BEGIN
   END LOOP;
 END $$;
 
--- As before, and wakes the endpoint's queue for what is pending again.
+-- As before, but row by row, and it wakes the queues of what is pending again. A join was planned while little was pending and then
+-- went through all that is, of all tenants, for each batch. Lock order: deliveries; webhook_queue and webhook_health by endpoint.
 CREATE OR REPLACE FUNCTION webhook_complete(
   c_id uuid[], c_token uuid[], c_state smallint[], c_wait interval[],
   c_attempt uuid[], c_start timestamptz[], c_duration interval[], c_status smallint[], c_error text[], c_body bytea[],
@@ -254,39 +254,45 @@ CREATE OR REPLACE FUNCTION webhook_complete(
 RETURNS SETOF uuid LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
-#variable_conflict use_column
-DECLARE completed uuid[]; well uuid[]; ill uuid[];
+DECLARE
+  done record; well uuid[] := '{}'; ill uuid[] := '{}';
+  p_endpoint uuid[] := '{}'; p_tenant uuid[] := '{}'; p_due timestamptz[] := '{}';
+  h_endpoint uuid[] := '{}'; h_hold interval[] := '{}';
 BEGIN
-  WITH done AS (SELECT * FROM unnest(c_id, c_token, c_state, c_wait, c_attempt, c_start, c_duration, c_status, c_error, c_body)
-                  AS c(id, token, state, wait, attempt, start, duration, status, error, body)),
-  changed AS (
-    UPDATE webhook_delivery d SET state = c.state, attempts = d.attempts + 1, tries = d.tries + 1, token = NULL,
-        due_at = CASE c.state WHEN 1 THEN now() + c.wait ELSE d.due_at END, last_status = c.status, last_error = c.error,
-        end_time = CASE c.state WHEN 1 THEN NULL ELSE now() END
-      FROM done c WHERE d.id = c.id AND d.token = c.token AND d.state = 1
-      RETURNING d.id, d.endpoint, d.attempts),
-  stored AS (
+  FOR i IN 1 .. cardinality(c_id) LOOP
+    -- Not `state = 1`, for which there are indexes of all that is pending.
+    UPDATE webhook_delivery d SET state = c_state[i], attempts = d.attempts + 1, tries = d.tries + 1, token = NULL,
+        due_at = CASE c_state[i] WHEN 1 THEN now() + c_wait[i] ELSE d.due_at END, last_status = c_status[i],
+        last_error = c_error[i], end_time = CASE c_state[i] WHEN 1 THEN NULL ELSE now() END
+      WHERE d.id = c_id[i] AND d.token = c_token[i] AND d.state IS NOT DISTINCT FROM 1
+      RETURNING d.endpoint, d.tenant, d.attempts, d.due_at INTO done;
+    CONTINUE WHEN NOT FOUND;
     INSERT INTO webhook_attempt (id, endpoint, delivery, number, start_time, duration, status, error, response_body)
-      SELECT c.attempt, d.endpoint, d.id, d.attempts, c.start, c.duration, c.status, c.error, c.body
-      FROM changed d JOIN done c ON c.id = d.id)
-  SELECT coalesce(array_agg(d.id), '{}'), array_agg(DISTINCT d.endpoint) FILTER (WHERE c.state = 2),
-      array_agg(DISTINCT d.endpoint) FILTER (WHERE c.state <> 2)
-    INTO completed, well, ill FROM changed d JOIN done c ON c.id = d.id;
-  IF ill <> '{}' THEN
-    INSERT INTO webhook_queue AS q (endpoint, tenant, due_at, awake)
-      SELECT DISTINCT ON (d.endpoint) d.endpoint, d.tenant, d.due_at, false FROM webhook_delivery d
-        WHERE d.id = ANY (completed) AND d.state = 1 ORDER BY d.endpoint, d.due_at
-      ON CONFLICT (endpoint) DO UPDATE SET due_at = EXCLUDED.due_at, awake = false WHERE q.due_at > EXCLUDED.due_at;
-  END IF;
+      VALUES (c_attempt[i], done.endpoint, c_id[i], done.attempts, c_start[i], c_duration[i], c_status[i], c_error[i], c_body[i]);
+    IF c_state[i] = 2 THEN
+      well := well || done.endpoint;
+    ELSE
+      ill := ill || done.endpoint;
+    END IF;
+    IF c_state[i] = 1 THEN
+      p_endpoint := p_endpoint || done.endpoint; p_tenant := p_tenant || done.tenant; p_due := p_due || done.due_at;
+    END IF;
+    IF c_hold[i] IS NOT NULL THEN
+      h_endpoint := h_endpoint || done.endpoint; h_hold := h_hold || c_hold[i];
+    END IF;
+    RETURN NEXT c_id[i];
+  END LOOP;
+  INSERT INTO webhook_queue AS q (endpoint, tenant, due_at, awake)
+    SELECT DISTINCT ON (p.endpoint) p.endpoint, p.tenant, p.due_at, false
+      FROM unnest(p_endpoint, p_tenant, p_due) AS p(endpoint, tenant, due_at) ORDER BY p.endpoint, p.due_at
+    ON CONFLICT (endpoint) DO UPDATE SET due_at = EXCLUDED.due_at, awake = false WHERE q.due_at > EXCLUDED.due_at;
   PERFORM FROM webhook_health h WHERE h.endpoint = ANY (well || ill)
     AND (h.failing_since IS NOT NULL OR h.endpoint = ANY (ill)) ORDER BY h.endpoint FOR UPDATE;
   UPDATE webhook_health h SET failing_since = now() WHERE h.endpoint = ANY (ill) AND h.failing_since IS NULL;
   UPDATE webhook_health h SET failing_since = NULL WHERE h.endpoint = ANY (well) AND h.failing_since IS NOT NULL;
   UPDATE webhook_health h SET hold_until = now() + x.hold
-    FROM (SELECT d.endpoint, max(c.hold) AS hold FROM unnest(c_id, c_hold) AS c(id, hold) JOIN webhook_delivery d ON d.id = c.id
-          WHERE c.hold IS NOT NULL AND c.id = ANY (completed) GROUP BY d.endpoint) AS x
+    FROM (SELECT u.endpoint, max(u.hold) AS hold FROM unnest(h_endpoint, h_hold) AS u(endpoint, hold) GROUP BY u.endpoint) AS x
     WHERE h.endpoint = x.endpoint;
-  RETURN QUERY SELECT unnest(completed);
 END $$;
 
 -- Clock -----------------------------------------------------------------------------------------------------------------
