@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 from grpc import StatusCode
 from redis.asyncio import Redis
 
-from mesh_cli.embedded import free_port
+from mesh_cli.embedded import EmbeddedRedis, free_port
 from mesh_core import errors, ids
 from mesh_core.ids import Prefix
 from mesh_core.rpc.auth import TENANT_SCOPES, KeyRow, Role, new_api_key
@@ -120,6 +121,22 @@ async def test_a_redis_that_does_not_answer_is_left_alone_for_a_moment() -> None
         writer.close()
     silent.close()
     await counts.close()
+
+
+async def test_a_redis_that_was_started_again_counts_at_once_on_every_connection(tmp_state: Path) -> None:
+    server = EmbeddedRedis(tmp_state)
+    counts = SharedCounts(await server.start())
+    try:
+        await asyncio.gather(*(take(counts, bucket(1), 1) for _ in range(50)))
+        await server.stop()
+        assert await counts.take([Asked(bucket(1), 0, 1, 1)]) is None
+        await server.start()
+        await eventually(lambda: counts.available, seconds=5)
+        answers = await asyncio.gather(*(take(counts, bucket(1), 1) for _ in range(50)))
+        assert [answer.calls for answer in answers] == [1] * 50
+    finally:
+        await counts.close()
+        await server.stop()
 
 
 class Caller:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -14,8 +15,9 @@ from grpc import StatusCode
 from mesh_core import ids
 from mesh_core.rpc.auth import Role
 from mesh_router.tenants.keys import MAX_EARLIER_SECRETS
-from sessionmesh.v1 import account_pb2, authorization_pb2, tenant_pb2
+from sessionmesh.v1 import account_pb2, authorization_pb2, session_pb2, session_pb2_grpc, tenant_pb2
 from sessionmesh.v1.tenant_pb2 import Tenant, TenantSettings
+from tests.integration.test_router_proxy import Sessions
 from tests.support.router_world import ADMIN, RouterWorld, bearer, failing
 
 SCOPES = [authorization_pb2.SCOPE_READ, authorization_pb2.SCOPE_SEND, authorization_pb2.SCOPE_MANAGE]
@@ -289,9 +291,9 @@ async def test_a_rotation_that_would_leave_too_many_secrets_is_refused_and_one_w
 ) -> None:
     created = await create_tenant(world)
     key = await create_key(world, created.id)
-    valid = [key.secret]
-    for _ in range(MAX_EARLIER_SECRETS):
-        valid.append(await rotate(world, key.api_key.id, overlap=Duration(seconds=3600)))
+    overlap = Duration(seconds=3600)
+    rotated = [await rotate(world, key.api_key.id, overlap=overlap) for _ in range(MAX_EARLIER_SECRETS)]
+    valid = [key.secret, *rotated]
     refused = await failing(rotate(world, key.api_key.id))
     assert (refused.code, refused.reason) == (StatusCode.FAILED_PRECONDITION, "TOO_MANY_SECRETS")
     for secret in valid:
@@ -313,6 +315,42 @@ async def test_a_revoked_key_is_refused(world: RouterWorld) -> None:
     assert (refused.code, refused.reason) == (StatusCode.UNAUTHENTICATED, "CREDENTIALS_INVALID")
     rotate = tenant_pb2.RotateApiKeyRequest(request_id="1", key_id=key.api_key.id)
     assert (await failing(world.tenants.RotateApiKey(rotate, metadata=ADMIN))).reason == "RESOURCE_DELETED"
+
+
+@pytest.mark.parametrize(
+    ("ends", "reason"), [("revoked", "CREDENTIALS_INVALID"), ("suspended", "TENANT_SUSPENDED")]
+)
+async def test_a_relayed_stream_ends_with_its_key_at_the_caller_and_at_the_node(
+    world: RouterWorld, monkeypatch: pytest.MonkeyPatch, ends: str, reason: str
+) -> None:
+    monkeypatch.setattr("mesh_core.rpc.server.open_streams.JUDGE_SECONDS", 0.05)
+    monkeypatch.setattr("mesh_core.rpc.auth.authenticator.FRESH_SECONDS", 0.0)
+    ended = asyncio.Event()
+
+    async def watch(_request: Any, _context: Any) -> AsyncIterator[Any]:
+        try:
+            yield session_pb2.WatchSessionResponse()
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    created = await create_tenant(world)
+    key = await create_key(world, created.id)
+    account = ids.new_id(ids.Prefix.ACCOUNT)
+    node = await world.node("n1", {session_pb2_grpc.add_SessionServiceServicer_to_server: Sessions(watch)})
+    await node.own(account)
+    stub: Any = session_pb2_grpc.SessionServiceStub(world.channel)
+    request = session_pb2.WatchSessionRequest(account_id=account)
+    call = stub.WatchSession(request, metadata=bearer(key.secret), timeout=30)
+    await call.read()
+    if ends == "revoked":
+        revoke = tenant_pb2.RevokeApiKeyRequest(key_id=key.api_key.id)
+        await world.tenants.RevokeApiKey(revoke, metadata=ADMIN)
+    else:
+        await update_tenant(world, created.id, ["state"], state=tenant_pb2.TENANT_STATE_SUSPENDED)
+    assert (await failing(call.read())).reason == reason
+    async with asyncio.timeout(10):
+        await ended.wait()
 
 
 async def test_a_suspended_tenants_key_is_refused(world: RouterWorld) -> None:

@@ -18,6 +18,7 @@ from prometheus_client import Counter
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from mesh_core.rpc.limits.bucket import Bucket
@@ -69,7 +70,8 @@ class SharedCounts:
             url,
             socket_timeout=TIMEOUT_SECONDS,
             socket_connect_timeout=TIMEOUT_SECONDS,
-            retry=Retry(NoBackoff(), 0),
+            # Once more over a new connection: Redis may have been started again since this one was used.
+            retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
         )
         self._questions = asyncio.Semaphore(_MAX_CONNECTIONS)
         self._script = self._redis.register_script(_SCRIPT)
