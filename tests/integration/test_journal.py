@@ -32,6 +32,7 @@ from mesh_session_node.journal import (
     Mismatch,
     OutboundMessage,
     Outcome,
+    PersonIdentity,
     Poison,
     Row,
     SessionSnapshot,
@@ -39,6 +40,7 @@ from mesh_session_node.journal import (
     unwrap,
 )
 from mesh_session_node.journal.batch import COLUMNS, Columns
+from mesh_session_node.store.messages import MessageStore
 from sessionmesh.v1.message_pb2 import MessageStatus
 from tests.support.eventually import eventually
 from tests.support.journal_world import (
@@ -320,7 +322,9 @@ class TestFence:
         assert await journal.accept(account, outbound()) == REFUSED
         assert await world.count("message") == 0
 
-    @pytest.mark.parametrize("row", ["status", "inbound", "credential", "session", "event", "action"])
+    @pytest.mark.parametrize(
+        "row", ["status", "inbound", "credential", "session", "event", "action", "person"]
+    )
     async def test_no_kind_of_row_passes_a_lost_shard(self, world: World, row: str) -> None:
         journal = await world.journal("a")
         account = await world.account("a")
@@ -334,11 +338,19 @@ class TestFence:
             "session": SessionSnapshot(node="a", state=4, update_time=1),
             "event": event(),
             "action": Action(6, "r", b"x", new_uuid(), event()),
+            "person": PersonIdentity("user:7", "+491", "7", "", "", "", 1),
         }
         assert await journal.write(account, rows[row]) == REFUSED
         assert await world.value("SELECT status FROM message") == QUEUED
         assert await world.count("event") == await world.count("message") == await world.count("outbox") == 1
-        for table in ("credential", "session", "media_fetch", "network_message", "request"):
+        for table in (
+            "credential",
+            "session",
+            "media_fetch",
+            "network_message",
+            "request",
+            "person_identity",
+        ):
             assert await world.count(table) == 0
 
     async def test_an_expired_incarnation_can_write_nothing_and_stops(self, world: World) -> None:
@@ -585,7 +597,7 @@ class TestStatuses:
         message = outbound()
         await journal.accept(account, message)
         values = zip(COLUMNS, Columns([(account, changes(message, SENT))]).arguments(), strict=True)
-        known = [(column, value) for column, value in values if column.name not in ("e_become", "e_receipt")]
+        known = [(column, value) for column, value in values if column.name not in _ADDED]
         names = [("me", "text"), ("number", "bigint"), *((column.name, column.type) for column, _ in known)]
         names += [("give_back", "smallint[]"), ("give_back_epoch", "bigint[]")]
         call = ", ".join(f"{name} => ${at}::{type_}" for at, (name, type_) in enumerate(names, 1))
@@ -615,6 +627,22 @@ class TestStatuses:
         assert await world.value("SELECT network_id FROM message") == "theirs"
         assert await world.value("SELECT message FROM network_message") == message.id
         assert await journal.write(account, inbound("theirs")) == Duplicate(message.id)
+
+    async def test_who_somebody_is_is_stored_by_name_and_completed_by_what_is_told_later(
+        self, world: World
+    ) -> None:
+        journal = await world.journal("a")
+        account, other = await world.account("a"), await world.account("a", 6)
+        first = PersonIdentity("hidden:8", "+491", "", "8", "", "Ada", 1)
+        later = PersonIdentity("hidden:8", "", "", "8", "ada", "", 2)
+        await asyncio.gather(journal.write(account, first), journal.write(other, first))
+        await asyncio.gather(journal.write(account, later), journal.write(account, later))
+        messages = MessageStore(world.database.pool)
+        merged = PersonIdentity("hidden:8", "+491", "", "8", "ada", "Ada", 2)
+        for address in ("hidden:8", "phone:+491", "username:ada"):
+            assert await messages.identities(account.uuid, [address]) == [merged]
+        assert await messages.identities(account.uuid, ["phone:+492", "user:8", "username:"]) == []
+        assert await messages.identities(other.uuid, ["hidden:8"]) == [first]
 
     async def test_receipts_of_members_only_rise(self, world: World) -> None:
         journal = await world.journal("a")
@@ -826,3 +854,7 @@ async def told(world: World) -> list[str | int]:
     """The events in their order, as the statuses that they are named for."""
     types: list[str] = await world.value("SELECT array_agg(type ORDER BY xid, seq) FROM event")
     return [int(type_) if type_.isdigit() else type_ for type_ in types]
+
+
+_ADDED = ("e_become", "e_receipt", "people")
+"""Columns that the version before does not have."""

@@ -244,6 +244,18 @@ class TestAges:
         for table in ("network_message", "disconnect", "api_key"):
             assert bool(await world.value(f"SELECT count(*) FROM {table}")) is kept, table
 
+    @pytest.mark.parametrize(("days", "kept"), [(89, True), (91, False)])
+    async def test_who_somebody_is_goes_when_the_network_has_not_told_it_for_long(
+        self, world: OldDays, days: int, *, kept: bool
+    ) -> None:
+        await world.execute(
+            "INSERT INTO person_identity VALUES ($1, 'user:7', '', '7', '', '', '', $2)",
+            world.account,
+            NOON - days * DAY,
+        )
+        assert await world.run()
+        assert bool(await world.value("SELECT count(*) FROM person_identity")) is kept
+
     async def test_the_answers_of_dead_nodes_go_and_those_of_live_ones_stay(self, world: OldDays) -> None:
         for node, beat in (("live", NOON), ("dead", NOON - 2 * DAY)):
             await world.execute("INSERT INTO node_incarnation VALUES ($1, 'n', '', $2)", node, beat)
@@ -297,6 +309,8 @@ _BY_TABLE = {
     "media_fetch": "INSERT INTO media_fetch (message, account, shard, blob) VALUES ($1, $1, 5, '')",
     "outbox": "INSERT INTO outbox VALUES (5, $1, $1, 0, now())",
     "network_message": "INSERT INTO network_message VALUES ($1, 'id', $1, now() + interval '10 years')",
+    "person_identity": """INSERT INTO person_identity
+      VALUES ($1, 'user:7', '', '7', '', '', '', now() + interval '10 years')""",
     "disconnect": "INSERT INTO disconnect VALUES ($1, $1, 1, '', '', NULL, now() + interval '10 years')",
     "request": "INSERT INTO request VALUES ($1, 1, 'id', '', $1)",
     "session": """INSERT INTO session (account, tenant, epoch, node, state, cause, detail, phone,

@@ -27,6 +27,7 @@ from mesh_session_node.journal import (
     AccountRef,
     Credential,
     OutboundMessage,
+    PersonIdentity,
     StatusChange,
 )
 from mesh_session_node.outbound.outgoing import AcceptedRow, Outgoing
@@ -87,6 +88,8 @@ class MemoryMessages:
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
+        self.people: list[PersonIdentity] = []
+        """Who people are, as it is stored: what was told last is last."""
         self.unavailable = False
         """While set, the database does not answer."""
 
@@ -115,6 +118,15 @@ class MemoryMessages:
     async def by_network_id(self, _account: UUID, network_id: str) -> UUID | None:
         self._check()
         return next((row["id"] for row in self.rows if row["network_id"] == network_id), None)
+
+    async def identities(self, _account: UUID, addresses: Collection[str]) -> list[PersonIdentity]:
+        self._check()
+        names = {"phone:": "phone", "user:": "user_id", "hidden:": "hidden_id", "username:": "username"}
+        return [
+            one
+            for one in reversed(self.people)
+            if any(kind + getattr(one, name) in addresses for kind, name in names.items())
+        ]
 
     def _check(self) -> None:
         if self.unavailable:

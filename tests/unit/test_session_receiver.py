@@ -19,6 +19,7 @@ from mesh_session_node.journal import (
     Event,
     InboundMessage,
     OutboundMessage,
+    PersonIdentity,
     Poison,
 )
 from mesh_session_node.outbound.outgoing import Outgoing
@@ -87,8 +88,9 @@ async def test_a_message_is_stored_as_the_api_shows_it(account: OneAccount) -> N
     came = incoming(forward_score=5, mentions=["user:7"], expire_seconds=60, identity=identity, album="A")
     account.driver.link.receive(came)
     await account.settle()
-    [row] = account.journal.waiting
+    [row, person] = account.journal.waiting
     assert isinstance(row, InboundMessage)
+    assert isinstance(person, PersonIdentity)
     assert (row.network_id, row.chat, row.network_time) == ("IN1", ADA, TIME)
     assert row.event.type == "message.received"
     message = pb.Message.FromString(row.content)
@@ -118,6 +120,35 @@ async def test_a_person_who_wrote_is_known_when_somebody_writes_to_them(account:
     [queued] = account.stored(OutboundMessage)
     recipient = event_pb2.Event.FromString(queued.event.body).message_status.recipient
     assert (recipient.user_id, recipient.display_name) == ("7", "Ada")
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["in memory", "stored"])
+async def test_who_answers_by_a_hidden_id_is_shown_with_the_number_that_was_written_to(
+    account: OneAccount, restarted: bool
+) -> None:
+    await account.connected()
+    out = await account.send(to="+4915100000009")
+    account.driver.link.ack(out.network_id, recipient=Identity(hidden_id="8"))
+    if restarted:
+        account.messages.people = account.stored(PersonIdentity)
+        account.session.close()
+        await account.connected()
+    account.driver.link.receive(incoming(chat="hidden:8", sender="hidden:8", push_name=""))
+    await account.settle()
+    await account.journal.commit()
+    [message] = stored_messages(account)
+    assert message.sender == Person(address="hidden:8", phone="+4915100000009", hidden_id="8")
+
+
+async def test_somebody_edits_by_a_hidden_id_what_they_wrote_by_their_number(account: OneAccount) -> None:
+    await account.connected()
+    stored = pb.Message(content=content_of("how?"), sender=person_of(ADA))
+    account.messages.add(new_uuid(), "EARLIER", pb.DIRECTION_INBOUND, stored.SerializeToString(), ADA)
+    account.messages.people = [PersonIdentity("hidden:8", "+4915100000009", "", "8", "", "", 1)]
+    account.driver.link.receive(replace(CHANGES["edit"], sender="hidden:8"))
+    await account.settle()
+    await account.journal.commit()
+    assert len(account.stored(ContentUpdate)) == 1
 
 
 async def test_what_another_device_of_the_account_sent_is_synced(account: OneAccount) -> None:

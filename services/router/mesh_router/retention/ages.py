@@ -9,7 +9,7 @@ from prometheus_client import Counter
 
 from mesh_core.database.partitions import stored_days
 from mesh_core.database.pool import AnyConnection
-from mesh_router.retention.policy import DEDUPLICATION, DISCONNECTS, ENDED_KEYS
+from mesh_router.retention.policy import DEDUPLICATION, DISCONNECTS, ENDED_KEYS, PEOPLE
 
 DELETED = Counter("mesh_retention_deleted_rows", "Rows that were deleted for their age", ["table"])
 
@@ -51,6 +51,9 @@ AGED: Mapping[str, str] = {
     ),
     "disconnect": _by_ctid(
         "disconnect", f"disconnect_time < $1::timestamptz - interval '{DISCONNECTS.days} days'"
+    ),
+    "person_identity": _by_ctid(
+        "person_identity", f"update_time < $1::timestamptz - interval '{PEOPLE.days} days'"
     ),
     "api_key": _by_ctid(
         "api_key",

@@ -51,6 +51,7 @@ async def erase(connection: AnyConnection, tenant: UUID, address: str) -> AsyncI
     async for owed, bare in _owed(connection, tenant, who):
         await connection.execute(_OWED, tenant, owed["xid"], owed["seq"], bare)
         yield Item.ERASED
+    await person_rows.forget(connection, tenant, who)
 
 
 async def _message(connection: AnyConnection, tenant: UUID, found: FoundMessage, who: Identities) -> Item:

@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 from mesh_core.database.partitions import stored_days
 from mesh_core.database.pool import AnyConnection
 from mesh_router.retention.persons import Identities
-from sessionmesh.v1 import event_pb2, message_pb2
+from sessionmesh.v1 import common_pb2, event_pb2, message_pb2
 
 Readable = asyncpg.Pool | AnyConnection
 STEP = 100
@@ -49,6 +49,8 @@ async def learn_all(database: Readable, tenant: UUID, who: Identities) -> None:
     """Finds the person's other addresses in all that names the known ones."""
     for _ in range(MOST_ROUNDS):
         before = len(who.addresses)
+        for row in await database.fetch(_PEOPLE, tenant, sorted(who.addresses)):
+            who.learn_together(common_pb2.Person(**row))
         async for message in messages(database, tenant, who):
             who.learn(message.stored)
         async for found in events(database, tenant, who):
@@ -95,6 +97,11 @@ async def receipts(database: Readable, tenant: UUID, who: Identities) -> AsyncIt
             yield row
 
 
+async def forget(database: Readable, tenant: UUID, who: Identities) -> None:
+    """Deletes what is stored of who the person is."""
+    await database.execute(_FORGET, tenant, sorted(who.addresses))
+
+
 async def _steps(database: Readable, table: str) -> AsyncIterator[tuple[str, str, str]]:
     """The days of a table in slices: the day's own table, and the range of its places."""
     for day in await stored_days(database, table):
@@ -135,6 +142,11 @@ _EVENTS = """SELECT ctid::text AS place, id FROM {}
     AND EXISTS (
       SELECT FROM unnest($4::bytea[]) AS mark WHERE position(mark IN body) > 0) ORDER BY xid, seq"""
 _EVENT = "SELECT * FROM {} WHERE ctid = $1::text::tid AND id = $2"
+_IS_ONE = """account IN (SELECT id FROM account WHERE tenant = $1) AND (person = ANY ($2::text[])
+    OR phone <> '' AND 'phone:' || phone = ANY ($2) OR hidden_id <> '' AND 'hidden:' || hidden_id = ANY ($2)
+    OR username <> '' AND 'username:' || username = ANY ($2))"""
+_PEOPLE = f"SELECT phone, user_id, hidden_id, username FROM person_identity WHERE {_IS_ONE}"  # noqa: S608 - constants
+_FORGET = f"DELETE FROM person_identity WHERE {_IS_ONE}"  # noqa: S608 - constants
 _RECEIPTS = """SELECT r.* FROM message_receipt r
   WHERE r.ctid >= $1::text::tid AND r.ctid < $2::text::tid AND r.member = ANY ($4::text[])
     AND EXISTS (SELECT FROM account a JOIN message m ON m.account = a.id AND m.id = r.message

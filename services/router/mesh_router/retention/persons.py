@@ -43,11 +43,16 @@ class Identities:
             return any(map(self.named_in_json, value))
         return isinstance(value, str) and value in self.addresses
 
+    def learn_together(self, person: common_pb2.Person) -> None:
+        """Take in the addresses of somebody who has one of the known."""
+        if self.is_one(person):
+            self.addresses |= _addresses(person)
+
     def learn(self, message: Message) -> None:
         """Take in the other addresses of whoever has one of the known."""
         for found in _parts(message):
-            if isinstance(found, common_pb2.Person) and self.is_one(found):
-                self.addresses |= _addresses(found)
+            if isinstance(found, common_pb2.Person):
+                self.learn_together(found)
 
 
 _FIELDS = {"phone": "phone", "user": "user_id", "hidden": "hidden_id", "username": "username"}

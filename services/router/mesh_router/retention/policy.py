@@ -13,6 +13,8 @@ unread, with an alarm.
 DEDUPLICATION = timedelta(days=30)
 """How long the network's ids are known: for as long a network may send again what it sent before."""
 DISCONNECTS = timedelta(days=30)
+PEOPLE = timedelta(days=90)
+"""How long it is known who somebody is, after the network told it last."""
 ENDED_KEYS = timedelta(days=30)
 """How long revoked and expired keys are still listed."""
 LATE = timedelta(days=1)

@@ -90,6 +90,7 @@ ACCOUNT_TABLES: Mapping[str, str] = {
     receipts AS (DELETE FROM message_receipt WHERE message IN (SELECT id FROM gone))
     SELECT count(*) FROM gone""",
     "network_message": _of_account("network_message", "network_id"),
+    "person_identity": _of_account("person_identity", "person"),
     "disconnect": _of_account("disconnect", "id"),
     "request": """WITH gone AS (DELETE FROM request WHERE scope = $1 AND (method, request_id) IN (
       SELECT method, request_id FROM request WHERE scope = $1 LIMIT 2000) RETURNING scope)

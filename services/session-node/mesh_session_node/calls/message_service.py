@@ -108,7 +108,7 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
         session = await self._calls.session(request.account_id, context)
         check_ref("message", request.message)
         row = await self._references.stored(session.context.ref.uuid, request.message, "message")
-        message = message_of_row(session.id, session.context.people, row)
+        message = await self._shown(session, row)
         if message.status == pb.MESSAGE_STATUS_QUEUED:
             message.wait_reason = session.sender.wait_reason(row["id"])
         return pb.GetMessageResponse(message=message)
@@ -124,6 +124,7 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
             row = await self._references.by_network_id(account.uuid, request.network_message_id)
             wanted = replace(wanted, ids=[] if row is None else [row["id"]])
         rows = await self._messages.page(account.uuid, wanted, page.fetch)
+        await self._references.recall(session.context, [row["chat"] for row in rows])
         shown = partial(message_of_row, session.id, session.context.people)
         messages, next_page_token = page.cut(rows, shown)
         return pb.ListMessagesResponse(messages=messages, next_page_token=next_page_token)
@@ -138,6 +139,7 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
         message = await self._references.stored(account.uuid, request.message, "message")
         after = "" if page.after is None else page.after.decode()
         rows = await self._messages.receipts(message["id"], after, page.fetch)
+        await self._references.recall(session.context, [row["member"] for row in rows])
 
         def shown(row: Record) -> pb.Receipt:
             return pb.Receipt(
@@ -271,7 +273,7 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
         """The message of an earlier call with this request, which has passed `check_send`."""
         digest = payload_digest(_payload(request))
         row = await self._messages.accepted(session.context.ref.uuid, request_id, digest)
-        return None if row is None else message_of_row(session.id, session.context.people, row)
+        return None if row is None else await self._shown(session, row)
 
     def _stored_as(self, accepted: _Accepted, outcome: Outcome) -> UUID:
         """The id of a message that was stored, now or before; raises what else became of it."""
@@ -287,6 +289,10 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
         row = await self._messages.message(session.context.ref.uuid, uuid)
         if row is None:
             raise NotFound("message", message_id)
+        return await self._shown(session, row)
+
+    async def _shown(self, session: Session, row: Record) -> pb.Message:
+        await self._references.recall(session.context, [row["chat"]])
         return message_of_row(session.id, session.context.people, row)
 
 

@@ -39,10 +39,11 @@ class Arrival:
         """
         session = self.session
         try:
-            done = session.host.journal.write(session.ref, *rows)
+            done = session.host.journal.write(session.ref, *rows, *session.people.news)
         except MeshError as error:
             logger.warning("inbound message not stored", account_id=session.id, reason=error.message)
             return None
+        session.people.stored()
         done.add_done_callback(partial(self._settled, then, repeated))
         return done
 

@@ -57,8 +57,10 @@ class ContentChanges:
             arrival.acknowledge()
             return
         async with self.turn(session, target.network_id):
-            if isinstance(await self._change(arrival, target), Duplicate):  # it came meanwhile
-                await self._change(arrival, target)
+            if isinstance(await self._change(arrival, target), Duplicate) and isinstance(  # it came meanwhile
+                await self._change(arrival, target), Duplicate
+            ):
+                arrival.acknowledge()  # it was stored, and is past its retention: there is nothing to change
 
     async def came_again(self, arrival: Arrival, message: pb.Message, then: Callable[[UUID], None]) -> None:
         """A message came that is stored, which is acknowledged. If only its place is stored, since a change
@@ -99,7 +101,7 @@ class ContentChanges:
         message = (
             _place(arrival, target, uuid) if row is None else message_of_row(session.id, session.people, row)
         )
-        if not _may_change(came, message, micros):
+        if not _may_change(came, writer_of(session, came), message, micros):
             arrival.acknowledge()
             return None
         before = _says(message)
@@ -169,7 +171,7 @@ def _may_stand(place: pb.Message, message: pb.Message) -> bool:
     return place.content.HasField("revoked") and place.chat == message.chat and not is_person(message.chat)
 
 
-def _may_change(came: Incoming, message: pb.Message, micros: int) -> bool:
+def _may_change(came: Incoming, writer: Person, message: pb.Message, micros: int) -> bool:
     """Whether it was the message's writer, or somebody who may take back what others write in a group; and
     whether it came later than what the message says now.
     """
@@ -180,7 +182,7 @@ def _may_change(came: Incoming, message: pb.Message, micros: int) -> bool:
     if message.direction == pb.DIRECTION_OUTBOUND:
         own = came.from_account
     else:
-        own = not came.from_account and _same(message.sender, person_of(came.sender, came.identity))
+        own = not came.from_account and _same(message.sender, writer)
     if own or came.edited is not None:
         return own
     return message.chat == came.chat and not is_person(came.chat)

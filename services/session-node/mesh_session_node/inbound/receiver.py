@@ -10,7 +10,7 @@ does not come again for ever; were that refused, too, it is not acknowledged.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -59,7 +59,7 @@ class Receiver:
         link = session.link
         instead = partial(self._store_placeholder, session, link, came)
         arrival, uuid = Arrival(session, link, came, instead), new_uuid()
-        if not self._in_order.busy(session, came.chat) and not _refers(came):
+        if not self._in_order.busy(session, came.chat) and not _needs_look_up(session, came):
             if (done := self._store(arrival, uuid, {})) is not None:
                 self._announce(arrival, done)
             return
@@ -109,6 +109,8 @@ class Receiver:
 
     async def _store_with_references(self, arrival: Arrival, uuid: UUID) -> asyncio.Future[Outcome] | None:
         session, came = arrival.session, arrival.message
+        if unnamed := _unnamed(session, came):
+            await self._lookup.recall(session, unnamed)
         if came.target is not None and (came.edited is not None or came.content.HasField("revoked")):
             await self._changes.receive(arrival, came.target)
             return None
@@ -233,11 +235,19 @@ def as_message(arrival: Arrival, uuid: UUID, rows: Mapping[str, Record]) -> pb.M
     return message
 
 
-def _refers(came: Incoming) -> bool:
+def _needs_look_up(session: SessionContext, came: Incoming) -> bool:
     """Whether something must be looked up before it can be stored."""
-    if came.target is not None or came.reply_to is not None or came.album:
+    if came.target is not None or came.reply_to is not None or came.album or _unnamed(session, came):
         return True
     return came.from_account and message_of(came.network_id) is not None
+
+
+def _unnamed(session: SessionContext, came: Incoming) -> Sequence[str]:
+    """The address of the person on the other side, if their number is not known, but may be stored."""
+    other = came.chat if came.from_account else came.sender
+    if other.startswith("phone:") or (came.identity is not None and came.identity.phone):
+        return ()
+    return session.people.to_recall([other])
 
 
 def _refer(arrival: Arrival, message: pb.Message, rows: Mapping[str, Record]) -> None:

@@ -188,8 +188,8 @@ class MemberReceipt(msgspec.Struct, frozen=True, gc=False):
 
 
 class PersonIdentity(msgspec.Struct, frozen=True, gc=False):
-    """Names that belong to one person, as the network told; "" for what it did not. `person` is the address of
-    the most lasting one, which the row is known by.
+    """Names that belong to one person, as the network told; "" for what it did not. `person` is the address
+    of the most lasting one, which the row is known by.
     """
 
     person: str

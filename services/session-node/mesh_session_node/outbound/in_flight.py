@@ -148,7 +148,8 @@ class MessagesInFlight:
         event = status_event(context, out, pb.MESSAGE_STATUS_SENT, micros)
         out.release_payload()
         change = StatusChange(out.uuid, pb.MESSAGE_STATUS_SENT, micros, event)
-        context.host.journal.post(context.ref, change)
+        context.host.journal.post(context.ref, change, *context.people.news)
+        context.people.stored()
         self.sent.add(out, time.monotonic())
         self._waiters.tell(out.uuid, None)
         self._queue.resume()
@@ -192,7 +193,11 @@ class MessagesInFlight:
         """What became of it. `sequence` counts the receipts that the network wants to be acknowledged."""
         sent = self.sent
         if identity is not None:
-            self.context.people.learn(member, identity)
+            context = self.context
+            context.people.learn(member, identity)
+            if news := context.people.news:
+                context.host.journal.post(context.ref, *news)
+                context.people.stored()
         out = sent.find(network_id)
         if out is None and network_id in self.messages:  # its acknowledgement is lost
             self.on_ack(network_id, micros)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from asyncpg import Record
 from asyncpg.pgproto.pgproto import UUID
 
@@ -102,6 +104,10 @@ class ReferenceLookup:
         own = message_of(network_id)
         row = None if own is None else await self._messages.message(account, own)
         return row is not None and row["network_id"] == network_id
+
+    async def recall(self, session: SessionContext, addresses: Iterable[str]) -> None:
+        """Have the session know what is stored of these people."""
+        await session.people.recall(self._messages, session.ref.uuid, addresses)
 
     async def by_network_id(self, account: UUID, network_id: str) -> Record | None:
         """The stored message that the network knows by this id; None without one."""

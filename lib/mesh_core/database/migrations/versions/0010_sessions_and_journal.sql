@@ -3,6 +3,25 @@
 -- Accounts that wait for a failing network (BACKOFF, NETWORK_FAILING), which routers count for their alarm: few but in an outage.
 CREATE INDEX session_waiting ON session (node) WHERE state = 5 AND cause = 14;
 
+-- Who people are, as the network told an account: the names that belong together, in a row for each lasting name. A number may stand
+-- in several rows, once it has become another's: the latest holds.
+CREATE TABLE person_identity (
+  account      uuid        NOT NULL,               -- no reference: the journal writes it
+  person       text        NOT NULL COLLATE "C",   -- the address of the most lasting name: user:, hidden:, phone:, username:
+  phone        text        NOT NULL COLLATE "C",   -- empty: unknown, as with the others
+  user_id      text        NOT NULL COLLATE "C",
+  hidden_id    text        NOT NULL COLLATE "C",
+  username     text        NOT NULL COLLATE "C",
+  display_name text        NOT NULL,
+  update_time  timestamptz NOT NULL,               -- when the network told it last, to the day
+  PRIMARY KEY (account, person)
+);
+CREATE INDEX ON person_identity (account, phone) WHERE phone <> '';
+CREATE INDEX ON person_identity (account, hidden_id) WHERE hidden_id <> '';
+CREATE INDEX ON person_identity (account, username) WHERE username <> '';
+CREATE TYPE journal_person AS (
+  acc int, person text, phone text, user_id text, hidden_id text, username text, display_name text, "time" bigint);
+
 -- As before, but that each event has a gate of its own: those of several changes of one message in a batch, and those of
 -- members' receipts, were told again when the network offered again what was stored. A change of status that is no failure
 -- clears what was said of an earlier one.
@@ -28,7 +47,7 @@ CREATE FUNCTION journal_write(
   inbound journal_inbound[], actions journal_action[], sessions journal_session[], disconnects journal_disconnect[],
   contents journal_content[], fetches journal_fetch[], receipts journal_receipt[],
   give_back smallint[], give_back_epoch bigint[],
-  e_become smallint[] DEFAULT '{}', e_receipt int[] DEFAULT '{}')
+  e_become smallint[] DEFAULT '{}', e_receipt int[] DEFAULT '{}', people journal_person[] DEFAULT '{}')
 RETURNS jsonb LANGUAGE plpgsql
 -- Plans are cached from the first calls, often over empty tables, with arrays guessed at 10 elements: without these a status
 -- change scans `message` whole, for as long as the connection lives. Array x table is always one index probe per element here.
@@ -230,6 +249,20 @@ BEGIN
     INSERT INTO credential (account, epoch, blob)
       SELECT a_account[acc], a_epoch[acc], blob FROM unnest(c_acc, c_blob) AS c(acc, blob) WHERE acc <> ALL (gone)
       ON CONFLICT (account) DO UPDATE SET epoch = excluded.epoch, blob = excluded.blob;
+  END IF;
+
+  IF people <> '{}' THEN                   -- the writer has already reduced: one row per person
+    INSERT INTO person_identity AS old (account, person, phone, user_id, hidden_id, username, display_name, update_time)
+      SELECT a_account[acc], person, phone, user_id, hidden_id, username, display_name, at_micros(time) FROM unnest(people)
+        WHERE acc <> ALL (gone)
+      ON CONFLICT (account, person) DO UPDATE SET phone = coalesce(nullif(excluded.phone, ''), old.phone),
+        user_id = coalesce(nullif(excluded.user_id, ''), old.user_id),
+        hidden_id = coalesce(nullif(excluded.hidden_id, ''), old.hidden_id),
+        username = coalesce(nullif(excluded.username, ''), old.username),
+        display_name = coalesce(nullif(excluded.display_name, ''), old.display_name), update_time = excluded.update_time
+        WHERE old.update_time < excluded.update_time - interval '1 day'
+          OR (excluded.phone, excluded.user_id, excluded.hidden_id, excluded.username, excluded.display_name)
+            IS DISTINCT FROM (old.phone, old.user_id, old.hidden_id, old.username, old.display_name);
   END IF;
 
   IF give_back <> '{}' THEN

@@ -41,6 +41,11 @@ def describe(person: Person, address: str) -> None:
         setattr(person, field, rest)
 
 
+def names_of(person: Person) -> list[str]:
+    """The addresses that a person is known by, the most lasting first."""
+    return [f"{kind}:{value}" for kind in _LASTING if (value := getattr(person, _FIELDS[kind]))]
+
+
 def is_one_of(identity: Identity, address: str, other: Identity | None = None) -> bool:
     """Whether an address, or anything else that is known of who it names, is one of this identity's."""
     named = person_of(address, other)
@@ -54,6 +59,7 @@ def is_person(address: str) -> bool:
 
 
 _FIELDS = {"phone": "phone", "user": "user_id", "hidden": "hidden_id", "username": "username"}
+_LASTING = ("user", "hidden", "phone", "username")
 
 
 @dataclass(frozen=True, slots=True)
