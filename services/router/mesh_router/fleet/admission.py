@@ -56,6 +56,8 @@ class Admission:
                 if not unavailable:
                     logger.warning("accounts are not counted: the database is unavailable", error=repr(error))
                 unavailable = True
+            except Exception:
+                logger.exception("accounts are not counted")
             else:
                 unavailable = False
 

@@ -52,6 +52,8 @@ RETURN_SECONDS = 15.0
 BUSY_SECONDS, IDLE_SECONDS = 0.25, 1.0
 """Time between two rounds over the unfinished drains: while there are any, and while there are none."""
 
+_AWAY: tuple[type[Exception], ...] = (*UNAVAILABLE, EtcdUnavailable, EtcdRefused)
+
 
 @dataclass(frozen=True, slots=True)
 class _Step:
@@ -84,7 +86,7 @@ class Drains:
                 rows = await store.unfinished(self._database.pool, job_pb2.JOB_KIND_DRAIN_NODE)
                 busy = bool(rows)
                 for row in rows:
-                    await self._advance(row["id"], wait=False)
+                    await self._advance_one(row["id"])
             except UNAVAILABLE as error:
                 waiting = f"the database is unavailable: {error!r}"
             except (EtcdUnavailable, EtcdRefused) as error:
@@ -92,6 +94,15 @@ class Drains:
             if waiting and not before:
                 logger.warning("drains make no progress", reason=waiting)
             await asyncio.sleep(BUSY_SECONDS if busy else IDLE_SECONDS)
+
+    async def _advance_one(self, job: UUID) -> None:
+        """One drain that cannot go on does not keep the others from it."""
+        try:
+            await self._advance(job, wait=False)
+        except _AWAY:
+            raise  # no drain can go on
+        except Exception:
+            logger.exception("a drain makes no progress", job=_name(job))
 
     async def start(self, request: fleet_pb2.DrainNodeRequest) -> asyncpg.Record:
         """Starts a drain; returns the job's row, that of the running drain for a node that drains already.

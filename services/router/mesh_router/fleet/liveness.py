@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 from time import monotonic
 
+import structlog
+
 from mesh_core.errors import MeshError
 from mesh_core.etcd import Etcd
 from mesh_core.ownership.keys import ClusterKeys
 from mesh_core.ownership.view import OwnerView
+
+logger = structlog.get_logger(__name__)
 
 CHECK_SECONDS = 1.0
 
@@ -28,7 +32,11 @@ class EtcdLiveness:
     async def run(self) -> None:
         """Checks again and again, until cancelled."""
         while True:
-            await self._check()
+            try:
+                await self._check()
+            except Exception:
+                self._answered = False
+                logger.exception("whether the view is up to date was not checked")
             await asyncio.sleep(CHECK_SECONDS)
 
     def silence(self) -> float:

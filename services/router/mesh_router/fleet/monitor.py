@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Set
 from time import monotonic
 
+import structlog
 from prometheus_client import Gauge
 
 from mesh_core.ids import SHARDS
@@ -17,6 +18,8 @@ from mesh_router.fleet.alarms import Alarms, Facts, judge
 from mesh_router.fleet.liveness import EtcdLiveness
 from mesh_router.fleet.outages import NetworkOutages
 from sessionmesh.admin.v1 import fleet_pb2
+
+logger = structlog.get_logger(__name__)
 
 EVERY_SECONDS = 1.0
 GRACE_SECONDS = 2.0 * Timings().ttl
@@ -53,7 +56,10 @@ class FleetMonitor:
     async def run(self) -> None:
         """Checks again and again, until cancelled."""
         while True:
-            self.check(monotonic())
+            try:
+                self.check(monotonic())
+            except Exception:
+                logger.exception("the fleet was not checked")
             await asyncio.sleep(EVERY_SECONDS)
 
     @property

@@ -36,6 +36,8 @@ class NetworkOutages:
                 self.see({row["node"]: row["count"] for row in rows}, monotonic())
             except UNAVAILABLE as error:
                 logger.info("waiting accounts are not counted", error=repr(error))
+            except Exception:
+                logger.exception("waiting accounts are not counted")
             await asyncio.sleep(EVERY_SECONDS)
 
     def see(self, waiting: Mapping[str, int], now: float) -> None:

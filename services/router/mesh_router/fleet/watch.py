@@ -7,6 +7,8 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
+import structlog
+
 from mesh_core.ids import SHARDS
 from mesh_core.ownership.view import Owner, OwnerView
 from mesh_core.signal import Signal
@@ -14,6 +16,8 @@ from mesh_router.fleet.admission import Admission
 from mesh_router.fleet.monitor import FleetMonitor
 from mesh_router.fleet.resources import node_message, shard_message
 from sessionmesh.admin.v1 import fleet_pb2
+
+logger = structlog.get_logger(__name__)
 
 FRAME_SECONDS = 0.2
 """Least time between two frames."""
@@ -78,8 +82,11 @@ class FleetWatch:
         while True:
             await self._watched.wait()
             version = self._view.changes.version
-            self._latest = self._take()
-            self._published.notify()
+            try:
+                self._latest = self._take()
+                self._published.notify()
+            except Exception:
+                logger.exception("the fleet's watchers were told nothing")
             with suppress(TimeoutError):
                 async with asyncio.timeout(REFRESH_SECONDS):
                     await self._view.changes.wait(version)
