@@ -68,7 +68,9 @@ class TenantService(tenant_pb2_grpc.TenantServiceServicer):
     async def ErasePersonData(
         self, request: tenant_pb2.ErasePersonDataRequest, context: Any
     ) -> tenant_pb2.ErasePersonDataResponse:
-        return tenant_pb2.ErasePersonDataResponse(job=job_message(await self._erasures.start(request)))
+        job = await self._erasures.start(request)
+        self._erasures.wake()
+        return tenant_pb2.ErasePersonDataResponse(job=job_message(job))
 
     async def CreateApiKey(
         self, request: tenant_pb2.CreateApiKeyRequest, context: Any

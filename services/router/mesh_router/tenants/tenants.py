@@ -111,6 +111,7 @@ class Tenants:
         """
         if request.force:
             job = await self._deletions.start(request)
+            self._deletions.wake()
             return tenant_pb2.DeleteTenantResponse(job=job_message(job))
         tenant_id = ids.decode(Prefix.TENANT, request.tenant_id, "tenant_id")
         async with self._database.pool.acquire() as connection, connection.transaction():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from typing import ClassVar
 
 import asyncpg
@@ -28,6 +29,7 @@ class Worker(ABC):
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._woken = asyncio.Event()
 
     @abstractmethod
     async def work(self, connection: asyncpg.Connection, row: asyncpg.Record) -> None:
@@ -62,12 +64,19 @@ class Worker(ABC):
     async def run(self) -> None:
         """Goes on with every job that has not ended, until cancelled."""
         while True:
+            self._woken.clear()
             try:
                 for row in await store.unfinished(self._database.pool, self.kind):
                     await self._guarded(row)
             except Exception as error:  # whatever it is, the next look may do better
                 logger.warning("no look for jobs", kind=self._name, error=repr(error))
-            await asyncio.sleep(LOOK_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._woken.wait()
+
+    def wake(self) -> None:
+        """A job was begun in this process: it need not wait for the next look."""
+        self._woken.set()
 
     @property
     def _name(self) -> str:
