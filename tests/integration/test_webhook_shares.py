@@ -18,9 +18,10 @@ from mesh_webhook.deliveries import claims, clock, maintenance, owed
 from mesh_webhook.deliveries.claims import Completion
 from mesh_webhook.deliveries.owed import OwedDeliveries
 from mesh_webhook.deliveries.settings import WebhookSettings
+from mesh_webhook.deliveries.slots import Share
 from mesh_webhook.endpoints.subscribers import Subscribers
 from sessionmesh.v1 import webhook_pb2
-from tests.support.webhook_tables import BAD, NOBODY, Tables, empty_tables
+from tests.support.webhook_tables import BAD, NOBODY, OK, Tables, empty_tables
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -307,3 +308,45 @@ async def test_the_release_before_learns_of_changes_and_what_it_makes_and_retrie
     assert await tables.claim() == [], "the release before has it"
     await claims.complete(tables.pool, [Completion(claimed["id"], token, BAD, 0.0)])
     assert [one.id for one in await tables.claim()] == [claimed["id"]]
+
+
+async def test_what_others_are_owed_costs_a_completion_nothing(tables: Tables, neighbour: Tables) -> None:
+    """Its plan is made while little is pending, and kept when much is."""
+    endpoint, crowded = await tables.endpoint(), await neighbour.endpoint()
+    await tables.owe(endpoint, 300)
+    await tables.pool.execute("UPDATE webhook_delivery SET state = 2")
+    await tables.pool.execute("VACUUM ANALYZE webhook_delivery")
+    await tables.owe(endpoint, 12)
+    claimed = await tables.claim()
+    async with tables.pool.acquire() as connection:
+        for one in claimed[:-1]:
+            await complete(connection, Completion(one.id, one.token, OK, None))
+        await neighbour.owe(crowded, 1000)
+        async with connection.transaction():
+            looked_at = await connection.fetchval(_LOOKED_AT)
+            await complete(connection, Completion(claimed[-1].id, claimed[-1].token, OK, None))
+            assert await connection.fetchval(_LOOKED_AT) - looked_at < 10
+
+
+async def test_what_others_are_owed_costs_a_claim_nothing(tables: Tables, neighbour: Tables) -> None:
+    endpoint, *crowded = await tables.endpoint(), *await endpoints(neighbour, 20)
+    await tables.pool.execute("VACUUM ANALYZE webhook_delivery")
+    await tables.owe(endpoint, 12)
+    async with tables.pool.acquire() as connection:
+        asked: Any = connection
+        for _ in range(11):
+            assert len(await claims.take(asked, 60, {endpoint: Share(1, 1)})) == 1
+        for one in crowded:
+            await neighbour.owe(one, 50)
+        async with connection.transaction():
+            looked_at = await connection.fetchval(_LOOKED_AT)
+            assert len(await claims.take(asked, 60, {endpoint: Share(1, 1)})) == 1
+            assert await connection.fetchval(_LOOKED_AT) - looked_at < 30
+
+
+async def complete(connection: Any, completion: Completion) -> None:
+    assert await claims.complete(connection, [completion]) == {completion.delivery}
+
+
+_LOOKED_AT = """SELECT coalesce(sum(idx_tup_fetch + seq_tup_read), 0) FROM pg_stat_xact_user_tables
+  WHERE relname = 'webhook_delivery'"""
