@@ -15,7 +15,9 @@ ANSWER = bytes.fromhex("c00c 0001 0001 00000001 0004")
 
 
 class NameServer(asyncio.DatagramProtocol):
-    """Answers each query for IPv4 addresses with `addresses`, any other with nothing."""
+    """Answers each query for IPv4 addresses with `addresses`, any other with nothing; those about names that
+    begin with `dead` never.
+    """
 
     def __init__(self, addresses: list[str]) -> None:
         self.addresses = addresses
@@ -30,11 +32,13 @@ class NameServer(asyncio.DatagramProtocol):
         question = data[HEADER_BYTES : name_end + 4]
         kind = int.from_bytes(data[name_end : name_end + 2])
         found = self.addresses if kind == ADDRESS_QUERY else []
+        self.asked += 1
+        if data[HEADER_BYTES + 1 :].startswith(b"dead"):
+            return
         counts = (1).to_bytes(2) + len(found).to_bytes(2) + bytes(4)
         answers = b"".join(ANSWER + socket.inet_aton(each) for each in found)
         assert self._transport is not None
         self._transport.sendto(data[:2] + b"\x81\x80" + counts + question + answers, address)
-        self.asked += 1
 
 
 @asynccontextmanager

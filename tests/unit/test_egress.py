@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from mesh_core.egress import AddressForbidden, CheckedResolver, is_forbidden
+from tests.support.memory_names import resolver
 
 FORBIDDEN = [
     "0.0.0.0",
@@ -69,55 +69,59 @@ def test_public_addresses_are_allowed(address: str) -> None:
     assert not is_forbidden(ip_address(address))
 
 
-async def test_the_addresses_connected_to_are_those_that_were_checked(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    answer(monkeypatch, "93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c")
-    found = await CheckedResolver(allow_private=False).resolve("example.org", 443)
+async def test_the_addresses_connected_to_are_those_that_were_checked() -> None:
+    found = await resolver("93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c").resolve(
+        "example.org", 443
+    )
     assert [one["host"] for one in found] == ["93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c"]
     assert {one["hostname"] for one in found} == {"example.org"}
     assert all(one["flags"] & socket.AI_NUMERICHOST for one in found)
 
 
-async def test_one_forbidden_address_among_good_ones_refuses_the_name(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    answer(monkeypatch, "93.184.215.14", "169.254.169.254")
+async def test_one_forbidden_address_among_good_ones_refuses_the_name() -> None:
     with pytest.raises(AddressForbidden, match=r"example\.org \(169\.254\.169\.254\)"):
-        await CheckedResolver(allow_private=False).resolve("example.org", 443)
-
-
-@pytest.mark.parametrize("host", ["2130706433", "0x7f.1", "127.1", "localhost"])
-async def test_other_spellings_of_loopback_are_resolved_and_refused(host: str) -> None:
-    with pytest.raises(AddressForbidden):
-        await CheckedResolver(allow_private=False).resolve(host, 80)
+        await resolver("93.184.215.14", "169.254.169.254").resolve("example.org", 443)
 
 
 @pytest.mark.parametrize("host", ["10.0.0.1", "[::1]", "::ffff:10.0.0.1", "fe80::1%eth0"])
 def test_a_literal_address_is_checked_without_resolving(host: str) -> None:
     with pytest.raises(AddressForbidden):
-        CheckedResolver(allow_private=False).check_literal(host)
+        resolver().check_literal(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.1",
+        "0",
+        "2130706433",
+        "0x7f.1",
+        "0X7F000001",
+        "0177.0.0.1",
+        "127.0.0.1.",
+        "1.2.3.4.5",
+        "8.8.2056",
+        "example.0",
+        "\uff11\uff12\uff17.1",
+    ],
+)
+@pytest.mark.parametrize("allow_private", [False, True])
+async def test_an_address_in_another_spelling_is_refused_and_never_asked_for(
+    host: str, allow_private: bool
+) -> None:
+    checked = CheckedResolver(allow_private=allow_private, names=cast("Any", None))
+    with pytest.raises(AddressForbidden):
+        checked.check_literal(host)
+    with pytest.raises(AddressForbidden):
+        await checked.resolve(host, 80)
+
+
+@pytest.mark.parametrize("host", ["example.org", "0x.example", "1.example", "a1", "127.0.0.1.example."])
+def test_names_that_have_numbers_in_them_are_names(host: str) -> None:
+    resolver().check_literal(host)
 
 
 async def test_private_addresses_pass_where_the_settings_allow_them() -> None:
-    resolver = CheckedResolver(allow_private=True)
-    resolver.check_literal("127.0.0.1")
-    assert await resolver.resolve("localhost", 80)
-
-
-def answer(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
-    """Let every name resolve to `addresses`."""
-
-    async def getaddrinfo(_host: str, port: int, **_options: Any) -> list[Any]:
-        return [
-            (
-                socket.AF_INET6 if ":" in address else socket.AF_INET,
-                socket.SOCK_STREAM,
-                socket.IPPROTO_TCP,
-                "",
-                (address, port),
-            )
-            for address in addresses
-        ]
-
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    allowing = resolver(allow_private=True)
+    allowing.check_literal("127.0.0.1")
+    assert await allowing.resolve("localhost", 80)

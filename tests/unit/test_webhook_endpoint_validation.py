@@ -9,9 +9,11 @@ import pytest
 from mesh_core.errors import FailedPrecondition, InvalidField
 from mesh_webhook.endpoints.validation import FIELDS, EndpointValidator
 from sessionmesh.v1 import webhook_pb2
+from tests.support.memory_names import resolver
 
-STRICT = EndpointValidator(allow_http=False, allow_private_addresses=False)
-OPEN = EndpointValidator(allow_http=True, allow_private_addresses=True)
+PUBLIC = "93.184.215.14"
+STRICT = EndpointValidator(resolver(PUBLIC), allow_http=False)
+OPEN = EndpointValidator(resolver(PUBLIC, allow_private=True), allow_http=True)
 
 
 def endpoint(**fields: Any) -> webhook_pb2.Endpoint:
@@ -89,7 +91,16 @@ async def test_bad_input_names_its_field(fields: dict[str, Any], path: str) -> N
 
 
 @pytest.mark.parametrize(
-    "url", ["https://127.0.0.1/", "https://[::1]:8443/", "https://localhost/", "https://0x7f.1/"]
+    "url",
+    [
+        "https://127.0.0.1/",
+        "https://[::1]:8443/",
+        "https://localhost/",
+        "https://0x7f.1/",
+        "https://127.1/",
+        "https://0/",
+        "https://2130706433/",
+    ],
 )
 async def test_private_addresses_are_refused(url: str) -> None:
     with pytest.raises(FailedPrecondition) as caught:

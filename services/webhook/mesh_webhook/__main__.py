@@ -65,9 +65,7 @@ async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
         dispatcher = Dispatcher(database.pool, endpoints, secrets, sender, completions, due.heard, webhook)
         fan_out = FanOut(database, reader, subscribers, due.heard.notify, owed)
         owing = OwedDeliveries(database.pool, subscribers, owed, due.heard.notify)
-        validator = EndpointValidator(
-            allow_http=webhook.allow_http, allow_private_addresses=webhook.allow_private_addresses
-        )
+        validator = EndpointValidator(sender.resolver, allow_http=webhook.allow_http)
         server.add(
             webhook_pb2_grpc.add_WebhookServiceServicer_to_server,
             WebhookService(

@@ -68,6 +68,7 @@ class LinkPreviews:
     async def __aexit__(self, *_: object) -> None:
         if self._session is not None:
             await self._session.close()
+        await self._resolver.close()
         self._thread.shutdown(cancel_futures=True)
 
     async def read(self, url: str) -> LinkPreview | None:

@@ -62,13 +62,13 @@ class HttpSender:
 
     def __init__(self, settings: WebhookSettings) -> None:
         self._settings = settings
-        self._resolver = CheckedResolver(allow_private=settings.allow_private_addresses)
+        self.resolver = CheckedResolver(allow_private=settings.allow_private_addresses)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             connector=remember_beginnings(
-                aiohttp.TCPConnector(resolver=self._resolver, limit=0, keepalive_timeout=_KEEPALIVE_SECONDS)
+                aiohttp.TCPConnector(resolver=self.resolver, limit=0, keepalive_timeout=_KEEPALIVE_SECONDS)
             ),
             response_class=Response,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -80,6 +80,7 @@ class HttpSender:
     async def __aexit__(self, *_: object) -> None:
         if self._session is not None:
             await self._session.close()
+        await self.resolver.close()
 
     async def send(self, request: OutgoingRequest) -> AttemptResult:
         """Makes one attempt. Nothing raises: whatever comes of it is the result."""
@@ -104,7 +105,7 @@ class HttpSender:
         url = URL(request.url, encoded=True)
         if url.scheme != "https" and not self._settings.allow_http:
             raise AddressForbidden("plain http is not allowed")
-        self._resolver.check_literal(url.host or "")
+        self.resolver.check_literal(url.host or "")
         headers = {
             **request.headers,
             "content-type": "application/json",

@@ -34,11 +34,13 @@ MAX_RATE = 100_000
 
 
 class EndpointValidator:
-    """Checks endpoints. The two permissions are settings for development."""
+    """Checks endpoints, with the rule for addresses that deliveries are held to, too. `allow_http` is for
+    development.
+    """
 
-    def __init__(self, *, allow_http: bool, allow_private_addresses: bool) -> None:
+    def __init__(self, resolver: CheckedResolver, *, allow_http: bool) -> None:
+        self._resolver = resolver
         self._allow_http = allow_http
-        self._resolver = CheckedResolver(allow_private=allow_private_addresses)
 
     async def columns(self, endpoint: webhook_pb2.Endpoint, paths: frozenset[str]) -> dict[str, object]:
         """The values of the columns that `paths` names; `headers` are not sealed yet.

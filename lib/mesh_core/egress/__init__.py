@@ -1,0 +1,12 @@
+"""Protection against server-side request forgery: no address that a caller names leads into our own network.
+
+Names are resolved here, every answer is checked, and the connection is made to the very addresses that were
+checked, so that a name cannot mean one thing to the check and another to the connection. One bad address
+among good ones is enough to refuse. Whoever follows a redirect checks its address as the first one.
+"""
+
+from mesh_core.egress.addresses import AddressForbidden, is_forbidden, literal_address
+from mesh_core.egress.names import Names
+from mesh_core.egress.resolver import CheckedResolver
+
+__all__ = ["AddressForbidden", "CheckedResolver", "Names", "is_forbidden", "literal_address"]
