@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any, cast
 
 import pytest
 from google.protobuf import json_format
@@ -27,6 +28,7 @@ async def world(postgres_url: str) -> AsyncIterator[World]:
 
 async def test_every_message_of_a_hostile_network_is_stored_shown_and_acknowledged(world: World) -> None:
     account = OneAccount()
+    account.host.messages = cast("Any", MessageStore(world.database.pool))
     await account.connected()
     ref = account.session.context.ref
     account.host.journal = await world.journal("a")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import random
 from typing import Any
 
 from google.protobuf import json_format
@@ -14,11 +15,14 @@ from hypothesis import strategies as st
 
 from mesh_core import addresses
 from mesh_session_node.drivers.interface.content import Incoming
+from mesh_session_node.drivers.simulated.encoding import from_wire
 from mesh_session_node.inbound.bounds import MAX_CONTENT, fit
 from mesh_session_node.inbound.fitting import fit_content, fit_incoming, placeholder
 from mesh_session_node.journal import Event, InboundMessage
+from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import event_pb2, message_pb2, session_pb2
 from tests.support.foreign import KINDS, hostile_content, hostile_message
+from tests.support.fuzz.random_requests import Dice
 from tests.support.memory_host import OneAccount
 
 seeds = st.integers(0, 2**32)
@@ -83,6 +87,27 @@ def test_any_restriction_can_be_rendered(seed: int) -> None:
     fit(restriction)
     render(restriction)
     assert len(restriction.detail) <= 1024
+
+
+@given(seeds, st.binary(max_size=40))
+@settings(max_examples=200, deadline=None)
+def test_any_frame_with_a_message_is_read(seed: int, garbage: bytes) -> None:
+    dice = random.Random(seed)
+    frame: Any = Dice(str(seed), {}, ("someone",)).message(wire.Inbound.DESCRIPTOR)
+    content: Any = Dice(f"content {seed}", {}, ("someone",)).message(wire.Content.DESCRIPTOR)
+    if dice.random() < 0.5:
+        kind = dice.choice(KINDS)
+        body = getattr(hostile_content(str(seed), kind), kind).SerializeToString()
+        content.other.kind, content.other.body = kind, body
+    raw = content.SerializeToString()
+    at = dice.randint(0, len(raw))
+    frame.content = raw if dice.random() < 0.7 else raw[:at] + garbage + raw[at:]
+    came = from_wire(frame)
+    assert came.network_id == frame.id
+    fitting = fit_incoming(came)
+    render(fitting.content)
+    if fitting.edited is not None:
+        render(fitting.edited)
 
 
 def render(message: Message) -> None:

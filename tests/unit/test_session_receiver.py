@@ -974,3 +974,15 @@ async def test_what_comes_after_the_account_has_left_is_not_stored(account: OneA
     await account.settle()
     assert account.journal.waiting == []
     assert link.acknowledged == []
+
+
+@pytest.mark.parametrize("kind", ["edit", "revocation"])
+async def test_a_change_of_a_message_past_its_retention_is_acknowledged(
+    account: OneAccount, kind: str
+) -> None:
+    await account.connected()
+    account.driver.link.receive(replace(CHANGES[kind], target=UNKNOWN))
+    for _ in range(2):
+        await account.settle()
+        await account.journal.commit(Duplicate(FIRST))
+    assert account.driver.link.acknowledged == ["IN1"]
