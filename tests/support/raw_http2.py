@@ -23,7 +23,7 @@ _END_HEADERS, _ACK = 4, 1
 class RawConnection:
     """A connection whose frames are the test's; what the server sends is read and dropped."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, greeting: bool) -> None:
         self.refused = 0
         """Streams that the server reset."""
         self.settings: dict[int, int] = {}
@@ -31,17 +31,17 @@ class RawConnection:
         self._windows: Counter[int] = Counter()
         self._over: set[int] = set()
         self._writer = writer
+        self._greeting = greeting
+        if greeting:
+            writer.write(PREFACE + frame(SETTINGS, 0, 0, b""))
         self._last = -1
         self._reading = asyncio.create_task(self._read(reader), name="read raw frames")
 
     @classmethod
     async def open(cls, address: str, *, greeting: bool = True) -> Self:
-        """Connect to host:port, and greet as a client of HTTP/2 does."""
+        """Connect to host:port, and greet as a client of HTTP/2 does; else say nothing ever."""
         host, _, port = address.rpartition(":")
-        connection = cls(*await asyncio.open_connection(host, int(port)))
-        if greeting:
-            connection._writer.write(PREFACE + frame(SETTINGS, 0, 0, b""))
-        return connection
+        return cls(*await asyncio.open_connection(host, int(port)), greeting=greeting)
 
     @property
     def ended(self) -> bool:
@@ -102,7 +102,8 @@ class RawConnection:
                 payload = await reader.readexactly(int.from_bytes(head[:3], "big"))
                 if kind == SETTINGS and not flags & _ACK:
                     self.settings |= dict(struct.iter_unpack(">HI", payload))
-                    self._writer.write(frame(SETTINGS, _ACK, 0, b""))
+                    if self._greeting:
+                        self._writer.write(frame(SETTINGS, _ACK, 0, b""))
                 stream = int.from_bytes(head[5:], "big")
                 self.refused += kind == RST_STREAM
                 if kind == WINDOW_UPDATE:
