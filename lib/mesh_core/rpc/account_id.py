@@ -1,4 +1,4 @@
-"""The account of a serialised request, read without parsing the rest of it, and the same way in every part."""
+"""The account of a serialised request, read without parsing the rest, and the same way in every part."""
 
 from __future__ import annotations
 
