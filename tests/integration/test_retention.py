@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY
 from mesh_core.errors import OutOfRange
 from mesh_core.events import EventListener, EventReader
 from mesh_core.ids import new_uuid
-from mesh_router.retention import Policy, Retention
+from mesh_router.retention import Policy, Retention, runner
 from mesh_router.retention.purge import ACCOUNT_TABLES
 from tests.support.eventually import eventually
 from tests.support.old_days import NOON, QUEUED, WEEK, OldDays, id_of, old_days
@@ -196,6 +196,24 @@ class TestRuns:
         assert await world.value("SELECT success_time FROM retention_run") == before
         assert await world.run()
         assert await world.value("SELECT success_time FROM retention_run") > before
+
+    async def test_nothing_goes_while_the_clocks_are_apart(
+        self, world: OldDays, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        message = await world.message(9 * DAY)
+        with monkeypatch.context() as patch:
+            patch.setattr(runner, "own_time", lambda: datetime.now(UTC) - timedelta(hours=2))
+            assert not await world.run()
+        assert await world.has("message", message)
+        assert await world.run()
+        assert not await world.has("message", message)
+
+    async def test_a_run_that_seems_to_be_ahead_does_not_put_off_the_next(self, world: OldDays) -> None:
+        await world.execute("UPDATE retention_run SET start_time = now() + interval '1 year'")
+        task = asyncio.create_task(Retention(world.database, WEEK).run(), name="retention")
+        behind = "SELECT start_time <= now() FROM retention_run"
+        await eventually(lambda: world.value(behind))
+        task.cancel()
 
     async def test_one_runs_at_a_time(self, world: OldDays) -> None:
         await world.message(9 * DAY)

@@ -223,6 +223,31 @@ async def test_what_waits_to_be_sent_to_the_person_is_left_and_counted(world: Ro
     assert (await mine.row("message", waiting))["chat"] == "hidden:4711ann"
 
 
+async def test_an_erasure_that_another_router_began_knows_all_addresses(world: RouterWorld) -> None:
+    mine = await kept(world)
+    message = await mine.received("hidden:4711ann", {"address": "hidden:4711ann"})  # nothing connects it
+    job = new_uuid()
+    await world.database.pool.execute(
+        "INSERT INTO job (id, tenant, kind, state, detail) VALUES ($1, $2, 9, 2, $3)",
+        job,
+        mine.tenant,
+        json.dumps({"addresses": [*ANNS]}),
+    )
+    last = await ended(world, job_pb2.Job(id=ids.encode(Prefix.JOB, job)))
+    assert (last.state, last.done) == (job_pb2.JOB_STATE_SUCCEEDED, 1)
+    assert (await mine.row("message", message))["content"] == b""
+
+
+async def test_addresses_are_stored_with_the_job_before_anything_is_erased(world: RouterWorld) -> None:
+    mine = await kept(world)
+    await mine.received("hidden:4711ann", ANN)
+    await world.database.pool.execute(_SEE_DETAIL)
+    await mine.erased("phone:+4915112345678")
+    seen = await world.database.pool.fetchval("SELECT detail FROM seen_detail")
+    assert json.loads(seen) == {"addresses": [*ANNS]}
+    await world.database.pool.execute("DROP TRIGGER see_detail ON message; DROP TABLE seen_detail")
+
+
 async def test_a_tenant_has_one_export_at_a_time(world: RouterWorld) -> None:
     mine, others = await kept(world), await kept(world)
     connection = await world.database.connect_direct()
@@ -251,3 +276,14 @@ async def test_a_group_is_no_person(world: RouterWorld) -> None:
     mine = await kept(world)
     refused = await failing(mine.erased(GROUP))
     assert (refused.code, refused.field) == (StatusCode.INVALID_ARGUMENT, "address")
+
+
+_SEE_DETAIL = """
+CREATE TABLE seen_detail (detail jsonb);
+CREATE FUNCTION see_detail() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO seen_detail SELECT detail FROM job WHERE kind = 9 AND end_time IS NULL;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER see_detail AFTER UPDATE ON message FOR EACH STATEMENT EXECUTE FUNCTION see_detail();
+"""

@@ -416,7 +416,7 @@ async def test_a_message_whose_content_has_gone_is_found_and_listed_with_its_sta
     await stage.database.execute(
         "UPDATE message SET content = '', chat = 'hidden:erased' WHERE account = $1", account.uuid
     )
-    found = await stage.get(node, account, MessageRef(message_id=sent.id))
+    found = await stage.message(sent.id, account, node)
     assert (found.status, found.chat) == (message_pb2.MESSAGE_STATUS_DELIVERED, "hidden:erased")
     assert found.content.WhichOneof("kind") is None
     request = message_pb2.ListMessagesRequest(account_id=account.id)
@@ -799,3 +799,27 @@ async def test_a_change_that_comes_before_its_message_is_there_when_it_has_come(
     else:
         assert message.content.text.body == "how do you do?"
         assert told == ["message.edited", "message.received"]
+
+
+async def test_who_is_written_to_by_number_is_known_when_they_answer_by_their_hidden_id(
+    stage: Stage, node: NodeProcess
+) -> None:
+    account, number = await stage.paired(node), f"+49157{secrets.randbelow(10**7):07}"
+    stage.network.directory.hidden.add(number)
+    request = text_request(account)
+    request.recipient = f"phone:{number}"
+    sent = (await node.messages.SendMessage(request, metadata=stage.metadata)).message
+    await stage.until_status(node, account, sent.id, message_pb2.MESSAGE_STATUS_DELIVERED)
+    hidden = stage.network.directory.address_of(number)
+    answer = wire.Content(text="hello").SerializeToString()
+    stage.network.inbound.offer(
+        stage.on_network(account), wire.Inbound(sender=hidden, chat=hidden, content=answer)
+    )
+    await eventually(lambda: not stage.on_network(account).inbound)
+
+    listing = message_pb2.ListMessagesRequest(account_id=account.id)
+    came, out = (await node.messages.ListMessages(listing, metadata=stage.metadata)).messages
+    assert (came.sender.address, came.sender.phone) == (hidden, number)
+    assert (out.recipient.address, out.recipient.hidden_id) == (f"phone:{number}", came.sender.hidden_id)
+    stored = await stage.database.fetchrow("SELECT * FROM person_identity WHERE account = $1", account.uuid)
+    assert (stored["phone"], f"hidden:{stored['hidden_id']}") == (number, hidden)

@@ -31,10 +31,10 @@ class Item(Enum):
     """A message that is still to be sent: it is left as it is."""
 
 
-async def erase(connection: AnyConnection, tenant: UUID, address: str) -> AsyncIterator[Item]:
-    """Erases all that is stored now, row by row; yields what became of each."""
-    who = Identities(address)
-    await person_rows.learn_all(connection, tenant, who)
+async def erase(connection: AnyConnection, tenant: UUID, who: Identities) -> AsyncIterator[Item]:
+    """Erases all that is stored now, row by row; yields what became of each. What tells that the addresses of
+    `who` belong together goes with it, so keep them until all is erased.
+    """
     async for found in person_rows.messages(connection, tenant, who):
         yield await _message(connection, tenant, found, who)
     async for receipt in person_rows.receipts(connection, tenant, who):

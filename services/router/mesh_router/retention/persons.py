@@ -14,8 +14,8 @@ from sessionmesh.v1 import common_pb2
 class Identities:
     """The addresses of one person, as far as stored rows connect them; it grows while rows are learnt."""
 
-    def __init__(self, address: str) -> None:
-        self.addresses = {address}
+    def __init__(self, *addresses: str) -> None:
+        self.addresses = {*addresses}
 
     def marks(self) -> list[bytes]:
         """Bytes one of which is in every stored message, event or JSON that names the person. They may be in

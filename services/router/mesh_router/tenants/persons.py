@@ -79,13 +79,26 @@ class PersonErasures(Worker):
     async def work(self, connection: asyncpg.Connection, row: asyncpg.Record) -> None:
         done = failed = 0
         state: job_pb2.JobState.ValueType = job_pb2.JOB_STATE_SUCCEEDED
-        async for item in erase(connection, row["tenant"], json.loads(row["detail"])["address"]):
+        who = await self._known(connection, row)
+        async for item in erase(connection, row["tenant"], who):
             done += 1
             failed += item is Item.WAITS
             if done % RECORD_EVERY == 0 and await connection.fetchval(_PROGRESS, row["id"], done, failed):
                 state = job_pb2.JOB_STATE_CANCELLED
                 break
         await connection.execute(_END, row["id"], state, done, failed)
+
+    async def _known(self, connection: asyncpg.Connection, row: asyncpg.Record) -> Identities:
+        """All addresses of the person, stored with the job before anything is erased: who goes on with it in
+        another router finds no more what connects them.
+        """
+        detail = json.loads(row["detail"])
+        if "addresses" in detail:
+            return Identities(*detail["addresses"])
+        who = Identities(detail["address"])
+        await person_rows.learn_all(connection, row["tenant"], who)
+        await connection.execute(_KNOWN, row["id"], json.dumps({"addresses": sorted(who.addresses)}))
+        return who
 
 
 class PersonExports:
@@ -167,6 +180,7 @@ def _message(found: FoundMessage) -> message_pb2.Message:
 
 
 _UNFINISHED = "SELECT count(*) FROM job WHERE tenant = $1 AND kind = $2 AND end_time IS NULL"
+_KNOWN = "UPDATE job SET detail = $2, update_time = now() WHERE id = $1"
 _PROGRESS = """UPDATE job SET done = $2, failed = $3, update_time = now() WHERE id = $1
   RETURNING cancel_time IS NOT NULL"""
 _END = """UPDATE job SET state = $2, total = $3, done = $3, failed = $4, detail = '{}', update_time = now(),
