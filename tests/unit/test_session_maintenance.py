@@ -47,6 +47,22 @@ async def test_late_receipts_are_looked_up_again(failure: Exception, monkeypatch
         running.cancel()
 
 
+async def test_many_late_receipts_of_one_account_are_looked_up_in_parts(monkeypatch: Any) -> None:
+    monkeypatch.setattr(receipts, "_BATCH_SECONDS", 0.0)
+    queries = MagicMock(messages=AsyncMock(return_value=[]))
+    target = MagicMock()
+    target.context.closed = False
+    late = LateReceipts(queries)
+    for _ in range(1_200):
+        late.add(target, network_id_of(new_uuid()), Receipt.DELIVERED, 1, "")
+    running = asyncio.create_task(late.run())
+    try:
+        await late.posted()
+        assert [len(call.args[1]) for call in queries.messages.call_args_list] == [500, 500, 200]
+    finally:
+        running.cancel()
+
+
 async def test_one_late_receipt_that_fails_takes_no_other_with_it(monkeypatch: Any) -> None:
     monkeypatch.setattr(receipts, "_BATCH_SECONDS", 0.0)
     broken, fine = new_uuid(), new_uuid()

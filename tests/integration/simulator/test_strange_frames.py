@@ -10,6 +10,7 @@ import pytest
 from mesh_core.errors import FailedPrecondition
 from mesh_core.framing import FrameDecoder, encode
 from mesh_session_node.drivers.interface.content import OutgoingMessage
+from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
 from mesh_session_node.drivers.simulated.driver import SimulatedDriver
 from mesh_session_node.drivers.simulated.link import MAX_INCOMING_BYTES, SimulatedLink
 from mesh_session_node.drivers.simulated.state import SimulatedState, StoredState
@@ -76,6 +77,22 @@ async def test_a_strange_frame_is_passed_over_and_the_next_one_read(
     network.send(STRANGE[kind], GOOD.SerializeToString())
     await eventually(lambda: "GOOD" in [message.network_id for message in events.incoming])
     assert link.ended is None
+
+
+async def test_a_refusal_of_an_unknown_kind_ends_the_login() -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65536)
+        refused = wire.LoginRefused(reason=99)  # type: ignore[arg-type]  # that is the point
+        writer.write(encode(wire.Frame(login_refused=refused).SerializeToString()))
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()[:2]
+    state = SimulatedState(StoredState("1", b"secret", "+10000001", "", "", 0))
+    with pytest.raises(ConnectionEnded) as ended:
+        async with asyncio.timeout(5):
+            await SimulatedDriver(f"{host}:{port}").connect(state, RecordedEvents())
+    assert ended.value.end is End.REFUSED
+    server.close()
 
 
 async def test_a_message_larger_than_a_frame_is_not_sent(

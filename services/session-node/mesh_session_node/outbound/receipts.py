@@ -76,7 +76,9 @@ class LateReceipts:
             self._resolving, self._waiting = self._waiting, defaultdict(list)
             for target, receipts in [*self._resolving.items()]:
                 try:
-                    await self._resolve(target, receipts)
+                    while receipts:
+                        await self._resolve(target, receipts[:_AT_ONCE])
+                        del receipts[:_AT_ONCE]
                 except UNAVAILABLE as error:
                     logger.warning("late receipts wait for Postgres", error=repr(error))
                     self._waiting[target] = receipts + self._waiting[target]
@@ -91,7 +93,7 @@ class LateReceipts:
     def _oldest(self) -> int:
         """The number of the first receipt that is not posted yet, or of the next one to come."""
         lists = [*self._resolving.values(), *self._waiting.values()]
-        return min((receipts[0].number for receipts in lists), default=self._added + 1)
+        return min((receipts[0].number for receipts in lists if receipts), default=self._added + 1)
 
     async def _resolve(self, target: ReceiptTarget, receipts: list[_Late]) -> None:
         context = target.context
@@ -148,5 +150,6 @@ class ReceiptAcks:
 
 
 _BATCH_SECONDS = 0.1
+_AT_ONCE = 500  # receipts of one account in a query, and between two turns of the loop
 _RETRY_DELAY = 1.0
 _ACK_SECONDS = 1.0

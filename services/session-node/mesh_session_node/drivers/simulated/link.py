@@ -237,7 +237,8 @@ class SimulatedLink(asyncio.Protocol):
         end = _REFUSALS.get(refused.reason, End.REFUSED)
         if self._transport is not None:
             self._transport.close()
-        name = wire.LoginRefusal.Name(refused.reason).removeprefix("LOGIN_REFUSAL_").replace("_", " ").lower()
+        known = wire.LoginRefusal.DESCRIPTOR.values_by_number.get(refused.reason)
+        name = "" if known is None else known.name.removeprefix("LOGIN_REFUSAL_").replace("_", " ").lower()
         self._end(end, refused.message or name, refused.retry_after_ms / 1000)
 
     def _on_closing(self, frame: wire.Frame) -> None:
