@@ -12,6 +12,7 @@ from mesh_core import ids
 from mesh_core.errors import MeshError, ResourceExhausted, Unavailable
 from mesh_core.ids import Prefix
 from mesh_core.rpc.auth import Identity, Role
+from mesh_core.rpc.auth.identity import BOOTSTRAP_KEY_ID
 from mesh_core.rpc.limits import CallLimiter, Counted
 from mesh_core.rpc.limits.bucket import PARTS, Bucket
 from mesh_core.rpc.limits.shared import Asked, Granted
@@ -153,6 +154,15 @@ async def test_calls_per_second_of_the_tenants_settings_counts_every_class_and_r
 async def test_an_administrator_has_the_limits_of_keys_only(counts: MemoryCounts) -> None:
     settings = LimitsSettings(account=("message=1/60s",), tenant=("message=1/60s",), key=("message=4/60s",))
     assert await served(CallLimiter(settings, counts), by(identity(tenant=False)), 10) == 4
+
+
+async def test_the_key_of_the_settings_has_no_limits_and_works_when_nobody_counts(
+    counts: MemoryCounts,
+) -> None:
+    settings = LimitsSettings(key=("instance_operation=1/60s",))
+    bootstrap = Identity(Role.ADMIN, None, BOOTSTRAP_KEY_ID, frozenset())
+    counts.available = False
+    assert await served(CallLimiter(settings, counts), by(bootstrap, OPERATION), 10) == 10
 
 
 async def test_all_keys_of_one_question_are_in_one_slot(counts: MemoryCounts) -> None:

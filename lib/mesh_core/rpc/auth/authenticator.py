@@ -16,7 +16,7 @@ from mesh_core import ids
 from mesh_core.errors import InvalidField, PermissionDenied, Unauthenticated, Unavailable
 from mesh_core.ids import Prefix
 from mesh_core.rpc.auth.guesses import Guesses
-from mesh_core.rpc.auth.identity import ADMIN_SCOPES, MESH_SCOPES, Identity, Role
+from mesh_core.rpc.auth.identity import ADMIN_SCOPES, BOOTSTRAP_KEY_ID, MESH_SCOPES, Identity, Role
 from mesh_core.rpc.auth.keys import KeyRow, Lookup, looks_like_key, secret_hash
 from mesh_core.settings import AuthSettings
 from sessionmesh.v1 import authorization_pb2
@@ -225,4 +225,4 @@ def _unavailable() -> Unavailable:
     return Unavailable("keys cannot be looked up now", "BACKEND_UNAVAILABLE", retry_after=_RETRY)
 
 
-_BOOTSTRAP = Identity(Role.ADMIN, None, "bootstrap", ADMIN_SCOPES)
+_BOOTSTRAP = Identity(Role.ADMIN, None, BOOTSTRAP_KEY_ID, ADMIN_SCOPES)

@@ -31,6 +31,10 @@ MESH_SCOPES = ADMIN_SCOPES | {authorization_pb2.SCOPE_MESH}
 """What the mesh's own parts may do."""
 
 
+BOOTSTRAP_KEY_ID = "bootstrap"
+"""`Identity.key_id` of the administrator's key that the settings name."""
+
+
 class Role(IntEnum):
     """Whose key it is; the numbers are stored in `api_key.role`."""
 
