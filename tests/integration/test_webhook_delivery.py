@@ -382,6 +382,22 @@ async def test_text_that_postgres_cannot_store_holds_nothing_up(
     assert json.loads(request.body)["labels"] == {"a": "\0"}
 
 
+async def test_an_endpoint_whose_rows_make_a_claim_fail_holds_no_other_up(
+    tenant: Tenant, sink: Receiver, api: Client
+) -> None:
+    broken = await api.create(f"{sink.url}/broken", rate_per_second=5)
+    await api.create(f"{sink.url}/well")
+    await tenant.pool.execute(
+        "UPDATE webhook_health SET paced_until = 'infinity' WHERE endpoint = $1",
+        ids.decode(Prefix.ENDPOINT, broken.endpoint.id, "id"),
+    )
+    await tenant.commit(event(), event())
+    await sink.wait_for(2, "/well")
+    assert not sink.to("/broken")
+    await tenant.pool.execute("UPDATE webhook_health SET paced_until = NULL")
+    await sink.wait_for(2, "/broken")
+
+
 async def test_endpoints_that_never_answer_keep_no_other_tenant_waiting(
     world: World, tenant: Tenant, sink: Receiver, api: Client, running: Running
 ) -> None:

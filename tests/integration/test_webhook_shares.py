@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -14,7 +15,8 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.ids import new_uuid
 from mesh_core.signal import Signal
-from mesh_webhook.deliveries import claims, clock, maintenance, owed
+from mesh_webhook.deliveries import backlog, claims, clock, maintenance, owed
+from mesh_webhook.deliveries.backlog import Standstill
 from mesh_webhook.deliveries.claims import Completion
 from mesh_webhook.deliveries.owed import OwedDeliveries
 from mesh_webhook.deliveries.settings import WebhookSettings
@@ -280,6 +282,29 @@ async def test_holds_and_rates_do_not_wait_for_a_clock_that_was_set_back(
     await set_clock_back(tables, 6)
     await clock.mend(tables.pool, settings)
     assert len(await tables.claim()) == 1
+
+
+async def test_what_waits_is_counted_and_a_standstill_is_timed(tables: Tables) -> None:
+    await tables.owe(await tables.endpoint(), 2)
+    await owe_event(tables)
+    await tables.pool.execute("UPDATE webhook_queue SET due_at = now() - interval '1 minute'")
+    await tables.pool.execute(
+        "INSERT INTO event (id, seq, tenant, account, epoch, type, body)"
+        " VALUES ($1, 1, $2, $2, 1, 'a.b', '')",
+        new_uuid(),
+        tables.tenant,
+    )
+    standstill = Standstill()
+    await backlog.look(tables.pool, standstill)
+    first = time.monotonic()
+    await backlog.look(tables.pool, standstill)
+    seen = [gauge._value.get() for gauge in (backlog.PENDING, backlog.OWED)]
+    assert seen == [2, 1]
+    assert 60 <= backlog.OLDEST_DUE._value.get() < 120
+    assert 0 < backlog.STANDSTILL._value.get() < time.monotonic() - first + 1
+    await tables.pool.execute("UPDATE webhook_reader SET xid = pg_snapshot_xmax(pg_current_snapshot())")
+    await backlog.look(tables.pool, standstill)
+    assert backlog.STANDSTILL._value.get() == 0
 
 
 async def revision(tables: Tables) -> int:

@@ -11,10 +11,12 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.events import Cursor, StoredEvent
 from mesh_core.ids import new_uuid
+from mesh_webhook.deliveries import parts as parts_module
 from mesh_webhook.deliveries.backlog import ALARM_SECONDS, Standstill
 from mesh_webhook.deliveries.parts import LEAST, MAX_BYTES, MAX_ROWS, Bounds, Part, Shares, next_part
 from mesh_webhook.endpoints.subscribers import Subscriber, Subscribers
 from mesh_webhook.events.filters import EventFilter
+from mesh_webhook.events.rendering import event_body
 from sessionmesh.v1 import event_pb2
 
 CROWDED, SMALL, SILENT = new_uuid(), new_uuid(), new_uuid()
@@ -86,6 +88,22 @@ def test_bytes_bound_a_part_as_rows_do() -> None:
     part = next_part(large, subscribers(crowded=100), Bounds(), Shares())
     assert not part.deliveries
     assert len(part.owed) == 3
+
+
+def test_an_event_that_fails_in_an_unforeseen_way_is_skipped_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = [event(SMALL) for _ in range(3)]
+
+    def broken(stored: StoredEvent, message: event_pb2.Event) -> bytes:
+        if stored is events[1]:
+            raise RuntimeError
+        return event_body(stored, message)
+
+    monkeypatch.setattr(parts_module, "event_body", broken)
+    before = parts_module.SKIPPED._value.get()
+    part = next_part(events, subscribers(small=1), Bounds(), Shares())
+    assert [stored.id for stored, _, _ in part.events] == [events[0].id, events[2].id]
+    assert part.handled == 3
+    assert parts_module.SKIPPED._value.get() == before + 1
 
 
 def test_the_only_delivery_of_a_huge_event_is_made_at_once() -> None:

@@ -53,19 +53,23 @@ async def measure(pool: asyncpg.Pool) -> None:
     standstill = Standstill()
     while True:
         try:
-            [row] = await pool.fetch(_BACKLOG)
+            await look(pool, standstill)
         except DATABASE_ERRORS as error:
             logger.warning("backlog cannot be measured", error=repr(error))
-        else:
-            PENDING.set(row["pending"])
-            OWED.set(row["owed"])
-            OLDEST_DUE.set(row["overdue"].total_seconds())
-            position = (row["generation"], row["xid"], row["seq"])
-            seconds = standstill.seconds(position, waiting=row["waiting"], now=time.monotonic())
-            STANDSTILL.set(seconds)
-            if standstill.alarm(seconds):
-                logger.error("ALARM: the fan-out stands still though events wait", seconds=round(seconds))
         await asyncio.sleep(_MEASURE_SECONDS)
+
+
+async def look(pool: asyncpg.Pool, standstill: Standstill) -> None:
+    """Refreshes the gauges once, and logs an alarm when one is due."""
+    [row] = await pool.fetch(_BACKLOG)
+    PENDING.set(row["pending"])
+    OWED.set(row["owed"])
+    OLDEST_DUE.set(row["overdue"].total_seconds())
+    position = (row["generation"], row["xid"], row["seq"])
+    seconds = standstill.seconds(position, waiting=row["waiting"], now=time.monotonic())
+    STANDSTILL.set(seconds)
+    if standstill.alarm(seconds):
+        logger.error("ALARM: the fan-out stands still though events wait", seconds=round(seconds))
 
 
 _MEASURE_SECONDS = 5.0

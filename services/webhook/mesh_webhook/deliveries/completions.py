@@ -20,8 +20,14 @@ logger = structlog.get_logger(__name__)
 
 UNSTORED = Counter("mesh_webhook_unstored_answers", "Attempts whose answers the database refused to store")
 
-UNSTORABLE = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
-"""Raised for rows that can never be stored, whatever is tried."""
+UNSTORABLE = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    asyncpg.FeatureNotSupportedError,  # such as a number made of an infinite time
+    asyncpg.InternalServerError,  # such as a damaged row
+)
+"""Raised for what some rows contain: the same statement may succeed for others."""
 
 
 class CompletionWriter:

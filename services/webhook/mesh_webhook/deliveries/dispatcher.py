@@ -22,11 +22,11 @@ from mesh_core.signal import Signal
 from mesh_core.telemetry import tracing
 from mesh_webhook.deliveries import claims
 from mesh_webhook.deliveries.claims import ClaimedDelivery, Completion
-from mesh_webhook.deliveries.completions import CompletionWriter
+from mesh_webhook.deliveries.completions import UNSTORABLE, CompletionWriter
 from mesh_webhook.deliveries.http_sender import AttemptResult, HttpSender, OutgoingRequest
 from mesh_webhook.deliveries.retries import RetrySchedule
 from mesh_webhook.deliveries.settings import WebhookSettings
-from mesh_webhook.deliveries.slots import Slots
+from mesh_webhook.deliveries.slots import Share, Slots
 from mesh_webhook.endpoints import disabling
 from mesh_webhook.endpoints.endpoint_cache import EndpointCache
 from mesh_webhook.endpoints.secrets import EndpointSecrets
@@ -120,13 +120,24 @@ class Dispatcher:
             if not shares:
                 return []
             self._turn = next(one.tenant for one in reversed(due) if one.endpoint in shares)
-            claimed = await claims.take(self._pool, self._settings.lease_seconds, shares)
+            claimed = await self._take(shares)
         except UNAVAILABLE as error:
             logger.warning("deliveries cannot be claimed", error=repr(error))
             await asyncio.sleep(self._backoff.next())
             return []
         self._backoff.reset()
         return claimed
+
+    async def _take(self, shares: dict[UUID, Share]) -> list[ClaimedDelivery]:
+        """Claims; where one endpoint's rows make the claim fail, those of the others go by themselves."""
+        try:
+            return await claims.take(self._pool, self._settings.lease_seconds, shares)
+        except UNSTORABLE:
+            if len(shares) == 1:
+                logger.exception("an endpoint's deliveries cannot be claimed", endpoints=[*map(str, shares)])
+                return []
+        each = [{endpoint: share} for endpoint, share in shares.items()]
+        return [delivery for one in each for delivery in await self._take(one)]
 
     def _start(self, delivery: ClaimedDelivery) -> None:
         self._slots.begin(delivery.tenant, delivery.endpoint, retry=delivery.is_retry)

@@ -79,7 +79,15 @@ class OwedDeliveries:
         await self._subscribers.refresh([self._tenant])
         piece = _Piece()
         for row in rows:
-            if not piece.add(row, self._wanting(row), self._bounds):
+            try:
+                wanting = self._wanting(row)
+            except Exception:  # whatever it is, it concerns this event alone
+                SKIPPED.inc()
+                logger.exception(
+                    "an owed event cannot be made into deliveries, skipped", id=str(row["event"])
+                )
+                wanting = []
+            if not piece.add(row, wanting, self._bounds):
                 break
         settled = await self._settle(piece)
         if settled and piece.deliveries:
@@ -155,7 +163,7 @@ _MAX_EVENTS = 100
 _POLL_SECONDS = 1.0
 _FIRST_PAUSE_SECONDS = 0.5
 _MAX_PAUSE_SECONDS = 2.0
-_OLDEST = """SELECT w.tenant, w.xid, w.seq, w.account, w.event_type, w.labels, w.after,
+_OLDEST = """SELECT w.tenant, w.xid, w.seq, w.event, w.account, w.event_type, w.labels, w.after,
     octet_length(w.body) AS size
   FROM (SELECT coalesce(
       (SELECT tenant FROM webhook_owed WHERE tenant > $1 ORDER BY tenant LIMIT 1),

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import orjson
+import structlog
 from asyncpg.pgproto.pgproto import UUID
 from prometheus_client import Counter
 
@@ -23,7 +24,11 @@ from mesh_webhook.endpoints.subscribers import Subscribers
 from mesh_webhook.events.rendering import event_body, event_message
 
 HALVED = Counter("mesh_webhook_halved_work", "Transactions that failed, and are tried smaller", ["work"])
-SKIPPED = Counter("mesh_webhook_skipped_events", "Events whose deliveries the database refused to store")
+SKIPPED = Counter(
+    "mesh_webhook_skipped_events", "Events, or deliveries of them, that could not be made or stored"
+)
+
+logger = structlog.get_logger(__name__)
 
 # Small, because while a transaction is open all later events are hidden from their readers, everybody's.
 MAX_ROWS = 1000
@@ -123,7 +128,11 @@ def next_part(
     for stored in events:
         if part.rows >= bounds.rows or part.size >= bounds.size:
             break
-        _add(part, stored, subscribers, bounds, shares)
+        try:
+            _add(part, stored, subscribers, bounds, shares)
+        except Exception:  # whatever it is, it concerns this event alone
+            SKIPPED.inc()
+            logger.exception("an event cannot be made into deliveries, skipped", id=str(stored.id))
         part.handled += 1
     return part
 
