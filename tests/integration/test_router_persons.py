@@ -223,6 +223,32 @@ async def test_what_waits_to_be_sent_to_the_person_is_left_and_counted(world: Ro
     assert (await mine.row("message", waiting))["chat"] == "hidden:4711ann"
 
 
+async def test_what_accounts_remember_of_the_person_is_exported_and_erased_and_connects_addresses(
+    world: RouterWorld,
+) -> None:
+    mine = await kept(world)
+    message = await mine.received("hidden:4711ann", {"address": "hidden:4711ann"})
+    for address, phone, hidden, name in (
+        ("hidden:4711ann", ANN["phone"], "4711ann", "Ann"),
+        ("hidden:bob", BOB["phone"], "bob", "Bob"),
+    ):
+        await world.database.pool.execute(
+            "INSERT INTO person_identity VALUES ($1, $2, $3, '', $4, '', $5, now())",
+            mine.account,
+            address,
+            phone,
+            hidden,
+            name,
+        )
+    addresses, *frames = await mine.exported("phone:+4915112345678")
+    assert [one.display_name for one in addresses.addresses.known_as] == ["Ann"]
+    assert [frame.message.id for frame in frames] == [ids.encode(Prefix.MESSAGE, message)]
+    await mine.erased("phone:+4915112345678")
+    assert (await mine.row("message", message))["content"] == b""
+    remembered = "SELECT array_agg(display_name) FROM person_identity WHERE account = $1"
+    assert await world.database.pool.fetchval(remembered, mine.account) == ["Bob"]
+
+
 async def test_an_erasure_that_another_router_began_knows_all_addresses(world: RouterWorld) -> None:
     mine = await kept(world)
     message = await mine.received("hidden:4711ann", {"address": "hidden:4711ann"})  # nothing connects it

@@ -49,8 +49,8 @@ async def learn_all(database: Readable, tenant: UUID, who: Identities) -> None:
     """Finds the person's other addresses in all that names the known ones."""
     for _ in range(MOST_ROUNDS):
         before = len(who.addresses)
-        for row in await database.fetch(_PEOPLE, tenant, sorted(who.addresses)):
-            who.learn_together(common_pb2.Person(**row))
+        for person in await people(database, tenant, who):
+            who.learn_together(person)
         async for message in messages(database, tenant, who):
             who.learn(message.stored)
         async for found in events(database, tenant, who):
@@ -95,6 +95,12 @@ async def receipts(database: Readable, tenant: UUID, who: Identities) -> AsyncIt
             _RECEIPTS, f"({page},0)", f"({page + STEP},0)", tenant, sorted(who.addresses)
         ):
             yield row
+
+
+async def people(database: Readable, tenant: UUID, who: Identities) -> list[common_pb2.Person]:
+    """The person as the tenant's accounts know them, once for each."""
+    rows = await database.fetch(_PEOPLE, tenant, sorted(who.addresses))
+    return [common_pb2.Person(**row) for row in rows]
 
 
 async def forget(database: Readable, tenant: UUID, who: Identities) -> None:
@@ -145,7 +151,8 @@ _EVENT = "SELECT * FROM {} WHERE ctid = $1::text::tid AND id = $2"
 _IS_ONE = """account IN (SELECT id FROM account WHERE tenant = $1) AND (person = ANY ($2::text[])
     OR phone <> '' AND 'phone:' || phone = ANY ($2) OR hidden_id <> '' AND 'hidden:' || hidden_id = ANY ($2)
     OR username <> '' AND 'username:' || username = ANY ($2))"""
-_PEOPLE = f"SELECT phone, user_id, hidden_id, username FROM person_identity WHERE {_IS_ONE}"  # noqa: S608 - constants
+_NAMES = "phone, user_id, hidden_id, username, display_name"
+_PEOPLE = f"SELECT person AS address, {_NAMES} FROM person_identity WHERE {_IS_ONE}"  # noqa: S608 - constants
 _FORGET = f"DELETE FROM person_identity WHERE {_IS_ONE}"  # noqa: S608 - constants
 _RECEIPTS = """SELECT r.* FROM message_receipt r
   WHERE r.ctid >= $1::text::tid AND r.ctid < $2::text::tid AND r.member = ANY ($4::text[])

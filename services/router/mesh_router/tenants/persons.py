@@ -135,7 +135,8 @@ async def _frames(
     connection: AnyConnection, tenant: UUID, who: Identities
 ) -> AsyncIterator[tenant_pb2.ExportPersonDataResponse]:
     await person_rows.learn_all(connection, tenant, who)
-    found_under = tenant_pb2.PersonAddresses(addresses=sorted(who.addresses))
+    known_as = await person_rows.people(connection, tenant, who)
+    found_under = tenant_pb2.PersonAddresses(addresses=sorted(who.addresses), known_as=known_as)
     yield tenant_pb2.ExportPersonDataResponse(addresses=found_under)
     async for found in person_rows.messages(connection, tenant, who):
         yield tenant_pb2.ExportPersonDataResponse(message=_message(found))
