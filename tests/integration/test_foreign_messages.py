@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 from google.protobuf import json_format
+from msgspec.structs import replace
 
 from mesh_session_node.context.message_rows import message_of_row
 from mesh_session_node.context.people import People
@@ -14,7 +15,7 @@ from mesh_session_node.store.messages import MessageFilter, MessageStore
 from sessionmesh.v1 import event_pb2
 from tests.support.eventually import eventually
 from tests.support.foreign import hostile_message
-from tests.support.journal_world import World, open_world
+from tests.support.journal_world import World, inbound, open_world
 from tests.support.memory_host import OneAccount
 
 MESSAGES = 150
@@ -24,6 +25,23 @@ MESSAGES = 150
 async def world(postgres_url: str) -> AsyncIterator[World]:
     async with open_world(postgres_url) as opened:
         yield opened
+
+
+async def test_a_page_has_what_an_earlier_release_stored_of_strangers(world: World) -> None:
+    journal = await world.journal("a")
+    account = await world.account("a")
+    rows = [
+        replace(inbound("late", network_time=10**18), content=b""),
+        replace(inbound("none"), content=b"\xff no message"),
+        replace(inbound("fine"), content=b""),
+    ]
+    for row in rows:
+        await journal.write(account, row)
+    stored = await MessageStore(world.database.pool).page(account.uuid, MessageFilter(oldest_first=True), 10)
+    shown = [message_of_row("acc_1", People(), row) for row in stored]
+    assert [message.network_message_id for message in shown] == ["late", "none", "fine"]
+    assert not shown[0].HasField("network_time")
+    assert shown[1].content.HasField("unknown")
 
 
 async def test_every_message_of_a_hostile_network_is_stored_shown_and_acknowledged(world: World) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+import structlog
 from asyncpg import Record
 from asyncpg.pgproto.pgproto import UUID
+from google.protobuf.message import DecodeError
 
 from mesh_core.ids import Prefix, encode
 from mesh_core.validation import to_timestamp
@@ -11,14 +15,18 @@ from mesh_session_node.context.people import People
 from sessionmesh.v1 import message_pb2 as pb
 from sessionmesh.v1.common_pb2 import MessageRef
 
+logger = structlog.get_logger(__name__)
+
+Stored = TypeVar("Stored", pb.SendMessageRequest, pb.Message)
+
 
 def message_of_row(account_id: str, people: People, row: Record) -> pb.Message:
     """What this API sent is stored as the request it was sent with, anything else as the message itself."""
     if row["origin"] == pb.MESSAGE_ORIGIN_API:
-        message = _sent(pb.SendMessageRequest.FromString(row["content"]))
+        message = _sent(_read(pb.SendMessageRequest, row))
         people.show(message, row["chat"])
     else:
-        message = pb.Message.FromString(row["content"])
+        message = _read(pb.Message, row)
     message.id = encode(Prefix.MESSAGE, row["id"])
     message.account_id = account_id
     message.direction = row["direction"]
@@ -58,7 +66,7 @@ def ref_of_row(row: Record) -> MessageRef:
         from_account=row["direction"] == pb.DIRECTION_OUTBOUND,
     )
     if not ref.from_account:
-        ref.sender = pb.Message.FromString(row["content"]).sender.address
+        ref.sender = _read(pb.Message, row).sender.address
     return ref
 
 
@@ -67,6 +75,17 @@ def set_create_time(message: pb.Message, uuid: UUID) -> None:
     created = message.create_time
     created.seconds, rest = divmod(int.from_bytes(uuid.bytes[:6], "big"), 1000)
     created.nanos = rest * 1_000_000
+
+
+def _read(kind: type[Stored], row: Record) -> Stored:
+    """What is stored of a message; of what nobody can read, that it is there: its page has other messages."""
+    try:
+        return kind.FromString(row["content"])
+    except DecodeError:
+        logger.exception("a stored message cannot be read", message=str(row["id"]))
+        unreadable = kind()
+        unreadable.content.unknown.SetInParent()
+        return unreadable
 
 
 def _sent(request: pb.SendMessageRequest) -> pb.Message:

@@ -115,8 +115,13 @@ class MessageStore:
         return await self._pool.fetch(_RECEIPTS, message, after, limit)
 
 
-_COLUMNS = """id, account, direction, origin, status, chat, network_id, content, traceparent, failure,
-  failure_code, failure_detail, update_time, network_time, edit_time"""
+# What strangers once said of their clocks may be stored as times that no program can hold.
+_TIMES = ", ".join(
+    f"CASE WHEN {column} BETWEEN '0001-01-02' AND '9999-12-30' THEN {column} END AS {column}"
+    for column in ("update_time", "network_time", "edit_time")
+)
+_COLUMNS = f"""id, account, direction, origin, status, chat, network_id, content, traceparent, failure,
+  failure_code, failure_detail, {_TIMES}"""
 _MESSAGE = f"SELECT {_COLUMNS} FROM message WHERE account = $1 AND id = $2"  # noqa: S608 - constants
 _MESSAGES = f"SELECT {_COLUMNS} FROM message WHERE account = $1 AND id = ANY ($2)"  # noqa: S608 - constants
 _ACCEPTED = f"""SELECT {_COLUMNS} FROM message WHERE account = $1 AND id = (SELECT result FROM request
