@@ -28,8 +28,10 @@ class Wanted:
     def __init__(self, **tenants: int) -> None:
         named = {"crowded": CROWDED, "small": SMALL}
         self._tenants = {named[name]: count for name, count in tenants.items()}
+        self.asked = 0
 
     def wanting(self, tenant: UUID, *_: Any) -> list[Subscriber]:
+        self.asked += 1
         return [Subscriber(endpoint(), EventFilter()) for _ in range(self._tenants.get(tenant, 0))]
 
 
@@ -69,6 +71,18 @@ def test_a_tenant_has_half_of_the_rows_of_a_page_and_the_rest_is_owed() -> None:
     parts = all_parts(page, subscribers(crowded=16), Bounds(1000, MAX_BYTES))
     assert sum(len(part.deliveries) for part in parts) == 496
     assert sum(len(part.owed) for part in parts) == 469
+
+
+def test_a_tenant_whose_share_is_used_up_costs_no_more_matching_in_that_page() -> None:
+    wanted = Wanted(crowded=MAX_ROWS)
+    counted: Any = wanted
+    next_part([event(CROWDED) for _ in range(50)], counted, Bounds(), Shares())
+    assert wanted.asked == 1
+
+
+def test_a_part_has_a_bounded_number_of_events() -> None:
+    parts = all_parts([event(SMALL) for _ in range(250)], subscribers(small=1), Bounds())
+    assert [part.handled for part in parts] == [100, 100, 50]
 
 
 @pytest.mark.parametrize("bounds", [Bounds(), Bounds(100, MAX_BYTES), Bounds(MAX_ROWS, 5000), LEAST])

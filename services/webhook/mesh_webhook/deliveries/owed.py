@@ -78,7 +78,8 @@ class OwedDeliveries:
         self._tenant = rows[0]["tenant"]
         await self._subscribers.refresh([self._tenant])
         piece = _Piece()
-        for row in rows:
+        # Matching holds up all else in the process.
+        for row in rows[: max(1, _MAX_MATCHES // max(1, self._subscribers.count(self._tenant)))]:
             try:
                 wanting = self._wanting(row)
             except Exception:  # whatever it is, it concerns this event alone
@@ -160,6 +161,7 @@ class _Piece:
 
 _NO_ACCOUNT = UUID(bytes(16))
 _MAX_EVENTS = 100
+_MAX_MATCHES = 5000
 _POLL_SECONDS = 1.0
 _FIRST_PAUSE_SECONDS = 0.5
 _MAX_PAUSE_SECONDS = 2.0

@@ -33,6 +33,8 @@ logger = structlog.get_logger(__name__)
 # Small, because while a transaction is open all later events are hidden from their readers, everybody's.
 MAX_ROWS = 1000
 MAX_BYTES = 2 * 1024 * 1024
+MAX_EVENTS = 100
+"""Events of one part that somebody wants: rendering them holds up all else in the process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +73,15 @@ class Shares:
 
     rows: dict[UUID, int] = field(default_factory=lambda: defaultdict(int))
     sizes: dict[UUID, int] = field(default_factory=lambda: defaultdict(int))
+    used_up: set[UUID] = field(default_factory=set)
+    """Tenants that were refused: who wants the rest of their events is found out when these are made."""
 
     def take(self, tenant: UUID, rows: int, size: int, bounds: Bounds) -> bool:
         """Counts what the tenant gets now, if that is within half of the bounds; its first row always is."""
-        if self.rows[tenant] + rows > max(1, bounds.rows // 2):
-            return False
-        if self.sizes[tenant] + size > bounds.size // 2 and (rows > 1 or self.rows[tenant]):
+        too_many = self.rows[tenant] + rows > max(1, bounds.rows // 2)
+        too_large = self.sizes[tenant] + size > bounds.size // 2 and (rows > 1 or self.rows[tenant] > 0)
+        if too_many or too_large:
+            self.used_up.add(tenant)
             return False
         self.rows[tenant] += rows
         self.sizes[tenant] += size
@@ -126,7 +131,7 @@ def next_part(
     """The first events that fit into one transaction, at least one; the tenants must have been refreshed."""
     part = Part()
     for stored in events:
-        if part.rows >= bounds.rows or part.size >= bounds.size:
+        if part.rows >= bounds.rows or part.size >= bounds.size or len(part.events) >= MAX_EVENTS:
             break
         try:
             _add(part, stored, subscribers, bounds, shares)
@@ -138,19 +143,21 @@ def next_part(
 
 
 def _add(part: Part, stored: StoredEvent, subscribers: Subscribers, bounds: Bounds, shares: Shares) -> None:
-    candidates = subscribers.wanting(stored.tenant, stored.account, stored.type, stored.cursor.xid)
-    if not candidates:
-        return
+    candidates = None
+    if stored.tenant not in shares.used_up:
+        candidates = subscribers.wanting(stored.tenant, stored.account, stored.type, stored.cursor.xid)
+        if not candidates:
+            return
     event = event_message(stored)
-    wanting = [one.endpoint.id for one in candidates if one.filter.matches_labels(event.labels)]
-    if not wanting:
+    wanting = [one.endpoint.id for one in candidates or () if one.filter.matches_labels(event.labels)]
+    if candidates and not wanting:
         return
     body = event_body(stored, event)
     # Postgres refuses some text that a proto can hold, so only a well-formed traceparent is stored.
     traceparent = event.traceparent if _is_traceparent(event.traceparent) else ""
     part.events.append((stored, body, traceparent))
     place = len(part.events)
-    if shares.take(stored.tenant, len(wanting), len(wanting) * len(body), bounds):
+    if wanting and shares.take(stored.tenant, len(wanting), len(wanting) * len(body), bounds):
         part.deliveries += [(endpoint, place) for endpoint in wanting]
         part.rows += len(wanting)
         part.size += len(wanting) * len(body)

@@ -58,6 +58,10 @@ class Subscribers:
             if of_tenant[0]["reached"] > self._tenants.get(tenant, _NONE).revision:
                 self._tenants[tenant] = _changed(self._tenants.get(tenant, _NONE), of_tenant)
 
+    def count(self, tenant: UUID) -> int:
+        """How many endpoints of the tenant an event is compared with."""
+        return len(self._tenants.get(tenant, _NONE).subscribers)
+
     def wanting(
         self, tenant: UUID, account: UUID, event_type: str, xid: int, after: UUID | None = None
     ) -> list[Subscriber]:
