@@ -8,8 +8,11 @@ from types import TracebackType
 from typing import Any, Self
 
 import structlog
+from prometheus_client import Gauge
 
 logger = structlog.get_logger(__name__)
+
+RUNNING = Gauge("mesh_background_tasks", "Background tasks that run, by name", ["task"])
 
 
 class Supervisor:
@@ -20,9 +23,12 @@ class Supervisor:
         self._tasks: dict[asyncio.Task[Any], None] = {}
 
     def start(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run `work` as a task. It may return when it has nothing left to do; raising is a failure."""
+        """Run `work` as a task. It may return when it has nothing left to do; raising is a failure. Names are
+        few: each is a value of a label.
+        """
         task = asyncio.create_task(work, name=name)
         self._tasks[task] = None
+        RUNNING.labels(name).inc()
         task.add_done_callback(self._done)
         return task
 
@@ -43,6 +49,7 @@ class Supervisor:
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.pop(task, None)
+        RUNNING.labels(task.get_name()).dec()
         if task.cancelled() or task.exception() is None:
             return
         error = task.exception()

@@ -142,11 +142,10 @@ class Stack:
 
     def _add_parts(self, common: dict[str, str], network: str) -> list[Child]:
         # The simulated network bans nobody for pairing often.
-        self._node_environment = common | {
-            "MESH_SIMNET_ADDRESS": network,
-            "MESH_SESSION_PAIRING_INTERVAL_SECONDS": "0",
-        }
-        local_webhooks = {"MESH_WEBHOOK_ALLOW_PRIVATE_ADDRESSES": "true", "MESH_WEBHOOK_ALLOW_HTTP": "true"}
+        pairing = _unless_given("MESH_SESSION_PAIRING_INTERVAL_SECONDS", "0")
+        self._node_environment = common | pairing | {"MESH_SIMNET_ADDRESS": network}
+        local_webhooks = _unless_given("MESH_WEBHOOK_ALLOW_PRIVATE_ADDRESSES", "true")
+        local_webhooks |= _unless_given("MESH_WEBHOOK_ALLOW_HTTP", "true")
         names = [f"node-{number}" for number in range(1, self._nodes + 1)]
         return [
             self._add("router", "mesh_router", common, f"{LOOPBACK}:{self._port}" if self._port else ""),
@@ -256,3 +255,8 @@ def _is_even(placement: fleet_pb2.GetPlacementResponse, nodes: int) -> bool:
     """Whether no node owns much less than its share of the shards."""
     owned = Counter(shard.node_id for shard in placement.shards)
     return min(owned.values()) >= LEAST_SHARE * len(placement.shards) / nodes
+
+
+def _unless_given(variable: str, value: str) -> dict[str, str]:
+    """What suits a mesh on one machine, where the environment does not say otherwise."""
+    return {} if variable in os.environ else {variable: value}

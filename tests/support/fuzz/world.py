@@ -190,7 +190,7 @@ async def _settle(world: World) -> None:
     live["group_message_id"] = await send(world, group.address)
     live["node_id"] = (await world("ListNodes")).nodes[-1].id
     live["job_id"] = (await world("DrainNode", node_id=live["node_id"], force=True)).job.id
-    await world("CancelJob", job_id=live["job_id"])
+    await _keep_node(world)
 
     async def delivery() -> str | None:
         deliveries = (await world("ListDeliveries")).deliveries
@@ -198,6 +198,17 @@ async def _settle(world: World) -> None:
 
     live["delivery_id"] = await eventually(delivery, what="an attempt to deliver")
     live["cursor"] = (await world("ListEvents", page_size=1)).next_cursor
+
+
+async def _keep_node(world: World) -> None:
+    """End the drain, which may have ended by itself."""
+    method = named("CancelJob")
+    request = new_request(method, {"job_id": world.live["job_id"]})
+    answer = await world.admin(method, [request.SerializeToString()])
+    if answer.reason == "JOB_ENDED":
+        await world("UndrainNode", node_id=world.live["node_id"])
+    else:
+        assert answer.ok, answer
 
 
 async def _add_spares(world: World) -> None:
