@@ -246,4 +246,18 @@ CATALOGUE = (
         "AND (status <> ALL ($4::smallint[])) IS NOT NULL",
         "tests/integration/test_router_persons.py -k waits",
     ),
+    Mutation(
+        "an account is to blame only while the network works for others",
+        f"{_NODE}/node/network_health.py",
+        "return works and not doubtful and not self.failing",
+        "return True",
+        "tests/unit/test_session_networks.py -k nobodys_fault",
+    ),
+    Mutation(
+        "a tenant's share of the rooms for pairing",
+        f"{_NODE}/account/pairing_rooms.py",
+        "lambda tenant: self._held[tenant] < self._free",
+        "lambda tenant: self._free > 0",
+        "tests/unit/test_session_pairing.py -k never_holds_all_rooms",
+    ),
 )
