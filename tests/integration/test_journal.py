@@ -638,11 +638,13 @@ class TestStatuses:
         await asyncio.gather(journal.write(account, first), journal.write(other, first))
         await asyncio.gather(journal.write(account, later), journal.write(account, later))
         messages = MessageStore(world.database.pool)
-        merged = PersonIdentity("hidden:8", "+491", "", "8", "ada", "Ada", 2)
+        merged = {"phone": "+491", "user_id": "", "hidden_id": "8", "username": "ada", "display_name": "Ada"}
         for address in ("hidden:8", "phone:+491", "username:ada"):
-            assert await messages.identities(account.uuid, [address]) == [merged]
+            [row] = await messages.identities(account.uuid, [address])
+            assert dict(row) == merged
         assert await messages.identities(account.uuid, ["phone:+492", "user:8", "username:"]) == []
-        assert await messages.identities(other.uuid, ["hidden:8"]) == [first]
+        [others] = await messages.identities(other.uuid, ["hidden:8"])
+        assert others["username"] == ""
 
     async def test_receipts_of_members_only_rise(self, world: World) -> None:
         journal = await world.journal("a")

@@ -119,11 +119,11 @@ class MemoryMessages:
         self._check()
         return next((row["id"] for row in self.rows if row["network_id"] == network_id), None)
 
-    async def identities(self, _account: UUID, addresses: Collection[str]) -> list[PersonIdentity]:
+    async def identities(self, _account: UUID, addresses: Collection[str]) -> list[dict[str, str]]:
         self._check()
         names = {"phone:": "phone", "user:": "user_id", "hidden:": "hidden_id", "username:": "username"}
         return [
-            one
+            names_stored(one)
             for one in reversed(self.people)
             if any(kind + getattr(one, name) in addresses for kind, name in names.items())
         ]
@@ -131,6 +131,12 @@ class MemoryMessages:
     def _check(self) -> None:
         if self.unavailable:
             raise ConnectionRefusedError("no database")
+
+
+def names_stored(person: PersonIdentity) -> dict[str, str]:
+    """The row of a person, as `MessageStore.identities` reads it."""
+    fields = ("phone", "user_id", "hidden_id", "username", "display_name")
+    return {field: getattr(person, field) for field in fields}
 
 
 class MemoryFetcher:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from asyncpg.pgproto.pgproto import UUID
@@ -13,6 +14,7 @@ from mesh_session_node.drivers.interface.content import Identity
 from mesh_session_node.journal import PersonIdentity
 from sessionmesh.v1 import message_pb2
 from sessionmesh.v1.common_pb2 import Person
+from tests.support.memory_host import names_stored
 
 NUMBER, HIDDEN, USER = "phone:+4915100000777", "hidden:8", "user:7"
 PHONE = "+4915100000777"
@@ -26,9 +28,9 @@ class Stored:
         self.people = people
         self.asked: list[Sequence[str]] = []
 
-    async def identities(self, _account: UUID, addresses: Sequence[str]) -> list[PersonIdentity]:
+    async def identities(self, _account: UUID, addresses: Sequence[str]) -> Any:
         self.asked.append(addresses)
-        return list(self.people)
+        return [names_stored(person) for person in self.people]
 
 
 def test_a_number_and_its_hidden_id_are_one_person() -> None:

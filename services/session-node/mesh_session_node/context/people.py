@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from asyncpg import Record
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_session_node.drivers.interface.content import Identity, is_person, names_of, person_of
@@ -26,8 +27,8 @@ class WithRecipient(Protocol):
 class StoredPeople(Protocol):
     """Where identities are stored."""
 
-    async def identities(self, account: UUID, addresses: Sequence[str]) -> list[PersonIdentity]:
-        """Those that have one of these names, the latest first."""
+    async def identities(self, account: UUID, addresses: Sequence[str]) -> list[Record]:
+        """Who has one of these names, the latest first: rows with the names and the display name."""
 
 
 class _Known:
@@ -108,13 +109,7 @@ class People:
             return
         self._trim()  # not afterwards: what was asked for is there when this returns
         for found in await stored.identities(account, wanted):
-            older = Person(
-                phone=found.phone,
-                user_id=found.user_id,
-                hidden_id=found.hidden_id,
-                username=found.username,
-                display_name=found.display_name,
-            )
+            older = Person(**found)
             for known in self._find_all(older):
                 if _may_be_one(known.person, older):
                     older.MergeFrom(known.person)

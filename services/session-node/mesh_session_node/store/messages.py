@@ -12,7 +12,6 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.database.requests import Method
 from mesh_core.paging import MAX_BYTES
-from mesh_session_node.journal import PersonIdentity
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +99,12 @@ class MessageStore:
         found: UUID | None = await self._pool.fetchval(_BY_NETWORK_ID, account, network_id)
         return found
 
-    async def identities(self, account: UUID, addresses: Sequence[str]) -> list[PersonIdentity]:
+    async def identities(self, account: UUID, addresses: Sequence[str]) -> list[Record]:
         """The stored people who have one of these addresses, those that were told last first."""
         named = {
             kind: [a.partition(":")[2] for a in addresses if a.startswith(f"{kind}:")] for kind in _NAMED
         }
-        rows = await self._pool.fetch(_IDENTITIES, account, [*addresses], *named.values())
-        return [PersonIdentity(*row) for row in rows]
+        return await self._pool.fetch(_IDENTITIES, account, [*addresses], *named.values())
 
     async def receipts(self, message: UUID, after: str, limit: int) -> list[Record]:
         """At most `limit` receipts of a group's members whose addresses are behind `after`: member, status,
@@ -128,10 +126,8 @@ _ACCEPTED = f"""SELECT {_COLUMNS} FROM message WHERE account = $1 AND id = (SELE
   WHERE scope = $1 AND method = $2 AND request_id = $3 AND digest = $4)"""  # noqa: S608 - constants
 _BY_NETWORK_ID = "SELECT message FROM network_message WHERE account = $1 AND network_id = $2"
 _NAMED = ("phone", "hidden", "username")
-_IDENTITIES = """SELECT person, phone, user_id, hidden_id, username, display_name,
-    (extract(epoch FROM update_time) * 1000000)::bigint
-  FROM person_identity WHERE account = $1
-    AND (person = ANY ($2) OR phone <> '' AND phone = ANY ($3) OR hidden_id <> '' AND hidden_id = ANY ($4)
+_IDENTITIES = """SELECT phone, user_id, hidden_id, username, display_name FROM person_identity
+  WHERE account = $1 AND (person = ANY ($2) OR phone <> '' AND phone = ANY ($3) OR hidden_id <> '' AND hidden_id = ANY ($4)
       OR username <> '' AND username = ANY ($5))
   ORDER BY update_time DESC LIMIT 5000"""
 _RECEIPTS = """SELECT member, status, time FROM message_receipt WHERE message = $1 AND member > $2 COLLATE "C"
