@@ -122,6 +122,34 @@ async def test_only_the_first_frame_has_to_come_soon(
     assert seen == [b"first", b"second"]
 
 
+async def test_each_frame_of_a_brief_stream_has_to_come_soon(
+    monkeypatch: pytest.MonkeyPatch, guard: Strangers
+) -> None:
+    monkeypatch.setattr(strangers, "FRAME_SECONDS", 0.05)
+    seen: list[bytes] = []
+
+    async def requests() -> AsyncIterator[bytes]:
+        yield b"first"
+        await asyncio.Event().wait()
+
+    async def serve(request: Any, _context: Any) -> None:
+        async for frame in request:
+            seen.append(frame)  # noqa: PERF401 - a comprehension would lose it with the error
+
+    context: Any = "a"
+    with pytest.raises(DeadlineExceeded):
+        await guard.streaming(serve, takes_stream=True, brief=True)(requests(), context)
+    assert seen == [b"first"]
+
+
+async def test_a_brief_stream_ends_where_its_caller_ends_it(guard: Strangers) -> None:
+    held = Held(guard)
+    held.release.set()
+    body = guard.streaming(held._serve, takes_stream=True, brief=True)
+    context: Any = "a"
+    assert await body(frames(b"x", b"y"), context) == [b"x", b"y"]
+
+
 async def read(guard: Strangers, requests: AsyncIterator[bytes], where: Any) -> bytes:
     return await guard.read(requests, where)
 

@@ -108,7 +108,9 @@ def wrap(handler: RpcHandler, method: Method, gate: Gate) -> RpcHandler:
     if parse is not None:
         body = (parsing_all if handler.request_streaming else parsing)(body, parse)
     if method.scope == SCOPE_PUBLIC:
-        body = gate.strangers.streaming(body, takes_stream=handler.request_streaming)
+        body = gate.strangers.streaming(
+            body, takes_stream=handler.request_streaming, brief=getattr(function, "brief", False)
+        )
     else:
         body = _judged(body, method, gate)
     if not handler.response_streaming:

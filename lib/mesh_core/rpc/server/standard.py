@@ -19,6 +19,7 @@ from mesh_core.errors import MAX_NAME, InvalidField, NotFound
 from mesh_core.rpc.auth import Authenticator
 from mesh_core.rpc.server.methods import Methods
 from mesh_core.rpc.server.parsing import Context
+from mesh_core.rpc.server.strangers import brief
 from sessionmesh.v1.authorization_pb2 import SCOPE_OPERATOR, SCOPE_PUBLIC
 
 _Status: Any = health_pb2.HealthCheckResponse
@@ -82,6 +83,7 @@ class Reflection:
         self._all = reflection.aio.ReflectionServicer(names, _Symbols(pool))
         self._authenticator = authenticator
 
+    @brief
     async def ServerReflectionInfo(
         self, request_iterator: AsyncIterator[Any], context: Context
     ) -> AsyncIterator[Any]:

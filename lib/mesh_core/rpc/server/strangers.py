@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Self
+from functools import partial
+from typing import Any, Self, TypeVar
 
 from mesh_core.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted
 from mesh_core.rpc.server.parsing import Context, Serve
@@ -33,6 +34,19 @@ those before it are of somebody who sends none.
 """
 BODY_SECONDS = 1.0
 """How long the body may then take to come: as a rule it came with the call."""
+FRAMES_OF_ADDRESS = 4
+FRAMES_IN_ALL = 16
+"""Frames of brief streams that are read at the same time."""
+FRAME_SECONDS = 10.0
+"""How long each of those may take to come."""
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+
+def brief(handler: Handler) -> Handler:
+    """Mark a stream that asks for no key and whose callers ask and go: each of its frames is read in turn."""
+    handler.__dict__["brief"] = True
+    return handler
 
 
 class Strangers:
@@ -41,18 +55,22 @@ class Strangers:
     def __init__(self, address_of: Callable[[Context], str]) -> None:
         self._address_of = address_of
         self._streams = _Places(STREAMS_OF_ADDRESS, STREAMS_IN_ALL)
-        self._calls = _Places(WAITING_OF_ADDRESS, WAITING_IN_ALL)
-        self._bodies = _Turns(BODIES_IN_ALL)
-        self._bodies_of: dict[str, _Turns] = {}
+        self._bodies = _Readers(BODIES_OF_ADDRESS, BODIES_IN_ALL)
+        self._frames = _Readers(FRAMES_OF_ADDRESS, FRAMES_IN_ALL)
 
-    def streaming(self, body: Serve, *, takes_stream: bool) -> Serve:
+    def streaming(self, body: Serve, *, takes_stream: bool, brief: bool = False) -> Serve:
         """`body`, the handler of a stream, that raises `ResourceExhausted` where too many are open, and
         `DeadlineExceeded` when nothing is asked for.
         """
 
         async def serve(request: Any, context: Context) -> Any:
-            with self._streams.taken(self._address_of(context)):
-                return await body(_BeginningSoon(request) if takes_stream else request, context)
+            address = self._address_of(context)
+            if brief:
+                request = _Brief(request, partial(self._frames.read, address=address, seconds=FRAME_SECONDS))
+            elif takes_stream:
+                request = _BeginningSoon(request)
+            with self._streams.taken(address):
+                return await body(request, context)
 
         return serve
 
@@ -60,27 +78,18 @@ class Strangers:
         """The body of a unary call. Raises `ResourceExhausted` when there is no turn for it, and
         `DeadlineExceeded` when it does not come.
         """
-        address = self._address_of(context)
-        with self._calls.taken(address):
-            own = self._bodies_of.setdefault(address, _Turns(BODIES_OF_ADDRESS))
-            try:
-                # Its address' first: who waits for that holds nobody else's.
-                async with own.taken(), self._bodies.taken():
-                    return await read_one(requests, BODY_SECONDS)
-            finally:
-                if self._calls.of(address) == 1:
-                    self._bodies_of.pop(address, None)
+        body = await self._bodies.read(requests, self._address_of(context), BODY_SECONDS)
+        if body is None:
+            raise _missing()
+        return body
 
 
-async def read_one(requests: AsyncIterator[bytes], seconds: float | None = None) -> bytes:
-    """The message of a unary call that is served as a stream; `DeadlineExceeded` when it does not come."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await anext(requests)
-    except StopAsyncIteration:
-        raise InvalidArgument("the call has no request", "INVALID_FIELD") from None
-    except TimeoutError:
-        raise _late() from None
+async def read_one(requests: AsyncIterator[bytes]) -> bytes:
+    """The message of a call with one request that is served as a stream."""
+    body = await anext(requests, None)
+    if body is None:
+        raise _missing()
+    return body
 
 
 class _Places:
@@ -110,6 +119,51 @@ class _Places:
             self._taken[address] -= 1
             if not self._taken[address]:
                 del self._taken[address]
+
+
+class _Readers:
+    """Reads one frame after the other of each address, and of all of them together, in turns."""
+
+    def __init__(self, of_address: int, in_all: int) -> None:
+        self._places = _Places(WAITING_OF_ADDRESS, WAITING_IN_ALL)
+        self._of_address = of_address
+        self._turns_of: dict[str, _Turns] = {}
+        self._turns = _Turns(in_all)
+
+    async def read(self, requests: AsyncIterator[bytes], address: str, seconds: float) -> bytes | None:
+        """The next frame, which has so long to come; None at the end."""
+        with self._places.taken(address):
+            own = self._turns_of.setdefault(address, _Turns(self._of_address))
+            try:
+                # Its address' first: who waits for that holds nobody else's.
+                async with own.taken(), self._turns.taken(), asyncio.timeout(seconds):
+                    return await anext(requests, None)
+            except TimeoutError:
+                raise _late() from None
+            finally:
+                if self._places.of(address) == 1:
+                    self._turns_of.pop(address, None)
+
+
+class _Brief:
+    """A request stream each frame of which is read by `read`."""
+
+    def __init__(
+        self,
+        requests: AsyncIterator[bytes],
+        read: Callable[[AsyncIterator[bytes]], Awaitable[bytes | None]],
+    ) -> None:
+        self._requests = requests
+        self._read = read
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        frame = await self._read(self._requests)
+        if frame is None:
+            raise StopAsyncIteration
+        return frame
 
 
 class _BeginningSoon:
@@ -181,6 +235,10 @@ def _too_many() -> ResourceExhausted:
     return ResourceExhausted(
         "too many calls without a key are open", "RATE_LIMITED", retry_after=TURN_SECONDS
     )
+
+
+def _missing() -> InvalidArgument:
+    return InvalidArgument("the call has no request", "INVALID_FIELD")
 
 
 def _late() -> DeadlineExceeded:
