@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from mesh_core.ids import Prefix, encode, new_uuid
 from mesh_session_node.drivers.interface.content import Identity, Incoming, Reference, person_of
+from mesh_session_node.inbound import receiver
 from mesh_session_node.inbound.in_order import MAX_WAITING
 from mesh_session_node.journal import (
     REFUSED,
@@ -780,6 +781,26 @@ async def test_a_time_that_cannot_be_is_the_time_when_it_came(
         if isinstance(row, InboundMessage)
     ]
     assert abs(message.network_time.ToSeconds() - message.create_time.ToSeconds()) <= 1
+
+
+@pytest.mark.parametrize("kind", ["message", *CHANGES])
+async def test_what_comes_while_too_much_waits_for_the_database_is_stored_later_in_its_order(
+    account: OneAccount, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(receiver, "_RETRY_SECONDS", 0.0)
+    await account.connected()
+    with_earlier_message(account)
+    account.journal.full = True
+    account.driver.link.receive(CHANGES.get(kind) or incoming())
+    account.driver.link.receive(incoming("and this", network_id="IN2"))
+    await account.settle()
+    account.journal.full = False
+
+    async def both() -> bool:
+        await account.journal.commit()
+        return account.driver.link.acknowledged == ["IN1", "IN2"]
+
+    await eventually(both)
 
 
 async def test_an_answer_that_comes_while_the_database_is_away_is_stored_when_it_is_back(

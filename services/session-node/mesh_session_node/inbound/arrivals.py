@@ -10,7 +10,6 @@ from functools import partial
 import structlog
 from asyncpg import Record
 
-from mesh_core.errors import MeshError
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.context.message_rows import ref_of_row
 from mesh_session_node.drivers.interface.content import Incoming, Reference, is_one_of
@@ -33,16 +32,12 @@ class Arrival:
 
     def store(
         self, *rows: Row, then: Callable[[Outcome], None], repeated: Callable[[Duplicate], None] | None = None
-    ) -> asyncio.Future[Outcome] | None:
-        """Write the rows; when they are stored, or were before, acknowledge the message and call `then`. None
-        when they cannot be written now. `repeated` is called instead for what was stored before.
+    ) -> asyncio.Future[Outcome]:
+        """Write the rows; when they are stored, or were before, acknowledge the message and call `then`.
+        `repeated` is called instead for what was stored before. Raises `Unavailable` as `Journal.write` does.
         """
         session = self.session
-        try:
-            done = session.host.journal.write(session.ref, *rows, *session.people.news)
-        except MeshError as error:
-            logger.warning("inbound message not stored", account_id=session.id, reason=error.message)
-            return None
+        done = session.host.journal.write(session.ref, *rows, *session.people.news)
         session.people.stored()
         done.add_done_callback(partial(self._settled, then, repeated))
         return done

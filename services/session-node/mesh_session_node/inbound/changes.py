@@ -86,12 +86,10 @@ class ContentChanges:
             rows: list[Row] = [ContentUpdate(row["id"], message.SerializeToString())]
             if not message.content.HasField("revoked"):  # that was told already, and is all that it says
                 rows.append(session.events.received(message, came.time, message.traceparent))
-            done = arrival.store(*rows, then=lambda _: then(row["id"]))
-            if done is not None:
-                await asyncio.wait([done])
+            await asyncio.wait([arrival.store(*rows, then=lambda _: then(row["id"]))])
 
     async def _change(self, arrival: Arrival, target: Reference) -> Outcome | None:
-        """Store the change; None when there is nothing to store, or it cannot be stored now."""
+        """Store the change; None when there is nothing to store, or its outcome is unknown."""
         session, came = arrival.session, arrival.message
         row = await self._lookup.by_network_id(session.ref.uuid, target.network_id)
         if session.closed:
@@ -130,8 +128,6 @@ class ContentChanges:
         else:
             rows = [ContentUpdate(uuid, content_of_row(row, message), micros), event]
         done = arrival.store(*rows, then=_nothing, repeated=_nothing)
-        if done is None:
-            return None
         await asyncio.wait([done])
         return None if done.cancelled() or done.exception() is not None else done.result()
 

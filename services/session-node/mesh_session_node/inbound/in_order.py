@@ -11,6 +11,8 @@ from mesh_session_node.context.context import SessionContext
 
 MAX_WAITING = 1_000
 """How much of one account may wait for its turn."""
+MAX_WAITING_OF_ALL = 20_000
+"""How much of all accounts may."""
 Work = Callable[[], Awaitable[None]]
 
 
@@ -32,7 +34,7 @@ class InOrder:
         waits already.
         """
         account = session.ref.uuid
-        if self._waiting[account] >= MAX_WAITING:
+        if self._waiting[account] >= MAX_WAITING or self._waiting.total() >= MAX_WAITING_OF_ALL:
             return False
         self._waiting[account] += 1
         queue = self._queues.get((account, chat))

@@ -2,9 +2,10 @@
 network is told.
 
 What is not stored is not acknowledged, so the network offers it again after the next login, wherever that is.
-That holds for what the fence refuses, and for what comes while too much waits for the database. What the
-database refuses because of its data is logged as an error, and a placeholder is stored for it, so that it
-does not come again for ever; were that refused, too, it is not acknowledged.
+That holds for what the fence refuses. What comes while the database takes nothing waits here, as far as there
+is room, and is offered again otherwise. What the database refuses because of its data is logged as an error,
+and a placeholder is stored for it, so that it does not come again for ever; were that refused, too, it is not
+acknowledged.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from asyncpg import Record
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.database import UNAVAILABLE
+from mesh_core.errors import Unavailable
 from mesh_core.ids import Prefix, encode, new_uuid
 from mesh_core.telemetry import tracing
 from mesh_session_node.context import metrics
@@ -60,9 +62,13 @@ class Receiver:
         instead = partial(self._store_placeholder, session, link, came)
         arrival, uuid = Arrival(session, link, came, instead), new_uuid()
         if not self._in_order.busy(session, came.chat) and not _needs_look_up(session, came):
-            if (done := self._store(arrival, uuid, {})) is not None:
-                self._announce(arrival, done)
-            return
+            try:
+                if (done := self._store(arrival, uuid, {})) is not None:
+                    self._announce(arrival, done)
+            except Unavailable:
+                pass  # it waits for its turn, and then until the database takes it
+            else:
+                return
         before = [
             storing
             for network_id in arrival.refers_to
@@ -90,7 +96,7 @@ class Receiver:
             while True:
                 try:
                     stored = await self._store_with_references(arrival, uuid)
-                except UNAVAILABLE as error:
+                except _AWAY as error:
                     logger.warning("a message waits for Postgres", account_id=session.id, error=repr(error))
                 else:
                     return
@@ -125,14 +131,18 @@ class Receiver:
 
     def _store_placeholder(self, session: SessionContext, link: Link | None, came: Incoming) -> None:
         arrival = Arrival(session, link, placeholder(came))
-        if (done := self._store(arrival, new_uuid(), {})) is not None:
-            self._announce(arrival, done)
+        try:
+            if (done := self._store(arrival, new_uuid(), {})) is not None:
+                self._announce(arrival, done)
+        except Unavailable as error:
+            logger.warning("a placeholder is not stored", account_id=session.id, reason=error.message)
 
     def _store(
         self, arrival: Arrival, uuid: UUID, rows: Mapping[str, Record]
     ) -> asyncio.Future[Outcome] | None:
         """`rows` are those of the messages that it refers to, by the network's ids, as far as they are
-        stored. Returns the future of its outcome; None when it cannot be stored now.
+        stored. Returns the future of its outcome; None when the account is no longer here. Raises
+        `Unavailable`.
         """
         session, came = arrival.session, arrival.message
         if session.closed:
@@ -279,3 +289,5 @@ def _event(session: SessionContext, message: pb.Message, came: Incoming) -> Even
 _ABOUT = {"reaction": "message", "poll_vote": "poll", "choice": "message", "form_reply": "message"}
 """Kinds of content that are about an earlier message, and their field that names it."""
 _RETRY_SECONDS = 1.0
+_AWAY: tuple[type[Exception], ...] = (Unavailable, *UNAVAILABLE)
+"""The database cannot be asked, or takes nothing."""
