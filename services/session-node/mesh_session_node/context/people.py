@@ -9,7 +9,7 @@ from typing import Protocol
 from asyncpg import Record
 from asyncpg.pgproto.pgproto import UUID
 
-from mesh_session_node.drivers.interface.content import Identity, is_person, names_of, person_of
+from mesh_session_node.drivers.interface.content import Identity, describe, is_person, names_of, person_of
 from mesh_session_node.journal import PersonIdentity
 from sessionmesh.v1.common_pb2 import Person
 
@@ -86,8 +86,12 @@ class People:
 
     def show(self, where: WithRecipient, chat: str) -> None:
         """Fill in whom a message to this chat went to: somebody in a chat of two, else nobody."""
-        if is_person(chat):
-            where.recipient.CopyFrom(self.find(chat))
+        if not is_person(chat):
+            return
+        recipient = where.recipient
+        if (known := None if self._by_name is None else self._by_name.get(chat)) is not None:
+            recipient.CopyFrom(known.person)
+        describe(recipient, chat)
 
     def to_recall(self, addresses: Iterable[str]) -> list[str]:
         """Those of whom more may be stored than is in memory."""

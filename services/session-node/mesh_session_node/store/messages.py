@@ -127,8 +127,8 @@ _ACCEPTED = f"""SELECT {_COLUMNS} FROM message WHERE account = $1 AND id = (SELE
 _BY_NETWORK_ID = "SELECT message FROM network_message WHERE account = $1 AND network_id = $2"
 _NAMED = ("phone", "hidden", "username")
 _IDENTITIES = """SELECT phone, user_id, hidden_id, username, display_name FROM person_identity
-  WHERE account = $1 AND (person = ANY ($2) OR phone <> '' AND phone = ANY ($3) OR hidden_id <> '' AND hidden_id = ANY ($4)
-      OR username <> '' AND username = ANY ($5))
+  WHERE account = $1 AND (person = ANY ($2) OR phone <> '' AND phone = ANY ($3)
+    OR hidden_id <> '' AND hidden_id = ANY ($4) OR username <> '' AND username = ANY ($5))
   ORDER BY update_time DESC LIMIT 5000"""
 _RECEIPTS = """SELECT member, status, time FROM message_receipt WHERE message = $1 AND member > $2 COLLATE "C"
   ORDER BY member COLLATE "C" LIMIT $3"""
