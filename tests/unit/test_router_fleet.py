@@ -75,6 +75,7 @@ def test_nothing_is_wrong_with_a_fleet_that_is_well() -> None:
         ({"usage_percent": 80.0}, fleet_pb2.ALARM_KIND_CAPACITY_WARNING),
         ({"usage_percent": 95.0}, fleet_pb2.ALARM_KIND_CAPACITY_CRITICAL),
         ({"outage": 10.0, "waiting": {"n1": 3}}, fleet_pb2.ALARM_KIND_NETWORK_FAILING),
+        ({"undeleted": 86_400.0}, fleet_pb2.ALARM_KIND_RETENTION_LATE),
     ],
 )
 def test_each_thing_that_is_wrong_is_one_alarm(

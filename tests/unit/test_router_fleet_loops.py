@@ -58,7 +58,7 @@ async def test_waiting_accounts_are_counted_again() -> None:
 
 
 async def test_the_fleet_is_checked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    checked = monitor.FleetMonitor(MagicMock(), MagicMock(), MagicMock(), MagicMock())
+    checked = monitor.FleetMonitor(*[MagicMock() for _ in range(5)])
     check = MagicMock(side_effect=UNEXPECTED)
     monkeypatch.setattr(checked, "check", check)
     async with running(checked.run()):

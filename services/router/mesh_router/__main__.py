@@ -70,11 +70,12 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         supervisor.start("evict-unregistered", evict_unregistered(view, directories, upstreams))
         supervisor.start("evict-dead-nodes", evict_dead_nodes(view, upstreams))
 
-        fleet = Fleet(database, etcd, cluster, view)
+        policy = Policy.of_days(settings.retention.days, settings.retention.longest_days)
+        retention = Retention(database, policy)
+        supervisor.start("retention", retention.run())
+        fleet = Fleet(database, etcd, cluster, view, retention)
         await fleet.start(supervisor)
         supervisor.start("delete-ended-jobs", keep_deleting_ended(database))
-        policy = Policy.of_days(settings.retention.days, settings.retention.longest_days)
-        supervisor.start("retention", Retention(database, policy).run())
 
         pager = Pager(await page_token_key(database))
         owners = OwnerNotifier(view, channels, settings.auth.mesh_key)

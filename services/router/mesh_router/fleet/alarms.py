@@ -24,6 +24,9 @@ OUTAGE_SECONDS = 10.0
 STALE_SECONDS = 5.0
 """The view counts as stale when nothing was heard of etcd for this long."""
 
+UNDELETED_SECONDS = 86_400.0
+"""Old data is deleted every hour; so long without success is too long."""
+
 
 @dataclass(frozen=True, slots=True)
 class Condition:
@@ -53,6 +56,9 @@ class Facts:
     """Accounts that wait for a failing network, by node."""
     outage: float = 0.0
     """For how long accounts have been waiting so."""
+    undeleted: float = 0.0
+    """Since all old data was last deleted."""
+    undeleted_reason: str = ""
 
 
 def judge(facts: Facts) -> dict[Kind, Condition]:
@@ -78,6 +84,12 @@ def judge(facts: Facts) -> dict[Kind, Condition]:
             facts.outage,
             f"the network fails for most accounts of {', '.join(sorted(facts.waiting))}: "
             f"{sum(facts.waiting.values())} wait until it works again",
+        )
+    if facts.undeleted >= UNDELETED_SECONDS:
+        wrong[fleet_pb2.ALARM_KIND_RETENTION_LATE] = Condition(
+            "retention",
+            facts.undeleted - UNDELETED_SECONDS,
+            f"old data is not deleted: {facts.undeleted_reason or 'no router has come to it'}",
         )
     filled = f"{facts.accounts} accounts want one of {facts.capacity} sessions"
     if facts.capacity and facts.usage_percent >= ALARM_PERCENT:

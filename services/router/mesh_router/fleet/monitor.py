@@ -17,6 +17,7 @@ from mesh_router.fleet.admission import Admission
 from mesh_router.fleet.alarms import Alarms, Facts, judge
 from mesh_router.fleet.liveness import EtcdLiveness
 from mesh_router.fleet.outages import NetworkOutages
+from mesh_router.retention import Retention
 from sessionmesh.admin.v1 import fleet_pb2
 
 logger = structlog.get_logger(__name__)
@@ -41,8 +42,14 @@ class FleetMonitor:
     """`run` keeps `alarms` and the metrics up to date."""
 
     def __init__(
-        self, view: OwnerView, admission: Admission, liveness: EtcdLiveness, outages: NetworkOutages
+        self,
+        view: OwnerView,
+        admission: Admission,
+        liveness: EtcdLiveness,
+        outages: NetworkOutages,
+        retention: Retention,
     ) -> None:
+        self._retention = retention
         self._outages = outages
         self._view = view
         self._admission = admission
@@ -86,6 +93,8 @@ class FleetMonitor:
             usage_percent=self._admission.usage_percent,
             waiting=self._outages.waiting,
             outage=self._outages.seconds(now),
+            undeleted=self._retention.age,
+            undeleted_reason=self._retention.failure,
         )
         self._alarms.update(judge(facts))
         self._show(facts)

@@ -28,6 +28,7 @@ from mesh_router.fleet.monitor import FleetMonitor
 from mesh_router.fleet.outages import NetworkOutages
 from mesh_router.fleet.resources import node_message, percent, shard_message
 from mesh_router.fleet.watch import FleetWatch
+from mesh_router.retention import Retention
 from sessionmesh.admin.v1 import fleet_pb2, fleet_pb2_grpc
 
 DEFAULT_CAPACITY = 5000
@@ -37,12 +38,14 @@ DEFAULT_CAPACITY = 5000
 class Fleet:
     """The parts that look after the fleet, made and started together."""
 
-    def __init__(self, database: Database, etcd: Etcd, cluster: str, view: OwnerView) -> None:
+    def __init__(
+        self, database: Database, etcd: Etcd, cluster: str, view: OwnerView, retention: Retention
+    ) -> None:
         self.admission = Admission(database, view)
         self.drains = Drains(database, etcd, cluster, view, self.admission)
         self._liveness = EtcdLiveness(etcd, cluster, view)
         self._outages = NetworkOutages(database)
-        self.monitor = FleetMonitor(view, self.admission, self._liveness, self._outages)
+        self.monitor = FleetMonitor(view, self.admission, self._liveness, self._outages, retention)
         self.watch = FleetWatch(view, self.admission, self.monitor)
 
     async def start(self, supervisor: Supervisor) -> None:

@@ -28,11 +28,12 @@ UNREAD = Counter("mesh_retention_unread_events", "Events dropped before the webh
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A day that is over and stands, and why: in words for people."""
+    """A day that is over and stands, and why: in words for people. `needed`: because of what is in it."""
 
     table: str
     day: date
     reason: str
+    needed: bool
 
 
 async def drop_old_days(connection: AnyConnection, policy: Policy, now: datetime) -> list[Held]:
@@ -44,17 +45,16 @@ async def drop_old_days(connection: AnyConnection, policy: Policy, now: datetime
                 break
             try:
                 reason = await _need(connection, table, day, policy, now)
-                if reason is None and not await _drop(connection, table, day):
-                    reason = _BUSY
-            except DATABASE_ERRORS as error:
-                reason = f"it could not be dropped: {error!r}"
-            if reason is None:
-                DROPPED.labels(table).inc()
-                logger.info("a day was dropped", table=table, day=day.isoformat())
-            else:
-                held.append(Held(table, day, reason))
-                if reason == _BUSY:
+                if reason is not None:
+                    held.append(Held(table, day, reason, needed=True))
+                elif await _drop(connection, table, day):
+                    DROPPED.labels(table).inc()
+                    logger.info("a day was dropped", table=table, day=day.isoformat())
+                else:
+                    held.append(Held(table, day, "the table was busy", needed=False))
                     break
+            except DATABASE_ERRORS as error:
+                held.append(Held(table, day, f"it could not be dropped: {error!r}", needed=False))
     return held
 
 
@@ -129,7 +129,6 @@ def _times(day: date) -> tuple[datetime, datetime]:
 _LOCK = "SET LOCAL lock_timeout = '100ms'"
 _ATTEMPTS = 5
 _PAUSE_SECONDS = 0.3
-_BUSY = "the table was busy"
 _MOST_NEEDED = 20_000
 _PAGES = 500
 _NEEDED = """SELECT message FROM outbox WHERE message >= uuid_at($1) AND message < uuid_at($2)

@@ -17,8 +17,6 @@ PEOPLE = timedelta(days=90)
 """How long it is known who somebody is, after the network told it last."""
 ENDED_KEYS = timedelta(days=30)
 """How long revoked and expired keys are still listed."""
-LATE = timedelta(days=1)
-"""So long after the last success there is an alarm."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from time import monotonic
 
 import asyncpg
 import structlog
@@ -15,7 +16,7 @@ from mesh_core.database import Database
 from mesh_router.retention.ages import AGED, delete_aged, delete_receipts
 from mesh_router.retention.alone import alone
 from mesh_router.retention.days import drop_old_days
-from mesh_router.retention.policy import LATE, Policy
+from mesh_router.retention.policy import Policy
 from mesh_router.retention.purge import purge_expired_accounts
 from mesh_router.retention.shorter import shorter_tenants, sweep
 
@@ -23,7 +24,6 @@ logger = structlog.get_logger(__name__)
 
 AGE = Gauge("mesh_retention_age_seconds", "Since when all of the retention's work was last done")
 HELD = Gauge("mesh_retention_held_days", "Days that are over and stand, because something in them is needed")
-ALARM = Gauge("mesh_retention_alarm", "1 while old data has not been deleted for a day")
 
 
 CLOCKS_APART = timedelta(hours=1)
@@ -36,7 +36,14 @@ class Retention:
     def __init__(self, database: Database, policy: Policy) -> None:
         self._database = database
         self._policy = policy
-        self._late = False
+        self._succeeded_at = monotonic()
+        self.failure = ""
+        """What the last run could not do."""
+
+    @property
+    def age(self) -> float:
+        """Seconds since all of it was last done, in whatever router."""
+        return monotonic() - self._succeeded_at
 
     async def run(self) -> None:
         """Looks every minute whether it is due, until cancelled."""
@@ -94,6 +101,8 @@ class Retention:
         HELD.set(len(held))
         for day in held:
             logger.info("a day is held", table=day.table, day=day.day.isoformat(), reason=day.reason)
+        if stuck := [f"{day.table} of {day.day}: {day.reason}" for day in held if not day.needed]:
+            raise _NotDroppedError("; ".join(stuck))
 
     async def _shorter(self, connection: asyncpg.Connection, now: datetime) -> None:
         failure = None
@@ -110,20 +119,14 @@ class Retention:
     async def _due(self) -> bool:
         row = await self._database.pool.fetchrow(_WHEN)
         assert row is not None  # noqa: S101 - the migration made it
-        AGE.set(row["age"].total_seconds())
-        self._judge(row["age"], row["failure"])
+        self._succeeded_at = monotonic() - row["age"].total_seconds()
+        self.failure = row["failure"]
+        AGE.set(self.age)
         return bool(row["due"])
 
-    def _judge(self, age: timedelta, failure: str) -> None:
-        late = age > LATE
-        ALARM.set(late)
-        if late and not self._late:
-            logger.error(
-                "alarm", alarm="retention_late", subject="retention", detail=failure or "it never ran"
-            )
-        elif self._late and not late:
-            logger.info("alarm is over", alarm="retention_late")
-        self._late = late
+
+class _NotDroppedError(Exception):
+    """Days that nobody needs stand all the same."""
 
 
 def own_time() -> datetime:
