@@ -11,6 +11,8 @@ import pytest
 from aiohttp import web
 
 from mesh_core.egress import AddressForbidden, CheckedResolver
+from mesh_core.ids import new_uuid
+from mesh_session_node.journal import AccountRef
 from mesh_session_node.outbound import link_previews
 from mesh_session_node.outbound.link_previews import MAX_PAGE_BYTES, LinkPreviews
 from mesh_session_node.outbound.page_head import PageHead
@@ -18,6 +20,7 @@ from tests.support.eventually import eventually
 
 JPEG = b"\xff\xd8\xff\xe0" + b"picture" * 100
 HTML = "text/html"
+SOMEBODY = AccountRef(new_uuid(), new_uuid(), 1, 1)
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -86,7 +89,7 @@ async def test_a_page_is_shown_with_its_title_text_and_picture(site: Site, previ
             "<meta property=og:image content=shoe.jpg>"
         ),
     )
-    preview = await previews.read(url)
+    preview = await previews.read(url, SOMEBODY)
     assert preview is not None
     assert (preview.url, preview.title, preview.description) == (url, "Shop", "All we sell")
     assert preview.thumbnail == JPEG
@@ -100,7 +103,7 @@ async def test_redirects_are_followed_and_the_link_stays_as_it_stands(
     site.redirect("/c", "/d/page")
     site.redirect("/b", site.url + "/c")
     url = site.redirect("/a", "b")
-    preview = await previews.read(url)
+    preview = await previews.read(url, SOMEBODY)
     assert preview is not None
     assert (preview.url, preview.title, preview.thumbnail) == (url, "There", JPEG)
 
@@ -109,7 +112,7 @@ async def test_a_fourth_redirect_is_not_followed(site: Site, previews: LinkPrevi
     site.put("/e", page("<title>There</title>"))
     for here, there in ("de", "cd", "bc", "ab"):
         site.redirect(f"/{here}", f"/{there}")
-    assert await previews.read(site.url + "/a") is None
+    assert await previews.read(site.url + "/a", SOMEBODY) is None
     assert "/e" not in site.asked
 
 
@@ -128,7 +131,7 @@ async def test_a_fourth_redirect_is_not_followed(site: Site, previews: LinkPrevi
 async def test_a_private_address_is_never_asked(site: Site, host: str) -> None:
     url = site.put("/", page("<title>Secret</title>")).replace("127.0.0.1", host)
     async with LinkPreviews(allow_private_addresses=False) as strict:
-        assert await strict.read(url) is None
+        assert await strict.read(url, SOMEBODY) is None
     assert site.asked == []
 
 
@@ -149,7 +152,7 @@ async def test_a_redirect_to_a_private_address_is_not_followed(
             first = False
 
         monkeypatch.setattr(CheckedResolver, "_check", only_the_first_passes)
-        assert await strict.read(url) is None
+        assert await strict.read(url, SOMEBODY) is None
     assert site.asked == ["/public"]
 
 
@@ -167,7 +170,7 @@ async def test_a_redirect_to_a_private_address_is_not_followed(
     ],
 )
 async def test_what_is_no_address_of_a_page_has_no_preview(previews: LinkPreviews, url: str) -> None:
-    assert await previews.read(url) is None
+    assert await previews.read(url, SOMEBODY) is None
 
 
 @pytest.mark.parametrize(
@@ -176,21 +179,21 @@ async def test_what_is_no_address_of_a_page_has_no_preview(previews: LinkPreview
 async def test_a_redirect_to_what_is_no_address_of_a_page_ends_there(
     site: Site, previews: LinkPreviews, to: str
 ) -> None:
-    assert await previews.read(site.redirect("/a", to)) is None
+    assert await previews.read(site.redirect("/a", to), SOMEBODY) is None
 
 
 @pytest.mark.parametrize("kind", ["application/pdf", "image/jpeg", "text/plain"])
 async def test_only_pages_are_read(site: Site, previews: LinkPreviews, kind: str) -> None:
-    assert await previews.read(site.put("/a", page("<title>x</title>"), kind)) is None
+    assert await previews.read(site.put("/a", page("<title>x</title>"), kind), SOMEBODY) is None
 
 
 async def test_nothing_compressed_is_unpacked(site: Site, previews: LinkPreviews) -> None:
     packed = gzip.compress(page("<title>x</title>").encode())
-    assert await previews.read(site.put("/a", packed, HTML, **{"content-encoding": "gzip"})) is None
+    assert await previews.read(site.put("/a", packed, HTML, **{"content-encoding": "gzip"}), SOMEBODY) is None
 
 
 async def test_a_page_that_says_nothing_has_no_preview(site: Site, previews: LinkPreviews) -> None:
-    assert await previews.read(site.put("/a", page(""))) is None
+    assert await previews.read(site.put("/a", page("")), SOMEBODY) is None
 
 
 @pytest.mark.parametrize(
@@ -206,7 +209,9 @@ async def test_a_picture_that_is_no_small_jpeg_is_left_out(
     site: Site, previews: LinkPreviews, picture: bytes, kind: str
 ) -> None:
     site.put("/p", picture, kind)
-    preview = await previews.read(site.put("/a", page("<title>x</title><meta property=og:image content=/p>")))
+    preview = await previews.read(
+        site.put("/a", page("<title>x</title><meta property=og:image content=/p>")), SOMEBODY
+    )
     assert preview is not None
     assert (preview.title, preview.thumbnail) == ("x", b"")
 
@@ -224,10 +229,38 @@ async def test_of_a_long_page_only_the_beginning_is_read(site: Site, previews: L
             sent += 65_536
 
     site.pages["/a"] = endless
-    preview = await previews.read(site.url + "/a")
+    preview = await previews.read(site.url + "/a", SOMEBODY)
     assert preview is not None
     assert preview.title == "Long"
     assert sent < 100 * MAX_PAGE_BYTES
+
+
+async def test_of_a_page_no_more_than_its_head_is_read(site: Site, previews: LinkPreviews) -> None:
+    async def never_ends(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": HTML})
+        await response.prepare(request)
+        await response.write(b"<head><title>Long</title></h")  # an end that comes in two pieces
+        await response.write(b"ead><body>")
+        return await hang(request)
+
+    site.pages["/a"] = never_ends
+    preview = await previews.read(site.url + "/a", SOMEBODY)
+    assert preview is not None
+    assert preview.title == "Long"
+
+
+async def test_slow_pages_of_one_tenant_hold_up_no_other_tenants_pages(
+    site: Site, previews: LinkPreviews
+) -> None:
+    site.pages["/slow"] = hang
+    accounts = [AccountRef(new_uuid(), SOMEBODY.tenant, 1, 1) for _ in range(20)]
+    slow = [asyncio.create_task(previews.read(site.url + "/slow", account)) for account in accounts]
+    await eventually(lambda: len(site.asked) >= 8)
+    url = site.put("/a", page("<title>x</title>"))
+    assert await previews.read(url, AccountRef(new_uuid(), new_uuid(), 1, 1)) is not None
+    assert not any(task.done() for task in slow)
+    for task in slow:
+        task.cancel()
 
 
 async def test_a_slow_page_has_no_preview(
@@ -235,7 +268,7 @@ async def test_a_slow_page_has_no_preview(
 ) -> None:
     monkeypatch.setattr(link_previews, "MAX_SECONDS", 0.2)
     site.pages["/a"] = hang
-    assert await previews.read(site.url + "/a") is None
+    assert await previews.read(site.url + "/a", SOMEBODY) is None
 
 
 async def test_a_slow_picture_is_left_out(
@@ -243,7 +276,9 @@ async def test_a_slow_picture_is_left_out(
 ) -> None:
     monkeypatch.setattr(link_previews, "MAX_SECONDS", 0.5)
     site.pages["/p"] = hang
-    preview = await previews.read(site.put("/a", page("<title>x</title><meta property=og:image content=/p>")))
+    preview = await previews.read(
+        site.put("/a", page("<title>x</title><meta property=og:image content=/p>")), SOMEBODY
+    )
     assert preview is not None
     assert (preview.title, preview.thumbnail) == ("x", b"")
 
@@ -256,7 +291,7 @@ async def test_a_page_in_a_charset_that_there_is_no_codec_for_is_read(
         return web.Response(body=body, headers={"content-type": "text/html; charset=utf16le"})
 
     site.pages["/a"] = answer
-    preview = await previews.read(site.url + "/a")
+    preview = await previews.read(site.url + "/a", SOMEBODY)
     assert preview is not None
     assert preview.title == "Tea"
 
@@ -268,12 +303,12 @@ async def test_whatever_fails_in_reading_a_page_only_its_preview_is_missing(
         raise LookupError("a fault of ours")
 
     monkeypatch.setattr(link_previews, "read_head", broken)
-    assert await previews.read(site.put("/a", page("<title>x</title>"))) is None
+    assert await previews.read(site.put("/a", page("<title>x</title>")), SOMEBODY) is None
 
 
 async def test_a_caller_who_gives_up_is_not_held(site: Site, previews: LinkPreviews) -> None:
     site.pages["/a"] = hang
-    reading = asyncio.create_task(previews.read(site.url + "/a"))
+    reading = asyncio.create_task(previews.read(site.url + "/a", SOMEBODY))
     await eventually(lambda: site.asked)
     reading.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -281,8 +316,8 @@ async def test_a_caller_who_gives_up_is_not_held(site: Site, previews: LinkPrevi
 
 
 async def test_the_request_tells_nothing_of_the_mesh(site: Site, previews: LinkPreviews) -> None:
-    await previews.read(site.put("/a", page("<title>x</title>"), **{"set-cookie": "a=b"}))
-    await previews.read(site.url + "/a")
+    await previews.read(site.put("/a", page("<title>x</title>"), **{"set-cookie": "a=b"}), SOMEBODY)
+    await previews.read(site.url + "/a", SOMEBODY)
     assert {name.lower() for name in site.headers} == {
         "host",
         "user-agent",

@@ -82,13 +82,14 @@ def test_any_bytes_are_read(page: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "repeated", ["<", "<a ", "<a '", "<!--", "<title>&", "<meta charset", "&", "</a ", "<script>"]
+    "repeated",
+    ["<", "<a ", "<a '", "<!--", "<title>&", "<meta charset", "&", "</a ", "<script>", "<p>", "<a\0"],
 )
 def test_no_page_takes_long(repeated: str) -> None:
     page = (repeated * MAX_PAGE_BYTES)[:MAX_PAGE_BYTES].encode()
     started = time.process_time()
     read_head(page)
-    assert time.process_time() - started < 5
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize(

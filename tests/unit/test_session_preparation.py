@@ -13,6 +13,7 @@ from mesh_core.ids import Prefix, encode, new_id, new_uuid
 from mesh_core.rpc.auth import Identity, Role, assume
 from mesh_session_node.drivers.interface.content import Reference, References
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure
+from mesh_session_node.journal import AccountRef
 from mesh_session_node.outbound.outgoing import Outgoing
 from mesh_session_node.outbound.preparation import CannotPrepare, Preparation
 from mesh_session_node.outbound.preparing import MAX_TRIES
@@ -248,6 +249,21 @@ async def test_preparing_does_not_use_the_limits_up(account: OneAccount) -> None
     assert account.on_the_network == ["hello"]
 
 
+async def test_nothing_is_prepared_that_the_limits_do_not_let_out(account: OneAccount, clock: Clock) -> None:
+    account.limit(per_minute=2)
+    await account.connected()
+    first, second, third = [await account.send("cat.png", f"+491510000001{n}") for n in range(3)]
+    assert account.preparing == [first, second]
+    await account.prepared(first, "ref")
+    assert account.preparing == [second]
+    await account.prepared(second, "ref")
+    account.driver.link.answer()
+    assert account.preparing == []
+    await clock.skip(66)
+    await account.settle()
+    assert account.preparing == [third]
+
+
 # What is looked up and handed over
 
 
@@ -277,7 +293,7 @@ class MemoryPreviews:
         self.pages: dict[str, LinkPreview] = {}
         self.asked: list[str] = []
 
-    async def read(self, url: str) -> LinkPreview | None:
+    async def read(self, url: str, _owner: AccountRef) -> LinkPreview | None:
         self.asked.append(url)
         return self.pages.get(url)
 

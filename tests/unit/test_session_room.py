@@ -142,6 +142,14 @@ async def test_a_cancelled_message_makes_room(account: OneAccount, text: str) ->
     assert has_room(account)
 
 
+async def test_a_message_that_is_kept_after_all_takes_its_room_again(account: OneAccount) -> None:
+    account.load(session_pb2.SESSION_STATE_CONNECTED)
+    out = await account.send()
+    assert account.session.sender.cancel(out.uuid) is out
+    account.session.sender.keep(out)
+    assert not has_room(account)
+
+
 async def test_a_message_that_may_be_with_the_network_keeps_its_room(account: OneAccount) -> None:
     await account.connected()
     out = await account.send()

@@ -76,6 +76,17 @@ class Limiter:
         day.add(now)
         return True
 
+    def left(self, now: float) -> int:
+        """So many messages may be sent now; below 0 where a limit was lowered."""
+        for window in (self._minute, self._hour, self._day):
+            window.advance(now)
+        limits = self.limits
+        return min(
+            limits.per_minute - self._minute.total,
+            limits.per_hour - self._hour.total,
+            limits.per_day - self._day.total,
+        )
+
     def wait(self, now: float) -> float:
         """Seconds until a message may be sent; 0 when one may be now. A limit of 0 lets none out: a day."""
         return max(

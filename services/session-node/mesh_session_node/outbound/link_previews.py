@@ -19,7 +19,9 @@ import structlog
 from yarl import URL
 
 from mesh_core.egress import AddressForbidden, CheckedResolver
+from mesh_session_node.journal import AccountRef
 from mesh_session_node.outbound.page_head import read_head
+from mesh_session_node.outbound.preview_places import PreviewPlaces
 from sessionmesh.v1.content_pb2 import LinkPreview
 
 logger = structlog.get_logger(__name__)
@@ -27,8 +29,8 @@ logger = structlog.get_logger(__name__)
 MAX_SECONDS = 2.0
 """How long a preview may take, picture and all."""
 
-MAX_PAGE_BYTES = 256 * 1024
-"""How much of a page is read; what its head says stands at its beginning."""
+MAX_PAGE_BYTES = 128 * 1024
+"""How much of a page is read, up to the end of its head. To parse so much takes a tenth of a second."""
 
 MAX_PICTURE_BYTES = 64_000
 MAX_REDIRECTS = 3
@@ -47,11 +49,13 @@ def first_link(text: str) -> str:
 
 
 class LinkPreviews:
-    """An HTTP client for previews; use it with `async with`. A few are read at once, the others wait."""
+    """An HTTP client for previews; use it with `async with`. A few are read at once, the others wait their
+    turn.
+    """
 
     def __init__(self, *, allow_private_addresses: bool) -> None:
         self._resolver = CheckedResolver(allow_private=allow_private_addresses)
-        self._room = asyncio.Semaphore(_AT_ONCE)
+        self._places = PreviewPlaces(_AT_ONCE, _OF_AN_ACCOUNT)
         # Parsing has a thread of its own: the loop goes on meanwhile, and so do the look-ups of names.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="preview")
         self._session: aiohttp.ClientSession | None = None
@@ -71,14 +75,16 @@ class LinkPreviews:
         await self._resolver.close()
         self._thread.shutdown(cancel_futures=True)
 
-    async def read(self, url: str) -> LinkPreview | None:
-        """What is shown of `url`; None when the page does not say it within `MAX_SECONDS`. Never raises."""
+    async def read(self, url: str, owner: AccountRef) -> LinkPreview | None:
+        """What is shown of `url`, for an account; None when the page does not say it within `MAX_SECONDS`.
+        Never raises.
+        """
         loop = asyncio.get_running_loop()
         end = loop.time() + MAX_SECONDS
         preview = LinkPreview(url=url)
         try:
-            async with asyncio.timeout_at(end), self._room:
-                page = await self._get(url, _PAGE_TYPES, MAX_PAGE_BYTES)
+            async with asyncio.timeout_at(end), self._places.place(owner):
+                page = await self._get(url, _PAGE_TYPES, MAX_PAGE_BYTES, _HEAD_ENDS)
                 head = await loop.run_in_executor(self._thread, read_head, page.body, page.charset)
                 preview.title, preview.description = head.title, head.description
                 if head.image:
@@ -91,13 +97,17 @@ class LinkPreviews:
 
     async def _picture(self, url: str) -> bytes:
         """The bytes of a picture that is small and a JPEG already, as messages carry it; else none."""
-        picture = await self._get(url, _PICTURE_TYPES, MAX_PICTURE_BYTES + 1)
+        picture = await self._get(url, _PICTURE_TYPES, MAX_PICTURE_BYTES + 1, _NEVER_ENDS)
         if len(picture.body) > MAX_PICTURE_BYTES or not picture.body.startswith(b"\xff\xd8\xff"):
             return b""
         return picture.body
 
-    async def _get(self, address: str, types: frozenset[str], max_bytes: int) -> _Answer:
-        """The beginning of what `address` serves, after at most `MAX_REDIRECTS` redirects."""
+    async def _get(
+        self, address: str, types: frozenset[str], max_bytes: int, ends: re.Pattern[bytes]
+    ) -> _Answer:
+        """The beginning of what `address` serves, after at most `MAX_REDIRECTS` redirects: until `ends` is
+        found in it.
+        """
         assert self._session is not None  # noqa: S101 - entered
         url = URL(address)
         for _ in range(MAX_REDIRECTS + 1):
@@ -114,8 +124,9 @@ class LinkPreviews:
                     raise _Unfit("it is compressed, though that was not asked for")
                 body = bytearray()
                 async for chunk in response.content.iter_any():
+                    looked_at = max(0, len(body) - _LONGEST_END)
                     body += chunk[: max_bytes - len(body)]
-                    if len(body) == max_bytes:
+                    if len(body) == max_bytes or ends.search(body, looked_at):
                         break
                 return _Answer(str(url), response.charset or "", bytes(body))
         raise _Unfit("too many redirects")
@@ -150,6 +161,10 @@ class _Answer:
 
 
 _AT_ONCE = 16
+_OF_AN_ACCOUNT = 4
+_HEAD_ENDS = re.compile(rb"</head|<body", re.IGNORECASE)
+_NEVER_ENDS = re.compile(rb"(?!)")
+_LONGEST_END = len(b"</head")
 _LINK = re.compile(r"https?://[^\s<>\"'`\x00-\x20]+", re.IGNORECASE)
 _PUNCTUATION = ".,;:!?*_~"
 _PAGE_TYPES = frozenset({"text/html", "application/xhtml+xml"})

@@ -91,15 +91,19 @@ class Preparation:
             raise CannotPrepare(str(error)) from error
         except _RETRYABLE as error:
             raise CannotPrepare(str(error), final=False) from error
-        payload, blobs = session.driver.encode(await self._with_preview(out.request), references, part)
+        payload, blobs = session.driver.encode(
+            await self._with_preview(session, out.request), references, part
+        )
         return Prepared(payload, blobs)
 
-    async def _with_preview(self, request: message_pb2.SendMessageRequest) -> message_pb2.SendMessageRequest:
+    async def _with_preview(
+        self, session: SessionContext, request: message_pb2.SendMessageRequest
+    ) -> message_pb2.SendMessageRequest:
         """The request with what is shown of its link, where it asks for that and the page says it."""
         text = request.content.text
         if text.preview_mode != content_pb2.LINK_PREVIEW_MODE_AUTO or not (link := first_link(text.body)):
             return request
-        preview = await self._previews.read(link)
+        preview = await self._previews.read(link, session.ref)
         if preview is None:
             return request
         shown = message_pb2.SendMessageRequest()

@@ -191,10 +191,8 @@ class Sender:
 
     def restore(self, messages: Sequence[Outgoing]) -> None:
         """Take over what another node, or an earlier process, left in the outbox."""
-        now = time.time()
         for message in messages:
-            self._room.take(message)
-            self.outbox.push(message, now)
+            self.put_back(message)
 
     def cancel(self, message: UUID) -> Outgoing | None:
         """Take a message back that the network cannot have; None when it may have it, or it is not here."""
@@ -224,19 +222,21 @@ class Sender:
         """Send what may be sent, and see to it that the rest is looked at in time."""
         if self._context.closed:
             return
-        now = time.time()
+        now, at, limiter = time.time(), time.monotonic(), self._limiter
         while self._may_send():
             out = self.outbox.pop(now)
             if out is None:
                 break
+            prepares = out.prepared is None and needs_preparation(out.request)
             if out.expire is not None and out.expire <= now:
                 end_unsent(self._context, self.waiters, out, pb.MESSAGE_STATUS_EXPIRED)
-            elif out.prepared is None and needs_preparation(out.request):
-                self.outbox.hold(out.chat)  # until it is ready, or has failed; other chats go on
-                self._preparing.begin(out)
-            elif not self._limiter.take(time.monotonic()):
+            # Nothing is fetched for what the limits would not let out
+            elif not (limiter.left(at) > len(self._preparing.messages) if prepares else limiter.take(at)):
                 self.outbox.push(out, now)
                 break
+            elif prepares:
+                self.outbox.hold(out.chat)  # until it is ready, or has failed; other chats go on
+                self._preparing.begin(out)
             else:
                 self.in_flight.send(out)
                 if jitter := self._context.host.settings.jitter_seconds:
@@ -280,6 +280,7 @@ class Sender:
         self.pump()
 
     def put_back(self, out: Outgoing) -> None:
+        self._room.take(out)
         self.outbox.push(out, time.time())
 
     def pause(self, seconds: float) -> None:
@@ -289,8 +290,6 @@ class Sender:
     def resume(self) -> None:
         if self.outbox:
             self.pump()
-
-    # ---
 
     def _may_send(self) -> bool:
         context = self._context
