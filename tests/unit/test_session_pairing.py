@@ -395,6 +395,29 @@ async def test_who_comes_back_with_the_attempts_id_learns_how_it_ended(
     assert again.ended
 
 
+async def test_an_attempt_goes_on_under_its_id_at_the_next_owner(
+    account: OneAccount, pairing: Pairing
+) -> None:
+    first = await pairing.begin(account)
+    pairing.pairings.forget(account.session)
+    await account.settle()
+    next_owner = Pairing(account.host.settings)
+    again = await next_owner.begin(account, attempt_id=first.attempt.id)
+    assert again.attempt is not first.attempt
+    assert (again.attempt.id, again.kinds) == (first.attempt.id, ["qr"])
+
+
+async def test_the_id_of_another_accounts_attempt_begins_nothing(
+    account: OneAccount, pairing: Pairing
+) -> None:
+    stranger = await pairing.begin(OneAccount())
+    with pytest.raises(NotFound):
+        await pairing.begin(account, attempt_id=stranger.attempt.id)
+    with pytest.raises(NotFound):
+        await pairing.begin(account, attempt_id=new_id(Prefix.PAIRING))
+    assert (await pairing.begin(account)).attempt.id != stranger.attempt.id
+
+
 async def test_an_account_that_nobody_paired_waits_before_the_next_attempt(
     account: OneAccount, pairing: Pairing, clock: Clock
 ) -> None:

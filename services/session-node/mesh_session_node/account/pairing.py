@@ -13,8 +13,8 @@ import structlog
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.errors import FailedPrecondition, MeshError, NotFound, ResourceExhausted, Unavailable
-from mesh_core.ids import Prefix, new_id
 from mesh_core.signal import Signal
+from mesh_session_node.account.attempt_ids import check_attempt_id, new_attempt_id
 from mesh_session_node.account.pairing_rooms import PairingRooms
 from mesh_session_node.account.session import Session
 from mesh_session_node.account.state import SessionEvent
@@ -40,7 +40,7 @@ class Attempt:
     """
 
     def __init__(self, session: Session, request: pb.PairRequest, deadline: float) -> None:
-        self.id = request.attempt_id or new_id(Prefix.PAIRING)
+        self.id = request.attempt_id or new_attempt_id(session.context.ref.uuid)
         self.session = session
         self.by_code = request.method == pb.PAIR_METHOD_CODE
         self.phone = request.phone or session.account.phone
@@ -139,9 +139,12 @@ class Pairings:
         Who goes on with an attempt of another node, or of an earlier tenure here, and finds the account
         paired, is told so: the pairing was stored as the account left.
 
-        Raises `FailedPrecondition` ALREADY_PAIRED, or PAIRING_IN_PROGRESS where the running one does not show
-        what is asked for, and `ResourceExhausted` when the account had one too recently.
+        Raises `NotFound` for the id of another account's attempt, `FailedPrecondition` ALREADY_PAIRED, or
+        PAIRING_IN_PROGRESS where the running one does not show what is asked for, and `ResourceExhausted`
+        when the account had one too recently.
         """
+        if request.attempt_id:
+            check_attempt_id(request.attempt_id, session.context.ref.uuid)
         attempt = self._attempts.get(session.id)
         if attempt is not None and attempt.id == request.attempt_id:
             return attempt
