@@ -821,5 +821,22 @@ async def test_who_is_written_to_by_number_is_known_when_they_answer_by_their_hi
     came, out = (await node.messages.ListMessages(listing, metadata=stage.metadata)).messages
     assert (came.sender.address, came.sender.phone) == (hidden, number)
     assert (out.recipient.address, out.recipient.hidden_id) == (f"phone:{number}", came.sender.hidden_id)
-    stored = await stage.database.fetchrow("SELECT * FROM person_identity WHERE account = $1", account.uuid)
+    [stored] = await stage.database.fetch("SELECT * FROM person_identity WHERE account = $1", account.uuid)
     assert (stored["phone"], f"hidden:{stored['hidden_id']}") == (number, hidden)
+
+
+async def test_what_an_account_writes_to_itself_is_delivered_and_not_received(
+    stage: Stage, node: NodeProcess
+) -> None:
+    account = await stage.paired(node)
+    request = text_request(account)
+    request.recipient = account.phone
+
+    sent = (await node.messages.SendMessage(request, metadata=stage.metadata)).message
+
+    await stage.until_status(node, account, sent.id, message_pb2.MESSAGE_STATUS_DELIVERED)
+    listing = message_pb2.ListMessagesRequest(account_id=account.id)
+    [only] = (await node.messages.ListMessages(listing, metadata=stage.metadata)).messages
+    assert only.id == sent.id
+    told = {type_ for type_, _ in await stage.events(account)}
+    assert told.isdisjoint({"message.received", "message.synced"})

@@ -181,7 +181,7 @@ class Receiver:
         async def work() -> None:
             try:
                 await self._changes.came_again(arrival, message, partial(self._stored, session, came))
-            except UNAVAILABLE as error:  # it is offered again
+            except _AWAY as error:  # it is offered again
                 logger.warning("inbound message not stored", account_id=session.id, reason=repr(error))
 
         session.host.spawn(f"receive {came.network_id} again", work())
