@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator
-from time import monotonic
 
 from asyncpg.pgproto.pgproto import UUID
 from grpc.aio import AioRpcError
@@ -61,16 +61,18 @@ class MediaClient:
         self._ready: dict[tuple[UUID, str], tuple[float, media_pb2.Media]] = {}
 
     async def get(self, tenant: UUID, media_id: str) -> media_pb2.Media:
-        """A media object. READY ones are remembered for a while: they no longer change."""
+        """A media object. READY ones are remembered for a few seconds, for one that goes to many: they no
+        longer change, but may be deleted.
+        """
         known = self._ready.get((tenant, media_id))
-        if known is not None and monotonic() - known[0] < _REMEMBERED_SECONDS:
+        if known is not None and time.monotonic() - known[0] < _REMEMBERED_SECONDS:
             return known[1]
         request = media_pb2.GetMediaRequest(media_id=media_id)
         answer = await self._stub().GetMedia(request, metadata=self._metadata(tenant), timeout=_TIMEOUT)
         if answer.media.state == content_pb2.MEDIA_STATE_READY:
             if len(self._ready) >= _MAX_REMEMBERED:
                 self._ready.clear()
-            self._ready[tenant, media_id] = (monotonic(), answer.media)
+            self._ready[tenant, media_id] = (time.monotonic(), answer.media)
         media: media_pb2.Media = answer.media
         return media
 
@@ -122,5 +124,5 @@ class MediaClient:
 
 
 _MAX_REMEMBERED = 20_000
-_REMEMBERED_SECONDS = 300.0
+_REMEMBERED_SECONDS = 5.0
 _TIMEOUT = 20.0
