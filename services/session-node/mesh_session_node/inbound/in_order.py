@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 
+import structlog
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_session_node.context.context import SessionContext
+
+logger = structlog.get_logger(__name__)
 
 MAX_WAITING = 1_000
 """How much of one account may wait for its turn."""
@@ -30,9 +33,7 @@ class InOrder:
         return (session.ref.uuid, chat) in self._queues
 
     def add(self, session: SessionContext, chat: str, work: Work) -> bool:
-        """Do this after what came before for the chat; it must not raise. False: too much of the account
-        waits already.
-        """
+        """Do this after what came before for the chat. False: too much of the account waits already."""
         account = session.ref.uuid
         if self._waiting[account] >= MAX_WAITING or self._waiting.total() >= MAX_WAITING_OF_ALL:
             return False
@@ -47,7 +48,10 @@ class InOrder:
     async def _run(self, account: UUID, chat: str, queue: deque[Work]) -> None:
         try:
             while queue:
-                await queue[0]()
+                try:
+                    await queue[0]()
+                except Exception:  # one message's: what came after it is still to be stored
+                    logger.exception("work for a chat failed", account=str(account))
                 queue.popleft()
                 self._left(account, 1)
         finally:

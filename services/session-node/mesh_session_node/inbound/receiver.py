@@ -115,6 +115,8 @@ class Receiver:
 
     async def _store_with_references(self, arrival: Arrival, uuid: UUID) -> asyncio.Future[Outcome] | None:
         session, came = arrival.session, arrival.message
+        if session.closed:
+            return None
         if unnamed := _unnamed(session, came):
             await self._lookup.recall(session, unnamed)
         if came.target is not None and (came.edited is not None or came.content.HasField("revoked")):

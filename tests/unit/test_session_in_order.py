@@ -1,0 +1,56 @@
+"""Work for one chat is done in its order, and no chat waits for another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from mesh_session_node.inbound.in_order import MAX_WAITING, InOrder
+from tests.support.memory_host import OneAccount
+
+
+def doing(done: list[str], name: str, *, after: asyncio.Event | None = None) -> Callable[[], Awaitable[None]]:
+    async def work() -> None:
+        if after is not None:
+            await after.wait()
+        if name == "fails":
+            raise ValueError("no good")
+        done.append(name)
+
+    return work
+
+
+async def test_each_chat_goes_on_by_itself(account: OneAccount) -> None:
+    order, session, done, first = InOrder(), account.session.context, list[str](), asyncio.Event()
+    order.add(session, "a", doing(done, "a1", after=first))
+    order.add(session, "a", doing(done, "a2"))
+    order.add(session, "b", doing(done, "b1"))
+    await account.settle()
+    assert done == ["b1"]
+    assert [order.busy(session, chat) for chat in "ab"] == [True, False]
+    first.set()
+    await account.settle()
+    assert done == ["b1", "a1", "a2"]
+    assert not order.busy(session, "a")
+
+
+async def test_work_that_fails_does_not_take_what_came_after_it_along(account: OneAccount) -> None:
+    order, session, done = InOrder(), account.session.context, list[str]()
+    for name in ("fails", "next"):
+        order.add(session, "a", doing(done, name))
+    await account.settle()
+    assert done == ["next"]
+
+
+async def test_one_account_that_has_too_much_waiting_takes_no_room_of_others(account: OneAccount) -> None:
+    order, session, done, never = InOrder(), account.session.context, list[str](), asyncio.Event()
+    other = OneAccount()
+    for _ in range(MAX_WAITING):
+        assert order.add(session, "a", doing(done, "waits", after=never))
+    assert not order.add(session, "b", doing(done, "too much"))
+    assert order.add(other.session.context, "a", doing(done, "other"))
+    await account.settle()
+    assert done == ["other"]
+    await account.host.close()
+    assert order.add(session, "b", doing(done, "room again"))
+    await other.host.close()
