@@ -136,7 +136,7 @@ class EventReader:
 
 
 _APART = 0.05
-_POLLS = (0.01, 0.01, 0.02, 0.05, 0.1)
+_POLLS = (0.01, 0.01, 0.01, 0.02, 0.02, 0.02, 0.05, 0.05, 0.1)
 _IDLE = 1.0
 # A tenant that keeps its events for less time than the others has an end of its own.
 OLDEST = """SELECT xid AS position, seq AS place FROM event_horizon

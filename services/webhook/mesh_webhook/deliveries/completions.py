@@ -89,6 +89,6 @@ class CompletionWriter:
                 await asyncio.sleep(backoff.next())
 
 
-_MAX_BATCH = 100
+_MAX_BATCH = 50
 _FIRST_PAUSE_SECONDS = 0.5
 _MAX_PAUSE_SECONDS = 2.0

@@ -86,11 +86,12 @@ class Dispatcher:
     async def run(self) -> None:
         """Runs until `drain` is called."""
         while not self._draining:
-            seen = self._due.version
+            seen, began = self._due.version, time.monotonic()
             claimed = await self._claim()
             for delivery in claimed:
                 self._start(delivery)
-            if claimed:
+            if claimed:  # as much rest as work: where claims take long, others need the database, too
+                await asyncio.sleep(time.monotonic() - began)
                 continue
             try:
                 async with asyncio.timeout(_POLL_SECONDS):

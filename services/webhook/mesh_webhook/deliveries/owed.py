@@ -27,7 +27,7 @@ from mesh_webhook.endpoints.subscribers import Subscribers
 
 logger = structlog.get_logger(__name__)
 
-MAX_ROWS = 100
+MAX_ROWS = 50
 """Deliveries of one turn."""
 
 

@@ -47,8 +47,12 @@ class EndpointStore:
             names = [*columns, "id", "tenant", "secret"]
             values = [*columns.values(), endpoint, tenant, secret]
             places = ", ".join(f"${number}" for number in range(1, len(values) + 1))
-            await connection.execute(
-                f"INSERT INTO webhook_endpoint ({', '.join(names)}) VALUES ({places})",  # noqa: S608 - our own names
+            [made] = await connection.fetch(
+                f"""WITH made AS (
+                    INSERT INTO webhook_endpoint AS e ({", ".join(names)}) VALUES ({places})
+                      RETURNING {COLUMNS}),
+                  health AS (INSERT INTO webhook_health (endpoint) SELECT id FROM made)
+                  SELECT * FROM made""",  # noqa: S608 - our own names
                 *values,
             )
             # Inserting locked the tenant's row of revisions, so creations are counted one after the other.
@@ -57,8 +61,7 @@ class EndpointStore:
                 raise ResourceExhausted(
                     f"the tenant may have {quota} endpoints", "QUOTA_EXCEEDED", quota="max_endpoints"
                 )
-            await connection.execute("INSERT INTO webhook_health (endpoint) VALUES ($1)", endpoint)
-            return await self._get(connection, endpoint, tenant)
+            return Endpoint.of(made)
 
     async def check_tenant(self, tenant: UUID) -> None:
         """Raises `NotFound` for a tenant that does not exist."""
@@ -81,23 +84,30 @@ class EndpointStore:
 
         A disabled endpoint that is enabled gets no event from before that moment.
         """
-        async with self._pool.acquire() as connection, connection.transaction():
-            before = await self._lock(connection, endpoint, tenant)
+        while True:
+            before = await self._get(self._pool, endpoint, tenant)
             validation.check_etag(etag, before.version)
-            sets = [f"{name} = ${number}" for number, name in enumerate(columns, 2)]
+            sets = [f"{name} = ${number}" for number, name in enumerate(columns, 3)]
+            enabled = False
             if columns.get("state", before.state) != before.state:
                 sets += ["disable_reason = ''"]
-                if before.state == webhook_pb2.ENDPOINT_STATE_DISABLED:
+                if enabled := before.state == webhook_pb2.ENDPOINT_STATE_DISABLED:
                     sets += ["since = pg_current_snapshot()"]
-                    await connection.execute(_CLEAR_HEALTH, endpoint)
             sets += ["version = version + 1", "update_time = now()"]
-            await connection.execute(
-                f"UPDATE webhook_endpoint SET {', '.join(sets)} WHERE id = $1",  # noqa: S608 - our own names
+            # One statement, not a transaction that is open over several: that hides everybody's new events.
+            rows = await self._pool.fetch(
+                f"""WITH changed AS (
+                    UPDATE webhook_endpoint e SET {", ".join(sets)} WHERE id = $1 AND version = $2
+                      RETURNING {COLUMNS}),
+                  health AS (UPDATE webhook_health SET failing_since = NULL, hold_until = NULL
+                    WHERE {enabled} AND endpoint IN (SELECT id FROM changed))
+                  SELECT changed.*, pg_notify('{DELIVERIES_CHANNEL}', '') FROM changed""",  # noqa: S608 - our own names
                 endpoint,
+                before.version,
                 *columns.values(),
             )
-            await connection.execute(WAKE_DISPATCHERS)
-            return await self._get(connection, endpoint, tenant)
+            if rows:
+                return Endpoint.of(rows[0])
 
     async def rotate(
         self,
@@ -189,7 +199,6 @@ WAKE_DISPATCHERS = f"SELECT pg_notify('{DELIVERIES_CHANNEL}', '')"
 
 _GET = f"SELECT {COLUMNS} FROM webhook_endpoint e WHERE id = $1 AND ($2::uuid IS NULL OR tenant = $2)"  # noqa: S608 - constants
 _PAGE = f"SELECT {COLUMNS} FROM webhook_endpoint e WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT $3"  # noqa: S608 - constants
-_CLEAR_HEALTH = "UPDATE webhook_health SET failing_since = NULL, hold_until = NULL WHERE endpoint = $1"
 # `previous_...` are for the release before, which knows only one of them.
 _ROTATE = """UPDATE webhook_endpoint SET previous_secret = secret, previous_until = now() + $3::interval,
   former_secrets = $4, former_until = $5, secret = $2, version = version + 1, update_time = now()
