@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import StatusCode
 
 from mesh_core import ids
@@ -18,6 +20,7 @@ from mesh_router.tenants.keys import MAX_EARLIER_SECRETS
 from sessionmesh.v1 import account_pb2, authorization_pb2, session_pb2, session_pb2_grpc, tenant_pb2
 from sessionmesh.v1.tenant_pb2 import Tenant, TenantSettings
 from tests.integration.test_router_proxy import Sessions
+from tests.support.eventually import eventually
 from tests.support.router_world import ADMIN, RouterWorld, bearer, failing
 
 SCOPES = [authorization_pb2.SCOPE_READ, authorization_pb2.SCOPE_SEND, authorization_pb2.SCOPE_MANAGE]
@@ -187,6 +190,17 @@ async def test_a_repeat_of_creating_a_key_returns_it_without_its_secret(world: R
     assert again.api_key == first.api_key
     assert first.secret
     assert not again.secret
+
+
+async def test_a_repeat_returns_a_key_that_has_expired_since(world: RouterWorld) -> None:
+    created, soon = await create_tenant(world), Timestamp()
+    soon.FromNanoseconds(time.time_ns() + 1_500_000_000)
+    first = await create_key(world, created.id, request_id="same", expire_time=soon)
+    await eventually(lambda: time.time_ns() > soon.ToNanoseconds())
+    again = await create_key(world, created.id, request_id="same", expire_time=soon)
+    assert again.api_key == first.api_key
+    refused = await failing(create_key(world, created.id, request_id="other", expire_time=soon))
+    assert (refused.code, refused.field) == (StatusCode.INVALID_ARGUMENT, "expire_time")
 
 
 async def test_a_tenants_key_sees_its_own_tenant_only(world: RouterWorld) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from mesh_core import validation
 from mesh_core.errors import InvalidField
@@ -103,7 +103,6 @@ def test_settings_of_a_tenant_are_stored_where_they_were_given_and_shown_again()
         ({"scopes": [authorization_pb2.SCOPE_READ, authorization_pb2.SCOPE_OPERATOR]}, "scopes"),
         ({"account_ids": ["acc_1"]}, "account_ids[0]"),
         ({"account_ids": ["acc_1"] * 1001}, "account_ids"),
-        ({"expire_time": Timestamp(seconds=1)}, "expire_time"),
         ({"display_name": "x" * 129}, "display_name"),
     ],
 )
@@ -111,3 +110,11 @@ def test_a_bad_field_of_a_key_is_named(given: dict[str, Any], field: str) -> Non
     with pytest.raises(InvalidField) as refused:
         keys.checked_key(tenant_pb2.CreateApiKeyRequest(**given))
     assert refused.value.field == field
+
+
+def test_a_new_key_expires_in_the_future_or_never() -> None:
+    keys.check_ahead(None)
+    keys.check_ahead(datetime.now(UTC) + timedelta(minutes=1))
+    with pytest.raises(InvalidField) as refused:
+        keys.check_ahead(datetime.now(UTC))
+    assert refused.value.field == "expire_time"
