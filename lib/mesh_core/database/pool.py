@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Self
 
 import asyncpg
@@ -72,6 +74,19 @@ class Database:
         """
         return await asyncpg.connect(self._direct_url, server_settings=_JOURNAL, timeout=_CONNECT_SECONDS)
 
+    @asynccontextmanager
+    async def alone(self, work: str) -> AsyncIterator[asyncpg.Connection | None]:
+        """A connection of the caller's own, while no other process of the mesh is at this work; else None.
+
+        Its transactions are ended after 10 s, and wait 2 s for a lock.
+        """
+        connection = await asyncpg.connect(self._direct_url, server_settings=_ALONE, timeout=_CONNECT_SECONDS)
+        try:
+            lock = "SELECT pg_try_advisory_lock(hashtext('sessionmesh ' || $1))"
+            yield connection if await connection.fetchval(lock, work) else None
+        finally:
+            connection.terminate()  # gives the lock back, also in the middle of a statement
+
     async def close(self) -> None:
         """Waits for the pool's connections to come back."""
         await self.pool.close()
@@ -95,6 +110,7 @@ _COMMAND_SECONDS = 15.0  # longer than the server lets a transaction run, which 
 # hidden from their readers, so the server ends those that stay open.
 _DIRECT = {"jit": "off", "application_name": "sessionmesh"}
 _POOLED = _DIRECT | {"transaction_timeout": "10s", "idle_in_transaction_session_timeout": "10s"}
+_ALONE = _POOLED | {"lock_timeout": "2s"}
 _JOURNAL = _DIRECT | {
     "transaction_timeout": "1s",
     "idle_in_transaction_session_timeout": "1s",

@@ -14,7 +14,6 @@ from prometheus_client import Gauge
 
 from mesh_core.database import Database
 from mesh_router.retention.ages import AGED, delete_aged, delete_receipts
-from mesh_router.retention.alone import alone
 from mesh_router.retention.days import drop_old_days
 from mesh_router.retention.policy import Policy
 from mesh_router.retention.purge import purge_expired_accounts
@@ -60,7 +59,7 @@ class Retention:
 
         Returns whether all went well; False also when another router is at it.
         """
-        async with alone(self._database, "retention") as connection:
+        async with self._database.alone("retention") as connection:
             if connection is None:
                 return False
             await connection.execute("UPDATE retention_run SET start_time = now()")

@@ -17,7 +17,6 @@ from mesh_core.ids import Prefix
 from mesh_core.jobs import store
 from mesh_core.rpc.auth import current_identity
 from mesh_router.retention import person_rows
-from mesh_router.retention.alone import alone
 from mesh_router.retention.erasing import Item, erase
 from mesh_router.retention.person_rows import FoundMessage
 from mesh_router.retention.persons import Identities
@@ -122,7 +121,7 @@ class PersonExports:
             raise _busy("this router has enough exports to do")
         self._running += 1
         try:
-            async with alone(self._database, f"export of {tenant}") as connection:
+            async with self._database.alone(f"export of {tenant}") as connection:
                 if connection is None:
                     raise _busy("the tenant has an export already")
                 async for frame in _frames(connection, tenant, who):

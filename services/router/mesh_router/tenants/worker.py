@@ -13,7 +13,6 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.database import Database
 from mesh_core.jobs import Progress, store
-from mesh_router.retention.alone import alone
 from sessionmesh.v1 import job_pb2
 
 logger = structlog.get_logger(__name__)
@@ -85,7 +84,7 @@ class Worker(ABC):
     async def _guarded(self, row: asyncpg.Record) -> None:
         """One job that fails stops no other; it is tried again."""
         try:
-            async with alone(self._database, f"job about {row['subject'] or row['id']}") as connection:
+            async with self._database.alone(f"job about {row['subject'] or row['id']}") as connection:
                 if connection is not None and (begun := await self._begun(row["id"])) is not None:
                     await self.work(connection, begun)
         except Exception as error:
