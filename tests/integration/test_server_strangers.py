@@ -28,13 +28,8 @@ RESETS = 100_000
 BODIES = 30
 BODIES_COST = 120 * MIB
 """Most that they may take, of 240 MiB."""
-RESETS_COST = 90 * MIB
-"""Most that they may take; they take 30 to 60. Without a limit of streams, others' calls are cancelled."""
-BODIES = 30
-BODIES_COST = 120 * MIB
-"""Most that they may take, of 240 MiB."""
-RESETS_COST = 1 * MIB
-"""Most that they may take; they take 40, and without a limit twice that."""
+RESETS_COST = 60 * MIB
+"""Most that those may take; they take 15 to 40. Without a limit of streams, calls of others are cancelled."""
 
 
 @dataclass(frozen=True, slots=True)

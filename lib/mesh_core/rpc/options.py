@@ -19,15 +19,15 @@ that nobody reads would then take gigabytes.
 STREAMED_FRAME_BYTES = 1024 * 1024 + 64 * 1024
 """Largest frame of a request stream that is forwarded: an upload's chunk of 1 MiB, and what is around it."""
 
-CONCURRENT_STREAMS = 5_000
+CONCURRENT_STREAMS = 2_000
 """Streams that a connection may have open; further ones wait at the caller. A caller may well watch each of
-some thousand accounts.
+a thousand accounts.
 
 That there is a limit is what matters against streams that are opened and reset at once: without one gRPC
 queues them without end.
 """
 
-PENDING_CALLS = 6_000
+PENDING_CALLS = 3_000
 """Calls that have come and were not begun yet; gRPC cancels some of those beyond. They are more than a
 connection may open: else whoever opens that many gets other callers' calls cancelled.
 """
@@ -69,7 +69,7 @@ def server_options(settings: ServerSettings, *, shared_port: bool = False) -> li
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.max_concurrent_streams", CONCURRENT_STREAMS),
         ("grpc.server.max_pending_requests", PENDING_CALLS),
-        ("grpc.server.max_pending_requests_hard_limit", PENDING_CALLS + 2_000),
+        ("grpc.server.max_pending_requests_hard_limit", PENDING_CALLS + 1_000),
         ("grpc.max_allowed_incoming_connections", _connections()),
         ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS * 1_000),
         ("grpc.max_connection_idle_ms", IDLE_SECONDS * 1_000),
