@@ -260,4 +260,32 @@ CATALOGUE = (
         "lambda tenant: self._free > 0",
         "tests/unit/test_session_pairing.py -k never_holds_all_rooms",
     ),
+    Mutation(
+        "a chat's messages wait for those before them",
+        f"{_NODE}/inbound/receiver.py",
+        "if not self._in_order.busy(session, came.chat) and not",
+        "if not",
+        "tests/unit/test_session_receiver.py -k stored_in_its_order",
+    ),
+    Mutation(
+        "what the account wrote is not received",
+        f"{_NODE}/inbound/receiver.py",
+        "if came.from_account or not is_one_of(session.own, came.sender, came.identity):",
+        "if True:",
+        "tests/unit/test_session_receiver.py -k never_received",
+    ),
+    Mutation(
+        "what breaks a file off reaches who fetches it",
+        f"{_NODE}/store/media.py",
+        "if broken and not (task and task.cancelling()):",
+        "if False:",
+        "tests/unit/test_session_media_client.py -k upload_raises",
+    ),
+    Mutation(
+        "only its writer edits a message that is still to come",
+        f"{_NODE}/inbound/changes.py",
+        "if _may_stand(place, message):",
+        "if True:",
+        "tests/unit/test_session_receiver.py -k undone_by_it",
+    ),
 )
