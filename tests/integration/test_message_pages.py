@@ -17,6 +17,8 @@ from sessionmesh.v1 import message_pb2
 
 ACCOUNT = new_uuid()
 SMALL = 1000
+CLIENTS_TAKE = 4 * 1024 * 1024
+"""The largest message that gRPC clients take by default."""
 LARGE = MAX_BYTES // 4 + 1
 """Three of them fit into a page."""
 
@@ -69,6 +71,20 @@ async def test_a_page_of_large_messages_reads_no_more_than_it_shows_and_one(
     assert [len(page) for page in found] == [3, 3, 1]
     assert most == 4
     assert [name for page in found for name in page] == (ids if oldest_first else ids[::-1])
+
+
+async def test_a_hundred_large_texts_are_listed_in_pages_that_every_client_takes(pool: asyncpg.Pool) -> None:
+    ids = await store(pool, [100_000] * 100)
+    reader, pager = MessageStore(pool), Pager(b"key")
+    found: list[UUID] = []
+    token = ""
+    while token or not found:
+        page = pager.parse(1000, token, b"")
+        rows = await reader.page(ACCOUNT, MessageFilter(after=page.after_id, oldest_first=True), page.fetch)
+        messages, token = page.cut(rows, shown)
+        assert message_pb2.ListMessagesResponse(messages=messages).ByteSize() < CLIENTS_TAKE
+        found += [row["id"] for row in rows[: len(messages)]]
+    assert found == ids
 
 
 async def test_small_messages_fill_the_page_that_was_asked_for(pool: asyncpg.Pool) -> None:
