@@ -25,6 +25,7 @@ from mesh_session_node.journal import (
     Credential,
     Disconnect,
     Duplicate,
+    FetchBegin,
     FetchDone,
     FetchRetry,
     IncarnationExpired,
@@ -323,7 +324,7 @@ class TestFence:
         assert await world.count("message") == 0
 
     @pytest.mark.parametrize(
-        "row", ["status", "inbound", "credential", "session", "event", "action", "person"]
+        "row", ["status", "inbound", "credential", "session", "event", "action", "person", "fetch"]
     )
     async def test_no_kind_of_row_passes_a_lost_shard(self, world: World, row: str) -> None:
         journal = await world.journal("a")
@@ -339,6 +340,7 @@ class TestFence:
             "event": event(),
             "action": Action(6, "r", b"x", new_uuid(), event()),
             "person": PersonIdentity("user:7", "+491", "7", "", "", "", 1),
+            "fetch": FetchBegin(message.id, b"m"),
         }
         assert await journal.write(account, rows[row]) == REFUSED
         assert await world.value("SELECT status FROM message") == QUEUED
@@ -628,6 +630,21 @@ class TestStatuses:
         assert await world.value("SELECT message FROM network_message") == message.id
         assert await journal.write(account, inbound("theirs")) == Duplicate(message.id)
 
+    async def test_media_of_a_message_that_is_stored_are_marked_once_to_be_fetched(
+        self, world: World
+    ) -> None:
+        journal = await world.journal("a")
+        account = await world.account("a")
+        message = inbound("n1")
+        await journal.write(account, message)
+        for _ in range(2):
+            await journal.write(account, FetchBegin(message.id, b"blob"))
+        row = "SELECT array_agg((message, account, shard, blob)::text) FROM media_fetch"
+        [marked] = await world.value(row)
+        assert str(message.id) in marked
+        await journal.write(account, FetchDone(message.id))
+        assert await world.count("media_fetch") == 0
+
     async def test_who_somebody_is_is_stored_by_name_and_completed_by_what_is_told_later(
         self, world: World
     ) -> None:
@@ -858,5 +875,5 @@ async def told(world: World) -> list[str | int]:
     return [int(type_) if type_.isdigit() else type_ for type_ in types]
 
 
-_ADDED = ("e_become", "e_receipt", "people")
+_ADDED = ("e_become", "e_receipt", "people", "marks")
 """Columns that the version before does not have."""

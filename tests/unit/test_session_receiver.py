@@ -18,6 +18,7 @@ from mesh_session_node.journal import (
     ContentUpdate,
     Duplicate,
     Event,
+    FetchBegin,
     InboundMessage,
     OutboundMessage,
     PersonIdentity,
@@ -619,6 +620,7 @@ async def test_another_caption_that_came_before_its_picture_keeps_the_picture(ac
     message = await original_comes(account, content=picture, blob=b"file")
     assert (message.content.image.caption, message.content.image.media.size_bytes) == ("dog.png", 7)
     assert [blob for _, blob in account.fetcher.files] == [b"file"]
+    assert account.stored(FetchBegin) == [FetchBegin(account.messages.rows[-1]["id"], b"file")]
 
 
 async def test_an_edit_by_somebody_else_that_came_before_its_message_is_undone_by_it(

@@ -25,7 +25,7 @@ from mesh_session_node.drivers.interface.content import (
     person_of,
 )
 from mesh_session_node.inbound.arrivals import Arrival
-from mesh_session_node.journal import ContentUpdate, Duplicate, InboundMessage, Outcome, Row
+from mesh_session_node.journal import ContentUpdate, Duplicate, FetchBegin, InboundMessage, Outcome, Row
 from mesh_session_node.outbound.references import ReferenceLookup
 from mesh_session_node.store.media import media_of
 from sessionmesh.v1 import content_pb2
@@ -86,6 +86,8 @@ class ContentChanges:
             rows: list[Row] = [ContentUpdate(row["id"], message.SerializeToString())]
             if not message.content.HasField("revoked"):  # that was told already, and is all that it says
                 rows.append(session.events.received(message, came.time, message.traceparent))
+                if came.blob is not None:
+                    rows.append(FetchBegin(row["id"], came.blob))
             await asyncio.wait([arrival.store(*rows, then=lambda _: then(row["id"]))])
 
     async def _change(self, arrival: Arrival, target: Reference) -> Outcome | None:

@@ -20,6 +20,7 @@ from mesh_session_node.journal.rows import (
     Credential,
     Disconnect,
     Event,
+    FetchBegin,
     FetchDone,
     FetchRetry,
     InboundMessage,
@@ -67,6 +68,7 @@ class Columns:
         self._disconnects: list[tuple[Any, ...]] = []
         self._contents: dict[UUID, tuple[Any, ...]] = {}
         self._fetches: dict[UUID, tuple[Any, ...]] = {}
+        self._marks: list[tuple[Any, ...]] = []
         self._people: dict[tuple[int, str], tuple[Any, ...]] = {}
         self._receipts: list[tuple[Any, ...]] = []
         self._receipts_told: set[tuple[UUID, str, int]] = set()
@@ -148,6 +150,9 @@ class Columns:
             edit_time = before[-1]
         self._contents[update.message] = (account, update.message, update.content, edit_time)
 
+    def _fetch_begin(self, _owner: AccountRef, account: int, fetch: FetchBegin) -> None:
+        self._marks.append((account, fetch.message, fetch.blob))
+
     def _fetch_done(self, _owner: AccountRef, account: int, fetch: FetchDone) -> None:
         self._fetches[fetch.message] = (account, fetch.message, None)
 
@@ -195,6 +200,7 @@ _ADD: dict[type, Callable[[Columns, AccountRef, int, Any], None]] = {
     Disconnect: Columns._disconnect,
     Credential: Columns._credential,
     ContentUpdate: Columns._content,
+    FetchBegin: Columns._fetch_begin,
     FetchDone: Columns._fetch_done,
     FetchRetry: Columns._fetch_retry,
     MemberReceipt: Columns._receipt,
@@ -316,6 +322,7 @@ COLUMNS = (
     Column("disconnects", "journal_disconnect[]", attrgetter("_disconnects")),
     Column("contents", "journal_content[]", lambda columns: columns._contents.values()),
     Column("fetches", "journal_fetch[]", lambda columns: columns._fetches.values()),
+    Column("marks", "journal_mark[]", attrgetter("_marks")),
     Column("people", "journal_person[]", lambda columns: columns._people.values()),
     Column("receipts", "journal_receipt[]", attrgetter("_receipts")),
 )

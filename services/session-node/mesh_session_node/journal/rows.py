@@ -164,6 +164,13 @@ class ContentUpdate(msgspec.Struct, frozen=True, gc=False):
     edit_time: int | None = None
 
 
+class FetchBegin(msgspec.Struct, frozen=True, gc=False):
+    """The media of a message that is stored already are to be fetched; `blob` is what the driver needs."""
+
+    message: UUID
+    blob: bytes
+
+
 class FetchDone(msgspec.Struct, frozen=True, gc=False):
     """The message's media need not be fetched any more."""
 
@@ -210,6 +217,7 @@ Row = (
     | Disconnect
     | Credential
     | ContentUpdate
+    | FetchBegin
     | FetchDone
     | FetchRetry
     | MemberReceipt

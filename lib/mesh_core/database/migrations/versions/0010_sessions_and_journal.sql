@@ -21,6 +21,7 @@ CREATE INDEX ON person_identity (account, hidden_id) WHERE hidden_id <> '';
 CREATE INDEX ON person_identity (account, username) WHERE username <> '';
 CREATE TYPE journal_person AS (
   acc int, person text, phone text, user_id text, hidden_id text, username text, display_name text, "time" bigint);
+CREATE TYPE journal_mark AS (acc int, message uuid, blob bytea);
 
 -- As before, but that each event has a gate of its own: those of several changes of one message in a batch, and those of
 -- members' receipts, were told again when the network offered again what was stored. A change of status that is no failure
@@ -47,7 +48,7 @@ CREATE FUNCTION journal_write(
   inbound journal_inbound[], actions journal_action[], sessions journal_session[], disconnects journal_disconnect[],
   contents journal_content[], fetches journal_fetch[], receipts journal_receipt[],
   give_back smallint[], give_back_epoch bigint[],
-  e_become smallint[] DEFAULT '{}', e_receipt int[] DEFAULT '{}', people journal_person[] DEFAULT '{}')
+  e_become smallint[] DEFAULT '{}', e_receipt int[] DEFAULT '{}', people journal_person[] DEFAULT '{}', marks journal_mark[] DEFAULT '{}')
 RETURNS jsonb LANGUAGE plpgsql
 -- Plans are cached from the first calls, often over empty tables, with arrays guessed at 10 elements: without these a status
 -- change scans `message` whole, for as long as the connection lives. Array x table is always one index probe per element here.
@@ -206,6 +207,10 @@ BEGIN
   IF contents <> '{}' THEN
     UPDATE message m SET content = c.content, edit_time = coalesce(at_micros(c.edit_time), m.edit_time)
       FROM unnest(contents) AS c WHERE m.account = a_account[c.acc] AND m.id = c.id AND acc <> ALL (gone);
+  END IF;
+  IF marks <> '{}' THEN
+    INSERT INTO media_fetch (message, account, shard, blob)
+      SELECT message, a_account[acc], a_shard[acc], blob FROM unnest(marks) WHERE acc <> ALL (gone) ON CONFLICT DO NOTHING;
   END IF;
   IF fetches <> '{}' THEN
     DELETE FROM media_fetch f USING unnest(fetches) AS x WHERE f.message = x.message AND x.retry_at IS NULL AND acc <> ALL (gone);
