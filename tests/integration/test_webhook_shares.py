@@ -307,6 +307,21 @@ async def test_what_waits_is_counted_and_a_standstill_is_timed(tables: Tables) -
     assert backlog.STANDSTILL._value.get() == 0
 
 
+@pytest.mark.parametrize("due", ["infinity", "-infinity", "294276-01-01", "4713-01-01 BC"])
+async def test_due_times_that_no_program_can_read_stop_neither_claims_nor_gauges(
+    tables: Tables, settings: WebhookSettings, due: str
+) -> None:
+    odd, sound = await endpoints(tables, 2)
+    await tables.owe(odd)
+    await tables.pool.execute("UPDATE webhook_delivery SET due_at = $1::text::timestamptz", due)
+    await tables.pool.execute("UPDATE webhook_queue SET due_at = $1::text::timestamptz, awake = true", due)
+    [delivery] = await tables.owe(sound)
+    assert delivery in [one.id for one in await tables.claim()]
+    await backlog.look(tables.pool, Standstill())
+    await set_clock_back(tables, 1)
+    await clock.mend(tables.pool, settings)
+
+
 async def revision(tables: Tables) -> int:
     return int(await tables.pool.fetchval("SELECT revision FROM webhook_revision"))
 

@@ -9,7 +9,6 @@ import asyncpg
 import structlog
 from prometheus_client import Gauge
 
-from mesh_core.database import DATABASE_ERRORS
 from sessionmesh.v1 import webhook_pb2
 
 logger = structlog.get_logger(__name__)
@@ -54,8 +53,8 @@ async def measure(pool: asyncpg.Pool) -> None:
     while True:
         try:
             await look(pool, standstill)
-        except DATABASE_ERRORS as error:
-            logger.warning("backlog cannot be measured", error=repr(error))
+        except Exception:  # a gauge is worth no process
+            logger.warning("backlog cannot be measured", exc_info=True)
         await asyncio.sleep(_MEASURE_SECONDS)
 
 
@@ -79,6 +78,6 @@ _BACKLOG = f"""SELECT r.generation, r.xid, r.seq,
   (SELECT count(*) FROM (SELECT FROM webhook_delivery
     WHERE state = {webhook_pb2.DELIVERY_STATE_PENDING} LIMIT 10000) p) AS pending,
   (SELECT count(*) FROM (SELECT FROM webhook_owed LIMIT 10000) o) AS owed,
-  coalesce((SELECT greatest(now() - min(q.due_at), interval '0') FROM webhook_queue q WHERE q.awake),
-    interval '0') AS overdue
+  coalesce((SELECT greatest(now() - min(q.due_at), interval '0') FROM webhook_queue q
+    WHERE q.awake AND isfinite(q.due_at)), interval '0') AS overdue
   FROM webhook_reader r WHERE r.name = 'fan-out'"""  # noqa: S608 - constants

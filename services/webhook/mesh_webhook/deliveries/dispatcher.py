@@ -155,7 +155,7 @@ class Dispatcher:
         """
         result: AttemptResult | None = None
         try:
-            result = await self._attempt(delivery, start_by)
+            result = await self._attempt_or_fail(delivery, start_by)
             if result is not None:
                 await self._complete(delivery, result)
         except UNAVAILABLE as error:
@@ -168,18 +168,22 @@ class Dispatcher:
             IN_FLIGHT.dec()
             self._due.notify()
 
+    async def _attempt_or_fail(self, delivery: ClaimedDelivery, start_by: float) -> AttemptResult | None:
+        """Like `_attempt`; what cannot be attempted, such as with unreadable secrets, is a failed attempt."""
+        try:
+            return await self._attempt(delivery, start_by)
+        except UNAVAILABLE:
+            raise
+        except Exception:  # the schedule says when again, and for how long
+            logger.exception("a delivery cannot be attempted", delivery=delivery.webhook_id)
+            return AttemptResult(None, "the mesh cannot make this request", b"", None, datetime.now(UTC), 0.0)
+
     async def _attempt(self, delivery: ClaimedDelivery, start_by: float) -> AttemptResult | None:
         """Sends the delivery; None when its endpoint was deleted, or it is too late for this claim."""
         endpoint = await self._endpoints.at_version(delivery.endpoint, delivery.endpoint_version)
         if endpoint is None:
             return None
-        try:
-            opened = await self._secrets.opened(endpoint)
-        except UNAVAILABLE:
-            raise
-        except Exception:  # secrets that cannot be opened: the schedule says when again, and for how long
-            logger.exception("a delivery cannot be attempted", delivery=delivery.webhook_id)
-            return AttemptResult(None, "the mesh cannot make this request", b"", None, datetime.now(UTC), 0.0)
+        opened = await self._secrets.opened(endpoint)
         if time.monotonic() > start_by:  # this process was suspended: the claim may lapse during the request
             logger.warning("claim lapsed before the attempt", delivery=delivery.webhook_id)
             return None
