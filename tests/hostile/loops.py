@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import asyncpg
+import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
 from mesh_core import ids
@@ -56,9 +57,11 @@ READ_BY: dict[Poison, tuple[str, ...]] = {
         "directory-media",
         "directory-webhook",
         "directory-router",
+        "directory-simulator",
         "registration-media",
         "registration-webhook",
         "registration-router",
+        "registration-simulator",
         "evict-unregistered",
         "evict-dead-nodes",
         "fleet-monitor",
@@ -73,6 +76,12 @@ READ_BY: dict[Poison, tuple[str, ...]] = {
 """Which loops read which poison."""
 OF_NO_DATA = {"watchdog heartbeat", "worker-beats", "simulated network timers"}
 """Loops that read nothing that anybody writes."""
+
+
+class _Servers(msgspec.Struct, frozen=True):
+    """What `read` takes."""
+
+    etcd: EtcdSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +135,8 @@ async def _comes_through(world: World, receiver: Receiver) -> None:
 @asynccontextmanager
 async def _victim(mesh: MeshProcess, world: World) -> AsyncIterator[Victim]:
     settings = mesh.file.servers
-    etcd = Etcd(read(EtcdSettings, settings))
+    of_etcd = {name: value for name, value in settings.items() if name.startswith("MESH_ETCD_")}
+    etcd = Etcd(read(_Servers, of_etcd).etcd)
     database = await asyncpg.connect(settings["MESH_DATABASE_URL"])
     try:
         yield Victim(

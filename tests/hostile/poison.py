@@ -90,15 +90,13 @@ async def deliveries(victim: Victim) -> None:
 
 async def endpoints(victim: Victim) -> None:
     """With a URL, headers, a secret and types that nobody could have given."""
-    odd = [("http://a..b/", "[]"), ("not a url", '{"x": 7}'), (f"http://{'a' * 64}.example/", '"text"')]
-    for url, headers in odd:
+    for url in ("http://a..b/", "not a url", f"http://{'a' * 64}.example/", "http://127.0.0.1:1/ok"):
         await victim.database.execute(
-            "INSERT INTO webhook_endpoint (id, tenant, url, headers, labels, event_types, secret)"
-            " VALUES ($1, $2, $3, $4, '[1]', '{no such,message.*}', $5)",
+            "INSERT INTO webhook_endpoint (id, tenant, url, headers, header_names, labels, event_types, secret)"
+            " VALUES ($1, $2, $3, $4, '{one,two}', '[1]', '{no such,message.*}', $4)",
             ids.new_uuid(),
             victim.tenant,
             url,
-            headers,
             GARBAGE,
         )
 
@@ -174,8 +172,8 @@ async def accounts(victim: Victim) -> None:
         )
         await victim.database.execute(
             "INSERT INTO session (account, tenant, epoch, node, state, cause, detail, phone, network_user_id,"
-            " push_name, paired, recent_failures, sent, received, failed, connects, settings, update_time)"
-            " VALUES ($1, $2, 1, 'nobody', 4, 77, '', 'no phone', '', '', true, -1, 0, 0, 0, 0, $3, now())",
+            " push_name, paired, recent_failures, sent, received, failed, connects, settings, update_time, hidden_id, restrictions)"
+            " VALUES ($1, $2, 1, 'nobody', 4, 77, '', 'no phone', '', '', true, -1, 0, 0, 0, 0, $3, now(), '', $3)",
             account,
             victim.tenant,
             GARBAGE,
@@ -192,8 +190,8 @@ async def _messages(victim: Victim, account: UUID, shard: int) -> None:
         message = ids.new_uuid()
         if stored:
             await victim.database.execute(
-                "INSERT INTO message (id, account, epoch, direction, status, chat, network_id, content)"
-                " VALUES ($1, $2, 1, $3, $4, 'no address', '', $5)",
+                "INSERT INTO message (id, account, epoch, direction, status, chat, network_id, content, origin)"
+                " VALUES ($1, $2, 1, $3, $4, 'no address', '', $5, 1)",
                 message,
                 account,
                 message_pb2.DIRECTION_OUTBOUND,
@@ -219,7 +217,7 @@ async def keys(victim: Victim) -> None:
     """Keys of the cluster that are named, or say, what none of its parts would."""
     root = f"/{victim.cluster}/"
     names = ("nodes/ghost", "owners/none", "owners/99999", "dead/", "loads/ghost", "jobs/ghost")
-    kinds = tuple(f"services/{kind}/ghost" for kind in ("media", "webhook", "router"))
+    kinds = tuple(f"services/{kind}/ghost" for kind in ("media", "webhook", "router", "simulator"))
     for name in (*names, *kinds):
         await victim.etcd.put((root + name).encode(), GARBAGE)
 

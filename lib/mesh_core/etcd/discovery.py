@@ -110,8 +110,8 @@ class ServiceDirectory:
 
     def _replace(self, snapshot: Snapshot) -> None:
         before, self._services = self._services, {}
-        for key, kv in snapshot.entries.items():
-            self._services[key] = _decoder.decode(kv.value)
+        for kv in snapshot.entries.values():
+            self._add(kv)
         if snapshot.revision < self._revision:
             # etcd was emptied or restored. Instances that live register again within a TTL: kept until then.
             forgotten = {key: info for key, info in before.items() if key not in self._services}
@@ -128,7 +128,15 @@ class ServiceDirectory:
         if event.type == kv_pb2.Event.DELETE:
             self._services.pop(event.kv.key, None)
         else:
-            self._services[event.kv.key] = _decoder.decode(event.kv.value)
+            self._add(event.kv)
+
+    def _add(self, kv: kv_pb2.KeyValue) -> None:
+        """One that says what no instance would write is as good as none."""
+        try:
+            self._services[kv.key] = _decoder.decode(kv.value)
+        except msgspec.MsgspecError as error:
+            self._services.pop(kv.key, None)
+            logger.error("an instance's key cannot be read, ignored", key=repr(kv.key), error=repr(error))  # noqa: TRY400 - the key tells
 
 
 def _prefix(cluster: str, kind: str) -> bytes:

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
+from typing import TypeVar
 
 import msgspec
+import structlog
+from prometheus_client import Counter
+
+from mesh_wire.etcd import kv_pb2
+
+logger = structlog.get_logger(__name__)
+
+UNREADABLE = Counter("mesh_cluster_unreadable_keys_total", "Keys in etcd that said what no node would write")
+T = TypeVar("T")
 
 
 class NodeState(Enum):
@@ -73,6 +84,21 @@ class ClusterKeys:
 
     def owner(self, shard: int) -> bytes:
         return self.owners + b"%d" % shard
+
+
+def readable(kvs: Iterable[kv_pb2.KeyValue], decode: Callable[[bytes], T]) -> Iterator[tuple[bytes, T]]:
+    """Keys and what they say, without those that say what no node would write: they are as good as none."""
+    for kv in kvs:
+        try:
+            yield kv.key, decode(kv.value)
+        except (ValueError, msgspec.MsgspecError) as error:
+            unreadable(kv.key, error)
+
+
+def unreadable(key: bytes, error: Exception) -> None:
+    """Tell of a key that is left out."""
+    UNREADABLE.inc()
+    logger.error("a key of the cluster cannot be read, ignored", key=repr(key), error=repr(error))
 
 
 def encode(value: NodeInfo | OwnerKey) -> bytes:

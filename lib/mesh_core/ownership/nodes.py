@@ -9,7 +9,15 @@ import msgspec
 
 from mesh_core.errors import FailedPrecondition, NotFound
 from mesh_core.etcd import Etcd, LeaseLost, absent, get, put, unchanged
-from mesh_core.ownership.keys import ClusterKeys, NodeInfo, NodeState, decode_node, decode_owner, encode
+from mesh_core.ownership.keys import (
+    ClusterKeys,
+    NodeInfo,
+    NodeState,
+    decode_node,
+    decode_owner,
+    encode,
+    readable,
+)
 
 
 class NodeSuperseded(FailedPrecondition):
@@ -74,20 +82,20 @@ async def drain_node(etcd: Etcd, cluster: str, node_id: str, replacement: str = 
     """
     keys = ClusterKeys(cluster)
     while True:
-        registered = {decode_node(kv.value).id: kv for kv in (await etcd.prefix(keys.nodes)).kvs}
-        infos = {name: decode_node(kv.value) for name, kv in registered.items()}
+        registered = {kv.key: kv for kv in (await etcd.prefix(keys.nodes)).kvs}
+        infos = {info.id: info for _, info in readable(registered.values(), decode_node)}
         node = infos.get(node_id)
         if node is not None and (node.state, node.replaced_by) == (NodeState.DRAINING, replacement):
             return node
         heir = check_drain(infos, node_id, replacement)
-        old, new = registered[node_id], registered[heir.id]
+        old, new = registered[keys.node(node_id)], registered[keys.node(heir.id)]
         node = msgspec.structs.replace(infos[node_id], state=NodeState.DRAINING, replaced_by=replacement)
         puts = [put(keys.node(node_id), encode(node), old.lease)]
         if heir.state is not NodeState.ACTIVE:
             raised = msgspec.structs.replace(heir, state=NodeState.ACTIVE, replaced_by="")
             puts.append(put(keys.node(heir.id), encode(raised), new.lease))
         # The heir is compared too: of two nodes that drain at once, one would be the other's only heir.
-        conditions = [unchanged(keys.node(one), registered[one].mod_revision) for one in (node_id, heir.id)]
+        conditions = [unchanged(kv.key, kv.mod_revision) for kv in (old, new)]
         with suppress(LeaseLost):  # one of the two went meanwhile
             if (await etcd.txn(conditions, puts, lease=old.lease)).succeeded:
                 return node
@@ -121,12 +129,12 @@ def check_drain(nodes: Mapping[str, NodeInfo], node_id: str, replacement: str = 
 
 async def registered_nodes(etcd: Etcd, cluster: str) -> dict[str, NodeInfo]:
     """The registered session-nodes by id, as the cluster agrees on them now."""
-    found = [decode_node(kv.value) for kv in (await etcd.prefix(ClusterKeys(cluster).nodes)).kvs]
-    return {info.id: info for info in found}
+    found = await etcd.prefix(ClusterKeys(cluster).nodes)
+    return {info.id: info for _, info in readable(found.kvs, decode_node)}
 
 
 async def count_owned(etcd: Etcd, cluster: str, node_id: str) -> int:
     """How many shards the node owns, claims, or still runs while another one claims them, as of now."""
     found = await etcd.prefix(ClusterKeys(cluster).owners)
-    owners = [decode_owner(kv.value) for kv in found.kvs]
-    return sum(node_id in (owner.node, owner.from_node) for owner in owners)
+    owners = readable(found.kvs, decode_owner)
+    return sum(node_id in (owner.node, owner.from_node) for _, owner in owners)

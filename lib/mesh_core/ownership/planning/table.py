@@ -11,7 +11,14 @@ from typing import Self
 from mesh_core.etcd import Etcd, absent, get, put, unchanged
 from mesh_core.etcd.ops import prefix_end
 from mesh_core.ids import SHARDS
-from mesh_core.ownership.keys import ClusterKeys, NodeInfo, NodeState, decode_node, decode_owner
+from mesh_core.ownership.keys import (
+    ClusterKeys,
+    NodeInfo,
+    NodeState,
+    decode_node,
+    decode_owner,
+    readable,
+)
 from mesh_core.ownership.planning.fleet import BAND_PER_MILLE, EMPTY_WEIGHT, SESSION_WEIGHT, SLACK_SESSIONS
 from mesh_core.ownership.planning.loads import decode_loads
 from mesh_core.ownership.planning.planner import Plan, plan
@@ -89,8 +96,8 @@ class Situation:
         """`loads` as each node published them; `holders` are the nodes of the owner keys."""
         placement = table.placement if revision else tuple([holders.get(shard) for shard in range(SHARDS)])
         weights = list(table.weights)
-        for node, value in loads.items():
-            for shard, weight in decode_loads(value).items():
+        for node in loads.keys() & nodes.keys():
+            for shard, weight in decode_loads(loads[node]).items():
                 if placement[shard] == node:
                     weights[shard] = weight
         return cls(nodes, placement, revision, tuple(weights), table.weights)
@@ -161,11 +168,12 @@ async def read_situation(etcd: Etcd, keys: ClusterKeys) -> Situation:
         [absent(keys.assignment)], [*always, _prefix(keys.owners)], [*always, get(keys.assignment)]
     )
     found: list[list[kv_pb2.KeyValue]] = [list(one.response_range.kvs) for one in answer.responses]
-    infos = [decode_node(kv.value) for kv in found[0]]
-    nodes = {info.id: info for info in infos}
+    nodes = {info.id: info for _, info in readable(found[0], decode_node)}
     loads = {kv.key[len(keys.loads) :].decode(): kv.value for kv in found[1]}
     if answer.succeeded:
-        holders = {int(kv.key[len(keys.owners) :]): decode_owner(kv.value).node for kv in found[2]}
+        owners = readable(found[2], decode_owner)
+        names = {keys.owner(shard): shard for shard in range(SHARDS)}
+        holders = {names[key]: owner.node for key, owner in owners if key in names}
         return Situation.of(nodes, NO_TABLE, 0, loads, holders)
     [table] = found[2]
     return Situation.of(nodes, decode_table(table.value), table.mod_revision, loads, {})

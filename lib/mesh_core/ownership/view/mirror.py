@@ -7,11 +7,12 @@ from collections.abc import Set
 from contextlib import aclosing
 from typing import Protocol
 
+import msgspec
 import structlog
 
 from mesh_core.etcd import Etcd, Snapshot, boottime, follow
 from mesh_core.ids import SHARDS
-from mesh_core.ownership.keys import ClusterKeys, NodeInfo, OwnerState, decode_node
+from mesh_core.ownership.keys import ClusterKeys, NodeInfo, OwnerState, decode_node, unreadable
 from mesh_core.ownership.owner_keys import SeenKey
 from mesh_core.ownership.planning.planner import Placement
 from mesh_core.ownership.planning.table import NO_TABLE, Table, decode_table
@@ -141,9 +142,19 @@ class ClusterMirror:
                 self._listener.owner_changed(shard, None, snapshot.revision)
 
     def _apply(self, kv: kv_pb2.KeyValue, *, deleted: bool) -> None:
+        """One that says what no node would write is as good as none: the next key counts."""
+        try:
+            self._take(kv, deleted=deleted)
+        except (ValueError, msgspec.MsgspecError) as error:
+            unreadable(kv.key, error)
+
+    def _take(self, kv: kv_pb2.KeyValue, *, deleted: bool) -> None:
         keys = self._keys
         if kv.key.startswith(keys.owners):
-            self._apply_owner(int(kv.key[len(keys.owners) :]), kv, deleted=deleted)
+            shard = int(kv.key[len(keys.owners) :])
+            if not 0 <= shard < SHARDS:
+                raise ValueError(f"there is no shard {shard}")
+            self._apply_owner(shard, kv, deleted=deleted)
         elif kv.key.startswith(keys.nodes):
             if deleted:
                 self.nodes.pop(kv.key[len(keys.nodes) :].decode(), None)
@@ -153,8 +164,10 @@ class ClusterMirror:
                 self.node_revisions[info.id] = kv.mod_revision
                 self.incarnations[info.id] = info.incarnation
         elif kv.key == keys.assignment:
-            self._apply_table(NO_TABLE if deleted else decode_table(kv.value))
-            self.table_revision = 0 if deleted else kv.mod_revision
+            self._apply_table(NO_TABLE)
+            self.table_revision = 0 if deleted else kv.mod_revision  # also of one that is to be replaced
+            if not deleted:
+                self._apply_table(decode_table(kv.value))
         elif kv.key.startswith(keys.loads):
             self._apply_loads(kv.key[len(keys.loads) :].decode(), kv, deleted=deleted)
         elif kv.key.startswith(keys.dead):

@@ -64,13 +64,13 @@ class Sweeper:
                 *(self._store.delete(key) for key in keys), return_exceptions=True
             )
             failed = {key: error for key, error in zip(keys, outcomes, strict=True) if error is not None}
+            if failed:
+                STUCK_OBJECTS.inc(len(failed))
+                await self._objects.postpone([*failed], _RETRY)
             if len(failed) == len(keys):
                 raise next(iter(failed.values()))
             await self._objects.remove([key for key in keys if key not in failed])
             DELETED_OBJECTS.inc(len(keys) - len(failed))
-            if failed:
-                STUCK_OBJECTS.inc(len(failed))
-                await self._objects.postpone([*failed], _RETRY)
             for key, error in failed.items():
                 logger.warning("an object was not deleted", key=key, error=repr(error))
 
