@@ -23,10 +23,11 @@ class Gateway:
     """
 
     def __init__(self, endpoint: str, hello: Mapping[str, Any]) -> None:
-        """`endpoint` is host:port; `hello` has the child's user, password and TLS files, "" for none."""
-        host, _, port = endpoint.rpartition(":")
+        """`endpoint` is host:port or unix:/path; `hello` has the child's user, password and TLS files, "" for
+        none.
+        """
         self._endpoint = endpoint
-        self._address = (host.strip("[]"), int(port))
+        self._host = "localhost" if endpoint.startswith("unix:") else endpoint
         self._tls = _tls(hello)
         self._token = ""
         if hello["username"]:
@@ -45,13 +46,11 @@ class Gateway:
     def _call(self, path: str, body: dict[str, Any], *, may_be_missing: bool = False) -> dict[str, Any]:
         content = json.dumps(body)
         # HTTP/1.0: the answer comes whole, and ends with the connection.
-        head = f"POST {path} HTTP/1.0\r\nHost: {self._endpoint}\r\nContent-Type: application/json\r\n"
+        head = f"POST {path} HTTP/1.0\r\nHost: {self._host}\r\nContent-Type: application/json\r\n"
         if self._token:
             head += f"Authorization: {self._token}\r\n"
         request = f"{head}Content-Length: {len(content)}\r\n\r\n{content}".encode()
-        connection = socket.create_connection(self._address, ATTEMPT_SECONDS)
-        if self._tls is not None:
-            connection = self._tls.wrap_socket(connection, server_hostname=self._address[0])
+        connection = self._connect()
         with connection:
             connection.sendall(request)
             answer = b""
@@ -64,6 +63,17 @@ class Gateway:
             raise ValueError(f"{path} answered {status}: {answered[:200].decode(errors='replace')}")
         decoded: dict[str, Any] = json.loads(answered)
         return decoded
+
+    def _connect(self) -> socket.socket:
+        if self._endpoint.startswith("unix:"):
+            connection = socket.socket(socket.AF_UNIX)
+            connection.settimeout(ATTEMPT_SECONDS)
+            connection.connect(self._endpoint.removeprefix("unix:"))
+            return connection
+        host, _, port = self._endpoint.rpartition(":")
+        host = host.strip("[]")
+        connection = socket.create_connection((host, int(port)), ATTEMPT_SECONDS)
+        return connection if self._tls is None else self._tls.wrap_socket(connection, server_hostname=host)
 
 
 def _tls(hello: Mapping[str, Any]) -> SSLContext | None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from itertools import chain
@@ -31,7 +32,11 @@ from mesh_cli.embedded import (
 )
 from mesh_cli.embedded.ports import LOOPBACK
 from mesh_cli.up.child import Child, ChildPlan
+from mesh_cli.up.keeping import keep_running
+from mesh_core.etcd import Etcd
+from mesh_parent.etcd_gateway import Gateway
 from tests.conftest import LoopThread
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -163,6 +168,91 @@ async def test_etcd_continues_after_it_was_killed(tmp_state: Path) -> None:
     await server.stop()
 
     assert await _etcd_revision_after_put(await server.start()) == written + 1
+    await server.stop()
+
+
+PRIVATE: list[type[EmbeddedEtcd] | type[EmbeddedRedis]] = [EmbeddedEtcd, EmbeddedRedis]
+every_private = pytest.mark.parametrize("private", PRIVATE, ids=lambda kind: kind.name)
+
+
+@every_private
+async def test_a_private_server_listens_on_no_port_and_only_its_user_may_enter_the_socket(
+    private: type[EmbeddedEtcd] | type[EmbeddedRedis], tmp_state: Path
+) -> None:
+    server = private(tmp_state, private=True)
+    url = await server.start()
+    connections = psutil.Process(server.pid).net_connections("tcp")
+    assert [one for one in connections if one.status == psutil.CONN_LISTEN] == []
+    socket_path = Path(url.removeprefix("unix:"))
+    assert stat.S_ISSOCK(os.stat(socket_path).st_mode)
+    assert os.stat(socket_path.parent).st_mode & 0o077 == 0
+    await server.stop()
+
+
+@every_private
+async def test_a_private_server_that_was_killed_is_back_at_its_address(
+    private: type[EmbeddedEtcd] | type[EmbeddedRedis], tmp_state: Path
+) -> None:
+    server = private(tmp_state, private=True)
+    url = await server.start()
+    os.kill(server.pid, signal.SIGKILL)
+    await eventually(lambda: server.ended, what="the end")
+    assert server.how_it_ended() == "ended with status -9"
+    await server.stop()
+    assert not server.ended
+    assert await server.start() == url
+    await server.stop()
+
+
+async def test_etcd_goes_private_with_the_data_that_an_open_one_has_left(tmp_state: Path) -> None:
+    server = EmbeddedEtcd(tmp_state)
+    written = await _etcd_revision_after_put(await server.start())
+    await server.stop()
+
+    server = EmbeddedEtcd(tmp_state, private=True)
+    client = Etcd.at(await server.start())
+    found = await client.get(b"key")
+    assert found is not None
+    assert found.mod_revision == written
+    await client.close()
+    await server.stop()
+
+
+async def test_a_watchdog_reaches_a_private_etcd(tmp_state: Path) -> None:
+    server = EmbeddedEtcd(tmp_state, private=True)
+    endpoint = await server.start()
+    gateway = Gateway(endpoint, {"username": "", "password": "", "ca": "", "certificate": "", "key": ""})
+    await asyncio.to_thread(gateway.put, "key", "value", 60)
+    client = Etcd.at(endpoint)
+    found = await client.get(b"key")
+    assert found is not None
+    assert found.value == b"value"
+    await client.close()
+    await server.stop()
+
+
+async def test_a_redis_in_a_long_path_has_its_socket_elsewhere_in_a_folder_of_ours(tmp_state: Path) -> None:
+    server = EmbeddedRedis(tmp_state / ("long" * 30), private=True)
+    async with Redis.from_url(await server.start()) as redis:
+        assert await redis.set("kept", "7")
+    folder = Path(server.url.removeprefix("unix:")).parent
+    assert folder.name.startswith(f"sessionmesh-{os.geteuid()}-")
+    assert folder.stat().st_mode & 0o077 == 0
+    await server.stop()
+    shutil.rmtree(folder)
+
+
+async def test_a_kept_server_that_is_killed_comes_back_with_its_data(tmp_state: Path) -> None:
+    server = EmbeddedRedis(tmp_state, private=True)
+    said: list[str] = []
+    async with Redis.from_url(await server.start()) as redis:
+        await redis.set("kept", "7")
+        keeping = asyncio.create_task(keep_running(server, said.append), name="keep")
+        os.kill(server.pid, signal.SIGKILL)
+        await eventually(lambda: len(said) == 2, what="its return")
+        assert await redis.get("kept") == b"7"
+    keeping.cancel()
+    await asyncio.wait([keeping])
     await server.stop()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,27 @@ def test_secrets_that_are_missing_beside_data_are_not_made_anew(tmp_path: Path) 
     with pytest.raises(FailedPrecondition, match=r"secrets\.json is missing"):
         StateDirectory(tmp_path).secrets()
     assert not (tmp_path / "secrets.json").exists()
+
+
+def test_a_state_directory_is_its_owners_only(tmp_path: Path) -> None:
+    """Also one that was made when it was open to all."""
+    (tmp_path / "state").mkdir(mode=0o755)
+    state = StateDirectory(tmp_path / "state")
+    before = os.umask(0o022)
+    try:
+        state.take()
+        (state.path / "new").touch()
+        assert {path.stat().st_mode & 0o077 for path in (state.path, *state.path.iterdir())} == {0}
+    finally:
+        state.release()
+        os.umask(before)
+
+
+def test_a_folder_that_all_users_write_to_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    shared = tmp_path / "tmp"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    with pytest.raises(FailedPrecondition, match="is a folder that all users write to"):
+        StateDirectory(shared).take()
+    assert shared.stat().st_mode & 0o7777 == 0o1777
+    assert list(shared.iterdir()) == []

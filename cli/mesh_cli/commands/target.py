@@ -13,6 +13,7 @@ import typer
 from rich.markup import escape
 
 from mesh_cli.commands.terminal import Terminal
+from mesh_cli.embedded.environment import call_loopback_directly
 from mesh_cli.up.state import MeshFile, default_state, running_mesh
 from mesh_client import Client, MeshCallError, connect
 
@@ -70,6 +71,7 @@ def remember_target(
 
 def local_mesh(target: Target) -> MeshFile | None:
     """The mesh that runs on this machine; None when none does."""
+    call_loopback_directly()
     return running_mesh(target.state_directory)
 
 

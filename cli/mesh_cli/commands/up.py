@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from mesh_cli.commands.target import Target
 from mesh_cli.up.display import show_running
@@ -51,7 +52,7 @@ def up(
         state or target.state_directory,
         nodes=nodes,
         port=port,
-        progress=lambda step: console.print(f"[dim]… {step}[/]"),
+        progress=lambda step: console.print(f"[dim]… {escape(step)}[/]", soft_wrap=True),
     )
     try:
         asyncio.run(_run(stack, console))

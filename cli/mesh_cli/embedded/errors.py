@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from mesh_cli.embedded.lock import Holder
-from mesh_core.errors import FailedPrecondition, Unavailable
+from mesh_core.errors import FailedPrecondition, Unavailable, shown
 
 LOG_TAIL_LINES = 15
+LINE_CHARACTERS = 1_000
 
 
 class StateInUse(FailedPrecondition):
@@ -25,10 +26,9 @@ class ServerFailed(Unavailable):
     """A child process did not start; the message ends with the last lines of its log."""
 
     def __init__(self, server: str, problem: str, log: Path | None = None) -> None:
-        message = f"{server} {problem}"
-        if log is not None:
-            message += f"; the end of {log}:\n{_tail(log)}"
-        super().__init__(message, "BACKEND_UNAVAILABLE")
+        super().__init__(f"{server} {problem}", "BACKEND_UNAVAILABLE")
+        if log is not None:  # for a terminal, where there is more room than in a call's answer
+            self.message += f"; the end of {log}:\n{_tail(log)}"
         self.server = server
 
 
@@ -37,4 +37,5 @@ class ServerEnded(ServerFailed):
 
 
 def _tail(log: Path) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])
+    lines = log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
+    return "\n".join(shown(line, LINE_CHARACTERS) for line in lines)

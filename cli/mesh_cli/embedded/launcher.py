@@ -39,6 +39,7 @@ class CapabilitySet(ctypes.Structure):
 
 def main(arguments: list[str]) -> None:
     parent, signal, user, program, *rest = arguments
+    os.umask(0o077)  # what it writes is for its user only, whatever the caller's umask
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
         if user != "-":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from mesh_cli.embedded import launcher
+from mesh_cli.embedded.environment import inherited
 from mesh_cli.embedded.errors import ServerEnded, ServerFailed, StateInUse
 from mesh_cli.embedded.lock import FileLock
 from mesh_cli.embedded.ports import ChosenPorts
@@ -39,6 +41,7 @@ class EmbeddedServer(ABC):
         self._owner = FileLock(self.directory / "owner.lock")
         self._server = FileLock(self.directory / "server.lock")
         self._process: subprocess.Popen[bytes] | None = None
+        self._serving = False
         self._ports = ChosenPorts()
 
     @property
@@ -55,14 +58,28 @@ class EmbeddedServer(ABC):
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    async def start(self) -> str:
+    @property
+    def ended(self) -> bool:
+        """Whether the server has ended by itself after `start`; not while `stop` or `start` are at it."""
+        return self._serving and not self.running
+
+    def how_it_ended(self) -> str:
+        """Such as `ended with status -9`; only when it has ended."""
+        return f"ended with status {self._started().returncode}"
+
+    def note(self, line: str) -> None:
+        """Add a line of ours to the server's log, if there is room."""
+        with contextlib.suppress(OSError), self.log.open("a") as log:
+            log.write(f"{line}\n")
+
+    async def start(self, seconds: float = START_SECONDS) -> str:
         """Start on the directory's data, wait until it answers, and return `url`: at every start the same.
 
         Raises:
             StateInUse: another live process has started a server on this directory.
-            ServerFailed: the server ended, or did not answer within START_SECONDS.
+            ServerFailed: the server ended, or did not answer within `seconds`.
         """
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self._owner.take():
             raise StateInUse(self.directory, self._owner.holder())
         try:
@@ -70,15 +87,17 @@ class EmbeddedServer(ABC):
                 self._server.take, PREDECESSOR_SECONDS, "cannot start: the server before it does not end"
             )
             await self._prepare()
-            await self._ports.start(self._run_until_ready, ServerEnded)
+            await self._ports.start(lambda: self._run_until_ready(seconds), ServerEnded)
         except BaseException:  # a cancelled start too
             await self.stop()
             raise
+        self._serving = True
         return self.url
 
     async def stop(self) -> None:
         """Stop the server and release its directory; kills it when it takes longer than STOP_SECONDS."""
         process, self._process = self._process, None
+        self._serving = False
         if process is not None and process.poll() is None:
             process.send_signal(self.stop_signal)
             try:
@@ -108,14 +127,18 @@ class EmbeddedServer(ABC):
         """Variables the server gets besides ours."""
         return {}
 
+    @property
+    def _working_directory(self) -> Path:
+        return self.directory
+
     def _launch(self, command: list[str], user: str) -> subprocess.Popen[bytes]:
         death = str(int(self.stop_signal))
         wrapper = [sys.executable, "-I", "-S", launcher.__file__, str(os.getpid()), death, user]
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 [*wrapper, *command],
-                cwd=self.directory,
-                env={**os.environ, **self._environment()},
+                cwd=self._working_directory,
+                env={**inherited(os.environ), **self._environment()},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -123,19 +146,16 @@ class EmbeddedServer(ABC):
                 start_new_session=True,  # Ctrl-C in a terminal is for us: we drain, then stop the servers
             )
 
-    async def _run_until_ready(self) -> None:
+    async def _run_until_ready(self, seconds: float) -> None:
         self._process = self._launch(await self._command(), self._user())
-        await self._until_ready()
-
-    async def _until_ready(self) -> None:
-        deadline = asyncio.get_running_loop().time() + START_SECONDS
+        deadline = asyncio.get_running_loop().time() + seconds
         process = self._started()
         while not (self._ports.listened_by(process.pid) and await self._ready()):
             status = process.poll()
             if status is not None:
                 raise ServerEnded(self.name, f"ended with status {status}", self.log)
             if asyncio.get_running_loop().time() > deadline:
-                raise ServerFailed(self.name, f"did not answer within {START_SECONDS:.0f} s", self.log)
+                raise ServerFailed(self.name, f"did not answer within {seconds:.0f} s", self.log)
             await asyncio.sleep(POLL_SECONDS)
 
     async def _until(self, condition: Callable[[], bool], seconds: float, problem: str) -> None:

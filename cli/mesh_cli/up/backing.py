@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mesh_cli.embedded import EmbeddedEtcd, EmbeddedPostgres, EmbeddedRedis, EmbeddedServer
+from mesh_cli.up.keeping import Say, keep_running
 
 
 @dataclass(slots=True)
@@ -20,9 +21,9 @@ class Backing:
     async def start(self, state: Path) -> None:
         """Start what the environment does not give. Raises `StateInUse` or `ServerFailed`."""
         servers: dict[str, EmbeddedServer] = {
-            "MESH_ETCD_ENDPOINTS": EmbeddedEtcd(state),
+            "MESH_ETCD_ENDPOINTS": EmbeddedEtcd(state, private=True),
             "MESH_DATABASE_URL": EmbeddedPostgres(state),
-            "MESH_REDIS_URL": EmbeddedRedis(state),
+            "MESH_REDIS_URL": EmbeddedRedis(state, private=True),
         }
         wanted = {variable: server for variable, server in servers.items() if not os.environ.get(variable)}
         self.embedded = {server.name: server for server in wanted.values()}
@@ -35,6 +36,12 @@ class Backing:
         for variable in servers.keys() - wanted.keys():
             self.environment[variable] = os.environ[variable]
         self.environment["MESH_OBJECTS_URL"] = os.environ.get("MESH_OBJECTS_URL") or _directory_store(state)
+
+    async def supervise(self, say: Say) -> None:
+        """Start each server again whenever it ends by itself, until cancelled; `say` gets what is done."""
+        async with asyncio.TaskGroup() as tasks:
+            for server in self.embedded.values():
+                tasks.create_task(keep_running(server, say), name=f"supervise {server.name}")
 
     async def stop(self) -> None:
         await asyncio.gather(*(server.stop() for server in self.embedded.values()))

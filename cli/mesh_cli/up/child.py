@@ -15,6 +15,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mesh_cli.embedded import launcher
+from mesh_cli.embedded.environment import inherited
 from mesh_cli.embedded.errors import ServerEnded, ServerFailed
 from mesh_cli.embedded.ports import LOOPBACK, ChosenPorts, children
 from mesh_core.backoff import Backoff
@@ -158,7 +159,7 @@ class Child:
             self._process = await asyncio.create_subprocess_exec(
                 *tied,
                 *part_command(self.plan.module),
-                env={**os.environ, **self.plan.environment, **self._addresses()},
+                env={**inherited(os.environ), **self.plan.environment, **self._addresses()},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -209,4 +210,5 @@ _QUICK_RECONNECT = (
     ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 100),
     ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_http_proxy", 0),
 )

@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 
 from mesh_cli.embedded import EmbeddedServer
+from mesh_cli.embedded.environment import forget_misleading
 from mesh_cli.embedded.ports import LOOPBACK, is_taken
 from mesh_cli.traces.collector import Collector
 from mesh_cli.up.backing import Backing
@@ -56,6 +57,7 @@ class Stack:
         Raises `StateInUse`, `FailedPrecondition` for a port in use, `ServerFailed` naming what did not start;
         then nothing is left running.
         """
+        forget_misleading()
         self._state.take()
         try:
             _refuse_taken_port(self._port)
@@ -69,6 +71,7 @@ class Stack:
         async with asyncio.TaskGroup() as tasks:
             for name, child in self._children.items():
                 tasks.create_task(child.supervise(), name=f"supervise {name}")
+            tasks.create_task(self._backing.supervise(self._progress), name="supervise servers")
             tasks.create_task(self._keep_announced(), name="announce")
 
     async def stop(self) -> None:

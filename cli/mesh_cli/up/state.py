@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import secrets
+import stat
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,8 +70,11 @@ class StateDirectory:
         Raises `StateInUse`, or `FailedPrecondition` when it cannot be written.
         """
         try:
-            self.logs.mkdir(parents=True, exist_ok=True)
-            self.path.chmod(0o711)
+            os.umask(0o077)  # for all that this process writes from now on
+            self.path.mkdir(parents=True, exist_ok=True)
+            _refuse_shared(self.path)
+            self.path.chmod(0o700)
+            self.logs.mkdir(exist_ok=True)
             taken = self._lock.take()
         except OSError as error:
             raise FailedPrecondition(
@@ -126,6 +130,14 @@ def running_mesh(state: Path) -> MeshFile | None:
     parts = {name: Part(**part) for name, part in found.pop("parts").items()}
     mesh = MeshFile(parts=parts, **found)
     return mesh if _alive(mesh.supervisor_pid) else None
+
+
+def _refuse_shared(folder: Path) -> None:
+    """Such as /tmp, which others need and may put files into."""
+    if folder.stat().st_mode & (stat.S_ISVTX | stat.S_IWOTH):
+        raise FailedPrecondition(
+            f"{folder} is a folder that all users write to: choose one below it", "BACKEND_UNAVAILABLE"
+        )
 
 
 def _alive(pid: int) -> bool:

@@ -23,6 +23,7 @@ CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", 64 << 20),
     # Channels to one address share a connection unless told otherwise, and with it each other's failures.
     ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_http_proxy", 0),  # http_proxy in the environment is not meant for etcd
 )
 
 

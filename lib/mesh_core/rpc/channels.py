@@ -33,6 +33,7 @@ def open_channel(
         ("grpc.min_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 2_000),
         ("grpc.use_local_subchannel_pool", 1),  # closing a channel closes its connection
+        ("grpc.enable_http_proxy", 0),  # http_proxy in the environment is not meant for the mesh's own calls
         *connection_limits(),
     ]
     if tls is None:

@@ -74,7 +74,7 @@ class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EtcdSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """etcd: any of `endpoints` (host:port) will do."""
+    """etcd: any of `endpoints` (host:port, or unix:/path of a socket) will do."""
 
     endpoints: tuple[str, ...]
     username: str = ""
@@ -87,7 +87,8 @@ class EtcdSettings(msgspec.Struct, frozen=True, kw_only=True):
         if not self.endpoints:
             raise InvalidSetting("endpoints", "is required: a comma list of host:port")
         for endpoint in self.endpoints:
-            _check_address("endpoints", endpoint)
+            if not endpoint.startswith("unix:/"):
+                _check_address("endpoints", endpoint)
         if bool(self.certificate) != bool(self.key):
             raise InvalidSetting("key" if self.certificate else "certificate", "must be set too")
         for key in ("ca", "certificate", "key"):
