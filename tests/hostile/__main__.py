@@ -17,7 +17,7 @@ def main() -> int:
     arguments = argparse.ArgumentParser(prog="tests.hostile", description=__doc__)
     arguments.add_argument("--json", type=Path, help="write the figures to this file")
     chosen = arguments.parse_args()
-    with tempfile.TemporaryDirectory(prefix="sessionmesh-hostile-") as folder:
+    with tempfile.TemporaryDirectory(prefix="sessionmesh-hostile-", ignore_cleanup_errors=True) as folder:
         report = asyncio.run(try_everything(Path(folder), {}))
     for name, figure in report.figures.items():
         print(f"{name:<22} {figure}")

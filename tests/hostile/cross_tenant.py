@@ -14,17 +14,8 @@ from tests.support.fuzz.valid import served_methods, valid_frames
 from tests.support.fuzz.world import World, is_id, is_operators
 
 AT_ONCE = 8
-SECRETS = (
-    "tenant_id",
-    "key_id",
-    "account_id",
-    "message_id",
-    "media_id",
-    "endpoint_id",
-    "delivery_id",
-    "phone",
-)
-"""Whose values a stranger's answer may hold only where the stranger's request did."""
+SECRETS = ("tenant_id", "key_id", "message_id", "media_id", "endpoint_id", "delivery_id", "phone")
+"""Whose values a stranger's answer may hold only where its request did. Accounts may stand in its own filters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +24,7 @@ class Leak:
 
     method: str
     who: str
+    what: str
     answer: Answer
 
 
@@ -58,7 +50,8 @@ async def leaks(world: World, stranger: World) -> tuple[int, list[Leak]]:
         async with turn:
             frames = await valid_frames(world, method)
             answer = await callers[who](method, [frame.SerializeToString() for frame in frames])
-            return Leak(method.short, who, answer) if _leaks(world, frames, answer) else None
+            what = _leaked(world, method, frames, answer)
+            return Leak(method.short, who, what, answer) if what else None
 
     methods = [method for method in served_methods() if _is_about_tenants(method)]
     calls = [judged(method, who) for method in methods for who in callers]
@@ -71,11 +64,21 @@ def _is_about_tenants(method: ApiMethod) -> bool:
     return method.scope != SCOPE_OPERATOR and not is_operators(method)
 
 
-def _leaks(world: World, frames: list[Message], answer: Answer) -> bool:
-    """Whether an answer holds what the request did not, or an act on what it names was answered OK."""
+def _leaked(world: World, method: ApiMethod, frames: list[Message], answer: Answer) -> str:
+    """What an answer holds that the request did not, or what of the tenant's a call was OK about; "" for nothing.
+
+    Filters may name what is another's: they let nothing through.
+    """
     asked = b"".join(frame.SerializeToString() for frame in frames)
-    known = [world.live[name].encode() for name in SECRETS]
-    if any(secret in answer.response and secret not in asked for secret in known):
-        return True
-    named = [secret for secret in known if is_id(secret.decode()) and secret in asked]
-    return answer.ok and any(secret in answer.response for secret in named)
+    for name in SECRETS:
+        secret = world.live[name].encode()
+        if secret in answer.response and secret not in asked:
+            return name
+    if not answer.ok or method.name.startswith("List"):
+        return ""
+    about = (field.name for field, value in frames[0].ListFields() if value in _ids(world))
+    return next(about, "")
+
+
+def _ids(world: World) -> list[str]:
+    return [value for value in world.live.values() if is_id(value)]

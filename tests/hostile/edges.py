@@ -103,8 +103,6 @@ EDGES = (
     Edge("labels of an endpoint", "CreateEndpoint", 32, endpoint(lambda n: {"labels": _numbered(n)})),
     Edge("headers of an endpoint", "CreateEndpoint", 16, endpoint(lambda n: {"headers": _numbered(n)})),
     Edge("deliveries a second", "CreateEndpoint", 100_000, endpoint(lambda n: {"rate_per_second": n})),
-    Edge("seconds of a link", "CreateDownloadUrl", 7 * 86_400, lambda world, n: {
-        "media_id": world.live["media_id"], "ttl": {"seconds": n}}),
     Edge("seconds of statistics", "GetEndpointStats", 7 * 86_400, lambda world, n: {
         "endpoint_id": world.live["endpoint_id"], "window": {"seconds": n}}),
     Edge("seconds of an overlap", "RotateSecret", 7 * 86_400, lambda world, n: {

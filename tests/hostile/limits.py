@@ -30,12 +30,12 @@ async def calls_about_an_account(world: World) -> bool:
     spare, other = [(await world("CreateAccount", account={})).account.id for _ in range(2)]
     for name in ("GetAccount", "UpdateAccount"):
         fields = {"account_id": spare} | (
-            {} if name == "GetAccount" else {"update_mask": {"paths": ["labels"]}}
+            {} if name == "GetAccount" else {"account": {}, "update_mask": {"paths": ["labels"]}}
         )
         answers = await _at_once(world.tenant, name, fields, CALLS + 100)
         refused = sum(answer.reason == "RATE_LIMITED" for answer in answers)
         next_one = await _often(world.tenant, name, fields | {"account_id": other}, 1)
-        if not 50 <= refused <= 100 or not next_one[0].ok:
+        if not 0 < refused <= 100 or not next_one[0].ok:
             return False
     return True
 

@@ -92,7 +92,8 @@ async def endpoints(victim: Victim) -> None:
     """With a URL, headers, a secret and types that nobody could have given."""
     for url in ("http://a..b/", "not a url", f"http://{'a' * 64}.example/", "http://127.0.0.1:1/ok"):
         await victim.database.execute(
-            "INSERT INTO webhook_endpoint (id, tenant, url, headers, header_names, labels, event_types, secret)"
+            "INSERT INTO webhook_endpoint"
+            " (id, tenant, url, headers, header_names, labels, event_types, secret)"
             " VALUES ($1, $2, $3, $4, '{one,two}', '[1]', '{no such,message.*}', $4)",
             ids.new_uuid(),
             victim.tenant,
@@ -172,8 +173,10 @@ async def accounts(victim: Victim) -> None:
         )
         await victim.database.execute(
             "INSERT INTO session (account, tenant, epoch, node, state, cause, detail, phone, network_user_id,"
-            " push_name, paired, recent_failures, sent, received, failed, connects, settings, update_time, hidden_id, restrictions)"
-            " VALUES ($1, $2, 1, 'nobody', 4, 77, '', 'no phone', '', '', true, -1, 0, 0, 0, 0, $3, now(), '', $3)",
+            " push_name, paired, recent_failures, sent, received, failed, connects, settings, update_time,"
+            " hidden_id, restrictions)"
+            " VALUES ($1, $2, 1, 'nobody', 4, 77, '', 'no phone', '', '', true, -1, 0, 0, 0, 0, $3, now(),"
+            " '', $3)",
             account,
             victim.tenant,
             GARBAGE,
@@ -190,7 +193,8 @@ async def _messages(victim: Victim, account: UUID, shard: int) -> None:
         message = ids.new_uuid()
         if stored:
             await victim.database.execute(
-                "INSERT INTO message (id, account, epoch, direction, status, chat, network_id, content, origin)"
+                "INSERT INTO message"
+                " (id, account, epoch, direction, status, chat, network_id, content, origin)"
                 " VALUES ($1, $2, 1, $3, $4, 'no address', '', $5, 1)",
                 message,
                 account,

@@ -48,10 +48,13 @@ class CheckedResolver(AbstractResolver):
         return results
 
     def check_literal(self, host: str) -> None:
-        """Raises `AddressForbidden` when `host` is a literal forbidden address, or one in an odd spelling;
-        names pass.
+        """Raises `AddressForbidden` when `host` is a literal forbidden address, one in an odd spelling, or
+        this machine by its name; other names pass.
         """
         check_spelling(host)
+        name = host.lower().rstrip(".")
+        if not self._allow_private and (name == "localhost" or name.endswith(".localhost")):
+            raise AddressForbidden(f"{host} is this machine")
         address = literal_address(host)
         if address is not None:
             self._check(host, address)

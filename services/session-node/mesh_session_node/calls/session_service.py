@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import timedelta
 
 from asyncpg import Record
+from google.protobuf.message import DecodeError
 
 from mesh_core import validation
 from mesh_core.database.requests import Method
@@ -152,7 +153,8 @@ def _session_of_row(row: Record) -> pb.Session:
         return session
     session.cause, session.detail = row["cause"], row["detail"]
     show_self(session, row["phone"], row["network_user_id"], row["hidden_id"], row["push_name"])
-    session.restrictions.extend(standing(pb.Session.FromString(row["restrictions"]).restrictions))
+    with suppress(DecodeError):  # one unreadable row must not cost the page
+        session.restrictions.extend(standing(pb.Session.FromString(row["restrictions"]).restrictions))
     session.paired, session.node_id, session.epoch = row["paired"], row["node"], row["epoch"]
     session.recent_failures = row["recent_failures"]
     counters = session.counters
