@@ -147,6 +147,7 @@ async def test_what_the_mesh_says_will_not_help_is_not_tried_again(
     assert len(messages.requests) == 1
 
 
+@pytest.mark.slow
 async def test_retries_end_within_the_deadline(world: RouterWorld, client: Client) -> None:
     async def answer() -> None:
         raise Unavailable("later", "BACKEND_UNAVAILABLE", retry_after=0.3)

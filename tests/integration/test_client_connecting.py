@@ -51,16 +51,19 @@ async def failure(target: str, tls: Tls | None = None, *, at_once: bool = False)
     return str(raised.value)
 
 
+@pytest.mark.slow
 async def test_nothing_listens(free_port: int) -> None:
     said = await failure(f"127.0.0.1:{free_port}")
     assert said == f"UNAVAILABLE: the mesh cannot be reached: nothing listens at 127.0.0.1:{free_port}"
 
 
+@pytest.mark.slow
 async def test_none_of_several_listens(free_port: int) -> None:
     said = await failure(f"127.0.0.1:{free_port}, localhost:{free_port}")
     assert said.count("nothing listens at") == 2
 
 
+@pytest.mark.slow
 async def test_a_name_that_nobody_has() -> None:
     assert "mesh.invalid cannot be resolved" in await failure("mesh.invalid:7600")
 
@@ -117,6 +120,7 @@ async def test_what_listens_is_no_mesh() -> None:
     server.close()
 
 
+@pytest.mark.slow
 async def test_what_listens_says_nothing() -> None:
     request = account_pb2.GetAccountRequest(account_id="acc_1")
     async with relay_to("127.0.0.1:1") as silent, connect(silent.url, "key") as client:

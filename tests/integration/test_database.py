@@ -37,6 +37,7 @@ async def test_a_server_that_is_not_there_is_told_in_one_line(free_port: int) ->
         await Database.open(DatabaseSettings(url=f"postgresql://postgres@127.0.0.1:{free_port}/x"))
 
 
+@pytest.mark.slow
 async def test_the_server_ends_a_journal_transaction_after_a_second(database: Database) -> None:
     connection = await database.connect_journal()
     assert await connection.fetchval("SHOW transaction_timeout") == "1s"

@@ -184,6 +184,7 @@ async def test_a_lease_that_is_gone_is_lost(client: Etcd, cluster: str) -> None:
     await client.revoke(lease)
 
 
+@pytest.mark.slow
 async def test_a_kept_lease_publishes_again_after_it_was_revoked(client: Etcd, cluster: str) -> None:
     key, leases = cluster.encode(), []
 

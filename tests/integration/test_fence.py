@@ -254,12 +254,14 @@ async def stale_writes(
     return int(await sql.fetchval(STALE))
 
 
+@pytest.mark.slow
 async def test_nothing_is_written_after_a_tenure_ended(
     sql: asyncpg.Connection[Any], connect: Callable[[], Awaitable[asyncpg.Connection[Any]]], node: Starter
 ) -> None:
     assert await stale_writes(sql, connect, node) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MUTATIONS)
 async def test_the_guard_against_stale_writes_is_needed(
     name: str,

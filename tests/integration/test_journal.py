@@ -323,6 +323,7 @@ class TestFence:
         assert await journal.accept(account, outbound()) == REFUSED
         assert await world.count("message") == 0
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "row", ["status", "inbound", "credential", "session", "event", "action", "person", "fetch"]
     )
@@ -773,6 +774,7 @@ class TestSessions:
 
 
 class TestPostgresAway:
+    @pytest.mark.slow
     async def test_what_was_acknowledged_under_killed_connections_is_stored_once(self, world: World) -> None:
         """No request ids to save us: only the batch's number tells a resend from a new batch."""
         journal = await world.journal("a")

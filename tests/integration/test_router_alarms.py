@@ -36,6 +36,7 @@ async def until_alarms(world: RouterWorld, *expected: str) -> None:
     await eventually(are_on, what=f"alarms {expected}")
 
 
+@pytest.mark.slow
 async def test_a_filling_fleet_warns_and_then_alarms(world: RouterWorld) -> None:
     n1 = await node(world, "n1", capacity=5)
     create = await account_maker(world)
@@ -49,6 +50,7 @@ async def test_a_filling_fleet_warns_and_then_alarms(world: RouterWorld) -> None
     await until_alarms(world)
 
 
+@pytest.mark.slow
 async def test_alarms_are_in_the_watch(world: RouterWorld) -> None:
     watch = Watch(world)
     await node(world, "n1", capacity=1)
@@ -69,6 +71,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alarms, "STALE_SECONDS", 3.0)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 async def test_shards_that_nobody_runs_and_a_fleet_without_nodes_are_alarms(
     postgres_url: str, etcd: str, cluster: str
@@ -85,6 +88,7 @@ async def test_shards_that_nobody_runs_and_a_fleet_without_nodes_are_alarms(
     assert sorted(begun) == sorted(ended) == ["no_active_node", "shards_unowned"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 async def test_a_router_that_lost_etcd_says_so_and_nothing_else(
     postgres_url: str, etcd: str, cluster: str

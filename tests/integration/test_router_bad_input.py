@@ -176,6 +176,7 @@ async def test_metadata_up_to_the_limit_reach_the_node(world: RouterWorld, call:
     assert (messages.seen or sessions.seen)["x-large"] == large
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", CALLS)
 async def test_metadata_above_the_limit_are_refused_and_the_connection_stays(
     world: RouterWorld, call: Any

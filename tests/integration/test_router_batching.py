@@ -101,6 +101,7 @@ async def both(world: RouterWorld) -> tuple[Both, Node, Node]:
     return both, batching, apart
 
 
+@pytest.mark.slow
 async def test_every_error_of_a_gathered_call_reaches_the_caller_as_that_of_a_forwarded_one(
     both: tuple[Both, Node, Node],
 ) -> None:

@@ -153,6 +153,7 @@ async def test_items_in_flight_at_a_killed_node_go_to_the_new_owner(world: Route
     call.cancel()
 
 
+@pytest.mark.slow
 async def test_items_without_an_owner_are_refused_in_time(world: RouterWorld) -> None:
     account = new_account()
     call = open_stream(world, timeout=3)
@@ -207,6 +208,7 @@ async def test_a_batch_follows_an_account_to_its_new_owner(world: RouterWorld) -
     assert [result.message.id for result in await call] == ["msg_a"]
 
 
+@pytest.mark.slow
 async def test_what_a_batch_cannot_settle_by_its_deadline_fails_alone(world: RouterWorld) -> None:
     quick, slow, nobodys = new_account(), new_account(), new_account()
     hanging = Bulk()

@@ -272,6 +272,7 @@ async def test_a_drain_fails_when_nobody_is_left_to_take_over(
     assert (await old.info()).state is NodeState.ACTIVE
 
 
+@pytest.mark.slow
 async def test_another_router_finishes_what_one_began(postgres_url: str, etcd: str, cluster: str) -> None:
     client = Etcd.at(etcd)
     old, other = FakeNode(client, cluster, "old"), FakeNode(client, cluster, "other")

@@ -65,6 +65,7 @@ async def test_a_node_tells_its_version_its_start_and_its_load(own_world: Router
 # --- the watch
 
 
+@pytest.mark.slow
 async def test_a_watch_begins_with_every_node(world: RouterWorld) -> None:
     await node(world, "a")
     await node(world, "b")
@@ -154,6 +155,7 @@ async def test_rivals_for_the_last_places_do_not_all_get_one(own_world: RouterWo
     assert sum(not isinstance(answer, BaseException) for answer in answers) == 3
 
 
+@pytest.mark.slow
 async def test_a_paused_account_needs_no_place_until_it_goes_online(own_world: RouterWorld) -> None:
     await node(own_world, "n1", capacity=1)
     create = await account_maker(own_world)
@@ -182,6 +184,7 @@ async def test_a_paused_account_needs_no_place_until_it_goes_online(own_world: R
     await eventually(takes_the_place)
 
 
+@pytest.mark.slow
 async def test_a_deleted_account_comes_back_only_where_there_is_room(own_world: RouterWorld) -> None:
     await node(own_world, "n1", capacity=1)
     create = await account_maker(own_world)

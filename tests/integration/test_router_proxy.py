@@ -397,6 +397,7 @@ async def test_a_client_stream_goes_to_a_media_instance(world: RouterWorld) -> N
     assert (response.media.id, response.media.size_bytes) == ("r1", 250_000)
 
 
+@pytest.mark.slow
 async def test_an_upload_refused_midway_ends_with_the_refusal(world: RouterWorld) -> None:
     class Media(media_pb2_grpc.MediaServiceServicer):
         async def UploadMedia(self, requests: AsyncIterator[Any], context: Any) -> Any:
@@ -446,6 +447,7 @@ async def test_a_call_waits_for_an_owner(world: RouterWorld) -> None:
     assert await call is None
 
 
+@pytest.mark.slow
 async def test_without_an_owner_the_call_ends_within_its_deadline(world: RouterWorld) -> None:
     refused = await failing(send(world, new_account(), timeout=2))
     assert (refused.code, refused.reason) == (StatusCode.UNAVAILABLE, "NOT_OWNER")
@@ -512,6 +514,7 @@ async def test_a_caller_hardly_notices_a_killed_node(world: RouterWorld) -> None
     assert (first.calls, second.calls) == (1, 1)
 
 
+@pytest.mark.slow
 async def test_a_call_to_a_node_that_fell_silent_goes_to_whoever_took_over(world: RouterWorld) -> None:
     account = new_account()
     begun = asyncio.Event()

@@ -127,6 +127,7 @@ async def test_a_refused_response_is_counted_and_comes_again_only_when_it_change
     assert REGISTRY.get_sample_value("mesh_xds_nacks_total", {"type": "ClusterLoadAssignment"}) == before + 1
 
 
+@pytest.mark.slow
 async def test_two_routers_give_identical_answers(
     postgres_url: str, etcd: str, cluster: str, tmp_path: Path
 ) -> None:
@@ -236,6 +237,7 @@ async def test_bytes_that_are_no_request_end_their_own_stream_with_a_reason(worl
     assert (failed.code, failed.reason) == (StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
 
 
+@pytest.mark.slow
 async def test_clients_that_leave_while_they_are_told_of_changes_harm_nobody(
     world: RouterWorld, ads: AdsStream
 ) -> None:

@@ -228,6 +228,7 @@ async def test_the_drain_ends_in_time_and_stop_cuts_what_is_left(servers: list[S
     assert (await failure(call)).code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
+@pytest.mark.slow
 async def test_a_stream_whose_reader_stopped_reading_does_not_hold_the_drain_up(
     servers: list[Server],
 ) -> None:

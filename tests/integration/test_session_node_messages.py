@@ -54,6 +54,7 @@ async def node(stage: Stage) -> NodeProcess:
     return await stage.start_node()
 
 
+@pytest.mark.slow
 async def test_a_message_is_stored_then_delivered_with_an_event_for_each_step(
     stage: Stage, node: NodeProcess
 ) -> None:
@@ -257,6 +258,7 @@ async def test_a_scheduled_message_can_be_cancelled_until_it_is_due(stage: Stage
     await eventually(lambda: stage.outbox_is_empty(account))
 
 
+@pytest.mark.slow
 async def test_a_scheduled_message_is_sent_when_it_is_due_and_an_expired_one_never(
     stage: Stage, node: NodeProcess
 ) -> None:
@@ -288,6 +290,7 @@ async def test_an_unknown_recipient_fails_the_message(stage: Stage, node: NodePr
     assert message.failure == message_pb2.FAILURE_REASON_UNKNOWN_RECIPIENT
 
 
+@pytest.mark.slow
 async def test_a_received_message_is_stored_once_however_often_it_is_offered(
     stage: Stage, node: NodeProcess
 ) -> None:

@@ -72,12 +72,14 @@ async def received(stage: Stage, account: Account) -> content_pb2.TextContent | 
     return None
 
 
+@pytest.mark.slow
 async def test_a_text_arrives_with_what_its_page_says(stage: Stage, site: str) -> None:
     node = await stage.start_node(MESH_SESSION_PREVIEW_PRIVATE_ADDRESSES="true")
     text = await sent_and_received(stage, node, f"{site}/tea")
     assert text.preview == content_pb2.LinkPreview(url=f"{site}/tea", title="Tea", description="All of it")
 
 
+@pytest.mark.slow
 async def test_a_page_in_the_meshs_own_network_is_not_read_and_the_text_arrives_without(
     stage: Stage, site: str, asked: list[str]
 ) -> None:

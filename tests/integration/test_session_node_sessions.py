@@ -52,6 +52,7 @@ async def node(stage: Stage) -> NodeProcess:
     return await stage.start_node(MESH_SESSION_KEEPALIVE_SECONDS="1")
 
 
+@pytest.mark.slow
 @pytest.mark.read_back("Pair")
 async def test_pairing_by_qr_shows_a_picture_then_connects(stage: Stage, node: NodeProcess) -> None:
     account = await stage.create_account()
@@ -100,6 +101,7 @@ async def test_pairing_by_code_shows_eight_letters(stage: Stage, node: NodeProce
     assert steps == ["code", "paired"]
 
 
+@pytest.mark.slow
 async def test_a_pairing_that_nobody_accepts_times_out_and_may_be_watched_by_two(
     stage: Stage, node: NodeProcess
 ) -> None:

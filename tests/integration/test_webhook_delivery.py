@@ -183,6 +183,7 @@ async def test_410_disables_the_endpoint_and_tells_by_an_event(
     assert len(sink.to("/gone")) == 1
 
 
+@pytest.mark.slow
 async def test_retry_after_holds_all_of_the_endpoints_deliveries_back(
     tenant: Tenant, sink: Receiver, api: Client
 ) -> None:
@@ -287,6 +288,7 @@ async def test_a_paused_endpoint_gets_its_deliveries_when_it_is_active_again(
     await sink.wait_for(1)
 
 
+@pytest.mark.slow
 async def test_a_rate_limit_spreads_deliveries_without_spending_attempts(
     tenant: Tenant, sink: Receiver, api: Client
 ) -> None:

@@ -71,6 +71,7 @@ def numbers(events: list[Event]) -> list[int]:
     return [int(event.labels["n"]) for event in events]
 
 
+@pytest.mark.slow
 async def test_a_stream_begins_with_its_position_and_goes_on_with_what_comes(
     tenant: Tenant, api: Client
 ) -> None:

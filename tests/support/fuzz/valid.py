@@ -81,7 +81,7 @@ def message(world: World, content: Fields = TEXT) -> Fields:
     return {
         "account_id": world.live["account_id"],
         "request_id": unique(),
-        "recipient": f"phone:{world.live['phone']}",
+        "recipient": f"phone:{world.live['spare_phone']}",
         "content": content,
         "external_id": "order 1",
         "labels": {"campaign": "spring"},
