@@ -15,7 +15,7 @@ from tests.support.fuzz.world import World, is_id, is_operators
 
 AT_ONCE = 8
 SECRETS = ("tenant_id", "key_id", "message_id", "media_id", "endpoint_id", "delivery_id", "phone")
-"""Whose values a stranger's answer may hold only where its request did. Accounts may stand in its own filters."""
+"""Whose values a stranger's answer may hold only where its request did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,8 @@ def _is_about_tenants(method: ApiMethod) -> bool:
 
 
 def _leaked(world: World, method: ApiMethod, frames: list[Message], answer: Answer) -> str:
-    """What an answer holds that the request did not, or what of the tenant's a call was OK about; "" for nothing.
+    """What an answer holds that the request did not, or what of the tenant's a call was OK about; "" for
+    nothing.
 
     Filters may name what is another's: they let nothing through.
     """
