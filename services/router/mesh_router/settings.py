@@ -14,11 +14,11 @@ from mesh_core.settings import (
     EtcdSettings,
     InvalidSetting,
     LimitsSettings,
-    Positive,
     RedisSettings,
     ServerSettings,
     TelemetrySettings,
 )
+from mesh_router.accounts.fields import SendCeilingSettings
 
 
 class ProcessSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,15 +38,6 @@ class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.longest_days < self.days:
             raise InvalidSetting("longest_days", "must be at least days")
-
-
-class SendCeilingSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The section `sendceiling`: the highest `send_limits` that a tenant's key can give an account."""
-
-    per_minute: Positive = 100_000
-    per_hour: Positive = 1_000_000
-    per_day: Positive = 10_000_000
-    outbox: Positive = 100_000
 
 
 class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -305,7 +305,7 @@ def _judged(body: Serve, method: Method, gate: Gate) -> Serve:
 def _not_served(method: Method) -> Serve:
     async def serve(request: Any, _context: Context) -> None:
         if method.takes_stream:
-            await _read_out(request)
+            await read_out(request)
         raise errors.Unimplemented(f"{method.path} is not served here", "NOT_SERVED")
 
     return serve

@@ -7,15 +7,25 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import asyncpg
+import msgspec
 
 from mesh_core import ids, validation
 from mesh_core.errors import InvalidField
 from mesh_core.ids import Prefix
-from mesh_router.settings import SendCeilingSettings
+from mesh_core.settings import Positive
 from sessionmesh.v1 import account_pb2
 
 CHANGEABLE = ("display_name", "phone", "labels", "desired_state", "send_limits")
 """What an update mask may name."""
+
+
+class SendCeilingSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The section `sendceiling`: the highest `send_limits` that a tenant's key can give an account."""
+
+    per_minute: Positive = 100_000
+    per_hour: Positive = 1_000_000
+    per_day: Positive = 10_000_000
+    outbox: Positive = 100_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,17 @@ from mesh_core.ids import Prefix
 from mesh_core.paging import Pager
 from mesh_core.rpc.auth import current_identity
 from mesh_router.accounts import store
-from mesh_router.accounts.fields import CHANGEABLE, account_message, check_ceiling, checked, stored_driver
+from mesh_router.accounts.fields import (
+    CHANGEABLE,
+    SendCeilingSettings,
+    account_message,
+    check_ceiling,
+    checked,
+    stored_driver,
+)
 from mesh_router.accounts.owner_notifier import OwnerNotifier
 from mesh_router.accounts.store import Connection
 from mesh_router.fleet.admission import Admission, Reservation
-from mesh_router.settings import SendCeilingSettings
 from sessionmesh.v1 import account_pb2, account_pb2_grpc
 
 
