@@ -13,7 +13,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from mesh_core import validation
 from mesh_core.errors import InvalidField
 from mesh_router.accounts import fields as accounts
-from mesh_router.settings import SendCeilingSettings
+from mesh_router.accounts.fields import SendCeilingSettings
 from mesh_router.tenants import keys
 from mesh_router.tenants import rows as tenants
 from mesh_router.tenants.tenants import CHANGEABLE as TENANT_CHANGEABLE
