@@ -21,6 +21,7 @@ from mesh_core.rpc.auth import AccountLimit, Identity, Role
 from mesh_core.rpc.server.requests import check
 from mesh_router.proxy.routes import SERVICES
 from sessionmesh.admin.v1 import fleet_pb2
+from sessionmesh.simulator.v1 import simulator_pb2
 from sessionmesh.v1 import (
     account_pb2,
     authorization_pb2,
@@ -160,6 +161,11 @@ def lists(descriptor: Descriptor, path: str = "", seen: frozenset[str] = frozens
                 yield here
         elif not field.is_repeated and field.message_type.full_name not in seen:
             yield from lists(field.message_type, f"{here}.", seen | {field.message_type.full_name})
+
+
+def test_the_network_is_told_of_all_calls_of_a_long_run() -> None:
+    calls = [simulator_pb2.CallerRecord(request_id=str(number)) for number in range(100_000)]
+    check(simulator_pb2.GetVerdictRequest(calls=calls))
 
 
 @pytest.mark.parametrize("service", [service for service in SERVICES if "sessionmesh." in service])

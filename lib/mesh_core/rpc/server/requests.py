@@ -4,15 +4,16 @@ Fields whose `google.api.field_behavior` is REQUIRED are there: in a message ins
 that message is there, and of what an update mask names only what it names. Enums have numbers that the proto
 has; in a list they also say something. Times, durations and floating-point numbers are such, and no text has
 a NUL, which Postgres cannot store. No list is longer than `MAX_ENTRIES`, and none of enums longer than the
-enum: eight megabytes of numbers would otherwise keep a whole process busy for seconds. The rules of a message
-are made once, from its descriptor.
+enum: eight megabytes of numbers would otherwise keep a whole process busy for seconds. Only a caller's
+log may be, which operators show to the simulated network. The rules of a message are made once, from its
+descriptor.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sized
 from functools import cache
-from math import isfinite
+from math import inf, isfinite
 from typing import Any
 
 from google.api import field_behavior_pb2
@@ -33,6 +34,8 @@ CheckValue = Callable[[str, Any, Named], None]
 
 MAX_ENTRIES = 2048
 """Most entries that any list or map of a request may have; most fields have lower limits of their own."""
+
+_LOGGED = "sessionmesh.simulator.v1.CallerRecord"
 
 
 def check(request: Message) -> None:
@@ -63,7 +66,7 @@ class _Rule:
         self._of_value = of_value
         self._keyed = _is_map(field)
         self._repeated = field.is_repeated
-        self._most = len(field.enum_type.values) if field.enum_type is not None else MAX_ENTRIES
+        self._most = _most_entries(field)
         self._is_message = field.message_type is not None
         self._is_missing = _missing(field) if _is_required(field) else None
 
@@ -146,7 +149,14 @@ def _enum_check(enum: EnumDescriptor, least: int) -> CheckValue:
     return check_enum
 
 
-def _check_length(path: str, values: Sized, most: int) -> None:
+def _most_entries(field: FieldDescriptor) -> float:
+    if field.enum_type is not None:
+        return len(field.enum_type.values)
+    message = field.message_type
+    return inf if message is not None and message.full_name == _LOGGED else MAX_ENTRIES
+
+
+def _check_length(path: str, values: Sized, most: float) -> None:
     if len(values) > most:
         raise InvalidField(path, f"must have at most {most:,} entries")
 
