@@ -14,7 +14,7 @@ from aiohttp import web
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from mesh_core import ids
-from mesh_core.errors import MeshError
+from mesh_core.errors import InvalidField, MeshError
 from mesh_core.ids import Prefix
 from mesh_core.rpc.server.status import from_rpc_error
 from mesh_webhook.deliveries import delivery_store
@@ -190,6 +190,26 @@ async def test_headers_are_sent_and_their_values_are_told_nobody(
         assert "topsecret" not in stored
         assert b"topsecret".hex() not in stored
     assert "topsecret" not in "".join(capfd.readouterr())
+
+
+async def test_headers_are_not_sent_to_another_origin_than_they_were_given_for(
+    sink: Receiver, api: Client
+) -> None:
+    endpoint = (await api.create(sink.url, headers={"authorization": "secret"})).endpoint
+    update = pb.UpdateEndpointRequest(
+        endpoint_id=endpoint.id, endpoint=pb.Endpoint(url=sink.url.replace("127.0.0.1", "127.0.0.2"))
+    )
+    update.update_mask.paths.append("url")
+
+    refusal = await refused(api.call(api.webhooks.UpdateEndpoint, update))
+
+    assert isinstance(refusal, InvalidField)
+    assert refusal.field == "endpoint.headers"
+    update.update_mask.paths.append("headers")
+    assert not (await api.call(api.webhooks.UpdateEndpoint, update)).endpoint.header_names
+    update.update_mask.paths.remove("headers")
+    update.endpoint.url = sink.url
+    await api.call(api.webhooks.UpdateEndpoint, update)
 
 
 async def test_an_update_replaces_all_headers(tenant: Tenant, sink: Receiver, api: Client) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 import asyncpg
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import ids, validation
 from mesh_core.database.requests import Method, claim_request
-from mesh_core.errors import FailedPrecondition, NotFound, ResourceExhausted
+from mesh_core.errors import FailedPrecondition, InvalidField, NotFound, ResourceExhausted
 from mesh_core.ids import Prefix
 from mesh_webhook.endpoints.endpoint import COLUMNS, Endpoint, FormerSecret
 from sessionmesh.v1 import webhook_pb2
@@ -80,13 +81,16 @@ class EndpointStore:
     async def update(
         self, endpoint: UUID, tenant: UUID | None, columns: Mapping[str, object], etag: str
     ) -> Endpoint:
-        """Sets columns; raises `NotFound`, or `Aborted` when `etag` is set and not the current one.
+        """Sets columns; raises `NotFound`, `Aborted` when `etag` is set and not the current one, and
+        `InvalidField` for a URL of another origin that would get the headers of the present one.
 
         A disabled endpoint that is enabled gets no event from before that moment.
         """
         while True:
             before = await self._get(self._pool, endpoint, tenant)
             validation.check_etag(etag, before.version)
+            if "headers" not in columns and before.headers is not None:
+                _check_same_origin(before.url, str(columns.get("url", before.url)))
             sets = [f"{name} = ${number}" for number, name in enumerate(columns, 3)]
             enabled = False
             if columns.get("state", before.state) != before.state:
@@ -179,6 +183,13 @@ class EndpointStore:
         if row is None:
             raise NotFound("endpoint", ids.encode(Prefix.ENDPOINT, endpoint))
         return Endpoint.of(row)
+
+
+def _check_same_origin(before: str, after: str) -> None:
+    """Headers hold tokens that nobody can read back: neither can whoever may change the URL."""
+    old, new = urlsplit(before), urlsplit(after)
+    if (old.scheme, old.netloc.lower()) != (new.scheme, new.netloc.lower()):
+        raise InvalidField("endpoint.headers", "must be given anew with a URL of another origin")
 
 
 async def delete_pending(pool: asyncpg.Pool, endpoint: UUID) -> int:
