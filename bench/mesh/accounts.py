@@ -31,36 +31,43 @@ class Customer:
     accounts: list[str]
 
 
-async def make_customer(address: str, admin_key: str, accounts: int) -> Customer:
-    """A tenant with so many accounts, all connected. The simulated network must accept pairings by itself."""
+async def make_customer(
+    address: str, admin_key: str, accounts: int, *, name: str = "bench", first: int = 0
+) -> Customer:
+    """A tenant with so many accounts, all connected. The simulated network must accept pairings by itself.
+
+    Several customers need names of their own, and numbers of accounts: theirs begin with `first`.
+    """
     async with open_channel(address) as channel:
-        key = await make_tenant(channel, admin_key)
+        key = await make_tenant(channel, admin_key, name)
         room = asyncio.Semaphore(ABREAST)
 
         async def make(number: int) -> str:
             async with room:
                 return await _make_account(channel, key, number)
 
-        return Customer(key, await asyncio.gather(*(make(number) for number in range(accounts))))
+        numbers = range(first, first + accounts)
+        return Customer(key, await asyncio.gather(*(make(number) for number in numbers)))
 
 
 def phone_of(number: int) -> str:
-    """The phone number of a customer's account, by its place in `Customer.accounts`."""
+    """The phone number of an account, by its number."""
     return f"+49151{number:07}"
 
 
-async def make_tenant(channel: grpc.aio.Channel, admin_key: str) -> str:
+async def make_tenant(channel: grpc.aio.Channel, admin_key: str, name: str = "bench") -> str:
+    """A new tenant's key."""
     tenants = tenant_pb2_grpc.TenantServiceStub(channel)
     metadata = _credentials(admin_key)
-    tenant = tenant_pb2.Tenant(external_id="bench", display_name="Benchmark")
+    tenant = tenant_pb2.Tenant(external_id=name, display_name="Benchmark")
     made = await tenants.CreateTenant(
-        tenant_pb2.CreateTenantRequest(tenant=tenant, request_id="bench"), metadata=metadata, timeout=_TIMEOUT
+        tenant_pb2.CreateTenantRequest(tenant=tenant, request_id=name), metadata=metadata, timeout=_TIMEOUT
     )
     key = await tenants.CreateApiKey(
         tenant_pb2.CreateApiKeyRequest(
             tenant_id=made.tenant.id,
             display_name="bench",
-            request_id="bench-key",
+            request_id=f"{name}-key",
             scopes=[
                 authorization_pb2.SCOPE_READ,
                 authorization_pb2.SCOPE_SEND,

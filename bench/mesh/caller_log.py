@@ -66,7 +66,7 @@ class SteadyCallers:
     async def end(self) -> tuple[CallerLog, list[simulator_pb2.CallerRecord]]:
         """The log of the steady calls, and all that callers were told, probes too."""
         calls = await self._process.ask(End(), list[Call])
-        return CallerLog(calls), [_record(call) for call in [*calls, *self._probes]]
+        return CallerLog(calls), [record(call) for call in [*calls, *self._probes]]
 
 
 @contextlib.asynccontextmanager
@@ -90,7 +90,8 @@ def reasons(calls: Iterable[Call]) -> str:
     return "; ".join(f"{number} x {error}" for error, number in counted.most_common(5))
 
 
-def _record(call: Call) -> simulator_pb2.CallerRecord:
+def record(call: Call) -> simulator_pb2.CallerRecord:
+    """What the network's verdict is told of it."""
     record = simulator_pb2.CallerRecord(
         request_id=call.request_id,
         account=call.account,

@@ -142,6 +142,11 @@ class Operator:
         request = simulator_pb2.ClearFaultsRequest(fault_id=fault)
         await self._network.ClearFaults(request, metadata=self._metadata, timeout=_TIMEOUT)
 
+    async def accept_no_pairings(self) -> None:
+        """From now on nobody picks up a phone."""
+        request = simulator_pb2.SetNetworkRequest()
+        await self._network.SetNetwork(request, metadata=self._metadata, timeout=_TIMEOUT)
+
     async def _ledger(self) -> AsyncIterator[simulator_pb2.LedgerRecord]:
         request = simulator_pb2.ExportLedgerRequest()
         async for frame in self._network.ExportLedger(request, metadata=self._metadata, timeout=_TIMEOUT * 4):

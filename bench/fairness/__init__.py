@@ -1,0 +1,1 @@
+"""What a tenant notices of what another one does."""
