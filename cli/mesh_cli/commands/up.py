@@ -48,11 +48,16 @@ def up(
 
     target: Target = context.obj
     console = Console()
+
+    def say(step: str) -> None:
+        with contextlib.suppress(OSError):  # our output may be on a full disk, and the mesh goes on
+            console.print(f"[dim]… {escape(step)}[/]", soft_wrap=True)
+
     stack = Stack(
         state or target.state_directory,
         nodes=nodes,
         port=port,
-        progress=lambda step: console.print(f"[dim]… {escape(step)}[/]", soft_wrap=True),
+        progress=say,
     )
     try:
         asyncio.run(_run(stack, console))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -41,8 +42,9 @@ class FileLock:
             return False
         self._descriptor = descriptor
         now = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(asdict(Holder(os.getpid(), now))).encode(), 0)
+        with contextlib.suppress(OSError):  # a full disk takes no note, and the lock is ours all the same
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(asdict(Holder(os.getpid(), now))).encode(), 0)
         return True
 
     def holder(self) -> Holder | None:

@@ -102,6 +102,8 @@ class EmbeddedPostgres(EmbeddedServer):
         try:
             if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", DATABASE):
                 await connection.execute(f"CREATE DATABASE {DATABASE}")
+        except asyncpg.PostgresError as error:
+            raise ServerFailed(self.name, f"made no database: {error}", self.log) from None
         finally:
             await connection.close()
         return True

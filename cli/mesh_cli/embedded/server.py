@@ -18,6 +18,7 @@ from mesh_cli.embedded.environment import inherited
 from mesh_cli.embedded.errors import ServerEnded, ServerFailed, StateInUse
 from mesh_cli.embedded.lock import FileLock
 from mesh_cli.embedded.ports import ChosenPorts
+from mesh_core.disk import DiskFull, is_full, naming_full_disk
 
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
@@ -77,19 +78,23 @@ class EmbeddedServer(ABC):
 
         Raises:
             StateInUse: another live process has started a server on this directory.
+            DiskFull: it did not start, and there is no room left for its data.
             ServerFailed: the server ended, or did not answer within `seconds`.
         """
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not self._owner.take():
-            raise StateInUse(self.directory, self._owner.holder())
+        with naming_full_disk(self.directory):
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not self._owner.take():
+                raise StateInUse(self.directory, self._owner.holder())
         try:
             await self._until(
                 self._server.take, PREDECESSOR_SECONDS, "cannot start: the server before it does not end"
             )
             await self._prepare()
             await self._ports.start(lambda: self._run_until_ready(seconds), ServerEnded)
-        except BaseException:  # a cancelled start too
+        except BaseException as error:  # a cancelled start too
             await self.stop()
+            if isinstance(error, OSError | ServerFailed) and is_full(self.directory):
+                raise DiskFull(self.directory, str(error)) from error
             raise
         self._serving = True
         return self.url

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from mesh_cli.embedded import launcher
 from mesh_cli.embedded.environment import inherited
 from mesh_cli.embedded.errors import ServerEnded, ServerFailed
 from mesh_cli.embedded.ports import LOOPBACK, ChosenPorts, children
+from mesh_cli.up.keeping import local_time
 from mesh_core.backoff import Backoff
 from mesh_parent import command_line
 
@@ -104,19 +105,38 @@ class Child:
         """
         await self._ports.start(self._start, ServerEnded)
 
-    async def supervise(self) -> None:
-        """Restart the process whenever it ends, with a backoff, until `stop`."""
+    async def supervise(self, say: Callable[[str], None]) -> None:
+        """Restart the process whenever it ends, with a backoff, until `stop`; `say` is told of it."""
         backoff = Backoff(FIRST_BACKOFF, LONGEST_BACKOFF)
         process = self._process or await self._spawn()
         while True:
             started = time.monotonic()
-            await process.wait()
-            if time.monotonic() - started > STEADY_SECONDS:
-                backoff.reset()
-            await asyncio.sleep(backoff.next())
+            status = await process.wait()
             if self._stopping:
                 return
-            process = await self._spawn()
+            if time.monotonic() - started > STEADY_SECONDS:
+                backoff.reset()
+            say(f"{local_time()} {self.plan.name} ended with status {status}; it is being started again")
+            respawned = await self._respawn(backoff, say)
+            if respawned is None:
+                return
+            process = respawned
+
+    async def _respawn(
+        self, backoff: Backoff, say: Callable[[str], None]
+    ) -> asyncio.subprocess.Process | None:
+        """Another process; None once we are to stop. What keeps it from starting may pass: a full disk."""
+        told = ""
+        while True:
+            await asyncio.sleep(backoff.next())
+            if self._stopping:
+                return None
+            try:
+                return await self._spawn()
+            except OSError as error:
+                if told != str(error):
+                    told = str(error)
+                    say(f"{local_time()} {self.plan.name} cannot be started, trying on: {told}")
 
     async def stop(self) -> None:
         """Drain the process with SIGTERM; kill it when it takes longer than STOP_SECONDS."""

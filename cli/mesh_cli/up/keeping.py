@@ -22,6 +22,11 @@ TOLD_EVERY = 20
 Say = Callable[[str], None]
 
 
+def local_time() -> str:
+    """What lines on the terminal begin with."""
+    return datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+
+
 async def keep_running(server: EmbeddedServer, say: Say) -> None:
     """Start the server again, at its address and on its data, whenever it ends by itself; until cancelled.
 
@@ -61,6 +66,6 @@ async def _bring_back(server: EmbeddedServer, say: Say, backoff: Backoff) -> Non
 
 
 def _tell(server: EmbeddedServer, say: Say, what: str) -> None:
-    now = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+    now = local_time()
     say(f"{now} {server.name} {what}")
     server.note(f"{now} mesh up: {server.name} {what}")

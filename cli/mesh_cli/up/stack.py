@@ -21,7 +21,7 @@ from mesh_cli.up.backing import Backing
 from mesh_cli.up.child import Child, ChildPlan
 from mesh_cli.up.state import MeshFile, Part, Secrets, StateDirectory
 from mesh_core.database.migrations import migrate
-from mesh_core.errors import FailedPrecondition
+from mesh_core.errors import FailedPrecondition, MeshError
 from sessionmesh.admin.v1 import fleet_pb2, fleet_pb2_grpc
 
 ASSIGNED_SECONDS = 30.0
@@ -70,7 +70,7 @@ class Stack:
         """Keep every part running until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             for name, child in self._children.items():
-                tasks.create_task(child.supervise(), name=f"supervise {name}")
+                tasks.create_task(child.supervise(self._progress), name=f"supervise {name}")
             tasks.create_task(self._backing.supervise(self._progress), name="supervise servers")
             tasks.create_task(self._keep_announced(), name="announce")
 
@@ -200,10 +200,17 @@ class Stack:
     async def _keep_announced(self) -> None:
         """Write mesh.json again whenever a part has another process, which we or its watchdog started."""
         secrets = self._state.secrets()
+        told = ""
         while True:
             await asyncio.sleep(PIDS_POLL_SECONDS)
-            if self._parts() != self._announced:
+            if self._parts() == self._announced:
+                continue
+            try:
                 self._announce(secrets)
+            except (MeshError, OSError) as error:  # nobody's calls depend on it
+                if told != str(error):
+                    told = str(error)
+                    self._progress(f"{self._state.mesh_file} cannot be written: {told}")
 
 
 def _refuse_taken_port(port: int) -> None:

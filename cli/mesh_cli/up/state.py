@@ -13,6 +13,7 @@ from typing import Any
 
 from mesh_cli.embedded.errors import StateInUse
 from mesh_cli.embedded.lock import FileLock
+from mesh_core.disk import naming_full_disk
 from mesh_core.errors import FailedPrecondition
 
 
@@ -152,12 +153,13 @@ def _alive(pid: int) -> bool:
 
 
 def _write_private(place: Path, content: dict[str, Any]) -> None:
-    """Replace `place` in one step, readable by its owner only."""
+    """Replace `place` in one step, readable by its owner only. Raises `DiskFull`."""
     new = place.with_suffix(".new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(content, file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(descriptor)  # else a power loss may leave the new name with nothing in it
-    new.replace(place)
+    with naming_full_disk(place.parent):
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(content, file, indent=2)
+            file.write("\n")
+            file.flush()
+            os.fsync(descriptor)  # else a power loss may leave the new name with nothing in it
+        new.replace(place)

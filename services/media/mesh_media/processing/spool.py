@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from mesh_core.disk import naming_full_disk
 from mesh_core.errors import InvalidField
 from mesh_media.processing.file_types import SNIFFED_BYTES
 from sessionmesh.v1 import media_pb2
@@ -32,9 +33,13 @@ async def spool(
 ) -> AsyncIterator[SpooledFile]:
     """Reads the chunks that follow the header; the file is deleted when the block ends.
 
-    Raises `InvalidField` for a bad chunk, and for a size or checksum that differs from the header's.
+    Raises `InvalidField` for a bad chunk, and for a size or checksum that differs from the header's;
+    `DiskFull` when there is no room for it.
     """
-    with tempfile.NamedTemporaryFile(dir=folder or None, prefix="upload-") as file:
+    with (
+        naming_full_disk("the media service's temporary files"),
+        tempfile.NamedTemporaryFile(dir=folder or None, prefix="upload-") as file,
+    ):
         digest, size, head = hashlib.sha256(), 0, b""
         async for frame in frames:
             chunk = frame.chunk

@@ -10,13 +10,17 @@ from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 import obstore
+import structlog
 from minio import Minio
 from minio.error import MinioException
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
+from mesh_core.disk import FULL, DiskFull
 from mesh_core.errors import FailedPrecondition, StartupError, Unavailable
 from mesh_core.settings import ObjectsSettings
+
+logger = structlog.get_logger(__name__)
 
 CHUNK_BYTES = 256 * 1024
 
@@ -91,6 +95,16 @@ class _ObstoreObjects:
 
 
 class _Directory(_ObstoreObjects):
+    async def put(self, key: str, source: Path | bytes) -> None:
+        """Raises `DiskFull`, too."""
+        try:
+            await super().put(key, source)
+        except Unavailable as error:
+            if any(f"os error {number}" in str(error.__cause__) for number in FULL):
+                logger.error("the disk of the object store is full", cause=str(error.__cause__))  # noqa: TRY400 - the cause tells
+                raise DiskFull("the object store") from error
+            raise
+
     async def download_url(self, key: str, ttl: timedelta, file_name: str, mime_type: str) -> str:
         raise FailedPrecondition(
             "the object store is a directory, which has no web addresses; use DownloadMedia",
