@@ -25,6 +25,7 @@ from mesh_session_node.node.lookup import AccountLookup
 from mesh_session_node.node.registry import Registry
 from mesh_session_node.store.accounts import NO_SESSION, SessionRow
 from sessionmesh.v1 import session_pb2 as pb
+from tests.support.at_once import AtOnce
 from tests.support.memory_host import PHONE, SEALED, MemoryHost, account_row
 from tests.support.memory_journal import turn
 
@@ -153,7 +154,7 @@ async def test_a_watch_shows_a_change_that_happened_while_the_caller_was_slow(
 
 @pytest.fixture
 def pairings(node: MemoryHost) -> Pairings:
-    return Pairings(node.settings)
+    return Pairings(node.settings, AtOnce())
 
 
 def begin(pairings: Pairings, session: Session, attempt_id: str = "") -> Attempt:
@@ -192,7 +193,9 @@ async def test_a_pairing_goes_on_under_its_id_at_the_new_owner(
 ) -> None:
     attempt = begin(pairings, session)
     assert (
-        begin(Pairings(node.settings), node.make(session.account, 4, NO_SESSION, None), attempt.id).id
+        begin(
+            Pairings(node.settings, AtOnce()), node.make(session.account, 4, NO_SESSION, None), attempt.id
+        ).id
         == attempt.id
     )
 
@@ -222,7 +225,7 @@ async def test_a_pairing_that_was_stored_as_its_shard_left_is_one_at_the_new_own
     there.begin()
     assert (there.state, there.cause) == (pb.SESSION_STATE_CONNECTING, pb.SESSION_CAUSE_MOVED)
     assert there.paired
-    [step] = await steps_of(begin(Pairings(node.settings), there, ended.value.resume_token))
+    [step] = await steps_of(begin(Pairings(node.settings, AtOnce()), there, ended.value.resume_token))
     assert step.attempt_id == attempt.id
     assert (step.paired.session.self.phone, step.paired.session.paired) == (PHONE, True)
 
@@ -240,7 +243,7 @@ async def test_a_pairing_that_was_not_stored_goes_on_at_the_new_owner(
     there = next_owners(node, session)
     there.begin()
     assert there.state == pb.SESSION_STATE_NEW
-    again = begin(Pairings(node.settings), there, attempt.id)
+    again = begin(Pairings(node.settings, AtOnce()), there, attempt.id)
     await turn()
     assert again.step is not None
     assert again.step.WhichOneof("step") == "qr"

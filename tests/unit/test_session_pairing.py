@@ -21,7 +21,7 @@ from mesh_core.errors import (
     Unavailable,
 )
 from mesh_core.ids import Prefix, new_id, new_uuid
-from mesh_session_node.account.pairing import UNWATCHED_SECONDS, Attempt, Pairings
+from mesh_session_node.account.pairing import UNWATCHED_SECONDS, Attempt, Pairings, code_step
 from mesh_session_node.calls.session_service import SessionService
 from mesh_session_node.context.context import SessionSettings
 from mesh_session_node.drivers.interface.driver import PairingCode
@@ -29,6 +29,7 @@ from mesh_session_node.journal import REFUSED, Credential, Event, SessionSnapsho
 from sessionmesh.v1 import event_pb2
 from sessionmesh.v1 import session_pb2 as pb
 from sessionmesh.v1.common_pb2 import Person
+from tests.support.at_once import AtOnce
 from tests.support.eventually import eventually
 from tests.support.memory_host import PHONE, SEALED, OneAccount, account_row
 from tests.support.memory_journal import Clock
@@ -68,7 +69,8 @@ class Pairing:
     """The node's pairings, and callers of Pair."""
 
     def __init__(self, settings: SessionSettings) -> None:
-        self.pairings = Pairings(settings)
+        self.drawing = AtOnce()
+        self.pairings = Pairings(settings, self.drawing)
         self._callers: list[Caller] = []
 
     async def begin(self, account: OneAccount, timeout: float = 180.0, **request: Any) -> Caller:
@@ -115,6 +117,13 @@ async def others() -> AsyncIterator[list[OneAccount]]:
 
 
 # Codes
+
+
+async def test_pictures_are_drawn_where_they_keep_nobodys_calls_waiting(
+    account: OneAccount, pairing: Pairing
+) -> None:
+    await pairing.begin(account)
+    assert pairing.drawing.done == [code_step]
 
 
 async def test_a_qr_code_is_shown_as_text_picture_and_characters(

@@ -6,6 +6,7 @@ import asyncio
 import io
 import time
 from collections.abc import AsyncGenerator
+from concurrent.futures import Executor
 from contextlib import suppress
 
 import segno
@@ -127,8 +128,10 @@ class Attempt:
 class Pairings:
     """The attempts of this node. They live in memory: the account's owner is the only one who makes them."""
 
-    def __init__(self, settings: SessionSettings) -> None:
+    def __init__(self, settings: SessionSettings, pictures: Executor) -> None:
+        """`pictures` draws codes, up to 16 ms each: many would keep the event loop from everybody's calls."""
         self._settings = settings
+        self._pictures = pictures
         self._attempts: dict[str, Attempt] = {}
         self._allowed_at: dict[str, float] = {}
         self._rooms = PairingRooms(settings.pairings_at_once)
@@ -238,7 +241,8 @@ class Pairings:
         try:
             async for step in codes:
                 if isinstance(step, PairingCode):
-                    self._show(attempt, code_step(step))
+                    loop = context.host.loop
+                    self._show(attempt, await loop.run_in_executor(self._pictures, code_step, step))
                     continue
                 expected = session.account.phone
                 if expected and step.phone and step.phone != expected:

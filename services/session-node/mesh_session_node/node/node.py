@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import structlog
@@ -69,7 +70,8 @@ class Node:
         self.settings = settings
         self.references = ReferenceLookup(messages)
         self.preparation = Preparation(self.references, media, previews)
-        self.pairings = Pairings(settings)
+        self._pictures = ThreadPoolExecutor(1, thread_name_prefix="pictures")
+        self.pairings = Pairings(settings, self._pictures)
         self.registry = Registry(self.pairings.forget)
         self._tasks: set[asyncio.Task[None]] = set()
         self._drivers = drivers
@@ -111,6 +113,7 @@ class Node:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        self._pictures.shutdown(cancel_futures=True)
 
     def on_commit(self, stored: Stored) -> None:
         """Messages are stored: send them, without another turn of the loop."""
