@@ -98,6 +98,7 @@ class Bystander:
         self._reads: list[Read] = []
         self._hooks: dict[tuple[str, str], Hook] = {}
         self._missing: set[tuple[str, str]] = set()
+        self._ended = False
         self._complete = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
         self._pace: asyncio.Task[None] | None = None
@@ -122,6 +123,7 @@ class Bystander:
         self._missing = {
             (call.message_id, kind) for call in sends if not call.error for kind in EVENT_TYPES
         } - self._hooks.keys()
+        self._ended = True
         self._check_complete()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_SECONDS):
@@ -175,7 +177,7 @@ class Bystander:
         return web.Response()
 
     def _check_complete(self) -> None:
-        if not self._missing:
+        if self._ended and not self._missing:
             self._complete.set()
 
 

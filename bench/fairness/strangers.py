@@ -76,10 +76,10 @@ class UnknownKeys(Attack):
 
 
 class RapidResets(Attack):
-    """Streams opened and reset at once, on two connections, as fast as the router takes them."""
+    """Streams opened and reset at once, on one connection, as fast as the router takes them."""
 
     async def run(self) -> None:
-        await abreast(2, self._reset)
+        await abreast(1, self._reset)
 
     async def _reset(self, _which: int) -> None:
         async with raw_connection(self.neighbour.address) as connection:
