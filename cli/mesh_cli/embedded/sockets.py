@@ -1,7 +1,8 @@
-"""Folders for unix sockets that only we, and root, may enter."""
+"""Unix sockets in folders that only we, and root, may enter, and connections to them."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import stat
@@ -9,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from mesh_cli.embedded.errors import ServerFailed
+from mesh_cli.embedded.ports import LOOPBACK
 
 PATH_BYTES = 107
 """Most that a socket's path may have."""
@@ -30,3 +32,13 @@ def private_folder(server: str, directory: Path, socket: str) -> Path:
         raise ServerFailed(server, f"cannot have its socket in {folder}, which is another user's")
     folder.chmod(0o700)
     return folder
+
+
+async def connect(socket: Path | None, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+    """A connection to a socket, or to a port of loopback where that is None; None when nobody listens."""
+    try:
+        if socket is not None:
+            return await asyncio.open_unix_connection(socket)
+        return await asyncio.open_connection(LOOPBACK, port)
+    except (ConnectionRefusedError, FileNotFoundError):
+        return None
