@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from itertools import count
 from typing import Any
 
@@ -16,6 +16,7 @@ import msgspec
 from mesh_core.rpc.channels import open_channel
 
 TIMEOUT = 30.0
+_A_FEW = 32
 
 
 class Neighbour(msgspec.Struct, frozen=True):
@@ -82,12 +83,12 @@ async def abreast(number: int, loop: Callable[[int], Awaitable[None]]) -> None:
             tasks.create_task(forever(which), name=f"attack {which}")
 
 
-async def a_few_at_once(calls: Iterable[Awaitable[Any]], at_once: int = 32) -> list[Any]:
-    """The results of all, in order."""
-    room = asyncio.Semaphore(at_once)
+async def a_few_at_once(number: int, call: Callable[[], Awaitable[Any]]) -> list[Any]:
+    """The results of so many calls."""
+    room = asyncio.Semaphore(_A_FEW)
 
-    async def one(call: Awaitable[Any]) -> Any:
+    async def one() -> Any:
         async with room:
-            return await call
+            return await call()
 
-    return await asyncio.gather(*map(one, calls))
+    return await asyncio.gather(*(one() for _ in range(number)))

@@ -34,7 +34,7 @@ NODES = ("node-1", "node-2")
 
 def run(quick: bool) -> Report:
     """Measure. Exits with the reason, and without figures, when a condition never came."""
-    size = Size(1, 2.0, 0.5, 40, 50.0, 0.1) if quick else Size(6, 5.0, 1.0, 100, 50.0, 1.0)
+    size = Size(1, 2.0, 0.5, 40, 50.0, 0.1) if quick else Size(6, 4.0, 1.0, 100, 50.0, 1.0)
     before = Machine.now()
     try:
         noticed, verdict, turns = asyncio.run(_measure(size))

@@ -31,15 +31,15 @@ class EndpointAttack(Attack):
     async def make(self, number: int, path: str, event_types: tuple[str, ...]) -> list[str]:
         """New endpoints' ids."""
         made = await a_few_at_once(
-            self.webhooks.CreateEndpoint(
+            number,
+            lambda: self.webhooks.CreateEndpoint(
                 webhook_pb2.CreateEndpointRequest(
                     request_id=self.unique(),
                     endpoint=webhook_pb2.Endpoint(url=self.url + path, event_types=event_types),
                 ),
                 metadata=self.metadata,
                 timeout=TIMEOUT,
-            )
-            for _ in range(number)
+            ),
         )
         return [answer.endpoint.id for answer in made]
 

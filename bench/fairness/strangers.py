@@ -27,12 +27,12 @@ class AbandonedPairings(Attack):
     async def prepare(self) -> None:
         accounts = account_pb2_grpc.AccountServiceStub(self.channel)
         made = await a_few_at_once(
-            accounts.CreateAccount(
+            100,
+            lambda: accounts.CreateAccount(
                 account_pb2.CreateAccountRequest(account=account_pb2.Account(), request_id=self.unique()),
                 metadata=self.metadata,
                 timeout=TIMEOUT,
-            )
-            for _ in range(100)
+            ),
         )
         self._unpaired = [answer.account.id for answer in made]
         self._next = 0
