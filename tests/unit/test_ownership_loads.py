@@ -136,3 +136,7 @@ async def test_what_could_not_be_written_is_written_later() -> None:
     stage.store.away = False
     await stage.run(11, 11)
     assert len(stage.store.puts) == 1
+
+
+def test_loads_that_no_node_would_publish_say_nothing() -> None:
+    assert decode_loads(b"\xff\xff\x00\x01" + encode_loads({3: 7}) + b"\x00") == {3: 7}

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable, Mapping
 
 from mesh_core.etcd import Etcd
+from mesh_core.ids import SHARDS
 from mesh_core.ownership.keys import ClusterKeys
 from mesh_core.ownership.planning.fleet import EMPTY_WEIGHT, SESSION_WEIGHT
 
@@ -52,7 +53,9 @@ def encode_loads(weights: Mapping[int, int]) -> bytes:
 
 
 def decode_loads(value: bytes) -> dict[int, int]:
-    return dict(_PAIR.iter_unpack(value))
+    """Weights by shard; what can be none is left out."""
+    pairs = _PAIR.iter_unpack(value[: len(value) // _PAIR.size * _PAIR.size])
+    return {shard: weight for shard, weight in pairs if shard < SHARDS}
 
 
 class LoadReporter:

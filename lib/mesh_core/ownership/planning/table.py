@@ -96,8 +96,8 @@ class Situation:
         """`loads` as each node published them; `holders` are the nodes of the owner keys."""
         placement = table.placement if revision else tuple([holders.get(shard) for shard in range(SHARDS)])
         weights = list(table.weights)
-        for node in loads.keys() & nodes.keys():
-            for shard, weight in decode_loads(loads[node]).items():
+        for node, value in loads.items():
+            for shard, weight in decode_loads(value).items():
                 if placement[shard] == node:
                     weights[shard] = weight
         return cls(nodes, placement, revision, tuple(weights), table.weights)
