@@ -13,6 +13,8 @@ from mesh_core.errors import InvalidField
 
 SHARDS = 4096
 """Shards of a cluster; constant for its lifetime."""
+LENGTH = 30
+"""Characters of an id."""
 
 
 class Prefix(StrEnum):

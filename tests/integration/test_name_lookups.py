@@ -107,3 +107,11 @@ def names_of_the_hosts_file() -> list[str]:
     """Without `localhost`, which is known without a file."""
     lines = [line.partition("#")[0].split() for line in Path("/etc/hosts").read_text().splitlines()]
     return [name for _, *names in filter(None, lines) for name in names if "localhost" not in name]
+
+
+async def test_what_is_too_long_for_a_name_is_neither_asked_for_nor_remembered(
+    server: tuple[NameServer, Names],
+) -> None:
+    with pytest.raises(OSError, match="too long"):
+        await server[1].addresses("a." * 30_000 + "example")
+    assert not server[1]._failed

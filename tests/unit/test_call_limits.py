@@ -255,10 +255,19 @@ async def test_what_is_remembered_is_bounded(counts: MemoryCounts, monkeypatch: 
     assert max(len(limiter._buckets), len(limiter._found)) <= 10
 
 
-async def test_what_is_no_account_id_has_no_limit_of_its_own(counts: MemoryCounts) -> None:
-    limiter = CallLimiter(LimitsSettings(account=("message=1/60s",)), counts)
-    assert await served(limiter, by(identity()), 5, "x" * 100_000) == 5
-    assert not limiter._buckets
+@pytest.mark.parametrize(
+    "name", ["x" * 100_000, ACCOUNT[:-1] + "i", "msg" + ACCOUNT[3:]], ids=["size", "letters", "kind"]
+)
+async def test_what_is_no_account_id_has_no_limit_of_its_own_and_is_not_remembered(
+    counts: MemoryCounts, name: str
+) -> None:
+    limiter = CallLimiter(LimitsSettings(account=("message=1/60s",), key=("message=6/60s",)), counts)
+    caller = by(identity())
+    assert await served(limiter, caller, 5, name) == 5
+    refusals = await limiter.admit_all(caller, [name, "", "y" * 100_000])
+    assert [refused is None for refused in refusals] == [True, False, False], "the key's limit holds"
+    assert [key.split(":")[3] for key in limiter._buckets] == ["key"]
+    assert {known[3] for known in limiter._found} == {""}
 
 
 def test_a_process_grants_a_part_of_a_window_by_itself_and_none_of_it_again_once_it_has_asked() -> None:

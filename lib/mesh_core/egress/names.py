@@ -32,6 +32,8 @@ class Names:
         """The addresses of `host`, one at least. Raises `OSError` when there is none, or nobody says so
         within `MAX_SECONDS`; who asks again within a few seconds is told the same.
         """
+        if len(host) > _MAX_LENGTH:  # callers choose it, and what failed is remembered
+            raise OSError("it is too long for a name")
         loop = asyncio.get_running_loop()
         known = self._failed.get((host, family))
         if known is not None and known[0] > loop.time():
@@ -62,5 +64,6 @@ class Names:
             self._resolver = None
 
 
+_MAX_LENGTH = 253
 _FAILED_SECONDS = 5.0
 _MAX_FAILED = 10_000

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from prometheus_client import Counter
 
 from mesh_core import ids
-from mesh_core.errors import MeshError, ResourceExhausted, Unavailable
+from mesh_core.errors import InvalidField, MeshError, ResourceExhausted, Unavailable
 from mesh_core.ids import Prefix
 from mesh_core.rpc.auth import Identity
 from mesh_core.rpc.auth.identity import BOOTSTRAP_KEY_ID
@@ -155,9 +155,13 @@ class CallLimiter:
 
     def _buckets_of(self, call: Counted, account_id: str) -> Buckets:
         identity = call.identity
+        if len(account_id) != ids.LENGTH:
+            account_id = ""  # it is refused as such, and of any size: not for a memory of thousands
         known_as = identity.key_id, identity.calls_per_second, call.source, account_id, call.call_class
         found = self._found.get(known_as)
         if found is None:
+            if account_id and not _is_account(account_id):
+                return self._buckets_of(call, "")
             if len(self._found) >= MAX_BUCKETS:
                 self._found.clear()
             found = tuple(self._limits_of(call, account_id, CLASS_NAMES[call.call_class]))
@@ -173,7 +177,7 @@ class CallLimiter:
             tag = key
         else:
             tag = ids.encode(Prefix.TENANT, identity.tenant_id)
-            if len(account_id) == _ACCOUNT_ID_LENGTH:  # what is no account id is refused as such
+            if account_id:
                 yield from self._limit("account", tag, account_id, name, self._account)
             if identity.calls_per_second is None:
                 yield from self._limit("tenant", tag, tag, name, self._tenant)
@@ -206,6 +210,14 @@ class CallLimiter:
         for key in idle or list(self._buckets)[: MAX_BUCKETS // 2]:
             del self._buckets[key]
         self._found.clear()
+
+
+def _is_account(account_id: str) -> bool:
+    try:
+        ids.decode(Prefix.ACCOUNT, account_id, "account_id")
+    except InvalidField:
+        return False
+    return True
 
 
 def _lacking(wanted: list[Buckets], left: list[int]) -> dict[Bucket, int]:
@@ -245,4 +257,3 @@ def _uncounted(call: Counted) -> MeshError | None:
 CLASS_NAMES: dict[CallClass.ValueType, str] = dict(
     zip((CALL_CLASS_MESSAGE, CALL_CLASS_INSTANCE_OPERATION, CALL_CLASS_QUERY), CALL_CLASSES, strict=True)
 )
-_ACCOUNT_ID_LENGTH = 30
