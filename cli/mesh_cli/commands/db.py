@@ -89,7 +89,7 @@ def rewrap_command() -> None:
 
 
 @app.command(name="rotate-key")
-def rotate_command(tenant: Annotated[str, typer.Argument(help="ten_...")]) -> None:
+def rotate_command(tenant: Annotated[str, typer.Argument(help="tnt_...")]) -> None:
     """Give a tenant a new data key.
 
     A part seals with it from its next start on; what was sealed before still opens.
