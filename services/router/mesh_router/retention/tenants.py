@@ -44,7 +44,9 @@ async def delete_tenant(connection: AnyConnection, tenant: UUID) -> None:
 
 _ENDPOINTS = """WITH gone AS (DELETE FROM webhook_endpoint WHERE id = ANY (ARRAY(
     SELECT id FROM webhook_endpoint WHERE tenant = $1 ORDER BY id LIMIT 500)) RETURNING id),
-  health AS (DELETE FROM webhook_health WHERE endpoint IN (SELECT id FROM gone))
+  locked AS (SELECT endpoint FROM webhook_health WHERE endpoint IN (SELECT id FROM gone)
+    ORDER BY endpoint FOR UPDATE),
+  health AS (DELETE FROM webhook_health WHERE endpoint IN (SELECT endpoint FROM locked))
   SELECT count(*) FROM gone"""
 _OWED = """WITH gone AS (DELETE FROM webhook_owed WHERE (tenant, xid, seq) IN (
     SELECT tenant, xid, seq FROM webhook_owed WHERE tenant = $1 LIMIT 1000) RETURNING seq)

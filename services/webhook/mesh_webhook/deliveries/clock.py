@@ -56,8 +56,10 @@ _MEND = f"""UPDATE webhook_delivery d SET due_at = now() + m.most FROM (
         WHERE p.state = {webhook_pb2.DELIVERY_STATE_PENDING} AND p.endpoint = ANY ($1) AND p.due_at > now()) w
     WHERE w.due_at > now() + w.most + interval '1 second' LIMIT 500) m
   WHERE d.id = m.id"""  # noqa: S608 - constants
-_WAKE_ALL = (
-    "UPDATE webhook_queue SET due_at = now(), awake = true WHERE due_at > now() AND due_at < 'infinity'"
-)
+_WAKE_ALL = """UPDATE webhook_queue SET due_at = now(), awake = true WHERE endpoint = ANY (ARRAY(
+  SELECT endpoint FROM webhook_queue WHERE due_at > now() AND due_at < 'infinity'
+    ORDER BY endpoint FOR UPDATE))"""
 _MEND_HEALTH = """UPDATE webhook_health SET hold_until = hold_until - ($1 - now()),
-  paced_until = least(paced_until, now()) WHERE hold_until > now() OR paced_until > now()"""
+  paced_until = least(paced_until, now()) WHERE endpoint = ANY (ARRAY(
+    SELECT endpoint FROM webhook_health WHERE hold_until > now() OR paced_until > now()
+      ORDER BY endpoint FOR UPDATE))"""

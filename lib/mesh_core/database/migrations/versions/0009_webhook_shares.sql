@@ -132,13 +132,14 @@ BEGIN
       RETURN false;
     END IF;
   END LOOP;
+  -- One statement for all, so that the queues are locked by endpoint.
+  INSERT INTO webhook_delivery (id, endpoint, tenant, account, event, event_type, body, traceparent)
+    SELECT d.id, d.endpoint, w.tenant, w.account, w.event, w.event_type, w.body, w.traceparent
+      FROM unnest(d_id, d_endpoint, d_owed) AS d(id, endpoint, n)
+        JOIN webhook_owed w ON w.tenant = tenant_ AND w.xid = o_xid[d.n] AND w.seq = o_seq[d.n]
+      WHERE (SELECT true FROM webhook_endpoint e WHERE e.id = d.endpoint)
+    ON CONFLICT (endpoint, event) DO NOTHING;
   FOR i IN 1 .. cardinality(o_xid) LOOP
-    INSERT INTO webhook_delivery (id, endpoint, tenant, account, event, event_type, body, traceparent)
-      SELECT d.id, d.endpoint, w.tenant, w.account, w.event, w.event_type, w.body, w.traceparent
-        FROM webhook_owed w, unnest(d_id, d_endpoint, d_owed) AS d(id, endpoint, n)
-        WHERE w.tenant = tenant_ AND w.xid = o_xid[i] AND w.seq = o_seq[i] AND d.n = i
-          AND (SELECT true FROM webhook_endpoint e WHERE e.id = d.endpoint)
-      ON CONFLICT (endpoint, event) DO NOTHING;
     IF o_after[i] IS NULL THEN
       DELETE FROM webhook_owed w WHERE w.tenant = tenant_ AND w.xid = o_xid[i] AND w.seq = o_seq[i];
     ELSE
@@ -179,7 +180,8 @@ BEGIN
 END $$;
 
 -- Claims deliveries of endpoints: of each at most as many as it has room for, and of those at most `retry_room` that were tried before.
--- Lock order: webhook_queue, with SKIP LOCKED; webhook_health; deliveries, with SKIP LOCKED.
+-- It waits for no lock, whatever the order of the endpoints: an endpoint whose queue or health somebody has locked is left to the
+-- next claim, and so is a delivery.
 CREATE FUNCTION webhook_take(claim uuid, lease interval, endpoints uuid[], rooms int[], retry_rooms int[])
 RETURNS TABLE (
   id uuid, endpoint uuid, tenant uuid, event uuid, event_type text, tries int, body bytea, traceparent text, create_time timestamptz,
@@ -193,7 +195,7 @@ BEGIN
   FOR i IN 1 .. cardinality(endpoints) LOOP
     PERFORM FROM webhook_queue q WHERE q.endpoint = endpoints[i] FOR UPDATE SKIP LOCKED;
     CONTINUE WHEN NOT FOUND;
-    SELECT e.version, e.state, e.rate_per_second AS rate, h.hold_until INTO one
+    SELECT e.version, e.state, e.rate_per_second AS rate, h.hold_until, h.endpoint AS health INTO one
       FROM webhook_endpoint e LEFT JOIN webhook_health h ON h.endpoint = e.id WHERE e.id = endpoints[i];
     IF NOT FOUND THEN
       DELETE FROM webhook_queue q WHERE q.endpoint = endpoints[i];
@@ -202,7 +204,8 @@ BEGIN
     room := rooms[i];
     wait := CASE WHEN one.state <> 1 THEN 'infinity' WHEN one.hold_until > instant THEN one.hold_until END;
     IF wait IS NULL AND one.rate > 0 THEN             -- a bucket of one second's worth
-      SELECT greatest(h.paced_until, instant) INTO paced FROM webhook_health h WHERE h.endpoint = endpoints[i] FOR UPDATE;
+      SELECT greatest(h.paced_until, instant) INTO paced FROM webhook_health h WHERE h.endpoint = endpoints[i] FOR UPDATE SKIP LOCKED;
+      CONTINUE WHEN NOT FOUND AND one.health IS NOT NULL;
       room := least(room, floor(extract(epoch FROM instant + interval '1 second' - paced) * one.rate)::int);
       IF room <= 0 THEN
         wait := paced - interval '1 second' + interval '1 second' / one.rate;
@@ -246,7 +249,8 @@ BEGIN
 END $$;
 
 -- As before, but row by row, and it wakes the queues of what is pending again. A join was planned while little was pending and then
--- went through all that is, of all tenants, for each batch. Lock order: deliveries; webhook_queue and webhook_health by endpoint.
+-- went through all that is, of all tenants, for each batch. Lock order: deliveries, which its claim alone changes; webhook_queue by
+-- endpoint; webhook_health by endpoint. Others that lock several queues or health rows and wait do it in the same order.
 CREATE OR REPLACE FUNCTION webhook_complete(
   c_id uuid[], c_token uuid[], c_state smallint[], c_wait interval[],
   c_attempt uuid[], c_start timestamptz[], c_duration interval[], c_status smallint[], c_error text[], c_body bytea[],
@@ -257,7 +261,7 @@ AS $$
 DECLARE
   done record; well uuid[] := '{}'; ill uuid[] := '{}';
   p_endpoint uuid[] := '{}'; p_tenant uuid[] := '{}'; p_due timestamptz[] := '{}';
-  h_endpoint uuid[] := '{}'; h_hold interval[] := '{}';
+  h_endpoint uuid[] := '{}'; h_hold interval[] := '{}'; locked uuid[];
 BEGIN
   FOR i IN 1 .. cardinality(c_id) LOOP
     -- Not `state = 1`, for which there are indexes of all that is pending.
@@ -286,10 +290,11 @@ BEGIN
     SELECT DISTINCT ON (p.endpoint) p.endpoint, p.tenant, p.due_at, false
       FROM unnest(p_endpoint, p_tenant, p_due) AS p(endpoint, tenant, due_at) ORDER BY p.endpoint, p.due_at
     ON CONFLICT (endpoint) DO UPDATE SET due_at = EXCLUDED.due_at, awake = false WHERE q.due_at > EXCLUDED.due_at;
-  PERFORM FROM webhook_health h WHERE h.endpoint = ANY (well || ill)
-    AND (h.failing_since IS NOT NULL OR h.endpoint = ANY (ill)) ORDER BY h.endpoint FOR UPDATE;
+  locked := ARRAY(SELECT h.endpoint FROM webhook_health h
+    WHERE h.endpoint = ANY (ill || h_endpoint) OR h.endpoint = ANY (well) AND h.failing_since IS NOT NULL
+    ORDER BY h.endpoint FOR UPDATE);
   UPDATE webhook_health h SET failing_since = now() WHERE h.endpoint = ANY (ill) AND h.failing_since IS NULL;
-  UPDATE webhook_health h SET failing_since = NULL WHERE h.endpoint = ANY (well) AND h.failing_since IS NOT NULL;
+  UPDATE webhook_health h SET failing_since = NULL WHERE h.endpoint = ANY (well) AND h.endpoint = ANY (locked) AND h.failing_since IS NOT NULL;
   UPDATE webhook_health h SET hold_until = now() + x.hold
     FROM (SELECT u.endpoint, max(u.hold) AS hold FROM unnest(h_endpoint, h_hold) AS u(endpoint, hold) GROUP BY u.endpoint) AS x
     WHERE h.endpoint = x.endpoint;
