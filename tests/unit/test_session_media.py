@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -12,13 +14,13 @@ from asyncpg.pgproto.pgproto import UUID
 from mesh_core.ids import new_uuid
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
 from mesh_session_node.inbound.changes import ContentChanges
-from mesh_session_node.inbound.media import MediaFetcher
+from mesh_session_node.inbound.media import START_SECONDS, MediaFetcher
 from mesh_session_node.journal import ContentUpdate, Event, FetchDone, FetchRetry
 from mesh_session_node.outbound.references import ReferenceLookup
 from sessionmesh.v1 import content_pb2, event_pb2, media_pb2
 from sessionmesh.v1 import message_pb2 as pb
 from sessionmesh.v1.common_pb2 import Person
-from tests.support.memory_host import OneAccount, content_of
+from tests.support.memory_host import OneAccount, account_row, content_of
 
 ADA = "phone:+4915100000009"
 MESSAGE = new_uuid()
@@ -170,6 +172,63 @@ async def test_a_fetch_that_breaks_is_tried_again(
     [again] = account.stored(FetchRetry)
     assert again.due_at > time.time_ns() // 1000
     assert account.stored(ContentUpdate) == []
+
+
+class SlowService(MemoryMediaService):
+    """Whose files never come to an end, but those of `quick`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.quick: UUID | None = None
+
+    async def upload(
+        self, tenant: UUID, header: media_pb2.UploadHeader, pieces: AsyncIterator[bytes]
+    ) -> media_pb2.Media:
+        if tenant != self.quick:
+            self.headers.append(header)
+            await asyncio.Event().wait()
+        return await super().upload(tenant, header, pieces)
+
+
+async def test_slow_files_of_one_tenant_hold_up_no_other_tenants(account: OneAccount) -> None:
+    slow, other = SlowService(), OneAccount(replace(account_row(new_uuid()), tenant=new_uuid()))
+    slow.quick = other.session.context.ref.tenant
+    messages = cast("Any", account.messages)
+    fetcher = MediaFetcher(cast("Any", slow), messages, ContentChanges(ReferenceLookup(messages)), 8, 1000)
+    await account.connected()
+    await other.connected()
+    other.driver.blobs["cat"] = b"miao"
+    for number in range(50):
+        slow_one = new_uuid()
+        account.messages.add(slow_one, f"SLOW{number}", pb.DIRECTION_INBOUND, picture(), ADA)
+        fetcher.add(account.session.context, slow_one, b"slow")
+    await account.settle()
+    assert len(slow.headers) == 2, "what one account has of eight places"
+    account.messages.add(MESSAGE, "IN1", pb.DIRECTION_INBOUND, picture(), ADA)
+    await fetch(other, fetcher)
+    assert stored_content(other).image.media.media_id == "med_1"
+    await other.host.close()
+
+
+async def test_a_file_that_takes_too_long_for_its_size_makes_room_and_is_tried_again(
+    account: OneAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[float] = []
+
+    def at_once(seconds: float) -> asyncio.Timeout:
+        given.append(seconds)
+        return asyncio.timeout_at(0)
+
+    monkeypatch.setattr("mesh_session_node.inbound.media.timeout", at_once)
+    messages = cast("Any", account.messages)
+    changes = ContentChanges(ReferenceLookup(messages))
+    fetcher = MediaFetcher(cast("Any", SlowService()), messages, changes, 1, 16 * 2**20)
+    await account.connected()
+    account.messages.add(MESSAGE, "IN1", pb.DIRECTION_INBOUND, picture(size=16 * 2**20), ADA)
+    for number in (1, 2):
+        await fetch(account, fetcher)
+        assert len(account.stored(FetchRetry)) == number, "the next one finds a place"
+    assert given == [START_SECONDS + 256.0] * 2
 
 
 def event_media(event: Event) -> media_pb2.Media:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from asyncio import timeout
 from dataclasses import dataclass
 
 import grpc
@@ -21,6 +22,7 @@ from mesh_core.rpc.server.status import from_rpc_error
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.context.message_rows import content_of_row, message_of_row
+from mesh_session_node.context.places import Places
 from mesh_session_node.drivers.interface.outcomes import BlobUnavailable, ConnectionEnded
 from mesh_session_node.inbound.changes import ContentChanges
 from mesh_session_node.journal import ContentUpdate, FetchDone, FetchRetry, Row
@@ -29,6 +31,10 @@ from mesh_session_node.store.messages import MessageStore
 from sessionmesh.v1 import content_pb2, media_pb2, message_pb2
 
 logger = structlog.get_logger(__name__)
+
+START_SECONDS = 30.0
+LEAST_RATE = 64 * 1024
+"""A fetch has `START_SECONDS`, and one more for each `LEAST_RATE` bytes that the message says it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,9 @@ class Fetch:
 
 
 class MediaFetcher:
-    """Fetches at most `parallel` files at a time, none above `max_bytes`; one for all accounts."""
+    """Fetches at most `parallel` files at a time, none above `max_bytes`; one for all accounts, which get
+    their turns as `Places` says. A file that takes too long for its size makes room, and is tried again.
+    """
 
     def __init__(
         self,
@@ -55,7 +63,7 @@ class MediaFetcher:
         self._client = client
         self._messages = messages
         self._changes = changes
-        self._room = asyncio.Semaphore(parallel)
+        self._places = Places(parallel, max(1, parallel // 4))
         self._max_bytes = max_bytes
 
     def add(
@@ -68,33 +76,30 @@ class MediaFetcher:
     async def _run(self, fetch: Fetch, due: float) -> None:
         await asyncio.sleep(max(0.0, due - time.time()))
         await fetch.session.until_connected()
-        async with self._room:
-            if fetch.session.closed:
-                return
-            try:
-                row = await self._messages.message(fetch.session.ref.uuid, fetch.message)
-                if row is None:
-                    fetch.session.host.journal.post(fetch.session.ref, FetchDone(fetch.message))
-                else:
-                    await self._fetch(
-                        fetch, row["network_id"], message_pb2.Message.FromString(row["content"])
-                    )
-            except UNAVAILABLE as error:
-                self._retry(fetch, repr(error))
-            except Exception as error:  # it is a file of its own: the message must not say PENDING for ever
-                logger.exception("media cannot be fetched", account_id=fetch.session.id)
-                self._retry(fetch, repr(error))
+        try:
+            async with self._places.place(fetch.session.ref):
+                fetched = None if fetch.session.closed else await self._fetch(fetch)
+            if fetched is not None:
+                network_id, media = fetched
+                async with self._changes.turn(fetch.session, network_id):
+                    await self._finish(fetch, media)
+        except UNAVAILABLE as error:
+            self._retry(fetch, repr(error))
+        except Exception as error:  # it is a file of its own: the message must not say PENDING for ever
+            logger.exception("media cannot be fetched", account_id=fetch.session.id)
+            self._retry(fetch, repr(error))
 
-    async def _fetch(self, fetch: Fetch, network_id: str, message: message_pb2.Message) -> None:
+    async def _fetch(self, fetch: Fetch) -> tuple[str, media_pb2.Media] | None:
+        """The message's network id, and the media object; None when there is nothing to fetch, or not yet."""
         session = fetch.session
-        reference = media_of(message.content)
-        if reference is None:  # taken back meanwhile
+        row = await self._messages.message(session.ref.uuid, fetch.message)
+        message = None if row is None else message_pb2.Message.FromString(row["content"])
+        reference = None if message is None else media_of(message.content)
+        if row is None or message is None or reference is None:  # deleted or taken back meanwhile
             session.host.journal.post(session.ref, FetchDone(fetch.message))
-            return
+            return None
         media = await self._upload(fetch, message, reference)
-        if media is not None:
-            async with self._changes.turn(session, network_id):
-                await self._finish(fetch, media)
+        return None if media is None else (row["network_id"], media)
 
     async def _upload(
         self, fetch: Fetch, message: message_pb2.Message, reference: content_pb2.MediaReference
@@ -119,7 +124,8 @@ class MediaFetcher:
             origin=media_pb2.MEDIA_ORIGIN_NETWORK,
         )
         try:
-            media = await self._client.upload(session.ref.tenant, header, session.link.fetch(fetch.blob))
+            async with timeout(START_SECONDS + reference.size_bytes / LEAST_RATE):
+                media = await self._client.upload(session.ref.tenant, header, session.link.fetch(fetch.blob))
         except BlobUnavailable as error:
             failure = media_pb2.MEDIA_FAILURE_TOO_LARGE if error.too_large else media_pb2.MEDIA_FAILURE_GONE
             return _lost(fetch, reference, failure)
@@ -131,7 +137,7 @@ class MediaFetcher:
                 return _lost(fetch, reference, failure)
             self._retry(fetch, known.message)
         except (ConnectionEnded, MeshError, TimeoutError) as error:
-            self._retry(fetch, str(error))
+            self._retry(fetch, str(error) or "too slow")
         else:
             metrics.MEDIA.labels("inbound", "stored").inc()
             return media

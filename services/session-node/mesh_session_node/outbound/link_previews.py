@@ -19,9 +19,9 @@ import structlog
 from yarl import URL
 
 from mesh_core.egress import AddressForbidden, CheckedResolver
+from mesh_session_node.context.places import Places
 from mesh_session_node.journal import AccountRef
 from mesh_session_node.outbound.page_head import read_head
-from mesh_session_node.outbound.preview_places import PreviewPlaces
 from sessionmesh.v1.content_pb2 import LinkPreview
 
 logger = structlog.get_logger(__name__)
@@ -55,7 +55,7 @@ class LinkPreviews:
 
     def __init__(self, *, allow_private_addresses: bool) -> None:
         self._resolver = CheckedResolver(allow_private=allow_private_addresses)
-        self._places = PreviewPlaces(_AT_ONCE, _OF_AN_ACCOUNT)
+        self._places = Places(_AT_ONCE, _OF_AN_ACCOUNT)
         # Parsing has a thread of its own: the loop goes on meanwhile, and so do the look-ups of names.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="preview")
         self._session: aiohttp.ClientSession | None = None

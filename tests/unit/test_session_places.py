@@ -1,19 +1,19 @@
-"""Who may read a page, when many want to."""
+"""Who may read a page or fetch a file, when many want to."""
 
 from __future__ import annotations
 
 import asyncio
 
 from mesh_core.ids import new_uuid
+from mesh_session_node.context.places import Places
 from mesh_session_node.journal import AccountRef
-from mesh_session_node.outbound.preview_places import PreviewPlaces
 from tests.support.memory_journal import turn
 
 
 class Readers:
-    """Accounts that read pages until they are told to stop."""
+    """Accounts that read until they are told to stop."""
 
-    def __init__(self, places: PreviewPlaces) -> None:
+    def __init__(self, places: Places) -> None:
         self.reading: list[AccountRef] = []
         self._places = places
         self._tasks: dict[AccountRef, list[asyncio.Task[None]]] = {}
@@ -43,7 +43,7 @@ def account(tenant: AccountRef | None = None) -> AccountRef:
 
 
 async def test_an_account_has_a_few_places_and_its_tenants_others_have_more() -> None:
-    readers, one = Readers(PreviewPlaces(16, 4)), account()
+    readers, one = Readers(Places(16, 4)), account()
     other = account(one)
     await readers.come(one, 10)
     assert readers.reading == [one] * 4
@@ -55,7 +55,7 @@ async def test_an_account_has_a_few_places_and_its_tenants_others_have_more() ->
 
 
 async def test_one_tenant_fills_half_and_another_one_finds_a_place() -> None:
-    readers, one = Readers(PreviewPlaces(16, 4)), account()
+    readers, one = Readers(Places(16, 4)), account()
     accounts = [account(one) for _ in range(10)]
     for each in accounts:
         await readers.come(each, 4)
@@ -68,7 +68,7 @@ async def test_one_tenant_fills_half_and_another_one_finds_a_place() -> None:
 
 
 async def test_free_places_go_round_the_tenants() -> None:
-    readers, first = Readers(PreviewPlaces(2, 1)), account()
+    readers, first = Readers(Places(2, 1)), account()
     await readers.come(first)
     many = [account(first) for _ in range(5)]
     for each in many:
@@ -81,9 +81,42 @@ async def test_free_places_go_round_the_tenants() -> None:
 
 
 async def test_who_gives_up_waiting_leaves_no_place_taken() -> None:
-    readers, one = Readers(PreviewPlaces(4, 1)), account()
+    readers, one = Readers(Places(4, 1)), account()
     await readers.come(one, 3)
     await readers.leave(one)
     await readers.come(one)
     assert readers.reading == [one]
     await readers.leave(one)
+
+
+async def test_a_tenants_places_go_round_its_accounts() -> None:
+    readers, one = Readers(Places(3, 2)), account()
+    other = account(one)
+    await readers.come(one, 5)
+    await readers.come(other)
+    assert readers.reading == [one] * 2
+    third = account(one)
+    await readers.come(third)
+    await readers.leave(one)
+    assert readers.reading == [other, third]
+    for each in (other, third):
+        await readers.leave(each)
+
+
+async def test_a_place_that_becomes_free_is_for_the_account_that_waits_longest() -> None:
+    places, one = Places(1, 1), account()
+    other = account(one)
+    got: list[AccountRef] = []
+    release = asyncio.Event()
+
+    async def take(owner: AccountRef) -> None:
+        async with places.place(owner):
+            got.append(owner)
+            await release.wait()
+
+    async with asyncio.TaskGroup() as tasks:
+        for owner in (one, one, one, other, other):
+            tasks.create_task(take(owner))
+        await turn()
+        release.set()
+    assert got == [one, one, other, one, other]
