@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Collection, Coroutine
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 
 from asyncpg.pgproto.pgproto import UUID
@@ -25,9 +26,13 @@ from mesh_session_node.inbound.changes import ContentChanges
 from mesh_session_node.inbound.receiver import Receiver
 from mesh_session_node.journal import (
     AccountRef,
+    ContentUpdate,
     Credential,
+    InboundMessage,
+    InPlace,
     OutboundMessage,
     PersonIdentity,
+    Row,
     StatusChange,
 )
 from mesh_session_node.outbound.outgoing import AcceptedRow, Outgoing
@@ -42,6 +47,7 @@ from tests.support.memory_journal import MemoryJournal, turn
 PHONE = "+4915100000001"
 SOMEBODY = "+4915112345678"
 SEALED = b"sealed:"
+_OTHER_DEVICE = message_pb2.MESSAGE_ORIGIN_OTHER_DEVICE
 AnyRow = TypeVar("AnyRow")
 _NOTHING = {
     "status": 0,
@@ -107,6 +113,39 @@ class MemoryMessages:
         row = {"id": message, "network_id": network_id, "direction": direction, "content": content}
         self.rows.append({**_NOTHING, **row, "chat": chat, "origin": int(outbound), **columns})
 
+    def store(self, rows: Collection[OutboundMessage | Row]) -> None:
+        """What the journal stores of messages that came, and of changed contents, as `journal_write` does."""
+        for row in rows:
+            if isinstance(row, InboundMessage):
+                outbound = row.direction == message_pb2.DIRECTION_OUTBOUND
+                self.add(
+                    row.id,
+                    row.network_id,
+                    row.direction,
+                    row.content,
+                    row.chat,
+                    origin=_OTHER_DEVICE if outbound else 0,
+                    status=row.status,
+                    traceparent=row.traceparent,
+                    network_time=_time(row.network_time),
+                )
+            elif isinstance(row, ContentUpdate | InPlace):
+                self._change(row)
+
+    def _change(self, update: ContentUpdate | InPlace) -> None:
+        row = next((row for row in self.rows if row["id"] == update.message and row["content"]), None)
+        if row is None:
+            return
+        if isinstance(update, ContentUpdate):
+            row["content"] = update.content
+            row["edit_time"] = _time(update.edit_time) or row["edit_time"]
+        elif row["network_time"] is None:
+            outbound = update.direction == message_pb2.DIRECTION_OUTBOUND
+            for column in ("direction", "status", "chat", "content"):
+                row[column] = getattr(update, column)
+            row["origin"] = _OTHER_DEVICE if outbound else 0
+            row["network_time"], row["edit_time"] = _time(update.network_time), _time(update.edit_time)
+
     async def message(self, _account: UUID, message: UUID) -> dict[str, Any] | None:
         self._check()
         return next((row for row in self.rows if row["id"] == message), None)
@@ -131,6 +170,10 @@ class MemoryMessages:
     def _check(self) -> None:
         if self.unavailable:
             raise ConnectionRefusedError("no database")
+
+
+def _time(micros: int | None) -> datetime | None:
+    return None if micros is None else datetime.fromtimestamp(micros / 1e6, UTC)
 
 
 def names_stored(person: PersonIdentity) -> dict[str, str]:
@@ -183,6 +226,7 @@ class MemoryHost:
         self.preparation = MemoryPreparation()
         self.receipts = MemoryReceipts()
         self.messages = MemoryMessages()
+        self.journal.on_rows = self.messages.store
         self.fetcher = MemoryFetcher()
         self._driver = driver
         self._tasks: set[asyncio.Task[None]] = set()

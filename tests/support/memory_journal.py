@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import pytest
@@ -53,6 +53,7 @@ class MemoryJournal:
         self.full = False
         """While set, nothing is taken that somebody would wait for."""
         self.on_commit: Callable[[list[tuple[AccountRef, OutboundMessage]]], None] = _nothing
+        self.on_rows: Callable[[Collection[OutboundMessage | Row]], None] = _nothing
         self._waiting: list[_Unit] = []
 
     @property
@@ -113,6 +114,7 @@ class MemoryJournal:
                 unit.done.set_result(outcome)
             if outcome is COMMITTED:
                 self.rows += unit.rows
+                self.on_rows(unit.rows)
                 stored += [(unit.owner, row) for row in unit.rows if isinstance(row, OutboundMessage)]
         if stored:
             self.on_commit(stored)
@@ -125,5 +127,5 @@ class MemoryJournal:
         return done
 
 
-def _nothing(_stored: list[tuple[AccountRef, OutboundMessage]]) -> None:
+def _nothing(_stored: object) -> None:
     pass

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from structlog.testing import capture_logs
 
 from mesh_core.ids import Prefix, encode, new_uuid
+from mesh_session_node.context.message_rows import message_of_row
 from mesh_session_node.drivers.interface.content import Identity, Incoming, Reference, person_of
 from mesh_session_node.inbound import receiver
 from mesh_session_node.inbound.in_order import MAX_WAITING
@@ -33,6 +35,7 @@ from tests.support.memory_host import PHONE, OneAccount, content_of
 from tests.support.memory_journal import Clock
 
 ADA = "phone:+4915100000009"
+STRANGER = "phone:+4915100000008"
 FIRST = new_uuid()
 TIME = 1_700_000_000_000_000
 
@@ -523,14 +526,52 @@ async def test_another_caption_keeps_the_picture(account: OneAccount) -> None:
     assert (image.caption, image.media.media_id) == ("dog.png", "med_1")
 
 
-@pytest.mark.parametrize("kind", ["edit", "revocation"])
-async def test_an_older_change_does_not_undo_a_later_one(account: OneAccount, kind: str) -> None:
+async def test_an_older_edit_does_not_undo_a_later_one(account: OneAccount) -> None:
     await account.connected()
     with_earlier_message(account, edit_time=datetime.fromtimestamp(TIME / 1e6 + 1, UTC))
-    account.driver.link.receive(CHANGES[kind])
+    account.driver.link.receive(CHANGES["edit"])
     await account.settle()
     await account.journal.commit()
     assert account.stored(ContentUpdate) == []
+    assert account.driver.link.acknowledged == ["IN1"]
+
+
+async def test_what_was_edited_later_is_taken_back_all_the_same(account: OneAccount) -> None:
+    await account.connected()
+    with_earlier_message(account, edit_time=datetime.fromtimestamp(TIME / 1e6 + 1, UTC))
+    account.driver.link.receive(CHANGES["revocation"])
+    await account.settle()
+    await account.journal.commit()
+    assert shown(account).content.HasField("revoked")
+
+
+async def test_an_edit_is_not_of_a_time_to_come(account: OneAccount) -> None:
+    await account.connected()
+    with_earlier_message(account)
+    now = time.time()
+    account.driver.link.receive(replace(CHANGES["edit"], time=int((now + 23 * 3600) * 1e6)))
+    await account.settle()
+    await account.journal.commit()
+    assert abs(shown(account).edit_time.ToSeconds() - now) < 60
+
+
+@pytest.mark.parametrize("kind", ["edit", "revocation"])
+async def test_a_change_of_what_has_no_id_is_acknowledged(account: OneAccount, kind: str) -> None:
+    await account.connected()
+    account.driver.link.receive(replace(CHANGES[kind], target=replace(EARLIER, network_id="")))
+    await account.settle()
+    assert account.journal.waiting == []
+    assert account.driver.link.acknowledged == ["IN1"]
+
+
+@pytest.mark.parametrize("kind", ["edit", "revocation"])
+async def test_a_change_of_what_was_erased_is_acknowledged(account: OneAccount, kind: str) -> None:
+    await account.connected()
+    with_earlier_message(account, chat="group:1")
+    account.messages.rows[-1]["content"] = b""
+    account.driver.link.receive(replace(CHANGES[kind], chat="group:1"))
+    await account.settle()
+    assert account.journal.waiting == []
     assert account.driver.link.acknowledged == ["IN1"]
 
 
@@ -552,12 +593,7 @@ async def with_place(account: OneAccount, change: Incoming) -> pb.Message:
     account.driver.link.receive(change)
     await account.settle()
     await account.journal.commit()
-    row = account.stored(InboundMessage)[-1]
-    edited = datetime.fromtimestamp(change.time / 1e6, UTC)
-    account.messages.add(
-        row.id, row.network_id, row.direction, row.content, row.chat, edit_time=edited, origin=0
-    )
-    return pb.Message.FromString(row.content)
+    return stored_messages(account)[-1]
 
 
 async def original_comes(account: OneAccount, **fields: Any) -> pb.Message:
@@ -567,7 +603,13 @@ async def original_comes(account: OneAccount, **fields: Any) -> pb.Message:
     await account.journal.commit(Duplicate(account.messages.rows[-1]["id"]))
     await account.journal.commit()
     assert account.driver.link.acknowledged[-1] == "UNKNOWN"
-    return pb.Message.FromString(account.stored(ContentUpdate)[-1].content)
+    return shown(account)
+
+
+def shown(account: OneAccount) -> pb.Message:
+    """The message that was stored last, as the API shows it."""
+    session = account.session.context
+    return message_of_row(session.id, session.people, cast("Any", account.messages.rows[-1]))
 
 
 @pytest.mark.parametrize(("kind", "type_"), [("edit", "edited"), ("revocation", "revoked")])
@@ -633,6 +675,68 @@ async def test_an_edit_by_somebody_else_that_came_before_its_message_is_undone_b
     assert (message.content, message.sender.address) == (content_of("good morning"), ADA)
 
 
+@pytest.mark.parametrize("kind", ["edit", "revocation"])
+async def test_a_message_is_in_its_chat_though_a_stranger_changed_what_has_its_id(
+    account: OneAccount, kind: str
+) -> None:
+    await account.connected()
+    target = Reference("UNKNOWN", STRANGER, STRANGER)
+    await with_place(account, replace(CHANGES[kind], target=target, chat=STRANGER, sender=STRANGER))
+    message = await original_comes(account, chat="group:1")
+    assert (message.chat, message.sender.address) == ("group:1", ADA)
+    assert (message.content, message.HasField("edit_time")) == (content_of("good morning"), False)
+    assert message.network_time.ToMicroseconds() == TIME
+
+
+async def test_what_the_accounts_phone_wrote_is_its_own_though_a_stranger_changed_what_has_its_id(
+    account: OneAccount,
+) -> None:
+    await account.connected()
+    target = Reference("UNKNOWN", STRANGER, STRANGER)
+    await with_place(account, replace(CHANGES["edit"], target=target, chat=STRANGER, sender=STRANGER))
+    message = await original_comes(account, sender=f"phone:{PHONE}", from_account=True)
+    assert (message.chat, message.content) == (ADA, content_of("good morning"))
+    assert (message.direction, message.origin, message.status) == (
+        pb.DIRECTION_OUTBOUND,
+        pb.MESSAGE_ORIGIN_OTHER_DEVICE,
+        pb.MESSAGE_STATUS_SENT,
+    )
+
+
+@pytest.mark.parametrize("sender", [ADA, f"phone:{PHONE}"], ids=["somebody's", "the account's"])
+async def test_what_is_taken_back_in_one_group_is_received_in_another_chat(
+    account: OneAccount, sender: str
+) -> None:
+    await account.connected()
+    target = Reference("UNKNOWN", "group:1", sender)
+    await with_place(account, replace(CHANGES["revocation"], target=target, chat="group:1", sender=STRANGER))
+    message = await original_comes(account, sender=sender)
+    assert (message.chat, message.content) == (ADA, content_of("good morning"))
+
+
+async def test_a_place_that_was_erased_is_not_filled(account: OneAccount) -> None:
+    await account.connected()
+    await with_place(account, replace(CHANGES["edit"], target=UNKNOWN))
+    account.messages.rows[-1]["content"] = b""
+    account.driver.link.receive(incoming(network_id="UNKNOWN"))
+    await account.settle()
+    await account.journal.commit(Duplicate(account.messages.rows[-1]["id"]))
+    assert account.journal.waiting == []
+    assert account.driver.link.acknowledged[-1] == "UNKNOWN"
+
+
+async def test_a_message_that_took_its_place_and_was_erased_is_not_received_again(
+    account: OneAccount,
+) -> None:
+    await account.connected()
+    await with_place(account, replace(CHANGES["edit"], target=UNKNOWN))
+    await original_comes(account)
+    account.messages.rows[-1]["content"] = b""
+    await original_comes(account)
+    assert len(events(account, "message.received")) == 1
+    assert account.messages.rows[-1]["content"] == b""
+
+
 async def test_nobody_takes_back_what_the_other_wrote_before_it_comes(account: OneAccount) -> None:
     await account.connected()
     account.driver.link.receive(
@@ -646,8 +750,7 @@ async def test_nobody_takes_back_what_the_other_wrote_before_it_comes(account: O
 async def test_a_message_that_came_is_not_told_again_when_it_is_offered_again(account: OneAccount) -> None:
     await account.connected()
     await with_place(account, replace(CHANGES["edit"], target=UNKNOWN))
-    message = await original_comes(account)
-    account.messages.rows[-1]["content"] = message.SerializeToString()
+    await original_comes(account)
     await original_comes(account)
     assert len(events(account, "message.received")) == 1
 

@@ -26,7 +26,7 @@ def message_of_row(account_id: str, people: People, row: Record) -> pb.Message:
         message = _sent(_read(pb.SendMessageRequest, row))
         people.show(message, row["chat"])
     else:
-        message = _read(pb.Message, row)
+        message = read_message(row)
     message.id = encode(Prefix.MESSAGE, row["id"])
     message.account_id = account_id
     message.direction = row["direction"]
@@ -66,7 +66,7 @@ def ref_of_row(row: Record) -> MessageRef:
         from_account=row["direction"] == pb.DIRECTION_OUTBOUND,
     )
     if not ref.from_account:
-        ref.sender = _read(pb.Message, row).sender.address
+        ref.sender = read_message(row).sender.address
     return ref
 
 
@@ -75,6 +75,11 @@ def set_create_time(message: pb.Message, uuid: UUID) -> None:
     created = message.create_time
     created.seconds, rest = divmod(int.from_bytes(uuid.bytes[:6], "big"), 1000)
     created.nanos = rest * 1_000_000
+
+
+def read_message(row: Record) -> pb.Message:
+    """What is stored of a message that this API did not send; the row's other columns say more of it."""
+    return _read(pb.Message, row)
 
 
 def _read(kind: type[Stored], row: Record) -> Stored:

@@ -16,7 +16,12 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.ids import Prefix, encode, new_uuid
 from mesh_session_node.context.context import SessionContext
-from mesh_session_node.context.message_rows import content_of_row, message_of_row, set_create_time
+from mesh_session_node.context.message_rows import (
+    content_of_row,
+    message_of_row,
+    read_message,
+    set_create_time,
+)
 from mesh_session_node.drivers.interface.content import (
     Incoming,
     Reference,
@@ -25,7 +30,15 @@ from mesh_session_node.drivers.interface.content import (
     person_of,
 )
 from mesh_session_node.inbound.arrivals import Arrival
-from mesh_session_node.journal import ContentUpdate, Duplicate, FetchBegin, InboundMessage, Outcome, Row
+from mesh_session_node.journal import (
+    ContentUpdate,
+    Duplicate,
+    FetchBegin,
+    InboundMessage,
+    InPlace,
+    Outcome,
+    Row,
+)
 from mesh_session_node.outbound.references import ReferenceLookup
 from mesh_session_node.store.media import media_of
 from sessionmesh.v1 import content_pb2
@@ -50,10 +63,11 @@ class ContentChanges:
 
     async def receive(self, arrival: Arrival, target: Reference) -> None:
         """An earlier message was edited or taken back. One that is not stored gets a place: a message that
-        says what it says now. What cannot be read changes nothing.
+        says what it says now. What cannot be read, or names no message, changes nothing.
         """
         session, came = arrival.session, arrival.message
-        if came.edited is not None and came.edited.WhichOneof("kind") in (None, "unknown"):
+        unreadable = came.edited is not None and came.edited.WhichOneof("kind") in (None, "unknown")
+        if unreadable or not target.network_id:
             arrival.acknowledge()
             return
         async with self.turn(session, target.network_id):
@@ -64,17 +78,18 @@ class ContentChanges:
 
     async def came_again(self, arrival: Arrival, message: pb.Message, then: Callable[[UUID], None]) -> None:
         """A message came that is stored, which is acknowledged. If only its place is stored, since a change
-        of it came first, it is stored there with that change, and `then` is called with its id.
+        of it came first, it is stored there, and `then` is called with its id: with that change where its
+        writer may have made it, else without anything of what the place said.
         """
         session, came = arrival.session, arrival.message
         async with self.turn(session, came.network_id):
             row = await self._lookup.by_network_id(session.ref.uuid, came.network_id)
             if session.closed:
                 return
-            place = None if row is None else message_of_row(session.id, session.people, row)
-            if row is None or place is None or not _is_place(row, place):
+            if row is None or not is_place(row):
                 arrival.acknowledge()
                 return
+            place = message_of_row(session.id, session.people, row)
             message.id, message.traceparent = place.id, place.traceparent
             set_create_time(message, row["id"])
             if _may_stand(place, message):
@@ -83,7 +98,16 @@ class ContentChanges:
                     message.content.CopyFrom(place.content)
                 else:
                     _edit(message, place.content, place.options.mentions)
-            rows: list[Row] = [ContentUpdate(row["id"], message.SerializeToString())]
+            filled = InPlace(
+                row["id"],
+                message.chat,
+                message.SerializeToString(),
+                network_time=came.time,
+                direction=message.direction,
+                status=message.status,
+                edit_time=message.edit_time.ToMicroseconds() if message.HasField("edit_time") else None,
+            )
+            rows: list[Row] = [filled]
             if not message.content.HasField("revoked"):  # that was told already, and is all that it says
                 rows.append(session.events.received(message, came.time, message.traceparent))
                 if came.blob is not None:
@@ -96,7 +120,11 @@ class ContentChanges:
         row = await self._lookup.by_network_id(session.ref.uuid, target.network_id)
         if session.closed:
             return None
-        micros = came.time or time.time_ns() // 1000
+        if row is not None and not row["content"]:  # erased, or past its retention
+            arrival.acknowledge()
+            return None
+        now = time.time_ns() // 1000
+        micros = min(came.time or now, now)  # no writer's clock keeps later changes out
         uuid = new_uuid() if row is None else row["id"]
         message = (
             _place(arrival, target, uuid) if row is None else message_of_row(session.id, session.people, row)
@@ -155,27 +183,33 @@ def _place(arrival: Arrival, target: Reference, uuid: UUID) -> pb.Message:
     return message
 
 
-def _is_place(row: Record, message: pb.Message) -> bool:
-    """Whether only a change of it has come: it is not known when the network got it."""
-    return row["origin"] != pb.MESSAGE_ORIGIN_API and not message.HasField("network_time")
+def is_place(row: Record) -> bool:
+    """Whether only a change of the message has come: it is not known when the network got it, which is stored
+    with every message. What was emptied is none, so that what was erased does not come back.
+    """
+    if row["origin"] == pb.MESSAGE_ORIGIN_API or row["network_time"] is not None or not row["content"]:
+        return False
+    return not read_message(row).HasField("network_time")  # earlier versions stored it only there
 
 
 def _may_stand(place: pb.Message, message: pb.Message) -> bool:
     """Whether the change that came before its message was one of its writer's, or of somebody who may take
     back what others write in a group.
     """
-    if place.direction == message.direction and _same(place.sender, message.sender):
+    if place.chat == message.chat and not is_person(message.chat) and place.content.HasField("revoked"):
         return True
-    return place.content.HasField("revoked") and place.chat == message.chat and not is_person(message.chat)
+    if place.direction != message.direction or not _same(place.sender, message.sender):
+        return False
+    return place.chat == message.chat or (is_person(place.chat) and is_person(message.chat))
 
 
 def _may_change(came: Incoming, writer: Person, message: pb.Message, micros: int) -> bool:
     """Whether it was the message's writer, or somebody who may take back what others write in a group; and
-    whether it came later than what the message says now.
+    whether an edit was made later than what the message says now. What is taken back stays so.
     """
     if message.content.HasField("revoked"):
         return False
-    if message.edit_time.ToMicroseconds() > micros:
+    if came.edited is not None and message.edit_time.ToMicroseconds() > micros:
         return False
     if message.direction == pb.DIRECTION_OUTBOUND:
         own = came.from_account

@@ -24,6 +24,7 @@ from mesh_session_node.journal.rows import (
     FetchDone,
     FetchRetry,
     InboundMessage,
+    InPlace,
     MemberReceipt,
     OutboundMessage,
     PersonIdentity,
@@ -67,6 +68,7 @@ class Columns:
         self._sessions: dict[AccountRef, tuple[Any, ...]] = {}
         self._disconnects: list[tuple[Any, ...]] = []
         self._contents: dict[UUID, tuple[Any, ...]] = {}
+        self._places: list[tuple[Any, ...]] = []
         self._fetches: dict[UUID, tuple[Any, ...]] = {}
         self._marks: list[tuple[Any, ...]] = []
         self._people: dict[tuple[int, str], tuple[Any, ...]] = {}
@@ -150,6 +152,9 @@ class Columns:
             edit_time = before[-1]
         self._contents[update.message] = (account, update.message, update.content, edit_time)
 
+    def _in_place(self, _owner: AccountRef, account: int, m: InPlace) -> None:
+        self._places.append((account, *_IN_PLACE(m)))
+
     def _fetch_begin(self, _owner: AccountRef, account: int, fetch: FetchBegin) -> None:
         self._marks.append((account, fetch.message, fetch.blob))
 
@@ -172,7 +177,8 @@ class Columns:
             self._add_event(account, r.event, receipt=len(self._receipts))
 
 
-# In the order of the fields of journal_inbound, journal_session, journal_disconnect and journal_receipt
+# In the order of the fields of journal_inbound, journal_place, journal_session, journal_disconnect and
+# journal_receipt
 _INBOUND = attrgetter(
     "id",
     "network_id",
@@ -187,6 +193,7 @@ _INBOUND = attrgetter(
     "event.body",
     "media",
 )
+_IN_PLACE = attrgetter("message", "direction", "status", "chat", "content", "network_time", "edit_time")
 _SESSION = attrgetter(*SessionSnapshot.__struct_fields__)
 _DISCONNECT = attrgetter("id", "cause", "detail", "node", "connect_time", "disconnect_time")
 _PERSON = attrgetter(*PersonIdentity.__struct_fields__)
@@ -200,6 +207,7 @@ _ADD: dict[type, Callable[[Columns, AccountRef, int, Any], None]] = {
     Disconnect: Columns._disconnect,
     Credential: Columns._credential,
     ContentUpdate: Columns._content,
+    InPlace: Columns._in_place,
     FetchBegin: Columns._fetch_begin,
     FetchDone: Columns._fetch_done,
     FetchRetry: Columns._fetch_retry,
@@ -325,6 +333,7 @@ COLUMNS = (
     Column("marks", "journal_mark[]", attrgetter("_marks")),
     Column("people", "journal_person[]", lambda columns: columns._people.values()),
     Column("receipts", "journal_receipt[]", attrgetter("_receipts")),
+    Column("places", "journal_place[]", attrgetter("_places")),
 )
 """Everything that `journal_write` takes of a batch's rows; nothing else names or counts its arguments."""
 

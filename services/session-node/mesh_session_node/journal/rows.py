@@ -157,10 +157,26 @@ class Credential(msgspec.Struct, frozen=True, gc=False):
 
 
 class ContentUpdate(msgspec.Struct, frozen=True, gc=False):
-    """New content of a message: media that became READY, or with `edit_time` what its writer changed."""
+    """New content of a message: media that became READY, or with `edit_time` what its writer changed. A
+    message that was emptied meanwhile stays so.
+    """
 
     message: UUID
     content: bytes
+    edit_time: int | None = None
+
+
+class InPlace(msgspec.Struct, frozen=True, gc=False):
+    """A message that the network brought after a change of it, which had a place made for it: the place
+    becomes this message. `message` is the place's id, and stays; `edit_time` None: the change does not count.
+    """
+
+    message: UUID
+    chat: str
+    content: bytes
+    network_time: int
+    direction: int
+    status: int
     edit_time: int | None = None
 
 
@@ -217,6 +233,7 @@ Row = (
     | Disconnect
     | Credential
     | ContentUpdate
+    | InPlace
     | FetchBegin
     | FetchDone
     | FetchRetry

@@ -22,10 +22,13 @@ CREATE INDEX ON person_identity (account, username) WHERE username <> '';
 CREATE TYPE journal_person AS (
   acc int, person text, phone text, user_id text, hidden_id text, username text, display_name text, "time" bigint);
 CREATE TYPE journal_mark AS (acc int, message uuid, blob bytea);
+CREATE TYPE journal_place AS (
+  acc int, id uuid, direction smallint, status smallint, chat text, content bytea, network_time bigint, edit_time bigint);
 
 -- As before, but that each event has a gate of its own: those of several changes of one message in a batch, and those of
 -- members' receipts, were told again when the network offered again what was stored. A change of status that is no failure
--- clears what was said of an earlier one.
+-- clears what was said of an earlier one. A message that was emptied stays so, and one that came after a change of it takes
+-- the place that was made for it whole: its chat, direction and time are its own.
 DROP FUNCTION journal_write;
 
 -- One batch = one call = one transaction. a_* has a row for each account, the other kinds point at it.
@@ -48,7 +51,8 @@ CREATE FUNCTION journal_write(
   inbound journal_inbound[], actions journal_action[], sessions journal_session[], disconnects journal_disconnect[],
   contents journal_content[], fetches journal_fetch[], receipts journal_receipt[],
   give_back smallint[], give_back_epoch bigint[],
-  e_become smallint[] DEFAULT '{}', e_receipt int[] DEFAULT '{}', people journal_person[] DEFAULT '{}', marks journal_mark[] DEFAULT '{}')
+  e_become smallint[] DEFAULT '{}', e_receipt int[] DEFAULT '{}', people journal_person[] DEFAULT '{}', marks journal_mark[] DEFAULT '{}',
+  places journal_place[] DEFAULT '{}')
 RETURNS jsonb LANGUAGE plpgsql
 -- Plans are cached from the first calls, often over empty tables, with arrays guessed at 10 elements: without these a status
 -- change scans `message` whole, for as long as the connection lives. Array x table is always one index probe per element here.
@@ -204,9 +208,16 @@ BEGIN
         ORDER BY message, member, status DESC
       ON CONFLICT (message, member) DO UPDATE SET status = excluded.status, time = excluded.time WHERE old.status < excluded.status;
   END IF;
-  IF contents <> '{}' THEN
+  IF places <> '{}' THEN
+    UPDATE message m SET direction = p.direction, origin = CASE p.direction WHEN 1 THEN 2 ELSE 0 END, status = p.status, chat = p.chat,
+        content = p.content, network_time = at_micros(p.network_time), edit_time = at_micros(p.edit_time)
+      FROM unnest(places) AS p WHERE m.account = a_account[p.acc] AND m.id = p.id AND acc <> ALL (gone)
+        AND m.network_time IS NULL AND octet_length(m.content) > 0;
+  END IF;
+  IF contents <> '{}' THEN                 -- what was emptied since it was read stays so
     UPDATE message m SET content = c.content, edit_time = coalesce(at_micros(c.edit_time), m.edit_time)
-      FROM unnest(contents) AS c WHERE m.account = a_account[c.acc] AND m.id = c.id AND acc <> ALL (gone);
+      FROM unnest(contents) AS c WHERE m.account = a_account[c.acc] AND m.id = c.id AND acc <> ALL (gone)
+        AND octet_length(m.content) > 0;
   END IF;
   IF marks <> '{}' THEN
     INSERT INTO media_fetch (message, account, shard, blob)
