@@ -877,5 +877,5 @@ async def told(world: World) -> list[str | int]:
     return [int(type_) if type_.isdigit() else type_ for type_ in types]
 
 
-_ADDED = ("e_become", "e_receipt", "people", "marks")
+_ADDED = ("e_become", "e_receipt", "people", "marks", "places")
 """Columns that the version before does not have."""
