@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from asyncpg.pgproto.pgproto import UUID
@@ -101,13 +105,18 @@ async def test_a_redis_that_has_lost_the_script_is_given_it_again(
     assert (await take(counts, limit, 10)).calls == 9
 
 
-async def test_a_redis_that_does_not_answer_is_left_alone_for_a_moment() -> None:
+@pytest.mark.parametrize("patient", [False, True], ids=["messages", "operations"])
+async def test_a_redis_that_does_not_answer_is_left_alone_for_a_moment(
+    patient: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh_core.rpc.limits.shared.OPERATION_TIMEOUT_SECONDS", 0.5)
+
     async def hold(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         held.append(writer)
 
     held: list[asyncio.StreamWriter] = []
     silent = await asyncio.start_server(hold, "127.0.0.1", 0)
-    counts = SharedCounts(f"redis://127.0.0.1:{silent.sockets[0].getsockname()[1]}/0")
+    counts = SharedCounts(f"redis://127.0.0.1:{silent.sockets[0].getsockname()[1]}/0", patient=patient)
     loop = asyncio.get_running_loop()
     began = loop.time()
     assert await counts.take([Asked(bucket(1), 0, 1, 1)]) is None
@@ -121,6 +130,55 @@ async def test_a_redis_that_does_not_answer_is_left_alone_for_a_moment() -> None
         writer.close()
     silent.close()
     await counts.close()
+
+
+@asynccontextmanager
+async def slow_redis(url: str, seconds: Callable[[int], float]) -> AsyncIterator[str]:
+    """The URL of that Redis, whose first answer over each connection comes late; `seconds` of its number."""
+    real = urlsplit(url)
+    tasks: list[asyncio.Task[None]] = []
+    connections = count()
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, late: float = 0.0) -> None:
+        with suppress(ConnectionError), closing(writer):
+            while data := await reader.read(65_536):
+                await asyncio.sleep(late)
+                writer.write(data)
+                late = 0.0
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        late = seconds(next(connections))
+        answers, questions = await asyncio.open_connection(real.hostname, real.port)
+        tasks.append(asyncio.create_task(carry(reader, questions)))
+        tasks.append(asyncio.create_task(carry(answers, writer, late)))
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}{real.path}"
+    server.close()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_on_a_slow_machine_instance_operations_wait_and_messages_do_not(redis_url: str) -> None:
+    async with slow_redis(redis_url, lambda _: 0.8) as slow:
+        patient, quick = SharedCounts(slow, patient=True), SharedCounts(slow)
+        began = time.monotonic()
+        assert await quick.take([Asked(bucket(1), 0, 1, 1)]) is None
+        assert time.monotonic() - began < 0.75
+        assert (await take(patient, bucket(1), 1)).calls == 1
+        await patient.close()
+        await quick.close()
+
+
+async def test_an_instance_operation_is_asked_for_once_more(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh_core.rpc.limits.shared.OPERATION_TIMEOUT_SECONDS", 1.0)
+    async with slow_redis(redis_url, lambda connection: 0.0 if connection else 60.0) as slow:
+        patient = SharedCounts(slow, patient=True)
+        assert (await take(patient, bucket(1), 1)).calls == 1
+        await patient.close()
 
 
 async def test_a_redis_that_was_started_again_counts_at_once_on_every_connection(tmp_state: Path) -> None:

@@ -94,7 +94,7 @@ async def served(limiter: CallLimiter, call: Counted, attempts: int, account: st
 async def test_as_many_calls_pass_as_the_limit_says_and_the_next_one_does_not(
     counts: MemoryCounts, setting: str, most: int
 ) -> None:
-    limiter = CallLimiter(LimitsSettings(**{setting: (f"message={most}/60s",)}), counts)
+    limiter = CallLimiter(LimitsSettings(**{setting: (f"message={most}/60s",)}), counts, counts)
     call = by(identity())
     assert await served(limiter, call, most) == most
     refused = await refusal(limiter, call)
@@ -106,19 +106,21 @@ async def test_as_many_calls_pass_as_the_limit_says_and_the_next_one_does_not(
 
 
 async def test_what_is_far_below_its_limits_never_asks(counts: MemoryCounts) -> None:
-    limiter = CallLimiter(LimitsSettings(account=("message=3200/60s",), tenant=("message=6400/60s",)), counts)
+    limiter = CallLimiter(
+        LimitsSettings(account=("message=3200/60s",), tenant=("message=6400/60s",)), counts, counts
+    )
     assert await served(limiter, by(identity()), 100) == 100
     assert counts.rounds == []
 
 
 async def test_a_busy_account_asks_once_for_many_calls(counts: MemoryCounts) -> None:
-    limiter = CallLimiter(LimitsSettings(account=("message=3200/60s",)), counts)
+    limiter = CallLimiter(LimitsSettings(account=("message=3200/60s",)), counts, counts)
     assert await served(limiter, by(identity()), 3200) == 3200
     assert len(counts.rounds) == PARTS - 1
 
 
 async def test_a_refused_caller_is_refused_again_without_asking(counts: MemoryCounts) -> None:
-    limiter = CallLimiter(LimitsSettings(key=("message=2/60s",)), counts)
+    limiter = CallLimiter(LimitsSettings(key=("message=2/60s",)), counts, counts)
     call = by(identity())
     assert await served(limiter, call, 3) == 2
     asked = len(counts.rounds)
@@ -127,7 +129,7 @@ async def test_a_refused_caller_is_refused_again_without_asking(counts: MemoryCo
 
 
 async def test_one_account_over_its_limit_is_no_concern_of_another(counts: MemoryCounts) -> None:
-    limiter = CallLimiter(LimitsSettings(account=("message=2/60s",)), counts)
+    limiter = CallLimiter(LimitsSettings(account=("message=2/60s",)), counts, counts)
     call = by(identity())
     assert await served(limiter, call, 5) == 2
     assert await served(limiter, call, 5, OTHER_ACCOUNT) == 2
@@ -135,7 +137,7 @@ async def test_one_account_over_its_limit_is_no_concern_of_another(counts: Memor
 
 
 async def test_an_address_has_its_own_share_of_a_key(counts: MemoryCounts) -> None:
-    limiter = CallLimiter(LimitsSettings(key_address=("message=2/60s",)), counts)
+    limiter = CallLimiter(LimitsSettings(key_address=("message=2/60s",)), counts, counts)
     caller = identity()
     assert await served(limiter, by(caller, source="192.0.2.1"), 5) == 2
     assert await served(limiter, by(caller, source="192.0.2.2"), 5) == 2
@@ -144,7 +146,7 @@ async def test_an_address_has_its_own_share_of_a_key(counts: MemoryCounts) -> No
 async def test_calls_per_second_of_the_tenants_settings_counts_every_class_and_replaces_the_default(
     counts: MemoryCounts,
 ) -> None:
-    limiter = CallLimiter(LimitsSettings(tenant=("message=1/60s", "query=1/60s")), counts)
+    limiter = CallLimiter(LimitsSettings(tenant=("message=1/60s", "query=1/60s")), counts, counts)
     caller = identity(calls_per_second=3)
     assert await served(limiter, by(caller), 2) == 2
     assert await served(limiter, by(caller, QUERY), 2) == 1
@@ -153,7 +155,7 @@ async def test_calls_per_second_of_the_tenants_settings_counts_every_class_and_r
 
 async def test_an_administrator_has_the_limits_of_keys_only(counts: MemoryCounts) -> None:
     settings = LimitsSettings(account=("message=1/60s",), tenant=("message=1/60s",), key=("message=4/60s",))
-    assert await served(CallLimiter(settings, counts), by(identity(tenant=False)), 10) == 4
+    assert await served(CallLimiter(settings, counts, counts), by(identity(tenant=False)), 10) == 4
 
 
 async def test_the_key_of_the_settings_has_no_limits_and_works_when_nobody_counts(
@@ -162,12 +164,12 @@ async def test_the_key_of_the_settings_has_no_limits_and_works_when_nobody_count
     settings = LimitsSettings(key=("instance_operation=1/60s",))
     bootstrap = Identity(Role.ADMIN, None, BOOTSTRAP_KEY_ID, frozenset())
     counts.available = False
-    assert await served(CallLimiter(settings, counts), by(bootstrap, OPERATION), 10) == 10
+    assert await served(CallLimiter(settings, counts, counts), by(bootstrap, OPERATION), 10) == 10
 
 
 async def test_all_keys_of_one_question_are_in_one_slot(counts: MemoryCounts) -> None:
     settings = dict.fromkeys(("account", "tenant", "key", "key_address"), ("message=5/60s",))
-    await passes(CallLimiter(LimitsSettings(**settings), counts), by(identity()))
+    await passes(CallLimiter(LimitsSettings(**settings), counts, counts), by(identity()))
     [asked] = counts.rounds
     assert len(asked) == 4
     assert len({one.bucket.redis_key.partition("{")[2].partition("}")[0] for one in asked}) == 1
@@ -176,7 +178,9 @@ async def test_all_keys_of_one_question_are_in_one_slot(counts: MemoryCounts) ->
 async def test_a_frame_asks_once_and_its_messages_over_a_limit_are_refused_one_by_one(
     counts: MemoryCounts,
 ) -> None:
-    limiter = CallLimiter(LimitsSettings(account=("message=3/60s",), tenant=("message=100/60s",)), counts)
+    limiter = CallLimiter(
+        LimitsSettings(account=("message=3/60s",), tenant=("message=100/60s",)), counts, counts
+    )
     accounts = [ACCOUNT] * 5 + [OTHER_ACCOUNT] * 2
     refusals = await limiter.admit_all(by(identity()), accounts)
     assert [refused is None for refused in refusals] == [True] * 3 + [False] * 2 + [True] * 2
@@ -184,7 +188,7 @@ async def test_a_frame_asks_once_and_its_messages_over_a_limit_are_refused_one_b
 
 
 async def test_a_frame_larger_than_a_limit_is_served_as_far_as_the_limit_goes(counts: MemoryCounts) -> None:
-    limiter = CallLimiter(LimitsSettings(tenant=("message=400/60s",)), counts)
+    limiter = CallLimiter(LimitsSettings(tenant=("message=400/60s",)), counts, counts)
     refusals = await limiter.admit_all(by(identity()), [ACCOUNT] * 1000)
     assert refusals.count(None) == 400
 
@@ -196,7 +200,7 @@ async def test_many_calls_at_once_share_questions_and_none_is_refused_that_has_r
         await asyncio.sleep(0)
 
     counts.gate = hold
-    limiter = CallLimiter(LimitsSettings(account=("message=1000/60s",)), counts)
+    limiter = CallLimiter(LimitsSettings(account=("message=1000/60s",)), counts, counts)
     call = by(identity())
     outcomes = await asyncio.gather(*(passes(limiter, call) for _ in range(1100)))
     assert sum(outcomes) == 1000
@@ -211,7 +215,7 @@ async def test_a_caller_that_gives_up_while_it_asks_holds_up_nobody(counts: Memo
         await never.wait()
 
     counts.gate = hold
-    limiter = CallLimiter(LimitsSettings(account=("message=5/60s",)), counts)
+    limiter = CallLimiter(LimitsSettings(account=("message=5/60s",)), counts, counts)
     call = by(identity())
     impatient = asyncio.create_task(passes(limiter, call))
     patient = asyncio.create_task(passes(limiter, call))
@@ -224,7 +228,7 @@ async def test_a_caller_that_gives_up_while_it_asks_holds_up_nobody(counts: Memo
 
 async def test_while_nobody_counts_messages_and_queries_are_served(counts: MemoryCounts) -> None:
     counts.available = False
-    limiter = CallLimiter(LimitsSettings(account=("message=2/60s", "query=2/60s")), counts)
+    limiter = CallLimiter(LimitsSettings(account=("message=2/60s", "query=2/60s")), counts, counts)
     assert await served(limiter, by(identity()), 10) == 10
     assert await served(limiter, by(identity(), QUERY), 10) == 10
     assert counts.rounds == [], "nobody waits for what is known to be away"
@@ -234,21 +238,30 @@ async def test_while_nobody_counts_instance_operations_are_unavailable_for_a_mom
     counts: MemoryCounts,
 ) -> None:
     counts.available = False
-    limiter = CallLimiter(LimitsSettings(account=("instance_operation=1000/60s",)), counts)
+    limiter = CallLimiter(LimitsSettings(account=("instance_operation=1000/60s",)), counts, counts)
     refused = await refusal(limiter, by(identity(), OPERATION))
     assert isinstance(refused, Unavailable)
     assert (refused.reason, refused.retry_after) == ("BACKEND_UNAVAILABLE", 1.0)
 
 
+async def test_instance_operations_are_asked_for_where_one_waits_longer(counts: MemoryCounts) -> None:
+    patient = MemoryCounts()
+    counts.available = False
+    limiter = CallLimiter(LimitsSettings(account=("instance_operation=2/60s",)), counts, patient)
+    assert await served(limiter, by(identity(), OPERATION), 3) == 2
+    assert await served(limiter, by(identity(), QUERY), 3) == 3
+    assert (len(patient.rounds), len(counts.rounds)) == (3, 0)
+
+
 async def test_every_instance_operation_is_counted_at_once(counts: MemoryCounts) -> None:
-    limiter = CallLimiter(LimitsSettings(account=("instance_operation=1000/60s",)), counts)
+    limiter = CallLimiter(LimitsSettings(account=("instance_operation=1000/60s",)), counts, counts)
     assert await served(limiter, by(identity(), OPERATION), 3) == 3
     assert [one.want for [one] in counts.rounds] == [1, 1, 1]
 
 
 async def test_what_is_remembered_is_bounded(counts: MemoryCounts, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mesh_core.rpc.limits.limiter.MAX_BUCKETS", 10)
-    limiter = CallLimiter(LimitsSettings(account=("message=64/60s",)), counts)
+    limiter = CallLimiter(LimitsSettings(account=("message=64/60s",)), counts, counts)
     caller = identity()
     for _ in range(100):
         assert await passes(limiter, by(caller), ids.new_id(Prefix.ACCOUNT))
@@ -261,7 +274,7 @@ async def test_what_is_remembered_is_bounded(counts: MemoryCounts, monkeypatch: 
 async def test_what_is_no_account_id_has_no_limit_of_its_own_and_is_not_remembered(
     counts: MemoryCounts, name: str
 ) -> None:
-    limiter = CallLimiter(LimitsSettings(account=("message=1/60s",), key=("message=6/60s",)), counts)
+    limiter = CallLimiter(LimitsSettings(account=("message=1/60s",), key=("message=6/60s",)), counts, counts)
     caller = by(identity())
     assert await served(limiter, caller, 5, name) == 5
     refusals = await limiter.admit_all(caller, [name, "", "y" * 100_000])

@@ -89,21 +89,21 @@ class Entry:
     limiter: CallLimiter | None = None
     sources: Sources = field(default_factory=Sources)
     relayed: RelayedCalls = field(default_factory=lambda: RelayedCalls(""))
-    _counts: SharedCounts | None = None
+    _counts: tuple[SharedCounts, ...] = ()
 
     @classmethod
     def of(
         cls, server: ServerSettings, auth: AuthSettings, redis: RedisSettings, limits: LimitsSettings
     ) -> Self:
         """As the settings say; without a Redis calls are not limited."""
-        counts = SharedCounts(redis.url) if redis.url else None
-        limiter = CallLimiter(limits, counts) if counts else None
+        counts = (SharedCounts(redis.url), SharedCounts(redis.url, patient=True)) if redis.url else ()
+        limiter = CallLimiter(limits, *counts) if counts else None
         return cls(limiter, Sources(server.trusted_proxies), RelayedCalls(auth.mesh_key), counts)
 
     async def close(self) -> None:
         """Close the connections to Redis."""
-        if self._counts is not None:
-            await self._counts.close()
+        for counts in self._counts:
+            await counts.close()
 
     def admit(
         self, identity: Identity, call_class: CallClass.ValueType, account_id: str, context: Any

@@ -47,10 +47,11 @@ class Counted:
 
 
 class CallLimiter:
-    """The limits of one process."""
+    """The limits of one process. `operations` counts instance operations, and waits longer than `counts`."""
 
-    def __init__(self, settings: LimitsSettings, counts: Counts) -> None:
+    def __init__(self, settings: LimitsSettings, counts: Counts, operations: Counts) -> None:
         self._counts = counts
+        self._operations = operations
         self._account = parse_limits("account", settings.account)
         self._tenant = parse_limits("tenant", settings.tenant)
         self._key = parse_limits("key", settings.key)
@@ -98,7 +99,7 @@ class CallLimiter:
                     if bucket.asking is not None:
                         bucket.wanted += calls
                 await asyncio.wait([asking])
-            elif not await self._ask(lacking):
+            elif not await self._ask(self._counts_of(call), lacking):
                 for at in left:
                     refusals[at] = _uncounted(call)
                 break
@@ -127,9 +128,12 @@ class CallLimiter:
                 refusals[at] = _refusal(over, call, over.refused_until - now)
         return left
 
-    async def _ask(self, lacking: dict[Bucket, int]) -> bool:
+    def _counts_of(self, call: Counted) -> Counts:
+        return self._operations if call.call_class == CALL_CLASS_INSTANCE_OPERATION else self._counts
+
+    async def _ask(self, counts: Counts, lacking: dict[Bucket, int]) -> bool:
         """Ask for what is needed, and a part in advance; False when there is no answer."""
-        if not self._counts.available:
+        if not counts.available:
             return False
         now = time.monotonic()
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -139,7 +143,7 @@ class CallLimiter:
             asked.append(Asked(bucket, bucket.tell(now), calls, want))
             bucket.asking, bucket.wanted = done, 0
         try:
-            granted = await self._counts.take(asked)
+            granted = await counts.take(asked)
             if granted is None:
                 return False
             now = time.monotonic()

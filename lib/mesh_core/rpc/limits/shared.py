@@ -20,13 +20,16 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from mesh_core.rpc.limits.bucket import Bucket
 
 logger = structlog.get_logger(__name__)
 
 TIMEOUT_SECONDS = 0.25
-"""How long a call waits for Redis."""
+"""How long a message or a query waits for Redis: it is served without an answer."""
+OPERATION_TIMEOUT_SECONDS = 2.0
+"""How long an instance operation waits, twice: it is refused without an answer, and a slow moment is none."""
 PAUSE_SECONDS = 1.0
 """How long Redis is left alone after it did not answer; calls do not wait for it meanwhile."""
 
@@ -65,13 +68,18 @@ class Counts(Protocol):
 class SharedCounts:
     """`Counts` in Redis."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, patient: bool = False) -> None:
+        """`patient`: it waits as long as instance operations do, and asks again who did not answer in time.
+        A question that was heard all the same is counted twice then: rather too much than too little.
+        """
+        self._seconds = OPERATION_TIMEOUT_SECONDS if patient else TIMEOUT_SECONDS
+        again = (RedisConnectionError, RedisTimeoutError) if patient else (RedisConnectionError,)
         self._redis = Redis.from_url(
             url,
-            socket_timeout=TIMEOUT_SECONDS,
-            socket_connect_timeout=TIMEOUT_SECONDS,
+            socket_timeout=self._seconds,
+            socket_connect_timeout=self._seconds,
             # Once more over a new connection: Redis may have been started again since this one was used.
-            retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
+            retry=Retry(NoBackoff(), 1, supported_errors=again),
         )
         self._questions = asyncio.Semaphore(_MAX_CONNECTIONS)
         self._script = self._redis.register_script(_SCRIPT)
@@ -88,10 +96,11 @@ class SharedCounts:
             if not self.available:
                 return None
             try:
-                answer = await self._script(
-                    keys=[one.bucket.redis_key for one in asked],
-                    args=[number for one in asked for number in _arguments(one)],
-                )
+                async with asyncio.timeout(2 * self._seconds):
+                    answer = await self._script(
+                        keys=[one.bucket.redis_key for one in asked],
+                        args=[number for one in asked for number in _arguments(one)],
+                    )
             except (RedisError, OSError, TimeoutError) as error:
                 self._away_until = time.monotonic() + PAUSE_SECONDS
                 ASKED.labels("unavailable").inc()
