@@ -688,6 +688,19 @@ async def test_a_message_is_in_its_chat_though_a_stranger_changed_what_has_its_i
     assert message.network_time.ToMicroseconds() == TIME
 
 
+async def test_an_answer_does_not_say_what_a_stranger_said_of_the_id_that_it_answers_to(
+    account: OneAccount,
+) -> None:
+    await account.connected()
+    target = Reference("UNKNOWN", STRANGER, STRANGER)
+    await with_place(account, replace(CHANGES["edit"], target=target, chat=STRANGER, sender=STRANGER))
+    account.driver.link.receive(incoming(reply_to=replace(UNKNOWN, content=content_of("said"))))
+    await account.settle()
+    await account.journal.commit()
+    quoted = shown(account).quoted
+    assert (quoted.ref.chat, quoted.ref.message_id, quoted.content) == (ADA, "", content_of("said"))
+
+
 async def test_what_the_accounts_phone_wrote_is_its_own_though_a_stranger_changed_what_has_its_id(
     account: OneAccount,
 ) -> None:

@@ -30,7 +30,7 @@ from mesh_session_node.context.message_rows import message_of_row, set_create_ti
 from mesh_session_node.drivers.interface.content import Incoming, Reference, is_one_of
 from mesh_session_node.drivers.interface.driver import Link
 from mesh_session_node.inbound.arrivals import Arrival
-from mesh_session_node.inbound.changes import ContentChanges, writer_of
+from mesh_session_node.inbound.changes import ContentChanges, is_place, writer_of
 from mesh_session_node.inbound.fitting import placeholder
 from mesh_session_node.inbound.in_order import InOrder
 from mesh_session_node.inbound.media import MediaFetcher
@@ -124,7 +124,10 @@ class Receiver:
             return None
         account, rows = session.ref.uuid, dict[str, Record]()
         for network_id in arrival.refers_to:
-            if (row := await self._lookup.by_network_id(account, network_id)) is not None:
+            row = await self._lookup.by_network_id(account, network_id)
+            if row is not None and (
+                row["chat"] == came.chat or not is_place(row)
+            ):  # anybody may have made it
                 rows[network_id] = row
         if came.from_account and await self._lookup.sent_here(account, came.network_id):
             arrival.acknowledge()  # the echo of what this API sent
