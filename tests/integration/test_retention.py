@@ -48,6 +48,21 @@ class TestDays:
         assert await world.run()
         assert await world.days("message") == []
 
+    async def test_however_much_waits_of_one_tenant_the_contents_of_others_go(self, world: OldDays) -> None:
+        waiting = await world.message(20 * DAY, status=QUEUED)
+        _, neighbour = await world.new_tenant()
+        others = await world.message(20 * DAY, account=neighbour)
+        await world.execute(
+            "INSERT INTO outbox"
+            " SELECT 5, overlay($1::uuid::text placing lpad(n::text, 12, '0') from 25)::uuid, $2, 0, now()"
+            " FROM generate_series(1, 20000) AS n",
+            waiting,
+            world.account,
+        )
+        assert await world.run()
+        assert await world.content(waiting) == b"body"
+        assert not await world.has("message", others)
+
     async def test_media_that_are_still_to_be_fetched_keep_their_messages_day(self, world: OldDays) -> None:
         message = await world.message(20 * DAY)
         await world.execute(
@@ -305,12 +320,18 @@ class TestDeletedAccounts:
         assert {*named} - by_age == {*ACCOUNT_TABLES} - {"account", "request"}
 
     async def test_what_a_node_wrote_of_a_purged_account_goes(self, world: OldDays) -> None:
-        for account in (world.account, new_uuid()):
-            for table in ("credential", "media_fetch", "outbox"):
+        tables = {*ACCOUNT_TABLES} - {"account", "message", "request"}  # ids of requests go after a day
+        gone = new_uuid()
+        stray, kept = await world.message(DAY, account=gone), await world.message(DAY)
+        for message in (stray, kept):
+            await world.execute("INSERT INTO message_receipt VALUES ($1, 'phone:+491', 40, now())", message)
+        for account in (world.account, gone):
+            for table in tables:
                 await world.execute(_BY_TABLE[table], account)
         assert await world.run()
-        for table in ("credential", "media_fetch", "outbox"):
+        for table in (*tables, "message"):
             assert await world.value(f"SELECT array_agg(account) FROM {table}") == [world.account], table
+        assert await world.value("SELECT array_agg(message) FROM message_receipt") == [kept]
 
 
 _BY_TABLE = {

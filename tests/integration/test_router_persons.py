@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ from grpc import StatusCode
 
 from mesh_core import ids
 from mesh_core.ids import Prefix, new_uuid
+from mesh_router.retention import erasing
+from mesh_router.retention.persons import Identities
 from sessionmesh.v1 import event_pb2, job_pb2, message_pb2, tenant_pb2
 from tests.integration.test_router_tenant_deletion import ended
 from tests.integration.test_router_tenants import create_account, create_key, create_tenant, unique
@@ -185,6 +188,39 @@ async def test_an_erased_person_is_named_nowhere_and_the_statuses_stay(world: Ro
     assert (await others.row("message", elsewhere))["chat"] == "hidden:4711ann"
     stored = await world.database.pool.fetchrow("SELECT * FROM job WHERE tenant = $1", mine.tenant)
     assert "4711ann" not in str(stored)
+
+
+async def test_what_becomes_a_delivery_while_a_person_is_erased_names_them_no_more(
+    world: RouterWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = await kept(world)
+    pool, endpoint, event = world.database.pool, new_uuid(), new_uuid()
+    await pool.execute(
+        "INSERT INTO webhook_endpoint (id, tenant, url, secret) VALUES ($1, $2, 'https://a.example', '')",
+        endpoint,
+        mine.tenant,
+    )
+    await pool.execute(
+        "INSERT INTO webhook_owed (tenant, xid, seq, event, event_type, labels, body, traceparent)"
+        " VALUES ($1, '7', 1, $2, '', '{}', $3, '')",
+        mine.tenant,
+        event,
+        json.dumps({"type": "message.received", "message": {"sender": ANN}}).encode(),
+    )
+    read = erasing._owed
+
+    async def made_first(*arguments: Any) -> AsyncIterator[Any]:
+        settle = "SELECT webhook_settle($1, '{7}', '{1}', ARRAY[$2::uuid], '{NULL}', $3, $4, '{1}')"
+        assert await pool.fetchval(settle, mine.tenant, UUID(bytes(16)), [new_uuid()], [endpoint])
+        async for found in read(*arguments):
+            yield found
+
+    monkeypatch.setattr(erasing, "_owed", made_first)
+    async with pool.acquire() as connection:
+        async for _ in erasing.erase(connection, mine.tenant, Identities(*ANNS)):
+            pass
+    body = await pool.fetchval("SELECT body FROM webhook_delivery WHERE event = $1", event)
+    assert json.loads(body) == {"type": "message.received"}
 
 
 async def test_media_that_came_from_the_person_go_and_those_sent_to_them_stay(world: RouterWorld) -> None:

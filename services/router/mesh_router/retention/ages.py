@@ -41,7 +41,7 @@ def _by_ctid(table: str, which: str) -> str:
 
 
 def _of_no_account(table: str) -> str:
-    """A node may have written once more while the account was purged."""
+    """A node may have written once more while the account was purged; `purge_strays` has the large tables."""
     return _by_ctid(table, "NOT EXISTS (SELECT FROM account a WHERE a.id = old.account)")
 
 

@@ -64,12 +64,11 @@ async def _need(
     """Why the day must stay; None when it may go."""
     if table == "event":
         return await _unread(connection, day, policy, now)
-    needed = [row["message"] for row in await connection.fetch(_NEEDED, *_times(day), _MOST_NEEDED)]
+    needed = await connection.fetchval(_NEEDED, *_times(day))
     if not needed:
         return None
-    if len(needed) < _MOST_NEEDED:
-        await _empty(connection, day, needed)
-    return f"{len(needed)} of its messages wait to be sent, or for their media"
+    await _empty(connection, day)
+    return f"{needed} of its messages wait to be sent, or for their media"
 
 
 async def _unread(connection: AnyConnection, day: date, policy: Policy, now: datetime) -> str | None:
@@ -106,14 +105,14 @@ async def _drop(connection: AnyConnection, table: str, day: date) -> bool:
     return False
 
 
-async def _empty(connection: AnyConnection, day: date, needed: list[asyncpg.pgproto.pgproto.UUID]) -> None:
-    """Deletes all messages of a day but those, some pages at a time."""
+async def _empty(connection: AnyConnection, day: date) -> None:
+    """Deletes all messages of a day but those that are needed, some pages at a time."""
     name = _name("message", day)
     pages = await connection.fetchval(
         "SELECT pg_relation_size($1::regclass) / current_setting('block_size')::int", name
     )
     for page in range(0, pages, _PAGES):
-        await connection.execute(_EMPTY.format(name), f"({page},0)", f"({page + _PAGES},0)", needed)
+        await connection.execute(_EMPTY.format(name), f"({page},0)", f"({page + _PAGES},0)")
 
 
 def _name(table: str, day: date) -> str:
@@ -129,11 +128,15 @@ def _times(day: date) -> tuple[datetime, datetime]:
 _LOCK = "SET LOCAL lock_timeout = '100ms'"
 _ATTEMPTS = 5
 _PAUSE_SECONDS = 0.3
-_MOST_NEEDED = 20_000
 _PAGES = 500
-_NEEDED = """SELECT message FROM outbox WHERE message >= uuid_at($1) AND message < uuid_at($2)
-  UNION SELECT message FROM media_fetch WHERE message >= uuid_at($1) AND message < uuid_at($2) LIMIT $3"""
-_EMPTY = "DELETE FROM {} WHERE ctid >= $1::text::tid AND ctid < $2::text::tid AND id <> ALL ($3::uuid[])"
+_NEEDED = """SELECT count(*) FROM (
+  SELECT message FROM outbox WHERE message >= uuid_at($1) AND message < uuid_at($2)
+  UNION SELECT message FROM media_fetch WHERE message >= uuid_at($1) AND message < uuid_at($2)) AS needed"""
+# Each row is looked up by its keys: a join would read all that waits once more for every few pages.
+_EMPTY = """DELETE FROM {} AS m WHERE ctid >= $1::text::tid AND ctid < $2::text::tid
+  AND (SELECT true FROM account a JOIN outbox o ON o.shard = a.shard AND o.message = m.id
+    WHERE a.id = m.account) IS NULL
+  AND (SELECT true FROM media_fetch f WHERE f.message = m.id) IS NULL"""
 _LAST_EVENT = "SELECT xid AS position, seq AS place FROM {} ORDER BY xid DESC, seq DESC LIMIT 1"
 _BEHIND = """SELECT name, xid AS position, seq AS place FROM webhook_reader WHERE (xid, seq) < ($1::xid8, $2)
   ORDER BY xid, seq LIMIT 1"""

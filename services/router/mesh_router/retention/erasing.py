@@ -44,12 +44,13 @@ async def erase(connection: AnyConnection, tenant: UUID, who: Identities) -> Asy
         bare = _bare_event(event.event).SerializeToString()
         await connection.execute(_EVENT.format(event.table), event.place, event.row["id"], bare)
         yield Item.ERASED
+    # What is owed becomes deliveries, at any moment, and never the other way round: so it goes first.
+    async for owed, bare in _owed(connection, tenant, who):
+        await connection.execute(_OWED, tenant, owed["xid"], owed["seq"], bare)
+        yield Item.ERASED
     async for delivery in _deliveries(connection, tenant, who):
         await connection.execute(_DELIVERY, *delivery)
         await connection.execute(_ATTEMPTS, delivery[0])
-        yield Item.ERASED
-    async for owed, bare in _owed(connection, tenant, who):
-        await connection.execute(_OWED, tenant, owed["xid"], owed["seq"], bare)
         yield Item.ERASED
     await person_rows.forget(connection, tenant, who)
 

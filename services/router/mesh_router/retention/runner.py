@@ -16,7 +16,7 @@ from mesh_core.database import Database
 from mesh_router.retention.ages import AGED, delete_aged, delete_receipts
 from mesh_router.retention.days import drop_old_days
 from mesh_router.retention.policy import Policy
-from mesh_router.retention.purge import purge_expired_accounts
+from mesh_router.retention.purge import purge_expired_accounts, purge_strays
 from mesh_router.retention.shorter import shorter_tenants, sweep
 
 logger = structlog.get_logger(__name__)
@@ -92,6 +92,7 @@ class Retention:
             ("message_receipt", partial(delete_receipts, connection)),
             ("shorter tenants", partial(self._shorter, connection, now)),
             ("accounts", partial(purge_expired_accounts, connection, now)),
+            ("rows of no account", partial(purge_strays, connection)),
             *((table, partial(delete_aged, connection, table, now)) for table in AGED),
         ]
 
