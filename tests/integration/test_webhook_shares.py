@@ -94,6 +94,26 @@ async def test_owed_deliveries_are_made_a_bounded_number_at_a_time_and_go_on_whe
     assert [(row["endpoint"], row["event"]) for row in rows] == [(one, event) for one in sorted(made)]
 
 
+async def test_of_too_many_owed_events_of_a_tenant_the_oldest_get_no_deliveries(
+    tables: Tables, neighbour: Tables
+) -> None:
+    events = [await owe_event(tables, xid) for xid in (5, 6, 7, 8)]
+    others = await owe_event(neighbour, 4)
+    assert await maintenance.bound_owed(tables.pool, 2) == 2
+    left = await tables.pool.fetchval("SELECT array_agg(event) FROM webhook_owed")
+    assert {*left} == {*events[2:], others}
+    assert await maintenance.bound_owed(tables.pool, 2) == 0
+
+
+async def test_owed_events_that_are_older_than_the_retention_get_no_deliveries(tables: Tables) -> None:
+    old, young = await owe_event(tables, 5), await owe_event(tables, 6)
+    await tables.pool.execute(
+        "UPDATE webhook_owed SET event = uuid_at(now() - interval '8 days') WHERE event = $1", old
+    )
+    assert await maintenance.expire_owed(tables.pool, timedelta(days=7)) == 1
+    assert await tables.pool.fetchval("SELECT array_agg(event) FROM webhook_owed") == [young]
+
+
 async def test_rivals_make_no_owed_delivery_twice(tables: Tables) -> None:
     await endpoints(tables, 20)
     for number in range(5):
@@ -152,6 +172,18 @@ async def test_a_deleted_endpoint_gets_no_delivery_and_is_forgotten_when_many_ar
     assert await tables.pool.fetchval("SELECT array_agg(endpoint) FROM webhook_delivery") == [stays]
     await tables.pool.execute("DELETE FROM webhook_endpoint WHERE id <> $1", stays)
     assert await wanted_ids(subscribers, tables) == [stays]
+
+
+async def test_a_tenant_that_has_no_events_any_more_is_forgotten(
+    tables: Tables, neighbour: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subscribers = Subscribers(tables.pool)
+    mine, others = await tables.endpoint(), await neighbour.endpoint()
+    assert await wanted_ids(subscribers, tables) == [mine]
+    monkeypatch.setattr("mesh_webhook.endpoints.subscribers.IDLE_SECONDS", 0.0)
+    assert await wanted_ids(subscribers, neighbour) == [others]
+    assert (subscribers.count(tables.tenant), [*subscribers._asked]) == (0, [neighbour.tenant])
+    assert await wanted_ids(subscribers, tables) == [mine], "read again where it has one after all"
 
 
 async def test_an_endpoint_that_cannot_be_read_gets_nothing_and_the_others_do(tables: Tables) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from contextlib import suppress
+from time import monotonic
 from typing import ClassVar
 
 import asyncpg
@@ -22,13 +23,20 @@ LOOK_SECONDS = 2.0
 
 
 class Worker(ABC):
-    """Works on all jobs of its kind, each in one process at a time; `run` must run in every router."""
+    """Works on all jobs of its kind, each in one process at a time; `run` must run in every router.
+
+    One job after the other, in turns over the tenants: whose last turn is longest ago has the next one.
+    """
 
     kind: ClassVar[job_pb2.JobKind.ValueType]
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._woken = asyncio.Event()
+        self._turns: dict[UUID | None, float] = {}
+        """When a tenant's last turn ended."""
+        self._tried: dict[UUID, float] = {}
+        """When a job's last turn ended."""
 
     @abstractmethod
     async def work(self, connection: asyncpg.Connection, row: asyncpg.Record) -> None:
@@ -65,8 +73,9 @@ class Worker(ABC):
         while True:
             self._woken.clear()
             try:
-                for row in await store.unfinished(self._database.pool, self.kind):
+                while row := self._next(await store.unfinished(self._database.pool, self.kind)):
                     await self._guarded(row)
+                    self._turns[row["tenant"]] = self._tried[row["id"]] = monotonic()
             except Exception as error:  # whatever it is, the next look may do better
                 logger.warning("no look for jobs", kind=self._name, error=repr(error))
             with suppress(TimeoutError):
@@ -76,6 +85,15 @@ class Worker(ABC):
     def wake(self) -> None:
         """A job was begun in this process: it need not wait for the next look."""
         self._woken.set()
+
+    def _next(self, unfinished: list[asyncpg.Record]) -> asyncpg.Record | None:
+        """Whose turn it is; None when all were tried a moment ago."""
+        tenants, jobs = {row["tenant"] for row in unfinished}, {row["id"] for row in unfinished}
+        self._turns = {tenant: ended for tenant, ended in self._turns.items() if tenant in tenants}
+        self._tried = {job: ended for job, ended in self._tried.items() if job in jobs}
+        before = monotonic() - LOOK_SECONDS
+        ready = [row for row in unfinished if self._tried.get(row["id"], before) <= before]
+        return min(ready, key=lambda row: self._turns.get(row["tenant"], 0.0), default=None)
 
     @property
     def _name(self) -> str:

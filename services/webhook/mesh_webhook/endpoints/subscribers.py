@@ -8,8 +8,10 @@ Only what changed of these tenants is read.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 import asyncpg
 import structlog
@@ -26,6 +28,9 @@ UNREADABLE = Counter(
     "mesh_webhook_unreadable_endpoints", "Endpoints whose rows cannot be read, and that get nothing"
 )
 
+IDLE_SECONDS = 600.0
+"""Far longer than anybody matches what a refresh has read."""
+
 
 @dataclass(frozen=True, slots=True)
 class Subscriber:
@@ -41,9 +46,16 @@ class Subscribers:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
         self._tenants: dict[UUID, _Tenant] = {}
+        self._asked: dict[UUID, float] = {}
+        """When a tenant was asked for last, the longest ago first."""
 
     async def refresh(self, tenants: Iterable[UUID]) -> None:
-        """Reads what changed of these tenants' endpoints since it was read last."""
+        """Reads what changed of these tenants' endpoints since it was read last.
+
+        Tenants that nobody asked for in the last `IDLE_SECONDS` are forgotten: deleted ones have no events.
+        """
+        tenants = [*tenants]
+        self._forget_idle(tenants)
         known = {tenant: self._tenants.get(tenant, _NONE) for tenant in tenants}
         rows = await self._pool.fetch(
             _CHANGED,
@@ -57,6 +69,15 @@ class Subscribers:
         for tenant, of_tenant in changed.items():
             if of_tenant[0]["reached"] > self._tenants.get(tenant, _NONE).revision:
                 self._tenants[tenant] = _changed(self._tenants.get(tenant, _NONE), of_tenant)
+
+    def _forget_idle(self, asked: Iterable[UUID]) -> None:
+        now = time.monotonic()
+        for tenant in asked:
+            self._asked.pop(tenant, None)
+            self._asked[tenant] = now
+        for tenant, _ in [*takewhile(lambda one: one[1] < now - IDLE_SECONDS, self._asked.items())]:
+            del self._asked[tenant]
+            self._tenants.pop(tenant, None)
 
     def count(self, tenant: UUID) -> int:
         """How many endpoints of the tenant an event is compared with."""
