@@ -71,6 +71,19 @@ async def test_what_was_refused_may_be_asked_for_again_when_the_answer_said(coun
     await eventually(granted, seconds=5)
 
 
+async def test_a_clock_of_redis_that_stepped_back_keeps_nobody_waiting_longer_than_a_window(
+    counts: SharedCounts, redis_url: str
+) -> None:
+    limit = bucket(10)
+    assert (await take(counts, limit, 1)).calls == 1
+    async with Redis.from_url(redis_url) as redis:
+        later = int(await redis.get(limit.redis_key)) + 3_600_000_000
+        await redis.set(limit.redis_key, later)
+    refused = await take(counts, limit, 1)
+    assert refused.calls == 0
+    assert refused.retry_after <= 6.0, "a tenth of a minute"
+
+
 async def test_processes_share_one_count_and_are_told_what_others_granted_by_themselves(
     counts: SharedCounts, redis_url: str
 ) -> None:

@@ -74,7 +74,7 @@ class Sources:
         last = proxy
         for text in reversed(header.split(",")):
             try:
-                last = _unmapped(ip_address(text.strip()))
+                last = _unmapped(ip_address(_without_port(text.strip())))
             except ValueError:  # what stands before it was written by nobody that is trusted
                 break
             if not self._is_proxy(last):
@@ -139,6 +139,13 @@ def _peer_address(peer: str) -> Address | None:
         return _unmapped(ip_address(unquote(rest).rpartition(":")[0].strip("[]").partition("%")[0]))
     except ValueError:
         return None
+
+
+def _without_port(text: str) -> str:
+    """Some proxies write `1.2.3.4:56` and `[::1]:56`."""
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0] if text.count(":") == 1 else text
 
 
 def _unmapped(address: Address) -> Address:

@@ -131,7 +131,8 @@ for i, key in ipairs(KEYS) do
   local each, most = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
   local untold, need, want = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
   local full = tonumber(redis.call('GET', key) or now)
-  if full < now then full = now end
+  -- More than a whole window ahead was written by a clock that has stepped back since.
+  full = math.min(math.max(full, now), now + most * each)
   full = full + untold * each
   local room = math.floor((now - full) / each + most + 0.000001)
   local calls = math.max(math.min(want, room), 0)
