@@ -208,10 +208,13 @@ class CallLimiter:
         return bucket
 
     def _forget(self) -> None:
-        """Forget the idle ones, or the older half where there are none."""
+        """Forget the idle ones, or the older half where these are few: looking at all is not to be repeated
+        for each new one.
+        """
         now = time.monotonic()
         idle = [key for key, bucket in self._buckets.items() if bucket.idle(now)]
-        for key in idle or list(self._buckets)[: MAX_BUCKETS // 2]:
+        many = len(idle) >= MAX_BUCKETS // 4
+        for key in idle if many else list(self._buckets)[: MAX_BUCKETS // 2]:
             del self._buckets[key]
         self._found.clear()
 
