@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import date
 
@@ -35,15 +36,27 @@ async def stored_days(connection: AnyConnection | asyncpg.Pool, table: str) -> l
 
 
 async def drop_partition(connection: AnyConnection, table: str, day: date) -> bool:
-    """Drops a day's partition with all its rows; returns False when there is none.
+    """Drops a day's partition with all its rows; False when there is none, or the table's lock was not to
+    be had.
 
     Whether anything in it is still needed is for the caller to know. The position of the last dropped event
-    is kept, so that an older cursor is answered as expired. Set a `lock_timeout` before: while this waits for
-    its lock, every reader and writer of the table waits behind it.
+    is kept, so that an older cursor is answered as expired. Every reader and writer of the table waits behind
+    one that waits for this lock: so that is 100 ms at a time, a few times.
     """
-    return bool(await connection.fetchval("SELECT drop_day_partition($1, $2)", table, day))
+    for _ in range(_ATTEMPTS):
+        try:
+            async with connection.transaction():
+                await connection.execute("SET LOCAL lock_timeout = '100ms'")
+                dropped = await connection.fetchval("SELECT drop_day_partition($1, $2)", table, day)
+        except asyncpg.LockNotAvailableError:
+            await asyncio.sleep(_PAUSE_SECONDS)
+        else:
+            return bool(dropped)
+    return False
 
 
+_ATTEMPTS = 5
+_PAUSE_SECONDS = 0.3
 _MAKE = "SELECT make_day_partition($1, (now() AT TIME ZONE 'UTC')::date + $2::int)::int"
 _DAYS = """SELECT to_date(right(c.relname, 8), 'YYYYMMDD') AS day FROM pg_inherits i
   JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = $1::text::regclass ORDER BY day"""

@@ -7,11 +7,9 @@ is emptied of all others.
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
-import asyncpg
 import structlog
 from prometheus_client import Counter
 
@@ -47,7 +45,7 @@ async def drop_old_days(connection: AnyConnection, policy: Policy, now: datetime
                 reason = await _need(connection, table, day, policy, now)
                 if reason is not None:
                     held.append(Held(table, day, reason, needed=True))
-                elif await _drop(connection, table, day):
+                elif await drop_partition(connection, table, day):
                     DROPPED.labels(table).inc()
                     logger.info("a day was dropped", table=table, day=day.isoformat())
                 else:
@@ -91,20 +89,6 @@ async def _unread(connection: AnyConnection, day: date, policy: Policy, now: dat
     return None
 
 
-async def _drop(connection: AnyConnection, table: str, day: date) -> bool:
-    """Drops the day; False when its lock was not to be had: nobody waits behind it for longer than that."""
-    for _ in range(_ATTEMPTS):
-        try:
-            async with connection.transaction():
-                await connection.execute(_LOCK)
-                await drop_partition(connection, table, day)
-        except asyncpg.LockNotAvailableError:
-            await asyncio.sleep(_PAUSE_SECONDS)
-        else:
-            return True
-    return False
-
-
 async def _empty(connection: AnyConnection, day: date) -> None:
     """Deletes all messages of a day but those that are needed, some pages at a time."""
     name = _name("message", day)
@@ -125,9 +109,6 @@ def _times(day: date) -> tuple[datetime, datetime]:
     return begin, begin + timedelta(days=1)
 
 
-_LOCK = "SET LOCAL lock_timeout = '100ms'"
-_ATTEMPTS = 5
-_PAUSE_SECONDS = 0.3
 _PAGES = 500
 _NEEDED = """SELECT count(*) FROM (
   SELECT message FROM outbox WHERE message >= uuid_at($1) AND message < uuid_at($2)

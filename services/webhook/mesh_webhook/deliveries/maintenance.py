@@ -18,6 +18,13 @@ from sessionmesh.v1 import webhook_pb2
 
 logger = structlog.get_logger(__name__)
 
+MOST_OWED = 100_000
+"""Events of one tenant whose deliveries are still to be made; the oldest beyond that get none."""
+GIVEN_UP = Counter(
+    "mesh_webhook_given_up_events",
+    "Owed events that got no deliveries any more: too many, or too old",
+    ["why"],
+)
 UNFINISHED = Counter("mesh_webhook_maintenance_failures", "Pieces of maintenance that did not finish")
 
 
@@ -36,6 +43,7 @@ async def run(pool: asyncpg.Pool, retention_days: int) -> None:
             repair_queue(pool),
             expire_deliveries(pool, retention),
             delete_old(pool, retention),
+            expire_owed(pool, retention),
         ):
             await _guarded(work)
         await asyncio.sleep(_INTERVAL_SECONDS)
@@ -66,10 +74,32 @@ async def delete_old(pool: asyncpg.Pool, retention: timedelta) -> int:
     deleted = await _repeat_until_done(pool, _DELETE_ENDED, retention)
     async with pool.acquire() as connection:
         for row in await connection.fetch(_OLD_PARTITIONS, retention.days):
-            async with connection.transaction():
-                await connection.execute("SET LOCAL lock_timeout = '2s'")
-                await drop_partition(connection, _ATTEMPT_TABLE, row["day"])
+            if not await drop_partition(connection, _ATTEMPT_TABLE, row["day"]):
+                break  # it is busy: the next hour will do
     return deleted
+
+
+async def expire_owed(pool: asyncpg.Pool, retention: timedelta) -> int:
+    """Gives up owed events that are older than `retention`, like deliveries; returns how many."""
+    expired = await _repeat_until_done(pool, _EXPIRE_OWED, retention)
+    _give_up(expired, "too old")
+    return expired
+
+
+async def bound_owed(pool: asyncpg.Pool, most: int = MOST_OWED) -> int:
+    """Gives up a tenant's oldest owed events beyond `most`; returns how many."""
+    total = 0
+    for row in await pool.fetch(_TOO_MANY_OWED, most):
+        deleted = await _repeat_until_done(pool, _DELETE_OWED, row["tenant"], row["xid"], row["seq"])
+        _give_up(deleted, "too many", str(row["tenant"]))
+        total += deleted
+    return total
+
+
+def _give_up(count: int, why: str, tenant: str = "") -> None:
+    if count:
+        GIVEN_UP.labels(why).inc(count)
+        logger.error("events get no deliveries any more", count=count, why=why, tenant=tenant)
 
 
 async def tidy(pool: asyncpg.Pool, settings: WebhookSettings) -> None:
@@ -77,6 +107,7 @@ async def tidy(pool: asyncpg.Pool, settings: WebhookSettings) -> None:
     while True:
         await _guarded(clock.mend(pool, settings))
         await _guarded(clear_leaving(pool))
+        await _guarded(bound_owed(pool))
         await asyncio.sleep(_TIDY_SECONDS)
 
 
@@ -99,10 +130,10 @@ async def repair_queue(pool: asyncpg.Pool) -> None:
     await pool.execute(_REPAIR_QUEUE)
 
 
-async def _repeat_until_done(pool: asyncpg.Pool, statement: str, retention: timedelta) -> int:
+async def _repeat_until_done(pool: asyncpg.Pool, statement: str, *arguments: object) -> int:
     """Runs a statement that changes a bounded number of rows until it changes none; returns how many."""
     total = 0
-    while changed := int((await pool.execute(statement, retention)).split()[-1]):
+    while changed := int((await pool.execute(statement, *arguments)).split()[-1]):
         total += changed
     return total
 
@@ -120,6 +151,18 @@ _EXPIRE = f"""UPDATE webhook_delivery SET state = {webhook_pb2.DELIVERY_STATE_FA
 _DELETE_ENDED = f"""DELETE FROM webhook_delivery WHERE id = ANY (ARRAY(SELECT id FROM webhook_delivery
   WHERE id < uuid_at(now() - $1::interval) AND state <> {_STATE_PENDING} AND end_time < now() - $1::interval
   ORDER BY id LIMIT 500))"""  # noqa: S608 - constants
+_EXPIRE_OWED = """DELETE FROM webhook_owed WHERE ctid = ANY (ARRAY(SELECT ctid FROM webhook_owed
+  WHERE event < uuid_at(now() - $1::interval) LIMIT 5000 FOR UPDATE SKIP LOCKED))"""
+_TOO_MANY_OWED = """WITH RECURSIVE owing AS (
+    (SELECT tenant FROM webhook_owed ORDER BY tenant LIMIT 1)
+    UNION ALL
+    SELECT (SELECT w.tenant FROM webhook_owed w WHERE w.tenant > o.tenant ORDER BY w.tenant LIMIT 1)
+      FROM owing o WHERE o.tenant IS NOT NULL)
+  SELECT o.tenant, last.xid, last.seq FROM owing o CROSS JOIN LATERAL (
+    SELECT w.xid, w.seq FROM webhook_owed w WHERE w.tenant = o.tenant
+      ORDER BY w.xid DESC, w.seq DESC OFFSET $1 LIMIT 1) AS last"""
+_DELETE_OWED = """DELETE FROM webhook_owed WHERE ctid = ANY (ARRAY(SELECT ctid FROM webhook_owed
+  WHERE tenant = $1 AND (xid, seq) <= ($2::xid8, $3) ORDER BY xid, seq LIMIT 1000 FOR UPDATE SKIP LOCKED))"""
 _OLD_PARTITIONS = """SELECT to_date(right(c.relname, 8), 'YYYYMMDD') AS day
   FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'webhook_attempt'::regclass
     AND to_date(right(c.relname, 8), 'YYYYMMDD') < (now() AT TIME ZONE 'UTC')::date - $1::int"""
