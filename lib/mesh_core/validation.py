@@ -125,8 +125,10 @@ def timestamp(field: str, value: Timestamp) -> datetime:
 
 
 def to_timestamp(value: datetime) -> Timestamp:
-    """The proto form of a time with a zone, as asyncpg returns `timestamptz`."""
-    since = value - _EPOCH
+    """The proto form of a time as asyncpg returns `timestamptz`: with a zone, or infinite. Infinite ones
+    become the first and the last time that there is.
+    """
+    since = (value if value.tzinfo else value.replace(tzinfo=UTC)) - _EPOCH
     return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000)
 
 

@@ -57,6 +57,12 @@ def test_times_go_to_protos_and_back(moment: datetime) -> None:
     assert validation.timestamp("t", validation.to_timestamp(utc)) == utc
 
 
+@pytest.mark.parametrize("infinite", [datetime.max, datetime.min])  # noqa: DTZ901 - as asyncpg has them
+def test_infinite_times_are_the_first_and_the_last(infinite: datetime) -> None:
+    sent = validation.to_timestamp(infinite)
+    assert validation.timestamp("t", sent) == infinite.replace(tzinfo=UTC)
+
+
 @given(st.timedeltas(min_value=timedelta(0), max_value=WEEK))
 def test_durations_go_to_protos_and_back(span: timedelta) -> None:
     proto = validation.to_duration(span)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -105,6 +106,18 @@ async def test_what_takes_too_long_is_written_in_smaller_parts(monkeypatch: pyte
     rows, reader = Rows(slow), Stored(400)
     async with running(rows, reader, monkeypatch):
         await eventually(lambda: rows.position == (400, 1))
+    assert rows.written == [event.id for event in reader.events]
+
+
+@pytest.mark.parametrize("moment", [datetime.max, datetime.min], ids=["infinity", "-infinity"])  # noqa: DTZ901
+async def test_an_event_of_no_finite_time_is_handled(
+    monkeypatch: pytest.MonkeyPatch, moment: datetime
+) -> None:
+    rows, reader = Rows(lambda _: None), Stored(2)
+    reader.events[1] = replace(reader.events[1], commit_time=moment)  # as asyncpg tells of it
+    before = fan_out.EVENTS._value.get()
+    async with running(rows, reader, monkeypatch):
+        await eventually(lambda: fan_out.EVENTS._value.get() == before + 2)
     assert rows.written == [event.id for event in reader.events]
 
 

@@ -20,6 +20,7 @@ from mesh_core.backoff import Backoff
 from mesh_core.database import UNAVAILABLE
 from mesh_core.signal import Signal
 from mesh_core.telemetry import tracing
+from mesh_core.validation import to_timestamp
 from mesh_webhook.deliveries import claims
 from mesh_webhook.deliveries.claims import ClaimedDelivery, Completion
 from mesh_webhook.deliveries.completions import UNSTORABLE, CompletionWriter
@@ -188,8 +189,8 @@ class Dispatcher:
             logger.warning("claim lapsed before the attempt", delivery=delivery.webhook_id)
             return None
         if delivery.tries == 0:
-            delay = datetime.now(UTC) - delivery.create_time
-            FIRST_ATTEMPT_DELAY.observe(max(0.0, delay.total_seconds()))
+            delay = time.time() - to_timestamp(delivery.create_time).ToNanoseconds() / 1e9
+            FIRST_ATTEMPT_DELAY.observe(max(0.0, delay))
         span = tracing.start_span("mesh.webhook.deliver", kind="client", parent=delivery.traceparent)
         request = OutgoingRequest(
             endpoint.url,

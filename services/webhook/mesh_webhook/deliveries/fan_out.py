@@ -14,7 +14,6 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import aclosing
-from datetime import UTC, datetime
 
 import structlog
 from prometheus_client import Counter, Gauge
@@ -23,6 +22,7 @@ from mesh_core.backoff import Backoff
 from mesh_core.database import UNAVAILABLE, Database
 from mesh_core.events import Cursor, EventReader, Page
 from mesh_core.signal import Signal
+from mesh_core.validation import to_timestamp
 from mesh_webhook.deliveries.completions import UNSTORABLE
 from mesh_webhook.deliveries.parts import (
     AGAIN,
@@ -110,7 +110,7 @@ class FanOut:
             rest = rest[part.handled :]
         if page.events:
             EVENTS.inc(len(page.events))
-            LAG.set((datetime.now(UTC) - page.events[-1].commit_time).total_seconds())
+            LAG.set(time.time() - to_timestamp(page.events[-1].commit_time).ToNanoseconds() / 1e9)
         return True
 
     async def _write(self, part: Part, end: Cursor) -> bool:
