@@ -384,6 +384,37 @@ class TestTenants:
         assert not (await tenant.media.GetMediaUsage(request, metadata=ADMIN)).HasField("max_bytes")
 
 
+class TestAnUpload:
+    async def test_that_is_cancelled_gives_its_room_back_at_once(self, tenant: MediaTenant) -> None:
+        async def half() -> AsyncIterator[media_pb2.UploadMediaRequest]:
+            yield media_pb2.UploadMediaRequest(header=tenant.header(PDF))
+            yield media_pb2.UploadMediaRequest(chunk=PDF[:1000])
+            await asyncio.Event().wait()
+
+        async def reserved() -> int:
+            request = media_pb2.GetMediaUsageRequest(tenant_id=tenant.id)
+            return (await tenant.media.GetMediaUsage(request, metadata=ADMIN)).reserved_bytes
+
+        async def is_reserved() -> bool:
+            return await reserved() == len(PDF)
+
+        async def is_free() -> bool:
+            return await reserved() == 0
+
+        call = tenant.media.UploadMedia(half(), metadata=ADMIN)
+        await eventually(is_reserved)
+        call.cancel()
+        await eventually(is_free)
+
+    async def test_that_fails_after_its_bytes_were_stored_counts_no_more(self, tenant: MediaTenant) -> None:
+        header = tenant.header(PDF)
+        await tenant.upload(PDF, header)
+        call = tenant.media.UploadMedia(upload_frames(header, PDF[::-1]), metadata=ADMIN)
+        assert (await refusal(call))[1] == "REQUEST_ID_REUSED"
+        request = media_pb2.GetMediaUsageRequest(tenant_id=tenant.id)
+        assert (await tenant.media.GetMediaUsage(request, metadata=ADMIN)).reserved_bytes == 0
+
+
 class TestTheSweep:
     async def test_deletes_what_has_expired(self, tenant: MediaTenant) -> None:
         header = tenant.header(PDF)

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from mesh_core import ids
-from mesh_core.errors import InvalidField
+from mesh_core.errors import DeadlineExceeded, InvalidField, ResourceExhausted
 from mesh_core.rpc.auth import Identity, Role
-from mesh_media.api.uploads import Uploads
+from mesh_media.api.uploads import MOST_UPLOADS, Uploads
+from mesh_media.processing import spool
 from mesh_media.processing.compressor import Compressor
 from sessionmesh.v1 import media_pb2
+from tests.support.eventually import eventually
 
 PDF = b"%PDF-1.7\n" + bytes(range(256)) * 4
 CALLER = Identity(Role.TENANT, ids.new_uuid(), "key", frozenset())
@@ -29,11 +31,18 @@ class Store:
         self.reserved: list[str] = []
         self.objects: dict[str, bytes] = {}
         self.rows: list[Any] = []
+        self.given_back: list[tuple[str, bool]] = []
+        self.broken = False
 
     async def reserve(self, _tenant: object, _account: object, key: str, *_: object) -> None:
         self.reserved.append(key)
 
+    async def give_back(self, key: str, *, written: bool) -> None:
+        self.given_back.append((key, written))
+
     async def put(self, key: str, source: Path | bytes) -> None:
+        if self.broken:
+            raise OSError
         if isinstance(source, Path):
             source = await asyncio.to_thread(source.read_bytes)
         self.objects[key] = source
@@ -157,3 +166,105 @@ async def test_an_empty_or_too_large_chunk_is_refused(uploads: Uploads, chunk: b
 async def test_the_mesh_itself_may_say_that_a_file_came_from_the_network(uploads: Uploads) -> None:
     row: Any = await uploads.receive(frames(header(origin=media_pb2.MEDIA_ORIGIN_NETWORK), PDF), MESH)
     assert row.origin == media_pb2.MEDIA_ORIGIN_NETWORK
+
+
+# Uploads that come slowly, break or are many
+
+
+def files_in(folder: Path) -> int:
+    return len(list(folder.iterdir()))
+
+
+async def stalled(
+    first: media_pb2.UploadHeader, *chunks: bytes
+) -> AsyncIterator[media_pb2.UploadMediaRequest]:
+    async for frame in frames(first, *chunks):
+        yield frame
+    await asyncio.Event().wait()
+
+
+async def trickling(first: media_pb2.UploadHeader) -> AsyncIterator[media_pb2.UploadMediaRequest]:
+    async for frame in frames(first):
+        yield frame
+    while True:
+        await asyncio.sleep(0.001)
+        yield media_pb2.UploadMediaRequest(chunk=b"x")
+
+
+async def test_a_piece_that_does_not_come_ends_the_upload(
+    uploads: Uploads, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool, "PIECE_SECONDS", 0.02)
+    with pytest.raises(DeadlineExceeded):
+        await uploads.receive(stalled(header(), PDF[:100]), CALLER)
+    assert store.given_back == [(store.reserved[0], False)]
+    assert files_in(tmp_path) == 0
+
+
+async def test_a_header_that_does_not_come_ends_the_upload(
+    uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent() -> AsyncIterator[media_pb2.UploadMediaRequest]:
+        await asyncio.Event().wait()
+        yield media_pb2.UploadMediaRequest()
+
+    monkeypatch.setattr(spool, "PIECE_SECONDS", 0.02)
+    with pytest.raises(DeadlineExceeded):
+        await uploads.receive(silent(), CALLER)
+
+
+async def test_an_upload_that_trickles_ends_when_the_time_for_its_size_is_over(
+    uploads: Uploads, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool, "START_SECONDS", 0.02)
+    monkeypatch.setattr(spool, "LEAST_RATE", 4_000_000 / 0.05)
+    with pytest.raises(DeadlineExceeded):
+        await uploads.receive(trickling(header(size_bytes=4_000_000)), CALLER)
+    assert store.given_back == [(store.reserved[0], False)]
+
+
+async def test_a_cancelled_upload_gives_back_its_reservation_its_file_and_its_place(
+    uploads: Uploads, store: Store, tmp_path: Path
+) -> None:
+    for _ in range(MOST_UPLOADS + 1):
+        upload = asyncio.create_task(uploads.receive(stalled(header(), PDF[:100]), CALLER), name="upload")
+        await eventually(lambda: files_in(tmp_path) == 1)
+        upload.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await upload
+        assert files_in(tmp_path) == 0
+    assert store.given_back == [(key, False) for key in store.reserved]
+
+
+async def test_of_an_upload_that_the_store_failed_something_may_be_written(
+    uploads: Uploads, store: Store
+) -> None:
+    store.broken = True
+    with pytest.raises(OSError):  # noqa: PT011 - it is the double's own
+        await uploads.receive(frames(header(), PDF), CALLER)
+    assert store.given_back == [(store.reserved[0], True)]
+
+
+async def test_a_good_upload_gives_nothing_back(uploads: Uploads, store: Store) -> None:
+    await uploads.receive(frames(header(), PDF), CALLER)
+    assert store.given_back == []
+
+
+async def test_a_tenant_has_so_many_uploads_at_once_and_others_have_theirs(
+    uploads: Uploads, store: Store
+) -> None:
+    async with asyncio.TaskGroup() as group:
+        many = [
+            group.create_task(uploads.receive(stalled(header(), PDF[:100]), CALLER), name="upload")
+            for _ in range(MOST_UPLOADS)
+        ]
+        await eventually(lambda: len(store.reserved) == MOST_UPLOADS)
+        with pytest.raises(ResourceExhausted) as caught:
+            await uploads.receive(frames(header(), PDF), CALLER)
+        assert (caught.value.reason, caught.value.quota) == ("RATE_LIMITED", "uploads")
+        assert len(store.reserved) == MOST_UPLOADS, "a refused one reserves nothing"
+        other = Identity(Role.TENANT, ids.new_uuid(), "key", frozenset())
+        await uploads.receive(frames(header(), PDF), other)
+        await uploads.receive(frames(header(), PDF), MESH)  # a file that came with a message
+        for upload in many:
+            upload.cancel()

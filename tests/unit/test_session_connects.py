@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh_core.ids import new_uuid
-from mesh_session_node.context.turns import Turns
+from mesh_core.turns import Turns
 from mesh_session_node.node.connect_limiter import ConnectLimiter
 from tests.support.eventually import eventually
 

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections import Counter as Counts
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
+import structlog
 from asyncpg.pgproto.pgproto import UUID
 from prometheus_client import Counter
 
 from mesh_core import ids, validation
+from mesh_core.database import UNAVAILABLE
 from mesh_core.database.requests import request_digest
-from mesh_core.errors import InvalidField, Unimplemented
+from mesh_core.errors import InvalidField, ResourceExhausted, Unimplemented
 from mesh_core.ids import Prefix
 from mesh_core.rpc.auth import Identity, Role
 from mesh_core.telemetry import tracing
 from mesh_media.processing.compressor import Compressor, ProcessedFile
 from mesh_media.processing.file_types import normalised
-from mesh_media.processing.spool import SpooledFile, spool
+from mesh_media.processing.spool import Frames, SpooledFile, next_frame, spool
 from mesh_media.repository.media_repository import MediaRepository
 from mesh_media.repository.object_repository import ObjectRepository
 from mesh_media.repository.rows import MediaRow, NewMedia
 from mesh_media.stores.object_store import ObjectStore
 from sessionmesh.v1 import media_pb2
 
-Frames = AsyncIterator[media_pb2.UploadMediaRequest]
+logger = structlog.get_logger(__name__)
 
+MOST_UPLOADS = 16
+"""Uploads of a tenant that a process takes at once, those of the mesh itself apart: a node bounds these."""
+RETRY_SECONDS = 1.0
 MAX_FILE_NAME = 255
 MAX_LABELS = 16
 MAX_KEEP_FOR = timedelta(days=3650)
@@ -59,38 +66,79 @@ class Uploads:
         self._objects = objects
         self._store = store
         self._compressor = compressor
+        self._running: Counts[UUID] = Counts()
 
     async def receive(self, frames: Frames, identity: Identity) -> MediaRow:
-        """Reads a whole upload and stores it. Nothing becomes visible unless all of it succeeds."""
+        """Reads a whole upload and stores it. Nothing becomes visible unless all of it succeeds.
+
+        Raises `DeadlineExceeded` for one that comes too slowly, and `ResourceExhausted` RATE_LIMITED where
+        the tenant has `MOST_UPLOADS` already.
+        """
         header = await read_header(frames, identity, self._max_bytes)
-        tenant = identity.tenant_for(header.tenant_id, "header.tenant_id")
-        key = f"{tenant.hex}/{ids.new_uuid().hex}"
+        tenant = UUID(identity.tenant_for(header.tenant_id, "header.tenant_id").bytes)
         account = None
         if header.account_id:
             account = ids.decode(Prefix.ACCOUNT, header.account_id, "header.account_id")
+        if identity.role is Role.MESH:
+            return await self._store_reserved(frames, header, tenant, account)
+        with self._place(tenant):
+            return await self._store_reserved(frames, header, tenant, account)
+
+    @contextmanager
+    def _place(self, tenant: UUID) -> Iterator[None]:
+        if self._running[tenant] >= MOST_UPLOADS:
+            raise ResourceExhausted(
+                f"the tenant has {MOST_UPLOADS} uploads under way here",
+                "RATE_LIMITED",
+                quota="uploads",
+                retry_after=RETRY_SECONDS,
+            )
+        self._running[tenant] += 1
+        try:
+            yield
+        finally:
+            self._running -= Counts([tenant])
+
+    async def _store_reserved(
+        self, frames: Frames, header: media_pb2.UploadHeader, tenant: UUID, account: UUID | None
+    ) -> MediaRow:
+        key = f"{tenant.hex}/{ids.new_uuid().hex}"
         await self._objects.reserve(tenant, account, key, header.size_bytes, self._lifetime)
-        with tracing.span("mesh.media.upload", attributes={"mesh.media.size": header.size_bytes}):
-            async with spool(frames, header, self._folder) as file:
-                processed = await self._compressor.process(file, header.options)
-                with tracing.span("mesh.media.store", attributes={"mesh.media.size": processed.size}):
-                    await self._store.put(key, processed.source)
-                row = await self._media.add(
-                    _new_media(header, tenant, account, key, file, processed),
-                    header.request_id,
-                    request_digest(header, file.sha256),
-                )
+        written = False
+        try:
+            with tracing.span("mesh.media.upload", attributes={"mesh.media.size": header.size_bytes}):
+                async with spool(frames, header, self._folder) as file:
+                    processed = await self._compressor.process(tenant, file, header.options)
+                    written = True
+                    with tracing.span("mesh.media.store", attributes={"mesh.media.size": processed.size}):
+                        await self._store.put(key, processed.source)
+                    row = await self._media.add(
+                        _new_media(header, tenant, account, key, file, processed),
+                        header.request_id,
+                        request_digest(header, file.sha256),
+                    )
+        except BaseException:  # cancelled, too
+            await self._give_back(key, written=written)
+            raise
         UPLOADS.inc()
         UPLOADED_BYTES.inc(file.size)
         STORED_BYTES.inc(processed.size)
         return row
 
+    async def _give_back(self, key: str, *, written: bool) -> None:
+        try:
+            await self._objects.give_back(key, written=written)
+        except UNAVAILABLE as error:  # then it goes with its lifetime
+            logger.warning("the room of a failed upload is not given back yet", key=key, problem=repr(error))
+
 
 async def read_header(frames: Frames, identity: Identity, max_bytes: int) -> media_pb2.UploadHeader:
     """The checked header of an upload.
 
-    Raises `InvalidField` for the first field that is wrong, `Unimplemented` for what is not served yet.
+    Raises `InvalidField` for the first field that is wrong, `Unimplemented` for what is not served yet, and
+    `DeadlineExceeded` when nothing comes.
     """
-    first = await anext(frames, None)
+    first = await next_frame(frames)
     if first is None or first.WhichOneof("frame") != "header":
         raise InvalidField("header", "must be the first frame")
     header = first.header

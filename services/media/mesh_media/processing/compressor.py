@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
+from asyncpg.pgproto.pgproto import UUID
+
 from mesh_core.telemetry import tracing
+from mesh_core.turns import Turns
 from mesh_media.processing import images
 from mesh_media.processing.file_types import agreed_type
 from mesh_media.processing.spool import SpooledFile
@@ -38,7 +41,9 @@ class ProcessedFile:
 
 
 class Compressor:
-    """Runs libvips in a few threads; it releases the interpreter's lock while it works."""
+    """Runs libvips in a few threads, in turns over the tenants; it releases the interpreter's lock while it
+    works.
+    """
 
     def __init__(self, *, max_pixels: int, side: int, quality: int, workers: int) -> None:
         """Images of more than `max_pixels` are refused.
@@ -49,9 +54,13 @@ class Compressor:
         self._side = side
         self._quality = quality
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="image")
+        self._free = workers
+        self._turns: Turns[asyncio.Event] = Turns()
         images.forbid_other_loaders()
 
-    async def process(self, file: SpooledFile, options: media_pb2.StorageOptions) -> ProcessedFile:
+    async def process(
+        self, tenant: UUID, file: SpooledFile, options: media_pb2.StorageOptions
+    ) -> ProcessedFile:
         """Raises `InvalidField` for a file that is not of the declared type, and for a broken image."""
         mime_type = agreed_type(options.mime_type, file.head)
         kept = media_pb2.UNPROCESSED_REASON_UNSPECIFIED
@@ -62,7 +71,7 @@ class Compressor:
         if mime_type not in images.DECODED:
             reason = kept or media_pb2.UNPROCESSED_REASON_TYPE
             return ProcessedFile(file.path, mime_type, file.size, file.sha256, reason)
-        image = await self._run(images.read_size, file.path, self._max_pixels)
+        image = await self._run(tenant, images.read_size, file.path, self._max_pixels)
         unchanged = ProcessedFile(
             file.path,
             mime_type,
@@ -76,7 +85,9 @@ class Compressor:
         if unchanged.unprocessed:
             return unchanged
         with tracing.span("mesh.media.compress", attributes={"mesh.media.size": file.size}):
-            smaller = await self._run(images.recompress, file.path, mime_type, self._side, self._quality)
+            smaller = await self._run(
+                tenant, images.recompress, file.path, mime_type, self._side, self._quality
+            )
         if len(smaller.data) >= file.size:
             return replace(unchanged, unprocessed=media_pb2.UNPROCESSED_REASON_NOT_SMALLER)
         return ProcessedFile(
@@ -93,5 +104,31 @@ class Compressor:
         """Waits until running work has ended."""
         self._threads.shutdown()
 
-    async def _run(self, work: Callable[[*A], T], *arguments: *A) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+    async def _run(self, tenant: UUID, work: Callable[[*A], T], *arguments: *A) -> T:
+        called = asyncio.Event()
+        self._turns.add(tenant, called)
+        self._call_next()
+        try:
+            await called.wait()
+        except asyncio.CancelledError:
+            if not self._turns.discard(tenant, called):  # it was called just now
+                self._end()
+            raise
+        future = self._threads.submit(work, *arguments)
+        loop = asyncio.get_running_loop()
+
+        def ended(_: Future[T]) -> None:
+            loop.call_soon_threadsafe(self._end)
+
+        # With the work, not with who waits for it: a thread goes on with what was cancelled.
+        future.add_done_callback(ended)
+        return await asyncio.wrap_future(future)
+
+    def _end(self) -> None:
+        self._free += 1
+        self._call_next()
+
+    def _call_next(self) -> None:
+        while self._free and (called := self._turns.take()) is not None:
+            self._free -= 1
+            called.set()

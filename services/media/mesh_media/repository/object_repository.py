@@ -50,6 +50,12 @@ class ObjectRepository:
                 )
             await connection.execute(_ADD_UPLOADING, key, tenant, size, lifetime)
 
+    async def give_back(self, key: str, *, written: bool) -> None:
+        """Lets the reservation of an upload that failed count no more. What may have been written is deleted
+        when its lifetime is over: until then the store may still be at it.
+        """
+        await self._pool.execute(_FORGET_SIZE if written else _FORGET, key)
+
     async def due_for_deletion(self, limit: int = 500) -> list[str]:
         """Keys of objects that nothing refers to and whose time is over, the longest due first."""
         rows = await self._pool.fetch(
@@ -98,6 +104,8 @@ def _quota(settings: str) -> int | None:
 
 _ADD_UPLOADING = """INSERT INTO media_loose_object (key, tenant, size, due_time, uploading)
   VALUES ($1, $2, $3, now() + $4, true)"""
+_FORGET = "DELETE FROM media_loose_object WHERE key = $1 AND uploading"
+_FORGET_SIZE = "UPDATE media_loose_object SET size = 0 WHERE key = $1 AND uploading"
 _IS_ACCOUNT = "SELECT true FROM account WHERE tenant = $1 AND id = $2"
 _USED_BYTES = """SELECT (SELECT coalesce(sum(size), 0) FROM media_object WHERE tenant = $1)
   + (SELECT coalesce(sum(size), 0) FROM media_loose_object WHERE tenant = $1 AND due_time > now())"""

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from asyncpg.pgproto.pgproto import UUID
 
-from mesh_session_node.context.turns import Turns
+from mesh_core.turns import Turns
 
 
 class Guest(Protocol):

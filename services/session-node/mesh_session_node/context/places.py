@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 from asyncpg.pgproto.pgproto import UUID
 
-from mesh_session_node.context.turns import Turns
+from mesh_core.turns import Turns
 from mesh_session_node.journal import AccountRef
 
 

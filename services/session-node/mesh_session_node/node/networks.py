@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Mapping
 
 import structlog
 
+from mesh_core.turns import Turns
 from mesh_session_node.account.connector import Connector
 from mesh_session_node.account.session import Session
 from mesh_session_node.account.state import LIVE, Cause
 from mesh_session_node.context import metrics
-from mesh_session_node.context.turns import Turns
 from mesh_session_node.node.network_health import WINDOW, NetworkHealth, Tally
 from sessionmesh.v1 import session_pb2 as pb
 
