@@ -77,7 +77,7 @@ async def test_a_clock_of_redis_that_stepped_back_keeps_nobody_waiting_longer_th
     limit = bucket(10)
     assert (await take(counts, limit, 1)).calls == 1
     async with Redis.from_url(redis_url) as redis:
-        later = int(await redis.get(limit.redis_key)) + 3_600_000_000
+        later = int(await redis.get(limit.redis_key) or 0) + 3_600_000_000
         await redis.set(limit.redis_key, later)
     refused = await take(counts, limit, 1)
     assert refused.calls == 0
