@@ -17,6 +17,7 @@ from mesh_session_node.outbound import link_previews
 from mesh_session_node.outbound.link_previews import MAX_PAGE_BYTES, LinkPreviews
 from mesh_session_node.outbound.page_head import PageHead
 from tests.support.eventually import eventually
+from tests.support.web_server import endless
 
 JPEG = b"\xff\xd8\xff\xe0" + b"picture" * 100
 HTML = "text/html"
@@ -269,6 +270,14 @@ async def test_a_slow_page_has_no_preview(
     monkeypatch.setattr(link_previews, "MAX_SECONDS", 0.2)
     site.pages["/a"] = hang
     assert await previews.read(site.url + "/a", SOMEBODY) is None
+
+
+async def test_a_server_that_never_gets_to_its_answer_is_left_at_once(
+    previews: LinkPreviews, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_previews, "MAX_SECONDS", 60)
+    async with endless(b"HTTP/1.1 100 Continue\r\n\r\n") as url, asyncio.timeout(5):
+        assert await previews.read(url, SOMEBODY) is None
 
 
 async def test_a_slow_picture_is_left_out(

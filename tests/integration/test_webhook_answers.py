@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
 from mesh_webhook.deliveries.http_sender import HttpSender, OutgoingRequest
 from mesh_webhook.deliveries.settings import WebhookSettings
+from tests.support.web_server import endless
 
 SETTINGS = WebhookSettings(
     retry_schedule=(0,), timeout_seconds=3, lease_seconds=10, allow_http=True, allow_private_addresses=True
@@ -73,6 +74,65 @@ async def test_what_is_no_answer_is_a_failure_in_words_that_can_be_stored(answer
     assert result.status is None
     assert result.error.isprintable()
     assert 0 < len(result.error) <= 300
+
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+EARLY_HINTS = b"HTTP/1.1 103 Early Hints\r\n" + (b"link: " + b"a" * 8000 + b"\r\n") * 5 + b"\r\n"
+EMPTY_OK = OK + b"content-length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (CONTINUE * 8 + EMPTY_OK, 200),
+        (CONTINUE * 9 + EMPTY_OK, None),
+        (EARLY_HINTS * 5 + EMPTY_OK, 200),
+        (EARLY_HINTS * 8 + EMPTY_OK, None),
+    ],
+)
+async def test_a_few_informational_answers_may_come_before_the_one_that_counts(
+    answer: bytes, status: int | None
+) -> None:
+    async with server(answer, []) as url, HttpSender(SETTINGS) as sender:
+        result = await sender.send(request(url))
+    assert result.status == status, result.error
+
+
+@pytest.mark.parametrize(
+    ("piece", "problem"), [(CONTINUE, "too many answers"), (b"\r\n", "the head of the answer does not end")]
+)
+async def test_an_endpoint_that_never_gets_to_its_answer_has_failed_at_once(
+    piece: bytes, problem: str
+) -> None:
+    async with endless(piece) as url, HttpSender(SETTINGS) as sender:
+        results = await asyncio.gather(*[sender.send(request(url)) for _ in range(4)])
+    for result in results:
+        assert result.status is None
+        assert problem in result.error
+        assert result.seconds < SETTINGS.timeout_seconds
+
+
+async def test_what_follows_an_answer_is_not_taken_for_the_next_one() -> None:
+    asked = 0
+    head = OK + b"content-length: 4000\r\nx-a: %s\r\n\r\n"
+    first = head % (b"a" * (98 - len(head))) + b"b" * 4000  # a piece by itself
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        with suppress(OSError, asyncio.IncompleteReadError):
+            while True:
+                await reader.readuntil(b"\r\n\r\n{}")
+                asked += 1
+                writer.write(first + b"HTTP/1.1 299 Stale\r\ncontent-length: 0\r\n\r\n")
+                await writer.drain()
+        writer.close()
+
+    running = await asyncio.start_server(handle, "127.0.0.1", 0)
+    async with running, HttpSender(SETTINGS) as sender:
+        url = f"http://127.0.0.1:{running.sockets[0].getsockname()[1]}"
+        results = [await sender.send(request(url)) for _ in range(3)]
+    assert [result.status for result in results] == [200, 200, 200]
+    assert asked == 3
 
 
 async def test_the_answer_before_on_the_same_connection_is_not_taken_for_this_one() -> None:

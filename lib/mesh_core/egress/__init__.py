@@ -3,10 +3,21 @@
 Names are resolved here, every answer is checked, and the connection is made to the very addresses that were
 checked, so that a name cannot mean one thing to the check and another to the connection. One bad address
 among good ones is enough to refuse. Whoever follows a redirect checks its address as the first one.
+
+And what such a server answers with stops nobody else: connect by `connector`.
 """
 
 from mesh_core.egress.addresses import AddressForbidden, is_forbidden, literal_address
+from mesh_core.egress.answers import AnswerHandler, connector
 from mesh_core.egress.names import Names
 from mesh_core.egress.resolver import CheckedResolver
 
-__all__ = ["AddressForbidden", "CheckedResolver", "Names", "is_forbidden", "literal_address"]
+__all__ = [
+    "AddressForbidden",
+    "AnswerHandler",
+    "CheckedResolver",
+    "Names",
+    "connector",
+    "is_forbidden",
+    "literal_address",
+]

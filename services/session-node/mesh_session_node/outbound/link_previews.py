@@ -18,7 +18,7 @@ import aiohttp
 import structlog
 from yarl import URL
 
-from mesh_core.egress import AddressForbidden, CheckedResolver
+from mesh_core.egress import AddressForbidden, CheckedResolver, connector
 from mesh_session_node.context.places import Places
 from mesh_session_node.journal import AccountRef
 from mesh_session_node.outbound.page_head import read_head
@@ -62,7 +62,7 @@ class LinkPreviews:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(resolver=self._resolver, limit=0, force_close=True),
+            connector=connector(self._resolver, keepalive_seconds=0),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             headers={"user-agent": "Sessionmesh-Preview/1", "accept-encoding": "identity"},

@@ -12,8 +12,8 @@ from typing import Self
 import aiohttp
 from yarl import URL
 
-from mesh_core.egress import AddressForbidden, CheckedResolver
-from mesh_webhook.deliveries.odd_answers import OddAnswer, Response, remember_beginnings
+from mesh_core.egress import AddressForbidden, CheckedResolver, connector
+from mesh_webhook.deliveries.odd_answers import Handler, OddAnswer, Response
 from mesh_webhook.deliveries.retries import parse_retry_after
 from mesh_webhook.deliveries.settings import WebhookSettings
 from mesh_webhook.endpoints import signature
@@ -67,9 +67,7 @@ class HttpSender:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=remember_beginnings(
-                aiohttp.TCPConnector(resolver=self.resolver, limit=0, keepalive_timeout=_KEEPALIVE_SECONDS)
-            ),
+            connector=connector(self.resolver, keepalive_seconds=_KEEPALIVE_SECONDS, handler=Handler),
             response_class=Response,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=self._settings.timeout_seconds),

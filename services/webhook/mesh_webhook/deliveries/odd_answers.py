@@ -5,14 +5,13 @@ The first line still says whether the endpoint took the delivery, and that is wh
 
 from __future__ import annotations
 
-import asyncio
-import functools
 import re
 from typing import Any
 
 import aiohttp
-from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
+
+from mesh_core.egress import AnswerHandler
 
 
 class OddAnswer(Exception):
@@ -23,7 +22,7 @@ class OddAnswer(Exception):
         self.status = status
 
 
-class Handler(ResponseHandler):
+class Handler(AnswerHandler):
     """Remembers how the answer to the present request begins."""
 
     beginning = b""
@@ -53,13 +52,6 @@ class Response(aiohttp.ClientResponse):
             if began is None:
                 raise
             raise OddAnswer(int(began[1])) from error
-
-
-def remember_beginnings(connector: aiohttp.TCPConnector) -> aiohttp.TCPConnector:
-    """Makes the connector's connections `Handler`s, for which aiohttp has no parameter."""
-    handler: type[ResponseHandler] = Handler
-    connector._factory = functools.partial(handler, loop=asyncio.get_running_loop())
-    return connector
 
 
 _STATUS_BYTES = 16
