@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from grpc import StatusCode
 
 from mesh_core import ids
 from mesh_core.ids import Prefix, new_uuid
-from mesh_router.retention import erasing
+from mesh_router.retention import erasing, person_rows
 from mesh_router.retention.persons import Identities
 from sessionmesh.v1 import event_pb2, job_pb2, message_pb2, tenant_pb2
 from tests.integration.test_router_tenant_deletion import ended
@@ -32,6 +33,7 @@ ANN: Any = {
 BOB: Any = {"address": "phone:+491511234567", "phone": "+491511234567"}
 """His number is the beginning of hers."""
 ANNS = ("hidden:4711ann", "phone:+4915112345678")
+LOCK_EXPORT = "SELECT pg_advisory_lock(hashtext('sessionmesh export of ' || $1))"
 GROUP = "group:friends"
 TEXT: Any = {"text": {"body": "hello"}}
 API, INBOUND, OUTBOUND, QUEUED, SENT = message_pb2.MESSAGE_ORIGIN_API, 2, 1, 10, 30
@@ -313,13 +315,46 @@ async def test_addresses_are_stored_with_the_job_before_anything_is_erased(world
 async def test_a_tenant_has_one_export_at_a_time(world: RouterWorld) -> None:
     mine, others = await kept(world), await kept(world)
     connection = await world.database.connect_direct()
-    lock = "SELECT pg_advisory_lock(hashtext('sessionmesh export of ' || $1))"
-    await connection.execute(lock, str(mine.tenant))
+    await connection.execute(LOCK_EXPORT, str(mine.tenant))
     refused = await failing(mine.exported("hidden:4711ann"))
     assert (refused.code, refused.reason) == (StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
     assert len(await others.exported("hidden:4711ann")) == 1
     await connection.close()
     assert len(await mine.exported("hidden:4711ann")) == 1
+
+
+async def test_callers_who_are_refused_hold_no_places_of_others(
+    world: RouterWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, elsewhere, others = await kept(world), await kept(world), await kept(world)
+    learn, begun, go_on = person_rows.learn_all, asyncio.Event(), asyncio.Event()
+
+    async def held(connection: Any, tenant: UUID, who: Identities) -> None:
+        if tenant == here.tenant:
+            begun.set()
+            await go_on.wait()
+        await learn(connection, tenant, who)
+
+    async def ask_on(mine: Kept) -> None:
+        while True:
+            for refused in await asyncio.gather(*(failing(mine.exported(ANNS[0])) for _ in range(4))):
+                assert refused.reason == "RATE_LIMITED"
+
+    monkeypatch.setattr(person_rows, "learn_all", held)
+    connection = await world.database.connect_direct()
+    await connection.execute(LOCK_EXPORT, str(elsewhere.tenant))
+    first = asyncio.create_task(here.exported(ANNS[0]), name="export")
+    await begun.wait()
+    refused = [asyncio.create_task(ask_on(mine), name="refused exports") for mine in (here, elsewhere)]
+    for _ in range(10):
+        assert len(await others.exported(ANNS[0])) == 1
+    assert not any(task.done() for task in refused)
+    for task in refused:
+        task.cancel()
+    await asyncio.wait(refused)
+    await connection.close()
+    go_on.set()
+    assert len(await first) == 1
 
 
 async def test_a_tenants_erasures_that_have_not_ended_are_bounded(world: RouterWorld) -> None:

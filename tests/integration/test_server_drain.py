@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from mesh_core import errors
 from mesh_core.errors import MeshError, StartupError
 from mesh_core.rpc.channels import open_channel
-from mesh_core.rpc.server import Draining, Server, finishes, status
+from mesh_core.rpc.server import Draining, Server, finishes, status, taken_within
 from mesh_core.settings import ServerSettings
 from tests.support.eventually import eventually
 from tests.support.probe_service import (
@@ -277,6 +277,33 @@ async def test_a_stream_that_nobody_reads_shortens_the_drain_to_what_others_need
         await server.drain()
         await server.stop()
     assert flood.ended.is_set()
+
+
+async def test_a_marked_stream_that_nobody_reads_ends_and_says_so_to_who_reads_on(
+    servers: list[Server],
+) -> None:
+    ended = asyncio.Event()
+
+    class Flood(ProbeServicer):
+        @taken_within(0.1)
+        async def Down(self, _request: StringValue, _context: Any) -> AsyncIterator[StringValue]:
+            try:
+                while True:
+                    yield StringValue(value="x" * 1_000_000)
+            finally:
+                ended.set()
+
+    _, probe = await start(servers, Flood())
+    stream = probe.Down(StringValue(), metadata=MESH)
+
+    async def rest() -> None:
+        while await stream.read() is not grpc.aio.EOF:
+            pass
+
+    async with asyncio.timeout(10):
+        await stream.read()
+        await ended.wait()
+        assert (await failure(rest())).code is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 async def test_a_call_in_flight_is_waited_for_beside_a_stream_that_nobody_reads(

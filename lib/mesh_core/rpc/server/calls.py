@@ -21,7 +21,7 @@ from mesh_core.rpc.limits import Entry
 from mesh_core.rpc.limits.entry import RELAYED_KEY
 from mesh_core.rpc.server import status
 from mesh_core.rpc.server.batched_context import BatchedContext
-from mesh_core.rpc.server.drain import CallsInFlight, Draining
+from mesh_core.rpc.server.drain import CallsInFlight, Draining, taken
 from mesh_core.rpc.server.open_streams import OpenStreams
 from mesh_core.rpc.server.parsing import Context, Parse, Serve, parsed, parsing, parsing_all
 from mesh_core.rpc.server.reading_out import read_out, reading_out
@@ -251,10 +251,15 @@ def _or_forwarded(body: ServeBytes, method: Method, gate: Gate) -> ServeBytes:
 
 
 def _pump(function: Callable[[Any, Context], AsyncGenerator[Any, None]]) -> Serve:
+    seconds: float | None = getattr(function, "taken_within", None)
+
     async def serve(request: Any, context: Context) -> None:
         async with aclosing(function(request, context)) as responses:
             async for response in responses:
-                await context.write(response)
+                if seconds is None:
+                    await context.write(response)
+                else:
+                    await taken(context.write(response), seconds)
 
     return serve
 

@@ -1,11 +1,13 @@
-"""What a server knows of its calls in flight, so that it can drain."""
+"""What a server knows of its calls in flight, so that it can drain, and of streams that nobody reads."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
+
+from mesh_core.errors import DeadlineExceeded
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
@@ -14,6 +16,26 @@ def finishes(handler: Handler) -> Handler:
     """Mark a stream that ends by itself soon (a download): a drain waits for it as for a unary call."""
     handler.__dict__["finishes"] = True
     return handler
+
+
+def taken_within(seconds: float) -> Callable[[Handler], Handler]:
+    """Mark a stream that holds what others want: it ends when its caller takes a response no sooner."""
+
+    def mark(handler: Handler) -> Handler:
+        handler.__dict__["taken_within"] = seconds
+        return handler
+
+    return mark
+
+
+async def taken(written: Awaitable[None], seconds: float) -> None:
+    """Wait until a response is `written`; raises `DeadlineExceeded` when that takes more than `seconds`."""
+    try:
+        async with asyncio.timeout(seconds):
+            await written
+    except TimeoutError:
+        why = f"a response was not read within {seconds:g} s"
+        raise DeadlineExceeded(why, "DEADLINE_EXCEEDED") from None
 
 
 class Draining:

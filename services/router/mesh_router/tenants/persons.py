@@ -29,6 +29,8 @@ MOST_ERASURES = 20
 """Erasures of a tenant that have not ended."""
 MOST_EXPORTS = 2
 """Exports that a router has under way."""
+READ_SECONDS = 30.0
+"""How long an export waits for its caller to read on."""
 RETRY_SECONDS = 10.0
 
 
@@ -107,7 +109,7 @@ class PersonExports:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._running = 0
+        self._running: set[UUID] = set()
 
     async def frames(
         self, request: tenant_pb2.ExportPersonDataRequest
@@ -117,17 +119,20 @@ class PersonExports:
         who = Identities(addresses.person("address", request.address))
         if not await self._database.pool.fetchval("SELECT true FROM tenant WHERE id = $1", tenant):
             raise NotFound("tenant", request.tenant_id)
-        if self._running >= MOST_EXPORTS:
-            raise _busy("this router has enough exports to do")
-        self._running += 1
-        try:
-            async with self._database.alone(f"export of {tenant}") as connection:
-                if connection is None:
-                    raise _busy("the tenant has an export already")
+        if tenant in self._running:
+            raise _busy("the tenant has an export already")
+        async with self._database.alone(f"export of {tenant}") as connection:
+            if connection is None:
+                raise _busy("the tenant has an export already")
+            # After the tenant's turn: who is refused takes no place.
+            if len(self._running) >= MOST_EXPORTS:
+                raise _busy("this router has enough exports to do")
+            self._running.add(tenant)
+            try:
                 async for frame in _frames(connection, tenant, who):
                     yield frame
-        finally:
-            self._running -= 1
+            finally:
+                self._running.discard(tenant)
 
 
 async def _frames(

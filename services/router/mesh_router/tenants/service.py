@@ -9,10 +9,11 @@ from typing import Any
 from mesh_core.database import Database
 from mesh_core.jobs import job_message
 from mesh_core.paging import Pager
+from mesh_core.rpc.server import taken_within
 from mesh_router.retention import Policy
 from mesh_router.tenants.deletion import TenantDeletions
 from mesh_router.tenants.keys import ApiKeys
-from mesh_router.tenants.persons import PersonErasures, PersonExports
+from mesh_router.tenants.persons import READ_SECONDS, PersonErasures, PersonExports
 from mesh_router.tenants.tenants import Tenants
 from sessionmesh.v1 import tenant_pb2, tenant_pb2_grpc
 
@@ -58,6 +59,7 @@ class TenantService(tenant_pb2_grpc.TenantServiceServicer):
     ) -> tenant_pb2.DeleteTenantResponse:
         return await self._tenants.delete(request)
 
+    @taken_within(READ_SECONDS)
     async def ExportPersonData(
         self, request: tenant_pb2.ExportPersonDataRequest, context: Any
     ) -> AsyncIterator[tenant_pb2.ExportPersonDataResponse]:
