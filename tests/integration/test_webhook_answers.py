@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -110,29 +110,6 @@ async def test_an_endpoint_that_never_gets_to_its_answer_has_failed_at_once(
         assert result.status is None
         assert problem in result.error
         assert result.seconds < SETTINGS.timeout_seconds
-
-
-async def test_what_follows_an_answer_is_not_taken_for_the_next_one() -> None:
-    asked = 0
-    head = OK + b"content-length: 4000\r\nx-a: %s\r\n\r\n"
-    first = head % (b"a" * (98 - len(head))) + b"b" * 4000  # a piece by itself
-
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal asked
-        with suppress(OSError, asyncio.IncompleteReadError):
-            while True:
-                await reader.readuntil(b"\r\n\r\n{}")
-                asked += 1
-                writer.write(first + b"HTTP/1.1 299 Stale\r\ncontent-length: 0\r\n\r\n")
-                await writer.drain()
-        writer.close()
-
-    running = await asyncio.start_server(handle, "127.0.0.1", 0)
-    async with running, HttpSender(SETTINGS) as sender:
-        url = f"http://127.0.0.1:{running.sockets[0].getsockname()[1]}"
-        results = [await sender.send(request(url)) for _ in range(3)]
-    assert [result.status for result in results] == [200, 200, 200]
-    assert asked == 3
 
 
 async def test_the_answer_before_on_the_same_connection_is_not_taken_for_this_one() -> None:

@@ -11,10 +11,11 @@ import pytest
 import pytest_asyncio
 
 from mesh_core import ids
-from mesh_core.errors import GoingAway, InvalidField
+from mesh_core.errors import GoingAway, InvalidField, ResourceExhausted
 from mesh_core.events import Cursor
 from mesh_core.ids import Prefix
 from mesh_core.rpc.server.status import from_rpc_error
+from mesh_webhook.api import event_service
 from mesh_webhook.events import stream as stream_module
 from mesh_webhook.events import tail as tail_module
 from sessionmesh.v1.event_pb2 import Event, ListEventsRequest, SubscribeRequest
@@ -135,6 +136,48 @@ async def test_a_stream_gets_only_what_it_wants(tenant: Tenant, api: Client) -> 
     )
     assert numbers(await take(call, 1)) == [1]
     call.cancel()
+
+
+async def test_a_tenant_has_so_many_streams_open_and_gets_another_when_one_ends(
+    world: World, running: Running, api: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_service, "MAX_STREAMS", 2)
+    first, second = [api.stream(SubscribeRequest()) for _ in range(2)]
+    for call in (first, second):
+        await call.read()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await api.stream(SubscribeRequest()).read()
+    error = from_rpc_error(caught.value)
+    assert isinstance(error, ResourceExhausted)
+    assert (error.reason, error.quota) == ("RATE_LIMITED", "event_streams")
+    assert error.retry_after == event_service.RETRY_SECONDS
+    async with client(running.address, (await world.tenant()).api_key) as other:
+        call = other.stream(SubscribeRequest())
+        assert (await call.read()).HasField("heartbeat"), "another tenant has places of its own"
+        call.cancel()
+    first.cancel()
+
+    async def there_is_a_place() -> bool:
+        call = api.stream(SubscribeRequest())
+        try:
+            return bool(await call.read())
+        except grpc.aio.AioRpcError:
+            return False
+        finally:
+            call.cancel()
+
+    await eventually(there_is_a_place)
+    second.cancel()
+
+
+async def test_a_stream_that_cannot_start_takes_no_place(
+    api: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_service, "MAX_STREAMS", 1)
+    for _ in range(2):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await api.stream(SubscribeRequest(subscription="sub_1")).read()
+        assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
 async def test_a_key_that_is_limited_to_accounts_gets_only_their_events(
