@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from itertools import product
 from typing import Any, cast
@@ -38,9 +38,11 @@ from mesh_session_node.journal import (
     Row,
     SessionSnapshot,
     StatusChange,
+    batch_sender,
     unwrap,
 )
 from mesh_session_node.journal.batch import COLUMNS, Columns
+from mesh_session_node.journal.telemetry import RESENT
 from mesh_session_node.store.messages import MessageStore
 from sessionmesh.v1.message_pb2 import MessageStatus
 from tests.support.eventually import eventually
@@ -60,6 +62,15 @@ from tests.support.journal_world import (
     open_world,
     outbound,
 )
+
+LARGE: dict[str, Callable[[int, bytes], Row]] = {
+    "media": lambda n, large: inbound(f"N{n}", media=large),
+    "event of a status": lambda _, large: StatusChange(new_uuid(), SENT, 1, event(body=large)),
+    "event of a receipt": lambda n, large: MemberReceipt(
+        new_uuid(), f"user:{n}", DELIVERED, 1, event(body=large)
+    ),
+    "state": lambda _, large: Credential(large),
+}
 
 
 @pytest.fixture
@@ -216,6 +227,75 @@ async def test_large_rows_are_spread_over_several_batches(world: World) -> None:
     outcomes = await accept_all(journal, [(account, outbound(content=large)) for _ in range(10)])
     assert outcomes == [COMMITTED] * 10
     assert journal.batches - before == 3
+
+
+@pytest.mark.parametrize("kind", [*LARGE])
+async def test_whatever_makes_rows_large_spreads_them_over_several_batches(world: World, kind: str) -> None:
+    journal = await world.journal("a")
+    account = await world.account("a")
+    before, large = journal.batches, b"x" * 900_000
+    done = [journal.write(account, LARGE[kind](number, large)) for number in range(10)]
+    assert await asyncio.gather(*done) == [COMMITTED] * 10
+    assert journal.batches - before == 3
+
+
+class TestTime:
+    async def test_a_batch_that_takes_too_long_is_stored_in_halves(self, world: World) -> None:
+        journal = await world.journal("a", timeout="300ms")
+        account = await world.account("a")
+        await world.slow_down("slow", 0.05)
+        messages = [outbound(f"r{n}", chat="slow") for n in range(8)]
+        outcomes = await accept_all(journal, [(account, message) for message in messages])
+        assert outcomes == [COMMITTED] * 8
+        assert [m.id for m in world.sent] == [m.id for m in messages]
+        assert await world.count("message") == await world.count("event") == 8
+
+    async def test_a_message_that_always_takes_too_long_is_refused_alone(self, world: World) -> None:
+        journal = await world.journal("a", timeout="100ms")
+        account = await world.account("a")
+        await world.slow_down("slow", 1.0)
+        calls = [(account, outbound(f"r{n}", chat="slow" if n == 1 else "quick")) for n in range(4)]
+        outcomes = await accept_all(journal, calls)
+        assert [n for n, outcome in enumerate(outcomes) if isinstance(outcome, Poison)] == [1]
+        assert await world.count("message") == await world.count("event") == 3
+
+    async def test_shards_are_given_back_even_when_the_last_row_always_takes_too_long(
+        self, world: World
+    ) -> None:
+        journal = await world.journal("a", timeout="100ms")
+        account = await world.account("a")
+        await world.slow_down("slow", 1.0)
+        call = journal.accept(account, outbound(chat="slow"))
+        await journal.flush({account.shard: account.epoch})
+        assert isinstance(await call, Poison)
+        assert await world.value("SELECT released FROM shard_fence WHERE shard = $1", account.shard)
+
+    async def test_a_batch_that_lands_after_its_sender_gave_up_is_not_stored_again(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        journal = await world.journal("a")
+        account = await world.account("a")
+        await journal.write(account, event())  # connected
+        monkeypatch.setattr(batch_sender, "_TIMEOUT", 0.2)
+        await world.slow_down("slow", 0.5)
+        message, before = outbound(chat="slow"), journal.batches
+        assert await journal.accept(account, message) == COMMITTED
+        assert [m.id for m in world.sent] == [message.id]
+        assert await world.count("message") == 1
+        assert journal.batches - before == 1
+
+    async def test_who_waits_for_a_lock_is_not_guilty(self, world: World) -> None:
+        journal = await world.journal("a", timeout="300ms", lock_timeout="50ms")
+        account = await world.account("a")
+        async with world.database.pool.acquire() as blocker:
+            transaction = blocker.transaction()
+            await transaction.start()
+            await blocker.execute("SELECT FROM node_incarnation FOR UPDATE")
+            call, before = journal.accept(account, outbound()), RESENT._value.get()
+            await eventually(partial(_resent, before + 3))
+            assert journal.batches == 0
+            await transaction.rollback()
+        assert await call == COMMITTED
 
 
 class TestRequestIds:
@@ -875,6 +955,10 @@ async def told(world: World) -> list[str | int]:
     """The events in their order, as the statuses that they are named for."""
     types: list[str] = await world.value("SELECT array_agg(type ORDER BY xid, seq) FROM event")
     return [int(type_) if type_.isdigit() else type_ for type_ in types]
+
+
+async def _resent(times: float) -> bool:
+    return bool(RESENT._value.get() >= times)
 
 
 _ADDED = ("e_become", "e_receipt", "people", "marks", "places")

@@ -8,6 +8,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import asyncpg
+
 from mesh_core.database import Database
 from mesh_core.ids import new_uuid
 from mesh_core.settings import DatabaseSettings
@@ -27,12 +29,24 @@ class World:
     sent: list[OutboundMessage] = field(default_factory=list)
     tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
-    async def journal(self, node: str, **options: Any) -> Journal:
-        """A running journal of a live incarnation that owns nothing yet."""
+    async def journal(
+        self, node: str, *, timeout: str = "", lock_timeout: str = "", **options: Any
+    ) -> Journal:
+        """A running journal of a live incarnation that owns nothing yet; `timeout` is its transactions' and
+        `lock_timeout` their locks', if not as always.
+        """
         await self.database.pool.execute(
             "INSERT INTO node_incarnation (id, node, address) VALUES ($1, $1, '')", node
         )
-        journal = Journal(self.database.connect_journal, node, **options)
+
+        async def connect() -> asyncpg.Connection:
+            connection = await self.database.connect_journal()
+            for setting, value in (("transaction_timeout", timeout), ("lock_timeout", lock_timeout)):
+                if value:
+                    await connection.execute(f"SET {setting} = '{value}'")
+            return connection
+
+        journal = Journal(connect, node, **options)
         self.tasks[node] = asyncio.create_task(journal.run(self._on_commit), name=f"journal {node}")
         return journal
 
@@ -71,6 +85,15 @@ class World:
                 " AND query LIKE $1 AND wait_event_type = 'Lock'",
                 pattern,
             )
+        )
+
+    async def slow_down(self, chat: str, seconds: float) -> None:
+        """Each message of this chat takes so long to store."""
+        await self.database.pool.execute(
+            "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS"
+            f" $$ BEGIN PERFORM pg_sleep({seconds}); RETURN new; END $$;"
+            " CREATE TRIGGER slow BEFORE INSERT ON message FOR EACH ROW"
+            f" WHEN (new.chat = '{chat}') EXECUTE FUNCTION slow()"
         )
 
     async def stop(self) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
+import msgspec
 import pytest
 from asyncpg.pgproto.pgproto import UUID
 from hypothesis import given
@@ -20,12 +21,16 @@ from mesh_session_node.journal import (
     Credential,
     Duplicate,
     Event,
+    FetchDone,
+    FetchRetry,
     InboundMessage,
     Mismatch,
     OutboundMessage,
+    Row,
     StatusChange,
 )
 from mesh_session_node.journal.batch import COLUMNS, Answer, Columns, Unit, outcomes
+from mesh_session_node.journal.entries import size_of
 from sessionmesh.v1.message_pb2 import MessageStatus
 
 SENT, DELIVERED, READ, FAILED = 30, 40, 50, 102
@@ -75,6 +80,28 @@ def test_sent_and_delivered_become_one_status_that_keeps_the_time_of_sent() -> N
     result = columns((one, [sent]), (one, [event()]), (one, [delivered]))
     assert (result["s_id"], result["s_status"], result["s_sent"]) == ([message], [DELIVERED], [7])
     assert result["e_status"] == [1, None, 1]
+
+
+@pytest.mark.parametrize("kind", [OutboundMessage, *get_args(Row)])
+def test_every_text_and_blob_of_a_row_counts_for_its_size(kind: type[msgspec.Struct]) -> None:
+    large, checked = 100_000, 0
+    for field in msgspec.structs.fields(kind):
+        value: Any = next(
+            (value for value in (b"x" * large, "x" * large) if type(value) in _types(field)), None
+        )
+        if value is None and Event in _types(field):
+            value = Event(new_uuid(), "t", b"x" * large)
+        if value is None:
+            continue
+        row = kind(**{name: value if name == field.name else None for name in kind.__struct_fields__})
+        what: Any = row if kind is OutboundMessage else [row]
+        assert size_of((account(), what)) >= large, field.name
+        checked += 1
+    assert checked or kind in (FetchDone, FetchRetry)
+
+
+def _types(field: msgspec.structs.FieldInfo) -> tuple[Any, ...]:
+    return (field.type, *get_args(field.type))
 
 
 @given(STATUSES, st.lists(STATUSES, min_size=1, max_size=12))

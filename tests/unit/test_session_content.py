@@ -16,6 +16,7 @@ from mesh_session_node.drivers.interface.content import (
 )
 from mesh_session_node.drivers.simulated.driver import SimulatedDriver
 from mesh_session_node.drivers.simulated.encoding import from_wire, to_wire
+from mesh_session_node.inbound.bounds import MAX_BLOB
 from mesh_session_node.inbound.fitting import fit_incoming
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import content_pb2, media_pb2, message_pb2
@@ -111,6 +112,15 @@ def test_a_time_that_cannot_be_shown_is_taken_out_and_the_rest_comes_through() -
     shown = fit_incoming(came).content.appointment
     assert (shown.name, shown.HasField("start_time")) == ("Dentist", False)
     assert shown.end_time == appointment.end_time
+
+
+def test_a_file_that_needs_too_much_to_be_fetched_has_failed_and_its_message_comes_through() -> None:
+    blob = wire.Blob(shown_as="image", ref="r" * MAX_BLOB, caption="look")
+    came = from_wire(wire.Inbound(id="1", content=wire.Content(blob=blob).SerializeToString()))
+    fitting = fit_incoming(came)
+    assert fitting.blob is None
+    assert fitting.content.image.media.state == content_pb2.MEDIA_STATE_FAILED
+    assert fitting.content.image.caption == "look"
 
 
 def test_a_number_that_no_content_can_carry_is_the_largest_that_one_can() -> None:

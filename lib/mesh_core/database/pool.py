@@ -114,5 +114,5 @@ _ALONE = _POOLED | {"lock_timeout": "2s"}
 _JOURNAL = _DIRECT | {
     "transaction_timeout": "1s",
     "idle_in_transaction_session_timeout": "1s",
-    "lock_timeout": "1s",
+    "lock_timeout": "800ms",  # sooner, so that who waits for a lock is not taken for who writes too much
 }

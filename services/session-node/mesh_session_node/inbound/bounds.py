@@ -27,6 +27,8 @@ CHANGED = Counter(
 )
 MAX_CONTENT: Final = 256 * 1024
 """Bytes of a serialised content; a larger one is shown as unknown."""
+MAX_BLOB: Final = 64 * 1024
+"""Bytes of what a driver needs to fetch a file; a file that needs more has failed."""
 MAX_ID: Final = 128
 """Characters of a network's id of a message: what callers can name it with."""
 MAX_NAME: Final = 512

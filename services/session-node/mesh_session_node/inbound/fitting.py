@@ -10,6 +10,7 @@ from mesh_core import addresses
 from mesh_core.errors import InvalidField
 from mesh_session_node.drivers.interface.content import Identity, Incoming, Reference
 from mesh_session_node.inbound.bounds import (
+    MAX_BLOB,
     MAX_CONTENT,
     MAX_NAME,
     changed,
@@ -21,6 +22,7 @@ from mesh_session_node.inbound.bounds import (
     fit_time,
     fit_user,
 )
+from mesh_session_node.store.media import media_of
 from sessionmesh.v1 import content_pb2
 
 MAX_MENTIONS = 256
@@ -30,12 +32,14 @@ MAX_EXPIRE_SECONDS = 10 * 365 * 86_400
 
 def fit_incoming(came: Incoming) -> Incoming:
     """The message with nothing in it that cannot be stored or shown; its contents are changed in place."""
+    named, content = _named(came), fit_content(came.content)
     return replace(
-        _named(came),
+        named,
         chat=fit_address(came.chat),
         sender=fit_address(came.sender),
         push_name=fit_text(came.push_name, MAX_NAME),
-        content=fit_content(came.content),
+        content=content,
+        blob=_fit_blob(came.blob, content),
         time=fit_time(came.time, time.time_ns() // 1000),
         identity=fit_identity(came.identity),
         reply_to=_fit_reference(came.reply_to),
@@ -82,6 +86,16 @@ def fit_content(content: content_pb2.Content) -> content_pb2.Content:
     changed("size")
     kind = content.WhichOneof("kind") or ""
     return content_pb2.Content(unknown=content_pb2.UnknownContent(kind=kind))
+
+
+def _fit_blob(blob: bytes | None, content: content_pb2.Content) -> bytes | None:
+    """What fetches the content's file. One that is too large is left out, and the file has failed."""
+    if blob is None or len(blob) <= MAX_BLOB:
+        return blob
+    changed("size")
+    if (reference := media_of(content)) is not None:
+        reference.state = content_pb2.MEDIA_STATE_FAILED
+    return None
 
 
 def fit_identity(identity: Identity | None) -> Identity | None:

@@ -26,6 +26,15 @@ class DataRefused(Exception):
     error: Exception
 
 
+@dataclass(slots=True, eq=False)
+class TooSlow(Exception):
+    """Postgres did not store this batch in the time that it has, and never will under its number; nothing of
+    it was stored. The database itself answers.
+    """
+
+    error: Exception
+
+
 class BatchSender:
     """The journal's connection and the numbers of its batches. One task uses it."""
 
@@ -39,14 +48,24 @@ class BatchSender:
     async def send(self, arguments: list[list[Any]], give_back: Mapping[int, int]) -> Answer | None:
         """Stores a batch; None is plain success.
 
-        A lost connection or a timeout leaves the outcome open: the same number is sent again, until Postgres
-        is back, and answered as the first time if that one landed after all. Raises `DataRefused`,
+        A lost connection leaves the outcome open: the same number is sent again, until Postgres is back, and
+        answered as the first time if that one landed after all. After a timeout the number is taken instead,
+        which tells whether it landed; if it did not, it never will. Raises `DataRefused`, `TooSlow`,
         `IncarnationExpired`, and asyncpg's errors that sending again can never cure.
         """
         number, pause = self.number + 1, _FIRST_PAUSE
+        slow: Exception | None = None
         while True:
+            sent = False
             try:
+                if slow is not None:
+                    landed, answer = await self._take(number)
+                    self.number = number
+                    if not landed:
+                        raise TooSlow(slow)
+                    return _read(answer)
                 statement = self._statement or await self._prepare()
+                sent = True
                 answer = await statement.fetchval(
                     self._incarnation,
                     number,
@@ -70,6 +89,8 @@ class BatchSender:
                 if state[:2] in _OUR_FAULT:
                     raise
                 self.close()
+                if sent and _ran_out_of_time(error):
+                    slow = error
                 RESENT.inc()
                 if pause == _FIRST_PAUSE:
                     logger.warning("journal: outcome unknown, sending again", batch=number, error=repr(error))
@@ -77,7 +98,7 @@ class BatchSender:
                 pause = min(2 * pause, _LAST_PAUSE)
             else:
                 self.number = number
-                return None if answer is None else msgspec.json.decode(answer, type=Answer, strict=False)
+                return _read(answer)
 
     def close(self) -> None:
         """Ends the connection at once; the next `send` makes another."""
@@ -85,10 +106,29 @@ class BatchSender:
             self._connection.terminate()
         self._connection = self._statement = None
 
+    async def _take(self, number: int) -> tuple[bool, str | None]:
+        """Whether the batch of this number landed, and its answer. If it did not, the number is used up: what
+        is still under way of it, here or on a connection that was lost, writes nothing any more.
+        """
+        connection = self._connection = self._connection or await self._connect()
+        await connection.execute(_TAKE, self._incarnation, number, _NEVER, timeout=_TIMEOUT)  # waits for it
+        answer = await connection.fetchval(_ANSWER, self._incarnation, number, timeout=_TIMEOUT)
+        return answer != _NEVER, answer
+
     async def _prepare(self) -> PreparedStatement[Any]:
-        self._connection = await self._connect()
+        self._connection = self._connection or await self._connect()
         self._statement = await self._connection.prepare(_CALL)
         return self._statement
+
+
+def _ran_out_of_time(error: BaseException) -> bool:
+    """Whether it was the statement's time-out; the server's ends the connection, and then is its cause."""
+    told = {getattr(one, "sqlstate", None) for one in (error, error.__cause__)}
+    return isinstance(error, TimeoutError) or not told.isdisjoint(_TIMEOUTS)
+
+
+def _read(answer: str | None) -> Answer | None:
+    return None if answer is None else msgspec.json.decode(answer, type=Answer, strict=False)
 
 
 _TIMEOUT = 5.0
@@ -103,6 +143,11 @@ _ARGUMENTS = [
 _CALL = "SELECT journal_write({})".format(
     ", ".join(f"{name} => ${at}::{type_}" for at, (name, type_) in enumerate(_ARGUMENTS, 1))
 )
+_TAKE = "INSERT INTO node_journal (incarnation, batch, answer) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
+_ANSWER = "SELECT answer FROM node_journal WHERE incarnation = $1 AND batch = $2"
+_NEVER = '"never"'  # the answer of a number that was taken: no batch has it
+# The transaction or the statement took too long; waiting for a lock (55P03) has nothing to do with the rows.
+_TIMEOUTS = frozenset({"25P04", "57014"})
 # SQLSTATE classes. Cardinality, data, integrity, program limits: the rows themselves, whenever they are sent.
 _REFUSED_DATA = frozenset({"21", "22", "23", "54"})
 # Feature not supported, syntax or a missing function, PL/pgSQL: sending it again would never help.

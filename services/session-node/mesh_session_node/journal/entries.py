@@ -6,10 +6,13 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+from msgspec.structs import astuple
+
 from mesh_core.errors import Unavailable
 from mesh_session_node.journal.batch import Unit
 from mesh_session_node.journal.outcomes import Outcome
-from mesh_session_node.journal.rows import ContentUpdate, Event, InboundMessage, OutboundMessage
+from mesh_session_node.journal.rows import OutboundMessage
 
 
 @dataclass(slots=True, eq=False)
@@ -50,16 +53,23 @@ def stopped() -> Unavailable:
 
 
 def size_of(unit: Unit) -> int:
-    """Bytes of a unit's contents and events, which is what may make it large."""
+    """Bytes that a unit brings to its batch: every text and every blob of its rows and of their events, with
+    `_FIXED` for each field besides.
+    """
     what = unit[1]
     if isinstance(what, OutboundMessage):
-        return len(what.content) + len(what.event.body)
-    size = 0
-    for row in what:
-        if isinstance(row, InboundMessage):
-            size += len(row.content) + len(row.event.body)
-        elif isinstance(row, Event):
-            size += len(row.body)
-        elif isinstance(row, ContentUpdate):
-            size += len(row.content)
-    return size
+        return _bytes(what)
+    return sum(map(_bytes, what))
+
+
+def _bytes(value: object) -> int:
+    if isinstance(value, bytes):
+        return len(value)
+    if isinstance(value, str):
+        return len(value) if value.isascii() else len(value.encode(errors="replace"))
+    if isinstance(value, msgspec.Struct):
+        return sum(map(_bytes, astuple(value)))
+    return _FIXED
+
+
+_FIXED = 16  # an id, a number, a time or nothing

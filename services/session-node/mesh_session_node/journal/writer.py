@@ -12,8 +12,8 @@ import structlog
 
 from mesh_core.errors import Unavailable
 from mesh_core.ids import Prefix, encode
-from mesh_session_node.journal.batch import Columns, Unit, outcomes
-from mesh_session_node.journal.batch_sender import BatchSender, DataRefused
+from mesh_session_node.journal.batch import Answer, Columns, Unit, outcomes
+from mesh_session_node.journal.batch_sender import BatchSender, DataRefused, TooSlow
 from mesh_session_node.journal.entries import Entry, Flush, abandon, size_of, stopped
 from mesh_session_node.journal.outcomes import COMMITTED, Outcome, Poison
 from mesh_session_node.journal.rows import (
@@ -179,10 +179,12 @@ class Journal:
             await self._write([], give_back)
 
     async def _write(self, entries: list[Entry], give_back: Mapping[int, int]) -> None:
-        """Stores a batch, tells its callers. One refused for its data is halved down to the guilty unit."""
+        """Stores a batch, tells its callers. One that is refused for its data, or that Postgres cannot store
+        in time, is halved down to the guilty unit.
+        """
         units, began = [entry.unit for entry in entries], time.time_ns()
         try:
-            answer = await self._sender.send(_arguments(units), give_back)
+            answer = await self._send(units, give_back)
         except DataRefused as refusal:
             if len(entries) > 1:
                 half = len(entries) // 2
@@ -210,6 +212,20 @@ class Journal:
             self._after_commit()
         except Exception:  # it is stored: whoever fails to hear of it must not stop everybody's writes
             logger.exception("journal: what follows a commit failed", batch=self._sender.number)
+
+    async def _send(self, units: Sequence[Unit], give_back: Mapping[int, int]) -> Answer | None:
+        """Raises `DataRefused` also for a batch that takes too long: at once if it can be halved. A unit
+        alone is tried again, as it may be the database that is slow just now.
+        """
+        arguments, tries = _arguments(units), 0
+        while True:
+            try:
+                return await self._sender.send(arguments, give_back)
+            except TooSlow as slow:
+                tries += 1
+                logger.warning("journal: a batch takes too long", units=len(units), error=repr(slow.error))
+                if len(units) > 1 or (units and tries == _TRIES):
+                    raise DataRefused(slow.error) from slow
 
     def _refuse(self, entry: Entry, error: Exception) -> None:
         POISON.inc()
@@ -274,7 +290,8 @@ def _end_of_batch(entries: Sequence[Entry], start: int) -> int:
 
 
 _MAX_BATCH = 500  # units
-_MAX_BATCH_BYTES = 4 * 1024 * 1024  # of contents and events: what Postgres stores well within the timeout
+_MAX_BATCH_BYTES = 4 * 1024 * 1024  # by `size_of`: what Postgres stores well within the timeout
+_TRIES = 5  # of a unit alone, in a database that answers in between
 _MAX_ERROR = 500
 _HOLD_SECONDS = 0.1
 _HELD = frozenset({StatusChange, Event, MemberReceipt, PersonIdentity})
