@@ -343,18 +343,17 @@ async def test_callers_who_are_refused_hold_no_places_of_others(
     monkeypatch.setattr(person_rows, "learn_all", held)
     connection = await world.database.connect_direct()
     await connection.execute(LOCK_EXPORT, str(elsewhere.tenant))
-    first = asyncio.create_task(here.exported(ANNS[0]), name="export")
-    await begun.wait()
-    refused = [asyncio.create_task(ask_on(mine), name="refused exports") for mine in (here, elsewhere)]
-    for _ in range(10):
-        assert len(await others.exported(ANNS[0])) == 1
-    assert not any(task.done() for task in refused)
-    for task in refused:
-        task.cancel()
-    await asyncio.wait(refused)
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        first = group.create_task(here.exported(ANNS[0]), name="export")
+        await begun.wait()
+        refused = [group.create_task(ask_on(mine), name="refused exports") for mine in (here, elsewhere)]
+        for _ in range(10):
+            assert len(await others.exported(ANNS[0])) == 1
+        for task in refused:
+            task.cancel()
+        go_on.set()
+        assert len(await first) == 1
     await connection.close()
-    go_on.set()
-    assert len(await first) == 1
 
 
 async def test_a_tenants_erasures_that_have_not_ended_are_bounded(world: RouterWorld) -> None:

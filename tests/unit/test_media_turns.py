@@ -56,7 +56,8 @@ async def test_a_tenant_with_hundreds_of_pictures_delays_another_ones_by_one(pic
     few = pictures.process(FEW, "few")
     await asyncio.sleep(0)
     pictures.go_on.release(3)
-    await few
+    async with asyncio.timeout(10):
+        await few
     assert "few" in pictures.begun[:3]
     pictures.go_on.release(300)
     await asyncio.gather(*many)
@@ -73,7 +74,8 @@ async def test_what_was_cancelled_keeps_its_thread_until_it_ends(pictures: Pictu
     few = pictures.process(FEW, "few")
     await asyncio.sleep(0)
     pictures.go_on.release(3)
-    await few
+    async with asyncio.timeout(10):
+        await few
     assert "few" in pictures.begun[:3]
     pictures.go_on.release(5)
     await asyncio.gather(*many)
