@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from mesh_media.repository.media_repository import MediaRepository
 from mesh_media.repository.object_repository import ObjectRepository
 from mesh_media.retention.sweeper import Sweeper
 from mesh_media.stores.object_store import open_store
+from mesh_router.retention.tenants import delete_deliveries
 from sessionmesh.v1 import account_pb2, job_pb2, tenant_pb2
 from tests.integration.test_router_tenants import create_account, create_key, create_tenant, own_tenant
 from tests.support.eventually import eventually
@@ -236,3 +238,26 @@ _MEDIA = (
     """INSERT INTO media (id, tenant, mime_type, sha256, original_size, original_sha256, origin, unprocessed)
       VALUES ($2, $1, 'image/png', sha256('a'), 1, '', 1, 0)""",
 )
+
+
+async def test_queues_are_locked_by_endpoint_as_completions_of_all_tenants_lock_them(
+    world: RouterWorld,
+) -> None:
+    tenant, first, second = new_uuid(), *sorted([new_uuid(), new_uuid()])
+    pool = world.database.pool
+    for endpoint in (second, first):
+        await pool.execute("INSERT INTO webhook_queue VALUES ($1, $2, now(), true)", endpoint, tenant)
+    connection, deleter = await world.database.connect_direct(), await world.database.connect_direct()
+    try:
+        async with connection.transaction():
+            await connection.execute("SELECT FROM webhook_queue WHERE endpoint = $1 FOR UPDATE", first)
+            deleting = asyncio.create_task(delete_deliveries(deleter, tenant))
+            waits = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND wait_event_type = 'Lock'"
+            await eventually(partial(pool.fetchval, waits, deleter.get_server_pid()))
+            lock = "SELECT FROM webhook_queue WHERE endpoint = $1 FOR UPDATE NOWAIT"
+            await connection.execute(lock, second)
+        await deleting
+    finally:
+        await connection.close()
+        await deleter.close()
+    assert not await pool.fetchval("SELECT count(*) FROM webhook_queue WHERE tenant = $1", tenant)

@@ -18,7 +18,7 @@ async def delete_deliveries(connection: AnyConnection, tenant: UUID) -> None:
     for statement in (_OWED, _DELIVERIES):
         while await connection.fetchval(statement, tenant):
             pass
-    await connection.execute("DELETE FROM webhook_queue WHERE tenant = $1", tenant)
+    await connection.execute(_QUEUES, tenant)
 
 
 async def expire_media(connection: AnyConnection, tenant: UUID) -> None:
@@ -55,6 +55,9 @@ _DELIVERIES = """WITH gone AS (DELETE FROM webhook_delivery WHERE id = ANY (ARRA
     SELECT id FROM webhook_delivery WHERE tenant = $1 ORDER BY id LIMIT 1000)) RETURNING endpoint, id),
   attempts AS (DELETE FROM webhook_attempt WHERE (endpoint, delivery) IN (SELECT endpoint, id FROM gone))
   SELECT count(*) FROM gone"""
+# By endpoint, as completions lock them, which are many tenants' at once.
+_QUEUES = """DELETE FROM webhook_queue WHERE endpoint = ANY (ARRAY(
+  SELECT endpoint FROM webhook_queue WHERE tenant = $1 ORDER BY endpoint FOR UPDATE))"""
 _EXPIRE_MEDIA = """UPDATE media SET expire_time = now() WHERE id = ANY (ARRAY(
   SELECT id FROM media WHERE tenant = $1 AND (expire_time IS NULL OR expire_time > now()) LIMIT 1000))"""
 _OBJECTS_DUE = "UPDATE media_loose_object SET due_time = now() WHERE tenant = $1 AND due_time > now()"
