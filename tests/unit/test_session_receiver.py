@@ -27,7 +27,7 @@ from mesh_session_node.journal import (
     Poison,
 )
 from mesh_session_node.outbound.outgoing import Outgoing
-from sessionmesh.v1 import content_pb2, event_pb2
+from sessionmesh.v1 import content_pb2, event_pb2, session_pb2
 from sessionmesh.v1 import message_pb2 as pb
 from sessionmesh.v1.common_pb2 import MessageRef, Person
 from tests.support.eventually import eventually
@@ -391,18 +391,56 @@ async def test_a_change_comes_before_what_was_written_after_it(account: OneAccou
     assert account.driver.link.acknowledged == ["IN1", "IN2"]
 
 
-async def test_what_comes_while_too_much_waits_stays_the_networks(account: OneAccount) -> None:
+async def test_what_comes_while_too_much_waits_is_asked_for_again_when_there_is_room(
+    account: OneAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiver, "_ASK_SECONDS", 0.0)
     await account.connected()
+    first = account.driver.link
     account.messages.unavailable = True
     for number in range(MAX_WAITING + 1):
         account.driver.link.receive(incoming(network_id=f"IN{number}", reply_to=UNKNOWN))
     account.messages.unavailable = False
     await eventually(lambda: len(account.journal.waiting) == MAX_WAITING)
     await account.journal.commit()
-    assert account.driver.link.acknowledged == [f"IN{number}" for number in range(MAX_WAITING)]
-    account.driver.link.receive(incoming(network_id="LATER", reply_to=UNKNOWN))
+    await eventually(lambda: first.aborted)
+    await account.dial()
+    assert account.driver.link is not first
+    assert account.session.connector.failures.recent(time.monotonic()) == []
+    account.driver.link.receive(incoming(network_id=f"IN{MAX_WAITING}", reply_to=UNKNOWN))
+    await eventually(lambda: len(account.journal.waiting) == 1)
+    await account.journal.commit()
+    assert account.driver.link.acknowledged == [f"IN{MAX_WAITING}"]
+
+
+async def test_what_had_no_room_over_a_later_connection_is_asked_for_again_too(
+    account: OneAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiver, "_ASK_SECONDS", 0.0)
+    await account.connected()
+    account.messages.unavailable = True
+    for number in range(MAX_WAITING + 1):
+        account.driver.link.receive(incoming(network_id=f"IN{number}", reply_to=UNKNOWN))
+    account.session.context.connect_anew("lost")
+    await account.dial()
+    later = account.driver.link
+    later.receive(incoming(network_id="LATER", reply_to=UNKNOWN))
+    account.messages.unavailable = False
+    await eventually(lambda: later.aborted)
+
+
+async def test_an_account_that_had_no_room_connects_anew_once_and_not_before_there_is_some(
+    account: OneAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiver, "_ASK_SECONDS", 0.0)
+    await account.connected()
+    account.messages.unavailable = True
+    for number in range(MAX_WAITING + 5):
+        account.driver.link.receive(incoming(network_id=f"IN{number}", reply_to=UNKNOWN))
     await account.settle()
-    assert len(account.journal.waiting) == 1
+    assert account.shown.state == session_pb2.SESSION_STATE_CONNECTED
+    account.messages.unavailable = False
+    await eventually(lambda: len(account.host.admitted) == 1)
 
 
 async def test_a_reaction_is_an_event_about_our_message(account: OneAccount) -> None:

@@ -206,6 +206,12 @@ class Connector:
         if self._session.go(event, detail):
             self._retry = self._context.host.loop.call_later(delay, self._retry_due)
 
+    def connect_anew(self, detail: str) -> None:
+        """End the connection and dial again when its turn comes; that is nobody's failure."""
+        self.close_link(pb.SESSION_CAUSE_CONNECTION_LOST, detail)
+        if self._session.go(SessionEvent.CONNECTION_LOST, detail):
+            self._retry_due()
+
     def hold(self, detail: str = "") -> None:
         """The network fails for most: dial when it works again, or to try whether it does."""
         if self._retry is not None:

@@ -77,6 +77,7 @@ class Session:
         self.update_time = time.time_ns() // 1000
         self.sender = sender
         self.connector = Connector(context, self, sender, Border(context.id, self), connects, network)
+        context.connect_anew = self.connector.connect_anew
         self._inbound = inbound
         metrics.SESSIONS.labels(metrics.STATE_NAMES[self.state]).inc()
 

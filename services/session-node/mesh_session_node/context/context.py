@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 import msgspec
@@ -101,6 +101,7 @@ class SessionContext:
     __slots__ = (
         "_changes",
         "closed",
+        "connect_anew",
         "counters",
         "driver",
         "driver_state",
@@ -131,6 +132,8 @@ class SessionContext:
         self.people = People()
         self.link: Link | None = None
         self.closed = False
+        self.connect_anew: Callable[[str], None] = _nothing
+        """Ends the connection, for this reason, and dials at once: the network offers what it has again."""
         self._changes: Signal | None = None  # most accounts have nobody who waits for them
 
     def seal(self, plain: bytes) -> bytes:
@@ -159,6 +162,10 @@ class SessionContext:
         """Return when the session is connected, or closed for good."""
         while not self.closed and self.link is None:
             await self.changes.wait()
+
+
+def _nothing(_detail: str) -> None:
+    """No session has the account yet."""
 
 
 def account_moved(resume_token: str = "") -> GoingAway:

@@ -27,6 +27,7 @@ class InOrder:
     def __init__(self) -> None:
         self._queues: dict[tuple[UUID, str], deque[Work]] = {}
         self._waiting: Counter[UUID] = Counter()
+        self._all = 0
 
     def busy(self, session: SessionContext, chat: str) -> bool:
         """Whether what comes for this chat now has to wait for what came before."""
@@ -35,15 +36,20 @@ class InOrder:
     def add(self, session: SessionContext, chat: str, work: Work) -> bool:
         """Do this after what came before for the chat. False: too much of the account waits already."""
         account = session.ref.uuid
-        if self._waiting[account] >= MAX_WAITING or self._waiting.total() >= MAX_WAITING_OF_ALL:
+        if self._waiting[account] >= MAX_WAITING or self._all >= MAX_WAITING_OF_ALL:
             return False
         self._waiting[account] += 1
+        self._all += 1
         queue = self._queues.get((account, chat))
         if queue is None:
             self._queues[account, chat] = queue = deque()
             session.host.spawn(f"receive in {chat} of {session.id}", self._run(account, chat, queue))
         queue.append(work)
         return True
+
+    def has_room(self, session: SessionContext) -> bool:
+        """Whether most of what waited is done, of the account and of all."""
+        return self._waiting[session.ref.uuid] <= MAX_WAITING // 10 and self._all <= MAX_WAITING_OF_ALL // 2
 
     async def _run(self, account: UUID, chat: str, queue: deque[Work]) -> None:
         try:
@@ -60,5 +66,6 @@ class InOrder:
 
     def _left(self, account: UUID, count: int) -> None:
         self._waiting[account] -= count
+        self._all -= count
         if not self._waiting[account]:
             del self._waiting[account]

@@ -3,9 +3,9 @@ network is told.
 
 What is not stored is not acknowledged, so the network offers it again after the next login, wherever that is.
 That holds for what the fence refuses. What comes while the database takes nothing waits here, as far as there
-is room, and is offered again otherwise. What the database refuses because of its data is logged as an error,
-and a placeholder is stored for it, so that it does not come again for ever; were that refused, too, it is not
-acknowledged.
+is room; for the rest the account connects anew once most of that is done. What the database refuses because
+of its data is logged as an error, and a placeholder is stored for it, so that it does not come for ever; were
+that refused, too, it is not acknowledged.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class Receiver:
         self._changes = changes
         self._media = media
         self._in_order = InOrder()
+        self._missed: dict[SessionContext, Link | None] = {}
         self._storing: dict[tuple[UUID, str], asyncio.Future[Any]] = {}
 
     def receive(self, session: SessionContext, came: Incoming) -> None:
@@ -79,6 +80,23 @@ class Receiver:
             self._announce(arrival, done)  # at once: what comes next may refer to this one
         else:
             logger.warning("inbound message not stored", account_id=session.id, reason="too many wait")
+            if session not in self._missed:
+                session.host.spawn(f"ask the network of {session.id} again", self._ask_again(session))
+            self._missed[session] = link
+
+    async def _ask_again(self, session: SessionContext) -> None:
+        """Connect anew once there is room: the network offers again what was not taken."""
+        try:
+            while True:
+                await asyncio.sleep(
+                    _ASK_SECONDS
+                )  # once more at the end: what is stored is acknowledged first
+                if self._in_order.has_room(session):
+                    break
+        finally:
+            link = self._missed.pop(session)
+        if session.link is not None and session.link is link:
+            session.connect_anew("more messages came than could wait")
 
     async def _in_turn(
         self, arrival: Arrival, uuid: UUID, before: list[asyncio.Future[Any]], done: asyncio.Future[Any]
@@ -294,5 +312,6 @@ def _event(session: SessionContext, message: pb.Message, came: Incoming) -> Even
 _ABOUT = {"reaction": "message", "poll_vote": "poll", "choice": "message", "form_reply": "message"}
 """Kinds of content that are about an earlier message, and their field that names it."""
 _RETRY_SECONDS = 1.0
+_ASK_SECONDS = 1.0
 _AWAY: tuple[type[Exception], ...] = (Unavailable, *UNAVAILABLE)
 """The database cannot be asked, or takes nothing."""
