@@ -87,12 +87,9 @@ class Receiver:
     async def _ask_again(self, session: SessionContext) -> None:
         """Connect anew once there is room: the network offers again what was not taken."""
         try:
-            while True:
-                await asyncio.sleep(
-                    _ASK_SECONDS
-                )  # once more at the end: what is stored is acknowledged first
-                if self._in_order.has_room(session):
-                    break
+            await asyncio.sleep(_ASK_SECONDS)
+            while not self._in_order.has_room(session):
+                await asyncio.sleep(_ASK_SECONDS)
         finally:
             link = self._missed.pop(session)
         if session.link is not None and session.link is link:
