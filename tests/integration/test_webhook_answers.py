@@ -77,7 +77,7 @@ async def test_what_is_no_answer_is_a_failure_in_words_that_can_be_stored(answer
 
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-EARLY_HINTS = b"HTTP/1.1 103 Early Hints\r\n" + (b"link: " + b"a" * 8000 + b"\r\n") * 5 + b"\r\n"
+EARLY_HINTS = b"HTTP/1.1 103 Early Hints\r\n" + (b"link: " + b"a" * 8000 + b"\r\n") * 30 + b"\r\n"
 EMPTY_OK = OK + b"content-length: 0\r\n\r\n"
 
 
@@ -86,8 +86,8 @@ EMPTY_OK = OK + b"content-length: 0\r\n\r\n"
     [
         (CONTINUE * 8 + EMPTY_OK, 200),
         (CONTINUE * 9 + EMPTY_OK, None),
-        (EARLY_HINTS * 5 + EMPTY_OK, 200),
-        (EARLY_HINTS * 8 + EMPTY_OK, None),
+        (EARLY_HINTS * 4 + EMPTY_OK, 200),
+        (EARLY_HINTS * 5 + EMPTY_OK, None),
     ],
 )
 async def test_a_few_informational_answers_may_come_before_the_one_that_counts(
@@ -98,18 +98,32 @@ async def test_a_few_informational_answers_may_come_before_the_one_that_counts(
     assert result.status == status, result.error
 
 
+CHUNKED = OK + b"transfer-encoding: chunked\r\n\r\n"
+
+
 @pytest.mark.parametrize(
-    ("piece", "problem"), [(CONTINUE, "too many answers"), (b"\r\n", "the head of the answer does not end")]
+    ("start", "piece", "problem"),
+    [
+        (b"", CONTINUE, "too many answers"),
+        (b"", b"\r\n", "the answer is too long"),
+        (CHUNKED + b"1;", b"extension", "ClientPayloadError"),
+    ],
 )
-async def test_an_endpoint_that_never_gets_to_its_answer_has_failed_at_once(
-    piece: bytes, problem: str
+async def test_an_endpoint_whose_answer_never_ends_has_failed_at_once(
+    start: bytes, piece: bytes, problem: str
 ) -> None:
-    async with endless(piece) as url, HttpSender(SETTINGS) as sender:
+    async with endless(piece, start) as url, HttpSender(SETTINGS) as sender:
         results = await asyncio.gather(*[sender.send(request(url)) for _ in range(4)])
     for result in results:
         assert result.status is None
         assert problem in result.error
         assert result.seconds < SETTINGS.timeout_seconds
+
+
+async def test_of_a_body_that_never_ends_the_beginning_is_enough() -> None:
+    async with endless(b"body", OK + b"\r\n") as url, HttpSender(SETTINGS) as sender:
+        results = await asyncio.gather(*[sender.send(request(url)) for _ in range(4)])
+    assert [(result.status, result.body[:4]) for result in results] == [(200, b"body")] * 4
 
 
 async def test_the_answer_before_on_the_same_connection_is_not_taken_for_this_one() -> None:

@@ -8,12 +8,15 @@ from contextlib import asynccontextmanager, suppress
 
 
 @asynccontextmanager
-async def endless(piece: bytes) -> AsyncIterator[str]:
-    """Answers each request with `piece` again and again, for as long as anybody reads; its address."""
+async def endless(piece: bytes, start: bytes = b"") -> AsyncIterator[str]:
+    """Answers each request with `start`, and `piece` again and again, for as long as anybody reads; its
+    address.
+    """
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             await reader.readuntil(b"\r\n\r\n")
+            writer.write(start)
             while True:
                 writer.write(piece * (65_536 // len(piece)))
                 await writer.drain()

@@ -22,24 +22,26 @@ from mesh_core.egress.resolver import CheckedResolver
 MAX_INFORMATIONAL = 8
 """How many informational answers may come before the final one."""
 
-MAX_HEAD_BYTES = 256 * 1024
-"""How many bytes may come before the end of the final answer's head."""
+MAX_BYTES = 1024 * 1024
+"""How many bytes may come to one request, in all. Who reads the beginning of a body and stops holds up the rest
+of it, but not the extensions of a chunk, which may go on for ever.
+"""
 
 
 class AnswerHandler(ResponseHandler):
-    """A connection that is closed, and its request failed with `aiohttp.ClientResponseError`, when more than
-    `MAX_INFORMATIONAL` informational answers or `MAX_HEAD_BYTES` come before the end of the final head. It is
-    closed after a final answer that another one follows.
+    """A connection that is closed, and its request failed with an `aiohttp.ClientError`, when more than
+    `MAX_INFORMATIONAL` informational answers or `MAX_BYTES` come. It is closed after a final answer that
+    another one follows.
     """
 
     _informational = 0
     _final = False
     _refused = False
-    _head_bytes = 0
+    _bytes = 0
 
     def set_response_params(self, **params: Any) -> None:
         """Called before each request on the connection."""
-        self._informational, self._head_bytes = 0, 0
+        self._informational, self._bytes = 0, 0
         self._final = self._refused = False
         super().set_response_params(**params)
 
@@ -65,10 +67,9 @@ class AnswerHandler(ResponseHandler):
 
     def _take(self, data: bytes) -> None:
         super().data_received(data)
-        if not self._final:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse("the head of the answer does not end")
+        self._bytes += len(data)
+        if self._bytes > MAX_BYTES:
+            self._refuse("the answer is too long")
 
     def _refuse(self, problem: str) -> None:
         self._refused = True
