@@ -23,8 +23,8 @@ MAX_INFORMATIONAL = 8
 """How many informational answers may come before the final one."""
 
 MAX_BYTES = 1024 * 1024
-"""How many bytes may come to one request, in all. Who reads the beginning of a body and stops holds up the rest
-of it, but not the extensions of a chunk, which may go on for ever.
+"""How many bytes may come to one request, in all. Who reads the beginning of a body and stops holds up the
+rest of it, but not the extensions of a chunk, which may go on for ever.
 """
 
 
