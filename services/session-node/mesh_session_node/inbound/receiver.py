@@ -87,9 +87,10 @@ class Receiver:
     async def _ask_again(self, session: SessionContext) -> None:
         """Connect anew once there is room: the network offers again what was not taken."""
         try:
-            await asyncio.sleep(_ASK_SECONDS)
-            while not self._in_order.has_room(session):
+            while True:
                 await asyncio.sleep(_ASK_SECONDS)
+                if self._in_order.has_room(session):
+                    break
         finally:
             link = self._missed.pop(session)
         if session.link is not None and session.link is link:

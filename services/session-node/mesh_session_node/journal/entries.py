@@ -62,14 +62,19 @@ def size_of(unit: Unit) -> int:
     return sum(map(_bytes, what))
 
 
-def _bytes(value: object) -> int:
-    if isinstance(value, bytes):
-        return len(value)
-    if isinstance(value, str):
-        return len(value) if value.isascii() else len(value.encode(errors="replace"))
-    if isinstance(value, msgspec.Struct):
-        return sum(map(_bytes, astuple(value)))
-    return _FIXED
+def _bytes(row: object) -> int:
+    if not isinstance(row, msgspec.Struct):
+        return _FIXED
+    size = 0
+    for value in astuple(row):
+        kind = value.__class__
+        if kind is bytes or (kind is str and value.isascii()):
+            size += len(value)
+        elif kind is str:
+            size += len(value.encode(errors="replace"))
+        else:
+            size += _bytes(value)
+    return size
 
 
 _FIXED = 16  # an id, a number, a time or nothing
