@@ -76,11 +76,13 @@ async def test_an_object_that_cannot_be_deleted_stops_no_other_and_is_due_again_
     assert (left["key"], left["later"]) == ("stuck", True)
 
 
-async def test_a_store_that_deletes_nothing_is_asked_again_at_the_next_sweep(database: Database) -> None:
+async def test_objects_none_of_which_can_be_deleted_make_way_for_those_due_after_them(
+    database: Database,
+) -> None:
     await due(database, "stuck")
     with pytest.raises(ValueError, match="stuck"):
         await sweeper(database, Store("stuck")).delete_objects()
-    assert await database.pool.fetchval("SELECT due_time < now() FROM media_loose_object")
+    assert await database.pool.fetchval("SELECT due_time > now() FROM media_loose_object")
 
 
 async def test_media_that_cannot_be_expired_do_not_stop_the_sweep(database: Database) -> None:
