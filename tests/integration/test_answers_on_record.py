@@ -90,12 +90,12 @@ async def test_an_answer_is_on_record_with_its_time_and_where_it_was_given(probe
 
 
 async def test_a_refusal_is_on_record_with_its_reason(probe: Any, since: Since) -> None:
-    for metadata, value in ((MESH, "fail"), ((), "x")):
+    for call, value in ((probe.Unary, "fail"), (probe.Forgotten, "x")):
         with pytest.raises(grpc.aio.AioRpcError):
-            await probe.Unary(StringValue(value=value), metadata=metadata)
+            await call(StringValue(value=value), metadata=MESH)
     refusals = [
         ("Unary", "NOT_FOUND", "RESOURCE_NOT_FOUND"),
-        ("Unary", "UNAUTHENTICATED", "CREDENTIALS_MISSING"),
+        ("Forgotten", "PERMISSION_DENIED", "SCOPE_MISSING"),
     ]
     await eventually(lambda: since.outcomes() == refusals)
 

@@ -80,7 +80,8 @@ async def left(world: RouterWorld, tenant: UUID, account: UUID) -> dict[str, int
     counts: dict[str, int] = {}
     for column in columns:
         query = f"SELECT count(*) FROM {column['name']} WHERE {column['of']} = ANY ($1::uuid[])"
-        counts[column["name"]] = await world.database.pool.fetchval(query, [tenant, account])
+        found = await world.database.pool.fetchval(query, [tenant, account])
+        counts[column["name"]] = counts.get(column["name"], 0) + found
     counts["attempts"] = await world.database.pool.fetchval(
         "SELECT count(*) FROM webhook_attempt WHERE delivery = $1", account
     )

@@ -304,6 +304,7 @@ while True:
 BEATING = """
 import os, time
 from mesh_parent import beats
+beats.beat()
 say(os.environ["MESH_WORKER"], os.getpid())
 while True:
     beats.beat()

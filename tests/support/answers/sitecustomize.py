@@ -8,7 +8,8 @@ lost none:
 
 `MODULE` is where the function stands that served the call: a test's own stand-in is told from a real server
 by it. A stream has answered OK with its first frame; how it failed later is a line of its own, that its
-caller left it is none. All processes of a machine read the same monotonic clock.
+caller left it is none, and neither is the refusal of a key that nobody knows: no handler had the call. All
+processes of a machine read the same monotonic clock.
 
 Only the standard library may be imported here at the top: processes that serve nothing start with it too.
 """
