@@ -87,15 +87,23 @@ async def test_a_document_goes_from_one_account_to_another(stage: Stage) -> None
     assert arrived.file_name == "report.pdf"
     assert arrived.media.sha256 == sha256(FILE).digest()
     assert await download(stage, media, arrived.media.media_id) == FILE
-    events = [event_pb2.Event.FromString(body) for _, body in await stage.events(receiver)]
-    received = [
-        event.message.message.content.WhichOneof("kind") for event in events if event.HasField("message")
-    ]
-    assert received == ["document", "text"]
-    ready = [event.media for event in events if event.type == "media.ready"]
+
+    async def events() -> list[event_pb2.Event]:
+        return [event_pb2.Event.FromString(body) for _, body in await stage.events(receiver)]
+
+    async def both() -> bool:
+        contents = [event.message.message.content for event in await events() if event.HasField("message")]
+        return [content.WhichOneof("kind") for content in contents] == ["document", "text"]
+
+    await eventually(both, what="the text behind the document")
+    ready = [event.media for event in await events() if event.type == "media.ready"]
     assert [event.media.id for event in ready] == [arrived.media.media_id]
     waiting = "SELECT count(*) FROM media_fetch WHERE account = $1"
-    assert await stage.database.fetchval(waiting, receiver.uuid) == 0
+
+    async def none_waits() -> bool:
+        return bool(await stage.database.fetchval(waiting, receiver.uuid) == 0)
+
+    await eventually(none_waits, what="an end of the fetch")
 
 
 async def test_media_that_do_not_exist_or_do_not_fit_are_refused(stage: Stage) -> None:
