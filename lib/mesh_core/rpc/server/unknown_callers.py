@@ -58,7 +58,7 @@ def is_known(gate: Gate, metadata: Any) -> bool:
             tenant = value
     try:
         return gate.authenticator.recall(authorization, tenant) is not None
-    except Exception:
+    except Exception:  # of any kind: it is not known now
         return False  # why, its own handler says
 
 

@@ -56,7 +56,7 @@ class Admission:
                 if not unavailable:
                     logger.warning("accounts are not counted: the database is unavailable", error=repr(error))
                 unavailable = True
-            except Exception:
+            except Exception:  # a row that no release wrote must not end the router
                 logger.exception("accounts are not counted")
             else:
                 unavailable = False

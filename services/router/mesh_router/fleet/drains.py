@@ -101,7 +101,7 @@ class Drains:
             await self._advance(job, wait=False)
         except _AWAY:
             raise  # no drain can go on
-        except Exception:
+        except Exception:  # whatever is wrong with one job
             logger.exception("a drain makes no progress", job=_name(job))
 
     async def start(self, request: fleet_pb2.DrainNodeRequest) -> asyncpg.Record:

@@ -34,7 +34,7 @@ class EtcdLiveness:
         while True:
             try:
                 await self._check()
-            except Exception:
+            except Exception:  # the next check may do better
                 self._answered = False
                 logger.exception("whether the view is up to date was not checked")
             await asyncio.sleep(CHECK_SECONDS)

@@ -65,7 +65,7 @@ class FleetMonitor:
         while True:
             try:
                 self.check(monotonic())
-            except Exception:
+            except Exception:  # a key that no node wrote must not end the router
                 logger.exception("the fleet was not checked")
             await asyncio.sleep(EVERY_SECONDS)
 

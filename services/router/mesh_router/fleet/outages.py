@@ -36,7 +36,7 @@ class NetworkOutages:
                 self.see({row["node"]: row["count"] for row in rows}, monotonic())
             except UNAVAILABLE as error:
                 logger.info("waiting accounts are not counted", error=repr(error))
-            except Exception:
+            except Exception:  # the next count may do better
                 logger.exception("waiting accounts are not counted")
             await asyncio.sleep(EVERY_SECONDS)
 

@@ -85,7 +85,7 @@ class FleetWatch:
             try:
                 self._latest = self._take()
                 self._published.notify()
-            except Exception:
+            except Exception:  # the next picture may do better
                 logger.exception("the fleet's watchers were told nothing")
             with suppress(TimeoutError):
                 async with asyncio.timeout(REFRESH_SECONDS):

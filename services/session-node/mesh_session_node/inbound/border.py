@@ -98,7 +98,7 @@ class Border:
     def _tell(self, what: str, tell: Callable[[], Any]) -> bool:
         try:
             tell()
-        except Exception:
+        except Exception:  # what one stranger sent costs that alone
             FAILED.labels(what).inc()
             logger.exception(
                 "the session could not take what the network told", account_id=self._account_id, what=what

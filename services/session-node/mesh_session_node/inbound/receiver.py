@@ -119,7 +119,7 @@ class Receiver:
                 await asyncio.sleep(_RETRY_SECONDS)
                 if session.closed or session.link is not arrival.link:
                     return  # it is offered again
-        except Exception:
+        except Exception:  # its chat goes on behind it
             logger.exception("a message cannot be stored", account_id=session.id, network_id=came.network_id)
             if arrival.instead is not None and not session.closed:
                 arrival.instead()

@@ -86,7 +86,7 @@ class AccountLoader:
             except UNAVAILABLE as error:
                 logger.warning("accounts wait for Postgres", shards=len(mine), error=repr(error))
                 await asyncio.sleep(_RETRY_DELAY)
-            except Exception:
+            except Exception:  # other shards are loaded meanwhile
                 logger.exception("accounts cannot be loaded", shards=len(mine))
                 await asyncio.sleep(_LONG_DELAY)
             else:
@@ -233,7 +233,7 @@ class AccountLoader:
             raise  # of all accounts: it is tried again
         except (FailedPrecondition, CannotUnseal) as error:
             logger.warning("an account cannot run", account=str(account.uuid), problem=str(error))
-        except Exception:
+        except Exception:  # whatever is wrong with one account's rows
             logger.exception("an account cannot run", account=str(account.uuid))
 
     async def _open(self, row: StoredAccount, driver: Driver) -> DriverState | None:

@@ -39,7 +39,7 @@ async def maintain_tables(database: Database) -> None:
                 await step(database)
             except UNAVAILABLE as error:
                 logger.warning("maintenance did not finish; there are partitions for days", error=repr(error))
-            except Exception:
+            except Exception:  # the other step, and the next hour, go on
                 logger.exception("maintenance did not finish; there are partitions for days")
 
 
