@@ -139,45 +139,42 @@ async def test_a_stream_gets_only_what_it_wants(tenant: Tenant, api: Client) -> 
 
 
 async def test_a_tenant_has_so_many_streams_open_and_gets_another_when_one_ends(
-    world: World, running: Running, api: Client, monkeypatch: pytest.MonkeyPatch
+    world: World, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(event_service, "MAX_STREAMS", 2)
-    first, second = [api.stream(SubscribeRequest()) for _ in range(2)]
-    for call in (first, second):
-        await call.read()
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await api.stream(SubscribeRequest()).read()
-    error = from_rpc_error(caught.value)
-    assert isinstance(error, ResourceExhausted)
-    assert (error.reason, error.quota) == ("RATE_LIMITED", "event_streams")
-    assert error.retry_after == event_service.RETRY_SECONDS
-    async with client(running.address, (await world.tenant()).api_key) as other:
-        call = other.stream(SubscribeRequest())
-        assert (await call.read()).HasField("heartbeat"), "another tenant has places of its own"
-        call.cancel()
-    first.cancel()
-
-    async def there_is_a_place() -> bool:
-        call = api.stream(SubscribeRequest())
-        try:
-            return bool(await call.read())
-        except grpc.aio.AioRpcError:
-            return False
-        finally:
-            call.cancel()
-
-    await eventually(there_is_a_place)
-    second.cancel()
-
-
-async def test_a_stream_that_cannot_start_takes_no_place(
-    api: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(event_service, "MAX_STREAMS", 1)
-    for _ in range(2):
+    async with service(world) as running, client(running.address, tenant.api_key) as api:
+        for _ in range(3):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await api.stream(SubscribeRequest(subscription="sub_1")).read()
+            assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED, (
+                "one that cannot start takes no place"
+            )
+        first, second = [api.stream(SubscribeRequest()) for _ in range(2)]
+        for call in (first, second):
+            await call.read()
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await api.stream(SubscribeRequest(subscription="sub_1")).read()
-        assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+            await api.stream(SubscribeRequest()).read()
+        error = from_rpc_error(caught.value)
+        assert isinstance(error, ResourceExhausted)
+        assert (error.reason, error.quota) == ("RATE_LIMITED", "event_streams")
+        assert error.retry_after == event_service.RETRY_SECONDS
+        async with client(running.address, (await world.tenant()).api_key) as other:
+            call = other.stream(SubscribeRequest())
+            assert (await call.read()).HasField("heartbeat"), "another tenant has places of its own"
+            call.cancel()
+        first.cancel()
+
+        async def there_is_a_place() -> bool:
+            call = api.stream(SubscribeRequest())
+            try:
+                return bool(await call.read())
+            except grpc.aio.AioRpcError:
+                return False
+            finally:
+                call.cancel()
+
+        await eventually(there_is_a_place)
+        second.cancel()
 
 
 async def test_a_key_that_is_limited_to_accounts_gets_only_their_events(

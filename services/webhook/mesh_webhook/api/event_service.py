@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 from asyncpg.pgproto.pgproto import UUID
 from prometheus_client import Gauge
 
 from mesh_core import validation
-from mesh_core.errors import InvalidField, NotFound, ResourceExhausted, Unimplemented
+from mesh_core.at_once import AtOnce
+from mesh_core.errors import InvalidField, NotFound, Unimplemented
 from mesh_core.events import Cursor, EventReader
 from mesh_core.paging import DEFAULT_SIZE, MAX_BYTES, MAX_SIZE
 from mesh_core.rpc.auth import current_identity
@@ -43,14 +43,14 @@ class EventService(event_pb2_grpc.EventServiceServicer):
         self._reader = reader
         self._tail = tail
         self._draining = draining
-        self._open: Counter[UUID] = Counter()
+        self._open = AtOnce(MAX_STREAMS, "event streams", "event_streams", RETRY_SECONDS)
 
     async def Subscribe(
         self, request: pb.SubscribeRequest, _context: Any
     ) -> AsyncGenerator[pb.SubscribeResponse, None]:
         tenant = UUID(current_identity().tenant_for(request.tenant_id).bytes)
         wanted = _filter(request)
-        with self._place(tenant), STREAMS.track_inprogress():
+        with self._open.one(tenant), STREAMS.track_inprogress():
             start = await self._start(request, tenant)
             stream = EventStream(self._reader, self._tail, self._draining, tenant, wanted, start)
             async with aclosing(stream.frames()) as frames:
@@ -80,24 +80,6 @@ class EventService(event_pb2_grpc.EventServiceServicer):
             if page.complete:
                 break
         return pb.ListEventsResponse(events=events, next_cursor=cursor.encode(), more=not page.complete)
-
-    @contextmanager
-    def _place(self, tenant: UUID) -> Iterator[None]:
-        """One of the tenant's `MAX_STREAMS`; raises `ResourceExhausted` when all are taken."""
-        if self._open[tenant] >= MAX_STREAMS:
-            raise ResourceExhausted(
-                f"the tenant has {MAX_STREAMS} event streams open here",
-                "RATE_LIMITED",
-                quota="event_streams",
-                retry_after=RETRY_SECONDS,
-            )
-        self._open[tenant] += 1
-        try:
-            yield
-        finally:
-            self._open[tenant] -= 1
-            if not self._open[tenant]:
-                del self._open[tenant]
 
     async def _start(self, request: pb.SubscribeRequest, tenant: UUID) -> Cursor:
         match request.WhichOneof("start"):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from asyncpg.pgproto.pgproto import UUID
 
+from mesh_core.at_once import AtOnce
 from mesh_core.errors import ResourceExhausted
 
 PER_MINUTE = 10
@@ -23,7 +23,7 @@ class Trials:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._running: Counter[UUID] = Counter()
+        self._running = AtOnce(AT_ONCE, "tests of endpoints", "test_endpoint_at_once", 1.0)
         self._next: dict[
             UUID, float
         ] = {}  # GCRA: when an endpoint would have none left of its minute to catch up
@@ -31,28 +31,23 @@ class Trials:
     @contextmanager
     def one(self, tenant: UUID, endpoint: UUID) -> Iterator[None]:
         """One call. Raises `ResourceExhausted` RATE_LIMITED with the seconds until another may come."""
-        if self._running[tenant] >= AT_ONCE:
-            raise _limited(f"{AT_ONCE} tests of the tenant at once", "test_endpoint_at_once", 1.0)
+        with self._running.one(tenant):
+            self._count(endpoint)
+            yield
+
+    def _count(self, endpoint: UUID) -> None:
         now = self._clock()
         wait = self._next.get(endpoint, now) - now - (PER_MINUTE - 1) * _APART
         if wait > 0:
-            raise _limited(f"{PER_MINUTE} tests of an endpoint in a minute", "test_endpoint_per_minute", wait)
+            raise ResourceExhausted(
+                f"there may be {PER_MINUTE} tests of an endpoint in a minute",
+                "RATE_LIMITED",
+                quota="test_endpoint_per_minute",
+                retry_after=max(wait, 0.001),
+            )
         if len(self._next) >= _MAX_ENDPOINTS:
             self._next = {one: until for one, until in self._next.items() if until > now}
         self._next[endpoint] = max(self._next.get(endpoint, now), now) + _APART
-        self._running[tenant] += 1
-        try:
-            yield
-        finally:
-            self._running[tenant] -= 1
-            if not self._running[tenant]:
-                del self._running[tenant]
-
-
-def _limited(what: str, quota: str, seconds: float) -> ResourceExhausted:
-    return ResourceExhausted(
-        f"there may be {what}", "RATE_LIMITED", quota=quota, retry_after=max(seconds, 0.001)
-    )
 
 
 _APART = 60.0 / PER_MINUTE
