@@ -47,7 +47,8 @@ class Served(ProbeServicer):
     """
 
     def __init__(self, act: Act) -> None:
-        self.entered = asyncio.Event()
+        self.began = asyncio.Event()
+        """The first request has been read. Cancelled before, a stream of requests just ends."""
         self.ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
         self._act = act
 
@@ -69,13 +70,17 @@ class Served(ProbeServicer):
         return answer.response
 
     async def _observed(self, requests: AsyncIterator[StringValue], context: Any) -> None:
-        self.entered.set()
         try:
-            await self._act(requests, context)
+            await self._act(self._noted(requests), context)
         except BaseException as error:
             self.ended.set_result(error)
             raise
         self.ended.set_result(None)
+
+    async def _noted(self, requests: AsyncIterator[StringValue]) -> AsyncIterator[StringValue]:
+        async for request in requests:
+            self.began.set()
+            yield request
 
 
 class UnaryContext:
@@ -220,7 +225,7 @@ async def test_a_caller_that_cancels_cancels_the_call_at_the_other_side(calling:
     caller = await calling(kind, hang)
     call = caller.begin()
     await caller.send(call, "one")
-    await within(caller.served.entered.wait())
+    await within(caller.served.began.wait())
     call.cancel()
     assert isinstance(await within(caller.served.ended), asyncio.CancelledError)
 

@@ -32,12 +32,16 @@ class Store:
         self.objects: dict[str, bytes] = {}
         self.rows: list[Any] = []
         self.given_back: list[tuple[str, bool]] = []
+        self.giving_back, self.may_give_back = asyncio.Event(), asyncio.Event()
+        self.may_give_back.set()
         self.broken = False
 
     async def reserve(self, _tenant: object, _account: object, key: str, *_: object) -> None:
         self.reserved.append(key)
 
     async def give_back(self, key: str, *, written: bool) -> None:
+        self.giving_back.set()
+        await self.may_give_back.wait()
         self.given_back.append((key, written))
 
     async def put(self, key: str, source: Path | bytes) -> None:
@@ -69,6 +73,7 @@ def uploads(store: Store, tmp_path: Path) -> Iterator[Uploads]:
         max_bytes=4_000_000,
         lifetime=timedelta(hours=1),
         folder=str(tmp_path),
+        spawn=lambda name, work: asyncio.create_task(work, name=name),
     )
     compressor.close()
     assert not list(tmp_path.iterdir()), "no temporary file stays"
@@ -234,6 +239,20 @@ async def test_a_cancelled_upload_gives_back_its_reservation_its_file_and_its_pl
             await upload
         assert files_in(tmp_path) == 0
     assert store.given_back == [(key, False) for key in store.reserved]
+
+
+async def test_an_upload_that_is_cancelled_while_it_gives_back_its_reservation_gives_it_back(
+    uploads: Uploads, store: Store
+) -> None:
+    # gRPC ends the requests of a cancelled call, and may only then cancel the call.
+    store.may_give_back.clear()
+    upload = asyncio.create_task(uploads.receive(frames(header(), PDF[:100]), CALLER), name="upload")
+    await store.giving_back.wait()
+    upload.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await upload
+    store.may_give_back.set()
+    await eventually(lambda: store.given_back == [(store.reserved[0], False)])
 
 
 async def test_of_an_upload_that_the_store_failed_something_may_be_written(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Coroutine
 from dataclasses import replace
@@ -266,6 +267,30 @@ async def test_a_call_for_an_account_whose_session_cannot_be_read_says_so(
     with pytest.raises(FailedPrecondition) as refused:
         await guarded.load_account(encode(Prefix.ACCOUNT, bad.account.uuid), bad.account.uuid)
     assert refused.value.reason == "SESSION_UNREADABLE"
+
+
+async def test_a_call_while_the_account_is_being_opened_does_not_take_it_for_unreadable(
+    registry: Registry, accounts: MemoryAccounts, media: MagicMock
+) -> None:
+    [row] = neighbours(accounts, 1)
+    opening, opened = asyncio.Event(), asyncio.Event()
+
+    async def load(_tenant: UUID) -> None:
+        opening.set()
+        await opened.wait()
+
+    sealer = AsyncMock(loaded=lambda _tenant: False, load=load)
+    host = LoadingHost(MemoryDriver())
+    loader = AccountLoader(
+        registry, cast("Any", accounts), sealer, host, media, lambda _name, work: work.close()
+    )
+    handler = NodeShardHandler(registry, loader, MagicMock(), lambda: 0.0)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(handler.acquired({7: 1}))
+        await opening.wait()
+        await loader.load_account(encode(Prefix.ACCOUNT, row.account.uuid), row.account.uuid)
+        opened.set()
+    assert running(registry) == {row.account.uuid}
 
 
 async def test_an_account_that_can_run_again_is_loaded_with_the_next_look(

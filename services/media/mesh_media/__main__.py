@@ -44,27 +44,28 @@ async def main(settings: MediaServiceSettings, stop: Stop) -> None:
         workers=limits.image_workers,
     )
     media, objects = MediaRepository(database), ObjectRepository(database)
-    uploads = Uploads(
-        media,
-        objects,
-        store,
-        compressor,
-        max_bytes=limits.max_bytes,
-        lifetime=timedelta(seconds=limits.upload_seconds),
-        folder=limits.spool,
-    )
     grace = timedelta(seconds=limits.delete_grace_seconds)
     sweeper = Sweeper(media, objects, store, interval_seconds=limits.sweep_seconds, delete_grace=grace)
     pager = Pager(await page_token_key(database))
     entry = Entry.of(settings.server, settings.auth, settings.redis, settings.limits)
     authenticator = KeyAuthenticator(api_key_lookup(database), settings.auth)
     server = Server(settings.server, authenticator=authenticator, entry=entry)
-    server.add(
-        media_pb2_grpc.add_MediaServiceServicer_to_server,
-        MediaService(media, objects, store, uploads, pager, grace),
-    )
 
     async with Supervisor(stop.fail) as supervisor:
+        uploads = Uploads(
+            media,
+            objects,
+            store,
+            compressor,
+            max_bytes=limits.max_bytes,
+            lifetime=timedelta(seconds=limits.upload_seconds),
+            folder=limits.spool,
+            spawn=supervisor.start,
+        )
+        server.add(
+            media_pb2_grpc.add_MediaServiceServicer_to_server,
+            MediaService(media, objects, store, uploads, pager, grace),
+        )
         supervisor.start("sweeper", sweeper.run())
         await server.start()
         tls = bool(settings.server.tls_certificate)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from asyncio import shield
 from collections import Counter as Counts
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import structlog
 from asyncpg.pgproto.pgproto import UUID
@@ -54,6 +56,7 @@ class Uploads:
         max_bytes: int,
         lifetime: timedelta,
         folder: str,
+        spawn: Callable[[str, Coroutine[Any, Any, None]], Awaitable[None]],
     ) -> None:
         """An upload may have `max_bytes` and take as long as `lifetime`.
 
@@ -62,6 +65,7 @@ class Uploads:
         self._max_bytes = max_bytes
         self._lifetime = lifetime
         self._folder = folder
+        self._spawn = spawn
         self._media = media
         self._objects = objects
         self._store = store
@@ -118,7 +122,8 @@ class Uploads:
                         request_digest(header, file.sha256),
                     )
         except BaseException:  # cancelled, too
-            await self._give_back(key, written=written)
+            # A task of its own: a cancelled call may find its requests ended, and be cancelled again here.
+            await shield(self._spawn("give back room", self._give_back(key, written=written)))
             raise
         UPLOADS.inc()
         UPLOADED_BYTES.inc(file.size)

@@ -204,10 +204,8 @@ class AccountLoader:
         registry, made = self._registry, []
         for row in rows:
             account, state = row.account, None
-            self._broken[account.uuid] = account.shard
-            with self._guard(account):
+            with self._loading(account):
                 state = await self._open(row, self._maker.driver(account.driver))
-                del self._broken[account.uuid]
             if account.uuid in self._broken:
                 continue
             if (running := registry.running(account.uuid)) is not None:
@@ -216,13 +214,25 @@ class AccountLoader:
             epoch = registry.epochs.get(account.shard)
             if epoch is None or epoch != epochs[account.shard]:
                 continue
-            self._broken[account.uuid] = account.shard
-            with self._guard(account):
+            with self._loading(account):
                 session = self._maker.make(account, epoch, _begun(row.session), state)
                 registry.add(session)
                 made.append(session)
-                del self._broken[account.uuid]
         return made
+
+    @contextmanager
+    def _loading(self, account: AccountRow) -> Iterator[None]:
+        """What fails here keeps its account from running, until the same succeeds. Only then: while the one
+        caller opens a session, another one asks whether it can be opened.
+        """
+        done = False
+        with self._guard(account):
+            yield
+            done = True
+        if done:
+            self._broken.pop(account.uuid, None)
+        else:
+            self._broken[account.uuid] = account.shard
 
     @contextmanager
     def _guard(self, account: AccountRow) -> Iterator[None]:
