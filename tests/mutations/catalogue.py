@@ -249,9 +249,16 @@ CATALOGUE = (
     Mutation(
         "an account is to blame only while the network works for others",
         f"{_NODE}/node/network_health.py",
-        "return works and not doubtful and not self.failing",
-        "return True",
+        "own_fault = self._works_without(tenant) and not self._doubtful and not self.failing",
+        "own_fault = True",
         "tests/unit/test_session_networks.py -k nobodys_fault",
+    ),
+    Mutation(
+        "a tenant counts once when a network is judged",
+        f"{_NODE}/node/network_health.py",
+        ">= MOST * len(tenants)",
+        ">= 1",
+        "tests/unit/test_session_network_health.py -k no_outage_for_the_others",
     ),
     Mutation(
         "a tenant's share of the rooms for pairing",

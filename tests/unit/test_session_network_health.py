@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from collections import Counter
 
+import pytest
+from asyncpg.pgproto.pgproto import UUID
+
+from mesh_core.ids import new_uuid
 from mesh_session_node.node.network_health import (
     LONGEST_SETTLED,
     RELAPSE,
@@ -23,30 +27,43 @@ LOST, FAILED, REFUSED, SILENT = (
 
 
 class Node:
-    """So many accounts, all connected for long, on a network that is judged once a second."""
+    """So many accounts of each tenant, all connected for long, on a network that is judged once a second."""
 
-    def __init__(self, accounts: int) -> None:
+    def __init__(self, *accounts: int) -> None:
         self.health = NetworkHealth()
         self.now = 1000.0
-        self.names = [f"account-{number}" for number in range(accounts)]
+        self.tenants: dict[str, UUID] = {}
+        for of_tenant in accounts:
+            tenant = new_uuid()
+            first = len(self.tenants)
+            self.tenants.update((f"account-{first + number}", tenant) for number in range(of_tenant))
+        self.names = [*self.tenants]
         self.waiting: set[str] = set()
-        for name in self.names:
-            self.health.succeeded(name, self.now)
+        self.log_in(*self.names)
         self.pass_time(WINDOW + 1)
+
+    def of(self, number: int) -> list[str]:
+        """The accounts of one tenant."""
+        tenant = [*dict.fromkeys(self.tenants.values())][number]
+        return [name for name in self.names if self.tenants[name] == tenant]
 
     def fail(self, *names: str, cause: pb.SessionCause.ValueType = FAILED) -> list[bool]:
         """These fail, one after the other; whether each is to blame."""
         self.waiting |= {*names}
-        return [self.health.failed(name, cause, self.now) for name in names]
+        return [self.health.failed(name, self.tenants[name], cause, self.now) for name in names]
 
     def log_in(self, *names: str) -> None:
         self.waiting -= {*names}
         for name in names:
-            self.health.succeeded(name, self.now)
+            self.health.succeeded(name, self.tenants[name], self.now)
 
     def judge(self) -> bool:
         """Whether the judgement changes."""
-        return self.health.judge(Tally(len(self.names), len(self.waiting)), self.now)
+        wanted = Counter(self.tenants[name] for name in self.names)
+        waiting = Counter(self.tenants[name] for name in self.waiting)
+        return self.health.judge(
+            {tenant: Tally(wanted[tenant], waiting[tenant]) for tenant in wanted}, self.now
+        )
 
     def pass_time(self, seconds: float) -> None:
         until = self.now + seconds
@@ -155,6 +172,48 @@ def test_accounts_that_are_not_to_be_online_any_more_are_no_witnesses() -> None:
     assert node.fail("account-0") == [True]
     node.health.forget("account-1")
     assert node.fail("account-0") == [False]
+
+
+# A tenant counts once
+
+
+@pytest.mark.parametrize("dead", [[14, 11], [14] + [1] * 20, [2000, 3, 3, 3, 3, 3]], ids=str)
+def test_accounts_of_one_tenant_that_all_are_dead_are_no_outage_for_the_others(dead: list[int]) -> None:
+    node = Node(*dead)
+    for _ in range(20):
+        node.fail(*node.of(0))
+        node.pass_time(30)
+        assert not node.failing
+
+
+def test_one_account_of_another_tenant_that_fails_too_is_no_outage() -> None:
+    node = Node(14, 11)
+    node.fail(*node.of(0), node.of(1)[0])
+    assert not node.judge()
+
+
+def test_a_network_that_loses_everybody_fails_however_the_tenants_are_sized() -> None:
+    node = Node(2000, 1, 30)
+    node.fail(*node.names)
+    assert node.judge()
+
+
+def test_a_network_that_takes_no_login_fails_for_few_tenants() -> None:
+    node = Node(500, 300)
+    node.fail(*node.of(0)[:25], *node.of(1)[:15], cause=REFUSED)
+    assert node.judge()
+
+
+def test_a_network_that_takes_no_login_fails_for_many_small_tenants() -> None:
+    node = Node(*[10] * 200)
+    node.fail(*[node.names[number * 10] for number in range(20)], cause=REFUSED)
+    assert node.judge()
+
+
+def test_dead_accounts_are_to_blame_when_it_works_for_the_other_tenants() -> None:
+    node = Node(14, 2, 2, 2, 3)
+    node.log_in(*[node.of(tenant)[0] for tenant in (1, 2, 3, 4)])
+    assert all(node.fail(*node.of(0)))
 
 
 # It works again

@@ -204,6 +204,19 @@ async def test_who_is_to_try_comes_from_each_tenant_in_turn(node: Node) -> None:
     assert other.shown.state == pb.SESSION_STATE_CONNECTED
 
 
+async def test_a_tenant_whose_accounts_are_dead_holds_no_other_up(node: Node) -> None:
+    dead = await node.add(14, new_uuid())
+    others = await node.add(11, new_uuid())
+    for account in dead:
+        account.driver.refusal = ConnectionEnded(End.REFUSED, "not any more")
+        account.driver.link.end()
+    await node.pass_time(20)
+    others[0].driver.link.end(End.LOST, "reset by peer")
+    await node.pass_time(20)
+    assert others[0].shown.state == pb.SESSION_STATE_CONNECTED
+    assert HELD not in node.states()
+
+
 async def test_an_account_that_the_network_told_to_wait_does_not_try(node: Node) -> None:
     [account] = await node.add(1)
     node.go_away(ConnectionEnded(End.REFUSED, "not now", retry_after=300.0))

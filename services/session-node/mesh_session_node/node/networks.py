@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 import structlog
+from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.turns import Turns
 from mesh_session_node.account.connector import Connector
@@ -48,11 +50,11 @@ class WatchedNetwork:
 
     def logged_in(self, connector: Connector) -> None:
         self._probes.pop(connector.id, None)
-        self.health.succeeded(connector.id, time.monotonic())
+        self.health.succeeded(connector.id, connector.tenant, time.monotonic())
 
     def failed(self, connector: Connector, cause: Cause) -> bool:
         self._probes.pop(connector.id, None)
-        return self.health.failed(connector.id, cause, time.monotonic())
+        return self.health.failed(connector.id, connector.tenant, cause, time.monotonic())
 
     def hold(self, connector: Connector) -> None:
         self._held.add(connector.tenant, connector)
@@ -70,7 +72,7 @@ class WatchedNetwork:
         few of those that wait try.
         """
         live = [session for session in sessions if session.state in LIVE]
-        if self.health.judge(_tally(live), now):
+        if self.health.judge(_tallies(live), now):
             if self.failing:
                 self._began(live, now)
             else:
@@ -169,12 +171,14 @@ def _waits(session: Session) -> bool:
     return session.state == pb.SESSION_STATE_BACKOFF and not resting
 
 
-def _tally(live: Iterable[Session]) -> Tally:
-    waiting, connecting = 0, 0
+def _tallies(live: Iterable[Session]) -> dict[UUID, Tally]:
+    wanted: Counter[UUID] = Counter()
+    waiting: Counter[UUID] = Counter()
     for session in live:
-        waiting += _waits(session)
-        connecting += session.state != pb.SESSION_STATE_BACKOFF
-    return Tally(waiting + connecting, waiting)
+        waits = _waits(session)
+        wanted[session.connector.tenant] += waits or session.state != pb.SESSION_STATE_BACKOFF
+        waiting[session.connector.tenant] += waits
+    return {tenant: Tally(wanted[tenant], waiting[tenant]) for tenant in wanted}
 
 
 _LOOK_SECONDS, _MOVES_PER_LOOK = 0.5, 5
