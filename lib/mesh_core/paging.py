@@ -5,12 +5,18 @@ A page ends after as many rows as were asked for, or before the row with which i
     page = pager.page(request, tenant.bytes)
     rows = await pool.fetch(LIST, tenant, page.after_id, page.fetch)
     accounts, next_page_token = page.cut(rows, account_message)
+
+That holds the event loop for as long as all rows take. Rows that are large, or many, are read and rendered
+in pieces instead, between which other calls are served:
+
+    return await pager.answer(page, tenant, read, account_message, ListAccountsResponse)
 """
 
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
@@ -19,11 +25,18 @@ from typing import Any, TypeVar
 
 from asyncpg.pgproto.pgproto import UUID
 from google.protobuf.message import Message
+from google.protobuf.wrappers_pb2 import BytesValue
 
 from mesh_core.errors import InvalidField
+from mesh_core.shares import Shares
+from mesh_core.slices import Slices
 
 DEFAULT_SIZE = 50
 MAX_SIZE = 1000
+READ_ROWS = 100
+"""Rows that are read at a time, which may be larger than what is shown of them."""
+PAGES_AT_ONCE = 8
+"""Large pages that a process has in the making: each may take `MAX_BYTES` and some."""
 MAX_BYTES = 3 * 1024 * 1024
 """How large the rows of one page may be together as messages; gRPC clients take answers up to 4 MiB."""
 
@@ -64,20 +77,40 @@ class Page:
         `position` tells a row's position; by default it is the row's `"id"`, a UUID.
         """
         shown: list[Rendered] = []
-        size = 0
-        last: Row | None = None
+        cut = _Cut(self, position or _id_of)
         for row in rows:
             message = render(row)
-            size += message.ByteSize() + _FRAMING
-            if last is not None and (len(shown) == self.limit or size > MAX_BYTES):
-                return shown, self._token((position or _id_of)(last))
+            if not cut.takes(row, message.ByteSize()):
+                break
             shown.append(message)
-            last = row
-        return shown, ""
+        return shown, cut.token
+
+
+class _Cut:
+    """Where a page ends. `token` is of the next page, empty while all rows were taken."""
+
+    __slots__ = ("_last", "_page", "_position", "_rows", "_size", "token")
+
+    def __init__(self, page: Page, position: Callable[[Any], bytes]) -> None:
+        self._page = page
+        self._position = position
+        self._rows = self._size = 0
+        self._last: Any = None
+        self.token = ""
+
+    def takes(self, row: Any, size: int) -> bool:
+        """Whether the page has room for a row of that many bytes; the first one always fits."""
+        self._size += size + _FRAMING
+        if self._rows and (self._rows == self._page.limit or self._size > MAX_BYTES):
+            self.token = self._page._token(self._position(self._last))
+            return False
+        self._rows += 1
+        self._last = row
+        return True
 
 
 class Pager:
-    """Makes and checks page tokens.
+    """Makes and checks page tokens, and lets few pages be made at a time.
 
     `key` must be the same in every process that serves the listing, and a secret; `ValueError` for an empty
     one.
@@ -87,6 +120,8 @@ class Pager:
         if not key:
             raise ValueError("page tokens cannot be signed with an empty key: anybody could make them")
         self._key = blake2b(key, digest_size=32, person=b"page-token").digest()
+        self._places = Shares(PAGES_AT_ONCE)
+        self._slices = Slices()
 
     def page(self, request: Message, scope: bytes = b"") -> Page:
         """The page that `request` asks for with its fields `page_size` and `page_token`.
@@ -118,6 +153,55 @@ class Pager:
             raise _refused()
         return Page(limit, after, partial(self.token, filters=filters))
 
+    @asynccontextmanager
+    async def working(self, tenant: UUID | None) -> AsyncIterator[Slices]:
+        """Hold one of the `PAGES_AT_ONCE` places for a page, which tenants share; work in the slices."""
+        async with self._places.place(tenant or _OPERATOR):
+            yield self._slices
+
+    async def answer(
+        self,
+        page: Page,
+        tenant: UUID | None,
+        read: Callable[[UUID | None, int], Awaitable[Sequence[Row]]],
+        render: Callable[[Row], Message],
+        response: Callable[..., Message],
+        position: Callable[[Row], bytes] | None = None,
+    ) -> bytes:
+        """The page as a serialised `response`, whose field 1 are the rows' messages.
+
+        `tenant` is whose call it is, None an operator's. `read` returns so many rows behind an id, and fewer
+        when there are no more; `position` tells a row's id, as for `Page.cut`.
+        """
+        rows, token = await self.rows(page, tenant, read, render, position)
+        return rows + response(next_page_token=token).SerializeToString()
+
+    async def rows(
+        self,
+        page: Page,
+        tenant: UUID | None,
+        read: Callable[[UUID | None, int], Awaitable[Sequence[Row]]],
+        render: Callable[[Row], Message],
+        position: Callable[[Row], bytes] | None = None,
+    ) -> tuple[bytes, str]:
+        """Like `answer`, for a response with more than rows and token: these two."""
+        place = position or _id_of
+        shown: list[bytes] = []
+        cut = _Cut(page, place)
+        after, left = page.after_id, page.fetch
+        async with self.working(tenant) as slices:
+            while left and not cut.token:
+                rows = await read(after, asked := min(left, READ_ROWS))
+                async for row in slices.each(tenant or _OPERATOR, rows):
+                    message = render(row).SerializeToString()
+                    if not cut.takes(row, len(message)):
+                        break
+                    shown.append(BytesValue(value=message).SerializeToString())  # a message as field 1
+                if len(rows) < asked:
+                    break
+                after, left = UUID(place(rows[-1])), left - asked
+        return b"".join(shown), cut.token
+
     def token(self, after: bytes, filters: bytes) -> str:
         """The token of the page behind position `after` of the listing with `filters`."""
         return urlsafe_b64encode(self._mac(after, filters) + after).rstrip(b"=").decode()
@@ -148,5 +232,6 @@ def _refused() -> InvalidField:
     )
 
 
+_OPERATOR = UUID(bytes(16))
 _MAC_SIZE = 16
 _FRAMING = 6  # a repeated message's tag and length, in bytes

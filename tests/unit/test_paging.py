@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,9 +11,11 @@ from asyncpg.pgproto.pgproto import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mesh_core import slices
 from mesh_core.errors import InvalidArgument, InvalidField
-from mesh_core.paging import MAX_BYTES, Pager, listing
+from mesh_core.paging import MAX_BYTES, PAGES_AT_ONCE, Page, Pager, listing
 from sessionmesh.v1 import message_pb2
+from tests.support.eventually import eventually
 
 PAGER = Pager(b"a key")
 
@@ -155,3 +158,89 @@ def test_a_listing_may_have_positions_of_its_own() -> None:
 def test_without_a_key_anybody_could_make_tokens_so_there_is_no_pager() -> None:
     with pytest.raises(ValueError, match="empty key"):
         Pager(b"")
+
+
+# --- in pieces
+
+
+class Listing:
+    """Rows that are read as a store reads them."""
+
+    def __init__(self, count: int, size: int = 10) -> None:
+        self.rows = rows(count, size)
+        self.asked: list[int] = []
+
+    async def read(self, after: UUID | None, limit: int) -> list[dict[str, Any]]:
+        self.asked.append(limit)
+        begin = 0 if after is None else after.int + 1
+        return self.rows[begin : begin + limit]
+
+
+async def answered(listing: Listing, page: Page, pager: Pager = PAGER) -> message_pb2.ListMessagesResponse:
+    raw = await pager.answer(page, None, listing.read, message, message_pb2.ListMessagesResponse)
+    return message_pb2.ListMessagesResponse.FromString(raw)
+
+
+@pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 250, 251, 252])
+async def test_a_page_that_is_read_in_pieces_is_the_one_that_is_cut(count: int) -> None:
+    page = PAGER.parse(250, "", b"")
+    shown, token = page.cut(rows(min(count, page.fetch)), message)
+    answer = await answered(Listing(count), page)
+    assert list(answer.messages) == shown
+    assert answer.next_page_token == token
+
+
+async def test_no_more_rows_are_read_than_the_page_shows_and_a_piece_at_a_time() -> None:
+    listing = Listing(1000)
+    await answered(listing, PAGER.parse(250, "", b""))
+    assert listing.asked == [100, 100, 51]
+    large = Listing(1000, MAX_BYTES // 50)
+    answer = await answered(large, PAGER.parse(1000, "", b""))
+    assert large.asked == [100], "what is behind the page's bytes is not read"
+    assert answer.ByteSize() <= MAX_BYTES
+    assert after(answer.next_page_token) == identity(len(answer.messages) - 1)
+
+
+async def test_a_page_in_pieces_goes_on_behind_the_one_before() -> None:
+    listing = Listing(130)
+    first = await answered(listing, PAGER.parse(120, "", b""))
+    rest = await answered(listing, PAGER.parse(120, first.next_page_token, b""))
+    assert len(rest.messages) == 10
+    assert rest.next_page_token == ""
+
+
+async def test_few_pages_are_made_at_a_time_and_one_tenant_leaves_places() -> None:
+    pager, page = Pager(b"a key"), PAGER.parse(1, "", b"")
+    reading: list[UUID] = []
+
+    async def stuck(tenant: UUID) -> None:
+        async def read(_after: UUID | None, _limit: int) -> list[dict[str, Any]]:
+            reading.append(tenant)
+            return await asyncio.Future()
+
+        await pager.answer(page, tenant, read, message, message_pb2.ListMessagesResponse)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(stuck(identity(1)), name="page") for _ in range(2 * PAGES_AT_ONCE)]
+        await eventually(lambda: len(reading) == PAGES_AT_ONCE // 2)
+        tasks.append(group.create_task(stuck(identity(2)), name="page"))
+        await eventually(lambda: reading[-1] == identity(2))
+        assert len(reading) == PAGES_AT_ONCE // 2 + 1
+        for task in tasks:
+            task.cancel()
+
+
+async def test_pages_in_the_making_let_others_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slices, "SLICE_SECONDS", 0.0)
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    running = asyncio.create_task(others(), name="others")
+    await answered(Listing(100), PAGER.parse(100, "", b""))
+    running.cancel()
+    assert turns >= 50
