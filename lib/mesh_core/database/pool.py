@@ -10,6 +10,8 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 from asyncpg.types import ServerVersion
 
+from mesh_core.database.bounded_pool import BoundedPool
+from mesh_core.database.callers import Callers
 from mesh_core.database.unavailable import DATABASE_ERRORS
 from mesh_core.errors import StartupError
 
@@ -30,7 +32,8 @@ class UnsupportedServer(StartupError):
 class Database:
     """The database as one service uses it.
 
-    `pool` is for short transactions and reads. Never change the session of one of its connections (SET,
+    `pool` is for short transactions and reads of the service's own; what calls need goes through `callers`,
+    which share half of the connections. Never change the session of one of its connections (SET,
     LISTEN, an advisory lock that outlasts the transaction): nobody resets it. With `settings.pgbouncer` it
     prepares no statements, because the next one may run in another session; connections that need a session
     are then made with `settings.direct_url`, which leads past the bouncer.
@@ -38,13 +41,14 @@ class Database:
 
     def __init__(self, settings: DatabaseSettings, pool: asyncpg.Pool) -> None:
         self.pool = pool
+        self.callers = Callers(pool)
         self._direct_url = settings.direct_url or settings.url
 
     @classmethod
     async def open(cls, settings: DatabaseSettings) -> Self:
         """Connects; raises `StartupError` when the server does not answer, refuses us, or is too old."""
         try:
-            pool = await asyncpg.create_pool(
+            pool = await BoundedPool(
                 settings.url,
                 min_size=1,
                 max_size=settings.pool_size,
@@ -105,7 +109,7 @@ async def _keep_session(_connection: object) -> None:
 
 
 _CONNECT_SECONDS = 5.0
-_COMMAND_SECONDS = 15.0  # longer than the server lets a transaction run, which then says why it ended
+_COMMAND_SECONDS = 5.0  # less than callers wait as a rule, who are told that the database does not answer
 # Our statements are too short to be worth compiling (jit). While a transaction is open, all later events are
 # hidden from their readers, so the server ends those that stay open.
 _DIRECT = {"jit": "off", "application_name": "sessionmesh"}

@@ -27,7 +27,7 @@ from mesh_core.rpc.server.status import details_of
 from mesh_core.telemetry import tracing
 from mesh_core.validation import MAX_BATCH, to_timestamp
 from mesh_session_node.account.session import Session
-from mesh_session_node.calls.account_call import AccountCalls, Context
+from mesh_session_node.calls.account_call import AccountCalls, Context, in_time, patience
 from mesh_session_node.calls.message_filters import message_filter
 from mesh_session_node.calls.send_validation import check_send
 from mesh_session_node.context.message_rows import message_of_row, set_create_time
@@ -90,6 +90,7 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
                 accepted.append(await self._accept(session, item))
             except MeshError as error:
                 accepted.append(error)
+        until = patience()
         for (account_id, request_id), one in zip(names, accepted, strict=True):
             result = response.results.add(account_id=account_id, request_id=request_id)
             try:
@@ -98,7 +99,7 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
                 if isinstance(one, pb.Message):
                     result.message.CopyFrom(one)
                     continue
-                uuid = self._stored_as(one, await one.done)
+                uuid = self._stored_as(one, await in_time(one.done, until))
                 _show_accepted(result.message, one.session, one.out, uuid)
             except MeshError as error:
                 result.error.MergeFromString(details_of(error))
@@ -164,12 +165,16 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
         micros = time.time_ns() // 1000
         event = status_event(session.context, out, pb.MESSAGE_STATUS_CANCELLED, micros)
         change = StatusChange(uuid, pb.MESSAGE_STATUS_CANCELLED, micros, event)
-        try:
-            unwrap(await self._calls.write(session, change), uuid)
-        except MeshError:  # it is not cancelled
-            session.sender.keep(out)
-            raise
-        session.sender.waiters.tell(uuid, out)
+
+        async def end() -> None:
+            try:
+                unwrap(await self._calls.write(session, change), uuid)
+            except MeshError:  # it is not cancelled
+                session.sender.keep(out)
+                raise
+            session.sender.waiters.tell(uuid, out)
+
+        await in_time(end())
         return pb.CancelMessageResponse(message=await self._stored(session, request.message_id))
 
     # --- sending
@@ -186,12 +191,12 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
             return
         out, done = accepted.out, accepted.done
         if not wait_for_sent:
-            outcome = await done
+            outcome = await in_time(done)
             _show_accepted(message, session, out, self._stored_as(accepted, outcome))
             return
         waiter = session.sender.waiters.add(out.uuid)
         try:
-            outcome = await done
+            outcome = await in_time(done)
             uuid = self._stored_as(accepted, outcome)
             _show_accepted(message, session, out, uuid)
             if uuid is not out.uuid:
@@ -201,7 +206,7 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
         finally:
             session.sender.waiters.remove(out.uuid, waiter)
         # What the answer says, the next call finds
-        await session.context.host.journal.flush()
+        await in_time(session.context.host.journal.flush())
         if ended is not None:
             message.CopyFrom(await self._stored(session, message.id))
             return
@@ -213,12 +218,12 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
         waiters = session.sender.waiters
         waiter = waiters.add(uuid)
         try:
-            await session.context.host.journal.flush()
+            await in_time(session.context.host.journal.flush())
             message = await self._stored(session, encode(Prefix.MESSAGE, uuid))
             if message.status not in WAITING:
                 return message
             await waiter
-            await session.context.host.journal.flush()
+            await in_time(session.context.host.journal.flush())
             return await self._stored(session, message.id)
         finally:
             waiters.remove(uuid, waiter)

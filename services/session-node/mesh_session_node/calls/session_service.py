@@ -46,8 +46,7 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
 
     async def Logout(self, request: pb.LogoutRequest, context: Context) -> pb.LogoutResponse:
         session = await self._calls.session(request.account_id, context)
-        if await self._calls.first_time(session, Method.LOGOUT, request.request_id):
-            session.log_out()
+        await self._calls.once(session, Method.LOGOUT, request.request_id, session.log_out)
         return pb.LogoutResponse(session=view(session))
 
     async def Pair(self, request: pb.PairRequest, context: Context) -> AsyncIterator[pb.PairResponse]:
