@@ -34,9 +34,15 @@ class Callers:
         return CallerPool(self._pool, self._shares, tenant or _OPERATOR)
 
     @asynccontextmanager
+    async def locking(self, tenant: UUID, caller: UUID | None) -> AsyncIterator[PoolConnectionProxy]:
+        """A transaction of `caller` that is about to lock the row of `tenant`."""
+        async with self.turn(tenant), self.of(caller).transaction() as connection:
+            yield connection
+
+    @asynccontextmanager
     async def turn(self, tenant: UUID) -> AsyncIterator[None]:
-        """The turn to lock the tenant's row. It is waited for before a connection is taken, so that of all who
-        want the lock one call holds a connection.
+        """The turn to lock the tenant's row. It is waited for before a connection is taken, so that of all
+        who want the lock one call holds a connection.
         """
         lock = self._locks.setdefault(tenant, asyncio.Lock())
         async with lock:
@@ -76,6 +82,10 @@ class CallerPool:
     async def fetchval(self, query: str, *args: Any) -> Any:
         async with self.acquire() as connection:
             return await connection.fetchval(query, *args)
+
+    async def execute(self, query: str, *args: Any) -> str:
+        async with self.acquire() as connection:
+            return await connection.execute(query, *args)
 
     async def search(self, query: str, *args: Any) -> list[asyncpg.Record]:
         """Rows of a statement that may look through all that a tenant has.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
+from asyncpg import Record
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.database.identity import check_identity
@@ -61,7 +62,7 @@ class EventReader:
 
     async def oldest(self, tenant: UUID | None = None) -> Cursor:
         """The cursor before the first event that is still stored, of one tenant or (None) of all."""
-        [row] = await self._database.pool.fetch(OLDEST, tenant)
+        [row] = await self._fetch(tenant, OLDEST, tenant)
         return Cursor(self.generation, row["position"], row["place"])
 
     async def latest(self) -> Cursor:
@@ -74,7 +75,7 @@ class EventReader:
         events behind it were dropped, or with a `tenant` those of its own deleted.
         """
         oldest = await self.oldest(tenant)
-        next_xid = await self._database.pool.fetchval("SELECT pg_snapshot_xmax(pg_current_snapshot())")
+        [(next_xid,)] = await self._fetch(tenant, "SELECT pg_snapshot_xmax(pg_current_snapshot())")
         if cursor.generation < self.generation or cursor < oldest:
             raise out_of_range("has expired: events after it were dropped", oldest)
         if cursor.generation > self.generation or cursor.xid >= next_xid:
@@ -84,9 +85,10 @@ class EventReader:
         """The events behind `cursor`, at most `limit`, of one tenant or (None) of all.
 
         A page ends before `limit` with the event whose body brings it to `PAGE_BYTES`. `check` a cursor that
-        came from outside first: an expired one is read from the oldest event on.
+        came from outside first: an expired one is read from the oldest event on. For a tenant it raises
+        `DeadlineExceeded` SEARCH_TOO_LONG.
         """
-        rows = await self._database.pool.fetch(READ, cursor.xid, cursor.seq, limit, tenant, PAGE_BYTES)
+        rows = await self._fetch(tenant, READ, cursor.xid, cursor.seq, limit, tenant, PAGE_BYTES)
         events = [
             StoredEvent(
                 Cursor(self.generation, row["position"], row["place"]),
@@ -133,6 +135,12 @@ class EventReader:
                 async with asyncio.timeout(_IDLE):
                     await heard.wait(seen)
             await asyncio.sleep(looked + _APART - loop.time())
+
+    async def _fetch(self, tenant: UUID | None, query: str, *args: object) -> list[Record]:
+        """What is read for one tenant is a caller's, and all else the service's own."""
+        if tenant is None:
+            return await self._database.pool.fetch(query, *args)
+        return await self._database.callers.of(tenant).search(query, *args)
 
 
 _APART = 0.05

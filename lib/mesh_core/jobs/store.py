@@ -10,15 +10,17 @@ from asyncpg.pgproto.pgproto import UUID
 from asyncpg.pool import PoolConnectionProxy
 
 from mesh_core.database import DATABASE_ERRORS, Database
+from mesh_core.database.callers import CallerPool
 from sessionmesh.v1 import job_pb2
 
 logger = structlog.get_logger(__name__)
 
 Connection = PoolConnectionProxy
+Queries = CallerPool | Connection
 ENDED = (job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED)
 
 
-async def get(database: asyncpg.Pool | Connection, job: UUID) -> asyncpg.Record | None:
+async def get(database: Queries, job: UUID) -> asyncpg.Record | None:
     return await database.fetchrow("SELECT * FROM job WHERE id = $1", job)
 
 
@@ -64,7 +66,7 @@ async def change(
     return changed
 
 
-async def request_cancel(database: asyncpg.Pool | Connection, job: UUID) -> asyncpg.Record | None:
+async def request_cancel(database: Queries, job: UUID) -> asyncpg.Record | None:
     """Marks the job to be cancelled by its worker; None when it has ended already."""
     return await database.fetchrow(_REQUEST_CANCEL, job)
 
@@ -77,7 +79,7 @@ async def unfinished(
 
 
 async def page(
-    pool: asyncpg.Pool,
+    pool: CallerPool,
     *,
     tenant: UUID | None,
     account: UUID | None,
@@ -87,9 +89,9 @@ async def page(
     limit: int,
 ) -> list[asyncpg.Record]:
     """Jobs that are older than job `before`, newest first. None for a filter: any; `tenant=None` includes the
-    operator's.
+    operator's. Raises `DeadlineExceeded` SEARCH_TOO_LONG.
     """
-    return await pool.fetch(_PAGE, tenant, before, kind, states, account, limit)
+    return await pool.search(_PAGE, tenant, before, kind, states, account, limit)
 
 
 async def delete_ended(pool: asyncpg.Pool) -> int:

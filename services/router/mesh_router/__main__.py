@@ -89,14 +89,14 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
             entry=entry,
             shared_port=is_worker(),
         )
-        server.add(
-            account_pb2_grpc.add_AccountServiceServicer_to_server,
-            AccountService(database, pager, owners, notifier.wake, fleet.admission, settings.sendceiling),
+        accounts = AccountService(
+            database, pager, owners, notifier.wake, fleet.admission, settings.sendceiling
         )
-        server.add(
-            tenant_pb2_grpc.add_TenantServiceServicer_to_server,
-            TenantService(database, pager, policy, deletions, erasures),
-        )
+        server.add(account_pb2_grpc.add_AccountServiceServicer_to_server, accounts)
+        server.add_bytes("sessionmesh.v1.AccountService", {"ListAccounts": accounts.list_accounts})
+        tenants = TenantService(database, pager, policy, deletions, erasures)
+        server.add(tenant_pb2_grpc.add_TenantServiceServicer_to_server, tenants)
+        server.add_bytes("sessionmesh.v1.TenantService", {"ListApiKeys": tenants.list_api_keys})
         connects = NodeConnects(database, view, channels, settings.auth.mesh_key)
         server.add(
             fleet_pb2_grpc.add_FleetServiceServicer_to_server,

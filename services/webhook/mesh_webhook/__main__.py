@@ -66,15 +66,29 @@ async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
         fan_out = FanOut(database, reader, subscribers, due.heard.notify, owed)
         owing = OwedDeliveries(database.pool, subscribers, owed, due.heard.notify)
         validator = EndpointValidator(sender.resolver, allow_http=webhook.allow_http)
+        webhook_service = WebhookService(
+            EndpointStore(database.callers),
+            DeliveryStore(database.callers),
+            validator,
+            secrets,
+            sender,
+            pager,
+        )
         server.add(
             webhook_pb2_grpc.add_WebhookServiceServicer_to_server,
-            WebhookService(
-                EndpointStore(database.pool), DeliveryStore(database.pool), validator, secrets, sender, pager
-            ),
+            webhook_service,
         )
-        server.add(
-            event_pb2_grpc.add_EventServiceServicer_to_server, EventService(reader, tail, server.draining)
+        server.add_bytes(
+            "sessionmesh.v1.WebhookService",
+            {
+                "ListEndpoints": webhook_service.list_endpoints,
+                "ListDeliveries": webhook_service.list_deliveries,
+                "ListAttempts": webhook_service.list_attempts,
+            },
         )
+        event_service = EventService(reader, tail, server.draining, pager)
+        server.add(event_pb2_grpc.add_EventServiceServicer_to_server, event_service)
+        server.add_bytes("sessionmesh.v1.EventService", {"ListEvents": event_service.list_events})
 
         supervisor.start("events listener", listener.run())
         supervisor.start("deliveries listener", due.run())

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 
 import asyncpg
 import msgspec
+import orjson
 
 from mesh_core import ids, validation
 from mesh_core.errors import InvalidField
@@ -74,9 +75,9 @@ def account_message(row: asyncpg.Record) -> account_pb2.Account:
         display_name=row["display_name"],
         driver=account_pb2.Driver.Value(f"DRIVER_{row['driver'].upper()}"),
         phone=row["paired_phone"] or row["phone"],
-        labels=json.loads(row["labels"]),
+        labels=orjson.loads(row["labels"]),
         desired_state=row["desired_state"],
-        send_limits=_limits_message(json.loads(row["settings"])),
+        send_limits=_limits_message(orjson.loads(row["settings"])),
         create_time=validation.to_timestamp(row["create_time"]),
         update_time=validation.to_timestamp(row["update_time"]),
         etag=validation.etag(row["version"]),

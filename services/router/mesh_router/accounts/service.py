@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -16,6 +17,7 @@ from mesh_core.errors import AlreadyExists, FailedPrecondition, InvalidField, No
 from mesh_core.ids import Prefix
 from mesh_core.paging import Pager
 from mesh_core.rpc.auth import current_identity
+from mesh_core.rpc.server.parsing import parsed
 from mesh_router.accounts import store
 from mesh_router.accounts.fields import (
     CHANGEABLE,
@@ -26,7 +28,7 @@ from mesh_router.accounts.fields import (
     stored_driver,
 )
 from mesh_router.accounts.owner_notifier import OwnerNotifier
-from mesh_router.accounts.store import Connection
+from mesh_router.accounts.store import AccountFilter, Connection
 from mesh_router.fleet.admission import Admission, Reservation
 from sessionmesh.v1 import account_pb2, account_pb2_grpc
 
@@ -43,7 +45,7 @@ class AccountService(account_pb2_grpc.AccountServiceServicer):
         admission: Admission,
         ceiling: SendCeilingSettings,
     ) -> None:
-        self._database = database
+        self._callers = database.callers
         self._pager = pager
         self._owners = owners
         self._events_committed = events_committed
@@ -59,7 +61,7 @@ class AccountService(account_pb2_grpc.AccountServiceServicer):
         tenant = UUID(current_identity().tenant_for(request.tenant_id).bytes)
         account = ids.new_uuid()
         shard = ids.shard_of(ids.encode(Prefix.ACCOUNT, account))
-        async with self._changing() as (connection, reservation):
+        async with self._changing(locks=tenant) as (connection, reservation):
             quota = await store.lock_quota(connection, tenant)
             if quota is None:
                 raise NotFound("tenant", request.tenant_id)
@@ -89,36 +91,35 @@ class AccountService(account_pb2_grpc.AccountServiceServicer):
     async def GetAccount(
         self, request: account_pb2.GetAccountRequest, context: Any
     ) -> account_pb2.GetAccountResponse:
+        pool = self._callers.of(current_identity().tenant_id)
         if not request.external_id:
-            found = await store.get(self._database.pool, _account(request.account_id))
+            found = await store.get(pool, _account(request.account_id))
         elif request.account_id:
             raise InvalidField("external_id", "must not be given beside account_id")
         else:
             tenant = UUID(current_identity().tenant_for(request.tenant_id).bytes)
             external_id = validation.text("external_id", request.external_id)
-            found = await store.find(self._database.pool, tenant, external_id)
+            found = await store.find(pool, tenant, external_id)
         row = _visible(found, request.account_id or request.external_id)
         return account_pb2.GetAccountResponse(account=account_message(row))
 
-    async def ListAccounts(
-        self, request: account_pb2.ListAccountsRequest, context: Any
-    ) -> account_pb2.ListAccountsResponse:
+    async def list_accounts(self, raw: bytes, context: Any) -> bytes:
+        """ListAccounts, from bytes to bytes."""
+        request = parsed(account_pb2.ListAccountsRequest.FromString, raw)
         identity = current_identity()
         everyone = identity.tenant_id is None and not request.tenant_id
         tenant = None if everyone else UUID(identity.tenant_for(request.tenant_id).bytes)
         page = self._pager.page(request, tenant.bytes if tenant else b"")
-        rows = await store.page(
-            self._database.pool,
-            tenant=tenant,
-            after=page.after_id,
-            accounts=identity.account_uuids,
-            labels=validation.labels("labels", request.labels),
-            driver=stored_driver(request.driver) if request.driver else None,
-            show_deleted=request.show_deleted,
-            limit=page.fetch,
+        wanted = AccountFilter(
+            tenant,
+            identity.account_uuids,
+            validation.labels("labels", request.labels),
+            stored_driver(request.driver) if request.driver else None,
+            request.show_deleted,
         )
-        accounts, next_page_token = page.cut(rows, account_message)
-        return account_pb2.ListAccountsResponse(accounts=accounts, next_page_token=next_page_token)
+        caller = identity.tenant_id
+        read = partial(store.page, self._callers.of(caller), wanted)
+        return await self._pager.answer(page, caller, read, account_message, account_pb2.ListAccountsResponse)
 
     async def UpdateAccount(
         self, request: account_pb2.UpdateAccountRequest, context: Any
@@ -146,7 +147,7 @@ class AccountService(account_pb2_grpc.AccountServiceServicer):
         self, request: account_pb2.DeleteAccountRequest, context: Any
     ) -> account_pb2.DeleteAccountResponse:
         account = _account(request.account_id)
-        async with self._database.pool.acquire() as connection, connection.transaction():
+        async with self._callers.of(current_identity().tenant_id).transaction() as connection:
             row = _visible(await store.lock(connection, account), request.account_id)
             if row["delete_time"] is not None:  # a retry
                 return account_pb2.DeleteAccountResponse(account=account_message(row))
@@ -160,10 +161,11 @@ class AccountService(account_pb2_grpc.AccountServiceServicer):
         self, request: account_pb2.UndeleteAccountRequest, context: Any
     ) -> account_pb2.UndeleteAccountResponse:
         account = _account(request.account_id)
-        async with self._changing() as (connection, reservation):
-            # The tenant is locked before the account, as CreateAccount does, and its id never changes.
-            seen = _visible(await store.get(connection, account), request.account_id)
-            quota = await store.lock_quota(connection, seen["tenant"])
+        # The tenant is locked before the account, as CreateAccount does, and its id never changes.
+        pool = self._callers.of(current_identity().tenant_id)
+        tenant = _visible(await store.get(pool, account), request.account_id)["tenant"]
+        async with self._changing(locks=tenant) as (connection, reservation):
+            quota = await store.lock_quota(connection, tenant)
             row = _visible(await store.lock(connection, account), request.account_id)
             if row["delete_time"] is None:  # a retry
                 return account_pb2.UndeleteAccountResponse(account=account_message(row))
@@ -179,10 +181,17 @@ class AccountService(account_pb2_grpc.AccountServiceServicer):
         return account_pb2.UndeleteAccountResponse(account=message)
 
     @asynccontextmanager
-    async def _changing(self) -> AsyncIterator[tuple[Connection, Reservation]]:
-        """A transaction, and a reservation in the fleet that is undone when the transaction fails."""
+    async def _changing(self, locks: UUID | None = None) -> AsyncIterator[tuple[Connection, Reservation]]:
+        """A transaction, and a reservation in the fleet that is undone when the transaction fails. `locks` is
+        the tenant whose row it will lock.
+        """
+        caller = current_identity().tenant_id
+        if locks is None:
+            transaction = self._callers.of(caller).transaction()
+        else:
+            transaction = self._callers.locking(locks, caller)
         with self._admission.reservation() as reservation:
-            async with self._database.pool.acquire() as connection, connection.transaction():
+            async with transaction as connection:
                 yield connection, reservation
 
     async def _changed(self, account: account_pb2.Account) -> None:

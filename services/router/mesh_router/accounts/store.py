@@ -6,6 +6,7 @@ A deleted account is kept, and found, until its `expire_time`.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import timedelta
 
 import asyncpg
@@ -13,6 +14,7 @@ from asyncpg.pgproto.pgproto import UUID
 from asyncpg.pool import PoolConnectionProxy
 
 from mesh_core import ids
+from mesh_core.database.callers import CallerPool
 from mesh_core.ids import Prefix
 from mesh_core.telemetry.tracing import current_traceparent
 from mesh_router.accounts.fields import Fields
@@ -57,11 +59,11 @@ async def insert(
     )
 
 
-async def get(database: asyncpg.Pool | Connection, account: UUID) -> asyncpg.Record | None:
+async def get(database: CallerPool | Connection, account: UUID) -> asyncpg.Record | None:
     return await database.fetchrow(_GET, account)
 
 
-async def find(database: asyncpg.Pool, tenant: UUID, external_id: str) -> asyncpg.Record | None:
+async def find(database: CallerPool, tenant: UUID, external_id: str) -> asyncpg.Record | None:
     """The tenant's account of that external_id: the one that is not deleted, else the one deleted last."""
     return await database.fetchrow(_FIND, tenant, external_id)
 
@@ -70,19 +72,31 @@ async def lock(connection: Connection, account: UUID) -> asyncpg.Record | None:
     return await connection.fetchrow(_GET + " FOR UPDATE", account)
 
 
+@dataclass(frozen=True, slots=True)
+class AccountFilter:
+    """Which accounts to list; None: any."""
+
+    tenant: UUID | None
+    accounts: list[UUID] | None
+    labels: dict[str, str]
+    driver: str | None
+    show_deleted: bool
+
+
 async def page(
-    pool: asyncpg.Pool,
-    *,
-    tenant: UUID | None,
-    after: UUID | None,
-    accounts: list[UUID] | None,
-    labels: dict[str, str],
-    driver: str | None,
-    show_deleted: bool,
-    limit: int,
+    pool: CallerPool, wanted: AccountFilter, after: UUID | None, limit: int
 ) -> list[asyncpg.Record]:
-    """Accounts in creation order, behind `after`. None for a filter: any."""
-    return await pool.fetch(_PAGE, tenant, after, accounts, json.dumps(labels), driver, show_deleted, limit)
+    """Accounts in creation order, behind `after`. Raises `DeadlineExceeded` SEARCH_TOO_LONG."""
+    return await pool.search(
+        _PAGE,
+        wanted.tenant,
+        after,
+        wanted.accounts,
+        json.dumps(wanted.labels),
+        wanted.driver,
+        wanted.show_deleted,
+        limit,
+    )
 
 
 async def update(

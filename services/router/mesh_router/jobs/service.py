@@ -38,7 +38,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
     def __init__(
         self, database: Database, pager: Pager, kinds: Mapping[job_pb2.JobKind.ValueType, JobKind]
     ) -> None:
-        self._database = database
+        self._callers = database.callers
         self._pager = pager
         self._kinds = kinds
 
@@ -52,7 +52,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         account = ids.decode(Prefix.ACCOUNT, request.account_id, "account_id") if request.account_id else None
         page = self._pager.page(request, tenant.bytes if tenant else b"")
         rows = await store.page(
-            self._database.pool,
+            self._callers.of(identity.tenant_id),
             tenant=tenant,
             account=account,
             before=page.after_id,
@@ -79,7 +79,8 @@ class JobService(job_pb2_grpc.JobServiceServicer):
 
     async def CancelJob(self, request: job_pb2.CancelJobRequest, context: Any) -> job_pb2.CancelJobResponse:
         row = await self._found(request.job_id)
-        cancelled = await store.request_cancel(self._database.pool, row["id"])
+        pool = self._callers.of(current_identity().tenant_id)
+        cancelled = await store.request_cancel(pool, row["id"])
         if cancelled is None:
             row = await self._found(request.job_id)
             if row["state"] != job_pb2.JOB_STATE_CANCELLED:
@@ -91,8 +92,8 @@ class JobService(job_pb2_grpc.JobServiceServicer):
 
     async def _found(self, job_id: str) -> asyncpg.Record:
         job = ids.decode(Prefix.JOB, job_id, "job_id")
-        row = await store.get(self._database.pool, job)
         identity = current_identity()
+        row = await store.get(self._callers.of(identity.tenant_id), job)
         if row is None or (row["tenant"] is None and identity.tenant_id is not None):
             raise NotFound("job", job_id)
         if row["tenant"] is not None:

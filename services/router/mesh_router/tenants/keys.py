@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -67,7 +68,7 @@ class ApiKeys:
     """The keys' half of TenantService."""
 
     def __init__(self, database: Database, pager: Pager) -> None:
-        self._database = database
+        self._callers = database.callers
         self._pager = pager
 
     async def create(self, request: tenant_pb2.CreateApiKeyRequest) -> tenant_pb2.CreateApiKeyResponse:
@@ -76,7 +77,7 @@ class ApiKeys:
         fields = checked_key(request)
         tenant = _owner(request, fields.role)
         key_id, secret, secret_hash = new_api_key()
-        async with self._database.pool.acquire() as connection, connection.transaction():
+        async with self._transaction() as connection:
             if tenant is not None and not await connection.fetchval(_SHARE_TENANT, tenant):
                 raise NotFound("tenant", request.tenant_id)
             first = await claim_request(
@@ -105,14 +106,20 @@ class ApiKeys:
             )
         return tenant_pb2.CreateApiKeyResponse(api_key=key_message(_found(row, key_id)), secret=secret)
 
-    async def list(self, request: tenant_pb2.ListApiKeysRequest) -> tenant_pb2.ListApiKeysResponse:
+    async def list(self, request: tenant_pb2.ListApiKeysRequest) -> bytes:
+        """A serialised ListApiKeysResponse."""
         identity = current_identity()
         administrators = identity.tenant_id is None and not request.tenant_id
         tenant = None if administrators else identity.tenant_for(request.tenant_id)
         page = self._pager.page(request, tenant.bytes if tenant else b"")
-        rows = await self._database.pool.fetch(_LIST, tenant, page.after_id, page.fetch)
-        keys, next_page_token = page.cut(rows, key_message)
-        return tenant_pb2.ListApiKeysResponse(api_keys=keys, next_page_token=next_page_token)
+        pool = self._callers.of(identity.tenant_id)
+
+        async def read(after: UUID | None, limit: int) -> list[asyncpg.Record]:
+            return await pool.search(_LIST, tenant, after, limit)
+
+        return await self._pager.answer(
+            page, identity.tenant_id, read, key_message, tenant_pb2.ListApiKeysResponse
+        )
 
     async def rotate(self, request: tenant_pb2.RotateApiKeyRequest) -> tenant_pb2.RotateApiKeyResponse:
         """The present secret stays valid for `overlap`, and those before it as long as they were promised to.
@@ -125,7 +132,7 @@ class ApiKeys:
         if request.HasField("overlap"):
             overlap = validation.duration("overlap", request.overlap, least=timedelta(0), most=MAX_OVERLAP)
         secret, secret_hash = new_secret(key_id)
-        async with self._database.pool.acquire() as connection, connection.transaction():
+        async with self._transaction() as connection:
             row = _visible(await connection.fetchrow(_LOCK, key_id), request.key_id)
             first = await claim_request(
                 connection,
@@ -156,10 +163,13 @@ class ApiKeys:
     async def revoke(self, request: tenant_pb2.RevokeApiKeyRequest) -> tenant_pb2.RevokeApiKeyResponse:
         """Revoking again changes nothing."""
         key_id = ids.decode(Prefix.KEY, request.key_id, "key_id")
-        async with self._database.pool.acquire() as connection, connection.transaction():
+        async with self._transaction() as connection:
             _visible(await connection.fetchrow(_LOCK, key_id), request.key_id)
             row = await connection.fetchrow(_REVOKE, key_id)
         return tenant_pb2.RevokeApiKeyResponse(api_key=key_message(_found(row, key_id)))
+
+    def _transaction(self) -> AbstractAsyncContextManager[Connection]:
+        return self._callers.of(current_identity().tenant_id).transaction()
 
 
 def _owner(request: tenant_pb2.CreateApiKeyRequest, role: Role) -> UUID | None:

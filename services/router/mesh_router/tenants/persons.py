@@ -45,7 +45,8 @@ class PersonErasures(Worker):
         tenant = UUID(current_identity().tenant_for(request.tenant_id).bytes)
         address = addresses.person("address", request.address)
         job = ids.new_uuid()
-        async with self._database.pool.acquire() as connection, connection.transaction():
+        caller = current_identity().tenant_id
+        async with self._database.callers.of(caller).transaction() as connection:
             if not await connection.fetchval("SELECT true FROM tenant WHERE id = $1", tenant):
                 raise NotFound("tenant", request.tenant_id)
             first = await claim_request(
@@ -117,7 +118,8 @@ class PersonExports:
         """Raises `InvalidField`, `NotFound`, and `ResourceExhausted` RATE_LIMITED."""
         tenant = UUID(current_identity().tenant_for(request.tenant_id).bytes)
         who = Identities(addresses.person("address", request.address))
-        if not await self._database.pool.fetchval("SELECT true FROM tenant WHERE id = $1", tenant):
+        callers = self._database.callers.of(current_identity().tenant_id)
+        if not await callers.fetchval("SELECT true FROM tenant WHERE id = $1", tenant):
             raise NotFound("tenant", request.tenant_id)
         if tenant in self._running:
             raise _busy("the tenant has an export already")

@@ -10,6 +10,7 @@ from mesh_core.database import Database
 from mesh_core.jobs import job_message
 from mesh_core.paging import Pager
 from mesh_core.rpc.server import taken_within
+from mesh_core.rpc.server.parsing import parsed
 from mesh_router.retention import Policy
 from mesh_router.tenants.deletion import TenantDeletions
 from mesh_router.tenants.keys import ApiKeys
@@ -79,10 +80,9 @@ class TenantService(tenant_pb2_grpc.TenantServiceServicer):
     ) -> tenant_pb2.CreateApiKeyResponse:
         return await self._keys.create(request)
 
-    async def ListApiKeys(
-        self, request: tenant_pb2.ListApiKeysRequest, context: Any
-    ) -> tenant_pb2.ListApiKeysResponse:
-        return await self._keys.list(request)
+    async def list_api_keys(self, raw: bytes, context: Any) -> bytes:
+        """ListApiKeys, from bytes to bytes."""
+        return await self._keys.list(parsed(tenant_pb2.ListApiKeysRequest.FromString, raw))
 
     async def RotateApiKey(
         self, request: tenant_pb2.RotateApiKeyRequest, context: Any

@@ -29,7 +29,7 @@ class Tenants:
     """The tenants' half of TenantService."""
 
     def __init__(self, database: Database, pager: Pager, policy: Policy, deletions: TenantDeletions) -> None:
-        self._database = database
+        self._callers = database.callers
         self._pager = pager
         self._deletions = deletions
         self._shown = partial(tenant_message, policy)
@@ -41,7 +41,7 @@ class Tenants:
         external_id = validation.visible_text("tenant.external_id", tenant.external_id) or None
         fields = checked(tenant)
         tenant_id = ids.new_uuid()
-        async with self._database.pool.acquire() as connection, connection.transaction():
+        async with self._callers.of(current_identity().tenant_id).transaction() as connection:
             first = await claim_request(
                 connection,
                 OPERATOR_SCOPE,
@@ -76,13 +76,15 @@ class Tenants:
     async def get(self, request: tenant_pb2.GetTenantRequest) -> tenant_pb2.GetTenantResponse:
         """For a tenant's key only that tenant exists."""
         tenant_id = current_identity().tenant_for(request.tenant_id)
-        row = await self._database.pool.fetchrow(_GET, tenant_id)
+        row = await self._callers.of(current_identity().tenant_id).fetchrow(_GET, tenant_id)
         return tenant_pb2.GetTenantResponse(tenant=self._shown(_found(row, request.tenant_id)))
 
     async def list(self, request: tenant_pb2.ListTenantsRequest) -> tenant_pb2.ListTenantsResponse:
         page = self._pager.page(request)
         external_id = validation.text("external_id", request.external_id) or None
-        rows = await self._database.pool.fetch(_LIST, page.after_id, external_id, page.fetch)
+        rows = await self._callers.of(current_identity().tenant_id).search(
+            _LIST, page.after_id, external_id, page.fetch
+        )
         tenants, next_page_token = page.cut(rows, self._shown)
         return tenant_pb2.ListTenantsResponse(tenants=tenants, next_page_token=next_page_token)
 
@@ -91,7 +93,7 @@ class Tenants:
         paths = validation.field_mask(request.update_mask, CHANGEABLE)
         given = request.tenant
         fields = checked(given)
-        async with self._database.pool.acquire() as connection, connection.transaction():
+        async with self._callers.of(current_identity().tenant_id).transaction() as connection:
             row = _found(await connection.fetchrow(_LOCK, tenant_id), request.tenant_id)
             if row["state"] == tenant_pb2.TENANT_STATE_DELETING:
                 raise FailedPrecondition("the tenant is being deleted", "RESOURCE_DELETED")
@@ -114,7 +116,7 @@ class Tenants:
             self._deletions.wake()
             return tenant_pb2.DeleteTenantResponse(job=job_message(job))
         tenant_id = ids.decode(Prefix.TENANT, request.tenant_id, "tenant_id")
-        async with self._database.pool.acquire() as connection, connection.transaction():
+        async with self._callers.of(current_identity().tenant_id).transaction() as connection:
             row = _found(await connection.fetchrow(_LOCK, tenant_id), request.tenant_id)
             validation.check_etag(request.etag, row["version"])
             try:

@@ -13,12 +13,13 @@ from mesh_core import validation
 from mesh_core.at_once import AtOnce
 from mesh_core.errors import InvalidField, NotFound, Unimplemented
 from mesh_core.events import Cursor, EventReader
-from mesh_core.paging import DEFAULT_SIZE, MAX_BYTES, MAX_SIZE
+from mesh_core.paging import DEFAULT_SIZE, MAX_BYTES, MAX_SIZE, Pager
 from mesh_core.rpc.auth import current_identity
 from mesh_core.rpc.server import Draining
+from mesh_core.rpc.server.parsing import parsed
 from mesh_webhook.events import filters
 from mesh_webhook.events.filters import EventFilter
-from mesh_webhook.events.rendering import matching_events
+from mesh_webhook.events.rendering import matching_event
 from mesh_webhook.events.stream import EventStream
 from mesh_webhook.events.tail import Tail
 from sessionmesh.v1 import event_pb2 as pb
@@ -39,7 +40,8 @@ class EventService(event_pb2_grpc.EventServiceServicer):
     Named subscriptions are not served. A key that is limited to accounts gets only their events.
     """
 
-    def __init__(self, reader: EventReader, tail: Tail, draining: Draining) -> None:
+    def __init__(self, reader: EventReader, tail: Tail, draining: Draining, pager: Pager) -> None:
+        self._pager = pager
         self._reader = reader
         self._tail = tail
         self._draining = draining
@@ -57,7 +59,9 @@ class EventService(event_pb2_grpc.EventServiceServicer):
                 async for frame in frames:
                     yield frame
 
-    async def ListEvents(self, request: pb.ListEventsRequest, _context: Any) -> pb.ListEventsResponse:
+    async def list_events(self, raw: bytes, _context: Any) -> bytes:
+        """ListEvents, from bytes to bytes."""
+        request = parsed(pb.ListEventsRequest.FromString, raw)
         tenant = UUID(current_identity().tenant_for(request.tenant_id).bytes)
         wanted = _filter(request)
         if not 0 <= request.page_size <= MAX_SIZE:
@@ -67,19 +71,24 @@ class EventService(event_pb2_grpc.EventServiceServicer):
             cursor = await self._check_cursor(request.cursor, tenant)
         else:
             cursor = await self._reader.oldest(tenant)
-        events: list[pb.Event] = []
+        events: list[bytes] = []
         used_bytes = 0
-        for _ in range(_MAX_READS):
-            page = await self._reader.read(cursor, _READ_EVENTS, tenant=tenant)
-            for event in matching_events(page.events, wanted):
-                used_bytes += event.ByteSize()
-                if events and (len(events) == size or used_bytes > MAX_BYTES):
-                    return pb.ListEventsResponse(events=events, next_cursor=events[-1].cursor, more=True)
-                events.append(event)
-            cursor = page.cursor
-            if page.complete:
-                break
-        return pb.ListEventsResponse(events=events, next_cursor=cursor.encode(), more=not page.complete)
+        async with self._pager.working(tenant) as slices:
+            for _ in range(_MAX_READS):
+                page = await self._reader.read(cursor, _READ_EVENTS, tenant=tenant)
+                async for stored in slices.each(tenant, page.events):
+                    event = matching_event(stored, wanted)
+                    if event is None:
+                        continue
+                    used_bytes += event.ByteSize()
+                    if events and (len(events) == size or used_bytes > MAX_BYTES):
+                        return _listed(events, cursor, more=True)
+                    events.append(pb.ListEventsResponse(events=[event]).SerializeToString())
+                    cursor = stored.cursor
+                cursor = page.cursor
+                if page.complete:
+                    break
+        return _listed(events, cursor, more=not page.complete)
 
     async def _start(self, request: pb.SubscribeRequest, tenant: UUID) -> Cursor:
         match request.WhichOneof("start"):
@@ -98,6 +107,12 @@ class EventService(event_pb2_grpc.EventServiceServicer):
         return cursor
 
 
+def _listed(events: list[bytes], cursor: Cursor, *, more: bool) -> bytes:
+    """The answer of which `events` are pieces."""
+    end = pb.ListEventsResponse(next_cursor=cursor.encode(), more=more)
+    return b"".join(events) + end.SerializeToString()
+
+
 def _filter(request: pb.SubscribeRequest | pb.ListEventsRequest) -> EventFilter:
     identity = current_identity()
     accounts = filters.check_accounts("account_ids", request.account_ids)
@@ -111,6 +126,6 @@ def _filter(request: pb.SubscribeRequest | pb.ListEventsRequest) -> EventFilter:
     )
 
 
-_READ_EVENTS = 1000
+_READ_EVENTS = 500
 # Bounds the work of one call: a filter that few events match is answered with few events and `more`.
-_MAX_READS = 10
+_MAX_READS = 20

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
+from asyncpg import Record
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import ids, validation
@@ -13,6 +15,7 @@ from mesh_core.errors import InvalidField, Unimplemented
 from mesh_core.ids import Prefix
 from mesh_core.paging import Pager, listing
 from mesh_core.rpc.auth import current_identity
+from mesh_core.rpc.server.parsing import parsed
 from mesh_core.telemetry.tracing import current_traceparent
 from mesh_core.validation import to_duration, to_timestamp
 from mesh_webhook.api.trials import Trials
@@ -80,14 +83,19 @@ class WebhookService(webhook_pb2_grpc.WebhookServiceServicer):
         endpoint = await self._endpoints.get(_endpoint_id(request.endpoint_id), current_identity().tenant_id)
         return pb.GetEndpointResponse(endpoint=endpoint.to_proto())
 
-    async def ListEndpoints(
-        self, request: pb.ListEndpointsRequest, _context: Any
-    ) -> pb.ListEndpointsResponse:
+    async def list_endpoints(self, raw: bytes, _context: Any) -> bytes:
+        """ListEndpoints, from bytes to bytes."""
+        request = parsed(pb.ListEndpointsRequest.FromString, raw)
         tenant = current_identity().tenant_for(request.tenant_id)
         page = self._pager.page(request, tenant.bytes)
-        rows = await self._endpoints.page(tenant, page.after_id, page.fetch)
-        shown, next_page = page.cut(rows, Endpoint.to_proto, lambda endpoint: endpoint.id.bytes)
-        return pb.ListEndpointsResponse(endpoints=shown, next_page_token=next_page)
+        return await self._pager.answer(
+            page,
+            UUID(tenant.bytes),
+            partial(self._endpoints.page, tenant),
+            Endpoint.to_proto,
+            pb.ListEndpointsResponse,
+            lambda endpoint: endpoint.id.bytes,
+        )
 
     async def UpdateEndpoint(
         self, request: pb.UpdateEndpointRequest, _context: Any
@@ -162,9 +170,9 @@ class WebhookService(webhook_pb2_grpc.WebhookServiceServicer):
         )
         return pb.TestEndpointResponse(attempt=attempt)
 
-    async def ListDeliveries(
-        self, request: pb.ListDeliveriesRequest, _context: Any
-    ) -> pb.ListDeliveriesResponse:
+    async def list_deliveries(self, raw: bytes, _context: Any) -> bytes:
+        """ListDeliveries, from bytes to bytes."""
+        request = parsed(pb.ListDeliveriesRequest.FromString, raw)
         tenant = current_identity().tenant_for(request.tenant_id)
         state = validation.choice("state", request.state, pb.DeliveryState.values(), "the delivery states")
         query = DeliveryQuery(
@@ -174,19 +182,29 @@ class WebhookService(webhook_pb2_grpc.WebhookServiceServicer):
             state,
         )
         page = self._pager.page(request, tenant.bytes)
-        rows, further = await self._deliveries.page(query, page.after_id, page.fetch)
-        shown, next_page = page.cut(rows, delivery_message)
+        further: UUID | None = None
+
+        async def read(before: UUID | None, limit: int) -> list[Record]:
+            nonlocal further
+            rows, further = await self._deliveries.page(query, before, limit)
+            return rows
+
+        rows, next_page = await self._pager.rows(page, query.tenant, read, delivery_message)
         if not next_page and further is not None:
             next_page = self._pager.token(further.bytes, listing(request, tenant.bytes))
-        return pb.ListDeliveriesResponse(deliveries=shown, next_page_token=next_page)
+        return rows + pb.ListDeliveriesResponse(next_page_token=next_page).SerializeToString()
 
-    async def ListAttempts(self, request: pb.ListAttemptsRequest, _context: Any) -> pb.ListAttemptsResponse:
-        delivery = _delivery_id(request.delivery_id)
-        page = self._pager.page(request)
+    async def list_attempts(self, raw: bytes, _context: Any) -> bytes:
+        """ListAttempts, from bytes to bytes."""
+        request = parsed(pb.ListAttemptsRequest.FromString, raw)
         tenant = current_identity().tenant_id
-        rows = await self._deliveries.attempts(delivery, tenant, page.after_id, page.fetch)
-        shown, next_page = page.cut(rows, attempt_message)
-        return pb.ListAttemptsResponse(attempts=shown, next_page_token=next_page)
+        return await self._pager.answer(
+            self._pager.page(request),
+            None if tenant is None else UUID(tenant.bytes),
+            partial(self._deliveries.attempts, _delivery_id(request.delivery_id), tenant),
+            attempt_message,
+            pb.ListAttemptsResponse,
+        )
 
     async def Redeliver(self, request: pb.RedeliverRequest, _context: Any) -> pb.RedeliverResponse:
         delivery = _delivery_id(request.delivery_id)
@@ -203,8 +221,9 @@ class WebhookService(webhook_pb2_grpc.WebhookServiceServicer):
             window = validation.duration(
                 "window", request.window, least=timedelta(seconds=1), most=_MAX_DURATION
             )
-        endpoint = await self._endpoints.get(_endpoint_id(request.endpoint_id), current_identity().tenant_id)
-        return await self._deliveries.stats(endpoint.id, window)
+        tenant = current_identity().tenant_id
+        endpoint = await self._endpoints.get(_endpoint_id(request.endpoint_id), tenant)
+        return await self._deliveries.stats(endpoint.id, tenant, window)
 
     async def _seal_headers(self, columns: dict[str, object], tenant: UUID, endpoint: UUID) -> None:
         """Replaces headers among `columns` by their names and what is stored of them."""

@@ -9,6 +9,7 @@ import asyncpg
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import ids
+from mesh_core.database.callers import CallerPool, Callers
 from mesh_core.database.requests import Method, claim_request
 from mesh_core.errors import FailedPrecondition, NotFound
 from mesh_core.ids import Prefix
@@ -36,24 +37,26 @@ class DeliveryQuery:
 class DeliveryStore:
     """Reads deliveries. `tenant` is the only tenant whose rows are seen; None: every tenant's."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
-        self._pool = pool
+    def __init__(self, callers: Callers) -> None:
+        self._callers = callers
 
     async def page(
         self, query: DeliveryQuery, before: UUID | None, limit: int
     ) -> tuple[list[asyncpg.Record], UUID | None]:
-        """At most `limit` deliveries older than `before`, newest first; rows for `delivery_message`.
+        """At most `limit` deliveries older than `before`, newest first; rows for `delivery_message`. Raises
+        `DeadlineExceeded` SEARCH_TOO_LONG.
 
         With a filter it looks through a bounded number of the tenant's deliveries. When it found fewer than
         `limit` among them, the second value is where to go on; None when there is no more.
         """
         start = before or _LAST_ID
-        rows = await self._pool.fetch(
+        pool = self._callers.of(query.tenant)
+        rows = await pool.search(
             _PAGE, query.tenant, start, query.endpoint, query.event, query.state, limit, MAX_LOOKED_AT
         )
         if len(rows) == limit:
             return rows, None
-        return rows, await self._pool.fetchval(_LOOKED_AT, query.tenant, start, MAX_LOOKED_AT - 1)
+        return rows, await pool.fetchval(_LOOKED_AT, query.tenant, start, MAX_LOOKED_AT - 1)
 
     async def attempts(
         self, delivery: UUID, tenant: UUID | None, after: UUID | None, limit: int
@@ -62,8 +65,9 @@ class DeliveryStore:
 
         Raises `NotFound`.
         """
-        row = await self._get(self._pool, delivery, tenant)
-        return await self._pool.fetch(_ATTEMPTS, row["endpoint"], delivery, after or UUID(bytes(16)), limit)
+        pool = self._callers.of(tenant)
+        row = await self._get(pool, delivery, tenant)
+        return await pool.search(_ATTEMPTS, row["endpoint"], delivery, after or UUID(bytes(16)), limit)
 
     async def redeliver(
         self, delivery: UUID, tenant: UUID | None, request_id: str, digest: bytes
@@ -72,7 +76,7 @@ class DeliveryStore:
 
         Raises `NotFound`, `AlreadyExists`, and `FailedPrecondition` when its endpoint is disabled or deleted.
         """
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with self._callers.of(tenant).transaction() as connection:
             row = await self._get(connection, delivery, tenant)
             first = await claim_request(
                 connection, row["tenant"], Method.REDELIVER, request_id, digest, delivery
@@ -91,10 +95,16 @@ class DeliveryStore:
             await connection.execute(WAKE_DISPATCHERS)
             return await self._get(connection, delivery, tenant)
 
-    async def stats(self, endpoint: UUID, window: timedelta) -> webhook_pb2.GetEndpointStatsResponse:
-        """Counts an endpoint's pending deliveries, and the deliveries and attempts that ended in `window`."""
-        [counts] = await self._pool.fetch(_DELIVERY_COUNTS, endpoint, window)
-        [attempts] = await self._pool.fetch(_ATTEMPT_COUNTS, endpoint, window)
+    async def stats(
+        self, endpoint: UUID, tenant: UUID | None, window: timedelta
+    ) -> webhook_pb2.GetEndpointStatsResponse:
+        """Counts an endpoint's pending deliveries, and the deliveries and attempts that ended in `window`.
+
+        Raises `DeadlineExceeded` SEARCH_TOO_LONG.
+        """
+        pool = self._callers.of(tenant)
+        [counts] = await pool.search(_DELIVERY_COUNTS, endpoint, window)
+        [attempts] = await pool.search(_ATTEMPT_COUNTS, endpoint, window)
         response = webhook_pb2.GetEndpointStatsResponse(
             pending=counts["pending"],
             succeeded=counts["succeeded"],
@@ -110,7 +120,7 @@ class DeliveryStore:
 
     @staticmethod
     async def _get(
-        connection: asyncpg.Pool | asyncpg.pool.PoolConnectionProxy, delivery: UUID, tenant: UUID | None
+        connection: CallerPool | asyncpg.pool.PoolConnectionProxy, delivery: UUID, tenant: UUID | None
     ) -> asyncpg.Record:
         row = await connection.fetchrow(_GET, delivery, tenant)
         if row is None:

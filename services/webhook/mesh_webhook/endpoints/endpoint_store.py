@@ -10,6 +10,7 @@ import asyncpg
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import ids, validation
+from mesh_core.database.callers import CallerPool, Callers
 from mesh_core.database.requests import Method, claim_request
 from mesh_core.errors import FailedPrecondition, InvalidField, NotFound, ResourceExhausted
 from mesh_core.ids import Prefix
@@ -20,8 +21,8 @@ from sessionmesh.v1 import webhook_pb2
 class EndpointStore:
     """Reads and changes endpoints. `tenant` is the only tenant whose rows are seen; None: every tenant's."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
-        self._pool = pool
+    def __init__(self, callers: Callers) -> None:
+        self._callers = callers
 
     async def create(
         self,
@@ -39,7 +40,9 @@ class EndpointStore:
         `columns` has values for url, display_name, event_types, account_ids, labels, headers, header_names,
         state and rate_per_second.
         """
-        async with self._pool.acquire() as connection, connection.transaction():
+        callers = self._callers
+        # Inserting locks the tenant's row of revisions, so creations are counted one after the other.
+        async with callers.turn(tenant), callers.of(tenant).transaction() as connection:
             first = await claim_request(
                 connection, tenant, Method.CREATE_ENDPOINT, request_id, digest, endpoint
             )
@@ -56,7 +59,6 @@ class EndpointStore:
                   SELECT * FROM made""",  # noqa: S608 - our own names
                 *values,
             )
-            # Inserting locked the tenant's row of revisions, so creations are counted one after the other.
             [(quota, count)] = await connection.fetch(_QUOTA, tenant, DEFAULT_MAX_ENDPOINTS)
             if count > quota:
                 raise ResourceExhausted(
@@ -66,16 +68,16 @@ class EndpointStore:
 
     async def check_tenant(self, tenant: UUID) -> None:
         """Raises `NotFound` for a tenant that does not exist."""
-        if not await self._pool.fetchval("SELECT true FROM tenant WHERE id = $1", tenant):
+        if not await self._callers.of(tenant).fetchval("SELECT true FROM tenant WHERE id = $1", tenant):
             raise NotFound("tenant", ids.encode(Prefix.TENANT, tenant))
 
     async def get(self, endpoint: UUID, tenant: UUID | None) -> Endpoint:
         """Raises `NotFound`."""
-        return await self._get(self._pool, endpoint, tenant)
+        return await self._get(self._callers.of(tenant), endpoint, tenant)
 
     async def page(self, tenant: UUID, after: UUID | None, limit: int) -> list[Endpoint]:
         """At most `limit` of a tenant's endpoints after `after`, oldest first."""
-        rows = await self._pool.fetch(_PAGE, tenant, after or UUID(bytes(16)), limit)
+        rows = await self._callers.of(tenant).fetch(_PAGE, tenant, after or UUID(bytes(16)), limit)
         return [Endpoint.of(row) for row in rows]
 
     async def update(
@@ -86,8 +88,9 @@ class EndpointStore:
 
         A disabled endpoint that is enabled gets no event from before that moment.
         """
+        pool = self._callers.of(tenant)
         while True:
-            before = await self._get(self._pool, endpoint, tenant)
+            before = await self._get(pool, endpoint, tenant)
             validation.check_etag(etag, before.version)
             if "headers" not in columns and before.headers is not None:
                 _check_same_origin(before.url, str(columns.get("url", before.url)))
@@ -99,7 +102,7 @@ class EndpointStore:
                     sets += ["since = pg_current_snapshot()"]
             sets += ["version = version + 1", "update_time = now()"]
             # One statement, not a transaction that is open over several: that hides everybody's new events.
-            rows = await self._pool.fetch(
+            rows = await pool.fetch(
                 f"""WITH changed AS (
                     UPDATE webhook_endpoint e SET {", ".join(sets)} WHERE id = $1 AND version = $2
                       RETURNING {COLUMNS}),
@@ -126,7 +129,7 @@ class EndpointStore:
 
         A repeated request changes nothing. Raises `FailedPrecondition` when too many still sign.
         """
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with self._callers.of(tenant).transaction() as connection:
             before = await self._lock(connection, endpoint, tenant)
             first = await claim_request(
                 connection, before.tenant, Method.ROTATE_SECRET, request_id, digest, endpoint
@@ -160,11 +163,12 @@ class EndpointStore:
 
         Raises like `update`.
         """
-        async with self._pool.acquire() as connection, connection.transaction():
+        pool = self._callers.of(tenant)
+        async with pool.transaction() as connection:
             validation.check_etag(etag, (await self._lock(connection, endpoint, tenant)).version)
             await connection.execute("DELETE FROM webhook_endpoint WHERE id = $1", endpoint)
             await connection.execute("DELETE FROM webhook_health WHERE endpoint = $1", endpoint)
-        await delete_pending(self._pool, endpoint)
+        await delete_pending(pool, endpoint)
 
     async def _lock(
         self, connection: asyncpg.pool.PoolConnectionProxy, endpoint: UUID, tenant: UUID | None
@@ -174,7 +178,7 @@ class EndpointStore:
 
     @staticmethod
     async def _get(
-        connection: asyncpg.Pool | asyncpg.pool.PoolConnectionProxy,
+        connection: CallerPool | asyncpg.pool.PoolConnectionProxy,
         endpoint: UUID,
         tenant: UUID | None,
         query: str = "",
@@ -192,7 +196,7 @@ def _check_same_origin(before: str, after: str) -> None:
         raise InvalidField("endpoint.headers", "must be given anew with a URL of another origin")
 
 
-async def delete_pending(pool: asyncpg.Pool, endpoint: UUID) -> int:
+async def delete_pending(pool: asyncpg.Pool | CallerPool, endpoint: UUID) -> int:
     """Deletes a bounded number of an endpoint's pending deliveries; returns how many."""
     return int((await pool.execute(_DELETE_PENDING, endpoint)).split()[-1])
 

@@ -61,10 +61,18 @@ def event_json(event: Event) -> bytes:
     return text.encode()
 
 
+def matching_event(stored: StoredEvent, wanted: EventFilter) -> Event | None:
+    """The event as a message, if it passes the filter."""
+    if not wanted.matches(stored.type, stored.account):
+        return None
+    event = event_message(stored)
+    return event if wanted.matches_labels(event.labels) else None
+
+
 def matching_events(stored: Iterable[StoredEvent], wanted: EventFilter) -> list[Event]:
     """The events that pass the filter, as messages, in the same order."""
-    candidates = (event_message(event) for event in stored if wanted.matches(event.type, event.account))
-    return [event for event in candidates if wanted.matches_labels(event.labels)]
+    candidates = (matching_event(event, wanted) for event in stored)
+    return [event for event in candidates if event is not None]
 
 
 def event_frames(events: Iterable[Event]) -> Iterator[SubscribeResponse]:

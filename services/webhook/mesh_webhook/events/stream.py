@@ -95,4 +95,4 @@ class EventStream:
             raise GoingAway(self._cursor.encode())
 
 
-_PAGE_EVENTS = 500
+_PAGE_EVENTS = 100
