@@ -25,7 +25,7 @@ from tests.support.raw_http2 import MAX_CONCURRENT_STREAMS, RawConnection, rapid
 
 MIB = 1024 * 1024
 RESETS = 100_000
-BODIES = 30
+BODIES = 60
 BODIES_COST = 120 * MIB
 """Most that they may take, of 240 MiB."""
 RESETS_COST = 60 * MIB
@@ -103,7 +103,7 @@ async def test_bodies_of_calls_that_nobody_may_make_are_not_kept(prober: Prober,
     await ask(prober.address)
     before = prober.held()
     async with raw_connection(prober.address) as connection:
-        pouring = asyncio.create_task(connection.pour(path, BODIES, 8 * MIB - 100, 0.5))
+        pouring = asyncio.create_task(connection.pour(path, BODIES, 4 * MIB - 100, 0.5))
         most = before
         while not pouring.done():
             await ask(prober.address)
@@ -120,7 +120,7 @@ async def test_a_caller_with_a_large_request_and_no_key_learns_why_it_is_refused
 
 
 async def test_a_large_request_without_a_key_is_served_where_none_is_asked_for(server: Server) -> None:
-    large = StringValue(value="x" * 4 * MIB)
+    large = StringValue(value="x" * 3 * MIB)
     async with open_channel(server.address) as channel:
         assert await ProbeStub(channel).Public(large, timeout=10) == large
 

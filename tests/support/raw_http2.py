@@ -53,20 +53,22 @@ class RawConnection:
         async with asyncio.timeout(seconds):
             await asyncio.shield(self._reading)
 
-    def begin(self, path: str, *, reset: bool = False) -> None:
+    def begin(self, path: str, *, reset: bool = False, authorization: str = "") -> None:
         """Open a stream whose request does not end, and `reset` it at once."""
         self._last += 2
-        self._writer.write(frame(HEADERS, _END_HEADERS, self._last, request_head(path)))
+        self._writer.write(frame(HEADERS, _END_HEADERS, self._last, request_head(path, authorization)))
         if reset:
             self._writer.write(frame(RST_STREAM, 0, self._last, _CANCEL))
 
-    async def pour(self, path: str, streams: int, size: int, still_seconds: float) -> int:
+    async def pour(
+        self, path: str, streams: int, size: int, still_seconds: float, authorization: str = ""
+    ) -> int:
         """Begin a message of `size` bytes on each of so many streams, and send all of it but the last byte,
         until the server has taken no more for a while; the bytes sent.
         """
         numbers = []
         for _ in range(streams):
-            self.begin(path)
+            self.begin(path, authorization=authorization)
             numbers.append(self._last)
         unsent = {number: b"\0" + struct.pack(">I", size) + b"x" * (size - 1) for number in numbers}
         sent, still_at = 0, time.monotonic() + still_seconds
@@ -144,17 +146,17 @@ def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
 
 
-def request_head(path: str) -> bytes:
+def request_head(path: str, authorization: str = "") -> bytes:
     """The header block of a gRPC call, without compression."""
+    fields = {"content-type": "application/grpc", "te": "trailers"}
+    if authorization:
+        fields["authorization"] = authorization
     return (
         b"\x83\x86\x04"
         + _text(path)
         + b"\x01"
         + _text("x")
-        + b"".join(
-            b"\x00" + _text(name) + _text(value)
-            for name, value in (("content-type", "application/grpc"), ("te", "trailers"))
-        )
+        + b"".join(b"\x00" + _text(name) + _text(value) for name, value in fields.items())
     )
 
 

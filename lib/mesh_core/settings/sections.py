@@ -38,7 +38,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     tls_certificate: str = ""
     tls_key: str = ""
     tls_client_ca: str = ""
-    max_message_bytes: Positive = 8 * 1024 * 1024
+    max_message_bytes: Positive = 4 * 1024 * 1024
     drain_seconds: Seconds = 10.0
     peer_port: Annotated[int, Meta(ge=0, le=65535)] = 0
     trusted_proxies: tuple[str, ...] = ()

@@ -119,12 +119,13 @@ class Entry:
         """Count a message for each account, of a call that this task serves; why each is refused."""
         identity = current_identity()
         limiter = self.limiter
-        if limiter is None or identity.role is Role.MESH or self._is_relayed(context):
+        if limiter is None or identity.role is Role.MESH or self.is_relayed(context):
             return [None] * len(account_ids)
         source = self.sources.of(context) if limiter.by_address else ""
         return await limiter.admit_all(Counted(identity, source, CALL_CLASS_MESSAGE), account_ids)
 
-    def _is_relayed(self, context: Any) -> bool:
+    def is_relayed(self, context: Any) -> bool:
+        """Whether another part of the mesh passes the call on, which entered there."""
         return any(
             key == RELAYED_KEY and value in self.relayed for key, value in context.invocation_metadata()
         )

@@ -21,6 +21,7 @@ from mesh_core.rpc.limits import Entry
 from mesh_core.rpc.limits.entry import RELAYED_KEY
 from mesh_core.rpc.server import status
 from mesh_core.rpc.server.batched_context import BatchedContext
+from mesh_core.rpc.server.bodies import Bodies
 from mesh_core.rpc.server.drain import CallsInFlight, Draining, taken
 from mesh_core.rpc.server.open_streams import OpenStreams
 from mesh_core.rpc.server.parsing import Context, Parse, Serve, parsed, parsing, parsing_all
@@ -76,6 +77,7 @@ class Gate:
     entry: Entry
     open_streams: OpenStreams
     strangers: Strangers
+    bodies: Bodies
     not_owner_handler: NotOwnerHandler | None = None
 
 
@@ -101,18 +103,22 @@ def wrap(handler: RpcHandler, method: Method, gate: Gate) -> RpcHandler:
     else:
         body = function
     if not (handler.request_streaming or handler.response_streaming):
-        answer = _of_bytes(body, parse, handler.response_serializer)
+        answer = gate.bodies.holding(_of_bytes(body, parse, handler.response_serializer), method.scope)
         return grpc.unary_unary_rpc_method_handler(
             _surround(_or_forwarded(answer, method, gate), method, gate)
         )
     if parse is not None:
         body = (parsing_all if handler.request_streaming else parsing)(body, parse)
+    if not handler.request_streaming:
+        body = gate.bodies.holding(body, method.scope)
     if method.scope == SCOPE_PUBLIC:
         body = gate.strangers.streaming(
             body, takes_stream=handler.request_streaming, brief=getattr(function, "brief", False)
         )
     else:
         body = _judged(body, method, gate)
+        if handler.request_streaming:
+            body = gate.bodies.streaming(body)
     if not handler.response_streaming:
         body = reading_out(body)
     return _MAKERS[handler.request_streaming, handler.response_streaming](
@@ -140,11 +146,12 @@ def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
     relayed_calls, source_of, admit = gate.entry.relayed, gate.entry.sources.of, gate.entry.admit
     names_account, call_class = method.names_account, method.call_class
     internal = method.service.startswith(INTERNAL) and bool(relayed_calls)
-    observe = metrics.durations(method.service, method.name).observe
+    observe, came = metrics.durations(method.service, method.name).observe, gate.bodies.came
     begin, adopt, is_sampled = tracing.begin, tracing.adopt, tracing.is_sampled
 
     async def serve(request: Any, context: Context) -> Any:
         started = perf_counter()
+        came()
         period = in_flight.calls
         period.count += 1
         code = StatusCode.OK

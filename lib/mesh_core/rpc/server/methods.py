@@ -13,7 +13,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from mesh_core.rpc.auth import AccountLimit
 from mesh_core.rpc.server.calls import Gate, Method, RpcHandler, ServeBytes, not_served, wrap
-from mesh_core.rpc.server.unknown_callers import is_known, reading_late
+from mesh_core.rpc.server.unknown_callers import known, reading_late
 from sessionmesh.v1 import authorization_pb2
 from sessionmesh.v1.authorization_pb2 import CALL_CLASS_UNSPECIFIED, SCOPE_UNSPECIFIED, CallClass, Scope
 
@@ -26,8 +26,8 @@ class Methods(grpc.GenericRpcHandler):
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
         self._handlers: dict[str, RpcHandler] = {}
-        self._for_unknown: dict[str, RpcHandler] = {}
-        """Of methods with one request, for callers whose keys are not known."""
+        self._reading_late: dict[str, RpcHandler] = {}
+        """Of methods with one request, for calls whose request is not read as it comes."""
         self.services: set[str] = set()
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> RpcHandler:
@@ -36,10 +36,10 @@ class Methods(grpc.GenericRpcHandler):
         if handler is None:
             service, _, name = handler_call_details.method[1:].rpartition("/")
             return not_served(service, name)
-        if not handler.request_streaming and not is_known(
-            self._gate, handler_call_details.invocation_metadata
-        ):
-            return self._for_unknown[handler_call_details.method]
+        if not handler.request_streaming:
+            identity = known(self._gate, handler_call_details.invocation_metadata)
+            if identity is None or not self._gate.bodies.begin(identity):
+                return self._reading_late[handler_call_details.method]
         return handler
 
     def unary(self, path: str) -> ServeBytes:
@@ -92,7 +92,7 @@ class Methods(grpc.GenericRpcHandler):
         )
         wrapped = self._handlers[method.path] = wrap(handler, method, self._gate)
         if not wrapped.request_streaming:
-            self._for_unknown[method.path] = reading_late(wrapped, method, self._gate)
+            self._reading_late[method.path] = reading_late(wrapped, method, self._gate)
         self.services.add(service)
 
     def alias(self, service: str, other: str) -> None:

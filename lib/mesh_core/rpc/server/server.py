@@ -15,6 +15,7 @@ from mesh_core.errors import StartupError
 from mesh_core.rpc.auth import Authenticator
 from mesh_core.rpc.limits import Entry
 from mesh_core.rpc.options import server_options
+from mesh_core.rpc.server.bodies import Bodies
 from mesh_core.rpc.server.calls import Gate, NotOwnerHandler
 from mesh_core.rpc.server.drain import CallsInFlight, Draining
 from mesh_core.rpc.server.methods import Methods
@@ -55,8 +56,15 @@ class Server:
         self._in_flight = CallsInFlight()
         self._open_streams = OpenStreams(authenticator)
         entry = entry or Entry()
-        strangers = Strangers(entry.sources.of)
-        self._gate = Gate(authenticator, self.draining, self._in_flight, entry, self._open_streams, strangers)
+        self._gate = Gate(
+            authenticator,
+            self.draining,
+            self._in_flight,
+            entry,
+            self._open_streams,
+            Strangers(entry.sources.of),
+            Bodies(entry.is_relayed),
+        )
         self._methods = Methods(self._gate)
         self._peer_listener = PeerListener(self._methods, settings)
         self._health = Health()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, Self, TypeVar
@@ -40,6 +40,7 @@ FRAMES_IN_ALL = 16
 FRAME_SECONDS = 10.0
 """How long each of those may take to come."""
 
+TooMany = Callable[[], ResourceExhausted]
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
@@ -54,9 +55,9 @@ class Strangers:
 
     def __init__(self, address_of: Callable[[Context], str]) -> None:
         self._address_of = address_of
-        self._streams = _Places(STREAMS_OF_ADDRESS, STREAMS_IN_ALL)
-        self._bodies = _Readers(BODIES_OF_ADDRESS, BODIES_IN_ALL)
-        self._frames = _Readers(FRAMES_OF_ADDRESS, FRAMES_IN_ALL)
+        self._streams = Places(STREAMS_OF_ADDRESS, STREAMS_IN_ALL, _too_many)
+        self._bodies = Readers(BODIES_OF_ADDRESS, BODIES_IN_ALL, _too_many)
+        self._frames = Readers(FRAMES_OF_ADDRESS, FRAMES_IN_ALL, _too_many)
 
     def streaming(self, body: Serve, *, takes_stream: bool, brief: bool = False) -> Serve:
         """`body`, the handler of a stream, that raises `ResourceExhausted` where too many are open, and
@@ -78,38 +79,35 @@ class Strangers:
         """The body of a unary call. Raises `ResourceExhausted` when there is no turn for it, and
         `DeadlineExceeded` when it does not come.
         """
-        body = await self._bodies.read(requests, self._address_of(context), BODY_SECONDS)
-        if body is None:
-            raise _missing()
-        return body
+        return there(await self._bodies.read(requests, self._address_of(context), BODY_SECONDS))
 
 
-async def read_one(requests: AsyncIterator[bytes]) -> bytes:
-    """The message of a call with one request that is served as a stream."""
-    body = await anext(requests, None)
+def there(body: bytes | None) -> bytes:
+    """The request of a call; raises `InvalidArgument` when it has none."""
     if body is None:
-        raise _missing()
+        raise InvalidArgument("the call has no request", "INVALID_FIELD")
     return body
 
 
-class _Places:
-    """Counts, by address and in all."""
+class Places:
+    """Counts, by address (or another name of who calls) and in all. `too_many` is what is raised beyond."""
 
-    def __init__(self, of_address: int, in_all: int) -> None:
+    def __init__(self, of_address: int, in_all: int, too_many: TooMany) -> None:
         self._of_address = of_address
         self._in_all = in_all
-        self._taken: Counter[str] = Counter()
+        self._too_many = too_many
+        self._taken: Counter[Hashable] = Counter()
         self._all = 0
 
-    def of(self, address: str) -> int:
+    def of(self, address: Hashable) -> int:
         """How many are taken."""
         return self._taken[address]
 
     @contextmanager
-    def taken(self, address: str) -> Iterator[None]:
+    def taken(self, address: Hashable) -> Iterator[None]:
         """Take one; `ResourceExhausted` when there is none."""
         if self._all >= self._in_all or self._taken[address] >= self._of_address:
-            raise _too_many()
+            raise self._too_many()
         self._all += 1
         self._taken[address] += 1
         try:
@@ -121,19 +119,22 @@ class _Places:
                 del self._taken[address]
 
 
-class _Readers:
-    """Reads one frame after the other of each address, and of all of them together, in turns."""
+class Readers:
+    """Reads one frame after the other of each address (or another name), and of all of them together, in
+    turns. `too_many` is what is raised when there is none.
+    """
 
-    def __init__(self, of_address: int, in_all: int) -> None:
-        self._places = _Places(WAITING_OF_ADDRESS, WAITING_IN_ALL)
+    def __init__(self, of_address: int, in_all: int, too_many: TooMany) -> None:
+        self._places = Places(WAITING_OF_ADDRESS, WAITING_IN_ALL, too_many)
         self._of_address = of_address
-        self._turns_of: dict[str, _Turns] = {}
-        self._turns = _Turns(in_all)
+        self._too_many = too_many
+        self._turns_of: dict[Hashable, _Turns] = {}
+        self._turns = _Turns(in_all, too_many)
 
-    async def read(self, requests: AsyncIterator[bytes], address: str, seconds: float) -> bytes | None:
+    async def read(self, requests: AsyncIterator[bytes], address: Hashable, seconds: float) -> bytes | None:
         """The next frame, which has so long to come; None at the end."""
         with self._places.taken(address):
-            own = self._turns_of.setdefault(address, _Turns(self._of_address))
+            own = self._turns_of.setdefault(address, _Turns(self._of_address, self._too_many))
             try:
                 # Its address' first: who waits for that holds nobody else's.
                 async with own.taken(), self._turns.taken(), asyncio.timeout(seconds):
@@ -190,8 +191,9 @@ class _BeginningSoon:
 class _Turns:
     """So many at a time; then the last who came."""
 
-    def __init__(self, at_once: int) -> None:
+    def __init__(self, at_once: int, too_many: TooMany) -> None:
         self._left = at_once
+        self._too_many = too_many
         self._waiting: list[asyncio.Future[None]] = []
 
     @asynccontextmanager
@@ -218,7 +220,7 @@ class _Turns:
             else:
                 self._release()  # it came in the same moment
             if isinstance(error, TimeoutError):
-                raise _too_many() from None
+                raise self._too_many() from None
             raise
 
     def _release(self) -> None:
@@ -235,10 +237,6 @@ def _too_many() -> ResourceExhausted:
     return ResourceExhausted(
         "too many calls without a key are open", "RATE_LIMITED", retry_after=TURN_SECONDS
     )
-
-
-def _missing() -> InvalidArgument:
-    return InvalidArgument("the call has no request", "INVALID_FIELD")
 
 
 def _late() -> DeadlineExceeded:

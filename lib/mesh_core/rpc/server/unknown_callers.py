@@ -1,4 +1,6 @@
-"""Calls with one request, of callers who are not known yet: the key is judged before the request is read."""
+"""Calls with one request that is not read as it comes: of callers who are not known yet, whose key is judged
+before, and of tenants that have many calls whose request is on its way.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +11,11 @@ from typing import Any, NoReturn
 import grpc
 from grpc.aio import InternalError, UsageError
 
+from mesh_core.rpc.auth import Identity
 from mesh_core.rpc.limits.entry import RELAYED_KEY
 from mesh_core.rpc.server import status
 from mesh_core.rpc.server.calls import Gate, Method, RpcHandler
 from mesh_core.rpc.server.parsing import Context
-from mesh_core.rpc.server.strangers import read_one
 from mesh_core.telemetry import metrics
 from sessionmesh.v1.authorization_pb2 import SCOPE_PUBLIC
 
@@ -37,8 +39,7 @@ def reading_late(handler: RpcHandler, method: Method, gate: Gate) -> RpcHandler:
             if method.scope == SCOPE_PUBLIC:
                 request = await gate.strangers.read(requests, context)
             else:
-                await _authenticate(gate, context)
-                request = await read_one(requests)
+                request = await gate.bodies.read(requests, await _authenticate(gate, context))
         except Exception as error:
             await refuse(error, context)
         answer = await serve(request, context)
@@ -48,8 +49,8 @@ def reading_late(handler: RpcHandler, method: Method, gate: Gate) -> RpcHandler:
     return grpc.stream_stream_rpc_method_handler(serve_late, None, handler.response_serializer)
 
 
-def is_known(gate: Gate, metadata: Any) -> bool:
-    """Whether the key in a call's metadata is known to be good now, without a look-up."""
+def known(gate: Gate, metadata: Any) -> Identity | None:
+    """Whose key is in a call's metadata, when it is known to be good now, without a look-up."""
     authorization = tenant = ""
     for key, value in metadata:
         if key == "authorization":
@@ -57,16 +58,16 @@ def is_known(gate: Gate, metadata: Any) -> bool:
         elif key == "x-mesh-tenant":
             tenant = value
     try:
-        return gate.authenticator.recall(authorization, tenant) is not None
+        return gate.authenticator.recall(authorization, tenant)
     except Exception:  # of any kind: it is not known now
-        return False  # why, its own handler says
+        return None  # why, its own handler says
 
 
-async def _authenticate(gate: Gate, context: Context) -> None:
+async def _authenticate(gate: Gate, context: Context) -> Identity:
     """As every call does; raises why the key is no good. The call itself finds the answer remembered."""
     metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
     relayed = metadata.get(RELAYED_KEY, "") in gate.entry.relayed
     source = "" if relayed else gate.entry.sources.of(context)
     authorization, tenant = metadata.get("authorization", ""), metadata.get("x-mesh-tenant", "")
-    if gate.authenticator.recall(authorization, tenant) is None:
-        await gate.authenticator.authenticate(authorization, tenant, source)
+    identity = gate.authenticator.recall(authorization, tenant)
+    return identity or await gate.authenticator.authenticate(authorization, tenant, source)

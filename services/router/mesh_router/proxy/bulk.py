@@ -50,6 +50,7 @@ class BulkSender:
                 messages = _checked(items(frame))
                 stream.opened(messages)
                 await dispatch.send(messages, await self._refusals(messages, context))
+                del frame, messages  # else they stay as long as the next frame is waited for
                 await stream.fewer_than(MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES)
             await stream.fewer_than(1, 1)
 
