@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
@@ -12,8 +12,10 @@ import pytest_asyncio
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.ids import new_uuid
-from mesh_webhook.deliveries import claims, maintenance
+from mesh_webhook.deliveries import claims, clock, maintenance
 from mesh_webhook.deliveries.claims import Completion
+from mesh_webhook.deliveries.settings import WebhookSettings
+from mesh_webhook.endpoints.endpoint_store import delete_pending
 from tests.support.eventually import eventually
 from tests.support.webhook_tables import BAD, NOBODY, OK, Tables, empty_tables
 
@@ -34,8 +36,13 @@ async def tables(pool: asyncpg.Pool) -> AsyncIterator[Tables]:
 
 async def waiting(pool: asyncpg.Pool, function: str) -> bool:
     """Whether a call of the function waits for a lock."""
+    return await waits(pool, f"SELECT {function}(%")
+
+
+async def waits(pool: asyncpg.Pool, statement: str) -> bool:
+    """Whether a statement like that waits for a lock."""
     query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE $1"
-    return bool(await pool.fetchval(query, f"SELECT {function}(%"))
+    return bool(await pool.fetchval(query, statement))
 
 
 @pytest.mark.parametrize("table", ["webhook_queue", "webhook_health"])
@@ -71,6 +78,66 @@ async def test_completions_lock_health_by_endpoint_also_of_those_that_are_only_h
         lock = "SELECT FROM webhook_health WHERE endpoint = $1 FOR UPDATE NOWAIT"
         await connection.execute(lock, second)
     assert len(await completing) == 2
+
+
+async def deliveries_in_the_other_order(tables: Tables) -> tuple[UUID, UUID]:
+    """Two of one endpoint, by id: whoever looks for what is due finds the second one before the first."""
+    first, second = sorted(await tables.owe(await tables.endpoint(), 2))
+    for delivery, hours in ((second, 5), (first, 6)):
+        await tables.pool.execute(
+            "UPDATE webhook_delivery SET due_at = now() + make_interval(hours => $2) WHERE id = $1",
+            delivery,
+            hours,
+        )
+    return first, second
+
+
+LOCK = "SELECT FROM webhook_delivery WHERE id = $1 FOR UPDATE"
+
+
+async def test_completions_lock_deliveries_by_id(tables: Tables) -> None:
+    await tables.owe(await tables.endpoint(), 2)
+    first, second = sorted(await tables.claim(), key=lambda one: one.id)
+    done = [Completion(one.id, one.token, OK, None) for one in (second, first)]
+    async with tables.pool.acquire() as connection, connection.transaction():
+        await connection.execute(LOCK, first.id)
+        completing = asyncio.create_task(claims.complete(tables.pool, done), name="complete")
+        await eventually(lambda: waiting(tables.pool, "webhook_complete"))
+        await connection.execute(f"{LOCK} NOWAIT", second.id)
+    assert len(await completing) == 2
+
+
+async def test_a_clock_that_is_mended_locks_deliveries_by_id(tables: Tables) -> None:
+    first, second = await deliveries_in_the_other_order(tables)
+    await tables.pool.execute("UPDATE webhook_clock SET latest = now() + interval '6 hours'")
+    async with tables.pool.acquire() as connection, connection.transaction():
+        await connection.execute(LOCK, first)
+        mending = asyncio.create_task(
+            clock.mend(tables.pool, WebhookSettings(retry_schedule=(0, 60, 600))), name="mend"
+        )
+        await eventually(lambda: waits(tables.pool, "UPDATE webhook_delivery d SET due_at%"))
+        await connection.execute(f"{LOCK} NOWAIT", second)
+        await connection.execute(
+            "UPDATE webhook_delivery SET due_at = now() + interval '1 minute', tries = 1, state = 3"
+            " WHERE id = $1",
+            first,
+        )
+    await mending
+    assert (await tables.delivery(second))["due_at"] <= datetime.now(UTC)
+    assert (await tables.delivery(first))["due_at"] > datetime.now(UTC), (
+        "what changed meanwhile is left alone"
+    )
+
+
+async def test_deliveries_of_a_deleted_endpoint_are_locked_by_id(tables: Tables) -> None:
+    first, second = await deliveries_in_the_other_order(tables)
+    endpoint = (await tables.delivery(first))["endpoint"]
+    async with tables.pool.acquire() as connection, connection.transaction():
+        await connection.execute(LOCK, first)
+        deleting = asyncio.create_task(delete_pending(tables.pool, endpoint), name="delete")
+        await eventually(lambda: waits(tables.pool, "DELETE FROM webhook_delivery%"))
+        await connection.execute(f"{LOCK} NOWAIT", second)
+    assert await deleting == 2
 
 
 async def test_owed_deliveries_lock_queues_by_endpoint_whatever_the_order_of_their_events(

@@ -116,8 +116,10 @@ async def take(
 async def complete(pool: asyncpg.Pool, completions: Sequence[Completion]) -> set[UUID]:
     """Stores attempts and the new states of their deliveries, in one transaction.
 
-    Returns the deliveries whose claim still held; for the others nothing was stored.
+    Returns the deliveries whose claim still held; for the others nothing was stored. Deliveries are locked by
+    id, as all do who lock several and wait.
     """
+    completions = sorted(completions, key=lambda completion: completion.delivery)
     results = [completion.result for completion in completions]
     rows = await pool.fetch(
         _COMPLETE,

@@ -47,14 +47,17 @@ async def mend(pool: asyncpg.Pool, settings: WebhookSettings) -> bool:
 
 
 _QUEUED = "SELECT endpoint FROM webhook_queue WHERE endpoint > $1 ORDER BY endpoint LIMIT 500"
-# Each wait is counted from now, so a second call changes nothing.
+# Each wait is counted from now, so a second call changes nothing. Deliveries are locked by id, as completions
+# do; what somebody has changed meanwhile is left as it is.
 _MEND = f"""UPDATE webhook_delivery d SET due_at = now() + m.most FROM (
-    SELECT w.id, w.most FROM (
-      SELECT p.id, p.due_at, CASE WHEN p.token IS NOT NULL THEN $4 WHEN p.tries = 0 THEN interval '0'
-          ELSE coalesce(($2::interval[])[p.tries + 1], $3) END AS most
-        FROM webhook_delivery p
-        WHERE p.state = {webhook_pb2.DELIVERY_STATE_PENDING} AND p.endpoint = ANY ($1) AND p.due_at > now()) w
-    WHERE w.due_at > now() + w.most + interval '1 second' LIMIT 500) m
+    SELECT l.id, w.most FROM webhook_delivery l JOIN (
+      SELECT late.id, late.due_at, late.most FROM (
+        SELECT p.id, p.due_at, CASE WHEN p.token IS NOT NULL THEN $4 WHEN p.tries = 0 THEN interval '0'
+            ELSE coalesce(($2::interval[])[p.tries + 1], $3) END AS most
+          FROM webhook_delivery p WHERE p.state = {webhook_pb2.DELIVERY_STATE_PENDING}
+            AND p.endpoint = ANY ($1) AND p.due_at > now()) late
+      WHERE late.due_at > now() + late.most + interval '1 second' LIMIT 500) w ON w.id = l.id
+    WHERE l.due_at = w.due_at ORDER BY l.id FOR UPDATE OF l) m
   WHERE d.id = m.id"""  # noqa: S608 - constants
 _WAKE_ALL = """UPDATE webhook_queue SET due_at = now(), awake = true WHERE endpoint = ANY (ARRAY(
   SELECT endpoint FROM webhook_queue WHERE due_at > now() AND due_at < 'infinity'

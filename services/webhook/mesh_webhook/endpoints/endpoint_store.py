@@ -221,5 +221,7 @@ _ROTATE = """UPDATE webhook_endpoint SET previous_secret = secret, previous_unti
 _QUOTA = """SELECT coalesce((t.settings->>'max_endpoints')::int, $2),
     (SELECT count(*) FROM webhook_endpoint WHERE tenant = t.id) FROM tenant t WHERE t.id = $1"""
 _DELETE_PENDING = f"""DELETE FROM webhook_delivery WHERE id = ANY (ARRAY(
-  SELECT id FROM webhook_delivery WHERE endpoint = $1 AND state = {webhook_pb2.DELIVERY_STATE_PENDING}
-  LIMIT 500))"""  # noqa: S608 - constants
+  SELECT id FROM webhook_delivery WHERE id = ANY (ARRAY(
+    SELECT id FROM webhook_delivery
+      WHERE endpoint = $1 AND state = {webhook_pb2.DELIVERY_STATE_PENDING} LIMIT 500))
+  ORDER BY id FOR UPDATE))"""  # noqa: S608 - constants; completions lock by id, too
