@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import pytest
+
+from mesh_session_node.inbound import in_order
 from mesh_session_node.inbound.in_order import MAX_WAITING, InOrder
 from tests.support.memory_host import OneAccount
 
@@ -53,4 +56,28 @@ async def test_one_account_that_has_too_much_waiting_takes_no_room_of_others(acc
     assert done == ["other"]
     await account.host.close()
     assert order.add(session, "b", doing(done, "room again"))
+    await other.host.close()
+
+
+async def test_all_accounts_together_have_so_much_waiting_and_room_again_once_half_is_done(
+    account: OneAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(in_order, "MAX_WAITING_OF_ALL", 4)
+    order, session, done = InOrder(), account.session.context, list[str]()
+    other = OneAccount()
+    first, second = asyncio.Event(), asyncio.Event()
+    for gate in (first, second, second):
+        assert order.add(session, "a", doing(done, "a", after=gate))
+    assert order.add(other.session.context, "a", doing(done, "b", after=second))
+    assert not order.add(other.session.context, "c", doing(done, "too much"))
+    first.set()
+    await account.settle()
+    assert not order.has_room(other.session.context)
+    second.set()
+    await account.settle()
+    await other.settle()
+    assert order.has_room(other.session.context)
+    assert order.add(other.session.context, "c", doing(done, "room again"))
+    await other.settle()
+    assert done == ["a", "a", "a", "b", "room again"]
     await other.host.close()
