@@ -35,6 +35,7 @@ BOB: Any = {"address": "phone:+491511234567", "phone": "+491511234567"}
 ANNS = ("hidden:4711ann", "phone:+4915112345678")
 LOCK_EXPORT = "SELECT pg_advisory_lock(hashtext('sessionmesh export of ' || $1))"
 GROUP = "group:friends"
+EARLIER: Any = {"seconds": 1}
 TEXT: Any = {"text": {"body": "hello"}}
 API, INBOUND, OUTBOUND, QUEUED, SENT = message_pb2.MESSAGE_ORIGIN_API, 2, 1, 10, 30
 
@@ -66,7 +67,20 @@ class Kept:
         return message
 
     async def received(self, chat: str, sender: Any) -> UUID:
-        return await self.message(chat, message_pb2.Message(chat=chat, sender=sender, content=TEXT))
+        return await self.message(
+            chat, message_pb2.Message(chat=chat, sender=sender, content=TEXT, network_time=EARLIER)
+        )
+
+    async def edited_before_it_came(self, chat: str, sender: Any, content: Any) -> UUID:
+        """The place of a message that is still to come."""
+        place = await self.message(chat, message_pb2.Message(chat=chat, sender=sender, content=content))
+        await self.world.database.pool.execute(
+            "INSERT INTO network_message (account, network_id, message) VALUES ($1, $2, $3)",
+            self.account,
+            str(place),
+            place,
+        )
+        return place
 
     async def sent(self, chat: str, status: int = SENT, **fields: Any) -> UUID:
         request = message_pb2.SendMessageRequest(recipient=chat, content=TEXT, **fields)
@@ -192,6 +206,21 @@ async def test_an_erased_person_is_named_nowhere_and_the_statuses_stay(world: Ro
     assert "4711ann" not in str(stored)
 
 
+async def test_the_place_of_an_edited_message_goes_so_that_it_does_not_swallow_the_message(
+    world: RouterWorld,
+) -> None:
+    mine = await kept(world)
+    edited = await mine.edited_before_it_came("hidden:4711ann", ANN, TEXT)
+    revoked = await mine.edited_before_it_came("hidden:4711ann", ANN, {"revoked": {}})
+    job = await mine.erased("hidden:4711ann")
+    assert (job.state, job.done) == (job_pb2.JOB_STATE_SUCCEEDED, 2)
+    query = (
+        "SELECT m.content FROM network_message n LEFT JOIN message m ON m.id = n.message WHERE n.message = $1"
+    )
+    places = [await world.database.pool.fetchval(query, place) for place in (edited, revoked)]
+    assert places == [None, b""]
+
+
 async def test_what_becomes_a_delivery_while_a_person_is_erased_names_them_no_more(
     world: RouterWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,7 +270,9 @@ async def test_media_that_came_from_the_person_go_and_those_sent_to_them_stay(wo
             number,
         )
     contents: list[Any] = [{"image": {"media": {"media_id": ids.encode(Prefix.MEDIA, one)}}} for one in media]
-    await mine.message("hidden:4711ann", message_pb2.Message(sender=ANN, content=contents[0]))
+    await mine.message(
+        "hidden:4711ann", message_pb2.Message(sender=ANN, content=contents[0], network_time=EARLIER)
+    )
     await mine.message(
         "hidden:4711ann",
         message_pb2.SendMessageRequest(recipient="hidden:4711ann", content=contents[1]),

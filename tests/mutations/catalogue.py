@@ -247,6 +247,20 @@ CATALOGUE = (
         "tests/integration/test_router_persons.py -k waits",
     ),
     Mutation(
+        "what was erased after it was read is not told",
+        "services/webhook/mesh_webhook/deliveries/fan_out.py",
+        "IS DISTINCT FROM r.size)",
+        "= -1)",
+        "tests/integration/test_webhook_erased.py",
+    ),
+    Mutation(
+        "the place of an edited message goes with the person",
+        f"{_RETENTION}/erasing.py",
+        "if not isinstance(stored, message_pb2.Message) or",
+        "if True or",
+        "tests/integration/test_router_persons.py -k swallow",
+    ),
+    Mutation(
         "an account is to blame only while the network works for others",
         f"{_NODE}/node/network_health.py",
         "own_fault = self._works_without(tenant) and not self._doubtful and not self.failing",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from enum import Enum
 
 import asyncpg
@@ -44,6 +46,7 @@ async def erase(connection: AnyConnection, tenant: UUID, who: Identities) -> Asy
         bare = _bare_event(event.event).SerializeToString()
         await connection.execute(_EVENT.format(event.table), event.place, event.row["id"], bare)
         yield Item.ERASED
+    await _begun_before_have_ended(connection)  # who fans out what it read earlier
     # What is owed becomes deliveries, at any moment, and never the other way round: so it goes first.
     async for owed, bare in _owed(connection, tenant, who):
         await connection.execute(_OWED, tenant, owed["xid"], owed["seq"], bare)
@@ -55,18 +58,38 @@ async def erase(connection: AnyConnection, tenant: UUID, who: Identities) -> Asy
     await person_rows.forget(connection, tenant, who)
 
 
+async def _begun_before_have_ended(connection: AnyConnection) -> None:
+    """Waits for the transactions that are open now, no longer than those of the mesh may last."""
+    now = await connection.fetchval("SELECT clock_timestamp()")
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LONGEST_TRANSACTION):
+            while await connection.fetchval(_BEGUN_BEFORE, now):  # noqa: ASYNC110 - in other processes
+                await asyncio.sleep(0.05)
+
+
 async def _message(connection: AnyConnection, tenant: UUID, found: FoundMessage, who: Identities) -> Item:
     row = found.row
-    chat = ERASED if row["chat"] in who.addresses else row["chat"]
-    done = await connection.execute(_MESSAGE, row["account"], row["id"], chat, list(WAITING))
-    if done == "UPDATE 0":
-        return Item.WAITS
+    if not (_only_edited(found) and await connection.fetchval(_PLACE, row["account"], row["id"])):
+        chat = ERASED if row["chat"] in who.addresses else row["chat"]
+        done = await connection.execute(_MESSAGE, row["account"], row["id"], chat, list(WAITING))
+        if done == "UPDATE 0":
+            return Item.WAITS
     await connection.execute("DELETE FROM media_fetch WHERE message = $1", row["id"])
     if isinstance(found.stored, message_pb2.Message) and row["direction"] == message_pb2.DIRECTION_INBOUND:
         media = [*_media(found.stored)]
         if media and (row["chat"] in who.addresses or who.is_one(found.stored.sender)):
             await connection.execute(_MEDIA, tenant, media)
     return Item.ERASED
+
+
+def _only_edited(found: FoundMessage) -> bool:
+    """Whether it is the place of a message that was edited before it came: emptied, it would swallow the
+    message. The place of one that was taken back may do so.
+    """
+    row, stored = found.row, found.stored
+    if not isinstance(stored, message_pb2.Message) or row["network_time"] is not None:
+        return False
+    return not stored.HasField("network_time") and not stored.content.HasField("revoked")
 
 
 async def _deliveries(
@@ -128,6 +151,13 @@ def _media(message: Message) -> Iterator[UUID]:
 _KEPT = ("id", "tenant_id", "account_id", "type", "occur_time", "commit_time", "cursor")
 _MESSAGE = """UPDATE message SET content = '', chat = $3, failure_detail = ''
   WHERE account = $1 AND id = $2 AND status <> ALL ($4::smallint[])"""
+_PLACE = """WITH place AS (
+    DELETE FROM message WHERE account = $1 AND id = $2 AND network_time IS NULL RETURNING id),
+  known AS (DELETE FROM network_message n USING place WHERE n.account = $1 AND n.message = place.id)
+  SELECT true FROM place"""
+_BEGUN_BEFORE = """SELECT count(*) FROM pg_stat_activity
+  WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start < $1"""
+_LONGEST_TRANSACTION = 12.0  # the server ends those of the mesh after ten seconds
 _RECEIPT = "DELETE FROM message_receipt WHERE message = $1 AND member = $2"
 _EVENT = "UPDATE {} SET body = $3 WHERE ctid = $1::text::tid AND id = $2"
 _MEDIA = "UPDATE media SET expire_time = now() WHERE tenant = $1 AND id = ANY ($2::uuid[])"

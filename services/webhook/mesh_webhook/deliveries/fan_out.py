@@ -43,6 +43,10 @@ LAG = Gauge("mesh_webhook_fan_out_lag_seconds", "Age of the event that the fan-o
 EVENTS = Counter("mesh_webhook_events", "Events handled by the fan-out")
 
 
+class Changed(Exception):
+    """An event says something else, or is gone, since it was read: a person was erased."""
+
+
 class FanOut:
     """The fan-out of this process; `run` it as a task.
 
@@ -74,7 +78,7 @@ class FanOut:
             try:
                 await self._handle_events(backoff)
                 await self._stand_by()
-            except AGAIN as error:
+            except _READ_AGAIN as error:
                 logger.warning("fan-out: trying again", error=repr(error), rows=self._bounds.rows)
                 await asyncio.sleep(backoff.next())
 
@@ -141,10 +145,23 @@ class FanOut:
         return not moved
 
     async def _advance(self, part: Part, end: Cursor) -> bool:
-        start = self._position
-        done: bool = await self._pool.fetchval(
-            _ADVANCE, _READER_NAME, start.generation, start.xid, start.seq, end.xid, end.seq, *part.columns()
+        """Raises `Changed`, so that what is no more stored is read again instead of told."""
+        start, read = self._position, [event for event, _, _ in part.events]
+        done: bool | None = await self._pool.fetchval(
+            _ADVANCE,
+            _READER_NAME,
+            start.generation,
+            start.xid,
+            start.seq,
+            end.xid,
+            end.seq,
+            *part.columns(),
+            [event.cursor.xid for event in read],
+            [event.cursor.seq for event in read],
+            [len(event.body) for event in read],
         )
+        if done is None:
+            raise Changed
         return done
 
     def _time_to_store_position(self, end: Cursor) -> bool:
@@ -186,6 +203,7 @@ class FanOut:
         return Cursor(row["generation"], row["xid"], row["seq"])
 
 
+_READ_AGAIN: tuple[type[Exception], ...] = (Changed, *AGAIN)
 _READER_NAME = "fan-out"
 _PAGE_EVENTS = 500
 _STORE_SECONDS = 0.5
@@ -195,5 +213,10 @@ _FIRST_PAUSE_SECONDS = 0.5
 _MAX_PAUSE_SECONDS = 2.0
 _RESTART = "UPDATE webhook_reader SET generation = $2, xid = '0', seq = 0 WHERE name = $1 AND generation < $2"
 _POSITION = "SELECT generation, xid, seq FROM webhook_reader WHERE name = $1"
-_ADVANCE = """SELECT webhook_advance($1, $2, $3::xid8, $4, $5::xid8, $6,
-  $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17::xid8[], $18, $19)"""
+# In one statement: an erasure waits for those that began before it emptied the events.
+_ADVANCE = """SELECT CASE WHEN NOT EXISTS (
+    SELECT FROM unnest($20::xid8[], $21::int[], $7::uuid[], $22::int[]) AS r(xid, seq, id, size)
+    WHERE (SELECT octet_length(e.body) FROM event e WHERE e.xid = r.xid AND e.seq = r.seq AND e.id = r.id)
+      IS DISTINCT FROM r.size)
+  THEN webhook_advance($1, $2, $3::xid8, $4, $5::xid8, $6,
+    $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17::xid8[], $18, $19) END"""
