@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing, suppress
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import grpc.aio
 import pytest
 from asyncpg.pgproto.pgproto import UUID
 from google.protobuf.wrappers_pb2 import StringValue
@@ -26,6 +29,7 @@ from mesh_core.rpc.auth.identity import ADMIN_SCOPES
 from mesh_core.rpc.limits import Entry, SharedCounts, relayed_metadata
 from mesh_core.rpc.limits.bucket import Bucket
 from mesh_core.rpc.limits.shared import Asked, Granted
+from mesh_core.rpc.server import status
 from mesh_core.settings import AuthSettings, CallLimit, LimitsSettings, RedisSettings, ServerSettings
 from tests.integration.test_server_calls import Running, failure, text
 from tests.support.eventually import eventually
@@ -145,6 +149,60 @@ async def test_a_redis_that_does_not_answer_is_left_alone_for_a_moment(
     await counts.close()
 
 
+async def test_a_loop_that_was_held_up_hears_what_redis_answered_meanwhile(redis_url: str) -> None:
+    counts = SharedCounts(redis_url)
+    await take(counts, bucket(1), 1)  # over this connection
+    asking = asyncio.create_task(take(counts, bucket(1), 1))
+    while not asking.done():
+        await asyncio.sleep(0)
+        time.sleep(0.3)  # noqa: ASYNC251 - it is held up, longer than Redis is waited for
+    assert asking.result() == Granted(1, 0.0)
+    assert counts.available
+    await counts.close()
+
+
+async def test_while_redis_stands_still_who_is_over_a_limit_stays_refused_and_others_have_theirs(
+    tmp_state: Path,
+) -> None:
+    server = EmbeddedRedis(tmp_state)
+    limits = LimitsSettings(key=("message=5/600s", "query=5/600s"))
+    async with Caller(await server.start(), limits) as caller:
+        try:
+            assert await sent(caller) == 5
+            os.kill(server.pid, signal.SIGSTOP)
+            try:
+                assert await read(caller) == 5
+                assert await sent(caller) == 0
+                await eventually(lambda: caller.counts.available, seconds=5)
+                assert await sent(caller) == 0, "nor after another question"
+            finally:
+                os.kill(server.pid, signal.SIGCONT)
+        finally:
+            await server.stop()
+
+
+async def sent(caller: Caller) -> int:
+    """How many of ten messages are let in."""
+    return await let_in(caller.send)
+
+
+async def read(caller: Caller) -> int:
+    """The same of queries."""
+    return await let_in(lambda: caller.probe.Down(StringValue(value="a"), metadata=caller.metadata).read())
+
+
+async def let_in(call: Callable[[], Any]) -> int:
+    served = 0
+    for _ in range(10):
+        try:
+            await call()
+            served += 1
+        except grpc.aio.AioRpcError as refused:
+            if status.from_rpc_error(refused).reason != "RATE_LIMITED":
+                raise
+    return served
+
+
 @asynccontextmanager
 async def slow_redis(url: str, seconds: Callable[[int], float]) -> AsyncIterator[str]:
     """The URL of that Redis, whose first answer over each connection comes late; `seconds` of its number."""
@@ -221,6 +279,7 @@ class Caller:
         settings = ServerSettings(trusted_proxies=trusted_proxies)
         auth = AuthSettings(mesh_key=MESH_KEY)
         self.entry = Entry.of(settings, auth, RedisSettings(url=url), limits)
+        self.counts = self.entry._counts[0]
         server = make_server(lookup=self._lookup, entry=self.entry)
         server.add(add_probe_to_server, Echo())
         self._running = Running(server)
@@ -294,12 +353,11 @@ async def test_a_proxy_that_is_not_trusted_is_the_source_itself(redis_url: str) 
         assert refused.reason == "RATE_LIMITED"
 
 
-async def test_without_redis_messages_are_served_and_instance_operations_are_not() -> None:
-    limits = LimitsSettings(key=("message=1/60s", "instance_operation=1/60s"))
+async def test_without_redis_messages_are_counted_by_the_process_and_instance_operations_not_served() -> None:
+    limits = LimitsSettings(key=("message=3/600s", "instance_operation=1/60s"))
     async with Caller(f"redis://127.0.0.1:{free_port()}/0", limits) as caller:
         caller.row = replace(caller.row, role=Role.ADMIN, tenant_id=None, scopes=ADMIN_SCOPES)
-        for _ in range(3):
-            await caller.send()
+        assert await sent(caller) == 3
         refused = await failure(caller.probe.Operate(text("x"), metadata=caller.metadata))
         assert (refused.code, refused.reason) == (StatusCode.UNAVAILABLE, "BACKEND_UNAVAILABLE")
         assert refused.retry_after == 1.0

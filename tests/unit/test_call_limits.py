@@ -226,12 +226,50 @@ async def test_a_caller_that_gives_up_while_it_asks_holds_up_nobody(counts: Memo
         assert await patient
 
 
-async def test_while_nobody_counts_messages_and_queries_are_served(counts: MemoryCounts) -> None:
+@pytest.mark.parametrize("most", [2, 1000])
+async def test_while_nobody_counts_a_process_grants_messages_and_queries_up_to_their_limit(
+    counts: MemoryCounts, most: int
+) -> None:
     counts.available = False
-    limiter = CallLimiter(LimitsSettings(account=("message=2/60s", "query=2/60s")), counts, counts)
-    assert await served(limiter, by(identity()), 10) == 10
-    assert await served(limiter, by(identity(), QUERY), 10) == 10
+    limits = LimitsSettings(account=(f"message={most}/600s", f"query={most}/600s"))
+    limiter, caller = CallLimiter(limits, counts, counts), identity()
+    for call in (by(caller), by(caller, QUERY)):
+        granted = await served(limiter, call, most + 50)
+        assert most <= granted <= most + most // PARTS, "and the part that it need not ask for"
+        refused = await refusal(limiter, call)
+        assert isinstance(refused, ResourceExhausted)
+        assert refused.retry_after is not None
+        assert 0 < refused.retry_after <= 600 / most
     assert counts.rounds == [], "nobody waits for what is known to be away"
+
+
+async def test_what_was_over_its_limit_before_nobody_counted_is_refused_still(counts: MemoryCounts) -> None:
+    limiter = CallLimiter(LimitsSettings(account=("message=5/600s",)), counts, counts)
+    call = by(identity())
+    assert await served(limiter, call, 6) == 5
+    counts.available = False
+    assert await served(limiter, call, 10) == 0
+    assert await served(limiter, call, 10, OTHER_ACCOUNT) == 5
+
+
+async def test_one_limit_that_is_reached_spends_nothing_of_the_others_while_nobody_counts(
+    counts: MemoryCounts,
+) -> None:
+    counts.available = False
+    limits = LimitsSettings(account=("message=2/600s",), tenant=("message=4/600s",))
+    limiter, call = CallLimiter(limits, counts, counts), by(identity())
+    assert await served(limiter, call, 10) == 2
+    assert await served(limiter, call, 10, OTHER_ACCOUNT) == 2
+
+
+async def test_what_a_process_granted_alone_is_told_when_somebody_counts_again(counts: MemoryCounts) -> None:
+    limiter = CallLimiter(LimitsSettings(account=("message=10/600s",)), counts, counts)
+    call = by(identity())
+    counts.available = False
+    assert await served(limiter, call, 4) == 4
+    counts.available = True
+    assert await served(limiter, call, 10) == 6
+    assert [one.untold for [one] in counts.rounds] == [4, 0, 0, 0, 0, 0, 0]
 
 
 async def test_while_nobody_counts_instance_operations_are_unavailable_for_a_moment(
@@ -281,6 +319,30 @@ async def test_what_is_no_account_id_has_no_limit_of_its_own_and_is_not_remember
     assert [refused is None for refused in refusals] == [True, False, False], "the key's limit holds"
     assert [key.split(":")[3] for key in limiter._buckets] == ["key"]
     assert {known[3] for known in limiter._found} == {""}
+
+
+def test_alone_a_process_goes_on_where_redis_refused_last() -> None:
+    bucket = Bucket("key", "account:x", CallLimit(10, 100.0), exact=False)
+    bucket.refused_until = 1005.0
+    assert bucket.wait_alone(1004.0) == pytest.approx(1.0)
+    assert bucket.wait_alone(1006.0) == 0.0
+    bucket.spend_alone(1006.0)
+    assert bucket.wait_alone(1006.0) == pytest.approx(9.0), "not the whole limit once more"
+
+
+def test_what_was_granted_alone_comes_back_and_is_told_no_more_and_told_again_until_it_was_heard() -> None:
+    bucket = Bucket("key", "account:x", CallLimit(10, 100.0), exact=False)
+    for _ in range(10):
+        assert bucket.wait_alone(1000.0) == 0.0
+        bucket.spend_alone(1000.0)
+    assert bucket.wait_alone(1000.0) == pytest.approx(10.0)
+    assert bucket.wait_alone(1010.0) == 0.0
+    assert not bucket.idle(1099.0), "a new one would grant more"
+    assert bucket.tell(1000.0) == 10
+    assert bucket.tell(1065.0) == 4, "nobody heard it; six have come back"
+    bucket.lease(1, 1065.0)
+    assert bucket.tell(1065.0) == 0
+    assert bucket.idle(1165.0)
 
 
 def test_a_process_grants_a_part_of_a_window_by_itself_and_none_of_it_again_once_it_has_asked() -> None:

@@ -1,6 +1,7 @@
 """Decides whether a call may be served, by all limits that it meets.
 
-While Redis does not answer every call may, except instance operations: what they make is there to stay.
+While Redis does not answer each process counts by itself, except instance operations, which are refused: what
+they make is there to stay.
 """
 
 from __future__ import annotations
@@ -28,9 +29,7 @@ from sessionmesh.v1.authorization_pb2 import (
 )
 
 REFUSED = Counter("mesh_limits_refused_total", "Calls over a limit", ["limit", "call_class"])
-OPEN = Counter(
-    "mesh_limits_uncounted_total", "Calls served although Redis did not count them", ["call_class"]
-)
+ALONE = Counter("mesh_limits_uncounted_total", "Calls served that only this process counted", ["call_class"])
 MAX_BUCKETS = 50_000
 """Limits that this process remembers; those that it forgets are counted in Redis alone."""
 
@@ -101,7 +100,7 @@ class CallLimiter:
                 await asyncio.wait([asking])
             elif not await self._ask(self._counts_of(call), lacking):
                 for at in left:
-                    refusals[at] = _uncounted(call)
+                    refusals[at] = _alone(wanted[at], call)
                 break
         return refusals
 
@@ -250,14 +249,26 @@ def _refusal(over: Bucket, call: Counted, retry_after: float) -> MeshError:
     )
 
 
-def _uncounted(call: Counted) -> MeshError | None:
+def _alone(buckets: Buckets, call: Counted) -> MeshError | None:
+    """Count a call in this process alone; why it is refused."""
     if call.call_class == CALL_CLASS_INSTANCE_OPERATION:
         return Unavailable(
             "limits of instance operations cannot be counted now",
             "BACKEND_UNAVAILABLE",
             retry_after=PAUSE_SECONDS,
         )
-    OPEN.labels(CLASS_NAMES[call.call_class]).inc()
+    now = time.monotonic()
+    lacking = [bucket for bucket in buckets if not bucket.has(1, now)]
+    for bucket in lacking:
+        if wait := bucket.wait_alone(now):
+            bucket.refused_until = now + wait
+            return _refusal(bucket, call, wait)
+    for bucket in buckets:
+        if bucket in lacking:
+            bucket.spend_alone(now)
+        else:
+            bucket.spend(1)
+    ALONE.labels(CLASS_NAMES[call.call_class]).inc()
     return None
 
 

@@ -20,16 +20,19 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from mesh_core.rpc.limits.bucket import Bucket
 
 logger = structlog.get_logger(__name__)
 
 TIMEOUT_SECONDS = 0.25
-"""How long a message or a query waits for Redis: it is served without an answer."""
+"""How long a message or a query waits for Redis; without an answer this process counts alone."""
 OPERATION_TIMEOUT_SECONDS = 2.0
 """How long an instance operation waits, twice: it is refused without an answer, and a slow moment is none."""
+TURNS = 10
+"""Turns of the event loop in which an answer can be heard, at least, before Redis is called silent: a loop
+that is held up for a second would hear its own time-out first, and then the answer.
+"""
 PAUSE_SECONDS = 1.0
 """How long Redis is left alone after it did not answer; calls do not wait for it meanwhile."""
 
@@ -73,13 +76,13 @@ class SharedCounts:
         A question that was heard all the same is counted twice then: rather too much than too little.
         """
         self._seconds = OPERATION_TIMEOUT_SECONDS if patient else TIMEOUT_SECONDS
-        again = (RedisConnectionError, RedisTimeoutError) if patient else (RedisConnectionError,)
+        self._attempts = 2 if patient else 1
         self._redis = Redis.from_url(
             url,
-            socket_timeout=self._seconds,
-            socket_connect_timeout=self._seconds,
+            socket_timeout=None,  # the client's own is deaf to what came while the loop was held up
+            socket_connect_timeout=None,
             # Once more over a new connection: Redis may have been started again since this one was used.
-            retry=Retry(NoBackoff(), 1, supported_errors=again),
+            retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
         )
         self._questions = asyncio.Semaphore(_MAX_CONNECTIONS)
         self._script = self._redis.register_script(_SCRIPT)
@@ -96,11 +99,10 @@ class SharedCounts:
             if not self.available:
                 return None
             try:
-                async with asyncio.timeout(2 * self._seconds):
-                    answer = await self._script(
-                        keys=[one.bucket.redis_key for one in asked],
-                        args=[number for one in asked for number in _arguments(one)],
-                    )
+                answer = await self._ask(
+                    [one.bucket.redis_key for one in asked],
+                    [number for one in asked for number in _arguments(one)],
+                )
             except (RedisError, OSError, TimeoutError) as error:
                 self._away_until = time.monotonic() + PAUSE_SECONDS
                 ASKED.labels("unavailable").inc()
@@ -112,6 +114,26 @@ class SharedCounts:
     async def close(self) -> None:
         """Close the connections."""
         await self._redis.aclose()
+
+    async def _ask(self, keys: list[str], args: list[float | int]) -> list[int]:
+        """Raises `TimeoutError` when Redis is silent."""
+        for _ in range(self._attempts):
+            asking: asyncio.Future[list[int]] = asyncio.ensure_future(self._script(keys, args))
+            try:
+                if await _heard(asking, self._seconds):
+                    return asking.result()
+            finally:
+                asking.cancel()  # and its connection ends, so that a late answer is nobody else's
+        raise TimeoutError("no answer")
+
+
+async def _heard(answer: asyncio.Future[list[int]], seconds: float) -> bool:
+    """Whether it came within these seconds, and within `TURNS` of the loop."""
+    for _ in range(TURNS):
+        done, _ = await asyncio.wait((answer,), timeout=seconds / TURNS)
+        if done:
+            return True
+    return False
 
 
 def _arguments(asked: Asked) -> tuple[float | int, ...]:
@@ -132,8 +154,8 @@ for i, key in ipairs(KEYS) do
   local untold, need, want = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
   local full = tonumber(redis.call('GET', key) or now)
   -- More than a whole window ahead was written by a clock that has stepped back since.
-  full = math.min(math.max(full, now), now + most * each)
-  full = full + untold * each
+  -- Nor is anybody kept waiting longer than a window by what processes granted without asking.
+  full = math.min(math.max(full, now) + untold * each, now + most * each)
   local room = math.floor((now - full) / each + most + 0.000001)
   local calls = math.max(math.min(want, room), 0)
   full = full + calls * each
