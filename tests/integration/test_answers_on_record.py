@@ -15,6 +15,7 @@ import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
 from mesh_core import errors
+from mesh_core.rpc.auth import new_api_key
 from mesh_core.rpc.channels import open_channel
 from tests.support.answers.records import Answer, answers_in
 from tests.support.answers.sitecustomize import FOLDER_VARIABLE
@@ -37,6 +38,12 @@ class Servicer(ProbeServicer):
         if request.value == "wait":
             await asyncio.Event().wait()
         return StringValue(value="done")
+
+    async def Up(self, _requests: Any, _context: Any) -> StringValue:
+        return StringValue()
+
+    async def Public(self, request: Any, _context: Any) -> StringValue:
+        return StringValue(value=request.value)
 
     async def Both(self, requests: Any, _context: Any) -> AsyncIterator[StringValue]:
         async for request in requests:
@@ -98,6 +105,29 @@ async def test_a_refusal_is_on_record_with_its_reason(probe: Any, since: Since) 
         ("Forgotten", "PERMISSION_DENIED", "SCOPE_MISSING"),
     ]
     await eventually(lambda: since.outcomes() == refusals)
+
+
+UNKNOWN = (("authorization", f"Bearer {new_api_key()[1]}"),)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "reason"),
+    [((), "CREDENTIALS_MISSING"), (UNKNOWN, "CREDENTIALS_INVALID")],
+    ids=["none", "unknown"],
+)
+@pytest.mark.parametrize("name", ["Unary", "Down", "Up", "Both"])
+async def test_a_key_that_is_refused_before_any_handler_has_the_call_is_on_record_once(
+    probe: Any, since: Since, name: str, metadata: Any, reason: str
+) -> None:
+    request = letters("x") if name in ("Up", "Both") else StringValue(value="x")
+    call = getattr(probe, name)(request, metadata=metadata)
+    with pytest.raises(grpc.aio.AioRpcError):
+        await (call.read() if name in ("Down", "Both") else call)
+    await eventually(since.answers)
+    await probe.Public(StringValue(value="x"))
+    first, last = since.answers()
+    assert (first.code, first.reason, first.module) == ("UNAUTHENTICATED", reason, Servicer.__module__)
+    assert last.code == "OK", "of another call, which nobody has asked for a key"
 
 
 async def test_a_stream_answers_with_its_first_frame_and_with_its_failure(probe: Any, since: Since) -> None:

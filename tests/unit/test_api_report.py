@@ -138,3 +138,11 @@ def test_the_table_says_what_each_served_method_lacks(run: Run, tmp_path: Path) 
     lacking = next(line for line in table if line.startswith("MessageService.SendMessage "))
     assert lacking.split(None, 1)[1] == "never refused, fuzzed 0 times"
     assert not any(line.startswith("MessageService.ListMessages ") for line in table)
+
+
+@pytest.mark.parametrize(
+    ("reason", "refused"), [("SCOPE_MISSING", 1), ("TENANT_SUSPENDED", 1), ("ACCOUNT_NOT_CONNECTED", 0)]
+)
+def test_a_relay_refuses_by_itself_only_keys(run: Run, reason: str, refused: int) -> None:
+    run.test(f"{SEND} OK - {NODE}", f"{SEND} PERMISSION_DENIED {reason} {RELAY}")
+    assert run.figures()["served_tested_bad"] == refused

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+OF_KEYS = frozenset({"SCOPE_MISSING", "CREDENTIALS_MISSING", "CREDENTIALS_INVALID", "TENANT_SUSPENDED"})
+"""Reasons for which a key is refused by whoever a call comes to first."""
 RELAYS = ("mesh_router.proxy.unary", "mesh_router.proxy.streaming")
 """Modules that hand on what another server answered, which is on record there."""
 
@@ -26,12 +28,12 @@ class Answer:
     @property
     def by_real_server(self) -> bool:
         """Whether a service of ours gave it: neither a test's stand-in, nor what generated code answers by
-        itself, nor who only relays. A relay asks nobody about a key that lacks the method's scope.
+        itself, nor who only relays. A relay asks nobody about a key that is no good for the method.
         """
         return (
             self.module.startswith("mesh_")
             and not self.module.endswith("_pb2_grpc")
-            and (self.module not in RELAYS or self.reason == "SCOPE_MISSING")
+            and (self.module not in RELAYS or self.reason in OF_KEYS)
         )
 
 

@@ -7,9 +7,9 @@ lost none:
     MONOTONIC_NANOSECONDS /SERVICE/METHOD CODE REASON MODULE
 
 `MODULE` is where the function stands that served the call: a test's own stand-in is told from a real server
-by it. A stream has answered OK with its first frame; how it failed later is a line of its own, that its
-caller left it is none, and neither is the refusal of a key that nobody knows: no handler had the call. All
-processes of a machine read the same monotonic clock.
+by it, also of a call that was refused before, such as for a key that nobody knows. A stream has answered OK
+with its first frame; how it failed later is a line of its own, that its caller left it is none. All processes
+of a machine read the same monotonic clock.
 
 Only the standard library may be imported here at the top: processes that serve nothing start with it too.
 """
@@ -42,16 +42,28 @@ def record(chassis: Any) -> None:
     os.makedirs(folder, exist_ok=True)
     place = os.path.join(folder, f"{lane()}-{os.getpid()}.answers")
     log = Log(os.open(place, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644))
-    wrap = chassis.wrap
+    wrap, reading_late = chassis.wrap, chassis.reading_late
+    modules: dict[str, str] = {}
 
     def recording_wrap(handler: Any, method: Any, gate: Any) -> Any:
-        kind = next(kind for kind in KINDS if getattr(handler, kind) is not None)
-        module = getattr(handler, kind).__module__
+        kind = kind_of(handler)
+        module = modules[method.path] = getattr(handler, kind).__module__
         wrapped = wrap(handler, method, gate)
         serve = log.watching(getattr(wrapped, kind), method, module)
         return wrapped._replace(**{kind: serve})
 
-    chassis.wrap = recording_wrap
+    def recording_late(handler: Any, method: Any, gate: Any) -> Any:
+        kind = kind_of(handler)
+        before = BeforeHandler(log, method, modules[method.path])
+        late = reading_late(handler._replace(**{kind: before.reached(getattr(handler, kind))}), method, gate)
+        return late._replace(stream_stream=before.watching(late.stream_stream))
+
+    chassis.wrap, chassis.reading_late = recording_wrap, recording_late
+
+
+def kind_of(handler: Any) -> str:
+    """Which of `KINDS` it serves."""
+    return next(kind for kind in KINDS if getattr(handler, kind) is not None)
 
 
 def lane() -> str:
@@ -76,8 +88,7 @@ class Log:
             write(descriptor, b"%d%b" % (monotonic_ns(), ok))
 
         def failed(error: BaseException, context: Any) -> None:
-            code, reason = outcome(error, context)
-            write(descriptor, f"{monotonic_ns()} {method.path} {code} {reason} {module}\n".encode())
+            self.failed(error, context, method, module)
 
         async def once(request: Any, context: Any) -> Any:
             try:
@@ -100,6 +111,49 @@ class Log:
                 answered()
 
         return frames if method.streams else once
+
+    def failed(self, error: BaseException, context: Any, method: Any, module: str) -> None:
+        """A line for a call that was refused, or has failed."""
+        code, reason = outcome(error, context)
+        os.write(self._descriptor, f"{monotonic_ns()} {method.path} {code} {reason} {module}\n".encode())
+
+
+class BeforeHandler:
+    """What becomes of a method's calls before its handler has them, which is on record once it has."""
+
+    def __init__(self, log: Log, method: Any, module: str) -> None:
+        self._log = log
+        self._method = method
+        self._module = module
+        self._reached: set[Any] = set()
+
+    def reached(self, serve: Any) -> Any:
+        """`serve`, the handler."""
+        from asyncio import current_task
+
+        async def reaching(request: Any, context: Any) -> Any:
+            self._reached.add(current_task())
+            return await serve(request, context)
+
+        return reaching
+
+    def watching(self, serve: Any) -> Any:
+        """`serve`, that calls the handler or refuses, with a line for each refusal."""
+        from asyncio import current_task
+
+        from grpc.aio import AbortError
+
+        async def watched(requests: Any, context: Any) -> None:
+            try:
+                await serve(requests, context)
+            except AbortError as error:
+                if current_task() not in self._reached:
+                    self._log.failed(error, context, self._method, self._module)
+                raise
+            finally:
+                self._reached.discard(current_task())
+
+        return watched
 
 
 class FirstFrame:
