@@ -164,7 +164,7 @@ CATALOGUE = (
     ),
     Mutation(
         "the ratchet is stored before it is used",
-        f"{_NODE}/outbound/sender.py",
+        f"{_NODE}/outbound/acceptance.py",
         "state=None if reservation is None else context.seal(reservation.state),",
         "state=None,",
         "tests/integration/test_session_node_takeover.py -k killed",

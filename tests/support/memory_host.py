@@ -347,10 +347,10 @@ class OneAccount:
         """A message is accepted, and waits for its commit. A text with `.png` is a picture of that name."""
         request = message_pb2.SendMessageRequest(recipient=f"phone:{to}", content=content_of(text), **fields)
         payload = request.SerializeToString()
-        self.session.sender.check_room(len(payload))
+        self.session.sender.acceptance.check_room(len(payload))
         out = Outgoing(new_uuid(), request.recipient, request, "")
         out.size = len(payload)
-        self.session.sender.accept(
+        self.session.sender.acceptance.accept(
             out, Method.SEND_MESSAGE, text, payload_digest(payload), payload, time.time()
         )
         return out

@@ -81,7 +81,7 @@ async def account(account: OneAccount) -> OneAccount:
 
 def has_room(account: OneAccount) -> bool:
     try:
-        account.session.sender.check_room(100)
+        account.session.sender.acceptance.check_room(100)
     except ResourceExhausted:
         return False
     return True

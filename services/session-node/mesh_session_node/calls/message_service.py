@@ -257,7 +257,7 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
             raise InvalidField("expire_time", "must be in the future")
         request_id = request.request_id
         payload = _payload(request)
-        session.sender.check_room(len(payload))
+        session.sender.acceptance.check_room(len(payload))
         uuid = new_uuid()
         traceparent = tracing.current_traceparent()
         if tracing.is_sampled(traceparent):
@@ -269,7 +269,7 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
         if out.due is not None and out.due <= now:
             out.due = None
         digest = payload_digest(payload)
-        done = session.sender.accept(out, Method.SEND_MESSAGE, request_id, digest, payload, now)
+        done = session.sender.acceptance.accept(out, Method.SEND_MESSAGE, request_id, digest, payload, now)
         return _Accepted(session, out, done)
 
     async def _accepted_before(

@@ -8,26 +8,24 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from functools import partial
 from random import uniform
 
 import structlog
 from asyncpg.pgproto.pgproto import UUID
 
-from mesh_core.errors import FailedPrecondition, ResourceExhausted, Unavailable
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
-from mesh_session_node.journal import Committed, Outcome
+from mesh_session_node.outbound.acceptance import Acceptance
 from mesh_session_node.outbound.in_flight import MAX_IN_FLIGHT, MessagesInFlight
 from mesh_session_node.outbound.limits import Limiter
 from mesh_session_node.outbound.outbox import Outbox
-from mesh_session_node.outbound.outgoing import AcceptedRow, Outgoing, labels_of
+from mesh_session_node.outbound.outgoing import Outgoing
 from mesh_session_node.outbound.preparation import Preparation, needs_preparation
 from mesh_session_node.outbound.preparing import Failure, Preparing
 from mesh_session_node.outbound.receipts import LateReceipts, ReceiptAcks
-from mesh_session_node.outbound.reservations import Reservations, outcome_of
+from mesh_session_node.outbound.reservations import Reservations
 from mesh_session_node.outbound.room import AccountRoom
-from mesh_session_node.outbound.statuses import end_unsent, status_event
+from mesh_session_node.outbound.statuses import end_unsent
 from mesh_session_node.outbound.waiters import Waiters
 from mesh_session_node.store.accounts import SendLimits
 from sessionmesh.v1 import message_pb2 as pb
@@ -47,7 +45,7 @@ class Sender:
         "_resume_at",
         "_room",
         "_timer",
-        "accepting",
+        "acceptance",
         "in_flight",
         "outbox",
         "waiters",
@@ -70,8 +68,7 @@ class Sender:
         self.outbox = Outbox()
         self.waiters = Waiters()
         self.in_flight = MessagesInFlight(context, self, self.waiters, late, acks)
-        self.accepting = 0
-        """Messages that wait for their commit."""
+        self.acceptance = Acceptance(context, self, self._limiter, room, self._reservations)
         self._timer: asyncio.TimerHandle | None = None
         self._resume_at = 0.0
         self._asked_to_wait_until = 0.0
@@ -90,59 +87,6 @@ class Sender:
     def recall(self, count: int, age: float) -> None:
         """Count messages that another node sent `age` seconds ago."""
         self._limiter.recall(time.monotonic(), count, age)
-
-    def check_room(self, size: int) -> None:
-        """Raise `ResourceExhausted` OUTBOX_FULL when a message of `size` bytes has no place in the outbox."""
-        full = self._room.lacks(size)
-        if self.queued + self.accepting >= self._limiter.limits.outbox:
-            full = "the account's outbox is full", "outbox"
-        if full is not None:
-            wait = max(1.0, self._limiter.wait(time.monotonic()))
-            raise ResourceExhausted(full[0], "OUTBOX_FULL", quota=full[1], retry_after=wait)
-
-    def accept(
-        self, out: Outgoing, method: int, request_id: str, digest: bytes, content: bytes, now: float
-    ) -> asyncio.Future[Outcome]:
-        """Put the message into the open batch. The driver's state that it needs rides along, so that sending
-        it never waits for a commit of its own. `now` is seconds since the epoch.
-
-        Raises `FailedPrecondition` NOT_PAIRED, and `Unavailable` as `Journal.accept` does.
-        """
-        context = self._context
-        state = context.driver_state
-        if state is None:
-            raise FailedPrecondition("the account is not paired", "NOT_PAIRED")
-        reservation = out.reservation = state.plan()
-        row = AcceptedRow(
-            id=out.uuid,
-            request_id=request_id,
-            digest=digest,
-            chat=out.chat,
-            content=content,
-            event=status_event(context, out, pb.MESSAGE_STATUS_QUEUED, int(now * 1e6)),
-            method=method,
-            network_id=out.network_id,
-            traceparent=out.traceparent,
-            priority=out.order,
-            due_at=None if out.due is None else int(out.due * 1e6),
-            external_id=out.request.external_id,
-            labels=labels_of(out.request),
-            state=None if reservation is None else context.seal(reservation.state),
-            out=out,
-            sender=self,
-        )
-        try:
-            done = context.host.journal.accept(context.ref, row)
-        except Unavailable:
-            if reservation is not None:
-                state.drop(reservation)
-            raise
-        self.accepting += 1
-        self._room.take(out)
-        done.add_done_callback(partial(self._settled, out))
-        if reservation is not None:
-            done.add_done_callback(partial(self._reservations.settled, reservation))
-        return done
 
     def committed(self, out: Outgoing) -> None:
         """It is stored: send it, now when nothing stands before it."""
@@ -299,7 +243,7 @@ class Sender:
         if self._resume_at and time.monotonic() < self._resume_at:
             return False
         if state.left <= 0:
-            if self.outbox or self._preparing.messages or self.accepting:
+            if self.outbox or self._preparing.messages or self.acceptance.waiting:
                 self._reservations.request(len(self.outbox), self.pump)
             return False
         return context.host.may_act(context.ref)
@@ -313,12 +257,6 @@ class Sender:
         in_flight.clear()
         preparing.clear()
         return messages
-
-    def _settled(self, out: Outgoing, done: asyncio.Future[Outcome]) -> None:
-        self.accepting -= 1
-        # Where its caller has given up it may be stored all the same, and takes its room again then
-        if not isinstance(outcome_of(done), Committed):
-            out.leave_room()
 
     def _set_timer(self, now: float) -> None:
         """Look again when a scheduled message is due, or the limits allow more."""
