@@ -81,7 +81,7 @@ class World:
 
     async def pair(self, account_id: str, phone: str) -> None:
         """Pair an account by QR, and wait until it is online."""
-        async with aclosing(self._pairing(account_id)) as steps:
+        async with aclosing(self._pairing(account_id, _PAIRING_SECONDS)) as steps:
             async for step in steps:
                 if step.WhichOneof("step") == "qr":
                     await self("AcceptPairing", qr=step.qr.text, phone=phone)
@@ -94,20 +94,24 @@ class World:
 
     async def shown_qr(self, account_id: str) -> str:
         """The first picture that a new attempt to pair shows."""
-        async with aclosing(self._pairing(account_id)) as steps:
+        async with aclosing(self._pairing(account_id, _SHOWN_SECONDS)) as steps:
             async for step in steps:
                 if step.WhichOneof("step") == "qr":
                     return str(step.qr.text)
         raise AssertionError(f"no picture was shown for {account_id}")
 
-    async def _pairing(self, account_id: str) -> AsyncGenerator[Any, None]:
+    async def _pairing(self, account_id: str, seconds: int) -> AsyncGenerator[Any, None]:
         method = named("Pair")
         request = new_request(
-            method, {"account_id": account_id, "timeout": {"seconds": 5}}
+            method, {"account_id": account_id, "timeout": {"seconds": seconds}}
         ).SerializeToString()
         async with aclosing(self.tenant.frames(method, request)) as frames:
             async for frame in frames:
                 yield response_of(method, Answer(grpc.StatusCode.OK, response=frame))
+
+
+_PAIRING_SECONDS, _SHOWN_SECONDS = 60, 5
+"""How long an attempt may take that is accepted, and one that nobody looks at after its first picture."""
 
 
 def is_operators(method: ApiMethod) -> bool:
