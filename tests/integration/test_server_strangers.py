@@ -18,9 +18,17 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from mesh_core.rpc import options
 from mesh_core.rpc.channels import open_channel
 from mesh_core.rpc.options import CONCURRENT_STREAMS
-from mesh_core.rpc.server import Server, status
+from mesh_core.rpc.server import Server, refusals, status
+from mesh_core.rpc.server.refusals import ENDED
 from tests.support.eventually import eventually
-from tests.support.probe_service import SERVICE, Echo, ProbeStub, add_probe_to_server, make_server
+from tests.support.probe_service import (
+    ADMIN,
+    SERVICE,
+    Echo,
+    ProbeStub,
+    add_probe_to_server,
+    make_server,
+)
 from tests.support.raw_http2 import MAX_CONCURRENT_STREAMS, RawConnection, rapid_resets, raw_connection
 
 MIB = 1024 * 1024
@@ -28,8 +36,8 @@ RESETS = 100_000
 BODIES = 60
 BODIES_COST = 120 * MIB
 """Most that they may take, of 240 MiB."""
-RESETS_COST = 60 * MIB
-"""Most that those may take; they take 15 to 40. Without a limit of streams, calls of others are cancelled."""
+RESETS_COST = 120 * MIB
+"""Most that those may take; they take 30 to 90. Without a limit of streams, calls of others are cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,3 +172,31 @@ async def test_connections_beyond_the_limit_are_closed_and_those_there_are_serve
         for stranger in strangers:
             await stranger.close()
     await made.stop()
+
+
+@pytest.mark.parametrize("path", [f"/{SERVICE}/Unary", f"/{SERVICE}/Both", "/unknown.Service/Call"])
+async def test_a_connection_whose_calls_are_refused_over_and_over_ends_and_others_stay(
+    server: Server, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(refusals, "REFUSED_OF_ADDRESS", 20)
+    monkeypatch.setattr(refusals, "REFUSED_OF_CONNECTION", 5)
+    before = ENDED._value.get()
+    async with raw_connection(server.address) as other, raw_connection(server.address) as refused:
+        other.begin(f"/{SERVICE}/Unary")
+        for _ in range(30):
+            refused.begin(path)
+        await refused.wait_ended(10)
+        await eventually(lambda: ENDED._value.get() == before + 1, what="the count of ended connections")
+        assert not other.ended
+
+
+async def test_more_calls_than_a_few_connections_may_open_wait_for_their_turn(server: Server) -> None:
+    bystander = open_channel(server.address)
+    await ProbeStub(bystander).Public(StringValue(value="x"))
+    async with raw_connection(server.address) as one, raw_connection(server.address) as another:
+        for connection in (one, another):
+            for _ in range(CONCURRENT_STREAMS):
+                connection.begin(f"/{SERVICE}/Both")
+        asked = [ProbeStub(bystander).Unary(StringValue(value="x"), metadata=ADMIN) for _ in range(20)]
+        assert len(await asyncio.gather(*asked)) == 20
+    await bystander.close()

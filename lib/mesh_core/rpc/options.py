@@ -21,15 +21,17 @@ STREAMED_FRAME_BYTES = 1024 * 1024 + 64 * 1024
 
 CONCURRENT_STREAMS = 2_000
 """Streams that a connection may have open; further ones wait at the caller. A caller may well watch each of
-a thousand accounts.
+a thousand accounts. Of a caller that keeps more than these waiting some calls are refused (REFUSED_STREAM):
+gRPC counts a stream here for a moment after its caller has seen the end of it.
 
 That there is a limit is what matters against streams that are opened and reset at once: without one gRPC
 queues them without end.
 """
 
-PENDING_CALLS = 3_000
-"""Calls that have come and were not begun yet; gRPC cancels some of those beyond. They are more than a
-connection may open: else whoever opens that many gets other callers' calls cancelled.
+PENDING_CALLS = 8_000
+"""Calls that have come and were not begun yet, of all connections together; gRPC cancels some of those
+beyond, whosever they are, and cannot share them out. So they are as many as four connections may open. Each
+takes some 10 kB.
 """
 
 MAX_CONNECTIONS = 10_000
@@ -69,7 +71,7 @@ def server_options(settings: ServerSettings, *, shared_port: bool = False) -> li
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.max_concurrent_streams", CONCURRENT_STREAMS),
         ("grpc.server.max_pending_requests", PENDING_CALLS),
-        ("grpc.server.max_pending_requests_hard_limit", PENDING_CALLS + 1_000),
+        ("grpc.server.max_pending_requests_hard_limit", PENDING_CALLS + CONCURRENT_STREAMS),
         ("grpc.max_allowed_incoming_connections", _connections()),
         ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS * 1_000),
         ("grpc.max_connection_idle_ms", IDLE_SECONDS * 1_000),

@@ -66,6 +66,13 @@ class Sources:
             address = self._forwarded_for(address, context.invocation_metadata())
         return _shown(address)
 
+    def are_callers(self, context: Any) -> bool:
+        """Whether a call came over its caller's own connection, not over one that a trusted proxy shares
+        among many.
+        """
+        address = self._of_peer(context.peer())
+        return address is not None and not self._is_proxy(address)
+
     def _is_proxy(self, address: Address) -> bool:
         return any(_is_in(address, network) for network in self._trusted)
 

@@ -16,7 +16,15 @@ from grpc.aio import AbortError, InternalError, UsageError
 
 from mesh_core import errors
 from mesh_core.rpc.account_id import account_of
-from mesh_core.rpc.auth import AccountLimit, Authenticator, Role, assume, check_scope, current_identity
+from mesh_core.rpc.auth import (
+    AccountLimit,
+    Authenticator,
+    Identity,
+    Role,
+    assume,
+    check_scope,
+    current_identity,
+)
 from mesh_core.rpc.limits import Entry
 from mesh_core.rpc.limits.entry import RELAYED_KEY
 from mesh_core.rpc.server import status
@@ -26,6 +34,7 @@ from mesh_core.rpc.server.drain import CallsInFlight, Draining, taken
 from mesh_core.rpc.server.open_streams import OpenStreams
 from mesh_core.rpc.server.parsing import Context, Parse, Serve, parsed, parsing, parsing_all
 from mesh_core.rpc.server.reading_out import read_out, reading_out
+from mesh_core.rpc.server.refusals import Refusals
 from mesh_core.rpc.server.strangers import Strangers
 from mesh_core.telemetry import metrics, tracing
 from sessionmesh.v1.authorization_pb2 import SCOPE_PUBLIC, CallClass, Scope
@@ -77,6 +86,7 @@ class Gate:
     entry: Entry
     open_streams: OpenStreams
     strangers: Strangers
+    refusals: Refusals
     bodies: Bodies
     not_owner_handler: NotOwnerHandler | None = None
 
@@ -126,12 +136,16 @@ def wrap(handler: RpcHandler, method: Method, gate: Gate) -> RpcHandler:
     )
 
 
-def not_served(service: str, name: str) -> RpcHandler:
-    """A handler that answers UNIMPLEMENTED. It asks for no key: there is no scope to check."""
+def not_served(service: str, name: str, refusals: Refusals | None = None) -> RpcHandler:
+    """A handler that answers UNIMPLEMENTED. It asks for no key: there is no scope to check. `refusals` is for
+    callers who are not known.
+    """
 
     async def serve(requests: Any, context: Context) -> None:
         error = errors.Unimplemented(f"/{service}/{name} is not served here", "NOT_SERVED")
         if isinstance(requests, AsyncIterator):  # bytes in a batched call
+            if refusals is not None:
+                refusals.count(error, context)
             await read_out(requests)
         await context.abort(error.code, error.message, status.trailing_metadata(error))
 
@@ -156,7 +170,8 @@ def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
         period.count += 1
         code = StatusCode.OK
         span = None
-        begun = False
+        identity: Identity | None = None
+        begun = enters = False
         try:
             authorization = tenant = traceparent = relayed = account_id = ""
             metadata: Any = context.invocation_metadata()  # pairs of text; never None on a server
@@ -205,6 +220,8 @@ def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
         except Exception as error:
             failure = _deadline(error, context) or status.as_mesh_error(error, path)
             code = failure.code
+            if enters and identity is None:
+                gate.refusals.count(error, context)
             if span is not None:
                 span.fail(error)
             trailing = (*context.trailing_metadata(), *status.trailing_metadata(failure))

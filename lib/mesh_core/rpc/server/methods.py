@@ -35,7 +35,8 @@ class Methods(grpc.GenericRpcHandler):
         handler = self._handlers.get(handler_call_details.method)
         if handler is None:
             service, _, name = handler_call_details.method[1:].rpartition("/")
-            return not_served(service, name)
+            stranger = known(self._gate, handler_call_details.invocation_metadata) is None
+            return not_served(service, name, self._gate.refusals if stranger else None)
         if not handler.request_streaming:
             identity = known(self._gate, handler_call_details.invocation_metadata)
             if identity is None or not self._gate.bodies.begin(identity):

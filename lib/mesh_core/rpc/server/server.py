@@ -17,10 +17,12 @@ from mesh_core.rpc.limits import Entry
 from mesh_core.rpc.options import server_options
 from mesh_core.rpc.server.bodies import Bodies
 from mesh_core.rpc.server.calls import Gate, NotOwnerHandler
+from mesh_core.rpc.server.connections import end_connections
 from mesh_core.rpc.server.drain import CallsInFlight, Draining
 from mesh_core.rpc.server.methods import Methods
 from mesh_core.rpc.server.open_streams import OpenStreams
 from mesh_core.rpc.server.peers import PeerListener
+from mesh_core.rpc.server.refusals import Refusals
 from mesh_core.rpc.server.standard import Health, add_standard_services
 from mesh_core.rpc.server.strangers import Strangers
 from mesh_core.settings import ServerSettings
@@ -56,6 +58,7 @@ class Server:
         self._in_flight = CallsInFlight()
         self._open_streams = OpenStreams(authenticator)
         entry = entry or Entry()
+        self._refusals = Refusals(entry.sources, lambda peers: end_connections(self.port, peers))
         self._gate = Gate(
             authenticator,
             self.draining,
@@ -63,6 +66,7 @@ class Server:
             entry,
             self._open_streams,
             Strangers(entry.sources.of),
+            self._refusals,
             Bodies(entry.is_relayed),
         )
         self._methods = Methods(self._gate)
@@ -183,6 +187,7 @@ class Server:
             await self._server.stop(grace or None)
             self._server = None
         await self._open_streams.close()
+        await self._refusals.close()
         if self._metrics is not None:
             self._metrics.close()
             self._metrics = None

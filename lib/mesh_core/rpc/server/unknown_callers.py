@@ -35,12 +35,16 @@ def reading_late(handler: RpcHandler, method: Method, gate: Gate) -> RpcHandler:
             raise asyncio.CancelledError from None  # the caller is gone
 
     async def serve_late(requests: AsyncIterator[bytes], context: Context) -> None:
+        if gate.refusals.ended(context):
+            raise asyncio.CancelledError
         try:
             if method.scope == SCOPE_PUBLIC:
                 request = await gate.strangers.read(requests, context)
             else:
                 request = await gate.bodies.read(requests, await _authenticate(gate, context))
         except Exception as error:
+            if not gate.entry.is_relayed(context):
+                gate.refusals.count(error, context)
             await refuse(error, context)
         answer = await serve(request, context)
         if not handler.response_streaming:
