@@ -11,9 +11,12 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from grpc import StatusCode
 
 from mesh_core import ids
+from mesh_core.database import callers
+from mesh_core.ids import Prefix
 from sessionmesh.internal.v1 import node_pb2, node_pb2_grpc
 from sessionmesh.v1 import account_pb2, authorization_pb2, event_pb2, tenant_pb2
 from sessionmesh.v1.account_pb2 import Account
+from tests.support.eventually import eventually
 from tests.support.router_world import ADMIN, RouterWorld, bearer, failing, new_account
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -483,3 +486,43 @@ async def paired_with(world: RouterWorld, account: Account, phone: str, *, paire
         phone,
         paired,
     )
+
+
+async def test_accounts_that_wait_for_their_tenant_s_row_hold_one_connection(
+    world: RouterWorld, caller: Caller
+) -> None:
+    account = await caller.create()
+    other = await new_caller(world)
+    pool = world.database.pool
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%FROM tenant%'"
+    )
+    async with pool.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        tenant = ids.decode(Prefix.TENANT, caller.tenant_id, "tenant_id")
+        await connection.execute("SELECT FROM tenant WHERE id = $1 FOR UPDATE", tenant)
+        creating = [asyncio.create_task(caller.create(), name="create") for _ in range(20)]
+
+        async def one_waits() -> bool:
+            return bool(await pool.fetchval(waiting))
+
+        await eventually(one_waits)
+        async with asyncio.timeout(10):
+            assert (await other.create()).id
+            assert (await caller.get(account.id)).id == account.id
+            assert (await (await new_caller(world)).page()).accounts == []  # with a key that was never seen
+        assert await pool.fetchval(waiting) <= 1, "each is told in time that it waited too long"
+        await transaction.rollback()
+    await asyncio.gather(*creating, return_exceptions=True)
+
+
+async def test_a_listing_that_takes_too_long_is_told_so(
+    world: RouterWorld, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(callers, "SEARCH_SECONDS", 0.1)
+    async with world.database.pool.acquire() as connection, connection.transaction():
+        await connection.execute("LOCK TABLE session IN ACCESS EXCLUSIVE MODE")
+        await connection.execute("LOCK TABLE account IN ACCESS EXCLUSIVE MODE")
+        error = await failing(caller.page(labels={"no": "such"}))
+    assert (error.code, error.reason) == (StatusCode.DEADLINE_EXCEEDED, "SEARCH_TOO_LONG")

@@ -241,7 +241,7 @@ async def router_world(
         stack.push_async_callback(client.close)
         settings = RouterSettings(
             server=msgspec.structs.replace(tls, drain_seconds=0.2),
-            database=DatabaseSettings(url=postgres_url, pool_size=4),
+            database=DatabaseSettings(url=postgres_url, pool_size=6),
             etcd=EtcdSettings(endpoints=(etcd,)),
             cluster=ClusterSettings(name=cluster),
             auth=AUTH,

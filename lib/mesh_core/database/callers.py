@@ -35,18 +35,12 @@ class Callers:
 
     @asynccontextmanager
     async def locking(self, tenant: UUID, caller: UUID | None) -> AsyncIterator[PoolConnectionProxy]:
-        """A transaction of `caller` that is about to lock the row of `tenant`."""
-        async with self.turn(tenant), self.of(caller).transaction() as connection:
-            yield connection
-
-    @asynccontextmanager
-    async def turn(self, tenant: UUID) -> AsyncIterator[None]:
-        """The turn to lock the tenant's row. It is waited for before a connection is taken, so that of all
-        who want the lock one call holds a connection.
+        """A transaction of `caller` that is about to lock the row of `tenant`. The turn for that is waited
+        for before a connection is taken, so that of all who want the lock one call holds a connection.
         """
         lock = self._locks.setdefault(tenant, asyncio.Lock())
-        async with lock:
-            yield
+        async with lock, self.of(caller).transaction() as connection:
+            yield connection
 
 
 class CallerPool:

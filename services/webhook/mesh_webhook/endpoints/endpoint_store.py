@@ -40,9 +40,8 @@ class EndpointStore:
         `columns` has values for url, display_name, event_types, account_ids, labels, headers, header_names,
         state and rate_per_second.
         """
-        callers = self._callers
         # Inserting locks the tenant's row of revisions, so creations are counted one after the other.
-        async with callers.turn(tenant), callers.of(tenant).transaction() as connection:
+        async with self._callers.locking(tenant, tenant) as connection:
             first = await claim_request(
                 connection, tenant, Method.CREATE_ENDPOINT, request_id, digest, endpoint
             )
