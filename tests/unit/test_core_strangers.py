@@ -25,8 +25,16 @@ async def silence() -> AsyncIterator[bytes]:
     yield b""
 
 
-def address(context: Any) -> str:
+class Caller(str):
     """In these tests a call's context is the address that it comes from."""
+
+    metadata: tuple[tuple[str, str], ...] = ()
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return self.metadata
+
+
+def address(context: Any) -> str:
     return str(context)
 
 
@@ -39,7 +47,7 @@ class Held:
         self._bounded = guard.streaming(self._serve, takes_stream=takes_stream)
 
     async def serve(self, request: Any, context: Any) -> Any:
-        return await self._bounded(request, context)
+        return await self._bounded(request, Caller(context))
 
     async def _serve(self, request: Any, _context: Any) -> list[bytes]:
         self.inside += 1
@@ -57,7 +65,7 @@ def guard(monkeypatch: pytest.MonkeyPatch) -> Strangers:
     monkeypatch.setattr(strangers, "BODIES_OF_ADDRESS", 2)
     monkeypatch.setattr(strangers, "BODIES_IN_ALL", 3)
     monkeypatch.setattr(strangers, "WAITING_OF_ADDRESS", 4)
-    monkeypatch.setattr(strangers, "WAITING_IN_ALL", 6)
+    monkeypatch.setattr(strangers, "WAITING_IN_ALL", 8)
     return Strangers(address)
 
 
@@ -81,6 +89,45 @@ async def test_streams_have_places_by_address_and_in_all(
         tasks.append(asyncio.create_task(held.serve(frames(b"x"), served)))
     held.release.set()
     assert await asyncio.gather(*tasks) == [[b"x"]] * len(tasks)
+
+
+async def test_few_addresses_do_not_hold_all_places(
+    monkeypatch: pytest.MonkeyPatch, guard: Strangers
+) -> None:
+    monkeypatch.setattr(strangers, "STREAMS_OF_ADDRESS", 12)
+    monkeypatch.setattr(strangers, "STREAMS_IN_ALL", 12)
+    held = Held(Strangers(address))
+    tasks = await opened(held, *"aaaaaa", *"bbb", *"c")
+    for full in "ab":
+        with pytest.raises(ResourceExhausted):
+            await held.serve(frames(), full)
+    tasks.append(asyncio.create_task(held.serve(frames(b"x"), "d")))
+    held.release.set()
+    assert await asyncio.gather(*tasks) == [[b"x"]] * 11
+
+
+@pytest.mark.parametrize("brief", [False, True])
+async def test_a_stream_with_much_metadata_is_refused_and_takes_no_place(
+    guard: Strangers, brief: bool
+) -> None:
+    held = Held(guard)
+    held.release.set()
+    caller: Any = Caller("a")
+    caller.metadata = (("x", "v" * (strangers.METADATA_BYTES - 33)),)
+    body = guard.streaming(held._serve, takes_stream=True, brief=brief)
+    assert await body(frames(b"x"), caller) == [b"x"]
+    caller.metadata = (("x", "v" * (strangers.METADATA_BYTES - 32)),)
+    for _ in range(5):
+        with pytest.raises(ResourceExhausted, match="metadata"):
+            await body(frames(b"x"), caller)
+    assert await held.serve(frames(b"x"), "a") == [b"x"]
+
+
+async def test_a_call_with_much_metadata_is_refused_unread(guard: Strangers) -> None:
+    caller: Any = Caller("a")
+    caller.metadata = (("x", "v" * strangers.METADATA_BYTES),)
+    with pytest.raises(ResourceExhausted, match="metadata"):
+        await guard.read(silence(), caller)
 
 
 async def test_a_place_is_free_again_when_its_stream_ends(guard: Strangers) -> None:
@@ -117,7 +164,7 @@ async def test_only_the_first_frame_has_to_come_soon(
         seen.extend([frame async for frame in request])
 
     asyncio.get_running_loop().call_later(0.2, late.set)
-    context: Any = "a"
+    context = Caller("a")
     await guard.streaming(read, takes_stream=True)(requests(), context)
     assert seen == [b"first", b"second"]
 
@@ -136,7 +183,7 @@ async def test_each_frame_of_a_brief_stream_has_to_come_soon(
         async for frame in request:
             seen.append(frame)  # noqa: PERF401 - a comprehension would lose it with the error
 
-    context: Any = "a"
+    context = Caller("a")
     with pytest.raises(DeadlineExceeded):
         await guard.streaming(serve, takes_stream=True, brief=True)(requests(), context)
     assert seen == [b"first"]
@@ -146,12 +193,13 @@ async def test_a_brief_stream_ends_where_its_caller_ends_it(guard: Strangers) ->
     held = Held(guard)
     held.release.set()
     body = guard.streaming(held._serve, takes_stream=True, brief=True)
-    context: Any = "a"
+    context = Caller("a")
     assert await body(frames(b"x", b"y"), context) == [b"x", b"y"]
 
 
 async def read(guard: Strangers, requests: AsyncIterator[bytes], where: Any) -> bytes:
-    return await guard.read(requests, where)
+    context: Any = Caller(where)
+    return await guard.read(requests, context)
 
 
 async def test_a_body_that_is_there_is_read_though_others_of_its_address_do_not_come(

@@ -17,6 +17,10 @@ from typing import Any, Self, TypeVar
 from mesh_core.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted
 from mesh_core.rpc.server.parsing import Context, Serve
 
+METADATA_BYTES = 4 * 1024
+"""Most metadata of a call that asks for no key, counted as `options.METADATA_BYTES` is. A call holds it to
+its end, and HTTP/2 repeats four kilobytes in one byte: thousands of streams would have all that a call may.
+"""
 STREAMS_OF_ADDRESS = 6_000
 STREAMS_IN_ALL = 12_000
 """Open streams of methods that ask for no key, as xDS clients have: of one address, and of all of them."""
@@ -65,6 +69,7 @@ class Strangers:
         """
 
         async def serve(request: Any, context: Context) -> Any:
+            _check_metadata(context)
             address = self._address_of(context)
             if brief:
                 request = _Brief(request, partial(self._frames.read, address=address, seconds=FRAME_SECONDS))
@@ -79,6 +84,7 @@ class Strangers:
         """The body of a unary call. Raises `ResourceExhausted` when there is no turn for it, and
         `DeadlineExceeded` when it does not come.
         """
+        _check_metadata(context)
         return there(await self._bodies.read(requests, self._address_of(context), BODY_SECONDS))
 
 
@@ -90,7 +96,11 @@ def there(body: bytes | None) -> bytes:
 
 
 class Places:
-    """Counts, by address (or another name of who calls) and in all. `too_many` is what is raised beyond."""
+    """Counts, by address (or another name of who calls) and in all. `too_many` is what is raised beyond.
+
+    An address gets one more while it has fewer than are free: one alone half of all, two a third each, and
+    however many there are, each that comes finds as many free as they have.
+    """
 
     def __init__(self, of_address: int, in_all: int, too_many: TooMany) -> None:
         self._of_address = of_address
@@ -106,7 +116,7 @@ class Places:
     @contextmanager
     def taken(self, address: Hashable) -> Iterator[None]:
         """Take one; `ResourceExhausted` when there is none."""
-        if self._all >= self._in_all or self._taken[address] >= self._of_address:
+        if self._taken[address] >= min(self._of_address, self._in_all - self._all):
             raise self._too_many()
         self._all += 1
         self._taken[address] += 1
@@ -239,5 +249,16 @@ def _too_many() -> ResourceExhausted:
     )
 
 
+def _check_metadata(context: Context) -> None:
+    metadata: Any = context.invocation_metadata()
+    if sum(len(key) + len(value) + _OF_PAIR for key, value in metadata) > METADATA_BYTES:
+        raise ResourceExhausted(
+            f"a call without a key has at most {METADATA_BYTES:,} bytes of metadata", "MESSAGE_TOO_LARGE"
+        )
+
+
 def _late() -> DeadlineExceeded:
     return DeadlineExceeded("the request did not come in time", "DEADLINE_EXCEEDED")
+
+
+_OF_PAIR = 32
