@@ -37,14 +37,17 @@ class Bulk(node_pb2_grpc.NodeServiceServicer):
         self.refused = asyncio.Event()
         self.received = asyncio.Event()
         self.hanging = False
+        self.release = asyncio.Event()
+        self.calls = 0
         self._refuse = refuse
 
     async def AcceptMessages(
         self, request: node_pb2.AcceptMessagesRequest, context: Any
     ) -> node_pb2.AcceptMessagesResponse:
+        self.calls += 1
         self.received.set()
         if self.hanging:
-            await asyncio.Event().wait()
+            await self.release.wait()
         response = node_pb2.AcceptMessagesResponse()
         for item in request.messages:
             result = response.results.add(account_id=item.account_id, request_id=item.request_id)
@@ -167,6 +170,30 @@ async def test_a_frame_that_is_too_large_is_refused(world: RouterWorld) -> None:
     await call.write(frame(*[(new_account(), str(n)) for n in range(1001)]))
     refused = await failing(call.read())
     assert (refused.code, refused.field) == (StatusCode.INVALID_ARGUMENT, "messages")
+
+
+@pytest.mark.parametrize("bound", ["MAX_IN_FLIGHT", "MAX_IN_FLIGHT_BYTES"])
+async def test_a_frame_is_not_read_before_there_is_room_for_it_beside_those_without_a_result(
+    world: RouterWorld, monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    account, other = new_account(), new_account()
+    first = frame((account, "a"), (account, "b"))
+    most = {"MAX_IN_FLIGHT": 2, "MAX_IN_FLIGHT_BYTES": first.ByteSize() * 3 // 2}
+    monkeypatch.setattr(f"mesh_router.proxy.bulk.{bound}", most[bound])
+    slow = Bulk()
+    slow.hanging = True
+    await (await bulk_node(world, "n1", slow)).own(account)
+    await (await bulk_node(world, "n2", Bulk())).own(other)
+    call = open_stream(world)
+    await call.write(first)
+    await slow.received.wait()
+    await call.write(frame((account, "c")))
+    for turn in range(10):
+        await batch(world, (other, str(turn)))
+    assert slow.calls == 1
+    slow.release.set()
+    assert set(await results(call, 3)) == {(account, "a"), (account, "b"), (account, "c")}
+    call.cancel()
 
 
 async def batch(world: RouterWorld, *items: tuple[str, str], timeout: float = 30) -> list[Any]:

@@ -22,7 +22,9 @@ Context = ServicerContext[Any, Any]
 Messages = list[tuple[Name, bytes]]
 MAX_IN_FLIGHT = 10_000
 MAX_IN_FLIGHT_BYTES = 4 * 1024 * 1024
-"""Most items of one stream without a result, and their size; above, the next frame is not read."""
+"""Most items of one stream without a result, and their size. The next frame is read while there is room for
+one like the last.
+"""
 
 
 class BulkSender:
@@ -50,8 +52,9 @@ class BulkSender:
                 messages = _checked(items(frame))
                 stream.opened(messages)
                 await dispatch.send(messages, await self._refusals(messages, context))
+                size = len(frame)
                 del frame, messages  # else they stay as long as the next frame is waited for
-                await stream.fewer_than(MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES)
+                await stream.fewer_than(MAX_IN_FLIGHT, max(MAX_IN_FLIGHT_BYTES - size, 1))
             await stream.fewer_than(1, 1)
 
     async def serve_batch(self, request: bytes, context: Context) -> bytes:

@@ -111,10 +111,13 @@ class Dispatch:
 
     async def _send(self, address: str, part: list[Item]) -> None:
         """One call to one owner."""
-        frame = joined(item.entry for item in part)
         try:
             response = await self._upstreams.unary(
-                address, _ACCEPT, frame, self._metadata, self._context.time_remaining()
+                address,
+                _ACCEPT,
+                joined(item.entry for item in part),  # gone with the answer, which its caller may not read
+                self._metadata,
+                self._context.time_remaining(),
             )
         except CallFailed as failure:
             if failure.code is StatusCode.UNAVAILABLE and failure.reason in _RETRYABLE:
