@@ -193,8 +193,7 @@ async def _settle(world: World) -> None:
     group = (await world("CreateNetworkGroup", subject="Fuzz", members=members)).group
     live["group_message_id"] = await send(world, group.address)
     live["node_id"] = (await world("ListNodes")).nodes[-1].id
-    live["job_id"] = (await world("DrainNode", node_id=live["node_id"], force=True)).job.id
-    await _keep_node(world)
+    live["job_id"] = await _cancelled_drain(world)
 
     async def delivery() -> str | None:
         deliveries = (await world("ListDeliveries")).deliveries
@@ -204,15 +203,16 @@ async def _settle(world: World) -> None:
     live["cursor"] = (await world("ListEvents", page_size=1)).next_cursor
 
 
-async def _keep_node(world: World) -> None:
-    """End the drain, which may have ended by itself."""
-    method = named("CancelJob")
-    request = new_request(method, {"job_id": world.live["job_id"]})
-    answer = await world.admin(method, [request.SerializeToString()])
-    if answer.reason == "JOB_ENDED":
-        await world("UndrainNode", node_id=world.live["node_id"])
-    else:
-        assert answer.ok, answer
+async def _cancelled_drain(world: World) -> str:
+    """A job that may be cancelled over and over. A drain that ends by itself before is no such job."""
+    node, cancel = world.live["node_id"], named("CancelJob")
+    while True:
+        job = (await world("DrainNode", node_id=node, force=True)).job.id
+        answer = await world.admin(cancel, [new_request(cancel, {"job_id": job}).SerializeToString()])
+        if answer.ok:
+            return str(job)
+        assert answer.reason == "JOB_ENDED", answer
+        await world("UndrainNode", node_id=node)
 
 
 async def _add_spares(world: World) -> None:
