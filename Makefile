@@ -8,7 +8,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 BIN := .venv/bin
 # Tests run in so many lanes (tests/support/lanes.py); LANES=0 is one by one in pytest's own process, as a debugger wants it.
-LANES ?= 2
+LANES ?= 3
 PYTEST := $(BIN)/pytest -q -n $(LANES) --max-worker-restart=0
 LONG_FAULTS := MESH_FAULT_SEEDS=$${MESH_FAULT_SEEDS:-20} MESH_FAULT_OUTAGE_SECONDS=$${MESH_FAULT_OUTAGE_SECONDS:-60} \
 	MESH_FAULT_CLOCK_STEP_SECONDS=$${MESH_FAULT_CLOCK_STEP_SECONDS:-3600}

@@ -61,7 +61,7 @@ async def fetched(stage: Stage, account: Account, node: NodeProcess) -> content_
                 return message.content.document
         return None
 
-    found: content_pb2.DocumentContent = await eventually(ready)
+    found: content_pb2.DocumentContent = await eventually(ready, 90)
     return found
 
 
@@ -145,7 +145,7 @@ async def test_a_fetch_outlives_the_node_and_waits_for_the_media_service(stage: 
 async def test_a_fetch_that_the_connection_breaks_off_begins_again(stage: Stage) -> None:
     media, [node] = await stage.running_media(), await stage.running_nodes(1)
     account = await stage.paired(node)
-    slow = stage.inject(FaultKind.BANDWIDTH, account, 100_000)
+    slow = stage.inject(FaultKind.BANDWIDTH, account, 10_000)
     stage.receive(account, file_of(stage.network.blobs.put(FILE)))
     await eventually(lambda: stage.database.fetchval(_WAITING, account.uuid))
     stage.inject(FaultKind.DROP_CONNECTION, account)

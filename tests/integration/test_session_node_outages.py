@@ -38,7 +38,7 @@ async def way(stage: Stage) -> AsyncIterator[Relay]:
 async def node(stage: Stage, way: Relay) -> NodeProcess:
     """One that quarantines an account at its second failure."""
     return await stage.start_node(
-        MESH_SIMNET_ADDRESS=way.url, MESH_SESSION_KEEPALIVE_SECONDS="1", MESH_SESSION_FAILURES_PER_HOUR="1"
+        MESH_SIMNET_ADDRESS=way.url, MESH_SESSION_KEEPALIVE_SECONDS="3", MESH_SESSION_FAILURES_PER_HOUR="1"
     )
 
 

@@ -49,7 +49,7 @@ async def stage(
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def node(stage: Stage) -> NodeProcess:
-    return await stage.start_node(MESH_SESSION_KEEPALIVE_SECONDS="1")
+    return await stage.start_node(MESH_SESSION_KEEPALIVE_SECONDS="3")
 
 
 @pytest.mark.slow

@@ -1,10 +1,10 @@
 """Lanes: which test files run side by side, in what order, when pytest-xdist has several workers.
 
 A file's tests stay together in one lane, as they share a world; those of `tests/acceptance` stay together,
-too, as they share a mesh. All files stand in one row. The first lane takes them from its front: whole meshes,
-which mostly wait (for a lease to run out, for another process to start). Other lanes take from its end: one
-service with real servers, which mostly computes. Where they meet lie many small files, so no lane waits long
-for the other.
+too, as they share a mesh. All files stand in one row. The last lane takes them from its end: one service with
+real servers, which mostly computes. The others take from its front: whole meshes, which mostly wait (for a
+lease to run out, for another process to start), so that there may be one lane more than there are cores.
+Where they meet lie many small files, so no lane waits long for the others.
 
 Without `-n` this does nothing.
 """
@@ -37,13 +37,13 @@ QUICK = ("tests/unit/", "tests/properties/", "tests/contract/", "tests/integrati
 
 
 class Lanes(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
-    """The first worker takes from the front of the row, every other one from its end."""
+    """The last worker takes from the end of the row, every other one from its front."""
 
     def _split_scope(self, nodeid: str) -> str:
         return SHARED_MESH if nodeid.startswith(SHARED_MESH) else nodeid.partition("::")[0]
 
     def _assign_work_unit(self, node: WorkerController) -> None:
-        if node is not self.nodes[0]:
+        if node is self.nodes[-1]:
             self.workqueue.move_to_end(next(reversed(self.workqueue)), last=False)
         super()._assign_work_unit(node)
 

@@ -28,7 +28,7 @@ from tests.support.eventually import eventually
 from tests.support.mesh_api import Caller, open_caller
 
 QUIET_SECONDS = 60.0
-CLEAN_SECONDS = 10.0
+CLEAN_SECONDS = 30.0
 FOR_BALANCE = 2 * MOVE_BUDGET
 """Moves that the planner may make at any time, two rounds of them: it weighs shards by their traffic, which
 changes. What a fault must not cost is a seizure, or a connection that was made anew for nothing.

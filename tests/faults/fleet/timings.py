@@ -11,7 +11,7 @@ TTL_SECONDS = 7.0
 """After so long without a sign, a session-node counts as dead (`mesh_core.ownership.participant.keeper`)."""
 OUTAGE_SECONDS = float(os.environ.get("MESH_FAULT_OUTAGE_SECONDS", "9"))
 """How long a server is away, frozen or cut off: beyond the TTL."""
-CLOCK_STEP_SECONDS = int(os.environ.get("MESH_FAULT_CLOCK_STEP_SECONDS", "20"))
+CLOCK_STEP_SECONDS = int(os.environ.get("MESH_FAULT_CLOCK_STEP_SECONDS", "10"))
 """How far clocks jump: beyond the TTL, too. What was dated ahead meanwhile is waited for so long."""
 
 
