@@ -229,6 +229,19 @@ async def test_a_bad_request_ends_its_own_stream_with_a_reason(
     assert names(await ads.receive()) == ["media"]
 
 
+async def test_a_client_that_asks_for_too_many_names_can_say_all_of_it_and_is_told_so(
+    world: RouterWorld,
+) -> None:
+    async with AdsStream(world.channel) as greedy:
+        for number in range(12):
+            wanted = [f"node:{number}-{one}-{'x' * 200}" for one in range(1_000)]
+            await greedy.send(
+                DiscoveryRequest(type_url=CLUSTER_TYPE, node=core_pb2.Node(), resource_names=wanted)
+            )
+        failed = await failing(greedy.call.read())
+    assert (failed.code, failed.reason) == (StatusCode.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED")
+
+
 async def test_bytes_that_are_no_request_end_their_own_stream_with_a_reason(world: RouterWorld) -> None:
     method: Any = world.channel.stream_stream(f"/{SERVICE}/StreamAggregatedResources")
     call = method()

@@ -47,7 +47,8 @@ class Held:
         self._bounded = guard.streaming(self._serve, takes_stream=takes_stream)
 
     async def serve(self, request: Any, context: Any) -> Any:
-        return await self._bounded(request, Caller(context))
+        caller: Any = Caller(context)
+        return await self._bounded(request, caller)
 
     async def _serve(self, request: Any, _context: Any) -> list[bytes]:
         self.inside += 1
@@ -164,7 +165,7 @@ async def test_only_the_first_frame_has_to_come_soon(
         seen.extend([frame async for frame in request])
 
     asyncio.get_running_loop().call_later(0.2, late.set)
-    context = Caller("a")
+    context: Any = Caller("a")
     await guard.streaming(read, takes_stream=True)(requests(), context)
     assert seen == [b"first", b"second"]
 
@@ -183,7 +184,7 @@ async def test_each_frame_of_a_brief_stream_has_to_come_soon(
         async for frame in request:
             seen.append(frame)  # noqa: PERF401 - a comprehension would lose it with the error
 
-    context = Caller("a")
+    context: Any = Caller("a")
     with pytest.raises(DeadlineExceeded):
         await guard.streaming(serve, takes_stream=True, brief=True)(requests(), context)
     assert seen == [b"first"]
@@ -193,7 +194,7 @@ async def test_a_brief_stream_ends_where_its_caller_ends_it(guard: Strangers) ->
     held = Held(guard)
     held.release.set()
     body = guard.streaming(held._serve, takes_stream=True, brief=True)
-    context = Caller("a")
+    context: Any = Caller("a")
     assert await body(frames(b"x", b"y"), context) == [b"x", b"y"]
 
 

@@ -22,10 +22,14 @@ AT_ONCE = 8
 
 
 class ReadOuts:
-    """Reads on, so many at once and no more."""
+    """Reads on, so many at once and no more: each so long, and not after nothing came for a while."""
 
-    def __init__(self, at_once: int) -> None:
+    def __init__(
+        self, at_once: int, seconds: float = READ_OUT_SECONDS, quiet_seconds: float = READ_OUT_SECONDS
+    ) -> None:
         self._left = at_once
+        self._seconds = seconds
+        self._quiet_seconds = quiet_seconds
 
     async def read(self, requests: AsyncIterator[Any]) -> None:
         """Read on for a moment; not at all when there are too many."""
@@ -34,8 +38,8 @@ class ReadOuts:
         self._left -= 1
         try:
             with suppress(TimeoutError, InternalError):
-                async with asyncio.timeout(READ_OUT_SECONDS):
-                    async for _ in requests:
+                async with asyncio.timeout(self._seconds):
+                    while await asyncio.wait_for(anext(requests, None), self._quiet_seconds) is not None:
                         pass
         finally:
             self._left += 1

@@ -12,6 +12,7 @@ from grpc.aio import BaseError, ServicerContext
 from prometheus_client import Gauge
 
 from mesh_core.errors import InvalidArgument, ResourceExhausted
+from mesh_core.rpc.server.reading_out import ReadOuts
 from mesh_core.tasks import Supervisor
 from mesh_router.xds.client import Client
 from mesh_router.xds.refusals import RefusalLog
@@ -23,6 +24,13 @@ logger = structlog.get_logger(__name__)
 
 Context = ServicerContext[Any, Any]
 MAX_REQUEST_BYTES = 1024 * 1024
+READ_OUTS = 1_000
+"""Refused streams that are read on at once, so that their clients learn the reason. As long they have a place
+among the streams without a key: they cost no more than those that are served.
+"""
+READ_OUT_SECONDS = 5.0
+QUIET_SECONDS = 0.25
+"""How long, and how long nothing may come meanwhile: a client that has asked for much is still writing."""
 PUSHES_PER_TURN = 32
 """Pushes that are begun before the event loop serves other calls."""
 STREAMS = Gauge("mesh_xds_streams", "Clients connected to the xDS control plane")
@@ -35,6 +43,7 @@ class Streams:
         self._state = state
         self._streams: dict[_Stream, None] = {}
         self._refusals = RefusalLog()
+        self._read_out = ReadOuts(READ_OUTS, READ_OUT_SECONDS, QUIET_SECONDS).read
 
     async def serve(self, requests: AsyncIterator[bytes], context: Context) -> None:
         """The handler of one client's stream, from bytes to bytes."""
@@ -47,6 +56,9 @@ class Streams:
                 if refusal is not None:
                     self._refusals.log(stream.client.node_id, refusal)
                 await stream.flush()
+        except ResourceExhausted:
+            await self._read_out(requests)
+            raise
         finally:
             del self._streams[stream]
             STREAMS.dec()
