@@ -127,7 +127,8 @@ async def test_a_request_that_was_accepted_is_answered_so_although_the_account_h
 
     again = await stage.send(node, account, **fields)
 
-    assert (again.id, again.status) == (first.id, message_pb2.MESSAGE_STATUS_SENT)
+    assert again.id == first.id
+    assert again.status >= message_pb2.MESSAGE_STATUS_SENT
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await stage.send(node, account, "another text", **fields)
     assert from_rpc_error(refused.value).reason == "NOT_PAIRED"
