@@ -16,7 +16,7 @@ from sessionmesh.simulator.v1 import simulator_pb2
 from sessionmesh.v1 import account_pb2
 from tests.support.eventually import eventually, wait_until
 from tests.support.mesh_api import Caller, Tenant, text_message
-from tests.support.mesh_process import MeshProcess, run_mesh
+from tests.support.mesh_process import MeshProcess, run_mesh, run_mesh_here
 
 SHARE = 4096 // 3
 EXIT_USAGE = 2
@@ -184,7 +184,7 @@ def test_a_watch_tells_of_every_node_and_ends_with_ctrl_c(watching: subprocess.P
 def test_an_order_that_makes_no_sense_is_a_readable_sentence(
     mesh: MeshProcess, arguments: list[str], code: int, words: str
 ) -> None:
-    ended = fleet(mesh, *arguments)
-    assert ended.returncode == code, ended.stdout + ended.stderr
+    ended = run_mesh_here("--state", str(mesh.state), "fleet", *arguments)
+    assert ended.exit_code == code, ended.output
     assert words in ended.stderr
-    assert "Traceback" not in ended.stderr
+    assert isinstance(ended.exception, SystemExit), ended.exception
