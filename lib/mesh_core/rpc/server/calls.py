@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Protocol, TypeAlias
+from typing import Any
 
 import grpc
 from grpc import StatusCode
@@ -16,79 +15,20 @@ from grpc.aio import AbortError, InternalError, UsageError
 
 from mesh_core import errors
 from mesh_core.rpc.account_id import account_of
-from mesh_core.rpc.auth import (
-    AccountLimit,
-    Authenticator,
-    Identity,
-    Role,
-    assume,
-    check_scope,
-    current_identity,
-)
-from mesh_core.rpc.limits import Entry
+from mesh_core.rpc.auth import Identity, Role, assume, check_scope, current_identity
 from mesh_core.rpc.limits.entry import RELAYED_KEY
 from mesh_core.rpc.server import status
 from mesh_core.rpc.server.batched_context import BatchedContext
-from mesh_core.rpc.server.bodies import Bodies
-from mesh_core.rpc.server.drain import CallsInFlight, Draining, taken
-from mesh_core.rpc.server.open_streams import OpenStreams
+from mesh_core.rpc.server.drain import taken
+from mesh_core.rpc.server.gate import Gate, Method, RpcHandler, ServeBytes
 from mesh_core.rpc.server.parsing import Context, Parse, Serve, parsed, parsing, parsing_all
 from mesh_core.rpc.server.reading_out import read_out, reading_out
 from mesh_core.rpc.server.refusals import Refusals
-from mesh_core.rpc.server.strangers import Strangers
 from mesh_core.telemetry import metrics, tracing
-from sessionmesh.v1.authorization_pb2 import SCOPE_PUBLIC, CallClass, Scope
+from sessionmesh.v1.authorization_pb2 import SCOPE_PUBLIC
 
 INTERNAL = "sessionmesh.internal."
 """The package of what the parts of the mesh say to each other."""
-
-RpcHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-ServeBytes = Callable[[bytes, Context], Awaitable[bytes]]
-
-
-class NotOwnerHandler(Protocol):
-    """What a server does with a unary call that its handler refused with `NotOwner`."""
-
-    async def __call__(self, path: str, request: bytes, context: Context, refused: errors.NotOwner) -> bytes:
-        """The owner's response; raises `refused` when it cannot be had."""
-
-
-@dataclass(frozen=True, slots=True)
-class Method:
-    """A method as it is served. `takes_stream` says that its requests are a stream, `streams` that its
-    answers are, and `limit` what keys that are limited to accounts may ask of it. `call_class` is what a call
-    is counted as, 0 for one that is not counted here; `names_account`: field 1 of its request is
-    `account_id`.
-    """
-
-    service: str
-    name: str
-    scope: Scope.ValueType
-    takes_stream: bool
-    streams: bool
-    limit: AccountLimit
-    call_class: CallClass.ValueType
-    names_account: bool
-
-    @property
-    def path(self) -> str:
-        """As on the wire: /service/name."""
-        return f"/{self.service}/{self.name}"
-
-
-@dataclass(slots=True)
-class Gate:
-    """What the calls of one server have in common."""
-
-    authenticator: Authenticator
-    draining: Draining
-    in_flight: CallsInFlight
-    entry: Entry
-    open_streams: OpenStreams
-    strangers: Strangers
-    refusals: Refusals
-    bodies: Bodies
-    not_owner_handler: NotOwnerHandler | None = None
 
 
 def wrap(handler: RpcHandler, method: Method, gate: Gate) -> RpcHandler:

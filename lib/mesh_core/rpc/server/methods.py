@@ -12,7 +12,8 @@ from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from mesh_core.rpc.auth import AccountLimit
-from mesh_core.rpc.server.calls import Gate, Method, RpcHandler, ServeBytes, not_served, wrap
+from mesh_core.rpc.server.calls import not_served, wrap
+from mesh_core.rpc.server.gate import Gate, Method, RpcHandler, ServeBytes
 from mesh_core.rpc.server.unknown_callers import known, reading_late
 from sessionmesh.v1 import authorization_pb2
 from sessionmesh.v1.authorization_pb2 import CALL_CLASS_UNSPECIFIED, SCOPE_UNSPECIFIED, CallClass, Scope

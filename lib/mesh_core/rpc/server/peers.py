@@ -14,7 +14,7 @@ from mesh_core.errors import GoingAway
 from mesh_core.rpc.peers.connection import TOKEN_BYTES, FrameConnection, in_frames
 from mesh_core.rpc.peers.metadata import entries, pairs
 from mesh_core.rpc.server.batched_context import BatchedContext
-from mesh_core.rpc.server.calls import ServeBytes
+from mesh_core.rpc.server.gate import ServeBytes
 from mesh_core.rpc.server.methods import Methods
 from mesh_core.rpc.server.parsing import Context
 from mesh_core.rpc.tls import server_context

@@ -16,9 +16,9 @@ from mesh_core.rpc.auth import Authenticator
 from mesh_core.rpc.limits import Entry
 from mesh_core.rpc.options import server_options
 from mesh_core.rpc.server.bodies import Bodies
-from mesh_core.rpc.server.calls import Gate, NotOwnerHandler
 from mesh_core.rpc.server.connections import end_connections
 from mesh_core.rpc.server.drain import CallsInFlight, Draining
+from mesh_core.rpc.server.gate import Gate, NotOwnerHandler
 from mesh_core.rpc.server.methods import Methods
 from mesh_core.rpc.server.open_streams import OpenStreams
 from mesh_core.rpc.server.peers import PeerListener

@@ -14,7 +14,7 @@ from grpc.aio import InternalError, UsageError
 from mesh_core.rpc.auth import Identity
 from mesh_core.rpc.limits.entry import RELAYED_KEY
 from mesh_core.rpc.server import status
-from mesh_core.rpc.server.calls import Gate, Method, RpcHandler
+from mesh_core.rpc.server.gate import Gate, Method, RpcHandler
 from mesh_core.rpc.server.parsing import Context
 from mesh_core.telemetry import metrics
 from sessionmesh.v1.authorization_pb2 import SCOPE_PUBLIC
