@@ -21,14 +21,7 @@ from mesh_core.rpc.options import CONCURRENT_STREAMS
 from mesh_core.rpc.server import Server, refusals, status
 from mesh_core.rpc.server.refusals import ENDED
 from tests.support.eventually import eventually
-from tests.support.probe_service import (
-    ADMIN,
-    SERVICE,
-    Echo,
-    ProbeStub,
-    add_probe_to_server,
-    make_server,
-)
+from tests.support.probe_service import SERVICE, Echo, ProbeStub, add_probe_to_server, make_server
 from tests.support.raw_http2 import MAX_CONCURRENT_STREAMS, RawConnection, rapid_resets, raw_connection
 
 MIB = 1024 * 1024
@@ -188,15 +181,3 @@ async def test_a_connection_whose_calls_are_refused_over_and_over_ends_and_other
         await refused.wait_ended(10)
         await eventually(lambda: ENDED._value.get() == before + 1, what="the count of ended connections")
         assert not other.ended
-
-
-async def test_more_calls_than_a_few_connections_may_open_wait_for_their_turn(server: Server) -> None:
-    bystander = open_channel(server.address)
-    await ProbeStub(bystander).Public(StringValue(value="x"))
-    async with raw_connection(server.address) as one, raw_connection(server.address) as another:
-        for connection in (one, another):
-            for _ in range(CONCURRENT_STREAMS):
-                connection.begin(f"/{SERVICE}/Both")
-        asked = [ProbeStub(bystander).Unary(StringValue(value="x"), metadata=ADMIN) for _ in range(20)]
-        assert len(await asyncio.gather(*asked)) == 20
-    await bystander.close()

@@ -16,7 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.mutations.catalogue import CATALOGUE, Mutation
+from tests.mutations.catalogue import CATALOGUE
+from tests.mutations.mutation import Mutation
 
 ROOT = Path(__file__).parent.parent.parent
 SOURCES = (

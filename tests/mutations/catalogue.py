@@ -1,25 +1,16 @@
-"""The guards that keep a session single and a message whole, each with the edit that takes it out."""
+"""The guards that keep a session single and a message whole, each with the edit that takes it out, and all
+others' catalogues.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from tests.mutations.mutation import Mutation
+from tests.mutations.transport import TRANSPORT
 
 _SQL = "lib/mesh_core/database/migrations/versions"
 _OWNERSHIP = "lib/mesh_core/ownership"
 _NODE = "services/session-node/mesh_session_node"
 _RETENTION = "services/router/mesh_router/retention"
-
-
-@dataclass(frozen=True, slots=True)
-class Mutation:
-    """`old` stands exactly once in `path`; with `new` in its place one of `tests` must fail."""
-
-    name: str
-    path: str
-    old: str
-    new: str
-    tests: str
-
 
 CATALOGUE = (
     Mutation(
@@ -309,4 +300,5 @@ CATALOGUE = (
         "if True:",
         "tests/unit/test_session_early_changes.py -k undone_by_it",
     ),
+    *TRANSPORT,
 )

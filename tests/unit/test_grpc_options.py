@@ -21,3 +21,12 @@ def test_every_option_is_one_that_grpc_knows(monkeypatch: pytest.MonkeyPatch) ->
     known = library.read_bytes()
     assert len(given) > 10
     assert [name for name, _ in given if name.encode() not in known] == []
+
+
+def test_no_three_connections_can_open_so_many_calls_that_others_are_cancelled() -> None:
+    options = dict(server_options(ServerSettings()))
+    streams = options["grpc.max_concurrent_streams"]
+    assert options["grpc.server.max_pending_requests"] > 3 * streams
+    assert (
+        options["grpc.server.max_pending_requests_hard_limit"] > options["grpc.server.max_pending_requests"]
+    )

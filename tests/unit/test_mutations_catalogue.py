@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutations.catalogue import CATALOGUE, Mutation
+from tests.mutations.catalogue import CATALOGUE
+from tests.mutations.mutation import Mutation
 
 ROOT = Path(__file__).parents[2]
 
