@@ -76,6 +76,11 @@ async def opened(held: Held, *addresses: Any) -> list[asyncio.Task[Any]]:
     return tasks
 
 
+async def refused_by(held: Held, where: str) -> None:
+    with pytest.raises(ResourceExhausted):
+        await asyncio.wait_for(held.serve(frames(), where), 5)
+
+
 @pytest.mark.parametrize(
     ("taken", "refused", "served"), [(["a", "a"], "a", "b"), (["a", "a", "b"], "c", None)]
 )
@@ -84,8 +89,7 @@ async def test_streams_have_places_by_address_and_in_all(
 ) -> None:
     held = Held(guard)
     tasks = await opened(held, *taken)
-    with pytest.raises(ResourceExhausted):
-        await held.serve(frames(), refused)
+    await refused_by(held, refused)
     if served:
         tasks.append(asyncio.create_task(held.serve(frames(b"x"), served)))
     held.release.set()
@@ -100,8 +104,7 @@ async def test_few_addresses_do_not_hold_all_places(
     held = Held(Strangers(address))
     tasks = await opened(held, *"aaaaaa", *"bbb", *"c")
     for full in "ab":
-        with pytest.raises(ResourceExhausted):
-            await held.serve(frames(), full)
+        await refused_by(held, full)
     tasks.append(asyncio.create_task(held.serve(frames(b"x"), "d")))
     held.release.set()
     assert await asyncio.gather(*tasks) == [[b"x"]] * 11
@@ -128,7 +131,7 @@ async def test_a_call_with_much_metadata_is_refused_unread(guard: Strangers) -> 
     caller: Any = Caller("a")
     caller.metadata = (("x", "v" * strangers.METADATA_BYTES),)
     with pytest.raises(ResourceExhausted, match="metadata"):
-        await guard.read(silence(), caller)
+        await asyncio.wait_for(guard.read(silence(), caller), 5)
 
 
 async def test_a_place_is_free_again_when_its_stream_ends(guard: Strangers) -> None:
@@ -146,7 +149,7 @@ async def test_a_stream_that_asks_for_nothing_ends(monkeypatch: pytest.MonkeyPat
     held = Held(guard, takes_stream=True)
     held.release.set()
     with pytest.raises(DeadlineExceeded):
-        await held.serve(silence(), "a")
+        await asyncio.wait_for(held.serve(silence(), "a"), 5)
 
 
 async def test_only_the_first_frame_has_to_come_soon(
@@ -217,11 +220,11 @@ async def test_bodies_that_do_not_come_give_their_turn_to_the_last_who_came(
     monkeypatch.setattr(strangers, "BODY_SECONDS", 0.1)
     stuck = [asyncio.create_task(read(guard, silence(), "a")) for _ in range(3)]  # one of them waits
     await asyncio.sleep(0)
-    assert await read(guard, frames(b"x"), "a") == b"x"
+    assert await asyncio.wait_for(read(guard, frames(b"x"), "a"), 5) == b"x"
     assert not stuck[2].done()
     for one in stuck:
         with pytest.raises(DeadlineExceeded):
-            await one
+            await asyncio.wait_for(one, 5)
 
 
 async def test_a_call_whose_turn_does_not_come_is_refused_and_takes_none(
@@ -231,7 +234,7 @@ async def test_a_call_whose_turn_does_not_come_is_refused_and_takes_none(
     stuck = [asyncio.create_task(read(guard, silence(), "a")) for _ in range(2)]
     await asyncio.sleep(0)
     with pytest.raises(ResourceExhausted):
-        await read(guard, frames(b"x"), "a")
+        await asyncio.wait_for(read(guard, frames(b"x"), "a"), 5)
     for one in stuck:
         one.cancel()
     await asyncio.gather(*stuck, return_exceptions=True)
