@@ -62,7 +62,7 @@ class Held:
 @pytest.fixture
 def guard(monkeypatch: pytest.MonkeyPatch) -> Strangers:
     monkeypatch.setattr(strangers, "STREAMS_OF_ADDRESS", 2)
-    monkeypatch.setattr(strangers, "STREAMS_IN_ALL", 3)
+    monkeypatch.setattr(strangers, "STREAMS_IN_ALL", 6)
     monkeypatch.setattr(strangers, "BODIES_OF_ADDRESS", 2)
     monkeypatch.setattr(strangers, "BODIES_IN_ALL", 3)
     monkeypatch.setattr(strangers, "WAITING_OF_ADDRESS", 4)
@@ -81,9 +81,7 @@ async def refused_by(held: Held, where: str) -> None:
         await asyncio.wait_for(held.serve(frames(), where), 5)
 
 
-@pytest.mark.parametrize(
-    ("taken", "refused", "served"), [(["a", "a"], "a", "b"), (["a", "a", "b"], "c", None)]
-)
+@pytest.mark.parametrize(("taken", "refused", "served"), [(["a", "a"], "a", "b"), ([*"aabbcd"], "e", None)])
 async def test_streams_have_places_by_address_and_in_all(
     guard: Strangers, taken: list[str], refused: Any, served: Any
 ) -> None:
