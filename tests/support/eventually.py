@@ -15,17 +15,17 @@ POLL_SECONDS = 0.02
 
 @overload
 async def eventually(
-    condition: Callable[[], Awaitable[Found | None]], seconds: float = 30.0, what: str = "the condition"
+    condition: Callable[[], Awaitable[Found | None]], seconds: float = 60.0, what: str = "the condition"
 ) -> Found: ...
 
 
 @overload
 async def eventually(
-    condition: Callable[[], Found | None], seconds: float = 30.0, what: str = "the condition"
+    condition: Callable[[], Found | None], seconds: float = 60.0, what: str = "the condition"
 ) -> Found: ...
 
 
-async def eventually(condition: Callable[[], Any], seconds: float = 30.0, what: str = "the condition") -> Any:
+async def eventually(condition: Callable[[], Any], seconds: float = 60.0, what: str = "the condition") -> Any:
     """The first answer of `condition` that is true; AssertionError when there is none in time."""
     deadline = time.monotonic() + seconds
     while True:
@@ -40,7 +40,7 @@ async def eventually(condition: Callable[[], Any], seconds: float = 30.0, what: 
 
 
 def wait_until(
-    condition: Callable[[], Found | None], seconds: float = 30.0, what: str = "the condition"
+    condition: Callable[[], Found | None], seconds: float = 60.0, what: str = "the condition"
 ) -> Found:
     """`eventually` for tests without an event loop."""
     deadline = time.monotonic() + seconds

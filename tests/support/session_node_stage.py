@@ -240,7 +240,7 @@ class Stage:
 
     async def owned(self, call: Any) -> Any:
         """The answer of a call that may come before the node has the shard."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     return await call()
