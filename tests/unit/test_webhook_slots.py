@@ -13,7 +13,9 @@ GREEDY, BYSTANDER = new_uuid(), new_uuid()
 def fill(slots: Slots, due: list[Due], *, retry: bool = False) -> int:
     """Begins all that `due` may have, again and again; returns how many that is."""
     begun = 0
-    while shares := slots.share_out([one for one in due if one.endpoint not in slots.full_endpoints], 1000):
+    while shares := slots.share_out(
+        [one for one in due if one.endpoint not in slots.full_endpoints], 1000, 1000
+    ):
         room = {one: share.retries if retry else share.room for one, share in shares.items()}
         if not any(room.values()):
             break
@@ -32,7 +34,7 @@ def test_endpoints_that_never_answer_leave_slots_for_another_tenant() -> None:
     slots = Slots(256, 16)
     fill(slots, endpoints(GREEDY, 300))
     [quick] = endpoints(BYSTANDER, 1)
-    assert slots.share_out([*endpoints(GREEDY, 50), quick], 1000)[quick.endpoint].room == FIRST_SLOTS
+    assert slots.share_out([*endpoints(GREEDY, 50), quick], 1000, 1000)[quick.endpoint].room == FIRST_SLOTS
 
 
 def test_when_several_tenants_hold_all_they_can_the_next_gets_some() -> None:
@@ -40,7 +42,7 @@ def test_when_several_tenants_hold_all_they_can_the_next_gets_some() -> None:
     for _ in range(6):
         fill(slots, endpoints(new_uuid(), 300))
     [quick] = endpoints(BYSTANDER, 1)
-    assert slots.share_out([quick], 1000)
+    assert slots.share_out([quick], 1000, 1000)
 
 
 def test_a_tenant_alone_gets_half_and_two_a_third_each() -> None:
@@ -51,17 +53,28 @@ def test_a_tenant_alone_gets_half_and_two_a_third_each() -> None:
     assert fill(slots, both) == 160
 
 
+def test_a_tenant_gets_no_fewer_at_a_time_because_others_have_much_due() -> None:
+    slots = Slots(256, 16)
+    [quick] = endpoints(BYSTANDER, 1)
+    for _ in range(16):
+        slots.begin(BYSTANDER, quick.endpoint, retry=False)
+        slots.end(BYSTANDER, quick.endpoint, retry=False, answered=True)
+    shares = slots.share_out([*endpoints(GREEDY, 50), quick], 64, 10)
+    assert shares[quick.endpoint].room == 10
+    assert sum(share.room for share in shares.values()) == 20
+
+
 def test_what_is_free_goes_out_in_turns_over_tenants_and_their_endpoints() -> None:
     slots = Slots(8, 16)
     greedy, quick = endpoints(GREEDY, 5), endpoints(BYSTANDER, 2)
-    shares = slots.share_out([*greedy, *quick], 1000)
+    shares = slots.share_out([*greedy, *quick], 1000, 1000)
     assert [shares[one.endpoint].room for one in quick] == [2, 1]
     assert [shares[one.endpoint].room for one in greedy if one.endpoint in shares] == [1, 1, 1]
 
 
 def test_no_more_is_given_out_at_once_than_was_asked_for() -> None:
     slots = Slots(256, 16)
-    shares = slots.share_out([*endpoints(GREEDY, 9), *endpoints(BYSTANDER, 9)], 6)
+    shares = slots.share_out([*endpoints(GREEDY, 9), *endpoints(BYSTANDER, 9)], 6, 6)
     assert sum(share.room for share in shares.values()) == 6
 
 
@@ -100,12 +113,12 @@ def test_retries_leave_slots_of_their_tenant_for_first_attempts() -> None:
     slots = Slots(256, 16)
     fill(slots, endpoints(GREEDY, 300), retry=True)
     [fresh] = endpoints(GREEDY, 1)
-    assert slots.share_out([fresh], 1000)[fresh.endpoint] == Share(FIRST_SLOTS, 0)
+    assert slots.share_out([fresh], 1000, 1000)[fresh.endpoint] == Share(FIRST_SLOTS, 0)
 
 
 def test_a_retry_alone_may_have_the_only_slot() -> None:
     [one] = endpoints(GREEDY, 1)
-    assert Slots(2, 1).share_out([one], 1000) == {one.endpoint: Share(1, 1)}
+    assert Slots(2, 1).share_out([one], 1000, 1000) == {one.endpoint: Share(1, 1)}
 
 
 def test_full_endpoints_and_tenants_are_named() -> None:

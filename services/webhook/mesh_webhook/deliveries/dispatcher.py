@@ -118,7 +118,7 @@ class Dispatcher:
             return []
         try:
             due = await claims.due(self._pool, self._turn, slots.full_tenants, slots.full_endpoints)
-            shares = slots.share_out(due, _CLAIM_AT_ONCE)
+            shares = slots.share_out(due, _CLAIM_AT_ONCE, _CLAIM_OF_TENANT)
             if not shares:
                 return []
             self._turn = next(one.tenant for one in reversed(due) if one.endpoint in shares)
@@ -248,6 +248,7 @@ class Dispatcher:
 
 _POLL_SECONDS = 0.5
 # Quick endpoints of one tenant could take all of the processor. With few at a time, it is asked so often who
-# else has something due that they wait for few of them.
-_CLAIM_AT_ONCE = 16
+# else has something due that they wait for few of them; and whoever else has, gets no fewer for that.
+_CLAIM_OF_TENANT = 16
+_CLAIM_AT_ONCE = 64
 _MAX_PAUSE_SECONDS = 2.0

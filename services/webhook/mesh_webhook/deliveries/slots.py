@@ -84,24 +84,28 @@ class Slots:
         if answered is not None:
             self._learn(endpoint, answered)
 
-    def share_out(self, due: Sequence[Due], most: int) -> dict[UUID, Share]:
-        """What each endpoint may have of `most`: tenants, then their endpoints, have turns as in `due`."""
+    def share_out(self, due: Sequence[Due], most: int, of_tenant: int) -> dict[UUID, Share]:
+        """What each endpoint may have of `most`, and of `of_tenant` that a tenant may: tenants, then their
+        endpoints, have turns as in `due`.
+        """
         waiting: dict[UUID, deque[UUID]] = {}
         for one in due:
             waiting.setdefault(one.tenant, deque()).append(one.endpoint)
         owner = {one.endpoint: one.tenant for one in due}
         rooms: Counter[UUID] = Counter()
+        given: Counter[UUID] = Counter()
         held, free, left = self._tenants.copy(), self.free, most
         turns = deque(waiting)
         while turns and free > 0 and left > 0:
             tenant = turns.popleft()
             endpoints = waiting[tenant]
-            if held[tenant] >= free or not endpoints:
+            if held[tenant] >= free or not endpoints or given[tenant] == of_tenant:
                 continue
             endpoint = endpoints.popleft()
             if self._endpoints[endpoint] + rooms[endpoint] < self.limit(endpoint):
                 rooms[endpoint] += 1
                 held[tenant] += 1
+                given[tenant] += 1
                 free -= 1
                 left -= 1
                 endpoints.append(endpoint)
