@@ -41,10 +41,7 @@ class Slices:
             return
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.add(tenant, waiting)
-        try:
-            await waiting
-        finally:
-            self._waiting.discard(tenant, waiting)
+        await waiting
 
     def _plan(self) -> None:
         """Who comes before the loop has turned once has to wait."""
@@ -53,9 +50,8 @@ class Slices:
 
     def _call_next(self) -> None:
         self._due = False
-        waiting = self._waiting.take()
-        if waiting is None:
-            return
-        self._plan()
-        if not waiting.done():
-            waiting.set_result(None)
+        while (waiting := self._waiting.take()) is not None:
+            if not waiting.done():  # else it was cancelled
+                self._plan()
+                waiting.set_result(None)
+                return
