@@ -213,13 +213,15 @@ async def test_a_body_that_is_there_is_read_though_others_of_its_address_do_not_
 
 
 async def test_bodies_that_do_not_come_give_their_turn_to_the_last_who_came(
-    monkeypatch: pytest.MonkeyPatch, guard: Strangers
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(strangers, "BODY_SECONDS", 0.1)
-    stuck = [asyncio.create_task(read(guard, silence(), "a")) for _ in range(3)]  # one of them waits
+    monkeypatch.setattr(strangers, "BODIES_OF_ADDRESS", 1)
+    guard = Strangers(address)
+    stuck = [asyncio.create_task(read(guard, silence(), "a")) for _ in range(2)]  # one of them waits
     await asyncio.sleep(0)
     assert await asyncio.wait_for(read(guard, frames(b"x"), "a"), 5) == b"x"
-    assert not stuck[2].done()
+    assert not stuck[1].done()
     for one in stuck:
         with pytest.raises(DeadlineExceeded):
             await asyncio.wait_for(one, 5)
