@@ -148,7 +148,7 @@ async def test_that_a_caller_left_a_stream_is_not_on_record(probe: Any, since: S
 
 async def test_a_call_that_its_caller_gave_up_is_on_record_as_cancelled(probe: Any, since: Since) -> None:
     with pytest.raises(grpc.aio.AioRpcError):
-        await probe.Unary(StringValue(value="wait"), metadata=MESH, timeout=0.05)
+        await probe.Unary(StringValue(value="wait"), metadata=MESH, timeout=1)
     await eventually(since.answers)
     assert since.outcomes() == [("Unary", "CANCELLED", "-")]
 
