@@ -13,7 +13,8 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.ids import new_uuid
 from mesh_media.processing import images
-from mesh_media.processing.compressor import Compressor
+from mesh_media.processing.processed import ProcessedFile
+from mesh_media.processing.processor import Processor
 from mesh_media.processing.spool import SpooledFile
 from sessionmesh.v1 import media_pb2
 from tests.support.eventually import eventually
@@ -26,7 +27,7 @@ class Pictures:
     """Pictures to process with one thread, which waits at each until it may go on."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.compressor = Compressor(max_pixels=10_000, side=100, quality=75, workers=1)
+        self.processor = Processor(max_pixels=10_000, side=100, quality=75, workers=1)
         self.begun: list[str] = []
         self.go_on = threading.Semaphore(0)
         monkeypatch.setattr(images, "read_size", self._read)
@@ -34,7 +35,15 @@ class Pictures:
     def process(self, tenant: UUID, name: str) -> asyncio.Task[Any]:
         options = media_pb2.StorageOptions(compression=media_pb2.COMPRESSION_OFF)
         file = SpooledFile(Path(name), 100, bytes(32), PNG)
-        return asyncio.create_task(self.compressor.process(tenant, file, options), name=name)
+        return asyncio.create_task(self._process(tenant, file, options), name=name)
+
+    async def _process(
+        self, tenant: UUID, file: SpooledFile, options: media_pb2.StorageOptions
+    ) -> ProcessedFile:
+        async with self.processor.process(
+            tenant, file, options, options.compression, foreign=False
+        ) as processed:
+            return processed
 
     def _read(self, path: Path, _most: int) -> images.ImageSize:
         self.begun.append(path.name)
@@ -47,7 +56,7 @@ def pictures(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pictures]:
     made = Pictures(monkeypatch)
     yield made
     made.go_on.release(1000)
-    made.compressor.close()
+    made.processor.close()
 
 
 async def test_a_tenant_with_hundreds_of_pictures_delays_another_ones_by_one(pictures: Pictures) -> None:

@@ -15,7 +15,7 @@ from mesh_core.errors import DeadlineExceeded, InvalidField, ResourceExhausted
 from mesh_core.rpc.auth import Identity, Role
 from mesh_media.api.uploads import MOST_UPLOADS, Uploads
 from mesh_media.processing import spool
-from mesh_media.processing.compressor import Compressor
+from mesh_media.processing.processor import Processor
 from sessionmesh.v1 import media_pb2
 from tests.support.eventually import eventually
 
@@ -59,18 +59,18 @@ def store() -> Store:
 
 @pytest.fixture
 def uploads(store: Store, tmp_path: Path) -> Iterator[Uploads]:
-    compressor = Compressor(max_pixels=1_000_000, side=100, quality=75, workers=1)
+    processor = Processor(max_pixels=1_000_000, side=100, quality=75, workers=1)
     stored: Any = store
     yield Uploads(
         stored,
         stored,
         stored,
-        compressor,
+        processor,
         max_bytes=4_000_000,
         lifetime=timedelta(hours=1),
         folder=str(tmp_path),
     )
-    compressor.close()
+    processor.close()
     assert not list(tmp_path.iterdir()), "no temporary file stays"
 
 

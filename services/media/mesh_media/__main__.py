@@ -18,7 +18,7 @@ from mesh_core.rpc.server import Server
 from mesh_core.tasks import Supervisor
 from mesh_media.api.media_service import MediaService
 from mesh_media.api.uploads import Uploads
-from mesh_media.processing.compressor import Compressor
+from mesh_media.processing.processor import Processor
 from mesh_media.repository.media_repository import MediaRepository
 from mesh_media.repository.object_repository import ObjectRepository
 from mesh_media.retention.sweeper import Sweeper
@@ -37,7 +37,7 @@ async def main(settings: MediaServiceSettings, stop: Stop) -> None:
     etcd = Etcd(settings.etcd)
     store = await open_store(settings.objects)
     limits = settings.media
-    compressor = Compressor(
+    processor = Processor(
         max_pixels=limits.max_pixels,
         side=limits.image_side,
         quality=limits.image_quality,
@@ -48,7 +48,7 @@ async def main(settings: MediaServiceSettings, stop: Stop) -> None:
         media,
         objects,
         store,
-        compressor,
+        processor,
         max_bytes=limits.max_bytes,
         lifetime=timedelta(seconds=limits.upload_seconds),
         folder=limits.spool,
@@ -76,7 +76,7 @@ async def main(settings: MediaServiceSettings, stop: Stop) -> None:
         await server.drain()
         await server.stop()
         await entry.close()
-    compressor.close()
+    processor.close()
     await etcd.close()
     await database.close()
 

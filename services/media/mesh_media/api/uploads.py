@@ -18,8 +18,9 @@ from mesh_core.errors import InvalidField, ResourceExhausted, Unimplemented
 from mesh_core.ids import Prefix
 from mesh_core.rpc.auth import Identity, Role
 from mesh_core.telemetry import tracing
-from mesh_media.processing.compressor import Compressor, ProcessedFile
 from mesh_media.processing.file_types import normalised
+from mesh_media.processing.processed import ProcessedFile
+from mesh_media.processing.processor import Processor
 from mesh_media.processing.spool import Frames, SpooledFile, next_frame, spool
 from mesh_media.repository.media_repository import MediaRepository
 from mesh_media.repository.object_repository import ObjectRepository
@@ -49,7 +50,7 @@ class Uploads:
         media: MediaRepository,
         objects: ObjectRepository,
         store: ObjectStore,
-        compressor: Compressor,
+        processor: Processor,
         *,
         max_bytes: int,
         lifetime: timedelta,
@@ -65,7 +66,7 @@ class Uploads:
         self._media = media
         self._objects = objects
         self._store = store
-        self._compressor = compressor
+        self._processor = processor
         self._running: Counts[UUID] = Counts()
 
     async def receive(self, frames: Frames, identity: Identity) -> MediaRow:
@@ -108,10 +109,14 @@ class Uploads:
         try:
             with tracing.span("mesh.media.upload", attributes={"mesh.media.size": header.size_bytes}):
                 async with spool(frames, header, self._folder) as file:
-                    processed = await self._compressor.process(tenant, file, header.options)
-                    written = True
-                    with tracing.span("mesh.media.store", attributes={"mesh.media.size": processed.size}):
-                        await self._store.put(key, processed.source)
+                    compression = header.options.compression
+                    processing = self._processor.process(
+                        tenant, file, header.options, compression, foreign=False
+                    )
+                    async with processing as processed:
+                        written = True
+                        with tracing.span("mesh.media.store", attributes={"mesh.media.size": processed.size}):
+                            await self._store.put(key, processed.source)
                     row = await self._media.add(
                         _new_media(header, tenant, account, key, file, processed),
                         header.request_id,

@@ -45,6 +45,16 @@ def agreed_type(declared: str, head: bytes) -> str:
     raise InvalidField("header.options.mime_type", f"says {announced}, but the file is {found}")
 
 
+def hinted_type(declared: str, head: bytes) -> str:
+    """The type of a file of the network: the one recognised in the bytes, unless the announced one is more
+    exact; nothing is refused.
+    """
+    try:
+        return agreed_type(declared, head)
+    except InvalidField:
+        return sniff(head) or UNKNOWN
+
+
 def normalised(declared: str) -> str:
     """The declared type without parameters, in lower case, by its usual name."""
     mime_type = declared.partition(";")[0].strip().lower()

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from hashlib import sha256
-from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
 from asyncpg.pgproto.pgproto import UUID
 
+from mesh_core.errors import InvalidField
 from mesh_core.telemetry import tracing
 from mesh_core.turns import Turns
 from mesh_media.processing import images
-from mesh_media.processing.file_types import agreed_type
+from mesh_media.processing.file_types import agreed_type, hinted_type
+from mesh_media.processing.processed import ProcessedFile
 from mesh_media.processing.spool import SpooledFile
 from sessionmesh.v1 import media_pb2
 
@@ -23,24 +25,7 @@ A = TypeVarTuple("A")
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessedFile:
-    """The bytes to store; width and height are None unless it is an image.
-
-    `unprocessed` says why they are those that came; UNSPECIFIED: they are not.
-    """
-
-    source: Path | bytes
-    mime_type: str
-    size: int
-    sha256: bytes
-    unprocessed: media_pb2.UnprocessedReason.ValueType
-    width: int | None = None
-    height: int | None = None
-    animated: bool = False
-
-
-class Compressor:
+class Processor:
     """Runs libvips in a few threads, in turns over the tenants; it releases the interpreter's lock while it
     works.
     """
@@ -58,13 +43,53 @@ class Compressor:
         self._turns: Turns[asyncio.Event] = Turns()
         images.forbid_other_loaders()
 
+    @asynccontextmanager
     async def process(
-        self, tenant: UUID, file: SpooledFile, options: media_pb2.StorageOptions
+        self,
+        tenant: UUID,
+        file: SpooledFile,
+        options: media_pb2.StorageOptions,
+        compression: media_pb2.Compression.ValueType,
+        *,
+        foreign: bool,
+    ) -> AsyncIterator[ProcessedFile]:
+        """The bytes to store for `file`, compressed as `compression` says; they live until the block ends.
+
+        With `foreign`, for files of the network, nothing is refused: what cannot be processed is kept as it
+        came. Otherwise raises `Refused`, an `InvalidField`, for what is dangerous or certainly not what it
+        says.
+        """
+        yield await self._processed(tenant, file, options, compression, foreign=foreign)
+
+    async def _processed(
+        self,
+        tenant: UUID,
+        file: SpooledFile,
+        options: media_pb2.StorageOptions,
+        compression: media_pb2.Compression.ValueType,
+        *,
+        foreign: bool,
     ) -> ProcessedFile:
-        """Raises `InvalidField` for a file that is not of the declared type, and for a broken image."""
-        mime_type = agreed_type(options.mime_type, file.head)
+        judged = hinted_type if foreign else agreed_type
+        mime_type = judged(options.mime_type, file.head)
+        try:
+            return await self._shrunk(tenant, file, mime_type, options, compression)
+        except InvalidField:
+            if not foreign:
+                raise
+            reason = media_pb2.UNPROCESSED_REASON_UNREADABLE
+            return ProcessedFile(file.path, mime_type, file.size, file.sha256, reason)
+
+    async def _shrunk(
+        self,
+        tenant: UUID,
+        file: SpooledFile,
+        mime_type: str,
+        options: media_pb2.StorageOptions,
+        compression: media_pb2.Compression.ValueType,
+    ) -> ProcessedFile:
         kept = media_pb2.UNPROCESSED_REASON_UNSPECIFIED
-        if options.compression == media_pb2.COMPRESSION_OFF:
+        if compression == media_pb2.COMPRESSION_OFF:
             kept = media_pb2.UNPROCESSED_REASON_OFF
         elif options.purpose == media_pb2.MEDIA_PURPOSE_DOCUMENT:
             kept = media_pb2.UNPROCESSED_REASON_TYPE
