@@ -21,6 +21,7 @@ from mesh_core.errors import MeshError
 from mesh_core.rpc.server.status import from_rpc_error
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
+from mesh_session_node.context.media_uses import media_use
 from mesh_session_node.context.message_rows import content_of_row, message_of_row
 from mesh_session_node.context.places import Places
 from mesh_session_node.drivers.interface.outcomes import BlobUnavailable, ConnectionEnded
@@ -161,6 +162,10 @@ class MediaFetcher:
                 reference.media_id, reference.mime_type = media.id, media.mime_type
                 reference.size_bytes, reference.sha256 = media.size_bytes, media.sha256
             rows.append(ContentUpdate(fetch.message, content_of_row(row, message)))
+        if ready:
+            sent = message.direction == message_pb2.DIRECTION_OUTBOUND
+            use = media_use(fetch.message, message.content, message.chat, sent=sent, media_id=media.id)
+            rows.extend([use] if use else [])
         try:
             done = session.host.journal.write(session.ref, *rows)
         except MeshError as error:

@@ -17,6 +17,7 @@ from asyncpg.pgproto.pgproto import UUID
 from mesh_core.errors import FailedPrecondition, ResourceExhausted, Unavailable
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
+from mesh_session_node.context.media_uses import media_use
 from mesh_session_node.journal import Committed, Outcome
 from mesh_session_node.outbound.in_flight import MAX_IN_FLIGHT, MessagesInFlight
 from mesh_session_node.outbound.limits import Limiter
@@ -127,6 +128,7 @@ class Sender:
             due_at=None if out.due is None else int(out.due * 1e6),
             external_id=out.request.external_id,
             labels=labels_of(out.request),
+            media=media_use(out.uuid, out.request.content, out.chat, sent=True),
             state=None if reservation is None else context.seal(reservation.state),
             out=out,
             sender=self,
@@ -322,18 +324,16 @@ class Sender:
 
     def _set_timer(self, now: float) -> None:
         """Look again when a scheduled message is due, or the limits allow more."""
+        self._cancel_timer()
         if not self.outbox or self._context.link is None:
-            self._cancel_timer()
             return
         monotonic = time.monotonic()
         wait = max(self._resume_at - monotonic, self._limiter.wait(monotonic))
         if wait <= 0:
             due = self.outbox.next_due()
             if due is None:
-                self._cancel_timer()  # an acknowledgement or a commit will look
-                return
+                return  # an acknowledgement or a commit will look
             wait = due - now
-        self._cancel_timer()
         self._timer = self._context.host.loop.call_later(max(wait, _MIN_TIMER_SECONDS), self._on_timer)
 
     def _on_timer(self) -> None:
