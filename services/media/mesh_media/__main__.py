@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from asyncpg.pgproto.pgproto import UUID
+
 from mesh_core import ids
 from mesh_core.database import Database
 from mesh_core.database.identity import page_token_key
@@ -16,17 +18,21 @@ from mesh_core.rpc.auth import KeyAuthenticator, api_key_lookup
 from mesh_core.rpc.limits import Entry
 from mesh_core.rpc.server import Server
 from mesh_core.tasks import Supervisor
+from mesh_media.api.fetches import FetchRequests
 from mesh_media.api.media_service import MediaService
 from mesh_media.api.uploads import Uploads
+from mesh_media.ingest.ingest import Ingest, IngestLimits
+from mesh_media.ingest.web import Web
 from mesh_media.processing.processor import Processor
 from mesh_media.repository.media_repository import MediaRepository
 from mesh_media.repository.object_repository import ObjectRepository
+from mesh_media.repository.storage_repository import StorageRepository
 from mesh_media.retention.sweeper import Sweeper
-from mesh_media.settings import MediaServiceSettings
-from mesh_media.stores.object_store import open_store
+from mesh_media.settings import MediaServiceSettings, MediaSettings
+from mesh_media.stores.named_stores import open_stores
 from sessionmesh.v1 import media_pb2_grpc
 
-OLDEST_SCHEMA = 12
+OLDEST_SCHEMA = 15
 """The oldest schema that this service works with."""
 
 
@@ -35,7 +41,9 @@ async def main(settings: MediaServiceSettings, stop: Stop) -> None:
     database = await Database.open(settings.database)
     await check_schema(database, OLDEST_SCHEMA)
     etcd = Etcd(settings.etcd)
-    store = await open_store(settings.objects)
+    store = await open_stores(settings.objects)
+    storage = StorageRepository(database)
+    await storage.read(store.names)
     limits = settings.media
     processor = Processor(
         max_pixels=limits.max_pixels,
@@ -44,28 +52,27 @@ async def main(settings: MediaServiceSettings, stop: Stop) -> None:
         workers=limits.image_workers,
     )
     media, objects = MediaRepository(database), ObjectRepository(database)
-    uploads = Uploads(
-        media,
-        objects,
-        store,
-        processor,
-        max_bytes=limits.max_bytes,
-        lifetime=timedelta(seconds=limits.upload_seconds),
-        folder=limits.spool,
-    )
     grace = timedelta(seconds=limits.delete_grace_seconds)
     sweeper = Sweeper(media, objects, store, interval_seconds=limits.sweep_seconds, delete_grace=grace)
     pager = Pager(await page_token_key(database))
     entry = Entry.of(settings.server, settings.auth, settings.redis, settings.limits)
     authenticator = KeyAuthenticator(api_key_lookup(database), settings.auth)
     server = Server(settings.server, authenticator=authenticator, entry=entry)
-    server.add(
-        media_pb2_grpc.add_MediaServiceServicer_to_server,
-        MediaService(media, objects, store, uploads, pager, grace),
+    web = Web(
+        max_bytes=limits.max_bytes,
+        allow_http=limits.fetch_allow_http,
+        allow_private_addresses=limits.fetch_allow_private_addresses,
     )
 
-    async with Supervisor(stop.fail) as supervisor:
+    async with web, Supervisor(stop.fail) as supervisor:
+        ingest = Ingest(database, store, _new_key, processor, web, supervisor, _ingest_limits(limits))
+        server.add(
+            media_pb2_grpc.add_MediaServiceServicer_to_server,
+            MediaService(media, objects, store, Uploads(ingest), FetchRequests(ingest), pager, grace),
+        )
+        ingest.start()
         supervisor.start("sweeper", sweeper.run())
+        supervisor.start("current-store", storage.keep_reading())
         await server.start()
         tls = bool(settings.server.tls_certificate)
         instance = ServiceInfo(id=str(ids.new_uuid()), address=server.address, tls=tls)
@@ -79,6 +86,21 @@ async def main(settings: MediaServiceSettings, stop: Stop) -> None:
     processor.close()
     await etcd.close()
     await database.close()
+
+
+def _ingest_limits(settings: MediaSettings) -> IngestLimits:
+    return IngestLimits(
+        max_bytes=settings.max_bytes,
+        lifetime=timedelta(seconds=settings.upload_seconds),
+        grace=timedelta(seconds=settings.delete_grace_seconds),
+        folder=settings.spool,
+        workers=settings.image_workers,
+        fetches=settings.fetches,
+    )
+
+
+def _new_key(tenant: UUID) -> str:
+    return f"{tenant.hex}/{ids.new_uuid().hex}"
 
 
 if __name__ == "__main__":

@@ -31,6 +31,9 @@ class MediaSettings(msgspec.Struct, frozen=True, kw_only=True):
     image_quality: Annotated[int, Meta(ge=1, le=100)] = 75
     image_workers: Positive = 2
     spool: str = ""
+    fetches: Positive = 16
+    fetch_allow_http: bool = False
+    fetch_allow_private_addresses: bool = False
     delete_grace_seconds: Seconds = 60.0
     upload_seconds: Seconds = 3600.0
     sweep_seconds: Annotated[float, Meta(gt=0)] = 15.0

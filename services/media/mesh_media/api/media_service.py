@@ -18,9 +18,12 @@ from mesh_core.rpc.auth import Identity, current_identity
 from mesh_core.rpc.server.drain import finishes
 from mesh_core.telemetry import tracing
 from mesh_core.validation import at_least, duration, labels, text, timestamp, to_timestamp
+from mesh_media.api.fetches import FetchRequests
+from mesh_media.api.lookups import Lookups
 from mesh_media.api.uploads import Uploads
 from mesh_media.repository.media_repository import MediaRepository
 from mesh_media.repository.object_repository import ObjectRepository
+from mesh_media.repository.resource import account_id, media_message
 from mesh_media.repository.rows import MediaQuery, MediaRow
 from mesh_media.stores.object_store import ObjectStore
 from sessionmesh.v1 import content_pb2, media_pb2, media_pb2_grpc
@@ -42,6 +45,7 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         objects: ObjectRepository,
         store: ObjectStore,
         uploads: Uploads,
+        fetches: FetchRequests,
         pager: Pager,
         delete_grace: timedelta,
     ) -> None:
@@ -49,6 +53,8 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         self._objects = objects
         self._store = store
         self._uploads = uploads
+        self._fetches = fetches
+        self._lookups = Lookups(media)
         self._pager = pager
         self._delete_grace = delete_grace
 
@@ -57,6 +63,18 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
     ) -> media_pb2.UploadMediaResponse:
         row = await self._uploads.receive(request_iterator, current_identity())
         return media_pb2.UploadMediaResponse(media=media_message(row))
+
+    async def FetchMedia(
+        self, request: media_pb2.FetchMediaRequest, context: Context
+    ) -> media_pb2.FetchMediaResponse:
+        row = await self._fetches.accept(request, current_identity())
+        return media_pb2.FetchMediaResponse(media=media_message(row))
+
+    async def LookupMedia(
+        self, request: media_pb2.LookupMediaRequest, context: Context
+    ) -> media_pb2.LookupMediaResponse:
+        row = await self._lookups.find(request, current_identity())
+        return media_pb2.LookupMediaResponse(media=media_message(row))
 
     @finishes
     async def DownloadMedia(
@@ -149,7 +167,7 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         row = await self._media.get(ids.decode(Prefix.MEDIA, media_id, "media_id"))
         identity = current_identity()
         identity.check_sees(row.tenant, "media", media_id)
-        if not identity.sees_account(_account_id(row)):
+        if not identity.sees_account(account_id(row)):
             raise NotFound("media", media_id)
         return row
 
@@ -181,32 +199,3 @@ def _query(wanted: media_pb2.MediaFilter, tenant: UUID, identity: Identity) -> M
 def _check_variant(variant: media_pb2.MediaVariant.ValueType) -> None:
     if variant != media_pb2.MEDIA_VARIANT_UNSPECIFIED:
         raise Unimplemented("variant: is not served by this version", "NOT_SERVED")
-
-
-def _account_id(row: MediaRow) -> str:
-    return "" if row.account is None else ids.encode(Prefix.ACCOUNT, row.account)
-
-
-def media_message(row: MediaRow) -> media_pb2.Media:
-    """The row as a proto. Every row is READY, because it is added after its bytes are stored."""
-    return media_pb2.Media(
-        id=ids.encode(Prefix.MEDIA, row.id),
-        tenant_id=ids.encode(Prefix.TENANT, row.tenant),
-        account_id=_account_id(row),
-        state=content_pb2.MEDIA_STATE_READY,
-        unprocessed_reason=media_pb2.UnprocessedReason.ValueType(row.unprocessed),
-        mime_type=row.mime_type,
-        declared_mime_type=row.declared_mime_type,
-        size_bytes=row.size,
-        sha256=row.sha256,
-        original_size_bytes=row.original_size,
-        original_sha256=row.original_sha256,
-        file_name=row.file_name,
-        width=row.width,
-        height=row.height,
-        animated=row.animated,
-        origin=media_pb2.MediaOrigin.ValueType(row.origin),
-        labels=row.labels,
-        create_time=to_timestamp(row.create_time),
-        expire_time=to_timestamp(row.expire_time) if row.expire_time else None,
-    )

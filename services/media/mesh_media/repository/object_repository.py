@@ -6,6 +6,7 @@ adds a media row for it. A crash in between leaves a row, and the sweeper delete
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 
 import orjson
@@ -49,6 +50,10 @@ class ObjectRepository:
                     quota="max_media_bytes",
                 )
             await connection.execute(_ADD_UPLOADING, key, tenant, size, lifetime)
+
+    async def settle(self, tenant: UUID, sizes: Mapping[str, int], lifetime: timedelta) -> None:
+        """Has reserved objects count with the sizes that they have, by key; new ones are added."""
+        await self._pool.execute(_SETTLE, tenant, [*sizes], [*sizes.values()], lifetime)
 
     async def give_back(self, key: str, *, written: bool) -> None:
         """Lets the reservation of an upload that failed count no more. What may have been written is deleted
@@ -104,6 +109,9 @@ def _quota(settings: str) -> int | None:
 
 _ADD_UPLOADING = """INSERT INTO media_loose_object (key, tenant, size, due_time, uploading)
   VALUES ($1, $2, $3, now() + $4, true)"""
+_SETTLE = """INSERT INTO media_loose_object (key, tenant, size, due_time, uploading)
+  SELECT key, $1, size, now() + $4, true FROM unnest($2::text[], $3::bigint[]) AS given(key, size)
+  ON CONFLICT (key) DO UPDATE SET size = excluded.size"""
 _FORGET = "DELETE FROM media_loose_object WHERE key = $1 AND uploading"
 _FORGET_SIZE = "UPDATE media_loose_object SET size = 0 WHERE key = $1 AND uploading"
 _IS_ACCOUNT = "SELECT true FROM account WHERE tenant = $1 AND id = $2"

@@ -18,7 +18,7 @@ CREATE INDEX ON media (tenant, thumbnail_sha256) WHERE thumbnail_sha256 IS NOT N
 CREATE INDEX ON media (tenant, original_sha256);
 COMMENT ON COLUMN media_object.media IS 'references by media: as their bytes, thumbnails and kept originals, each counted';
 
--- What is still to be done to a PENDING media. Any replica claims it for a while.
+-- What is still to be done to a PENDING media. Any replica claims it.
 CREATE TABLE media_work (
   media         uuid        PRIMARY KEY REFERENCES media ON DELETE CASCADE,
   tenant        uuid        NOT NULL,
@@ -26,8 +26,7 @@ CREATE TABLE media_work (
   options       bytea       NOT NULL,                 -- sessionmesh.v1.StorageOptions
   url           text        NOT NULL DEFAULT '',
   with_headers  boolean     NOT NULL DEFAULT false,   -- of the request to it; they are not stored
-  due_time      timestamptz NOT NULL DEFAULT now(),
-  claimed_until timestamptz,
+  due_time      timestamptz NOT NULL DEFAULT now(),   -- who claims it puts it off
   attempts      int         NOT NULL DEFAULT 0
 );
-CREATE INDEX ON media_work (tenant, due_time);
+CREATE INDEX ON media_work (tenant, kind, due_time);
