@@ -20,7 +20,7 @@ from mesh_core.settings import ObjectsSettings
 from mesh_media.repository.media_repository import MediaRepository
 from mesh_media.repository.object_repository import ObjectRepository
 from mesh_media.retention.sweeper import Sweeper
-from mesh_media.stores.object_store import open_store
+from mesh_media.stores.named_stores import open_store
 from mesh_router.retention.tenants import delete_deliveries
 from sessionmesh.v1 import account_pb2, job_pb2, tenant_pb2
 from tests.integration.test_router_tenants import create_account, create_key, create_tenant, own_tenant
@@ -226,6 +226,9 @@ _ROWS = {
     "event (id, seq, tenant, account, epoch, type, body)": "VALUES (uuid_at(now()), 9, $1, $2, 1, 't', '')",
     "tenant_key": "VALUES ($1, 1, '')",
     "tenant_sweep": "VALUES ($1, now())",
+    "media_policy (tenant)": "VALUES ($1)",
+    "media_rule": "VALUES ($1, 2, NULL, NULL)",
+    "media_total": "VALUES ($1, 0, 0, 0)",
     "webhook_endpoint (id, tenant, url, secret)": "VALUES ($2, $1, 'https://a.example', '')",
     "webhook_health (endpoint)": "VALUES ($2)",
     "webhook_delivery (id, endpoint, tenant, account, event, event_type, body)": """

@@ -9,6 +9,7 @@ from mesh_core.settings.call_limits import (
 )
 from mesh_core.settings.loader import EXIT_BAD_SETTINGS, BadSettings, load, read
 from mesh_core.settings.sections import (
+    MAIN_STORE,
     AuthSettings,
     ClusterSettings,
     DatabaseSettings,
@@ -21,12 +22,14 @@ from mesh_core.settings.sections import (
     Seconds,
     SecretsSettings,
     ServerSettings,
+    StoreSettings,
     TelemetrySettings,
 )
 
 __all__ = [
     "CALL_CLASSES",
     "EXIT_BAD_SETTINGS",
+    "MAIN_STORE",
     "AuthSettings",
     "BadSettings",
     "CallLimit",
@@ -43,6 +46,7 @@ __all__ = [
     "Seconds",
     "SecretsSettings",
     "ServerSettings",
+    "StoreSettings",
     "TelemetrySettings",
     "load",
     "parse_limits",

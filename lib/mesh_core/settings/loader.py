@@ -82,7 +82,7 @@ def _section(
                 values[key] = layer[name][key]
         given = environment.get(variable, environment.get(_ALIASES.get(variable, "")))
         if given is not None:
-            values[key] = _split(given) if typing.get_origin(kind) in _LISTS else given.strip()
+            values[key] = _given(name, key, given.strip(), kind)
         if key in values:
             values[key] = _convert(name, key, values[key], kind)
     try:
@@ -94,6 +94,18 @@ def _section(
         raise BadSettings(_sentence(name, missing, "", "is required")) from None
 
 
+def _given(section: str, key: str, text: str, kind: Any) -> Any:
+    """What a variable's text stands for: lists are split at commas, tables are JSON."""
+    if typing.get_origin(kind) in _LISTS:
+        return _split(text)
+    if typing.get_origin(kind) is not dict:
+        return text
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise BadSettings(_sentence(section, key, "", f"is not JSON: {error}")) from None
+
+
 def _convert(section: str, key: str, value: Any, kind: Any) -> Any:
     try:
         return msgspec.convert(value, kind, strict=False)
@@ -103,7 +115,8 @@ def _convert(section: str, key: str, value: Any, kind: Any) -> Any:
             allowed += (
                 f" (allowed: {', '.join(map(str, choices))})" if typing.get_origin(kind) is Literal else ""
             )
-        raise BadSettings(_sentence(section, key, value, f"is wrong: {allowed}")) from None
+        shown = "" if isinstance(value, dict) else value  # it may have secrets
+        raise BadSettings(_sentence(section, key, shown, f"is wrong: {allowed}")) from None
 
 
 def _sentence(section: str, key: str, value: Any, problem: str) -> str:
