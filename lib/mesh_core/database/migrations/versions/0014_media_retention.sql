@@ -85,6 +85,30 @@ BEGIN
   END LOOP;
 END $$;
 
+-- What is in which category, since when.
+CREATE VIEW media_category AS
+  SELECT tenant, category, media, max(create_time) AS since FROM media_reference GROUP BY tenant, category, media
+  UNION ALL
+  SELECT tenant, media_own_category(origin), id, create_time FROM media m
+    WHERE NOT EXISTS (SELECT FROM media_reference r WHERE r.media = m.id);
+
+-- Lets go of what an account's messages refer to, some of it at a time; returns how many references went. What came with them
+-- goes with the last one, other files fall under their rules.
+CREATE FUNCTION media_release(of_account uuid, most int) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+  released uuid[];
+BEGIN
+  WITH gone AS (
+    DELETE FROM media_reference WHERE (media, message) IN (
+      SELECT media, message FROM media_reference WHERE account = of_account LIMIT most) RETURNING media)
+  SELECT array_agg(media) INTO released FROM gone;
+  PERFORM FROM media WHERE id = ANY (released) ORDER BY id FOR NO KEY UPDATE;
+  UPDATE media m SET ended = true, expire_time = now() WHERE m.id = ANY (released) AND m.origin = 2 AND m.keep_until IS NULL
+    AND NOT EXISTS (SELECT FROM media_reference r WHERE r.media = m.id);
+  PERFORM media_settle(released);
+  RETURN coalesce(cardinality(released), 0);
+END $$;
+
 CREATE FUNCTION media_arrives() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   NEW.keep_until := coalesce(NEW.keep_until, NEW.expire_time);   -- the version before knows no other
