@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from asyncpg.pgproto.pgproto import UUID
-
 from mesh_core import ids
 from mesh_core.database import Database
 from mesh_core.database.identity import page_token_key
@@ -65,7 +63,7 @@ async def main(settings: MediaServiceSettings, stop: Stop) -> None:
     )
 
     async with web, Supervisor(stop.fail) as supervisor:
-        ingest = Ingest(database, store, _new_key, processor, web, supervisor, _ingest_limits(limits))
+        ingest = Ingest(database, store, storage.new_key, processor, web, supervisor, _ingest_limits(limits))
         server.add(
             media_pb2_grpc.add_MediaServiceServicer_to_server,
             MediaService(media, objects, store, Uploads(ingest), FetchRequests(ingest), pager, grace),
@@ -97,10 +95,6 @@ def _ingest_limits(settings: MediaSettings) -> IngestLimits:
         workers=settings.image_workers,
         fetches=settings.fetches,
     )
-
-
-def _new_key(tenant: UUID) -> str:
-    return f"{tenant.hex}/{ids.new_uuid().hex}"
 
 
 if __name__ == "__main__":

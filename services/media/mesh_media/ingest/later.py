@@ -9,7 +9,7 @@ import structlog
 
 from mesh_core.backoff import Backoff
 from mesh_core.database import UNAVAILABLE
-from mesh_core.errors import InvalidField, MeshError, NotFound, ResourceExhausted, Unavailable
+from mesh_core.errors import DataLoss, InvalidField, MeshError, NotFound, ResourceExhausted, Unavailable
 from mesh_core.events import Notifier
 from mesh_media.ingest.announcements import Announcement
 from mesh_media.ingest.intake import Intake
@@ -63,7 +63,7 @@ class Later:
                 spool(self._bytes_of(media), media.size, self._folder) as file,
             ):
                 await self.finish(room, announcement_of(media, options), media, file)
-        except FileNotFoundError:
+        except (FileNotFoundError, DataLoss):
             await self.fail(row, media_pb2.MEDIA_FAILURE_OBJECT_LOST)
         except Exception as error:  # a media that is PENDING for ever helps nobody
             await self.settle(row, error)

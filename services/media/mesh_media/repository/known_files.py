@@ -61,8 +61,8 @@ WHERE tenant = $1 AND original_sha256 = $2 AND state = 2 AND purpose = $3
 ORDER BY id DESC LIMIT 1 FOR KEY SHARE SKIP LOCKED"""
 _COPY = """INSERT INTO media (id, tenant, account, state, mime_type, declared_mime_type, sha256,
     original_size, original_sha256, original_kept, file_name, unprocessed, purpose, compression, width,
-    height, duration_ms, animated, waveform, preview, thumbnail_sha256, thumbnail_width, thumbnail_height, origin,
-    labels, expire_time)
+    height, duration_ms, animated, waveform, preview, thumbnail_sha256, thumbnail_width, thumbnail_height,
+    origin, labels, expire_time)
   SELECT $2, tenant, $3, state, mime_type, $4, sha256, original_size, original_sha256, original_kept, $5,
     unprocessed, purpose, compression, width, height, duration_ms, animated, waveform, preview,
     thumbnail_sha256, thumbnail_width, thumbnail_height, $6, $7, now() + $8

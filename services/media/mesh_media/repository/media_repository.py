@@ -219,10 +219,7 @@ FROM media m
   LEFT JOIN media_object t ON t.tenant = m.tenant AND t.sha256 = m.thumbnail_sha256
   LEFT JOIN media_object k ON m.original_kept AND k.tenant = m.tenant AND k.sha256 = m.original_sha256"""
 # State 2 is READY.
-_LOOK_UP = (
-    SELECT_MEDIA
-    + """
-WHERE m.id IN (
+_WITH_HASH = """WHERE m.id IN (
     (SELECT id FROM media WHERE tenant = $1 AND sha256 = $2 AND state = 2
       AND ($3::uuid[] IS NULL OR account = ANY ($3)) AND (expire_time IS NULL OR expire_time > now() + $4)
       ORDER BY id DESC LIMIT 1)
@@ -231,7 +228,7 @@ WHERE m.id IN (
       AND ($3::uuid[] IS NULL OR account = ANY ($3)) AND (expire_time IS NULL OR expire_time > now() + $4)
       ORDER BY id DESC LIMIT 1))
 ORDER BY m.id DESC LIMIT 1"""
-)
+_LOOK_UP = f"{SELECT_MEDIA} {_WITH_HASH}"
 _PAGE = f"""{SELECT_MEDIA}
 WHERE m.tenant = $1 AND ($2::uuid IS NULL OR m.id < $2) AND ($3::uuid[] IS NULL OR m.account = ANY ($3))
   AND starts_with(m.mime_type, $4) AND ($5::smallint = 0 OR m.origin = $5) AND m.labels @> $6::jsonb
