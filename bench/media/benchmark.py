@@ -1,4 +1,4 @@
-"""What the media service makes of files, and what that costs: a module of this package for each group of figures."""
+"""What the media service makes of files, and what that costs: a module for each group of figures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def run(quick: bool) -> Report:
     except NotMeasured as problem:
         raise SystemExit(f"media: not measured: {problem}") from None
     load = ", ".join(f"{average:.1f}" for average in os.getloadavg())
-    return Report("media", measured.figures, notes=(*measured.notes, f"Load averages at the end: {load}."))
+    return Report("media", dict(measured.figures), notes=(*measured.notes, f"Load averages at the end: {load}."))
 
 
 async def _measure(quick: bool) -> Measured:

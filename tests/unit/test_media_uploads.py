@@ -15,7 +15,7 @@ from mesh_core.errors import DeadlineExceeded, InvalidField, ResourceExhausted
 from mesh_core.rpc.auth import Identity, Role
 from mesh_media.api.uploads import MOST_UPLOADS, Uploads
 from mesh_media.processing import spool
-from mesh_media.processing.processor import Processor
+from mesh_media.processing.processor import ProcessingLimits, Processor
 from sessionmesh.v1 import media_pb2
 from tests.support.eventually import eventually
 
@@ -59,7 +59,8 @@ def store() -> Store:
 
 @pytest.fixture
 def uploads(store: Store, tmp_path: Path) -> Iterator[Uploads]:
-    processor = Processor(max_pixels=1_000_000, side=100, quality=75, workers=1)
+    limits = ProcessingLimits(1_000_000, side=100, quality=75, pictures=1, films=1, folder=str(tmp_path))
+    processor = Processor(limits)
     stored: Any = store
     yield Uploads(
         stored,
@@ -70,7 +71,6 @@ def uploads(store: Store, tmp_path: Path) -> Iterator[Uploads]:
         lifetime=timedelta(hours=1),
         folder=str(tmp_path),
     )
-    processor.close()
     assert not list(tmp_path.iterdir()), "no temporary file stays"
 
 

@@ -17,11 +17,14 @@ from mesh_core.rpc.limits import Entry
 from mesh_core.rpc.server import Server
 from mesh_core.tasks import Supervisor
 from mesh_media.api.fetches import FetchRequests
+from mesh_media.api.link_server import LinkServer
+from mesh_media.api.links import DownloadUrls, LinkSigner
 from mesh_media.api.media_service import MediaService
+from mesh_media.api.reader import Reader
 from mesh_media.api.uploads import Uploads
 from mesh_media.ingest.ingest import Ingest, IngestLimits
 from mesh_media.ingest.web import Web
-from mesh_media.processing.processor import Processor
+from mesh_media.processing.processor import ProcessingLimits, Processor
 from mesh_media.repository.media_repository import MediaRepository
 from mesh_media.repository.object_repository import ObjectRepository
 from mesh_media.repository.storage_repository import StorageRepository
@@ -43,16 +46,12 @@ async def main(settings: MediaServiceSettings, stop: Stop) -> None:
     storage = StorageRepository(database)
     await storage.read(store.names)
     limits = settings.media
-    processor = Processor(
-        max_pixels=limits.max_pixels,
-        side=limits.image_side,
-        quality=limits.image_quality,
-        workers=limits.image_workers,
-    )
+    processor = Processor(_processing_limits(limits))
     media, objects = MediaRepository(database), ObjectRepository(database)
     grace = timedelta(seconds=limits.delete_grace_seconds)
     sweeper = Sweeper(media, objects, store, interval_seconds=limits.sweep_seconds, delete_grace=grace)
-    pager = Pager(await page_token_key(database))
+    key = await page_token_key(database)
+    pager, signer, reader = Pager(key), LinkSigner(key), Reader(media, store)
     entry = Entry.of(settings.server, settings.auth, settings.redis, settings.limits)
     authenticator = KeyAuthenticator(api_key_lookup(database), settings.auth)
     server = Server(settings.server, authenticator=authenticator, entry=entry)
@@ -64,10 +63,13 @@ async def main(settings: MediaServiceSettings, stop: Stop) -> None:
 
     async with web, Supervisor(stop.fail) as supervisor:
         ingest = Ingest(database, store, storage.new_key, processor, web, supervisor, _ingest_limits(limits))
+        link_server = LinkServer(media, reader, signer)
+        urls = DownloadUrls(store, signer, await link_server.start(settings.links))
         server.add(
             media_pb2_grpc.add_MediaServiceServicer_to_server,
-            MediaService(media, objects, store, Uploads(ingest), FetchRequests(ingest), pager, grace),
+            MediaService(media, objects, reader, urls, Uploads(ingest), FetchRequests(ingest), pager, grace),
         )
+        supervisor.start("media-workers", processor.run())
         ingest.start()
         supervisor.start("sweeper", sweeper.run())
         supervisor.start("current-store", storage.keep_reading())
@@ -80,10 +82,21 @@ async def main(settings: MediaServiceSettings, stop: Stop) -> None:
         await registration.stop()
         await server.drain()
         await server.stop()
+        await link_server.stop()
         await entry.close()
-    processor.close()
     await etcd.close()
     await database.close()
+
+
+def _processing_limits(settings: MediaSettings) -> ProcessingLimits:
+    return ProcessingLimits(
+        max_pixels=settings.max_pixels,
+        side=settings.image_side,
+        quality=settings.image_quality,
+        pictures=settings.image_workers,
+        films=settings.film_workers,
+        folder=settings.spool,
+    )
 
 
 def _ingest_limits(settings: MediaSettings) -> IngestLimits:

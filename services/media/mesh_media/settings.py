@@ -30,6 +30,7 @@ class MediaSettings(msgspec.Struct, frozen=True, kw_only=True):
     image_side: Positive = 1600
     image_quality: Annotated[int, Meta(ge=1, le=100)] = 75
     image_workers: Positive = 2
+    film_workers: Positive = 1
     spool: str = ""
     fetches: Positive = 16
     fetch_allow_http: bool = False

@@ -1,47 +1,78 @@
-"""Turns an uploaded file into the bytes to store: images are recompressed where that makes them smaller."""
+"""Turns a file that came into the bytes to store: smaller where that is possible, and never larger."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager
-from dataclasses import replace
-from hashlib import sha256
-from typing import TypeVar, TypeVarTuple
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 from asyncpg.pgproto.pgproto import UUID
 
-from mesh_core.errors import InvalidField
+from mesh_core.disk import DiskFull, is_full, naming_full_disk
 from mesh_core.telemetry import tracing
-from mesh_core.turns import Turns
-from mesh_media.processing import images
+from mesh_media.processing import kinds
 from mesh_media.processing.file_types import agreed_type, hinted_type
-from mesh_media.processing.processed import ProcessedFile
+from mesh_media.processing.jobs import Job, Outcome, Unfit
+from mesh_media.processing.lane import Lane
+from mesh_media.processing.levels import level
+from mesh_media.processing.processed import ProcessedFile, Refused, Thumbnail
 from mesh_media.processing.spool import SpooledFile
+from mesh_media.processing.workers import Died, Workers
 from sessionmesh.v1 import media_pb2
 
-A = TypeVarTuple("A")
-T = TypeVar("T")
+_PURPOSES = (
+    media_pb2.MEDIA_PURPOSE_STICKER,
+    media_pb2.MEDIA_PURPOSE_VOICE,
+    media_pb2.MEDIA_PURPOSE_VIDEO_NOTE,
+)
+_TEMPORARY_FILES = "the media service's temporary files"
+_MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessingLimits:
+    """Pictures have `max_pixels` at most, and are made at most `side` pixels wide and high, with JPEG quality
+    `quality`. `pictures` and `films` are how many of them are processed at once. `folder` is for temporary
+    files; empty: the system's.
+    """
+
+    max_pixels: int
+    side: int
+    quality: int
+    pictures: int
+    films: int
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Costs:
+    """What a job may use: seconds of CPU and of time, bytes of memory."""
+
+    cpu_seconds: int
+    seconds: float
+    memory_bytes: int
+    niceness: int
+
+
+_PICTURE = _Costs(cpu_seconds=15, seconds=120.0, memory_bytes=600 * _MIB, niceness=5)
+_FILM = _Costs(cpu_seconds=1200, seconds=3600.0, memory_bytes=1500 * _MIB, niceness=10)
 
 
 class Processor:
-    """Runs libvips in a few threads, in turns over the tenants; it releases the interpreter's lock while it
-    works.
-    """
+    """Has files processed by other processes, in turns over the tenants."""
 
-    def __init__(self, *, max_pixels: int, side: int, quality: int, workers: int) -> None:
-        """Images of more than `max_pixels` are refused.
+    def __init__(self, limits: ProcessingLimits) -> None:
+        self._limits = limits
+        self._workers = Workers()
+        self._pictures = Lane(limits.pictures)
+        self._films = Lane(limits.films)
 
-        Others are made at most `side` pixels wide and high, with JPEG quality `quality`.
-        """
-        self._max_pixels = max_pixels
-        self._side = side
-        self._quality = quality
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="image")
-        self._free = workers
-        self._turns: Turns[asyncio.Event] = Turns()
-        images.forbid_other_loaders()
+    async def run(self) -> None:
+        """Keeps the workers running, until cancelled."""
+        await self._workers.run()
 
     @asynccontextmanager
     async def process(
@@ -57,103 +88,115 @@ class Processor:
 
         With `foreign`, for files of the network, nothing is refused: what cannot be processed is kept as it
         came. Otherwise raises `Refused`, an `InvalidField`, for what is dangerous or certainly not what it
-        says.
+        says. Raises `DiskFull` when there is no room for what is made.
         """
-        yield await self._processed(tenant, file, options, compression, foreign=foreign)
-
-    async def _processed(
-        self,
-        tenant: UUID,
-        file: SpooledFile,
-        options: media_pb2.StorageOptions,
-        compression: media_pb2.Compression.ValueType,
-        *,
-        foreign: bool,
-    ) -> ProcessedFile:
         judged = hinted_type if foreign else agreed_type
         mime_type = judged(options.mime_type, file.head)
-        try:
-            return await self._shrunk(tenant, file, mime_type, options, compression)
-        except InvalidField:
-            if not foreign:
-                raise
-            reason = media_pb2.UNPROCESSED_REASON_UNREADABLE
-            return ProcessedFile(file.path, mime_type, file.size, file.sha256, reason)
+        if not _has_work(mime_type, options.purpose, file.size):
+            unprocessed = _reason_without_work(mime_type, options.purpose, compression, foreign=foreign)
+            yield _kept(file, mime_type, unprocessed)
+            return
+        with self._job_folder() as folder:
+            job, costs = self._job(file, mime_type, options.purpose, compression, folder)
+            lane = self._films if costs is _FILM else self._pictures
+            async with lane.place(tenant):
+                with tracing.span("mesh.media.process", attributes={"mesh.media.size": file.size}):
+                    answer = await self._answer(job, costs)
+            if isinstance(answer, Outcome):
+                yield _processed(file, answer, folder)
+                return
+            if is_full(folder):
+                raise DiskFull(_TEMPORARY_FILES)
+            if answer.failure and not foreign:
+                raise Refused("chunk", answer.detail, media_pb2.MediaFailure.ValueType(answer.failure))
+            yield _kept(file, mime_type, media_pb2.UnprocessedReason.ValueType(answer.unprocessed))
 
-    async def _shrunk(
+    @contextmanager
+    def _job_folder(self) -> Iterator[Path]:
+        with naming_full_disk(_TEMPORARY_FILES):
+            folder = tempfile.mkdtemp(dir=self._limits.folder or None, prefix="processing-")
+        try:
+            yield Path(folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)  # a killed worker may be writing its last
+
+    def _job(
         self,
-        tenant: UUID,
         file: SpooledFile,
         mime_type: str,
-        options: media_pb2.StorageOptions,
+        purpose: media_pb2.MediaPurpose.ValueType,
         compression: media_pb2.Compression.ValueType,
-    ) -> ProcessedFile:
-        kept = media_pb2.UNPROCESSED_REASON_UNSPECIFIED
-        if compression == media_pb2.COMPRESSION_OFF:
-            kept = media_pb2.UNPROCESSED_REASON_OFF
-        elif options.purpose == media_pb2.MEDIA_PURPOSE_DOCUMENT:
-            kept = media_pb2.UNPROCESSED_REASON_TYPE
-        if mime_type not in images.DECODED:
-            reason = kept or media_pb2.UNPROCESSED_REASON_TYPE
-            return ProcessedFile(file.path, mime_type, file.size, file.sha256, reason)
-        image = await self._run(tenant, images.read_size, file.path, self._max_pixels)
-        unchanged = ProcessedFile(
-            file.path,
-            mime_type,
-            file.size,
-            file.sha256,
-            kept or images.reason_to_keep(mime_type, image, file.size, self._side),
-            image.width,
-            image.height,
-            image.animated,
+        folder: Path,
+    ) -> tuple[Job, _Costs]:
+        costs = _FILM if mime_type in kinds.FILMS else _PICTURE
+        limits = self._limits
+        job = Job(
+            path=str(file.path.absolute()),
+            folder=str(folder.absolute()),
+            size=file.size,
+            mime_type=mime_type,
+            purpose=purpose,
+            level=level(compression, limits.side, limits.quality),
+            max_pixels=limits.max_pixels,
+            cpu_seconds=costs.cpu_seconds,
+            memory_bytes=costs.memory_bytes,
+            niceness=costs.niceness,
         )
-        if unchanged.unprocessed:
-            return unchanged
-        with tracing.span("mesh.media.compress", attributes={"mesh.media.size": file.size}):
-            smaller = await self._run(
-                tenant, images.recompress, file.path, mime_type, self._side, self._quality
-            )
-        if len(smaller.data) >= file.size:
-            return replace(unchanged, unprocessed=media_pb2.UNPROCESSED_REASON_NOT_SMALLER)
-        return ProcessedFile(
-            smaller.data,
-            mime_type,
-            len(smaller.data),
-            sha256(smaller.data).digest(),
-            media_pb2.UNPROCESSED_REASON_UNSPECIFIED,
-            smaller.dimensions.width,
-            smaller.dimensions.height,
-        )
+        return job, costs
 
-    def close(self) -> None:
-        """Waits until running work has ended."""
-        self._threads.shutdown()
-
-    async def _run(self, tenant: UUID, work: Callable[[*A], T], *arguments: *A) -> T:
-        called = asyncio.Event()
-        self._turns.add(tenant, called)
-        self._call_next()
+    async def _answer(self, job: Job, costs: _Costs) -> Outcome | Unfit:
         try:
-            await called.wait()
-        except asyncio.CancelledError:
-            if not self._turns.discard(tenant, called):  # it was called just now
-                self._end()
-            raise
-        future = self._threads.submit(work, *arguments)
-        loop = asyncio.get_running_loop()
+            return await self._workers.do(job, costs.seconds)
+        except Died:
+            is_picture = job.mime_type in kinds.PICTURES
+            return Unfit(
+                unprocessed=media_pb2.UNPROCESSED_REASON_RESOURCE_LIMIT,
+                failure=media_pb2.MEDIA_FAILURE_TOO_LARGE if is_picture else 0,
+                detail="the picture takes more time or memory than one may; send it as a document",
+            )
 
-        def ended(_: Future[T]) -> None:
-            loop.call_soon_threadsafe(self._end)
 
-        # With the work, not with who waits for it: a thread goes on with what was cancelled.
-        future.add_done_callback(ended)
-        return await asyncio.wrap_future(future)
+def _has_work(mime_type: str, purpose: media_pb2.MediaPurpose.ValueType, size: int) -> bool:
+    if purpose == media_pb2.MEDIA_PURPOSE_DOCUMENT or size == 0:
+        return False
+    return mime_type in kinds.PICTURES or mime_type in kinds.FILMS or mime_type in kinds.SOUNDS
 
-    def _end(self) -> None:
-        self._free += 1
-        self._call_next()
 
-    def _call_next(self) -> None:
-        while self._free and (called := self._turns.take()) is not None:
-            self._free -= 1
-            called.set()
+def _reason_without_work(
+    mime_type: str,
+    purpose: media_pb2.MediaPurpose.ValueType,
+    compression: media_pb2.Compression.ValueType,
+    *,
+    foreign: bool,
+) -> media_pb2.UnprocessedReason.ValueType:
+    if purpose in _PURPOSES and not foreign:
+        raise Refused(
+            "header.options.purpose",
+            f"cannot be made of {mime_type}",
+            media_pb2.MEDIA_FAILURE_NOT_CONVERTIBLE,
+        )
+    if compression == media_pb2.COMPRESSION_OFF:
+        return media_pb2.UNPROCESSED_REASON_OFF
+    return media_pb2.UNPROCESSED_REASON_TYPE
+
+
+def _kept(file: SpooledFile, mime_type: str, reason: media_pb2.UnprocessedReason.ValueType) -> ProcessedFile:
+    return ProcessedFile(file.path, mime_type, file.size, file.sha256, reason)
+
+
+def _processed(file: SpooledFile, outcome: Outcome, folder: Path) -> ProcessedFile:
+    small = outcome.thumbnail
+    return ProcessedFile(
+        source=folder / outcome.output if outcome.output else file.path,
+        mime_type=outcome.mime_type,
+        size=outcome.size if outcome.output else file.size,
+        sha256=outcome.sha256 if outcome.output else file.sha256,
+        unprocessed=media_pb2.UnprocessedReason.ValueType(outcome.unprocessed),
+        width=outcome.width,
+        height=outcome.height,
+        animated=outcome.animated,
+        duration_ms=outcome.duration_ms,
+        waveform=outcome.waveform,
+        thumbnail=Thumbnail(small.data, small.width, small.height) if small else None,
+        preview=outcome.preview,
+    )
