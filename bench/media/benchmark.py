@@ -19,7 +19,9 @@ def run(quick: bool) -> Report:
     except NotMeasured as problem:
         raise SystemExit(f"media: not measured: {problem}") from None
     load = ", ".join(f"{average:.1f}" for average in os.getloadavg())
-    return Report("media", dict(measured.figures), notes=(*measured.notes, f"Load averages at the end: {load}."))
+    return Report(
+        "media", dict(measured.figures), notes=(*measured.notes, f"Load averages at the end: {load}.")
+    )
 
 
 async def _measure(quick: bool) -> Measured:

@@ -58,6 +58,7 @@ class _Costs:
 
 
 _PICTURE = _Costs(cpu_seconds=15, seconds=120.0, memory_bytes=600 * _MIB, niceness=5)
+_STICKER = _Costs(cpu_seconds=60, seconds=300.0, memory_bytes=600 * _MIB, niceness=5)
 _FILM = _Costs(cpu_seconds=1200, seconds=3600.0, memory_bytes=1500 * _MIB, niceness=10)
 
 
@@ -129,6 +130,8 @@ class Processor:
         folder: Path,
     ) -> tuple[Job, _Costs]:
         costs = _FILM if mime_type in kinds.FILMS else _PICTURE
+        if purpose == media_pb2.MEDIA_PURPOSE_STICKER:
+            costs = _STICKER
         limits = self._limits
         job = Job(
             path=str(file.path.absolute()),

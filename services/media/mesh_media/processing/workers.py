@@ -103,7 +103,7 @@ async def _start() -> tuple[Process, socket.socket]:
     with theirs:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-m", "mesh_media.processing.worker"),
-            stdin=theirs,
+            stdin=theirs.fileno(),
             env=_ENVIRONMENT,
             start_new_session=True,
         )

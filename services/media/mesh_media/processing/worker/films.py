@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import pyvips
 
@@ -16,7 +17,7 @@ from mesh_media.processing.worker.thumbnails import small_pictures
 from mesh_media.processing.worker.unfit import broken, not_convertible
 from sessionmesh.v1 import media_pb2
 
-Unprocessed = media_pb2.UnprocessedReason.ValueType
+Unprocessed: TypeAlias = media_pb2.UnprocessedReason.ValueType
 
 MOST_SECONDS = 600.0
 MOST_FRAMES_PER_SECOND = 120.0
@@ -25,6 +26,7 @@ _BITS_PER_PIXEL = 0.06
 """A film with no more, in each frame, is compressed already."""
 _FRAMES_PER_SECOND = "30"
 _MP4 = "video/mp4"
+_POSTER = "scale='min(640,iw)':-2,format=yuvj420p"
 
 
 def process(job: Job) -> Outcome:
@@ -189,16 +191,7 @@ def _poster(path: str, demuxer: str, probe: Probe) -> pyvips.Image:
         path,
         demuxer,
         MOST_SECONDS,
-        *(
-            "-ss",
-            f"{at:.3f}",
-            "-map",
-            "0:V:0",
-            "-frames:v",
-            "1",
-            "-vf",
-            "scale='min(640,iw)':-2,format=yuvj420p",
-        ),
+        *("-ss", f"{at:.3f}", "-map", "0:V:0", "-frames:v", "1", "-vf", _POSTER),
         *("-c:v", "mjpeg", "-q:v", "3", "-f", "image2pipe", "pipe:1"),
     )
     if not data:

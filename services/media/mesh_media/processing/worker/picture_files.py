@@ -4,7 +4,9 @@ checked before a pixel is decoded.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import PIL.Image
 import pillow_heif
@@ -18,6 +20,9 @@ MOST_WHOLE_PIXELS = 16 * 1024 * 1024
 """Of pictures that must be in memory whole to be decoded: progressive and interlaced ones, WebP and GIF."""
 
 MOST_HEIF_PIXELS = 50_000_000
+
+_PADDING = 4096
+"""Bytes at the end of a GIF that may be zero."""
 
 HEIF = frozenset({"image/heic", "image/heif"})
 
@@ -56,6 +61,8 @@ def read_header(job: Job) -> Header:
         image = pyvips.Image.new_from_file(job.path, access="sequential")
     except pyvips.Error:
         raise broken("picture") from None
+    if job.mime_type == "image/gif" and not _has_gif_trailer(job.path):
+        raise broken("picture")
     whole = _field(image, "interlaced") or job.mime_type in ("image/webp", "image/gif")
     most = min(job.max_pixels, MOST_WHOLE_PIXELS) if whole else job.max_pixels
     _check_pixels(image.width, image.height, most)
@@ -109,6 +116,13 @@ def _check_pixels(width: int, height: int, most: int) -> None:
 
 def _field(image: pyvips.Image, name: str) -> int:
     return int(image.get(name)) if image.get_typeof(name) else 0
+
+
+def _has_gif_trailer(path: str) -> bool:
+    """Whether the end is there, which nothing else tells: frames are counted, not announced."""
+    with Path(path).open("rb") as file:
+        file.seek(-min(_PADDING, file.seek(0, os.SEEK_END)), os.SEEK_END)
+        return file.read().rstrip(b"\0").endswith(b"\x3b")
 
 
 def _coarseness(path: str) -> int:

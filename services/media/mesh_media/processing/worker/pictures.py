@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import pyvips
 
@@ -12,7 +13,7 @@ from mesh_media.processing.worker.picture_files import HEIF, Header, opened, rea
 from mesh_media.processing.worker.thumbnails import THUMBNAIL_SIDE, small_pictures
 from sessionmesh.v1 import media_pb2
 
-Unprocessed = media_pb2.UnprocessedReason.ValueType
+Unprocessed: TypeAlias = media_pb2.UnprocessedReason.ValueType
 
 
 def process(job: Job) -> Outcome:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from itertools import pairwise
 
 from mesh_media.processing import kinds
 from mesh_media.processing.jobs import Job, Outcome
@@ -67,8 +68,8 @@ def waveform(samples: bytes) -> bytes:
     if not levels:
         return bytes(LEVELS)
     edges = [at * len(levels) // LEVELS for at in range(LEVELS + 1)]
-    parts = (levels[start : max(end, start + 1)] for start, end in zip(edges, edges[1:], strict=False))
-    peaks = [max(max(part), -min(part)) if part else 0 for part in parts]
+    parts = (levels[start : max(end, start + 1)] for start, end in pairwise(edges))
+    peaks = [max(abs(max(part)), abs(min(part))) if part else 0 for part in parts]
     most = max(peaks)
     return bytes(peak * LOUDEST // most if most else 0 for peak in peaks)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from math import ceil
 
 import PIL.Image
@@ -19,11 +20,11 @@ from sessionmesh.v1 import media_pb2
 
 SIDE = 512
 MOST_STATIC_BYTES, MOST_ANIMATED_BYTES = 100_000, 500_000
-MOST_FRAMES = 100
+MOST_FRAMES = 80
 """Of a longer animation every second frame is taken, or every third: all that are taken are in memory."""
 MOST_ANIMATED_PIXELS = 200_000_000
 """Of all frames together, of the animation that came."""
-_QUALITIES = (80, 60, 40, 20)
+_QUALITIES = (75, 45, 15)
 _DEFAULT_FRAME_MS = 100
 
 
@@ -35,9 +36,9 @@ def process(job: Job) -> Outcome:
     most = MOST_ANIMATED_BYTES if header.animated else MOST_STATIC_BYTES
     if job.mime_type == "image/webp" and (header.width, header.height) == (SIDE, SIDE) and job.size <= most:
         return _outcome(job, header, unprocessed=media_pb2.UNPROCESSED_REASON_COMPRESSED_ALREADY)
-    encode = _animated if header.animated else _static
+    encode = _animated(job) if header.animated else _static(job)
     for quality in _QUALITIES:
-        data = encode(job, quality)
+        data = encode(quality)
         if len(data) <= most:
             return _outcome(job, header, data=data)
     raise not_convertible(f"the sticker would have more than {most} bytes")
@@ -60,34 +61,39 @@ def _outcome(job: Job, header: Header, *, data: bytes = b"", unprocessed: int = 
     )
 
 
-def _static(job: Job, quality: int) -> bytes:
+def _static(job: Job) -> Callable[[int], bytes]:
+    """Encodes the sticker with a quality."""
     image = opened(job, SIDE)
     if not image.hasalpha():
         image = image.addalpha()
     left, top = (SIDE - image.width) // 2, (SIDE - image.height) // 2
     image = image.embed(left, top, SIDE, SIDE, extend=pyvips.Extend.BLACK)  # transparent
-    data: bytes = image.webpsave_buffer(Q=quality, keep="none")
-    return data
+    return lambda quality: image.webpsave_buffer(Q=quality, keep="none")
 
 
-def _animated(job: Job, quality: int) -> bytes:
+def _animated(job: Job) -> Callable[[int], bytes]:
+    """Encodes the sticker with a quality."""
     with PIL.Image.open(job.path, formats=("GIF", "WEBP")) as picture:
         count: int = getattr(picture, "n_frames", 1)
         if count * picture.width * picture.height > MOST_ANIMATED_PIXELS:
             raise too_complex(f"the animation has {count} frames of {picture.width}x{picture.height} pixels")
         frames, times = _frames(picture, count)
-    made = io.BytesIO()
-    frames[0].save(
-        made,
-        "WEBP",
-        save_all=True,
-        append_images=frames[1:],
-        duration=times,
-        loop=0,
-        quality=quality,
-        method=2,
-    )
-    return made.getvalue()
+
+    def encode(quality: int) -> bytes:
+        made = io.BytesIO()
+        frames[0].save(
+            made,
+            "WEBP",
+            save_all=True,
+            append_images=frames[1:],
+            duration=times,
+            loop=0,
+            quality=quality,
+            method=1,
+        )
+        return made.getvalue()
+
+    return encode
 
 
 def _frames(picture: PIL.Image.Image, count: int) -> tuple[list[PIL.Image.Image], list[int]]:
