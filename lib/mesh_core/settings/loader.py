@@ -115,14 +115,13 @@ def _convert(section: str, key: str, value: Any, kind: Any) -> Any:
             allowed += (
                 f" (allowed: {', '.join(map(str, choices))})" if typing.get_origin(kind) is Literal else ""
             )
-        shown = "" if isinstance(value, dict) else value  # it may have secrets
-        raise BadSettings(_sentence(section, key, shown, f"is wrong: {allowed}")) from None
+        raise BadSettings(_sentence(section, key, value, f"is wrong: {allowed}")) from None
 
 
 def _sentence(section: str, key: str, value: Any, problem: str) -> str:
     variable = f"MESH_{section}_{key}".upper()
     secret = _SECRET.search(key) and key not in _PATHS and f"{section}.{key}" not in _PATHS
-    if value in ("", ()) or secret:
+    if value in ("", ()) or isinstance(value, dict) or secret:  # a table may have secrets in it
         return f"{variable} {problem}"
     shown = ",".join(map(str, value)) if isinstance(value, _LISTS) else str(value)
     shown = re.sub(r"(://[^:@/]*):[^@/]*@", r"\1:***@", shown)

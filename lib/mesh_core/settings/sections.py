@@ -144,6 +144,19 @@ class ObjectsSettings(StoreSettings, frozen=True, kw_only=True):
                 )
 
 
+class LinksSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the media service serves download links over HTTP, and what they begin with."""
+
+    listen: str = ""
+    public_url: str = ""
+
+    def __post_init__(self) -> None:
+        if self.listen:
+            _check_address("listen", self.listen)
+        if self.public_url:
+            _check_url("public_url", self.public_url, ("http", "https"))
+
+
 class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Which cluster this process belongs to; the first element of its etcd keys."""
 

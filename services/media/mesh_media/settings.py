@@ -13,6 +13,7 @@ from mesh_core.settings import (
     DatabaseSettings,
     EtcdSettings,
     LimitsSettings,
+    LinksSettings,
     ObjectsSettings,
     Positive,
     RedisSettings,
@@ -51,5 +52,6 @@ class MediaServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     cluster: ClusterSettings
     auth: AuthSettings
     telemetry: TelemetrySettings
+    links: LinksSettings = LinksSettings()
     redis: RedisSettings = RedisSettings()
     limits: LimitsSettings = LimitsSettings()

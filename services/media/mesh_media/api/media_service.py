@@ -3,37 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from contextlib import aclosing
+from datetime import timedelta
 from typing import Any
 
 import grpc.aio
 from asyncpg.pgproto.pgproto import UUID
-from prometheus_client import Counter
 
 from mesh_core import ids
-from mesh_core.errors import InvalidField, NotFound, Unimplemented
+from mesh_core.errors import NotFound, Unimplemented
 from mesh_core.ids import Prefix
 from mesh_core.paging import Pager
 from mesh_core.rpc.auth import Identity, current_identity
-from mesh_core.rpc.server.drain import finishes
-from mesh_core.telemetry import tracing
-from mesh_core.validation import at_least, duration, labels, text, timestamp, to_timestamp
+from mesh_core.rpc.server.drain import finishes, taken_within
+from mesh_core.validation import at_least, labels, text, timestamp
+from mesh_media.api.downloads import READ_SECONDS, check_download, download_frames
 from mesh_media.api.fetches import FetchRequests
+from mesh_media.api.links import DownloadUrls
 from mesh_media.api.lookups import Lookups
+from mesh_media.api.reader import Reader
 from mesh_media.api.uploads import Uploads
+from mesh_media.api.variants import check_variant
 from mesh_media.repository.media_repository import MediaRepository
 from mesh_media.repository.object_repository import ObjectRepository
 from mesh_media.repository.resource import account_id, media_message
 from mesh_media.repository.rows import MediaQuery, MediaRow
-from mesh_media.stores.object_store import ObjectStore
 from sessionmesh.v1 import content_pb2, media_pb2, media_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
-DEFAULT_URL_TTL = timedelta(minutes=15)
-MAX_URL_TTL = timedelta(days=7)
-
-DOWNLOADS = Counter("mesh_media_downloads", "Downloads begun.")
-DOWNLOADED_BYTES = Counter("mesh_media_downloaded_bytes", "Bytes sent to downloaders.")
 
 
 class MediaService(media_pb2_grpc.MediaServiceServicer):
@@ -43,7 +40,8 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         self,
         media: MediaRepository,
         objects: ObjectRepository,
-        store: ObjectStore,
+        reader: Reader,
+        urls: DownloadUrls,
         uploads: Uploads,
         fetches: FetchRequests,
         pager: Pager,
@@ -51,7 +49,8 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
     ) -> None:
         self._media = media
         self._objects = objects
-        self._store = store
+        self._reader = reader
+        self._urls = urls
         self._uploads = uploads
         self._fetches = fetches
         self._lookups = Lookups(media)
@@ -77,38 +76,15 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         return media_pb2.LookupMediaResponse(media=media_message(row))
 
     @finishes
+    @taken_within(READ_SECONDS)
     async def DownloadMedia(
         self, request: media_pb2.DownloadMediaRequest, context: Context
     ) -> AsyncIterator[media_pb2.DownloadMediaResponse]:
-        known = request.if_none_match_sha256
-        if known and len(known) != 32:
-            raise InvalidField("if_none_match_sha256", "must be 32 bytes")
-        _check_variant(request.variant)
+        check_download(request)
         row = await self._visible(request.media_id)
-        start = request.offset_bytes
-        if not 0 <= start <= row.size:
-            raise InvalidField("offset_bytes", f"must be between 0 and the file's size, {row.size}")
-        end = row.size
-        if request.HasField("limit_bytes"):
-            end = min(row.size, start + at_least("limit_bytes", request.limit_bytes, 0))
-        header = media_pb2.DownloadHeader(
-            media=media_message(row),
-            mime_type=row.mime_type,
-            size_bytes=row.size,
-            sha256=row.sha256,
-            not_modified=known == row.sha256,
-        )
-        DOWNLOADS.inc()
-        with tracing.span("mesh.media.download", attributes={"mesh.media.size": end - start}):
-            yield media_pb2.DownloadMediaResponse(header=header)
-            if header.not_modified or start == end:
-                return
-            try:
-                async for chunk in self._store.get(row.key, start, end):
-                    DOWNLOADED_BYTES.inc(len(chunk))
-                    yield media_pb2.DownloadMediaResponse(chunk=chunk)
-            except FileNotFoundError:  # it was deleted, and the grace is over
-                raise NotFound("media", request.media_id) from None
+        async with aclosing(download_frames(self._reader, row, request)) as frames:
+            async for frame in frames:
+                yield frame
 
     async def GetMedia(
         self, request: media_pb2.GetMediaRequest, context: Context
@@ -135,13 +111,8 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
     async def CreateDownloadUrl(
         self, request: media_pb2.CreateDownloadUrlRequest, context: Context
     ) -> media_pb2.CreateDownloadUrlResponse:
-        _check_variant(request.variant)
-        row = await self._visible(request.media_id)
-        ttl = DEFAULT_URL_TTL
-        if request.HasField("ttl"):
-            ttl = duration("ttl", request.ttl, least=timedelta(seconds=1), most=MAX_URL_TTL)
-        url = await self._store.download_url(row.key, ttl, row.file_name, row.mime_type)
-        return media_pb2.CreateDownloadUrlResponse(url=url, expire_time=to_timestamp(datetime.now(UTC) + ttl))
+        check_variant(request.variant)
+        return await self._urls.create(await self._visible(request.media_id), request)
 
     async def GetMediaUsage(
         self, request: media_pb2.GetMediaUsageRequest, context: Context
@@ -194,8 +165,3 @@ def _query(wanted: media_pb2.MediaFilter, tenant: UUID, identity: Identity) -> M
         content_pb2.MEDIA_STATE_READY,
     )
     return query if every_row_is_ready else None
-
-
-def _check_variant(variant: media_pb2.MediaVariant.ValueType) -> None:
-    if variant != media_pb2.MEDIA_VARIANT_UNSPECIFIED:
-        raise Unimplemented("variant: is not served by this version", "NOT_SERVED")

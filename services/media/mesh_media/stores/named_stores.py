@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import timedelta
 from pathlib import Path
@@ -14,14 +14,14 @@ from mesh_core.settings import MAIN_STORE, ObjectsSettings, StoreSettings
 from mesh_media.object_keys import key_in, path_of, store_of
 from mesh_media.stores.buckets import prepare_bucket
 from mesh_media.stores.directory import Directory
-from mesh_media.stores.object_store import FoundObject, ObjectStore
+from mesh_media.stores.object_store import FoundObject, ListedStore
 from mesh_media.stores.s3 import S3, minio_client
 
 
 class Stores:
     """All stores as one: an `ObjectStore` whose keys say where."""
 
-    def __init__(self, stores: Mapping[str, ObjectStore]) -> None:
+    def __init__(self, stores: Mapping[str, ListedStore]) -> None:
         self._stores = stores
 
     @property
@@ -38,9 +38,9 @@ class Stores:
         store, path = self._of(key)
         await store.put(path, source)
 
-    async def get(self, key: str, start: int, end: int) -> AsyncIterator[bytes]:
+    async def get(self, key: str, start: int, end: int) -> AsyncGenerator[bytes, None]:
         store, path = self._of(key)
-        async with aclosing(store.get(path, start, end)) as chunks:  # type: ignore[type-var]  # generators all
+        async with aclosing(store.get(path, start, end)) as chunks:
             async for chunk in chunks:
                 yield chunk
 
@@ -61,7 +61,7 @@ class Stores:
         store, path = self._of(key)
         return await store.download_url(path, ttl, file_name, mime_type)
 
-    def _of(self, key: str) -> tuple[ObjectStore, str]:
+    def _of(self, key: str) -> tuple[ListedStore, str]:
         store = self._stores.get(store_of(key))
         if store is None:
             raise Unavailable(
@@ -79,7 +79,7 @@ async def open_stores(settings: ObjectsSettings) -> Stores:
     return Stores(dict(zip(named, opened, strict=True)))
 
 
-async def open_store(settings: StoreSettings) -> ObjectStore:
+async def open_store(settings: StoreSettings) -> ListedStore:
     """One store; raises `StartupError`."""
     parts = urlsplit(settings.url)
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -31,7 +31,7 @@ class ObjectStore(Protocol):
     async def put(self, key: str, source: Path | bytes) -> None:
         """Stores all bytes of `source`, or nothing."""
 
-    def get(self, key: str, start: int, end: int) -> AsyncIterator[bytes]:
+    def get(self, key: str, start: int, end: int) -> AsyncGenerator[bytes, None]:
         """The bytes `start` to `end` (not included) in chunks of `CHUNK_BYTES` at most; FileNotFoundError for
         an unknown key, `DataLoss` for an object that has fewer bytes.
         """
@@ -42,8 +42,12 @@ class ObjectStore(Protocol):
     async def delete(self, key: str) -> None:
         """Deletes an object; does nothing for an unknown key."""
 
-    async def page(self, after: str, limit: int) -> Sequence[FoundObject]:
-        """At most `limit` objects behind the key `after`, in the order of their keys; "" for the first."""
-
     async def download_url(self, key: str, ttl: timedelta, file_name: str, mime_type: str) -> str | None:
         """A URL that serves the object for `ttl`; None when the store has no URLs."""
+
+
+class ListedStore(ObjectStore, Protocol):
+    """One store, which knows what it has."""
+
+    async def page(self, after: str, limit: int) -> Sequence[FoundObject]:
+        """At most `limit` objects behind the key `after`, in the order of their keys; "" for the first."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 
 import obstore
@@ -32,7 +32,7 @@ class ObstoreObjects:
         except BaseError as error:
             raise unavailable(error) from error
 
-    async def get(self, key: str, start: int, end: int) -> AsyncIterator[bytes]:
+    async def get(self, key: str, start: int, end: int) -> AsyncGenerator[bytes, None]:
         if start == end:  # an empty range is an error to a store
             return
         try:
