@@ -17,7 +17,7 @@ from mesh_media.ingest.announcements import Announcement, announce, whose
 from mesh_media.ingest.ingest import Ingest
 from mesh_media.ingest.intake import Request
 from mesh_media.ingest.room import Room
-from mesh_media.processing.file_types import agreed_type
+from mesh_media.processing.file_types import agreed_type, hinted_type
 from mesh_media.processing.spool import Frames, SpooledFile, next_frame, spool_upload
 from mesh_media.repository.rows import MediaRow
 from sessionmesh.v1 import media_pb2
@@ -79,6 +79,9 @@ class Uploads:
                 async with spool_upload(frames, header, most, self._limits.folder) as file:
                     if file.size > header.size_bytes:
                         await room.take(file.size - header.size_bytes)
+                    if announcement.origin == media_pb2.MEDIA_ORIGIN_INLINE:  # what was announced is a hint
+                        hint = hinted_type(announcement.options.mime_type, file.head)
+                        announcement.options.mime_type = hint
                     request = (Method.UPLOAD_MEDIA, header.request_id, request_digest(header, file.sha256))
                     if header.asynchronous and (mime_type := _takes_long(announcement, file)):
                         return await self._later(room, announcement, mime_type, file, request)

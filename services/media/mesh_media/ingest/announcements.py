@@ -89,9 +89,11 @@ def announce(
     options.CopyFrom(given)
     if origin == media_pb2.MEDIA_ORIGIN_NETWORK:
         options.file_name = fitting_name(options.file_name)
-        options.mime_type = declared = _hint(options.mime_type)
     else:
         _check_name(f"{field}.file_name", options.file_name)
+    if origin in (media_pb2.MEDIA_ORIGIN_NETWORK, media_pb2.MEDIA_ORIGIN_INLINE):
+        options.mime_type = declared = _hint(options.mime_type)
+    else:
         declared = _declared(f"{field}.mime_type", options.mime_type)
     if options.sha256 and len(options.sha256) != 32:
         raise InvalidField(f"{field}.sha256", "must be 32 bytes")
