@@ -21,13 +21,18 @@ from mesh_media.api.link_server import LinkServer
 from mesh_media.api.links import DownloadUrls, LinkSigner
 from mesh_media.api.media_service import MediaService
 from mesh_media.api.reader import Reader
+from mesh_media.api.stock import Stock
 from mesh_media.api.uploads import Uploads
 from mesh_media.ingest.ingest import Ingest, IngestLimits
 from mesh_media.ingest.web import Web
+from mesh_media.migration.migrations import Migrations
+from mesh_media.migration.scans import Scans
 from mesh_media.processing.processor import ProcessingLimits, Processor
+from mesh_media.repository.expiry_repository import ExpiryRepository
 from mesh_media.repository.media_repository import MediaRepository
 from mesh_media.repository.object_repository import ObjectRepository
 from mesh_media.repository.storage_repository import StorageRepository
+from mesh_media.retention.pruning import Pruning
 from mesh_media.retention.sweeper import Sweeper
 from mesh_media.settings import MediaServiceSettings, MediaSettings
 from mesh_media.stores.named_stores import open_stores
@@ -49,7 +54,9 @@ async def main(settings: MediaServiceSettings, stop: Stop) -> None:
     processor = Processor(_processing_limits(limits))
     media, objects = MediaRepository(database), ObjectRepository(database)
     grace = timedelta(seconds=limits.delete_grace_seconds)
-    sweeper = Sweeper(media, objects, store, interval_seconds=limits.sweep_seconds, delete_grace=grace)
+    expiry, pruning = ExpiryRepository(database, grace), Pruning(database, grace)
+    migrations, scans = Migrations(database, store, grace), Scans(database, store)
+    sweeper = Sweeper(expiry, objects, store, interval_seconds=limits.sweep_seconds)
     key = await page_token_key(database)
     pager, signer, reader = Pager(key), LinkSigner(key), Reader(media, store)
     entry = Entry.of(settings.server, settings.auth, settings.redis, settings.limits)
@@ -65,14 +72,20 @@ async def main(settings: MediaServiceSettings, stop: Stop) -> None:
         ingest = Ingest(database, store, storage.new_key, processor, web, supervisor, _ingest_limits(limits))
         link_server = LinkServer(media, reader, signer)
         urls = DownloadUrls(store, signer, await link_server.start(settings.links))
+        stock = Stock(database, pager, pruning.wake)
         server.add(
             media_pb2_grpc.add_MediaServiceServicer_to_server,
-            MediaService(media, objects, reader, urls, Uploads(ingest), FetchRequests(ingest), pager, grace),
+            MediaService(
+                media, reader, urls, Uploads(ingest), FetchRequests(ingest), stock, migrations, scans, grace
+            ),
         )
         supervisor.start("media-workers", processor.run())
         ingest.start()
         supervisor.start("sweeper", sweeper.run())
+        supervisor.start("pruning", pruning.run())
         supervisor.start("current-store", storage.keep_reading())
+        supervisor.start("migrations-of-storage", migrations.run())
+        supervisor.start("scans-of-storage", scans.run())
         await server.start()
         tls = bool(settings.server.tls_certificate)
         instance = ServiceInfo(id=str(ids.new_uuid()), address=server.address, tls=tls)
@@ -105,7 +118,7 @@ def _ingest_limits(settings: MediaSettings) -> IngestLimits:
         lifetime=timedelta(seconds=settings.upload_seconds),
         grace=timedelta(seconds=settings.delete_grace_seconds),
         folder=settings.spool,
-        workers=settings.image_workers,
+        workers=settings.image_workers + settings.film_workers,
         fetches=settings.fetches,
     )
 
