@@ -17,7 +17,7 @@ from grpc import StatusCode
 from mesh_core import ids
 from mesh_core.ids import Prefix, new_uuid
 from mesh_core.settings import ObjectsSettings
-from mesh_media.repository.media_repository import MediaRepository
+from mesh_media.repository.expiry_repository import ExpiryRepository
 from mesh_media.repository.object_repository import ObjectRepository
 from mesh_media.retention.sweeper import Sweeper
 from mesh_media.stores.named_stores import open_store
@@ -110,11 +110,10 @@ async def test_media_go_with_their_objects_before_the_tenant_does(world: RouterW
     tenant = ids.decode(Prefix.TENANT, (await create_tenant(world)).id, "")
     store = await open_store(ObjectsSettings(url=f"file://{tmp_path}"))
     sweeper = Sweeper(
-        MediaRepository(world.database),
+        ExpiryRepository(world.database, timedelta(minutes=1)),
         ObjectRepository(world.database),
         store,
         interval_seconds=0.1,
-        delete_grace=timedelta(minutes=1),
     )
     for statement in _MEDIA:
         await world.database.pool.execute(statement, tenant, new_uuid())

@@ -8,27 +8,27 @@ from datetime import timedelta
 from typing import Any
 
 import grpc.aio
-from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import ids
-from mesh_core.errors import NotFound, Unimplemented
+from mesh_core.errors import NotFound
 from mesh_core.ids import Prefix
-from mesh_core.paging import Pager
-from mesh_core.rpc.auth import Identity, current_identity
+from mesh_core.jobs import job_message
+from mesh_core.rpc.auth import current_identity
 from mesh_core.rpc.server.drain import finishes, taken_within
-from mesh_core.validation import at_least, labels, text, timestamp
 from mesh_media.api.downloads import READ_SECONDS, check_download, download_frames
 from mesh_media.api.fetches import FetchRequests
 from mesh_media.api.links import DownloadUrls
 from mesh_media.api.lookups import Lookups
 from mesh_media.api.reader import Reader
+from mesh_media.api.stock import Stock
 from mesh_media.api.uploads import Uploads
 from mesh_media.api.variants import check_variant
+from mesh_media.migration.migrations import Migrations
+from mesh_media.migration.scans import Scans
 from mesh_media.repository.media_repository import MediaRepository
-from mesh_media.repository.object_repository import ObjectRepository
 from mesh_media.repository.resource import account_id, media_message
-from mesh_media.repository.rows import MediaQuery, MediaRow
-from sessionmesh.v1 import content_pb2, media_pb2, media_pb2_grpc
+from mesh_media.repository.rows import MediaRow
+from sessionmesh.v1 import media_pb2, media_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -39,22 +39,24 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
     def __init__(
         self,
         media: MediaRepository,
-        objects: ObjectRepository,
         reader: Reader,
         urls: DownloadUrls,
         uploads: Uploads,
         fetches: FetchRequests,
-        pager: Pager,
+        stock: Stock,
+        migrations: Migrations,
+        scans: Scans,
         delete_grace: timedelta,
     ) -> None:
         self._media = media
-        self._objects = objects
         self._reader = reader
         self._urls = urls
         self._uploads = uploads
         self._fetches = fetches
         self._lookups = Lookups(media)
-        self._pager = pager
+        self._stock = stock
+        self._migrations = migrations
+        self._scans = scans
         self._delete_grace = delete_grace
 
     async def UploadMedia(
@@ -94,12 +96,7 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
     async def ListMedia(
         self, request: media_pb2.ListMediaRequest, context: Context
     ) -> media_pb2.ListMediaResponse:
-        tenant = current_identity().tenant_for(request.tenant_id)
-        page = self._pager.page(request, tenant.bytes)
-        wanted = _query(request.filter, tenant, current_identity())
-        rows = await self._media.page(wanted, page.after_id, page.fetch) if wanted is not None else []
-        shown, next_page = page.cut(rows, media_message, lambda row: row.id.bytes)
-        return media_pb2.ListMediaResponse(media=shown, next_page_token=next_page)
+        return await self._stock.listings.list(request)
 
     async def DeleteMedia(
         self, request: media_pb2.DeleteMediaRequest, context: Context
@@ -117,51 +114,49 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
     async def GetMediaUsage(
         self, request: media_pb2.GetMediaUsageRequest, context: Context
     ) -> media_pb2.GetMediaUsageResponse:
-        usage = await self._objects.usage(current_identity().tenant_for(request.tenant_id))
-        return media_pb2.GetMediaUsageResponse(
-            stored=media_pb2.MediaCount(objects=usage.media, size_bytes=usage.bytes),
-            reserved_bytes=usage.reserved_bytes,
-            max_bytes=usage.max_bytes,
-            shared_bytes=usage.shared_bytes,
-            compressed_bytes=usage.compressed_bytes,
-            by_age=[
-                media_pb2.MediaAgeUsage(
-                    age=media_pb2.MediaAge.ValueType(age),
-                    stored=media_pb2.MediaCount(objects=count, size_bytes=size),
-                )
-                for age, (count, size) in usage.by_age.items()
-            ],
-        )
+        return await self._stock.usage.of_tenant(request)
+
+    async def ListAccountMediaUsage(
+        self, request: media_pb2.ListAccountMediaUsageRequest, context: Context
+    ) -> media_pb2.ListAccountMediaUsageResponse:
+        return await self._stock.usage.of_accounts(request)
+
+    async def GetMediaPolicy(
+        self, request: media_pb2.GetMediaPolicyRequest, context: Context
+    ) -> media_pb2.GetMediaPolicyResponse:
+        return await self._stock.policies.get(request)
+
+    async def UpdateMediaPolicy(
+        self, request: media_pb2.UpdateMediaPolicyRequest, context: Context
+    ) -> media_pb2.UpdateMediaPolicyResponse:
+        return await self._stock.policies.update(request)
+
+    async def PruneMedia(
+        self, request: media_pb2.PruneMediaRequest, context: Context
+    ) -> media_pb2.PruneMediaResponse:
+        return await self._stock.prunes.begin(request)
+
+    async def MigrateStorage(
+        self, request: media_pb2.MigrateStorageRequest, context: Context
+    ) -> media_pb2.MigrateStorageResponse:
+        row = await self._migrations.start(request)
+        self._migrations.wake()
+        return media_pb2.MigrateStorageResponse(job=job_message(row))
+
+    async def ScanStorage(
+        self, request: media_pb2.ScanStorageRequest, context: Context
+    ) -> media_pb2.ScanStorageResponse:
+        row = await self._scans.start(request)
+        self._scans.wake()
+        return media_pb2.ScanStorageResponse(job=job_message(row))
 
     async def _visible(self, media_id: str) -> MediaRow:
         """The row, if the caller may know of it; raises `InvalidField` or `NotFound`."""
         row = await self._media.get(ids.decode(Prefix.MEDIA, media_id, "media_id"))
         identity = current_identity()
         identity.check_sees(row.tenant, "media", media_id)
-        if not identity.sees_account(account_id(row)):
+        if not identity.sees_account(account_id(row)) and not await self._media.is_referred_to(
+            row.id, identity.account_uuids or ()
+        ):
             raise NotFound("media", media_id)
         return row
-
-
-def _query(wanted: media_pb2.MediaFilter, tenant: UUID, identity: Identity) -> MediaQuery | None:
-    """What to list; None when nothing can match. Raises `InvalidField`, and `Unimplemented` NOT_SERVED."""
-    text("filter.mime_type_prefix", wanted.mime_type_prefix, 127)
-    at_least("filter.min_size_bytes", wanted.min_size_bytes, 0)
-    query = MediaQuery(
-        tenant=tenant,
-        accounts=identity.account_uuids,
-        mime_type_prefix=wanted.mime_type_prefix,
-        origin=wanted.origin,
-        labels=labels("filter.labels", wanted.labels),
-        start=timestamp("filter.start_time", wanted.start_time) if wanted.HasField("start_time") else None,
-        end=timestamp("filter.end_time", wanted.end_time) if wanted.HasField("end_time") else None,
-        min_size=wanted.min_size_bytes,
-    )
-    for name in ("account_id", "category"):  # these need to know what refers to a file
-        if getattr(wanted, name):
-            raise Unimplemented(f"filter.{name}: is not served by this version", "NOT_SERVED")
-    every_row_is_ready = wanted.state in (
-        content_pb2.MEDIA_STATE_UNSPECIFIED,
-        content_pb2.MEDIA_STATE_READY,
-    )
-    return query if every_row_is_ready else None

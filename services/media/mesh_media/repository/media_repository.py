@@ -19,7 +19,6 @@ from mesh_core.ids import Prefix
 from mesh_media.repository.known_files import refer_to_known
 from mesh_media.repository.references import delete_media, refer
 from mesh_media.repository.rows import (
-    MediaQuery,
     MediaRow,
     NewFile,
     NewMedia,
@@ -96,36 +95,15 @@ class MediaRepository:
         )
         return frozenset(row["sha256"] for row in rows)
 
-    async def page(self, wanted: MediaQuery, before: UUID | None, limit: int) -> list[MediaRow]:
-        """At most `limit` rows older than `before`, newest first."""
-        rows = await self._pool.fetch(
-            _PAGE,
-            wanted.tenant,
-            before,
-            wanted.accounts,
-            wanted.mime_type_prefix,
-            wanted.origin,
-            orjson.dumps(dict(wanted.labels)).decode(),
-            wanted.start,
-            wanted.end,
-            wanted.min_size,
-            limit,
-            wanted.state,
-        )
-        return [media_row(row) for row in rows]
+    async def is_referred_to(self, media: UUID, accounts: Sequence[UUID]) -> bool:
+        """Whether messages of one of these accounts refer to it."""
+        found: bool = await self._pool.fetchval(_IS_REFERRED_TO, media, accounts)
+        return found
 
     async def delete(self, media: UUID, grace: timedelta) -> None:
         """Deletes a media row. Its objects are deleted after `grace` when nothing else refers to them."""
         async with self._pool.acquire() as connection, connection.transaction():
             await delete_media(connection, [media], grace)
-
-    async def delete_expired(self, grace: timedelta, limit: int = 500) -> int:
-        """Deletes rows that have expired, `limit` at most, as `delete` does; returns how many."""
-        expired = await self._pool.fetch("SELECT id FROM media WHERE expire_time <= now() LIMIT $1", limit)
-        if expired:
-            async with self._pool.acquire() as connection, connection.transaction():
-                await delete_media(connection, [row["id"] for row in expired], grace)
-        return len(expired)
 
 
 async def read_media(connection: AnyConnection | asyncpg.Pool, media: UUID) -> MediaRow:
@@ -211,7 +189,8 @@ SELECT_MEDIA = """SELECT m.id, m.tenant, m.account, m.state, m.failure, m.mime_t
   coalesce(o.size, 0) AS size, coalesce(m.sha256, '') AS sha256, m.original_size,
   coalesce(m.original_sha256, '') AS original_sha256, m.file_name, m.unprocessed, m.purpose, m.compression,
   m.width, m.height, m.duration_ms, m.animated, m.waveform, m.preview, m.thumbnail_width, m.thumbnail_height,
-  m.origin, m.labels, m.create_time, m.expire_time, coalesce(o.key, '') AS key,
+  m.origin, m.labels, m.create_time, m.expire_time, media_categories(m) AS categories,
+  coalesce(o.key, '') AS key,
   t.key AS thumbnail_object_key, t.sha256 AS thumbnail_object_sha256, t.size AS thumbnail_object_size,
   k.key AS original_object_key, k.sha256 AS original_object_sha256, k.size AS original_object_size
 FROM media m
@@ -229,14 +208,10 @@ _WITH_HASH = """WHERE m.id IN (
       ORDER BY id DESC LIMIT 1))
 ORDER BY m.id DESC LIMIT 1"""
 _LOOK_UP = f"{SELECT_MEDIA} {_WITH_HASH}"
-_PAGE = f"""{SELECT_MEDIA}
-WHERE m.tenant = $1 AND ($2::uuid IS NULL OR m.id < $2) AND ($3::uuid[] IS NULL OR m.account = ANY ($3))
-  AND starts_with(m.mime_type, $4) AND ($5::smallint = 0 OR m.origin = $5) AND m.labels @> $6::jsonb
-  AND ($7::timestamptz IS NULL OR m.create_time >= $7) AND ($8::timestamptz IS NULL OR m.create_time < $8)
-  AND coalesce(o.size, 0) >= $9 AND ($11::smallint = 0 OR m.state = $11)
-ORDER BY m.id DESC LIMIT $10"""
+_IS_REFERRED_TO = """SELECT EXISTS (SELECT FROM media_reference
+  WHERE account = ANY ($2) AND media = $1)"""
 _INSERT = """INSERT INTO media (id, tenant, account, state, mime_type, declared_mime_type, original_size,
-    original_sha256, file_name, purpose, compression, origin, labels, expire_time, unprocessed)
+    original_sha256, file_name, purpose, compression, origin, labels, keep_until, unprocessed)
   VALUES ($1, $2, $3, $4, $5, $5, $6, $7, $8, $9, $10, $11, $12, now() + $13, 0)"""
 _WRITE_FILE = """UPDATE media SET mime_type = $2, sha256 = $3, unprocessed = $4, width = $5, height = $6,
     duration_ms = $7, animated = $8, waveform = $9, preview = $10, thumbnail_sha256 = $11,

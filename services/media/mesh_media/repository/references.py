@@ -14,6 +14,7 @@ from datetime import timedelta
 from asyncpg.pgproto.pgproto import UUID
 from asyncpg.pool import PoolConnectionProxy
 
+from mesh_core.database.pool import AnyConnection
 from mesh_media.repository.object_repository import ADD_UNREFERENCED
 from mesh_media.repository.rows import NewObject
 
@@ -50,7 +51,7 @@ async def refer_again(connection: PoolConnectionProxy, references: References) -
         await connection.execute(_MORE, tenant, sha256, count)
 
 
-async def release(connection: PoolConnectionProxy, references: References, grace: timedelta) -> None:
+async def release(connection: AnyConnection, references: References, grace: timedelta) -> None:
     """Takes references back; an object that nothing refers to any longer is deleted after `grace`."""
     if not references:
         return
@@ -65,7 +66,7 @@ async def release(connection: PoolConnectionProxy, references: References, grace
     )
 
 
-async def delete_media(connection: PoolConnectionProxy, media: Sequence[UUID], grace: timedelta) -> int:
+async def delete_media(connection: AnyConnection, media: Sequence[UUID], grace: timedelta) -> int:
     """Deletes media rows, and their objects after `grace` when nothing else refers to them; how many went."""
     locked = await connection.fetch("SELECT id FROM media WHERE id = ANY ($1) ORDER BY id FOR UPDATE", media)
     deleted = await connection.fetch(_DELETE_MEDIA, [row["id"] for row in locked])

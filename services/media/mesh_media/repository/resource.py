@@ -31,6 +31,7 @@ def media_message(row: MediaRow) -> media_pb2.Media:
         animated=row.animated,
         waveform=row.waveform,
         origin=media_pb2.MediaOrigin.ValueType(row.origin),
+        categories=map(media_pb2.MediaCategory.ValueType, row.categories),
         labels=row.labels,
         create_time=to_timestamp(row.create_time),
         expire_time=to_timestamp(row.expire_time) if row.expire_time else None,

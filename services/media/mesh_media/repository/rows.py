@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from asyncpg.pgproto.pgproto import UUID
@@ -40,7 +40,7 @@ class MediaRow:
 
     `account` None: the tenant's. `declared_mime_type` is empty where it is `mime_type`. `original` is there
     where the file is kept as it came, beside what it was made. `state`, `failure`, `unprocessed`, `purpose`,
-    `compression` and `origin` are numbers of their enums.
+    `compression`, `origin` and `categories` are numbers of their enums.
     """
 
     id: UUID
@@ -70,6 +70,7 @@ class MediaRow:
     labels: dict[str, str]
     create_time: datetime
     expire_time: datetime | None
+    categories: Sequence[int]
     key: str
     thumbnail: StoredObject | None
     original: StoredObject | None
@@ -168,34 +169,3 @@ class WorkRow:
     url: str
     with_headers: bool
     attempts: int
-
-
-@dataclass(frozen=True, slots=True)
-class MediaQuery:
-    """Which media of a tenant to list; what is None, empty or 0 leaves none out. `accounts`: only theirs."""
-
-    tenant: UUID
-    accounts: Sequence[UUID] | None = None
-    mime_type_prefix: str = ""
-    origin: int = 0
-    labels: Mapping[str, str] = field(default_factory=dict)
-    start: datetime | None = None
-    end: datetime | None = None
-    min_size: int = 0
-    state: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What a tenant stores. `bytes` counts a shared object once; `max_bytes` None means no quota.
-
-    `by_age` has files and their bytes by `MediaAge`.
-    """
-
-    media: int
-    bytes: int
-    reserved_bytes: int
-    max_bytes: int | None
-    shared_bytes: int
-    compressed_bytes: int
-    by_age: Mapping[int, tuple[int, int]]

@@ -42,7 +42,7 @@ CREATE TABLE media_reference (
   PRIMARY KEY (media, message)
 );
 CREATE INDEX ON media_reference (tenant, category, media, create_time);
-CREATE INDEX ON media_reference (account, category, media, message);
+CREATE INDEX ON media_reference (account, media, category, message);
 CREATE INDEX ON media_reference USING brin (message) WITH (pages_per_range = 32, autosummarize = on);
 
 ALTER TABLE media
@@ -84,6 +84,12 @@ BEGIN
     END IF;
   END LOOP;
 END $$;
+
+CREATE FUNCTION media_categories(m media) RETURNS smallint[] LANGUAGE sql STABLE AS $$
+  SELECT coalesce(nullif(ARRAY(SELECT c::smallint FROM generate_series(1, 7) AS c WHERE EXISTS (
+      SELECT FROM media_reference r WHERE r.tenant = m.tenant AND r.category = c::smallint AND r.media = m.id)), '{}'),
+    ARRAY[media_own_category(m.origin)])
+$$;
 
 -- What is in which category, since when.
 CREATE VIEW media_category AS
