@@ -15,7 +15,7 @@ from obstore.store import LocalStore
 
 from mesh_core.disk import FULL, DiskFull
 from mesh_core.errors import StartupError, Unavailable
-from mesh_media.stores.object_store import FoundObject
+from mesh_media.stores.object_store import FoundObject, Source
 from mesh_media.stores.obstore_objects import ObstoreObjects
 
 logger = structlog.get_logger(__name__)
@@ -35,7 +35,7 @@ class Directory(ObstoreObjects):
             raise StartupError(f"the folder {folder} cannot be used for objects: {error}") from None
         self._folder = folder
 
-    async def put(self, key: str, source: Path | bytes) -> None:
+    async def put(self, key: str, source: Source) -> None:
         try:
             await super().put(key, source)
         except Unavailable as error:

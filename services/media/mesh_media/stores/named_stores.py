@@ -14,7 +14,7 @@ from mesh_core.settings import MAIN_STORE, ObjectsSettings, StoreSettings
 from mesh_media.object_keys import key_in, path_of, store_of
 from mesh_media.stores.buckets import prepare_bucket
 from mesh_media.stores.directory import Directory
-from mesh_media.stores.object_store import FoundObject, ListedStore
+from mesh_media.stores.object_store import FoundObject, ListedStore, Source
 from mesh_media.stores.s3 import S3, minio_client
 
 
@@ -34,7 +34,7 @@ class Stores:
         if name not in self._stores:
             raise InvalidField(field, f"must be the name of a store: {', '.join(self._stores)}")
 
-    async def put(self, key: str, source: Path | bytes) -> None:
+    async def put(self, key: str, source: Source) -> None:
         store, path = self._of(key)
         await store.put(path, source)
 

@@ -6,8 +6,10 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
+Source: TypeAlias = Path | bytes | AsyncGenerator[bytes, None]
+"""A file, its bytes, or its bytes as they come."""
 CHUNK_BYTES = 256 * 1024
 
 
@@ -28,8 +30,8 @@ class ObjectStore(Protocol):
     `Unavailable`, one whose disk is full `DiskFull`.
     """
 
-    async def put(self, key: str, source: Path | bytes) -> None:
-        """Stores all bytes of `source`, or nothing."""
+    async def put(self, key: str, source: Source) -> None:
+        """Stores all bytes of `source`, or nothing; raises what that raises."""
 
     def get(self, key: str, start: int, end: int) -> AsyncGenerator[bytes, None]:
         """The bytes `start` to `end` (not included) in chunks of `CHUNK_BYTES` at most; FileNotFoundError for

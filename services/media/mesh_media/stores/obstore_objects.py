@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from pathlib import Path
 
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
 from mesh_core.errors import DataLoss, Unavailable
-from mesh_media.stores.object_store import CHUNK_BYTES
+from mesh_media.stores.object_store import CHUNK_BYTES, Source
 
 PART_BYTES = 5 * 1024 * 1024
 """Size of the parts in which large objects are uploaded: S3 takes none smaller."""
@@ -24,7 +23,7 @@ class ObstoreObjects:
     def __init__(self, store: LocalStore | S3Store) -> None:
         self._store = store
 
-    async def put(self, key: str, source: Path | bytes) -> None:
+    async def put(self, key: str, source: Source) -> None:
         try:
             await obstore.put_async(
                 self._store, key, source, chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE
