@@ -8,6 +8,7 @@ import socket
 import struct
 import sys
 from asyncio.subprocess import Process
+from dataclasses import dataclass, field
 
 import msgspec
 import structlog
@@ -20,6 +21,15 @@ _LENGTH = struct.Struct(">I")
 _decode = msgspec.msgpack.Decoder(Answer | int).decode
 
 
+@dataclass(frozen=True, slots=True)
+class _Parent:
+    """The parent of the jobs, and the socket that it takes them from."""
+
+    process: Process
+    control: socket.socket
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class Died(Exception):
     """The process of a job ended without an answer: by its limits, or by what it was given."""
 
@@ -30,18 +40,20 @@ class Workers:
     """
 
     def __init__(self) -> None:
-        self._control: asyncio.Future[socket.socket] = asyncio.Future()
+        self._parent: asyncio.Future[_Parent] = asyncio.Future()
 
     async def run(self) -> None:
         """Keeps the parent of the jobs running, until cancelled."""
         while True:
-            process, control = await _start()
-            self._control.set_result(control)
+            parent = await _start()
+            process = parent.process
+            self._parent.set_result(parent)
             try:
                 code = await process.wait()
             finally:
-                control.close()  # ends it, and all jobs
-                self._control = asyncio.Future()
+                parent.control.close()  # ends it, and all jobs
+                self._parent = asyncio.Future()
+                parent.ended.set()
                 if process.returncode is None:
                     process.kill()
                     await process.wait()
@@ -54,14 +66,15 @@ class Workers:
         Who is cancelled has nothing running any more.
         """
         for _attempt in range(2):
-            answer = await self._attempt(job, seconds)
+            parent = await asyncio.shield(self._parent)
+            answer = await self._attempt(parent.control, job, seconds)
             if answer is not None:
                 return answer
+            await parent.ended.wait()
         raise Died
 
-    async def _attempt(self, job: Job, seconds: float) -> Answer | None:
+    async def _attempt(self, control: socket.socket, job: Job, seconds: float) -> Answer | None:
         """None when not the job died, but the parent of all jobs."""
-        control = await asyncio.shield(self._control)
         ours, theirs = socket.socketpair()
         with theirs:
             try:
@@ -98,7 +111,7 @@ async def _message(reader: asyncio.StreamReader) -> bytes:
     return await reader.readexactly(length)
 
 
-async def _start() -> tuple[Process, socket.socket]:
+async def _start() -> _Parent:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with theirs:
         process = await asyncio.create_subprocess_exec(
@@ -108,7 +121,7 @@ async def _start() -> tuple[Process, socket.socket]:
             start_new_session=True,
         )
     ours.setblocking(False)
-    return process, ours
+    return _Parent(process, ours)
 
 
 _ENVIRONMENT = {

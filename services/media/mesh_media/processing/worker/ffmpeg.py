@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import imageio_ffmpeg
 
@@ -42,7 +44,7 @@ class Probe:
     @property
     def is_cut_off(self) -> bool:
         """Whether a part of what was announced is missing."""
-        return self.seconds < self.announced_seconds * 0.9 - 1
+        return self.seconds < self.announced_seconds * 0.95 - 0.3
 
 
 class Stopped(Exception):
@@ -55,6 +57,8 @@ class Stopped(Exception):
 
 def probe(path: str, demuxer: str) -> Probe:
     """Reads the file without decoding it. Raises `CannotProcess` when that is not possible."""
+    if demuxer in ("wav", "avi") and _riff_is_cut_off(path):
+        raise broken("file")
     said = _run(
         [*_input(path, demuxer), *_FIRST_STREAMS, "-c", "copy", "-f", "null", "-progress", "pipe:1", "-"],
         level="info",
@@ -105,6 +109,13 @@ def _run(arguments: list[str], *, level: str) -> subprocess.CompletedProcess[byt
         check=False,
         preexec_fn=die_with_parent,
     )
+
+
+def _riff_is_cut_off(path: str) -> bool:
+    """Whether the file has fewer bytes than it says; those that say 0 or -1 were written as they came."""
+    with Path(path).open("rb") as file:
+        announced = int.from_bytes(file.read(8)[4:], "little")
+        return announced < 0xFFFFFFF0 and announced + 8 > file.seek(0, os.SEEK_END)
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -24,6 +25,7 @@ MOST_FRAMES_PER_SECOND = 120.0
 NOTE_SIDE, MOST_NOTE_SECONDS = 480, 60.0
 _BITS_PER_PIXEL = 0.06
 """A film with no more, in each frame, is compressed already."""
+_HEAD_BYTES = 2 * 1024 * 1024
 _FRAMES_PER_SECOND = "30"
 _MP4 = "video/mp4"
 _POSTER = "scale='min(640,iw)':-2,format=yuvj420p"
@@ -85,6 +87,8 @@ def _is_small(job: Job, probe: Probe, film: Film, level: Level) -> bool:
         return False
     if (film.width // 2, film.height // 2) != (fits.width // 2, fits.height // 2):
         return False
+    if _encoded_with_crf(job.path) >= level.film_crf:
+        return True
     pixels = film.width * film.height * max(film.frames_per_second, 1.0)
     return job.size * 8 <= probe.seconds * (pixels * _BITS_PER_PIXEL + 2 * level.sound_rate)
 
@@ -94,6 +98,13 @@ def _fitting(film: Film, short_side: int) -> _Size:
     short, long = sorted((film.width, film.height))
     scale = min(1.0, short_side / short, short_side * 16 / 9 / long)
     return _Size(max(2, round(film.width * scale / 2) * 2), max(2, round(film.height * scale / 2) * 2))
+
+
+def _encoded_with_crf(path: str) -> float:
+    """The rate factor that x264 notes in a film that it made, as it made ours; 0 where there is none."""
+    with Path(path).open("rb") as file:
+        noted = re.search(rb"x264 - core .{,1000}? crf=([\d.]{1,5}) ", file.read(_HEAD_BYTES), re.DOTALL)
+    return float(noted[1]) if noted else 0.0
 
 
 def _begins_with_index(path: str) -> bool:
