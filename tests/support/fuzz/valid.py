@@ -214,8 +214,18 @@ _SIMPLE: dict[str, Callable[[World], Fields]] = {
     "MediaService.CreateDownloadUrl": live("media_id", ttl={"seconds": 60}),
     "MediaService.DownloadMedia": live("media_id", offset_bytes=1, limit_bytes=10),
     "MediaService.GetMedia": live("media_id"),
+    "MediaService.GetMediaPolicy": live(),
     "MediaService.GetMediaUsage": live(),
+    "MediaService.ListAccountMediaUsage": live("account_id", page_size=10),
     "MediaService.ListMedia": live(page_size=10, filter={"mime_type_prefix": "image/"}),
+    "MediaService.PruneMedia": live(filter={"mime_type_prefix": "image/", "category": 1}, dry_run=True),
+    "MediaService.UpdateMediaPolicy": live(
+        policy={
+            "compression": 2,
+            "retention_rules": [{"category": 2, "keep_for": {"seconds": 86_400}, "max_bytes": 1 << 40}],
+        },
+        update_mask={"paths": ["compression", "retention_rules"]},
+    ),
     "MessageService.BatchSendMessages": lambda world: {"messages": [message(world), message(world)]},
     "MessageService.GetMessage": lambda world: {
         "account_id": world.live["account_id"],

@@ -26,7 +26,7 @@ class Prunes:
         self._begun = begun
 
     async def begin(self, request: media_pb2.PruneMediaRequest) -> media_pb2.PruneMediaResponse:
-        """Nothing that comes after it is deleted. Raises `InvalidField`, `NotFound` for an unknown tenant, and
+        """What comes after it is not deleted. Raises `InvalidField`, `NotFound` for an unknown tenant, and
         `AlreadyExists` REQUEST_ID_REUSED.
         """
         request_id = validation.request_id(request.request_id)
