@@ -6,10 +6,10 @@ import asyncio
 import os
 
 from bench.measuring.report import Report
-from bench.media import photos
+from bench.media import films, photos
 from bench.media.group import Measured, NotMeasured
 
-GROUPS = (photos.measure,)
+GROUPS = (photos.measure, films.measure)
 
 
 def run(quick: bool) -> Report:

@@ -22,6 +22,7 @@ PHOTO_WIDTH, PHOTO_HEIGHT = 4000, 3000
 NOISE_SIGMA = 4.0
 PHOTO_QUALITY = 95
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sessionmesh" / "bench-media"
+_ALSA = "usr/share/sounds/alsa"
 _GNOME, _OPENCV = "usr/share/backgrounds/gnome", "usr/share/doc/opencv-doc/examples/data"
 
 
@@ -86,6 +87,40 @@ FILMS = (
         "opencv-doc",
         f"{_OPENCV}/Megamind.avi",
         "0057387cb7e75c8fd1663b62cfdc51fa53f527795d0fe3c1fea2fd159d3130b5",
+    ),
+)
+
+
+SPOKEN = (
+    Source(
+        "alsa-utils",
+        f"{_ALSA}/Front_Center.wav",
+        "0d61518bcd3f13b0c709a5298e939caf698b80d31d71d50475365ee0e5536cc9",
+    ),
+    Source(
+        "alsa-utils",
+        f"{_ALSA}/Front_Left.wav",
+        "9f97e8458785da2f0aa0ec60bf9cc81520cbf80a4683e83eca9cb5f2958e9fef",
+    ),
+    Source(
+        "alsa-utils",
+        f"{_ALSA}/Front_Right.wav",
+        "1fdea4d7003f1f7d3e48d3521aaab0a112c4ac570b02ddf1813abacac3070f6f",
+    ),
+    Source(
+        "alsa-utils",
+        f"{_ALSA}/Rear_Center.wav",
+        "9343207e3298813fdc4d26b7948e15a38533c37a9f232c3eff809b565398b330",
+    ),
+    Source(
+        "alsa-utils",
+        f"{_ALSA}/Rear_Left.wav",
+        "1679e0557701864d55b742a0abd3fe5f50d95b1bfcb55ffad4b597dcc7e3c7b8",
+    ),
+    Source(
+        "alsa-utils",
+        f"{_ALSA}/Side_Left.wav",
+        "03dc7c641d7825417d2a261831715e945e95d87343fb037db910e7ce4f87a2a1",
     ),
 )
 

@@ -52,7 +52,7 @@ class Processing:
         self, data: bytes, *, foreign: bool = False, compression: int = 0, **options: Any
     ) -> Result:
         """Processes a file that came. Raises `InvalidField`."""
-        path = self.folder / "came"
+        path = self.folder / f"came-{ids.new_uuid().hex}"
         path.write_bytes(data)
         file = SpooledFile(path, len(data), hashlib.sha256(data).digest(), data[:8192])
         async with self.processor.process(

@@ -56,7 +56,7 @@ def process_voice(job: Job) -> Outcome:
         demuxer,
         MOST_VOICE_SECONDS,
         *("-map", "0:a:0", "-vn", "-c:a", "libopus", "-b:a", str(rate), "-ac", "1", "-ar", "48000"),
-        *("-application", "voip", "-f", "ogg", output.NAME),
+        *("-application", "voip", "-vbr", "constrained", "-f", "ogg", output.NAME),
         *_SAMPLES,
     )
     return _voice(job, samples, media_pb2.UNPROCESSED_REASON_UNSPECIFIED)
