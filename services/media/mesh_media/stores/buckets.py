@@ -32,8 +32,9 @@ def prepare_bucket(client: Minio, bucket: str) -> None:
         raise StartupError(f"the bucket {bucket} is open to everybody: take its public policy away")
     try:
         _keep_rule(client, bucket)
-    except (MinioException, OSError) as error:  # the keys may not, or the store knows no such rules
-        logger.warning("parts of broken uploads stay in the bucket", bucket=bucket, error=str(error))
+    except (MinioException, OSError) as error:
+        # The keys may not, or it is a store that knows no such rule, as MinIO, which needs none.
+        logger.info("the bucket gets no rule for broken uploads", bucket=bucket, error=str(error))
 
 
 def _keep_rule(client: Minio, bucket: str) -> None:
