@@ -83,7 +83,7 @@ class MediaRepository:
 
     async def look_up(self, tenant: UUID, sha256: bytes, accounts: Sequence[UUID] | None) -> MediaRow | None:
         """The newest READY media whose bytes have this hash, as stored or as they came, and that is not
-        about to expire; `accounts`: only theirs.
+        about to expire; `accounts`: only what is theirs, or their messages refer to.
         """
         row = await self._pool.fetchrow(_LOOK_UP, tenant, sha256, accounts, _TOO_LATE)
         return None if row is None else media_row(row)
@@ -200,11 +200,15 @@ FROM media m
 # State 2 is READY.
 _WITH_HASH = """WHERE m.id IN (
     (SELECT id FROM media WHERE tenant = $1 AND sha256 = $2 AND state = 2
-      AND ($3::uuid[] IS NULL OR account = ANY ($3)) AND (expire_time IS NULL OR expire_time > now() + $4)
+      AND ($3::uuid[] IS NULL OR account = ANY ($3) OR EXISTS (
+        SELECT FROM media_reference r WHERE r.media = media.id AND r.account = ANY ($3)))
+      AND (expire_time IS NULL OR expire_time > now() + $4)
       ORDER BY id DESC LIMIT 1)
     UNION ALL
     (SELECT id FROM media WHERE tenant = $1 AND original_sha256 = $2 AND state = 2
-      AND ($3::uuid[] IS NULL OR account = ANY ($3)) AND (expire_time IS NULL OR expire_time > now() + $4)
+      AND ($3::uuid[] IS NULL OR account = ANY ($3) OR EXISTS (
+        SELECT FROM media_reference r WHERE r.media = media.id AND r.account = ANY ($3)))
+      AND (expire_time IS NULL OR expire_time > now() + $4)
       ORDER BY id DESC LIMIT 1))
 ORDER BY m.id DESC LIMIT 1"""
 _LOOK_UP = f"{SELECT_MEDIA} {_WITH_HASH}"
