@@ -16,6 +16,7 @@ from mesh_core.ids import new_uuid
 from mesh_core.settings import DatabaseSettings
 from mesh_media.repository.expiry_repository import Batch, ExpiryRepository
 from mesh_media.repository.object_repository import ObjectRepository
+from mesh_media.repository.usage_repository import UsageRepository
 from mesh_media.retention.sweeper import Sweeper
 from tests.support.eventually import eventually
 
@@ -60,6 +61,7 @@ def sweeper(database: Database, store: Any, expiry: Any = None) -> Sweeper:
         ObjectRepository(database),
         store,
         interval_seconds=0.05,
+        usage=UsageRepository(database),
     )
 
 

@@ -19,6 +19,7 @@ from mesh_core.ids import Prefix, new_uuid
 from mesh_core.settings import ObjectsSettings
 from mesh_media.repository.expiry_repository import ExpiryRepository
 from mesh_media.repository.object_repository import ObjectRepository
+from mesh_media.repository.usage_repository import UsageRepository
 from mesh_media.retention.sweeper import Sweeper
 from mesh_media.stores.named_stores import open_store
 from mesh_router.retention.tenants import delete_deliveries
@@ -114,6 +115,7 @@ async def test_media_go_with_their_objects_before_the_tenant_does(world: RouterW
         ObjectRepository(world.database),
         store,
         interval_seconds=0.1,
+        usage=UsageRepository(world.database),
     )
     for statement in _MEDIA:
         await world.database.pool.execute(statement, tenant, new_uuid())
@@ -228,6 +230,8 @@ _ROWS = {
     "media_policy (tenant)": "VALUES ($1)",
     "media_rule": "VALUES ($1, 2, NULL, NULL)",
     "media_total": "VALUES ($1, 0, 0, 0)",
+    "media_report": "VALUES ($1, now(), '0')",
+    "media_usage": "VALUES ($1, $2, 0, 0, 1, 1, 0)",
     "webhook_endpoint (id, tenant, url, secret)": "VALUES ($2, $1, 'https://a.example', '')",
     "webhook_health (endpoint)": "VALUES ($2)",
     "webhook_delivery (id, endpoint, tenant, account, event, event_type, body)": """

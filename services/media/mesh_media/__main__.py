@@ -32,6 +32,7 @@ from mesh_media.repository.expiry_repository import ExpiryRepository
 from mesh_media.repository.media_repository import MediaRepository
 from mesh_media.repository.object_repository import ObjectRepository
 from mesh_media.repository.storage_repository import StorageRepository
+from mesh_media.repository.usage_repository import UsageRepository
 from mesh_media.retention.pruning import Pruning
 from mesh_media.retention.sweeper import Sweeper
 from mesh_media.settings import MediaServiceSettings, MediaSettings
@@ -56,7 +57,8 @@ async def main(settings: MediaServiceSettings, stop: Stop) -> None:
     grace = timedelta(seconds=limits.delete_grace_seconds)
     expiry, pruning = ExpiryRepository(database, grace), Pruning(database, grace)
     migrations, scans = Migrations(database, store, grace), Scans(database, store)
-    sweeper = Sweeper(expiry, objects, store, interval_seconds=limits.sweep_seconds)
+    usage = UsageRepository(database)
+    sweeper = Sweeper(expiry, objects, store, interval_seconds=limits.sweep_seconds, usage=usage)
     key = await page_token_key(database)
     pager, signer, reader = Pager(key), LinkSigner(key), Reader(media, store)
     entry = Entry.of(settings.server, settings.auth, settings.redis, settings.limits)

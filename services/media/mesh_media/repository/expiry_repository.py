@@ -109,8 +109,10 @@ class ExpiryRepository:
 
 _DUE = """SELECT id FROM media WHERE expire_time <= now() ORDER BY expire_time LIMIT $1
   FOR UPDATE SKIP LOCKED"""
-_KEPT = """SELECT m.id FROM media m CROSS JOIN LATERAL (SELECT media_end(m) AS ends) AS e
-  WHERE m.id = ANY ($1) AND NOT m.ended AND (e.ends IS NULL OR e.ends > now())"""
+_KEPT = """SELECT id FROM (
+    SELECT id, coalesce(media_end(m), 'infinity') AS ends FROM media m WHERE id = ANY ($1) AND NOT ended
+    OFFSET 0) AS due
+  WHERE ends > now()"""
 _SIZE = "SELECT coalesce(sum(stored_size), 0)::bigint FROM media WHERE id = ANY ($1)"
 _LOCK = "SELECT id FROM media WHERE id = ANY ($1) ORDER BY id FOR UPDATE SKIP LOCKED"
 _OVERFULL = """SELECT r.tenant, r.category, used.bytes - r.max_bytes AS excess

@@ -88,10 +88,10 @@ class ObjectRepository:
         return {row["tenant"]: (row["used"], row["quota"]) for row in rows}
 
 
-ADD_UNREFERENCED = (
-    "INSERT INTO media_loose_object (key, tenant, size, due_time) VALUES ($1, $2, $3, now() + $4)"
-)
-"""Records an object that nothing refers to: key, tenant, size, and the time until it is deleted."""
+ADD_UNREFERENCED = """INSERT INTO media_loose_object (key, tenant, size, due_time)
+  SELECT key, tenant, size, now() + $4 FROM unnest($1::text[], $2::uuid[], $3::bigint[])
+    AS gone(key, tenant, size)"""
+"""Records objects that nothing refers to: keys, tenants, sizes, and the time until they are deleted."""
 
 
 def quota_of(settings: str) -> int | None:

@@ -61,8 +61,12 @@ async def release(connection: AnyConnection, references: References, grace: time
     counts = [*references.values()]
     last = await connection.fetch(_REMOVE, tenants, hashes, counts)
     await connection.execute(_FEWER, tenants, hashes, counts)
-    await connection.executemany(
-        ADD_UNREFERENCED, [(row["key"], row["tenant"], row["size"], grace) for row in last]
+    await connection.execute(
+        ADD_UNREFERENCED,
+        [row["key"] for row in last],
+        [row["tenant"] for row in last],
+        [row["size"] for row in last],
+        grace,
     )
 
 

@@ -13,6 +13,7 @@ from prometheus_client import Counter
 
 from mesh_media.repository.expiry_repository import BATCH, Batch, ExpiryRepository
 from mesh_media.repository.object_repository import ObjectRepository
+from mesh_media.repository.usage_repository import UsageRepository
 from mesh_media.retention.quota_watch import QuotaWatch
 from mesh_media.stores.object_store import ObjectStore
 
@@ -40,8 +41,10 @@ class Sweeper:
         store: ObjectStore,
         *,
         interval_seconds: float,
+        usage: UsageRepository,
     ) -> None:
         self._expiry = expiry
+        self._usage = usage
         self._objects = objects
         self._store = store
         self._interval_seconds = interval_seconds
@@ -53,7 +56,12 @@ class Sweeper:
         async with asyncio.TaskGroup() as parts:
             for part in (self.expire_media, self.delete_objects, self.settle_policies):
                 parts.create_task(self._repeat(part, often))
-            for part in (self.make_room, self._quotas.look, self._expiry.put_totals_together):
+            for part in (
+                self.make_room,
+                self._quotas.look,
+                self._expiry.put_totals_together,
+                self.report_usage,
+            ):
                 parts.create_task(self._repeat(part, seldom))
 
     async def expire_media(self) -> None:
@@ -69,6 +77,11 @@ class Sweeper:
     async def settle_policies(self) -> None:
         """Has media follow rules that were changed."""
         while await self._expiry.settle_policies():
+            pass
+
+    async def report_usage(self) -> None:
+        """Counts what tenants with very many files store, for when they ask."""
+        while await self._usage.report():
             pass
 
     async def delete_objects(self) -> None:

@@ -23,12 +23,6 @@ INSERT INTO media_rule (tenant, category, keep_for)
   SELECT '00000000-0000-0000-0000-000000000000', category, interval '30 days'
   FROM unnest(ARRAY[2, 4, 5, 6]) AS category;   -- received, status, view-once, revoked: what strangers send
 
-CREATE FUNCTION media_keep_for(of_tenant uuid, of_category smallint) RETURNS interval LANGUAGE sql STABLE PARALLEL SAFE AS $$
-  SELECT keep_for FROM media_rule
-  WHERE category = of_category AND tenant IN (of_tenant, '00000000-0000-0000-0000-000000000000') ORDER BY tenant DESC LIMIT 1
-$$;
-COMMENT ON FUNCTION media_keep_for IS 'How long a category is kept; null: for ever.';
-
 -- References ----------------------------------------------------------------------------------------------------------
 
 -- A reference outlives its message: what its rule promised holds.
@@ -58,15 +52,23 @@ $$;
 COMMENT ON FUNCTION media_own_category IS 'The category of media that nothing refers to: of the network received, else default.';
 
 -- The sweeper looks again before it deletes, so an `expire_time` that is too early loses nothing.
-CREATE FUNCTION media_end(m media) RETURNS timestamptz LANGUAGE sql STABLE AS $$
-  SELECT nullif(greatest(m.keep_until, coalesce(
-    (SELECT max(coalesce(latest.create_time + media_keep_for(m.tenant, c::smallint), 'infinity'))
-      FROM generate_series(1, 7) AS c CROSS JOIN LATERAL (
-        SELECT r.create_time FROM media_reference r
-        WHERE r.tenant = m.tenant AND r.category = c::smallint AND r.media = m.id ORDER BY r.create_time DESC LIMIT 1) AS latest),
-    CASE WHEN m.keep_until IS NULL THEN
-      coalesce(m.create_time + media_keep_for(m.tenant, media_own_category(m.origin)), 'infinity') END)), 'infinity')
-$$;
+CREATE FUNCTION media_end(m media) RETURNS timestamptz LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  of_references timestamptz; own timestamptz;
+BEGIN
+  SELECT max(coalesce(latest.create_time + (
+      SELECT keep_for FROM media_rule WHERE category = c
+        AND tenant IN (m.tenant, '00000000-0000-0000-0000-000000000000') ORDER BY tenant DESC LIMIT 1), 'infinity'))
+    INTO of_references FROM unnest('{2,3,4,5,6,7}'::smallint[]) AS c CROSS JOIN LATERAL (
+      SELECT r.create_time FROM media_reference r
+      WHERE r.tenant = m.tenant AND r.category = c AND r.media = m.id ORDER BY r.create_time DESC LIMIT 1) AS latest;
+  IF of_references IS NULL AND m.keep_until IS NULL THEN
+    own := coalesce(m.create_time + (
+      SELECT keep_for FROM media_rule WHERE category = media_own_category(m.origin)
+        AND tenant IN (m.tenant, '00000000-0000-0000-0000-000000000000') ORDER BY tenant DESC LIMIT 1), 'infinity');
+  END IF;
+  RETURN nullif(greatest(m.keep_until, of_references, own), 'infinity');
+END $$;
 COMMENT ON FUNCTION media_end IS 'When nothing keeps it any more; null: never.';
 
 -- Has `expire_time` follow rules and references. It may be up to an hour late: so what many messages refer to is not changed for each.
@@ -173,6 +175,24 @@ CREATE TRIGGER media_object_changed AFTER UPDATE ON media_object REFERENCING OLD
   FOR EACH STATEMENT EXECUTE FUNCTION media_object_changed();
 INSERT INTO media_total
   SELECT tenant, count(*), sum(size), sum(size * (media - 1)) FROM media_object GROUP BY tenant;
+
+-- What tenants with very many files store, as the media service counts it from time to time; others are counted when they ask.
+CREATE TABLE media_report (
+  tenant    uuid        PRIMARY KEY,            -- no reference, as with the totals
+  made_time timestamptz,                        -- null: not yet
+  took      interval    NOT NULL DEFAULT '0'
+);
+CREATE TABLE media_usage (
+  tenant  uuid     NOT NULL,
+  account uuid     NOT NULL,                    -- zeros: all of the tenant
+  kind    smallint NOT NULL,                    -- 0: all; 1: by category; 2: by age
+  number  smallint NOT NULL,                    -- of the category or the age
+  files   bigint   NOT NULL,
+  bytes   bigint   NOT NULL,
+  saved   bigint   NOT NULL,                    -- bytes, by compressing; 0 for accounts
+  PRIMARY KEY (tenant, account, kind, number)
+);
+CREATE INDEX ON media_usage (tenant, bytes DESC, account DESC) WHERE kind = 0;
 
 -- What is there: what came with messages has the mesh's time from now on, since nothing is known to refer to it.
 UPDATE media m SET keep_until = coalesce(m.expire_time, CASE m.origin WHEN 2 THEN now() + interval '30 days' END),
