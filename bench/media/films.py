@@ -38,8 +38,8 @@ async def measure(quick: bool) -> Measured:
                 films.append(len(came) / len((await files.process(came)).data))
             for kind, codec in _VOICES.items():
                 came = await asyncio.to_thread(_spoken, *codec, "-f", kind)
-                options = {"mime_type": "audio/mp4" if kind == "mp4" else "audio/mpeg"}
-                made = await files.process(came, purpose=media_pb2.MEDIA_PURPOSE_VOICE, **options)
+                mime_type = "audio/mp4" if kind == "mp4" else "audio/mpeg"
+                made = await files.process(came, purpose=media_pb2.MEDIA_PURPOSE_VOICE, mime_type=mime_type)
                 voices.append(len(came) / len(made.data))
     return Measured(
         {"video_ratio": statistics.median(films), "voice_ratio": statistics.median(voices)},
