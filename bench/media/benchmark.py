@@ -6,10 +6,10 @@ import asyncio
 import os
 
 from bench.measuring.report import Report
-from bench.media import films, photos
+from bench.media import attacks, films, photos, retention, service
 from bench.media.group import Measured, NotMeasured
 
-GROUPS = (photos.measure, films.measure)
+GROUPS = (photos.measure, films.measure, service.measure, attacks.measure, retention.measure)
 
 
 def run(quick: bool) -> Report:

@@ -140,6 +140,14 @@ async def test_scripts_that_say_they_are_pictures_or_films_are_never_followed(
     assert (kept.data, kept.file.thumbnail, kept.file.duration_ms) == (came, None, None)
 
 
+async def test_a_film_of_more_pixels_than_may_be_decoded_is_kept(files: Processing) -> None:
+    came = film(seconds=0.1, size="4096x2400")
+    for foreign in (True, False):
+        kept = await files.process(came, foreign=foreign)
+        assert (kept.data, kept.reason, kept.file.thumbnail) == (came, "TOO_COMPLEX", None)
+        assert (kept.file.width, kept.file.height) == (4096, 2400)
+
+
 async def test_an_archive_is_not_unpacked(files: Processing) -> None:
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -10,12 +10,12 @@ from typing import TypeAlias
 import pyvips
 
 from mesh_media.processing import kinds
-from mesh_media.processing.jobs import Job, Level, Outcome
+from mesh_media.processing.jobs import Job, Level, Outcome, Small
 from mesh_media.processing.worker import ffmpeg, output
 from mesh_media.processing.worker.ffmpeg import Film, Probe
 from mesh_media.processing.worker.sounds import sound_outcome
 from mesh_media.processing.worker.thumbnails import small_pictures
-from mesh_media.processing.worker.unfit import broken, not_convertible
+from mesh_media.processing.worker.unfit import CannotProcess, broken, not_convertible
 from sessionmesh.v1 import media_pb2
 
 Unprocessed: TypeAlias = media_pb2.UnprocessedReason.ValueType
@@ -74,6 +74,8 @@ class _Size:
 def _reason_to_keep(job: Job, probe: Probe, film: Film) -> Unprocessed:
     if job.level is None:
         return media_pb2.UNPROCESSED_REASON_OFF
+    if film.width * film.height > ffmpeg.MOST_FILM_PIXELS:
+        return media_pb2.UNPROCESSED_REASON_TOO_COMPLEX
     if probe.seconds > MOST_SECONDS or film.frames_per_second > MOST_FRAMES_PER_SECOND:
         return media_pb2.UNPROCESSED_REASON_TOO_COMPLEX
     if _is_small(job, probe, film, job.level) and job.mime_type == _MP4 and _begins_with_index(job.path):
@@ -166,7 +168,7 @@ def _smaller(job: Job, probe: Probe, film: Film, level: Level) -> Outcome:
 
 def _outcome(shown: _Size, made: Probe) -> Outcome:
     name, size, sha256 = output.written()
-    thumbnail, preview = small_pictures(_poster(name, "mov", made))
+    thumbnail, preview = _small_pictures(name, "mov", made)
     return Outcome(
         mime_type=_MP4,
         output=name,
@@ -183,7 +185,7 @@ def _outcome(shown: _Size, made: Probe) -> Outcome:
 def _kept(job: Job, probe: Probe, film: Film, reason: Unprocessed) -> Outcome:
     if probe.is_cut_off:
         raise broken("film")
-    thumbnail, preview = small_pictures(_poster(job.path, kinds.FILMS[job.mime_type], probe))
+    thumbnail, preview = _small_pictures(job.path, kinds.FILMS[job.mime_type], probe)
     return Outcome(
         mime_type=job.mime_type,
         unprocessed=reason,
@@ -195,19 +197,20 @@ def _kept(job: Job, probe: Probe, film: Film, reason: Unprocessed) -> Outcome:
     )
 
 
-def _poster(path: str, demuxer: str, probe: Probe) -> pyvips.Image:
-    """A picture from the film's first second."""
+def _small_pictures(path: str, demuxer: str, probe: Probe) -> tuple[Small | None, bytes]:
+    """Of the film's first second; none where that cannot be decoded."""
     at = min(1.0, probe.seconds / 3)
-    data = ffmpeg.convert(
-        path,
-        demuxer,
-        MOST_SECONDS,
-        *("-ss", f"{at:.3f}", "-map", "0:V:0", "-frames:v", "1", "-vf", _POSTER),
-        *("-c:v", "mjpeg", "-q:v", "3", "-f", "image2pipe", "pipe:1"),
-    )
-    if not data:
-        raise broken("film")
-    return pyvips.Image.new_from_buffer(data, "").copy_memory()
+    try:
+        data = ffmpeg.convert(
+            path,
+            demuxer,
+            MOST_SECONDS,
+            *("-ss", f"{at:.3f}", "-map", "0:V:0", "-frames:v", "1", "-vf", _POSTER),
+            *("-c:v", "mjpeg", "-q:v", "3", "-f", "image2pipe", "pipe:1"),
+        )
+    except (CannotProcess, ffmpeg.Stopped):
+        return None, b""
+    return small_pictures(pyvips.Image.new_from_buffer(data, "")) if data else (None, b"")
 
 
 _NOTE = Level(
