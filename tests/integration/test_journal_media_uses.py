@@ -73,7 +73,7 @@ async def test_a_file_that_was_deleted_meanwhile_fails_nobody(
     media = await add_media(world.database.pool, account.tenant)
     gone, kept = with_file(new_uuid()), with_file(media)
     outcomes = await asyncio.gather(journal.accept(account, gone), journal.accept(account, kept))
-    assert outcomes == [COMMITTED, COMMITTED]
+    assert [*outcomes] == [COMMITTED, COMMITTED]
     assert [message for message, _, _ in await references(world, media)] == [kept.id]
     assert await world.count("media_reference") == 1
 

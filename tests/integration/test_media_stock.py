@@ -207,8 +207,8 @@ class TestUsage:
 
 
 async def listed(tenant: MediaTenant, metadata: Any = ADMIN, **wanted: Any) -> list[UUID]:
-    named = {} if metadata is not ADMIN else {"tenant_id": tenant.id}
-    request = media_pb2.ListMediaRequest(filter=media_pb2.MediaFilter(**wanted), **named)
+    named = tenant.id if metadata is ADMIN else ""
+    request = media_pb2.ListMediaRequest(tenant_id=named, filter=media_pb2.MediaFilter(**wanted))
     answer = await tenant.media.ListMedia(request, metadata=metadata)
     return [uuid_of(media.id) for media in answer.media]
 

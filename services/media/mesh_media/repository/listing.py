@@ -98,11 +98,7 @@ class _Where:
             if accounts is not None:
                 self.add(_OF_ACCOUNTS, accounts)
         if wanted.category:
-            own = wanted.category in (
-                media_pb2.MEDIA_CATEGORY_DEFAULT,
-                media_pb2.MEDIA_CATEGORY_RECEIVED,
-            )
-            self.add(_IN_CATEGORY if own else _REFERRED_TO, wanted.category)
+            self.add(_IN_CATEGORY.get(wanted.category, _REFERRED_TO), wanted.category)
         if wanted.mime_type_prefix:
             self.add("starts_with(m.mime_type, {})", wanted.mime_type_prefix)
         if wanted.origin:
@@ -131,7 +127,15 @@ class _Where:
 _OF_ACCOUNTS = """m.id IN (SELECT media FROM media_reference WHERE account = ANY ({}::uuid[])
   UNION ALL SELECT id FROM media WHERE account = ANY ({}))"""
 _REFERRED_TO = "m.id IN (SELECT media FROM media_reference WHERE tenant = $1 AND category = {}::smallint)"
-_IN_CATEGORY = "m.id IN (SELECT media FROM media_category WHERE tenant = $1 AND category = {}::smallint)"
+# What nothing refers to is found by looking at each file. Scalar subqueries are asked for a page's files only;
+# of EXISTS the planner would make a table of all references.
+_UNUSED = """media_own_category(m.origin) = {}::smallint
+  AND (SELECT true FROM media_reference r WHERE r.media = m.id LIMIT 1) IS NULL"""
+_IN_CATEGORY = {
+    media_pb2.MEDIA_CATEGORY_DEFAULT: _UNUSED,
+    media_pb2.MEDIA_CATEGORY_RECEIVED: f"""coalesce((SELECT true FROM media_reference r
+      WHERE r.tenant = $1 AND r.category = {{}}::smallint AND r.media = m.id LIMIT 1), {_UNUSED})""",  # noqa: S608 - constants
+}
 _FREED = """WITH matching AS MATERIALIZED (
     SELECT m.tenant, m.sha256, m.thumbnail_sha256,
       CASE WHEN m.original_kept THEN m.original_sha256 END AS kept
