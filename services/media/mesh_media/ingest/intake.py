@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from prometheus_client import Counter
-
 from mesh_core.database.requests import Method
 from mesh_core.telemetry import tracing
 from mesh_media.ingest.announcements import Announcement
+from mesh_media.ingest.metrics import KNOWN_FILES, count_file
 from mesh_media.ingest.room import Room
 from mesh_media.processing.processed import ProcessedFile
 from mesh_media.processing.processor import Processor
@@ -22,11 +21,6 @@ from mesh_media.repository.references import ObjectGone
 from mesh_media.repository.rows import PROCESS, MediaRow, NewFile, NewMedia, NewObject, NewWork
 from mesh_media.stores.object_store import ObjectStore
 from sessionmesh.v1 import media_pb2
-
-UPLOADS = Counter("mesh_media_uploads", "Files taken in.")
-UPLOADED_BYTES = Counter("mesh_media_uploaded_bytes", "Bytes as they came.")
-STORED_BYTES = Counter("mesh_media_stored_bytes", "Bytes after recompressing, shared objects included.")
-KNOWN_FILES = Counter("mesh_media_known_files", "Files that the tenant had already, processed alike.")
 
 Request = tuple[Method, str, bytes]
 """The method, the id and the digest of the request that a media is made for."""
@@ -61,7 +55,7 @@ class Intake:
         if row is None:
             async with self.stored(room, announcement, file) as stored:
                 row = await self._add(room, new, stored, request)
-        _count(file, row)
+        count_file(file.size, row)
         return row
 
     async def take_later(
@@ -76,7 +70,7 @@ class Intake:
             unchanged = ProcessedFile(file.path, mime_type, file.size, file.sha256, _NOT_YET)
             stored = await self._store(room, announcement, unchanged, file)
             row = await self._add(room, new, stored, request, NewWork(PROCESS, _options_of(announcement)))
-        _count(file, row)
+        count_file(file.size, row)
         return row
 
     @asynccontextmanager
@@ -183,12 +177,6 @@ def _new_file(processed: ProcessedFile, objects: Mapping[str, NewObject]) -> New
 
 def _options_of(announcement: Announcement) -> bytes:
     return announcement.options.SerializeToString()
-
-
-def _count(file: SpooledFile, row: MediaRow) -> None:
-    UPLOADS.inc()
-    UPLOADED_BYTES.inc(file.size)
-    STORED_BYTES.inc(row.size)
 
 
 _NOT_YET = media_pb2.UNPROCESSED_REASON_UNSPECIFIED

@@ -13,6 +13,7 @@ from mesh_core.errors import DataLoss, InvalidField, MeshError, NotFound, Resour
 from mesh_core.events import Notifier
 from mesh_media.ingest.announcements import Announcement
 from mesh_media.ingest.intake import Intake
+from mesh_media.ingest.metrics import count_failure
 from mesh_media.ingest.room import Room, Rooms
 from mesh_media.processing.processed import Refused
 from mesh_media.processing.spool import SpooledFile, spool
@@ -88,6 +89,7 @@ class Later:
         """Has a media be FAILED."""
         try:
             if await self._work.fail(row.media, failure) is not None:
+                count_failure(failure)
                 self._notifier.wake()
         except UNAVAILABLE as error:  # it is claimed again when the claim has ended
             logger.warning("a failed media is not told of yet", error=repr(error))

@@ -87,6 +87,11 @@ class ExpiryRepository:
             await connection.execute(_SETTLED, tenant, media[-1] if len(media) == BATCH else None)
             return True
 
+    async def waiting_work(self) -> int:
+        """How many media are still to be processed or fetched."""
+        waiting: int = await self._pool.fetchval("SELECT count(*) FROM media_work")
+        return waiting
+
     async def put_totals_together(self) -> None:
         """Has each tenant's sums be few rows again."""
         for row in await self._pool.fetch(_MANY_TOTALS):

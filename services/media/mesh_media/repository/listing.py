@@ -126,12 +126,13 @@ class _Where:
 
 _OF_ACCOUNTS = """m.id IN (SELECT media FROM media_reference WHERE account = ANY ({}::uuid[])
   UNION ALL SELECT id FROM media WHERE account = ANY ({}))"""
-_REFERRED_TO = "m.id IN (SELECT media FROM media_reference WHERE tenant = $1 AND category = {}::smallint)"
-# What nothing refers to is found by looking at each file. Scalar subqueries are asked for a page's files only;
-# of EXISTS the planner would make a table of all references.
+_REFERRED_TO = """m.id IN (SELECT media FROM media_reference
+  WHERE tenant = $1 AND category = {}::smallint)"""
+# What nothing refers to is found by looking at each file. Scalar subqueries are asked for a page's files
+# only; of EXISTS the planner would make a table of all references.
 _UNUSED = """media_own_category(m.origin) = {}::smallint
   AND (SELECT true FROM media_reference r WHERE r.media = m.id LIMIT 1) IS NULL"""
-_IN_CATEGORY = {
+_IN_CATEGORY: Mapping[int, str] = {
     media_pb2.MEDIA_CATEGORY_DEFAULT: _UNUSED,
     media_pb2.MEDIA_CATEGORY_RECEIVED: f"""coalesce((SELECT true FROM media_reference r
       WHERE r.tenant = $1 AND r.category = {{}}::smallint AND r.media = m.id LIMIT 1), {_UNUSED})""",  # noqa: S608 - constants

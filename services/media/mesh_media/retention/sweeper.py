@@ -9,7 +9,7 @@ from functools import partial
 from time import monotonic
 
 import structlog
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 from mesh_media.repository.expiry_repository import BATCH, Batch, ExpiryRepository
 from mesh_media.repository.object_repository import ObjectRepository
@@ -23,6 +23,7 @@ DELETED_OBJECTS = Counter("mesh_media_deleted_objects", "Objects deleted from th
 DELETED_MEDIA = Counter("mesh_media_deleted_media", "Media deleted by the sweeper, by reason.", ["reason"])
 DELETED_BYTES = Counter("mesh_media_deleted_bytes", "Bytes of these, shared objects included.", ["reason"])
 SWEEP_FAILURES = Counter("mesh_media_sweep_failures", "Sweeps that a backing server cut short.")
+WAITING = Gauge("mesh_media_work_waiting", "Media to be processed or fetched, by whichever replica.")
 STUCK_OBJECTS = Counter("mesh_media_stuck_objects", "Objects that the store did not delete when asked.")
 
 SELDOM = 4
@@ -54,7 +55,7 @@ class Sweeper:
         """Sweeps at intervals until it is cancelled."""
         often, seldom = self._interval_seconds, SELDOM * self._interval_seconds
         async with asyncio.TaskGroup() as parts:
-            for part in (self.expire_media, self.delete_objects, self.settle_policies):
+            for part in (self.expire_media, self.delete_objects, self.settle_policies, self.count_work):
                 parts.create_task(self._repeat(part, often))
             for part in (
                 self.make_room,
@@ -78,6 +79,10 @@ class Sweeper:
         """Has media follow rules that were changed."""
         while await self._expiry.settle_policies():
             pass
+
+    async def count_work(self) -> None:
+        """Has the metric say how much waits."""
+        WAITING.set(await self._expiry.waiting_work())
 
     async def report_usage(self) -> None:
         """Counts what tenants with very many files store, for when they ask."""
