@@ -19,7 +19,7 @@ from mesh_core.settings import ObjectsSettings, StoreSettings
 from mesh_media.stores import s3 as s3_store
 from mesh_media.stores.buckets import RULE
 from mesh_media.stores.named_stores import open_store, open_stores
-from mesh_media.stores.object_store import CHUNK_BYTES, ListedStore
+from mesh_media.stores.object_store import CHUNK_BYTES, FoundObject, ListedStore
 from mesh_media.stores.s3 import minio_client
 from tests.conftest import S3
 from tests.support.minio_server import KMS_KEY
@@ -96,7 +96,7 @@ async def test_objects_are_listed_in_the_order_of_their_keys(store: ListedStore)
     keys = [f"{tenant}/{number:02}" for tenant in ("a1", "b", "b2") for number in range(4)]
     for key in reversed(keys):
         await store.put(key, key.encode())
-    listed = []
+    listed: list[FoundObject] = []
     while page := await store.page(listed[-1].key if listed else "", 5):
         assert len(page) <= 5
         listed += page
