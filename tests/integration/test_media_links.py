@@ -23,7 +23,6 @@ from tests.support.mesh_api import refusal_of
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
 
 PDF = b"%PDF-1.7\n" + os.urandom(700_000)
-KEEP = {"keep_original": True}
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
@@ -116,7 +115,7 @@ async def test_a_link_that_was_changed_or_has_ended_is_refused(
 @pytest.mark.read_back("DownloadMedia")
 async def test_each_variant_is_downloaded_as_itself(tenant: MediaTenant) -> None:
     photo = photograph(2400)
-    media = await tenant.upload(photo, tenant.header(photo, **KEEP))
+    media = await tenant.upload(photo, tenant.header(photo, keep_original=True))
     stored, original, small = [
         await tenant.frames(media_pb2.DownloadMediaRequest(media_id=media.id, variant=variant))
         for variant in media_pb2.MediaVariant.values()

@@ -65,7 +65,7 @@ async def ended(world: MediaWorld, job: job_pb2.Job) -> Any:
 
     async def row() -> Any:
         found = await world.database.fetchrow("SELECT * FROM job WHERE id = $1", uuid_of(job))
-        return found if found["end_time"] else None
+        return found if found is not None and found["end_time"] else None
 
     return await eventually(row, 60)
 
@@ -162,7 +162,8 @@ async def test_one_migration_at_a_time_to_a_store_that_there_is(world: MediaWorl
         ({"target_store": "archive", "bytes_per_second": 0}, "bytes_per_second"),
         ({"target_store": "archive", "request_id": ""}, "request_id"),
     ):
-        request = media_pb2.MigrateStorageRequest(**{"request_id": uuid.uuid4().hex, **fields})
+        given: dict[str, Any] = {"request_id": uuid.uuid4().hex, **fields}
+        request = media_pb2.MigrateStorageRequest(**given)
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await world.media.MigrateStorage(request, metadata=ADMIN)
         assert [*refusal_of(refused.value).fields] == [path]

@@ -226,7 +226,9 @@ _SIMPLE: dict[str, Callable[[World], Fields]] = {
     "MediaService.GetMediaUsage": live(),
     "MediaService.ListAccountMediaUsage": live("account_id", page_size=10),
     "MediaService.ListMedia": live(page_size=10, filter={"mime_type_prefix": "image/"}),
+    "MediaService.MigrateStorage": live(target_store="main", bytes_per_second=1_000_000, dry_run=True),
     "MediaService.PruneMedia": live(filter={"mime_type_prefix": "image/", "category": 1}, dry_run=True),
+    "MediaService.ScanStorage": live(dry_run=True),
     "MediaService.UpdateMediaPolicy": live(
         policy={
             "compression": 2,

@@ -18,6 +18,7 @@ from mesh_cli.commands.media.filters import (
     filter_of,
 )
 from mesh_cli.commands.media.policy import change, change_rules, print_policy, read_policy
+from mesh_cli.commands.media.storage import migrate, scan
 from mesh_cli.commands.media.usage import print_accounts, print_usage, read_accounts, read_usage
 from mesh_cli.commands.output import MAX_PAGE, AsJson, show
 from mesh_cli.commands.target import EXIT_FAILED, call, fail
@@ -27,6 +28,8 @@ from mesh_client import Client
 from sessionmesh.v1 import job_pb2, media_pb2
 
 app = typer.Typer(help="Media: the files that are stored, and how long they are kept.", no_args_is_help=True)
+app.command()(migrate)
+app.command()(scan)
 COLUMNS = ("id", "mime_type", "size_bytes", "state", "file_name", "categories", "create_time", "expire_time")
 JOB_COLUMNS = ("id", "state", "dry_run", "done", "total", "done_bytes")
 MediaArgument = Annotated[str, typer.Argument(metavar="MEDIA_ID", help="The file's id, med_...")]
