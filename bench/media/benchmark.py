@@ -6,10 +6,17 @@ import asyncio
 import os
 
 from bench.measuring.report import Report
-from bench.media import attacks, films, photos, retention, service
+from bench.media import attacks, films, migration, photos, retention, service
 from bench.media.group import Measured, NotMeasured
 
-GROUPS = (photos.measure, films.measure, service.measure, attacks.measure, retention.measure)
+GROUPS = (
+    photos.measure,
+    films.measure,
+    service.measure,
+    attacks.measure,
+    retention.measure,
+    migration.measure,
+)
 
 
 def run(quick: bool) -> Report:
