@@ -23,7 +23,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 
-from mesh_cli.embedded import EmbeddedRedis, EmbeddedServer, free_port
+from mesh_cli.embedded import EmbeddedRedis, EmbeddedS3, EmbeddedServer, free_port
 from tests.support.minio_server import EmbeddedMinio
 from tests.support.servers import UnsyncedEtcd, unsynced_postgres
 from tests.support.tools import require_tool
@@ -206,6 +206,15 @@ def s3(request: pytest.FixtureRequest) -> Iterator[S3]:
         parts = urlsplit(url)
         endpoint = f"{parts.scheme}://{parts.hostname}:{parts.port}"
         yield S3(endpoint, parts.username or "", parts.password or "")
+
+
+@pytest.fixture(scope="session")
+def seaweed(servers_state: Path, server_loop: LoopThread) -> Iterator[S3]:
+    """The S3 of `mesh up --objects s3`, which the whole run shares: use a bucket of your own."""
+    server = EmbeddedS3(servers_state)
+    server_loop.run(server.start())
+    yield S3(server.endpoint, server.keys.access_key, server.keys.secret_key)
+    server_loop.run(server.stop())
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from mesh_cli.commands import account, db, endpoint, job, key, parts, tenant
 from mesh_cli.commands.doctor import doctor
 from mesh_cli.commands.fleet.app import app as fleet_app
 from mesh_cli.commands.info import info
+from mesh_cli.commands.media.app import app as media_app
 from mesh_cli.commands.pair import pair
 from mesh_cli.commands.send import send
 from mesh_cli.commands.target import remember_target
@@ -38,6 +39,7 @@ app.add_typer(key.app, name="key", rich_help_panel=USE)
 app.add_typer(account.app, name="account", rich_help_panel=USE)
 app.command(rich_help_panel=USE)(pair)
 app.command(rich_help_panel=USE)(send)
+app.add_typer(media_app, name="media", rich_help_panel=USE)
 app.add_typer(endpoint.app, name="endpoint", rich_help_panel=USE)
 app.command(rich_help_panel=USE)(trace)
 app.command(rich_help_panel=USE)(xds_bootstrap)

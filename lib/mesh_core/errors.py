@@ -176,6 +176,10 @@ class Cancelled(MeshError):
     code = StatusCode.CANCELLED
 
 
+class DataLoss(MeshError):
+    code = StatusCode.DATA_LOSS
+
+
 class Unimplemented(MeshError):
     code = StatusCode.UNIMPLEMENTED
 

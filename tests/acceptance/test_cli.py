@@ -106,6 +106,36 @@ def test_a_persons_data_are_exported_and_erased_and_a_tenant_with_a_session_is_d
     assert name not in {one["external_id"] for one in mesh_json(mesh, "tenant", "list")}
 
 
+def test_a_file_is_stored_listed_counted_fetched_and_pruned(mesh: MeshProcess, tmp_path: Path) -> None:
+    name, file, copy = unique("tenant"), tmp_path / "report.pdf", tmp_path / "copy.pdf"
+    mesh_json(mesh, "tenant", "create", name)
+    tenant = ("--tenant", name)
+    file.write_bytes(b"%PDF-1.7\n" + bytes(5000))
+    media = str(mesh_json(mesh, "media", "put", str(file), *tenant, "--keep-for", "30d")[0]["id"])
+    assert [one["id"] for one in mesh_json(mesh, "media", "ls", *tenant, "--type", "application/")] == [media]
+    mesh_json(mesh, "media", "get", media, str(copy))
+    assert copy.read_bytes() == file.read_bytes()
+
+    [usage] = mesh_json(mesh, "media", "usage", *tenant)
+    assert usage["stored"] == {"objects": "1", "size_bytes": "5009"}
+    shown = run_mesh("--state", str(mesh.state), "media", "usage", *tenant)
+    assert "1 files, 4.9 KiB" in shown.stdout
+    assert "█" in shown.stdout
+
+    mesh_json(mesh, "media", "policy", *tenant, "--keep", "received=7d", "--limit", "received=1G")
+    shown = run_mesh("--state", str(mesh.state), "media", "policy", *tenant)
+    assert shown.returncode == 0, shown.stderr
+    assert ["received", "7d", "1.0", "GiB", "tenant"] in [line.split() for line in shown.stdout.splitlines()]
+
+    shown = run_mesh(
+        "--state", str(mesh.state), "media", "prune", *tenant, "--type", "application/", "--dry-run"
+    )
+    assert "1 files would go, which would free 4.9 KiB" in shown.stdout
+    [job] = mesh_json(mesh, "media", "prune", *tenant, "--type", "application/")
+    assert (job["state"], job["done"]) == ("JOB_STATE_SUCCEEDED", "1")
+    assert mesh_json(mesh, "media", "ls", *tenant) == []
+
+
 def test_an_endpoint_is_created_listed_and_deleted_and_its_headers_stay_secret(mesh: MeshProcess) -> None:
     name = unique("tenant")
     mesh_json(mesh, "tenant", "create", name)

@@ -71,6 +71,26 @@ async def client(kept: Media) -> AsyncIterator[Client]:
         yield connected
 
 
+@pytest.mark.parametrize(
+    ("name", "data", "mime_type"),
+    [
+        ("people.csv", b"a,b\n", "text/csv"),
+        ("drawing.svg", b"<svg/>", "image/svg+xml"),
+        ("offer.docx", b"PK", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"),
+        ("photo.png", b"\x89PNG", ""),
+        ("photo.txt", b"\xff\xd8\xff\xe0\x00\x10JFIF", ""),
+        ("backup.tar.gz", b"\x1f\x8b", ""),
+        ("", b"a", ""),
+    ],
+    ids=["csv", "svg", "docx", "picture", "mistaken", "packed", "nameless"],
+)
+async def test_an_uploads_type_is_guessed_from_its_name_where_the_bytes_do_not_say_it(
+    client: Client, kept: Media, name: str, data: bytes, mime_type: str
+) -> None:
+    await client.upload(data, file_name=name)
+    assert kept.headers[0].options.mime_type == mime_type
+
+
 async def test_an_upload_tells_its_progress(client: Client, kept: Media, tmp_path: Path) -> None:
     file = tmp_path / "film.mp4"
     file.write_bytes(DATA)

@@ -15,7 +15,7 @@ from mesh_cli.up.state import MeshFile, StateDirectory
 from mesh_core.disk import DiskFull
 from mesh_core.settings import ObjectsSettings
 from mesh_media.processing.spool import spool
-from mesh_media.stores.object_store import open_store
+from mesh_media.stores.named_stores import open_store
 from sessionmesh.v1 import media_pb2
 
 SERVERS: list[type[EmbeddedServer]] = [EmbeddedEtcd, EmbeddedPostgres, EmbeddedRedis]

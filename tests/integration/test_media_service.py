@@ -212,31 +212,6 @@ class TestAKeyLimitedToAccounts:
         assert (await refusal(call))[:2] == (grpc.StatusCode.PERMISSION_DENIED, "SCOPE_MISSING")
 
 
-class TestWhatIsNotServedYet:
-    @pytest.mark.parametrize(
-        ("fields", "path"),
-        [
-            ({"asynchronous": True}, "header.asynchronous"),
-            ({"options": {"purpose": media_pb2.MEDIA_PURPOSE_STICKER}}, "header.options.purpose"),
-            ({"options": {"compression": media_pb2.COMPRESSION_AGGRESSIVE}}, "header.options.compression"),
-            ({"options": {"keep_original": True}}, "header.options.keep_original"),
-        ],
-    )
-    async def test_of_an_upload_is_named_by_its_path(
-        self, tenant: MediaTenant, fields: dict[str, Any], path: str
-    ) -> None:
-        header = tenant.header(PDF)
-        header.MergeFrom(media_pb2.UploadHeader(**fields))
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await tenant.upload(PDF, header)
-        assert refusal_of(caught.value).reason == "NOT_SERVED"
-        assert (caught.value.details() or "").startswith(f"{path}:")
-
-    async def test_of_the_calls_is_answered_so(self, tenant: MediaTenant) -> None:
-        call = tenant.media.LookupMedia(media_pb2.LookupMediaRequest(sha256=bytes(32)), metadata=ADMIN)
-        assert (await refusal(call))[:2] == (grpc.StatusCode.UNIMPLEMENTED, "NOT_SERVED")
-
-
 class TestAPhotograph:
     async def test_is_stored_smaller_and_is_still_that_picture(self, on_each_store: MediaTenant) -> None:
         photo = photograph(2400)

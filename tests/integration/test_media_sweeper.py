@@ -14,8 +14,9 @@ from mesh_core.database import Database
 from mesh_core.errors import Unavailable
 from mesh_core.ids import new_uuid
 from mesh_core.settings import DatabaseSettings
-from mesh_media.repository.media_repository import MediaRepository
+from mesh_media.repository.expiry_repository import Batch, ExpiryRepository
 from mesh_media.repository.object_repository import ObjectRepository
+from mesh_media.repository.usage_repository import UsageRepository
 from mesh_media.retention.sweeper import Sweeper
 from tests.support.eventually import eventually
 
@@ -54,13 +55,13 @@ async def due(database: Database, *keys: str) -> None:
         )
 
 
-def sweeper(database: Database, store: Any, media: Any = None) -> Sweeper:
+def sweeper(database: Database, store: Any, expiry: Any = None) -> Sweeper:
     return Sweeper(
-        media or MediaRepository(database),
+        expiry or ExpiryRepository(database, timedelta(0)),
         ObjectRepository(database),
         store,
         interval_seconds=0.05,
-        delete_grace=timedelta(0),
+        usage=UsageRepository(database),
     )
 
 
@@ -86,13 +87,14 @@ async def test_objects_none_of_which_can_be_deleted_make_way_for_those_due_after
 
 
 async def test_media_that_cannot_be_expired_do_not_stop_the_sweep(database: Database) -> None:
-    class Media:
-        async def delete_expired(self, _grace: timedelta) -> int:
+    class Stuck(ExpiryRepository):
+        async def delete_due(self) -> Batch:
             raise Unavailable("no", "BACKEND_UNAVAILABLE")
 
     await due(database, "other")
     store = Store()
-    task = asyncio.create_task(sweeper(database, store, Media()).run(), name="sweeper")
+    stuck = Stuck(database, timedelta(0))
+    task = asyncio.create_task(sweeper(database, store, stuck).run(), name="sweeper")
     await eventually(lambda: store.deleted)
     task.cancel()
     with suppress(asyncio.CancelledError):

@@ -315,8 +315,8 @@ class TestDeletedAccounts:
             "SELECT array_agg(table_name::text) FROM information_schema.columns"
             " WHERE column_name = 'account' AND table_schema = 'public' AND table_name !~ '_[0-9]{8}$'"
         )
-        # Events go with their days; media, deliveries and jobs outlive accounts, and go by their own age.
-        by_age = {"event", "media", "webhook_delivery", "webhook_owed", "job"}
+        # Events go with their days; media, reports, deliveries and jobs outlive accounts, and go by their age.
+        by_age = {"event", "media", "media_usage", "webhook_delivery", "webhook_owed", "job"}
         assert {*named} - by_age == {*ACCOUNT_TABLES} - {"account", "request"}
 
     async def test_what_a_node_wrote_of_a_purged_account_goes(self, world: OldDays) -> None:
@@ -337,6 +337,10 @@ class TestDeletedAccounts:
 _BY_TABLE = {
     "credential": "INSERT INTO credential VALUES ($1, 1, '')",
     "media_fetch": "INSERT INTO media_fetch (message, account, shard, blob) VALUES ($1, $1, 5, '')",
+    "media_reference": """WITH t AS (INSERT INTO tenant (id) VALUES ($1) ON CONFLICT DO NOTHING),
+      m AS (INSERT INTO media (id, tenant, mime_type, original_size, origin, unprocessed)
+        VALUES ($1, $1, 'image/png', 1, 1, 0) RETURNING id)
+      INSERT INTO media_reference SELECT id, $1, $1, $1, 3 FROM m""",
     "outbox": "INSERT INTO outbox VALUES (5, $1, $1, 0, now())",
     "network_message": "INSERT INTO network_message VALUES ($1, 'id', $1, now() + interval '10 years')",
     "person_identity": """INSERT INTO person_identity

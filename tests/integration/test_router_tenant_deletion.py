@@ -17,10 +17,11 @@ from grpc import StatusCode
 from mesh_core import ids
 from mesh_core.ids import Prefix, new_uuid
 from mesh_core.settings import ObjectsSettings
-from mesh_media.repository.media_repository import MediaRepository
+from mesh_media.repository.expiry_repository import ExpiryRepository
 from mesh_media.repository.object_repository import ObjectRepository
+from mesh_media.repository.usage_repository import UsageRepository
 from mesh_media.retention.sweeper import Sweeper
-from mesh_media.stores.object_store import open_store
+from mesh_media.stores.named_stores import open_store
 from mesh_router.retention.tenants import delete_deliveries
 from sessionmesh.v1 import account_pb2, job_pb2, tenant_pb2
 from tests.integration.test_router_tenants import create_account, create_key, create_tenant, own_tenant
@@ -110,11 +111,11 @@ async def test_media_go_with_their_objects_before_the_tenant_does(world: RouterW
     tenant = ids.decode(Prefix.TENANT, (await create_tenant(world)).id, "")
     store = await open_store(ObjectsSettings(url=f"file://{tmp_path}"))
     sweeper = Sweeper(
-        MediaRepository(world.database),
+        ExpiryRepository(world.database, timedelta(minutes=1)),
         ObjectRepository(world.database),
         store,
         interval_seconds=0.1,
-        delete_grace=timedelta(minutes=1),
+        usage=UsageRepository(world.database),
     )
     for statement in _MEDIA:
         await world.database.pool.execute(statement, tenant, new_uuid())
@@ -226,6 +227,11 @@ _ROWS = {
     "event (id, seq, tenant, account, epoch, type, body)": "VALUES (uuid_at(now()), 9, $1, $2, 1, 't', '')",
     "tenant_key": "VALUES ($1, 1, '')",
     "tenant_sweep": "VALUES ($1, now())",
+    "media_policy (tenant)": "VALUES ($1)",
+    "media_rule": "VALUES ($1, 2, NULL, NULL)",
+    "media_total": "VALUES ($1, 0, 0, 0)",
+    "media_report": "VALUES ($1, now(), '0')",
+    "media_usage": "VALUES ($1, $2, 0, 0, 1, 1, 0)",
     "webhook_endpoint (id, tenant, url, secret)": "VALUES ($2, $1, 'https://a.example', '')",
     "webhook_health (endpoint)": "VALUES ($2)",
     "webhook_delivery (id, endpoint, tenant, account, event, event_type, body)": """

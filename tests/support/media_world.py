@@ -26,6 +26,7 @@ from mesh_core.settings import read
 from mesh_media.__main__ import main
 from mesh_media.settings import MediaServiceSettings
 from sessionmesh.v1 import media_pb2, media_pb2_grpc
+from tests.support.eventually import eventually
 from tests.support.running import running
 
 ADMIN_KEY, MESH_KEY = "admin-key-of-the-test", "mesh-key-of-the-tests"
@@ -81,6 +82,21 @@ class MediaTenant:
 
     def object_count(self) -> int:
         return sum(1 for path in self.folder.rglob("*") if path.is_file())
+
+    async def object_count_settles(self, count: int) -> bool:
+        """Waits until the tenant's objects are so many."""
+        await eventually(lambda: self.object_count() == count, what=f"{count} objects")
+        return True
+
+    async def reserved_settles(self, size: int) -> bool:
+        """Waits until so many bytes are promised to uploads."""
+
+        async def settled() -> bool:
+            reserved = "SELECT coalesce(sum(size), 0) FROM media_loose_object WHERE tenant = $1 AND uploading"
+            return bool(await self.database.fetchval(reserved, self.uuid) == size)
+
+        await eventually(settled, what=f"{size} reserved bytes")
+        return True
 
     def header(self, data: bytes, account_id: str = "", **options: Any) -> media_pb2.UploadHeader:
         return media_pb2.UploadHeader(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
 from mesh_cli.embedded.ports import LOOPBACK
 from mesh_cli.embedded.server import EmbeddedServer
+
+KMS_KEY = "key-of-the-tests"
+"""What it can encrypt objects with."""
 
 
 class EmbeddedMinio(EmbeddedServer):
@@ -38,6 +42,7 @@ class EmbeddedMinio(EmbeddedServer):
             "MINIO_ROOT_PASSWORD": self._secret_key,
             "MINIO_BROWSER": "off",
             "MINIO_UPDATE": "off",
+            "MINIO_KMS_SECRET_KEY": f"{KMS_KEY}:{base64.b64encode(bytes(32)).decode()}",
         }
 
     async def _ready(self) -> bool:

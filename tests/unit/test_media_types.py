@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from mesh_core.errors import InvalidField
-from mesh_media.processing.file_types import agreed_type, sniff
+from mesh_media.processing.file_types import agreed_type, hinted_type, sniff
+from tests.support.file_heads import HEADS
 
 JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes(300)
 OGG = b"OggS\x00\x02" + bytes(22) + b"OpusHead" + bytes(300)
 ZIP = b"PK\x03\x04" + bytes(300)
+DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 MP4 = b"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00mp42isom" + bytes(300)
 
 
@@ -49,9 +51,44 @@ def test_a_type_that_fits_the_bytes_is_taken(declared: str, head: bytes, stored:
 
 
 @pytest.mark.parametrize(
+    ("declared", "head"), HEADS, ids=[f"{number}-{declared}" for number, (declared, _) in enumerate(HEADS)]
+)
+def test_what_is_what_it_says_is_taken(declared: str, head: bytes) -> None:
+    assert agreed_type(declared, head)
+
+
+def test_what_is_more_exact_than_the_bytes_say_is_kept_and_what_is_mistaken_is_not() -> None:
+    docx, pdf = dict(HEADS)[DOCX], b"%PDF-1.7"
+    assert agreed_type("application/vnd.apple.pages", ZIP) == "application/vnd.apple.pages"
+    assert agreed_type("application/msword", docx) == DOCX
+    assert agreed_type("application/x-download", pdf) == "application/pdf"
+    assert agreed_type("image/x-photo", JPEG) == "image/jpeg"
+    assert agreed_type("image/heif", dict(HEADS)["image/heic"]) == "image/heif"
+    assert agreed_type("text/csv", b"BM,Bermuda\n") == "text/csv"
+
+
+@pytest.mark.parametrize(
+    ("declared", "head", "stored"),
+    [
+        ("image/png", JPEG, "image/jpeg"),
+        ("image/jpeg", b"just text", "application/octet-stream"),
+        ("no type", JPEG, "image/jpeg"),
+        ("text/plain", b"BM and more", "text/plain"),
+    ],
+)
+def test_a_hint_that_does_not_fit_is_no_matter(declared: str, head: bytes, stored: str) -> None:
+    assert hinted_type(declared, head) == stored
+
+
+@pytest.mark.parametrize(
     ("declared", "head"),
     [
         ("image/png", JPEG),
+        ("application/pdf", ZIP),
+        ("video/mp4", b"ffconcat version 1.0\nfile /etc/passwd\n"),
+        ("video/quicktime", b"#EXTM3U\n#EXT-X-VERSION:3\n"),
+        ("audio/mpeg", b"#EXTM3U\nfile:///etc/passwd\n"),
+        ("image/tiff", b"<svg/>"),
         ("text/plain", JPEG),
         ("image/jpeg", b"just text"),
         ("video/mp4", ZIP),

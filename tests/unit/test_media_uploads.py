@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import itertools
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,9 +15,15 @@ import pytest
 from mesh_core import ids
 from mesh_core.errors import DeadlineExceeded, InvalidField, ResourceExhausted
 from mesh_core.rpc.auth import Identity, Role
+from mesh_core.tasks import Supervisor
 from mesh_media.api.uploads import MOST_UPLOADS, Uploads
+from mesh_media.ingest.announcements import Policy
+from mesh_media.ingest.ingest import IngestLimits
+from mesh_media.ingest.intake import Intake
+from mesh_media.ingest.room import Rooms
 from mesh_media.processing import spool
-from mesh_media.processing.compressor import Compressor
+from mesh_media.processing.processor import ProcessingLimits, Processor
+from mesh_media.repository.rows import NewFile, NewMedia
 from sessionmesh.v1 import media_pb2
 from tests.support.eventually import eventually
 
@@ -29,19 +37,26 @@ class Store:
 
     def __init__(self) -> None:
         self.reserved: list[str] = []
+        self.sizes: dict[str, int] = {}
         self.objects: dict[str, bytes] = {}
-        self.rows: list[Any] = []
+        self.rows: list[tuple[NewMedia, NewFile]] = []
         self.given_back: list[tuple[str, bool]] = []
-        self.giving_back, self.may_give_back = asyncio.Event(), asyncio.Event()
-        self.may_give_back.set()
         self.broken = False
+        self.gives_back = asyncio.Event()
+        self.gives_back.set()
 
-    async def reserve(self, _tenant: object, _account: object, key: str, *_: object) -> None:
+    async def of(self, _tenant: object) -> Policy:
+        return Policy()
+
+    async def reserve(self, _tenant: object, _account: object, key: str, size: int, *_: object) -> None:
         self.reserved.append(key)
+        self.sizes[key] = size
+
+    async def settle(self, _tenant: object, sizes: dict[str, int], _lifetime: object) -> None:
+        self.sizes.update(sizes)
 
     async def give_back(self, key: str, *, written: bool) -> None:
-        self.giving_back.set()
-        await self.may_give_back.wait()
+        await self.gives_back.wait()
         self.given_back.append((key, written))
 
     async def put(self, key: str, source: Path | bytes) -> None:
@@ -51,9 +66,15 @@ class Store:
             source = await asyncio.to_thread(source.read_bytes)
         self.objects[key] = source
 
-    async def add(self, new: Any, *_: object) -> Any:
-        self.rows.append(new)
-        return new
+    async def add_known(self, *_: object) -> None:
+        return None
+
+    async def objects_with(self, *_: object) -> frozenset[bytes]:
+        return frozenset()
+
+    async def add(self, new: NewMedia, file: NewFile, *_: object) -> Any:
+        self.rows.append((new, file))
+        return file.stored
 
 
 @pytest.fixture
@@ -62,21 +83,19 @@ def store() -> Store:
 
 
 @pytest.fixture
-def uploads(store: Store, tmp_path: Path) -> Iterator[Uploads]:
-    compressor = Compressor(max_pixels=1_000_000, side=100, quality=75, workers=1)
-    stored: Any = store
-    yield Uploads(
-        stored,
-        stored,
-        stored,
-        compressor,
-        max_bytes=4_000_000,
-        lifetime=timedelta(hours=1),
-        folder=str(tmp_path),
-        spawn=lambda name, work: asyncio.create_task(work, name=name),
+async def uploads(store: Store, tmp_path: Path) -> AsyncIterator[Uploads]:
+    limits = IngestLimits(4_000_000, timedelta(hours=1), timedelta(), str(tmp_path), workers=1, fetches=1)
+    processor = Processor(
+        ProcessingLimits(1_000_000, side=100, quality=75, pictures=1, films=1, folder=str(tmp_path))
     )
-    compressor.close()
-    assert not list(tmp_path.iterdir()), "no temporary file stays"
+    stored: Any = store
+    numbers = itertools.count()
+    async with Supervisor(lambda _name, error: pytest.fail(str(error))) as supervisor:
+        rooms = Rooms(stored, lambda tenant: f"{tenant}/{next(numbers)}", supervisor, limits.lifetime)
+        intake = Intake(stored, stored, processor)
+        parts: Any = SimpleNamespace(limits=limits, policies=store, rooms=rooms, intake=intake)
+        yield Uploads(parts)
+    assert files_in(tmp_path) == 0, "no temporary file stays"
 
 
 def header(**fields: Any) -> media_pb2.UploadHeader:
@@ -94,17 +113,11 @@ async def frames(
 
 
 async def test_a_good_upload_is_stored_with_its_row(uploads: Uploads, store: Store) -> None:
-    row: Any = await uploads.receive(
-        frames(header(options={"file_name": "a.pdf"}), PDF[:100], PDF[100:]), CALLER
-    )
-    assert (row.tenant, row.mime_type, row.size, row.file_name) == (
-        CALLER.tenant_id,
-        "application/pdf",
-        len(PDF),
-        "a.pdf",
-    )
-    assert store.objects == {row.key: PDF}
-    assert store.reserved == [row.key]
+    await uploads.receive(frames(header(options={"file_name": "a.pdf"}), PDF[:100], PDF[100:]), CALLER)
+    [(new, file)] = store.rows
+    assert (new.tenant, new.file_name, file.mime_type) == (CALLER.tenant_id, "a.pdf", "application/pdf")
+    assert store.objects == {file.stored.key: PDF}
+    assert store.reserved == [file.stored.key]
 
 
 @pytest.mark.parametrize(
@@ -168,9 +181,11 @@ async def test_an_empty_or_too_large_chunk_is_refused(uploads: Uploads, chunk: b
     assert caught.value.field == "chunk"
 
 
-async def test_the_mesh_itself_may_say_that_a_file_came_from_the_network(uploads: Uploads) -> None:
-    row: Any = await uploads.receive(frames(header(origin=media_pb2.MEDIA_ORIGIN_NETWORK), PDF), MESH)
-    assert row.origin == media_pb2.MEDIA_ORIGIN_NETWORK
+async def test_the_mesh_itself_may_say_that_a_file_came_from_the_network(
+    uploads: Uploads, store: Store
+) -> None:
+    await uploads.receive(frames(header(origin=media_pb2.MEDIA_ORIGIN_NETWORK), PDF), MESH)
+    assert store.rows[0][0].origin == media_pb2.MEDIA_ORIGIN_NETWORK
 
 
 # Uploads that come slowly, break or are many
@@ -241,17 +256,18 @@ async def test_a_cancelled_upload_gives_back_its_reservation_its_file_and_its_pl
     assert store.given_back == [(key, False) for key in store.reserved]
 
 
-async def test_an_upload_that_is_cancelled_while_it_gives_back_its_reservation_gives_it_back(
-    uploads: Uploads, store: Store
+async def test_an_upload_that_is_cancelled_twice_gives_its_reservation_back(
+    uploads: Uploads, store: Store, tmp_path: Path
 ) -> None:
-    # gRPC ends the requests of a cancelled call, and may only then cancel the call.
-    store.may_give_back.clear()
-    upload = asyncio.create_task(uploads.receive(frames(header(), PDF[:100]), CALLER), name="upload")
-    await store.giving_back.wait()
+    store.gives_back.clear()
+    upload = asyncio.create_task(uploads.receive(stalled(header(), PDF[:100]), CALLER), name="upload")
+    await eventually(lambda: files_in(tmp_path) == 1)
     upload.cancel()
+    await eventually(lambda: files_in(tmp_path) == 0)
+    upload.cancel()  # as gRPC does, which first ends the requests
     with pytest.raises(asyncio.CancelledError):
         await upload
-    store.may_give_back.set()
+    store.gives_back.set()
     await eventually(lambda: store.given_back == [(store.reserved[0], False)])
 
 

@@ -6,12 +6,16 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any, cast
 
+import grpc.aio
 import pytest
 from asyncpg.pgproto.pgproto import UUID
 
-from mesh_core.ids import new_uuid
+from mesh_core.errors import InvalidField, MeshError, ResourceExhausted
+from mesh_core.ids import Prefix, new_id, new_uuid
+from mesh_core.rpc.server.status import DETAILS_KEY, details_of
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
 from mesh_session_node.inbound.changes import ContentChanges
 from mesh_session_node.inbound.media import START_SECONDS, MediaFetcher
@@ -24,6 +28,8 @@ from tests.support.memory_host import OneAccount, account_row, content_of
 
 ADA = "phone:+4915100000009"
 MESSAGE = new_uuid()
+MEDIA = new_id(Prefix.MEDIA)
+DIGEST = sha256(b"miao").digest()
 
 
 class MemoryMediaService:
@@ -33,6 +39,10 @@ class MemoryMediaService:
         self.headers: list[media_pb2.UploadHeader] = []
         self.during: Any = lambda: None
         self.error: Exception | None = None
+        self.known: dict[bytes, media_pb2.Media] = {}
+
+    async def look_up(self, _tenant: UUID, sha256: bytes) -> media_pb2.Media | None:
+        return self.known.get(sha256)
 
     async def upload(
         self, _tenant: UUID, header: media_pb2.UploadHeader, pieces: AsyncIterator[bytes]
@@ -43,7 +53,7 @@ class MemoryMediaService:
         data = b"".join([piece async for piece in pieces])
         self.during()
         return media_pb2.Media(
-            id="med_1",
+            id=MEDIA,
             mime_type="image/png",
             size_bytes=len(data),
             sha256=b"s" * 32,
@@ -63,9 +73,10 @@ def fetcher(account: OneAccount, service: MemoryMediaService) -> MediaFetcher:
     return MediaFetcher(cast("Any", service), messages, changes, 1, 1000)
 
 
-def picture(caption: str = "cat.png", size: int = 4) -> bytes:
+def picture(caption: str = "cat.png", size: int = 4, digest: bytes = b"") -> bytes:
     """A stored message with a picture that is still to be fetched."""
     message = pb.Message(content=content_of(caption), sender=Person(address=ADA))
+    message.content.image.media.sha256 = digest
     message.content.image.media.size_bytes = size
     message.content.image.media.state = content_pb2.MEDIA_STATE_PENDING
     return message.SerializeToString()
@@ -93,7 +104,7 @@ async def test_a_file_is_stored_for_its_account_and_named_in_its_message(
     [header] = service.headers
     assert (header.account_id, header.size_bytes) == (account.session.id, 4)
     media = stored_content(account).image.media
-    assert (media.media_id, media.state) == ("med_1", content_pb2.MEDIA_STATE_READY)
+    assert (media.media_id, media.state) == (MEDIA, content_pb2.MEDIA_STATE_READY)
     assert "media.ready" in [event.type for event in account.stored(Event)]
     assert len(account.stored(FetchDone)) == 1
 
@@ -111,7 +122,7 @@ async def test_a_caption_that_was_edited_meanwhile_stays(
     service.during = edit
     await fetch(account, fetcher)
     image = stored_content(account).image
-    assert (image.caption, image.media.media_id) == ("dog.png", "med_1")
+    assert (image.caption, image.media.media_id) == ("dog.png", MEDIA)
 
 
 async def test_a_message_that_was_taken_back_meanwhile_stays_so(
@@ -140,6 +151,75 @@ async def test_a_message_that_was_taken_back_before_is_not_fetched(
     await fetch(account, fetcher)
     assert service.headers == []
     assert len(account.stored(FetchDone)) == 1
+
+
+async def test_bytes_that_the_tenant_has_already_are_not_fetched(
+    account: OneAccount, fetcher: MediaFetcher, service: MemoryMediaService
+) -> None:
+    await account.connected()
+    account.messages.add(MESSAGE, "IN1", pb.DIRECTION_INBOUND, picture(digest=DIGEST), ADA)
+    service.known[DIGEST] = media_pb2.Media(
+        id=MEDIA, mime_type="image/png", sha256=DIGEST, state=content_pb2.MEDIA_STATE_READY
+    )
+    await fetch(account, fetcher)
+    assert service.headers == []
+    media = stored_content(account).image.media
+    assert (media.media_id, media.state) == (MEDIA, content_pb2.MEDIA_STATE_READY)
+    assert "media.ready" in [event.type for event in account.stored(Event)]
+
+
+@pytest.mark.parametrize("kind", ["image", "document"])
+async def test_what_a_file_was_made_smaller_to_stands_for_it_but_not_for_a_document(
+    account: OneAccount, fetcher: MediaFetcher, service: MemoryMediaService, kind: str
+) -> None:
+    await account.connected()
+    account.driver.blobs["cat"] = b"miao"
+    message = pb.Message(sender=Person(address=ADA))
+    shown = getattr(message.content, kind)
+    shown.media.sha256, shown.media.size_bytes = DIGEST, 4
+    account.messages.add(MESSAGE, "IN1", pb.DIRECTION_INBOUND, message.SerializeToString(), ADA)
+    service.known[DIGEST] = media_pb2.Media(
+        id=MEDIA,
+        mime_type="image/png",
+        sha256=b"s" * 32,
+        original_sha256=DIGEST,
+        origin=media_pb2.MEDIA_ORIGIN_NETWORK,
+        state=content_pb2.MEDIA_STATE_READY,
+    )
+    await fetch(account, fetcher)
+    assert len(service.headers) == (kind == "document")
+
+
+@pytest.mark.parametrize(
+    ("refusal", "failure"),
+    [
+        (InvalidField("header.size_bytes", "is too much"), media_pb2.MEDIA_FAILURE_TOO_LARGE),
+        (InvalidField("header.options.sha256", "is another"), media_pb2.MEDIA_FAILURE_CORRUPT),
+        (
+            ResourceExhausted("full", "QUOTA_EXCEEDED", quota="max_media_bytes"),
+            media_pb2.MEDIA_FAILURE_QUOTA,
+        ),
+        (ResourceExhausted("too many", "RATE_LIMITED", quota="uploads"), None),
+    ],
+    ids=["too large", "corrupt", "quota", "too many"],
+)
+async def test_a_file_that_is_refused_is_lost_for_the_reason_or_tried_again(
+    account: OneAccount,
+    fetcher: MediaFetcher,
+    service: MemoryMediaService,
+    refusal: MeshError,
+    failure: int | None,
+) -> None:
+    await account.connected()
+    account.messages.add(MESSAGE, "IN1", pb.DIRECTION_INBOUND, picture(), ADA)
+    trailing = grpc.aio.Metadata((DETAILS_KEY, details_of(refusal)))
+    service.error = grpc.aio.AioRpcError(refusal.code, grpc.aio.Metadata(), trailing, refusal.message)
+    await fetch(account, fetcher)
+    if failure is None:
+        assert len(account.stored(FetchRetry)) == 1
+        return
+    [event] = [event for event in account.stored(Event) if event.type == "media.failed"]
+    assert event_media(event).failure == failure
 
 
 @pytest.mark.parametrize(
@@ -206,7 +286,7 @@ async def test_slow_files_of_one_tenant_hold_up_no_other_tenants(account: OneAcc
     assert len(slow.headers) == 2, "what one account has of eight places"
     account.messages.add(MESSAGE, "IN1", pb.DIRECTION_INBOUND, picture(), ADA)
     await fetch(other, fetcher)
-    assert stored_content(other).image.media.media_id == "med_1"
+    assert stored_content(other).image.media.media_id == MEDIA
     await other.host.close()
 
 

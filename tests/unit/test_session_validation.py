@@ -390,8 +390,8 @@ ROWS = 'sections { rows { reply_id: "2" title: "Black" } } '
     ("kind", "field", "more"),
     [
         ("image", "media.media_id", 'media { media_id: "med_nonsense" }'),
-        ("document", "file_name", 'file_name: "../cat"'),
-        ("document", "file_name", r'file_name: "C:\\cat"'),
+        ("document", "file_name", r'file_name: "cat\000"'),
+        ("image", "media.inline_data", 'media { inline_data: "x" }'),
         ("voice_note", "waveform", 'waveform: "abc"'),
         ("voice_note", "waveform", f'waveform: "{"z" * 64}"'),
         ("location", "latitude", "latitude: 90.1"),
@@ -484,7 +484,6 @@ def test_what_a_kind_requires_is_missed(kind: str, field: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "field", "more"),
     [
-        ("image", "media.inline_data", 'media { inline_data: "x" }'),
         ("buttons", "header.image", "header { image { } }"),
         ("template", "header.video", "header { video { } }"),
         ("template", "cards[0].header.image", "cards { header { image { } } } cards { }"),
@@ -510,6 +509,20 @@ def test_a_content_over_128_kib_is_refused() -> None:
 
 
 # Files
+
+
+def test_a_files_own_bytes_may_be_in_the_request() -> None:
+    made = with_content("image")
+    made.content.image.media.ClearField("media_id")
+    made.content.image.media.inline_data = b"x" * 64_000
+    check_send(made)
+    made.content.image.media.inline_data += b"x"
+    with refused("content.image.media.inline_data"):
+        check_send(made)
+
+
+def test_a_document_may_have_any_name_that_the_network_takes() -> None:
+    check_send(with_content("document", r'file_name: "../offers/C:\\2026.pdf"'))
 
 
 @pytest.mark.parametrize(

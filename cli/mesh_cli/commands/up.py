@@ -7,6 +7,7 @@ import contextlib
 import signal
 import sys
 import time
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +28,13 @@ DEFAULT_PORT = 7600
 MAX_NODES = 64
 
 
+class Objects(StrEnum):
+    """What `mesh up` starts as the object store."""
+
+    DIRECTORY = "directory"
+    S3 = "s3"
+
+
 def up(
     context: typer.Context,
     state: Annotated[
@@ -36,11 +44,14 @@ def up(
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="The router's port; 0 takes a free one.")
     ] = DEFAULT_PORT,
+    objects: Annotated[
+        Objects, typer.Option(help="Where files are stored: in a directory, or in an S3 on this machine.")
+    ] = Objects.DIRECTORY,
 ) -> None:
     """Run the whole mesh on this machine until Ctrl-C.
 
-    Starts etcd, Postgres, Redis, a directory as the object store and the simulated network, each unless the
-    environment gives its address (MESH_ETCD_ENDPOINTS, MESH_DATABASE_URL, MESH_REDIS_URL, MESH_OBJECTS_URL,
+    Starts etcd, Postgres, Redis, an object store and the simulated network, each unless the environment gives
+    its address (MESH_ETCD_ENDPOINTS, MESH_DATABASE_URL, MESH_REDIS_URL, MESH_OBJECTS_URL,
     MESH_SIMNET_ADDRESS), then every part of the mesh. The data stay in the state directory: the next
     `mesh up` continues with them. One mesh at a time can run on a state directory.
     """
@@ -58,6 +69,7 @@ def up(
         nodes=nodes,
         port=port,
         progress=say,
+        s3=objects is Objects.S3,
     )
     try:
         asyncio.run(_run(stack, console))

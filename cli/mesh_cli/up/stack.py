@@ -33,19 +33,20 @@ SETTLED_SECONDS = 2.0
 """Nodes get even shares of the load, and their numbers of shards may stay uneven: a table that did
 not change for so long is taken for final."""
 SIMULATOR = "simulator"
+_LINKS = "MESH_LINKS_LISTEN"
 Progress = Callable[[str], None]
 
 
 class Stack:
     """Starts, watches and stops everything; `progress` is told each step as it begins."""
 
-    def __init__(self, state: Path, *, nodes: int, port: int, progress: Progress) -> None:
-        """`port` is the router's; 0 takes a free one."""
+    def __init__(self, state: Path, *, nodes: int, port: int, progress: Progress, s3: bool = False) -> None:
+        """`port` is the router's; 0 takes a free one. `s3`: objects are in a real S3, else in a directory."""
         self._state = StateDirectory(state)
         self._nodes = nodes
         self._port = port
         self._progress = progress
-        self._backing = Backing()
+        self._backing = Backing(s3=s3)
         self._collector = Collector()
         self._children: dict[str, Child] = {}
         self._node_environment: dict[str, str] = {}
@@ -103,7 +104,7 @@ class Stack:
         self._announce(self._state.secrets())
 
     def server(self, name: str) -> EmbeddedServer:
-        """The backing server `etcd`, `postgres` or `redis`, to be stopped and started again at its address.
+        """The backing server `etcd`, `postgres`, `redis` or `s3`, to be stopped and started where it was.
 
         Raises `KeyError` when the environment gave it.
         """
@@ -156,7 +157,7 @@ class Stack:
                 self._add(name, "mesh_session_node", self._node_environment | {"MESH_NODE_ID": name})
                 for name in names
             ),
-            self._add("media", "mesh_media", common),
+            self._add("media", "mesh_media", common, other="" if os.environ.get(_LINKS) else _LINKS),
             self._add("webhook", "mesh_webhook", common | local_webhooks),
         ]
 
@@ -185,7 +186,7 @@ class Stack:
             state=str(self._state.path),
             supervisor_pid=os.getpid(),
             parts=self._parts(),
-            servers=dict(self._backing.environment),
+            servers=self._backing.addresses,
         )
         self._state.announce(mesh)
         self._announced = mesh.parts

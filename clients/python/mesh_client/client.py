@@ -130,14 +130,14 @@ class Client(Services):
 
         Only administrators give `tenant_id`; a key that is limited to accounts needs the `account_id` that it
         is for. `options` say more of how it is stored. `progress(done, total)` is called as bytes are sent.
-        A broken upload begins again, within `timeout`.
+        A broken upload begins again, within `timeout`. What the bytes do not say of the type, the name does.
         """
         found = source_of(source)
         header = media_pb2.UploadHeader(
             request_id=request_id, tenant_id=tenant_id, account_id=account_id, options=options
         )
-        header.options.mime_type = mime_type or header.options.mime_type
         header.options.file_name = file_name or header.options.file_name or found.name
+        header.options.mime_type = mime_type or header.options.mime_type
         return await upload(self._caller, found, header, timeout, progress)
 
     async def download(

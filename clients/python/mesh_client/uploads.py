@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import mimetypes
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -69,15 +70,33 @@ def source_of(source: bytes | str | os.PathLike[str]) -> Source:
     return BytesSource(source) if isinstance(source, bytes) else FileSource(source)
 
 
+def guessed_type(name: str, source: Source) -> str:
+    """What a file's name says of its type, where bytes do not say it themselves: of text, data and documents.
+    "" where it says nothing, or cannot be right. Raises `OSError`.
+    """
+    guessed, encoding = mimetypes.guess_type(name)
+    if guessed is None or encoding is not None or guessed == "application/pdf":
+        return ""
+    kind = guessed.partition("/")[0]
+    if kind in ("image", "video", "audio") and guessed != "image/svg+xml":
+        return ""
+    is_text = kind == "text" or guessed == "image/svg+xml"
+    return "" if is_text and b"\0" in next(source.chunks(), b"") else guessed
+
+
 async def upload(
     caller: Caller, source: Source, header: media_pb2.UploadHeader, timeout: float, progress: Progress | None
 ) -> media_pb2.Media:
-    """Store the source; `header` gets its size, its sha256 and a request id. A broken upload begins again.
+    """Store the source; `header` gets its size, its sha256, its type where it has none and the name says it,
+    and a request id. A broken upload begins again.
 
     The request id makes that harmless. Raises `MeshCallError`.
     """
     attempts = caller.attempts(timeout, repeatable=True)
     header.size_bytes = source.size
+    header.options.mime_type = header.options.mime_type or await asyncio.to_thread(
+        guessed_type, header.options.file_name, source
+    )
     header.options.sha256 = await asyncio.to_thread(_sha256, source)
     header.request_id = header.request_id or new_request_id()
     while True:

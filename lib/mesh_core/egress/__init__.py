@@ -11,12 +11,15 @@ from mesh_core.egress.addresses import AddressForbidden, is_forbidden, literal_a
 from mesh_core.egress.answers import AnswerHandler, connector
 from mesh_core.egress.names import Names
 from mesh_core.egress.resolver import CheckedResolver
+from mesh_core.egress.targets import check_headers, check_url
 
 __all__ = [
     "AddressForbidden",
     "AnswerHandler",
     "CheckedResolver",
     "Names",
+    "check_headers",
+    "check_url",
     "connector",
     "is_forbidden",
     "literal_address",

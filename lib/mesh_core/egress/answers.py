@@ -23,16 +23,18 @@ MAX_INFORMATIONAL = 8
 """How many informational answers may come before the final one."""
 
 MAX_BYTES = 1024 * 1024
-"""How many bytes may come to one request, in all. Who reads the beginning of a body and stops holds up the
-rest of it, but not the extensions of a chunk, which may go on for ever.
+"""How many bytes may come to one request, in all, where a handler says nothing else. Who reads the beginning
+of a body and stops holds up the rest of it, but not the extensions of a chunk, which may go on for ever.
 """
 
 
 class AnswerHandler(ResponseHandler):
     """A connection that is closed, and its request failed with an `aiohttp.ClientError`, when more than
-    `MAX_INFORMATIONAL` informational answers or `MAX_BYTES` come. It is closed after a final answer that
+    `MAX_INFORMATIONAL` informational answers or `max_bytes` come. It is closed after a final answer that
     another one follows.
     """
+
+    max_bytes = MAX_BYTES
 
     _informational = 0
     _final = False
@@ -68,7 +70,7 @@ class AnswerHandler(ResponseHandler):
     def _take(self, data: bytes) -> None:
         super().data_received(data)
         self._bytes += len(data)
-        if self._bytes > MAX_BYTES:
+        if self._bytes > self.max_bytes:
             self._refuse("the answer is too long")
 
     def _refuse(self, problem: str) -> None:

@@ -22,7 +22,7 @@ class Progress:
 
 def job_message(row: asyncpg.Record, progress: Progress | None = None) -> job_pb2.Job:
     """The job of a row of table `job`; `progress` where something newer than the row's is known."""
-    progress = progress or Progress(row["total"] or 0, row["done"])
+    progress = progress or Progress(row["total"], row["done"])
     job = job_pb2.Job(
         id=ids.encode(Prefix.JOB, row["id"]),
         tenant_id=ids.encode(Prefix.TENANT, row["tenant"]) if row["tenant"] is not None else "",

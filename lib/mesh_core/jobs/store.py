@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 import asyncpg
 import structlog
 from asyncpg.pgproto.pgproto import UUID
 from asyncpg.pool import PoolConnectionProxy
 
+from mesh_core import ids
 from mesh_core.database import DATABASE_ERRORS, Database
 from mesh_core.database.callers import CallerPool
+from mesh_core.database.requests import OPERATOR_SCOPE, Method, claim_request
+from mesh_core.errors import NotFound
+from mesh_core.ids import Prefix
 from sessionmesh.v1 import job_pb2
 
 logger = structlog.get_logger(__name__)
@@ -18,6 +23,28 @@ logger = structlog.get_logger(__name__)
 Connection = PoolConnectionProxy
 Queries = CallerPool | Connection
 ENDED = (job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED)
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """What a job is asked for. `tenant` is None for the operator's; `subject` is what the job is about, such
+    as a node's id; `detail` is JSON that only the kind's own code reads.
+    """
+
+    id: UUID
+    kind: job_pb2.JobKind.ValueType
+    tenant: UUID | None = None
+    subject: str = ""
+    detail: str = "{}"
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """How much a job has to do; None where nobody knows before."""
+
+    items: int | None = None
+    bytes: int | None = None
 
 
 async def get(database: Queries, job: UUID) -> asyncpg.Record | None:
@@ -34,20 +61,37 @@ async def lock(connection: Connection, job: UUID) -> asyncpg.Record | None:
     return await connection.fetchrow("SELECT * FROM job WHERE id = $1 FOR UPDATE", job)
 
 
-async def insert(
-    connection: Connection,
-    job: UUID,
-    kind: job_pb2.JobKind.ValueType,
-    subject: str,
-    detail: str,
-    tenant: UUID | None = None,
-) -> asyncpg.Record:
-    """Inserts a PENDING job. `tenant` is None for the operator's; `subject` is what the job is about, such as
-    a node's id; `detail` is JSON that only the kind's own code reads.
-    """
-    inserted = await connection.fetchrow(_INSERT, job, tenant, kind, subject, detail)
+async def insert(connection: Connection, new: NewJob) -> asyncpg.Record:
+    """Inserts a PENDING job."""
+    inserted = await connection.fetchrow(
+        _INSERT, new.id, new.tenant, new.kind, new.subject, new.detail, new.dry_run
+    )
     assert inserted is not None  # noqa: S101 - INSERT ... RETURNING
     return inserted
+
+
+async def repeated(
+    connection: Connection, method: Method, request_id: str, digest: bytes, new: NewJob
+) -> asyncpg.Record | None:
+    """The job that the same request began before; None for a new request, which claims its id for `new`.
+
+    Raises `AlreadyExists` REQUEST_ID_REUSED.
+    """
+    scope = OPERATOR_SCOPE if new.tenant is None else new.tenant
+    first = await claim_request(connection, scope, method, request_id, digest, new.id)
+    if first is None:
+        return None
+    row = await get(connection, first)
+    if row is None:  # only where its tenant was deleted: jobs are kept for longer than request ids
+        raise NotFound("job", ids.encode(Prefix.JOB, first))
+    return row
+
+
+async def begin(connection: Connection, job: UUID, total: Total) -> asyncpg.Record:
+    """Has a locked row RUNNING."""
+    begun = await connection.fetchrow(_BEGIN, job, job_pb2.JOB_STATE_RUNNING, total.items, total.bytes)
+    assert begun is not None  # noqa: S101 - the row is locked
+    return begun
 
 
 async def change(
@@ -111,7 +155,10 @@ async def keep_deleting_ended(database: Database) -> None:
 
 
 _RETENTION_PERIOD = 3600.0
-_INSERT = """INSERT INTO job (id, tenant, kind, subject, detail) VALUES ($1, $2, $3, $4, $5) RETURNING *"""
+_INSERT = """INSERT INTO job (id, tenant, kind, subject, detail, dry_run) VALUES ($1, $2, $3, $4, $5, $6)
+  RETURNING *"""
+_BEGIN = """UPDATE job SET state = $2, total = $3, total_bytes = $4, update_time = now() WHERE id = $1
+  RETURNING *"""
 _CHANGE = """UPDATE job
   SET state = $2, total = $3, done = $4, error = $5, update_time = now(),
       end_time = CASE WHEN $6 THEN now() END

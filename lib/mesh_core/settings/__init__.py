@@ -9,11 +9,13 @@ from mesh_core.settings.call_limits import (
 )
 from mesh_core.settings.loader import EXIT_BAD_SETTINGS, BadSettings, load, read
 from mesh_core.settings.sections import (
+    MAIN_STORE,
     AuthSettings,
     ClusterSettings,
     DatabaseSettings,
     EtcdSettings,
     InvalidSetting,
+    LinksSettings,
     NodeSettings,
     ObjectsSettings,
     Positive,
@@ -21,12 +23,14 @@ from mesh_core.settings.sections import (
     Seconds,
     SecretsSettings,
     ServerSettings,
+    StoreSettings,
     TelemetrySettings,
 )
 
 __all__ = [
     "CALL_CLASSES",
     "EXIT_BAD_SETTINGS",
+    "MAIN_STORE",
     "AuthSettings",
     "BadSettings",
     "CallLimit",
@@ -36,6 +40,7 @@ __all__ = [
     "InvalidSetting",
     "Limits",
     "LimitsSettings",
+    "LinksSettings",
     "NodeSettings",
     "ObjectsSettings",
     "Positive",
@@ -43,6 +48,7 @@ __all__ = [
     "Seconds",
     "SecretsSettings",
     "ServerSettings",
+    "StoreSettings",
     "TelemetrySettings",
     "load",
     "parse_limits",

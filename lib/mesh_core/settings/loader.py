@@ -82,7 +82,7 @@ def _section(
                 values[key] = layer[name][key]
         given = environment.get(variable, environment.get(_ALIASES.get(variable, "")))
         if given is not None:
-            values[key] = _split(given) if typing.get_origin(kind) in _LISTS else given.strip()
+            values[key] = _given(name, key, given.strip(), kind)
         if key in values:
             values[key] = _convert(name, key, values[key], kind)
     try:
@@ -92,6 +92,18 @@ def _section(
     except TypeError:
         missing = next(key for key in section.__struct_fields__ if key not in values)
         raise BadSettings(_sentence(name, missing, "", "is required")) from None
+
+
+def _given(section: str, key: str, text: str, kind: Any) -> Any:
+    """What a variable's text stands for: lists are split at commas, tables are JSON."""
+    if typing.get_origin(kind) in _LISTS:
+        return _split(text)
+    if typing.get_origin(kind) is not dict:
+        return text
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise BadSettings(_sentence(section, key, "", f"is not JSON: {error}")) from None
 
 
 def _convert(section: str, key: str, value: Any, kind: Any) -> Any:
@@ -109,7 +121,7 @@ def _convert(section: str, key: str, value: Any, kind: Any) -> Any:
 def _sentence(section: str, key: str, value: Any, problem: str) -> str:
     variable = f"MESH_{section}_{key}".upper()
     secret = _SECRET.search(key) and key not in _PATHS and f"{section}.{key}" not in _PATHS
-    if value in ("", ()) or secret:
+    if value in ("", ()) or isinstance(value, dict) or secret:  # a table may have secrets in it
         return f"{variable} {problem}"
     shown = ",".join(map(str, value)) if isinstance(value, _LISTS) else str(value)
     shown = re.sub(r"(://[^:@/]*):[^@/]*@", r"\1:***@", shown)

@@ -105,19 +105,56 @@ class RedisSettings(msgspec.Struct, frozen=True, kw_only=True):
             _check_url("url", self.url, ("redis", "rediss", "unix"))
 
 
-class ObjectsSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The object store: `file:///folder` or `s3://bucket`."""
+class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """One object store: `file:///folder` or `s3://bucket`."""
 
     url: str
     endpoint: str = ""
     access_key: str = ""
     secret_key: str = ""
     region: str = "us-east-1"
+    encryption: Literal["", "s3", "kms"] = ""
+    kms_key: str = ""
 
     def __post_init__(self) -> None:
         _check_url("url", self.url, ("file", "s3"))
         if self.endpoint:
             _check_url("endpoint", self.endpoint, ("http", "https"))
+        if self.encryption and self.url.startswith("file:"):
+            raise InvalidSetting("encryption", "is S3's: a directory has none")
+        if self.kms_key and self.encryption != "kms":
+            raise InvalidSetting("kms_key", "needs encryption kms")
+
+
+MAIN_STORE = "main"
+"""The name of the object store that ObjectsSettings itself is."""
+
+
+class ObjectsSettings(StoreSettings, frozen=True, kw_only=True):
+    """The object stores: this one is named `main`, and `others` have names of their own."""
+
+    others: dict[str, StoreSettings] = {}
+
+    def __post_init__(self) -> None:
+        StoreSettings.__post_init__(self)
+        for name in self.others:
+            if name == MAIN_STORE or not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,31}", name):
+                raise InvalidSetting(
+                    "others", "must have names of 1 to 32 of a-z, 0-9 and '-', none of them main"
+                )
+
+
+class LinksSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the media service serves download links over HTTP, and what they begin with."""
+
+    listen: str = ""
+    public_url: str = ""
+
+    def __post_init__(self) -> None:
+        if self.listen:
+            _check_address("listen", self.listen)
+        if self.public_url:
+            _check_url("public_url", self.public_url, ("http", "https"))
 
 
 class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,17 +16,30 @@ from mesh_core.rpc.auth import KeyAuthenticator, api_key_lookup
 from mesh_core.rpc.limits import Entry
 from mesh_core.rpc.server import Server
 from mesh_core.tasks import Supervisor
+from mesh_media.api.fetches import FetchRequests
+from mesh_media.api.link_server import LinkServer
+from mesh_media.api.links import DownloadUrls, LinkSigner
 from mesh_media.api.media_service import MediaService
+from mesh_media.api.reader import Reader
+from mesh_media.api.stock import Stock
 from mesh_media.api.uploads import Uploads
-from mesh_media.processing.compressor import Compressor
+from mesh_media.ingest.ingest import Ingest, IngestLimits
+from mesh_media.ingest.web import Web
+from mesh_media.migration.migrations import Migrations
+from mesh_media.migration.scans import Scans
+from mesh_media.processing.processor import ProcessingLimits, Processor
+from mesh_media.repository.expiry_repository import ExpiryRepository
 from mesh_media.repository.media_repository import MediaRepository
 from mesh_media.repository.object_repository import ObjectRepository
+from mesh_media.repository.storage_repository import StorageRepository
+from mesh_media.repository.usage_repository import UsageRepository
+from mesh_media.retention.pruning import Pruning
 from mesh_media.retention.sweeper import Sweeper
-from mesh_media.settings import MediaServiceSettings
-from mesh_media.stores.object_store import open_store
+from mesh_media.settings import MediaServiceSettings, MediaSettings
+from mesh_media.stores.named_stores import open_stores
 from sessionmesh.v1 import media_pb2_grpc
 
-OLDEST_SCHEMA = 12
+OLDEST_SCHEMA = 15
 """The oldest schema that this service works with."""
 
 
@@ -35,38 +48,46 @@ async def main(settings: MediaServiceSettings, stop: Stop) -> None:
     database = await Database.open(settings.database)
     await check_schema(database, OLDEST_SCHEMA)
     etcd = Etcd(settings.etcd)
-    store = await open_store(settings.objects)
+    store = await open_stores(settings.objects)
+    storage = StorageRepository(database)
+    await storage.read(store.names)
     limits = settings.media
-    compressor = Compressor(
-        max_pixels=limits.max_pixels,
-        side=limits.image_side,
-        quality=limits.image_quality,
-        workers=limits.image_workers,
-    )
+    processor = Processor(_processing_limits(limits))
     media, objects = MediaRepository(database), ObjectRepository(database)
     grace = timedelta(seconds=limits.delete_grace_seconds)
-    sweeper = Sweeper(media, objects, store, interval_seconds=limits.sweep_seconds, delete_grace=grace)
-    pager = Pager(await page_token_key(database))
+    expiry, pruning = ExpiryRepository(database, grace), Pruning(database, grace)
+    migrations, scans = Migrations(database, store, grace), Scans(database, store)
+    usage = UsageRepository(database)
+    sweeper = Sweeper(expiry, objects, store, interval_seconds=limits.sweep_seconds, usage=usage)
+    key = await page_token_key(database)
+    pager, signer, reader = Pager(key), LinkSigner(key), Reader(media, store)
     entry = Entry.of(settings.server, settings.auth, settings.redis, settings.limits)
     authenticator = KeyAuthenticator(api_key_lookup(database), settings.auth)
     server = Server(settings.server, authenticator=authenticator, entry=entry)
+    web = Web(
+        max_bytes=limits.max_bytes,
+        allow_http=limits.fetch_allow_http,
+        allow_private_addresses=limits.fetch_allow_private_addresses,
+    )
 
-    async with Supervisor(stop.fail) as supervisor:
-        uploads = Uploads(
-            media,
-            objects,
-            store,
-            compressor,
-            max_bytes=limits.max_bytes,
-            lifetime=timedelta(seconds=limits.upload_seconds),
-            folder=limits.spool,
-            spawn=supervisor.start,
-        )
+    async with web, Supervisor(stop.fail) as supervisor:
+        ingest = Ingest(database, store, storage.new_key, processor, web, supervisor, _ingest_limits(limits))
+        link_server = LinkServer(media, reader, signer)
+        urls = DownloadUrls(store, signer, await link_server.start(settings.links))
+        stock = Stock(database, pager, pruning.wake)
         server.add(
             media_pb2_grpc.add_MediaServiceServicer_to_server,
-            MediaService(media, objects, store, uploads, pager, grace),
+            MediaService(
+                media, reader, urls, Uploads(ingest), FetchRequests(ingest), stock, migrations, scans, grace
+            ),
         )
+        supervisor.start("media-workers", processor.run())
+        ingest.start()
         supervisor.start("sweeper", sweeper.run())
+        supervisor.start("pruning", pruning.run())
+        supervisor.start("current-store", storage.keep_reading())
+        supervisor.start("migrations-of-storage", migrations.run())
+        supervisor.start("scans-of-storage", scans.run())
         await server.start()
         tls = bool(settings.server.tls_certificate)
         instance = ServiceInfo(id=str(ids.new_uuid()), address=server.address, tls=tls)
@@ -76,10 +97,32 @@ async def main(settings: MediaServiceSettings, stop: Stop) -> None:
         await registration.stop()
         await server.drain()
         await server.stop()
+        await link_server.stop()
         await entry.close()
-    compressor.close()
     await etcd.close()
     await database.close()
+
+
+def _processing_limits(settings: MediaSettings) -> ProcessingLimits:
+    return ProcessingLimits(
+        max_pixels=settings.max_pixels,
+        side=settings.image_side,
+        quality=settings.image_quality,
+        pictures=settings.image_workers,
+        films=settings.film_workers,
+        folder=settings.spool,
+    )
+
+
+def _ingest_limits(settings: MediaSettings) -> IngestLimits:
+    return IngestLimits(
+        max_bytes=settings.max_bytes,
+        lifetime=timedelta(seconds=settings.upload_seconds),
+        grace=timedelta(seconds=settings.delete_grace_seconds),
+        folder=settings.spool,
+        workers=settings.image_workers + settings.film_workers,
+        fetches=settings.fetches,
+    )
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from mesh_core.settings import (
     DatabaseSettings,
     EtcdSettings,
     LimitsSettings,
+    LinksSettings,
     ObjectsSettings,
     Positive,
     RedisSettings,
@@ -30,7 +31,11 @@ class MediaSettings(msgspec.Struct, frozen=True, kw_only=True):
     image_side: Positive = 1600
     image_quality: Annotated[int, Meta(ge=1, le=100)] = 75
     image_workers: Positive = 2
+    film_workers: Positive = 1
     spool: str = ""
+    fetches: Positive = 16
+    fetch_allow_http: bool = False
+    fetch_allow_private_addresses: bool = False
     delete_grace_seconds: Seconds = 60.0
     upload_seconds: Seconds = 3600.0
     sweep_seconds: Annotated[float, Meta(gt=0)] = 15.0
@@ -47,5 +52,6 @@ class MediaServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     cluster: ClusterSettings
     auth: AuthSettings
     telemetry: TelemetrySettings
+    links: LinksSettings = LinksSettings()
     redis: RedisSettings = RedisSettings()
     limits: LimitsSettings = LimitsSettings()

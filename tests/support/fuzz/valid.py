@@ -144,6 +144,11 @@ async def own_media(world: World) -> Fields:
     return {"media_id": await world.upload()}
 
 
+async def stored_bytes(world: World) -> Fields:
+    found = await world("GetMedia", media_id=world.live["media_id"])
+    return {"sha256": found.media.sha256}
+
+
 async def queued_message(world: World) -> Fields:
     sent = await world("SendMessage", **message(world), schedule_time=in_an_hour())
     return {"account_id": world.live["account_id"], "message_id": sent.message.id}
@@ -213,9 +218,24 @@ _SIMPLE: dict[str, Callable[[World], Fields]] = {
     "JobService.WatchJob": live("job_id"),
     "MediaService.CreateDownloadUrl": live("media_id", ttl={"seconds": 60}),
     "MediaService.DownloadMedia": live("media_id", offset_bytes=1, limit_bytes=10),
+    "MediaService.FetchMedia": live(
+        "account_id", url="https://example.com/a.png", headers={"x-key": "secret"}, options={"purpose": 1}
+    ),
     "MediaService.GetMedia": live("media_id"),
+    "MediaService.GetMediaPolicy": live(),
     "MediaService.GetMediaUsage": live(),
+    "MediaService.ListAccountMediaUsage": live("account_id", page_size=10),
     "MediaService.ListMedia": live(page_size=10, filter={"mime_type_prefix": "image/"}),
+    "MediaService.MigrateStorage": live(target_store="main", bytes_per_second=1_000_000, dry_run=True),
+    "MediaService.PruneMedia": live(filter={"mime_type_prefix": "image/", "category": 1}, dry_run=True),
+    "MediaService.ScanStorage": live(dry_run=True),
+    "MediaService.UpdateMediaPolicy": live(
+        policy={
+            "compression": 2,
+            "retention_rules": [{"category": 2, "keep_for": {"seconds": 86_400}, "max_bytes": 1 << 40}],
+        },
+        update_mask={"paths": ["compression", "retention_rules"]},
+    ),
     "MessageService.BatchSendMessages": lambda world: {"messages": [message(world), message(world)]},
     "MessageService.GetMessage": lambda world: {
         "account_id": world.live["account_id"],
@@ -307,6 +327,7 @@ _PREPARED: dict[str, Make] = {
     "AccountService.DeleteAccount": own_account,
     "AccountService.UndeleteAccount": deleted_account,
     "MediaService.DeleteMedia": own_media,
+    "MediaService.LookupMedia": stored_bytes,
     "MessageService.CancelMessage": queued_message,
     "SessionService.Logout": paired_account,
     "SessionService.Pair": short_attempt,

@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from contextlib import aclosing
+from datetime import timedelta
 from typing import Any
 
 import grpc.aio
-from asyncpg.pgproto.pgproto import UUID
-from prometheus_client import Counter
 
 from mesh_core import ids
-from mesh_core.errors import InvalidField, NotFound, Unimplemented
+from mesh_core.errors import NotFound
 from mesh_core.ids import Prefix
-from mesh_core.paging import Pager
-from mesh_core.rpc.auth import Identity, current_identity
-from mesh_core.rpc.server.drain import finishes
-from mesh_core.telemetry import tracing
-from mesh_core.validation import at_least, duration, labels, text, timestamp, to_timestamp
+from mesh_core.jobs import job_message
+from mesh_core.rpc.auth import current_identity
+from mesh_core.rpc.server.drain import finishes, taken_within
+from mesh_media.api.downloads import READ_SECONDS, check_download, download_frames
+from mesh_media.api.fetches import FetchRequests
+from mesh_media.api.links import DownloadUrls
+from mesh_media.api.lookups import Lookups
+from mesh_media.api.reader import Reader
+from mesh_media.api.stock import Stock
 from mesh_media.api.uploads import Uploads
+from mesh_media.api.variants import check_variant
+from mesh_media.migration.migrations import Migrations
+from mesh_media.migration.scans import Scans
 from mesh_media.repository.media_repository import MediaRepository
-from mesh_media.repository.object_repository import ObjectRepository
-from mesh_media.repository.rows import MediaQuery, MediaRow
-from mesh_media.stores.object_store import ObjectStore
-from sessionmesh.v1 import content_pb2, media_pb2, media_pb2_grpc
+from mesh_media.repository.resource import account_id, media_message
+from mesh_media.repository.rows import MediaRow
+from sessionmesh.v1 import media_pb2, media_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
-DEFAULT_URL_TTL = timedelta(minutes=15)
-MAX_URL_TTL = timedelta(days=7)
-
-DOWNLOADS = Counter("mesh_media_downloads", "Downloads begun.")
-DOWNLOADED_BYTES = Counter("mesh_media_downloaded_bytes", "Bytes sent to downloaders.")
 
 
 class MediaService(media_pb2_grpc.MediaServiceServicer):
@@ -39,17 +39,24 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
     def __init__(
         self,
         media: MediaRepository,
-        objects: ObjectRepository,
-        store: ObjectStore,
+        reader: Reader,
+        urls: DownloadUrls,
         uploads: Uploads,
-        pager: Pager,
+        fetches: FetchRequests,
+        stock: Stock,
+        migrations: Migrations,
+        scans: Scans,
         delete_grace: timedelta,
     ) -> None:
         self._media = media
-        self._objects = objects
-        self._store = store
+        self._reader = reader
+        self._urls = urls
         self._uploads = uploads
-        self._pager = pager
+        self._fetches = fetches
+        self._lookups = Lookups(media)
+        self._stock = stock
+        self._migrations = migrations
+        self._scans = scans
         self._delete_grace = delete_grace
 
     async def UploadMedia(
@@ -58,39 +65,28 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         row = await self._uploads.receive(request_iterator, current_identity())
         return media_pb2.UploadMediaResponse(media=media_message(row))
 
+    async def FetchMedia(
+        self, request: media_pb2.FetchMediaRequest, context: Context
+    ) -> media_pb2.FetchMediaResponse:
+        row = await self._fetches.accept(request, current_identity())
+        return media_pb2.FetchMediaResponse(media=media_message(row))
+
+    async def LookupMedia(
+        self, request: media_pb2.LookupMediaRequest, context: Context
+    ) -> media_pb2.LookupMediaResponse:
+        row = await self._lookups.find(request, current_identity())
+        return media_pb2.LookupMediaResponse(media=media_message(row))
+
     @finishes
+    @taken_within(READ_SECONDS)
     async def DownloadMedia(
         self, request: media_pb2.DownloadMediaRequest, context: Context
     ) -> AsyncIterator[media_pb2.DownloadMediaResponse]:
-        known = request.if_none_match_sha256
-        if known and len(known) != 32:
-            raise InvalidField("if_none_match_sha256", "must be 32 bytes")
-        _check_variant(request.variant)
+        check_download(request)
         row = await self._visible(request.media_id)
-        start = request.offset_bytes
-        if not 0 <= start <= row.size:
-            raise InvalidField("offset_bytes", f"must be between 0 and the file's size, {row.size}")
-        end = row.size
-        if request.HasField("limit_bytes"):
-            end = min(row.size, start + at_least("limit_bytes", request.limit_bytes, 0))
-        header = media_pb2.DownloadHeader(
-            media=media_message(row),
-            mime_type=row.mime_type,
-            size_bytes=row.size,
-            sha256=row.sha256,
-            not_modified=known == row.sha256,
-        )
-        DOWNLOADS.inc()
-        with tracing.span("mesh.media.download", attributes={"mesh.media.size": end - start}):
-            yield media_pb2.DownloadMediaResponse(header=header)
-            if header.not_modified or start == end:
-                return
-            try:
-                async for chunk in self._store.get(row.key, start, end):
-                    DOWNLOADED_BYTES.inc(len(chunk))
-                    yield media_pb2.DownloadMediaResponse(chunk=chunk)
-            except FileNotFoundError:  # it was deleted, and the grace is over
-                raise NotFound("media", request.media_id) from None
+        async with aclosing(download_frames(self._reader, row, request)) as frames:
+            async for frame in frames:
+                yield frame
 
     async def GetMedia(
         self, request: media_pb2.GetMediaRequest, context: Context
@@ -100,12 +96,7 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
     async def ListMedia(
         self, request: media_pb2.ListMediaRequest, context: Context
     ) -> media_pb2.ListMediaResponse:
-        tenant = current_identity().tenant_for(request.tenant_id)
-        page = self._pager.page(request, tenant.bytes)
-        wanted = _query(request.filter, tenant, current_identity())
-        rows = await self._media.page(wanted, page.after_id, page.fetch) if wanted is not None else []
-        shown, next_page = page.cut(rows, media_message, lambda row: row.id.bytes)
-        return media_pb2.ListMediaResponse(media=shown, next_page_token=next_page)
+        return await self._stock.listings.list(request)
 
     async def DeleteMedia(
         self, request: media_pb2.DeleteMediaRequest, context: Context
@@ -117,96 +108,55 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
     async def CreateDownloadUrl(
         self, request: media_pb2.CreateDownloadUrlRequest, context: Context
     ) -> media_pb2.CreateDownloadUrlResponse:
-        _check_variant(request.variant)
-        row = await self._visible(request.media_id)
-        ttl = DEFAULT_URL_TTL
-        if request.HasField("ttl"):
-            ttl = duration("ttl", request.ttl, least=timedelta(seconds=1), most=MAX_URL_TTL)
-        url = await self._store.download_url(row.key, ttl, row.file_name, row.mime_type)
-        return media_pb2.CreateDownloadUrlResponse(url=url, expire_time=to_timestamp(datetime.now(UTC) + ttl))
+        check_variant(request.variant)
+        return await self._urls.create(await self._visible(request.media_id), request)
 
     async def GetMediaUsage(
         self, request: media_pb2.GetMediaUsageRequest, context: Context
     ) -> media_pb2.GetMediaUsageResponse:
-        usage = await self._objects.usage(current_identity().tenant_for(request.tenant_id))
-        return media_pb2.GetMediaUsageResponse(
-            stored=media_pb2.MediaCount(objects=usage.media, size_bytes=usage.bytes),
-            reserved_bytes=usage.reserved_bytes,
-            max_bytes=usage.max_bytes,
-            shared_bytes=usage.shared_bytes,
-            compressed_bytes=usage.compressed_bytes,
-            by_age=[
-                media_pb2.MediaAgeUsage(
-                    age=media_pb2.MediaAge.ValueType(age),
-                    stored=media_pb2.MediaCount(objects=count, size_bytes=size),
-                )
-                for age, (count, size) in usage.by_age.items()
-            ],
-        )
+        return await self._stock.usage.of_tenant(request)
+
+    async def ListAccountMediaUsage(
+        self, request: media_pb2.ListAccountMediaUsageRequest, context: Context
+    ) -> media_pb2.ListAccountMediaUsageResponse:
+        return await self._stock.usage.of_accounts(request)
+
+    async def GetMediaPolicy(
+        self, request: media_pb2.GetMediaPolicyRequest, context: Context
+    ) -> media_pb2.GetMediaPolicyResponse:
+        return await self._stock.policies.get(request)
+
+    async def UpdateMediaPolicy(
+        self, request: media_pb2.UpdateMediaPolicyRequest, context: Context
+    ) -> media_pb2.UpdateMediaPolicyResponse:
+        return await self._stock.policies.update(request)
+
+    async def PruneMedia(
+        self, request: media_pb2.PruneMediaRequest, context: Context
+    ) -> media_pb2.PruneMediaResponse:
+        return await self._stock.prunes.begin(request)
+
+    async def MigrateStorage(
+        self, request: media_pb2.MigrateStorageRequest, context: Context
+    ) -> media_pb2.MigrateStorageResponse:
+        row = await self._migrations.start(request)
+        self._migrations.wake()
+        return media_pb2.MigrateStorageResponse(job=job_message(row))
+
+    async def ScanStorage(
+        self, request: media_pb2.ScanStorageRequest, context: Context
+    ) -> media_pb2.ScanStorageResponse:
+        row = await self._scans.start(request)
+        self._scans.wake()
+        return media_pb2.ScanStorageResponse(job=job_message(row))
 
     async def _visible(self, media_id: str) -> MediaRow:
         """The row, if the caller may know of it; raises `InvalidField` or `NotFound`."""
         row = await self._media.get(ids.decode(Prefix.MEDIA, media_id, "media_id"))
         identity = current_identity()
         identity.check_sees(row.tenant, "media", media_id)
-        if not identity.sees_account(_account_id(row)):
+        if not identity.sees_account(account_id(row)) and not await self._media.is_referred_to(
+            row.id, identity.account_uuids or ()
+        ):
             raise NotFound("media", media_id)
         return row
-
-
-def _query(wanted: media_pb2.MediaFilter, tenant: UUID, identity: Identity) -> MediaQuery | None:
-    """What to list; None when nothing can match. Raises `InvalidField`, and `Unimplemented` NOT_SERVED."""
-    text("filter.mime_type_prefix", wanted.mime_type_prefix, 127)
-    at_least("filter.min_size_bytes", wanted.min_size_bytes, 0)
-    query = MediaQuery(
-        tenant=tenant,
-        accounts=identity.account_uuids,
-        mime_type_prefix=wanted.mime_type_prefix,
-        origin=wanted.origin,
-        labels=labels("filter.labels", wanted.labels),
-        start=timestamp("filter.start_time", wanted.start_time) if wanted.HasField("start_time") else None,
-        end=timestamp("filter.end_time", wanted.end_time) if wanted.HasField("end_time") else None,
-        min_size=wanted.min_size_bytes,
-    )
-    for name in ("account_id", "category"):  # these need to know what refers to a file
-        if getattr(wanted, name):
-            raise Unimplemented(f"filter.{name}: is not served by this version", "NOT_SERVED")
-    every_row_is_ready = wanted.state in (
-        content_pb2.MEDIA_STATE_UNSPECIFIED,
-        content_pb2.MEDIA_STATE_READY,
-    )
-    return query if every_row_is_ready else None
-
-
-def _check_variant(variant: media_pb2.MediaVariant.ValueType) -> None:
-    if variant != media_pb2.MEDIA_VARIANT_UNSPECIFIED:
-        raise Unimplemented("variant: is not served by this version", "NOT_SERVED")
-
-
-def _account_id(row: MediaRow) -> str:
-    return "" if row.account is None else ids.encode(Prefix.ACCOUNT, row.account)
-
-
-def media_message(row: MediaRow) -> media_pb2.Media:
-    """The row as a proto. Every row is READY, because it is added after its bytes are stored."""
-    return media_pb2.Media(
-        id=ids.encode(Prefix.MEDIA, row.id),
-        tenant_id=ids.encode(Prefix.TENANT, row.tenant),
-        account_id=_account_id(row),
-        state=content_pb2.MEDIA_STATE_READY,
-        unprocessed_reason=media_pb2.UnprocessedReason.ValueType(row.unprocessed),
-        mime_type=row.mime_type,
-        declared_mime_type=row.declared_mime_type,
-        size_bytes=row.size,
-        sha256=row.sha256,
-        original_size_bytes=row.original_size,
-        original_sha256=row.original_sha256,
-        file_name=row.file_name,
-        width=row.width,
-        height=row.height,
-        animated=row.animated,
-        origin=media_pb2.MediaOrigin.ValueType(row.origin),
-        labels=row.labels,
-        create_time=to_timestamp(row.create_time),
-        expire_time=to_timestamp(row.expire_time) if row.expire_time else None,
-    )

@@ -1,4 +1,4 @@
-"""Receives an upload into a temporary file, in time, and checks it against its header."""
+"""Receives a file into a temporary one, in time, and checks it against what was announced."""
 
 from __future__ import annotations
 
@@ -22,17 +22,21 @@ PIECE_SECONDS = 30.0
 """How long one frame may be awaited."""
 START_SECONDS = 30.0
 LEAST_RATE = 64 * 1024
-"""A whole upload has `START_SECONDS`, and one more for each `LEAST_RATE` bytes."""
+"""A whole file has `START_SECONDS`, and one more for each `LEAST_RATE` bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpooledFile:
-    """A complete upload in a temporary file; `head` is its first bytes."""
+    """A complete file in a temporary one; `head` is its first bytes."""
 
     path: Path
     size: int
     sha256: bytes
     head: bytes
+
+
+class TooLarge(Exception):
+    """More bytes come than may be."""
 
 
 async def next_frame(frames: Frames, until: float | None = None) -> media_pb2.UploadMediaRequest | None:
@@ -48,33 +52,56 @@ async def next_frame(frames: Frames, until: float | None = None) -> media_pb2.Up
 
 
 @asynccontextmanager
-async def spool(frames: Frames, header: media_pb2.UploadHeader, folder: str) -> AsyncIterator[SpooledFile]:
-    """Reads the chunks that follow the header; the file is deleted when the block ends.
+async def spool(pieces: AsyncIterator[bytes], most: int, folder: str) -> AsyncIterator[SpooledFile]:
+    """Writes all `pieces` to a temporary file in `folder`, which is deleted when the block ends.
 
-    Raises `InvalidField` for a bad chunk, and for a size or checksum that differs from the header's;
-    `DeadlineExceeded` for one that comes too slowly, and `DiskFull` when there is no room for it.
+    Raises `TooLarge` for more than `most` bytes, `DiskFull`, and what `pieces` does.
     """
-    until = asyncio.get_running_loop().time() + START_SECONDS + header.size_bytes / LEAST_RATE
     with (
         naming_full_disk("the media service's temporary files"),
         tempfile.NamedTemporaryFile(dir=folder or None, prefix="upload-") as file,
     ):
         digest, size, head = hashlib.sha256(), 0, b""
-        while (frame := await next_frame(frames, until)) is not None:
-            chunk = frame.chunk
-            if not 1 <= len(chunk) <= MAX_CHUNK:
-                raise InvalidField("chunk", f"must have 1 to {MAX_CHUNK} bytes")
-            size += len(chunk)
-            if size > header.size_bytes:
-                raise InvalidField("header.size_bytes", f"says {header.size_bytes}, but more bytes came")
-            # Synchronous, because a chunk is at most 1 MiB and goes to the page cache.
-            digest.update(chunk)
-            file.write(chunk)
+        async for piece in pieces:
+            size += len(piece)
+            if size > most:
+                raise TooLarge
+            # Synchronous, because a piece is at most 1 MiB and goes to the page cache.
+            digest.update(piece)
+            file.write(piece)
             if len(head) < SNIFFED_BYTES:
-                head += chunk[: SNIFFED_BYTES - len(head)]
-        if size != header.size_bytes:
-            raise InvalidField("header.size_bytes", f"says {header.size_bytes}, but {size} bytes came")
-        if header.options.sha256 and header.options.sha256 != digest.digest():
-            raise InvalidField("header.options.sha256", "is not the sha256 of the bytes that came")
+                head += piece[: SNIFFED_BYTES - len(head)]
         file.flush()
         yield SpooledFile(Path(file.name), size, digest.digest(), head)
+
+
+@asynccontextmanager
+async def spool_upload(
+    frames: Frames, header: media_pb2.UploadHeader, most: int, folder: str
+) -> AsyncIterator[SpooledFile]:
+    """Reads the chunks that follow the header, as `spool`. A file may have another size than was announced
+    where `most` is more.
+
+    Raises `InvalidField` for a bad chunk, and for a size or checksum that differs from the header's;
+    `DeadlineExceeded` for one that comes too slowly, and `DiskFull` when there is no room for it.
+    """
+    announced = header.size_bytes
+    try:
+        async with spool(_chunks(frames, announced), most, folder) as file:
+            if file.size != announced and most == announced:
+                raise InvalidField("header.size_bytes", f"says {announced}, but {file.size} bytes came")
+            if header.options.sha256 and header.options.sha256 != file.sha256:
+                raise InvalidField("header.options.sha256", "is not the sha256 of the bytes that came")
+            yield file
+    except TooLarge:
+        raise InvalidField(
+            "header.size_bytes", f"says {announced}, but more than {most} bytes came"
+        ) from None
+
+
+async def _chunks(frames: Frames, announced: int) -> AsyncIterator[bytes]:
+    until = asyncio.get_running_loop().time() + START_SECONDS + announced / LEAST_RATE
+    while (frame := await next_frame(frames, until)) is not None:
+        if not 1 <= len(frame.chunk) <= MAX_CHUNK:
+            raise InvalidField("chunk", f"must have 1 to {MAX_CHUNK} bytes")
+        yield frame.chunk

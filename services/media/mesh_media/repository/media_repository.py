@@ -1,7 +1,8 @@
-"""The rows of media, and the objects that they share: equal files of a tenant have one object."""
+"""The rows of media."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import asyncpg
@@ -11,11 +12,20 @@ from asyncpg.pool import PoolConnectionProxy
 
 from mesh_core import ids
 from mesh_core.database import Database
+from mesh_core.database.pool import AnyConnection
 from mesh_core.database.requests import Method, claim_request
 from mesh_core.errors import NotFound
 from mesh_core.ids import Prefix
-from mesh_media.repository.object_repository import ADD_UNREFERENCED
-from mesh_media.repository.rows import MediaQuery, MediaRow, NewMedia
+from mesh_media.repository.known_files import refer_to_known
+from mesh_media.repository.references import delete_media, refer
+from mesh_media.repository.rows import (
+    MediaRow,
+    NewFile,
+    NewMedia,
+    NewWork,
+    StoredObject,
+)
+from sessionmesh.v1 import content_pb2
 
 
 class MediaRepository:
@@ -24,129 +34,192 @@ class MediaRepository:
     def __init__(self, database: Database) -> None:
         self._pool = database.pool
 
-    async def add(self, new: NewMedia, request_id: str, digest: bytes) -> MediaRow:
-        """Adds a media row, or returns the one that the same request added before.
+    async def add(
+        self,
+        new: NewMedia,
+        file: NewFile | None,
+        request: tuple[Method, str, bytes],
+        work: NewWork | None = None,
+    ) -> MediaRow:
+        """Adds a media row, or returns the one that the same request (method, id and digest) added before.
 
-        If the tenant has an object with the same bytes already, the row refers to that one, and the object
-        `new.key` is deleted soon. Raises `AlreadyExists` REQUEST_ID_REUSED.
+        It is READY, or PENDING where there is `work` to be done. Raises `AlreadyExists` REQUEST_ID_REUSED,
+        and `ObjectGone` when the file says wrongly that the tenant has an object.
         """
+        method, request_id, digest = request
         async with self._pool.acquire() as connection, connection.transaction():
-            first = await claim_request(
-                connection, new.tenant, Method.UPLOAD_MEDIA, request_id, digest, new.id
-            )
+            first = await claim_request(connection, new.tenant, method, request_id, digest, new.id)
             if first is None:
-                await self._insert(connection, new)
-            await connection.execute("UPDATE media_loose_object SET due_time = now() WHERE key = $1", new.key)
-            row = await connection.fetchrow(f"{_SELECT} WHERE m.id = $1", first or new.id)
-        if row is None:
-            raise NotFound("media", ids.encode(Prefix.MEDIA, first or new.id))
-        return _media_row(row)
+                await _insert(connection, new, file, work)
+            return await read_media(connection, first or new.id)
+
+    async def add_known(
+        self, new: NewMedia, request: tuple[Method, str, bytes], keep_original: bool
+    ) -> MediaRow | None:
+        """Adds a media row for bytes that the tenant has as another one's, which was processed alike: it gets
+        what that one is. None when there is none; a row that is being deleted is none. Raises `AlreadyExists`
+        REQUEST_ID_REUSED.
+        """
+        method, request_id, digest = request
+        async with self._pool.acquire() as connection, connection.transaction():
+            if not await refer_to_known(connection, new, keep_original):
+                return None
+            first = await claim_request(connection, new.tenant, method, request_id, digest, new.id)
+            if first is not None:  # it has what it is
+                await delete_media(connection, [new.id], timedelta())
+            return await read_media(connection, first or new.id)
+
+    async def check_owner(self, tenant: UUID, account: UUID | None) -> None:
+        """Raises `NotFound` for a tenant, or an account of it, that does not exist."""
+        found = await self._pool.fetchrow(_OWNER, tenant, account)
+        if found is None:
+            raise NotFound("tenant", ids.encode(Prefix.TENANT, tenant))
+        if account is not None and not found["is_account"]:
+            raise NotFound("account", ids.encode(Prefix.ACCOUNT, account))
 
     async def get(self, media: UUID) -> MediaRow:
         """One media row; raises `NotFound`."""
-        row = await self._pool.fetchrow(f"{_SELECT} WHERE m.id = $1", media)
-        if row is None:
-            raise NotFound("media", ids.encode(Prefix.MEDIA, media))
-        return _media_row(row)
+        return await read_media(self._pool, media)
 
-    async def page(self, wanted: MediaQuery, before: UUID | None, limit: int) -> list[MediaRow]:
-        """At most `limit` rows older than `before`, newest first."""
+    async def look_up(self, tenant: UUID, sha256: bytes, accounts: Sequence[UUID] | None) -> MediaRow | None:
+        """The newest READY media whose bytes have this hash, as stored or as they came, and that is not
+        about to expire; `accounts`: only what is theirs, or their messages refer to.
+        """
+        row = await self._pool.fetchrow(_LOOK_UP, tenant, sha256, accounts, _TOO_LATE)
+        return None if row is None else media_row(row)
+
+    async def objects_with(self, tenant: UUID, hashes: Sequence[bytes]) -> frozenset[bytes]:
+        """Those of the hashes that the tenant has objects of."""
         rows = await self._pool.fetch(
-            _PAGE,
-            wanted.tenant,
-            before,
-            wanted.accounts,
-            wanted.mime_type_prefix,
-            wanted.origin,
-            orjson.dumps(dict(wanted.labels)).decode(),
-            wanted.start,
-            wanted.end,
-            wanted.min_size,
-            limit,
+            "SELECT sha256 FROM media_object WHERE tenant = $1 AND sha256 = ANY ($2)", tenant, hashes
         )
-        return [_media_row(row) for row in rows]
+        return frozenset(row["sha256"] for row in rows)
+
+    async def is_referred_to(self, media: UUID, accounts: Sequence[UUID]) -> bool:
+        """Whether messages of one of these accounts refer to it."""
+        found: bool = await self._pool.fetchval(_IS_REFERRED_TO, media, accounts)
+        return found
 
     async def delete(self, media: UUID, grace: timedelta) -> None:
-        """Deletes a media row. Its object is deleted after `grace` when no other row refers to it."""
+        """Deletes a media row. Its objects are deleted after `grace` when nothing else refers to them."""
         async with self._pool.acquire() as connection, connection.transaction():
-            await _delete(connection, [media], grace)
+            await delete_media(connection, [media], grace)
 
-    async def delete_expired(self, grace: timedelta, limit: int = 500) -> int:
-        """Deletes rows that have expired, `limit` at most, as `delete` does; returns how many."""
-        expired = await self._pool.fetch("SELECT id FROM media WHERE expire_time <= now() LIMIT $1", limit)
-        if expired:
-            async with self._pool.acquire() as connection, connection.transaction():
-                await _delete(connection, [row["id"] for row in expired], grace)
-        return len(expired)
 
-    async def _insert(self, connection: PoolConnectionProxy, new: NewMedia) -> None:
-        key = await connection.fetchval(
-            """INSERT INTO media_object AS o (tenant, sha256, key, size, media) VALUES ($1, $2, $3, $4, 1)
-               ON CONFLICT (tenant, sha256) DO UPDATE SET media = o.media + 1 RETURNING key""",
-            new.tenant,
-            new.sha256,
-            new.key,
-            new.size,
-        )
-        if key == new.key:
-            await connection.execute("DELETE FROM media_loose_object WHERE key = $1", key)
+async def read_media(connection: AnyConnection | asyncpg.Pool, media: UUID) -> MediaRow:
+    """One media row; raises `NotFound`."""
+    row = await connection.fetchrow(f"{SELECT_MEDIA} WHERE m.id = $1", media)
+    if row is None:
+        raise NotFound("media", ids.encode(Prefix.MEDIA, media))
+    return media_row(row)
+
+
+async def write_file(connection: PoolConnectionProxy, media: UUID, tenant: UUID, file: NewFile) -> None:
+    """Has a media row say what is stored of its file, and counts the references. Raises `ObjectGone`."""
+    await refer(connection, tenant, file.objects)
+    thumbnail = None if file.thumbnail is None else file.thumbnail.sha256
+    await connection.execute(
+        _WRITE_FILE,
+        media,
+        file.mime_type,
+        file.stored.sha256,
+        file.unprocessed,
+        file.width,
+        file.height,
+        file.duration_ms,
+        file.animated,
+        file.waveform,
+        file.preview,
+        thumbnail,
+        file.thumbnail_width,
+        file.thumbnail_height,
+        file.original is not None,
+    )
+
+
+async def _insert(
+    connection: PoolConnectionProxy, new: NewMedia, file: NewFile | None, work: NewWork | None
+) -> None:
+    await connection.execute(
+        _INSERT,
+        new.id,
+        new.tenant,
+        new.account,
+        content_pb2.MEDIA_STATE_READY if work is None else content_pb2.MEDIA_STATE_PENDING,
+        new.declared_mime_type,
+        new.original_size,
+        new.original_sha256,
+        new.file_name,
+        new.purpose,
+        new.compression,
+        new.origin,
+        orjson.dumps(new.labels).decode(),
+        new.keep_for,
+    )
+    if file is not None:
+        await write_file(connection, new.id, new.tenant, file)
+    if work is not None:
         await connection.execute(
-            """INSERT INTO media (id, tenant, account, mime_type, declared_mime_type, sha256, original_size,
-                 original_sha256, file_name, unprocessed, width, height, animated, origin, labels,
-                 expire_time)
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, now() + $16)""",
+            _ADD_WORK,
             new.id,
             new.tenant,
-            new.account,
-            new.mime_type,
-            new.declared_mime_type,
-            new.sha256,
-            new.original_size,
-            new.original_sha256,
-            new.file_name,
-            new.unprocessed,
-            new.width,
-            new.height,
-            new.animated,
-            new.origin,
-            orjson.dumps(new.labels).decode(),
-            new.keep_for,
+            work.kind,
+            work.options,
+            work.url,
+            work.with_headers,
+            work.held_for,
         )
 
 
-async def _delete(connection: PoolConnectionProxy, media: list[UUID], grace: timedelta) -> None:
-    # Locked in the order of their keys, so that two transactions that delete the same files cannot deadlock.
-    await connection.execute(
-        """SELECT FROM media_object o WHERE (o.tenant, o.sha256) IN
-             (SELECT tenant, sha256 FROM media WHERE id = ANY ($1)) ORDER BY o.key FOR UPDATE""",
-        media,
-    )
-    deleted = await connection.fetch("DELETE FROM media WHERE id = ANY ($1) RETURNING tenant, sha256", media)
-    for row in deleted:
-        last = await connection.fetchrow(
-            "SELECT key, size FROM media_object WHERE tenant = $1 AND sha256 = $2 AND media = 1",
-            *row.values(),
-        )
-        if last is None:
-            await connection.execute(
-                "UPDATE media_object SET media = media - 1 WHERE tenant = $1 AND sha256 = $2", *row.values()
-            )
-            continue
-        await connection.execute("DELETE FROM media_object WHERE key = $1", last["key"])
-        await connection.execute(ADD_UNREFERENCED, last["key"], row["tenant"], last["size"], grace)
+def media_row(row: asyncpg.Record) -> MediaRow:
+    """A row of `SELECT_MEDIA`."""
+    values = dict(row)
+    for name in ("thumbnail", "original"):
+        key, sha256, size = (values.pop(f"{name}_object_{part}") for part in ("key", "sha256", "size"))
+        values[name] = None if key is None else StoredObject(key, sha256, size)
+    values["labels"] = orjson.loads(row["labels"])
+    return MediaRow(**values)
 
 
-def _media_row(row: asyncpg.Record) -> MediaRow:
-    return MediaRow(**{**dict(row), "labels": orjson.loads(row["labels"])})
-
-
-_SELECT = """SELECT m.id, m.tenant, m.account, m.mime_type, m.declared_mime_type, o.size, m.sha256,
-  m.original_size, m.original_sha256, m.file_name, m.unprocessed, m.width, m.height, m.animated, m.origin,
-  m.labels, m.create_time, m.expire_time, o.key
-FROM media m JOIN media_object o ON o.tenant = m.tenant AND o.sha256 = m.sha256"""
-_PAGE = f"""{_SELECT}
-WHERE m.tenant = $1 AND ($2::uuid IS NULL OR m.id < $2) AND ($3::uuid[] IS NULL OR m.account = ANY ($3))
-  AND starts_with(m.mime_type, $4) AND ($5::smallint = 0 OR m.origin = $5) AND m.labels @> $6::jsonb
-  AND ($7::timestamptz IS NULL OR m.create_time >= $7) AND ($8::timestamptz IS NULL OR m.create_time < $8)
-  AND o.size >= $9
-ORDER BY m.id DESC LIMIT $10"""
+_OWNER = """SELECT EXISTS (SELECT FROM account WHERE tenant = $1 AND id = $2) AS is_account
+  FROM tenant WHERE id = $1"""
+_TOO_LATE = timedelta(hours=1)
+SELECT_MEDIA = """SELECT m.id, m.tenant, m.account, m.state, m.failure, m.mime_type,
+  CASE WHEN m.declared_mime_type <> m.mime_type THEN m.declared_mime_type ELSE '' END AS declared_mime_type,
+  coalesce(o.size, 0) AS size, coalesce(m.sha256, '') AS sha256, m.original_size,
+  coalesce(m.original_sha256, '') AS original_sha256, m.file_name, m.unprocessed, m.purpose, m.compression,
+  m.width, m.height, m.duration_ms, m.animated, m.waveform, m.preview, m.thumbnail_width, m.thumbnail_height,
+  m.origin, m.labels, m.create_time, m.expire_time, media_categories(m) AS categories,
+  coalesce(o.key, '') AS key,
+  t.key AS thumbnail_object_key, t.sha256 AS thumbnail_object_sha256, t.size AS thumbnail_object_size,
+  k.key AS original_object_key, k.sha256 AS original_object_sha256, k.size AS original_object_size
+FROM media m
+  LEFT JOIN media_object o ON o.tenant = m.tenant AND o.sha256 = m.sha256
+  LEFT JOIN media_object t ON t.tenant = m.tenant AND t.sha256 = m.thumbnail_sha256
+  LEFT JOIN media_object k ON m.original_kept AND k.tenant = m.tenant AND k.sha256 = m.original_sha256"""
+# State 2 is READY.
+_WITH_HASH = """WHERE m.id IN (
+    (SELECT id FROM media WHERE tenant = $1 AND sha256 = $2 AND state = 2
+      AND ($3::uuid[] IS NULL OR account = ANY ($3) OR EXISTS (
+        SELECT FROM media_reference r WHERE r.media = media.id AND r.account = ANY ($3)))
+      AND (expire_time IS NULL OR expire_time > now() + $4)
+      ORDER BY id DESC LIMIT 1)
+    UNION ALL
+    (SELECT id FROM media WHERE tenant = $1 AND original_sha256 = $2 AND state = 2
+      AND ($3::uuid[] IS NULL OR account = ANY ($3) OR EXISTS (
+        SELECT FROM media_reference r WHERE r.media = media.id AND r.account = ANY ($3)))
+      AND (expire_time IS NULL OR expire_time > now() + $4)
+      ORDER BY id DESC LIMIT 1))
+ORDER BY m.id DESC LIMIT 1"""
+_LOOK_UP = f"{SELECT_MEDIA} {_WITH_HASH}"
+_IS_REFERRED_TO = """SELECT EXISTS (SELECT FROM media_reference
+  WHERE account = ANY ($2) AND media = $1)"""
+_INSERT = """INSERT INTO media (id, tenant, account, state, mime_type, declared_mime_type, original_size,
+    original_sha256, file_name, purpose, compression, origin, labels, keep_until, unprocessed)
+  VALUES ($1, $2, $3, $4, $5, $5, $6, $7, $8, $9, $10, $11, $12, now() + $13, 0)"""
+_WRITE_FILE = """UPDATE media SET mime_type = $2, sha256 = $3, unprocessed = $4, width = $5, height = $6,
+    duration_ms = $7, animated = $8, waveform = $9, preview = $10, thumbnail_sha256 = $11,
+    thumbnail_width = $12, thumbnail_height = $13, original_kept = $14
+  WHERE id = $1"""
+_ADD_WORK = """INSERT INTO media_work (media, tenant, kind, options, url, with_headers, due_time)
+  VALUES ($1, $2, $3, $4, $5, $6, now() + $7)"""

@@ -1,4 +1,4 @@
-"""The rows of stored objects: which ones nothing refers to, and how much a tenant stores.
+"""The rows of stored objects: which ones nothing refers to, and whether a tenant has room for more.
 
 An object's row in `media_loose_object` is written before its bytes are, and deleted in the transaction that
 adds a media row for it. A crash in between leaves a row, and the sweeper deletes that row and the object.
@@ -6,6 +6,7 @@ adds a media row for it. A crash in between leaves a row, and the sweeper delete
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 
 import orjson
@@ -15,14 +16,14 @@ from mesh_core import ids
 from mesh_core.database import Database
 from mesh_core.errors import NotFound, ResourceExhausted
 from mesh_core.ids import Prefix
-from mesh_media.repository.rows import Usage
 
 
 class ObjectRepository:
-    """Reserves objects for uploads, lists those to delete, and sums up what a tenant stores."""
+    """Reserves objects for uploads, and lists those to delete."""
 
     def __init__(self, database: Database) -> None:
         self._pool = database.pool
+        self._callers = database.callers
 
     async def reserve(
         self, tenant: UUID, account: UUID | None, key: str, size: int, lifetime: timedelta
@@ -32,8 +33,8 @@ class ObjectRepository:
         Unless a media row refers to it within `lifetime`, it is deleted. Raises `NotFound` for an unknown
         tenant or account, and `ResourceExhausted` QUOTA_EXCEEDED.
         """
-        async with self._pool.acquire() as connection, connection.transaction():
-            # The lock on the tenant makes its uploads check the quota one after the other.
+        # The lock on the tenant makes its uploads check the quota one after the other.
+        async with self._callers.locking(tenant, tenant) as connection:
             settings = await connection.fetchval(
                 "SELECT settings FROM tenant WHERE id = $1 FOR NO KEY UPDATE", tenant
             )
@@ -41,7 +42,7 @@ class ObjectRepository:
                 raise NotFound("tenant", ids.encode(Prefix.TENANT, tenant))
             if account is not None and not await connection.fetchval(_IS_ACCOUNT, tenant, account):
                 raise NotFound("account", ids.encode(Prefix.ACCOUNT, account))
-            quota = _quota(settings)
+            quota = quota_of(settings)
             if quota is not None and await connection.fetchval(_USED_BYTES, tenant) + size > quota:
                 raise ResourceExhausted(
                     f"the tenant's {quota} bytes of media are used up",
@@ -49,6 +50,10 @@ class ObjectRepository:
                     quota="max_media_bytes",
                 )
             await connection.execute(_ADD_UPLOADING, key, tenant, size, lifetime)
+
+    async def settle(self, tenant: UUID, sizes: Mapping[str, int], lifetime: timedelta) -> None:
+        """Has reserved objects count with the sizes that they have, by key; new ones are added."""
+        await self._pool.execute(_SETTLE, tenant, [*sizes], [*sizes.values()], lifetime)
 
     async def give_back(self, key: str, *, written: bool) -> None:
         """Lets the reservation of an upload that failed count no more. What may have been written is deleted
@@ -73,30 +78,19 @@ class ObjectRepository:
             "UPDATE media_loose_object SET due_time = now() + $2 WHERE key = ANY ($1)", keys, delay
         )
 
-    async def usage(self, tenant: UUID) -> Usage:
-        """What the tenant stores; raises `NotFound`."""
-        row = await self._pool.fetchrow(_USAGE, tenant)
-        if row is None:
-            raise NotFound("tenant", ids.encode(Prefix.TENANT, tenant))
-        ages = await self._pool.fetch(_AGES, tenant)
-        return Usage(
-            row["media"],
-            row["bytes"],
-            row["reserved_bytes"],
-            _quota(row["settings"]),
-            row["shared_bytes"],
-            row["compressed_bytes"],
-            {age["age"]: (age["media"], age["bytes"]) for age in ages},
-        )
+    async def fuller_than(self, share: float) -> dict[UUID, tuple[int, int]]:
+        """Tenants that use more than this share of their quota: their bytes, and the quota."""
+        rows = await self._pool.fetch(_FULLER, share)
+        return {row["tenant"]: (row["used"], row["quota"]) for row in rows}
 
 
-ADD_UNREFERENCED = (
-    "INSERT INTO media_loose_object (key, tenant, size, due_time) VALUES ($1, $2, $3, now() + $4)"
-)
-"""Records an object that nothing refers to: key, tenant, size, and the time until it is deleted."""
+ADD_UNREFERENCED = """INSERT INTO media_loose_object (key, tenant, size, due_time)
+  SELECT key, tenant, size, now() + $4 FROM unnest($1::text[], $2::uuid[], $3::bigint[])
+    AS gone(key, tenant, size)"""
+"""Records objects that nothing refers to: keys, tenants, sizes, and the time until they are deleted."""
 
 
-def _quota(settings: str) -> int | None:
+def quota_of(settings: str) -> int | None:
     """The quota in bytes; None for none."""
     quota: int | None = orjson.loads(settings).get("max_media_bytes")
     return quota
@@ -104,24 +98,16 @@ def _quota(settings: str) -> int | None:
 
 _ADD_UPLOADING = """INSERT INTO media_loose_object (key, tenant, size, due_time, uploading)
   VALUES ($1, $2, $3, now() + $4, true)"""
+_SETTLE = """INSERT INTO media_loose_object (key, tenant, size, due_time, uploading)
+  SELECT key, $1, size, now() + $4, true FROM unnest($2::text[], $3::bigint[]) AS given(key, size)
+  ON CONFLICT (key) DO UPDATE SET size = excluded.size"""
 _FORGET = "DELETE FROM media_loose_object WHERE key = $1 AND uploading"
 _FORGET_SIZE = "UPDATE media_loose_object SET size = 0 WHERE key = $1 AND uploading"
 _IS_ACCOUNT = "SELECT true FROM account WHERE tenant = $1 AND id = $2"
-_USED_BYTES = """SELECT (SELECT coalesce(sum(size), 0) FROM media_object WHERE tenant = $1)
+_USED_BYTES = """SELECT (SELECT coalesce(sum(bytes), 0) FROM media_total WHERE tenant = $1)
   + (SELECT coalesce(sum(size), 0) FROM media_loose_object WHERE tenant = $1 AND due_time > now())"""
-_USAGE = """SELECT t.settings,
-  (SELECT count(*) FROM media WHERE tenant = t.id) AS media,
-  (SELECT coalesce(sum(size), 0) FROM media_object WHERE tenant = t.id)::bigint AS bytes,
-  (SELECT coalesce(sum(size), 0) FROM media_loose_object
-     WHERE tenant = t.id AND uploading AND due_time > now())::bigint AS reserved_bytes,
-  (SELECT coalesce(sum(size * (media - 1)), 0) FROM media_object WHERE tenant = t.id)::bigint AS shared_bytes,
-  (SELECT coalesce(sum(m.original_size - o.size), 0) FROM media m
-     JOIN media_object o ON o.tenant = m.tenant AND o.sha256 = m.sha256 WHERE m.tenant = t.id)::bigint
-     AS compressed_bytes
-FROM tenant t WHERE t.id = $1"""
-# The ages are numbers of sessionmesh.v1.MediaAge: MEDIA_AGE_DAY to MEDIA_AGE_OLDER.
-_AGES = """SELECT 1 + width_bucket(now() - m.create_time,
-    ARRAY[interval '1 day', interval '7 days', interval '30 days', interval '365 days']) AS age,
-  count(*) AS media, coalesce(sum(o.size), 0)::bigint AS bytes
-FROM media m JOIN media_object o ON o.tenant = m.tenant AND o.sha256 = m.sha256
-WHERE m.tenant = $1 GROUP BY 1 ORDER BY 1"""
+_FULLER = """SELECT tenant, used, quota FROM (
+    SELECT t.id AS tenant, (t.settings ->> 'max_media_bytes')::bigint AS quota,
+      (SELECT coalesce(sum(bytes), 0) FROM media_total WHERE tenant = t.id)::bigint AS used
+    FROM tenant t WHERE t.settings ? 'max_media_bytes') AS quotas
+  WHERE used > quota * $1::float8"""

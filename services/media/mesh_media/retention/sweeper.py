@@ -1,58 +1,92 @@
-"""Deletes expired media, and objects that no media row refers to."""
+"""Deletes media whose time is over and those beyond a limit, and then the objects that nothing refers to."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
+from time import monotonic
 
 import structlog
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
-from mesh_media.repository.media_repository import MediaRepository
+from mesh_media.repository.expiry_repository import BATCH, Batch, ExpiryRepository
 from mesh_media.repository.object_repository import ObjectRepository
+from mesh_media.repository.usage_repository import UsageRepository
+from mesh_media.retention.quota_watch import QuotaWatch
 from mesh_media.stores.object_store import ObjectStore
 
 logger = structlog.get_logger(__name__)
 
 DELETED_OBJECTS = Counter("mesh_media_deleted_objects", "Objects deleted from the store.")
+DELETED_MEDIA = Counter("mesh_media_deleted_media", "Media deleted by the sweeper, by reason.", ["reason"])
+DELETED_BYTES = Counter("mesh_media_deleted_bytes", "Bytes of these, shared objects included.", ["reason"])
 SWEEP_FAILURES = Counter("mesh_media_sweep_failures", "Sweeps that a backing server cut short.")
-
-
+WAITING = Gauge("mesh_media_work_waiting", "Media to be processed or fetched, by whichever replica.")
 STUCK_OBJECTS = Counter("mesh_media_stuck_objects", "Objects that the store did not delete when asked.")
+
+SELDOM = 4
+"""How many intervals pass between two looks for tenants and categories that have too much."""
 
 
 class Sweeper:
-    """Any number of instances may sweep at once: deleting an object twice does no harm."""
+    """Any number of instances may sweep at once: what one is at, the others leave to it, and deleting an
+    object twice does no harm. Each part of the work goes its own pace, so none waits for another.
+    """
 
     def __init__(
         self,
-        media: MediaRepository,
+        expiry: ExpiryRepository,
         objects: ObjectRepository,
         store: ObjectStore,
         *,
         interval_seconds: float,
-        delete_grace: timedelta,
+        usage: UsageRepository,
     ) -> None:
-        self._media = media
+        self._expiry = expiry
+        self._usage = usage
         self._objects = objects
         self._store = store
         self._interval_seconds = interval_seconds
-        self._delete_grace = delete_grace
+        self._quotas = QuotaWatch(objects)
 
     async def run(self) -> None:
         """Sweeps at intervals until it is cancelled."""
-        while True:
-            for part in (self.expire_media, self.delete_objects):
-                try:
-                    await part()
-                except Exception as error:  # the next sweep continues where this one stopped
-                    SWEEP_FAILURES.inc()
-                    logger.warning("sweep cut short", error=repr(error))
-            await asyncio.sleep(self._interval_seconds)
+        often, seldom = self._interval_seconds, SELDOM * self._interval_seconds
+        async with asyncio.TaskGroup() as parts:
+            for part in (self.expire_media, self.delete_objects, self.settle_policies, self.count_work):
+                parts.create_task(self._repeat(part, often))
+            for part in (
+                self.make_room,
+                self._quotas.look,
+                self._expiry.put_totals_together,
+                self.report_usage,
+            ):
+                parts.create_task(self._repeat(part, seldom))
 
     async def expire_media(self) -> None:
         """Deletes the media that have expired; their objects become due."""
-        while await self._media.delete_expired(self._delete_grace):
+        await self._in_batches(self._expiry.delete_due, "expired")
+
+    async def make_room(self) -> None:
+        """Deletes the oldest of what is beyond the limits of categories and tenants."""
+        for full in await self._expiry.overfull():
+            await self._in_batches(partial(self._expiry.evict, full), "limit")
+            logger.info("a limit of media was passed", tenant=str(full.tenant), category=full.category)
+
+    async def settle_policies(self) -> None:
+        """Has media follow rules that were changed."""
+        while await self._expiry.settle_policies():
+            pass
+
+    async def count_work(self) -> None:
+        """Has the metric say how much waits."""
+        WAITING.set(await self._expiry.waiting_work())
+
+    async def report_usage(self) -> None:
+        """Counts what tenants with very many files store, for when they ask."""
+        while await self._usage.report():
             pass
 
     async def delete_objects(self) -> None:
@@ -73,6 +107,26 @@ class Sweeper:
             DELETED_OBJECTS.inc(len(keys) - len(failed))
             for key, error in failed.items():
                 logger.warning("an object was not deleted", key=key, error=repr(error))
+
+    async def _in_batches(self, work: Callable[[], Awaitable[Batch]], reason: str) -> None:
+        """Rests between two batches for a quarter of what one took: the database is others', too."""
+        while True:
+            began = monotonic()
+            batch = await work()
+            DELETED_MEDIA.labels(reason).inc(batch.deleted)
+            DELETED_BYTES.labels(reason).inc(batch.bytes)
+            if batch.seen < BATCH:
+                return
+            await asyncio.sleep((monotonic() - began) / 4)
+
+    async def _repeat(self, part: Callable[[], Awaitable[object]], interval: float) -> None:
+        while True:
+            try:
+                await part()
+            except Exception as error:  # the next sweep continues where this one stopped
+                SWEEP_FAILURES.inc()
+                logger.warning("sweep cut short", error=repr(error))
+            await asyncio.sleep(interval)
 
 
 _RETRY = timedelta(minutes=10)

@@ -29,7 +29,7 @@ from mesh_core.errors import (
 )
 from mesh_core.etcd import Etcd, EtcdRefused, EtcdUnavailable
 from mesh_core.ids import Prefix
-from mesh_core.jobs import Progress, store
+from mesh_core.jobs import NewJob, Progress, store
 from mesh_core.jobs.store import Connection
 from mesh_core.ownership.keys import NodeInfo, NodeState
 from mesh_core.ownership.nodes import (
@@ -130,7 +130,8 @@ class Drains:
             if not request.force:
                 self._check_room(nodes, node_id, replacement)
             detail = json.dumps({"replacement": replacement} if replacement else {})
-            row = await store.insert(connection, job, job_pb2.JOB_KIND_DRAIN_NODE, node_id, detail)
+            new = NewJob(job, job_pb2.JOB_KIND_DRAIN_NODE, subject=node_id, detail=detail)
+            row = await store.insert(connection, new)
         logger.info("drain started", node=node_id, replacement=replacement, job=_name(job))
         try:
             return await self.advance(job) or row

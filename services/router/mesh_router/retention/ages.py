@@ -10,6 +10,7 @@ from prometheus_client import Counter
 from mesh_core.database.partitions import stored_days
 from mesh_core.database.pool import AnyConnection
 from mesh_router.retention.policy import DEDUPLICATION, DISCONNECTS, ENDED_KEYS, PEOPLE
+from mesh_router.retention.purge import PAGES_OF, STEP
 
 DELETED = Counter("mesh_retention_deleted_rows", "Rows that were deleted for their age", ["table"])
 
@@ -32,6 +33,20 @@ async def delete_receipts(connection: AnyConnection) -> int:
     while days and (deleted := int((await connection.execute(_RECEIPTS, days[0])).split()[-1])):
         DELETED.labels("message_receipt").inc(deleted)
         total += deleted
+    return total
+
+
+async def delete_references(connection: AnyConnection) -> int:
+    """Deletes what messages whose day was dropped referred to, where a later message of the same account
+    refers to the same file for the same reason: how long the file is kept does not change. Returns how many.
+    """
+    days = await stored_days(connection, "message")
+    pages = await connection.fetchval(PAGES_OF, "media_reference")
+    total = 0
+    for page in range(0, pages if days else 0, STEP):
+        done = await connection.execute(_REFERENCES, f"({page},0)", f"({page + STEP},0)", days[0])
+        total += int(done.split()[-1])
+    DELETED.labels("media_reference").inc(total)
     return total
 
 
@@ -68,6 +83,10 @@ AGED: Mapping[str, str] = {
     **{table: _of_no_account(table) for table in ("session", "credential", "outbox", "media_fetch")},
 }
 """By table the statement that deletes 5,000 of its old rows; $1, where there is one, is the present time."""
+_REFERENCES = """DELETE FROM media_reference r WHERE ctid >= $1::text::tid AND ctid < $2::text::tid
+  AND message < uuid_at($3::date::timestamp AT TIME ZONE 'UTC')
+  AND EXISTS (SELECT FROM media_reference n WHERE n.account = r.account AND n.category = r.category
+    AND n.media = r.media AND n.message > r.message AND n.create_time >= r.create_time)"""
 _RECEIPTS = """DELETE FROM message_receipt WHERE (message, member) IN (
   SELECT message, member FROM message_receipt
     WHERE message < uuid_at($1::date::timestamp AT TIME ZONE 'UTC') ORDER BY message, member LIMIT 5000)"""

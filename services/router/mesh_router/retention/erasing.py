@@ -160,7 +160,8 @@ _BEGUN_BEFORE = """SELECT count(*) FROM pg_stat_activity
 _LONGEST_TRANSACTION = 12.0  # the server ends those of the mesh after ten seconds
 _RECEIPT = "DELETE FROM message_receipt WHERE message = $1 AND member = $2"
 _EVENT = "UPDATE {} SET body = $3 WHERE ctid = $1::text::tid AND id = $2"
-_MEDIA = "UPDATE media SET expire_time = now() WHERE tenant = $1 AND id = ANY ($2::uuid[])"
+_MEDIA = """UPDATE media SET ended = true, expire_time = now()
+  WHERE tenant = $1 AND id = ANY ($2::uuid[])"""
 _DELIVERIES = """SELECT id, CASE WHEN EXISTS (
     SELECT FROM unnest($3::bytea[]) AS mark WHERE position(mark IN body) > 0) THEN body END AS body
   FROM webhook_delivery WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT 200"""

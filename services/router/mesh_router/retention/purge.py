@@ -106,6 +106,7 @@ ACCOUNT_TABLES: Mapping[str, str] = {
       SELECT id FROM message WHERE account = $1 LIMIT 2000)) RETURNING id),
     receipts AS (DELETE FROM message_receipt WHERE message IN (SELECT id FROM gone))
     SELECT count(*) FROM gone""",
+    "media_reference": "SELECT media_release($1, 2000)",
     "network_message": _of_account("network_message", "network_id"),
     "person_identity": _of_account("person_identity", "person"),
     "disconnect": _of_account("disconnect", "id"),
@@ -118,7 +119,7 @@ ACCOUNT_TABLES: Mapping[str, str] = {
 }
 """By table what deletes some of an account's rows and answers how many, in the order in which they go."""
 # One index probe for each account that is in them; the small tables are read whole, see `ages`.
-_LARGE = ("message", "network_message", "person_identity", "disconnect")
+_LARGE = ("message", "media_reference", "network_message", "person_identity", "disconnect")
 _STRAYS = """WITH RECURSIVE owner AS (
     (SELECT account FROM {0} ORDER BY account LIMIT 1)
     UNION ALL

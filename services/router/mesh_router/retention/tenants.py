@@ -58,8 +58,8 @@ _DELIVERIES = """WITH gone AS (DELETE FROM webhook_delivery WHERE id = ANY (ARRA
 # By endpoint, as completions lock them, which are many tenants' at once.
 _QUEUES = """DELETE FROM webhook_queue WHERE endpoint = ANY (ARRAY(
   SELECT endpoint FROM webhook_queue WHERE tenant = $1 ORDER BY endpoint FOR UPDATE))"""
-_EXPIRE_MEDIA = """UPDATE media SET expire_time = now() WHERE id = ANY (ARRAY(
-  SELECT id FROM media WHERE tenant = $1 AND (expire_time IS NULL OR expire_time > now()) LIMIT 1000))"""
+_EXPIRE_MEDIA = """UPDATE media SET ended = true, expire_time = now() WHERE id = ANY (ARRAY(
+  SELECT id FROM media WHERE tenant = $1 AND NOT ended LIMIT 1000))"""
 _OBJECTS_DUE = "UPDATE media_loose_object SET due_time = now() WHERE tenant = $1 AND due_time > now()"
 _MEDIA_LEFT = """SELECT EXISTS (SELECT FROM media WHERE tenant = $1)
   OR EXISTS (SELECT FROM media_object WHERE tenant = $1)
@@ -68,6 +68,11 @@ _OWN = (
     "DELETE FROM request WHERE scope = $1",
     "DELETE FROM job WHERE tenant = $1 AND end_time IS NOT NULL",
     "DELETE FROM tenant_sweep WHERE tenant = $1",
+    "DELETE FROM media_policy WHERE tenant = $1",
+    "DELETE FROM media_rule WHERE tenant = $1",
+    "DELETE FROM media_total WHERE tenant = $1",
+    "DELETE FROM media_report WHERE tenant = $1",
+    "DELETE FROM media_usage WHERE tenant = $1",
     "DELETE FROM api_key WHERE tenant = $1",
     "DELETE FROM tenant_key WHERE tenant = $1",
     "DELETE FROM tenant WHERE id = $1",

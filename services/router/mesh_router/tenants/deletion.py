@@ -20,7 +20,7 @@ from mesh_core import ids, validation
 from mesh_core.database import Database
 from mesh_core.errors import FailedPrecondition, NotFound
 from mesh_core.ids import Prefix
-from mesh_core.jobs import store
+from mesh_core.jobs import NewJob, Total, Worker, store
 from mesh_router.retention.purge import delete_events_of_tenant, purge_account
 from mesh_router.retention.tenants import (
     delete_deliveries,
@@ -29,7 +29,6 @@ from mesh_router.retention.tenants import (
     expire_media,
     media_are_gone,
 )
-from mesh_router.tenants.worker import Worker
 from sessionmesh.v1 import job_pb2, session_pb2, tenant_pb2
 
 logger = structlog.get_logger(__name__)
@@ -72,12 +71,7 @@ class TenantDeletions(Worker):
             await connection.execute(_SET_STATE, tenant, tenant_pb2.TENANT_STATE_DELETING)
             detail = json.dumps({"state": row["state"]})
             return await store.insert(
-                connection,
-                ids.new_uuid(),
-                job_pb2.JOB_KIND_DELETE_TENANT,
-                request.tenant_id,
-                detail,
-                tenant,
+                connection, NewJob(ids.new_uuid(), self.kind, tenant, request.tenant_id, detail)
             )
 
     async def cancel(self, connection: store.Connection, row: asyncpg.Record) -> asyncpg.Record:
@@ -86,8 +80,8 @@ class TenantDeletions(Worker):
         await connection.execute(_SET_STATE, row["tenant"], json.loads(row["detail"])["state"])
         return await store.change(connection, row["id"], job_pb2.JOB_STATE_CANCELLED, row["total"], 0)
 
-    async def count(self, connection: store.Connection, row: asyncpg.Record) -> int:
-        return int(await connection.fetchval(_LEFT, row["tenant"]))
+    async def count(self, connection: store.Connection, row: asyncpg.Record) -> Total:
+        return Total(await connection.fetchval(_LEFT, row["tenant"]))
 
     async def work(self, connection: asyncpg.Connection, row: asyncpg.Record) -> None:
         """All of it from the beginning: what is gone already costs little."""

@@ -11,16 +11,15 @@ from asyncpg.pgproto.pgproto import UUID
 from mesh_core import addresses, ids, validation
 from mesh_core.database import Database
 from mesh_core.database.pool import AnyConnection
-from mesh_core.database.requests import Method, claim_request, request_digest
+from mesh_core.database.requests import Method, request_digest
 from mesh_core.errors import NotFound, ResourceExhausted
 from mesh_core.ids import Prefix
-from mesh_core.jobs import store
+from mesh_core.jobs import NewJob, Total, Worker, store
 from mesh_core.rpc.auth import current_identity
 from mesh_router.retention import person_rows
 from mesh_router.retention.erasing import Item, erase
 from mesh_router.retention.person_rows import FoundMessage
 from mesh_router.retention.persons import Identities
-from mesh_router.tenants.worker import Worker
 from sessionmesh.v1 import common_pb2, job_pb2, message_pb2, tenant_pb2
 
 RECORD_EVERY = 100
@@ -44,19 +43,15 @@ class PersonErasures(Worker):
         request_id = validation.request_id(request.request_id)
         tenant = UUID(current_identity().tenant_for(request.tenant_id).bytes)
         address = addresses.person("address", request.address)
-        job = ids.new_uuid()
+        new = NewJob(ids.new_uuid(), self.kind, tenant, detail=json.dumps({"address": address}))
         caller = current_identity().tenant_id
         async with self._database.callers.of(caller).transaction() as connection:
             if not await connection.fetchval("SELECT true FROM tenant WHERE id = $1", tenant):
                 raise NotFound("tenant", request.tenant_id)
-            first = await claim_request(
-                connection, tenant, Method.ERASE_PERSON, request_id, request_digest(request), job
-            )
+            digest = request_digest(request)
+            first = await store.repeated(connection, Method.ERASE_PERSON, request_id, digest, new)
             if first is not None:
-                row = await store.get(connection, first)
-                if row is None:
-                    raise NotFound("job", ids.encode(Prefix.JOB, first))
-                return row
+                return first
             if await connection.fetchval(_UNFINISHED, tenant, self.kind) >= MOST_ERASURES:
                 raise ResourceExhausted(
                     f"the tenant has {MOST_ERASURES} erasures that have not ended",
@@ -64,12 +59,10 @@ class PersonErasures(Worker):
                     quota="erasures of persons",
                     retry_after=RETRY_SECONDS,
                 )
-            return await store.insert(
-                connection, job, self.kind, "", json.dumps({"address": address}), tenant
-            )
+            return await store.insert(connection, new)
 
-    async def count(self, connection: store.Connection, row: asyncpg.Record) -> None:
-        return None
+    async def count(self, connection: store.Connection, row: asyncpg.Record) -> Total:
+        return Total()
 
     async def cancel(self, connection: store.Connection, row: asyncpg.Record) -> asyncpg.Record:
         """At once before it began; else the worker sees it soon."""

@@ -21,6 +21,8 @@ from sessionmesh.v1 import content_pb2
 MAX_CAPTION = 1024
 MAX_FILE_NAME = 255
 MAX_URL = 2048
+MAX_INLINE = 64_000
+"""Bytes of a file inside a request."""
 MAX_BODY = 1024
 """Of the text of an interactive message."""
 MAX_FOOTER = 60
@@ -44,19 +46,26 @@ def check_file(field: str, shown: Any) -> None:
     """A kind of content that is a file."""
     media: content_pb2.MediaReference = shown.media
     if media.inline_data:
-        raise not_served(f"{field}.media.inline_data")
-    if not media.media_id:
-        raise InvalidField(f"{field}.media.media_id", "is required")
-    decode(Prefix.MEDIA, media.media_id, f"{field}.media.media_id")
+        _check_inline(f"{field}.media", media)
+    elif not media.media_id:
+        raise InvalidField(f"{field}.media.media_id", "is required, or inline_data")
+    else:
+        decode(Prefix.MEDIA, media.media_id, f"{field}.media.media_id")
     fields = shown.DESCRIPTOR.fields_by_name
     if "caption" in fields:
         validation.text(f"{field}.caption", shown.caption, MAX_CAPTION)
     if "file_name" in fields:
         validation.text(f"{field}.file_name", shown.file_name, MAX_FILE_NAME)
-        if "/" in shown.file_name or "\\" in shown.file_name:
-            raise InvalidField(f"{field}.file_name", "must be a name without a path")
     if "waveform" in fields and shown.waveform and (len(shown.waveform) != 64 or max(shown.waveform) > 100):
         raise InvalidField(f"{field}.waveform", "must be 64 levels of 0 to 100")
+
+
+def _check_inline(field: str, media: content_pb2.MediaReference) -> None:
+    if media.media_id:
+        raise InvalidField(f"{field}.inline_data", "must not be there with media_id")
+    if len(media.inline_data) > MAX_INLINE:
+        raise InvalidField(f"{field}.inline_data", f"must be at most {MAX_INLINE:,} bytes: use UploadMedia")
+    validation.text(f"{field}.mime_type", media.mime_type, 255)
 
 
 def check_location(field: str, place: content_pb2.LocationContent) -> None:

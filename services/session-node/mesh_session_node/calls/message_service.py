@@ -32,6 +32,7 @@ from mesh_session_node.calls.message_filters import message_filter
 from mesh_session_node.calls.send_validation import check_send
 from mesh_session_node.context.message_rows import message_of_row, set_create_time
 from mesh_session_node.journal import Committed, Outcome, Refused, StatusChange, unwrap
+from mesh_session_node.outbound.inline_files import has_inline_file
 from mesh_session_node.outbound.outgoing import Outgoing, network_id_of
 from mesh_session_node.outbound.preparation import Preparation, has_references
 from mesh_session_node.outbound.references import ReferenceLookup, check_ref
@@ -234,18 +235,24 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
         A request that was accepted once is never refused: what was possible then need not be now.
         """
         check_send(request)
-        request_id = request.request_id
+        request_id, digest = request.request_id, None
         try:
+            if has_inline_file(request):
+                digest = payload_digest(_payload(request))  # of what was sent: the same bytes are the same
+                await self._preparation.store_inline(session.context, request, request_id)
             if has_references(request):
                 await self._preparation.check(session.context, request)
-            return self._hand_over(session, request)
+            return self._hand_over(session, request, request_id, digest)
         except (FailedPrecondition, ResourceExhausted, NotFound, InvalidField):
-            earlier = await self._accepted_before(session, request, request_id)
+            digest = digest or payload_digest(_payload(request))
+            earlier = await self._accepted_before(session, request_id, digest)
             if earlier is None:
                 raise
             return earlier
 
-    def _hand_over(self, session: Session, request: pb.SendMessageRequest) -> _Accepted:
+    def _hand_over(
+        self, session: Session, request: pb.SendMessageRequest, request_id: str, digest: bytes | None
+    ) -> _Accepted:
         """Nothing is awaited, so what is checked here still holds."""
         self._lookup.check_owner(session.context.ref.shard)
         if session.context.closed:
@@ -255,7 +262,6 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
         now = time.time()
         if request.HasField("expire_time") and request.expire_time.ToNanoseconds() <= now * 1e9:
             raise InvalidField("expire_time", "must be in the future")
-        request_id = request.request_id
         payload = _payload(request)
         session.sender.acceptance.check_room(len(payload))
         uuid = new_uuid()
@@ -268,15 +274,12 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
         out.size = len(payload)
         if out.due is not None and out.due <= now:
             out.due = None
-        digest = payload_digest(payload)
+        digest = digest or payload_digest(payload)
         done = session.sender.acceptance.accept(out, Method.SEND_MESSAGE, request_id, digest, payload, now)
         return _Accepted(session, out, done)
 
-    async def _accepted_before(
-        self, session: Session, request: pb.SendMessageRequest, request_id: str
-    ) -> pb.Message | None:
+    async def _accepted_before(self, session: Session, request_id: str, digest: bytes) -> pb.Message | None:
         """The message of an earlier call with this request, which has passed `check_send`."""
-        digest = payload_digest(_payload(request))
         row = await self._messages.accepted(session.context.ref.uuid, request_id, digest)
         return None if row is None else await self._shown(session, row)
 

@@ -16,6 +16,7 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.ids import Prefix, encode, new_uuid
 from mesh_session_node.context.context import SessionContext
+from mesh_session_node.context.media_uses import revoked_media_use
 from mesh_session_node.context.message_rows import (
     content_of_row,
     message_of_row,
@@ -132,8 +133,9 @@ class ContentChanges:
         if not _may_change(came, writer_of(session, came), message, micros):
             arrival.acknowledge()
             return None
-        before = _says(message)
+        before, file = _says(message), None
         if came.edited is None:
+            file = revoked_media_use(uuid, message.content)
             message.content.revoked.actor.CopyFrom(writer_of(session, came))
         else:
             _edit(message, came.edited, came.mentions)
@@ -157,6 +159,8 @@ class ContentChanges:
             rows: list[Row] = [placed, ContentUpdate(uuid, content, micros)]
         else:
             rows = [ContentUpdate(uuid, content_of_row(row, message), micros), event]
+            if file is not None:
+                rows.append(file)
         done = arrival.store(*rows, then=_nothing, repeated=_nothing)
         await asyncio.wait([done])
         return None if done.cancelled() or done.exception() is not None else done.result()

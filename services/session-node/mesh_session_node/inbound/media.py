@@ -17,10 +17,11 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.backoff import Backoff
 from mesh_core.database import UNAVAILABLE
-from mesh_core.errors import MeshError
+from mesh_core.errors import InvalidField, MeshError
 from mesh_core.rpc.server.status import from_rpc_error
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
+from mesh_session_node.context.media_uses import media_use
 from mesh_session_node.context.message_rows import content_of_row, message_of_row
 from mesh_session_node.context.places import Places
 from mesh_session_node.drivers.interface.outcomes import BlobUnavailable, ConnectionEnded
@@ -108,40 +109,44 @@ class MediaFetcher:
         session = fetch.session
         if reference.size_bytes > self._max_bytes:
             return _lost(fetch, reference, media_pb2.MEDIA_FAILURE_TOO_LARGE)
-        if session.link is None:
-            self._retry(fetch, "no connection")
-            return None
-        header = media_pb2.UploadHeader(
-            request_id=f"fetch-{fetch.message.hex}",
-            account_id=session.id,
-            size_bytes=reference.size_bytes,
-            options=media_pb2.StorageOptions(
-                mime_type=reference.mime_type,
-                sha256=reference.sha256,
-                file_name=message.content.document.file_name,
-                compression=media_pb2.COMPRESSION_OFF,
-            ),
-            origin=media_pb2.MEDIA_ORIGIN_NETWORK,
-        )
         try:
+            known = await self._known(session, message.content, reference)
+            if known is not None:
+                metrics.MEDIA.labels("inbound", "known").inc()
+                return known
+            if session.link is None:
+                self._retry(fetch, "no connection")
+                return None
+            header = _header(fetch, message.content, reference)
             async with timeout(START_SECONDS + reference.size_bytes / LEAST_RATE):
                 media = await self._client.upload(session.ref.tenant, header, session.link.fetch(fetch.blob))
         except BlobUnavailable as error:
             failure = media_pb2.MEDIA_FAILURE_TOO_LARGE if error.too_large else media_pb2.MEDIA_FAILURE_GONE
             return _lost(fetch, reference, failure)
         except grpc.aio.AioRpcError as error:
-            known = from_rpc_error(error)
-            if known.code in _FINAL:
-                quota = known.reason == "QUOTA_EXCEEDED"
-                failure = media_pb2.MEDIA_FAILURE_QUOTA if quota else media_pb2.MEDIA_FAILURE_CORRUPT
-                return _lost(fetch, reference, failure)
-            self._retry(fetch, known.message)
+            refused = from_rpc_error(error)
+            if (final := _final(refused)) is not None:
+                return _lost(fetch, reference, final)
+            self._retry(fetch, refused.message)
         except (ConnectionEnded, MeshError, TimeoutError) as error:
             self._retry(fetch, str(error) or "too slow")
         else:
             metrics.MEDIA.labels("inbound", "stored").inc()
             return media
         return None
+
+    async def _known(
+        self, session: SessionContext, content: content_pb2.Content, reference: content_pb2.MediaReference
+    ) -> media_pb2.Media | None:
+        """A media that these bytes came as before: nothing has to be fetched then."""
+        if len(reference.sha256) != 32:
+            return None
+        media = await self._client.look_up(session.ref.tenant, reference.sha256)
+        if media is None:
+            return None
+        # One that was made smaller stands for what came, but not for a document, whose bytes are what counts.
+        processed = media.origin == media_pb2.MEDIA_ORIGIN_NETWORK and not content.HasField("document")
+        return media if media.sha256 == reference.sha256 or processed else None
 
     async def _finish(self, fetch: Fetch, media: media_pb2.Media) -> None:
         """Store what became of the file, with the message as it is by now."""
@@ -161,6 +166,10 @@ class MediaFetcher:
                 reference.media_id, reference.mime_type = media.id, media.mime_type
                 reference.size_bytes, reference.sha256 = media.size_bytes, media.sha256
             rows.append(ContentUpdate(fetch.message, content_of_row(row, message)))
+        if ready:
+            sent = message.direction == message_pb2.DIRECTION_OUTBOUND
+            use = media_use(fetch.message, message.content, message.chat, sent=sent, media_id=media.id)
+            rows.extend([use] if use else [])
         try:
             done = session.host.journal.write(session.ref, *rows)
         except MeshError as error:
@@ -179,15 +188,50 @@ class MediaFetcher:
         self.add(session, fetch.message, fetch.blob, fetch.attempts + 1, due)
 
 
+_BACKOFF = Backoff(2.0, 600.0)
+
+
+def _header(
+    fetch: Fetch, content: content_pb2.Content, reference: content_pb2.MediaReference
+) -> media_pb2.UploadHeader:
+    return media_pb2.UploadHeader(
+        request_id=f"fetch-{fetch.message.hex}",
+        account_id=fetch.session.id,
+        size_bytes=reference.size_bytes,
+        options=media_pb2.StorageOptions(
+            mime_type=reference.mime_type,
+            sha256=reference.sha256,
+            file_name=content.document.file_name,
+            purpose=_PURPOSES.get(content.WhichOneof("kind") or "", media_pb2.MEDIA_PURPOSE_UNSPECIFIED),
+        ),
+        origin=media_pb2.MEDIA_ORIGIN_NETWORK,
+    )
+
+
+_PURPOSES = {
+    "document": media_pb2.MEDIA_PURPOSE_DOCUMENT,
+    "voice_note": media_pb2.MEDIA_PURPOSE_VOICE,
+}
+
+
+def _final(refused: MeshError) -> media_pb2.MediaFailure.ValueType | None:
+    """Why a file that the media service refused is lost; None: it may be taken later."""
+    if isinstance(refused, InvalidField):
+        too_large = refused.field == "header.size_bytes"
+        return media_pb2.MEDIA_FAILURE_TOO_LARGE if too_large else media_pb2.MEDIA_FAILURE_CORRUPT
+    if refused.reason == "QUOTA_EXCEEDED":
+        return media_pb2.MEDIA_FAILURE_QUOTA
+    return media_pb2.MEDIA_FAILURE_CORRUPT if refused.code in _FINAL else None
+
+
 _FINAL = frozenset(
     {
         grpc.StatusCode.INVALID_ARGUMENT,
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.ALREADY_EXISTS,
         grpc.StatusCode.FAILED_PRECONDITION,
         grpc.StatusCode.NOT_FOUND,
     }
 )
-_BACKOFF = Backoff(2.0, 600.0)
 
 
 def _lost(

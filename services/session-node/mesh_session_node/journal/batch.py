@@ -25,6 +25,7 @@ from mesh_session_node.journal.rows import (
     FetchRetry,
     InboundMessage,
     InPlace,
+    MediaUse,
     MemberReceipt,
     OutboundMessage,
     PersonIdentity,
@@ -71,6 +72,7 @@ class Columns:
         self._places: list[tuple[Any, ...]] = []
         self._fetches: dict[UUID, tuple[Any, ...]] = {}
         self._marks: list[tuple[Any, ...]] = []
+        self._uses: list[tuple[Any, ...]] = []
         self._people: dict[tuple[int, str], tuple[Any, ...]] = {}
         self._receipts: list[tuple[Any, ...]] = []
         self._receipts_told: set[tuple[UUID, str, int]] = set()
@@ -84,6 +86,8 @@ class Columns:
                 self._messages.append(what)
                 if what.state is not None:
                     self._states[owner] = (row, what.state)
+                if what.media is not None:
+                    self._media_use(owner, row, what.media)
             else:
                 for part in what:
                     _ADD[part.__class__](self, owner, row, part)
@@ -164,6 +168,9 @@ class Columns:
     def _fetch_retry(self, _owner: AccountRef, account: int, fetch: FetchRetry) -> None:
         self._fetches[fetch.message] = (account, fetch.message, fetch.due_at)
 
+    def _media_use(self, _owner: AccountRef, account: int, use: MediaUse) -> None:
+        self._uses.append((account, use.message, use.media, use.category))
+
     def _person(self, _owner: AccountRef, account: int, p: PersonIdentity) -> None:
         self._people[account, p.person] = (account, *_PERSON(p))
 
@@ -211,6 +218,7 @@ _ADD: dict[type, Callable[[Columns, AccountRef, int, Any], None]] = {
     FetchBegin: Columns._fetch_begin,
     FetchDone: Columns._fetch_done,
     FetchRetry: Columns._fetch_retry,
+    MediaUse: Columns._media_use,
     MemberReceipt: Columns._receipt,
     PersonIdentity: Columns._person,
 }
@@ -334,6 +342,7 @@ COLUMNS = (
     Column("people", "journal_person[]", lambda columns: columns._people.values()),
     Column("receipts", "journal_receipt[]", attrgetter("_receipts")),
     Column("places", "journal_place[]", attrgetter("_places")),
+    Column("refs", "journal_reference[]", attrgetter("_uses")),
 )
 """Everything that `journal_write` takes of a batch's rows; nothing else names or counts its arguments."""
 

@@ -37,12 +37,22 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     body: bytes
 
 
+class MediaUse(msgspec.Struct, frozen=True, gc=False):
+    """A message refers to a file, in this category (sessionmesh.v1.MediaCategory); a later one of the same
+    message and file replaces it. Nothing is stored for a file that is deleted already.
+    """
+
+    message: UUID
+    media: UUID
+    category: int
+
+
 class OutboundMessage(msgspec.Struct, frozen=True, gc=False):
     """A message to send, accepted: stored as QUEUED, with its outbox row and its event, under its request id.
 
     `request_id` "" is for what no caller asked for: it is not de-duplicated. `digest` (16 bytes) is of the
     payload. `due_at` None is now. `state` is the driver's sealed state after encrypting it, saved in the same
-    commit. `labels` is a JSON object; None: it has none.
+    commit. `labels` is a JSON object; None: it has none. `media` is the file that it refers to.
     """
 
     id: UUID
@@ -59,6 +69,7 @@ class OutboundMessage(msgspec.Struct, frozen=True, gc=False):
     state: bytes | None = None
     external_id: str = ""
     labels: str | None = None
+    media: MediaUse | None = None
 
 
 class StatusChange(msgspec.Struct, frozen=True, gc=False):
@@ -237,6 +248,7 @@ Row = (
     | FetchBegin
     | FetchDone
     | FetchRetry
+    | MediaUse
     | MemberReceipt
     | PersonIdentity
 )

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from mesh_core.errors import FailedPrecondition, ResourceExhausted, Unavailable
 from mesh_session_node.context.context import SessionContext
+from mesh_session_node.context.media_uses import media_use
 from mesh_session_node.journal import Committed, Outcome
 from mesh_session_node.outbound.limits import Limiter
 from mesh_session_node.outbound.outgoing import AcceptedRow, Committable, Outgoing, labels_of
@@ -82,6 +83,7 @@ class Acceptance:
             due_at=None if out.due is None else int(out.due * 1e6),
             external_id=out.request.external_id,
             labels=labels_of(out.request),
+            media=media_use(out.uuid, out.request.content, out.chat, sent=True),
             state=None if reservation is None else context.seal(reservation.state),
             out=out,
             sender=self._queue,

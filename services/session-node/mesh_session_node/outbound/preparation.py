@@ -18,6 +18,7 @@ from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.drivers.interface.content import MediaPart, References, is_person
 from mesh_session_node.drivers.interface.outcomes import BlobUnavailable, ConnectionEnded
+from mesh_session_node.outbound.inline_files import store_inline_file
 from mesh_session_node.outbound.link_previews import LinkPreviews, first_link
 from mesh_session_node.outbound.outgoing import Outgoing
 from mesh_session_node.outbound.references import ReferenceLookup
@@ -69,6 +70,12 @@ class Preparation:
         self._lookup = references
         self._media = media
         self._previews = previews
+
+    async def store_inline(
+        self, session: SessionContext, request: message_pb2.SendMessageRequest, request_id: str
+    ) -> None:
+        """Before a message with its file's bytes in it is checked: see `store_inline_file`."""
+        await store_inline_file(self._media, session, request, request_id)
 
     async def check(self, session: SessionContext, request: message_pb2.SendMessageRequest) -> None:
         """Before a message is accepted: what it refers to must exist, and be fit for it.
@@ -135,6 +142,7 @@ class Preparation:
         if not current_identity().sees_account(media.account_id):
             raise NotFound("media", reference.media_id)
         check_media(content, media)
+        session.driver.media_limits.check(content.WhichOneof("kind") or "", media)
 
     async def _hand_over(self, session: SessionContext, content: content_pb2.Content) -> MediaPart | None:
         reference = media_of(content)

@@ -260,18 +260,16 @@ class Sender:
 
     def _set_timer(self, now: float) -> None:
         """Look again when a scheduled message is due, or the limits allow more."""
+        self._cancel_timer()
         if not self.outbox or self._context.link is None:
-            self._cancel_timer()
             return
         monotonic = time.monotonic()
         wait = max(self._resume_at - monotonic, self._limiter.wait(monotonic))
         if wait <= 0:
             due = self.outbox.next_due()
             if due is None:
-                self._cancel_timer()  # an acknowledgement or a commit will look
-                return
+                return  # an acknowledgement or a commit will look
             wait = due - now
-        self._cancel_timer()
         self._timer = self._context.host.loop.call_later(max(wait, _MIN_TIMER_SECONDS), self._on_timer)
 
     def _on_timer(self) -> None:

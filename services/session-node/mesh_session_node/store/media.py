@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator
 
 from asyncpg.pgproto.pgproto import UUID
+from grpc import StatusCode
 from grpc.aio import AioRpcError
 
 from mesh_core.errors import FailedPrecondition, InvalidField, Unavailable
@@ -69,12 +70,7 @@ class MediaClient:
             return known[1]
         request = media_pb2.GetMediaRequest(media_id=media_id)
         answer = await self._stub().GetMedia(request, metadata=self._metadata(tenant), timeout=_TIMEOUT)
-        if answer.media.state == content_pb2.MEDIA_STATE_READY:
-            if len(self._ready) >= _MAX_REMEMBERED:
-                self._ready.clear()
-            self._ready[tenant, media_id] = (time.monotonic(), answer.media)
-        media: media_pb2.Media = answer.media
-        return media
+        return self._remembered(tenant, answer.media)
 
     async def download(self, tenant: UUID, media_id: str) -> AsyncIterator[bytes]:
         """The bytes of a media object, in pieces."""
@@ -85,10 +81,24 @@ class MediaClient:
             if frame.WhichOneof("frame") == "chunk":
                 yield frame.chunk
 
+    async def look_up(self, tenant: UUID, sha256: bytes) -> media_pb2.Media | None:
+        """The newest media with these bytes, as they are stored or as they came; None when there is none."""
+        request = media_pb2.LookupMediaRequest(sha256=sha256)
+        try:
+            answer = await self._stub().LookupMedia(
+                request, metadata=self._metadata(tenant), timeout=_TIMEOUT
+            )
+        except AioRpcError as error:
+            if error.code() in (StatusCode.NOT_FOUND, StatusCode.UNIMPLEMENTED):  # by the version before
+                return None
+            raise
+        media: media_pb2.Media = answer.media
+        return media
+
     async def upload(
         self, tenant: UUID, header: media_pb2.UploadHeader, pieces: AsyncIterator[bytes]
     ) -> media_pb2.Media:
-        """Store a file that came from the network. Raises what `pieces` does, too."""
+        """Store a file that came from the network, or with a send. Raises what `pieces` does, too."""
         broken: list[Exception] = []
 
         async def frames() -> AsyncIterator[media_pb2.UploadMediaRequest]:
@@ -107,7 +117,13 @@ class MediaClient:
             if broken and not (task and task.cancelling()):
                 raise broken[0] from None
             raise
-        media: media_pb2.Media = answer.media
+        return self._remembered(tenant, answer.media)
+
+    def _remembered(self, tenant: UUID, media: media_pb2.Media) -> media_pb2.Media:
+        if media.state == content_pb2.MEDIA_STATE_READY:
+            if len(self._ready) >= _MAX_REMEMBERED:
+                self._ready.clear()
+            self._ready[tenant, media.id] = (time.monotonic(), media)
         return media
 
     def _stub(self) -> media_pb2_grpc.MediaServiceAsyncStub:

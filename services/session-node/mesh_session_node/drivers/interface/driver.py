@@ -18,6 +18,7 @@ from mesh_session_node.drivers.interface.content import (
     OutgoingMessage,
     References,
 )
+from mesh_session_node.drivers.interface.media_limits import MediaLimits
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure, Receipt
 from sessionmesh.v1 import message_pb2, session_pb2
 
@@ -34,6 +35,10 @@ class Driver(Protocol):
     @property
     def content_kinds(self) -> Collection[str]:
         """The kinds of content that can be sent, by the names of Content's fields."""
+
+    @property
+    def media_limits(self) -> MediaLimits:
+        """How large files may be. What does not fit is refused before it is sent."""
 
     def encode(
         self, request: message_pb2.SendMessageRequest, references: References, media: MediaPart | None

@@ -18,6 +18,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 
 from mesh_session_node.drivers.interface.content import MediaPart, References
 from mesh_session_node.drivers.interface.driver import DriverState, LinkEvents, PairingCode
+from mesh_session_node.drivers.interface.media_limits import LINKED_DEVICE
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
 from mesh_session_node.drivers.interface.ratchet import BLOCK
 from mesh_session_node.drivers.memory.link import MemoryLink
@@ -34,6 +35,7 @@ class MemoryDriver:
     name = "memory"
     pairing_methods = (session_pb2.PAIR_METHOD_QR, session_pb2.PAIR_METHOD_CODE)
     content_kinds = frozenset(content_pb2.Content.DESCRIPTOR.fields_by_name)
+    media_limits = LINKED_DEVICE
 
     def __init__(self, *, block: int = BLOCK) -> None:
         self.links: list[MemoryLink] = []

@@ -11,6 +11,7 @@ from mesh_core.settings import InvalidSetting
 from mesh_core.validation import stored_text
 from mesh_session_node.drivers.interface.content import MediaPart, References
 from mesh_session_node.drivers.interface.driver import DriverState, LinkEvents, PairingCode
+from mesh_session_node.drivers.interface.media_limits import LINKED_DEVICE
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, PairingRefused
 from mesh_session_node.drivers.simulated.encoding import SENDABLE, to_wire
 from mesh_session_node.drivers.simulated.link import SimulatedLink
@@ -40,6 +41,7 @@ class SimulatedDriver:
     name = "simulated"
     pairing_methods = (session_pb2.PAIR_METHOD_QR, session_pb2.PAIR_METHOD_CODE)
     content_kinds = SENDABLE
+    media_limits = LINKED_DEVICE
 
     def __init__(self, address: str) -> None:
         self._host, _, port = address.rpartition(":")

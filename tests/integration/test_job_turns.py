@@ -11,10 +11,8 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.database import Database
 from mesh_core.ids import new_uuid
-from mesh_core.jobs import store
+from mesh_core.jobs import NewJob, Total, Worker, store, worker
 from mesh_core.settings import DatabaseSettings
-from mesh_router.tenants import worker
-from mesh_router.tenants.worker import Worker
 from sessionmesh.v1 import job_pb2
 from tests.support.eventually import eventually
 
@@ -34,15 +32,15 @@ class Recorder(Worker):
         await self.during(row["subject"])
         await store.change(connection, row["id"], job_pb2.JOB_STATE_SUCCEEDED, 0, 0)
 
-    async def count(self, connection: store.Connection, row: Any) -> None:
-        return None
+    async def count(self, connection: store.Connection, row: Any) -> Total:
+        return Total()
 
     async def cancel(self, connection: store.Connection, row: Any) -> Any:
         return row
 
     async def insert(self, tenant: UUID, name: str) -> None:
         async with self._database.pool.acquire() as connection:
-            await store.insert(connection, new_uuid(), self.kind, name, "{}", tenant)
+            await store.insert(connection, NewJob(new_uuid(), self.kind, tenant, name))
 
 
 @pytest.fixture

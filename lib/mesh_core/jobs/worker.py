@@ -1,4 +1,4 @@
-"""Jobs about a tenant's data, which any router goes on with where another one stopped."""
+"""Jobs that any process of their service goes on with where another one stopped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import structlog
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.database import Database
-from mesh_core.jobs import Progress, store
+from mesh_core.jobs import store
+from mesh_core.jobs.resource import Progress
+from mesh_core.jobs.store import Total
 from sessionmesh.v1 import job_pb2
 
 logger = structlog.get_logger(__name__)
@@ -23,9 +25,12 @@ LOOK_SECONDS = 2.0
 
 
 class Worker(ABC):
-    """Works on all jobs of its kind, each in one process at a time; `run` must run in every router.
+    """Works on all jobs of its kind, each in one process at a time; `run` must run in every process of the
+    service.
 
-    One job after the other, in turns over the tenants: whose last turn is longest ago has the next one.
+    A job is claimed by a lock of a connection that nothing else uses, which Postgres gives back when that
+    ends, however the process ended. One job after the other, in turns over the tenants: whose last turn is
+    longest ago has the next one.
     """
 
     kind: ClassVar[job_pb2.JobKind.ValueType]
@@ -46,8 +51,8 @@ class Worker(ABC):
         """
 
     @abstractmethod
-    async def count(self, connection: store.Connection, row: asyncpg.Record) -> int | None:
-        """How many items there are to do; None where nobody knows before."""
+    async def count(self, connection: store.Connection, row: asyncpg.Record) -> Total:
+        """How much there is to do."""
 
     @abstractmethod
     async def cancel(self, connection: store.Connection, row: asyncpg.Record) -> asyncpg.Record:
@@ -77,7 +82,7 @@ class Worker(ABC):
                     await self._guarded(row)
                     self._turns[row["tenant"]] = self._tried[row["id"]] = monotonic()
             except Exception as error:  # whatever it is, the next look may do better
-                logger.warning("no look for jobs", kind=self._name, error=repr(error))
+                logger.warning("no look for jobs", kind=self.name, error=repr(error))
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._woken.wait()
@@ -96,7 +101,8 @@ class Worker(ABC):
         return min(ready, key=lambda row: self._turns.get(row["tenant"], 0.0), default=None)
 
     @property
-    def _name(self) -> str:
+    def name(self) -> str:
+        """Of the kind, for logs."""
         return job_pb2.JobKind.Name(self.kind).removeprefix("JOB_KIND_")
 
     async def _guarded(self, row: asyncpg.Record) -> None:
@@ -106,7 +112,7 @@ class Worker(ABC):
                 if connection is not None and (begun := await self._begun(row["id"])) is not None:
                     await self.work(connection, begun)
         except Exception as error:
-            logger.warning("a job is not done yet", kind=self._name, job=str(row["id"]), error=repr(error))
+            logger.warning("a job is not done yet", kind=self.name, job=str(row["id"]), error=repr(error))
 
     async def _begun(self, job: UUID) -> asyncpg.Record | None:
         """Has the job begin; None where it has ended, or was cancelled before that."""
@@ -120,5 +126,5 @@ class Worker(ABC):
                 await self.cancel(connection, row)
                 return None
             total = await self.count(connection, row)
-            logger.info("a job begins", kind=self._name, job=str(job), items=total)
-            return await store.change(connection, job, job_pb2.JOB_STATE_RUNNING, total, 0)
+            logger.info("a job begins", kind=self.name, job=str(job), items=total.items)
+            return await store.begin(connection, job, total)

@@ -1,0 +1,20 @@
+"""media states.
+
+Revision ID: 0013
+Revises: 0012
+"""
+
+from __future__ import annotations
+
+from mesh_core.database.migrations.sql_file import run_sql_file
+
+revision = "0013"
+down_revision = "0012"
+
+
+def upgrade() -> None:
+    run_sql_file(__file__)
+
+
+def downgrade() -> None:
+    raise NotImplementedError("there is no way down: restore a backup")

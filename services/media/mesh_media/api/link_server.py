@@ -1,0 +1,158 @@
+"""Serves our own links over HTTP: whole files and ranges."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import UTC, datetime
+
+import structlog
+from aiohttp import web
+
+from mesh_core.errors import DataLoss, FailedPrecondition, MeshError, NotFound, StartupError, Unavailable
+from mesh_core.settings import LinksSettings
+from mesh_media.api.links import EndedLink, Link, LinkSigner, WrongLink
+from mesh_media.api.reader import Reader
+from mesh_media.api.variants import VariantFile, file_of
+from mesh_media.repository.media_repository import MediaRepository
+from mesh_media.repository.rows import MediaRow
+from mesh_media.stores.s3 import attachment
+from sessionmesh.v1 import media_pb2
+
+logger = structlog.get_logger(__name__)
+
+MOST_DOWNLOADS = 256
+"""At a time; one more is told to come again."""
+READ_SECONDS = 30.0
+"""How long a download waits for its reader to take a chunk."""
+IDLE_SECONDS = 15.0
+"""How long a connection may say nothing between two requests."""
+
+
+class LinkServer:
+    """An HTTP server that knows `GET` and `HEAD` of `/media/TOKEN`, and nobody's key."""
+
+    def __init__(self, media: MediaRepository, reader: Reader, signer: LinkSigner) -> None:
+        self._media = media
+        self._reader = reader
+        self._signer = signer
+        self._running = 0
+        self._runner: web.AppRunner | None = None
+
+    async def start(self, settings: LinksSettings) -> str:
+        """Serves links, unless the settings say nowhere. Returns the beginning of their addresses, "" where
+        none are served. Raises `StartupError`.
+        """
+        if not settings.listen:
+            return ""
+        application = web.Application(client_max_size=0)
+        application.router.add_get("/media/{token}", self._serve)
+        self._runner = web.AppRunner(
+            application, access_log=None, keepalive_timeout=IDLE_SECONDS, handle_signals=False
+        )
+        await self._runner.setup()
+        host, _, port = settings.listen.rpartition(":")
+        try:
+            await web.TCPSite(self._runner, host.strip("[]"), int(port)).start()
+        except OSError as error:
+            raise StartupError(f"MESH_LINKS_LISTEN={settings.listen}: {error.strerror}") from None
+        taken: int = self._runner.addresses[0][1]
+        return settings.public_url.rstrip("/") or f"http://{host}:{taken}"
+
+    async def stop(self) -> None:
+        """Waits for a few seconds until downloads have ended."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        try:
+            link = self._signer.link(request.match_info["token"], datetime.now(UTC))
+        except WrongLink:
+            return web.Response(status=403, text="this link was not made here\n")
+        except EndedLink:
+            return web.Response(status=410, text="this link has ended\n")
+        if self._running >= MOST_DOWNLOADS:
+            return _later("there are too many downloads\n")
+        self._running += 1
+        try:
+            row = await self._media.get(link.media)
+            return await self._answer(request, row, link, file_of(row, link.variant))
+        except (NotFound, FailedPrecondition):
+            return web.Response(status=404, text="this file is gone\n")
+        except Unavailable:
+            return _later("the file cannot be read now\n")
+        except DataLoss:
+            return web.Response(status=500, text="the stored file is damaged\n")
+        finally:
+            self._running -= 1
+
+    async def _answer(
+        self, request: web.Request, row: MediaRow, link: Link, file: VariantFile
+    ) -> web.StreamResponse:
+        tag = f'"{file.sha256.hex()}"'
+        headers = _headers(row, link, file) | {"ETag": tag}
+        if tag in request.headers.get("If-None-Match", ""):
+            return web.Response(status=304, headers=headers)
+        try:
+            start, end = _range(request, tag, file.size)
+        except ValueError:
+            return web.Response(status=416, headers={"Content-Range": f"bytes */{file.size}"})
+        response = web.StreamResponse(status=200, headers=headers)
+        if (start, end) != (0, file.size):
+            response.set_status(206)
+            response.headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.size}"
+        response.content_length = end - start
+        if request.method == "HEAD" or start == end:
+            await response.prepare(request)
+            return response
+        try:
+            await self._send(request, response, self._reader.read(row, link.variant, start, end))
+        except (MeshError, TimeoutError):
+            if not response.prepared:
+                raise
+            if request.transport is not None:  # cut off, so that nobody takes it for the whole
+                request.transport.abort()
+        return response
+
+    async def _send(
+        self, request: web.Request, response: web.StreamResponse, read: AsyncGenerator[bytes, None]
+    ) -> None:
+        async with aclosing(read) as chunks:
+            async for chunk in chunks:
+                if not response.prepared:  # now that there is something to send: until then it is refused
+                    await response.prepare(request)
+                async with asyncio.timeout(READ_SECONDS):
+                    await response.write(chunk)
+
+
+def _range(request: web.Request, tag: str, size: int) -> tuple[int, int]:
+    """First byte and the one behind the last; all of them where no range is asked for, or of another file.
+
+    Raises `ValueError` for a range that the file does not have.
+    """
+    if request.headers.get("If-Range", tag) != tag or "Range" not in request.headers:
+        return 0, size
+    asked = request.http_range
+    start, end, _ = asked.indices(size)
+    if start >= end:
+        raise ValueError("an empty range")
+    return start, end
+
+
+def _headers(row: MediaRow, link: Link, file: VariantFile) -> dict[str, str]:
+    """Whatever the bytes are, a browser stores them and runs nothing; thumbnails are pictures of ours."""
+    inline = link.variant == media_pb2.MEDIA_VARIANT_THUMBNAIL
+    return {
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private",
+        "Content-Disposition": "inline" if inline else attachment(row.file_name),
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+        "Content-Type": file.mime_type or "application/octet-stream",
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+    }
+
+
+def _later(text: str) -> web.Response:
+    return web.Response(status=503, text=text, headers={"Retry-After": "1"})

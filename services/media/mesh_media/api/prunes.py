@@ -1,0 +1,55 @@
+"""PruneMedia: begins the job that deletes what a filter matches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from asyncpg.pgproto.pgproto import UUID
+
+from mesh_core import ids, validation
+from mesh_core.database import Database
+from mesh_core.database.requests import Method, request_digest
+from mesh_core.errors import InvalidField, NotFound
+from mesh_core.ids import Prefix
+from mesh_core.jobs import NewJob, job_message, store
+from mesh_core.rpc.auth import current_identity
+from mesh_media.repository.filters import detail_of_filter, media_query
+from sessionmesh.v1 import job_pb2, media_pb2
+
+
+class Prunes:
+    """`begun` is called after each job that was begun."""
+
+    def __init__(self, database: Database, begun: Callable[[], None]) -> None:
+        self._pool = database.pool
+        self._begun = begun
+
+    async def begin(self, request: media_pb2.PruneMediaRequest) -> media_pb2.PruneMediaResponse:
+        """What comes after it is not deleted. Raises `InvalidField`, `NotFound` for an unknown tenant, and
+        `AlreadyExists` REQUEST_ID_REUSED.
+        """
+        request_id = validation.request_id(request.request_id)
+        tenant = UUID(current_identity().tenant_for(request.tenant_id).bytes)
+        if not request.filter.ByteSize():
+            raise InvalidField("filter", "must set at least one field")
+        wanted = media_pb2.MediaFilter()
+        wanted.CopyFrom(request.filter)
+        now, end = datetime.now(UTC), media_query(wanted, tenant).end
+        if end is None or end > now:
+            wanted.end_time.FromDatetime(now)
+        new = NewJob(
+            ids.new_uuid(),
+            job_pb2.JOB_KIND_PRUNE_MEDIA,
+            tenant,
+            detail=detail_of_filter(wanted),
+            dry_run=request.dry_run,
+        )
+        async with self._pool.acquire() as connection, connection.transaction():
+            if not await connection.fetchval("SELECT true FROM tenant WHERE id = $1", tenant):
+                raise NotFound("tenant", ids.encode(Prefix.TENANT, tenant))
+            row = await store.repeated(
+                connection, Method.PRUNE_MEDIA, request_id, request_digest(request), new
+            ) or await store.insert(connection, new)
+        self._begun()
+        return media_pb2.PruneMediaResponse(job=job_message(row))

@@ -1,0 +1,85 @@
+"""Files that are fetched from web addresses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from asyncpg.pgproto.pgproto import UUID
+
+from mesh_media.ingest.later import BACKOFF, MAX_ATTEMPTS, Later, announcement_of
+from mesh_media.ingest.room import Rooms
+from mesh_media.ingest.web import NotFetched, Web, WebFile
+from mesh_media.processing.file_types import hinted_type, sniff
+from mesh_media.processing.spool import SpooledFile, TooLarge, spool
+from mesh_media.repository.media_repository import MediaRepository
+from mesh_media.repository.rows import WorkRow
+from sessionmesh.v1 import media_pb2
+
+
+class Fetches:
+    """Fetches files. The headers of requests are kept here only, while their media are PENDING."""
+
+    def __init__(
+        self, media: MediaRepository, rooms: Rooms, web: Web, later: Later, *, max_bytes: int, folder: str
+    ) -> None:
+        self._media = media
+        self._rooms = rooms
+        self._web = web
+        self._later = later
+        self._max_bytes = max_bytes
+        self._folder = folder
+        self._headers: dict[UUID, Mapping[str, str]] = {}
+
+    def remember(self, media: UUID, headers: Mapping[str, str]) -> None:
+        """The headers of the request for a media."""
+        self._headers[media] = headers
+
+    async def fetch(self, row: WorkRow) -> None:
+        """Fetches the file of a media. Whatever comes of it is its state; it raises nothing."""
+        headers = self._headers.get(row.media, {})
+        if row.with_headers and not headers:  # they were lost with the process that had them
+            await self._later.fail(row, media_pb2.MEDIA_FAILURE_UNREACHABLE)
+            return
+        again = row.attempts < MAX_ATTEMPTS - 1
+        while not await self._tried(row, headers, again=again):
+            if not row.with_headers:
+                await self._later.postpone(row)
+                return
+            # Nobody else has them, so it waits here; the claim is renewed meanwhile.
+            await asyncio.sleep(BACKOFF.after(row.attempts))
+            row = WorkRow(row.media, row.tenant, row.kind, row.options, row.url, True, row.attempts + 1)
+            again = row.attempts < MAX_ATTEMPTS - 1
+        self._headers.pop(row.media, None)
+
+    async def _tried(self, row: WorkRow, headers: Mapping[str, str], *, again: bool) -> bool:
+        """Whether it came to an end, which it does unless it may be tried `again`."""
+        try:
+            await self._fetch(row, headers)
+        except NotFetched as error:
+            if not error.final and again:
+                return False
+            await self._later.fail(row, error.failure)
+        except TooLarge:
+            await self._later.fail(row, media_pb2.MEDIA_FAILURE_TOO_LARGE)
+        except Exception as error:  # a media that is PENDING for ever helps nobody
+            await self._later.settle(row, error)
+        return True
+
+    async def _fetch(self, row: WorkRow, headers: Mapping[str, str]) -> None:
+        media = await self._media.get(row.media)
+        options = media_pb2.StorageOptions.FromString(row.options)
+        async with self._rooms.room(row.tenant) as room, self._web.open(row.url, headers) as found:
+            await room.take(found.size or 0)
+            async with spool(found.pieces, self._max_bytes, self._folder) as file:
+                if found.size is None:
+                    await room.take(file.size)
+                if file.size == 0 or (options.sha256 and options.sha256 != file.sha256):
+                    raise NotFetched(media_pb2.MEDIA_FAILURE_CORRUPT, final=True)
+                options.mime_type = options.mime_type or _hint(found, file)
+                await self._later.finish(room, announcement_of(media, options), media, file)
+
+
+def _hint(found: WebFile, file: SpooledFile) -> str:
+    """What the server says it is, where the bytes do not say it themselves."""
+    return "" if sniff(file.head) else hinted_type(found.mime_type, file.head)

@@ -1,0 +1,82 @@
+"""What the service asks of a worker process, and what it answers."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Level(msgspec.Struct, frozen=True, kw_only=True):
+    """How hard files are compressed."""
+
+    side: int
+    """Pixels of the longer side of pictures, at most."""
+    quality: int
+    """Of JPEG and WebP, 1 to 100."""
+    bits_per_pixel: float
+    """A JPEG with no more is compressed already."""
+    film_short_side: int
+    """Pixels of the shorter side of films, at most; the longer one has 16 / 9 of them."""
+    film_crf: int
+    """H.264's constant rate factor: more is smaller."""
+    sound_rate: int
+    """Bits a second of the sound of films."""
+    voice_rate: int
+    """Bits a second of voice notes."""
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """A file to process. `path` is read; what is made is written into `folder`, which is empty."""
+
+    path: str
+    folder: str
+    size: int
+    mime_type: str
+    purpose: int
+    """A `MediaPurpose`."""
+    level: Level | None
+    """None: nothing is compressed but what the purpose needs."""
+    max_pixels: int
+    cpu_seconds: int
+    memory_bytes: int
+    """Of address space, for what the job adds."""
+    niceness: int
+
+
+class Small(msgspec.Struct, frozen=True):
+    """A small JPEG of the file."""
+
+    data: bytes
+    width: int
+    height: int
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """What became of the file. `output` is what was made, empty when the file stays as it came, which
+    `unprocessed`, an `UnprocessedReason`, has the reason of.
+    """
+
+    mime_type: str
+    unprocessed: int = 0
+    output: str = ""
+    size: int = 0
+    sha256: bytes = b""
+    width: int | None = None
+    height: int | None = None
+    animated: bool = False
+    duration_ms: int | None = None
+    waveform: bytes = b""
+    thumbnail: Small | None = None
+    preview: bytes = b""
+
+
+class Unfit(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The file can't be processed. Files of the network are kept, with the reason `unprocessed`; callers are
+    told the `detail`, and `failure` is the `MediaFailure`.
+    """
+
+    unprocessed: int
+    failure: int
+    detail: str
+
+
+Answer = Outcome | Unfit

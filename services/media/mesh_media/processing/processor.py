@@ -1,0 +1,205 @@
+"""Turns a file that came into the bytes to store: smaller where that is possible, and never larger."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from asyncpg.pgproto.pgproto import UUID
+
+from mesh_core.disk import DiskFull, is_full, naming_full_disk
+from mesh_core.telemetry import tracing
+from mesh_media.processing import kinds
+from mesh_media.processing.file_types import agreed_type, hinted_type
+from mesh_media.processing.jobs import Job, Outcome, Unfit
+from mesh_media.processing.lane import Lane
+from mesh_media.processing.levels import level
+from mesh_media.processing.processed import ProcessedFile, Refused, Thumbnail
+from mesh_media.processing.spool import SpooledFile
+from mesh_media.processing.workers import Died, Workers
+from sessionmesh.v1 import media_pb2
+
+_PURPOSES = (
+    media_pb2.MEDIA_PURPOSE_STICKER,
+    media_pb2.MEDIA_PURPOSE_VOICE,
+    media_pb2.MEDIA_PURPOSE_VIDEO_NOTE,
+)
+_TEMPORARY_FILES = "the media service's temporary files"
+_MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessingLimits:
+    """Pictures have `max_pixels` at most, and are made at most `side` pixels wide and high, with JPEG quality
+    `quality`. `pictures` and `films` are how many of them are processed at once. `folder` is for temporary
+    files; empty: the system's.
+    """
+
+    max_pixels: int
+    side: int
+    quality: int
+    pictures: int
+    films: int
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Costs:
+    """What a job may use: seconds of CPU and of time, bytes of memory."""
+
+    cpu_seconds: int
+    seconds: float
+    memory_bytes: int
+    niceness: int
+
+
+_PICTURE = _Costs(cpu_seconds=15, seconds=120.0, memory_bytes=600 * _MIB, niceness=5)
+_STICKER = _Costs(cpu_seconds=60, seconds=300.0, memory_bytes=600 * _MIB, niceness=5)
+_FILM = _Costs(cpu_seconds=1200, seconds=3600.0, memory_bytes=1500 * _MIB, niceness=10)
+
+
+class Processor:
+    """Has files processed by other processes, in turns over the tenants."""
+
+    def __init__(self, limits: ProcessingLimits) -> None:
+        self._limits = limits
+        self._workers = Workers()
+        self._pictures = Lane(limits.pictures)
+        self._films = Lane(limits.films)
+
+    async def run(self) -> None:
+        """Keeps the workers running, until cancelled."""
+        await self._workers.run()
+
+    @asynccontextmanager
+    async def process(
+        self,
+        tenant: UUID,
+        file: SpooledFile,
+        options: media_pb2.StorageOptions,
+        compression: media_pb2.Compression.ValueType,
+        *,
+        foreign: bool,
+    ) -> AsyncIterator[ProcessedFile]:
+        """The bytes to store for `file`, compressed as `compression` says; they live until the block ends.
+
+        With `foreign`, for files of the network, nothing is refused: what cannot be processed is kept as it
+        came. Otherwise raises `Refused`, an `InvalidField`, for what is dangerous or certainly not what it
+        says. Raises `DiskFull` when there is no room for what is made.
+        """
+        judged = hinted_type if foreign else agreed_type
+        mime_type = judged(options.mime_type, file.head)
+        if not _has_work(mime_type, options.purpose, file.size):
+            unprocessed = _reason_without_work(mime_type, options.purpose, compression, foreign=foreign)
+            yield _kept(file, mime_type, unprocessed)
+            return
+        with self._job_folder() as folder:
+            job, costs = self._job(file, mime_type, options.purpose, compression, folder)
+            lane = self._films if costs is _FILM else self._pictures
+            async with lane.place(tenant):
+                with tracing.span("mesh.media.process", attributes={"mesh.media.size": file.size}):
+                    answer = await self._answer(job, costs)
+            if isinstance(answer, Outcome):
+                yield _processed(file, answer, folder)
+                return
+            if is_full(folder):
+                raise DiskFull(_TEMPORARY_FILES)
+            if answer.failure and not foreign:
+                raise Refused("chunk", answer.detail, media_pb2.MediaFailure.ValueType(answer.failure))
+            yield _kept(file, mime_type, media_pb2.UnprocessedReason.ValueType(answer.unprocessed))
+
+    @contextmanager
+    def _job_folder(self) -> Iterator[Path]:
+        with naming_full_disk(_TEMPORARY_FILES):
+            folder = tempfile.mkdtemp(dir=self._limits.folder or None, prefix="processing-")
+        try:
+            yield Path(folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)  # a killed worker may be writing its last
+
+    def _job(
+        self,
+        file: SpooledFile,
+        mime_type: str,
+        purpose: media_pb2.MediaPurpose.ValueType,
+        compression: media_pb2.Compression.ValueType,
+        folder: Path,
+    ) -> tuple[Job, _Costs]:
+        costs = _FILM if mime_type in kinds.FILMS else _PICTURE
+        if purpose == media_pb2.MEDIA_PURPOSE_STICKER:
+            costs = _STICKER
+        limits = self._limits
+        job = Job(
+            path=str(file.path.absolute()),
+            folder=str(folder.absolute()),
+            size=file.size,
+            mime_type=mime_type,
+            purpose=purpose,
+            level=level(compression, limits.side, limits.quality),
+            max_pixels=limits.max_pixels,
+            cpu_seconds=costs.cpu_seconds,
+            memory_bytes=costs.memory_bytes,
+            niceness=costs.niceness,
+        )
+        return job, costs
+
+    async def _answer(self, job: Job, costs: _Costs) -> Outcome | Unfit:
+        try:
+            return await self._workers.do(job, costs.seconds)
+        except Died:
+            is_picture = job.mime_type in kinds.PICTURES
+            return Unfit(
+                unprocessed=media_pb2.UNPROCESSED_REASON_RESOURCE_LIMIT,
+                failure=media_pb2.MEDIA_FAILURE_TOO_LARGE if is_picture else 0,
+                detail="the picture takes more time or memory than one may; send it as a document",
+            )
+
+
+def _has_work(mime_type: str, purpose: media_pb2.MediaPurpose.ValueType, size: int) -> bool:
+    if purpose == media_pb2.MEDIA_PURPOSE_DOCUMENT or size == 0:
+        return False
+    return mime_type in kinds.PICTURES or mime_type in kinds.FILMS or mime_type in kinds.SOUNDS
+
+
+def _reason_without_work(
+    mime_type: str,
+    purpose: media_pb2.MediaPurpose.ValueType,
+    compression: media_pb2.Compression.ValueType,
+    *,
+    foreign: bool,
+) -> media_pb2.UnprocessedReason.ValueType:
+    if purpose in _PURPOSES and not foreign:
+        raise Refused(
+            "header.options.purpose",
+            f"cannot be made of {mime_type}",
+            media_pb2.MEDIA_FAILURE_NOT_CONVERTIBLE,
+        )
+    if compression == media_pb2.COMPRESSION_OFF:
+        return media_pb2.UNPROCESSED_REASON_OFF
+    return media_pb2.UNPROCESSED_REASON_TYPE
+
+
+def _kept(file: SpooledFile, mime_type: str, reason: media_pb2.UnprocessedReason.ValueType) -> ProcessedFile:
+    return ProcessedFile(file.path, mime_type, file.size, file.sha256, reason)
+
+
+def _processed(file: SpooledFile, outcome: Outcome, folder: Path) -> ProcessedFile:
+    small = outcome.thumbnail
+    return ProcessedFile(
+        source=folder / outcome.output if outcome.output else file.path,
+        mime_type=outcome.mime_type,
+        size=outcome.size if outcome.output else file.size,
+        sha256=outcome.sha256 if outcome.output else file.sha256,
+        unprocessed=media_pb2.UnprocessedReason.ValueType(outcome.unprocessed),
+        width=outcome.width,
+        height=outcome.height,
+        animated=outcome.animated,
+        duration_ms=outcome.duration_ms,
+        waveform=outcome.waveform,
+        thumbnail=Thumbnail(small.data, small.width, small.height) if small else None,
+        preview=outcome.preview,
+    )

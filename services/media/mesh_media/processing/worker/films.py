@@ -1,0 +1,224 @@
+"""Makes films smaller: H.264 and AAC in an MP4 that begins with its index, with a picture of it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import pyvips
+
+from mesh_media.processing import kinds
+from mesh_media.processing.jobs import Job, Level, Outcome, Small
+from mesh_media.processing.worker import ffmpeg, output
+from mesh_media.processing.worker.ffmpeg import Film, Probe
+from mesh_media.processing.worker.sounds import sound_outcome
+from mesh_media.processing.worker.thumbnails import small_pictures
+from mesh_media.processing.worker.unfit import CannotProcess, broken, not_convertible
+from sessionmesh.v1 import media_pb2
+
+Unprocessed: TypeAlias = media_pb2.UnprocessedReason.ValueType
+
+MOST_SECONDS = 600.0
+MOST_FRAMES_PER_SECOND = 120.0
+NOTE_SIDE, MOST_NOTE_SECONDS = 480, 60.0
+_BITS_PER_PIXEL = 0.06
+"""A film with no more, in each frame, is compressed already."""
+_HEAD_BYTES = 2 * 1024 * 1024
+_FRAMES_PER_SECOND = "30"
+_MP4 = "video/mp4"
+_POSTER = "scale='min(640,iw)':-2,format=yuvj420p"
+
+
+def process(job: Job) -> Outcome:
+    """The smaller of the film as it came and the film recompressed. Raises `CannotProcess`."""
+    demuxer = kinds.FILMS[job.mime_type]
+    probe = ffmpeg.probe(job.path, demuxer)
+    if probe.film is None:
+        return sound_outcome(job, probe)
+    level = job.level
+    reason = _reason_to_keep(job, probe, probe.film)
+    if reason or level is None:
+        return _kept(job, probe, probe.film, reason)
+    try:
+        return _smaller(job, probe, probe.film, level)
+    except ffmpeg.Stopped as stopped:
+        return _kept(job, probe, probe.film, stopped.reason)
+
+
+def process_note(job: Job) -> Outcome:
+    """A square film. Raises `CannotProcess`."""
+    demuxer = kinds.FILMS.get(job.mime_type)
+    probe = ffmpeg.probe(job.path, demuxer) if demuxer else None
+    if probe is None or probe.film is None:
+        raise not_convertible("a video note is made of a film")
+    if probe.seconds > MOST_NOTE_SECONDS + 0.5:
+        raise not_convertible(f"a video note has at most {MOST_NOTE_SECONDS:.0f} seconds")
+    film = probe.film
+    side = min(film.width, film.height)
+    level = job.level or _NOTE
+    if film.width == film.height <= NOTE_SIDE and _is_small(job, probe, film, level):
+        return _kept(job, probe, film, media_pb2.UNPROCESSED_REASON_COMPRESSED_ALREADY)
+    shown = min(NOTE_SIDE, side // 2 * 2)
+    made = _encoded(job, probe, level, f"crop={side}:{side},scale={shown}:{shown}")
+    return _outcome(_Size(shown, shown), made)
+
+
+@dataclass(frozen=True, slots=True)
+class _Size:
+    width: int
+    height: int
+
+
+def _reason_to_keep(job: Job, probe: Probe, film: Film) -> Unprocessed:
+    if job.level is None:
+        return media_pb2.UNPROCESSED_REASON_OFF
+    if film.width * film.height > ffmpeg.MOST_FILM_PIXELS:
+        return media_pb2.UNPROCESSED_REASON_TOO_COMPLEX
+    if probe.seconds > MOST_SECONDS or film.frames_per_second > MOST_FRAMES_PER_SECOND:
+        return media_pb2.UNPROCESSED_REASON_TOO_COMPLEX
+    if _is_small(job, probe, film, job.level) and job.mime_type == _MP4 and _begins_with_index(job.path):
+        return media_pb2.UNPROCESSED_REASON_COMPRESSED_ALREADY
+    return media_pb2.UNPROCESSED_REASON_UNSPECIFIED
+
+
+def _is_small(job: Job, probe: Probe, film: Film, level: Level) -> bool:
+    fits = _fitting(film, level.film_short_side)
+    if film.codec != "h264" or film.pixel_format not in ("yuv420p", "yuvj420p"):
+        return False
+    if (film.width // 2, film.height // 2) != (fits.width // 2, fits.height // 2):
+        return False
+    if _encoded_with_crf(job.path) >= level.film_crf:
+        return True
+    pixels = film.width * film.height * max(film.frames_per_second, 1.0)
+    return job.size * 8 <= probe.seconds * (pixels * _BITS_PER_PIXEL + 2 * level.sound_rate)
+
+
+def _fitting(film: Film, short_side: int) -> _Size:
+    """The size in even numbers, that the encoder needs."""
+    short, long = sorted((film.width, film.height))
+    scale = min(1.0, short_side / short, short_side * 16 / 9 / long)
+    return _Size(max(2, round(film.width * scale / 2) * 2), max(2, round(film.height * scale / 2) * 2))
+
+
+def _encoded_with_crf(path: str) -> float:
+    """The rate factor that x264 notes in a film that it made, as it made ours; 0 where there is none."""
+    with Path(path).open("rb") as file:
+        noted = re.search(rb"x264 - core .{,1000}? crf=([\d.]{1,5}) ", file.read(_HEAD_BYTES), re.DOTALL)
+    return float(noted[1]) if noted else 0.0
+
+
+def _begins_with_index(path: str) -> bool:
+    """Whether a player can begin before it has all of the file: box `moov` before `mdat`."""
+    with Path(path).open("rb") as file:
+        while len(head := file.read(8)) == 8:
+            size, name = int.from_bytes(head[:4]), head[4:]
+            if name in (b"moov", b"mdat"):
+                return name == b"moov"
+            if size == 1:
+                size = int.from_bytes(file.read(8)) - 8
+            if size < 8:
+                return False
+            file.seek(size - 8, 1)
+    return False
+
+
+def _copied(job: Job, probe: Probe) -> ffmpeg.Probe:
+    sound = ("-c:a", "copy") if probe.sound_codec == "aac" else ("-c:a", "aac", "-b:a", "64k", "-ac", "2")
+    return _made(job, probe, "-c:v", "copy", *sound)
+
+
+def _encoded(job: Job, probe: Probe, level: Level, filters: str) -> ffmpeg.Probe:
+    return _made(
+        job,
+        probe,
+        *("-vf", f"{filters},format=yuv420p", "-fpsmax", _FRAMES_PER_SECOND),
+        *("-c:v", "libx264", "-preset", "faster", "-crf", str(level.film_crf), "-threads", "1"),
+        *("-c:a", "aac", "-b:a", str(level.sound_rate), "-ac", "2"),
+    )
+
+
+def _made(job: Job, probe: Probe, *codecs: str) -> ffmpeg.Probe:
+    ffmpeg.convert(
+        job.path,
+        kinds.FILMS[job.mime_type],
+        MOST_SECONDS,
+        *("-map", "0:V:0", "-map", "0:a:0?", "-sn", "-dn"),
+        *codecs,
+        *("-movflags", "+faststart", "-f", "mp4", output.NAME),
+    )
+    made = ffmpeg.probe(output.NAME, "mov")
+    announced = max(probe.seconds, min(probe.announced_seconds, MOST_SECONDS))
+    if Probe(made.seconds, announced, None, "").is_cut_off:
+        raise broken("film")
+    return made
+
+
+def _smaller(job: Job, probe: Probe, film: Film, level: Level) -> Outcome:
+    if _is_small(job, probe, film, level):
+        made = _copied(job, probe)
+    else:
+        size = _fitting(film, level.film_short_side)
+        made = _encoded(job, probe, level, f"scale={size.width}:{size.height}")
+    if Path(output.NAME).stat().st_size >= job.size or made.film is None:
+        return _kept(job, probe, film, media_pb2.UNPROCESSED_REASON_NOT_SMALLER)
+    return _outcome(_Size(made.film.width, made.film.height), made)
+
+
+def _outcome(shown: _Size, made: Probe) -> Outcome:
+    name, size, sha256 = output.written()
+    thumbnail, preview = _small_pictures(name, "mov", made)
+    return Outcome(
+        mime_type=_MP4,
+        output=name,
+        size=size,
+        sha256=sha256,
+        width=shown.width,
+        height=shown.height,
+        duration_ms=round(made.seconds * 1000),
+        thumbnail=thumbnail,
+        preview=preview,
+    )
+
+
+def _kept(job: Job, probe: Probe, film: Film, reason: Unprocessed) -> Outcome:
+    if probe.is_cut_off:
+        raise broken("film")
+    thumbnail, preview = _small_pictures(job.path, kinds.FILMS[job.mime_type], probe)
+    return Outcome(
+        mime_type=job.mime_type,
+        unprocessed=reason,
+        width=film.width,
+        height=film.height,
+        duration_ms=round(probe.seconds * 1000),
+        thumbnail=thumbnail,
+        preview=preview,
+    )
+
+
+def _small_pictures(path: str, demuxer: str, probe: Probe) -> tuple[Small | None, bytes]:
+    """Of the film's first second; none where that cannot be decoded."""
+    at = min(1.0, probe.seconds / 3)
+    try:
+        data = ffmpeg.convert(
+            path,
+            demuxer,
+            MOST_SECONDS,
+            *("-ss", f"{at:.3f}", "-map", "0:V:0", "-frames:v", "1", "-vf", _POSTER),
+            *("-c:v", "mjpeg", "-q:v", "3", "-f", "image2pipe", "pipe:1"),
+        )
+    except (CannotProcess, ffmpeg.Stopped):
+        return None, b""
+    return small_pictures(pyvips.Image.new_from_buffer(data, "")) if data else (None, b"")
+
+
+_NOTE = Level(
+    side=0,
+    quality=0,
+    bits_per_pixel=0,
+    film_short_side=NOTE_SIDE,
+    film_crf=28,
+    sound_rate=64_000,
+    voice_rate=24_000,
+)

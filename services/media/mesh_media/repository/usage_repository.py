@@ -1,0 +1,183 @@
+"""What tenants and accounts store: counted when they ask, or from time to time for those with very many."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import asyncpg
+from asyncpg.pgproto.pgproto import UUID
+from asyncpg.pool import PoolConnectionProxy
+
+from mesh_core import ids
+from mesh_core.database import Database
+from mesh_core.errors import NotFound
+from mesh_core.ids import Prefix
+from mesh_media.repository.object_repository import quota_of
+
+Counts = Mapping[int, tuple[int, int]]
+"""Files and their bytes, by age or category."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a tenant stores. `bytes` counts a shared object once; `max_bytes` None means no quota."""
+
+    files: int
+    bytes: int
+    reserved_bytes: int
+    max_bytes: int | None
+    shared_bytes: int
+    compressed_bytes: int
+    by_age: Counts
+    by_category: Counts
+
+
+@dataclass(frozen=True, slots=True)
+class AccountUsage:
+    """What an account's messages refer to, and what was uploaded for it."""
+
+    account: UUID
+    files: int
+    bytes: int
+    by_category: Counts
+
+
+LIVE = 20_000
+"""Files up to which a tenant's are counted when it asks; of more the last report tells, if there is one."""
+
+
+class UsageRepository:
+    """Adds up, and reports ahead for tenants where that takes long."""
+
+    def __init__(self, database: Database) -> None:
+        self._pool = database.pool
+
+    async def of_tenant(self, tenant: UUID) -> Usage:
+        """Raises `NotFound`."""
+        async with self._pool.acquire() as connection:
+            totals = await self._totals(connection, tenant)
+            query = f"SELECT kind, number, files, bytes, saved FROM {_source(totals)} WHERE account = $2"  # noqa: S608 - constants
+            rows = await connection.fetch(query, tenant, _ALL)
+        ages = [row for row in rows if row["kind"] == _AGE]
+        return Usage(
+            files=sum(age["files"] for age in ages),
+            bytes=totals["bytes"],
+            reserved_bytes=totals["reserved_bytes"],
+            max_bytes=quota_of(totals["settings"]),
+            shared_bytes=totals["shared_bytes"],
+            compressed_bytes=sum(age["saved"] for age in ages),
+            by_age={age["number"]: (age["files"], age["bytes"]) for age in ages},
+            by_category={
+                row["number"]: (row["files"], row["bytes"]) for row in rows if row["kind"] == _CATEGORY
+            },
+        )
+
+    async def of_accounts(
+        self,
+        tenant: UUID,
+        accounts: Sequence[UUID] | None,
+        after: tuple[int, UUID] | None,
+        limit: int,
+    ) -> list[AccountUsage]:
+        """Most bytes first, `limit` of those behind `after` (bytes and account). `accounts`: only these.
+        Raises `NotFound`.
+        """
+        size, account = after or (None, None)
+        async with self._pool.acquire() as connection:
+            source = _source(await self._totals(connection, tenant))
+            query = _ACCOUNTS.format(source)
+            totals = await connection.fetch(query, tenant, accounts, size, account, limit)
+            found = [row["account"] for row in totals]
+            categories: dict[UUID, dict[int, tuple[int, int]]] = {account: {} for account in found}
+            for each in await connection.fetch(_ACCOUNT_CATEGORIES.format(source), tenant, found):
+                categories[each["account"]][each["number"]] = each["files"], each["bytes"]
+        return [
+            AccountUsage(row["account"], row["files"], row["bytes"], categories[row["account"]])
+            for row in totals
+        ]
+
+    async def report(self) -> bool:
+        """Makes the report of one tenant that needs a new one; False when none does. What takes long is made
+        less often.
+        """
+        await self._pool.execute(_NOTE_LARGE, LIVE)
+        async with self._pool.acquire() as connection, connection.transaction():
+            await connection.execute("SET LOCAL transaction_timeout = '10min'")
+            tenant = await connection.fetchval(_NEEDS_REPORT)
+            if tenant is None:
+                return False
+            await connection.execute("DELETE FROM media_usage WHERE tenant = $1", tenant)
+            await connection.execute(f"INSERT INTO media_usage SELECT $1, * FROM {_COUNTED}", tenant)  # noqa: S608 - constants
+            await connection.execute(_REPORTED, tenant)
+            return True
+
+    async def _totals(self, connection: PoolConnectionProxy, tenant: UUID) -> asyncpg.Record:
+        row = await connection.fetchrow(_TOTALS, tenant)
+        if row is None:
+            raise NotFound("tenant", ids.encode(Prefix.TENANT, tenant))
+        return row
+
+
+def _source(totals: asyncpg.Record) -> str:
+    """Where the counts come from: a table expression with the tenant as $1."""
+    return _REPORT if totals["objects"] > LIVE and totals["reported"] else _COUNTED
+
+
+_ALL = UUID(bytes(16))
+_CATEGORY, _AGE = 1, 2
+_TOTALS = """SELECT t.settings, coalesce(o.objects, 0) AS objects, coalesce(o.bytes, 0) AS bytes,
+    coalesce(o.shared_bytes, 0) AS shared_bytes,
+    (SELECT coalesce(sum(size), 0) FROM media_loose_object
+       WHERE tenant = t.id AND uploading AND due_time > now())::bigint AS reserved_bytes,
+    EXISTS (SELECT FROM media_report WHERE tenant = t.id AND made_time IS NOT NULL) AS reported
+  FROM tenant t CROSS JOIN LATERAL (
+    SELECT sum(objects)::bigint AS objects, sum(bytes)::bigint AS bytes,
+      sum(shared_bytes)::bigint AS shared_bytes
+    FROM media_total WHERE tenant = t.id) AS o
+  WHERE t.id = $1"""
+_REPORT = """(SELECT account, kind, number, files, bytes, saved FROM media_usage
+  WHERE tenant = $1) AS counts"""
+# The ages are numbers of sessionmesh.v1.MediaAge: MEDIA_AGE_DAY to MEDIA_AGE_OLDER.
+_COUNTED = """(WITH
+  stored AS MATERIALIZED (
+    SELECT id, account, create_time, origin, stored_size, saved_size FROM media WHERE tenant = $1),
+  used AS MATERIALIZED (
+    SELECT r.account, r.category, r.media, m.stored_size
+      FROM (SELECT DISTINCT account, category, media FROM media_reference WHERE tenant = $1) AS r
+        JOIN stored m ON m.id = r.media),
+  unused AS MATERIALIZED (
+    SELECT media_own_category(origin) AS category, id, stored_size FROM stored m
+      WHERE NOT EXISTS (SELECT FROM used WHERE used.media = m.id)),
+  uploaded AS MATERIALIZED (
+    SELECT account, media_own_category(origin) AS category, id, stored_size FROM stored m
+      WHERE account IS NOT NULL
+        AND NOT EXISTS (SELECT FROM used WHERE used.media = m.id AND used.account = m.account)),
+  of_account AS MATERIALIZED (SELECT * FROM used UNION ALL SELECT * FROM uploaded)
+  SELECT '00000000-0000-0000-0000-000000000000'::uuid AS account, 2 AS kind,
+      1 + width_bucket(now() - create_time,
+        ARRAY[interval '1 day', interval '7 days', interval '30 days', interval '365 days']) AS number,
+      count(*) AS files, sum(stored_size)::bigint AS bytes, sum(saved_size)::bigint AS saved
+    FROM stored GROUP BY 3
+  UNION ALL SELECT '00000000-0000-0000-0000-000000000000', 1, category, count(*),
+      sum(stored_size)::bigint, 0
+    FROM (SELECT DISTINCT category, media, stored_size FROM used UNION ALL SELECT * FROM unused) AS each
+    GROUP BY category
+  UNION ALL SELECT account, 1, category, count(*), sum(stored_size)::bigint, 0
+    FROM of_account GROUP BY account, category
+  UNION ALL SELECT account, 0, 0, count(*), sum(stored_size)::bigint, 0
+    FROM (SELECT DISTINCT account, media, stored_size FROM of_account) AS each GROUP BY account
+  ) AS counts"""
+_ACCOUNTS = """SELECT account, files, bytes FROM {}
+  WHERE kind = 0 AND ($2::uuid[] IS NULL OR account = ANY ($2))
+    AND ($3::bigint IS NULL OR (bytes, account) < ($3, $4::uuid))
+  ORDER BY bytes DESC, account DESC LIMIT $5"""
+_ACCOUNT_CATEGORIES = """SELECT account, number, files, bytes FROM {}
+  WHERE kind = 1 AND account = ANY ($2)"""
+_NOTE_LARGE = """INSERT INTO media_report (tenant)
+  SELECT tenant FROM media_total GROUP BY tenant HAVING sum(objects) > $1 ON CONFLICT DO NOTHING"""
+_NEEDS_REPORT = """SELECT tenant FROM media_report
+  WHERE made_time IS NULL OR made_time < now() - greatest(interval '5 minutes', took * 100)
+  ORDER BY made_time NULLS FIRST LIMIT 1 FOR UPDATE SKIP LOCKED"""
+_REPORTED = """UPDATE media_report SET made_time = now(), took = clock_timestamp() - now()
+  WHERE tenant = $1"""

@@ -1,0 +1,74 @@
+"""A directory as an object store."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from itertools import islice
+from pathlib import Path
+
+import structlog
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore
+
+from mesh_core.disk import FULL, DiskFull
+from mesh_core.errors import StartupError, Unavailable
+from mesh_media.stores.object_store import FoundObject, Source
+from mesh_media.stores.obstore_objects import ObstoreObjects
+
+logger = structlog.get_logger(__name__)
+
+UNFINISHED = "#"
+"""In the names of files that are being written, behind the name that they get at the end."""
+
+
+class Directory(ObstoreObjects):
+    """Files named for their keys. They have no web addresses of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        """Makes the folder when it is missing; raises `StartupError`."""
+        try:
+            super().__init__(LocalStore(folder, mkdir=True))
+        except BaseError as error:
+            raise StartupError(f"the folder {folder} cannot be used for objects: {error}") from None
+        self._folder = folder
+
+    async def put(self, key: str, source: Source) -> None:
+        try:
+            await super().put(key, source)
+        except Unavailable as error:
+            if any(f"os error {number}" in str(error.__cause__) for number in FULL):
+                logger.error("the disk of the object store is full", cause=str(error.__cause__))  # noqa: TRY400 - the cause tells
+                raise DiskFull("the object store") from error
+            raise
+
+    async def delete(self, key: str) -> None:
+        if UNFINISHED in key:  # obstore knows of no such names
+            await asyncio.to_thread((self._folder / key).unlink, missing_ok=True)
+        else:
+            await super().delete(key)
+
+    async def page(self, after: str, limit: int) -> Sequence[FoundObject]:
+        return await asyncio.to_thread(lambda: [*islice(_files(self._folder, "", after), limit)])
+
+    async def download_url(self, key: str, ttl: timedelta, file_name: str, mime_type: str) -> str | None:
+        return None
+
+
+def _files(folder: Path, prefix: str, after: str) -> Iterator[FoundObject]:
+    """The files below a folder, in the order of their keys: names have no character that sorts before `/`."""
+    with os.scandir(folder) as entries:
+        found = sorted(entries, key=lambda entry: entry.name)
+    for entry in found:
+        key = prefix + entry.name
+        if entry.is_dir(follow_symlinks=False):
+            if f"{key}/~" > after:
+                yield from _files(folder / entry.name, f"{key}/", after)
+        elif key > after:
+            try:
+                size = entry.stat(follow_symlinks=False).st_size
+            except FileNotFoundError:  # deleted since it was listed
+                continue
+            yield FoundObject(key, size, UNFINISHED in entry.name)

@@ -1,0 +1,84 @@
+"""What obstore does alike for a directory and S3."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, S3Store
+
+from mesh_core.errors import DataLoss, Unavailable
+from mesh_media.stores.object_store import CHUNK_BYTES, Source
+
+PART_BYTES = 5 * 1024 * 1024
+"""Size of the parts in which large objects are uploaded: S3 takes none smaller."""
+PARTS_AT_ONCE = 3
+"""Of one object; each takes its size in memory."""
+
+
+class ObstoreObjects:
+    """Put, get and delete through obstore."""
+
+    def __init__(self, store: LocalStore | S3Store) -> None:
+        self._store = store
+
+    async def put(self, key: str, source: Source) -> None:
+        try:
+            await obstore.put_async(
+                self._store, key, source, chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE
+            )
+        except BaseError as error:
+            raise unavailable(error) from error
+
+    async def get(self, key: str, start: int, end: int) -> AsyncGenerator[bytes, None]:
+        if start == end:  # an empty range is an error to a store
+            return
+        try:
+            async for part in self._parts(key, start, end):
+                for at in range(0, len(part), CHUNK_BYTES):
+                    yield bytes(part[at : at + CHUNK_BYTES])
+                start += len(part)
+        except FileNotFoundError:
+            raise
+        except BaseError as error:
+            # Some stores refuse a range that begins behind the end of what is left of an object.
+            size = await self.size(key)
+            if size is None or size >= end:
+                raise unavailable(error) from error
+        if start < end:
+            raise damaged()
+
+    async def size(self, key: str) -> int | None:
+        try:
+            return (await obstore.head_async(self._store, key))["size"]
+        except FileNotFoundError:
+            return None
+        except BaseError as error:
+            raise unavailable(error) from error
+
+    async def delete(self, key: str) -> None:
+        try:
+            await obstore.delete_async(self._store, key)
+        except FileNotFoundError:
+            return
+        except BaseError as error:
+            raise unavailable(error) from error
+
+    async def _parts(self, key: str, start: int, end: int) -> AsyncIterator[memoryview]:
+        """The bytes as they come; fewer where the object ends before `end`."""
+        found = await obstore.get_async(self._store, key, options={"range": (start, end)})
+        async for part in found.stream(min_chunk_size=CHUNK_BYTES):
+            yield memoryview(part)
+
+
+def unavailable(error: Exception) -> Unavailable:
+    """What callers are told: the store's own message can name its address and bucket, not for them to see."""
+    return Unavailable(
+        f"the object store does not answer ({type(error).__name__})", "BACKEND_UNAVAILABLE", retry_after=1.0
+    )
+
+
+def damaged() -> DataLoss:
+    """What callers are told of an object whose bytes are not those that were stored."""
+    return DataLoss("the stored file is damaged", "FILE_DAMAGED")

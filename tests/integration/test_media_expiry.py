@@ -1,0 +1,252 @@
+"""How long media are kept: by what refers to them, by the rules of their tenant, and within its limits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import asyncpg
+import pytest
+from asyncpg.pgproto.pgproto import UUID
+
+from mesh_core.database import Database
+from mesh_core.ids import new_uuid
+from mesh_core.settings import DatabaseSettings
+from mesh_media.repository import expiry_repository
+from mesh_media.repository.expiry_repository import ExpiryRepository, Overfull
+from mesh_media.repository.object_repository import ObjectRepository
+from mesh_media.retention.quota_watch import TENANTS, QuotaWatch
+from tests.support.media_rows import (
+    DAY,
+    DEFAULT,
+    NETWORK,
+    RECEIVED,
+    SENT,
+    add_media,
+    days_left,
+    exists,
+    refer,
+    set_rule,
+)
+
+
+@pytest.fixture
+async def database(postgres_url: str) -> AsyncIterator[Database]:
+    opened = await Database.open(DatabaseSettings(url=postgres_url, pool_size=4))
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def pool(database: Database) -> asyncpg.Pool:
+    return database.pool
+
+
+@pytest.fixture
+def expiry(database: Database) -> ExpiryRepository:
+    return ExpiryRepository(database, timedelta())
+
+
+@pytest.fixture
+def tenant() -> UUID:
+    return new_uuid()
+
+
+async def swept(expiry: ExpiryRepository) -> int:
+    """How many files went, once nothing is due."""
+    gone = 0
+    while (batch := await expiry.delete_due()).seen:
+        gone += batch.deleted
+    return gone
+
+
+async def left(pool: asyncpg.Pool, media: UUID) -> int | None:
+    """Whole days, rounded."""
+    days = await days_left(pool, media)
+    return None if days is None else round(days)
+
+
+class TestWhatNothingRefersTo:
+    async def test_stays_when_it_was_uploaded(self, pool: asyncpg.Pool, tenant: UUID) -> None:
+        assert await left(pool, await add_media(pool, tenant, age=100 * DAY)) is None
+
+    async def test_is_kept_as_received_when_it_came_from_the_network(
+        self, pool: asyncpg.Pool, tenant: UUID
+    ) -> None:
+        assert await left(pool, await add_media(pool, tenant, origin=NETWORK, age=10 * DAY)) == 20
+
+    async def test_is_kept_as_long_as_its_upload_asked_instead_of_the_rule(
+        self, pool: asyncpg.Pool, tenant: UUID
+    ) -> None:
+        await set_rule(pool, tenant, DEFAULT, 90 * DAY)
+        assert await left(pool, await add_media(pool, tenant, keep_for=3 * DAY)) == 3
+        assert await left(pool, await add_media(pool, tenant)) == 90
+
+
+class TestReferences:
+    async def test_decide_by_the_rule_that_is_longest(self, pool: asyncpg.Pool, tenant: UUID) -> None:
+        await set_rule(pool, tenant, SENT, 5 * DAY)
+        media = await add_media(pool, tenant)
+        await refer(pool, media, SENT)
+        assert await left(pool, media) == 5
+        await refer(pool, media, RECEIVED, age=10 * DAY)
+        assert await left(pool, media) == 20
+
+    async def test_of_a_category_without_a_rule_keep_for_ever(self, pool: asyncpg.Pool, tenant: UUID) -> None:
+        media = await add_media(pool, tenant)
+        await refer(pool, media, RECEIVED)
+        await refer(pool, media, SENT)
+        assert await left(pool, media) is None
+
+    async def test_keep_at_least_what_the_upload_asked_for(self, pool: asyncpg.Pool, tenant: UUID) -> None:
+        media = await add_media(pool, tenant, keep_for=50 * DAY)
+        await refer(pool, media, RECEIVED)
+        assert await left(pool, media) == 50
+
+    async def test_are_kept_not_at_all_where_the_rule_says_so(
+        self, pool: asyncpg.Pool, expiry: ExpiryRepository, tenant: UUID
+    ) -> None:
+        await set_rule(pool, tenant, RECEIVED, timedelta())
+        media = await add_media(pool, tenant, origin=NETWORK)
+        await refer(pool, media, RECEIVED)
+        assert await swept(expiry) == 1
+        assert not await exists(pool, media)
+
+
+class TestTheSweep:
+    async def test_deletes_what_is_due_with_its_object_and_nothing_else(
+        self, pool: asyncpg.Pool, expiry: ExpiryRepository, tenant: UUID
+    ) -> None:
+        due, kept = [await add_media(pool, tenant, origin=NETWORK, age=days * DAY) for days in (31, 29)]
+        assert await swept(expiry) == 1
+        assert not await exists(pool, due)
+        assert await exists(pool, kept)
+        loose = await pool.fetch("SELECT key FROM media_loose_object WHERE tenant = $1", tenant)
+        assert [row["key"] for row in loose] == [f"{tenant.hex}/{due.hex}"]
+
+    async def test_looks_again_before_it_deletes(
+        self, pool: asyncpg.Pool, expiry: ExpiryRepository, tenant: UUID
+    ) -> None:
+        media = await add_media(pool, tenant, origin=NETWORK)
+        await pool.execute("UPDATE media SET expire_time = now() - interval '1 day' WHERE id = $1", media)
+        assert await swept(expiry) == 0
+        assert await left(pool, media) == 30
+
+    async def test_waits_for_a_message_that_is_being_stored_and_refers_to_the_file(
+        self, pool: asyncpg.Pool, expiry: ExpiryRepository, tenant: UUID
+    ) -> None:
+        media = await add_media(pool, tenant, origin=NETWORK, age=31 * DAY)
+        async with pool.acquire() as other, other.transaction():
+            await refer(other, media, RECEIVED)
+            assert (await expiry.delete_due()).seen == 0
+        assert await swept(expiry) == 0
+        assert await left(pool, media) == 30
+
+    async def test_of_two_replicas_deletes_each_file_once(
+        self, pool: asyncpg.Pool, expiry: ExpiryRepository, tenant: UUID, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(expiry_repository, "BATCH", 3)
+        for _ in range(20):
+            await add_media(pool, tenant, origin=NETWORK, age=31 * DAY)
+        assert sum(await asyncio.gather(swept(expiry), swept(expiry), swept(expiry))) == 20
+        assert await pool.fetchval("SELECT count(*) FROM media_loose_object") == 20
+        assert await pool.fetchval("SELECT sum(bytes) FROM media_total WHERE tenant = $1", tenant) == 0
+
+
+class TestChangedRules:
+    async def test_hold_for_files_that_are_stored_in_batches(
+        self, pool: asyncpg.Pool, expiry: ExpiryRepository, tenant: UUID, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(expiry_repository, "BATCH", 2)
+        media = [await add_media(pool, tenant) for _ in range(5)]
+        await set_rule(pool, tenant, DEFAULT, 7 * DAY)
+        await pool.execute("INSERT INTO media_policy (tenant, settled_until) VALUES ($1, $2)", tenant, _FIRST)
+        while await expiry.settle_policies():
+            pass
+        assert [await left(pool, each) for each in media] == [7] * 5
+
+    async def test_go_on_where_a_process_stopped(
+        self, pool: asyncpg.Pool, expiry: ExpiryRepository, tenant: UUID, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(expiry_repository, "BATCH", 2)
+        media = [await add_media(pool, tenant) for _ in range(3)]
+        await set_rule(pool, tenant, DEFAULT, 7 * DAY)
+        await pool.execute("INSERT INTO media_policy (tenant, settled_until) VALUES ($1, $2)", tenant, _FIRST)
+        assert await expiry.settle_policies()
+        assert await pool.fetchval("SELECT settled_until FROM media_policy") == media[1]
+        assert [await left(pool, each) for each in media] == [7, 7, None]
+
+
+class TestLimits:
+    async def test_of_a_category_let_the_oldest_go_first(
+        self, pool: asyncpg.Pool, expiry: ExpiryRepository, tenant: UUID
+    ) -> None:
+        await set_rule(pool, tenant, RECEIVED, 30 * DAY, max_bytes=25)
+        media = [await add_media(pool, tenant, origin=NETWORK) for _ in range(4)]
+        for days, each in enumerate(media):
+            await refer(pool, each, RECEIVED, age=days * DAY)
+        [full] = await expiry.overfull()
+        assert full == Overfull(tenant, RECEIVED, 15)
+        assert (await expiry.evict(full)).deleted == 2
+        assert [await exists(pool, each) for each in media] == [True, True, False, False]
+        assert await expiry.overfull() == []
+
+    async def test_leave_a_file_that_something_else_keeps(
+        self, pool: asyncpg.Pool, expiry: ExpiryRepository, tenant: UUID
+    ) -> None:
+        await set_rule(pool, tenant, RECEIVED, 30 * DAY, max_bytes=5)
+        media = await add_media(pool, tenant)
+        await refer(pool, media, RECEIVED)
+        await refer(pool, media, SENT)
+        for full in await expiry.overfull():
+            assert (await expiry.evict(full)).deleted == 0
+        assert await exists(pool, media)
+        assert await expiry.overfull() == []
+
+    async def test_leave_what_its_upload_asked_to_keep(
+        self, pool: asyncpg.Pool, expiry: ExpiryRepository, tenant: UUID
+    ) -> None:
+        await set_rule(pool, tenant, DEFAULT, max_bytes=5)
+        kept, other = await add_media(pool, tenant, keep_for=DAY), await add_media(pool, tenant)
+        for full in await expiry.overfull():
+            await expiry.evict(full)
+        assert await exists(pool, kept)
+        assert not await exists(pool, other)
+
+    async def test_of_a_tenant_let_go_what_would_go_anyway(
+        self, pool: asyncpg.Pool, expiry: ExpiryRepository, tenant: UUID
+    ) -> None:
+        for_ever = await add_media(pool, tenant)
+        media = [await add_media(pool, tenant, origin=NETWORK) for _ in range(3)]
+        await pool.execute("""UPDATE tenant SET settings = '{"max_media_bytes": 25}' WHERE id = $1""", tenant)
+        [full] = await expiry.overfull()
+        assert full == Overfull(tenant, 0, 15)
+        await expiry.evict(full)
+        assert [await exists(pool, each) for each in (for_ever, *media)] == [True, False, False, True]
+
+
+async def test_totals_of_many_changes_are_put_together(
+    pool: asyncpg.Pool, expiry: ExpiryRepository, tenant: UUID
+) -> None:
+    for _ in range(101):
+        await add_media(pool, tenant)
+    await expiry.put_totals_together()
+    [row] = await pool.fetch("SELECT * FROM media_total WHERE tenant = $1", tenant)
+    assert (row["objects"], row["bytes"], row["shared_bytes"]) == (101, 1010, 0)
+
+
+async def test_a_tenant_whose_room_is_nearly_used_up_is_counted(
+    database: Database, pool: asyncpg.Pool, tenant: UUID
+) -> None:
+    await add_media(pool, tenant, size=81)
+    await pool.execute("""UPDATE tenant SET settings = '{"max_media_bytes": 100}' WHERE id = $1""", tenant)
+    watch = QuotaWatch(ObjectRepository(database))
+    await watch.look()
+    assert TENANTS._value.get() == 1
+    await pool.execute("""UPDATE tenant SET settings = '{"max_media_bytes": 102}' WHERE id = $1""", tenant)
+    await watch.look()
+    assert TENANTS._value.get() == 0
+
+
+_FIRST = UUID(bytes(16))

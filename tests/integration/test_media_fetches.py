@@ -1,0 +1,362 @@
+"""Files that are fetched from web addresses, by a real service from real web servers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc.aio
+import pytest
+import pytest_asyncio
+from aiohttp import web
+
+from mesh_core import ids
+from mesh_core.backoff import Backoff
+from mesh_core.ids import Prefix
+from mesh_media.ingest import fetches
+from mesh_media.ingest.web import NotFetched, Web
+from mesh_media.repository.rows import FETCH
+from sessionmesh.v1 import content_pb2, media_pb2
+from tests.conftest import Databases, LoopThread, fresh_database
+from tests.support.eventually import eventually
+from tests.support.media_world import MediaTenant, MediaWorld, media_world, photograph, sha256
+from tests.support.mesh_api import refusal_of
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
+PDF = b"%PDF-1.7\n" + bytes(range(256)) * 100
+MAX_BYTES = 1_000_000
+
+
+@dataclass
+class Site:
+    """A web server with a file, and what it was asked with."""
+
+    address: str = ""
+    asked: list[dict[str, str]] = field(default_factory=list)
+    elsewhere: str = ""
+    failures: int = 0
+
+    async def file(self, request: web.Request) -> web.Response:
+        self.asked.append(dict(request.headers))
+        return web.Response(body=PDF, content_type="application/octet-stream")
+
+    async def text(self, _request: web.Request) -> web.Response:
+        return web.Response(body=b"a,b\n1,2\n", content_type="text/csv")
+
+    async def picture(self, _request: web.Request) -> web.Response:
+        return web.Response(body=photograph(2400), content_type="image/jpeg")
+
+    async def moved(self, request: web.Request) -> web.Response:
+        self.asked.append(dict(request.headers))
+        raise web.HTTPFound(f"{self.elsewhere or self.address}/file")
+
+    async def around(self, _request: web.Request) -> web.Response:
+        raise web.HTTPFound("/around")
+
+    async def status(self, request: web.Request) -> web.Response:
+        return web.Response(status=int(request.match_info["status"]))
+
+    async def flaky(self, _request: web.Request) -> web.Response:
+        self.failures += 1
+        if self.failures % 2:
+            return web.Response(status=503)
+        return web.Response(body=PDF)
+
+    async def endless(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(bytes(65_536))
+
+    async def announced(self, _request: web.Request) -> web.StreamResponse:
+        return web.Response(body=bytes(MAX_BYTES + 1))
+
+    async def broken_off(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-length": "1000"})
+        await response.prepare(request)
+        await response.write(bytes(10))
+        assert request.transport is not None
+        request.transport.abort()
+        return response
+
+    async def compressed(self, _request: web.Request) -> web.Response:
+        return web.Response(body=b"\x1f\x8b" + bytes(20), headers={"content-encoding": "gzip"})
+
+    async def empty(self, _request: web.Request) -> web.Response:
+        return web.Response(body=b"")
+
+
+async def serve(site: Site) -> web.AppRunner:
+    """Starts the site on a free port."""
+    application = web.Application()
+    for name in ("file", "text", "picture", "moved", "around", "flaky", "endless", "announced", "broken_off"):
+        application.router.add_get(f"/{name}", getattr(site, name))
+    application.router.add_get("/compressed", site.compressed)
+    application.router.add_get("/empty", site.empty)
+    application.router.add_get("/status/{status}", site.status)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    listening = web.TCPSite(runner, "127.0.0.1", 0)
+    await listening.start()
+    site.address = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    return runner
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def served() -> AsyncIterator[Site]:
+    site = Site()
+    runner = await serve(site)
+    yield site
+    await runner.cleanup()
+
+
+@pytest.fixture
+def site(served: Site) -> Site:
+    served.asked.clear()
+    served.elsewhere = ""
+    return served
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def world(
+    databases: Databases, server_loop: LoopThread, etcd: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[MediaWorld]:
+    settings = {
+        "MESH_OBJECTS_URL": tmp_path_factory.mktemp("objects").as_uri(),
+        "MESH_MEDIA_MAX_BYTES": str(MAX_BYTES),
+        "MESH_MEDIA_FETCH_ALLOW_HTTP": "true",
+        "MESH_MEDIA_FETCH_ALLOW_PRIVATE_ADDRESSES": "true",
+    }
+    with fresh_database(databases, server_loop) as url, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fetches, "BACKOFF", Backoff(0.01, 0.02))
+        patch.setattr("mesh_media.ingest.later.BACKOFF", Backoff(0.01, 0.02))
+        async with media_world(url, etcd, settings) as made:
+            yield made
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def tenant(world: MediaWorld) -> MediaTenant:
+    return await world.tenant()
+
+
+def wanted(url: str, request_id: str = "", **fields: Any) -> media_pb2.FetchMediaRequest:
+    return media_pb2.FetchMediaRequest(request_id=request_id or ids.new_uuid().hex, url=url, **fields)
+
+
+async def begin(tenant: MediaTenant, request: media_pb2.FetchMediaRequest) -> media_pb2.Media:
+    return (await tenant.media.FetchMedia(request, metadata=tenant.metadata)).media
+
+
+async def ended(tenant: MediaTenant, media_id: str) -> media_pb2.Media:
+    """The media once it is READY or FAILED."""
+
+    async def found() -> media_pb2.Media | None:
+        request = media_pb2.GetMediaRequest(media_id=media_id)
+        media = (await tenant.media.GetMedia(request, metadata=tenant.metadata)).media
+        return None if media.state == content_pb2.MEDIA_STATE_PENDING else media
+
+    media: media_pb2.Media = await eventually(found, what="an end of a fetch")
+    return media
+
+
+async def fetch(tenant: MediaTenant, url: str, **fields: Any) -> media_pb2.Media:
+    """Fetches a file to its end, whatever that is."""
+    return await ended(tenant, (await begin(tenant, wanted(url, **fields))).id)
+
+
+def failure(media: media_pb2.Media) -> str:
+    """Why it is lost; UNSPECIFIED when it is not."""
+    return media_pb2.MediaFailure.Name(media.failure).removeprefix("MEDIA_FAILURE_")
+
+
+@pytest.mark.read_back("FetchMedia", "GetMedia")
+async def test_a_file_is_pending_and_then_ready_with_an_event(tenant: MediaTenant, site: Site) -> None:
+    begun = await begin(tenant, wanted(f"{site.address}/file", options={"labels": {"case": "7"}}))
+    assert (begun.state, begun.origin) == (content_pb2.MEDIA_STATE_PENDING, media_pb2.MEDIA_ORIGIN_URL)
+    media = await ended(tenant, begun.id)
+    assert (media.mime_type, media.sha256, dict(media.labels)) == (
+        "application/pdf",
+        sha256(PDF),
+        {"case": "7"},
+    )
+    assert (media.original_size_bytes, media.original_sha256) == (len(PDF), sha256(PDF))
+    assert await tenant.download(media.id) == PDF
+    types = await tenant.database.fetch("SELECT type FROM event WHERE tenant = $1", tenant.uuid)
+    assert [row["type"] for row in types] == ["media.ready"]
+
+
+async def test_a_picture_is_processed_like_an_upload(tenant: MediaTenant, site: Site) -> None:
+    media = await fetch(tenant, f"{site.address}/picture")
+    assert media.size_bytes < len(photograph(2400)) / 4
+    assert media.thumbnail.width == 320 or media.thumbnail.height == 320
+
+
+async def test_what_bytes_do_not_say_the_server_says(tenant: MediaTenant, site: Site) -> None:
+    assert (await fetch(tenant, f"{site.address}/text")).mime_type == "text/csv"
+
+
+async def test_headers_are_sent_and_not_stored(tenant: MediaTenant, site: Site) -> None:
+    media = await fetch(tenant, f"{site.address}/file", headers={"Authorization": "Bearer secret"})
+    assert media.state == content_pb2.MEDIA_STATE_READY
+    assert site.asked[0]["Authorization"] == "Bearer secret"
+    for table in ("media", "media_work", "event", "request"):
+        rows = await tenant.database.fetch(f"SELECT t::text AS row FROM {table} t")
+        assert not [row for row in rows if "secret" in row["row"]]
+
+
+async def test_headers_that_were_lost_with_their_process_fail_the_fetch(
+    tenant: MediaTenant, site: Site
+) -> None:
+    begun = await begin(tenant, wanted(f"{site.address}/status/503"))
+    await ended(tenant, begun.id)
+    uuid = ids.decode(Prefix.MEDIA, begun.id, "media_id")
+    async with tenant.database.transaction():
+        await tenant.database.execute("UPDATE media SET state = 1, failure = 0 WHERE id = $1", uuid)
+        await tenant.database.execute(
+            "INSERT INTO media_work (media, tenant, kind, options, url, with_headers)"
+            " VALUES ($1, $2, $3, '', $4, true)",
+            uuid,
+            tenant.uuid,
+            FETCH,
+            f"{site.address}/file",
+        )
+    assert failure(await ended(tenant, begun.id)) == "UNREACHABLE"
+    assert site.asked == []
+
+
+async def test_a_redirect_is_followed_and_takes_headers_to_no_other_host(
+    tenant: MediaTenant, site: Site
+) -> None:
+    headers = {"X-Key": "mine"}
+    assert (await fetch(tenant, f"{site.address}/moved", headers=headers)).sha256 == sha256(PDF)
+    assert [asked.get("X-Key") for asked in site.asked] == ["mine", "mine"]
+    other = Site()
+    runner = await serve(other)
+    site.elsewhere = other.address
+    assert (await fetch(tenant, f"{site.address}/moved", headers=headers)).sha256 == sha256(PDF)
+    assert [asked.get("X-Key") for asked in other.asked] == [None]
+    await runner.cleanup()
+
+
+async def test_a_server_that_fails_once_is_asked_again(tenant: MediaTenant, site: Site) -> None:
+    for headers in ({}, {"X-Key": "mine"}):
+        media = await fetch(tenant, f"{site.address}/flaky", headers=headers)
+        assert media.state == content_pb2.MEDIA_STATE_READY
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("status/404", "GONE"),
+        ("status/410", "GONE"),
+        ("status/403", "UNREACHABLE"),
+        ("status/500", "UNREACHABLE"),
+        ("around", "UNREACHABLE"),
+        ("broken_off", "UNREACHABLE"),
+        ("announced", "TOO_LARGE"),
+        ("endless", "TOO_LARGE"),
+        ("empty", "CORRUPT"),
+        ("compressed", "CORRUPT"),
+    ],
+)
+async def test_a_file_that_cannot_be_had_is_failed_for_its_reason_and_takes_no_room(
+    tenant: MediaTenant, site: Site, path: str, reason: str
+) -> None:
+    media = await fetch(tenant, f"{site.address}/{path}")
+    assert (media.state, failure(media)) == (content_pb2.MEDIA_STATE_FAILED, reason)
+    await tenant.reserved_settles(0)
+    assert (
+        await tenant.database.fetchval("SELECT count(*) FROM media_work WHERE tenant = $1", tenant.uuid) == 0
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [({"mime_type": "image/png"}, "TYPE_MISMATCH"), ({"sha256": bytes(32)}, "CORRUPT")],
+    ids=["type", "hash"],
+)
+async def test_a_file_that_is_not_what_was_announced_is_failed(
+    tenant: MediaTenant, site: Site, options: dict[str, Any], reason: str
+) -> None:
+    assert failure(await fetch(tenant, f"{site.address}/file", options=options)) == reason
+
+
+async def test_a_file_for_which_there_is_no_room_is_failed(tenant: MediaTenant, site: Site) -> None:
+    await tenant.database.execute(
+        "UPDATE tenant SET settings = settings || '{\"max_media_bytes\": 1000}' WHERE id = $1", tenant.uuid
+    )
+    assert failure(await fetch(tenant, f"{site.address}/file")) == "QUOTA"
+
+
+async def test_a_repeated_request_returns_the_first_media(tenant: MediaTenant, site: Site) -> None:
+    request = wanted(f"{site.address}/file", request_id="again")
+    first = await begin(tenant, request)
+    assert (await begin(tenant, request)).id == first.id
+    request.url = f"{site.address}/text"
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await begin(tenant, request)
+    assert refusal_of(caught.value).reason == "REQUEST_ID_REUSED"
+
+
+async def test_many_of_one_tenant_hold_up_no_other_tenants(tenant: MediaTenant, site: Site) -> None:
+    slow = asyncio.Event()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await slow.wait()
+        writer.close()
+
+    silent = await asyncio.start_server(handle, "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    for _ in range(20):
+        await begin(tenant, wanted(f"http://127.0.0.1:{port}/"))
+    other = await tenant.world.tenant()
+    assert (await fetch(other, f"{site.address}/file")).state == content_pb2.MEDIA_STATE_READY
+    slow.set()
+    silent.close()
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({"url": "ftp://example.com/a"}, "url"),
+        ({"url": "https://user:word@example.com/a"}, "url"),
+        ({"url": "https://example.com/" + "a" * 2048}, "url"),
+        ({"headers": {"Host": "example.com"}}, "headers"),
+        ({"headers": {f"x-{number}": "" for number in range(17)}}, "headers"),
+        ({"headers": {"x-key": "a\r\nb"}}, "headers[x-key]"),
+        ({"options": {"file_name": "../a"}}, "options.file_name"),
+        ({"options": {"mime_type": "picture"}}, "options.mime_type"),
+        ({"account_id": "acc_1"}, "account_id"),
+    ],
+    ids=["scheme", "user", "length", "host", "many", "line break", "name", "type", "account"],
+)
+async def test_bad_input_is_refused_with_its_field(
+    tenant: MediaTenant, fields: dict[str, Any], path: str
+) -> None:
+    request = media_pb2.FetchMediaRequest(**{"request_id": "bad", "url": "https://example.com/a", **fields})
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await begin(tenant, request)
+    assert [*refusal_of(caught.value).fields] == [path]
+    assert await tenant.media_count() == 0
+
+
+async def test_an_unknown_account_is_not_found(tenant: MediaTenant) -> None:
+    request = wanted("https://example.com/a", account_id=ids.encode(Prefix.ACCOUNT, ids.new_uuid()))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await begin(tenant, request)
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://127.0.0.1/a", "https://localhost/a", "https://[::1]/a", "https://169.254.169.254/latest"],
+)
+async def test_private_addresses_are_not_asked_unless_the_mesh_allows_it(url: str) -> None:
+    async with Web(max_bytes=100, allow_http=False, allow_private_addresses=False) as client:
+        with pytest.raises(NotFetched) as caught:
+            async with client.open(url, {}):
+                pass
+    assert caught.value.failure == media_pb2.MEDIA_FAILURE_ADDRESS_FORBIDDEN
+    assert caught.value.final

@@ -1,0 +1,178 @@
+"""Links of our own over HTTP, and downloads of files that are damaged."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import grpc.aio
+import pytest
+import pytest_asyncio
+from aiohttp import ClientPayloadError, ClientSession
+
+from mesh_core import ids
+from mesh_core.ids import Prefix
+from mesh_media.api.links import Link, LinkSigner
+from sessionmesh.v1 import media_pb2
+from tests.conftest import Databases, LoopThread, fresh_database
+from tests.support.media_world import ADMIN, MediaTenant, MediaWorld, media_world, photograph, sha256
+from tests.support.mesh_api import refusal_of
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
+
+PDF = b"%PDF-1.7\n" + os.urandom(700_000)
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def world(
+    databases: Databases, server_loop: LoopThread, etcd: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[MediaWorld]:
+    objects = {"MESH_OBJECTS_URL": tmp_path_factory.mktemp("objects").as_uri()}
+    with fresh_database(databases, server_loop) as url:
+        async with media_world(url, etcd, objects, MESH_LINKS_LISTEN="127.0.0.1:0") as made:
+            yield made
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def tenant(world: MediaWorld) -> MediaTenant:
+    return await world.tenant()
+
+
+async def link_to(tenant: MediaTenant, media: media_pb2.Media, variant: int = 0) -> str:
+    request = media_pb2.CreateDownloadUrlRequest(media_id=media.id)
+    request.variant = media_pb2.MediaVariant.ValueType(variant)
+    return (await tenant.media.CreateDownloadUrl(request, metadata=ADMIN)).url
+
+
+async def fetched(url: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
+    async with ClientSession() as session, session.request(method, url, headers=headers) as answer:
+        return answer.status, dict(answer.headers), await answer.read()
+
+
+def file_of(tenant: MediaTenant) -> Path:
+    """The tenant's only object."""
+    [file] = tenant.folder.iterdir()
+    return file
+
+
+@pytest.mark.read_back("CreateDownloadUrl")
+async def test_a_link_serves_the_file_to_be_stored_and_not_shown(tenant: MediaTenant) -> None:
+    page = b"<html><script>alert(1)</script></html>"
+    media = await tenant.upload(page, tenant.header(page, file_name="page.html", mime_type="text/html"))
+    status, headers, body = await fetched(await link_to(tenant, media))
+    assert (status, body) == (200, page)
+    assert headers["Content-Disposition"] == 'attachment; filename="page.html"'
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Content-Security-Policy"].startswith("sandbox")
+    assert headers["Etag"] == f'"{media.sha256.hex()}"'
+
+
+@pytest.mark.parametrize(
+    ("asked", "start", "end"),
+    [("bytes=0-9", 0, 10), ("bytes=300000-", 300_000, len(PDF)), ("bytes=-7", len(PDF) - 7, len(PDF))],
+)
+async def test_a_link_serves_ranges(tenant: MediaTenant, asked: str, start: int, end: int) -> None:
+    url = await link_to(tenant, await tenant.upload(PDF))
+    status, headers, body = await fetched(url, Range=asked)
+    assert (status, body) == (206, PDF[start:end])
+    assert headers["Content-Range"] == f"bytes {start}-{end - 1}/{len(PDF)}"
+
+
+async def test_a_link_knows_what_is_the_same_and_what_there_is_not(tenant: MediaTenant) -> None:
+    media = await tenant.upload(PDF)
+    url, tag = await link_to(tenant, media), f'"{media.sha256.hex()}"'
+    assert (await fetched(url, **{"If-None-Match": tag}))[0] == 304
+    status, headers, body = await fetched(url, "HEAD")
+    assert (status, headers["Content-Length"], body) == (200, str(len(PDF)), b"")
+    status, headers, _ = await fetched(url, Range=f"bytes={len(PDF)}-")
+    assert (status, headers["Content-Range"]) == (416, f"bytes */{len(PDF)}")
+    status, _, body = await fetched(url, Range="bytes=0-9", **{"If-Range": '"another"'})
+    assert (status, body) == (200, PDF)
+    assert (await fetched(url, "POST"))[0] == 405
+
+
+async def test_a_link_that_was_changed_or_has_ended_is_refused(
+    world: MediaWorld, tenant: MediaTenant
+) -> None:
+    media = await tenant.upload(PDF)
+    url = await link_to(tenant, media)
+    before, _, token = url.rpartition("/")
+    changed = token[:-1] + ("A" if token[-1] != "A" else "E")
+    for wrong in (changed, token[:-4], "x", "A" * 55, token + "AAAA", "%00"):
+        assert (await fetched(f"{before}/{wrong}"))[0] == 403, wrong
+    signer = LinkSigner(await world.database.fetchval("SELECT page_key FROM cluster_identity"))
+    link = Link(ids.decode(Prefix.MEDIA, media.id, "id"), media_pb2.MEDIA_VARIANT_UNSPECIFIED)
+    ended = signer.token(link, datetime.now(UTC) - timedelta(seconds=1))
+    assert (await fetched(f"{before}/{ended}"))[0] == 410
+    going = signer.token(link, datetime.now(UTC) + timedelta(minutes=1))
+    assert (await fetched(f"{before}/{going}"))[0] == 200
+    await tenant.media.DeleteMedia(media_pb2.DeleteMediaRequest(media_id=media.id), metadata=ADMIN)
+    assert (await fetched(url))[0] == 404
+
+
+@pytest.mark.read_back("DownloadMedia")
+async def test_each_variant_is_downloaded_as_itself(tenant: MediaTenant) -> None:
+    photo = photograph(2400)
+    media = await tenant.upload(photo, tenant.header(photo, keep_original=True))
+    stored, original, small = [
+        await tenant.frames(media_pb2.DownloadMediaRequest(media_id=media.id, variant=variant))
+        for variant in media_pb2.MediaVariant.values()
+    ]
+    assert stored[0].header.sha256 == media.sha256
+    assert original[0].header.sha256 == sha256(photo)
+    assert b"".join(frame.chunk for frame in original[1:]) == photo
+    assert (small[0].header.mime_type, small[0].header.size_bytes) == (
+        "image/jpeg",
+        media.thumbnail.size_bytes,
+    )
+    for frames in (stored, small):
+        assert sha256(b"".join(frame.chunk for frame in frames[1:])) == frames[0].header.sha256
+    status, headers, body = await fetched(await link_to(tenant, media, media_pb2.MEDIA_VARIANT_THUMBNAIL))
+    assert (status, headers["Content-Disposition"], sha256(body)) == (200, "inline", small[0].header.sha256)
+
+
+async def test_a_variant_that_there_is_not_is_not_found(tenant: MediaTenant) -> None:
+    photo = photograph(2400)
+    compressed, paper = await tenant.upload(photo), await tenant.upload(PDF)
+    for media, variant in (
+        (compressed, media_pb2.MEDIA_VARIANT_ORIGINAL),
+        (paper, media_pb2.MEDIA_VARIANT_THUMBNAIL),
+    ):
+        request = media_pb2.DownloadMediaRequest(media_id=media.id, variant=variant)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await tenant.frames(request)
+        assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+    request = media_pb2.DownloadMediaRequest(media_id=paper.id, variant=media_pb2.MEDIA_VARIANT_ORIGINAL)
+    assert (await tenant.frames(request))[0].header.sha256 == paper.sha256  # it is stored as it came
+
+
+@pytest.mark.parametrize("damage", ["changed", "cut", "gone"])
+async def test_a_damaged_file_is_data_loss_and_never_taken_for_whole(
+    tenant: MediaTenant, damage: str
+) -> None:
+    media = await tenant.upload(PDF)
+    url = await link_to(tenant, media)
+    file = file_of(tenant)
+    broken = PDF[:-1] + bytes([PDF[-1] ^ 1])
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(broken if damage == "changed" else PDF[:300_000])
+    got: list[bytes] = []
+
+    async def download() -> None:
+        request = media_pb2.DownloadMediaRequest(media_id=media.id)
+        async for frame in tenant.media.DownloadMedia(request, metadata=ADMIN):
+            got.append(frame.chunk)  # noqa: PERF401 - what came before it failed
+
+    with pytest.raises(grpc.aio.AioRpcError) as lost:
+        await download()
+    assert (lost.value.code(), refusal_of(lost.value).reason) == (grpc.StatusCode.DATA_LOSS, "FILE_DAMAGED")
+    assert len(b"".join(got)) < len(PDF)
+    if damage == "gone":
+        assert (await fetched(url))[0] == 500
+    else:
+        with pytest.raises(ClientPayloadError):
+            await fetched(url)

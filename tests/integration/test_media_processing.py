@@ -1,0 +1,192 @@
+"""What processing makes of each kind of file, by real worker processes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterator
+
+import PIL.Image
+import pillow_heif
+import pytest
+import pytest_asyncio
+import pyvips
+
+from mesh_core.errors import InvalidField
+from mesh_media.processing.processed import Refused
+from sessionmesh.v1 import media_pb2
+from tests.support.media_processing import Processing, film, processing, sound
+from tests.support.media_world import photograph
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def files(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Processing]:
+    async with processing(tmp_path_factory.mktemp("processing")) as made:
+        yield made
+
+
+async def test_a_photograph_becomes_small_upright_and_says_nothing_of_its_camera(files: Processing) -> None:
+    turned = pyvips.Image.new_from_buffer(photograph(2400), "").copy()
+    turned.set_type(pyvips.GValue.gint_type, "orientation", 6)
+    turned.set_type(pyvips.GValue.gstr_type, "exif-ifd0-Model", "Telephone 5")
+    made = await files.process(turned.jpegsave_buffer(Q=92))
+    assert (made.file.width, made.file.height) == (made.image.width, made.image.height)
+    assert made.image.width == 1600 > made.image.height
+    assert made.reason == "UNSPECIFIED"
+    assert not [name for name in made.image.get_fields() if name.startswith("exif")]
+
+
+async def test_pictures_and_films_have_a_thumbnail_and_a_preview_that_messages_carry(
+    files: Processing,
+) -> None:
+    for data in (photograph(2400), film()):
+        made = (await files.process(data)).file
+        assert made.thumbnail is not None
+        small = pyvips.Image.new_from_buffer(made.thumbnail.data, "")
+        assert (small.width, small.height) == (made.thumbnail.width, made.thumbnail.height)
+        assert max(small.width, small.height) == 320
+        tiny = pyvips.Image.new_from_buffer(made.preview, "")
+        assert max(tiny.width, tiny.height) == 96
+        assert len(made.preview) <= 4096
+
+
+async def test_what_was_processed_is_recognised_and_left_alone(files: Processing) -> None:
+    for data in (photograph(2400), film("-crf", "1")):
+        once = await files.process(data)
+        again = await files.process(once.data)
+        assert len(once.data) < len(data)
+        assert again.data == once.data
+        assert again.reason == "COMPRESSED_ALREADY"
+
+
+async def test_heic_becomes_a_jpeg(files: Processing) -> None:
+    pillow_heif.register_heif_opener()
+    came = io.BytesIO()
+    PIL.Image.open(io.BytesIO(photograph(400))).save(came, "HEIF", quality=100)
+    made = await files.process(came.getvalue())
+    assert made.file.mime_type == "image/jpeg"
+    assert made.data.startswith(b"\xff\xd8")
+    assert (made.file.width, made.file.height) == (made.image.width, made.image.height)
+    assert len(made.data) < len(came.getvalue())
+
+
+async def test_a_screenshot_stays_lossless_and_an_animation_moving(files: Processing) -> None:
+    large = pyvips.Image.new_from_buffer(photograph(2000), "").pngsave_buffer()
+    assert (await files.process(large)).file.mime_type == "image/png"
+    made = await files.process(_animation("GIF"))
+    assert (made.file.mime_type, made.file.animated, made.reason) == ("image/gif", True, "TYPE")
+    assert made.file.thumbnail is not None
+
+
+@pytest.mark.parametrize("kind", ["photograph", "GIF", "WEBP"])
+async def test_a_sticker_is_webp_of_512_pixels_and_moves_if_it_did(files: Processing, kind: str) -> None:
+    came = photograph(900) if kind == "photograph" else _animation(kind)
+    made = await files.process(came, purpose=media_pb2.MEDIA_PURPOSE_STICKER)
+    picture = PIL.Image.open(io.BytesIO(made.data))
+    assert (picture.format, picture.size) == ("WEBP", (512, 512))
+    assert made.file.mime_type == "image/webp"
+    assert getattr(picture, "n_frames", 1) == (1 if kind == "photograph" else 5)
+    assert made.file.animated == (kind != "photograph")
+    again = await files.process(made.data, purpose=media_pb2.MEDIA_PURPOSE_STICKER)
+    assert again.reason == "COMPRESSED_ALREADY"
+
+
+@pytest.mark.parametrize("kind", ["mp4", "matroska", "avi"])
+async def test_a_film_becomes_an_mp4_of_at_most_720_lines(files: Processing, kind: str) -> None:
+    made = await files.process(film("-b:v", "20M", size="1600x900", kind=kind))
+    assert made.file.mime_type == "video/mp4"
+    assert (made.file.width, made.file.height) == (1280, 720)
+    assert made.file.duration_ms == pytest.approx(400, abs=60)
+    assert made.data.index(b"moov") < made.data.index(b"mdat")
+
+
+async def test_a_film_that_was_turned_is_measured_upright(files: Processing) -> None:
+    came = film("-crf", "1", size="640x360")
+    upright = await files.process(_turned(came))
+    assert (upright.file.width, upright.file.height) == (360, 640)
+
+
+async def test_a_video_note_is_square_and_short(files: Processing) -> None:
+    made = await files.process(film(size="640x360"), purpose=media_pb2.MEDIA_PURPOSE_VIDEO_NOTE)
+    assert made.file.width == made.file.height == 360
+    long = film("-r", "1", seconds=62.0, size="64x64")
+    with pytest.raises(Refused, match="at most 60 seconds") as refused:
+        await files.process(long, purpose=media_pb2.MEDIA_PURPOSE_VIDEO_NOTE)
+    assert refused.value.failure == media_pb2.MEDIA_FAILURE_NOT_CONVERTIBLE
+
+
+@pytest.mark.parametrize(("kind", "codec"), [("mp3", "libmp3lame"), ("adts", "aac"), ("wav", "pcm_s16le")])
+async def test_a_voice_note_is_opus_with_a_waveform(files: Processing, kind: str, codec: str) -> None:
+    came = sound("-c:a", codec, kind=kind)
+    made = await files.process(came, purpose=media_pb2.MEDIA_PURPOSE_VOICE)
+    assert made.file.mime_type == "audio/ogg"
+    assert made.data[28:36] == b"OpusHead"
+    assert made.data[37] == 1, "one channel"
+    assert made.file.duration_ms == pytest.approx(2000, abs=100)
+    assert len(made.file.waveform) == 64
+    assert made.file.waveform[8] < made.file.waveform[32] < made.file.waveform[60]
+    again = await files.process(made.data, purpose=media_pb2.MEDIA_PURPOSE_VOICE)
+    assert (again.data, again.reason) == (made.data, "COMPRESSED_ALREADY")
+    assert len(again.file.waveform) == 64
+
+
+async def test_other_sounds_are_kept_and_measured(files: Processing) -> None:
+    made = await files.process(sound("-b:a", "128k"))
+    assert (made.reason, made.file.mime_type) == ("TYPE", "audio/mpeg")
+    assert made.file.duration_ms == pytest.approx(2000, abs=100)
+    assert not made.file.waveform
+
+
+@pytest.mark.parametrize("came", [photograph(2400), film(), b"MZ a program"], ids="pfx")
+async def test_a_document_is_not_looked_into(files: Processing, came: bytes) -> None:
+    made = await files.process(came, purpose=media_pb2.MEDIA_PURPOSE_DOCUMENT)
+    assert (made.data, made.reason, made.file.thumbnail) == (came, "TYPE", None)
+
+
+async def test_compression_off_keeps_the_bytes_and_aggressive_is_smaller(files: Processing) -> None:
+    came = photograph(2400)
+    off = await files.process(came, compression=media_pb2.COMPRESSION_OFF)
+    assert (off.data, off.reason) == (came, "OFF")
+    assert off.file.thumbnail is not None
+    balanced = await files.process(came)
+    hard = await files.process(came, compression=media_pb2.COMPRESSION_AGGRESSIVE)
+    assert len(hard.data) < len(balanced.data) * 0.75
+    assert max(hard.image.width, hard.image.height) == 1280
+
+
+@pytest.mark.parametrize(
+    ("came", "purpose"),
+    [
+        (b"%PDF-1.7", media_pb2.MEDIA_PURPOSE_STICKER),
+        (sound(), media_pb2.MEDIA_PURPOSE_STICKER),
+        (sound(), media_pb2.MEDIA_PURPOSE_VIDEO_NOTE),
+        (photograph(600), media_pb2.MEDIA_PURPOSE_VOICE),
+    ],
+    ids=["document-sticker", "sound-sticker", "sound-video-note", "picture-voice"],
+)
+async def test_what_cannot_be_made_what_its_purpose_needs_is_refused_or_kept(
+    files: Processing, came: bytes, purpose: int
+) -> None:
+    with pytest.raises(Refused) as refused:
+        await files.process(came, purpose=purpose)
+    assert isinstance(refused.value, InvalidField)
+    assert refused.value.failure == media_pb2.MEDIA_FAILURE_NOT_CONVERTIBLE
+    kept = await files.process(came, purpose=purpose, foreign=True)
+    assert (kept.data, kept.reason) == (came, "TYPE")
+
+
+def _animation(kind: str) -> bytes:
+    picture = PIL.Image.open(io.BytesIO(photograph(300)))
+    frames = [picture.rotate(10 * turn) for turn in range(5)]
+    made = io.BytesIO()
+    frames[0].save(made, kind, save_all=True, append_images=frames[1:], duration=100)
+    return made.getvalue()
+
+
+def _turned(mp4: bytes) -> bytes:
+    """The film with a matrix in its first track's header that turns it by 90 degrees."""
+    at = mp4.index(b"tkhd") + 44
+    matrix = (0, 0x10000, 0, -0x10000, 0, 0, 0, 0, 0x40000000)
+    turned = b"".join(number.to_bytes(4, signed=True) for number in matrix)
+    return mp4[:at] + turned + mp4[at + 36 :]
