@@ -11,7 +11,6 @@ from pathlib import Path
 from mesh_cli.embedded.ports import LOOPBACK
 from mesh_cli.embedded.server import EmbeddedServer
 
-
 KMS_KEY = "key-of-the-tests"
 """What it can encrypt objects with."""
 
