@@ -6,7 +6,7 @@ import asyncio
 import os
 
 from bench.measuring.report import Report
-from bench.media import attacks, films, migration, photos, retention, service
+from bench.media import attacks, films, ingest, migration, photos, retention, service
 from bench.media.group import Measured, NotMeasured
 
 GROUPS = (
@@ -14,6 +14,7 @@ GROUPS = (
     films.measure,
     service.measure,
     attacks.measure,
+    ingest.measure,
     retention.measure,
     migration.measure,
 )

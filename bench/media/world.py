@@ -56,8 +56,8 @@ class MediaService:
 
 
 @asynccontextmanager
-async def media_service() -> AsyncIterator[MediaService]:
-    """Runs until the block ends."""
+async def media_service(**settings: str) -> AsyncIterator[MediaService]:
+    """Runs with these settings until the block ends."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
         postgres, etcd = EmbeddedPostgres(folder), EmbeddedEtcd(folder)
@@ -73,6 +73,7 @@ async def media_service() -> AsyncIterator[MediaService]:
             "MESH_AUTH_MESH_KEY": MESH_KEY,
             "MESH_SECRETS_MASTER_KEY": base64.b64encode(bytes(32)).decode(),
             "MESH_OBJECTS_URL": (folder / "objects").as_uri(),
+            **settings,
         }
         process = await stack.enter_async_context(worker("bench.media.served", Servers(environment)))
         channel = open_channel(await process.ask(Start(), str))

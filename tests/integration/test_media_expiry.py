@@ -249,4 +249,20 @@ async def test_a_tenant_whose_room_is_nearly_used_up_is_counted(
     assert TENANTS._value.get() == 0
 
 
+async def test_uploads_that_wait_for_a_tenant_hold_no_connections_of_others(
+    postgres_url: str, tenant: UUID
+) -> None:
+    database = await Database.open(DatabaseSettings(url=postgres_url, pool_size=3))
+    objects = ObjectRepository(database)
+    await database.pool.execute("INSERT INTO tenant (id) VALUES ($1), ($2)", tenant, other := new_uuid())
+    async with database.pool.acquire() as holder, holder.transaction():
+        await holder.execute("SELECT FROM tenant WHERE id = $1 FOR UPDATE", tenant)
+        waiting = [asyncio.create_task(objects.reserve(tenant, None, f"key-{n}", 1, DAY)) for n in range(10)]
+        await objects.reserve(other, None, "key", 1, DAY)
+        assert not any(task.done() for task in waiting)
+    await asyncio.gather(*waiting)
+    assert await database.pool.fetchval("SELECT count(*) FROM media_loose_object") == 11
+    await database.close()
+
+
 _FIRST = UUID(bytes(16))

@@ -104,6 +104,8 @@ async def test_a_document_goes_from_one_account_to_another(stage: Stage) -> None
         return bool(await stage.database.fetchval(waiting, receiver.uuid) == 0)
 
     await eventually(none_waits, what="an end of the fetch")
+    assert await stage.database.fetchval(_CATEGORIES, sender.uuid) == [media_pb2.MEDIA_CATEGORY_SENT]
+    assert await stage.database.fetchval(_CATEGORIES, receiver.uuid) == [media_pb2.MEDIA_CATEGORY_RECEIVED]
 
 
 async def test_media_that_do_not_exist_or_do_not_fit_are_refused(stage: Stage) -> None:
@@ -122,11 +124,58 @@ async def test_media_that_do_not_exist_or_do_not_fit_are_refused(stage: Stage) -
     assert from_rpc_error(unfit.value).field == "content.image.media.media_id"  # type: ignore[attr-defined]  # InvalidField
 
 
+async def test_bytes_that_the_tenant_has_are_not_fetched(stage: Stage) -> None:
+    media, [node] = await stage.running_media(), await stage.running_nodes(1)
+    account, data = await stage.paired(node), new_file()
+    known = await stage.upload(media, data)
+    stage.receive(account, file_of("missing", data))
+    arrived = await fetched(stage, account, node)
+    assert arrived.media.media_id == known
+    referring = "SELECT count(*) FROM media_reference WHERE account = $1"
+    assert await stage.database.fetchval(referring, account.uuid) == 1
+
+
+async def test_a_file_inside_a_send_is_stored_once_and_named_by_its_id(stage: Stage) -> None:
+    media, [node] = await stage.running_media(), await stage.running_nodes(1)
+    account, data = await stage.paired(node), new_file()[:60_000]
+    request = text_request(account)
+    request.content.document.media.inline_data = data
+    request.content.document.media.mime_type = "image/png"  # only a hint
+    request.content.document.file_name = "offer 1/2026.pdf"
+    again = message_pb2.SendMessageRequest()
+    again.CopyFrom(request)
+    sent = (await node.messages.SendMessage(request, metadata=stage.metadata)).message
+    repeated = (await node.messages.SendMessage(again, metadata=stage.metadata)).message
+    assert repeated.id == sent.id
+
+    shown = (await stage.message(sent.id, account, node)).content.document
+    assert (shown.file_name, shown.media.mime_type) == ("offer 1/2026.pdf", "application/pdf")
+    assert not shown.media.inline_data
+    assert await download(stage, media, shown.media.media_id) == data
+    stored = await media.media.GetMedia(
+        media_pb2.GetMediaRequest(media_id=shown.media.media_id), metadata=stage.metadata
+    )
+    assert (stored.media.origin, stored.media.account_id) == (media_pb2.MEDIA_ORIGIN_INLINE, account.id)
+    count = await stage.database.fetchval("SELECT count(*) FROM media WHERE account = $1", account.uuid)
+    assert count == 1
+
+
+async def test_a_file_inside_a_send_that_cannot_be_sent_so_is_refused(stage: Stage) -> None:
+    await stage.running_media()
+    [node] = await stage.running_nodes(1)
+    request = text_request(await stage.paired(node))
+    request.content.image.media.inline_data = b"%PDF-1.7\nno picture"
+    with pytest.raises(grpc.aio.AioRpcError) as unfit:
+        await node.messages.SendMessage(request, metadata=stage.metadata)
+    assert from_rpc_error(unfit.value).field == "content.image.media.media_id"  # type: ignore[attr-defined]  # InvalidField
+
+
 async def test_a_fetch_outlives_the_node_and_waits_for_the_media_service(stage: Stage) -> None:
+    data = new_file()
     [node] = await stage.running_nodes(1)
     account = await stage.paired(node)
     await (await stage.running_media()).stop()
-    stage.receive(account, file_of(stage.network.blobs.put(FILE)))
+    stage.receive(account, file_of(stage.network.blobs.put(data), data))
 
     async def marked() -> bool:
         tried = await stage.database.fetchval(
@@ -139,27 +188,28 @@ async def test_a_fetch_outlives_the_node_and_waits_for_the_media_service(stage: 
     media, [another] = await stage.running_media(), await stage.running_nodes(1)
 
     arrived = await fetched(stage, account, another)
-    assert await download(stage, media, arrived.media.media_id) == FILE
+    assert await download(stage, media, arrived.media.media_id) == data
 
 
 async def test_a_fetch_that_the_connection_breaks_off_begins_again(stage: Stage) -> None:
+    data = new_file()
     media, [node] = await stage.running_media(), await stage.running_nodes(1)
     account = await stage.paired(node)
     slow = stage.inject(FaultKind.BANDWIDTH, account, 10_000)
-    stage.receive(account, file_of(stage.network.blobs.put(FILE)))
+    stage.receive(account, file_of(stage.network.blobs.put(data), data))
     await eventually(lambda: stage.database.fetchval(_WAITING, account.uuid))
     stage.inject(FaultKind.DROP_CONNECTION, account)
     stage.network.faults.clear(slow)
 
     arrived = await fetched(stage, account, node)
-    assert await download(stage, media, arrived.media.media_id) == FILE
+    assert await download(stage, media, arrived.media.media_id) == data
 
 
 async def test_a_file_that_the_network_lacks_is_failed_and_told(stage: Stage) -> None:
     await stage.running_media()
     [node] = await stage.running_nodes(1)
     account = await stage.paired(node)
-    stage.receive(account, file_of("missing"))
+    stage.receive(account, file_of("missing", new_file()))
 
     async def told() -> event_pb2.MediaEvent | None:
         for type_, body in await stage.events(account):
@@ -174,11 +224,17 @@ async def test_a_file_that_the_network_lacks_is_failed_and_told(stage: Stage) ->
     assert await stage.database.fetchval(_WAITING, account.uuid) == 0
 
 
-def file_of(ref: str) -> wire.Content:
+def new_file() -> bytes:
+    """Bytes that the tenant does not have yet."""
+    return b"%PDF-1.7\n" + secrets.token_bytes(300_000)
+
+
+def file_of(ref: str, data: bytes) -> wire.Content:
     """A message with a document that the network names so."""
-    digest = sha256(FILE).digest()
-    blob = wire.Blob(ref=ref, sha256=digest, mime="application/pdf", size=len(FILE), shown_as="document")
+    digest = sha256(data).digest()
+    blob = wire.Blob(ref=ref, sha256=digest, mime="application/pdf", size=len(data), shown_as="document")
     return wire.Content(blob=blob)
 
 
 _WAITING = "SELECT count(*) FROM media_fetch WHERE account = $1"
+_CATEGORIES = "SELECT array_agg(category) FROM media_reference WHERE account = $1"

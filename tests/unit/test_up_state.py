@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mesh_cli.up.backing import Backing
 from mesh_cli.up.state import StateDirectory
 from mesh_core.errors import FailedPrecondition
 
@@ -55,3 +56,13 @@ def test_a_folder_that_all_users_write_to_is_refused_and_left_as_it_is(tmp_path:
         StateDirectory(shared).take()
     assert shared.stat().st_mode & 0o7777 == 0o1777
     assert list(shared.iterdir()) == []
+
+
+@pytest.mark.parametrize(("s3", "before", "kind"), [(True, "objects", "directory"), (False, "s3", "s3")])
+async def test_a_state_whose_files_are_stored_otherwise_is_refused(
+    s3: bool, before: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MESH_OBJECTS_URL", raising=False)
+    (tmp_path / before / "anything").mkdir(parents=True)
+    with pytest.raises(FailedPrecondition, match=f"go on with `mesh up --objects {kind}`"):
+        await Backing(s3=s3).start(tmp_path)

@@ -61,7 +61,7 @@ class Scans(SteppedWorker):
         return await self._look_through(connection, phase, after, mend=not row["dry_run"])
 
     async def _look_for_rows(self, connection: asyncpg.Connection, after: str, *, mend: bool) -> Step:
-        """Rows whose objects are gone, or cut off. Raises `FailedPrecondition` if a store has none of many."""
+        """Rows whose objects are gone, or cut off. Raises `FailedPrecondition` where a store has none."""
         page = await lost_objects.page(connection, after, STEP_ROWS)
         if not page:
             return Step(f"{self._stores.names[0]} ")

@@ -2,8 +2,29 @@
 
 from __future__ import annotations
 
-from mesh_media.processing.jobs import Level
+import msgspec
+
 from sessionmesh.v1 import media_pb2
+
+
+class Level(msgspec.Struct, frozen=True, kw_only=True):
+    """How hard files are compressed."""
+
+    side: int
+    """Pixels of the longer side of pictures, at most."""
+    quality: int
+    """Of JPEG and WebP, 1 to 100."""
+    bits_per_pixel: float
+    """A JPEG with no more is compressed already."""
+    film_short_side: int
+    """Pixels of the shorter side of films, at most; the longer one has 16 / 9 of them."""
+    film_crf: int
+    """H.264's constant rate factor: more is smaller."""
+    sound_rate: int
+    """Bits a second of the sound of films."""
+    voice_rate: int
+    """Bits a second of voice notes."""
+
 
 _AGGRESSIVE_SIDE, _AGGRESSIVE_QUALITY = 1280, 60
 

@@ -18,6 +18,7 @@ from mesh_media.processing.jobs import Answer, Job
 logger = structlog.get_logger(__name__)
 
 _LENGTH = struct.Struct(">I")
+_MOST_ANSWER_BYTES = 1024 * 1024
 _decode = msgspec.msgpack.Decoder(Answer | int).decode
 
 
@@ -101,6 +102,8 @@ async def _answer(reader: asyncio.StreamReader) -> Answer | None:
             answer = message
     except (asyncio.IncompleteReadError, ConnectionError):
         return None
+    except msgspec.MsgspecError:  # a process that a file has taken over
+        raise Died from None
     if answer is None or message:
         raise Died
     return answer
@@ -108,6 +111,8 @@ async def _answer(reader: asyncio.StreamReader) -> Answer | None:
 
 async def _message(reader: asyncio.StreamReader) -> bytes:
     (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
+    if length > _MOST_ANSWER_BYTES:
+        raise Died
     return await reader.readexactly(length)
 
 

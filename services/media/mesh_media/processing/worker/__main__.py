@@ -1,8 +1,8 @@
 """The parent of all jobs: has the libraries loaded, and forks a process for each job.
 
 Started by the service with a socket as standard input. Each message there brings a connection: the job comes
-over it, the answer and the process's exit status go back. Closing the connection kills the job with all that
-it has started, closing standard input ends everything.
+over it, the answer and the process's exit status go back, each after its length in four bytes. Closing the
+connection kills the job with all that it has started, closing standard input ends everything.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import socket
+import struct
 from contextlib import suppress
 
 import msgspec
@@ -18,7 +19,6 @@ import msgspec
 from mesh_media.processing.jobs import Answer, Job
 from mesh_media.processing.worker import sandbox
 from mesh_media.processing.worker.dispatch import process
-from mesh_media.processing.worker.frames import receive, send
 from mesh_media.processing.worker.picture_files import forbid_other_loaders
 
 
@@ -81,10 +81,10 @@ class Host:
                 other.close()
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            job = msgspec.msgpack.decode(receive(connection), type=Job)
+            job = msgspec.msgpack.decode(_receive(connection), type=Job)
             sandbox.limit(job)
             answer: Answer = process(job)
-            send(connection, msgspec.msgpack.encode(answer))
+            _send(connection, msgspec.msgpack.encode(answer))
         except BaseException:  # nothing may get past this into the parent's code
             import traceback
 
@@ -107,7 +107,7 @@ class Host:
         with suppress(KeyError):
             self._poll.unregister(connection)
         with suppress(OSError):  # nobody waits
-            send(connection, msgspec.msgpack.encode(os.waitstatus_to_exitcode(status)))
+            _send(connection, msgspec.msgpack.encode(os.waitstatus_to_exitcode(status)))
         connection.close()
 
     def _kill(self, descriptor: int) -> None:
@@ -118,6 +118,27 @@ class Host:
     def _kill_all(self) -> None:
         for pid in self._jobs:
             os.killpg(pid, signal.SIGKILL)
+
+
+_LENGTH = struct.Struct(">I")
+
+
+def _send(connection: socket.socket, message: bytes) -> None:
+    """Send one message."""
+    connection.sendall(_LENGTH.pack(len(message)) + message)
+
+
+def _receive(connection: socket.socket) -> bytes:
+    """The next message; raises `EOFError` when there is none."""
+    (length,) = _LENGTH.unpack(_exactly(connection, _LENGTH.size))
+    return _exactly(connection, length)
+
+
+def _exactly(connection: socket.socket, count: int) -> bytes:
+    data = connection.recv(count, socket.MSG_WAITALL)
+    if len(data) < count:
+        raise EOFError
+    return data
 
 
 if __name__ == "__main__":

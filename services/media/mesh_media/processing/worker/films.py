@@ -10,7 +10,8 @@ from typing import TypeAlias
 import pyvips
 
 from mesh_media.processing import kinds
-from mesh_media.processing.jobs import Job, Level, Outcome, Small
+from mesh_media.processing.jobs import Job, Outcome, Small
+from mesh_media.processing.levels import Level
 from mesh_media.processing.worker import ffmpeg, output
 from mesh_media.processing.worker.ffmpeg import Film, Probe
 from mesh_media.processing.worker.sounds import sound_outcome

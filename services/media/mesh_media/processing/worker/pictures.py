@@ -7,7 +7,8 @@ from typing import TypeAlias
 
 import pyvips
 
-from mesh_media.processing.jobs import Job, Level, Outcome
+from mesh_media.processing.jobs import Job, Outcome
+from mesh_media.processing.levels import Level
 from mesh_media.processing.worker import output
 from mesh_media.processing.worker.picture_files import HEIF, Header, opened, read_header
 from mesh_media.processing.worker.thumbnails import THUMBNAIL_SIDE, small_pictures
