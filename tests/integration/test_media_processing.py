@@ -131,6 +131,13 @@ async def test_a_voice_note_is_opus_with_a_waveform(files: Processing, kind: str
     assert len(again.file.waveform) == 64
 
 
+async def test_a_voice_note_of_the_network_is_measured_and_never_made_larger(files: Processing) -> None:
+    came = sound("-c:a", "libopencore_amrnb", "-ar", "8000", "-ac", "1", kind="amr")
+    made = await files.process(came, purpose=media_pb2.MEDIA_PURPOSE_VOICE, foreign=True)
+    assert (made.data, made.file.mime_type, made.reason) == (came, "audio/amr", "NOT_SMALLER")
+    assert len(made.file.waveform) == 64
+
+
 async def test_other_sounds_are_kept_and_measured(files: Processing) -> None:
     made = await files.process(sound("-b:a", "128k"))
     assert (made.reason, made.file.mime_type) == ("TYPE", "audio/mpeg")

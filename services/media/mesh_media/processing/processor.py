@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asyncpg.pgproto.pgproto import UUID
+from msgspec.structs import replace
 
 from mesh_core.disk import DiskFull, is_full, naming_full_disk
 from mesh_core.telemetry import tracing
@@ -104,7 +105,9 @@ class Processor:
                 with tracing.span("mesh.media.process", attributes={"mesh.media.size": file.size}):
                     answer = await self._answer(job, costs)
             if isinstance(answer, Outcome):
-                yield _processed(file, answer, folder)
+                unwanted = foreign and (job.level is None or answer.size >= file.size)
+                made = _as_it_came(answer, mime_type, job) if answer.output and unwanted else answer
+                yield _processed(file, made, folder)
                 return
             if is_full(folder):
                 raise DiskFull(_TEMPORARY_FILES)
@@ -185,6 +188,15 @@ def _reason_without_work(
 
 def _kept(file: SpooledFile, mime_type: str, reason: media_pb2.UnprocessedReason.ValueType) -> ProcessedFile:
     return ProcessedFile(file.path, mime_type, file.size, file.sha256, reason)
+
+
+def _as_it_came(outcome: Outcome, mime_type: str, job: Job) -> Outcome:
+    """What is known of a file of the network that its purpose would have made larger, or whose tenant wants
+    none changed.
+    """
+    off = job.level is None
+    reason = media_pb2.UNPROCESSED_REASON_OFF if off else media_pb2.UNPROCESSED_REASON_NOT_SMALLER
+    return replace(outcome, output="", mime_type=mime_type, unprocessed=reason, width=None, height=None)
 
 
 def _processed(file: SpooledFile, outcome: Outcome, folder: Path) -> ProcessedFile:
