@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from google.protobuf.json_format import ParseDict
 
 from mesh_core.ids import Prefix, decode, new_id, new_uuid
 from mesh_session_node.context.media_uses import fetched_media_use, outgoing_media_use, revoked_media_use
@@ -15,7 +16,9 @@ PERSON = "phone:+4915112345678"
 
 
 def content(kind: str, **fields: Any) -> content_pb2.Content:
-    return content_pb2.Content(**{kind: {"media": {"media_id": MEDIA}, **fields}})
+    made = content_pb2.Content()
+    ParseDict({kind: {"media": {"media_id": MEDIA}, **fields}}, made)
+    return made
 
 
 def text() -> content_pb2.Content:
