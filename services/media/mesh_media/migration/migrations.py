@@ -21,8 +21,7 @@ from mesh_core.database.requests import Method, request_digest
 from mesh_core.errors import AlreadyExists, DataLoss, MeshError, Unavailable
 from mesh_core.ids import Prefix
 from mesh_core.jobs import NewJob, Step, SteppedWorker, Total, store
-from mesh_media.migration.copying import Copier
-from mesh_media.migration.pace import Pace
+from mesh_media.migration.copying import Copier, Pace
 from mesh_media.object_keys import key_in
 from mesh_media.repository import moving_repository as moving
 from mesh_media.repository.moving_repository import Moving
