@@ -24,11 +24,6 @@ from mesh_media.processing.spool import SpooledFile
 from mesh_media.processing.workers import Died, Workers
 from sessionmesh.v1 import media_pb2
 
-_PURPOSES = (
-    media_pb2.MEDIA_PURPOSE_STICKER,
-    media_pb2.MEDIA_PURPOSE_VOICE,
-    media_pb2.MEDIA_PURPOSE_VIDEO_NOTE,
-)
 _TEMPORARY_FILES = "the media service's temporary files"
 _MIB = 1024 * 1024
 
@@ -94,7 +89,7 @@ class Processor:
         """
         judged = hinted_type if foreign else agreed_type
         mime_type = judged(options.mime_type, file.head)
-        if not _has_work(mime_type, options.purpose, file.size):
+        if file.size == 0 or not kinds.is_processed(mime_type, options.purpose):
             unprocessed = _reason_without_work(mime_type, options.purpose, compression, foreign=foreign)
             yield _kept(file, mime_type, unprocessed)
             return
@@ -162,12 +157,6 @@ class Processor:
             )
 
 
-def _has_work(mime_type: str, purpose: media_pb2.MediaPurpose.ValueType, size: int) -> bool:
-    if purpose == media_pb2.MEDIA_PURPOSE_DOCUMENT or size == 0:
-        return False
-    return mime_type in kinds.PICTURES or mime_type in kinds.FILMS or mime_type in kinds.SOUNDS
-
-
 def _reason_without_work(
     mime_type: str,
     purpose: media_pb2.MediaPurpose.ValueType,
@@ -175,7 +164,7 @@ def _reason_without_work(
     *,
     foreign: bool,
 ) -> media_pb2.UnprocessedReason.ValueType:
-    if purpose in _PURPOSES and not foreign:
+    if purpose in kinds.PURPOSES and not foreign:
         raise Refused(
             "header.options.purpose",
             f"cannot be made of {mime_type}",
