@@ -14,9 +14,9 @@ from time import perf_counter
 import grpc.aio
 import psutil
 
+from bench.measuring.report import Measured
 from bench.media import corpus
 from bench.media.bombs import bombs
-from bench.media.group import Measured
 from bench.media.world import MediaService, media_service
 
 UPLOADS, QUICK_UPLOADS, ROUNDS = 100, 8, 4
