@@ -11,6 +11,7 @@ from pathlib import Path
 
 from asyncpg.pgproto.pgproto import UUID
 from msgspec.structs import replace
+from prometheus_client import Counter
 
 from mesh_core.disk import DiskFull, is_full, naming_full_disk
 from mesh_core.telemetry import tracing
@@ -24,6 +25,11 @@ from mesh_media.processing.spool import SpooledFile
 from mesh_media.processing.workers import Died, Workers
 from sessionmesh.v1 import media_pb2
 
+PROCESSED = Counter(
+    "mesh_media_processed",
+    "Files that a worker had, by why they are kept as they came, if they are.",
+    ["kept"],
+)
 _TEMPORARY_FILES = "the media service's temporary files"
 _MIB = 1024 * 1024
 
@@ -64,8 +70,8 @@ class Processor:
     def __init__(self, limits: ProcessingLimits) -> None:
         self._limits = limits
         self._workers = Workers()
-        self._pictures = Lane(limits.pictures)
-        self._films = Lane(limits.films)
+        self._pictures = Lane("pictures", limits.pictures)
+        self._films = Lane("films", limits.films)
 
     async def run(self) -> None:
         """Keeps the workers running, until cancelled."""
@@ -99,6 +105,7 @@ class Processor:
             async with lane.place(tenant):
                 with tracing.span("mesh.media.process", attributes={"mesh.media.size": file.size}):
                     answer = await self._answer(job, costs)
+            PROCESSED.labels(_reason_name(answer.unprocessed)).inc()
             if isinstance(answer, Outcome):
                 unwanted = foreign and (job.level is None or answer.size >= file.size)
                 made = _as_it_came(answer, mime_type, job) if answer.output and unwanted else answer
@@ -173,6 +180,13 @@ def _reason_without_work(
     if compression == media_pb2.COMPRESSION_OFF:
         return media_pb2.UNPROCESSED_REASON_OFF
     return media_pb2.UNPROCESSED_REASON_TYPE
+
+
+def _reason_name(unprocessed: int) -> str:
+    if not unprocessed:
+        return "none"
+    reason = media_pb2.UnprocessedReason.ValueType(unprocessed)
+    return media_pb2.UnprocessedReason.Name(reason).removeprefix("UNPROCESSED_REASON_").lower()
 
 
 def _kept(file: SpooledFile, mime_type: str, reason: media_pb2.UnprocessedReason.ValueType) -> ProcessedFile:
