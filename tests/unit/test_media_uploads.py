@@ -74,7 +74,9 @@ class Store:
 
     async def add(self, new: NewMedia, file: NewFile, *_: object) -> Any:
         self.rows.append((new, file))
-        return file.stored
+        return SimpleNamespace(
+            mime_type=file.mime_type, origin=new.origin, size=file.stored.size, is_ready=True
+        )
 
 
 @pytest.fixture

@@ -138,11 +138,11 @@ class MediaFetcher:
     async def _known(
         self, session: SessionContext, content: content_pb2.Content, reference: content_pb2.MediaReference
     ) -> media_pb2.Media | None:
-        """A media that these bytes came as before: nothing has to be fetched then."""
+        """A media of the account that these bytes came as before: nothing has to be fetched then."""
         if len(reference.sha256) != 32:
             return None
         media = await self._client.look_up(session.ref.tenant, reference.sha256)
-        if media is None:
+        if media is None or media.account_id != session.id:
             return None
         # One that was made smaller stands for what came, but not for a document, whose bytes are what counts.
         processed = media.origin == media_pb2.MEDIA_ORIGIN_NETWORK and not content.HasField("document")
