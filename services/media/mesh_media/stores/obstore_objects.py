@@ -13,7 +13,7 @@ from mesh_media.stores.object_store import CHUNK_BYTES, Source
 
 PART_BYTES = 5 * 1024 * 1024
 """Size of the parts in which large objects are uploaded: S3 takes none smaller."""
-PARTS_AT_ONCE = 3
+PARTS_AT_ONCE = 2
 """Of one object; each takes its size in memory."""
 
 
