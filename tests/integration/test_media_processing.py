@@ -60,6 +60,14 @@ async def test_what_was_processed_is_recognised_and_left_alone(files: Processing
         assert again.reason == "COMPRESSED_ALREADY"
 
 
+async def test_a_picture_that_would_grow_stays_as_it_came(files: Processing) -> None:
+    lines = (pyvips.Image.xyz(2000, 1000)[0] % 2 * 255).cast("uchar")  # which grey tones take the place of
+    came = lines.pngsave_buffer(compression=9, bitdepth=1)
+    made = await files.process(came)
+    assert (made.data, made.reason) == (came, "NOT_SMALLER")
+    assert (made.file.width, made.file.height) == (2000, 1000)
+
+
 async def test_heic_becomes_a_jpeg(files: Processing) -> None:
     pillow_heif.register_heif_opener()
     came = io.BytesIO()
