@@ -100,7 +100,7 @@ async def test_a_sticker_is_webp_of_512_pixels_and_moves_if_it_did(files: Proces
     assert again.reason == "COMPRESSED_ALREADY"
 
 
-@pytest.mark.parametrize("kind", ["mp4", "matroska", "avi"])
+@pytest.mark.parametrize("kind", ["mp4", "matroska"])
 async def test_a_film_becomes_an_mp4_of_at_most_720_lines(files: Processing, kind: str) -> None:
     made = await files.process(film("-b:v", "20M", size="1600x900", kind=kind))
     assert made.file.mime_type == "video/mp4"
