@@ -5,10 +5,23 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A part of a benchmark: figures by name, and sentences about how they were measured."""
+
+    figures: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def with_more(self, other: Measured) -> Measured:
+        """Both."""
+        return Measured({**self.figures, **other.figures}, (*self.notes, *other.notes))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,16 @@
-"""What the media service makes of files, and what that costs: a module for each group of figures."""
+"""What the media service makes of files, and what that costs.
+
+A module for each group of figures has a function `measure(quick: bool) -> Measured`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 
-from bench.measuring.report import Report
+from bench.measuring.report import Measured, Report
 from bench.media import attacks, films, ingest, migration, photos, retention, service
-from bench.media.group import Measured, NotMeasured
+from bench.mesh.operator import NotMeasured
 
 GROUPS = (
     photos.measure,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pyvips
 
-from bench.media.group import NotMeasured
+from bench.mesh.operator import NotMeasured
 
 PHOTO_WIDTH, PHOTO_HEIGHT = 4000, 3000
 NOISE_SIGMA = 4.0

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import imageio_ffmpeg
 
+from bench.measuring.report import Measured
 from bench.media import corpus
-from bench.media.group import Measured
 from sessionmesh.v1 import media_pb2
 from tests.support.media_processing import processing
 

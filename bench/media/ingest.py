@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 import grpc.aio
 import psutil
 
-from bench.media.group import Measured
+from bench.measuring.report import Measured
 from bench.media.world import MediaService, media_service
 from mesh_core.ids import Prefix, decode
 from mesh_core.rpc.channels import mesh_metadata

@@ -18,7 +18,8 @@ import asyncpg
 import grpc.aio
 import msgspec
 
-from bench.media.group import Measured, NotMeasured
+from bench.measuring.report import Measured
+from bench.mesh.operator import NotMeasured
 from mesh_cli.embedded import EmbeddedEtcd, EmbeddedPostgres, EmbeddedS3, free_port
 from mesh_core import ids
 from mesh_core.database.migrations import migrate

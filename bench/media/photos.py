@@ -10,8 +10,8 @@ from pathlib import Path
 import pyvips
 from ssimulacra2 import compute_ssimulacra2
 
+from bench.measuring.report import Measured
 from bench.media import corpus
-from bench.media.group import Measured
 from tests.support.media_processing import Processing, processing
 
 SIDE, _MIDDLE = 1600, 400

@@ -14,7 +14,7 @@ from time import perf_counter
 
 from asyncpg.pgproto.pgproto import UUID
 
-from bench.media.group import Measured
+from bench.measuring.report import Measured
 from mesh_cli.embedded import EmbeddedPostgres
 from mesh_core import ids
 from mesh_core.database import Database

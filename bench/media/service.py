@@ -12,8 +12,8 @@ from pathlib import Path
 from time import perf_counter
 
 from bench.measuring.pairs import PAIRS, compared
+from bench.measuring.report import Measured
 from bench.media import corpus
-from bench.media.group import Measured
 from bench.media.world import MediaService, media_service
 from mesh_media.processing.jobs import Job
 from mesh_media.processing.levels import level

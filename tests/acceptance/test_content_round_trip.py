@@ -20,6 +20,7 @@ from sessionmesh.v1 import account_pb2, content_pb2, event_pb2, media_pb2, messa
 from sessionmesh.v1.common_pb2 import MessageRef
 from sessionmesh.v1.content_pb2 import Content
 from tests.support.eventually import eventually
+from tests.support.media_processing import film, sound
 from tests.support.mesh_api import Caller, Tenant, unique
 
 SENT = {
@@ -234,9 +235,9 @@ async def uploads(caller: Caller) -> dict[str, media_pb2.Media]:
     webp = picture.cast("uchar").webpsave_buffer()
     files = {
         "image": picture.cast("uchar").jpegsave_buffer(),
-        "video": b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(100),
-        "audio": b"ID3\x04\0\0\0\0\0\0" + bytes(100),
-        "voice_note": b"OggS\0\x02" + bytes(100),
+        "video": film(),
+        "audio": sound(),
+        "voice_note": sound("-c:a", "libopus", kind="ogg"),
         "document": b"%PDF-1.7\n" + bytes(100),
         "sticker": webp,
     }

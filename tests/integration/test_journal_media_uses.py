@@ -142,6 +142,19 @@ async def test_a_file_that_many_messages_refer_to_is_not_written_for_each(
     assert await world.value("SELECT xmin::text FROM media WHERE id = $1", media) == version
 
 
+async def test_a_file_is_kept_from_when_its_message_is_to_be_sent(
+    world: World, journal: Journal, account: AccountRef
+) -> None:
+    media = await add_media(world.database.pool, account.tenant)
+    await set_rule(world.database.pool, account.tenant, SENT, 5 * DAY)
+    message = inbound("n1")
+    due = await world.value("SELECT (extract(epoch FROM now() + interval '20 days') * 1000000)::bigint")
+    await journal.write(account, message, MediaUse(message.id, media, SENT, due))
+    left = await days_left(world.database.pool, media)
+    assert left is not None
+    assert 24.9 < left < 25.1
+
+
 async def test_a_file_that_is_to_be_deleted_stays_so(
     world: World, journal: Journal, account: AccountRef
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from itertools import product
 
 import asyncpg
 import pytest
@@ -23,6 +24,7 @@ from tests.support.media_rows import (
     NETWORK,
     RECEIVED,
     SENT,
+    UPLOAD,
     add_media,
     days_left,
     exists,
@@ -132,6 +134,28 @@ class TestTheSweep:
         await pool.execute("UPDATE media SET expire_time = now() - interval '1 day' WHERE id = $1", media)
         assert await swept(expiry) == 0
         assert await left(pool, media) == 30
+
+    async def test_keeps_what_has_an_end_to_come(
+        self, pool: asyncpg.Pool, expiry: ExpiryRepository, tenant: UUID
+    ) -> None:
+        await set_rule(pool, tenant, SENT, 5 * DAY)
+        for origin, keep_for, days in product((UPLOAD, NETWORK), (None, DAY, 40 * DAY), (2, 35)):
+            for references in (
+                (),
+                ((RECEIVED, 20),),
+                ((RECEIVED, 31),),
+                ((SENT, 6), (RECEIVED, 40)),
+                ((SENT, 4),),
+            ):
+                media = await add_media(pool, tenant, origin=origin, keep_for=keep_for, age=days * DAY)
+                for category, age in references:
+                    await refer(pool, media, category, age=age * DAY)
+        to_come = await pool.fetch("SELECT id FROM media m WHERE coalesce(media_end(m), 'infinity') > now()")
+        await pool.execute("UPDATE media SET expire_time = now()")
+        await swept(expiry)
+        left = await pool.fetch("SELECT id FROM media")
+        assert {row["id"] for row in left} == {row["id"] for row in to_come}
+        assert 0 < len(left) < 60
 
     async def test_waits_for_a_message_that_is_being_stored_and_refers_to_the_file(
         self, pool: asyncpg.Pool, expiry: ExpiryRepository, tenant: UUID

@@ -22,6 +22,7 @@ from tests.conftest import S3
 from tests.support.eventually import eventually
 from tests.support.media_world import ADMIN, MediaTenant, MediaWorld, media_world, photograph
 from tests.support.mesh_api import refusal_of
+from tests.support.relay import Relay, relay_to
 
 pytestmark = pytest.mark.slow
 
@@ -31,13 +32,22 @@ def paper(size: int = 20_000) -> bytes:
 
 
 @pytest.fixture
-async def world(postgres_url: str, etcd: str, s3: S3, tmp_path: Path) -> AsyncIterator[MediaWorld]:
+async def relay(s3: S3) -> AsyncIterator[Relay]:
+    """What stands before the S3."""
+    async with relay_to(s3.endpoint.removeprefix("http://")) as made:
+        yield made
+
+
+@pytest.fixture
+async def world(
+    postgres_url: str, etcd: str, s3: S3, relay: Relay, tmp_path: Path
+) -> AsyncIterator[MediaWorld]:
     """A service with the stores main and archive, which are directories, and bucket."""
     others = {
         "archive": {"url": (tmp_path / "archive").as_uri()},
         "bucket": {
             "url": f"s3://test-{uuid.uuid4().hex[:12]}",
-            "endpoint": s3.endpoint,
+            "endpoint": f"http://{relay.url}",
             "access_key": s3.access_key,
             "secret_key": s3.secret_key,
         },
@@ -148,6 +158,44 @@ async def test_what_is_damaged_stays_and_is_counted(world: MediaWorld) -> None:
     assert (row["state"], row["done"], row["failed"]) == (job_pb2.JOB_STATE_SUCCEEDED, 3, 2)
     assert await stores_of(world) == {"main": 2, "archive": 1}
     assert len(await tenant.download(good.id)) == good.size_bytes
+
+
+async def test_a_store_that_is_gone_for_a_while_holds_a_migration_up_and_loses_nothing(
+    world: MediaWorld, relay: Relay
+) -> None:
+    tenant = await world.tenant()
+    files = {(await tenant.upload(data)).id: data for data in (paper() for _ in range(20))}
+    job = await migrate(world, "bucket", bytes_per_second=100_000)
+
+    async def is_under_way() -> bool:
+        done = await world.database.fetchval("SELECT done FROM job WHERE id = $1", uuid_of(job))
+        return bool(0 < done < len(files))
+
+    await eventually(is_under_way)
+    await relay.cut()
+    for media_id, data in [*files.items()][-3:]:  # not moved yet: they are in order
+        assert await tenant.download(media_id) == data
+    await relay.open()
+    row = await ended(world, job)
+    assert (row["state"], row["done"], row["failed"]) == (job_pb2.JOB_STATE_SUCCEEDED, len(files), 0)
+    assert await stores_of(world) == {"bucket": len(files)}
+    for media_id, data in files.items():
+        assert await tenant.download(media_id) == data
+
+
+async def test_only_an_operator_moves_and_scans_storage(world: MediaWorld) -> None:
+    tenant = await world.tenant()
+    key = await tenant.key_for(await tenant.account())
+    for call in (
+        world.media.MigrateStorage(media_pb2.MigrateStorageRequest(target_store="archive"), metadata=key),
+        world.media.ScanStorage(media_pb2.ScanStorageRequest(), metadata=key),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await call
+        assert refusal_of(refused.value).reason == "SCOPE_MISSING"
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await world.media.ScanStorage(media_pb2.ScanStorageRequest(), metadata=ADMIN)
+    assert [*refusal_of(refused.value).fields] == ["request_id"]
 
 
 async def test_one_migration_at_a_time_to_a_store_that_there_is(world: MediaWorld) -> None:

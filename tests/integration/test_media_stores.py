@@ -8,6 +8,7 @@ import uuid
 from collections.abc import AsyncGenerator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import ClientSession
@@ -30,7 +31,7 @@ pytestmark = pytest.mark.slow
 LARGE = os.urandom(s3_store.READ_BYTES * 3 + 4321)
 
 
-def settings_of(s3: S3, **more: str) -> StoreSettings:
+def settings_of(s3: S3, **more: Any) -> StoreSettings:
     """A bucket that no other test uses."""
     return StoreSettings(
         url=f"s3://test-{uuid.uuid4().hex[:12]}",

@@ -315,7 +315,7 @@ class TestDeletedAccounts:
             "SELECT array_agg(table_name::text) FROM information_schema.columns"
             " WHERE column_name = 'account' AND table_schema = 'public' AND table_name !~ '_[0-9]{8}$'"
         )
-        # Events go with their days; media, reports, deliveries and jobs outlive accounts, and go by their age.
+        # Events go with their days; media, reports, deliveries and jobs outlive accounts, and go by age.
         by_age = {"event", "media", "media_usage", "webhook_delivery", "webhook_owed", "job"}
         assert {*named} - by_age == {*ACCOUNT_TABLES} - {"account", "request"}
 

@@ -10,6 +10,7 @@ from tests.mutations.transport import TRANSPORT
 _SQL = "lib/mesh_core/database/migrations/versions"
 _OWNERSHIP = "lib/mesh_core/ownership"
 _NODE = "services/session-node/mesh_session_node"
+_MEDIA = "services/media/mesh_media"
 _RETENTION = "services/router/mesh_router/retention"
 
 CATALOGUE = (
@@ -299,6 +300,62 @@ CATALOGUE = (
         "if _may_stand(place, message):",
         "if True:",
         "tests/unit/test_session_early_changes.py -k undone_by_it",
+    ),
+    Mutation(
+        "a whole file's comparison with its hash while it is sent",
+        f"{_MEDIA}/api/reader.py",
+        "    if digest.digest() != file.sha256:",
+        "    if not file.sha256:",
+        "tests/integration/test_media_links.py -k taken_for_whole",
+    ),
+    Mutation(
+        "a moved object's comparison with its hash",
+        f"{_MEDIA}/migration/copying.py",
+        "        if digest.digest() != one.sha256:",
+        "        if not one.sha256:",
+        "tests/integration/test_media_migration.py -k damaged",
+    ),
+    Mutation(
+        "the signature of a download link",
+        f"{_MEDIA}/api/links.py",
+        "if not compare_digest(mac, self._mac(said)) or not same",
+        "if not same",
+        "tests/integration/test_media_links.py -k changed_or_has_ended",
+    ),
+    Mutation(
+        "a limit of their own for pictures that must be in memory whole",
+        f"{_MEDIA}/processing/worker/picture_files.py",
+        "most = min(job.max_pixels, MOST_WHOLE_PIXELS) if whole else job.max_pixels",
+        "most = job.max_pixels",
+        "tests/integration/test_media_bad_files.py -k interlaced",
+    ),
+    Mutation(
+        "a worker's end with who waits for it",
+        f"{_MEDIA}/processing/worker/__main__.py",
+        "                    self._kill(descriptor)",
+        "                    pass",
+        "tests/integration/test_media_bad_files.py -k runs_on",
+    ),
+    Mutation(
+        "a worker's limit of CPU",
+        f"{_MEDIA}/processing/worker/sandbox.py",
+        "    resource.setrlimit(resource.RLIMIT_CPU, (job.cpu_seconds, job.cpu_seconds + 1))\n",
+        "",
+        "tests/integration/test_media_bad_files.py -k more_time",
+    ),
+    Mutation(
+        "the smaller of two pictures",
+        f"{_MEDIA}/processing/worker/pictures.py",
+        "    if len(data) >= job.size:",
+        "    if not data:",
+        "tests/integration/test_media_processing.py -k would_grow",
+    ),
+    Mutation(
+        "a job's claim by one process",
+        "lib/mesh_core/database/pool.py",
+        "yield connection if await connection.fetchval(lock, work) else None",
+        "yield connection if await connection.fetchval(lock, work) else connection",
+        "tests/integration/test_job_steps.py -k two_processes",
     ),
     *TRANSPORT,
 )

@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg
 from asyncpg.pgproto.pgproto import UUID
 
+from mesh_core.database.pool import AnyConnection
 from mesh_core.ids import new_uuid
 from sessionmesh.v1 import media_pb2
 
@@ -18,7 +19,7 @@ DAY = timedelta(days=1)
 
 
 async def add_media(
-    database: asyncpg.Pool | asyncpg.Connection,
+    database: asyncpg.Pool | AnyConnection,
     tenant: UUID,
     *,
     origin: int = UPLOAD,
@@ -55,7 +56,7 @@ async def add_media(
 
 
 async def refer(
-    database: asyncpg.Pool | asyncpg.Connection,
+    database: asyncpg.Pool | AnyConnection,
     media: UUID,
     category: int,
     *,
@@ -79,7 +80,7 @@ async def refer(
 
 
 async def set_rule(
-    database: asyncpg.Pool | asyncpg.Connection,
+    database: asyncpg.Pool | AnyConnection,
     tenant: UUID,
     category: int,
     keep_for: timedelta | None = None,

@@ -19,7 +19,7 @@ class Jobs:
     """Jobs in a lane with one place, each of which waits until it may go on."""
 
     def __init__(self) -> None:
-        self.lane = Lane(1)
+        self.lane = Lane("test", 1)
         self.begun: list[str] = []
         self.go_on = asyncio.Semaphore(0)
 

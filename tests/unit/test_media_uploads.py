@@ -42,6 +42,10 @@ class Store:
         self.rows: list[tuple[NewMedia, NewFile]] = []
         self.given_back: list[tuple[str, bool]] = []
         self.broken = False
+        self.writing = 0
+        self.most_writing = 0
+        self.writes = asyncio.Event()
+        self.writes.set()
         self.gives_back = asyncio.Event()
         self.gives_back.set()
 
@@ -62,6 +66,10 @@ class Store:
     async def put(self, key: str, source: Path | bytes) -> None:
         if self.broken:
             raise OSError
+        self.writing += 1
+        self.most_writing = max(self.most_writing, self.writing)
+        await self.writes.wait()
+        self.writing -= 1
         if isinstance(source, Path):
             source = await asyncio.to_thread(source.read_bytes)
         self.objects[key] = source
@@ -74,7 +82,9 @@ class Store:
 
     async def add(self, new: NewMedia, file: NewFile, *_: object) -> Any:
         self.rows.append((new, file))
-        return file.stored
+        return SimpleNamespace(
+            mime_type=file.mime_type, origin=new.origin, size=file.stored.size, is_ready=True
+        )
 
 
 @pytest.fixture
@@ -303,3 +313,23 @@ async def test_a_tenant_has_so_many_uploads_at_once_and_others_have_theirs(
         await uploads.receive(frames(header(), PDF), MESH)  # a file that came with a message
         for upload in many:
             upload.cancel()
+
+
+async def test_of_large_files_two_are_written_at_once_in_turns_over_the_tenants(
+    uploads: Uploads, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh_media.ingest.intake.LARGE_BYTES", len(PDF) - 1)
+    other = Identity(Role.TENANT, ids.new_uuid(), "key", frozenset())
+    store.writes.clear()
+    async with asyncio.TaskGroup() as group:
+        for caller in (CALLER, CALLER, CALLER, CALLER, other):
+            group.create_task(uploads.receive(frames(header(), PDF), caller), name="upload")
+        await eventually(lambda: len(store.reserved) == 5 and store.writing == 2)
+        small = PDF[:-1]
+        upload = uploads.receive(frames(header(size_bytes=len(small)), small), CALLER)
+        group.create_task(upload, name="small upload")
+        await eventually(lambda: store.writing == 3, what="a small file that waits for none")
+        store.writes.set()
+    stored = [new.tenant for new, _ in store.rows]
+    assert stored[-1] != other.tenant_id, "it has its turn before the last of the other's"
+    assert store.most_writing == 3

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from google.protobuf.json_format import ParseDict
 
 from mesh_core.ids import Prefix, decode, new_id, new_uuid
-from mesh_session_node.context.media_uses import media_use, revoked_media_use
+from mesh_session_node.context.media_uses import fetched_media_use, outgoing_media_use, revoked_media_use
 from sessionmesh.v1 import content_pb2, media_pb2
 
 MEDIA = new_id(Prefix.MEDIA)
@@ -15,7 +16,9 @@ PERSON = "phone:+4915112345678"
 
 
 def content(kind: str, **fields: Any) -> content_pb2.Content:
-    return content_pb2.Content(**{kind: {"media": {"media_id": MEDIA}, **fields}})
+    made = content_pb2.Content()
+    ParseDict({kind: {"media": {"media_id": MEDIA}, **fields}}, made)
+    return made
 
 
 def text() -> content_pb2.Content:
@@ -23,7 +26,10 @@ def text() -> content_pb2.Content:
 
 
 def category(made: content_pb2.Content, chat: str = PERSON, *, sent: bool = False) -> str:
-    use = media_use(new_uuid(), made, chat, sent=sent)
+    if sent:
+        use = outgoing_media_use(new_uuid(), made, chat, None)
+    else:
+        use = fetched_media_use(new_uuid(), MEDIA, made, chat, sent=False)
     assert use is not None
     assert use.media == decode(Prefix.MEDIA, MEDIA, "media_id")
     number = media_pb2.MediaCategory.ValueType(use.category)
@@ -55,13 +61,23 @@ def test_a_message_that_is_taken_back_refers_to_what_it_said_before() -> None:
 
 def test_a_file_that_was_fetched_for_a_message_that_was_taken_back_meanwhile_is_known_by_its_id() -> None:
     gone = content_pb2.Content(revoked=content_pb2.RevokedContent())
-    use = media_use(new_uuid(), gone, PERSON, sent=False, media_id=MEDIA)
-    assert use is not None
+    use = fetched_media_use(new_uuid(), MEDIA, gone, PERSON, sent=False)
     assert use.category == media_pb2.MEDIA_CATEGORY_REVOKED
 
 
 def test_what_is_no_file_and_a_file_that_is_not_stored_yet_refer_to_nothing() -> None:
     waiting = content_pb2.Content(image=content_pb2.ImageContent())
     for made in (text(), waiting):
-        assert media_use(new_uuid(), made, PERSON, sent=True) is None
+        assert outgoing_media_use(new_uuid(), made, PERSON, None) is None
         assert revoked_media_use(new_uuid(), made) is None
+
+
+def test_what_the_accounts_phone_sent_is_sent() -> None:
+    use = fetched_media_use(new_uuid(), MEDIA, content("image"), PERSON, sent=True)
+    assert use.category == media_pb2.MEDIA_CATEGORY_SENT
+
+
+def test_a_file_is_kept_for_a_message_from_when_it_is_to_be_sent() -> None:
+    use = outgoing_media_use(new_uuid(), content("image"), PERSON, 7)
+    assert use is not None
+    assert use.since == 7

@@ -153,13 +153,17 @@ async def test_a_message_that_was_taken_back_before_is_not_fetched(
     assert len(account.stored(FetchDone)) == 1
 
 
-async def test_bytes_that_the_tenant_has_already_are_not_fetched(
+async def test_bytes_that_the_account_has_already_are_not_fetched(
     account: OneAccount, fetcher: MediaFetcher, service: MemoryMediaService
 ) -> None:
     await account.connected()
     account.messages.add(MESSAGE, "IN1", pb.DIRECTION_INBOUND, picture(digest=DIGEST), ADA)
     service.known[DIGEST] = media_pb2.Media(
-        id=MEDIA, mime_type="image/png", sha256=DIGEST, state=content_pb2.MEDIA_STATE_READY
+        id=MEDIA,
+        account_id=account.session.id,
+        mime_type="image/png",
+        sha256=DIGEST,
+        state=content_pb2.MEDIA_STATE_READY,
     )
     await fetch(account, fetcher)
     assert service.headers == []
@@ -180,6 +184,7 @@ async def test_what_a_file_was_made_smaller_to_stands_for_it_but_not_for_a_docum
     account.messages.add(MESSAGE, "IN1", pb.DIRECTION_INBOUND, message.SerializeToString(), ADA)
     service.known[DIGEST] = media_pb2.Media(
         id=MEDIA,
+        account_id=account.session.id,
         mime_type="image/png",
         sha256=b"s" * 32,
         original_sha256=DIGEST,

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mesh_cli.commands.media.amounts import bytes_text, read_time
-from mesh_cli.commands.media.filters import (
-    AccountFilter,
-    CategoryFilter,
-    LargerFilter,
-    OlderFilter,
-    TypeFilter,
-    filter_of,
-)
-from mesh_cli.commands.media.policy import change, change_rules, print_policy, read_policy
+from mesh_cli.commands.media.amounts import bytes_text, read_bytes, read_time
+from mesh_cli.commands.media.policy import category_of, change, change_rules, print_policy, read_policy
 from mesh_cli.commands.media.storage import migrate, scan
 from mesh_cli.commands.media.usage import print_accounts, print_usage, read_accounts, read_usage
 from mesh_cli.commands.output import MAX_PAGE, AsJson, show
@@ -33,6 +26,17 @@ app.command()(scan)
 COLUMNS = ("id", "mime_type", "size_bytes", "state", "file_name", "categories", "create_time", "expire_time")
 JOB_COLUMNS = ("id", "state", "dry_run", "done", "total", "done_bytes")
 MediaArgument = Annotated[str, typer.Argument(metavar="MEDIA_ID", help="The file's id, med_...")]
+
+AccountFilter = Annotated[
+    str,
+    typer.Option("--account", metavar="ACCOUNT_ID", help="Uploaded for it, or referred to by its messages."),
+]
+CategoryFilter = Annotated[
+    str, typer.Option("--category", help="Referred to so: received, sent, status, view-once, revoked, ...")
+]
+TypeFilter = Annotated[str, typer.Option("--type", help="Types that begin so, such as video/.")]
+OlderFilter = Annotated[str, typer.Option("--older-than", metavar="TIME", help="Such as 30d or 12h.")]
+LargerFilter = Annotated[str, typer.Option("--larger-than", metavar="BYTES", help="Such as 20M.")]
 
 
 class Level(StrEnum):
@@ -98,7 +102,7 @@ def ls(
     as_json: AsJson = False,
 ) -> None:
     """List a tenant's files, newest first."""
-    wanted = filter_of(account, category, type_, older_than, larger_than)
+    wanted = _filter(account, category, type_, older_than, larger_than)
 
     async def work(client: Client) -> list[media_pb2.Media]:
         owner = await tenant_id(client, tenant)
@@ -177,7 +181,7 @@ def prune(
     as_json: AsJson = False,
 ) -> None:
     """Delete the files that all of the filters match, and wait until that is done."""
-    wanted = filter_of(account, category, type_, older_than, larger_than)
+    wanted = _filter(account, category, type_, older_than, larger_than)
 
     async def work(client: Client) -> job_pb2.Job:
         owner = await tenant_id(client, tenant)
@@ -198,3 +202,15 @@ def prune(
             f"job {job.id} ended otherwise: {job_pb2.JobState.Name(job.state)} {job.error.message}",
             EXIT_FAILED,
         )
+
+
+def _filter(account: str, category: str, type_: str, older: str, larger: str) -> media_pb2.MediaFilter:
+    """What they say together."""
+    wanted = media_pb2.MediaFilter(account_id=account, mime_type_prefix=type_)
+    if category:
+        wanted.category = category_of(category)
+    if older:
+        wanted.end_time.FromDatetime(datetime.now(UTC) - read_time(older))
+    if larger:
+        wanted.min_size_bytes = read_bytes(larger)
+    return wanted

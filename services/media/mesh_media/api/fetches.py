@@ -1,14 +1,17 @@
-"""FetchMedia: files that come from web addresses, later."""
+"""FetchMedia and LookupMedia: files whose bytes the caller does not send."""
 
 from __future__ import annotations
+
+from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import validation
 from mesh_core.database.requests import Method, request_digest
 from mesh_core.egress import check_headers
-from mesh_core.errors import ResourceExhausted
+from mesh_core.errors import InvalidField, NotFound, ResourceExhausted
 from mesh_core.rpc.auth import Identity
 from mesh_media.ingest.announcements import announce, whose
 from mesh_media.ingest.ingest import Ingest
+from mesh_media.repository.media_repository import MediaRepository
 from mesh_media.repository.rows import FETCH, MediaRow, NewWork, WorkRow
 from mesh_media.repository.work_repository import CLAIM
 from sessionmesh.v1 import media_pb2
@@ -53,6 +56,19 @@ class FetchRequests:
         else:
             self._ingest.fetching.wake()
         return row
+
+
+async def look_up(
+    media: MediaRepository, request: media_pb2.LookupMediaRequest, identity: Identity
+) -> MediaRow:
+    """The newest READY media with these bytes that the caller may know of. Raises `NotFound`."""
+    tenant = UUID(identity.tenant_for(request.tenant_id).bytes)
+    if len(request.sha256) != 32:
+        raise InvalidField("sha256", "must be 32 bytes")
+    row = await media.look_up(tenant, request.sha256, identity.account_uuids)
+    if row is None:
+        raise NotFound("media with sha256", request.sha256.hex())
+    return row
 
 
 def _digest(request: media_pb2.FetchMediaRequest) -> bytes:

@@ -16,9 +16,8 @@ from mesh_core.jobs import job_message
 from mesh_core.rpc.auth import current_identity
 from mesh_core.rpc.server.drain import finishes, taken_within
 from mesh_media.api.downloads import READ_SECONDS, check_download, download_frames
-from mesh_media.api.fetches import FetchRequests
+from mesh_media.api.fetches import FetchRequests, look_up
 from mesh_media.api.links import DownloadUrls
-from mesh_media.api.lookups import Lookups
 from mesh_media.api.reader import Reader
 from mesh_media.api.stock import Stock
 from mesh_media.api.uploads import Uploads
@@ -53,7 +52,6 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         self._urls = urls
         self._uploads = uploads
         self._fetches = fetches
-        self._lookups = Lookups(media)
         self._stock = stock
         self._migrations = migrations
         self._scans = scans
@@ -74,7 +72,7 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
     async def LookupMedia(
         self, request: media_pb2.LookupMediaRequest, context: Context
     ) -> media_pb2.LookupMediaResponse:
-        row = await self._lookups.find(request, current_identity())
+        row = await look_up(self._media, request, current_identity())
         return media_pb2.LookupMediaResponse(media=media_message(row))
 
     @finishes

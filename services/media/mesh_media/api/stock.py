@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from asyncpg.pgproto.pgproto import UUID
+
 from mesh_core.database import Database
 from mesh_core.paging import Pager
-from mesh_media.api.listings import Listings
+from mesh_core.rpc.auth import current_identity
 from mesh_media.api.policies import Policies
 from mesh_media.api.prunes import Prunes
 from mesh_media.api.usage import UsageReports
+from mesh_media.repository.filters import media_query
 from mesh_media.repository.listing import MediaListing
 from mesh_media.repository.policy_repository import PolicyRepository
+from mesh_media.repository.resource import media_message
 from mesh_media.repository.usage_repository import UsageRepository
+from sessionmesh.v1 import media_pb2
 
 
 class Stock:
@@ -23,3 +28,21 @@ class Stock:
         self.usage = UsageReports(UsageRepository(database), pager)
         self.policies = Policies(PolicyRepository(database))
         self.prunes = Prunes(database, prune_begun)
+
+
+class Listings:
+    """Pages of what a filter matches."""
+
+    def __init__(self, listing: MediaListing, pager: Pager) -> None:
+        self._listing = listing
+        self._pager = pager
+
+    async def list(self, request: media_pb2.ListMediaRequest) -> media_pb2.ListMediaResponse:
+        """Newest first. Raises `InvalidField`."""
+        identity = current_identity()
+        tenant = UUID(identity.tenant_for(request.tenant_id).bytes)
+        page = self._pager.page(request, tenant.bytes)
+        wanted = media_query(request.filter, tenant, identity.account_uuids)
+        rows = await self._listing.page(wanted, page.after_id, page.fetch)
+        shown, next_page = page.cut(rows, media_message, lambda row: row.id.bytes)
+        return media_pb2.ListMediaResponse(media=shown, next_page_token=next_page)

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from asyncpg.pgproto.pgproto import UUID
+
 from mesh_core.database.requests import Method
 from mesh_core.telemetry import tracing
 from mesh_media.ingest.announcements import Announcement
 from mesh_media.ingest.metrics import KNOWN_FILES, count_file
 from mesh_media.ingest.room import Room
+from mesh_media.processing.lane import Lane
 from mesh_media.processing.processed import ProcessedFile
 from mesh_media.processing.processor import Processor
 from mesh_media.processing.spool import SpooledFile
@@ -21,6 +24,11 @@ from mesh_media.repository.references import ObjectGone
 from mesh_media.repository.rows import PROCESS, MediaRow, NewFile, NewMedia, NewObject, NewWork
 from mesh_media.stores.object_store import ObjectStore
 from sessionmesh.v1 import media_pb2
+
+LARGE_BYTES = 5 * 1024 * 1024
+"""Larger objects are written in parts, each of which is in memory; smaller ones are there whole."""
+LARGE_AT_ONCE = 2
+"""Such objects that are written at once; the others wait in their temporary files, in turns over tenants."""
 
 Request = tuple[Method, str, bytes]
 """The method, the id and the digest of the request that a media is made for."""
@@ -43,6 +51,7 @@ class Intake:
         self._media = media
         self._objects = store
         self._processor = processor
+        self._large_writes = Lane("storing", LARGE_AT_ONCE)
 
     async def take(
         self, room: Room, announcement: Announcement, file: SpooledFile, request: Request
@@ -93,7 +102,7 @@ class Intake:
     async def written(self, room: Room, stored: Stored) -> NewFile:
         """The file, once what the tenant had just now and no longer has is written after all."""
         await room.settle({one.key: one.size for one, _ in stored.sources})
-        await self._write(stored.sources)
+        await self._write(room.tenant, stored.sources)
         return stored.file.as_written()
 
     async def _known(self, announcement: Announcement, new: NewMedia, request: Request) -> MediaRow | None:
@@ -128,12 +137,16 @@ class Intake:
         await room.settle({one.key: one.size for one, _ in new})
         room.written = True
         with tracing.span("mesh.media.store", attributes={"mesh.media.size": processed.size}):
-            await self._write(new)
+            await self._write(room.tenant, new)
         return Stored(_new_file(processed, objects), sources)
 
-    async def _write(self, objects: Sequence[tuple[NewObject, Path | bytes]]) -> None:
+    async def _write(self, tenant: UUID, objects: Sequence[tuple[NewObject, Path | bytes]]) -> None:
         for one, source in objects:
-            await self._objects.put(one.key, source)
+            if one.size <= LARGE_BYTES:
+                await self._objects.put(one.key, source)
+                continue
+            async with self._large_writes.place(tenant):
+                await self._objects.put(one.key, source)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,7 @@
-"""What is counted of files as they come."""
+"""What is counted of files as they come.
+
+`kind` is image, video, audio or document, whatever else a type is; `origin` is how the file came.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ UPLOADED_BYTES = Counter("mesh_media_uploaded_bytes", "Bytes as they came.", _LA
 STORED_BYTES = Counter(
     "mesh_media_stored_bytes", "Bytes after recompressing, shared objects included.", _LABELS
 )
+SAVED_BYTES = Counter("mesh_media_saved_bytes", "Bytes that processing at once saved.", _LABELS)
 KNOWN_FILES = Counter("mesh_media_known_files", "Files that the tenant had already, processed alike.")
 FAILURES = Counter("mesh_media_failures", "Accepted media that were lost after all, by reason.", ["failure"])
 
@@ -28,7 +32,10 @@ def count_file(came_bytes: int, row: MediaRow) -> None:
     UPLOADS.labels(*labels).inc()
     UPLOADED_BYTES.labels(*labels).inc(came_bytes)
     STORED_BYTES.labels(*labels).inc(row.size)
+    if row.is_ready and row.size < came_bytes:
+        SAVED_BYTES.labels(*labels).inc(came_bytes - row.size)
 
 
 def count_failure(failure: media_pb2.MediaFailure.ValueType) -> None:
+    """A media that was accepted is FAILED now."""
     FAILURES.labels(media_pb2.MediaFailure.Name(failure).removeprefix("MEDIA_FAILURE_").lower()).inc()

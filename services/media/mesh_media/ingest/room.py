@@ -34,7 +34,7 @@ class Room:
         self.size = 0
         """Bytes that it has room for."""
         self._objects = objects
-        self._tenant = tenant
+        self.tenant = tenant
         self._new_key = new_key
         self._lifetime = lifetime
 
@@ -46,7 +46,7 @@ class Room:
     def key(self, number: int) -> str:
         """The key of that number, from 0; new ones have no room yet."""
         while len(self._keys) <= number:
-            self._keys.append(self._new_key(self._tenant))
+            self._keys.append(self._new_key(self.tenant))
         return self._keys[number]
 
     def use(self, file: NewFile) -> None:
@@ -59,7 +59,7 @@ class Room:
         """
         # Known before it is asked for: what was asked for while the call was cancelled may be there.
         key = self.key(len(self._keys))
-        await self._objects.reserve(self._tenant, account, key, size, self._lifetime)
+        await self._objects.reserve(self.tenant, account, key, size, self._lifetime)
         self.size += size
 
     async def settle(self, sizes: Mapping[str, int]) -> None:
@@ -68,7 +68,7 @@ class Room:
         """
         if (more := sum(sizes.values()) - self.size) > 0:
             await self.take(more)
-        await self._objects.settle(self._tenant, sizes, self._lifetime)
+        await self._objects.settle(self.tenant, sizes, self._lifetime)
 
 
 class Rooms:

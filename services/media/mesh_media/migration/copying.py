@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from hashlib import sha256
+from time import monotonic
 
-from mesh_media.migration.pace import Pace
 from mesh_media.repository.moving_repository import Moving
 from mesh_media.stores.named_stores import Stores
 from mesh_media.stores.obstore_objects import PART_BYTES, damaged
@@ -36,3 +37,18 @@ class Copier:
         async for chunk in self._stores.get(one.key, 0, one.size):
             await self._pace.keep(len(chunk))
             yield chunk
+
+
+class Pace:
+    """Holds all who share it to so many bytes a second; None: to nothing."""
+
+    def __init__(self, bytes_per_second: int | None) -> None:
+        self._bytes_per_second = bytes_per_second
+        self._free_at = monotonic()
+
+    async def keep(self, size: int) -> None:
+        """Waits until `size` bytes more are within the pace."""
+        if self._bytes_per_second is None:
+            return
+        self._free_at = max(self._free_at, monotonic()) + size / self._bytes_per_second
+        await asyncio.sleep(self._free_at - monotonic())

@@ -21,13 +21,12 @@ from mesh_core.database.requests import Method, request_digest
 from mesh_core.errors import AlreadyExists, DataLoss, MeshError, Unavailable
 from mesh_core.ids import Prefix
 from mesh_core.jobs import NewJob, Step, SteppedWorker, Total, store
-from mesh_media.migration.copying import Copier
-from mesh_media.migration.pace import Pace
-from mesh_media.object_keys import key_in
+from mesh_media.migration.copying import Copier, Pace
 from mesh_media.repository import moving_repository as moving
 from mesh_media.repository.moving_repository import Moving
 from mesh_media.repository.storage_repository import READ_SECONDS
 from mesh_media.stores.named_stores import Stores
+from mesh_media.stores.object_store import key_in
 from mesh_media.stores.obstore_objects import damaged
 from sessionmesh.v1 import job_pb2, media_pb2
 

@@ -17,12 +17,11 @@ from mesh_core.database import Database
 from mesh_core.database.requests import Method, request_digest
 from mesh_core.errors import FailedPrecondition
 from mesh_core.jobs import NewJob, Step, SteppedWorker, Total, store
-from mesh_media.object_keys import store_of
 from mesh_media.repository import lost_objects
 from mesh_media.repository.moving_repository import Moving
 from mesh_media.stores.directory import UNFINISHED
 from mesh_media.stores.named_stores import Stores
-from mesh_media.stores.object_store import FoundObject
+from mesh_media.stores.object_store import FoundObject, store_of
 from sessionmesh.v1 import job_pb2, media_pb2
 
 logger = structlog.get_logger(__name__)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sessionmesh.v1 import media_pb2
+
 PICTURES = frozenset({"image/jpeg", "image/png", "image/webp", "image/gif", "image/heic", "image/heif"})
 
 FILMS = {
@@ -27,3 +29,17 @@ SOUNDS = {
     "audio/flac": "flac",
 }
 """Types of sounds, and the demuxer that alone may read them."""
+
+PURPOSES = (
+    media_pb2.MEDIA_PURPOSE_STICKER,
+    media_pb2.MEDIA_PURPOSE_VOICE,
+    media_pb2.MEDIA_PURPOSE_VIDEO_NOTE,
+)
+"""Purposes that a file must be made ready for."""
+
+
+def is_processed(mime_type: str, purpose: media_pb2.MediaPurpose.ValueType) -> bool:
+    """Whether there is anything to do for a file; what it is not is kept as it came."""
+    if purpose == media_pb2.MEDIA_PURPOSE_DOCUMENT:
+        return False
+    return mime_type in PICTURES or mime_type in FILMS or mime_type in SOUNDS

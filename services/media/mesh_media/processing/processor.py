@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asyncpg.pgproto.pgproto import UUID
+from msgspec.structs import replace
+from prometheus_client import Counter
 
 from mesh_core.disk import DiskFull, is_full, naming_full_disk
 from mesh_core.telemetry import tracing
@@ -23,10 +25,10 @@ from mesh_media.processing.spool import SpooledFile
 from mesh_media.processing.workers import Died, Workers
 from sessionmesh.v1 import media_pb2
 
-_PURPOSES = (
-    media_pb2.MEDIA_PURPOSE_STICKER,
-    media_pb2.MEDIA_PURPOSE_VOICE,
-    media_pb2.MEDIA_PURPOSE_VIDEO_NOTE,
+PROCESSED = Counter(
+    "mesh_media_processed",
+    "Files that a worker had, by why they are kept as they came, if they are.",
+    ["kept"],
 )
 _TEMPORARY_FILES = "the media service's temporary files"
 _MIB = 1024 * 1024
@@ -68,8 +70,8 @@ class Processor:
     def __init__(self, limits: ProcessingLimits) -> None:
         self._limits = limits
         self._workers = Workers()
-        self._pictures = Lane(limits.pictures)
-        self._films = Lane(limits.films)
+        self._pictures = Lane("pictures", limits.pictures)
+        self._films = Lane("films", limits.films)
 
     async def run(self) -> None:
         """Keeps the workers running, until cancelled."""
@@ -93,7 +95,7 @@ class Processor:
         """
         judged = hinted_type if foreign else agreed_type
         mime_type = judged(options.mime_type, file.head)
-        if not _has_work(mime_type, options.purpose, file.size):
+        if file.size == 0 or not kinds.is_processed(mime_type, options.purpose):
             unprocessed = _reason_without_work(mime_type, options.purpose, compression, foreign=foreign)
             yield _kept(file, mime_type, unprocessed)
             return
@@ -103,8 +105,11 @@ class Processor:
             async with lane.place(tenant):
                 with tracing.span("mesh.media.process", attributes={"mesh.media.size": file.size}):
                     answer = await self._answer(job, costs)
+            PROCESSED.labels(_reason_name(answer.unprocessed)).inc()
             if isinstance(answer, Outcome):
-                yield _processed(file, answer, folder)
+                unwanted = foreign and (job.level is None or answer.size >= file.size)
+                made = _as_it_came(answer, mime_type, job) if answer.output and unwanted else answer
+                yield _processed(file, made, folder)
                 return
             if is_full(folder):
                 raise DiskFull(_TEMPORARY_FILES)
@@ -159,12 +164,6 @@ class Processor:
             )
 
 
-def _has_work(mime_type: str, purpose: media_pb2.MediaPurpose.ValueType, size: int) -> bool:
-    if purpose == media_pb2.MEDIA_PURPOSE_DOCUMENT or size == 0:
-        return False
-    return mime_type in kinds.PICTURES or mime_type in kinds.FILMS or mime_type in kinds.SOUNDS
-
-
 def _reason_without_work(
     mime_type: str,
     purpose: media_pb2.MediaPurpose.ValueType,
@@ -172,7 +171,7 @@ def _reason_without_work(
     *,
     foreign: bool,
 ) -> media_pb2.UnprocessedReason.ValueType:
-    if purpose in _PURPOSES and not foreign:
+    if purpose in kinds.PURPOSES and not foreign:
         raise Refused(
             "header.options.purpose",
             f"cannot be made of {mime_type}",
@@ -183,8 +182,24 @@ def _reason_without_work(
     return media_pb2.UNPROCESSED_REASON_TYPE
 
 
+def _reason_name(unprocessed: int) -> str:
+    if not unprocessed:
+        return "none"
+    reason = media_pb2.UnprocessedReason.ValueType(unprocessed)
+    return media_pb2.UnprocessedReason.Name(reason).removeprefix("UNPROCESSED_REASON_").lower()
+
+
 def _kept(file: SpooledFile, mime_type: str, reason: media_pb2.UnprocessedReason.ValueType) -> ProcessedFile:
     return ProcessedFile(file.path, mime_type, file.size, file.sha256, reason)
+
+
+def _as_it_came(outcome: Outcome, mime_type: str, job: Job) -> Outcome:
+    """What is known of a file of the network that its purpose would have made larger, or whose tenant wants
+    none changed.
+    """
+    off = job.level is None
+    reason = media_pb2.UNPROCESSED_REASON_OFF if off else media_pb2.UNPROCESSED_REASON_NOT_SMALLER
+    return replace(outcome, output="", mime_type=mime_type, unprocessed=reason, width=None, height=None)
 
 
 def _processed(file: SpooledFile, outcome: Outcome, folder: Path) -> ProcessedFile:

@@ -120,9 +120,9 @@ async def _start() -> _Parent:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with theirs:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-m", "mesh_media.processing.worker"),
+            *(sys.executable, "-P", "-m", "mesh_media.processing.worker"),
             stdin=theirs.fileno(),
-            env=_ENVIRONMENT,
+            env={**_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             start_new_session=True,
         )
     ours.setblocking(False)
@@ -135,4 +135,4 @@ _ENVIRONMENT = {
     "VIPS_CONCURRENCY": "1",
     "MALLOC_ARENA_MAX": "2",
 }
-"""Nothing of the service's own, which has secrets."""
+"""With where its code is; nothing else of the service's own, which has secrets."""

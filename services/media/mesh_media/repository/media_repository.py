@@ -14,9 +14,9 @@ from mesh_core import ids
 from mesh_core.database import Database
 from mesh_core.database.pool import AnyConnection
 from mesh_core.database.requests import Method, claim_request
-from mesh_core.errors import NotFound
+from mesh_core.errors import NotFound, Unavailable
 from mesh_core.ids import Prefix
-from mesh_media.repository.known_files import refer_to_known
+from mesh_media.repository.known_files import copy_known
 from mesh_media.repository.references import delete_media, refer
 from mesh_media.repository.rows import (
     MediaRow,
@@ -60,14 +60,20 @@ class MediaRepository:
         what that one is. None when there is none; a row that is being deleted is none. Raises `AlreadyExists`
         REQUEST_ID_REUSED.
         """
-        method, request_id, digest = request
+        is_known, media = await copy_known(self._pool, new, request, keep_original=keep_original)
+        if not is_known:
+            return None
+        if media is None:
+            media = await self._made_before(new, request)
+        return await read_media(self._pool, media)
+
+    async def _made_before(self, new: NewMedia, request: tuple[Method, str, bytes]) -> UUID:
+        """The media of an earlier request. Raises `AlreadyExists` REQUEST_ID_REUSED."""
         async with self._pool.acquire() as connection, connection.transaction():
-            if not await refer_to_known(connection, new, keep_original):
-                return None
-            first = await claim_request(connection, new.tenant, method, request_id, digest, new.id)
-            if first is not None:  # it has what it is
-                await delete_media(connection, [new.id], timedelta())
-            return await read_media(connection, first or new.id)
+            first = await claim_request(connection, new.tenant, *request, new.id)
+            if first is None:  # it was forgotten this very moment
+                raise Unavailable("the request has to be made again", "BACKEND_UNAVAILABLE", retry_after=0.1)
+        return first
 
     async def check_owner(self, tenant: UUID, account: UUID | None) -> None:
         """Raises `NotFound` for a tenant, or an account of it, that does not exist."""

@@ -45,12 +45,6 @@ async def hold(connection: PoolConnectionProxy, tenant: UUID, hashes: Collection
     await connection.execute(_LOCK, [tenant] * len(hashes), [*hashes])
 
 
-async def refer_again(connection: PoolConnectionProxy, references: References) -> None:
-    """Counts more references to objects that have some, of media that are locked."""
-    for (tenant, sha256), count in sorted(references.items(), key=lambda item: item[0][1]):
-        await connection.execute(_MORE, tenant, sha256, count)
-
-
 async def release(connection: AnyConnection, references: References, grace: timedelta) -> None:
     """Takes references back; an object that nothing refers to any longer is deleted after `grace`."""
     if not references:
@@ -85,7 +79,6 @@ async def delete_media(connection: AnyConnection, media: Sequence[UUID], grace: 
 
 _REFER = """INSERT INTO media_object AS o (tenant, sha256, key, size, media) VALUES ($1, $2, $3, $4, 1)
   ON CONFLICT (tenant, sha256) DO UPDATE SET media = o.media + 1 RETURNING key"""
-_MORE = "UPDATE media_object SET media = media + $3 WHERE tenant = $1 AND sha256 = $2"
 _LOCK = """SELECT FROM media_object o WHERE (o.tenant, o.sha256) IN
     (SELECT * FROM unnest($1::uuid[], $2::bytea[]))
   ORDER BY o.sha256, o.tenant FOR UPDATE"""

@@ -12,7 +12,7 @@ from mesh_core import ids
 from mesh_core.database import DATABASE_ERRORS, Database
 from mesh_core.errors import StartupError
 from mesh_core.settings import MAIN_STORE
-from mesh_media.object_keys import key_in
+from mesh_media.stores.object_store import key_in
 
 logger = structlog.get_logger(__name__)
 

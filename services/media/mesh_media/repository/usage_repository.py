@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from time import monotonic
 
 import asyncpg
 from asyncpg.pgproto.pgproto import UUID
@@ -45,12 +47,14 @@ class AccountUsage:
 
 LIVE = 20_000
 """Files up to which a tenant's are counted when it asks; of more the last report tells, if there is one."""
+REPORT_TIMEOUT = "10min"
 
 
 class UsageRepository:
     """Adds up, and reports ahead for tenants where that takes long."""
 
     def __init__(self, database: Database) -> None:
+        self._database = database
         self._pool = database.pool
 
     async def of_tenant(self, tenant: UUID) -> Usage:
@@ -102,15 +106,24 @@ class UsageRepository:
         less often.
         """
         await self._pool.execute(_NOTE_LARGE, LIVE)
-        async with self._pool.acquire() as connection, connection.transaction():
-            await connection.execute("SET LOCAL transaction_timeout = '10min'")
-            tenant = await connection.fetchval(_NEEDS_REPORT)
-            if tenant is None:
+        tenant = await self._pool.fetchval(_NEEDS_REPORT)
+        if tenant is None:
+            return False
+        async with self._database.alone(f"media report of {tenant}") as connection:
+            if connection is None:
                 return False
-            await connection.execute("DELETE FROM media_usage WHERE tenant = $1", tenant)
-            await connection.execute(f"INSERT INTO media_usage SELECT $1, * FROM {_COUNTED}", tenant)  # noqa: S608 - constants
-            await connection.execute(_REPORTED, tenant)
-            return True
+            await connection.execute(f"SET transaction_timeout = '{REPORT_TIMEOUT}'")
+            # It writes nothing, and so hides no events while it takes its time.
+            began = monotonic()
+            rows = await connection.fetch(_COUNT, tenant)
+            took = timedelta(seconds=monotonic() - began)
+            async with connection.transaction():
+                await connection.execute("DELETE FROM media_usage WHERE tenant = $1", tenant)
+                await connection.copy_records_to_table(
+                    "media_usage", records=[(tenant, *row) for row in rows]
+                )
+                await connection.execute(_REPORTED, tenant, took)
+        return True
 
     async def _totals(self, connection: PoolConnectionProxy, tenant: UUID) -> asyncpg.Record:
         row = await connection.fetchrow(_TOTALS, tenant)
@@ -168,6 +181,8 @@ _COUNTED = """(WITH
   UNION ALL SELECT account, 0, 0, count(*), sum(stored_size)::bigint, 0
     FROM (SELECT DISTINCT account, media, stored_size FROM of_account) AS each GROUP BY account
   ) AS counts"""
+_COUNT = f"""SELECT account, kind::smallint, number::smallint, files, bytes, saved::bigint
+  FROM {_COUNTED}"""  # noqa: S608 - constants
 _ACCOUNTS = """SELECT account, files, bytes FROM {}
   WHERE kind = 0 AND ($2::uuid[] IS NULL OR account = ANY ($2))
     AND ($3::bigint IS NULL OR (bytes, account) < ($3, $4::uuid))
@@ -178,6 +193,5 @@ _NOTE_LARGE = """INSERT INTO media_report (tenant)
   SELECT tenant FROM media_total GROUP BY tenant HAVING sum(objects) > $1 ON CONFLICT DO NOTHING"""
 _NEEDS_REPORT = """SELECT tenant FROM media_report
   WHERE made_time IS NULL OR made_time < now() - greatest(interval '5 minutes', took * 100)
-  ORDER BY made_time NULLS FIRST LIMIT 1 FOR UPDATE SKIP LOCKED"""
-_REPORTED = """UPDATE media_report SET made_time = now(), took = clock_timestamp() - now()
-  WHERE tenant = $1"""
+  ORDER BY made_time NULLS FIRST LIMIT 1"""
+_REPORTED = "UPDATE media_report SET made_time = now(), took = $2 WHERE tenant = $1"

@@ -36,4 +36,6 @@ class QuotaWatch:
                 used_bytes=used,
                 max_media_bytes=quota,
             )
+        for tenant in self._told - full.keys():
+            logger.info("a tenant has room for media again", tenant_id=ids.encode(Prefix.TENANT, tenant))
         self._told = frozenset(full)

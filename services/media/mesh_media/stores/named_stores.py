@@ -11,10 +11,9 @@ from urllib.parse import unquote, urlsplit
 
 from mesh_core.errors import InvalidField, StartupError, Unavailable
 from mesh_core.settings import MAIN_STORE, ObjectsSettings, StoreSettings
-from mesh_media.object_keys import key_in, path_of, store_of
 from mesh_media.stores.buckets import prepare_bucket
 from mesh_media.stores.directory import Directory
-from mesh_media.stores.object_store import FoundObject, ListedStore, Source
+from mesh_media.stores.object_store import FoundObject, ListedStore, Source, key_in, path_of, store_of
 from mesh_media.stores.s3 import S3, minio_client
 
 

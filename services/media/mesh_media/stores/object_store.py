@@ -1,4 +1,6 @@
-"""What an object store does, whatever it is."""
+"""What an object store does, whatever it is; and keys, which say which store of several has the object:
+`NAME:path`, or only the path in `main`.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol, TypeAlias
+
+from mesh_core.settings import MAIN_STORE
 
 Source: TypeAlias = Path | bytes | AsyncGenerator[bytes, None]
 """A file, its bytes, or its bytes as they come."""
@@ -53,3 +57,19 @@ class ListedStore(ObjectStore, Protocol):
 
     async def page(self, after: str, limit: int) -> Sequence[FoundObject]:
         """At most `limit` objects behind the key `after`, in the order of their keys; "" for the first."""
+
+
+def store_of(key: str) -> str:
+    """The name of the store that a key's object is in."""
+    name, separator, _ = key.partition(":")
+    return name if separator else MAIN_STORE
+
+
+def path_of(key: str) -> str:
+    """A key without its store."""
+    return key.rpartition(":")[2]
+
+
+def key_in(store: str, path: str) -> str:
+    """The key of an object in a store."""
+    return path if store == MAIN_STORE else f"{store}:{path}"

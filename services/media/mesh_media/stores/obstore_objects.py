@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 import obstore
 from obstore.exceptions import BaseError
@@ -13,7 +13,7 @@ from mesh_media.stores.object_store import CHUNK_BYTES, Source
 
 PART_BYTES = 5 * 1024 * 1024
 """Size of the parts in which large objects are uploaded: S3 takes none smaller."""
-PARTS_AT_ONCE = 3
+PARTS_AT_ONCE = 1
 """Of one object; each takes its size in memory."""
 
 
@@ -62,6 +62,14 @@ class ObstoreObjects:
             await obstore.delete_async(self._store, key)
         except FileNotFoundError:
             return
+        except BaseError as error:
+            raise unavailable(error) from error
+
+    async def delete_all(self, keys: Sequence[str]) -> None:
+        try:
+            await obstore.delete_async(self._store, [*keys])
+        except FileNotFoundError:
+            raise
         except BaseError as error:
             raise unavailable(error) from error
 

@@ -13,16 +13,26 @@ STATUS = "status"
 """The chat of status posts."""
 
 
-def media_use(
-    message: UUID, content: content_pb2.Content, chat: str, *, sent: bool, media_id: str = ""
+def outgoing_media_use(
+    message: UUID, content: content_pb2.Content, chat: str, due: int | None
 ) -> MediaUse | None:
-    """That the message refers to the file that it is; None for one that is no file.
+    """That a message which the account sends refers to the file that it is; None for one that is no file.
 
-    `sent`: by the account. `media_id` names the file of a message that may have been taken back meanwhile.
+    `due` is when it is to be sent, if not now: the file is kept for it until then, and as long afterwards.
     """
-    media_id = media_id or _file(content)
+    media_id = _file(content)
     if not media_id:
         return None
+    media = decode(Prefix.MEDIA, media_id, "media_id")
+    return MediaUse(message, media, _category(content, chat, sent=True), due)
+
+
+def fetched_media_use(
+    message: UUID, media_id: str, content: content_pb2.Content, chat: str, *, sent: bool
+) -> MediaUse:
+    """The same for a message of the network once its file is stored; it may have been taken back meanwhile.
+    `sent`: by the account.
+    """
     return MediaUse(message, decode(Prefix.MEDIA, media_id, "media_id"), _category(content, chat, sent=sent))
 
 

@@ -21,7 +21,7 @@ from mesh_core.errors import InvalidField, MeshError
 from mesh_core.rpc.server.status import from_rpc_error
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
-from mesh_session_node.context.media_uses import media_use
+from mesh_session_node.context.media_uses import fetched_media_use
 from mesh_session_node.context.message_rows import content_of_row, message_of_row
 from mesh_session_node.context.places import Places
 from mesh_session_node.drivers.interface.outcomes import BlobUnavailable, ConnectionEnded
@@ -138,11 +138,11 @@ class MediaFetcher:
     async def _known(
         self, session: SessionContext, content: content_pb2.Content, reference: content_pb2.MediaReference
     ) -> media_pb2.Media | None:
-        """A media that these bytes came as before: nothing has to be fetched then."""
+        """A media of the account that these bytes came as before: nothing has to be fetched then."""
         if len(reference.sha256) != 32:
             return None
         media = await self._client.look_up(session.ref.tenant, reference.sha256)
-        if media is None:
+        if media is None or media.account_id != session.id:
             return None
         # One that was made smaller stands for what came, but not for a document, whose bytes are what counts.
         processed = media.origin == media_pb2.MEDIA_ORIGIN_NETWORK and not content.HasField("document")
@@ -168,8 +168,7 @@ class MediaFetcher:
             rows.append(ContentUpdate(fetch.message, content_of_row(row, message)))
         if ready:
             sent = message.direction == message_pb2.DIRECTION_OUTBOUND
-            use = media_use(fetch.message, message.content, message.chat, sent=sent, media_id=media.id)
-            rows.extend([use] if use else [])
+            rows.append(fetched_media_use(fetch.message, media.id, message.content, message.chat, sent=sent))
         try:
             done = session.host.journal.write(session.ref, *rows)
         except MeshError as error:

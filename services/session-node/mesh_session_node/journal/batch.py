@@ -169,7 +169,7 @@ class Columns:
         self._fetches[fetch.message] = (account, fetch.message, fetch.due_at)
 
     def _media_use(self, _owner: AccountRef, account: int, use: MediaUse) -> None:
-        self._uses.append((account, use.message, use.media, use.category))
+        self._uses.append((account, use.message, use.media, use.category, use.since))
 
     def _person(self, _owner: AccountRef, account: int, p: PersonIdentity) -> None:
         self._people[account, p.person] = (account, *_PERSON(p))

@@ -39,12 +39,14 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
 class MediaUse(msgspec.Struct, frozen=True, gc=False):
     """A message refers to a file, in this category (sessionmesh.v1.MediaCategory); a later one of the same
-    message and file replaces it. Nothing is stored for a file that is deleted already.
+    message and file replaces it. Nothing is stored for a file that is deleted already. How long the file is
+    kept for it counts from `since`, by default from now.
     """
 
     message: UUID
     media: UUID
     category: int
+    since: int | None = None
 
 
 class OutboundMessage(msgspec.Struct, frozen=True, gc=False):

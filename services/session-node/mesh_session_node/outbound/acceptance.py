@@ -9,7 +9,7 @@ from typing import Protocol
 
 from mesh_core.errors import FailedPrecondition, ResourceExhausted, Unavailable
 from mesh_session_node.context.context import SessionContext
-from mesh_session_node.context.media_uses import media_use
+from mesh_session_node.context.media_uses import outgoing_media_use
 from mesh_session_node.journal import Committed, Outcome
 from mesh_session_node.outbound.limits import Limiter
 from mesh_session_node.outbound.outgoing import AcceptedRow, Committable, Outgoing, labels_of
@@ -69,6 +69,7 @@ class Acceptance:
         if state is None:
             raise FailedPrecondition("the account is not paired", "NOT_PAIRED")
         reservation = out.reservation = state.plan()
+        due = None if out.due is None else int(out.due * 1e6)
         row = AcceptedRow(
             id=out.uuid,
             request_id=request_id,
@@ -80,10 +81,10 @@ class Acceptance:
             network_id=out.network_id,
             traceparent=out.traceparent,
             priority=out.order,
-            due_at=None if out.due is None else int(out.due * 1e6),
+            due_at=due,
             external_id=out.request.external_id,
             labels=labels_of(out.request),
-            media=media_use(out.uuid, out.request.content, out.chat, sent=True),
+            media=outgoing_media_use(out.uuid, out.request.content, out.chat, due),
             state=None if reservation is None else context.seal(reservation.state),
             out=out,
             sender=self._queue,

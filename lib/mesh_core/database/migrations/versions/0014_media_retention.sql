@@ -32,7 +32,7 @@ CREATE TABLE media_reference (
   tenant      uuid        NOT NULL,             -- of the media
   account     uuid        NOT NULL,             -- of the message
   category    smallint    NOT NULL,             -- sessionmesh.v1.MediaCategory
-  create_time timestamptz NOT NULL DEFAULT now(),   -- when it came into its category
+  create_time timestamptz NOT NULL DEFAULT now(),   -- when it came into its category; when it is to be sent, if later
   PRIMARY KEY (media, message)
 );
 CREATE INDEX ON media_reference (tenant, category, media, create_time);
@@ -210,7 +210,7 @@ DROP INDEX media_tenant_id_idx;
 -- Writing -------------------------------------------------------------------------------------------------------------
 
 -- As before, but that it takes what messages refer to, too.
-CREATE TYPE journal_reference AS (acc int, message uuid, media uuid, category smallint);
+CREATE TYPE journal_reference AS (acc int, message uuid, media uuid, category smallint, since bigint);
 DROP FUNCTION journal_write;
 
 -- One batch = one call = one transaction. a_* has a row for each account, the other kinds point at it.
@@ -414,13 +414,14 @@ BEGIN
   IF refs <> '{}' THEN                     -- to media that were deleted meanwhile there are none
     PERFORM FROM media WHERE id IN (SELECT media FROM unnest(refs)) ORDER BY id FOR KEY SHARE;
     WITH referring AS (
-      INSERT INTO media_reference AS old (media, message, tenant, account, category)
-        SELECT DISTINCT ON (m.id, r.message) m.id, r.message, m.tenant, a_account[r.acc], r.category
+      INSERT INTO media_reference AS old (media, message, tenant, account, category, create_time)
+        SELECT DISTINCT ON (m.id, r.message) m.id, r.message, m.tenant, a_account[r.acc], r.category,
+          coalesce(at_micros(r.since), now())
         FROM (SELECT row_number() OVER () AS row, * FROM unnest(refs)) r
           JOIN media m ON m.id = r.media AND m.tenant = a_tenant[r.acc]
           JOIN message s ON s.account = a_account[r.acc] AND s.id = r.message
         WHERE acc <> ALL (gone) ORDER BY m.id, r.message, r.row DESC
-        ON CONFLICT (media, message) DO UPDATE SET category = excluded.category, create_time = now()
+        ON CONFLICT (media, message) DO UPDATE SET category = excluded.category, create_time = excluded.create_time
           WHERE old.category <> excluded.category
         RETURNING media)
     SELECT array_agg(media) INTO settling FROM referring;

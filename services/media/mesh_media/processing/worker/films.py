@@ -12,10 +12,10 @@ import pyvips
 from mesh_media.processing import kinds
 from mesh_media.processing.jobs import Job, Outcome, Small
 from mesh_media.processing.levels import Level
-from mesh_media.processing.worker import ffmpeg, output
+from mesh_media.processing.worker import ffmpeg
 from mesh_media.processing.worker.ffmpeg import Film, Probe
+from mesh_media.processing.worker.results import OUTPUT, small_pictures, written_output
 from mesh_media.processing.worker.sounds import sound_outcome
-from mesh_media.processing.worker.thumbnails import small_pictures
 from mesh_media.processing.worker.unfit import CannotProcess, broken, not_convertible
 from sessionmesh.v1 import media_pb2
 
@@ -147,9 +147,9 @@ def _made(job: Job, probe: Probe, *codecs: str) -> ffmpeg.Probe:
         MOST_SECONDS,
         *("-map", "0:V:0", "-map", "0:a:0?", "-sn", "-dn"),
         *codecs,
-        *("-movflags", "+faststart", "-f", "mp4", output.NAME),
+        *("-movflags", "+faststart", "-f", "mp4", OUTPUT),
     )
-    made = ffmpeg.probe(output.NAME, "mov")
+    made = ffmpeg.probe(OUTPUT, "mov")
     announced = max(probe.seconds, min(probe.announced_seconds, MOST_SECONDS))
     if Probe(made.seconds, announced, None, "").is_cut_off:
         raise broken("film")
@@ -162,13 +162,13 @@ def _smaller(job: Job, probe: Probe, film: Film, level: Level) -> Outcome:
     else:
         size = _fitting(film, level.film_short_side)
         made = _encoded(job, probe, level, f"scale={size.width}:{size.height}")
-    if Path(output.NAME).stat().st_size >= job.size or made.film is None:
+    if Path(OUTPUT).stat().st_size >= job.size or made.film is None:
         return _kept(job, probe, film, media_pb2.UNPROCESSED_REASON_NOT_SMALLER)
     return _outcome(_Size(made.film.width, made.film.height), made)
 
 
 def _outcome(shown: _Size, made: Probe) -> Outcome:
-    name, size, sha256 = output.written()
+    name, size, sha256 = written_output()
     thumbnail, preview = _small_pictures(name, "mov", made)
     return Outcome(
         mime_type=_MP4,

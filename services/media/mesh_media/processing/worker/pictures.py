@@ -9,9 +9,8 @@ import pyvips
 
 from mesh_media.processing.jobs import Job, Outcome
 from mesh_media.processing.levels import Level
-from mesh_media.processing.worker import output
 from mesh_media.processing.worker.picture_files import HEIF, Header, opened, read_header
-from mesh_media.processing.worker.thumbnails import THUMBNAIL_SIDE, small_pictures
+from mesh_media.processing.worker.results import THUMBNAIL_SIDE, small_pictures, write_output
 from sessionmesh.v1 import media_pb2
 
 Unprocessed: TypeAlias = media_pb2.UnprocessedReason.ValueType
@@ -28,7 +27,7 @@ def process(job: Job) -> Outcome:
     mime_type, data = _encoded(image, job.mime_type, level)
     if len(data) >= job.size:
         return _kept(job, header, media_pb2.UNPROCESSED_REASON_NOT_SMALLER, image)
-    name, size, sha256 = output.write(data)
+    name, size, sha256 = write_output(data)
     thumbnail, preview = small_pictures(image)
     return Outcome(
         mime_type=mime_type,

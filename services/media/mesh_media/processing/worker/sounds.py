@@ -7,8 +7,9 @@ from itertools import pairwise
 
 from mesh_media.processing import kinds
 from mesh_media.processing.jobs import Job, Outcome
-from mesh_media.processing.worker import ffmpeg, output
+from mesh_media.processing.worker import ffmpeg
 from mesh_media.processing.worker.ffmpeg import Probe
+from mesh_media.processing.worker.results import OUTPUT, written_output
 from mesh_media.processing.worker.unfit import broken, not_convertible
 from sessionmesh.v1 import media_pb2
 
@@ -56,7 +57,7 @@ def process_voice(job: Job) -> Outcome:
         demuxer,
         MOST_VOICE_SECONDS,
         *("-map", "0:a:0", "-vn", "-c:a", "libopus", "-b:a", str(rate), "-ac", "1", "-ar", "48000"),
-        *("-application", "voip", "-vbr", "constrained", "-f", "ogg", output.NAME),
+        *("-application", "voip", "-vbr", "constrained", "-f", "ogg", OUTPUT),
         *_SAMPLES,
     )
     return _voice(job, samples, media_pb2.UNPROCESSED_REASON_UNSPECIFIED)
@@ -75,7 +76,7 @@ def waveform(samples: bytes) -> bytes:
 
 
 def _voice(job: Job, samples: bytes, reason: media_pb2.UnprocessedReason.ValueType) -> Outcome:
-    name, size, sha256 = ("", 0, b"") if reason else output.written()
+    name, size, sha256 = ("", 0, b"") if reason else written_output()
     return Outcome(
         mime_type=job.mime_type if reason else _OGG,
         unprocessed=reason,

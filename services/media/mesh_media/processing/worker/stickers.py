@@ -12,9 +12,8 @@ import pyvips
 
 from mesh_media.processing import kinds
 from mesh_media.processing.jobs import Job, Outcome
-from mesh_media.processing.worker import output
 from mesh_media.processing.worker.picture_files import Header, opened, read_header
-from mesh_media.processing.worker.thumbnails import small_pictures
+from mesh_media.processing.worker.results import small_pictures, write_output
 from mesh_media.processing.worker.unfit import not_convertible, too_complex
 from sessionmesh.v1 import media_pb2
 
@@ -46,7 +45,7 @@ def process(job: Job) -> Outcome:
 
 def _outcome(job: Job, header: Header, *, data: bytes = b"", unprocessed: int = 0) -> Outcome:
     thumbnail, preview = small_pictures(opened(job, SIDE))
-    name, size, sha256 = output.write(data) if data else ("", 0, b"")
+    name, size, sha256 = write_output(data) if data else ("", 0, b"")
     return Outcome(
         mime_type="image/webp",
         unprocessed=unprocessed,

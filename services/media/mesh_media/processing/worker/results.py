@@ -1,14 +1,31 @@
-"""The small pictures of a file."""
+"""What a job answers with: the file that it has made, in its folder, and the small pictures."""
 
 from __future__ import annotations
+
+import hashlib
+from pathlib import Path
 
 import pyvips
 
 from mesh_media.processing.jobs import Small
 
+OUTPUT = "output"
 THUMBNAIL_SIDE, PREVIEW_SIDE = 320, 96
 MOST_PREVIEW = 4096
 _WHITE = 255
+
+
+def write_output(data: bytes) -> tuple[str, int, bytes]:
+    """Store `data`; the name of the file, its size and sha256."""
+    Path(OUTPUT).write_bytes(data)
+    return OUTPUT, len(data), hashlib.sha256(data).digest()
+
+
+def written_output(name: str = OUTPUT) -> tuple[str, int, bytes]:
+    """The name of a file that is there, its size and sha256."""
+    with Path(name).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").digest()
+        return name, file.tell(), digest
 
 
 def small_pictures(image: pyvips.Image) -> tuple[Small, bytes]:
