@@ -23,6 +23,8 @@ from sessionmesh.v1 import media_pb2
 
 WORKERS, AT_ONCE = 2, 4
 """Processes of either encoder, and uploads at a time."""
+NICENESS = 5
+"""Of either encoder: the service's workers yield to the service."""
 PHOTOS, QUICK_PHOTOS = 8, 4
 QUICK_PAIRS = 6
 
@@ -40,7 +42,7 @@ async def measure(quick: bool) -> Measured:
     spawned = get_context("spawn")
     with (
         tempfile.TemporaryDirectory() as folder,
-        ProcessPoolExecutor(WORKERS, spawned, forbid_other_loaders) as pool,
+        ProcessPoolExecutor(WORKERS, spawned, _begin) as pool,
     ):
         encoder = _Bare(pool, Path(folder), photograph)
         async with media_service() as service:
@@ -107,6 +109,11 @@ class _Bare:
         jobs = [asyncio.wrap_future(self._pool.submit(_encode, self._job)) for _ in range(photos)]
         await asyncio.gather(*jobs)
         return perf_counter() - began
+
+
+def _begin() -> None:
+    forbid_other_loaders()
+    os.nice(NICENESS)
 
 
 def _encode(job: Job) -> None:

@@ -113,6 +113,14 @@ async def test_a_deleted_object_is_gone_and_may_be_deleted_again(store: ListedSt
     assert await store.page("", 10) == []
 
 
+async def test_objects_are_deleted_many_at_once_and_no_other(store: ListedStore) -> None:
+    keys = [f"tenant/{number}" for number in range(5)]
+    for key in keys:
+        await store.put(key, b"bytes")
+    await store.delete_all(keys[:4])
+    assert [found.key for found in await store.page("", 10)] == keys[4:]
+
+
 @pytest.mark.parametrize("make", ["s3", "seaweed"])
 async def test_an_address_of_s3_stores_the_file_under_its_name(
     make: str, request: pytest.FixtureRequest

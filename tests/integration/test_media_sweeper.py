@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -27,6 +27,11 @@ class Store:
     def __init__(self, *stuck: str) -> None:
         self.stuck = stuck
         self.deleted: list[str] = []
+
+    async def delete_all(self, keys: Sequence[str]) -> None:
+        if any(key in self.stuck for key in keys):
+            raise ValueError("one of them")
+        self.deleted += keys
 
     async def delete(self, key: str) -> None:
         if key in self.stuck:

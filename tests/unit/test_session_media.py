@@ -172,6 +172,22 @@ async def test_bytes_that_the_account_has_already_are_not_fetched(
     assert "media.ready" in [event.type for event in account.stored(Event)]
 
 
+async def test_bytes_that_another_account_has_are_fetched_for_this_one(
+    account: OneAccount, fetcher: MediaFetcher, service: MemoryMediaService
+) -> None:
+    await account.connected()
+    account.driver.blobs["cat"] = b"miao"
+    account.messages.add(MESSAGE, "IN1", pb.DIRECTION_INBOUND, picture(digest=DIGEST), ADA)
+    service.known[DIGEST] = media_pb2.Media(
+        id=new_id(Prefix.MEDIA),
+        account_id=new_id(Prefix.ACCOUNT),
+        sha256=DIGEST,
+        state=content_pb2.MEDIA_STATE_READY,
+    )
+    await fetch(account, fetcher)
+    assert stored_content(account).image.media.media_id == MEDIA
+
+
 @pytest.mark.parametrize("kind", ["image", "document"])
 async def test_what_a_file_was_made_smaller_to_stands_for_it_but_not_for_a_document(
     account: OneAccount, fetcher: MediaFetcher, service: MemoryMediaService, kind: str

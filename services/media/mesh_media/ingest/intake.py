@@ -27,8 +27,10 @@ from sessionmesh.v1 import media_pb2
 
 LARGE_BYTES = 5 * 1024 * 1024
 """Larger objects are written in parts, each of which is in memory; smaller ones are there whole."""
-LARGE_AT_ONCE = 2
-"""Such objects that are written at once; the others wait in their temporary files, in turns over tenants."""
+LARGE_AT_ONCE = 1
+"""Such objects that are written at once, which takes some 25 MB of memory for each; the others wait in their
+temporary files, in turns over the tenants.
+"""
 
 Request = tuple[Method, str, bytes]
 """The method, the id and the digest of the request that a media is made for."""

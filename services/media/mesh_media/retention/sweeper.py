@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from time import monotonic
@@ -94,9 +94,7 @@ class Sweeper:
         other; raises when it deletes none.
         """
         while keys := await self._objects.due_for_deletion():
-            outcomes = await asyncio.gather(
-                *(self._store.delete(key) for key in keys), return_exceptions=True
-            )
+            outcomes = await self._delete(keys)
             failed = {key: error for key, error in zip(keys, outcomes, strict=True) if error is not None}
             if failed:
                 STUCK_OBJECTS.inc(len(failed))
@@ -107,6 +105,14 @@ class Sweeper:
             DELETED_OBJECTS.inc(len(keys) - len(failed))
             for key, error in failed.items():
                 logger.warning("an object was not deleted", key=key, error=repr(error))
+
+    async def _delete(self, keys: Sequence[str]) -> Sequence[BaseException | None]:
+        """What became of each: all at once, or one by one where that finds out which it is about."""
+        try:
+            await self._store.delete_all(keys)
+        except Exception:
+            return await asyncio.gather(*(self._store.delete(key) for key in keys), return_exceptions=True)
+        return [None] * len(keys)
 
     async def _in_batches(self, work: Callable[[], Awaitable[Batch]], reason: str) -> None:
         """Rests between two batches for a quarter of what one took: the database is others', too."""

@@ -50,6 +50,12 @@ class Directory(ObstoreObjects):
         else:
             await super().delete(key)
 
+    async def delete_all(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            if UNFINISHED in key:
+                await self.delete(key)
+        await super().delete_all([key for key in keys if UNFINISHED not in key])
+
     async def page(self, after: str, limit: int) -> Sequence[FoundObject]:
         return await asyncio.to_thread(lambda: [*islice(_files(self._folder, "", after), limit)])
 

@@ -51,6 +51,14 @@ class Stores:
         store, path = self._of(key)
         await store.delete(path)
 
+    async def delete_all(self, keys: Sequence[str]) -> None:
+        paths: dict[ListedStore, list[str]] = {}
+        for key in keys:
+            store, path = self._of(key)
+            paths.setdefault(store, []).append(path)
+        for store, those in paths.items():
+            await store.delete_all(those)
+
     async def page_of(self, name: str, after: str, limit: int) -> Sequence[FoundObject]:
         """As `page` of one store, but with keys that say that it is this one."""
         page = await self._stores[name].page(path_of(after), limit)

@@ -48,6 +48,11 @@ class ObjectStore(Protocol):
     async def delete(self, key: str) -> None:
         """Deletes an object; does nothing for an unknown key."""
 
+    async def delete_all(self, keys: Sequence[str]) -> None:
+        """Deletes objects in few requests. Raises when one is not there or cannot be deleted: of the others
+        some may be deleted then.
+        """
+
     async def download_url(self, key: str, ttl: timedelta, file_name: str, mime_type: str) -> str | None:
         """A URL that serves the object for `ttl`; None when the store has no URLs."""
 
