@@ -30,14 +30,30 @@ from tests.support.webhook_world import Receiver
 SETTLE_SECONDS = 60.0
 
 READ_BY: dict[Poison, tuple[str, ...]] = {
-    poison.events: ("fan-out", "event tail", "event streams", "event notifier", "event-notifier"),
+    poison.events: (
+        "fan-out",
+        "event tail",
+        "event streams",
+        "event notifier",
+        "event-notifier",
+        "media events",
+    ),
     poison.deliveries: ("dispatcher", "completions", "backlog", "maintenance"),
     poison.endpoints: ("fan-out", "dispatcher"),
     poison.owed: ("owed deliveries", "tidying"),
     poison.notifications: ("events listener", "deliveries listener"),
     poison.objects: ("sweeper",),
     poison.tenants: ("retention",),
-    poison.jobs: ("deletions-of-tenants", "erasures-of-persons", "drains", "delete-ended-jobs"),
+    poison.media: ("media processing", "media fetching"),
+    poison.jobs: (
+        "deletions-of-tenants",
+        "erasures-of-persons",
+        "drains",
+        "delete-ended-jobs",
+        "pruning",
+        "migrations-of-storage",
+        "scans-of-storage",
+    ),
     poison.accounts: (
         "journal",
         "connects",
@@ -50,6 +66,7 @@ READ_BY: dict[Poison, tuple[str, ...]] = {
         "fleet-outages",
     ),
     poison.keys: (
+        "handoff",
         "owner-view",
         "ownership-keeper",
         "ownership-mirror",
@@ -74,8 +91,14 @@ READ_BY: dict[Poison, tuple[str, ...]] = {
     ),
 }
 """Which loops read which poison."""
-OF_NO_DATA = {"watchdog heartbeat", "worker-beats", "simulated network timers"}
-"""Loops that read nothing that anybody writes."""
+OF_NO_DATA = {
+    "watchdog heartbeat",
+    "worker-beats",
+    "simulated network timers",
+    "media-workers",
+    "current-store",
+}
+"""Loops that read nothing that callers or the network write."""
 
 
 class _Servers(msgspec.Struct, frozen=True):

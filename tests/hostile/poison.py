@@ -134,6 +134,27 @@ async def objects(victim: Victim) -> None:
         )
 
 
+async def media(victim: Victim) -> None:
+    """Media that are still to be processed and fetched, and nobody can tell how or from where."""
+    for kind in (1, 2, 77):
+        for url in ("", "http://a..b/", "\N{PILE OF POO}" * 300):
+            one = ids.new_uuid()
+            await victim.database.execute(
+                "INSERT INTO media (id, tenant, mime_type, original_size, origin, state)"
+                " VALUES ($1, $2, 'no type', -1, 77, 1)",
+                one,
+                victim.tenant,
+            )
+            await victim.database.execute(
+                "INSERT INTO media_work (media, tenant, kind, options, url) VALUES ($1, $2, $3, $4, $5)",
+                one,
+                victim.tenant,
+                kind,
+                GARBAGE,
+                url,
+            )
+
+
 async def tenants(victim: Victim) -> None:
     """Tenants whose settings are none."""
     for settings in ("[]", '{"retention_seconds": "soon", "max_accounts": {}}', '{"retention_seconds": -5}'):
@@ -143,16 +164,18 @@ async def tenants(victim: Victim) -> None:
 
 
 async def jobs(victim: Victim) -> None:
-    """Jobs of every kind, about nothing."""
+    """Jobs of every kind, about nothing; dry runs, too, since of some kinds there is one at a time."""
     for kind in (*job_pb2.JobKind.values(), 77):
         for number, detail in enumerate(("[]", '{"node": 7}')):
             await victim.database.execute(
-                "INSERT INTO job (id, kind, state, subject, detail, error) VALUES ($1, $2, 2, $3, $4, $5)",
+                "INSERT INTO job (id, kind, state, subject, detail, error, dry_run)"
+                " VALUES ($1, $2, 2, $3, $4, $5, $6)",
                 ids.new_uuid(),
                 kind,
                 f"{GARBAGE!r} {number}",
                 detail,
                 GARBAGE,
+                bool(number),
             )
 
 
@@ -235,6 +258,7 @@ ALL: tuple[Poison, ...] = (
     deliveries,
     owed,
     objects,
+    media,
     jobs,
     keys,
     notifications,

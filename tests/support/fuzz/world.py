@@ -81,16 +81,27 @@ class World:
 
     async def pair(self, account_id: str, phone: str) -> None:
         """Pair an account by QR, and wait until it is online."""
-        async with aclosing(self._pairing(account_id, _PAIRING_SECONDS)) as steps:
-            async for step in steps:
-                if step.WhichOneof("step") == "qr":
-                    await self("AcceptPairing", qr=step.qr.text, phone=phone)
+        while not await self._paired(account_id, phone):
+            pass
 
         async def online() -> bool:
             session = (await self("GetSession", account_id=account_id)).session
             return bool(session.state == SESSION_STATE_CONNECTED)
 
         await eventually(online, what=f"{account_id} online")
+
+    async def _paired(self, account_id: str, phone: str) -> bool:
+        """Whether an attempt came to its end. Its account may go to another node, most of all in a new mesh."""
+        try:
+            async with aclosing(self._pairing(account_id, _PAIRING_SECONDS)) as steps:
+                async for step in steps:
+                    if step.WhichOneof("step") == "qr":
+                        await self("AcceptPairing", qr=step.qr.text, phone=phone)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                raise
+            return False
+        return True
 
     async def shown_qr(self, account_id: str) -> str:
         """The first picture that a new attempt to pair shows."""
