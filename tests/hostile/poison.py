@@ -140,8 +140,8 @@ async def media(victim: Victim) -> None:
         for url in ("", "http://a..b/", "\N{PILE OF POO}" * 300):
             one = ids.new_uuid()
             await victim.database.execute(
-                "INSERT INTO media (id, tenant, mime_type, original_size, origin, state)"
-                " VALUES ($1, $2, 'no type', -1, 77, 1)",
+                "INSERT INTO media (id, tenant, mime_type, original_size, origin, state, unprocessed)"
+                " VALUES ($1, $2, 'no type', -1, 77, 1, 77)",
                 one,
                 victim.tenant,
             )

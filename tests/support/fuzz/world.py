@@ -91,7 +91,7 @@ class World:
         await eventually(online, what=f"{account_id} online")
 
     async def _paired(self, account_id: str, phone: str) -> bool:
-        """Whether an attempt came to its end. Its account may go to another node, most of all in a new mesh."""
+        """Whether an attempt came to its end: the account may go to another node, as in a new mesh."""
         try:
             async with aclosing(self._pairing(account_id, _PAIRING_SECONDS)) as steps:
                 async for step in steps:
