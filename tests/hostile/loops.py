@@ -66,7 +66,6 @@ READ_BY: dict[Poison, tuple[str, ...]] = {
         "fleet-outages",
     ),
     poison.keys: (
-        "handoff",
         "owner-view",
         "ownership-keeper",
         "ownership-mirror",
@@ -100,6 +99,17 @@ OF_NO_DATA = {
 }
 """Loops that read nothing that callers or the network write."""
 
+NO_LOOPS = {
+    "acquired",
+    "handoff",
+    "give-back",
+    "release-fence",
+    "give back room",
+    "recall what was sent",
+    "xds-push",
+}
+"""Tasks that end by themselves, and may run at one look and not at the next."""
+
 
 class _Servers(msgspec.Struct, frozen=True):
     """What `read` takes."""
@@ -122,6 +132,7 @@ def running_loops(mesh: MeshProcess) -> set[Loop]:
         for name, part in mesh.file.parts.items()
         if part.metrics
         for task in _running(f"http://{part.metrics}/metrics")
+        if task not in NO_LOOPS
     }
 
 

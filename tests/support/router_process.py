@@ -63,7 +63,7 @@ class RouterProcess:
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    async def ended(self, within: float = 30.0) -> int:
+    async def ended(self, within: float = 60.0) -> int:
         """The exit code."""
         async with asyncio.timeout(within):
             return await self.process.wait()
