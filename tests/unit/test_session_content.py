@@ -77,6 +77,22 @@ def test_how_a_file_is_shown_arrives_with_it(content: content_pb2.Content) -> No
         assert getattr(arrived, field.name) == value
 
 
+@pytest.mark.parametrize("view_once", [False, True])
+def test_a_file_is_shown_before_it_is_fetched_unless_it_can_be_opened_once(view_once: bool) -> None:
+    part = picture()
+    part.media.thumbnail.preview = b"small"
+    content = content_pb2.Content(image=content_pb2.ImageContent(view_once=view_once))
+    payload, _ = to_wire(message_pb2.SendMessageRequest(content=content), References(), part)
+    assert wire.Content.FromString(payload).blob.thumbnail == (b"" if view_once else b"small")
+
+
+def test_a_sticker_that_moves_is_sent_as_one_without_being_told() -> None:
+    part = picture()
+    part.media.animated = True
+    content = content_pb2.Content(sticker=content_pb2.StickerContent())
+    assert there_and_back(content, part).sticker.animated
+
+
 def test_an_answer_repeats_what_it_answers() -> None:
     request = message_pb2.SendMessageRequest()
     request.content.text.body = "yes"

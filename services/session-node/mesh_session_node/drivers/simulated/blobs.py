@@ -32,6 +32,9 @@ def to_blob(kind: str, shown: Message, part: MediaPart | None) -> wire.Blob:
         blob.width, blob.height = media.width, media.height
         blob.duration_ms = media.duration.ToMilliseconds()
         blob.waveform = blob.waveform or media.waveform
+        blob.animated = blob.animated or (kind == "sticker" and media.animated)
+        if not blob.view_once:  # what can be opened once is not shown before
+            blob.thumbnail = media.thumbnail.preview
     return blob
 
 
