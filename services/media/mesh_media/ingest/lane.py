@@ -98,9 +98,17 @@ class Lane:
             except UNAVAILABLE as error:
                 logger.warning("media work waits for Postgres", error=repr(error))
                 continue
-            if row is not None:
+            if row is not None and self._is_new(row):
                 return row
         return None
+
+    def _is_new(self, row: WorkRow) -> bool:
+        """Whether work that was claimed is not being done here: its claim had run out while nobody could
+        renew it, and holds again.
+        """
+        if self._rows.pop(row.media, None) is not None:
+            self._own.discard(row.tenant, row.media)
+        return row.media not in self._running
 
     async def _keep_claims(self) -> None:
         while True:
