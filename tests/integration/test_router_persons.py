@@ -20,6 +20,7 @@ from mesh_router.retention.persons import Identities
 from sessionmesh.v1 import event_pb2, job_pb2, message_pb2, tenant_pb2
 from tests.integration.test_router_tenant_deletion import ended
 from tests.integration.test_router_tenants import create_account, create_key, create_tenant, unique
+from tests.support.media_rows import RECEIVED, add_media, refer
 from tests.support.router_world import RouterWorld, bearer, failing
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -282,6 +283,29 @@ async def test_media_that_came_from_the_person_go_and_those_sent_to_them_stay(wo
     )
     await mine.erased("hidden:4711ann")
     assert [(await mine.row("media", one))["expire_time"] is not None for one in media] == [True, False]
+
+
+async def test_media_that_others_sent_too_and_those_the_person_quoted_stay(world: RouterWorld) -> None:
+    mine, pool = await kept(world), world.database.pool
+    shared, quoted, own = [await add_media(pool, mine.tenant) for _ in range(3)]
+    contents: list[Any] = [
+        {"image": {"media": {"media_id": ids.encode(Prefix.MEDIA, one)}}} for one in (shared, quoted, own)
+    ]
+    for sender, media, content in (
+        (ANN, shared, contents[0]),
+        (BOB, shared, contents[0]),
+        (ANN, own, contents[2]),
+        (ANN, own, contents[2]),
+    ):
+        stored = message_pb2.Message(sender=sender, content=content, network_time=EARLIER)
+        message = await mine.message(sender["address"], stored)
+        await refer(pool, media, RECEIVED, account=mine.account, message=message)
+    quoting: Any = {"content": contents[1]}
+    answer = message_pb2.Message(sender=ANN, content=TEXT, quoted=quoting, network_time=EARLIER)
+    await mine.message("hidden:4711ann", answer)
+    await mine.erased("hidden:4711ann")
+    ended = [(await mine.row("media", one))["ended"] for one in (shared, quoted, own)]
+    assert ended == [False, False, True]
 
 
 async def test_what_waits_to_be_sent_to_the_person_is_left_and_counted(world: RouterWorld) -> None:

@@ -76,7 +76,7 @@ async def _message(connection: AnyConnection, tenant: UUID, found: FoundMessage,
             return Item.WAITS
     await connection.execute("DELETE FROM media_fetch WHERE message = $1", row["id"])
     if isinstance(found.stored, message_pb2.Message) and row["direction"] == message_pb2.DIRECTION_INBOUND:
-        media = [*_media(found.stored)]
+        media = [*_media(found.stored.content)]  # not what it quotes
         if media and (row["chat"] in who.addresses or who.is_one(found.stored.sender)):
             await connection.execute(_MEDIA, tenant, media)
     return Item.ERASED
@@ -160,8 +160,11 @@ _BEGUN_BEFORE = """SELECT count(*) FROM pg_stat_activity
 _LONGEST_TRANSACTION = 12.0  # the server ends those of the mesh after ten seconds
 _RECEIPT = "DELETE FROM message_receipt WHERE message = $1 AND member = $2"
 _EVENT = "UPDATE {} SET body = $3 WHERE ctid = $1::text::tid AND id = $2"
+# Equal files are one media for all of an account's messages: one that another message has stays with that.
 _MEDIA = """UPDATE media SET ended = true, expire_time = now()
-  WHERE tenant = $1 AND id = ANY ($2::uuid[])"""
+  WHERE tenant = $1 AND id = ANY ($2::uuid[]) AND NOT EXISTS (
+    SELECT FROM media_reference r JOIN message m ON m.account = r.account AND m.id = r.message
+    WHERE r.media = media.id AND octet_length(m.content) > 0)"""
 _DELIVERIES = """SELECT id, CASE WHEN EXISTS (
     SELECT FROM unnest($3::bytea[]) AS mark WHERE position(mark IN body) > 0) THEN body END AS body
   FROM webhook_delivery WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT 200"""
