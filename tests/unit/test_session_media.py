@@ -163,6 +163,7 @@ async def test_bytes_that_the_account_has_already_are_not_fetched(
         account_id=account.session.id,
         mime_type="image/png",
         sha256=DIGEST,
+        origin=media_pb2.MEDIA_ORIGIN_NETWORK,
         state=content_pb2.MEDIA_STATE_READY,
     )
     await fetch(account, fetcher)
@@ -172,15 +173,17 @@ async def test_bytes_that_the_account_has_already_are_not_fetched(
     assert "media.ready" in [event.type for event in account.stored(Event)]
 
 
-async def test_bytes_that_another_account_has_are_fetched_for_this_one(
-    account: OneAccount, fetcher: MediaFetcher, service: MemoryMediaService
+@pytest.mark.parametrize("known", ["of another account", "uploaded"])
+async def test_bytes_that_the_account_did_not_receive_before_are_fetched_for_it(
+    account: OneAccount, fetcher: MediaFetcher, service: MemoryMediaService, known: str
 ) -> None:
     await account.connected()
     account.driver.blobs["cat"] = b"miao"
     account.messages.add(MESSAGE, "IN1", pb.DIRECTION_INBOUND, picture(digest=DIGEST), ADA)
     service.known[DIGEST] = media_pb2.Media(
         id=new_id(Prefix.MEDIA),
-        account_id=new_id(Prefix.ACCOUNT),
+        account_id=account.session.id if known == "uploaded" else new_id(Prefix.ACCOUNT),
+        origin=media_pb2.MEDIA_ORIGIN_UPLOAD if known == "uploaded" else media_pb2.MEDIA_ORIGIN_NETWORK,
         sha256=DIGEST,
         state=content_pb2.MEDIA_STATE_READY,
     )

@@ -142,11 +142,11 @@ class MediaFetcher:
         if len(reference.sha256) != 32:
             return None
         media = await self._client.look_up(session.ref.tenant, reference.sha256)
-        if media is None or media.account_id != session.id:
+        # One that a caller uploaded is no stranger's: its time must not come to depend on what they send.
+        if media is None or media.account_id != session.id or media.origin != media_pb2.MEDIA_ORIGIN_NETWORK:
             return None
         # One that was made smaller stands for what came, but not for a document, whose bytes are what counts.
-        processed = media.origin == media_pb2.MEDIA_ORIGIN_NETWORK and not content.HasField("document")
-        return media if media.sha256 == reference.sha256 or processed else None
+        return media if media.sha256 == reference.sha256 or not content.HasField("document") else None
 
     async def _finish(self, fetch: Fetch, media: media_pb2.Media) -> None:
         """Store what became of the file, with the message as it is by now."""
