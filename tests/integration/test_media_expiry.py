@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from itertools import product
+from typing import Any
 
 import asyncpg
 import pytest
@@ -17,7 +18,10 @@ from mesh_core.settings import DatabaseSettings
 from mesh_media.repository import expiry_repository
 from mesh_media.repository.expiry_repository import ExpiryRepository, Overfull
 from mesh_media.repository.object_repository import ObjectRepository
+from mesh_media.repository.usage_repository import UsageRepository
+from mesh_media.retention import sweeper
 from mesh_media.retention.quota_watch import TENANTS, QuotaWatch
+from mesh_media.retention.sweeper import Sweeper
 from tests.support.media_rows import (
     DAY,
     DEFAULT,
@@ -53,6 +57,18 @@ def expiry(database: Database) -> ExpiryRepository:
 @pytest.fixture
 def tenant() -> UUID:
     return new_uuid()
+
+
+def sweeping(database: Database) -> Sweeper:
+    """A sweeper whose store is not asked for anything."""
+    store: Any = None
+    return Sweeper(
+        ExpiryRepository(database, timedelta()),
+        ObjectRepository(database),
+        store,
+        interval_seconds=1.0,
+        usage=UsageRepository(database),
+    )
 
 
 async def swept(expiry: ExpiryRepository) -> int:
@@ -201,6 +217,23 @@ class TestChangedRules:
         assert await pool.fetchval("SELECT settled_until FROM media_policy") == media[1]
         assert [await left(pool, each) for each in media] == [7, 7, None]
 
+    async def test_of_one_tenant_hold_up_no_other_ones(
+        self, pool: asyncpg.Pool, expiry: ExpiryRepository, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(expiry_repository, "BATCH", 1)
+        many, few = sorted((new_uuid(), new_uuid()), key=lambda tenant: tenant.bytes)
+        for _ in range(3):
+            await add_media(pool, many)
+        media = await add_media(pool, few)
+        for tenant in (many, few):
+            await set_rule(pool, tenant, DEFAULT, 7 * DAY)
+            await pool.execute(
+                "INSERT INTO media_policy (tenant, settled_until) VALUES ($1, $2)", tenant, _FIRST
+            )
+        await expiry.settle_policies()
+        await expiry.settle_policies()
+        assert await left(pool, media) == 7
+
 
 class TestLimits:
     async def test_of_a_category_let_the_oldest_go_first(
@@ -215,6 +248,26 @@ class TestLimits:
         assert (await expiry.evict(full)).deleted == 2
         assert [await exists(pool, each) for each in media] == [True, True, False, False]
         assert await expiry.overfull() == []
+
+    async def test_let_no_more_go_than_is_too_much_in_however_many_batches(
+        self, database: Database, pool: asyncpg.Pool, tenant: UUID, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(expiry_repository, "BATCH", 2)
+        monkeypatch.setattr(sweeper, "BATCH", 2)
+        media = [await add_media(pool, tenant) for _ in range(9)]
+        await set_rule(pool, tenant, DEFAULT, max_bytes=60)
+        await sweeping(database).make_room()
+        assert [await exists(pool, each) for each in media] == [False] * 3 + [True] * 6
+
+    async def test_let_nothing_go_twice_when_two_replicas_have_seen_the_same(
+        self, pool: asyncpg.Pool, expiry: ExpiryRepository, tenant: UUID
+    ) -> None:
+        media = [await add_media(pool, tenant) for _ in range(4)]
+        await set_rule(pool, tenant, DEFAULT, max_bytes=30)
+        [full] = await expiry.overfull()
+        assert (await expiry.evict(full)).deleted == 1
+        assert (await expiry.evict(full)).deleted == 0
+        assert [await exists(pool, each) for each in media] == [False, True, True, True]
 
     async def test_leave_a_file_that_something_else_keeps(
         self, pool: asyncpg.Pool, expiry: ExpiryRepository, tenant: UUID

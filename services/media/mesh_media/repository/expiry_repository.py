@@ -41,6 +41,7 @@ class ExpiryRepository:
     def __init__(self, database: Database, grace: timedelta) -> None:
         self._pool = database.pool
         self._grace = grace
+        self._last_settled = UUID(bytes(16))
 
     async def delete_due(self) -> Batch:
         """Deletes media whose `expire_time` is over, the longest due first. What something keeps after all
@@ -60,11 +61,17 @@ class ExpiryRepository:
     async def evict(self, full: Overfull) -> Batch:
         """Ends the oldest references of the category, until it has room or a batch is full; a file goes when
         nothing else keeps it. Of all categories it deletes those that have an end, the oldest first. What an
-        upload asked to keep stays so long.
+        upload asked to keep stays so long. What another replica is at is left to it.
         """
         query = _OLDEST_OF_CATEGORY if full.category else _OLDEST
-        arguments = (full.tenant, full.excess, BATCH, *([full.category] if full.category else []))
         async with self._pool.acquire() as connection, connection.transaction():
+            if not await connection.fetchval(_ALONE, f"{full.tenant} {full.category}"):
+                return Batch(0, 0, 0)
+            # What is too much now: a batch before this one, or another replica, has ended some of it.
+            excess = await connection.fetchval(_EXCESS, full.tenant, full.category)
+            if excess is None:
+                return Batch(0, 0, 0)
+            arguments = (full.tenant, excess, BATCH, *([full.category] if full.category else []))
             oldest = [row["media"] for row in await connection.fetch(query, *arguments)]
             locked = [row["id"] for row in await connection.fetch(_LOCK, oldest)]
             if not full.category:
@@ -76,12 +83,15 @@ class ExpiryRepository:
             return gone
 
     async def settle_policies(self) -> bool:
-        """Has a batch of media follow their tenant's changed rules; False when all do."""
+        """Has a batch of media follow their tenant's changed rules, in turns over the tenants; False when all
+        do.
+        """
         async with self._pool.acquire() as connection, connection.transaction():
-            unsettled = await connection.fetchrow(_UNSETTLED)
+            unsettled = await connection.fetchrow(_UNSETTLED, self._last_settled)
             if unsettled is None:
                 return False
             tenant, after = unsettled
+            self._last_settled = tenant
             media = [row["id"] for row in await connection.fetch(_AFTER, tenant, after, BATCH)]
             await connection.execute("SELECT media_settle($1)", media)
             await connection.execute(_SETTLED, tenant, media[-1] if len(media) == BATCH else None)
@@ -149,6 +159,8 @@ SELECT t.id, 0, used.bytes - (t.settings ->> 'max_media_bytes')::bigint
   FROM tenant t CROSS JOIN LATERAL (
     SELECT sum(bytes)::bigint AS bytes FROM media_total WHERE tenant = t.id) AS used
   WHERE t.settings ? 'max_media_bytes' AND used.bytes > (t.settings ->> 'max_media_bytes')::bigint"""
+_EXCESS = f"SELECT excess FROM ({_OVERFULL}) AS too_much WHERE tenant = $1 AND category = $2"  # noqa: S608 - constants
+_ALONE = "SELECT pg_try_advisory_xact_lock(hashtextextended('sessionmesh media limit ' || $1, 0))"
 _OLDEST_OF_CATEGORY = """SELECT media FROM (
     SELECT c.media, c.since, sum(m.stored_size) OVER (ORDER BY c.since, c.media) - m.stored_size AS before
     FROM media_category c JOIN media m ON m.id = c.media
@@ -163,7 +175,7 @@ _END_REFERENCES = "DELETE FROM media_reference WHERE tenant = $1 AND category = 
 _UNREFERENCED = """SELECT id FROM media m WHERE id = ANY ($1)
   AND NOT EXISTS (SELECT FROM media_reference r WHERE r.media = m.id)"""
 _UNSETTLED = """SELECT tenant, settled_until FROM media_policy WHERE settled_until IS NOT NULL
-  ORDER BY tenant LIMIT 1 FOR UPDATE SKIP LOCKED"""
+  ORDER BY tenant <= $1, tenant LIMIT 1 FOR UPDATE SKIP LOCKED"""
 _AFTER = "SELECT id FROM media WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT $3"
 _SETTLED = "UPDATE media_policy SET settled_until = $2 WHERE tenant = $1"
 _MANY_TOTALS = "SELECT tenant FROM media_total GROUP BY tenant HAVING count(*) > 100 LIMIT 1000"
