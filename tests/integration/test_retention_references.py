@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 from asyncpg.pgproto.pgproto import UUID
 
+from tests.support.eventually import eventually
 from tests.support.media_rows import DAY, NETWORK, RECEIVED, SENT, add_media, days_left, refer
 from tests.support.old_days import NOON, OldDays, id_of, old_days
 
@@ -46,6 +48,10 @@ async def test_references_of_days_that_stand_are_all_kept(world: OldDays) -> Non
     assert await world.value("SELECT count(*) FROM media_reference") == 3
 
 
+_WAITS = """SELECT EXISTS (SELECT FROM pg_stat_activity
+  WHERE datname = current_database() AND wait_event_type = 'Lock')"""
+
+
 async def purged(world: OldDays) -> None:
     await world.execute(
         "UPDATE account SET delete_time = $2, expire_time = $2 WHERE id = $1", world.account, NOON
@@ -75,6 +81,19 @@ async def test_files_that_another_account_refers_to_stay(world: OldDays) -> None
     left = await days_left(world.database.pool, media)
     assert left is not None
     assert 19 < left < 21
+
+
+async def test_a_file_that_a_message_is_about_to_refer_to_stays(world: OldDays) -> None:
+    pool = world.database.pool
+    media = await add_media(pool, world.tenant, origin=NETWORK)
+    await refer(pool, media, SENT, account=world.account)
+    async with pool.acquire() as node, node.transaction():
+        await refer(node, media, SENT)
+        release = pool.execute("SELECT media_release($1, 100)", world.account)
+        released = asyncio.create_task(release, name="release")
+        await eventually(lambda: world.value(_WAITS), what="a release that waits for the message")
+    await released
+    assert not await ended(world, media)
 
 
 async def test_what_was_uploaded_for_a_purged_account_stays_the_tenants(world: OldDays) -> None:

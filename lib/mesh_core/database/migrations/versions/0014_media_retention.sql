@@ -110,7 +110,7 @@ BEGIN
     DELETE FROM media_reference WHERE (media, message) IN (
       SELECT media, message FROM media_reference WHERE account = of_account LIMIT most) RETURNING media)
   SELECT array_agg(media) INTO released FROM gone;
-  PERFORM FROM media WHERE id = ANY (released) ORDER BY id FOR NO KEY UPDATE;
+  PERFORM FROM media WHERE id = ANY (released) ORDER BY id FOR UPDATE;   -- waits for who is about to refer to one
   UPDATE media m SET ended = true, expire_time = now() WHERE m.id = ANY (released) AND m.origin = 2 AND m.keep_until IS NULL
     AND NOT EXISTS (SELECT FROM media_reference r WHERE r.media = m.id);
   PERFORM media_settle(released);
