@@ -16,6 +16,8 @@ from mesh_core.ids import new_uuid
 from mesh_core.settings import DatabaseSettings
 from mesh_media.repository.expiry_repository import Batch, ExpiryRepository
 from mesh_media.repository.object_repository import ObjectRepository
+from mesh_media.repository.references import ObjectGone, refer
+from mesh_media.repository.rows import NewObject
 from mesh_media.repository.usage_repository import UsageRepository
 from mesh_media.retention.sweeper import Sweeper
 from tests.support.eventually import eventually
@@ -89,6 +91,24 @@ async def test_objects_none_of_which_can_be_deleted_make_way_for_those_due_after
     with pytest.raises(ValueError, match="stuck"):
         await sweeper(database, Store("stuck")).delete_objects()
     assert await database.pool.fetchval("SELECT due_time > now() FROM media_loose_object")
+
+
+async def test_an_object_that_is_deleted_since_its_time_is_over_is_no_uploads_any_more(
+    database: Database,
+) -> None:
+    objects, tenant = ObjectRepository(database), new_uuid()
+    await database.pool.execute("INSERT INTO tenant (id) VALUES ($1)", tenant)
+    for key in ("slow", "late"):
+        await objects.reserve(tenant, None, key, 1, timedelta())
+    await objects.settle(tenant, {"slow": 1}, timedelta(hours=1))
+    assert await objects.due_for_deletion() == ["late"]
+    await objects.settle(tenant, {"late": 1}, timedelta(hours=1))  # too late: its bytes may go at any moment
+    async with database.pool.acquire() as connection:
+        async with connection.transaction():
+            await refer(connection, tenant, [NewObject("slow", b"slow", 1)])
+        with pytest.raises(ObjectGone):
+            async with connection.transaction():
+                await refer(connection, tenant, [NewObject("late", b"late", 1)])
 
 
 async def test_media_that_cannot_be_expired_do_not_stop_the_sweep(database: Database) -> None:

@@ -62,10 +62,10 @@ class ObjectRepository:
         await self._pool.execute(_FORGET_SIZE if written else _FORGET, key)
 
     async def due_for_deletion(self, limit: int = 500) -> list[str]:
-        """Keys of objects that nothing refers to and whose time is over, the longest due first."""
-        rows = await self._pool.fetch(
-            "SELECT key FROM media_loose_object WHERE due_time <= now() ORDER BY due_time LIMIT $1", limit
-        )
+        """Keys of objects that nothing refers to and whose time is over, the longest due first. No upload may
+        use them any more.
+        """
+        rows = await self._pool.fetch(_TAKE_DUE, limit)
         return [row["key"] for row in rows]
 
     async def remove(self, keys: list[str]) -> None:
@@ -100,7 +100,14 @@ _ADD_UPLOADING = """INSERT INTO media_loose_object (key, tenant, size, due_time,
   VALUES ($1, $2, $3, now() + $4, true)"""
 _SETTLE = """INSERT INTO media_loose_object (key, tenant, size, due_time, uploading)
   SELECT key, $1, size, now() + $4, true FROM unnest($2::text[], $3::bigint[]) AS given(key, size)
-  ON CONFLICT (key) DO UPDATE SET size = excluded.size"""
+  ON CONFLICT (key) DO UPDATE SET size = excluded.size, due_time = excluded.due_time
+    WHERE media_loose_object.uploading"""
+_TAKE_DUE = """WITH due AS (
+    SELECT key, uploading FROM media_loose_object WHERE due_time <= now() ORDER BY due_time LIMIT $1),
+  taken AS (
+    UPDATE media_loose_object l SET uploading = false FROM due
+    WHERE l.key = due.key AND due.uploading AND l.due_time <= now() RETURNING l.key)
+  SELECT key FROM due WHERE NOT uploading UNION ALL SELECT key FROM taken"""
 _FORGET = "DELETE FROM media_loose_object WHERE key = $1 AND uploading"
 _FORGET_SIZE = "UPDATE media_loose_object SET size = 0 WHERE key = $1 AND uploading"
 _IS_ACCOUNT = "SELECT true FROM account WHERE tenant = $1 AND id = $2"

@@ -28,16 +28,14 @@ class ObjectGone(Exception):
 
 async def refer(connection: PoolConnectionProxy, tenant: UUID, objects: Sequence[NewObject]) -> None:
     """Counts a reference to each object. What was written for one that the tenant has already is deleted
-    soon. Raises `ObjectGone` for one that is neither written nor there.
+    soon. Raises `ObjectGone` for one that is neither written nor there, or whose time is over.
     """
     for one in sorted(objects, key=lambda one: one.sha256):
         key = await connection.fetchval(_REFER, tenant, one.sha256, one.key, one.size)
         if key != one.key:
             await connection.execute("UPDATE media_loose_object SET due_time = now() WHERE key = $1", one.key)
-        elif not one.written:
+        elif not one.written or not await connection.fetchval(_USE, key):
             raise ObjectGone
-        else:
-            await connection.execute("DELETE FROM media_loose_object WHERE key = $1", key)
 
 
 async def hold(connection: PoolConnectionProxy, tenant: UUID, hashes: Collection[bytes]) -> None:
@@ -77,6 +75,8 @@ async def delete_media(connection: AnyConnection, media: Sequence[UUID], grace: 
     return len(deleted)
 
 
+# The sweeper may be deleting one that is no upload's any more.
+_USE = "DELETE FROM media_loose_object WHERE key = $1 AND uploading RETURNING true"
 _REFER = """INSERT INTO media_object AS o (tenant, sha256, key, size, media) VALUES ($1, $2, $3, $4, 1)
   ON CONFLICT (tenant, sha256) DO UPDATE SET media = o.media + 1 RETURNING key"""
 _LOCK = """SELECT FROM media_object o WHERE (o.tenant, o.sha256) IN
