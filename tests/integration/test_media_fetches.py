@@ -14,8 +14,10 @@ from aiohttp import web
 
 from mesh_core import ids
 from mesh_core.backoff import Backoff
+from mesh_core.errors import Unavailable
 from mesh_core.ids import Prefix
 from mesh_media.ingest import fetches
+from mesh_media.ingest.later import Later
 from mesh_media.ingest.web import NotFetched, Web
 from mesh_media.repository.rows import FETCH
 from sessionmesh.v1 import content_pb2, media_pb2
@@ -27,6 +29,7 @@ from tests.support.mesh_api import refusal_of
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
 PDF = b"%PDF-1.7\n" + bytes(range(256)) * 100
 MAX_BYTES = 1_000_000
+SIGNED = "/signed/a%27b%2Fc.pdf?credential=k%2Fs3&name=%22T%202%22&signature=x%2By%3D"
 
 
 @dataclass
@@ -44,6 +47,15 @@ class Site:
 
     async def text(self, _request: web.Request) -> web.Response:
         return web.Response(body=b"a,b\n1,2\n", content_type="text/csv")
+
+    async def book(self, _request: web.Request) -> web.Response:
+        return web.Response(body=b"PK\x03\x04" + bytes(300), content_type="application/epub+zip")
+
+    async def to_signed(self, _request: web.Request) -> web.Response:
+        return web.Response(status=302, headers={"location": SIGNED})
+
+    async def signed(self, request: web.Request) -> web.Response:
+        return web.Response(status=200 if request.raw_path == SIGNED else 403, body=PDF)
 
     async def picture(self, _request: web.Request) -> web.Response:
         return web.Response(body=photograph(2400), content_type="image/jpeg")
@@ -93,6 +105,9 @@ async def serve(site: Site) -> web.AppRunner:
     application = web.Application()
     for name in ("file", "text", "picture", "moved", "around", "flaky", "endless", "announced", "broken_off"):
         application.router.add_get(f"/{name}", getattr(site, name))
+    application.router.add_get("/book", site.book)
+    application.router.add_get("/to_signed", site.to_signed)
+    application.router.add_get("/signed/{name:.*}", site.signed)
     application.router.add_get("/compressed", site.compressed)
     application.router.add_get("/empty", site.empty)
     application.router.add_get("/status/{status}", site.status)
@@ -195,6 +210,13 @@ async def test_a_picture_is_processed_like_an_upload(tenant: MediaTenant, site: 
 
 async def test_what_bytes_do_not_say_the_server_says(tenant: MediaTenant, site: Site) -> None:
     assert (await fetch(tenant, f"{site.address}/text")).mime_type == "text/csv"
+    assert (await fetch(tenant, f"{site.address}/book")).mime_type == "application/epub+zip"
+
+
+async def test_a_redirect_to_a_signed_address_is_followed_as_it_is_spelled(
+    tenant: MediaTenant, site: Site
+) -> None:
+    assert (await fetch(tenant, f"{site.address}/to_signed")).sha256 == sha256(PDF)
 
 
 async def test_headers_are_sent_and_not_stored(tenant: MediaTenant, site: Site) -> None:
@@ -224,6 +246,22 @@ async def test_headers_that_were_lost_with_their_process_fail_the_fetch(
         )
     assert failure(await ended(tenant, begun.id)) == "UNREACHABLE"
     assert site.asked == []
+
+
+async def test_headers_outlive_a_store_that_does_not_answer_for_a_moment(
+    tenant: MediaTenant, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish, problems = Later.finish, [Unavailable("no answer", "BACKEND_UNAVAILABLE")]
+
+    async def finished(*args: Any) -> None:
+        if problems:
+            raise problems.pop()
+        await finish(*args)
+
+    monkeypatch.setattr(Later, "finish", finished)
+    media = await fetch(tenant, f"{site.address}/file", headers={"X-Key": "mine"})
+    assert media.state == content_pb2.MEDIA_STATE_READY
+    assert [asked.get("X-Key") for asked in site.asked] == ["mine", "mine"]
 
 
 async def test_a_redirect_is_followed_and_takes_headers_to_no_other_host(

@@ -74,6 +74,8 @@ def test_what_is_more_exact_than_the_bytes_say_is_kept_and_what_is_mistaken_is_n
         ("image/jpeg", b"just text", "application/octet-stream"),
         ("no type", JPEG, "image/jpeg"),
         ("text/plain", b"BM and more", "text/plain"),
+        ("binary/octet-stream", ZIP, "application/zip"),
+        ("binary/octet-stream", b"a,b\n1,2\n", "application/octet-stream"),
     ],
 )
 def test_a_hint_that_does_not_fit_is_no_matter(declared: str, head: bytes, stored: str) -> None:

@@ -9,9 +9,9 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_media.ingest.later import BACKOFF, MAX_ATTEMPTS, Later, announcement_of
 from mesh_media.ingest.room import Rooms
-from mesh_media.ingest.web import NotFetched, Web, WebFile
-from mesh_media.processing.file_types import hinted_type, sniff
-from mesh_media.processing.spool import SpooledFile, TooLarge, spool
+from mesh_media.ingest.web import NotFetched, Web
+from mesh_media.processing.file_types import hinted_type
+from mesh_media.processing.spool import TooLarge, spool
 from mesh_media.repository.media_repository import MediaRepository
 from mesh_media.repository.rows import WorkRow
 from sessionmesh.v1 import media_pb2
@@ -63,7 +63,7 @@ class Fetches:
         except TooLarge:
             await self._later.fail(row, media_pb2.MEDIA_FAILURE_TOO_LARGE)
         except Exception as error:  # a media that is PENDING for ever helps nobody
-            await self._later.settle(row, error)
+            return await self._later.settle(row, error)
         return True
 
     async def _fetch(self, row: WorkRow, headers: Mapping[str, str]) -> None:
@@ -76,10 +76,5 @@ class Fetches:
                     await room.take(file.size)
                 if file.size == 0 or (options.sha256 and options.sha256 != file.sha256):
                     raise NotFetched(media_pb2.MEDIA_FAILURE_CORRUPT, final=True)
-                options.mime_type = options.mime_type or _hint(found, file)
+                options.mime_type = options.mime_type or hinted_type(found.mime_type, file.head)
                 await self._later.finish(room, announcement_of(media, options), media, file)
-
-
-def _hint(found: WebFile, file: SpooledFile) -> str:
-    """What the server says it is, where the bytes do not say it themselves."""
-    return "" if sniff(file.head) else hinted_type(found.mime_type, file.head)

@@ -88,8 +88,7 @@ class Web:
 
     async def _answer(self, address: str, headers: Mapping[str, str], end: float) -> aiohttp.ClientResponse:
         assert self._session is not None  # noqa: S101 - entered
-        # As it was given: yarl would spell it otherwise, and a signed query no longer fit its signature.
-        url = URL(address, encoded=True)
+        url = _as_given(address)
         try:
             async with asyncio.timeout_at(end):
                 for _ in range(MAX_REDIRECTS + 1):
@@ -97,7 +96,7 @@ class Web:
                     answer = await self._session.get(url, headers=headers, allow_redirects=False)
                     if answer.status in _REDIRECTS and "location" in answer.headers:
                         answer.close()
-                        following = url.join(URL(answer.headers["location"])).with_fragment(None)
+                        following = url.join(_as_given(answer.headers["location"])).with_fragment(None)
                         if following.origin() != url.origin():
                             headers = {}
                         url = following
@@ -113,6 +112,13 @@ class Web:
                 raise NotFetched(media_pb2.MEDIA_FAILURE_ADDRESS_FORBIDDEN, final=True) from error
             raise NotFetched(media_pb2.MEDIA_FAILURE_UNREACHABLE, final=False) from error
         raise NotFetched(media_pb2.MEDIA_FAILURE_UNREACHABLE, final=True)  # it only ever redirects
+
+
+def _as_given(address: str) -> URL:
+    """The address as it is spelled: yarl would spell it otherwise, and a signed one would no longer fit its
+    signature. What must not be in an address, and is in that of some redirects, is encoded.
+    """
+    return URL(address, encoded=address.isascii() and " " not in address)
 
 
 async def _pieces(answer: aiohttp.ClientResponse, end: float) -> AsyncIterator[bytes]:

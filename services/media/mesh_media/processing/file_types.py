@@ -115,6 +115,9 @@ _ALIASES = {
     "video/x-m4v": "video/mp4",
     "video/avi": "video/x-msvideo",
     "video/msvideo": "video/x-msvideo",
+    "binary/octet-stream": UNKNOWN,  # what S3 says where nobody told it
+    "application/x-download": UNKNOWN,
+    "application/force-download": UNKNOWN,
     "application/x-zip-compressed": "application/zip",
     "application/x-pdf": "application/pdf",
     "text/rtf": "application/rtf",
