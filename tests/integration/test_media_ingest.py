@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc.aio
 import pytest
@@ -12,7 +13,11 @@ from asyncpg.pgproto.pgproto import UUID
 from prometheus_client import REGISTRY
 
 from mesh_core import ids
+from mesh_core.backoff import Backoff
 from mesh_core.ids import Prefix
+from mesh_media.ingest import later, policies
+from mesh_media.repository import lost_objects
+from mesh_media.repository.moving_repository import Moving
 from mesh_media.repository.rows import PROCESS
 from sessionmesh.v1 import content_pb2, event_pb2, media_pb2
 from tests.conftest import Databases, LoopThread, fresh_database
@@ -153,6 +158,60 @@ class TestAnUploadThatIsNotAwaited:
                 PROCESS,
             )
         assert (await told(tenant, media.id)).media.media.failure == media_pb2.MEDIA_FAILURE_OBJECT_LOST
+
+    async def test_is_processed_later_where_a_temporary_file_is_missing(
+        self, tenant: MediaTenant, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        finish, problems = later.Later.finish, [FileNotFoundError("/tmp/of/another")]
+
+        async def finished(*args: Any) -> None:
+            if problems:
+                raise problems.pop()
+            await finish(*args)
+
+        monkeypatch.setattr(later.Later, "finish", finished)
+        monkeypatch.setattr(later, "BACKOFF", Backoff(0.01, 0.02))
+        assert (await told(tenant, (await accept(tenant, photograph(1800))).id)).type == "media.ready"
+        assert not problems
+
+    async def test_that_a_scan_has_found_to_be_lost_is_failed_with_an_event(
+        self, tenant: MediaTenant
+    ) -> None:
+        photo = photograph(1750)
+        media = await tenant.upload(photo, tenant.header(photo, compression=media_pb2.COMPRESSION_OFF))
+        uuid, database = ids.decode(Prefix.MEDIA, media.id, "media_id"), tenant.database
+        async with database.transaction():
+            await database.execute("UPDATE media SET state = 1 WHERE id = $1", uuid)
+            row = await database.fetchrow(
+                "SELECT o.tenant, o.sha256, o.key, o.size FROM media_object o JOIN media m"
+                " USING (tenant, sha256) WHERE m.id = $1",
+                uuid,
+            )
+            assert row is not None
+            assert await lost_objects.give_up(database, Moving(**row))
+            await database.execute(
+                "INSERT INTO media_work (media, tenant, kind, options) VALUES ($1, $2, $3, '')",
+                uuid,
+                tenant.uuid,
+                PROCESS,
+            )
+        assert (await told(tenant, media.id)).media.media.failure == media_pb2.MEDIA_FAILURE_OBJECT_LOST
+
+
+async def test_an_upload_that_is_repeated_takes_no_room(
+    tenant: MediaTenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policies, "REMEMBERED_SECONDS", 0.0)
+    photo = photograph(2400)
+    header = tenant.header(photo)
+    first = await tenant.upload(photo, header)
+    await tenant.database.execute(
+        "INSERT INTO media_policy (tenant, compression) VALUES ($1, $2)",
+        tenant.uuid,
+        media_pb2.COMPRESSION_AGGRESSIVE,
+    )
+    assert (await tenant.upload(photo, header)).id == first.id
+    assert await tenant.reserved_settles(0)
 
 
 class TestAnOriginal:

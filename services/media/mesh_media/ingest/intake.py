@@ -122,7 +122,8 @@ class Intake:
         except ObjectGone:
             file = await self.written(room, stored)
             row = await self._media.add(new, file, request, work)
-        room.use(file)
+        if row.id == new.id:  # else it is what the same request made before
+            room.use(file)
         return row
 
     async def _store(

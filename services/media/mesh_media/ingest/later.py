@@ -22,6 +22,7 @@ from mesh_media.repository.references import ObjectGone
 from mesh_media.repository.rows import MediaRow, WorkRow
 from mesh_media.repository.work_repository import WorkRepository
 from mesh_media.stores.object_store import ObjectStore
+from mesh_media.stores.obstore_objects import damaged
 from sessionmesh.v1 import media_pb2
 
 logger = structlog.get_logger(__name__)
@@ -64,10 +65,11 @@ class Later:
                 spool(self._bytes_of(media), media.size, self._folder) as file,
             ):
                 await self.finish(room, announcement_of(media, options), media, file)
-        except (FileNotFoundError, DataLoss):
+        except DataLoss:
             await self.fail(row, media_pb2.MEDIA_FAILURE_OBJECT_LOST)
         except Exception as error:  # a media that is PENDING for ever helps nobody
-            await self.settle(row, error)
+            if not await self.settle(row, error):
+                await self.postpone(row)
 
     async def finish(
         self, room: Room, announcement: Announcement, media: MediaRow, file: SpooledFile
@@ -94,10 +96,10 @@ class Later:
         except UNAVAILABLE as error:  # it is claimed again when the claim has ended
             logger.warning("a failed media is not told of yet", error=repr(error))
 
-    async def settle(self, row: WorkRow, error: Exception) -> None:
-        """Has a media whose work ended with an error be FAILED for it, or be tried again."""
+    async def settle(self, row: WorkRow, error: Exception) -> bool:
+        """Has a media whose work ended with an error be FAILED for it; False: it is to be tried again."""
         if isinstance(error, NotFound):  # it was deleted meanwhile
-            return
+            return True
         if isinstance(error, Refused):
             await self.fail(row, error.failure)
         elif isinstance(error, InvalidField):
@@ -110,10 +112,13 @@ class Later:
         ):
             if not isinstance(error, (MeshError, *UNAVAILABLE)):
                 logger.error("media work failed", media=str(row.media), exc_info=error)
-            await self.postpone(row)
+            else:
+                logger.warning("media work is to be done again", media=str(row.media), error=repr(error))
+            return False
         else:
             logger.error("media work failed for good", media=str(row.media), exc_info=error)
             await self.fail(row, media_pb2.MEDIA_FAILURE_NOT_CONVERTIBLE)
+        return True
 
     async def postpone(self, row: WorkRow) -> None:
         """Has work be done again, later each time."""
@@ -122,8 +127,17 @@ class Later:
         except UNAVAILABLE as error:  # then when the claim has ended
             logger.warning("media work is not postponed", error=repr(error))
 
-    def _bytes_of(self, media: MediaRow) -> AsyncIterator[bytes]:
-        return self._store.get(media.key, 0, media.size)
+    async def _bytes_of(self, media: MediaRow) -> AsyncIterator[bytes]:
+        """Raises `DataLoss` where the object is gone, and `Unavailable` where it moved meanwhile."""
+        if not media.key:  # it was found to be lost
+            raise damaged()
+        try:
+            async for chunk in self._store.get(media.key, 0, media.size):
+                yield chunk
+        except FileNotFoundError:  # here it is the store's, and no temporary file's
+            if (await self._media.get(media.id)).key != media.key:
+                raise Unavailable("the file moved", "BACKEND_UNAVAILABLE", retry_after=1.0) from None
+            raise damaged() from None
 
 
 def announcement_of(media: MediaRow, options: media_pb2.StorageOptions) -> Announcement:

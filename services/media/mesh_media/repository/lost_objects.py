@@ -47,9 +47,11 @@ _KNOWN = """SELECT key, false AS loose FROM media_object WHERE key = ANY ($1)
 _OF_IT = "tenant = $1 AND (sha256 = $2 OR thumbnail_sha256 = $2 OR original_sha256 = $2)"
 _LOCK_MEDIA = f"SELECT FROM media WHERE {_OF_IT} ORDER BY id FOR UPDATE"
 _LOCK_OBJECT = "SELECT key FROM media_object WHERE tenant = $1 AND sha256 = $2 AND key = $3 FOR UPDATE"
+# What is PENDING fails in its turn, which tells of it.
+_READY = f"sha256 = $2 AND state = {content_pb2.MEDIA_STATE_READY}"
 _LOSE = f"""UPDATE media SET
-    state = CASE WHEN sha256 = $2 THEN {content_pb2.MEDIA_STATE_FAILED} ELSE state END,
-    failure = CASE WHEN sha256 = $2 THEN {media_pb2.MEDIA_FAILURE_OBJECT_LOST} ELSE failure END,
+    state = CASE WHEN {_READY} THEN {content_pb2.MEDIA_STATE_FAILED} ELSE state END,
+    failure = CASE WHEN {_READY} THEN {media_pb2.MEDIA_FAILURE_OBJECT_LOST} ELSE failure END,
     sha256 = nullif(sha256, $2),
     thumbnail_sha256 = nullif(thumbnail_sha256, $2),
     original_kept = original_kept AND original_sha256 <> $2
