@@ -79,6 +79,19 @@ async def test_heic_becomes_a_jpeg(files: Processing) -> None:
     assert len(made.data) < len(came.getvalue())
 
 
+async def test_heic_becomes_a_jpeg_though_that_is_larger_unless_it_came_from_the_network(
+    files: Processing,
+) -> None:
+    pillow_heif.register_heif_opener()
+    came = io.BytesIO()
+    PIL.Image.open(io.BytesIO(photograph(400))).save(came, "HEIF", quality=30)
+    made = await files.process(came.getvalue())
+    assert (made.file.mime_type, made.reason) == ("image/jpeg", "UNSPECIFIED")
+    assert len(made.data) > len(came.getvalue())
+    kept = await files.process(came.getvalue(), foreign=True)
+    assert (kept.data, kept.file.mime_type, kept.reason) == (came.getvalue(), "image/heic", "NOT_SMALLER")
+
+
 async def test_a_screenshot_stays_lossless_and_an_animation_moving(files: Processing) -> None:
     large = pyvips.Image.new_from_buffer(photograph(2000), "").pngsave_buffer()
     assert (await files.process(large)).file.mime_type == "image/png"
@@ -139,11 +152,22 @@ async def test_a_voice_note_is_opus_with_a_waveform(files: Processing, kind: str
     assert len(again.file.waveform) == 64
 
 
+async def test_a_voice_note_of_two_channels_gets_one(files: Processing) -> None:
+    came = sound("-c:a", "libopus", "-ac", "2", kind="ogg")
+    made = await files.process(came, purpose=media_pb2.MEDIA_PURPOSE_VOICE)
+    assert (made.file.mime_type, made.data[28:36], made.data[37]) == ("audio/ogg", b"OpusHead", 1)
+
+
 async def test_a_voice_note_of_the_network_is_measured_and_never_made_larger(files: Processing) -> None:
     came = sound("-c:a", "libopencore_amrnb", "-ar", "8000", "-ac", "1", kind="amr")
     made = await files.process(came, purpose=media_pb2.MEDIA_PURPOSE_VOICE, foreign=True)
     assert (made.data, made.file.mime_type, made.reason) == (came, "audio/amr", "NOT_SMALLER")
     assert len(made.file.waveform) == 64
+
+
+async def test_a_film_without_pictures_is_a_sound(files: Processing) -> None:
+    made = await files.process(sound("-c:a", "aac", kind="mp4"))
+    assert (made.file.mime_type, made.reason) == ("audio/mp4", "TYPE")
 
 
 async def test_other_sounds_are_kept_and_measured(files: Processing) -> None:

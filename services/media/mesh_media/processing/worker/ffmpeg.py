@@ -40,6 +40,7 @@ class Probe:
     announced_seconds: float
     film: Film | None
     sound_codec: str
+    is_mono: bool = False
 
     @property
     def is_cut_off(self) -> bool:
@@ -74,6 +75,7 @@ def probe(path: str, demuxer: str) -> Probe:
         _seconds(announced) if announced else 0.0,
         _film(header),
         sound[1] if sound else "",
+        is_mono=bool(sound and ", mono," in sound[0]),
     )
 
 
@@ -148,7 +150,7 @@ _NO_METADATA = ("-map_metadata", "-1", "-map_chapters", "-1")
 # Each at the beginning of a line: what files say of themselves is indented further.
 _DURATION = re.compile(r"^  Duration: (\d+):(\d\d):([\d.]+)", re.MULTILINE)
 _STREAM = re.compile(r"^  Stream #0:\d+\S*: ", re.MULTILINE)
-_SOUND = re.compile(r"^  Stream #0:\d+\S*: Audio: (\w+)", re.MULTILINE)
+_SOUND = re.compile(r"^  Stream #0:\d+\S*: Audio: (\w+).*$", re.MULTILINE)
 _VIDEO = re.compile(
     r"Video: (?P<codec>\w+)[^\n]*?, (?P<format>\w+)(?:\([^)\n]*\))?, (?P<width>\d+)x(?P<height>\d+)"
 )

@@ -17,7 +17,9 @@ Unprocessed: TypeAlias = media_pb2.UnprocessedReason.ValueType
 
 
 def process(job: Job) -> Outcome:
-    """The smaller of the picture as it came and the picture recompressed. Raises `CannotProcess`."""
+    """The smaller of the picture as it came and the picture recompressed; of HEIC always the latter. Raises
+    `CannotProcess`.
+    """
     header = read_header(job)
     reason = _reason_to_keep(job, header)
     level = job.level
@@ -25,7 +27,7 @@ def process(job: Job) -> Outcome:
         return _kept(job, header, reason, opened(job, THUMBNAIL_SIDE))
     image = opened(job, level.side)
     mime_type, data = _encoded(image, job.mime_type, level)
-    if len(data) >= job.size:
+    if len(data) >= job.size and job.mime_type not in HEIF:  # which networks do not take
         return _kept(job, header, media_pb2.UNPROCESSED_REASON_NOT_SMALLER, image)
     name, size, sha256 = write_output(data)
     thumbnail, preview = small_pictures(image)

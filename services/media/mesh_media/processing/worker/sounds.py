@@ -32,14 +32,14 @@ def sound_outcome(job: Job, probe: Probe) -> Outcome:
         raise broken("sound")
     off = job.level is None
     return Outcome(
-        mime_type=job.mime_type,
+        mime_type=_SOUNDS_OF_FILMS.get(job.mime_type, job.mime_type) if probe.sound_codec else job.mime_type,
         unprocessed=media_pb2.UNPROCESSED_REASON_OFF if off else media_pb2.UNPROCESSED_REASON_TYPE,
         duration_ms=round(probe.seconds * 1000),
     )
 
 
 def process_voice(job: Job) -> Outcome:
-    """A voice note, which Opus is already. Raises `CannotProcess`."""
+    """A voice note, which Opus of one channel is already. Raises `CannotProcess`."""
     demuxer = kinds.SOUNDS.get(job.mime_type) or kinds.FILMS.get(job.mime_type)
     probe = ffmpeg.probe(job.path, demuxer) if demuxer else None
     if demuxer is None or probe is None or not probe.sound_codec:
@@ -48,7 +48,7 @@ def process_voice(job: Job) -> Outcome:
         raise not_convertible(f"a voice note has at most {MOST_VOICE_SECONDS:.0f} seconds")
     if probe.is_cut_off:
         raise broken("sound")
-    if probe.sound_codec == "opus" and demuxer == "ogg":
+    if probe.sound_codec == "opus" and probe.is_mono and demuxer == "ogg":
         samples = ffmpeg.convert(job.path, demuxer, MOST_VOICE_SECONDS, *_SAMPLES)
         return _voice(job, samples, media_pb2.UNPROCESSED_REASON_COMPRESSED_ALREADY)
     rate = _DEFAULT_RATE if job.level is None else job.level.voice_rate
@@ -88,5 +88,7 @@ def _voice(job: Job, samples: bytes, reason: media_pb2.UnprocessedReason.ValueTy
     )
 
 
+_SOUNDS_OF_FILMS = {"video/mp4": "audio/mp4", "video/webm": "audio/webm", "video/3gpp": "audio/3gpp"}
+"""What a file is that has the container of a film, and no pictures."""
 _DEFAULT_RATE = 24_000
 _SAMPLES = ("-map", "0:a:0", "-vn", "-ac", "1", "-ar", str(_WAVEFORM_RATE), "-f", "s16le", "pipe:1")
