@@ -241,6 +241,15 @@ class TestFilters:
         other = tenant.media.GetMedia(media_pb2.GetMediaRequest(media_id=name_of(hidden)), metadata=key)
         assert (await refusal(other))[0] is grpc.StatusCode.NOT_FOUND
 
+    async def test_by_an_account_that_the_key_is_not_good_for_are_refused(self, tenant: MediaTenant) -> None:
+        mine, other = await tenant.account(), await tenant.account()
+        shared = await add_media(tenant.database, tenant.uuid)
+        for account in (mine, other):
+            await refer(tenant.database, shared, SENT, account=ids.decode(Prefix.ACCOUNT, account, ""))
+        request = media_pb2.ListMediaRequest(filter=media_pb2.MediaFilter(account_id=other))
+        call = tenant.media.ListMedia(request, metadata=await tenant.key_for(mine))
+        assert (await refusal(call))[0] is grpc.StatusCode.NOT_FOUND
+
 
 async def prune(
     tenant: MediaTenant, request_id: str = "", dry_run: bool = False, **wanted: Any
@@ -295,6 +304,14 @@ class TestPruning:
         assert (await prune(tenant, request_id="same", mime_type_prefix="x")).id == first.id
         refused = await refusal(prune(tenant, request_id="same", mime_type_prefix="y"))
         assert refused[:2] == (grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED")
+
+    async def test_by_a_field_of_a_later_version_is_refused(self, tenant: MediaTenant) -> None:
+        await tenant.upload(TEXT)
+        later = media_pb2.MediaFilter.FromString(b"\xf8\x07\x01")
+        request = media_pb2.PruneMediaRequest(request_id="later", tenant_id=tenant.id, filter=later)
+        refused = await refusal(tenant.media.PruneMedia(request, metadata=ADMIN))
+        assert (refused[0], refused[2]) == (grpc.StatusCode.INVALID_ARGUMENT, "filter")
+        assert await tenant.media_count() == 1
 
     async def test_wants_a_filter(self, tenant: MediaTenant) -> None:
         refused = await refusal(prune(tenant))

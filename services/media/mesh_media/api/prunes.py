@@ -31,10 +31,13 @@ class Prunes:
         """
         request_id = validation.request_id(request.request_id)
         tenant = UUID(current_identity().tenant_for(request.tenant_id).bytes)
-        if not request.filter.ByteSize():
-            raise InvalidField("filter", "must set at least one field")
         wanted = media_pb2.MediaFilter()
         wanted.CopyFrom(request.filter)
+        wanted.DiscardUnknownFields()
+        if wanted.ByteSize() < request.filter.ByteSize():  # more would go than a later version would delete
+            raise InvalidField("filter", "has a field that this version does not know")
+        if not wanted.ByteSize():
+            raise InvalidField("filter", "must set at least one field")
         now, end = datetime.now(UTC), media_query(wanted, tenant).end
         if end is None or end > now:
             wanted.end_time.FromDatetime(now)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.database import Database
+from mesh_core.errors import NotFound
 from mesh_core.paging import Pager
 from mesh_core.rpc.auth import current_identity
 from mesh_media.api.policies import Policies
@@ -38,9 +39,11 @@ class Listings:
         self._pager = pager
 
     async def list(self, request: media_pb2.ListMediaRequest) -> media_pb2.ListMediaResponse:
-        """Newest first. Raises `InvalidField`."""
+        """Newest first. Raises `InvalidField`, and `NotFound` for an account that the key is not good for."""
         identity = current_identity()
         tenant = UUID(identity.tenant_for(request.tenant_id).bytes)
+        if request.filter.account_id and not identity.sees_account(request.filter.account_id):
+            raise NotFound("account", request.filter.account_id)
         page = self._pager.page(request, tenant.bytes)
         wanted = media_query(request.filter, tenant, identity.account_uuids)
         rows = await self._listing.page(wanted, page.after_id, page.fetch)
