@@ -41,15 +41,19 @@ class MediaListing:
     """Lists what a query matches."""
 
     def __init__(self, database: Database) -> None:
-        self._pool = database.pool
+        self._callers = database.callers
 
     async def page(self, wanted: MediaQuery, before: UUID | None, limit: int) -> list[MediaRow]:
-        """At most `limit` rows older than `before`, newest first."""
+        """At most `limit` rows older than `before`, newest first.
+
+        Raises `DeadlineExceeded` SEARCH_TOO_LONG.
+        """
         where = _Where(wanted)
         if before is not None:
             where.add("m.id < {}", before)
         query = f"{SELECT_MEDIA} WHERE {where.sql} ORDER BY m.id DESC LIMIT {int(limit)}"
-        return [media_row(row) for row in await self._pool.fetch(query, *where.arguments)]
+        found = await self._callers.of(wanted.tenant).search(query, *where.arguments)
+        return [media_row(row) for row in found]
 
 
 async def count(connection: AnyConnection, wanted: MediaQuery) -> int:

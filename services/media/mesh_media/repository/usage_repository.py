@@ -56,10 +56,11 @@ class UsageRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._pool = database.pool
+        self._callers = database.callers
 
     async def of_tenant(self, tenant: UUID) -> Usage:
         """Raises `NotFound`."""
-        async with self._pool.acquire() as connection:
+        async with self._callers.of(tenant).acquire() as connection:
             totals = await self._totals(connection, tenant)
             query = f"SELECT kind, number, files, bytes, saved FROM {_source(totals)} WHERE account = $2"  # noqa: S608 - constants
             rows = await connection.fetch(query, tenant, _ALL)
@@ -88,7 +89,7 @@ class UsageRepository:
         Raises `NotFound`.
         """
         size, account = after or (None, None)
-        async with self._pool.acquire() as connection:
+        async with self._callers.of(tenant).acquire() as connection:
             source = _source(await self._totals(connection, tenant))
             query = _ACCOUNTS.format(source)
             totals = await connection.fetch(query, tenant, accounts, size, account, limit)
