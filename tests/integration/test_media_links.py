@@ -17,6 +17,7 @@ from mesh_core.ids import Prefix
 from mesh_media.api.links import Link, LinkSigner
 from sessionmesh.v1 import media_pb2
 from tests.conftest import Databases, LoopThread, fresh_database
+from tests.support.media_processing import sound
 from tests.support.media_world import ADMIN, MediaTenant, MediaWorld, media_world, photograph, sha256
 from tests.support.mesh_api import refusal_of
 
@@ -67,6 +68,20 @@ async def test_a_link_serves_the_file_to_be_stored_and_not_shown(tenant: MediaTe
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Content-Security-Policy"].startswith("sandbox")
     assert headers["Etag"] == f'"{media.sha256.hex()}"'
+
+
+async def test_a_link_names_a_file_by_what_it_was_made_and_one_without_a_name_by_its_id(
+    tenant: MediaTenant,
+) -> None:
+    came = sound("-c:a", "pcm_s16le", kind="wav")
+    header = tenant.header(came, file_name="note.final.wav")
+    header.options.purpose = media_pb2.MEDIA_PURPOSE_VOICE
+    named = await tenant.upload(came, header)
+    _, headers, _ = await fetched(await link_to(tenant, named))
+    assert headers["Content-Disposition"] == 'attachment; filename="note.final.oga"'
+    plain = await tenant.upload(PDF)
+    _, headers, _ = await fetched(await link_to(tenant, plain))
+    assert headers["Content-Disposition"] == f'attachment; filename="{plain.id}.pdf"'
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from mesh_core.errors import DataLoss, FailedPrecondition, MeshError, NotFound, 
 from mesh_core.settings import LinksSettings
 from mesh_media.api.links import EndedLink, Link, LinkSigner, WrongLink
 from mesh_media.api.reader import Reader
-from mesh_media.api.variants import VariantFile, file_of
+from mesh_media.api.variants import VariantFile, file_of, name_of
 from mesh_media.repository.media_repository import MediaRepository
 from mesh_media.repository.rows import MediaRow
 from mesh_media.stores.s3 import attachment
@@ -146,7 +146,7 @@ def _headers(row: MediaRow, link: Link, file: VariantFile) -> dict[str, str]:
     return {
         "Accept-Ranges": "bytes",
         "Cache-Control": "private",
-        "Content-Disposition": "inline" if inline else attachment(row.file_name),
+        "Content-Disposition": "inline" if inline else attachment(name_of(row, file)),
         "Content-Security-Policy": "sandbox; default-src 'none'",
         "Content-Type": file.mime_type or "application/octet-stream",
         "Referrer-Policy": "no-referrer",

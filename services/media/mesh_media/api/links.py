@@ -17,7 +17,7 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.errors import FailedPrecondition
 from mesh_core.validation import duration, to_timestamp
-from mesh_media.api.variants import Variant, file_of
+from mesh_media.api.variants import Variant, file_of, name_of
 from mesh_media.repository.rows import MediaRow
 from mesh_media.stores.object_store import ObjectStore
 from sessionmesh.v1 import media_pb2
@@ -91,9 +91,8 @@ class DownloadUrls:
         file = file_of(row, request.variant)
         ends = datetime.now(UTC) + ttl
         thumbnail = request.variant == media_pb2.MEDIA_VARIANT_THUMBNAIL
-        url = await self._store.download_url(
-            file.key, ttl, "" if thumbnail else row.file_name, file.mime_type
-        )
+        name = "" if thumbnail else name_of(row, file)
+        url = await self._store.download_url(file.key, ttl, name, file.mime_type)
         if url is None:
             if not self._public_url:
                 raise FailedPrecondition(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -29,6 +30,18 @@ class VariantFile:
 def check_variant(variant: Variant) -> None:
     """Raises `InvalidField` for a number that is no variant."""
     choice("variant", variant, VARIANTS, "the variants")
+
+
+def name_of(row: MediaRow, file: VariantFile) -> str:
+    """What the file is called where it is stored after a download: as it came, but with the ending of what it
+    was made; by its id where it came without a name.
+    """
+    ending = mimetypes.guess_extension(file.mime_type) or ""
+    if not row.file_name:
+        return ids.encode(Prefix.MEDIA, row.id) + ending
+    if file.sha256 == row.original_sha256 or mimetypes.guess_type(row.file_name)[0] == file.mime_type:
+        return row.file_name
+    return (row.file_name.rpartition(".")[0] or row.file_name) + ending
 
 
 def file_of(row: MediaRow, variant: Variant) -> VariantFile:
