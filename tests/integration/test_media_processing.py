@@ -122,6 +122,17 @@ async def test_a_film_becomes_an_mp4_of_at_most_720_lines(files: Processing, kin
     assert made.data.index(b"moov") < made.data.index(b"mdat")
 
 
+@pytest.mark.parametrize("kind", ["mp4", "mov"])
+async def test_a_film_that_is_small_becomes_an_mp4_that_begins_with_its_index(
+    files: Processing, kind: str
+) -> None:
+    came = film("-c:v", "libx264", "-crf", "30", "-c:a", "aac", kind=kind)
+    made = await files.process(came)
+    assert (made.file.mime_type, made.reason) == ("video/mp4", "UNSPECIFIED")
+    assert made.data.index(b"moov") < made.data.index(b"mdat")
+    assert len(made.data) < len(came) + 10_000
+
+
 async def test_a_film_that_was_turned_is_measured_upright(files: Processing) -> None:
     came = film("-crf", "1", size="640x360")
     upright = await files.process(_turned(came))

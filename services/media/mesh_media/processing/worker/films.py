@@ -157,12 +157,14 @@ def _made(job: Job, probe: Probe, *codecs: str) -> ffmpeg.Probe:
 
 
 def _smaller(job: Job, probe: Probe, film: Film, level: Level) -> Outcome:
-    if _is_small(job, probe, film, level):
+    repacked = _is_small(job, probe, film, level)
+    if repacked:
         made = _copied(job, probe)
     else:
         size = _fitting(film, level.film_short_side)
         made = _encoded(job, probe, level, f"scale={size.width}:{size.height}")
-    if Path(OUTPUT).stat().st_size >= job.size or made.film is None:
+    larger = Path(OUTPUT).stat().st_size >= job.size  # repacked by little, for an index where players want it
+    if made.film is None or (larger and not repacked):
         return _kept(job, probe, film, media_pb2.UNPROCESSED_REASON_NOT_SMALLER)
     return _outcome(_Size(made.film.width, made.film.height), made)
 

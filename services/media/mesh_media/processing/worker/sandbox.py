@@ -13,8 +13,8 @@ from mesh_media.processing.jobs import Job
 
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _PR_SET_PDEATHSIG = 1
-_LEAST_OUTPUT = 1024 * 1024
-"""What is made for a purpose may be larger than what came, up to this."""
+_LARGER = 1024 * 1024
+"""By so much may what is made be larger than what came: for a purpose, or as a film that is repacked."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -47,7 +47,7 @@ def limit(job: Job) -> None:
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     _set(resource.RLIMIT_AS, used + job.memory_bytes)
     resource.setrlimit(resource.RLIMIT_CPU, (job.cpu_seconds, job.cpu_seconds + 1))
-    _set(resource.RLIMIT_FSIZE, max(job.size, _LEAST_OUTPUT))
+    _set(resource.RLIMIT_FSIZE, job.size + _LARGER)
     _set(resource.RLIMIT_CORE, 0)
     signal.signal(signal.SIGXCPU, signal.SIG_DFL)
     with suppress(OSError):  # the machine out of memory: better this than the service
