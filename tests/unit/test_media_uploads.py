@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from mesh_core import ids
-from mesh_core.errors import DeadlineExceeded, InvalidField, ResourceExhausted
+from mesh_core.errors import DeadlineExceeded, InvalidField, ResourceExhausted, StartupError
 from mesh_core.rpc.auth import Identity, Role
 from mesh_core.tasks import Supervisor
 from mesh_media.api.uploads import MOST_UPLOADS, Uploads
@@ -83,7 +83,7 @@ class Store:
     async def add(self, new: NewMedia, file: NewFile, *_: object) -> Any:
         self.rows.append((new, file))
         return SimpleNamespace(
-            mime_type=file.mime_type, origin=new.origin, size=file.stored.size, is_ready=True
+            id=new.id, mime_type=file.mime_type, origin=new.origin, size=file.stored.size, is_ready=True
         )
 
 
@@ -333,3 +333,18 @@ async def test_of_large_files_one_is_written_at_once_in_turns_over_the_tenants(
     stored = [new.tenant for new, _ in store.rows]
     assert stored[-1] != other.tenant_id, "it has its turn before the last of the other's"
     assert store.most_writing == 2
+
+
+def test_what_a_killed_process_left_is_deleted_and_not_what_a_running_one_has(tmp_path: Path) -> None:
+    killed = tmp_path / "sessionmesh-media-killed"
+    killed.mkdir()
+    (killed / "upload-1").write_bytes(b"half")
+    with spool.own_folder(str(tmp_path)) as running, spool.own_folder(str(tmp_path)) as own:
+        assert {*tmp_path.iterdir()} == {Path(running), Path(own)}
+        (Path(own) / "upload-2").write_bytes(b"half")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_folder_for_temporary_files_that_is_missing_ends_the_start(tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match="temporary files"), spool.own_folder(str(tmp_path / "missing")):
+        pass

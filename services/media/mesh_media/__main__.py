@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from msgspec.structs import replace
+
 from mesh_core import ids
 from mesh_core.database import Database
 from mesh_core.database.identity import page_token_key
@@ -28,6 +30,7 @@ from mesh_media.ingest.web import Web
 from mesh_media.migration.migrations import Migrations
 from mesh_media.migration.scans import Scans
 from mesh_media.processing.processor import ProcessingLimits, Processor
+from mesh_media.processing.spool import own_folder
 from mesh_media.repository.expiry_repository import ExpiryRepository
 from mesh_media.repository.media_repository import MediaRepository
 from mesh_media.repository.object_repository import ObjectRepository
@@ -45,6 +48,11 @@ OLDEST_SCHEMA = 15
 
 async def main(settings: MediaServiceSettings, stop: Stop) -> None:
     """Makes the parts, serves, waits for a signal, drains and stops."""
+    with own_folder(settings.media.spool) as folder:
+        await _run(replace(settings, media=replace(settings.media, spool=folder)), stop)
+
+
+async def _run(settings: MediaServiceSettings, stop: Stop) -> None:
     database = await Database.open(settings.database)
     await check_schema(database, OLDEST_SCHEMA)
     etcd = Etcd(settings.etcd)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
+import os
+import shutil
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from mesh_core.disk import naming_full_disk
-from mesh_core.errors import DeadlineExceeded, InvalidField
+from mesh_core.errors import DeadlineExceeded, InvalidField, StartupError
 from mesh_media.processing.file_types import SNIFFED_BYTES
 from sessionmesh.v1 import media_pb2
 
@@ -23,6 +26,7 @@ PIECE_SECONDS = 30.0
 START_SECONDS = 30.0
 LEAST_RATE = 64 * 1024
 """A whole file has `START_SECONDS`, and one more for each `LEAST_RATE` bytes."""
+_OWN = "sessionmesh-media-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,29 @@ async def next_frame(frames: Frames, until: float | None = None) -> media_pb2.Up
             return await anext(frames, None)
     except TimeoutError:
         raise DeadlineExceeded("the upload did not come in time", "DEADLINE_EXCEEDED") from None
+
+
+@contextmanager
+def own_folder(folder: str) -> Iterator[str]:
+    """A folder of this process's own in `folder`, "" for the system's, which is deleted when the block ends.
+    What processes that were killed have left there is deleted before. Raises `StartupError`.
+    """
+    parent = Path(folder or tempfile.gettempdir())
+    try:
+        for left in parent.glob(f"{_OWN}*"):
+            if (lock := _locked(left)) is not None:
+                shutil.rmtree(left, ignore_errors=True)
+                os.close(lock)
+        own = Path(tempfile.mkdtemp(dir=parent, prefix=_OWN))
+        while (lock := _locked(own)) is None:  # one that starts now took it for left
+            own = Path(tempfile.mkdtemp(dir=parent, prefix=_OWN))
+    except OSError as error:
+        raise StartupError(f"the folder {parent} cannot be used for temporary files: {error}") from None
+    try:
+        yield str(own)
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+        os.close(lock)
 
 
 @asynccontextmanager
@@ -97,6 +124,21 @@ async def spool_upload(
         raise InvalidField(
             "header.size_bytes", f"says {announced}, but more than {most} bytes came"
         ) from None
+
+
+def _locked(folder: Path) -> int | None:
+    """Holds a folder until the descriptor is closed or this process ends; None where another one holds it."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:  # it is gone, or another user's
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        folder.stat()
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 async def _chunks(frames: Frames, announced: int) -> AsyncIterator[bytes]:
