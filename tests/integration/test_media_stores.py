@@ -136,6 +136,17 @@ async def test_an_address_of_s3_stores_the_file_under_its_name(
     assert disposition.endswith("%C3%9Cbersicht%20%22neu%22.html")
 
 
+async def test_an_address_is_signed_for_the_host_by_which_callers_reach_the_store(seaweed: S3) -> None:
+    public = seaweed.endpoint.replace("127.0.0.1", "localhost")
+    store = await open_store(settings_of(seaweed, public_endpoint=public))
+    await store.put("tenant/file", b"bytes")
+    url = await store.download_url("tenant/file", timedelta(minutes=1), "", "text/plain")
+    assert url is not None
+    assert url.startswith("http://localhost:")
+    async with ClientSession() as session, session.get(url) as answer:
+        assert await answer.read() == b"bytes"
+
+
 @pytest.mark.parametrize("make", ["s3", "seaweed"])
 async def test_a_bucket_is_made_for_the_mesh_alone_and_other_rules_of_it_stay(
     make: str, request: pytest.FixtureRequest

@@ -110,6 +110,7 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     url: str
     endpoint: str = ""
+    public_endpoint: str = ""
     access_key: str = ""
     secret_key: str = ""
     region: str = "us-east-1"
@@ -120,6 +121,8 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
         _check_url("url", self.url, ("file", "s3"))
         if self.endpoint:
             _check_url("endpoint", self.endpoint, ("http", "https"))
+        if self.public_endpoint:
+            _check_url("public_endpoint", self.public_endpoint, ("http", "https"))
         if self.encryption and self.url.startswith("file:"):
             raise InvalidSetting("encryption", "is S3's: a directory has none")
         if self.kms_key and self.encryption != "kms":

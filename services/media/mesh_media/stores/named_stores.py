@@ -92,8 +92,7 @@ async def open_store(settings: StoreSettings) -> ListedStore:
     try:
         if parts.scheme == "file":
             return await asyncio.to_thread(Directory, Path(unquote(parts.path)))
-        client = minio_client(settings)
-        await asyncio.to_thread(prepare_bucket, client, parts.netloc)
-        return S3(settings, client, parts.netloc)
+        await asyncio.to_thread(prepare_bucket, minio_client(settings), parts.netloc)
+        return S3(settings, parts.netloc)
     except StartupError as error:
         raise StartupError(f"{settings.url}: {error}") from None

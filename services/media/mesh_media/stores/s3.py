@@ -30,9 +30,9 @@ RETRY_SECONDS = 10.0
 class S3(ObstoreObjects):
     """Objects of one bucket, which exists."""
 
-    def __init__(self, settings: StoreSettings, client: Minio, bucket: str) -> None:
+    def __init__(self, settings: StoreSettings, bucket: str) -> None:
         super().__init__(_store(settings, bucket))
-        self._client = client
+        self._signer = minio_client(settings, settings.public_endpoint)
         self._bucket = bucket
 
     async def page(self, after: str, limit: int) -> Sequence[FoundObject]:
@@ -52,7 +52,7 @@ class S3(ObstoreObjects):
         }
         try:
             return await asyncio.to_thread(
-                self._client.presigned_get_object,
+                self._signer.presigned_get_object,
                 self._bucket,
                 key,
                 expires=ttl,
@@ -80,15 +80,17 @@ def attachment(file_name: str) -> str:
     return f'attachment; filename="{plain}"{exact}'
 
 
-def minio_client(settings: StoreSettings) -> Minio:
-    """What obstore does not do: buckets, their rules, and signed URLs with headers."""
-    endpoint = urlsplit(settings.endpoint or f"https://s3.{settings.region}.amazonaws.com")
+def minio_client(settings: StoreSettings, endpoint: str = "") -> Minio:
+    """What obstore does not do: buckets, their rules, and signed URLs with headers; at the settings' endpoint
+    unless another is given.
+    """
+    at = urlsplit(endpoint or settings.endpoint or f"https://s3.{settings.region}.amazonaws.com")
     return Minio(
-        endpoint.netloc,
+        at.netloc,
         access_key=settings.access_key or None,
         secret_key=settings.secret_key or None,
         region=settings.region,
-        secure=endpoint.scheme == "https",
+        secure=at.scheme == "https",
     )
 
 
