@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from asyncpg.pgproto.pgproto import UUID
@@ -20,7 +20,7 @@ from mesh_router.retention.persons import Identities
 from sessionmesh.v1 import event_pb2, job_pb2, message_pb2, tenant_pb2
 from tests.integration.test_router_tenant_deletion import ended
 from tests.integration.test_router_tenants import create_account, create_key, create_tenant, unique
-from tests.support.media_rows import RECEIVED, add_media, refer
+from tests.support.media_rows import RECEIVED, REVOKED, add_media, refer
 from tests.support.router_world import RouterWorld, bearer, failing
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -306,6 +306,16 @@ async def test_media_that_others_sent_too_and_those_the_person_quoted_stay(world
     await mine.erased("hidden:4711ann")
     ended = [(await mine.row("media", one))["ended"] for one in (shared, quoted, own)]
     assert ended == [False, False, True]
+
+
+async def test_media_that_the_person_took_back_go(world: RouterWorld) -> None:
+    mine, pool = await kept(world), world.database.pool
+    media, revoked = await add_media(pool, mine.tenant), cast(Any, {"revoked": {}})
+    stored = message_pb2.Message(sender=ANN, content=revoked, network_time=EARLIER)
+    message = await mine.message("hidden:4711ann", stored)
+    await refer(pool, media, REVOKED, account=mine.account, message=message)
+    await mine.erased("hidden:4711ann")
+    assert (await mine.row("media", media))["ended"] is True
 
 
 async def test_what_waits_to_be_sent_to_the_person_is_left_and_counted(world: RouterWorld) -> None:

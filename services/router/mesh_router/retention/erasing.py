@@ -77,6 +77,9 @@ async def _message(connection: AnyConnection, tenant: UUID, found: FoundMessage,
     await connection.execute("DELETE FROM media_fetch WHERE message = $1", row["id"])
     if isinstance(found.stored, message_pb2.Message) and row["direction"] == message_pb2.DIRECTION_INBOUND:
         media = [*_media(found.stored.content)]  # not what it quotes
+        if found.stored.content.HasField("revoked"):  # it no longer says which
+            files = await connection.fetch(_TAKEN_BACK, row["account"], row["id"])
+            media = [file["media"] for file in files]
         if media and (row["chat"] in who.addresses or who.is_one(found.stored.sender)):
             await connection.execute(_MEDIA, tenant, media)
     return Item.ERASED
@@ -160,6 +163,7 @@ _BEGUN_BEFORE = """SELECT count(*) FROM pg_stat_activity
 _LONGEST_TRANSACTION = 12.0  # the server ends those of the mesh after ten seconds
 _RECEIPT = "DELETE FROM message_receipt WHERE message = $1 AND member = $2"
 _EVENT = "UPDATE {} SET body = $3 WHERE ctid = $1::text::tid AND id = $2"
+_TAKEN_BACK = "SELECT media FROM media_reference WHERE account = $1 AND message = $2"
 # Equal files are one media for all of an account's messages: one that another message has stays with that.
 _MEDIA = """UPDATE media SET ended = true, expire_time = now()
   WHERE tenant = $1 AND id = ANY ($2::uuid[]) AND NOT EXISTS (
