@@ -174,6 +174,23 @@ class TestAnUploadThatIsNotAwaited:
         assert (await told(tenant, (await accept(tenant, photograph(1800))).id)).type == "media.ready"
         assert not problems
 
+    async def test_that_takes_long_holds_up_no_other_tenants(
+        self, tenant: MediaTenant, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        finish, go_on, other = later.Later.finish, asyncio.Event(), await tenant.world.tenant()
+
+        async def finished(self: Any, room: Any, *args: Any) -> None:
+            if room.tenant == tenant.uuid:
+                await go_on.wait()
+            await finish(self, room, *args)
+
+        monkeypatch.setattr(later.Later, "finish", finished)
+        slow = [await accept(tenant, photograph(width)) for width in range(1300, 1340, 10)]
+        assert (await told(other, (await accept(other, photograph(1300))).id)).type == "media.ready"
+        go_on.set()
+        for media in slow:
+            assert (await told(tenant, media.id)).type == "media.ready"
+
     async def test_that_a_scan_has_found_to_be_lost_is_failed_with_an_event(
         self, tenant: MediaTenant
     ) -> None:

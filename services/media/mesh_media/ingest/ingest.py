@@ -25,6 +25,9 @@ from mesh_media.repository.rows import FETCH, PROCESS
 from mesh_media.repository.work_repository import WorkRepository
 from mesh_media.stores.object_store import ObjectStore
 
+TENANTS_AT_ONCE = 4
+"""Tenants whose files wait for their processing at hand: one's films hold up no pictures of another one."""
+
 
 @dataclass(frozen=True, slots=True)
 class IngestLimits:
@@ -32,7 +35,7 @@ class IngestLimits:
 
     A file has at most `max_bytes`, and as long as `lifetime` to come; meanwhile it is in `folder`, or where
     the system keeps temporary files. What it no longer needs is deleted after `grace`. This process works on
-    `workers` and fetches `fetches` at once, beside the uploads that are awaited.
+    `workers` of a tenant and fetches `fetches` at once, beside the uploads that are awaited.
     """
 
     max_bytes: int
@@ -69,8 +72,13 @@ class Ingest:
         folder, rooms = limits.folder, self.rooms
         later = Later(self.media, work, rooms, self.intake, store, self._notifier, folder)
         self.fetches = Fetches(self.media, rooms, web, later, max_bytes=limits.max_bytes, folder=folder)
-        places = limits.workers
-        self.processing = Lane(work, PROCESS, later.process, places=places, of_a_tenant=places)
+        self.processing = Lane(
+            work,
+            PROCESS,
+            later.process,
+            places=TENANTS_AT_ONCE * limits.workers,
+            of_a_tenant=limits.workers,
+        )
         self.fetching = Lane(
             work,
             FETCH,
