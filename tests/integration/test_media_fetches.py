@@ -355,6 +355,39 @@ async def test_many_of_one_tenant_hold_up_no_other_tenants(tenant: MediaTenant, 
     silent.close()
 
 
+async def test_headers_of_one_tenants_fetches_leave_room_for_those_of_others(
+    tenant: MediaTenant, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh_media.api.fetches.MOST_HELD", 4)
+    slow = asyncio.Event()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await slow.wait()
+        writer.close()
+
+    silent = await asyncio.start_server(handle, "127.0.0.1", 0)
+    request: dict[str, Any] = {
+        "url": f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}/",
+        "headers": {"X-Key": "mine"},
+    }
+    begun: list[media_pb2.Media] = []
+
+    async def begin_more() -> None:
+        while True:
+            begun.append(await begin(tenant, wanted(**request)))
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await begin_more()
+    assert refusal_of(caught.value).reason == "RATE_LIMITED"
+    other = await tenant.world.tenant()
+    media = await fetch(other, f"{site.address}/file", headers={"X-Key": "mine"})
+    assert media.state == content_pb2.MEDIA_STATE_READY
+    slow.set()
+    for each in begun:
+        assert failure(await ended(tenant, each.id)) == "UNREACHABLE"
+    silent.close()
+
+
 @pytest.mark.parametrize(
     ("fields", "path"),
     [

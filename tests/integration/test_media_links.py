@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import grpc.aio
 import pytest
 import pytest_asyncio
-from aiohttp import ClientPayloadError, ClientSession
+from aiohttp import ClientConnectionError, ClientPayloadError, ClientSession
 
 from mesh_core import ids
 from mesh_core.ids import Prefix
+from mesh_media.api import link_server
+from mesh_media.api.downloads import MOST_DOWNLOADS
 from mesh_media.api.links import Link, LinkSigner
 from sessionmesh.v1 import media_pb2
 from tests.conftest import Databases, LoopThread, fresh_database
+from tests.support.eventually import eventually
 from tests.support.media_processing import sound
 from tests.support.media_world import ADMIN, MediaTenant, MediaWorld, media_world, photograph, sha256
 from tests.support.mesh_api import refusal_of
@@ -108,6 +114,39 @@ async def test_a_link_knows_what_is_the_same_and_what_there_is_not(tenant: Media
     assert (await fetched(url, "POST"))[0] == 405
 
 
+async def test_slow_downloads_of_one_tenants_file_leave_room_for_those_of_others(
+    tenant: MediaTenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_server, "MOST_DOWNLOADS", 2)
+    url = await link_to(tenant, await tenant.upload(os.urandom(30_000_000)))
+    other = await tenant.world.tenant()
+    theirs = await link_to(other, await other.upload(PDF))
+    async with ClientSession() as session, session.get(url) as unread:
+        assert unread.status == 200
+        assert (await fetched(url))[0] == 503
+        assert (await fetched(theirs))[0] == 200
+
+
+async def test_connections_beyond_the_most_are_closed(
+    tenant: MediaTenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_server, "MOST_CONNECTIONS", 2)
+    url = await link_to(tenant, await tenant.upload(PDF))
+    at = urlsplit(url)
+    silent = [await asyncio.open_connection(at.hostname, at.port) for _ in range(2)]
+    with pytest.raises(ClientConnectionError):
+        await fetched(url)
+    for _, writer in silent:
+        writer.close()
+
+    async def serves() -> bool:
+        with suppress(ClientConnectionError):
+            return (await fetched(url))[0] == 200
+        return False
+
+    await eventually(serves, what="a place for a connection")
+
+
 async def test_a_link_that_was_changed_or_has_ended_is_refused(
     world: MediaWorld, tenant: MediaTenant
 ) -> None:
@@ -125,6 +164,24 @@ async def test_a_link_that_was_changed_or_has_ended_is_refused(
     assert (await fetched(f"{before}/{going}"))[0] == 200
     await tenant.media.DeleteMedia(media_pb2.DeleteMediaRequest(media_id=media.id), metadata=ADMIN)
     assert (await fetched(url))[0] == 404
+
+
+async def test_downloads_that_nobody_reads_leave_room_for_those_of_others(tenant: MediaTenant) -> None:
+    media = await tenant.upload(os.urandom(3_000_000))
+    request = media_pb2.DownloadMediaRequest(media_id=media.id)
+    unread = [tenant.media.DownloadMedia(request, metadata=ADMIN) for _ in range(MOST_DOWNLOADS)]
+    for call in unread:
+        await call.read()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await tenant.download(media.id)
+    assert (refusal_of(caught.value).reason, refusal_of(caught.value).code) == (
+        "RATE_LIMITED",
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+    )
+    other = await tenant.world.tenant()
+    assert await other.download((await other.upload(PDF)).id) == PDF
+    for call in unread:
+        call.cancel()
 
 
 @pytest.mark.read_back("DownloadMedia")

@@ -14,6 +14,11 @@ from mesh_media.repository.resource import media_message
 from mesh_media.repository.rows import MediaRow
 from sessionmesh.v1 import media_pb2
 
+MOST_DOWNLOADS = 64
+"""Downloads of a tenant that a process serves at once, those of the mesh itself apart. Each holds a
+descriptor, and some 2 MB while its caller does not read.
+"""
+RETRY_SECONDS = 1.0
 READ_SECONDS = 30.0
 """How long a download waits for its caller to take a frame."""
 

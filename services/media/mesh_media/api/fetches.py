@@ -17,7 +17,9 @@ from mesh_media.repository.work_repository import CLAIM
 from sessionmesh.v1 import media_pb2
 
 MOST_HELD = 1000
-"""Fetches with headers that wait in a process, which alone has the headers."""
+"""Fetches with headers that wait in a process, which alone has the headers. A tenant may have another one
+while it has fewer than are free, so one alone has half.
+"""
 
 
 class FetchRequests:
@@ -40,7 +42,8 @@ class FetchRequests:
         announcement = announce((tenant, account), origin, request.options, policy, "options")
         url = await self._ingest.web.check("url", request.url)
         await self._ingest.media.check_owner(tenant, account)
-        if headers and self._ingest.fetching.own >= MOST_HELD:
+        fetching = self._ingest.fetching
+        if headers and fetching.own_of(tenant) >= MOST_HELD - fetching.own:
             raise ResourceExhausted(
                 "too many fetches with headers wait here", "RATE_LIMITED", quota="fetches", retry_after=1.0
             )

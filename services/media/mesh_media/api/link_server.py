@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 from aiohttp import web
+from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.errors import DataLoss, FailedPrecondition, MeshError, NotFound, StartupError, Unavailable
 from mesh_core.settings import LinksSettings
@@ -23,7 +26,11 @@ from sessionmesh.v1 import media_pb2
 logger = structlog.get_logger(__name__)
 
 MOST_DOWNLOADS = 256
-"""At a time; one more is told to come again."""
+"""At a time. A tenant's files may have another one while they have fewer than are free, so those of one alone
+half; one more is told to come again.
+"""
+MOST_CONNECTIONS = 320
+"""At a time; one more is closed. They ask for no key, and each takes a descriptor that callers need."""
 READ_SECONDS = 30.0
 """How long a download waits for its reader to take a chunk."""
 IDLE_SECONDS = 15.0
@@ -37,7 +44,7 @@ class LinkServer:
         self._media = media
         self._reader = reader
         self._signer = signer
-        self._running = 0
+        self._running: Counter[UUID] = Counter()
         self._runner: web.AppRunner | None = None
 
     async def start(self, settings: LinksSettings) -> str:
@@ -48,7 +55,7 @@ class LinkServer:
             return ""
         application = web.Application(client_max_size=0)
         application.router.add_get("/media/{token}", self._serve)
-        self._runner = web.AppRunner(
+        self._runner = _Runner(
             application, access_log=None, keepalive_timeout=IDLE_SECONDS, handle_signals=False
         )
         await self._runner.setup()
@@ -72,20 +79,21 @@ class LinkServer:
             return web.Response(status=403, text="this link was not made here\n")
         except EndedLink:
             return web.Response(status=410, text="this link has ended\n")
-        if self._running >= MOST_DOWNLOADS:
-            return _later("there are too many downloads\n")
-        self._running += 1
         try:
             row = await self._media.get(link.media)
-            return await self._answer(request, row, link, file_of(row, link.variant))
+            if self._running[row.tenant] >= MOST_DOWNLOADS - self._running.total():
+                return _later("there are too many downloads\n")
+            self._running[row.tenant] += 1
+            try:
+                return await self._answer(request, row, link, file_of(row, link.variant))
+            finally:
+                self._running -= Counter([row.tenant])  # which keeps nothing of who has none
         except (NotFound, FailedPrecondition):
             return web.Response(status=404, text="this file is gone\n")
         except Unavailable:
             return _later("the file cannot be read now\n")
         except DataLoss:
             return web.Response(status=500, text="the stored file is damaged\n")
-        finally:
-            self._running -= 1
 
     async def _answer(
         self, request: web.Request, row: MediaRow, link: Link, file: VariantFile
@@ -124,6 +132,23 @@ class LinkServer:
                     await response.prepare(request)
                 async with asyncio.timeout(READ_SECONDS):
                     await response.write(chunk)
+
+
+class _Runner(web.AppRunner):
+    """Closes connections beyond `MOST_CONNECTIONS`."""
+
+    @property
+    def server(self) -> Any:
+        """What makes the protocol of a new connection."""
+        made = super().server
+        if made is None:
+            return None
+        return lambda: made() if len(made.connections) < MOST_CONNECTIONS else _Closing()
+
+
+class _Closing(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
 
 
 def _range(request: web.Request, tag: str, size: int) -> tuple[int, int]:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from datetime import timedelta
 from typing import Any
 
 import grpc.aio
 
 from mesh_core import ids
+from mesh_core.at_once import AtOnce
 from mesh_core.errors import NotFound
 from mesh_core.ids import Prefix
 from mesh_core.jobs import job_message
-from mesh_core.rpc.auth import current_identity
+from mesh_core.rpc.auth import Role, current_identity
 from mesh_core.rpc.server.drain import finishes, taken_within
-from mesh_media.api.downloads import READ_SECONDS, check_download, download_frames
+from mesh_media.api.downloads import (
+    MOST_DOWNLOADS,
+    READ_SECONDS,
+    RETRY_SECONDS,
+    check_download,
+    download_frames,
+)
 from mesh_media.api.fetches import FetchRequests, look_up
 from mesh_media.api.links import DownloadUrls
 from mesh_media.api.reader import Reader
@@ -56,6 +63,7 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         self._migrations = migrations
         self._scans = scans
         self._delete_grace = delete_grace
+        self._downloads = AtOnce(MOST_DOWNLOADS, "downloads", "downloads", RETRY_SECONDS)
 
     async def UploadMedia(
         self, request_iterator: AsyncIterator[media_pb2.UploadMediaRequest], context: Context
@@ -82,9 +90,11 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
     ) -> AsyncIterator[media_pb2.DownloadMediaResponse]:
         check_download(request)
         row = await self._visible(request.media_id)
-        async with aclosing(download_frames(self._reader, row, request)) as frames:
-            async for frame in frames:
-                yield frame
+        is_mesh = current_identity().role is Role.MESH  # nodes download a few at a time
+        with nullcontext() if is_mesh else self._downloads.one(row.tenant):
+            async with aclosing(download_frames(self._reader, row, request)) as frames:
+                async for frame in frames:
+                    yield frame
 
     async def GetMedia(
         self, request: media_pb2.GetMediaRequest, context: Context

@@ -52,6 +52,10 @@ class Lane:
         """How much this process holds alone, and has not begun."""
         return len(self._own)
 
+    def own_of(self, tenant: UUID) -> int:
+        """How much of that is this tenant's."""
+        return sum(row.tenant == tenant for row in self._rows.values())
+
     def wake(self) -> None:
         """There is new work."""
         self._news.set()
