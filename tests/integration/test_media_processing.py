@@ -92,6 +92,16 @@ async def test_heic_becomes_a_jpeg_though_that_is_larger_unless_it_came_from_the
     assert (kept.data, kept.file.mime_type, kept.reason) == (came.getvalue(), "image/heic", "NOT_SMALLER")
 
 
+@pytest.mark.parametrize("width", [400, 2000])
+async def test_a_picture_for_print_becomes_one_for_screens(files: Processing, width: int) -> None:
+    came = io.BytesIO()
+    PIL.Image.open(io.BytesIO(photograph(width))).convert("CMYK").save(came, "JPEG", quality=92)
+    made = await files.process(came.getvalue())
+    assert made.file.thumbnail is not None
+    assert pyvips.Image.new_from_buffer(made.file.thumbnail.data, "").interpretation == "srgb"
+    assert made.image.interpretation == "srgb"
+
+
 async def test_a_screenshot_stays_lossless_and_an_animation_moving(files: Processing) -> None:
     large = pyvips.Image.new_from_buffer(photograph(2000), "").pngsave_buffer()
     assert (await files.process(large)).file.mime_type == "image/png"

@@ -78,7 +78,12 @@ def opened(job: Job, side: int) -> pyvips.Image:
         image = _heif_pixels(job).thumbnail_image(side, height=side, size="down")
         return image.copy_memory()
     try:
-        image = pyvips.Image.thumbnail(job.path, side, height=side, size="down", fail_on="truncated")
+        printed = pyvips.Image.new_from_file(job.path, access="sequential").interpretation == "cmyk"
+        # Else the profile of its inks stays with the colours that they become, and libvips crashes on that.
+        colours = {"export_profile": "srgb"} if printed else {}
+        image = pyvips.Image.thumbnail(
+            job.path, side, height=side, size="down", fail_on="truncated", **colours
+        )
         return image.copy_memory()
     except pyvips.Error:
         raise broken("picture") from None
