@@ -346,8 +346,8 @@ CATALOGUE = (
     Mutation(
         "the smaller of two pictures",
         f"{_MEDIA}/processing/worker/pictures.py",
-        "    if len(data) >= job.size:",
-        "    if not data:",
+        "    if len(data) >= job.size and",
+        "    if not data and",
         "tests/integration/test_media_processing.py -k would_grow",
     ),
     Mutation(
