@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -125,6 +127,21 @@ async def test_slow_downloads_of_one_tenants_file_leave_room_for_those_of_others
         assert unread.status == 200
         assert (await fetched(url))[0] == 503
         assert (await fetched(theirs))[0] == 200
+
+
+async def test_bodies_of_requests_are_not_unpacked(tenant: MediaTenant) -> None:
+    at = urlsplit(await link_to(tenant, await tenant.upload(PDF)))
+    packer = zlib.compressobj(9, wbits=31)
+    parts = [packer.compress(bytes(10_000_000)) + packer.flush(zlib.Z_FULL_FLUSH) for _ in range(2)]
+    body = parts[0] + parts[1] * 400  # 4 GB
+    head = f"POST {at.path} HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}"
+    reader, writer = await asyncio.open_connection(at.hostname, at.port)
+    before = time.process_time()
+    writer.write(head.encode() + b"\r\n\r\n" + body)
+    with suppress(ConnectionError):
+        await reader.read()
+    assert time.process_time() - before < 0.5
+    writer.close()
 
 
 async def test_connections_beyond_the_most_are_closed(

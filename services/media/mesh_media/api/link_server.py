@@ -56,7 +56,12 @@ class LinkServer:
         application = web.Application(client_max_size=0)
         application.router.add_get("/media/{token}", self._serve)
         self._runner = _Runner(
-            application, access_log=None, keepalive_timeout=IDLE_SECONDS, handle_signals=False
+            application,
+            access_log=None,
+            keepalive_timeout=IDLE_SECONDS,
+            handle_signals=False,
+            auto_decompress=False,  # no request has a body that counts: nothing is unpacked or awaited of one
+            lingering_time=0.0,
         )
         await self._runner.setup()
         host, _, port = settings.listen.rpartition(":")
