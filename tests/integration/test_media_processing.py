@@ -12,6 +12,7 @@ import pytest_asyncio
 import pyvips
 
 from mesh_core.errors import InvalidField
+from mesh_media.processing import spool
 from mesh_media.processing.processed import Refused
 from sessionmesh.v1 import media_pb2
 from tests.support.media_processing import Processing, film, processing, sound
@@ -184,6 +185,17 @@ async def test_a_voice_note_of_the_network_is_measured_and_never_made_larger(fil
     made = await files.process(came, purpose=media_pb2.MEDIA_PURPOSE_VOICE, foreign=True)
     assert (made.data, made.file.mime_type, made.reason) == (came, "audio/amr", "NOT_SMALLER")
     assert len(made.file.waveform) == 64
+
+
+async def test_a_film_of_the_network_that_takes_longer_than_its_node_waits_is_kept_as_it_came(
+    files: Processing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool, "START_SECONDS", 0.01)
+    monkeypatch.setattr(spool, "LEAST_RATE", 2**60)
+    kept = await files.process(film(), foreign=True)
+    assert kept.reason == "RESOURCE_LIMIT"
+    assert kept.data == film()
+    assert (await files.process(film())).reason != "RESOURCE_LIMIT", "a caller has time"
 
 
 async def test_a_film_without_pictures_is_a_sound(files: Processing) -> None:

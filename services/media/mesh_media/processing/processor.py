@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -15,7 +16,7 @@ from prometheus_client import Counter
 
 from mesh_core.disk import DiskFull, is_full, naming_full_disk
 from mesh_core.telemetry import tracing
-from mesh_media.processing import kinds
+from mesh_media.processing import kinds, spool
 from mesh_media.processing.file_types import agreed_type, hinted_type
 from mesh_media.processing.jobs import Job, Outcome, Unfit
 from mesh_media.processing.lane import Lane
@@ -101,10 +102,8 @@ class Processor:
             return
         with self._job_folder() as folder:
             job, costs = self._job(file, mime_type, options.purpose, compression, folder)
-            lane = self._films if costs is _FILM else self._pictures
-            async with lane.place(tenant):
-                with tracing.span("mesh.media.process", attributes={"mesh.media.size": file.size}):
-                    answer = await self._answer(job, costs)
+            with tracing.span("mesh.media.process", attributes={"mesh.media.size": file.size}):
+                answer = await self._answer(tenant, job, costs, _foreign_seconds(job) if foreign else None)
             PROCESSED.labels(_reason_name(answer.unprocessed)).inc()
             if isinstance(answer, Outcome):
                 unwanted = foreign and (job.level is None or answer.size >= file.size)
@@ -152,16 +151,26 @@ class Processor:
         )
         return job, costs
 
-    async def _answer(self, job: Job, costs: _Costs) -> Outcome | Unfit:
+    async def _answer(self, tenant: UUID, job: Job, costs: _Costs, seconds: float | None) -> Outcome | Unfit:
+        """What became of the job, `seconds` after it was asked for at the latest."""
+        lane = self._films if costs is _FILM else self._pictures
         try:
-            return await self._workers.do(job, costs.seconds)
-        except Died:
+            async with asyncio.timeout(seconds), lane.place(tenant):
+                return await self._workers.do(job, costs.seconds)
+        except (Died, TimeoutError):
             is_picture = job.mime_type in kinds.PICTURES
             return Unfit(
                 unprocessed=media_pb2.UNPROCESSED_REASON_RESOURCE_LIMIT,
                 failure=media_pb2.MEDIA_FAILURE_TOO_LARGE if is_picture else 0,
                 detail="the picture takes more time or memory than one may; send it as a document",
             )
+
+
+def _foreign_seconds(job: Job) -> float:
+    """How long a file of the network may wait for its turn and be processed: half of the time that its upload
+    has, whose caller waits. It would be uploaded anew otherwise, and be no faster then.
+    """
+    return (spool.START_SECONDS + job.size / spool.LEAST_RATE) / 2
 
 
 def _reason_without_work(
