@@ -110,7 +110,7 @@ class Sweeper:
         """What became of each: all at once, or one by one where that finds out which it is about."""
         try:
             await self._store.delete_all(keys)
-        except Exception:
+        except Exception:  # of any of them: the others are deleted all the same, and who failed is told
             return await asyncio.gather(*(self._store.delete(key) for key in keys), return_exceptions=True)
         return [None] * len(keys)
 
