@@ -102,6 +102,7 @@ def _others() -> Iterator[OddFile]:
     yield OddFile("a size that is too small", b"%PDF-1.7\nmore", "application/pdf", size=3)
     yield OddFile("a size that is too large", b"%PDF-1.7\nless", "application/pdf", size=3000)
     yield OddFile("a size of nothing", b"%PDF-1.7\nsize", "application/pdf", size=0)
+    yield OddFile("a size of a disk", b"%PDF-1.7\ndisk", "application/pdf", size=10**12)
     yield OddFile("a film cut off", clip[: len(clip) // 2], "video/mp4")
     yield OddFile("a film of headers alone", clip[:64], "video/mp4")
     yield OddFile("an ffconcat script", b"ffconcat version 1.0\nfile '/etc/passwd'\n", "video/mp4", "a.mp4")

@@ -198,6 +198,19 @@ async def test_the_mesh_itself_may_say_that_a_file_came_from_the_network(
     assert store.rows[0][0].origin == media_pb2.MEDIA_ORIGIN_NETWORK
 
 
+@pytest.mark.parametrize("size", [-1, 0, 10, 10**12])
+async def test_what_the_network_says_of_a_size_reserves_nothing_and_ends_nothing(
+    uploads: Uploads, store: Store, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(spool, "START_SECONDS", -1.0)  # a caller's would be late with any size
+    monkeypatch.setattr(spool, "LEAST_RATE", 2**60)
+    first = header(origin=media_pb2.MEDIA_ORIGIN_NETWORK, size_bytes=size)
+    await uploads.receive(frames(first, PDF[:100], PDF[100:]), MESH)
+    [(new, _)] = store.rows
+    assert new.original_size == len(PDF)
+    assert max(store.sizes.values()) == len(PDF)
+
+
 # Uploads that come slowly, break or are many
 
 

@@ -247,15 +247,16 @@ async def test_a_file_that_is_refused_is_lost_for_the_reason_or_tried_again(
 
 
 @pytest.mark.parametrize(
-    ("size", "failure"),
-    [(1001, media_pb2.MEDIA_FAILURE_TOO_LARGE), (4, media_pb2.MEDIA_FAILURE_GONE)],
+    ("blobs", "failure"),
+    [({"cat": bytes(1001)}, media_pb2.MEDIA_FAILURE_TOO_LARGE), ({}, media_pb2.MEDIA_FAILURE_GONE)],
     ids=["too large", "gone"],
 )
 async def test_a_file_that_cannot_be_had_is_lost_and_its_message_says_so(
-    account: OneAccount, fetcher: MediaFetcher, size: int, failure: int
+    account: OneAccount, fetcher: MediaFetcher, blobs: dict[str, bytes], failure: int
 ) -> None:
     await account.connected()
-    account.messages.add(MESSAGE, "IN1", pb.DIRECTION_INBOUND, picture(size=size), ADA)
+    account.driver.blobs.update(blobs)
+    account.messages.add(MESSAGE, "IN1", pb.DIRECTION_INBOUND, picture(size=4), ADA)
     await fetch(account, fetcher)
     assert stored_content(account).image.media.state == content_pb2.MEDIA_STATE_FAILED
     [event] = [event for event in account.stored(Event) if event.type == "media.failed"]
@@ -333,6 +334,60 @@ async def test_a_file_that_takes_too_long_for_its_size_makes_room_and_is_tried_a
         await fetch(account, fetcher)
         assert len(account.stored(FetchRetry)) == number, "the next one finds a place"
     assert given == [START_SECONDS + 256.0] * 2
+
+
+@pytest.mark.parametrize("size", [-1, 0, 10**12])
+async def test_a_size_that_is_not_the_files_loses_nothing(
+    account: OneAccount, fetcher: MediaFetcher, service: MemoryMediaService, size: int
+) -> None:
+    await account.connected()
+    account.driver.blobs["cat"] = b"miao"
+    account.messages.add(MESSAGE, "IN1", pb.DIRECTION_INBOUND, picture(size=size), ADA)
+    await fetch(account, fetcher)
+    assert stored_content(account).image.media.media_id == MEDIA
+    [header] = service.headers
+    assert 0 <= header.size_bytes <= 1000
+
+
+async def test_more_bytes_than_were_announced_have_time_to_come(
+    account: OneAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mib = 2**20
+    given: list[asyncio.Timeout] = []
+
+    def timed(seconds: float) -> asyncio.Timeout:
+        given.append(asyncio.timeout(seconds))
+        return given[-1]
+
+    monkeypatch.setattr("mesh_session_node.inbound.media.timeout", timed)
+    messages = cast("Any", account.messages)
+    changes = ContentChanges(ReferenceLookup(messages))
+    fetcher = MediaFetcher(cast("Any", MemoryMediaService()), messages, changes, 1, 16 * mib)
+    await account.connected()
+    account.driver.blobs["cat"] = bytes(2 * mib)
+    account.messages.add(MESSAGE, "IN1", pb.DIRECTION_INBOUND, picture(size=0), ADA)
+    began = asyncio.get_running_loop().time()
+    await fetch(account, fetcher)
+    [end] = given
+    assert (end.when() or 0.0) >= began + START_SECONDS + 32
+
+
+async def test_a_file_has_more_time_when_it_is_tried_again(
+    account: OneAccount, fetcher: MediaFetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[float] = []
+
+    def at_once(seconds: float) -> asyncio.Timeout:
+        given.append(seconds)
+        return asyncio.timeout_at(0)
+
+    monkeypatch.setattr("mesh_session_node.inbound.media.timeout", at_once)
+    await account.connected()
+    account.messages.add(MESSAGE, "IN1", pb.DIRECTION_INBOUND, picture(size=0), ADA)
+    for attempts in (0, 1, 2, 3, 4):
+        fetcher.add(account.session.context, MESSAGE, b"cat", attempts)
+        await account.settle()
+    assert given == [START_SECONDS * factor for factor in (1, 2, 4, 8, 8)]
 
 
 def event_media(event: Event) -> media_pb2.Media:

@@ -50,15 +50,16 @@ class Uploads:
     async def _take(
         self, frames: Frames, header: media_pb2.UploadHeader, announcement: Announcement
     ) -> MediaRow:
-        # What the network says of a file's size is a hint, too.
-        most = self._limits.max_bytes if announcement.foreign else header.size_bytes
+        # What the network says of a file's size is a hint, too: nothing is promised to it.
+        at_most = self._limits.max_bytes if announcement.foreign else None
+        promised = 0 if announcement.foreign else header.size_bytes
         span = tracing.span("mesh.media.upload", attributes={"mesh.media.size": header.size_bytes})
         with span:
             async with self._ingest.rooms.room(announcement.tenant) as room:
-                await room.take(header.size_bytes, announcement.account)
-                async with spool_upload(frames, header, most, self._limits.folder) as file:
-                    if file.size > header.size_bytes:
-                        await room.take(file.size - header.size_bytes)
+                await room.take(promised, announcement.account)
+                async with spool_upload(frames, header, self._limits.folder, at_most=at_most) as file:
+                    if file.size > promised:
+                        await room.take(file.size - promised)
                     if announcement.origin == media_pb2.MEDIA_ORIGIN_INLINE:  # what was announced is a hint
                         hint = hinted_type(announcement.options.mime_type, file.head)
                         announcement.options.mime_type = hint
@@ -95,7 +96,6 @@ async def read_header(frames: Frames, identity: Identity, max_bytes: int) -> med
     validation.choice("header.origin", header.origin, media_pb2.MediaOrigin.values(), "the origins")
     if header.origin > media_pb2.MEDIA_ORIGIN_UPLOAD and identity.role is not Role.MESH:
         raise InvalidField("header.origin", "only the mesh itself may say other than UPLOAD")
-    least = 0 if header.origin == media_pb2.MEDIA_ORIGIN_NETWORK else 1
-    if not least <= header.size_bytes <= max_bytes:
-        raise InvalidField("header.size_bytes", f"must be between {least} and {max_bytes}")
+    if header.origin != media_pb2.MEDIA_ORIGIN_NETWORK and not 1 <= header.size_bytes <= max_bytes:
+        raise InvalidField("header.size_bytes", f"must be between 1 and {max_bytes}")
     return header

@@ -104,18 +104,22 @@ async def spool(pieces: AsyncIterator[bytes], most: int, folder: str) -> AsyncIt
 
 @asynccontextmanager
 async def spool_upload(
-    frames: Frames, header: media_pb2.UploadHeader, most: int, folder: str
+    frames: Frames, header: media_pb2.UploadHeader, folder: str, *, at_most: int | None = None
 ) -> AsyncIterator[SpooledFile]:
-    """Reads the chunks that follow the header, as `spool`. A file may have another size than was announced
-    where `most` is more.
+    """Reads the chunks that follow the header, as `spool`. With `at_most` bytes the announced size is a hint,
+    and who sends the file says how long it may take; without, it has that size, and comes in time for it.
 
     Raises `InvalidField` for a bad chunk, and for a size or checksum that differs from the header's;
     `DeadlineExceeded` for one that comes too slowly, and `DiskFull` when there is no room for it.
     """
     announced = header.size_bytes
+    most, until = at_most, None
+    if most is None:
+        most = announced
+        until = asyncio.get_running_loop().time() + START_SECONDS + announced / LEAST_RATE
     try:
-        async with spool(_chunks(frames, announced), most, folder) as file:
-            if file.size != announced and most == announced:
+        async with spool(_chunks(frames, until), most, folder) as file:
+            if file.size != announced and at_most is None:
                 raise InvalidField("header.size_bytes", f"says {announced}, but {file.size} bytes came")
             if header.options.sha256 and header.options.sha256 != file.sha256:
                 raise InvalidField("header.options.sha256", "is not the sha256 of the bytes that came")
@@ -141,8 +145,7 @@ def _locked(folder: Path) -> int | None:
     return descriptor
 
 
-async def _chunks(frames: Frames, announced: int) -> AsyncIterator[bytes]:
-    until = asyncio.get_running_loop().time() + START_SECONDS + announced / LEAST_RATE
+async def _chunks(frames: Frames, until: float | None) -> AsyncIterator[bytes]:
     while (frame := await next_frame(frames, until)) is not None:
         if not 1 <= len(frame.chunk) <= MAX_CHUNK:
             raise InvalidField("chunk", f"must have 1 to {MAX_CHUNK} bytes")

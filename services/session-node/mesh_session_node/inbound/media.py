@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from asyncio import timeout
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import grpc
@@ -35,7 +36,10 @@ logger = structlog.get_logger(__name__)
 
 START_SECONDS = 30.0
 LEAST_RATE = 64 * 1024
-"""A fetch has `START_SECONDS`, and one more for each `LEAST_RATE` bytes that the message says it has."""
+MOST_DOUBLINGS = 3
+"""A fetch has `START_SECONDS`, and one more for each `LEAST_RATE` bytes that the message says it has, or that
+came where these are more; each of the first attempts after it has twice the time.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +111,7 @@ class MediaFetcher:
     ) -> media_pb2.Media | None:
         """The media object, stored or lost; None when it is tried again later."""
         session = fetch.session
-        if reference.size_bytes > self._max_bytes:
-            return _lost(fetch, reference, media_pb2.MEDIA_FAILURE_TOO_LARGE)
+        announced = min(max(reference.size_bytes, 0), self._max_bytes)  # by a stranger: it may be anything
         try:
             known = await self._known(session, message.content, reference)
             if known is not None:
@@ -117,9 +120,10 @@ class MediaFetcher:
             if session.link is None:
                 self._retry(fetch, "no connection")
                 return None
-            header = _header(fetch, message.content, reference)
-            async with timeout(START_SECONDS + reference.size_bytes / LEAST_RATE):
-                media = await self._client.upload(session.ref.tenant, header, session.link.fetch(fetch.blob))
+            header = _header(fetch, message.content, reference, announced)
+            async with timeout(_seconds(announced, fetch.attempts)) as end:
+                pieces = self._pieces(session.link.fetch(fetch.blob), announced, fetch.attempts, end)
+                media = await self._client.upload(session.ref.tenant, header, pieces)
         except BlobUnavailable as error:
             failure = media_pb2.MEDIA_FAILURE_TOO_LARGE if error.too_large else media_pb2.MEDIA_FAILURE_GONE
             return _lost(fetch, reference, failure)
@@ -134,6 +138,20 @@ class MediaFetcher:
             metrics.MEDIA.labels("inbound", "stored").inc()
             return media
         return None
+
+    async def _pieces(
+        self, pieces: AsyncIterator[bytes], announced: int, attempts: int, end: asyncio.Timeout
+    ) -> AsyncIterator[bytes]:
+        """The pieces; what comes beyond what was announced puts off the end of the time for them."""
+        loop, came = asyncio.get_running_loop(), 0
+        began = loop.time()
+        async for piece in pieces:
+            came += len(piece)
+            if came > self._max_bytes:
+                raise BlobUnavailable("more than is fetched", too_large=True)
+            if came > announced:
+                end.reschedule(began + _seconds(came, attempts))
+            yield piece
 
     async def _known(
         self, session: SessionContext, content: content_pb2.Content, reference: content_pb2.MediaReference
@@ -190,13 +208,17 @@ class MediaFetcher:
 _BACKOFF = Backoff(2.0, 600.0)
 
 
+def _seconds(size: int, attempts: int) -> float:
+    return (START_SECONDS + size / LEAST_RATE) * 2.0 ** min(attempts, MOST_DOUBLINGS)
+
+
 def _header(
-    fetch: Fetch, content: content_pb2.Content, reference: content_pb2.MediaReference
+    fetch: Fetch, content: content_pb2.Content, reference: content_pb2.MediaReference, announced: int
 ) -> media_pb2.UploadHeader:
     return media_pb2.UploadHeader(
         request_id=f"fetch-{fetch.message.hex}",
         account_id=fetch.session.id,
-        size_bytes=reference.size_bytes,
+        size_bytes=announced,
         options=media_pb2.StorageOptions(
             mime_type=reference.mime_type,
             sha256=reference.sha256,
