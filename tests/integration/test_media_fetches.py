@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ import grpc.aio
 import pytest
 import pytest_asyncio
 from aiohttp import web
+from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import ids
 from mesh_core.backoff import Backoff
@@ -19,6 +21,8 @@ from mesh_core.ids import Prefix
 from mesh_media.ingest import fetches
 from mesh_media.ingest.later import Later
 from mesh_media.ingest.web import NotFetched, Web
+from mesh_media.processing.processor import Processor
+from mesh_media.processing.spool import SpooledFile
 from mesh_media.repository.rows import FETCH
 from sessionmesh.v1 import content_pb2, media_pb2
 from tests.conftest import Databases, LoopThread, fresh_database
@@ -353,6 +357,34 @@ async def test_many_of_one_tenant_hold_up_no_other_tenants(tenant: MediaTenant, 
     assert (await fetch(other, f"{site.address}/file")).state == content_pb2.MEDIA_STATE_READY
     slow.set()
     silent.close()
+
+
+async def test_files_that_are_being_processed_hold_no_place_and_no_headers(
+    tenant: MediaTenant, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, process = asyncio.Event(), Processor.process
+
+    @asynccontextmanager
+    async def processed(self: Processor, tenant: UUID, file: SpooledFile, *args: Any, **more: Any) -> Any:
+        if file.head.startswith(b"\xff\xd8"):
+            await go_on.wait()
+        async with process(self, tenant, file, *args, **more) as made:
+            yield made
+
+    monkeypatch.setattr(Processor, "process", processed)
+    pictures = [
+        await begin(tenant, wanted(f"{site.address}/picture", headers={"X-Key": "mine"})) for _ in range(5)
+    ]  # one more than a tenant's places
+    assert (await fetch(tenant, f"{site.address}/file")).state == content_pb2.MEDIA_STATE_READY
+
+    async def there() -> bool:
+        held = "SELECT count(*) FROM media_work WHERE tenant = $1 AND with_headers"
+        return bool(await tenant.database.fetchval(held, tenant.uuid) == 0)
+
+    await eventually(there, what="fetches that no longer need their headers")
+    go_on.set()
+    for picture in pictures:
+        assert (await ended(tenant, picture.id)).size_bytes < len(photograph(2400)) / 4
 
 
 async def test_headers_of_one_tenants_fetches_leave_room_for_those_of_others(

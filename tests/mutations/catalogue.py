@@ -344,6 +344,20 @@ CATALOGUE = (
         "tests/integration/test_media_bad_files.py -k more_time",
     ),
     Mutation(
+        "a fetch whose caller left while it was stored",
+        f"{_MEDIA}/api/fetches.py",
+        "            hold()  # it may be there all the same; where it is not, there is nothing to do\n",
+        "",
+        "tests/unit/test_media_fetch_requests.py -k caller_that_leaves",
+    ),
+    Mutation(
+        "a fetch's place, which its processing does not hold",
+        f"{_MEDIA}/ingest/fetches.py",
+        "if mime_type := takes_long(announcement, file):",
+        "if not (mime_type := takes_long(announcement, file)):",
+        "tests/integration/test_media_fetches.py -k being_processed",
+    ),
+    Mutation(
         "the smaller of two pictures",
         f"{_MEDIA}/processing/worker/pictures.py",
         "    if len(data) >= job.size and",

@@ -10,9 +10,9 @@ from mesh_core.rpc.auth import Identity, Role
 from mesh_core.telemetry import tracing
 from mesh_media.ingest.announcements import Announcement, announce, whose
 from mesh_media.ingest.ingest import Ingest
-from mesh_media.ingest.intake import Request
+from mesh_media.ingest.intake import Request, takes_long
 from mesh_media.ingest.room import Room
-from mesh_media.processing.file_types import agreed_type, hinted_type
+from mesh_media.processing.file_types import hinted_type
 from mesh_media.processing.spool import Frames, SpooledFile, next_frame, spool_upload
 from mesh_media.repository.rows import MediaRow
 from sessionmesh.v1 import media_pb2
@@ -20,8 +20,6 @@ from sessionmesh.v1 import media_pb2
 MOST_UPLOADS = 16
 """Uploads of a tenant that a process takes at once, those of the mesh itself apart: a node bounds these."""
 RETRY_SECONDS = 1.0
-_LATER = ("image/", "video/", "audio/")
-"""Types whose processing takes long enough to be awaited elsewhere."""
 
 
 class Uploads:
@@ -64,7 +62,7 @@ class Uploads:
                         hint = hinted_type(announcement.options.mime_type, file.head)
                         announcement.options.mime_type = hint
                     request = (Method.UPLOAD_MEDIA, header.request_id, request_digest(header, file.sha256))
-                    if header.asynchronous and (mime_type := _takes_long(announcement, file)):
+                    if header.asynchronous and (mime_type := takes_long(announcement, file)):
                         return await self._later(room, announcement, mime_type, file, request)
                     return await self._ingest.intake.take(room, announcement, file, request)
 
@@ -74,13 +72,6 @@ class Uploads:
         row = await self._ingest.intake.take_later(room, announcement, mime_type, file, request)
         self._ingest.processing.wake()
         return row
-
-
-def _takes_long(announcement: Announcement, file: SpooledFile) -> str:
-    """The type of a file whose processing takes long; "" for others."""
-    mime_type = agreed_type(announcement.options.mime_type, file.head)
-    as_it_is = announcement.options.purpose == media_pb2.MEDIA_PURPOSE_DOCUMENT
-    return mime_type if mime_type.startswith(_LATER) and not as_it_is else ""
 
 
 async def read_header(frames: Frames, identity: Identity, max_bytes: int) -> media_pb2.UploadHeader:

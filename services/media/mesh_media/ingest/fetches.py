@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 
 from asyncpg.pgproto.pgproto import UUID
 
+from mesh_media.ingest.intake import takes_long
 from mesh_media.ingest.later import BACKOFF, MAX_ATTEMPTS, Later, announcement_of
 from mesh_media.ingest.room import Rooms
 from mesh_media.ingest.web import NotFetched, Web
@@ -18,15 +20,25 @@ from sessionmesh.v1 import media_pb2
 
 
 class Fetches:
-    """Fetches files. The headers of requests are kept here only, while their media are PENDING."""
+    """Fetches files. The headers of requests are kept here only, until their files are there."""
 
     def __init__(
-        self, media: MediaRepository, rooms: Rooms, web: Web, later: Later, *, max_bytes: int, folder: str
+        self,
+        media: MediaRepository,
+        rooms: Rooms,
+        web: Web,
+        later: Later,
+        process: Callable[[], None],
+        *,
+        max_bytes: int,
+        folder: str,
     ) -> None:
+        """`process` is told of files that are there, and to be processed."""
         self._media = media
         self._rooms = rooms
         self._web = web
         self._later = later
+        self._process = process
         self._max_bytes = max_bytes
         self._folder = folder
         self._headers: dict[UUID, Mapping[str, str]] = {}
@@ -69,12 +81,19 @@ class Fetches:
     async def _fetch(self, row: WorkRow, headers: Mapping[str, str]) -> None:
         media = await self._media.get(row.media)
         options = media_pb2.StorageOptions.FromString(row.options)
-        async with self._rooms.room(row.tenant) as room, self._web.open(row.url, headers) as found:
+        async with self._rooms.room(row.tenant) as room, AsyncExitStack() as answer:
+            found = await answer.enter_async_context(self._web.open(row.url, headers))
             await room.take(found.size or 0)
             async with spool(found.pieces, self._max_bytes, self._folder) as file:
+                await answer.aclose()
                 if found.size is None:
                     await room.take(file.size)
                 if file.size == 0 or (options.sha256 and options.sha256 != file.sha256):
                     raise NotFetched(media_pb2.MEDIA_FAILURE_CORRUPT, final=True)
                 options.mime_type = options.mime_type or hinted_type(found.mime_type, file.head)
-                await self._later.finish(room, announcement_of(media, options), media, file)
+                announcement = announcement_of(media, options)
+                if mime_type := takes_long(announcement, file):
+                    await self._later.process_later(room, announcement, media, mime_type, file)
+                    self._process()
+                else:
+                    await self._later.finish(room, announcement, media, file)

@@ -71,13 +71,21 @@ class Ingest:
         work = WorkRepository(database, limits.grace)
         folder, rooms = limits.folder, self.rooms
         later = Later(self.media, work, rooms, self.intake, store, self._notifier, folder)
-        self.fetches = Fetches(self.media, rooms, web, later, max_bytes=limits.max_bytes, folder=folder)
         self.processing = Lane(
             work,
             PROCESS,
             later.process,
             places=TENANTS_AT_ONCE * limits.workers,
             of_a_tenant=limits.workers,
+        )
+        self.fetches = Fetches(
+            self.media,
+            rooms,
+            web,
+            later,
+            self.processing.wake,
+            max_bytes=limits.max_bytes,
+            folder=folder,
         )
         self.fetching = Lane(
             work,

@@ -15,6 +15,7 @@ from mesh_core.telemetry import tracing
 from mesh_media.ingest.announcements import Announcement
 from mesh_media.ingest.metrics import KNOWN_FILES, count_file
 from mesh_media.ingest.room import Room
+from mesh_media.processing.file_types import agreed_type
 from mesh_media.processing.lane import Lane
 from mesh_media.processing.processed import ProcessedFile
 from mesh_media.processing.processor import Processor
@@ -78,11 +79,17 @@ class Intake:
         new = announcement.media(file.size, file.sha256)
         row = await self._known(announcement, new, request)
         if row is None:
-            unchanged = ProcessedFile(file.path, mime_type, file.size, file.sha256, _NOT_YET)
-            stored = await self._store(room, announcement, unchanged, file)
+            stored = await self.stored_as_it_came(room, announcement, mime_type, file)
             row = await self._add(room, new, stored, request, NewWork(PROCESS, _options_of(announcement)))
         count_file(file.size, row)
         return row
+
+    async def stored_as_it_came(
+        self, room: Room, announcement: Announcement, mime_type: str, file: SpooledFile
+    ) -> Stored:
+        """Writes a file of that type before it is processed, unless the tenant has its bytes."""
+        unchanged = ProcessedFile(file.path, mime_type, file.size, file.sha256, _NOT_YET)
+        return await self._store(room, announcement, unchanged, file)
 
     @asynccontextmanager
     async def stored(
@@ -191,8 +198,18 @@ def _new_file(processed: ProcessedFile, objects: Mapping[str, NewObject]) -> New
     )
 
 
+def takes_long(announcement: Announcement, file: SpooledFile) -> str:
+    """The type of a file whose processing takes so long that it is better not awaited; "" for others. Raises
+    `Refused`.
+    """
+    mime_type = agreed_type(announcement.options.mime_type, file.head)
+    as_it_is = announcement.options.purpose == media_pb2.MEDIA_PURPOSE_DOCUMENT
+    return mime_type if mime_type.startswith(_LONG) and not as_it_is else ""
+
+
 def _options_of(announcement: Announcement) -> bytes:
     return announcement.options.SerializeToString()
 
 
+_LONG = ("image/", "video/", "audio/")
 _NOT_YET = media_pb2.UNPROCESSED_REASON_UNSPECIFIED

@@ -119,7 +119,7 @@ class Lane:
             await asyncio.sleep(CLAIM.total_seconds() / 4)
             if held := [*self._running, *self._rows]:
                 try:
-                    await self._work.renew(held)
+                    await self._work.renew(self._kind, held)
                 except UNAVAILABLE as error:
                     logger.warning("claims to media work are not renewed", error=repr(error))
 

@@ -71,6 +71,23 @@ class Later:
             if not await self.settle(row, error):
                 await self.postpone(row)
 
+    async def process_later(
+        self, room: Room, announcement: Announcement, media: MediaRow, mime_type: str, file: SpooledFile
+    ) -> None:
+        """Stores the file of that type of a PENDING media as it came, to be processed like an upload that is
+        not awaited.
+        """
+        came, options = (file.size, file.sha256), announcement.options.SerializeToString()
+        stored = await self._intake.stored_as_it_came(room, announcement, mime_type, file)
+        new = stored.file
+        try:
+            row = await self._work.process_later(media.id, new, came, options)
+        except ObjectGone:
+            new = await self._intake.written(room, stored)
+            row = await self._work.process_later(media.id, new, came, options)
+        if row is not None:
+            room.use(new)
+
     async def finish(
         self, room: Room, announcement: Announcement, media: MediaRow, file: SpooledFile
     ) -> None:

@@ -16,7 +16,7 @@ from mesh_core.validation import to_timestamp
 from mesh_media.repository.media_repository import read_media, write_file
 from mesh_media.repository.references import hold, release
 from mesh_media.repository.resource import account_id, media_message
-from mesh_media.repository.rows import MediaRow, NewFile, WorkRow
+from mesh_media.repository.rows import PROCESS, MediaRow, NewFile, WorkRow
 from sessionmesh.v1 import event_pb2, media_pb2
 
 CLAIM = timedelta(seconds=60)
@@ -41,15 +41,28 @@ class WorkRepository:
                 return WorkRow(**dict(row))
         return None
 
-    async def renew(self, media: Collection[UUID]) -> None:
-        """Renews the claims to the work of these media."""
-        await self._pool.execute(
-            "UPDATE media_work SET due_time = now() + $2 WHERE media = ANY ($1)", [*media], CLAIM
-        )
+    async def renew(self, kind: int, media: Collection[UUID]) -> None:
+        """Renews the claims to this kind of work of these media."""
+        await self._pool.execute(_RENEW, [*media], CLAIM, kind)
 
     async def postpone(self, media: UUID, delay: timedelta) -> None:
         """Gives a claim up: the work is due again after `delay`."""
         await self._pool.execute("UPDATE media_work SET due_time = now() + $2 WHERE media = $1", media, delay)
+
+    async def process_later(
+        self, media: UUID, file: NewFile, came: tuple[int, bytes], options: bytes
+    ) -> MediaRow | None:
+        """Has a media whose file was fetched be one that is to be processed, by whichever process; returns
+        None and raises as `finish` does.
+        """
+        async with self._pool.acquire() as connection, connection.transaction():
+            before = await connection.fetchrow(_TAKE, media)
+            if before is None or before["sha256"] is not None:  # another process has fetched it
+                return None
+            await write_file(connection, media, before["tenant"], file)
+            await connection.execute(_CAME, media, *came)
+            await connection.execute(_TO_PROCESS, media, PROCESS, options)
+            return await read_media(connection, media)
 
     async def finish(self, media: UUID, file: NewFile, came: tuple[int, bytes]) -> MediaRow | None:
         """Has a media be READY with this file, whose bytes as they came have such a size and hash. None when
@@ -116,8 +129,12 @@ UPDATE media_work SET due_time = now() + $4, attempts = attempts + 1 WHERE media
       ORDER BY w.due_time LIMIT 1 FOR UPDATE SKIP LOCKED) first
   WHERE turn.tenant <> ALL ($3::uuid[]) LIMIT 1)
 RETURNING media, tenant, kind, options, url, with_headers, attempts - 1 AS attempts"""
+_RENEW = "UPDATE media_work SET due_time = now() + $2 WHERE media = ANY ($1) AND kind = $3"
+_TO_PROCESS = """UPDATE media_work SET kind = $2, options = $3, url = '', with_headers = false, attempts = 0,
+  due_time = now() WHERE media = $1"""
 # The states are 1 PENDING, 2 READY, 3 FAILED.
 _TAKE = "SELECT tenant, sha256 FROM media WHERE id = $1 AND state = 1 FOR UPDATE"
+_CAME = "UPDATE media SET original_size = $2, original_sha256 = $3 WHERE id = $1"
 _READY = "UPDATE media SET state = 2, original_size = $2, original_sha256 = $3 WHERE id = $1"
 _FAILED = "UPDATE media SET state = 3, failure = $2, sha256 = NULL WHERE id = $1"
 _ADD_EVENT = (
