@@ -358,6 +358,20 @@ CATALOGUE = (
         "tests/integration/test_media_fetches.py -k being_processed",
     ),
     Mutation(
+        "the end of the turn of a film that takes long",
+        f"{_MEDIA}/processing/lane.py",
+        "        job.is_over = True\n",
+        "",
+        "tests/unit/test_media_turns.py -k goes_on",
+    ),
+    Mutation(
+        "the number of jobs whose turn is over",
+        f"{_MEDIA}/processing/lane.py",
+        "[: MOST_BESIDE - len(self._beside)]",
+        "",
+        "tests/unit/test_media_turns.py -k so_many",
+    ),
+    Mutation(
         "the smaller of two pictures",
         f"{_MEDIA}/processing/worker/pictures.py",
         "    if len(data) >= job.size and",

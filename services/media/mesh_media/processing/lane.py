@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
 from asyncpg.pgproto.pgproto import UUID
 from prometheus_client import Gauge
@@ -13,41 +15,83 @@ from mesh_core.turns import Turns
 
 WAITING = Gauge("mesh_media_processing_waiting", "Files whose turn to be processed has not come.", ["lane"])
 
+MOST_BESIDE = 2
+"""Jobs that go on beside those that have places, because their turn is over."""
+
 
 class Lane:
-    """Places for `places` jobs, so that a tenant with hundreds in the queue delays another one's by one."""
+    """Places for `places` jobs, so that a tenant with hundreds in the queue delays another one's by one.
 
-    def __init__(self, name: str, places: int) -> None:
+    A job that has had its place for `turn_seconds` gives it to one of another tenant that waits, and goes on
+    beside it, at most `MOST_BESIDE` so: so one that takes long delays another tenant's by its turn. A tenant
+    whose job goes on beside gets no place until that has ended.
+    """
+
+    def __init__(self, name: str, places: int, turn_seconds: float = math.inf) -> None:
         """`name` is a value of a metric's label."""
-        self._free = places
+        self._places = places
+        self._turn_seconds = turn_seconds
+        self._holders: dict[_Job, None] = {}  # the longest there first
+        self._beside: set[_Job] = set()
         self._waiting = WAITING.labels(name)
-        self._turns: Turns[asyncio.Event] = Turns()
+        self._turns: Turns[_Job] = Turns()
 
     @asynccontextmanager
     async def place(self, tenant: UUID) -> AsyncIterator[None]:
         """Has a place until the block ends, once it is the tenant's turn."""
-        called = asyncio.Event()
-        self._turns.add(tenant, called)
+        job = _Job(tenant)
+        self._turns.add(tenant, job)
         self._call_next()
         self._waiting.set(len(self._turns))
         try:
-            await called.wait()
+            await job.called.wait()
         except asyncio.CancelledError:
-            if not self._turns.discard(tenant, called):  # it was called just now
-                self._end()
+            if not self._turns.discard(tenant, job):  # it was called just now
+                self._end(job)
             raise
         finally:
             self._waiting.set(len(self._turns))
+        over = asyncio.get_running_loop().call_later(min(self._turn_seconds, _NEVER), self._turn_over, job)
         try:
             yield
         finally:
-            self._end()
+            over.cancel()
+            self._end(job)
 
-    def _end(self) -> None:
-        self._free += 1
+    def _turn_over(self, job: _Job) -> None:
+        job.is_over = True
+        self._call_next()
+
+    def _end(self, job: _Job) -> None:
+        self._holders.pop(job, None)
+        self._beside.discard(job)
         self._call_next()
 
     def _call_next(self) -> None:
-        while self._free and (called := self._turns.take()) is not None:
-            self._free -= 1
-            called.set()
+        while len(self._holders) < self._places and (job := self._turns.take(self._may)) is not None:
+            self._call(job)
+        for old in [job for job in self._holders if job.is_over][: MOST_BESIDE - len(self._beside)]:
+            job = self._turns.take(lambda tenant, old=old: tenant != old.tenant and self._may(tenant))
+            if job is not None:
+                del self._holders[old]
+                self._beside.add(old)
+                self._call(job)
+
+    def _call(self, job: _Job) -> None:
+        self._holders[job] = None
+        job.called.set()
+
+    def _may(self, tenant: UUID) -> bool:
+        return all(job.tenant != tenant for job in self._beside)
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    tenant: UUID
+    called: asyncio.Event = field(default_factory=asyncio.Event)
+    is_over: bool = False
+    """Whether it has had its turn."""
+
+
+_NEVER = 86_400.0
+"""Seconds; longer than any job may take."""

@@ -31,6 +31,8 @@ PROCESSED = Counter(
     "Files that a worker had, by why they are kept as they came, if they are.",
     ["kept"],
 )
+PICTURE_TURN_SECONDS, FILM_TURN_SECONDS = 3.0, 60.0
+"""How long a job may hold up another tenant's: few stickers and films take longer."""
 _TEMPORARY_FILES = "the media service's temporary files"
 _MIB = 1024 * 1024
 
@@ -71,8 +73,8 @@ class Processor:
     def __init__(self, limits: ProcessingLimits) -> None:
         self._limits = limits
         self._workers = Workers()
-        self._pictures = Lane("pictures", limits.pictures)
-        self._films = Lane("films", limits.films)
+        self._pictures = Lane("pictures", limits.pictures, PICTURE_TURN_SECONDS)
+        self._films = Lane("films", limits.films, FILM_TURN_SECONDS)
 
     async def run(self) -> None:
         """Keeps the workers running, until cancelled."""
