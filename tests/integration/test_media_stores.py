@@ -127,9 +127,9 @@ async def test_an_address_of_s3_stores_the_file_under_its_name(
 ) -> None:
     store = await open_store(settings_of(request.getfixturevalue(make)))
     await store.put("tenant/file", b"<script>")
-    url = await store.download_url("tenant/file", timedelta(minutes=1), 'Übersicht "neu".html', "text/html")
-    assert url is not None
-    async with ClientSession() as session, session.get(url) as answer:
+    made = await store.download_url("tenant/file", timedelta(minutes=1), 'Übersicht "neu".html', "text/html")
+    assert made is not None
+    async with ClientSession() as session, session.get(made.url) as answer:
         assert await answer.read() == b"<script>"
         disposition = answer.headers["Content-Disposition"]
     assert disposition.startswith('attachment; filename="_bersicht _neu_.html"; filename*=UTF-8')
@@ -140,10 +140,10 @@ async def test_an_address_is_signed_for_the_host_by_which_callers_reach_the_stor
     public = seaweed.endpoint.replace("127.0.0.1", "localhost")
     store = await open_store(settings_of(seaweed, public_endpoint=public))
     await store.put("tenant/file", b"bytes")
-    url = await store.download_url("tenant/file", timedelta(minutes=1), "", "text/plain")
-    assert url is not None
-    assert url.startswith("http://localhost:")
-    async with ClientSession() as session, session.get(url) as answer:
+    made = await store.download_url("tenant/file", timedelta(minutes=1), "", "text/plain")
+    assert made is not None
+    assert made.url.startswith("http://localhost:")
+    async with ClientSession() as session, session.get(made.url) as answer:
         assert await answer.read() == b"bytes"
 
 

@@ -14,6 +14,9 @@ from mesh_cli.embedded.server import EmbeddedServer
 KMS_KEY = "key-of-the-tests"
 """What it can encrypt objects with."""
 
+DOMAIN = "s3.test"
+"""Of which its buckets are subdomains for whoever asks it by such a name."""
+
 
 class EmbeddedMinio(EmbeddedServer):
     """`url` is `http://access:secret@127.0.0.1:port`."""
@@ -42,6 +45,7 @@ class EmbeddedMinio(EmbeddedServer):
             "MINIO_ROOT_PASSWORD": self._secret_key,
             "MINIO_BROWSER": "off",
             "MINIO_UPDATE": "off",
+            "MINIO_DOMAIN": DOMAIN,
             "MINIO_KMS_SECRET_KEY": f"{KMS_KEY}:{base64.b64encode(bytes(32)).decode()}",
         }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ssl import SSLContext
 
 
 class Relay:
@@ -13,8 +14,9 @@ class Relay:
     While it holds, connections stay open, new ones are accepted, and nothing is passed on.
     """
 
-    def __init__(self, target: str, host: str = "127.0.0.1") -> None:
+    def __init__(self, target: str, host: str = "127.0.0.1", tls: SSLContext | None = None) -> None:
         self.target = target
+        self._tls = tls
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -28,7 +30,7 @@ class Relay:
         return f"{host}:{port}"
 
     async def open(self) -> None:
-        self._server = await asyncio.start_server(self._accept, *self._address)
+        self._server = await asyncio.start_server(self._accept, *self._address, ssl=self._tls)
         self._address = self._server.sockets[0].getsockname()[:2]
 
     async def cut(self) -> None:
@@ -85,8 +87,9 @@ class Relay:
 
 
 @asynccontextmanager
-async def relay_to(target: str) -> AsyncIterator[Relay]:
-    relay = Relay(target)
+async def relay_to(target: str, tls: SSLContext | None = None) -> AsyncIterator[Relay]:
+    """With `tls` callers speak TLS to it."""
+    relay = Relay(target, tls=tls)
     await relay.open()
     try:
         yield relay

@@ -67,7 +67,7 @@ _ALIASES = {
     "MESH_TELEMETRY_OTLP_ENDPOINT": "OTEL_EXPORTER_OTLP_ENDPOINT",
     "MESH_SERVER_TRUSTED_PROXIES": "MESH_TRUSTED_PROXIES",
 }
-_SECRET = re.compile(r"(^|_)(key|keys|password|secret)$")
+_SECRET = re.compile(r"(^|_)(key|keys|password|secret|token)$")
 _PATHS = frozenset({"tls_key", "etcd.key", "limits.key"})
 
 

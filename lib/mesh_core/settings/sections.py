@@ -111,8 +111,11 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     endpoint: str = ""
     public_endpoint: str = ""
+    addressing: Literal["", "path", "virtual"] = ""
+    ca_file: str = ""
     access_key: str = ""
     secret_key: str = ""
+    session_token: str = ""
     region: str = "us-east-1"
     encryption: Literal["", "s3", "kms"] = ""
     kms_key: str = ""
@@ -123,6 +126,10 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
             _check_url("endpoint", self.endpoint, ("http", "https"))
         if self.public_endpoint:
             _check_url("public_endpoint", self.public_endpoint, ("http", "https"))
+        if bool(self.access_key) != bool(self.secret_key):
+            raise InvalidSetting("secret_key", "goes with access_key: set both, or none")
+        if self.session_token and not self.access_key:
+            raise InvalidSetting("session_token", "needs access_key and secret_key")
         if self.encryption and self.url.startswith("file:"):
             raise InvalidSetting("encryption", "is S3's: a directory has none")
         if self.kms_key and self.encryption != "kms":

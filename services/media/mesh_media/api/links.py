@@ -92,8 +92,10 @@ class DownloadUrls:
         ends = datetime.now(UTC) + ttl
         thumbnail = request.variant == media_pb2.MEDIA_VARIANT_THUMBNAIL
         name = "" if thumbnail else name_of(row, file)
-        url = await self._store.download_url(file.key, ttl, name, file.mime_type)
-        if url is None:
+        stores = await self._store.download_url(file.key, ttl, name, file.mime_type)
+        if stores is not None:
+            url, ends = stores.url, stores.ends
+        else:
             if not self._public_url:
                 raise FailedPrecondition(
                     "the object store is a directory, and the media service serves no links "

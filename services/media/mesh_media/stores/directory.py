@@ -9,16 +9,12 @@ from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 
-import structlog
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore
 
-from mesh_core.disk import FULL, DiskFull
-from mesh_core.errors import StartupError, Unavailable
-from mesh_media.stores.object_store import FoundObject, Source
+from mesh_core.errors import StartupError
+from mesh_media.stores.object_store import FoundObject, StoreUrl
 from mesh_media.stores.obstore_objects import ObstoreObjects
-
-logger = structlog.get_logger(__name__)
 
 UNFINISHED = "#"
 """In the names of files that are being written, behind the name that they get at the end."""
@@ -35,15 +31,6 @@ class Directory(ObstoreObjects):
             raise StartupError(f"the folder {folder} cannot be used for objects: {error}") from None
         self._folder = folder
 
-    async def put(self, key: str, source: Source) -> None:
-        try:
-            await super().put(key, source)
-        except Unavailable as error:
-            if any(f"os error {number}" in str(error.__cause__) for number in FULL):
-                logger.error("the disk of the object store is full", cause=str(error.__cause__))  # noqa: TRY400 - the cause tells
-                raise DiskFull("the object store") from error
-            raise
-
     async def delete(self, key: str) -> None:
         if UNFINISHED in key:  # obstore knows of no such names
             await asyncio.to_thread((self._folder / key).unlink, missing_ok=True)
@@ -59,7 +46,7 @@ class Directory(ObstoreObjects):
     async def page(self, after: str, limit: int) -> Sequence[FoundObject]:
         return await asyncio.to_thread(lambda: [*islice(_files(self._folder, "", after), limit)])
 
-    async def download_url(self, key: str, ttl: timedelta, file_name: str, mime_type: str) -> str | None:
+    async def download_url(self, key: str, ttl: timedelta, file_name: str, mime_type: str) -> StoreUrl | None:
         return None
 
 

@@ -13,7 +13,15 @@ from mesh_core.errors import InvalidField, StartupError, Unavailable
 from mesh_core.settings import MAIN_STORE, ObjectsSettings, StoreSettings
 from mesh_media.stores.buckets import prepare_bucket
 from mesh_media.stores.directory import Directory
-from mesh_media.stores.object_store import FoundObject, ListedStore, Source, key_in, path_of, store_of
+from mesh_media.stores.object_store import (
+    FoundObject,
+    ListedStore,
+    Source,
+    StoreUrl,
+    key_in,
+    path_of,
+    store_of,
+)
 from mesh_media.stores.s3 import S3, minio_client
 
 
@@ -64,7 +72,7 @@ class Stores:
         page = await self._stores[name].page(path_of(after), limit)
         return [FoundObject(key_in(name, one.key), one.size, one.unfinished) for one in page]
 
-    async def download_url(self, key: str, ttl: timedelta, file_name: str, mime_type: str) -> str | None:
+    async def download_url(self, key: str, ttl: timedelta, file_name: str, mime_type: str) -> StoreUrl | None:
         store, path = self._of(key)
         return await store.download_url(path, ttl, file_name, mime_type)
 

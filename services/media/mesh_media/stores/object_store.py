@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -27,6 +27,14 @@ class FoundObject:
     key: str
     size: int
     unfinished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StoreUrl:
+    """A URL that serves an object until `ends`."""
+
+    url: str
+    ends: datetime
 
 
 class ObjectStore(Protocol):
@@ -53,8 +61,10 @@ class ObjectStore(Protocol):
         some may be deleted then.
         """
 
-    async def download_url(self, key: str, ttl: timedelta, file_name: str, mime_type: str) -> str | None:
-        """A URL that serves the object for `ttl`; None when the store has no URLs."""
+    async def download_url(self, key: str, ttl: timedelta, file_name: str, mime_type: str) -> StoreUrl | None:
+        """A URL that serves the object for `ttl`, or less where what it is signed with ends earlier; None
+        when the store has no URLs.
+        """
 
 
 class ListedStore(ObjectStore, Protocol):

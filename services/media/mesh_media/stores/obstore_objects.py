@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 import obstore
-from obstore.exceptions import BaseError
+import structlog
+from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import LocalStore, S3Store
 
+from mesh_core.disk import FULL, DiskFull
 from mesh_core.errors import DataLoss, Unavailable
+from mesh_media.stores.credentials import NoCredentials
 from mesh_media.stores.object_store import CHUNK_BYTES, Source
+
+logger = structlog.get_logger(__name__)
 
 PART_BYTES = 5 * 1024 * 1024
 """Size of the parts in which large objects are uploaded: S3 takes none smaller."""
@@ -29,6 +34,9 @@ class ObstoreObjects:
                 self._store, key, source, chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE
             )
         except BaseError as error:
+            if any(sign in str(error) for sign in _FULL):
+                logger.error("the object store is full", cause=_first_line(error))  # noqa: TRY400 - the cause tells
+                raise DiskFull("the object store") from error
             raise unavailable(error) from error
 
     async def get(self, key: str, start: int, end: int) -> AsyncGenerator[bytes, None]:
@@ -81,7 +89,11 @@ class ObstoreObjects:
 
 
 def unavailable(error: Exception) -> Unavailable:
-    """What callers are told: the store's own message can name its address and bucket, not for them to see."""
+    """What callers are told: the store's own message can name its address and bucket, not for them to see.
+    Keys that it no longer takes are told to who runs the mesh.
+    """
+    if isinstance(error, (PermissionDeniedError, UnauthenticatedError, NoCredentials)):
+        logger.error("the object store refuses the keys", cause=_first_line(error))
     return Unavailable(
         f"the object store does not answer ({type(error).__name__})", "BACKEND_UNAVAILABLE", retry_after=1.0
     )
@@ -90,3 +102,19 @@ def unavailable(error: Exception) -> Unavailable:
 def damaged() -> DataLoss:
     """What callers are told of an object whose bytes are not those that were stored."""
     return DataLoss("the stored file is damaged", "FILE_DAMAGED")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
+_FULL = (
+    *(f"os error {number})" for number in FULL),
+    "code: 507",  # and codes of S3 that come with other numbers
+    "QuotaExceeded",
+    "StorageFull",
+    "InsufficientCapacity",
+    "InsufficientStorage",
+    "storage cap exceeded",
+)
+"""What stores say whose disk is full, or that may take no more."""

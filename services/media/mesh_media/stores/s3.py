@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from ssl import SSLError, create_default_context
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 import obstore
 from minio import Minio
-from minio.error import MinioException
+from minio.credentials.providers import Provider
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
+from urllib3 import PoolManager, Retry, Timeout
 
+from mesh_core.errors import StartupError
 from mesh_core.settings import StoreSettings
-from mesh_media.stores.object_store import FoundObject
+from mesh_media.stores.credentials import NoCredentials, credentials_of, end_of, for_obstore
+from mesh_media.stores.object_store import FoundObject, StoreUrl
 from mesh_media.stores.obstore_objects import ObstoreObjects, unavailable
 
 if TYPE_CHECKING:  # obstore has it for type checkers only
-    from obstore.store import S3Config
+    from obstore.store import ClientConfig, S3Config
 
 READ_BYTES = 4 * 1024 * 1024
 """How much is asked for at a time: no request stands open while whoever downloads is slow."""
@@ -31,8 +36,10 @@ class S3(ObstoreObjects):
     """Objects of one bucket, which exists."""
 
     def __init__(self, settings: StoreSettings, bucket: str) -> None:
-        super().__init__(_store(settings, bucket))
-        self._signer = minio_client(settings, settings.public_endpoint)
+        """Raises `StartupError` for certificates that cannot be read."""
+        self._keys = credentials_of(settings)
+        self._signer = minio_client(settings, settings.public_endpoint, self._keys)
+        super().__init__(_store(settings, bucket, self._keys))
         self._bucket = bucket
 
     async def page(self, after: str, limit: int) -> Sequence[FoundObject]:
@@ -45,20 +52,23 @@ class S3(ObstoreObjects):
             raise unavailable(error) from error
         return []
 
-    async def download_url(self, key: str, ttl: timedelta, file_name: str, mime_type: str) -> str | None:
+    async def download_url(self, key: str, ttl: timedelta, file_name: str, mime_type: str) -> StoreUrl | None:
         headers: dict[str, str | list[str] | tuple[str]] = {
             "response-content-type": mime_type,
             "response-content-disposition": attachment(file_name),
         }
-        try:
-            return await asyncio.to_thread(
-                self._signer.presigned_get_object,
-                self._bucket,
-                key,
-                expires=ttl,
-                response_headers=headers,
+
+        def signed() -> StoreUrl:
+            now = datetime.now(UTC)
+            url = self._signer.presigned_get_object(
+                self._bucket, key, expires=ttl, response_headers=headers, request_date=now
             )
-        except (MinioException, OSError) as error:
+            # S3 takes an address no longer than the keys that signed it.
+            return StoreUrl(url, min(now + ttl, end_of(self._keys.retrieve()) or now + ttl))
+
+        try:
+            return await asyncio.to_thread(signed)
+        except NoCredentials as error:
             raise unavailable(error) from error
 
     async def _parts(self, key: str, start: int, end: int) -> AsyncIterator[memoryview]:
@@ -80,32 +90,64 @@ def attachment(file_name: str) -> str:
     return f'attachment; filename="{plain}"{exact}'
 
 
-def minio_client(settings: StoreSettings, endpoint: str = "") -> Minio:
+def minio_client(settings: StoreSettings, endpoint: str = "", keys: Provider | None = None) -> Minio:
     """What obstore does not do: buckets, their rules, and signed URLs with headers; at the settings' endpoint
-    unless another is given.
+    unless another is given. Raises `StartupError` for certificates that cannot be read.
     """
-    at = urlsplit(endpoint or settings.endpoint or f"https://s3.{settings.region}.amazonaws.com")
-    return Minio(
+    at = urlsplit(endpoint or _endpoint(settings))
+    client = Minio(
         at.netloc,
-        access_key=settings.access_key or None,
-        secret_key=settings.secret_key or None,
+        credentials=keys or credentials_of(settings),
         region=settings.region,
         secure=at.scheme == "https",
+        http_client=_http(settings.ca_file),
     )
+    if _is_virtual(settings):
+        client.enable_virtual_style_endpoint()  # type: ignore[no-untyped-call]
+    else:
+        client.disable_virtual_style_endpoint()  # type: ignore[no-untyped-call]
+    return client
 
 
-def _store(settings: StoreSettings, bucket: str) -> S3Store:
+def _http(ca_file: str) -> PoolManager:
+    context = create_default_context()
+    if ca_file:
+        try:
+            context.load_verify_locations(ca_file)
+        except (OSError, SSLError) as error:
+            raise StartupError(f"ca_file {ca_file} has no certificates that can be read: {error}") from None
+    retries = Retry(total=3, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504])
+    return PoolManager(timeout=Timeout(connect=5.0, read=30.0), ssl_context=context, retries=retries)
+
+
+def _store(settings: StoreSettings, bucket: str, keys: Provider) -> S3Store:
+    virtual, endpoint = _is_virtual(settings), urlsplit(_endpoint(settings))
+    if virtual:  # obstore wants the bucket in it
+        endpoint = endpoint._replace(netloc=f"{bucket}.{endpoint.netloc}")
+    client: ClientConfig = {"allow_http": endpoint.scheme == "http"}
+    if settings.ca_file:
+        client["root_certificate"] = Path(settings.ca_file).read_bytes()
     return S3Store(
         bucket,
-        endpoint=settings.endpoint or None,
-        access_key_id=settings.access_key or None,
-        secret_access_key=settings.secret_key or None,
+        endpoint=endpoint.geturl(),
         region=settings.region,
-        virtual_hosted_style_request=not settings.endpoint,
-        client_options={"allow_http": settings.endpoint.startswith("http://")},
+        virtual_hosted_style_request=virtual,
+        client_options=client,
         retry_config={"max_retries": 5, "retry_timeout": timedelta(seconds=RETRY_SECONDS)},
+        credential_provider=for_obstore(keys),
         config=_encryption(settings),
     )
+
+
+def _endpoint(settings: StoreSettings) -> str:
+    return settings.endpoint or f"https://s3.{settings.region}.amazonaws.com"
+
+
+def _is_virtual(settings: StoreSettings) -> bool:
+    """Whether a bucket is named in the host: no certificate of Amazon's is for names with dots."""
+    if settings.addressing:
+        return settings.addressing == "virtual"
+    return not settings.endpoint and "." not in urlsplit(settings.url).netloc
 
 
 def _encryption(settings: StoreSettings) -> S3Config:
