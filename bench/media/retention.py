@@ -21,6 +21,7 @@ from mesh_core.database import Database
 from mesh_core.database.migrations import migrate
 from mesh_core.settings import DatabaseSettings, ObjectsSettings
 from mesh_media.repository.expiry_repository import ExpiryRepository
+from mesh_media.repository.limit_repository import LimitRepository
 from mesh_media.repository.listing import MediaListing, MediaQuery
 from mesh_media.repository.object_repository import ObjectRepository
 from mesh_media.repository.usage_repository import UsageRepository
@@ -110,6 +111,7 @@ async def _sweep(database: Database, store: Stores, files: int) -> Measured:
         store,
         interval_seconds=0.5,
         usage=UsageRepository(database),
+        limits=LimitRepository(database, timedelta()),
     )
     before, most = _resident_mb(), 0.0
     began = perf_counter()

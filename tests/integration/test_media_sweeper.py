@@ -14,10 +14,11 @@ from mesh_core.database import Database
 from mesh_core.errors import Unavailable
 from mesh_core.ids import new_uuid
 from mesh_core.settings import DatabaseSettings
-from mesh_media.repository.expiry_repository import Batch, ExpiryRepository
+from mesh_media.repository.expiry_repository import ExpiryRepository
+from mesh_media.repository.limit_repository import LimitRepository
 from mesh_media.repository.object_repository import ObjectRepository
 from mesh_media.repository.references import ObjectGone, refer
-from mesh_media.repository.rows import NewObject
+from mesh_media.repository.rows import Batch, NewObject
 from mesh_media.repository.usage_repository import UsageRepository
 from mesh_media.retention.sweeper import Sweeper
 from tests.support.eventually import eventually
@@ -69,6 +70,7 @@ def sweeper(database: Database, store: Any, expiry: Any = None) -> Sweeper:
         store,
         interval_seconds=0.05,
         usage=UsageRepository(database),
+        limits=LimitRepository(database, timedelta(0)),
     )
 
 

@@ -18,6 +18,7 @@ from mesh_core import ids
 from mesh_core.ids import Prefix, new_uuid
 from mesh_core.settings import ObjectsSettings
 from mesh_media.repository.expiry_repository import ExpiryRepository
+from mesh_media.repository.limit_repository import LimitRepository
 from mesh_media.repository.object_repository import ObjectRepository
 from mesh_media.repository.usage_repository import UsageRepository
 from mesh_media.retention.sweeper import Sweeper
@@ -116,6 +117,7 @@ async def test_media_go_with_their_objects_before_the_tenant_does(world: RouterW
         store,
         interval_seconds=0.1,
         usage=UsageRepository(world.database),
+        limits=LimitRepository(world.database, timedelta()),
     )
     for statement in _MEDIA:
         await world.database.pool.execute(statement, tenant, new_uuid())

@@ -32,6 +32,7 @@ from mesh_media.migration.scans import Scans
 from mesh_media.processing.processor import ProcessingLimits, Processor
 from mesh_media.processing.spool import own_folder
 from mesh_media.repository.expiry_repository import ExpiryRepository
+from mesh_media.repository.limit_repository import LimitRepository
 from mesh_media.repository.media_repository import MediaRepository
 from mesh_media.repository.object_repository import ObjectRepository
 from mesh_media.repository.storage_repository import StorageRepository
@@ -42,7 +43,7 @@ from mesh_media.settings import MediaServiceSettings, MediaSettings
 from mesh_media.stores.named_stores import open_stores
 from sessionmesh.v1 import media_pb2_grpc
 
-OLDEST_SCHEMA = 15
+OLDEST_SCHEMA = 16
 """The oldest schema that this service works with."""
 
 
@@ -66,7 +67,14 @@ async def _run(settings: MediaServiceSettings, stop: Stop) -> None:
     expiry, pruning = ExpiryRepository(database, grace), Pruning(database, grace)
     migrations, scans = Migrations(database, store, grace), Scans(database, store)
     usage = UsageRepository(database)
-    sweeper = Sweeper(expiry, objects, store, interval_seconds=limits.sweep_seconds, usage=usage)
+    sweeper = Sweeper(
+        expiry,
+        objects,
+        store,
+        interval_seconds=limits.sweep_seconds,
+        usage=usage,
+        limits=LimitRepository(database, grace),
+    )
     key = await page_token_key(database)
     pager, signer, reader = Pager(key), LinkSigner(key), Reader(media, store)
     entry = Entry.of(settings.server, settings.auth, settings.redis, settings.limits)

@@ -87,7 +87,7 @@ async def delete_matching(
     media = [row["id"] for row in await connection.fetch(query, *where.arguments)]
     freed = await connection.fetchval(_FREED.replace("{}", "m.id = ANY ($1)"), media)
     async with connection.transaction():
-        gone = await delete_media(connection, media, grace)
+        gone, _ = await delete_media(connection, media, grace)
     return media[-1] if len(media) == limit else None, gone, freed
 
 

@@ -49,44 +49,54 @@ async def release(connection: AnyConnection, references: References, grace: time
         return
     tenants = [tenant for tenant, _ in references]
     hashes = [sha256 for _, sha256 in references]
-    await connection.execute(_LOCK, tenants, hashes)
-    counts = [*references.values()]
-    last = await connection.fetch(_REMOVE, tenants, hashes, counts)
-    await connection.execute(_FEWER, tenants, hashes, counts)
-    await connection.execute(
-        ADD_UNREFERENCED,
-        [row["key"] for row in last],
-        [row["tenant"] for row in last],
-        [row["size"] for row in last],
-        grace,
-    )
+    last, fewer, less = [], [], []
+    for row in await connection.fetch(_LOCK, tenants, hashes):
+        released = references[row["tenant"], row["sha256"]]
+        if released < row["media"]:
+            fewer.append(row["ctid"])
+            less.append(released)
+        else:
+            last.append(row)
+    if fewer:
+        await connection.execute(_FEWER, fewer, less)
+    if last:
+        await connection.execute(_REMOVE, [row["ctid"] for row in last])
+        keys, owners, sizes = ([row[column] for row in last] for column in ("key", "tenant", "size"))
+        await connection.execute(ADD_UNREFERENCED, keys, owners, sizes, grace)
 
 
-async def delete_media(connection: AnyConnection, media: Sequence[UUID], grace: timedelta) -> int:
-    """Deletes media rows, and their objects after `grace` when nothing else refers to them; how many went."""
+async def delete_media(connection: AnyConnection, media: Sequence[UUID], grace: timedelta) -> tuple[int, int]:
+    """Deletes media rows, and their objects after `grace` when nothing else refers to them; how many went,
+    and the bytes of their objects, shared ones too.
+    """
     locked = await connection.fetch("SELECT id FROM media WHERE id = ANY ($1) ORDER BY id FOR UPDATE", media)
-    deleted = await connection.fetch(_DELETE_MEDIA, [row["id"] for row in locked])
+    return await delete_locked(connection, [row["id"] for row in locked], grace)
+
+
+async def delete_locked(
+    connection: AnyConnection, media: Sequence[UUID], grace: timedelta
+) -> tuple[int, int]:
+    """The same for rows that this transaction has locked."""
+    deleted = await connection.fetch(_DELETE_MEDIA, media)
     references: Counter[tuple[UUID, bytes]] = Counter()
     for row in deleted:
         for sha256 in (row["sha256"], row["thumbnail_sha256"], row["kept_sha256"]):
             if sha256 is not None:
                 references[row["tenant"], sha256] += 1
     await release(connection, references, grace)
-    return len(deleted)
+    return len(deleted), sum(row["stored_size"] for row in deleted)
 
 
 # The sweeper may be deleting one that is no upload's any more.
 _USE = "DELETE FROM media_loose_object WHERE key = $1 AND uploading RETURNING true"
 _REFER = """INSERT INTO media_object AS o (tenant, sha256, key, size, media) VALUES ($1, $2, $3, $4, 1)
   ON CONFLICT (tenant, sha256) DO UPDATE SET media = o.media + 1 RETURNING key"""
-_LOCK = """SELECT FROM media_object o WHERE (o.tenant, o.sha256) IN
-    (SELECT * FROM unnest($1::uuid[], $2::bytea[]))
+# A locked row stays where it is, so it is found again without looking: a sweep does so for millions.
+_LOCK = """SELECT ctid, tenant, sha256, key, size, media FROM media_object o
+  WHERE (o.tenant, o.sha256) IN (SELECT * FROM unnest($1::uuid[], $2::bytea[]))
   ORDER BY o.sha256, o.tenant FOR UPDATE"""
 _FEWER = """UPDATE media_object o SET media = o.media - r.count
-  FROM unnest($1::uuid[], $2::bytea[], $3::int[]) AS r(tenant, sha256, count)
-  WHERE o.tenant = r.tenant AND o.sha256 = r.sha256 AND o.media > r.count"""
-_REMOVE = """DELETE FROM media_object o
-  USING unnest($1::uuid[], $2::bytea[], $3::int[]) AS r(tenant, sha256, count)
-  WHERE o.tenant = r.tenant AND o.sha256 = r.sha256 AND o.media = r.count RETURNING o.key, o.tenant, o.size"""
+  FROM unnest($1::tid[], $2::int[]) AS r(at, count) WHERE o.ctid = r.at"""
+_REMOVE = "DELETE FROM media_object WHERE ctid = ANY ($1::tid[])"
 _DELETE_MEDIA = """DELETE FROM media WHERE id = ANY ($1) RETURNING tenant, sha256, thumbnail_sha256,
-  CASE WHEN original_kept THEN original_sha256 END AS kept_sha256"""
+  CASE WHEN original_kept THEN original_sha256 END AS kept_sha256, stored_size"""

@@ -160,7 +160,9 @@ PROCESS, FETCH = 1, 2
 
 @dataclass(frozen=True, slots=True)
 class WorkRow:
-    """Work that was claimed. `attempts` is how often it was begun before."""
+    """Work that was claimed. `attempts` is how often it was begun before; `faults`, how often it failed then
+    for a reason of its own, and not because a server was away.
+    """
 
     media: UUID
     tenant: UUID
@@ -169,3 +171,13 @@ class WorkRow:
     url: str
     with_headers: bool
     attempts: int
+    faults: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a batch of deletions looked at, and how many files and bytes of it went."""
+
+    seen: int
+    deleted: int
+    bytes: int

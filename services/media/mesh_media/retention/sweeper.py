@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from functools import partial
 from time import monotonic
 
 import structlog
 from prometheus_client import Counter, Gauge
 
-from mesh_media.repository.expiry_repository import BATCH, Batch, ExpiryRepository
+from mesh_media.repository.expiry_repository import BATCH, ExpiryRepository
+from mesh_media.repository.limit_repository import MOST, Limit, LimitRepository, Look
 from mesh_media.repository.object_repository import ObjectRepository
+from mesh_media.repository.rows import Batch
 from mesh_media.repository.usage_repository import UsageRepository
 from mesh_media.retention.quota_watch import QuotaWatch
 from mesh_media.stores.object_store import ObjectStore
@@ -43,8 +44,10 @@ class Sweeper:
         *,
         interval_seconds: float,
         usage: UsageRepository,
+        limits: LimitRepository,
     ) -> None:
         self._expiry = expiry
+        self._limits = limits
         self._usage = usage
         self._objects = objects
         self._store = store
@@ -55,7 +58,7 @@ class Sweeper:
         """Sweeps at intervals until it is cancelled."""
         often, seldom = self._interval_seconds, SELDOM * self._interval_seconds
         async with asyncio.TaskGroup() as parts:
-            for part in (self.expire_media, self.delete_objects, self.settle_policies, self.count_work):
+            for part in (self.expire_media, self.delete_objects, self.settle, self.count_work):
                 parts.create_task(self._repeat(part, often))
             for part in (
                 self.make_room,
@@ -66,18 +69,47 @@ class Sweeper:
                 parts.create_task(self._repeat(part, seldom))
 
     async def expire_media(self) -> None:
-        """Deletes the media that have expired; their objects become due."""
-        await self._in_batches(self._expiry.delete_due, "expired")
+        """Deletes the media that have expired; their objects become due. Rests between two batches for a
+        quarter of what one took: the database is others', too.
+        """
+        while True:
+            began = monotonic()
+            batch = await self._expiry.delete_due()
+            self._count(batch, "expired")
+            if batch.seen < BATCH:
+                return
+            await asyncio.sleep((monotonic() - began) / 4)
 
     async def make_room(self) -> None:
-        """Deletes the oldest of what is beyond the limits of categories and tenants."""
-        for full in await self._expiry.overfull():
-            await self._in_batches(partial(self._expiry.evict, full), "limit")
-            logger.info("a limit of media was passed", tenant=str(full.tenant), category=full.category)
+        """Deletes the oldest of what is beyond the limits of categories and tenants, one after the other."""
+        async with self._limits.look() as look:
+            if look is None:
+                return
+            async for limit in look.limits():
+                began = monotonic()
+                if await self._hold(look, limit):
+                    logger.info(
+                        "a limit of media was passed", tenant=str(limit.tenant), category=limit.category
+                    )
+                await asyncio.sleep((monotonic() - began) / 4)
 
-    async def settle_policies(self) -> None:
-        """Has media follow rules that were changed."""
-        while await self._expiry.settle_policies():
+    async def _hold(self, look: Look, limit: Limit) -> int:
+        """Has a limit hold; how many files it looked at for that."""
+        seen = deleted = 0
+        while found := (much := await look.too_much(limit)).media:
+            for first in range(0, len(found), BATCH):
+                began = monotonic()
+                batch = await self._limits.evict(limit, much.time, found[first : first + BATCH])
+                self._count(batch, "limit")
+                seen, deleted = seen + batch.seen, deleted + batch.deleted
+                await asyncio.sleep((monotonic() - began) / 4)
+            if len(found) < MOST or not deleted:
+                break
+        return seen
+
+    async def settle(self) -> None:
+        """Has media follow references and rules that were changed."""
+        while await self._expiry.settle_changed() or await self._expiry.settle_policies():
             pass
 
     async def count_work(self) -> None:
@@ -114,16 +146,9 @@ class Sweeper:
             return await asyncio.gather(*(self._store.delete(key) for key in keys), return_exceptions=True)
         return [None] * len(keys)
 
-    async def _in_batches(self, work: Callable[[], Awaitable[Batch]], reason: str) -> None:
-        """Rests between two batches for a quarter of what one took: the database is others', too."""
-        while True:
-            began = monotonic()
-            batch = await work()
-            DELETED_MEDIA.labels(reason).inc(batch.deleted)
-            DELETED_BYTES.labels(reason).inc(batch.bytes)
-            if batch.seen < BATCH:
-                return
-            await asyncio.sleep((monotonic() - began) / 4)
+    def _count(self, batch: Batch, reason: str) -> None:
+        DELETED_MEDIA.labels(reason).inc(batch.deleted)
+        DELETED_BYTES.labels(reason).inc(batch.bytes)
 
     async def _repeat(self, part: Callable[[], Awaitable[object]], interval: float) -> None:
         while True:
