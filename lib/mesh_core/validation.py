@@ -55,12 +55,17 @@ def visible_text(field: str, value: str, max_length: int = MAX_NAME) -> str:
     text(field, value, max_length)
     if value.isascii() and value.isprintable():
         return value
-    if found := _INVISIBLE(value):
+    if found := _INVISIBLE.search(value):
         raise InvalidField(
             field,
             f"must not contain control, invisible or bidirectional characters; has U+{ord(found[0]):04X}",
         )
     return value
+
+
+def without_invisible(value: str) -> str:
+    """`value` without what `visible_text` refuses."""
+    return _INVISIBLE.sub("", value)
 
 
 def request_id(value: str, field: str = "request_id") -> str:
@@ -175,7 +180,7 @@ _INVISIBLE = re.compile(
     "\U000e0000-\U000e0fff]"
     "|(?<![^\x00-\x7f\u200c\u200d\ufe00-\ufe0f])[\ufe00-\ufe0f]"
     "|(?<![^\x00-\x7f\u200c\u200d])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\x7f\u200c\u200d])"
-).search
+)
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}").fullmatch
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_SECOND = int(datetime(1, 1, 1, tzinfo=UTC).timestamp())

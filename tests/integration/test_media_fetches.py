@@ -55,6 +55,11 @@ class Site:
     async def book(self, _request: web.Request) -> web.Response:
         return web.Response(body=b"PK\x03\x04" + bytes(300), content_type="application/epub+zip")
 
+    async def named(self, request: web.Request) -> web.Response:
+        assert request.raw_path == "/gr%C3%BC%C3%9Fe%201?an=%C3%BC"
+        said = {"content-disposition": "attachment; filename*=UTF-8''%C3%BCber.pdf"}
+        return web.Response(body=PDF, headers=said)
+
     async def to_signed(self, _request: web.Request) -> web.Response:
         return web.Response(status=302, headers={"location": SIGNED})
 
@@ -112,6 +117,7 @@ async def serve(site: Site) -> web.AppRunner:
     application.router.add_get("/book", site.book)
     application.router.add_get("/to_signed", site.to_signed)
     application.router.add_get("/signed/{name:.*}", site.signed)
+    application.router.add_get("/grüße 1", site.named)
     application.router.add_get("/compressed", site.compressed)
     application.router.add_get("/empty", site.empty)
     application.router.add_get("/status/{status}", site.status)
@@ -221,6 +227,15 @@ async def test_a_redirect_to_a_signed_address_is_followed_as_it_is_spelled(
     tenant: MediaTenant, site: Site
 ) -> None:
     assert (await fetch(tenant, f"{site.address}/to_signed")).sha256 == sha256(PDF)
+
+
+async def test_an_address_may_be_written_as_people_read_it_and_its_server_names_the_file(
+    tenant: MediaTenant, site: Site
+) -> None:
+    media = await fetch(tenant, f"{site.address}/grüße 1?an=ü")
+    assert (media.sha256, media.file_name) == (sha256(PDF), "über.pdf")
+    named = await fetch(tenant, f"{site.address}/grüße 1?an=ü", options={"file_name": "mine.pdf"})
+    assert named.file_name == "mine.pdf"
 
 
 async def test_headers_are_sent_and_not_stored(tenant: MediaTenant, site: Site) -> None:

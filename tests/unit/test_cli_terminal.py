@@ -56,6 +56,11 @@ def test_tables_and_lines_write_nothing_dangerous(kind: str, capsys: pytest.Capt
     assert not UNSAFE & set(capsys.readouterr().out)
 
 
+def test_a_row_of_a_table_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(["name"], [["one\ntwo"]])
+    assert capsys.readouterr().out.split() == ["name", r"one\ntwo"]
+
+
 @pytest.mark.parametrize("text", ["[red]x", "[/]", "[link=http://x]y", ":smile:"])
 def test_what_looks_like_the_consoles_markup_is_shown_as_it_is(
     text: str, capsys: pytest.CaptureFixture[str]

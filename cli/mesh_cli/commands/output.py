@@ -35,7 +35,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for column in columns:
         table.add_column(column.replace("_", " "), overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))  # not markup: the values are strangers'
+        table.add_row(*(Text(cell.replace("\n", "\\n")) for cell in row))  # not markup: they are strangers'
     wide_console().print(table)
 
 

@@ -11,9 +11,10 @@ from mesh_core.egress.addresses import AddressForbidden, is_forbidden, literal_a
 from mesh_core.egress.answers import AnswerHandler, connector
 from mesh_core.egress.names import Names
 from mesh_core.egress.resolver import CheckedResolver
-from mesh_core.egress.targets import check_headers, check_url
+from mesh_core.egress.targets import MAX_URL_LENGTH, check_headers, check_url
 
 __all__ = [
+    "MAX_URL_LENGTH",
     "AddressForbidden",
     "AnswerHandler",
     "CheckedResolver",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -12,12 +11,11 @@ from mesh_core import ids, validation
 from mesh_core.errors import InvalidField
 from mesh_core.ids import Prefix
 from mesh_core.rpc.auth import Identity
+from mesh_media.ingest.file_names import fitting_name, given_name
 from mesh_media.processing.file_types import normalised
 from mesh_media.repository.rows import NewMedia
 from sessionmesh.v1 import media_pb2
 
-MAX_FILE_NAME = 255
-"""Characters."""
 MAX_LABELS = 16
 MAX_KEEP_FOR = timedelta(days=3650)
 
@@ -92,7 +90,7 @@ def announce(
     if origin == media_pb2.MEDIA_ORIGIN_NETWORK:
         options.file_name = fitting_name(options.file_name)
     else:
-        _check_name(f"{field}.file_name", options.file_name)
+        options.file_name = given_name(f"{field}.file_name", options.file_name)
     if origin in (media_pb2.MEDIA_ORIGIN_NETWORK, media_pb2.MEDIA_ORIGIN_INLINE):
         options.mime_type = declared = _hint(options.mime_type)
     else:
@@ -115,26 +113,6 @@ def announce(
     return Announcement(*owner, origin, options, declared, keep_for)
 
 
-def fitting_name(name: str) -> str:
-    """A file's name without what a path, or a terminal's command, could be made of; a long one is cut in the
-    middle, so that it ends as it did. What nothing is left of is empty.
-    """
-    plain = "".join(_fitting(letter) for letter in name).strip()
-    if not plain.strip("."):
-        return "_" * len(plain)
-    if len(plain) > MAX_FILE_NAME:
-        stem, dot, suffix = plain.rpartition(".")
-        ending = dot + suffix if stem and len(suffix) <= _MAX_SUFFIX else ""
-        plain = plain[: MAX_FILE_NAME - len(ending) - 1] + "…" + ending
-    return plain
-
-
-def _check_name(field: str, name: str) -> None:
-    validation.text(field, name, MAX_FILE_NAME)
-    if "/" in name or "\\" in name or name in (".", ".."):
-        raise InvalidField(field, "must be a name without a path")
-
-
 def _declared(field: str, mime_type: str) -> str:
     try:
         return normalised(mime_type)
@@ -147,14 +125,3 @@ def _hint(mime_type: str) -> str:
         return normalised(mime_type)
     except InvalidField:
         return ""
-
-
-def _fitting(letter: str) -> str:
-    if letter in "/\\":
-        return "_"
-    # Controls, what Unicode lets fonts ignore or turns text around, and halves of surrogate pairs
-    return "" if unicodedata.category(letter) in ("Cc", "Cs") or letter in _TURNING else letter
-
-
-_MAX_SUFFIX = 16
-_TURNING = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"

@@ -90,6 +90,7 @@ class Fetches:
                     await room.take(file.size)
                 if file.size == 0 or (options.sha256 and options.sha256 != file.sha256):
                     raise NotFetched(media_pb2.MEDIA_FAILURE_CORRUPT, final=True)
+                options.file_name = options.file_name or found.name
                 options.mime_type = options.mime_type or hinted_type(found.mime_type, file.head)
                 announcement = announcement_of(media, options)
                 if mime_type := takes_long(announcement, file):

@@ -77,7 +77,8 @@ class Later:
         """Stores the file of that type of a PENDING media as it came, to be processed like an upload that is
         not awaited.
         """
-        came, options = (file.size, file.sha256), announcement.options.SerializeToString()
+        came = (file.size, file.sha256, announcement.options.file_name)
+        options = announcement.options.SerializeToString()
         stored = await self._intake.stored_as_it_came(room, announcement, mime_type, file)
         new = stored.file
         try:
@@ -92,7 +93,7 @@ class Later:
         self, room: Room, announcement: Announcement, media: MediaRow, file: SpooledFile
     ) -> None:
         """Has a PENDING media be READY with what its file is processed to."""
-        came = (file.size, file.sha256)
+        came = (file.size, file.sha256, announcement.options.file_name)
         async with self._intake.stored(room, announcement, file) as stored:
             new = stored.file
             try:

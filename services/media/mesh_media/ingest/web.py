@@ -11,8 +11,16 @@ from typing import Self
 import aiohttp
 from yarl import URL
 
-from mesh_core.egress import AddressForbidden, AnswerHandler, CheckedResolver, check_url, connector
+from mesh_core.egress import (
+    MAX_URL_LENGTH,
+    AddressForbidden,
+    AnswerHandler,
+    CheckedResolver,
+    check_url,
+    connector,
+)
 from mesh_core.errors import FailedPrecondition, InvalidField
+from mesh_media.ingest.file_names import name_of_answer
 from mesh_media.processing.spool import LEAST_RATE, MAX_CHUNK, PIECE_SECONDS, START_SECONDS
 from sessionmesh.v1 import media_pb2
 
@@ -30,10 +38,13 @@ class NotFetched(Exception):
 
 @dataclass(frozen=True, slots=True)
 class WebFile:
-    """A file that an address gives. `size` None: it does not say; `pieces` raise `NotFetched`."""
+    """A file that an address gives. `size` None: it does not say; "" for a name that it does not say either;
+    `pieces` raise `NotFetched`.
+    """
 
     size: int | None
     mime_type: str
+    name: str
     pieces: AsyncIterator[bytes]
 
 
@@ -67,7 +78,14 @@ class Web:
         await self._resolver.close()
 
     async def check(self, field: str, url: str) -> str:
-        """An address that may be fetched. Raises `InvalidField`, `FailedPrecondition` ADDRESS_FORBIDDEN."""
+        """An address that may be fetched, spelled as browsers do: with what is not ASCII encoded. Raises
+        `InvalidField`, `FailedPrecondition` ADDRESS_FORBIDDEN.
+        """
+        if not _is_encoded(url) and len(url) <= MAX_URL_LENGTH:
+            try:
+                url = str(URL(url))
+            except ValueError as error:
+                raise InvalidField(field, f"is not a URL: {error}") from None
         return await check_url(field, url, self._resolver, allow_http=self._allow_http)
 
     @asynccontextmanager
@@ -82,7 +100,8 @@ class Web:
             if size is not None and size > self._max_bytes:
                 raise NotFetched(media_pb2.MEDIA_FAILURE_TOO_LARGE, final=True)
             end += (self._max_bytes if size is None else size) / LEAST_RATE
-            yield WebFile(size, answer.headers.get("content-type", ""), _pieces(answer, end))
+            name = name_of_answer(answer.headers.get("content-disposition", ""), answer.url)
+            yield WebFile(size, answer.headers.get("content-type", ""), name, _pieces(answer, end))
         finally:
             answer.close()
 
@@ -118,7 +137,11 @@ def _as_given(address: str) -> URL:
     """The address as it is spelled: yarl would spell it otherwise, and a signed one would no longer fit its
     signature. What must not be in an address, and is in that of some redirects, is encoded.
     """
-    return URL(address, encoded=address.isascii() and " " not in address)
+    return URL(address, encoded=_is_encoded(address))
+
+
+def _is_encoded(address: str) -> bool:
+    return address.isascii() and " " not in address
 
 
 async def _pieces(answer: aiohttp.ClientResponse, end: float) -> AsyncIterator[bytes]:

@@ -50,7 +50,7 @@ class WorkRepository:
         await self._pool.execute("UPDATE media_work SET due_time = now() + $2 WHERE media = $1", media, delay)
 
     async def process_later(
-        self, media: UUID, file: NewFile, came: tuple[int, bytes], options: bytes
+        self, media: UUID, file: NewFile, came: tuple[int, bytes, str], options: bytes
     ) -> MediaRow | None:
         """Has a media whose file was fetched be one that is to be processed, by whichever process; returns
         None and raises as `finish` does.
@@ -64,9 +64,9 @@ class WorkRepository:
             await connection.execute(_TO_PROCESS, media, PROCESS, options)
             return await read_media(connection, media)
 
-    async def finish(self, media: UUID, file: NewFile, came: tuple[int, bytes]) -> MediaRow | None:
-        """Has a media be READY with this file, whose bytes as they came have such a size and hash. None when
-        it is not PENDING any more: then the file is not used. Raises `ObjectGone`.
+    async def finish(self, media: UUID, file: NewFile, came: tuple[int, bytes, str]) -> MediaRow | None:
+        """Has a media be READY with this file, whose bytes as they came have such a size and hash, and which
+        has such a name. None when it is not PENDING any more: then the file is not used. Raises `ObjectGone`.
         """
         async with self._pool.acquire() as connection, connection.transaction():
             before = await connection.fetchrow(_TAKE, media)
@@ -134,8 +134,8 @@ _TO_PROCESS = """UPDATE media_work SET kind = $2, options = $3, url = '', with_h
   due_time = now() WHERE media = $1"""
 # The states are 1 PENDING, 2 READY, 3 FAILED.
 _TAKE = "SELECT tenant, sha256 FROM media WHERE id = $1 AND state = 1 FOR UPDATE"
-_CAME = "UPDATE media SET original_size = $2, original_sha256 = $3 WHERE id = $1"
-_READY = "UPDATE media SET state = 2, original_size = $2, original_sha256 = $3 WHERE id = $1"
+_CAME = "UPDATE media SET original_size = $2, original_sha256 = $3, file_name = $4 WHERE id = $1"
+_READY = "UPDATE media SET state = 2, original_size = $2, original_sha256 = $3, file_name = $4 WHERE id = $1"
 _FAILED = "UPDATE media SET state = 3, failure = $2, sha256 = NULL WHERE id = $1"
 _ADD_EVENT = (
     """INSERT INTO event (id, seq, tenant, account, epoch, type, body) VALUES ($1, 0, $2, $3, 0, $4, $5)"""
