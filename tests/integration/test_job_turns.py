@@ -38,7 +38,7 @@ class Recorder(Worker):
     async def cancel(self, connection: store.Connection, row: Any) -> Any:
         return row
 
-    async def insert(self, tenant: UUID, name: str) -> None:
+    async def insert(self, tenant: UUID | None, name: str) -> None:
         async with self._database.pool.acquire() as connection:
             await store.insert(connection, NewJob(new_uuid(), self.kind, tenant, name))
 
@@ -66,6 +66,15 @@ async def test_one_tenants_many_jobs_do_not_go_before_another_ones(recorder: Rec
         await recorder.insert(crowded, name)
     await recorder.insert(small, "b1")
     assert await work_until(recorder, 4) == ["a1", "b1", "a2", "a3"]
+
+
+async def test_the_operators_jobs_have_turns_as_a_tenants(recorder: Recorder) -> None:
+    tenant = new_uuid()
+    for name in ("a1", "a2"):
+        await recorder.insert(tenant, name)
+    for name in ("o1", "o2"):
+        await recorder.insert(None, name)
+    assert await work_until(recorder, 4) == ["a1", "o1", "a2", "o2"]
 
 
 async def test_a_job_that_comes_meanwhile_is_next_where_its_tenant_waits_longest(recorder: Recorder) -> None:

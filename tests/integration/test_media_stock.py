@@ -313,6 +313,19 @@ class TestPruning:
         assert (refused[0], refused[2]) == (grpc.StatusCode.INVALID_ARGUMENT, "filter")
         assert await tenant.media_count() == 1
 
+    async def test_that_have_not_ended_are_limited(self, tenant: MediaTenant) -> None:
+        for _ in range(20):
+            await tenant.database.execute(
+                "INSERT INTO job (id, tenant, kind, state) VALUES ($1, $2, $3, 0)",
+                ids.new_uuid(),
+                tenant.uuid,
+                job_pb2.JOB_KIND_PRUNE_MEDIA,
+            )
+        refused = await refusal(prune(tenant, mime_type_prefix="x"))
+        assert refused[:2] == (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
+        await tenant.database.execute("UPDATE job SET end_time = now() WHERE tenant = $1", tenant.uuid)
+        await prune(tenant, mime_type_prefix="x")
+
     async def test_wants_a_filter(self, tenant: MediaTenant) -> None:
         refused = await refusal(prune(tenant))
         assert (refused[0], refused[2]) == (grpc.StatusCode.INVALID_ARGUMENT, "filter")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 from asyncpg.pgproto.pgproto import UUID
@@ -36,7 +37,12 @@ async def test_a_report_says_what_counting_says(database: Database) -> None:
     counted = await usage.of_tenant(tenant), await usage.of_accounts(tenant, None, None, 10)
     assert counted[0].by_category == {DEFAULT: (2, 20), SENT: (1, 10)}
     assert await usage.report()
-    assert (await usage.of_tenant(tenant), await usage.of_accounts(tenant, None, None, 10)) == counted
+    reported, (accounts, time) = (
+        await usage.of_tenant(tenant),
+        await usage.of_accounts(tenant, None, None, 10),
+    )
+    assert (replace(reported, report_time=None), (accounts, None)) == counted
+    assert reported.report_time == time is not None
 
 
 async def test_a_report_is_read_until_the_next_one_but_what_is_stored_in_all_is_exact(
@@ -47,11 +53,12 @@ async def test_a_report_is_read_until_the_next_one_but_what_is_stored_in_all_is_
     await refer(database.pool, await add_media(database.pool, tenant), SENT, account=account)
     assert not await usage.report(), "it was made a moment ago"
     found = await usage.of_tenant(tenant)
+    assert found.report_time == await database.pool.fetchval("SELECT made_time FROM media_report")
     assert (found.bytes, found.by_category[SENT]) == (40, (1, 10))
     await database.pool.execute("UPDATE media_report SET made_time = now() - interval '6 minutes'")
     assert await usage.report()
     assert (await usage.of_tenant(tenant)).by_category[SENT] == (2, 20)
-    [of_account] = await usage.of_accounts(tenant, [account], None, 10)
+    [of_account], _ = await usage.of_accounts(tenant, [account], None, 10)
     assert (of_account.files, of_account.bytes) == (2, 20)
 
 
@@ -60,4 +67,5 @@ async def test_a_small_tenant_is_counted_when_it_asks(database: Database) -> Non
     await add_media(database.pool, tenant)
     assert not await usage.report()
     await add_media(database.pool, tenant)
-    assert (await usage.of_tenant(tenant)).by_category == {DEFAULT: (2, 20)}
+    found = await usage.of_tenant(tenant)
+    assert (found.by_category, found.report_time) == ({DEFAULT: (2, 20)}, None)

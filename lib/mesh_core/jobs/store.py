@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import asyncpg
@@ -22,6 +23,8 @@ logger = structlog.get_logger(__name__)
 
 Connection = PoolConnectionProxy
 Queries = CallerPool | Connection
+OPERATOR = UUID(bytes(16))
+"""Whose turn that of jobs without a tenant is."""
 ENDED = (job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED)
 
 
@@ -122,6 +125,25 @@ async def unfinished(
     return await database.fetch(_UNFINISHED, kind, subject)
 
 
+async def count_unfinished(connection: Connection, kind: job_pb2.JobKind.ValueType, tenant: UUID) -> int:
+    """How many jobs of that kind a tenant has that have not ended."""
+    found: int = await connection.fetchval(_COUNT_UNFINISHED, kind, tenant)
+    return found
+
+
+async def next_unfinished(
+    pool: asyncpg.Pool, kind: job_pb2.JobKind.ValueType, after: UUID, tried: Collection[UUID]
+) -> asyncpg.Record | None:
+    """A tenant's oldest job of that kind that has not ended, and is none of those `tried`: of the next tenant
+    behind `after` that has one, where zeros are the operator. None when nobody has any.
+    """
+    for behind, start in ((">", after), (">=", OPERATOR)):
+        row = await pool.fetchrow(_NEXT_UNFINISHED.format(behind), kind, start, [*tried])
+        if row is not None:
+            return row
+    return None
+
+
 async def page(
     pool: CallerPool,
     *,
@@ -167,6 +189,12 @@ _REQUEST_CANCEL = """UPDATE job SET cancel_time = coalesce(cancel_time, now()), 
   WHERE id = $1 AND end_time IS NULL RETURNING *"""
 _UNFINISHED = """SELECT * FROM job
   WHERE kind = $1 AND end_time IS NULL AND ($2::text IS NULL OR subject = $2) ORDER BY id"""
+_COUNT_UNFINISHED = "SELECT count(*) FROM job WHERE kind = $1 AND tenant = $2 AND end_time IS NULL"
+_TURN = "coalesce(tenant, '00000000-0000-0000-0000-000000000000')"
+# One index probe, however many jobs there are.
+_NEXT_UNFINISHED = f"""SELECT * FROM job
+  WHERE kind = $1 AND end_time IS NULL AND {_TURN} {{}} $2 AND id <> ALL ($3::uuid[])
+  ORDER BY {_TURN}, id LIMIT 1"""  # noqa: S608 - constants
 _PAGE = """SELECT * FROM job
   WHERE ($1::uuid IS NULL OR tenant = $1) AND ($2::uuid IS NULL OR id < $2)
     AND ($3::smallint IS NULL OR kind = $3) AND ($4::smallint[] IS NULL OR state = ANY ($4))

@@ -29,8 +29,7 @@ class Worker(ABC):
     service.
 
     A job is claimed by a lock of a connection that nothing else uses, which Postgres gives back when that
-    ends, however the process ended. One job after the other, in turns over the tenants: whose last turn is
-    longest ago has the next one.
+    ends, however the process ended. One job after the other, in turns over the tenants.
     """
 
     kind: ClassVar[job_pb2.JobKind.ValueType]
@@ -38,8 +37,8 @@ class Worker(ABC):
     def __init__(self, database: Database) -> None:
         self._database = database
         self._woken = asyncio.Event()
-        self._turns: dict[UUID | None, float] = {}
-        """When a tenant's last turn ended."""
+        self._last = store.OPERATOR
+        """Whose turn was the last one."""
         self._tried: dict[UUID, float] = {}
         """When a job's last turn ended."""
 
@@ -78,9 +77,9 @@ class Worker(ABC):
         while True:
             self._woken.clear()
             try:
-                while row := self._next(await store.unfinished(self._database.pool, self.kind)):
+                while row := await self._next():
                     await self._guarded(row)
-                    self._turns[row["tenant"]] = self._tried[row["id"]] = monotonic()
+                    self._last, self._tried[row["id"]] = row["tenant"] or store.OPERATOR, monotonic()
             except Exception as error:  # whatever it is, the next look may do better
                 logger.warning("no look for jobs", kind=self.name, error=repr(error))
             with suppress(TimeoutError):
@@ -91,14 +90,11 @@ class Worker(ABC):
         """A job was begun in this process: it need not wait for the next look."""
         self._woken.set()
 
-    def _next(self, unfinished: list[asyncpg.Record]) -> asyncpg.Record | None:
+    async def _next(self) -> asyncpg.Record | None:
         """Whose turn it is; None when all were tried a moment ago."""
-        tenants, jobs = {row["tenant"] for row in unfinished}, {row["id"] for row in unfinished}
-        self._turns = {tenant: ended for tenant, ended in self._turns.items() if tenant in tenants}
-        self._tried = {job: ended for job, ended in self._tried.items() if job in jobs}
         before = monotonic() - LOOK_SECONDS
-        ready = [row for row in unfinished if self._tried.get(row["id"], before) <= before]
-        return min(ready, key=lambda row: self._turns.get(row["tenant"], 0.0), default=None)
+        self._tried = {job: ended for job, ended in self._tried.items() if ended > before}
+        return await store.next_unfinished(self._database.pool, self.kind, self._last, self._tried)
 
     @property
     def name(self) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 
 from asyncpg.pgproto.pgproto import UUID
+from google.protobuf.timestamp_pb2 import Timestamp
 
-from mesh_core import ids
+from mesh_core import ids, validation
 from mesh_core.errors import NotFound
 from mesh_core.ids import Prefix
 from mesh_core.paging import Pager
@@ -36,6 +38,7 @@ class UsageReports:
                 media_pb2.MediaAgeUsage(age=media_pb2.MediaAge.ValueType(age), stored=_count(counts))
                 for age, counts in usage.by_age.items()
             ],
+            report_time=_report_time(usage.report_time),
         )
 
     async def of_accounts(
@@ -51,9 +54,15 @@ class UsageReports:
             if not identity.sees_account(request.account_id):
                 raise NotFound("account", request.account_id)
         after = None if page.after is None else _read_position(page.after)
-        rows = await self._usage.of_accounts(tenant, accounts, after, page.fetch)
+        rows, time = await self._usage.of_accounts(tenant, accounts, after, page.fetch)
         shown, next_page = page.cut(rows, _account_message, _position)
-        return media_pb2.ListAccountMediaUsageResponse(accounts=shown, next_page_token=next_page)
+        return media_pb2.ListAccountMediaUsageResponse(
+            accounts=shown, next_page_token=next_page, report_time=_report_time(time)
+        )
+
+
+def _report_time(time: datetime | None) -> Timestamp | None:
+    return None if time is None else validation.to_timestamp(time)
 
 
 def _account_message(row: AccountUsage) -> media_pb2.AccountMediaUsage:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_media.ingest.intake import takes_long
-from mesh_media.ingest.later import BACKOFF, MAX_ATTEMPTS, Later, announcement_of
+from mesh_media.ingest.later import BACKOFF, Later, announcement_of, with_fault
 from mesh_media.ingest.room import Rooms
 from mesh_media.ingest.web import NotFetched, Web
 from mesh_media.processing.file_types import hinted_type
@@ -53,30 +54,28 @@ class Fetches:
         if row.with_headers and not headers:  # they were lost with the process that had them
             await self._later.fail(row, media_pb2.MEDIA_FAILURE_UNREACHABLE)
             return
-        again = row.attempts < MAX_ATTEMPTS - 1
-        while not await self._tried(row, headers, again=again):
+        while (again := await self._tried(row, headers)) is not None:
             if not row.with_headers:
-                await self._later.postpone(row)
+                await self._later.postpone(again)
                 return
             # Nobody else has them, so it waits here; the claim is renewed meanwhile.
             await asyncio.sleep(BACKOFF.after(row.attempts))
-            row = WorkRow(row.media, row.tenant, row.kind, row.options, row.url, True, row.attempts + 1)
-            again = row.attempts < MAX_ATTEMPTS - 1
+            row = replace(again, attempts=row.attempts + 1)
         self._headers.pop(row.media, None)
 
-    async def _tried(self, row: WorkRow, headers: Mapping[str, str], *, again: bool) -> bool:
-        """Whether it came to an end, which it does unless it may be tried `again`."""
+    async def _tried(self, row: WorkRow, headers: Mapping[str, str]) -> WorkRow | None:
+        """What is to be tried again; None when it came to an end."""
         try:
             await self._fetch(row, headers)
         except NotFetched as error:
-            if not error.final and again:
-                return False
+            if not error.final and (again := with_fault(row)) is not None:
+                return again
             await self._later.fail(row, error.failure)
         except TooLarge:
             await self._later.fail(row, media_pb2.MEDIA_FAILURE_TOO_LARGE)
         except Exception as error:  # a media that is PENDING for ever helps nobody
             return await self._later.settle(row, error)
-        return True
+        return None
 
     async def _fetch(self, row: WorkRow, headers: Mapping[str, str]) -> None:
         media = await self._media.get(row.media)

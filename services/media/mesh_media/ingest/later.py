@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 
 import structlog
 
 from mesh_core.backoff import Backoff
 from mesh_core.database import UNAVAILABLE
-from mesh_core.errors import DataLoss, InvalidField, MeshError, NotFound, ResourceExhausted, Unavailable
+from mesh_core.errors import DataLoss, InvalidField, NotFound, ResourceExhausted, Unavailable
 from mesh_core.events import Notifier
 from mesh_media.ingest.announcements import Announcement
 from mesh_media.ingest.intake import Intake
@@ -68,8 +69,8 @@ class Later:
         except DataLoss:
             await self.fail(row, media_pb2.MEDIA_FAILURE_OBJECT_LOST)
         except Exception as error:  # a media that is PENDING for ever helps nobody
-            if not await self.settle(row, error):
-                await self.postpone(row)
+            if (again := await self.settle(row, error)) is not None:
+                await self.postpone(again)
 
     async def process_later(
         self, room: Room, announcement: Announcement, media: MediaRow, mime_type: str, file: SpooledFile
@@ -114,34 +115,33 @@ class Later:
         except UNAVAILABLE as error:  # it is claimed again when the claim has ended
             logger.warning("a failed media is not told of yet", error=repr(error))
 
-    async def settle(self, row: WorkRow, error: Exception) -> bool:
-        """Has a media whose work ended with an error be FAILED for it; False: it is to be tried again."""
+    async def settle(self, row: WorkRow, error: Exception) -> WorkRow | None:
+        """Has a media whose work ended with an error be FAILED for it; or returns the work, which is to be
+        done again: however often where a server was away, which is no fault of the file's.
+        """
         if isinstance(error, NotFound):  # it was deleted meanwhile
-            return True
+            return None
         if isinstance(error, Refused):
             await self.fail(row, error.failure)
         elif isinstance(error, InvalidField):
             await self.fail(row, media_pb2.MEDIA_FAILURE_CORRUPT)
         elif isinstance(error, ResourceExhausted) and error.reason == "QUOTA_EXCEEDED":
             await self.fail(row, media_pb2.MEDIA_FAILURE_QUOTA)
-        elif (
-            isinstance(error, (Unavailable, ResourceExhausted, *UNAVAILABLE))
-            or row.attempts < MAX_ATTEMPTS - 1
-        ):
-            if not isinstance(error, (MeshError, *UNAVAILABLE)):
-                logger.error("media work failed", media=str(row.media), exc_info=error)
-            else:
-                logger.warning("media work is to be done again", media=str(row.media), error=repr(error))
-            return False
+        elif isinstance(error, (Unavailable, ResourceExhausted, *UNAVAILABLE)):
+            logger.warning("media work is to be done again", media=str(row.media), error=repr(error))
+            return row
+        elif (again := with_fault(row)) is not None:
+            logger.error("media work failed", media=str(row.media), exc_info=error)
+            return again
         else:
             logger.error("media work failed for good", media=str(row.media), exc_info=error)
             await self.fail(row, media_pb2.MEDIA_FAILURE_NOT_CONVERTIBLE)
-        return True
+        return None
 
     async def postpone(self, row: WorkRow) -> None:
         """Has work be done again, later each time."""
         try:
-            await self._work.postpone(row.media, timedelta(seconds=BACKOFF.after(row.attempts)))
+            await self._work.postpone(row, timedelta(seconds=BACKOFF.after(row.attempts)))
         except UNAVAILABLE as error:  # then when the claim has ended
             logger.warning("media work is not postponed", error=repr(error))
 
@@ -156,6 +156,12 @@ class Later:
             if (await self._media.get(media.id)).key != media.key:
                 raise Unavailable("the file moved", "BACKEND_UNAVAILABLE", retry_after=1.0) from None
             raise damaged() from None
+
+
+def with_fault(row: WorkRow) -> WorkRow | None:
+    """The work with one fault more, to be done again; None where that is one too many."""
+    faults = row.faults + 1
+    return replace(row, faults=faults) if faults < MAX_ATTEMPTS else None
 
 
 def announcement_of(media: MediaRow, options: media_pb2.StorageOptions) -> Announcement:

@@ -14,7 +14,7 @@ from mesh_core import ids
 from mesh_core.database import Database
 from mesh_core.database.pool import AnyConnection
 from mesh_core.database.requests import Method, claim_request
-from mesh_core.errors import NotFound, Unavailable
+from mesh_core.errors import NotFound, ResourceExhausted, Unavailable
 from mesh_core.ids import Prefix
 from mesh_media.repository.known_files import copy_known
 from mesh_media.repository.references import delete_media, refer
@@ -26,6 +26,10 @@ from mesh_media.repository.rows import (
     StoredObject,
 )
 from sessionmesh.v1 import content_pb2
+
+MOST_WAITING = 10_000
+"""Media of a tenant that are PENDING; calls that are made at once may add some more."""
+RETRY_SECONDS = 10.0
 
 
 class MediaRepository:
@@ -44,7 +48,8 @@ class MediaRepository:
         """Adds a media row, or returns the one that the same request (method, id and digest) added before.
 
         It is READY, or PENDING where there is `work` to be done. Raises `AlreadyExists` REQUEST_ID_REUSED,
-        and `ObjectGone` when the file says wrongly that the tenant has an object.
+        `ResourceExhausted` RATE_LIMITED where as much work waits as may, and `ObjectGone` when the file says
+        wrongly that the tenant has an object.
         """
         method, request_id, digest = request
         async with self._pool.acquire() as connection, connection.transaction():
@@ -146,6 +151,13 @@ async def write_file(connection: PoolConnectionProxy, media: UUID, tenant: UUID,
 async def _insert(
     connection: PoolConnectionProxy, new: NewMedia, file: NewFile | None, work: NewWork | None
 ) -> None:
+    if work is not None and await connection.fetchval(_WAITING, new.tenant, MOST_WAITING) >= MOST_WAITING:
+        raise ResourceExhausted(
+            f"{MOST_WAITING} of the tenant's files wait to be fetched or processed",
+            "RATE_LIMITED",
+            quota="media work",
+            retry_after=RETRY_SECONDS,
+        )
     await connection.execute(
         _INSERT,
         new.id,
@@ -227,5 +239,6 @@ _WRITE_FILE = """UPDATE media SET mime_type = $2, sha256 = $3, unprocessed = $4,
     duration_ms = $7, animated = $8, waveform = $9, preview = $10, thumbnail_sha256 = $11,
     thumbnail_width = $12, thumbnail_height = $13, original_kept = $14
   WHERE id = $1"""
+_WAITING = "SELECT count(*) FROM (SELECT FROM media_work WHERE tenant = $1 LIMIT $2) AS waiting"
 _ADD_WORK = """INSERT INTO media_work (media, tenant, kind, options, url, with_headers, due_time)
   VALUES ($1, $2, $3, $4, $5, $6, now() + $7)"""

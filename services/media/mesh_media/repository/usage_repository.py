@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from time import monotonic
 
 import asyncpg
@@ -23,7 +23,10 @@ Counts = Mapping[int, tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a tenant stores. `bytes` counts a shared object once; `max_bytes` None means no quota."""
+    """What a tenant stores. `bytes` counts a shared object once; `max_bytes` None means no quota.
+
+    `report_time`: when files, `compressed_bytes`, ages and categories were counted; None: just now.
+    """
 
     files: int
     bytes: int
@@ -33,6 +36,7 @@ class Usage:
     compressed_bytes: int
     by_age: Counts
     by_category: Counts
+    report_time: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,7 @@ class UsageRepository:
             by_category={
                 row["number"]: (row["files"], row["bytes"]) for row in rows if row["kind"] == _CATEGORY
             },
+            report_time=_report_time(totals),
         )
 
     async def of_accounts(
@@ -84,23 +89,25 @@ class UsageRepository:
         accounts: Sequence[UUID] | None,
         after: tuple[int, UUID] | None,
         limit: int,
-    ) -> list[AccountUsage]:
-        """Most bytes first, `limit` of those behind `after` (bytes and account). `accounts`: only these.
-        Raises `NotFound`.
+    ) -> tuple[list[AccountUsage], datetime | None]:
+        """Most bytes first, `limit` of those behind `after` (bytes and account), and when that was counted,
+        None for just now. `accounts`: only these. Raises `NotFound`.
         """
         size, account = after or (None, None)
         async with self._callers.of(tenant).acquire() as connection:
-            source = _source(await self._totals(connection, tenant))
+            stored = await self._totals(connection, tenant)
+            source = _source(stored)
             query = _ACCOUNTS.format(source)
             totals = await connection.fetch(query, tenant, accounts, size, account, limit)
             found = [row["account"] for row in totals]
             categories: dict[UUID, dict[int, tuple[int, int]]] = {account: {} for account in found}
             for each in await connection.fetch(_ACCOUNT_CATEGORIES.format(source), tenant, found):
                 categories[each["account"]][each["number"]] = each["files"], each["bytes"]
-        return [
+        usages = [
             AccountUsage(row["account"], row["files"], row["bytes"], categories[row["account"]])
             for row in totals
         ]
+        return usages, _report_time(stored)
 
     async def report(self) -> bool:
         """Makes the report of one tenant that needs a new one; False when none does. What takes long is made
@@ -115,7 +122,7 @@ class UsageRepository:
                 return False
             await connection.execute(f"SET transaction_timeout = '{REPORT_TIMEOUT}'")
             # It writes nothing, and so hides no events while it takes its time.
-            began = monotonic()
+            began, time = monotonic(), await connection.fetchval("SELECT now()")
             rows = await connection.fetch(_COUNT, tenant)
             took = timedelta(seconds=monotonic() - began)
             async with connection.transaction():
@@ -123,7 +130,7 @@ class UsageRepository:
                 await connection.copy_records_to_table(
                     "media_usage", records=[(tenant, *row) for row in rows]
                 )
-                await connection.execute(_REPORTED, tenant, took)
+                await connection.execute(_REPORTED, tenant, took, time)
         return True
 
     async def _totals(self, connection: PoolConnectionProxy, tenant: UUID) -> asyncpg.Record:
@@ -135,7 +142,13 @@ class UsageRepository:
 
 def _source(totals: asyncpg.Record) -> str:
     """Where the counts come from: a table expression with the tenant as $1."""
-    return _REPORT if totals["objects"] > LIVE and totals["reported"] else _COUNTED
+    return _COUNTED if _report_time(totals) is None else _REPORT
+
+
+def _report_time(totals: asyncpg.Record) -> datetime | None:
+    """When the report was made that the counts come from; None where they are counted now."""
+    made: datetime | None = totals["made_time"]
+    return made if totals["objects"] > LIVE else None
 
 
 _ALL = UUID(bytes(16))
@@ -144,7 +157,7 @@ _TOTALS = """SELECT t.settings, coalesce(o.objects, 0) AS objects, coalesce(o.by
     coalesce(o.shared_bytes, 0) AS shared_bytes,
     (SELECT coalesce(sum(size), 0) FROM media_loose_object
        WHERE tenant = t.id AND uploading AND due_time > now())::bigint AS reserved_bytes,
-    EXISTS (SELECT FROM media_report WHERE tenant = t.id AND made_time IS NOT NULL) AS reported
+    (SELECT made_time FROM media_report WHERE tenant = t.id) AS made_time
   FROM tenant t CROSS JOIN LATERAL (
     SELECT sum(objects)::bigint AS objects, sum(bytes)::bigint AS bytes,
       sum(shared_bytes)::bigint AS shared_bytes
@@ -195,4 +208,4 @@ _NOTE_LARGE = """INSERT INTO media_report (tenant)
 _NEEDS_REPORT = """SELECT tenant FROM media_report
   WHERE made_time IS NULL OR made_time < now() - greatest(interval '5 minutes', took * 100)
   ORDER BY made_time NULLS FIRST LIMIT 1"""
-_REPORTED = "UPDATE media_report SET made_time = now(), took = $2 WHERE tenant = $1"
+_REPORTED = "UPDATE media_report SET made_time = $3, took = $2 WHERE tenant = $1"

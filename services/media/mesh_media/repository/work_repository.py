@@ -45,9 +45,9 @@ class WorkRepository:
         """Renews the claims to this kind of work of these media."""
         await self._pool.execute(_RENEW, [*media], CLAIM, kind)
 
-    async def postpone(self, media: UUID, delay: timedelta) -> None:
-        """Gives a claim up: the work is due again after `delay`."""
-        await self._pool.execute("UPDATE media_work SET due_time = now() + $2 WHERE media = $1", media, delay)
+    async def postpone(self, row: WorkRow, delay: timedelta) -> None:
+        """Gives a claim up: the work is due again after `delay`, with the faults that it has by now."""
+        await self._pool.execute(_POSTPONE, row.media, delay, row.faults)
 
     async def process_later(
         self, media: UUID, file: NewFile, came: tuple[int, bytes, str], options: bytes
@@ -128,10 +128,11 @@ UPDATE media_work SET due_time = now() + $4, attempts = attempts + 1 WHERE media
     SELECT media FROM media_work w WHERE w.tenant = turn.tenant AND w.kind = $1 AND w.due_time <= now()
       ORDER BY w.due_time LIMIT 1 FOR UPDATE SKIP LOCKED) first
   WHERE turn.tenant <> ALL ($3::uuid[]) LIMIT 1)
-RETURNING media, tenant, kind, options, url, with_headers, attempts - 1 AS attempts"""
+RETURNING media, tenant, kind, options, url, with_headers, attempts - 1 AS attempts, faults"""
+_POSTPONE = "UPDATE media_work SET due_time = now() + $2, faults = $3 WHERE media = $1"
 _RENEW = "UPDATE media_work SET due_time = now() + $2 WHERE media = ANY ($1) AND kind = $3"
 _TO_PROCESS = """UPDATE media_work SET kind = $2, options = $3, url = '', with_headers = false, attempts = 0,
-  due_time = now() WHERE media = $1"""
+  faults = 0, due_time = now() WHERE media = $1"""
 # The states are 1 PENDING, 2 READY, 3 FAILED.
 _TAKE = "SELECT tenant, sha256 FROM media WHERE id = $1 AND state = 1 FOR UPDATE"
 _CAME = "UPDATE media SET original_size = $2, original_sha256 = $3, file_name = $4 WHERE id = $1"

@@ -52,7 +52,7 @@ class PersonErasures(Worker):
             first = await store.repeated(connection, Method.ERASE_PERSON, request_id, digest, new)
             if first is not None:
                 return first
-            if await connection.fetchval(_UNFINISHED, tenant, self.kind) >= MOST_ERASURES:
+            if await store.count_unfinished(connection, self.kind, tenant) >= MOST_ERASURES:
                 raise ResourceExhausted(
                     f"the tenant has {MOST_ERASURES} erasures that have not ended",
                     "RATE_LIMITED",
@@ -179,7 +179,6 @@ def _message(found: FoundMessage) -> message_pb2.Message:
     return message
 
 
-_UNFINISHED = "SELECT count(*) FROM job WHERE tenant = $1 AND kind = $2 AND end_time IS NULL"
 _KNOWN = "UPDATE job SET detail = $2, update_time = now() WHERE id = $1"
 _PROGRESS = """UPDATE job SET done = $2, failed = $3, update_time = now() WHERE id = $1
   RETURNING cancel_time IS NOT NULL"""
