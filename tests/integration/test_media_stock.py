@@ -241,6 +241,26 @@ class TestFilters:
         other = tenant.media.GetMedia(media_pb2.GetMediaRequest(media_id=name_of(hidden)), metadata=key)
         assert (await refusal(other))[0] is grpc.StatusCode.NOT_FOUND
 
+    async def test_of_a_limited_key_tell_nothing_of_other_accounts(self, tenant: MediaTenant) -> None:
+        mine, other = await tenant.account(), await tenant.account()
+        own, theirs = [ids.decode(Prefix.ACCOUNT, account, "") for account in (mine, other)]
+        media = await add_media(tenant.database, tenant.uuid, account=theirs)
+        for_mine = await add_media(tenant.database, tenant.uuid, account=own)
+        await refer(tenant.database, media, SENT, account=own)
+        for shared in (media, for_mine):
+            await refer(tenant.database, shared, STATUS, account=theirs)
+        key = await tenant.key_for(mine)
+        answer = await tenant.media.ListMedia(media_pb2.ListMediaRequest(), metadata=key)
+        assert [(each.id, each.account_id, [*each.categories]) for each in answer.media] == [
+            (name_of(for_mine), mine, [DEFAULT]),
+            (name_of(media), "", [SENT]),
+        ]
+        found = await tenant.media.GetMedia(media_pb2.GetMediaRequest(media_id=name_of(media)), metadata=key)
+        assert found.media == answer.media[1]
+        assert await listed(tenant, metadata=key, category=STATUS) == []
+        assert await listed(tenant, metadata=key, category=media_pb2.MEDIA_CATEGORY_DEFAULT) == [for_mine]
+        assert await listed(tenant, metadata=key, category=media_pb2.MEDIA_CATEGORY_SENT) == [media]
+
     async def test_by_an_account_that_the_key_is_not_good_for_are_refused(self, tenant: MediaTenant) -> None:
         mine, other = await tenant.account(), await tenant.account()
         shared = await add_media(tenant.database, tenant.uuid)
@@ -249,6 +269,22 @@ class TestFilters:
         request = media_pb2.ListMediaRequest(filter=media_pb2.MediaFilter(account_id=other))
         call = tenant.media.ListMedia(request, metadata=await tenant.key_for(mine))
         assert (await refusal(call))[0] is grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_limited_key_deletes_only_what_is_all_of_its_accounts(tenant: MediaTenant) -> None:
+    mine, other = await tenant.account(), await tenant.account()
+    own, theirs = [ids.decode(Prefix.ACCOUNT, account, "") for account in (mine, other)]
+    alone, shared = [await add_media(tenant.database, tenant.uuid, account=own) for _ in range(2)]
+    of_tenant = await add_media(tenant.database, tenant.uuid)
+    for media in (alone, shared, of_tenant):
+        await refer(tenant.database, media, SENT, account=own)
+    await refer(tenant.database, shared, RECEIVED, account=theirs)
+    key = await tenant.key_for(mine)
+    for media in (shared, of_tenant):
+        call = tenant.media.DeleteMedia(media_pb2.DeleteMediaRequest(media_id=name_of(media)), metadata=key)
+        assert (await refusal(call))[:2] == (grpc.StatusCode.PERMISSION_DENIED, "SCOPE_MISSING")
+    await tenant.media.DeleteMedia(media_pb2.DeleteMediaRequest(media_id=name_of(alone)), metadata=key)
+    assert await listed(tenant) == [of_tenant, shared]
 
 
 async def prune(

@@ -98,7 +98,10 @@ async def look_up(
     tenant = UUID(identity.tenant_for(request.tenant_id).bytes)
     if len(request.sha256) != 32:
         raise InvalidField("sha256", "must be 32 bytes")
-    row = await media.look_up(tenant, request.sha256, identity.account_uuids)
+    accounts = identity.account_uuids
+    row = await media.look_up(tenant, request.sha256, accounts)
+    if row is not None and accounts is not None:
+        row = await media.seen_by(row, accounts)
     if row is None:
         raise NotFound("media with sha256", request.sha256.hex())
     return row

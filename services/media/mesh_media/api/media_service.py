@@ -32,7 +32,7 @@ from mesh_media.api.variants import check_variant
 from mesh_media.migration.migrations import Migrations
 from mesh_media.migration.scans import Scans
 from mesh_media.repository.media_repository import MediaRepository
-from mesh_media.repository.resource import account_id, media_message
+from mesh_media.repository.resource import media_message
 from mesh_media.repository.rows import MediaRow
 from sessionmesh.v1 import media_pb2, media_pb2_grpc
 
@@ -110,7 +110,7 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         self, request: media_pb2.DeleteMediaRequest, context: Context
     ) -> media_pb2.DeleteMediaResponse:
         row = await self._visible(request.media_id)
-        await self._media.delete(row.id, self._delete_grace)
+        await self._media.delete(row.id, self._delete_grace, current_identity().account_uuids)
         return media_pb2.DeleteMediaResponse()
 
     async def CreateDownloadUrl(
@@ -163,8 +163,9 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         row = await self._media.get(ids.decode(Prefix.MEDIA, media_id, "media_id"))
         identity = current_identity()
         identity.check_sees(row.tenant, "media", media_id)
-        if not identity.sees_account(account_id(row)) and not await self._media.is_referred_to(
-            row.id, identity.account_uuids or ()
-        ):
+        if (accounts := identity.account_uuids) is None:
+            return row
+        seen = await self._media.seen_by(row, accounts)
+        if seen is None:
             raise NotFound("media", media_id)
-        return row
+        return seen

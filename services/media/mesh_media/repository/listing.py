@@ -14,6 +14,7 @@ from mesh_core.database.pool import AnyConnection
 from mesh_media.repository.media_repository import SELECT_MEDIA, media_row
 from mesh_media.repository.references import delete_media
 from mesh_media.repository.rows import MediaRow
+from mesh_media.repository.sight import seen_by
 from sessionmesh.v1 import media_pb2
 
 
@@ -52,8 +53,12 @@ class MediaListing:
         if before is not None:
             where.add("m.id < {}", before)
         query = f"{SELECT_MEDIA} WHERE {where.sql} ORDER BY m.id DESC LIMIT {int(limit)}"
-        found = await self._callers.of(wanted.tenant).search(query, *where.arguments)
-        return [media_row(row) for row in found]
+        callers = self._callers.of(wanted.tenant)
+        found = [media_row(row) for row in await callers.search(query, *where.arguments)]
+        if wanted.accounts is None:
+            return found
+        async with callers.acquire() as connection:
+            return await seen_by(connection, found, wanted.accounts)
 
 
 async def count(connection: AnyConnection, wanted: MediaQuery) -> int:
@@ -102,7 +107,10 @@ class _Where:
             if accounts is not None:
                 self.add(_OF_ACCOUNTS, accounts)
         if wanted.category:
-            self.add(_IN_CATEGORY.get(wanted.category, _REFERRED_TO), wanted.category)
+            # $2 is the accounts that alone are there for who asks.
+            seen = "" if wanted.accounts is None else "AND r.account = ANY ($2::uuid[])"
+            condition = _IN_CATEGORY.get(wanted.category, _REFERRED_TO)
+            self.add(condition.replace("{seen}", seen), wanted.category)
         if wanted.mime_type_prefix:
             self.add("starts_with(m.mime_type, {})", wanted.mime_type_prefix)
         if wanted.origin:
@@ -130,16 +138,17 @@ class _Where:
 
 _OF_ACCOUNTS = """m.id IN (SELECT media FROM media_reference WHERE account = ANY ({}::uuid[])
   UNION ALL SELECT id FROM media WHERE account = ANY ({}))"""
-_REFERRED_TO = """m.id IN (SELECT media FROM media_reference
-  WHERE tenant = $1 AND category = {}::smallint)"""
+_REFERRED_TO = """m.id IN (SELECT r.media FROM media_reference r
+  WHERE r.tenant = $1 AND r.category = {}::smallint {seen})"""
 # What nothing refers to is found by looking at each file. Scalar subqueries are asked for a page's files
 # only; of EXISTS the planner would make a table of all references.
 _UNUSED = """media_own_category(m.origin) = {}::smallint
-  AND (SELECT true FROM media_reference r WHERE r.media = m.id LIMIT 1) IS NULL"""
+  AND (SELECT true FROM media_reference r WHERE r.media = m.id {seen} LIMIT 1) IS NULL"""
 _IN_CATEGORY: Mapping[int, str] = {
     media_pb2.MEDIA_CATEGORY_DEFAULT: _UNUSED,
     media_pb2.MEDIA_CATEGORY_RECEIVED: f"""coalesce((SELECT true FROM media_reference r
-      WHERE r.tenant = $1 AND r.category = {{}}::smallint AND r.media = m.id LIMIT 1), {_UNUSED})""",  # noqa: S608 - constants
+      WHERE r.tenant = $1 AND r.category = {{}}::smallint AND r.media = m.id {{seen}} LIMIT 1),
+      {_UNUSED})""",  # noqa: S608 - constants
 }
 _FREED = """WITH matching AS MATERIALIZED (
     SELECT m.tenant, m.sha256, m.thumbnail_sha256,

@@ -25,6 +25,7 @@ from mesh_media.repository.rows import (
     NewWork,
     StoredObject,
 )
+from mesh_media.repository.sight import check_only_of, seen_by
 from sessionmesh.v1 import content_pb2
 
 MOST_WAITING = 10_000
@@ -106,14 +107,18 @@ class MediaRepository:
         )
         return frozenset(row["sha256"] for row in rows)
 
-    async def is_referred_to(self, media: UUID, accounts: Sequence[UUID]) -> bool:
-        """Whether messages of one of these accounts refer to it."""
-        found: bool = await self._pool.fetchval(_IS_REFERRED_TO, media, accounts)
-        return found
+    async def seen_by(self, row: MediaRow, accounts: Sequence[UUID]) -> MediaRow | None:
+        """The row as a key sees it that is limited to these accounts; None where it does not."""
+        async with self._pool.acquire() as connection:
+            return next(iter(await seen_by(connection, [row], accounts)), None)
 
-    async def delete(self, media: UUID, grace: timedelta) -> None:
-        """Deletes a media row. Its objects are deleted after `grace` when nothing else refers to them."""
+    async def delete(self, media: UUID, grace: timedelta, accounts: Sequence[UUID] | None = None) -> None:
+        """Deletes a media row. Its objects are deleted after `grace` when nothing else refers to them.
+        `accounts`: only if it is all theirs; else it raises `PermissionDenied` SCOPE_MISSING.
+        """
         async with self._pool.acquire() as connection, connection.transaction():
+            if accounts is not None:
+                await check_only_of(connection, media, accounts)
             await delete_media(connection, [media], grace)
 
 
@@ -230,8 +235,6 @@ _WITH_HASH = """WHERE m.id IN (
       ORDER BY id DESC LIMIT 1))
 ORDER BY m.id DESC LIMIT 1"""
 _LOOK_UP = f"{SELECT_MEDIA} {_WITH_HASH}"
-_IS_REFERRED_TO = """SELECT EXISTS (SELECT FROM media_reference
-  WHERE account = ANY ($2) AND media = $1)"""
 _INSERT = """INSERT INTO media (id, tenant, account, state, mime_type, declared_mime_type, original_size,
     original_sha256, file_name, purpose, compression, origin, labels, keep_until, unprocessed)
   VALUES ($1, $2, $3, $4, $5, $5, $6, $7, $8, $9, $10, $11, $12, now() + $13, 0)"""

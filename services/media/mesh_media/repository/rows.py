@@ -79,6 +79,13 @@ class MediaRow:
     def is_ready(self) -> bool:
         return self.state == content_pb2.MEDIA_STATE_READY
 
+    @property
+    def own_category(self) -> int:
+        """Where nothing refers to it: as the SQL function `media_own_category` has it."""
+        if self.origin == media_pb2.MEDIA_ORIGIN_NETWORK:
+            return media_pb2.MEDIA_CATEGORY_RECEIVED
+        return media_pb2.MEDIA_CATEGORY_DEFAULT
+
 
 @dataclass(frozen=True, slots=True)
 class NewFile:
