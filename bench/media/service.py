@@ -97,6 +97,7 @@ class _Bare:
             mime_type="image/jpeg",
             purpose=0,
             level=level(media_pb2.COMPRESSION_BALANCED, side=1600, quality=75),
+            foreign=False,
             max_pixels=100_000_000,
             cpu_seconds=0,
             memory_bytes=0,

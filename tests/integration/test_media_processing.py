@@ -6,12 +6,16 @@ import io
 from collections.abc import AsyncIterator
 
 import PIL.Image
+import PIL.ImageCms
 import pillow_heif
 import pytest
 import pytest_asyncio
 import pyvips
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from mesh_core.errors import InvalidField
+from mesh_core.settings import TelemetrySettings
+from mesh_core.telemetry import tracing
 from mesh_media.processing import spool
 from mesh_media.processing.processed import Refused
 from sessionmesh.v1 import media_pb2
@@ -63,7 +67,7 @@ async def test_what_was_processed_is_recognised_and_left_alone(files: Processing
 
 async def test_a_picture_that_would_grow_stays_as_it_came(files: Processing) -> None:
     lines = (pyvips.Image.xyz(2000, 1000)[0] % 2 * 255).cast("uchar")  # which grey tones take the place of
-    came = lines.pngsave_buffer(compression=9, bitdepth=1)
+    came = lines.pngsave_buffer(compression=9, bitdepth=1, keep="none")
     made = await files.process(came)
     assert (made.data, made.reason) == (came, "NOT_SMALLER")
     assert (made.file.width, made.file.height) == (2000, 1000)
@@ -230,12 +234,27 @@ async def test_compression_off_keeps_the_bytes_and_aggressive_is_smaller(files: 
 @pytest.mark.parametrize(
     ("came", "purpose"),
     [
+        (b"%PDF-1.7", media_pb2.MEDIA_PURPOSE_IMAGE),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", media_pb2.MEDIA_PURPOSE_IMAGE),
+        (film(), media_pb2.MEDIA_PURPOSE_IMAGE),
+        (photograph(600), media_pb2.MEDIA_PURPOSE_VIDEO),
+        (sound("-c:a", "aac", kind="mp4"), media_pb2.MEDIA_PURPOSE_VIDEO),
         (b"%PDF-1.7", media_pb2.MEDIA_PURPOSE_STICKER),
         (sound(), media_pb2.MEDIA_PURPOSE_STICKER),
         (sound(), media_pb2.MEDIA_PURPOSE_VIDEO_NOTE),
         (photograph(600), media_pb2.MEDIA_PURPOSE_VOICE),
     ],
-    ids=["document-sticker", "sound-sticker", "sound-video-note", "picture-voice"],
+    ids=[
+        "document-image",
+        "svg-image",
+        "film-image",
+        "picture-video",
+        "sound-video",
+        "document-sticker",
+        "sound-sticker",
+        "sound-video-note",
+        "picture-voice",
+    ],
 )
 async def test_what_cannot_be_made_what_its_purpose_needs_is_refused_or_kept(
     files: Processing, came: bytes, purpose: int
@@ -246,6 +265,155 @@ async def test_what_cannot_be_made_what_its_purpose_needs_is_refused_or_kept(
     assert refused.value.failure == media_pb2.MEDIA_FAILURE_NOT_CONVERTIBLE
     kept = await files.process(came, purpose=purpose, foreign=True)
     assert (kept.data, kept.reason) == (came, "TYPE")
+
+
+@pytest.mark.parametrize("kind", ["BMP", "TIFF", "AVIF", "GIF", "WEBP", "HEIF"])
+@pytest.mark.parametrize("off", [False, True], ids=["balanced", "off"])
+async def test_a_picture_to_be_shown_becomes_a_jpeg_upright(files: Processing, kind: str, off: bool) -> None:
+    pillow_heif.register_heif_opener()
+    came = io.BytesIO()
+    PIL.Image.open(io.BytesIO(photograph(300))).save(came, kind)
+    compression = media_pb2.COMPRESSION_OFF if off else media_pb2.COMPRESSION_BALANCED
+    made = await files.process(
+        came.getvalue(), purpose=media_pb2.MEDIA_PURPOSE_IMAGE, compression=compression
+    )
+    assert (made.file.mime_type, made.reason) == ("image/jpeg", "UNSPECIFIED")
+    assert (made.file.width, made.file.height) == (made.image.width, made.image.height) == (300, 352)
+    as_document = await files.process(came.getvalue(), compression=media_pb2.COMPRESSION_OFF)
+    assert as_document.data == came.getvalue()
+
+
+async def test_what_is_clear_in_a_picture_to_be_shown_becomes_white(files: Processing) -> None:
+    came = io.BytesIO()
+    PIL.Image.new("RGBA", (40, 40), (255, 0, 0, 0)).save(came, "WEBP", lossless=True)
+    made = await files.process(came.getvalue(), purpose=media_pb2.MEDIA_PURPOSE_IMAGE)
+    assert made.image(20, 20) == [255, 255, 255]
+
+
+async def test_a_bmp_of_more_pixels_than_are_taken_is_refused_before_it_is_decoded(
+    files: Processing,
+) -> None:
+    came = io.BytesIO()
+    PIL.Image.new("1", (8, 8)).save(came, "BMP")
+    lying = bytearray(came.getvalue())
+    lying[18:26] = (20_000).to_bytes(4, "little") * 2
+    with pytest.raises(Refused, match="20000x20000"):
+        await files.process(bytes(lying), purpose=media_pb2.MEDIA_PURPOSE_IMAGE)
+
+
+async def test_a_gif_to_be_played_becomes_a_film_without_sound(files: Processing) -> None:
+    made = await files.process(_animation("GIF"), purpose=media_pb2.MEDIA_PURPOSE_VIDEO)
+    assert (made.file.mime_type, made.reason) == ("video/mp4", "UNSPECIFIED")
+    assert made.file.duration_ms == pytest.approx(500, abs=120)
+    assert made.data.index(b"moov") < made.data.index(b"mdat")
+    assert b"avc1" in made.data
+    assert b"mp4a" not in made.data
+    again = await files.process(made.data, purpose=media_pb2.MEDIA_PURPOSE_VIDEO)
+    assert (again.data, again.reason) == (made.data, "COMPRESSED_ALREADY")
+
+
+async def test_a_gif_that_stands_still_for_long_is_a_film_as_long(files: Processing) -> None:
+    black, white = (PIL.Image.new("L", (64, 64), colour) for colour in (0, 255))
+    came = io.BytesIO()
+    black.save(came, "GIF", save_all=True, append_images=[white], duration=2000)
+    made = await files.process(came.getvalue(), purpose=media_pb2.MEDIA_PURPOSE_VIDEO)
+    assert made.file.duration_ms == pytest.approx(4000, abs=200)
+
+
+@pytest.mark.parametrize(
+    ("codec", "kind"),
+    [("libx265", "mp4"), ("libvpx-vp9", "webm"), ("mpeg4", "avi")],
+    ids=["HEVC", "VP9", "AVI"],
+)
+async def test_a_film_that_phones_do_not_play_becomes_one_that_they_do_though_it_is_larger(
+    files: Processing, codec: str, kind: str
+) -> None:
+    small = ("-b:v", "30k", "-an") if codec != "mpeg4" else ("-q:v", "31", "-an")
+    came = film("-c:v", codec, *small, "-pix_fmt", "yuv420p", size="320x240", kind=kind)
+    made = await files.process(came)
+    assert (made.file.mime_type, made.reason) == ("video/mp4", "UNSPECIFIED")
+    assert b"avc1" in made.data
+    kept = await files.process(came, foreign=True)
+    assert len(kept.data) <= len(came)
+
+
+async def test_a_film_to_be_played_is_made_so_though_compression_is_off(files: Processing) -> None:
+    came = film("-c:v", "libx265", "-an", size="320x240")
+    off = media_pb2.COMPRESSION_OFF
+    assert (await files.process(came, compression=off)).data == came
+    made = await files.process(came, compression=off, purpose=media_pb2.MEDIA_PURPOSE_VIDEO)
+    assert b"avc1" in made.data
+    again = await files.process(made.data, compression=off, purpose=media_pb2.MEDIA_PURPOSE_VIDEO)
+    assert again.data == made.data
+
+
+def _place() -> bytes:
+    """Tags as phones write them: a place, and how the picture is turned."""
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    exif.get_ifd(0x8825)[1] = "N"
+    exif[0x0110] = "Telephone 5"
+    return exif.tobytes()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "CMYK", "L"])
+async def test_a_small_jpeg_says_nothing_of_its_place_and_each_pixel_stays(
+    files: Processing, mode: str
+) -> None:
+    profile = PIL.ImageCms.ImageCmsProfile(PIL.ImageCms.createProfile("sRGB")).tobytes()
+    came = io.BytesIO()
+    picture = PIL.Image.open(io.BytesIO(photograph(400))).convert(mode)
+    picture.save(came, "JPEG", quality=60, exif=_place(), icc_profile=profile, comment=b"at home")
+    motion = came.getvalue() + b"a film of the place"
+    made = await files.process(motion, purpose=media_pb2.MEDIA_PURPOSE_IMAGE)
+    assert made.reason == "UNSPECIFIED"
+    assert not [said for said in (b"Telephone", b"at home", b"the place") if said in made.data]
+    shown = PIL.Image.open(io.BytesIO(made.data))
+    assert shown.tobytes() == PIL.Image.open(came).tobytes()
+    assert (dict(shown.getexif()), shown.info["icc_profile"]) == ({0x0112: 6}, profile)
+    assert (made.file.width, made.file.height) == (shown.height, shown.width)
+    again = await files.process(made.data)
+    assert (again.data, again.reason) == (made.data, "COMPRESSED_ALREADY")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+async def test_a_small_picture_of_another_type_says_nothing_of_its_place(
+    files: Processing, kind: str
+) -> None:
+    came = io.BytesIO()
+    picture = PIL.Image.open(io.BytesIO(photograph(400)))
+    picture.save(came, kind, exif=_place())
+    made = await files.process(came.getvalue())
+    assert b"Telephone" not in made.data
+    shown = PIL.Image.open(io.BytesIO(made.data))
+    assert shown.tobytes() == PIL.Image.open(came).tobytes()
+
+
+async def test_a_small_picture_of_the_network_stays_as_it_came(files: Processing) -> None:
+    came = io.BytesIO()
+    PIL.Image.open(io.BytesIO(photograph(400))).save(came, "JPEG", quality=60, exif=_place())
+    kept = await files.process(came.getvalue(), foreign=True)
+    assert (kept.data, kept.reason) == (came.getvalue(), "COMPRESSED_ALREADY")
+
+
+async def test_a_small_film_says_nothing_of_its_place(files: Processing) -> None:
+    place = ("-metadata", "com.apple.quicktime.location.ISO6709=+52.5200+013.4050/")
+    tagged = ("-movflags", "+faststart+use_metadata_tags", *place)
+    came = film("-c:v", "libx264", "-crf", "30", "-c:a", "aac", *tagged)
+    assert b"+52.5200" in came
+    made = await files.process(came)
+    assert b"+52.5200" not in made.data
+    assert (await files.process(made.data)).reason == "COMPRESSED_ALREADY"
+
+
+async def test_the_wait_for_a_turn_is_a_span_of_its_own(files: Processing) -> None:
+    memory = InMemorySpanExporter()
+    tracing.configure("service", TelemetrySettings(sample_ratio=1.0), exporter=memory)
+    await files.process(photograph(400))
+    tracing.shutdown()
+    turn, processed = memory.get_finished_spans()
+    assert (turn.name, processed.name) == ("mesh.media.turn", "mesh.media.process")
+    assert (turn.end_time or 0) <= (processed.start_time or 0)
 
 
 def _animation(kind: str) -> bytes:

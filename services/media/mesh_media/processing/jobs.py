@@ -18,6 +18,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A `MediaPurpose`."""
     level: Level | None
     """None: nothing is compressed but what the purpose needs."""
+    foreign: bool
+    """Whether it is a file of the network, of which nothing is made that is larger, or lacks what came."""
     max_pixels: int
     cpu_seconds: int
     memory_bytes: int

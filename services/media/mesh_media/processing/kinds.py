@@ -6,6 +6,12 @@ from sessionmesh.v1 import media_pb2
 
 PICTURES = frozenset({"image/jpeg", "image/png", "image/webp", "image/gif", "image/heic", "image/heif"})
 
+OTHER_PICTURES = frozenset({"image/bmp", "image/tiff", "image/avif"})
+"""Types of pictures that are left alone unless a purpose needs another one."""
+
+SHOWN_PICTURES = frozenset({"image/jpeg", "image/png"})
+"""Types that networks show as pictures."""
+
 FILMS = {
     "video/mp4": "mov",
     "video/quicktime": "mov",
@@ -30,7 +36,12 @@ SOUNDS = {
 }
 """Types of sounds, and the demuxer that alone may read them."""
 
+ANIMATIONS = {"image/gif": "gif"}
+"""Types of pictures that a film may be made of, and their demuxers."""
+
 PURPOSES = (
+    media_pb2.MEDIA_PURPOSE_IMAGE,
+    media_pb2.MEDIA_PURPOSE_VIDEO,
     media_pb2.MEDIA_PURPOSE_STICKER,
     media_pb2.MEDIA_PURPOSE_VOICE,
     media_pb2.MEDIA_PURPOSE_VIDEO_NOTE,
@@ -42,4 +53,6 @@ def is_processed(mime_type: str, purpose: media_pb2.MediaPurpose.ValueType) -> b
     """Whether there is anything to do for a file; what it is not is kept as it came."""
     if purpose == media_pb2.MEDIA_PURPOSE_DOCUMENT:
         return False
+    if mime_type in OTHER_PICTURES:
+        return purpose in (media_pb2.MEDIA_PURPOSE_IMAGE, media_pb2.MEDIA_PURPOSE_STICKER)
     return mime_type in PICTURES or mime_type in FILMS or mime_type in SOUNDS

@@ -7,6 +7,7 @@ import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from asyncpg.pgproto.pgproto import UUID
 from prometheus_client import Gauge
@@ -71,8 +72,7 @@ class Lane:
         while len(self._holders) < self._places and (job := self._turns.take(self._may)) is not None:
             self._call(job)
         for old in [job for job in self._holders if job.is_over][: MOST_BESIDE - len(self._beside)]:
-            job = self._turns.take(lambda tenant, old=old: tenant != old.tenant and self._may(tenant))
-            if job is not None:
+            if (job := self._turns.take(partial(self._may, beside=old.tenant))) is not None:
                 del self._holders[old]
                 self._beside.add(old)
                 self._call(job)
@@ -81,8 +81,8 @@ class Lane:
         self._holders[job] = None
         job.called.set()
 
-    def _may(self, tenant: UUID) -> bool:
-        return all(job.tenant != tenant for job in self._beside)
+    def _may(self, tenant: UUID, beside: UUID | None = None) -> bool:
+        return tenant != beside and all(job.tenant != tenant for job in self._beside)
 
 
 @dataclass(slots=True, eq=False)

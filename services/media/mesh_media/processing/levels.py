@@ -26,6 +26,16 @@ class Level(msgspec.Struct, frozen=True, kw_only=True):
     """Bits a second of voice notes."""
 
 
+FOR_A_PURPOSE = Level(
+    side=1600,
+    quality=75,
+    bits_per_pixel=1.2,
+    film_short_side=720,
+    film_crf=28,
+    sound_rate=64_000,
+    voice_rate=24_000,
+)
+"""Of what a purpose needs though nothing is to be compressed."""
 _AGGRESSIVE_SIDE, _AGGRESSIVE_QUALITY = 1280, 60
 
 

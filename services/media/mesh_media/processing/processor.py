@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,9 +103,8 @@ class Processor:
             yield _kept(file, mime_type, unprocessed)
             return
         with self._job_folder() as folder:
-            job, costs = self._job(file, mime_type, options.purpose, compression, folder)
-            with tracing.span("mesh.media.process", attributes={"mesh.media.size": file.size}):
-                answer = await self._answer(tenant, job, costs, _foreign_seconds(job) if foreign else None)
+            job, costs = self._job(file, mime_type, options.purpose, compression, folder, foreign=foreign)
+            answer = await self._answer(tenant, job, costs, _foreign_seconds(job) if foreign else None)
             PROCESSED.labels(_reason_name(answer.unprocessed)).inc()
             if isinstance(answer, Outcome):
                 unwanted = foreign and (job.level is None or answer.size >= file.size)
@@ -134,8 +133,11 @@ class Processor:
         purpose: media_pb2.MediaPurpose.ValueType,
         compression: media_pb2.Compression.ValueType,
         folder: Path,
+        *,
+        foreign: bool,
     ) -> tuple[Job, _Costs]:
-        costs = _FILM if mime_type in kinds.FILMS else _PICTURE
+        is_film = mime_type in kinds.FILMS or purpose == media_pb2.MEDIA_PURPOSE_VIDEO
+        costs = _FILM if is_film else _PICTURE
         if purpose == media_pb2.MEDIA_PURPOSE_STICKER:
             costs = _STICKER
         limits = self._limits
@@ -146,6 +148,7 @@ class Processor:
             mime_type=mime_type,
             purpose=purpose,
             level=level(compression, limits.side, limits.quality),
+            foreign=foreign,
             max_pixels=limits.max_pixels,
             cpu_seconds=costs.cpu_seconds,
             memory_bytes=costs.memory_bytes,
@@ -157,14 +160,17 @@ class Processor:
         """What became of the job, `seconds` after it was asked for at the latest."""
         lane = self._films if costs is _FILM else self._pictures
         try:
-            async with asyncio.timeout(seconds), lane.place(tenant):
-                return await self._workers.do(job, costs.seconds)
+            async with asyncio.timeout(seconds), AsyncExitStack() as place:
+                with tracing.span("mesh.media.turn"):
+                    await place.enter_async_context(lane.place(tenant))
+                with tracing.span("mesh.media.process", attributes={"mesh.media.size": job.size}):
+                    return await self._workers.do(job, costs.seconds)
         except (Died, TimeoutError):
-            is_picture = job.mime_type in kinds.PICTURES
+            refused = job.mime_type in kinds.PICTURES or job.purpose in kinds.PURPOSES
             return Unfit(
                 unprocessed=media_pb2.UNPROCESSED_REASON_RESOURCE_LIMIT,
-                failure=media_pb2.MEDIA_FAILURE_TOO_LARGE if is_picture else 0,
-                detail="the picture takes more time or memory than one may; send it as a document",
+                failure=media_pb2.MEDIA_FAILURE_TOO_LARGE if refused else 0,
+                detail="the file takes more time or memory than one may; send it as a document",
             )
 
 

@@ -20,6 +20,10 @@ def process(job: Job) -> Answer:
             return sounds.process_voice(job)
         if job.purpose == media_pb2.MEDIA_PURPOSE_VIDEO_NOTE:
             return films.process_note(job)
+        if job.purpose == media_pb2.MEDIA_PURPOSE_VIDEO:
+            return films.process_shown(job)
+        if job.purpose == media_pb2.MEDIA_PURPOSE_IMAGE:
+            return pictures.process_shown(job)
         if job.mime_type in kinds.PICTURES:
             return pictures.process(job)
         if job.mime_type in kinds.FILMS:

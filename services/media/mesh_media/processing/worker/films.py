@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pyvips
+from msgspec.structs import replace
 
 from mesh_media.processing import kinds
 from mesh_media.processing.jobs import Job, Outcome, Small
-from mesh_media.processing.levels import Level
+from mesh_media.processing.levels import FOR_A_PURPOSE, Level
 from mesh_media.processing.worker import ffmpeg
 from mesh_media.processing.worker.ffmpeg import Film, Probe
+from mesh_media.processing.worker.picture_files import read_header
 from mesh_media.processing.worker.results import OUTPUT, small_pictures, written_output
+from mesh_media.processing.worker.sandbox import make_nothing_larger
 from mesh_media.processing.worker.sounds import sound_outcome
 from mesh_media.processing.worker.unfit import CannotProcess, broken, not_convertible
 from sessionmesh.v1 import media_pb2
@@ -29,13 +32,16 @@ _BITS_PER_PIXEL = 0.06
 _HEAD_BYTES = 2 * 1024 * 1024
 _FRAMES_PER_SECOND = "30"
 _MP4 = "video/mp4"
+_DEMUXERS = {**kinds.FILMS, **kinds.ANIMATIONS}
+_PLACES = re.compile(rb"\xa9xyz|loci|com\.apple\.quicktime\.location")
 _POSTER = "scale='min(640,iw)':-2,format=yuvj420p"
 
 
 def process(job: Job) -> Outcome:
-    """The smaller of the film as it came and the film recompressed. Raises `CannotProcess`."""
-    demuxer = kinds.FILMS[job.mime_type]
-    probe = ffmpeg.probe(job.path, demuxer)
+    """The smaller of the film as it came and the film recompressed; of a caller's that phones do not play
+    always the latter. Raises `CannotProcess`.
+    """
+    probe = ffmpeg.probe(job.path, kinds.FILMS[job.mime_type])
     if probe.film is None:
         return sound_outcome(job, probe)
     level = job.level
@@ -45,7 +51,27 @@ def process(job: Job) -> Outcome:
     try:
         return _smaller(job, probe, probe.film, level)
     except ffmpeg.Stopped as stopped:
-        return _kept(job, probe, probe.film, stopped.reason)
+        if job.foreign or _plays(job, probe, probe.film):
+            return _kept(job, probe, probe.film, stopped.reason)
+        return _kept(job, probe, probe.film, media_pb2.UNPROCESSED_REASON_RESOURCE_LIMIT)
+
+
+def process_shown(job: Job) -> Outcome:
+    """A film that phones play, whatever `process` would do; of an animation, too. Raises `CannotProcess`."""
+    if job.mime_type in kinds.ANIMATIONS and not read_header(job).animated:
+        raise not_convertible("a picture that does not move is no film")
+    demuxer = _DEMUXERS.get(job.mime_type)
+    probe = ffmpeg.probe(job.path, demuxer) if demuxer else None
+    if probe is None or probe.film is None:
+        raise not_convertible("a film is made of a film or a GIF")
+    if _reason_to_keep(job, probe, probe.film) and _plays(job, probe, probe.film):
+        return _kept(job, probe, probe.film, media_pb2.UNPROCESSED_REASON_COMPRESSED_ALREADY)
+    if _is_too_complex(probe, probe.film):
+        raise not_convertible(f"a film that is made has at most {MOST_SECONDS:.0f} s, and fewer pixels")
+    try:
+        return _smaller(job, probe, probe.film, job.level or FOR_A_PURPOSE)
+    except ffmpeg.Stopped:
+        raise not_convertible("the film takes too much time or room to be made") from None
 
 
 def process_note(job: Job) -> Outcome:
@@ -75,18 +101,32 @@ class _Size:
 def _reason_to_keep(job: Job, probe: Probe, film: Film) -> Unprocessed:
     if job.level is None:
         return media_pb2.UNPROCESSED_REASON_OFF
-    if film.width * film.height > ffmpeg.MOST_FILM_PIXELS:
+    if _is_too_complex(probe, film):
         return media_pb2.UNPROCESSED_REASON_TOO_COMPLEX
-    if probe.seconds > MOST_SECONDS or film.frames_per_second > MOST_FRAMES_PER_SECOND:
-        return media_pb2.UNPROCESSED_REASON_TOO_COMPLEX
-    if _is_small(job, probe, film, job.level) and job.mime_type == _MP4 and _begins_with_index(job.path):
+    small = _is_small(job, probe, film, job.level) and _plays(job, probe, film)
+    if small and _begins_with_index(job.path) and (job.foreign or not _says_where(job.path)):
         return media_pb2.UNPROCESSED_REASON_COMPRESSED_ALREADY
     return media_pb2.UNPROCESSED_REASON_UNSPECIFIED
 
 
+def _is_too_complex(probe: Probe, film: Film) -> bool:
+    if film.width * film.height > ffmpeg.MOST_FILM_PIXELS:
+        return True
+    return probe.seconds > MOST_SECONDS or film.frames_per_second > MOST_FRAMES_PER_SECOND
+
+
+def _plays(job: Job, probe: Probe, film: Film) -> bool:
+    """Whether phones play it as it is."""
+    return job.mime_type == _MP4 and _is_h264(film) and probe.sound_codec in ("", "aac")
+
+
+def _is_h264(film: Film) -> bool:
+    return film.codec == "h264" and film.pixel_format in ("yuv420p", "yuvj420p")
+
+
 def _is_small(job: Job, probe: Probe, film: Film, level: Level) -> bool:
     fits = _fitting(film, level.film_short_side)
-    if film.codec != "h264" or film.pixel_format not in ("yuv420p", "yuvj420p"):
+    if not _is_h264(film):
         return False
     if (film.width // 2, film.height // 2) != (fits.width // 2, fits.height // 2):
         return False
@@ -125,6 +165,12 @@ def _begins_with_index(path: str) -> bool:
     return False
 
 
+def _says_where(path: str) -> bool:
+    """Whether it has the place where it was made."""
+    with Path(path).open("rb") as file:
+        return _PLACES.search(file.read(_HEAD_BYTES)) is not None
+
+
 def _copied(job: Job, probe: Probe) -> ffmpeg.Probe:
     sound = ("-c:a", "copy") if probe.sound_codec == "aac" else ("-c:a", "aac", "-b:a", "64k", "-ac", "2")
     return _made(job, probe, "-c:v", "copy", *sound)
@@ -136,6 +182,7 @@ def _encoded(job: Job, probe: Probe, level: Level, filters: str) -> ffmpeg.Probe
         probe,
         *("-vf", f"{filters},format=yuv420p", "-fpsmax", _FRAMES_PER_SECOND),
         *("-c:v", "libx264", "-preset", "faster", "-crf", str(level.film_crf), "-threads", "1"),
+        *(("-bf", "0") if job.mime_type in kinds.ANIMATIONS else ()),  # whose pictures may stay for seconds
         *("-c:a", "aac", "-b:a", str(level.sound_rate), "-ac", "2"),
     )
 
@@ -143,7 +190,7 @@ def _encoded(job: Job, probe: Probe, level: Level, filters: str) -> ffmpeg.Probe
 def _made(job: Job, probe: Probe, *codecs: str) -> ffmpeg.Probe:
     ffmpeg.convert(
         job.path,
-        kinds.FILMS[job.mime_type],
+        _DEMUXERS[job.mime_type],
         MOST_SECONDS,
         *("-map", "0:V:0", "-map", "0:a:0?", "-sn", "-dn"),
         *codecs,
@@ -157,6 +204,9 @@ def _made(job: Job, probe: Probe, *codecs: str) -> ffmpeg.Probe:
 
 
 def _smaller(job: Job, probe: Probe, film: Film, level: Level) -> Outcome:
+    plays = _plays(job, probe, film)
+    if plays:
+        make_nothing_larger(job)
     repacked = _is_small(job, probe, film, level)
     if repacked:
         made = _copied(job, probe)
@@ -164,7 +214,7 @@ def _smaller(job: Job, probe: Probe, film: Film, level: Level) -> Outcome:
         size = _fitting(film, level.film_short_side)
         made = _encoded(job, probe, level, f"scale={size.width}:{size.height}")
     larger = Path(OUTPUT).stat().st_size >= job.size  # repacked by little, for an index where players want it
-    if made.film is None or (larger and not repacked):
+    if made.film is None or (larger and not repacked and (plays or job.foreign)):
         return _kept(job, probe, film, media_pb2.UNPROCESSED_REASON_NOT_SMALLER)
     return _outcome(_Size(made.film.width, made.film.height), made)
 
@@ -188,7 +238,7 @@ def _outcome(shown: _Size, made: Probe) -> Outcome:
 def _kept(job: Job, probe: Probe, film: Film, reason: Unprocessed) -> Outcome:
     if probe.is_cut_off:
         raise broken("film")
-    thumbnail, preview = _small_pictures(job.path, kinds.FILMS[job.mime_type], probe)
+    thumbnail, preview = _small_pictures(job.path, _DEMUXERS[job.mime_type], probe)
     return Outcome(
         mime_type=job.mime_type,
         unprocessed=reason,
@@ -216,12 +266,4 @@ def _small_pictures(path: str, demuxer: str, probe: Probe) -> tuple[Small | None
     return small_pictures(pyvips.Image.new_from_buffer(data, "")) if data else (None, b"")
 
 
-_NOTE = Level(
-    side=0,
-    quality=0,
-    bits_per_pixel=0,
-    film_short_side=NOTE_SIDE,
-    film_crf=28,
-    sound_rate=64_000,
-    voice_rate=24_000,
-)
+_NOTE = replace(FOR_A_PURPOSE, film_short_side=NOTE_SIDE)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import PIL.Image
+import PIL.ImageOps
 import pillow_heif
 import pyvips
 from PIL import JpegImagePlugin
@@ -23,6 +24,9 @@ MOST_HEIF_PIXELS = 50_000_000
 
 _PADDING = 4096
 """Bytes at the end of a GIF that may be zero."""
+
+MOST_OTHER_PIXELS = 32 * 1024 * 1024
+"""Of pictures of other types, which are in memory twice."""
 
 HEIF = frozenset({"image/heic", "image/heif"})
 
@@ -57,6 +61,9 @@ def read_header(job: Job) -> Header:
     """The header, and no pixel. Raises `CannotProcess` for a broken one and for too many pixels."""
     if job.mime_type in HEIF:
         return _read_heif_header(job)
+    if job.mime_type in _OTHERS:
+        with _opened_other(job) as picture:
+            return Header(*picture.size)
     try:
         image = pyvips.Image.new_from_file(job.path, access="sequential")
     except pyvips.Error:
@@ -77,6 +84,8 @@ def opened(job: Job, side: int) -> pyvips.Image:
     if job.mime_type in HEIF:
         image = _heif_pixels(job).thumbnail_image(side, height=side, size="down")
         return image.copy_memory()
+    if job.mime_type in _OTHERS:
+        return _other_pixels(job).thumbnail_image(side, height=side, size="down").copy_memory()
     try:
         printed = pyvips.Image.new_from_file(job.path, access="sequential").interpretation == "cmyk"
         # Else the profile of its inks stays with the colours that they become, and libvips crashes on that.
@@ -105,6 +114,28 @@ def _heif_pixels(job: Job) -> pyvips.Image:
         image = image.copy()
         image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
     return image
+
+
+def _other_pixels(job: Job) -> pyvips.Image:
+    try:
+        with _opened_other(job) as picture:
+            PIL.ImageOps.exif_transpose(picture, in_place=True)
+            pixels = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+    except (OSError, ValueError, SyntaxError):
+        raise broken("picture") from None
+    return pyvips.Image.new_from_memory(pixels.tobytes(), *pixels.size, len(pixels.getbands()), "uchar").copy(
+        interpretation="srgb"
+    )
+
+
+def _opened_other(job: Job) -> PIL.Image.Image:
+    """Raises `CannotProcess`."""
+    try:
+        picture = PIL.Image.open(job.path, formats=(_OTHERS[job.mime_type],))
+    except (OSError, ValueError, SyntaxError):
+        raise broken("picture") from None
+    _check_pixels(*picture.size, min(job.max_pixels, MOST_OTHER_PIXELS))
+    return picture
 
 
 def _opened_heif(job: Job) -> pillow_heif.HeifFile:
@@ -137,3 +168,7 @@ def _coarseness(path: str) -> int:
             return sum(next(iter(picture.quantization.values()), ()))
     except (OSError, ValueError, SyntaxError):
         raise broken("picture") from None
+
+
+_OTHERS = {"image/bmp": "BMP", "image/tiff": "TIFF", "image/avif": "AVIF"}
+"""Types that libvips may not open, and who reads them."""

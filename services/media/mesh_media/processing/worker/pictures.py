@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeAlias
 
 import pyvips
 
+from mesh_media.processing import kinds
 from mesh_media.processing.jobs import Job, Outcome
-from mesh_media.processing.levels import Level
+from mesh_media.processing.levels import FOR_A_PURPOSE, Level
+from mesh_media.processing.worker.metadata import without_metadata
 from mesh_media.processing.worker.picture_files import HEIF, Header, opened, read_header
-from mesh_media.processing.worker.results import THUMBNAIL_SIDE, small_pictures, write_output
+from mesh_media.processing.worker.results import THUMBNAIL_SIDE, WHITE, small_pictures, write_output
+from mesh_media.processing.worker.unfit import not_convertible
 from sessionmesh.v1 import media_pb2
 
 Unprocessed: TypeAlias = media_pb2.UnprocessedReason.ValueType
@@ -29,18 +33,21 @@ def process(job: Job) -> Outcome:
     mime_type, data = _encoded(image, job.mime_type, level)
     if len(data) >= job.size and job.mime_type not in HEIF:  # which networks do not take
         return _kept(job, header, media_pb2.UNPROCESSED_REASON_NOT_SMALLER, image)
-    name, size, sha256 = write_output(data)
-    thumbnail, preview = small_pictures(image)
-    return Outcome(
-        mime_type=mime_type,
-        output=name,
-        size=size,
-        sha256=sha256,
-        width=image.width,
-        height=image.height,
-        thumbnail=thumbnail,
-        preview=preview,
-    )
+    return _made(mime_type, data, image.width, image.height, image)
+
+
+def process_shown(job: Job) -> Outcome:
+    """A picture of a type that networks show: what `process` makes of such a one, a JPEG of any other. Raises
+    `CannotProcess`.
+    """
+    if job.mime_type in kinds.SHOWN_PICTURES:
+        return process(job)
+    if job.mime_type not in kinds.PICTURES | kinds.OTHER_PICTURES:
+        raise not_convertible("a picture is made of a picture")
+    read_header(job)
+    level = job.level or FOR_A_PURPOSE
+    image = opened(job, level.side)
+    return _made("image/jpeg", _jpeg(image, level), image.width, image.height, image)
 
 
 def reason_to_keep(mime_type: str, header: Header, size: int, level: Level) -> Unprocessed:
@@ -63,7 +70,27 @@ def _reason_to_keep(job: Job, header: Header) -> Unprocessed:
     return reason_to_keep(job.mime_type, header, job.size, job.level)
 
 
+def _made(mime_type: str, data: bytes, width: int, height: int, image: pyvips.Image) -> Outcome:
+    name, size, sha256 = write_output(data)
+    thumbnail, preview = small_pictures(image)
+    return Outcome(
+        mime_type=mime_type,
+        output=name,
+        size=size,
+        sha256=sha256,
+        width=width,
+        height=height,
+        thumbnail=thumbnail,
+        preview=preview,
+    )
+
+
 def _kept(job: Job, header: Header, reason: Unprocessed, image: pyvips.Image) -> Outcome:
+    if reason in _FINE and not job.foreign:
+        came = Path(job.path).read_bytes()
+        bare = without_metadata(came, job.mime_type)
+        if len(bare) < len(came):
+            return _made(job.mime_type, bare, header.width, header.height, image)
     thumbnail, preview = small_pictures(image)
     return Outcome(
         mime_type=job.mime_type,
@@ -84,6 +111,8 @@ def _encoded(image: pyvips.Image, mime_type: str, level: Level) -> tuple[str, by
 
 
 def _jpeg(image: pyvips.Image, level: Level) -> bytes:
+    if image.hasalpha():
+        image = image.flatten(background=WHITE)
     data: bytes = image.jpegsave_buffer(
         Q=level.quality,
         trellis_quant=True,
@@ -112,6 +141,8 @@ def _coarseness_of(quality: int) -> float:
     return _COARSENESS_AT_50 * scale * _ROUNDING
 
 
+_FINE = frozenset({media_pb2.UNPROCESSED_REASON_COMPRESSED_ALREADY, media_pb2.UNPROCESSED_REASON_NOT_SMALLER})
+"""Why a picture is kept that would say no more of itself if it had been recompressed."""
 _COARSENESS_AT_50, _ROUNDING = 3688, 0.98
 _ENCODERS: dict[str, Callable[[pyvips.Image, Level], bytes]] = {
     "image/jpeg": _jpeg,

@@ -12,7 +12,7 @@ from mesh_media.processing.jobs import Small
 OUTPUT = "output"
 THUMBNAIL_SIDE, PREVIEW_SIDE = 320, 96
 MOST_PREVIEW = 4096
-_WHITE = 255
+WHITE = 255
 
 
 def write_output(data: bytes) -> tuple[str, int, bytes]:
@@ -32,7 +32,7 @@ def small_pictures(image: pyvips.Image) -> tuple[Small, bytes]:
     """A JPEG of at most 320 pixels, and one of at most 96 that messages carry, in at most 4 KiB."""
     small = image.thumbnail_image(THUMBNAIL_SIDE, height=THUMBNAIL_SIDE, size="down")
     if small.hasalpha():
-        small = small.flatten(background=_WHITE)
+        small = small.flatten(background=WHITE)
     small = small.copy_memory()
     data = small.jpegsave_buffer(Q=70, optimize_coding=True, keep="icc")
     return Small(data, small.width, small.height), _preview(small)

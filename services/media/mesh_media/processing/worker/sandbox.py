@@ -14,7 +14,9 @@ from mesh_media.processing.jobs import Job
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _PR_SET_PDEATHSIG = 1
 _LARGER = 1024 * 1024
-"""By so much may what is made be larger than what came: for a purpose, or as a film that is repacked."""
+"""By so much may what is made be larger than what came: as a film that is repacked."""
+_TIMES = 4
+"""So many times larger may be what networks could not show as it came."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -47,13 +49,19 @@ def limit(job: Job) -> None:
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     _set(resource.RLIMIT_AS, used + job.memory_bytes)
     resource.setrlimit(resource.RLIMIT_CPU, (job.cpu_seconds, job.cpu_seconds + 1))
-    _set(resource.RLIMIT_FSIZE, job.size + _LARGER)
+    _set(resource.RLIMIT_FSIZE, (1 if job.foreign else _TIMES) * job.size + _LARGER)
     _set(resource.RLIMIT_CORE, 0)
     signal.signal(signal.SIGXCPU, signal.SIG_DFL)
     with suppress(OSError):  # the machine out of memory: better this than the service
         Path("/proc/self/oom_score_adj").write_text("1000")
     os.nice(job.niceness)
     os.chdir(job.folder)
+
+
+def make_nothing_larger(job: Job) -> None:
+    """From now on what is made may hardly be larger than what came."""
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (min(job.size + _LARGER, most), most))
 
 
 def _set(limited: int, most: int) -> None:

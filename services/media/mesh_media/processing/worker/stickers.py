@@ -29,7 +29,7 @@ _DEFAULT_FRAME_MS = 100
 
 def process(job: Job) -> Outcome:
     """The sticker, or the file that came when it is one. Raises `CannotProcess`."""
-    if job.mime_type not in kinds.PICTURES:
+    if job.mime_type not in kinds.PICTURES | kinds.OTHER_PICTURES:
         raise not_convertible("a sticker is made of a picture")
     header = read_header(job)
     most = MOST_ANIMATED_BYTES if header.animated else MOST_STATIC_BYTES
