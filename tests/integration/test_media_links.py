@@ -109,11 +109,68 @@ async def test_a_link_knows_what_is_the_same_and_what_there_is_not(tenant: Media
     assert (await fetched(url, **{"If-None-Match": tag}))[0] == 304
     status, headers, body = await fetched(url, "HEAD")
     assert (status, headers["Content-Length"], body) == (200, str(len(PDF)), b"")
-    status, headers, _ = await fetched(url, Range=f"bytes={len(PDF)}-")
-    assert (status, headers["Content-Range"]) == (416, f"bytes */{len(PDF)}")
     status, _, body = await fetched(url, Range="bytes=0-9", **{"If-Range": '"another"'})
     assert (status, body) == (200, PDF)
     assert (await fetched(url, "POST"))[0] == 405
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["bytes=0-1,5-6", "bytes=9-2", "bytes=-", "bytes=a-b", "lines=0-1", "0-1", f"bytes=0-{'9' * 5000}"],
+    ids=lambda asked: asked[:14],
+)
+async def test_what_is_not_one_range_is_answered_with_the_whole_file(tenant: MediaTenant, asked: str) -> None:
+    status, _, body = await fetched(await link_to(tenant, await tenant.upload(PDF)), Range=asked)
+    assert (status, body) == (200, PDF)
+
+
+@pytest.mark.parametrize("asked", ["bytes=-0", f"bytes={len(PDF)}-", f"bytes={len(PDF)}-{len(PDF)}"])
+async def test_a_range_that_the_file_has_nothing_of_is_told(tenant: MediaTenant, asked: str) -> None:
+    status, headers, _ = await fetched(await link_to(tenant, await tenant.upload(PDF)), Range=asked)
+    assert (status, headers["Content-Range"]) == (416, f"bytes */{len(PDF)}")
+
+
+async def test_a_link_answers_only_what_meets_the_conditions(tenant: MediaTenant) -> None:
+    media = await tenant.upload(PDF)
+    url, tag = await link_to(tenant, media), f'"{media.sha256.hex()}"'
+    part = {"Range": "bytes=0-9"}
+    for header, value, status in (
+        ("If-None-Match", "*", 304),
+        ("If-None-Match", f'"other", W/{tag}', 304),
+        ("If-None-Match", f'"{tag[1:10]}"', 206),
+        ("If-Match", "*", 206),
+        ("If-Match", f'"other", {tag}', 206),
+        ("If-Match", f"W/{tag}", 412),
+        ("If-Match", '"other"', 412),
+        ("If-Range", tag, 206),
+        ("If-Range", f"W/{tag}", 200),
+        ("If-Range", "Sun, 06 Nov 1994 08:49:37 GMT", 200),
+    ):
+        assert (await fetched(url, **part, **{header: value}))[0] == status, (header, value)
+    status, headers, _ = await fetched(url, "HEAD", **part)  # which has no ranges
+    assert (status, headers["Content-Length"]) == (200, str(len(PDF)))
+
+
+async def test_pages_of_any_site_may_read_a_link_that_they_have(tenant: MediaTenant) -> None:
+    url = await link_to(tenant, await tenant.upload(PDF))
+    status, headers, _ = await fetched(
+        url,
+        "OPTIONS",
+        **{
+            "Origin": "https://example.com",
+            "Access-Control-Request-Method": "GET",
+            "Access-Control-Request-Headers": "if-none-match,range",
+        },
+    )
+    assert status == 204
+    assert headers["Access-Control-Allow-Origin"] == "*"
+    assert "GET" in headers["Access-Control-Allow-Methods"]
+    assert {"If-None-Match", "Range"} < set(headers["Access-Control-Allow-Headers"].split(", "))
+    for asked, status in (({"Range": "bytes=0-9"}, 206), ({"Range": "bytes=-0"}, 416)):
+        answer = await fetched(url, **asked)
+        assert (answer[0], answer[1]["Access-Control-Allow-Origin"]) == (status, "*")
+        assert "Content-Range" in answer[1]["Access-Control-Expose-Headers"]
+        assert "Access-Control-Allow-Credentials" not in answer[1]
 
 
 async def test_slow_downloads_of_one_tenants_file_leave_room_for_those_of_others(
@@ -162,6 +219,25 @@ async def test_connections_beyond_the_most_are_closed(
         return False
 
     await eventually(serves, what="a place for a connection")
+
+
+async def test_answers_that_nobody_reads_keep_no_connection(
+    tenant: MediaTenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_server, "MOST_CONNECTIONS", 1)
+    monkeypatch.setattr(link_server, "READ_SECONDS", 0.5)
+    url = await link_to(tenant, await tenant.upload(PDF))
+    at = urlsplit(url)
+    _, unread = await asyncio.open_connection(at.hostname, at.port, limit=1)
+    unread.write(b"GET /none HTTP/1.1\r\nHost: localhost\r\n\r\n" * 40_000)
+
+    async def serves() -> bool:
+        with suppress(ClientConnectionError):
+            return (await fetched(url))[0] == 200
+        return False
+
+    await eventually(serves, what="a place for a connection")
+    unread.transport.abort()
 
 
 async def test_a_link_that_was_changed_or_has_ended_is_refused(

@@ -316,6 +316,20 @@ CATALOGUE = (
         "tests/integration/test_media_migration.py -k damaged",
     ),
     Mutation(
+        "the end of a connection whose answers nobody reads",
+        f"{_MEDIA}/api/link_server.py",
+        "taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(READ_SECONDS * 1000))",
+        "taken.fileno()",
+        "tests/integration/test_media_links.py -k keep_no_connection",
+    ),
+    Mutation(
+        "new keys of a role before the old ones end",
+        f"{_MEDIA}/stores/credentials.py",
+        "if self._found is None or _ends_within(self._found, MARGIN):",
+        "if self._found is None:",
+        "tests/integration/test_media_s3.py -k before_they_end",
+    ),
+    Mutation(
         "the signature of a download link",
         f"{_MEDIA}/api/links.py",
         "if not compare_digest(mac, self._mac(said)) or not same",

@@ -1,8 +1,10 @@
-"""Serves our own links over HTTP: whole files and ranges."""
+"""Serves our own links over HTTP: whole files and ranges, to programs and to pages of any site."""
 
 from __future__ import annotations
 
 import asyncio
+import re
+import socket
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -10,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import structlog
-from aiohttp import web
+from aiohttp import ETag, web
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.errors import DataLoss, FailedPrecondition, MeshError, NotFound, StartupError, Unavailable
@@ -32,13 +34,16 @@ half; one more is told to come again.
 MOST_CONNECTIONS = 320
 """At a time; one more is closed. They ask for no key, and each takes a descriptor that callers need."""
 READ_SECONDS = 30.0
-"""How long a download waits for its reader to take a chunk."""
+"""How long a download waits for its reader to take a chunk, and a connection for its peer to take some."""
 IDLE_SECONDS = 15.0
 """How long a connection may say nothing between two requests."""
 
 
 class LinkServer:
-    """An HTTP server that knows `GET` and `HEAD` of `/media/TOKEN`, and nobody's key."""
+    """An HTTP server that knows `GET` and `HEAD` of `/media/TOKEN`, and nobody's key.
+
+    Whoever has an address may read the file, so pages of any site that have it may, too.
+    """
 
     def __init__(self, media: MediaRepository, reader: Reader, signer: LinkSigner) -> None:
         self._media = media
@@ -55,6 +60,8 @@ class LinkServer:
             return ""
         application = web.Application(client_max_size=0)
         application.router.add_get("/media/{token}", self._serve)
+        application.router.add_options("/media/{token}", _tell_pages)
+        application.on_response_prepare.append(_prepare)
         self._runner = _Runner(
             application,
             access_log=None,
@@ -103,12 +110,14 @@ class LinkServer:
     async def _answer(
         self, request: web.Request, row: MediaRow, link: Link, file: VariantFile
     ) -> web.StreamResponse:
-        tag = f'"{file.sha256.hex()}"'
-        headers = _headers(row, link, file) | {"ETag": tag}
-        if tag in request.headers.get("If-None-Match", ""):
+        tag = file.sha256.hex()
+        headers = _headers(row, link, file) | {"ETag": f'"{tag}"'}
+        if not _is_among(tag, request.if_match, strongly=True):
+            return web.Response(status=412, headers=headers)
+        if request.if_none_match and _is_among(tag, request.if_none_match, strongly=False):
             return web.Response(status=304, headers=headers)
         try:
-            start, end = _range(request, tag, file.size)
+            start, end = _range(request, f'"{tag}"', file.size)
         except ValueError:
             return web.Response(status=416, headers={"Content-Range": f"bytes */{file.size}"})
         response = web.StreamResponse(status=200, headers=headers)
@@ -156,17 +165,49 @@ class _Closing(asyncio.Protocol):
         transport.close()
 
 
-def _range(request: web.Request, tag: str, size: int) -> tuple[int, int]:
-    """First byte and the one behind the last; all of them where no range is asked for, or of another file.
+async def _tell_pages(_: web.Request) -> web.Response:
+    """What a browser asks before a page's request with headers of these is sent."""
+    headers = {
+        "Access-Control-Allow-Headers": "If-Match, If-None-Match, If-Range, Range",
+        "Access-Control-Allow-Methods": "GET, HEAD",
+        "Access-Control-Max-Age": "86400",
+    }
+    return web.Response(status=204, headers=headers)
 
-    Raises `ValueError` for a range that the file does not have.
+
+async def _prepare(request: web.Request, response: web.StreamResponse) -> None:
+    """What holds for every answer."""
+    response.headers["Access-Control-Allow-Origin"] = "*"
+    response.headers["Access-Control-Expose-Headers"] = "Content-Disposition, Content-Range, ETag"
+    response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+    if request.transport is not None:  # an answer that nobody reads would keep its connection for ever
+        taken = request.transport.get_extra_info("socket")
+        taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(READ_SECONDS * 1000))
+
+
+def _is_among(tag: str, tags: tuple[ETag, ...] | None, *, strongly: bool) -> bool:
+    """Whether a file is one that a condition names, or there is none."""
+    if tags is None:
+        return True
+    return any(one.value in ("*", tag) and not (strongly and one.is_weak) for one in tags)
+
+
+def _range(request: web.Request, tag: str, size: int) -> tuple[int, int]:
+    """First byte and the one behind the last; all of them where no range is asked for, several are, or one of
+    another file. Raises `ValueError` for a range that the file does not have.
     """
-    if request.headers.get("If-Range", tag) != tag or "Range" not in request.headers:
+    found = _RANGE(request.headers.get("Range", ""))
+    if found is None or request.method != "GET" or request.headers.get("If-Range", tag) != tag or not size:
         return 0, size
-    asked = request.http_range
-    start, end, _ = asked.indices(size)
+    first, last = (int(text) if text else None for text in found.groups())
+    if first is None:
+        start, end = max(0, size - (last or 0)), size
+    elif last is not None and last < first:
+        return 0, size
+    else:
+        start, end = first, size if last is None else min(size, last + 1)
     if start >= end:
-        raise ValueError("an empty range")
+        raise ValueError("the file has no such range")
     return start, end
 
 
@@ -186,3 +227,7 @@ def _headers(row: MediaRow, link: Link, file: VariantFile) -> dict[str, str]:
 
 def _later(text: str) -> web.Response:
     return web.Response(status=503, text=text, headers={"Retry-After": "1"})
+
+
+# One range; what is none is as good as not there.
+_RANGE = re.compile(r"\s*bytes\s*=\s*(?!-\s*$)(\d{0,20})-(\d{0,20})\s*", re.ASCII | re.IGNORECASE).fullmatch
