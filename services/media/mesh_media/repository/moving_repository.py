@@ -91,10 +91,10 @@ _OUTSIDE = """SELECT tenant, sha256, key, size FROM media_object WHERE store <> 
 _COUNT_OUTSIDE = """SELECT count(*) AS objects, coalesce(sum(size), 0)::bigint AS bytes
   FROM media_object WHERE store <> $1"""
 _COMING = """SELECT EXISTS (SELECT FROM media_loose_object
-  WHERE uploading AND size > 0 AND due_time > now()
+  WHERE uploading AND due_time > now()
     AND CASE WHEN strpos(key, ':') = 0 THEN 'main' ELSE split_part(key, ':', 1) END <> $1)"""
-_ANNOUNCE = """INSERT INTO media_loose_object (key, tenant, size, due_time, uploading)
-  SELECT key, tenant, 0, now() + $3, true FROM unnest($1::text[], $2::uuid[]) AS c(key, tenant)"""
+_ANNOUNCE = """INSERT INTO media_loose_object (key, tenant, size, due_time)
+  SELECT key, tenant, 0, now() + $3 FROM unnest($1::text[], $2::uuid[]) AS c(key, tenant)"""
 _LOCK = "SELECT FROM media_object WHERE key = ANY ($1) ORDER BY sha256, tenant FOR UPDATE"
 # A copy that is about to be due may be about to be deleted.
 _SWITCH = """UPDATE media_object o SET key = c.key

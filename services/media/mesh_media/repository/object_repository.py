@@ -56,8 +56,8 @@ class ObjectRepository:
         await self._pool.execute(_SETTLE, tenant, [*sizes], [*sizes.values()], lifetime)
 
     async def give_back(self, key: str, *, written: bool) -> None:
-        """Lets the reservation of an upload that failed count no more. What may have been written is deleted
-        when its lifetime is over: until then the store may still be at it.
+        """Lets the reservation of an upload that failed count no more: it is none. What may have been written
+        is deleted when its lifetime is over: until then the store may still be at it.
         """
         await self._pool.execute(_FORGET_SIZE if written else _FORGET, key)
 
@@ -109,7 +109,7 @@ _TAKE_DUE = """WITH due AS (
     WHERE l.key = due.key AND due.uploading AND l.due_time <= now() RETURNING l.key)
   SELECT key FROM due WHERE NOT uploading UNION ALL SELECT key FROM taken"""
 _FORGET = "DELETE FROM media_loose_object WHERE key = $1 AND uploading"
-_FORGET_SIZE = "UPDATE media_loose_object SET size = 0 WHERE key = $1 AND uploading"
+_FORGET_SIZE = "UPDATE media_loose_object SET size = 0, uploading = false WHERE key = $1 AND uploading"
 _IS_ACCOUNT = "SELECT true FROM account WHERE tenant = $1 AND id = $2"
 _USED_BYTES = """SELECT (SELECT coalesce(sum(bytes), 0) FROM media_total WHERE tenant = $1)
   + (SELECT coalesce(sum(size), 0) FROM media_loose_object WHERE tenant = $1 AND due_time > now())"""
