@@ -174,6 +174,7 @@ def _job(folder: Path, data: bytes, *, cpu_seconds: int = 60, memory_bytes: int 
         mime_type="image/jpeg",
         purpose=0,
         level=level(media_pb2.COMPRESSION_BALANCED, side=3999, quality=75),
+        foreign=False,
         max_pixels=100_000_000,
         cpu_seconds=cpu_seconds,
         memory_bytes=memory_bytes,
