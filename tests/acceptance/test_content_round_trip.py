@@ -232,7 +232,7 @@ def content(kind: str, text: str, files: dict[str, media_pb2.Media] | None = Non
 async def uploads(caller: Caller) -> dict[str, media_pb2.Media]:
     """A small file for each kind that is one."""
     picture = pyvips.Image.black(64, 64) + 128
-    webp = picture.cast("uchar").webpsave_buffer()
+    webp = (pyvips.Image.black(512, 512) + 128).cast("uchar").webpsave_buffer()
     files = {
         "image": picture.cast("uchar").jpegsave_buffer(),
         "video": film(),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import secrets
 from collections.abc import AsyncIterator
 from hashlib import sha256
 from typing import Any
 
 import grpc.aio
+import PIL.Image
 import pytest
 import pytest_asyncio
 
@@ -165,6 +167,17 @@ async def test_a_file_inside_a_send_is_stored_once_and_named_by_its_id(stage: St
     assert count == 1
 
 
+async def test_a_file_inside_a_send_becomes_what_networks_show(stage: Stage) -> None:
+    media, [node] = await stage.running_media(), await stage.running_nodes(1)
+    account = await stage.paired(node)
+    request = text_request(account)
+    request.content.video.media.inline_data = moving_gif()
+    sent = (await node.messages.SendMessage(request, metadata=stage.metadata)).message
+    shown = (await stage.message(sent.id, account, node)).content.video
+    assert (shown.media.mime_type, shown.gif_playback) == ("video/mp4", True)
+    assert b"avc1" in await download(stage, media, shown.media.media_id)
+
+
 async def test_a_file_inside_a_send_that_cannot_be_sent_so_is_refused(stage: Stage) -> None:
     await stage.running_media()
     [node] = await stage.running_nodes(1)
@@ -172,7 +185,7 @@ async def test_a_file_inside_a_send_that_cannot_be_sent_so_is_refused(stage: Sta
     request.content.image.media.inline_data = b"%PDF-1.7\nno picture"
     with pytest.raises(grpc.aio.AioRpcError) as unfit:
         await node.messages.SendMessage(request, metadata=stage.metadata)
-    assert from_rpc_error(unfit.value).field == "content.image.media.media_id"  # type: ignore[attr-defined]  # InvalidField
+    assert from_rpc_error(unfit.value).field == "content.image.media.inline_data"  # type: ignore[attr-defined]  # InvalidField
 
 
 async def test_a_fetch_outlives_the_node_and_waits_for_the_media_service(stage: Stage) -> None:
@@ -243,3 +256,11 @@ def file_of(ref: str, data: bytes) -> wire.Content:
 
 _WAITING = "SELECT count(*) FROM media_fetch WHERE account = $1"
 _CATEGORIES = "SELECT array_agg(category) FROM media_reference WHERE account = $1"
+
+
+def moving_gif() -> bytes:
+    """A GIF of three frames."""
+    frames = [PIL.Image.new("L", (64, 64), grey) for grey in (0, 128, 255)]
+    made = io.BytesIO()
+    frames[0].save(made, "GIF", save_all=True, append_images=frames[1:], duration=100)
+    return made.getvalue()

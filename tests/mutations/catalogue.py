@@ -386,6 +386,20 @@ CATALOGUE = (
         "tests/unit/test_media_turns.py -k so_many",
     ),
     Mutation(
+        "the metadata of pictures that are left as they are",
+        f"{_MEDIA}/processing/worker/pictures.py",
+        "    if reason in _FINE and not job.foreign:",
+        "    if False:",
+        "tests/integration/test_media_processing.py -k nothing_of_its_place",
+    ),
+    Mutation(
+        "a film that phones do not play, though ours is larger",
+        f"{_MEDIA}/processing/worker/films.py",
+        "if made.film is None or (larger and not repacked and (plays or job.foreign)):",
+        "if made.film is None or (larger and not repacked):",
+        "tests/integration/test_media_processing.py -k phones_do_not_play",
+    ),
+    Mutation(
         "the smaller of two pictures",
         f"{_MEDIA}/processing/worker/pictures.py",
         "    if len(data) >= job.size and",

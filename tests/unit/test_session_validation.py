@@ -527,14 +527,71 @@ def test_a_document_may_have_any_name_that_the_network_takes() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "mime_type"),
-    [("image", "video/mp4"), ("video", "image/png"), ("audio", "image/png"), ("sticker", "image/png")],
+    [
+        ("image", "video/mp4"),
+        ("image", "image/bmp"),
+        ("image", "image/tiff"),
+        ("image", "image/svg+xml"),
+        ("image", "image/avif"),
+        ("image", "image/webp"),
+        ("video", "image/png"),
+        ("video", "image/gif"),
+        ("video", "video/x-msvideo"),
+        ("audio", "image/png"),
+        ("audio", "audio/wav"),
+        ("voice_note", "audio/mpeg"),
+        ("sticker", "image/png"),
+    ],
 )
-def test_a_file_of_another_kind_is_refused(kind: str, mime_type: str) -> None:
+def test_a_file_that_networks_do_not_show_as_this_kind_is_refused(kind: str, mime_type: str) -> None:
     content = content_pb2.Content()
     getattr(content, kind).media.media_id = MEDIA
     media = media_pb2.Media(id="med", state=content_pb2.MEDIA_STATE_READY, mime_type=mime_type)
     with refused(f"content.{kind}.media.media_id"):
         check_media(content, media)
+
+
+@pytest.mark.parametrize("side", [64, 512])
+def test_a_sticker_has_the_size_of_one(side: int) -> None:
+    content = content_pb2.Content()
+    content.sticker.media.media_id = MEDIA
+    media = media_pb2.Media(
+        state=content_pb2.MEDIA_STATE_READY, mime_type="image/webp", width=side, height=512
+    )
+    if side == 512:
+        check_media(content, media)
+        return
+    with refused("content.sticker.media.media_id"):
+        check_media(content, media)
+
+
+@pytest.mark.parametrize(
+    ("reason", "sent"),
+    [("UNSPECIFIED", True), ("COMPRESSED_ALREADY", True), ("OFF", True), ("TOO_COMPLEX", False)],
+)
+def test_a_film_that_phones_may_not_play_is_refused(reason: str, sent: bool) -> None:
+    content = content_pb2.Content()
+    content.video.media.media_id = MEDIA
+    media = media_pb2.Media(
+        state=content_pb2.MEDIA_STATE_READY,
+        mime_type="video/mp4",
+        unprocessed_reason=media_pb2.UnprocessedReason.Value(f"UNPROCESSED_REASON_{reason}"),
+    )
+    if sent:
+        check_media(content, media)
+        return
+    with refused("content.video.media.media_id"):
+        check_media(content, media)
+
+
+@pytest.mark.parametrize(("kind", "mime_type"), [("image", "image/webp"), ("voice_note", "audio/amr")])
+def test_what_came_from_the_network_may_go_there_again(kind: str, mime_type: str) -> None:
+    content = content_pb2.Content()
+    getattr(content, kind).media.media_id = MEDIA
+    origin = media_pb2.MEDIA_ORIGIN_NETWORK
+    check_media(
+        content, media_pb2.Media(state=content_pb2.MEDIA_STATE_READY, mime_type=mime_type, origin=origin)
+    )
 
 
 def test_any_file_can_be_a_document_but_only_when_it_is_ready() -> None:

@@ -11,7 +11,7 @@ import typer
 from mesh_cli.commands.output import AsJson, show
 from mesh_cli.commands.target import call
 from mesh_client import Client
-from sessionmesh.v1 import content_pb2, message_pb2
+from sessionmesh.v1 import content_pb2, media_pb2, message_pb2
 
 COLUMNS = ("id", "chat", "recipient", "status", "network_message_id", "create_time")
 
@@ -28,7 +28,7 @@ def send(
     ],
     text: Annotated[str, typer.Argument(help="The text, or the caption of --file.")] = "",
     file: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Send this picture or document.")
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Send this picture, film or document.")
     ] = None,
     wait: Annotated[
         bool,
@@ -57,9 +57,20 @@ def send(
 
 async def _file_content(client: Client, account_id: str, file: Path, caption: str) -> content_pb2.Content:
     account = await client.get_account(account_id)
-    media = await client.upload(file, tenant_id=account.tenant_id, account_id=account_id)
+    mime_type = mimetypes.guess_type(file.name)[0] or ""
+    is_gif = mime_type == "image/gif"
+    purpose = media_pb2.MEDIA_PURPOSE_DOCUMENT
+    if is_gif or mime_type.startswith("video/"):
+        purpose = media_pb2.MEDIA_PURPOSE_VIDEO
+    elif mime_type.startswith("image/") and mime_type != "image/svg+xml":
+        purpose = media_pb2.MEDIA_PURPOSE_IMAGE
+    options = media_pb2.StorageOptions(purpose=purpose)
+    media = await client.upload(file, tenant_id=account.tenant_id, account_id=account_id, options=options)
     reference = content_pb2.MediaReference(media_id=media.id)
-    if (mimetypes.guess_type(file.name)[0] or "").startswith("image/"):
+    if purpose == media_pb2.MEDIA_PURPOSE_IMAGE:
         return content_pb2.Content(image=content_pb2.ImageContent(media=reference, caption=caption))
+    if purpose == media_pb2.MEDIA_PURPOSE_VIDEO:
+        video = content_pb2.VideoContent(media=reference, caption=caption, gif_playback=is_gif)
+        return content_pb2.Content(video=video)
     document = content_pb2.DocumentContent(media=reference, file_name=file.name, caption=caption)
     return content_pb2.Content(document=document)

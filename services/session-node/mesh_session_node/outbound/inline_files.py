@@ -60,6 +60,8 @@ async def store_inline_file(
         raise refused from None
     reference.ClearField("inline_data")
     reference.media_id, reference.mime_type = media.id, media.mime_type
+    if kind == "video" and data.startswith(_GIF):
+        content.video.gif_playback = True
 
 
 async def _pieces(data: bytes) -> AsyncIterator[bytes]:
@@ -82,7 +84,10 @@ def _plain_name(name: str) -> str:
     return name.replace("/", "_").replace("\\", "_")[:255] if name.strip(".") else ""
 
 
+_GIF = b"GIF8"
 _PURPOSES = {
+    "image": media_pb2.MEDIA_PURPOSE_IMAGE,
+    "video": media_pb2.MEDIA_PURPOSE_VIDEO,
     "document": media_pb2.MEDIA_PURPOSE_DOCUMENT,
     "sticker": media_pb2.MEDIA_PURPOSE_STICKER,
     "voice_note": media_pb2.MEDIA_PURPOSE_VOICE,

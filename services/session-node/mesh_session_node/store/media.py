@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 from asyncpg.pgproto.pgproto import UUID
 from grpc import StatusCode
@@ -18,21 +18,21 @@ from mesh_core.etcd.discovery import ServiceDirectory
 from mesh_core.rpc.channels import ChannelPool, call_metadata, mesh_metadata
 from sessionmesh.v1 import content_pb2, media_pb2, media_pb2_grpc
 
-MEDIA_KINDS = {
-    "image": ("image/",),
-    "video": ("video/", "image/gif"),
-    "audio": ("audio/",),
-    "voice_note": ("audio/",),
+MEDIA_KINDS: Mapping[str, tuple[str, ...]] = {
+    "image": ("image/jpeg", "image/png"),
+    "video": ("video/mp4", "video/3gpp"),
+    "audio": ("audio/aac", "audio/amr", "audio/mp4", "audio/mpeg", "audio/ogg", "audio/opus"),
+    "voice_note": ("audio/ogg", "audio/opus"),
     "document": ("",),
     "sticker": ("image/webp",),
 }
-"""Kinds of content that are a file, and how its MIME type must begin."""
+"""Kinds of content that are a file, and how its MIME type must begin for networks to show it."""
 
 
 def media_of(content: content_pb2.Content) -> content_pb2.MediaReference | None:
     """The file that a content is, if it is one."""
     kind = content.WhichOneof("kind")
-    if kind not in MEDIA_KINDS:
+    if kind is None or kind not in MEDIA_KINDS:
         return None
     reference: content_pb2.MediaReference = getattr(content, kind).media
     return reference
@@ -43,10 +43,40 @@ def check_media(content: content_pb2.Content, media: media_pb2.Media) -> None:
     kind = content.WhichOneof("kind") or ""
     if media.state != content_pb2.MEDIA_STATE_READY:
         raise FailedPrecondition(f"media {media.id} is not ready", "MEDIA_NOT_READY")
+    if (problem := _problem_of(kind, media)) is None:
+        return
+    hint = f": upload it with purpose {_PURPOSES[kind]}" if kind in _PURPOSES else ""
+    raise InvalidField(
+        f"content.{kind}.media.media_id", f"is {problem}, which cannot be sent as {kind}{hint}"
+    )
+
+
+def _problem_of(kind: str, media: media_pb2.Media) -> str | None:
+    """What a file is that networks would not show as this kind of content."""
+    if media.origin == media_pb2.MEDIA_ORIGIN_NETWORK:  # which has shown it
+        fits = media.mime_type.startswith(_OF_THE_NETWORK.get(kind, MEDIA_KINDS[kind]))
+        return None if fits else media.mime_type
     if not media.mime_type.startswith(MEDIA_KINDS[kind]):
-        raise InvalidField(
-            f"content.{kind}.media.media_id", f"is {media.mime_type}, which cannot be sent as {kind}"
-        )
+        return media.mime_type
+    if kind == "sticker" and (media.width, media.height) != (STICKER_SIDE, STICKER_SIDE):
+        return f"of {media.width}x{media.height} pixels"
+    if kind == "video" and media.unprocessed_reason in _MAY_BE_OF_ANY_CODEC:
+        return "a film of which nobody knows whether phones play it"
+    return None
+
+
+STICKER_SIDE = 512
+_OF_THE_NETWORK = {
+    "image": ("image/",),
+    "video": ("video/",),
+    "audio": ("audio/",),
+    "voice_note": ("audio/",),
+}
+_PURPOSES = {"image": "IMAGE", "video": "VIDEO", "voice_note": "VOICE", "sticker": "STICKER"}
+_MAY_BE_OF_ANY_CODEC = frozenset(
+    {media_pb2.UNPROCESSED_REASON_TOO_COMPLEX, media_pb2.UNPROCESSED_REASON_RESOURCE_LIMIT}
+)
+"""Why a film is kept that would have become H.264. OFF is its uploader's own matter."""
 
 
 class MediaClient:
