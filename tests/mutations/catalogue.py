@@ -309,6 +309,42 @@ CATALOGUE = (
         "tests/integration/test_media_links.py -k taken_for_whole",
     ),
     Mutation(
+        "what is settled was found out under its row's lock",
+        f"{_SQL}/0016_media_letting_go.sql",
+        "    PERFORM FROM media WHERE id = ANY (wrong) ORDER BY id FOR NO KEY UPDATE;\n    UPDATE media m"
+        " SET expire_time = media_settled(m.expire_time, media_end(m)) WHERE",
+        "    UPDATE media m SET expire_time = media_settled(m.expire_time, media_end(m)) WHERE",
+        "tests/integration/test_media_expiry.py -k at_once",
+    ),
+    Mutation(
+        "files that were taken back at once are settled once more",
+        f"{_SQL}/0016_media_letting_go.sql",
+        "INSERT INTO media_unsettled VALUES (NEW.media);",
+        "",
+        "tests/integration/test_media_expiry.py -k took_for_kept",
+    ),
+    Mutation(
+        "a limit's files are kept by what refers to them since",
+        f"{_MEDIA}/repository/limit_repository.py",
+        "AND media = ANY ($3) AND message < uuid_at($4)",
+        "AND media = ANY ($3) AND $4::timestamptz IS NOT NULL",
+        "tests/integration/test_media_expiry.py -k since_it_was_looked_at",
+    ),
+    Mutation(
+        "the quota takes nothing that is kept for ever",
+        f"{_MEDIA}/repository/limit_repository.py",
+        " AND media_end(m) IS NOT NULL",
+        "",
+        "tests/integration/test_media_expiry.py -k for_ever_by_now",
+    ),
+    Mutation(
+        "a limited key deletes nothing of others",
+        f"{_MEDIA}/repository/media_repository.py",
+        "            if accounts is not None:",
+        "            if accounts == []:",
+        "tests/integration/test_media_stock.py -k deletes_only",
+    ),
+    Mutation(
         "a moved object's comparison with its hash",
         f"{_MEDIA}/migration/copying.py",
         "        if digest.digest() != one.sha256:",
