@@ -17,7 +17,7 @@ from asyncpg.pgproto.pgproto import UUID
 from mesh_core import ids
 from mesh_core.ids import Prefix
 from mesh_media.stores.obstore_objects import PART_BYTES
-from sessionmesh.v1 import content_pb2, job_pb2, media_pb2
+from sessionmesh.v1 import content_pb2, event_pb2, job_pb2, media_pb2
 from tests.conftest import S3
 from tests.support.eventually import eventually
 from tests.support.media_world import ADMIN, MediaTenant, MediaWorld, media_world, photograph
@@ -254,6 +254,10 @@ async def test_a_scan_finds_and_mends_what_is_wrong_both_ways(world: MediaWorld)
     assert (now.state, now.HasField("thumbnail")) == (content_pb2.MEDIA_STATE_READY, False)
     assert len(await tenant.download(good.id)) == good.size_bytes
     assert (await scan(world))["failed"] == 0
+    bodies = await world.database.fetch("SELECT body FROM event WHERE type = 'media.failed'")
+    told = [event_pb2.Event.FromString(row["body"]).media.media for row in bodies]
+    assert sorted(media.id for media in told) == sorted([lost.id, cut.id])
+    assert {media.failure for media in told} == {media_pb2.MEDIA_FAILURE_OBJECT_LOST}
 
 
 async def test_a_scan_of_a_store_that_is_not_the_right_one_touches_nothing(

@@ -36,6 +36,6 @@ def count_file(came_bytes: int, row: MediaRow) -> None:
         SAVED_BYTES.labels(*labels).inc(came_bytes - row.size)
 
 
-def count_failure(failure: media_pb2.MediaFailure.ValueType) -> None:
-    """A media that was accepted is FAILED now."""
-    FAILURES.labels(media_pb2.MediaFailure.Name(failure).removeprefix("MEDIA_FAILURE_").lower()).inc()
+def count_failure(failure: media_pb2.MediaFailure.ValueType, count: int = 1) -> None:
+    """So many media that were accepted are FAILED now."""
+    FAILURES.labels(media_pb2.MediaFailure.Name(failure).removeprefix("MEDIA_FAILURE_").lower()).inc(count)

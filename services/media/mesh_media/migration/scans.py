@@ -17,6 +17,7 @@ from mesh_core.database import Database
 from mesh_core.database.requests import Method, request_digest
 from mesh_core.errors import FailedPrecondition
 from mesh_core.jobs import NewJob, Step, SteppedWorker, Total, store
+from mesh_media.ingest.metrics import count_failure
 from mesh_media.repository import lost_objects
 from mesh_media.repository.moving_repository import Moving
 from mesh_media.stores.directory import UNFINISHED
@@ -75,8 +76,10 @@ class Scans(SteppedWorker):
                 )
         failed = 0
         for one in lost:
-            if not mend or await lost_objects.give_up(connection, one):
+            ended = await lost_objects.give_up(connection, one) if mend else 0
+            if ended is not None:
                 failed += 1
+                count_failure(media_pb2.MEDIA_FAILURE_OBJECT_LOST, ended)
                 logger.warning("an object is lost", key=one.key, bytes=one.size, mended=mend)
         return Step(f"{_ROWS} {page[-1].key}", done=len(page), failed=failed)
 

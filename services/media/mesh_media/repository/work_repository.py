@@ -11,6 +11,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from mesh_core import ids
 from mesh_core.database import Database
+from mesh_core.database.pool import AnyConnection
 from mesh_core.ids import Prefix
 from mesh_core.validation import to_timestamp
 from mesh_media.repository.media_repository import read_media, write_file
@@ -94,11 +95,11 @@ class WorkRepository:
             await release(connection, Counter([(tenant, sha256)]), self._grace)
         await connection.execute("DELETE FROM media_work WHERE media = $1", media)
         row = await read_media(connection, media)
-        await _tell(connection, row)
+        await tell_of_end(connection, row)
         return row
 
 
-async def _tell(connection: PoolConnectionProxy, row: MediaRow) -> None:
+async def tell_of_end(connection: AnyConnection, row: MediaRow) -> None:
     """Adds the event that says what became of a media."""
     uuid = ids.new_uuid()
     type_ = "media.ready" if row.is_ready else "media.failed"
