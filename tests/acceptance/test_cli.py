@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,16 +9,16 @@ from typing import Any
 
 import pytest
 import typer
-from typer.testing import CliRunner
 
 from mesh_cli.__main__ import app
-from tests.support.eventually import eventually
+from tests.support.eventually import wait_until
 from tests.support.mesh_api import unique
 from tests.support.mesh_process import MeshProcess, run_mesh, run_mesh_here
 
 EXIT_NO_MESH = 69
 EXIT_USAGE = 2
 NOBODY = "acc_00000000000000000000000000"
+MESH = typer.main.get_command(app)
 
 
 def commands(group: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -31,16 +30,17 @@ def commands(group: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, .
 
 def mesh_json(mesh: MeshProcess, *arguments: str) -> list[dict[str, object]]:
     """What a command with --json prints, an object a line."""
-    ended = run_mesh("--state", str(mesh.state), *arguments, "--json")
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+    ended = run_mesh_here("--state", str(mesh.state), *arguments, "--json")
+    assert ended.exit_code == 0, ended.stdout + ended.stderr
     return [json.loads(line) for line in ended.stdout.splitlines()]
 
 
-@pytest.mark.parametrize("command", list(commands(typer.main.get_command(app))), ids=" ".join)
-def test_every_command_explains_itself(command: tuple[str, ...]) -> None:
-    shown = CliRunner().invoke(app, [*command, "--help"])
-    assert shown.exit_code == 0, shown.output
-    assert "Usage:" in shown.output
+@pytest.mark.parametrize("command", list(commands(MESH)), ids=" ".join)
+def test_every_command_explains_itself(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        MESH.main([*command, "--help"], prog_name="mesh")
+    assert ended.value.code == 0
+    assert "Usage:" in capsys.readouterr().out
 
 
 def test_a_tenant_an_account_and_a_key_are_created_paired_and_used(mesh: MeshProcess) -> None:
@@ -54,8 +54,8 @@ def test_a_tenant_an_account_and_a_key_are_created_paired_and_used(mesh: MeshPro
     assert account["tenant_id"] == tenant["id"]
     assert [one["id"] for one in mesh_json(mesh, "account", "list", "--tenant", name)] == [account_id]
 
-    paired = run_mesh("--state", str(mesh.state), "pair", account_id, "--accept")
-    assert paired.returncode == 0, paired.stdout + paired.stderr
+    paired = run_mesh_here("--state", str(mesh.state), "pair", account_id, "--accept")
+    assert paired.exit_code == 0, paired.stdout + paired.stderr
     assert f"Paired as phone:{phone}" in paired.stdout
     assert "█" in paired.stdout  # the QR picture
 
@@ -83,13 +83,13 @@ def test_a_persons_data_are_exported_and_erased_and_a_tenant_with_a_session_is_d
     phone = "+4917012345699"
     account = mesh_json(mesh, "account", "create", "shop-1", "--tenant", name, "--phone", phone)[0]
     account_id = str(account["id"])
-    paired = run_mesh("--state", str(mesh.state), "pair", account_id, "--accept")
-    assert paired.returncode == 0, paired.stdout + paired.stderr
+    paired = run_mesh_here("--state", str(mesh.state), "pair", account_id, "--accept")
+    assert paired.exit_code == 0, paired.stdout + paired.stderr
     [sent] = mesh_json(mesh, "send", account_id, person, "Hello", "--wait")
 
     def exported() -> list[dict[str, Any]]:
-        ended = run_mesh("--state", str(mesh.state), "tenant", "export-person", person, "--tenant", name)
-        assert ended.returncode == 0, ended.stderr
+        ended = run_mesh_here("--state", str(mesh.state), "tenant", "export-person", person, "--tenant", name)
+        assert ended.exit_code == 0, ended.stderr
         return [json.loads(line) for line in ended.stdout.splitlines()]
 
     def succeeded(job: dict[str, object]) -> bool:
@@ -99,10 +99,10 @@ def test_a_persons_data_are_exported_and_erased_and_a_tenant_with_a_session_is_d
     assert (message["id"], message["content"]["text"]["body"]) == (sent["id"], "Hello")
     assert any("event" in record for record in exported())
     [job] = mesh_json(mesh, "tenant", "erase-person", person, "--tenant", name)
-    asyncio.run(eventually(lambda: succeeded(job)))
+    wait_until(lambda: succeeded(job))
     assert exported() == [{"addresses": {"addresses": [person]}}]
     [deletion] = mesh_json(mesh, "tenant", "delete", name, "--force")
-    asyncio.run(eventually(lambda: succeeded(deletion)))
+    wait_until(lambda: succeeded(deletion))
     assert name not in {one["external_id"] for one in mesh_json(mesh, "tenant", "list")}
 
 
@@ -118,16 +118,16 @@ def test_a_file_is_stored_listed_counted_fetched_and_pruned(mesh: MeshProcess, t
 
     [usage] = mesh_json(mesh, "media", "usage", *tenant)
     assert usage["stored"] == {"objects": "1", "size_bytes": "5009"}
-    shown = run_mesh("--state", str(mesh.state), "media", "usage", *tenant)
+    shown = run_mesh_here("--state", str(mesh.state), "media", "usage", *tenant)
     assert "1 files, 4.9 KiB" in shown.stdout
     assert "█" in shown.stdout
 
     mesh_json(mesh, "media", "policy", *tenant, "--keep", "received=7d", "--limit", "received=1G")
-    shown = run_mesh("--state", str(mesh.state), "media", "policy", *tenant)
-    assert shown.returncode == 0, shown.stderr
+    shown = run_mesh_here("--state", str(mesh.state), "media", "policy", *tenant)
+    assert shown.exit_code == 0, shown.stderr
     assert ["received", "7d", "1.0", "GiB", "tenant"] in [line.split() for line in shown.stdout.splitlines()]
 
-    shown = run_mesh(
+    shown = run_mesh_here(
         "--state", str(mesh.state), "media", "prune", *tenant, "--type", "application/", "--dry-run"
     )
     assert "1 files would go, which would free 4.9 KiB" in shown.stdout
@@ -146,42 +146,42 @@ def test_an_endpoint_is_created_listed_and_deleted_and_its_headers_stay_secret(m
         *("--event-type", "message.*", "--header", "x-shop=hidden-word"),
     )[0]
     assert str(made["secret"]).startswith("whsec_")
-    shown = run_mesh("--state", str(mesh.state), "endpoint", "list", *tenant)
+    shown = run_mesh_here("--state", str(mesh.state), "endpoint", "list", *tenant)
     assert "x-shop" in shown.stdout
     assert "hidden-word" not in json.dumps(made) + shown.stdout
     [endpoint] = mesh_json(mesh, "endpoint", "list", *tenant)
-    deleted = run_mesh("--state", str(mesh.state), "endpoint", "delete", str(endpoint["id"]))
-    assert deleted.returncode == 0, deleted.stderr
+    deleted = run_mesh_here("--state", str(mesh.state), "endpoint", "delete", str(endpoint["id"]))
+    assert deleted.exit_code == 0, deleted.stderr
     assert mesh_json(mesh, "endpoint", "list", *tenant) == []
 
 
 def test_an_administrators_key_is_made_by_its_scope(mesh: MeshProcess) -> None:
     made = mesh_json(mesh, "key", "create", "--scope", "operator", "--name", unique("key"))[0]
-    listed = run_mesh("--address", mesh.address, "--api-key", str(made["secret"]), "tenant", "list")
-    assert listed.returncode == 0, listed.stderr
+    listed = run_mesh_here("--address", mesh.address, "--api-key", str(made["secret"]), "tenant", "list")
+    assert listed.exit_code == 0, listed.stderr
 
 
 def test_the_mesh_says_what_it_is(mesh: MeshProcess) -> None:
     [found] = mesh_json(mesh, "info")
     assert found["api_edition"] == 2
-    shown = run_mesh("--state", str(mesh.state), "info")
+    shown = run_mesh_here("--state", str(mesh.state), "info")
     assert "simulated" in shown.stdout
     assert "page items" in shown.stdout
 
 
 def test_tables_are_for_people(mesh: MeshProcess) -> None:
     name = unique("tenant")
-    shown = run_mesh("--state", str(mesh.state), "tenant", "create", name)
-    assert shown.returncode == 0, shown.stderr
+    shown = run_mesh_here("--state", str(mesh.state), "tenant", "create", name)
+    assert shown.exit_code == 0, shown.stderr
     assert shown.stdout.splitlines()[0].split()[:1] == ["id"]
     assert name in shown.stdout
 
 
 def test_the_doctor_finds_a_running_mesh_well(mesh: MeshProcess) -> None:
-    ended = run_mesh("--state", str(mesh.state), "doctor", "--json")
+    ended = run_mesh_here("--state", str(mesh.state), "doctor", "--json")
     findings = json.loads(ended.stdout)
     assert set(mesh.file.parts) <= {finding["subject"] for finding in findings if finding["good"]}
-    assert ended.returncode == (0 if all(finding["good"] for finding in findings) else 1)
+    assert ended.exit_code == (0 if all(finding["good"] for finding in findings) else 1)
 
 
 @pytest.mark.parametrize(
@@ -213,6 +213,6 @@ def test_without_a_mesh_a_command_says_how_to_start_one(tmp_path: Path) -> None:
 
 
 def test_a_wrong_key_is_told(mesh: MeshProcess) -> None:
-    ended = run_mesh("--address", mesh.address, "--api-key", "smk_wrong", "tenant", "list")
-    assert ended.returncode == 1
+    ended = run_mesh_here("--address", mesh.address, "--api-key", "smk_wrong", "tenant", "list")
+    assert ended.exit_code == 1
     assert "UNAUTHENTICATED" in ended.stderr

@@ -16,7 +16,7 @@ import pytest
 from sessionmesh.simulator.v1 import simulator_pb2
 from sessionmesh.v1 import account_pb2
 from tests.support.mesh_api import Caller, Tenant, text_message
-from tests.support.mesh_process import MeshProcess, run_mesh
+from tests.support.mesh_process import MeshProcess, run_mesh_here
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
@@ -156,6 +156,6 @@ async def test_stubs_reach_the_owner_by_themselves(
     mesh: MeshProcess, key: str, account: account_pb2.Account, tmp_path: Path
 ) -> None:
     bootstrap = tmp_path / "bootstrap.json"
-    bootstrap.write_text(run_mesh("--state", str(mesh.state), "xds-bootstrap").stdout)
+    bootstrap.write_text(run_mesh_here("--state", str(mesh.state), "xds-bootstrap").stdout)
     said = await output(mesh, key, "xds_by_hand.py", account.id, GRPC_XDS_BOOTSTRAP=str(bootstrap))
     assert said.startswith("SESSION_STATE_CONNECTED on ")

@@ -10,26 +10,27 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from typer.testing import Result
 
 from sessionmesh.admin.v1 import fleet_pb2
 from sessionmesh.simulator.v1 import simulator_pb2
 from sessionmesh.v1 import account_pb2
 from tests.support.eventually import eventually, wait_until
 from tests.support.mesh_api import Caller, Tenant, text_message
-from tests.support.mesh_process import MeshProcess, run_mesh, run_mesh_here
+from tests.support.mesh_process import MeshProcess, run_mesh_here
 
 SHARE = 4096 // 3
 EXIT_USAGE = 2
 
 
-def fleet(mesh: MeshProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return run_mesh("--state", str(mesh.state), "fleet", *arguments, seconds=120)
+def fleet(mesh: MeshProcess, *arguments: str) -> Result:
+    return run_mesh_here("--state", str(mesh.state), "fleet", *arguments)
 
 
 def shown(mesh: MeshProcess, *arguments: str) -> str:
     """What people see of a command that must succeed."""
     ended = fleet(mesh, *arguments)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.exit_code == 0, ended.stdout + ended.stderr
     return ended.stdout
 
 
@@ -90,7 +91,7 @@ async def test_a_message_sent_during_a_drain_arrives(
     mesh: MeshProcess, account: account_pb2.Account, tenant_caller: Caller
 ) -> None:
     started = fleet(mesh, "drain", "node-1", "--no-wait")
-    assert started.returncode == 0, started.stderr
+    assert started.exit_code == 0, started.stderr
     message = await tenant_caller.send(text_message(account.id))
     await tenant_caller.until_delivered(account.id, message.id)
 
@@ -184,7 +185,7 @@ def test_a_watch_tells_of_every_node_and_ends_with_ctrl_c(watching: subprocess.P
 def test_an_order_that_makes_no_sense_is_a_readable_sentence(
     mesh: MeshProcess, arguments: list[str], code: int, words: str
 ) -> None:
-    ended = run_mesh_here("--state", str(mesh.state), "fleet", *arguments)
+    ended = fleet(mesh, *arguments)
     assert ended.exit_code == code, ended.output
     assert words in ended.stderr
     assert isinstance(ended.exception, SystemExit), ended.exception

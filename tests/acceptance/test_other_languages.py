@@ -12,7 +12,7 @@ from sessionmesh.v1 import account_pb2, event_pb2
 from tests.acceptance.client_programs import BUILDERS, WorkingProgram, at_work
 from tests.support.eventually import eventually
 from tests.support.mesh_api import Caller, Tenant
-from tests.support.mesh_process import MeshProcess, clean_environment, run_mesh
+from tests.support.mesh_process import MeshProcess, clean_environment, run_mesh_here
 
 XDS_TARGETS = {
     "go": "xds:///sessionmesh",
@@ -35,8 +35,8 @@ async def account(tenant: Tenant) -> account_pb2.Account:
 @pytest.fixture
 def environment(mesh: MeshProcess, tmp_path: Path) -> dict[str, str]:
     """What a program over the xDS transport has in its environment."""
-    printed = run_mesh("xds-bootstrap", MESH_STATE=str(mesh.state))
-    assert printed.returncode == 0, printed.stderr
+    printed = run_mesh_here("xds-bootstrap", MESH_STATE=str(mesh.state))
+    assert printed.exit_code == 0, printed.stderr
     bootstrap = tmp_path / "bootstrap.json"
     bootstrap.write_text(printed.stdout)
     return {**clean_environment(), "GRPC_XDS_BOOTSTRAP": str(bootstrap)}

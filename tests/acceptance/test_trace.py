@@ -18,7 +18,7 @@ from mesh_cli.embedded import free_port
 from sessionmesh.v1 import account_pb2, content_pb2
 from tests.support.eventually import eventually, wait_until
 from tests.support.mesh_api import Caller, Tenant, open_caller, text_message
-from tests.support.mesh_process import MeshProcess, run_mesh
+from tests.support.mesh_process import MeshProcess, run_mesh_here
 from tests.support.tools import require_tool
 
 SERVICES = {f"sessionmesh-{part}" for part in ("router", "session-node", "media", "webhook")}
@@ -101,11 +101,11 @@ async def test_a_jaeger_gets_the_traces_and_mesh_trace_shows_them(
             await caller.pair(account, admin)
             trace_id = await _send_traced(caller, account)
         await _until_whole(jaeger.query_url, trace_id)
-        shown = run_mesh("trace", trace_id, "--jaeger", jaeger.query_url)
-        assert shown.returncode == 0, shown.stderr
+        shown = run_mesh_here("trace", trace_id, "--jaeger", jaeger.query_url)
+        assert shown.exit_code == 0, shown.stderr
         for name in ("router", "session-node", "media", "webhook", COMMIT):
             assert name in shown.stdout
-        whole = json.loads(run_mesh("trace", trace_id, "--jaeger", jaeger.query_url, "--json").stdout)
+        whole = json.loads(run_mesh_here("trace", trace_id, "--jaeger", jaeger.query_url, "--json").stdout)
         assert whole["traceID"] == trace_id
         assert traced.stop().code == 0, traced.report()
     finally:

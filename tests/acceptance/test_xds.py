@@ -16,7 +16,7 @@ from sessionmesh.admin.v1 import fleet_pb2
 from sessionmesh.v1 import account_pb2, message_pb2
 from tests.support.eventually import eventually
 from tests.support.mesh_api import Caller, Tenant
-from tests.support.mesh_process import MeshProcess, run_mesh
+from tests.support.mesh_process import MeshProcess, run_mesh, run_mesh_here
 from tests.support.xds_caller import Report, XdsCaller
 
 SERVED = re.compile(
@@ -28,8 +28,8 @@ ACCOUNTS = 4
 @pytest.fixture
 def printed(mesh: MeshProcess) -> dict[str, Any]:
     """The bootstrap file of the mesh."""
-    done = run_mesh("--state", str(mesh.state), "xds-bootstrap")
-    assert (done.returncode, done.stderr) == (0, "")
+    done = run_mesh_here("--state", str(mesh.state), "xds-bootstrap")
+    assert (done.exit_code, done.stderr) == (0, "")
     document: dict[str, Any] = json.loads(done.stdout)
     return document
 
@@ -118,8 +118,8 @@ async def stored(caller: Caller, account_id: str) -> int:
     ],
 )
 def test_a_wrong_option_is_named(arguments: tuple[str, ...], problem: str) -> None:
-    done = run_mesh("xds-bootstrap", *arguments)
-    assert (done.returncode, done.stdout) == (64, "")
+    done = run_mesh_here("xds-bootstrap", *arguments)
+    assert (done.exit_code, done.stdout) == (64, "")
     assert done.stderr.startswith(f"mesh: {problem}")
 
 
@@ -135,7 +135,7 @@ def test_routers_and_certificates_are_what_was_given(tmp_path: Path) -> None:
         file.write_text("PEM")
     options = ("--tls-ca", "--tls-certificate", "--tls-key")
     given = [text for option, file in zip(options, files, strict=True) for text in (option, str(file))]
-    done = run_mesh("xds-bootstrap", "--router", "a:1", "--router", "dns:///b:2", *given)
+    done = run_mesh_here("xds-bootstrap", "--router", "a:1", "--router", "dns:///b:2", *given)
     document = json.loads(done.stdout)
     assert [server["server_uri"] for server in document["xds_servers"]] == ["a:1", "dns:///b:2"]
     paths = {
@@ -150,5 +150,5 @@ def test_routers_and_certificates_are_what_was_given(tmp_path: Path) -> None:
     assert provider["plugin_name"] == "file_watcher"
     assert paths.items() <= provider["config"].items()
     assert "locality" in document["node"]
-    again = json.loads(run_mesh("xds-bootstrap", "--router", "a:1").stdout)
+    again = json.loads(run_mesh_here("xds-bootstrap", "--router", "a:1").stdout)
     assert again["node"]["id"] != document["node"]["id"]

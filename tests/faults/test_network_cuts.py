@@ -35,6 +35,7 @@ async def stage(site: Site) -> AsyncIterator[Scene]:
         yield opened
 
 
+@pytest.mark.long
 @pytest.mark.timed
 async def test_a_node_cut_off_from_postgres_keeps_its_sessions(stage: Scene, site: Site) -> None:
     victim = await stage.busiest()

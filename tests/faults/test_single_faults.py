@@ -105,6 +105,7 @@ async def test_an_etcd_that_is_killed_and_started_again_costs_nothing(stage: Sce
     await stage.assert_undisturbed()
 
 
+@pytest.mark.long
 @pytest.mark.timed
 async def test_an_etcd_frozen_beyond_the_ttl_costs_nothing(stage: Scene, etcd: Etcd) -> None:
     """When it wakes up, every lease has run out: all keys have to come back."""
@@ -129,6 +130,7 @@ async def test_a_postgres_that_is_killed_amid_writes_costs_no_session(stage: Sce
     await stage.assert_undisturbed()
 
 
+@pytest.mark.long
 @pytest.mark.timed
 async def test_a_postgres_away_beyond_the_ttl_costs_no_session(stage: Scene) -> None:
     async with stage.under_load():
@@ -139,6 +141,7 @@ async def test_a_postgres_away_beyond_the_ttl_costs_no_session(stage: Scene) -> 
     await stage.assert_undisturbed()
 
 
+@pytest.mark.long
 @pytest.mark.timed
 async def test_a_postgres_frozen_beyond_the_ttl_costs_no_session(stage: Scene) -> None:
     async with stage.under_load():

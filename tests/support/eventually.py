@@ -11,6 +11,15 @@ from typing import Any, TypeVar, overload
 Found = TypeVar("Found")
 
 POLL_SECONDS = 0.02
+MOST_SECONDS = 0.5
+
+
+def _pause(took: float) -> float:
+    """Seconds until the next look, after one that took so long.
+
+    A look that costs much is taken less often: else waiting would take the processor from what is waited for.
+    """
+    return min(max(POLL_SECONDS, 2 * took), MOST_SECONDS)
 
 
 @overload
@@ -29,14 +38,16 @@ async def eventually(condition: Callable[[], Any], seconds: float = 60.0, what: 
     """The first answer of `condition` that is true; AssertionError when there is none in time."""
     deadline = time.monotonic() + seconds
     while True:
+        began = time.monotonic()
         found = condition()
         if inspect.isawaitable(found):
             found = await found
         if found:
             return found
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if now > deadline:
             raise AssertionError(f"{what} did not come about within {seconds:.0f} s")
-        await asyncio.sleep(POLL_SECONDS)
+        await asyncio.sleep(_pause(now - began))
 
 
 def wait_until(
@@ -44,8 +55,11 @@ def wait_until(
 ) -> Found:
     """`eventually` for tests without an event loop."""
     deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        if time.monotonic() > deadline:
+    while True:
+        began = time.monotonic()
+        if found := condition():
+            return found
+        now = time.monotonic()
+        if now > deadline:
             raise AssertionError(f"{what} did not come about within {seconds:.0f} s")
-        time.sleep(POLL_SECONDS)
-    return found
+        time.sleep(_pause(now - began))

@@ -60,6 +60,9 @@ class WallClock:
             "FAKETIME_TIMESTAMP_FILE": str(self._place),
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "FAKETIME_CACHE_DURATION": "1",
+            # Else waits with a deadline by the monotonic clock, which is left alone here, end at once:
+            # Python's threads would then ask each other for the interpreter without a pause.
+            "FAKETIME_FORCE_MONOTONIC_FIX": "0",
         }
 
     def step(self, seconds: int) -> None:

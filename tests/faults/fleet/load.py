@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -34,7 +35,8 @@ class Load:
     """The message of each account and request id."""
     longest_wait: float = 0.0
     """Seconds from the first attempt to the answer, of the request that waited longest."""
-    _numbers: dict[str, int] = field(default_factory=dict)
+    _numbers: Counter[str] = field(default_factory=Counter)
+    _answered: Counter[str] = field(default_factory=Counter)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -67,10 +69,7 @@ class Load:
 
     def counts(self) -> dict[str, int]:
         """Answered requests of each account."""
-        counts = {account.id: 0 for account in self.accounts}
-        for account_id, _ in self.acknowledged:
-            counts[account_id] += 1
-        return counts
+        return {account.id: self._answered[account.id] for account in self.accounts}
 
     def messages(self, account_id: str) -> set[str]:
         """The account's acknowledged messages."""
@@ -79,8 +78,8 @@ class Load:
     async def _send_steadily(self, account: account_pb2.Account) -> None:
         """Never returns. A request that failed is sent again, the same, until it is answered."""
         while True:
-            number = self._numbers[account.id] = self._numbers.get(account.id, 0) + 1
-            request_id = f"{account.id}-{number}"
+            self._numbers[account.id] += 1
+            request_id = f"{account.id}-{self._numbers[account.id]}"
             began = time.monotonic()
             await self._send(text_message(account.id, f"Text {request_id}", request_id=request_id))
             self.longest_wait = max(self.longest_wait, time.monotonic() - began)
@@ -104,6 +103,7 @@ class Load:
             record.network_message_id = answer.message.network_message_id
             record.acknowledge_time.CopyFrom(_now())
             self.acknowledged[request.account_id, request.request_id] = answer.message.id
+            self._answered[request.account_id] += 1
             return
 
 

@@ -19,7 +19,7 @@ from mesh_core.ownership.keys import (
     decode_node,
     decode_owner,
 )
-from mesh_core.ownership.planning.table import MOVE_BUDGET, read_situation
+from mesh_core.ownership.planning.table import MOVE_BUDGET, Situation, read_situation
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,7 @@ class Placement:
     nodes: Mapping[str, NodeInfo]
     owners: Mapping[int, OwnerKey]
     fences: Mapping[int, FenceRow]
-    balanced: bool
-    """The planner would leave everything where it is: shares are even by load, not by number of shards."""
+    situation: Situation
 
     def findings(self) -> list[str]:
         """A sentence for each shard that is not owned by one live node, in etcd and in Postgres alike."""
@@ -74,7 +73,12 @@ class Placement:
         active = {node.id for node in self.nodes.values() if node.state is NodeState.ACTIVE}
         if active != set(nodes) or self.shares().keys() != active:
             return False
-        return self.balanced and not self.findings()
+        return not self.findings() and self._is_balanced()
+
+    def _is_balanced(self) -> bool:
+        """The planner would leave everything where it is: shares are even by load, not by number."""
+        plan = self.situation.plan(budget=MOVE_BUDGET, may_drop_missing=True)
+        return not self.situation.differs_from(plan)
 
 
 async def read_placement(etcd: Etcd, cluster: str, database: asyncpg.Pool) -> Placement:
@@ -93,5 +97,4 @@ async def read_placement(etcd: Etcd, cluster: str, database: asyncpg.Pool) -> Pl
         if key.startswith(keys.owners)
     }
     situation = await read_situation(etcd, keys)
-    balanced = not situation.differs_from(situation.plan(budget=MOVE_BUDGET, may_drop_missing=True))
-    return Placement({node.id: node for node in nodes}, owners, fences, balanced)
+    return Placement({node.id: node for node in nodes}, owners, fences, situation)
