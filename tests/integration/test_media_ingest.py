@@ -205,7 +205,7 @@ class TestAnUploadThatIsNotAwaited:
                 uuid,
             )
             assert row is not None
-            assert await lost_objects.give_up(database, Moving(**row))
+            assert await lost_objects.give_up(database, Moving(**row)) is not None
             await database.execute(
                 "INSERT INTO media_work (media, tenant, kind, options) VALUES ($1, $2, $3, '')",
                 uuid,

@@ -314,7 +314,7 @@ CATALOGUE = (
         "    PERFORM FROM media WHERE id = ANY (wrong) ORDER BY id FOR NO KEY UPDATE;\n    UPDATE media m"
         " SET expire_time = media_settled(m.expire_time, media_end(m)) WHERE",
         "    UPDATE media m SET expire_time = media_settled(m.expire_time, media_end(m)) WHERE",
-        "tests/integration/test_media_expiry.py -k at_once",
+        "tests/integration/test_media_expiry.py -k for_longest",
     ),
     Mutation(
         "files that were taken back at once are settled once more",
