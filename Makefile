@@ -32,7 +32,7 @@ test: install ## Run the tests that every change must pass; ARGS="-k name" for s
 	@$(PYTEST) -m "not long" --durations=15 $(ARGS)
 
 test-quick: install ## Run the quick tests: one service at a time, no whole mesh, no other language
-	@$(PYTEST) -m quick $(ARGS)
+	@$(PYTEST) -m quick $(or $(ARGS),$(addprefix tests/,unit properties contract integration))
 
 test-long: install ## Run faults as long as production may see them, and 20 random seeds; an hour
 	@$(LONG_FAULTS) $(PYTEST) --durations=15 -m timed $(ARGS)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc.aio
 import pytest
-import pytest_asyncio
 from google.protobuf import json_format
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -20,34 +18,16 @@ from mesh_simulator.ledger.records import Kind
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import content_pb2, event_pb2, message_pb2, session_pb2
 from sessionmesh.v1.common_pb2 import MessageRef
-from tests.conftest import Databases, LoopThread
 from tests.support.eventually import eventually
 from tests.support.session_node_stage import (
     RECIPIENT,
     Account,
     NodeProcess,
     Stage,
-    fresh_database,
-    open_stage,
     text_request,
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def stage(
-    databases: Databases, server_loop: LoopThread, etcd: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Stage]:
-    """One network and one tenant for the whole module: tests make accounts of their own."""
-    with fresh_database(databases, server_loop) as url:
-        async with open_stage(url, etcd, tmp_path_factory.mktemp("nodes")) as opened:
-            yield opened
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def node(stage: Stage) -> NodeProcess:
-    return await stage.start_node()
 
 
 @pytest.mark.slow

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc.aio
 import pytest
-import pytest_asyncio
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from mesh_core.errors import InvalidField
@@ -22,34 +20,16 @@ from mesh_simulator.ledger.records import Kind
 from sessionmesh.internal.v1 import node_pb2
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import event_pb2, message_pb2, session_pb2
-from tests.conftest import Databases, LoopThread
 from tests.support.eventually import eventually
 from tests.support.session_node_stage import (
     RECIPIENT,
     Account,
     NodeProcess,
     Stage,
-    fresh_database,
-    open_stage,
     text_request,
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def stage(
-    databases: Databases, server_loop: LoopThread, etcd: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Stage]:
-    """One network and one tenant for the whole module: tests make accounts of their own."""
-    with fresh_database(databases, server_loop) as url:
-        async with open_stage(url, etcd, tmp_path_factory.mktemp("nodes")) as opened:
-            yield opened
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def node(stage: Stage) -> NodeProcess:
-    return await stage.start_node()
 
 
 @pytest.mark.slow

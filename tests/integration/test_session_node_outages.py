@@ -10,21 +10,11 @@ import pytest_asyncio
 from mesh_simulator.faults.faults import FaultKind
 from sessionmesh.v1 import event_pb2
 from sessionmesh.v1 import session_pb2 as pb
-from tests.conftest import Databases, LoopThread
 from tests.support.eventually import eventually
 from tests.support.relay import Relay, relay_to
-from tests.support.session_node_stage import Account, NodeProcess, Stage, fresh_database, open_stage
+from tests.support.session_node_stage import Account, NodeProcess, Stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def stage(
-    databases: Databases, server_loop: LoopThread, etcd: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Stage]:
-    with fresh_database(databases, server_loop) as url:
-        async with open_stage(url, etcd, tmp_path_factory.mktemp("nodes")) as opened:
-            yield opened
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")

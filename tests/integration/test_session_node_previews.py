@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 
 from sessionmesh.v1 import content_pb2, event_pb2, message_pb2
-from tests.conftest import Databases, LoopThread
 from tests.support.eventually import eventually
 from tests.support.session_node_stage import (
     Account,
     NodeProcess,
     Stage,
-    fresh_database,
     open_stage,
     text_request,
 )
@@ -23,12 +22,9 @@ PAGE = "<title>Tea</title><meta name=description content='All of it'>"
 
 
 @pytest.fixture
-async def stage(
-    databases: Databases, server_loop: LoopThread, etcd: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Stage]:
-    with fresh_database(databases, server_loop) as url:
-        async with open_stage(url, etcd, tmp_path_factory.mktemp("nodes")) as opened:
-            yield opened
+async def stage(postgres_url: str, etcd: str, tmp_path: Path) -> AsyncIterator[Stage]:
+    async with open_stage(postgres_url, etcd, tmp_path) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import importlib
 import json
 import pkgutil
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import grpc.aio
@@ -22,29 +22,16 @@ from mesh_simulator.ledger.records import Kind
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import event_pb2, message_pb2
 from sessionmesh.v1 import session_pb2 as pb
-from tests.conftest import Databases, LoopThread
 from tests.support.eventually import eventually
 from tests.support.session_node_stage import (
     Account,
     NodeProcess,
     Stage,
-    fresh_database,
-    open_stage,
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 NO_NEW_CHATS = wire.Restriction(kind=wire.RESTRICTION_KIND_NEW_CHATS, remaining=3)
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def stage(
-    databases: Databases, server_loop: LoopThread, etcd: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Stage]:
-    """One network and one tenant for the whole module: tests make accounts of their own."""
-    with fresh_database(databases, server_loop) as url:
-        async with open_stage(url, etcd, tmp_path_factory.mktemp("nodes")) as opened:
-            yield opened
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
