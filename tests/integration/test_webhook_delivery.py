@@ -416,6 +416,7 @@ async def test_endpoints_that_never_answer_keep_no_other_tenant_waiting(
         hole.gate.set()
 
 
+@pytest.mark.slow
 async def test_endpoints_that_change_all_the_time_hold_nothing_up_and_get_everything(
     world: World, tenant: Tenant, sink: Receiver, api: Client, running: Running
 ) -> None:
