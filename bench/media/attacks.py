@@ -19,8 +19,9 @@ from bench.media import corpus
 from bench.media.bombs import bombs
 from bench.media.world import MediaService, media_service
 
-UPLOADS, QUICK_UPLOADS, ROUNDS = 100, 8, 4
-"""Of the other tenant with each bomb, and without: in so many stretches of either."""
+UPLOADS, QUICK_UPLOADS = 100, 4
+ROUNDS, QUICK_ROUNDS = 4, 2
+"""Stretches of the other tenant's uploads with each bomb, and of as many without."""
 WIDTH = 2000
 """Of the photographs that it uploads."""
 BOMBS_PER_SECOND = 5
@@ -35,7 +36,7 @@ async def measure(quick: bool) -> Measured:
     """
     picture = await asyncio.to_thread(corpus.photograph, corpus.PHOTOGRAPHS[4])
     photograph = corpus.as_phones_make_it(picture.thumbnail_image(WIDTH))
-    uploads = QUICK_UPLOADS if quick else UPLOADS
+    uploads, rounds = (QUICK_UPLOADS, QUICK_ROUNDS) if quick else (UPLOADS, ROUNDS)
     added, ratios = {}, {}
     with tempfile.TemporaryDirectory() as folder:
         made = await asyncio.to_thread(bombs, Path(folder))
@@ -47,10 +48,10 @@ async def measure(quick: bool) -> Measured:
             added[name] = await _added_mb(service, attacker, data, mime_type)
             quiet: list[float] = []
             attacked: list[float] = []
-            for _ in range(ROUNDS):  # in turns, because a machine's speed drifts
-                quiet += await other.seconds(uploads // ROUNDS)
+            for _ in range(rounds):  # in turns, because a machine's speed drifts
+                quiet += await other.seconds(uploads // rounds)
                 async with _sent_over_and_over(service, attacker, data, mime_type):
-                    attacked += await other.seconds(uploads // ROUNDS)
+                    attacked += await other.seconds(uploads // rounds)
             ratios[name] = _p99(attacked) / _p99(quiet)
     notes = ", ".join(f"{name} {added[name]:.0f} MB and {ratios[name]:.2f}" for name in added)
     return Measured(

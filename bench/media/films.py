@@ -15,7 +15,7 @@ from bench.media import corpus
 from sessionmesh.v1 import media_pb2
 from tests.support.media_processing import processing
 
-FILM_SECONDS, QUICK_FILM_SECONDS = 12, 4
+FILM_SECONDS, QUICK_FILM_SECONDS = 12, 2
 FILM_RATE = "17M"
 """Bits a second of films of 1080 lines as phones make them."""
 _NOISE = "noise=alls=8:allf=t"

@@ -30,8 +30,8 @@ from mesh_media.stores.named_stores import open_stores
 from sessionmesh.v1 import job_pb2, media_pb2, media_pb2_grpc
 from tests.support.media_world import ADMIN, ADMIN_KEY, MESH_KEY
 
-OBJECTS, QUICK = 10_000, 1_000
-KILLS = 5
+OBJECTS, QUICK = 10_000, 300
+KILLS, QUICK_KILLS = 5, 2
 SIZES = (2_000, 20_000, 60_000)
 """Bytes of objects, in turns."""
 LONGEST_SECONDS = 1800.0
@@ -42,7 +42,7 @@ async def measure(quick: bool) -> Measured:
     was killed five times (SIGKILL, as far apart as it goes); `migrated_left`: those that are still in the
     first store; `migration_objects_per_second`: with the restarts.
     """
-    objects = QUICK if quick else OBJECTS
+    objects, kills = (QUICK, QUICK_KILLS) if quick else (OBJECTS, KILLS)
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
         postgres, etcd, s3 = EmbeddedPostgres(folder), EmbeddedEtcd(folder), EmbeddedS3(folder)
@@ -55,7 +55,7 @@ async def measure(quick: bool) -> Measured:
         await _fill(database, folder / "objects", objects)
         environment = _environment(folder, postgres.url, etcd.url, s3)
         began = time.perf_counter()
-        killed = await _migrate(database, environment, objects)
+        killed = await _migrate(database, environment, objects, kills)
         took = time.perf_counter() - began
         lost = await _lost(database, environment)
         left = await database.fetchval("SELECT count(*) FROM media_object WHERE store = 'main'")
@@ -67,7 +67,9 @@ async def measure(quick: bool) -> Measured:
         return Measured(figures, (f"Migration: {objects:,} objects, killed {killed} times.",))
 
 
-async def _migrate(database: asyncpg.Connection, environment: Mapping[str, str], objects: int) -> int:
+async def _migrate(
+    database: asyncpg.Connection, environment: Mapping[str, str], objects: int, kills: int
+) -> int:
     """Runs the migration to its end; returns how often its process was killed meanwhile."""
     killed, job = 0, None
     deadline = time.monotonic() + LONGEST_SECONDS
@@ -83,7 +85,7 @@ async def _migrate(database: asyncpg.Connection, environment: Mapping[str, str],
                     if row["state"] != job_pb2.JOB_STATE_SUCCEEDED:
                         raise NotMeasured("the migration failed")
                     return killed
-                if killed < KILLS and row["done"] >= objects * (killed + 1) // (KILLS + 1):
+                if killed < kills and row["done"] >= objects * (killed + 1) // (kills + 1):
                     process.kill()
                     killed += 1
                     break

@@ -29,7 +29,7 @@ from mesh_media.retention.sweeper import Sweeper
 from mesh_media.stores.named_stores import Stores, open_stores
 from sessionmesh.v1 import media_pb2
 
-MILLION, QUICK = 1_000_000, 20_000
+MILLION, QUICK = 1_000_000, 5_000
 ACCOUNTS, REPEATS = 200, 5
 
 

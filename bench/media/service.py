@@ -25,8 +25,8 @@ WORKERS, AT_ONCE = 2, 4
 """Processes of either encoder, and uploads at a time."""
 NICENESS = 5
 """Of either encoder: the service's workers yield to the service."""
-PHOTOS, QUICK_PHOTOS = 8, 4
-QUICK_PAIRS = 6
+PHOTOS, QUICK_PHOTOS = 8, 2
+QUICK_PAIRS = 5
 
 
 async def measure(quick: bool) -> Measured:
