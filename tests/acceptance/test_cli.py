@@ -119,7 +119,7 @@ def test_a_file_is_stored_listed_counted_fetched_and_pruned(mesh: MeshProcess, t
     [usage] = mesh_json(mesh, "media", "usage", *tenant)
     assert usage["stored"] == {"objects": "1", "size_bytes": "5009"}
     shown = run_mesh_here("--state", str(mesh.state), "media", "usage", *tenant)
-    assert "1 files, 4.9 KiB" in shown.stdout
+    assert "1 file, 4.9 KiB" in shown.stdout
     assert "█" in shown.stdout
 
     mesh_json(mesh, "media", "policy", *tenant, "--keep", "received=7d", "--limit", "received=1G")
@@ -130,7 +130,7 @@ def test_a_file_is_stored_listed_counted_fetched_and_pruned(mesh: MeshProcess, t
     shown = run_mesh_here(
         "--state", str(mesh.state), "media", "prune", *tenant, "--type", "application/", "--dry-run"
     )
-    assert "1 files would go, which would free 4.9 KiB" in shown.stdout
+    assert "Would delete 1 file, and free 4.9 KiB" in shown.stdout
     [job] = mesh_json(mesh, "media", "prune", *tenant, "--type", "application/")
     assert (job["state"], job["done"]) == ("JOB_STATE_SUCCEEDED", "1")
     assert mesh_json(mesh, "media", "ls", *tenant) == []

@@ -7,7 +7,15 @@ from datetime import timedelta
 import pytest
 import typer
 
-from mesh_cli.commands.media.amounts import BAR, bar, bytes_text, read_bytes, read_time, time_text
+from mesh_cli.commands.media.amounts import (
+    BAR,
+    bar,
+    bytes_text,
+    files_text,
+    read_bytes,
+    read_time,
+    time_text,
+)
 
 
 @pytest.mark.parametrize(
@@ -16,6 +24,10 @@ from mesh_cli.commands.media.amounts import BAR, bar, bytes_text, read_bytes, re
 )
 def test_bytes_are_written_in_the_unit_that_fits(size: int, text: str) -> None:
     assert bytes_text(size) == text
+
+
+def test_one_file_is_no_plural() -> None:
+    assert [files_text(count) for count in (0, 1, 2)] == ["0 files", "1 file", "2 files"]
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,11 @@ def bytes_text(size: int) -> str:
     return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
 
 
+def files_text(count: int) -> str:
+    """Such as 1 file."""
+    return f"{count} file" if count == 1 else f"{count} files"
+
+
 def read_bytes(text: str) -> int:
     """Such as 500, 20M or 1.5G; units are powers of 1,024."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)

@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from mesh_cli.commands.media.amounts import bytes_text, read_bytes, read_time
+from mesh_cli.commands.media.amounts import bytes_text, files_text, read_bytes, read_time
 from mesh_cli.commands.media.policy import category_of, change, change_rules, print_policy, read_policy
+from mesh_cli.commands.media.progress import transfer_bar
 from mesh_cli.commands.media.storage import migrate, scan
 from mesh_cli.commands.media.usage import print_accounts, print_usage, read_accounts, read_usage
 from mesh_cli.commands.output import MAX_PAGE, AsJson, show
@@ -21,8 +22,6 @@ from mesh_client import Client
 from sessionmesh.v1 import job_pb2, media_pb2
 
 app = typer.Typer(help="Media: the files that are stored, and how long they are kept.", no_args_is_help=True)
-app.command()(migrate)
-app.command()(scan)
 COLUMNS = ("id", "mime_type", "size_bytes", "state", "file_name", "categories", "create_time", "expire_time")
 JOB_COLUMNS = ("id", "state", "dry_run", "done", "total", "done_bytes")
 MediaArgument = Annotated[str, typer.Argument(metavar="MEDIA_ID", help="The file's id, med_...")]
@@ -50,7 +49,7 @@ class Level(StrEnum):
 @app.command()
 def put(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="What to store.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="What to store.")],
     account: Annotated[str, typer.Option(metavar="ACCOUNT_ID", help="Whom it is for.")] = "",
     keep_for: Annotated[
         str,
@@ -66,7 +65,10 @@ def put(
 
     async def work(client: Client) -> media_pb2.Media:
         owner = await tenant_id(client, tenant)
-        return await client.upload(file, tenant_id=owner, account_id=account, options=options)
+        with transfer_bar("storing") as told:
+            return await client.upload(
+                file, tenant_id=owner, account_id=account, options=options, progress=told
+            )
 
     show([call(context, work)], COLUMNS, as_json=as_json)
 
@@ -75,14 +77,15 @@ def put(
 def get(
     context: typer.Context,
     media_id: MediaArgument,
-    output: Annotated[Path, typer.Argument(dir_okay=False, help="Where to write it.")],
+    output: Annotated[Path, typer.Argument(metavar="OUTPUT", dir_okay=False, help="Where to write it.")],
     as_json: AsJson = False,
 ) -> None:
     """Write a file's bytes to OUTPUT, once all of them have arrived and are right."""
 
     async def work(client: Client) -> media_pb2.Media:
         try:
-            return await client.download_to(media_id, output)
+            with transfer_bar("fetching") as told:
+                return await client.download_to(media_id, output, progress=told)
         except OSError as error:
             fail(f"{output} cannot be written: {error.strerror}", EXIT_FAILED)
 
@@ -195,13 +198,17 @@ def prune(
     if as_json:
         show([job], JOB_COLUMNS, as_json=True)
     elif job.state == job_pb2.JOB_STATE_SUCCEEDED:
-        done, frees = ("would go", "would free") if dry_run else ("are deleted", "frees")
-        say(f"{job.done} files {done}, which {frees} {bytes_text(job.done_bytes)}")
+        said = "Would delete {}, and free {}" if dry_run else "Deleted {}, and freed {}"
+        say(said.format(files_text(job.done), bytes_text(job.done_bytes)))
     if job.state != job_pb2.JOB_STATE_SUCCEEDED:
         fail(
             f"job {job.id} ended otherwise: {job_pb2.JobState.Name(job.state)} {job.error.message}",
             EXIT_FAILED,
         )
+
+
+app.command()(migrate)
+app.command()(scan)
 
 
 def _filter(account: str, category: str, type_: str, older: str, larger: str) -> media_pb2.MediaFilter:

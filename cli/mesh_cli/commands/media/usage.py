@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from mesh_cli.commands.media.amounts import bar, bytes_text
+from mesh_cli.commands.media.amounts import bar, bytes_text, files_text
 from mesh_cli.commands.output import MAX_PAGE, as_dict, print_table
 from mesh_cli.commands.terminal import say
 from mesh_client import Client
@@ -33,7 +33,7 @@ def print_usage(usage: media_pb2.GetMediaUsageResponse, *, as_json: bool) -> Non
         share = used / usage.max_bytes if usage.max_bytes else 1.0
         say(f"{bar(share)} {share:.0%} of {bytes_text(usage.max_bytes)}")
     say(
-        f"{stored.objects} files, {bytes_text(stored.size_bytes)}; saved by compressing "
+        f"{files_text(stored.objects)}, {bytes_text(stored.size_bytes)}; saved by compressing "
         f"{bytes_text(usage.compressed_bytes)}, by sharing {bytes_text(usage.shared_bytes)}"
     )
     for title, names, shares in (
