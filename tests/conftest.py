@@ -29,8 +29,8 @@ from tests.support.minio_server import EmbeddedMinio
 from tests.support.servers import UnsyncedEtcd, unsynced_postgres
 from tests.support.tools import require_tool
 
-# A router that the tests of a module share, how test files run side by side, and what servers answered.
-pytest_plugins = ["tests.support.router_fixtures", "tests.support.lanes", "tests.support.answers.plugin"]
+# How test files run side by side, and what servers answered.
+pytest_plugins = ["tests.support.lanes", "tests.support.answers.plugin"]
 
 Result = TypeVar("Result")
 
