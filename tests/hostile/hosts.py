@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.support.api_methods import named
+from tests.support.fuzz.calls import Answer
 from tests.support.fuzz.world import World, new_request
 
 FORBIDDEN = (
@@ -25,15 +26,22 @@ FORBIDDEN = (
     *("[2002:7f00:1::]", "[2002:a00:1::]", "[2001:db8::1]", "[100::1]", "[fe80::1%25lo]"),
     *("a..b", ".", "..", "", "a" * 64 + ".example.com", "-.example.com", "a b", "exa\u0000mple.com"),
 )
+PUBLIC = "1.1.1.1"
+"""A host that webhooks may go to."""
 
 
 async def refused(world: World) -> list[str]:
     """The forbidden hosts that no endpoint was made for."""
+    reasons = {"INVALID_FIELD", "ADDRESS_FORBIDDEN"}
+    return [host for host in FORBIDDEN if (await _created(world, host)).reason in reasons]
+
+
+async def takes(world: World, host: str) -> bool:
+    """Whether an endpoint is made for it."""
+    return (await _created(world, host)).ok
+
+
+async def _created(world: World, host: str) -> Answer:
     method = named("CreateEndpoint")
-    done = []
-    for host in FORBIDDEN:
-        request = new_request(method, {"endpoint": {"url": f"http://{host}/hook"}})
-        answer = await world.tenant(method, [request.SerializeToString()])
-        if answer.reason in {"INVALID_FIELD", "ADDRESS_FORBIDDEN"}:
-            done.append(host)
-    return done
+    request = new_request(method, {"endpoint": {"url": f"http://{host}/hook"}})
+    return await world.tenant(method, [request.SerializeToString()])

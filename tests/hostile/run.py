@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import grpc.aio
+
+from mesh_cli.up.state import StateDirectory
+from mesh_core.settings import read
+from mesh_webhook.__main__ import main
+from mesh_webhook.settings import WebhookServiceSettings
 from tests.hostile import cross_tenant, hosts, limits, loops
 from tests.support.fuzz.world import World, open_world
 from tests.support.mesh_process import MeshProcess
+from tests.support.running import running
 from tests.support.webhook_world import receiver
 
-CAREFUL = {"MESH_WEBHOOK_ALLOW_PRIVATE_ADDRESSES": "false"}
-"""What a mesh is started with whose webhooks go to the internet alone."""
+CAREFUL = {
+    "MESH_WEBHOOK_ALLOW_PRIVATE_ADDRESSES": "false",
+    "MESH_WEBHOOK_ALLOW_HTTP": "true",
+    "MESH_SERVER_LISTEN": "127.0.0.1:0",
+    "MESH_CLUSTER_NAME": "careful",
+}
+"""What a webhook service is started with whose webhooks go to the internet alone."""
 
 
 @dataclass(slots=True)
@@ -40,10 +53,7 @@ async def try_everything(folder: Path, environment: dict[str, str]) -> Report:
             await _tenants(world, stranger, report)
             await _loops(mesh, world, report)
             await _limits(world, report)
-            mesh.stop()
-            mesh = MeshProcess(mesh.state, nodes=2, port=mesh.port, environment=environment | CAREFUL)
-            mesh.start()
-            await _hosts(world, report)
+            await _hosts(mesh, world, report)
     finally:
         mesh.ensure_gone()
     return report
@@ -71,7 +81,23 @@ async def _limits(world: World, report: Report) -> None:
     report.compare("limit", limits.names(), kept)
 
 
-async def _hosts(world: World, report: Report) -> None:
-    refused = await hosts.refused(world)
+async def _hosts(mesh: MeshProcess, world: World, report: Report) -> None:
+    async with _careful(mesh, world) as careful:
+        refused = await hosts.refused(careful)
+        if not await hosts.takes(careful, hosts.PUBLIC):
+            report.faults.append(f"host: {hosts.PUBLIC} is refused as well")
     report.figures |= {"hosts": len(hosts.FORBIDDEN), "hosts_refused": len(refused)}
     report.compare("host", [*map(repr, hosts.FORBIDDEN)], [*map(repr, refused)])
+
+
+@asynccontextmanager
+async def _careful(mesh: MeshProcess, world: World) -> AsyncIterator[World]:
+    """The same tenant at a webhook service beside the mesh's own, on the same servers."""
+    secrets = StateDirectory(mesh.state).secrets()
+    environment = mesh.file.servers | CAREFUL | {"MESH_SECRETS_MASTER_KEY": secrets.master_key}
+    settings = read(WebhookServiceSettings, environment)
+    async with (
+        running("webhook", main, settings) as service,
+        grpc.aio.insecure_channel(service.address) as channel,
+    ):
+        yield World(world.admin, world.tenant.on(channel))

@@ -40,8 +40,13 @@ class RawCaller:
 
     def __init__(self, channel: grpc.aio.Channel, key: str) -> None:
         self.channel = channel
+        self._key = key
         self._channel: Any = channel  # its methods are typed for requests that are messages
         self._metadata = (("authorization", f"Bearer {key}"),)
+
+    def on(self, channel: grpc.aio.Channel) -> RawCaller:
+        """The same key on another channel."""
+        return RawCaller(channel, self._key)
 
     async def __call__(self, method: ApiMethod, frames: Sequence[bytes]) -> Answer:
         """The answer to `frames`, one for a unary request; of a response stream it is the first frame."""
