@@ -7,10 +7,9 @@ from contextlib import aclosing
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mesh_cli.commands.media.amounts import bytes_text, read_bytes
+from mesh_cli.commands.media.progress import item_bar
 from mesh_cli.commands.output import AsJson, show
 from mesh_cli.commands.target import EXIT_FAILED, call, fail
 from mesh_cli.commands.terminal import say
@@ -60,13 +59,10 @@ def scan(context: typer.Context, dry_run: DryRun = False, as_json: AsJson = Fals
 
 async def _shown(client: Client, job: job_pb2.Job) -> job_pb2.Job:
     """The job once it has ended; until then a bar on standard error shows how far it is."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("objects", total=None)
+    with item_bar("objects") as advance:
         async with aclosing(_watched(client, job)) as seen:
             async for job in seen:
-                total = job.total if job.HasField("total") else None
-                progress.update(task, total=total, completed=job.done)
+                advance(job.done, job.total if job.HasField("total") else None)
     return job
 
 
