@@ -49,6 +49,10 @@ class Site:
         self.asked.append(dict(request.headers))
         return web.Response(body=PDF, content_type="application/octet-stream")
 
+    async def sheet(self, _request: web.Request) -> web.Response:
+        said = {"content-disposition": "attachment; filename=Preise 2026.csv"}
+        return web.Response(body=b"a;b\n", content_type="application/octet-stream", headers=said)
+
     async def text(self, _request: web.Request) -> web.Response:
         return web.Response(body=b"a,b\n1,2\n", content_type="text/csv")
 
@@ -115,6 +119,7 @@ async def serve(site: Site) -> web.AppRunner:
     for name in ("file", "text", "picture", "moved", "around", "flaky", "endless", "announced", "broken_off"):
         application.router.add_get(f"/{name}", getattr(site, name))
     application.router.add_get("/book", site.book)
+    application.router.add_get("/sheet", site.sheet)
     application.router.add_get("/to_signed", site.to_signed)
     application.router.add_get("/signed/{name:.*}", site.signed)
     application.router.add_get("/grüße 1", site.named)
@@ -221,6 +226,11 @@ async def test_a_picture_is_processed_like_an_upload(tenant: MediaTenant, site: 
 async def test_what_bytes_do_not_say_the_server_says(tenant: MediaTenant, site: Site) -> None:
     assert (await fetch(tenant, f"{site.address}/text")).mime_type == "text/csv"
     assert (await fetch(tenant, f"{site.address}/book")).mime_type == "application/epub+zip"
+
+
+async def test_what_neither_bytes_nor_server_say_the_name_says(tenant: MediaTenant, site: Site) -> None:
+    media = await fetch(tenant, f"{site.address}/sheet")
+    assert (media.file_name, media.mime_type) == ("Preise 2026.csv", "text/csv")
 
 
 async def test_a_redirect_to_a_signed_address_is_followed_as_it_is_spelled(

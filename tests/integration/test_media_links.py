@@ -86,7 +86,7 @@ async def test_a_link_names_a_file_by_what_it_was_made_and_one_without_a_name_by
     header.options.purpose = media_pb2.MEDIA_PURPOSE_VOICE
     named = await tenant.upload(came, header)
     _, headers, _ = await fetched(await link_to(tenant, named))
-    assert headers["Content-Disposition"] == 'attachment; filename="note.final.oga"'
+    assert headers["Content-Disposition"] == 'attachment; filename="note.final.ogg"'
     plain = await tenant.upload(PDF)
     _, headers, _ = await fetched(await link_to(tenant, plain))
     assert headers["Content-Disposition"] == f'attachment; filename="{plain.id}.pdf"'

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from mesh_core.errors import InvalidField
-from mesh_media.processing.file_types import agreed_type, hinted_type, sniff
+from mesh_media.processing.file_types import agreed_type, hinted_type, named_type, sniff
 from tests.support.file_heads import HEADS
 
 JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes(300)
@@ -101,3 +105,35 @@ def test_a_hint_that_does_not_fit_is_no_matter(declared: str, head: bytes, store
 def test_a_type_that_does_not_fit_the_bytes_is_refused(declared: str, head: bytes) -> None:
     with pytest.raises(InvalidField, match=r"header\.options\.mime_type"):
         agreed_type(declared, head)
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "said"),
+    [
+        ("a.csv", b"a;b\n", "text/csv"),
+        ("Angebot.DOCX", ZIP, DOCX),
+        ("olá.txt", "olá".encode("latin-1"), "text/plain"),
+        ("logo.svg", b"<svg/>", "image/svg+xml"),
+        ("a.csv", ZIP, ""),
+        ("a.csv", b"a\0b", ""),
+        ("a.docx", b"%PDF-1.4", ""),
+        ("a.pdf", b"no such file", ""),
+        ("a.heic", b"no picture", ""),
+        ("a.tar.gz", b"\x1f\x8b", ""),
+        ("a", b"a", ""),
+    ],
+)
+def test_a_name_says_what_bytes_do_not_where_that_can_be(name: str, head: bytes, said: str) -> None:
+    assert named_type(name, head) == said
+
+
+@pytest.mark.parametrize("mime_type", ["audio/ogg", "audio/mp4", "image/webp", "video/x-matroska", DOCX])
+def test_a_type_has_an_ending_that_stands_for_it_wherever_the_system_has_no_table(mime_type: str) -> None:
+    environment = {**os.environ, "ASKED": mime_type}
+    program = (
+        "import mimetypes, os; mimetypes.knownfiles.clear()\n"
+        "from mesh_media.processing.name_endings import ending_of, type_of_name\n"
+        "print(type_of_name('a' + ending_of(os.environ['ASKED'])))"
+    )
+    said = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=True)
+    assert said.stdout.decode().strip() == mime_type

@@ -130,6 +130,16 @@ async def test_a_good_upload_is_stored_with_its_row(uploads: Uploads, store: Sto
     assert store.reserved == [file.stored.key]
 
 
+@pytest.mark.parametrize("announced", ["", "application/octet-stream"])
+async def test_a_document_that_nobody_announced_is_announced_by_its_name(
+    uploads: Uploads, store: Store, announced: str
+) -> None:
+    said = {"file_name": "a.csv", "mime_type": announced}
+    await uploads.receive(frames(header(size_bytes=4, options=said), b"a;b\n"), CALLER)
+    [(new, file)] = store.rows
+    assert (new.declared_mime_type, file.mime_type) == ("text/csv", "text/csv")
+
+
 @pytest.mark.parametrize(
     ("fields", "field"),
     [

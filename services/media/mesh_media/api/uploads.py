@@ -61,6 +61,7 @@ class Uploads:
                     if announcement.origin == media_pb2.MEDIA_ORIGIN_INLINE:  # what was announced is a hint
                         hint = hinted_type(announcement.options.mime_type, file.head)
                         announcement.options.mime_type = hint
+                    announcement = announcement.typed_by_name(file.head)
                     request = (Method.UPLOAD_MEDIA, header.request_id, request_digest(header, file.sha256))
                     if header.asynchronous and (mime_type := takes_long(announcement, file)):
                         return await self._later(room, announcement, mime_type, file, request)

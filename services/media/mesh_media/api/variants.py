@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mimetypes
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -10,6 +9,7 @@ from mesh_core import ids
 from mesh_core.errors import FailedPrecondition, NotFound
 from mesh_core.ids import Prefix
 from mesh_core.validation import choice
+from mesh_media.processing.name_endings import ending_of, type_of_name
 from mesh_media.repository.rows import MediaRow
 from sessionmesh.v1 import media_pb2
 
@@ -36,10 +36,10 @@ def name_of(row: MediaRow, file: VariantFile) -> str:
     """What the file is called where it is stored after a download: as it came, but with the ending of what it
     was made; by its id where it came without a name.
     """
-    ending = mimetypes.guess_extension(file.mime_type) or ""
+    ending = ending_of(file.mime_type)
     if not row.file_name:
         return ids.encode(Prefix.MEDIA, row.id) + ending
-    if file.sha256 == row.original_sha256 or mimetypes.guess_type(row.file_name)[0] == file.mime_type:
+    if file.sha256 == row.original_sha256 or type_of_name(row.file_name) == file.mime_type:
         return row.file_name
     return (row.file_name.rpartition(".")[0] or row.file_name) + ending
 

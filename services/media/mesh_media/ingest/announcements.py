@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from asyncpg.pgproto.pgproto import UUID
@@ -12,7 +12,7 @@ from mesh_core.errors import InvalidField
 from mesh_core.ids import Prefix
 from mesh_core.rpc.auth import Identity
 from mesh_media.ingest.file_names import fitting_name, given_name
-from mesh_media.processing.file_types import normalised
+from mesh_media.processing.file_types import UNKNOWN, named_type, normalised
 from mesh_media.repository.rows import NewMedia
 from sessionmesh.v1 import media_pb2
 
@@ -47,6 +47,15 @@ class Announcement:
     def foreign(self) -> bool:
         """Whether strangers have sent it: then nobody is told of what is wrong with it, and it is kept."""
         return self.origin == media_pb2.MEDIA_ORIGIN_NETWORK
+
+    def typed_by_name(self, head: bytes) -> Announcement:
+        """The same of a file that begins with `head`, announced as what its name says where nothing else says
+        what it is.
+        """
+        said = self.options.mime_type
+        name_type(self.options, head)
+        named = self.options.mime_type
+        return self if named == said else replace(self, declared=named)
 
     def media(self, size: int, sha256: bytes | None) -> NewMedia:
         """The media that it becomes, of so many bytes as they came."""
@@ -111,6 +120,12 @@ def announce(
     if not options.HasField("keep_original"):
         options.keep_original = policy.keep_original
     return Announcement(*owner, origin, options, declared, keep_for)
+
+
+def name_type(options: media_pb2.StorageOptions, head: bytes) -> None:
+    """Has options without a type say what the name of the file does, which begins with `head`."""
+    if normalised(options.mime_type) in ("", UNKNOWN):
+        options.mime_type = named_type(options.file_name, head) or options.mime_type
 
 
 def _declared(field: str, mime_type: str) -> str:

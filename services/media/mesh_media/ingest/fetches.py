@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from asyncpg.pgproto.pgproto import UUID
 
+from mesh_media.ingest.announcements import name_type
 from mesh_media.ingest.intake import takes_long
 from mesh_media.ingest.later import BACKOFF, Later, announcement_of, with_fault
 from mesh_media.ingest.room import Rooms
@@ -91,6 +92,7 @@ class Fetches:
                     raise NotFetched(media_pb2.MEDIA_FAILURE_CORRUPT, final=True)
                 options.file_name = options.file_name or found.name
                 options.mime_type = options.mime_type or hinted_type(found.mime_type, file.head)
+                name_type(options, file.head)
                 announcement = announcement_of(media, options)
                 if mime_type := takes_long(announcement, file):
                     await self._later.process_later(room, announcement, media, mime_type, file)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import mimetypes
 import warnings
+from email.message import Message
+from urllib.parse import unquote
 
 import aiohttp
 from yarl import URL
 
 from mesh_core import validation
 from mesh_core.errors import InvalidField
+from mesh_media.processing.name_endings import ends_as_names_do
 
 MAX_FILE_NAME = 255
 """Characters."""
@@ -43,14 +45,27 @@ def name_of_answer(disposition: str, url: URL) -> str:
     """What a file of the web is called: as its server says (Content-Disposition), else as its address ends
     where that is how names of files end; or "".
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of servers that write what nobody can read
-        kind, parameters = aiohttp.multipart.parse_content_disposition(disposition or None)
-    said = aiohttp.multipart.content_disposition_filename(parameters) if kind else None
-    if said:  # some say where the file lies on their disk
+    if said := _said_name(disposition):  # some say where the file lies on their disk
         return fitting_name(said.replace("\\", "/").rpartition("/")[2])
     name = fitting_name(url.name)
-    return name if mimetypes.guess_type(name) != (None, None) else ""
+    return name if ends_as_names_do(name) else ""
+
+
+def _said_name(disposition: str) -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of servers that write what only browsers read
+        kind, parameters = aiohttp.multipart.parse_content_disposition(disposition or None)
+    said = aiohttp.multipart.content_disposition_filename(parameters) if kind else None
+    if said is None:  # such as a name with blanks and no quotes
+        header = Message()
+        header["content-disposition"] = disposition
+        said = header.get_filename("")
+    if "\ufffd" in said:  # of bytes that are no characters
+        return ""
+    try:
+        return unquote(said, errors="strict")  # as browsers do
+    except UnicodeDecodeError:
+        return said
 
 
 _MAX_SUFFIX = 16

@@ -6,6 +6,7 @@ import re
 
 import filetype
 
+from mesh_media.processing.name_endings import type_of_name
 from mesh_media.processing.processed import Refused
 from sessionmesh.v1 import media_pb2
 
@@ -52,6 +53,17 @@ def hinted_type(declared: str, head: bytes) -> str:
         return agreed_type(declared, head)
     except Refused:
         return sniff(head) or UNKNOWN
+
+
+def named_type(name: str, head: bytes) -> str:
+    """What a file's name says of its type where its bytes do not: of text, data and documents. "" where it
+    says nothing, or cannot be right.
+    """
+    named = type_of_name(name)
+    is_text = named.startswith("text/") or named == "image/svg+xml"
+    if not named or (_controls(head) if is_text else _is_shown(named)):
+        return ""
+    return named if hinted_type(named, head) == named else ""
 
 
 def normalised(declared: str) -> str:
