@@ -26,6 +26,10 @@ class End(Enum):
     """The pairing has ended."""
     BANNED = auto()
     """The network has banned the account; its pairing has ended too."""
+    CLIENT_EXPIRED = auto()
+    """The network takes this version of the client no more: nobody's logins succeed until it is updated."""
+    STATE_UNUSABLE = auto()
+    """What is stored of the account cannot be used: it must be paired again."""
 
 
 class ConnectionEnded(Exception):
