@@ -18,7 +18,7 @@ WHATSAPP_WEB := $(if $(findstring whatsapp_web,$(ARGS)),whatsapp-web)
 PROTOS := $(shell find protos -name '*.proto' -o -type d)
 
 help: ## List the targets
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 install: $(BIN)/.installed ## Make .venv with everything in it; quick when nothing changed
 	@:
