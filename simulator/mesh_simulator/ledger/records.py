@@ -63,6 +63,8 @@ class Kind(IntEnum):
     """A fault began; `id` names it, `peer` says what it does. Without an account it affects all of them."""
     READ_REPORTED = 20
     """The client reported that it read or played (`code`) message `id` of the conversation `peer`."""
+    UNREADABLE = 21
+    """The device of the recipient, or of the member `peer` of a group, could not decrypt message `id`."""
 
 
 class Record(NamedTuple):

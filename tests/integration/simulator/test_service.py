@@ -333,6 +333,16 @@ async def test_a_fault_without_its_measure_is_refused(operator: Operator) -> Non
         assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
+async def test_what_only_the_protocol_of_whatsapp_has_is_unsupported(operator: Operator) -> None:
+    for method, request in (
+        ("InjectFault", api.InjectFaultRequest(kind=api.FAULT_KIND_GARBAGE)),
+        ("SetNetwork", api.SetNetworkRequest(passkey_phones=[ALICE])),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await getattr(operator.stub, method)(request, metadata=operator.metadata)
+        assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
 def record_of(message: api.LedgerRecord) -> Record:
     """A record that `ExportLedger` sent, as the checker takes it."""
     return Record(
