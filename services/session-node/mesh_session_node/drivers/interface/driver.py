@@ -71,10 +71,12 @@ class Driver(Protocol):
         """The stored form of a state, as in a `Reservation`."""
 
     async def connect(self, state: DriverState, rows: StateRows, events: LinkEvents) -> Link:
-        """Connect and log in. Raises `ConnectionEnded`, also when the network does not answer in time."""
+        """Connect and log in. Raises `ConnectionEnded`, also when the network does not answer in time. When it
+        raises, or is cancelled, nothing of the attempt can leave any more.
+        """
 
-    def pair(self, *, by_code: bool, phone: str, device_name: str) -> Pairing:
-        """Begin to pair an account: by a code for that phone, or by QR."""
+    def pair(self, *, account_id: str, by_code: bool, phone: str, device_name: str) -> Pairing:
+        """Begin to pair an account: by a code for that phone, or by QR. `account_id` is for logs."""
 
 
 class Link(Protocol):
@@ -104,7 +106,7 @@ class Link(Protocol):
 
     def abort(self) -> None:
         """Close now. Nothing that was handed over and not yet written leaves any more, as far as this process
-        can say; `on_end` is not called.
+        can say; `on_end` is not called. A second time: nothing.
         """
 
     async def closed(self) -> None:

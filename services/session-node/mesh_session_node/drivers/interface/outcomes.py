@@ -77,6 +77,8 @@ class Failure(Enum):
     """
     BLOB_GONE = auto()
     """The network no longer has its file: it must be uploaded again."""
+    NOT_SENT = auto()
+    """It did not leave, or nobody knows whether it did: it is sent again under the same id."""
     RESTRICTED = auto()
     """The network restricts the account."""
     WINDOW_CLOSED = auto()

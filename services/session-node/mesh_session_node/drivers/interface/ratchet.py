@@ -14,8 +14,8 @@ _SKIPPED = 4096
 
 
 class RatchetState(ABC):
-    """A `DriverState` that is its own `Ratchet`. `next` is the first unused position; those below `_reserved` are
-    stored, those below `_wanted` have been asked to be stored, and accepted messages count on those below
+    """A `DriverState` that is its own `Ratchet`. `next` is the first unused position; those below `_reserved`
+    are stored, those below `_wanted` have been asked to be stored, and accepted messages count on those below
     `_planned`.
     """
 

@@ -94,7 +94,12 @@ class StateUnavailable(Exception):
 
 
 class StateRows(Protocol):
-    """The rows of one account, as long as it runs here."""
+    """The rows of one account, for one connection. What comes with an `Incoming` and what is written is stored
+    in the order in which it was handed over, and none of it without what came before.
+    """
+
+    account_id: str
+    """For logs."""
 
     async def read(self, keys: Collection[str] = (), prefix: str | None = None) -> Mapping[str, bytes]:
         """The rows that exist of these, and all whose keys begin with `prefix`; "": all there are. They are

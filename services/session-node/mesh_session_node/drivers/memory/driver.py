@@ -119,7 +119,7 @@ class MemoryDriver:
                 other.end(End.REPLACED)
         return link
 
-    def pair(self, *, by_code: bool, phone: str, device_name: str) -> MemoryPairing:
+    def pair(self, *, account_id: str, by_code: bool, phone: str, device_name: str) -> MemoryPairing:
         pairing = MemoryPairing(self._accepted, by_code=by_code, phone=phone, device_name=device_name)
         self.pairings.append(pairing)
         return pairing
