@@ -30,6 +30,8 @@ class End(Enum):
     """The network takes this version of the client no more: nobody's logins succeed until it is updated."""
     STATE_UNUSABLE = auto()
     """What is stored of the account cannot be used: it must be paired again."""
+    CARRIER_GONE = auto()
+    """What carried the connection has ended, which is nobody's fault: connect again at once."""
 
 
 class ConnectionEnded(Exception):
