@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 
@@ -22,14 +22,11 @@ class StoredState(msgspec.Struct, frozen=True, array_like=True):
     hidden_id: str
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class WebState:
-    """Implements `DriverState`. `carrier` is the sidecar process (of this node) that had the device last: one
-    that did not have it may know positions of its ratchets only as they are stored.
-    """
+    """Implements `DriverState`."""
 
     stored: StoredState
-    carrier: object | None = field(default=None, compare=False)
 
     @property
     def phone(self) -> str:
