@@ -96,6 +96,7 @@ OF_NO_DATA = {
     "simulated network timers",
     "media-workers",
     "current-store",
+    "sidecar",  # what the network writes to linked devices is read by its tasks: it answers for their failures
 }
 """Loops that read nothing that callers or the network write."""
 

@@ -90,7 +90,13 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
             shared_port=is_worker(),
         )
         accounts = AccountService(
-            database, pager, owners, notifier.wake, fleet.admission, settings.sendceiling
+            database,
+            pager,
+            owners,
+            notifier.wake,
+            fleet.admission,
+            settings.sendceiling,
+            settings.cluster.default_driver,
         )
         server.add(account_pb2_grpc.add_AccountServiceServicer_to_server, accounts)
         server.add_bytes("sessionmesh.v1.AccountService", {"ListAccounts": accounts.list_accounts})

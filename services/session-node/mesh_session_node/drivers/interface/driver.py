@@ -24,7 +24,7 @@ from mesh_session_node.drivers.interface.media_limits import MediaLimits
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure, Receipt
 from mesh_session_node.drivers.interface.pairing import Pairing
 from mesh_session_node.drivers.interface.state import DriverState, StateRows
-from sessionmesh.v1 import message_pb2, session_pb2
+from sessionmesh.v1 import message_pb2, server_pb2, session_pb2
 
 
 class Driver(Protocol):
@@ -43,6 +43,10 @@ class Driver(Protocol):
     @property
     def media_limits(self) -> MediaLimits:
         """How large files may be. What does not fit is refused before it is sent."""
+
+    @property
+    def program(self) -> server_pb2.DriverProgram | None:
+        """The program beside the node that speaks to the network; None where the node does."""
 
     def network_id(self, message: UUID) -> str:
         """The network's id of a message of ours, the same on every attempt; up to 64 characters."""
@@ -71,8 +75,8 @@ class Driver(Protocol):
         """The stored form of a state, as in a `Reservation`."""
 
     async def connect(self, state: DriverState, rows: StateRows, events: LinkEvents) -> Link:
-        """Connect and log in. Raises `ConnectionEnded`, also when the network does not answer in time. When it
-        raises, or is cancelled, nothing of the attempt can leave any more.
+        """Connect and log in. Raises `ConnectionEnded`, also when the network does not answer in time. When
+        it raises, or is cancelled, nothing of the attempt can leave any more.
         """
 
     def pair(self, *, account_id: str, by_code: bool, phone: str, device_name: str) -> Pairing:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -43,12 +43,15 @@ class Paired:
 PairingStep: TypeAlias = PairingCode | PasskeyRequest | PasskeyComparison | Paired
 
 
-class Pairing(AsyncIterator[PairingStep], Protocol):
+class Pairing(AsyncIterable[PairingStep], Protocol):
     """One attempt: its steps, each in place of the one before, and `Paired` as the last. They end without it
     when nobody accepted in time. The first step is what begins it.
 
     Iterating raises `PairingRefused` and `ConnectionEnded`.
     """
+
+    async def __anext__(self) -> PairingStep:
+        """The next step; ends with `StopAsyncIteration`."""
 
     def answer_passkey(self, credential: bytes) -> None:
         """What the passkey answered to the `PasskeyRequest` that is the present step: JSON of WebAuthn's
@@ -57,6 +60,11 @@ class Pairing(AsyncIterator[PairingStep], Protocol):
 
     def confirm_passkey(self) -> None:
         """The person saw the codes of the present `PasskeyComparison`, and they are the same."""
+
+    async def stored(self) -> None:
+        """What `Paired` brought is stored: let the network know, and wait until it takes a login. Never raises:
+        whether the pairing holds, the first login tells.
+        """
 
     async def aclose(self) -> None:
         """Give the attempt up, or let go of what it needed; nothing comes any more."""
@@ -79,6 +87,9 @@ class PlainPairing:
 
     def confirm_passkey(self) -> None:
         raise RuntimeError("the network has nothing to compare")
+
+    async def stored(self) -> None:
+        """The network asks for nothing more."""
 
     async def aclose(self) -> None:
         await self._steps.aclose()

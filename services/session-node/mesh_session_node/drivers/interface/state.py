@@ -94,8 +94,8 @@ class StateUnavailable(Exception):
 
 
 class StateRows(Protocol):
-    """The rows of one account, for one connection. What comes with an `Incoming` and what is written is stored
-    in the order in which it was handed over, and none of it without what came before.
+    """The rows of one account, for one connection. What comes with an `Incoming`, and what is written, is
+    stored in the order in which it was handed over, and none of it without what came before.
     """
 
     account_id: str
@@ -109,5 +109,6 @@ class StateRows(Protocol):
 
     def write(self, changes: Sequence[RowChange]) -> asyncio.Future[bool]:
         """Store changes, all or none, in the order of the calls. True: they are stored. False: they never
-        will be, or nobody knows; the account is not this node's any more, or the database takes nothing.
+        will be, or nobody knows; the account is not this node's any more, or the database takes nothing. The
+        session then ends the connection.
         """

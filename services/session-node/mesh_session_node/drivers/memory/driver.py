@@ -41,6 +41,7 @@ class MemoryDriver:
     pairing_methods = (session_pb2.PAIR_METHOD_QR, session_pb2.PAIR_METHOD_CODE)
     content_kinds = frozenset(content_pb2.Content.DESCRIPTOR.fields_by_name)
     media_limits = LINKED_DEVICE
+    program = None
 
     def __init__(self, *, block: int = BLOCK) -> None:
         self.links: list[MemoryLink] = []

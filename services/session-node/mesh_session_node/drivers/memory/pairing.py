@@ -39,6 +39,8 @@ class MemoryPairing:
         """What the session answered to `ask_passkey`."""
         self.confirmed = False
         """The session answered `compare`."""
+        self.kept = False
+        """The session said that what `accept` brought is stored."""
         self._accepted = accepted
         self._steps: asyncio.Queue[PairingStep | Exception | None] = asyncio.Queue()
         self.show()
@@ -102,6 +104,9 @@ class MemoryPairing:
 
     def confirm_passkey(self) -> None:
         self.confirmed = True
+
+    async def stored(self) -> None:
+        self.kept = True
 
     async def aclose(self) -> None:
         self.over = True

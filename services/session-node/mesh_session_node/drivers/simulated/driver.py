@@ -46,6 +46,7 @@ class SimulatedDriver:
     pairing_methods = (session_pb2.PAIR_METHOD_QR, session_pb2.PAIR_METHOD_CODE)
     content_kinds = SENDABLE
     media_limits = LINKED_DEVICE
+    program = None
 
     def __init__(self, address: str) -> None:
         self._host, _, port = address.rpartition(":")

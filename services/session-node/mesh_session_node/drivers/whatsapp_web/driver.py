@@ -20,7 +20,7 @@ from mesh_session_node.drivers.whatsapp_web.settings import WhatsappWebSettings
 from mesh_session_node.drivers.whatsapp_web.sidecar import Sidecar
 from mesh_session_node.drivers.whatsapp_web.state import WebState, load_state
 from sessionmesh.internal.v1 import linked_device_pb2 as pb
-from sessionmesh.v1 import message_pb2, session_pb2
+from sessionmesh.v1 import message_pb2, server_pb2, session_pb2
 
 LOGIN_ROWS = "login/"
 """How the names of rows begin that every login needs."""
@@ -37,6 +37,16 @@ class WhatsappWebDriver:
     def __init__(self, settings: WhatsappWebSettings) -> None:
         self.sidecar = Sidecar(settings)
         self._login_seconds = settings.login_seconds
+
+    @property
+    def program(self) -> server_pb2.DriverProgram:
+        runs = self.sidecar.version or pb.SidecarStarted()
+        return server_pb2.DriverProgram(
+            version=runs.version,
+            library_version=runs.library_version,
+            client_version=runs.client_version,
+            problem=self.sidecar.problem,
+        )
 
     def network_id(self, message: UUID) -> str:
         return message_ids.network_id_of(message)

@@ -41,25 +41,19 @@ class WebPairing:
         self._rows: dict[str, bytes] = {}
         self._bytes = 0
         self._unsettled: list[int] = []
-        self._paired = False
 
     def __aiter__(self) -> WebPairing:
         return self
 
     async def __anext__(self) -> PairingStep:
-        """After `Paired`: what it brought is stored, and the network is told so."""
         if self._connection is None:
             self._connection = Connection(await self._sidecar.stream(), self)
             self._connection.ask(pb.RunRequest(pair=self._request))
-        if self._paired:
-            await self._finish()
-            raise StopAsyncIteration
         step = await self._steps.get()
         if isinstance(step, Exception):
             raise step
         if step is None:
             raise StopAsyncIteration
-        self._paired = isinstance(step, Paired)
         return step
 
     def answer_passkey(self, credential: bytes) -> None:
@@ -67,6 +61,16 @@ class WebPairing:
 
     def confirm_passkey(self) -> None:
         self._ask(pb.RunRequest(passkey_confirmation=pb.PasskeyConfirmation()))
+
+    async def stored(self) -> None:
+        """The device confirms to the network that it is linked, which then ends the connection."""
+        for sequence in self._unsettled:
+            self._ask(pb.RunRequest(rows_settled=pb.RowsSettled(sequence=sequence, stored=True)))
+        try:
+            async with asyncio.timeout(FINISH_SECONDS):
+                await self._steps.get()
+        except TimeoutError:
+            return
 
     async def aclose(self) -> None:
         if self._connection is not None:
@@ -125,13 +129,3 @@ class WebPairing:
             self._steps.put_nowait(PairingRefused(ended.detail))
         else:
             self._steps.put_nowait(ended_of(ended))
-
-    async def _finish(self) -> None:
-        """Let the device confirm to the network that it is linked, which then ends the connection."""
-        for sequence in self._unsettled:
-            self._ask(pb.RunRequest(rows_settled=pb.RowsSettled(sequence=sequence, stored=True)))
-        try:
-            async with asyncio.timeout(FINISH_SECONDS):
-                await self._steps.get()
-        except TimeoutError:
-            return  # it is stored: whether it works, its first login tells
