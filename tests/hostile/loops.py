@@ -96,7 +96,7 @@ OF_NO_DATA = {
     "simulated network timers",
     "media-workers",
     "current-store",
-    "sidecar",  # what the network writes to linked devices is read by its tasks: it answers for their failures
+    "sidecar",  # tasks of its own read what the network writes, and when they fail it goes on
 }
 """Loops that read nothing that callers or the network write."""
 

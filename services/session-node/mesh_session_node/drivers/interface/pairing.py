@@ -62,8 +62,8 @@ class Pairing(AsyncIterable[PairingStep], Protocol):
         """The person saw the codes of the present `PasskeyComparison`, and they are the same."""
 
     async def stored(self) -> None:
-        """What `Paired` brought is stored: let the network know, and wait until it takes a login. Never raises:
-        whether the pairing holds, the first login tells.
+        """What `Paired` brought is stored: let the network know, and wait until it takes a login. Never
+        raises: whether the pairing holds, the first login tells.
         """
 
     async def aclose(self) -> None:

@@ -96,24 +96,26 @@ class Sidecar:
                     absent = self.problem
                     logger.info("accounts of whatsapp_web cannot go online", reason=absent)
             except SidecarFailed as error:
-                metrics.ENDS.labels(error.kind).inc()
-                logger.error("the sidecar has ended", reason=str(error), worked=self._worked)  # noqa: TRY400
-                self.problem = "" if self._worked else str(error)
+                self._has_ended(error.kind, str(error))
+            except OSError as error:
+                self._has_ended("not started", f"it cannot be started: {error}")
             self._news.notify()
             if time.monotonic() - began > STEADY_SECONDS:
                 backoff.reset()
             await asyncio.sleep(backoff.next())
 
+    def _has_ended(self, kind: str, detail: str) -> None:
+        metrics.ENDS.labels(kind).inc()
+        logger.error("the sidecar has ended", reason=detail, worked=self._worked)
+        self.problem = "" if self._worked else detail
+
     async def _run_once(self) -> None:
-        """Run one sidecar until it ends, or must. Raises `SidecarFailed`, `NoSidecar`."""
+        """Run one sidecar until it ends, or must. Raises `SidecarFailed`, `NoSidecar`, `OSError`."""
         program = find_program(self._settings.sidecar)
         # The folder is for this user only.
         with TemporaryDirectory(prefix="mesh-whatsapp-web-", ignore_cleanup_errors=True) as folder:
             socket = Path(folder) / SOCKET
-            try:
-                process = await Process.start(program, socket)
-            except OSError as error:
-                raise SidecarFailed("not started", f"{program} cannot be started: {error}") from None
+            process = await Process.start(program, socket)
             metrics.MEMORY.set_function(lambda: process.resident_bytes)
             async with grpc.aio.insecure_channel(f"unix:{socket}", options=_CHANNEL) as channel:
                 words = OwnWords()
@@ -151,11 +153,15 @@ class Sidecar:
             for task in work:
                 if task.done():
                     task.result()
-        except (StreamBroken, AioRpcError) as error:
-            detail = (
-                f"{error.code().name} {error.details()}" if isinstance(error, AioRpcError) else str(error)
-            )
-            raise SidecarFailed("broke", detail) from None
+        except AioRpcError as error:
+            raise SidecarFailed("broke", f"{error.code().name} {error.details()}") from None
+        except StreamBroken as error:
+            raise SidecarFailed("broke", str(error)) from None
+        except SidecarFailed:
+            raise
+        except Exception as error:  # this side's own fault: the node and its other accounts go on
+            logger.exception("the stream to the sidecar failed")
+            raise SidecarFailed("broke", f"this side failed: {type(error).__name__}") from None
         finally:
             for task in (end, *work):
                 task.cancel()
