@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -27,24 +28,22 @@ _FILES_FAULT = frozenset(
 
 async def upload(stub: Any, connection: int, kind: str, pieces: AsyncIterator[bytes]) -> Blob:
     """Store a file with the network. Raises `BlobUnavailable`, `ConnectionEnded`, or what `pieces` does."""
-    failed: list[BaseException] = []
-
-    async def requests() -> AsyncIterator[pb.UploadFileRequest]:
-        header = pb.UploadFileHeader(connection=connection, kind=kind)
-        yield pb.UploadFileRequest(header=header)
-        try:
-            async for piece in pieces:
-                yield pb.UploadFileRequest(data=piece)
-        except Exception as error:
-            failed.append(error)  # gRPC would only say that the call was cancelled
-            raise
-
+    call = stub.UploadFile()
     try:
-        return blob_of(await stub.UploadFile(requests()))
+        try:
+            await call.write(
+                pb.UploadFileRequest(header=pb.UploadFileHeader(connection=connection, kind=kind))
+            )
+            async for piece in pieces:
+                await call.write(pb.UploadFileRequest(data=piece))
+            await call.done_writing()
+        except asyncio.InvalidStateError:
+            pass  # the call is over: its outcome says why
+        return blob_of(await call)
     except AioRpcError as error:
-        if failed:
-            raise failed[0] from None
         raise _raised(error) from None
+    finally:
+        call.cancel()
 
 
 async def fetch(stub: Any, connection: int, file: bytes) -> AsyncIterator[bytes]:
