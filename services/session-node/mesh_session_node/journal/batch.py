@@ -19,10 +19,12 @@ from mesh_session_node.journal.rows import (
     ContentUpdate,
     Credential,
     Disconnect,
+    DriverRow,
     Event,
     FetchBegin,
     FetchDone,
     FetchRetry,
+    ForgetDriverRows,
     InboundMessage,
     InPlace,
     MediaUse,
@@ -64,6 +66,7 @@ class Columns:
         self._event_gates: list[tuple[MergedStatus, int | None] | None] = []
         self._event_receipts: list[int | None] = []
         self._states: dict[AccountRef, tuple[int, bytes]] = {}
+        self._driver_rows: dict[tuple[int, str | None], tuple[Any, ...]] = {}
         self._inbound: list[tuple[Any, ...]] = []
         self._actions: list[tuple[Any, ...]] = []
         self._sessions: dict[AccountRef, tuple[Any, ...]] = {}
@@ -136,11 +139,20 @@ class Columns:
     def _credential(self, owner: AccountRef, account: int, credential: Credential) -> None:
         self._states[owner] = (account, credential.blob)
 
+    def _driver_row(self, _owner: AccountRef, account: int, row: DriverRow) -> None:
+        self._driver_rows[account, row.key] = (account, row.key, row.value)
+
+    def _forget_driver_rows(self, _owner: AccountRef, account: int, _forget: ForgetDriverRows) -> None:
+        for key in [key for key in self._driver_rows if key[0] == account]:
+            del self._driver_rows[key]
+        self._driver_rows[account, None] = (account, None, None)
+
     def _session(self, owner: AccountRef, account: int, s: SessionSnapshot) -> None:
         self._sessions[owner] = (account, *_SESSION(s))
 
     def _inbound_message(self, _owner: AccountRef, account: int, m: InboundMessage) -> None:
-        self._inbound.append((account, *_INBOUND(m)))
+        event = (None, None, None) if m.event is None else (m.event.id, m.event.type, m.event.body)
+        self._inbound.append((account, *_INBOUND(m), *event, m.media))
 
     def _action(self, _owner: AccountRef, account: int, a: Action) -> None:
         event = (None, None, None) if a.event is None else (a.event.id, a.event.type, a.event.body)
@@ -195,10 +207,6 @@ _INBOUND = attrgetter(
     "content",
     "traceparent",
     "network_time",
-    "event.id",
-    "event.type",
-    "event.body",
-    "media",
 )
 _IN_PLACE = attrgetter("message", "direction", "status", "chat", "content", "network_time", "edit_time")
 _SESSION = attrgetter(*SessionSnapshot.__struct_fields__)
@@ -213,6 +221,8 @@ _ADD: dict[type, Callable[[Columns, AccountRef, int, Any], None]] = {
     SessionSnapshot: Columns._session,
     Disconnect: Columns._disconnect,
     Credential: Columns._credential,
+    DriverRow: Columns._driver_row,
+    ForgetDriverRows: Columns._forget_driver_rows,
     ContentUpdate: Columns._content,
     InPlace: Columns._in_place,
     FetchBegin: Columns._fetch_begin,
@@ -343,6 +353,7 @@ COLUMNS = (
     Column("receipts", "journal_receipt[]", attrgetter("_receipts")),
     Column("places", "journal_place[]", attrgetter("_places")),
     Column("refs", "journal_reference[]", attrgetter("_uses")),
+    Column("driver_rows", "journal_driver_row[]", lambda columns: columns._driver_rows.values()),
 )
 """Everything that `journal_write` takes of a batch's rows; nothing else names or counts its arguments."""
 
