@@ -287,9 +287,9 @@ class MemoryHost:
 class OneAccount:
     """The session of one account, between a network and a journal in memory."""
 
-    def __init__(self, account: AccountRow | None = None) -> None:
+    def __init__(self, account: AccountRow | None = None, driver: MemoryDriver | None = None) -> None:
         self.account = account or account_row(new_uuid())
-        self.driver = MemoryDriver()
+        self.driver = driver or MemoryDriver()
         self.host = MemoryHost(self.driver)
         self.journal: MemoryJournal = self.host.journal
         self.receipts = self.host.receipts

@@ -236,6 +236,9 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
         A request that was accepted once is never refused: what was possible then need not be now.
         """
         check_send(request)
+        kind = request.content.WhichOneof("kind") or ""
+        if kind not in session.context.driver.content_kinds:
+            raise FailedPrecondition(f"the account's network has no {kind}", "UNSUPPORTED_BY_NETWORK")
         request_id, digest = request.request_id, None
         try:
             if has_inline_file(request):
