@@ -85,7 +85,7 @@ async def test_a_sidecar_that_cannot_be_spoken_to_is_killed_and_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: int, problem: str
 ) -> None:
     # The mute one's time to start must not end the other's before that has begun.
-    patience = {"start_seconds": 2.0} if protocol == 0 else {}
+    patience: dict[str, Any] = {"start_seconds": 2.0} if protocol == 0 else {}
     async with sidecar_world(tmp_path, monkeypatch, protocol=protocol, **patience) as world:
         await eventually(lambda: world.driver.sidecar.problem)
         with pytest.raises(ConnectionEnded) as refused:

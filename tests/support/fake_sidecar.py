@@ -105,7 +105,7 @@ def _said(connection: int, **response: Any) -> bytes:
 async def serve(socket: str) -> grpc.aio.Server:
     """A server on that socket."""
     fake = FakeSidecar()
-    handlers = {
+    handlers: dict[str, Any] = {
         "Run": grpc.stream_stream_rpc_method_handler(fake.run, pb.RunRequest.FromString),
         "UploadFile": grpc.stream_unary_rpc_method_handler(
             fake.upload, pb.UploadFileRequest.FromString, pb.UploadFileResponse.SerializeToString

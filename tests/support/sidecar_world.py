@@ -141,7 +141,7 @@ async def sidecar_world(
     heard = folder / "heard"
     monkeypatch.setenv(fake_sidecar.HEARD, str(heard))
     monkeypatch.setenv(fake_sidecar.SPEAKS, str(protocol))
-    given = {
+    given: dict[str, Any] = {
         "sidecar": str(fake_sidecar.install(folder)),
         "start_seconds": PATIENT_SECONDS,
         "hang_seconds": PATIENT_SECONDS,
