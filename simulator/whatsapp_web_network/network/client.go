@@ -18,7 +18,9 @@ const (
 	mostOutgoing = 200_000
 	// linger is how long a connection that was replaced is still listened to: a network that stopped listening would never
 	// see two sessions of an account at once.
-	linger    = 2 * time.Second
+	linger = 2 * time.Second
+	// parting is how long a client may take to read why its connection ends.
+	parting   = 200 * time.Millisecond
 	stallPoll = 10 * time.Millisecond
 )
 
@@ -53,7 +55,7 @@ type outgoing struct {
 	raw     func(*noise.Conn) error
 	written func()
 	since   time.Time
-	last    bool
+	closing time.Duration // 0: it is not the last; else how long after it the connection is closed
 }
 
 func newClient(n *Network, conn *noise.Conn, number uint32) *client {
@@ -66,7 +68,7 @@ func newClient(n *Network, conn *noise.Conn, number uint32) *client {
 func (c *client) send(node *Node) { c.enqueue(outgoing{node: node}) }
 
 // end sends a node as the last.
-func (c *client) end(node *Node) { c.enqueue(outgoing{node: node, last: true}) }
+func (c *client) end(node *Node) { c.enqueue(outgoing{node: node, closing: parting}) }
 
 func (c *client) enqueue(item outgoing) {
 	item.since = time.Now()
@@ -79,7 +81,7 @@ func (c *client) enqueue(item outgoing) {
 		c.conn.Close()
 		return
 	}
-	c.ending = item.last
+	c.ending = item.closing > 0
 	c.out = append(c.out, item)
 	select {
 	case c.wake <- struct{}{}:
@@ -133,8 +135,8 @@ func (c *client) write(item outgoing) bool {
 	if item.written != nil {
 		item.written()
 	}
-	if item.last {
-		c.pause(linger)
+	if item.closing > 0 {
+		c.pause(item.closing)
 		c.conn.Close()
 		return false
 	}

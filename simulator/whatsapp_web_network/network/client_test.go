@@ -3,6 +3,7 @@ package network_test
 import (
 	"context"
 	"net/http"
+	"os"
 	"testing"
 	"time"
 
@@ -27,7 +28,7 @@ const (
 )
 
 // patience is how long something may take on a machine that has much else to do.
-const patience = 60 * time.Second
+const patience = 8 * time.Second
 
 func start(t *testing.T) *network.Network {
 	t.Helper()
@@ -47,12 +48,13 @@ type linked struct {
 	t      *testing.T
 	store  *memory
 	events chan any
+	passed []any
 }
 
 func client(t *testing.T, n *network.Network, device *store.Device) *linked {
 	t.Helper()
 	c := &linked{
-		Client: whatsmeow.NewClient(device, waLog.Noop), t: t, store: device.LIDs.(*memory), events: make(chan any, 10_000),
+		Client: whatsmeow.NewClient(device, logger()), t: t, store: device.LIDs.(*memory), events: make(chan any, 10_000),
 	}
 	c.EnableAutoReconnect = false
 	c.EnableDecryptedEventBuffer = true
@@ -74,9 +76,15 @@ func (to redirected) RoundTrip(r *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(r)
 }
 
-// next waits for an event of a kind that passes a check, and passes over all others.
+// next waits for an event of a kind that passes a check; all others are kept for later.
 func next[E any](c *linked, check func(E) bool) E {
 	c.t.Helper()
+	for i, event := range c.passed {
+		if found, ok := event.(E); ok && (check == nil || check(found)) {
+			c.passed = append(c.passed[:i:i], c.passed[i+1:]...)
+			return found
+		}
+	}
 	deadline := time.After(patience)
 	for {
 		select {
@@ -84,6 +92,7 @@ func next[E any](c *linked, check func(E) bool) E {
 			if found, ok := event.(E); ok && (check == nil || check(found)) {
 				return found
 			}
+			c.passed = append(c.passed, event)
 		case <-deadline:
 			var wanted E
 			c.t.Fatalf("no %T came", wanted)
@@ -180,4 +189,12 @@ func until(t *testing.T, what string, met func() bool) {
 			t.Fatal("not in time: " + what)
 		}
 	}
+}
+
+// logger shows what the library says when somebody looks for a fault: WHATSMEOW_LOG=DEBUG.
+func logger() waLog.Logger {
+	if level := os.Getenv("WHATSMEOW_LOG"); level != "" {
+		return waLog.Stdout("client", level, false)
+	}
+	return waLog.Noop
 }

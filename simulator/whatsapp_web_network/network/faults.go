@@ -176,8 +176,8 @@ func instant(kind simulatorv1.FaultKind) func(*Network, *Account) {
 	return nil
 }
 
-// writeLargest sends a frame as long as there can be, of which nothing can be read.
+// writeLargest sends a frame as long as clients take, in which there is nothing to read.
 func writeLargest(conn *noise.Conn) error {
-	const sealing = 16
-	return conn.WriteSealed(make([]byte, noise.MaxFrame-sealing))
+	const overhead = 3 + 16 // its length, and what sealing adds
+	return conn.WriteSealed(make([]byte, noise.MaxMessage-overhead))
 }

@@ -43,7 +43,9 @@ func (n *Network) login(c *client) bool {
 		n.Ledger.Append(ledger.Record{
 			Kind: simulatorv1.LedgerKind_LEDGER_KIND_REPLACED, Connection: old.number, Account: account.Digits,
 		})
-		old.end(&Node{Tag: "stream:error", Content: []Node{{Tag: "conflict", Attrs: Attrs{"type": "replaced"}}}})
+		old.enqueue(outgoing{closing: linger, node: &Node{Tag: "stream:error", Content: []Node{
+			{Tag: "conflict", Attrs: Attrs{"type": "replaced"}},
+		}}})
 	}
 	c.account, c.device, device.client = account, device, c
 	n.Ledger.Append(ledger.Record{

@@ -12,8 +12,8 @@ import (
 	"go.mau.fi/whatsmeow/proto/waWa6"
 )
 
-// MaxFrame is the longest frame that its three bytes of length can announce.
-const MaxFrame = 1<<24 - 1
+// MaxMessage is the longest message of the WebSocket that either side takes: a frame of 16 MiB.
+const MaxMessage = 1 << 24
 
 const headerLength = 4
 
@@ -37,7 +37,7 @@ type Conn struct {
 
 // Accept does the handshake on a new connection; forged: with certificates that the client must refuse.
 func Accept(ctx context.Context, socket *websocket.Conn, identity *Identity, forged bool) (*Conn, error) {
-	socket.SetReadLimit(MaxFrame)
+	socket.SetReadLimit(MaxMessage)
 	c := &Conn{ctx: ctx, socket: socket}
 	_, first, err := socket.Read(ctx)
 	if err != nil {
