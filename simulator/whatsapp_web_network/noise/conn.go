@@ -94,12 +94,14 @@ func (c *Conn) WriteSealed(plain []byte) error {
 }
 
 // WriteGarbage sends frames that say nothing, and then one that no key opens.
+//
+// What is sealed begins with what cannot begin a node, packed or not: the library that clients are tested with takes a node's
+// beginning for the promise of its rest, and ends its whole process where that is broken.
 func (c *Conn) WriteGarbage() error {
 	noise := make([]byte, 256)
-	for range 3 {
-		_, _ = rand.Read(noise)
-		// The first byte says that the rest is not compressed.
-		if err := c.WriteSealed(append([]byte{0}, noise...)); err != nil {
+	_, _ = rand.Read(noise)
+	for _, beginning := range [][]byte{{0, 5}, {2, 0}, {2, 0xff}} {
+		if err := c.WriteSealed(append(beginning, noise...)); err != nil {
 			return err
 		}
 	}
