@@ -1,12 +1,12 @@
 package rows
 
 import (
-	"encoding/binary"
+	"encoding/json"
+	"fmt"
 	"strings"
 
 	grouprecord "go.mau.fi/libsignal/groups/state/record"
 	"go.mau.fi/libsignal/state/record"
-	"google.golang.org/protobuf/encoding/protowire"
 
 	"go.mau.fi/whatsmeow/store"
 )
@@ -82,72 +82,54 @@ func skipSenderKey(raw []byte, positions int) []byte {
 	return key.Serialize()
 }
 
+// What is looked at of a session and of a sender key, which the library keeps as JSON.
+type (
+	sessionHead struct {
+		SessionState struct {
+			SenderChain *struct {
+				SenderRatchetKeyPublic string
+				ChainKey               *struct{ Index uint32 }
+			}
+			PendingPreKey *struct{}
+		}
+	}
+	senderKeyHead struct {
+		SenderKeyStates []struct {
+			KeyID             uint32
+			SenderChainKey    *struct{ Iteration uint32 }
+			SigningKeyPrivate string
+			SigningKeyPublic  string
+		}
+	}
+)
+
 // sendingChain names the chain that a session or an own sender key encrypts with, and its next position. A session that
 // still sends its prekey message is another one than when it does not: what it needs to say so must be stored first.
 func sendingChain(key string, raw []byte) (chain string, position uint32, ok bool) {
-	current := field(raw, 1)
-	if strings.HasPrefix(key, senderKeyPrefix) { // SenderKeyStateStructure; others' have no private half
-		signing := field(current, 3)
-		if len(field(signing, 2)) == 0 {
+	if strings.HasPrefix(key, senderKeyPrefix) {
+		var head senderKeyHead
+		if json.Unmarshal(raw, &head) != nil || len(head.SenderKeyStates) == 0 {
 			return "", 0, false
 		}
-		id, _ := number(current, 1)
-		position, ok = number(field(current, 2), 1)
-		return string(binary.BigEndian.AppendUint32(field(signing, 1), id)), position, ok
+		state := head.SenderKeyStates[0]
+		if state.SigningKeyPrivate == "" || state.SenderChainKey == nil { // another member's
+			return "", 0, false
+		}
+		return fmt.Sprint(state.KeyID, state.SigningKeyPublic), state.SenderChainKey.Iteration, true
 	}
-	sending := field(current, 6) // SessionStructure
-	chain = string(field(sending, 1))
-	if field(current, 9) != nil {
+	var head sessionHead
+	if json.Unmarshal(raw, &head) != nil {
+		return "", 0, false
+	}
+	sending := head.SessionState.SenderChain
+	if sending == nil || sending.ChainKey == nil || sending.SenderRatchetKeyPublic == "" {
+		return "", 0, false
+	}
+	chain = sending.SenderRatchetKeyPublic
+	if head.SessionState.PendingPreKey != nil {
 		chain += "pending"
 	}
-	position, ok = number(field(sending, 3), 1)
-	return chain, position, ok && len(field(sending, 1)) > 0
-}
-
-// field returns the first field of that number that holds bytes.
-func field(message []byte, number protowire.Number) []byte {
-	for len(message) > 0 {
-		num, kind, n := protowire.ConsumeTag(message)
-		if n < 0 {
-			return nil
-		}
-		message = message[n:]
-		if num == number && kind == protowire.BytesType {
-			value, n := protowire.ConsumeBytes(message)
-			if n < 0 {
-				return nil
-			}
-			return value[:len(value):len(value)]
-		}
-		if n = protowire.ConsumeFieldValue(num, kind, message); n < 0 {
-			return nil
-		}
-		message = message[n:]
-	}
-	return nil
-}
-
-// number returns a number; 0 and true where the message is there without it.
-func number(message []byte, number protowire.Number) (uint32, bool) {
-	if message == nil {
-		return 0, false
-	}
-	for len(message) > 0 {
-		num, kind, n := protowire.ConsumeTag(message)
-		if n < 0 {
-			return 0, false
-		}
-		message = message[n:]
-		if num == number && kind == protowire.VarintType {
-			value, n := protowire.ConsumeVarint(message)
-			return uint32(value), n >= 0
-		}
-		if n = protowire.ConsumeFieldValue(num, kind, message); n < 0 {
-			return 0, false
-		}
-		message = message[n:]
-	}
-	return 0, true
+	return chain, sending.ChainKey.Index, true
 }
 
 // within says whether all of these are at positions that are reserved; if not, none may be used before they are stored.

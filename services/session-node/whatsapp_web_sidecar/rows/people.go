@@ -22,7 +22,7 @@ func (s *Store) PutManyLIDMappings(ctx context.Context, mappings []store.LIDMapp
 		if mapping.LID.Server != types.HiddenUserServer || mapping.PN.Server != types.DefaultUserServer {
 			continue
 		}
-		byNumber, byHidden := peerKey(mapping.PN.User, "lid"), peerKey(mapping.LID.User, "pn")
+		byNumber, byHidden := peerKey(mapping.PN.User, "lid"), peerKey(hiddenUser(mapping.LID), "pn")
 		known, err := s.look(ctx, byNumber)
 		if err != nil {
 			return err
@@ -48,7 +48,7 @@ func (s *Store) PutManyLIDMappings(ctx context.Context, mappings []store.LIDMapp
 const maxChanges = 512
 
 func (s *Store) GetPNForLID(ctx context.Context, lid types.JID) (types.JID, error) {
-	user, err := s.look(ctx, peerKey(lid.User, "pn"))
+	user, err := s.look(ctx, peerKey(hiddenUser(lid), "pn"))
 	if user == nil {
 		return types.EmptyJID, err
 	}
@@ -84,12 +84,24 @@ func (s *Store) GetManyLIDsForPNs(ctx context.Context, pns []types.JID) (map[typ
 	return found, nil
 }
 
+// hiddenUser is a hidden id as sessions' addresses have it: what is known of somebody by it lies together.
+func hiddenUser(lid types.JID) string {
+	return types.NewJID(lid.User, types.HiddenUserServer).SignalAddressUser()
+}
+
+func tokenKey(user types.JID) string {
+	if user.Server == types.HiddenUserServer {
+		return peerKey(hiddenUser(user), "token")
+	}
+	return peerKey(user.User, "token")
+}
+
 // --- tokens
 
 func (s *Store) PutPrivacyTokens(ctx context.Context, tokens ...store.PrivacyToken) error {
 	var changes []Change
 	for _, token := range tokens {
-		key := peerKey(token.User.User, "token")
+		key := tokenKey(token.User)
 		if _, err := s.look(ctx, key); err != nil {
 			return err
 		}
@@ -99,7 +111,7 @@ func (s *Store) PutPrivacyTokens(ctx context.Context, tokens ...store.PrivacyTok
 }
 
 func (s *Store) GetPrivacyToken(ctx context.Context, user types.JID) (*store.PrivacyToken, error) {
-	value, err := s.look(ctx, peerKey(user.User, "token"))
+	value, err := s.look(ctx, tokenKey(user))
 	if value == nil {
 		return nil, err
 	}

@@ -1,12 +1,16 @@
 package rows
 
-import "go.mau.fi/libsignal/state/record"
+import (
+	"bytes"
+
+	"go.mau.fi/libsignal/state/record"
+)
 
 // repair undoes what libsignal v0.2.2 does to the archived states of a session that it tried in vain before another one
 // decrypted: it steps their ratchets and then keeps them (SessionCipher.DecryptWithState works on no copy). Every state
 // but the current one is as it was stored; states that are there twice go.
 func repair(stored, raw []byte) []byte {
-	if field(raw, 2) == nil { // it has no archived states
+	if bytes.Contains(raw, []byte(`"PreviousStates":[]`)) {
 		return raw
 	}
 	was, err := serializer.Session.Deserialize(stored)
