@@ -150,6 +150,7 @@ class _LedgerPass:
                 self.inbound.add(message)
             case Kind.INBOUND_ACKED:
                 self.inbound_acked.add(message)
+                self.unreadable.pop((*message, ""), None)
 
     def _frame(self, record: Record) -> None:
         highest = self._positions.get(record.account, -1)

@@ -20,6 +20,8 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where the network listens and keeps its data, and how it behaves until somebody changes that."""
 
     listen: str = "127.0.0.1:7650"
+    behind: str = ""
+    """host:port of another network's SimulatorService that this process answers for; empty: its own network's."""
     state: str = ""
     delivered_after_seconds: Seconds = 0.05
     read_after_seconds: Seconds | None = None
@@ -29,6 +31,7 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True):
     linger_seconds: Seconds = 2.0
     max_blob_bytes: Positive = 100 * 1024 * 1024
     max_blobs_bytes: Positive = 512 * 1024 * 1024
+    whatsapp_web_network: str = ""
 
     def __post_init__(self) -> None:
         host, _, port = self.listen.rpartition(":")

@@ -64,7 +64,8 @@ class Kind(IntEnum):
     READ_REPORTED = 20
     """The client reported that it read or played (`code`) message `id` of the conversation `peer`."""
     UNREADABLE = 21
-    """The device of the recipient, or of the member `peer` of a group, could not decrypt message `id`."""
+    """A device could not decrypt message `id`: the recipient's, that of the member `peer` of a group, or the
+    account's own, of an inbound message."""
 
 
 class Record(NamedTuple):

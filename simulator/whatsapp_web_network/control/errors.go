@@ -8,6 +8,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
 
 	"sessionmesh.dev/whatsapp-web-network/content"
 	"sessionmesh.dev/whatsapp-web-network/network"
@@ -37,8 +38,12 @@ func numbers(field string, phones []string) ([]string, error) {
 // refusal is what the network says as the API says it.
 func refusal(err error) error {
 	switch {
-	case errors.Is(err, network.ErrNobodyShows), errors.Is(err, network.ErrNoGroup), errors.Is(err, network.ErrNobody):
-		return failed(codes.NotFound, "RESOURCE_NOT_FOUND", err.Error())
+	case errors.Is(err, network.ErrNobodyShows):
+		return notFound("pairing", "", err.Error())
+	case errors.Is(err, network.ErrNoGroup):
+		return notFound("network group", "", err.Error())
+	case errors.Is(err, network.ErrNobody):
+		return notFound("person", "", err.Error())
 	case errors.Is(err, network.ErrNoPhone), errors.Is(err, network.ErrOtherPhone), errors.Is(err, network.ErrBanned):
 		return invalid("phone", err.Error())
 	case errors.Is(err, network.ErrNotPaired):
@@ -53,8 +58,13 @@ func unsupported(message string) error {
 	return failed(codes.FailedPrecondition, "UNSUPPORTED_BY_NETWORK", message)
 }
 
+func notFound(kind, name, message string) error {
+	info := &errdetails.ErrorInfo{Reason: "RESOURCE_NOT_FOUND", Domain: "sessionmesh"}
+	return detailed(codes.NotFound, message, info, &errdetails.ResourceInfo{ResourceType: kind, ResourceName: name})
+}
+
 func failed(code codes.Code, reason, message string) error {
-	return detailed(code, message, &errdetails.ErrorInfo{Reason: reason, Domain: "sessionmesh"}, nil)
+	return detailed(code, message, &errdetails.ErrorInfo{Reason: reason, Domain: "sessionmesh"})
 }
 
 func invalid(field, message string) error {
@@ -64,14 +74,9 @@ func invalid(field, message string) error {
 	})
 }
 
-func detailed(
-	code codes.Code, message string, info *errdetails.ErrorInfo, request *errdetails.BadRequest,
-) error {
+func detailed(code codes.Code, message string, details ...protoadapt.MessageV1) error {
 	plain := status.New(code, message)
-	full, err := plain.WithDetails(info)
-	if err == nil && request != nil {
-		full, err = full.WithDetails(request)
-	}
+	full, err := plain.WithDetails(details...)
 	if err != nil {
 		return plain.Err()
 	}

@@ -218,7 +218,7 @@ func (s *Service) account(phone string) (*network.Account, error) {
 	}
 	account := s.network.Account(phone)
 	if account == nil {
-		return nil, failed(codes.NotFound, "RESOURCE_NOT_FOUND", "there is no account "+phone)
+		return nil, notFound("network account", phone, "there is no account "+phone)
 	}
 	return account, nil
 }

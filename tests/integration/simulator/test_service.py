@@ -22,11 +22,11 @@ from mesh_core.rpc.auth import KeyAuthenticator
 from mesh_core.rpc.channels import Metadata, mesh_metadata, open_channel
 from mesh_core.rpc.server import Server
 from mesh_core.settings import AuthSettings, ServerSettings
-from mesh_simulator.__main__ import no_other_keys
 from mesh_simulator.checker import check
 from mesh_simulator.ledger.records import Kind, Record
 from mesh_simulator.network import Network
 from mesh_simulator.service import SimulatorServicer
+from mesh_simulator.serving import no_other_keys
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.simulator.v1 import simulator_pb2 as api
 from sessionmesh.simulator.v1 import simulator_pb2_grpc
