@@ -16,6 +16,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	signallog "go.mau.fi/libsignal/logger"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 
@@ -53,6 +54,8 @@ func run(socket string) error {
 		return fmt.Errorf("--socket is needed")
 	}
 	debug.SetGCPercent(gcPercent)
+	var quiet signallog.Loggable = silent{}
+	signallog.Setup(&quiet)
 	unix.Umask(0o077) // only the node's user may speak to it
 	listener, err := net.Listen("unix", socket)
 	if err != nil {
@@ -67,3 +70,12 @@ func run(socket string) error {
 	}()
 	return serving.Serve(listener)
 }
+
+// silent takes what the ratchets' library writes of every message that it cannot read: the devices say it in fewer words.
+type silent struct{}
+
+func (silent) Debug(string, string)   {}
+func (silent) Info(string, string)    {}
+func (silent) Warning(string, string) {}
+func (silent) Error(string, string)   {}
+func (silent) Configure(string)       {}

@@ -77,6 +77,9 @@ func (d *Device) sendOne(message *internalv1.SendDeviceMessage) {
 	sent, err := d.send(message)
 	if err != nil {
 		reason, code := reasonOf(err)
+		if d.ctx.Err() != nil || !d.client.IsConnected() { // whatever it says, nobody has refused the message
+			reason, code = internalv1.DeviceRejection_DEVICE_REJECTION_NOT_SENT, 0
+		}
 		d.reject(message, reason, err.Error(), code)
 		return
 	}
