@@ -174,9 +174,9 @@ func (d *Device) end(why internalv1.DeviceEnd, detail string, retryAfter time.Du
 
 // shut lets nothing leave any more.
 func (d *Device) shut() {
+	d.cancel()
 	d.line.shut()
 	d.store.Close()
-	d.cancel()
 }
 
 // Close ends the connection at the node's wish: once it returns nothing leaves, and nothing more is said of it but that.
