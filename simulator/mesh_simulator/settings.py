@@ -20,8 +20,6 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where the network listens and keeps its data, and how it behaves until somebody changes that."""
 
     listen: str = "127.0.0.1:7650"
-    behind: str = ""
-    """host:port of another network's SimulatorService that this process answers for; empty: its own network's."""
     state: str = ""
     delivered_after_seconds: Seconds = 0.05
     read_after_seconds: Seconds | None = None

@@ -136,21 +136,6 @@ def record_view(record: Record) -> api.LedgerRecord:
     )
 
 
-def record_of(message: api.LedgerRecord) -> Record:
-    """The record that `record_view` made the message of."""
-    return Record(
-        Kind(message.kind),
-        message.time.seconds * 1_000_000 + message.time.nanos // 1000,
-        message.connection,
-        message.account,
-        message.counter,
-        message.code,
-        message.digest,
-        message.id,
-        message.peer,
-    )
-
-
 def call_of(field: str, message: api.CallerRecord) -> Call:
     acknowledged = None
     if message.HasField("acknowledge_time"):

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
-from base64 import b64decode
-
 import msgspec
 
 from mesh_core.settings import InvalidSetting
@@ -26,7 +23,7 @@ class WhatsappWebSettings(msgspec.Struct, frozen=True, kw_only=True):
     test_network: str = ""
     """host:port of a network to test with, in place of WhatsApp; empty: WhatsApp."""
     test_root: str = ""
-    """Base64 of the public key (32 bytes) that the test network's certificates are signed with."""
+    """The public key (32 bytes) that the test network's certificates are signed with, in hexadecimal."""
 
     def __post_init__(self) -> None:
         for key in ("start_seconds", "hang_seconds", "login_seconds"):
@@ -37,12 +34,12 @@ class WhatsappWebSettings(msgspec.Struct, frozen=True, kw_only=True):
         if bool(self.test_network) != bool(self.test_root):
             raise InvalidSetting("test_root", "must be set together with MESH_WHATSAPP_WEB_TEST_NETWORK")
         if self.test_root and len(self.root) != 32:
-            raise InvalidSetting("test_root", "must be base64 of 32 bytes")
+            raise InvalidSetting("test_root", "must be 32 bytes in hexadecimal")
 
     @property
     def root(self) -> bytes:
         """The test network's public key; empty when there is none, or none that can be read."""
         try:
-            return b64decode(self.test_root, validate=True)
-        except binascii.Error:
+            return bytes.fromhex(self.test_root)
+        except ValueError:
             return b""
