@@ -97,6 +97,7 @@ class Rows:
         changes = changes_of(write.changes)
         self.count_unsettled()
         stored = self._rows.write(changes)
+        metrics.WRITES.inc()
         metrics.ROWS.inc(len(changes))
         stored.add_done_callback(lambda done: self.settled(write.sequence, stored=done.result()))
 
