@@ -4,6 +4,7 @@ others' catalogues.
 
 from __future__ import annotations
 
+from tests.mutations.drivers import DRIVERS
 from tests.mutations.mutation import Mutation
 from tests.mutations.transport import TRANSPORT
 
@@ -357,5 +358,6 @@ CATALOGUE = (
         "yield connection if await connection.fetchval(lock, work) else connection",
         "tests/integration/test_job_steps.py -k two_processes",
     ),
+    *DRIVERS,
     *TRANSPORT,
 )
