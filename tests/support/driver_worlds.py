@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from hashlib import sha256
 from typing import Any, ClassVar, Protocol
 
@@ -33,11 +33,6 @@ class DriverWorld(Protocol):
     """What the contract needs of a network. Phones are in E.164; a person's answers come by themselves or
     with `answer`.
     """
-
-    kind: ClassVar[type[Driver]]
-    """Its driver's class."""
-    can: ClassVar[frozenset[Can]]
-    """What the network has; cases that need more are skipped."""
 
     @property
     def driver(self) -> Driver: ...
@@ -345,7 +340,19 @@ async def rows_world() -> AsyncIterator[DriverWorld]:
     yield RowsWorld()
 
 
-WORLDS = {
+class WorldKind(Protocol):
+    """A class of worlds."""
+
+    @property
+    def kind(self) -> type[Driver]:
+        """Its driver's class."""
+
+    @property
+    def can(self) -> Collection[Can]:
+        """What the network has; cases that need more are skipped."""
+
+
+WORLDS: Mapping[str, tuple[WorldKind, Callable[[], AbstractAsyncContextManager[DriverWorld]]]] = {
     "memory": (MemoryWorld, memory_world),
     "memory, in rows": (RowsWorld, rows_world),
     "simulated": (SimulatedWorld, simulated_world),
