@@ -28,7 +28,7 @@ const (
 )
 
 // patience is how long something may take on a machine that has much else to do.
-const patience = 8 * time.Second
+const patience = 60 * time.Second
 
 func start(t *testing.T) *network.Network {
 	t.Helper()

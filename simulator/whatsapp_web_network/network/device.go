@@ -1,9 +1,9 @@
 package network
 
 import (
-	"go.mau.fi/whatsmeow/types"
+	"slices"
 
-	waBinary "go.mau.fi/whatsmeow/binary"
+	"go.mau.fi/whatsmeow/types"
 )
 
 // oneTimeKey is an id of 3 bytes and a public key of 32. A device uploads 812: as nodes they would take ten times the space.
@@ -16,27 +16,28 @@ type device struct {
 	key          [32]byte
 	identity     []byte
 	registration []byte
-	signed       waBinary.Node
+	signed       Node
 	oneTime      []oneTimeKey
 	welcomed     bool
 	client       *client
 	queue        []*pending
+	settled      []*pending // the latest that it acknowledged: it may still ask for one of them again
 }
 
 // pending is what a device has not acknowledged; it is sent again after every login.
 type pending struct {
 	key       string
-	node      *waBinary.Node
+	node      *Node
 	messageID string // of a message for the account
 	from      *Account
-	plain     []byte // what a phone of the network encrypted, to do it anew when the device cannot read it
-	retried   bool   // an acknowledgement is of the first try, and comes after the device asked again
-	again     func(count int) *waBinary.Node
+	retried   bool // the next acknowledgement is of the first try
+	// again encrypts what a phone of the network wrote once more; nil: another device wrote it.
+	again func(count int) *Node
 }
 
 // bundle is what others need to write to the device first; repeat: the one-time key is given away again.
-func (d *device) bundle(repeat bool) []waBinary.Node {
-	nodes := []waBinary.Node{
+func (d *device) bundle(repeat bool) []Node {
+	nodes := []Node{
 		{Tag: "registration", Content: d.registration},
 		{Tag: "type", Content: []byte{5}},
 		{Tag: "identity", Content: d.identity},
@@ -44,7 +45,7 @@ func (d *device) bundle(repeat bool) []waBinary.Node {
 	}
 	if len(d.oneTime) > 0 {
 		key := d.oneTime[0]
-		nodes = append(nodes, waBinary.Node{Tag: "key", Content: []waBinary.Node{
+		nodes = append(nodes, Node{Tag: "key", Content: []Node{
 			{Tag: "id", Content: key[:3]}, {Tag: "value", Content: key[3:]},
 		}})
 		if !repeat {
@@ -55,9 +56,9 @@ func (d *device) bundle(repeat bool) []waBinary.Node {
 }
 
 // learnKeys keeps what the device uploaded for others.
-func (d *device) learnKeys(node *waBinary.Node) {
+func (d *device) learnKeys(node *Node) {
 	if signed, ok := node.GetOptionalChildByTag("skey"); ok {
-		d.signed = signed
+		d.signed = cloned(signed)
 	}
 	list := node.GetChildByTag("list")
 	for _, key := range list.GetChildren() {
@@ -69,11 +70,29 @@ func (d *device) learnKeys(node *waBinary.Node) {
 	}
 }
 
+const mostSettled = 32
+
 // forget takes what the device has acknowledged out of its queue, and returns it.
 func (d *device) forget(key string) *pending {
 	for i, item := range d.queue {
 		if item.key == key {
 			d.queue = append(d.queue[:i:i], d.queue[i+1:]...)
+			if item.again != nil {
+				d.settled = append(d.settled, item)
+				d.settled = d.settled[max(0, len(d.settled)-mostSettled):]
+			}
+			return item
+		}
+	}
+	return nil
+}
+
+// recall puts a message back that the device acknowledged before it asked for it again: it says both at once.
+func (d *device) recall(key string) *pending {
+	for i, item := range d.settled {
+		if item.key == key {
+			d.settled = append(d.settled[:i:i], d.settled[i+1:]...)
+			d.queue = append(d.queue, item)
 			return item
 		}
 	}
@@ -87,4 +106,19 @@ func (d *device) find(key string) *pending {
 		}
 	}
 	return nil
+}
+
+// cloned is a node that does not hold on to the frame, with all other keys in it, that it came in.
+func cloned(node Node) Node {
+	switch content := node.Content.(type) {
+	case []byte:
+		node.Content = slices.Clone(content)
+	case []Node:
+		children := make([]Node, len(content))
+		for i, child := range content {
+			children[i] = cloned(child)
+		}
+		node.Content = children
+	}
+	return node
 }

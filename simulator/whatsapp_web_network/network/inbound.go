@@ -111,26 +111,31 @@ func (c *client) acknowledged(node *Node) {
 
 // askedAgain: the client could not read a message. A phone encrypts it anew; another device is asked to.
 func (n *Network) askedAgain(c *client, node *Node, id string) {
-	item := c.device.find("message|" + id)
-	if item == nil {
-		return
-	}
-	retry := node.GetChildByTag("retry")
-	count, _ := strconv.Atoi(text(retry.Attrs["count"]))
-	n.Ledger.Append(ledger.Record{
-		Kind: simulatorv1.LedgerKind_LEDGER_KIND_UNREADABLE, Connection: c.number, Account: c.account.Digits, ID: id,
-	})
-	item.retried = true
-	if item.from != nil {
-		n.passRetry(c, node, item)
-		return
-	}
-	author, _ := node.Attrs["to"].(types.JID)
+	to, _ := node.Attrs["to"].(types.JID)
+	author := to
 	if participant, ok := node.Attrs["participant"].(types.JID); ok {
 		author = participant
 	}
 	person := n.find(author)
-	if person == nil || count > mostRetries || item.again == nil {
+	if person == nil {
+		return
+	}
+	n.Ledger.Append(ledger.Record{
+		Kind: simulatorv1.LedgerKind_LEDGER_KIND_UNREADABLE, Connection: c.number, Account: c.account.Digits, ID: id,
+	})
+	if author.Device != 0 {
+		n.passRetry(c, person, node, to, id)
+		return
+	}
+	item := c.device.find("message|" + id)
+	if item != nil {
+		item.retried = true
+	} else if item = c.device.recall("message|" + id); item == nil {
+		return
+	}
+	retry := node.GetChildByTag("retry")
+	count, _ := strconv.Atoi(text(retry.Attrs["count"]))
+	if count > mostRetries || item.again == nil {
 		return
 	}
 	ends := n.phoneOf(person)
@@ -146,14 +151,14 @@ func (n *Network) askedAgain(c *client, node *Node, id string) {
 }
 
 // passRetry tells the author's device, which sends the message to the one that asked.
-func (n *Network) passRetry(c *client, node *Node, item *pending) {
-	attrs := Attrs{"id": item.messageID, "t": now(), "type": "retry", "from": c.device.lid}
-	if from, ok := item.node.Attrs["from"].(types.JID); ok && from.Server == types.GroupServer {
-		attrs["from"], attrs["participant"] = from, c.device.lid
+func (n *Network) passRetry(c *client, author *Account, node *Node, to types.JID, id string) {
+	attrs := Attrs{"id": id, "t": now(), "type": "retry", "from": c.device.lid}
+	if to.Server == types.GroupServer {
+		attrs["from"], attrs["participant"] = to, c.device.lid
 	}
-	c.device.forget(item.key)
-	n.deliver(item.from, &pending{
-		key:  receiptKey("retry", item.messageID, c.account.HiddenID),
+	c.device.forget("message|" + id)
+	n.deliver(author, &pending{
+		key:  receiptKey("retry", id, c.account.HiddenID),
 		node: &Node{Tag: "receipt", Attrs: attrs, Content: node.Content},
 	})
 }

@@ -283,3 +283,18 @@ func damage(m *memory) {
 		m.sessions[address] = store.SignalProtobufSerializer.Session.Serialize(session)
 	}
 }
+
+func TestAMessageThatADeviceCannotReadIsAskedForAtItsAuthors(t *testing.T) {
+	n := start(t)
+	a, b := paired(t, n, alice), paired(t, n, bob)
+	a.mustSay(bob, "one")
+	next(b, saying("one"))
+	b.mustSay(alice, "two")
+	next(a, saying("two"))
+	damage(a.store)
+	a.mustSay(bob, "three")
+	next(b, saying("three"))
+	if bad := count(n, simulatorv1.LedgerKind_LEDGER_KIND_UNREADABLE); bad == 0 {
+		t.Fatal("the damage did nothing")
+	}
+}
