@@ -131,7 +131,7 @@ class ForwardingServicer(simulator_pb2_grpc.SimulatorServiceServicer):
     def _forwarded(self, name: str) -> Any:
         call = getattr(self._network, name)
 
-        async def forward(request: Any, context: Context) -> Any:
+        async def forward(request: Any, context: Context | None = None) -> Any:
             return await call(request)
 
         return forward
