@@ -5,6 +5,7 @@ others' catalogues.
 from __future__ import annotations
 
 from tests.mutations.drivers import DRIVERS
+from tests.mutations.linked_devices import LINKED_DEVICES
 from tests.mutations.mutation import Mutation
 from tests.mutations.transport import TRANSPORT
 
@@ -277,8 +278,8 @@ CATALOGUE = (
     Mutation(
         "a chat's messages wait for those before them",
         f"{_NODE}/inbound/receiver.py",
-        "if not self._in_order.busy(session, came.chat) and not",
-        "if not",
+        "if changes is None and not self._in_order.busy(session, turn) and not",
+        "if changes is None and not",
         "tests/unit/test_session_receiver_order.py -k stored_in_its_order",
     ),
     Mutation(
@@ -359,5 +360,6 @@ CATALOGUE = (
         "tests/integration/test_job_steps.py -k two_processes",
     ),
     *DRIVERS,
+    *LINKED_DEVICES,
     *TRANSPORT,
 )

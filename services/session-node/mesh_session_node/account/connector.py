@@ -10,6 +10,7 @@ import structlog
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.ids import new_uuid
+from mesh_session_node.account.connect_queue import ConnectQueue
 from mesh_session_node.account.reconnect import LONGEST_HELD, Failures
 from mesh_session_node.account.state import LIVE, Cause, SessionEvent, State, transition
 from mesh_session_node.context import metrics
@@ -22,26 +23,6 @@ from mesh_session_node.outbound.sender import Sender
 from sessionmesh.v1 import session_pb2 as pb
 
 logger = structlog.get_logger(__name__)
-
-
-class Dialer(Protocol):
-    """Who waits for a turn to dial."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def tenant(self) -> UUID: ...
-    async def dial(self) -> None:
-        """Connect and log in."""
-
-
-class ConnectQueue(Protocol):
-    """Gives turns to dial."""
-
-    def admit(self, dialer: Dialer, *, first: bool = False) -> None:
-        """Call `dial` when its turn comes, in a task of its own; `first`: before those that nobody asked
-        for.
-        """
 
 
 class Network(Protocol):

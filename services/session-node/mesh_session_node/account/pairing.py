@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import time
 from collections.abc import AsyncGenerator
 from concurrent.futures import Executor
 from contextlib import suppress
 
-import segno
 import structlog
 from asyncpg.pgproto.pgproto import UUID
 
@@ -17,6 +15,7 @@ from mesh_core.errors import FailedPrecondition, MeshError, NotFound, ResourceEx
 from mesh_core.signal import Signal
 from mesh_session_node.account.attempt_ids import check_attempt_id, new_attempt_id
 from mesh_session_node.account.pairing_rooms import PairingRooms
+from mesh_session_node.account.pairing_steps import code_step, question_step
 from mesh_session_node.account.session import Session
 from mesh_session_node.account.state import SessionEvent
 from mesh_session_node.account.views import view
@@ -30,7 +29,6 @@ from mesh_session_node.drivers.interface.pairing import (
     PasskeyComparison,
     PasskeyRequest,
 )
-from mesh_session_node.inbound.bounds import MAX_NAME, fit_text, fit_time
 from mesh_session_node.journal import Refused, unwrap
 from sessionmesh.v1 import session_pb2 as pb
 
@@ -38,8 +36,6 @@ logger = structlog.get_logger(__name__)
 
 UNWATCHED_SECONDS = 60.0
 """An attempt that nobody watches for so long ends: whoever comes back before goes on with it."""
-MAX_JSON = 65_536
-"""Characters of a passkey's challenge or assertion."""
 _ANSWERS = {"passkey": "assertion_json", "confirm": "confirm"}
 """What answers a step that asks."""
 _LAST = frozenset({"paired", "timed_out", "refused"})
@@ -310,15 +306,7 @@ class Pairings:
         if isinstance(step, PairingCode):
             loop = attempt.session.context.host.loop
             return await loop.run_in_executor(self._pictures, code_step, step)
-        ends = timestamp(int((time.time() + attempt.deadline - time.monotonic()) * 1e6))
-        if isinstance(step, PasskeyRequest):
-            challenge = pb.PairPasskey(
-                challenge_json=fit_text(step.options.decode(), MAX_JSON), expire_time=ends
-            )
-            return pb.PairResponse(passkey=challenge)
-        code = fit_text(step.code, MAX_NAME)
-        text = "The phone must show the same code." if code else "The phone asks whether to go on."
-        return pb.PairResponse(confirm=pb.PairConfirm(code=code, text=text, expire_time=ends))
+        return question_step(step, time.time() + attempt.deadline - time.monotonic())
 
     def _refused(self, attempt: Attempt, detail: str) -> None:
         attempt.session.pairing_ended(SessionEvent.PAIRING_STOPPED, detail)
@@ -338,17 +326,3 @@ class Pairings:
 
 def _paired(session: Session) -> pb.PairResponse:
     return pb.PairResponse(paired=pb.PairSuccess(session=view(session)))
-
-
-def code_step(code: PairingCode) -> pb.PairResponse:
-    """What to show, as text, as a PNG and in block characters."""
-    expire = timestamp(fit_time(code.expire_time, time.time_ns() // 1000))
-    if not code.qr:
-        return pb.PairResponse(code=pb.PairCode(code=code.letters, expire_time=expire))
-    picture = segno.make(code.qr, error="l")
-    png, terminal = io.BytesIO(), io.StringIO()
-    picture.save(png, kind="png", scale=6)
-    picture.terminal(terminal, compact=True)
-    return pb.PairResponse(
-        qr=pb.PairQr(text=code.qr, png=png.getvalue(), terminal=terminal.getvalue(), expire_time=expire)
-    )

@@ -16,7 +16,8 @@ from mesh_core.ids import Prefix, decode, encode
 from mesh_core.paging import Pager
 from mesh_core.rpc.auth import Role, current_identity
 from mesh_core.validation import to_timestamp
-from mesh_session_node.account.pairing import MAX_JSON, Pairings
+from mesh_session_node.account.pairing import Pairings
+from mesh_session_node.account.pairing_steps import MAX_JSON
 from mesh_session_node.account.views import show_self, standing, view
 from mesh_session_node.calls.account_call import AccountCalls, Context
 from mesh_session_node.context.context import account_moved
