@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from asyncpg.pgproto.pgproto import UUID
 
+from mesh_core.errors import FailedPrecondition
 from mesh_session_node.drivers.interface import message_ids
 from mesh_session_node.drivers.interface.content import MediaPart, References, refers
 from mesh_session_node.drivers.interface.driver import LinkEvents
@@ -60,7 +61,10 @@ class WhatsappWebDriver:
     def encode(
         self, request: message_pb2.SendMessageRequest, references: References, media: MediaPart | None
     ) -> tuple[bytes, Sequence[str]]:
-        return to_device_message(request, references, media), ()
+        kind = request.content.WhichOneof("kind")
+        if kind not in SENDABLE:
+            raise FailedPrecondition(f"the network has no messages of kind {kind}", "UNSUPPORTED_BY_NETWORK")
+        return to_device_message(request, references, media), () if media is None else (media.blob.ref,)
 
     def load(self, state: bytes) -> WebState:
         return load_state(state)

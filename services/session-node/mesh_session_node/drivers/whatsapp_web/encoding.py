@@ -18,14 +18,27 @@ from mesh_session_node.drivers.interface.content import (
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure, Receipt
 from mesh_session_node.drivers.whatsapp_web.connection import changes_of
 from sessionmesh.internal.v1 import linked_device_pb2 as pb
-from sessionmesh.v1 import content_pb2, message_pb2
+from sessionmesh.v1 import message_pb2
 
-SENDABLE = frozenset(content_pb2.Content.DESCRIPTOR.fields_by_name) - {
-    "template",
-    "product",
-    "revoked",
-    "unknown",
-}
+SENDABLE = frozenset(
+    {
+        "text",
+        "image",
+        "video",
+        "audio",
+        "voice_note",
+        "document",
+        "sticker",
+        "location",
+        "contact_cards",
+        "poll",
+        "reaction",
+        "buttons",
+        "list",
+        "group_invite",
+        "appointment",
+    }
+)
 """The kinds of content that are sent."""
 
 

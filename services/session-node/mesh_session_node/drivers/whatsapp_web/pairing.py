@@ -40,6 +40,7 @@ class WebPairing:
         self._steps: asyncio.Queue[PairingStep | Exception | None] = asyncio.Queue(MAX_STEPS)
         self._rows: dict[str, bytes] = {}
         self._bytes = 0
+        self._paired = False
         self._unsettled: list[int] = []
 
     def __aiter__(self) -> WebPairing:
@@ -49,11 +50,14 @@ class WebPairing:
         if self._connection is None:
             self._connection = Connection(await self._sidecar.stream(), self)
             self._connection.ask(pb.RunRequest(pair=self._request))
+        if self._paired:
+            raise StopAsyncIteration
         step = await self._steps.get()
         if isinstance(step, Exception):
             raise step
         if step is None:
             raise StopAsyncIteration
+        self._paired = isinstance(step, Paired)
         return step
 
     def answer_passkey(self, credential: bytes) -> None:
