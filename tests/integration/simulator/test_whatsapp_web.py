@@ -19,24 +19,25 @@ from mesh_core.errors import StartupError
 from mesh_simulator.whatsapp_web import PROGRAM, ForwardingServicer, NetworkProgram, record_of
 from sessionmesh.simulator.v1 import simulator_pb2 as api
 from sessionmesh.simulator.v1 import simulator_pb2_grpc
+from tests.support.tools import missing_tool
 
 ALICE = "+4915112345678"
 
-needs_program = pytest.mark.skipif(
-    shutil.which(PROGRAM, path=str(Path(sys.executable).parent)) is None,
-    reason="`make whatsapp-web` builds the network where Go is",
-)
+
+@pytest.fixture
+def program_here() -> None:
+    if shutil.which(PROGRAM, path=str(Path(sys.executable).parent)) is None:
+        missing_tool(f"{PROGRAM} is not built: `make whatsapp-web` does it where Go is")
 
 
 @pytest.fixture
-async def service() -> AsyncIterator[Any]:
+async def service(program_here: None) -> AsyncIterator[Any]:
     program = await NetworkProgram.start("", "127.0.0.1:0")
     async with grpc.aio.insecure_channel(program.ready.grpc) as channel:
         yield ForwardingServicer(simulator_pb2_grpc.SimulatorServiceStub(channel))
     await program.stop()
 
 
-@needs_program
 async def test_calls_reach_the_network(service: Any) -> None:
     made = await service.CreateNetworkAccount(api.CreateNetworkAccountRequest(phone=ALICE), None)
     assert (made.account.user_id, made.account.paired) == (ALICE.removeprefix("+"), False)
@@ -44,14 +45,12 @@ async def test_calls_reach_the_network(service: Any) -> None:
     assert (stats.accounts, len(stats.root_key)) == (1, 32)
 
 
-@needs_program
 async def test_its_refusals_are_the_callers(service: Any) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await service.IssueCredential(api.IssueCredentialRequest(phone=ALICE), None)
     assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
 
 
-@needs_program
 async def test_its_ledger_is_judged(service: Any) -> None:
     await service.CreateNetworkAccount(api.CreateNetworkAccountRequest(phone=ALICE), None)
     records = [
@@ -66,7 +65,7 @@ async def test_its_ledger_is_judged(service: Any) -> None:
     assert (verdict.lost, verdict.clean) == (1, False)
 
 
-@needs_program
+@pytest.mark.usefixtures("program_here")
 async def test_the_key_that_clients_trust_outlives_the_process(tmp_path: Path) -> None:
     keys = []
     for _ in range(2):
@@ -76,7 +75,7 @@ async def test_the_key_that_clients_trust_outlives_the_process(tmp_path: Path) -
     assert keys[0] == keys[1]
 
 
-@needs_program
+@pytest.mark.usefixtures("program_here")
 async def test_a_network_that_cannot_listen_does_not_start() -> None:
     taken = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
     port = taken.sockets[0].getsockname()[1]
