@@ -21,7 +21,7 @@ from bench.mesh.accounts import (
     more_linked_accounts,
     phone_of,
 )
-from bench.mesh.caller_log import reasons
+from bench.mesh.caller_log import reasons, spread
 from bench.mesh.conditions import ENVIRONMENT
 from bench.mesh.connections import Connections
 from bench.mesh.generator import load_generator
@@ -145,8 +145,8 @@ def _notes(size: Size, load: float, grown: Grown, cost: Cost, survived: Survived
         f"{survived.verdict.inbound_unacked} of these not acknowledged. "
         f"{len(failed)} calls failed{': ' + reasons(failed) if failed else ''}. "
         + " ".join(survived.verdict.findings[:5]),
-        f"Longest takeover {max(survived.node_seconds):.2f} s, longest return of a sidecar's accounts "
-        f"{max(survived.sidecar_seconds):.2f} s, from the kill to the login.",
+        f"From the kill of a node to the login {spread(survived.node_seconds)}, from the kill of a sidecar "
+        f"{spread(survived.sidecar_seconds)}.",
         f"Load average of the machine before: {load:.1f}, after: {os.getloadavg()[0]:.1f}. Callers and "
         "networks share its cores.",
     )
