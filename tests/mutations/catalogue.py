@@ -7,6 +7,7 @@ from __future__ import annotations
 from tests.mutations.drivers import DRIVERS
 from tests.mutations.linked_devices import LINKED_DEVICES
 from tests.mutations.mutation import Mutation
+from tests.mutations.sidecar import SIDECAR
 from tests.mutations.transport import TRANSPORT
 
 _SQL = "lib/mesh_core/database/migrations/versions"
@@ -360,6 +361,7 @@ CATALOGUE = (
         "tests/integration/test_job_steps.py -k two_processes",
     ),
     *DRIVERS,
+    *SIDECAR,
     *LINKED_DEVICES,
     *TRANSPORT,
 )

@@ -13,7 +13,7 @@ LINKED_DEVICES = (
         f"{_ROWS}/store.go",
         "ratchet: make(chan struct{}, 1)",
         "ratchet: make(chan struct{}, 2)",
-        f"{_TESTS} AtTheSameTimeLosesNothing",
+        f"{_TESTS} WaitsForEncrypting",
     ),
     Mutation(
         "a device's lock around what is encrypted outside a send",
@@ -95,8 +95,8 @@ LINKED_DEVICES = (
     Mutation(
         "the end of what is reserved of a chain",
         f"{_ROWS}/leases.go",
-        " || position > held.upto {",
-        " {",
+        "position > held.upto {",
+        "position > held.upto+Block*Block {",
         f"{_TESTS} SkipsWhatTheLastOneMayHaveUsed",
     ),
     Mutation(

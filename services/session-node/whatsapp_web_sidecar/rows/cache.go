@@ -142,11 +142,18 @@ func (c *cache) apply(changes []Change) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, change := range changes {
+		if !isCached(change.Key) {
+			continue
+		}
 		u := c.unit(change.Key)
 		u.pinned++
 		c.set(u, change)
 	}
 }
+
+// isCached says whether a row may be kept in memory. One-time keys are not: of many hundred one is used now and then, and
+// nobody asks for one that is not stored yet.
+func isCached(key string) bool { return !strings.HasPrefix(key, preKeyPrefix) }
 
 // remember makes changes visible that are within what is stored already.
 func (c *cache) remember(changes []Change) {
@@ -184,14 +191,8 @@ func (c *cache) unpin(changes []Change) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, change := range changes {
-		u := c.units[unitOf(change.Key)]
-		if u == nil {
-			continue
-		}
-		u.pinned--
-		// Of many hundred prekeys one is used now and then: they stay in the node's table.
-		if u.pinned == 0 && strings.HasPrefix(change.Key, preKeyPrefix) {
-			c.drop(u)
+		if u := c.units[unitOf(change.Key)]; u != nil && isCached(change.Key) {
+			u.pinned--
 		}
 	}
 	c.evict()

@@ -102,6 +102,9 @@ func TestWhatADecryptionChangedIsStoredWithItsMessageAndNotBefore(t *testing.T) 
 	var with []Change
 	if !anna.Receive(false, func(changes []Change) <-chan bool {
 		with = changes
+		if len(anna.ratchet) != 1 {
+			t.Error("the ratchets are free before it is stored")
+		}
 		return anna.table.Write(changes)
 	}) {
 		t.Fatal("not stored")
@@ -184,7 +187,7 @@ func TestMostMessagesNeedNoCommitOfTheirOwn(t *testing.T) {
 // Without the skip the next owner uses positions that the last one used, and the receiver drops what it sends.
 func TestTheNextOwnerSkipsWhatTheLastOneMayHaveUsed(t *testing.T) {
 	anna, bert := acquainted(t)
-	for i := range 10 {
+	for i := range Block + 10 {
 		exchange(t, anna, bert, fmt.Sprint(i), nil)
 	}
 	next := anna.taken(t)
@@ -221,40 +224,70 @@ func TestTheNextOwnerSkipsInGroups(t *testing.T) {
 	}
 }
 
-// When both write first, each has two sessions with the other, and reads with an archived one what the other wrote: the
-// library would damage it while it tries.
+// When both write first, each has two sessions with the other, and reads with an archived one what the other wrote with
+// it: the library would damage those that it tries in vain.
 func TestArchivedSessionsStayWhole(t *testing.T) {
 	anna, bert := newParty(t, "1001"), newParty(t, "1002")
-	toBert, err := anna.send(bert, "first", bert.bundle(t))
+	pairs := [][2]*party{{anna, bert}, {bert, anna}}
+	var under [2][]wire
+	write := func(round int) {
+		for i, pair := range pairs {
+			bundle := pair[1].bundle(t)
+			if round > 0 {
+				bundle = nil
+			}
+			message, err := pair[0].send(pair[1], fmt.Sprint(round), bundle)
+			if err != nil {
+				t.Fatal(err)
+			}
+			under[i] = append(under[i], message)
+		}
+	}
+	const behind, rounds = 5, 40
+	for round := range behind {
+		write(round)
+	}
+	for round := range rounds {
+		for i, pair := range pairs {
+			if got, err := pair[1].receive(pair[0], under[i][round]); err != nil || got != fmt.Sprint(round) {
+				t.Fatalf("round %d, from %s: %q, %v", round, pair[0].jid.User, got, err)
+			}
+		}
+		write(behind + round)
+	}
+}
+
+// While one of both holds the ratchets, the other waits, whichever came first.
+func TestDecryptingWaitsForEncryptingAndTheOtherWayRound(t *testing.T) {
+	anna, bert := acquainted(t)
+	address := bert.jid.SignalAddress().String()
+	// Where the lock is free as well, it is taken every other time.
+	const tries = 40
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	sending, done := anna.Sending(t.Context())
+	if _, err := anna.GetManySessions(sending, []string{address}); err != nil {
+		t.Fatal(err)
+	}
+	for range tries {
+		if err := anna.DoDecryptionTxn(over, func(context.Context) error { return nil }); err == nil {
+			t.Fatal("it decrypts while a message is being encrypted")
+		}
+	}
+	done()
+	message, err := bert.send(anna, "one more", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	toAnna, err := bert.send(anna, "first, too", anna.bundle(t))
-	if err != nil {
+	if _, err := anna.open(bert, message); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := anna.receive(bert, toAnna); err != nil || got != "first, too" {
-		t.Fatal(got, err)
-	}
-	if got, err := bert.receive(anna, toBert); err != nil || got != "first" {
-		t.Fatal(got, err)
-	}
-	for i := range 20 {
-		exchange(t, anna, bert, fmt.Sprint("anna ", i), nil)
-		exchange(t, bert, anna, fmt.Sprint("bert ", i), nil)
-		both := [2]wire{}
-		if both[0], err = anna.send(bert, "across", nil); err != nil {
-			t.Fatal(err)
+	for range tries {
+		again, done := anna.Sending(over)
+		if _, err := anna.GetManySessions(again, []string{address}); err == nil {
+			t.Fatal("it encrypts while a message is not stored")
 		}
-		if both[1], err = bert.send(anna, "across", nil); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := bert.receive(anna, both[0]); err != nil {
-			t.Fatal(i, err)
-		}
-		if _, err := anna.receive(bert, both[1]); err != nil {
-			t.Fatal(i, err)
-		}
+		done()
 	}
 }
 

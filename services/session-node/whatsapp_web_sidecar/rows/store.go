@@ -151,6 +151,13 @@ func (s *Store) look(ctx context.Context, key string) ([]byte, error) {
 			}
 		}
 	}
+	if !isCached(key) {
+		stored, err := s.node.Read(s.ctx, []string{key}, "")
+		if err != nil {
+			return nil, ErrNotStored
+		}
+		return stored[key], nil
+	}
 	value, err := s.get(s.ctx, key)
 	if err != nil {
 		return nil, ErrNotStored

@@ -400,9 +400,14 @@ func (l *link) close() {
 	}
 }
 
-var ids int
+var (
+	ids   int
+	idsMu sync.Mutex
+)
 
 func newID() string {
+	idsMu.Lock()
+	defer idsMu.Unlock()
 	ids++
 	return fmt.Sprintf("3EB0%032X", ids)
 }
