@@ -48,8 +48,11 @@ func (s signalStore) LoadSession(_ context.Context, address *protocol.SignalAddr
 }
 
 func (s signalStore) StoreSession(_ context.Context, address *protocol.SignalAddress, session *record.Session) error {
-	key := address.String()
-	s.sessions[key] = undamaged(s.sessions[key], session.Serialize())
+	key, stored := address.String(), session.Serialize()
+	if len(session.PreviousSessionStates()) > 0 {
+		stored = undamaged(s.sessions[key], stored)
+	}
+	s.sessions[key] = stored
 	return nil
 }
 
@@ -96,7 +99,7 @@ func undamaged(before, after []byte) []byte {
 		return after
 	}
 	session, err := serializer.Session.Deserialize(after)
-	if err != nil || len(session.PreviousStates) == 0 {
+	if err != nil {
 		return after
 	}
 	stored := map[string]*record.StateStructure{}
