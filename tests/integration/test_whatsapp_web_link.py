@@ -172,6 +172,13 @@ async def test_nothing_is_told_of_a_connection_that_was_aborted(account: Account
     assert (account.events.ends, account.told("send")) == ([], [])
 
 
+async def test_what_waits_to_be_written_when_a_connection_closes_never_is(account: Account) -> None:
+    account.link.send(OutgoingMessage("3EB0AA", "phone:+4916", b""))
+    account.link.abort()
+    await account.link.closed()
+    assert account.told("send") == []
+
+
 async def test_a_question_of_a_connection_that_ends_is_answered_with_that(account: Account) -> None:
     account.link.abort()
     with pytest.raises(ConnectionEnded):
