@@ -6,14 +6,10 @@ are compared here: what the client says it sent and got, and what the network sa
 
 from __future__ import annotations
 
-import asyncio
-import json
-import re
 import shutil
-import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -26,14 +22,10 @@ from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.simulator.v1 import simulator_pb2 as api
 from sessionmesh.simulator.v1 import simulator_pb2_grpc
 from sessionmesh.v1 import content_pb2
-from tests.acceptance.builds import built_once, run
-from tests.support.tools import require_on_path
+from tests.acceptance.baileys import Client, linked_client
 
-PROJECT = Path(__file__).parent / "baileys_client"
-LEAST_NODE = (20, 19)
 ALICE, BOB = "+4915112345678", "+4915187654321"
 EACH = 20
-LINE_SECONDS = 120.0
 
 
 class Network(ForwardingServicer):
@@ -42,36 +34,6 @@ class Network(ForwardingServicer):
     def __init__(self, stub: Any, ready: Ready) -> None:
         super().__init__(stub)
         self.ready = ready
-
-
-class Client:
-    """The running program, its lines as they came."""
-
-    def __init__(self, process: asyncio.subprocess.Process, network: Any) -> None:
-        self._process = process
-        self._network = network
-        self.lines: list[dict[str, Any]] = []
-
-    async def until(self, enough: Callable[[list[dict[str, Any]]], bool]) -> None:
-        """Read its lines until `enough` of them have come; the first QR text that it shows is accepted."""
-        assert self._process.stdout is not None
-        while not enough(self.lines):
-            async with asyncio.timeout(LINE_SECONDS):
-                line = await self._process.stdout.readline()
-            assert line, f"the client has ended: {self.lines[-3:]}"
-            said = json.loads(line)
-            if said["event"] == "qr" and not self.of("qr"):
-                await self._network.AcceptPairing(api.AcceptPairingRequest(qr=said["qr"], phone=ALICE), None)
-            self.lines.append(said)
-
-    def of(self, event: str) -> list[dict[str, Any]]:
-        return [line for line in self.lines if line["event"] == event]
-
-    async def send(self, orders: list[dict[str, Any]]) -> None:
-        assert self._process.stdin is not None
-        for order in orders:
-            self._process.stdin.write(json.dumps(order).encode() + b"\n")
-        await self._process.stdin.drain()
 
 
 @pytest.fixture
@@ -86,32 +48,17 @@ async def network() -> AsyncIterator[Any]:
 
 @pytest.fixture
 async def client(network: Any) -> AsyncIterator[Client]:
-    process = await asyncio.create_subprocess_exec(
-        *(_program(), str(_built() / "client.mjs")),
-        *(network.ready.network, network.ready.root_key),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        limit=1024 * 1024,
-    )
-    client = Client(process, network)
-    try:
-        await client.until(lambda lines: lines != [] and lines[-1]["event"] == "open")
+    ready = network.ready
+    async with linked_client(ready.network, ready.root_key, ALICE, network.AcceptPairing) as client:
         yield client
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
 
 
 async def test_what_it_sends_is_accepted_and_read(network: Any, client: Client) -> None:
     orders = [order for number in range(EACH) for order in _orders(number)]
     await client.send(orders)
     ids = {order["id"] for order in orders}
-    await client.until(lambda lines: {line["id"] for line in lines if line["event"] == "sent"} >= ids)
-    await client.until(
-        lambda lines: {line["id"] for line in lines if line["event"] == "receipt"} >= _shown(orders)
-    )
+    await client.until_ids("sent", ids)
+    await client.until_ids("receipt", _shown(orders))
     assert client.of("failed") == []
     verdict = await network.GetVerdict(api.GetVerdictRequest(), None)
     assert (verdict.sent, verdict.unreadable, list(verdict.findings)) == (len(orders), 0, [])
@@ -126,9 +73,7 @@ async def test_what_people_write_arrives_as_it_was_written(network: Any, client:
             request.encoded = content.SerializeToString()
             injected = await network.InjectMessage(request, None)
             written[injected.network_message_id] = kind
-    await client.until(
-        lambda lines: {line["id"] for line in lines if line["event"] == "message"} >= written.keys()
-    )
+    await client.until_ids("message", set(written))
     got = client.of("message")
     assert {line["id"]: line["kind"] for line in got} == written
     assert Counter(line["id"] for line in got).most_common(1)[0][1] == 1
@@ -185,23 +130,3 @@ def _contents(number: int, picture: str) -> list[tuple[str, wire.Content]]:
 
 def _other(kind: str, body: Any) -> wire.Content:
     return wire.Content(other=wire.Other(kind=kind, body=body.SerializeToString()))
-
-
-def _built() -> Path:
-    require_on_path("npm", "the client of another hand")
-
-    def build(folder: Path) -> None:
-        shutil.copytree(PROJECT, folder, dirs_exist_ok=True)
-        run(["npm", "ci", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"], folder)
-
-    return built_once("baileys-client", [PROJECT], build)
-
-
-def _program() -> str:
-    """Node, of a version that the client runs on."""
-    require_on_path("node", "the client of another hand")
-    said = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
-    found = re.match(r"v(\d+)\.(\d+)", said)
-    if found is None or (int(found[1]), int(found[2])) < LEAST_NODE:
-        pytest.skip(f"node {said.strip()} is older than the client takes")
-    return "node"
