@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator
+from typing import cast
 
 import pytest
+from asyncpg.pgproto.pgproto import UUID
 
+from mesh_core.sealing import CannotUnseal, PostgresDataKeys, Sealer
+from mesh_core.settings import SecretsSettings
 from mesh_session_node.journal import (
     COMMITTED,
     REFUSED,
@@ -15,8 +20,10 @@ from mesh_session_node.journal import (
     ForgetDriverRows,
     Poison,
 )
-from mesh_session_node.store.driver_rows import DriverRowStore
+from mesh_session_node.store.driver_rows import DriverRowStore, binding
 from tests.support.journal_world import World, inbound, open_world
+
+MASTER_KEY = base64.b64encode(bytes(32)).decode()
 
 
 @pytest.fixture
@@ -25,8 +32,19 @@ async def world(postgres_url: str) -> AsyncIterator[World]:
         yield opened
 
 
+class PlainSealer:
+    """Opens what was never sealed."""
+
+    async def open(self, _tenant: UUID, blob: bytes, _context: bytes) -> bytes:
+        return blob
+
+
+def store(world: World) -> DriverRowStore:
+    return DriverRowStore(world.database.pool, cast("Sealer", PlainSealer()))
+
+
 async def rows_of(world: World, account: AccountRef) -> dict[str, bytes]:
-    return dict(await DriverRowStore(world.database.pool).read(account.uuid, (), ""))
+    return await store(world).read(account.tenant, account.uuid, (), "")
 
 
 async def count_of(world: World, account: AccountRef) -> int:
@@ -47,10 +65,9 @@ async def test_rows_are_read_by_key_and_by_the_beginning_of_one(world: World) ->
     account, other = await world.account("a", 5), await world.account("a", 6)
     await journal.write(account, *(DriverRow(key, b"") for key in ("a", "a/1", "a/é", "a0", "b", "Ä")))
     await journal.write(other, DriverRow("a/2", b""))
-    store = DriverRowStore(world.database.pool)
 
     async def read(*keys: str, prefix: str | None = None) -> list[str]:
-        return sorted(key for key, _ in await store.read(account.uuid, keys, prefix))
+        return sorted(await store(world).read(account.tenant, account.uuid, keys, prefix))
 
     assert await read("a", "missing") == ["a"]
     assert await read(prefix="a/") == ["a/1", "a/é"]
@@ -105,3 +122,16 @@ async def test_an_account_with_too_many_rows_is_refused_more_and_no_other_is(wor
     assert isinstance(await full, Poison)
     assert await fine == COMMITTED
     assert await rows_of(world, account) == {}
+
+
+async def test_a_row_that_was_copied_to_another_one_does_not_open(world: World) -> None:
+    sealer = Sealer(PostgresDataKeys(world.database), SecretsSettings(master_key=MASTER_KEY))
+    journal, account = await world.journal("a"), await world.account("a")
+    await world.database.pool.execute("INSERT INTO tenant (id) VALUES ($1)", account.tenant)
+    await sealer.load(account.tenant)
+    sealed = sealer.seal(account.tenant, b"secret", binding(account.uuid, "a"))
+    await journal.write(account, DriverRow("a", sealed), DriverRow("b", sealed))
+    opened = DriverRowStore(world.database.pool, sealer)
+    assert await opened.read(account.tenant, account.uuid, ["a"], None) == {"a": b"secret"}
+    with pytest.raises(CannotUnseal):
+        await opened.read(account.tenant, account.uuid, ["b"], None)

@@ -103,6 +103,7 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
         drivers = Drivers.from_settings(settings)
         for name, work in drivers.background():
             supervisor.start(name, work)
+        sealer = Sealer(PostgresDataKeys(database), settings.secrets)
         node = Node(
             node_id=node_id,
             settings=settings.session,
@@ -110,10 +111,10 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
             journal=journal,
             accounts=accounts,
             messages=messages,
-            sealer=Sealer(PostgresDataKeys(database), settings.secrets),
+            sealer=sealer,
             media=MediaClient(channels, media, settings.mediaservice.address, settings.auth.mesh_key),
             previews=previews,
-            rows=DriverRowStore(database.pool),
+            rows=DriverRowStore(database.pool, sealer),
             ownership=ownership,
         )
         journal_task = supervisor.start("journal", journal.run(node.on_commit))

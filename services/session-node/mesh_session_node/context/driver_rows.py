@@ -19,6 +19,7 @@ from asyncpg.pgproto.pgproto import UUID
 from mesh_core.errors import MeshError
 from mesh_session_node.drivers.interface.state import RowChange, StateUnavailable
 from mesh_session_node.journal import AccountRef, Committed, DriverRow, Journal, Outcome
+from mesh_session_node.store.driver_rows import binding
 
 
 class RowHost(Protocol):
@@ -165,8 +166,3 @@ def seal_rows(host: RowHost, ref: AccountRef, changes: Sequence[RowChange]) -> l
         return host.seal(ref.tenant, change.value, binding(ref.uuid, change.key))
 
     return [DriverRow(change.key, sealed(change)) for change in changes]
-
-
-def binding(account: UUID, key: str) -> bytes:
-    """What a sealed row belongs to: one that was copied to another row does not open."""
-    return account.bytes + key.encode()

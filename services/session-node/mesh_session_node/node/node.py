@@ -19,7 +19,6 @@ from mesh_session_node.account.pairing import Pairings
 from mesh_session_node.account.session import Session
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import Counters, SessionContext, SessionSettings
-from mesh_session_node.context.driver_rows import binding
 from mesh_session_node.context.events import EventMaker
 from mesh_session_node.drivers.interface.driver import Driver
 from mesh_session_node.drivers.interface.state import DriverState, StateUnavailable
@@ -164,11 +163,7 @@ class Node:
         self, ref: AccountRef, keys: Collection[str], prefix: str | None
     ) -> Mapping[str, bytes]:
         try:
-            stored = await self._rows.read(ref.uuid, keys, prefix)
-            return {
-                key: await self._sealer.open(ref.tenant, value, binding(ref.uuid, key))
-                for key, value in stored
-            }
+            return await self._rows.read(ref.tenant, ref.uuid, keys, prefix)
         except _UNREADABLE as error:
             raise StateUnavailable(f"rows of the driver's state cannot be read: {error}") from error
 
