@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test test-quick test-long mutations lint bench stubs release-api tools lock clean
+.PHONY: help install up demo test test-quick test-long mutations lint bench stubs release-api tools whatsapp-web lock clean
 
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -13,22 +13,27 @@ LANES ?= 3
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -q -n $(LANES) --max-worker-restart=0
 LONG_FAULTS := MESH_FAULT_SEEDS=$${MESH_FAULT_SEEDS:-20} MESH_FAULT_OUTAGE_SECONDS=$${MESH_FAULT_OUTAGE_SECONDS:-60} \
 	MESH_FAULT_CLOCK_STEP_SECONDS=$${MESH_FAULT_CLOCK_STEP_SECONDS:-3600}
+# Only a mesh with that driver has to wait for Go.
+WHATSAPP_WEB := $(if $(findstring whatsapp_web,$(ARGS)),whatsapp-web)
 # Folders too: a deleted .proto changes only its folder.
 PROTOS := $(shell find protos -name '*.proto' -o -type d)
 
 help: ## List the targets
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 install: $(BIN)/.installed ## Make .venv with everything in it; quick when nothing changed
 	@:
 
-up: install ## Run a whole mesh on this machine until Ctrl-C; ARGS="--nodes 3"
+up: install $(WHATSAPP_WEB) ## Run a whole mesh on this machine until Ctrl-C; ARGS="--nodes 3"
 	@$(BIN)/mesh up $(ARGS)
 
-demo: install ## Show the mesh at work and check what it shows; ARGS="--json FILE"
+demo: install $(WHATSAPP_WEB) ## Show the mesh at work and check what it shows; ARGS="--json FILE"
 	@$(BIN)/mesh demo $(ARGS)
 
-test: install ## Run the tests that every change must pass; ARGS="-k name" for some
+whatsapp-web: install ## Build what real accounts run on, the sidecar of linked devices, and its test network; needs Go
+	@deploy/tools/build-go
+
+test: install $(if $(shell command -v go),whatsapp-web) ## Run the tests that every change must pass; ARGS="-k name" for some
 	@$(PYTEST) -m "not long" --durations=15 $(ARGS)
 
 test-quick: install ## Run the quick tests: one service at a time, no whole mesh, no other language
@@ -65,7 +70,7 @@ lock: $(BIN)/.dependencies ## Resolve the dependencies of pyproject.toml anew in
 		--group dev --output-file requirements.lock $(ARGS) pyproject.toml
 
 clean: ## Remove everything that was built here, and the development data
-	@rm -rf .venv gen stubs dist .state .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf .venv gen gen-go stubs dist .state .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(BIN)/.dependencies: requirements.lock

@@ -16,7 +16,7 @@ from bench.measuring.report import Report
 MODULES = {
     name: f"bench.{name}"
     for name in ("failover", "message", "network", "network_outage", "outage", "placement", "retention")
-} | {name: f"bench.{name}.benchmark" for name in ("fairness", "media", "routing")}
+} | {name: f"bench.{name}.benchmark" for name in ("fairness", "media", "routing", "whatsapp_web")}
 
 
 def main() -> int:

@@ -11,12 +11,11 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.measuring.report import Report
 from bench.mesh.accounts import make_customer, phone_of
-from bench.mesh.caller_log import CallerLog, SteadyCallers, quantile, reasons, steady_callers
+from bench.mesh.caller_log import CallerLog, SteadyCallers, quantile, reasons, spread, steady_callers
 from bench.mesh.conditions import ENVIRONMENT, Machine, plan, stated
 from bench.mesh.connections import Connections
 from bench.mesh.operator import NotMeasured, Operator
@@ -187,12 +186,12 @@ def _notes(timeline: Timeline, seen: Seen) -> tuple[str, ...]:
         _of_killing("Crash (SIGKILL of the session-node)", timeline.crash, seen),
         _of_killing("Machine lost (SIGKILL of its watchdog)", timeline.machine, seen),
         f"Drain of one node: {len(drained)} connections moved in {timeline.drain_job.seconds:.1f} s, away "
-        f"{_spread(drained)}. Calls {_latency(log, timeline.calm)} before and "
+        f"{spread(drained)}. Calls {_latency(log, timeline.calm)} before and "
         f"{_latency(log, timeline.drain_job)} during it.{_failures(log, timeline.drain)}",
-        f"Undrain: {len(undrained)} connections moved, away {_spread(undrained)}; calls "
+        f"Undrain: {len(undrained)} connections moved, away {spread(undrained)}; calls "
         f"{_latency(log, timeline.undrain)}.{_failures(log, timeline.undrain)}",
         f"All {len(NODES)} nodes replaced in {timeline.rolling.seconds:.1f} s: {len(rolled)} connections "
-        f"moved, away {_spread(rolled)}; calls {_latency(log, timeline.rolling)}."
+        f"moved, away {spread(rolled)}; calls {_latency(log, timeline.rolling)}."
         f"{_failures(log, timeline.rolling)}",
         f"Network: {seen.verdict.sent:,} messages accepted, {seen.verdict.delivered:,} delivered; "
         f"{seen.undelivered} stored messages were not delivered in the end. "
@@ -217,7 +216,7 @@ def _of_killing(what: str, killing: Killing, seen: Seen) -> str:
     )
     failed = [probe for probe in killing.probes if probe.error]
     return (
-        f"{what}: {len(killing.affected)} accounts, gap {_spread(killing.gaps)}; {at}."
+        f"{what}: {len(killing.affected)} accounts, gap {spread(killing.gaps)}; {at}."
         + (f" {len(failed)} probes failed, and count as they ended: {reasons(failed)}." if failed else "")
         + _failures(seen.log, killing.window)
     )
@@ -242,11 +241,4 @@ def _latency(log: CallerLog, window: Window) -> str:
     return (
         f"{quantile(latencies, 0.5) * 1000:.0f} ms (p50), {quantile(latencies, 0.99) * 1000:.0f} ms (p99), "
         f"{max(latencies) * 1000:.0f} ms (longest)"
-    )
-
-
-def _spread(seconds: Sequence[float]) -> str:
-    return (
-        f"{quantile(seconds, 0.5):.2f} s (median), {quantile(seconds, 0.99):.2f} s (p99), "
-        f"{max(seconds):.2f} s (longest)"
     )

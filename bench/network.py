@@ -7,10 +7,7 @@ is this process; the network is another one.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import signal
-import subprocess
 import time
 from collections.abc import Awaitable
 from dataclasses import dataclass
@@ -18,8 +15,9 @@ from typing import cast
 
 import uvloop
 
-from bench.measuring.processes import cpu_seconds, pss_kb, start_module
+from bench.measuring.processes import cpu_seconds, pss_kb
 from bench.measuring.report import Report
+from bench.mesh.simulated_network import simulated_network
 from mesh_core.framing import FrameDecoder, encode
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 
@@ -48,17 +46,8 @@ def run(quick: bool) -> Report:
     """Measure; `messages_per_second` and `cpu_us_per_message` are of the network saturated by one load
     process, the `_paced` figures are at 5,000 messages a second."""
     size = _QUICK if quick else _FULL
-    environment = {
-        "MESH_SIMULATOR_LISTEN": "127.0.0.1:0",
-        "MESH_SIMULATOR_ACCEPT_AFTER_SECONDS": "0",
-        "MESH_TELEMETRY_LOG_FORMAT": "json",
-    }
-    network = start_module("mesh_simulator", environment)
-    try:
-        return uvloop.run(_measure(network.pid, _address(network), size))
-    finally:
-        network.send_signal(signal.SIGTERM)
-        network.communicate()
+    with simulated_network() as network:
+        return uvloop.run(_measure(network.pid, network.address, size))
 
 
 class _Client(asyncio.Protocol):
@@ -209,13 +198,3 @@ async def _settled(load: _Load) -> None:
 def _quantiles(latencies: list[float]) -> tuple[float, float]:
     ordered = sorted(latencies)
     return ordered[len(ordered) // 2], ordered[len(ordered) * 99 // 100]
-
-
-def _address(network: subprocess.Popen[str]) -> str:
-    """What the network says in its log when it is ready."""
-    assert network.stderr is not None
-    for line in network.stderr:
-        event = json.loads(line)
-        if event["event"] == "simulated network ready":
-            return str(event["network"])
-    raise RuntimeError("the simulated network did not start")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 import grpc.aio
 
 from mesh_core.rpc.channels import open_channel
+from sessionmesh.simulator.v1 import simulator_pb2, simulator_pb2_grpc
 from sessionmesh.v1 import (
     account_pb2,
     account_pb2_grpc,
@@ -40,14 +42,29 @@ async def make_customer(
     """
     async with open_channel(address) as channel:
         key = await make_tenant(channel, admin_key, name)
-        room = asyncio.Semaphore(ABREAST)
+        return Customer(key, await _make_accounts(channel, key, range(first, first + accounts), _SIMULATED))
 
-        async def make(number: int) -> str:
-            async with room:
-                return await _make_account(channel, key, number)
 
-        numbers = range(first, first + accounts)
-        return Customer(key, await asyncio.gather(*(make(number) for number in numbers)))
+async def make_linked_customer(address: str, admin_key: str, accounts: int, *, name: str) -> Customer:
+    """As `make_customer`, of the driver whatsapp_web: somebody types each account's code into its phone."""
+    async with open_channel(address) as channel:
+        customer = Customer(await make_tenant(channel, admin_key, name), [])
+    return await more_linked_accounts(address, admin_key, customer, accounts)
+
+
+async def more_linked_accounts(address: str, admin_key: str, customer: Customer, accounts: int) -> Customer:
+    """The customer with so many accounts more."""
+    async with open_channel(address) as channel:
+        network = simulator_pb2_grpc.SimulatorServiceStub(channel)
+
+        async def accept(phone: str, code: str) -> None:
+            request = simulator_pb2.AcceptPairingRequest(code=code, phone=phone)
+            await network.AcceptPairing(request, metadata=_credentials(admin_key), timeout=_TIMEOUT)
+
+        numbers = range(len(customer.accounts), len(customer.accounts) + accounts)
+        linked = _Kind(account_pb2.DRIVER_WHATSAPP_WEB, accept)
+        made = await _make_accounts(channel, customer.key, numbers, linked)
+        return Customer(customer.key, [*customer.accounts, *made])
 
 
 def phone_of(number: int) -> str:
@@ -80,12 +97,35 @@ async def make_tenant(channel: grpc.aio.Channel, admin_key: str, name: str = "be
     return str(key.secret)
 
 
-async def _make_account(channel: grpc.aio.Channel, key: str, number: int) -> str:
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """A driver, and who accepts its pairings, called with phone and code; None where the network does."""
+
+    driver: account_pb2.Driver.ValueType
+    accept: Callable[[str, str], Awaitable[None]] | None
+
+
+_SIMULATED = _Kind(account_pb2.DRIVER_SIMULATED, None)
+
+
+async def _make_accounts(
+    channel: grpc.aio.Channel, key: str, numbers: Iterable[int], kind: _Kind
+) -> list[str]:
+    room = asyncio.Semaphore(ABREAST)
+
+    async def make(number: int) -> str:
+        async with room:
+            return await _make_account(channel, key, number, kind)
+
+    return await asyncio.gather(*(make(number) for number in numbers))
+
+
+async def _make_account(channel: grpc.aio.Channel, key: str, number: int, of: _Kind) -> str:
     metadata = _credentials(key)
     phone = phone_of(number)
     made = await account_pb2_grpc.AccountServiceStub(channel).CreateAccount(
         account_pb2.CreateAccountRequest(
-            account=account_pb2.Account(external_id=f"bench-{number}", phone=phone),
+            account=account_pb2.Account(external_id=f"bench-{number}", phone=phone, driver=of.driver),
             request_id=f"bench-{number}",
         ),
         metadata=metadata,
@@ -103,6 +143,8 @@ async def _make_account(channel: grpc.aio.Channel, key: str, number: int) -> str
             async for step in sessions.Pair(pairing, metadata=metadata, timeout=_TIMEOUT):
                 pairing.attempt_id = step.attempt_id
                 kind = step.WhichOneof("step")
+                if kind == "code" and of.accept is not None:
+                    await of.accept(phone, step.code.code)
         except grpc.aio.AioRpcError as error:
             if not _moved(error):
                 raise

@@ -84,6 +84,14 @@ def quantile(values: Iterable[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
+def spread(seconds: Sequence[float]) -> str:
+    """A few words about how they lie."""
+    return (
+        f"{quantile(seconds, 0.5):.2f} s (median), {quantile(seconds, 0.99):.2f} s (p99), "
+        f"{max(seconds):.2f} s (longest)"
+    )
+
+
 def reasons(calls: Iterable[Call]) -> str:
     """Why calls failed, the most frequent first."""
     counted = Counter(call.error for call in calls)

@@ -18,19 +18,20 @@ from mesh_core.rpc.channels import open_channel
 from sessionmesh.v1 import content_pb2, message_pb2, message_pb2_grpc
 
 _TEXT = "A message of ordinary length, as people write them to each other when there is something to say."
-_RECIPIENTS = 1000
 _TIMEOUT = 20.0
 
 
 class Plan(msgspec.Struct, frozen=True):
     """Whom to call, as whom, for which accounts, and how many callers there are. `prefix` is of the request
-    ids, which must differ from those of other processes."""
+    ids, which must differ from those of other processes; accounts and `recipients` take turns, each in its
+    own circle."""
 
     address: str
     key: str
     accounts: list[str]
     callers: int
     prefix: str = "bench"
+    recipients: int = 1000
 
 
 class Round(msgspec.Struct, frozen=True):
@@ -89,7 +90,7 @@ class Load:
         return message_pb2.SendMessageRequest(
             account_id=self._plan.accounts[number % len(self._plan.accounts)],
             request_id=f"{self._plan.prefix}-{number}",
-            recipient=f"phone:+49170{number % _RECIPIENTS:07}",
+            recipient=f"phone:+49170{number % self._plan.recipients:07}",
             content=content_pb2.Content(text=content_pb2.TextContent(body=_TEXT)),
         )
 

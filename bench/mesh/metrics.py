@@ -32,8 +32,16 @@ async def journal_counts(mesh: RunningMesh) -> JournalCounts:
 
 async def sessions_quarantined(mesh: RunningMesh) -> float:
     """How often a session of any node came into quarantine, since they started."""
+    return await _counted(mesh, "mesh_sessions_quarantined")
+
+
+async def sidecar_writes(mesh: RunningMesh) -> float:
+    """How often sidecars of any node waited for rows of an account to be stored, since they started."""
+    return await _counted(mesh, "mesh_whatsapp_web_writes")
+
+
+async def _counted(mesh: RunningMesh, name: str) -> float:
     pages = [part.metrics for name, part in mesh.file.parts.items() if name.startswith("node-")]
-    name = "mesh_sessions_quarantined"
     found = await asyncio.gather(*(asyncio.to_thread(_samples, page, name) for page in pages))
     return sum(one.value for samples in found for one in samples if one.name.endswith("_total"))
 

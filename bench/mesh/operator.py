@@ -132,6 +132,39 @@ class Operator:
         )
         return verdict
 
+    async def stats(self) -> simulator_pb2.GetNetworkStatsResponse:
+        """The network's."""
+        stats: simulator_pb2.GetNetworkStatsResponse = await self._network.GetNetworkStats(
+            simulator_pb2.GetNetworkStatsRequest(), metadata=self._metadata, timeout=_TIMEOUT
+        )
+        return stats
+
+    async def until_logins(self, number: int) -> None:
+        """Until the network has seen so many since it began."""
+
+        async def missing() -> str:
+            seen = (await self.stats()).logins
+            return f"{seen} of {number}" if seen < number else ""
+
+        await self._until(missing, "logins")
+
+    async def until_received(self) -> None:
+        """Until all that was written to accounts is acknowledged; not longer than `DELIVERED_SECONDS`."""
+
+        async def missing() -> str:
+            stats = await self.stats()
+            waiting = stats.inbound - stats.inbound_acked
+            return f"{waiting} are not" if waiting > 0 else ""
+
+        with contextlib.suppress(NotMeasured):
+            await self._until(missing, "every inbound message acknowledged", DELIVERED_SECONDS)
+
+    async def answer(self, text: str) -> None:
+        """From now on people answer every message with this text, or, when it is empty, no more."""
+        behaviour = simulator_pb2.NetworkBehaviour(auto_reply=text)
+        request = simulator_pb2.SetBehaviourRequest(behaviour=behaviour)
+        await self._network.SetBehaviour(request, metadata=self._metadata, timeout=_TIMEOUT)
+
     async def inject(self, kind: simulator_pb2.FaultKind.ValueType) -> str:
         """Something goes wrong with the network, for every account; the fault's id."""
         request = simulator_pb2.InjectFaultRequest(kind=kind)
@@ -155,9 +188,7 @@ class Operator:
                     yield record
 
     async def _unconnected(self, nodes: Collection[str]) -> str:
-        stats = await self._network.GetNetworkStats(
-            simulator_pb2.GetNetworkStatsRequest(), metadata=self._metadata, timeout=_TIMEOUT
-        )
+        stats = await self.stats()
         if stats.connected < len(self._accounts):
             return f"{stats.connected} of {len(self._accounts)} accounts are connected"
         placement = await self._placement()

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from bench.measuring.processes import cpu_seconds_of_tree
-from mesh_cli.up.stack import Stack
+from mesh_cli.up.stack import SIMULATED, Stack
 from mesh_cli.up.state import MeshFile
 
 _SERVERS = {"postgres": "Postgres", "etcd": "etcd", "valkey-server": "Redis", "redis-server": "Redis"}
@@ -42,10 +42,21 @@ class RunningMesh:
 
 
 @contextlib.asynccontextmanager
-async def running_mesh(nodes: int, environment: Mapping[str, str]) -> AsyncIterator[RunningMesh]:
-    """The mesh of `mesh up` in a folder that goes away with it. Every part gets `environment`."""
+async def running_mesh(
+    nodes: int, environment: Mapping[str, str], driver: str = SIMULATED
+) -> AsyncIterator[RunningMesh]:
+    """The mesh of `mesh up` in a folder that goes away with it, on a network of ours for `driver`. Every part
+    gets `environment`.
+    """
     with tempfile.TemporaryDirectory(prefix="mesh-bench-", ignore_cleanup_errors=True) as folder:
-        stack = Stack(Path(folder), nodes=nodes, port=0, progress=lambda _step: None)
+        stack = Stack(
+            Path(folder),
+            nodes=nodes,
+            port=0,
+            progress=lambda _step: None,
+            driver=driver,
+            fake_network=driver != SIMULATED,
+        )
         with _in_environment(environment):
             file = await stack.start()
         try:

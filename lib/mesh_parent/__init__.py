@@ -3,7 +3,7 @@
 `watchdog` is the parent of one session-node, `prefork` that of several routers on one port. There is one
 beside every such service, so it stays at some 7 MB: it imports a little of the standard library and nothing
 else, never `asyncio`, `subprocess`, `logging` or `dataclasses`, and runs in an interpreter without
-site-packages.
+site-packages. `launcher` is the step in between by which a server becomes one that ends with its parent.
 """
 
 from __future__ import annotations

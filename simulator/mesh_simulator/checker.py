@@ -51,11 +51,12 @@ class Verdict(msgspec.Struct, frozen=True):
     ratchet_reuse: int
     inbound: int
     inbound_unacked: int
+    unreadable: int
     findings: list[str]
 
     @property
     def clean(self) -> bool:
-        return not (self.lost or self.duplicates or self.overlaps or self.ratchet_reuse)
+        return not (self.lost or self.duplicates or self.overlaps or self.ratchet_reuse or self.unreadable)
 
 
 def check(records: Iterable[Record], calls: Iterable[Call] = ()) -> Verdict:
@@ -66,7 +67,11 @@ def check(records: Iterable[Record], calls: Iterable[Call] = ()) -> Verdict:
     requests = _requests(calls)
     lost = _lost(requests, ledger)
     duplicates = ledger.shown_again + _under_several_ids(requests, ledger)
-    findings = [*ledger.overlaps, *ledger.ratchet, *duplicates, *lost]
+    unreadable = [
+        f"unreadable: {sender} message {message_id}{' for ' + member if member else ''} was never decrypted"
+        for sender, message_id, member in ledger.unreadable
+    ]
+    findings = [*ledger.overlaps, *ledger.ratchet, *duplicates, *lost, *unreadable]
     return Verdict(
         sent=len(ledger.accepted),
         delivered=len(ledger.delivered),
@@ -77,6 +82,7 @@ def check(records: Iterable[Record], calls: Iterable[Call] = ()) -> Verdict:
         ratchet_reuse=len(ledger.ratchet),
         inbound=len(ledger.inbound),
         inbound_unacked=len(ledger.inbound - ledger.inbound_acked),
+        unreadable=len(unreadable),
         findings=findings[:MAX_FINDINGS],
     )
 
@@ -121,6 +127,8 @@ class _LedgerPass:
         self.overlaps: list[str] = []
         self.ratchet: list[str] = []
         self.shown_again: list[str] = []
+        self.unreadable: dict[tuple[str, str, str], None] = {}
+        """Account, message and member of the group; without those that came again and were read."""
         self._live: dict[str, int] = {}
         self._positions: dict[str, int] = {}
 
@@ -135,10 +143,14 @@ class _LedgerPass:
                 self.acked.add(message)
             case Kind.RECEIPT if record.code == wire.RECEIPT_KIND_DELIVERED and message in self.accepted:
                 self.delivered.add(message)
+                self.unreadable.pop((*message, record.peer), None)
+            case Kind.UNREADABLE:
+                self.unreadable[*message, record.peer] = None
             case Kind.INBOUND:
                 self.inbound.add(message)
             case Kind.INBOUND_ACKED:
                 self.inbound_acked.add(message)
+                self.unreadable.pop((*message, ""), None)
 
     def _frame(self, record: Record) -> None:
         highest = self._positions.get(record.account, -1)

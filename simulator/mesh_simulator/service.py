@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from mesh_core import addresses
-from mesh_core.errors import AlreadyExists, InvalidField, NotFound
+from mesh_core.errors import AlreadyExists, FailedPrecondition, InvalidField, NotFound
 from mesh_core.paging import Pager, listing
 from mesh_core.validation import phone, text
 from mesh_simulator import views
@@ -164,6 +164,10 @@ class SimulatorServicer(simulator_pb2_grpc.SimulatorServiceServicer):
         return api.SetBehaviourResponse()
 
     async def SetNetwork(self, request: api.SetNetworkRequest, context: Context) -> api.SetNetworkResponse:
+        if request.passkey_phones or request.history_messages:
+            raise FailedPrecondition(
+                "this network knows no passkeys and no history", "UNSUPPORTED_BY_NETWORK"
+            )
         accept_after = None
         if request.HasField("accept_after"):
             accept_after = views.seconds("accept_after", request.accept_after)
@@ -180,6 +184,8 @@ class SimulatorServicer(simulator_pb2_grpc.SimulatorServiceServicer):
         return api.SetNetworkResponse()
 
     async def InjectFault(self, request: api.InjectFaultRequest, context: Context) -> api.InjectFaultResponse:
+        if request.kind > max(FaultKind) and request.kind in api.FaultKind.values():
+            raise FailedPrecondition("this network has no such fault", "UNSUPPORTED_BY_NETWORK")
         if int(request.kind) not in FaultKind.__members__.values():
             raise InvalidField("kind", "is required")
         kind = FaultKind(request.kind)

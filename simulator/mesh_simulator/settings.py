@@ -29,6 +29,7 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True):
     linger_seconds: Seconds = 2.0
     max_blob_bytes: Positive = 100 * 1024 * 1024
     max_blobs_bytes: Positive = 512 * 1024 * 1024
+    whatsapp_web_network: str = ""
 
     def __post_init__(self) -> None:
         host, _, port = self.listen.rpartition(":")

@@ -162,6 +162,7 @@ def verdict_view(verdict: Verdict) -> api.GetVerdictResponse:
         ratchet_reuse=verdict.ratchet_reuse,
         inbound=verdict.inbound,
         inbound_unacked=verdict.inbound_unacked,
+        unreadable=verdict.unreadable,
         findings=verdict.findings,
     )
 

@@ -13,6 +13,7 @@ FIGURES = {
     "lost",
     "duplicates",
     "overlaps",
+    "unreadable",
     "webhooks_verified",
     "failover_seconds",
     "trace_id",
@@ -28,6 +29,7 @@ def test_everything_that_the_demo_shows_is_true(mesh: MeshProcess, tmp_path: Pat
     assert set(figures) == FIGURES
     assert figures["sent"] == figures["delivered"] > 0
     assert (figures["lost"], figures["duplicates"], figures["overlaps"]) == (0, 0, 0)
+    assert figures["unreadable"] == 0
     assert figures["webhooks_verified"] > figures["delivered"]
     assert figures["failover_seconds"] >= 0
     assert {f"sessionmesh-{part}" for part in ("router", "session-node", "media", "webhook")} <= set(

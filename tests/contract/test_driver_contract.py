@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
-from typing import Any
 
 import pytest
 
-from mesh_session_node.drivers.interface.content import Blob, MediaPart, OutgoingMessage, References
-from mesh_session_node.drivers.interface.driver import DriverState, Link, PairingCode
+from mesh_session_node.drivers.interface.content import (
+    Blob,
+    MediaPart,
+    OutgoingMessage,
+    Reference,
+    References,
+    refers,
+)
+from mesh_session_node.drivers.interface.driver import Link
 from mesh_session_node.drivers.interface.outcomes import (
     BlobUnavailable,
     ConnectionEnded,
@@ -20,23 +25,40 @@ from mesh_session_node.drivers.interface.outcomes import (
     PairingRefused,
     Receipt,
 )
+from mesh_session_node.drivers.interface.pairing import (
+    Paired,
+    Pairing,
+    PairingCode,
+    PasskeyComparison,
+    PasskeyRequest,
+)
+from mesh_session_node.drivers.interface.state import DriverState, Ratchet
 from sessionmesh.v1 import content_pb2, media_pb2, message_pb2
-from tests.support.driver_worlds import UNKNOWN, DriverWorld, memory_world, simulated_world
+from tests.support.driver_capabilities import Can
+from tests.support.driver_worlds import UNKNOWN, WORLDS, DriverWorld
 from tests.support.eventually import eventually
 from tests.support.link_events import RecordedEvents
+from tests.support.recorded_rows import RecordedRows
 
 PHONE = "+15550000001"
 PERSON = "phone:+4915112345678"
-WORLDS: dict[str, Callable[[], AbstractAsyncContextManager[DriverWorld]]] = {
-    "memory": memory_world,
-    "simulated": simulated_world,
-}
 
 
 @pytest.fixture(params=WORLDS)
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[DriverWorld]:
-    async with WORLDS[request.param]() as world:
+    """A network that has what the case needs; else the case is skipped."""
+    kind, opened = WORLDS[request.param]
+    for marker in request.node.iter_markers("needs"):
+        for wanted in marker.args:
+            if wanted not in kind.can:
+                pytest.skip(f"the driver lacks {wanted.value}")
+    async with opened() as world:
         yield world
+
+
+def needs(*wanted: Can) -> pytest.MarkDecorator:
+    """A case that is only for networks that have this."""
+    return pytest.mark.needs(*wanted)
 
 
 @pytest.fixture
@@ -45,23 +67,39 @@ def events() -> RecordedEvents:
 
 
 @pytest.fixture
-async def state(world: DriverWorld) -> DriverState:
+def rows() -> RecordedRows:
+    return RecordedRows()
+
+
+@pytest.fixture
+async def state(world: DriverWorld, rows: RecordedRows) -> DriverState:
     """Paired; a message or two may be sent."""
     paired = await world.paired(PHONE)
-    paired.confirm(paired.reserve(2))
-    return paired
+    rows.apply(paired.rows)
+    if (ratchet := paired.state.ratchet) is not None:
+        ratchet.confirm(ratchet.reserve(2))
+    return paired.state
+
+
+async def new_ratchet(world: DriverWorld) -> Ratchet:
+    """Of a new pairing, of which nothing is reserved."""
+    ratchet = (await world.paired(PHONE)).state.ratchet
+    assert ratchet is not None
+    return ratchet
 
 
 Connect = Callable[[], Awaitable[Link]]
 
 
 @pytest.fixture
-async def connect(world: DriverWorld, state: DriverState, events: RecordedEvents) -> AsyncIterator[Connect]:
+async def connect(
+    world: DriverWorld, state: DriverState, rows: RecordedRows, events: RecordedEvents
+) -> AsyncIterator[Connect]:
     """Logs in, and closes in the end."""
     links: list[Link] = []
 
     async def connect() -> Link:
-        links.append(await world.driver.connect(state, events))
+        links.append(await world.driver.connect(state, rows, events))
         return links[-1]
 
     yield connect
@@ -86,6 +124,16 @@ def send(world: DriverWorld, link: Link, network_id: str, to: str = PERSON) -> N
     link.send(OutgoingMessage(network_id, to, payload, blobs))
 
 
+async def until(world: DriverWorld, condition: Callable[[], object]) -> None:
+    """The network answers until this is so: what is sent may leave only once its rows are stored."""
+
+    async def met() -> bool:
+        await world.answer()
+        return bool(condition())
+
+    await eventually(met)
+
+
 async def pieces(*data: bytes) -> AsyncIterator[bytes]:
     for piece in data:
         yield piece
@@ -97,8 +145,22 @@ async def drain(steps: AsyncIterator[object]) -> None:
         pass
 
 
-def pairing_with(world: DriverWorld, phone: str = "", *, by_code: bool = False) -> Any:
-    return world.driver.pair(by_code=by_code, phone=phone, device_name="Sessionmesh")
+def pairing_with(world: DriverWorld, phone: str = "", *, by_code: bool = False) -> Pairing:
+    return world.driver.pair(account_id="acc_1", by_code=by_code, phone=phone, device_name="Sessionmesh")
+
+
+async def first_code(steps: Pairing) -> PairingCode:
+    code = await anext(steps)
+    assert isinstance(code, PairingCode)
+    return code
+
+
+async def end_of(steps: Pairing) -> Paired:
+    """What comes in the end, behind codes that replace each other."""
+    async for step in steps:
+        if isinstance(step, Paired):
+            return step
+    raise AssertionError("nobody accepted in time")
 
 
 # Pairing
@@ -106,31 +168,54 @@ def pairing_with(world: DriverWorld, phone: str = "", *, by_code: bool = False) 
 
 async def test_a_qr_pairing_shows_a_code_and_ends_with_the_account_that_accepted(world: DriverWorld) -> None:
     steps = pairing_with(world)
-    code = await anext(steps)
-    assert isinstance(code, PairingCode)
+    code = await first_code(steps)
     assert code.qr
     assert code.letters == ""
     assert code.expire_time > time.time_ns() // 1000
     await world.accept(code, PHONE)
-    paired = await anext(steps)
-    assert (paired.phone, bool(paired.user_id)) == (PHONE, True)
+    state = (await end_of(steps)).state
+    assert (state.phone, bool(state.user_id)) == (PHONE, True)
     with pytest.raises(StopAsyncIteration):
         await anext(steps)
+    await steps.aclose()
 
 
 async def test_a_pairing_by_code_shows_letters_for_the_phone(world: DriverWorld) -> None:
     steps = pairing_with(world, PHONE, by_code=True)
-    code = await anext(steps)
+    code = await first_code(steps)
     assert code.qr == ""
     assert len(code.letters.replace("-", "")) == 8
     await world.accept(code, PHONE)
-    assert (await anext(steps)).phone == PHONE
+    assert (await end_of(steps)).state.phone == PHONE
+    await steps.aclose()
 
 
-async def test_a_new_pairing_logs_in(world: DriverWorld, events: RecordedEvents) -> None:
+@needs(Can.PASSKEYS)
+async def test_a_pairing_asks_for_the_passkey_and_goes_on_once_it_is_confirmed(world: DriverWorld) -> None:
     steps = pairing_with(world)
-    await world.accept(await anext(steps), PHONE)
-    link = await world.driver.connect(await anext(steps), events)
+    code = await first_code(steps)
+    await world.ask_passkey()
+    request = await anext(steps)
+    assert isinstance(request, PasskeyRequest)
+    assert request.options
+    steps.answer_passkey(b'{"id": "x"}')
+    assert isinstance(await anext(steps), PasskeyComparison)
+    steps.confirm_passkey()
+    await world.accept(code, PHONE)
+    assert (await end_of(steps)).state.phone == PHONE
+    await steps.aclose()
+
+
+async def test_a_new_pairing_logs_in_with_what_was_stored_of_it(
+    world: DriverWorld, rows: RecordedRows, events: RecordedEvents
+) -> None:
+    steps = pairing_with(world)
+    await world.accept(await first_code(steps), PHONE)
+    paired = await end_of(steps)
+    await steps.aclose()
+    rows.apply(paired.rows)
+    stored = world.driver.load(world.driver.dump(paired.state))
+    link = await world.driver.connect(stored, rows, events)
     assert link.ended is None
     link.abort()
 
@@ -169,57 +254,136 @@ async def test_a_pairing_that_is_closed_is_given_up(world: DriverWorld) -> None:
 # States
 
 
-async def test_nothing_may_be_sent_from_a_state_that_was_just_loaded(
-    world: DriverWorld, state: DriverState
-) -> None:
+async def test_a_state_that_was_stored_is_the_same_account(world: DriverWorld, state: DriverState) -> None:
     loaded = world.driver.load(world.driver.dump(state))
-    assert loaded.left == 0
     assert (loaded.phone, loaded.user_id, loaded.push_name) == (state.phone, state.user_id, state.push_name)
 
 
+@needs(Can.RATCHET)
+async def test_nothing_may_be_sent_from_a_ratchet_that_was_just_loaded(
+    world: DriverWorld, state: DriverState
+) -> None:
+    loaded = world.driver.load(world.driver.dump(state)).ratchet
+    assert loaded is not None
+    assert loaded.left == 0
+
+
+@needs(Can.RATCHET)
 async def test_a_reservation_counts_once_it_is_confirmed(world: DriverWorld) -> None:
-    state = await world.paired(PHONE)
-    reservation = state.plan()
+    ratchet = await new_ratchet(world)
+    reservation = ratchet.plan()
     assert reservation is not None
-    assert state.left == 0
-    state.confirm(reservation)
-    assert state.left > 0
+    assert ratchet.left == 0
+    ratchet.confirm(reservation)
+    assert ratchet.left > 0
 
 
+@needs(Can.RATCHET)
 async def test_a_reservation_that_was_dropped_is_asked_for_again(world: DriverWorld) -> None:
-    state = await world.paired(PHONE)
-    reservation = state.plan()
+    ratchet = await new_ratchet(world)
+    reservation = ratchet.plan()
     assert reservation is not None
-    state.drop(reservation)
-    assert state.left == 0
-    assert state.plan() is not None
+    ratchet.drop(reservation)
+    assert ratchet.left == 0
+    assert ratchet.plan() is not None
 
 
+@needs(Can.RATCHET)
 async def test_what_was_reserved_lies_behind_for_who_loads_the_reservation(world: DriverWorld) -> None:
-    state = await world.paired(PHONE)
-    reservation = state.reserve(5)
-    taken_over = world.driver.load(reservation.state)
+    reservation = (await new_ratchet(world)).reserve(5)
+    taken_over = world.driver.load(reservation.state).ratchet
+    assert taken_over is not None
     again = taken_over.plan()
     assert again is not None
     assert again.upto > reservation.upto
 
 
+@needs(Can.RATCHET)
 async def test_more_may_be_reserved_for_many_messages_at_once(world: DriverWorld) -> None:
-    state = await world.paired(PHONE)
-    state.confirm(state.reserve(1000))
-    assert state.left >= 1000
+    ratchet = await new_ratchet(world)
+    ratchet.confirm(ratchet.reserve(1000))
+    assert ratchet.left >= 1000
 
 
-async def test_a_state_that_skips_can_send_only_what_is_reserved_anew(world: DriverWorld) -> None:
-    state = await world.paired(PHONE)
-    reservation = state.reserve(5)
-    state.confirm(reservation)
-    state.skip()
-    assert state.left <= 0
-    later = state.reserve(1)
+@needs(Can.RATCHET)
+async def test_a_ratchet_that_skips_can_send_only_what_is_reserved_anew(world: DriverWorld) -> None:
+    ratchet = await new_ratchet(world)
+    reservation = ratchet.reserve(5)
+    ratchet.confirm(reservation)
+    ratchet.skip()
+    assert ratchet.left <= 0
+    later = ratchet.reserve(1)
     assert later.upto > reservation.upto
-    state.confirm(later)
-    assert state.left > 0
+    ratchet.confirm(later)
+    assert ratchet.left > 0
+
+
+# Rows
+
+
+@needs(Can.ROWS)
+async def test_nothing_leaves_before_the_rows_that_it_was_made_from_are_stored(
+    world: DriverWorld, rows: RecordedRows, link: Link, events: RecordedEvents
+) -> None:
+    rows.holding = True
+    send(world, link, "M1")
+    await eventually(lambda: rows.waiting)
+    await world.answer()
+    assert events.acks == []
+    rows.store()
+    await until(world, lambda: events.acks == ["M1"])
+
+
+@needs(Can.ROWS)
+async def test_a_message_whose_rows_are_refused_never_leaves(
+    world: DriverWorld, rows: RecordedRows, link: Link, events: RecordedEvents
+) -> None:
+    rows.holding = True
+    send(world, link, "M1")
+    await eventually(lambda: rows.waiting)
+    before = dict(rows.rows)
+    rows.refuse()
+    await eventually(lambda: link.ended)
+    await world.answer()
+    assert events.acks == []
+    assert rows.rows == before
+
+
+@needs(Can.ROWS)
+async def test_the_next_owner_goes_on_where_the_rows_are(
+    world: DriverWorld, state: DriverState, rows: RecordedRows, link: Link, events: RecordedEvents
+) -> None:
+    send(world, link, "M1")
+    await until(world, lambda: events.acks == ["M1"])
+    link.abort()
+    await link.closed()
+    before = dict(rows.rows)
+    later = await world.driver.connect(world.driver.load(world.driver.dump(state)), rows, events)
+    send(world, later, "M2")
+    await until(world, lambda: events.acks == ["M1", "M2"])
+    assert rows.rows != before
+    later.abort()
+
+
+@needs(Can.ROWS)
+async def test_a_message_comes_with_the_rows_that_it_changes(
+    world: DriverWorld, rows: RecordedRows, link: Link, events: RecordedEvents
+) -> None:
+    assert link.ended is None
+    await world.write_to(PHONE, PERSON, "good morning")
+    (came,) = await eventually(lambda: events.incoming)
+    assert came.changes
+    assert all(rows.rows.get(change.key) != change.value for change in came.changes)
+
+
+@needs(Can.ROWS)
+async def test_an_account_whose_rows_are_gone_cannot_log_in(
+    world: DriverWorld, state: DriverState, rows: RecordedRows, events: RecordedEvents
+) -> None:
+    rows.rows.clear()
+    with pytest.raises(ConnectionEnded) as ended:
+        await world.driver.connect(state, rows, events)
+    assert ended.value.end is End.STATE_UNUSABLE
 
 
 # Logins
@@ -232,35 +396,36 @@ async def test_a_login_gives_a_live_link(link: Link, events: RecordedEvents) -> 
 
 
 async def test_nobody_logs_in_for_an_account_that_may_not_be_used_here(
-    world: DriverWorld, state: DriverState, events: RecordedEvents
+    world: DriverWorld, state: DriverState, rows: RecordedRows, events: RecordedEvents
 ) -> None:
     events.allowed = False
     with pytest.raises(ConnectionEnded) as ended:
-        await world.driver.connect(state, events)
+        await world.driver.connect(state, rows, events)
     assert ended.value.end is End.LOST
     assert events.asked >= 1
 
 
 async def test_a_network_that_cannot_be_reached_counts_as_a_lost_connection(
-    world: DriverWorld, state: DriverState, events: RecordedEvents
+    world: DriverWorld, state: DriverState, rows: RecordedRows, events: RecordedEvents
 ) -> None:
     await world.go_away()
     with pytest.raises(ConnectionEnded) as ended:
-        await world.driver.connect(state, events)
+        await world.driver.connect(state, rows, events)
     assert ended.value.end is End.LOST
 
 
 @pytest.mark.parametrize("end", [End.REFUSED, End.LOGGED_OUT, End.BANNED])
 async def test_a_login_that_fails_says_why(
-    world: DriverWorld, state: DriverState, events: RecordedEvents, end: End
+    world: DriverWorld, state: DriverState, rows: RecordedRows, events: RecordedEvents, end: End
 ) -> None:
     await world.refuse_logins(PHONE, end)
     with pytest.raises(ConnectionEnded) as ended:
-        await world.driver.connect(state, events)
+        await world.driver.connect(state, rows, events)
     assert ended.value.end is end
     assert events.ends == []
 
 
+@needs(Can.REPLACES)
 async def test_a_second_login_replaces_the_first(connect: Connect, events: RecordedEvents) -> None:
     first = await connect()
     second = await connect()
@@ -283,10 +448,10 @@ async def test_a_connection_that_the_network_ends_says_why(
     assert link.ended.end is end
 
 
+@needs(Can.LOG_OUT)
 async def test_a_logout_ends_the_pairing(world: DriverWorld, link: Link, events: RecordedEvents) -> None:
     link.log_out()
-    await world.answer()
-    await eventually(lambda: events.ends == [End.LOGGED_OUT])
+    await until(world, lambda: events.ends == [End.LOGGED_OUT])
 
 
 async def test_nobody_is_told_of_a_link_that_was_aborted(
@@ -300,95 +465,125 @@ async def test_nobody_is_told_of_a_link_that_was_aborted(
 
 
 async def test_what_is_handed_to_a_link_that_has_ended_goes_nowhere(
-    world: DriverWorld, state: DriverState, link: Link
+    world: DriverWorld, state: DriverState, rows: RecordedRows, link: Link
 ) -> None:
     link.abort()
-    before = state.left
+    await link.closed()
+    ratchet, before = state.ratchet, dict(rows.rows)
+    left = 0 if ratchet is None else ratchet.left
     send(world, link, "M1")
     link.ping()
-    assert state.left == before
+    assert (0 if ratchet is None else ratchet.left, rows.rows) == (left, before)
+
+
+async def test_a_link_may_be_aborted_again(link: Link) -> None:
+    link.abort()
+    link.abort()
+    await link.closed()
 
 
 # Messages out
 
 
+@needs(Can.RECEIPTS)
 async def test_a_message_is_acknowledged_and_delivered(
     world: DriverWorld, link: Link, events: RecordedEvents
 ) -> None:
     send(world, link, "M1")
-    await world.answer()
-    await eventually(lambda: events.receipts)
+    await until(world, lambda: events.receipts)
     assert events.acks == ["M1"]
     assert [(r.network_id, r.receipt, r.member) for r in events.receipts] == [("M1", Receipt.DELIVERED, "")]
     assert all(abs(at - time.time_ns() // 1000) < 60_000_000 for at in events.times)
 
 
+@needs(Can.NUMBERED_RECEIPTS)
 async def test_receipts_are_numbered_upwards(world: DriverWorld, link: Link, events: RecordedEvents) -> None:
     send(world, link, "M1")
     send(world, link, "M2")
-    await world.answer()
-    await eventually(lambda: len(events.receipts) == 2)
+    await until(world, lambda: len(events.receipts) == 2)
     first, second = [receipt.sequence for receipt in events.receipts]
     assert 0 < first < second
     link.acknowledge_receipts(second)
 
 
+@needs(Can.GROUP_RECEIPTS)
 async def test_a_receipt_in_a_group_names_its_member(
     world: DriverWorld, link: Link, events: RecordedEvents
 ) -> None:
     send(world, link, "M1", await world.group_of(PHONE, PERSON))
-    await world.answer()
-    await eventually(lambda: events.receipts)
+    await until(world, lambda: events.receipts)
     [receipt] = events.receipts
     assert receipt.member == PERSON
     assert receipt.identity is not None
     assert receipt.identity.user_id
 
 
+@needs(Can.KNOWS_RECIPIENT)
 async def test_an_acknowledgement_says_who_the_recipient_is(
     world: DriverWorld, link: Link, events: RecordedEvents
 ) -> None:
     send(world, link, "M1")
-    await world.answer()
-    await eventually(lambda: events.acks)
+    await until(world, lambda: events.acks)
     [recipient] = events.recipients
     assert recipient is not None
     assert (recipient.phone, bool(recipient.user_id)) == (PERSON.removeprefix("phone:"), True)
 
 
+@needs(Can.REFUSALS)
 async def test_a_refusal_has_its_reason_and_the_networks_number(
     world: DriverWorld, link: Link, events: RecordedEvents
 ) -> None:
     await world.refuse(PHONE, 131_047)
     send(world, link, "M1")
-    await world.answer()
-    await eventually(lambda: events.rejects)
+    await until(world, lambda: events.rejects)
     assert [(r.failure, r.code) for r in events.rejects] == [(Failure.BLOCKED, 131_047)]
 
 
 async def test_a_message_to_nobody_is_refused(world: DriverWorld, link: Link, events: RecordedEvents) -> None:
     send(world, link, "M1", UNKNOWN)
-    await world.answer()
-    await eventually(lambda: events.rejects)
+    await until(world, lambda: events.rejects)
     assert [(r.network_id, r.failure) for r in events.rejects] == [("M1", Failure.UNKNOWN_RECIPIENT)]
     assert events.acks == []
 
 
+@needs(Can.RATCHET)
 async def test_each_message_uses_one_position_up(world: DriverWorld, state: DriverState, link: Link) -> None:
-    before = state.left
+    ratchet = state.ratchet
+    assert ratchet is not None
+    before = ratchet.left
     send(world, link, "M1")
     send(world, link, "M2")
-    assert state.left == before - 2
+    assert ratchet.left == before - 2
 
 
+@needs(Can.RATCHET)
 async def test_no_message_leaves_without_a_stored_position(
-    world: DriverWorld, events: RecordedEvents
+    world: DriverWorld, rows: RecordedRows, events: RecordedEvents
 ) -> None:
-    state = await world.paired(PHONE)
-    link = await world.driver.connect(state, events)
+    link = await world.driver.connect((await world.paired(PHONE)).state, rows, events)
     with pytest.raises(RuntimeError):
         send(world, link, "M1")
     link.abort()
+
+
+KINDS = [field.name for field in content_pb2.Content.DESCRIPTOR.fields]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_kind_of_content_is_sent(
+    world: DriverWorld, link: Link, events: RecordedEvents, kind: str
+) -> None:
+    if kind not in world.driver.content_kinds:
+        pytest.skip(f"the driver lacks {kind}")
+    request = message_pb2.SendMessageRequest(recipient=PERSON)
+    getattr(request.content, kind).SetInParent()
+    about = References(target=Reference("M0", PERSON, PERSON))
+    part = None
+    if refers(request) and kind != "reaction":
+        part = MediaPart(await link.upload(kind, pieces(b"file")), media_pb2.Media(mime_type="x/y"))
+    payload, blobs = world.driver.encode(request, about, part)
+    link.send(OutgoingMessage("M1", PERSON, payload, blobs))
+    await until(world, lambda: events.acks == ["M1"])
 
 
 # Messages in
@@ -408,6 +603,7 @@ async def test_a_message_comes_as_it_was_written(
     assert came.identity.user_id
 
 
+@needs(Can.OWN_DEVICES)
 async def test_what_the_account_writes_on_its_phone_is_its_own(
     world: DriverWorld, link: Link, events: RecordedEvents
 ) -> None:
@@ -419,6 +615,7 @@ async def test_what_the_account_writes_on_its_phone_is_its_own(
     assert came.identity.phone == PERSON.removeprefix("phone:")
 
 
+@needs(Can.QUOTES)
 async def test_an_answer_says_what_it_answers(world: DriverWorld, link: Link, events: RecordedEvents) -> None:
     assert link.ended is None
     await world.answer_to(PHONE, PERSON, "tea?")
@@ -429,6 +626,7 @@ async def test_an_answer_says_what_it_answers(world: DriverWorld, link: Link, ev
     assert came.reply_to.content.text.body == "tea?"
 
 
+@needs(Can.OFFERS_AGAIN)
 async def test_a_message_is_the_networks_until_it_is_acknowledged(
     world: DriverWorld, link: Link, events: RecordedEvents
 ) -> None:
@@ -446,15 +644,17 @@ async def test_a_message_is_the_networks_until_it_is_acknowledged(
 # Files and numbers
 
 
+@needs(Can.FILES)
 async def test_a_file_is_stored_whole(link: Link) -> None:
-    stored = await link.upload(pieces(b"a" * 300_000, b"", b"b"))
+    stored = await link.upload("image", pieces(b"a" * 300_000, b"", b"b"))
     assert stored.size == 300_001
     assert stored.ref
     assert len(stored.sha256) == 32
 
 
+@needs(Can.FILES)
 async def test_a_message_with_a_file_names_it(world: DriverWorld, link: Link) -> None:
-    stored = await link.upload(pieces(b"picture"))
+    stored = await link.upload("image", pieces(b"picture"))
     request = message_pb2.SendMessageRequest(content=content_pb2.Content(image=content_pb2.ImageContent()))
     media = media_pb2.Media(mime_type="image/png", file_name="x.png")
     payload, blobs = world.driver.encode(request, References(), MediaPart(stored, media))
@@ -463,18 +663,21 @@ async def test_a_message_with_a_file_names_it(world: DriverWorld, link: Link) ->
     assert list(blobs) == [stored.ref]
 
 
+@needs(Can.FILES)
 async def test_a_file_is_fetched_whole(world: DriverWorld, link: Link) -> None:
     data = bytes(range(256)) * 1000
     blob = await world.file(data)
     assert b"".join([piece async for piece in link.fetch(blob)]) == data
 
 
+@needs(Can.FILES)
 async def test_a_file_that_the_network_lacks_cannot_be_fetched(world: DriverWorld, link: Link) -> None:
     blob = await world.without_file()
     with pytest.raises(BlobUnavailable):
         await drain(link.fetch(blob))
 
 
+@needs(Can.CHECKS_NUMBERS)
 async def test_numbers_are_answered_in_their_order(world: DriverWorld, link: Link) -> None:
     there, missing = "+4915100000002", "+4915100000003"
     await world.register(there, on_network=True)
@@ -489,7 +692,7 @@ async def test_nothing_can_be_asked_of_a_link_that_has_ended(world: DriverWorld,
     blob = await world.file(b"data")
     link.abort()
     with pytest.raises(ConnectionEnded):
-        await link.upload(pieces(b"data"))
+        await link.upload("image", pieces(b"data"))
     with pytest.raises(ConnectionEnded):
         await drain(link.fetch(blob))
     with pytest.raises(ConnectionEnded):

@@ -94,8 +94,10 @@ OF_NO_DATA = {
     "watchdog heartbeat",
     "worker-beats",
     "simulated network timers",
+    "the network's program",
     "media-workers",
     "current-store",
+    "sidecar",  # tasks of its own read what the network writes, and when they fail it goes on
 }
 """Loops that read nothing that callers or the network write."""
 

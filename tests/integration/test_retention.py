@@ -336,6 +336,8 @@ class TestDeletedAccounts:
 
 _BY_TABLE = {
     "credential": "INSERT INTO credential VALUES ($1, 1, '')",
+    "driver_row": "INSERT INTO driver_row VALUES ($1, 'key', '')",
+    "driver_row_count": "INSERT INTO driver_row_count VALUES ($1, 1)",
     "media_fetch": "INSERT INTO media_fetch (message, account, shard, blob) VALUES ($1, $1, 5, '')",
     "media_reference": """WITH t AS (INSERT INTO tenant (id) VALUES ($1) ON CONFLICT DO NOTHING),
       m AS (INSERT INTO media (id, tenant, mime_type, original_size, origin, unprocessed)

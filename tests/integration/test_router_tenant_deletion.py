@@ -223,6 +223,8 @@ _ROWS = {
     "media_fetch (message, account, shard, blob)": "VALUES ($2, $2, 5, '')",
     "disconnect": "VALUES ($2, $2, 1, '', '', NULL, now())",
     "credential": "VALUES ($2, 1, '')",
+    "driver_row": "VALUES ($2, 'key', '')",
+    "driver_row_count": "VALUES ($2, 1)",
     "session": """VALUES ($2, $1, 1, '', 1, 1, '', '', '', '', true, 0, 0, 0, 0, 0, '', NULL, NULL, NULL,
       now(), '', NULL, '')""",
     "request": "VALUES ($1, 1, 'id', '', $2), ($2, 1, 'id', '', $1)",

@@ -52,7 +52,9 @@ def _copy(tree: Path) -> None:
         target = tree / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, target)
-    (tree / "gen").symlink_to(ROOT / "gen")
+    for made in ("gen", "gen-go"):
+        if (ROOT / made).exists():
+            (tree / made).symlink_to(ROOT / made)
 
 
 def _tests_pass(tree: Path, chosen: list[Mutation]) -> bool:

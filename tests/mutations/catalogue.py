@@ -4,7 +4,10 @@ others' catalogues.
 
 from __future__ import annotations
 
+from tests.mutations.drivers import DRIVERS
+from tests.mutations.linked_devices import LINKED_DEVICES
 from tests.mutations.mutation import Mutation
+from tests.mutations.sidecar import SIDECAR
 from tests.mutations.transport import TRANSPORT
 
 _SQL = "lib/mesh_core/database/migrations/versions"
@@ -16,7 +19,7 @@ _RETENTION = "services/router/mesh_router/retention"
 CATALOGUE = (
     Mutation(
         "the journal's lock of its incarnation",
-        f"{_SQL}/0014_media_retention.sql",
+        f"{_SQL}/0017_driver_rows.sql",
         "PERFORM FROM node_incarnation WHERE id = me AND NOT expired FOR KEY SHARE;",
         "PERFORM FROM node_incarnation WHERE id = me AND NOT expired;",
         "tests/integration/test_journal_fence.py -k takeover",
@@ -30,21 +33,21 @@ CATALOGUE = (
     ),
     Mutation(
         "the fence's comparison of epochs",
-        f"{_SQL}/0014_media_retention.sql",
+        f"{_SQL}/0017_driver_rows.sql",
         "WHERE (f.holder = me AND f.epoch = a.epoch AND NOT f.released) IS NOT TRUE;",
         "WHERE (f.holder = me AND NOT f.released) IS NOT TRUE;",
         "tests/integration/test_journal_fence.py -k stale_epoch",
     ),
     Mutation(
         "the fence's comparison of holders",
-        f"{_SQL}/0014_media_retention.sql",
+        f"{_SQL}/0017_driver_rows.sql",
         "WHERE (f.holder = me AND f.epoch = a.epoch AND NOT f.released) IS NOT TRUE;",
         "WHERE (f.epoch = a.epoch AND NOT f.released) IS NOT TRUE;",
         "tests/integration/test_journal_fence.py -k not_the_holder",
     ),
     Mutation(
         "what was released is written no more",
-        f"{_SQL}/0014_media_retention.sql",
+        f"{_SQL}/0017_driver_rows.sql",
         "WHERE (f.holder = me AND f.epoch = a.epoch AND NOT f.released) IS NOT TRUE;",
         "WHERE (f.holder = me AND f.epoch = a.epoch) IS NOT TRUE;",
         "tests/integration/test_journal_fence.py -k given_back",
@@ -149,7 +152,7 @@ CATALOGUE = (
     ),
     Mutation(
         "inbound messages are recognised again",
-        f"{_SQL}/0014_media_retention.sql",
+        f"{_SQL}/0017_driver_rows.sql",
         "n.account = a_account[i.acc] AND n.network_id = i.network_id AND n.message <> i.id",
         "false",
         "tests/integration/test_journal_fence.py -k repeat",
@@ -163,7 +166,7 @@ CATALOGUE = (
     ),
     Mutation(
         "a repeated request acts once",
-        f"{_SQL}/0014_media_retention.sql",
+        f"{_SQL}/0017_driver_rows.sql",
         "WHERE acc <> ALL (gone) AND row <> ALL (skip);\n    INSERT INTO outbox",
         "WHERE acc <> ALL (gone);\n    INSERT INTO outbox",
         "tests/integration/test_journal_fence.py -k same_request",
@@ -276,8 +279,8 @@ CATALOGUE = (
     Mutation(
         "a chat's messages wait for those before them",
         f"{_NODE}/inbound/receiver.py",
-        "if not self._in_order.busy(session, came.chat) and not",
-        "if not",
+        "if changes is None and not self._in_order.busy(session, turn) and not",
+        "if changes is None and not",
         "tests/unit/test_session_receiver_order.py -k stored_in_its_order",
     ),
     Mutation(
@@ -449,5 +452,8 @@ CATALOGUE = (
         "yield connection if await connection.fetchval(lock, work) else connection",
         "tests/integration/test_job_steps.py -k two_processes",
     ),
+    *DRIVERS,
+    *SIDECAR,
+    *LINKED_DEVICES,
     *TRANSPORT,
 )

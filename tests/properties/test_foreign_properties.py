@@ -73,7 +73,8 @@ async def comes_through(came: Incoming) -> None:
     assert account.driver.link.ended is None
     for row in account.stored(InboundMessage):
         render(message_pb2.Message.FromString(row.content))
-        render(event_pb2.Event.FromString(row.event.body))
+        if row.event is not None:
+            render(event_pb2.Event.FromString(row.event.body))
     for event in account.stored(Event):
         render(event_pb2.Event.FromString(event.body))
     await account.host.close()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from hashlib import sha256
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from mesh_session_node.drivers.interface.content import Identity, Incoming, Reference
-from mesh_session_node.drivers.interface.driver import Driver, DriverState, PairingCode
+from mesh_session_node.drivers.interface.driver import Driver
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure
+from mesh_session_node.drivers.interface.pairing import Paired, PairingCode
 from mesh_session_node.drivers.memory.driver import MemoryDriver
+from mesh_session_node.drivers.memory.rows import RowsDriver, first_rows
 from mesh_session_node.drivers.simulated.driver import SimulatedDriver
 from mesh_session_node.drivers.simulated.state import SimulatedState, StoredState
 from mesh_simulator.network import Network
@@ -20,6 +22,7 @@ from mesh_simulator.settings import SimulatorSettings
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.simulator.v1 import simulator_pb2 as api
 from sessionmesh.v1 import content_pb2
+from tests.support.driver_capabilities import EVERYTHING, Can
 from tests.support.eventually import eventually
 
 UNKNOWN = "hidden:404"
@@ -34,8 +37,11 @@ class DriverWorld(Protocol):
     @property
     def driver(self) -> Driver: ...
 
-    async def paired(self, phone: str) -> DriverState:
+    async def paired(self, phone: str) -> Paired:
         """A paired account, without the ceremony."""
+
+    async def ask_passkey(self) -> None:
+        """The running attempt asks for a passkey, and once that has answered, for a comparison."""
 
     async def accept(self, code: PairingCode, phone: str) -> None:
         """Somebody scans the QR code, or types the letters."""
@@ -89,14 +95,22 @@ class DriverWorld(Protocol):
 class MemoryWorld:
     """The network in memory: the world plays its part."""
 
+    kind: ClassVar[type[MemoryDriver]] = MemoryDriver
+    can: ClassVar[frozenset[Can]] = EVERYTHING - {Can.ROWS}
+
     def __init__(self) -> None:
-        self.driver = MemoryDriver()
+        self.driver = self.kind()
         self._groups: dict[str, str] = {}
         self._sequence = 0
         self._refusal: int | None = None
 
-    async def paired(self, phone: str) -> DriverState:
-        return self.driver.pair_at_once(phone)
+    async def paired(self, phone: str) -> Paired:
+        state = self.driver.pair_at_once(phone)
+        return Paired(state, first_rows(state.stored) if Can.ROWS in self.can else ())
+
+    async def ask_passkey(self) -> None:
+        self.driver.pairing.ask_passkey(b"{}")
+        self.driver.pairing.compare("1234")
 
     async def accept(self, code: PairingCode, phone: str) -> None:
         assert self.driver.pairing.codes[-1] == code
@@ -178,8 +192,18 @@ class MemoryWorld:
             self.driver.users[phone] = phone.removeprefix("+")
 
 
+class RowsWorld(MemoryWorld):
+    """The same with a state in rows."""
+
+    kind = RowsDriver
+    can = EVERYTHING - {Can.RATCHET}
+
+
 class SimulatedWorld:
     """The simulated network in this process, on a real port, driven through its own API."""
+
+    kind: ClassVar[type[SimulatedDriver]] = SimulatedDriver
+    can: ClassVar[frozenset[Can]] = EVERYTHING - {Can.ROWS, Can.PASSKEYS}
 
     def __init__(self, network: Network) -> None:
         self.driver = SimulatedDriver(network.address)
@@ -188,10 +212,14 @@ class SimulatedWorld:
         self._unregistered: list[str] = []
         self._away = False
 
-    async def paired(self, phone: str) -> DriverState:
+    async def paired(self, phone: str) -> Paired:
         await self._ask("CreateNetworkAccount", api.CreateNetworkAccountRequest(phone=phone))
         issued = await self._ask("IssueCredential", api.IssueCredentialRequest(phone=phone))
-        return SimulatedState(StoredState(issued.user_id, issued.secret, phone, "", "", issued.counter))
+        stored = StoredState(issued.user_id, issued.secret, phone, "", "", issued.counter)
+        return Paired(SimulatedState(stored))
+
+    async def ask_passkey(self) -> None:
+        """It never does."""
 
     async def accept(self, code: PairingCode, phone: str) -> None:
         request = api.AcceptPairingRequest(phone=phone)
@@ -305,3 +333,28 @@ async def simulated_world() -> AsyncIterator[DriverWorld]:
 @asynccontextmanager
 async def memory_world() -> AsyncIterator[DriverWorld]:
     yield MemoryWorld()
+
+
+@asynccontextmanager
+async def rows_world() -> AsyncIterator[DriverWorld]:
+    yield RowsWorld()
+
+
+class WorldKind(Protocol):
+    """A class of worlds."""
+
+    @property
+    def kind(self) -> type[Driver]:
+        """Its driver's class."""
+
+    @property
+    def can(self) -> Collection[Can]:
+        """What the network has; cases that need more are skipped."""
+
+
+WORLDS: Mapping[str, tuple[WorldKind, Callable[[], AbstractAsyncContextManager[DriverWorld]]]] = {
+    "memory": (MemoryWorld, memory_world),
+    "memory, in rows": (RowsWorld, rows_world),
+    "simulated": (SimulatedWorld, simulated_world),
+}
+"""By the name that the table of drivers has: the class that says what it can do, and how it is opened."""

@@ -13,13 +13,13 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.database.requests import Method, payload_digest
 from mesh_core.ids import Prefix, encode, new_uuid, shard_of
-from mesh_session_node.account.connector import Dialer
+from mesh_session_node.account.connect_queue import Dialer
 from mesh_session_node.account.session import Session
 from mesh_session_node.account.views import view
 from mesh_session_node.context.context import Counters, SessionContext, SessionSettings
 from mesh_session_node.context.events import EventMaker
-from mesh_session_node.drivers.interface.driver import DriverState
 from mesh_session_node.drivers.interface.outcomes import Receipt
+from mesh_session_node.drivers.interface.state import DriverState, StateUnavailable
 from mesh_session_node.drivers.memory.driver import MemoryDriver
 from mesh_session_node.drivers.memory.state import MemoryState
 from mesh_session_node.inbound.changes import ContentChanges
@@ -243,6 +243,15 @@ class MemoryHost:
     def seal(self, _tenant: UUID, plain: bytes, _context: bytes) -> bytes:
         return SEALED + plain
 
+    async def read_rows(self, ref: AccountRef, keys: Collection[str], prefix: str | None) -> dict[str, bytes]:
+        if self.messages.unavailable:
+            raise StateUnavailable("no database")
+        return {
+            key: value.removeprefix(SEALED)
+            for key, value in self.journal.driver_rows(ref).items()
+            if key in keys or (prefix is not None and key.startswith(prefix))
+        }
+
     def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
@@ -278,9 +287,9 @@ class MemoryHost:
 class OneAccount:
     """The session of one account, between a network and a journal in memory."""
 
-    def __init__(self, account: AccountRow | None = None) -> None:
+    def __init__(self, account: AccountRow | None = None, driver: MemoryDriver | None = None) -> None:
         self.account = account or account_row(new_uuid())
-        self.driver = MemoryDriver()
+        self.driver = driver or MemoryDriver()
         self.host = MemoryHost(self.driver)
         self.journal: MemoryJournal = self.host.journal
         self.receipts = self.host.receipts
@@ -319,7 +328,7 @@ class OneAccount:
         state = self.driver.load(self.journal.state.removeprefix(SEALED))
         self._begin(SessionRow(state=session_pb2.SESSION_STATE_CONNECTED, phone=PHONE), state)
         self.session.sender.restore(
-            [Outgoing(out.uuid, out.chat, out.request, out.traceparent) for out in messages]
+            [Outgoing(out.uuid, out.network_id, out.chat, out.request, out.traceparent) for out in messages]
         )
         return state
 
@@ -348,7 +357,8 @@ class OneAccount:
         request = message_pb2.SendMessageRequest(recipient=f"phone:{to}", content=content_of(text), **fields)
         payload = request.SerializeToString()
         self.session.sender.acceptance.check_room(len(payload))
-        out = Outgoing(new_uuid(), request.recipient, request, "")
+        uuid = new_uuid()
+        out = Outgoing(uuid, self.driver.network_id(uuid), request.recipient, request, "")
         out.size = len(payload)
         self.session.sender.acceptance.accept(
             out, Method.SEND_MESSAGE, text, payload_digest(payload), payload, time.time()

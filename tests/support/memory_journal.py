@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import pytest
+from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.errors import Unavailable
-from mesh_session_node.journal import COMMITTED, AccountRef, Credential, OutboundMessage, Outcome, Row
+from mesh_session_node.journal import (
+    COMMITTED,
+    AccountRef,
+    Credential,
+    DriverRow,
+    ForgetDriverRows,
+    OutboundMessage,
+    Outcome,
+    Row,
+)
 
 
 class Clock:
@@ -55,6 +66,7 @@ class MemoryJournal:
         self.on_commit: Callable[[list[tuple[AccountRef, OutboundMessage]]], None] = _nothing
         self.on_rows: Callable[[Collection[OutboundMessage | Row]], None] = _nothing
         self._waiting: list[_Unit] = []
+        self._owned: defaultdict[UUID, list[OutboundMessage | Row]] = defaultdict(list)
 
     @property
     def waiting(self) -> list[OutboundMessage | Row]:
@@ -76,14 +88,26 @@ class MemoryJournal:
                 return row.state
         raise LookupError("no state of the driver is stored")
 
+    def driver_rows(self, owner: AccountRef) -> dict[str, bytes]:
+        """The rows of the account's driver that are stored, sealed."""
+        rows: dict[str, bytes] = {}
+        for row in self._owned.get(owner.uuid, ()):
+            if isinstance(row, ForgetDriverRows):
+                rows.clear()
+            elif isinstance(row, DriverRow) and row.value is not None:
+                rows[row.key] = row.value
+            elif isinstance(row, DriverRow):
+                rows.pop(row.key, None)
+        return rows
+
     def accept(self, owner: AccountRef, message: OutboundMessage) -> asyncio.Future[Outcome]:
         return self._take(owner, message)
 
     def write(self, owner: AccountRef, *rows: Row) -> asyncio.Future[Outcome]:
         return self._take(owner, *rows)
 
-    def post(self, _owner: AccountRef, *rows: Row) -> None:
-        self.rows += rows
+    def post(self, owner: AccountRef, *rows: Row) -> None:
+        self._store(owner, rows)
 
     async def flush(self) -> None:
         self._settle(COMMITTED)
@@ -113,11 +137,15 @@ class MemoryJournal:
             if not unit.done.done():  # its caller has not given up
                 unit.done.set_result(outcome)
             if outcome is COMMITTED:
-                self.rows += unit.rows
+                self._store(unit.owner, unit.rows)
                 self.on_rows(unit.rows)
                 stored += [(unit.owner, row) for row in unit.rows if isinstance(row, OutboundMessage)]
         if stored:
             self.on_commit(stored)
+
+    def _store(self, owner: AccountRef, rows: tuple[OutboundMessage | Row, ...]) -> None:
+        self.rows += rows
+        self._owned[owner.uuid] += rows
 
     def _take(self, owner: AccountRef, *rows: OutboundMessage | Row) -> asyncio.Future[Outcome]:
         if self.full:

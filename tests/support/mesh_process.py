@@ -34,15 +34,21 @@ class Ended:
 
 
 class MeshProcess:
-    """`mesh up` on a state directory. `environment` is added to ours."""
+    """`mesh up` on a state directory, with `arguments` more. `environment` is added to ours."""
 
     def __init__(
-        self, state: Path, *, nodes: int = 3, port: int = 0, environment: Mapping[str, str] | None = None
+        self,
+        state: Path,
+        *arguments: str,
+        nodes: int = 3,
+        port: int = 0,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.state = state
         self.port = port or free_port()
         self._output = state.parent / f"{state.name}-{self.port}.out"
         self._arguments = ["up", "--state", str(state), "--port", str(self.port), "--nodes", str(nodes)]
+        self._arguments += arguments
         self._environment = {**clean_environment(), **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
 

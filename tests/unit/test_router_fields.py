@@ -32,18 +32,23 @@ from sessionmesh.v1 import account_pb2, authorization_pb2, tenant_pb2
 )
 def test_a_bad_field_of_an_account_is_named(given: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidField) as refused:
-        accounts.checked(account_pb2.Account(**given))
+        accounts.checked(account_pb2.Account(**given), "simulated")
     assert refused.value.field == field
 
 
-def test_an_account_is_online_on_the_simulated_network_unless_it_says_otherwise() -> None:
-    given = accounts.checked(account_pb2.Account())
-    assert (given.driver, given.desired_state) == ("simulated", account_pb2.DESIRED_STATE_ONLINE)
+def test_an_account_is_online_on_the_clusters_network_unless_it_says_otherwise() -> None:
+    given = accounts.checked(account_pb2.Account(), "whatsapp_web")
+    assert (given.driver, given.desired_state) == ("whatsapp_web", account_pb2.DESIRED_STATE_ONLINE)
     assert (given.external_id, json.loads(given.settings)) == (None, {})
 
 
+def test_an_account_keeps_the_network_that_it_names() -> None:
+    named = account_pb2.Account(driver=account_pb2.DRIVER_SIMULATED)
+    assert accounts.checked(named, "whatsapp_web").driver == "simulated"
+
+
 def test_a_limit_of_zero_is_stored_and_an_absent_one_is_not() -> None:
-    given = accounts.checked(account_pb2.Account(send_limits=account_pb2.SendLimits(per_hour=0)))
+    given = accounts.checked(account_pb2.Account(send_limits=account_pb2.SendLimits(per_hour=0)), "simulated")
     assert json.loads(given.settings) == {"send_limits": {"per_hour": 0}}
 
 

@@ -52,6 +52,7 @@ async def test_a_change_that_comes_before_its_message_is_told_and_has_a_place(
     await account.connected()
     place = await with_place(account, replace(CHANGES[kind], target=UNKNOWN))
     [row] = account.stored(InboundMessage)
+    assert row.event is not None
     assert (row.network_id, row.event.type, row.network_time) == ("UNKNOWN", f"message.{type_}", None)
     told = event_pb2.Event.FromString(row.event.body).message_changed.message
     assert told == place

@@ -10,10 +10,11 @@ import asyncpg
 import pytest
 
 from mesh_core.ids import new_uuid
+from mesh_session_node.drivers.interface.message_ids import network_id_of
 from mesh_session_node.drivers.interface.outcomes import Receipt
+from mesh_session_node.drivers.memory.driver import MemoryDriver
 from mesh_session_node.node import maintenance
 from mesh_session_node.outbound import receipts
-from mesh_session_node.outbound.outgoing import network_id_of
 from mesh_session_node.outbound.receipts import LateReceipts, ReceiptAcks
 from tests.support.eventually import eventually
 
@@ -30,13 +31,20 @@ def failure(request: pytest.FixtureRequest) -> Exception:
     return cast("Exception", request.param)
 
 
+def receipt_target() -> MagicMock:
+    """An account that messages were sent from."""
+    target = MagicMock()
+    target.context.closed = False
+    target.context.driver = MemoryDriver()
+    return target
+
+
 async def test_late_receipts_are_looked_up_again(failure: Exception, monkeypatch: Any) -> None:
     monkeypatch.setattr(receipts, "_RETRY_DELAY", 0.0)
     message = new_uuid()
-    row = {"id": message, "chat": "phone:+1", "content": b"", "traceparent": ""}
+    row = {"id": message, "network_id": "ID", "chat": "phone:+1", "content": b"", "traceparent": ""}
     queries = MagicMock(messages=AsyncMock(side_effect=[failure, [row]]))
-    target = MagicMock()
-    target.context.closed = False
+    target = receipt_target()
     late = LateReceipts(queries)
     late.add(target, network_id_of(message), Receipt.DELIVERED, 1, "")
     running = asyncio.create_task(late.run())
@@ -50,8 +58,7 @@ async def test_late_receipts_are_looked_up_again(failure: Exception, monkeypatch
 async def test_many_late_receipts_of_one_account_are_looked_up_in_parts(monkeypatch: Any) -> None:
     monkeypatch.setattr(receipts, "_BATCH_SECONDS", 0.0)
     queries = MagicMock(messages=AsyncMock(return_value=[]))
-    target = MagicMock()
-    target.context.closed = False
+    target = receipt_target()
     late = LateReceipts(queries)
     for _ in range(1_200):
         late.add(target, network_id_of(new_uuid()), Receipt.DELIVERED, 1, "")
@@ -67,11 +74,16 @@ async def test_one_late_receipt_that_fails_takes_no_other_with_it(monkeypatch: A
     monkeypatch.setattr(receipts, "_BATCH_SECONDS", 0.0)
     broken, fine = new_uuid(), new_uuid()
     rows = [
-        {"id": broken, "chat": "phone:+1", "content": b"\xff no message", "traceparent": ""},
-        {"id": fine, "chat": "phone:+1", "content": b"", "traceparent": ""},
+        {
+            "id": broken,
+            "network_id": "ID",
+            "chat": "phone:+1",
+            "content": b"\xff no message",
+            "traceparent": "",
+        },
+        {"id": fine, "network_id": "ID", "chat": "phone:+1", "content": b"", "traceparent": ""},
     ]
-    target = MagicMock()
-    target.context.closed = False
+    target = receipt_target()
     late = LateReceipts(MagicMock(messages=AsyncMock(return_value=rows)))
     for message in (broken, fine):
         late.add(target, network_id_of(message), Receipt.DELIVERED, 1, "")

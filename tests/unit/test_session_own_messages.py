@@ -36,6 +36,7 @@ async def test_what_another_device_of_the_account_sent_is_synced(account: OneAcc
     )
     await account.journal.commit()
     [row] = account.stored(InboundMessage)
+    assert row.event is not None
     assert (row.direction, row.status, row.event.type) == (
         pb.DIRECTION_OUTBOUND,
         pb.MESSAGE_STATUS_SENT,
@@ -58,6 +59,7 @@ async def test_a_reaction_from_another_device_of_the_account_is_synced_too(accou
     await account.settle()
     await account.journal.commit()
     [row] = account.stored(InboundMessage)
+    assert row.event is not None
     assert row.event.type == "message.synced"
 
 
@@ -102,6 +104,7 @@ async def test_what_the_account_wrote_is_never_received(
     account.driver.link.receive(incoming(chat=chat, sender=sender, identity=identity))
     await account.journal.commit()
     [row] = account.stored(InboundMessage)
+    assert row.event is not None
     assert (row.direction, row.event.type) == (pb.DIRECTION_OUTBOUND, "message.synced")
     assert account.shown.counters.received == 0
 
@@ -131,6 +134,7 @@ async def test_an_echo_of_a_message_that_is_not_stored_is_synced(account: OneAcc
     await account.settle()
     [row] = account.journal.waiting
     assert isinstance(row, InboundMessage)
+    assert row.event is not None
     assert row.event.type == "message.synced"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -21,10 +22,11 @@ from mesh_core.errors import (
     Unavailable,
 )
 from mesh_core.ids import Prefix, new_id, new_uuid
-from mesh_session_node.account.pairing import UNWATCHED_SECONDS, Attempt, Pairings, code_step
+from mesh_session_node.account.pairing import UNWATCHED_SECONDS, Attempt, Pairings
+from mesh_session_node.account.pairing_steps import code_step
 from mesh_session_node.calls.session_service import SessionService
 from mesh_session_node.context.context import SessionSettings
-from mesh_session_node.drivers.interface.driver import PairingCode
+from mesh_session_node.drivers.interface.pairing import PairingCode, PairingStep, PlainPairing
 from mesh_session_node.journal import REFUSED, Credential, Event, SessionSnapshot
 from sessionmesh.v1 import event_pb2
 from sessionmesh.v1 import session_pb2 as pb
@@ -227,10 +229,11 @@ async def test_an_attempt_ends_with_its_account(account: OneAccount, pairing: Pa
 
 
 async def test_a_code_that_cannot_be_shown_ends_the_attempt(account: OneAccount, pairing: Pairing) -> None:
-    async def codes(**_: Any) -> AsyncGenerator[PairingCode, None]:
+    async def codes() -> AsyncGenerator[PairingStep, None]:
         yield PairingCode("x" * 100_000, "", 1)
 
-    account.driver.pair = codes  # type: ignore[method-assign]  # a network of its own
+    network: Any = account.driver
+    network.pair = lambda **_: PlainPairing(codes())
     caller = await pairing.begin(account)
     assert isinstance(caller.error, Unavailable)
     assert account.shown.state == pb.SESSION_STATE_NEW
@@ -478,8 +481,57 @@ async def test_an_answer_to_a_network_that_asks_nothing_is_refused(
     for answer in ({"confirm": False}, {"assertion_json": "{}"}):
         with pytest.raises(FailedPrecondition) as refused:
             await pairing.answer(account, attempt_id=caller.attempt.id, **answer)
-        assert refused.value.reason == "UNSUPPORTED_BY_NETWORK"
+        assert refused.value.reason == "PAIRING_IN_PROGRESS"
     assert not caller.ended
+
+
+async def test_a_passkey_is_asked_for_and_its_answer_handed_on(account: OneAccount, pairing: Pairing) -> None:
+    caller = await pairing.begin(account)
+    account.driver.pairing.ask_passkey(b'{"challenge":"x"}')
+    await account.settle()
+    assert caller.steps[-1].passkey.challenge_json == '{"challenge":"x"}'
+    assert caller.steps[-1].passkey.expire_time.seconds > time.time()
+    await pairing.answer(account, attempt_id=caller.attempt.id, assertion_json='{"id":"y"}')
+    assert account.driver.pairing.passkey == b'{"id":"y"}'
+
+
+async def test_only_the_first_answer_to_a_question_counts(account: OneAccount, pairing: Pairing) -> None:
+    caller = await pairing.begin(account)
+    account.driver.pairing.ask_passkey(b"{}")
+    await account.settle()
+    for assertion in ("first", "second"):
+        await pairing.answer(account, attempt_id=caller.attempt.id, assertion_json=assertion)
+    assert account.driver.pairing.passkey == b"first"
+
+
+async def test_a_comparison_is_not_answered_with_a_passkey(account: OneAccount, pairing: Pairing) -> None:
+    caller = await pairing.begin(account)
+    account.driver.pairing.compare("1234")
+    await account.settle()
+    with pytest.raises(FailedPrecondition):
+        await pairing.answer(account, attempt_id=caller.attempt.id, assertion_json="{}")
+
+
+async def test_who_saw_the_same_code_goes_on(account: OneAccount, pairing: Pairing) -> None:
+    caller = await pairing.begin(account)
+    account.driver.pairing.compare("1234")
+    await account.settle()
+    assert caller.steps[-1].confirm.code == "1234"
+    await pairing.answer(account, attempt_id=caller.attempt.id, confirm=True)
+    assert account.driver.pairing.confirmed
+    assert not caller.ended
+
+
+async def test_who_saw_another_code_ends_the_attempt(account: OneAccount, pairing: Pairing) -> None:
+    caller = await pairing.begin(account)
+    account.driver.pairing.compare("1234")
+    await account.settle()
+    await pairing.answer(account, attempt_id=caller.attempt.id, confirm=False)
+    await eventually(lambda: caller.ended)
+    assert caller.steps[-1].WhichOneof("step") == "refused"
+    assert account.driver.pairing.over
+    assert not account.driver.pairing.confirmed
+    assert account.shown.state == pb.SESSION_STATE_NEW
 
 
 async def test_an_answer_is_for_an_attempt_that_runs(account: OneAccount, pairing: Pairing) -> None:

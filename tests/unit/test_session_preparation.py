@@ -13,6 +13,7 @@ from mesh_core.ids import Prefix, encode, new_id, new_uuid
 from mesh_core.rpc.auth import Identity, Role, assume
 from mesh_session_node.drivers.interface.content import Reference, References
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure
+from mesh_session_node.drivers.interface.pairing import Paired
 from mesh_session_node.journal import AccountRef
 from mesh_session_node.outbound.outgoing import Outgoing
 from mesh_session_node.outbound.preparation import CannotPrepare, Preparation
@@ -218,7 +219,7 @@ async def test_a_picture_that_failed_with_its_pairing_is_not_sent_by_the_next_on
     account.session.log_out()
     account.session.pairing_begun()
     state = account.driver.pair_at_once(PHONE)
-    account.session.pairing_done(state, account.session.pairing_rows(state)[1])
+    account.session.pairing_done(state, account.session.pairing_rows(Paired(state))[0])
     await account.dial()
     new = await account.send("dog.png")
     await account.send("this is my dog")
@@ -317,13 +318,13 @@ def preparation(account: OneAccount, media: MemoryMedia, previews: MemoryPreview
 def picture() -> Outgoing:
     request = pb.SendMessageRequest()
     request.content.image.media.media_id = MEDIA
-    return Outgoing(new_uuid(), f"phone:{OTHER}", request, "")
+    return Outgoing(new_uuid(), "ID", f"phone:{OTHER}", request, "")
 
 
 def answer_to(message: UUID) -> Outgoing:
     request = pb.SendMessageRequest(content=content_of("yes"))
     request.options.reply_to.message_id = encode(Prefix.MESSAGE, message)
-    return Outgoing(new_uuid(), f"phone:{OTHER}", request, "")
+    return Outgoing(new_uuid(), "ID", f"phone:{OTHER}", request, "")
 
 
 async def test_a_key_that_is_limited_to_accounts_sends_no_files_of_others(
@@ -462,4 +463,4 @@ async def test_no_page_is_read_for_a_text_that_does_not_ask_for_it(
 
 def text_with_link() -> Outgoing:
     request = pb.SendMessageRequest(content=content_of(f"see {LINK}"))
-    return Outgoing(new_uuid(), f"phone:{OTHER}", request, "")
+    return Outgoing(new_uuid(), "ID", f"phone:{OTHER}", request, "")

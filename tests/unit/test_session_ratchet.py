@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh_session_node.drivers.interface.driver import Reservation
+from mesh_session_node.drivers.interface.state import Reservation
 from mesh_session_node.drivers.simulated.state import SimulatedState, StoredState, load_state
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from mesh_core.ids import new_uuid
 from mesh_session_node.drivers.interface.content import Identity
+from mesh_session_node.drivers.interface.message_ids import network_id_of
 from mesh_session_node.drivers.interface.outcomes import Receipt
 from mesh_session_node.journal import MemberReceipt, StatusChange
-from mesh_session_node.outbound.outgoing import network_id_of
 from mesh_session_node.outbound.receipts import LateReceipts, ReceiptAcks
 from sessionmesh.v1 import event_pb2
 from sessionmesh.v1 import message_pb2 as pb

@@ -47,6 +47,7 @@ async def test_a_message_is_stored_as_the_api_shows_it(account: OneAccount) -> N
     assert isinstance(row, InboundMessage)
     assert isinstance(person, PersonIdentity)
     assert (row.network_id, row.chat, row.network_time) == ("IN1", ADA, TIME)
+    assert row.event is not None
     assert row.event.type == "message.received"
     message = pb.Message.FromString(row.content)
     assert (message.direction, message.chat, message.content.text.body) == (

@@ -130,6 +130,7 @@ async def test_a_reaction_is_an_event_about_our_message(account: OneAccount) -> 
     account.driver.link.receive(incoming(content=HEART, target=Reference(out.network_id)))
     await account.settle()
     [row] = [row for row in account.journal.waiting if isinstance(row, InboundMessage)]
+    assert row.event is not None
     event = event_pb2.Event.FromString(row.event.body)
     assert event.type == "message.reaction"
     assert event.reaction.message == MessageRef(

@@ -22,7 +22,7 @@ MESSAGE = OVERHEAD + 1024
 
 
 def message() -> Outgoing:
-    out = Outgoing(new_uuid(), "phone:+4915112345678", pb.SendMessageRequest(), "")
+    out = Outgoing(new_uuid(), "ID", "phone:+4915112345678", pb.SendMessageRequest(), "")
     out.size = 1024
     return out
 

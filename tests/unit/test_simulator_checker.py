@@ -56,6 +56,29 @@ def test_an_ordinary_life_is_clean() -> None:
     assert (verdict.sent, verdict.delivered, verdict.unacked) == (2, 1, 1)
 
 
+# Unreadable
+
+
+def unreadable(message_id: str) -> Record:
+    return Record(Kind.UNREADABLE, 1, 1, ALICE, id=message_id)
+
+
+def test_a_message_that_its_recipient_never_decrypted_is_unreadable() -> None:
+    verdict = check([login(1), accepted("A", 0), unreadable("A")])
+    assert (verdict.unreadable, verdict.clean) == (1, False)
+
+
+def test_a_message_that_came_again_and_was_confirmed_is_not_unreadable() -> None:
+    assert check([login(1), accepted("A", 0), unreadable("A"), delivered("A")]).clean
+
+
+def test_an_inbound_message_that_came_again_and_was_acknowledged_is_not_unreadable() -> None:
+    inbound = Record(Kind.INBOUND, 1, 0, ALICE, id="B", peer=TO)
+    acknowledged = Record(Kind.INBOUND_ACKED, 1, 1, ALICE, id="B")
+    assert check([login(1), inbound, unreadable("B")]).unreadable == 1
+    assert check([login(1), inbound, unreadable("B"), acknowledged]).clean
+
+
 # Lost
 
 

@@ -8,14 +8,16 @@ import resource
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
 import grpc
 import typer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from rich.console import Console
 
+from mesh_cli.commands.findings import Finding
 from mesh_cli.commands.output import AsJson
 from mesh_cli.commands.target import local_mesh
 from mesh_cli.embedded.etcd import PROGRAM as ETCD
@@ -29,19 +31,19 @@ OPEN_FILES = 8_192
 HEALTH_SECONDS = 3.0
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One check: what was checked, whether it is good, what was found, and what to do if it is bad."""
-
-    subject: str
-    good: bool
-    seen: str
-    remedy: str = ""
-
-
-def doctor(context: typer.Context, as_json: AsJson = False) -> None:
+def doctor(
+    context: typer.Context,
+    whatsapp: Annotated[
+        bool, typer.Option("--whatsapp", help="Check the way to WhatsApp, too: it is asked for a web page.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Check this machine, and the mesh that runs on it."""
     findings = [_python(), _open_files(), _disk(context.obj.state_directory), *_programs()]
+    if whatsapp:
+        from mesh_cli.commands.whatsapp_checks import whatsapp_checks
+
+        findings += whatsapp_checks()
     if mesh := local_mesh(context.obj):
         addresses = {name: part.address for name, part in mesh.parts.items()}
         findings += asyncio.run(_parts(addresses))

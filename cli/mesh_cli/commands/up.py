@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 import time
@@ -28,6 +29,13 @@ DEFAULT_PORT = 7600
 MAX_NODES = 64
 
 
+class Driver(StrEnum):
+    """The network of the accounts of `mesh up`."""
+
+    SIMULATED = "simulated"
+    WHATSAPP_WEB = "whatsapp_web"
+
+
 class Objects(StrEnum):
     """What `mesh up` starts as the object store."""
 
@@ -47,6 +55,13 @@ def up(
     objects: Annotated[
         Objects, typer.Option(help="Where files are stored: in a directory, or in an S3 on this machine.")
     ] = Objects.DIRECTORY,
+    driver: Annotated[
+        Driver, typer.Option(help="The network of accounts that name none: the simulated one, or WhatsApp.")
+    ] = Driver.SIMULATED,
+    fake_network: Annotated[
+        bool,
+        typer.Option("--fake-network", help="With whatsapp_web: a network on this machine for WhatsApp."),
+    ] = False,
 ) -> None:
     """Run the whole mesh on this machine until Ctrl-C.
 
@@ -54,6 +69,9 @@ def up(
     its address (MESH_ETCD_ENDPOINTS, MESH_DATABASE_URL, MESH_REDIS_URL, MESH_OBJECTS_URL,
     MESH_SIMNET_ADDRESS), then every part of the mesh. The data stay in the state directory: the next
     `mesh up` continues with them. One mesh at a time can run on a state directory.
+
+    With --driver whatsapp_web accounts are linked devices of WhatsApp; with --fake-network too, of a network
+    on this machine, which forgets them when it ends.
     """
     from mesh_cli.up.stack import Stack  # here: other commands need not wait for what it imports
 
@@ -64,16 +82,33 @@ def up(
         with contextlib.suppress(OSError):  # our output may be on a full disk, and the mesh goes on
             console.print(f"[dim]… {escape(step)}[/]", soft_wrap=True)
 
+    _check_driver(driver, fake_network=fake_network)
     stack = Stack(
         state or target.state_directory,
         nodes=nodes,
         port=port,
         progress=say,
         s3=objects is Objects.S3,
+        driver=driver.value,
+        fake_network=fake_network,
     )
     try:
         asyncio.run(_run(stack, console))
     except (MeshError, StartupError) as error:
+        Console(stderr=True).print(f"[bold red]mesh up:[/] {error}", highlight=False, soft_wrap=True)
+        sys.exit(EXIT_UNAVAILABLE)
+
+
+def _check_driver(driver: Driver, *, fake_network: bool) -> None:
+    if driver is not Driver.WHATSAPP_WEB:
+        if fake_network:
+            raise typer.BadParameter("is for --driver whatsapp_web", param_hint="--fake-network")
+        return
+    from mesh_session_node.drivers.whatsapp_web.process import NoSidecar, find_program
+
+    try:
+        find_program(os.environ.get("MESH_WHATSAPP_WEB_SIDECAR", ""))
+    except NoSidecar as error:
         Console(stderr=True).print(f"[bold red]mesh up:[/] {error}", highlight=False, soft_wrap=True)
         sys.exit(EXIT_UNAVAILABLE)
 

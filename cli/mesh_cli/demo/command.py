@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from mesh_cli.commands.target import local_mesh
 from mesh_cli.commands.terminal import Terminal, wide_console
+from mesh_cli.commands.up import Driver
 from mesh_cli.demo.figures import Figures
 from mesh_cli.up.state import MeshFile
 from mesh_client import MeshCallError
@@ -29,6 +30,10 @@ def demo(
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="Send this photograph instead of the default."),
     ] = None,
+    driver: Annotated[
+        Driver,
+        typer.Option(help="The network of its accounts; whatsapp_web: one that stands in for WhatsApp."),
+    ] = Driver.SIMULATED,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
 ) -> None:
     """Show what the mesh does, and check everything shown.
@@ -39,7 +44,7 @@ def demo(
     """
     console = wide_console()
     try:
-        figures = asyncio.run(_run(console, local_mesh(context.obj), photo))
+        figures = asyncio.run(_run(console, local_mesh(context.obj), photo, driver))
     except (MeshError, MeshCallError, TimeoutError) as error:
         Terminal(stderr=True).print(
             f"[bold red]mesh demo:[/] {escape(str(error) or 'timed out')}", soft_wrap=True
@@ -53,7 +58,7 @@ def demo(
     console.print("[bold green]Everything shown is true.[/]")
 
 
-async def _run(console: Console, running: MeshFile | None, chosen: Path | None) -> Figures:
+async def _run(console: Console, running: MeshFile | None, chosen: Path | None, driver: Driver) -> Figures:
     # Here: other commands need not wait for what these import.
     from mesh_cli.demo.own_mesh import own_mesh
     from mesh_cli.demo.photo import load_photo
@@ -61,9 +66,9 @@ async def _run(console: Console, running: MeshFile | None, chosen: Path | None) 
 
     photo = load_photo(chosen)
     if running is not None:
-        return await Tour(console, running).run(photo)
+        return await Tour(console, running, driver.value).run(photo)
     console.print("[dim]… no mesh runs on this machine: starting one for the demo[/]")
-    async with own_mesh() as mesh:
-        figures = await Tour(console, mesh).run(photo)
+    async with own_mesh(driver.value) as mesh:
+        figures = await Tour(console, mesh, driver.value).run(photo)
         console.print("[dim]… stopping the demo's mesh[/]")
     return figures

@@ -19,6 +19,7 @@ class Figures:
     lost: int = -1
     duplicates: int = -1
     overlaps: int = -1
+    unreadable: int = -1
     webhooks_verified: int = 0
     failover_seconds: float = -1.0
     trace_id: str = ""
@@ -31,6 +32,7 @@ class Figures:
             f"{self.lost} lost": self.lost == 0,
             f"{self.duplicates} duplicates": self.duplicates == 0,
             f"{self.overlaps} overlaps": self.overlaps == 0,
+            f"{self.unreadable} unreadable": self.unreadable == 0,
             "no webhook verified": self.webhooks_verified > 0,
             "no failover": self.failover_seconds >= 0,
             f"the trace is missing {sorted(TRACE_SERVICES.difference(self.trace_services))}": (

@@ -15,11 +15,12 @@ from mesh_cli.up.state import MeshFile, running_mesh
 
 START_SECONDS = 120.0
 POLL_SECONDS = 0.05
+WHATSAPP_WEB = "whatsapp_web"
 
 
 @contextlib.asynccontextmanager
-async def own_mesh() -> AsyncIterator[MeshFile]:
-    """`mesh up` as a child on a temporary state directory that goes away with it."""
+async def own_mesh(driver: str) -> AsyncIterator[MeshFile]:
+    """`mesh up` as a child on a temporary state directory that goes away with it, on a network of ours."""
     with tempfile.TemporaryDirectory(prefix="mesh-demo-", ignore_cleanup_errors=True) as folder:
         state = Path(folder)
         log = state / "up.log"
@@ -33,6 +34,7 @@ async def own_mesh() -> AsyncIterator[MeshFile]:
                 folder,
                 "--port",
                 "0",
+                *(("--driver", driver, "--fake-network") if driver == WHATSAPP_WEB else ()),
                 stdout=output,
                 stderr=output,
                 stdin=asyncio.subprocess.DEVNULL,

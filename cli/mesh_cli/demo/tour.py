@@ -47,9 +47,10 @@ _SCOPES = (authorization_pb2.SCOPE_READ, authorization_pb2.SCOPE_SEND, authoriza
 class Tour:
     """Walks through a running mesh as its operator and as a customer; `run` returns what was measured."""
 
-    def __init__(self, console: Console, mesh: MeshFile) -> None:
+    def __init__(self, console: Console, mesh: MeshFile, driver: str) -> None:
         self._console = console
         self._mesh = mesh
+        self._driver = account_pb2.Driver.Value(f"DRIVER_{driver.upper()}")
         self._figures = Figures()
         self._calls: list[simulator_pb2.CallerRecord] = []
         self._station = 0
@@ -98,7 +99,9 @@ class Tour:
         self._begin(f"{ACCOUNTS} accounts")
         made = []
         for number in range(ACCOUNTS):
-            account = account_pb2.Account(external_id=f"demo-{number}", phone=f"{self._prefix}{number}")
+            account = account_pb2.Account(
+                external_id=f"demo-{number}", phone=f"{self._prefix}{number}", driver=self._driver
+            )
             answer = await client.accounts.CreateAccount(account_pb2.CreateAccountRequest(account=account))
             self._say(f"account {answer.account.id} {answer.account.phone}")
             made.append(answer.account)
@@ -202,12 +205,14 @@ class Tour:
         self._figures.lost = verdict.lost
         self._figures.duplicates = verdict.duplicates
         self._figures.overlaps = verdict.overlaps
+        self._figures.unreadable = verdict.unreadable
         self._figures.webhooks_verified = receiver.received.verified
         for finding in verdict.findings:
             self._console.print(f"  {finding}", style="red", markup=False)
         self._console.print(
             f"\n  sent {self._figures.sent}   delivered {self._figures.delivered}   lost {verdict.lost}   "
             f"duplicates {verdict.duplicates}   overlaps {verdict.overlaps}   "
+            f"unreadable {verdict.unreadable}   "
             f"webhooks verified {receiver.received.verified}, refused {receiver.received.refused}\n"
         )
 

@@ -13,12 +13,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from mesh_cli.embedded import launcher
 from mesh_cli.embedded.environment import inherited
 from mesh_cli.embedded.errors import ServerEnded, ServerFailed, StateInUse
 from mesh_cli.embedded.lock import FileLock
 from mesh_cli.embedded.ports import ChosenPorts
 from mesh_core.disk import DiskFull, is_full, naming_full_disk
+from mesh_parent import launcher
 
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0

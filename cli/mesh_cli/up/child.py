@@ -14,13 +14,12 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from mesh_cli.embedded import launcher
 from mesh_cli.embedded.environment import inherited
 from mesh_cli.embedded.errors import ServerEnded, ServerFailed
 from mesh_cli.embedded.ports import LOOPBACK, ChosenPorts, children
 from mesh_cli.up.keeping import local_time
 from mesh_core.backoff import Backoff
-from mesh_parent import command_line
+from mesh_parent import command_line, launcher
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 15.0

@@ -23,6 +23,7 @@ from mesh_cli.up.state import MeshFile, Part, Secrets, StateDirectory
 from mesh_core.database.migrations import migrate
 from mesh_core.errors import FailedPrecondition, MeshError
 from sessionmesh.admin.v1 import fleet_pb2, fleet_pb2_grpc
+from sessionmesh.simulator.v1 import simulator_pb2, simulator_pb2_grpc
 
 ASSIGNED_SECONDS = 30.0
 ASSIGNED_POLL_SECONDS = 0.1
@@ -33,6 +34,7 @@ SETTLED_SECONDS = 2.0
 """Nodes get even shares of the load, and their numbers of shards may stay uneven: a table that did
 not change for so long is taken for final."""
 SIMULATOR = "simulator"
+SIMULATED = "simulated"
 _LINKS = "MESH_LINKS_LISTEN"
 Progress = Callable[[str], None]
 
@@ -40,12 +42,28 @@ Progress = Callable[[str], None]
 class Stack:
     """Starts, watches and stops everything; `progress` is told each step as it begins."""
 
-    def __init__(self, state: Path, *, nodes: int, port: int, progress: Progress, s3: bool = False) -> None:
-        """`port` is the router's; 0 takes a free one. `s3`: objects are in a real S3, else in a directory."""
+    def __init__(
+        self,
+        state: Path,
+        *,
+        nodes: int,
+        port: int,
+        progress: Progress,
+        s3: bool = False,
+        driver: str = SIMULATED,
+        fake_network: bool = False,
+    ) -> None:
+        """`port` is the router's; 0 takes a free one. `s3`: objects are in a real S3, else in a directory.
+
+        Accounts are of `driver` unless they name another. `fake_network`: whatsapp_web has a network to test
+        with in place of WhatsApp.
+        """
         self._state = StateDirectory(state)
         self._nodes = nodes
         self._port = port
         self._progress = progress
+        self._driver = driver
+        self._fake_network = fake_network
         self._backing = Backing(s3=s3)
         self._collector = Collector()
         self._children: dict[str, Child] = {}
@@ -119,7 +137,7 @@ class Stack:
         self._progress("database schema, simulated network")
         direct = os.environ.get("MESH_DATABASE_DIRECT_URL")
         schema = migrate(direct or self._backing.environment["MESH_DATABASE_URL"])
-        _, network = await _all_or_first_error(schema, self._start_network(common))
+        _, network = await _all_or_first_error(schema, self._start_network(common, secrets))
         self._progress(f"router, {self._nodes} session-nodes, media, webhook")
         await _all_or_first_error(*(child.start() for child in self._add_parts(common, network)))
         self._progress("assignment of accounts to session-nodes")
@@ -131,23 +149,41 @@ class Stack:
             "MESH_AUTH_BOOTSTRAP_KEY": secrets.admin_key,
             "MESH_AUTH_MESH_KEY": secrets.mesh_key,
             "MESH_SECRETS_MASTER_KEY": secrets.master_key,
+            **({} if self._driver == SIMULATED else {"MESH_CLUSTER_DEFAULT_DRIVER": self._driver}),
             "MESH_TELEMETRY_LOG_FORMAT": "json",
             **self._tracing(),
         }
 
-    async def _start_network(self, common: dict[str, str]) -> str:
-        """Start the simulated network, unless the environment gives another; returns its address."""
+    async def _start_network(self, common: dict[str, str], secrets: Secrets) -> dict[str, str]:
+        """Start the network; returns what session-nodes must be told of it."""
+        if self._fake_network:
+            return await self._start_fake_network(common, secrets)
         if given := os.environ.get("MESH_SIMNET_ADDRESS"):
-            return given
+            return {"MESH_SIMNET_ADDRESS": given}
         simulated = {"MESH_SIMULATOR_STATE": str(self._state.path / "network")}
         network = self._add(SIMULATOR, "mesh_simulator", common | simulated, other="MESH_SIMULATOR_LISTEN")
         await network.start()
-        return network.other_address
+        return {"MESH_SIMNET_ADDRESS": network.other_address}
 
-    def _add_parts(self, common: dict[str, str], network: str) -> list[Child]:
+    async def _start_fake_network(self, common: dict[str, str], secrets: Secrets) -> dict[str, str]:
+        """Start a network of WhatsApp Web's protocol."""
+        state = {"MESH_SIMULATOR_STATE": str(self._state.path / "whatsapp-web-network")}
+        module = "mesh_simulator.whatsapp_web"
+        network = self._add(SIMULATOR, module, common | state, other="MESH_SIMULATOR_LISTEN")
+        await network.start()
+        async with grpc.aio.insecure_channel(network.address) as channel:
+            seen = await simulator_pb2_grpc.SimulatorServiceStub(channel).GetNetworkStats(
+                simulator_pb2.GetNetworkStatsRequest(), metadata=_authorization(secrets.admin_key)
+            )
+        return {
+            "MESH_WHATSAPP_WEB_TEST_NETWORK": seen.address,
+            "MESH_WHATSAPP_WEB_TEST_ROOT": seen.root_key.hex(),
+        }
+
+    def _add_parts(self, common: dict[str, str], network: dict[str, str]) -> list[Child]:
         # The simulated network bans nobody for pairing often.
         pairing = _unless_given("MESH_SESSION_PAIRING_INTERVAL_SECONDS", "0")
-        self._node_environment = common | pairing | {"MESH_SIMNET_ADDRESS": network}
+        self._node_environment = common | pairing | network
         local_webhooks = _unless_given("MESH_WEBHOOK_ALLOW_PRIVATE_ADDRESSES", "true")
         local_webhooks |= _unless_given("MESH_WEBHOOK_ALLOW_HTTP", "true")
         names = [f"node-{number}" for number in range(1, self._nodes + 1)]
@@ -233,7 +269,7 @@ async def _all_or_first_error(*starts: Awaitable[Any]) -> list[Any]:
 
 async def _until_assigned(router: str, key: str, nodes: int) -> None:
     """Wait until every node owns its share of the accounts: while accounts move, their streams end."""
-    metadata = (("authorization", f"Bearer {key}"),)
+    metadata = _authorization(key)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(ASSIGNED_SECONDS), grpc.aio.insecure_channel(router) as channel:
             fleet = fleet_pb2_grpc.FleetServiceStub(channel)
@@ -253,6 +289,10 @@ async def _until_assigned(router: str, key: str, nodes: int) -> None:
         f"not every session-node has its accounts after {ASSIGNED_SECONDS:.0f} s; see their logs",
         "BACKEND_UNAVAILABLE",
     )
+
+
+def _authorization(key: str) -> tuple[tuple[str, str]]:
+    return (("authorization", f"Bearer {key}"),)
 
 
 def _is_settled(placement: fleet_pb2.GetPlacementResponse, nodes: int) -> bool:

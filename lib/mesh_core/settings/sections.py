@@ -171,6 +171,8 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Which cluster this process belongs to; the first element of its etcd keys."""
 
     name: str = "sessionmesh"
+    default_driver: Literal["simulated", "whatsapp_web", "whatsapp_cloud"] = "simulated"
+    """The network of accounts that are created without naming one."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,62}", self.name):

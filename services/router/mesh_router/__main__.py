@@ -42,7 +42,7 @@ from mesh_router.xds.state import ROUTERS
 from sessionmesh.admin.v1 import fleet_pb2_grpc
 from sessionmesh.v1 import account_pb2_grpc, audit_pb2_grpc, job_pb2, job_pb2_grpc, tenant_pb2_grpc
 
-OLDEST_SCHEMA = 12
+OLDEST_SCHEMA = 17
 
 
 async def main(settings: RouterSettings, stop: Stop) -> None:
@@ -90,7 +90,13 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
             shared_port=is_worker(),
         )
         accounts = AccountService(
-            database, pager, owners, notifier.wake, fleet.admission, settings.sendceiling
+            database,
+            pager,
+            owners,
+            notifier.wake,
+            fleet.admission,
+            settings.sendceiling,
+            settings.cluster.default_driver,
         )
         server.add(account_pb2_grpc.add_AccountServiceServicer_to_server, accounts)
         server.add_bytes("sessionmesh.v1.AccountService", {"ListAccounts": accounts.list_accounts})

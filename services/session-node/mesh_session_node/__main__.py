@@ -42,6 +42,7 @@ from mesh_session_node.node.node import Node
 from mesh_session_node.outbound.link_previews import LinkPreviews
 from mesh_session_node.settings import SessionNodeSettings
 from mesh_session_node.store.accounts import AccountStore, SendLimits
+from mesh_session_node.store.driver_rows import DriverRowStore
 from mesh_session_node.store.media import MediaClient
 from mesh_session_node.store.messages import MessageStore
 from mesh_session_node.store.sessions import SessionStore
@@ -50,7 +51,7 @@ from sessionmesh.v1 import message_pb2_grpc, server_pb2_grpc, session_pb2_grpc
 
 logger = structlog.get_logger(__name__)
 
-OLDEST_SCHEMA = 14
+OLDEST_SCHEMA = 17
 
 
 async def main(settings: SessionNodeSettings, stop: Stop) -> None:
@@ -100,6 +101,9 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
         )
         accounts, messages = AccountStore(database.pool, _limits(settings)), MessageStore(database.pool)
         drivers = Drivers.from_settings(settings)
+        for name, work in drivers.background():
+            supervisor.start(name, work)
+        sealer = Sealer(PostgresDataKeys(database), settings.secrets)
         node = Node(
             node_id=node_id,
             settings=settings.session,
@@ -107,14 +111,15 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
             journal=journal,
             accounts=accounts,
             messages=messages,
-            sealer=Sealer(PostgresDataKeys(database), settings.secrets),
+            sealer=sealer,
             media=MediaClient(channels, media, settings.mediaservice.address, settings.auth.mesh_key),
             previews=previews,
+            rows=DriverRowStore(database.pool, sealer),
             ownership=ownership,
         )
         journal_task = supervisor.start("journal", journal.run(node.on_commit))
         _add_services(server, node, messages, database, Pager(await page_token_key(database)))
-        info = ServerService(drivers, cluster, settings.server.max_message_bytes)
+        info = ServerService(drivers, settings.cluster, settings.server.max_message_bytes)
         server.add(server_pb2_grpc.add_ServerServiceServicer_to_server, info)
         peer_pool = PeerPool(channels, settings.auth.mesh_key, client_context(settings.server))
         server.forward_not_owned(OwnerForwarder(node_id, ownership, peer_pool))

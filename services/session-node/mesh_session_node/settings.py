@@ -18,6 +18,7 @@ from mesh_core.settings import (
 )
 from mesh_session_node.context.context import SessionSettings
 from mesh_session_node.drivers.simulated.driver import SimnetSettings
+from mesh_session_node.drivers.whatsapp_web.settings import WhatsappWebSettings
 
 
 class MediaServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +37,7 @@ class SessionNodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     node: NodeSettings
     session: SessionSettings
     simnet: SimnetSettings
+    whatsapp_web: WhatsappWebSettings
     mediaservice: MediaServiceSettings
     auth: AuthSettings
     secrets: SecretsSettings

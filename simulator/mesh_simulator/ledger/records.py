@@ -63,6 +63,9 @@ class Kind(IntEnum):
     """A fault began; `id` names it, `peer` says what it does. Without an account it affects all of them."""
     READ_REPORTED = 20
     """The client reported that it read or played (`code`) message `id` of the conversation `peer`."""
+    UNREADABLE = 21
+    """A device could not decrypt message `id`: the recipient's, that of the member `peer` of a group, or the
+    account's own, of an inbound message."""
 
 
 class Record(NamedTuple):

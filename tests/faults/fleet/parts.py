@@ -15,7 +15,7 @@ import grpc.aio
 import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from mesh_cli.embedded import launcher
+from mesh_parent import launcher
 from tests.support.eventually import eventually
 
 READY_SECONDS = 60.0

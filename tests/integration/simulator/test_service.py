@@ -22,11 +22,11 @@ from mesh_core.rpc.auth import KeyAuthenticator
 from mesh_core.rpc.channels import Metadata, mesh_metadata, open_channel
 from mesh_core.rpc.server import Server
 from mesh_core.settings import AuthSettings, ServerSettings
-from mesh_simulator.__main__ import no_other_keys
 from mesh_simulator.checker import check
 from mesh_simulator.ledger.records import Kind, Record
 from mesh_simulator.network import Network
 from mesh_simulator.service import SimulatorServicer
+from mesh_simulator.serving import no_other_keys
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.simulator.v1 import simulator_pb2 as api
 from sessionmesh.simulator.v1 import simulator_pb2_grpc
@@ -331,6 +331,16 @@ async def test_a_fault_without_its_measure_is_refused(operator: Operator) -> Non
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await operator.stub.InjectFault(api.InjectFaultRequest(kind=kind), metadata=operator.metadata)
         assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_what_only_the_protocol_of_whatsapp_has_is_unsupported(operator: Operator) -> None:
+    for method, request in (
+        ("InjectFault", api.InjectFaultRequest(kind=api.FAULT_KIND_GARBAGE)),
+        ("SetNetwork", api.SetNetworkRequest(passkey_phones=[ALICE])),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await getattr(operator.stub, method)(request, metadata=operator.metadata)
+        assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
 
 
 def record_of(message: api.LedgerRecord) -> Record:

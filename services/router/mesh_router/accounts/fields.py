@@ -42,15 +42,15 @@ class Fields:
     settings: str
 
 
-def checked(account: account_pb2.Account) -> Fields:
+def checked(account: account_pb2.Account, default_driver: str) -> Fields:
     """The fields of `account`, whose enums are known to be in range. Raises `InvalidField` with a path such
-    as `account.phone`.
+    as `account.phone`. `default_driver` is the column of accounts that name none.
     """
     for name in _LIMITS:
         validation.at_least(f"account.send_limits.{name}", getattr(account.send_limits, name), 0)
     return Fields(
         external_id=validation.visible_text("account.external_id", account.external_id) or None,
-        driver=stored_driver(account.driver or account_pb2.DRIVER_SIMULATED),
+        driver=stored_driver(account.driver) if account.driver else default_driver,
         display_name=validation.visible_text("account.display_name", account.display_name),
         phone=validation.phone("account.phone", account.phone) if account.phone else "",
         labels=json.dumps(validation.labels("account.labels", account.labels)),

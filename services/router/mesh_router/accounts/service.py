@@ -44,6 +44,7 @@ class AccountService(account_pb2_grpc.AccountServiceServicer):
         events_committed: Callable[[], None],
         admission: Admission,
         ceiling: SendCeilingSettings,
+        default_driver: str,
     ) -> None:
         self._callers = database.callers
         self._pager = pager
@@ -51,12 +52,13 @@ class AccountService(account_pb2_grpc.AccountServiceServicer):
         self._events_committed = events_committed
         self._admission = admission
         self._ceiling = ceiling
+        self._default_driver = default_driver
 
     async def CreateAccount(
         self, request: account_pb2.CreateAccountRequest, context: Any
     ) -> account_pb2.CreateAccountResponse:
         request_id = validation.request_id(request.request_id)
-        fields = checked(request.account)
+        fields = checked(request.account, self._default_driver)
         self._check_ceiling(request.account)
         tenant = UUID(current_identity().tenant_for(request.tenant_id).bytes)
         account = ids.new_uuid()
@@ -126,7 +128,7 @@ class AccountService(account_pb2_grpc.AccountServiceServicer):
     ) -> account_pb2.UpdateAccountResponse:
         account = _account(request.account_id)
         paths = validation.field_mask(request.update_mask, CHANGEABLE)
-        fields = checked(request.account)
+        fields = checked(request.account, self._default_driver)
         if "send_limits" in paths:
             self._check_ceiling(request.account)
         async with self._changing() as (connection, reservation):

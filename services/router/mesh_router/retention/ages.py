@@ -80,7 +80,10 @@ AGED: Mapping[str, str] = {
         """NOT EXISTS (SELECT FROM node_incarnation n WHERE n.id = old.incarnation AND NOT n.expired
              AND n.beat_at > $1::timestamptz - interval '1 day')""",
     ),
-    **{table: _of_no_account(table) for table in ("session", "credential", "outbox", "media_fetch")},
+    **{
+        table: _of_no_account(table)
+        for table in ("session", "credential", "driver_row_count", "outbox", "media_fetch")
+    },
 }
 """By table the statement that deletes 5,000 of its old rows; $1, where there is one, is the present time."""
 _REFERENCES = """DELETE FROM media_reference r WHERE ctid >= $1::text::tid AND ctid < $2::text::tid

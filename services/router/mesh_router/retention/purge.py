@@ -113,13 +113,15 @@ ACCOUNT_TABLES: Mapping[str, str] = {
     "request": """WITH gone AS (DELETE FROM request WHERE scope = $1 AND (method, request_id) IN (
       SELECT method, request_id FROM request WHERE scope = $1 LIMIT 2000) RETURNING scope)
     SELECT count(*) FROM gone""",
+    "driver_row": _of_account("driver_row", "key"),
+    "driver_row_count": _of_account("driver_row_count", "account"),
     "credential": _of_account("credential", "account"),
     "session": _of_account("session", "account"),
     "account": "WITH gone AS (DELETE FROM account WHERE id = $1 RETURNING id) SELECT count(*) FROM gone",
 }
 """By table what deletes some of an account's rows and answers how many, in the order in which they go."""
 # One index probe for each account that is in them; the small tables are read whole, see `ages`.
-_LARGE = ("message", "media_reference", "network_message", "person_identity", "disconnect")
+_LARGE = ("message", "media_reference", "network_message", "person_identity", "disconnect", "driver_row")
 _STRAYS = """WITH RECURSIVE owner AS (
     (SELECT account FROM {0} ORDER BY account LIMIT 1)
     UNION ALL

@@ -10,10 +10,12 @@ import structlog
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.ids import new_uuid
+from mesh_session_node.account.connect_queue import ConnectQueue
 from mesh_session_node.account.reconnect import LONGEST_HELD, Failures
 from mesh_session_node.account.state import LIVE, Cause, SessionEvent, State, transition
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
+from mesh_session_node.context.driver_rows import DriverRows
 from mesh_session_node.drivers.interface.driver import Link, LinkEvents
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
 from mesh_session_node.journal import Disconnect
@@ -21,26 +23,6 @@ from mesh_session_node.outbound.sender import Sender
 from sessionmesh.v1 import session_pb2 as pb
 
 logger = structlog.get_logger(__name__)
-
-
-class Dialer(Protocol):
-    """Who waits for a turn to dial."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def tenant(self) -> UUID: ...
-    async def dial(self) -> None:
-        """Connect and log in."""
-
-
-class ConnectQueue(Protocol):
-    """Gives turns to dial."""
-
-    def admit(self, dialer: Dialer, *, first: bool = False) -> None:
-        """Call `dial` when its turn comes, in a task of its own; `first`: before those that nobody asked
-        for.
-        """
 
 
 class Network(Protocol):
@@ -87,6 +69,7 @@ class Connector:
         "_named_time",
         "_network",
         "_own_time",
+        "_past",
         "_queue",
         "_retry",
         "_sender",
@@ -127,6 +110,8 @@ class Connector:
         """Nobody waits for its next dial: it is put off while the network fails."""
         self._dialing: asyncio.Task[None] | None = None
         self._retry: asyncio.TimerHandle | None = None
+        self._past: Link | None = None
+        """The connection before, of which something may leave yet."""
 
     @property
     def id(self) -> str:
@@ -153,8 +138,14 @@ class Connector:
             self.hold("the network fails for most accounts")
             return
         self._dialing = asyncio.current_task()
+        rows = DriverRows(context.id, context.ref, context.host, self._rows_failed)
+        link = None
         try:
-            link = await context.driver.connect(state, self._events)
+            if self._past is not None:
+                await self._past.closed()
+                self._past = None
+            context.rows = rows
+            link = await context.driver.connect(state, rows, self._events)
         except ConnectionEnded as error:
             if self._wanted():
                 self._failed(error)
@@ -167,11 +158,16 @@ class Connector:
             return
         finally:
             self._dialing = None
+            if link is None:
+                self._end_rows(rows)
         if not self._wanted() or not context.host.may_act(context.ref):
-            link.abort()
+            self._end_rows(rows)
+            self.abort(link)
             return
-        if link.ended is not None:
-            self._failed(link.ended)
+        if link.ended is not None or rows.over:
+            self._end_rows(rows)
+            self.abort(link)
+            self._failed(link.ended or ConnectionEnded(End.LOST, _NOT_STORED))
             return
         context.link = link
         context.counters.connects += 1
@@ -237,13 +233,34 @@ class Connector:
         context = self._context
         link, context.link = context.link, None
         if link is not None:
-            link.abort()
+            self.abort(link)
             metrics.RECONNECTS.labels(metrics.CAUSE_NAMES[cause]).inc()
             now = time.time_ns() // 1000
             row = Disconnect(new_uuid(), cause, detail, context.host.node_id, self.connected_at, now)
             context.host.journal.post(context.ref, row)
         self.connected_at = None
         self._sender.link_gone()
+
+    def abort(self, link: Link) -> None:
+        """Close a connection that was this account's; the next one waits until nothing of it leaves."""
+        self._past = link
+        if self._context.rows is not None and self._context.link is None:
+            self._end_rows(self._context.rows)
+        link.abort()
+
+    def let_end(self, link: Link, seconds: float) -> None:
+        """Let a connection end by itself; close it after `seconds`, if it has not."""
+        self._past = link
+        if self._context.rows is not None:
+            self._end_rows(self._context.rows)
+        self._context.host.loop.call_later(seconds, link.abort)
+
+    async def gone(self) -> None:
+        """Return when nothing of the account's connections can leave any more; after `leave`."""
+        if self._dialing is not None:
+            await asyncio.wait([self._dialing])
+        if self._past is not None:
+            await self._past.closed()
 
     def cancel(self) -> None:
         """Neither dial again nor finish dialling, unless it has succeeded."""
@@ -267,6 +284,15 @@ class Connector:
         self.cancel()
         self._network.leave(self)
 
+    def _end_rows(self, rows: DriverRows) -> None:
+        rows.end()
+        if self._context.rows is rows:
+            self._context.rows = None
+
+    def _rows_failed(self) -> None:
+        if self._context.link is not None and (rows := self._context.rows) is not None and rows.over:
+            self.lost(SessionEvent.CONNECTION_LOST, _NOT_STORED)
+
     def _wanted(self) -> bool:
         return not self._context.closed and self._session.state == pb.SESSION_STATE_CONNECTING
 
@@ -283,8 +309,15 @@ class Connector:
         elif end is End.BANNED:
             self.close_link(pb.SESSION_CAUSE_BANNED, detail)
             self._session.unpaired(SessionEvent.BANNED, detail)
-        elif end is End.REFUSED:
+        elif end in _REFUSED:
+            if end is not End.REFUSED:
+                metrics.UNUSABLE.labels(self._context.driver.name, end.name).inc()
+                logger.error(
+                    _UNUSABLE[end], account_id=self.id, network=self._context.driver.name, detail=detail
+                )
             self.lost(SessionEvent.LOGIN_REFUSED, detail, retry_after)
+        elif end is End.CARRIER_GONE and otherwise is SessionEvent.CONNECTION_LOST:
+            self.connect_anew(detail)
         else:
             self.lost(otherwise, detail, retry_after)
 
@@ -292,3 +325,11 @@ class Connector:
         self._retry = None
         if self._session.go(SessionEvent.RETRY_DUE):
             self.dial_soon()
+
+
+_UNUSABLE = {
+    End.CLIENT_EXPIRED: "the network takes this version of its client no more: update it",
+    End.STATE_UNUSABLE: "what is stored of an account cannot be used: pair it again",
+}
+_REFUSED = frozenset({End.REFUSED, *_UNUSABLE})
+_NOT_STORED = "the driver's state cannot be stored"

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import time
 from collections.abc import AsyncGenerator
 from concurrent.futures import Executor
 from contextlib import suppress
 
-import segno
 import structlog
 from asyncpg.pgproto.pgproto import UUID
 
@@ -17,14 +15,20 @@ from mesh_core.errors import FailedPrecondition, MeshError, NotFound, ResourceEx
 from mesh_core.signal import Signal
 from mesh_session_node.account.attempt_ids import check_attempt_id, new_attempt_id
 from mesh_session_node.account.pairing_rooms import PairingRooms
+from mesh_session_node.account.pairing_steps import code_step, question_step
 from mesh_session_node.account.session import Session
 from mesh_session_node.account.state import SessionEvent
 from mesh_session_node.account.views import view
 from mesh_session_node.context.context import SessionSettings, account_moved
 from mesh_session_node.context.events import timestamp
-from mesh_session_node.drivers.interface.driver import PairingCode
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, PairingRefused
-from mesh_session_node.inbound.bounds import fit_time
+from mesh_session_node.drivers.interface.pairing import (
+    Paired,
+    Pairing,
+    PairingCode,
+    PasskeyComparison,
+    PasskeyRequest,
+)
 from mesh_session_node.journal import Refused, unwrap
 from sessionmesh.v1 import session_pb2 as pb
 
@@ -32,6 +36,8 @@ logger = structlog.get_logger(__name__)
 
 UNWATCHED_SECONDS = 60.0
 """An attempt that nobody watches for so long ends: whoever comes back before goes on with it."""
+_ANSWERS = {"passkey": "assertion_json", "confirm": "confirm"}
+"""What answers a step that asks."""
 _LAST = frozenset({"paired", "timed_out", "refused"})
 
 
@@ -50,6 +56,11 @@ class Attempt:
         """What ends it at its deadline, while it runs."""
         self.step: pb.PairResponse | None = None
         self.error: MeshError | None = None
+        self.pairing: Pairing | None = None
+        """What the network asks, while it does."""
+        self.declined = False
+        """The caller said that it is not to go on."""
+        self._answered: pb.PairResponse | None = None
         self._changed = Signal()
         self.task: asyncio.Task[None] | None = None
         self._watchers = 0
@@ -83,6 +94,25 @@ class Attempt:
         """It waits for its turn, with so many before it."""
         if self.step is None or self.step.queued_behind != place:
             self.show(pb.PairResponse(queued_behind=place))
+
+    def answer(self, request: pb.AnswerPairingRequest) -> None:
+        """Answer the present step; a repeat does nothing. Raises `FailedPrecondition` PAIRING_IN_PROGRESS
+        when that is not what it asks.
+        """
+        step, answer = self.step, request.WhichOneof("answer")
+        asked = None if step is None else step.WhichOneof("step")
+        if self.pairing is None or asked is None or _ANSWERS.get(asked) != answer:
+            raise FailedPrecondition("the attempt does not ask for that now", "PAIRING_IN_PROGRESS")
+        if self._answered is step:
+            return
+        self._answered = step
+        if asked == "passkey":
+            self.pairing.answer_passkey(request.assertion_json.encode())
+        elif request.confirm:
+            self.pairing.confirm_passkey()
+        else:
+            self.declined = True
+            self._abandon()
 
     def fail(self, error: MeshError) -> None:
         """End every stream with an error."""
@@ -172,10 +202,12 @@ class Pairings:
         session.context.host.spawn(f"pair {session.id}", self._run(attempt))
         return attempt
 
-    def runs(self, session: Session, attempt_id: str) -> bool:
-        """Whether that is the account's attempt, and it is not over."""
+    def running(self, session: Session, attempt_id: str) -> Attempt:
+        """The account's attempt. Raises `NotFound` when that is not it, or is over."""
         attempt = self._attempts.get(session.id)
-        return attempt is not None and attempt.id == attempt_id and not attempt.over
+        if attempt is None or attempt.id != attempt_id or attempt.over:
+            raise NotFound("pairing attempt", attempt_id)
+        return attempt
 
     def forget(self, session: Session) -> None:
         """The account is not this node's any more."""
@@ -201,10 +233,12 @@ class Pairings:
                     self._allowed_at[session.id] = time.monotonic() + interval
                     paired = await self._pair(attempt, deadline)
         except TimeoutError:
+            if attempt.declined:
+                self._refused(attempt, "it was declined")
+                return
             paired = False
         except PairingRefused as error:
-            session.pairing_ended(SessionEvent.PAIRING_STOPPED, str(error))
-            self._finish(attempt, pb.PairResponse(refused=pb.PairRefusal(detail=str(error))))
+            self._refused(attempt, str(error))
             return
         except ConnectionEnded as error:
             session.pairing_ended(SessionEvent.PAIRING_STOPPED, error.detail)
@@ -237,30 +271,46 @@ class Pairings:
     async def _pair(self, attempt: Attempt, deadline: asyncio.Timeout) -> bool:
         """Whether somebody accepted, and it is stored."""
         session, context = attempt.session, attempt.session.context
-        codes = context.driver.pair(by_code=attempt.by_code, phone=attempt.phone, device_name="Sessionmesh")
+        attempt.pairing = pairing = context.driver.pair(
+            account_id=session.id, by_code=attempt.by_code, phone=attempt.phone, device_name="Sessionmesh"
+        )
         try:
-            async for step in codes:
-                if isinstance(step, PairingCode):
-                    loop = context.host.loop
-                    self._show(attempt, await loop.run_in_executor(self._pictures, code_step, step))
+            async for step in pairing:
+                if not isinstance(step, Paired):
+                    self._show(attempt, await self._shown(attempt, step))
                     continue
-                expected = session.account.phone
-                if expected and step.phone and step.phone != expected:
+                expected, phone = session.account.phone, step.state.phone
+                if expected and phone and phone != expected:
                     raise PairingRefused(
-                        f"{step.phone} accepted, and the account is expected to be {expected}; "
+                        f"{phone} accepted, and the account is expected to be {expected}; "
                         "the linked device that it now shows can be removed there"
                     )
                 deadline.reschedule(None)  # the network holds the account for paired: that must be stored
-                rows = session.pairing_rows(step)
+                row, rows = session.pairing_rows(step)
                 outcome = await context.host.journal.write(context.ref, *rows)
                 if isinstance(outcome, Refused):
                     raise account_moved(attempt.id)
                 unwrap(outcome, context.ref.uuid)
-                session.pairing_done(step, rows[1])
+                await pairing.stored()
+                session.pairing_done(step.state, row)
                 return True
         finally:
-            await codes.aclose()
+            attempt.pairing = None
+            await pairing.aclose()
         return False
+
+    async def _shown(
+        self, attempt: Attempt, step: PairingCode | PasskeyRequest | PasskeyComparison
+    ) -> pb.PairResponse:
+        """A step as the API shows it."""
+        if isinstance(step, PairingCode):
+            loop = attempt.session.context.host.loop
+            return await loop.run_in_executor(self._pictures, code_step, step)
+        return question_step(step, time.time() + attempt.deadline - time.monotonic())
+
+    def _refused(self, attempt: Attempt, detail: str) -> None:
+        attempt.session.pairing_ended(SessionEvent.PAIRING_STOPPED, detail)
+        self._finish(attempt, pb.PairResponse(refused=pb.PairRefusal(detail=detail)))
 
     def _show(self, attempt: Attempt, step: pb.PairResponse) -> None:
         attempt.show(step)
@@ -276,17 +326,3 @@ class Pairings:
 
 def _paired(session: Session) -> pb.PairResponse:
     return pb.PairResponse(paired=pb.PairSuccess(session=view(session)))
-
-
-def code_step(code: PairingCode) -> pb.PairResponse:
-    """What to show, as text, as a PNG and in block characters."""
-    expire = timestamp(fit_time(code.expire_time, time.time_ns() // 1000))
-    if not code.qr:
-        return pb.PairResponse(code=pb.PairCode(code=code.letters, expire_time=expire))
-    picture = segno.make(code.qr, error="l")
-    png, terminal = io.BytesIO(), io.StringIO()
-    picture.save(png, kind="png", scale=6)
-    picture.terminal(terminal, compact=True)
-    return pb.PairResponse(
-        qr=pb.PairQr(text=code.qr, png=png.getvalue(), terminal=terminal.getvalue(), expire_time=expire)
-    )

@@ -8,15 +8,19 @@ from typing import Protocol
 
 from mesh_core.errors import FailedPrecondition
 from mesh_session_node.account import views
-from mesh_session_node.account.connector import Connector, ConnectQueue, Network
+from mesh_session_node.account.connect_queue import ConnectQueue
+from mesh_session_node.account.connector import Connector, Network
 from mesh_session_node.account.state import LIVE, UNPAIRED, Cause, SessionEvent, State, transition
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
+from mesh_session_node.context.driver_rows import seal_rows
 from mesh_session_node.drivers.interface.content import Identity, Incoming
-from mesh_session_node.drivers.interface.driver import DriverState, Link
+from mesh_session_node.drivers.interface.driver import Link
 from mesh_session_node.drivers.interface.outcomes import End, Failure, Receipt
+from mesh_session_node.drivers.interface.pairing import Paired
+from mesh_session_node.drivers.interface.state import DriverState
 from mesh_session_node.inbound.border import Border
-from mesh_session_node.journal import Credential, Event, SessionSnapshot
+from mesh_session_node.journal import Credential, ForgetDriverRows, Row, SessionSnapshot
 from mesh_session_node.outbound.sender import Sender
 from mesh_session_node.store.accounts import AccountRow, SessionRow
 from sessionmesh.v1 import message_pb2
@@ -144,7 +148,7 @@ class Session:
         if link is not None:
             link.log_out()
             # The link is left to end by itself: closing it now would drop the request.
-            context.host.loop.call_later(_LOG_OUT_SECONDS, link.abort)
+            self.connector.let_end(link, _LOG_OUT_SECONDS)
         self.unpaired(SessionEvent.LOGOUT_REQUESTED, "")
 
     def pairing_begun(self) -> None:
@@ -157,14 +161,16 @@ class Session:
         """Without success."""
         self.go(event, detail)
 
-    def pairing_rows(self, state: DriverState) -> tuple[Credential, SessionSnapshot, Event]:
-        """What must be stored of a new pairing, in one unit, before `pairing_done`: whoever owns the account
-        next finds all of it or nothing. Nothing changes here yet.
+    def pairing_rows(self, paired: Paired) -> tuple[SessionSnapshot, list[Row]]:
+        """The session once it is paired, and all that must be stored of a new pairing, in one unit, before
+        `pairing_done`: whoever owns the account next finds all of it or nothing. Nothing changes here yet.
         """
         context = self.context
-        row, shown = views.with_pairing(self, state, *self._once_paired())
-        credential = Credential(context.seal(context.driver.dump(state)))
-        return credential, row, context.events.session(shown, self.state, row.update_time)
+        row, shown = views.with_pairing(self, paired.state, *self._once_paired())
+        rows: list[Row] = [Credential(context.seal(context.driver.dump(paired.state)))]
+        if paired.rows:  # nothing of an earlier pairing stays among them
+            rows += [ForgetDriverRows(), *seal_rows(context.host, context.ref, paired.rows)]
+        return row, [*rows, row, context.events.session(shown, self.state, row.update_time)]
 
     def pairing_done(self, state: DriverState, row: SessionSnapshot) -> None:
         """The account is paired, as `row` says, which is stored with the state."""
@@ -190,10 +196,14 @@ class Session:
         self.connector.leave()
         link, context.link = context.link, None
         if link is not None:
-            link.abort()
+            self.connector.abort(link)
         self.sender.drop()
         metrics.SESSIONS.labels(metrics.STATE_NAMES[self.state]).dec()
         context.notify()
+
+    async def gone(self) -> None:
+        """Return when nothing of the account can leave from here any more; after `close`."""
+        await self.connector.gone()
 
     def keepalive(self, now: float, patience: float) -> None:
         """Ask for a sign of life; without one for `patience` seconds the session is not connected. `now` is
@@ -263,8 +273,10 @@ class Session:
 
     # --- StateMachine
 
-    def go(self, event: SessionEvent, detail: str = "") -> bool:
-        """Follow the table; False when the event means nothing now. Every change is stored, with an event."""
+    def go(self, event: SessionEvent, detail: str = "", *with_it: Row) -> bool:
+        """Follow the table; False when the event means nothing now. Every change is stored, with an event and
+        these rows.
+        """
         context = self.context
         found = transition(self.state, event)
         if found is None or context.closed:
@@ -272,7 +284,7 @@ class Session:
         previous = self.state
         self._enter(*found, detail, time.time_ns() // 1000)
         changed = context.events.session(views.view(self), previous, self.update_time)
-        context.host.journal.post(context.ref, views.snapshot(self), changed)
+        context.host.journal.post(context.ref, *with_it, views.snapshot(self), changed)
         return True
 
     def unpaired(self, event: SessionEvent, detail: str) -> None:
@@ -280,7 +292,7 @@ class Session:
         self.connector.cancel()
         self.context.driver_state = None
         self.sender.fail_all(message_pb2.FAILURE_REASON_ACCOUNT_CLOSED, detail or "the pairing has ended")
-        self.go(event, detail)
+        self.go(event, detail, ForgetDriverRows())
 
     # ---
 

@@ -13,7 +13,7 @@ from mesh_session_node.account.state import Cause, State
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.context.events import timestamp
 from mesh_session_node.drivers.interface.content import Identity, person_of
-from mesh_session_node.drivers.interface.driver import DriverState
+from mesh_session_node.drivers.interface.state import DriverState
 from mesh_session_node.journal import SessionSnapshot
 from mesh_session_node.outbound.sender import Sender
 from mesh_session_node.store.accounts import AccountRow

@@ -31,10 +31,11 @@ from mesh_session_node.calls.account_call import AccountCalls, Context, in_time,
 from mesh_session_node.calls.message_filters import message_filter
 from mesh_session_node.calls.send_validation import check_send
 from mesh_session_node.context.message_rows import message_of_row, set_create_time
+from mesh_session_node.drivers.interface.content import refers
 from mesh_session_node.journal import Committed, Outcome, Refused, StatusChange, unwrap
 from mesh_session_node.outbound.inline_files import has_inline_file
-from mesh_session_node.outbound.outgoing import Outgoing, network_id_of
-from mesh_session_node.outbound.preparation import Preparation, has_references
+from mesh_session_node.outbound.outgoing import Outgoing
+from mesh_session_node.outbound.preparation import Preparation
 from mesh_session_node.outbound.references import ReferenceLookup, check_ref
 from mesh_session_node.outbound.statuses import status_event
 from mesh_session_node.store.messages import MessageStore
@@ -109,7 +110,7 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
     async def GetMessage(self, request: pb.GetMessageRequest, context: Context) -> pb.GetMessageResponse:
         session = await self._calls.session(request.account_id, context)
         check_ref("message", request.message)
-        row = await self._references.stored(session.context.ref.uuid, request.message, "message")
+        row = await self._references.stored(session.context, request.message, "message")
         message = await self._shown(session, row)
         if message.status == pb.MESSAGE_STATUS_QUEUED:
             message.wait_reason = session.sender.wait_reason(row["id"])
@@ -123,7 +124,7 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
         page = self._pager.page(request, account.tenant.bytes)
         wanted = message_filter(request, page.after_id)
         if request.network_message_id:
-            row = await self._references.by_network_id(account.uuid, request.network_message_id)
+            row = await self._references.by_network_id(session.context, request.network_message_id)
             wanted = replace(wanted, ids=[] if row is None else [row["id"]])
         rows = await self._messages.page(account.uuid, wanted, page.fetch)
         await self._references.recall(session.context, [row["chat"] for row in rows])
@@ -138,7 +139,7 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
         account, people = session.context.ref, session.context.people
         check_ref("message", request.message)
         page = self._pager.page(request, account.tenant.bytes)
-        message = await self._references.stored(account.uuid, request.message, "message")
+        message = await self._references.stored(session.context, request.message, "message")
         after = "" if page.after is None else page.after.decode()
         rows = await self._messages.receipts(message["id"], after, page.fetch)
         await self._references.recall(session.context, [row["member"] for row in rows])
@@ -235,12 +236,15 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
         A request that was accepted once is never refused: what was possible then need not be now.
         """
         check_send(request)
+        kind = request.content.WhichOneof("kind") or ""
+        if kind not in session.context.driver.content_kinds:
+            raise FailedPrecondition(f"the account's network has no {kind}", "UNSUPPORTED_BY_NETWORK")
         request_id, digest = request.request_id, None
         try:
             if has_inline_file(request):
                 digest = payload_digest(_payload(request))  # of what was sent: the same bytes are the same
                 await self._preparation.store_inline(session.context, request, request_id)
-            if has_references(request):
+            if refers(request):
                 await self._preparation.check(session.context, request)
             return self._hand_over(session, request, request_id, digest)
         except (FailedPrecondition, ResourceExhausted, NotFound, InvalidField):
@@ -270,7 +274,8 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
             span = tracing.start_span("mesh.node.accept", attributes={"mesh.account.id": session.id})
             traceparent = span.traceparent
             span.end()
-        out = Outgoing(uuid, request.recipient, request, traceparent)
+        network_id = session.context.driver.network_id(uuid)
+        out = Outgoing(uuid, network_id, request.recipient, request, traceparent)
         out.size = len(payload)
         if out.due is not None and out.due <= now:
             out.due = None
@@ -325,7 +330,8 @@ def _show_accepted(message: pb.Message, session: Session, out: Outgoing, uuid: U
     if uuid is out.uuid:
         message.id, message.network_message_id = out.id, out.network_id
     else:
-        message.id, message.network_message_id = encode(Prefix.MESSAGE, uuid), network_id_of(uuid)
+        message.id = encode(Prefix.MESSAGE, uuid)
+        message.network_message_id = session.context.driver.network_id(uuid)
     message.account_id = session.id
     message.direction = pb.DIRECTION_OUTBOUND
     message.status = pb.MESSAGE_STATUS_QUEUED

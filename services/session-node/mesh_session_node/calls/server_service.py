@@ -9,6 +9,7 @@ from mesh_core.database.requests import RETENTION
 from mesh_core.ids import Prefix, encode
 from mesh_core.process.service import service_version
 from mesh_core.rpc.auth import current_identity
+from mesh_core.settings import ClusterSettings
 from mesh_session_node.calls import content_parts, content_validation, send_validation
 from mesh_session_node.calls.account_call import Context
 from mesh_session_node.drivers.interface.driver import Driver
@@ -22,14 +23,14 @@ API_EDITION = 2
 class ServerService(server_pb2_grpc.ServerServiceServicer):
     """Any node can answer: all of a cluster run with the same settings."""
 
-    def __init__(self, drivers: Drivers, cluster: str, max_message_bytes: int) -> None:
+    def __init__(self, drivers: Drivers, cluster: ClusterSettings, max_message_bytes: int) -> None:
+        self._drivers = drivers
         self._info = pb.GetServerInfoResponse(
             version=service_version(),
             api_edition=API_EDITION,
-            cluster=cluster,
+            cluster=cluster.name,
             limits=_limits(max_message_bytes),
-            drivers=[_capabilities(driver) for driver in drivers],
-            default_driver=account_pb2.DRIVER_SIMULATED,
+            default_driver=account_pb2.Driver.Value(f"DRIVER_{cluster.default_driver.upper()}"),
         )
 
     async def GetServerInfo(
@@ -37,6 +38,7 @@ class ServerService(server_pb2_grpc.ServerServiceServicer):
     ) -> pb.GetServerInfoResponse:
         response = pb.GetServerInfoResponse()
         response.CopyFrom(self._info)
+        response.drivers.extend(map(_capabilities, self._drivers))
         if (tenant := current_identity().tenant_id) is not None:
             response.tenant_id = encode(Prefix.TENANT, tenant)
         return response
@@ -69,4 +71,5 @@ def _capabilities(driver: Driver) -> pb.DriverCapabilities:
         pairing_methods=driver.pairing_methods,
         # A link sends under the id that was fixed before, whatever the driver.
         client_message_ids=True,
+        program=driver.program,
     )

@@ -17,6 +17,7 @@ from mesh_core.paging import Pager
 from mesh_core.rpc.auth import Role, current_identity
 from mesh_core.validation import to_timestamp
 from mesh_session_node.account.pairing import Pairings
+from mesh_session_node.account.pairing_steps import MAX_JSON
 from mesh_session_node.account.views import show_self, standing, view
 from mesh_session_node.calls.account_call import AccountCalls, Context
 from mesh_session_node.context.context import account_moved
@@ -82,10 +83,9 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
         if answer is None:
             raise InvalidField("answer", "is required")
         if answer == "assertion_json":
-            validation.required_text("assertion_json", request.assertion_json, _MAX_ASSERTION)
-        if not self._pairings.runs(session, request.attempt_id):
-            raise NotFound("pairing attempt", request.attempt_id)
-        raise FailedPrecondition("the account's network asks nothing when it pairs", "UNSUPPORTED_BY_NETWORK")
+            validation.required_text("assertion_json", request.assertion_json, MAX_JSON)
+        self._pairings.running(session, request.attempt_id).answer(request)
+        return pb.AnswerPairingResponse()
 
     async def GetSession(self, request: pb.GetSessionRequest, context: Context) -> pb.GetSessionResponse:
         session = await self._calls.session(request.account_id, context)
@@ -176,4 +176,3 @@ def _disconnect_of_row(row: Record) -> pb.Disconnect:
 _TIMES = ("connect_time", "last_heard_time", "last_inbound_time", "next_connect_time", "update_time")
 _DEFAULT_TIMEOUT = 180.0  # seconds
 _MIN_TIMEOUT, _MAX_TIMEOUT = timedelta(seconds=1), timedelta(minutes=10)
-_MAX_ASSERTION = 65_536  # characters

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -13,10 +13,12 @@ from mesh_core.errors import GoingAway
 from mesh_core.settings import Positive, Seconds
 from mesh_core.signal import Signal
 from mesh_core.validation import to_timestamp
+from mesh_session_node.context.driver_rows import DriverRows
 from mesh_session_node.context.events import EventMaker
 from mesh_session_node.context.people import People
 from mesh_session_node.drivers.interface.content import Identity
-from mesh_session_node.drivers.interface.driver import Driver, DriverState, Link
+from mesh_session_node.drivers.interface.driver import Driver, Link
+from mesh_session_node.drivers.interface.state import DriverState
 from mesh_session_node.journal import AccountRef, Journal
 from mesh_session_node.store.accounts import SessionRow
 
@@ -60,6 +62,11 @@ class Host(Protocol):
 
     def seal(self, tenant: UUID, plain: bytes, context: bytes) -> bytes:
         """Encrypts with the tenant's data key, which is loaded."""
+
+    async def read_rows(
+        self, ref: AccountRef, keys: Collection[str], prefix: str | None
+    ) -> Mapping[str, bytes]:
+        """The stored rows of the account's driver, opened. Raises `StateUnavailable`."""
 
     def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """Runs something that takes time for a session. A failure is logged, and is not the node's."""
@@ -111,6 +118,7 @@ class SessionContext:
         "link",
         "people",
         "ref",
+        "rows",
     )
 
     def __init__(
@@ -131,6 +139,8 @@ class SessionContext:
         self.counters = counters
         self.people = People()
         self.link: Link | None = None
+        self.rows: DriverRows | None = None
+        """The driver's rows, from the beginning of a login to the end of its connection."""
         self.closed = False
         self.connect_anew: Callable[[str], None] = _nothing
         """Ends the connection, for this reason, and dials at once: the network offers what it has again."""

@@ -14,6 +14,11 @@ FAILED = Counter("mesh_messages_failed", "Messages that ended without being sent
 INBOUND = Counter("mesh_messages_inbound", "Messages received and stored")
 RESENT = Counter("mesh_messages_resent", "Messages handed to the network again")
 RECONNECTS = Counter("mesh_session_ends", "Ends of connections and attempts by cause", ["cause"])
+UNUSABLE = Counter(
+    "mesh_logins_unusable",
+    "Logins that cannot succeed before the client is updated or the account paired again",
+    ["network", "reason"],
+)
 QUARANTINED = Counter("mesh_sessions_quarantined", "Sessions that failed too often in an hour")
 NETWORK_FAILING = Gauge("mesh_network_failing", "1 while the network fails for most sessions", ["network"])
 NETWORK_HELD = Gauge(

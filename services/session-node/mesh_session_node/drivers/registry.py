@@ -5,12 +5,14 @@ A new driver has its folder beside this module, its settings there, and its line
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from typing import Any, Protocol
 
 from mesh_core.errors import FailedPrecondition
 from mesh_session_node.drivers.interface.driver import Driver
 from mesh_session_node.drivers.simulated.driver import SimnetSettings, SimulatedDriver
+from mesh_session_node.drivers.whatsapp_web.driver import WhatsappWebDriver
+from mesh_session_node.drivers.whatsapp_web.settings import WhatsappWebSettings
 
 
 class DriverSettings(Protocol):
@@ -18,6 +20,8 @@ class DriverSettings(Protocol):
 
     @property
     def simnet(self) -> SimnetSettings: ...
+    @property
+    def whatsapp_web(self) -> WhatsappWebSettings: ...
 
 
 class Drivers:
@@ -34,6 +38,12 @@ class Drivers:
     def __iter__(self) -> Iterator[Driver]:
         return iter(self._drivers.values())
 
+    def background(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
+        """What goes on by itself while the node runs, each with its name."""
+        for driver in self._drivers.values():
+            if isinstance(driver, WhatsappWebDriver):
+                yield "sidecar", driver.sidecar.run()
+
     def get(self, name: str) -> Driver:
         """The driver of that name. Raises `FailedPrecondition` UNSUPPORTED_BY_NETWORK."""
         driver = self._drivers.get(name)
@@ -46,4 +56,11 @@ def _simulated(settings: DriverSettings) -> Driver:
     return SimulatedDriver(settings.simnet.address)
 
 
-_MAKERS: Mapping[str, Callable[[DriverSettings], Driver]] = {SimulatedDriver.name: _simulated}
+def _whatsapp_web(settings: DriverSettings) -> Driver:
+    return WhatsappWebDriver(settings.whatsapp_web)
+
+
+_MAKERS: Mapping[str, Callable[[DriverSettings], Driver]] = {
+    SimulatedDriver.name: _simulated,
+    WhatsappWebDriver.name: _whatsapp_web,
+}

@@ -10,7 +10,9 @@ from functools import partial
 import structlog
 from asyncpg import Record
 
+from mesh_core.errors import Unavailable
 from mesh_session_node.context.context import SessionContext
+from mesh_session_node.context.driver_rows import ArrivedRows
 from mesh_session_node.context.message_rows import ref_of_row
 from mesh_session_node.drivers.interface.content import Incoming, Reference, is_one_of
 from mesh_session_node.drivers.interface.driver import Link
@@ -29,21 +31,36 @@ class Arrival:
     message: Incoming
     instead: Callable[[], None] | None = None
     """Stores what stands for the message when the database refuses it; None: nothing can."""
+    changes: ArrivedRows | None = None
+    """Changes of the driver's rows that are stored with it, whatever of it is stored."""
 
     def store(
         self, *rows: Row, then: Callable[[Outcome], None], repeated: Callable[[Duplicate], None] | None = None
     ) -> asyncio.Future[Outcome]:
-        """Write the rows; when they are stored, or were before, acknowledge the message and call `then`.
-        `repeated` is called instead for what was stored before. Raises `Unavailable` as `Journal.write` does.
+        """Write the rows, and the changes that came with the message; when they are stored, or were before,
+        acknowledge the message and call `then`. `repeated` is called instead for what was stored before.
+        Raises `Unavailable` as `Journal.write` does.
         """
-        session = self.session
-        done = session.host.journal.write(session.ref, *rows, *session.people.news)
+        session, changes = self.session, self.changes
+        brought = () if changes is None else changes.take()
+        try:
+            done = session.host.journal.write(session.ref, *rows, *brought, *session.people.news)
+        except Unavailable:
+            if brought and changes is not None:
+                changes.keep()
+            raise
         session.people.stored()
         done.add_done_callback(partial(self._settled, then, repeated))
         return done
 
     def acknowledge(self) -> None:
-        """The message is safe with us; over the connection that brought it, if that still stands."""
+        """The message is safe with us, or needs no storing: tell the network, once the changes that came with
+        it are stored, over the connection that brought it, if that still stands. Raises `Unavailable` as
+        `store` does.
+        """
+        if self.changes is not None and not self.changes.handed_over:
+            self.store(then=_nothing)
+            return
         present = self.session.link
         if present is not None and self.link in (present, None):
             came = self.message
@@ -73,9 +90,17 @@ class Arrival:
         repeated: Callable[[Duplicate], None] | None,
         done: asyncio.Future[Outcome],
     ) -> None:
+        changes = self.changes
         if done.cancelled() or done.exception() is not None:
+            if changes is not None:
+                changes.settle(stored=False)
             return
         outcome = done.result()
+        if changes is not None:
+            if isinstance(outcome, Poison):
+                changes.keep()
+            else:
+                changes.settle(stored=isinstance(outcome, Committed | Duplicate))
         if isinstance(outcome, Poison):
             logger.error(
                 "the database refuses an inbound message",
@@ -85,6 +110,8 @@ class Arrival:
             )
             if self.instead is not None and not self.session.closed:
                 self.instead()
+            if changes is not None and not changes.handed_over:
+                changes.settle(stored=False)
         if self.session.closed:
             return
         if isinstance(outcome, Duplicate) and repeated is not None:
@@ -92,3 +119,7 @@ class Arrival:
         elif isinstance(outcome, Committed | Duplicate):
             self.acknowledge()
             then(outcome)
+
+
+def _nothing(_outcome: object) -> None:
+    pass

@@ -84,7 +84,7 @@ class ContentChanges:
         """
         session, came = arrival.session, arrival.message
         async with self.turn(session, came.network_id):
-            row = await self._lookup.by_network_id(session.ref.uuid, came.network_id)
+            row = await self._lookup.by_network_id(session, came.network_id)
             if session.closed:
                 return
             if row is None or not is_place(row):
@@ -109,7 +109,8 @@ class ContentChanges:
                 edit_time=message.edit_time.ToMicroseconds() if message.HasField("edit_time") else None,
             )
             rows: list[Row] = [filled]
-            if not message.content.HasField("revoked"):  # that was told already, and is all that it says
+            # What is taken back was told already, and is all that it says
+            if not message.content.HasField("revoked") and not came.history:
                 rows.append(session.events.received(message, came.time, message.traceparent))
                 if came.blob is not None:
                     rows.append(FetchBegin(row["id"], came.blob))
@@ -118,7 +119,7 @@ class ContentChanges:
     async def _change(self, arrival: Arrival, target: Reference) -> Outcome | None:
         """Store the change; None when there is nothing to store, or its outcome is unknown."""
         session, came = arrival.session, arrival.message
-        row = await self._lookup.by_network_id(session.ref.uuid, target.network_id)
+        row = await self._lookup.by_network_id(session, target.network_id)
         if session.closed:
             return None
         if row is not None and not row["content"]:  # erased, or past its retention

@@ -120,7 +120,11 @@ def _named(came: Incoming) -> Incoming:
         network_id = f"unnamed-{sha256(about + said).hexdigest()[:32]}"
     if network_id == came.network_id:
         return came
-    return replace(came, network_id=network_id, offered_as=came.network_id)
+    return replace(
+        came,
+        network_id=network_id,
+        offered_as=came.network_id if came.offered_as is None else came.offered_as,
+    )
 
 
 def _fit_reference(reference: Reference | None) -> Reference | None:

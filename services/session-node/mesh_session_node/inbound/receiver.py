@@ -26,6 +26,7 @@ from mesh_core.ids import Prefix, encode, new_uuid
 from mesh_core.telemetry import tracing
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
+from mesh_session_node.context.driver_rows import ArrivedRows
 from mesh_session_node.context.message_rows import message_of_row, set_create_time
 from mesh_session_node.drivers.interface.content import Incoming, Reference, is_one_of
 from mesh_session_node.drivers.interface.driver import Link
@@ -35,7 +36,6 @@ from mesh_session_node.inbound.fitting import placeholder
 from mesh_session_node.inbound.in_order import InOrder
 from mesh_session_node.inbound.media import MediaFetcher
 from mesh_session_node.journal import Event, InboundMessage, Outcome
-from mesh_session_node.outbound.outgoing import message_of
 from mesh_session_node.outbound.references import ReferenceLookup
 from mesh_session_node.store.media import media_of
 from sessionmesh.v1 import content_pb2
@@ -59,10 +59,15 @@ class Receiver:
     def receive(self, session: SessionContext, came: Incoming) -> None:
         """Store a message from the network, after what came before it in its chat."""
         came = told_by_account(session, came)
-        link = session.link
-        instead = partial(self._store_placeholder, session, link, came)
-        arrival, uuid = Arrival(session, link, came, instead), new_uuid()
-        if not self._in_order.busy(session, came.chat) and not _needs_look_up(session, came):
+        link, turn, uuid = session.link, _turn(session, came), new_uuid()
+        changes = None
+        if came.changes:
+            if session.rows is None:
+                return  # of a connection that has ended: it is offered again
+            changes = session.rows.arrived(came.changes)
+        instead = partial(self._store_placeholder, session, link, came, changes)
+        arrival = Arrival(session, link, came, instead, changes)
+        if changes is None and not self._in_order.busy(session, turn) and not _needs_look_up(session, came):
             try:
                 if (done := self._store(arrival, uuid, {})) is not None:
                     self._announce(arrival, done)
@@ -76,13 +81,15 @@ class Receiver:
             if (storing := self._storing.get((session.ref.uuid, network_id))) is not None
         ]
         done = asyncio.get_running_loop().create_future()
-        if self._in_order.add(session, came.chat, partial(self._in_turn, arrival, uuid, before, done)):
+        if self._in_order.add(session, turn, partial(self._in_turn, arrival, uuid, before, done)):
             self._announce(arrival, done)  # at once: what comes next may refer to this one
         else:
             logger.warning("inbound message not stored", account_id=session.id, reason="too many wait")
             if session not in self._missed:
                 session.host.spawn(f"ask the network of {session.id} again", self._ask_again(session))
             self._missed[session] = link
+            if changes is not None:
+                changes.settle(stored=False)
 
     async def _ask_again(self, session: SessionContext) -> None:
         """Connect anew once there is room: the network offers again what was not taken."""
@@ -99,7 +106,23 @@ class Receiver:
     async def _in_turn(
         self, arrival: Arrival, uuid: UUID, before: list[asyncio.Future[Any]], done: asyncio.Future[Any]
     ) -> None:
-        """Store a message whose turn it is. Those that it refers to are looked up once they are stored, if
+        """Store a message whose turn it is. One that brought changes has its turn until they are stored:
+        what comes behind it may have been made from them.
+        """
+        changes = arrival.changes
+        if changes is None or not changes.over:
+            await self._store_in_turn(arrival, uuid, before, done)
+        else:
+            done.set_result(None)
+        if changes is not None:
+            if not changes.handed_over:
+                changes.settle(stored=False)
+            await asyncio.wait([changes.settled])
+
+    async def _store_in_turn(
+        self, arrival: Arrival, uuid: UUID, before: list[asyncio.Future[Any]], done: asyncio.Future[Any]
+    ) -> None:
+        """Store a message. Those that it refers to are looked up once they are stored, if
         they are still on their way to the database. `done` is told when all is.
 
         Returns as soon as the message is handed to the journal, which keeps the order.
@@ -138,20 +161,22 @@ class Receiver:
         if came.target is not None and (came.edited is not None or came.content.HasField("revoked")):
             await self._changes.receive(arrival, came.target)
             return None
-        account, rows = session.ref.uuid, dict[str, Record]()
+        rows = dict[str, Record]()
         for network_id in arrival.refers_to:
-            row = await self._lookup.by_network_id(account, network_id)
+            row = await self._lookup.by_network_id(session, network_id)
             if row is not None and (
                 row["chat"] == came.chat or not is_place(row)
             ):  # anybody may have made it
                 rows[network_id] = row
-        if came.from_account and await self._lookup.sent_here(account, came.network_id):
+        if came.from_account and await self._lookup.sent_here(session, came.network_id):
             arrival.acknowledge()  # the echo of what this API sent
             return None
         return self._store(arrival, uuid, rows)
 
-    def _store_placeholder(self, session: SessionContext, link: Link | None, came: Incoming) -> None:
-        arrival = Arrival(session, link, placeholder(came))
+    def _store_placeholder(
+        self, session: SessionContext, link: Link | None, came: Incoming, changes: ArrivedRows | None
+    ) -> None:
+        arrival = Arrival(session, link, placeholder(came), changes=changes)
         try:
             if (done := self._store(arrival, new_uuid(), {})) is not None:
                 self._announce(arrival, done)
@@ -182,7 +207,7 @@ class Receiver:
             network_id=came.network_id,
             chat=came.chat,
             content=message.SerializeToString(),
-            event=_event(session, message, came),
+            event=None if came.history else _event(session, message, came),
             network_time=came.time,
             direction=message.direction,
             status=message.status,
@@ -219,7 +244,7 @@ class Receiver:
 
     def _stored(self, session: SessionContext, came: Incoming, uuid: UUID) -> None:
         metrics.INBOUND.inc()
-        if not came.from_account:
+        if not came.from_account and not came.history:
             session.counters.came(came.time)
         if came.blob is not None:
             self._media.add(session, uuid, came.blob)
@@ -246,6 +271,7 @@ def as_message(arrival: Arrival, uuid: UUID, rows: Mapping[str, Record]) -> pb.M
         chat=came.chat,
         content=came.content,
         network_message_id=came.network_id,
+        from_history=came.history,
     )
     if came.from_account:
         message.direction, message.origin = pb.DIRECTION_OUTBOUND, pb.MESSAGE_ORIGIN_OTHER_DEVICE
@@ -266,11 +292,19 @@ def as_message(arrival: Arrival, uuid: UUID, rows: Mapping[str, Record]) -> pb.M
     return message
 
 
+def _turn(session: SessionContext, came: Incoming) -> str:
+    """What comes in one order: a chat's messages, or all of an account whose driver keeps rows, which change
+    from one message to the next.
+    """
+    state = session.driver_state
+    return came.chat if state is None or state.ratchet is not None else ""
+
+
 def _needs_look_up(session: SessionContext, came: Incoming) -> bool:
     """Whether something must be looked up before it can be stored."""
     if came.target is not None or came.reply_to is not None or came.album or _unnamed(session, came):
         return True
-    return came.from_account and message_of(came.network_id) is not None
+    return came.from_account and session.driver.message_of(came.network_id) is not None
 
 
 def _unnamed(session: SessionContext, came: Incoming) -> Sequence[str]:

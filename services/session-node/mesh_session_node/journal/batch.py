@@ -1,4 +1,4 @@
-"""A batch as the arguments of `journal_write`, and its answer as one outcome for each caller."""
+"""A batch as the arguments of `journal_write`."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
-import msgspec
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.message_status import same_for_all
 from mesh_session_node.journal.merged_status import MergedStatus
-from mesh_session_node.journal.outcomes import COMMITTED, REFUSED, Duplicate, Mismatch, Outcome
 from mesh_session_node.journal.rows import (
     AccountRef,
     Action,
     ContentUpdate,
     Credential,
     Disconnect,
+    DriverRow,
     Event,
     FetchBegin,
     FetchDone,
     FetchRetry,
+    ForgetDriverRows,
     InboundMessage,
     InPlace,
     MediaUse,
@@ -36,15 +36,6 @@ from mesh_session_node.journal.rows import (
 
 Unit = tuple[AccountRef, OutboundMessage | Sequence[Row]]
 """What is stored whole or not at all: an outbound message, or rows of one account."""
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """What `journal_write` says of a batch that is not plain success; row numbers count from 1."""
-
-    refused: frozenset[int] = frozenset()
-    message: dict[int, tuple[str, bool]] = {}
-    action: dict[int, tuple[str, bool]] = {}
-    repeat: dict[int, str] = {}
 
 
 class Columns:
@@ -64,6 +55,7 @@ class Columns:
         self._event_gates: list[tuple[MergedStatus, int | None] | None] = []
         self._event_receipts: list[int | None] = []
         self._states: dict[AccountRef, tuple[int, bytes]] = {}
+        self._driver_rows: dict[tuple[int, str | None], tuple[Any, ...]] = {}
         self._inbound: list[tuple[Any, ...]] = []
         self._actions: list[tuple[Any, ...]] = []
         self._sessions: dict[AccountRef, tuple[Any, ...]] = {}
@@ -136,11 +128,20 @@ class Columns:
     def _credential(self, owner: AccountRef, account: int, credential: Credential) -> None:
         self._states[owner] = (account, credential.blob)
 
+    def _driver_row(self, _owner: AccountRef, account: int, row: DriverRow) -> None:
+        self._driver_rows[account, row.key] = (account, row.key, row.value)
+
+    def _forget_driver_rows(self, _owner: AccountRef, account: int, _forget: ForgetDriverRows) -> None:
+        for key in [key for key in self._driver_rows if key[0] == account]:
+            del self._driver_rows[key]
+        self._driver_rows[account, None] = (account, None, None)
+
     def _session(self, owner: AccountRef, account: int, s: SessionSnapshot) -> None:
         self._sessions[owner] = (account, *_SESSION(s))
 
     def _inbound_message(self, _owner: AccountRef, account: int, m: InboundMessage) -> None:
-        self._inbound.append((account, *_INBOUND(m)))
+        event = (None, None, None) if m.event is None else (m.event.id, m.event.type, m.event.body)
+        self._inbound.append((account, *_INBOUND(m), *event, m.media))
 
     def _action(self, _owner: AccountRef, account: int, a: Action) -> None:
         event = (None, None, None) if a.event is None else (a.event.id, a.event.type, a.event.body)
@@ -195,10 +196,6 @@ _INBOUND = attrgetter(
     "content",
     "traceparent",
     "network_time",
-    "event.id",
-    "event.type",
-    "event.body",
-    "media",
 )
 _IN_PLACE = attrgetter("message", "direction", "status", "chat", "content", "network_time", "edit_time")
 _SESSION = attrgetter(*SessionSnapshot.__struct_fields__)
@@ -213,6 +210,8 @@ _ADD: dict[type, Callable[[Columns, AccountRef, int, Any], None]] = {
     SessionSnapshot: Columns._session,
     Disconnect: Columns._disconnect,
     Credential: Columns._credential,
+    DriverRow: Columns._driver_row,
+    ForgetDriverRows: Columns._forget_driver_rows,
     ContentUpdate: Columns._content,
     InPlace: Columns._in_place,
     FetchBegin: Columns._fetch_begin,
@@ -222,41 +221,6 @@ _ADD: dict[type, Callable[[Columns, AccountRef, int, Any], None]] = {
     MemberReceipt: Columns._receipt,
     PersonIdentity: Columns._person,
 }
-
-
-def outcomes(units: Sequence[Unit], answer: Answer) -> list[Outcome]:
-    """The outcome of each unit, in order. A unit of rows has that of its first row that was not stored."""
-    result: list[Outcome] = []
-    accounts: dict[AccountRef, int] = {}
-    message = action = inbound = 0
-    for owner, what in units:
-        outcome: Outcome = COMMITTED
-        if isinstance(what, OutboundMessage):
-            message += 1
-            outcome = _told(answer.message.get(message))
-        else:
-            for row in what:
-                told: Outcome = COMMITTED
-                if isinstance(row, InboundMessage):
-                    inbound += 1
-                    first = answer.repeat.get(inbound)
-                    told = COMMITTED if first is None else Duplicate(UUID(first))
-                elif isinstance(row, Action):
-                    action += 1
-                    told = _told(answer.action.get(action))
-                if outcome is COMMITTED:
-                    outcome = told
-        if accounts.setdefault(owner, len(accounts) + 1) in answer.refused:
-            outcome = REFUSED
-        result.append(outcome)
-    return result
-
-
-def _told(first: tuple[str, bool] | None) -> Outcome:
-    if first is None:
-        return COMMITTED
-    result, same_payload = first
-    return Duplicate(UUID(result)) if same_payload else Mismatch(UUID(result))
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,6 +307,7 @@ COLUMNS = (
     Column("receipts", "journal_receipt[]", attrgetter("_receipts")),
     Column("places", "journal_place[]", attrgetter("_places")),
     Column("refs", "journal_reference[]", attrgetter("_uses")),
+    Column("driver_rows", "journal_driver_row[]", lambda columns: columns._driver_rows.values()),
 )
 """Everything that `journal_write` takes of a batch's rows; nothing else names or counts its arguments."""
 

@@ -12,7 +12,8 @@ import msgspec
 import structlog
 from asyncpg.prepared_stmt import PreparedStatement
 
-from mesh_session_node.journal.batch import COLUMNS, Answer
+from mesh_session_node.journal.answer import Answer
+from mesh_session_node.journal.batch import COLUMNS
 from mesh_session_node.journal.outcomes import IncarnationExpired
 from mesh_session_node.journal.telemetry import RESENT
 

@@ -96,15 +96,16 @@ class StatusChange(msgspec.Struct, frozen=True, gc=False):
 class InboundMessage(msgspec.Struct, frozen=True, gc=False):
     """A message that the network brought, or that another device of the account sent (`direction` OUTBOUND).
 
-    It is told apart by `network_id` within its account: a repeat is a `Duplicate` and writes nothing. `media`
-    is what the driver needs to fetch its media, which then stays marked as to be fetched until `FetchDone`.
+    It is told apart by `network_id` within its account: a repeat is a `Duplicate` and writes nothing. `event`
+    None: it is of the past, of which there are none. `media` is what the driver needs to fetch its media,
+    which then stays marked as to be fetched until `FetchDone`.
     """
 
     id: UUID
     network_id: str
     chat: str
     content: bytes
-    event: Event
+    event: Event | None
     network_time: int | None = None
     direction: int = message_pb2.DIRECTION_INBOUND
     status: int = 0
@@ -167,6 +168,19 @@ class Credential(msgspec.Struct, frozen=True, gc=False):
     """The driver's sealed state; the last one of an account in a batch is stored."""
 
     blob: bytes
+
+
+class DriverRow(msgspec.Struct, frozen=True, gc=False):
+    """A row of the driver's state, sealed; `value` None: there is none any more. The last one of an account
+    and key in a batch is stored: also where the message of its unit is a `Duplicate`.
+    """
+
+    key: str
+    value: bytes | None
+
+
+class ForgetDriverRows(msgspec.Struct, frozen=True, gc=False):
+    """Every row of the driver's state goes, but those that are written after this."""
 
 
 class ContentUpdate(msgspec.Struct, frozen=True, gc=False):
@@ -245,6 +259,8 @@ Row = (
     | SessionSnapshot
     | Disconnect
     | Credential
+    | DriverRow
+    | ForgetDriverRows
     | ContentUpdate
     | InPlace
     | FetchBegin

@@ -12,7 +12,8 @@ import structlog
 
 from mesh_core.errors import Unavailable
 from mesh_core.ids import Prefix, encode
-from mesh_session_node.journal.batch import Answer, Columns, Unit, outcomes
+from mesh_session_node.journal.answer import Answer, outcomes
+from mesh_session_node.journal.batch import Columns, Unit
 from mesh_session_node.journal.batch_sender import BatchSender, DataRefused, TooSlow
 from mesh_session_node.journal.entries import Entry, Flush, abandon, size_of, stopped
 from mesh_session_node.journal.outcomes import COMMITTED, Outcome, Poison

@@ -17,7 +17,8 @@ from mesh_core.errors import FailedPrecondition, NotFound
 from mesh_core.sealing import CannotUnseal, Sealer
 from mesh_session_node.account.session import BY_ACCOUNT, Session
 from mesh_session_node.context import metrics
-from mesh_session_node.drivers.interface.driver import Driver, DriverState
+from mesh_session_node.drivers.interface.driver import Driver
+from mesh_session_node.drivers.interface.state import DriverState
 from mesh_session_node.inbound.media import MediaFetcher
 from mesh_session_node.node.registry import Registry
 from mesh_session_node.outbound.outgoing import Outgoing
@@ -179,7 +180,8 @@ class AccountLoader:
                 continue
             with self._guard(session.account):
                 request = message_pb2.SendMessageRequest.FromString(message.content)
-                out = Outgoing(message.uuid, message.chat, request, message.traceparent)
+                network_id = session.context.driver.network_id(message.uuid)
+                out = Outgoing(message.uuid, network_id, message.chat, request, message.traceparent)
                 out.size = len(message.content)
                 out.due = message.due if message.due > time.time() else None
                 out.attempts = 0 if out.due is not None else 1  # one that was due may have been sent

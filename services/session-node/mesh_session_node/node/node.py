@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import structlog
 from asyncpg.pgproto.pgproto import UUID
 
+from mesh_core.database import UNAVAILABLE
 from mesh_core.ids import Prefix, encode
-from mesh_core.sealing import Sealer
+from mesh_core.sealing import CannotUnseal, Sealer
 from mesh_core.tasks import Supervisor
 from mesh_session_node.account.pairing import Pairings
 from mesh_session_node.account.session import Session
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import Counters, SessionContext, SessionSettings
 from mesh_session_node.context.events import EventMaker
-from mesh_session_node.drivers.interface.driver import Driver, DriverState
+from mesh_session_node.drivers.interface.driver import Driver
+from mesh_session_node.drivers.interface.state import DriverState, StateUnavailable
 from mesh_session_node.drivers.registry import Drivers
 from mesh_session_node.inbound.changes import ContentChanges
 from mesh_session_node.inbound.media import MediaFetcher
@@ -41,6 +43,7 @@ from mesh_session_node.outbound.references import ReferenceLookup
 from mesh_session_node.outbound.room import AccountRoom, NodeRoom
 from mesh_session_node.outbound.sender import Sender
 from mesh_session_node.store.accounts import AccountRow, AccountStore, SessionRow
+from mesh_session_node.store.driver_rows import DriverRowStore
 from mesh_session_node.store.media import MediaClient
 from mesh_session_node.store.messages import MessageStore
 
@@ -62,6 +65,7 @@ class Node:
         sealer: Sealer,
         media: MediaClient,
         previews: LinkPreviews,
+        rows: DriverRowStore,
         ownership: NodeOwnership,
     ) -> None:
         self.loop = asyncio.get_running_loop()
@@ -76,6 +80,7 @@ class Node:
         self._tasks: set[asyncio.Task[None]] = set()
         self._drivers = drivers
         self._sealer = sealer
+        self._rows = rows
         self._accounts = accounts
         self._epoch = ownership.epoch
         self._late_receipts = LateReceipts(messages)
@@ -154,6 +159,14 @@ class Node:
     def seal(self, tenant: UUID, plain: bytes, context: bytes) -> bytes:
         return self._sealer.seal(tenant, plain, context)
 
+    async def read_rows(
+        self, ref: AccountRef, keys: Collection[str], prefix: str | None
+    ) -> Mapping[str, bytes]:
+        try:
+            return await self._rows.read(ref.tenant, ref.uuid, keys, prefix)
+        except _UNREADABLE as error:
+            raise StateUnavailable(f"rows of the driver's state cannot be read: {error}") from error
+
     def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
@@ -163,3 +176,6 @@ class Node:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("work for a session failed", task=task.get_name(), exc_info=error)
+
+
+_UNREADABLE: tuple[type[Exception], ...] = (CannotUnseal, *UNAVAILABLE)

@@ -25,10 +25,14 @@ class NodeShardHandler:
         self._loader = loader
         self._journal = journal
         self._meter = LoadMeter(clock)
+        self._leaving: set[asyncio.Task[None]] = set()
+        """Wait for sessions of shards that were lost, of which something may leave yet."""
 
     async def acquired(self, shards: Mapping[int, int]) -> None:
         """Load the accounts of these shards and let their sessions begin."""
         registry = self._registry
+        if self._leaving:
+            await asyncio.wait(self._leaving)
         loaded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         for shard, epoch in shards.items():
             registry.epochs[shard] = epoch
@@ -51,13 +55,23 @@ class NodeShardHandler:
                     session.store_counters()
                 except Exception:
                     logger.exception("counters were not stored", account_id=session.id)
+        sessions = self._in(shards)
         registry.leave(shards)
+        await _gone(sessions)
         for at in range(0, len(epochs), _MAX_RELEASED):
             await self._journal.flush(give_back=dict(epochs[at : at + _MAX_RELEASED]))
 
     def lost(self, shards: Collection[int]) -> None:
         """Close the sockets now."""
+        sessions = self._in(shards)
         self._registry.leave(shards)
+        if sessions:
+            leaving = asyncio.create_task(_gone(sessions), name="sessions of lost shards")
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+
+    def _in(self, shards: Iterable[int]) -> list[Session]:
+        return [session for shard in shards for session in self._registry.in_shard(shard)]
 
     def accounts(self, shard: int) -> int:
         """How many sessions run in the shard."""
@@ -67,6 +81,11 @@ class NodeShardHandler:
         """What the planner is to know of the shards whose accounts are loaded."""
         registry = self._registry
         return self._meter.read(registry.epochs.keys() - registry.loading.keys(), registry.sessions.values())
+
+
+async def _gone(sessions: Iterable[Session]) -> None:
+    for session in sessions:  # each has begun to leave: together they take as long as the last one
+        await session.gone()
 
 
 class LoadMeter:

@@ -68,7 +68,8 @@ class Acceptance:
         state = context.driver_state
         if state is None:
             raise FailedPrecondition("the account is not paired", "NOT_PAIRED")
-        reservation = out.reservation = state.plan()
+        ratchet = state.ratchet
+        reservation = out.reservation = None if ratchet is None else ratchet.plan()
         due = None if out.due is None else int(out.due * 1e6)
         row = AcceptedRow(
             id=out.uuid,
@@ -92,8 +93,8 @@ class Acceptance:
         try:
             done = context.host.journal.accept(context.ref, row)
         except Unavailable:
-            if reservation is not None:
-                state.drop(reservation)
+            if ratchet is not None and reservation is not None:
+                ratchet.drop(reservation)
             raise
         self.waiting += 1
         self._room.take(out)

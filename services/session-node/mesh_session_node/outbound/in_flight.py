@@ -48,8 +48,8 @@ _FAILED_FOR = {
     Failure.PAYMENT: pb.FAILURE_REASON_PAYMENT,
     Failure.RECIPIENT_INCAPABLE: pb.FAILURE_REASON_RECIPIENT_INCAPABLE,
 }
-_RETRYABLE = frozenset({Failure.RATE_LIMITED, Failure.RATCHET, Failure.BLOB_GONE})
-_MIN_RATE_LIMITED_SECONDS = 0.5
+_RETRYABLE = frozenset({Failure.RATE_LIMITED, Failure.RATCHET, Failure.BLOB_GONE, Failure.NOT_SENT})
+_LEAST_PAUSE_SECONDS = 0.5
 
 
 class Queue(Protocol):
@@ -172,14 +172,19 @@ class MessagesInFlight:
             reason = _FAILED_FOR.get(failure, pb.FAILURE_REASON_REFUSED)
             end_unsent(self.context, self._waiters, out, pb.MESSAGE_STATUS_FAILED, reason, detail, code)
         else:
-            if failure is Failure.RATCHET and (state := self.context.driver_state) is not None:
-                state.skip()
+            if failure is Failure.RATCHET:
+                self._skip()
             elif failure is Failure.BLOB_GONE:
                 out.prepared = None
             else:
-                self._queue.pause(max(retry_after, _MIN_RATE_LIMITED_SECONDS))
+                self._queue.pause(max(retry_after, _LEAST_PAUSE_SECONDS))
             self._queue.put_back(out)
         self._queue.resume()
+
+    def _skip(self) -> None:
+        state = self.context.driver_state
+        if state is not None and state.ratchet is not None:
+            state.ratchet.skip()
 
     def on_receipt(
         self,

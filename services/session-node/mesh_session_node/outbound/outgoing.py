@@ -10,12 +10,9 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.ids import Prefix, encode
 from mesh_core.telemetry.tracing import Span
-from mesh_session_node.drivers.interface.driver import Reservation
+from mesh_session_node.drivers.interface.state import Reservation
 from mesh_session_node.journal import OutboundMessage
 from sessionmesh.v1 import message_pb2 as pb
-
-NETWORK_ID = "3EB0"
-"""How the network's ids of our messages begin."""
 
 
 class Outgoing:
@@ -43,10 +40,12 @@ class Outgoing:
         "uuid",
     )
 
-    def __init__(self, uuid: UUID, chat: str, request: pb.SendMessageRequest, traceparent: str) -> None:
+    def __init__(
+        self, uuid: UUID, network_id: str, chat: str, request: pb.SendMessageRequest, traceparent: str
+    ) -> None:
         self.uuid = uuid
         self.id = encode(Prefix.MESSAGE, uuid)
-        self.network_id = network_id_of(uuid)
+        self.network_id = network_id
         self.chat = chat
         self.request = request
         self.traceparent = traceparent
@@ -106,23 +105,6 @@ class AcceptedRow(OutboundMessage, frozen=True, gc=False, kw_only=True):
 
     out: Outgoing
     sender: Committable
-
-
-def network_id_of(message: UUID) -> str:
-    """The id that the network knows our message by: fixed before the first attempt, so that a resend is
-    recognised.
-    """
-    return NETWORK_ID + message.hex.upper()
-
-
-def message_of(network_id: str) -> UUID | None:
-    """Our message behind a network id; None when the id is not one of ours."""
-    if len(network_id) != 36 or not network_id.startswith(NETWORK_ID):
-        return None
-    try:
-        return UUID(bytes.fromhex(network_id[4:]))
-    except ValueError:
-        return None
 
 
 def labels_of(request: pb.SendMessageRequest) -> str | None:

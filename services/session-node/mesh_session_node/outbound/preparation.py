@@ -17,15 +17,14 @@ from mesh_core.rpc.server.status import from_rpc_error
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.drivers.interface.content import MediaPart, References, is_person
+from mesh_session_node.drivers.interface.driver import Driver
 from mesh_session_node.drivers.interface.outcomes import BlobUnavailable, ConnectionEnded
 from mesh_session_node.outbound.inline_files import store_inline_file
 from mesh_session_node.outbound.link_previews import LinkPreviews, first_link
 from mesh_session_node.outbound.outgoing import Outgoing
 from mesh_session_node.outbound.references import ReferenceLookup
-from mesh_session_node.store.media import MEDIA_KINDS, MediaClient, check_media, media_of
+from mesh_session_node.store.media import MediaClient, check_media, media_of
 from sessionmesh.v1 import content_pb2, message_pb2
-
-_WITH_REFERENCES = frozenset({*MEDIA_KINDS, "reaction"})
 
 
 class CannotPrepare(Exception):
@@ -51,16 +50,10 @@ class Prepared:
     blobs: Sequence[str]
 
 
-def has_references(request: message_pb2.SendMessageRequest) -> bool:
-    """Whether the request refers to a file or to another message, which must be looked up."""
-    if request.content.WhichOneof("kind") in _WITH_REFERENCES:
-        return True
-    return request.HasField("options") and request.options.HasField("reply_to")
-
-
-def needs_preparation(request: message_pb2.SendMessageRequest) -> bool:
+def needs_preparation(driver: Driver, request: message_pb2.SendMessageRequest) -> bool:
     """Whether the request does not yet say all that the driver needs."""
-    return request.content.text.preview_mode == content_pb2.LINK_PREVIEW_MODE_AUTO or has_references(request)
+    asks_preview = request.content.text.preview_mode == content_pb2.LINK_PREVIEW_MODE_AUTO
+    return asks_preview or driver.prepares(request)
 
 
 class Preparation:
@@ -153,7 +146,9 @@ class Preparation:
         tenant = session.ref.tenant
         try:
             media = await self._media.get(tenant, reference.media_id)
-            blob = await session.link.upload(self._media.download(tenant, reference.media_id))
+            blob = await session.link.upload(
+                content.WhichOneof("kind") or "", self._media.download(tenant, reference.media_id)
+            )
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from None
         except BlobUnavailable as error:

@@ -16,7 +16,7 @@ from mesh_core.signal import Signal
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.drivers.interface.outcomes import Receipt
 from mesh_session_node.journal import Journal
-from mesh_session_node.outbound.outgoing import Outgoing, message_of
+from mesh_session_node.outbound.outgoing import Outgoing
 from mesh_session_node.store.messages import MessageStore
 from sessionmesh.v1 import message_pb2
 
@@ -57,7 +57,7 @@ class LateReceipts:
 
     def add(self, target: ReceiptTarget, network_id: str, receipt: Receipt, micros: int, member: str) -> None:
         """A receipt, at microseconds since the epoch; one for a message that is not ours is ignored."""
-        message = message_of(network_id)
+        message = target.context.driver.message_of(network_id)
         if message is not None:
             self._added += 1
             self._waiting[target].append(_Late(self._added, message, receipt, micros, member))
@@ -107,7 +107,8 @@ class LateReceipts:
             try:
                 if (out := found.get(late.message)) is None:
                     request = message_pb2.SendMessageRequest.FromString(row["content"])
-                    found[late.message] = out = Outgoing(row["id"], row["chat"], request, row["traceparent"])
+                    out = Outgoing(row["id"], row["network_id"], row["chat"], request, row["traceparent"])
+                    found[late.message] = out
                 target.receipted(out, late.receipt, late.micros, late.member, late=True)
             except Exception:
                 logger.exception("a receipt is lost", account_id=context.id, message=str(late.message))

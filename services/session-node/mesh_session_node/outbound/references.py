@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from asyncpg import Record
-from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import addresses
 from mesh_core.errors import FailedPrecondition, InvalidField, NotFound
@@ -14,7 +13,6 @@ from mesh_core.validation import required_text
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.context.message_rows import message_of_row, ref_of_row
 from mesh_session_node.drivers.interface.content import Reference, is_person
-from mesh_session_node.outbound.outgoing import message_of
 from mesh_session_node.store.messages import MessageStore
 from sessionmesh.v1 import message_pb2
 from sessionmesh.v1.common_pb2 import MessageRef
@@ -48,7 +46,7 @@ class ReferenceLookup:
     def __init__(self, messages: MessageStore) -> None:
         self._messages = messages
 
-    async def row(self, account: UUID, ref: MessageRef, field: str) -> Record | None:
+    async def row(self, session: SessionContext, ref: MessageRef, field: str) -> Record | None:
         """The stored message; None for one that was never stored, which the network's id alone names.
 
         Raises `NotFound` for a message_id of no message of the account, and `InvalidField` when the
@@ -56,11 +54,11 @@ class ReferenceLookup:
         """
         if ref.message_id:
             uuid = decode(Prefix.MESSAGE, ref.message_id, f"{field}.message_id")
-            row = await self._messages.message(account, uuid)
+            row = await self._messages.message(session.ref.uuid, uuid)
             if row is None:
                 raise NotFound("message", ref.message_id)
         else:
-            row = await self.by_network_id(account, ref.network_message_id)
+            row = await self.by_network_id(session, ref.network_message_id)
             if row is None:
                 return None
         stored = ref_of_row(row)
@@ -72,9 +70,9 @@ class ReferenceLookup:
             raise InvalidField(f"{field}.from_account", "is not that of the stored message")
         return row
 
-    async def stored(self, account: UUID, ref: MessageRef, field: str) -> Record:
+    async def stored(self, session: SessionContext, ref: MessageRef, field: str) -> Record:
         """The same for a message that must be stored; raises `NotFound` when it is not."""
-        row = await self.row(account, ref, field)
+        row = await self.row(session, ref, field)
         if row is None:
             raise NotFound("message", ref.network_message_id)
         return row
@@ -84,7 +82,7 @@ class ReferenceLookup:
         that ended without being sent, and `InvalidField` where a reference to a message that was never stored
         says too little of it.
         """
-        row = await self.row(session.ref.uuid, ref, field)
+        row = await self.row(session, ref, field)
         if row is not None:
             if row["status"] in _NEVER_SENT:
                 status = message_pb2.MessageStatus.Name(row["status"]).removeprefix("MESSAGE_STATUS_")
@@ -99,19 +97,19 @@ class ReferenceLookup:
             raise InvalidField(f"{field}.sender", "is required, or from_account")
         return Reference(ref.network_message_id, ref.chat, ref.chat)
 
-    async def sent_here(self, account: UUID, network_id: str) -> bool:
+    async def sent_here(self, session: SessionContext, network_id: str) -> bool:
         """Whether the message is stored that the account sent by this API under this id."""
-        own = message_of(network_id)
-        row = None if own is None else await self._messages.message(account, own)
+        own = session.driver.message_of(network_id)
+        row = None if own is None else await self._messages.message(session.ref.uuid, own)
         return row is not None and row["network_id"] == network_id
 
     async def recall(self, session: SessionContext, addresses: Iterable[str]) -> None:
         """Have the session know what is stored of these people."""
         await session.people.recall(self._messages, session.ref.uuid, addresses)
 
-    async def by_network_id(self, account: UUID, network_id: str) -> Record | None:
+    async def by_network_id(self, session: SessionContext, network_id: str) -> Record | None:
         """The stored message that the network knows by this id; None without one."""
-        own = message_of(network_id)
+        account, own = session.ref.uuid, session.driver.message_of(network_id)
         if own is not None:
             row = await self._messages.message(account, own)
             if row is not None and row["network_id"] == network_id:

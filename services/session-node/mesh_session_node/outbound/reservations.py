@@ -8,12 +8,12 @@ from functools import partial
 
 from mesh_core.errors import Unavailable
 from mesh_session_node.context.context import SessionContext
-from mesh_session_node.drivers.interface.driver import Reservation
+from mesh_session_node.drivers.interface.state import Ratchet, Reservation
 from mesh_session_node.journal import Committed, Credential, Duplicate, Mismatch, Outcome
 
 
 class Reservations:
-    """Tells one account's `DriverState` what became of its reservations, and stores more of it on demand."""
+    """Tells one account's ratchet what became of its reservations, and stores more of it on demand."""
 
     __slots__ = ("_context", "_pending")
 
@@ -23,29 +23,34 @@ class Reservations:
 
     def settled(self, reservation: Reservation, done: asyncio.Future[Outcome]) -> None:
         """What was written with the reservation has an outcome: confirm it, or drop it."""
-        state = self._context.driver_state
-        if state is None:
+        ratchet = self._ratchet
+        if ratchet is None:
             return
         # A repeated request stores no message, but the state that came with it
         if isinstance(outcome_of(done), Committed | Duplicate | Mismatch):
-            state.confirm(reservation)
+            ratchet.confirm(reservation)
         else:
-            state.drop(reservation)
+            ratchet.drop(reservation)
 
     def request(self, messages: int, when_stored: Callable[[], None]) -> None:
         """Everything stored of the state is used up: store enough for `messages` more, then call."""
-        context = self._context
-        if self._pending or context.driver_state is None:
+        context, ratchet = self._context, self._ratchet
+        if self._pending or ratchet is None:
             return
         self._pending = True
-        reservation = context.driver_state.reserve(messages)
+        reservation = ratchet.reserve(messages)
         try:
             done = context.host.journal.write(context.ref, Credential(context.seal(reservation.state)))
         except Unavailable:  # too much waits for the database: the next keepalive asks again
             self._pending = False
-            context.driver_state.drop(reservation)
+            ratchet.drop(reservation)
             return
         done.add_done_callback(partial(self._requested, reservation, when_stored))
+
+    @property
+    def _ratchet(self) -> Ratchet | None:
+        state = self._context.driver_state
+        return None if state is None else state.ratchet
 
     def _requested(
         self, reservation: Reservation, when_stored: Callable[[], None], done: asyncio.Future[Outcome]

@@ -100,14 +100,14 @@ class Sender:
         if state is None:
             self._fail(out, pb.FAILURE_REASON_ACCOUNT_CLOSED, "the pairing has ended")
             return
-        if out.reservation is not None:
-            state.confirm(out.reservation)
+        if out.reservation is not None and state.ratchet is not None:
+            state.ratchet.confirm(out.reservation)
         if (
             not self.outbox
             and not self.outbox.holding
             and out.due is None
             and self._may_send()
-            and not needs_preparation(out.request)
+            and not needs_preparation(context.driver, out.request)
             and self._limiter.take(time.monotonic())
         ):
             self.in_flight.send(out)
@@ -171,7 +171,7 @@ class Sender:
             out = self.outbox.pop(now)
             if out is None:
                 break
-            prepares = out.prepared is None and needs_preparation(out.request)
+            prepares = out.prepared is None and needs_preparation(self._context.driver, out.request)
             if out.expire is not None and out.expire <= now:
                 end_unsent(self._context, self.waiters, out, pb.MESSAGE_STATUS_EXPIRED)
             # Nothing is fetched for what the limits would not let out
@@ -242,7 +242,7 @@ class Sender:
             return False
         if self._resume_at and time.monotonic() < self._resume_at:
             return False
-        if state.left <= 0:
+        if (ratchet := state.ratchet) is not None and ratchet.left <= 0:
             if self.outbox or self._preparing.messages or self.acceptance.waiting:
                 self._reservations.request(len(self.outbox), self.pump)
             return False

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sessionmesh.v1 import content_pb2, media_pb2
+from mesh_session_node.drivers.interface.state import RowChange
+from sessionmesh.v1 import content_pb2, media_pb2, message_pb2
 from sessionmesh.v1.common_pb2 import Person
 
 
@@ -58,6 +59,14 @@ def is_person(address: str) -> bool:
     return address.partition(":")[0] in _FIELDS
 
 
+def refers(request: message_pb2.SendMessageRequest) -> bool:
+    """Whether a request refers to a file or to another message: what most networks need prepared."""
+    if request.content.WhichOneof("kind") in _REFERRING:
+        return True
+    return request.HasField("options") and request.options.HasField("reply_to")
+
+
+_REFERRING = frozenset({"image", "video", "audio", "voice_note", "document", "sticker", "reaction"})
 _FIELDS = {"phone": "phone", "user": "user_id", "hidden": "hidden_id", "username": "username"}
 _LASTING = ("user", "hidden", "phone", "username")
 
@@ -125,6 +134,9 @@ class Incoming:
 
     `offered_as` is the id that the network offered it under, where that is not `network_id`: what is
     acknowledged.
+
+    `changes` are rows of the account's state that must be stored together with it: also when the message is
+    known already, or cannot be stored as it is. `history`: it is of the past that the phone gave on pairing.
     """
 
     network_id: str
@@ -144,3 +156,5 @@ class Incoming:
     blob: bytes | None = None
     edited: content_pb2.Content | None = None
     offered_as: str | None = None
+    changes: Sequence[RowChange] = ()
+    history: bool = False

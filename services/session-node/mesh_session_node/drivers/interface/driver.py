@@ -6,9 +6,11 @@ that read it. `tests/contract/test_driver_contract.py` holds every driver to wha
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+from asyncpg.pgproto.pgproto import UUID
 
 from mesh_session_node.drivers.interface.content import (
     Blob,
@@ -20,7 +22,9 @@ from mesh_session_node.drivers.interface.content import (
 )
 from mesh_session_node.drivers.interface.media_limits import MediaLimits
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure, Receipt
-from sessionmesh.v1 import message_pb2, session_pb2
+from mesh_session_node.drivers.interface.pairing import Pairing
+from mesh_session_node.drivers.interface.state import DriverState, StateRows
+from sessionmesh.v1 import message_pb2, server_pb2, session_pb2
 
 
 class Driver(Protocol):
@@ -40,6 +44,21 @@ class Driver(Protocol):
     def media_limits(self) -> MediaLimits:
         """How large files may be. What does not fit is refused before it is sent."""
 
+    @property
+    def program(self) -> server_pb2.DriverProgram | None:
+        """The program beside the node that speaks to the network; None where the node does."""
+
+    def network_id(self, message: UUID) -> str:
+        """The network's id of a message of ours, the same on every attempt; up to 64 characters."""
+
+    def message_of(self, network_id: str) -> UUID | None:
+        """Our message behind a network's id; None when the id is not one of ours."""
+
+    def prepares(self, request: message_pb2.SendMessageRequest) -> bool:
+        """Whether `encode` needs more than the request: its file handed over, or the messages that it refers
+        to looked up.
+        """
+
     def encode(
         self, request: message_pb2.SendMessageRequest, references: References, media: MediaPart | None
     ) -> tuple[bytes, Sequence[str]]:
@@ -55,69 +74,13 @@ class Driver(Protocol):
     def dump(self, state: DriverState) -> bytes:
         """The stored form of a state, as in a `Reservation`."""
 
-    async def connect(self, state: DriverState, events: LinkEvents) -> Link:
-        """Connect and log in. Raises `ConnectionEnded`, also when the network does not answer in time."""
-
-    def pair(
-        self, *, by_code: bool, phone: str, device_name: str
-    ) -> AsyncGenerator[PairingCode | DriverState, None]:
-        """Codes to show, each in place of the one before, then the new state; ends without a state when
-        nobody accepted in time.
-
-        Raises `PairingRefused`, `ConnectionEnded`. Closing the iterator gives the attempt up.
+    async def connect(self, state: DriverState, rows: StateRows, events: LinkEvents) -> Link:
+        """Connect and log in. Raises `ConnectionEnded`, also when the network does not answer in time. When
+        it raises, or is cancelled, nothing of the attempt can leave any more.
         """
 
-
-@dataclass(frozen=True, slots=True)
-class PairingCode:
-    """What to show: the text of a QR code, or eight letters. Times are microseconds since the epoch."""
-
-    qr: str
-    letters: str
-    expire_time: int
-
-
-class DriverState(Protocol):
-    """An account's pairing, and its place in the network's ratchet. A position is stored before it is used:
-    one that was not stored and then confirmed cannot be used.
-    """
-
-    @property
-    def phone(self) -> str: ...
-    @property
-    def user_id(self) -> str: ...
-    @property
-    def hidden_id(self) -> str: ...
-    @property
-    def push_name(self) -> str: ...
-    @property
-    def left(self) -> int:
-        """How many messages may be sent with the positions that are stored."""
-
-    def plan(self) -> Reservation | None:
-        """Count on one more message. Returns what must be stored with it; None when what is stored, or
-        reserved already, suffices.
-        """
-
-    def reserve(self, messages: int) -> Reservation:
-        """What must be stored before `messages` more can be sent."""
-
-    def confirm(self, reservation: Reservation) -> None:
-        """The reservation is stored."""
-
-    def drop(self, reservation: Reservation) -> None:
-        """The reservation is not stored, or its outcome is unknown."""
-
-    def skip(self) -> None:
-        """The network has seen a later position than it should have: go on far behind it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reservation:
-    """A stored form of the state that must be stored before the positions below `upto` may be used."""
-
-    state: bytes
-    upto: int
+    def pair(self, *, account_id: str, by_code: bool, phone: str, device_name: str) -> Pairing:
+        """Begin to pair an account: by a code for that phone, or by QR. `account_id` is for logs."""
 
 
 class Link(Protocol):
@@ -129,10 +92,12 @@ class Link(Protocol):
     """Why the connection has ended; None while it stands. Set whether or not `on_end` was called."""
 
     def send(self, message: OutgoingMessage) -> None:
-        """Hand a message over; uses one position of the state up, which must have one left."""
+        """Hand a message over; uses one position of the state's ratchet up, which must have one left, where
+        it has one.
+        """
 
     def acknowledge(self, network_id: str) -> None:
-        """Tell the network that an incoming message is stored."""
+        """An incoming message is stored, and the changes that came with it: tell the network."""
 
     def acknowledge_receipts(self, sequence: int) -> None:
         """Tell the network that every receipt up to this one is stored."""
@@ -144,12 +109,19 @@ class Link(Protocol):
         """End the pairing; `on_end` tells when it has ended."""
 
     def abort(self) -> None:
-        """Close now. Nothing that was handed over and not yet written leaves any more; `on_end` is not
-        called.
+        """Close now. Nothing that was handed over and not yet written leaves any more, as far as this process
+        can say; `on_end` is not called. A second time: nothing.
         """
 
-    async def upload(self, pieces: AsyncIterator[bytes]) -> Blob:
-        """Store a file with the network. Raises `BlobUnavailable`, `ConnectionEnded`."""
+    async def closed(self) -> None:
+        """Return when nothing of the connection can leave any more, also from other processes. Only after
+        `abort` or the end.
+        """
+
+    async def upload(self, kind: str, pieces: AsyncIterator[bytes]) -> Blob:
+        """Store a file with the network; `kind` is the kind of content that it is for, by the name of
+        Content's field. Raises `BlobUnavailable`, `ConnectionEnded`.
+        """
 
     def fetch(self, blob: bytes) -> AsyncIterator[bytes]:
         """The pieces of an incoming message's file. Raises `BlobUnavailable`, `ConnectionEnded`."""
@@ -202,7 +174,7 @@ class LinkEvents(Protocol):
     ) -> None:
         """What became of a message. `member` is the address of the group's member whose receipt it is, "" in
         a chat of two, and `identity` who that is. `sequence` rises from receipt to receipt; 0 when the
-        network wants no acknowledgement.
+        network wants no acknowledgement of it, or counts it with the next one.
         """
 
     def on_incoming(self, message: Incoming) -> None:

@@ -26,6 +26,12 @@ class End(Enum):
     """The pairing has ended."""
     BANNED = auto()
     """The network has banned the account; its pairing has ended too."""
+    CLIENT_EXPIRED = auto()
+    """The network takes this version of the client no more: nobody's logins succeed until it is updated."""
+    STATE_UNUSABLE = auto()
+    """What is stored of the account cannot be used: it must be paired again."""
+    CARRIER_GONE = auto()
+    """What carried the connection has ended, which is nobody's fault: connect again at once."""
 
 
 class ConnectionEnded(Exception):
@@ -73,6 +79,8 @@ class Failure(Enum):
     """
     BLOB_GONE = auto()
     """The network no longer has its file: it must be uploaded again."""
+    NOT_SENT = auto()
+    """It did not leave, or nobody knows whether it did: it is sent again under the same id."""
     RESTRICTED = auto()
     """The network restricts the account."""
     WINDOW_CLOSED = auto()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from mesh_session_node.drivers.interface.driver import Reservation
+from mesh_session_node.drivers.interface.state import Reservation
 
 BLOCK = 64
 """Positions that are reserved at once. Those that are not used when the account moves are skipped, which
@@ -14,8 +14,8 @@ _SKIPPED = 4096
 
 
 class RatchetState(ABC):
-    """The ratchet's part of a `DriverState`. `next` is the first unused position; those below `_reserved` are
-    stored, those below `_wanted` have been asked to be stored, and accepted messages count on those below
+    """A `DriverState` that is its own `Ratchet`. `next` is the first unused position; those below `_reserved`
+    are stored, those below `_wanted` have been asked to be stored, and accepted messages count on those below
     `_planned`.
     """
 
@@ -29,6 +29,10 @@ class RatchetState(ABC):
     @abstractmethod
     def dump(self, reserved: int) -> bytes:
         """The state's stored form, with every position below `reserved` taken."""
+
+    @property
+    def ratchet(self) -> RatchetState:
+        return self
 
     @property
     def left(self) -> int:

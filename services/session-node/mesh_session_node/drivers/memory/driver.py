@@ -14,13 +14,18 @@ on the network in `users`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 
-from mesh_session_node.drivers.interface.content import MediaPart, References
-from mesh_session_node.drivers.interface.driver import DriverState, LinkEvents, PairingCode
+from asyncpg.pgproto.pgproto import UUID
+
+from mesh_session_node.drivers.interface import message_ids
+from mesh_session_node.drivers.interface.content import MediaPart, References, refers
+from mesh_session_node.drivers.interface.driver import LinkEvents
 from mesh_session_node.drivers.interface.media_limits import LINKED_DEVICE
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
+from mesh_session_node.drivers.interface.pairing import Paired
 from mesh_session_node.drivers.interface.ratchet import BLOCK
+from mesh_session_node.drivers.interface.state import DriverState, StateRows
 from mesh_session_node.drivers.memory.link import MemoryLink
 from mesh_session_node.drivers.memory.pairing import MemoryPairing
 from mesh_session_node.drivers.memory.state import MemoryState, StoredState, load_state
@@ -36,6 +41,7 @@ class MemoryDriver:
     pairing_methods = (session_pb2.PAIR_METHOD_QR, session_pb2.PAIR_METHOD_CODE)
     content_kinds = frozenset(content_pb2.Content.DESCRIPTOR.fields_by_name)
     media_limits = LINKED_DEVICE
+    program = None
 
     def __init__(self, *, block: int = BLOCK) -> None:
         self.links: list[MemoryLink] = []
@@ -50,6 +56,8 @@ class MemoryDriver:
         """While set, every connect ends so."""
         self.hold_logins = False
         """While set, a login waits until the test calls `log_in` or `end` of its link."""
+        self.hold_closes = False
+        """While set, links are closed only once the test calls their `let_close`."""
         self.on_login: Callable[[], None] = _nothing
         """Called when a connection is open and its login has not succeeded yet."""
         self._block = block
@@ -71,6 +79,15 @@ class MemoryDriver:
 
     # --- Driver
 
+    def network_id(self, message: UUID) -> str:
+        return message_ids.network_id_of(message)
+
+    def message_of(self, network_id: str) -> UUID | None:
+        return message_ids.message_of(network_id)
+
+    def prepares(self, request: message_pb2.SendMessageRequest) -> bool:
+        return refers(request)
+
     def encode(
         self, request: message_pb2.SendMessageRequest, references: References, media: MediaPart | None
     ) -> tuple[bytes, Sequence[str]]:
@@ -84,13 +101,15 @@ class MemoryDriver:
         own = _own(state)
         return own.dump(own.next)
 
-    async def connect(self, state: DriverState, events: LinkEvents) -> MemoryLink:
+    async def connect(self, state: DriverState, rows: StateRows, events: LinkEvents) -> MemoryLink:
         own = _own(state)
         if self.refusal is not None:
             raise ConnectionEnded(self.refusal.end, self.refusal.detail, self.refusal.retry_after)
         if not events.permitted():
             raise ConnectionEnded(End.LOST, "the account has moved to another node")
-        link = MemoryLink(own, events, self.blobs, self.users)
+        link = await self._link(own, rows, events)
+        if self.hold_closes:
+            link.hold_close()
         before, self.links = self.links, [*self.links, link]
         self.on_login()
         if not self.hold_logins:
@@ -101,18 +120,16 @@ class MemoryDriver:
                 other.end(End.REPLACED)
         return link
 
-    async def pair(
-        self, *, by_code: bool, phone: str, device_name: str
-    ) -> AsyncGenerator[PairingCode | DriverState, None]:
-        pairing = MemoryPairing(self.pair_at_once, by_code=by_code, phone=phone, device_name=device_name)
+    def pair(self, *, account_id: str, by_code: bool, phone: str, device_name: str) -> MemoryPairing:
+        pairing = MemoryPairing(self._accepted, by_code=by_code, phone=phone, device_name=device_name)
         self.pairings.append(pairing)
-        try:
-            while (step := await pairing.next()) is not None:
-                yield step
-                if not isinstance(step, PairingCode):
-                    return
-        finally:
-            pairing.over = True
+        return pairing
+
+    def _accepted(self, phone: str, push_name: str) -> Paired:
+        return Paired(self.pair_at_once(phone, push_name))
+
+    async def _link(self, state: MemoryState, _rows: StateRows, events: LinkEvents) -> MemoryLink:
+        return MemoryLink(state, events, self.blobs, self.users)
 
 
 def _own(state: DriverState) -> MemoryState:

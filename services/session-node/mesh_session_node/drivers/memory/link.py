@@ -54,6 +54,8 @@ class MemoryLink:
         self._users = users
         self._login: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._unanswered: list[str] = []
+        self._closed = asyncio.Event()
+        self._closed.set()
 
     # --- what the network does
 
@@ -125,6 +127,14 @@ class MemoryLink:
         if self.logging_out:
             self.end(End.LOGGED_OUT)
 
+    def hold_close(self) -> None:
+        """Something of the connection may leave until `let_close`, also after `abort`."""
+        self._closed.clear()
+
+    def let_close(self) -> None:
+        """Nothing of it leaves any more."""
+        self._closed.set()
+
     async def logged_in(self) -> None:
         """Wait for the outcome of the login. Raises `ConnectionEnded`."""
         try:
@@ -139,8 +149,7 @@ class MemoryLink:
         if self.ended is not None:
             return
         self.positions.append(self.state.use())
-        self.sent.append(message)
-        self._unanswered.append(message.network_id)
+        self.handed_over(message)
 
     def acknowledge(self, network_id: str) -> None:
         self.acknowledged.append(network_id)
@@ -159,7 +168,10 @@ class MemoryLink:
         self._events = None
         self.ended = self.ended or ConnectionEnded(End.LOST, "closed")
 
-    async def upload(self, pieces: AsyncIterator[bytes]) -> Blob:
+    async def closed(self) -> None:
+        await self._closed.wait()
+
+    async def upload(self, _kind: str, pieces: AsyncIterator[bytes]) -> Blob:
         data = b"".join([piece async for piece in pieces])
         if self.ended is not None:
             raise self.ended
@@ -182,6 +194,11 @@ class MemoryLink:
             raise self.ended
         users = self._users
         return [NumberStatus(phone, phone in users, users.get(phone, "")) for phone in phones]
+
+    def handed_over(self, message: OutgoingMessage) -> None:
+        """The network has the message, and has not answered yet."""
+        self.sent.append(message)
+        self._unanswered.append(message.network_id)
 
     def _answer(self, network_id: str) -> None:
         if network_id in self._unanswered:

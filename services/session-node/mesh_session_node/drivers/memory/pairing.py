@@ -6,20 +6,27 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from mesh_session_node.drivers.interface.driver import PairingCode
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, PairingRefused
-from mesh_session_node.drivers.memory.state import MemoryState
+from mesh_session_node.drivers.interface.pairing import (
+    Paired,
+    PairingCode,
+    PairingStep,
+    PasskeyComparison,
+    PasskeyRequest,
+)
+from mesh_session_node.drivers.interface.state import DriverState
 
 _LIFETIME_US = 20_000_000
 
 
 class MemoryPairing:
-    """One attempt, which has shown its first code. `show`, `accept`, `refuse`, `time_out` and `lose` are what
-    happens next; the session hears of it in the next turn of the loop.
+    """Implements `Pairing`: one attempt, which has shown its first code. `show`, `ask_passkey`, `compare`,
+    `accept`, `refuse`, `time_out` and `lose` are what happens next; the session hears of it in the next turn
+    of the loop.
     """
 
     def __init__(
-        self, make_state: Callable[[str, str], MemoryState], *, by_code: bool, phone: str, device_name: str
+        self, accepted: Callable[[str, str], Paired], *, by_code: bool, phone: str, device_name: str
     ) -> None:
         self.by_code = by_code
         self.phone = phone
@@ -28,8 +35,14 @@ class MemoryPairing:
         """What was shown, the present one last."""
         self.over = False
         """It has ended: accepted, refused, timed out, or given up by the session."""
-        self._make_state = make_state
-        self._steps: asyncio.Queue[PairingCode | MemoryState | Exception | None] = asyncio.Queue()
+        self.passkey: bytes | None = None
+        """What the session answered to `ask_passkey`."""
+        self.confirmed = False
+        """The session answered `compare`."""
+        self.kept = False
+        """The session said that what `accept` brought is stored."""
+        self._accepted = accepted
+        self._steps: asyncio.Queue[PairingStep | Exception | None] = asyncio.Queue()
         self.show()
 
     def show(self) -> PairingCode:
@@ -44,11 +57,19 @@ class MemoryPairing:
         self._steps.put_nowait(code)
         return code
 
-    def accept(self, phone: str = "", push_name: str = "") -> MemoryState:
+    def ask_passkey(self, options: bytes) -> None:
+        """Ask for the account's passkey."""
+        self._steps.put_nowait(PasskeyRequest(options))
+
+    def compare(self, code: str) -> None:
+        """Let the person compare."""
+        self._steps.put_nowait(PasskeyComparison(code))
+
+    def accept(self, phone: str = "", push_name: str = "") -> DriverState:
         """Scan the QR code or type the letters; `phone` may be left out when the session named one."""
-        state = self._make_state(phone or self.phone, push_name)
-        self._steps.put_nowait(state)
-        return state
+        paired = self._accepted(phone or self.phone, push_name)
+        self._steps.put_nowait(paired)
+        return paired.state
 
     def refuse(self, detail: str) -> None:
         """The network will not pair."""
@@ -62,9 +83,30 @@ class MemoryPairing:
         """The connection breaks."""
         self._steps.put_nowait(ConnectionEnded(End.LOST, detail))
 
-    async def next(self) -> PairingCode | MemoryState | None:
-        """The next step; None when nobody accepted in time. Raises `PairingRefused`, `ConnectionEnded`."""
+    # --- Pairing
+
+    def __aiter__(self) -> MemoryPairing:
+        return self
+
+    async def __anext__(self) -> PairingStep:
+        if self.over:
+            raise StopAsyncIteration
         step = await self._steps.get()
+        self.over = step is None or isinstance(step, Exception | Paired)
+        if step is None:
+            raise StopAsyncIteration
         if isinstance(step, Exception):
             raise step
         return step
+
+    def answer_passkey(self, credential: bytes) -> None:
+        self.passkey = credential
+
+    def confirm_passkey(self) -> None:
+        self.confirmed = True
+
+    async def stored(self) -> None:
+        self.kept = True
+
+    async def aclose(self) -> None:
+        self.over = True

@@ -6,13 +6,17 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
 import msgspec
+from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.settings import InvalidSetting
 from mesh_core.validation import stored_text
-from mesh_session_node.drivers.interface.content import MediaPart, References
-from mesh_session_node.drivers.interface.driver import DriverState, LinkEvents, PairingCode
+from mesh_session_node.drivers.interface import message_ids
+from mesh_session_node.drivers.interface.content import MediaPart, References, refers
+from mesh_session_node.drivers.interface.driver import LinkEvents
 from mesh_session_node.drivers.interface.media_limits import LINKED_DEVICE
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, PairingRefused
+from mesh_session_node.drivers.interface.pairing import Paired, PairingCode, PairingStep, PlainPairing
+from mesh_session_node.drivers.interface.state import DriverState, StateRows
 from mesh_session_node.drivers.simulated.encoding import SENDABLE, to_wire
 from mesh_session_node.drivers.simulated.link import SimulatedLink
 from mesh_session_node.drivers.simulated.state import SimulatedState, StoredState, load_state
@@ -42,10 +46,20 @@ class SimulatedDriver:
     pairing_methods = (session_pb2.PAIR_METHOD_QR, session_pb2.PAIR_METHOD_CODE)
     content_kinds = SENDABLE
     media_limits = LINKED_DEVICE
+    program = None
 
     def __init__(self, address: str) -> None:
         self._host, _, port = address.rpartition(":")
         self._port = int(port)
+
+    def network_id(self, message: UUID) -> str:
+        return message_ids.network_id_of(message)
+
+    def message_of(self, network_id: str) -> UUID | None:
+        return message_ids.message_of(network_id)
+
+    def prepares(self, request: message_pb2.SendMessageRequest) -> bool:
+        return refers(request)
 
     def encode(
         self, request: message_pb2.SendMessageRequest, references: References, media: MediaPart | None
@@ -60,7 +74,7 @@ class SimulatedDriver:
             raise TypeError("not a state of this driver")
         return state.dump(state.next)
 
-    async def connect(self, state: DriverState, events: LinkEvents) -> SimulatedLink:
+    async def connect(self, state: DriverState, _rows: StateRows, events: LinkEvents) -> SimulatedLink:
         if not isinstance(state, SimulatedState):
             raise TypeError("not a state of this driver")
         link = await self._open(SimulatedLink(state, events))
@@ -70,9 +84,12 @@ class SimulatedDriver:
         await link.log_in(_CONNECT_WITHIN)
         return link
 
-    async def pair(
+    def pair(self, *, account_id: str, by_code: bool, phone: str, device_name: str) -> PlainPairing:
+        return PlainPairing(self._pair(by_code=by_code, phone=phone, device_name=device_name))
+
+    async def _pair(
         self, *, by_code: bool, phone: str, device_name: str
-    ) -> AsyncGenerator[PairingCode | DriverState, None]:
+    ) -> AsyncGenerator[PairingStep, None]:
         link = SimulatedLink(None, None)
         frames = link.pairing = asyncio.Queue()
         await self._open(link)
@@ -88,7 +105,7 @@ class SimulatedDriver:
                     code = frame.pair_code
                     yield PairingCode(code.qr, code.code, code.expire_time_us)
                 elif kind == "paired":
-                    yield _state_of(frame.paired)
+                    yield Paired(_state_of(frame.paired))
                     return
                 elif kind == "pair_refused":
                     raise PairingRefused(frame.pair_refused.message)

@@ -147,7 +147,10 @@ class SimulatedLink(asyncio.Protocol):
             self._transport.abort()
         self._end(End.LOST, "closed")
 
-    async def upload(self, pieces: AsyncIterator[bytes]) -> Blob:
+    async def closed(self) -> None:
+        """At once: an aborted socket sends nothing more."""
+
+    async def upload(self, _kind: str, pieces: AsyncIterator[bytes]) -> Blob:
         return await self._blobs().upload(pieces)
 
     def fetch(self, blob: bytes) -> AsyncIterator[bytes]:

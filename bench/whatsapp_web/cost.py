@@ -1,0 +1,121 @@
+"""What a message costs over a linked device and over the simulated network: the same nodes, in turns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import asyncpg
+
+from bench.measuring.pairs import Median, compared
+from bench.mesh.accounts import Customer
+from bench.mesh.generator import LoadGenerator, load_generator
+from bench.mesh.judge import until_settled
+from bench.mesh.load import Plan
+from bench.mesh.metrics import sidecar_writes
+from bench.mesh.running import RunningMesh
+from bench.whatsapp_web.nodes import NODES
+
+CALLERS = 32
+_COUNTED = ("router", *NODES, "Postgres", "etcd", "Redis")
+_POLL_SECONDS = 0.1
+_TAIL_SECONDS = 0.5
+"""Receipts come 50 ms after their message, and the journal holds what nobody waits for for up to 100 ms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """How many, of how many `seconds` each, over how many accounts of each driver, with a contact each."""
+
+    number: int
+    seconds: float
+    accounts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """CPU milliseconds per message of the counted processes, round by round; and, of the linked devices'
+    messages, how many there were and how often a sidecar waited for a commit of its own meanwhile.
+    """
+
+    linked: Sequence[float]
+    simulated: Sequence[float]
+    messages: int
+    commits: float
+
+    @property
+    def ratio(self) -> Median:
+        """Linked over simulated."""
+        return compared(self.linked, self.simulated)
+
+    @property
+    def own_commits_percent(self) -> float:
+        return self.commits * 100 / self.messages
+
+
+async def measure_cost(mesh: RunningMesh, linked: Customer, simulated: Customer, pairs: Pairs) -> Cost:
+    """Raises `TimeoutError` when a message was not delivered."""
+    database: asyncpg.Connection = await asyncpg.connect(mesh.database_url)
+    try:
+        rounds = _Rounds(mesh, database)
+        async with (
+            load_generator(_plan(mesh, linked, pairs, "linked")) as one,
+            load_generator(_plan(mesh, simulated, pairs, "simulated")) as other,
+        ):
+            for load in (one, other):
+                await rounds.until_met(load, pairs)
+            costs: tuple[list[float], list[float]] = ([], [])
+            messages, commits = 0, 0.0
+            for number in range(pairs.number):
+                for turn in (0, 1) if number % 2 else (1, 0):
+                    before = await sidecar_writes(mesh)
+                    sent, cost = await rounds.take((one, other)[turn], pairs.seconds)
+                    costs[turn].append(cost)
+                    if turn == 0:
+                        messages += sent
+                        commits += await sidecar_writes(mesh) - before
+        return Cost(*costs, messages, commits)
+    finally:
+        await database.close()
+
+
+class _Rounds:
+    """Each until the last event of its last message."""
+
+    def __init__(self, mesh: RunningMesh, database: asyncpg.Connection) -> None:
+        self._mesh = mesh
+        self._database = database
+
+    async def until_met(self, load: LoadGenerator, pairs: Pairs) -> None:
+        """Until every account has written to its contact: the first message costs more."""
+        sent = 0
+        while sent < pairs.accounts:
+            sent += (await load.round(1.0)).messages
+        await self._settle()
+
+    async def take(self, load: LoadGenerator, seconds: float) -> tuple[int, float]:
+        """How many messages, and CPU milliseconds for each."""
+        cpu = self._used()
+        done = await load.round(seconds)
+        await self._settle()
+        return done.messages, (self._used() - cpu) * 1000 / done.messages
+
+    async def _settle(self) -> None:
+        async with asyncio.timeout(60):
+            while await self._database.fetchval("SELECT count(*) FROM outbox"):  # noqa: ASYNC110
+                await asyncio.sleep(_POLL_SECONDS)
+        await asyncio.sleep(_TAIL_SECONDS)
+        await until_settled(self._database, await self._database.fetchval(_OUTBOUND))
+
+    def _used(self) -> float:
+        used = self._mesh.cpu_seconds()
+        return sum(used[name] for name in _COUNTED if name in used)
+
+
+def _plan(mesh: RunningMesh, customer: Customer, pairs: Pairs, prefix: str) -> Plan:
+    accounts = customer.accounts[: pairs.accounts]
+    return Plan(mesh.file.address, customer.key, accounts, CALLERS, prefix, recipients=len(accounts))
+
+
+_OUTBOUND = "SELECT count(*) FROM event WHERE type = 'message.queued'"

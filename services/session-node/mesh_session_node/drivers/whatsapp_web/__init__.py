@@ -1,0 +1,1 @@
+"""The driver of WhatsApp as a linked device: a sidecar speaks to the network, this side keeps the state."""

@@ -1,0 +1,229 @@
+"""A linked device's connection, as its session uses it. All of it is synchronous but files and questions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+from mesh_session_node.drivers.interface.content import Blob, OutgoingMessage
+from mesh_session_node.drivers.interface.driver import LinkEvents, NumberStatus
+from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
+from mesh_session_node.drivers.interface.state import StateRows
+from mesh_session_node.drivers.whatsapp_web import files
+from mesh_session_node.drivers.whatsapp_web.connection import Connection, Rows
+from mesh_session_node.drivers.whatsapp_web.encoding import (
+    ended_of,
+    failure_of,
+    identity_of,
+    incoming_of,
+    micros,
+    receipt_of,
+    seconds,
+)
+from mesh_session_node.drivers.whatsapp_web.stream import Stream
+from sessionmesh.internal.v1 import linked_device_pb2 as pb
+
+_HEARD = frozenset({"connected", "acked", "incoming", "receipt", "heard", "restrictions"})
+"""What the sidecar says only when something came from the network."""
+
+
+class WebLink:
+    """Implements `Link`: opened, then logged in, then ended, then closed."""
+
+    __slots__ = (
+        "_asked",
+        "_connection",
+        "_events",
+        "_last_call",
+        "_loop",
+        "_outcome",
+        "_rows",
+        "_stream",
+        "ended",
+        "heard",
+    )
+
+    def __init__(self, stream: Stream, rows: StateRows, events: LinkEvents) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stream = stream
+        self._events: LinkEvents | None = events
+        self._connection = Connection(stream, self)
+        self._rows = Rows(self._connection, rows)
+        self._outcome: asyncio.Future[None] | None = None
+        self._asked: dict[int, asyncio.Future[pb.DeviceCallResult]] = {}
+        self._last_call = 0
+        self.heard = self._loop.time()
+        self.ended: ConnectionEnded | None = None
+
+    async def log_in(self, account_id: str, rows: Sequence[pb.StateRow]) -> None:
+        """Connect. Raises `ConnectionEnded`: then, as when cancelled, nothing of it leaves any more."""
+        self._outcome = self._loop.create_future()
+        opening = pb.OpenDevice(account_id=account_id, rows=rows)
+        self._connection.ask(pb.RunRequest(open=opening))
+        try:
+            await self._outcome
+        except BaseException:
+            self.abort()
+            await self.closed()
+            raise
+
+    # --- Link
+
+    def send(self, message: OutgoingMessage) -> None:
+        if self.ended is None:
+            send = pb.SendDeviceMessage(
+                network_message_id=message.network_id, recipient=message.to, message=message.payload
+            )
+            self._connection.ask(pb.RunRequest(send=send))
+
+    def acknowledge(self, network_id: str) -> None:
+        """`network_id` is the sequence under which the message came."""
+        if self.ended is None:
+            self._rows.settled(int(network_id), stored=True)
+
+    def acknowledge_receipts(self, sequence: int) -> None:
+        self._connection.ask(pb.RunRequest(receipts_stored=pb.ReceiptsStored(sequence=sequence)))
+
+    def ping(self) -> None:
+        self._connection.ask(pb.RunRequest(ping=pb.PingNetwork()))
+
+    def log_out(self) -> None:
+        self._connection.ask(pb.RunRequest(log_out=pb.LogOutDevice()))
+
+    def abort(self) -> None:
+        self._events = None
+        self._end(ConnectionEnded(End.LOST, "closed"))
+
+    async def closed(self) -> None:
+        await self._connection.closed()
+
+    async def upload(self, kind: str, pieces: AsyncIterator[bytes]) -> Blob:
+        self._check_open()
+        return await files.upload(self._stream.files, self._connection.number, kind, pieces)
+
+    def fetch(self, blob: bytes) -> AsyncIterator[bytes]:
+        self._check_open()
+        return files.fetch(self._stream.files, self._connection.number, blob)
+
+    async def check_numbers(self, phones: Sequence[str]) -> Sequence[NumberStatus]:
+        answer = await self._ask(pb.DeviceCall(check_numbers=pb.CheckNumbersCall(phones=phones)))
+        return [
+            NumberStatus(number.phone, number.registered, number.identity.user_id, number.identity.hidden_id)
+            for number in answer.numbers
+        ]
+
+    # --- Listener
+
+    def on_response(self, kind: str, response: pb.RunResponse) -> None:
+        if kind in _HEARD:
+            self.heard = self._loop.time()
+        if (handle := _HANDLERS.get(kind)) is not None:
+            handle(self, response)
+
+    def on_gone(self, end: End, detail: str) -> None:
+        self._end(ConnectionEnded(end, detail))
+
+    def _check_open(self) -> None:
+        if self.ended is not None:
+            raise ConnectionEnded(self.ended.end, self.ended.detail)
+
+    async def _ask(self, call: pb.DeviceCall) -> pb.DeviceCallResult:
+        self._check_open()
+        self._last_call += 1
+        call.sequence = self._last_call
+        asked = self._asked[call.sequence] = self._loop.create_future()
+        self._connection.ask(pb.RunRequest(call=call))
+        try:
+            answer: pb.DeviceCallResult = await asked
+        finally:
+            self._asked.pop(call.sequence, None)
+        if answer.error:
+            raise ConnectionEnded(End.LOST, answer.error)
+        return answer
+
+    def _end(self, ended: ConnectionEnded) -> None:
+        """Tell everybody, once, and have the sidecar close what it still has."""
+        if self.ended is not None:
+            return
+        self.ended = ended
+        self._connection.close()
+        self._rows.end()
+        for asked in self._asked.values():
+            if not asked.done():
+                asked.set_exception(ConnectionEnded(ended.end, ended.detail))
+        events, self._events = self._events, None
+        outcome, self._outcome = self._outcome, None
+        if outcome is not None:
+            if not outcome.done():
+                outcome.set_exception(ended)
+        elif events is not None:
+            events.on_end(self, ended.end, ended.detail)
+
+    def _on_connected(self, _response: pb.RunResponse) -> None:
+        outcome, self._outcome = self._outcome, None
+        if outcome is not None and not outcome.done():
+            outcome.set_result(None)
+
+    def _on_ended(self, response: pb.RunResponse) -> None:
+        self._end(ended_of(response.ended))
+
+    def _on_read_rows(self, response: pb.RunResponse) -> None:
+        self._rows.read(response.read_rows)
+
+    def _on_write_rows(self, response: pb.RunResponse) -> None:
+        self._rows.write(response.write_rows)
+
+    def _on_acked(self, response: pb.RunResponse) -> None:
+        if self._events is not None:
+            acked = response.acked
+            recipient = identity_of(acked.recipient) if acked.HasField("recipient") else None
+            self._events.on_ack(acked.network_message_id, micros(acked.time), recipient)
+
+    def _on_rejected(self, response: pb.RunResponse) -> None:
+        if self._events is not None:
+            told = response.rejected
+            failure, wait = failure_of(told.reason), seconds(told.retry_after)
+            self._events.on_reject(told.network_message_id, failure, told.detail, wait, told.code or None)
+
+    def _on_incoming(self, response: pb.RunResponse) -> None:
+        if self._events is not None:
+            came = incoming_of(response.incoming)
+            self._rows.count_unsettled()
+            self._events.on_incoming(came)
+
+    def _on_receipt(self, response: pb.RunResponse) -> None:
+        told = response.receipt
+        receipt = receipt_of(told.receipt)
+        if self._events is None:
+            return
+        if receipt is None:
+            self.acknowledge_receipts(told.sequence)
+            return
+        identity = identity_of(told.identity) if told.HasField("identity") else None
+        *others, last = told.network_message_ids
+        for network_id in others:
+            self._events.on_receipt(network_id, receipt, micros(told.time), told.member, 0, identity)
+        self._events.on_receipt(last, receipt, micros(told.time), told.member, told.sequence, identity)
+
+    def _on_restrictions(self, response: pb.RunResponse) -> None:
+        if self._events is not None:
+            self._events.on_restrictions(tuple(response.restrictions.restrictions))
+
+    def _on_call_result(self, response: pb.RunResponse) -> None:
+        asked = self._asked.get(response.call_result.sequence)
+        if asked is not None and not asked.done():
+            asked.set_result(response.call_result)
+
+
+_HANDLERS = {
+    "connected": WebLink._on_connected,
+    "ended": WebLink._on_ended,
+    "read_rows": WebLink._on_read_rows,
+    "write_rows": WebLink._on_write_rows,
+    "acked": WebLink._on_acked,
+    "rejected": WebLink._on_rejected,
+    "incoming": WebLink._on_incoming,
+    "receipt": WebLink._on_receipt,
+    "restrictions": WebLink._on_restrictions,
+    "call_result": WebLink._on_call_result,
+}

@@ -1,0 +1,209 @@
+"""The sidecar of this node: kept running, watched, and killed when it hangs.
+
+Its end is the end of its connections and of nothing else. It is started again at once the first time, then
+with a backoff. Once the user of a connection is told that the sidecar is gone, that is reaped: nothing of the
+connection can leave any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import grpc
+import structlog
+from grpc.aio import AioRpcError
+
+from mesh_core.backoff import Backoff
+from mesh_core.signal import Signal
+from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
+from mesh_session_node.drivers.whatsapp_web import metrics
+from mesh_session_node.drivers.whatsapp_web.own_words import OwnWords
+from mesh_session_node.drivers.whatsapp_web.process import SOCKET, NoSidecar, Process, find_program
+from mesh_session_node.drivers.whatsapp_web.settings import WhatsappWebSettings
+from mesh_session_node.drivers.whatsapp_web.stream import Stream, StreamBroken
+from sessionmesh.internal.v1 import linked_device_pb2 as pb
+from sessionmesh.internal.v1 import linked_device_pb2_grpc as rpc
+
+logger = structlog.get_logger(__name__)
+
+PROTOCOL = 1
+"""The version of linked_device.proto that this node speaks."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 15.0
+STEADY_SECONDS = 30.0
+MAX_FRAME_BYTES = 64 * 1024 * 1024
+WATCHES = 4
+"""How often a sidecar is looked at in the time after which it counts as hanging."""
+_RUN = f"/{pb.DESCRIPTOR.services_by_name['LinkedDeviceService'].full_name}/Run"
+_CHANNEL = (
+    ("grpc.max_receive_message_length", MAX_FRAME_BYTES),
+    ("grpc.max_send_message_length", MAX_FRAME_BYTES),
+    ("grpc.initial_reconnect_backoff_ms", 20),  # until it listens
+    ("grpc.min_reconnect_backoff_ms", 20),
+    ("grpc.max_reconnect_backoff_ms", 50),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+class SidecarFailed(Exception):
+    """It must be killed. `kind` is a few words for a metric, the text all of it."""
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(detail)
+        self.kind = kind
+
+
+class Sidecar:
+    """`stream` is for who connects; `run` is a background task of the node."""
+
+    def __init__(self, settings: WhatsappWebSettings) -> None:
+        self.version: pb.SidecarStarted | None = None
+        """What runs, or ran last."""
+        self.problem = ""
+        """Why none runs; "" while one does, or is being started for the first time or after it has worked."""
+        self._settings = settings
+        self._stream: Stream | None = None
+        self._worked = False
+        self._news = Signal()
+
+    async def stream(self) -> Stream:
+        """The stream of the running sidecar; waits while it starts. Raises `ConnectionEnded`."""
+        try:
+            async with asyncio.timeout(self._settings.start_seconds):
+                await self._news.wait_until(lambda: self._stream or self.problem)
+        except TimeoutError:
+            raise ConnectionEnded(End.LOST, "the sidecar does not run") from None
+        if self._stream is None:
+            raise ConnectionEnded(End.LOST, f"the sidecar does not run: {self.problem}")
+        return self._stream
+
+    async def run(self) -> None:
+        """Keep a sidecar running, until cancelled."""
+        backoff, absent = Backoff(FIRST_PAUSE, LONGEST_PAUSE), ""
+        metrics.UP.set(0)
+        while True:
+            began = time.monotonic()
+            self._worked = False
+            try:
+                await self._run_once()
+            except NoSidecar as error:  # as where nobody has such accounts
+                self.problem = str(error)
+                if absent != self.problem:
+                    absent = self.problem
+                    logger.info("accounts of whatsapp_web cannot go online", reason=absent)
+            except SidecarFailed as error:
+                self._has_ended(error.kind, str(error))
+            except OSError as error:
+                self._has_ended("not started", f"it cannot be started: {error}")
+            self._news.notify()
+            if time.monotonic() - began > STEADY_SECONDS:
+                backoff.reset()
+            await asyncio.sleep(backoff.next())
+
+    def _has_ended(self, kind: str, detail: str) -> None:
+        metrics.ENDS.labels(kind).inc()
+        logger.error("the sidecar has ended", reason=detail, worked=self._worked)
+        self.problem = "" if self._worked else detail
+
+    async def _run_once(self) -> None:
+        """Run one sidecar until it ends, or must. Raises `SidecarFailed`, `NoSidecar`, `OSError`."""
+        program = find_program(self._settings.sidecar)
+        # The folder is for this user only.
+        with TemporaryDirectory(prefix="mesh-whatsapp-web-", ignore_cleanup_errors=True) as folder:
+            socket = Path(folder) / SOCKET
+            process = await Process.start(program, socket)
+            metrics.MEMORY.set_function(lambda: process.resident_bytes)
+            async with grpc.aio.insecure_channel(f"unix:{socket}", options=_CHANNEL) as channel:
+                words = OwnWords()
+                call: Any = channel.stream_stream(_RUN, response_deserializer=pb.RunResponse.FromString)
+                stream = Stream(call(wait_for_ready=True), words, rpc.LinkedDeviceServiceStub(channel))
+                detail = "the node stops"
+                try:
+                    await self._serve(process, stream, words)
+                except SidecarFailed as error:
+                    detail = str(error)
+                    raise
+                except asyncio.CancelledError:
+                    await process.stop()
+                    raise
+                finally:
+                    await process.kill()
+                    self._stream = None
+                    metrics.UP.set(0)
+                    stream.end(f"the sidecar is gone: {detail}")
+
+    async def _serve(self, process: Process, stream: Stream, words: OwnWords) -> None:
+        """Speak to the sidecar. Raises `SidecarFailed` once that must end."""
+        end: asyncio.Task[Any] = asyncio.create_task(process.ended(), name="the sidecar's end")
+        work: list[asyncio.Task[Any]] = [
+            asyncio.create_task(stream.send(), name="write to the sidecar"),
+            asyncio.create_task(stream.receive(), name="read from the sidecar"),
+            asyncio.create_task(self._watch(stream, words), name="watch the sidecar"),
+        ]
+        try:
+            await asyncio.wait([end, *work], return_when=asyncio.FIRST_COMPLETED)
+            # A process that dies takes the stream with it: how it died says more.
+            await asyncio.wait([end], timeout=_LAST_WORDS_SECONDS)
+            if end.done():
+                raise SidecarFailed("died", end.result())
+            for task in work:
+                if task.done():
+                    task.result()
+        except AioRpcError as error:
+            raise SidecarFailed("broke", f"{error.code().name} {error.details()}") from None
+        except StreamBroken as error:
+            raise SidecarFailed("broke", str(error)) from None
+        except SidecarFailed:
+            raise
+        except Exception as error:  # this side's own fault: the node and its other accounts go on
+            logger.exception("the stream to the sidecar failed")
+            raise SidecarFailed("broke", f"this side failed: {type(error).__name__}") from None
+        finally:
+            for task in (end, *work):
+                task.cancel()
+            await asyncio.wait([end, *work])
+
+    async def _watch(self, stream: Stream, words: OwnWords) -> None:
+        """Greet the sidecar, and then look whether it answers. Raises `SidecarFailed`."""
+        settings = self._settings
+        greeting = pb.StartSidecar(
+            protocol=PROTOCOL,
+            device_name=settings.device_name,
+            test_network=settings.test_network,
+            test_root=settings.root,
+        )
+        stream.write(pb.RunRequest(start=greeting))
+        try:
+            async with asyncio.timeout(settings.start_seconds):
+                started = await words.started
+        except TimeoutError:
+            raise SidecarFailed("hung", f"it did not answer for {settings.start_seconds:g} s") from None
+        if started.protocol != PROTOCOL:
+            advice = f"it speaks version {started.protocol} of the protocol, and this node {PROTOCOL}"
+            raise SidecarFailed("wrong version", f"{advice}: build it again with `make whatsapp-web`")
+        self.version, self.problem, self._stream, self._worked = started, "", stream, True
+        metrics.UP.set(1)
+        self._news.notify()
+        logger.info("the sidecar runs", version=started.version, client_version=started.client_version)
+        while True:
+            await asyncio.sleep(settings.hang_seconds / WATCHES)
+            await self._answer(stream, words)
+
+    async def _answer(self, stream: Stream, words: OwnWords) -> None:
+        before = words.answers.version
+        stream.write(pb.RunRequest(ping=pb.PingNetwork()))
+        for _ in range(2):  # a node that was itself stopped reads, after the first, what came meanwhile
+            try:
+                async with asyncio.timeout(self._settings.hang_seconds / 2):
+                    await words.answers.wait(before)
+            except TimeoutError:
+                continue
+            return
+        raise SidecarFailed("hung", f"it did not answer for {self._settings.hang_seconds:g} s")
+
+
+_LAST_WORDS_SECONDS = 0.2

@@ -1,0 +1,165 @@
+package device
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"go.mau.fi/whatsmeow/types"
+	internalv1 "sessionmesh.dev/gen/sessionmesh/nodes/v1"
+	"sessionmesh.dev/whatsapp-web-sidecar/address"
+)
+
+// maxCalls is how many questions of one account may be open.
+const maxCalls = 16
+
+const callTimeout = 30 * time.Second
+
+var errTooMany = errors.New("too many questions are open")
+
+// Call does what the node asks for, and answers. It never waits.
+func (d *Device) Call(call *internalv1.DeviceCall) {
+	select {
+	case d.calls <- struct{}{}:
+	default:
+		go d.answer(&internalv1.DeviceCallResult{Sequence: call.GetSequence()}, errTooMany)
+		return
+	}
+	go func() {
+		defer func() { <-d.calls }()
+		result := &internalv1.DeviceCallResult{Sequence: call.GetSequence()}
+		d.answer(result, d.do(call, result))
+	}()
+}
+
+func (d *Device) answer(result *internalv1.DeviceCallResult, err error) {
+	if err != nil {
+		result.Error = valid(err.Error())
+	}
+	d.say(&internalv1.RunResponse{Response: &internalv1.RunResponse_CallResult{CallResult: result}})
+}
+
+func (d *Device) do(call *internalv1.DeviceCall, result *internalv1.DeviceCallResult) error {
+	if d.loggedIn() == nil {
+		return errors.New("not logged in")
+	}
+	ctx, cancel := context.WithTimeout(d.ctx, callTimeout)
+	defer cancel()
+	switch asked := call.GetCall().(type) {
+	case *internalv1.DeviceCall_CheckNumbers:
+		return d.checkNumbers(ctx, asked.CheckNumbers.GetPhones(), result)
+	case *internalv1.DeviceCall_MarkRead:
+		return d.markRead(ctx, asked.MarkRead)
+	case *internalv1.DeviceCall_SetTyping:
+		chat, err := address.Parse(asked.SetTyping.GetChat())
+		if err != nil {
+			return err
+		}
+		state, media := types.ChatPresencePaused, types.ChatPresenceMediaText
+		if asked.SetTyping.GetTyping() {
+			state = types.ChatPresenceComposing
+		}
+		if asked.SetTyping.GetRecording() {
+			media = types.ChatPresenceMediaAudio
+		}
+		return d.client.SendChatPresence(ctx, chat, state, media)
+	case *internalv1.DeviceCall_SetOnline:
+		if asked.SetOnline.GetOnline() {
+			return d.client.SendPresence(ctx, types.PresenceAvailable)
+		}
+		return d.client.SendPresence(ctx, types.PresenceUnavailable)
+	case *internalv1.DeviceCall_WatchPresence:
+		person, err := address.Parse(asked.WatchPresence.GetPerson())
+		if err != nil {
+			return err
+		}
+		return d.client.SubscribePresence(ctx, person)
+	}
+	return errors.New("this version does not know the question")
+}
+
+func (d *Device) checkNumbers(ctx context.Context, phones []string, result *internalv1.DeviceCallResult) error {
+	found := map[string]*internalv1.DeviceNumber{}
+	answers, err := d.client.IsOnWhatsApp(ctx, phones)
+	if err != nil {
+		return err
+	}
+	for _, answer := range answers {
+		number := "+" + strings.TrimPrefix(answer.Query, "+")
+		found[number] = &internalv1.DeviceNumber{Phone: number, Registered: answer.IsIn}
+		if answer.IsIn {
+			found[number].Identity = d.identityOf(answer.JID, answer.PhoneNumber, "")
+		}
+	}
+	for _, phone := range phones {
+		if found[phone] == nil {
+			found[phone] = &internalv1.DeviceNumber{Phone: phone}
+		}
+		result.Numbers = append(result.Numbers, found[phone])
+	}
+	return nil
+}
+
+func (d *Device) markRead(ctx context.Context, call *internalv1.MarkReadCall) error {
+	chat, err := address.Parse(call.GetChat())
+	if err != nil {
+		return fmt.Errorf("the chat: %w", err)
+	}
+	sender := types.EmptyJID
+	if call.GetSender() != "" {
+		if sender, err = address.Parse(call.GetSender()); err != nil {
+			return fmt.Errorf("the sender: %w", err)
+		}
+	}
+	kind := types.ReceiptTypeRead
+	if call.GetPlayed() {
+		kind = types.ReceiptTypePlayed
+	}
+	return d.client.MarkRead(ctx, call.GetNetworkMessageIds(), time.Now(), chat, sender, kind)
+}
+
+// Ping asks the network for a sign of life. It never waits.
+func (d *Device) Ping() {
+	d.mu.Lock()
+	asked := d.pinging
+	d.pinging = true
+	d.mu.Unlock()
+	if asked {
+		return
+	}
+	go func() {
+		heard := false
+		if client := d.loggedIn(); client != nil {
+			heard, _ = client.DangerousInternals().SendKeepAlive(d.ctx)
+		}
+		d.mu.Lock()
+		d.pinging = false
+		d.mu.Unlock()
+		if heard {
+			d.say(&internalv1.RunResponse{Response: &internalv1.RunResponse_Heard{Heard: &internalv1.NetworkHeard{}}})
+		}
+	}()
+}
+
+// LogOut ends the pairing.
+func (d *Device) LogOut() {
+	go func() {
+		client := d.loggedIn()
+		if client == nil {
+			d.end(internalv1.DeviceEnd_DEVICE_END_LOST, "not logged in", 0)
+			return
+		}
+		ctx, cancel := context.WithTimeout(d.ctx, callTimeout)
+		defer cancel()
+		if err := client.Logout(ctx); err != nil && d.ctx.Err() == nil {
+			d.end(internalv1.DeviceEnd_DEVICE_END_LOST, "the network did not log the device out: "+err.Error(), 0)
+			return
+		}
+		d.end(internalv1.DeviceEnd_DEVICE_END_LOGGED_OUT, "", 0)
+	}()
+}
+
+// valid is a text as messages may have it.
+func valid(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }

@@ -1,0 +1,137 @@
+package device
+
+import (
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"go.mau.fi/whatsmeow/types"
+	"go.mau.fi/whatsmeow/types/events"
+	sessionmeshv1 "sessionmesh.dev/gen/sessionmesh/v1"
+
+	internalv1 "sessionmesh.dev/gen/sessionmesh/nodes/v1"
+)
+
+// handle is told everything that the library says. What it returns false for is not acknowledged to the network.
+func (d *Device) handle(event any) bool {
+	if d.pairing != nil {
+		d.pairing.handle(event)
+		return true
+	}
+	switch said := event.(type) {
+	case *events.Message:
+		return d.onMessage(said)
+	case *events.UndecryptableMessage:
+		return d.onUndecryptable(said)
+	case *events.FBMessage:
+		return !d.store.Decrypted() || d.store.Receive(false, d.Write)
+	case *events.Receipt:
+		return d.onReceipt(said)
+	case *events.MediaRetry:
+		d.onMediaRetry(said)
+	case *events.Connected:
+		d.onConnected()
+	case *events.CallOffer:
+		d.log.call("offered", said.BasicCallMeta)
+	case *events.CallOfferNotice:
+		d.log.call("offered", said.BasicCallMeta)
+	case *events.CallTerminate:
+		d.log.call("ended", said.BasicCallMeta)
+	case *events.NotifyAccountReachoutTimelock:
+		d.onTimelock(said)
+	default:
+		if why, detail, retryAfter, ended := endOf(event); ended {
+			d.end(why, detail, retryAfter)
+		}
+	}
+	return true
+}
+
+// endOf says why the connection has ended, for the events that it ends with.
+func endOf(event any) (why internalv1.DeviceEnd, detail string, retryAfter time.Duration, ended bool) {
+	switch said := event.(type) {
+	case *events.Disconnected:
+		return internalv1.DeviceEnd_DEVICE_END_LOST, "the network closed the connection", 0, true
+	case *events.StreamError:
+		return internalv1.DeviceEnd_DEVICE_END_LOST, "the network ended the stream with " + said.Code, 0, true
+	case *events.ManualLoginReconnect:
+		return internalv1.DeviceEnd_DEVICE_END_LOST, "the network wants a new login", 0, true
+	case *events.StreamReplaced:
+		return internalv1.DeviceEnd_DEVICE_END_REPLACED, "", 0, true
+	case *events.LoggedOut:
+		if said.Reason == events.ConnectFailureUnknownLogout {
+			return internalv1.DeviceEnd_DEVICE_END_BANNED, said.Reason.String(), 0, true
+		}
+		return internalv1.DeviceEnd_DEVICE_END_LOGGED_OUT, said.Reason.String(), 0, true
+	case *events.TemporaryBan:
+		return internalv1.DeviceEnd_DEVICE_END_REFUSED, said.String(), said.Expire, true
+	case *events.ClientOutdated:
+		return internalv1.DeviceEnd_DEVICE_END_CLIENT_EXPIRED, "the network no longer takes this version of the client", 0, true
+	case *events.ConnectFailure:
+		return internalv1.DeviceEnd_DEVICE_END_REFUSED, fmt.Sprintf("%s %s", said.Reason, said.Message), 0, true
+	}
+	return 0, "", 0, false
+}
+
+func (d *Device) onConnected() {
+	d.say(&internalv1.RunResponse{Response: &internalv1.RunResponse_Connected{
+		Connected: &internalv1.DeviceConnected{Identity: d.ownIdentity()},
+	}})
+	d.readHistory()
+}
+
+func (d *Device) onTimelock(said *events.NotifyAccountReachoutTimelock) {
+	restrictions := &internalv1.DeviceRestrictions{}
+	if said.IsActive {
+		restriction := &sessionmeshv1.Restriction{Kind: sessionmeshv1.RestrictionKind_RESTRICTION_KIND_NEW_CHATS, Detail: said.EnforcementType}
+		if until := said.TimeEnforcementEnds.Time; !until.IsZero() {
+			restriction.UntilTime = timestamppb.New(until)
+		}
+		restrictions.Restrictions = append(restrictions.Restrictions, restriction)
+	}
+	d.say(&internalv1.RunResponse{Response: &internalv1.RunResponse_Restrictions{Restrictions: restrictions}})
+}
+
+var receiptKinds = map[types.ReceiptType]internalv1.DeviceReceipt{
+	types.ReceiptTypeDelivered: internalv1.DeviceReceipt_DEVICE_RECEIPT_DELIVERED,
+	types.ReceiptTypeInactive:  internalv1.DeviceReceipt_DEVICE_RECEIPT_DELIVERED,
+	types.ReceiptTypeRead:      internalv1.DeviceReceipt_DEVICE_RECEIPT_READ,
+	types.ReceiptTypePlayed:    internalv1.DeviceReceipt_DEVICE_RECEIPT_PLAYED,
+}
+
+// onReceipt passes a receipt on. The network is told of it when it is stored; the library, which would wait for that,
+// goes on with what comes after it.
+func (d *Device) onReceipt(said *events.Receipt) bool {
+	kind, known := receiptKinds[said.Type]
+	if !known || said.IsFromMe || len(said.MessageIDs) == 0 {
+		return true
+	}
+	receipt := &internalv1.MessageReceipt{
+		NetworkMessageIds: said.MessageIDs, Receipt: kind, Time: timestamppb.New(said.Timestamp), Chat: d.addressOf(said.Chat, types.EmptyJID),
+	}
+	if said.IsGroup {
+		receipt.Member = d.addressOf(said.Sender, said.SenderAlt)
+	} else {
+		receipt.Chat = d.addressOf(said.Chat, said.SenderAlt)
+	}
+	receipt.Identity = d.identityOf(said.Sender, said.SenderAlt, "")
+	receipt.Sequence = d.receipts.number(said.Type, said.MessageIDs[0])
+	later := receipt.Sequence != 0
+	d.say(&internalv1.RunResponse{Response: &internalv1.RunResponse_Receipt{Receipt: receipt}})
+	return !later
+}
+
+// ReceiptsStored tells the network of the receipts up to one.
+func (d *Device) ReceiptsStored(upTo uint64) {
+	nodes := d.receipts.stored(upTo)
+	client := d.loggedIn()
+	if len(nodes) == 0 || client == nil {
+		return
+	}
+	go func() {
+		for _, node := range nodes {
+			client.DangerousInternals().SendAck(d.ctx, node, 0)
+		}
+	}()
+}

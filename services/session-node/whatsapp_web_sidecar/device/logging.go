@@ -1,0 +1,101 @@
+package device
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	waBinary "go.mau.fi/whatsmeow/binary"
+	"go.mau.fi/whatsmeow/types"
+	waLog "go.mau.fi/whatsmeow/util/log"
+	internalv1 "sessionmesh.dev/gen/sessionmesh/nodes/v1"
+)
+
+// Levels, as Python's logging counts them.
+const (
+	levelInfo    = 20
+	levelWarning = 30
+	levelError   = 40
+)
+
+const (
+	// Lines that a device may write in a minute: whoever writes to the account could fill the log otherwise.
+	maxLines       = 20
+	maxLineLength  = 1024
+	linesPerPeriod = time.Minute
+)
+
+// logger passes on what the library finds worth a warning, to the node.
+type logger struct {
+	device *Device
+	module string
+	budget *budget
+}
+
+type budget struct {
+	mu    sync.Mutex
+	until time.Time
+	left  int
+	lost  int
+}
+
+func newLogger(d *Device) *logger { return &logger{d, "", &budget{}} }
+
+func (l *logger) Sub(module string) waLog.Logger { return &logger{l.device, module, l.budget} }
+
+func (l *logger) Debugf(_ string, args ...any) {
+	if l.module == "Recv" && len(args) == 1 {
+		if node, is := args[0].(*waBinary.Node); is {
+			l.device.receipts.see(node)
+		}
+	}
+}
+func (l *logger) Infof(string, ...any) {}
+func (l *logger) Warnf(message string, args ...any) {
+	l.write(levelWarning, fmt.Sprintf(message, args...))
+}
+func (l *logger) Errorf(message string, args ...any) {
+	l.write(levelError, fmt.Sprintf(message, args...))
+}
+
+func (l *logger) call(what string, call types.BasicCallMeta) {
+	l.write(levelInfo, "a call is "+what, "call_id", call.CallID, "from", l.device.addressOf(call.From, call.CallCreatorAlt))
+}
+
+// write hands a line to the node, without waiting for it: a log must not hold up what it is about.
+func (l *logger) write(level uint32, message string, fields ...string) {
+	lost, allowed := l.budget.take(time.Now())
+	if !allowed {
+		return
+	}
+	if len(message) > maxLineLength {
+		message = message[:maxLineLength]
+	}
+	line := &internalv1.LogLine{Level: level, Message: message, Fields: map[string]string{"account_id": l.device.accountID}}
+	for i := 0; i+1 < len(fields); i += 2 {
+		line.Fields[fields[i]] = fields[i+1]
+	}
+	if lost > 0 {
+		line.Fields["lines_left_out"] = fmt.Sprint(lost)
+	}
+	for key, value := range line.Fields {
+		line.Fields[key] = valid(value)
+	}
+	line.Message = valid(line.Message)
+	go l.device.out(&internalv1.RunResponse{Response: &internalv1.RunResponse_Log{Log: line}})
+}
+
+func (b *budget) take(now time.Time) (lost int, allowed bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if now.After(b.until) {
+		b.until, b.left = now.Add(linesPerPeriod), maxLines
+	}
+	if b.left == 0 {
+		b.lost++
+		return 0, false
+	}
+	b.left--
+	lost, b.lost = b.lost, 0
+	return lost, true
+}

@@ -1,0 +1,143 @@
+package device
+
+import (
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"go.mau.fi/whatsmeow/proto/waE2E"
+	"go.mau.fi/whatsmeow/types"
+	"go.mau.fi/whatsmeow/types/events"
+	internalv1 "sessionmesh.dev/gen/sessionmesh/nodes/v1"
+	sessionmeshv1 "sessionmesh.dev/gen/sessionmesh/v1"
+	"sessionmesh.dev/whatsapp-web-sidecar/content"
+	"sessionmesh.dev/whatsapp-web-sidecar/rows"
+)
+
+// onMessage hands a message to the node, with what reading it changed in the account's state, and returns whether both
+// are stored.
+func (d *Device) onMessage(said *events.Message) bool {
+	if said.UnavailableRequestID != "" { // from the phone, within a message of its own, which has the changes
+		message := d.read(said)
+		return message == nil || <-d.hand(message, nil)
+	}
+	notice := said.Message.GetProtocolMessage().GetHistorySyncNotification()
+	if notice != nil && d.history && said.Info.IsFromMe {
+		d.keepHistory(said.Info.ID, notice)
+	}
+	if answers := content.AnswersOf(said.Message); len(answers) > 0 {
+		_ = d.store.KeepPoll(said.Info.ID, answers)
+	}
+	message := d.read(said)
+	if message == nil && !d.store.Decrypted() {
+		return true
+	}
+	stored := d.store.Receive(content.Secretive(said.Message), func(changes []rows.Change) <-chan bool {
+		if message == nil {
+			return d.Write(changes)
+		}
+		return d.hand(message, changes)
+	})
+	if stored && notice != nil {
+		d.readHistory()
+	}
+	return stored
+}
+
+// read is a message as the node wants it, but for the changes; nil when it says nothing to anybody, or cannot be named.
+func (d *Device) read(said *events.Message) *internalv1.IncomingMessage {
+	vote := said.Message.GetPollUpdateMessage()
+	message := d.reader.Read(said)
+	if message == nil {
+		return nil
+	}
+	if vote != nil {
+		d.readVote(said, message)
+	}
+	info := said.Info
+	if message.Chat = d.chatOf(info); message.Chat == "" {
+		d.log.write(levelWarning, "a message of a chat without an address is passed over", "chat", info.Chat.String())
+		return nil
+	}
+	message.NetworkMessageId = info.ID
+	message.File = fileRefOf(message.File, info)
+	message.Sender = d.addressOf(info.Sender, info.SenderAlt)
+	message.FromAccount = info.IsFromMe
+	message.Time = timestamppb.New(info.Timestamp)
+	if info.IsFromMe {
+		message.Sender = d.addressOf(d.client.Store.GetJID(), d.client.Store.GetLID())
+		if !info.IsGroup {
+			message.Identity = d.identityOf(info.Chat, info.RecipientAlt, "")
+		}
+	} else {
+		message.Identity = d.identityOf(info.Sender, info.SenderAlt, strings.ToValidUTF8(info.PushName, "\uFFFD"))
+	}
+	return message
+}
+
+// chatOf is the address of a message's chat. What comes by a list of its sender's is the sender's own chat.
+func (d *Device) chatOf(info types.MessageInfo) string {
+	switch {
+	case info.Chat.Server == types.BroadcastServer && info.Chat != types.StatusBroadcastJID:
+		return d.addressOf(info.Sender, info.SenderAlt)
+	case info.IsFromMe:
+		return d.addressOf(info.Chat, info.RecipientAlt)
+	case info.IsGroup:
+		return d.addressOf(info.Chat, types.EmptyJID)
+	}
+	return d.addressOf(info.Chat, info.SenderAlt)
+}
+
+// readVote puts the answers that a vote chose in the place of their hashes.
+func (d *Device) readVote(said *events.Message, message *internalv1.IncomingMessage) {
+	vote, err := d.client.DecryptPollVote(d.ctx, said)
+	poll := said.Message.GetPollUpdateMessage().GetPollCreationMessageKey().GetID()
+	answers, known := d.store.Poll(poll)
+	if err != nil || !known {
+		raw, _ := proto.Marshal(said.Message)
+		message.Content = &sessionmeshv1.Content{Kind: &sessionmeshv1.Content_Unknown{
+			Unknown: &sessionmeshv1.UnknownContent{Kind: "pollUpdate", Raw: raw},
+		}}
+		return
+	}
+	message.Content = content.Voted(answers, vote.GetSelectedOptions())
+}
+
+// hand gives a message to the node; the answer says whether it is stored.
+func (d *Device) hand(message *internalv1.IncomingMessage, changes []rows.Change) <-chan bool {
+	message.Changes = changesOf(changes)
+	settled := d.settle(func(sequence uint64) *internalv1.RunResponse {
+		message.Sequence = sequence
+		return &internalv1.RunResponse{Response: &internalv1.RunResponse_Incoming{Incoming: message}}
+	})
+	answer := make(chan bool, 1)
+	go func() {
+		select {
+		case stored := <-settled:
+			answer <- stored
+		case <-d.ctx.Done():
+			answer <- false
+		case <-time.After(settleTimeout):
+			answer <- false
+		}
+	}()
+	return answer
+}
+
+// onUndecryptable tells of what only the phone shows. Others come again: the library has asked for them.
+func (d *Device) onUndecryptable(said *events.UndecryptableMessage) bool {
+	if d.store.Decrypted() { // it was decrypted, but was not padded as it should be
+		return d.store.Receive(false, d.Write)
+	}
+	if !said.IsUnavailable || said.UnavailableType != events.UnavailableTypeViewOnce {
+		return true
+	}
+	message := d.read(&events.Message{Info: said.Info, Message: &waE2E.Message{PlaceholderMessage: &waE2E.PlaceholderMessage{}}})
+	if message == nil {
+		return true
+	}
+	message.Content = content.Unavailable(sessionmeshv1.UnavailableReason_UNAVAILABLE_REASON_VIEW_ONCE)
+	return <-d.hand(message, nil)
+}

@@ -1,0 +1,111 @@
+package rows
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"go.mau.fi/whatsmeow/proto/waE2E"
+	"go.mau.fi/whatsmeow/store"
+)
+
+// DoDecryptionTxn decrypts with the ratchets locked. What it changed is seen at once, but is stored together with the
+// message, which comes as an event: until Receive has settled that, nothing is encrypted.
+func (s *Store) DoDecryptionTxn(ctx context.Context, decrypt func(context.Context) error) error {
+	if s.Decrypted() { // the one before was of a kind that no event came of
+		s.Receive(false, s.node.Write)
+	}
+	current := &scope{}
+	if err := s.take(ctx, current); err != nil {
+		return err
+	}
+	if err := decrypt(context.WithValue(ctx, scopeKey{}, current)); err != nil {
+		s.give(current)
+		return err
+	}
+	if !current.readable { // no event comes of it
+		err := s.commit(current.changes...)
+		s.give(current)
+		return err
+	}
+	s.state.Lock()
+	defer s.state.Unlock()
+	s.apply(current.changes)
+	s.inbound = &inbound{changes: current.changes}
+	s.inbound.guard = time.AfterFunc(maxInbound, func() { s.cancel(ErrNotStored) })
+	return nil
+}
+
+// PutBufferedEvent is told what a decryption brought. It is not stored: the message is, with the decryption's changes,
+// and when it comes again the ratchet says that it was read.
+func (s *Store) PutBufferedEvent(ctx context.Context, _ [32]byte, plaintext []byte, _ time.Time) error {
+	if current := scopeOf(ctx); current != nil {
+		current.readable = readable(plaintext)
+	}
+	return nil
+}
+
+// readable says whether the library makes an event of it: as it unpads and parses.
+func readable(padded []byte) bool {
+	if len(padded) == 0 {
+		return false
+	}
+	pad := int(padded[len(padded)-1])
+	if pad > len(padded) || strings.TrimRight(string(padded[len(padded)-pad:]), string(padded[len(padded)-1:])) != "" {
+		return false
+	}
+	return proto.Unmarshal(padded[:len(padded)-pad], &waE2E.Message{}) == nil
+}
+
+// Receive ends what a decryption began. It hands the changes to send, which passes them to the node in one piece with
+// what the message says, and returns whether both are stored: then the network may be told, and else it must not be.
+// keepSecret: votes and answers to the message will be encrypted with its secret; others' secrets are let go.
+func (s *Store) Receive(keepSecret bool, send func(changes []Change) <-chan bool) bool {
+	s.state.Lock()
+	received := s.inbound
+	s.inbound = nil
+	s.state.Unlock()
+	var changes []Change
+	if received != nil {
+		received.guard.Stop()
+		changes = received.changes
+		defer func() { <-s.ratchet }()
+	}
+	if s.ctx.Err() != nil {
+		return false
+	}
+	if !keepSecret {
+		changes = s.withoutSecrets(changes)
+	}
+	return s.settle(changes, send(encoded(changes))) == nil
+}
+
+// Decrypted says whether a decryption waits for Receive.
+func (s *Store) Decrypted() bool {
+	s.state.Lock()
+	defer s.state.Unlock()
+	return s.inbound != nil
+}
+
+func (s *Store) withoutSecrets(changes []Change) []Change {
+	var kept, gone []Change
+	for _, change := range changes {
+		if strings.HasPrefix(change.Key, secretPrefix) {
+			gone = append(gone, change)
+		} else {
+			kept = append(kept, change)
+		}
+	}
+	s.unpin(gone)
+	return kept
+}
+
+// Of the library's buffer of decrypted messages nothing else is needed.
+
+func (s *Store) GetBufferedEvent(context.Context, [32]byte) (*store.BufferedEvent, error) {
+	return nil, nil
+}
+func (s *Store) ClearBufferedEventPlaintext(context.Context, [32]byte) error { return nil }
+func (s *Store) DeleteOldBufferedHashes(context.Context) error               { return nil }

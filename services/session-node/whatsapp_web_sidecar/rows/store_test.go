@@ -1,0 +1,229 @@
+package rows
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"go.mau.fi/whatsmeow/types"
+)
+
+func TestADeviceIsReadAsItWasStored(t *testing.T) {
+	anna := paired(t, "acc_1")
+	read, err := New("acc_1", anna.table).LoadDevice(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *read.ID != anna.jid || read.LID != anna.jid || *read.IdentityKey.Priv != *anna.device.IdentityKey.Priv ||
+		*read.NoiseKey.Priv != *anna.device.NoiseKey.Priv || *read.SignedPreKey.Signature != *anna.device.SignedPreKey.Signature ||
+		read.RegistrationID != anna.device.RegistrationID || string(read.AdvSecretKey) != string(anna.device.AdvSecretKey) {
+		t.Fatal("it is another one")
+	}
+}
+
+func paired(t *testing.T, accountID string) *party {
+	t.Helper()
+	anna := newParty(t, "1001")
+	anna.accountID = accountID
+	if err := anna.PutDevice(t.Context(), anna.device); err != nil {
+		t.Fatal(err)
+	}
+	return anna
+}
+
+func TestRowsThatCannotBeUsed(t *testing.T) {
+	for name, spoil := range map[string]func(map[string][]byte){
+		"missing":           func(rows map[string][]byte) { delete(rows, deviceKey) },
+		"truncated":         func(rows map[string][]byte) { rows[deviceKey] = rows[deviceKey][:40] },
+		"empty":             func(rows map[string][]byte) { rows[deviceKey] = []byte("{}") },
+		"another account's": func(rows map[string][]byte) { rows[deviceKey] = paired(t, "acc_2").table.stored()[deviceKey] },
+		"without a key": func(rows map[string][]byte) {
+			rows[deviceKey] = []byte(strings.Replace(string(rows[deviceKey]), `"Noise":"`, `"Noise":"AAAA","Was":"`, 1))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			anna := paired(t, "acc_1")
+			spoil(anna.table.rows)
+			if _, err := New("acc_1", anna.table).LoadDevice(t.Context()); !errors.Is(err, ErrUnusable) {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+func TestARowIsReadOnceAndOfAPersonAllAtOnce(t *testing.T) {
+	anna, bert := acquainted(t)
+	next := anna.taken(t)
+	for range 3 {
+		exchange(t, next, bert, "hello", nil)
+		if _, err := next.GetPNForLID(t.Context(), bert.jid); err != nil {
+			t.Fatal(err)
+		}
+		if known, err := next.GetPrivacyToken(t.Context(), bert.jid); err != nil || known != nil {
+			t.Fatal(known, err)
+		}
+	}
+	if next.table.reads != 1 {
+		t.Fatalf("%d reads", next.table.reads)
+	}
+}
+
+func TestMemoryIsBoundedWhateverManyPeopleWrite(t *testing.T) {
+	anna := newParty(t, "1001")
+	for i := range 4000 {
+		pn, lid := types.NewJID(fmt.Sprint(4915100000000+i), types.DefaultUserServer), types.NewJID(fmt.Sprint(900000+i), types.HiddenUserServer)
+		if err := anna.PutLIDMapping(t.Context(), lid, pn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := anna.commit(Change{"login/last", []byte{1}}); err != nil { // all before it are settled
+		t.Fatal(err)
+	}
+	anna.mu.Lock()
+	size := anna.size
+	anna.mu.Unlock()
+	if size > maxCached {
+		t.Fatalf("%d bytes are kept", size)
+	}
+	lid, err := anna.GetLIDForPN(t.Context(), types.NewJID("4915100000000", types.DefaultUserServer))
+	if err != nil || lid.User != "900000" {
+		t.Fatal(lid, err)
+	}
+}
+
+func TestPreKeysAreGivenOnceAndStayInTheTable(t *testing.T) {
+	anna := newParty(t, "1001")
+	keys, err := anna.GetOrGenPreKeys(t.Context(), 50)
+	if err != nil || len(keys) != 50 {
+		t.Fatal(len(keys), err)
+	}
+	again, err := anna.GetOrGenPreKeys(t.Context(), 60)
+	if err != nil || len(again) != 60 || again[0].KeyID != keys[0].KeyID || *again[49].Priv != *keys[49].Priv {
+		t.Fatal("those that the network does not have yet come first", err)
+	}
+	if err := anna.MarkPreKeysAsUploaded(t.Context(), again[59].KeyID); err != nil {
+		t.Fatal(err)
+	}
+	if err := anna.RemovePreKey(t.Context(), 7); err != nil {
+		t.Fatal(err)
+	}
+	if err := anna.commit(Change{"login/last", []byte{1}}); err != nil { // all before it are settled
+		t.Fatal(err)
+	}
+	if left, err := anna.UploadedPreKeyCount(t.Context()); err != nil || left != 59 {
+		t.Fatal(left, err)
+	}
+	if key, err := anna.GetPreKey(t.Context(), 7); err != nil || key != nil {
+		t.Fatal("it was used", err)
+	}
+	if key, err := anna.GetPreKey(t.Context(), 8); err != nil || *key.Priv != *again[7].Priv {
+		t.Fatal(err)
+	}
+	next, err := anna.taken(t).GetOrGenPreKeys(t.Context(), 1)
+	if err != nil || next[0].KeyID != 61 {
+		t.Fatal("an id is used twice", next, err)
+	}
+}
+
+func TestAPersonsSessionsMoveToTheirHiddenId(t *testing.T) {
+	anna, bert := acquainted(t)
+	pn := types.NewJID("4915100000001", types.DefaultUserServer)
+	lid := bert.jid
+	moved := types.JID{User: lid.User, Server: types.HiddenUserServer}
+	session, err := anna.look(t.Context(), sessionKey(lid.SignalAddress().String()))
+	if err != nil || session == nil {
+		t.Fatal(err)
+	}
+	if err := anna.commit(Change{sessionKey(pn.User + ":1"), session}, Change{sessionKey(lid.SignalAddress().String()), nil}); err != nil {
+		t.Fatal(err)
+	}
+	if err := anna.MigratePNToLID(t.Context(), pn, moved); err != nil {
+		t.Fatal(err)
+	}
+	if known, err := anna.HasSession(t.Context(), pn.User+":1"); err != nil || known {
+		t.Fatal("it is still there", err)
+	}
+	exchange(t, anna, bert, "hello", nil)
+}
+
+func TestANewDeviceIsHandedOverWholeAndOnce(t *testing.T) {
+	var handed [][]Change
+	s := NewPairing("acc_1", func(changes []Change) bool {
+		handed = append(handed, changes)
+		return true
+	})
+	d := s.NewDevice()
+	if _, err := s.GetOrGenPreKeys(t.Context(), 3); err != nil {
+		t.Fatal(err)
+	}
+	jid := types.JID{User: "4915100000001", Server: types.DefaultUserServer, Device: 3}
+	d.ID, d.LID = &jid, types.JID{User: "900001", Server: types.HiddenUserServer, Device: 3}
+	if err := s.PutDevice(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.PutLIDMapping(t.Context(), d.LID, jid); err != nil {
+		t.Fatal(err)
+	}
+	if len(handed) != 0 {
+		t.Fatal("handed over before it is whole")
+	}
+	if err := s.PutIdentity(t.Context(), "900001:0", [32]byte{1}); err != nil {
+		t.Fatal(err)
+	}
+	if len(handed) != 1 || len(handed[0]) != 8 { // the device, keys and their count, two ids, and the phone's identity
+		t.Fatalf("%v", handed)
+	}
+}
+
+func TestADeviceThatIsNotStoredIsNotPaired(t *testing.T) {
+	s := NewPairing("acc_1", func([]Change) bool { return false })
+	d := s.NewDevice()
+	jid := types.JID{User: "4915100000001", Server: types.DefaultUserServer, Device: 3}
+	d.ID = &jid
+	if err := s.PutIdentity(t.Context(), "900001:0", [32]byte{1}); err == nil {
+		t.Fatal("the network is told that the pairing is final")
+	}
+}
+
+func TestHistoryIsKeptUntilItIsRead(t *testing.T) {
+	anna := newParty(t, "1001")
+	if err := anna.KeepHistory("AB", []byte("notice")); err != nil {
+		t.Fatal(err)
+	}
+	if err := anna.commit(Change{"login/last", []byte{1}}); err != nil {
+		t.Fatal(err)
+	}
+	next := anna.taken(t)
+	if kept, err := next.History(); err != nil || string(kept["AB"]) != "notice" {
+		t.Fatal(kept, err)
+	}
+	if err := next.HistoryRead("AB"); err != nil {
+		t.Fatal(err)
+	}
+	if kept, _ := next.History(); len(kept) != 0 {
+		t.Fatal(kept)
+	}
+}
+
+func TestOnlySecretsThatAnswersNeedAreKept(t *testing.T) {
+	for _, needed := range []bool{true, false} {
+		anna, bert := acquainted(t)
+		message, err := bert.send(anna, "a poll, perhaps", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := anna.open(bert, message); err != nil {
+			t.Fatal(err)
+		}
+		if err := anna.PutMessageSecret(t.Context(), bert.jid, bert.jid, "POLL", []byte("secret")); err != nil {
+			t.Fatal(err)
+		}
+		if !anna.Receive(needed, anna.table.Write) {
+			t.Fatal("not stored")
+		}
+		if _, kept := anna.table.stored()["secret/POLL"]; kept != needed {
+			t.Fatalf("needed: %v, kept: %v", needed, kept)
+		}
+	}
+}

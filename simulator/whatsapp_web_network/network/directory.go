@@ -1,0 +1,107 @@
+package network
+
+import (
+	"strconv"
+	"strings"
+
+	"go.mau.fi/whatsmeow/proto/waServerSync"
+	"go.mau.fi/whatsmeow/types"
+	"google.golang.org/protobuf/proto"
+)
+
+// usync answers who people are: whether they are on the network, their hidden ids and their devices.
+func (n *Network) usync(_ *Account, question Node) Node {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	asked := map[string]bool{}
+	query := question.GetChildByTag("query")
+	for _, part := range query.GetChildren() {
+		asked[part.Tag] = true
+	}
+	list := question.GetChildByTag("list")
+	var users []Node
+	for _, user := range list.GetChildren() {
+		users = append(users, n.usyncUser(user, asked))
+	}
+	return Node{Tag: "usync", Attrs: Attrs{
+		"sid": question.Attrs["sid"], "index": "0", "last": "true", "mode": question.Attrs["mode"],
+		"context": question.Attrs["context"],
+	}, Content: []Node{{Tag: "result"}, {Tag: "list", Content: users}}}
+}
+
+func (n *Network) usyncUser(user Node, asked map[string]bool) Node {
+	jid, named := user.Attrs["jid"].(types.JID)
+	contact := user.GetChildByTag("contact")
+	if !named {
+		jid = types.NewJID(contactNumber(contact), types.DefaultUserServer)
+	}
+	number, registered := n.numberOf(jid)
+	attrs := Attrs{"jid": jid}
+	var answers []Node
+	if asked["contact"] {
+		kind := "out"
+		if registered {
+			kind = "in"
+		}
+		answers = append(answers, Node{Tag: "contact", Attrs: Attrs{"type": kind}, Content: contact.Content})
+	}
+	if !registered {
+		return Node{Tag: "user", Attrs: attrs, Content: answers}
+	}
+	lid := types.NewJID(hiddenIDOf(number), types.HiddenUserServer)
+	if !named {
+		attrs["jid"], attrs["pn_jid"] = lid, jid
+	}
+	if asked["devices"] {
+		answers = append(answers, Node{Tag: "devices", Content: []Node{
+			{Tag: "device-list", Content: n.deviceList(number)},
+		}})
+	}
+	if asked["lid"] {
+		answers = append(answers, Node{Tag: "lid", Attrs: Attrs{"val": lid}})
+	}
+	if name := n.settings.Usernames[number]; name != "" && asked["username"] {
+		answers = append(answers, Node{Tag: "username", Content: []byte(name)})
+	}
+	if asked["status"] {
+		answers = append(answers, Node{Tag: "status", Attrs: Attrs{"t": now()}, Content: []byte("")})
+	}
+	return Node{Tag: "user", Attrs: attrs, Content: answers}
+}
+
+// deviceList is the phone and, if there is one, the linked device of a number.
+func (n *Network) deviceList(number string) []Node {
+	devices := []Node{{Tag: "device", Attrs: Attrs{"id": "0"}}}
+	if account := n.people[number]; account != nil && account.device != nil {
+		id := strconv.Itoa(int(account.device.jid.Device))
+		// Some clients pass over linked devices without the index of their key.
+		devices = append(devices, Node{Tag: "device", Attrs: Attrs{"id": id, "key-index": id}})
+	}
+	return devices
+}
+
+func contactNumber(contact Node) string {
+	var number string
+	switch content := contact.Content.(type) {
+	case []byte:
+		number = string(content)
+	case string:
+		number = content
+	}
+	number, _, _ = strings.Cut(number, "@")
+	return strings.TrimPrefix(number, "+")
+}
+
+// versioned gives a patch of settings the version that it makes.
+func versioned(patch []byte, version uint64) []byte {
+	var parsed waServerSync.SyncdPatch
+	if err := proto.Unmarshal(patch, &parsed); err != nil {
+		return patch
+	}
+	parsed.Version = &waServerSync.SyncdVersion{Version: &version}
+	out, err := proto.Marshal(&parsed)
+	if err != nil {
+		return patch
+	}
+	return out
+}

@@ -1,0 +1,150 @@
+package network
+
+import (
+	"strconv"
+
+	"go.mau.fi/whatsmeow/types"
+)
+
+// query answers what a client asks. What the network does not know is answered as done: clients ask for much at their start
+// that nobody here depends on.
+func (c *client) query(node *Node) {
+	if node.Attrs["type"] == "result" || node.Attrs["type"] == "error" {
+		return
+	}
+	space, _ := node.Attrs["xmlns"].(string)
+	var child Node
+	if children := node.GetChildren(); len(children) > 0 {
+		child = children[0]
+	}
+	switch space {
+	case "encrypt":
+		c.keyQuery(node, child)
+	case "usync":
+		c.result(node, c.network.usync(c.account, child))
+	case "w:m":
+		c.result(node, Node{Tag: "media_conn", Attrs: Attrs{
+			"auth": "sim", "ttl": "3600", "auth_ttl": "3600", "max_buckets": "12",
+		}, Content: []Node{{Tag: "host", Attrs: Attrs{"hostname": c.network.Address}}}})
+	case "w:g2":
+		c.groupQuery(node, child)
+	case "w:sync:app:state":
+		c.result(node, c.network.appState(c.account, child))
+	case "privacy":
+		c.result(node, Node{Tag: "privacy", Content: []Node{
+			{Tag: "category", Attrs: Attrs{"name": "readreceipts", "value": "all"}},
+		}})
+	case "blocklist":
+		c.result(node, Node{Tag: "list", Attrs: Attrs{"dhash": "0"}})
+	case "md":
+		if child.Tag == "remove-companion-device" {
+			c.result(node)
+			c.network.mu.Lock()
+			c.network.logOut(c.account)
+			c.network.mu.Unlock()
+			return
+		}
+		c.result(node)
+	default:
+		c.result(node)
+	}
+}
+
+func (c *client) keyQuery(node *Node, child Node) {
+	n := c.network
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case child.Tag == "count":
+		c.result(node, Node{Tag: "count", Attrs: Attrs{"value": strconv.Itoa(len(c.device.oneTime))}})
+	case node.Attrs["type"] == "set":
+		c.device.learnKeys(node)
+		c.result(node)
+		if !c.device.welcomed && len(c.device.oneTime) > 0 {
+			c.device.welcomed = true
+			go n.welcome(c.account)
+		}
+	case child.Tag == "key":
+		var users []Node
+		for _, user := range child.GetChildren() {
+			jid, _ := user.Attrs["jid"].(types.JID)
+			users = append(users, Node{Tag: "user", Attrs: Attrs{"jid": jid}, Content: n.keysFor(jid)})
+		}
+		c.result(node, Node{Tag: "list", Content: users})
+	case child.Tag == "digest":
+		c.fail(node, "404", "item-not-found")
+	default:
+		c.result(node)
+	}
+}
+
+// keysFor is what somebody needs to write to a device first.
+func (n *Network) keysFor(jid types.JID) []Node {
+	account := n.find(jid)
+	if account != nil && jid.Device == 0 {
+		return n.phoneOf(account).Bundle()
+	}
+	if account != nil && account.device != nil && account.device.jid.Device == jid.Device &&
+		account.device.signed.Tag != "" {
+		e := account.effects.Load()
+		return account.device.bundle(e != nil && e.repeatKeys)
+	}
+	return []Node{{Tag: "error", Attrs: Attrs{"code": "404", "text": "item-not-found"}}}
+}
+
+// appState keeps the settings that devices of an account share, as patches that the network cannot read.
+func (n *Network) appState(account *Account, child Node) Node {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var collections []Node
+	for _, asked := range child.GetChildren() {
+		name, _ := asked.Attrs["name"].(string)
+		from, _ := strconv.Atoi(text(asked.Attrs["version"]))
+		patches := account.patches[name]
+		if patch, ok := asked.Content.([]Node); ok && len(patch) > 0 && patch[0].Tag == "patch" {
+			collections = append(collections, n.addPatch(account, name, from, patch[0]))
+			continue
+		}
+		var list []Node
+		for _, patch := range patches[min(from, len(patches)):] {
+			list = append(list, Node{Tag: "patch", Content: patch})
+		}
+		collection := Node{Tag: "collection", Attrs: Attrs{"name": name, "version": strconv.Itoa(len(patches))}}
+		if len(list) > 0 {
+			collection.Content = []Node{{Tag: "patches", Content: list}}
+		}
+		collections = append(collections, collection)
+	}
+	return Node{Tag: "sync", Content: collections}
+}
+
+func (n *Network) addPatch(account *Account, name string, from int, patch Node) Node {
+	patches := account.patches[name]
+	attrs := Attrs{"name": name, "version": strconv.Itoa(len(patches))}
+	if from != len(patches) {
+		attrs["type"] = "error"
+		return Node{Tag: "collection", Attrs: attrs, Content: []Node{
+			{Tag: "error", Attrs: Attrs{"code": "409", "text": "conflict"}},
+		}}
+	}
+	if account.patches == nil {
+		account.patches = map[string][][]byte{}
+	}
+	body, _ := patch.Content.([]byte)
+	account.patches[name] = append(patches, versioned(body, uint64(len(patches)+1)))
+	attrs["version"] = strconv.Itoa(len(patches) + 1)
+	return Node{Tag: "collection", Attrs: attrs}
+}
+
+// text is an attribute's value, which the codec gives as a string or a number.
+func text(value any) string {
+	switch v := value.(type) {
+	case string:
+		return v
+	case int:
+		return strconv.Itoa(v)
+	case types.JID:
+		return v.String()
+	}
+	return ""
+}

@@ -1,0 +1,200 @@
+"""The sidecar as a process: kept running, killed when it hangs, and never outliving its node. Its end is the
+end of its connections and of nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
+from sessionmesh.internal.v1 import linked_device_pb2 as pb
+from tests.support import fake_sidecar
+from tests.support.eventually import eventually
+from tests.support.sidecar_world import Account, SidecarWorld, sidecar_world
+
+
+def sidecars(parent: int | None = None) -> list[psutil.Process]:
+    """The running sidecars of this process, or of another one."""
+    return [
+        child
+        for child in psutil.Process(parent).children()
+        if child.status() != psutil.STATUS_ZOMBIE
+        and "tests.support.fake_sidecar" in " ".join(child.cmdline())
+    ]
+
+
+async def connected(world: SidecarWorld, account: Account) -> None:
+    """The account is sent for through a sidecar that works."""
+    await account.connect()
+    assert account.link.ended is None
+
+
+async def test_a_dead_sidecar_ends_its_connections_and_another_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with sidecar_world(tmp_path, monkeypatch) as world:
+        first, second = await world.account("acc_1"), await world.account("acc_2")
+        (sidecar,) = sidecars()
+        sidecar.kill()
+        await eventually(lambda: first.events.ends and second.events.ends)
+        assert first.events.ends == second.events.ends == [End.CARRIER_GONE]
+        await connected(world, first)
+        assert [one.pid for one in sidecars()] != [sidecar.pid]
+
+
+async def test_a_connection_of_a_dead_sidecar_is_closed_once_that_is_reaped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with sidecar_world(tmp_path, monkeypatch) as world:
+        account = await world.account()
+        (sidecar,) = sidecars()
+        sidecar.suspend()
+        account.link.abort()
+        closing = asyncio.create_task(account.link.closed())
+        await asyncio.wait([closing], timeout=0.1)
+        assert not closing.done()
+        sidecar.kill()
+        await closing
+        assert not psutil.pid_exists(sidecar.pid)
+
+
+async def test_a_sidecar_that_hangs_is_killed_and_another_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with sidecar_world(tmp_path, monkeypatch, hang_seconds=1.0) as world:
+        account = await world.account()
+        for sidecar in sidecars():
+            sidecar.suspend()
+        await eventually(lambda: account.events.ends)
+        assert not psutil.pid_exists(sidecar.pid)
+        await connected(world, account)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "problem"), [(2, "speaks version 2"), (0, "did not answer")], ids=["version", "mute"]
+)
+async def test_a_sidecar_that_cannot_be_spoken_to_is_killed_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: int, problem: str
+) -> None:
+    # The mute one's time to start must not end the other's before that has begun.
+    patience: dict[str, Any] = {"start_seconds": 2.0} if protocol == 0 else {}
+    async with sidecar_world(tmp_path, monkeypatch, protocol=protocol, **patience) as world:
+        await eventually(lambda: world.driver.sidecar.problem)
+        with pytest.raises(ConnectionEnded) as refused:
+            await world.account()
+        assert (refused.value.end, problem in refused.value.detail) == (End.LOST, True)
+        assert problem in world.driver.program.problem
+
+
+async def test_without_the_program_an_account_is_told_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with sidecar_world(tmp_path, monkeypatch, sidecar=str(tmp_path / "nothing")) as world:
+        with pytest.raises(ConnectionEnded, match="make whatsapp-web"):
+            await world.account()
+
+
+async def test_a_sidecar_that_talks_nonsense_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with sidecar_world(tmp_path, monkeypatch) as world:
+        account = await world.account()
+        account.has_said_bytes(b"\xff\xff\xff")
+        await eventually(lambda: account.events.ends)
+        await connected(world, account)
+
+
+async def test_what_cannot_be_ends_its_own_connection_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with sidecar_world(tmp_path, monkeypatch) as world:
+        odd, other = await world.account("acc_1"), await world.account("acc_2")
+        nameless = pb.StateRowChange(key="", value=b"")
+        odd.has_said(write_rows=pb.WriteRows(sequence=1, changes=[nameless]))
+        await eventually(lambda: odd.events.ends)
+        await odd.link.closed()
+        assert (odd.events.ends, odd.rows.writes) == ([End.LOST], [])
+        await other.link.check_numbers(["+4916"])
+
+
+async def test_an_account_with_too_much_to_store_loses_its_connection_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh_session_node.drivers.whatsapp_web.connection.MAX_UNSETTLED", 3)
+    async with sidecar_world(tmp_path, monkeypatch) as world:
+        flooded, other = await world.account("acc_1"), await world.account("acc_2")
+        for sequence in range(1, 5):
+            change = pb.StateRowChange(key="k", value=b"v")
+            flooded.has_said(write_rows=pb.WriteRows(sequence=sequence, changes=[change]))
+        await eventually(lambda: flooded.events.ends)
+        assert len(flooded.rows.writes) == 3
+        await other.link.check_numbers(["+4916"])
+
+
+async def test_a_stopped_node_leaves_no_sidecar_and_no_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    async with sidecar_world(tmp_path, monkeypatch) as world:
+        await world.account()
+        (sidecar,) = sidecars()
+        assert any(name.startswith("mesh-whatsapp-web-") for name in os.listdir(tmp_path))
+    assert not psutil.pid_exists(sidecar.pid)
+    assert not any(name.startswith("mesh-whatsapp-web-") for name in os.listdir(tmp_path))
+
+
+NODE = """
+import asyncio
+from mesh_session_node.drivers.whatsapp_web.settings import WhatsappWebSettings
+from mesh_session_node.drivers.whatsapp_web.sidecar import Sidecar
+
+async def main():
+    sidecar = Sidecar(WhatsappWebSettings(sidecar={program!r}, start_seconds=60.0, hang_seconds=60.0))
+    running = asyncio.create_task(sidecar.run())
+    await sidecar.stream()
+    print("runs", flush=True)
+    await running
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
+async def test_a_sidecar_dies_with_its_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped: bool
+) -> None:
+    monkeypatch.setenv(fake_sidecar.HEARD, str(tmp_path / "heard"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    node = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        NODE.format(program=str(fake_sidecar.install(tmp_path))),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert node.stdout is not None
+    try:
+        while await node.stdout.readline() != b"runs\n":  # beside its log
+            assert not node.stdout.at_eof()
+        (sidecar,) = sidecars(node.pid)
+        if stopped:
+            os.kill(sidecar.pid, signal.SIGSTOP)
+    finally:
+        node.kill()
+        await node.wait()
+    await eventually(lambda: has_ended(sidecar))
+
+
+def has_ended(process: Any) -> bool:
+    """Whether it has, whoever reaps it."""
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True

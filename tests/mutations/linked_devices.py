@@ -1,0 +1,123 @@
+"""The guards of linked devices' ratchets and rows, in Go, each with the edit that takes it out."""
+
+from __future__ import annotations
+
+from tests.mutations.mutation import Mutation
+
+_ROWS = "services/session-node/whatsapp_web_sidecar/rows"
+_TESTS = "tests/acceptance/test_whatsapp_web_sidecar.py -k"
+
+LINKED_DEVICES = (
+    Mutation(
+        "a device's lock between encrypting and decrypting",
+        f"{_ROWS}/store.go",
+        "ratchet: make(chan struct{}, 1)",
+        "ratchet: make(chan struct{}, 2)",
+        f"{_TESTS} WaitsForEncrypting",
+    ),
+    Mutation(
+        "a device's lock around what is encrypted outside a send",
+        f"{_ROWS}/sessions.go",
+        "if err := s.acquire(ctx); err != nil {\n\t\t\treturn nil, err\n\t\t}",
+        "",
+        f"{_TESTS} OutsideASendHoldsTheRatchet",
+    ),
+    Mutation(
+        "a decryption's lock until its message is stored",
+        f"{_ROWS}/receiving.go",
+        "defer func() { <-s.ratchet }()",
+        "<-s.ratchet",
+        f"{_TESTS} StoredWithItsMessageAndNotBefore",
+    ),
+    Mutation(
+        "what a decryption changed waits for its message",
+        f"{_ROWS}/receiving.go",
+        "if !current.readable {",
+        "if true {",
+        f"{_TESTS} StoredWithItsMessageAndNotBefore",
+    ),
+    Mutation(
+        "a refused commit is a cancelled message",
+        f"{_ROWS}/node.go",
+        'cannot be stored: %w", context.Canceled)',
+        'cannot be stored: %s", context.Canceled)',
+        f"{_TESTS} WhatIsNotStoredIsCancelled",
+    ),
+    Mutation(
+        "after a refused commit nothing is used any more",
+        f"{_ROWS}/store.go",
+        "s.cancel(ErrNotStored) // what is in memory",
+        "// what is in memory",
+        f"{_TESTS} WhatIsNotStoredIsCancelled",
+    ),
+    Mutation(
+        "a session's commit before its message leaves",
+        f"{_ROWS}/sessions.go",
+        "return s.commit(changes...)",
+        "return s.note(context.Background(), changes...)",
+        f"{_TESTS} NothingLeavesThatIsNotStored",
+    ),
+    Mutation(
+        "a sender key's commit before its message leaves",
+        f"{_ROWS}/sessions.go",
+        "sendingChain(change.Key, key); !own {",
+        "sendingChain(change.Key, key); !own || true {",
+        f"{_TESTS} NothingLeavesToAGroupThatIsNotStored",
+    ),
+    Mutation(
+        "archived sessions stay as they were stored",
+        f"{_ROWS}/sessions.go",
+        "session = repair(stored, session)",
+        "_ = repair(stored, session)",
+        f"{_TESTS} ArchivedSessionsStayWhole",
+    ),
+    Mutation(
+        "the next owner's skip of a session's positions",
+        f"{_ROWS}/leases.go",
+        "chain = chain.NextKey()",
+        "_ = chain.NextKey()",
+        f"{_TESTS} SkipsWhatTheLastOneMayHaveUsed",
+    ),
+    Mutation(
+        "the next owner's skip of a sender key's positions",
+        f"{_ROWS}/leases.go",
+        "chain = chain.Next()",
+        "_ = chain.Next()",
+        f"{_TESTS} SkipsInGroups",
+    ),
+    Mutation(
+        "a row says what is reserved of its chain",
+        f"{_ROWS}/leases.go",
+        "reserved = Block",
+        "reserved = 0",
+        f"{_TESTS} SkipsWhatTheLastOneMayHaveUsed",
+    ),
+    Mutation(
+        "the end of what is reserved of a chain",
+        f"{_ROWS}/leases.go",
+        "position > held.upto {",
+        "position > held.upto+Block*Block {",
+        f"{_TESTS} SkipsWhatTheLastOneMayHaveUsed",
+    ),
+    Mutation(
+        "a new device is stored before the network hears that it is linked",
+        f"{_ROWS}/device.go",
+        "if !complete(encoded(rows)) {",
+        "if complete(encoded(rows)); false {",
+        f"{_TESTS} NotStoredIsNotPaired",
+    ),
+    Mutation(
+        "rows of another account are no device",
+        f"{_ROWS}/device.go",
+        "if row.AccountID != s.accountID {",
+        "if false {",
+        f"{_TESTS} RowsThatCannotBeUsed",
+    ),
+    Mutation(
+        "the bound of what is kept of a device's rows",
+        f"{_ROWS}/cache.go",
+        "c.size > maxCached;",
+        "c.size > maxCached<<10;",
+        f"{_TESTS} MemoryIsBounded",
+    ),
+)

@@ -1,0 +1,70 @@
+"""The guards of a node against its sidecar, each with the edit that removes it."""
+
+from __future__ import annotations
+
+from tests.mutations.mutation import Mutation
+
+_DRIVER = "services/session-node/mesh_session_node/drivers/whatsapp_web"
+_SIDECAR = "tests/integration/test_whatsapp_web_sidecar.py"
+_LINK = "tests/integration/test_whatsapp_web_link.py"
+_PAIRING = "tests/integration/test_whatsapp_web_pairing.py"
+
+SIDECAR = (
+    Mutation(
+        "the kernel kills a stopped sidecar with its node",
+        f"{_DRIVER}/process.py",
+        'launcher.__file__, str(os.getpid()), str(int(signal.SIGKILL)), "-"',
+        'launcher.__file__, str(os.getpid()), "0", "-"',
+        f"{_SIDECAR} -k 'dies_with_its_node and stopped'",
+    ),
+    Mutation(
+        "a sidecar that hangs is killed",
+        f"{_DRIVER}/sidecar.py",
+        '        raise SidecarFailed("hung", f"it did not answer for {self._settings.hang_seconds:g} s")\n',
+        "",
+        f"{_SIDECAR} -k 'hangs'",
+    ),
+    Mutation(
+        "connections are closed once the sidecar is reaped, and no earlier",
+        f"{_DRIVER}/connection.py",
+        "        await asyncio.shield(self._closed)\n",
+        "        await asyncio.sleep(0)\n",
+        f"{_SIDECAR} -k reaped",
+    ),
+    Mutation(
+        "what cannot be ends its own connection alone",
+        f"{_DRIVER}/stream.py",
+        '            receiver.broken(f"the sidecar said what cannot be: {type(error).__name__}")\n',
+        "            raise\n",
+        f"{_SIDECAR} -k cannot_be_ends",
+    ),
+    Mutation(
+        "what waits to be stored is bounded for each connection",
+        f"{_DRIVER}/connection.py",
+        "        if self.unsettled >= MAX_UNSETTLED:\n",
+        "        if self.unsettled < 0:\n",
+        f"{_SIDECAR} -k too_much_to_store",
+    ),
+    Mutation(
+        "nothing of a closed connection is written any more",
+        f"{_DRIVER}/stream.py",
+        "            self._silent.add(number)\n",
+        "",
+        f"{_LINK} -k waits_to_be_written",
+    ),
+    Mutation(
+        "the sidecar is told what became of rows, and not before",
+        f"{_DRIVER}/connection.py",
+        "        stored.add_done_callback(lambda done: self.settled(write.sequence, stored=done.result()))\n",
+        "        self.settled(write.sequence, stored=True)\n",
+        f"{_LINK} -k what_became_of_rows",
+    ),
+    Mutation(
+        "the network is told of a new device once it is stored, and not before",
+        f"{_DRIVER}/pairing.py",
+        "        self._unsettled.append(write.sequence)\n",
+        "        settled = pb.RowsSettled(sequence=write.sequence, stored=True)\n"
+        "        self._ask(pb.RunRequest(rows_settled=settled))\n",
+        f"{_PAIRING} -k only_once_it_is_stored",
+    ),
+)
