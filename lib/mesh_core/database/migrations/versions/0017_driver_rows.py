@@ -9,7 +9,7 @@ from __future__ import annotations
 from mesh_core.database.migrations.sql_file import run_sql_file
 
 revision = "0017"
-down_revision = "0015"
+down_revision = "0016"
 
 
 def upgrade() -> None:
