@@ -29,6 +29,7 @@ from tests.support.driver_capabilities import EVERYTHING, Can
 from tests.support.eventually import eventually
 from tests.support.link_events import RecordedEvents
 from tests.support.recorded_rows import RecordedRows
+from tests.support.tools import missing_tool
 
 READER = "+15550000099"
 """An account of the world's own, that files come to."""
@@ -167,7 +168,7 @@ _ENDS = {
 @asynccontextmanager
 async def whatsapp_web_world() -> AsyncIterator[WhatsappWebWorld]:
     if not is_built():
-        pytest.skip("`make whatsapp-web` builds the programs where Go is")
+        missing_tool("sidecar and test network are not built: run `make whatsapp-web`")
     network = await NetworkProgram.start("", "127.0.0.1:0")
     settings = WhatsappWebSettings(
         test_network=network.ready.network, test_root=network.ready.root_key, hang_seconds=60.0
