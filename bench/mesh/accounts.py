@@ -20,7 +20,6 @@ from sessionmesh.v1 import (
     tenant_pb2_grpc,
 )
 
-ABREAST = 60
 _TIMEOUT = 60.0
 """Seconds for each call: with a deadline the router waits so long for an owner of the account."""
 
@@ -46,7 +45,7 @@ async def make_customer(
 
 
 async def make_linked_customer(address: str, admin_key: str, accounts: int, *, name: str) -> Customer:
-    """As `make_customer`, of the driver whatsapp_web: somebody types each account's code into its phone."""
+    """As `make_customer`, of the driver whatsapp_web: somebody scans each account's QR text."""
     async with open_channel(address) as channel:
         customer = Customer(await make_tenant(channel, admin_key, name), [])
     return await more_linked_accounts(address, admin_key, customer, accounts)
@@ -57,12 +56,12 @@ async def more_linked_accounts(address: str, admin_key: str, customer: Customer,
     async with open_channel(address) as channel:
         network = simulator_pb2_grpc.SimulatorServiceStub(channel)
 
-        async def accept(phone: str, code: str) -> None:
-            request = simulator_pb2.AcceptPairingRequest(code=code, phone=phone)
+        async def accept(phone: str, text: str) -> None:
+            request = simulator_pb2.AcceptPairingRequest(qr=text, phone=phone)
             await network.AcceptPairing(request, metadata=_credentials(admin_key), timeout=_TIMEOUT)
 
         numbers = range(len(customer.accounts), len(customer.accounts) + accounts)
-        linked = _Kind(account_pb2.DRIVER_WHATSAPP_WEB, accept)
+        linked = _Kind(account_pb2.DRIVER_WHATSAPP_WEB, accept, 8)
         made = await _make_accounts(channel, customer.key, numbers, linked)
         return Customer(customer.key, [*customer.accounts, *made])
 
@@ -99,19 +98,22 @@ async def make_tenant(channel: grpc.aio.Channel, admin_key: str, name: str = "be
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """A driver, and who accepts its pairings, called with phone and code; None where the network does."""
+    """A driver, who accepts its pairings, called with phone and QR text, None where the network does, and how
+    many are paired at once.
+    """
 
     driver: account_pb2.Driver.ValueType
     accept: Callable[[str, str], Awaitable[None]] | None
+    abreast: int
 
 
-_SIMULATED = _Kind(account_pb2.DRIVER_SIMULATED, None)
+_SIMULATED = _Kind(account_pb2.DRIVER_SIMULATED, None, 60)
 
 
 async def _make_accounts(
     channel: grpc.aio.Channel, key: str, numbers: Iterable[int], kind: _Kind
 ) -> list[str]:
-    room = asyncio.Semaphore(ABREAST)
+    room = asyncio.Semaphore(kind.abreast)
 
     async def make(number: int) -> str:
         async with room:
@@ -133,18 +135,21 @@ async def _make_account(channel: grpc.aio.Channel, key: str, number: int, of: _K
     )
     account_id = str(made.account.id)
     sessions = session_pb2_grpc.SessionServiceStub(channel)
-    # By code: a picture would have to be drawn for nobody.
+    # What is cheaper: a picture is drawn for nobody, and from a code linked devices derive keys.
+    method = session_pb2.PAIR_METHOD_CODE if of.accept is None else session_pb2.PAIR_METHOD_QR
     pairing = session_pb2.PairRequest(
-        account_id=account_id, request_id=f"pair-{number}", method=session_pb2.PAIR_METHOD_CODE, phone=phone
+        account_id=account_id, request_id=f"pair-{number}", method=method, phone=phone
     )
+    accepted = False
     kind = None
     while kind != "paired":
         try:
             async for step in sessions.Pair(pairing, metadata=metadata, timeout=_TIMEOUT):
                 pairing.attempt_id = step.attempt_id
                 kind = step.WhichOneof("step")
-                if kind == "code" and of.accept is not None:
-                    await of.accept(phone, step.code.code)
+                if kind == "qr" and of.accept is not None and not accepted:
+                    accepted = True
+                    await of.accept(phone, step.qr.text)
         except grpc.aio.AioRpcError as error:
             if not _moved(error):
                 raise

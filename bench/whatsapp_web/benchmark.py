@@ -137,9 +137,9 @@ def _notes(size: Size, load: float, grown: Grown, cost: Cost, survived: Survived
         "again, and every account had written to somebody.",
         f"CPU of router, nodes with sidecars, Postgres, etcd and Redis, in {size.pairs.number} pairs of "
         f"{size.pairs.seconds:.0f} s with {size.pairs.accounts} accounts of each driver, one contact each: "
-        f"{cost.ratio} times that of the simulated network, which was "
-        f"{sorted(cost.simulated)[len(cost.simulated) // 2]:.2f} ms a message. Of {cost.messages:,} messages "
-        f"{cost.commits:.0f} waited for a commit of their own.",
+        f"{cost.ratio} times that of the simulated network. Of {cost.messages:,} messages {cost.commits:.0f} "
+        "waited for a commit of their own.",
+        cost.table(),
         f"{size.kills} kills, half of them of sidecars, at {size.rate:.0f} messages a second, each answered: "
         f"{survived.verdict.sent:,} accepted and {survived.verdict.inbound:,} written to accounts; "
         f"{survived.verdict.inbound_unacked} of these not acknowledged. "

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import asyncpg
 
 from bench.measuring.pairs import Median, compared
+from bench.measuring.processes import cpu_seconds
 from bench.mesh.accounts import Customer
 from bench.mesh.generator import LoadGenerator, load_generator
 from bench.mesh.judge import until_settled
 from bench.mesh.load import Plan
 from bench.mesh.metrics import sidecar_writes
 from bench.mesh.running import RunningMesh
-from bench.whatsapp_web.nodes import NODES
+from bench.whatsapp_web.nodes import NODES, sidecar_of
 
 CALLERS = 32
 _COUNTED = ("router", *NODES, "Postgres", "etcd", "Redis")
+SIDECARS = "sidecars"
 _POLL_SECONDS = 0.1
 _TAIL_SECONDS = 0.5
 """Receipts come 50 ms after their message, and the journal holds what nobody waits for for up to 100 ms."""
@@ -35,19 +38,33 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """CPU milliseconds per message of the counted processes, round by round; and, of the linked devices'
-    messages, how many there were and how often a sidecar waited for a commit of its own meanwhile.
+    """CPU milliseconds per message by process, round by round; and, of the linked devices' messages, how many
+    there were and how often a sidecar waited for a commit of its own meanwhile.
     """
 
-    linked: Sequence[float]
-    simulated: Sequence[float]
+    linked: Sequence[Mapping[str, float]]
+    simulated: Sequence[Mapping[str, float]]
     messages: int
     commits: float
 
     @property
     def ratio(self) -> Median:
         """Linked over simulated."""
-        return compared(self.linked, self.simulated)
+        linked, simulated = (
+            [sum(cost.values()) for cost in costs] for costs in (self.linked, self.simulated)
+        )
+        return compared(linked, simulated)
+
+    def table(self) -> str:
+        """The medians by process."""
+        lines = [f"{'CPU ms per message':20}  {'linked':>8}  {'simulated':>9}"]
+        for name in (*_COUNTED, SIDECARS):
+            linked, simulated = (
+                statistics.median(cost.get(name, 0.0) for cost in costs)
+                for costs in (self.linked, self.simulated)
+            )
+            lines.append(f"{name:20}  {linked:>8.3f}  {simulated:>9.3f}")
+        return "\n".join(lines)
 
     @property
     def own_commits_percent(self) -> float:
@@ -65,7 +82,7 @@ async def measure_cost(mesh: RunningMesh, linked: Customer, simulated: Customer,
         ):
             for load in (one, other):
                 await rounds.until_met(load, pairs)
-            costs: tuple[list[float], list[float]] = ([], [])
+            costs: tuple[list[dict[str, float]], list[dict[str, float]]] = ([], [])
             messages, commits = 0, 0.0
             for number in range(pairs.number):
                 for turn in (0, 1) if number % 2 else (1, 0):
@@ -94,12 +111,13 @@ class _Rounds:
             sent += (await load.round(1.0)).messages
         await self._settle()
 
-    async def take(self, load: LoadGenerator, seconds: float) -> tuple[int, float]:
-        """How many messages, and CPU milliseconds for each."""
+    async def take(self, load: LoadGenerator, seconds: float) -> tuple[int, dict[str, float]]:
+        """How many messages, and CPU milliseconds for each by process."""
         cpu = self._used()
         done = await load.round(seconds)
         await self._settle()
-        return done.messages, (self._used() - cpu) * 1000 / done.messages
+        used = self._used()
+        return done.messages, {name: (used[name] - cpu[name]) * 1000 / done.messages for name in used}
 
     async def _settle(self) -> None:
         async with asyncio.timeout(60):
@@ -108,9 +126,16 @@ class _Rounds:
         await asyncio.sleep(_TAIL_SECONDS)
         await until_settled(self._database, await self._database.fetchval(_OUTBOUND))
 
-    def _used(self) -> float:
+    def _used(self) -> dict[str, float]:
+        """CPU seconds until now; the sidecars' apart from their nodes'."""
         used = self._mesh.cpu_seconds()
-        return sum(used[name] for name in _COUNTED if name in used)
+        counted = {name: used[name] for name in _COUNTED if name in used}
+        counted[SIDECARS] = 0.0
+        for name in NODES:
+            sidecar = cpu_seconds(sidecar_of(self._mesh.processes[name]))
+            counted[name] -= sidecar
+            counted[SIDECARS] += sidecar
+        return counted
 
 
 def _plan(mesh: RunningMesh, customer: Customer, pairs: Pairs, prefix: str) -> Plan:

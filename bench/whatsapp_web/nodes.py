@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
+from pathlib import Path
 
 import psutil
 
@@ -44,9 +46,8 @@ class Nodes:
         """SIGKILL that of a node; when that was."""
         until = time.monotonic() + _PROCESS_SECONDS
         while time.monotonic() < until:
-            for process in psutil.Process(await self._node(name)).children():
-                if process.cmdline()[:1] and os.path.basename(process.cmdline()[0]) == SIDECAR:
-                    return _kill(process.pid)
+            with contextlib.suppress(psutil.NoSuchProcess, StopIteration):
+                return _kill(sidecar_of(await self._node(name)))
             await asyncio.sleep(_POLL_SECONDS)
         raise NotMeasured(f"{name} has no sidecar")
 
@@ -67,6 +68,15 @@ class Nodes:
                 return found[0]
             await asyncio.sleep(_POLL_SECONDS)
         raise NotMeasured(f"{name} was not started again")
+
+
+def sidecar_of(node: int) -> int:
+    """The process id of a node's sidecar. Raises `StopIteration` when it has none, `psutil.NoSuchProcess`."""
+    return next(
+        child.pid
+        for child in psutil.Process(node).children()
+        if Path((child.cmdline() or [""])[0]).name == SIDECAR
+    )
 
 
 def _kill(pid: int) -> float:

@@ -212,8 +212,9 @@ async def test_a_new_pairing_logs_in_with_what_was_stored_of_it(
     steps = pairing_with(world)
     await world.accept(await first_code(steps), PHONE)
     paired = await end_of(steps)
-    await steps.aclose()
     rows.apply(paired.rows)
+    await steps.stored()
+    await steps.aclose()
     stored = world.driver.load(world.driver.dump(paired.state))
     link = await world.driver.connect(stored, rows, events)
     assert link.ended is None
@@ -330,6 +331,7 @@ async def test_nothing_leaves_before_the_rows_that_it_was_made_from_are_stored(
     await eventually(lambda: rows.waiting)
     await world.answer()
     assert events.acks == []
+    rows.holding = False
     rows.store()
     await until(world, lambda: events.acks == ["M1"])
 
@@ -577,6 +579,8 @@ async def test_a_kind_of_content_is_sent(
         pytest.skip(f"the driver lacks {kind}")
     request = message_pb2.SendMessageRequest(recipient=PERSON)
     getattr(request.content, kind).SetInParent()
+    if kind == "group_invite":
+        request.content.group_invite.group = "group:1"
     about = References(target=Reference("M0", PERSON, PERSON))
     part = None
     if refers(request) and kind != "reaction":
@@ -633,7 +637,7 @@ async def test_a_message_is_the_networks_until_it_is_acknowledged(
     await world.write_to(PHONE, PERSON, "good morning")
     (came,) = await eventually(lambda: events.incoming)
     assert await world.unacknowledged(PHONE) == 1
-    link.acknowledge(came.network_id)
+    link.acknowledge(came.offered_as or came.network_id)
 
     async def acknowledged() -> bool:
         return await world.unacknowledged(PHONE) == 0

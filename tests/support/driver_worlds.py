@@ -24,6 +24,7 @@ from sessionmesh.simulator.v1 import simulator_pb2 as api
 from sessionmesh.v1 import content_pb2
 from tests.support.driver_capabilities import EVERYTHING, Can
 from tests.support.eventually import eventually
+from tests.support.whatsapp_web_world import WhatsappWebWorld, whatsapp_web_world
 
 UNKNOWN = "hidden:404"
 """An address that no network knows."""
@@ -356,5 +357,6 @@ WORLDS: Mapping[str, tuple[WorldKind, Callable[[], AbstractAsyncContextManager[D
     "memory": (MemoryWorld, memory_world),
     "memory, in rows": (RowsWorld, rows_world),
     "simulated": (SimulatedWorld, simulated_world),
+    "whatsapp_web": (WhatsappWebWorld, whatsapp_web_world),
 }
 """By the name that the table of drivers has: the class that says what it can do, and how it is opened."""

@@ -13,7 +13,7 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.database.requests import Method, payload_digest
 from mesh_core.ids import Prefix, encode, new_uuid, shard_of
-from mesh_session_node.account.connect_queue import Dialer
+from mesh_session_node.account.reconnect import Dialer
 from mesh_session_node.account.session import Session
 from mesh_session_node.account.views import view
 from mesh_session_node.context.context import Counters, SessionContext, SessionSettings

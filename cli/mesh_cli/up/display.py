@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 from rich.console import Console
 from rich.table import Table
 
 from mesh_cli.up.state import MeshFile
+from mesh_session_node.drivers.whatsapp_web.process import NoSidecar, find_program
 
 
 def show_running(console: Console, mesh: MeshFile, seconds: float) -> None:
@@ -19,6 +22,10 @@ def show_running(console: Console, mesh: MeshFile, seconds: float) -> None:
     console.print("\n[bold]Try[/]")
     for line in _calls(mesh):
         console.print(f"  {line}", soft_wrap=True, highlight=False)
+    if not _has_sidecar():
+        console.print(
+            "\n[dim]Real accounts need what `make whatsapp-web` builds, where Go is: docs/whatsapp.md.[/]"
+        )
     console.print("\n[dim]Ctrl-C drains and stops everything; the data stay.[/]")
 
 
@@ -39,6 +46,14 @@ def _calls(mesh: MeshFile) -> list[str]:
         f"grpcurl -plaintext -H 'authorization: Bearer {mesh.admin_key}' {mesh.address} "
         "sessionmesh.admin.v1.FleetService/ListNodes",
     ]
+
+
+def _has_sidecar() -> bool:
+    try:
+        find_program(os.environ.get("MESH_WHATSAPP_WEB_SIDECAR", ""))
+    except NoSidecar:
+        return False
+    return True
 
 
 def _server_name(variable: str) -> str:

@@ -17,6 +17,7 @@ from mesh_session_node.drivers.simulated.state import SimulatedState, StoredStat
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from tests.support.eventually import eventually
 from tests.support.link_events import RecordedEvents
+from tests.support.recorded_rows import RecordedRows
 from tests.support.simulated_network import SOMEBODY
 
 GOOD = wire.Frame(inbound=wire.Inbound(id="GOOD", sender=SOMEBODY, chat=SOMEBODY, time_us=1))
@@ -63,7 +64,7 @@ async def strange() -> AsyncIterator[tuple[Strange, SimulatedLink, RecordedEvent
     host, port = server.sockets[0].getsockname()[:2]
     state = SimulatedState(StoredState("1", b"secret", "+10000001", "", "", 0))
     state.confirm(state.reserve(10))
-    link = await SimulatedDriver(f"{host}:{port}").connect(state, events)
+    link = await SimulatedDriver(f"{host}:{port}").connect(state, RecordedRows(), events)
     yield network, link, events
     link.abort()
     server.close()
@@ -90,7 +91,7 @@ async def test_a_refusal_of_an_unknown_kind_ends_the_login() -> None:
     state = SimulatedState(StoredState("1", b"secret", "+10000001", "", "", 0))
     with pytest.raises(ConnectionEnded) as ended:
         async with asyncio.timeout(5):
-            await SimulatedDriver(f"{host}:{port}").connect(state, RecordedEvents())
+            await SimulatedDriver(f"{host}:{port}").connect(state, RecordedRows(), RecordedEvents())
     assert ended.value.end is End.REFUSED
     server.close()
 

@@ -10,8 +10,7 @@ import structlog
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.ids import new_uuid
-from mesh_session_node.account.connect_queue import ConnectQueue
-from mesh_session_node.account.reconnect import LONGEST_HELD, Failures
+from mesh_session_node.account.reconnect import LONGEST_HELD, ConnectQueue, Failures
 from mesh_session_node.account.state import LIVE, Cause, SessionEvent, State, transition
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext

@@ -1,8 +1,12 @@
-"""When a session connects again: exponential backoff with full jitter, and quarantine after too many
-failures of its own.
+"""When a session connects: in its turn, and again with exponential backoff, full jitter, and quarantine after
+too many failures of its own.
 """
 
 from __future__ import annotations
+
+from typing import Protocol
+
+from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.backoff import Backoff
 
@@ -13,6 +17,26 @@ LONGEST_HELD = 30.0
 """While the network fails for most, each account waits at most so many seconds before it may try for all."""
 WINDOW = 3600.0
 """Failures older than this, in seconds, no longer count."""
+
+
+class Dialer(Protocol):
+    """Who waits for a turn to dial."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def tenant(self) -> UUID: ...
+    async def dial(self) -> None:
+        """Connect and log in."""
+
+
+class ConnectQueue(Protocol):
+    """Gives turns to dial."""
+
+    def admit(self, dialer: Dialer, *, first: bool = False) -> None:
+        """Call `dial` when its turn comes, in a task of its own; `first`: before those that nobody asked
+        for.
+        """
 
 
 class Failures:

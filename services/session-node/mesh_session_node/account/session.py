@@ -8,8 +8,8 @@ from typing import Protocol
 
 from mesh_core.errors import FailedPrecondition
 from mesh_session_node.account import views
-from mesh_session_node.account.connect_queue import ConnectQueue
 from mesh_session_node.account.connector import Connector, Network
+from mesh_session_node.account.reconnect import ConnectQueue
 from mesh_session_node.account.state import LIVE, UNPAIRED, Cause, SessionEvent, State, transition
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext

@@ -10,7 +10,7 @@ from typing import Any
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.turns import Turns
-from mesh_session_node.account.connect_queue import Dialer
+from mesh_session_node.account.reconnect import Dialer
 
 _SLICE_SECONDS = 0.02
 _IN_A_ROW = 3

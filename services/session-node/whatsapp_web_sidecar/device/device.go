@@ -63,6 +63,7 @@ func newDevice(number uint64, accountID string, network *Network, out Out) *Devi
 		settling: map[uint64]chan bool{}, reading: map[uint64]chan *internalv1.RowsRead{},
 	}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
+	d.line.goOn = sync.NewCond(&d.line.mu)
 	d.log = newLogger(d)
 	return d
 }

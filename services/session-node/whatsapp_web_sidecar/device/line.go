@@ -21,11 +21,43 @@ const (
 	dialTimeout            = 10 * time.Second
 )
 
+// maxAhead is how many bytes are read of an account's connection while a message of it waits to be stored.
+const maxAhead = 4 << 20
+
 // line is the connection to the network of one device, to be cut at once.
 type line struct {
 	mu   sync.Mutex
 	conn net.Conn
 	cut  bool
+	// While a message waits: what was read since, and who waits for it.
+	waiting bool
+	ahead   int
+	goOn    *sync.Cond
+}
+
+// gated is a connection that is not read further ahead than maxAhead: the library keeps in memory all that it has read.
+type gated struct {
+	net.Conn
+	line *line
+}
+
+func (g gated) Read(into []byte) (int, error) {
+	n, err := g.Conn.Read(into)
+	g.line.mu.Lock()
+	defer g.line.mu.Unlock()
+	g.line.ahead += n
+	for g.line.waiting && g.line.ahead > maxAhead && !g.line.cut {
+		g.line.goOn.Wait()
+	}
+	return n, err
+}
+
+// wait says that a message waits to be stored, or does so no more.
+func (l *line) wait(waiting bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiting, l.ahead = waiting, 0
+	l.goOn.Broadcast()
 }
 
 func (l *line) dial(ctx context.Context, network, host string) (net.Conn, error) {
@@ -53,7 +85,7 @@ func (l *line) dial(ctx context.Context, network, host string) (net.Conn, error)
 		_ = l.conn.Close()
 	}
 	l.conn = conn
-	return conn, nil
+	return gated{conn, l}, nil
 }
 
 // shut cuts the connection: when it returns, nothing leaves over it any more, nor over another one.
@@ -61,6 +93,7 @@ func (l *line) shut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.cut = true
+	l.goOn.Broadcast()
 	if l.conn != nil {
 		_ = l.conn.Close()
 	}

@@ -34,6 +34,8 @@ func (d *Device) onMessage(said *events.Message) bool {
 	if message == nil && !d.store.Decrypted() {
 		return true
 	}
+	d.line.wait(true)
+	defer d.line.wait(false)
 	stored := d.store.Receive(content.Secretive(said.Message), func(changes []rows.Change) <-chan bool {
 		if message == nil {
 			return d.Write(changes)

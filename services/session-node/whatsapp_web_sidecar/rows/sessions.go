@@ -90,7 +90,7 @@ func (s *Store) PutSession(ctx context.Context, address string, session []byte) 
 	if stored != nil {
 		session = repair(stored, session)
 	}
-	change := Change{key, session}
+	change := Change{key, fitSession(session)}
 	current := scopeOf(ctx)
 	if current == nil {
 		s.state.Lock()
@@ -235,7 +235,7 @@ func (s *Store) GetSenderKey(ctx context.Context, group, user string) ([]byte, e
 // PutSenderKey writes what a decryption made of another member's key, or what an encryption made of the account's own,
 // before the message leaves.
 func (s *Store) PutSenderKey(ctx context.Context, group, user string, key []byte) error {
-	change := Change{senderKeyKey(group, user), key}
+	change := Change{senderKeyKey(group, user), fitSenderKey(key)}
 	if _, _, own := sendingChain(change.Key, key); !own {
 		return s.note(ctx, change)
 	}

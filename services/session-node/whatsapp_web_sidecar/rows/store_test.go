@@ -227,3 +227,26 @@ func TestOnlySecretsThatAnswersNeedAreKept(t *testing.T) {
 		}
 	}
 }
+
+// Somebody who skips thousands of messages must not make a session larger than a row may be.
+func TestASessionStaysStorableWhateverIsSkipped(t *testing.T) {
+	anna, bert := acquainted(t)
+	for round := range 5 {
+		var last wire
+		for range 900 {
+			var err error
+			if last, err = bert.send(anna, "skipped", nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := anna.receive(bert, last); err != nil || got != "skipped" {
+			t.Fatal(round, got, err)
+		}
+		exchange(t, anna, bert, "go on", nil)
+	}
+	for key, value := range anna.table.stored() {
+		if len(value) > maxRatchet+1 {
+			t.Fatalf("%s has %d bytes", key, len(value))
+		}
+	}
+}

@@ -75,18 +75,19 @@ class WhatsappWebDriver:
         return state.dump()
 
     async def connect(self, state: DriverState, rows: StateRows, events: LinkEvents) -> WebLink:
+        own = f"phone:{state.phone}" if state.phone else f"user:{state.user_id}"
         try:
             async with asyncio.timeout(self._login_seconds):
                 try:
-                    return await self._connect(rows, events)
+                    return await self._connect(own, rows, events)
                 except ConnectionEnded as error:
                     if error.end is not End.CARRIER_GONE:
                         raise
-                return await self._connect(rows, events)  # on the sidecar that takes the other's place
+                return await self._connect(own, rows, events)  # on the sidecar that takes the other's place
         except TimeoutError:
             raise ConnectionEnded(End.LOST, "the network did not answer the login in time") from None
 
-    async def _connect(self, rows: StateRows, events: LinkEvents) -> WebLink:
+    async def _connect(self, own: str, rows: StateRows, events: LinkEvents) -> WebLink:
         stream = await self.sidecar.stream()
         try:
             needed = await rows.read(prefix=LOGIN_ROWS)
@@ -96,7 +97,7 @@ class WhatsappWebDriver:
             ) from None
         if not events.permitted():
             raise ConnectionEnded(End.LOST, "the account has moved to another node")
-        link = WebLink(stream, rows, events)
+        link = WebLink(stream, own, rows, events)
         await link.log_in(
             rows.account_id, [pb.StateRow(key=key, value=value) for key, value in needed.items()]
         )

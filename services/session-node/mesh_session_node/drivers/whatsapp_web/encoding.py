@@ -66,8 +66,11 @@ def blob_of(stored: pb.UploadFileResponse) -> Blob:
     return Blob(ref, stored.sha256, stored.size_bytes)
 
 
-def incoming_of(came: pb.IncomingMessage) -> Incoming:
-    """What arrived; acknowledged by its sequence. Raises `ValueError` for rows that cannot be stored."""
+def incoming_of(came: pb.IncomingMessage, own: str) -> Incoming:
+    """What arrived; acknowledged by its sequence. `own` is the account's address.
+
+    Raises `ValueError` for rows that cannot be stored.
+    """
     return Incoming(
         network_id=came.network_message_id,
         chat=came.chat,
@@ -77,8 +80,8 @@ def incoming_of(came: pb.IncomingMessage) -> Incoming:
         time=micros(came.time),
         from_account=came.from_account,
         identity=identity_of(came.identity) if came.HasField("identity") else None,
-        reply_to=_reference(came.reply_to) if came.HasField("reply_to") else None,
-        target=_reference(came.target) if came.HasField("target") else None,
+        reply_to=_reference(came.reply_to, own) if came.HasField("reply_to") else None,
+        target=_reference(came.target, own) if came.HasField("target") else None,
         mentions=tuple(came.mentions),
         forward_score=came.forward_score,
         expire_seconds=came.expire_seconds,
@@ -129,9 +132,9 @@ def _refer(field: pb.ReferredMessage, reference: Reference) -> None:
         field.content.CopyFrom(reference.content)
 
 
-def _reference(referred: pb.ReferredMessage) -> Reference:
+def _reference(referred: pb.ReferredMessage, own: str) -> Reference:
     content = referred.content if referred.HasField("content") else None
-    return Reference(referred.network_message_id, referred.chat, referred.sender, content)
+    return Reference(referred.network_message_id, referred.chat, referred.sender or own, content)
 
 
 _ENDS = {

@@ -37,15 +37,18 @@ class WebLink:
         "_last_call",
         "_loop",
         "_outcome",
+        "_own",
         "_rows",
         "_stream",
         "ended",
         "heard",
     )
 
-    def __init__(self, stream: Stream, rows: StateRows, events: LinkEvents) -> None:
+    def __init__(self, stream: Stream, own: str, rows: StateRows, events: LinkEvents) -> None:
+        """`own` is the account's address."""
         self._loop = asyncio.get_running_loop()
         self._stream = stream
+        self._own = own
         self._events: LinkEvents | None = events
         self._connection = Connection(stream, self)
         self._rows = Rows(self._connection, rows)
@@ -187,7 +190,7 @@ class WebLink:
 
     def _on_incoming(self, response: pb.RunResponse) -> None:
         if self._events is not None:
-            came = incoming_of(response.incoming)
+            came = incoming_of(response.incoming, self._own)
             self._rows.count_unsettled()
             self._events.on_incoming(came)
 

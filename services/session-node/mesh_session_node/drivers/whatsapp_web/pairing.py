@@ -40,7 +40,7 @@ class WebPairing:
         self._steps: asyncio.Queue[PairingStep | Exception | None] = asyncio.Queue(MAX_STEPS)
         self._rows: dict[str, bytes] = {}
         self._bytes = 0
-        self._paired = False
+        self._over = False
         self._unsettled: list[int] = []
 
     def __aiter__(self) -> WebPairing:
@@ -50,14 +50,14 @@ class WebPairing:
         if self._connection is None:
             self._connection = Connection(await self._sidecar.stream(), self)
             self._connection.ask(pb.RunRequest(pair=self._request))
-        if self._paired:
+        if self._over:
             raise StopAsyncIteration
         step = await self._steps.get()
         if isinstance(step, Exception):
             raise step
         if step is None:
             raise StopAsyncIteration
-        self._paired = isinstance(step, Paired)
+        self._over = isinstance(step, Paired)
         return step
 
     def answer_passkey(self, credential: bytes) -> None:
@@ -77,6 +77,7 @@ class WebPairing:
             return
 
     async def aclose(self) -> None:
+        self._over = True
         if self._connection is not None:
             self._connection.close()
             await self._connection.closed()

@@ -1,0 +1,50 @@
+package rows
+
+// maxRatchet bounds what is stored of one session or sender key, in bytes: somebody who skips thousands of messages in
+// every session could make it larger than a row may be, and the account could not store anything of theirs any more.
+const maxRatchet = 512 << 10
+
+// fitSession lets the oldest of what a session could still read go, where it is too large: sessions before it, and then
+// messages that were skipped.
+func fitSession(raw []byte) []byte {
+	for len(raw) > maxRatchet {
+		session, err := serializer.Session.Deserialize(raw)
+		if err != nil || session.SessionState == nil {
+			return raw
+		}
+		switch previous := len(session.PreviousStates); {
+		case previous > 0:
+			session.PreviousStates = session.PreviousStates[:previous/2]
+		default:
+			skipped := 0
+			for _, chain := range session.SessionState.ReceiverChains {
+				skipped += len(chain.MessageKeys)
+				chain.MessageKeys = chain.MessageKeys[(len(chain.MessageKeys)+1)/2:]
+			}
+			if skipped == 0 {
+				return raw
+			}
+		}
+		raw = serializer.Session.Serialize(session)
+	}
+	return raw
+}
+
+// fitSenderKey does so with a member's key in a group.
+func fitSenderKey(raw []byte) []byte {
+	for len(raw) > maxRatchet {
+		key, err := serializer.SenderKeyRecord.Deserialize(raw)
+		if err != nil || len(key.SenderKeyStates) == 0 {
+			return raw
+		}
+		if states := len(key.SenderKeyStates); states > 1 {
+			key.SenderKeyStates = key.SenderKeyStates[:states/2]
+		} else if state := key.SenderKeyStates[0]; len(state.Keys) > 0 {
+			state.Keys = state.Keys[(len(state.Keys)+1)/2:]
+		} else {
+			return raw
+		}
+		raw = serializer.SenderKeyRecord.Serialize(key)
+	}
+	return raw
+}
