@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from mesh_core.ids import new_uuid
-from mesh_session_node.drivers.interface.message_ids import network_id_of
+from mesh_session_node.drivers.interface.content import network_id_of
 from mesh_session_node.drivers.interface.outcomes import Receipt
 from mesh_session_node.drivers.memory.driver import MemoryDriver
 from mesh_session_node.node import maintenance

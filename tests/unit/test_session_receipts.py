@@ -7,8 +7,7 @@ from typing import Any, cast
 import pytest
 
 from mesh_core.ids import new_uuid
-from mesh_session_node.drivers.interface.content import Identity
-from mesh_session_node.drivers.interface.message_ids import network_id_of
+from mesh_session_node.drivers.interface.content import Identity, network_id_of
 from mesh_session_node.drivers.interface.outcomes import Receipt
 from mesh_session_node.journal import MemberReceipt, StatusChange
 from mesh_session_node.outbound.receipts import LateReceipts, ReceiptAcks

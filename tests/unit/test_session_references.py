@@ -8,8 +8,7 @@ import pytest
 
 from mesh_core.errors import FailedPrecondition, InvalidField, NotFound
 from mesh_core.ids import Prefix, encode, new_id, new_uuid
-from mesh_session_node.drivers.interface.content import Reference
-from mesh_session_node.drivers.interface.message_ids import network_id_of
+from mesh_session_node.drivers.interface.content import Reference, network_id_of
 from mesh_session_node.outbound.references import ReferenceLookup
 from sessionmesh.v1 import message_pb2 as pb
 from sessionmesh.v1.common_pb2 import MessageRef, Person

@@ -10,7 +10,7 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.settings import InvalidSetting
 from mesh_core.validation import stored_text
-from mesh_session_node.drivers.interface import message_ids
+from mesh_session_node.drivers.interface import content
 from mesh_session_node.drivers.interface.content import MediaPart, References, refers
 from mesh_session_node.drivers.interface.driver import LinkEvents
 from mesh_session_node.drivers.interface.media_limits import LINKED_DEVICE
@@ -53,10 +53,10 @@ class SimulatedDriver:
         self._port = int(port)
 
     def network_id(self, message: UUID) -> str:
-        return message_ids.network_id_of(message)
+        return content.network_id_of(message)
 
     def message_of(self, network_id: str) -> UUID | None:
-        return message_ids.message_of(network_id)
+        return content.message_of(network_id)
 
     def prepares(self, request: message_pb2.SendMessageRequest) -> bool:
         return refers(request)
