@@ -142,7 +142,7 @@ async def _kill(
     os.kill(pid, signal.SIGKILL)
     probes = await callers.probe(affected, PROBE_SECONDS)
     if start_again is not None:
-        await start_again.stack.start_part(node)
+        await start_again.start_parts(node)
     await operator.until_settled(NODES)
     return Killing(affected, probes, since(began))
 

@@ -103,7 +103,7 @@ async def _killed(mesh: RunningMesh, operator: Operator, size: Size) -> float:
     os.kill(mesh.processes[SIMULATOR], signal.SIGKILL)
     await asyncio.sleep(size.seconds)
     returned = time.monotonic()
-    await mesh.stack.start_part(SIMULATOR)
+    await mesh.start_parts(SIMULATOR)
     await operator.until_connected(NODES)
     return returned
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import tempfile
@@ -13,18 +14,21 @@ import psutil
 
 from bench.measuring.processes import cpu_seconds_of_tree
 from mesh_cli.up.stack import SIMULATED, Stack
-from mesh_cli.up.state import MeshFile
+from mesh_cli.up.state import MeshFile, Part
 
 _SERVERS = {"postgres": "Postgres", "etcd": "etcd", "valkey-server": "Redis", "redis-server": "Redis"}
 
 
 @dataclass(frozen=True, slots=True)
 class RunningMesh:
-    """Where the mesh is, the process id of each part and backing server by name, and what changes them."""
+    """Where the mesh is, the process id of each part and backing server by name, what changes them, and the
+    environment that all parts get.
+    """
 
     file: MeshFile
     processes: Mapping[str, int]
     stack: Stack
+    environment: Mapping[str, str]
 
     @property
     def logs(self) -> Path:
@@ -34,6 +38,11 @@ class RunningMesh:
     def cpu_seconds(self) -> dict[str, float]:
         """What each process, with all that it started, has used so far."""
         return {name: cpu_seconds_of_tree(pid) for name, pid in self.processes.items()}
+
+    async def start_parts(self, *names: str) -> list[Part]:
+        """Start parts whose processes have ended, with the environment that they had."""
+        with _in_environment(self.environment):
+            return await asyncio.gather(*(self.stack.start_part(name) for name in names))
 
     @property
     def database_url(self) -> str:
@@ -64,7 +73,7 @@ async def running_mesh(
             processes = parts | _servers()
             if ended := [name for name, pid in processes.items() if not psutil.pid_exists(pid)]:
                 raise RuntimeError(f"ended while the mesh started: {', '.join(ended)}")
-            yield RunningMesh(file, processes, stack)
+            yield RunningMesh(file, processes, stack, environment)
         finally:
             await stack.stop()
 

@@ -56,7 +56,7 @@ class Nodes:
         for watchdog in self._watchdogs.values():
             _kill(watchdog)
         began = time.monotonic()
-        parts = await asyncio.gather(*(self._mesh.stack.start_part(name) for name in NODES))
+        parts = await self._mesh.start_parts(*NODES)
         for name, part in zip(NODES, parts, strict=True):
             self._watchdogs[name] = part.watchdog_pid
         return began

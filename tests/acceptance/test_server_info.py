@@ -34,9 +34,22 @@ async def test_its_default_driver_is_one_of_its_drivers_and_what_accounts_get(te
 
 
 async def test_a_driver_pairs_and_sends_what_it_says(tenant: Tenant) -> None:
-    (driver,) = (await info(tenant.caller)).drivers
+    drivers = {driver.driver: driver for driver in (await info(tenant.caller)).drivers}
+    assert drivers.keys() == {account_pb2.DRIVER_SIMULATED, account_pb2.DRIVER_WHATSAPP_WEB}
+    driver = drivers[account_pb2.DRIVER_SIMULATED]
     assert {session_pb2.PAIR_METHOD_QR, session_pb2.PAIR_METHOD_CODE} == {*driver.pairing_methods}
     assert {"text", "image", "voice_note", "reaction"} <= {*driver.content_kinds}
+
+
+async def test_a_driver_that_needs_a_program_says_which_runs_or_why_none_does(tenant: Tenant) -> None:
+    programs = {
+        driver.driver: driver.program
+        for driver in (await info(tenant.caller)).drivers
+        if driver.HasField("program")
+    }
+    assert programs.keys() == {account_pb2.DRIVER_WHATSAPP_WEB}
+    program = programs[account_pb2.DRIVER_WHATSAPP_WEB]
+    assert program.client_version or program.problem
 
 
 def largest(limits: server_pb2.Limits, more: int) -> dict[str, message_pb2.SendMessageRequest]:

@@ -120,4 +120,11 @@ LINKED_DEVICES = (
         "c.size > maxCached<<10;",
         f"{_TESTS} MemoryIsBounded",
     ),
+    Mutation(
+        "the bound of one session that is stored",
+        f"{_ROWS}/sessions.go",
+        "fitSession(session)",
+        "session",
+        f"{_TESTS} StaysStorable",
+    ),
 )

@@ -33,6 +33,9 @@ def info(context: typer.Context, as_json: AsJson = False) -> None:
     if files := _files(found.drivers):
         print_table(("file of", "driver", "bytes", "types"), files)
         print()
+    if programs := _programs(found.drivers):
+        print_table(("program of", "version", "library", "client", "problem"), programs)
+        print()
     print_table(("limit", "value"), _limits(found.limits))
 
 
@@ -40,11 +43,29 @@ def _limits(limits: server_pb2.Limits) -> list[tuple[str, str]]:
     return [(name.replace("_", " "), str(value)) for name, value in as_dict(limits).items()]
 
 
+def _programs(drivers: Iterable[server_pb2.DriverCapabilities]) -> list[tuple[str, str, str, str, str]]:
+    return [
+        (
+            _name(driver),
+            driver.program.version,
+            driver.program.library_version,
+            driver.program.client_version,
+            driver.program.problem,
+        )
+        for driver in drivers
+        if driver.HasField("program")
+    ]
+
+
+def _name(driver: server_pb2.DriverCapabilities) -> str:
+    return account_pb2.Driver.Name(driver.driver).removeprefix("DRIVER_").lower()
+
+
 def _files(drivers: Iterable[server_pb2.DriverCapabilities]) -> list[tuple[str, str, str, str]]:
     return [
         (
             limit.content_kind,
-            account_pb2.Driver.Name(driver.driver).removeprefix("DRIVER_").lower(),
+            _name(driver),
             f"{limit.max_bytes:,}",
             ", ".join(limit.mime_types) or "any",
         )
