@@ -201,43 +201,52 @@ async def test_bodies_of_requests_are_not_unpacked(tenant: MediaTenant) -> None:
     writer.close()
 
 
-async def test_connections_beyond_the_most_are_closed(
+async def test_connections_without_a_link_give_way_to_one_more_the_oldest_first(
     tenant: MediaTenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link_server, "MOST_CONNECTIONS", 2)
+    monkeypatch.setattr(link_server, "MOST_CONNECTIONS", 3)
     url = await link_to(tenant, await tenant.upload(PDF))
     at = urlsplit(url)
-    silent = [await asyncio.open_connection(at.hostname, at.port) for _ in range(2)]
-    with pytest.raises(ClientConnectionError):
-        await fetched(url)
-    for _, writer in silent:
+    strangers = [await asyncio.open_connection(at.hostname, at.port) for _ in range(3)]
+    strangers[0][1].write(b"GET /media/x HTTP/1.1\r\nHost: localhost\r\n")
+    strangers[1][1].write(b"GET /media/x HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await strangers[1][0].readuntil(b"made here\n")
+    assert (await fetched(url))[0] == 200
+    with suppress(ConnectionError):
+        assert await strangers[0][0].read() == b""
+    _, kept = strangers[1]
+    kept.write(b"GET /media/x HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await strangers[1][0].readuntil(b"made here\n")
+    for _, writer in strangers:
         writer.close()
 
-    async def serves() -> bool:
-        with suppress(ClientConnectionError):
-            return (await fetched(url))[0] == 200
-        return False
 
-    await eventually(serves, what="a place for a connection")
+async def test_a_connection_that_serves_a_link_gives_way_to_none(
+    tenant: MediaTenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_server, "MOST_CONNECTIONS", 1)
+    large = os.urandom(30_000_000)
+    url = await link_to(tenant, await tenant.upload(large))
+    async with ClientSession() as session, session.get(url) as answer:
+        with pytest.raises(ClientConnectionError):
+            await fetched(url)
+        assert await answer.read() == large
 
 
 async def test_answers_that_nobody_reads_keep_no_connection(
     tenant: MediaTenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link_server, "MOST_CONNECTIONS", 1)
     monkeypatch.setattr(link_server, "READ_SECONDS", 0.5)
     url = await link_to(tenant, await tenant.upload(PDF))
     at = urlsplit(url)
     _, unread = await asyncio.open_connection(at.hostname, at.port, limit=1)
     unread.write(b"GET /none HTTP/1.1\r\nHost: localhost\r\n\r\n" * 40_000)
 
-    async def serves() -> bool:
-        with suppress(ClientConnectionError):
-            return (await fetched(url))[0] == 200
-        return False
+    def has_ended() -> bool:
+        unread.write(b"\r\n")  # only who says something hears of it
+        return unread.is_closing()
 
-    await eventually(serves, what="a place for a connection")
-    unread.transport.abort()
+    await eventually(has_ended, what="the end of the connection")
 
 
 async def test_a_link_that_was_changed_or_has_ended_is_refused(

@@ -178,6 +178,20 @@ async def test_a_voice_note_is_opus_with_a_waveform(files: Processing, kind: str
     assert len(again.file.waveform) == 64
 
 
+@pytest.mark.parametrize(
+    ("codec", "kind"),
+    [("libopus", "audio/ogg"), ("libvorbis", "application/ogg"), ("flac", "application/ogg")],
+)
+async def test_only_an_ogg_that_phones_play_is_told_for_a_sound(
+    files: Processing, codec: str, kind: str
+) -> None:
+    came = sound("-c:a", codec, kind="ogg")
+    made = await files.process(came)
+    assert (made.data, made.file.mime_type) == (came, kind)
+    foreign = await files.process(came, foreign=True)
+    assert (foreign.data, foreign.file.mime_type) == (came, "audio/ogg")
+
+
 async def test_a_voice_note_of_two_channels_gets_one(files: Processing) -> None:
     came = sound("-c:a", "libopus", "-ac", "2", kind="ogg")
     made = await files.process(came, purpose=media_pb2.MEDIA_PURPOSE_VOICE)
@@ -281,6 +295,22 @@ async def test_a_picture_to_be_shown_becomes_a_jpeg_upright(files: Processing, k
     assert (made.file.width, made.file.height) == (made.image.width, made.image.height) == (300, 352)
     as_document = await files.process(came.getvalue(), compression=media_pb2.COMPRESSION_OFF)
     assert as_document.data == came.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("purpose", "kind"),
+    [(media_pb2.MEDIA_PURPOSE_IMAGE, "image/jpeg"), (media_pb2.MEDIA_PURPOSE_STICKER, "image/webp")],
+)
+async def test_of_a_png_that_moves_the_first_picture_is_shown(
+    files: Processing, purpose: media_pb2.MediaPurpose.ValueType, kind: str
+) -> None:
+    frames = [PIL.Image.new("RGB", (64, 64), colour) for colour in ("red", "blue")]
+    came = io.BytesIO()
+    frames[0].save(came, "PNG", save_all=True, append_images=frames[1:])
+    made = await files.process(came.getvalue(), purpose=purpose)
+    assert made.file.mime_type == kind
+    red, _, blue, *_ = made.image(made.image.width // 2, made.image.height // 2)
+    assert red > 200 > 50 > blue
 
 
 async def test_what_is_clear_in_a_picture_to_be_shown_becomes_white(files: Processing) -> None:

@@ -261,6 +261,17 @@ class TestFilters:
         assert await listed(tenant, metadata=key, category=media_pb2.MEDIA_CATEGORY_DEFAULT) == [for_mine]
         assert await listed(tenant, metadata=key, category=media_pb2.MEDIA_CATEGORY_SENT) == [media]
 
+    async def test_of_an_upload_again_by_a_limited_key_tell_nothing_of_others(
+        self, tenant: MediaTenant
+    ) -> None:
+        mine, other = await tenant.account(), await tenant.account()
+        header, key = tenant.header(b"%PDF-1.7", mine), await tenant.key_for(mine)
+        media = await tenant.upload(b"%PDF-1.7", header, key)
+        uuid = ids.decode(Prefix.MEDIA, media.id, "")
+        await refer(tenant.database, uuid, STATUS, account=ids.decode(Prefix.ACCOUNT, other, ""))
+        again = await tenant.upload(b"%PDF-1.7", header, key)
+        assert (again.id, [*again.categories]) == (media.id, [DEFAULT])
+
     async def test_by_an_account_that_the_key_is_not_good_for_are_refused(self, tenant: MediaTenant) -> None:
         mine, other = await tenant.account(), await tenant.account()
         shared = await add_media(tenant.database, tenant.uuid)

@@ -362,6 +362,13 @@ CATALOGUE = (
         "tests/integration/test_media_links.py -k keep_no_connection",
     ),
     Mutation(
+        "connections without a link give way",
+        f"{_MEDIA}/api/link_server.py",
+        "oldest = next((one for one in there if one not in self._serving), None)",
+        "oldest = next((one for one in there if False), None)",
+        "tests/integration/test_media_links.py -k give_way",
+    ),
+    Mutation(
         "new keys of a role before the old ones end",
         f"{_MEDIA}/stores/credentials.py",
         "if self._found is None or _ends_within(self._found, MARGIN):",

@@ -7,11 +7,14 @@ from array import array
 import pytest
 
 from mesh_media.processing.levels import level
+from mesh_media.processing.processor import costs_of
 from mesh_media.processing.worker.picture_files import Header
 from mesh_media.processing.worker.pictures import reason_to_keep
-from mesh_media.processing.worker.sounds import waveform
+from mesh_media.processing.worker.sounds import MOST_VOICE_SECONDS, waveform
 from sessionmesh.v1 import media_pb2
 
+TIMES_AS_FAST = 30
+"""As it is played, and slower than a machine at work encodes a sound."""
 FINE, COARSE = 700, 1900
 """Sums of the quantisation tables of JPEGs of quality 90 and 74."""
 
@@ -49,3 +52,8 @@ def test_silence_and_a_sound_of_a_few_samples_have_a_waveform() -> None:
     assert waveform(b"") == bytes(64)
     assert waveform(bytes(10_000)) == bytes(64)
     assert max(waveform(b"\1\0\2\0")) == 100
+
+
+def test_the_longest_voice_note_has_the_time_that_it_takes() -> None:
+    costs = costs_of("audio/mpeg", media_pb2.MEDIA_PURPOSE_VOICE)
+    assert costs.cpu_seconds >= MOST_VOICE_SECONDS / TIMES_AS_FAST

@@ -6,7 +6,7 @@ import asyncio
 import re
 import socket
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
@@ -32,7 +32,9 @@ MOST_DOWNLOADS = 256
 half; one more is told to come again.
 """
 MOST_CONNECTIONS = 320
-"""At a time; one more is closed. They ask for no key, and each takes a descriptor that callers need."""
+"""At a time. They ask for no key, and each takes a descriptor that callers need. For one more the oldest that
+serves no link has to go: whoever has none keeps nobody out who has.
+"""
 READ_SECONDS = 30.0
 """How long a download waits for its reader to take a chunk, and a connection for its peer to take some."""
 IDLE_SECONDS = 15.0
@@ -50,6 +52,7 @@ class LinkServer:
         self._reader = reader
         self._signer = signer
         self._running: Counter[UUID] = Counter()
+        self._serving: set[asyncio.BaseProtocol] = set()
         self._runner: web.AppRunner | None = None
 
     async def start(self, settings: LinksSettings) -> str:
@@ -63,6 +66,7 @@ class LinkServer:
         application.router.add_options("/media/{token}", _tell_pages)
         application.on_response_prepare.append(_prepare)
         self._runner = _Runner(
+            self._serving,
             application,
             access_log=None,
             keepalive_timeout=IDLE_SECONDS,
@@ -91,6 +95,7 @@ class LinkServer:
             return web.Response(status=403, text="this link was not made here\n")
         except EndedLink:
             return web.Response(status=410, text="this link has ended\n")
+        self._serving.add(request.protocol)
         try:
             row = await self._media.get(link.media)
             if self._running[row.tenant] >= MOST_DOWNLOADS - self._running.total():
@@ -106,6 +111,8 @@ class LinkServer:
             return _later("the file cannot be read now\n")
         except DataLoss:
             return web.Response(status=500, text="the stored file is damaged\n")
+        finally:
+            self._serving.discard(request.protocol)
 
     async def _answer(
         self, request: web.Request, row: MediaRow, link: Link, file: VariantFile
@@ -149,15 +156,29 @@ class LinkServer:
 
 
 class _Runner(web.AppRunner):
-    """Closes connections beyond `MOST_CONNECTIONS`."""
+    """Has at most `MOST_CONNECTIONS`, those that are in `serving` before others."""
+
+    def __init__(self, serving: Collection[asyncio.BaseProtocol], *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._serving = serving
 
     @property
     def server(self) -> Any:
         """What makes the protocol of a new connection."""
+        return None if super().server is None else self._protocol
+
+    def _protocol(self) -> asyncio.BaseProtocol:
         made = super().server
-        if made is None:
-            return None
-        return lambda: made() if len(made.connections) < MOST_CONNECTIONS else _Closing()
+        assert made is not None  # noqa: S101 - it was, when the site began
+        there = [one for one in made.connections if one.transport is not None]
+        if len(there) >= MOST_CONNECTIONS:
+            oldest = next((one for one in there if one not in self._serving), None)
+            if oldest is None or oldest.transport is None:
+                return _Closing()
+            transport = oldest.transport
+            oldest.force_close()
+            transport.abort()  # what it was answered and did not read is not waited for
+        return made()
 
 
 class _Closing(asyncio.Protocol):

@@ -69,13 +69,13 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         self, request_iterator: AsyncIterator[media_pb2.UploadMediaRequest], context: Context
     ) -> media_pb2.UploadMediaResponse:
         row = await self._uploads.receive(request_iterator, current_identity())
-        return media_pb2.UploadMediaResponse(media=media_message(row))
+        return media_pb2.UploadMediaResponse(media=media_message(await self._seen(row)))
 
     async def FetchMedia(
         self, request: media_pb2.FetchMediaRequest, context: Context
     ) -> media_pb2.FetchMediaResponse:
         row = await self._fetches.accept(request, current_identity())
-        return media_pb2.FetchMediaResponse(media=media_message(row))
+        return media_pb2.FetchMediaResponse(media=media_message(await self._seen(row)))
 
     async def LookupMedia(
         self, request: media_pb2.LookupMediaRequest, context: Context
@@ -161,11 +161,14 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
     async def _visible(self, media_id: str) -> MediaRow:
         """The row, if the caller may know of it; raises `InvalidField` or `NotFound`."""
         row = await self._media.get(ids.decode(Prefix.MEDIA, media_id, "media_id"))
-        identity = current_identity()
-        identity.check_sees(row.tenant, "media", media_id)
-        if (accounts := identity.account_uuids) is None:
+        current_identity().check_sees(row.tenant, "media", media_id)
+        return await self._seen(row)
+
+    async def _seen(self, row: MediaRow) -> MediaRow:
+        """A row of the caller's tenant as its key may see it; raises `NotFound`."""
+        if (accounts := current_identity().account_uuids) is None:
             return row
         seen = await self._media.seen_by(row, accounts)
         if seen is None:
-            raise NotFound("media", media_id)
+            raise NotFound("media", ids.encode(Prefix.MEDIA, row.id))
         return seen

@@ -6,7 +6,7 @@ from sessionmesh.v1 import media_pb2
 
 PICTURES = frozenset({"image/jpeg", "image/png", "image/webp", "image/gif", "image/heic", "image/heif"})
 
-OTHER_PICTURES = frozenset({"image/bmp", "image/tiff", "image/avif"})
+OTHER_PICTURES = frozenset({"image/bmp", "image/tiff", "image/avif", "image/apng"})
 """Types of pictures that are left alone unless a purpose needs another one."""
 
 SHOWN_PICTURES = frozenset({"image/jpeg", "image/png"})

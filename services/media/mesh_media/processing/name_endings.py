@@ -7,6 +7,7 @@ import mimetypes
 _ENDINGS = {
     "application/epub+zip": ".epub",
     "application/gzip": ".gz",
+    "application/ogg": ".ogg",
     "application/rtf": ".rtf",
     "application/vnd.android.package-archive": ".apk",
     "application/vnd.oasis.opendocument.presentation": ".odp",

@@ -53,7 +53,7 @@ class ProcessingLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class _Costs:
+class Costs:
     """What a job may use: seconds of CPU and of time, bytes of memory."""
 
     cpu_seconds: int
@@ -62,9 +62,10 @@ class _Costs:
     niceness: int
 
 
-_PICTURE = _Costs(cpu_seconds=15, seconds=120.0, memory_bytes=600 * _MIB, niceness=5)
-_STICKER = _Costs(cpu_seconds=60, seconds=300.0, memory_bytes=600 * _MIB, niceness=5)
-_FILM = _Costs(cpu_seconds=1200, seconds=3600.0, memory_bytes=1500 * _MIB, niceness=10)
+_PICTURE = Costs(cpu_seconds=15, seconds=120.0, memory_bytes=600 * _MIB, niceness=5)
+_STICKER = Costs(cpu_seconds=60, seconds=300.0, memory_bytes=600 * _MIB, niceness=5)
+_VOICE = Costs(cpu_seconds=180, seconds=600.0, memory_bytes=600 * _MIB, niceness=5)
+_FILM = Costs(cpu_seconds=1200, seconds=3600.0, memory_bytes=1500 * _MIB, niceness=10)
 
 
 class Processor:
@@ -135,11 +136,8 @@ class Processor:
         folder: Path,
         *,
         foreign: bool,
-    ) -> tuple[Job, _Costs]:
-        is_film = mime_type in kinds.FILMS or purpose == media_pb2.MEDIA_PURPOSE_VIDEO
-        costs = _FILM if is_film else _PICTURE
-        if purpose == media_pb2.MEDIA_PURPOSE_STICKER:
-            costs = _STICKER
+    ) -> tuple[Job, Costs]:
+        costs = costs_of(mime_type, purpose)
         limits = self._limits
         job = Job(
             path=str(file.path.absolute()),
@@ -156,7 +154,7 @@ class Processor:
         )
         return job, costs
 
-    async def _answer(self, tenant: UUID, job: Job, costs: _Costs, seconds: float | None) -> Outcome | Unfit:
+    async def _answer(self, tenant: UUID, job: Job, costs: Costs, seconds: float | None) -> Outcome | Unfit:
         """What became of the job, `seconds` after it was asked for at the latest."""
         lane = self._films if costs is _FILM else self._pictures
         try:
@@ -172,6 +170,15 @@ class Processor:
                 failure=media_pb2.MEDIA_FAILURE_TOO_LARGE if refused else 0,
                 detail="the file takes more time or memory than one may; send it as a document",
             )
+
+
+def costs_of(mime_type: str, purpose: media_pb2.MediaPurpose.ValueType) -> Costs:
+    """What a file of that type may use when it is made ready for that purpose."""
+    if purpose == media_pb2.MEDIA_PURPOSE_STICKER:
+        return _STICKER
+    if mime_type in kinds.FILMS or purpose == media_pb2.MEDIA_PURPOSE_VIDEO:
+        return _FILM
+    return _VOICE if purpose == media_pb2.MEDIA_PURPOSE_VOICE else _PICTURE
 
 
 def _foreign_seconds(job: Job) -> float:

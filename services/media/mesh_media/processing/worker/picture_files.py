@@ -170,5 +170,5 @@ def _coarseness(path: str) -> int:
         raise broken("picture") from None
 
 
-_OTHERS = {"image/bmp": "BMP", "image/tiff": "TIFF", "image/avif": "AVIF"}
+_OTHERS = {"image/bmp": "BMP", "image/tiff": "TIFF", "image/avif": "AVIF", "image/apng": "PNG"}
 """Types that libvips may not open, and who reads them."""

@@ -32,10 +32,17 @@ def sound_outcome(job: Job, probe: Probe) -> Outcome:
         raise broken("sound")
     off = job.level is None
     return Outcome(
-        mime_type=_SOUNDS_OF_FILMS.get(job.mime_type, job.mime_type) if probe.sound_codec else job.mime_type,
+        mime_type=_type_of(job, probe),
         unprocessed=media_pb2.UNPROCESSED_REASON_OFF if off else media_pb2.UNPROCESSED_REASON_TYPE,
         duration_ms=round(probe.seconds * 1000),
     )
+
+
+def _type_of(job: Job, probe: Probe) -> str:
+    if not job.foreign and kinds.SOUNDS.get(job.mime_type) == "ogg":
+        is_opus = probe.sound_codec == "opus" and probe.film is None
+        return job.mime_type if is_opus else "application/ogg"  # which phones do not play
+    return _SOUNDS_OF_FILMS.get(job.mime_type, job.mime_type) if probe.sound_codec else job.mime_type
 
 
 def process_voice(job: Job) -> Outcome:
