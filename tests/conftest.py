@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+import hypothesis
 import pytest
 import structlog
 
@@ -33,13 +34,17 @@ from tests.support.tools import require_tool
 pytest_plugins = ["tests.support.lanes", "tests.support.answers.plugin"]
 
 Result = TypeVar("Result")
+UNTIMED = (hypothesis.HealthCheck.too_slow,)
 
 
 def pytest_configure() -> None:
     """A shell has what it starts in the background ignore Ctrl-C; so would all processes that tests start.
 
     Plain tracebacks in what services log in the tests' process: one with colours and values takes 0.2 s.
+    Examples are not timed: others may use the processors.
     """
+    hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=UNTIMED)
+    hypothesis.settings.load_profile("untimed")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     *processors, _ = structlog.get_config()["processors"]

@@ -408,7 +408,7 @@ async def test_callers_who_are_refused_hold_no_places_of_others(
     monkeypatch.setattr(person_rows, "learn_all", held)
     connection = await world.database.connect_direct()
     await connection.execute(LOCK_EXPORT, str(elsewhere.tenant))
-    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         first = group.create_task(here.exported(ANNS[0]), name="export")
         await begun.wait()
         refused = [group.create_task(ask_on(mine), name="refused exports") for mine in (here, elsewhere)]

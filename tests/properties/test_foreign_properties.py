@@ -29,7 +29,7 @@ seeds = st.integers(0, 2**32)
 
 
 @given(seeds, st.sampled_from(KINDS))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_content_can_be_rendered_once_it_is_fit(seed: int, kind: str) -> None:
     fitting = fit_content(hostile_content(str(seed), kind))
     shown = json.loads(json_format.MessageToJson(fitting))
@@ -38,7 +38,7 @@ def test_any_content_can_be_rendered_once_it_is_fit(seed: int, kind: str) -> Non
 
 
 @given(seeds, st.sampled_from(KINDS))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_what_is_fit_stays_as_it_is(seed: int, kind: str) -> None:
     fitting = fit_content(hostile_content(str(seed), kind))
     before = fitting.SerializeToString(deterministic=True)
@@ -47,13 +47,13 @@ def test_what_is_fit_stays_as_it_is(seed: int, kind: str) -> None:
 
 
 @given(seeds)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_message_is_stored_shown_and_acknowledged(seed: int) -> None:
     asyncio.run(comes_through(hostile_message(seed)))
 
 
 @given(seeds)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_whatever_names_anything_has_a_form_that_is_known(seed: int) -> None:
     came = hostile_message(seed)
     for fitting in (fit_incoming(came), placeholder(came)):
@@ -81,7 +81,7 @@ async def comes_through(came: Incoming) -> None:
 
 
 @given(seeds)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_any_restriction_can_be_rendered(seed: int) -> None:
     restriction = session_pb2.Restriction(remaining=seed, detail="\0" * (seed % 5_000))
     restriction.until_time.seconds = (seed - 2**31) * 2**20
@@ -91,7 +91,7 @@ def test_any_restriction_can_be_rendered(seed: int) -> None:
 
 
 @given(seeds, st.binary(max_size=40))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_frame_with_a_message_is_read(seed: int, garbage: bytes) -> None:
     dice = random.Random(seed)
     frame: Any = Dice(str(seed), {}, ("someone",)).message(wire.Inbound.DESCRIPTOR)

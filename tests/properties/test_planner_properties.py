@@ -64,7 +64,7 @@ def is_off(above: Fraction, share: Fraction, weights: list[int]) -> bool:
 
 
 @given(placements, fleets, any_weights, seeds)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_order_of_what_is_given_does_not_matter(
     before: list[str | None], fleet: dict[str, int], weights: list[int], random: Random
 ) -> None:
@@ -75,7 +75,7 @@ def test_the_order_of_what_is_given_does_not_matter(
 
 
 @given(placements, fleets, any_weights, st.integers(0, SHARDS))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_shard_has_a_node_of_the_fleet_and_the_budget_is_kept(
     before: list[str | None], fleet: dict[str, int], weights: list[int], budget: int
 ) -> None:
@@ -86,7 +86,7 @@ def test_every_shard_has_a_node_of_the_fleet_and_the_budget_is_kept(
 
 
 @given(placements, st.sets(names, min_size=1), session_weights | equal_weights)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_with_enough_budget_no_load_of_equal_nodes_is_further_off_than_its_band_or_a_shard(
     before: list[str | None], nodes: set[str], weights: list[int]
 ) -> None:
@@ -98,7 +98,7 @@ def test_with_enough_budget_no_load_of_equal_nodes_is_further_off_than_its_band_
 
 
 @given(placements, fleets, any_weights)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_where_a_load_is_off_no_move_of_a_shard_would_make_it_better(
     before: list[str | None], fleet: dict[str, int], weights: list[int]
 ) -> None:
@@ -121,7 +121,7 @@ def test_where_a_load_is_off_no_move_of_a_shard_would_make_it_better(
 
 
 @given(placements, fleets, any_weights)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_finished_plan_is_left_alone(
     before: list[str | None], fleet: dict[str, int], weights: list[int]
 ) -> None:
@@ -130,7 +130,7 @@ def test_a_finished_plan_is_left_alone(
 
 
 @given(placements, fleets, any_weights)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_rounds_with_a_small_budget_come_to_rest(
     before: list[str | None], fleet: dict[str, int], weights: list[int]
 ) -> None:
@@ -144,7 +144,7 @@ def test_rounds_with_a_small_budget_come_to_rest(
 
 
 @given(placements, fleets, session_weights, names)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_join_moves_shards_to_the_newcomer_alone_and_about_its_share(
     before: list[str | None], fleet: dict[str, int], weights: list[int], newcomer: str
 ) -> None:
@@ -161,7 +161,7 @@ def test_a_join_moves_shards_to_the_newcomer_alone_and_about_its_share(
 
 
 @given(placements, fleets, any_weights, names)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_losing_a_node_moves_its_shards_whatever_the_budget_and_no_others_without(
     before: list[str | None], fleet: dict[str, int], weights: list[int], lost: str
 ) -> None:
@@ -172,7 +172,7 @@ def test_losing_a_node_moves_its_shards_whatever_the_budget_and_no_others_withou
 
 
 @given(placements, fleets, any_weights, names)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_replacement_gets_exactly_what_the_replaced_node_had(
     before: list[str | None], fleet: dict[str, int], weights: list[int], old_name: str
 ) -> None:
@@ -187,7 +187,7 @@ def test_a_replacement_gets_exactly_what_the_replaced_node_had(
 
 
 @given(placements, fleets, any_weights, st.sets(names))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_shards_of_pinned_nodes_stay(
     before: list[str | None], fleet: dict[str, int], weights: list[int], pinned: set[str]
 ) -> None:
