@@ -12,7 +12,7 @@ from grpc import StatusCode
 
 from mesh_client import InvalidArgument, Tls, Unavailable, connect
 from sessionmesh.v1 import account_pb2, account_pb2_grpc
-from tests.integration.test_server_tls import Authority
+from tests.support.authority import Authority
 from tests.support.fake_router import fake_router
 from tests.support.relay import relay_to
 

@@ -14,7 +14,7 @@ from mesh_cli.commands.xds_bootstrap import bootstrap
 from mesh_core.errors import Unavailable
 from mesh_core.settings import ServerSettings
 from sessionmesh.v1 import session_pb2, session_pb2_grpc
-from tests.integration.test_server_tls import Authority
+from tests.support.authority import Authority
 from tests.support.client_caller import client_caller
 from tests.support.eventually import eventually
 from tests.support.relay import Relay, relay_to

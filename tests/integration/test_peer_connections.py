@@ -28,7 +28,7 @@ from mesh_core.rpc.tls import ChannelTls, client_context
 from mesh_core.settings import ServerSettings
 from mesh_core.telemetry.tracing import current_traceparent
 from sessionmesh.internal.v1 import peer_pb2, peer_pb2_grpc
-from tests.integration.test_server_tls import Authority
+from tests.support.authority import Authority
 from tests.support.eventually import eventually
 from tests.support.probe_service import (
     ADMIN,

@@ -31,7 +31,7 @@ from mesh_parent import command_line
 from mesh_parent.page import LAYOUT, VARIABLE
 from mesh_parent.watchdog import THAW_SECONDS
 from mesh_wire.etcd import kv_pb2
-from tests.integration.test_server_tls import Authority
+from tests.support.authority import Authority
 from tests.support.eventually import eventually
 from tests.support.tools import missing_tool
 
