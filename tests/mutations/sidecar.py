@@ -25,6 +25,13 @@ SIDECAR = (
         f"{_SIDECAR} -k 'hangs'",
     ),
     Mutation(
+        "a busy node does not take its own backlog for a sidecar that hangs",
+        f"{_DRIVER}/stream.py",
+        "            self.spoke.notify()\n",
+        '            if response.WhichOneof("response") == "heard":\n                self.spoke.notify()\n',
+        f"{_SIDECAR} -k behind",
+    ),
+    Mutation(
         "connections are closed once the sidecar is reaped, and no earlier",
         f"{_DRIVER}/connection.py",
         "        await asyncio.shield(self._closed)\n",
