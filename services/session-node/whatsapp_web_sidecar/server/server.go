@@ -135,7 +135,7 @@ func (r *run) write(stream grpc.BidiStreamingServer[internalv1.RunRequest, inter
 	for {
 		select {
 		case response := <-r.out:
-			if err := stream.Send(response); err != nil {
+			if err := send(stream, response); err != nil {
 				return err
 			}
 		case <-r.over:
