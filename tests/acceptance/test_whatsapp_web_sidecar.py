@@ -18,6 +18,8 @@ LIKE_THE_PROGRAM = {"CGO_ENABLED": "0", "GOFLAGS": "-trimpath"}
 GUARDS = (
     "TestADeviceThatIsNotStoredIsNotPaired",
     "TestAMessageThatWasNotStoredIsReadByTheNextOwner",
+    "TestAMessageToSomebodyElseIsNotHandedOver",
+    "TestARequestForAMessageThatCannotBeReadStaysWithTheNetwork",
     "TestASessionStaysStorableWhateverIsSkipped",
     "TestAnEncryptionOutsideASendHoldsTheRatchet",
     "TestArchivedSessionsStayWhole",
@@ -42,8 +44,8 @@ def go() -> None:
 
 
 @pytest.mark.parametrize("test", GUARDS)
-def test_a_guard_of_ratchets_holds(test: str) -> None:
-    run(["go", "test", "-count=1", "-run", f"^{test}$", "./rows"], MODULE, LIKE_THE_PROGRAM)
+def test_a_guard_of_a_linked_device_holds(test: str) -> None:
+    run(["go", "test", "-count=1", "-run", f"^{test}$", "./rows", "./device"], MODULE, LIKE_THE_PROGRAM)
 
 
 def test_the_sidecar_does_what_its_tests_say() -> None:

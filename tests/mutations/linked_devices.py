@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutations.mutation import Mutation
 
 _ROWS = "services/session-node/whatsapp_web_sidecar/rows"
+_DEVICE = "services/session-node/whatsapp_web_sidecar/device"
 _TESTS = "tests/acceptance/test_whatsapp_web_sidecar.py -k"
 
 LINKED_DEVICES = (
@@ -126,5 +127,12 @@ LINKED_DEVICES = (
         "fitSession(session)",
         "session",
         f"{_TESTS} StaysStorable",
+    ),
+    Mutation(
+        "a message that is asked for again goes to its own chat alone",
+        f"{_DEVICE}/resending.go",
+        "if to != chat && to != other {",
+        "if false {",
+        f"{_TESTS} SomebodyElseIsNotHandedOver",
     ),
 )

@@ -74,4 +74,11 @@ SIDECAR = (
         "        self._ask(pb.RunRequest(rows_settled=settled))\n",
         f"{_PAIRING} -k only_once_it_is_stored",
     ),
+    Mutation(
+        "what a recipient could not read stays asked for while it cannot be looked up",
+        "services/session-node/mesh_session_node/outbound/preparation.py",
+        '            raise StateUnavailable(f"the message cannot be read: {error}") from error\n',
+        "            return None\n",
+        "tests/unit/test_session_preparation.py -k asked_for_again",
+    ),
 )

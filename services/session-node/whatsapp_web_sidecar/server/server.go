@@ -179,6 +179,8 @@ func (r *run) handle(request *internalv1.RunRequest) {
 	switch asked := request.GetRequest().(type) {
 	case *internalv1.RunRequest_RowsRead:
 		d.RowsRead(asked.RowsRead)
+	case *internalv1.RunRequest_MessageRead:
+		d.MessageRead(asked.MessageRead)
 	case *internalv1.RunRequest_RowsSettled:
 		d.RowsSettled(asked.RowsSettled)
 	case *internalv1.RunRequest_Send:
