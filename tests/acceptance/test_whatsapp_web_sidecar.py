@@ -21,10 +21,14 @@ GUARDS = (
     "TestAMessageToSomebodyElseIsNotHandedOver",
     "TestARequestForAMessageThatCannotBeReadStaysWithTheNetwork",
     "TestASessionStaysStorableWhateverIsSkipped",
+    "TestATextThatIsNoneDoesNotEndTheStreamOfAll",
     "TestAnEncryptionOutsideASendHoldsTheRatchet",
     "TestArchivedSessionsStayWhole",
     "TestDecryptingWaitsForEncryptingAndTheOtherWayRound",
     "TestMemoryIsBoundedWhateverManyPeopleWrite",
+    "TestNoMoreIsKeptOfAFileThanItsMessageSays",
+    "TestNoMorePeopleAreLookedUpThanAMessageMayMention",
+    "TestNobodyIsAskedForARowThatCannotBe",
     "TestNothingIsEncryptedBeforeTheMessageIsStored",
     "TestNothingLeavesThatIsNotStored",
     "TestNothingLeavesToAGroupThatIsNotStored",
@@ -32,6 +36,7 @@ GUARDS = (
     "TestTheNextOwnerSkipsInGroups",
     "TestTheNextOwnerSkipsWhatTheLastOneMayHaveUsed",
     "TestWhatADecryptionChangedIsStoredWithItsMessageAndNotBefore",
+    "TestWhatCannotBeARowDoesNotHoldUpTheMessageThatBringsIt",
     "TestWhatIsNotStoredIsCancelled",
 )
 
@@ -45,7 +50,8 @@ def go() -> None:
 
 @pytest.mark.parametrize("test", GUARDS)
 def test_a_guard_of_a_linked_device_holds(test: str) -> None:
-    run(["go", "test", "-count=1", "-run", f"^{test}$", "./rows", "./device"], MODULE, LIKE_THE_PROGRAM)
+    packages = ("./rows", "./device", "./content", "./server")
+    run(["go", "test", "-count=1", "-run", f"^{test}$", *packages], MODULE, LIKE_THE_PROGRAM)
 
 
 def test_the_sidecar_does_what_its_tests_say() -> None:
