@@ -18,11 +18,17 @@ LIKE_THE_PROGRAM = {"CGO_ENABLED": "0", "GOFLAGS": "-trimpath"}
 GUARDS = (
     "TestADeviceThatIsNotStoredIsNotPaired",
     "TestAMessageThatWasNotStoredIsReadByTheNextOwner",
+    "TestAMessageToSomebodyElseIsNotHandedOver",
+    "TestARequestForAMessageThatCannotBeReadStaysWithTheNetwork",
     "TestASessionStaysStorableWhateverIsSkipped",
+    "TestATextThatIsNoneDoesNotEndTheStreamOfAll",
     "TestAnEncryptionOutsideASendHoldsTheRatchet",
     "TestArchivedSessionsStayWhole",
     "TestDecryptingWaitsForEncryptingAndTheOtherWayRound",
     "TestMemoryIsBoundedWhateverManyPeopleWrite",
+    "TestNoMoreIsKeptOfAFileThanItsMessageSays",
+    "TestNoMorePeopleAreLookedUpThanAMessageMayMention",
+    "TestNobodyIsAskedForARowThatCannotBe",
     "TestNothingIsEncryptedBeforeTheMessageIsStored",
     "TestNothingLeavesThatIsNotStored",
     "TestNothingLeavesToAGroupThatIsNotStored",
@@ -30,6 +36,7 @@ GUARDS = (
     "TestTheNextOwnerSkipsInGroups",
     "TestTheNextOwnerSkipsWhatTheLastOneMayHaveUsed",
     "TestWhatADecryptionChangedIsStoredWithItsMessageAndNotBefore",
+    "TestWhatCannotBeARowDoesNotHoldUpTheMessageThatBringsIt",
     "TestWhatIsNotStoredIsCancelled",
 )
 
@@ -42,8 +49,9 @@ def go() -> None:
 
 
 @pytest.mark.parametrize("test", GUARDS)
-def test_a_guard_of_ratchets_holds(test: str) -> None:
-    run(["go", "test", "-count=1", "-run", f"^{test}$", "./rows"], MODULE, LIKE_THE_PROGRAM)
+def test_a_guard_of_a_linked_device_holds(test: str) -> None:
+    packages = ("./rows", "./device", "./content", "./server")
+    run(["go", "test", "-count=1", "-run", f"^{test}$", *packages], MODULE, LIKE_THE_PROGRAM)
 
 
 def test_the_sidecar_does_what_its_tests_say() -> None:

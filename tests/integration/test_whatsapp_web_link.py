@@ -71,6 +71,26 @@ async def test_the_sidecar_is_told_that_rows_cannot_be_read(account: Account) ->
     assert answers[0].rows_read.failed
 
 
+async def test_a_message_that_was_sent_before_is_read_for_the_sidecar(account: Account) -> None:
+    account.events.messages = {"3EB01": OutgoingMessage("3EB01", "phone:+4916", b"hello")}
+    account.has_said(read_message=pb.ReadMessage(sequence=7, network_message_id="3EB01"))
+    (answer,) = await eventually(lambda: account.told("message_read"))
+    assert answer.message_read == pb.MessageRead(sequence=7, recipient="phone:+4916", message=b"hello")
+
+
+async def test_the_sidecar_is_told_of_a_message_that_is_not_kept(account: Account) -> None:
+    account.has_said(read_message=pb.ReadMessage(sequence=7, network_message_id="3EB01"))
+    (answer,) = await eventually(lambda: account.told("message_read"))
+    assert answer.message_read == pb.MessageRead(sequence=7)
+
+
+async def test_the_sidecar_is_told_that_a_message_cannot_be_read(account: Account) -> None:
+    account.events.unavailable = True
+    account.has_said(read_message=pb.ReadMessage(sequence=7, network_message_id="3EB01"))
+    (answer,) = await eventually(lambda: account.told("message_read"))
+    assert answer.message_read == pb.MessageRead(sequence=7, failed=True)
+
+
 @pytest.mark.parametrize("outcome", [True, False], ids=["stored", "refused"])
 async def test_the_sidecar_is_told_what_became_of_rows_and_not_before(
     account: Account, outcome: bool

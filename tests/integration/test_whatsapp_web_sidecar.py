@@ -78,6 +78,17 @@ async def test_a_sidecar_that_hangs_is_killed_and_another_takes_its_place(
         await connected(world, account)
 
 
+async def test_a_sidecar_that_is_behind_with_its_answers_does_not_hang(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(fake_sidecar.BEHIND, "1")
+    async with sidecar_world(tmp_path, monkeypatch, hang_seconds=1.0) as world:
+        account = await world.account()
+        # Another question is asked only of one that counts as there.
+        await eventually(lambda: len(world.told("ping")) > 2)
+        assert account.link.ended is None
+
+
 @pytest.mark.parametrize(
     ("protocol", "problem"), [(2, "speaks version 2"), (0, "did not answer")], ids=["version", "mute"]
 )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from tests.mutations.mutation import Mutation
 
+_SIDECAR = "services/session-node/whatsapp_web_sidecar"
 _ROWS = "services/session-node/whatsapp_web_sidecar/rows"
+_DEVICE = "services/session-node/whatsapp_web_sidecar/device"
 _TESTS = "tests/acceptance/test_whatsapp_web_sidecar.py -k"
 
 LINKED_DEVICES = (
@@ -126,5 +128,47 @@ LINKED_DEVICES = (
         "fitSession(session)",
         "session",
         f"{_TESTS} StaysStorable",
+    ),
+    Mutation(
+        "a message that is asked for again goes to its own chat alone",
+        f"{_DEVICE}/resending.go",
+        "if to != chat && to != other {",
+        "if false {",
+        f"{_TESTS} SomebodyElseIsNotHandedOver",
+    ),
+    Mutation(
+        "a text that is none does not end the stream of all devices",
+        f"{_SIDECAR}/server/texts.go",
+        "mend(response.ProtoReflect())",
+        "_ = mend",
+        f"{_TESTS} DoesNotEndTheStreamOfAll",
+    ),
+    Mutation(
+        "what cannot be a row does not hold up its message",
+        f"{_ROWS}/fit.go",
+        "nameable(change.Key) && len(change.Value) <= maxValue",
+        "true",
+        f"{_TESTS} DoesNotHoldUpTheMessage",
+    ),
+    Mutation(
+        "nobody is asked for a row that cannot be",
+        f"{_ROWS}/store.go",
+        "if !nameable(key) {",
+        "if false {",
+        f"{_TESTS} ForARowThatCannotBe",
+    ),
+    Mutation(
+        "the bound of people that are looked up for a message",
+        f"{_SIDECAR}/content/incoming.go",
+        "mentions[:min(len(mentions), maxMentions)]",
+        "mentions",
+        f"{_TESTS} NoMorePeopleAreLookedUp",
+    ),
+    Mutation(
+        "the bound of a file by what its message says",
+        f"{_SIDECAR}/device/files.go",
+        "if b.at+int64(len(piece)) > b.most {",
+        "if false {",
+        f"{_TESTS} NoMoreIsKeptOfAFile",
     ),
 )

@@ -25,6 +25,13 @@ SIDECAR = (
         f"{_SIDECAR} -k 'hangs'",
     ),
     Mutation(
+        "a busy node does not take its own backlog for a sidecar that hangs",
+        f"{_DRIVER}/stream.py",
+        "            self.spoke.notify()\n",
+        '            if response.WhichOneof("response") == "heard":\n                self.spoke.notify()\n',
+        f"{_SIDECAR} -k behind",
+    ),
+    Mutation(
         "connections are closed once the sidecar is reaped, and no earlier",
         f"{_DRIVER}/connection.py",
         "        await asyncio.shield(self._closed)\n",
@@ -66,5 +73,12 @@ SIDECAR = (
         "        settled = pb.RowsSettled(sequence=write.sequence, stored=True)\n"
         "        self._ask(pb.RunRequest(rows_settled=settled))\n",
         f"{_PAIRING} -k only_once_it_is_stored",
+    ),
+    Mutation(
+        "what a recipient could not read stays asked for while it cannot be looked up",
+        "services/session-node/mesh_session_node/outbound/preparation.py",
+        '            raise StateUnavailable(f"the message cannot be read: {error}") from error\n',
+        "            return None\n",
+        "tests/unit/test_session_preparation.py -k asked_for_again",
     ),
 )

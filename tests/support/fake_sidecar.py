@@ -3,6 +3,7 @@
 It logs every device in, acknowledges what is sent, and closes what is to be closed. What is sent to `SAY` it
 says instead of sending it, byte for byte, on the stream. What it is told it appends to the file that
 FAKE_SIDECAR_HEARD names. FAKE_SIDECAR_PROTOCOL is the version that it speaks; 0: it says nothing at all.
+With FAKE_SIDECAR_BEHIND it says something else whenever it is asked whether it is there.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from sessionmesh.internal.v1 import linked_device_pb2 as pb
 SAY = "say"
 HEARD = "FAKE_SIDECAR_HEARD"
 SPEAKS = "FAKE_SIDECAR_PROTOCOL"
+BEHIND = "FAKE_SIDECAR_BEHIND"
 CODE = "2@code"
 SERVICE = pb.DESCRIPTOR.services_by_name["LinkedDeviceService"].full_name
 
@@ -81,6 +83,8 @@ class FakeSidecar:
             return [_said(number, connected=pb.DeviceConnected(identity=identity))]
         if kind == "pair":
             return [_said(number, pairing_code=pb.DevicePairingCode(qr=CODE))]
+        if kind == "ping" and BEHIND in os.environ:
+            return [_said(number, log=pb.LogLine(message="busy"))]
         if kind == "ping":
             return [_said(number, heard=pb.NetworkHeard())]
         if kind == "close":

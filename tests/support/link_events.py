@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mesh_session_node.drivers.interface.content import Identity, Incoming
+from mesh_session_node.drivers.interface.content import Identity, Incoming, OutgoingMessage
 from mesh_session_node.drivers.interface.driver import Link
 from mesh_session_node.drivers.interface.outcomes import End, Failure, Receipt
+from mesh_session_node.drivers.interface.state import StateUnavailable
 from sessionmesh.v1 import session_pb2
 
 
@@ -41,12 +42,21 @@ class RecordedEvents:
         self.receipts: list[Receipted] = []
         self.incoming: list[Incoming] = []
         self.ends: list[End] = []
+        self.messages: dict[str, OutgoingMessage] = {}
+        """What the account has sent before."""
+        self.unavailable = False
+        """While set, none of them can be read."""
         self.times: list[int] = []
         """Of acknowledgements and receipts, in microseconds since the epoch."""
 
     def permitted(self) -> bool:
         self.asked += 1
         return self.allowed
+
+    async def sent(self, network_id: str) -> OutgoingMessage | None:
+        if self.unavailable:
+            raise StateUnavailable("no database")
+        return self.messages.get(network_id)
 
     def on_ack(self, network_id: str, time: int, recipient: Identity | None = None) -> None:
         self.acks.append(network_id)

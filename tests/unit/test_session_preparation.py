@@ -11,9 +11,12 @@ from asyncpg.pgproto.pgproto import UUID
 from mesh_core.errors import FailedPrecondition, NotFound, ResourceExhausted, Unavailable
 from mesh_core.ids import Prefix, encode, new_id, new_uuid
 from mesh_core.rpc.auth import Identity, Role, assume
-from mesh_session_node.drivers.interface.content import Reference, References
+from mesh_session_node.drivers.interface.content import OutgoingMessage, Reference, References
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure
 from mesh_session_node.drivers.interface.pairing import Paired
+from mesh_session_node.drivers.interface.state import StateUnavailable
+from mesh_session_node.drivers.whatsapp_web.driver import WhatsappWebDriver
+from mesh_session_node.drivers.whatsapp_web.settings import WhatsappWebSettings
 from mesh_session_node.journal import AccountRef
 from mesh_session_node.outbound.outgoing import Outgoing
 from mesh_session_node.outbound.preparation import CannotPrepare, Preparation
@@ -379,6 +382,92 @@ async def test_a_message_that_is_gone_is_never_answered(
     with pytest.raises(CannotPrepare) as failed:
         await preparation.prepare(account.session.context, answer_to(new_uuid()))
     assert failed.value.final
+
+
+# What was sent before, for those who could not read it
+
+
+def sent(account: OneAccount, request: pb.SendMessageRequest, status: int = pb.MESSAGE_STATUS_SENT) -> str:
+    """A message that the account has sent, and the network's id of it."""
+    message = new_uuid()
+    network_id = account.driver.network_id(message)
+    content, outbound = request.SerializeToString(), pb.DIRECTION_OUTBOUND
+    account.messages.add(message, network_id, outbound, content, f"phone:{OTHER}", status=status)
+    return network_id
+
+
+async def test_a_message_that_was_sent_is_said_again_as_it_was(
+    account: OneAccount, preparation: Preparation
+) -> None:
+    request = pb.SendMessageRequest(content=content_of("hello"))
+    network_id = sent(account, request)
+    again = await preparation.sent(account.session.context, network_id)
+    payload, _ = account.driver.encode(request, References(), None)
+    assert again == OutgoingMessage(network_id, f"phone:{OTHER}", payload)
+
+
+async def test_an_answer_that_was_sent_still_names_what_it_answers(
+    account: OneAccount, preparation: Preparation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = sent(account, pb.SendMessageRequest(content=content_of("tea?")))
+    uuid = account.driver.message_of(earlier)
+    assert uuid is not None
+    answer = sent(account, answer_to(uuid).request)
+    given: list[References] = []
+
+    def encode(_request: object, references: References, _media: object) -> tuple[bytes, tuple[str, ...]]:
+        given.append(references)
+        return b"", ()
+
+    monkeypatch.setattr(account.driver, "encode", encode)
+    await preparation.sent(account.session.context, answer)
+    assert [one.reply_to and one.reply_to.network_id for one in given] == [earlier]
+
+
+@pytest.mark.parametrize(
+    "status", [pb.MESSAGE_STATUS_FAILED, pb.MESSAGE_STATUS_CANCELLED, pb.MESSAGE_STATUS_EXPIRED]
+)
+async def test_a_message_that_never_left_is_not_said_to_whoever_asks(
+    account: OneAccount, preparation: Preparation, status: int
+) -> None:
+    network_id = sent(account, pb.SendMessageRequest(content=content_of("hello")), status)
+    assert await preparation.sent(account.session.context, network_id) is None
+
+
+async def test_nothing_is_said_again_of_messages_that_are_not_the_accounts(
+    account: OneAccount, preparation: Preparation
+) -> None:
+    came = pb.Message(sender=Person(address=f"phone:{OTHER}"), content=content_of("tea?"))
+    account.messages.add(new_uuid(), "IN1", pb.DIRECTION_INBOUND, came.SerializeToString())
+    for network_id in ("IN1", account.driver.network_id(new_uuid())):
+        assert await preparation.sent(account.session.context, network_id) is None
+
+
+async def test_what_the_network_calls_a_file_is_not_kept_so_its_message_is_not_said_again(
+    account: OneAccount, preparation: Preparation
+) -> None:
+    network_id = sent(account, picture().request)
+    assert await preparation.sent(account.session.context, network_id) is None
+
+
+async def test_a_message_that_was_revoked_is_not_said_again(
+    account: OneAccount, preparation: Preparation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = pb.SendMessageRequest()
+    request.content.revoked.SetInParent()
+    encode = WhatsappWebDriver(WhatsappWebSettings()).encode
+    monkeypatch.setattr(account.driver, "encode", encode)
+    network_id = sent(account, request)
+    assert await preparation.sent(account.session.context, network_id) is None
+
+
+async def test_a_message_is_asked_for_again_while_the_database_does_not_answer(
+    account: OneAccount, preparation: Preparation
+) -> None:
+    network_id = sent(account, pb.SendMessageRequest(content=content_of("hello")))
+    account.messages.unavailable = True
+    with pytest.raises(StateUnavailable):
+        await preparation.sent(account.session.context, network_id)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from mesh_session_node.account.state import LIVE, UNPAIRED, Cause, SessionEvent,
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.context.driver_rows import seal_rows
-from mesh_session_node.drivers.interface.content import Identity, Incoming
+from mesh_session_node.drivers.interface.content import Identity, Incoming, OutgoingMessage
 from mesh_session_node.drivers.interface.driver import Link
 from mesh_session_node.drivers.interface.outcomes import End, Failure, Receipt
 from mesh_session_node.drivers.interface.pairing import Paired
@@ -230,6 +230,9 @@ class Session:
 
     def permitted(self) -> bool:
         return not self.context.closed and self.context.host.may_act(self.context.ref)
+
+    async def sent(self, network_id: str) -> OutgoingMessage | None:
+        return await self.sender.sent(network_id)
 
     def on_ack(self, network_id: str, time: int, recipient: Identity | None = None) -> None:
         self.sender.in_flight.on_ack(network_id, time, recipient)

@@ -23,7 +23,7 @@ Stored = TypeVar("Stored", pb.SendMessageRequest, pb.Message)
 def message_of_row(account_id: str, people: People, row: Record) -> pb.Message:
     """What this API sent is stored as the request it was sent with, anything else as the message itself."""
     if row["origin"] == pb.MESSAGE_ORIGIN_API:
-        message = _sent(_read(pb.SendMessageRequest, row))
+        message = _sent(request_of_row(row))
         people.show(message, row["chat"])
     else:
         message = read_message(row)
@@ -44,6 +44,11 @@ def message_of_row(account_id: str, people: People, row: Record) -> pb.Message:
         if row[column] is not None:
             getattr(message, column).CopyFrom(to_timestamp(row[column]))
     return message
+
+
+def request_of_row(row: Record) -> pb.SendMessageRequest:
+    """What this API was asked to send; of what nobody can read, a content that no network has."""
+    return _read(pb.SendMessageRequest, row)
 
 
 def content_of_row(row: Record, message: pb.Message) -> bytes:

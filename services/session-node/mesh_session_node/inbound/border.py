@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 from prometheus_client import Counter
 
-from mesh_session_node.drivers.interface.content import Identity, Incoming
+from mesh_session_node.drivers.interface.content import Identity, Incoming, OutgoingMessage
 from mesh_session_node.drivers.interface.driver import Link, LinkEvents
 from mesh_session_node.drivers.interface.outcomes import MAX_DETAIL, End, Failure, Receipt, bounded_seconds
 from mesh_session_node.inbound.bounds import MAX_ENTRIES, fit, fit_address, fit_id, fit_text, fit_time
@@ -38,6 +38,9 @@ class Border:
 
     def permitted(self) -> bool:
         return self._events.permitted()
+
+    async def sent(self, network_id: str) -> OutgoingMessage | None:
+        return await self._events.sent(network_id)
 
     def on_ack(self, network_id: str, time: int, recipient: Identity | None = None) -> None:
         self._tell("ack", lambda: self._events.on_ack(network_id, _time(time), fit_identity(recipient)))

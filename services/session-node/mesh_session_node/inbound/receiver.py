@@ -168,7 +168,7 @@ class Receiver:
                 row["chat"] == came.chat or not is_place(row)
             ):  # anybody may have made it
                 rows[network_id] = row
-        if came.from_account and await self._lookup.sent_here(session, came.network_id):
+        if came.from_account and await self._lookup.sent_here(session, came.network_id) is not None:
             arrival.acknowledge()  # the echo of what this API sent
             return None
         return self._store(arrival, uuid, rows)

@@ -16,13 +16,15 @@ from mesh_core.rpc.auth import current_identity
 from mesh_core.rpc.server.status import from_rpc_error
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
-from mesh_session_node.drivers.interface.content import MediaPart, References, is_person
+from mesh_session_node.context.message_rows import request_of_row
+from mesh_session_node.drivers.interface.content import MediaPart, OutgoingMessage, References, is_person
 from mesh_session_node.drivers.interface.driver import Driver
 from mesh_session_node.drivers.interface.outcomes import BlobUnavailable, ConnectionEnded
+from mesh_session_node.drivers.interface.state import StateUnavailable
 from mesh_session_node.outbound.inline_files import store_inline_file
 from mesh_session_node.outbound.link_previews import LinkPreviews, first_link
 from mesh_session_node.outbound.outgoing import Outgoing
-from mesh_session_node.outbound.references import ReferenceLookup
+from mesh_session_node.outbound.references import NEVER_SENT, ReferenceLookup
 from mesh_session_node.store.media import MediaClient, check_media, media_of
 from sessionmesh.v1 import content_pb2, message_pb2
 
@@ -95,6 +97,29 @@ class Preparation:
             await self._with_preview(session, out.request), references, part
         )
         return Prepared(payload, blobs)
+
+    async def sent(self, session: SessionContext, network_id: str) -> OutgoingMessage | None:
+        """A message that the account has sent, as it is stored: for a recipient that could not decrypt it.
+        None for another one, and where it cannot be said again: what the network calls its file is kept only
+        until it is sent. Raises `StateUnavailable`.
+        """
+        try:
+            row = await self._lookup.sent_here(session, network_id)
+            if row is None or row["status"] in NEVER_SENT:
+                return None
+            request = request_of_row(row)
+            if media_of(request.content) is not None:
+                return None
+            references = await self._references(session, request)
+        except (NotFound, InvalidArgument, FailedPrecondition):
+            return None
+        except UNAVAILABLE as error:
+            raise StateUnavailable(f"the message cannot be read: {error}") from error
+        try:
+            payload, blobs = session.driver.encode(request, references, None)
+        except FailedPrecondition:  # it was revoked since
+            return None
+        return OutgoingMessage(network_id, row["chat"], payload, blobs)
 
     async def _with_preview(
         self, session: SessionContext, request: message_pb2.SendMessageRequest

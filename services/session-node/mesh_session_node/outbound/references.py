@@ -17,11 +17,12 @@ from mesh_session_node.store.messages import MessageStore
 from sessionmesh.v1 import message_pb2
 from sessionmesh.v1.common_pb2 import MessageRef
 
-_NEVER_SENT = (
+NEVER_SENT = (
     message_pb2.MESSAGE_STATUS_CANCELLED,
     message_pb2.MESSAGE_STATUS_EXPIRED,
     message_pb2.MESSAGE_STATUS_FAILED,
 )
+"""How messages end that the network does not have."""
 
 
 def check_ref(field: str, ref: MessageRef) -> None:
@@ -84,7 +85,7 @@ class ReferenceLookup:
         """
         row = await self.row(session, ref, field)
         if row is not None:
-            if row["status"] in _NEVER_SENT:
+            if row["status"] in NEVER_SENT:
                 status = message_pb2.MessageStatus.Name(row["status"]).removeprefix("MESSAGE_STATUS_")
                 raise FailedPrecondition(f"{field}: the message is {status}", "MESSAGE_STATE")
             found, content = ref_of_row(row), message_of_row(session.id, session.people, row).content
@@ -97,11 +98,11 @@ class ReferenceLookup:
             raise InvalidField(f"{field}.sender", "is required, or from_account")
         return Reference(ref.network_message_id, ref.chat, ref.chat)
 
-    async def sent_here(self, session: SessionContext, network_id: str) -> bool:
-        """Whether the message is stored that the account sent by this API under this id."""
+    async def sent_here(self, session: SessionContext, network_id: str) -> Record | None:
+        """The stored message that the account sends by this API under this id; None without one."""
         own = session.driver.message_of(network_id)
         row = None if own is None else await self._messages.message(session.ref.uuid, own)
-        return row is not None and row["network_id"] == network_id
+        return row if row is not None and row["network_id"] == network_id else None
 
     async def recall(self, session: SessionContext, addresses: Iterable[str]) -> None:
         """Have the session know what is stored of these people."""

@@ -15,6 +15,7 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
+from mesh_session_node.drivers.interface.content import OutgoingMessage
 from mesh_session_node.outbound.acceptance import Acceptance
 from mesh_session_node.outbound.in_flight import MAX_IN_FLIGHT, MessagesInFlight
 from mesh_session_node.outbound.limits import Limiter
@@ -40,6 +41,7 @@ class Sender:
         "_asked_to_wait_until",
         "_context",
         "_limiter",
+        "_preparation",
         "_preparing",
         "_reservations",
         "_resume_at",
@@ -63,6 +65,7 @@ class Sender:
         self._context = context
         self._room = room
         self._limiter = Limiter(limits)
+        self._preparation = preparation
         self._preparing = Preparing(context, preparation, self)
         self._reservations = Reservations(context)
         self.outbox = Outbox()
@@ -114,6 +117,10 @@ class Sender:
             return
         self.outbox.push(out, time.time())
         self.pump()
+
+    async def sent(self, network_id: str) -> OutgoingMessage | None:
+        """A message that was sent before, by any node; see `Preparation.sent`."""
+        return await self._preparation.sent(self._context, network_id)
 
     def wait_reason(self, message: UUID) -> pb.WaitReason.ValueType:
         """Why a message is still QUEUED; UNSPECIFIED for one that the network has, or that is not here."""

@@ -3,6 +3,7 @@ package content
 import (
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -186,4 +187,19 @@ func TestWhatTheLibraryCannotSay(t *testing.T) {
 func hashOf(answer string) []byte {
 	hash := sha256.Sum256([]byte(answer))
 	return hash[:]
+}
+
+func TestNoMorePeopleAreLookedUpThanAMessageMayMention(t *testing.T) {
+	crowd := make([]string, 100_000)
+	for i := range crowd {
+		crowd[i] = fmt.Sprintf("%d@lid", i+1)
+	}
+	asked := 0
+	counting := Reader{Own: bert, Phone: func(jid types.JID) string { asked++; return address.Of(jid) }}
+	read := counting.Read(&events.Message{Message: &waE2E.Message{ExtendedTextMessage: &waE2E.ExtendedTextMessage{
+		Text: proto.String("everybody"), ContextInfo: &waE2E.ContextInfo{MentionedJID: crowd},
+	}}})
+	if asked != maxMentions || len(read.GetMentions()) != maxMentions {
+		t.Fatal(asked, len(read.GetMentions()))
+	}
 }

@@ -19,8 +19,12 @@ import (
 	"sessionmesh.dev/whatsapp-web-sidecar/address"
 )
 
-// maxForwarded is the highest score that the mesh counts.
-const maxForwarded = 127
+const (
+	// The highest score that the mesh counts.
+	maxForwarded = 127
+	// As many as the mesh keeps. Each may be a question to the node's database who that is.
+	maxMentions = 256
+)
 
 // A Reader of one account's messages.
 type Reader struct {
@@ -232,7 +236,8 @@ func (r Reader) describe(out *internalv1.IncomingMessage, event *events.Message,
 	if context == nil {
 		return
 	}
-	for _, mention := range context.GetMentionedJID() {
+	mentions := context.GetMentionedJID()
+	for _, mention := range mentions[:min(len(mentions), maxMentions)] {
 		if jid, err := types.ParseJID(mention); err == nil {
 			if named := r.Phone(jid); named != "" {
 				out.Mentions = append(out.Mentions, named)

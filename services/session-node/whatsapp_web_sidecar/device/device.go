@@ -49,6 +49,7 @@ type Device struct {
 	sequence    uint64
 	settling    map[uint64]chan bool
 	reading     map[uint64]chan *internalv1.RowsRead
+	recalling   map[uint64]chan *internalv1.MessageRead
 	queue       queue
 	receipts    receipts
 	calls       chan struct{}
@@ -61,6 +62,7 @@ func newDevice(number uint64, accountID string, network *Network, out Out) *Devi
 	d := &Device{
 		number: number, accountID: accountID, out: out, network: network, calls: make(chan struct{}, maxCalls),
 		settling: map[uint64]chan bool{}, reading: map[uint64]chan *internalv1.RowsRead{},
+		recalling: map[uint64]chan *internalv1.MessageRead{},
 	}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	d.line.goOn = sync.NewCond(&d.line.mu)
@@ -95,6 +97,7 @@ func (d *Device) open(request *internalv1.OpenDevice) {
 		return
 	}
 	d.reader = content.Reader{Own: loaded.GetJID(), OwnHidden: loaded.GetLID(), Phone: func(jid types.JID) string { return d.addressOf(jid, types.EmptyJID) }}
+	loaded.EventBuffer = sentBefore{d.store, d}
 	d.use(whatsmeow.NewClient(loaded, d.log))
 	if err := d.connect(request.GetProxy()); err != nil {
 		d.end(internalv1.DeviceEnd_DEVICE_END_LOST, err.Error(), 0)
@@ -129,6 +132,7 @@ func (d *Device) connect(proxy string) error {
 	client.DisableLoginAutoReconnect = true
 	client.SynchronousAck = true
 	client.EnableDecryptedEventBuffer = true
+	client.UseRetryMessageStore = true
 	client.ManualHistorySyncDownload = true
 	client.AutomaticMessageRerequestFromPhone = true
 	client.SetForceActiveDeliveryReceipts(true)
@@ -195,34 +199,48 @@ func (d *Device) Close() {
 
 // Read asks the node for rows.
 func (d *Device) Read(ctx context.Context, keys []string, prefix string) (map[string][]byte, error) {
-	answer := make(chan *internalv1.RowsRead, 1)
+	read, err := question(ctx, d, d.reading, func(sequence uint64) *internalv1.RunResponse {
+		return &internalv1.RunResponse{Response: &internalv1.RunResponse_ReadRows{ReadRows: &internalv1.ReadRows{
+			Sequence: sequence, Keys: keys, Prefix: prefix,
+		}}}
+	})
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[string][]byte, len(read.GetRows()))
+	for _, row := range read.GetRows() {
+		found[row.GetKey()] = row.GetValue()
+	}
+	return found, nil
+}
+
+// question asks the node for something that is stored, and waits for the answer.
+func question[Answer interface{ GetFailed() bool }](
+	ctx context.Context, d *Device, waiting map[uint64]chan Answer, asked func(sequence uint64) *internalv1.RunResponse,
+) (Answer, error) {
+	var none Answer
+	answer := make(chan Answer, 1)
 	d.saying.Lock()
 	d.mu.Lock()
 	d.sequence++
 	sequence := d.sequence
-	d.reading[sequence] = answer
+	waiting[sequence] = answer
 	d.mu.Unlock()
-	said := d.sayLocked(&internalv1.RunResponse{Response: &internalv1.RunResponse_ReadRows{ReadRows: &internalv1.ReadRows{
-		Sequence: sequence, Keys: keys, Prefix: prefix,
-	}}})
+	said := d.sayLocked(asked(sequence))
 	d.saying.Unlock()
 	if !said {
-		return nil, rows.ErrNotStored
+		return none, rows.ErrNotStored
 	}
 	select {
-	case read := <-answer:
-		if read.GetFailed() {
-			return nil, rows.ErrNotStored
+	case got := <-answer:
+		if got.GetFailed() {
+			return none, rows.ErrNotStored
 		}
-		found := make(map[string][]byte, len(read.GetRows()))
-		for _, row := range read.GetRows() {
-			found[row.GetKey()] = row.GetValue()
-		}
-		return found, nil
+		return got, nil
 	case <-ctx.Done():
 	case <-d.ctx.Done():
 	}
-	return nil, rows.ErrNotStored
+	return none, rows.ErrNotStored
 }
 
 // Write hands rows to the node.
@@ -251,24 +269,22 @@ func (d *Device) settle(said func(sequence uint64) *internalv1.RunResponse) <-ch
 
 // RowsRead is what the node answers to Read.
 func (d *Device) RowsRead(read *internalv1.RowsRead) {
+	answered(d, d.reading, read.GetSequence(), read)
+}
+
+func answered[Answer any](d *Device, waiting map[uint64]chan Answer, sequence uint64, got Answer) {
 	d.mu.Lock()
-	answer := d.reading[read.GetSequence()]
-	delete(d.reading, read.GetSequence())
+	answer := waiting[sequence]
+	delete(waiting, sequence)
 	d.mu.Unlock()
 	if answer != nil {
-		answer <- read
+		answer <- got
 	}
 }
 
 // RowsSettled is what the node answers to Write, and to a message.
 func (d *Device) RowsSettled(settled *internalv1.RowsSettled) {
-	d.mu.Lock()
-	answer := d.settling[settled.GetSequence()]
-	delete(d.settling, settled.GetSequence())
-	d.mu.Unlock()
-	if answer != nil {
-		answer <- settled.GetStored()
-	}
+	answered(d, d.settling, settled.GetSequence(), settled.GetStored())
 }
 
 func changesOf(changes []rows.Change) []*internalv1.StateRowChange {

@@ -86,11 +86,12 @@ func (d *Device) Download(ctx context.Context, ref []byte, pass func(io.Reader) 
 		return err
 	}
 	defer scratch.Close()
-	err = client.DownloadToFile(ctx, downloadable(part), scratch)
+	bounded := &boundedFile{File: scratch, most: mostOf(part)}
+	err = client.DownloadToFile(ctx, downloadable(part), bounded)
 	if isGone(err) {
 		if err = d.askPhone(ctx, client, part, info); err == nil {
-			if err = reset(scratch); err == nil {
-				err = client.DownloadToFile(ctx, downloadable(part), scratch)
+			if err = reset(bounded); err == nil {
+				err = client.DownloadToFile(ctx, downloadable(part), bounded)
 			}
 		}
 	}
@@ -109,7 +110,7 @@ func failureOf(ctx context.Context, err error) error {
 		return fmt.Errorf("%w: %w", ErrNotConnected, err)
 	case isGone(err), errors.Is(err, ErrFileGone), errors.Is(err, whatsmeow.ErrMediaNotAvailableOnPhone):
 		return fmt.Errorf("%w: %w", ErrFileGone, err)
-	case errors.Is(err, whatsmeow.ErrInvalidMediaSHA256), errors.Is(err, whatsmeow.ErrInvalidMediaEncSHA256), errors.Is(err, whatsmeow.ErrInvalidMediaHMAC),
+	case errors.Is(err, ErrFileBroken), errors.Is(err, whatsmeow.ErrInvalidMediaSHA256), errors.Is(err, whatsmeow.ErrInvalidMediaEncSHA256), errors.Is(err, whatsmeow.ErrInvalidMediaHMAC),
 		errors.Is(err, whatsmeow.ErrTooShortFile), errors.Is(err, whatsmeow.ErrFileLengthMismatch), errors.Is(err, whatsmeow.ErrNoURLPresent):
 		return fmt.Errorf("%w: %w", ErrFileBroken, err)
 	}
@@ -270,7 +271,48 @@ func unnamedFile() (*os.File, error) {
 	return file, os.Remove(file.Name())
 }
 
-func reset(file *os.File) error {
+// boundedFile takes no more than a message says that its file has: whoever wrote it says so to whom decides whether the
+// file is fetched, and may have stored a much larger one.
+type boundedFile struct {
+	*os.File
+	most, at int64
+}
+
+const (
+	// What encryption adds to a file: padding, and a MAC.
+	sealBytes = 16 + 10
+	// The network takes no larger files.
+	largestFile = 2 << 30
+)
+
+func mostOf(part *waE2E.Message) int64 {
+	if said, is := downloadable(part).(interface{ GetFileLength() uint64 }); is && said.GetFileLength() > 0 && said.GetFileLength() < largestFile {
+		return int64(said.GetFileLength()) + sealBytes
+	}
+	return largestFile + sealBytes
+}
+
+func (b *boundedFile) Write(piece []byte) (int, error) {
+	if b.at+int64(len(piece)) > b.most {
+		return 0, fmt.Errorf("%w: there are more than it says", ErrFileBroken)
+	}
+	n, err := b.File.Write(piece)
+	b.at += int64(n)
+	return n, err
+}
+
+// ReadFrom is Write's: the one of os.File knows no bound.
+func (b *boundedFile) ReadFrom(from io.Reader) (int64, error) {
+	return io.Copy(struct{ io.Writer }{b}, from)
+}
+
+func (b *boundedFile) Seek(offset int64, whence int) (int64, error) {
+	at, err := b.File.Seek(offset, whence)
+	b.at = at
+	return at, err
+}
+
+func reset(file *boundedFile) error {
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		return err
 	}

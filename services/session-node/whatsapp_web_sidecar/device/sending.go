@@ -100,23 +100,13 @@ func (d *Device) send(message *internalv1.SendDeviceMessage) (whatsmeow.SendResp
 	if to.Server == types.NewsletterServer || to == types.StatusBroadcastJID {
 		return none, content.ErrUnsupported
 	}
-	var said internalv1.DeviceMessage
-	if err := proto.Unmarshal(message.GetMessage(), &said); err != nil {
-		return none, fmt.Errorf("%w: %w", content.ErrInvalid, err)
-	}
 	if err := d.lookUp(to); err != nil {
 		return none, err
 	}
 	id := message.GetNetworkMessageId()
-	writer := content.Writer{Own: d.client.Store.GetJID(), OwnHidden: d.client.Store.GetLID(), Chat: to, Secret: d.secretOf(id)}
-	out, err := writer.Write(&said)
+	out, err := d.written(id, to, message.GetMessage())
 	if err != nil {
 		return none, err
-	}
-	if out.Vote != nil {
-		if out.Message, err = d.client.BuildPollVote(d.ctx, &out.Vote.Poll, out.Vote.Answers); err != nil {
-			return none, fmt.Errorf("%w: %w", content.ErrInvalid, err)
-		}
 	}
 	sending, done := d.store.Sending(d.ctx)
 	defer done()
@@ -131,6 +121,25 @@ func (d *Device) send(message *internalv1.SendDeviceMessage) (whatsmeow.SendResp
 		extra.AdditionalNodes = &beside
 	}
 	return d.client.SendMessage(sending, to, out.Message, extra)
+}
+
+// written is a message in the network's form, from a serialised DeviceMessage.
+func (d *Device) written(id string, to types.JID, message []byte) (*content.Outgoing, error) {
+	var said internalv1.DeviceMessage
+	if err := proto.Unmarshal(message, &said); err != nil {
+		return nil, fmt.Errorf("%w: %w", content.ErrInvalid, err)
+	}
+	writer := content.Writer{Own: d.client.Store.GetJID(), OwnHidden: d.client.Store.GetLID(), Chat: to, Secret: d.secretOf(id)}
+	out, err := writer.Write(&said)
+	if err != nil {
+		return nil, err
+	}
+	if out.Vote != nil {
+		if out.Message, err = d.client.BuildPollVote(d.ctx, &out.Vote.Poll, out.Vote.Answers); err != nil {
+			return nil, fmt.Errorf("%w: %w", content.ErrInvalid, err)
+		}
+	}
+	return out, nil
 }
 
 var errUnknownRecipient = errors.New("nobody has that number or address")

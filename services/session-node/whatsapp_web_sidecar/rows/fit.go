@@ -1,5 +1,33 @@
 package rows
 
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// What the node takes of one row, in bytes.
+const (
+	maxKey   = 512
+	maxValue = 1 << 20
+)
+
+// storable are the changes that can be rows. Whoever writes chooses the ids of messages and the answers of polls, which
+// need not fit: the message must be stored all the same, or it comes again for ever, and nothing behind it.
+func storable(changes []Change) []Change {
+	kept := make([]Change, 0, len(changes))
+	for _, change := range changes {
+		if nameable(change.Key) && len(change.Value) <= maxValue {
+			kept = append(kept, change)
+		}
+	}
+	return kept
+}
+
+// nameable says whether a row can have the name: there is none of any other.
+func nameable(key string) bool {
+	return len(key) <= maxKey && utf8.ValidString(key) && !strings.Contains(key, "\x00")
+}
+
 // maxRatchet bounds what is stored of one session or sender key, in bytes: somebody who skips thousands of messages in
 // every session could make it larger than a row may be, and the account could not store anything of theirs any more.
 const maxRatchet = 512 << 10

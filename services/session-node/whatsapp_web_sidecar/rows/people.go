@@ -136,7 +136,7 @@ func (s *Store) DeleteNCTSalt(ctx context.Context) error { return s.note(ctx, Ch
 // alone, as its chat and its sender have two names each; the first one stays.
 func (s *Store) PutMessageSecret(ctx context.Context, _, sender types.JID, id types.MessageID, secret []byte) error {
 	key := secretPrefix + id
-	if known, err := s.look(ctx, key); err != nil || known != nil || len(key) > 512 {
+	if known, err := s.look(ctx, key); err != nil || known != nil {
 		return err
 	}
 	return s.note(ctx, Change{key, []byte(sender.ToNonAD().String() + "\x00" + string(secret))})

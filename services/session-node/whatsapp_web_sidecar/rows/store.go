@@ -144,6 +144,9 @@ func (s *Store) give(held *scope) {
 
 // look returns a row as whoever has the context sees it.
 func (s *Store) look(ctx context.Context, key string) ([]byte, error) {
+	if !nameable(key) {
+		return nil, nil
+	}
 	if current := scopeOf(ctx); current != nil {
 		for _, change := range current.changes {
 			if change.Key == key {
@@ -191,7 +194,7 @@ func (s *Store) all(ctx context.Context, prefix string) (map[string][]byte, erro
 // note changes rows that nothing which leaves depends on: with the scope, with the message that is being received, or
 // by themselves, without waiting.
 func (s *Store) note(ctx context.Context, changes ...Change) error {
-	if len(changes) == 0 {
+	if changes = storable(changes); len(changes) == 0 {
 		return nil
 	}
 	if current := scopeOf(ctx); current != nil {

@@ -250,3 +250,54 @@ func TestASessionStaysStorableWhateverIsSkipped(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatCannotBeARowDoesNotHoldUpTheMessageThatBringsIt(t *testing.T) {
+	anna, bert := acquainted(t)
+	for what, id := range map[string]string{
+		"too long": strings.Repeat("3EB0", 200), "with a zero": "3EB0\x00", "no text": "3EB0\xff",
+	} {
+		message, err := bert.send(anna, what, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := anna.open(bert, message); err != nil {
+			t.Fatal(err)
+		}
+		if err := anna.KeepPoll(id, []string{"yes", "no"}); err != nil {
+			t.Fatal(err)
+		}
+		if err := anna.PutMessageSecret(t.Context(), bert.jid, bert.jid, id, []byte("secret")); err != nil {
+			t.Fatal(err)
+		}
+		if err := anna.KeepPoll("large", []string{strings.Repeat("a", 2<<20)}); err != nil {
+			t.Fatal(err)
+		}
+		if !anna.Receive(true, func(changes []Change) <-chan bool {
+			for _, change := range changes {
+				if strings.HasPrefix(change.Key, pollPrefix) || strings.HasPrefix(change.Key, secretPrefix) {
+					t.Errorf("%s: %d bytes of %q are handed over", what, len(change.Value), change.Key)
+				}
+			}
+			return anna.table.Write(changes)
+		}) {
+			t.Fatal(what)
+		}
+	}
+	exchange(t, bert, anna, "goes on", nil)
+}
+
+func TestNobodyIsAskedForARowThatCannotBe(t *testing.T) {
+	anna, _ := acquainted(t)
+	before := anna.table.reads
+	for _, user := range []string{strings.Repeat("1", 1000), "1\x002", "1\xff"} {
+		if number, err := anna.GetPNForLID(t.Context(), types.NewJID(user, types.HiddenUserServer)); err != nil || !number.IsEmpty() {
+			t.Fatal(number, err)
+		}
+		if _, known := anna.Poll(user); known {
+			t.Fatal("a poll is known")
+		}
+	}
+	if anna.table.reads != before {
+		t.Fatal("the node was asked")
+	}
+}

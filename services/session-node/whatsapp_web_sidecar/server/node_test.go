@@ -238,6 +238,13 @@ func (l *link) hear(response *internalv1.RunResponse) {
 			}
 		}
 		l.ask(&internalv1.RunRequest{Request: &internalv1.RunRequest_RowsRead{RowsRead: read}})
+	case *internalv1.RunResponse_ReadMessage:
+		read := &internalv1.MessageRead{Sequence: said.ReadMessage.GetSequence()}
+		if sent, is := sentMessages.Load(said.ReadMessage.GetNetworkMessageId()); is {
+			message := sent.(*internalv1.SendDeviceMessage)
+			read.Recipient, read.Message = message.GetRecipient(), message.GetMessage()
+		}
+		l.ask(&internalv1.RunRequest{Request: &internalv1.RunRequest_MessageRead{MessageRead: read}})
 	case *internalv1.RunResponse_WriteRows:
 		l.writes++
 		l.store(said.WriteRows.GetChanges())
@@ -403,6 +410,8 @@ func (l *link) close() {
 var (
 	ids   int
 	idsMu sync.Mutex
+
+	sentMessages sync.Map // what accounts have sent, by the network's ids: every node has it stored
 )
 
 func newID() string {
@@ -419,9 +428,9 @@ func (l *link) send(to string, message *internalv1.DeviceMessage) string {
 		l.t.Fatal(err)
 	}
 	id := newID()
-	l.ask(&internalv1.RunRequest{Request: &internalv1.RunRequest_Send{Send: &internalv1.SendDeviceMessage{
-		NetworkMessageId: id, Recipient: to, Message: encoded,
-	}}})
+	sent := &internalv1.SendDeviceMessage{NetworkMessageId: id, Recipient: to, Message: encoded}
+	sentMessages.Store(id, sent)
+	l.ask(&internalv1.RunRequest{Request: &internalv1.RunRequest_Send{Send: sent}})
 	return id
 }
 

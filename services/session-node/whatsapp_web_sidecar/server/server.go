@@ -135,7 +135,7 @@ func (r *run) write(stream grpc.BidiStreamingServer[internalv1.RunRequest, inter
 	for {
 		select {
 		case response := <-r.out:
-			if err := stream.Send(response); err != nil {
+			if err := send(stream, response); err != nil {
 				return err
 			}
 		case <-r.over:
@@ -179,6 +179,8 @@ func (r *run) handle(request *internalv1.RunRequest) {
 	switch asked := request.GetRequest().(type) {
 	case *internalv1.RunRequest_RowsRead:
 		d.RowsRead(asked.RowsRead)
+	case *internalv1.RunRequest_MessageRead:
+		d.MessageRead(asked.MessageRead)
 	case *internalv1.RunRequest_RowsSettled:
 		d.RowsSettled(asked.RowsSettled)
 	case *internalv1.RunRequest_Send:

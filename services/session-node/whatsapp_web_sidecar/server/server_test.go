@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"strings"
 	"testing"
 	"time"
 
@@ -129,6 +131,31 @@ func TestTheNextOwnerIsReadByEverybody(t *testing.T) {
 	}
 	n.write(account, bert, "are you there?")
 	if got := until(next, incoming); got.GetContent().GetText().GetBody() != "are you there?" {
+		t.Fatal(got)
+	}
+}
+
+// Bert's own device has lost the keys that the message was encrypted with, and asks for it when another sidecar has the
+// account.
+func TestTheNextOwnerSendsAgainWhatSomebodyCouldNotRead(t *testing.T) {
+	n, s, rows := world(t)
+	before := s.open(s.paired(n, bert)) // the network has its keys with its first login
+	before.close()
+	berts := before.stored()
+	l := s.open(rows)
+	id := l.send("phone:"+bert, text("hello"))
+	l.acked(id)
+	taken := l.stored()
+	s.cancel() // the node dies
+	maps.DeleteFunc(berts, func(key string, _ []byte) bool { return strings.HasPrefix(key, "prekey/") })
+	next := startNode(t, n)
+	device := next.open(berts)
+	next.open(taken)
+	got := until(device, incoming)
+	for got.GetContent().GetText().GetBody() != "hello" { // a placeholder of what cannot be read
+		got = until(device, incoming)
+	}
+	if got.GetNetworkMessageId() != id || got.GetSender() != "phone:"+account {
 		t.Fatal(got)
 	}
 }

@@ -146,6 +146,11 @@ class LinkEvents(Protocol):
     def permitted(self) -> bool:
         """Whether the account may still be used from here: asked before each step of a login."""
 
+    async def sent(self, network_id: str) -> OutgoingMessage | None:
+        """A message that the account sent before, through whichever link: for a recipient that could not
+        read it. None for any other one, and for one that cannot be said again. Raises `StateUnavailable`.
+        """
+
     def on_ack(self, network_id: str, time: int, recipient: Identity | None = None) -> None:
         """The network has the message. `recipient` says who the person is that it went to, where the network
         does.

@@ -5,9 +5,10 @@ and writes through it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol
 
+from mesh_session_node.drivers.interface.driver import LinkEvents
 from mesh_session_node.drivers.interface.outcomes import End
 from mesh_session_node.drivers.interface.state import RowChange, StateRows, StateUnavailable
 from mesh_session_node.drivers.whatsapp_web import metrics
@@ -103,11 +104,11 @@ class Rows:
 
     def read(self, read: pb.ReadRows) -> None:
         """Look rows up for the sidecar. Raises `ValueError`."""
-        if len(self._reads) >= MAX_READS:
-            raise ValueError("too many rows are asked for at once")
-        task = asyncio.create_task(self._read(read), name="read the rows of an account")
-        self._reads.add(task)
-        task.add_done_callback(self._reads.discard)
+        self._begin(self._read(read))
+
+    def read_message(self, read: pb.ReadMessage, events: LinkEvents) -> None:
+        """Look a message up that the account sent. Raises `ValueError`."""
+        self._begin(self._read_message(read, events))
 
     def count_unsettled(self) -> None:
         """One more thing waits to be stored. Raises `ValueError` when too many do."""
@@ -124,6 +125,26 @@ class Rows:
         """Nobody waits for an answer any more."""
         for task in self._reads:
             task.cancel()
+
+    def _begin(self, reading: Coroutine[Any, Any, None]) -> None:
+        if len(self._reads) >= MAX_READS:
+            reading.close()
+            raise ValueError("too much is asked for at once")
+        task = asyncio.create_task(reading, name="read for the sidecar")
+        self._reads.add(task)
+        task.add_done_callback(self._reads.discard)
+
+    async def _read_message(self, read: pb.ReadMessage, events: LinkEvents) -> None:
+        answer = pb.MessageRead(sequence=read.sequence)
+        try:
+            sent = await events.sent(read.network_message_id)
+        except StateUnavailable:
+            answer.failed = True
+        else:
+            metrics.MESSAGES_READ.labels("none" if sent is None else "found").inc()
+            if sent is not None:
+                answer.recipient, answer.message = sent.to, sent.payload
+        self._connection.ask(pb.RunRequest(message_read=answer))
 
     async def _read(self, read: pb.ReadRows) -> None:
         answer = pb.RowsRead(sequence=read.sequence)

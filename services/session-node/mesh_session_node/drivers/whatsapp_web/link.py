@@ -173,6 +173,10 @@ class WebLink:
     def _on_read_rows(self, response: pb.RunResponse) -> None:
         self._rows.read(response.read_rows)
 
+    def _on_read_message(self, response: pb.RunResponse) -> None:
+        if self._events is not None:
+            self._rows.read_message(response.read_message, self._events)
+
     def _on_write_rows(self, response: pb.RunResponse) -> None:
         self._rows.write(response.write_rows)
 
@@ -222,6 +226,7 @@ _HANDLERS = {
     "connected": WebLink._on_connected,
     "ended": WebLink._on_ended,
     "read_rows": WebLink._on_read_rows,
+    "read_message": WebLink._on_read_message,
     "write_rows": WebLink._on_write_rows,
     "acked": WebLink._on_acked,
     "rejected": WebLink._on_rejected,

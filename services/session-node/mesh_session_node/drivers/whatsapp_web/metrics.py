@@ -15,4 +15,9 @@ WRITES = Counter(
     "mesh_whatsapp_web_writes", "Times that the sidecar waited for rows of an account's state to be stored"
 )
 ROWS = Counter("mesh_whatsapp_web_rows_written", "Rows of accounts' states that the sidecar had stored")
+MESSAGES_READ = Counter(
+    "mesh_whatsapp_web_messages_read",
+    "Messages that recipients asked for again and the sidecar did not remember, by what was found",
+    ["outcome"],
+)
 ROWS_READ = Counter("mesh_whatsapp_web_rows_read", "Rows of accounts' states that the sidecar asked for")

@@ -1,4 +1,4 @@
-"""What the sidecar says of itself and not of a connection: that it runs, that it still does, and its log."""
+"""What the sidecar says of itself and not of a connection: that it runs, and its log."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import time
 
 import structlog
 
-from mesh_core.signal import Signal
 from sessionmesh.internal.v1 import linked_device_pb2 as pb
 
 logger = structlog.get_logger(__name__)
@@ -23,8 +22,6 @@ class OwnWords:
 
     def __init__(self) -> None:
         self.started: asyncio.Future[pb.SidecarStarted] = asyncio.get_running_loop().create_future()
-        self.answers = Signal()
-        """Notified by each answer to a `PingNetwork`."""
         self._second = 0
         self._lines = 0
 
@@ -32,8 +29,6 @@ class OwnWords:
         kind = response.WhichOneof("response")
         if kind == "started" and not self.started.done():
             self.started.set_result(response.started)
-        elif kind == "heard":
-            self.answers.notify()
         elif kind == "log":
             self._log(response.log)
 

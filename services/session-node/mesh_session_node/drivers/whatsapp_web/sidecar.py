@@ -191,15 +191,16 @@ class Sidecar:
         logger.info("the sidecar runs", version=started.version, client_version=started.client_version)
         while True:
             await asyncio.sleep(settings.hang_seconds / WATCHES)
-            await self._answer(stream, words)
+            await self._answer(stream)
 
-    async def _answer(self, stream: Stream, words: OwnWords) -> None:
-        before = words.answers.version
+    async def _answer(self, stream: Stream) -> None:
+        # Whatever it says: its answer stands behind all that a busy node has yet to read.
+        before = stream.spoke.version
         stream.write(pb.RunRequest(ping=pb.PingNetwork()))
         for _ in range(2):  # a node that was itself stopped reads, after the first, what came meanwhile
             try:
                 async with asyncio.timeout(self._settings.hang_seconds / 2):
-                    await words.answers.wait(before)
+                    await stream.spoke.wait(before)
             except TimeoutError:
                 continue
             return

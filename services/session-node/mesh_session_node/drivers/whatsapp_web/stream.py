@@ -49,6 +49,8 @@ class Stream:
         self.files = files
         self.ended = ""
         """Why nothing can be sent any more; "" while it can."""
+        self.spoke = Signal()
+        """Notified by each response, of whatever connection."""
         self._call = call
         self._receivers: dict[int, Receiver] = {SIDECAR: sidecar}
         self._last = 0
@@ -98,6 +100,7 @@ class Stream:
     async def receive(self) -> None:
         """Hand on what the sidecar says, until the stream ends. Raises `AioRpcError`."""
         while (response := await self._call.read()) is not EOF:
+            self.spoke.notify()
             self._hand_on(response)
         raise StreamBroken("it ended the stream")
 
