@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
@@ -150,16 +151,29 @@ async def test_an_account_with_too_much_to_store_loses_its_connection_alone(
         await other.link.check_numbers(["+4916"])
 
 
-async def test_a_stopped_node_leaves_no_sidecar_and_no_socket(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+async def test_a_stopped_node_leaves_no_sidecar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with sidecar_world(tmp_path, monkeypatch) as world:
         await world.account()
         (sidecar,) = sidecars()
-        assert any(name.startswith("mesh-whatsapp-web-") for name in os.listdir(tmp_path))
     assert not psutil.pid_exists(sidecar.pid)
-    assert not any(name.startswith("mesh-whatsapp-web-") for name in os.listdir(tmp_path))
+
+
+async def test_a_sidecar_that_runs_has_no_socket_to_leave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with TemporaryDirectory() as short:
+        monkeypatch.setattr("tempfile.tempdir", short)
+        async with sidecar_world(tmp_path, monkeypatch) as world:
+            await world.account()
+            assert os.listdir(short) == []
+
+
+async def test_a_folder_too_long_for_sockets_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = tmp_path / ("a" * 100)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    async with sidecar_world(tmp_path, monkeypatch) as world:
+        await eventually(lambda: "TMPDIR" in world.driver.sidecar.problem)
 
 
 NODE = """
@@ -183,7 +197,6 @@ async def test_a_sidecar_dies_with_its_node(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped: bool
 ) -> None:
     monkeypatch.setenv(fake_sidecar.HEARD, str(tmp_path / "heard"))
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
     node = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",

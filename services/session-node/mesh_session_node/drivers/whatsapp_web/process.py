@@ -17,12 +17,13 @@ logger = structlog.get_logger(__name__)
 
 NAME = "whatsapp-web-sidecar"
 SOCKET = "sidecar.sock"
+_SOCKET_BYTES = 107
 _STOP_SECONDS = 2.0
 _PIECE = 8192
 
 
 class NoSidecar(Exception):
-    """There is no such program here; the text says how to get it."""
+    """There is no such program here, or it cannot be started here; the text says what to do."""
 
 
 def find_program(named: str = "") -> str:
@@ -33,6 +34,14 @@ def find_program(named: str = "") -> str:
         advice = "`make whatsapp-web` builds it where Go is, and MESH_WHATSAPP_WEB_SIDECAR names one"
         raise NoSidecar(f"{named or NAME} is not here: {advice}")
     return found
+
+
+def socket_in(folder: Path) -> Path:
+    """The socket in the folder. Raises `NoSidecar` where its path is longer than the system takes."""
+    socket = folder / SOCKET
+    if len(os.fsencode(socket)) > _SOCKET_BYTES:
+        raise NoSidecar(f"the path of a socket in {folder} is too long: TMPDIR names a shorter folder")
+    return socket
 
 
 class Process:

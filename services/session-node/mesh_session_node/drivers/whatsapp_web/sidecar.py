@@ -22,7 +22,7 @@ from mesh_core.signal import Signal
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
 from mesh_session_node.drivers.whatsapp_web import metrics
 from mesh_session_node.drivers.whatsapp_web.own_words import OwnWords
-from mesh_session_node.drivers.whatsapp_web.process import SOCKET, NoSidecar, Process, find_program
+from mesh_session_node.drivers.whatsapp_web.process import NoSidecar, Process, find_program, socket_in
 from mesh_session_node.drivers.whatsapp_web.settings import WhatsappWebSettings
 from mesh_session_node.drivers.whatsapp_web.stream import Stream, StreamBroken
 from sessionmesh.internal.v1 import linked_device_pb2 as pb
@@ -112,9 +112,10 @@ class Sidecar:
     async def _run_once(self) -> None:
         """Run one sidecar until it ends, or must. Raises `SidecarFailed`, `NoSidecar`, `OSError`."""
         program = find_program(self._settings.sidecar)
-        # The folder is for this user only.
-        with TemporaryDirectory(prefix="mesh-whatsapp-web-", ignore_cleanup_errors=True) as folder:
-            socket = Path(folder) / SOCKET
+        # For this user only; it goes once both are connected, so that a node that is killed leaves none.
+        folder = TemporaryDirectory(prefix="mesh-whatsapp-web-", ignore_cleanup_errors=True)
+        with folder:
+            socket = socket_in(Path(folder.name))
             process = await Process.start(program, socket)
             metrics.MEMORY.set_function(lambda: process.resident_bytes)
             async with grpc.aio.insecure_channel(f"unix:{socket}", options=_CHANNEL) as channel:
@@ -123,7 +124,7 @@ class Sidecar:
                 stream = Stream(call(wait_for_ready=True), words, rpc.LinkedDeviceServiceStub(channel))
                 detail = "the node stops"
                 try:
-                    await self._serve(process, stream, words)
+                    await self._serve(process, stream, words, folder)
                 except SidecarFailed as error:
                     detail = str(error)
                     raise
@@ -136,13 +137,15 @@ class Sidecar:
                     metrics.UP.set(0)
                     stream.end(f"the sidecar is gone: {detail}")
 
-    async def _serve(self, process: Process, stream: Stream, words: OwnWords) -> None:
+    async def _serve(
+        self, process: Process, stream: Stream, words: OwnWords, folder: TemporaryDirectory[str]
+    ) -> None:
         """Speak to the sidecar. Raises `SidecarFailed` once that must end."""
         end: asyncio.Task[Any] = asyncio.create_task(process.ended(), name="the sidecar's end")
         work: list[asyncio.Task[Any]] = [
             asyncio.create_task(stream.send(), name="write to the sidecar"),
             asyncio.create_task(stream.receive(), name="read from the sidecar"),
-            asyncio.create_task(self._watch(stream, words), name="watch the sidecar"),
+            asyncio.create_task(self._watch(stream, words, folder), name="watch the sidecar"),
         ]
         try:
             await asyncio.wait([end, *work], return_when=asyncio.FIRST_COMPLETED)
@@ -167,7 +170,7 @@ class Sidecar:
                 task.cancel()
             await asyncio.wait([end, *work])
 
-    async def _watch(self, stream: Stream, words: OwnWords) -> None:
+    async def _watch(self, stream: Stream, words: OwnWords, folder: TemporaryDirectory[str]) -> None:
         """Greet the sidecar, and then look whether it answers. Raises `SidecarFailed`."""
         settings = self._settings
         greeting = pb.StartSidecar(
@@ -182,6 +185,7 @@ class Sidecar:
                 started = await words.started
         except TimeoutError:
             raise SidecarFailed("hung", f"it did not answer for {settings.start_seconds:g} s") from None
+        folder.cleanup()
         if started.protocol != PROTOCOL:
             advice = f"it speaks version {started.protocol} of the protocol, and this node {PROTOCOL}"
             raise SidecarFailed("wrong version", f"{advice}: build it again with `make whatsapp-web`")
