@@ -232,6 +232,18 @@ class TestTime:
         assert [n for n, outcome in enumerate(outcomes) if isinstance(outcome, Poison)] == [1]
         assert await world.count("message") == await world.count("event") == 3
 
+    async def test_a_message_is_not_refused_while_the_database_is_slow_with_everything(
+        self, world: World
+    ) -> None:
+        journal = await world.journal("a", timeout="100ms")
+        account = await world.account("a")
+        await world.slow_all_down(1.0)
+        call, before = journal.accept(account, outbound()), RESENT._value.get()
+        await eventually(partial(_resent, before + 12))
+        await world.end_slowness()
+        assert await call == COMMITTED
+        assert await world.count("message") == 1
+
     async def test_shards_are_given_back_even_when_the_last_row_always_takes_too_long(
         self, world: World
     ) -> None:

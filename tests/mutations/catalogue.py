@@ -18,6 +18,13 @@ _RETENTION = "services/router/mesh_router/retention"
 
 CATALOGUE = (
     Mutation(
+        "a message is refused for its slowness only where the database is quick",
+        "services/session-node/mesh_session_node/journal/writer.py",
+        "tries >= _TRIES and await self._is_quick()",
+        "tries >= _TRIES",
+        "tests/integration/test_journal.py -k slow_with_everything",
+    ),
+    Mutation(
         "the journal's lock of its incarnation",
         f"{_SQL}/0017_driver_rows.sql",
         "PERFORM FROM node_incarnation WHERE id = me AND NOT expired FOR KEY SHARE;",

@@ -96,6 +96,19 @@ class World:
             f" WHEN (new.chat = '{chat}') EXECUTE FUNCTION slow()"
         )
 
+    async def slow_all_down(self, seconds: float) -> None:
+        """Each batch takes so long to store, whatever is in it."""
+        await self.database.pool.execute(
+            "CREATE FUNCTION slow_batch() RETURNS trigger LANGUAGE plpgsql AS"
+            f" $$ BEGIN PERFORM pg_sleep({seconds}); RETURN new; END $$;"
+            " CREATE TRIGGER slow_batch BEFORE INSERT ON node_journal FOR EACH ROW"
+            " WHEN (new.answer IS NULL) EXECUTE FUNCTION slow_batch()"
+        )
+
+    async def end_slowness(self) -> None:
+        """What `slow_all_down` did."""
+        await self.database.pool.execute("DROP TRIGGER slow_batch ON node_journal")
+
     async def stop(self) -> None:
         for task in self.tasks.values():
             task.cancel()

@@ -216,7 +216,7 @@ class Journal:
 
     async def _send(self, units: Sequence[Unit], give_back: Mapping[int, int]) -> Answer | None:
         """Raises `DataRefused` also for a batch that takes too long: at once if it can be halved. A unit
-        alone is tried again, as it may be the database that is slow just now.
+        alone is tried again as long as it may be the database that is slow just now.
         """
         arguments, tries = _arguments(units), 0
         while True:
@@ -225,8 +225,18 @@ class Journal:
             except TooSlow as slow:
                 tries += 1
                 logger.warning("journal: a batch takes too long", units=len(units), error=repr(slow.error))
-                if len(units) > 1 or (units and tries == _TRIES):
+                if len(units) > 1 or (units and tries >= _TRIES and await self._is_quick()):
                     raise DataRefused(slow.error) from slow
+
+    async def _is_quick(self) -> bool:
+        """Whether the database stores a batch of nothing in time: else it is not what is in one that takes
+        long.
+        """
+        try:
+            await self._sender.send(_arguments([]), _NOTHING)
+        except TooSlow:
+            return False
+        return True
 
     def _refuse(self, entry: Entry, error: Exception) -> None:
         POISON.inc()
@@ -292,7 +302,7 @@ def _end_of_batch(entries: Sequence[Entry], start: int) -> int:
 
 _MAX_BATCH = 500  # units
 _MAX_BATCH_BYTES = 4 * 1024 * 1024  # by `size_of`: what Postgres stores well within the timeout
-_TRIES = 5  # of a unit alone, in a database that answers in between
+_TRIES = 5  # of a unit alone, before the database is asked whether it is quick with others
 _MAX_ERROR = 500
 _HOLD_SECONDS = 0.1
 _HELD = frozenset({StatusChange, Event, MemberReceipt, PersonIdentity})
