@@ -6,7 +6,6 @@ Messages come from the descriptors (`tests/support/fuzz`), the same ones in each
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
@@ -75,10 +74,13 @@ async def world(own_mesh: MeshProcess) -> AsyncIterator[World]:
 async def test_what_is_served_is_what_is_fuzzed(world: World) -> None:
     """A method that comes to be served needs a valid request in `tests/support/fuzz/valid.py`."""
     methods = public_methods()
-    calls = [world.caller(method)(method, [nearly_empty(world, method)]) for method in methods]
-    answers = zip(methods, await asyncio.gather(*calls), strict=True)
-    served = {method.short for method, answer in answers if answer.reason != "NOT_SERVED"}
-    assert served == {method.short for method in SERVED} | NEVER_OK
+    asked = await all_of([ask(world, each, "nearly empty", [nearly_empty(world, each)]) for each in methods])
+    served = {
+        each.short for each, one in zip(methods, asked, strict=True) if one.answer.reason != "NOT_SERVED"
+    }
+    expected = {method.short for method in SERVED} | NEVER_OK
+    odd = [one for each, one in zip(methods, asked, strict=True) if each.short in served ^ expected]
+    assert served == expected, odd
 
 
 @every_served_method
@@ -212,8 +214,8 @@ async def restore(world: World) -> None:
     await world("SetBehaviour")
 
 
-def nearly_empty(world: World, method: ApiMethod) -> bytes:
+def nearly_empty(world: World, method: ApiMethod) -> Message:
     """A request with nothing but what the router needs to know where to send it."""
     account = method.request.fields_by_name.get("account_id")
     fields = {"account_id": world.live["account_id"]} if account is not None and account.number == 1 else {}
-    return message_factory.GetMessageClass(method.request)(**fields).SerializeToString()
+    return message_factory.GetMessageClass(method.request)(**fields)

@@ -104,12 +104,18 @@ class World:
         return True
 
     async def shown_qr(self, account_id: str) -> str:
-        """The first picture that a new attempt to pair shows."""
-        async with aclosing(self._pairing(account_id, _SHOWN_SECONDS)) as steps:
-            async for step in steps:
-                if step.WhichOneof("step") == "qr":
-                    return str(step.qr.text)
-        raise AssertionError(f"no picture was shown for {account_id}")
+        """The first picture that an attempt to pair shows, wherever the account goes meanwhile."""
+        while True:
+            try:
+                async with aclosing(self._pairing(account_id, _SHOWN_SECONDS)) as steps:
+                    async for step in steps:
+                        if step.WhichOneof("step") == "qr":
+                            return str(step.qr.text)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+                continue
+            raise AssertionError(f"no picture was shown for {account_id}")
 
     async def _pairing(self, account_id: str, seconds: int) -> AsyncGenerator[Any, None]:
         method = named("Pair")
