@@ -1,4 +1,4 @@
-"""What passes between a session and a driver: messages, their files, and who people are.
+"""What passes between a session and a driver: messages with their ids and files, and who people are.
 
 Addresses are canonical ones, as `mesh_core.addresses` has them; rows have them in the same form.
 """

@@ -115,7 +115,7 @@ class RowsDriver(MemoryDriver):
         link = RowsLink(state, rows, events, self.blobs, self.users)
         try:
             await link.read_device()
-        except BaseException:
+        except BaseException:  # also when cancelled: nobody else would close it
             link.abort()
             raise
         return link

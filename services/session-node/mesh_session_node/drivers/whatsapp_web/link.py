@@ -65,7 +65,7 @@ class WebLink:
         self._connection.ask(pb.RunRequest(open=opening))
         try:
             await self._outcome
-        except BaseException:
+        except BaseException:  # also when cancelled: nobody else would close it
             self.abort()
             await self.closed()
             raise

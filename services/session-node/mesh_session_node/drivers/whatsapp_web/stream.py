@@ -113,7 +113,7 @@ class Stream:
         for receiver in receivers.values():
             try:
                 receiver.gone(detail)
-            except Exception:
+            except Exception:  # one account's fault must not keep the others from hearing of it
                 logger.exception("a connection was not told that its sidecar is gone")
         metrics.CONNECTIONS.set(0)
         metrics.WAITING.set(0)
