@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
+from mesh_session_node.drivers.interface.pairing import PairingCode
 from sessionmesh.internal.v1 import linked_device_pb2 as pb
 from tests.support import fake_sidecar
 from tests.support.eventually import eventually
@@ -90,16 +91,52 @@ async def test_a_sidecar_that_is_behind_with_its_answers_does_not_hang(
         assert account.link.ended is None
 
 
+async def test_no_sidecar_runs_before_an_account_needs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with sidecar_world(tmp_path, monkeypatch) as world:
+        await eventually(lambda: world.driver.program.version)
+        assert world.driver.program.client_version == "2.3000"
+        assert sidecars() == world.told("start") == []
+        await world.account()
+        assert len(sidecars()) == 1
+
+
+async def test_a_pairing_starts_the_sidecar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with sidecar_world(tmp_path, monkeypatch) as world:
+        pairing = world.driver.pair(account_id="acc_1", by_code=False, phone="", device_name="")
+        step = await anext(pairing)
+        assert isinstance(step, PairingCode)
+        await pairing.aclose()
+
+
+@pytest.mark.parametrize(
+    ("version", "problem"),
+    [("2", "speaks version 2"), ("none", "does not say its version"), ("mute", "did not answer")],
+    ids=["version", "none", "mute"],
+)
+async def test_a_sidecar_that_cannot_be_spoken_to_is_told_of_before_an_account_needs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, problem: str
+) -> None:
+    # The mute one's time to start must not end the others' before that has begun.
+    patience: dict[str, Any] = {"start_seconds": 0.2} if version == "mute" else {}
+    async with sidecar_world(tmp_path, monkeypatch, version=version, **patience) as world:
+        await eventually(lambda: world.driver.program.problem)
+        assert problem in world.driver.program.problem
+        assert world.told("start") == []
+
+
 @pytest.mark.parametrize(
     ("protocol", "problem"), [(2, "speaks version 2"), (0, "did not answer")], ids=["version", "mute"]
 )
 async def test_a_sidecar_that_cannot_be_spoken_to_is_killed_and_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: int, problem: str
 ) -> None:
-    # The mute one's time to start must not end the other's before that has begun.
     patience: dict[str, Any] = {"start_seconds": 2.0} if protocol == 0 else {}
     async with sidecar_world(tmp_path, monkeypatch, protocol=protocol, **patience) as world:
-        await eventually(lambda: world.driver.sidecar.problem)
+        with pytest.raises(ConnectionEnded, match="does not run"):
+            await world.account()
+        await eventually(lambda: world.driver.program.problem)
         with pytest.raises(ConnectionEnded) as refused:
             await world.account()
         assert (refused.value.end, problem in refused.value.detail) == (End.LOST, True)
@@ -110,6 +147,7 @@ async def test_without_the_program_an_account_is_told_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with sidecar_world(tmp_path, monkeypatch, sidecar=str(tmp_path / "nothing")) as world:
+        await eventually(lambda: "make whatsapp-web" in world.driver.program.problem)
         with pytest.raises(ConnectionEnded, match="make whatsapp-web"):
             await world.account()
 
@@ -173,7 +211,8 @@ async def test_a_folder_too_long_for_sockets_is_told(tmp_path: Path, monkeypatch
     long.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(long))
     async with sidecar_world(tmp_path, monkeypatch) as world:
-        await eventually(lambda: "TMPDIR" in world.driver.sidecar.problem)
+        with pytest.raises(ConnectionEnded, match="TMPDIR"):
+            await world.account()
 
 
 NODE = """

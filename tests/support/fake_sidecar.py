@@ -3,7 +3,8 @@
 It logs every device in, acknowledges what is sent, and closes what is to be closed. What is sent to `SAY` it
 says instead of sending it, byte for byte, on the stream. What it is told it appends to the file that
 FAKE_SIDECAR_HEARD names. FAKE_SIDECAR_PROTOCOL is the version that it speaks; 0: it says nothing at all.
-With FAKE_SIDECAR_BEHIND it says something else whenever it is asked whether it is there.
+FAKE_SIDECAR_VERSION is what it says of that when only its version is asked for; `mute`: nothing. With
+FAKE_SIDECAR_BEHIND it says something else whenever it is asked whether it is there.
 """
 
 from __future__ import annotations
@@ -23,15 +24,24 @@ from sessionmesh.internal.v1 import linked_device_pb2 as pb
 SAY = "say"
 HEARD = "FAKE_SIDECAR_HEARD"
 SPEAKS = "FAKE_SIDECAR_PROTOCOL"
+VERSION = "FAKE_SIDECAR_VERSION"
 BEHIND = "FAKE_SIDECAR_BEHIND"
 CODE = "2@code"
+_SCRIPT = """#!/bin/sh
+if [ "$1" = --version ]; then
+  [ "$FAKE_SIDECAR_VERSION" != mute ] || exec sleep 60
+  printf '{{"protocol": %s, "version": "fake", "clientVersion": "2.3000"}}\\n' "${{FAKE_SIDECAR_VERSION:-1}}"
+  exit
+fi
+exec "{python}" -m tests.support.fake_sidecar "$@"
+"""
 SERVICE = pb.DESCRIPTOR.services_by_name["LinkedDeviceService"].full_name
 
 
 def install(folder: Path) -> Path:
     """An executable that is this program."""
     program = folder / "fake-sidecar"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m tests.support.fake_sidecar "$@"\n')
+    program.write_text(_SCRIPT.format(python=sys.executable))
     program.chmod(0o700)
     return program
 

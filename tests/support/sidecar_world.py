@@ -132,15 +132,19 @@ async def sidecar_world(
     monkeypatch: pytest.MonkeyPatch,
     *,
     protocol: int = 1,
+    version: str = "1",
     process: type[InProcess] | None = None,
     **settings: Any,
 ) -> AsyncIterator[SidecarWorld]:
-    """`protocol` is what the sidecar speaks; 0: nothing. `process` stands in for its process."""
+    """`protocol` is what the sidecar speaks; 0: nothing. `version` is what it says of that where it is only
+    asked for it; "mute": nothing. `process` stands in for its process.
+    """
     if process is not None:
         monkeypatch.setattr("mesh_session_node.drivers.whatsapp_web.sidecar.Process", process)
     heard = folder / "heard"
     monkeypatch.setenv(fake_sidecar.HEARD, str(heard))
     monkeypatch.setenv(fake_sidecar.SPEAKS, str(protocol))
+    monkeypatch.setenv(fake_sidecar.VERSION, version)
     given: dict[str, Any] = {
         "sidecar": str(fake_sidecar.install(folder)),
         "start_seconds": PATIENT_SECONDS,

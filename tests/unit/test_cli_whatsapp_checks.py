@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 
 from mesh_cli.commands import whatsapp_checks
 from tests.support import fake_sidecar
-
-
-@pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 NOON = "Mon, 30 Nov 2026 12:00:00 GMT"
@@ -41,7 +33,6 @@ def test_a_network_without_names_is_a_finding_and_no_crash(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MESH_WHATSAPP_WEB_SIDECAR", str(fake_sidecar.install(tmp_path)))
-    monkeypatch.setenv(fake_sidecar.HEARD, str(tmp_path / "heard"))
     findings = whatsapp_checks.whatsapp_checks("https://nowhere.invalid")
     by_subject = {finding.subject: finding for finding in findings}
     assert "2.3000" in by_subject["sidecar"].seen

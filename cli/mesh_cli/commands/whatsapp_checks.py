@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
 import os
 import re
 import socket
@@ -13,13 +11,11 @@ from collections.abc import Iterable
 from email.utils import parsedate_to_datetime
 
 import aiohttp
-import structlog
 
 from mesh_cli.commands.findings import Finding
-from mesh_session_node.drivers.interface.outcomes import ConnectionEnded
 from mesh_session_node.drivers.whatsapp_web.process import NoSidecar, find_program
 from mesh_session_node.drivers.whatsapp_web.settings import WhatsappWebSettings
-from mesh_session_node.drivers.whatsapp_web.sidecar import Sidecar
+from mesh_session_node.drivers.whatsapp_web.sidecar import Sidecar, SidecarFailed
 from sessionmesh.internal.v1 import linked_device_pb2 as pb
 
 PLACE = "https://web.whatsapp.com"
@@ -40,8 +36,6 @@ _UNKNOWN = Finding(
 
 def whatsapp_checks(place: str = PLACE) -> list[Finding]:
     """Look at the sidecar, and at `place`, an URL."""
-    # What the sidecar's keeper logs is in the findings; standard output may be JSON.
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     return asyncio.run(_checks(place))
 
 
@@ -51,23 +45,15 @@ async def _checks(place: str) -> list[Finding]:
 
 
 async def _sidecar() -> tuple[list[Finding], pb.SidecarStarted | None]:
-    """Start the sidecar once, and ask what it is."""
+    """Ask the sidecar what it is."""
     named = os.environ.get("MESH_WHATSAPP_WEB_SIDECAR", "")
     try:
         program = find_program(named)
+        runs = await Sidecar(WhatsappWebSettings(sidecar=named)).ask_version()
     except NoSidecar as error:
         return [Finding("sidecar", False, str(error), "See docs/whatsapp.md.")], None
-    sidecar = Sidecar(WhatsappWebSettings(sidecar=named))
-    running = asyncio.create_task(sidecar.run(), name="sidecar")
-    try:
-        await sidecar.stream()
-    except ConnectionEnded as error:
-        return [Finding("sidecar", False, f"{program}: {error.detail}", "Build or install it again.")], None
-    finally:
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
-    runs = sidecar.version or pb.SidecarStarted()
+    except (SidecarFailed, OSError) as error:
+        return [Finding("sidecar", False, f"{program}: {error}", "Build or install it again.")], None
     seen = f"{program} {runs.version}, whatsmeow {runs.library_version}, WhatsApp Web {runs.client_version}"
     return [Finding("sidecar", True, seen)], runs
 

@@ -1,9 +1,11 @@
 // Command whatsapp-web-sidecar runs linked devices of WhatsApp for one session-node.
 //
 //	whatsapp-web-sidecar --socket FOLDER/sidecar.sock
+//	whatsapp-web-sidecar --version
 //
 // The node that started it speaks to it over that socket, and holds its standard input: when that closes, it closes every
-// connection and ends. It keeps nothing, and writes nothing anywhere.
+// connection and ends. It keeps nothing, and writes nothing anywhere. With --version it only prints a line of JSON: the
+// SidecarStarted that it would answer.
 package main
 
 import (
@@ -19,6 +21,7 @@ import (
 	signallog "go.mau.fi/libsignal/logger"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/encoding/protojson"
 
 	internalv1 "sessionmesh.dev/gen/sessionmesh/nodes/v1"
 	"sessionmesh.dev/whatsapp-web-sidecar/server"
@@ -42,7 +45,12 @@ func init() {
 
 func main() {
 	socket := flag.String("socket", "", "where to listen")
+	version := flag.Bool("version", false, "print what this is, and end")
 	flag.Parse()
+	if *version {
+		fmt.Println(protojson.MarshalOptions{}.Format(server.Started()))
+		return
+	}
 	if err := run(*socket); err != nil {
 		fmt.Fprintln(os.Stderr, "whatsapp-web-sidecar:", err)
 		os.Exit(1)

@@ -62,7 +62,7 @@ func (s *Server) Run(stream grpc.BidiStreamingServer[internalv1.RunRequest, inte
 		return err
 	}
 	defer s.end(r)
-	r.say(started())
+	r.say(&internalv1.RunResponse{Response: &internalv1.RunResponse_Started{Started: Started()}})
 	written := make(chan error, 1)
 	go func() { written <- r.write(stream) }()
 	read := make(chan error, 1)
@@ -107,7 +107,8 @@ func (s *Server) end(r *run) {
 	s.mu.Unlock()
 }
 
-func started() *internalv1.RunResponse {
+// Started says what this program is.
+func Started() *internalv1.SidecarStarted {
 	library := ""
 	if build, read := debug.ReadBuildInfo(); read {
 		for _, module := range build.Deps {
@@ -116,9 +117,9 @@ func started() *internalv1.RunResponse {
 			}
 		}
 	}
-	return &internalv1.RunResponse{Response: &internalv1.RunResponse_Started{Started: &internalv1.SidecarStarted{
+	return &internalv1.SidecarStarted{
 		Protocol: Protocol, Version: Version, LibraryVersion: library, ClientVersion: store.GetWAVersion().String(),
-	}}}
+	}
 }
 
 // say hands a response over; it waits while the node reads slowly.

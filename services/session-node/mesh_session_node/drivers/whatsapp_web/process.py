@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -10,8 +11,10 @@ import sys
 from pathlib import Path
 
 import structlog
+from google.protobuf import json_format
 
 from mesh_parent import launcher
+from sessionmesh.internal.v1 import linked_device_pb2 as pb
 
 logger = structlog.get_logger(__name__)
 
@@ -42,6 +45,28 @@ def socket_in(folder: Path) -> Path:
     if len(os.fsencode(socket)) > _SOCKET_BYTES:
         raise NoSidecar(f"the path of a socket in {folder} is too long: TMPDIR names a shorter folder")
     return socket
+
+
+async def version_of(program: str) -> pb.SidecarStarted | None:
+    """What the program says it is; None: it is no sidecar, or an older one. Raises `OSError`."""
+    process = await asyncio.create_subprocess_exec(
+        program,
+        "--version",
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        line = b"" if process.stdout is None else await process.stdout.readline()
+        return json_format.Parse(line, pb.SidecarStarted())
+    except (ValueError, json_format.ParseError):
+        return None
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+        await asyncio.shield(process.wait())
 
 
 class Process:

@@ -1,8 +1,9 @@
-"""The sidecar of this node: kept running, watched, and killed when it hangs.
+"""The sidecar of this node: started when an account first needs it, then kept running, watched, and killed
+when it hangs.
 
-Its end is the end of its connections and of nothing else. It is started again at once the first time, then
-with a backoff. Once the user of a connection is told that the sidecar is gone, that is reaped: nothing of the
-connection can leave any more.
+Its end is the end of its connections and of nothing else. One that ran steadily is followed by the next at
+once, others after a backoff. Once the user of a connection is told that the sidecar is gone, that is reaped:
+nothing of the connection can leave any more.
 """
 
 from __future__ import annotations
@@ -22,7 +23,13 @@ from mesh_core.signal import Signal
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
 from mesh_session_node.drivers.whatsapp_web import metrics
 from mesh_session_node.drivers.whatsapp_web.own_words import OwnWords
-from mesh_session_node.drivers.whatsapp_web.process import NoSidecar, Process, find_program, socket_in
+from mesh_session_node.drivers.whatsapp_web.process import (
+    NoSidecar,
+    Process,
+    find_program,
+    socket_in,
+    version_of,
+)
 from mesh_session_node.drivers.whatsapp_web.settings import WhatsappWebSettings
 from mesh_session_node.drivers.whatsapp_web.stream import Stream, StreamBroken
 from sessionmesh.internal.v1 import linked_device_pb2 as pb
@@ -62,16 +69,19 @@ class Sidecar:
 
     def __init__(self, settings: WhatsappWebSettings) -> None:
         self.version: pb.SidecarStarted | None = None
-        """What runs, or ran last."""
+        """What runs, or ran last, or would run."""
         self.problem = ""
-        """Why none runs; "" while one does, or is being started for the first time or after it has worked."""
+        """Why none can run; "" while one does or can, as far as is known."""
         self._settings = settings
         self._stream: Stream | None = None
+        self._needed = False
         self._worked = False
         self._news = Signal()
 
     async def stream(self) -> Stream:
-        """The stream of the running sidecar; waits while it starts. Raises `ConnectionEnded`."""
+        """The stream of the sidecar; starts it, or waits while it starts. Raises `ConnectionEnded`."""
+        self._needed = True
+        self._news.notify()
         try:
             async with asyncio.timeout(self._settings.start_seconds):
                 await self._news.wait_until(lambda: self._stream or self.problem)
@@ -81,14 +91,31 @@ class Sidecar:
             raise ConnectionEnded(End.LOST, f"the sidecar does not run: {self.problem}")
         return self._stream
 
+    async def ask_version(self) -> pb.SidecarStarted:
+        """Ask the program what it is. Raises `SidecarFailed`, `NoSidecar`, `OSError`."""
+        program = find_program(self._settings.sidecar)
+        try:
+            async with asyncio.timeout(self._settings.start_seconds):
+                version = await version_of(program)
+        except TimeoutError:
+            raise self._silent() from None
+        if version is None:
+            raise SidecarFailed("wrong version", f"{program} does not say its version: {_BUILD_AGAIN}")
+        self._accept(version)
+        return version
+
     async def run(self) -> None:
-        """Keep a sidecar running, until cancelled."""
+        """Say whether there is a sidecar; keep one running once an account needs it, until cancelled."""
         backoff, absent = Backoff(FIRST_PAUSE, LONGEST_PAUSE), ""
         metrics.UP.set(0)
         while True:
             began = time.monotonic()
             self._worked = False
             try:
+                if not self._needed:
+                    await self.ask_version()
+                    await self._news.wait_until(lambda: self._needed)
+                    began = time.monotonic()
                 await self._run_once()
             except NoSidecar as error:  # as where nobody has such accounts
                 self.problem = str(error)
@@ -100,9 +127,10 @@ class Sidecar:
             except OSError as error:
                 self._has_ended("not started", f"it cannot be started: {error}")
             self._news.notify()
-            if time.monotonic() - began > STEADY_SECONDS:
+            if self._worked and time.monotonic() - began > STEADY_SECONDS:
                 backoff.reset()
-            await asyncio.sleep(backoff.next())
+            else:
+                await asyncio.sleep(backoff.next())
 
     def _has_ended(self, kind: str, detail: str) -> None:
         metrics.ENDS.labels(kind).inc()
@@ -184,18 +212,26 @@ class Sidecar:
             async with asyncio.timeout(settings.start_seconds):
                 started = await words.started
         except TimeoutError:
-            raise SidecarFailed("hung", f"it did not answer for {settings.start_seconds:g} s") from None
+            raise self._silent() from None
         folder.cleanup()
-        if started.protocol != PROTOCOL:
-            advice = f"it speaks version {started.protocol} of the protocol, and this node {PROTOCOL}"
-            raise SidecarFailed("wrong version", f"{advice}: build it again with `make whatsapp-web`")
-        self.version, self.problem, self._stream, self._worked = started, "", stream, True
+        self._accept(started)
+        self._stream, self._worked = stream, True
         metrics.UP.set(1)
         self._news.notify()
         logger.info("the sidecar runs", version=started.version, client_version=started.client_version)
         while True:
             await asyncio.sleep(settings.hang_seconds / WATCHES)
             await self._answer(stream)
+
+    def _silent(self) -> SidecarFailed:
+        return SidecarFailed("hung", f"it did not answer for {self._settings.start_seconds:g} s")
+
+    def _accept(self, version: pb.SidecarStarted) -> None:
+        """Remember what the sidecar is. Raises `SidecarFailed` when it cannot be spoken to."""
+        if version.protocol != PROTOCOL:
+            advice = f"it speaks version {version.protocol} of the protocol, and this node {PROTOCOL}"
+            raise SidecarFailed("wrong version", f"{advice}: {_BUILD_AGAIN}")
+        self.version, self.problem = version, ""
 
     async def _answer(self, stream: Stream) -> None:
         # Whatever it says: its answer stands behind all that a busy node has yet to read.
@@ -211,4 +247,5 @@ class Sidecar:
         raise SidecarFailed("hung", f"it did not answer for {self._settings.hang_seconds:g} s")
 
 
+_BUILD_AGAIN = "build it again with `make whatsapp-web`"
 _LAST_WORDS_SECONDS = 0.2
