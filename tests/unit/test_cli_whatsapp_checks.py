@@ -9,7 +9,6 @@ import pytest
 from mesh_cli.commands import whatsapp_checks
 from tests.support import fake_sidecar
 
-
 NOON = "Mon, 30 Nov 2026 12:00:00 GMT"
 NOON_SECONDS = 1_796_040_000.0
 
