@@ -37,7 +37,11 @@ GUARDS = (
     "TestTheNextOwnerSkipsWhatTheLastOneMayHaveUsed",
     "TestWhatADecryptionChangedIsStoredWithItsMessageAndNotBefore",
     "TestWhatCannotBeARowDoesNotHoldUpTheMessageThatBringsIt",
+    "TestWhatIsKeptOfAMessageIsStoredWithIt",
     "TestWhatIsNotStoredIsCancelled",
+    "TestWhatIsTooOldGoesWithTheNextLogin",
+    "TestWhatOthersSendIsBoundedInNumberAndTheOldestGoes",
+    "TestWhereAFileIsIsStoredBeforeItsMessageLeaves",
 )
 
 

@@ -171,4 +171,32 @@ LINKED_DEVICES = (
         "if false {",
         f"{_TESTS} NoMoreIsKeptOfAFile",
     ),
+    Mutation(
+        "where a file is is stored before its message leaves",
+        f"{_ROWS}/kept.go",
+        "return s.note(sending, Change{filePrefix + id, encoded})",
+        "return s.note(context.Background(), Change{filePrefix + id, encoded})",
+        f"{_TESTS} WhereAFileIs",
+    ),
+    Mutation(
+        "the bound of what is kept of messages that others send",
+        f"{_ROWS}/kept.go",
+        "state.Next-state.First > most",
+        "state.Next-state.First > most<<4",
+        f"{_TESTS} BoundedInNumber",
+    ),
+    Mutation(
+        "the bound in age of what is kept of messages",
+        f"{_ROWS}/kept.go",
+        "state.Since < oldest && expired > 0",
+        "false",
+        f"{_TESTS} WhatIsTooOldGoesWithTheNextLogin",
+    ),
+    Mutation(
+        "what is kept of a received message is let go some day",
+        f"{_ROWS}/receiving.go",
+        "changes = append(changes, more...)",
+        "",
+        f"{_TESTS} KeptOfAMessageIsStoredWithIt",
+    ),
 )

@@ -22,6 +22,7 @@ from mesh_session_node.outbound.outgoing import Outgoing
 from mesh_session_node.outbound.preparation import CannotPrepare, Preparation
 from mesh_session_node.outbound.preparing import MAX_TRIES
 from mesh_session_node.outbound.references import ReferenceLookup
+from sessionmesh.internal.v1.linked_device_pb2 import DeviceMessage
 from sessionmesh.v1 import content_pb2, media_pb2, session_pb2
 from sessionmesh.v1 import message_pb2 as pb
 from sessionmesh.v1.common_pb2 import MessageRef, Person
@@ -443,11 +444,31 @@ async def test_nothing_is_said_again_of_messages_that_are_not_the_accounts(
         assert await preparation.sent(account.session.context, network_id) is None
 
 
-async def test_what_the_network_calls_a_file_is_not_kept_so_its_message_is_not_said_again(
-    account: OneAccount, preparation: Preparation
+async def test_a_picture_is_said_again_with_what_is_known_of_it_and_the_driver_knows_where_it_is(
+    account: OneAccount, preparation: Preparation, media: MemoryMedia, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network_id = sent(account, picture().request)
-    assert await preparation.sent(account.session.context, network_id) is None
+    monkeypatch.setattr(account.driver, "encode", WhatsappWebDriver(WhatsappWebSettings()).encode)
+    again = await preparation.sent(account.session.context, sent(account, picture().request))
+    assert again is not None
+    said = DeviceMessage.FromString(again.payload)
+    assert said.media == media.media
+    assert said.request == picture().request
+    assert not said.HasField("file")
+
+
+async def test_a_picture_that_is_deleted_is_not_said_again(
+    account: OneAccount, preparation: Preparation, media: MemoryMedia
+) -> None:
+    media.error = NotFound("media", MEDIA)
+    assert await preparation.sent(account.session.context, sent(account, picture().request)) is None
+
+
+async def test_a_picture_is_asked_for_again_while_nobody_knows_of_it(
+    account: OneAccount, preparation: Preparation, media: MemoryMedia
+) -> None:
+    media.error = Unavailable("away", "BACKEND_UNAVAILABLE")
+    with pytest.raises(StateUnavailable):
+        await preparation.sent(account.session.context, sent(account, picture().request))
 
 
 async def test_a_message_that_was_revoked_is_not_said_again(

@@ -17,7 +17,13 @@ from mesh_core.rpc.server.status import from_rpc_error
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.context.message_rows import request_of_row
-from mesh_session_node.drivers.interface.content import MediaPart, OutgoingMessage, References, is_person
+from mesh_session_node.drivers.interface.content import (
+    SENT_BEFORE,
+    MediaPart,
+    OutgoingMessage,
+    References,
+    is_person,
+)
 from mesh_session_node.drivers.interface.driver import Driver
 from mesh_session_node.drivers.interface.outcomes import BlobUnavailable, ConnectionEnded
 from mesh_session_node.drivers.interface.state import StateUnavailable
@@ -100,23 +106,22 @@ class Preparation:
 
     async def sent(self, session: SessionContext, network_id: str) -> OutgoingMessage | None:
         """A message that the account has sent, as it is stored: for a recipient that could not decrypt it.
-        None for another one, and where it cannot be said again: what the network calls its file is kept only
-        until it is sent. Raises `StateUnavailable`.
+        None for another one, and where it cannot be said again: what it says is gone, or its file. Raises
+        `StateUnavailable`.
         """
         try:
             row = await self._lookup.sent_here(session, network_id)
             if row is None or row["status"] in NEVER_SENT:
                 return None
             request = request_of_row(row)
-            if media_of(request.content) is not None:
-                return None
             references = await self._references(session, request)
+            part = await self._sent_before(session, request.content)
         except (NotFound, InvalidArgument, FailedPrecondition):
             return None
-        except UNAVAILABLE as error:
+        except _RETRYABLE as error:
             raise StateUnavailable(f"the message cannot be read: {error}") from error
         try:
-            payload, blobs = session.driver.encode(request, references, None)
+            payload, blobs = session.driver.encode(request, references, part)
         except FailedPrecondition:  # it was revoked since
             return None
         return OutgoingMessage(network_id, row["chat"], payload, blobs)
@@ -161,6 +166,16 @@ class Preparation:
             raise NotFound("media", reference.media_id)
         check_media(content, media)
         session.driver.media_limits.check(content.WhichOneof("kind") or "", media)
+
+    async def _sent_before(self, session: SessionContext, content: content_pb2.Content) -> MediaPart | None:
+        reference = media_of(content)
+        if reference is None:
+            return None
+        try:
+            media = await self._media.get(session.ref.tenant, reference.media_id)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from None
+        return MediaPart(SENT_BEFORE, media)
 
     async def _hand_over(self, session: SessionContext, content: content_pb2.Content) -> MediaPart | None:
         reference = media_of(content)

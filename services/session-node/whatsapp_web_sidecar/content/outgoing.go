@@ -32,6 +32,8 @@ type Outgoing struct {
 	Answers []string
 	// Of a vote: what the library encrypts it for.
 	Vote *Vote
+	// Where the network has its file; nil: it has none.
+	File *internalv1.UploadFileResponse
 }
 
 // A Vote on a poll.
@@ -52,7 +54,7 @@ type Writer struct {
 // Write turns a message into the network's form.
 func (w Writer) Write(message *internalv1.DeviceMessage) (*Outgoing, error) {
 	content := message.GetRequest().GetContent()
-	out := &Outgoing{Message: &waE2E.Message{}}
+	out := &Outgoing{Message: &waE2E.Message{}, File: message.GetFile()}
 	context, err := w.context(message)
 	if err != nil {
 		return nil, err

@@ -99,6 +99,10 @@ func (d *Device) open(request *internalv1.OpenDevice) {
 	d.reader = content.Reader{Own: loaded.GetJID(), OwnHidden: loaded.GetLID(), Phone: func(jid types.JID) string { return d.addressOf(jid, types.EmptyJID) }}
 	loaded.EventBuffer = sentBefore{d.store, d}
 	d.use(whatsmeow.NewClient(loaded, d.log))
+	if err := d.store.Expire(d.ctx); err != nil {
+		d.end(internalv1.DeviceEnd_DEVICE_END_LOST, err.Error(), 0)
+		return
+	}
 	if err := d.connect(request.GetProxy()); err != nil {
 		d.end(internalv1.DeviceEnd_DEVICE_END_LOST, err.Error(), 0)
 		return

@@ -116,6 +116,11 @@ func (d *Device) send(message *internalv1.SendDeviceMessage) (whatsmeow.SendResp
 		}
 	}
 	extra := whatsmeow.SendRequestExtra{ID: id, Timeout: sendTimeout}
+	if out.File != nil {
+		if err := d.store.KeepFile(sending, id, out.File); err != nil {
+			return none, err
+		}
+	}
 	if out.Beside != nil {
 		beside := append([]waBinary.Node(nil), out.Beside...)
 		extra.AdditionalNodes = &beside
@@ -123,13 +128,24 @@ func (d *Device) send(message *internalv1.SendDeviceMessage) (whatsmeow.SendResp
 	return d.client.SendMessage(sending, to, out.Message, extra)
 }
 
-// written is a message in the network's form, from a serialised DeviceMessage.
+// written is a message in the network's form, from a serialised DeviceMessage. Where it says of a file only what that is,
+// the message was sent before, and where the file is was kept then.
 func (d *Device) written(id string, to types.JID, message []byte) (*content.Outgoing, error) {
 	var said internalv1.DeviceMessage
 	if err := proto.Unmarshal(message, &said); err != nil {
 		return nil, fmt.Errorf("%w: %w", content.ErrInvalid, err)
 	}
 	writer := content.Writer{Own: d.client.Store.GetJID(), OwnHidden: d.client.Store.GetLID(), Chat: to, Secret: d.secretOf(id)}
+	if said.GetMedia() != nil && said.GetFile() == nil {
+		file, err := d.store.File(d.ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if file == nil {
+			return nil, errNotKept
+		}
+		said.File = file
+	}
 	out, err := writer.Write(&said)
 	if err != nil {
 		return nil, err

@@ -20,6 +20,7 @@ const (
 	preKeyPrefix    = "prekey/"
 	secretPrefix    = "secret/"
 	pollPrefix      = "poll/"
+	filePrefix      = "file/"
 	appKeyPrefix    = "appkey/"
 	appVersion      = "appversion/"
 	appMACPrefix    = "appmac/"

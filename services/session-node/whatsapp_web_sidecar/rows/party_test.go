@@ -164,8 +164,16 @@ type wire struct {
 
 // send encrypts as the library does in SendMessage; with a bundle it begins a session.
 func (p *party) send(to *party, text string, bundle *prekey.Bundle) (wire, error) {
+	return p.sendWith(to, text, bundle, func(context.Context) error { return nil })
+}
+
+// sendWith does something for the message first, as what is kept of it.
+func (p *party) sendWith(to *party, text string, bundle *prekey.Bundle, first func(sending context.Context) error) (wire, error) {
 	sending, done := p.Sending(context.Background())
 	defer done()
+	if err := first(sending); err != nil {
+		return wire{}, err
+	}
 	address := to.jid.SignalAddress()
 	_, sending, err := p.device.WithCachedSessions(sending, []string{address.String()})
 	if err != nil {

@@ -3,7 +3,6 @@ package rows
 import (
 	"context"
 	"encoding/json"
-	"strings"
 	"time"
 
 	"go.mau.fi/whatsmeow/store"
@@ -130,31 +129,6 @@ func (s *Store) GetNCTSalt(ctx context.Context) ([]byte, error) { return s.look(
 
 func (s *Store) DeleteNCTSalt(ctx context.Context) error { return s.note(ctx, Change{nctSaltKey, nil}) }
 
-// --- secrets of messages
-
-// PutMessageSecret keeps what votes on a poll and answers to an appointment are encrypted with. By the message's id
-// alone, as its chat and its sender have two names each; the first one stays.
-func (s *Store) PutMessageSecret(ctx context.Context, _, sender types.JID, id types.MessageID, secret []byte) error {
-	key := secretPrefix + id
-	if known, err := s.look(ctx, key); err != nil || known != nil {
-		return err
-	}
-	return s.note(ctx, Change{key, []byte(sender.ToNonAD().String() + "\x00" + string(secret))})
-}
-
-// PutMessageSecrets keeps none: they are of the history, whose votes are counted already.
-func (s *Store) PutMessageSecrets(context.Context, []store.MessageSecretInsert) error { return nil }
-
-func (s *Store) GetMessageSecret(ctx context.Context, _, sender types.JID, id types.MessageID) ([]byte, types.JID, error) {
-	value, err := s.look(ctx, secretPrefix+id)
-	if value == nil {
-		return nil, sender, err
-	}
-	writer, secret, _ := strings.Cut(string(value), "\x00")
-	jid, err := types.ParseJID(writer)
-	return []byte(secret), jid, err
-}
-
 // --- what is not kept: names come with messages, and nobody asks for the settings of chats
 
 func (s *Store) PutPushName(context.Context, types.JID, string) (bool, string, error) {
@@ -185,23 +159,4 @@ func (s *Store) AddOutgoingEvent(context.Context, types.JID, types.MessageID, st
 func (s *Store) DeleteOldOutgoingEvents(context.Context) error { return nil }
 func (s *Store) GetChatSettings(context.Context, types.JID) (types.LocalChatSettings, error) {
 	return types.LocalChatSettings{}, nil
-}
-
-// KeepPoll keeps the answers of a poll, which votes name by their hashes, with the message that is being received.
-func (s *Store) KeepPoll(id types.MessageID, answers []string) error {
-	return s.note(context.Background(), Change{pollPrefix + id, encode(answers)})
-}
-
-// KeepOwnPoll keeps those of a poll that is being sent, stored before it leaves.
-func (s *Store) KeepOwnPoll(sending context.Context, id types.MessageID, answers []string) error {
-	return s.note(sending, Change{pollPrefix + id, encode(answers)})
-}
-
-// Poll returns the answers of a poll.
-func (s *Store) Poll(id types.MessageID) (answers []string, known bool) {
-	value, err := s.look(context.Background(), pollPrefix+id)
-	if err != nil || value == nil || json.Unmarshal(value, &answers) != nil {
-		return nil, false
-	}
-	return answers, true
 }

@@ -79,6 +79,13 @@ func (s *Store) Receive(keepSecret bool, send func(changes []Change) <-chan bool
 	if !keepSecret {
 		changes = s.withoutSecrets(changes)
 	}
+	more, err := s.bounded(s.ctx, keptReceived, changes)
+	if err != nil {
+		s.cancel(ErrNotStored) // the ratchet has moved on, and that is not stored
+		return false
+	}
+	s.apply(more)
+	changes = append(changes, more...)
 	return s.settle(changes, send(encoded(changes))) == nil
 }
 

@@ -58,7 +58,11 @@ func (s *Store) PutManySessions(ctx context.Context, sessions map[string][]byte)
 	}
 	current.add(changes...)
 	changes, current.changes = current.changes, nil
-	return s.commit(changes...)
+	more, err := s.bounded(s.ctx, keptSent, changes)
+	if err != nil {
+		return err
+	}
+	return s.commit(append(changes, more...)...)
 }
 
 // GetSession reads one session. In no scope it begins an encryption outside SendMessage, of the answer to a retry

@@ -82,6 +82,10 @@ class Blob:
     size: int
 
 
+SENT_BEFORE = Blob("", b"", 0)
+"""The file of a message that was sent before: where the network has it, the driver keeps."""
+
+
 @dataclass(frozen=True, slots=True)
 class MediaPart:
     """The file of an outgoing message, once the network stores it, and what the mesh knows of it."""

@@ -8,6 +8,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from mesh_session_node.drivers.interface.content import (
+    SENT_BEFORE,
     Blob,
     Identity,
     Incoming,
@@ -55,7 +56,8 @@ def to_device_message(
     if references.target is not None:
         _refer(message.target, references.target)
     if media is not None:
-        message.file.MergeFromString(b64decode(media.blob.ref))
+        if media.blob != SENT_BEFORE:
+            message.file.MergeFromString(b64decode(media.blob.ref))
         message.media.CopyFrom(media.media)
     return message.SerializeToString()
 
