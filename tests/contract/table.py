@@ -18,8 +18,8 @@ _BEGIN, _END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
 
 def table() -> str:
     """The table in Markdown."""
-    kinds = [kind for kind, _ in WORLDS.values()]
-    sendable = [cast("Collection[str]", kind.kind.content_kinds) for kind in kinds]
+    kinds = WORLDS.values()
+    sendable = [cast("Collection[str]", kind.driver.content_kinds) for kind in kinds]
     contents = content_pb2.Content.DESCRIPTOR.fields_by_name
     lines = [
         "| | " + " | ".join(WORLDS) + " |",

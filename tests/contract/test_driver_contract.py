@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+import pytest_asyncio
 
 from mesh_session_node.drivers.interface.content import (
     Blob,
@@ -35,19 +36,30 @@ from mesh_session_node.drivers.interface.pairing import (
 from mesh_session_node.drivers.interface.state import DriverState, Ratchet
 from sessionmesh.v1 import content_pb2, media_pb2, message_pb2
 from tests.support.driver_capabilities import Can
-from tests.support.driver_worlds import UNKNOWN, WORLDS, DriverWorld
+from tests.support.driver_worlds import WORLDS, DriverWorld, World, WorldKind
 from tests.support.eventually import eventually
 from tests.support.link_events import RecordedEvents
+from tests.support.memory_world import UNKNOWN
 from tests.support.recorded_rows import RecordedRows
 
-PHONE = "+15550000001"
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 PERSON = "phone:+4915112345678"
 
 
-@pytest.fixture(params=WORLDS)
-async def world(request: pytest.FixtureRequest) -> AsyncIterator[DriverWorld]:
-    """A network that has what the case needs; else the case is skipped."""
-    kind, opened = WORLDS[request.param]
+@pytest_asyncio.fixture(params=WORLDS, loop_scope="module", scope="module")
+async def started(request: pytest.FixtureRequest) -> AsyncIterator[tuple[WorldKind, World]]:
+    """A network that all cases share."""
+    kind = WORLDS[request.param]
+    async with kind.started() as world:
+        yield kind, world
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def world(
+    request: pytest.FixtureRequest, started: tuple[WorldKind, World]
+) -> AsyncIterator[DriverWorld]:
+    """A network that has what the case needs, with a new account; else the case is skipped."""
+    kind, opened = started
     for marker in request.node.iter_markers("needs"):
         for wanted in marker.args:
             if wanted not in kind.can:
@@ -71,10 +83,10 @@ def rows() -> RecordedRows:
     return RecordedRows()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def state(world: DriverWorld, rows: RecordedRows) -> DriverState:
     """Paired; a message or two may be sent."""
-    paired = await world.paired(PHONE)
+    paired = await world.paired()
     rows.apply(paired.rows)
     if (ratchet := paired.state.ratchet) is not None:
         ratchet.confirm(ratchet.reserve(2))
@@ -83,7 +95,7 @@ async def state(world: DriverWorld, rows: RecordedRows) -> DriverState:
 
 async def new_ratchet(world: DriverWorld) -> Ratchet:
     """Of a new pairing, of which nothing is reserved."""
-    ratchet = (await world.paired(PHONE)).state.ratchet
+    ratchet = (await world.paired()).state.ratchet
     assert ratchet is not None
     return ratchet
 
@@ -91,7 +103,7 @@ async def new_ratchet(world: DriverWorld) -> Ratchet:
 Connect = Callable[[], Awaitable[Link]]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def connect(
     world: DriverWorld, state: DriverState, rows: RecordedRows, events: RecordedEvents
 ) -> AsyncIterator[Connect]:
@@ -107,7 +119,7 @@ async def connect(
         link.abort()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def link(connect: Connect) -> Link:
     return await connect()
 
@@ -145,8 +157,12 @@ async def drain(steps: AsyncIterator[object]) -> None:
         pass
 
 
-def pairing_with(world: DriverWorld, phone: str = "", *, by_code: bool = False) -> Pairing:
-    return world.driver.pair(account_id="acc_1", by_code=by_code, phone=phone, device_name="Sessionmesh")
+def pairing_with(
+    world: DriverWorld, phone: str = "", *, by_code: bool = False, seconds: float = 60.0
+) -> Pairing:
+    return world.driver.pair(
+        account_id="acc_1", by_code=by_code, phone=phone, device_name="Sessionmesh", seconds=seconds
+    )
 
 
 async def first_code(steps: Pairing) -> PairingCode:
@@ -172,37 +188,35 @@ async def test_a_qr_pairing_shows_a_code_and_ends_with_the_account_that_accepted
     assert code.qr
     assert code.letters == ""
     assert code.expire_time > time.time_ns() // 1000
-    await world.accept(code, PHONE)
+    await world.accept(code)
     state = (await end_of(steps)).state
-    assert (state.phone, bool(state.user_id)) == (PHONE, True)
+    assert (state.phone, bool(state.user_id)) == (world.phone, True)
     with pytest.raises(StopAsyncIteration):
         await anext(steps)
     await steps.aclose()
 
 
 async def test_a_pairing_by_code_shows_letters_for_the_phone(world: DriverWorld) -> None:
-    steps = pairing_with(world, PHONE, by_code=True)
+    steps = pairing_with(world, world.phone, by_code=True)
     code = await first_code(steps)
     assert code.qr == ""
     assert len(code.letters.replace("-", "")) == 8
-    await world.accept(code, PHONE)
-    assert (await end_of(steps)).state.phone == PHONE
+    await world.accept(code)
+    assert (await end_of(steps)).state.phone == world.phone
     await steps.aclose()
 
 
 @needs(Can.PASSKEYS)
 async def test_a_pairing_asks_for_the_passkey_and_goes_on_once_it_is_confirmed(world: DriverWorld) -> None:
     steps = pairing_with(world)
-    code = await first_code(steps)
-    await world.ask_passkey()
+    await world.accept_with_passkey(await first_code(steps))
     request = await anext(steps)
     assert isinstance(request, PasskeyRequest)
     assert request.options
-    steps.answer_passkey(b'{"id": "x"}')
+    steps.answer_passkey(world.passkey_answer(request.options))
     assert isinstance(await anext(steps), PasskeyComparison)
     steps.confirm_passkey()
-    await world.accept(code, PHONE)
-    assert (await end_of(steps)).state.phone == PHONE
+    assert (await end_of(steps)).state.phone == world.phone
     await steps.aclose()
 
 
@@ -210,7 +224,7 @@ async def test_a_new_pairing_logs_in_with_what_was_stored_of_it(
     world: DriverWorld, rows: RecordedRows, events: RecordedEvents
 ) -> None:
     steps = pairing_with(world)
-    await world.accept(await first_code(steps), PHONE)
+    await world.accept(await first_code(steps))
     paired = await end_of(steps)
     rows.apply(paired.rows)
     await steps.stored()
@@ -222,8 +236,7 @@ async def test_a_new_pairing_logs_in_with_what_was_stored_of_it(
 
 
 async def test_a_pairing_that_nobody_accepts_ends_without_a_state(world: DriverWorld) -> None:
-    steps = pairing_with(world)
-    await anext(steps)
+    steps = pairing_with(world, seconds=0.5)
     await world.time_out_pairing()
     assert [step async for step in steps if not isinstance(step, PairingCode)] == []
 
@@ -372,7 +385,7 @@ async def test_a_message_comes_with_the_rows_that_it_changes(
     world: DriverWorld, rows: RecordedRows, link: Link, events: RecordedEvents
 ) -> None:
     assert link.ended is None
-    await world.write_to(PHONE, PERSON, "good morning")
+    await world.write_to(PERSON, "good morning")
     (came,) = await eventually(lambda: events.incoming)
     assert came.changes
     assert all(rows.rows.get(change.key) != change.value for change in came.changes)
@@ -420,7 +433,7 @@ async def test_a_network_that_cannot_be_reached_counts_as_a_lost_connection(
 async def test_a_login_that_fails_says_why(
     world: DriverWorld, state: DriverState, rows: RecordedRows, events: RecordedEvents, end: End
 ) -> None:
-    await world.refuse_logins(PHONE, end)
+    await world.refuse_logins(end)
     with pytest.raises(ConnectionEnded) as ended:
         await world.driver.connect(state, rows, events)
     assert ended.value.end is end
@@ -444,7 +457,7 @@ async def test_a_second_login_replaces_the_first(connect: Connect, events: Recor
 async def test_a_connection_that_the_network_ends_says_why(
     world: DriverWorld, link: Link, events: RecordedEvents, end: End
 ) -> None:
-    await world.end(PHONE, end)
+    await world.end(end)
     await eventually(lambda: events.ends == [end])
     assert link.ended is not None
     assert link.ended.end is end
@@ -512,7 +525,7 @@ async def test_receipts_are_numbered_upwards(world: DriverWorld, link: Link, eve
 async def test_a_receipt_in_a_group_names_its_member(
     world: DriverWorld, link: Link, events: RecordedEvents
 ) -> None:
-    send(world, link, "M1", await world.group_of(PHONE, PERSON))
+    send(world, link, "M1", await world.group_of(PERSON))
     await until(world, lambda: events.receipts)
     [receipt] = events.receipts
     assert receipt.member == PERSON
@@ -532,13 +545,19 @@ async def test_an_acknowledgement_says_who_the_recipient_is(
 
 
 @needs(Can.REFUSALS)
+@pytest.mark.parametrize(
+    "failure",
+    [Failure.BLOCKED, Failure.CONTENT, Failure.RATE_LIMITED, Failure.RESTRICTED],
+    ids=lambda f: f.name,
+)
 async def test_a_refusal_has_its_reason_and_the_networks_number(
-    world: DriverWorld, link: Link, events: RecordedEvents
+    world: DriverWorld, link: Link, events: RecordedEvents, failure: Failure
 ) -> None:
-    await world.refuse(PHONE, 131_047)
+    number = await world.refuse(failure)
     send(world, link, "M1")
     await until(world, lambda: events.rejects)
-    assert [(r.failure, r.code) for r in events.rejects] == [(Failure.BLOCKED, 131_047)]
+    assert [(r.failure, r.code) for r in events.rejects] == [(failure, number)]
+    assert events.acks == []
 
 
 async def test_a_message_to_nobody_is_refused(world: DriverWorld, link: Link, events: RecordedEvents) -> None:
@@ -562,7 +581,7 @@ async def test_each_message_uses_one_position_up(world: DriverWorld, state: Driv
 async def test_no_message_leaves_without_a_stored_position(
     world: DriverWorld, rows: RecordedRows, events: RecordedEvents
 ) -> None:
-    link = await world.driver.connect((await world.paired(PHONE)).state, rows, events)
+    link = await world.driver.connect((await world.paired()).state, rows, events)
     with pytest.raises(RuntimeError):
         send(world, link, "M1")
     link.abort()
@@ -597,7 +616,7 @@ async def test_a_message_comes_as_it_was_written(
     world: DriverWorld, link: Link, events: RecordedEvents
 ) -> None:
     assert link.ended is None
-    await world.write_to(PHONE, PERSON, "good morning")
+    await world.write_to(PERSON, "good morning")
     (came,) = await eventually(lambda: events.incoming)
     assert (came.chat, came.sender, came.content.text.body) == (PERSON, PERSON, "good morning")
     assert came.network_id
@@ -612,9 +631,9 @@ async def test_what_the_account_writes_on_its_phone_is_its_own(
     world: DriverWorld, link: Link, events: RecordedEvents
 ) -> None:
     assert link.ended is None
-    await world.write_from_phone(PHONE, PERSON, "see you")
+    await world.write_from_phone(PERSON, "see you")
     (came,) = await eventually(lambda: events.incoming)
-    assert (came.from_account, came.sender, came.chat) == (True, f"phone:{PHONE}", PERSON)
+    assert (came.from_account, came.sender, came.chat) == (True, f"phone:{world.phone}", PERSON)
     assert came.identity is not None
     assert came.identity.phone == PERSON.removeprefix("phone:")
 
@@ -622,10 +641,10 @@ async def test_what_the_account_writes_on_its_phone_is_its_own(
 @needs(Can.QUOTES)
 async def test_an_answer_says_what_it_answers(world: DriverWorld, link: Link, events: RecordedEvents) -> None:
     assert link.ended is None
-    await world.answer_to(PHONE, PERSON, "tea?")
+    await world.answer_to(PERSON, "tea?")
     (came,) = await eventually(lambda: events.incoming)
     assert came.reply_to is not None
-    assert (came.reply_to.network_id, came.reply_to.sender) == ("M1", f"phone:{PHONE}")
+    assert (came.reply_to.network_id, came.reply_to.sender) == ("M1", f"phone:{world.phone}")
     assert came.reply_to.content is not None
     assert came.reply_to.content.text.body == "tea?"
 
@@ -634,13 +653,13 @@ async def test_an_answer_says_what_it_answers(world: DriverWorld, link: Link, ev
 async def test_a_message_is_the_networks_until_it_is_acknowledged(
     world: DriverWorld, link: Link, events: RecordedEvents
 ) -> None:
-    await world.write_to(PHONE, PERSON, "good morning")
+    await world.write_to(PERSON, "good morning")
     (came,) = await eventually(lambda: events.incoming)
-    assert await world.unacknowledged(PHONE) == 1
+    assert await world.unacknowledged() == 1
     link.acknowledge(came.offered_as or came.network_id)
 
     async def acknowledged() -> bool:
-        return await world.unacknowledged(PHONE) == 0
+        return await world.unacknowledged() == 0
 
     await eventually(acknowledged)
 
@@ -700,4 +719,4 @@ async def test_nothing_can_be_asked_of_a_link_that_has_ended(world: DriverWorld,
     with pytest.raises(ConnectionEnded):
         await drain(link.fetch(blob))
     with pytest.raises(ConnectionEnded):
-        await link.check_numbers([PHONE])
+        await link.check_numbers([world.phone])

@@ -33,8 +33,7 @@ class Attempt:
 
     async def has_said(self, **response: Any) -> None:
         speaker = await self._world.account("speaker")
-        (pair,) = self.told("pair")
-        said = pb.RunResponse(connection=pair.connection, **response)
+        said = pb.RunResponse(connection=self.told("pair")[-1].connection, **response)
         speaker.has_said_bytes(said.SerializeToString())
 
     def told(self, kind: str) -> list[pb.RunRequest]:
@@ -49,19 +48,29 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 @pytest.fixture
 async def attempt(world: SidecarWorld) -> AsyncIterator[Attempt]:
-    pairing = world.driver.pair(account_id="acc_1", by_code=False, phone="+4915", device_name="Mesh")
+    pairing = pair(world)
+    await shows_code(pairing)
+    yield Attempt(world, pairing)
+    await pairing.aclose()
+
+
+def pair(world: SidecarWorld, *, by_code: bool = False, seconds: float = 60.0) -> WebPairing:
+    return world.driver.pair(
+        account_id="acc_1", by_code=by_code, phone="+4915", device_name="Mesh", seconds=seconds
+    )
+
+
+async def shows_code(pairing: WebPairing) -> None:
     step = await anext(pairing)
     assert isinstance(step, PairingCode)
     assert step.qr == fake_sidecar.CODE
-    yield Attempt(world, pairing)
-    await pairing.aclose()
 
 
 @pytest.mark.parametrize(("by_code", "phone"), [(True, "+4915"), (False, "")], ids=["code", "qr"])
 async def test_a_code_is_asked_for_with_the_number_and_a_qr_without(
     world: SidecarWorld, by_code: bool, phone: str
 ) -> None:
-    pairing = world.driver.pair(account_id="acc_1", by_code=by_code, phone="+4915", device_name="Mesh")
+    pairing = pair(world, by_code=by_code)
     await anext(pairing)
     (told,) = world.told("pair")
     await pairing.aclose()
@@ -117,10 +126,33 @@ async def test_a_passkey_is_asked_for_and_answered_and_compared(attempt: Attempt
     await eventually(lambda: attempt.told("passkey_confirmation"))
 
 
-async def test_an_attempt_that_nobody_accepts_ends_without_a_device(attempt: Attempt) -> None:
+async def test_an_attempt_that_nobody_accepts_ends_without_a_device_when_its_time_is_over(
+    world: SidecarWorld,
+) -> None:
+    pairing = pair(world, seconds=0.0)
+    await shows_code(pairing)
+    (told,) = world.told("pair")
+    assert told.pair.timeout.ToMicroseconds() == 0
+    await Attempt(world, pairing).has_said(ended=pb.DeviceEnded(end=pb.DEVICE_END_TIMED_OUT))
+    for _ in range(2):
+        with pytest.raises(StopAsyncIteration):
+            await anext(pairing)
+
+
+async def test_when_the_codes_are_over_before_the_attempt_is_another_device_shows_others(
+    attempt: Attempt,
+) -> None:
+    await attempt.has_said(write_rows=writes(1, a=b"of the first"))
     await attempt.has_said(ended=pb.DeviceEnded(end=pb.DEVICE_END_TIMED_OUT))
-    with pytest.raises(StopAsyncIteration):
-        await anext(attempt.pairing)
+    await shows_code(attempt.pairing)
+    first, second = attempt.told("pair")
+    assert first.connection in [closed.connection for closed in attempt.told("close")]
+    assert second.pair.timeout.ToMicroseconds() < first.pair.timeout.ToMicroseconds()
+    await attempt.has_said(write_rows=writes(1, b=b"of the second"))
+    await attempt.has_said(paired=pb.DevicePaired())
+    step = await anext(attempt.pairing)
+    assert isinstance(step, Paired)
+    assert step.rows == [RowChange("b", b"of the second")]
 
 
 @pytest.mark.parametrize(

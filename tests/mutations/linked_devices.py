@@ -199,4 +199,11 @@ LINKED_DEVICES = (
         "",
         f"{_TESTS} KeptOfAMessageIsStoredWithIt",
     ),
+    Mutation(
+        "an attempt that somebody accepted outlives its time",
+        f"{_DEVICE}/pairing.go",
+        "if !accepted {",
+        "if true {",
+        f"{_TESTS} OutlivesItsTime",
+    ),
 )

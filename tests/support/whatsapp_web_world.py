@@ -5,18 +5,21 @@ WhatsApp.
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import shutil
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from base64 import urlsafe_b64encode
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
 
 import grpc
-import pytest
 
-from mesh_session_node.drivers.interface.outcomes import End
+from mesh_session_node.drivers.interface.outcomes import Failure
 from mesh_session_node.drivers.interface.pairing import Paired, PairingCode
 from mesh_session_node.drivers.whatsapp_web.driver import WhatsappWebDriver
 from mesh_session_node.drivers.whatsapp_web.process import NAME
@@ -25,14 +28,14 @@ from mesh_simulator.whatsapp_web import PROGRAM, ForwardingServicer, NetworkProg
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.simulator.v1 import simulator_pb2 as api
 from sessionmesh.simulator.v1 import simulator_pb2_grpc
-from tests.support.driver_capabilities import EVERYTHING, Can
 from tests.support.eventually import eventually
 from tests.support.link_events import RecordedEvents
 from tests.support.recorded_rows import RecordedRows
+from tests.support.simulator_world import SimulatorWorld
 from tests.support.tools import missing_tool
 
-READER = "+15550000099"
-"""An account of the world's own, that files come to."""
+READER = "+15559999999"
+"""An account of the worlds' own, that files come to."""
 SENDER = "phone:+4915112345670"
 
 
@@ -42,101 +45,76 @@ def is_built() -> bool:
     return all(shutil.which(name, path=folder) for name in (NAME, PROGRAM))
 
 
-class WhatsappWebWorld:
-    """Implements `DriverWorld`."""
-
-    kind: ClassVar[type[WhatsappWebDriver]] = WhatsappWebDriver
-    can: ClassVar[frozenset[Can]] = EVERYTHING - {Can.RATCHET, Can.PASSKEYS, Can.REFUSALS}
+class Running:
+    """The sidecar and its network."""
 
     def __init__(self, driver: WhatsappWebDriver, network: NetworkProgram, service: Any) -> None:
         self.driver = driver
-        self._network = network
-        self._service = service
-        self._unregistered: list[str] = []
+        self.network = network
+        self.service = service
+        self.away = False
+        """The network is not there any more."""
 
-    async def paired(self, phone: str) -> Paired:
-        pairing = self.driver.pair(account_id="acc_1", by_code=False, phone="", device_name="Mesh")
+
+class WhatsappWebWorld(SimulatorWorld):
+    """Implements `DriverWorld`."""
+
+    numbers: ClassVar[Mapping[Failure, int]] = {
+        Failure.BLOCKED: 403,
+        Failure.CONTENT: 479,
+        Failure.RATE_LIMITED: 429,
+        Failure.RESTRICTED: 463,
+    }
+
+    def __init__(self, running: Running, phone: str) -> None:
+        super().__init__(phone, running.service)
+        self.driver = running.driver
+        self._running = running
+
+    async def paired(self) -> Paired:
+        pairing = self.driver.pair(
+            account_id="acc_1", by_code=False, phone="", device_name="Mesh", seconds=60.0
+        )
         try:
             async for step in pairing:
                 if isinstance(step, Paired):
                     await pairing.stored()
                     return step
                 assert isinstance(step, PairingCode)
-                await self.accept(step, phone)
+                await self.accept(step)
         finally:
             await pairing.aclose()
         raise AssertionError("it was not paired")
 
-    async def ask_passkey(self) -> None:
-        """It is asked of accounts, and the contract's attempt has none yet."""
+    async def accept_with_passkey(self, code: PairingCode) -> None:
+        await self.ask("SetNetwork", api.SetNetworkRequest(passkey_phones=[self.phone]))
+        await self.accept(code)
 
-    async def accept(self, code: PairingCode, phone: str) -> None:
-        request = api.AcceptPairingRequest(phone=phone)
-        if code.qr:
-            request.qr = code.qr
-        else:
-            request.code = code.letters
-        await self._ask("AcceptPairing", request)
-
-    async def refuse_pairing(self) -> None:
-        """The network refuses a bad number by itself."""
-
-    async def time_out_pairing(self) -> None:
-        pytest.skip("codes are shown for as long as WhatsApp lets them be: 160 seconds")
-
-    async def answer(self) -> None:
-        """The network answers by itself."""
-
-    async def group_of(self, phone: str, member: str) -> str:
-        members = [phone, member.removeprefix("phone:")]
-        made = await self._ask("CreateNetworkGroup", api.CreateNetworkGroupRequest(members=members))
-        address: str = made.group.address
-        return address
-
-    async def write_to(self, phone: str, sender: str, text: str) -> None:
-        await self._ask("InjectMessage", api.InjectMessageRequest(phone=phone, sender=sender, text=text))
-
-    async def write_from_phone(self, phone: str, to: str, text: str) -> None:
-        request = api.InjectMessageRequest(phone=phone, from_own_device=True, chat=to, text=text)
-        await self._ask("InjectMessage", request)
-
-    async def answer_to(self, phone: str, sender: str, quoted: str) -> None:
-        request = api.InjectMessageRequest(phone=phone, sender=sender, text="yes")
-        request.quoted.network_message_id = "M1"
-        request.quoted.text = quoted
-        await self._ask("InjectMessage", request)
-
-    async def refuse(self, phone: str, code: int) -> None:
-        request = api.SetBehaviourRequest(phone=phone)
-        request.behaviour.refusals.add(reason=wire.REJECT_REASON_BLOCKED, code=code)
-        await self._ask("SetBehaviour", request)
-
-    async def unacknowledged(self, phone: str) -> int:
-        found = await self._ask("GetNetworkAccount", api.GetNetworkAccountRequest(phone=phone))
-        return int(found.account.pending_inbound)
-
-    async def end(self, phone: str, end: End) -> None:
-        await self._fault(phone, _ENDS[end])
-
-    async def refuse_logins(self, phone: str, end: End) -> None:
-        if end is End.REFUSED:
-            pytest.skip("the library takes a network that is not available for a lost connection")
-        await self._fault(phone, _ENDS[end])
+    def passkey_answer(self, options: bytes) -> bytes:
+        said = {
+            "type": "webauthn.get",
+            "challenge": json.loads(options)["challenge"],
+            "origin": "https://web.whatsapp.com",
+        }
+        client_data = urlsafe_b64encode(json.dumps(said).encode()).decode().rstrip("=")
+        signed = {"clientDataJSON": client_data, "authenticatorData": "AAAA", "signature": "AAAA"}
+        return json.dumps({"id": "a2V5", "rawId": "a2V5", "type": "public-key", "response": signed}).encode()
 
     async def go_away(self) -> None:
-        await self._network.stop()
+        self._running.away = True
+        await self._running.network.stop()
 
     async def file(self, data: bytes) -> bytes:
-        put = await self._ask("PutNetworkBlob", api.PutNetworkBlobRequest(data=data))
+        put = await self.ask("PutNetworkBlob", api.PutNetworkBlobRequest(data=data))
         content = wire.Content()
         content.blob.ref, content.blob.sha256, content.blob.size = put.ref, put.sha256, len(data)
         content.blob.shown_as, content.blob.mime = "document", "application/octet-stream"
         events, rows = RecordedEvents(), RecordedRows()
-        paired = await self.paired(READER)
+        paired = await WhatsappWebWorld(self._running, READER).paired()
         rows.apply(paired.rows)
         link = await self.driver.connect(paired.state, rows, events)
         injected = api.InjectMessageRequest(phone=READER, sender=SENDER, encoded=content.SerializeToString())
-        await self._ask("InjectMessage", injected)
+        await self.ask("InjectMessage", injected)
         (came,) = await eventually(lambda: events.incoming)
         link.abort()
         await link.closed()
@@ -146,40 +124,42 @@ class WhatsappWebWorld:
     async def without_file(self) -> bytes:
         return re.sub(rb"/mms/document/.{10}", b"/mms/document/" + b"A" * 10, await self.file(b"data"))
 
-    async def register(self, phone: str, *, on_network: bool) -> None:
-        if not on_network:
-            self._unregistered.append(phone)
-            await self._ask("SetNetwork", api.SetNetworkRequest(unregistered_phones=self._unregistered))
 
-    async def _fault(self, phone: str, kind: api.FaultKind.ValueType) -> None:
-        await self._ask("InjectFault", api.InjectFaultRequest(kind=kind, phone=phone))
+@asynccontextmanager
+async def linked_devices() -> AsyncIterator[Callable[[], AbstractAsyncContextManager[WhatsappWebWorld]]]:
+    """One sidecar and one network for all worlds; started anew once a case has had the network go away."""
+    if not is_built():
+        missing_tool("sidecar and test network are not built: run `make whatsapp-web`")
+    phones = (f"+1555{number:07}" for number in count(1))
+    async with AsyncExitStack() as stack:
+        running = await stack.enter_async_context(_running())
 
-    async def _ask(self, method: str, request: Any) -> Any:
-        return await getattr(self._service, method)(request, None)
+        @asynccontextmanager
+        async def world() -> AsyncIterator[WhatsappWebWorld]:
+            nonlocal running
+            if running.away:
+                running = await stack.enter_async_context(_running())
+            yield WhatsappWebWorld(running, next(phones))
 
-
-_ENDS = {
-    End.LOST: api.FAULT_KIND_DROP_CONNECTION,
-    End.LOGGED_OUT: api.FAULT_KIND_LOG_OUT,
-    End.BANNED: api.FAULT_KIND_BAN,
-}
+        yield world
 
 
 @asynccontextmanager
-async def whatsapp_web_world() -> AsyncIterator[WhatsappWebWorld]:
-    if not is_built():
-        missing_tool("sidecar and test network are not built: run `make whatsapp-web`")
+async def _running() -> AsyncIterator[Running]:
     network = await NetworkProgram.start("", "127.0.0.1:0")
     settings = WhatsappWebSettings(
         test_network=network.ready.network, test_root=network.ready.root_key, hang_seconds=60.0
     )
     driver = WhatsappWebDriver(settings)
-    running = asyncio.create_task(driver.sidecar.run(), name="sidecar")
+    sidecar = asyncio.create_task(driver.sidecar.run(), name="sidecar")
     async with grpc.aio.insecure_channel(network.ready.grpc) as channel:
-        service = ForwardingServicer(simulator_pb2_grpc.SimulatorServiceStub(channel))
+        service: Any = ForwardingServicer(simulator_pb2_grpc.SimulatorServiceStub(channel))
+        at_once = api.SetBehaviourRequest()
+        at_once.behaviour.delivered_after.FromTimedelta(timedelta(0))
         try:
-            yield WhatsappWebWorld(driver, network, service)
+            await service.SetBehaviour(at_once, None)
+            yield Running(driver, network, service)
         finally:
-            running.cancel()
-            await asyncio.wait([running])
+            sidecar.cancel()
+            await asyncio.wait([sidecar])
             await network.stop()

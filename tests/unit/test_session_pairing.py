@@ -153,6 +153,11 @@ async def test_the_accounts_own_phone_is_the_one_to_pair(account: OneAccount, pa
     assert account.driver.pairing.phone == PHONE
 
 
+async def test_the_driver_is_told_how_long_the_attempt_lasts(account: OneAccount, pairing: Pairing) -> None:
+    await pairing.begin(account, timeout=30.0)
+    assert 0 < account.driver.pairing.seconds <= 30
+
+
 async def test_each_new_code_takes_the_place_of_the_one_before(account: OneAccount, pairing: Pairing) -> None:
     caller = await pairing.begin(account)
     account.driver.pairing.show()

@@ -47,7 +47,9 @@ func codeOf(refusal Refusal) uint32 {
 	case simnetv1.RejectReason_REJECT_REASON_RESTRICTED:
 		return 463
 	case simnetv1.RejectReason_REJECT_REASON_BLOCKED:
-		return 401
+		return 403 // as to a group whose member the account is not
+	case simnetv1.RejectReason_REJECT_REASON_MALFORMED, simnetv1.RejectReason_REJECT_REASON_TOO_LARGE:
+		return 479
 	}
 	return 400
 }

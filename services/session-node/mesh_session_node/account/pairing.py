@@ -272,7 +272,11 @@ class Pairings:
         """Whether somebody accepted, and it is stored."""
         session, context = attempt.session, attempt.session.context
         attempt.pairing = pairing = context.driver.pair(
-            account_id=session.id, by_code=attempt.by_code, phone=attempt.phone, device_name="Sessionmesh"
+            account_id=session.id,
+            by_code=attempt.by_code,
+            phone=attempt.phone,
+            device_name="Sessionmesh",
+            seconds=attempt.deadline - time.monotonic(),
         )
         try:
             async for step in pairing:

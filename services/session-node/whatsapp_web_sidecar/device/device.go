@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -37,6 +38,8 @@ type Device struct {
 	log       *logger
 	history   bool
 	pairing   *pairing
+	// The network has let it log in.
+	hadLogin atomic.Bool
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -96,13 +99,13 @@ func (d *Device) open(request *internalv1.OpenDevice) {
 		d.end(end, err.Error(), 0)
 		return
 	}
-	d.reader = content.Reader{Own: loaded.GetJID(), OwnHidden: loaded.GetLID(), Phone: func(jid types.JID) string { return d.addressOf(jid, types.EmptyJID) }}
-	loaded.EventBuffer = sentBefore{d.store, d}
-	d.use(whatsmeow.NewClient(loaded, d.log))
 	if err := d.store.Expire(d.ctx); err != nil {
 		d.end(internalv1.DeviceEnd_DEVICE_END_LOST, err.Error(), 0)
 		return
 	}
+	d.reader = content.Reader{Own: loaded.GetJID(), OwnHidden: loaded.GetLID(), Phone: func(jid types.JID) string { return d.addressOf(jid, types.EmptyJID) }}
+	loaded.EventBuffer = sentBefore{d.store, d}
+	d.use(whatsmeow.NewClient(loaded, d.log))
 	if err := d.connect(request.GetProxy()); err != nil {
 		d.end(internalv1.DeviceEnd_DEVICE_END_LOST, err.Error(), 0)
 		return

@@ -32,6 +32,8 @@ func (d *Device) handle(event any) bool {
 		d.onMediaRetry(said)
 	case *events.Connected:
 		d.onConnected()
+	case *events.Disconnected:
+		d.onDisconnected()
 	case *events.CallOffer:
 		d.log.call("offered", said.BasicCallMeta)
 	case *events.CallOfferNotice:
@@ -51,8 +53,6 @@ func (d *Device) handle(event any) bool {
 // endOf says why the connection has ended, for the events that it ends with.
 func endOf(event any) (why internalv1.DeviceEnd, detail string, retryAfter time.Duration, ended bool) {
 	switch said := event.(type) {
-	case *events.Disconnected:
-		return internalv1.DeviceEnd_DEVICE_END_LOST, "the network closed the connection", 0, true
 	case *events.StreamError:
 		return internalv1.DeviceEnd_DEVICE_END_LOST, "the network ended the stream with " + said.Code, 0, true
 	case *events.ManualLoginReconnect:
@@ -74,7 +74,18 @@ func endOf(event any) (why internalv1.DeviceEnd, detail string, retryAfter time.
 	return 0, "", 0, false
 }
 
+// onDisconnected ends a connection that the network closed. One that it took, and closed in place of a login, it has
+// refused: of the numbers with which it does so for a while, 500 and 503, the library says nothing else.
+func (d *Device) onDisconnected() {
+	if d.hadLogin.Load() {
+		d.end(internalv1.DeviceEnd_DEVICE_END_LOST, "the network closed the connection", 0)
+	} else {
+		d.end(internalv1.DeviceEnd_DEVICE_END_REFUSED, "the network closed the connection in place of a login", 0)
+	}
+}
+
 func (d *Device) onConnected() {
+	d.hadLogin.Store(true)
 	d.say(&internalv1.RunResponse{Response: &internalv1.RunResponse_Connected{
 		Connected: &internalv1.DeviceConnected{Identity: d.ownIdentity()},
 	}})

@@ -22,10 +22,9 @@ import (
 
 // How long codes can be used. The network says how many there are and ends the connection after the last.
 const (
-	firstCode   = 60 * time.Second
-	laterCodes  = 20 * time.Second
-	letterCode  = 160 * time.Second
-	pairTimeout = 10 * time.Minute
+	firstCode  = 60 * time.Second
+	laterCodes = 20 * time.Second
+	letterCode = 160 * time.Second
 )
 
 // pairing is what a device that nobody has accepted yet has to do.
@@ -60,9 +59,19 @@ func (p *pairing) begin() {
 		return
 	}
 	select {
-	case <-time.After(pairTimeout):
-		d.end(internalv1.DeviceEnd_DEVICE_END_TIMED_OUT, "nobody accepted in time", 0)
+	case <-time.After(p.request.GetTimeout().AsDuration()):
+		p.timeOut()
 	case <-d.ctx.Done():
+	}
+}
+
+// timeOut ends the attempt, unless somebody has accepted and it is being stored.
+func (p *pairing) timeOut() {
+	p.mu.Lock()
+	accepted := p.done
+	p.mu.Unlock()
+	if !accepted {
+		p.device.end(internalv1.DeviceEnd_DEVICE_END_TIMED_OUT, "nobody accepted in time", 0)
 	}
 }
 

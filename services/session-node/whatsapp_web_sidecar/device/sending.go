@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -76,7 +77,7 @@ func (d *Device) sendOne(message *internalv1.SendDeviceMessage) {
 	}
 	sent, err := d.send(message)
 	if err != nil {
-		reason, code := reasonOf(err)
+		reason, code := reasonOf(err, strings.HasPrefix(message.GetRecipient(), "group:"))
 		if d.ctx.Err() != nil || !d.client.IsConnected() { // whatever it says, nobody has refused the message
 			reason, code = internalv1.DeviceRejection_DEVICE_REJECTION_NOT_SENT, 0
 		}
@@ -115,12 +116,12 @@ func (d *Device) send(message *internalv1.SendDeviceMessage) (whatsmeow.SendResp
 			return none, err
 		}
 	}
-	extra := whatsmeow.SendRequestExtra{ID: id, Timeout: sendTimeout}
 	if out.File != nil {
 		if err := d.store.KeepFile(sending, id, out.File); err != nil {
 			return none, err
 		}
 	}
+	extra := whatsmeow.SendRequestExtra{ID: id, Timeout: sendTimeout}
 	if out.Beside != nil {
 		beside := append([]waBinary.Node(nil), out.Beside...)
 		extra.AdditionalNodes = &beside
@@ -135,7 +136,6 @@ func (d *Device) written(id string, to types.JID, message []byte) (*content.Outg
 	if err := proto.Unmarshal(message, &said); err != nil {
 		return nil, fmt.Errorf("%w: %w", content.ErrInvalid, err)
 	}
-	writer := content.Writer{Own: d.client.Store.GetJID(), OwnHidden: d.client.Store.GetLID(), Chat: to, Secret: d.secretOf(id)}
 	if said.GetMedia() != nil && said.GetFile() == nil {
 		file, err := d.store.File(d.ctx, id)
 		if err != nil {
@@ -146,6 +146,7 @@ func (d *Device) written(id string, to types.JID, message []byte) (*content.Outg
 		}
 		said.File = file
 	}
+	writer := content.Writer{Own: d.client.Store.GetJID(), OwnHidden: d.client.Store.GetLID(), Chat: to, Secret: d.secretOf(id)}
 	out, err := writer.Write(&said)
 	if err != nil {
 		return nil, err
@@ -195,8 +196,8 @@ func (d *Device) reject(message *internalv1.SendDeviceMessage, reason internalv1
 	}}})
 }
 
-// reasonOf says why a message was not sent.
-func reasonOf(err error) (internalv1.DeviceRejection, uint32) {
+// reasonOf says why a message was not sent, to a group or to a person.
+func reasonOf(err error, group bool) (internalv1.DeviceRejection, uint32) {
 	var asked *whatsmeow.IQError
 	switch {
 	case errors.Is(err, errUnknownRecipient):
@@ -208,7 +209,11 @@ func reasonOf(err error) (internalv1.DeviceRejection, uint32) {
 	case errors.Is(err, whatsmeow.ErrNotInGroup), errors.Is(err, whatsmeow.ErrGroupNotFound):
 		return internalv1.DeviceRejection_DEVICE_REJECTION_NOT_A_MEMBER, 0
 	case errors.Is(err, whatsmeow.ErrServerReturnedError):
-		return refusal(codeOf(err))
+		code := codeOf(err)
+		if !group && (code == 401 || code == 403) { // in a chat of two nobody is missing: one has blocked the other
+			return internalv1.DeviceRejection_DEVICE_REJECTION_BLOCKED, code
+		}
+		return refusal(code)
 	case errors.As(err, &asked):
 		return refusal(uint32(asked.Code))
 	case errors.Is(err, context.Canceled), errors.Is(err, whatsmeow.ErrNotConnected), errors.Is(err, whatsmeow.ErrMessageTimedOut),

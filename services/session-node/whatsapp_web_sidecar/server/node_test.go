@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	internalv1 "sessionmesh.dev/gen/sessionmesh/nodes/v1"
 	simnetv1 "sessionmesh.dev/gen/sessionmesh/simnet/v1"
@@ -318,7 +319,9 @@ func until[T any](l *link, wanted func(*internalv1.RunResponse) (T, bool)) T {
 
 func (l *link) pair(phone string) {
 	l.t.Helper()
-	l.ask(&internalv1.RunRequest{Request: &internalv1.RunRequest_Pair{Pair: &internalv1.PairDevice{AccountId: "acc_1", Phone: phone}}})
+	l.ask(&internalv1.RunRequest{Request: &internalv1.RunRequest_Pair{Pair: &internalv1.PairDevice{
+		AccountId: "acc_1", Phone: phone, Timeout: durationpb.New(patience),
+	}}})
 }
 
 func incoming(r *internalv1.RunResponse) (*internalv1.IncomingMessage, bool) {

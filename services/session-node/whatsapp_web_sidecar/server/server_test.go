@@ -415,6 +415,7 @@ func TestALoginThatIsRefused(t *testing.T) {
 	}{
 		"an expired client": {simulatorv1.FaultKind_FAULT_KIND_EXPIRE_CLIENTS, internalv1.DeviceEnd_DEVICE_END_CLIENT_EXPIRED},
 		"a ban":             {simulatorv1.FaultKind_FAULT_KIND_BAN, internalv1.DeviceEnd_DEVICE_END_BANNED},
+		"try later":         {simulatorv1.FaultKind_FAULT_KIND_REFUSE_LOGINS, internalv1.DeviceEnd_DEVICE_END_REFUSED},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n, s, rows := world(t)

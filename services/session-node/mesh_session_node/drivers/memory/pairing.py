@@ -26,11 +26,18 @@ class MemoryPairing:
     """
 
     def __init__(
-        self, accepted: Callable[[str, str], Paired], *, by_code: bool, phone: str, device_name: str
+        self,
+        accepted: Callable[[str, str], Paired],
+        *,
+        by_code: bool,
+        phone: str,
+        device_name: str,
+        seconds: float,
     ) -> None:
         self.by_code = by_code
         self.phone = phone
         self.device_name = device_name
+        self.seconds = seconds
         self.codes: list[PairingCode] = []
         """What was shown, the present one last."""
         self.over = False

@@ -84,7 +84,9 @@ class SimulatedDriver:
         await link.log_in(_CONNECT_WITHIN)
         return link
 
-    def pair(self, *, account_id: str, by_code: bool, phone: str, device_name: str) -> PlainPairing:
+    def pair(
+        self, *, account_id: str, by_code: bool, phone: str, device_name: str, seconds: float
+    ) -> PlainPairing:
         return PlainPairing(self._pair(by_code=by_code, phone=phone, device_name=device_name))
 
     async def _pair(

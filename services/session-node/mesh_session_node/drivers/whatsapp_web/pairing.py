@@ -1,11 +1,13 @@
 """Pairing a linked device: the steps that the network asks for. What the new device is made of is kept here
-until somebody accepts, and then stored all at once.
+until somebody accepts, and then stored all at once. When the network's codes are over before the attempt is,
+another device shows others.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from datetime import timedelta
 
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, PairingRefused
 from mesh_session_node.drivers.interface.pairing import (
@@ -33,9 +35,11 @@ FINISH_SECONDS = 10.0
 class WebPairing:
     """Implements `Pairing`."""
 
-    def __init__(self, sidecar: Sidecar, request: pb.PairDevice) -> None:
+    def __init__(self, sidecar: Sidecar, request: pb.PairDevice, seconds: float) -> None:
         self._sidecar = sidecar
         self._request = request
+        self._loop = asyncio.get_running_loop()
+        self._deadline = self._loop.time() + seconds
         self._connection: Connection | None = None
         self._steps: asyncio.Queue[PairingStep | Exception | None] = asyncio.Queue(MAX_STEPS)
         self._rows: dict[str, bytes] = {}
@@ -47,18 +51,32 @@ class WebPairing:
         return self
 
     async def __anext__(self) -> PairingStep:
-        if self._connection is None:
-            self._connection = Connection(await self._sidecar.stream(), self)
-            self._connection.ask(pb.RunRequest(pair=self._request))
         if self._over:
             raise StopAsyncIteration
-        step = await self._steps.get()
+        if self._connection is None:
+            await self._begin()
+        while (step := await self._steps.get()) is None:
+            if self._loop.time() >= self._deadline:
+                self._over = True
+                raise StopAsyncIteration
+            await self._let_go()
+            await self._begin()
         if isinstance(step, Exception):
             raise step
-        if step is None:
-            raise StopAsyncIteration
         self._over = isinstance(step, Paired)
         return step
+
+    async def _begin(self) -> None:
+        """Have a new device show its codes."""
+        stream = await self._sidecar.stream()
+        left = max(0.0, self._deadline - self._loop.time())
+        self._request.timeout.FromTimedelta(timedelta(seconds=left))
+        self._steps = asyncio.Queue(MAX_STEPS)
+        self._rows.clear()
+        self._unsettled.clear()
+        self._bytes = 0
+        self._connection = Connection(stream, self)
+        self._connection.ask(pb.RunRequest(pair=self._request))
 
     def answer_passkey(self, credential: bytes) -> None:
         self._ask(pb.RunRequest(passkey_answer=pb.PasskeyAnswer(credential=credential)))
@@ -78,9 +96,7 @@ class WebPairing:
 
     async def aclose(self) -> None:
         self._over = True
-        if self._connection is not None:
-            self._connection.close()
-            await self._connection.closed()
+        await self._let_go()
 
     # --- Listener
 
@@ -105,6 +121,12 @@ class WebPairing:
 
     def on_gone(self, end: End, detail: str) -> None:
         self._steps.put_nowait(ConnectionEnded(End.LOST, detail))
+
+    async def _let_go(self) -> None:
+        """Nothing comes of the present device any more."""
+        if self._connection is not None:
+            self._connection.close()
+            await self._connection.closed()
 
     def _ask(self, request: pb.RunRequest) -> None:
         if self._connection is not None:

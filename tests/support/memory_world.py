@@ -1,0 +1,149 @@
+"""The network in memory, for the contract that every driver keeps: the world plays the network's part."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import ClassVar
+
+from mesh_session_node.drivers.interface.content import Identity, Incoming, Reference
+from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure
+from mesh_session_node.drivers.interface.pairing import Paired, PairingCode
+from mesh_session_node.drivers.memory.driver import MemoryDriver
+from mesh_session_node.drivers.memory.rows import RowsDriver, first_rows
+from sessionmesh.v1 import content_pb2
+from tests.support.eventually import eventually
+
+UNKNOWN = "hidden:404"
+"""An address that no network knows."""
+REFUSED_WITH = 131_047
+
+
+class MemoryWorld:
+    """Implements `DriverWorld`."""
+
+    kind: ClassVar[type[MemoryDriver]] = MemoryDriver
+    phone = "+15550000001"
+
+    def __init__(self) -> None:
+        self.driver = self.kind()
+        self._groups: dict[str, str] = {}
+        self._sequence = 0
+        self._refusal: Failure | None = None
+
+    async def paired(self) -> Paired:
+        return Paired(self.driver.pair_at_once(self.phone))
+
+    async def accept(self, code: PairingCode) -> None:
+        assert self.driver.pairing.codes[-1] == code
+        self.driver.pairing.accept(self.phone)
+
+    async def accept_with_passkey(self, code: PairingCode) -> None:
+        assert self.driver.pairing.codes[-1] == code
+        self.driver.pairing.ask_passkey(b"{}")
+        self.driver.pairing.compare("1234")
+        self.driver.pairing.accept(self.phone)
+
+    def passkey_answer(self, _options: bytes) -> bytes:
+        return b'{"id": "x"}'
+
+    async def refuse_pairing(self) -> None:
+        pairings = await eventually(lambda: self.driver.pairings)
+        pairings[-1].refuse("no such number")
+
+    async def time_out_pairing(self) -> None:
+        self.driver.pairing.time_out()
+
+    async def answer(self) -> None:
+        link = self.driver.link
+        if link.logging_out:
+            link.end(End.LOGGED_OUT)
+        for message in [*link.sent]:
+            if message.to == UNKNOWN:
+                link.reject(message.network_id, Failure.UNKNOWN_RECIPIENT)
+                continue
+            if self._refusal is not None:
+                link.reject(message.network_id, self._refusal, code=REFUSED_WITH)
+                continue
+            link.ack(message.network_id, recipient=_identity(message.to))
+            self._sequence += 1
+            member = self._groups.get(message.to, "")
+            link.receipt(
+                message.network_id, member=member, sequence=self._sequence, identity=_identity(member)
+            )
+        link.sent.clear()
+
+    async def group_of(self, member: str) -> str:
+        self._groups["group:1"] = member
+        return "group:1"
+
+    async def write_to(self, sender: str, text: str) -> None:
+        content = content_pb2.Content(text=content_pb2.TextContent(body=text))
+        self.driver.link.receive(Incoming("IN1", sender, sender, "", content, 1, identity=_identity(sender)))
+
+    async def write_from_phone(self, to: str, text: str) -> None:
+        content = content_pb2.Content(text=content_pb2.TextContent(body=text))
+        own = f"phone:{self.phone}"
+        self.driver.link.receive(
+            Incoming("IN1", to, own, "", content, 1, from_account=True, identity=_identity(to))
+        )
+
+    async def answer_to(self, sender: str, quoted: str) -> None:
+        said = content_pb2.Content(text=content_pb2.TextContent(body=quoted))
+        reply_to = Reference("M1", "", f"phone:{self.phone}", said)
+        content = content_pb2.Content(text=content_pb2.TextContent(body="yes"))
+        self.driver.link.receive(Incoming("IN1", sender, sender, "", content, 1, reply_to=reply_to))
+
+    async def refuse(self, failure: Failure) -> int:
+        self._refusal = failure
+        return REFUSED_WITH
+
+    async def unacknowledged(self) -> int:
+        return int("IN1" not in self.driver.link.acknowledged)
+
+    async def end(self, end: End) -> None:
+        self.driver.link.end(end)
+
+    async def refuse_logins(self, end: End) -> None:
+        self.driver.refusal = ConnectionEnded(end)
+
+    async def go_away(self) -> None:
+        self.driver.refusal = ConnectionEnded(End.LOST)
+        for pairing in self.driver.pairings:
+            pairing.lose()
+
+    async def file(self, data: bytes) -> bytes:
+        self.driver.blobs["file"] = data
+        return b"file"
+
+    async def without_file(self) -> bytes:
+        return b"nothing"
+
+    async def register(self, phone: str, *, on_network: bool) -> None:
+        if on_network:
+            self.driver.users[phone] = phone.removeprefix("+")
+
+
+class RowsWorld(MemoryWorld):
+    """The same with a state in rows."""
+
+    kind = RowsDriver
+
+    async def paired(self) -> Paired:
+        state = self.driver.pair_at_once(self.phone)
+        return Paired(state, first_rows(state.stored))
+
+
+@asynccontextmanager
+async def memory_world() -> AsyncIterator[MemoryWorld]:
+    yield MemoryWorld()
+
+
+@asynccontextmanager
+async def rows_world() -> AsyncIterator[RowsWorld]:
+    yield RowsWorld()
+
+
+def _identity(address: str) -> Identity | None:
+    """What the network in memory knows of a person besides the address."""
+    return Identity(phone=address[6:], user_id=address[7:]) if address.startswith("phone:") else None

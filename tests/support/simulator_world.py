@@ -1,0 +1,163 @@
+"""Networks that SimulatorService drives, for the contract that every driver keeps: what they have in common,
+and the simulated one, in this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from hashlib import sha256
+from typing import Any, ClassVar
+
+from mesh_session_node.drivers.interface.outcomes import End, Failure
+from mesh_session_node.drivers.interface.pairing import Paired, PairingCode
+from mesh_session_node.drivers.simulated.driver import SimulatedDriver
+from mesh_session_node.drivers.simulated.state import SimulatedState, StoredState
+from mesh_simulator.network import Network
+from mesh_simulator.service import SimulatorServicer
+from mesh_simulator.settings import SimulatorSettings
+from sessionmesh.simnet.v1 import wire_pb2 as wire
+from sessionmesh.simulator.v1 import simulator_pb2 as api
+
+_ENDS = {
+    End.LOST: api.FAULT_KIND_DROP_CONNECTION,
+    End.REFUSED: api.FAULT_KIND_REFUSE_LOGINS,
+    End.LOGGED_OUT: api.FAULT_KIND_LOG_OUT,
+    End.BANNED: api.FAULT_KIND_BAN,
+}
+_REASONS = {
+    Failure.BLOCKED: wire.REJECT_REASON_BLOCKED,
+    Failure.CONTENT: wire.REJECT_REASON_TOO_LARGE,
+    Failure.RATE_LIMITED: wire.REJECT_REASON_RATE_LIMITED,
+    Failure.RESTRICTED: wire.REJECT_REASON_RESTRICTED,
+}
+
+
+class SimulatorWorld:
+    """What every world does that SimulatorService drives. `numbers` are the network's of refusals."""
+
+    numbers: ClassVar[Mapping[Failure, int]]
+
+    def __init__(self, phone: str, service: Any) -> None:
+        self.phone = phone
+        self._service = service
+
+    async def accept(self, code: PairingCode) -> None:
+        request = api.AcceptPairingRequest(phone=self.phone)
+        if code.qr:
+            request.qr = code.qr
+        else:
+            request.code = code.letters
+        await self.ask("AcceptPairing", request)
+
+    async def refuse_pairing(self) -> None:
+        """The network refuses a bad number by itself."""
+
+    async def time_out_pairing(self) -> None:
+        """The attempt ends by itself."""
+
+    async def answer(self) -> None:
+        """The network answers by itself."""
+
+    async def group_of(self, member: str) -> str:
+        members = [self.phone, member.removeprefix("phone:")]
+        made = await self.ask("CreateNetworkGroup", api.CreateNetworkGroupRequest(members=members))
+        address: str = made.group.address
+        return address
+
+    async def write_to(self, sender: str, text: str) -> None:
+        await self._inject(sender=sender, text=text)
+
+    async def write_from_phone(self, to: str, text: str) -> None:
+        await self._inject(from_own_device=True, chat=to, text=text)
+
+    async def answer_to(self, sender: str, quoted: str) -> None:
+        said = api.QuotedMessage(network_message_id="M1", text=quoted)
+        await self._inject(sender=sender, text="yes", quoted=said)
+
+    async def refuse(self, failure: Failure) -> int:
+        request = api.SetBehaviourRequest(phone=self.phone)
+        request.behaviour.refusals.add(reason=_REASONS[failure], code=self.numbers[failure])
+        await self.ask("SetBehaviour", request)
+        return self.numbers[failure]
+
+    async def unacknowledged(self) -> int:
+        found = await self.ask("GetNetworkAccount", api.GetNetworkAccountRequest(phone=self.phone))
+        return int(found.account.pending_inbound)
+
+    async def end(self, end: End) -> None:
+        await self.ask("InjectFault", api.InjectFaultRequest(kind=_ENDS[end], phone=self.phone))
+
+    async def refuse_logins(self, end: End) -> None:
+        await self.end(end)
+
+    async def register(self, phone: str, *, on_network: bool) -> None:
+        if not on_network:
+            await self.ask("SetNetwork", api.SetNetworkRequest(unregistered_phones=[phone]))
+
+    async def ask(self, method: str, request: Any) -> Any:
+        """Call SimulatorService."""
+        return await getattr(self._service, method)(request, None)
+
+    async def _inject(self, **said: Any) -> None:
+        await self.ask("InjectMessage", api.InjectMessageRequest(phone=self.phone, **said))
+
+
+class SimulatedWorld(SimulatorWorld):
+    """Implements `DriverWorld` on a real port."""
+
+    numbers: ClassVar[Mapping[Failure, int]] = dict.fromkeys(_REASONS, 131_047)
+
+    def __init__(self, network: Network) -> None:
+        super().__init__("+15550000001", SimulatorServicer(network))
+        self.driver = SimulatedDriver(network.address)
+        self._network = network
+        self._away = False
+
+    async def paired(self) -> Paired:
+        await self.ask("CreateNetworkAccount", api.CreateNetworkAccountRequest(phone=self.phone))
+        issued = await self.ask("IssueCredential", api.IssueCredentialRequest(phone=self.phone))
+        stored = StoredState(issued.user_id, issued.secret, self.phone, "", "", issued.counter)
+        return Paired(SimulatedState(stored))
+
+    async def accept_with_passkey(self, _code: PairingCode) -> None:
+        """The network never asks."""
+
+    def passkey_answer(self, _options: bytes) -> bytes:
+        """The network never asks."""
+        return b""
+
+    async def go_away(self) -> None:
+        if not self._away:
+            self._away = True
+            await self._network.close()
+
+    async def file(self, data: bytes) -> bytes:
+        put = await self.ask("PutNetworkBlob", api.PutNetworkBlobRequest(data=data))
+        return wire.Blob(ref=put.ref, sha256=put.sha256, size=len(data)).SerializeToString()
+
+    async def without_file(self) -> bytes:
+        return wire.Blob(ref=sha256(b"nothing").hexdigest()).SerializeToString()
+
+
+@asynccontextmanager
+async def simulated_world() -> AsyncIterator[SimulatedWorld]:
+    """QR codes are replaced every 0.2 s, and an attempt ends after 0.5 s."""
+    network = Network(
+        SimulatorSettings(
+            listen="127.0.0.1:0",
+            delivered_after_seconds=0.0,
+            linger_seconds=0.2,
+            qr_seconds=0.2,
+            pair_timeout_seconds=0.5,
+        )
+    )
+    await network.start()
+    timers = asyncio.create_task(network.timers.run(), name="timers")
+    world = SimulatedWorld(network)
+    try:
+        yield world
+    finally:
+        timers.cancel()
+        await world.go_away()
