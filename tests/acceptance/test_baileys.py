@@ -16,6 +16,7 @@ from typing import Any
 
 import grpc
 import pytest
+import pytest_asyncio
 
 from mesh_simulator.whatsapp_web import PROGRAM, ForwardingServicer, NetworkProgram, Ready
 from sessionmesh.simnet.v1 import wire_pb2 as wire
@@ -24,6 +25,7 @@ from sessionmesh.simulator.v1 import simulator_pb2_grpc
 from sessionmesh.v1 import content_pb2
 from tests.acceptance.baileys import Client, linked_client
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 ALICE, BOB = "+4915112345678", "+4915187654321"
 EACH = 20
 
@@ -36,7 +38,7 @@ class Network(ForwardingServicer):
         self.ready = ready
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def network() -> AsyncIterator[Any]:
     if shutil.which(PROGRAM, path=str(Path(sys.executable).parent)) is None:
         pytest.skip("`make whatsapp-web` builds the network where Go is")
@@ -46,7 +48,7 @@ async def network() -> AsyncIterator[Any]:
     await program.stop()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def client(network: Any) -> AsyncIterator[Client]:
     ready = network.ready
     async with linked_client(ready.network, ready.root_key, ALICE, network.AcceptPairing) as client:

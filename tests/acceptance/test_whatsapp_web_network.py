@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
 
-from tests.acceptance.builds import run
-from tests.support.tools import require_on_path
+import pytest
 
-ROOT = Path(__file__).parents[2]
-MODULE = ROOT / "simulator" / "whatsapp_web_network"
+from tests.acceptance.builds import ROOT
+from tests.acceptance.go_module import Ended, GoModule, chosen, must_pass, ready
+
+MODULE = GoModule(ROOT / "simulator" / "whatsapp_web_network")
 
 
-def test_the_network_does_what_its_tests_say() -> None:
-    require_on_path("go", "the network of WhatsApp Web's protocol")
-    run([str(ROOT / "deploy" / "tools" / "build-go"), "stubs"], ROOT)
-    run(["go", "vet", "./..."], MODULE)
-    run(["go", "test", "./..."], MODULE)
+@pytest.fixture(scope="module")
+def ended(request: pytest.FixtureRequest) -> Mapping[str, Ended]:
+    ready("the network of WhatsApp Web's protocol")
+    return MODULE.run(chosen(request), {})
+
+
+@pytest.mark.parametrize("test", MODULE.tests())
+def test_the_network_does_what_its_tests_say(test: str, ended: Mapping[str, Ended]) -> None:
+    must_pass(ended[test])
+
+
+def test_the_networks_program_is_as_go_wants_it() -> None:
+    ready("the network of WhatsApp Web's protocol")
+    MODULE.check()

@@ -4,64 +4,31 @@ the rest against the network of WhatsApp Web's protocol.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance.builds import run
-from tests.support.tools import require_on_path
+from tests.acceptance.builds import ROOT
+from tests.acceptance.go_module import Ended, GoModule, chosen, must_pass, ready
 
-ROOT = Path(__file__).parents[2]
-MODULE = ROOT / "services" / "session-node" / "whatsapp_web_sidecar"
-LIKE_THE_PROGRAM = {"CGO_ENABLED": "0", "GOFLAGS": "-trimpath"}
-"""As `deploy/tools/build-go` builds it: what both need is compiled once."""
-GUARDS = (
-    "TestADeviceThatIsNotStoredIsNotPaired",
-    "TestAMessageThatWasNotStoredIsReadByTheNextOwner",
-    "TestAMessageToSomebodyElseIsNotHandedOver",
-    "TestARequestForAMessageThatCannotBeReadStaysWithTheNetwork",
-    "TestASessionStaysStorableWhateverIsSkipped",
-    "TestATextThatIsNoneDoesNotEndTheStreamOfAll",
-    "TestAnEncryptionOutsideASendHoldsTheRatchet",
-    "TestArchivedSessionsStayWhole",
-    "TestDecryptingWaitsForEncryptingAndTheOtherWayRound",
-    "TestMemoryIsBoundedWhateverManyPeopleWrite",
-    "TestNoMoreIsKeptOfAFileThanItsMessageSays",
-    "TestNoMorePeopleAreLookedUpThanAMessageMayMention",
-    "TestNobodyIsAskedForARowThatCannotBe",
-    "TestNothingIsEncryptedBeforeTheMessageIsStored",
-    "TestNothingLeavesThatIsNotStored",
-    "TestNothingLeavesToAGroupThatIsNotStored",
-    "TestRowsThatCannotBeUsed",
-    "TestTheNextOwnerSkipsInGroups",
-    "TestTheNextOwnerSkipsWhatTheLastOneMayHaveUsed",
-    "TestWhatADecryptionChangedIsStoredWithItsMessageAndNotBefore",
-    "TestWhatCannotBeARowDoesNotHoldUpTheMessageThatBringsIt",
-    "TestWhatIsKeptOfAMessageIsStoredWithIt",
-    "TestWhatIsNotStoredIsCancelled",
-    "TestWhatIsTooOldGoesWithTheNextLogin",
-    "TestWhatOthersSendIsBoundedInNumberAndTheOldestGoes",
-    "TestWhereAFileIsIsStoredBeforeItsMessageLeaves",
-)
+MODULE = GoModule(ROOT / "services" / "session-node" / "whatsapp_web_sidecar")
+NETWORK = Path(sys.executable).parent / "whatsapp-web-network"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def go() -> None:
-    require_on_path("go", "the sidecar of linked devices")
-    if not (ROOT / "gen-go").exists():
-        run([str(ROOT / "deploy" / "tools" / "build-go"), "stubs"], ROOT)
+@pytest.fixture(scope="module")
+def ended(request: pytest.FixtureRequest) -> Mapping[str, Ended]:
+    ready("the sidecar of linked devices")
+    # By the name that it has in the cache: with another network the tests run again.
+    return MODULE.run(chosen(request), {"MESH_WHATSAPP_WEB_NETWORK": str(NETWORK.resolve())})
 
 
-@pytest.mark.parametrize("test", GUARDS)
-def test_a_guard_of_a_linked_device_holds(test: str) -> None:
-    packages = ("./rows", "./device", "./content", "./server")
-    run(["go", "test", "-count=1", "-run", f"^{test}$", *packages], MODULE, LIKE_THE_PROGRAM)
+@pytest.mark.parametrize("test", MODULE.tests())
+def test_the_sidecar_does_what_its_tests_say(test: str, ended: Mapping[str, Ended]) -> None:
+    must_pass(ended[test])
 
 
-def test_the_sidecar_does_what_its_tests_say() -> None:
-    run([str(ROOT / "deploy" / "tools" / "build-go"), "stubs"], ROOT)
-    run([str(ROOT / "deploy" / "tools" / "build-go"), "whatsapp-web-network"], ROOT)
-    assert run(["gofmt", "-l", "."], MODULE) == ""
-    run(["go", "vet", "./..."], MODULE, LIKE_THE_PROGRAM)
-    network = {"MESH_WHATSAPP_WEB_NETWORK": str(ROOT / ".venv" / "bin" / "whatsapp-web-network")}
-    run(["go", "test", "./..."], MODULE, LIKE_THE_PROGRAM | network)
+def test_the_sidecars_program_is_as_go_wants_it() -> None:
+    ready("the sidecar of linked devices")
+    MODULE.check()
