@@ -232,6 +232,23 @@ async def test_what_the_store_says_of_a_file_is_what_the_upload_raises(account: 
         await account.link.upload("image", broken())
 
 
+async def test_a_file_of_a_connection_that_ends_can_be_tried_again(account: Account) -> None:
+    async def ended() -> AsyncIterator[bytes]:
+        account.link.abort()
+        yield b"one"
+
+    with pytest.raises(ConnectionEnded):
+        await account.link.upload("image", ended())
+
+
+async def test_a_file_that_is_read_in_part_is_given_up(account: Account) -> None:
+    await account.link.upload("image", pieces(b"one"))
+    reading = account.link.fetch(b"file")
+    assert await anext(reading) == b"one"
+    await reading.aclose()  # type: ignore[attr-defined] - it is a generator
+    await eventually(lambda: account.told("give_up"))
+
+
 async def test_rows_of_another_connection_are_not_touched(world: SidecarWorld, account: Account) -> None:
     other = await world.account("acc_2")
     account.has_said(write_rows=pb.WriteRows(sequence=1, changes=[pb.StateRowChange(key="k", value=b"v")]))

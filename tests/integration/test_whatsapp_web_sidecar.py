@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
@@ -17,10 +16,12 @@ import pytest
 
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
 from mesh_session_node.drivers.interface.pairing import PairingCode
+from mesh_session_node.drivers.whatsapp_web.link import WebLink
 from sessionmesh.internal.v1 import linked_device_pb2 as pb
 from tests.support import fake_sidecar
 from tests.support.eventually import eventually
-from tests.support.sidecar_world import Account, SidecarWorld, sidecar_world
+from tests.support.link_events import RecordedEvents
+from tests.support.sidecar_world import Account, HeldRows, SidecarWorld, sidecar_world
 
 
 def sidecars(parent: int | None = None) -> list[psutil.Process]:
@@ -68,6 +69,22 @@ async def test_a_connection_of_a_dead_sidecar_is_closed_once_that_is_reaped(
         assert not psutil.pid_exists(sidecar.pid)
 
 
+async def test_a_connection_that_begins_when_its_sidecar_is_gone_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with sidecar_world(tmp_path, monkeypatch) as world:
+        await world.account()
+        stream = await world.driver.sidecar.stream()
+        for sidecar in sidecars():
+            sidecar.kill()
+        await eventually(lambda: stream.ended)
+        rows, events = HeldRows("acc_2"), RecordedEvents()
+        link = WebLink(stream, "phone:+4916", rows, events)
+        with pytest.raises(ConnectionEnded) as ended:
+            await link.log_in("acc_2", [])
+        assert ended.value.end is End.CARRIER_GONE
+
+
 async def test_a_sidecar_that_hangs_is_killed_and_another_takes_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,9 +121,10 @@ async def test_no_sidecar_runs_before_an_account_needs_it(
 
 async def test_a_pairing_starts_the_sidecar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with sidecar_world(tmp_path, monkeypatch) as world:
-        pairing = world.driver.pair(account_id="acc_1", by_code=False, phone="", device_name="")
+        pairing = world.driver.pair(account_id="acc_1", by_code=False, phone="", device_name="", seconds=60.0)
         step = await anext(pairing)
         assert isinstance(step, PairingCode)
+        assert len(sidecars()) == 1
         await pairing.aclose()
 
 
@@ -194,25 +212,6 @@ async def test_a_stopped_node_leaves_no_sidecar(tmp_path: Path, monkeypatch: pyt
         await world.account()
         (sidecar,) = sidecars()
     assert not psutil.pid_exists(sidecar.pid)
-
-
-async def test_a_sidecar_that_runs_has_no_socket_to_leave(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with TemporaryDirectory() as short:
-        monkeypatch.setattr("tempfile.tempdir", short)
-        async with sidecar_world(tmp_path, monkeypatch) as world:
-            await world.account()
-            assert os.listdir(short) == []
-
-
-async def test_a_folder_too_long_for_sockets_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    long = tmp_path / ("a" * 100)
-    long.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(long))
-    async with sidecar_world(tmp_path, monkeypatch) as world:
-        with pytest.raises(ConnectionEnded, match="TMPDIR"):
-            await world.account()
 
 
 NODE = """

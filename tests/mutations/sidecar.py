@@ -32,6 +32,13 @@ SIDECAR = (
         f"{_SIDECAR} -k behind",
     ),
     Mutation(
+        "who begins a connection to a sidecar that is gone is told",
+        f"{_DRIVER}/stream.py",
+        "            self._loop.call_soon(self._tell_end)\n        return",
+        "            pass\n        return",
+        f"{_SIDECAR} -k begins_when_its_sidecar_is_gone",
+    ),
+    Mutation(
         "connections are closed once the sidecar is reaped, and no earlier",
         f"{_DRIVER}/connection.py",
         "        await asyncio.shield(self._closed)\n",

@@ -1,7 +1,7 @@
 """A program that stands in for the sidecar of linked devices: it does what the test has it do.
 
 It logs every device in, acknowledges what is sent, and closes what is to be closed. What is sent to `SAY` it
-says instead of sending it, byte for byte, on the stream. What it is told it appends to the file that
+says instead of sending it, byte for byte, in a frame. What it is told it appends to the file that
 FAKE_SIDECAR_HEARD names. FAKE_SIDECAR_PROTOCOL is the version that it speaks; 0: it says nothing at all.
 FAKE_SIDECAR_VERSION is what it says of that when only its version is asked for; `mute`: nothing. With
 FAKE_SIDECAR_BEHIND it says something else whenever it is asked whether it is there.
@@ -12,13 +12,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import socket
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import grpc
-
+from mesh_core.framing import FrameDecoder, encode
+from mesh_session_node.drivers.whatsapp_web.stream import MAX_FRAME_BYTES
 from sessionmesh.internal.v1 import linked_device_pb2 as pb
 
 SAY = "say"
@@ -35,7 +35,6 @@ if [ "$1" = --version ]; then
 fi
 exec "{python}" -m tests.support.fake_sidecar "$@"
 """
-SERVICE = pb.DESCRIPTOR.services_by_name["LinkedDeviceService"].full_name
 
 
 def install(folder: Path) -> Path:
@@ -54,32 +53,73 @@ def requests_of(file: Path) -> list[pb.RunRequest]:
     return [pb.RunRequest.FromString(base64.b64decode(line)) for line in whole.split("\n") if line]
 
 
-class FakeSidecar:
-    """Serves one stream."""
+class FakeSidecar(asyncio.Protocol):
+    """One connection to a node; `ended` once that has closed it."""
 
     def __init__(self) -> None:
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._transport: Any = None
+        self._decoder = FrameDecoder(MAX_FRAME_BYTES)
         self._files: list[bytes] = []
+        self._uploads: dict[int, bytes] = {}
 
-    async def run(self, requests: AsyncIterator[pb.RunRequest], context: Any) -> None:
-        with open(os.environ[HEARD], "a") as heard:  # noqa: ASYNC230 - a test's file
-            async for request in requests:
-                heard.write(base64.b64encode(request.SerializeToString()).decode() + "\n")
-                heard.flush()
-                for answer in self._answers(request):
-                    await context.write(answer)
+    @classmethod
+    async def speak(cls, over: socket.socket) -> FakeSidecar:
+        """One that speaks over a socket."""
+        loop = asyncio.get_running_loop()
+        _, fake = await loop.create_unix_connection(cls, sock=over)
+        return fake
 
-    async def upload(self, requests: AsyncIterator[pb.UploadFileRequest], context: Any) -> Any:
-        data = b"".join([request.data async for request in requests])
-        if data == b"refused":
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "the network refuses it")
-        self._files.append(data)
-        return pb.UploadFileResponse(url="https://files", sha256=b"s" * 32, size_bytes=len(data))
+    def close(self) -> None:
+        self._transport.abort()
 
-    async def download(self, request: pb.DownloadFileRequest, context: Any) -> None:
-        if request.file == b"gone":
-            await context.abort(grpc.StatusCode.NOT_FOUND, "no such file")
-        for data in self._files:
-            await context.write(pb.DownloadFileResponse(data=data))
+    # --- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        for frame in self._decoder.feed(data):
+            request = pb.RunRequest.FromString(frame)
+            with open(os.environ[HEARD], "a") as heard:
+                heard.write(base64.b64encode(frame).decode() + "\n")
+            for answer in self._answers(request):
+                self._transport.write(encode(answer))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+    # ---
+
+    def _of_file(self, request: pb.RunRequest) -> list[bytes]:
+        """A file is stored whole, and every one that is stored is a piece of what is given."""
+        number, kind = request.connection, request.WhichOneof("request")
+        if kind == "upload":
+            self._uploads[request.upload.file] = b""
+            return [_said(number, next=pb.NextPiece(file=request.upload.file))]
+        if kind == "piece":
+            file = request.piece.file
+            if request.piece.data:
+                self._uploads[file] += request.piece.data
+                return [_said(number, next=pb.NextPiece(file=file))]
+            data = self._uploads.pop(file)
+            if data == b"refused":
+                done = pb.FileDone(
+                    file=file, failure=pb.FILE_FAILURE_REFUSED, detail="the network refuses it"
+                )
+                return [_said(number, file_done=done)]
+            self._files.append(data)
+            stored = pb.StoredFile(url="https://files", sha256=b"s" * 32, size_bytes=len(data))
+            return [_said(number, file_done=pb.FileDone(file=file, stored=stored))]
+        if kind == "download":
+            file = request.download.file
+            if request.download.reference == b"gone":
+                done = pb.FileDone(file=file, failure=pb.FILE_FAILURE_GONE, detail="no such file")
+                return [_said(number, file_done=done)]
+            pieces = [_said(number, piece=pb.FilePiece(file=file, data=data)) for data in self._files]
+            return [*pieces, _said(number, file_done=pb.FileDone(file=file))]
+        return []
 
     def _answers(self, request: pb.RunRequest) -> list[bytes]:
         number, kind = request.connection, request.WhichOneof("request")
@@ -109,38 +149,18 @@ class FakeSidecar:
             if request.send.recipient == SAY:
                 return [request.send.message]
             return [_said(number, acked=pb.MessageAcked(network_message_id=request.send.network_message_id))]
-        return []
+        return self._of_file(request)
 
 
 def _said(connection: int, **response: Any) -> bytes:
     return pb.RunResponse(connection=connection, **response).SerializeToString()
 
 
-async def serve(socket: str) -> grpc.aio.Server:
-    """A server on that socket."""
-    fake = FakeSidecar()
-    handlers: dict[str, Any] = {
-        "Run": grpc.stream_stream_rpc_method_handler(fake.run, pb.RunRequest.FromString),
-        "UploadFile": grpc.stream_unary_rpc_method_handler(
-            fake.upload, pb.UploadFileRequest.FromString, pb.UploadFileResponse.SerializeToString
-        ),
-        "DownloadFile": grpc.unary_stream_rpc_method_handler(
-            fake.download, pb.DownloadFileRequest.FromString, pb.DownloadFileResponse.SerializeToString
-        ),
-    }
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-    server.add_insecure_port(f"unix:{socket}")
-    await server.start()
-    return server
-
-
-async def main(socket: str) -> None:
-    """Serve until standard input ends."""
-    server = await serve(socket)
-    await asyncio.to_thread(sys.stdin.buffer.read)
-    await server.stop(None)
+async def main() -> None:
+    """Speak over standard input until that closes."""
+    fake = await FakeSidecar.speak(socket.socket(fileno=sys.stdin.fileno()))
+    await fake.ended
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[sys.argv.index("--socket") + 1]))
+    asyncio.run(main())

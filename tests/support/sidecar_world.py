@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 
 from mesh_session_node.drivers.interface.content import OutgoingMessage
@@ -108,22 +108,23 @@ class InProcess:
 
     pid = resident_bytes = 0
 
-    def __init__(self, server: grpc.aio.Server) -> None:
-        self._server = server
+    def __init__(self, fake: fake_sidecar.FakeSidecar) -> None:
+        self._fake = fake
 
     @classmethod
-    async def start(cls, _program: str, socket: Path) -> InProcess:
-        return cls(await fake_sidecar.serve(str(socket)))
+    async def start(cls, _program: str, stdin: socket.socket) -> InProcess:
+        return cls(await fake_sidecar.FakeSidecar.speak(stdin.dup()))
 
     async def ended(self) -> str:
-        await self._server.wait_for_termination()
+        await asyncio.shield(self._fake.ended)
         return "it ended"
 
     async def stop(self) -> None:
         await self.kill()
 
     async def kill(self) -> None:
-        await self._server.stop(None)
+        self._fake.close()
+        await asyncio.shield(self._fake.ended)
 
 
 @asynccontextmanager

@@ -25,7 +25,7 @@ var (
 	bert   = types.NewJID("491510000002", types.DefaultUserServer)
 	writer = Writer{Own: own, OwnHidden: types.NewJID("900001", types.HiddenUserServer), Chat: bert, Secret: []byte("secret")}
 	reader = Reader{Own: bert, Phone: address.Of}
-	stored = &internalv1.UploadFileResponse{DirectPath: "/v/1", MediaKey: make([]byte, 32), Sha256: []byte{1}, EncryptedSha256: []byte{2}, SizeBytes: 7}
+	stored = &internalv1.StoredFile{DirectPath: "/v/1", MediaKey: make([]byte, 32), Sha256: []byte{1}, EncryptedSha256: []byte{2}, SizeBytes: 7}
 	media  = &sessionmeshv1.Media{
 		MimeType: "image/jpeg", Width: proto.Int32(4), Height: proto.Int32(3), Duration: durationpb.New(5 * time.Second),
 		Thumbnail: &sessionmeshv1.Thumbnail{Preview: []byte{9}},

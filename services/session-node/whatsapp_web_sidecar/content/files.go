@@ -13,11 +13,11 @@ import (
 
 // file is what a message says of its file.
 type file struct {
-	stored *internalv1.UploadFileResponse
+	stored *internalv1.StoredFile
 	media  *sessionmeshv1.Media
 }
 
-func fileOf(stored *internalv1.UploadFileResponse, media *sessionmeshv1.Media) *file {
+func fileOf(stored *internalv1.StoredFile, media *sessionmeshv1.Media) *file {
 	return &file{stored, media}
 }
 

@@ -33,7 +33,7 @@ type Outgoing struct {
 	// Of a vote: what the library encrypts it for.
 	Vote *Vote
 	// Where the network has its file; nil: it has none.
-	File *internalv1.UploadFileResponse
+	File *internalv1.StoredFile
 }
 
 // A Vote on a poll.

@@ -40,7 +40,7 @@ var mediaTypes = map[string]whatsmeow.MediaType{
 }
 
 // Upload encrypts a file and stores it with the network. The encrypted bytes lie in a file without a name meanwhile.
-func (d *Device) Upload(ctx context.Context, kind string, file io.Reader) (*internalv1.UploadFileResponse, error) {
+func (d *Device) Upload(ctx context.Context, kind string, file io.Reader) (*internalv1.StoredFile, error) {
 	client := d.loggedIn()
 	if client == nil {
 		return nil, ErrNotConnected
@@ -63,7 +63,7 @@ func (d *Device) Upload(ctx context.Context, kind string, file io.Reader) (*inte
 		}
 		return nil, fmt.Errorf("%w: %w", ErrFileRefused, err)
 	}
-	return &internalv1.UploadFileResponse{
+	return &internalv1.StoredFile{
 		Url: stored.URL, DirectPath: stored.DirectPath, MediaKey: stored.MediaKey, EncryptedSha256: stored.FileEncSHA256,
 		Sha256: stored.FileSHA256, SizeBytes: stored.FileLength, Handle: stored.Handle, Time: timestamppb.Now(),
 	}, nil

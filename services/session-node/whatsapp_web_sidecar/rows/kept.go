@@ -198,7 +198,7 @@ func (s *Store) Poll(id types.MessageID) (answers []string, known bool) {
 
 // KeepFile keeps where the network has the file of a message that is being sent, stored before it leaves: somebody who
 // cannot read the message may ask for it when another sidecar has the account.
-func (s *Store) KeepFile(sending context.Context, id types.MessageID, file *internalv1.UploadFileResponse) error {
+func (s *Store) KeepFile(sending context.Context, id types.MessageID, file *internalv1.StoredFile) error {
 	encoded, err := proto.Marshal(file)
 	if err != nil {
 		return err
@@ -207,11 +207,11 @@ func (s *Store) KeepFile(sending context.Context, id types.MessageID, file *inte
 }
 
 // File returns where the network has the file of a message that was sent; nil where that is not kept.
-func (s *Store) File(ctx context.Context, id types.MessageID) (*internalv1.UploadFileResponse, error) {
+func (s *Store) File(ctx context.Context, id types.MessageID) (*internalv1.StoredFile, error) {
 	value, err := s.look(ctx, filePrefix+id)
 	if err != nil || value == nil {
 		return nil, err
 	}
-	file := &internalv1.UploadFileResponse{}
+	file := &internalv1.StoredFile{}
 	return file, proto.Unmarshal(value, file)
 }

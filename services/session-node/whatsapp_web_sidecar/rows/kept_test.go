@@ -127,7 +127,7 @@ func TestWhatIsKeptOfAMessageIsStoredWithIt(t *testing.T) {
 
 func TestWhereAFileIsIsStoredBeforeItsMessageLeaves(t *testing.T) {
 	anna, bert := acquainted(t)
-	file := &internalv1.UploadFileResponse{DirectPath: "/mms/image/1"}
+	file := &internalv1.StoredFile{DirectPath: "/mms/image/1"}
 	keep := func(sending context.Context) error { return anna.KeepFile(sending, "3EB0", file) }
 	if _, err := anna.sendWith(bert, "a picture", nil, keep); err != nil {
 		t.Fatal(err)

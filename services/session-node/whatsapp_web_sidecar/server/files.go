@@ -1,12 +1,9 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"io"
-
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	internalv1 "sessionmesh.dev/gen/sessionmesh/nodes/v1"
 	"sessionmesh.dev/whatsapp-web-sidecar/device"
@@ -15,88 +12,159 @@ import (
 // Bytes in one piece of a file, at most 1 MiB.
 const pieceBytes = 256 << 10
 
-// UploadFile stores a file with the network.
-func (s *Server) UploadFile(stream grpc.ClientStreamingServer[internalv1.UploadFileRequest, internalv1.UploadFileResponse]) error {
-	first, err := stream.Recv()
-	if err != nil {
-		return err
-	}
-	header := first.GetHeader()
-	if header == nil {
-		return status.Error(codes.InvalidArgument, "the first request says what the file is of")
-	}
-	d := s.find(header.GetConnection())
-	if d == nil {
-		return statusOf(device.ErrNotConnected)
-	}
-	stored, err := d.Upload(stream.Context(), header.GetKind(), &pieces{stream: stream})
-	if err != nil {
-		return statusOf(err)
-	}
-	return stream.SendAndClose(stored)
+// fileID is a file on its way: its connection's number, and its own.
+type fileID struct{ connection, file uint64 }
+
+// transfer is what the node says of a file on its way. One piece at a time goes over the connection, so that no file
+// holds up what else is said, and so that whoever is slower is waited for.
+type transfer struct {
+	ctx    context.Context
+	giveUp context.CancelFunc
+	pieces chan []byte
+	wanted chan struct{}
 }
 
-// pieces reads the requests of an upload as one file.
-type pieces struct {
-	stream grpc.ClientStreamingServer[internalv1.UploadFileRequest, internalv1.UploadFileResponse]
-	rest   []byte
-}
-
-func (p *pieces) Read(into []byte) (int, error) {
-	for len(p.rest) == 0 {
-		request, err := p.stream.Recv()
-		if err != nil {
-			return 0, err
+// handleFile does what the node asks of a device's files.
+func (r *run) handleFile(connection uint64, d *device.Device, request *internalv1.RunRequest) {
+	switch asked := request.GetRequest().(type) {
+	case *internalv1.RunRequest_Upload:
+		id := fileID{connection, asked.Upload.GetFile()}
+		r.begin(id, func(t *transfer) *internalv1.FileDone {
+			stored, err := d.Upload(t.ctx, asked.Upload.GetKind(), &upload{run: r, id: id, transfer: t})
+			if err != nil {
+				return failed(err)
+			}
+			return &internalv1.FileDone{Stored: stored}
+		})
+	case *internalv1.RunRequest_Download:
+		id := fileID{connection, asked.Download.GetFile()}
+		r.begin(id, func(t *transfer) *internalv1.FileDone {
+			err := d.Download(t.ctx, asked.Download.GetReference(), func(file io.Reader) error { return r.pass(id, t, file) })
+			if err != nil {
+				return failed(err)
+			}
+			return &internalv1.FileDone{}
+		})
+	case *internalv1.RunRequest_Piece:
+		if t := r.transfer(fileID{connection, asked.Piece.GetFile()}); t != nil {
+			select {
+			case t.pieces <- asked.Piece.GetData():
+			default: // it was not asked for
+				t.giveUp()
+			}
 		}
-		p.rest = request.GetData()
+	case *internalv1.RunRequest_Next:
+		if t := r.transfer(fileID{connection, asked.Next.GetFile()}); t != nil {
+			select {
+			case t.wanted <- struct{}{}:
+			default:
+			}
+		}
+	case *internalv1.RunRequest_GiveUp:
+		if t := r.transfer(fileID{connection, asked.GiveUp.GetFile()}); t != nil {
+			t.giveUp()
+		}
 	}
-	n := copy(into, p.rest)
-	p.rest = p.rest[n:]
+}
+
+// begin runs a transfer, and says what became of it.
+func (r *run) begin(id fileID, work func(*transfer) *internalv1.FileDone) {
+	t := &transfer{pieces: make(chan []byte, 1), wanted: make(chan struct{}, 1)}
+	t.ctx, t.giveUp = context.WithCancel(r.over)
+	r.mu.Lock()
+	r.transfers[id] = t
+	r.mu.Unlock()
+	go func() {
+		done := work(t)
+		t.giveUp()
+		r.mu.Lock()
+		delete(r.transfers, id)
+		r.mu.Unlock()
+		done.File = id.file
+		r.say(&internalv1.RunResponse{Connection: id.connection, Response: &internalv1.RunResponse_FileDone{FileDone: done}})
+	}()
+}
+
+// giveUpAll ends the transfers of a connection that is closed.
+func (r *run) giveUpAll(connection uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id, t := range r.transfers {
+		if id.connection == connection {
+			t.giveUp()
+		}
+	}
+}
+
+func (r *run) transfer(id fileID) *transfer {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.transfers[id]
+}
+
+// upload reads the pieces that the node sends as one file.
+type upload struct {
+	run      *run
+	id       fileID
+	transfer *transfer
+	rest     []byte
+	whole    bool
+}
+
+func (u *upload) Read(into []byte) (int, error) {
+	if len(u.rest) == 0 && !u.whole {
+		u.run.say(&internalv1.RunResponse{Connection: u.id.connection, Response: &internalv1.RunResponse_Next{
+			Next: &internalv1.NextPiece{File: u.id.file},
+		}})
+		select {
+		case u.rest = <-u.transfer.pieces:
+			u.whole = len(u.rest) == 0
+		case <-u.transfer.ctx.Done():
+			return 0, u.transfer.ctx.Err()
+		}
+	}
+	if u.whole {
+		return 0, io.EOF
+	}
+	n := copy(into, u.rest)
+	u.rest = u.rest[n:]
 	return n, nil
 }
 
-// DownloadFile gives the bytes of an incoming message's file.
-func (s *Server) DownloadFile(request *internalv1.DownloadFileRequest, stream grpc.ServerStreamingServer[internalv1.DownloadFileResponse]) error {
-	d := s.find(request.GetConnection())
-	if d == nil {
-		return statusOf(device.ErrNotConnected)
-	}
-	err := d.Download(stream.Context(), request.GetFile(), func(file io.Reader) error {
+// pass gives a file to the node, each piece but the first once it is wanted.
+func (r *run) pass(id fileID, t *transfer, file io.Reader) error {
+	for {
 		piece := make([]byte, pieceBytes)
-		for {
-			n, err := io.ReadFull(file, piece)
-			if n > 0 {
-				if err := stream.Send(&internalv1.DownloadFileResponse{Data: piece[:n]}); err != nil {
-					return err
-				}
-			}
-			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
+		n, err := io.ReadFull(file, piece)
+		if n > 0 {
+			r.say(&internalv1.RunResponse{Connection: id.connection, Response: &internalv1.RunResponse_Piece{
+				Piece: &internalv1.FilePiece{File: id.file, Data: piece[:n]},
+			}})
 		}
-	})
-	if err != nil {
-		return statusOf(err)
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return nil
+		case err != nil:
+			return err
+		}
+		select {
+		case <-t.wanted:
+		case <-t.ctx.Done():
+			return t.ctx.Err()
+		}
 	}
-	return nil
 }
 
-func statusOf(err error) error {
+// failed says why a file did not get where it was to.
+func failed(err error) *internalv1.FileDone {
+	failure := internalv1.FileFailure_FILE_FAILURE_NOT_CONNECTED
 	switch {
-	case errors.Is(err, device.ErrNotConnected):
-		return status.Error(codes.Unavailable, err.Error())
 	case errors.Is(err, device.ErrFileRefused):
-		return status.Error(codes.FailedPrecondition, err.Error())
+		failure = internalv1.FileFailure_FILE_FAILURE_REFUSED
 	case errors.Is(err, device.ErrFileGone):
-		return status.Error(codes.NotFound, err.Error())
+		failure = internalv1.FileFailure_FILE_FAILURE_GONE
 	case errors.Is(err, device.ErrFileBroken):
-		return status.Error(codes.DataLoss, err.Error())
+		failure = internalv1.FileFailure_FILE_FAILURE_BROKEN
 	}
-	if _, is := status.FromError(err); is {
-		return err
-	}
-	return status.Error(codes.Internal, err.Error())
+	return &internalv1.FileDone{Failure: failure, Detail: err.Error()}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"maps"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -12,20 +13,79 @@ import (
 	sessionmeshv1 "sessionmesh.dev/gen/sessionmesh/v1"
 )
 
-func (l *link) upload(kind string, file []byte) *internalv1.UploadFileResponse {
+var lastFile atomic.Uint64
+
+// of is what the sidecar says of one file.
+func of(number uint64) func(*internalv1.RunResponse) (*internalv1.RunResponse, bool) {
+	return func(r *internalv1.RunResponse) (*internalv1.RunResponse, bool) {
+		return r, r.GetNext().GetFile() == number || r.GetPiece().GetFile() == number || r.GetFileDone().GetFile() == number
+	}
+}
+
+func (l *link) begin(kind string) uint64 {
+	number := lastFile.Add(1)
+	l.ask(&internalv1.RunRequest{Request: &internalv1.RunRequest_Upload{Upload: &internalv1.UploadFile{File: number, Kind: kind}}})
+	return number
+}
+
+// upload stores a file in pieces, each once it is wanted.
+func (l *link) upload(kind string, file []byte) *internalv1.StoredFile {
 	l.t.Helper()
-	upload, err := l.files.UploadFile(l.t.Context())
-	if err != nil {
-		l.t.Fatal(err)
+	number := l.begin(kind)
+	for {
+		said := until(l, of(number))
+		if done := said.GetFileDone(); done.GetFailure() != 0 {
+			l.t.Fatal(done)
+		} else if done != nil {
+			return done.GetStored()
+		}
+		piece := file[:min(len(file), 100_000)]
+		file = file[len(piece):]
+		l.ask(&internalv1.RunRequest{Request: &internalv1.RunRequest_Piece{Piece: &internalv1.FilePiece{File: number, Data: piece}}})
 	}
-	header := &internalv1.UploadFileHeader{Connection: l.number, Kind: kind}
-	_ = upload.Send(&internalv1.UploadFileRequest{Piece: &internalv1.UploadFileRequest_Header{Header: header}})
-	_ = upload.Send(&internalv1.UploadFileRequest{Piece: &internalv1.UploadFileRequest_Data{Data: file}})
-	stored, err := upload.CloseAndRecv()
-	if err != nil {
-		l.t.Fatal(err)
+}
+
+func (l *link) download(reference []byte) []byte {
+	l.t.Helper()
+	file, done := l.fetch(reference)
+	if done.GetFailure() != 0 {
+		l.t.Fatal(done)
 	}
-	return stored
+	return file
+}
+
+// fetch gives what came of a file, and how that ended.
+func (l *link) fetch(reference []byte) ([]byte, *internalv1.FileDone) {
+	l.t.Helper()
+	number := lastFile.Add(1)
+	l.ask(&internalv1.RunRequest{Request: &internalv1.RunRequest_Download{
+		Download: &internalv1.DownloadFile{File: number, Reference: reference},
+	}})
+	var got []byte
+	for {
+		said := until(l, of(number))
+		if said.GetPiece() == nil {
+			return got, said.GetFileDone()
+		}
+		got = append(got, said.GetPiece().GetData()...)
+		l.ask(&internalv1.RunRequest{Request: &internalv1.RunRequest_Next{Next: &internalv1.NextPiece{File: number}}})
+	}
+}
+
+func TestAFileThatIsGivenUpLeavesTheOthers(t *testing.T) {
+	_, s, rows := world(t)
+	l := s.open(rows)
+	number := l.begin("document")
+	if said := until(l, of(number)); said.GetNext() == nil {
+		t.Fatal(said)
+	}
+	l.ask(&internalv1.RunRequest{Request: &internalv1.RunRequest_GiveUp{GiveUp: &internalv1.GiveUpFile{File: number}}})
+	if done := until(l, of(number)).GetFileDone(); done.GetFailure() != internalv1.FileFailure_FILE_FAILURE_NOT_CONNECTED {
+		t.Fatal(done)
+	}
+	if stored := l.upload("document", []byte("another")); stored.GetSizeBytes() != 7 {
+		t.Fatal(stored)
+	}
 }
 
 // Every kind of file, as DeviceMessage has it.
@@ -57,20 +117,21 @@ func TestTheNextOwnerSendsFilesAgainThatSomebodyCouldNotRead(t *testing.T) {
 		sentMessages.Store(id, &internalv1.SendDeviceMessage{Recipient: "phone:" + bert, Message: stored})
 	}
 	taken := l.stored()
-	s.cancel() // the node dies
+	_ = s.connection.Close() // the node dies
 	maps.DeleteFunc(berts, func(key string, _ []byte) bool { return strings.HasPrefix(key, "prekey/") })
 	next := startNode(t, n)
 	device := next.open(berts)
 	next.open(taken)
-	for len(sent) > 0 {
+	references := map[string][]byte{}
+	for len(references) < len(sent) {
 		got := until(device, incoming)
-		kind := sent[got.GetNetworkMessageId()]
-		if kind == "" || len(got.GetFile()) == 0 { // a placeholder of what cannot be read
-			continue
+		if kind := sent[got.GetNetworkMessageId()]; kind != "" && len(got.GetFile()) > 0 { // else what cannot be read
+			references[kind] = got.GetFile()
 		}
-		if file := device.download(got.GetFile()); !bytes.Equal(file, []byte("the file of "+kind)) {
+	}
+	for kind, reference := range references {
+		if file := device.download(reference); !bytes.Equal(file, []byte("the file of "+kind)) {
 			t.Fatalf("%s: %q", kind, file)
 		}
-		delete(sent, got.GetNetworkMessageId())
 	}
 }

@@ -2,10 +2,11 @@ package server_test
 
 import (
 	"bufio"
-	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"os"
@@ -135,10 +136,8 @@ func (n *network) put(file []byte) string {
 
 // node is a session-node: the other end of the sidecar's stream, with its accounts' rows.
 type node struct {
-	t      *testing.T
-	stream grpc.BidiStreamingClient[internalv1.RunRequest, internalv1.RunResponse]
-	files  internalv1.LinkedDeviceServiceClient
-	cancel context.CancelFunc
+	t          *testing.T
+	connection net.Conn
 
 	sending sync.Mutex
 	mu      sync.Mutex
@@ -149,35 +148,24 @@ type node struct {
 // startNode starts a sidecar, and a node that speaks to it.
 func startNode(t *testing.T, n *network) *node {
 	t.Helper()
-	folder, err := os.MkdirTemp("", "node")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(folder) })
-	listener, err := net.Listen("unix", filepath.Join(folder, "s"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	serving := grpc.NewServer(grpc.MaxRecvMsgSize(64 << 20))
-	internalv1.RegisterLinkedDeviceServiceServer(serving, &server.Server{})
-	go func() { _ = serving.Serve(listener) }()
-	t.Cleanup(serving.Stop)
-	client := internalv1.NewLinkedDeviceServiceClient(dial(t, "unix:"+filepath.Join(folder, "s")))
-	ctx, cancel := context.WithCancel(context.Background())
-	t.Cleanup(cancel)
-	stream, err := client.Run(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	ours, theirs := net.Pipe()
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(theirs) }()
+	t.Cleanup(func() {
+		_ = ours.Close()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
 	root, err := hex.DecodeString(n.root)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &node{t: t, stream: stream, files: client, cancel: cancel, links: map[uint64]*link{}}
+	s := &node{t: t, connection: ours, links: map[uint64]*link{}}
 	s.tell(&internalv1.RunRequest{Request: &internalv1.RunRequest_Start{Start: &internalv1.StartSidecar{
 		Protocol: 1, DeviceName: "Sessionmesh", TestNetwork: n.address, TestRoot: root,
 	}}})
-	if first, err := stream.Recv(); err != nil || first.GetStarted().GetProtocol() != 1 {
+	if first, err := s.recv(); err != nil || first.GetStarted().GetProtocol() != 1 {
 		t.Fatal(first, err)
 	}
 	go s.read()
@@ -187,12 +175,30 @@ func startNode(t *testing.T, n *network) *node {
 func (s *node) tell(request *internalv1.RunRequest) {
 	s.sending.Lock()
 	defer s.sending.Unlock()
-	_ = s.stream.Send(request)
+	encoded, err := proto.Marshal(request)
+	if err != nil {
+		s.t.Error(err)
+		return
+	}
+	_, _ = s.connection.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(encoded))), encoded...))
+}
+
+func (s *node) recv() (*internalv1.RunResponse, error) {
+	var length [4]byte
+	if _, err := io.ReadFull(s.connection, length[:]); err != nil {
+		return nil, err
+	}
+	encoded := make([]byte, binary.BigEndian.Uint32(length[:]))
+	if _, err := io.ReadFull(s.connection, encoded); err != nil {
+		return nil, err
+	}
+	response := &internalv1.RunResponse{}
+	return response, proto.Unmarshal(encoded, response)
 }
 
 func (s *node) read() {
 	for {
-		response, err := s.stream.Recv()
+		response, err := s.recv()
 		if err != nil {
 			return
 		}

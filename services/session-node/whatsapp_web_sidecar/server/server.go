@@ -1,15 +1,13 @@
-// Package server is what a session-node speaks to: its devices over one stream, and their files.
+// Package server is what a session-node speaks to: its devices and their files, over one connection.
 package server
 
 import (
+	"context"
 	"errors"
 	"io"
+	"net"
 	"runtime/debug"
 	"sync"
-
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"go.mau.fi/whatsmeow"
 	"go.mau.fi/whatsmeow/store"
@@ -26,85 +24,73 @@ const (
 	maxWaiting = 512
 )
 
-// Server serves one node.
-type Server struct {
-	internalv1.UnimplementedLinkedDeviceServiceServer
-
-	mu      sync.Mutex
-	running *run
-}
-
-// run is the node's stream.
+// run is one node's connection.
 type run struct {
 	network *device.Network
 	out     chan *internalv1.RunResponse
-	over    chan struct{}
+	over    context.Context
 
-	mu      sync.Mutex
-	devices map[uint64]*device.Device
+	mu        sync.Mutex
+	devices   map[uint64]*device.Device
+	transfers map[fileID]*transfer
 }
 
-// Run serves the node's stream; with its end every connection is closed.
-func (s *Server) Run(stream grpc.BidiStreamingServer[internalv1.RunRequest, internalv1.RunResponse]) error {
-	first, err := stream.Recv()
+// Serve speaks with a node until either side closes the connection; with its end every device's is closed.
+func Serve(connection net.Conn) error {
+	read := newReader(connection)
+	first, err := read()
 	if err != nil {
-		return err
+		return fault(err)
 	}
 	start := first.GetStart()
 	if start == nil {
-		return status.Error(codes.FailedPrecondition, "the first request is a StartSidecar")
+		return errors.New("the first request is no StartSidecar")
 	}
+	if start.GetTestNetwork() != "" {
+		if len(start.GetTestRoot()) != 32 {
+			return errors.New("the test network's key has not 32 bytes")
+		}
+		whatsmeow.WACertPubKey = [32]byte(start.GetTestRoot())
+	}
+	device.Name(start.GetDeviceName())
+	over, end := context.WithCancel(context.Background())
 	r := &run{
-		out: make(chan *internalv1.RunResponse, maxWaiting), over: make(chan struct{}), devices: map[uint64]*device.Device{},
-		network: device.NewNetwork(start.GetTestNetwork()),
+		network: device.NewNetwork(start.GetTestNetwork()), out: make(chan *internalv1.RunResponse, maxWaiting), over: over,
+		devices: map[uint64]*device.Device{}, transfers: map[fileID]*transfer{},
 	}
-	if err := s.begin(r, start); err != nil {
-		return err
-	}
-	defer s.end(r)
 	r.say(&internalv1.RunResponse{Response: &internalv1.RunResponse_Started{Started: Started()}})
 	written := make(chan error, 1)
-	go func() { written <- r.write(stream) }()
-	read := make(chan error, 1)
-	go func() { read <- r.read(stream) }()
-	select {
-	case err = <-read:
-	case err = <-written:
+	go func() {
+		written <- r.write(connection)
+		_ = connection.Close()
+	}()
+	for err == nil {
+		var request *internalv1.RunRequest
+		if request, err = read(); err == nil {
+			r.handle(request)
+		}
 	}
-	if errors.Is(err, io.EOF) {
+	end()
+	r.closeAll()
+	_ = connection.Close()
+	return errors.Join(fault(err), fault(<-written))
+}
+
+// fault is what ended the connection but that the node left.
+func fault(err error) error {
+	var left *net.OpError
+	if errors.Is(err, io.EOF) || errors.As(err, &left) {
 		return nil
 	}
 	return err
 }
 
-func (s *Server) begin(r *run, start *internalv1.StartSidecar) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.running != nil {
-		return status.Error(codes.FailedPrecondition, "there is a stream already")
-	}
-	if start.GetTestNetwork() != "" {
-		if len(start.GetTestRoot()) != 32 {
-			return status.Error(codes.InvalidArgument, "the test network's key has 32 bytes")
-		}
-		whatsmeow.WACertPubKey = [32]byte(start.GetTestRoot())
-	}
-	device.Name(start.GetDeviceName())
-	s.running = r
-	return nil
-}
-
-func (s *Server) end(r *run) {
-	close(r.over)
+func (r *run) closeAll() {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, d := range r.devices {
 		d.Close()
 	}
-	r.devices = map[uint64]*device.Device{}
-	r.mu.Unlock()
-	s.mu.Lock()
-	s.running = nil
-	s.mu.Unlock()
 }
 
 // Started says what this program is.
@@ -127,35 +113,12 @@ func (r *run) say(response *internalv1.RunResponse) bool {
 	select {
 	case r.out <- response:
 		return true
-	case <-r.over:
+	case <-r.over.Done():
 		return false
 	}
 }
 
-func (r *run) write(stream grpc.BidiStreamingServer[internalv1.RunRequest, internalv1.RunResponse]) error {
-	for {
-		select {
-		case response := <-r.out:
-			if err := send(stream, response); err != nil {
-				return err
-			}
-		case <-r.over:
-			return nil
-		}
-	}
-}
-
-// read hands the node's requests to its devices. None of them makes it wait.
-func (r *run) read(stream grpc.BidiStreamingServer[internalv1.RunRequest, internalv1.RunResponse]) error {
-	for {
-		request, err := stream.Recv()
-		if err != nil {
-			return err
-		}
-		r.handle(request)
-	}
-}
-
+// handle hands a request to its device. None of them makes it wait.
 func (r *run) handle(request *internalv1.RunRequest) {
 	number := request.GetConnection()
 	switch asked := request.GetRequest().(type) {
@@ -203,6 +166,9 @@ func (r *run) handle(request *internalv1.RunRequest) {
 		delete(r.devices, number)
 		r.mu.Unlock()
 		d.Close()
+		r.giveUpAll(number)
+	default:
+		r.handleFile(number, d, request)
 	}
 }
 
@@ -213,17 +179,4 @@ func (r *run) add(number uint64, begin func() *device.Device) {
 	if number != 0 && r.devices[number] == nil {
 		r.devices[number] = begin()
 	}
-}
-
-// find is a connection of the node's stream.
-func (s *Server) find(number uint64) *device.Device {
-	s.mu.Lock()
-	r := s.running
-	s.mu.Unlock()
-	if r == nil {
-		return nil
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.devices[number]
 }

@@ -5,16 +5,12 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"strings"
 	"testing"
 	"time"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -124,7 +120,7 @@ func TestTheNextOwnerIsReadByEverybody(t *testing.T) {
 		l.receipt(l.send("phone:"+bert, text(fmt.Sprint(i))))
 	}
 	taken := l.stored()
-	s.cancel() // the node dies
+	_ = s.connection.Close() // the node dies
 	next := startNode(t, n).open(taken)
 	for i := range 5 {
 		next.receipt(next.send("phone:"+bert, text(fmt.Sprint("again ", i))))
@@ -146,7 +142,7 @@ func TestTheNextOwnerSendsAgainWhatSomebodyCouldNotRead(t *testing.T) {
 	id := l.send("phone:"+bert, text("hello"))
 	l.acked(id)
 	taken := l.stored()
-	s.cancel() // the node dies
+	_ = s.connection.Close() // the node dies
 	maps.DeleteFunc(berts, func(key string, _ []byte) bool { return strings.HasPrefix(key, "prekey/") })
 	next := startNode(t, n)
 	device := next.open(berts)
@@ -273,25 +269,7 @@ func TestFilesGoUpAndComeDown(t *testing.T) {
 	n, s, rows := world(t)
 	l := s.open(rows)
 	file := bytes.Repeat([]byte("a file that is larger than a piece "), 40_000)
-	upload, err := s.files.UploadFile(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	header := &internalv1.UploadFileHeader{Connection: l.number, Kind: "document"}
-	if err := upload.Send(&internalv1.UploadFileRequest{Piece: &internalv1.UploadFileRequest_Header{Header: header}}); err != nil {
-		t.Fatal(err)
-	}
-	for rest := file; len(rest) > 0; {
-		piece := rest[:min(len(rest), 100_000)]
-		rest = rest[len(piece):]
-		if err := upload.Send(&internalv1.UploadFileRequest{Piece: &internalv1.UploadFileRequest_Data{Data: piece}}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	stored, err := upload.CloseAndRecv()
-	if err != nil {
-		t.Fatal(err)
-	}
+	stored := l.upload("document", file)
 	sum := sha256.Sum256(file)
 	if !bytes.Equal(stored.GetSha256(), sum[:]) || stored.GetSizeBytes() != uint64(len(file)) {
 		t.Fatal(stored)
@@ -311,47 +289,8 @@ func TestFilesGoUpAndComeDown(t *testing.T) {
 	if got := l.download(came.GetFile()); !bytes.Equal(got, file) {
 		t.Fatalf("%d bytes, want %d", len(got), len(file))
 	}
-	if code := downloadCode(t, s, l, []byte("no reference")); code != codes.DataLoss {
-		t.Fatal(code)
-	}
-	l.close()
-	if code := downloadCode(t, s, l, []byte("no reference")); code != codes.Unavailable {
-		t.Fatal(code)
-	}
-}
-
-func (l *link) download(ref []byte) []byte {
-	l.t.Helper()
-	stream, err := l.files.DownloadFile(l.t.Context(), &internalv1.DownloadFileRequest{Connection: l.number, File: ref})
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	var got []byte
-	for {
-		piece, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return got
-		}
-		if err != nil {
-			l.t.Fatal(err)
-		}
-		got = append(got, piece.GetData()...)
-	}
-}
-
-func downloadCode(t *testing.T, s *node, l *link, ref []byte) codes.Code {
-	t.Helper()
-	stream, err := s.files.DownloadFile(t.Context(), &internalv1.DownloadFileRequest{Connection: l.number, File: ref})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		if _, err := stream.Recv(); err != nil {
-			if errors.Is(err, io.EOF) {
-				return codes.OK
-			}
-			return status.Code(err)
-		}
+	if _, done := l.fetch([]byte("no reference")); done.GetFailure() != internalv1.FileFailure_FILE_FAILURE_BROKEN {
+		t.Fatal(done)
 	}
 }
 
@@ -606,7 +545,7 @@ func TestWhatTheNetworkDoesToOneDoesNotTouchOthers(t *testing.T) {
 func TestWithTheStreamEverythingCloses(t *testing.T) {
 	n, s, rows := world(t)
 	s.open(rows)
-	s.cancel()
+	_ = s.connection.Close()
 	deadline := time.Now().Add(patience)
 	for {
 		stats, err := n.GetNetworkStats(t.Context(), &simulatorv1.GetNetworkStatsRequest{})

@@ -88,13 +88,13 @@ class WhatsappWebDriver:
             raise ConnectionEnded(End.LOST, "the network did not answer the login in time") from None
 
     async def _connect(self, own: str, rows: StateRows, events: LinkEvents) -> WebLink:
-        stream = await self.sidecar.stream()
         try:
             needed = await rows.read(prefix=LOGIN_ROWS)
         except StateUnavailable as error:
             raise ConnectionEnded(
                 End.LOST, f"what is stored of the account cannot be read: {error}"
             ) from None
+        stream = await self.sidecar.stream()
         if not events.permitted():
             raise ConnectionEnded(End.LOST, "the account has moved to another node")
         link = WebLink(stream, own, rows, events)

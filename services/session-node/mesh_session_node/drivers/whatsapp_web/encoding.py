@@ -62,7 +62,7 @@ def to_device_message(
     return message.SerializeToString()
 
 
-def blob_of(stored: pb.UploadFileResponse) -> Blob:
+def blob_of(stored: pb.StoredFile) -> Blob:
     """A file that the network stores; its reference says all that a message needs of it."""
     ref = b64encode(stored.SerializeToString()).decode()
     return Blob(ref, stored.sha256, stored.size_bytes)

@@ -9,7 +9,6 @@ from mesh_session_node.drivers.interface.content import Blob, OutgoingMessage
 from mesh_session_node.drivers.interface.driver import LinkEvents, NumberStatus
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
 from mesh_session_node.drivers.interface.state import StateRows
-from mesh_session_node.drivers.whatsapp_web import files
 from mesh_session_node.drivers.whatsapp_web.connection import Connection, Rows
 from mesh_session_node.drivers.whatsapp_web.encoding import (
     ended_of,
@@ -20,6 +19,7 @@ from mesh_session_node.drivers.whatsapp_web.encoding import (
     receipt_of,
     seconds,
 )
+from mesh_session_node.drivers.whatsapp_web.files import Files
 from mesh_session_node.drivers.whatsapp_web.stream import Stream
 from sessionmesh.internal.v1 import linked_device_pb2 as pb
 
@@ -34,12 +34,12 @@ class WebLink:
         "_asked",
         "_connection",
         "_events",
+        "_files",
         "_last_call",
         "_loop",
         "_outcome",
         "_own",
         "_rows",
-        "_stream",
         "ended",
         "heard",
     )
@@ -47,11 +47,11 @@ class WebLink:
     def __init__(self, stream: Stream, own: str, rows: StateRows, events: LinkEvents) -> None:
         """`own` is the account's address."""
         self._loop = asyncio.get_running_loop()
-        self._stream = stream
         self._own = own
         self._events: LinkEvents | None = events
         self._connection = Connection(stream, self)
         self._rows = Rows(self._connection, rows)
+        self._files = Files(self._connection)
         self._outcome: asyncio.Future[None] | None = None
         self._asked: dict[int, asyncio.Future[pb.DeviceCallResult]] = {}
         self._last_call = 0
@@ -102,11 +102,11 @@ class WebLink:
 
     async def upload(self, kind: str, pieces: AsyncIterator[bytes]) -> Blob:
         self._check_open()
-        return await files.upload(self._stream.files, self._connection.number, kind, pieces)
+        return await self._files.upload(kind, pieces)
 
     def fetch(self, blob: bytes) -> AsyncIterator[bytes]:
         self._check_open()
-        return files.fetch(self._stream.files, self._connection.number, blob)
+        return self._files.fetch(blob)
 
     async def check_numbers(self, phones: Sequence[str]) -> Sequence[NumberStatus]:
         answer = await self._ask(pb.DeviceCall(check_numbers=pb.CheckNumbersCall(phones=phones)))
@@ -151,6 +151,7 @@ class WebLink:
         self.ended = ended
         self._connection.close()
         self._rows.end()
+        self._files.end(ended)
         for asked in self._asked.values():
             if not asked.done():
                 asked.set_exception(ConnectionEnded(ended.end, ended.detail))
@@ -216,6 +217,15 @@ class WebLink:
         if self._events is not None:
             self._events.on_restrictions(tuple(response.restrictions.restrictions))
 
+    def _on_piece(self, response: pb.RunResponse) -> None:
+        self._files.on_response(response.piece.file, response)
+
+    def _on_next(self, response: pb.RunResponse) -> None:
+        self._files.on_response(response.next.file, response)
+
+    def _on_file_done(self, response: pb.RunResponse) -> None:
+        self._files.on_response(response.file_done.file, response)
+
     def _on_call_result(self, response: pb.RunResponse) -> None:
         asked = self._asked.get(response.call_result.sequence)
         if asked is not None and not asked.done():
@@ -233,5 +243,8 @@ _HANDLERS = {
     "incoming": WebLink._on_incoming,
     "receipt": WebLink._on_receipt,
     "restrictions": WebLink._on_restrictions,
+    "piece": WebLink._on_piece,
+    "next": WebLink._on_next,
+    "file_done": WebLink._on_file_done,
     "call_result": WebLink._on_call_result,
 }

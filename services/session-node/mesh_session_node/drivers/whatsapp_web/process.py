@@ -1,4 +1,4 @@
-"""The sidecar as a process: started so that it cannot outlive its node, and reaped."""
+"""The sidecar as a program, and as a process: started so that it cannot outlive its node, and reaped."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 from pathlib import Path
+from socket import socket
 
 import structlog
 from google.protobuf import json_format
@@ -19,14 +20,12 @@ from sessionmesh.internal.v1 import linked_device_pb2 as pb
 logger = structlog.get_logger(__name__)
 
 NAME = "whatsapp-web-sidecar"
-SOCKET = "sidecar.sock"
-_SOCKET_BYTES = 107
 _STOP_SECONDS = 2.0
 _PIECE = 8192
 
 
 class NoSidecar(Exception):
-    """There is no such program here, or it cannot be started here; the text says what to do."""
+    """There is no such program here; the text says what to do."""
 
 
 def find_program(named: str = "") -> str:
@@ -37,14 +36,6 @@ def find_program(named: str = "") -> str:
         advice = "`make whatsapp-web` builds it where Go is, and MESH_WHATSAPP_WEB_SIDECAR names one"
         raise NoSidecar(f"{named or NAME} is not here: {advice}")
     return found
-
-
-def socket_in(folder: Path) -> Path:
-    """The socket in the folder. Raises `NoSidecar` where its path is longer than the system takes."""
-    socket = folder / SOCKET
-    if len(os.fsencode(socket)) > _SOCKET_BYTES:
-        raise NoSidecar(f"the path of a socket in {folder} is too long: TMPDIR names a shorter folder")
-    return socket
 
 
 async def version_of(program: str) -> pb.SidecarStarted | None:
@@ -70,7 +61,7 @@ async def version_of(program: str) -> pb.SidecarStarted | None:
 
 
 class Process:
-    """A running sidecar. Its standard input is ours: it ends when that closes, and is killed when this
+    """A running sidecar. It ends when the other end of its standard input closes, and is killed when this
     process dies, even while either of them is stopped.
     """
 
@@ -79,15 +70,14 @@ class Process:
         self._log = asyncio.create_task(self._read_log(), name="the sidecar's standard error")
 
     @classmethod
-    async def start(cls, program: str, socket: Path) -> Process:
-        """Raises `OSError`."""
+    async def start(cls, program: str, stdin: socket) -> Process:
+        """`stdin` is what it speaks over. Raises `OSError`."""
         # Called on the thread that lives as long as this process: the kernel ties the two by thread.
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-I", "-S", launcher.__file__, str(os.getpid()), str(int(signal.SIGKILL)), "-"),
             program,
-            *("--socket", str(socket)),
-            stdin=asyncio.subprocess.PIPE,
+            stdin=stdin,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
@@ -115,9 +105,7 @@ class Process:
         )
 
     async def stop(self) -> None:
-        """Let it close what is open, and end; kill it when it does not."""
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+        """Wait for its end, which it was told of; kill it when it does not end."""
         try:
             async with asyncio.timeout(_STOP_SECONDS):
                 await self._process.wait()

@@ -9,31 +9,21 @@ nothing of the connection can leave any more.
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import grpc
 import structlog
-from grpc.aio import AioRpcError
 
 from mesh_core.backoff import Backoff
 from mesh_core.signal import Signal
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
 from mesh_session_node.drivers.whatsapp_web import metrics
 from mesh_session_node.drivers.whatsapp_web.own_words import OwnWords
-from mesh_session_node.drivers.whatsapp_web.process import (
-    NoSidecar,
-    Process,
-    find_program,
-    socket_in,
-    version_of,
-)
+from mesh_session_node.drivers.whatsapp_web.process import NoSidecar, Process, find_program, version_of
 from mesh_session_node.drivers.whatsapp_web.settings import WhatsappWebSettings
-from mesh_session_node.drivers.whatsapp_web.stream import Stream, StreamBroken
+from mesh_session_node.drivers.whatsapp_web.stream import Stream
 from sessionmesh.internal.v1 import linked_device_pb2 as pb
-from sessionmesh.internal.v1 import linked_device_pb2_grpc as rpc
 
 logger = structlog.get_logger(__name__)
 
@@ -41,19 +31,8 @@ PROTOCOL = 1
 """The version of linked_device.proto that this node speaks."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 15.0
 STEADY_SECONDS = 30.0
-MAX_FRAME_BYTES = 64 * 1024 * 1024
 WATCHES = 4
 """How often a sidecar is looked at in the time after which it counts as hanging."""
-_RUN = f"/{pb.DESCRIPTOR.services_by_name['LinkedDeviceService'].full_name}/Run"
-_CHANNEL = (
-    ("grpc.max_receive_message_length", MAX_FRAME_BYTES),
-    ("grpc.max_send_message_length", MAX_FRAME_BYTES),
-    ("grpc.initial_reconnect_backoff_ms", 20),  # until it listens
-    ("grpc.min_reconnect_backoff_ms", 20),
-    ("grpc.max_reconnect_backoff_ms", 50),
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.enable_http_proxy", 0),
-)
 
 
 class SidecarFailed(Exception):
@@ -139,66 +118,61 @@ class Sidecar:
 
     async def _run_once(self) -> None:
         """Run one sidecar until it ends, or must. Raises `SidecarFailed`, `NoSidecar`, `OSError`."""
-        program = find_program(self._settings.sidecar)
-        # For this user only; it goes once both are connected, so that a node that is killed leaves none.
-        folder = TemporaryDirectory(prefix="mesh-whatsapp-web-", ignore_cleanup_errors=True)
-        with folder:
-            socket = socket_in(Path(folder.name))
-            process = await Process.start(program, socket)
-            metrics.MEMORY.set_function(lambda: process.resident_bytes)
-            async with grpc.aio.insecure_channel(f"unix:{socket}", options=_CHANNEL) as channel:
-                words = OwnWords()
-                call: Any = channel.stream_stream(_RUN, response_deserializer=pb.RunResponse.FromString)
-                stream = Stream(call(wait_for_ready=True), words, rpc.LinkedDeviceServiceStub(channel))
-                detail = "the node stops"
-                try:
-                    await self._serve(process, stream, words, folder)
-                except SidecarFailed as error:
-                    detail = str(error)
-                    raise
-                except asyncio.CancelledError:
-                    await process.stop()
-                    raise
-                finally:
-                    await process.kill()
-                    self._stream = None
-                    metrics.UP.set(0)
-                    stream.end(f"the sidecar is gone: {detail}")
+        program, words = find_program(self._settings.sidecar), OwnWords()
+        ours, theirs = socket.socketpair()
+        try:
+            process = await Process.start(program, theirs)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        metrics.MEMORY.set_function(lambda: process.resident_bytes)
+        stream = Stream(words)
+        detail = "the node stops"
+        try:
+            await asyncio.get_running_loop().create_unix_connection(lambda: stream, sock=ours)
+            await self._serve(process, stream, words)
+        except SidecarFailed as error:
+            detail = str(error)
+            raise
+        except asyncio.CancelledError:
+            stream.hang_up()
+            await process.stop()
+            raise
+        finally:
+            await process.kill()
+            self._stream = None
+            metrics.UP.set(0)
+            stream.end(f"the sidecar is gone: {detail}")
 
-    async def _serve(
-        self, process: Process, stream: Stream, words: OwnWords, folder: TemporaryDirectory[str]
-    ) -> None:
+    async def _serve(self, process: Process, stream: Stream, words: OwnWords) -> None:
         """Speak to the sidecar. Raises `SidecarFailed` once that must end."""
         end: asyncio.Task[Any] = asyncio.create_task(process.ended(), name="the sidecar's end")
         work: list[asyncio.Task[Any]] = [
-            asyncio.create_task(stream.send(), name="write to the sidecar"),
-            asyncio.create_task(stream.receive(), name="read from the sidecar"),
-            asyncio.create_task(self._watch(stream, words, folder), name="watch the sidecar"),
+            asyncio.create_task(stream.broken(), name="the end of the sidecar's connection"),
+            asyncio.create_task(self._watch(stream, words), name="watch the sidecar"),
         ]
         try:
             await asyncio.wait([end, *work], return_when=asyncio.FIRST_COMPLETED)
-            # A process that dies takes the stream with it: how it died says more.
+            # A process that dies takes the connection with it: how it died says more.
             await asyncio.wait([end], timeout=_LAST_WORDS_SECONDS)
             if end.done():
                 raise SidecarFailed("died", end.result())
             for task in work:
                 if task.done():
-                    task.result()
-        except AioRpcError as error:
-            raise SidecarFailed("broke", f"{error.code().name} {error.details()}") from None
-        except StreamBroken as error:
-            raise SidecarFailed("broke", str(error)) from None
+                    raise SidecarFailed("broke", task.result())
         except SidecarFailed:
             raise
         except Exception as error:  # this side's own fault: the node and its other accounts go on
-            logger.exception("the stream to the sidecar failed")
+            logger.exception("the sidecar cannot be watched")
             raise SidecarFailed("broke", f"this side failed: {type(error).__name__}") from None
         finally:
             for task in (end, *work):
                 task.cancel()
             await asyncio.wait([end, *work])
 
-    async def _watch(self, stream: Stream, words: OwnWords, folder: TemporaryDirectory[str]) -> None:
+    async def _watch(self, stream: Stream, words: OwnWords) -> None:
         """Greet the sidecar, and then look whether it answers. Raises `SidecarFailed`."""
         settings = self._settings
         greeting = pb.StartSidecar(
@@ -213,7 +187,6 @@ class Sidecar:
                 started = await words.started
         except TimeoutError:
             raise self._silent() from None
-        folder.cleanup()
         self._accept(started)
         self._stream, self._worked = stream, True
         metrics.UP.set(1)

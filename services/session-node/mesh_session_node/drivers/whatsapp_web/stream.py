@@ -1,29 +1,30 @@
-"""The one stream between a node and its sidecar: one writer, bounded, and a reader that hands each response
-to the connection that it is about.
+"""What a node and its sidecar say to each other, over one socket: what waits is bounded, and each response
+goes to the connection that it is about.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
-from typing import Any, Protocol
+from typing import Protocol, cast
 
 import structlog
-from grpc.aio import EOF
+from google.protobuf.message import DecodeError
 
+from mesh_core.framing import FrameDecoder, FrameTooLarge, encode
 from mesh_core.signal import Signal
 from mesh_session_node.drivers.whatsapp_web import metrics
 from sessionmesh.internal.v1 import linked_device_pb2 as pb
 
 logger = structlog.get_logger(__name__)
 
+MAX_FRAME_BYTES = 64 * 1024 * 1024
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 """More than this waits only for a sidecar that does not read."""
+WRITE_BYTES = 256 * 1024
+"""What is written at once of what waits."""
 SIDECAR = 0
 """The number of what is about the sidecar itself."""
-
-
-class StreamBroken(Exception):
-    """The sidecar cannot be spoken to any more; the text says why."""
 
 
 class Receiver(Protocol):
@@ -39,31 +40,34 @@ class Receiver(Protocol):
         """The sidecar has ended: nothing of the connection is left."""
 
 
-class Stream:
-    """Lives as long as one sidecar process, which the attributes describe."""
+class Stream(asyncio.Protocol):
+    """Lives as long as one sidecar process."""
 
-    def __init__(self, call: Any, sidecar: Receiver, files: Any) -> None:
-        """`call` takes serialised requests and gives responses, `sidecar` is told what is not of a
-        connection, and `files` is the stub for files.
-        """
-        self.files = files
+    def __init__(self, sidecar: Receiver) -> None:
+        """`sidecar` is told what is not of a connection."""
         self.ended = ""
         """Why nothing can be sent any more; "" while it can."""
         self.spoke = Signal()
-        """Notified by each response, of whatever connection."""
-        self._call = call
+        """Notified when anything was heard, of whatever connection."""
+        self._loop = asyncio.get_running_loop()
+        self._broken: asyncio.Future[str] = self._loop.create_future()
+        self._transport: asyncio.Transport | None = None
+        self._decoder = FrameDecoder(MAX_FRAME_BYTES)
         self._receivers: dict[int, Receiver] = {SIDECAR: sidecar}
         self._last = 0
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._bytes = 0
         self._silent: set[int] = set()
-        self._news = Signal()
+        self._writing = False
+        self._full = False
 
     def register(self, receiver: Receiver) -> int:
         """A number for a new connection; never used before in this stream."""
         self._last += 1
         self._receivers[self._last] = receiver
         metrics.CONNECTIONS.set(len(self._receivers) - 1)
+        if self.ended:  # whoever got the stream may have looked something up meanwhile
+            self._loop.call_soon(self._tell_end)
         return self._last
 
     def forget(self, number: int) -> None:
@@ -84,48 +88,101 @@ class Stream:
             # As the sidecar's own, which is never held back.
             self._hand_over(SIDECAR, pb.RunRequest(connection=number, close=pb.CloseConnection()))
 
-    async def send(self) -> None:
-        """Write what is handed over, until the stream ends. Raises `StreamBroken`, `AioRpcError`."""
-        while not self.ended:
-            await self._news.wait_until(lambda: self._waiting or self.ended)
-            while self._waiting:
-                if self._bytes > MAX_WAITING_BYTES:
-                    raise StreamBroken("it does not read what it is told")
-                number, data = self._waiting.popleft()
-                self._bytes -= len(data)
-                if self._speaks(number):
-                    await self._call.write(data)
-            metrics.WAITING.set(self._bytes)
+    async def broken(self) -> str:
+        """Wait until the sidecar cannot be spoken to any more; why."""
+        return await asyncio.shield(self._broken)
 
-    async def receive(self) -> None:
-        """Hand on what the sidecar says, until the stream ends. Raises `AioRpcError`."""
-        while (response := await self._call.read()) is not EOF:
-            self.spoke.notify()
-            self._hand_on(response)
-        raise StreamBroken("it ended the stream")
+    def hang_up(self) -> None:
+        """Close it, which has the sidecar end."""
+        if self._transport is not None:
+            self._transport.close()
 
     def end(self, detail: str) -> None:
         """The sidecar is gone: tell every connection."""
         self.ended = detail
+        if self._transport is not None:
+            self._transport.abort()
         self._waiting.clear()
-        self._news.notify()
-        receivers, self._receivers = self._receivers, {}
-        for receiver in receivers.values():
+        self._tell_end()
+        metrics.WAITING.set(0)
+
+    # --- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # a stream's always is
+        # What waits does so here, where what is of a closed connection is left out.
+        self._transport.set_write_buffer_limits(high=0)
+        self._write_soon()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            responses = [pb.RunResponse.FromString(frame) for frame in self._decoder.feed(data)]
+        except (FrameTooLarge, DecodeError) as error:
+            self._break(f"it says what cannot be read: {error}")
+            return
+        for response in responses:
+            self.spoke.notify()
+            self._hand_on(response)
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        self._write_waiting()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        self._break(f"the connection broke: {error}" if error else "it ended the connection")
+
+    # ---
+
+    def _break(self, detail: str) -> None:
+        if not self._broken.done():
+            self._broken.set_result(detail)
+
+    def _tell_end(self) -> None:
+        """In several turns of the loop: the next sidecar starts meanwhile."""
+        for _ in range(min(_TOLD_AT_ONCE, len(self._receivers))):
+            _, receiver = self._receivers.popitem()
             try:
-                receiver.gone(detail)
+                receiver.gone(self.ended)
             except Exception:  # one account's fault must not keep the others from hearing of it
                 logger.exception("a connection was not told that its sidecar is gone")
-        metrics.CONNECTIONS.set(0)
-        metrics.WAITING.set(0)
+        metrics.CONNECTIONS.set(len(self._receivers))
+        if self._receivers:
+            self._loop.call_soon(self._tell_end)
 
     def _speaks(self, number: int) -> bool:
         return not self.ended and number in self._receivers and number not in self._silent
 
     def _hand_over(self, number: int, request: pb.RunRequest) -> None:
-        data = request.SerializeToString()
-        self._waiting.append((number, data))
-        self._bytes += len(data)
-        self._news.notify()
+        frame = encode(request.SerializeToString())
+        self._waiting.append((number, frame))
+        self._bytes += len(frame)
+        if self._bytes > MAX_WAITING_BYTES:
+            self._break("it does not read what it is told")
+        self._write_soon()
+
+    def _write_soon(self) -> None:
+        """In the next turn of the loop: what is handed over in one leaves at once."""
+        if not self._writing and not self._full and self._transport is not None:
+            self._writing = True
+            self._loop.call_soon(self._write_waiting)
+
+    def _write_waiting(self) -> None:
+        self._writing = False
+        while self._waiting and not self._full and self._transport is not None:
+            frames, size = [], 0
+            while self._waiting and size < WRITE_BYTES:
+                number, frame = self._waiting.popleft()
+                self._bytes -= len(frame)
+                if self._speaks(number):
+                    frames.append(frame)
+                    size += len(frame)
+            if frames:
+                self._transport.write(b"".join(frames))
+        metrics.WAITING.set(self._bytes)
 
     def _hand_on(self, response: pb.RunResponse) -> None:
         receiver = self._receivers.get(response.connection)
@@ -137,3 +194,6 @@ class Stream:
             kind = response.WhichOneof("response")
             logger.exception("what the sidecar said cannot be", connection=response.connection, response=kind)
             receiver.broken(f"the sidecar said what cannot be: {type(error).__name__}")
+
+
+_TOLD_AT_ONCE = 20  # connections in one turn of the loop
