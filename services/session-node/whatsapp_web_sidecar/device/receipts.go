@@ -31,9 +31,10 @@ func (r *receipts) see(node *waBinary.Node) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.came) < maxReceipts {
-		r.came = append(r.came, node)
+	if len(r.came) >= maxReceipts { // what is so old had no event: anybody may send many that have none
+		r.came = r.came[1:]
 	}
+	r.came = append(r.came, node)
 }
 
 // number gives the receipt of a message its number, 0 when its stanza is not known. A stanza may have several receipts,
