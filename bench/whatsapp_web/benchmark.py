@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Collection
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from bench.measuring.pairs import PAIRS
-from bench.measuring.report import Report
+from bench.measuring.report import Measured, Report
 from bench.mesh.accounts import (
     Customer,
     make_customer,
@@ -34,6 +36,7 @@ from bench.whatsapp_web.cost import CALLERS, Cost, Pairs, measure_cost
 from bench.whatsapp_web.kills import Survived, survive
 from bench.whatsapp_web.nodes import NODES, Nodes
 
+PARTS = ("cost", "memory", "kills")
 SETTINGS = {"MESH_LIMITS_ACCOUNT": "", "MESH_LIMITS_TENANT": ""}
 """Accounts are made as fast as it goes."""
 _QUIET_SECONDS = 10.0
@@ -51,59 +54,62 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True)
-class Grown:
-    """MB of nodes and sidecars with half of the accounts and with all, and seconds until all were online."""
+class Started:
+    """MB of nodes and sidecars once so many accounts are online, and the seconds until they were."""
 
-    half_mb: float
-    all_mb: float
-    start_seconds: float
+    accounts: int
+    mb: float
+    seconds: float
 
 
-def run(quick: bool) -> Report:
+def run(quick: bool, parts: Collection[str] = PARTS) -> Report:
     """Measure. Exits with the reason, and without figures, when a condition never came."""
     size = Size(100, Pairs(6, 2.0, 20), 4, 10.0) if quick else Size(1000, Pairs(PAIRS, 3.0, 100), 20, 40.0)
     load = os.getloadavg()[0]
     try:
-        grown, cost, survived = asyncio.run(_measure(size))
+        measured = asyncio.run(_measure(size, parts))
     except (NotMeasured, TimeoutError) as problem:
         raise SystemExit(f"whatsapp_web: not measured: {problem or 'messages were not delivered'}") from None
-    per_account = (grown.all_mb - grown.half_mb) / (size.accounts - size.accounts // 2)
-    figures = {
-        "mb_per_account": per_account,
-        "cpu_over_simulated": cost.ratio.value,
-        "start_seconds": grown.start_seconds,
-        "sends_with_own_commit_percent": cost.own_commits_percent,
-        "lost": survived.lost,
-        "duplicates": survived.duplicates,
-        "unreadable": survived.unreadable,
-        "takeover_p99_s": survived.takeover_p99,
-        "sidecar_back_p99_s": survived.sidecar_back_p99,
-    }
-    return Report("whatsapp_web", figures, notes=_notes(size, load, grown, cost, survived))
+    about = (
+        f"{len(NODES)} session-nodes, {size.accounts} accounts of whatsapp_web. Load average of the machine "
+        f"before: {load:.1f}, after: {os.getloadavg()[0]:.1f}. Callers and networks share its cores."
+    )
+    return Report("whatsapp_web", dict(measured.figures), notes=(*measured.notes, about))
 
 
-async def _measure(size: Size) -> tuple[Grown, Cost, Survived]:
-    with simulated_network() as simulator:
-        environment = ENVIRONMENT | SETTINGS | {"MESH_SIMNET_ADDRESS": simulator.address}
+async def _measure(size: Size, parts: Collection[str]) -> Measured:
+    measured = Measured()
+    with simulated_network() if "cost" in parts else nullcontext() as simulator:
+        environment = ENVIRONMENT | SETTINGS
+        if simulator is not None:
+            environment |= {"MESH_SIMNET_ADDRESS": simulator.address}
         async with running_mesh(len(NODES), environment, "whatsapp_web") as mesh:
             address, key = mesh.file.address, mesh.file.admin_key
-            simulated = await make_customer(
-                address, key, size.pairs.accounts, name="simulated", first=size.accounts
-            )
-            half = await make_linked_customer(address, key, size.accounts // 2, name="linked")
-            # Before a restart: the processes that are counted are those of the mesh's beginning.
-            cost = await measure_cost(mesh, half, simulated, size.pairs)
             nodes = Nodes(mesh)
-            half_mb, _ = await _started(mesh, nodes, half)
+            half = await make_linked_customer(address, key, size.accounts // 2, name="linked")
+            if "cost" in parts:
+                simulated = await make_customer(
+                    address, key, size.pairs.accounts, name="simulated", first=size.accounts
+                )
+                # Before a restart: the processes that are counted are those of the mesh's beginning.
+                measured = measured.with_more(
+                    _told(size, await measure_cost(mesh, half, simulated, size.pairs))
+                )
+            if {"memory", "kills"}.isdisjoint(parts):
+                return measured
+            before = await _started(mesh, nodes, half) if "memory" in parts else None
             everybody = await more_linked_accounts(address, key, half, size.accounts - size.accounts // 2)
-            all_mb, seconds = await _started(mesh, nodes, everybody)
-            survived = await survive(mesh, nodes, everybody, size.kills, size.rate)
-            return Grown(half_mb, all_mb, seconds), cost, survived
+            if before is not None:
+                measured = measured.with_more(_grown(before, await _started(mesh, nodes, everybody)))
+            if "kills" in parts:
+                survived = await survive(mesh, nodes, everybody, size.kills, size.rate)
+                measured = measured.with_more(_survived(size, survived))
+    return measured
 
 
-async def _started(mesh: RunningMesh, nodes: Nodes, customer: Customer) -> tuple[float, float]:
-    """Start the nodes again: MB that they and their sidecars take once every account has written to somebody,
-    and seconds until the last was online.
+async def _started(mesh: RunningMesh, nodes: Nodes, customer: Customer) -> Started:
+    """Start the nodes again: memory is what they and their sidecars take once every account has written to
+    somebody.
     """
     accounts = len(customer.accounts)
     async with Operator(mesh, customer.accounts) as operator:
@@ -119,7 +125,7 @@ async def _started(mesh: RunningMesh, nodes: Nodes, customer: Customer) -> tuple
                 sent += (await load.round(1.0)).messages
         await operator.until_delivered()
     await asyncio.sleep(_QUIET_SECONDS)
-    return nodes.memory_mb(), seconds
+    return Started(accounts, nodes.memory_mb(), seconds)
 
 
 def _last_login(connections: Connections, after: float, accounts: int) -> float:
@@ -129,17 +135,42 @@ def _last_login(connections: Connections, after: float, accounts: int) -> float:
     return max(filter(None, logins))
 
 
-def _notes(size: Size, load: float, grown: Grown, cost: Cost, survived: Survived) -> tuple[str, ...]:
-    failed = survived.log.failed(Window(0.0, time.monotonic()))
-    return (
-        f"{len(NODES)} session-nodes, {size.accounts} accounts of whatsapp_web. Nodes and sidecars took "
-        f"{grown.half_mb:.0f} MB with {size.accounts // 2}, {grown.all_mb:.0f} MB with all: started "
-        "again, and every account had written to somebody.",
+def _told(size: Size, cost: Cost) -> Measured:
+    figures = {
+        "cpu_over_simulated": cost.ratio.value,
+        "sends_with_own_commit_percent": cost.own_commits_percent,
+    }
+    note = (
         f"CPU of router, nodes with sidecars, Postgres, etcd and Redis, in {size.pairs.number} pairs of "
         f"{size.pairs.seconds:.0f} s with {size.pairs.accounts} accounts of each driver, one contact each: "
         f"{cost.ratio} times that of the simulated network. Of {cost.messages:,} messages {cost.commits:.0f} "
-        "waited for a commit of their own.",
-        cost.table(),
+        "waited for a commit of their own."
+    )
+    return Measured(figures, (note, cost.table()))
+
+
+def _grown(half: Started, everybody: Started) -> Measured:
+    figures = {
+        "mb_per_account": (everybody.mb - half.mb) / (everybody.accounts - half.accounts),
+        "start_seconds": everybody.seconds,
+    }
+    note = (
+        f"Nodes and sidecars took {half.mb:.0f} MB with {half.accounts} accounts, {everybody.mb:.0f} MB with "
+        "all: started again, and every account had written to somebody."
+    )
+    return Measured(figures, (note,))
+
+
+def _survived(size: Size, survived: Survived) -> Measured:
+    failed = survived.log.failed(Window(0.0, time.monotonic()))
+    figures = {
+        "lost": survived.lost,
+        "duplicates": survived.duplicates,
+        "unreadable": survived.unreadable,
+        "takeover_p99_s": survived.takeover_p99,
+        "sidecar_back_p99_s": survived.sidecar_back_p99,
+    }
+    notes = (
         f"{size.kills} kills, half of them of sidecars, at {size.rate:.0f} messages a second, each answered: "
         f"{survived.verdict.sent:,} accepted and {survived.verdict.inbound:,} written to accounts; "
         f"{survived.verdict.inbound_unacked} of these not acknowledged. "
@@ -147,6 +178,5 @@ def _notes(size: Size, load: float, grown: Grown, cost: Cost, survived: Survived
         + " ".join(survived.verdict.findings[:5]),
         f"From the kill of a node to the login {spread(survived.node_seconds)}, from the kill of a sidecar "
         f"{spread(survived.sidecar_seconds)}.",
-        f"Load average of the machine before: {load:.1f}, after: {os.getloadavg()[0]:.1f}. Callers and "
-        "networks share its cores.",
     )
+    return Measured(figures, notes)
