@@ -77,7 +77,7 @@ class Process:
             sys.executable,
             *("-I", "-S", launcher.__file__, str(os.getpid()), str(int(signal.SIGKILL)), "-"),
             program,
-            stdin=stdin,
+            stdin=stdin.fileno(),
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
