@@ -77,8 +77,7 @@ func TestAnExpiredClientIsToldSo(t *testing.T) {
 
 func TestADroppedConnectionIsNoticed(t *testing.T) {
 	for name, kind := range map[string]simulatorv1.FaultKind{
-		"dropped": simulatorv1.FaultKind_FAULT_KIND_DROP_CONNECTION, "garbage": simulatorv1.FaultKind_FAULT_KIND_GARBAGE,
-		"16 MiB": simulatorv1.FaultKind_FAULT_KIND_LARGE_FRAME,
+		"dropped": simulatorv1.FaultKind_FAULT_KIND_DROP_CONNECTION, "16 MiB": simulatorv1.FaultKind_FAULT_KIND_LARGE_FRAME,
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := start(t)
@@ -90,12 +89,7 @@ func TestADroppedConnectionIsNoticed(t *testing.T) {
 				next(c, saying("after it"))
 				return
 			}
-			if kind == simulatorv1.FaultKind_FAULT_KIND_GARBAGE {
-				// The library passes over what it cannot read.
-				write(t, n, alice, bob, "after it")
-			} else {
-				next[*events.Disconnected](c, nil)
-			}
+			next[*events.Disconnected](c, nil)
 			again := client(t, n, c.Store)
 			again.connect()
 			next[*events.Connected](again, nil)

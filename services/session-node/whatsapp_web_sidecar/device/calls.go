@@ -27,11 +27,11 @@ func (d *Device) Call(call *internalv1.DeviceCall) {
 		go d.answer(&internalv1.DeviceCallResult{Sequence: call.GetSequence()}, errTooMany)
 		return
 	}
-	go func() {
+	go d.contain(func() {
 		defer func() { <-d.calls }()
 		result := &internalv1.DeviceCallResult{Sequence: call.GetSequence()}
 		d.answer(result, d.do(call, result))
-	}()
+	})
 }
 
 func (d *Device) answer(result *internalv1.DeviceCallResult, err error) {
@@ -129,7 +129,7 @@ func (d *Device) Ping() {
 	if asked {
 		return
 	}
-	go func() {
+	go d.contain(func() {
 		heard := false
 		if client := d.loggedIn(); client != nil {
 			heard, _ = client.DangerousInternals().SendKeepAlive(d.ctx)
@@ -140,12 +140,12 @@ func (d *Device) Ping() {
 		if heard {
 			d.say(&internalv1.RunResponse{Response: &internalv1.RunResponse_Heard{Heard: &internalv1.NetworkHeard{}}})
 		}
-	}()
+	})
 }
 
 // LogOut ends the pairing.
 func (d *Device) LogOut() {
-	go func() {
+	go d.contain(func() {
 		client := d.loggedIn()
 		if client == nil {
 			d.end(internalv1.DeviceEnd_DEVICE_END_LOST, "not logged in", 0)
@@ -158,7 +158,7 @@ func (d *Device) LogOut() {
 			return
 		}
 		d.end(internalv1.DeviceEnd_DEVICE_END_LOGGED_OUT, "", 0)
-	}()
+	})
 }
 
 // valid is a text as messages may have it.

@@ -78,7 +78,7 @@ func Open(number uint64, request *internalv1.OpenDevice, network *Network, out O
 	d := newDevice(number, request.GetAccountId(), network, out)
 	d.history = request.GetWithHistory()
 	d.store = rows.New(d.accountID, d)
-	go d.open(request)
+	go d.contain(func() { d.open(request) })
 	return d
 }
 
@@ -145,7 +145,7 @@ func (d *Device) connect(proxy string) error {
 	client.SetForceActiveDeliveryReceipts(true)
 	client.SetMaxParallelRetryReceiptHandling(1)
 	client.BackgroundEventCtx = d.ctx
-	client.AddEventHandlerWithSuccessStatus(d.handle)
+	client.AddEventHandlerWithSuccessStatus(d.handleContained)
 	connection, files, err := d.network.clients(&d.line, proxy)
 	if err != nil {
 		return err
@@ -153,7 +153,8 @@ func (d *Device) connect(proxy string) error {
 	client.SetWebsocketHTTPClient(connection)
 	client.SetPreLoginHTTPClient(connection)
 	client.SetMediaHTTPClient(files)
-	return client.ConnectContext(d.ctx)
+	d.containStanzas(client)
+	return d.connectContained(client)
 }
 
 // say tells the node something of the connection; nothing once it has ended.

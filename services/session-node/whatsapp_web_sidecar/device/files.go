@@ -40,7 +40,13 @@ var mediaTypes = map[string]whatsmeow.MediaType{
 }
 
 // Upload encrypts a file and stores it with the network. The encrypted bytes lie in a file without a name meanwhile.
-func (d *Device) Upload(ctx context.Context, kind string, file io.Reader) (*internalv1.StoredFile, error) {
+func (d *Device) Upload(ctx context.Context, kind string, file io.Reader) (stored *internalv1.StoredFile, err error) {
+	err = ErrNotConnected
+	d.contain(func() { stored, err = d.upload(ctx, kind, file) })
+	return stored, err
+}
+
+func (d *Device) upload(ctx context.Context, kind string, file io.Reader) (*internalv1.StoredFile, error) {
 	client := d.loggedIn()
 	if client == nil {
 		return nil, ErrNotConnected
@@ -70,7 +76,13 @@ func (d *Device) Upload(ctx context.Context, kind string, file io.Reader) (*inte
 }
 
 // Download writes a message's file to a file without a name, checked, and passes it on from its beginning.
-func (d *Device) Download(ctx context.Context, ref []byte, pass func(io.Reader) error) error {
+func (d *Device) Download(ctx context.Context, ref []byte, pass func(io.Reader) error) (err error) {
+	err = ErrNotConnected
+	d.contain(func() { err = d.download(ctx, ref, pass) })
+	return err
+}
+
+func (d *Device) download(ctx context.Context, ref []byte, pass func(io.Reader) error) error {
 	client := d.loggedIn()
 	if client == nil {
 		return ErrNotConnected

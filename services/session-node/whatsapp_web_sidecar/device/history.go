@@ -50,7 +50,7 @@ func (d *Device) readHistory() {
 	if running || !d.history {
 		return
 	}
-	go func() {
+	go d.contain(func() {
 		for d.ctx.Err() == nil {
 			kept, err := d.store.History()
 			if err != nil || len(kept) == 0 {
@@ -71,7 +71,7 @@ func (d *Device) readHistory() {
 				}
 			}
 		}
-	}()
+	})
 }
 
 func (d *Device) readPiece(encoded []byte) error {

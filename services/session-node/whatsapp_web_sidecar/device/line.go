@@ -32,7 +32,9 @@ type line struct {
 	// While a message waits: what was read since, and who waits for it.
 	waiting bool
 	ahead   int
-	goOn    *sync.Cond
+	// Nothing may be read yet.
+	held bool
+	goOn *sync.Cond
 }
 
 // gated is a connection that is not read further ahead than maxAhead: the library keeps in memory all that it has read.
@@ -46,7 +48,7 @@ func (g gated) Read(into []byte) (int, error) {
 	g.line.mu.Lock()
 	defer g.line.mu.Unlock()
 	g.line.ahead += n
-	for g.line.waiting && g.line.ahead > maxAhead && !g.line.cut {
+	for (g.line.held || g.line.waiting && g.line.ahead > maxAhead) && !g.line.cut {
 		g.line.goOn.Wait()
 	}
 	return n, err
@@ -57,6 +59,14 @@ func (l *line) wait(waiting bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.waiting, l.ahead = waiting, 0
+	l.goOn.Broadcast()
+}
+
+// hold says that nothing may be read for now, or that it may again.
+func (l *line) hold(held bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held = held
 	l.goOn.Broadcast()
 }
 
@@ -121,7 +131,7 @@ func NewNetwork(test string) *Network {
 // it goes through a proxy.
 func (n *Network) clients(l *line, proxy string) (connection, files *http.Client, err error) {
 	own := &http.Transport{DialContext: l.dial, TLSHandshakeTimeout: dialTimeout, DisableKeepAlives: true, ResponseHeaderTimeout: 30 * time.Second}
-	connection, files = &http.Client{Transport: n.towards(own)}, n.files
+	connection, files = &http.Client{Transport: unbroken{n.towards(own)}}, n.files
 	if proxy == "" {
 		return connection, files, nil
 	}

@@ -83,3 +83,30 @@ func TestNoMoreIsReadThanABoundWhileAMessageWaits(t *testing.T) {
 	l.shut() // and it lets go
 	<-done
 }
+
+func TestNothingIsReadOfALineThatIsHeld(t *testing.T) {
+	l, near, far := connection(t)
+	l.hold(true)
+	read := make(chan int, 1)
+	go func() {
+		n, _ := near.Read(make([]byte, 8))
+		read <- n
+	}()
+	if _, err := far.Write([]byte("frame")); err != nil {
+		t.Fatal(err)
+	}
+	for came := 0; came == 0; { // until the reader waits
+		l.mu.Lock()
+		came = l.ahead
+		l.mu.Unlock()
+	}
+	select {
+	case <-read:
+		t.Fatal("it was read")
+	default:
+	}
+	l.hold(false)
+	if n := <-read; n != len("frame") {
+		t.Fatal(n)
+	}
+}

@@ -43,7 +43,7 @@ func Pair(number uint64, request *internalv1.PairDevice, network *Network, out O
 	d := newDevice(number, request.GetAccountId(), network, out)
 	d.pairing = &pairing{device: d, request: request}
 	d.store = rows.NewPairing(d.accountID, d.pairing.complete)
-	go d.pairing.begin()
+	go d.contain(d.pairing.begin)
 	return d
 }
 
@@ -157,7 +157,7 @@ func (p *pairing) show(codes []string) {
 	p.mu.Lock()
 	p.stop = stop
 	p.mu.Unlock()
-	go func() {
+	go p.device.contain(func() {
 		defer p.codesOver()
 		if p.request.GetPhone() != "" {
 			p.showLetters(ctx)
@@ -173,7 +173,7 @@ func (p *pairing) show(codes []string) {
 			}
 			lifetime = laterCodes
 		}
-	}()
+	})
 }
 
 func (p *pairing) showLetters(ctx context.Context) {
@@ -229,7 +229,7 @@ func (d *Device) AnswerPasskey(answer *internalv1.PasskeyAnswer) {
 	if d.pairing == nil {
 		return
 	}
-	go func() {
+	go d.contain(func() {
 		var credential types.WebAuthnResponse
 		if err := json.Unmarshal(answer.GetCredential(), &credential); err != nil {
 			d.pairing.refused("the passkey's answer is no JSON of a PublicKeyCredential")
@@ -238,13 +238,15 @@ func (d *Device) AnswerPasskey(answer *internalv1.PasskeyAnswer) {
 		d.passkey(func(ctx context.Context, client *whatsmeow.Client) error {
 			return client.SendPasskeyResponse(ctx, &credential)
 		})
-	}()
+	})
 }
 
 // ConfirmPasskey tells the network that the person saw the same on both sides.
 func (d *Device) ConfirmPasskey() {
 	if d.pairing != nil {
-		go d.passkey(func(ctx context.Context, client *whatsmeow.Client) error { return client.SendPasskeyConfirmation(ctx) })
+		go d.contain(func() {
+			d.passkey(func(ctx context.Context, client *whatsmeow.Client) error { return client.SendPasskeyConfirmation(ctx) })
+		})
 	}
 }
 

@@ -45,7 +45,7 @@ func (d *Device) Send(message *internalv1.SendDeviceMessage) {
 		d.queue.bytes += size
 		if !d.queue.running {
 			d.queue.running = true
-			go d.sendAll()
+			go d.contain(d.sendAll)
 		}
 	}
 	d.mu.Unlock()
