@@ -248,4 +248,11 @@ LINKED_DEVICES = (
         "if !u.follow(into[:n]) && false {",
         f"{_TESTS} WhereAFrameIsBroken",
     ),
+    Mutation(
+        "nobody is frightened by a connection that was ended on purpose",
+        f"{_DEVICE}/logging.go",
+        "if l.device.ctx.Err() == nil {",
+        "if true {",
+        f"{_TESTS} TheLibraryIsHeard",
+    ),
 )

@@ -51,11 +51,15 @@ func (l *logger) Debugf(_ string, args ...any) {
 	}
 }
 func (l *logger) Infof(string, ...any) {}
-func (l *logger) Warnf(message string, args ...any) {
-	l.write(levelWarning, fmt.Sprintf(message, args...))
-}
-func (l *logger) Errorf(message string, args ...any) {
-	l.write(levelError, fmt.Sprintf(message, args...))
+func (l *logger) Warnf(message string, args ...any)  { l.complain(levelWarning, message, args) }
+func (l *logger) Errorf(message string, args ...any) { l.complain(levelError, message, args) }
+
+// complain passes on what is wrong, unless that is only that the connection was cut: how it ended is said elsewhere, and it
+// may be that all went well, as where a device is linked.
+func (l *logger) complain(level uint32, message string, args []any) {
+	if l.device.ctx.Err() == nil {
+		l.write(level, fmt.Sprintf(message, args...))
+	}
 }
 
 func (l *logger) call(what string, call types.BasicCallMeta) {
