@@ -6,17 +6,15 @@ import (
 	"strings"
 
 	grouprecord "go.mau.fi/libsignal/groups/state/record"
+	"go.mau.fi/libsignal/serialize"
 	"go.mau.fi/libsignal/state/record"
-
-	"go.mau.fi/whatsmeow/store"
+	"google.golang.org/protobuf/proto"
 )
 
 // Block is how many positions of a sending chain are reserved by one commit. A row of a ratchet begins with the number
 // of positions behind its own that may have been used without being stored; whoever reads it goes on after them, or it
 // would use one twice, and the receiver silently drops the second message.
 const Block = 64
-
-var serializer = store.SignalProtobufSerializer
 
 // lease is up to where the positions of one chain may be used.
 type lease struct {
@@ -82,26 +80,15 @@ func skipSenderKey(raw []byte, positions int) []byte {
 	return key.Serialize()
 }
 
-// What is looked at of a session and of a sender key, which the library keeps as JSON.
-type (
-	sessionHead struct {
-		SessionState struct {
-			SenderChain *struct {
-				SenderRatchetKeyPublic string
-				ChainKey               *struct{ Index uint32 }
-			}
-			PendingPreKey *struct{}
-		}
+// senderKeyHead is what is looked at of a sender key, which the library keeps as JSON.
+type senderKeyHead struct {
+	SenderKeyStates []struct {
+		KeyID             uint32
+		SenderChainKey    *struct{ Iteration uint32 }
+		SigningKeyPrivate string
+		SigningKeyPublic  string
 	}
-	senderKeyHead struct {
-		SenderKeyStates []struct {
-			KeyID             uint32
-			SenderChainKey    *struct{ Iteration uint32 }
-			SigningKeyPrivate string
-			SigningKeyPublic  string
-		}
-	}
-)
+}
 
 // sendingChain names the chain that a session or an own sender key encrypts with, and its next position. A session that
 // still sends its prekey message is another one than when it does not: what it needs to say so must be stored first.
@@ -117,19 +104,19 @@ func sendingChain(key string, raw []byte) (chain string, position uint32, ok boo
 		}
 		return fmt.Sprint(state.KeyID, state.SigningKeyPublic), state.SenderChainKey.Iteration, true
 	}
-	var head sessionHead
-	if json.Unmarshal(raw, &head) != nil {
+	var session serialize.RecordStructure
+	if proto.Unmarshal(raw, &session) != nil {
 		return "", 0, false
 	}
-	sending := head.SessionState.SenderChain
-	if sending == nil || sending.ChainKey == nil || sending.SenderRatchetKeyPublic == "" {
+	sending := session.GetCurrentSession().GetSenderChain()
+	if sending.GetChainKey() == nil || len(sending.GetSenderRatchetKey()) == 0 {
 		return "", 0, false
 	}
-	chain = sending.SenderRatchetKeyPublic
-	if head.SessionState.PendingPreKey != nil {
+	chain = string(sending.GetSenderRatchetKey())
+	if session.GetCurrentSession().GetPendingPreKey() != nil {
 		chain += "pending"
 	}
-	return chain, sending.ChainKey.Index, true
+	return chain, sending.GetChainKey().GetIndex(), true
 }
 
 // within says whether all of these are at positions that are reserved; if not, none may be used before they are stored.

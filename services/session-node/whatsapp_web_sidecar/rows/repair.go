@@ -1,24 +1,17 @@
 package rows
 
-import (
-	"bytes"
-
-	"go.mau.fi/libsignal/state/record"
-)
+import "go.mau.fi/libsignal/state/record"
 
 // repair undoes what libsignal v0.2.2 does to the archived states of a session that it tried in vain before another one
 // decrypted: it steps their ratchets and then keeps them (SessionCipher.DecryptWithState works on no copy). Every state
 // but the current one is as it was stored; states that are there twice go.
 func repair(stored, raw []byte) []byte {
-	if bytes.Contains(raw, []byte(`"PreviousStates":[]`)) {
+	is, err := serializer.Session.Deserialize(raw)
+	if err != nil || len(is.PreviousStates) == 0 {
 		return raw
 	}
 	was, err := serializer.Session.Deserialize(stored)
 	if err != nil {
-		return raw
-	}
-	is, err := serializer.Session.Deserialize(raw)
-	if err != nil || len(is.PreviousStates) == 0 {
 		return raw
 	}
 	intact := map[string]*record.StateStructure{}
