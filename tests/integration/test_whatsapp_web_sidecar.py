@@ -17,11 +17,15 @@ import pytest
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
 from mesh_session_node.drivers.interface.pairing import PairingCode
 from mesh_session_node.drivers.whatsapp_web.link import WebLink
+from mesh_session_node.drivers.whatsapp_web.process import find_program, version_of
+from mesh_session_node.drivers.whatsapp_web.sidecar import PROTOCOL
 from sessionmesh.internal.v1 import linked_device_pb2 as pb
 from tests.support import fake_sidecar
 from tests.support.eventually import eventually
 from tests.support.link_events import RecordedEvents
 from tests.support.sidecar_world import Account, HeldRows, SidecarWorld, sidecar_world
+from tests.support.tools import missing_tool
+from tests.support.whatsapp_web_world import is_built
 
 
 def sidecars(parent: int | None = None) -> list[psutil.Process]:
@@ -117,6 +121,15 @@ async def test_no_sidecar_runs_before_an_account_needs_it(
         assert sidecars() == world.told("start") == []
         await world.account()
         assert len(sidecars()) == 1
+
+
+async def test_the_real_sidecar_says_what_it_is() -> None:
+    if not is_built():
+        missing_tool("sidecar and test network are not built: run `make whatsapp-web`")
+    version = await version_of(find_program())
+    assert version is not None
+    assert version.protocol == PROTOCOL
+    assert all((version.version, version.library_version, version.client_version))
 
 
 async def test_a_pairing_starts_the_sidecar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
