@@ -255,4 +255,25 @@ LINKED_DEVICES = (
         "if true {",
         f"{_TESTS} TheLibraryIsHeard",
     ),
+    Mutation(
+        "an account's connection goes through its proxy",
+        f"{_DEVICE}/line.go",
+        "own.Proxy, filesThrough.Proxy = http.ProxyURL(through), http.ProxyURL(through)",
+        "filesThrough.Proxy = http.ProxyURL(through)",
+        f"{_TESTS} ThroughItsProxyAlone",
+    ),
+    Mutation(
+        "an account's files go through its proxy",
+        f"{_DEVICE}/line.go",
+        "own.Proxy, filesThrough.Proxy = http.ProxyURL(through), http.ProxyURL(through)",
+        "own.Proxy = http.ProxyURL(through)",
+        f"{_TESTS} ThroughItsProxyAlone",
+    ),
+    Mutation(
+        "a file that the network has no more is asked of the phone",
+        f"{_DEVICE}/files.go",
+        "if isGone(err) {\n\t\tif err = d.askPhone",
+        "if false {\n\t\tif err = d.askPhone",
+        f"{_TESTS} IsAskedOfThePhone",
+    ),
 )

@@ -166,6 +166,8 @@ func instant(kind simulatorv1.FaultKind) func(*Network, *Account) {
 				a.device.client.enqueue(outgoing{raw: (*noise.Conn).WriteGarbage})
 			}
 		}
+	case simulatorv1.FaultKind_FAULT_KIND_LOSE_FILES:
+		return func(n *Network, _ *Account) { n.media.lose() }
 	case simulatorv1.FaultKind_FAULT_KIND_LARGE_FRAME:
 		return func(_ *Network, a *Account) {
 			if a.Connected() {

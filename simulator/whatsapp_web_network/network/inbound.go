@@ -36,7 +36,7 @@ func (c *client) receipt(node *Node) {
 	case "retry":
 		n.askedAgain(c, node, id)
 	case "server-error":
-		n.deliver(c.account, &pending{key: "notification|" + id, node: mediaGone(node, id)})
+		n.deliver(c.account, &pending{key: "notification|" + id, node: n.answerForFile(node, id)})
 	case "read", "played", "read-self":
 		n.readReported(c, node, to, receiptIDs(node, id), kind)
 	}
@@ -182,14 +182,6 @@ func (n *Network) readReported(c *client, node *Node, to types.JID, ids []string
 			n.confirm(person, c.account, to, id, member, code)
 		}
 	}
-}
-
-// mediaGone is the phone's answer that it has a file no more, either.
-func mediaGone(node *Node, id string) *Node {
-	rmr := node.GetChildByTag("rmr")
-	return &Node{Tag: "notification", Attrs: Attrs{
-		"from": node.Attrs["to"], "type": "mediaretry", "id": id, "t": now(),
-	}, Content: []Node{{Tag: "error", Attrs: Attrs{"code": "2"}}, rmr}}
 }
 
 // presence is whether the client shows as online, or of whom it wants to know that.

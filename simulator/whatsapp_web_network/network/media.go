@@ -24,9 +24,13 @@ type mediaStore struct {
 	files map[string][]byte
 	order []string
 	total int
+	// What phones have: the files of the messages that they sent, by the messages' ids.
+	phones map[string]phoneFile
 }
 
-func newMediaStore() *mediaStore { return &mediaStore{files: map[string][]byte{}} }
+func newMediaStore() *mediaStore {
+	return &mediaStore{files: map[string][]byte{}, phones: map[string]phoneFile{}}
+}
 
 func (m *mediaStore) put(name string, data []byte) {
 	m.mu.Lock()
@@ -90,7 +94,7 @@ func (m *mediaStore) store(kind string, sealed content.Sealed) string {
 }
 
 // share encrypts a file that was put in for a message; one that never was has a path that leads nowhere.
-func (m *mediaStore) share(ref, kind string) (content.Sealed, string) {
+func (m *mediaStore) share(messageID, ref, kind string) (content.Sealed, string) {
 	m.mu.Lock()
 	plain, ok := m.files["plain "+ref]
 	m.mu.Unlock()
@@ -98,6 +102,7 @@ func (m *mediaStore) share(ref, kind string) (content.Sealed, string) {
 	if err != nil || !ok {
 		return sealed, m.path(strings.ToLower(kind), "nothing")
 	}
+	m.keepOnPhone(messageID, kind, sealed)
 	return sealed, m.store(strings.ToLower(kind), sealed)
 }
 

@@ -188,7 +188,9 @@ func (n *Network) Say(w Writing) (string, error) {
 	if w.Content.GetOther().GetKind() == content.Call {
 		return w.MessageID, n.call(w.Account, author, w.MessageID, string(w.Content.GetOther().GetBody()) == "video")
 	}
-	message, err := content.Message(w.Content, n.surroundings(w.Account, author, chat))
+	around := n.surroundings(w.Account, author, chat)
+	around.File = func(ref, kind string) (content.Sealed, string) { return n.media.share(w.MessageID, ref, kind) }
+	message, err := content.Message(w.Content, around)
 	if err != nil {
 		return "", err
 	}
@@ -210,7 +212,6 @@ func (n *Network) surroundings(account, author *Account, chat types.JID) content
 			}
 			return n.jidAt(address).String()
 		},
-		File: n.media.share,
 	}
 }
 

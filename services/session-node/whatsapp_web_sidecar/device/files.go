@@ -153,7 +153,7 @@ func (d *Device) askPhone(ctx context.Context, client *whatsmeow.Client, part *w
 	}
 	if d.retries[info.ID] != nil || len(d.retries) >= maxCalls {
 		d.mu.Unlock()
-		return ErrFileGone
+		return errTooMany
 	}
 	d.retries[info.ID] = answer
 	d.mu.Unlock()

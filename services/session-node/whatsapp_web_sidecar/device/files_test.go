@@ -10,6 +10,7 @@ import (
 
 	"go.mau.fi/whatsmeow"
 	"go.mau.fi/whatsmeow/proto/waE2E"
+	"go.mau.fi/whatsmeow/types"
 )
 
 var _ whatsmeow.File = (*boundedFile)(nil)
@@ -46,5 +47,18 @@ func TestAFileThatSaysNotHowLargeItIsIsBoundedByTheNetwork(t *testing.T) {
 		if most := mostOf(&waE2E.Message{ImageMessage: &waE2E.ImageMessage{FileLength: &said}}); most != largestFile+sealBytes {
 			t.Fatal(said, most)
 		}
+	}
+}
+
+func TestAFileIsNotGivenUpWhileThePhoneIsAskedForManyOthers(t *testing.T) {
+	d := newDevice(1, "acc_1", nil, nil)
+	t.Cleanup(d.cancel)
+	d.retries = map[string]chan *mediaRetry{}
+	for i := range maxCalls {
+		d.retries[string(rune(i))] = nil
+	}
+	err := d.askPhone(t.Context(), nil, &waE2E.Message{}, &types.MessageInfo{ID: "3EB0"})
+	if failure := failureOf(t.Context(), err); !errors.Is(failure, ErrNotConnected) || errors.Is(failure, ErrFileGone) {
+		t.Fatal(failure)
 	}
 }

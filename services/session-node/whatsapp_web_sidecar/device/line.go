@@ -119,12 +119,18 @@ type Network struct {
 // NewNetwork is WhatsApp, or a test network.
 func NewNetwork(test string) *Network {
 	n := &Network{test: test}
-	transport := &http.Transport{
-		Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: dialTimeout, MaxIdleConnsPerHost: 8, IdleConnTimeout: 30 * time.Second,
-		ResponseHeaderTimeout: 30 * time.Second,
+	transport := forFiles(8)
+	if test == "" {
+		transport.Proxy = http.ProxyFromEnvironment
 	}
 	n.files = &http.Client{Transport: n.towards(transport)}
 	return n
+}
+
+func forFiles(idle int) *http.Transport {
+	return &http.Transport{
+		TLSHandshakeTimeout: dialTimeout, MaxIdleConnsPerHost: idle, IdleConnTimeout: 30 * time.Second, ResponseHeaderTimeout: 30 * time.Second,
+	}
 }
 
 // clients are the ways of one device to the network: its own one for its connection, and everybody's for files, unless
@@ -139,15 +145,15 @@ func (n *Network) clients(l *line, proxy string) (connection, files *http.Client
 	if err != nil || through.Host == "" {
 		return nil, nil, errors.New("the proxy is no URL")
 	}
-	own.Proxy = http.ProxyURL(through)
-	return connection, &http.Client{Transport: n.towards(&http.Transport{Proxy: http.ProxyURL(through), MaxIdleConns: 2})}, nil
+	filesThrough := forFiles(2)
+	own.Proxy, filesThrough.Proxy = http.ProxyURL(through), http.ProxyURL(through)
+	return connection, &http.Client{Transport: n.towards(filesThrough)}, nil
 }
 
 func (n *Network) towards(transport *http.Transport) http.RoundTripper {
 	if n.test == "" {
 		return transport
 	}
-	transport.Proxy = nil
 	return redirected{n.test, transport}
 }
 

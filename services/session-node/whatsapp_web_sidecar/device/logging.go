@@ -50,7 +50,7 @@ func (l *logger) Debugf(_ string, args ...any) {
 		}
 	}
 }
-func (l *logger) Infof(string, ...any) {}
+func (l *logger) Infof(string, ...any)               {}
 func (l *logger) Warnf(message string, args ...any)  { l.complain(levelWarning, message, args) }
 func (l *logger) Errorf(message string, args ...any) { l.complain(levelError, message, args) }
 

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"maps"
 	"strings"
 	"sync/atomic"
@@ -10,6 +11,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	internalv1 "sessionmesh.dev/gen/sessionmesh/nodes/v1"
+	simnetv1 "sessionmesh.dev/gen/sessionmesh/simnet/v1"
+	simulatorv1 "sessionmesh.dev/gen/sessionmesh/simulator/v1"
 	sessionmeshv1 "sessionmesh.dev/gen/sessionmesh/v1"
 )
 
@@ -134,4 +137,40 @@ func TestTheNextOwnerSendsFilesAgainThatSomebodyCouldNotRead(t *testing.T) {
 			t.Fatalf("%s: %q", kind, file)
 		}
 	}
+}
+
+// came is a document that Bert wrote with.
+func (l *link) came(n *network, ref string, file []byte) *internalv1.IncomingMessage {
+	l.t.Helper()
+	sum := sha256.Sum256(file)
+	n.say(account, bert, &simnetv1.Content{Kind: &simnetv1.Content_Blob{Blob: &simnetv1.Blob{
+		Ref: ref, Sha256: sum[:], Size: uint64(len(file)), Mime: "text/plain", FileName: "a.txt", ShownAs: "document",
+	}}})
+	return until(l, incoming)
+}
+
+func TestAFileThatTheNetworkHasNoMoreIsAskedOfThePhone(t *testing.T) {
+	n, s, rows := world(t)
+	l := s.open(rows)
+	file := bytes.Repeat([]byte("a file "), 100_000)
+	came := l.came(n, n.put(file), file)
+	if _, err := n.InjectFault(t.Context(), &simulatorv1.InjectFaultRequest{Kind: simulatorv1.FaultKind_FAULT_KIND_LOSE_FILES}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // what the phone said is of one download, and the reference stays as it was
+		if got := l.download(came.GetFile()); !bytes.Equal(got, file) {
+			t.Fatalf("%d bytes", len(got))
+		}
+	}
+	l.receipt(l.send("phone:"+bert, text("and the account goes on")))
+}
+
+func TestAFileThatThePhoneHasNoMoreIsGone(t *testing.T) {
+	n, s, rows := world(t)
+	l := s.open(rows)
+	came := l.came(n, "nobody has it", []byte("gone"))
+	if _, done := l.fetch(came.GetFile()); done.GetFailure() != internalv1.FileFailure_FILE_FAILURE_GONE {
+		t.Fatal(done)
+	}
+	l.receipt(l.send("phone:"+bert, text("and the account goes on")))
 }

@@ -144,6 +144,8 @@ type node struct {
 	mu      sync.Mutex
 	last    uint64
 	links   map[uint64]*link
+
+	proxy string // of connections from now on
 }
 
 // startNode starts a sidecar, and a node that speaks to it.
@@ -327,7 +329,7 @@ func until[T any](l *link, wanted func(*internalv1.RunResponse) (T, bool)) T {
 func (l *link) pair(phone string) {
 	l.t.Helper()
 	l.ask(&internalv1.RunRequest{Request: &internalv1.RunRequest_Pair{Pair: &internalv1.PairDevice{
-		AccountId: "acc_1", Phone: phone, Timeout: durationpb.New(patience),
+		AccountId: "acc_1", Phone: phone, Timeout: durationpb.New(patience), Proxy: l.proxy,
 	}}})
 }
 
@@ -392,7 +394,7 @@ func (s *node) open(rows map[string][]byte) *link {
 }
 
 func (l *link) reopen() {
-	open := &internalv1.OpenDevice{AccountId: "acc_1", WithHistory: true}
+	open := &internalv1.OpenDevice{AccountId: "acc_1", WithHistory: true, Proxy: l.proxy}
 	for key, value := range l.stored() {
 		if strings.HasPrefix(key, "login/") {
 			open.Rows = append(open.Rows, &internalv1.StateRow{Key: key, Value: value})
