@@ -7,6 +7,7 @@ from tests.mutations.mutation import Mutation
 _DRIVER = "services/session-node/mesh_session_node/drivers/whatsapp_web"
 _SIDECAR = "tests/integration/test_whatsapp_web_sidecar.py"
 _LINK = "tests/integration/test_whatsapp_web_link.py"
+_STREAM = "tests/unit/test_whatsapp_web_stream.py"
 _PAIRING = "tests/integration/test_whatsapp_web_pairing.py"
 
 SIDECAR = (
@@ -58,6 +59,20 @@ SIDECAR = (
         "        if self.unsettled >= MAX_UNSETTLED:\n",
         "        if self.unsettled < 0:\n",
         f"{_SIDECAR} -k too_much_to_store",
+    ),
+    Mutation(
+        "what waits for a sidecar that does not read is bounded",
+        f"{_DRIVER}/stream.py",
+        "        if self._bytes > MAX_WAITING_BYTES:\n",
+        "        if self._bytes < 0:\n",
+        f"{_STREAM} -k bounded",
+    ),
+    Mutation(
+        "what a slow sidecar has not read goes no further once its connection closes",
+        f"{_DRIVER}/stream.py",
+        "        self._transport.set_write_buffer_limits(high=0)\n",
+        "",
+        f"{_STREAM} -k slow_sidecar_has_not_read",
     ),
     Mutation(
         "nothing of a closed connection is written any more",
