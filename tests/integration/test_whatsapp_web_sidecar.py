@@ -23,7 +23,7 @@ from sessionmesh.internal.v1 import linked_device_pb2 as pb
 from tests.support import fake_sidecar
 from tests.support.eventually import eventually
 from tests.support.link_events import RecordedEvents
-from tests.support.sidecar_world import Account, HeldRows, SidecarWorld, sidecar_world
+from tests.support.sidecar_world import PATIENT_SECONDS, Account, HeldRows, SidecarWorld, sidecar_world
 from tests.support.tools import missing_tool
 from tests.support.whatsapp_web_world import is_built
 
@@ -85,7 +85,8 @@ async def test_a_connection_that_begins_when_its_sidecar_is_gone_is_told(
         rows, events = HeldRows("acc_2"), RecordedEvents()
         link = WebLink(stream, "phone:+4916", rows, events)
         with pytest.raises(ConnectionEnded) as ended:
-            await link.log_in("acc_2", [])
+            async with asyncio.timeout(PATIENT_SECONDS):
+                await link.log_in("acc_2", [])
         assert ended.value.end is End.CARRIER_GONE
 
 
