@@ -111,14 +111,16 @@ class FakeSidecar(asyncio.Protocol):
                 return [_said(number, file_done=done)]
             self._files.append(data)
             stored = pb.StoredFile(url="https://files", sha256=b"s" * 32, size_bytes=len(data))
-            return [_said(number, file_done=pb.FileDone(file=file, stored=stored))]
+            steps = steps_of(pb.DEVICE_STEP_KIND_STORE_FILE)
+            return [_said(number, file_done=pb.FileDone(file=file, stored=stored, steps=steps))]
         if kind == "download":
             file = request.download.file
             if request.download.reference == b"gone":
                 done = pb.FileDone(file=file, failure=pb.FILE_FAILURE_GONE, detail="no such file")
                 return [_said(number, file_done=done)]
             pieces = [_said(number, piece=pb.FilePiece(file=file, data=data)) for data in self._files]
-            return [*pieces, _said(number, file_done=pb.FileDone(file=file))]
+            steps = steps_of(pb.DEVICE_STEP_KIND_FETCH_FILE)
+            return [*pieces, _said(number, file_done=pb.FileDone(file=file, steps=steps))]
         return []
 
     def _answers(self, request: pb.RunRequest) -> list[bytes]:
@@ -148,8 +150,20 @@ class FakeSidecar(asyncio.Protocol):
         if kind == "send":
             if request.send.recipient == SAY:
                 return [request.send.message]
-            return [_said(number, acked=pb.MessageAcked(network_message_id=request.send.network_message_id))]
+            steps = (
+                steps_of(pb.DEVICE_STEP_KIND_ENCRYPT, pb.DEVICE_STEP_KIND_WAIT) if request.send.traced else ()
+            )
+            acked = pb.MessageAcked(network_message_id=request.send.network_message_id, steps=steps)
+            return [_said(number, acked=acked)]
         return self._of_file(request)
+
+
+def steps_of(*kinds: pb.DeviceStepKind.ValueType) -> list[pb.DeviceStep]:
+    """Steps that took a nanosecond each."""
+    return [
+        pb.DeviceStep(kind=kind, start_nanos=began, end_nanos=began + 1)
+        for began, kind in enumerate(kinds, 1)
+    ]
 
 
 def _said(connection: int, **response: Any) -> bytes:

@@ -16,6 +16,7 @@ from asyncpg.pgproto.pgproto import UUID
 from mesh_core.errors import InvalidField, MeshError, ResourceExhausted
 from mesh_core.ids import Prefix, new_id, new_uuid
 from mesh_core.rpc.server.status import DETAILS_KEY, details_of
+from mesh_core.telemetry import tracing
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
 from mesh_session_node.inbound.changes import ContentChanges
 from mesh_session_node.inbound.media import START_SECONDS, MediaFetcher
@@ -107,6 +108,21 @@ async def test_a_file_is_stored_for_its_account_and_named_in_its_message(
     assert (media.media_id, media.state) == (MEDIA, content_pb2.MEDIA_STATE_READY)
     assert "media.ready" in [event.type for event in account.stored(Event)]
     assert len(account.stored(FetchDone)) == 1
+
+
+async def test_a_file_is_fetched_in_the_trace_of_its_message(
+    account: OneAccount, fetcher: MediaFetcher, service: MemoryMediaService
+) -> None:
+    traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
+    message = pb.Message.FromString(picture())
+    message.traceparent = traceparent
+    await account.connected()
+    account.driver.blobs["cat"] = b"miao"
+    account.messages.add(MESSAGE, "IN1", pb.DIRECTION_INBOUND, message.SerializeToString(), ADA)
+    fetched_in: list[str] = []
+    service.during = lambda: fetched_in.append(tracing.current_traceparent())
+    await fetch(account, fetcher)
+    assert fetched_in == [traceparent]
 
 
 async def test_a_caption_that_was_edited_meanwhile_stays(

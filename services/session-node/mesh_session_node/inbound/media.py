@@ -20,6 +20,7 @@ from mesh_core.backoff import Backoff
 from mesh_core.database import UNAVAILABLE
 from mesh_core.errors import InvalidField, MeshError
 from mesh_core.rpc.server.status import from_rpc_error
+from mesh_core.telemetry import tracing
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.context.media_uses import fetched_media_use
@@ -103,7 +104,12 @@ class MediaFetcher:
         if row is None or message is None or reference is None:  # deleted or taken back meanwhile
             session.host.journal.post(session.ref, FetchDone(fetch.message))
             return None
-        media = await self._upload(fetch, message, reference)
+        with tracing.span(
+            "mesh.node.fetch_media",
+            parent=message.traceparent,
+            attributes={"messaging.message.id": message.id, "mesh.attempt": fetch.attempts + 1},
+        ):
+            media = await self._upload(fetch, message, reference)
         return None if media is None else (row["network_id"], media)
 
     async def _upload(

@@ -194,7 +194,7 @@ class Receiver:
         if session.closed:
             return None
         message = as_message(arrival, uuid, rows)
-        traceparent = tracing.begin("")
+        traceparent = tracing.begin(came.traceparent)
         span = tracing.start_span(
             "mesh.driver.receive",
             kind="consumer",

@@ -121,7 +121,8 @@ class MessagesInFlight:
                 payload, blobs = context.driver.encode(out.request, _NO_REFERENCES, None)
             out.attempts += 1
             self.messages[out.network_id] = out
-            context.link.send(OutgoingMessage(out.network_id, out.chat, payload, blobs))
+            traceparent = out.span.traceparent if out.span is not None and out.span.recorded else ""
+            context.link.send(OutgoingMessage(out.network_id, out.chat, payload, blobs, traceparent))
         except Exception as error:  # it was not handed over, and would not be the next time
             self.messages.pop(out.network_id, None)
             _end_span(out, repr(error))

@@ -14,6 +14,7 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.backoff import Backoff
 from mesh_core.errors import MeshError
+from mesh_core.telemetry import tracing
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.outbound.outgoing import Outgoing
 from mesh_session_node.outbound.preparation import CannotPrepare, Preparation
@@ -59,7 +60,8 @@ class Preparing:
         out.tries += 1
         failure: Failure | None = None
         try:
-            done = await self._preparation.prepare(self._context, out)
+            with tracing.span("mesh.node.prepare", parent=out.traceparent, attributes={_MESSAGE: out.id}):
+                done = await self._preparation.prepare(self._context, out)
             out.prepared, out.blobs = done.payload, done.blobs
         except CannotPrepare as error:
             if error.final or out.tries >= MAX_TRIES:
@@ -74,3 +76,4 @@ class Preparing:
 
 
 _BACKOFF = Backoff(1.0, 60.0)
+_MESSAGE = "messaging.message.id"

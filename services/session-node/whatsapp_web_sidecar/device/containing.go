@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"runtime/debug"
 	"sync"
+	"time"
 	"unsafe"
 
 	"go.mau.fi/whatsmeow"
@@ -42,6 +43,7 @@ func (d *Device) containStanzas(client *whatsmeow.Client) {
 		var handle func(context.Context, *waBinary.Node)
 		reflect.ValueOf(&handle).Elem().Set(handlers.MapIndex(tag).Convert(reflect.TypeOf(handle)))
 		contained := func(ctx context.Context, node *waBinary.Node) {
+			d.came.Store(time.Now().UnixNano())
 			d.contain(func() {
 				if !d.handleBeside(ctx, client, node) {
 					handle(ctx, node)

@@ -59,6 +59,9 @@ type Device struct {
 	pinging     bool
 	retries     map[string]chan *mediaRetry
 	remembering bool
+
+	// When the message that is being handled came, in nanoseconds since the epoch.
+	came atomic.Int64
 }
 
 func newDevice(number uint64, accountID string, network *Network, out Out) *Device {

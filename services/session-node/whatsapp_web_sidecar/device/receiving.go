@@ -34,6 +34,9 @@ func (d *Device) onMessage(said *events.Message) bool {
 	if message == nil && !d.store.Decrypted() {
 		return true
 	}
+	if message != nil {
+		message.Steps = d.receiveSteps()
+	}
 	d.line.wait(true)
 	defer d.line.wait(false)
 	stored := d.store.Receive(content.Secretive(said.Message), func(changes []rows.Change) <-chan bool {

@@ -75,23 +75,26 @@ func (d *Device) sendOne(message *internalv1.SendDeviceMessage) {
 		d.reject(message, internalv1.DeviceRejection_DEVICE_REJECTION_NOT_SENT, "not logged in", 0)
 		return
 	}
-	sent, err := d.send(message)
+	steps := stepsOf(message)
+	sent, err := d.send(message, steps)
 	if err != nil {
 		reason, code := reasonOf(err, strings.HasPrefix(message.GetRecipient(), "group:"))
 		if d.ctx.Err() != nil || !d.client.IsConnected() { // whatever it says, nobody has refused the message
 			reason, code = internalv1.DeviceRejection_DEVICE_REJECTION_NOT_SENT, 0
 		}
-		d.reject(message, reason, err.Error(), code)
+		d.reject(message, reason, err.Error(), code, steps.all()...)
 		return
 	}
-	acked := &internalv1.MessageAcked{NetworkMessageId: message.GetNetworkMessageId(), Time: timestamppb.New(sent.Timestamp)}
+	acked := &internalv1.MessageAcked{
+		NetworkMessageId: message.GetNetworkMessageId(), Time: timestamppb.New(sent.Timestamp), Steps: steps.all(),
+	}
 	if address.IsPerson(sent.Chat) {
 		acked.Recipient = d.identityOf(sent.Chat, types.EmptyJID, "")
 	}
 	d.say(&internalv1.RunResponse{Response: &internalv1.RunResponse_Acked{Acked: acked}})
 }
 
-func (d *Device) send(message *internalv1.SendDeviceMessage) (whatsmeow.SendResponse, error) {
+func (d *Device) send(message *internalv1.SendDeviceMessage, steps *sendSteps) (whatsmeow.SendResponse, error) {
 	var none whatsmeow.SendResponse
 	to, err := address.Parse(message.GetRecipient())
 	if err != nil {
@@ -126,7 +129,10 @@ func (d *Device) send(message *internalv1.SendDeviceMessage) (whatsmeow.SendResp
 		beside := append([]waBinary.Node(nil), out.Beside...)
 		extra.AdditionalNodes = &beside
 	}
-	return d.client.SendMessage(sending, to, out.Message, extra)
+	began := time.Now()
+	sent, err := d.client.SendMessage(sending, to, out.Message, extra)
+	steps.sent(began, sent.DebugTimings)
+	return sent, err
 }
 
 // written is a message in the network's form, from a serialised DeviceMessage. Where it says of a file only what that is,
@@ -190,9 +196,11 @@ func (d *Device) secretOf(id string) []byte {
 	return mac.Sum(nil)
 }
 
-func (d *Device) reject(message *internalv1.SendDeviceMessage, reason internalv1.DeviceRejection, detail string, code uint32) {
+func (d *Device) reject(
+	message *internalv1.SendDeviceMessage, reason internalv1.DeviceRejection, detail string, code uint32, steps ...*internalv1.DeviceStep,
+) {
 	d.say(&internalv1.RunResponse{Response: &internalv1.RunResponse_Rejected{Rejected: &internalv1.MessageRejected{
-		NetworkMessageId: message.GetNetworkMessageId(), Reason: reason, Detail: valid(detail), Code: code,
+		NetworkMessageId: message.GetNetworkMessageId(), Reason: reason, Detail: valid(detail), Code: code, Steps: steps,
 	}}})
 }
 

@@ -21,6 +21,7 @@ func (s *Store) DoDecryptionTxn(ctx context.Context, decrypt func(context.Contex
 	if err := s.take(ctx, current); err != nil {
 		return err
 	}
+	start := time.Now()
 	if err := decrypt(context.WithValue(ctx, scopeKey{}, current)); err != nil {
 		s.give(current)
 		return err
@@ -33,7 +34,7 @@ func (s *Store) DoDecryptionTxn(ctx context.Context, decrypt func(context.Contex
 	s.state.Lock()
 	defer s.state.Unlock()
 	s.apply(current.changes)
-	s.inbound = &inbound{changes: current.changes}
+	s.inbound = &inbound{changes: current.changes, start: start, end: time.Now()}
 	s.inbound.guard = time.AfterFunc(maxInbound, func() { s.cancel(ErrNotStored) })
 	return nil
 }
@@ -94,6 +95,16 @@ func (s *Store) Decrypted() bool {
 	s.state.Lock()
 	defer s.state.Unlock()
 	return s.inbound != nil
+}
+
+// DecryptedBetween says when the decryption began and ended that waits for Receive; without one it says nothing.
+func (s *Store) DecryptedBetween() (start, end time.Time) {
+	s.state.Lock()
+	defer s.state.Unlock()
+	if s.inbound == nil {
+		return start, end
+	}
+	return s.inbound.start, s.inbound.end
 }
 
 func (s *Store) withoutSecrets(changes []Change) []Change {

@@ -45,8 +45,9 @@ type Store struct {
 
 // inbound is a message that is decrypted, and not stored.
 type inbound struct {
-	changes []Change
-	guard   *time.Timer
+	changes    []Change
+	guard      *time.Timer
+	start, end time.Time // of its decryption
 }
 
 // New is the store of a device whose rows a node has.

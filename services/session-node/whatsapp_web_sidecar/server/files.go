@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	internalv1 "sessionmesh.dev/gen/sessionmesh/nodes/v1"
 	"sessionmesh.dev/whatsapp-web-sidecar/device"
@@ -30,20 +31,32 @@ func (r *run) handleFile(connection uint64, d *device.Device, request *internalv
 	case *internalv1.RunRequest_Upload:
 		id := fileID{connection, asked.Upload.GetFile()}
 		r.begin(id, func(t *transfer) *internalv1.FileDone {
-			stored, err := d.Upload(t.ctx, asked.Upload.GetKind(), &upload{run: r, id: id, transfer: t})
+			start, file := time.Now(), &upload{run: r, id: id, transfer: t}
+			stored, err := d.Upload(t.ctx, asked.Upload.GetKind(), file)
 			if err != nil {
 				return failed(err)
 			}
-			return &internalv1.FileDone{Stored: stored}
+			return &internalv1.FileDone{Stored: stored, Steps: []*internalv1.DeviceStep{
+				device.Step(internalv1.DeviceStepKind_DEVICE_STEP_KIND_ENCRYPT_FILE, start, file.taken),
+				device.Step(internalv1.DeviceStepKind_DEVICE_STEP_KIND_STORE_FILE, file.taken, time.Now()),
+			}}
 		})
 	case *internalv1.RunRequest_Download:
 		id := fileID{connection, asked.Download.GetFile()}
 		r.begin(id, func(t *transfer) *internalv1.FileDone {
-			err := d.Download(t.ctx, asked.Download.GetReference(), func(file io.Reader) error { return r.pass(id, t, file) })
+			start := time.Now()
+			var fetched time.Time
+			err := d.Download(t.ctx, asked.Download.GetReference(), func(file io.Reader) error {
+				fetched = time.Now()
+				return r.pass(id, t, file)
+			})
 			if err != nil {
 				return failed(err)
 			}
-			return &internalv1.FileDone{}
+			return &internalv1.FileDone{Steps: []*internalv1.DeviceStep{
+				device.Step(internalv1.DeviceStepKind_DEVICE_STEP_KIND_FETCH_FILE, start, fetched),
+				device.Step(internalv1.DeviceStepKind_DEVICE_STEP_KIND_HAND_OVER_FILE, fetched, time.Now()),
+			}}
 		})
 	case *internalv1.RunRequest_Piece:
 		if t := r.transfer(fileID{connection, asked.Piece.GetFile()}); t != nil {
@@ -109,6 +122,7 @@ type upload struct {
 	transfer *transfer
 	rest     []byte
 	whole    bool
+	taken    time.Time // once it is whole
 }
 
 func (u *upload) Read(into []byte) (int, error) {
@@ -118,7 +132,9 @@ func (u *upload) Read(into []byte) (int, error) {
 		}})
 		select {
 		case u.rest = <-u.transfer.pieces:
-			u.whole = len(u.rest) == 0
+			if u.whole = len(u.rest) == 0; u.whole {
+				u.taken = time.Now()
+			}
 		case <-u.transfer.ctx.Done():
 			return 0, u.transfer.ctx.Err()
 		}

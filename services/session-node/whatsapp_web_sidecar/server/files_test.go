@@ -31,8 +31,13 @@ func (l *link) begin(kind string) uint64 {
 	return number
 }
 
-// upload stores a file in pieces, each once it is wanted.
 func (l *link) upload(kind string, file []byte) *internalv1.StoredFile {
+	l.t.Helper()
+	return l.stow(kind, file).GetStored()
+}
+
+// stow stores a file in pieces, each once it is wanted.
+func (l *link) stow(kind string, file []byte) *internalv1.FileDone {
 	l.t.Helper()
 	number := l.begin(kind)
 	for {
@@ -40,7 +45,7 @@ func (l *link) upload(kind string, file []byte) *internalv1.StoredFile {
 		if done := said.GetFileDone(); done.GetFailure() != 0 {
 			l.t.Fatal(done)
 		} else if done != nil {
-			return done.GetStored()
+			return done
 		}
 		piece := file[:min(len(file), 100_000)]
 		file = file[len(piece):]

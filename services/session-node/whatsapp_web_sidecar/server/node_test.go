@@ -435,15 +435,20 @@ func newID() string {
 
 func (l *link) send(to string, message *internalv1.DeviceMessage) string {
 	l.t.Helper()
-	encoded, err := proto.Marshal(message)
-	if err != nil {
-		l.t.Fatal(err)
-	}
 	id := newID()
-	sent := &internalv1.SendDeviceMessage{NetworkMessageId: id, Recipient: to, Message: encoded}
+	sent := &internalv1.SendDeviceMessage{NetworkMessageId: id, Recipient: to, Message: encoded(l.t, message)}
 	sentMessages.Store(id, sent)
 	l.ask(&internalv1.RunRequest{Request: &internalv1.RunRequest_Send{Send: sent}})
 	return id
+}
+
+func encoded(t *testing.T, message proto.Message) []byte {
+	t.Helper()
+	encoded, err := proto.Marshal(message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return encoded
 }
 
 func saying(content *sessionmeshv1.Content) *internalv1.DeviceMessage {

@@ -118,12 +118,15 @@ class References:
 
 @dataclass(frozen=True, slots=True)
 class OutgoingMessage:
-    """What a link sends. `to` is an address; `payload` and `blobs` are from the driver's `encode`."""
+    """What a link sends. `to` is an address; `payload` and `blobs` are from the driver's `encode`.
+    `traceparent` is of the span of its sending; "" where that is not recorded.
+    """
 
     network_id: str
     to: str
     payload: bytes
     blobs: Sequence[str] = ()
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +146,8 @@ class Incoming:
 
     `changes` are rows of the account's state that must be stored together with it: also when the message is
     known already, or cannot be stored as it is. `history`: it is of the past that the phone gave on pairing.
+
+    `traceparent` is of the span in which the driver received it; "" where the driver has begun no trace.
     """
 
     network_id: str
@@ -164,6 +169,7 @@ class Incoming:
     offered_as: str | None = None
     changes: Sequence[RowChange] = ()
     history: bool = False
+    traceparent: str = ""
 
 
 NETWORK_ID = "3EB0"

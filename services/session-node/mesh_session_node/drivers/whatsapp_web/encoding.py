@@ -18,6 +18,7 @@ from mesh_session_node.drivers.interface.content import (
 )
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure, Receipt
 from mesh_session_node.drivers.whatsapp_web.connection import changes_of
+from mesh_session_node.drivers.whatsapp_web.steps import receive
 from sessionmesh.internal.v1 import linked_device_pb2 as pb
 from sessionmesh.v1 import message_pb2
 
@@ -93,6 +94,7 @@ def incoming_of(came: pb.IncomingMessage, own: str) -> Incoming:
         offered_as=str(came.sequence),
         changes=changes_of(came.changes),
         history=came.history,
+        traceparent=receive(came.steps),
     )
 
 

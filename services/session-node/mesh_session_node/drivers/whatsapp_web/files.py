@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+from mesh_core.telemetry import tracing
 from mesh_session_node.drivers.interface.content import Blob
 from mesh_session_node.drivers.interface.outcomes import BlobUnavailable, ConnectionEnded, End
 from mesh_session_node.drivers.whatsapp_web.connection import Connection
 from mesh_session_node.drivers.whatsapp_web.encoding import blob_of
+from mesh_session_node.drivers.whatsapp_web.steps import record
 from sessionmesh.internal.v1 import linked_device_pb2 as pb
 
 
@@ -44,9 +46,10 @@ class Files:
                     self._connection.ask(pb.RunRequest(piece=pb.FilePiece(file=file, data=piece)))
                     await self._hear(file)
             self._connection.ask(pb.RunRequest(piece=pb.FilePiece(file=file)))
-            stored = (await self._hear(file)).file_done.stored
+            file_done = (await self._hear(file)).file_done
             done = True
-            return blob_of(stored)
+            record(tracing.current_traceparent(), file_done.steps)
+            return blob_of(file_done.stored)
         finally:
             self._end(file, done=done)
 
@@ -61,6 +64,7 @@ class Files:
                 self._connection.ask(pb.RunRequest(next=pb.NextPiece(file=file)))
                 yield heard.piece.data
             done = True
+            record(tracing.current_traceparent(), heard.file_done.steps)
         finally:
             self._end(file, done=done)
 

@@ -20,6 +20,7 @@ from mesh_session_node.drivers.whatsapp_web.encoding import (
     seconds,
 )
 from mesh_session_node.drivers.whatsapp_web.files import Files
+from mesh_session_node.drivers.whatsapp_web.steps import record
 from mesh_session_node.drivers.whatsapp_web.stream import Stream
 from sessionmesh.internal.v1 import linked_device_pb2 as pb
 
@@ -40,6 +41,7 @@ class WebLink:
         "_outcome",
         "_own",
         "_rows",
+        "_traced",
         "ended",
         "heard",
     )
@@ -54,6 +56,7 @@ class WebLink:
         self._files = Files(self._connection)
         self._outcome: asyncio.Future[None] | None = None
         self._asked: dict[int, asyncio.Future[pb.DeviceCallResult]] = {}
+        self._traced: dict[str, str] = {}  # messages on their way, with the spans of sending them
         self._last_call = 0
         self.heard = self._loop.time()
         self.ended: ConnectionEnded | None = None
@@ -77,6 +80,9 @@ class WebLink:
             send = pb.SendDeviceMessage(
                 network_message_id=message.network_id, recipient=message.to, message=message.payload
             )
+            if message.traceparent:
+                send.traced = True
+                self._traced[message.network_id] = message.traceparent
             self._connection.ask(pb.RunRequest(send=send))
 
     def acknowledge(self, network_id: str) -> None:
@@ -184,14 +190,20 @@ class WebLink:
     def _on_acked(self, response: pb.RunResponse) -> None:
         if self._events is not None:
             acked = response.acked
+            self._record(acked.network_message_id, acked.steps)
             recipient = identity_of(acked.recipient) if acked.HasField("recipient") else None
             self._events.on_ack(acked.network_message_id, micros(acked.time), recipient)
 
     def _on_rejected(self, response: pb.RunResponse) -> None:
         if self._events is not None:
             told = response.rejected
+            self._record(told.network_message_id, told.steps)
             failure, wait = failure_of(told.reason), seconds(told.retry_after)
             self._events.on_reject(told.network_message_id, failure, told.detail, wait, told.code or None)
+
+    def _record(self, network_id: str, steps: Sequence[pb.DeviceStep]) -> None:
+        if self._traced:
+            record(self._traced.pop(network_id, ""), steps)
 
     def _on_incoming(self, response: pb.RunResponse) -> None:
         if self._events is not None:

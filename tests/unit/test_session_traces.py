@@ -1,0 +1,83 @@
+"""Which traces a session's work on messages is of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from mesh_core.settings import TelemetrySettings
+from mesh_core.telemetry import tracing
+from mesh_session_node.journal import InboundMessage
+from tests.support.incoming import incoming
+from tests.support.memory_host import OneAccount
+
+SPAN = "b7ad6b7169203331"
+RECORDED = f"00-0af7651916cd43dd8448eb211c80319c-{SPAN}-01"
+UNRECORDED = f"00-0af7651916cd43dd8448eb211c80319c-{SPAN}-00"
+
+
+@pytest.fixture(autouse=True)
+def exporter() -> Iterator[InMemorySpanExporter]:
+    memory = InMemorySpanExporter()
+    tracing.configure("service", TelemetrySettings(sample_ratio=1.0), exporter=memory)
+    yield memory
+    tracing.shutdown()
+
+
+def span(exporter: InMemorySpanExporter, name: str) -> Any:
+    tracing.shutdown()
+    (found,) = [one for one in exporter.get_finished_spans() if one.name == name]
+    return found
+
+
+async def sent(account: OneAccount, traceparent: str, text: str = "hello") -> str:
+    """What the link is told of a message with this trace."""
+    await account.connected()
+    out = account.accept(text)
+    out.traceparent = traceparent
+    await account.journal.commit()
+    if account.preparing:
+        await account.prepared(out, "ref")
+    [message] = account.driver.link.sent
+    account.driver.link.ack(out.network_id)
+    return message.traceparent
+
+
+async def test_a_link_is_told_the_span_of_sending_a_message(
+    account: OneAccount, exporter: InMemorySpanExporter
+) -> None:
+    told = await sent(account, RECORDED)
+    sending = span(exporter, "mesh.driver.send")
+    assert told[36:52] == f"{sending.context.span_id:016x}"
+    assert f"{sending.parent.span_id:016x}" == SPAN
+
+
+async def test_a_link_is_told_nothing_of_a_trace_that_is_not_recorded(account: OneAccount) -> None:
+    assert await sent(account, UNRECORDED) == ""
+
+
+async def test_a_link_is_told_nothing_where_nothing_is_recorded(account: OneAccount) -> None:
+    tracing.shutdown()
+    assert await sent(account, RECORDED) == ""
+
+
+async def test_what_a_message_needs_is_looked_for_in_its_trace(
+    account: OneAccount, exporter: InMemorySpanExporter
+) -> None:
+    await sent(account, RECORDED, "cat.png")
+    assert f"{span(exporter, 'mesh.node.prepare').parent.span_id:016x}" == SPAN
+
+
+async def test_a_message_that_came_goes_on_with_its_drivers_trace(
+    account: OneAccount, exporter: InMemorySpanExporter
+) -> None:
+    await account.connected()
+    account.driver.link.receive(incoming(traceparent=RECORDED))
+    await account.settle()
+    [row] = [row for row in account.journal.waiting if isinstance(row, InboundMessage)]
+    received = span(exporter, "mesh.driver.receive")
+    assert f"{received.parent.span_id:016x}" == SPAN
+    assert row.traceparent[3:52] == f"{RECORDED[3:35]}-{received.context.span_id:016x}"
