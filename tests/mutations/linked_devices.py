@@ -55,8 +55,8 @@ LINKED_DEVICES = (
     Mutation(
         "a session's commit before its message leaves",
         f"{_ROWS}/sessions.go",
-        "return s.commit(changes...)",
-        "return s.note(context.Background(), changes...)",
+        "return s.commit(append(changes, more...)...)",
+        "return s.note(context.Background(), append(changes, more...)...)",
         f"{_TESTS} NothingLeavesThatIsNotStored",
     ),
     Mutation(
@@ -138,7 +138,7 @@ LINKED_DEVICES = (
     ),
     Mutation(
         "a text that is none does not end the stream of all devices",
-        f"{_SIDECAR}/server/texts.go",
+        f"{_SIDECAR}/server/frames.go",
         "mend(response.ProtoReflect())",
         "_ = mend",
         f"{_TESTS} DoesNotEndTheStreamOfAll",
