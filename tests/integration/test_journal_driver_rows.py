@@ -116,7 +116,7 @@ async def test_rows_are_counted(world: World) -> None:
 async def test_an_account_with_too_many_rows_is_refused_more_and_no_other_is(world: World) -> None:
     journal = await world.journal("a")
     account, other = await world.account("a", 5), await world.account("a", 6)
-    await world.database.pool.execute("INSERT INTO driver_row_count VALUES ($1, 100000)", account.uuid)
+    await world.database.pool.execute("INSERT INTO driver_row_count VALUES ($1, 500000)", account.uuid)
     full = journal.write(account, DriverRow("one more", b""))
     fine = journal.write(other, DriverRow("a", b""))
     assert isinstance(await full, Poison)

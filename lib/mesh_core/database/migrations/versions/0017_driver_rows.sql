@@ -9,7 +9,7 @@ CREATE TABLE driver_row (
 
 CREATE TABLE driver_row_count (                 -- of accounts that have any; counting them for each change would read them all
   account uuid PRIMARY KEY,
-  rows    int  NOT NULL CHECK (rows <= 100000)
+  rows    int  NOT NULL CHECK (rows <= 500000)
 ) WITH (fillfactor = 70);
 
 -- Writing -------------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import Protocol
 
 MAX_KEY_BYTES = 512
 MAX_VALUE_BYTES = 1024 * 1024
-MAX_ROWS = 100_000
+MAX_ROWS = 500_000
 """Of one account."""
 
 
