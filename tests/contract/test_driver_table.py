@@ -15,3 +15,10 @@ def test_the_documentation_has_the_contracts_table() -> None:
 def test_every_row_of_the_table_is_asked_of_drivers_by_some_case() -> None:
     suite = (Path(__file__).parent / "test_driver_contract.py").read_text()
     assert [can.name for can in Can if f"@needs(Can.{can.name})" not in suite] == []
+
+
+def test_no_world_leaves_cases_out_by_itself() -> None:
+    support = Path(__file__).parents[1] / "support"
+    worlds = [*support.glob("*_world*.py")]
+    assert {"memory_world.py", "simulator_world.py", "whatsapp_web_world.py"} < {one.name for one in worlds}
+    assert [one.name for one in worlds if "pytest.skip(" in one.read_text()] == []

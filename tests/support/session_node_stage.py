@@ -216,15 +216,20 @@ class Stage:
     async def pair(self, node: NodeProcess, account: Account) -> list[Any]:
         """Pair by QR; the steps that were shown."""
         steps = []
-        request = session_pb2.PairRequest(account_id=account.id, request_id=secrets.token_hex(8))
-        async for step in await self.owned(
-            lambda: _begin(node.sessions.Pair(request, metadata=self.metadata))
-        ):
+        async for step in await self.pairing(node, account):
             steps.append(step)
             if step.HasField("qr"):
                 self.network.pairing.accept(step.qr.text, account.phone)
                 self.network.flush()
         return steps
+
+    async def pairing(self, node: NodeProcess, account: Account, **fields: Any) -> AsyncIterator[Any]:
+        """The steps of a new attempt by QR."""
+        request = session_pb2.PairRequest(account_id=account.id, request_id=secrets.token_hex(8), **fields)
+        begun: AsyncIterator[Any] = await self.owned(
+            lambda: _begin(node.sessions.Pair(request, metadata=self.metadata))
+        )
+        return begun
 
     async def session(self, node: NodeProcess, account: Account) -> Any:
         request = session_pb2.GetSessionRequest(account_id=account.id)

@@ -145,21 +145,30 @@ async def linked_devices() -> AsyncIterator[Callable[[], AbstractAsyncContextMan
 
 
 @asynccontextmanager
-async def _running() -> AsyncIterator[Running]:
+async def fake_network() -> AsyncIterator[tuple[NetworkProgram, Any]]:
+    """The network, and its SimulatorService; receipts come at once."""
     network = await NetworkProgram.start("", "127.0.0.1:0")
-    settings = WhatsappWebSettings(
-        test_network=network.ready.network, test_root=network.ready.root_key, hang_seconds=60.0
-    )
-    driver = WhatsappWebDriver(settings)
-    sidecar = asyncio.create_task(driver.sidecar.run(), name="sidecar")
-    async with grpc.aio.insecure_channel(network.ready.grpc) as channel:
-        service: Any = ForwardingServicer(simulator_pb2_grpc.SimulatorServiceStub(channel))
-        at_once = api.SetBehaviourRequest()
-        at_once.behaviour.delivered_after.FromTimedelta(timedelta(0))
-        try:
+    try:
+        async with grpc.aio.insecure_channel(network.ready.grpc) as channel:
+            service: Any = ForwardingServicer(simulator_pb2_grpc.SimulatorServiceStub(channel))
+            at_once = api.SetBehaviourRequest()
+            at_once.behaviour.delivered_after.FromTimedelta(timedelta(0))
             await service.SetBehaviour(at_once, None)
+            yield network, service
+    finally:
+        await network.stop()
+
+
+@asynccontextmanager
+async def _running() -> AsyncIterator[Running]:
+    async with fake_network() as (network, service):
+        settings = WhatsappWebSettings(
+            test_network=network.ready.network, test_root=network.ready.root_key, hang_seconds=60.0
+        )
+        driver = WhatsappWebDriver(settings)
+        sidecar = asyncio.create_task(driver.sidecar.run(), name="sidecar")
+        try:
             yield Running(driver, network, service)
         finally:
             sidecar.cancel()
             await asyncio.wait([sidecar])
-            await network.stop()

@@ -76,7 +76,7 @@ const mostSettled = 32
 func (d *device) forget(key string) *pending {
 	for i, item := range d.queue {
 		if item.key == key {
-			d.queue = append(d.queue[:i:i], d.queue[i+1:]...)
+			d.queue = slices.Delete(d.queue, i, i+1) // not copied: a flood makes it long
 			if item.again != nil {
 				d.settled = append(d.settled, item)
 				d.settled = d.settled[max(0, len(d.settled)-mostSettled):]
@@ -91,7 +91,7 @@ func (d *device) forget(key string) *pending {
 func (d *device) recall(key string) *pending {
 	for i, item := range d.settled {
 		if item.key == key {
-			d.settled = append(d.settled[:i:i], d.settled[i+1:]...)
+			d.settled = slices.Delete(d.settled, i, i+1)
 			d.queue = append(d.queue, item)
 			return item
 		}
