@@ -33,7 +33,7 @@ func (n *Network) usyncUser(user Node, asked map[string]bool) Node {
 	jid, named := user.Attrs["jid"].(types.JID)
 	contact := user.GetChildByTag("contact")
 	if !named {
-		jid = types.NewJID(contactNumber(contact), types.DefaultUserServer)
+		jid = types.NewJID(n.lasting(contactNumber(contact)), types.DefaultUserServer)
 	}
 	number, registered := n.numberOf(jid)
 	attrs := Attrs{"jid": jid}
@@ -78,6 +78,17 @@ func (n *Network) deviceList(number string) []Node {
 		devices = append(devices, Node{Tag: "device", Attrs: Attrs{"id": id, "key-index": id}})
 	}
 	return devices
+}
+
+// lasting is the number that somebody in Brazil has kept on the network since before all mobile numbers there got a ninth
+// digit; any other number as it is.
+func (n *Network) lasting(number string) string {
+	if strings.HasPrefix(number, "55") && len(number) == 13 && number[4] == '9' {
+		if before := number[:4] + number[5:]; n.people[before] != nil {
+			return before
+		}
+	}
+	return number
 }
 
 func contactNumber(contact Node) string {

@@ -119,6 +119,9 @@ type sent interface {
 
 // readFile fills in a kind of content that is a file, still to be fetched.
 func readFile(message *waE2E.Message, viewOnce bool) *sessionmeshv1.Content {
+	if above := fileAbove(message); above != nil {
+		message = above
+	}
 	switch {
 	case message.GetImageMessage() != nil:
 		image := message.GetImageMessage()
@@ -183,6 +186,9 @@ func length(seconds uint32) *durationpb.Duration {
 
 // FileHolder is the part of a message that has the file, alone, as IncomingMessage.file keeps it; nil: it has none.
 func FileHolder(message *waE2E.Message) *waE2E.Message {
+	if above := fileAbove(message); above != nil {
+		message = above
+	}
 	part := &waE2E.Message{}
 	switch {
 	case message.GetImageMessage() != nil:

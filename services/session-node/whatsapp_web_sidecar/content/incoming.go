@@ -37,11 +37,15 @@ type Reader struct {
 // Read turns a message into the mesh's form, without its ids, its people, or the network's part of it; nil when it says
 // nothing to anybody: keys, settings, notices between the account's devices.
 func (r Reader) Read(event *events.Message) *internalv1.IncomingMessage {
-	message := event.Message
+	message, viewOnce := unwrapped(event.Message, event.IsViewOnce)
+	comment := message.GetCommentMessage() // in a group of announcements, on one of them
+	if comment.GetMessage() != nil {
+		message, viewOnce = unwrapped(comment.GetMessage(), viewOnce)
+	}
 	if message == nil || silent(message) {
 		return nil
 	}
-	out := &internalv1.IncomingMessage{Content: r.content(event)}
+	out := &internalv1.IncomingMessage{Content: content(message, viewOnce)}
 	if key := targetOf(message); key != nil {
 		out.Target = r.referred(event, key)
 	}
@@ -51,8 +55,13 @@ func (r Reader) Read(event *events.Message) *internalv1.IncomingMessage {
 		return out
 	}
 	r.describe(out, event, contextOf(message))
-	if association := message.GetMessageContextInfo().GetMessageAssociation(); association.GetAssociationType() == waE2E.MessageAssociation_MEDIA_ALBUM {
-		out.Album = association.GetParentMessageKey().GetID()
+	if comment.GetMessage() != nil {
+		out.ReplyTo = r.referred(event, comment.GetTargetMessageKey())
+	}
+	for _, said := range []*waE2E.Message{event.Message, message} {
+		if association := said.GetMessageContextInfo().GetMessageAssociation(); association.GetAssociationType() == waE2E.MessageAssociation_MEDIA_ALBUM {
+			out.Album = association.GetParentMessageKey().GetID()
+		}
 	}
 	if part := FileHolder(message); part != nil {
 		out.File, _ = proto.Marshal(part)
@@ -61,8 +70,7 @@ func (r Reader) Read(event *events.Message) *internalv1.IncomingMessage {
 }
 
 // content is what a message says.
-func (r Reader) content(event *events.Message) *sessionmeshv1.Content {
-	message := event.Message
+func content(message *waE2E.Message, viewOnce bool) *sessionmeshv1.Content {
 	switch protocol := message.GetProtocolMessage(); {
 	case protocol != nil && protocol.GetType() == waE2E.ProtocolMessage_REVOKE && protocol.Type != nil:
 		return &sessionmeshv1.Content{Kind: &sessionmeshv1.Content_Revoked{Revoked: &sessionmeshv1.RevokedContent{}}}
@@ -73,7 +81,7 @@ func (r Reader) content(event *events.Message) *sessionmeshv1.Content {
 			Reaction: &sessionmeshv1.ReactionContent{Emoji: utf8(message.GetReactionMessage().GetText())},
 		}}
 	}
-	return read(message, event.IsViewOnce)
+	return read(message, viewOnce)
 }
 
 // read reads the kinds that stand alone and can be quoted.
@@ -204,46 +212,49 @@ func kindOf(message *waE2E.Message) string {
 	return kind
 }
 
-// unwrapped takes a quoted or an edited message out of what is around it, as the library does with others.
+// unwrapped takes a message out of what is around it. Envelopes all have one form, whatever they are called: there are new
+// ones every few months, and the library knows some.
 func unwrapped(message *waE2E.Message, viewOnce bool) (*waE2E.Message, bool) {
 	for range 4 {
-		switch {
-		case message.GetEphemeralMessage().GetMessage() != nil:
-			message = message.GetEphemeralMessage().GetMessage()
-		case message.GetDocumentWithCaptionMessage().GetMessage() != nil:
-			message = message.GetDocumentWithCaptionMessage().GetMessage()
-		case message.GetLottieStickerMessage().GetMessage() != nil:
-			message = message.GetLottieStickerMessage().GetMessage()
-		case message.GetAssociatedChildMessage().GetMessage() != nil:
-			message = message.GetAssociatedChildMessage().GetMessage()
-		case message.GetGroupMentionedMessage().GetMessage() != nil:
-			message = message.GetGroupMentionedMessage().GetMessage()
-		case message.GetViewOnceMessage().GetMessage() != nil:
-			message, viewOnce = message.GetViewOnceMessage().GetMessage(), true
-		case message.GetViewOnceMessageV2().GetMessage() != nil:
-			message, viewOnce = message.GetViewOnceMessageV2().GetMessage(), true
-		case message.GetViewOnceMessageV2Extension().GetMessage() != nil:
-			message, viewOnce = message.GetViewOnceMessageV2Extension().GetMessage(), true
-		default:
-			return message, viewOnce
+		inner, name := enveloped(message)
+		if inner == nil {
+			break
 		}
+		message, viewOnce = inner, viewOnce || strings.HasPrefix(name, "viewOnce")
 	}
 	return message, viewOnce
 }
+
+func enveloped(message *waE2E.Message) (inner *waE2E.Message, name string) {
+	message.ProtoReflect().Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+		if field.Message() == nil || field.Message().FullName() != envelopeName {
+			return true
+		}
+		envelope, _ := value.Message().Interface().(*waE2E.FutureProofMessage)
+		inner, name = envelope.GetMessage(), string(field.Name())
+		return inner == nil
+	})
+	return inner, name
+}
+
+var envelopeName = (&waE2E.FutureProofMessage{}).ProtoReflect().Descriptor().FullName()
 
 // describe fills in what a message says beside its content.
 func (r Reader) describe(out *internalv1.IncomingMessage, event *events.Message, context *waE2E.ContextInfo) {
 	if context == nil {
 		return
 	}
-	mentions := context.GetMentionedJID()
+	mentions, names := context.GetMentionedJID(), map[string]string{}
 	for _, mention := range mentions[:min(len(mentions), maxMentions)] {
 		if jid, err := types.ParseJID(mention); err == nil {
 			if named := r.Phone(jid); named != "" {
 				out.Mentions = append(out.Mentions, named)
+				nameAs(names, jid, named)
 			}
 		}
 	}
+	rename(out.Content, names)
+	rename(out.Edited, names)
 	out.ForwardScore = min(context.GetForwardingScore(), maxForwarded)
 	if out.ForwardScore == 0 && context.GetIsForwarded() {
 		out.ForwardScore = 1
@@ -304,6 +315,15 @@ func targetOf(message *waE2E.Message) *waCommon.MessageKey {
 	return nil
 }
 
+// Timer is how long the messages of a chat last, in seconds, as a message there says; false: it does not say.
+func Timer(message *waE2E.Message) (seconds uint32, said bool) {
+	if protocol := message.GetProtocolMessage(); protocol.GetType() == waE2E.ProtocolMessage_EPHEMERAL_SETTING {
+		return protocol.GetEphemeralExpiration(), true
+	}
+	seconds = contextOf(message).GetExpiration()
+	return seconds, seconds > 0
+}
+
 // contextOf is what a message says beside its content: every kind has it in a field of one name.
 func contextOf(message *waE2E.Message) *waE2E.ContextInfo {
 	message, _ = unwrapped(message, false)
@@ -336,6 +356,7 @@ func pollOf(message *waE2E.Message) *waE2E.PollCreationMessage {
 
 // AnswersOf are a poll's answers; none: it is no poll.
 func AnswersOf(message *waE2E.Message) []string {
+	message, _ = unwrapped(message, false)
 	var answers []string
 	for _, option := range pollOf(message).GetOptions() {
 		answers = append(answers, option.GetOptionName())
@@ -345,6 +366,7 @@ func AnswersOf(message *waE2E.Message) []string {
 
 // Secretive says whether what answers a message is encrypted with its secret.
 func Secretive(message *waE2E.Message) bool {
+	message, _ = unwrapped(message, false)
 	return pollOf(message) != nil || message.GetEventMessage() != nil
 }
 

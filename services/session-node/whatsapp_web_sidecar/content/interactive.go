@@ -3,6 +3,8 @@ package content
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -141,8 +143,10 @@ func (w Writer) choose(out *waE2E.Message, target *internalv1.ReferredMessage, c
 // readInteractive reads buttons, lists and answers to them; nil for what is neither.
 func readInteractive(message *waE2E.Message) *sessionmeshv1.Content {
 	switch {
-	case message.GetInteractiveMessage().GetNativeFlowMessage() != nil:
-		return readFlow(message.GetInteractiveMessage())
+	case interactive(message) != nil:
+		return readFlow(interactive(message))
+	case template(message) != nil:
+		return readTemplate(template(message))
 	case message.GetButtonsMessage() != nil:
 		content := &sessionmeshv1.ButtonsContent{
 			Body: utf8(message.ButtonsMessage.GetContentText()), Footer: utf8(message.ButtonsMessage.GetFooterText()),
@@ -229,14 +233,101 @@ func readFlow(message *waE2E.InteractiveMessage) *sessionmeshv1.Content {
 		}
 		shown = append(shown, read)
 	}
+	return shownWith(message.GetHeader().GetTitle(), message.GetBody().GetText(), message.GetFooter().GetText(), shown)
+}
+
+// shownWith is a text with its buttons, or alone where it has none that are known; nil: nothing is said.
+func shownWith(title, body, footer string, shown []*sessionmeshv1.Button) *sessionmeshv1.Content {
 	if len(shown) == 0 {
-		return nil
+		said := paragraphs(title, body, footer)
+		if said == "" {
+			return nil
+		}
+		return &sessionmeshv1.Content{Kind: &sessionmeshv1.Content_Text{Text: &sessionmeshv1.TextContent{Body: said}}}
 	}
-	content := &sessionmeshv1.ButtonsContent{Body: message.GetBody().GetText(), Footer: message.GetFooter().GetText(), Buttons: shown}
-	if title := message.GetHeader().GetTitle(); title != "" {
+	content := &sessionmeshv1.ButtonsContent{Body: body, Footer: footer, Buttons: shown}
+	if title != "" {
 		content.Header = &sessionmeshv1.InteractiveHeader{Kind: &sessionmeshv1.InteractiveHeader_Text{Text: title}}
 	}
 	return &sessionmeshv1.Content{Kind: &sessionmeshv1.Content_Buttons{Buttons: content}}
+}
+
+func paragraphs(texts ...string) string {
+	return strings.Join(slices.DeleteFunc(texts, func(text string) bool { return text == "" }), "\n\n")
+}
+
+// interactive is what a business's message with buttons is in, templates too.
+func interactive(message *waE2E.Message) *waE2E.InteractiveMessage {
+	if inner := message.GetTemplateMessage().GetInteractiveMessageTemplate(); inner != nil {
+		return inner
+	}
+	return message.GetInteractiveMessage()
+}
+
+// template is the older form of the same.
+func template(message *waE2E.Message) *waE2E.TemplateMessage_HydratedFourRowTemplate {
+	if filled := message.GetTemplateMessage().GetHydratedTemplate(); filled != nil {
+		return filled
+	}
+	return message.GetTemplateMessage().GetHydratedFourRowTemplate()
+}
+
+func readTemplate(message *waE2E.TemplateMessage_HydratedFourRowTemplate) *sessionmeshv1.Content {
+	var shown []*sessionmeshv1.Button
+	for _, b := range message.GetHydratedButtons() {
+		switch {
+		case b.GetQuickReplyButton() != nil:
+			shown = append(shown, &sessionmeshv1.Button{
+				Title: b.GetQuickReplyButton().GetDisplayText(), Action: &sessionmeshv1.Button_ReplyId{ReplyId: b.GetQuickReplyButton().GetID()},
+			})
+		case b.GetUrlButton() != nil:
+			shown = append(shown, &sessionmeshv1.Button{
+				Title: b.GetUrlButton().GetDisplayText(), Action: &sessionmeshv1.Button_Url{Url: b.GetUrlButton().GetURL()},
+			})
+		case b.GetCallButton() != nil:
+			shown = append(shown, &sessionmeshv1.Button{
+				Title: b.GetCallButton().GetDisplayText(), Action: &sessionmeshv1.Button_Phone{Phone: b.GetCallButton().GetPhoneNumber()},
+			})
+		}
+	}
+	return shownWith(message.GetHydratedTitleText(), message.GetHydratedContentText(), message.GetHydratedFooterText(), shown)
+}
+
+// fileAbove is a message of the file above a text with buttons, which has the text as its caption; nil: there is none. The
+// file is what can be got no other way, so the buttons give way to it.
+func fileAbove(message *waE2E.Message) *waE2E.Message {
+	var above interface {
+		GetImageMessage() *waE2E.ImageMessage
+		GetVideoMessage() *waE2E.VideoMessage
+		GetDocumentMessage() *waE2E.DocumentMessage
+	}
+	var caption string
+	switch said := message.GetButtonsMessage(); {
+	case interactive(message) != nil:
+		inner := interactive(message)
+		above, caption = inner.GetHeader(), paragraphs(inner.GetHeader().GetTitle(), inner.GetBody().GetText(), inner.GetFooter().GetText())
+	case template(message) != nil:
+		above, caption = template(message), paragraphs(template(message).GetHydratedContentText(), template(message).GetHydratedFooterText())
+	case said != nil:
+		above, caption = said, paragraphs(said.GetContentText(), said.GetFooterText())
+	default:
+		return nil
+	}
+	switch {
+	case above.GetImageMessage() != nil:
+		image := proto.CloneOf(above.GetImageMessage())
+		image.Caption = optional(caption)
+		return &waE2E.Message{ImageMessage: image}
+	case above.GetVideoMessage() != nil:
+		video := proto.CloneOf(above.GetVideoMessage())
+		video.Caption = optional(caption)
+		return &waE2E.Message{VideoMessage: video}
+	case above.GetDocumentMessage() != nil:
+		document := proto.CloneOf(above.GetDocumentMessage())
+		document.Caption = optional(caption)
+		return &waE2E.Message{DocumentMessage: document}
+	}
+	return nil
 }
 
 func readList(message *waE2E.InteractiveMessage, list flowList) *sessionmeshv1.Content {

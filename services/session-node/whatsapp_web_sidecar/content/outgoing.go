@@ -47,13 +47,27 @@ type Writer struct {
 	// The account, by number and by hidden id.
 	Own, OwnHidden types.JID
 	Chat           types.JID
-	// What votes and answers to the message are encrypted with; the same on every attempt.
+	// What votes, answers, edits and, in groups of announcements, reactions to the message are encrypted with; the same on
+	// every attempt. Without it nobody can react there.
 	Secret []byte
+	// Member returns a person's id as the chat has its members; nil: as it is.
+	Member func(types.JID) types.JID
+	// How long the chat's messages last, in seconds; 0: for good.
+	Timer uint32
+}
+
+// person is a person's id as the chat's members know it: whom a group has by hidden id, phones find by no number there. They
+// would show a quotation as their own, no reaction, and a mention as text.
+func (w Writer) person(jid types.JID) types.JID {
+	if w.Member == nil {
+		return jid
+	}
+	return w.Member(jid)
 }
 
 // Write turns a message into the network's form.
 func (w Writer) Write(message *internalv1.DeviceMessage) (*Outgoing, error) {
-	content := message.GetRequest().GetContent()
+	content := w.named(message.GetRequest())
 	out := &Outgoing{Message: &waE2E.Message{}, File: message.GetFile()}
 	context, err := w.context(message)
 	if err != nil {
@@ -97,7 +111,7 @@ func (w Writer) Write(message *internalv1.DeviceMessage) (*Outgoing, error) {
 	if poll := out.Message.PollCreationMessage; poll != nil {
 		out.Answers = content.GetPoll().GetAnswers()
 	}
-	if out.Message.PollCreationMessage != nil || out.Message.EventMessage != nil {
+	if out.Message.ReactionMessage == nil && out.Message.ProtocolMessage == nil {
 		out.Message.MessageContextInfo = &waE2E.MessageContextInfo{MessageSecret: w.Secret}
 	}
 	return out, nil
@@ -143,13 +157,13 @@ func (w Writer) context(message *internalv1.DeviceMessage) (*waE2E.ContextInfo, 
 	used := false
 	if reply := message.GetReplyTo(); reply.GetNetworkMessageId() != "" {
 		used = true
-		sender := w.Own.ToNonAD()
+		sender := w.person(w.Own.ToNonAD())
 		if reply.GetSender() != "" {
 			jid, err := address.Parse(reply.GetSender())
 			if err != nil {
 				return nil, fmt.Errorf("%w: who wrote the message that it answers has no address", ErrInvalid)
 			}
-			sender = jid
+			sender = w.person(jid)
 		} else if w.Chat.Server == types.HiddenUserServer {
 			sender = w.OwnHidden.ToNonAD()
 		}
@@ -166,11 +180,15 @@ func (w Writer) context(message *internalv1.DeviceMessage) (*waE2E.ContextInfo, 
 			return nil, fmt.Errorf("%w: %s cannot be mentioned", ErrInvalid, mention)
 		}
 		used = true
-		context.MentionedJID = append(context.MentionedJID, jid.String())
+		context.MentionedJID = append(context.MentionedJID, w.person(jid).String())
 	}
-	if after := options.GetDisappearAfter().GetSeconds(); after > 0 {
+	after := w.Timer
+	if asked := options.GetDisappearAfter().GetSeconds(); asked > 0 {
+		after = uint32(asked)
+	}
+	if after > 0 {
 		used = true
-		context.Expiration = proto.Uint32(uint32(after))
+		context.Expiration = proto.Uint32(after)
 	}
 	if score := options.GetForwardScore(); score > 0 {
 		used = true
@@ -211,7 +229,7 @@ func (w Writer) key(target *internalv1.ReferredMessage) (*waCommon.MessageKey, e
 	}
 	key.FromMe = proto.Bool(false)
 	if !address.IsPerson(w.Chat) {
-		key.Participant = proto.String(sender.String())
+		key.Participant = proto.String(w.person(sender).String())
 	}
 	return key, nil
 }
@@ -229,6 +247,7 @@ func (w Writer) vote(out *Outgoing, poll *internalv1.ReferredMessage, vote *sess
 	}
 	if !key.GetFromMe() {
 		info.Sender, _ = address.Parse(poll.GetSender())
+		info.Sender = w.person(info.Sender)
 	}
 	out.Vote = &Vote{Poll: info, Answers: vote.GetAnswers()}
 	return nil

@@ -32,8 +32,12 @@ func (d *Device) handle(event any) bool {
 		d.onMediaRetry(said)
 	case *events.Connected:
 		d.onConnected()
+	case *events.PushNameSetting:
+		d.announce()
 	case *events.Disconnected:
 		d.onDisconnected()
+	case *events.GroupInfo:
+		d.onGroup(said)
 	case *events.CallOffer:
 		d.log.call("offered", said.BasicCallMeta)
 	case *events.CallOfferNotice:
@@ -90,6 +94,17 @@ func (d *Device) onConnected() {
 		Connected: &internalv1.DeviceConnected{Identity: d.ownIdentity()},
 	}})
 	d.readHistory()
+	d.announce()
+}
+
+// announce tells the network the account's name, which it shows to people who do not know the number: without it they see
+// none, and businesses' systems pass over what the account sends. It does not show as online for that.
+func (d *Device) announce() {
+	go d.contain(func() {
+		if client := d.loggedIn(); client != nil && client.Store.PushName != "" {
+			_ = client.SendPresence(d.ctx, types.PresenceUnavailable)
+		}
+	})
 }
 
 func (d *Device) onTimelock(said *events.NotifyAccountReachoutTimelock) {

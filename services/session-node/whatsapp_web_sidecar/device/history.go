@@ -203,7 +203,8 @@ func (d *Device) remember(chat types.JID, item *waHistorySync.HistorySyncMsg) *i
 	if err != nil || said.Message == nil {
 		return nil
 	}
-	if said.Message.GetPollUpdateMessage() != nil || said.Message.GetProtocolMessage() != nil || said.Message.GetReactionMessage() != nil {
+	if said.Message.GetPollUpdateMessage() != nil || said.Message.GetProtocolMessage() != nil || said.Message.GetReactionMessage() != nil ||
+		said.Message.GetSecretEncryptedMessage() != nil || said.Message.GetEncReactionMessage() != nil {
 		return nil // about another message, which has what became of it
 	}
 	message := d.read(said)

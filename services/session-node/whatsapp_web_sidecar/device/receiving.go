@@ -30,6 +30,7 @@ func (d *Device) onMessage(said *events.Message) bool {
 	if answers := content.AnswersOf(said.Message); len(answers) > 0 {
 		_ = d.store.KeepPoll(said.Info.ID, answers)
 	}
+	d.keepTimer(said)
 	message := d.read(said)
 	if message == nil && !d.store.Decrypted() {
 		return true
@@ -51,8 +52,27 @@ func (d *Device) onMessage(said *events.Message) bool {
 	return stored
 }
 
+// longestTimer is the longest that apps offer.
+const longestTimer = 90 * 24 * 60 * 60
+
+// keepTimer keeps how long the messages of a chat last, where a message there says so: those of the account are to last as
+// long, or phones warn of them.
+func (d *Device) keepTimer(said *events.Message) {
+	if seconds, is := content.Timer(said.Message); is && seconds <= longestTimer {
+		_ = d.store.KeepTimer(d.ctx, said.Info.Chat, seconds)
+	}
+}
+
+// onGroup keeps how long a group's messages last, where somebody has changed that.
+func (d *Device) onGroup(changed *events.GroupInfo) {
+	if timer := changed.Ephemeral; timer != nil && timer.DisappearingTimer <= longestTimer {
+		_ = d.store.KeepTimer(d.ctx, changed.JID, timer.DisappearingTimer)
+	}
+}
+
 // read is a message as the node wants it, but for the changes; nil when it says nothing to anybody, or cannot be named.
 func (d *Device) read(said *events.Message) *internalv1.IncomingMessage {
+	d.unsealChange(said)
 	vote := said.Message.GetPollUpdateMessage()
 	message := d.reader.Read(said)
 	if message == nil {
@@ -97,8 +117,10 @@ func (d *Device) chatOf(info types.MessageInfo) string {
 
 // readVote puts the answers that a vote chose in the place of their hashes.
 func (d *Device) readVote(said *events.Message, message *internalv1.IncomingMessage) {
-	vote, err := d.client.DecryptPollVote(d.ctx, said)
-	poll := said.Message.GetPollUpdateMessage().GetPollCreationMessageKey().GetID()
+	update := said.Message.GetPollUpdateMessage()
+	vote := &waE2E.PollVoteMessage{}
+	err := d.unseal(said.Info, sealedVote, update.GetPollCreationMessageKey(), update.GetVote(), vote)
+	poll := update.GetPollCreationMessageKey().GetID()
 	answers, known := d.store.Poll(poll)
 	if err != nil || !known {
 		raw, _ := proto.Marshal(said.Message)

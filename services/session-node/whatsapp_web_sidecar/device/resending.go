@@ -10,7 +10,6 @@ import (
 	"go.mau.fi/whatsmeow/store"
 	"go.mau.fi/whatsmeow/types"
 	internalv1 "sessionmesh.dev/gen/sessionmesh/nodes/v1"
-	"sessionmesh.dev/whatsapp-web-sidecar/address"
 )
 
 // sentBefore gives the library what it does not remember of the messages that the account sent, when somebody who could
@@ -34,7 +33,7 @@ func (s sentBefore) GetOutgoingEvent(ctx context.Context, chat, other types.JID,
 	if err != nil {
 		return "", nil, err
 	}
-	to, err := address.Parse(read.GetRecipient())
+	to, err := d.recipient(read.GetRecipient())
 	if err != nil || to.IsEmpty() {
 		return "", nil, errNotKept
 	}

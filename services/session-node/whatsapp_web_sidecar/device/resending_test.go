@@ -14,6 +14,7 @@ import (
 	"go.mau.fi/whatsmeow/util/keys"
 	internalv1 "sessionmesh.dev/gen/sessionmesh/nodes/v1"
 	sessionmeshv1 "sessionmesh.dev/gen/sessionmesh/v1"
+	"sessionmesh.dev/whatsapp-web-sidecar/rows"
 )
 
 var (
@@ -21,6 +22,12 @@ var (
 	bertHidden = types.NewJID("9491510000002", types.HiddenUserServer)
 	carla      = types.NewJID("491510000003", types.DefaultUserServer)
 )
+
+// kept are the rows that a node has of the account.
+type kept map[string][]byte
+
+func (k kept) Read(context.Context, []string, string) (map[string][]byte, error) { return k, nil }
+func (kept) Write([]rows.Change) <-chan bool                                     { return nil }
 
 // answering is what the library asks for messages, and a node that answers each time the same.
 func answering(t *testing.T, answer *internalv1.MessageRead) sentBefore {
@@ -34,6 +41,7 @@ func answering(t *testing.T, answer *internalv1.MessageRead) sentBefore {
 		return true
 	})
 	t.Cleanup(d.cancel)
+	d.store = rows.New("acc_1", kept{})
 	own := types.NewJID("491510000001", types.DefaultUserServer)
 	d.client = whatsmeow.NewClient(&store.Device{ID: &own, IdentityKey: keys.NewKeyPair()}, d.log)
 	return sentBefore{nil, d}
@@ -58,9 +66,19 @@ func TestAMessageIsRememberedForItsChatByEitherName(t *testing.T) {
 		remembered := answering(t, &internalv1.MessageRead{Recipient: "phone:+491510000002", Message: hello(t)})
 		format, encoded, err := remembered.GetOutgoingEvent(t.Context(), chats[0], chats[1], "3EB0")
 		var message waE2E.Message
-		if err != nil || format != "wa" || proto.Unmarshal(encoded, &message) != nil || message.GetConversation() != "hello" {
+		if err != nil || format != "wa" || proto.Unmarshal(encoded, &message) != nil || message.GetConversation() != "hello" ||
+			len(message.GetMessageContextInfo().GetMessageSecret()) == 0 {
 			t.Fatal(name, format, err, &message)
 		}
+	}
+}
+
+func TestAMessageThatWentToAnotherNumberIsRememberedForThatOne(t *testing.T) {
+	remembered := answering(t, &internalv1.MessageRead{Recipient: "phone:+5511987654321", Message: hello(t)})
+	before := types.NewJID("551187654321", types.DefaultUserServer)
+	remembered.device.store = rows.New("acc_1", kept{"peer/5511987654321/lid": []byte("9"), "peer/9_1/pn": []byte(before.User)})
+	if _, encoded, err := remembered.GetOutgoingEvent(t.Context(), before, types.EmptyJID, "3EB0"); err != nil || encoded == nil {
+		t.Fatal(err)
 	}
 }
 

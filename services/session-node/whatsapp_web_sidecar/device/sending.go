@@ -96,15 +96,18 @@ func (d *Device) sendOne(message *internalv1.SendDeviceMessage) {
 
 func (d *Device) send(message *internalv1.SendDeviceMessage, steps *sendSteps) (whatsmeow.SendResponse, error) {
 	var none whatsmeow.SendResponse
-	to, err := address.Parse(message.GetRecipient())
-	if err != nil {
+	to, err := d.recipient(message.GetRecipient())
+	if errors.Is(err, address.ErrUnknown) {
 		return none, errUnknownRecipient
+	}
+	if err != nil {
+		return none, err
 	}
 	// Posts need to know who sees them, and files of channels are stored otherwise: neither is served.
 	if to.Server == types.NewsletterServer || to == types.StatusBroadcastJID {
 		return none, content.ErrUnsupported
 	}
-	if err := d.lookUp(to); err != nil {
+	if to, err = d.lookUp(to); err != nil {
 		return none, err
 	}
 	id := message.GetNetworkMessageId()
@@ -152,7 +155,13 @@ func (d *Device) written(id string, to types.JID, message []byte) (*content.Outg
 		}
 		said.File = file
 	}
-	writer := content.Writer{Own: d.client.Store.GetJID(), OwnHidden: d.client.Store.GetLID(), Chat: to, Secret: d.secretOf(id)}
+	timer, err := d.store.Timer(d.ctx, to)
+	if err != nil {
+		return nil, err
+	}
+	writer := content.Writer{
+		Own: d.client.Store.GetJID(), OwnHidden: d.client.Store.GetLID(), Chat: to, Secret: d.secretOf(id), Timer: timer, Member: d.memberOf(to),
+	}
 	out, err := writer.Write(&said)
 	if err != nil {
 		return nil, err
@@ -167,25 +176,75 @@ func (d *Device) written(id string, to types.JID, message []byte) (*content.Outg
 
 var errUnknownRecipient = errors.New("nobody has that number or address")
 
-// lookUp asks the network who has a number that the account has not written to yet: the library would say of nobody's
-// number only in words that it has no hidden id.
-func (d *Device) lookUp(to types.JID) error {
-	if to.Server != types.DefaultUserServer {
+// memberOf returns how a group has its members; nil: by number, or it is no group.
+func (d *Device) memberOf(chat types.JID) func(types.JID) types.JID {
+	if chat.Server != types.GroupServer {
 		return nil
 	}
+	group, err := d.client.DangerousInternals().GetCachedGroupData(d.ctx, chat)
+	if err != nil || group == nil || group.AddressingMode != types.AddressingModeLID { // why it cannot be had, sending says
+		return nil
+	}
+	return func(jid types.JID) types.JID {
+		own, ownHidden := d.client.Store.GetJID(), d.client.Store.GetLID()
+		if jid.User == own.User && !ownHidden.IsEmpty() {
+			return ownHidden.ToNonAD()
+		}
+		if _, hidden := d.both(jid, types.EmptyJID); !hidden.IsEmpty() {
+			return hidden
+		}
+		return jid
+	}
+}
+
+// recipient is whom an address means. The network has some numbers under another one than people use, such as those of
+// Brazil without their ninth digit: what is sent to the other one arrives nowhere.
+func (d *Device) recipient(named string) (types.JID, error) {
+	to, err := address.Parse(named)
+	if err != nil || to.Server != types.DefaultUserServer {
+		return to, err
+	}
+	hidden, err := d.store.GetLIDForPN(d.ctx, to)
+	if err != nil || hidden.IsEmpty() {
+		return to, err
+	}
+	number, err := d.store.GetPNForLID(d.ctx, hidden)
+	if err != nil || number.IsEmpty() {
+		return to, err
+	}
+	return number.ToNonAD(), nil
+}
+
+// lookUp asks the network who has a number that the account has not written to yet, and returns the number that the network
+// has them under. The library would say of nobody's number only in words that it has no hidden id.
+func (d *Device) lookUp(to types.JID) (types.JID, error) {
+	if to.Server != types.DefaultUserServer {
+		return to, nil
+	}
 	if hidden, err := d.store.GetLIDForPN(d.ctx, to); err != nil || !hidden.IsEmpty() {
-		return err
+		return to, err
 	}
 	answers, err := d.client.IsOnWhatsApp(d.ctx, []string{"+" + to.User})
 	if err != nil {
-		return err
+		return to, err
 	}
 	for _, answer := range answers {
 		if !answer.IsIn {
-			return errUnknownRecipient
+			return to, errUnknownRecipient
 		}
+		number := answer.PhoneNumber
+		if number.IsEmpty() && answer.JID.Server == types.DefaultUserServer {
+			number = answer.JID
+		}
+		if number.IsEmpty() || number.User == to.User {
+			continue
+		}
+		if err := d.store.KeepOtherNumber(d.ctx, to, answer.JID); err != nil {
+			return to, err
+		}
+		return number.ToNonAD(), nil
 	}
-	return nil
+	return to, nil
 }
 
 // secretOf is a secret of the device and a message, the same on every attempt to send it: votes are encrypted with the

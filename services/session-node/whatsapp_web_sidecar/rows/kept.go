@@ -154,23 +154,25 @@ func (s *Store) keep(ctx context.Context, key string, value []byte) error {
 
 // --- secrets of messages
 
-// PutMessageSecret keeps what votes on a poll and answers to an appointment are encrypted with. By the message's id
-// alone, as its chat and its sender have two names each; the first one stays.
+// PutMessageSecret keeps what votes, answers and edits of a message are encrypted with, by the message's id alone, as its
+// chat and its sender have two names each. None is kept of what the account sends, which its device makes again, and of
+// what was not encrypted.
 func (s *Store) PutMessageSecret(ctx context.Context, _, sender types.JID, id types.MessageID, secret []byte) error {
-	return s.keep(ctx, secretPrefix+id, []byte(sender.ToNonAD().String()+"\x00"+string(secret)))
+	if scopeOf(ctx) != nil || !s.Decrypted() {
+		return nil
+	}
+	return s.note(ctx, Change{secretPrefix + id, []byte(sender.ToNonAD().String() + "\x00" + string(secret))})
 }
 
 // PutMessageSecrets keeps none: they are of the history, whose votes are counted already.
 func (s *Store) PutMessageSecrets(context.Context, []store.MessageSecretInsert) error { return nil }
 
 func (s *Store) GetMessageSecret(ctx context.Context, _, sender types.JID, id types.MessageID) ([]byte, types.JID, error) {
-	value, err := s.look(ctx, secretPrefix+id)
-	if value == nil {
+	found, err := s.Secrets(ctx, id)
+	if len(found) == 0 {
 		return nil, sender, err
 	}
-	writer, secret, _ := strings.Cut(string(value), "\x00")
-	jid, err := types.ParseJID(writer)
-	return []byte(secret), jid, err
+	return found[0].Secret, found[0].Writer, nil
 }
 
 // --- answers of polls

@@ -144,3 +144,33 @@ func TestWhereAFileIsIsStoredBeforeItsMessageLeaves(t *testing.T) {
 		t.Fatal("it leaves")
 	}
 }
+
+func TestSecretsOfTheLastMessagesAreKeptAndNoOthers(t *testing.T) {
+	anna := newParty(t, "1001")
+	put := func(id string) {
+		more, err := anna.recently([]Change{{secretPrefix + id, []byte("1002@s.whatsapp.net\x00" + strings.Repeat("s", secretBytes))}})
+		if err == nil {
+			err = anna.commit(more...)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	const last = (recentBlocks + 2) * recentInBlock
+	for i := range last {
+		put(fmt.Sprint(i))
+	}
+	next := anna.taken(t)
+	for id, want := range map[string]int{"0": 0, fmt.Sprint(recentInBlock): 1, fmt.Sprint(last - 1): 1} {
+		if found, err := next.Secrets(t.Context(), id); err != nil || len(found) != want {
+			t.Errorf("%s: %v %v", id, found, err)
+		}
+	}
+	if rows := len(anna.table.stored()); rows > recentBlocks+10 {
+		t.Fatal(rows)
+	}
+	more, err := anna.recently([]Change{{secretPrefix + "large", []byte("1002@s.whatsapp.net\x00" + strings.Repeat("s", 1<<20))}})
+	if err != nil || len(more) != 1 || len(more[0].Value) > 4096 {
+		t.Fatal(len(more), err)
+	}
+}

@@ -14,6 +14,9 @@ const (
 	preKeysLeftKey = "login/prekeys-left"
 	// Notices of history that is still to be read.
 	historyPrefix = "login/history/"
+	// Secrets of the messages that came last.
+	recentKey    = "login/recent"
+	recentPrefix = "recent/"
 
 	peerPrefix      = "peer/"
 	senderKeyPrefix = "senderkey/"
@@ -21,6 +24,7 @@ const (
 	secretPrefix    = "secret/"
 	pollPrefix      = "poll/"
 	filePrefix      = "file/"
+	timerPrefix     = "timer/"
 	appKeyPrefix    = "appkey/"
 	appVersion      = "appversion/"
 	appMACPrefix    = "appmac/"

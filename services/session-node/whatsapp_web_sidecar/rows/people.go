@@ -3,6 +3,7 @@ package rows
 import (
 	"context"
 	"encoding/json"
+	"strconv"
 	"time"
 
 	"go.mau.fi/whatsmeow/store"
@@ -45,6 +46,18 @@ func (s *Store) PutManyLIDMappings(ctx context.Context, mappings []store.LIDMapp
 
 // maxChanges bounds one write of many mappings.
 const maxChanges = 512
+
+// KeepOtherNumber keeps that a number is another way to write that of whom a hidden id is, who is not found by it.
+func (s *Store) KeepOtherNumber(ctx context.Context, number, lid types.JID) error {
+	if lid.Server != types.HiddenUserServer {
+		return nil
+	}
+	key := peerKey(number.User, "lid")
+	if _, err := s.look(ctx, key); err != nil {
+		return err
+	}
+	return s.note(ctx, Change{key, []byte(lid.User)})
+}
 
 func (s *Store) GetPNForLID(ctx context.Context, lid types.JID) (types.JID, error) {
 	user, err := s.look(ctx, peerKey(hiddenUser(lid), "pn"))
@@ -93,6 +106,56 @@ func tokenKey(user types.JID) string {
 		return peerKey(hiddenUser(user), "token")
 	}
 	return peerKey(user.User, "token")
+}
+
+// --- how long the messages of a chat last
+
+// KeepTimer keeps how long the messages of a chat last, in seconds; 0: for good.
+func (s *Store) KeepTimer(ctx context.Context, chat types.JID, seconds uint32) error {
+	key, err := s.timerKey(ctx, chat)
+	if err != nil || key == "" {
+		return err
+	}
+	kept, err := s.look(ctx, key)
+	value := []byte(strconv.Itoa(int(seconds)))
+	if err != nil || seconds == 0 && kept == nil || string(kept) == string(value) {
+		return err
+	}
+	if seconds == 0 {
+		value = nil
+	}
+	return s.note(ctx, Change{key, value})
+}
+
+// Timer returns it.
+func (s *Store) Timer(ctx context.Context, chat types.JID) (uint32, error) {
+	key, err := s.timerKey(ctx, chat)
+	if err != nil || key == "" {
+		return 0, err
+	}
+	kept, err := s.look(ctx, key)
+	if err != nil || kept == nil {
+		return 0, err
+	}
+	seconds, err := strconv.ParseUint(string(kept), 10, 32)
+	return uint32(seconds), err
+}
+
+// timerKey is beside what else is known of a person, by hidden id where they have one.
+func (s *Store) timerKey(ctx context.Context, chat types.JID) (string, error) {
+	switch chat.Server {
+	case types.GroupServer:
+		return timerPrefix + chat.User, nil
+	case types.HiddenUserServer:
+		return peerKey(hiddenUser(chat), "timer"), nil
+	case types.DefaultUserServer:
+		hidden, err := s.GetLIDForPN(ctx, chat)
+		if err != nil || hidden.IsEmpty() {
+			return peerKey(chat.User, "timer"), err
+		}
+		return peerKey(hiddenUser(hidden), "timer"), nil
+	}
+	return "", nil
 }
 
 // --- tokens

@@ -62,7 +62,7 @@ func readable(padded []byte) bool {
 
 // Receive ends what a decryption began. It hands the changes to send, which passes them to the node in one piece with
 // what the message says, and returns whether both are stored: then the network may be told, and else it must not be.
-// keepSecret: votes and answers to the message will be encrypted with its secret; others' secrets are let go.
+// keepSecret: votes and answers to the message will be encrypted with its secret; others' are kept for a while.
 func (s *Store) Receive(keepSecret bool, send func(changes []Change) <-chan bool) bool {
 	s.state.Lock()
 	received := s.inbound
@@ -77,10 +77,12 @@ func (s *Store) Receive(keepSecret bool, send func(changes []Change) <-chan bool
 	if s.ctx.Err() != nil {
 		return false
 	}
-	if !keepSecret {
-		changes = s.withoutSecrets(changes)
+	changes, more, err := s.keepSecrets(keepSecret, changes)
+	if err == nil {
+		var kept []Change
+		kept, err = s.bounded(s.ctx, keptReceived, changes)
+		more = append(more, kept...)
 	}
-	more, err := s.bounded(s.ctx, keptReceived, changes)
 	if err != nil {
 		s.cancel(ErrNotStored) // the ratchet has moved on, and that is not stored
 		return false
@@ -107,17 +109,29 @@ func (s *Store) DecryptedBetween() (start, end time.Time) {
 	return s.inbound.start, s.inbound.end
 }
 
-func (s *Store) withoutSecrets(changes []Change) []Change {
-	var kept, gone []Change
+// keepSecrets takes the secrets of messages out of changes, and returns what else must change for them: they are among the
+// last ones, unless they are to be kept longer. Of these the first one stays.
+func (s *Store) keepSecrets(longer bool, changes []Change) (others, more []Change, err error) {
+	var secrets []Change
 	for _, change := range changes {
-		if strings.HasPrefix(change.Key, secretPrefix) {
-			gone = append(gone, change)
-		} else {
-			kept = append(kept, change)
+		if !strings.HasPrefix(change.Key, secretPrefix) {
+			others = append(others, change)
+			continue
 		}
+		if longer {
+			known, err := s.look(s.ctx, change.Key)
+			if err != nil {
+				return nil, nil, err
+			}
+			if known == nil {
+				others = append(others, change)
+			}
+			continue
+		}
+		secrets = append(secrets, change)
 	}
-	s.unpin(gone)
-	return kept
+	more, err = s.recently(secrets)
+	return others, more, err
 }
 
 // Of the library's buffer of decrypted messages nothing else is needed.
