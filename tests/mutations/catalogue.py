@@ -312,6 +312,13 @@ CATALOGUE = (
         "tests/unit/test_session_early_changes.py -k undone_by_it",
     ),
     Mutation(
+        "only its writer shows what could not be shown before",
+        f"{_NODE}/inbound/changes.py",
+        "return stored.chat == message.chat and _same(stored.sender, message.sender)",
+        "return True",
+        "tests/unit/test_session_early_changes.py -k not_what_a_stranger",
+    ),
+    Mutation(
         "a whole file's comparison with its hash while it is sent",
         f"{_MEDIA}/api/reader.py",
         "    if digest.digest() != file.sha256:",

@@ -314,8 +314,8 @@ LINKED_DEVICES = (
     Mutation(
         "the account's name for people who do not know it",
         f"{_DEVICE}/events.go",
-        "	d.readHistory()\n	d.announce()",
-        "	d.readHistory()",
+        "	d.awaitOthers()\n	d.announce()",
+        "	d.awaitOthers()",
         f"{_TESTS} ToldTheAccountsName",
     ),
     Mutation(

@@ -1,4 +1,4 @@
-"""Messages that were edited or taken back before they came."""
+"""Messages that were edited or taken back before they came, or could not be shown."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mesh_session_node.journal import (
     FetchBegin,
     InboundMessage,
 )
-from sessionmesh.v1 import event_pb2
+from sessionmesh.v1 import content_pb2, event_pb2
 from sessionmesh.v1 import message_pb2 as pb
 from tests.support.incoming import ADA, CHANGES, STRANGER, TIME, UNKNOWN, events, incoming, stored_messages
 from tests.support.memory_host import PHONE, OneAccount, content_of
@@ -200,3 +200,35 @@ async def test_a_message_that_came_is_not_told_again_when_it_is_offered_again(ac
     await original_comes(account)
     await original_comes(account)
     assert len(events(account, "message.received")) == 1
+
+
+async def unavailable(account: OneAccount) -> pb.Message:
+    """A message comes that cannot be shown, and is stored."""
+    content = content_pb2.Content()
+    content.unavailable.reason = content_pb2.UNAVAILABLE_REASON_UNDECRYPTABLE
+    account.driver.link.receive(incoming(network_id="UNKNOWN", content=content))
+    await account.settle()
+    await account.journal.commit()
+    return stored_messages(account)[-1]
+
+
+async def test_what_could_not_be_shown_is_edited_when_it_comes_after_all(account: OneAccount) -> None:
+    await account.connected()
+    before = await unavailable(account)
+    picture = content_of("cat.png")
+    message = await original_comes(account, content=picture, blob=b"file", expire_seconds=60)
+    assert (message.id, message.content.image.caption) == (before.id, "cat.png")
+    assert message.options.disappear_after.seconds == 60
+    [event] = events(account, "message.edited")
+    assert event.message_changed.message == message
+    assert account.stored(FetchBegin) == [FetchBegin(account.messages.rows[-1]["id"], b"file")]
+
+
+async def test_what_could_not_be_shown_is_not_what_a_stranger_sends_under_its_id(account: OneAccount) -> None:
+    await account.connected()
+    await unavailable(account)
+    account.driver.link.receive(incoming(network_id="UNKNOWN", sender=STRANGER, chat=STRANGER))
+    await account.settle()
+    await account.journal.commit(Duplicate(account.messages.rows[-1]["id"]))
+    assert shown(account).content.HasField("unavailable")
+    assert events(account, "message.edited") == []

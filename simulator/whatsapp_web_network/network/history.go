@@ -106,6 +106,7 @@ func (n *Network) offerHistory(
 		Conversations: []*waHistorySync.Conversation{{
 			ID: &chat, Messages: messages, Name: proto.String("A friend"), PnJID: &number, LidJID: &chat,
 			ConversationTimestamp: proto.Uint64(uint64(time.Now().Unix())),
+			TcToken:               []byte("the friend's token"), TcTokenTimestamp: proto.Uint64(uint64(time.Now().Unix())),
 		}},
 		PhoneNumberToLidMappings: []*waHistorySync.PhoneNumberToLIDMapping{{PnJID: &number, LidJID: &chat}},
 	}

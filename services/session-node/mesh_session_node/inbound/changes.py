@@ -80,17 +80,22 @@ class ContentChanges:
     async def came_again(self, arrival: Arrival, message: pb.Message, then: Callable[[UUID], None]) -> None:
         """A message came that is stored, which is acknowledged. If only its place is stored, since a change
         of it came first, it is stored there, and `then` is called with its id: with that change where its
-        writer may have made it, else without anything of what the place said.
+        writer may have made it, else without anything of what the place said. What could not be shown before,
+        and can now, is an edit.
         """
         session, came = arrival.session, arrival.message
         async with self.turn(session, came.network_id):
             row = await self._lookup.by_network_id(session, came.network_id)
             if session.closed:
                 return
-            if row is None or not is_place(row):
+            stored = None if row is None else message_of_row(session.id, session.people, row)
+            if row is not None and stored is not None and _can_be_shown_now(stored, message):
+                await self._show(arrival, row, stored, message, then)
+                return
+            if row is None or stored is None or not is_place(row):
                 arrival.acknowledge()
                 return
-            place = message_of_row(session.id, session.people, row)
+            place = stored
             message.id, message.traceparent = place.id, place.traceparent
             set_create_time(message, row["id"])
             if _may_stand(place, message):
@@ -115,6 +120,29 @@ class ContentChanges:
                 if came.blob is not None:
                     rows.append(FetchBegin(row["id"], came.blob))
             await asyncio.wait([arrival.store(*rows, then=lambda _: then(row["id"]))])
+
+    async def _show(
+        self,
+        arrival: Arrival,
+        row: Record,
+        stored: pb.Message,
+        message: pb.Message,
+        then: Callable[[UUID], None],
+    ) -> None:
+        """Put what a message says in the place of that it cannot be shown."""
+        session, came = arrival.session, arrival.message
+        micros = time.time_ns() // 1000
+        stored.content.CopyFrom(message.content)
+        stored.options.CopyFrom(message.options)
+        stored.quoted.CopyFrom(message.quoted)
+        stored.edit_time.FromMicroseconds(micros)
+        rows: list[Row] = [
+            ContentUpdate(row["id"], content_of_row(row, stored), micros),
+            session.events.changed("message.edited", stored, micros),
+        ]
+        if came.blob is not None:
+            rows.append(FetchBegin(row["id"], came.blob))
+        await asyncio.wait([arrival.store(*rows, then=lambda _: then(row["id"]))])
 
     async def _change(self, arrival: Arrival, target: Reference) -> Outcome | None:
         """Store the change; None when there is nothing to store, or its outcome is unknown."""
@@ -195,6 +223,13 @@ def is_place(row: Record) -> bool:
     if row["origin"] == pb.MESSAGE_ORIGIN_API or row["network_time"] is not None or not row["content"]:
         return False
     return not read_message(row).HasField("network_time")  # earlier versions stored it only there
+
+
+def _can_be_shown_now(stored: pb.Message, message: pb.Message) -> bool:
+    """Whether a message that could not be shown has come after all, from whoever wrote it."""
+    if not stored.content.HasField("unavailable") or message.content.HasField("unavailable"):
+        return False
+    return stored.chat == message.chat and _same(stored.sender, message.sender)
 
 
 def _may_stand(place: pb.Message, message: pb.Message) -> bool:

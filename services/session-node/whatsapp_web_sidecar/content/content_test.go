@@ -203,3 +203,17 @@ func TestNoMorePeopleAreLookedUpThanAMessageMayMention(t *testing.T) {
 		t.Fatal(asked, len(read.GetMentions()))
 	}
 }
+
+func TestSoundsSayTheirCodecAsPhonesWantIt(t *testing.T) {
+	for _, content := range []*sessionmeshv1.Content{
+		{Kind: &sessionmeshv1.Content_VoiceNote{VoiceNote: &sessionmeshv1.VoiceNoteContent{}}},
+		{Kind: &sessionmeshv1.Content_Audio{Audio: &sessionmeshv1.AudioContent{}}},
+	} {
+		message := of(content)
+		message.Media = &sessionmeshv1.Media{MimeType: "audio/ogg"}
+		written, err := writer.Write(message)
+		if err != nil || written.Message.GetAudioMessage().GetMimetype() != "audio/ogg; codecs=opus" {
+			t.Error(written, err)
+		}
+	}
+}

@@ -67,6 +67,9 @@ func sayFile(out *waE2E.Message, content *sessionmeshv1.Content, f *file, contex
 			out.VideoMessage = video
 		}
 	case *sessionmeshv1.Content_Audio, *sessionmeshv1.Content_VoiceNote:
+		if media.GetMimeType() == "audio/ogg" || media.GetMimeType() == "audio/opus" {
+			mime = proto.String("audio/ogg; codecs=opus") // iPhones play no other
+		}
 		audio := &waE2E.AudioMessage{
 			URL: url, DirectPath: path, Mimetype: mime, FileLength: size, MediaKeyTimestamp: keyTime, MediaKey: stored.GetMediaKey(),
 			FileSHA256: stored.GetSha256(), FileEncSHA256: stored.GetEncryptedSha256(), Seconds: seconds, ContextInfo: context,

@@ -188,7 +188,7 @@ func silent(message *waE2E.Message) bool {
 	}
 	switch {
 	case message.GetPinInChatMessage() != nil, message.GetKeepInChatMessage() != nil, message.GetEncEventResponseMessage() != nil,
-		message.GetCallLogMesssage() != nil, message.GetStickerSyncRmrMessage() != nil, message.GetRootSecretDistributeMessage() != nil,
+		message.GetCallLogMesssage() != nil, message.GetCall() != nil, message.GetStickerSyncRmrMessage() != nil, message.GetRootSecretDistributeMessage() != nil,
 		message.GetMessageHistoryNotice() != nil, message.GetMessageHistoryBundle() != nil, message.GetGroupRootKeyShare() != nil:
 		return true
 	}

@@ -123,3 +123,9 @@ func TestAQuotationAndAReactionNameTheirWriterAsTheGroupDoes(t *testing.T) {
 		t.Fatal(written, err)
 	}
 }
+
+func TestTheKeyOfACallIsNoMessage(t *testing.T) {
+	if got := comes(&waE2E.Message{Call: &waE2E.Call{CallKey: []byte("key")}}); got != nil {
+		t.Fatal(got)
+	}
+}

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"go.mau.fi/whatsmeow/types"
 	internalv1 "sessionmesh.dev/gen/sessionmesh/nodes/v1"
 	"sessionmesh.dev/whatsapp-web-sidecar/address"
@@ -82,22 +84,30 @@ func (d *Device) do(call *internalv1.DeviceCall, result *internalv1.DeviceCallRe
 
 func (d *Device) checkNumbers(ctx context.Context, phones []string, result *internalv1.DeviceCallResult) error {
 	found := map[string]*internalv1.DeviceNumber{}
-	answers, err := d.client.IsOnWhatsApp(ctx, phones)
+	var asked []string
+	for _, phone := range phones {
+		asked = append(asked, spellings(phone)...)
+	}
+	answers, err := d.client.IsOnWhatsApp(ctx, asked)
 	if err != nil {
 		return err
 	}
 	for _, answer := range answers {
-		number := "+" + strings.TrimPrefix(answer.Query, "+")
-		found[number] = &internalv1.DeviceNumber{Phone: number, Registered: answer.IsIn}
 		if answer.IsIn {
-			found[number].Identity = d.identityOf(answer.JID, answer.PhoneNumber, "")
+			number := "+" + strings.TrimPrefix(answer.Query, "+")
+			found[number] = &internalv1.DeviceNumber{Registered: true, Identity: d.identityOf(answer.JID, answer.PhoneNumber, "")}
 		}
 	}
 	for _, phone := range phones {
-		if found[phone] == nil {
-			found[phone] = &internalv1.DeviceNumber{Phone: phone}
+		number := &internalv1.DeviceNumber{}
+		for _, spelling := range spellings(phone) {
+			if found[spelling] != nil {
+				number = proto.CloneOf(found[spelling])
+				break
+			}
 		}
-		result.Numbers = append(result.Numbers, found[phone])
+		number.Phone = phone
+		result.Numbers = append(result.Numbers, number)
 	}
 	return nil
 }

@@ -94,6 +94,7 @@ func (d *Device) onConnected() {
 		Connected: &internalv1.DeviceConnected{Identity: d.ownIdentity()},
 	}})
 	d.readHistory()
+	d.awaitOthers()
 	d.announce()
 }
 

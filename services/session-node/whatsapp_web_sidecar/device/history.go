@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -16,8 +17,10 @@ import (
 	"go.mau.fi/whatsmeow"
 	"go.mau.fi/whatsmeow/proto/waE2E"
 	"go.mau.fi/whatsmeow/proto/waHistorySync"
+	"go.mau.fi/whatsmeow/store"
 	"go.mau.fi/whatsmeow/types"
 	internalv1 "sessionmesh.dev/gen/sessionmesh/nodes/v1"
+	"sessionmesh.dev/whatsapp-web-sidecar/address"
 	"sessionmesh.dev/whatsapp-web-sidecar/rows"
 )
 
@@ -47,7 +50,7 @@ func (d *Device) readHistory() {
 	running := d.remembering
 	d.remembering = true
 	d.mu.Unlock()
-	if running || !d.history {
+	if running {
 		return
 	}
 	go d.contain(func() {
@@ -160,7 +163,8 @@ func eachPart(reader *bufio.Reader, each func(*waHistorySync.HistorySync) error)
 	}
 }
 
-// readPart hands on the messages of a chat, and keeps what the library needs of the rest.
+// readPart keeps what the library needs, and hands on the messages of a chat where the node wants them. Without the tokens
+// of those whom the account knows, WhatsApp takes what it sends them for a first message to strangers.
 func (d *Device) readPart(part *waHistorySync.HistorySync, window chan (<-chan bool)) error {
 	internals := d.client.DangerousInternals()
 	if mappings := part.GetPhoneNumberToLidMappings(); len(mappings) > 0 {
@@ -180,6 +184,12 @@ func (d *Device) readPart(part *waHistorySync.HistorySync, window chan (<-chan b
 		if err != nil || chat.IsEmpty() {
 			continue
 		}
+		if err := d.keepToken(chat, conversation); err != nil {
+			return err
+		}
+		if !d.history {
+			continue
+		}
 		for _, item := range conversation.GetMessages() {
 			message := d.remember(chat, item)
 			if message == nil {
@@ -192,6 +202,22 @@ func (d *Device) readPart(part *waHistorySync.HistorySync, window chan (<-chan b
 		}
 	}
 	return nil
+}
+
+// keepToken keeps the token that somebody has given the account, by their hidden id where that is known.
+func (d *Device) keepToken(chat types.JID, conversation *waHistorySync.Conversation) error {
+	if len(conversation.GetTcToken()) == 0 || !address.IsPerson(chat) {
+		return nil
+	}
+	if number, hidden := d.both(chat, types.EmptyJID); !hidden.IsEmpty() {
+		chat = hidden
+	} else if !number.IsEmpty() {
+		chat = number
+	}
+	return d.store.PutPrivacyTokens(d.ctx, store.PrivacyToken{
+		User: chat, Token: conversation.GetTcToken(), Timestamp: time.Unix(int64(conversation.GetTcTokenTimestamp()), 0),
+		SenderTimestamp: time.Unix(int64(conversation.GetTcTokenSenderTimestamp()), 0),
+	})
 }
 
 // remember is a message of the history as the node wants it; nil for none.

@@ -19,12 +19,13 @@ import (
 // onMessage hands a message to the node, with what reading it changed in the account's state, and returns whether both
 // are stored.
 func (d *Device) onMessage(said *events.Message) bool {
+	_ = d.store.Came(d.ctx, said.Info.ID)
 	if said.UnavailableRequestID != "" { // from the phone, within a message of its own, which has the changes
 		message := d.read(said)
 		return message == nil || <-d.hand(message, nil)
 	}
 	notice := said.Message.GetProtocolMessage().GetHistorySyncNotification()
-	if notice != nil && d.history && said.Info.IsFromMe {
+	if notice != nil && said.Info.IsFromMe {
 		d.keepHistory(said.Info.ID, notice)
 	}
 	if answers := content.AnswersOf(said.Message); len(answers) > 0 {
@@ -158,13 +159,9 @@ func (d *Device) onUndecryptable(said *events.UndecryptableMessage) bool {
 	if d.store.Decrypted() { // it was decrypted, but was not padded as it should be
 		return d.store.Receive(false, d.Write)
 	}
-	if !said.IsUnavailable || said.UnavailableType != events.UnavailableTypeViewOnce {
-		return true
+	if said.IsUnavailable && said.UnavailableType == events.UnavailableTypeViewOnce {
+		return d.tellUnavailable(said.Info, sessionmeshv1.UnavailableReason_UNAVAILABLE_REASON_VIEW_ONCE)
 	}
-	message := d.read(&events.Message{Info: said.Info, Message: &waE2E.Message{PlaceholderMessage: &waE2E.PlaceholderMessage{}}})
-	if message == nil {
-		return true
-	}
-	message.Content = content.Unavailable(sessionmeshv1.UnavailableReason_UNAVAILABLE_REASON_VIEW_ONCE)
-	return <-d.hand(message, nil)
+	d.await(said)
+	return true
 }

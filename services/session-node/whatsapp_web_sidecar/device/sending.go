@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -224,27 +225,49 @@ func (d *Device) lookUp(to types.JID) (types.JID, error) {
 	if hidden, err := d.store.GetLIDForPN(d.ctx, to); err != nil || !hidden.IsEmpty() {
 		return to, err
 	}
-	answers, err := d.client.IsOnWhatsApp(d.ctx, []string{"+" + to.User})
-	if err != nil {
+	answers, err := d.client.IsOnWhatsApp(d.ctx, spellings("+"+to.User))
+	if err != nil || len(answers) == 0 {
 		return to, err
 	}
-	for _, answer := range answers {
+	for _, answer := range answers { // in the order of the questions
 		if !answer.IsIn {
-			return to, errUnknownRecipient
+			continue
 		}
 		number := answer.PhoneNumber
 		if number.IsEmpty() && answer.JID.Server == types.DefaultUserServer {
 			number = answer.JID
 		}
 		if number.IsEmpty() || number.User == to.User {
-			continue
+			return to, nil
 		}
-		if err := d.store.KeepOtherNumber(d.ctx, to, answer.JID); err != nil {
-			return to, err
-		}
-		return number.ToNonAD(), nil
+		return number.ToNonAD(), d.store.KeepOtherNumber(d.ctx, to, answer.JID)
 	}
-	return to, nil
+	return to, errUnknownRecipient
+}
+
+// renumbered are countries that have changed how their mobile numbers are written, in both forms: Brazil with and without a
+// ninth digit behind the two of the area, Mexico without and with a 1, Argentina with and without a 9.
+var renumbered = []struct {
+	digit         string
+	with, without *regexp.Regexp
+}{
+	{"9", regexp.MustCompile(`^(\+55\d\d)9([6-9]\d{7})$`), regexp.MustCompile(`^(\+55\d\d)([6-9]\d{7})$`)},
+	{"1", regexp.MustCompile(`^(\+52)1(\d{10})$`), regexp.MustCompile(`^(\+52)(\d{10})$`)},
+	{"9", regexp.MustCompile(`^(\+54)9(\d{10})$`), regexp.MustCompile(`^(\+54)(\d{10})$`)},
+}
+
+// spellings are a number, and the other one that means the same telephone, where there is one. The network has who joined
+// before under the number of then, and may not find them by that of now.
+func spellings(phone string) []string {
+	for _, change := range renumbered {
+		if parts := change.with.FindStringSubmatch(phone); parts != nil {
+			return []string{phone, parts[1] + parts[2]}
+		}
+		if parts := change.without.FindStringSubmatch(phone); parts != nil {
+			return []string{phone, parts[1] + change.digit + parts[2]}
+		}
+	}
+	return []string{phone}
 }
 
 // secretOf is a secret of the device and a message, the same on every attempt to send it: votes are encrypted with the

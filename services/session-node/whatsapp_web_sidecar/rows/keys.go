@@ -14,6 +14,8 @@ const (
 	preKeysLeftKey = "login/prekeys-left"
 	// Notices of history that is still to be read.
 	historyPrefix = "login/history/"
+	// Messages that could not be decrypted.
+	awaitedPrefix = "login/awaited/"
 	// Secrets of the messages that came last.
 	recentKey    = "login/recent"
 	recentPrefix = "recent/"

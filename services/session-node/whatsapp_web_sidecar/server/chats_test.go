@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -9,6 +10,8 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"go.mau.fi/whatsmeow/proto/waE2E"
+	"go.mau.fi/whatsmeow/types"
+	internalv1 "sessionmesh.dev/gen/sessionmesh/nodes/v1"
 	simulatorv1 "sessionmesh.dev/gen/sessionmesh/simulator/v1"
 	sessionmeshv1 "sessionmesh.dev/gen/sessionmesh/v1"
 )
@@ -32,6 +35,26 @@ func TestSomebodyIsWrittenToUnderTheNumberThatTheNetworkHasThemBy(t *testing.T) 
 	}
 	if known := string(l.stored()["peer/"+now[1:]+"/lid"]); known == "" || known != string(l.stored()["peer/"+before[1:]+"/lid"]) {
 		t.Fatal(known)
+	}
+}
+
+func TestSomebodyIsFoundByANumberThatIsWrittenOtherwiseToday(t *testing.T) {
+	const before, now = "+5215512345678", "+525512345678"
+	n, s, rows := world(t)
+	n.person(before, "Elena")
+	n.nobody(now)
+	l := s.open(rows)
+	if acked := l.acked(l.send("phone:"+now, text("hello"))); acked.GetRecipient().GetPhone() != before {
+		t.Fatal(acked)
+	}
+	l.ask(&internalv1.RunRequest{Request: &internalv1.RunRequest_Call{Call: &internalv1.DeviceCall{Sequence: 1, Call: &internalv1.DeviceCall_CheckNumbers{
+		CheckNumbers: &internalv1.CheckNumbersCall{Phones: []string{now}},
+	}}}})
+	checked := until(l, func(r *internalv1.RunResponse) (*internalv1.DeviceCallResult, bool) {
+		return r.GetCallResult(), r.GetCallResult() != nil
+	})
+	if number := checked.GetNumbers()[0]; number.GetPhone() != now || !number.GetRegistered() || number.GetIdentity().GetPhone() != before {
+		t.Fatal(checked)
 	}
 }
 
@@ -102,6 +125,68 @@ func TestAGroupsMembersAreNamedAsTheGroupHasThem(t *testing.T) {
 	got = until(l, incoming)
 	if got.GetMentions()[0] != "phone:"+carla || got.GetContent().GetText().GetBody() != "look, @"+carla[1:] {
 		t.Fatal(got)
+	}
+}
+
+// WhatsApp takes what an account sends those whom it knows for a first message to strangers where it has not their tokens.
+func TestTokensOfThoseWhomTheAccountKnowsAreKeptWhereItsPastIsNotWanted(t *testing.T) {
+	n, s, _ := world(t)
+	s.noPast = true
+	if _, err := n.SetNetwork(t.Context(), &simulatorv1.SetNetworkRequest{HistoryMessages: 3}); err != nil {
+		t.Fatal(err)
+	}
+	l := s.open(s.paired(n, carla))
+	for began := time.Now(); time.Since(began) < patience; {
+		n.write(carla, bert, "hello") // a message behind the other: what is read beside them comes to be stored
+		if got := until(l, incoming); got.GetHistory() {
+			t.Fatal(got)
+		}
+		for key, value := range l.stored() {
+			if strings.HasSuffix(key, "/token") && len(value) > 0 {
+				return
+			}
+		}
+	}
+	t.Fatal("no token is kept")
+}
+
+// Where nobody sends it again, and the network has it no more, nobody would ever hear of it.
+func TestAMessageThatCannotBeDecryptedAndDoesNotComeAgainIsToldOf(t *testing.T) {
+	n, s, rows := world(t)
+	l := s.open(rows)
+	n.write(account, bert, "hello")
+	hidden := until(l, incoming).GetIdentity().GetHiddenId()
+	l.close()
+	taken := l.stored()
+	for key := range taken { // what Bert's phone encrypts with cannot be read any more
+		if strings.HasPrefix(key, "peer/"+hidden) && strings.Contains(key, "/session/") {
+			delete(taken, key)
+		}
+	}
+	source := types.MessageSource{Chat: types.NewJID(hidden, types.HiddenUserServer), Sender: types.NewJID(hidden, types.HiddenUserServer)}
+	for id, since := range map[string]time.Time{"OLD": time.Now().Add(-time.Hour), "NEW": time.Now()} {
+		taken["login/awaited/"+id], _ = json.Marshal(map[string]any{"Info": types.MessageInfo{MessageSource: source, ID: id, Timestamp: since}, "Since": since})
+	}
+	next := s.open(taken)
+	got := until(next, incoming)
+	if got.GetNetworkMessageId() != "OLD" || got.GetSender() != "phone:"+bert ||
+		got.GetContent().GetUnavailable().GetReason() != sessionmeshv1.UnavailableReason_UNAVAILABLE_REASON_UNDECRYPTABLE {
+		t.Fatal(got)
+	}
+	second := n.write(account, bert, "and again") // which comes again
+	got = until(next, incoming)
+	if got.GetNetworkMessageId() != second || got.GetContent().GetText().GetBody() != "and again" {
+		t.Fatal(got)
+	}
+	n.write(account, carla, "a message behind it") // by then all that is told of it is stored
+	until(next, incoming)
+	for key := range next.stored() {
+		if strings.HasPrefix(key, "login/awaited/") && key != "login/awaited/NEW" {
+			t.Fatal(key)
+		}
+	}
+	if stored := next.everWritten("login/awaited/" + second); !stored {
+		t.Fatal("it was not awaited")
 	}
 }
 

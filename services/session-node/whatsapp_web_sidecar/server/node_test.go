@@ -145,7 +145,9 @@ type node struct {
 	last    uint64
 	links   map[uint64]*link
 
-	proxy string // of connections from now on
+	// Of connections from now on.
+	proxy  string
+	noPast bool
 }
 
 // startNode starts a sidecar, and a node that speaks to it.
@@ -222,6 +224,7 @@ type link struct {
 
 	rowsMu sync.Mutex
 	rows   map[string][]byte
+	put    map[string]bool // every row that was ever stored
 	writes int
 	hold   bool
 	refuse bool
@@ -231,7 +234,7 @@ func (s *node) link(rows map[string][]byte) *link {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.last++
-	l := &link{node: s, number: s.last, heard: make(chan *internalv1.RunResponse, 4096), rows: rows}
+	l := &link{node: s, number: s.last, heard: make(chan *internalv1.RunResponse, 4096), rows: rows, put: map[string]bool{}}
 	s.links[l.number] = l
 	return l
 }
@@ -275,7 +278,7 @@ func (l *link) hear(response *internalv1.RunResponse) {
 func (l *link) store(changes []*internalv1.StateRowChange) {
 	for _, change := range changes {
 		if delete(l.rows, change.GetKey()); change.Value != nil {
-			l.rows[change.GetKey()] = change.GetValue()
+			l.rows[change.GetKey()], l.put[change.GetKey()] = change.GetValue(), true
 		}
 	}
 }
@@ -296,6 +299,12 @@ func (l *link) stored() map[string][]byte {
 	l.rowsMu.Lock()
 	defer l.rowsMu.Unlock()
 	return maps.Clone(l.rows)
+}
+
+func (l *link) everWritten(key string) bool {
+	l.rowsMu.Lock()
+	defer l.rowsMu.Unlock()
+	return l.put[key]
 }
 
 func (l *link) with(change func()) {
@@ -394,7 +403,7 @@ func (s *node) open(rows map[string][]byte) *link {
 }
 
 func (l *link) reopen() {
-	open := &internalv1.OpenDevice{AccountId: "acc_1", WithHistory: true, Proxy: l.proxy}
+	open := &internalv1.OpenDevice{AccountId: "acc_1", WithHistory: !l.noPast, Proxy: l.proxy}
 	for key, value := range l.stored() {
 		if strings.HasPrefix(key, "login/") {
 			open.Rows = append(open.Rows, &internalv1.StateRow{Key: key, Value: value})

@@ -18,6 +18,8 @@ LEVELS = 64
 LOUDEST = 100
 _WAVEFORM_RATE = 4000
 """Samples a second that the waveform is taken from."""
+_VOICE_RATE = 16_000
+"""Samples a second of voice notes, as phones record them: some play none of more."""
 _OGG = "audio/ogg"
 
 
@@ -63,7 +65,7 @@ def process_voice(job: Job) -> Outcome:
         job.path,
         demuxer,
         MOST_VOICE_SECONDS,
-        *("-map", "0:a:0", "-vn", "-c:a", "libopus", "-b:a", str(rate), "-ac", "1", "-ar", "48000"),
+        *("-map", "0:a:0", "-vn", "-c:a", "libopus", "-b:a", str(rate), "-ac", "1", "-ar", str(_VOICE_RATE)),
         *("-application", "voip", "-vbr", "constrained", "-f", "ogg", OUTPUT),
         *_SAMPLES,
     )
