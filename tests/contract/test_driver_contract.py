@@ -533,6 +533,17 @@ async def test_a_receipt_in_a_group_names_its_member(
     assert receipt.identity.user_id
 
 
+@needs(Can.GROUP_RECEIPTS)
+async def test_a_message_goes_to_a_group_of_very_many(
+    world: DriverWorld, link: Link, events: RecordedEvents
+) -> None:
+    group = await world.group_of(*(f"phone:+4915200000{number:03}" for number in range(150)))
+    for network_id in ("M1", "M2"):
+        send(world, link, network_id, group)
+    await until(world, lambda: len(events.acks) == 2)
+    assert (events.acks, events.ends) == (["M1", "M2"], [])
+
+
 @needs(Can.KNOWS_RECIPIENT)
 async def test_an_acknowledgement_says_who_the_recipient_is(
     world: DriverWorld, link: Link, events: RecordedEvents

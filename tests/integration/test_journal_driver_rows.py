@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import cast
 
 import pytest
@@ -44,7 +44,7 @@ def store(world: World) -> DriverRowStore:
 
 
 async def rows_of(world: World, account: AccountRef) -> dict[str, bytes]:
-    return await store(world).read(account.tenant, account.uuid, (), "")
+    return await store(world).read(account.tenant, account.uuid, (), [""])
 
 
 async def count_of(world: World, account: AccountRef) -> int:
@@ -66,13 +66,14 @@ async def test_rows_are_read_by_key_and_by_the_beginning_of_one(world: World) ->
     await journal.write(account, *(DriverRow(key, b"") for key in ("a", "a/1", "a/é", "a0", "b", "Ä")))
     await journal.write(other, DriverRow("a/2", b""))
 
-    async def read(*keys: str, prefix: str | None = None) -> list[str]:
-        return sorted(await store(world).read(account.tenant, account.uuid, keys, prefix))
+    async def read(*keys: str, prefixes: Collection[str] = ()) -> list[str]:
+        return sorted(await store(world).read(account.tenant, account.uuid, keys, prefixes))
 
     assert await read("a", "missing") == ["a"]
-    assert await read(prefix="a/") == ["a/1", "a/é"]
-    assert await read("b", "a/1", prefix="a/") == ["a/1", "a/é", "b"]
-    assert await read(prefix="") == ["a", "a/1", "a/é", "a0", "b", "Ä"]
+    assert await read(prefixes=["a/"]) == ["a/1", "a/é"]
+    assert await read("b", "a/1", prefixes=["a/"]) == ["a/1", "a/é", "b"]
+    assert await read(prefixes=[""]) == ["a", "a/1", "a/é", "a0", "b", "Ä"]
+    assert await read(prefixes=["a/", "Ä", "none"]) == ["a/1", "a/é", "Ä"]
     assert await read() == []
 
 
@@ -132,6 +133,6 @@ async def test_a_row_that_was_copied_to_another_one_does_not_open(world: World) 
     sealed = sealer.seal(account.tenant, b"secret", binding(account.uuid, "a"))
     await journal.write(account, DriverRow("a", sealed), DriverRow("b", sealed))
     opened = DriverRowStore(world.database.pool, sealer)
-    assert await opened.read(account.tenant, account.uuid, ["a"], None) == {"a": b"secret"}
+    assert await opened.read(account.tenant, account.uuid, ["a"], ()) == {"a": b"secret"}
     with pytest.raises(CannotUnseal):
-        await opened.read(account.tenant, account.uuid, ["b"], None)
+        await opened.read(account.tenant, account.uuid, ["b"], ())

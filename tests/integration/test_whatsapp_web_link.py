@@ -58,7 +58,7 @@ async def test_an_account_that_moved_does_not_log_in(world: SidecarWorld) -> Non
 
 async def test_rows_are_read_for_the_sidecar(account: Account) -> None:
     account.rows.rows = {"a": b"1", "b": b"2", "c/1": b"3"}
-    account.has_said(read_rows=pb.ReadRows(sequence=7, keys=["a", "x"], prefix="c/"))
+    account.has_said(read_rows=pb.ReadRows(sequence=7, keys=["a", "x"], prefixes=["c/"]))
     answers = await eventually(lambda: account.told("rows_read"))
     assert (answers[0].rows_read.sequence, answers[0].rows_read.failed) == (7, False)
     assert {row.key: row.value for row in answers[0].rows_read.rows} == {"a": b"1", "c/1": b"3"}

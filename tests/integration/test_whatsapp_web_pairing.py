@@ -109,7 +109,7 @@ async def test_an_attempt_that_is_given_up_settles_nothing_and_is_closed(attempt
 
 async def test_the_device_reads_what_it_wrote(attempt: Attempt) -> None:
     await attempt.has_said(write_rows=writes(1, **{"a": b"1", "p/1": b"2"}))
-    await attempt.has_said(read_rows=pb.ReadRows(sequence=4, keys=["a", "x"], prefix="p/"))
+    await attempt.has_said(read_rows=pb.ReadRows(sequence=4, keys=["a", "x"], prefixes=["p/"]))
     (answer,) = await eventually(lambda: attempt.told("rows_read"))
     assert {row.key: row.value for row in answer.rows_read.rows} == {"a": b"1", "p/1": b"2"}
 

@@ -52,8 +52,8 @@ class DriverWorld(Protocol):
     async def answer(self) -> None:
         """Let the network do what it does with what it was handed: acknowledge, refuse, receipt, log out."""
 
-    async def group_of(self, member: str) -> str:
-        """The address of a group of the account and a person (an address)."""
+    async def group_of(self, *people: str) -> str:
+        """The address of a group of the account and some people (addresses)."""
 
     async def write_to(self, sender: str, text: str) -> None:
         """A person (an address) writes to the account."""

@@ -243,13 +243,15 @@ class MemoryHost:
     def seal(self, _tenant: UUID, plain: bytes, _context: bytes) -> bytes:
         return SEALED + plain
 
-    async def read_rows(self, ref: AccountRef, keys: Collection[str], prefix: str | None) -> dict[str, bytes]:
+    async def read_rows(
+        self, ref: AccountRef, keys: Collection[str], prefixes: Collection[str]
+    ) -> dict[str, bytes]:
         if self.messages.unavailable:
             raise StateUnavailable("no database")
         return {
             key: value.removeprefix(SEALED)
             for key, value in self.journal.driver_rows(ref).items()
-            if key in keys or (prefix is not None and key.startswith(prefix))
+            if key in keys or key.startswith(tuple(prefixes))
         }
 
     def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:

@@ -73,8 +73,8 @@ class MemoryWorld:
             )
         link.sent.clear()
 
-    async def group_of(self, member: str) -> str:
-        self._groups["group:1"] = member
+    async def group_of(self, *people: str) -> str:
+        self._groups["group:1"] = people[0]
         return "group:1"
 
     async def write_to(self, sender: str, text: str) -> None:

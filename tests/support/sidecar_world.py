@@ -35,13 +35,11 @@ class HeldRows:
         self.writes: list[tuple[Sequence[RowChange], asyncio.Future[bool]]] = []
         self.unavailable = False
 
-    async def read(self, keys: Collection[str] = (), prefix: str | None = None) -> Mapping[str, bytes]:
+    async def read(self, keys: Collection[str] = (), prefixes: Collection[str] = ()) -> Mapping[str, bytes]:
         if self.unavailable:
             raise StateUnavailable("no database")
         return {
-            key: value
-            for key, value in self.rows.items()
-            if key in keys or (prefix is not None and key.startswith(prefix))
+            key: value for key, value in self.rows.items() if key in keys or key.startswith(tuple(prefixes))
         }
 
     def write(self, changes: Sequence[RowChange]) -> asyncio.Future[bool]:

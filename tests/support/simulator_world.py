@@ -60,8 +60,8 @@ class SimulatorWorld:
     async def answer(self) -> None:
         """The network answers by itself."""
 
-    async def group_of(self, member: str) -> str:
-        members = [self.phone, member.removeprefix("phone:")]
+    async def group_of(self, *people: str) -> str:
+        members = [self.phone, *(person.removeprefix("phone:") for person in people)]
         made = await self.ask("CreateNetworkGroup", api.CreateNetworkGroupRequest(members=members))
         address: str = made.group.address
         return address

@@ -64,7 +64,7 @@ class Host(Protocol):
         """Encrypts with the tenant's data key, which is loaded."""
 
     async def read_rows(
-        self, ref: AccountRef, keys: Collection[str], prefix: str | None
+        self, ref: AccountRef, keys: Collection[str], prefixes: Collection[str]
     ) -> Mapping[str, bytes]:
         """The stored rows of the account's driver, opened. Raises `StateUnavailable`."""
 

@@ -34,7 +34,7 @@ class RowHost(Protocol):
         """Encrypts with the tenant's data key, which is loaded."""
 
     async def read_rows(
-        self, ref: AccountRef, keys: Collection[str], prefix: str | None
+        self, ref: AccountRef, keys: Collection[str], prefixes: Collection[str]
     ) -> Mapping[str, bytes]:
         """The stored rows, opened. Raises `StateUnavailable`."""
 
@@ -55,10 +55,10 @@ class DriverRows:
         self._failed = failed
         self._arrivals: deque[ArrivedRows] | None = None  # most networks bring none
 
-    async def read(self, keys: Collection[str] = (), prefix: str | None = None) -> Mapping[str, bytes]:
+    async def read(self, keys: Collection[str] = (), prefixes: Collection[str] = ()) -> Mapping[str, bytes]:
         if self.over:
             raise StateUnavailable("the connection has ended")
-        return await self._host.read_rows(self._ref, keys, prefix)
+        return await self._host.read_rows(self._ref, keys, prefixes)
 
     def write(self, changes: Sequence[RowChange]) -> asyncio.Future[bool]:
         stored: asyncio.Future[bool] = self._host.loop.create_future()

@@ -160,10 +160,10 @@ class Node:
         return self._sealer.seal(tenant, plain, context)
 
     async def read_rows(
-        self, ref: AccountRef, keys: Collection[str], prefix: str | None
+        self, ref: AccountRef, keys: Collection[str], prefixes: Collection[str]
     ) -> Mapping[str, bytes]:
         try:
-            return await self._rows.read(ref.tenant, ref.uuid, keys, prefix)
+            return await self._rows.read(ref.tenant, ref.uuid, keys, prefixes)
         except _UNREADABLE as error:
             raise StateUnavailable(f"rows of the driver's state cannot be read: {error}") from error
 

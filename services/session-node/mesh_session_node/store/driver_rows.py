@@ -18,12 +18,12 @@ class DriverRowStore:
         self._sealer = sealer
 
     async def read(
-        self, tenant: UUID, account: UUID, keys: Collection[str], prefix: str | None
+        self, tenant: UUID, account: UUID, keys: Collection[str], prefixes: Collection[str]
     ) -> dict[str, bytes]:
-        """The rows of these keys that exist, and all whose keys begin with `prefix`; "": all there are."""
+        """The rows of these keys that exist, and all whose keys begin with one of `prefixes`."""
         return {
             key: await self._sealer.open(tenant, value, binding(account, key))
-            for key, value in await self._pool.fetch(_ROWS, account, [*keys], prefix)
+            for key, value in await self._pool.fetch(_ROWS, account, [*keys], [*prefixes])
         }
 
 
@@ -36,6 +36,9 @@ def binding(account: UUID, key: str) -> bytes:
 _ROWS = """
 SELECT key, value FROM driver_row WHERE account = $1 AND key = ANY ($2)
 UNION
-SELECT key, value FROM driver_row
-  WHERE account = $1 AND key >= $3::text AND key < $3::text || chr(1114111)
+SELECT rows.key, rows.value FROM unnest($3::text[]) AS begun(prefix)
+  CROSS JOIN LATERAL (
+    SELECT key, value FROM driver_row
+      WHERE account = $1 AND key >= begun.prefix AND key < begun.prefix || chr(1114111)
+  ) AS rows
 """

@@ -209,10 +209,10 @@ func (d *Device) Close() {
 // --- the rows of the device, as package rows wants them
 
 // Read asks the node for rows.
-func (d *Device) Read(ctx context.Context, keys []string, prefix string) (map[string][]byte, error) {
+func (d *Device) Read(ctx context.Context, keys, prefixes []string) (map[string][]byte, error) {
 	read, err := question(ctx, d, d.reading, func(sequence uint64) *internalv1.RunResponse {
 		return &internalv1.RunResponse{Response: &internalv1.RunResponse_ReadRows{ReadRows: &internalv1.ReadRows{
-			Sequence: sequence, Keys: keys, Prefix: prefix,
+			Sequence: sequence, Keys: keys, Prefixes: prefixes,
 		}}}
 	})
 	if err != nil {

@@ -26,8 +26,8 @@ var (
 // kept are the rows that a node has of the account.
 type kept map[string][]byte
 
-func (k kept) Read(context.Context, []string, string) (map[string][]byte, error) { return k, nil }
-func (kept) Write([]rows.Change) <-chan bool                                     { return nil }
+func (k kept) Read(context.Context, []string, []string) (map[string][]byte, error) { return k, nil }
+func (kept) Write([]rows.Change) <-chan bool                                       { return nil }
 
 // answering is what the library asks for messages, and a node that answers each time the same.
 func answering(t *testing.T, answer *internalv1.MessageRead) sentBefore {

@@ -83,7 +83,7 @@ func (s *Store) GetAppStateVersion(ctx context.Context, name string) (uint64, [1
 
 // DeleteAppStateVersion begins anew. The checksums of what is there go too: an old one would not fit what is set anew.
 func (s *Store) DeleteAppStateVersion(ctx context.Context, name string) error {
-	stored, err := s.node.Read(s.ctx, nil, appMACPrefix+name+"/")
+	stored, err := s.node.Read(s.ctx, nil, []string{appMACPrefix + name + "/"})
 	if err != nil {
 		return ErrNotStored
 	}

@@ -3,6 +3,7 @@ package rows
 import (
 	"container/list"
 	"context"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -73,13 +74,8 @@ func (c *cache) with(ctx context.Context, name string, f func(*unit)) error {
 }
 
 func (c *cache) load(ctx context.Context, name string, done chan struct{}) error {
-	var rows map[string][]byte
-	var err error
-	if strings.HasSuffix(name, "/") {
-		rows, err = c.node.Read(ctx, nil, name)
-	} else {
-		rows, err = c.node.Read(ctx, []string{name}, "")
-	}
+	keys, prefixes := splitUnits([]string{name})
+	rows, err := c.node.Read(ctx, keys, prefixes)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.loading, name)
@@ -114,26 +110,59 @@ func (c *cache) put(name string) *unit {
 	return u
 }
 
-// load several units at once: the questions leave together.
-func (c *cache) prefetch(ctx context.Context, names []string) error {
-	errs := make(chan error, len(names))
-	asked := 0
+// unitsAtOnce is how many units one question asks for.
+const unitsAtOnce = 32
+
+// together runs f on several units, under the lock; in any order. They may be more than fit into memory: those of the
+// devices of a large group.
+func (c *cache) together(ctx context.Context, names []string, f func(*unit)) error {
+	missing := make([]string, 0, len(names))
+	c.mu.Lock()
 	for _, name := range names {
+		if u := c.units[name]; u != nil {
+			c.order.MoveToFront(u.used)
+			f(u)
+		} else {
+			missing = append(missing, name)
+		}
+	}
+	c.mu.Unlock()
+	for some := range slices.Chunk(missing, unitsAtOnce) {
+		keys, prefixes := splitUnits(some)
+		rows, err := c.node.Read(ctx, keys, prefixes)
+		if err != nil {
+			return err
+		}
+		of := make(map[string]map[string][]byte, len(some))
+		for key, value := range rows {
+			name := unitOf(key)
+			if of[name] == nil {
+				of[name] = map[string][]byte{}
+			}
+			of[name][key] = value
+		}
 		c.mu.Lock()
-		known := c.units[name] != nil
+		for _, name := range some {
+			if c.units[name] == nil { // else it was written meanwhile: what was read is older
+				c.fill(name, of[name])
+			}
+			f(c.units[name])
+		}
 		c.mu.Unlock()
-		if !known {
-			asked++
-			go func() { errs <- c.with(ctx, name, func(*unit) {}) }()
+	}
+	return nil
+}
+
+// splitUnits are the rows, and the beginnings of rows, that units consist of.
+func splitUnits(names []string) (keys, prefixes []string) {
+	for _, name := range names {
+		if strings.HasSuffix(name, "/") {
+			prefixes = append(prefixes, name)
+		} else {
+			keys = append(keys, name)
 		}
 	}
-	var err error
-	for range asked {
-		if e := <-errs; e != nil {
-			err = e
-		}
-	}
-	return err
+	return keys, prefixes
 }
 
 // apply makes changes visible and pins them until unpin. Units that are read by their names' beginning are loaded

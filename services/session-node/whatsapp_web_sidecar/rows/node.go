@@ -18,8 +18,9 @@ type Change struct {
 
 // A Node stores rows.
 type Node interface {
-	// Read returns the rows that exist of these, and all whose names begin with prefix, if it is not empty.
-	Read(ctx context.Context, keys []string, prefix string) (map[string][]byte, error)
+	// Read returns the rows that exist of these, and all whose names begin with one of prefixes. It is asked for one thing at
+	// a time for an account, or a few: a node takes no more questions at once.
+	Read(ctx context.Context, keys, prefixes []string) (map[string][]byte, error)
 	// Write hands changes over, to be stored in the order of the calls. The answer says whether they are.
 	Write(changes []Change) <-chan bool
 }

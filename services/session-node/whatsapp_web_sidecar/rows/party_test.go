@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -53,13 +54,13 @@ func newTable(t *testing.T) *table {
 	return tab
 }
 
-func (tab *table) Read(_ context.Context, keys []string, prefix string) (map[string][]byte, error) {
+func (tab *table) Read(_ context.Context, keys, prefixes []string) (map[string][]byte, error) {
 	tab.mu.Lock()
 	defer tab.mu.Unlock()
 	tab.reads++
 	found := map[string][]byte{}
 	for key, value := range tab.rows {
-		if prefix != "" && strings.HasPrefix(key, prefix) {
+		if slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(key, prefix) }) {
 			found[key] = value
 		}
 	}

@@ -3,6 +3,8 @@ package rows
 import (
 	"context"
 	"encoding/json"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -76,21 +78,28 @@ func (s *Store) GetLIDForPN(ctx context.Context, pn types.JID) (types.JID, error
 }
 
 func (s *Store) GetManyLIDsForPNs(ctx context.Context, pns []types.JID) (map[types.JID]types.JID, error) {
-	units := make([]string, len(pns))
-	for i, pn := range pns {
-		units[i] = unitOf(peerKey(pn.User, "lid"))
-	}
-	if s.prefetch(s.ctx, units) != nil {
-		return nil, ErrNotStored
+	of := map[string][]types.JID{} // those of each unit: somebody's devices
+	for _, pn := range pns {
+		unit := unitOf(peerKey(pn.User, "lid"))
+		of[unit] = append(of[unit], pn)
 	}
 	found := map[types.JID]types.JID{}
-	for _, pn := range pns {
-		lid, err := s.GetLIDForPN(ctx, pn)
-		if err != nil {
-			return nil, err
+	if s.together(s.ctx, slices.Collect(maps.Keys(of)), func(u *unit) {
+		for _, pn := range of[u.name] {
+			if user := u.rows[peerKey(pn.User, "lid")]; user != nil {
+				found[pn] = types.JID{User: string(user), Server: types.HiddenUserServer, Device: pn.Device}
+			}
 		}
-		if !lid.IsEmpty() {
-			found[pn] = lid
+	}) != nil {
+		return nil, ErrNotStored
+	}
+	if current := scopeOf(ctx); current != nil { // what this message has asked the network for
+		for _, change := range current.changes {
+			for _, pn := range of[unitOf(change.Key)] {
+				if change.Key == peerKey(pn.User, "lid") && change.Value != nil {
+					found[pn] = types.JID{User: string(change.Value), Server: types.HiddenUserServer, Device: pn.Device}
+				}
+			}
 		}
 	}
 	return found, nil

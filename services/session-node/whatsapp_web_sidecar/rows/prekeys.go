@@ -49,7 +49,7 @@ func (s *Store) GetOrGenPreKeys(ctx context.Context, count uint32) ([]*keys.PreK
 		for id := counts.uploaded + 1; id < counts.next && len(names) < int(count); id++ {
 			names = append(names, preKeyKey(id))
 		}
-		stored, err := s.node.Read(s.ctx, names, "")
+		stored, err := s.node.Read(s.ctx, names, nil)
 		if err != nil {
 			return nil, ErrNotStored
 		}

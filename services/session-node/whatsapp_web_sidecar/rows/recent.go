@@ -86,7 +86,7 @@ func (s *Store) Secrets(ctx context.Context, id types.MessageID) ([]Secret, erro
 	if found = among(found, newest.Secrets, id); len(found) > 0 {
 		return found, nil
 	}
-	blocks, err := s.node.Read(s.ctx, nil, recentPrefix)
+	blocks, err := s.node.Read(s.ctx, nil, []string{recentPrefix})
 	if err != nil {
 		return nil, ErrNotStored
 	}

@@ -2,6 +2,8 @@ package rows
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,20 +21,25 @@ func (s *Store) GetManySessions(ctx context.Context, addresses []string) (map[st
 	if err := s.take(ctx, current); err != nil {
 		return nil, err
 	}
-	units := make([]string, len(addresses))
-	for i, address := range addresses {
-		units[i] = unitOf(sessionKey(address))
-	}
-	if s.prefetch(s.ctx, units) != nil {
-		return nil, ErrNotStored
+	of := map[string][]string{} // the addresses of each unit
+	for _, address := range addresses {
+		unit := unitOf(sessionKey(address))
+		of[unit] = append(of[unit], address)
 	}
 	found := make(map[string][]byte, len(addresses))
-	for _, address := range addresses {
-		session, err := s.look(ctx, sessionKey(address))
-		if err != nil {
-			return nil, err
+	if s.together(s.ctx, slices.Collect(maps.Keys(of)), func(u *unit) {
+		for _, address := range of[u.name] {
+			found[address] = u.rows[sessionKey(address)]
 		}
-		found[address] = session
+	}) != nil {
+		return nil, ErrNotStored
+	}
+	for _, change := range current.changes { // such as sessions that have just moved to a hidden id
+		for _, address := range of[unitOf(change.Key)] {
+			if sessionKey(address) == change.Key {
+				found[address] = change.Value
+			}
+		}
 	}
 	return found, nil
 }

@@ -156,7 +156,7 @@ func (s *Store) look(ctx context.Context, key string) ([]byte, error) {
 		}
 	}
 	if !isCached(key) {
-		stored, err := s.node.Read(s.ctx, []string{key}, "")
+		stored, err := s.node.Read(s.ctx, []string{key}, nil)
 		if err != nil {
 			return nil, ErrNotStored
 		}
@@ -287,7 +287,7 @@ func encoded(changes []Change) []Change {
 // nowhere is where the rows of a device that is being paired are.
 type nowhere struct{}
 
-func (nowhere) Read(context.Context, []string, string) (map[string][]byte, error) { return nil, nil }
+func (nowhere) Read(context.Context, []string, []string) (map[string][]byte, error) { return nil, nil }
 
 func (nowhere) Write([]Change) <-chan bool {
 	refused := make(chan bool, 1)

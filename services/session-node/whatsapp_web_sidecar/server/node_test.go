@@ -246,7 +246,8 @@ func (l *link) hear(response *internalv1.RunResponse) {
 	case *internalv1.RunResponse_ReadRows:
 		read := &internalv1.RowsRead{Sequence: said.ReadRows.GetSequence()}
 		for key, value := range l.rows {
-			if slices.Contains(said.ReadRows.GetKeys(), key) || said.ReadRows.GetPrefix() != "" && strings.HasPrefix(key, said.ReadRows.GetPrefix()) {
+			if slices.Contains(said.ReadRows.GetKeys(), key) ||
+				slices.ContainsFunc(said.ReadRows.GetPrefixes(), func(prefix string) bool { return strings.HasPrefix(key, prefix) }) {
 				read.Rows = append(read.Rows, &internalv1.StateRow{Key: key, Value: value})
 			}
 		}

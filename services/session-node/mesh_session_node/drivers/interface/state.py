@@ -101,8 +101,8 @@ class StateRows(Protocol):
     account_id: str
     """For logs."""
 
-    async def read(self, keys: Collection[str] = (), prefix: str | None = None) -> Mapping[str, bytes]:
-        """The rows that exist of these, and all whose keys begin with `prefix`; "": all there are. They are
+    async def read(self, keys: Collection[str] = (), prefixes: Collection[str] = ()) -> Mapping[str, bytes]:
+        """The rows that exist of these, and all whose keys begin with one of `prefixes`. They are
         as every `write` that has returned True, or whose rows are known to be stored, left them. Raises
         `StateUnavailable`.
         """

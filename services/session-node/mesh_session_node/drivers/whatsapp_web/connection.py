@@ -149,7 +149,7 @@ class Rows:
     async def _read(self, read: pb.ReadRows) -> None:
         answer = pb.RowsRead(sequence=read.sequence)
         try:
-            found = await self._rows.read(read.keys, read.prefix or None)
+            found = await self._rows.read(read.keys, read.prefixes)
         except StateUnavailable:
             answer.failed = True
         else:

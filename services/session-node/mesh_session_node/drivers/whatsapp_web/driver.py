@@ -89,7 +89,7 @@ class WhatsappWebDriver:
 
     async def _connect(self, own: str, rows: StateRows, events: LinkEvents) -> WebLink:
         try:
-            needed = await rows.read(prefix=LOGIN_ROWS)
+            needed = await rows.read(prefixes=[LOGIN_ROWS])
         except StateUnavailable as error:
             raise ConnectionEnded(
                 End.LOST, f"what is stored of the account cannot be read: {error}"

@@ -144,8 +144,8 @@ class WebPairing:
 
     def _show(self, read: pb.ReadRows) -> None:
         found = {key: self._rows[key] for key in read.keys if key in self._rows}
-        if read.prefix:
-            found |= {key: value for key, value in self._rows.items() if key.startswith(read.prefix)}
+        begun = tuple(read.prefixes)
+        found |= {key: value for key, value in self._rows.items() if key.startswith(begun)}
         rows = [pb.StateRow(key=key, value=value) for key, value in found.items()]
         self._ask(pb.RunRequest(rows_read=pb.RowsRead(sequence=read.sequence, rows=rows)))
 
