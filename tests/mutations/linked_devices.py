@@ -186,6 +186,13 @@ LINKED_DEVICES = (
         f"{_TESTS} BoundedInNumber",
     ),
     Mutation(
+        "the bound in bytes of what is kept of a message",
+        f"{_ROWS}/kept.go",
+        "if len(value) > maxKeptBytes {",
+        "if false {",
+        f"{_TESTS} BoundedInBytes",
+    ),
+    Mutation(
         "the bound in age of what is kept of messages",
         f"{_ROWS}/kept.go",
         "state.Since < oldest && expired > 0",

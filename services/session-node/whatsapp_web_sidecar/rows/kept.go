@@ -19,6 +19,8 @@ import (
 const (
 	maxKept = 2048
 	keptFor = 90 * 24 * time.Hour
+	// Bytes of one row: WhatsApp's polls have at most twelve short answers, but nobody holds others to that.
+	maxKeptBytes = 16 << 10
 	// How many that are too old go with one change, and with a login.
 	expiredAtOnce  = 8
 	expiredAtLogin = 256
@@ -144,8 +146,11 @@ func isKept(key string) bool {
 	return strings.HasPrefix(key, pollPrefix) || strings.HasPrefix(key, secretPrefix) || strings.HasPrefix(key, filePrefix)
 }
 
-// keep notes a row of a message, unless it is kept already: then it is let go when it would have been.
+// keep notes a row of a message, unless it is too large, or kept already: then it is let go when it would have been.
 func (s *Store) keep(ctx context.Context, key string, value []byte) error {
+	if len(value) > maxKeptBytes {
+		return nil
+	}
 	if known, err := s.look(ctx, key); err != nil || known != nil {
 		return err
 	}
