@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.mesh_process import MeshProcess, run_mesh
 from tests.support.tools import missing_tool
 from tests.support.whatsapp_web_world import is_built
@@ -44,13 +46,21 @@ def test_everything_that_the_demo_shows_is_true(mesh: MeshProcess, tmp_path: Pat
     check(json.loads(place.read_text()))
 
 
-def test_the_same_is_true_of_linked_devices(tmp_path: Path) -> None:
+def test_the_same_is_true_of_linked_devices(linked_mesh: MeshProcess, tmp_path: Path) -> None:
+    demo_of_linked_devices(linked_mesh.state, tmp_path / "figures.json")
+
+
+@pytest.mark.timed
+@pytest.mark.long
+def test_where_no_mesh_runs_the_demo_starts_one(tmp_path: Path) -> None:
     if not is_built():
         missing_tool("sidecar and test network are not built: run `make whatsapp-web`")
-    place = tmp_path / "figures.json"
+    demo_of_linked_devices(tmp_path / "state", tmp_path / "figures.json")
+
+
+def demo_of_linked_devices(state: Path, place: Path) -> None:
     ended = run_mesh(
-        *("--state", str(tmp_path / "state"), "demo", "--driver", "whatsapp_web", "--json", str(place)),
-        seconds=240,
+        *("--state", str(state), "demo", "--driver", "whatsapp_web", "--json", str(place)), seconds=240
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     check(json.loads(place.read_text()))
