@@ -283,4 +283,18 @@ LINKED_DEVICES = (
         "if false {\n\t\tif err = d.askPhone",
         f"{_TESTS} IsAskedOfThePhone",
     ),
+    Mutation(
+        "a network without codes is not asked for others, over and over",
+        f"{_DEVICE}/pairing.go",
+        "if len(codes) == 0 {",
+        "if false {",
+        f"{_TESTS} WithoutCodesIsNotAsked",
+    ),
+    Mutation(
+        "a network that closes new devices' connections is not asked for others, over and over",
+        f"{_DEVICE}/pairing.go",
+        "over := !p.shown.IsZero() && time.Since(p.shown) >= nearlyOver &&",
+        "over := true &&",
+        f"{_TESTS} DependsOnItsCodes",
+    ),
 )
