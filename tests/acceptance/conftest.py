@@ -1,4 +1,4 @@
-"""One mesh that all tests of this folder share, and callers of it."""
+"""Meshes that tests of this folder share, and callers of them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,23 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sessionmesh.v1 import account_pb2
 from tests.support.mesh_api import Caller, Tenant, open_caller
 from tests.support.mesh_process import MeshProcess
+from tests.support.tools import missing_tool
+from tests.support.whatsapp_web_world import is_built
+
+NO_LIMITS = {
+    "MESH_LIMITS_ACCOUNT": "",
+    "MESH_LIMITS_TENANT": "",
+    "MESH_SESSION_SEND_PER_MINUTE": "100000",
+    "MESH_SESSION_SEND_PER_HOUR": "100000",
+    "MESH_SESSION_SEND_PER_DAY": "100000",
+}
 
 
 @pytest.fixture(scope="package")
@@ -59,9 +70,31 @@ def _external_servers(request: pytest.FixtureRequest) -> Iterator[dict[str, str]
 
 @pytest.fixture(scope="package")
 def mesh(shared_servers: dict[str, str]) -> Iterator[MeshProcess]:
-    """A running mesh of three nodes. Stopping it is a test, too: nothing stays behind."""
+    """A running mesh of three nodes."""
+    with _running(environment=shared_servers) as mesh:
+        yield mesh
+
+
+@pytest.fixture(scope="module")
+def linked_mesh(request: pytest.FixtureRequest) -> Iterator[MeshProcess]:
+    """A running mesh of two nodes, whose accounts are linked devices on the network that stands in for
+    WhatsApp, and may send as much as they want.
+    """
+    if not is_built():
+        missing_tool("sidecar and test network are not built: run `make whatsapp-web`")
+    arguments = ("--driver", "whatsapp_web", "--fake-network")
+    with (
+        _external_servers(request) as environment,
+        _running(*arguments, nodes=2, environment=environment | NO_LIMITS) as mesh,
+    ):
+        yield mesh
+
+
+@contextmanager
+def _running(*arguments: str, **settings: Any) -> Iterator[MeshProcess]:
+    """Stopping it is a test, too: nothing stays behind."""
     folder = Path(tempfile.mkdtemp(prefix="sessionmesh-test-"))
-    running = MeshProcess(folder / "state", environment=shared_servers)
+    running = MeshProcess(folder / "state", *arguments, **settings)
     try:
         running.start()
         yield running

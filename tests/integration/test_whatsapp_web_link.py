@@ -245,7 +245,7 @@ async def test_a_file_that_is_read_in_part_is_given_up(account: Account) -> None
     await account.link.upload("image", pieces(b"one"))
     reading = account.link.fetch(b"file")
     assert await anext(reading) == b"one"
-    await reading.aclose()  # type: ignore[attr-defined] - it is a generator
+    await reading.aclose()  # type: ignore[attr-defined]  # it is a generator
     await eventually(lambda: account.told("give_up"))
 
 

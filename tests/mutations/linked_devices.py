@@ -186,6 +186,13 @@ LINKED_DEVICES = (
         f"{_TESTS} BoundedInNumber",
     ),
     Mutation(
+        "the bound in bytes of what is kept of a message",
+        f"{_ROWS}/kept.go",
+        "if len(value) > maxKeptBytes {",
+        "if false {",
+        f"{_TESTS} BoundedInBytes",
+    ),
+    Mutation(
         "the bound in age of what is kept of messages",
         f"{_ROWS}/kept.go",
         "state.Since < oldest && expired > 0",
@@ -324,5 +331,19 @@ LINKED_DEVICES = (
         "field.Message().FullName() != envelopeName",
         'field.Name() != "ephemeralMessage"',
         f"{_TESTS} FromWhateverEnvelope",
+    ),
+    Mutation(
+        "a network without codes is not asked for others, over and over",
+        f"{_DEVICE}/pairing.go",
+        "if len(codes) == 0 {",
+        "if false {",
+        f"{_TESTS} WithoutCodesIsNotAsked",
+    ),
+    Mutation(
+        "a network that closes new devices' connections is not asked for others, over and over",
+        f"{_DEVICE}/pairing.go",
+        "over := !p.shown.IsZero() && time.Since(p.shown) >= nearlyOver &&",
+        "over := true &&",
+        f"{_TESTS} DependsOnItsCodes",
     ),
 )

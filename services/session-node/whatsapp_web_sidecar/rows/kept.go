@@ -19,6 +19,8 @@ import (
 const (
 	maxKept = 2048
 	keptFor = 90 * 24 * time.Hour
+	// Bytes of one row: WhatsApp's polls have at most twelve short answers, but nobody holds others to that.
+	maxKeptBytes = 16 << 10
 	// How many that are too old go with one change, and with a login.
 	expiredAtOnce  = 8
 	expiredAtLogin = 256
@@ -144,8 +146,11 @@ func isKept(key string) bool {
 	return strings.HasPrefix(key, pollPrefix) || strings.HasPrefix(key, secretPrefix) || strings.HasPrefix(key, filePrefix)
 }
 
-// keep notes a row of a message, unless it is kept already: then it is let go when it would have been.
+// keep notes a row of a message, unless it is too large, or kept already: then it is let go when it would have been.
 func (s *Store) keep(ctx context.Context, key string, value []byte) error {
+	if len(value) > maxKeptBytes {
+		return nil
+	}
 	if known, err := s.look(ctx, key); err != nil || known != nil {
 		return err
 	}
@@ -158,7 +163,7 @@ func (s *Store) keep(ctx context.Context, key string, value []byte) error {
 // chat and its sender have two names each. None is kept of what the account sends, which its device makes again, and of
 // what was not encrypted.
 func (s *Store) PutMessageSecret(ctx context.Context, _, sender types.JID, id types.MessageID, secret []byte) error {
-	if scopeOf(ctx) != nil || !s.Decrypted() {
+	if scopeOf(ctx) != nil || !s.Decrypted() || len(secret) > maxKeptBytes {
 		return nil
 	}
 	return s.note(ctx, Change{secretPrefix + id, []byte(sender.ToNonAD().String() + "\x00" + string(secret))})

@@ -66,6 +66,20 @@ func TestWhatOthersSendIsBoundedInNumberAndTheOldestGoes(t *testing.T) {
 	}
 }
 
+func TestWhatOthersSendIsBoundedInBytes(t *testing.T) {
+	anna, bert := newParty(t, "1001"), newParty(t, "1002")
+	large := strings.Repeat("a", maxKeptBytes)
+	if err := anna.KeepPoll("POLL", []string{"yes", large}); err != nil {
+		t.Fatal(err)
+	}
+	if err := anna.PutMessageSecret(t.Context(), bert.jid, bert.jid, "POLL", []byte(large)); err != nil {
+		t.Fatal(err)
+	}
+	if secret, _, err := anna.GetMessageSecret(t.Context(), bert.jid, bert.jid, "POLL"); err != nil || secret != nil || anna.knows("POLL") {
+		t.Fatal(len(secret), err)
+	}
+}
+
 func TestWhatIsTooOldGoesWithTheNextLogin(t *testing.T) {
 	anna := newParty(t, "1001")
 	for i := range 3 {

@@ -29,13 +29,19 @@ func TestATextThatIsNoneDoesNotEndTheStreamOfAll(t *testing.T) {
 		r.say(response)
 	}
 	written := writes{make(chan []byte, len(said))}
-	go func() { _ = r.write(written) }()
+	ended := make(chan error, 1)
+	go func() { ended <- r.write(written) }()
 	defer end()
 	var frames bytes.Buffer
 	var heard []*internalv1.RunResponse
 	for len(heard) < len(said) {
 		for frames.Len() < head {
-			frames.Write(<-written.made)
+			select {
+			case made := <-written.made:
+				frames.Write(made)
+			case err := <-ended:
+				t.Fatal(err)
+			}
 		}
 		response := &internalv1.RunResponse{}
 		if err := proto.Unmarshal(frames.Next(int(binary.BigEndian.Uint32(frames.Next(head)))), response); err != nil {

@@ -1,13 +1,13 @@
-"""An account of the mesh and Baileys, a client by another hand, write to each other as on WhatsApp Web.
+"""A mesh of linked devices: an account and Baileys, a client by another hand, write to each other as on
+WhatsApp Web, and the demo shows the truth of it.
 
 Both ends' logs are compared: nothing is lost, comes twice, or is something else than what was sent.
 """
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
@@ -20,26 +20,19 @@ import pytest
 import pytest_asyncio
 import pyvips
 
-from mesh_session_node.drivers.whatsapp_web.process import NoSidecar, find_program
 from sessionmesh.simulator.v1 import simulator_pb2
 from sessionmesh.v1 import account_pb2, content_pb2, event_pb2, media_pb2, message_pb2
 from sessionmesh.v1.common_pb2 import MessageRef
 from tests.acceptance.baileys import Client, linked_client
+from tests.acceptance.demo import shows_the_truth
 from tests.support.eventually import eventually
 from tests.support.media_processing import film, sound
 from tests.support.mesh_api import Caller, open_caller, unique
 from tests.support.mesh_process import MeshProcess
-from tests.support.tools import missing_tool
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 EACH = 20
 SECONDS = 120.0
-LIMITS = {
-    "MESH_LIMITS_ACCOUNT": "",
-    "MESH_LIMITS_TENANT": "",
-    "MESH_SESSION_SEND_PER_MINUTE": "100000",
-    "MESH_SESSION_SEND_PER_HOUR": "100000",
-    "MESH_SESSION_SEND_PER_DAY": "100000",
-}
 FILES = {
     "image": "imageMessage",
     "video": "videoMessage",
@@ -87,30 +80,7 @@ class Ends:
         return found
 
 
-@pytest.fixture(scope="module")
-def linked_mesh(shared_servers: dict[str, str]) -> Any:
-    """A mesh whose accounts are linked devices, on a network of its own."""
-    try:
-        find_program()
-    except NoSidecar as error:
-        missing_tool(str(error))
-    folder = Path(tempfile.mkdtemp(prefix="sessionmesh-test-"))
-    running = MeshProcess(
-        folder / "state",
-        *("--driver", "whatsapp_web", "--fake-network"),
-        nodes=1,
-        environment=shared_servers | LIMITS,
-    )
-    try:
-        running.start()
-        yield running
-        assert running.stop().left == []
-    finally:
-        running.ensure_gone()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def ends(linked_mesh: MeshProcess) -> AsyncIterator[Ends]:
     async with open_caller(linked_mesh.address, linked_mesh.file.admin_key) as admin:
         _, caller = await admin.new_tenant()
@@ -128,11 +98,11 @@ async def ends(linked_mesh: MeshProcess) -> AsyncIterator[Ends]:
 
 async def test_what_the_mesh_sends_the_client_gets(ends: Ends) -> None:
     stored = await uploads(ends.caller)
-    wanted: list[dict[str, Any]] = []
-    for number in range(EACH):
-        wanted += await send_each_kind(ends, number, stored)
-    await ends.client.until(lambda lines: len(messages_of(lines)) >= len(wanted))
-    got = messages_of(ends.client.lines)
+    before = len(ends.client.lines)
+    sent = await asyncio.gather(*(send_each_kind(ends, number, stored) for number in range(EACH)))
+    wanted = [message for each in sent for message in each]
+    await ends.client.until(lambda lines: len(messages_of(lines[before:])) >= len(wanted))
+    got = messages_of(ends.client.lines[before:])
     assert counted(got) == counted(wanted)
 
 
@@ -169,6 +139,11 @@ async def test_what_the_client_sends_the_mesh_gets(ends: Ends, tmp_path: Path) -
     fetched = await eventually(all_fetched, SECONDS, "every file")
     originals = Counter([event.media.media.original_sha256.hex() for event in fetched])
     assert originals == Counter({sha256(files[kind].read_bytes()).hexdigest(): EACH for kind in FILES})
+
+
+async def test_everything_that_the_demo_shows_is_true(linked_mesh: MeshProcess, tmp_path: Path) -> None:
+    place = tmp_path / "figures.json"
+    await asyncio.to_thread(shows_the_truth, linked_mesh.state, place, "--driver", "whatsapp_web")
 
 
 async def send_each_kind(ends: Ends, number: int, stored: dict[str, media_pb2.Media]) -> list[dict[str, Any]]:
