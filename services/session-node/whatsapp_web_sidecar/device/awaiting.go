@@ -9,6 +9,7 @@ import (
 	"go.mau.fi/whatsmeow/types/events"
 	sessionmeshv1 "sessionmesh.dev/gen/sessionmesh/v1"
 	"sessionmesh.dev/whatsapp-web-sidecar/content"
+	"sessionmesh.dev/whatsapp-web-sidecar/rows"
 )
 
 // comesAgain is how long a message that could not be decrypted may take to come again before the node is told that there is
@@ -49,18 +50,18 @@ func (d *Device) giveUp(id types.MessageID) {
 	if !still {
 		return
 	}
-	if d.tellUnavailable(message.Info, sessionmeshv1.UnavailableReason_UNAVAILABLE_REASON_UNDECRYPTABLE) {
-		_ = d.store.Came(d.ctx, id)
-	}
+	d.store.GiveUp(id, func(changes []rows.Change) <-chan bool {
+		return d.tellUnavailable(message.Info, sessionmeshv1.UnavailableReason_UNAVAILABLE_REASON_UNDECRYPTABLE, changes)
+	})
 }
 
-// tellUnavailable gives the node a message that cannot be shown, and returns whether it is stored.
-func (d *Device) tellUnavailable(info types.MessageInfo, why sessionmeshv1.UnavailableReason) bool {
+// tellUnavailable gives the node a message that cannot be shown, with changes of rows; the answer says whether they are stored.
+func (d *Device) tellUnavailable(info types.MessageInfo, why sessionmeshv1.UnavailableReason, changes []rows.Change) <-chan bool {
 	info.PushName = strings.ToValidUTF8(info.PushName, "\uFFFD")
 	message := d.read(&events.Message{Info: info, Message: &waE2E.Message{PlaceholderMessage: &waE2E.PlaceholderMessage{}}})
-	if message == nil {
-		return true
+	if message == nil { // nobody can name its chat
+		return d.Write(changes)
 	}
 	message.Content = content.Unavailable(why)
-	return <-d.hand(message, nil)
+	return d.hand(message, changes)
 }

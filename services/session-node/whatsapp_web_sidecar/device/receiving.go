@@ -160,7 +160,7 @@ func (d *Device) onUndecryptable(said *events.UndecryptableMessage) bool {
 		return d.store.Receive(false, d.Write)
 	}
 	if said.IsUnavailable && said.UnavailableType == events.UnavailableTypeViewOnce {
-		return d.tellUnavailable(said.Info, sessionmeshv1.UnavailableReason_UNAVAILABLE_REASON_VIEW_ONCE)
+		return <-d.tellUnavailable(said.Info, sessionmeshv1.UnavailableReason_UNAVAILABLE_REASON_VIEW_ONCE, nil)
 	}
 	d.await(said)
 	return true

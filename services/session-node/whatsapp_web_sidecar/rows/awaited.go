@@ -55,3 +55,11 @@ func (s *Store) Came(ctx context.Context, id types.MessageID) error {
 	}
 	return s.note(ctx, Change{awaitedPrefix + id, nil})
 }
+
+// GiveUp hands that a message is awaited no more to send, which passes it to the node in one piece with what it says instead,
+// and returns whether both are stored.
+func (s *Store) GiveUp(id types.MessageID, send func(changes []Change) <-chan bool) bool {
+	changes := []Change{{awaitedPrefix + id, nil}}
+	s.apply(changes)
+	return s.settle(changes, send(changes)) == nil
+}
