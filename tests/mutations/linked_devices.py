@@ -299,14 +299,14 @@ LINKED_DEVICES = (
     ),
     Mutation(
         "the number that the network has somebody by",
-        f"{_DEVICE}/sending.go",
+        f"{_DEVICE}/recipients.go",
         "if number.IsEmpty() || number.User == to.User {",
         "if true {",
         f"{_TESTS} UnderTheNumberThatTheNetworkHas",
     ),
     Mutation(
         "members of a group by the ids that it has them by",
-        f"{_DEVICE}/sending.go",
+        f"{_DEVICE}/recipients.go",
         "group.AddressingMode != types.AddressingModeLID",
         'group.AddressingMode != "none"',
         f"{_TESTS} NamedAsTheGroupHasThem",
