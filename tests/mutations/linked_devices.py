@@ -286,8 +286,8 @@ LINKED_DEVICES = (
     Mutation(
         "what is written about a message opens with either of its writer's ids",
         f"{_DEVICE}/sealed.go",
-        "[]types.JID{hidden, number}",
-        "[]types.JID{hidden}",
+        "d.idsOf(info.Sender, info.SenderAlt)",
+        "[]string{info.Sender.ToNonAD().String()}",
         f"{_TESTS} EncryptedWithItsMessagesSecret",
     ),
     Mutation(
