@@ -41,6 +41,8 @@ type Device struct {
 	pairing   *pairing
 	// With which the network refused the login.
 	refusal atomic.Pointer[waBinary.Node]
+	// With which it last refused a message.
+	nack atomic.Pointer[waBinary.Node]
 
 	ctx    context.Context
 	cancel context.CancelFunc

@@ -79,8 +79,11 @@ func endOf(event any) (why internalv1.DeviceEnd, detail string, retryAfter time.
 // see is shown every stanza that comes, before anything else happens to it.
 func (d *Device) see(node *waBinary.Node) {
 	d.receipts.see(node)
-	if node.Tag == "failure" {
+	switch {
+	case node.Tag == "failure":
 		d.refusal.Store(node)
+	case node.Tag == "ack" && node.Attrs["error"] != nil:
+		d.nack.Store(node)
 	}
 }
 
