@@ -196,7 +196,7 @@ LINKED_DEVICES = (
         "the bound in age of what is kept of messages",
         f"{_ROWS}/kept.go",
         "state.Since < oldest && expired > 0",
-        "false",
+        "state.Since < oldest && false",
         f"{_TESTS} WhatIsTooOldGoesWithTheNextLogin",
     ),
     Mutation(
@@ -210,7 +210,7 @@ LINKED_DEVICES = (
         "an attempt that somebody accepted outlives its time",
         f"{_DEVICE}/pairing.go",
         "if !accepted {",
-        "if true {",
+        "if !accepted || true {",
         f"{_TESTS} OutlivesItsTime",
     ),
     Mutation(
