@@ -9,13 +9,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from types import FrameType
 
 from mesh_core.etcd import boottime
 from mesh_core.process.watchdog import WatchdogClient
 from mesh_core.settings import EtcdSettings
 
 BEAT_SECONDS = 0.05
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Watched:
@@ -24,8 +24,9 @@ class Watched:
     def __init__(self, watchdog: WatchdogClient) -> None:
         self._watchdog = watchdog
         self._exit_code: int | None = None
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-            signal.signal(number, self._heard)
+        # A handler would run when `sys.stdin` has something to read, if the signal came just before it waits.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        threading.Thread(target=self._hear, daemon=True).start()
 
     def introduce(self, cluster: str, incarnation: str, *etcd: str) -> None:
         """`etcd`: endpoints by comma, then username and password, or the three files of TLS."""
@@ -81,10 +82,12 @@ class Watched:
                 time.sleep(BEAT_SECONDS)
             os._exit(0)
 
-    def _heard(self, number: int, _frame: FrameType | None) -> None:
-        say(signal.Signals(number).name)
-        if self._exit_code is not None and number in (signal.SIGTERM, signal.SIGINT):
-            os._exit(self._exit_code)
+    def _hear(self) -> None:
+        while True:
+            number = signal.sigwait(SIGNALS)
+            say(signal.Signals(number).name)
+            if self._exit_code is not None and number in (signal.SIGTERM, signal.SIGINT):
+                os._exit(self._exit_code)
 
     @staticmethod
     def _forever(action: Callable[[], None]) -> None:
@@ -98,7 +101,7 @@ class Watched:
 
 
 def say(line: str) -> None:
-    """In one piece: a signal's handler may come between."""
+    """In one piece: another thread may come between."""
     os.write(1, f"{line}\n".encode())
 
 
