@@ -19,6 +19,12 @@ class Method(IntEnum):
     """The methods that take a request id, as stored. Append only."""
 
     SEND_MESSAGE = 1
+    EDIT_MESSAGE = 2
+    REVOKE_MESSAGE = 3
+    REACT_TO_MESSAGE = 4
+    FORWARD_MESSAGE = 5
+    UPDATE_LIVE_LOCATION = 6
+    SEND_ALBUM_PART = 7
     LOGOUT = 22
     CREATE_ACCOUNT = 40
     CREATE_TENANT = 60

@@ -51,7 +51,7 @@ from sessionmesh.v1 import message_pb2_grpc, server_pb2_grpc, session_pb2_grpc
 
 logger = structlog.get_logger(__name__)
 
-OLDEST_SCHEMA = 17
+OLDEST_SCHEMA = 18
 
 
 async def main(settings: SessionNodeSettings, stop: Stop) -> None:
