@@ -10,5 +10,6 @@ class RecordKind(IntEnum):
 
     POLL_VOTE = 1
     """What somebody chose in a poll. `key`: the poll's message, as 32 hexadecimal digits; `member`: the
-    voter's address; `value`: a serialised sessionmesh.v1.PollVoteContent with `answers` alone; `time`: when they did.
+    voter's address; `value`: a serialised sessionmesh.v1.PollVoteContent with `answers` alone; `time`:
+    when they did.
     """
