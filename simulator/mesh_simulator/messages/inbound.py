@@ -74,6 +74,9 @@ class InboundMessages:
 
     def typing(self, account: Account, typing: wire.Typing) -> None:
         """Tell the account that `account` is typing to, if it is online."""
+        self._ledger.append(
+            Kind.TYPING, account=account.number, code=typing.state, text=f"\0{recordable(typing.chat)}"
+        )
         recipient = self._directory.find(typing.chat)
         if isinstance(recipient, Account) and recipient.client is not None:
             sender = self._directory.address_of(account.phone)

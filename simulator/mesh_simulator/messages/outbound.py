@@ -79,7 +79,7 @@ class OutboundMessages:
         if account.behaviour.messages_per_minute and (wait := account.wait_for_limit(time.monotonic())):
             self._reject(client, account, send, wire.REJECT_REASON_RATE_LIMITED, retry_after=wait)
             return
-        account.remember(message_id)
+        account.remember(message_id, time.time_ns() // 1000)
         digest = blake2b(content, digest_size=8).digest()
         self._ledger.append(
             Kind.ACCEPTED, client.number, account.number, counter, 0, digest, f"{message_id}\0{to}"

@@ -52,7 +52,11 @@ def _apply(account: Account, record: Record, directory: Directory) -> None:
     if kind in (Kind.ACCEPTED, Kind.RESENT, Kind.REJECTED):
         account.counter = max(account.counter, record.counter)
         if kind is Kind.ACCEPTED:
-            account.remember(record.id)
+            account.remember(record.id, record.time_us)
+    elif kind is Kind.MESSAGE_CHANGED:
+        account.remember(record.id, record.time_us)
+    elif kind is Kind.APP_STATE_CHANGED:
+        account.change_app_state(record.id, record.body)
     elif kind is Kind.LOGIN:
         account.receipt_acks = bool(record.code)
     elif kind is Kind.RECEIPT:
