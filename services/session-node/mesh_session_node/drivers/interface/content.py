@@ -93,23 +93,26 @@ class MediaPart:
 @dataclass(frozen=True, slots=True)
 class Reference:
     """An earlier message, by the network's id. `chat` is its chat's address, `sender` the address of who
-    wrote it: "" for the account itself. `content` is what it says, where that is known.
+    wrote it: "" for the account itself. `content` is what it says, where that is known, and `time` when the
+    network took it, in microseconds since the epoch; 0: not known.
     """
 
     network_id: str
     chat: str = ""
     sender: str = ""
     content: content_pb2.Content | None = None
+    time: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """The earlier messages that a message refers to: the one that it answers, and the one that a reaction is
-    about.
+    """The earlier messages that a message refers to: the one that it answers, the one that a reaction, a vote
+    or a choice is about, and the album that it is part of.
     """
 
     reply_to: Reference | None = None
     target: Reference | None = None
+    album: Reference | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from mesh_core.framing import MAX_FRAME_BYTES, FrameDecoder, encode
 from mesh_session_node.drivers.interface.content import Blob, OutgoingMessage
 from mesh_session_node.drivers.interface.driver import LinkEvents, NumberStatus
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure, Receipt
+from mesh_session_node.drivers.simulated.actions import SimulatedMessageActions, refused
 from mesh_session_node.drivers.simulated.encoding import from_wire, identity_of
 from mesh_session_node.drivers.simulated.state import SimulatedState
 from mesh_session_node.drivers.simulated.transfers import Transfers
@@ -29,7 +30,7 @@ What is too large to be stored is cut by the session, which also acknowledges it
 """
 
 
-class SimulatedLink(asyncio.Protocol):
+class SimulatedLink(SimulatedMessageActions, asyncio.Protocol):
     """Open, then logged in, then ended. Used by pairing too, which stops before the login."""
 
     __slots__ = (
@@ -158,11 +159,17 @@ class SimulatedLink(asyncio.Protocol):
 
     async def check_numbers(self, phones: Sequence[str]) -> Sequence[NumberStatus]:
         query = wire.Query(number_check=wire.NumberCheck(phones=phones))
-        answer = await self._blobs().ask(query)
+        answer = await self.ask(query)
         return [
             NumberStatus(number.phone, number.registered, number.user_id, number.hidden_id)
             for number in answer.number_check.numbers
         ]
+
+    async def ask(self, query: wire.Query) -> wire.Answer:
+        answer = await self._blobs().ask(query)
+        if answer.HasField("error"):
+            raise refused(answer.error)
+        return answer
 
     @property
     def room(self) -> bool:

@@ -51,9 +51,11 @@ def to_device_message(
     if request.HasField("options"):
         message.request.options.CopyFrom(request.options)
     if references.reply_to is not None:
-        _refer(message.reply_to, references.reply_to)
+        refer(message.reply_to, references.reply_to)
     if references.target is not None:
-        _refer(message.target, references.target)
+        refer(message.target, references.target)
+    if references.album is not None:
+        refer(message.album, references.album)
     if media is not None:
         message.file.MergeFromString(b64decode(media.blob.ref))
         message.media.CopyFrom(media.media)
@@ -124,7 +126,8 @@ def seconds(duration: Duration) -> float:
     return duration.seconds + duration.nanos / 1e9
 
 
-def _refer(field: pb.ReferredMessage, reference: Reference) -> None:
+def refer(field: pb.ReferredMessage, reference: Reference) -> None:
+    """Name an earlier message."""
     field.network_message_id = reference.network_id
     field.chat = reference.chat
     field.sender = reference.sender
