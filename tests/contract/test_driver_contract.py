@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -35,50 +35,11 @@ from mesh_session_node.drivers.interface.pairing import (
 from mesh_session_node.drivers.interface.state import DriverState, Ratchet
 from sessionmesh.v1 import content_pb2, media_pb2, message_pb2
 from tests.support.driver_capabilities import Can
-from tests.support.driver_worlds import UNKNOWN, WORLDS, DriverWorld
+from tests.support.driver_contract import PERSON, PHONE, Connect, needs, pieces, send, until
+from tests.support.driver_worlds import UNKNOWN, DriverWorld
 from tests.support.eventually import eventually
 from tests.support.link_events import RecordedEvents
 from tests.support.recorded_rows import RecordedRows
-
-PHONE = "+15550000001"
-PERSON = "phone:+4915112345678"
-
-
-@pytest.fixture(params=WORLDS)
-async def world(request: pytest.FixtureRequest) -> AsyncIterator[DriverWorld]:
-    """A network that has what the case needs; else the case is skipped."""
-    kind, opened = WORLDS[request.param]
-    for marker in request.node.iter_markers("needs"):
-        for wanted in marker.args:
-            if wanted not in kind.can:
-                pytest.skip(f"the driver lacks {wanted.value}")
-    async with opened() as world:
-        yield world
-
-
-def needs(*wanted: Can) -> pytest.MarkDecorator:
-    """A case that is only for networks that have this."""
-    return pytest.mark.needs(*wanted)
-
-
-@pytest.fixture
-def events() -> RecordedEvents:
-    return RecordedEvents()
-
-
-@pytest.fixture
-def rows() -> RecordedRows:
-    return RecordedRows()
-
-
-@pytest.fixture
-async def state(world: DriverWorld, rows: RecordedRows) -> DriverState:
-    """Paired; a message or two may be sent."""
-    paired = await world.paired(PHONE)
-    rows.apply(paired.rows)
-    if (ratchet := paired.state.ratchet) is not None:
-        ratchet.confirm(ratchet.reserve(2))
-    return paired.state
 
 
 async def new_ratchet(world: DriverWorld) -> Ratchet:
@@ -86,57 +47,6 @@ async def new_ratchet(world: DriverWorld) -> Ratchet:
     ratchet = (await world.paired(PHONE)).state.ratchet
     assert ratchet is not None
     return ratchet
-
-
-Connect = Callable[[], Awaitable[Link]]
-
-
-@pytest.fixture
-async def connect(
-    world: DriverWorld, state: DriverState, rows: RecordedRows, events: RecordedEvents
-) -> AsyncIterator[Connect]:
-    """Logs in, and closes in the end."""
-    links: list[Link] = []
-
-    async def connect() -> Link:
-        links.append(await world.driver.connect(state, rows, events))
-        return links[-1]
-
-    yield connect
-    for link in links:
-        link.abort()
-
-
-@pytest.fixture
-async def link(connect: Connect) -> Link:
-    return await connect()
-
-
-def text(to: str = PERSON) -> message_pb2.SendMessageRequest:
-    return message_pb2.SendMessageRequest(
-        recipient=to,
-        content=content_pb2.Content(text=content_pb2.TextContent(body="hello")),
-    )
-
-
-def send(world: DriverWorld, link: Link, network_id: str, to: str = PERSON) -> None:
-    payload, blobs = world.driver.encode(text(to), References(), None)
-    link.send(OutgoingMessage(network_id, to, payload, blobs))
-
-
-async def until(world: DriverWorld, condition: Callable[[], object]) -> None:
-    """The network answers until this is so: what is sent may leave only once its rows are stored."""
-
-    async def met() -> bool:
-        await world.answer()
-        return bool(condition())
-
-    await eventually(met)
-
-
-async def pieces(*data: bytes) -> AsyncIterator[bytes]:
-    for piece in data:
-        yield piece
 
 
 async def drain(steps: AsyncIterator[object]) -> None:

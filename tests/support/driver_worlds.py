@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
 from hashlib import sha256
 from typing import Any, ClassVar, Protocol
 
 from mesh_session_node.drivers.interface.content import Identity, Incoming, Reference
 from mesh_session_node.drivers.interface.driver import Driver
-from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure
+from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure, Refusal, Refused
 from mesh_session_node.drivers.interface.pairing import Paired, PairingCode
+from mesh_session_node.drivers.memory.actions import Act
 from mesh_session_node.drivers.memory.driver import MemoryDriver
 from mesh_session_node.drivers.memory.rows import RowsDriver, first_rows
 from mesh_session_node.drivers.simulated.driver import SimulatedDriver
@@ -21,9 +23,10 @@ from mesh_simulator.service import SimulatorServicer
 from mesh_simulator.settings import SimulatorSettings
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.simulator.v1 import simulator_pb2 as api
-from sessionmesh.v1 import content_pb2
+from sessionmesh.v1 import content_pb2, message_pb2
 from tests.support.driver_capabilities import EVERYTHING, Can
 from tests.support.eventually import eventually
+from tests.support.network_acts import seen_in
 from tests.support.whatsapp_web_world import WhatsappWebWorld, whatsapp_web_world
 
 UNKNOWN = "hidden:404"
@@ -58,6 +61,16 @@ class DriverWorld(Protocol):
 
     async def group_of(self, phone: str, member: str) -> str:
         """The address of a group of an account and a person."""
+
+    async def group_run_by(self, phone: str, member: str) -> str:
+        """The address of a group of an account and a person, of which the person alone is an administrator.
+        """
+
+    async def let_it_be_late(self, phone: str) -> None:
+        """From now on it is too late to edit what the account sent, and to take it back."""
+
+    async def seen(self, phone: str) -> list[str]:
+        """What the network saw the account do beside sending, such as `edit M1`; see `seen_in`."""
 
     async def write_to(self, phone: str, sender: str, text: str) -> None:
         """A person (an address) writes to an account."""
@@ -146,6 +159,16 @@ class MemoryWorld:
     async def group_of(self, phone: str, member: str) -> str:
         self._groups["group:1"] = member
         return "group:1"
+
+    async def group_run_by(self, phone: str, member: str) -> str:
+        self.driver.link.refusal = Refused(Refusal.NOT_AN_ADMIN)
+        return await self.group_of(phone, member)
+
+    async def let_it_be_late(self, phone: str) -> None:
+        self.driver.link.refusal = Refused(Refusal.TOO_LATE)
+
+    async def seen(self, phone: str) -> list[str]:
+        return [said for act in self.driver.link.acts for said in _said(act)]
 
     async def write_to(self, phone: str, sender: str, text: str) -> None:
         content = content_pb2.Content(text=content_pb2.TextContent(body=text))
@@ -245,6 +268,21 @@ class SimulatedWorld:
         address: str = made.group.address
         return address
 
+    async def group_run_by(self, phone: str, member: str) -> str:
+        members = [member.removeprefix("phone:"), phone]
+        made = await self._ask("CreateNetworkGroup", api.CreateNetworkGroupRequest(members=members))
+        address: str = made.group.address
+        return address
+
+    async def let_it_be_late(self, phone: str) -> None:
+        request = api.SetBehaviourRequest(phone=phone)
+        request.behaviour.edit_within.FromTimedelta(timedelta())
+        request.behaviour.revoke_within.FromTimedelta(timedelta())
+        await self._ask("SetBehaviour", request)
+
+    async def seen(self, phone: str) -> list[str]:
+        return seen_in(self._network.ledger.read())
+
     async def write_to(self, phone: str, sender: str, text: str) -> None:
         await self._ask("InjectMessage", api.InjectMessageRequest(phone=phone, sender=sender, text=text))
 
@@ -295,6 +333,17 @@ class SimulatedWorld:
 
     async def _ask(self, method: str, request: Any) -> Any:
         return await getattr(self._api, method)(request, None)
+
+
+def _said(act: Act) -> list[str]:
+    """An act at the network in memory, as `seen_in` has it."""
+    if act.name in ("edit", "revoke", "pin"):
+        return [f"{act.name} {act.arguments[1].network_id}"]
+    if act.name == "mark_read":
+        return [f"{'played' if act.arguments[3] else 'read'} {one}" for one in act.arguments[2]]
+    if act.name == "show_typing":
+        return [message_pb2.TypingState.Name(act.arguments[1]).removeprefix("TYPING_STATE_").lower()]
+    return ["app state"]
 
 
 def _identity(address: str) -> Identity | None:

@@ -21,13 +21,14 @@ from mesh_session_node.drivers.interface.pairing import Paired, PairingCode
 from mesh_session_node.drivers.whatsapp_web.driver import WhatsappWebDriver
 from mesh_session_node.drivers.whatsapp_web.process import NAME
 from mesh_session_node.drivers.whatsapp_web.settings import WhatsappWebSettings
-from mesh_simulator.whatsapp_web import PROGRAM, ForwardingServicer, NetworkProgram
+from mesh_simulator.whatsapp_web import PROGRAM, ForwardingServicer, NetworkProgram, record_of
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.simulator.v1 import simulator_pb2 as api
 from sessionmesh.simulator.v1 import simulator_pb2_grpc
 from tests.support.driver_capabilities import EVERYTHING, Can
 from tests.support.eventually import eventually
 from tests.support.link_events import RecordedEvents
+from tests.support.network_acts import seen_in
 from tests.support.recorded_rows import RecordedRows
 from tests.support.tools import missing_tool
 
@@ -92,6 +93,19 @@ class WhatsappWebWorld:
         made = await self._ask("CreateNetworkGroup", api.CreateNetworkGroupRequest(members=members))
         address: str = made.group.address
         return address
+
+    async def group_run_by(self, phone: str, member: str) -> str:
+        members = [member.removeprefix("phone:"), phone]
+        made = await self._ask("CreateNetworkGroup", api.CreateNetworkGroupRequest(members=members))
+        address: str = made.group.address
+        return address
+
+    async def let_it_be_late(self, phone: str) -> None:
+        """The driver judges that by when the message was sent."""
+
+    async def seen(self, phone: str) -> list[str]:
+        exported = self._service.ExportLedger(api.ExportLedgerRequest(), None)
+        return seen_in([record_of(record) async for response in exported for record in response.records])
 
     async def write_to(self, phone: str, sender: str, text: str) -> None:
         await self._ask("InjectMessage", api.InjectMessageRequest(phone=phone, sender=sender, text=text))
