@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
+from typing import cast
 
 import pytest
 
+from mesh_session_node.drivers.interface.capabilities import Capability
 from mesh_session_node.drivers.interface.driver import Link
 from mesh_session_node.drivers.interface.state import DriverState
 from tests.support.driver_contract import PHONE, Connect
@@ -18,9 +20,10 @@ from tests.support.recorded_rows import RecordedRows
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[DriverWorld]:
     """A network that has what the case needs; else the case is skipped."""
     kind, opened = WORLDS[request.param]
+    capabilities = cast("Collection[Capability]", kind.kind.capabilities)
     for marker in request.node.iter_markers("needs"):
         for wanted in marker.args:
-            if wanted not in kind.can and wanted not in kind.kind.capabilities:
+            if wanted not in kind.can and wanted not in capabilities:
                 pytest.skip(f"the driver lacks {wanted.value}")
     async with opened() as world:
         yield world

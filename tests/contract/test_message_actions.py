@@ -1,4 +1,5 @@
-"""What drivers do to messages that are there, act by act of `MessageActions`: those that a driver declares.
+"""What drivers do to messages that are there, act by act of `MessageActions`: those that a driver
+declares.
 """
 
 from __future__ import annotations

@@ -63,7 +63,8 @@ class DriverWorld(Protocol):
         """The address of a group of an account and a person."""
 
     async def group_run_by(self, phone: str, member: str) -> str:
-        """The address of a group of an account and a person, of which the person alone is an administrator.
+        """The address of a group of an account and a person, of which the person alone is an
+        administrator.
         """
 
     async def let_it_be_late(self, phone: str) -> None:

@@ -17,13 +17,13 @@ def seen_in(records: Iterable[Record]) -> list[str]:
         elif record.kind is Kind.APP_STATE_CHANGED:
             seen.append("app state")
         elif record.kind is Kind.READ_REPORTED:
-            seen.append(
-                f"{wire.ReceiptKind.Name(record.code).removeprefix('RECEIPT_KIND_').lower()} {record.id}"
-            )
+            seen.append(f"{_RECEIPTS[record.code]} {record.id}")
         elif record.kind is Kind.TYPING:
-            seen.append(wire.TypingState.Name(record.code).removeprefix("TYPING_STATE_").lower())
+            seen.append(_TYPING[record.code])
     return seen
 
 
 _CHANGES = {5: "edit", 6: "revoke", 7: "pin"}
 """By the numbers of the fields of ChangeMessage."""
+_RECEIPTS = {number: name.removeprefix("RECEIPT_KIND_").lower() for name, number in wire.ReceiptKind.items()}
+_TYPING = {number: name.removeprefix("TYPING_STATE_").lower() for name, number in wire.TypingState.items()}

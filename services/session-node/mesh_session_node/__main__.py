@@ -155,7 +155,7 @@ def _add_services(
 ) -> None:
     calls = AccountCalls(node.lookup, RequestStore(database.pool))
     sending = Sending(node.lookup, messages, node.references, node.preparation)
-    message_service = MessageService(calls, messages, node.references, sending, pager)
+    message_service = MessageService(calls, messages, node.references, sending, node.changes, pager)
     server.add(message_pb2_grpc.add_MessageServiceServicer_to_server, message_service)
     server.add_bytes("sessionmesh.v1.MessageService", {"SendMessage": message_service.send_message})
     session_service = SessionService(calls, node.pairings, SessionStore(database.pool), pager)

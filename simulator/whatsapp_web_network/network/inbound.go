@@ -223,6 +223,16 @@ func (c *client) chatState(node *Node) {
 	n := c.network
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	shown := simnetv1.TypingState_TYPING_STATE_PAUSED
+	if composing, ok := node.GetOptionalChildByTag("composing"); ok {
+		shown = simnetv1.TypingState_TYPING_STATE_TYPING
+		if text(composing.Attrs["media"]) == "audio" {
+			shown = simnetv1.TypingState_TYPING_STATE_RECORDING
+		}
+	}
+	n.Ledger.Append(ledger.Record{
+		Kind: simulatorv1.LedgerKind_LEDGER_KIND_TYPING, Account: c.account.Digits, Code: uint32(shown), Peer: n.addressOf(to),
+	})
 	if person := n.find(to); person != nil && person.Connected() && person != c.account {
 		person.device.client.send(&Node{Tag: "chatstate", Attrs: Attrs{
 			"from": c.account.lid(), "sender_pn": c.account.jid(),

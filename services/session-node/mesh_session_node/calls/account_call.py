@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -93,11 +94,13 @@ class AccountCalls:
         request: Request,
         answer: type[Answer],
         act: Callable[[], Awaitable[tuple[Answer, Sequence[Row]]]],
+        *,
+        turn: AbstractAsyncContextManager[object] | None = None,
     ) -> Answer:
         """Act, and store the answer with the rows that `act` returns beside it; or answer as the first
-        request with this `request_id` was answered. It goes on when its caller gives up, so that a repeat
-        finds it. After a crash between the act and the commit a repeat acts again: acts set something, and
-        may.
+        request with this `request_id` was answered, in turn with others that hold `turn`. It goes on when its
+        caller gives up, so that a repeat finds it. After a crash between the act and the commit a repeat acts
+        again: acts set something, and may.
 
         Raises `InvalidField`, `AlreadyExists` REQUEST_ID_REUSED, `NotOwner` and what `act` raises, after
         which the request id is as new.
@@ -107,7 +110,8 @@ class AccountCalls:
         running = self._answering.get(key)
         if running is None:
             task = asyncio.create_task(
-                self._answer(session, method, request_id, digest, answer, act), name=f"answer {method.name}"
+                self._answer(session, method, request_id, digest, answer, act, turn or nullcontext()),
+                name=f"answer {method.name}",
             )
             running = self._answering[key] = digest, task
             task.add_done_callback(partial(self._answering_ended, key))
@@ -129,17 +133,19 @@ class AccountCalls:
         digest: bytes,
         answer: type[Answer],
         act: Callable[[], Awaitable[tuple[Answer, Sequence[Row]]]],
+        turn: AbstractAsyncContextManager[object],
     ) -> Answer:
-        first = await self._requests.answered(session.context.ref.uuid, method, request_id)
-        if first is not None:
-            if first.digest != digest:
-                raise _reused()
-            return answer.FromString(first.answer)
-        response, rows = await act()
-        result = new_uuid()
-        action = Action(method, request_id, digest, result, answer=response.SerializeToString())
-        unwrap(await in_time(self.write(session, action, *rows)), result)
-        return response
+        async with turn:
+            first = await self._requests.answered(session.context.ref.uuid, method, request_id)
+            if first is not None:
+                if first.digest != digest:
+                    raise _reused()
+                return answer.FromString(first.answer)
+            response, rows = await act()
+            result = new_uuid()
+            action = Action(method, request_id, digest, result, answer=response.SerializeToString())
+            unwrap(await in_time(self.write(session, action, *rows)), result)
+            return response
 
     async def once(self, session: Session, method: Method, request_id: str, act: Callable[[], None]) -> None:
         """Record a request id, and act when it was not recorded before: also where the caller has given up

@@ -114,10 +114,15 @@ def _check_poll(field: str, poll: pb.PollContent) -> None:
         raise InvalidField(f"{field}.max_choices", "must be between 0 and the number of answers")
 
 
+def check_emoji(field: str, emoji: str) -> None:
+    """One emoji, or none."""
+    if len(emoji.encode()) > MAX_EMOJI or any(map(_is_no_emoji, emoji)):
+        raise InvalidField(field, "must be one emoji")
+
+
 def _check_reaction(field: str, reaction: pb.ReactionContent) -> None:
     check_ref(f"{field}.message", reaction.message)
-    if len(reaction.emoji.encode()) > MAX_EMOJI or any(map(_is_no_emoji, reaction.emoji)):
-        raise InvalidField(f"{field}.emoji", "must be one emoji")
+    check_emoji(f"{field}.emoji", reaction.emoji)
 
 
 def _is_no_emoji(character: str) -> bool:

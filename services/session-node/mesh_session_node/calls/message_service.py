@@ -21,9 +21,11 @@ from mesh_core.paging import Pager
 from mesh_core.rpc.server.status import details_of
 from mesh_core.validation import MAX_BATCH, to_timestamp
 from mesh_session_node.calls.account_call import AccountCalls, Context, in_time, patience
+from mesh_session_node.calls.message_acts import MessageActs
 from mesh_session_node.calls.message_filters import message_filter
 from mesh_session_node.calls.sending import Accepted, Sending
 from mesh_session_node.context.message_rows import message_of_row
+from mesh_session_node.inbound.changes import ContentChanges
 from mesh_session_node.journal import StatusChange, unwrap
 from mesh_session_node.outbound.references import ReferenceLookup, check_ref
 from mesh_session_node.outbound.statuses import status_event
@@ -34,8 +36,10 @@ from sessionmesh.v1 import message_pb2_grpc
 _parse = pb.SendMessageRequest.FromString
 
 
-class MessageService(message_pb2_grpc.MessageServiceServicer):
-    """What it does not define is answered UNIMPLEMENTED by the chassis."""
+class MessageService(MessageActs, message_pb2_grpc.MessageServiceServicer):
+    """What it does not define is answered UNIMPLEMENTED by the chassis; what acts on messages is in
+    `MessageActs`.
+    """
 
     def __init__(
         self,
@@ -43,13 +47,12 @@ class MessageService(message_pb2_grpc.MessageServiceServicer):
         messages: MessageStore,
         references: ReferenceLookup,
         sending: Sending,
+        changes: ContentChanges,
         pager: Pager,
     ) -> None:
-        self._calls = calls
+        super().__init__(calls, references, sending, changes)
         self._lookup = calls.lookup
         self._messages = messages
-        self._references = references
-        self._sending = sending
         self._pager = pager
 
     async def send_message(self, raw: bytes, context: Context) -> bytes:

@@ -87,9 +87,11 @@ class Node:
         self._receipt_acks = ReceiptAcks(journal, self._late_receipts)
         self._room = NodeRoom(settings.node_outbox_bytes)
         self._connects = ConnectLimiter(settings.connects_per_second, settings.connects_at_once, self.spawn)
-        changes = ContentChanges(self.references)
-        fetcher = MediaFetcher(media, messages, changes, settings.media_transfers, settings.fetch_media_up_to)
-        self._receiver = Receiver(self.references, changes, fetcher)
+        self.changes = ContentChanges(self.references)
+        fetcher = MediaFetcher(
+            media, messages, self.changes, settings.media_transfers, settings.fetch_media_up_to
+        )
+        self._receiver = Receiver(self.references, self.changes, fetcher)
         self.loader = AccountLoader(self.registry, accounts, sealer, self, fetcher, self.spawn)
         self.lookup = AccountLookup(node_id, self.registry, self.loader, ownership)
         self.handler = NodeShardHandler(self.registry, self.loader, journal, time.monotonic)
