@@ -39,7 +39,9 @@ class Method(IntEnum):
     SCAN_STORAGE = 104
     CREATE_ENDPOINT = 120
     ROTATE_SECRET = 121
+    REPLAY_EVENTS = 122
     REDELIVER = 123
+    CREATE_SUBSCRIPTION = 124
 
 
 RETENTION = timedelta(hours=24)

@@ -36,9 +36,11 @@ from mesh_webhook.endpoints.subscribers import Subscribers
 from mesh_webhook.endpoints.validation import EndpointValidator
 from mesh_webhook.events.tail import Tail
 from mesh_webhook.settings import WebhookServiceSettings
+from mesh_webhook.subscriptions.consumers import Consumers
+from mesh_webhook.subscriptions.subscription_store import SubscriptionStore
 from sessionmesh.v1 import event_pb2_grpc, webhook_pb2_grpc
 
-OLDEST_SCHEMA = 12
+OLDEST_SCHEMA = 19
 """The oldest schema that this service works with."""
 
 
@@ -59,7 +61,7 @@ async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
     secrets = EndpointSecrets(Sealer(PostgresDataKeys(database), settings.secrets))
     endpoints, subscribers = EndpointCache(database.pool), Subscribers(database.pool)
     completions = CompletionWriter(database.pool)
-    tail, owed = Tail(reader), Signal()
+    tail, owed, consumers = Tail(reader), Signal(), Consumers(database.pool)
 
     async with Supervisor(stop.fail) as supervisor, HttpSender(webhook) as sender:
         dispatcher = Dispatcher(database.pool, endpoints, secrets, sender, completions, due.heard, webhook)
@@ -86,7 +88,8 @@ async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
                 "ListAttempts": webhook_service.list_attempts,
             },
         )
-        event_service = EventService(reader, tail, server.draining, pager)
+        subscriptions = SubscriptionStore(database.callers, reader)
+        event_service = EventService(reader, tail, server.draining, pager, subscriptions, consumers)
         server.add(event_pb2_grpc.add_EventServiceServicer_to_server, event_service)
         server.add_bytes("sessionmesh.v1.EventService", {"ListEvents": event_service.list_events})
 
@@ -98,6 +101,7 @@ async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
         supervisor.start("owed deliveries", owing.run())
         supervisor.start("event tail", tail.run())
         supervisor.start("event streams", tail.wake_on_drain(server.draining))
+        supervisor.start("consumers", consumers.run())
         supervisor.start("maintenance", maintenance.run(database.pool, webhook.retention_days))
         supervisor.start("tidying", maintenance.tidy(database.pool, webhook))
         supervisor.start("backlog", backlog.measure(database.pool))
@@ -113,6 +117,7 @@ async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
         await registration.stop()
         fanning_out.cancel()
         await asyncio.gather(server.drain(), dispatcher.drain(settings.server.drain_seconds))
+        await consumers.drain()
         await server.stop()
         await entry.close()
     await etcd.close()

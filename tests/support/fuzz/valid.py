@@ -140,6 +140,11 @@ async def own_endpoint(world: World) -> Fields:
     return {"endpoint_id": made.endpoint.id}
 
 
+async def own_subscription(world: World) -> Fields:
+    made = await world("CreateSubscription", subscription={"name": unique("own")})
+    return {"name": made.subscription.name}
+
+
 async def own_media(world: World) -> Fields:
     return {"media_id": await world.upload()}
 
@@ -152,6 +157,24 @@ async def stored_bytes(world: World) -> Fields:
 async def queued_message(world: World) -> Fields:
     sent = await world("SendMessage", **message(world), schedule_time=in_an_hour())
     return {"account_id": world.live["account_id"], "message_id": sent.message.id}
+
+
+async def sent_message(world: World) -> Fields:
+    sent = await world("SendMessage", **message(world), wait_for=2)
+    return {"account_id": world.live["account_id"], "message": {"message_id": sent.message.id}}
+
+
+async def edited_message(world: World) -> Fields:
+    return await sent_message(world) | {"content": TEXT}
+
+
+async def forwarded_message(world: World) -> Fields:
+    return await sent_message(world) | {"recipients": [f"phone:{world.live['spare_phone']}"]}
+
+
+def came(world: World) -> Fields:
+    """A message that somebody wrote to the account, as the network alone knows it."""
+    return {"network_message_id": "3A0001", "chat": "phone:+4915100009998", "sender": "phone:+4915100009998"}
 
 
 async def own_group(world: World) -> Fields:
@@ -202,7 +225,18 @@ _SIMPLE: dict[str, Callable[[World], Fields]] = {
         account={"display_name": "Fuzz", "labels": {"team": "one"}, "send_limits": {"per_hour": 1_000}},
         update_mask={"paths": ["display_name", "labels", "send_limits"]},
     ),
+    "EventService.AcknowledgeEvents": live("name", "cursor"),
+    "EventService.CreateSubscription": lambda world: {
+        "subscription": {
+            "name": unique(),
+            "event_types": ["message.*"],
+            "account_ids": [world.live["account_id"]],
+            "labels": {"team": "one"},
+        }
+    },
+    "EventService.GetSubscription": live("name"),
     "EventService.ListEvents": live("cursor", page_size=10, event_types=["message.*"]),
+    "EventService.ListSubscriptions": live(page_size=10),
     "EventService.Subscribe": live("cursor", event_types=["message.*"]),
     "FleetService.ConnectAccounts": live("tenant_id", "node_id", dry_run=True),
     "FleetService.DrainNode": live("node_id", force=True),
@@ -237,6 +271,40 @@ _SIMPLE: dict[str, Callable[[World], Fields]] = {
         update_mask={"paths": ["compression", "retention_rules"]},
     ),
     "MessageService.BatchSendMessages": lambda world: {"messages": [message(world), message(world)]},
+    "MessageService.DeleteMessageForMe": lambda world: {
+        "account_id": world.live["account_id"],
+        "message": came(world),
+        "delete_media": True,
+    },
+    "MessageService.MarkPlayed": lambda world: {
+        "account_id": world.live["account_id"],
+        "messages": [came(world)],
+    },
+    "MessageService.MarkRead": lambda world: {
+        "account_id": world.live["account_id"],
+        "messages": [came(world)],
+    },
+    "MessageService.ReactToMessage": lambda world: {
+        "account_id": world.live["account_id"],
+        "message": {"message_id": world.live["message_id"]},
+        "emoji": "\U0001f44d",
+    },
+    "MessageService.SetMessagePinned": lambda world: {
+        "account_id": world.live["account_id"],
+        "message": came(world),
+        "pinned": True,
+        "duration": {"seconds": 86_400},
+    },
+    "MessageService.SetMessageStarred": lambda world: {
+        "account_id": world.live["account_id"],
+        "message": came(world),
+        "starred": True,
+    },
+    "MessageService.SetTyping": lambda world: {
+        "account_id": world.live["account_id"],
+        "chat": f"phone:{world.live['spare_phone']}",
+        "state": 2,
+    },
     "MessageService.GetMessage": lambda world: {
         "account_id": world.live["account_id"],
         "message": {"message_id": world.live["message_id"]},
@@ -326,9 +394,13 @@ _SIMPLE: dict[str, Callable[[World], Fields]] = {
 _PREPARED: dict[str, Make] = {
     "AccountService.DeleteAccount": own_account,
     "AccountService.UndeleteAccount": deleted_account,
+    "EventService.DeleteSubscription": own_subscription,
     "MediaService.DeleteMedia": own_media,
     "MediaService.LookupMedia": stored_bytes,
     "MessageService.CancelMessage": queued_message,
+    "MessageService.EditMessage": edited_message,
+    "MessageService.ForwardMessage": forwarded_message,
+    "MessageService.RevokeMessage": sent_message,
     "SessionService.Logout": paired_account,
     "SessionService.Pair": short_attempt,
     "SimulatorService.AcceptPairing": shown_code,
