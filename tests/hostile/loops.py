@@ -54,6 +54,7 @@ READ_BY: dict[Poison, tuple[str, ...]] = {
         "pruning",
         "migrations-of-storage",
         "scans-of-storage",
+        "replays",
     ),
     poison.accounts: (
         "journal",

@@ -441,11 +441,6 @@ async def test_a_private_address_is_refused_when_made_and_when_sent(
     assert not sink.requests
 
 
-async def test_replay_is_not_served(api: Client) -> None:
-    error = await refused(api.call(api.webhooks.ReplayEvents, pb.ReplayEventsRequest(request_id="r")))
-    assert error.reason == "NOT_SERVED"
-
-
 @pytest.mark.parametrize("url", ["http://a..b/", f"http://{'a' * 64}.org/", "http://a_b..org/"])
 async def test_a_host_that_cannot_be_is_refused_at_creation_and_update(
     sink: Receiver, api: Client, url: str

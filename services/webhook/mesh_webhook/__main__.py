@@ -29,6 +29,7 @@ from mesh_webhook.deliveries.dispatcher import Dispatcher
 from mesh_webhook.deliveries.fan_out import FanOut
 from mesh_webhook.deliveries.http_sender import HttpSender
 from mesh_webhook.deliveries.owed import OwedDeliveries
+from mesh_webhook.deliveries.replays import Replays
 from mesh_webhook.endpoints.endpoint_cache import EndpointCache
 from mesh_webhook.endpoints.endpoint_store import DELIVERIES_CHANNEL, EndpointStore
 from mesh_webhook.endpoints.secrets import EndpointSecrets
@@ -67,6 +68,7 @@ async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
         dispatcher = Dispatcher(database.pool, endpoints, secrets, sender, completions, due.heard, webhook)
         fan_out = FanOut(database, reader, subscribers, due.heard.notify, owed)
         owing = OwedDeliveries(database.pool, subscribers, owed, due.heard.notify)
+        replays = Replays(database, reader)
         validator = EndpointValidator(sender.resolver, allow_http=webhook.allow_http)
         webhook_service = WebhookService(
             EndpointStore(database.callers),
@@ -75,6 +77,7 @@ async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
             secrets,
             sender,
             pager,
+            replays,
         )
         server.add(
             webhook_pb2_grpc.add_WebhookServiceServicer_to_server,
@@ -99,6 +102,7 @@ async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
         supervisor.start("dispatcher", dispatcher.run())
         fanning_out = supervisor.start("fan-out", fan_out.run())
         supervisor.start("owed deliveries", owing.run())
+        supervisor.start("replays", replays.run())
         supervisor.start("event tail", tail.run())
         supervisor.start("event streams", tail.wake_on_drain(server.draining))
         supervisor.start("consumers", consumers.run())

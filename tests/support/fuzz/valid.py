@@ -383,6 +383,9 @@ _SIMPLE: dict[str, Callable[[World], Fields]] = {
     "WebhookService.ListDeliveries": live("endpoint_id", page_size=10),
     "WebhookService.ListEndpoints": live(page_size=10),
     "WebhookService.Redeliver": live("delivery_id"),
+    "WebhookService.ReplayEvents": live(
+        "endpoint_id", start_time={"seconds": 1}, event_types=["webhook.*"], dry_run=True
+    ),
     "WebhookService.RotateSecret": live("endpoint_id", overlap={"seconds": 60}),
     "WebhookService.TestEndpoint": live("endpoint_id"),
     "WebhookService.UpdateEndpoint": live(

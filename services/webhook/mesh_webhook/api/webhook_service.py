@@ -13,6 +13,7 @@ from mesh_core import ids, validation
 from mesh_core.database.requests import request_digest
 from mesh_core.errors import InvalidField, Unimplemented
 from mesh_core.ids import Prefix
+from mesh_core.jobs import job_message
 from mesh_core.paging import Pager, listing
 from mesh_core.rpc.auth import current_identity
 from mesh_core.rpc.server.parsing import parsed
@@ -26,6 +27,7 @@ from mesh_webhook.deliveries.delivery_store import (
     delivery_message,
 )
 from mesh_webhook.deliveries.http_sender import HttpSender, OutgoingRequest
+from mesh_webhook.deliveries.replays import Replays, Wanted
 from mesh_webhook.endpoints import signature
 from mesh_webhook.endpoints.endpoint import Endpoint
 from mesh_webhook.endpoints.endpoint_store import EndpointStore
@@ -39,7 +41,7 @@ from sessionmesh.v1.event_pb2 import Event, TestEvent
 
 
 class WebhookService(webhook_pb2_grpc.WebhookServiceServicer):
-    """The server sets the caller's identity and maps exceptions to statuses. ReplayEvents is not served."""
+    """The server sets the caller's identity and maps exceptions to statuses."""
 
     def __init__(
         self,
@@ -49,8 +51,10 @@ class WebhookService(webhook_pb2_grpc.WebhookServiceServicer):
         secrets: EndpointSecrets,
         sender: HttpSender,
         pager: Pager,
+        replays: Replays,
     ) -> None:
         self._endpoints = endpoints
+        self._replays = replays
         self._deliveries = deliveries
         self._validator = validator
         self._secrets = secrets
@@ -212,6 +216,28 @@ class WebhookService(webhook_pb2_grpc.WebhookServiceServicer):
         tenant = current_identity().tenant_id
         row = await self._deliveries.redeliver(delivery, tenant, request_id, request_digest(request))
         return pb.RedeliverResponse(delivery=delivery_message(row))
+
+    async def ReplayEvents(self, request: pb.ReplayEventsRequest, _context: Any) -> pb.ReplayEventsResponse:
+        request_id = validation.request_id(request.request_id)
+        identity = current_identity()
+        wanted = Wanted(
+            validation.timestamp("start_time", request.start_time),
+            validation.timestamp("end_time", request.end_time)
+            if request.HasField("end_time")
+            else datetime.max.replace(tzinfo=UTC),
+            filters.check_event_types("event_types", request.event_types),
+            request.failed_only,
+        )
+        endpoint = await self._endpoints.get(_endpoint_id(request.endpoint_id), identity.tenant_id)
+        row = await self._replays.begin(
+            endpoint,
+            wanted,
+            request_id,
+            request_digest(request),
+            caller=identity.tenant_id,
+            dry_run=request.dry_run,
+        )
+        return pb.ReplayEventsResponse(job=job_message(row))
 
     async def GetEndpointStats(
         self, request: pb.GetEndpointStatsRequest, _context: Any

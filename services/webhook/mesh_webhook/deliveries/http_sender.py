@@ -27,7 +27,9 @@ STORED_RESPONSE_BYTES = 1024
 
 @dataclass(frozen=True, slots=True)
 class OutgoingRequest:
-    """What to send. It is signed with each of `keys`, the current one first."""
+    """What to send. It is signed with each of `keys`, the current one first. `replay_job_id` is the job that
+    has it sent again.
+    """
 
     url: str
     headers: Mapping[str, str] = field(repr=False)
@@ -35,6 +37,7 @@ class OutgoingRequest:
     body: bytes = field(repr=False)
     keys: Sequence[bytes] = field(repr=False)
     traceparent: str = ""
+    replay_job_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,8 @@ class HttpSender:
         }
         if request.traceparent:
             headers["traceparent"] = request.traceparent
+        if request.replay_job_id:
+            headers["webhook-replay"] = request.replay_job_id
         try:
             async with self._session.post(
                 url, data=request.body, headers=headers, allow_redirects=False
