@@ -33,6 +33,7 @@ from mesh_session_node.drivers.interface.pairing import (
     PasskeyRequest,
 )
 from mesh_session_node.drivers.interface.state import DriverState, Ratchet
+from mesh_session_node.outbound.answers import ABOUT
 from sessionmesh.v1 import content_pb2, media_pb2, message_pb2
 from tests.support.driver_capabilities import Can
 from tests.support.driver_contract import PERSON, PHONE, Connect, needs, pieces, send, until
@@ -492,8 +493,15 @@ async def test_a_kind_of_content_is_sent(
     if kind == "group_invite":
         request.content.group_invite.group = "group:1"
     about = References(target=Reference("M0", PERSON, PERSON))
+    if kind == "poll_vote":  # a vote is encrypted with what the poll brought
+        about = References(target=Reference("M0", PERSON))
+        poll = message_pb2.SendMessageRequest(recipient=PERSON)
+        poll.content.poll.answers.extend(["yes", "no"])
+        link.send(OutgoingMessage("M0", PERSON, *world.driver.encode(poll, References(), None)))
+        await until(world, lambda: events.acks == ["M0"])
+        events.acks.clear()
     part = None
-    if refers(request) and kind != "reaction":
+    if refers(request) and kind not in ABOUT:
         part = MediaPart(await link.upload(kind, pieces(b"file")), media_pb2.Media(mime_type="x/y"))
     payload, blobs = world.driver.encode(request, about, part)
     link.send(OutgoingMessage("M1", PERSON, payload, blobs))

@@ -5,81 +5,23 @@ why.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import grpc.aio
 import pytest
 
 from mesh_core.ids import Prefix, new_id
-from mesh_core.rpc.server.status import from_rpc_error
 from mesh_simulator.accounts.account import Behaviour
 from mesh_simulator.ledger.records import Kind
 from sessionmesh.simnet.v1 import wire_pb2 as wire
-from sessionmesh.v1 import event_pb2, message_pb2
+from sessionmesh.v1 import message_pb2
 from tests.support.eventually import eventually
-from tests.support.network_acts import seen_in
+from tests.support.message_acts import act, received, ref, refusal, saw, sent, words, written_to
 from tests.support.session_node_stage import RECIPIENT, Account, NodeProcess, Stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 STRANGER = "phone:+4915112345699"
-
-
-async def act(stage: Stage, node: NodeProcess, account: Account, method: str, **fields: Any) -> Any:
-    """Call a method of MessageService; a request id is filled in where the request has one."""
-    kind = getattr(message_pb2, f"{method}Request")
-    if "request_id" in kind.DESCRIPTOR.fields_by_name:
-        fields.setdefault("request_id", secrets.token_hex(8))
-    request = kind(**{"account_id": account.id, **fields})
-    return await getattr(node.messages, method)(request, metadata=stage.metadata, timeout=20)
-
-
-async def refusal(
-    stage: Stage, node: NodeProcess, account: Account, method: str, **fields: Any
-) -> tuple[str, str, str]:
-    """Code, reason and field of the error that a call is answered with."""
-    with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await act(stage, node, account, method, **fields)
-    error = from_rpc_error(refused.value)
-    return refused.value.code().name, error.reason, getattr(error, "field", "")
-
-
-async def sent(stage: Stage, node: NodeProcess, account: Account, to: str = "", text: str = "hello") -> Any:
-    """A message of the account that the network has."""
-    fields = {"recipient": to} if to else {}
-    return await stage.send(node, account, text, wait_for=message_pb2.WAIT_FOR_SENT, **fields)
-
-
-def ref(message: Any) -> dict[str, str]:
-    return {"message_id": message.id}
-
-
-def words(text: str) -> dict[str, Any]:
-    return {"text": {"body": text}}
-
-
-async def received(
-    stage: Stage, account: Account, type_: str, fits: Callable[[Any], object] = lambda _: True
-) -> Any:
-    """An event of the account's, once there is one that fits."""
-
-    async def found() -> Any:
-        for kind, body in await stage.events(account):
-            if kind == type_ and fits(event := event_pb2.Event.FromString(body)):
-                return event
-        return None
-
-    return await eventually(found)
-
-
-async def saw(stage: Stage, account: Account, what: str) -> None:
-    user = account.phone[1:]
-
-    def seen() -> bool:
-        return what in seen_in(record for record in stage.network.ledger.read() if record.account == user)
-
-    await eventually(seen)
 
 
 def group_of(stage: Stage, *members: Account, admins: Sequence[Account] = ()) -> str:
@@ -88,16 +30,6 @@ def group_of(stage: Stage, *members: Account, admins: Sequence[Account] = ()) ->
     phones = {member.phone: member in admins for member in members} | {RECIPIENT: False}
     group = directory.create_group(secrets.token_hex(8), "Group", phones)
     return f"group:{group.group_id}"
-
-
-async def written_to(stage: Stage, account: Account, content: wire.Content | None = None) -> Any:
-    """A message that somebody wrote to the account, as it is stored."""
-    network_id = stage.receive(account, content or wire.Content(text="hello"))
-
-    def is_it(event: Any) -> bool:
-        return bool(event.message.message.network_message_id == network_id)
-
-    return (await received(stage, account, "message.received", is_it)).message.message
 
 
 # --- editing

@@ -25,5 +25,9 @@ def seen_in(records: Iterable[Record]) -> list[str]:
 
 _CHANGES = {5: "edit", 6: "revoke", 7: "pin"}
 """By the numbers of the fields of ChangeMessage."""
-_RECEIPTS = {number: name.removeprefix("RECEIPT_KIND_").lower() for name, number in wire.ReceiptKind.items()}
-_TYPING = {number: name.removeprefix("TYPING_STATE_").lower() for name, number in wire.TypingState.items()}
+_RECEIPTS: dict[int, str] = {
+    number: name.removeprefix("RECEIPT_KIND_").lower() for name, number in wire.ReceiptKind.items()
+}
+_TYPING: dict[int, str] = {
+    number: name.removeprefix("TYPING_STATE_").lower() for name, number in wire.TypingState.items()
+}

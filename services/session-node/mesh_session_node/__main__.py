@@ -46,6 +46,7 @@ from mesh_session_node.store.accounts import AccountStore, SendLimits
 from mesh_session_node.store.driver_rows import DriverRowStore
 from mesh_session_node.store.media import MediaClient
 from mesh_session_node.store.messages import MessageStore
+from mesh_session_node.store.records import RecordStore
 from mesh_session_node.store.requests import RequestStore
 from mesh_session_node.store.sessions import SessionStore
 from sessionmesh.internal.v1 import node_pb2_grpc
@@ -117,6 +118,7 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
             media=MediaClient(channels, media, settings.mediaservice.address, settings.auth.mesh_key),
             previews=previews,
             rows=DriverRowStore(database.pool, sealer),
+            records=RecordStore(database.pool),
             ownership=ownership,
         )
         journal_task = supervisor.start("journal", journal.run(node.on_commit))

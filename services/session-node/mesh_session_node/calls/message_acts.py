@@ -18,7 +18,12 @@ from mesh_core.ids import new_uuid
 from mesh_core.message_status import WAITING
 from mesh_session_node.account.session import Session
 from mesh_session_node.calls.account_call import AccountCalls, Context, in_time
-from mesh_session_node.calls.content_validation import check_content, check_emoji, check_text
+from mesh_session_node.calls.content_validation import (
+    check_content,
+    check_emoji,
+    check_live_location,
+    check_text,
+)
 from mesh_session_node.calls.send_validation import MAX_FORWARD_SCORE
 from mesh_session_node.calls.sending import Accepted, Sending
 from mesh_session_node.context.media_uses import revoked_media_use
@@ -26,12 +31,13 @@ from mesh_session_node.context.message_rows import content_of_row, message_of_ro
 from mesh_session_node.drivers.interface.capabilities import Capability
 from mesh_session_node.drivers.interface.content import Reference, References, is_person
 from mesh_session_node.inbound.changes import ContentChanges
+from mesh_session_node.inbound.votes import own_person
 from mesh_session_node.journal import ContentUpdate, Row
 from mesh_session_node.outbound.references import ReferenceLookup, check_ref
 from mesh_session_node.store.media import media_of
 from sessionmesh.v1 import content_pb2
 from sessionmesh.v1 import message_pb2 as pb
-from sessionmesh.v1.common_pb2 import MessageRef, Person
+from sessionmesh.v1.common_pb2 import MessageRef
 
 MAX_MARKED = 100
 """Messages of one MarkRead or MarkPlayed."""
@@ -91,7 +97,7 @@ class MessageActs:
             if row is None:
                 return pb.RevokeMessageResponse(), ()
             file = revoked_media_use(row["id"], message.content)
-            message.content.revoked.actor.CopyFrom(_own(session))
+            message.content.revoked.actor.CopyFrom(own_person(session.context))
             rows = _changed(session, "message.revoked", message, row)
             return pb.RevokeMessageResponse(message=message), rows if file is None else [*rows, file]
 
@@ -197,6 +203,52 @@ class MessageActs:
             about=target.network_id,
         )
         return pb.DeleteMessageForMeResponse()
+
+    async def UpdateLiveLocation(
+        self, request: pb.UpdateLiveLocationRequest, context: Context
+    ) -> pb.UpdateLiveLocationResponse:
+        session = await self._calls.session(request.account_id, context)
+        check_ref("message", request.message)
+        if not request.end and not request.HasField("location"):
+            raise InvalidField("location", "is required, or end")
+        if request.HasField("location"):
+            request.location.ClearField("duration")
+            check_live_location("location", request.location)
+        row = await self._references.stored(session.context, request.message, "message")
+        shared = message_of_row(session.id, session.context.people, row)
+        _check_shared(shared)
+        if request.end:
+            return await self._end_live_location(session, request, shared)
+        send = pb.SendMessageRequest(
+            account_id=request.account_id, request_id=request.request_id, recipient=shared.chat
+        )
+        send.options.reply_to.message_id = shared.id
+        send.content.live_location.CopyFrom(request.location)
+        send.content.live_location.duration.CopyFrom(shared.content.live_location.duration)
+        response = pb.UpdateLiveLocationResponse()
+        await self._sending.send(session, send, response.message, Method.UPDATE_LIVE_LOCATION)
+        response.message.content.CopyFrom(send.content)
+        return response
+
+    async def _end_live_location(
+        self, session: Session, request: pb.UpdateLiveLocationRequest, shared: pb.Message
+    ) -> pb.UpdateLiveLocationResponse:
+        async def act() -> tuple[pb.UpdateLiveLocationResponse, Sequence[Row]]:
+            target, row = await self._sent(session, request.message)
+            message = self._message(session, target, row)
+            _check_shared(message)
+            place = message.content.live_location
+            if request.HasField("location"):
+                place.CopyFrom(request.location)
+            place.duration.FromSeconds(max(0, int(time.time()) - message.create_time.seconds))
+            await self._say(session, Capability.END_LIVE_LOCATION, target, message.content)
+            changed = _changed(session, "message.edited", message, row)
+            return pb.UpdateLiveLocationResponse(message=message), changed
+
+        turn = self._changes.turn(session.context, shared.network_message_id)
+        answer = pb.UpdateLiveLocationResponse
+        method = Method.UPDATE_LIVE_LOCATION
+        return await self._calls.answered(session, method, request, answer, act, turn=turn)
 
     async def SetTyping(self, request: pb.SetTypingRequest, context: Context) -> pb.SetTypingResponse:
         session = await self._calls.session(request.account_id, context)
@@ -326,12 +378,13 @@ def _changed(session: Session, type_: str, message: pb.Message, row: Record | No
     return [ContentUpdate(row["id"], content_of_row(row, message), micros), event]
 
 
-def _own(session: Session) -> Person:
-    """The account itself."""
-    own = session.context.own
-    person = Person(phone=own.phone, user_id=own.user_id, hidden_id=own.hidden_id)
-    person.address = f"phone:{own.phone}" if own.phone else f"user:{own.user_id}"
-    return person
+def _check_shared(message: pb.Message) -> None:
+    """Raises where a message is no place that the account shares now."""
+    place = message.content.live_location
+    if not message.content.HasField("live_location") or message.direction != pb.DIRECTION_OUTBOUND:
+        raise InvalidField("message", "is no live location that the account shares")
+    if message.create_time.seconds + place.duration.seconds <= time.time():
+        raise FailedPrecondition("message: its sharing has ended", "TOO_LATE")
 
 
 def _recipients(given: Iterable[str]) -> list[str]:

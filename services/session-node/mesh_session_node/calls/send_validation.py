@@ -41,6 +41,8 @@ def check_send(request: message_pb2.SendMessageRequest) -> None:
         check_text(content.text)
     else:
         check_content(content)
+    if request.HasField("album"):
+        request.ClearField("album")
     if request.HasField("options"):
         _check_options(request.options)
         if not request.options.ByteSize():

@@ -28,6 +28,7 @@ from mesh_session_node.outbound.outgoing import Outgoing
 from mesh_session_node.outbound.preparation import Preparation
 from mesh_session_node.outbound.references import ReferenceLookup
 from mesh_session_node.store.messages import MessageStore
+from sessionmesh.v1 import content_pb2
 from sessionmesh.v1 import message_pb2 as pb
 
 
@@ -106,6 +107,8 @@ class Sending:
         kind = request.content.WhichOneof("kind") or ""
         if kind not in session.context.driver.content_kinds:
             raise FailedPrecondition(f"the account's network has no {kind}", "UNSUPPORTED_BY_NETWORK")
+        if kind == "album":
+            return await asyncio.shield(asyncio.create_task(self._accept_album(session, request)))
         request_id, digest = request.request_id, None
         try:
             if has_inline_file(request):
@@ -120,6 +123,38 @@ class Sending:
             if row is None:
                 raise
             return await self.shown(session, row)
+
+    async def _accept_album(self, session: Session, request: pb.SendMessageRequest) -> pb.Message:
+        """An album is stored first, and each of its parts, whose request ids are made from its id, after it:
+        so a repeat finds what there is, and stores the rest. It goes on when its caller gives up.
+        """
+        context, request_id = session.context, request.request_id
+        digest = payload_digest(_payload(request))
+        parts = [_part(request, item) for item in request.content.album.items]
+        account, method = context.ref.uuid, Method.SEND_MESSAGE
+        row = await self._messages.accepted(account, method, request_id, digest)
+        for at, part in enumerate(parts):
+            if has_inline_file(part):
+                await self._preparation.store_inline(context, part, f"{request_id}/{at}")
+                _set_item(request.content.album.items[at], part)
+            if row is None:
+                await self._preparation.check(context, part)
+        message = pb.Message()
+        if row is None:
+            accepted = self._hand_over(session, request, method, request_id, digest)
+            self.show(accepted, await in_time(accepted.done), message)
+        else:
+            message = await self.shown(session, row)
+        handed_over = []
+        for at, part in enumerate(parts):
+            part.album.message_id, part.album.chat = message.id, request.recipient
+            part.album.network_message_id, part.album.from_account = message.network_message_id, True
+            handed_over.append(
+                self._hand_over(session, part, Method.SEND_ALBUM_PART, f"{message.id}/{at}", None)
+            )
+        for one in handed_over:
+            self._stored_as(one, await in_time(one.done))
+        return message
 
     def show(self, accepted: Accepted, outcome: Outcome, message: pb.Message) -> None:
         """The answer to a caller whose message was stored, now or before; raises what else became of it."""
@@ -196,6 +231,25 @@ class Sending:
         if isinstance(outcome, Refused):
             raise self._lookup.refused(accepted.session)
         return unwrap(outcome, uuid)
+
+
+def _part(album: pb.SendMessageRequest, item: content_pb2.AlbumItem) -> pb.SendMessageRequest:
+    """The message that an album's item becomes."""
+    part = pb.SendMessageRequest()
+    part.CopyFrom(album)
+    part.options.ClearField("reply_to")
+    part.options.ClearField("mentions")
+    if not part.options.ByteSize():
+        part.ClearField("options")
+    kind = item.WhichOneof("kind") or ""
+    getattr(part.content, kind).CopyFrom(getattr(item, kind))
+    return part
+
+
+def _set_item(item: content_pb2.AlbumItem, part: pb.SendMessageRequest) -> None:
+    """The item as its part has it, whose file is stored."""
+    kind = item.WhichOneof("kind") or ""
+    getattr(item, kind).CopyFrom(getattr(part.content, kind))
 
 
 def _payload(request: pb.SendMessageRequest) -> bytes:

@@ -35,6 +35,7 @@ from mesh_session_node.inbound.changes import ContentChanges, is_place, writer_o
 from mesh_session_node.inbound.fitting import placeholder
 from mesh_session_node.inbound.in_order import InOrder
 from mesh_session_node.inbound.media import MediaFetcher
+from mesh_session_node.inbound.votes import Counted, Votes
 from mesh_session_node.journal import Event, InboundMessage, Outcome
 from mesh_session_node.outbound.references import ReferenceLookup
 from mesh_session_node.store.media import media_of
@@ -48,9 +49,12 @@ logger = structlog.get_logger(__name__)
 class Receiver:
     """Stores what the network brings; one for all accounts."""
 
-    def __init__(self, lookup: ReferenceLookup, changes: ContentChanges, media: MediaFetcher) -> None:
+    def __init__(
+        self, lookup: ReferenceLookup, changes: ContentChanges, votes: Votes, media: MediaFetcher
+    ) -> None:
         self._lookup = lookup
         self._changes = changes
+        self._votes = votes
         self._media = media
         self._in_order = InOrder()
         self._missed: dict[SessionContext, Link | None] = {}
@@ -171,7 +175,21 @@ class Receiver:
         if came.from_account and await self._lookup.sent_here(session, came.network_id) is not None:
             arrival.acknowledge()  # the echo of what this API sent
             return None
+        if came.content.HasField("poll_vote") and came.target is not None and came.target.network_id in rows:
+            return await self._store_vote(arrival, uuid, rows, came.target.network_id)
         return self._store(arrival, uuid, rows)
+
+    async def _store_vote(
+        self, arrival: Arrival, uuid: UUID, rows: Mapping[str, Record], poll: str
+    ) -> asyncio.Future[Outcome] | None:
+        session, came = arrival.session, arrival.message
+        async with self._changes.turn(session, poll):
+            answers, voter = came.content.poll_vote.answers, writer_of(session, came)
+            counted = await self._votes.count(session, poll, voter, answers, came.time)
+            stored = self._store(arrival, uuid, rows, counted)
+            if stored is not None:
+                await asyncio.wait([stored])
+        return stored
 
     def _store_placeholder(
         self, session: SessionContext, link: Link | None, came: Incoming, changes: ArrivedRows | None
@@ -184,11 +202,11 @@ class Receiver:
             logger.warning("a placeholder is not stored", account_id=session.id, reason=error.message)
 
     def _store(
-        self, arrival: Arrival, uuid: UUID, rows: Mapping[str, Record]
+        self, arrival: Arrival, uuid: UUID, rows: Mapping[str, Record], vote: Counted | None = None
     ) -> asyncio.Future[Outcome] | None:
         """`rows` are those of the messages that it refers to, by the network's ids, as far as they are
-        stored. Returns the future of its outcome; None when the account is no longer here. Raises
-        `Unavailable`.
+        stored; `vote` is what it changes as a vote. Returns the future of its outcome; None when the account
+        is no longer here. Raises `Unavailable`.
         """
         session, came = arrival.session, arrival.message
         if session.closed:
@@ -207,7 +225,7 @@ class Receiver:
             network_id=came.network_id,
             chat=came.chat,
             content=message.SerializeToString(),
-            event=None if came.history else _event(session, message, came),
+            event=None if came.history else _event(session, message, came) if vote is None else vote.event,
             network_time=came.time,
             direction=message.direction,
             status=message.status,
@@ -217,6 +235,7 @@ class Receiver:
         span.end()
         return arrival.store(
             row,
+            *(() if vote is None else vote.rows),
             then=lambda _: self._stored(session, came, uuid),
             repeated=lambda _: self._came_again(arrival, message),
         )

@@ -146,6 +146,8 @@ class MessagesInFlight:
         metrics.SENT.inc()
         _end_span(out)
         event = status_event(context, out, pb.MESSAGE_STATUS_SENT, micros)
+        if out.poll is not None:
+            context.host.voted(context, out.poll, [*out.request.content.poll_vote.answers], micros)
         out.release_payload()
         change = StatusChange(out.uuid, pb.MESSAGE_STATUS_SENT, micros, event)
         context.host.journal.post(context.ref, change, *context.people.news)

@@ -60,7 +60,7 @@ class Preparing:
         failure: Failure | None = None
         try:
             done = await self._preparation.prepare(self._context, out)
-            out.prepared, out.blobs = done.payload, done.blobs
+            out.prepared, out.blobs, out.poll = done.payload, done.blobs, done.poll
         except CannotPrepare as error:
             if error.final or out.tries >= MAX_TRIES:
                 failure = (error.reason, str(error))

@@ -83,6 +83,11 @@ func (w Writer) Write(message *internalv1.DeviceMessage) (*Outgoing, error) {
 	case *sessionmeshv1.Content_List:
 		out.Beside = nativeFlow
 		out.Message.InteractiveMessage = list(kind.List, context)
+	case *sessionmeshv1.Content_Album:
+		out.Message.AlbumMessage = &waE2E.AlbumMessage{
+			ExpectedImageCount: proto.Uint32(uint32(kind.Album.GetImageCount())),
+			ExpectedVideoCount: proto.Uint32(uint32(kind.Album.GetVideoCount())), ContextInfo: context,
+		}
 	case *sessionmeshv1.Content_LocationRequest:
 		out.Beside = nativeFlow
 		out.Message.InteractiveMessage = flow(context, "", kind.LocationRequest.GetBody(), "", button("send_location", map[string]any{}))
@@ -97,6 +102,15 @@ func (w Writer) Write(message *internalv1.DeviceMessage) (*Outgoing, error) {
 	}
 	if out.Message.PollCreationMessage != nil || out.Message.EventMessage != nil {
 		out.Message.MessageContextInfo = &waE2E.MessageContextInfo{MessageSecret: w.Secret}
+	}
+	if message.GetAlbum() != nil {
+		key, err := w.key(message.GetAlbum())
+		if err != nil {
+			return nil, err
+		}
+		out.Message.MessageContextInfo = &waE2E.MessageContextInfo{MessageAssociation: &waE2E.MessageAssociation{
+			AssociationType: waE2E.MessageAssociation_MEDIA_ALBUM.Enum(), ParentMessageKey: key,
+		}}
 	}
 	return out, nil
 }

@@ -25,6 +25,7 @@ class Capability(Enum):
     STAR = "starring messages"
     DELETE_FOR_ME = "deleting messages on the account's own devices"
     MARK_READ = "telling that messages were read or played"
+    END_LIVE_LOCATION = "ending a live location before its time"
     TYPING = "showing that the account writes or records"
 
 
@@ -33,7 +34,8 @@ class MessageActions(Protocol):
 
     async def edit(self, network_id: str, target: Reference, payload: bytes) -> None:
         """A message of the account says this from now on: `payload` is from the driver's `encode`, without a
-        file where it has one. `network_id` is the network's id of the change.
+        file where it has one. `network_id` is the network's id of the change. Also how a live location ends,
+        with END_LIVE_LOCATION.
         """
 
     async def revoke(self, network_id: str, target: Reference) -> None:

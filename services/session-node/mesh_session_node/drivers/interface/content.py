@@ -68,7 +68,19 @@ def refers(request: message_pb2.SendMessageRequest) -> bool:
     return request.HasField("options") and request.options.HasField("reply_to")
 
 
-_REFERRING = frozenset({"image", "video", "audio", "voice_note", "document", "sticker", "reaction"})
+_REFERRING = frozenset(
+    {
+        "image",
+        "video",
+        "audio",
+        "voice_note",
+        "document",
+        "sticker",
+        "reaction",
+        "poll_vote",
+        "choice",
+    }
+)
 _FIELDS = {"phone": "phone", "user": "user_id", "hidden": "hidden_id", "username": "username"}
 _LASTING = ("user", "hidden", "phone", "username")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import structlog
@@ -27,6 +28,14 @@ SENDABLE = SHOWN_AS | {
     "group_invite",
     "appointment",
     "product",
+    "album",
+    "live_location",
+    "poll_vote",
+    "choice",
+    "product_list",
+    "flow",
+    "location_request",
+    "address_request",
 }
 """The kinds of content that are sent."""
 _OTHER = frozenset(
@@ -51,6 +60,8 @@ def to_wire(
         out.context.link_preview.title = preview.title
         out.context.link_preview.description = preview.description
         out.context.link_preview.thumbnail = preview.thumbnail
+    if references.album is not None:
+        out.context.album = references.album.network_id
     if request.HasField("options"):
         options = request.options
         if (reply_to := references.reply_to) is not None:
@@ -143,10 +154,28 @@ def _written(content: content_pb2.Content, target: Reference | None, media: Medi
         if target is not None:
             out.reaction.id, out.reaction.sender = target.network_id, target.sender
     else:
-        body: Message = getattr(content, kind)
         out.other.kind = kind
-        out.other.body = body.SerializeToString()
+        out.other.body = _body(content, kind, target).SerializeToString()
     return out
+
+
+def _body(content: content_pb2.Content, kind: str, target: Reference | None) -> Message:
+    """A kind in the API's form as others may see it: without ids of the mesh, and what only it knows."""
+    said = content_pb2.Content()
+    said.CopyFrom(content)
+    body: Message = getattr(said, kind)
+    if kind in _ABOUT:
+        about = MessageRef()
+        if target is not None:
+            about.network_message_id, about.sender = target.network_id, target.sender
+        getattr(body, _ABOUT[kind]).CopyFrom(about)
+    elif kind == "album":
+        body.ClearField("items")
+    elif kind == "poll":
+        body.ClearField("totals")
+    elif kind == "live_location":
+        said.live_location.sequence = time.time_ns() // 1_000_000
+    return body
 
 
 def _read(raw: bytes) -> tuple[content_pb2.Content, bytes | None, Reference | None]:

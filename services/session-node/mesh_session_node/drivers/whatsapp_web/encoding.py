@@ -37,6 +37,11 @@ SENDABLE = frozenset(
         "list",
         "group_invite",
         "appointment",
+        "album",
+        "live_location",
+        "poll_vote",
+        "choice",
+        "location_request",
     }
 )
 """The kinds of content that are sent."""
