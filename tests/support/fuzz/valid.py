@@ -387,7 +387,7 @@ _SIMPLE: dict[str, Callable[[World], Fields]] = {
         "endpoint_id", start_time={"seconds": 1}, event_types=["webhook.*"], dry_run=True
     ),
     "WebhookService.RotateSecret": live("endpoint_id", overlap={"seconds": 60}),
-    "WebhookService.TestEndpoint": live("endpoint_id"),
+    "WebhookService.TestEndpoint": live("endpoint_id", event_type="message.received"),
     "WebhookService.UpdateEndpoint": live(
         "endpoint_id",
         endpoint={"display_name": "Fuzz", "labels": {"team": "one"}, "rate_per_second": 10},

@@ -11,7 +11,7 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import ids, validation
 from mesh_core.database.requests import request_digest
-from mesh_core.errors import InvalidField, Unimplemented
+from mesh_core.errors import InvalidField
 from mesh_core.ids import Prefix
 from mesh_core.jobs import job_message
 from mesh_core.paging import Pager, listing
@@ -35,9 +35,9 @@ from mesh_webhook.endpoints.secrets import EndpointSecrets
 from mesh_webhook.endpoints.validation import FIELDS, EndpointValidator
 from mesh_webhook.events import filters
 from mesh_webhook.events.rendering import event_json
+from mesh_webhook.events.samples import sample
 from sessionmesh.v1 import webhook_pb2 as pb
 from sessionmesh.v1 import webhook_pb2_grpc
-from sessionmesh.v1.event_pb2 import Event, TestEvent
 
 
 class WebhookService(webhook_pb2_grpc.WebhookServiceServicer):
@@ -139,20 +139,14 @@ class WebhookService(webhook_pb2_grpc.WebhookServiceServicer):
     async def TestEndpoint(self, request: pb.TestEndpointRequest, _context: Any) -> pb.TestEndpointResponse:
         endpoint_id = _endpoint_id(request.endpoint_id)
         filters.check_event_type("event_type", request.event_type)
-        if request.event_type not in ("", _TEST_EVENT):
-            raise Unimplemented("event_type: samples of events are not served by this version", "NOT_SERVED")
         endpoint = await self._endpoints.get(endpoint_id, current_identity().tenant_id)
         opened = await self._secrets.opened(endpoint)
-        now = to_timestamp(datetime.now(UTC))
-        event = Event(
-            id=ids.new_id(Prefix.EVENT),
-            tenant_id=ids.encode(Prefix.TENANT, endpoint.tenant),
-            type=_TEST_EVENT,
-            occur_time=now,
-            commit_time=now,
-            traceparent=current_traceparent(),
-            test=TestEvent(text="A test of this endpoint."),
-        )
+        event = sample(request.event_type or _TEST_EVENT)
+        event.id = ids.new_id(Prefix.EVENT)
+        event.tenant_id = ids.encode(Prefix.TENANT, endpoint.tenant)
+        event.traceparent = current_traceparent()
+        for moment in (event.occur_time, event.commit_time):
+            moment.GetCurrentTime()
         outgoing = OutgoingRequest(
             endpoint.url,
             opened.headers,
@@ -160,6 +154,7 @@ class WebhookService(webhook_pb2_grpc.WebhookServiceServicer):
             event_json(event),
             opened.keys,
             event.traceparent,
+            {"webhook-test": "true"},
         )
         with self._trials.one(endpoint.tenant, endpoint.id):
             result = await self._sender.send(outgoing)

@@ -45,9 +45,9 @@ class ClaimedDelivery:
         return self.tries > 0 or self.replay is not None
 
     @property
-    def replay_job_id(self) -> str:
-        """The public id of `replay`, empty without one."""
-        return "" if self.replay is None else ids.encode(Prefix.JOB, self.replay)
+    def marks(self) -> dict[str, str]:
+        """The headers that say that it is replayed, and by which job."""
+        return {} if self.replay is None else {"webhook-replay": ids.encode(Prefix.JOB, self.replay)}
 
     @property
     def webhook_id(self) -> str:

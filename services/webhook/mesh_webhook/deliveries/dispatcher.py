@@ -199,7 +199,7 @@ class Dispatcher:
             delivery.body,
             opened.keys,
             span.traceparent,
-            delivery.replay_job_id,
+            delivery.marks,
         )
         result = await self._sender.send(request)
         ATTEMPT_DURATION.observe(result.seconds)

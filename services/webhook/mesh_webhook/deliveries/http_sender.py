@@ -27,8 +27,8 @@ STORED_RESPONSE_BYTES = 1024
 
 @dataclass(frozen=True, slots=True)
 class OutgoingRequest:
-    """What to send. It is signed with each of `keys`, the current one first. `replay_job_id` is the job that
-    has it sent again.
+    """What to send. It is signed with each of `keys`, the current one first. `marks` are headers of our own
+    that say what kind of request it is.
     """
 
     url: str
@@ -37,7 +37,7 @@ class OutgoingRequest:
     body: bytes = field(repr=False)
     keys: Sequence[bytes] = field(repr=False)
     traceparent: str = ""
-    replay_job_id: str = ""
+    marks: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +109,7 @@ class HttpSender:
         self.resolver.check_literal(url.host or "")
         headers = {
             **request.headers,
+            **request.marks,
             "content-type": "application/json",
             "user-agent": "Sessionmesh-Webhook/1",
             "accept-encoding": "identity",
@@ -118,8 +119,6 @@ class HttpSender:
         }
         if request.traceparent:
             headers["traceparent"] = request.traceparent
-        if request.replay_job_id:
-            headers["webhook-replay"] = request.replay_job_id
         try:
             async with self._session.post(
                 url, data=request.body, headers=headers, allow_redirects=False
