@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from google.api.field_behavior_pb2 import INPUT_ONLY, field_behavior
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from mesh_core.ids import Prefix
@@ -45,10 +45,10 @@ def sample(event_type: str) -> Event:
     return event
 
 
-def _fill_all(message: Message, within: tuple[Descriptor, ...]) -> None:
-    """Every field of `message`, which is inside messages of these types."""
+def _fill_all(message: Message, within: tuple[str, ...]) -> None:
+    """Every field of `message`, which is inside messages of types with these names."""
     message.SetInParent()
-    within = (*within, message.DESCRIPTOR)
+    within = (*within, message.DESCRIPTOR.full_name)
     for field in message.DESCRIPTOR.fields:
         group = field.containing_oneof
         if group is not None and len(group.fields) > 1 and field is not group.fields[0]:
@@ -57,14 +57,14 @@ def _fill_all(message: Message, within: tuple[Descriptor, ...]) -> None:
             _fill(message, field, within)
 
 
-def _fill(message: Any, field: Any, within: tuple[Descriptor, ...]) -> None:
+def _fill(message: Any, field: Any, within: tuple[str, ...]) -> None:
     kind = field.message_type
     if kind is not None and kind.GetOptions().map_entry:
         getattr(message, field.name)["campaign"] = "spring"
     elif kind is not None and kind.full_name in _WELL_KNOWN:
         _set(message, field.name, _WELL_KNOWN[kind.full_name])
     elif kind is not None:
-        if kind in within:  # a message that quotes a message
+        if kind.full_name in within:  # a message that quotes a message
             return
         target = getattr(message, field.name)
         _fill_all(target.add() if field.is_repeated else target, within)
