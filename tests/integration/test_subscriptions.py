@@ -11,6 +11,7 @@ import grpc
 import pytest
 import pytest_asyncio
 
+from mesh_client import connect
 from mesh_core import ids
 from mesh_core.errors import MeshError
 from mesh_core.events import Cursor
@@ -578,6 +579,18 @@ async def test_a_process_that_has_lost_its_lease_sends_no_more(
     await tenant.commit(*numbered(1))
     assert (await stream.ended()).reason == "GOING_AWAY"
     assert stream.events == []
+
+
+async def test_the_client_follows_and_acknowledges(tenant: Tenant, api: Client, running: Running) -> None:
+    await create(api)
+    await tenant.commit(*numbered(3))
+    async with connect(running.address, tenant.api_key, transport="plain") as followed:
+        subscription = followed.subscribe(subscription="orders")
+        async for event in subscription:
+            assert await subscription.acknowledge()
+            if event.labels["n"] == "2":
+                break
+        assert (await get(api)).cursor == subscription.cursor
 
 
 async def test_a_drain_gives_the_accounts_back_at_once(world: World, tenant: Tenant, api: Client) -> None:
