@@ -81,7 +81,7 @@ class Databases:
 
     async def create(self, template: str = "template0") -> str:
         name = f"test_{uuid.uuid4().hex}"
-        await self._admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        await self._admin.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
         return name
 
     async def create_migrated(self) -> str:

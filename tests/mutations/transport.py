@@ -9,6 +9,13 @@ _XDS = "services/router/mesh_router/xds"
 
 TRANSPORT = (
     Mutation(
+        "handlers of forks that wait for ever",
+        "lib/mesh_core/__init__.py",
+        'os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")\n',
+        "",
+        "tests/unit/test_core_process.py -k handlers_of_grpc",
+    ),
+    Mutation(
         "calls that wait to be begun are more than three connections open",
         "lib/mesh_core/rpc/options.py",
         "PENDING_CALLS = 8_000",

@@ -124,7 +124,7 @@ class Stage:
     async def start_node(self, **environment: str) -> NodeProcess:
         """A node that takes part when this returns; its shards come soon after."""
         node = await self._start(_NODE, MESH_NODE_ID=f"node-{len(self.nodes)}", **environment)
-        await eventually(lambda: self._says(node, "session-node runs"))
+        await self._until(node, "session-node runs")
         return node
 
     async def running_nodes(self, count: int, **environment: str) -> list[NodeProcess]:
@@ -137,7 +137,7 @@ class Stage:
     async def start_media(self) -> NodeProcess:
         """A media service on a directory."""
         media = await self._start(_MEDIA, MESH_OBJECTS_URL=f"file://{self.folder}/objects")
-        await eventually(lambda: self._says(media, "serving"))
+        await self._until(media, "serving")
         return media
 
     async def running_media(self) -> NodeProcess:
@@ -181,10 +181,11 @@ class Stage:
         return node
 
     @staticmethod
-    def _says(node: NodeProcess, words: str) -> bool:
-        if not node.runs:
-            raise AssertionError(node.log.text())
-        return node.log.says(words)
+    async def _until(process: NodeProcess, words: str) -> None:
+        """Waits until the log has these words; AssertionError with the log when they do not come."""
+        with suppress(AssertionError):  # of a time that ran out: the log tells more
+            await eventually(lambda: not process.runs or process.log.says(words))
+        assert process.log.says(words), process.log.text()
 
     async def create_account(self, driver: str = "simulated") -> Account:
         uuid = new_uuid()

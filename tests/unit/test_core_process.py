@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 import pytest
@@ -181,3 +183,28 @@ def test_the_pinned_grpc_still_knows_the_experiment_that_is_switched_off() -> No
 
     assert "nknown experiment" in complaints("-no_such_experiment")
     assert "nknown experiment" not in complaints("-event_engine_poller_for_python")
+
+
+def test_programs_start_without_handlers_of_grpc_that_may_wait_for_ever(tmp_path: Path) -> None:
+    script = """
+import asyncio, os, mesh_core, grpc.aio, uvloop
+
+async def main():
+    server = grpc.aio.server()
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    call = grpc.aio.insecure_channel(f"127.0.0.1:{port}").unary_unary("/nobody/Serves")
+    for _ in range(10):
+        calls = asyncio.gather(*(call(b"") for _ in range(5)), return_exceptions=True)
+        program = await asyncio.create_subprocess_exec("true")
+        assert await program.wait() == 0
+        await calls
+    os._exit(0)
+
+uvloop.run(main())
+"""
+    said = tmp_path / "said"
+    environment = {**os.environ, "GRPC_VERBOSITY": "INFO"}
+    with said.open("w") as output:  # no pipe: a fork that hangs would keep it open
+        subprocess.run([sys.executable, "-c", script], env=environment, stderr=output, check=True, timeout=60)
+    assert "fork() handlers" not in said.read_text()
