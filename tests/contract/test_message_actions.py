@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from mesh_session_node.drivers.interface.capabilities import Acting, Capability
-from mesh_session_node.drivers.interface.content import Reference, References
+from mesh_session_node.drivers.interface.content import STATUS, OutgoingMessage, Reference, References
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Refusal, Refused
 from sessionmesh.v1 import message_pb2
 from tests.support.driver_contract import PERSON, PHONE, Connect, needs, send, text, until
@@ -41,6 +41,21 @@ async def saw(world: DriverWorld, what: str) -> None:
 def changed(world: DriverWorld) -> bytes:
     payload, _ = world.driver.encode(text(), References(), None)
     return payload
+
+
+@needs(Capability.STATUS)
+async def test_a_status_post_goes_to_the_people_named(
+    world: DriverWorld, connect: Connect, events: RecordedEvents
+) -> None:
+    only = message_pb2.StatusAudience(kind=message_pb2.STATUS_AUDIENCE_KIND_ONLY, addresses=[PERSON])
+    request = text(STATUS)
+    request.options.audience.CopyFrom(only)
+    payload, _ = world.driver.encode(request, References(), None)
+    link = await connect()
+    link.send(OutgoingMessage("M1", STATUS, payload, (), only))
+    await until(
+        world, lambda: events.acks == ["M1"] and [told.member for told in events.receipts] == [PERSON]
+    )
 
 
 @needs(Capability.EDIT)

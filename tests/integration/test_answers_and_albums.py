@@ -8,7 +8,7 @@ import pytest
 
 from mesh_simulator.ledger.records import Kind
 from sessionmesh.simnet.v1 import wire_pb2 as wire
-from sessionmesh.v1 import content_pb2
+from sessionmesh.v1 import content_pb2, event_pb2
 from tests.support.eventually import eventually
 from tests.support.fuzz.world import picture
 from tests.support.message_acts import act, received, ref, refusal, send_content, written_to
@@ -191,3 +191,33 @@ async def test_requests_for_places_and_forms_arrive(stage: Stage, node: NodeProc
     await send_content(stage, node, account, other.phone, {"location_request": {"body": "Where?"}})
     told = (await received(stage, other, "message.received")).message.message
     assert told.content.location_request.body == "Where?"
+
+
+# --- status posts
+
+
+async def test_a_status_post_reaches_those_whom_it_is_for(stage: Stage, node: NodeProcess) -> None:
+    account, friend, other = [await stage.paired(node) for _ in range(3)]
+    for person in (friend, other):
+        await send_content(stage, node, account, person.phone, {"text": {"body": "hello"}})
+    text = {"text": {"body": "news", "style": {"background_color": "#00FF7F", "font": 7}}}
+    only = {"audience": {"kind": 3, "addresses": [friend.phone]}}
+    all_but = {"audience": {"kind": 2, "addresses": [other.phone]}}
+
+    for options in (only, all_but):
+        fields = {"recipient": "status", "content": text, "options": options, "wait_for": 2}
+        await act(stage, node, account, "SendMessage", **fields)
+
+    def is_post(event: Any) -> bool:
+        return bool(event.message.message.chat == "status")
+
+    told = (await received(stage, friend, "message.received", is_post)).message.message
+    assert (told.sender.phone, told.content.text.style.background_color) == (account.phone, "#00FF7F")
+
+    async def both() -> bool:
+        events = [body for type_, body in await stage.events(friend) if type_ == "message.received"]
+        return sum(is_post(event_pb2.Event.FromString(body)) for body in events) == 2
+
+    await eventually(both)
+    posts = [body for type_, body in await stage.events(other) if type_ == "message.received"]
+    assert not any(is_post(event_pb2.Event.FromString(body)) for body in posts)

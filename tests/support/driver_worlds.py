@@ -152,6 +152,8 @@ class MemoryWorld:
             link.ack(message.network_id, recipient=_identity(message.to))
             self._sequence += 1
             member = self._groups.get(message.to, "")
+            if message.audience is not None:
+                (member,) = message.audience.addresses
             link.receipt(
                 message.network_id, member=member, sequence=self._sequence, identity=_identity(member)
             )

@@ -15,7 +15,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from mesh_core.errors import FailedPrecondition, InvalidField, Unimplemented
 from mesh_core.ids import Prefix, new_id
 from mesh_session_node.calls.content_validation import INBOUND_ONLY, SENDABLE
-from mesh_session_node.calls.send_validation import check_send
+from mesh_session_node.calls.send_validation import POSTED, check_send
 from mesh_session_node.store.media import MEDIA_KINDS, check_media
 from sessionmesh.v1 import content_pb2, media_pb2, message_pb2
 from sessionmesh.v1.common_pb2 import MessageRef
@@ -136,10 +136,23 @@ def test_people_and_groups_are_written_to(recipient: str) -> None:
     assert made.recipient == recipient
 
 
-@pytest.mark.parametrize("recipient", ["channel:1", "status"])
-def test_channels_and_the_status_are_not_served(recipient: str) -> None:
+def test_channels_are_not_served() -> None:
     with not_served("recipient"):
-        check_send(request(recipient=recipient))
+        check_send(request(recipient="channel:1"))
+
+
+@pytest.mark.parametrize("kind", sorted(POSTED))
+def test_texts_pictures_films_and_voice_notes_are_posted(kind: str) -> None:
+    made = request() if kind == "text" else with_content(kind)
+    made.recipient = "status"
+    check_send(made)
+
+
+def test_nothing_else_is_posted() -> None:
+    made = with_content("poll")
+    made.recipient = "status"
+    with refused("content.poll"):
+        check_send(made)
 
 
 def clear(*fields: str) -> Callable[[message_pb2.SendMessageRequest], None]:
@@ -238,9 +251,35 @@ def test_addresses_in_options_become_canonical() -> None:
     assert made.options.reply_to.sender == "phone:+4915112345679"
 
 
-def test_who_sees_a_status_post_is_not_served() -> None:
-    with not_served("options.audience"):
-        check_send(request(options=message_pb2.MessageOptions(audience=message_pb2.StatusAudience())))
+AUDIENCES = {
+    "kind": "kind: 9",
+    "addresses": "kind: STATUS_AUDIENCE_KIND_ONLY",
+    "addresses[0]": 'kind: STATUS_AUDIENCE_KIND_ONLY addresses: "group:1"',
+}
+
+
+@pytest.mark.parametrize("field", AUDIENCES)
+def test_an_audience_that_cannot_be_is_refused_with_its_field(field: str) -> None:
+    made = request(recipient="status")
+    text_format.Merge(AUDIENCES[field], made.options.audience)
+    with refused(f"options.audience.{field}"):
+        check_send(made)
+
+
+def test_all_contacts_cannot_be_named() -> None:
+    made = request(recipient="status")
+    made.options.audience.addresses.append("phone:+4915112345678")
+    with refused("options.audience.addresses"):
+        check_send(made)
+
+
+def test_who_sees_it_can_be_said_of_a_status_post_only() -> None:
+    made = request()
+    made.options.audience.kind = message_pb2.STATUS_AUDIENCE_KIND_CONTACTS
+    with refused("options.audience"):
+        check_send(made)
+    made.recipient = "status"
+    check_send(made)
 
 
 # Texts
@@ -303,9 +342,27 @@ def test_a_preview_that_cannot_be_shown_is_refused(field: str, more: str) -> Non
         check_send(text_with(more))
 
 
-def test_how_a_status_post_shows_its_text_is_not_served() -> None:
-    with not_served("content.text.style"):
-        check_send(text_with("style { }"))
+def test_how_a_text_is_shown_can_be_said_of_a_status_post_only() -> None:
+    made = text_with('style { background_color: "#00ff7F" text_color: "#000000" font: TEXT_FONT_EXO2 }')
+    with refused("content.text.style"):
+        check_send(made)
+    made.recipient = "status"
+    check_send(made)
+
+
+@pytest.mark.parametrize(
+    ("field", "style"),
+    [
+        ("background_color", 'background_color: "red"'),
+        ("text_color", 'text_color: "#12345"'),
+        ("font", "font: 99"),
+    ],
+)
+def test_a_style_that_cannot_be_is_refused(field: str, style: str) -> None:
+    made = text_with(f"style {{ {style} }}")
+    made.recipient = "status"
+    with refused(f"content.text.style.{field}"):
+        check_send(made)
 
 
 # The other kinds

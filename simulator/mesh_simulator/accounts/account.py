@@ -121,6 +121,7 @@ class Account:
         "inbound_counter",
         "known_message_ids",
         "number",
+        "people",
         "phone",
         "push_name",
         "receipt_acks",
@@ -159,6 +160,8 @@ class Account:
         self.inbound: dict[str, PendingInbound] = {}
         """By message id, oldest first."""
         self.inbound_counter = 0
+        self.people: dict[str, None] = {}
+        """Phone numbers of everybody whom the account has written to, or who has written to it."""
         self.receipts: deque[tuple[int, bytes]] = deque(maxlen=MAX_PENDING_RECEIPTS)
         """Sequence and frame of the receipts that may have to be sent again."""
         self.receipt_sequence = 0

@@ -76,7 +76,7 @@ func (n *Network) settled(c *client, id string) {
 	if item.from != nil && item.from != c.account {
 		chat, _ := item.node.Attrs["from"].(types.JID)
 		member := ""
-		if chat.Server == types.GroupServer {
+		if ofMany(chat) {
 			member = c.account.Phone
 		}
 		n.confirm(item.from, c.account, chat, id, member, simnetv1.ReceiptKind_RECEIPT_KIND_DELIVERED)
@@ -170,7 +170,7 @@ func (n *Network) readReported(c *client, node *Node, to types.JID, ids []string
 		code = simnetv1.ReceiptKind_RECEIPT_KIND_PLAYED
 	}
 	author, member := to, ""
-	if participant, ok := node.Attrs["participant"].(types.JID); ok && to.Server == types.GroupServer {
+	if participant, ok := node.Attrs["participant"].(types.JID); ok && ofMany(to) {
 		author, member = participant, c.account.Phone
 	}
 	for _, id := range ids {

@@ -68,9 +68,7 @@ class AccountCalls:
         """
         context = session.context
         if capability not in context.driver.capabilities:
-            raise FailedPrecondition(
-                f"the account's network has no {capability.value}", "UNSUPPORTED_BY_NETWORK"
-            )
+            raise outcomes.lacking(capability.value)
         self.lookup.check_owner(context.ref.shard)
         if not session.permitted():
             raise self.lookup.not_owner(context.ref.shard)

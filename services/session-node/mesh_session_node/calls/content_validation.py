@@ -6,6 +6,7 @@ send. Lengths are in characters, which are Unicode code points, where nothing el
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -51,8 +52,8 @@ MAX_EMOJI = 64
 INBOUND_ONLY = frozenset({"order", "form_reply", "revoked", "unavailable", "unknown"})
 
 
-def check_text(text: pb.TextContent) -> None:
-    """A text that may be sent: what most messages are, so it has a way of its own."""
+def check_text(text: pb.TextContent, *, posted: bool = False) -> None:
+    """A text that may be sent: what most messages are, so it has a way of its own. `posted`: as a status."""
     if not 0 < len(text.body.encode()) <= MAX_TEXT:
         raise InvalidField("content.text.body", f"must be 1 to {MAX_TEXT:,} bytes of UTF-8")
     if text.preview_mode or text.HasField("preview"):
@@ -60,7 +61,9 @@ def check_text(text: pb.TextContent) -> None:
         if text.ByteSize() > MAX_CONTENT:
             raise InvalidField("content", f"must be at most {MAX_CONTENT:,} bytes")
     if text.HasField("style"):
-        raise not_served("content.text.style")
+        if not posted:
+            raise InvalidField("content.text.style", "is for status posts only")
+        _check_style(text.style)
 
 
 def check_content(content: pb.Content) -> None:
@@ -80,6 +83,15 @@ def check_content(content: pb.Content) -> None:
     clear_outputs(shown)
     check_part(field, shown)
     check(field, shown)
+
+
+def _check_style(style: pb.TextStyle) -> None:
+    for name in ("background_color", "text_color"):
+        color = getattr(style, name)
+        if color and not _color(color):
+            raise InvalidField(f"content.text.style.{name}", "must be #RRGGBB")
+    if style.font not in pb.TextFont.values():
+        raise InvalidField("content.text.style.font", "must be one of the values of TextFont")
 
 
 def _check_preview(text: pb.TextContent) -> None:
@@ -229,6 +241,7 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "location_request": check_location_request,
     "address_request": check_address_request,
 }
+_color = re.compile(r"#[0-9A-Fa-f]{6}").fullmatch
 _SHARED_FOR = [Duration(seconds=minutes * 60) for minutes in (15, 60, 480)]
 SENDABLE = frozenset({"text", *_CHECKS})
 """The kinds of content that can be sent."""

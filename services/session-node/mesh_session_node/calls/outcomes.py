@@ -24,6 +24,11 @@ def error_of(refused: Refused, what: str) -> MeshError:
     return FailedPrecondition(f"{words}: {detail}" if detail else words, reason)
 
 
+def lacking(what: str) -> FailedPrecondition:
+    """The error for what the account's network does not have, in words, or the name of a kind of content."""
+    return FailedPrecondition(f"the account's network has no {what}", "UNSUPPORTED_BY_NETWORK")
+
+
 _NOT_FOUND: Mapping[Refusal, str] = {Refusal.UNKNOWN_MESSAGE: "message", Refusal.UNKNOWN_CHAT: "chat"}
 _REASONS: Mapping[Refusal, tuple[str, str]] = {
     Refusal.UNKNOWN_PERSON: ("UNKNOWN_PERSON", "the network does not know the person"),

@@ -18,9 +18,11 @@ from mesh_core.message_status import WAITING
 from mesh_core.telemetry import tracing
 from mesh_session_node.account.session import Session
 from mesh_session_node.calls.account_call import in_time
+from mesh_session_node.calls.outcomes import lacking
 from mesh_session_node.calls.send_validation import check_send
 from mesh_session_node.context.message_rows import message_of_row, set_create_time
-from mesh_session_node.drivers.interface.content import refers
+from mesh_session_node.drivers.interface.capabilities import Capability
+from mesh_session_node.drivers.interface.content import STATUS, refers
 from mesh_session_node.journal import Committed, Outcome, Refused, unwrap
 from mesh_session_node.node.lookup import AccountLookup
 from mesh_session_node.outbound.inline_files import has_inline_file
@@ -106,7 +108,9 @@ class Sending:
         check_send(request)
         kind = request.content.WhichOneof("kind") or ""
         if kind not in session.context.driver.content_kinds:
-            raise FailedPrecondition(f"the account's network has no {kind}", "UNSUPPORTED_BY_NETWORK")
+            raise lacking(kind)
+        if request.recipient == STATUS:
+            _check_post(session, request)
         if kind == "album":
             return await asyncio.shield(asyncio.create_task(self._accept_album(session, request)))
         request_id, digest = request.request_id, None
@@ -231,6 +235,14 @@ class Sending:
         if isinstance(outcome, Refused):
             raise self._lookup.refused(accepted.session)
         return unwrap(outcome, uuid)
+
+
+def _check_post(session: Session, request: pb.SendMessageRequest) -> None:
+    """Raises where the account's network cannot show a status post to those that it is for."""
+    only = request.options.audience.kind == pb.STATUS_AUDIENCE_KIND_ONLY
+    needed = Capability.STATUS if only else Capability.STATUS_TO_CONTACTS
+    if needed not in session.context.driver.capabilities:
+        raise lacking(needed.value)
 
 
 def _part(album: pb.SendMessageRequest, item: content_pb2.AlbumItem) -> pb.SendMessageRequest:

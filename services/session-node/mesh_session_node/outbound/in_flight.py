@@ -14,7 +14,13 @@ from mesh_core.errors import MeshError
 from mesh_core.telemetry import tracing
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
-from mesh_session_node.drivers.interface.content import Identity, OutgoingMessage, References
+from mesh_session_node.drivers.interface.content import (
+    STATUS,
+    Identity,
+    OutgoingMessage,
+    References,
+    audience_of,
+)
 from mesh_session_node.drivers.interface.outcomes import Failure, Receipt
 from mesh_session_node.journal import MemberReceipt, StatusChange
 from mesh_session_node.outbound.outgoing import Outgoing
@@ -121,7 +127,8 @@ class MessagesInFlight:
                 payload, blobs = context.driver.encode(out.request, _NO_REFERENCES, None)
             out.attempts += 1
             self.messages[out.network_id] = out
-            context.link.send(OutgoingMessage(out.network_id, out.chat, payload, blobs))
+            audience = audience_of(out.request) if out.chat == STATUS else None
+            context.link.send(OutgoingMessage(out.network_id, out.chat, payload, blobs, audience))
         except Exception as error:  # it was not handed over, and would not be the next time
             self.messages.pop(out.network_id, None)
             _end_span(out, repr(error))

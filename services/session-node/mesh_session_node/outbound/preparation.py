@@ -22,6 +22,7 @@ from mesh_session_node.drivers.interface.content import (
     OutgoingMessage,
     Reference,
     References,
+    audience_of,
     is_person,
 )
 from mesh_session_node.drivers.interface.driver import Driver
@@ -130,7 +131,7 @@ class Preparation:
             payload, blobs = session.driver.encode(request, references, None)
         except FailedPrecondition:  # it was revoked since
             return None
-        return OutgoingMessage(network_id, row["chat"], payload, blobs)
+        return OutgoingMessage(network_id, row["chat"], payload, blobs, audience_of(request))
 
     async def _with_preview(
         self, session: SessionContext, request: message_pb2.SendMessageRequest

@@ -4,6 +4,8 @@ package content
 import (
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -32,6 +34,8 @@ type Outgoing struct {
 	Answers []string
 	// Of a vote: what the library encrypts it for.
 	Vote *Vote
+	// Of a status post: the addresses of who sees it.
+	Audience []string
 }
 
 // A Vote on a poll.
@@ -52,7 +56,7 @@ type Writer struct {
 // Write turns a message into the network's form.
 func (w Writer) Write(message *internalv1.DeviceMessage) (*Outgoing, error) {
 	content := message.GetRequest().GetContent()
-	out := &Outgoing{Message: &waE2E.Message{}}
+	out := &Outgoing{Message: &waE2E.Message{}, Audience: message.GetRequest().GetOptions().GetAudience().GetAddresses()}
 	context, err := w.context(message)
 	if err != nil {
 		return nil, err
@@ -247,8 +251,8 @@ func (w Writer) vote(out *Outgoing, poll *internalv1.ReferredMessage, vote *sess
 }
 
 func text(out *waE2E.Message, text *sessionmeshv1.TextContent, context *waE2E.ContextInfo) {
-	preview := text.GetPreview()
-	if context == nil && preview == nil {
+	preview, style := text.GetPreview(), text.GetStyle()
+	if context == nil && preview == nil && style == nil {
 		out.Conversation = proto.String(text.GetBody())
 		return
 	}
@@ -259,6 +263,32 @@ func text(out *waE2E.Message, text *sessionmeshv1.TextContent, context *waE2E.Co
 		out.ExtendedTextMessage.Description = proto.String(preview.GetDescription())
 		out.ExtendedTextMessage.JPEGThumbnail = preview.GetThumbnail()
 	}
+	if style != nil {
+		out.ExtendedTextMessage.BackgroundArgb = argb(style.GetBackgroundColor())
+		out.ExtendedTextMessage.TextArgb = argb(style.GetTextColor())
+		out.ExtendedTextMessage.Font = fonts[style.GetFont()].Enum()
+	}
+}
+
+// fonts are the network's typefaces; it shows none as the device's own.
+var fonts = map[sessionmeshv1.TextFont]waE2E.ExtendedTextMessage_FontType{
+	sessionmeshv1.TextFont_TEXT_FONT_SYSTEM:         waE2E.ExtendedTextMessage_SYSTEM,
+	sessionmeshv1.TextFont_TEXT_FONT_SYSTEM_TEXT:    waE2E.ExtendedTextMessage_SYSTEM_TEXT,
+	sessionmeshv1.TextFont_TEXT_FONT_SCRIPT:         waE2E.ExtendedTextMessage_FB_SCRIPT,
+	sessionmeshv1.TextFont_TEXT_FONT_SYSTEM_BOLD:    waE2E.ExtendedTextMessage_SYSTEM_BOLD,
+	sessionmeshv1.TextFont_TEXT_FONT_MORNING_BREEZE: waE2E.ExtendedTextMessage_MORNINGBREEZE_REGULAR,
+	sessionmeshv1.TextFont_TEXT_FONT_CALISTOGA:      waE2E.ExtendedTextMessage_CALISTOGA_REGULAR,
+	sessionmeshv1.TextFont_TEXT_FONT_EXO2:           waE2E.ExtendedTextMessage_EXO2_EXTRABOLD,
+	sessionmeshv1.TextFont_TEXT_FONT_COURIER_PRIME:  waE2E.ExtendedTextMessage_COURIERPRIME_BOLD,
+}
+
+// argb is a color as the network has it, all of it opaque, from #RRGGBB.
+func argb(color string) *uint32 {
+	rgb, err := strconv.ParseUint(strings.TrimPrefix(color, "#"), 16, 24)
+	if err != nil {
+		return nil
+	}
+	return proto.Uint32(0xFF000000 | uint32(rgb))
 }
 
 func location(place *sessionmeshv1.LocationContent, context *waE2E.ContextInfo) *waE2E.LocationMessage {

@@ -17,6 +17,7 @@ import (
 	internalv1 "sessionmesh.dev/gen/sessionmesh/nodes/v1"
 	"sessionmesh.dev/whatsapp-web-sidecar/address"
 	"sessionmesh.dev/whatsapp-web-sidecar/content"
+	"sessionmesh.dev/whatsapp-web-sidecar/rows"
 )
 
 const (
@@ -96,8 +97,7 @@ func (d *Device) send(message *internalv1.SendDeviceMessage) (whatsmeow.SendResp
 	if err != nil {
 		return none, errUnknownRecipient
 	}
-	// Posts need to know who sees them, and files of channels are stored otherwise: neither is served.
-	if to.Server == types.NewsletterServer || to == types.StatusBroadcastJID {
+	if to.Server == types.NewsletterServer { // whose files are stored otherwise
 		return none, content.ErrUnsupported
 	}
 	if err := d.lookUp(to); err != nil {
@@ -115,12 +115,38 @@ func (d *Device) send(message *internalv1.SendDeviceMessage) (whatsmeow.SendResp
 			return none, err
 		}
 	}
+	if to == types.StatusBroadcastJID {
+		if sending, err = d.toAudience(sending, out.Audience); err != nil {
+			return none, err
+		}
+	}
 	extra := whatsmeow.SendRequestExtra{ID: id, Timeout: sendTimeout}
 	if out.Beside != nil {
 		beside := append([]waBinary.Node(nil), out.Beside...)
 		extra.AdditionalNodes = &beside
 	}
 	return d.client.SendMessage(sending, to, out.Message, extra)
+}
+
+// toAudience has a status post go to the people named. Where the account's settings name others the library would send
+// it to those.
+func (d *Device) toAudience(sending context.Context, named []string) (context.Context, error) {
+	var people []types.JID
+	for _, one := range named {
+		jid, err := address.Parse(one)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %s cannot see it", content.ErrInvalid, one)
+		}
+		people = append(people, jid)
+	}
+	privacy, err := d.client.GetStatusPrivacy(sending)
+	if err != nil {
+		return nil, err
+	}
+	if len(people) == 0 || privacy[0].Type == types.StatusPrivacyTypeWhitelist {
+		return nil, fmt.Errorf("%w: the account's settings say who sees it, and not the post", content.ErrUnsupported)
+	}
+	return rows.WithAudience(sending, people), nil
 }
 
 // written is a message in the network's form, from a serialised DeviceMessage.

@@ -19,6 +19,8 @@ from sessionmesh.v1 import message_pb2
 class Capability(Enum):
     """One act, in the words of docs/drivers.md."""
 
+    STATUS = "status posts to the people named"
+    STATUS_TO_CONTACTS = "status posts to all contacts, or all but some"
     EDIT = "editing messages"
     REVOKE = "taking messages back"
     PIN = "pinning messages"

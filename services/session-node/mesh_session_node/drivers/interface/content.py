@@ -56,6 +56,15 @@ def is_one_of(identity: Identity, address: str, other: Identity | None = None) -
     return any(one and one == another for one, another in names)
 
 
+STATUS = "status"
+"""The address of the account's status, where posts go."""
+
+
+def audience_of(request: message_pb2.SendMessageRequest) -> message_pb2.StatusAudience | None:
+    """Who sees a status post, where its request says so."""
+    return request.options.audience if request.options.HasField("audience") else None
+
+
 def is_person(address: str) -> bool:
     """Whether a chat's address is one person's, and not a group's, a channel's or the status."""
     return address.partition(":")[0] in _FIELDS
@@ -129,12 +138,15 @@ class References:
 
 @dataclass(frozen=True, slots=True)
 class OutgoingMessage:
-    """What a link sends. `to` is an address; `payload` and `blobs` are from the driver's `encode`."""
+    """What a link sends. `to` is an address; `payload` and `blobs` are from the driver's `encode`. `audience`
+    is who sees a status post, whose `to` is `STATUS`, where its request says so.
+    """
 
     network_id: str
     to: str
     payload: bytes
     blobs: Sequence[str] = ()
+    audience: message_pb2.StatusAudience | None = None
 
 
 @dataclass(frozen=True, slots=True)

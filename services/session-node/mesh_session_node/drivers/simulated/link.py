@@ -12,11 +12,11 @@ import structlog
 
 from mesh_core.errors import FailedPrecondition
 from mesh_core.framing import MAX_FRAME_BYTES, FrameDecoder, encode
-from mesh_session_node.drivers.interface.content import Blob, OutgoingMessage
+from mesh_session_node.drivers.interface.content import STATUS, Blob, OutgoingMessage
 from mesh_session_node.drivers.interface.driver import LinkEvents, NumberStatus
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure, Receipt
 from mesh_session_node.drivers.simulated.actions import SimulatedMessageActions, refused
-from mesh_session_node.drivers.simulated.encoding import from_wire, identity_of
+from mesh_session_node.drivers.simulated.encoding import from_wire, identity_of, to_audience
 from mesh_session_node.drivers.simulated.state import SimulatedState
 from mesh_session_node.drivers.simulated.transfers import Transfers
 from sessionmesh.simnet.v1 import wire_pb2 as wire
@@ -124,6 +124,8 @@ class SimulatedLink(SimulatedMessageActions, asyncio.Protocol):
             content=message.payload,
             blob_refs=message.blobs,
         )
+        if message.to == STATUS and message.audience is not None:
+            send.audience.CopyFrom(to_audience(message.audience))
         frame = wire.Frame(send=send).SerializeToString()
         if len(frame) > MAX_FRAME_BYTES:  # the network would close the connection, each time it is sent
             raise FailedPrecondition("the message is too large for the network", "UNSUPPORTED_BY_NETWORK")

@@ -34,7 +34,10 @@ class WhatsappWebDriver:
     name = "whatsapp_web"
     pairing_methods = (session_pb2.PAIR_METHOD_QR, session_pb2.PAIR_METHOD_CODE)
     content_kinds = SENDABLE
-    capabilities = frozenset(Capability) - {Capability.END_LIVE_LOCATION}
+    capabilities = frozenset(Capability) - {
+        Capability.END_LIVE_LOCATION,
+        Capability.STATUS_TO_CONTACTS,
+    }
     media_limits = LINKED_DEVICE
 
     def __init__(self, settings: WhatsappWebSettings) -> None:
