@@ -187,6 +187,21 @@ async def held_lanes(world: World, api: Client) -> list[int]:
     return sorted(row[0] for row in rows)
 
 
+async def beats(world: World, tenant: Tenant, count: int) -> None:
+    """Waits for so many beats of the tenant's consumers."""
+    seen: set[Any] = set()
+
+    async def enough() -> bool:
+        query = (
+            "SELECT min(c.lapse_at) FROM subscription_consumer c JOIN subscription s ON s.id = c.subscription"
+            " WHERE s.tenant = $1"
+        )
+        seen.add(await world.pool.fetchval(query, tenant.uuid))
+        return len(seen) > count
+
+    await eventually(enough)
+
+
 def accounts_of_lanes(*lanes: int) -> list[str]:
     """An account in each of these lanes."""
     found: dict[int, str] = {}
@@ -506,6 +521,74 @@ async def test_a_consumer_that_leaves_gives_its_accounts_and_what_is_not_done_to
     staying.close()
 
 
+async def test_what_a_consumer_has_in_hand_goes_to_no_other(
+    world: World, tenant: Tenant, api: Client
+) -> None:
+    """An account is handed over when its events are acknowledged, or its consumer has ended."""
+    await create(api)
+    accounts = accounts_of_lanes(*range(LANES))
+    await tenant.commit(*[numbered(1, number, account)[0] for number, account in enumerate(accounts)])
+    first = Stream(api)
+    assert sorted(await first.take(LANES)) == [*range(LANES)]
+    second = await Stream(api, acknowledging=True).begun()
+    await beats(world, tenant, 2)  # by then the first one knows of it
+    await tenant.commit(*numbered(1, 100, accounts[0]), *numbered(1, 101, accounts[-1]))
+    await beats(world, tenant, 3)
+    assert (second.events, len(first.events)) == ([], LANES), (
+        "nothing new while accounts are to be handed over"
+    )
+    await first.acknowledge()
+    await shared_by(world, api, 2)
+    assert await first.take(1) + await second.take(1) in ([100, 101], [101, 100])
+    first.close()
+    second.close()
+
+
+async def test_an_acknowledgement_for_all_is_of_nothing_that_was_not_sent(
+    world: World, tenant: Tenant, api: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumers, "MAX_UNACKNOWLEDGED", 100)
+    await create(api)
+    streams = [await Stream(api).begun(), await Stream(api).begun()]
+    await shared_by(world, api, 2)
+    accounts = accounts_of_lanes(0, LANES - 1)
+    await tenant.commit(*numbered(150, 0, accounts[0]))
+    await tenant.commit(*numbered(1, 500, accounts[1]))
+    await eventually(lambda: sorted(len(one.events) for one in streams) == [1, 100])
+    slow, quick_one = sorted(streams, key=lambda one: -len(one.events))
+    await slow.acknowledge(quick_one.events[0].cursor, consumer_id="")
+    slow.close()
+    quick_one.close()
+    again = Stream(api, acknowledging=True)
+    assert (await again.take(50))[-1] == 149
+    again.close()
+
+
+async def test_what_is_not_acknowledged_stays_so_over_beats(
+    world: World, tenant: Tenant, api: Client
+) -> None:
+    await create(api)
+    await tenant.commit(*numbered(2))
+    stream = Stream(api)
+    await stream.take(2)
+    await beats(world, tenant, 3)
+    assert Cursor.decode((await get(api)).cursor) < Cursor.decode(stream.events[0].cursor)
+    stream.close()
+
+
+async def test_a_consumer_that_beats_is_not_taken_for_a_dead_one(
+    world: World, tenant: Tenant, api: Client
+) -> None:
+    await create(api)
+    stream = await Stream(api).begun()
+    ended = await world.pool.fetchval(
+        "SELECT subscription_leave($1, true, '8 s')",
+        ids.decode(Prefix.CONSUMER, stream.consumer_id, "consumer_id"),
+    )
+    assert ended is False
+    stream.close()
+
+
 async def test_late_acknowledgements_of_before_accounts_were_shared_anew_move_nothing(
     world: World, tenant: Tenant, api: Client
 ) -> None:
@@ -514,20 +597,21 @@ async def test_late_acknowledgements_of_before_accounts_were_shared_anew_move_no
     other, stream = Stream(api), Stream(api, acknowledging=True)
     await shared_by(world, api, 2)
     accounts = accounts_of_lanes(*range(LANES))
-    for account in accounts:
-        await tenant.commit(*numbered(1, 0, account))
-    await other.take(LANES // 2)
-    await stream.take(LANES // 2)
+    for number in range(2):
+        await tenant.commit(*[numbered(1, number, account)[0] for account in accounts])
+    await other.take(LANES)
+    await stream.take(LANES)
     former, cursor = stream.consumer_id, max((event.cursor for event in stream.events), key=Cursor.decode)
     stream.acknowledging = False
     other.close()
-    await stream.take(LANES // 2)
-    again_sent = [Cursor.decode(event.cursor) for event in stream.events[LANES // 2 :]]
+    await stream.take(LANES)
+    assert {event.id for event in stream.events[LANES:]} == {event.id for event in other.events}
+    again_sent = [Cursor.decode(event.cursor) for event in stream.events[LANES:]]
     assert min(again_sent) < Cursor.decode(cursor), "they are from before"
     assert (await refused(stream.acknowledge(cursor, former))).reason == "CONSUMER_GONE"
     stream.close()
     again = Stream(api)
-    assert len(await again.take(LANES // 2)) == LANES // 2
+    assert len(await again.take(LANES)) == LANES
     again.close()
 
 

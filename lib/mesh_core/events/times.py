@@ -21,7 +21,7 @@ async def place_before(connection: AnyConnection, moment: datetime) -> tuple[int
     low, high = bounds["low"], bounds["high"]
     while high - low > 1:
         middle = (low + high) // 2
-        found = await connection.fetchrow(_FIRST_FROM, middle)
+        found = await connection.fetchrow(FIRST_FROM, middle)
         if found is None or found["commit_time"] + SLACK >= moment:
             high = middle
         else:
@@ -30,5 +30,5 @@ async def place_before(connection: AnyConnection, moment: datetime) -> tuple[int
 
 
 _BOUNDS = "SELECT xid AS low, pg_snapshot_xmin(pg_current_snapshot()) AS high FROM event_horizon"
-_FIRST_FROM = """SELECT xid AS position, commit_time FROM event WHERE (xid, seq) >= ($1::xid8, 0)
+FIRST_FROM = """SELECT xid AS position, commit_time FROM event WHERE (xid, seq) >= ($1::xid8, 0)
   ORDER BY xid, seq LIMIT 1"""

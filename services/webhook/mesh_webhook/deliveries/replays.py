@@ -183,7 +183,7 @@ class Replays(SteppedWorker):
     ) -> list[StoredEvent]:
         """The events of these rows whose labels the endpoint wants."""
         bodies = await connection.fetch(
-            _BODIES,
+            BODIES,
             [one["position"] for one in rows],
             [one["place"] for one in rows],
             [one["id"] for one in rows],
@@ -267,16 +267,16 @@ _ENDPOINT = f"SELECT {COLUMNS} FROM webhook_endpoint e WHERE e.id = $1 AND e.ten
 _WAITING = """SELECT count(*) FROM (SELECT FROM webhook_delivery
   WHERE endpoint = $1 AND state = 1 AND replay IS NOT NULL LIMIT $2) AS w"""
 # Without their bodies, which are elsewhere where they are large.
-_SCAN = """WITH scanned AS MATERIALIZED (
-    SELECT xid, seq, id, tenant, account, type, commit_time, octet_length(body) AS size FROM event
-      WHERE (xid, seq) > ($1::xid8, $2) AND (xid, seq) <= ($3::xid8, $4) ORDER BY xid, seq LIMIT $5),
+SCANNED = """SELECT xid, seq, id, tenant, account, type, commit_time, octet_length(body) AS size FROM event
+  WHERE (xid, seq) > ($1::xid8, $2) AND (xid, seq) <= ($3::xid8, $4) ORDER BY xid, seq LIMIT $5"""
+_SCAN = f"""WITH scanned AS MATERIALIZED ({SCANNED}),
   last AS (SELECT xid, seq, commit_time FROM scanned ORDER BY xid DESC, seq DESC LIMIT 1)
   SELECT l.xid AS last_xid, l.seq AS last_seq, l.commit_time AS last_time,
     (SELECT count(*) FROM scanned) AS looked_at,
     s.xid AS position, s.seq AS place, s.id, s.account, s.type, s.size
   FROM last l LEFT JOIN scanned s ON s.tenant = $6 AND s.commit_time >= $7 AND s.commit_time < $8
-  ORDER BY s.xid, s.seq"""
-_BODIES = """SELECT k.xid AS position, k.seq AS place, e.*
+  ORDER BY s.xid, s.seq"""  # noqa: S608 - constants
+BODIES = """SELECT k.xid AS position, k.seq AS place, e.*
   FROM unnest($1::xid8[], $2::int[], $3::uuid[]) WITH ORDINALITY AS k(xid, seq, id, number)
   CROSS JOIN LATERAL (SELECT v.id, v.tenant, v.account, v.type, v.body, v.commit_time FROM event v
     WHERE v.xid = k.xid AND v.seq = k.seq AND v.id = k.id LIMIT 1) AS e

@@ -95,7 +95,7 @@ class SubscriptionStore:
             for one in subscriptions
         ]
         rows = await self._callers.of(tenant).search(
-            _LAGS, tenant, [place.xid for place in places], [place.seq for place in places], _LOOKED_AT
+            LAGS, tenant, [place.xid for place in places], [place.seq for place in places], _LOOKED_AT
         )
         return [max(row["lag"] or timedelta(), timedelta()) for row in rows]
 
@@ -114,11 +114,10 @@ class SubscriptionStore:
         is no more, EVENT_NOT_SENT ahead of all that was sent.
         """
         pool = self._callers.of(tenant)
-        before = await self._get(pool, tenant, name)
-        rows = await pool.fetch(_ACKNOWLEDGE, before.id, cursor.place, consumer)
+        rows = await pool.fetch(_ACKNOWLEDGE, tenant, name, cursor.place, consumer)
         after = await self._get(pool, tenant, name)
         if not rows and cursor > after.cursor:
-            furthest, there = await pool.fetchrow(_FURTHEST, before.id, consumer) or (b"", False)
+            [(furthest, there)] = await pool.fetch(_FURTHEST, after.id, consumer)
             if not there:
                 raise FailedPrecondition(
                     "the consumer is no more: what it had not acknowledged is sent again", "CONSUMER_GONE"
@@ -144,17 +143,18 @@ _CREATE_LANES = """INSERT INTO subscription_lane (subscription, lane, place)
   SELECT $1, lane, $3 FROM generate_series(0, $2::int - 1) AS lane"""
 _PAGE = f"{SELECT} WHERE s.tenant = $1 AND s.name > $2 ORDER BY s.name LIMIT $3"
 _DELETE = "DELETE FROM subscription WHERE tenant = $1 AND name = $2 RETURNING true"
-_ACKNOWLEDGE = """UPDATE subscription_consumer c SET done = greatest(c.done, least($2, c.sent))
-  WHERE c.subscription = $1 AND CASE WHEN $3::uuid IS NULL
-      THEN EXISTS (SELECT FROM subscription_consumer o WHERE o.subscription = $1 AND o.sent >= $2)
-      ELSE c.id = $3 AND c.sent >= $2 END
+_ACKNOWLEDGE = """UPDATE subscription_consumer c SET done = greatest(c.done, least($3, c.sent))
+  FROM subscription s WHERE s.tenant = $1 AND s.name = $2 AND c.subscription = s.id
+    AND CASE WHEN $4::uuid IS NULL
+      THEN EXISTS (SELECT FROM subscription_consumer o WHERE o.subscription = s.id AND o.sent >= $3)
+      ELSE c.id = $4 AND c.sent >= $3 END
   RETURNING c.id, c.done"""
 _FURTHEST = """SELECT
   (SELECT greatest(l.place, c.sent, c.done) FROM subscription_lane l
      LEFT JOIN subscription_consumer c ON c.id = l.holder
      WHERE l.subscription = $1 ORDER BY 1 DESC LIMIT 1),
   EXISTS (SELECT FROM subscription_consumer WHERE subscription = $1 AND ($2::uuid IS NULL OR id = $2))"""
-_LAGS = """SELECT now() - (
+LAGS = """SELECT now() - (
     SELECT coalesce(min(v.commit_time) FILTER (WHERE v.tenant = $1),
         CASE WHEN count(*) = $4 THEN max(v.commit_time) END)
       FROM (SELECT tenant, commit_time FROM event
