@@ -68,7 +68,9 @@ def test_its_own_tests_pass(tmp_path: Path) -> None:
     authority.issue("client")
     Authority(tmp_path, "other")
     tests = sorted(str(place) for place in (client / "dist" / "test").glob("*.test.js"))
-    reported = run(["node", "--test", *tests], client, {"MESH_TEST_CERTIFICATES": str(tmp_path)})
+    reported = run(
+        ["node", "--test", "--test-timeout=60000", *tests], client, {"MESH_TEST_CERTIFICATES": str(tmp_path)}
+    )
     assert "\n# fail 0\n" in reported
     assert "\n# skipped 0\n" in reported
 
@@ -79,7 +81,10 @@ def test_what_the_readme_prints_is_right_by_its_types(tmp_path: Path) -> None:
     (tmp_path / "program.ts").write_text("\n".join(printed))
     for name in ("node_modules", "package.json", "tsconfig.json"):
         (tmp_path / name).symlink_to(installed / name)
-    run([str(built_client() / "node_modules" / ".bin" / "tsc"), "--project", str(tmp_path), "--noEmit"], tmp_path)
+    run(
+        [str(built_client() / "node_modules" / ".bin" / "tsc"), "--project", str(tmp_path), "--noEmit"],
+        tmp_path,
+    )
 
 
 async def test_a_program_pairs_sends_receives_stores_and_is_told_while_what_it_listens_to_is_killed(
