@@ -8,6 +8,7 @@ from tests.mutations.drivers import DRIVERS
 from tests.mutations.linked_devices import LINKED_DEVICES
 from tests.mutations.mutation import Mutation
 from tests.mutations.sidecar import SIDECAR
+from tests.mutations.subscriptions import SUBSCRIPTIONS
 from tests.mutations.transport import TRANSPORT
 
 _SQL = "lib/mesh_core/database/migrations/versions"
@@ -469,5 +470,6 @@ CATALOGUE = (
     *DRIVERS,
     *SIDECAR,
     *LINKED_DEVICES,
+    *SUBSCRIPTIONS,
     *TRANSPORT,
 )
