@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Iterable
+from contextlib import suppress
 
 from mesh_core import ids
 from mesh_core.errors import GoingAway
@@ -44,7 +45,7 @@ class ConsumerStream:
         self._subscription = subscription
         self._filter = subscription.filter()
         self._consumer = Consumer(subscription)
-        self._framed_at = 0.0
+        self._framed_at = self._looked_at = 0.0
 
     async def frames(self) -> AsyncGenerator[SubscribeResponse, None]:
         """Frames in order; the first is a heartbeat with the consumer's id, and so is each that comes before
@@ -79,7 +80,9 @@ class ConsumerStream:
                 yield await self._join()
                 return
             if consumer.unbalanced or len(consumer.waiting) + _PAGE_EVENTS > limits.MAX_UNACKNOWLEDGED:
-                if not await self._changes(follower, _LOOK_SECONDS):
+                await self._changes(follower, _LOOK_SECONDS)
+                if time.monotonic() - self._looked_at >= _LOOK_SECONDS:
+                    self._looked_at = time.monotonic()
                     await self._consumers.look(consumer)
             elif consumer.lanes and consumer.read < position:
                 page = await self._reader.read(consumer.read, _PAGE_EVENTS, tenant=self._subscription.tenant)
@@ -142,13 +145,11 @@ class ConsumerStream:
             raise GoingAway(message=self._consumer.lost)
 
     @staticmethod
-    async def _changes(follower: Follower, seconds: float) -> bool:
-        """Waits for whatever there is to do; False when there was nothing for so long."""
-        try:
+    async def _changes(follower: Follower, seconds: float) -> None:
+        """Waits for whatever there is to do, for so long."""
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                return await follower.changed.wait()
-        except TimeoutError:
-            return False
+                await follower.changed.wait()
 
     def _heartbeat(self) -> SubscribeResponse:
         consumer = self._consumer
