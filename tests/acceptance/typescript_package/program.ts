@@ -95,7 +95,7 @@ async function store(): Promise<void> {
   const bytes = randomBytes(100_000);
   const again = await client.upload(bytes, { fileName: "random.bin" });
   assert.deepEqual(Buffer.from(await client.download(again.id)), bytes);
-  console.log("stored", media.id, media.sizeBytes, media.mimeType);
+  console.log("stored", media.id, String(media.sizeBytes), media.mimeType);
 }
 
 async function sendMany(): Promise<void> {
