@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { test } from "node:test";
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { ServerWritableStream } from "@grpc/grpc-js";
+import type { handleUnaryCall, ServerWritableStream } from "@grpc/grpc-js";
 
 import {
   type Client,
@@ -15,6 +15,7 @@ import {
   Unauthenticated,
 } from "../src/index.js";
 import {
+  type AcknowledgeEventsRequest,
   EventService,
   type PairRequest,
   type PairResponseSchema,
@@ -203,6 +204,109 @@ test("filters are passed on, and a contradiction is refused", () =>
       [["message.*"], ["acc_1"], { shop: "1" }],
     );
     assert.throws(() => client.subscribe({ cursor: "c", fromOldest: true }), InvalidArgument);
+  }));
+
+/** A named subscription: each stream is another consumer, and has all that is not acknowledged. */
+class Named {
+  readonly requests: SubscribeRequest[] = [];
+  readonly acknowledged: AcknowledgeEventsRequest[] = [];
+  refusal: Refusal | undefined;
+  #done = 0;
+
+  readonly subscribe = (call: Subscribing): void => {
+    this.requests.push(call.request);
+    call.write({
+      frame: { case: "heartbeat", value: { cursor: cursor(99), consumerId: `con_${this.requests.length}` } },
+    });
+    call.write(events(this.#done + 1, this.#done + 2));
+    call.write(events(this.#done + 3, this.#done + 4));
+    call.emit("error", refused(GOING_AWAY));
+  };
+
+  readonly acknowledgeEvents: handleUnaryCall<AcknowledgeEventsRequest, object> = ({ request }, respond) => {
+    this.acknowledged.push(request);
+    this.#done = Math.max(this.#done, Number(request.cursor.slice("cursor-".length)));
+    respond(this.refusal === undefined ? null : refused(this.refusal), {});
+  };
+}
+
+async function withNamed(use: (client: Client, named: Named) => Promise<void>): Promise<void> {
+  const named = new Named();
+  const router = await FakeRouter.start([
+    [EventService, { subscribe: named.subscribe, acknowledgeEvents: named.acknowledgeEvents }],
+  ]);
+  const client = connect(router.address, "smk_1");
+  try {
+    await use(client, named);
+  } finally {
+    client.close();
+    router.kill();
+  }
+}
+
+test("a named subscription goes on behind what was acknowledged", () =>
+  withNamed(async (client, named) => {
+    const subscription = client.subscribe({ subscription: "orders", tenantId: "tnt_1" });
+    const seen: string[] = [];
+    for await (const { id } of subscription) {
+      seen.push(id);
+      if (seen.length % 2 === 1) {
+        assert.equal(await subscription.acknowledge(), true);
+      }
+      if (seen.length === 8) {
+        break;
+      }
+    }
+    // The one that was not acknowledged came again.
+    assert.deepEqual(
+      seen,
+      [1, 2, 3, 4, 4, 5, 6, 7].map((number) => `evt_${number}`),
+    );
+    assert.ok(named.requests.every(({ start }) => start.case === "subscription" && start.value === "orders"));
+    const [first] = named.acknowledged;
+    assert.deepEqual([first?.name, first?.tenantId, first?.cursor], ["orders", "tnt_1", cursor(1)]);
+    const consumers = named.acknowledged.map(({ consumerId }) => consumerId);
+    assert.deepEqual(consumers, ["con_1", "con_1", "con_2", "con_2"]);
+  }));
+
+test("a batch is acknowledged once", () =>
+  withNamed(async (client, named) => {
+    const subscription = client.subscribe({ subscription: "orders" });
+    for await (const batch of subscription.batches()) {
+      await subscription.acknowledge();
+      assert.equal(await subscription.acknowledge(), true, "there is nothing more to say");
+      if (batch.cursor === cursor(4)) {
+        break;
+      }
+    }
+    assert.deepEqual(
+      named.acknowledged.map((request) => request.cursor),
+      [cursor(2), cursor(4)],
+    );
+  }));
+
+test("one is told that what one acknowledges comes again", () =>
+  withNamed(async (client, named) => {
+    named.refusal = { code: "FAILED_PRECONDITION", reason: "CONSUMER_GONE" };
+    const subscription = client.subscribe({ subscription: "orders" });
+    await take(subscription, 1);
+    assert.equal(await subscription.acknowledge(), false);
+    named.refusal = { code: "FAILED_PRECONDITION", reason: "EVENT_NOT_SENT" };
+    await take(subscription, 1);
+    await assert.rejects(subscription.acknowledge(), FailedPrecondition);
+  }));
+
+test("only named subscriptions are acknowledged, and they have no filters but their own", () =>
+  withNamed(async (client) => {
+    await assert.rejects(client.subscribe().acknowledge(), InvalidArgument);
+    for (const other of [
+      { cursor: "c" },
+      { fromOldest: true },
+      { eventTypes: ["message.*"] },
+      { labels: { a: "b" } },
+    ]) {
+      assert.throws(() => client.subscribe({ subscription: "orders", ...other }), InvalidArgument);
+    }
   }));
 
 const qr = (text: string) => ({ attemptId: "pai_1", step: { case: "qr", value: { text } } }) as const;
