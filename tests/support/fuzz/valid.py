@@ -9,7 +9,9 @@ from collections.abc import Awaitable, Callable
 
 from google.protobuf.message import Message
 
+from sessionmesh.v1.session_pb2 import SESSION_STATE_CONNECTED
 from tests.support.api_methods import ApiMethod, named
+from tests.support.eventually import eventually
 from tests.support.fuzz.world import Fields, World, in_an_hour, new_phone, new_request, picture, unique
 
 Make = Callable[[World], Awaitable[Fields]]
@@ -74,7 +76,38 @@ def contents(world: World) -> list[Fields]:
                 "sections": [{"title": "All", "rows": [{"reply_id": "1", "title": "First"}]}],
             }
         },
+        {"live_location": {"latitude": 48.1, "longitude": 11.5, "duration": {"seconds": 900}}},
+        {"poll_vote": {"poll": elsewhere(world), "answers": ["One"]}},
+        {"choice": {"message": elsewhere(world), "reply_id": "1", "title": "First"}},
+        {
+            "product_list": {
+                "catalog_id": "1",
+                "header": "Tea",
+                "body": "All of it",
+                "sections": [{"title": "Green", "product_ids": ["2"]}],
+            }
+        },
+        {
+            "flow": {
+                "body": "Order",
+                "flow_id": "9",
+                "button_title": "Begin",
+                "parameters": {"token": "t", "data_json": "{}"},
+            }
+        },
+        {"location_request": {"body": "Where?"}},
+        {"address_request": {"body": "Where to?", "country": "IN", "values": {"city": "Pune"}}},
+        {"album": {"items": [{"image": dot}, {"image": dot}]}},
     ]
+
+
+def elsewhere(world: World) -> Fields:
+    """A message in the chat of `message` that the mesh has not stored."""
+    return {
+        "network_message_id": "3A0002",
+        "chat": f"phone:{world.live['spare_phone']}",
+        "from_account": True,
+    }
 
 
 def message(world: World, content: Fields = TEXT) -> Fields:
@@ -159,22 +192,61 @@ async def queued_message(world: World) -> Fields:
     return {"account_id": world.live["account_id"], "message_id": sent.message.id}
 
 
+async def connected(world: World) -> Fields:
+    """The account, whose session other requests may have paused."""
+    account = {"account_id": world.live["account_id"]}
+    await world("Connect", **account)
+
+    async def online() -> bool:
+        return bool((await world("GetSession", **account)).session.state == SESSION_STATE_CONNECTED)
+
+    await eventually(online)
+    return account
+
+
+def acting(**fields: object) -> Make:
+    """An act about a message that somebody wrote to the account, as the network alone knows it."""
+    came = {
+        "network_message_id": "3A0001",
+        "chat": "phone:+4915100009998",
+        "sender": "phone:+4915100009998",
+    }
+
+    async def make(world: World) -> Fields:
+        about = {"messages": [came]} if fields.get("many") else {"message": came}
+        given = {name: value for name, value in fields.items() if name != "many"}
+        return await connected(world) | about | given
+
+    return make
+
+
 async def sent_message(world: World) -> Fields:
+    account = await connected(world)
     sent = await world("SendMessage", **message(world), wait_for=2)
-    return {"account_id": world.live["account_id"], "message": {"message_id": sent.message.id}}
+    return account | {"message": {"message_id": sent.message.id}}
+
+
+async def typing(world: World) -> Fields:
+    return await connected(world) | {"chat": f"phone:{world.live['spare_phone']}", "state": 2}
 
 
 async def edited_message(world: World) -> Fields:
     return await sent_message(world) | {"content": TEXT}
 
 
+async def shared_place(world: World) -> Fields:
+    await connected(world)
+    place = {"live_location": {"latitude": 48.1, "longitude": 11.5}}
+    sent = await world("SendMessage", **message(world, place), wait_for=2)
+    return {
+        "account_id": world.live["account_id"],
+        "message": {"message_id": sent.message.id},
+        "location": {"latitude": 48.2, "longitude": 11.5, "speed": 1.5, "heading": 90.0},
+    }
+
+
 async def forwarded_message(world: World) -> Fields:
     return await sent_message(world) | {"recipients": [f"phone:{world.live['spare_phone']}"]}
-
-
-def came(world: World) -> Fields:
-    """A message that somebody wrote to the account, as the network alone knows it."""
-    return {"network_message_id": "3A0001", "chat": "phone:+4915100009998", "sender": "phone:+4915100009998"}
 
 
 async def own_group(world: World) -> Fields:
@@ -271,39 +343,10 @@ _SIMPLE: dict[str, Callable[[World], Fields]] = {
         update_mask={"paths": ["compression", "retention_rules"]},
     ),
     "MessageService.BatchSendMessages": lambda world: {"messages": [message(world), message(world)]},
-    "MessageService.DeleteMessageForMe": lambda world: {
-        "account_id": world.live["account_id"],
-        "message": came(world),
-        "delete_media": True,
-    },
-    "MessageService.MarkPlayed": lambda world: {
-        "account_id": world.live["account_id"],
-        "messages": [came(world)],
-    },
-    "MessageService.MarkRead": lambda world: {
-        "account_id": world.live["account_id"],
-        "messages": [came(world)],
-    },
     "MessageService.ReactToMessage": lambda world: {
         "account_id": world.live["account_id"],
         "message": {"message_id": world.live["message_id"]},
         "emoji": "\U0001f44d",
-    },
-    "MessageService.SetMessagePinned": lambda world: {
-        "account_id": world.live["account_id"],
-        "message": came(world),
-        "pinned": True,
-        "duration": {"seconds": 86_400},
-    },
-    "MessageService.SetMessageStarred": lambda world: {
-        "account_id": world.live["account_id"],
-        "message": came(world),
-        "starred": True,
-    },
-    "MessageService.SetTyping": lambda world: {
-        "account_id": world.live["account_id"],
-        "chat": f"phone:{world.live['spare_phone']}",
-        "state": 2,
     },
     "MessageService.GetMessage": lambda world: {
         "account_id": world.live["account_id"],
@@ -401,9 +444,16 @@ _PREPARED: dict[str, Make] = {
     "MediaService.DeleteMedia": own_media,
     "MediaService.LookupMedia": stored_bytes,
     "MessageService.CancelMessage": queued_message,
+    "MessageService.DeleteMessageForMe": acting(delete_media=True),
     "MessageService.EditMessage": edited_message,
     "MessageService.ForwardMessage": forwarded_message,
+    "MessageService.MarkPlayed": acting(many=True),
+    "MessageService.MarkRead": acting(many=True),
     "MessageService.RevokeMessage": sent_message,
+    "MessageService.SetMessagePinned": acting(pinned=True, duration={"seconds": 86_400}),
+    "MessageService.SetMessageStarred": acting(starred=True),
+    "MessageService.SetTyping": typing,
+    "MessageService.UpdateLiveLocation": shared_place,
     "SessionService.Logout": paired_account,
     "SessionService.Pair": short_attempt,
     "SimulatorService.AcceptPairing": shown_code,
