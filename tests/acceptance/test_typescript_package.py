@@ -87,7 +87,7 @@ def test_what_the_readme_prints_is_right_by_its_types(tmp_path: Path) -> None:
     )
 
 
-async def test_a_program_pairs_sends_receives_stores_and_is_told_while_what_it_listens_to_is_killed(
+async def test_a_program_does_all_it_does_with_accounts_while_what_it_calls_is_killed(
     mesh: MeshProcess, admin: Caller, tenant: Tenant, tmp_path: Path
 ) -> None:
     limits = account_pb2.SendLimits(per_minute=10_000, per_hour=100_000, per_day=100_000)
@@ -105,10 +105,12 @@ async def test_a_program_pairs_sends_receives_stores_and_is_told_while_what_it_l
         await see_it_receive(working, account, admin, mesh)
         stored = (await working.next("stored")).split()
         assert stored[1:] == ["1000000", "text/plain"]
+        killed = mesh.kill_part("router")
         assert await working.next("bulk") == "500"
         assert await working.next("refused") == "InvalidArgument INVALID_FIELD recipient"
         assert await working.next("refused") == "NotFound RESOURCE_NOT_FOUND -"
         await working.next("done")
+    await eventually(lambda: mesh.file.parts["router"].pid != killed, RESTART_SECONDS, "its restart")
 
 
 async def see_it_receive(

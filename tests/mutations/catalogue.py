@@ -4,6 +4,7 @@ others' catalogues.
 
 from __future__ import annotations
 
+from tests.mutations.clients import CLIENTS
 from tests.mutations.drivers import DRIVERS
 from tests.mutations.linked_devices import LINKED_DEVICES
 from tests.mutations.mutation import Mutation
@@ -467,6 +468,7 @@ CATALOGUE = (
         "yield connection if await connection.fetchval(lock, work) else connection",
         "tests/integration/test_job_steps.py -k two_processes",
     ),
+    *CLIENTS,
     *DRIVERS,
     *SIDECAR,
     *LINKED_DEVICES,
