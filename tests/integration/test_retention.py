@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mesh_core.database.records import RecordKind
 from mesh_core.errors import OutOfRange
 from mesh_core.events import EventListener, EventReader, expiry
 from mesh_core.ids import new_uuid
@@ -112,6 +113,16 @@ class TestDays:
             await world.execute("INSERT INTO message_receipt VALUES ($1, 'phone:+491', 40, now())", message)
         assert await world.run()
         assert await world.value("SELECT array_agg(message) FROM message_receipt") == [kept]
+
+    async def test_votes_go_once_they_are_older_than_every_message(self, world: OldDays) -> None:
+        await world.message(DAY)
+        vote = "INSERT INTO account_record VALUES ($1, $2, 'poll', $3, '', $4)"
+        await world.execute(vote, world.account, RecordKind.POLL_VOTE, "phone:+491", NOON - 9 * DAY)
+        await world.execute(vote, world.account, RecordKind.POLL_VOTE, "phone:+492", NOON - DAY / 2)
+        await world.execute(vote, world.account, 99, "phone:+493", NOON - 9 * DAY)
+        assert await world.run()
+        left = "SELECT array_agg(member ORDER BY member) FROM account_record"
+        assert await world.value(left) == ["phone:+492", "phone:+493"]
 
 
 class TestShorterTenants:
@@ -384,6 +395,7 @@ class TestDeletedAccounts:
 
 
 _BY_TABLE = {
+    "account_record": "INSERT INTO account_record VALUES ($1, 99, 'key', '', '', now())",
     "credential": "INSERT INTO credential VALUES ($1, 1, '')",
     "driver_row": "INSERT INTO driver_row VALUES ($1, 'key', '')",
     "driver_row_count": "INSERT INTO driver_row_count VALUES ($1, 1)",

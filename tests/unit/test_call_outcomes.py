@@ -33,7 +33,7 @@ REASONS = {
 def test_each_refusal_has_an_error_of_the_api(refusal: Refusal) -> None:
     error = error_of(Refused(refusal, "the network's words"), "M1")
     assert error.reason == REASONS[refusal]
-    assert f"ERROR_REASON_{error.reason}" in errors_pb2.ErrorReason.keys()
+    assert f"ERROR_REASON_{error.reason}" in errors_pb2.ErrorReason.DESCRIPTOR.values_by_name
     assert isinstance(error, NotFound | ResourceExhausted | FailedPrecondition)
     assert "M1" in str(error) if isinstance(error, NotFound) else "the network's words" in str(error)
 
