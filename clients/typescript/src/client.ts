@@ -15,7 +15,7 @@ import { upload, type UploadOptions } from "./uploads.js";
 
 /** How a client connects. */
 export interface ConnectOptions {
-  /** Speaks TLS; `{}` trusts the system's authorities. */
+  /** Speaks TLS; `{}` trusts whom Node trusts. */
   readonly tls?: Tls | undefined;
 }
 
