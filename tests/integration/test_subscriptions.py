@@ -200,7 +200,7 @@ async def test_filters_are_the_subscription_s_own(api: Client, field: str) -> No
     }
     request = pb.SubscribeRequest(subscription="orders", **{field: values[field]})
     error: Any = await refused(api.stream(request).read())
-    assert (error.reason, error.field) == ("INVALID_FIELD", field)
+    assert (error.reason, error.field, field in error.message) == ("INVALID_FIELD", "subscription", True)
 
 
 async def test_another_tenant_s_subscription_does_not_exist(

@@ -175,7 +175,7 @@ class EventService(event_pb2_grpc.EventServiceServicer):
             )
         for name in ("event_types", "account_ids", "labels"):
             if getattr(request, name):
-                raise InvalidField(name, "must be empty: a named subscription has filters of its own")
+                raise InvalidField("subscription", f"has filters of its own: {name} must be empty")
         name = check_name("subscription", request.subscription)
         return ConsumerStream(
             self._reader,

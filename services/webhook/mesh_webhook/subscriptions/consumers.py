@@ -104,6 +104,7 @@ class Consumers:
         self._pool = pool
         self._consumers: set[Consumer] = set()
         self._left: list[UUID] = []
+        self._ending = asyncio.Lock()
         self._changed = Signal()
 
     async def join(self, consumer: Consumer) -> bool:
@@ -197,9 +198,14 @@ class Consumers:
 
     async def _end_left(self) -> None:
         """Ends the consumers whose streams have ended."""
-        while self._left:
-            await self._pool.execute(_LEAVE, self._left[-1], False, _lease())
-            self._left.pop()
+        async with self._ending:  # a drain waits for what the loop is at
+            while self._left:
+                consumer = self._left.pop()
+                try:
+                    await self._pool.execute(_LEAVE, consumer, False, _lease())
+                except UNAVAILABLE:
+                    self._left.append(consumer)
+                    raise
 
     async def _beat(self) -> None:
         beaten = {one.id: one for one in self._consumers if one.id and not one.joining and not one.lost}

@@ -17,7 +17,7 @@ from mesh_core.events.cursor import out_of_range
 from mesh_core.ids import Prefix
 from mesh_webhook.subscriptions.subscription import LANES, SELECT, NewSubscription, Subscription
 
-MAX_SUBSCRIPTIONS = 100
+MAX_SUBSCRIPTIONS = 1000
 """Of a tenant."""
 
 
