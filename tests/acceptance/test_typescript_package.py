@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -48,17 +49,27 @@ def built_client() -> Path:
 
 
 def installed_program() -> list[str]:
-    """The command of a program that has the package from npm, and is compiled against its types."""
+    """The command of a program that has the package from npm, and is compiled against its types.
+
+    What the package needs comes at the versions of its lock, though programs take newer ones.
+    """
     client = built_client()
     (package,) = client.glob("*.tgz")
+    locked = json.loads((CLIENT / "package-lock.json").read_text())["packages"]
+    versions = {name.rpartition("node_modules/")[2]: one["version"] for name, one in locked.items() if name}
 
     def build(folder: Path) -> None:
         shutil.copytree(PROJECT, folder, dirs_exist_ok=True)
+        described = json.loads((folder / "package.json").read_text()) | {"overrides": versions}
+        (folder / "package.json").write_text(json.dumps(described))
         npm = ["npm", "install", "--prefer-offline", "--silent", "--no-audit", "--no-fund", str(package)]
         run(npm, folder)
         run([str(client / "node_modules" / ".bin" / "tsc"), "--project", str(folder)], folder)
 
-    return ["node", str(built_once("typescript-program", [PROJECT, package], build) / "program.js")]
+    return [
+        "node",
+        str(built_once("typescript-program", [PROJECT, package, repr(versions)], build) / "program.js"),
+    ]
 
 
 def test_its_own_tests_pass(tmp_path: Path) -> None:
