@@ -14,7 +14,7 @@ from mesh_core import ids
 from mesh_core.events import Cursor
 from mesh_core.ids import Prefix
 from mesh_webhook.events import stream as stream_module
-from mesh_webhook.subscriptions import consumers, subscription_store
+from mesh_webhook.subscriptions import consumer_stream, consumers, subscription_store
 from mesh_webhook.subscriptions.subscription import LANES
 from sessionmesh.v1 import event_pb2 as pb
 from tests.support.consuming import Stream, accounts_of_lanes, create, creation, numbered, refused
@@ -284,6 +284,7 @@ async def test_a_consumer_is_sent_no_more_than_so_many_unacknowledged_events(
 ) -> None:
     monkeypatch.setattr(consumers, "MAX_UNACKNOWLEDGED", 100)
     monkeypatch.setattr(stream_module, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(consumer_stream, "LOOK_SECONDS", 0.05)
     await create(api)
     await tenant.commit(*numbered(150))
     stream = Stream(api)

@@ -24,6 +24,9 @@ from mesh_webhook.subscriptions.subscription import Subscription, lane_of
 from mesh_webhook.subscriptions.subscription_store import SubscriptionStore
 from sessionmesh.v1.event_pb2 import Event, Heartbeat, SubscribeResponse
 
+LOOK_SECONDS = 0.5
+"""How often a consumer that is waited for is looked at, for what it acknowledges to other servers."""
+
 
 class ConsumerStream:
     """A consumer of a subscription; `frames` never ends by itself."""
@@ -80,8 +83,8 @@ class ConsumerStream:
                 yield await self._join()
                 return
             if consumer.unbalanced or len(consumer.waiting) + _PAGE_EVENTS > limits.MAX_UNACKNOWLEDGED:
-                await self._changes(follower, _LOOK_SECONDS)
-                if time.monotonic() - self._looked_at >= _LOOK_SECONDS:
+                await self._changes(follower, LOOK_SECONDS)
+                if time.monotonic() - self._looked_at >= LOOK_SECONDS:
                     self._looked_at = time.monotonic()
                     await self._consumers.look(consumer)
             elif consumer.lanes and consumer.read < position:
@@ -159,4 +162,3 @@ class ConsumerStream:
 
 
 _PAGE_EVENTS = 100
-_LOOK_SECONDS = 0.5
