@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from mesh_core.database.partitions import make_partitions
-from mesh_core.events import reader, times
+from mesh_core.events import reader
 from mesh_webhook.deliveries import replays
 from mesh_webhook.subscriptions import subscription_store
 
@@ -18,7 +18,7 @@ NOBODY = "'00000000-0000-0000-0000-000000000000'"
     [
         (reader.READ, "'3', 0, 1000, NULL, 1000"),
         (reader.BEHIND, "'3', 0"),
-        (times.FIRST_FROM, "'3'"),
+        (reader.FIRST_FROM, "'3'"),
         (subscription_store.LAGS, f"{NOBODY}, '{{3}}', '{{0}}', 1000"),
         (replays.SCANNED, "'3', 0, '9', 0, 2000"),
         (replays.BODIES, f"'{{3}}', '{{0}}', ARRAY[{NOBODY}]::uuid[]"),

@@ -15,7 +15,7 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import ids
 from mesh_core.errors import MeshError
-from mesh_core.events import times
+from mesh_core.events import reader
 from mesh_core.ids import Prefix
 from mesh_core.jobs import job_message, worker
 from mesh_core.rpc.server.status import from_rpc_error
@@ -384,9 +384,9 @@ async def test_a_time_is_found_in_the_order_of_events(world: World) -> None:
     rows = await world.pool.fetch("SELECT xid, commit_time FROM event ORDER BY xid, seq")
     async with world.pool.acquire() as connection:
         for row in rows:
-            xid, seq = await times.place_before(connection, row["commit_time"] + times.SLACK)
+            xid, seq = await reader.place_before(connection, row["commit_time"] + reader.SLACK)
             assert (xid, seq) < (row["xid"], 1)
-        late = await times.place_before(connection, rows[-1]["commit_time"] + 2 * times.SLACK)
+        late = await reader.place_before(connection, rows[-1]["commit_time"] + 2 * reader.SLACK)
         assert late[0] >= rows[-1]["xid"] - 1
 
 

@@ -23,7 +23,7 @@ from mesh_core.database.requests import Method
 from mesh_core.errors import FailedPrecondition, InvalidField, NotFound, ResourceExhausted
 from mesh_core.events import EventReader, StoredEvent
 from mesh_core.events.cursor import Cursor
-from mesh_core.events.times import SLACK, place_before
+from mesh_core.events.reader import SLACK, place_before
 from mesh_core.ids import Prefix
 from mesh_core.jobs import NewJob, Step, SteppedWorker, Total, store
 from mesh_webhook.deliveries.completions import UNSTORABLE
