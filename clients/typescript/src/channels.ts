@@ -13,8 +13,8 @@ import { diagnose } from "./diagnosis.js";
 import { FailedPrecondition, Unreachable } from "./errors.js";
 
 /**
- * PEM contents. Without `ca` the authorities that Node trusts count; certificate and key are for meshes that ask callers
- * for theirs.
+ * PEM contents. Without `ca` the authorities that Node trusts count; certificate and key are for meshes that ask
+ * callers for theirs.
  */
 export interface Tls {
   readonly ca?: string | Uint8Array;

@@ -31,14 +31,20 @@ export function connect(target: string | readonly string[], apiKey: string, opti
   return new Client(new Caller(new Routers(routers, options.tls), apiKey));
 }
 
-class ClientCalls implements AsyncDisposable {
+/**
+ * Calls the mesh for one API key.
+ *
+ * Each service is a property whose methods take the request and options: `client.accounts.getAccount({ accountId })`.
+ * Methods that stream give what is iterated over with `for await`; leaving the loop ends the call. A required
+ * `requestId` that is empty is filled in on the way. Failures are `MeshCallError`.
+ */
+export class Client implements AsyncDisposable {
   readonly #caller: Caller;
-  readonly #services: Pick<Services, "accounts" | "messages" | "sessions" | "events">;
 
   constructor(caller: Caller) {
     this.#caller = caller;
     const services = Object.entries(SERVICES).map(([name, service]) => [name, serviceCalls(caller, service)]);
-    this.#services = Object.assign(this, Object.fromEntries(services) as Services);
+    Object.assign(this, Object.fromEntries(services));
   }
 
   /** Closes the connections; calls on them end with `Cancelled`. */
@@ -52,7 +58,7 @@ class ClientCalls implements AsyncDisposable {
 
   /** The account. */
   async getAccount(accountId: string, options?: CallOptions): Promise<Account> {
-    const { account } = await this.#services.accounts.getAccount({ accountId }, options);
+    const { account } = await this.accounts.getAccount({ accountId }, options);
     return account as Account;
   }
 
@@ -66,7 +72,7 @@ class ClientCalls implements AsyncDisposable {
     text: string,
     options: TextOptions & CallOptions = {},
   ): Promise<Message> {
-    const { message } = await this.#services.messages.sendMessage(textMessage(accountId, to, text, options), options);
+    const { message } = await this.messages.sendMessage(textMessage(accountId, to, text, options), options);
     return message as Message;
   }
 
@@ -115,7 +121,7 @@ class ClientCalls implements AsyncDisposable {
 
   /** The tenant's events after `cursor`, or from the oldest kept, or from now on: iterate over it. */
   subscribe(options: SubscribeOptions = {}): Subscription {
-    return new Subscription(this.#services.events, options);
+    return new Subscription(this.events, options);
   }
 
   /**
@@ -123,23 +129,16 @@ class ClientCalls implements AsyncDisposable {
    * `confirm` ask is answered by `sessions.answerPairing`. The attempt goes on when the connection breaks.
    */
   pair(accountId: string, options: PairOptions = {}): AsyncGenerator<PairResponse, void, undefined> {
-    return pairing(this.#services.sessions, accountId, options);
+    return pairing(this.sessions, accountId, options);
   }
 
   /** The account's session now and after each change, also when its owner changes. */
   watchSession(accountId: string, options: { signal?: AbortSignal } = {}): AsyncGenerator<Session, void, undefined> {
-    return watching(this.#services.sessions, accountId, options.signal);
+    return watching(this.sessions, accountId, options.signal);
   }
 }
 
-/**
- * Calls the mesh for one API key.
- *
- * Each service is a property whose methods take the request and options: `await client.accounts.getAccount({ accountId
- * })`. Methods that stream give what is iterated over with `for await`; leaving the loop ends the call. A required
- * `requestId` that is empty is filled in on the way. Failures are `MeshCallError`.
- */
-export type Client = ClientCalls & Services;
-const Client = ClientCalls as new (caller: Caller) => Client;
+/** What the constructor adds. */
+export interface Client extends Services {}
 
 const FILE_MS = 300_000;
