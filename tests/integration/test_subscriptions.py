@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -263,6 +264,31 @@ async def test_a_subscription_may_begin_at_the_oldest_event(tenant: Tenant, api:
     stream = Stream(api)
     assert await stream.take(3) == [0, 1, 2]
     stream.close()
+
+
+async def test_a_subscription_may_begin_at_a_time(tenant: Tenant, api: Client) -> None:
+    for number in range(3):
+        await tenant.commit(*numbered(2, 2 * number))
+    rows = await tenant.pool.fetch(
+        "SELECT commit_time FROM event WHERE tenant = $1 ORDER BY xid, seq", tenant.uuid
+    )
+    request = creation()
+    request.start_time.FromDatetime(rows[2]["commit_time"])
+    await api.call(api.events.CreateSubscription, request)
+    stream = Stream(api)
+    assert await stream.take(4) == [2, 3, 4, 5]
+    stream.close()
+    late = creation("late")
+    late.start_time.FromDatetime(rows[-1]["commit_time"] + timedelta(hours=1))
+    made = (await api.call(api.events.CreateSubscription, late)).subscription
+    assert Cursor.decode(made.cursor) > Cursor.decode(stream.events[-1].cursor)
+    early = creation("early")
+    early.start_time.seconds = 1
+    made = (await api.call(api.events.CreateSubscription, early)).subscription
+    assert Cursor.decode(made.cursor) < Cursor.decode(stream.events[0].cursor)
+    early.from_oldest, early.request_id = True, "other"
+    error: Any = await refused(api.call(api.events.CreateSubscription, early))
+    assert (error.reason, error.field) == ("INVALID_FIELD", "start_time")
 
 
 async def test_its_cursor_moves_past_what_it_does_not_want(tenant: Tenant, api: Client) -> None:

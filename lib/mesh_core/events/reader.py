@@ -74,6 +74,24 @@ class EventReader:
         horizon = await self._database.pool.fetchval("SELECT pg_snapshot_xmin(pg_current_snapshot())")
         return Cursor(self.generation, horizon - 1, LAST_SEQ)
 
+    async def since(self, moment: datetime, tenant: UUID) -> Cursor:
+        """The cursor before the first event that was committed at `moment` or later and is still stored, as
+        far as the order of events is that of times. Raises `DeadlineExceeded` SEARCH_TOO_LONG.
+        """
+        pool = self._database.callers.of(tenant)
+        async with pool.acquire() as connection:
+            place = await place_before(connection, moment)
+        found = await pool.search(FIRST_SINCE, *place, moment)
+        if not found:
+            return await self.latest()
+        position, place_in_it = found[0]["position"], found[0]["place"]
+        before = (
+            Cursor(self.generation, position, place_in_it - 1)
+            if place_in_it
+            else Cursor(self.generation, position - 1, LAST_SEQ)
+        )
+        return max(before, await self.oldest(tenant))
+
     async def check(self, cursor: Cursor, tenant: UUID | None = None) -> None:
         """Raises `OutOfRange` CURSOR_OUT_OF_RANGE for a cursor from the future, and for one that has expired:
         events behind it were dropped, or with a `tenant` those of its own deleted.
@@ -190,4 +208,7 @@ BEHIND = """SELECT (SELECT true FROM event WHERE (xid, seq) > ($1::xid8, $2)
 # Events have no index by time.
 _BOUNDS = "SELECT xid AS low, pg_snapshot_xmin(pg_current_snapshot()) AS high FROM event_horizon"
 FIRST_FROM = """SELECT xid AS position, commit_time FROM event WHERE (xid, seq) >= ($1::xid8, 0)
+  ORDER BY xid, seq LIMIT 1"""
+FIRST_SINCE = """SELECT xid AS position, seq AS place FROM event
+  WHERE (xid, seq) > ($1::xid8, $2) AND xid < pg_snapshot_xmin(pg_current_snapshot()) AND commit_time >= $3
   ORDER BY xid, seq LIMIT 1"""

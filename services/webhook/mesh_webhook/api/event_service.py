@@ -115,13 +115,17 @@ class EventService(event_pb2_grpc.EventServiceServicer):
     ) -> pb.CreateSubscriptionResponse:
         tenant = UUID(current_identity().tenant_for(request.tenant_id).bytes)
         request_id = validation.request_id(request.request_id)
-        made = await self._subscriptions.create(
-            tenant,
-            NewSubscription.of(request.subscription),
-            request_id,
-            request_digest(request),
-            from_oldest=request.from_oldest,
-        )
+        new = NewSubscription.of(request.subscription)
+        if request.HasField("start_time"):
+            if request.from_oldest:
+                raise InvalidField("start_time", "is a place of its own: leave out from_oldest")
+            start = await self._reader.since(validation.timestamp("start_time", request.start_time), tenant)
+        elif request.from_oldest:
+            start = await self._reader.oldest(tenant)
+        else:
+            start = await self._reader.latest()
+        digest = request_digest(request)
+        made = await self._subscriptions.create(tenant, new, start, request_id, digest)
         return pb.CreateSubscriptionResponse(subscription=await self._shown(made))
 
     async def GetSubscription(

@@ -29,14 +29,13 @@ class SubscriptionStore:
         self._reader = reader
 
     async def create(
-        self, tenant: UUID, new: NewSubscription, request_id: str, digest: bytes, *, from_oldest: bool
+        self, tenant: UUID, new: NewSubscription, start: Cursor, request_id: str, digest: bytes
     ) -> Subscription:
-        """Creates it where events stand now, or the oldest does; or returns what the same request created.
+        """Creates it at `start`, or returns what the same request created.
 
         Raises `NotFound` for an unknown tenant, `AlreadyExists`, and `ResourceExhausted` when the tenant has
         as many as it may.
         """
-        start = await (self._reader.oldest(tenant) if from_oldest else self._reader.latest())
         made = ids.new_uuid()
         async with self._callers.locking(tenant, tenant) as connection:
             if not await connection.fetchval(_LOCK_TENANT, tenant):
