@@ -74,6 +74,24 @@ async def test_a_vote_that_comes_again_is_counted_once(stage: Stage, node: NodeP
     assert [type_ for type_, _ in events].count("poll.voted") == 1
 
 
+async def test_a_vote_that_comes_behind_a_later_one_changes_nothing(stage: Stage, node: NodeProcess) -> None:
+    account = await stage.paired(node)
+    poll = await send_content(stage, node, account, RECIPIENT, POLL)
+    for answer, time_us in (("yes", 2_000_000_000), ("no", 1_000_000_000)):
+        said = content_pb2.PollVoteContent(answers=[answer])
+        said.poll.network_message_id = poll.network_message_id
+        other = wire.Other(kind="poll_vote", body=said.SerializeToString())
+        person = f"phone:{RECIPIENT}"
+        content = wire.Content(other=other).SerializeToString()
+        vote = wire.Inbound(sender=person, chat=person, content=content, time_us=time_us)
+        stage.network.inbound.offer(stage.on_network(account), vote)
+    stage.network.flush()
+    last = stage.receive(account, wire.Content(text="done"))
+
+    await received(stage, account, "message.received", lambda e: e.message.message.network_message_id == last)
+    assert votes(await stage.message(poll.id, account, node)) == {"yes": 1, "no": 0}
+
+
 async def test_a_vote_for_what_the_poll_does_not_offer_is_refused(stage: Stage, node: NodeProcess) -> None:
     account = await stage.paired(node)
     poll = await send_content(stage, node, account, RECIPIENT, POLL)

@@ -10,7 +10,7 @@ from functools import partial
 import asyncpg
 import pytest
 
-from mesh_core.database.records import RecordKind
+from mesh_core.database.requests import RecordKind
 from mesh_core.errors import Unavailable
 from mesh_core.ids import new_uuid
 from mesh_session_node.journal import (
@@ -30,8 +30,7 @@ from mesh_session_node.journal import (
     SessionSnapshot,
     StatusChange,
 )
-from mesh_session_node.store.records import RecordStore, StoredRecord
-from mesh_session_node.store.requests import AnsweredRequest, RequestStore
+from mesh_session_node.store.records import AnsweredRequest, RecordStore, RequestStore, StoredRecord
 from tests.support.eventually import eventually
 from tests.support.journal_world import (
     QUEUED,

@@ -4,6 +4,7 @@ why.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Sequence
 from typing import Any
@@ -70,6 +71,17 @@ async def test_the_same_edit_again_is_answered_as_the_first_one_was(stage: Stage
         "ALREADY_EXISTS",
         "REQUEST_ID_REUSED",
     )
+
+
+async def test_the_same_edit_twice_at_once_is_made_once(stage: Stage, node: NodeProcess) -> None:
+    account = await stage.paired(node)
+    message = await sent(stage, node, account)
+    request = {"message": ref(message), "content": words("one"), "request_id": "edit"}
+
+    answers = await asyncio.gather(*(act(stage, node, account, "EditMessage", **request) for _ in range(3)))
+
+    assert answers[0] == answers[1] == answers[2]
+    assert len(stage.records(Kind.MESSAGE_CHANGED, account)) == 1
 
 
 async def test_an_edit_too_late_leaves_the_message_as_it_was(stage: Stage, node: NodeProcess) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mesh_core.database.records import RecordKind
+from mesh_core.database.requests import RecordKind
 from mesh_core.errors import OutOfRange
 from mesh_core.events import EventListener, EventReader, expiry
 from mesh_core.ids import new_uuid

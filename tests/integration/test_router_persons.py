@@ -192,7 +192,8 @@ async def test_an_erased_person_is_named_nowhere_and_the_statuses_stay(world: Ro
         )
     job = await mine.erased("hidden:4711ann")
     assert (job.state, job.done, job.failed) == (job_pb2.JOB_STATE_SUCCEEDED, 8, 0)
-    assert await world.database.pool.fetch("SELECT account FROM account_record") == [(others.account,)]
+    left = await world.database.pool.fetch("SELECT account FROM account_record")
+    assert [row["account"] for row in left] == [others.account]
     for message, chat in ((sent, "hidden:erased"), (received, "hidden:erased"), (in_group, GROUP)):
         row = await mine.row("message", message)
         assert (row["content"], row["chat"], row["external_id"]) == (b"", chat, "mine")

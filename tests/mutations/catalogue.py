@@ -4,6 +4,7 @@ others' catalogues.
 
 from __future__ import annotations
 
+from tests.mutations.account_calls import ACCOUNT_CALLS
 from tests.mutations.clients import CLIENTS
 from tests.mutations.drivers import DRIVERS
 from tests.mutations.linked_devices import LINKED_DEVICES
@@ -468,6 +469,7 @@ CATALOGUE = (
         "yield connection if await connection.fetchval(lock, work) else connection",
         "tests/integration/test_job_steps.py -k two_processes",
     ),
+    *ACCOUNT_CALLS,
     *CLIENTS,
     *DRIVERS,
     *SIDECAR,

@@ -1,4 +1,6 @@
-"""Request ids: a request that is sent again acts once and gets the first result (AIP-155)."""
+"""Request ids: a request that is sent again acts once and gets the first result (AIP-155); and the numbers of
+methods and of kinds of records, as they are stored.
+"""
 
 from __future__ import annotations
 
@@ -42,6 +44,16 @@ class Method(IntEnum):
     REPLAY_EVENTS = 122
     REDELIVER = 123
     CREATE_SUBSCRIPTION = 124
+
+
+class RecordKind(IntEnum):
+    """What a record is, as stored. Append only."""
+
+    POLL_VOTE = 1
+    """What somebody chose in a poll. `key`: the poll's message, as 32 hexadecimal digits; `member`: the
+    voter's address; `value`: a serialised sessionmesh.v1.PollVoteContent with `answers` alone; `time`:
+    when they did.
+    """
 
 
 RETENTION = timedelta(hours=24)

@@ -46,8 +46,7 @@ from mesh_session_node.store.accounts import AccountStore, SendLimits
 from mesh_session_node.store.driver_rows import DriverRowStore
 from mesh_session_node.store.media import MediaClient
 from mesh_session_node.store.messages import MessageStore
-from mesh_session_node.store.records import RecordStore
-from mesh_session_node.store.requests import RequestStore
+from mesh_session_node.store.records import RecordStore, RequestStore
 from mesh_session_node.store.sessions import SessionStore
 from sessionmesh.internal.v1 import node_pb2_grpc
 from sessionmesh.v1 import message_pb2_grpc, server_pb2_grpc, session_pb2_grpc

@@ -9,7 +9,7 @@ from prometheus_client import Counter
 
 from mesh_core.database.partitions import stored_days
 from mesh_core.database.pool import AnyConnection
-from mesh_core.database.records import RecordKind
+from mesh_core.database.requests import RecordKind
 from mesh_router.retention.policy import DEDUPLICATION, DISCONNECTS, ENDED_KEYS, PEOPLE
 from mesh_router.retention.purge import PAGES_OF, STEP
 

@@ -28,7 +28,7 @@ from mesh_session_node.drivers.interface.outcomes import ConnectionEnded
 from mesh_session_node.drivers.interface.outcomes import Refused as RefusedByNetwork
 from mesh_session_node.journal import Action, Outcome, Refused, Row, unwrap
 from mesh_session_node.node.lookup import AccountLookup
-from mesh_session_node.store.requests import RequestStore
+from mesh_session_node.store.records import RequestStore
 
 Context = ServicerContext[Any, Any]
 T = TypeVar("T")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -28,9 +27,9 @@ from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.context.driver_rows import ArrivedRows
 from mesh_session_node.context.message_rows import message_of_row, set_create_time
-from mesh_session_node.drivers.interface.content import Incoming, Reference, is_one_of
+from mesh_session_node.drivers.interface.content import Incoming, Reference
 from mesh_session_node.drivers.interface.driver import Link
-from mesh_session_node.inbound.arrivals import Arrival
+from mesh_session_node.inbound.arrivals import Arrival, told_by_account, turn_of
 from mesh_session_node.inbound.changes import ContentChanges, is_place, writer_of
 from mesh_session_node.inbound.fitting import placeholder
 from mesh_session_node.inbound.in_order import InOrder
@@ -63,7 +62,7 @@ class Receiver:
     def receive(self, session: SessionContext, came: Incoming) -> None:
         """Store a message from the network, after what came before it in its chat."""
         came = told_by_account(session, came)
-        link, turn, uuid = session.link, _turn(session, came), new_uuid()
+        link, turn, uuid = session.link, turn_of(session, came), new_uuid()
         changes = None
         if came.changes:
             if session.rows is None:
@@ -269,17 +268,6 @@ class Receiver:
             self._media.add(session, uuid, came.blob)
 
 
-def told_by_account(session: SessionContext, came: Incoming) -> Incoming:
-    """What the account itself wrote is `from_account`, also where the network does not say so: a message to
-    its own number, or of its phone in a group. Taken for somebody else's it would be answered, for ever.
-    """
-    if came.from_account or not is_one_of(session.own, came.sender, came.identity):
-        return came
-    # It says who the sender is, and so who the recipient is only in the account's chat with itself
-    identity = came.identity if is_one_of(session.own, came.chat) else None
-    return replace(came, from_account=True, identity=identity)
-
-
 def as_message(arrival: Arrival, uuid: UUID, rows: Mapping[str, Record]) -> pb.Message:
     """A message from the network in the API's form; `rows` as for `Receiver`."""
     session, came = arrival.session, arrival.message
@@ -309,14 +297,6 @@ def as_message(arrival: Arrival, uuid: UUID, rows: Mapping[str, Record]) -> pb.M
     message.network_time.FromMicroseconds(came.time)
     set_create_time(message, uuid)
     return message
-
-
-def _turn(session: SessionContext, came: Incoming) -> str:
-    """What comes in one order: a chat's messages, or all of an account whose driver keeps rows, which change
-    from one message to the next.
-    """
-    state = session.driver_state
-    return came.chat if state is None or state.ratchet is not None else ""
 
 
 def _needs_look_up(session: SessionContext, came: Incoming) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mesh_core.database.records import RecordKind
+from mesh_core.database.requests import RecordKind
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.context.message_rows import content_of_row, message_of_row, ref_of_row
 from mesh_session_node.drivers.interface.content import names_of

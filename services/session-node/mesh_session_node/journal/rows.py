@@ -127,7 +127,7 @@ class Action(msgspec.Struct, frozen=True, gc=False):
 
 
 class AccountRecord(msgspec.Struct, frozen=True, gc=False):
-    """A record of the account (`mesh_core.database.records`); `value` None: there is none any more. The last
+    """A record of the account (`mesh_core.database.requests`); `value` None: there is none any more. The last
     one of an account, kind, key and member in a batch is stored.
     """
 

@@ -4,7 +4,7 @@ ALTER TABLE request ADD COLUMN answer bytea;    -- the serialised answer, where 
 
 CREATE TABLE account_record (
   account uuid             NOT NULL,
-  kind    smallint         NOT NULL,            -- mesh_core.database.records.RecordKind, which says what the rest is
+  kind    smallint         NOT NULL,            -- mesh_core.database.requests.RecordKind, which says what the rest is
   key     text COLLATE "C" NOT NULL CHECK (octet_length(key) BETWEEN 1 AND 512),
   member  text COLLATE "C" NOT NULL DEFAULT '', -- the address of the person that it is of, beside the key
   value   bytea            NOT NULL,
