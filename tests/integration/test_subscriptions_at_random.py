@@ -74,8 +74,8 @@ class Actor:
             except TimeoutError:
                 pass
             except grpc.aio.AioRpcError as error:
-                if error.code() is not grpc.StatusCode.UNAVAILABLE:
-                    raise
+                if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED):
+                    raise  # many that have left may still be there while the machine is busy
             finally:
                 call.cancel()
 
