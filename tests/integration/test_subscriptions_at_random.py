@@ -22,7 +22,7 @@ from tests.support.consuming import create, numbered
 from tests.support.eventually import eventually
 from tests.support.webhook_world import Client, Tenant, World, client, open_world, service
 
-ACCOUNTS, ROUNDS, CONSUMERS = 8, 15, 4
+ACCOUNTS, ROUNDS, CONSUMERS = 12, 25, 4
 
 
 @pytest.fixture
@@ -69,20 +69,19 @@ class Actor:
             api = self._dice.choice(self._servers)
             call = api.stream(pb.SubscribeRequest(subscription="orders"))
             try:
-                async with asyncio.timeout(self._dice.uniform(0.05, 0.3)):
-                    await self._consume(api, call, self._dice.randint(1, 12))
-            except TimeoutError:
-                pass
+                await self._consume(api, call)
             except grpc.aio.AioRpcError as error:
                 if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED):
                     raise  # many that have left may still be there while the machine is busy
             finally:
                 call.cancel()
 
-    async def _consume(self, api: Client, call: Any, frames: int) -> None:
-        """So many frames, most of them acknowledged, in part or whole; then it leaves or is ended."""
+    async def _consume(self, api: Client, call: Any) -> None:
+        """Of each frame all is acknowledged, at once or in two parts; or some or nothing, and then it leaves,
+        or is ended.
+        """
         consumer = ""
-        for _ in range(frames):
+        while True:
             frame = await call.read()
             if frame.HasField("heartbeat"):
                 consumer = frame.heartbeat.consumer_id
@@ -90,16 +89,19 @@ class Actor:
             events = list(frame.events.events)
             for event in events:
                 self._record.came(event)
-            if self._dice.random() < 0.8:
-                await self._acknowledge(api, consumer, events[: self._dice.randint(1, len(events))])
-        if consumer and self._dice.random() < 0.3:
+            leaves = self._dice.random() < 0.3
+            if (some := self._dice.randint(0, len(events))) and (leaves or self._dice.random() < 0.5):
+                await self._acknowledge(api, consumer, events[:some])
+            if leaves:
+                break
+            await self._acknowledge(api, consumer, events)
+        if self._dice.random() < 0.5:
             await self._tenant.pool.execute(
                 "SELECT subscription_leave($1, false, '8 s')",
                 ids.decode(Prefix.CONSUMER, consumer, "consumer_id"),
             )
 
     async def _acknowledge(self, api: Client, consumer: str, events: list[pb.Event]) -> None:
-        """What an earlier frame had is done with it."""
         request = pb.AcknowledgeEventsRequest(name="orders", cursor=events[-1].cursor, consumer_id=consumer)
         try:
             await api.call(api.events.AcknowledgeEvents, request)
