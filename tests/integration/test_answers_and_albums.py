@@ -161,6 +161,7 @@ async def test_an_album_becomes_a_message_for_each_of_its_parts_once(stage: Stag
 # --- places that move
 
 
+@pytest.mark.read_back("UpdateLiveLocation")
 async def test_a_live_location_moves_and_ends(stage: Stage, node: NodeProcess) -> None:
     account, other = await stage.paired(node), await stage.paired(node)
     place = {"live_location": {"latitude": 1.0, "longitude": 2.0, "duration": {"seconds": 900}}}

@@ -36,6 +36,7 @@ def group_of(stage: Stage, *members: Account, admins: Sequence[Account] = ()) ->
 # --- editing
 
 
+@pytest.mark.read_back("EditMessage")
 async def test_an_edit_is_stored_told_and_brought_to_who_got_the_message(
     stage: Stage, node: NodeProcess
 ) -> None:
@@ -117,6 +118,7 @@ async def test_what_cannot_be_edited_says_why(stage: Stage, node: NodeProcess) -
 # --- taking back
 
 
+@pytest.mark.read_back("RevokeMessage")
 async def test_what_is_taken_back_is_gone_everywhere(stage: Stage, node: NodeProcess) -> None:
     account, other = await stage.paired(node), await stage.paired(node)
     message = await sent(stage, node, account, other.phone)
@@ -174,6 +176,7 @@ async def test_who_left_the_group_takes_nothing_back(stage: Stage, node: NodePro
 # --- reacting and sending on
 
 
+@pytest.mark.read_back("ReactToMessage")
 async def test_a_reaction_is_a_message_of_its_own_and_can_be_removed(stage: Stage, node: NodeProcess) -> None:
     account, other = await stage.paired(node), await stage.paired(node)
     message = await sent(stage, node, account, other.phone)
@@ -191,6 +194,7 @@ async def test_a_reaction_is_a_message_of_its_own_and_can_be_removed(stage: Stag
     assert words_for_emoji == ("INVALID_ARGUMENT", "INVALID_FIELD", "emoji")
 
 
+@pytest.mark.read_back("ForwardMessage")
 async def test_a_message_is_sent_on_to_several_once_per_request(stage: Stage, node: NodeProcess) -> None:
     account, first, second = [await stage.paired(node) for _ in range(3)]
     came = await written_to(stage, account)
@@ -226,6 +230,7 @@ async def test_what_cannot_be_sent_on_says_why(stage: Stage, node: NodeProcess) 
 # --- what the account's devices and the other side see
 
 
+@pytest.mark.read_back("MarkRead", "MarkPlayed")
 async def test_messages_are_told_to_be_read_and_played(stage: Stage, node: NodeProcess) -> None:
     account, other = await stage.paired(node), await stage.paired(node)
     message = await sent(stage, node, other, account.phone)
@@ -254,6 +259,7 @@ async def test_messages_are_told_to_be_read_and_played(stage: Stage, node: NodeP
     assert own == ("INVALID_ARGUMENT", "INVALID_FIELD", "messages[0]")
 
 
+@pytest.mark.read_back("SetMessageStarred", "SetMessagePinned", "DeleteMessageForMe", "SetTyping")
 async def test_stars_pins_deletions_and_typing_reach_the_network(stage: Stage, node: NodeProcess) -> None:
     account = await stage.paired(node)
     message = await sent(stage, node, account)
@@ -280,6 +286,27 @@ async def test_a_pin_that_nobody_can_set_says_so(stage: Stage, node: NodeProcess
     assert (await refusal(stage, node, account, "SetMessagePinned", **pinned))[2] == "duration"
     typed = {"chat": "status", "state": message_pb2.TYPING_STATE_TYPING}
     assert (await refusal(stage, node, account, "SetTyping", **typed))[2] == "chat"
+
+
+async def test_acts_for_another_tenants_account_find_none(stage: Stage, node: NodeProcess) -> None:
+    foreign = await stage.of_another_tenant()
+    about = {"network_message_id": "X", "chat": STRANGER}
+    acts: dict[str, dict[str, Any]] = {
+        "EditMessage": {"message": about, "content": words("x")},
+        "RevokeMessage": {"message": about},
+        "ReactToMessage": {"message": about},
+        "ForwardMessage": {"message": about, "recipients": [STRANGER]},
+        "MarkRead": {"messages": [about]},
+        "MarkPlayed": {"messages": [about]},
+        "SetMessageStarred": {"message": about},
+        "SetMessagePinned": {"message": about},
+        "DeleteMessageForMe": {"message": about},
+        "UpdateLiveLocation": {"message": about, "end": True},
+        "SetTyping": {"chat": STRANGER, "state": 2},
+    }
+    for method, fields in acts.items():
+        refused = await refusal(stage, node, foreign, method, **fields)
+        assert refused[:2] == ("NOT_FOUND", "RESOURCE_NOT_FOUND"), method
 
 
 async def test_acts_need_a_connected_session_of_ones_own(stage: Stage, node: NodeProcess) -> None:
