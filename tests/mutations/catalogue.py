@@ -4,10 +4,13 @@ others' catalogues.
 
 from __future__ import annotations
 
+from tests.mutations.account_calls import ACCOUNT_CALLS
+from tests.mutations.clients import CLIENTS
 from tests.mutations.drivers import DRIVERS
 from tests.mutations.linked_devices import LINKED_DEVICES
 from tests.mutations.mutation import Mutation
 from tests.mutations.sidecar import SIDECAR
+from tests.mutations.subscriptions import SUBSCRIPTIONS
 from tests.mutations.transport import TRANSPORT
 
 _SQL = "lib/mesh_core/database/migrations/versions"
@@ -473,8 +476,11 @@ CATALOGUE = (
         "yield connection if await connection.fetchval(lock, work) else connection",
         "tests/integration/test_job_steps.py -k two_processes",
     ),
+    *ACCOUNT_CALLS,
+    *CLIENTS,
     *DRIVERS,
     *SIDECAR,
     *LINKED_DEVICES,
+    *SUBSCRIPTIONS,
     *TRANSPORT,
 )

@@ -32,6 +32,7 @@ from mesh_core.tasks import Supervisor
 from mesh_session_node.calls.account_call import AccountCalls
 from mesh_session_node.calls.message_service import MessageService
 from mesh_session_node.calls.node_service import NodeService
+from mesh_session_node.calls.sending import Sending
 from mesh_session_node.calls.server_service import ServerService
 from mesh_session_node.calls.session_service import SessionService
 from mesh_session_node.drivers.registry import Drivers
@@ -45,13 +46,14 @@ from mesh_session_node.store.accounts import AccountStore, SendLimits
 from mesh_session_node.store.driver_rows import DriverRowStore
 from mesh_session_node.store.media import MediaClient
 from mesh_session_node.store.messages import MessageStore
+from mesh_session_node.store.records import RecordStore, RequestStore
 from mesh_session_node.store.sessions import SessionStore
 from sessionmesh.internal.v1 import node_pb2_grpc
 from sessionmesh.v1 import message_pb2_grpc, server_pb2_grpc, session_pb2_grpc
 
 logger = structlog.get_logger(__name__)
 
-OLDEST_SCHEMA = 17
+OLDEST_SCHEMA = 18
 
 
 async def main(settings: SessionNodeSettings, stop: Stop) -> None:
@@ -115,6 +117,7 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
             media=MediaClient(channels, media, settings.mediaservice.address, settings.auth.mesh_key),
             previews=previews,
             rows=DriverRowStore(database.pool, sealer),
+            records=RecordStore(database.pool),
             ownership=ownership,
         )
         journal_task = supervisor.start("journal", journal.run(node.on_commit))
@@ -151,8 +154,9 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
 def _add_services(
     server: Server, node: Node, messages: MessageStore, database: Database, pager: Pager
 ) -> None:
-    calls = AccountCalls(node.lookup)
-    message_service = MessageService(calls, messages, node.references, node.preparation, pager)
+    calls = AccountCalls(node.lookup, RequestStore(database.pool))
+    sending = Sending(node.lookup, messages, node.references, node.preparation)
+    message_service = MessageService(calls, messages, node.references, sending, node.changes, pager)
     server.add(message_pb2_grpc.add_MessageServiceServicer_to_server, message_service)
     server.add_bytes("sessionmesh.v1.MessageService", {"SendMessage": message_service.send_message})
     session_service = SessionService(calls, node.pairings, SessionStore(database.pool), pager)

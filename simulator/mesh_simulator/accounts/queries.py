@@ -97,5 +97,13 @@ def new_group_id() -> str:
     return secrets.token_hex(8)
 
 
+def done(query: wire.Query, refusal: wire.QueryErrorReason.ValueType | None) -> wire.Answer:
+    """The answer to a query that changes something: that it is done, or why not."""
+    if refusal is None:
+        return wire.Answer(id=query.id, done=wire.Done())
+    words = wire.QueryErrorReason.Name(refusal).removeprefix("QUERY_ERROR_REASON_").replace("_", " ").lower()
+    return _error(query, refusal, words)
+
+
 def _error(query: wire.Query, reason: wire.QueryErrorReason.ValueType, message: str) -> wire.Answer:
     return wire.Answer(id=query.id, error=wire.QueryError(reason=reason, message=message))

@@ -8,7 +8,7 @@ import time
 from mesh_core.errors import InvalidField
 from mesh_core.framing import MAX_FRAME_BYTES
 from mesh_simulator.accounts.account import Account, Client, PendingInbound
-from mesh_simulator.accounts.addresses import GROUP
+from mesh_simulator.accounts.addresses import GROUP, STATUS
 from mesh_simulator.accounts.directory import Directory
 from mesh_simulator.ledger.ledger import Ledger
 from mesh_simulator.ledger.records import Kind
@@ -45,6 +45,8 @@ class InboundMessages:
         identity = self._directory.identity_at(message.chat if by_own_device else message.sender)
         if identity is not None:
             message.identity.CopyFrom(identity)
+        if identity is not None and identity.phone and not message.from_me:
+            account.people[identity.phone] = None
         account.inbound[message.id] = PendingInbound(message, author)
         self._ledger.append(
             Kind.INBOUND,
@@ -69,11 +71,15 @@ class InboundMessages:
         if dropped or (pending := account.inbound.pop(message_id, None)) is None:
             return
         if pending.author is not None:
-            participant = account.phone if pending.message.chat.startswith(GROUP) else ""
+            of_many = pending.message.chat.startswith(GROUP) or pending.message.chat == STATUS
+            participant = account.phone if of_many else ""
             self._receipts.issue(pending.author, message_id, wire.RECEIPT_KIND_DELIVERED, participant)
 
     def typing(self, account: Account, typing: wire.Typing) -> None:
         """Tell the account that `account` is typing to, if it is online."""
+        self._ledger.append(
+            Kind.TYPING, account=account.number, code=typing.state, text=f"\0{recordable(typing.chat)}"
+        )
         recipient = self._directory.find(typing.chat)
         if isinstance(recipient, Account) and recipient.client is not None:
             sender = self._directory.address_of(account.phone)

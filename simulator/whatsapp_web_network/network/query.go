@@ -4,6 +4,9 @@ import (
 	"strconv"
 
 	"go.mau.fi/whatsmeow/types"
+	simulatorv1 "sessionmesh.dev/gen/sessionmesh/simulator/v1"
+
+	"sessionmesh.dev/whatsapp-web-network/ledger"
 )
 
 // query answers what a client asks. What the network does not know is answered as done: clients ask for much at their start
@@ -133,6 +136,10 @@ func (n *Network) addPatch(account *Account, name string, from int, patch Node) 
 	body, _ := patch.Content.([]byte)
 	account.patches[name] = append(patches, versioned(body, uint64(len(patches)+1)))
 	attrs["version"] = strconv.Itoa(len(patches) + 1)
+	n.Ledger.Append(ledger.Record{
+		Kind: simulatorv1.LedgerKind_LEDGER_KIND_APP_STATE_CHANGED, Account: account.Digits,
+		Counter: uint64(len(patches) + 1), ID: name,
+	})
 	return Node{Tag: "collection", Attrs: attrs}
 }
 

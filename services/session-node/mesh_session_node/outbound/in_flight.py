@@ -14,7 +14,13 @@ from mesh_core.errors import MeshError
 from mesh_core.telemetry import tracing
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
-from mesh_session_node.drivers.interface.content import Identity, OutgoingMessage, References
+from mesh_session_node.drivers.interface.content import (
+    STATUS,
+    Identity,
+    OutgoingMessage,
+    References,
+    audience_of,
+)
 from mesh_session_node.drivers.interface.outcomes import Failure, Receipt
 from mesh_session_node.journal import MemberReceipt, StatusChange
 from mesh_session_node.outbound.outgoing import Outgoing
@@ -122,7 +128,10 @@ class MessagesInFlight:
             out.attempts += 1
             self.messages[out.network_id] = out
             traceparent = out.span.traceparent if out.span is not None and out.span.recorded else ""
-            context.link.send(OutgoingMessage(out.network_id, out.chat, payload, blobs, traceparent))
+            audience = audience_of(out.request) if out.chat == STATUS else None
+            context.link.send(
+                OutgoingMessage(out.network_id, out.chat, payload, blobs, traceparent, audience)
+            )
         except Exception as error:  # it was not handed over, and would not be the next time
             self.messages.pop(out.network_id, None)
             _end_span(out, repr(error))
@@ -147,6 +156,8 @@ class MessagesInFlight:
         metrics.SENT.inc()
         _end_span(out)
         event = status_event(context, out, pb.MESSAGE_STATUS_SENT, micros)
+        if out.poll is not None:
+            context.host.voted(context, out.poll, [*out.request.content.poll_vote.answers], micros)
         out.release_payload()
         change = StatusChange(out.uuid, pb.MESSAGE_STATUS_SENT, micros, event)
         context.host.journal.post(context.ref, change, *context.people.news)

@@ -39,6 +39,9 @@ func (d *Device) Call(call *internalv1.DeviceCall) {
 func (d *Device) answer(result *internalv1.DeviceCallResult, err error) {
 	if err != nil {
 		result.Error = valid(err.Error())
+		if d.ctx.Err() == nil && d.client.IsConnected() { // else nobody has refused it
+			result.Refusal = refusalOf(err)
+		}
 	}
 	d.say(&internalv1.RunResponse{Response: &internalv1.RunResponse_CallResult{CallResult: result}})
 }
@@ -78,6 +81,16 @@ func (d *Device) do(call *internalv1.DeviceCall, result *internalv1.DeviceCallRe
 			return err
 		}
 		return d.client.SubscribePresence(ctx, person)
+	case *internalv1.DeviceCall_EditMessage:
+		return d.edit(asked.EditMessage)
+	case *internalv1.DeviceCall_RevokeMessage:
+		return d.revoke(asked.RevokeMessage)
+	case *internalv1.DeviceCall_PinMessage:
+		return d.pin(asked.PinMessage)
+	case *internalv1.DeviceCall_StarMessage:
+		return d.star(ctx, asked.StarMessage)
+	case *internalv1.DeviceCall_DeleteMessageForMe:
+		return d.deleteForMe(ctx, asked.DeleteMessageForMe)
 	}
 	return errors.New("this version does not know the question")
 }

@@ -216,9 +216,24 @@ func (s *Store) PutManyRedactedPhones(context.Context, []store.RedactedPhoneEntr
 func (s *Store) GetContact(context.Context, types.JID) (types.ContactInfo, error) {
 	return types.ContactInfo{}, nil
 }
-func (s *Store) GetAllContacts(context.Context) (map[types.JID]types.ContactInfo, error) {
-	return nil, nil
+
+// GetAllContacts is what the library asks for where a status post goes to contacts: those that its sender named.
+func (s *Store) GetAllContacts(ctx context.Context) (map[types.JID]types.ContactInfo, error) {
+	named, _ := ctx.Value(audienceKey{}).([]types.JID)
+	contacts := make(map[types.JID]types.ContactInfo, len(named))
+	for _, jid := range named {
+		contacts[jid] = types.ContactInfo{Found: true, FullName: jid.User}
+	}
+	return contacts, nil
 }
+
+type audienceKey struct{}
+
+// WithAudience has a status post that is sent with the context go to these people.
+func WithAudience(ctx context.Context, people []types.JID) context.Context {
+	return context.WithValue(ctx, audienceKey{}, people)
+}
+
 func (s *Store) PutMutedUntil(context.Context, types.JID, time.Time) error { return nil }
 func (s *Store) PutPinned(context.Context, types.JID, bool) error          { return nil }
 func (s *Store) PutArchived(context.Context, types.JID, bool) error        { return nil }

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from asyncpg.pgproto.pgproto import UUID
 
+from mesh_session_node.drivers.interface.capabilities import Capability
 from mesh_session_node.drivers.interface.content import (
     Blob,
     Identity,
@@ -39,6 +40,10 @@ class Driver(Protocol):
     @property
     def content_kinds(self) -> Collection[str]:
         """The kinds of content that can be sent, by the names of Content's fields."""
+
+    @property
+    def capabilities(self) -> Collection[Capability]:
+        """What else can be done: its links implement the protocols of these."""
 
     @property
     def media_limits(self) -> MediaLimits:

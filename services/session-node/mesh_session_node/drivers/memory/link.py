@@ -16,11 +16,12 @@ from mesh_session_node.drivers.interface.outcomes import (
     Failure,
     Receipt,
 )
+from mesh_session_node.drivers.memory.actions import MemoryMessageActions
 from mesh_session_node.drivers.memory.state import MemoryState
 from sessionmesh.v1 import session_pb2
 
 
-class MemoryLink:
+class MemoryLink(MemoryMessageActions):
     """Implements `Link`. What the session did is in the attributes; `ack`, `reject`, `receipt`, `receive`,
     `restrict` and `end` are what the network does. They call the session at once, before they return, and do
     nothing once the connection has ended.
@@ -33,9 +34,9 @@ class MemoryLink:
         blobs: MutableMapping[str, bytes],
         users: Mapping[str, str],
     ) -> None:
+        super().__init__()
         self.state = state
         self.heard = asyncio.get_running_loop().time()
-        self.ended: ConnectionEnded | None = None
         self.sent: list[OutgoingMessage] = []
         """What was handed over, in order; a message that was sent again is there again."""
         self.positions: list[int] = []

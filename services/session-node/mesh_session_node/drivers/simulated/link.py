@@ -12,10 +12,11 @@ import structlog
 
 from mesh_core.errors import FailedPrecondition
 from mesh_core.framing import MAX_FRAME_BYTES, FrameDecoder, encode
-from mesh_session_node.drivers.interface.content import Blob, OutgoingMessage
+from mesh_session_node.drivers.interface.content import STATUS, Blob, OutgoingMessage
 from mesh_session_node.drivers.interface.driver import LinkEvents, NumberStatus
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure, Receipt
-from mesh_session_node.drivers.simulated.encoding import from_wire, identity_of
+from mesh_session_node.drivers.simulated.actions import SimulatedMessageActions, refused
+from mesh_session_node.drivers.simulated.encoding import from_wire, identity_of, to_audience
 from mesh_session_node.drivers.simulated.state import SimulatedState
 from mesh_session_node.drivers.simulated.transfers import Transfers
 from sessionmesh.simnet.v1 import wire_pb2 as wire
@@ -29,7 +30,7 @@ What is too large to be stored is cut by the session, which also acknowledges it
 """
 
 
-class SimulatedLink(asyncio.Protocol):
+class SimulatedLink(SimulatedMessageActions, asyncio.Protocol):
     """Open, then logged in, then ended. Used by pairing too, which stops before the login."""
 
     __slots__ = (
@@ -123,6 +124,8 @@ class SimulatedLink(asyncio.Protocol):
             content=message.payload,
             blob_refs=message.blobs,
         )
+        if message.to == STATUS and message.audience is not None:
+            send.audience.CopyFrom(to_audience(message.audience))
         frame = wire.Frame(send=send).SerializeToString()
         if len(frame) > MAX_FRAME_BYTES:  # the network would close the connection, each time it is sent
             raise FailedPrecondition("the message is too large for the network", "UNSUPPORTED_BY_NETWORK")
@@ -158,11 +161,17 @@ class SimulatedLink(asyncio.Protocol):
 
     async def check_numbers(self, phones: Sequence[str]) -> Sequence[NumberStatus]:
         query = wire.Query(number_check=wire.NumberCheck(phones=phones))
-        answer = await self._blobs().ask(query)
+        answer = await self.ask(query)
         return [
             NumberStatus(number.phone, number.registered, number.user_id, number.hidden_id)
             for number in answer.number_check.numbers
         ]
+
+    async def ask(self, query: wire.Query) -> wire.Answer:
+        answer = await self._blobs().ask(query)
+        if answer.HasField("error"):
+            raise refused(answer.error)
+        return answer
 
     @property
     def room(self) -> bool:
