@@ -1,7 +1,6 @@
 package device
 
 import (
-	"sync"
 	"testing"
 
 	internalv1 "sessionmesh.dev/gen/sessionmesh/nodes/v1"
@@ -16,11 +15,13 @@ func TestWhyAConnectionEndedIsSaidAndNotWhatFollowsFromIt(t *testing.T) {
 		return true
 	})
 	d.store = rows.New("acc_1", d)
-	var once sync.Once
-	cancel := d.cancel
+	cancel, told := d.cancel, false
 	d.cancel = func() {
 		cancel()
-		once.Do(func() { d.end(internalv1.DeviceEnd_DEVICE_END_LOST, "", 0) })
+		if !told {
+			told = true
+			d.end(internalv1.DeviceEnd_DEVICE_END_LOST, "", 0)
+		}
 	}
 	d.end(internalv1.DeviceEnd_DEVICE_END_PAIRING_REFUSED, "", 0)
 	if len(said) != 1 || said[0] != internalv1.DeviceEnd_DEVICE_END_PAIRING_REFUSED {
