@@ -45,7 +45,7 @@ func (d *Device) containStanzas(client *whatsmeow.Client) {
 		contained := func(ctx context.Context, node *waBinary.Node) {
 			d.came.Store(time.Now().UnixNano())
 			d.contain(func() {
-				if !d.handleBeside(ctx, client, node) {
+				if !d.passOver(ctx, client, node) && !d.handleBeside(ctx, client, node) {
 					handle(ctx, node)
 				}
 			})

@@ -22,6 +22,9 @@ import (
 // ended.
 type Out func(*internalv1.RunResponse) bool
 
+// maxQuestions is how many questions to the node one device has open; the node takes twice as many of one.
+const maxQuestions = 32
+
 // settleTimeout is how long a message may take to be stored. The network offers it again after the next login.
 const settleTimeout = 60 * time.Second
 
@@ -51,6 +54,7 @@ type Device struct {
 	mu          sync.Mutex
 	sequence    uint64
 	settling    map[uint64]chan bool
+	asking      chan struct{}
 	reading     map[uint64]chan *internalv1.RowsRead
 	recalling   map[uint64]chan *internalv1.MessageRead
 	queue       queue
@@ -67,7 +71,7 @@ type Device struct {
 func newDevice(number uint64, accountID string, network *Network, out Out) *Device {
 	d := &Device{
 		number: number, accountID: accountID, out: out, network: network, calls: make(chan struct{}, maxCalls),
-		settling: map[uint64]chan bool{}, reading: map[uint64]chan *internalv1.RowsRead{},
+		settling: map[uint64]chan bool{}, asking: make(chan struct{}, maxQuestions), reading: map[uint64]chan *internalv1.RowsRead{},
 		recalling: map[uint64]chan *internalv1.MessageRead{},
 	}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
@@ -188,6 +192,9 @@ func (d *Device) end(why internalv1.DeviceEnd, detail string, retryAfter time.Du
 	d.ended = true
 }
 
+// Fail ends the connection, for a reason of this side.
+func (d *Device) Fail(why string) { d.end(internalv1.DeviceEnd_DEVICE_END_LOST, why, 0) }
+
 // shut lets nothing leave any more.
 func (d *Device) shut() {
 	d.cancel()
@@ -225,11 +232,19 @@ func (d *Device) Read(ctx context.Context, keys []string, prefix string) (map[st
 	return found, nil
 }
 
-// question asks the node for something that is stored, and waits for the answer.
+// question asks the node for something that is stored, once it is its turn, and waits for the answer.
 func question[Answer interface{ GetFailed() bool }](
 	ctx context.Context, d *Device, waiting map[uint64]chan Answer, asked func(sequence uint64) *internalv1.RunResponse,
 ) (Answer, error) {
 	var none Answer
+	select {
+	case d.asking <- struct{}{}:
+	case <-ctx.Done():
+		return none, rows.ErrNotStored
+	case <-d.ctx.Done():
+		return none, rows.ErrNotStored
+	}
+	defer func() { <-d.asking }()
 	answer := make(chan Answer, 1)
 	d.saying.Lock()
 	d.mu.Lock()

@@ -119,7 +119,7 @@ func (d *Device) onReceipt(said *events.Receipt) bool {
 		return true
 	}
 	receipt := &internalv1.MessageReceipt{
-		NetworkMessageIds: said.MessageIDs, Receipt: kind, Time: timestamppb.New(said.Timestamp), Chat: d.addressOf(said.Chat, types.EmptyJID),
+		NetworkMessageIds: said.MessageIDs[:min(len(said.MessageIDs), maxReceiptIDs)], Receipt: kind, Time: timestamppb.New(said.Timestamp), Chat: d.addressOf(said.Chat, types.EmptyJID),
 	}
 	if said.IsGroup {
 		receipt.Member = d.addressOf(said.Sender, said.SenderAlt)

@@ -7,6 +7,9 @@ import (
 	"go.mau.fi/whatsmeow/types"
 )
 
+// maxReceiptIDs is how many messages or members of a group one receipt may be about; clients tell of some hundred.
+const maxReceiptIDs = 1024
+
 // maxReceipts bounds what waits to be acknowledged; beyond it the library acknowledges at once.
 const maxReceipts = 2048
 
@@ -34,7 +37,21 @@ func (r *receipts) see(node *waBinary.Node) {
 	if len(r.came) >= maxReceipts { // what is so old had no event: anybody may send many that have none
 		r.came = r.came[1:]
 	}
-	r.came = append(r.came, node)
+	r.came = append(r.came, bare(node))
+}
+
+// bare is of a receipt's stanza what its acknowledgement needs, and what tells what it is about: whoever sends it may have
+// put anything beside.
+func bare(node *waBinary.Node) *waBinary.Node {
+	kept := &waBinary.Node{Tag: node.Tag, Attrs: node.Attrs}
+	groups := node.GetChildrenByTag("participants")
+	for i, group := range groups[:min(len(groups), maxReceiptIDs)] {
+		groups[i] = waBinary.Node{Tag: group.Tag, Attrs: group.Attrs}
+	}
+	if len(groups) > 0 {
+		kept.Content = groups[:min(len(groups), maxReceiptIDs)]
+	}
+	return kept
 }
 
 // number gives the receipt of a message its number, 0 when its stanza is not known. A stanza may have several receipts,

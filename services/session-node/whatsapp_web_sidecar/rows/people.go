@@ -33,18 +33,9 @@ func (s *Store) PutManyLIDMappings(ctx context.Context, mappings []store.LIDMapp
 			return err
 		}
 		changes = append(changes, Change{byNumber, []byte(mapping.LID.User)}, Change{byHidden, []byte(mapping.PN.User)})
-		if len(changes) >= maxChanges {
-			if err := s.note(ctx, changes...); err != nil {
-				return err
-			}
-			changes = nil
-		}
 	}
 	return s.note(ctx, changes...)
 }
-
-// maxChanges bounds one write of many mappings.
-const maxChanges = 512
 
 func (s *Store) GetPNForLID(ctx context.Context, lid types.JID) (types.JID, error) {
 	user, err := s.look(ctx, peerKey(hiddenUser(lid), "pn"))

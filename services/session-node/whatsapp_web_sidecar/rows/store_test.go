@@ -1,11 +1,13 @@
 package rows
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
 
+	"go.mau.fi/whatsmeow/store"
 	"go.mau.fi/whatsmeow/types"
 )
 
@@ -248,6 +250,98 @@ func TestASessionStaysStorableWhateverIsSkipped(t *testing.T) {
 		if len(value) > maxRatchet+1 {
 			t.Fatalf("%s has %d bytes", key, len(value))
 		}
+	}
+}
+
+// Sessions of one person's devices are read together, and one may link as many devices as they like.
+func TestTheSessionsOfOnePersonStayFitToBeReadTogether(t *testing.T) {
+	anna, bert := acquainted(t)
+	var last wire
+	for range 1800 {
+		var err error
+		if last, err = bert.send(anna, "skipped", nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := anna.receive(bert, last); err != nil {
+		t.Fatal(err)
+	}
+	address := bert.jid.SignalAddress().String()
+	large, err := anna.look(t.Context(), sessionKey(address))
+	if err != nil || len(fitSession(large, 1)) != len(large) {
+		t.Fatal(len(large), err)
+	}
+	user, _ := splitAddress(address)
+	const devices = 250
+	for device := 1; device < devices; device++ {
+		if err := anna.commit(Change{peerKey(user, fmt.Sprintf("session/%d", 1000+device)), []byte("another")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := anna.GetSession(t.Context(), address); err != nil {
+		t.Fatal(err)
+	}
+	if err := anna.PutSession(t.Context(), address, large); err != nil {
+		t.Fatal(err)
+	}
+	if now, err := anna.look(t.Context(), sessionKey(address)); err != nil || len(now) > maxPerson/devices || len(now) == 0 {
+		t.Fatal(len(now), err)
+	}
+	exchange(t, bert, anna, "goes on", nil)
+}
+
+func TestManySettingsAtOnceAreWrittenInPieces(t *testing.T) {
+	anna := newParty(t, "1001")
+	const pieces = 5
+	var settings []store.AppStateMutationMAC
+	for i := range pieces * maxChanges {
+		settings = append(settings, store.AppStateMutationMAC{IndexMAC: []byte(fmt.Sprint(i)), ValueMAC: []byte("mac")})
+	}
+	before := anna.table.count()
+	if err := anna.PutAppStateMutationMACs(t.Context(), "regular", 1, settings); err != nil {
+		t.Fatal(err)
+	}
+	if err := anna.commit(Change{"last", []byte("row")}); err != nil { // those before are stored
+		t.Fatal(err)
+	}
+	if writes := anna.table.count() - before; writes != pieces+1 {
+		t.Fatal(writes)
+	}
+	if stored := len(anna.table.stored()); stored < pieces*maxChanges {
+		t.Fatal(stored)
+	}
+}
+
+// slow answers what is read when it is told to.
+type slow struct {
+	*table
+	asked, answer chan struct{}
+}
+
+func (s slow) Read(ctx context.Context, keys []string, prefix string) (map[string][]byte, error) {
+	found, err := s.table.Read(ctx, keys, prefix)
+	s.asked <- struct{}{}
+	<-s.answer
+	return found, err
+}
+
+func TestWhatWasReadBeforeAChangeDoesNotTakeItsPlace(t *testing.T) {
+	node := slow{newTable(t), make(chan struct{}), make(chan struct{})}
+	c := newCache(node)
+	got := make(chan []byte, 1)
+	go func() {
+		value, _ := c.get(t.Context(), "peer/1/token")
+		got <- value
+	}()
+	<-node.asked
+	change := Change{"peer/1/token", []byte("newer")}
+	c.apply([]Change{change})
+	c.unpin([]Change{change}) // it is stored
+	c.remember([]Change{{"peer/2/token", make([]byte, maxCached)}, {"peer/3/token", make([]byte, maxCached)}})
+	c.unpin(nil)
+	node.answer <- struct{}{}
+	if value := <-got; string(value) != "newer" {
+		t.Fatalf("%q", value)
 	}
 }
 

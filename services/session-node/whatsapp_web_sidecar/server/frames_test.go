@@ -10,6 +10,7 @@ import (
 
 	internalv1 "sessionmesh.dev/gen/sessionmesh/nodes/v1"
 	sessionmeshv1 "sessionmesh.dev/gen/sessionmesh/v1"
+	"sessionmesh.dev/whatsapp-web-sidecar/device"
 )
 
 func TestATextThatIsNoneDoesNotEndTheStreamOfAll(t *testing.T) {
@@ -31,17 +32,10 @@ func TestATextThatIsNoneDoesNotEndTheStreamOfAll(t *testing.T) {
 	written := writes{make(chan []byte, len(said))}
 	go func() { _ = r.write(written) }()
 	defer end()
-	var frames bytes.Buffer
+	read := newResponses(written)
 	var heard []*internalv1.RunResponse
 	for len(heard) < len(said) {
-		for frames.Len() < head {
-			frames.Write(<-written.made)
-		}
-		response := &internalv1.RunResponse{}
-		if err := proto.Unmarshal(frames.Next(int(binary.BigEndian.Uint32(frames.Next(head)))), response); err != nil {
-			t.Fatal(err)
-		}
-		heard = append(heard, response)
+		heard = append(heard, read())
 	}
 	came := heard[0].GetIncoming()
 	if came.GetNetworkMessageId() != "3EB0\uFFFD" || came.GetAlbum() != "\uFFFD" || came.GetMentions()[1] != "\uFFFD" ||
@@ -53,10 +47,51 @@ func TestATextThatIsNoneDoesNotEndTheStreamOfAll(t *testing.T) {
 	}
 }
 
+func TestWhatTheNodeDoesNotTakeEndsItsConnectionAlone(t *testing.T) {
+	large := &internalv1.IncomingMessage{File: make([]byte, maxFrame)}
+	said := []*internalv1.RunResponse{
+		{Connection: 1, Response: &internalv1.RunResponse_Incoming{Incoming: large}},
+		{Connection: 2, Response: &internalv1.RunResponse_Heard{Heard: &internalv1.NetworkHeard{}}},
+	}
+	over, end := context.WithCancel(t.Context())
+	r := &run{out: make(chan *internalv1.RunResponse, 4), over: over}
+	r.devices = map[uint64]*device.Device{1: device.Open(1, &internalv1.OpenDevice{AccountId: "acc_1"}, device.NewNetwork("127.0.0.1:1"), r.say)}
+	for _, response := range said {
+		r.say(response)
+	}
+	written := writes{make(chan []byte, 8)}
+	go func() { _ = r.write(written) }()
+	defer end()
+	reader := newResponses(written)
+	for ended, heard := false, false; !ended || !heard; {
+		switch response := reader(); {
+		case response.GetEnded() != nil:
+			ended = response.GetConnection() == 1 && response.GetEnded().GetDetail() == errLarge.Error()
+		case response.GetHeard() != nil:
+			heard = response.GetConnection() == 2
+		}
+	}
+}
+
 // writes hands on what is written.
 type writes struct{ made chan []byte }
 
 func (w writes) Write(frames []byte) (int, error) {
 	w.made <- bytes.Clone(frames)
 	return len(frames), nil
+}
+
+// newResponses gives a function that returns the next response that is written.
+func newResponses(written writes) func() *internalv1.RunResponse {
+	var frames bytes.Buffer
+	return func() *internalv1.RunResponse {
+		for frames.Len() < head {
+			frames.Write(<-written.made)
+		}
+		response := &internalv1.RunResponse{}
+		if err := proto.Unmarshal(frames.Next(int(binary.BigEndian.Uint32(frames.Next(head)))), response); err != nil {
+			panic(err)
+		}
+		return response
+	}
 }
