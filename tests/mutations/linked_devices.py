@@ -125,7 +125,7 @@ LINKED_DEVICES = (
     Mutation(
         "the bound of one session that is stored",
         f"{_ROWS}/sessions.go",
-        "fitSession(session)",
+        "fitSession(session, sessions)",
         "session",
         f"{_TESTS} StaysStorable",
     ),
@@ -244,8 +244,8 @@ LINKED_DEVICES = (
     Mutation(
         "the bound of how deep stanzas lie in one another",
         f"{_DEVICE}/frames.go",
-        "if !is || depth == 0 {",
-        "if !is {",
+        "if !is || depth == 0 || s.left == 0 {",
+        "if !is || s.left == 0 {",
         f"{_TESTS} WhatIsNoStanza",
     ),
     Mutation(
