@@ -59,6 +59,10 @@ type Device struct {
 	recalling   map[uint64]chan *internalv1.MessageRead
 	queue       queue
 	receipts    receipts
+	resending   aside
+	askingAgain aside
+	unhandled   unhandled
+	beside      chan struct{}
 	calls       chan struct{}
 	pinging     bool
 	retries     map[string]chan *mediaRetry
@@ -72,7 +76,7 @@ func newDevice(number uint64, accountID string, network *Network, out Out) *Devi
 	d := &Device{
 		number: number, accountID: accountID, out: out, network: network, calls: make(chan struct{}, maxCalls),
 		settling: map[uint64]chan bool{}, asking: make(chan struct{}, maxQuestions), reading: map[uint64]chan *internalv1.RowsRead{},
-		recalling: map[uint64]chan *internalv1.MessageRead{},
+		recalling: map[uint64]chan *internalv1.MessageRead{}, beside: make(chan struct{}, maxBeside),
 	}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	d.line.goOn = sync.NewCond(&d.line.mu)

@@ -130,6 +130,7 @@ func (d *Device) onReceipt(said *events.Receipt) bool {
 	receipt.Sequence = d.receipts.number(said.Type, said.MessageIDs[0])
 	later := receipt.Sequence != 0
 	d.say(&internalv1.RunResponse{Response: &internalv1.RunResponse_Receipt{Receipt: receipt}})
+	d.receipts.wait(d.ctx)
 	return !later
 }
 

@@ -48,6 +48,7 @@ func (l *logger) Debugf(_ string, args ...any) {
 	if l.module == "Recv" && len(args) == 1 {
 		if node, is := args[0].(*waBinary.Node); is {
 			l.device.receipts.see(node)
+			l.device.unhandled.see(node)
 		}
 	}
 }

@@ -87,6 +87,7 @@ func (s *Store) Prefill(rows map[string][]byte) {
 type scope struct {
 	changes  []Change
 	held     bool
+	padded   bool
 	readable bool
 }
 

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
+
+	"go.mau.fi/libsignal/signalerror"
 
 	"go.mau.fi/whatsmeow/store"
 	"go.mau.fi/whatsmeow/types"
@@ -393,5 +396,64 @@ func TestNobodyIsAskedForARowThatCannotBe(t *testing.T) {
 	}
 	if anna.table.reads != before {
 		t.Fatal("the node was asked")
+	}
+}
+
+func TestKeysForSinglePersonsAreFewUntilTheyAreUsed(t *testing.T) {
+	anna := newParty(t, "1001")
+	one := func() uint32 {
+		key, err := anna.GenOnePreKey(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return key.KeyID
+	}
+	last := uint32(0)
+	for range 2 * maxLooseKeys {
+		last = one()
+	}
+	keys := 0
+	for key := range anna.table.stored() {
+		if strings.HasPrefix(key, preKeyPrefix) {
+			keys++
+		}
+	}
+	if keys > maxLooseKeys+2 {
+		t.Fatal(keys)
+	}
+	if err := anna.RemovePreKey(t.Context(), last); err != nil { // it was used
+		t.Fatal(err)
+	}
+	if err := anna.commit(Change{"last", []byte("row")}); err != nil {
+		t.Fatal(err)
+	}
+	if next := one(); next != last+1 {
+		t.Fatal(last, next)
+	}
+}
+
+func TestWhatCannotBeDecryptedIsLeftToWhoeverHasItHandled(t *testing.T) {
+	anna := newParty(t, "1001")
+	broken := errors.New("it cannot be decrypted")
+	for _, failure := range []error{broken, signalerror.ErrOldCounter} {
+		told := &Decrypting{}
+		err := anna.DoDecryptionTxn(WithDecrypting(t.Context(), told), func(context.Context) error { return failure })
+		left := failure == broken
+		if !errors.Is(err, failure) || errors.Is(err, context.Canceled) != left || (told.Failed != nil) != left {
+			t.Fatal(err, told.Failed)
+		}
+		if err := anna.DoDecryptionTxn(t.Context(), func(context.Context) error { return failure }); errors.Is(err, context.Canceled) {
+			t.Fatal("nobody has it handled")
+		}
+	}
+}
+
+func TestNobodyIsAskedAgainForWhatIsBadlyPadded(t *testing.T) {
+	anna := newParty(t, "1001")
+	err := anna.DoDecryptionTxn(t.Context(), func(ctx context.Context) error {
+		return anna.PutBufferedEvent(ctx, [32]byte{}, []byte{9, 9, 9}, time.Now())
+	})
+	if !errors.Is(err, signalerror.ErrOldCounter) {
+		t.Fatal("the sender would be asked again, and the phone: ", err)
 	}
 }
