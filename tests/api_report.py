@@ -28,7 +28,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.support.answers.plugin import default_folder
+from tests.support.answers.plugin import last_run
 from tests.support.answers.records import Answer, Records, Window
 from tests.support.answers.sitecustomize import FOLDER_VARIABLE
 from tests.support.api_methods import ApiMethod, public_methods
@@ -77,11 +77,9 @@ def main(arguments: Sequence[str]) -> int:
         prog="python -m tests.api_report", description=__doc__.partition("\n")[0]
     )
     parser.add_argument("--json", type=Path, help="where to write the figures")
-    parser.add_argument(
-        "--records", type=Path, default=os.environ.get(FOLDER_VARIABLE) or default_folder(ROOT)
-    )
+    parser.add_argument("--records", type=Path, default=os.environ.get(FOLDER_VARIABLE))
     options = parser.parse_args(arguments)
-    records = Records(options.records)
+    records = Records(options.records or last_run(ROOT))
     shown = show(records)
     report = figures(shown)
     print(table(shown, report, sum(map(len, records.windows.values()))))

@@ -75,7 +75,7 @@ def mesh(shared_servers: dict[str, str]) -> Iterator[MeshProcess]:
         yield mesh
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def linked_mesh(request: pytest.FixtureRequest) -> Iterator[MeshProcess]:
     """A running mesh of two nodes, whose accounts are linked devices on the network that stands in for
     WhatsApp, and may send as much as they want.

@@ -33,6 +33,7 @@ from mesh_core.etcd import (
 from mesh_core.etcd.follow import watch
 from mesh_core.settings import EtcdSettings
 from tests.support.relay import relay_to
+from tests.support.servers import patient_etcd_at
 
 # gRPC's completions of one loop's last calls may arrive after it was closed, and then disturb the next
 # loop's.
@@ -41,7 +42,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def client(etcd: str) -> AsyncIterator[Etcd]:
-    opened = Etcd.at(etcd)
+    opened = patient_etcd_at(etcd)
     yield opened
     await opened.close()
 

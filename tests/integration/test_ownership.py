@@ -16,13 +16,14 @@ import pytest_asyncio
 
 from mesh_cli.embedded import EmbeddedEtcd
 from mesh_core.errors import NotFound
-from mesh_core.etcd import Etcd, boottime
+from mesh_core.etcd import boottime
 from mesh_core.ids import SHARDS
 from mesh_core.ownership.keys import ClusterKeys, NodeState
 from mesh_core.ownership.nodes import NodeSuperseded, drain_node, set_node_state
 from mesh_core.ownership.participant import IncarnationExpired
 from tests.support.eventually import wait_until
 from tests.support.ownership_nodes import FAST, Mesh, mesh_of, until
+from tests.support.servers import patient_etcd_at
 
 # gRPC's completions of one loop's last calls may arrive after it was closed, and then disturb the next
 # loop's.
@@ -97,7 +98,7 @@ async def test_a_node_obeys_an_order_to_drain_and_to_serve_again(mesh: Mesh) -> 
 
 
 async def test_an_order_to_an_unknown_node_is_not_found(etcd: str, cluster: str) -> None:
-    client = Etcd.at(etcd)
+    client = patient_etcd_at(etcd)
     with pytest.raises(NotFound):
         await set_node_state(client, cluster, "nobody", NodeState.DRAINING)
     await client.close()

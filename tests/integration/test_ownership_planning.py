@@ -23,13 +23,14 @@ from mesh_core.ownership.planning.table import Table, read_situation, write_tabl
 from mesh_core.ownership.view.mirror import ClusterMirror
 from tests.support.eventually import eventually
 from tests.support.ownership_nodes import FAST, until
+from tests.support.servers import patient_etcd_at
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def client(etcd: str) -> AsyncIterator[Etcd]:
-    opened = Etcd.at(etcd)
+    opened = patient_etcd_at(etcd)
     yield opened
     await opened.close()
 

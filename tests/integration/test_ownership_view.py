@@ -16,6 +16,7 @@ from mesh_core.ownership.view import Owner, OwnerView
 from mesh_core.tasks import Supervisor
 from tests.support.ownership_nodes import until
 from tests.support.relay import Relay
+from tests.support.servers import patient_etcd_at
 
 # gRPC's completions of one loop's last calls may arrive after it was closed, and then disturb the next
 # loop's.
@@ -38,7 +39,7 @@ def key(node: str, state: OwnerState, epoch: int = 0, from_node: str = "") -> by
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def client(etcd: str) -> AsyncIterator[Etcd]:
-    opened = Etcd.at(etcd)
+    opened = patient_etcd_at(etcd)
     yield opened
     await opened.close()
 

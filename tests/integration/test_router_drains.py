@@ -9,7 +9,6 @@ import pytest
 import pytest_asyncio
 from grpc import StatusCode
 
-from mesh_core.etcd import Etcd
 from mesh_core.ids import new_uuid
 from mesh_core.ownership.keys import NodeState
 from mesh_router.fleet import drains
@@ -26,6 +25,7 @@ from tests.support.router_world import (
     router_world,
     tenant_key,
 )
+from tests.support.servers import patient_etcd_at
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -274,7 +274,7 @@ async def test_a_drain_fails_when_nobody_is_left_to_take_over(
 
 @pytest.mark.slow
 async def test_another_router_finishes_what_one_began(postgres_url: str, etcd: str, cluster: str) -> None:
-    client = Etcd.at(etcd)
+    client = patient_etcd_at(etcd)
     old, other = FakeNode(client, cluster, "old"), FakeNode(client, cluster, "other")
     async with router_world(postgres_url, etcd, cluster) as first:
         for node in (old, other):

@@ -151,8 +151,19 @@ async def test_a_full_fleet_takes_no_more_accounts(own_world: RouterWorld) -> No
 async def test_rivals_for_the_last_places_do_not_all_get_one(own_world: RouterWorld) -> None:
     await node(own_world, "n1", capacity=3)
     create = await account_maker(own_world)
-    answers = await asyncio.gather(*[create(str(number)) for number in range(10)], return_exceptions=True)
-    assert sum(not isinstance(answer, BaseException) for answer in answers) == 3
+
+    async def admitted() -> int:
+        """A repeat is answered. Who comes while accounts are counted may be refused, and admitted later."""
+        names = [str(number) for number in range(10)]
+        answers = await asyncio.gather(*[create(name) for name in names], return_exceptions=True)
+        refusals = [answer for answer in answers if isinstance(answer, BaseException)]
+        assert len(refusals) >= 7, refusals
+        return len(answers) - len(refusals)
+
+    async def all_places() -> bool:
+        return await admitted() == 3
+
+    await eventually(all_places)
 
 
 @pytest.mark.slow

@@ -33,6 +33,7 @@ from mesh_parent.watchdog import THAW_SECONDS
 from mesh_wire.etcd import kv_pb2
 from tests.support.authority import Authority
 from tests.support.eventually import eventually
+from tests.support.servers import patient_etcd_at
 from tests.support.tools import missing_tool
 
 pytestmark = pytest.mark.slow
@@ -144,7 +145,7 @@ async def launch(tmp_path: Path) -> AsyncIterator[Launcher]:
 
 @pytest.fixture
 async def client(etcd: str) -> AsyncIterator[Etcd]:
-    opened = Etcd.at(etcd)
+    opened = patient_etcd_at(etcd)
     yield opened
     await opened.close()
 

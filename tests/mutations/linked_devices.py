@@ -196,7 +196,7 @@ LINKED_DEVICES = (
         "the bound in age of what is kept of messages",
         f"{_ROWS}/kept.go",
         "state.Since < oldest && expired > 0",
-        "false",
+        "state.Since < oldest && false",
         f"{_TESTS} WhatIsTooOldGoesWithTheNextLogin",
     ),
     Mutation(
@@ -210,7 +210,7 @@ LINKED_DEVICES = (
         "an attempt that somebody accepted outlives its time",
         f"{_DEVICE}/pairing.go",
         "if !accepted {",
-        "if true {",
+        "if !accepted || true {",
         f"{_TESTS} OutlivesItsTime",
     ),
     Mutation(
@@ -237,7 +237,7 @@ LINKED_DEVICES = (
     Mutation(
         "what the library handles beside other stanzas is, too",
         f"{_DEVICE}/containing.go",
-        "go d.contain(func() { handle(ctx, node) })",
+        "go d.contain(func() {\n\t\tdefer func() { <-d.beside }()\n\t\thandle(ctx, node)\n\t})",
         "go handle(ctx, node)",
         f"{_TESTS} CannotBeHandledEndsItsConnectionAlone",
     ),
@@ -422,5 +422,19 @@ LINKED_DEVICES = (
         "last > counts.uploaded+maxLooseKeys {",
         "last > counts.uploaded+1<<30 {",
         f"{_TESTS} KeysForSinglePersons",
+    ),
+    Mutation(
+        "a network without codes is not asked for others, over and over",
+        f"{_DEVICE}/pairing.go",
+        "if len(codes) == 0 {",
+        "if false {",
+        f"{_TESTS} WithoutCodesIsNotAsked",
+    ),
+    Mutation(
+        "a network that closes new devices' connections is not asked for others, over and over",
+        f"{_DEVICE}/pairing.go",
+        "over := !p.shown.IsZero() && time.Since(p.shown) >= nearlyOver &&",
+        "over := true &&",
+        f"{_TESTS} DependsOnItsCodes",
     ),
 )

@@ -17,12 +17,12 @@ import grpc.aio
 import psutil
 
 from mesh_core.database import Database
-from mesh_core.etcd import Etcd
 from mesh_core.process.service import Stop
 from mesh_core.settings import DatabaseSettings
 from tests.support.eventually import eventually
 from tests.support.log import Log
 from tests.support.router_world import ADMIN_KEY, MESH_KEY, RouterWorld
+from tests.support.servers import patient_etcd_at
 
 
 @dataclass
@@ -127,7 +127,7 @@ async def process_world(
     async with AsyncExitStack() as stack:
         database = await Database.open(DatabaseSettings(url=postgres_url, pool_size=4))
         stack.push_async_callback(database.close)
-        client = Etcd.at(etcd)
+        client = patient_etcd_at(etcd)
         stack.push_async_callback(client.close)
         environment = {
             "MESH_CLUSTER_NAME": cluster,

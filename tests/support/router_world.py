@@ -53,6 +53,7 @@ from sessionmesh.v1 import (
 from tests.support.ads import AdsStream, endpoints, resources
 from tests.support.eventually import eventually
 from tests.support.relay import Relay
+from tests.support.servers import patient_etcd_at
 
 ADMIN_KEY = "administrator-of-this-test"
 MESH_KEY = "mesh-key-of-this-test"
@@ -237,7 +238,7 @@ async def router_world(
     async with AsyncExitStack() as stack:
         database = await Database.open(DatabaseSettings(url=postgres_url, pool_size=4))
         stack.push_async_callback(database.close)
-        client = Etcd.at(etcd)
+        client = patient_etcd_at(etcd)
         stack.push_async_callback(client.close)
         settings = RouterSettings(
             server=msgspec.structs.replace(tls, drain_seconds=0.2),

@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from mesh_core.etcd import Etcd
 from mesh_core.etcd.discovery import ServiceInfo
 from mesh_core.process.service import Stop
 from mesh_core.settings import EtcdSettings
 from tests.support.eventually import eventually
+from tests.support.servers import patient_etcd
 
 Settings = TypeVar("Settings")
 READY_SECONDS = 30.0
@@ -39,7 +39,7 @@ async def running(
     error when that ends before, and when it does not end well.
     """
     parts: Any = settings
-    etcd = Etcd(parts.etcd)
+    etcd = patient_etcd(parts.etcd)
     registrations = f"/{parts.cluster.name}/services/{kind}/".encode()
     stop = Stop()
     try:
@@ -70,7 +70,7 @@ async def registered_address(
 
     `check` is called meanwhile, and raises when the service has ended.
     """
-    client = Etcd(etcd)
+    client = patient_etcd(etcd)
 
     async def address() -> str | None:
         check()

@@ -11,6 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from mesh_cli.embedded import EmbeddedEtcd, EmbeddedPostgres
+from mesh_core.etcd import Etcd
+from mesh_core.settings import EtcdSettings
 
 UNSYNCED = {
     "fsync": "off",
@@ -34,3 +36,13 @@ def unsynced_postgres(state: Path) -> EmbeddedPostgres:
     It remembers when each transaction committed, which the checks of the history read.
     """
     return EmbeddedPostgres(state, {"track_commit_timestamp": "on", **UNSYNCED})
+
+
+def patient_etcd(etcd: EtcdSettings) -> Etcd:
+    """A client for what a test itself reads and writes: it waits for an etcd that a busy machine holds up."""
+    return Etcd(etcd, timeout=30.0)
+
+
+def patient_etcd_at(endpoint: str) -> Etcd:
+    """The same, of `host:port`, in plain text and without a user."""
+    return patient_etcd(EtcdSettings(endpoints=(endpoint,)))

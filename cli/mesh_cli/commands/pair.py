@@ -13,7 +13,7 @@ from mesh_cli.commands.target import EXIT_FAILED, AccountArgument, call, fail
 from mesh_cli.commands.terminal import Terminal
 from mesh_client import Client
 from sessionmesh.simulator.v1 import simulator_pb2
-from sessionmesh.v1 import session_pb2
+from sessionmesh.v1 import account_pb2, session_pb2
 
 
 def pair(
@@ -42,7 +42,8 @@ def pair(
             _show(console, step)
             shown = step.qr.text or step.code.code
             if accept and shown:
-                await client.simulator.AcceptPairing(accept_request(step))
+                known = await client.accounts.GetAccount(account_pb2.GetAccountRequest(account_id=account_id))
+                await client.simulator.AcceptPairing(accept_request(step, phone or known.account.phone))
             if step.WhichOneof("step") in ("passkey", "confirm"):
                 await client.sessions.AnswerPairing(await asyncio.to_thread(_ask, account_id, step))
         return step
@@ -52,11 +53,11 @@ def pair(
         fail("not paired", EXIT_FAILED)
 
 
-def accept_request(step: session_pb2.PairResponse) -> simulator_pb2.AcceptPairingRequest:
-    """The acceptance of this step's QR text or code on the simulated network."""
+def accept_request(step: session_pb2.PairResponse, phone: str) -> simulator_pb2.AcceptPairingRequest:
+    """The acceptance of this step's QR text or code on the simulated network, by who has the number."""
     if step.WhichOneof("step") == "qr":
-        return simulator_pb2.AcceptPairingRequest(qr=step.qr.text)
-    return simulator_pb2.AcceptPairingRequest(code=step.code.code)
+        return simulator_pb2.AcceptPairingRequest(qr=step.qr.text, phone=phone)
+    return simulator_pb2.AcceptPairingRequest(code=step.code.code, phone=phone)
 
 
 def _ask(account_id: str, step: session_pb2.PairResponse) -> session_pb2.AnswerPairingRequest:

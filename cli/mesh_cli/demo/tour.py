@@ -116,9 +116,7 @@ class Tour:
                 accepted = True
                 if show:
                     self._console.print(step.qr.terminal, highlight=False, markup=False)
-                scan = accept_request(step)
-                scan.phone = account.phone
-                await admin.simulator.AcceptPairing(scan)
+                await admin.simulator.AcceptPairing(accept_request(step, account.phone))
         session = await _connected(client, account.id)
         self._say(f"{session.self.address} is online on {session.node_id} (epoch {session.epoch})")
 

@@ -13,7 +13,6 @@ import (
 	"net"
 	"os"
 	"runtime"
-	"runtime/debug"
 
 	signallog "go.mau.fi/libsignal/logger"
 	"golang.org/x/sys/unix"
@@ -21,9 +20,6 @@ import (
 
 	"sessionmesh.dev/whatsapp-web-sidecar/server"
 )
-
-// Collected twice as often as by default: sessions are many and mostly idle, so memory is dearer than time.
-const gcPercent = 50
 
 func init() {
 	// The kernel kills the process with its parent, even while it is stopped. It ties that to the first thread.
@@ -46,7 +42,6 @@ func main() {
 }
 
 func run() error {
-	debug.SetGCPercent(gcPercent)
 	var quiet signallog.Loggable = silent{}
 	signallog.Setup(&quiet)
 	connection, err := net.FileConn(os.Stdin)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,12 +30,12 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", f"{MARK}(*methods): sees what these calls did by other means (tests/support/answers)"
     )
     is_worker = hasattr(config, "workerinput")
-    folder = Path(os.environ.setdefault(sitecustomize.FOLDER_VARIABLE, str(default_folder(config.rootpath))))
     if not is_worker:
-        folder.mkdir(parents=True, exist_ok=True)
-        for old in (*folder.glob("*.answers"), *folder.glob("*.tests")):
-            old.unlink()
+        if sitecustomize.FOLDER_VARIABLE not in os.environ:
+            os.environ[sitecustomize.FOLDER_VARIABLE] = str(_folder_of_this_run(_runs(config.rootpath)))
         _lead_subprocesses_here()
+    folder = Path(os.environ[sitecustomize.FOLDER_VARIABLE])
+    folder.mkdir(parents=True, exist_ok=True)
     # Tests hand their own path on to what they start
     sys.path.insert(0, str(Path(sitecustomize.__file__).parent))
     if getattr(sys.modules.get("sitecustomize"), "__file__", "") != sitecustomize.__file__:
@@ -42,9 +43,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Windows(folder / f"{sitecustomize.lane()}.tests"))
 
 
-def default_folder(root: Path) -> Path:
-    """Where the records of the last run lie."""
-    return root / ".pytest_cache" / "answers"
+def last_run(root: Path) -> Path:
+    """Where the records of the run lie that began last. Raises `FileNotFoundError` when there was none."""
+    runs = sorted(_runs(root).glob("[0-9]*"), key=lambda run: run.stat().st_mtime)
+    if not runs:
+        raise FileNotFoundError(f"no test run is on record in {_runs(root)}")
+    return runs[-1]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -82,6 +86,18 @@ class Windows:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if not report.passed:
             self._failed.add(report.nodeid)
+
+
+def _runs(root: Path) -> Path:
+    return root / ".pytest_cache" / "answers"
+
+
+def _folder_of_this_run(runs: Path) -> Path:
+    """A folder named for this process. Those of runs that have ended go; others may run in this checkout."""
+    for run in runs.glob("[0-9]*"):
+        if not Path("/proc", run.name).exists():
+            shutil.rmtree(run, ignore_errors=True)
+    return runs / str(os.getpid())
 
 
 def _lead_subprocesses_here() -> None:

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"go.mau.fi/whatsmeow"
+	waBinary "go.mau.fi/whatsmeow/binary"
 	"go.mau.fi/whatsmeow/types"
 	internalv1 "sessionmesh.dev/gen/sessionmesh/nodes/v1"
 	"sessionmesh.dev/whatsapp-web-sidecar/address"
@@ -41,8 +42,10 @@ type Device struct {
 	log       *logger
 	history   bool
 	pairing   *pairing
-	// The network has let it log in.
-	hadLogin atomic.Bool
+	// With which the network refused the login.
+	refusal atomic.Pointer[waBinary.Node]
+	// With which it last refused a message.
+	nack atomic.Pointer[waBinary.Node]
 
 	ctx    context.Context
 	cancel context.CancelFunc

@@ -2,10 +2,12 @@ package device
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	waBinary "go.mau.fi/whatsmeow/binary"
 	"go.mau.fi/whatsmeow/types"
 	"go.mau.fi/whatsmeow/types/events"
 	sessionmeshv1 "sessionmesh.dev/gen/sessionmesh/v1"
@@ -74,18 +76,31 @@ func endOf(event any) (why internalv1.DeviceEnd, detail string, retryAfter time.
 	return 0, "", 0, false
 }
 
-// onDisconnected ends a connection that the network closed. One that it took, and closed in place of a login, it has
-// refused: of the numbers with which it does so for a while, 500 and 503, the library says nothing else.
-func (d *Device) onDisconnected() {
-	if d.hadLogin.Load() {
-		d.end(internalv1.DeviceEnd_DEVICE_END_LOST, "the network closed the connection", 0)
-	} else {
-		d.end(internalv1.DeviceEnd_DEVICE_END_REFUSED, "the network closed the connection in place of a login", 0)
+// see is shown every stanza that comes, before anything else happens to it.
+func (d *Device) see(node *waBinary.Node) {
+	d.receipts.see(node)
+	d.unhandled.see(node)
+	switch {
+	case node.Tag == "failure":
+		d.refusal.Store(node)
+	case node.Tag == "ack" && node.Attrs["error"] != nil:
+		d.nack.Store(node)
 	}
 }
 
+// onDisconnected ends a connection that the network closed. That it has refused the login for a while, with 500 or 503, the
+// library says in no other way.
+func (d *Device) onDisconnected() {
+	if refusal := d.refusal.Load(); refusal != nil {
+		attrs := refusal.AttrGetter()
+		detail := fmt.Sprintf("the network refused the login with %s %s", attrs.OptionalString("reason"), attrs.OptionalString("message"))
+		d.end(internalv1.DeviceEnd_DEVICE_END_REFUSED, valid(strings.TrimSpace(detail)), 0)
+		return
+	}
+	d.end(internalv1.DeviceEnd_DEVICE_END_LOST, "the network closed the connection", 0)
+}
+
 func (d *Device) onConnected() {
-	d.hadLogin.Store(true)
 	d.say(&internalv1.RunResponse{Response: &internalv1.RunResponse_Connected{
 		Connected: &internalv1.DeviceConnected{Identity: d.ownIdentity()},
 	}})

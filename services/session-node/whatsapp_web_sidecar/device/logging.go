@@ -47,8 +47,7 @@ func (l *logger) Sub(module string) waLog.Logger { return &logger{l.device, modu
 func (l *logger) Debugf(_ string, args ...any) {
 	if l.module == "Recv" && len(args) == 1 {
 		if node, is := args[0].(*waBinary.Node); is {
-			l.device.receipts.see(node)
-			l.device.unhandled.see(node)
+			l.device.see(node)
 		}
 	}
 }

@@ -20,11 +20,13 @@ import (
 	"sessionmesh.dev/whatsapp-web-sidecar/rows"
 )
 
-// How long codes can be used. The network says how many there are and ends the connection after the last.
+// How long codes can be used. The network says how many there are, six, and ends the connection at about the time when
+// the last one is over: not before nearlyOver.
 const (
 	firstCode  = 60 * time.Second
 	laterCodes = 20 * time.Second
 	letterCode = 160 * time.Second
+	nearlyOver = 140 * time.Second
 )
 
 // pairing is what a device that nobody has accepted yet has to do.
@@ -34,6 +36,8 @@ type pairing struct {
 	once    sync.Once
 	mu      sync.Mutex
 	stop    context.CancelFunc
+	// When the first code was shown.
+	shown time.Time
 	// The network asks for a passkey: codes are over, and what goes wrong is a refusal.
 	asked, done bool
 }
@@ -135,10 +139,10 @@ func (p *pairing) handle(event any) {
 	}
 }
 
-// lost is a connection that the network closed: after the last code, that is its way to say so.
+// lost is a connection that the network closed: when the codes are nearly over, that is its way to say so.
 func (p *pairing) lost() {
 	p.mu.Lock()
-	over := p.stop == nil && !p.done && !p.asked
+	over := !p.shown.IsZero() && time.Since(p.shown) >= nearlyOver && !p.done && !p.asked
 	p.mu.Unlock()
 	if over {
 		p.device.end(internalv1.DeviceEnd_DEVICE_END_TIMED_OUT, "nobody accepted in time", 0)
@@ -153,9 +157,13 @@ func (p *pairing) refused(detail string) {
 
 // show shows codes one after the other.
 func (p *pairing) show(codes []string) {
+	if len(codes) == 0 {
+		p.refused("the network offers no codes")
+		return
+	}
 	ctx, stop := context.WithCancel(p.device.ctx)
 	p.mu.Lock()
-	p.stop = stop
+	p.stop, p.shown = stop, time.Now()
 	p.mu.Unlock()
 	go p.device.contain(func() {
 		defer p.codesOver()

@@ -2,37 +2,68 @@ package device
 
 import (
 	"testing"
+	"time"
 
-	"google.golang.org/protobuf/types/known/durationpb"
-
+	"go.mau.fi/whatsmeow/types/events"
 	internalv1 "sessionmesh.dev/gen/sessionmesh/nodes/v1"
 	"sessionmesh.dev/whatsapp-web-sidecar/rows"
 )
 
-// attempted is a pairing whose time is over, and what it has said.
-func attempted(t *testing.T, accepted bool) (*Device, *[]internalv1.DeviceEnd) {
+// attempt is a pairing, and how it has ended: unspecified where it has not.
+func attempt(t *testing.T) (p *pairing, ended func() internalv1.DeviceEnd) {
 	t.Helper()
-	var ends []internalv1.DeviceEnd
+	var end internalv1.DeviceEnd
 	d := newDevice(1, "acc_1", nil, func(said *internalv1.RunResponse) bool {
-		ends = append(ends, said.GetEnded().GetEnd())
+		end = said.GetEnded().GetEnd()
 		return true
 	})
 	t.Cleanup(d.cancel)
-	d.pairing = &pairing{device: d, request: &internalv1.PairDevice{Timeout: durationpb.New(0)}, done: accepted}
+	d.pairing = &pairing{device: d, request: &internalv1.PairDevice{}}
 	d.store = rows.NewPairing("acc_1", d.pairing.complete)
-	d.pairing.timeOut()
-	return d, &ends
+	return d.pairing, func() internalv1.DeviceEnd { return end }
 }
 
 func TestAnAttemptThatNobodyAcceptedEndsWithItsTime(t *testing.T) {
-	d, ends := attempted(t, false)
-	if d.ctx.Err() == nil || len(*ends) != 1 || (*ends)[0] != internalv1.DeviceEnd_DEVICE_END_TIMED_OUT {
-		t.Fatal(*ends)
+	p, ended := attempt(t)
+	p.timeOut()
+	if p.device.ctx.Err() == nil || ended() != internalv1.DeviceEnd_DEVICE_END_TIMED_OUT {
+		t.Fatal(ended())
 	}
 }
 
 func TestAnAttemptThatSomebodyAcceptedOutlivesItsTime(t *testing.T) {
-	if d, ends := attempted(t, true); d.ctx.Err() != nil || len(*ends) != 0 {
-		t.Fatal("it is not stored, and the network holds it for linked: ", *ends)
+	p, ended := attempt(t)
+	p.done = true
+	p.timeOut()
+	if p.device.ctx.Err() != nil || ended() != 0 {
+		t.Fatal("it is not stored, and the network holds it for linked: ", ended())
+	}
+}
+
+func TestWhatAConnectionMeansThatTheNetworkClosesDependsOnItsCodes(t *testing.T) {
+	for name, closed := range map[string]struct {
+		shown   time.Time
+		done    bool
+		meaning internalv1.DeviceEnd
+	}{
+		"before there are any":           {time.Time{}, false, internalv1.DeviceEnd_DEVICE_END_LOST},
+		"while they can be used":         {time.Now(), false, internalv1.DeviceEnd_DEVICE_END_LOST},
+		"when they are nearly over":      {time.Now().Add(-nearlyOver), false, internalv1.DeviceEnd_DEVICE_END_TIMED_OUT},
+		"when somebody has accepted one": {time.Now().Add(-nearlyOver), true, internalv1.DeviceEnd_DEVICE_END_LOST},
+	} {
+		p, ended := attempt(t)
+		p.shown, p.done = closed.shown, closed.done
+		p.handle(&events.Disconnected{})
+		if ended() != closed.meaning {
+			t.Error(name, ended())
+		}
+	}
+}
+
+func TestANetworkWithoutCodesIsNotAskedForOthers(t *testing.T) {
+	p, ended := attempt(t)
+	p.handle(&events.QR{})
+	if ended() != internalv1.DeviceEnd_DEVICE_END_PAIRING_REFUSED {
+		t.Fatal(ended())
 	}
 }

@@ -78,7 +78,7 @@ func (d *Device) sendOne(message *internalv1.SendDeviceMessage) {
 	steps := stepsOf(message)
 	sent, err := d.send(message, steps)
 	if err != nil {
-		reason, code := reasonOf(err, strings.HasPrefix(message.GetRecipient(), "group:"))
+		reason, code := d.reasonOf(err, message)
 		if d.ctx.Err() != nil || !d.client.IsConnected() { // whatever it says, nobody has refused the message
 			reason, code = internalv1.DeviceRejection_DEVICE_REJECTION_NOT_SENT, 0
 		}
@@ -204,8 +204,8 @@ func (d *Device) reject(
 	}}})
 }
 
-// reasonOf says why a message was not sent, to a group or to a person.
-func reasonOf(err error, group bool) (internalv1.DeviceRejection, uint32) {
+// reasonOf says why a message was not sent.
+func (d *Device) reasonOf(err error, message *internalv1.SendDeviceMessage) (internalv1.DeviceRejection, uint32) {
 	var asked *whatsmeow.IQError
 	switch {
 	case errors.Is(err, errUnknownRecipient):
@@ -217,8 +217,9 @@ func reasonOf(err error, group bool) (internalv1.DeviceRejection, uint32) {
 	case errors.Is(err, whatsmeow.ErrNotInGroup), errors.Is(err, whatsmeow.ErrGroupNotFound):
 		return internalv1.DeviceRejection_DEVICE_REJECTION_NOT_A_MEMBER, 0
 	case errors.Is(err, whatsmeow.ErrServerReturnedError):
-		code := codeOf(err)
-		if !group && (code == 401 || code == 403) { // in a chat of two nobody is missing: one has blocked the other
+		code := d.nackOf(message.GetNetworkMessageId())
+		inGroup := strings.HasPrefix(message.GetRecipient(), "group:")
+		if !inGroup && (code == 401 || code == 403) { // in a chat of two nobody is missing: one has blocked the other
 			return internalv1.DeviceRejection_DEVICE_REJECTION_BLOCKED, code
 		}
 		return refusal(code)
@@ -252,9 +253,11 @@ func refusal(code uint32) (internalv1.DeviceRejection, uint32) {
 	return internalv1.DeviceRejection_DEVICE_REJECTION_OTHER, code
 }
 
-// codeOf is the number in the library's error of a message that the network refused: it has it only in the text.
-func codeOf(err error) uint32 {
-	var code uint32
-	_, _ = fmt.Sscanf(err.Error(), whatsmeow.ErrServerReturnedError.Error()+" %d", &code)
-	return code
+// nackOf is the number with which the network refused a message: the library has it only in the text of its error.
+func (d *Device) nackOf(id string) uint32 {
+	nack := d.nack.Load()
+	if nack == nil || nack.Attrs["id"] != id {
+		return 0
+	}
+	return uint32(nack.AttrGetter().OptionalInt("error"))
 }

@@ -238,7 +238,7 @@ func TestASessionStaysStorableWhateverIsSkipped(t *testing.T) {
 	anna, bert := acquainted(t)
 	for round := range 5 {
 		var last wire
-		for range 900 {
+		for range 1_200 {
 			var err error
 			if last, err = bert.send(anna, "skipped", nil); err != nil {
 				t.Fatal(err)

@@ -30,9 +30,10 @@ func TestATextThatIsNoneDoesNotEndTheStreamOfAll(t *testing.T) {
 		r.say(response)
 	}
 	written := writes{make(chan []byte, len(said))}
-	go func() { _ = r.write(written) }()
+	ended := make(chan error, 1)
+	go func() { ended <- r.write(written) }()
 	defer end()
-	read := newResponses(written)
+	read := newResponses(t, written, ended)
 	var heard []*internalv1.RunResponse
 	for len(heard) < len(said) {
 		heard = append(heard, read())
@@ -60,9 +61,10 @@ func TestWhatTheNodeDoesNotTakeEndsItsConnectionAlone(t *testing.T) {
 		r.say(response)
 	}
 	written := writes{make(chan []byte, 8)}
-	go func() { _ = r.write(written) }()
+	broken := make(chan error, 1)
+	go func() { broken <- r.write(written) }()
 	defer end()
-	reader := newResponses(written)
+	reader := newResponses(t, written, broken)
 	for ended, heard := false, false; !ended || !heard; {
 		switch response := reader(); {
 		case response.GetEnded() != nil:
@@ -81,16 +83,22 @@ func (w writes) Write(frames []byte) (int, error) {
 	return len(frames), nil
 }
 
-// newResponses gives a function that returns the next response that is written.
-func newResponses(written writes) func() *internalv1.RunResponse {
+// newResponses gives a function that returns the next response that is written, unless the stream has ended.
+func newResponses(t *testing.T, written writes, ended <-chan error) func() *internalv1.RunResponse {
 	var frames bytes.Buffer
 	return func() *internalv1.RunResponse {
+		t.Helper()
 		for frames.Len() < head {
-			frames.Write(<-written.made)
+			select {
+			case made := <-written.made:
+				frames.Write(made)
+			case err := <-ended:
+				t.Fatal(err)
+			}
 		}
 		response := &internalv1.RunResponse{}
 		if err := proto.Unmarshal(frames.Next(int(binary.BigEndian.Uint32(frames.Next(head)))), response); err != nil {
-			panic(err)
+			t.Fatal(err)
 		}
 		return response
 	}

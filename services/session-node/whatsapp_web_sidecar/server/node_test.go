@@ -225,6 +225,8 @@ type link struct {
 	writes int
 	hold   bool
 	refuse bool
+	// dying: rows are stored, and nobody is told.
+	dying bool
 }
 
 func (s *node) link(rows map[string][]byte) *link {
@@ -258,7 +260,9 @@ func (l *link) hear(response *internalv1.RunResponse) {
 	case *internalv1.RunResponse_WriteRows:
 		l.writes++
 		l.store(said.WriteRows.GetChanges())
-		l.settle(said.WriteRows.GetSequence())
+		if !l.dying {
+			l.settle(said.WriteRows.GetSequence())
+		}
 	case *internalv1.RunResponse_Incoming:
 		if !l.hold {
 			if !l.refuse {

@@ -113,6 +113,31 @@ func TestADeviceThatIsNotStoredIsNotLinked(t *testing.T) {
 	}
 }
 
+func TestADeviceThatTheNetworkWasNotToldOfIsLoggedOutAndLinkedAgain(t *testing.T) {
+	n := startNetwork(t)
+	n.person(account, "The account")
+	s := startNode(t, n)
+	l := s.link(map[string][]byte{})
+	l.dying = true
+	l.pair("")
+	qr := until(l, func(r *internalv1.RunResponse) (string, bool) {
+		return r.GetPairingCode().GetQr(), r.GetPairingCode() != nil
+	})
+	if _, err := n.AcceptPairing(t.Context(), &simulatorv1.AcceptPairingRequest{Shown: &simulatorv1.AcceptPairingRequest_Qr{Qr: qr}, Phone: account}); err != nil {
+		t.Fatal(err)
+	}
+	until(l, func(r *internalv1.RunResponse) (*internalv1.DevicePaired, bool) {
+		return r.GetPaired(), r.GetPaired() != nil
+	})
+	l.close()
+	next := s.link(l.stored())
+	next.reopen()
+	if end := until(next, ended); end.GetEnd() != internalv1.DeviceEnd_DEVICE_END_LOGGED_OUT {
+		t.Fatal(end)
+	}
+	s.open(s.paired(n, account))
+}
+
 func TestTheNextOwnerIsReadByEverybody(t *testing.T) {
 	n, s, rows := world(t)
 	l := s.open(rows)

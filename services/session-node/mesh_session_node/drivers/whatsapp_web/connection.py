@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from mesh_session_node.drivers.interface.driver import LinkEvents
 from mesh_session_node.drivers.interface.outcomes import End
 from mesh_session_node.drivers.interface.state import RowChange, StateRows, StateUnavailable
-from mesh_session_node.drivers.whatsapp_web import metrics
+from mesh_session_node.drivers.whatsapp_web import telemetry
 from mesh_session_node.drivers.whatsapp_web.stream import MAX_ANSWER_BYTES, Stream
 from sessionmesh.internal.v1 import linked_device_pb2 as pb
 
@@ -98,8 +98,8 @@ class Rows:
         changes = changes_of(write.changes)
         self.count_unsettled()
         stored = self._rows.write(changes)
-        metrics.WRITES.inc()
-        metrics.ROWS.inc(len(changes))
+        telemetry.WRITES.inc()
+        telemetry.ROWS.inc(len(changes))
         stored.add_done_callback(lambda done: self.settled(write.sequence, stored=done.result()))
 
     def read(self, read: pb.ReadRows) -> None:
@@ -141,7 +141,7 @@ class Rows:
         except StateUnavailable:
             answer.failed = True
         else:
-            metrics.MESSAGES_READ.labels("none" if sent is None else "found").inc()
+            telemetry.MESSAGES_READ.labels("none" if sent is None else "found").inc()
             if sent is not None:
                 answer.recipient, answer.message = sent.to, sent.payload
         self._connection.ask(pb.RunRequest(message_read=answer))
@@ -153,7 +153,7 @@ class Rows:
         except StateUnavailable:
             answer.failed = True
         else:
-            metrics.ROWS_READ.inc(len(found))
+            telemetry.ROWS_READ.inc(len(found))
             if sum(map(len, found.values())) > MAX_ANSWER_BYTES:
                 self._connection.broken("more is stored together of somebody than can be read")
                 return

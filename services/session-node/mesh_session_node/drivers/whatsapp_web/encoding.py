@@ -18,7 +18,7 @@ from mesh_session_node.drivers.interface.content import (
 )
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure, Receipt
 from mesh_session_node.drivers.whatsapp_web.connection import changes_of
-from mesh_session_node.drivers.whatsapp_web.steps import receive
+from mesh_session_node.drivers.whatsapp_web.telemetry import receive
 from sessionmesh.internal.v1 import linked_device_pb2 as pb
 from sessionmesh.v1 import message_pb2
 

@@ -10,7 +10,7 @@ from mesh_session_node.drivers.interface.content import Blob
 from mesh_session_node.drivers.interface.outcomes import BlobUnavailable, ConnectionEnded, End
 from mesh_session_node.drivers.whatsapp_web.connection import Connection
 from mesh_session_node.drivers.whatsapp_web.encoding import blob_of
-from mesh_session_node.drivers.whatsapp_web.steps import record
+from mesh_session_node.drivers.whatsapp_web.telemetry import record
 from sessionmesh.internal.v1 import linked_device_pb2 as pb
 
 

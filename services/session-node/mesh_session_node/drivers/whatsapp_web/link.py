@@ -20,8 +20,8 @@ from mesh_session_node.drivers.whatsapp_web.encoding import (
     seconds,
 )
 from mesh_session_node.drivers.whatsapp_web.files import Files
-from mesh_session_node.drivers.whatsapp_web.steps import record
 from mesh_session_node.drivers.whatsapp_web.stream import Stream
+from mesh_session_node.drivers.whatsapp_web.telemetry import record
 from sessionmesh.internal.v1 import linked_device_pb2 as pb
 
 _HEARD = frozenset({"connected", "acked", "incoming", "receipt", "heard", "restrictions"})

@@ -18,7 +18,7 @@ import structlog
 from mesh_core.backoff import Backoff
 from mesh_core.signal import Signal
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
-from mesh_session_node.drivers.whatsapp_web import metrics
+from mesh_session_node.drivers.whatsapp_web import telemetry
 from mesh_session_node.drivers.whatsapp_web.own_words import OwnWords
 from mesh_session_node.drivers.whatsapp_web.process import NoSidecar, Process, find_program, version_of
 from mesh_session_node.drivers.whatsapp_web.settings import WhatsappWebSettings
@@ -86,7 +86,7 @@ class Sidecar:
     async def run(self) -> None:
         """Say whether there is a sidecar; keep one running once an account needs it, until cancelled."""
         backoff, absent = Backoff(FIRST_PAUSE, LONGEST_PAUSE), ""
-        metrics.UP.set(0)
+        telemetry.UP.set(0)
         while True:
             began = time.monotonic()
             self._worked = False
@@ -112,7 +112,7 @@ class Sidecar:
                 await asyncio.sleep(backoff.next())
 
     def _has_ended(self, kind: str, detail: str) -> None:
-        metrics.ENDS.labels(kind).inc()
+        telemetry.ENDS.labels(kind).inc()
         logger.error("the sidecar has ended", reason=detail, worked=self._worked)
         self.problem = "" if self._worked else detail
 
@@ -127,7 +127,7 @@ class Sidecar:
             raise
         finally:
             theirs.close()
-        metrics.MEMORY.set_function(lambda: process.resident_bytes)
+        telemetry.MEMORY.set_function(lambda: process.resident_bytes)
         stream = Stream(words, self._settings.hang_seconds)
         detail = "the node stops"
         try:
@@ -143,7 +143,7 @@ class Sidecar:
         finally:
             await process.kill()
             self._stream = None
-            metrics.UP.set(0)
+            telemetry.UP.set(0)
             stream.end(f"the sidecar is gone: {detail}")
 
     async def _serve(self, process: Process, stream: Stream, words: OwnWords) -> None:
@@ -189,7 +189,7 @@ class Sidecar:
             raise self._silent() from None
         self._accept(started)
         self._stream, self._worked = stream, True
-        metrics.UP.set(1)
+        telemetry.UP.set(1)
         self._news.notify()
         logger.info("the sidecar runs", version=started.version, client_version=started.client_version)
         while True:

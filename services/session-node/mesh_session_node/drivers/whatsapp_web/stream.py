@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 
 from mesh_core.framing import FrameDecoder, FrameTooLarge, encode
 from mesh_core.signal import Signal
-from mesh_session_node.drivers.whatsapp_web import metrics
+from mesh_session_node.drivers.whatsapp_web import telemetry
 from sessionmesh.internal.v1 import linked_device_pb2 as pb
 
 logger = structlog.get_logger(__name__)
@@ -72,7 +72,7 @@ class Stream(asyncio.Protocol):
         """A number for a new connection; never used before in this stream."""
         self._last += 1
         self._receivers[self._last] = receiver
-        metrics.CONNECTIONS.set(len(self._receivers) - 1)
+        telemetry.CONNECTIONS.set(len(self._receivers) - 1)
         if self.ended:  # whoever got the stream may have looked something up meanwhile
             self._loop.call_soon(self._tell_end)
         return self._last
@@ -81,7 +81,7 @@ class Stream(asyncio.Protocol):
         """The sidecar has closed the connection."""
         self._receivers.pop(number, None)
         self._silent.discard(number)
-        metrics.CONNECTIONS.set(len(self._receivers) - 1)
+        telemetry.CONNECTIONS.set(len(self._receivers) - 1)
 
     def write(self, request: pb.RunRequest) -> None:
         """Hand a request over; nothing happens once the stream or its connection has ended."""
@@ -116,7 +116,7 @@ class Stream(asyncio.Protocol):
         self._waiting.clear()
         self._room.notify()
         self._tell_end()
-        metrics.WAITING.set(0)
+        telemetry.WAITING.set(0)
 
     # --- asyncio.Protocol
 
@@ -162,7 +162,7 @@ class Stream(asyncio.Protocol):
                 receiver.gone(self.ended)
             except Exception:  # one account's fault must not keep the others from hearing of it
                 logger.exception("a connection was not told that its sidecar is gone")
-        metrics.CONNECTIONS.set(len(self._receivers))
+        telemetry.CONNECTIONS.set(len(self._receivers))
         if self._receivers:
             self._loop.call_soon(self._tell_end)
 
@@ -204,7 +204,7 @@ class Stream(asyncio.Protocol):
                 self._transport.write(b"".join(frames))
         if self._bytes <= ROOM_BYTES:
             self._room.notify()
-        metrics.WAITING.set(self._bytes)
+        telemetry.WAITING.set(self._bytes)
 
     def _hand_on(self, response: pb.RunResponse) -> None:
         receiver = self._receivers.get(response.connection)

@@ -1,4 +1,5 @@
-"""An account of the mesh and Baileys, a client by another hand, write to each other as on WhatsApp Web.
+"""A mesh of linked devices: an account and Baileys, a client by another hand, write to each other as on
+WhatsApp Web, and the demo shows the truth of it.
 
 Both ends' logs are compared: nothing is lost, comes twice, or is something else than what was sent.
 """
@@ -23,6 +24,7 @@ from sessionmesh.simulator.v1 import simulator_pb2
 from sessionmesh.v1 import account_pb2, content_pb2, event_pb2, media_pb2, message_pb2
 from sessionmesh.v1.common_pb2 import MessageRef
 from tests.acceptance.baileys import Client, linked_client
+from tests.acceptance.demo import shows_the_truth
 from tests.support.eventually import eventually
 from tests.support.media_processing import film, sound
 from tests.support.mesh_api import Caller, open_caller, unique
@@ -137,6 +139,11 @@ async def test_what_the_client_sends_the_mesh_gets(ends: Ends, tmp_path: Path) -
     fetched = await eventually(all_fetched, SECONDS, "every file")
     originals = Counter([event.media.media.original_sha256.hex() for event in fetched])
     assert originals == Counter({sha256(files[kind].read_bytes()).hexdigest(): EACH for kind in FILES})
+
+
+async def test_everything_that_the_demo_shows_is_true(linked_mesh: MeshProcess, tmp_path: Path) -> None:
+    place = tmp_path / "figures.json"
+    await asyncio.to_thread(shows_the_truth, linked_mesh.state, place, "--driver", "whatsapp_web")
 
 
 async def send_each_kind(ends: Ends, number: int, stored: dict[str, media_pb2.Media]) -> list[dict[str, Any]]:
