@@ -392,7 +392,7 @@ LINKED_DEVICES = (
         "what cannot be decrypted is asked for aside",
         f"{_ROWS}/receiving.go",
         'return fmt.Errorf("%w: %w", err, context.Canceled)',
-        "return err",
+        'return fmt.Errorf("%w", err)',
         f"{_TESTS} CannotBeDecryptedIsLeft",
     ),
     Mutation(
