@@ -36,18 +36,9 @@ func (s *Store) PutManyLIDMappings(ctx context.Context, mappings []store.LIDMapp
 			return err
 		}
 		changes = append(changes, Change{byNumber, []byte(mapping.LID.User)}, Change{byHidden, []byte(mapping.PN.User)})
-		if len(changes) >= maxChanges {
-			if err := s.note(ctx, changes...); err != nil {
-				return err
-			}
-			changes = nil
-		}
 	}
 	return s.note(ctx, changes...)
 }
-
-// maxChanges bounds one write of many mappings.
-const maxChanges = 512
 
 // KeepOtherNumber keeps that a number is another way to write that of whom a hidden id is, who is not found by it.
 func (s *Store) KeepOtherNumber(ctx context.Context, number, lid types.JID) error {

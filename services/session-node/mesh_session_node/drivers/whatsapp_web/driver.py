@@ -21,6 +21,7 @@ from mesh_session_node.drivers.whatsapp_web.pairing import WebPairing
 from mesh_session_node.drivers.whatsapp_web.settings import WhatsappWebSettings
 from mesh_session_node.drivers.whatsapp_web.sidecar import Sidecar
 from mesh_session_node.drivers.whatsapp_web.state import WebState, load_state
+from mesh_session_node.drivers.whatsapp_web.stream import MAX_ANSWER_BYTES
 from sessionmesh.internal.v1 import linked_device_pb2 as pb
 from sessionmesh.v1 import message_pb2, server_pb2, session_pb2
 
@@ -99,6 +100,8 @@ class WhatsappWebDriver:
             raise ConnectionEnded(
                 End.LOST, f"what is stored of the account cannot be read: {error}"
             ) from None
+        if sum(map(len, needed.values())) > MAX_ANSWER_BYTES:
+            raise ConnectionEnded(End.STATE_UNUSABLE, "too much is stored for its logins")
         stream = await self.sidecar.stream()
         if not events.permitted():
             raise ConnectionEnded(End.LOST, "the account has moved to another node")
