@@ -237,6 +237,9 @@ func (n *Network) write(
 	if account.device == nil {
 		return ErrNotPaired
 	}
+	if !ofMany(chat) && account.hasBlocked(author) {
+		return nil
+	}
 	seal := func(count int) *Node { return n.sealed(account, author, chat, id, message, pushName, count) }
 	node := seal(0)
 	if node == nil {
