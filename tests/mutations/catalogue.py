@@ -295,7 +295,7 @@ CATALOGUE = (
     ),
     Mutation(
         "what the account wrote is not received",
-        f"{_NODE}/inbound/receiver.py",
+        f"{_NODE}/inbound/arrivals.py",
         "if came.from_account or not is_one_of(session.own, came.sender, came.identity):",
         "if True:",
         "tests/unit/test_session_own_messages.py -k never_received",

@@ -54,6 +54,7 @@ type Device struct {
 	receipts    receipts
 	calls       chan struct{}
 	pinging     bool
+	ending      bool
 	retries     map[string]chan *mediaRetry
 	remembering bool
 }
@@ -166,6 +167,13 @@ func (d *Device) sayLocked(response *internalv1.RunResponse) bool {
 
 // end says why the connection has ended, once, and lets go of it.
 func (d *Device) end(why internalv1.DeviceEnd, detail string, retryAfter time.Duration) {
+	d.mu.Lock()
+	known := d.ending
+	d.ending = true
+	d.mu.Unlock()
+	if known { // of which this is a consequence
+		return
+	}
 	ended := &internalv1.DeviceEnded{End: why, Detail: detail}
 	if retryAfter > 0 {
 		ended.RetryAfter = durationpb.New(retryAfter)
