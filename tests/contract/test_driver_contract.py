@@ -620,17 +620,6 @@ async def test_a_file_that_the_network_lacks_cannot_be_fetched(world: DriverWorl
         await drain(link.fetch(blob))
 
 
-@needs(Can.CHECKS_NUMBERS)
-async def test_numbers_are_answered_in_their_order(world: DriverWorld, link: Link) -> None:
-    there, missing = "+4915100000002", "+4915100000003"
-    await world.register(there, on_network=True)
-    await world.register(missing, on_network=False)
-    answers = await link.check_numbers([missing, there])
-    assert [(answer.phone, answer.registered) for answer in answers] == [(missing, False), (there, True)]
-    assert answers[1].user_id
-    assert answers[0].user_id == ""
-
-
 async def test_nothing_can_be_asked_of_a_link_that_has_ended(world: DriverWorld, link: Link) -> None:
     blob = await world.file(b"data")
     link.abort()
@@ -638,5 +627,3 @@ async def test_nothing_can_be_asked_of_a_link_that_has_ended(world: DriverWorld,
         await link.upload("image", pieces(b"data"))
     with pytest.raises(ConnectionEnded):
         await drain(link.fetch(blob))
-    with pytest.raises(ConnectionEnded):
-        await link.check_numbers([world.phone])

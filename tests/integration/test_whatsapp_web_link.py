@@ -73,7 +73,7 @@ async def test_an_account_that_asks_for_too_much_at_once_loses_its_connection_al
     monkeypatch.setattr("mesh_session_node.drivers.whatsapp_web.connection.MAX_ANSWER_BYTES", 100)
     other = await world.account("acc_2")
     account.rows.rows = {"peer/1/session/1": bytes(60), "peer/1/session/2": bytes(60)}
-    account.has_said(read_rows=pb.ReadRows(sequence=1, prefix="peer/1/"))
+    account.has_said(read_rows=pb.ReadRows(sequence=1, prefixes=["peer/1/"]))
     await eventually(lambda: account.events.ends)
     assert account.events.ends == [End.LOST]
     await other.link.check_numbers(["+4916"])

@@ -8,6 +8,7 @@ _NODE = "services/session-node/mesh_session_node"
 _ACTS = "tests/integration/test_message_acts.py"
 _ANSWERS = "tests/integration/test_answers_and_albums.py"
 _CALLS = "tests/unit/test_account_calls.py"
+_NUMBERS = "tests/integration/test_number_checks.py"
 
 ACCOUNT_CALLS = (
     Mutation(
@@ -65,5 +66,33 @@ ACCOUNT_CALLS = (
         "        WHERE value IS NOT NULL AND acc <> ALL (gone)\n      ON CONFLICT (account, kind",
         "        WHERE value IS NOT NULL\n      ON CONFLICT (account, kind",
         'tests/integration/test_journal_fence.py -k "lost_shard and record"',
+    ),
+    Mutation(
+        "no tenant is answered with what another one asked of numbers",
+        f"{_NODE}/store/number_checks.py",
+        'f"mesh:numbers:{{{self.tenant.hex}}}:{self.network}"',
+        'f"mesh:numbers:{self.network}"',
+        f"{_NUMBERS} -k another_tenant",
+    ),
+    Mutation(
+        "what was said of a number ends",
+        f"{_NODE}/store/number_checks.py",
+        "KEYS[2], phone) or 0) <= now then",
+        "KEYS[2], phone) or 0) <= 0 then",
+        f"{_NUMBERS} -k two_to_four_hours",
+    ),
+    Mutation(
+        "a tenant has so many number checks and no more",
+        f"{_NODE}/store/number_checks.py",
+        "if over > 0 then",
+        "if false then",
+        f"{_NUMBERS} -k too_many",
+    ),
+    Mutation(
+        "a Redis that is silent is left alone",
+        f"{_NODE}/store/number_checks.py",
+        "time.monotonic() < self._away_until",
+        "False",
+        f"{_NUMBERS} -k silent",
     ),
 )

@@ -112,6 +112,7 @@ class Account:
         "app_state_version",
         "banned",
         "behaviour",
+        "blocked",
         "client",
         "counter",
         "effects",
@@ -145,6 +146,8 @@ class Account:
         self.secret_digest = b""
         """SHA-256 of the credential; empty: not paired, or logged out."""
         self.banned = False
+        self.blocked: set[str] | None = None
+        """Phone numbers of whom it has blocked; None: nobody."""
         self.client: Client | None = None
         """The one connection that is logged in."""
         self.effects: Effects | None = None

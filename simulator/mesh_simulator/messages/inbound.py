@@ -32,12 +32,15 @@ class InboundMessages:
 
         Fills in its id, time, counter and identity. `author` gets the receipts; None: a person who has no
         account wrote it. Raises `InvalidField` for an id that no message can have, and for what does not fit
-        into a frame: it would end the client's connection at each login.
+        into a frame: it would end the client's connection at each login. What somebody writes in a chat of
+        two whom the account has blocked is dropped.
         """
         message.id = message.id or secrets.token_hex(10).upper()
         check_message_id("network_message_id", message.id)
         if message.ByteSize() > MAX_MESSAGE_BYTES:
             raise InvalidField("content", f"must make a message of at most {MAX_MESSAGE_BYTES:,} bytes")
+        if self._is_blocked(account, message):
+            return
         message.time_us = message.time_us or time.time_ns() // 1000
         account.inbound_counter += 1
         message.counter = account.inbound_counter
@@ -57,6 +60,11 @@ class InboundMessages:
         )
         if account.client is not None:
             self._write(account.client, account, message)
+
+    def _is_blocked(self, account: Account, message: wire.Inbound) -> bool:
+        if account.blocked is None or message.from_me or message.chat.startswith(GROUP):
+            return False
+        return self._directory.phone_at(message.sender) in account.blocked
 
     def send_pending(self, client: Client, account: Account) -> None:
         """After a login: the messages that the account has not acknowledged, oldest first."""

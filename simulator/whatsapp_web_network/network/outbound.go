@@ -349,6 +349,9 @@ func (n *Network) relay(m *sent) {
 
 func (n *Network) bring(m *sent, account *Account, children []Node) {
 	author := m.client.account
+	if !ofMany(m.to) && account.hasBlocked(author) {
+		return
+	}
 	attrs := Attrs{"id": m.id, "t": now(), "type": m.node.Attrs["type"], "notify": author.PushName}
 	if edit, ok := m.node.Attrs["edit"]; ok {
 		attrs["edit"] = edit

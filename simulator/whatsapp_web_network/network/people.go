@@ -25,7 +25,9 @@ var (
 )
 
 // ofMany says whether each of a message's recipients is named as a member: of a group, or of who sees a status post.
-func ofMany(to types.JID) bool { return to.Server == types.GroupServer || to.Server == types.BroadcastServer }
+func ofMany(to types.JID) bool {
+	return to.Server == types.GroupServer || to.Server == types.BroadcastServer
+}
 
 // readBy is what a person does who has read an account's message.
 func (n *Network) readBy(m *sent, r reading) {
@@ -237,6 +239,9 @@ func (n *Network) write(
 	defer n.mu.Unlock()
 	if account.device == nil {
 		return ErrNotPaired
+	}
+	if !ofMany(chat) && account.hasBlocked(author) {
+		return nil
 	}
 	seal := func(count int) *Node { return n.sealed(account, author, chat, id, message, pushName, count) }
 	node := seal(0)

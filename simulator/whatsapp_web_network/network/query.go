@@ -38,7 +38,7 @@ func (c *client) query(node *Node) {
 			{Tag: "category", Attrs: Attrs{"name": "readreceipts", "value": "all"}},
 		}})
 	case "blocklist":
-		c.result(node, Node{Tag: "list", Attrs: Attrs{"dhash": "0"}})
+		c.blocklistQuery(node, child)
 	case "md":
 		if child.Tag == "remove-companion-device" {
 			c.result(node)

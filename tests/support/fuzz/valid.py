@@ -249,6 +249,18 @@ async def forwarded_message(world: World) -> Fields:
     return await sent_message(world) | {"recipients": [f"phone:{world.live['spare_phone']}"]}
 
 
+async def checked_numbers(world: World) -> Fields:
+    return await connected(world) | {"phones": [f"phone:{world.live['spare_phone']}", new_phone()]}
+
+
+async def blocked_person(world: World) -> Fields:
+    return await connected(world) | {"address": f"phone:{new_phone()}", "blocked": True}
+
+
+async def blocked_people(world: World) -> Fields:
+    return await connected(world) | {"page_size": 10}
+
+
 async def own_group(world: World) -> Fields:
     members = [world.live["phone"], world.live["spare_phone"]]
     made = await world("CreateNetworkGroup", subject="Fuzz", members=members)
@@ -440,6 +452,9 @@ _SIMPLE: dict[str, Callable[[World], Fields]] = {
 _PREPARED: dict[str, Make] = {
     "AccountService.DeleteAccount": own_account,
     "AccountService.UndeleteAccount": deleted_account,
+    "ContactService.CheckNumbers": checked_numbers,
+    "ContactService.ListBlocked": blocked_people,
+    "ContactService.SetBlocked": blocked_person,
     "EventService.DeleteSubscription": own_subscription,
     "MediaService.DeleteMedia": own_media,
     "MediaService.LookupMedia": stored_bytes,

@@ -166,6 +166,15 @@ func refusalOf(err error) internalv1.DeviceRefusal {
 	return internalv1.DeviceRefusal_DEVICE_REFUSAL_UNSPECIFIED
 }
 
+// codeOfQuery is the network's number of the failure of a question; 0: it did not fail so.
+func codeOfQuery(err error) int {
+	var asked *whatsmeow.IQError
+	if errors.As(err, &asked) {
+		return asked.Code
+	}
+	return 0
+}
+
 // refusalCode says what the network's numbers of failures mean where something was to be done.
 func refusalCode(code uint32) internalv1.DeviceRefusal {
 	switch code {

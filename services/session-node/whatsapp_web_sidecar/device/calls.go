@@ -55,6 +55,10 @@ func (d *Device) do(call *internalv1.DeviceCall, result *internalv1.DeviceCallRe
 	switch asked := call.GetCall().(type) {
 	case *internalv1.DeviceCall_CheckNumbers:
 		return d.checkNumbers(ctx, asked.CheckNumbers.GetPhones(), result)
+	case *internalv1.DeviceCall_SetBlocked:
+		return d.setBlocked(ctx, asked.SetBlocked)
+	case *internalv1.DeviceCall_ListBlocked:
+		return d.listBlocked(ctx, result)
 	case *internalv1.DeviceCall_MarkRead:
 		return d.markRead(ctx, asked.MarkRead)
 	case *internalv1.DeviceCall_SetTyping:

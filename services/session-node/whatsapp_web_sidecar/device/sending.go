@@ -196,7 +196,11 @@ func (d *Device) written(id string, to types.JID, message []byte) (*content.Outg
 		return nil, err
 	}
 	if out.Vote != nil {
-		if out.Message, err = d.client.BuildPollVote(d.ctx, &out.Vote.Poll, out.Vote.Answers); err != nil {
+		voting := d.ctx
+		if out.Vote.Poll.IsFromMe {
+			voting = rows.WithSecret(voting, d.secretOf(out.Vote.Poll.ID))
+		}
+		if out.Message, err = d.client.BuildPollVote(voting, &out.Vote.Poll, out.Vote.Answers); err != nil {
 			return nil, fmt.Errorf("%w: %w", content.ErrInvalid, err)
 		}
 	}

@@ -9,10 +9,11 @@ then it may be done or not. Each sets something, so that doing it twice is as do
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from mesh_session_node.drivers.interface.content import Reference
+from mesh_session_node.drivers.interface.content import Identity, Reference
 from sessionmesh.v1 import message_pb2
 
 
@@ -29,6 +30,8 @@ class Capability(Enum):
     MARK_READ = "telling that messages were read or played"
     END_LIVE_LOCATION = "ending a live location before its time"
     TYPING = "showing that the account writes or records"
+    CHECK_NUMBERS = "asking which numbers are on the network"
+    BLOCK = "blocking people, and listing who is blocked"
 
 
 class MessageActions(Protocol):
@@ -61,5 +64,35 @@ class MessageActions(Protocol):
         """Show in a chat what the account does."""
 
 
-class Acting(MessageActions, Protocol):
+@dataclass(frozen=True, slots=True)
+class NumberStatus:
+    """Whether a number is on the network, and who has it."""
+
+    phone: str
+    registered: bool
+    identity: Identity | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BlockedPerson:
+    """Somebody whom the account has blocked, by an address and all that the network tells of them."""
+
+    address: str
+    identity: Identity
+
+
+class ContactActions(Protocol):
+    """Acts about people."""
+
+    async def check_numbers(self, phones: Sequence[str]) -> Sequence[NumberStatus]:
+        """Which numbers are on the network, in their order."""
+
+    async def set_blocked(self, person: str, *, blocked: bool) -> None:
+        """Block a person, or block them no more."""
+
+    async def list_blocked(self) -> Sequence[BlockedPerson]:
+        """Everybody whom the account has blocked, on whichever device, in no order."""
+
+
+class Acting(MessageActions, ContactActions, Protocol):
     """A link of a driver that could do everything; who has one calls only what its driver declares."""

@@ -7,7 +7,6 @@ that read it. `tests/contract/test_driver_contract.py` holds every driver to wha
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from asyncpg.pgproto.pgproto import UUID
@@ -134,19 +133,6 @@ class Link(Protocol):
 
     def fetch(self, blob: bytes) -> AsyncIterator[bytes]:
         """The pieces of an incoming message's file. Raises `BlobUnavailable`, `ConnectionEnded`."""
-
-    async def check_numbers(self, phones: Sequence[str]) -> Sequence[NumberStatus]:
-        """Which numbers are on the network, in their order. Raises `ConnectionEnded`."""
-
-
-@dataclass(frozen=True, slots=True)
-class NumberStatus:
-    """Whether a number is on the network, and the network's ids of who has it."""
-
-    phone: str
-    registered: bool
-    user_id: str = ""
-    hidden_id: str = ""
 
 
 class LinkEvents(Protocol):

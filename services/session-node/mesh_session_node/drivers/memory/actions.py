@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mesh_session_node.drivers.interface.content import Reference
-from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, Refused
+from mesh_session_node.drivers.interface.capabilities import BlockedPerson, NumberStatus
+from mesh_session_node.drivers.interface.content import Identity, Reference
+from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, Refusal, Refused
 from sessionmesh.v1 import message_pb2
 
 
@@ -19,15 +20,18 @@ class Act:
     arguments: tuple[Any, ...]
 
 
-class MemoryMessageActions:
-    """Implements `MessageActions`."""
+class MemoryActions:
+    """Implements `Acting`. `users` has the user id of each phone number that is on the network."""
 
-    def __init__(self) -> None:
+    def __init__(self, users: Mapping[str, str]) -> None:
+        self._users = users
         self.ended: ConnectionEnded | None = None
         self.acts: list[Act] = []
         """What was done, in order."""
         self.refusal: Refused | None = None
         """While set, nothing is done, and this is why."""
+        self.blocked: set[str] = set()
+        """Addresses of whom the account has blocked."""
 
     def done(self, name: str, *arguments: Any) -> None:
         """Note an act. Raises `Refused`, `ConnectionEnded`."""
@@ -57,3 +61,20 @@ class MemoryMessageActions:
 
     async def show_typing(self, chat: str, state: message_pb2.TypingState.ValueType) -> None:
         self.done("show_typing", chat, state)
+
+    async def check_numbers(self, phones: Sequence[str]) -> Sequence[NumberStatus]:
+        self.done("check_numbers", tuple(phones))
+        users = self._users
+        return [
+            NumberStatus(phone, phone in users, Identity(user_id=users.get(phone, ""))) for phone in phones
+        ]
+
+    async def set_blocked(self, person: str, *, blocked: bool) -> None:
+        if person.startswith("phone:") and person[6:] not in self._users:
+            raise Refused(Refusal.UNKNOWN_PERSON)
+        self.done("set_blocked", person, blocked)
+        (self.blocked.add if blocked else self.blocked.discard)(person)
+
+    async def list_blocked(self) -> Sequence[BlockedPerson]:
+        self.done("list_blocked")
+        return [BlockedPerson(person, Identity()) for person in self.blocked]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import cast
 
 import structlog
@@ -13,9 +13,13 @@ import structlog
 from mesh_core.errors import FailedPrecondition
 from mesh_core.framing import MAX_FRAME_BYTES, FrameDecoder, encode
 from mesh_session_node.drivers.interface.content import STATUS, Blob, OutgoingMessage
-from mesh_session_node.drivers.interface.driver import LinkEvents, NumberStatus
+from mesh_session_node.drivers.interface.driver import LinkEvents
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure, Receipt
-from mesh_session_node.drivers.simulated.actions import SimulatedMessageActions, refused
+from mesh_session_node.drivers.simulated.actions import (
+    SimulatedContactActions,
+    SimulatedMessageActions,
+    refused,
+)
 from mesh_session_node.drivers.simulated.encoding import from_wire, identity_of, to_audience
 from mesh_session_node.drivers.simulated.state import SimulatedState
 from mesh_session_node.drivers.simulated.transfers import Transfers
@@ -30,7 +34,7 @@ What is too large to be stored is cut by the session, which also acknowledges it
 """
 
 
-class SimulatedLink(SimulatedMessageActions, asyncio.Protocol):
+class SimulatedLink(SimulatedMessageActions, SimulatedContactActions, asyncio.Protocol):
     """Open, then logged in, then ended. Used by pairing too, which stops before the login."""
 
     __slots__ = (
@@ -158,14 +162,6 @@ class SimulatedLink(SimulatedMessageActions, asyncio.Protocol):
 
     def fetch(self, blob: bytes) -> AsyncIterator[bytes]:
         return self._blobs().fetch(wire.Blob.FromString(blob))
-
-    async def check_numbers(self, phones: Sequence[str]) -> Sequence[NumberStatus]:
-        query = wire.Query(number_check=wire.NumberCheck(phones=phones))
-        answer = await self.ask(query)
-        return [
-            NumberStatus(number.phone, number.registered, number.user_id, number.hidden_id)
-            for number in answer.number_check.numbers
-        ]
 
     async def ask(self, query: wire.Query) -> wire.Answer:
         answer = await self._blobs().ask(query)

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from mesh_session_node.drivers.interface.content import Reference
+from mesh_session_node.drivers.interface.capabilities import BlockedPerson, NumberStatus
+from mesh_session_node.drivers.interface.content import Identity, Reference
 from mesh_session_node.drivers.interface.outcomes import Refusal, Refused
-from mesh_session_node.drivers.whatsapp_web.encoding import refer, seconds
+from mesh_session_node.drivers.whatsapp_web.encoding import identity_of, refer, seconds
 from sessionmesh.internal.v1 import linked_device_pb2 as pb
 from sessionmesh.v1 import message_pb2
 
@@ -79,10 +80,35 @@ class WebMessageActions(Calling):
         await self.call(pb.DeviceCall(set_typing=call))
 
 
+class WebContactActions(Calling):
+    """Implements `ContactActions`."""
+
+    __slots__ = ()
+
+    async def check_numbers(self, phones: Sequence[str]) -> Sequence[NumberStatus]:
+        answer = await self.call(pb.DeviceCall(check_numbers=pb.CheckNumbersCall(phones=phones)))
+        return [
+            NumberStatus(number.phone, number.registered, identity_of(number.identity))
+            for number in answer.numbers
+        ]
+
+    async def set_blocked(self, person: str, *, blocked: bool) -> None:
+        await self.call(pb.DeviceCall(set_blocked=pb.SetBlockedCall(person=person, blocked=blocked)))
+
+    async def list_blocked(self) -> Sequence[BlockedPerson]:
+        answer = await self.call(pb.DeviceCall(list_blocked=pb.ListBlockedCall()))
+        return [_blocked(identity_of(one)) for one in answer.blocked]
+
+
 def refused(result: pb.DeviceCallResult) -> Refused:
     """What the network says of a call that it refused."""
     refusal = _REFUSALS.get(result.refusal, Refusal.OTHER)
     return Refused(refusal, result.error, seconds(result.retry_after))
+
+
+def _blocked(identity: Identity) -> BlockedPerson:
+    address = f"phone:{identity.phone}" if identity.phone else f"hidden:{identity.hidden_id}"
+    return BlockedPerson(address, identity)
 
 
 def _check_time(target: Reference, most: int) -> None:

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from mesh_session_node.drivers.interface.content import Blob, OutgoingMessage
-from mesh_session_node.drivers.interface.driver import LinkEvents, NumberStatus
+from mesh_session_node.drivers.interface.driver import LinkEvents
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
 from mesh_session_node.drivers.interface.state import StateRows
-from mesh_session_node.drivers.whatsapp_web.actions import WebMessageActions, refused
+from mesh_session_node.drivers.whatsapp_web.actions import WebContactActions, WebMessageActions, refused
 from mesh_session_node.drivers.whatsapp_web.connection import Connection, Rows
 from mesh_session_node.drivers.whatsapp_web.encoding import (
     ended_of,
@@ -29,7 +29,7 @@ _HEARD = frozenset({"connected", "acked", "incoming", "receipt", "heard", "restr
 """What the sidecar says only when something came from the network."""
 
 
-class WebLink(WebMessageActions):
+class WebLink(WebMessageActions, WebContactActions):
     """Implements `Link`: opened, then logged in, then ended, then closed."""
 
     __slots__ = (
@@ -114,13 +114,6 @@ class WebLink(WebMessageActions):
     def fetch(self, blob: bytes) -> AsyncIterator[bytes]:
         self._check_open()
         return self._files.fetch(blob)
-
-    async def check_numbers(self, phones: Sequence[str]) -> Sequence[NumberStatus]:
-        answer = await self.call(pb.DeviceCall(check_numbers=pb.CheckNumbersCall(phones=phones)))
-        return [
-            NumberStatus(number.phone, number.registered, number.identity.user_id, number.identity.hidden_id)
-            for number in answer.numbers
-        ]
 
     # --- Listener
 
