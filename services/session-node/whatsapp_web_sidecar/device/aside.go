@@ -10,6 +10,7 @@ import (
 	"go.mau.fi/whatsmeow"
 	waBinary "go.mau.fi/whatsmeow/binary"
 	"go.mau.fi/whatsmeow/store"
+	"go.mau.fi/whatsmeow/types/events"
 	"sessionmesh.dev/whatsapp-web-sidecar/rows"
 )
 
@@ -101,9 +102,12 @@ func (d *Device) handleAside(
 
 // askAgain has whoever sent a message, which cannot be decrypted, send it again.
 func (d *Device) askAgain(ctx context.Context, client *whatsmeow.Client, node *waBinary.Node, failed *rows.Decrypting) {
-	direct := false
+	direct, shown := false, events.DecryptFailShow
 	for _, part := range node.GetChildrenByTag("enc") {
 		direct = direct || part.Attrs["type"] != "skmsg"
+		if part.Attrs["decrypt-fail"] == string(events.DecryptFailHide) {
+			shown = events.DecryptFailHide
+		}
 	}
 	withKeys := failed != nil && failed.NoSenderKey() && !direct
 	node = outline(node)
@@ -113,6 +117,7 @@ func (d *Device) askAgain(ctx context.Context, client *whatsmeow.Client, node *w
 		if err != nil {
 			return
 		}
+		d.await(&events.UndecryptableMessage{Info: *info, DecryptFailMode: shown})
 		forgetMany(client)
 		internals.SendRetryReceipt(ctx, node, info, withKeys)
 		internals.SendAck(ctx, node, 0)

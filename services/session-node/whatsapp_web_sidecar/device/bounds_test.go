@@ -109,7 +109,7 @@ func TestADeviceAsksTheNodeForSomeThingsAtATime(t *testing.T) {
 	answers := make(chan error, asked)
 	for range asked {
 		go func() {
-			_, err := d.Read(t.Context(), []string{"key"}, "")
+			_, err := d.Read(t.Context(), []string{"key"}, nil)
 			answers <- err
 		}()
 	}

@@ -321,8 +321,8 @@ type slow struct {
 	asked, answer chan struct{}
 }
 
-func (s slow) Read(ctx context.Context, keys []string, prefix string) (map[string][]byte, error) {
-	found, err := s.table.Read(ctx, keys, prefix)
+func (s slow) Read(ctx context.Context, keys, prefixes []string) (map[string][]byte, error) {
+	found, err := s.table.Read(ctx, keys, prefixes)
 	s.asked <- struct{}{}
 	<-s.answer
 	return found, err
@@ -455,5 +455,31 @@ func TestNobodyIsAskedAgainForWhatIsBadlyPadded(t *testing.T) {
 	})
 	if !errors.Is(err, signalerror.ErrOldCounter) {
 		t.Fatal("the sender would be asked again, and the phone: ", err)
+	}
+}
+
+// A message to a large group writes to people whose rows were let go since they were read.
+func TestOfSomebodyWhoIsWrittenToAllIsKnownAfterwards(t *testing.T) {
+	anna := newParty(t, "1001")
+	hidden := types.NewJID("900000", types.HiddenUserServer)
+	if err := anna.PutLIDMapping(t.Context(), hidden, types.NewJID("4915100000000", types.DefaultUserServer)); err != nil {
+		t.Fatal(err)
+	}
+	address := hidden.SignalAddress().String()
+	if err := anna.commit(Change{identityKey(address), []byte("theirs")}, Change{sessionKey(address), []byte("old")}); err != nil {
+		t.Fatal(err)
+	}
+	next := anna.taken(t)
+	if err := next.commit(Change{sessionKey(address), nil}); err != nil { // nothing of them was read here
+		t.Fatal(err)
+	}
+	if number, err := next.GetPNForLID(t.Context(), hidden); err != nil || number.User != "4915100000000" {
+		t.Fatal(number, err)
+	}
+	if trusted, err := next.IsTrustedIdentity(t.Context(), address, [32]byte{1}); err != nil || trusted {
+		t.Fatal("it is another identity", err)
+	}
+	if has, err := next.HasSession(t.Context(), address); err != nil || has {
+		t.Fatal("what was stored before is taken for what was written since", err)
 	}
 }
