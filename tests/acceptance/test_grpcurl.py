@@ -126,14 +126,26 @@ def test_a_message_is_sent_from_nothing(grpcurl: Grpcurl) -> None:
 
 @pytest.mark.parametrize("page", [page.name for page in PAGES if "\ngrpcurl " in page.read_text()])
 def test_the_commands_that_pages_print_are_answered(
-    page: str, mesh: MeshProcess, tenant: Tenant, account: account_pb2.Account, tmp_path: Path
+    page: str,
+    mesh: MeshProcess,
+    tenant: Tenant,
+    account: account_pb2.Account,
+    grpcurl: Grpcurl,
+    tmp_path: Path,
 ) -> None:
+    endpoint = grpcurl.call(
+        "WebhookService/CreateEndpoint",
+        tenant_id=tenant.id,
+        request_id=unique(),
+        endpoint={"url": "https://example.com/hook"},
+    )["endpoint"]
+    real = {"acc_...": account.id, "whe_...": endpoint["id"]}
     (tmp_path / "grpcurl").symlink_to(require_tool("grpcurl"))
     (text,) = (each.read_text() for each in PAGES if each.name == page)
     printed = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     for commands in (block for block in printed if "grpcurl" in block):
         ended = subprocess.run(
-            ["bash", "-c", _as_here(commands, mesh, account.id)],
+            ["bash", "-c", _as_here(commands, mesh, real)],
             env={
                 "PATH": f"{tmp_path}:{os.environ['PATH']}",
                 "KEY": tenant.caller.key if page in FOR_TENANTS else mesh.file.admin_key,
@@ -150,14 +162,14 @@ def test_the_commands_that_pages_print_are_answered(
         }
 
 
-def _as_here(commands: str, mesh: MeshProcess, account_id: str) -> str:
-    """Printed commands with the address of this mesh, which has no TLS, and an account of it."""
+def _as_here(commands: str, mesh: MeshProcess, ids: dict[str, str]) -> str:
+    """Printed commands with the address of this mesh, which has no TLS, and with ids that it has."""
     commands = re.sub(r"^KEY=\.\.\..*\n", "", commands, flags=re.MULTILINE)
     for example, real in (
         ("127.0.0.1:7600", mesh.address),
         ("mesh.example.org:443", mesh.address),
-        ("acc_...", account_id),
         ("grpcurl -H", "grpcurl -plaintext -H"),
+        *ids.items(),
     ):
         commands = commands.replace(example, real)
     return commands

@@ -294,12 +294,17 @@ async def test_what_is_not_served_of_accounts_says_so(stage: Stage, node: NodePr
     request = pb.GetSessionRequest(account_id=account.id).SerializeToString()
     channel: Any = node.channel
     answers = {}
-    for path in [*unserved(), "/sessionmesh.v1.SessionService/GetSessionSettings"]:
+    partly = ("SessionService/GetSessionSettings", "ContactService/GetContact")
+    for path in [*unserved(), *(f"/sessionmesh.v1.{method}" for method in partly)]:
         call = channel.unary_stream(path)(request, metadata=stage.metadata, timeout=10)
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await call.read()
         answers[path] = refused.value.code(), from_rpc_error(refused.value).reason
     assert set(answers.values()) == {(grpc.StatusCode.UNIMPLEMENTED, "NOT_SERVED")}, answers
+
+
+SERVED = ("ContactService", "MessageService", "SessionService")
+"""Services of which a session-node has methods."""
 
 
 def unserved() -> Iterator[str]:
@@ -311,7 +316,7 @@ def unserved() -> Iterator[str]:
             about_accounts = all(
                 "account_id" in method.input_type.fields_by_name for method in service.methods
             )
-            if about_accounts and service.name not in ("MessageService", "SessionService"):
+            if about_accounts and service.name not in SERVED:
                 yield from (f"/{service.full_name}/{method.name}" for method in service.methods)
 
 

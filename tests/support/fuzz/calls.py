@@ -15,7 +15,7 @@ from grpc import StatusCode
 
 from tests.support.api_methods import ApiMethod
 
-CALL_SECONDS = 10.0
+CALL_SECONDS = 30.0
 FIRST_FRAME_SECONDS = 1.0
 """How long an open stream gets for its first frame: one that waits for something to happen has none."""
 
