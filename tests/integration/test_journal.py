@@ -235,7 +235,7 @@ class TestTime:
     async def test_a_message_is_not_refused_while_the_database_is_slow_with_everything(
         self, world: World
     ) -> None:
-        journal = await world.journal("a", timeout="100ms")
+        journal = await world.journal("a", timeout="300ms")
         account = await world.account("a")
         await world.slow_all_down(1.0)
         call, before = journal.accept(account, outbound()), RESENT._value.get()
