@@ -235,11 +235,11 @@ async def edited_message(world: World) -> Fields:
 
 
 async def shared_place(world: World) -> Fields:
-    await connected(world)
+    """Of an account of its own, whose outbox has nothing else."""
+    account = await paired_account(world)
     place = {"live_location": {"latitude": 48.1, "longitude": 11.5}}
-    sent = await world("SendMessage", **message(world, place), wait_for=2)
-    return {
-        "account_id": world.live["account_id"],
+    sent = await world("SendMessage", **(message(world, place) | account), wait_for=2)
+    return account | {
         "message": {"message_id": sent.message.id},
         "location": {"latitude": 48.2, "longitude": 11.5, "speed": 1.5, "heading": 90.0},
     }
