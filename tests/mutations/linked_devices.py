@@ -123,6 +123,20 @@ LINKED_DEVICES = (
         f"{_TESTS} MemoryIsBounded",
     ),
     Mutation(
+        "what was written of somebody whose rows were let go is not all that is known of them",
+        f"{_ROWS}/cache.go",
+        "u.partial = u.name != key",
+        "u.partial = false",
+        f"{_TESTS} OfSomebodyWhoIsWritten",
+    ),
+    Mutation(
+        "what was written since is newer than what is read",
+        f"{_ROWS}/cache.go",
+        "_, written := u.rows[key]; written {",
+        "_, written := u.rows[key]; written && false {",
+        f"{_TESTS} OfSomebodyWhoIsWritten",
+    ),
+    Mutation(
         "the bound of one session that is stored",
         f"{_ROWS}/sessions.go",
         "fitSession(session)",

@@ -11,11 +11,13 @@ import (
 // maxCached bounds what is kept in memory of one device, in bytes; what is not stored yet is kept beyond it.
 const maxCached = 96 << 10
 
-// A unit is some rows that are read at once. All that exist of them are in it.
+// A unit is some rows that are read at once. All that exist of them are in it, unless it is partial.
 type unit struct {
 	name string
 	rows map[string][]byte
 	size int
+	// Only what was written is in it, nil for what was deleted: it had been let go before, or was never read.
+	partial bool
 	// How many changes of it are not settled: as long as there are, what can be read may be older.
 	pinned int
 	// Up to where positions of its ratchets may be used without being stored.
@@ -48,8 +50,7 @@ func (c *cache) get(ctx context.Context, key string) ([]byte, error) {
 func (c *cache) with(ctx context.Context, name string, f func(*unit)) error {
 	for {
 		c.mu.Lock()
-		if u := c.units[name]; u != nil {
-			c.order.MoveToFront(u.used)
+		if u := c.whole(name); u != nil {
 			f(u)
 			c.mu.Unlock()
 			return nil
@@ -80,25 +81,46 @@ func (c *cache) load(ctx context.Context, name string, done chan struct{}) error
 	defer c.mu.Unlock()
 	delete(c.loading, name)
 	close(done)
-	if err == nil && c.units[name] == nil { // written meanwhile: what was read is older
+	if err == nil && c.whole(name) == nil {
 		c.fill(name, rows)
 	}
 	return err
 }
 
-// fill puts a unit as it is stored. Called with the lock.
+// whole is a unit that may be looked at, nil when it must be read first. Called with the lock.
+func (c *cache) whole(name string) *unit {
+	u := c.units[name]
+	if u == nil || u.partial {
+		return nil
+	}
+	c.order.MoveToFront(u.used)
+	return u
+}
+
+// fill puts a unit as it is stored, but for what was written since: that is newer. Called with the lock.
 func (c *cache) fill(name string, rows map[string][]byte) {
-	u := c.put(name)
+	u := c.units[name]
+	if u == nil {
+		u = c.put(name)
+	}
+	c.order.MoveToFront(u.used)
 	for key, stored := range rows {
 		value := stored
+		if _, written := u.rows[key]; written {
+			continue
+		}
 		if isRatchet(key) {
 			if value = decodeRatchet(key, stored); value == nil {
 				continue
 			}
 		}
-		u.rows[key] = value
-		u.size += len(key) + len(value)
-		c.size += len(key) + len(value)
+		c.set(u, Change{key, value})
+	}
+	u.partial = false
+	for key, value := range u.rows {
+		if value == nil {
+			c.set(u, Change{key, nil})
+		}
 	}
 	c.evict()
 }
@@ -119,8 +141,7 @@ func (c *cache) together(ctx context.Context, names []string, f func(*unit)) err
 	missing := make([]string, 0, len(names))
 	c.mu.Lock()
 	for _, name := range names {
-		if u := c.units[name]; u != nil {
-			c.order.MoveToFront(u.used)
+		if u := c.whole(name); u != nil {
 			f(u)
 		} else {
 			missing = append(missing, name)
@@ -143,7 +164,7 @@ func (c *cache) together(ctx context.Context, names []string, f func(*unit)) err
 		}
 		c.mu.Lock()
 		for _, name := range some {
-			if c.units[name] == nil { // else it was written meanwhile: what was read is older
+			if c.whole(name) == nil {
 				c.fill(name, of[name])
 			}
 			f(c.units[name])
@@ -165,8 +186,7 @@ func splitUnits(names []string) (keys, prefixes []string) {
 	return keys, prefixes
 }
 
-// apply makes changes visible and pins them until unpin. Units that are read by their names' beginning are loaded
-// already: whoever changes them looked first.
+// apply makes changes visible and pins them until unpin.
 func (c *cache) apply(changes []Change) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -199,6 +219,7 @@ func (c *cache) unit(key string) *unit {
 	u := c.units[unitOf(key)]
 	if u == nil {
 		u = c.put(unitOf(key))
+		u.partial = u.name != key
 	}
 	return u
 }
@@ -209,7 +230,7 @@ func (c *cache) set(u *unit, change Change) {
 		grown -= len(change.Key) + len(old)
 		delete(u.rows, change.Key)
 	}
-	if change.Value != nil {
+	if change.Value != nil || u.partial {
 		grown += len(change.Key) + len(change.Value)
 		u.rows[change.Key] = change.Value
 	}

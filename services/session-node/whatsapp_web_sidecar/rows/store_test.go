@@ -301,3 +301,29 @@ func TestNobodyIsAskedForARowThatCannotBe(t *testing.T) {
 		t.Fatal("the node was asked")
 	}
 }
+
+// A message to a large group writes to people whose rows were let go since they were read.
+func TestOfSomebodyWhoIsWrittenToAllIsKnownAfterwards(t *testing.T) {
+	anna := newParty(t, "1001")
+	hidden := types.NewJID("900000", types.HiddenUserServer)
+	if err := anna.PutLIDMapping(t.Context(), hidden, types.NewJID("4915100000000", types.DefaultUserServer)); err != nil {
+		t.Fatal(err)
+	}
+	address := hidden.SignalAddress().String()
+	if err := anna.commit(Change{identityKey(address), []byte("theirs")}, Change{sessionKey(address), []byte("old")}); err != nil {
+		t.Fatal(err)
+	}
+	next := anna.taken(t)
+	if err := next.commit(Change{sessionKey(address), nil}); err != nil { // nothing of them was read here
+		t.Fatal(err)
+	}
+	if number, err := next.GetPNForLID(t.Context(), hidden); err != nil || number.User != "4915100000000" {
+		t.Fatal(number, err)
+	}
+	if trusted, err := next.IsTrustedIdentity(t.Context(), address, [32]byte{1}); err != nil || trusted {
+		t.Fatal("it is another identity", err)
+	}
+	if has, err := next.HasSession(t.Context(), address); err != nil || has {
+		t.Fatal("what was stored before is taken for what was written since", err)
+	}
+}
