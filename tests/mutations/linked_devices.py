@@ -137,6 +137,13 @@ LINKED_DEVICES = (
         f"{_TESTS} OfSomebodyWhoIsWritten",
     ),
     Mutation(
+        "the bound of what a node is asked at once",
+        f"{_DEVICE}/device.go",
+        "make(chan struct{}, maxQuestions)",
+        "make(chan struct{}, maxQuestions<<10)",
+        f"{_TESTS} NoMoreIsAskedForAtOnce",
+    ),
+    Mutation(
         "the bound of one session that is stored",
         f"{_ROWS}/sessions.go",
         "fitSession(session)",
