@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test test-quick test-long mutations lint bench stubs release-api tools whatsapp-web lock clean
+.PHONY: help install up demo test test-quick test-long mutations lint bench stubs typescript release-api tools whatsapp-web lock clean
 
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -59,6 +59,9 @@ bench: install ## Run a benchmark: NAME=..., ARGS="--quick --json FILE"
 stubs: install ## Generate client stubs for Python, Go and TypeScript into stubs/
 	@deploy/tools/generate-stubs
 
+typescript: install ## Build and pack the TypeScript client, clients/typescript; needs npm
+	@deploy/tools/build-typescript
+
 release-api: install ## Take the protos as they are for the released API, which lint holds later ones to; with a release only
 	@deploy/tools/release-api
 
@@ -70,6 +73,7 @@ lock: $(BIN)/.dependencies ## Resolve the dependencies of pyproject.toml anew in
 		--group dev --output-file requirements.lock $(ARGS) pyproject.toml
 
 clean: ## Remove everything that was built here, and the development data
+	@cd clients/typescript && rm -rf node_modules src/gen dist LICENSE *.tgz
 	@rm -rf .venv gen gen-go stubs dist .state .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from mesh_cli.commands import account, db, endpoint, job, key, parts, tenant
+from mesh_cli.commands import account, db, endpoint, events, job, key, parts, tenant
 from mesh_cli.commands.doctor import doctor
 from mesh_cli.commands.fleet.app import app as fleet_app
 from mesh_cli.commands.info import info
@@ -41,6 +41,7 @@ app.command(rich_help_panel=USE)(pair)
 app.command(rich_help_panel=USE)(send)
 app.add_typer(media_app, name="media", rich_help_panel=USE)
 app.add_typer(endpoint.app, name="endpoint", rich_help_panel=USE)
+app.add_typer(events.app, name="events", rich_help_panel=USE)
 app.command(rich_help_panel=USE)(trace)
 app.command(rich_help_panel=USE)(xds_bootstrap)
 

@@ -31,6 +31,7 @@ class Prefix(StrEnum):
     KEY = "key"
     JOB = "job"
     PAIRING = "pai"
+    CONSUMER = "con"
 
 
 def new_uuid() -> UUID:

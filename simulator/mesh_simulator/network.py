@@ -7,9 +7,9 @@ from pathlib import Path
 
 from mesh_core.errors import StartupError
 from mesh_core.framing import encode
-from mesh_simulator.accounts.account import Behaviour
+from mesh_simulator.accounts.account import Account, Behaviour
 from mesh_simulator.accounts.directory import Directory
-from mesh_simulator.accounts.queries import Queries
+from mesh_simulator.accounts.queries import Queries, done
 from mesh_simulator.authentication.logins import Logins
 from mesh_simulator.authentication.pairing import Pairing, PairingLimits
 from mesh_simulator.connections.blobs import BlobStore
@@ -18,6 +18,7 @@ from mesh_simulator.connections.timers import TimerWheel
 from mesh_simulator.connections.transfers import Transfers
 from mesh_simulator.faults.injector import FaultInjector
 from mesh_simulator.ledger.ledger import Ledger
+from mesh_simulator.messages.changes import MessageChanges
 from mesh_simulator.messages.inbound import InboundMessages
 from mesh_simulator.messages.outbound import OutboundMessages
 from mesh_simulator.messages.receipts import Receipts
@@ -57,6 +58,7 @@ class Network:
         self.outbound = OutboundMessages(
             self.directory, self.ledger, self.timers, self.blobs, self.inbound, self.receipts
         )
+        self.changes = MessageChanges(self.directory, self.ledger, self.inbound)
         self.pairing = Pairing(
             self.directory,
             self.ledger,
@@ -163,7 +165,7 @@ class Network:
         elif kind in ("blob_put", "blob_get"):
             self._transfer(connection, frame)
         elif kind == "query":
-            connection.send(wire.Frame(answer=self.queries.answer(account, frame.query)))
+            connection.send(wire.Frame(answer=self._answer(account, frame.query)))
         elif kind == "typing":
             self.inbound.typing(account, frame.typing)
         elif kind == "presence":
@@ -182,6 +184,14 @@ class Network:
             self.pairing.start(connection, frame.pair_start)
         else:
             connection.end(wire.CLOSING_REASON_PROTOCOL, f"a client may not send {kind} before it logged in")
+
+    def _answer(self, account: Account, query: wire.Query) -> wire.Answer:
+        kind = query.WhichOneof("kind")
+        if kind == "change_message":
+            return done(query, self.changes.change(account, query.change_message))
+        if kind == "change_app_state":
+            return done(query, self.changes.change_app_state(account, query.change_app_state))
+        return self.queries.answer(account, query)
 
     def _transfer(self, connection: Connection, frame: wire.Frame) -> None:
         if connection.output_closed:

@@ -80,6 +80,16 @@ def behaviour_of(message: api.NetworkBehaviour) -> Behaviour:
         messages_per_minute=message.messages_per_minute,
         refusals=tuple(refusals),
         restrictions=tuple(message.restrictions),
+        edit_within=(
+            seconds("behaviour.edit_within", message.edit_within)
+            if message.HasField("edit_within")
+            else default.edit_within
+        ),
+        revoke_within=(
+            seconds("behaviour.revoke_within", message.revoke_within)
+            if message.HasField("revoke_within")
+            else default.revoke_within
+        ),
     )
 
 

@@ -151,8 +151,8 @@ async def test_a_header_that_names_another_account_is_refused(
 
 
 async def test_what_is_not_served_says_so(tenant: Tenant, unpaired: account_pb2.Account) -> None:
-    request = contact_pb2.CheckNumbersRequest(account_id=unpaired.id, phones=["+4915112345678"])
-    refusal = await tenant.caller.refused(tenant.caller.contacts.CheckNumbers, request)
+    request = contact_pb2.GetContactRequest(account_id=unpaired.id, address="+4915112345678")
+    refusal = await tenant.caller.refused(tenant.caller.contacts.GetContact, request)
     assert (refusal.code, refusal.reason) == (StatusCode.UNIMPLEMENTED, "NOT_SERVED")
 
 

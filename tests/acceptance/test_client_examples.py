@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from sessionmesh.simulator.v1 import simulator_pb2
-from sessionmesh.v1 import account_pb2
+from sessionmesh.v1 import account_pb2, event_pb2
+from tests.support.eventually import eventually
 from tests.support.mesh_api import Caller, Tenant, text_message
 from tests.support.mesh_process import MeshProcess, run_mesh_here
 
@@ -133,6 +134,30 @@ async def test_events_are_followed_on_after_a_restart(
     for seen in runs:
         types = [line.split()[0] for line in seen]
         assert types == ["message.queued", "message.sent", "message.delivered"]
+
+
+async def is_consumed(tenant: Tenant) -> bool:
+    """Whether the tenant's subscription has a consumer."""
+    found = await tenant.caller(tenant.caller.events.ListSubscriptions, event_pb2.ListSubscriptionsRequest())
+    return bool(found.subscriptions and found.subscriptions[0].consumers)
+
+
+async def test_events_are_consumed_on_after_a_restart(
+    mesh: MeshProcess, key: str, tenant: Tenant, account: account_pb2.Account
+) -> None:
+    seen: list[str] = []
+    for _ in range(2):
+        async with example(mesh, key, "consume.py") as process:
+            await eventually(lambda: is_consumed(tenant))
+            message = await tenant.caller.send(text_message(account.id))
+            await tenant.caller.until_delivered(account.id, message.id)
+            while not (seen and seen[-1].startswith("message.delivered")):
+                line = await line_of(process, "")
+                if line not in seen:  # it was killed before it had acknowledged that
+                    seen.append(line)
+        seen.append("")
+    types = [line.split()[0] for line in seen if line.startswith("message.")]
+    assert types == ["message.queued", "message.sent", "message.delivered"] * 2
 
 
 async def test_what_goes_wrong_is_told_apart(

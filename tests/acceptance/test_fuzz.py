@@ -46,7 +46,7 @@ def own_mesh(
     module_servers: dict[str, str], s3: S3, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[MeshProcess]:
     """A mesh that nobody else uses: its nodes are drained, and its network is given faults. Its store can do
-    all that stores can do.
+    all that stores can do, and nothing is sent late because so much was sent before.
     """
     store = {
         "MESH_OBJECTS_URL": f"s3://test-{uuid.uuid4().hex[:12]}",
@@ -56,7 +56,8 @@ def own_mesh(
         "MESH_OBJECTS_REGION": s3.region,
     }
     state = tmp_path_factory.mktemp("fuzz") / "state"
-    running = MeshProcess(state, nodes=2, environment=module_servers | store)
+    at_once = {f"MESH_SESSION_SEND_PER_{name}": "1000000" for name in ("MINUTE", "HOUR", "DAY")}
+    running = MeshProcess(state, nodes=2, environment=module_servers | store | at_once)
     try:
         running.start()
         yield running

@@ -126,7 +126,9 @@ async def test_what_the_client_sends_the_mesh_gets(ends: Ends, tmp_path: Path) -
     assert ends.client.of("failed") == []
 
     async def all_told() -> list[event_pb2.Event] | None:
-        found = await ends.events("message.received", "message.reaction", "message.edited", "message.revoked")
+        found = await ends.events(
+            "message.received", "message.reaction", "poll.voted", "message.edited", "message.revoked"
+        )
         return found if len(found) >= len(wanted) else None
 
     events = await eventually(all_told, SECONDS, f"{len(wanted)} events")
@@ -243,7 +245,7 @@ def orders_of_each_kind(
     order("edit", text=f"new {number}", target=text)
     order("revoke", text="", target=place)
     for made in wanted:
-        if made["kind"] in ("reaction", "edit", "revoke"):
+        if made["kind"] in ("reaction", "poll_vote", "edit", "revoke"):
             del made["id"]
         if not made.get("text"):
             made.pop("text", None)
@@ -257,6 +259,12 @@ def told_of(event: event_pb2.Event) -> dict[str, Any]:
             "kind": "reaction",
             "text": event.reaction.emoji,
             "target": event.reaction.message.network_message_id,
+        }
+    if event.type == "poll.voted":
+        return {
+            "kind": "poll_vote",
+            "text": " ".join(event.poll.answers),
+            "target": event.poll.poll.network_message_id,
         }
     if event.type in ("message.edited", "message.revoked"):
         message = event.message_changed.message
@@ -274,8 +282,6 @@ def told_of(event: event_pb2.Event) -> dict[str, Any]:
         words = words or getattr(shown, field, "")
     if kind == "contact_cards":
         words = shown.cards[0].display_name
-    if kind == "poll_vote":
-        words, told["target"] = " ".join(shown.answers), shown.poll.network_message_id
     if message.HasField("quoted"):
         told["target"] = message.quoted.ref.network_message_id
     return told | ({"text": words} if words else {})

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import cast
 
+from mesh_session_node.drivers.interface.capabilities import Capability
 from sessionmesh.v1 import content_pb2
 from tests.support.driver_capabilities import Can
 from tests.support.driver_worlds import WORLDS
@@ -20,11 +21,13 @@ def table() -> str:
     """The table in Markdown."""
     kinds = WORLDS.values()
     sendable = [cast("Collection[str]", kind.driver.content_kinds) for kind in kinds]
+    acts = [cast("Collection[Capability]", kind.driver.capabilities) for kind in kinds]
     contents = content_pb2.Content.DESCRIPTOR.fields_by_name
     lines = [
         "| | " + " | ".join(WORLDS) + " |",
         "|---" * (len(WORLDS) + 1) + "|",
         *(_row(can.value, [can in kind.can for kind in kinds]) for can in Can),
+        *(_row(act.value, [act in one for one in acts]) for act in Capability),
         *(_row(f"content `{one}`", [one in sent for sent in sendable]) for one in contents),
     ]
     return "\n".join(lines) + "\n"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
 
 from mesh_session_node.drivers.interface.content import (
     Blob,
@@ -34,63 +33,17 @@ from mesh_session_node.drivers.interface.pairing import (
     PasskeyRequest,
 )
 from mesh_session_node.drivers.interface.state import DriverState, Ratchet
+from mesh_session_node.outbound.answers import ABOUT
 from sessionmesh.v1 import content_pb2, media_pb2, message_pb2
 from tests.support.driver_capabilities import Can
-from tests.support.driver_worlds import WORLDS, DriverWorld, World, WorldKind
+from tests.support.driver_contract import PERSON, Connect, needs, pieces, send, until
+from tests.support.driver_worlds import DriverWorld
 from tests.support.eventually import eventually
 from tests.support.link_events import RecordedEvents
 from tests.support.memory_world import UNKNOWN
 from tests.support.recorded_rows import RecordedRows
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-PERSON = "phone:+4915112345678"
-
-
-@pytest_asyncio.fixture(params=WORLDS, loop_scope="module", scope="module")
-async def started(request: pytest.FixtureRequest) -> AsyncIterator[tuple[WorldKind, World]]:
-    """A network that all cases share."""
-    kind = WORLDS[request.param]
-    async with kind.started() as world:
-        yield kind, world
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def world(
-    request: pytest.FixtureRequest, started: tuple[WorldKind, World]
-) -> AsyncIterator[DriverWorld]:
-    """A network that has what the case needs, with a new account; else the case is skipped."""
-    kind, opened = started
-    for marker in request.node.iter_markers("needs"):
-        for wanted in marker.args:
-            if wanted not in kind.can:
-                pytest.skip(f"the driver lacks {wanted.value}")
-    async with opened() as world:
-        yield world
-
-
-def needs(*wanted: Can) -> pytest.MarkDecorator:
-    """A case that is only for networks that have this."""
-    return pytest.mark.needs(*wanted)
-
-
-@pytest.fixture
-def events() -> RecordedEvents:
-    return RecordedEvents()
-
-
-@pytest.fixture
-def rows() -> RecordedRows:
-    return RecordedRows()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def state(world: DriverWorld, rows: RecordedRows) -> DriverState:
-    """Paired; a message or two may be sent."""
-    paired = await world.paired()
-    rows.apply(paired.rows)
-    if (ratchet := paired.state.ratchet) is not None:
-        ratchet.confirm(ratchet.reserve(2))
-    return paired.state
 
 
 async def new_ratchet(world: DriverWorld) -> Ratchet:
@@ -98,57 +51,6 @@ async def new_ratchet(world: DriverWorld) -> Ratchet:
     ratchet = (await world.paired()).state.ratchet
     assert ratchet is not None
     return ratchet
-
-
-Connect = Callable[[], Awaitable[Link]]
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def connect(
-    world: DriverWorld, state: DriverState, rows: RecordedRows, events: RecordedEvents
-) -> AsyncIterator[Connect]:
-    """Logs in, and closes in the end."""
-    links: list[Link] = []
-
-    async def connect() -> Link:
-        links.append(await world.driver.connect(state, rows, events))
-        return links[-1]
-
-    yield connect
-    for link in links:
-        link.abort()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def link(connect: Connect) -> Link:
-    return await connect()
-
-
-def text(to: str = PERSON) -> message_pb2.SendMessageRequest:
-    return message_pb2.SendMessageRequest(
-        recipient=to,
-        content=content_pb2.Content(text=content_pb2.TextContent(body="hello")),
-    )
-
-
-def send(world: DriverWorld, link: Link, network_id: str, to: str = PERSON) -> None:
-    payload, blobs = world.driver.encode(text(to), References(), None)
-    link.send(OutgoingMessage(network_id, to, payload, blobs))
-
-
-async def until(world: DriverWorld, condition: Callable[[], object]) -> None:
-    """The network answers until this is so: what is sent may leave only once its rows are stored."""
-
-    async def met() -> bool:
-        await world.answer()
-        return bool(condition())
-
-    await eventually(met)
-
-
-async def pieces(*data: bytes) -> AsyncIterator[bytes]:
-    for piece in data:
-        yield piece
 
 
 async def drain(steps: AsyncIterator[object]) -> None:
@@ -610,8 +512,15 @@ async def test_a_kind_of_content_is_sent(
     if kind == "group_invite":
         request.content.group_invite.group = "group:1"
     about = References(target=Reference("M0", PERSON, PERSON))
+    if kind == "poll_vote":  # a vote is encrypted with what the poll brought
+        about = References(target=Reference("M0", PERSON))
+        poll = message_pb2.SendMessageRequest(recipient=PERSON)
+        poll.content.poll.answers.extend(["yes", "no"])
+        link.send(OutgoingMessage("M0", PERSON, *world.driver.encode(poll, References(), None)))
+        await until(world, lambda: events.acks == ["M0"])
+        events.acks.clear()
     part = None
-    if refers(request) and kind != "reaction":
+    if refers(request) and kind not in ABOUT:
         part = MediaPart(await link.upload(kind, pieces(b"file")), media_pb2.Media(mime_type="x/y"))
     payload, blobs = world.driver.encode(request, about, part)
     link.send(OutgoingMessage("M1", PERSON, payload, blobs))
@@ -709,17 +618,6 @@ async def test_a_file_that_the_network_lacks_cannot_be_fetched(world: DriverWorl
         await drain(link.fetch(blob))
 
 
-@needs(Can.CHECKS_NUMBERS)
-async def test_numbers_are_answered_in_their_order(world: DriverWorld, link: Link) -> None:
-    there, missing = "+4915100000002", "+4915100000003"
-    await world.register(there, on_network=True)
-    await world.register(missing, on_network=False)
-    answers = await link.check_numbers([missing, there])
-    assert [(answer.phone, answer.registered) for answer in answers] == [(missing, False), (there, True)]
-    assert answers[1].user_id
-    assert answers[0].user_id == ""
-
-
 async def test_nothing_can_be_asked_of_a_link_that_has_ended(world: DriverWorld, link: Link) -> None:
     blob = await world.file(b"data")
     link.abort()
@@ -727,5 +625,3 @@ async def test_nothing_can_be_asked_of_a_link_that_has_ended(world: DriverWorld,
         await link.upload("image", pieces(b"data"))
     with pytest.raises(ConnectionEnded):
         await drain(link.fetch(blob))
-    with pytest.raises(ConnectionEnded):
-        await link.check_numbers([world.phone])

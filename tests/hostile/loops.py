@@ -41,6 +41,7 @@ READ_BY: dict[Poison, tuple[str, ...]] = {
     poison.deliveries: ("dispatcher", "completions", "backlog", "maintenance"),
     poison.endpoints: ("fan-out", "dispatcher"),
     poison.owed: ("owed deliveries", "tidying"),
+    poison.subscriptions: ("consumers",),
     poison.notifications: ("events listener", "deliveries listener"),
     poison.objects: ("sweeper",),
     poison.tenants: ("retention",),
@@ -53,6 +54,7 @@ READ_BY: dict[Poison, tuple[str, ...]] = {
         "pruning",
         "migrations-of-storage",
         "scans-of-storage",
+        "replays",
     ),
     poison.accounts: (
         "journal",

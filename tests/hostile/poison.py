@@ -117,6 +117,33 @@ async def owed(victim: Victim) -> None:
     await victim.database.execute("INSERT INTO webhook_leaving (endpoint) VALUES ($1)", NOBODY)
 
 
+async def subscriptions(victim: Victim) -> None:
+    """With filters that are none, consumed by nobody until no time, from places that are none."""
+    for number, lapse in enumerate(("now", "infinity", "-infinity")):
+        one, consumer = ids.new_uuid(), ids.new_uuid()
+        await victim.database.execute(
+            "INSERT INTO subscription (id, tenant, name, event_types, account_ids, labels)"
+            " VALUES ($1, $2, $3, '{no such}', '{}', '[1]')",
+            one,
+            victim.tenant,
+            f"no name {number}",
+        )
+        await victim.database.execute(
+            "INSERT INTO subscription_consumer (id, subscription, origin, sent, done, lapse_at)"
+            " VALUES ($1, $2, $2, $3, $3, $4::text::timestamptz)",
+            consumer,
+            one,
+            GARBAGE,
+            lapse,
+        )
+        await victim.database.execute(
+            "INSERT INTO subscription_lane (subscription, lane, place, holder) VALUES ($1, 77, $2, $3)",
+            one,
+            GARBAGE,
+            consumer,
+        )
+
+
 async def notifications(victim: Victim) -> None:
     """Of every channel that there is, with a payload that says nothing."""
     for channel in (CHANNEL, DELIVERIES_CHANNEL):
@@ -257,6 +284,7 @@ ALL: tuple[Poison, ...] = (
     events,
     deliveries,
     owed,
+    subscriptions,
     objects,
     media,
     jobs,

@@ -56,6 +56,37 @@ class Events(event_pb2_grpc.EventServiceServicer):
         await self.leave(context)
 
 
+class Named(event_pb2_grpc.EventServiceServicer):
+    """A named subscription: each stream is another consumer, and has all that is not acknowledged."""
+
+    def __init__(self) -> None:
+        self.requests: list[event_pb2.SubscribeRequest] = []
+        self.acknowledged: list[event_pb2.AcknowledgeEventsRequest] = []
+        self.done = 0
+        self.gone = False
+        self.pairs = 2
+        self.leave: Leave = break_off
+
+    async def Subscribe(self, request: event_pb2.SubscribeRequest, context: Any) -> AsyncIterator[Any]:
+        self.requests.append(request)
+        consumer = f"con_{len(self.requests)}"
+        yield event_pb2.SubscribeResponse(
+            heartbeat=event_pb2.Heartbeat(cursor=cursor(99), consumer_id=consumer)
+        )
+        at = self.done
+        for _ in range(self.pairs):
+            yield events(at + 1, at + 2)
+            at += 2
+        await self.leave(context)
+
+    async def AcknowledgeEvents(self, request: event_pb2.AcknowledgeEventsRequest, context: Any) -> Any:
+        self.acknowledged.append(request)
+        if self.gone:
+            await refuse(context, errors.FailedPrecondition("gone", "CONSUMER_GONE"))
+        self.done = max(self.done, int(request.cursor[-3:]))
+        return event_pb2.AcknowledgeEventsResponse()
+
+
 class Sessions(session_pb2_grpc.SessionServiceServicer):
     """Plays one list of steps a stream, breaking off after each."""
 
@@ -230,12 +261,78 @@ async def test_filters_are_passed_on(client: Client, served: Events) -> None:
     )
 
 
+@pytest.fixture
+async def named() -> AsyncIterator[tuple[Client, Named]]:
+    service = Named()
+    async with (
+        fake_router({event_pb2_grpc.add_EventServiceServicer_to_server: service}) as running,
+        connect(running.address, "key", transport="plain") as connected,
+    ):
+        yield connected, service
+
+
+async def test_a_named_subscription_goes_on_behind_what_was_acknowledged(named: tuple[Client, Named]) -> None:
+    client, served = named
+    subscription = client.subscribe(subscription="orders", tenant_id="tnt_1")
+    seen = []
+    async for happened in subscription:
+        seen.append(happened.id)
+        if len(seen) % 2:
+            assert await subscription.acknowledge()
+        if len(seen) == 8:
+            break
+    assert seen == ["evt_1", "evt_2", "evt_3", "evt_4", "evt_4", "evt_5", "evt_6", "evt_7"], (
+        "the one that was not acknowledged came again"
+    )
+    assert all(one.subscription == "orders" and not one.cursor for one in served.requests)
+    first = served.acknowledged[0]
+    assert (first.name, first.tenant_id, first.cursor) == ("orders", "tnt_1", cursor(1))
+    consumers = [one.consumer_id for one in served.acknowledged]
+    assert consumers == ["con_1", "con_1", "con_2", "con_2"]
+
+
+async def test_a_batch_is_acknowledged_once(named: tuple[Client, Named]) -> None:
+    client, served = named
+    served.leave = for_ever
+    subscription = client.subscribe(subscription="orders")
+    async with aclosing(subscription.batches()) as batches:
+        async for batch in batches:
+            await subscription.acknowledge()
+            assert await subscription.acknowledge(), "there is nothing more to say"
+            if batch.cursor == cursor(4):
+                break
+    assert [one.cursor for one in served.acknowledged] == [cursor(2), cursor(4)]
+
+
+async def test_one_is_told_that_what_it_acknowledges_comes_again(named: tuple[Client, Named]) -> None:
+    client, served = named
+    subscription = client.subscribe(subscription="orders")
+    async for _ in subscription:
+        served.gone = True
+        assert not await subscription.acknowledge()
+        break
+
+
+async def test_only_named_subscriptions_are_acknowledged(client: Client) -> None:
+    with pytest.raises(InvalidArgument):
+        await client.subscribe(from_oldest=True).acknowledge()
+
+
 def test_a_contradictory_subscription_is_refused() -> None:
     client = connect("a:7600", "key")
     with pytest.raises(InvalidArgument, match="cursor"):
         client.subscribe(cursor="x", from_oldest=True)
     with pytest.raises(InvalidArgument, match="event_types"):
         client.subscribe(event_types="message.*")
+    others: list[dict[str, Any]] = [
+        {"cursor": "x"},
+        {"from_oldest": True},
+        {"event_types": ["message.*"]},
+        {"labels": {"a": "b"}},
+    ]
+    for other in others:
+        with pytest.raises(InvalidArgument, match="subscription"):
+            client.subscribe(subscription="orders", **other)
 
 
 def step(**fields: Any) -> session_pb2.PairResponse:

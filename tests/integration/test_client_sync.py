@@ -31,7 +31,7 @@ from sessionmesh.v1 import (
 from tests.conftest import LoopThread
 from tests.integration.test_client_bulk import Messages, text
 from tests.integration.test_client_media import DATA, Media
-from tests.integration.test_client_streams import PAIRED, QR, Events, Sessions
+from tests.integration.test_client_streams import PAIRED, QR, Events, Named, Sessions
 from tests.support.fake_router import FakeRouter, refuse
 
 
@@ -133,6 +133,20 @@ def test_events_are_followed(client: SyncClient) -> None:
     assert seen == [f"evt_{number}" for number in range(1, 11)]
     assert subscription.cursor == "cursor-010"
     assert next(subscription.batches()).cursor == "cursor-010"
+
+
+def test_a_named_subscription_is_acknowledged(server_loop: LoopThread) -> None:
+    served = Named()
+    router = FakeRouter({event_pb2_grpc.add_EventServiceServicer_to_server: served})
+    server_loop.run(router.start())
+    with connect(router.address, "key", transport="plain") as client:
+        subscription = client.subscribe(subscription="orders")
+        for happened in subscription:
+            assert subscription.acknowledge()
+            if happened.id == "evt_6":
+                break
+    server_loop.run(router.kill())
+    assert [one.cursor for one in served.acknowledged][-1] == "cursor-006"
 
 
 def test_files_go_up_and_come_down(client: SyncClient, tmp_path: Path) -> None:

@@ -10,11 +10,13 @@ from functools import partial
 import asyncpg
 import pytest
 
+from mesh_core.database.requests import RecordKind
 from mesh_core.errors import Unavailable
 from mesh_core.ids import new_uuid
 from mesh_session_node.journal import (
     COMMITTED,
     REFUSED,
+    AccountRecord,
     AccountRef,
     Action,
     Credential,
@@ -28,6 +30,7 @@ from mesh_session_node.journal import (
     SessionSnapshot,
     StatusChange,
 )
+from mesh_session_node.store.records import AnsweredRequest, RecordStore, RequestStore, StoredRecord
 from tests.support.eventually import eventually
 from tests.support.journal_world import (
     QUEUED,
@@ -126,6 +129,28 @@ class TestRequestIds:
         assert await journal.write(account, Action(6, "same", b"y", new_uuid())) == Mismatch(first.result)
         assert await world.count("event") == 1
 
+    async def test_the_first_answer_of_an_action_is_kept(self, world: World) -> None:
+        journal, account = await world.journal("a"), await world.account("a")
+        await journal.write(account, Action(6, "same", b"x", new_uuid(), answer=b"first"))
+        await journal.write(account, Action(6, "same", b"x", new_uuid(), answer=b"second"))
+        await journal.write(account, Action(6, "other", b"x", new_uuid()))
+        requests = RequestStore(world.database.pool)
+        assert await requests.answered(account.uuid, 6, "same") == AnsweredRequest(b"x", b"first")
+        assert await requests.answered(account.uuid, 6, "other") == AnsweredRequest(b"x", b"")
+        assert await requests.answered(account.uuid, 6, "new") is None
+
+    async def test_the_last_change_of_a_record_is_stored(self, world: World) -> None:
+        journal = await world.journal("a")
+        account, other = await world.account("a", 1), await world.account("a", 2)
+        records = RecordStore(world.database.pool)
+        await journal.write(account, AccountRecord(1, "k", "a", b"1", 1), AccountRecord(1, "k", "a", b"2", 2))
+        await journal.write(account, AccountRecord(1, "k", "b", b"3", 3), AccountRecord(1, "z", "b", b"4", 4))
+        await journal.write(other, AccountRecord(1, "k", "c", b"5", 5))
+        kept = [StoredRecord("a", b"2", 2), StoredRecord("b", b"3", 3)]
+        assert await records.of_key(account.uuid, RecordKind.POLL_VOTE, "k") == kept
+        await journal.write(account, AccountRecord(1, "k", "a", None, 6))
+        assert await records.of_key(account.uuid, RecordKind.POLL_VOTE, "k") == kept[1:]
+
     async def test_messages_without_a_request_id_are_never_duplicates(self, world: World) -> None:
         journal = await world.journal("a")
         account = await world.account("a")
@@ -154,7 +179,7 @@ class TestFence:
 
     @pytest.mark.slow
     @pytest.mark.parametrize(
-        "row", ["status", "inbound", "credential", "session", "event", "action", "person", "fetch"]
+        "row", ["status", "inbound", "credential", "session", "event", "action", "record", "person", "fetch"]
     )
     async def test_no_kind_of_row_passes_a_lost_shard(self, world: World, row: str) -> None:
         journal = await world.journal("a")
@@ -168,7 +193,8 @@ class TestFence:
             "credential": Credential(b"blob"),
             "session": SessionSnapshot(node="a", state=4, update_time=1),
             "event": event(),
-            "action": Action(6, "r", b"x", new_uuid(), event()),
+            "action": Action(6, "r", b"x", new_uuid(), event(), b"answer"),
+            "record": AccountRecord(1, "k", "user:7", b"v", 1),
             "person": PersonIdentity("user:7", "+491", "7", "", "", "", 1),
             "fetch": FetchBegin(message.id, b"m"),
         }
@@ -181,6 +207,7 @@ class TestFence:
             "media_fetch",
             "network_message",
             "request",
+            "account_record",
             "person_identity",
         ):
             assert await world.count(table) == 0

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from mesh_core.database.requests import RecordKind
 from mesh_core.errors import OutOfRange
-from mesh_core.events import EventListener, EventReader
+from mesh_core.events import EventListener, EventReader, expiry
 from mesh_core.ids import new_uuid
 from mesh_router.retention import Policy, Retention, runner
 from mesh_router.retention.purge import ACCOUNT_TABLES
@@ -113,6 +114,16 @@ class TestDays:
         assert await world.run()
         assert await world.value("SELECT array_agg(message) FROM message_receipt") == [kept]
 
+    async def test_votes_go_once_they_are_older_than_every_message(self, world: OldDays) -> None:
+        await world.message(DAY)
+        vote = "INSERT INTO account_record VALUES ($1, $2, 'poll', $3, '', $4)"
+        await world.execute(vote, world.account, RecordKind.POLL_VOTE, "phone:+491", NOON - 9 * DAY)
+        await world.execute(vote, world.account, RecordKind.POLL_VOTE, "phone:+492", NOON - DAY / 2)
+        await world.execute(vote, world.account, 99, "phone:+493", NOON - 9 * DAY)
+        assert await world.run()
+        left = "SELECT array_agg(member ORDER BY member) FROM account_record"
+        assert await world.value(left) == ["phone:+492", "phone:+493"]
+
 
 class TestShorterTenants:
     async def test_contents_and_events_of_a_tenant_go_when_it_asked_for_that(self, world: OldDays) -> None:
@@ -196,6 +207,55 @@ class TestShorterTenants:
             )
         assert await world.run()
         assert await world.value("SELECT array_agg(id) FROM webhook_delivery") == [states[1]]
+
+
+class TestSubscriptions:
+    @pytest.fixture(autouse=True)
+    async def present(self, world: OldDays, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What is told now is told at noon."""
+        monkeypatch.setattr(expiry, "new_uuid", lambda: id_of(NOON))
+        await world.make_day("event", NOON)
+
+    async def test_those_that_have_not_acknowledged_a_day_expire_before_it_goes(self, world: OldDays) -> None:
+        first = await world.event(9 * DAY)
+        last = await world.event(9 * DAY)
+        await world.event(DAY)
+        for name, behind in (("nothing-done", None), ("one-left", first), ("all-done", last)):
+            await world.subscription(name, behind)
+        assert await world.run()
+        assert await world.expired() == ["nothing-done", "one-left"]
+        assert not await world.has("event", last)
+
+    async def test_they_hold_no_day(self, world: OldDays) -> None:
+        await world.event(8 * DAY)
+        await world.subscription("lagging")
+        assert await world.run()
+        assert await world.days("event") == [NOON.date()]
+
+    async def test_those_of_a_tenant_that_keeps_events_for_less_expire_with_them(
+        self, world: OldDays
+    ) -> None:
+        tenant, _ = await world.new_tenant(HOUR)
+        event = await world.event(7 * HOUR, tenant)
+        await world.event(7 * HOUR)
+        await world.subscription("of-this-tenant", tenant=tenant)
+        await world.subscription("of-another")
+        assert await world.run()
+        assert await world.expired() == ["of-this-tenant"]
+        assert not await world.has("event", event)
+
+    async def test_one_is_told_once_and_its_consumers_are_ended(self, world: OldDays) -> None:
+        subscription = await world.subscription("lagging")
+        await world.execute(
+            "INSERT INTO subscription_consumer (id, subscription, origin, lapse_at)"
+            " VALUES ($1, $1, $1, now())",
+            subscription,
+        )
+        for age in (9, 8):
+            await world.event(age * DAY)
+        assert await world.run()
+        assert await world.expired() == ["lagging"]
+        assert not await world.value("SELECT count(*) FROM subscription_consumer")
 
 
 class TestRuns:
@@ -335,6 +395,7 @@ class TestDeletedAccounts:
 
 
 _BY_TABLE = {
+    "account_record": "INSERT INTO account_record VALUES ($1, 99, 'key', '', '', now())",
     "credential": "INSERT INTO credential VALUES ($1, 1, '')",
     "driver_row": "INSERT INTO driver_row VALUES ($1, 'key', '')",
     "driver_row_count": "INSERT INTO driver_row_count VALUES ($1, 1)",

@@ -186,8 +186,14 @@ async def test_an_erased_person_is_named_nowhere_and_the_statuses_stay(world: Ro
         event,
     )
     elsewhere = await others.received("hidden:4711ann", ANN)
+    for kept_of in (mine, others):
+        await world.database.pool.execute(
+            "INSERT INTO account_record VALUES ($1, 1, 'poll', 'hidden:4711ann', '', now())", kept_of.account
+        )
     job = await mine.erased("hidden:4711ann")
-    assert (job.state, job.done, job.failed) == (job_pb2.JOB_STATE_SUCCEEDED, 7, 0)
+    assert (job.state, job.done, job.failed) == (job_pb2.JOB_STATE_SUCCEEDED, 8, 0)
+    left = await world.database.pool.fetch("SELECT account FROM account_record")
+    assert [row["account"] for row in left] == [others.account]
     for message, chat in ((sent, "hidden:erased"), (received, "hidden:erased"), (in_group, GROUP)):
         row = await mine.row("message", message)
         assert (row["content"], row["chat"], row["external_id"]) == (b"", chat, "mine")

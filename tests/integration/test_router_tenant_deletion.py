@@ -223,6 +223,7 @@ _ROWS = {
     "media_fetch (message, account, shard, blob)": "VALUES ($2, $2, 5, '')",
     "disconnect": "VALUES ($2, $2, 1, '', '', NULL, now())",
     "credential": "VALUES ($2, 1, '')",
+    "account_record": "VALUES ($2, 1, 'key', '', '', now())",
     "driver_row": "VALUES ($2, 'key', '')",
     "driver_row_count": "VALUES ($2, 1)",
     "session": """VALUES ($2, $1, 1, '', 1, 1, '', '', '', '', true, 0, 0, 0, 0, 0, '', NULL, NULL, NULL,

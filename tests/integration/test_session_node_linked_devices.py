@@ -23,6 +23,8 @@ from tests.support.whatsapp_web_world import fake_network, is_built
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
 FLOOD, STRANGERS = 100, 20
+LARGE = 300
+"""Members of a group: of some more, more is asked for at once than a node answers one account."""
 SETTLED = (
     session_pb2.SESSION_STATE_NEW,
     session_pb2.SESSION_STATE_CONNECTED,
@@ -132,6 +134,13 @@ async def test_who_is_flooded_gets_all_of_it_once_and_keeps_nobody_waiting(
     await devices.until_received(flooded, len(texts))
     assert await devices.received(flooded) == Counter(texts)
     await devices.delivered(flooded)
+
+
+async def test_a_large_group_can_be_written_to(devices: Devices, other: Account) -> None:
+    phones = [f"+49152{number:08}" for number in range(LARGE)]
+    created = await devices.ask("CreateNetworkGroup", subject="all", members=[other.phone, *phones])
+    message = await devices.stage.send(devices.node, other, recipient=created.group.address)
+    await devices.stage.until_status(devices.node, other, message.id, message_pb2.MESSAGE_STATUS_DELIVERED)
 
 
 async def test_endless_history_holds_up_neither_what_is_new_nor_anybody_else(

@@ -196,3 +196,36 @@ async def test_old_partitions_of_attempts_are_dropped(tables: Tables) -> None:
     assert await tables.pool.fetchval(parts) == before, "who uses the table keeps nobody waiting for long"
     await maintenance.delete_old(tables.pool, timedelta(days=7))
     assert await tables.pool.fetchval(parts) == before - 1
+
+
+async def test_claims_take_replays_last_and_as_retries(tables: Tables) -> None:
+    endpoint = await tables.endpoint()
+    [replayed], [retried] = await tables.owe(endpoint), await tables.owe(endpoint)
+    await tables.pool.execute(
+        "UPDATE webhook_delivery SET replay = id, due_at = now() - interval '1 hour' WHERE id = $1", replayed
+    )
+    await tables.pool.execute("UPDATE webhook_delivery SET tries = 1 WHERE id = $1", retried)
+    [new] = await tables.owe(endpoint)
+    [first] = await tables.claim(retries=0)
+    assert first.id == new
+    assert not await tables.claim(retries=0), "a replay is no first attempt"
+    [second] = await tables.claim(retries=1)
+    assert second.id == retried
+    [last] = await tables.claim(retries=1)
+    assert (last.id, last.is_retry) == (replayed, True)
+
+
+async def test_a_replayed_delivery_waits_as_long_as_a_new_one(tables: Tables) -> None:
+    """However old it is: it became pending when it was replayed."""
+    [replayed] = await tables.owe(await tables.endpoint())
+    long_ago = datetime.now(UTC) - timedelta(days=9)
+    aged = UUID(int(long_ago.timestamp() * 1000).to_bytes(6, "big") + replayed.bytes[6:])
+    await tables.pool.execute(
+        "UPDATE webhook_delivery SET id = $2, create_time = $3, replay = id WHERE id = $1",
+        replayed,
+        aged,
+        long_ago,
+    )
+    assert await maintenance.expire_deliveries(tables.pool, timedelta(days=7)) == 0
+    await tables.pool.execute("UPDATE webhook_delivery SET due_at = $2 WHERE id = $1", aged, long_ago)
+    assert await maintenance.expire_deliveries(tables.pool, timedelta(days=7)) == 1

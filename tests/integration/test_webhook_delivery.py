@@ -17,7 +17,7 @@ from mesh_core import ids
 from mesh_core.events import reader
 from mesh_core.ids import Prefix
 from mesh_webhook.deliveries import dispatcher, owed, parts
-from mesh_webhook.events.filters import EVENT_TYPES
+from mesh_webhook.events.catalogue import EVENT_TYPES
 from sessionmesh.v1 import event_pb2, webhook_pb2
 from tests.support.eventually import eventually
 from tests.support.running import Running

@@ -250,11 +250,26 @@ async def test_no_rate_is_told_from_a_rate(sink: Receiver, api: Client) -> None:
     assert not updated.HasField("rate_per_second")
 
 
-async def test_a_sample_of_an_event_is_not_served_yet(sink: Receiver, api: Client) -> None:
+async def test_a_sample_of_the_type_that_is_asked_for_is_delivered_and_says_so(
+    sink: Receiver, tenant: Tenant, api: Client
+) -> None:
+    created = await api.create(sink.url)
+    request = pb.TestEndpointRequest(endpoint_id=created.endpoint.id, event_type="message.received")
+    answer = await api.call(api.webhooks.TestEndpoint, request)
+    assert answer.attempt.http_status == 200
+    [received] = sink.requests
+    assert received.headers["webhook-test"] == "true"
+    body = Webhook(created.secret).verify(received.body, dict(received.headers))
+    assert (body["type"], body["tenant_id"]) == ("message.received", tenant.id)
+    assert body["message"]["message"]["content"] == {"text": {"body": "Hello"}}
+
+
+async def test_a_sample_of_no_type_is_refused(sink: Receiver, api: Client) -> None:
     endpoint = (await api.create(sink.url)).endpoint
-    request = pb.TestEndpointRequest(endpoint_id=endpoint.id, event_type="message.received")
-    error = await refused(api.call(api.webhooks.TestEndpoint, request))
-    assert (error.reason, error.message.partition(":")[0]) == ("NOT_SERVED", "event_type")
+    request = pb.TestEndpointRequest(endpoint_id=endpoint.id, event_type="message.no_such")
+    error: Any = await refused(api.call(api.webhooks.TestEndpoint, request))
+    assert (error.reason, error.field) == ("INVALID_FIELD", "event_type")
+    assert not sink.requests
 
 
 @pytest.mark.parametrize(
@@ -439,11 +454,6 @@ async def test_a_private_address_is_refused_when_made_and_when_sent(
     assert not answer.attempt.HasField("http_status")
     assert answer.attempt.error == "127.0.0.1 is not a public address"
     assert not sink.requests
-
-
-async def test_replay_is_not_served(api: Client) -> None:
-    error = await refused(api.call(api.webhooks.ReplayEvents, pb.ReplayEventsRequest(request_id="r")))
-    assert error.reason == "NOT_SERVED"
 
 
 @pytest.mark.parametrize("url", ["http://a..b/", f"http://{'a' * 64}.org/", "http://a_b..org/"])

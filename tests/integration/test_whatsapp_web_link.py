@@ -56,6 +56,29 @@ async def test_an_account_that_moved_does_not_log_in(world: SidecarWorld) -> Non
     assert world.told("open") == []
 
 
+async def test_an_account_with_too_much_for_its_logins_does_not_log_in(
+    world: SidecarWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh_session_node.drivers.whatsapp_web.driver.MAX_ANSWER_BYTES", 100)
+    account = Account(world, "acc_1")
+    account.rows.rows = {"login/device": b"d", "login/history/1": bytes(100)}
+    with pytest.raises(ConnectionEnded, match="too much") as ended:
+        await account.connect()
+    assert (ended.value.end, world.told("open")) == (End.STATE_UNUSABLE, [])
+
+
+async def test_an_account_that_asks_for_too_much_at_once_loses_its_connection_alone(
+    world: SidecarWorld, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh_session_node.drivers.whatsapp_web.connection.MAX_ANSWER_BYTES", 100)
+    other = await world.account("acc_2")
+    account.rows.rows = {"peer/1/session/1": bytes(60), "peer/1/session/2": bytes(60)}
+    account.has_said(read_rows=pb.ReadRows(sequence=1, prefixes=["peer/1/"]))
+    await eventually(lambda: account.events.ends)
+    assert account.events.ends == [End.LOST]
+    await other.link.check_numbers(["+4916"])
+
+
 async def test_rows_are_read_for_the_sidecar(account: Account) -> None:
     account.rows.rows = {"a": b"1", "b": b"2", "c/1": b"3"}
     account.has_said(read_rows=pb.ReadRows(sequence=7, keys=["a", "x"], prefixes=["c/"]))

@@ -178,3 +178,17 @@ async def test_a_device_of_too_many_rows_is_given_up(
 def writes(sequence: int, **rows: bytes | None) -> pb.WriteRows:
     changes = [pb.StateRowChange(key=key, value=value) for key, value in rows.items()]
     return pb.WriteRows(sequence=sequence, changes=changes)
+
+
+async def test_steps_that_nobody_looks_at_end_the_attempt_alone(
+    world: SidecarWorld, attempt: Attempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh_session_node.drivers.whatsapp_web.pairing.MAX_STEPS", 2)
+    other = await world.account("acc_2")
+    for _ in range(3):
+        await attempt.has_said(passkey_comparison=pb.PasskeyComparison(code="1234"))
+    await eventually(lambda: attempt.told("close"))
+    await other.link.check_numbers(["+4916"])
+    assert [type(await anext(attempt.pairing)) for _ in range(2)] == [PasskeyComparison] * 2
+    with pytest.raises(ConnectionEnded):
+        await anext(attempt.pairing)

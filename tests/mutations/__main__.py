@@ -87,10 +87,16 @@ def _is_noticed(tree: Path, mutation: Mutation) -> bool:
 
 def _run(tree: Path, tests: str) -> subprocess.CompletedProcess[str]:
     paths = [str(tree / source) for source in (*SOURCES, "gen")]
+    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *shlex.split(tests)],
         cwd=tree,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={
+            **os.environ,
+            "PATH": programs,
+            "PYTHONPATH": os.pathsep.join(paths),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -4,10 +4,13 @@ others' catalogues.
 
 from __future__ import annotations
 
+from tests.mutations.account_calls import ACCOUNT_CALLS
+from tests.mutations.clients import CLIENTS
 from tests.mutations.drivers import DRIVERS
 from tests.mutations.linked_devices import LINKED_DEVICES
 from tests.mutations.mutation import Mutation
 from tests.mutations.sidecar import SIDECAR
+from tests.mutations.subscriptions import SUBSCRIPTIONS
 from tests.mutations.transport import TRANSPORT
 
 _SQL = "lib/mesh_core/database/migrations/versions"
@@ -292,7 +295,7 @@ CATALOGUE = (
     ),
     Mutation(
         "what the account wrote is not received",
-        f"{_NODE}/inbound/receiver.py",
+        f"{_NODE}/inbound/arrivals.py",
         "if came.from_account or not is_one_of(session.own, came.sender, came.identity):",
         "if True:",
         "tests/unit/test_session_own_messages.py -k never_received",
@@ -473,8 +476,11 @@ CATALOGUE = (
         "yield connection if await connection.fetchval(lock, work) else connection",
         "tests/integration/test_job_steps.py -k two_processes",
     ),
+    *ACCOUNT_CALLS,
+    *CLIENTS,
     *DRIVERS,
     *SIDECAR,
     *LINKED_DEVICES,
+    *SUBSCRIPTIONS,
     *TRANSPORT,
 )

@@ -22,7 +22,6 @@ class Can(Enum):
     QUOTES = "answers that say what they answer"
     OFFERS_AGAIN = "messages that come again until they are stored"
     FILES = "files, both ways"
-    CHECKS_NUMBERS = "asking which numbers are on the network"
 
 
 EVERYTHING = frozenset(Can)

@@ -55,6 +55,15 @@ class DriverWorld(Protocol):
     async def group_of(self, *people: str) -> str:
         """The address of a group of the account and some people (addresses)."""
 
+    async def group_run_by(self, person: str) -> str:
+        """The address of a group of the account and a person, of which only that is an administrator."""
+
+    async def let_it_be_late(self) -> None:
+        """From now on it is too late to edit what the account sent, and to take it back."""
+
+    async def seen(self) -> list[str]:
+        """What the network saw the account do beside sending, such as `edit M1`; see `seen_in`."""
+
     async def write_to(self, sender: str, text: str) -> None:
         """A person (an address) writes to the account."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Coroutine
+from collections.abc import Collection, Coroutine, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
@@ -24,6 +24,7 @@ from mesh_session_node.drivers.memory.driver import MemoryDriver
 from mesh_session_node.drivers.memory.state import MemoryState
 from mesh_session_node.inbound.changes import ContentChanges
 from mesh_session_node.inbound.receiver import Receiver
+from mesh_session_node.inbound.votes import Votes
 from mesh_session_node.journal import (
     AccountRef,
     ContentUpdate,
@@ -71,6 +72,13 @@ class MemoryPreparation:
     async def prepare(self, _session: SessionContext, out: Outgoing) -> Prepared:
         self.waiting[out] = waiter = asyncio.Future[Prepared]()
         return await waiter
+
+
+class MemoryRecords:
+    """Stands for `RecordStore`: there are none."""
+
+    async def of_key(self, _account: UUID, _kind: int, _key: str) -> list[Any]:
+        return []
 
 
 class MemoryReceipts:
@@ -254,6 +262,9 @@ class MemoryHost:
             if key in keys or key.startswith(tuple(prefixes))
         }
 
+    def voted(self, session: SessionContext, poll: str, answers: Sequence[str], micros: int) -> None:
+        """Nobody counts."""
+
     def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
@@ -282,7 +293,9 @@ class MemoryHost:
         room = AccountRoom(self.room, account.tenant, self.settings.outbox_bytes)
         sender = Sender(context, account.limits, preparation, receipts, receipts, room)
         lookup = ReferenceLookup(cast("Any", self.messages))
-        receiver = Receiver(lookup, ContentChanges(lookup), cast("Any", self.fetcher))
+        changes = ContentChanges(lookup)
+        votes = Votes(lookup, changes, cast("Any", MemoryRecords()))
+        receiver = Receiver(lookup, changes, votes, cast("Any", self.fetcher))
         return Session(context, account, row, sender, receiver, self, self.network)
 
 

@@ -7,11 +7,12 @@ from contextlib import asynccontextmanager
 from typing import ClassVar
 
 from mesh_session_node.drivers.interface.content import Identity, Incoming, Reference
-from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure
+from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure, Refusal, Refused
 from mesh_session_node.drivers.interface.pairing import Paired, PairingCode
+from mesh_session_node.drivers.memory.actions import Act
 from mesh_session_node.drivers.memory.driver import MemoryDriver
 from mesh_session_node.drivers.memory.rows import RowsDriver, first_rows
-from sessionmesh.v1 import content_pb2
+from sessionmesh.v1 import content_pb2, message_pb2
 from tests.support.eventually import eventually
 
 UNKNOWN = "hidden:404"
@@ -68,6 +69,8 @@ class MemoryWorld:
             link.ack(message.network_id, recipient=_identity(message.to))
             self._sequence += 1
             member = self._groups.get(message.to, "")
+            if message.audience is not None:
+                (member,) = message.audience.addresses
             link.receipt(
                 message.network_id, member=member, sequence=self._sequence, identity=_identity(member)
             )
@@ -76,6 +79,16 @@ class MemoryWorld:
     async def group_of(self, *people: str) -> str:
         self._groups["group:1"] = people[0]
         return "group:1"
+
+    async def group_run_by(self, person: str) -> str:
+        self.driver.link.refusal = Refused(Refusal.NOT_AN_ADMIN)
+        return await self.group_of(person)
+
+    async def let_it_be_late(self) -> None:
+        self.driver.link.refusal = Refused(Refusal.TOO_LATE)
+
+    async def seen(self) -> list[str]:
+        return [said for act in self.driver.link.acts for said in _said(act)]
 
     async def write_to(self, sender: str, text: str) -> None:
         content = content_pb2.Content(text=content_pb2.TextContent(body=text))
@@ -142,6 +155,17 @@ async def memory_world() -> AsyncIterator[MemoryWorld]:
 @asynccontextmanager
 async def rows_world() -> AsyncIterator[RowsWorld]:
     yield RowsWorld()
+
+
+def _said(act: Act) -> list[str]:
+    """An act, as `seen_in` has it."""
+    if act.name in ("edit", "revoke", "pin"):
+        return [f"{act.name} {act.arguments[1].network_id}"]
+    if act.name == "mark_read":
+        return [f"{'played' if act.arguments[3] else 'read'} {one}" for one in act.arguments[2]]
+    if act.name == "show_typing":
+        return [message_pb2.TypingState.Name(act.arguments[1]).removeprefix("TYPING_STATE_").lower()]
+    return ["app state"]
 
 
 def _identity(address: str) -> Identity | None:

@@ -111,6 +111,34 @@ class OldDays:
             tenant or self.tenant,
         )
 
+    async def subscription(self, name: str, behind: UUID | None = None, tenant: UUID | None = None) -> UUID:
+        """A named subscription that has acknowledged all up to an event, or nothing."""
+        subscription = new_uuid()
+        await self.execute(
+            "INSERT INTO subscription (id, tenant, name, event_types, account_ids, labels)"
+            " VALUES ($1, $2, $3, '{}', '{}', '{}')",
+            subscription,
+            tenant or self.tenant,
+            name,
+        )
+        await self.execute(
+            "INSERT INTO subscription_lane (subscription, lane, place) SELECT $1, lane, coalesce("
+            "   (SELECT event_place(1, xid, seq) FROM event WHERE id = $2), '')"
+            " FROM generate_series(0, 31) AS lane",
+            subscription,
+            behind,
+        )
+        return subscription
+
+    async def expired(self) -> list[str]:
+        """The names of the subscriptions that have lost their place, of which their tenants were told."""
+        told = (
+            "SELECT s.name FROM subscription s JOIN event e ON e.tenant = s.tenant"
+            " WHERE e.type = 'subscription.expired' AND position(convert_to(s.name, 'UTF8') IN e.body) > 0"
+            " AND s.expire_time IS NOT NULL ORDER BY s.name"
+        )
+        return [row["name"] for row in await self.database.pool.fetch(told)]
+
     async def webhooks_read_all(self) -> None:
         await self.execute("UPDATE webhook_reader SET xid = pg_snapshot_xmax(pg_current_snapshot())")
 

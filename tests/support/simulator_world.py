@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from hashlib import sha256
 from typing import Any, ClassVar
 
@@ -19,6 +20,7 @@ from mesh_simulator.service import SimulatorServicer
 from mesh_simulator.settings import SimulatorSettings
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.simulator.v1 import simulator_pb2 as api
+from tests.support.network_acts import seen_in
 
 _ENDS = {
     End.LOST: api.FAULT_KIND_DROP_CONNECTION,
@@ -62,6 +64,12 @@ class SimulatorWorld:
 
     async def group_of(self, *people: str) -> str:
         members = [self.phone, *(person.removeprefix("phone:") for person in people)]
+        made = await self.ask("CreateNetworkGroup", api.CreateNetworkGroupRequest(members=members))
+        address: str = made.group.address
+        return address
+
+    async def group_run_by(self, person: str) -> str:
+        members = [person.removeprefix("phone:"), self.phone]
         made = await self.ask("CreateNetworkGroup", api.CreateNetworkGroupRequest(members=members))
         address: str = made.group.address
         return address
@@ -127,6 +135,15 @@ class SimulatedWorld(SimulatorWorld):
     def passkey_answer(self, _options: bytes) -> bytes:
         """The network never asks."""
         return b""
+
+    async def let_it_be_late(self) -> None:
+        request = api.SetBehaviourRequest(phone=self.phone)
+        request.behaviour.edit_within.FromTimedelta(timedelta())
+        request.behaviour.revoke_within.FromTimedelta(timedelta())
+        await self.ask("SetBehaviour", request)
+
+    async def seen(self) -> list[str]:
+        return seen_in(self._network.ledger.read())
 
     async def go_away(self) -> None:
         if not self._away:

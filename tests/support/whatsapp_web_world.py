@@ -24,12 +24,13 @@ from mesh_session_node.drivers.interface.pairing import Paired, PairingCode
 from mesh_session_node.drivers.whatsapp_web.driver import WhatsappWebDriver
 from mesh_session_node.drivers.whatsapp_web.process import NAME
 from mesh_session_node.drivers.whatsapp_web.settings import WhatsappWebSettings
-from mesh_simulator.whatsapp_web import PROGRAM, ForwardingServicer, NetworkProgram
+from mesh_simulator.whatsapp_web import PROGRAM, ForwardingServicer, NetworkProgram, record_of
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.simulator.v1 import simulator_pb2 as api
 from sessionmesh.simulator.v1 import simulator_pb2_grpc
 from tests.support.eventually import eventually
 from tests.support.link_events import RecordedEvents
+from tests.support.network_acts import seen_in
 from tests.support.recorded_rows import RecordedRows
 from tests.support.simulator_world import SimulatorWorld
 from tests.support.tools import missing_tool
@@ -97,6 +98,15 @@ class WhatsappWebWorld(SimulatorWorld):
         client_data = urlsafe_b64encode(json.dumps(said).encode()).decode().rstrip("=")
         signed = {"clientDataJSON": client_data, "authenticatorData": "AAAA", "signature": "AAAA"}
         return json.dumps({"id": "a2V5", "rawId": "a2V5", "type": "public-key", "response": signed}).encode()
+
+    async def let_it_be_late(self) -> None:
+        """The driver judges that by when the message was sent."""
+
+    async def seen(self) -> list[str]:
+        found = await self.ask("GetNetworkAccount", api.GetNetworkAccountRequest(phone=self.phone))
+        exported = self._service.ExportLedger(api.ExportLedgerRequest(), None)
+        records = [record_of(record) async for response in exported for record in response.records]
+        return seen_in(record for record in records if record.account == found.account.user_id)
 
     async def go_away(self) -> None:
         self._running.away = True

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from mesh_core.message_status import FOLLOWING
 from mesh_router.proxy.routes import SERVICES
-from mesh_session_node.calls.content_validation import INBOUND_ONLY, SENDABLE
-from sessionmesh.v1 import content_pb2, errors_pb2, event_pb2, message_pb2
+from sessionmesh.v1 import errors_pb2, event_pb2, message_pb2
 
 ROOT = Path(__file__).parents[2]
 API, EVENTS = (ROOT / "docs" / f"{page}.md" for page in ("api", "events"))
@@ -63,12 +62,6 @@ def test_every_type_of_event_stands_with_its_payload() -> None:
     types = {name: re.findall(r"`(\w+\.\w+)`", comment.partition("; ")[0]) for comment, name in comments}
     assert listed == types
     assert listed.keys() == {field.name for field in event_pb2.Event.DESCRIPTOR.oneofs[0].fields}
-
-
-def test_readme_names_the_kinds_of_content_that_are_not_sent() -> None:
-    (kinds,) = re.findall(r"content that are not sent yet: ([^.]*)\.", (ROOT / "README.md").read_text())
-    defined = {field.name for field in content_pb2.Content.DESCRIPTOR.oneofs[0].fields}
-    assert set(re.findall(r"`(\w+)`", kinds)) == defined - SENDABLE - INBOUND_ONLY
 
 
 def _proto(name: str) -> str:

@@ -117,7 +117,7 @@ async def test_a_watch_of_a_session_that_leaves_says_so(
     lookup: AccountLookup, session: Session, ownership: Ownership
 ) -> None:
     ownership.moves_to("node-1")
-    service = SessionService(AccountCalls(lookup), MagicMock(), MagicMock(), MagicMock())
+    service = SessionService(AccountCalls(lookup, MagicMock()), MagicMock(), MagicMock(), MagicMock())
     watch = service.WatchSession(pb.WatchSessionRequest(account_id=session.id), context())
     assert (await anext(watch)).session.account_id == session.id
     session.close()
@@ -130,7 +130,7 @@ async def test_a_watch_ends_with_the_account(
     lookup: AccountLookup, session: Session, ownership: Ownership
 ) -> None:
     ownership.moves_to("node-1")
-    service = SessionService(AccountCalls(lookup), MagicMock(), MagicMock(), MagicMock())
+    service = SessionService(AccountCalls(lookup, MagicMock()), MagicMock(), MagicMock(), MagicMock())
     watch = service.WatchSession(pb.WatchSessionRequest(account_id=session.id), context())
     await anext(watch)
     session.refresh(replace(session.account, deleted=True))
@@ -142,7 +142,7 @@ async def test_a_watch_shows_a_change_that_happened_while_the_caller_was_slow(
     lookup: AccountLookup, session: Session, ownership: Ownership
 ) -> None:
     ownership.moves_to("node-1")
-    service = SessionService(AccountCalls(lookup), MagicMock(), MagicMock(), MagicMock())
+    service = SessionService(AccountCalls(lookup, MagicMock()), MagicMock(), MagicMock(), MagicMock())
     watch = service.WatchSession(pb.WatchSessionRequest(account_id=session.id), context())
     await anext(watch)
     session.pairing_begun()

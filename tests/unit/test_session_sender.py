@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from mesh_core.errors import FailedPrecondition, NotOwner, ResourceExhausted, Unavailable
 from mesh_session_node.drivers.interface.outcomes import Failure
 from mesh_session_node.journal import REFUSED, OutboundMessage
+from mesh_session_node.outbound.in_flight import MAX_IN_FLIGHT_BYTES
 from mesh_session_node.outbound.outgoing import Outgoing
 from mesh_session_node.store.accounts import SendLimits
 from sessionmesh.v1 import message_pb2 as pb
@@ -150,6 +151,29 @@ async def test_the_network_has_no_more_than_a_window_unacknowledged(account: One
     assert len(account.on_the_network) == 512
     account.driver.link.answer()
     assert account.on_the_network[-1] == "512"
+
+
+async def test_the_network_has_no_more_than_some_bytes_unacknowledged(account: OneAccount) -> None:
+    account.limit(per_minute=9999)
+    await account.connected()
+    for _ in range(40):
+        account.accept("x" * 64_000)
+    await account.journal.commit()
+    window = len(account.on_the_network)
+    assert (window - 1) * 64_000 < MAX_IN_FLIGHT_BYTES <= window * 64_100
+    account.driver.link.answer()
+    assert len(account.on_the_network) == 40
+
+
+async def test_what_a_broken_connection_had_does_not_count(account: OneAccount) -> None:
+    account.limit(per_minute=9999)
+    await account.connected()
+    for _ in range(40):
+        account.accept("x" * 64_000)
+    await account.journal.commit()
+    assert account.session.sender.in_flight.full
+    account.driver.link.end()
+    assert not account.session.sender.in_flight.full
 
 
 # Limits

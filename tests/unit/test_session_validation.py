@@ -15,7 +15,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from mesh_core.errors import FailedPrecondition, InvalidField, Unimplemented
 from mesh_core.ids import Prefix, new_id
 from mesh_session_node.calls.content_validation import INBOUND_ONLY, SENDABLE
-from mesh_session_node.calls.send_validation import check_send
+from mesh_session_node.calls.send_validation import POSTED, check_send
 from mesh_session_node.store.media import MEDIA_KINDS, check_media
 from sessionmesh.v1 import content_pb2, media_pb2, message_pb2
 from sessionmesh.v1.common_pb2 import MessageRef
@@ -34,6 +34,15 @@ GOOD = {
     "group_invite": 'group: "group:1" code: "abc"',
     "appointment": 'name: "Tea" start_time { seconds: 1700000000 }',
     "product": 'catalog_id: "1" product_id: "2"',
+    "album": f'items {{ image {{ media {{ media_id: "{MEDIA}" }} }} }} '
+    f'items {{ video {{ media {{ media_id: "{MEDIA}" }} }} }}',
+    "live_location": "latitude: 52.5 longitude: 13.4",
+    "poll_vote": f'poll {{ message_id: "{MESSAGE}" }}',
+    "choice": f'message {{ message_id: "{MESSAGE}" }} reply_id: "1"',
+    "product_list": 'catalog_id: "1" header: "Tea" body: "all" sections { product_ids: "2" }',
+    "flow": 'body: "Order" flow_id: "9" button_title: "Begin"',
+    "location_request": 'body: "Where?"',
+    "address_request": 'body: "Where to?" country: "IN"',
     **dict.fromkeys(MEDIA_KINDS, f'media {{ media_id: "{MEDIA}" }}'),
 }
 """The least that each kind needs, in the text format of protobuf."""
@@ -127,10 +136,23 @@ def test_people_and_groups_are_written_to(recipient: str) -> None:
     assert made.recipient == recipient
 
 
-@pytest.mark.parametrize("recipient", ["channel:1", "status"])
-def test_channels_and_the_status_are_not_served(recipient: str) -> None:
+def test_channels_are_not_served() -> None:
     with not_served("recipient"):
-        check_send(request(recipient=recipient))
+        check_send(request(recipient="channel:1"))
+
+
+@pytest.mark.parametrize("kind", sorted(POSTED))
+def test_texts_pictures_films_and_voice_notes_are_posted(kind: str) -> None:
+    made = request() if kind == "text" else with_content(kind)
+    made.recipient = "status"
+    check_send(made)
+
+
+def test_nothing_else_is_posted() -> None:
+    made = with_content("poll")
+    made.recipient = "status"
+    with refused("content.poll"):
+        check_send(made)
 
 
 def clear(*fields: str) -> Callable[[message_pb2.SendMessageRequest], None]:
@@ -229,9 +251,35 @@ def test_addresses_in_options_become_canonical() -> None:
     assert made.options.reply_to.sender == "phone:+4915112345679"
 
 
-def test_who_sees_a_status_post_is_not_served() -> None:
-    with not_served("options.audience"):
-        check_send(request(options=message_pb2.MessageOptions(audience=message_pb2.StatusAudience())))
+AUDIENCES = {
+    "kind": "kind: 9",
+    "addresses": "kind: STATUS_AUDIENCE_KIND_ONLY",
+    "addresses[0]": 'kind: STATUS_AUDIENCE_KIND_ONLY addresses: "group:1"',
+}
+
+
+@pytest.mark.parametrize("field", AUDIENCES)
+def test_an_audience_that_cannot_be_is_refused_with_its_field(field: str) -> None:
+    made = request(recipient="status")
+    text_format.Merge(AUDIENCES[field], made.options.audience)
+    with refused(f"options.audience.{field}"):
+        check_send(made)
+
+
+def test_all_contacts_cannot_be_named() -> None:
+    made = request(recipient="status")
+    made.options.audience.addresses.append("phone:+4915112345678")
+    with refused("options.audience.addresses"):
+        check_send(made)
+
+
+def test_who_sees_it_can_be_said_of_a_status_post_only() -> None:
+    made = request()
+    made.options.audience.kind = message_pb2.STATUS_AUDIENCE_KIND_CONTACTS
+    with refused("options.audience"):
+        check_send(made)
+    made.recipient = "status"
+    check_send(made)
 
 
 # Texts
@@ -294,9 +342,27 @@ def test_a_preview_that_cannot_be_shown_is_refused(field: str, more: str) -> Non
         check_send(text_with(more))
 
 
-def test_how_a_status_post_shows_its_text_is_not_served() -> None:
-    with not_served("content.text.style"):
-        check_send(text_with("style { }"))
+def test_how_a_text_is_shown_can_be_said_of_a_status_post_only() -> None:
+    made = text_with('style { background_color: "#00ff7F" text_color: "#000000" font: TEXT_FONT_EXO2 }')
+    with refused("content.text.style"):
+        check_send(made)
+    made.recipient = "status"
+    check_send(made)
+
+
+@pytest.mark.parametrize(
+    ("field", "style"),
+    [
+        ("background_color", 'background_color: "red"'),
+        ("text_color", 'text_color: "#12345"'),
+        ("font", "font: 99"),
+    ],
+)
+def test_a_style_that_cannot_be_is_refused(field: str, style: str) -> None:
+    made = text_with(f"style {{ {style} }}")
+    made.recipient = "status"
+    with refused(f"content.text.style.{field}"):
+        check_send(made)
 
 
 # The other kinds
@@ -315,14 +381,8 @@ def test_kinds_that_only_arrive_cannot_be_sent(kind: str) -> None:
         check_send(made)
 
 
-@pytest.mark.parametrize(
-    "kind", sorted({*content_pb2.Content.DESCRIPTOR.fields_by_name} - SENDABLE - INBOUND_ONLY)
-)
-def test_other_kinds_are_not_served(kind: str) -> None:
-    made = request()
-    getattr(made.content, kind).SetInParent()
-    with not_served(f"content.{kind}"):
-        check_send(made)
+def test_every_other_kind_is_sent() -> None:
+    assert {*content_pb2.Content.DESCRIPTOR.fields_by_name} == SENDABLE | INBOUND_ONLY
 
 
 @pytest.mark.parametrize(
@@ -358,6 +418,22 @@ def test_other_kinds_are_not_served(kind: str) -> None:
         ("appointment", "description", 2048),
         ("product", "body", 1024),
         ("product", "footer", 60),
+        ("album", "items[0].image.caption", 1024),
+        ("live_location", "caption", 1024),
+        ("choice", "reply_id", 256),
+        ("choice", "title", 25),
+        ("choice", "description", 72),
+        ("product_list", "header", 60),
+        ("product_list", "body", 1024),
+        ("product_list", "footer", 60),
+        ("product_list", "sections[0].title", 24),
+        ("flow", "body", 1024),
+        ("flow", "footer", 60),
+        ("flow", "header.text", 60),
+        ("flow", "button_title", 30),
+        ("flow", "parameters.token", 256),
+        ("location_request", "body", 1024),
+        ("address_request", "body", 1024),
     ],
 )
 def test_a_texts_bound_is_in_characters(kind: str, field: str, value: int) -> None:
@@ -442,6 +518,27 @@ ROWS = 'sections { rows { reply_id: "2" title: "Black" } } '
         ("appointment", "end_time", "end_time { seconds: 1 }"),
         ("appointment", "location.latitude", "location { latitude: 91 longitude: 0 }"),
         ("appointment", "join_url", 'join_url: "call me"'),
+        ("album", "items", f'items {{ image {{ media {{ media_id: "{MEDIA}" }} }} }} ' * 29),
+        ("album", "items[2]", "items { }"),
+        ("album", "items[2].image.media.media_id", 'items { image { media { media_id: "no" } } }'),
+        ("live_location", "latitude", "latitude: -91"),
+        ("live_location", "longitude", "longitude: 181"),
+        ("live_location", "accuracy", "accuracy: -1"),
+        ("live_location", "speed", "speed: -0.1"),
+        ("live_location", "heading", "heading: 360"),
+        ("live_location", "duration", "duration { seconds: 60 }"),
+        ("poll_vote", "answers", " ".join(f'answers: "{number}"' for number in range(13))),
+        ("poll_vote", "answers", 'answers: "yes" answers: "yes"'),
+        ("poll_vote", "answers[0]", f'answers: "{"x" * 101}"'),
+        ("poll_vote", "poll.sender", 'poll { sender: "user:7" from_account: true }'),
+        ("choice", "message.message_id", 'message { message_id: "msg_no" }'),
+        ("product_list", "sections", 'sections { title: "none" } ' * 10),
+        ("product_list", "sections", 'sections { product_ids: "1" } ' * 10 + 'sections { product_ids: "1" }'),
+        ("product_list", "sections[1].product_ids[0]", 'sections { product_ids: "" }'),
+        ("flow", "header", "header { }"),
+        ("flow", "parameters.data_json", 'parameters { data_json: "[]" }'),
+        ("address_request", "country", 'country: "India"'),
+        ("address_request", "values[city]", f'values {{ key: "city" value: "{"x" * 300}" }}'),
     ],
 )
 def test_a_content_that_cannot_be_is_refused_with_its_field(kind: str, field: str, more: str) -> None:
@@ -472,6 +569,22 @@ def test_a_content_that_cannot_be_is_refused_with_its_field(kind: str, field: st
         ("appointment", "start_time"),
         ("product", "catalog_id"),
         ("product", "product_id"),
+        ("album", "items"),
+        ("live_location", "latitude"),
+        ("live_location", "longitude"),
+        ("poll_vote", "poll"),
+        ("choice", "message"),
+        ("choice", "reply_id"),
+        ("product_list", "catalog_id"),
+        ("product_list", "header"),
+        ("product_list", "body"),
+        ("product_list", "sections"),
+        ("flow", "body"),
+        ("flow", "flow_id"),
+        ("flow", "button_title"),
+        ("location_request", "body"),
+        ("address_request", "body"),
+        ("address_request", "country"),
     ],
 )
 def test_what_a_kind_requires_is_missed(kind: str, field: str) -> None:
@@ -485,6 +598,7 @@ def test_what_a_kind_requires_is_missed(kind: str, field: str) -> None:
     ("kind", "field", "more"),
     [
         ("buttons", "header.image", "header { image { } }"),
+        ("flow", "header.document", "header { document { } }"),
         ("template", "header.video", "header { video { } }"),
         ("template", "cards[0].header.image", "cards { header { image { } } } cards { }"),
     ],

@@ -11,7 +11,8 @@ from mesh_core import ids
 from mesh_core.errors import InvalidField
 from mesh_core.ids import Prefix
 from mesh_webhook.endpoints.endpoint import Snapshot
-from mesh_webhook.events.filters import EVENT_TYPES, EventFilter, check_accounts, check_event_types
+from mesh_webhook.events.catalogue import EVENT_TYPES
+from mesh_webhook.events.filters import EventFilter, check_accounts, check_event_types
 
 ACCOUNT = ids.new_uuid()
 

@@ -43,8 +43,9 @@ class Full:
         self._other = other
         self.number = stream.register(Nobody())
 
-    def send(self, message: bytes) -> None:
-        self.stream.write(pb.RunRequest(connection=self.number, send=pb.SendDeviceMessage(message=message)))
+    def send(self, message: bytes, number: int = 0) -> None:
+        send = pb.SendDeviceMessage(message=message)
+        self.stream.write(pb.RunRequest(connection=number or self.number, send=send))
 
     async def told(self, last: str) -> list[str]:
         """The kinds of requests, up to the first of one kind."""
@@ -59,7 +60,7 @@ class Full:
 async def full() -> AsyncIterator[Full]:
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
-    stream = Stream(Nobody())
+    stream = Stream(Nobody(), hang_seconds=0.0)
     await asyncio.get_running_loop().create_unix_connection(lambda: stream, sock=ours)
     full = Full(stream, theirs)
     full.send(more_than_a_socket_holds())
@@ -80,6 +81,52 @@ async def test_what_waits_for_a_sidecar_that_reads_nothing_is_bounded(
     full.send(bytes(2_000))
     async with asyncio.timeout(5.0):
         assert "does not read" in await broken
+
+
+async def test_more_may_wait_for_a_sidecar_that_reads(full: Full, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_WAITING_BYTES", 10_000)
+    monkeypatch.setattr(full.stream, "_hang_seconds", 60.0)
+    broken = asyncio.create_task(full.stream.broken())
+    for _ in range(3):
+        full.send(more_than_a_socket_holds())
+    full.stream.write(pb.RunRequest(connection=full.number, ping=pb.PingNetwork()))
+    assert await full.told("ping") == ["send"] * 4 + ["ping"]
+    assert not broken.done()
+    broken.cancel()
+
+
+async def test_much_of_one_connection_keeps_no_other_waiting(full: Full) -> None:
+    other = full.stream.register(Nobody())
+    for _ in range(3):
+        full.send(more_than_a_socket_holds())
+    full.stream.write(pb.RunRequest(connection=other, ping=pb.PingNetwork()))
+    assert (await full.told("ping")).index("ping") <= 2  # behind what was on its way, and one turn
+
+
+async def test_what_can_wait_elsewhere_does_until_there_is_room(
+    full: Full, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ROOM_BYTES", 10_000)
+    full.send(bytes(20_000))
+    waiting = asyncio.create_task(full.stream.room())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    await full.told("send")
+    async with asyncio.timeout(5.0):
+        await waiting
+
+
+async def test_nobody_waits_for_room_at_a_sidecar_that_is_gone(
+    full: Full, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ROOM_BYTES", 10_000)
+    full.send(bytes(20_000))
+    waiting = asyncio.create_task(full.stream.room())
+    await asyncio.sleep(0)
+    full.stream.end("it is gone")
+    async with asyncio.timeout(5.0):
+        await waiting
 
 
 async def test_what_a_slow_sidecar_has_not_read_when_its_connection_closes_it_never_does(full: Full) -> None:

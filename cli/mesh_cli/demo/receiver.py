@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
-import hmac
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -15,7 +11,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
-TOLERANCE_SECONDS = 300
+from mesh_client import WebhookVerificationError, verify_webhook
 
 
 @dataclass(slots=True)
@@ -57,7 +53,9 @@ class Receiver:
 
     async def _receive(self, request: web.Request) -> web.Response:
         body = await request.read()
-        if not verify(self.secret, dict(request.headers), body, time.time()):
+        try:
+            verify_webhook(self.secret, request.headers, body)
+        except WebhookVerificationError:
             self.received.refused += 1
             return web.Response(status=401)
         event = json.loads(body)
@@ -66,16 +64,3 @@ class Receiver:
         async with self._news:
             self._news.notify_all()
         return web.Response(status=204)
-
-
-def verify(secret: str, headers: dict[str, str], body: bytes, now: float) -> bool:
-    """Whether `body` was signed with `secret` (whsec_...) by Standard Webhooks, lately."""
-    lower = {name.lower(): value for name, value in headers.items()}
-    message_id, timestamp = lower.get("webhook-id", ""), lower.get("webhook-timestamp", "")
-    if not timestamp.isdigit() or abs(now - int(timestamp)) > TOLERANCE_SECONDS:
-        return False
-    key = base64.b64decode(secret.removeprefix("whsec_"))
-    signed = f"{message_id}.{timestamp}.".encode() + body
-    expected = b"v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest())
-    given = lower.get("webhook-signature", "").encode().split()
-    return any(hmac.compare_digest(signature, expected) for signature in given)

@@ -36,6 +36,7 @@ from mesh_client.errors import (
 )
 from mesh_client.streams import Stream
 from mesh_client.subscriptions import Batch, Subscription
+from mesh_client.webhooks import WebhookVerificationError, verify_webhook
 
 __all__ = [
     "Aborted",
@@ -63,6 +64,8 @@ __all__ = [
     "Tls",
     "Unauthenticated",
     "Unavailable",
+    "WebhookVerificationError",
     "connect",
     "message_ref",
+    "verify_webhook",
 ]

@@ -176,6 +176,7 @@ class Client(Services):
         self,
         *,
         cursor: str = "",
+        subscription: str = "",
         from_oldest: bool = False,
         event_types: Iterable[str] = (),
         account_ids: Iterable[str] = (),
@@ -185,12 +186,16 @@ class Client(Services):
     ) -> Subscription:
         """The tenant's events after `cursor`, or from the oldest kept, or from now on: iterate over it.
 
+        With the name of a `subscription`, which has filters of its own, from where it stands: `acknowledge`
+        what is done, once a minute at least.
+
         Filters are combined; an empty one lets everything through. `event_types` are types or families, such
         as `message.*`. A connection that says nothing for `silence` seconds, of which the mesh sends a
         heartbeat every 15, is replaced.
         """
         request = subscribe_request(
             cursor=cursor,
+            subscription=subscription,
             from_oldest=from_oldest,
             event_types=event_types,
             account_ids=account_ids,

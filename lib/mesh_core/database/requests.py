@@ -1,4 +1,6 @@
-"""Request ids: a request that is sent again acts once and gets the first result (AIP-155)."""
+"""Request ids: a request that is sent again acts once and gets the first result (AIP-155); and the numbers of
+methods and of kinds of records, as they are stored.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +21,12 @@ class Method(IntEnum):
     """The methods that take a request id, as stored. Append only."""
 
     SEND_MESSAGE = 1
+    EDIT_MESSAGE = 2
+    REVOKE_MESSAGE = 3
+    REACT_TO_MESSAGE = 4
+    FORWARD_MESSAGE = 5
+    UPDATE_LIVE_LOCATION = 6
+    SEND_ALBUM_PART = 7
     LOGOUT = 22
     CREATE_ACCOUNT = 40
     CREATE_TENANT = 60
@@ -33,7 +41,19 @@ class Method(IntEnum):
     SCAN_STORAGE = 104
     CREATE_ENDPOINT = 120
     ROTATE_SECRET = 121
+    REPLAY_EVENTS = 122
     REDELIVER = 123
+    CREATE_SUBSCRIPTION = 124
+
+
+class RecordKind(IntEnum):
+    """What a record is, as stored. Append only."""
+
+    POLL_VOTE = 1
+    """What somebody chose in a poll. `key`: the poll's message, as 32 hexadecimal digits; `member`: the
+    voter's address; `value`: a serialised sessionmesh.v1.PollVoteContent with `answers` alone; `time`:
+    when they did.
+    """
 
 
 RETENTION = timedelta(hours=24)

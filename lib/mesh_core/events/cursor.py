@@ -26,8 +26,17 @@ class Cursor:
 
     def encode(self) -> str:
         """As callers get it: 23 characters of base64url."""
-        form = _FORM.pack(_VERSION, self.generation, self.xid, self.seq)
-        return urlsafe_b64encode(form).rstrip(b"=").decode()
+        return urlsafe_b64encode(self.place).rstrip(b"=").decode()
+
+    @property
+    def place(self) -> bytes:
+        """As tables keep it: 17 bytes, in the same order as cursors."""
+        return _FORM.pack(_VERSION, self.generation, self.xid, self.seq)
+
+    @classmethod
+    def of_place(cls, place: bytes) -> Self:
+        """The cursor whose `place` this is; of no bytes the one before all others."""
+        return cls(*_FORM.unpack(place)[1:]) if place else cls(0, 0, 0)
 
     @classmethod
     def decode(cls, text: str, field: str = "cursor") -> Self:

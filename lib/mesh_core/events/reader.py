@@ -6,19 +6,23 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Self
 
 from asyncpg import Record
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.database.identity import check_identity
-from mesh_core.database.pool import Database
+from mesh_core.database.pool import AnyConnection, Database
 from mesh_core.events.cursor import LAST_SEQ, Cursor, out_of_range
 from mesh_core.events.notify import EventListener
 
 PAGE_BYTES = 4 * 1024 * 1024
 """How many bytes of bodies one read takes into memory, and at most one body more."""
+SLACK = timedelta(minutes=10)
+"""Events may stand before others that were committed so much earlier: transactions overlap, and clocks are
+set.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,24 @@ class EventReader:
         """The cursor behind every event that can be read now."""
         horizon = await self._database.pool.fetchval("SELECT pg_snapshot_xmin(pg_current_snapshot())")
         return Cursor(self.generation, horizon - 1, LAST_SEQ)
+
+    async def since(self, moment: datetime, tenant: UUID) -> Cursor:
+        """The cursor before the first event that was committed at `moment` or later and is still stored, as
+        far as the order of events is that of times. Raises `DeadlineExceeded` SEARCH_TOO_LONG.
+        """
+        pool = self._database.callers.of(tenant)
+        async with pool.acquire() as connection:
+            place = await place_before(connection, moment)
+        found = await pool.search(FIRST_SINCE, *place, moment)
+        if not found:
+            return await self.latest()
+        position, place_in_it = found[0]["position"], found[0]["place"]
+        before = (
+            Cursor(self.generation, position, place_in_it - 1)
+            if place_in_it
+            else Cursor(self.generation, position - 1, LAST_SEQ)
+        )
+        return max(before, await self.oldest(tenant))
 
     async def check(self, cursor: Cursor, tenant: UUID | None = None) -> None:
         """Raises `OutOfRange` CURSOR_OUT_OF_RANGE for a cursor from the future, and for one that has expired:
@@ -143,6 +165,23 @@ class EventReader:
         return await self._database.callers.of(tenant).search(query, *args)
 
 
+async def place_before(connection: AnyConnection, moment: datetime) -> tuple[int, int]:
+    """A position, `xid` and `seq`, before all events that were committed at `moment` or after it.
+
+    Halves the order of events, with one look into the index each time.
+    """
+    [bounds] = await connection.fetch(_BOUNDS)
+    low, high = bounds["low"], bounds["high"]
+    while high - low > 1:
+        middle = (low + high) // 2
+        found = await connection.fetchrow(FIRST_FROM, middle)
+        if found is None or found["commit_time"] + SLACK >= moment:
+            high = middle
+        else:
+            low = found["position"]
+    return low, 0
+
+
 _APART = 0.05
 _POLLS = (0.01, 0.01, 0.01, 0.02, 0.02, 0.02, 0.05, 0.05, 0.1)
 _IDLE = 1.0
@@ -166,3 +205,10 @@ READ = """SELECT h.horizon, e.* FROM (SELECT pg_snapshot_xmin(pg_current_snapsho
 # planned while the day's partition was empty, that read the whole partition until the next ANALYZE.
 BEHIND = """SELECT (SELECT true FROM event WHERE (xid, seq) > ($1::xid8, $2)
   ORDER BY xid, seq LIMIT 1) IS NOT NULL"""
+# Events have no index by time.
+_BOUNDS = "SELECT xid AS low, pg_snapshot_xmin(pg_current_snapshot()) AS high FROM event_horizon"
+FIRST_FROM = """SELECT xid AS position, commit_time FROM event WHERE (xid, seq) >= ($1::xid8, 0)
+  ORDER BY xid, seq LIMIT 1"""
+FIRST_SINCE = """SELECT xid AS position, seq AS place FROM event
+  WHERE (xid, seq) > ($1::xid8, $2) AND xid < pg_snapshot_xmin(pg_current_snapshot()) AND commit_time >= $3
+  ORDER BY xid, seq LIMIT 1"""

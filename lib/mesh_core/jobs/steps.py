@@ -25,7 +25,8 @@ TURN_SECONDS = 30.0
 @dataclass(frozen=True, slots=True)
 class Step:
     """What one step did: `done` items, `failed` ones included, and `done_bytes`. `error` is why its last
-    failed item failed. `position` is where the next step begins, None when nothing is left.
+    failed item failed. `position` is where the next step begins, None when nothing is left. `waits`: there is
+    nothing to do at present, and others have their turn.
     """
 
     position: str | None
@@ -33,6 +34,7 @@ class Step:
     failed: int = 0
     done_bytes: int = 0
     error: MeshError | None = None
+    waits: bool = False
 
 
 class SteppedWorker(Worker):
@@ -81,6 +83,8 @@ class SteppedWorker(Worker):
                 logger.info("a job is done", kind=self.name, job=str(row["id"]))
                 return
             position = step.position
+            if step.waits:
+                break
         if cancelled:
             await connection.execute(_END, row["id"], job_pb2.JOB_STATE_CANCELLED, None)
 

@@ -30,8 +30,10 @@ from mesh_core.rpc.tls import ChannelTls, client_context
 from mesh_core.sealing import PostgresDataKeys, Sealer
 from mesh_core.tasks import Supervisor
 from mesh_session_node.calls.account_call import AccountCalls
+from mesh_session_node.calls.contact_service import ContactService
 from mesh_session_node.calls.message_service import MessageService
 from mesh_session_node.calls.node_service import NodeService
+from mesh_session_node.calls.sending import Sending
 from mesh_session_node.calls.server_service import ServerService
 from mesh_session_node.calls.session_service import SessionService
 from mesh_session_node.drivers.registry import Drivers
@@ -45,13 +47,15 @@ from mesh_session_node.store.accounts import AccountStore, SendLimits
 from mesh_session_node.store.driver_rows import DriverRowStore
 from mesh_session_node.store.media import MediaClient
 from mesh_session_node.store.messages import MessageStore
+from mesh_session_node.store.number_checks import NumberChecks
+from mesh_session_node.store.records import RecordStore, RequestStore
 from mesh_session_node.store.sessions import SessionStore
 from sessionmesh.internal.v1 import node_pb2_grpc
-from sessionmesh.v1 import message_pb2_grpc, server_pb2_grpc, session_pb2_grpc
+from sessionmesh.v1 import contact_pb2_grpc, message_pb2_grpc, server_pb2_grpc, session_pb2_grpc
 
 logger = structlog.get_logger(__name__)
 
-OLDEST_SCHEMA = 17
+OLDEST_SCHEMA = 18
 
 
 async def main(settings: SessionNodeSettings, stop: Stop) -> None:
@@ -115,10 +119,12 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
             media=MediaClient(channels, media, settings.mediaservice.address, settings.auth.mesh_key),
             previews=previews,
             rows=DriverRowStore(database.pool, sealer),
+            records=RecordStore(database.pool),
             ownership=ownership,
         )
         journal_task = supervisor.start("journal", journal.run(node.on_commit))
-        _add_services(server, node, messages, database, Pager(await page_token_key(database)))
+        checks = NumberChecks(settings.redis.url)
+        _add_services(server, node, messages, checks, database, Pager(await page_token_key(database)))
         info = ServerService(drivers, settings.cluster, settings.server.max_message_bytes)
         server.add(server_pb2_grpc.add_ServerServiceServicer_to_server, info)
         peer_pool = PeerPool(channels, settings.auth.mesh_key, client_context(settings.server))
@@ -141,6 +147,7 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
         await node.stop()
         await server.stop()
         await entry.close()
+        await checks.close()
         peer_pool.close()
         journal_task.cancel()
         await channels.close()
@@ -149,12 +156,20 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
 
 
 def _add_services(
-    server: Server, node: Node, messages: MessageStore, database: Database, pager: Pager
+    server: Server,
+    node: Node,
+    messages: MessageStore,
+    checks: NumberChecks,
+    database: Database,
+    pager: Pager,
 ) -> None:
-    calls = AccountCalls(node.lookup)
-    message_service = MessageService(calls, messages, node.references, node.preparation, pager)
+    calls = AccountCalls(node.lookup, RequestStore(database.pool))
+    sending = Sending(node.lookup, messages, node.references, node.preparation)
+    message_service = MessageService(calls, messages, node.references, sending, node.changes, pager)
     server.add(message_pb2_grpc.add_MessageServiceServicer_to_server, message_service)
     server.add_bytes("sessionmesh.v1.MessageService", {"SendMessage": message_service.send_message})
+    contact_service = ContactService(calls, checks, pager)
+    server.add(contact_pb2_grpc.add_ContactServiceServicer_to_server, contact_service)
     session_service = SessionService(calls, node.pairings, SessionStore(database.pool), pager)
     server.add(session_pb2_grpc.add_SessionServiceServicer_to_server, session_service)
     server.add(

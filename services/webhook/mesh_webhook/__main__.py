@@ -29,6 +29,7 @@ from mesh_webhook.deliveries.dispatcher import Dispatcher
 from mesh_webhook.deliveries.fan_out import FanOut
 from mesh_webhook.deliveries.http_sender import HttpSender
 from mesh_webhook.deliveries.owed import OwedDeliveries
+from mesh_webhook.deliveries.replays import Replays
 from mesh_webhook.endpoints.endpoint_cache import EndpointCache
 from mesh_webhook.endpoints.endpoint_store import DELIVERIES_CHANNEL, EndpointStore
 from mesh_webhook.endpoints.secrets import EndpointSecrets
@@ -36,9 +37,11 @@ from mesh_webhook.endpoints.subscribers import Subscribers
 from mesh_webhook.endpoints.validation import EndpointValidator
 from mesh_webhook.events.tail import Tail
 from mesh_webhook.settings import WebhookServiceSettings
+from mesh_webhook.subscriptions.consumers import Consumers
+from mesh_webhook.subscriptions.subscription_store import SubscriptionStore
 from sessionmesh.v1 import event_pb2_grpc, webhook_pb2_grpc
 
-OLDEST_SCHEMA = 12
+OLDEST_SCHEMA = 19
 """The oldest schema that this service works with."""
 
 
@@ -59,12 +62,13 @@ async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
     secrets = EndpointSecrets(Sealer(PostgresDataKeys(database), settings.secrets))
     endpoints, subscribers = EndpointCache(database.pool), Subscribers(database.pool)
     completions = CompletionWriter(database.pool)
-    tail, owed = Tail(reader), Signal()
+    tail, owed, consumers = Tail(reader), Signal(), Consumers(database.pool)
 
     async with Supervisor(stop.fail) as supervisor, HttpSender(webhook) as sender:
         dispatcher = Dispatcher(database.pool, endpoints, secrets, sender, completions, due.heard, webhook)
         fan_out = FanOut(database, reader, subscribers, due.heard.notify, owed)
         owing = OwedDeliveries(database.pool, subscribers, owed, due.heard.notify)
+        replays = Replays(database, reader)
         validator = EndpointValidator(sender.resolver, allow_http=webhook.allow_http)
         webhook_service = WebhookService(
             EndpointStore(database.callers),
@@ -73,6 +77,7 @@ async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
             secrets,
             sender,
             pager,
+            replays,
         )
         server.add(
             webhook_pb2_grpc.add_WebhookServiceServicer_to_server,
@@ -86,7 +91,8 @@ async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
                 "ListAttempts": webhook_service.list_attempts,
             },
         )
-        event_service = EventService(reader, tail, server.draining, pager)
+        subscriptions = SubscriptionStore(database.callers, reader)
+        event_service = EventService(reader, tail, server.draining, pager, subscriptions, consumers)
         server.add(event_pb2_grpc.add_EventServiceServicer_to_server, event_service)
         server.add_bytes("sessionmesh.v1.EventService", {"ListEvents": event_service.list_events})
 
@@ -96,8 +102,10 @@ async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
         supervisor.start("dispatcher", dispatcher.run())
         fanning_out = supervisor.start("fan-out", fan_out.run())
         supervisor.start("owed deliveries", owing.run())
+        supervisor.start("replays", replays.run())
         supervisor.start("event tail", tail.run())
         supervisor.start("event streams", tail.wake_on_drain(server.draining))
+        supervisor.start("consumers", consumers.run())
         supervisor.start("maintenance", maintenance.run(database.pool, webhook.retention_days))
         supervisor.start("tidying", maintenance.tidy(database.pool, webhook))
         supervisor.start("backlog", backlog.measure(database.pool))
@@ -113,6 +121,7 @@ async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
         await registration.stop()
         fanning_out.cancel()
         await asyncio.gather(server.drain(), dispatcher.drain(settings.server.drain_seconds))
+        await consumers.drain()
         await server.stop()
         await entry.close()
     await etcd.close()

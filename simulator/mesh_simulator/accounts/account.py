@@ -69,6 +69,10 @@ class Behaviour:
     """The first that fits counts."""
     restrictions: tuple[wire.Restriction, ...] = ()
     """What the account is told that it may not do."""
+    edit_within: float = 15 * 60.0
+    """Seconds after which a message can no longer be edited."""
+    revoke_within: float = 60 * 3600.0
+    """Seconds after which its writer can no longer take a message back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +108,11 @@ class Account:
     """An account of the network; thousands exist, so it is small."""
 
     __slots__ = (
+        "app_state",
+        "app_state_version",
         "banned",
         "behaviour",
+        "blocked",
         "client",
         "counter",
         "effects",
@@ -115,6 +122,7 @@ class Account:
         "inbound_counter",
         "known_message_ids",
         "number",
+        "people",
         "phone",
         "push_name",
         "receipt_acks",
@@ -138,17 +146,25 @@ class Account:
         self.secret_digest = b""
         """SHA-256 of the credential; empty: not paired, or logged out."""
         self.banned = False
+        self.blocked: set[str] | None = None
+        """Phone numbers of whom it has blocked; None: nobody."""
         self.client: Client | None = None
         """The one connection that is logged in."""
         self.effects: Effects | None = None
         """None: no fault affects it."""
         self.counter = -1
         """Highest ratchet position seen."""
-        self.known_message_ids: dict[str, None] = {}
-        """Those of accepted messages, in their order."""
+        self.known_message_ids: dict[str, int] = {}
+        """Those of accepted messages, in their order, with when that was, in microseconds since the epoch."""
+        self.app_state: dict[str, bytes] | None = None
+        """What the account's devices have in common, by name; None: nothing."""
+        self.app_state_version = 0
+        """How often that has changed."""
         self.inbound: dict[str, PendingInbound] = {}
         """By message id, oldest first."""
         self.inbound_counter = 0
+        self.people: dict[str, None] = {}
+        """Phone numbers of everybody whom the account has written to, or who has written to it."""
         self.receipts: deque[tuple[int, bytes]] = deque(maxlen=MAX_PENDING_RECEIPTS)
         """Sequence and frame of the receipts that may have to be sent again."""
         self.receipt_sequence = 0
@@ -168,11 +184,20 @@ class Account:
         """Tell `client` what the account may not do, also when that is nothing."""
         client.send(wire.Frame(restrictions=wire.Restrictions(restrictions=self.behaviour.restrictions)))
 
-    def remember(self, message_id: str) -> None:
-        """Recognise `message_id` when it comes again."""
-        self.known_message_ids[message_id] = None
+    def remember(self, message_id: str, time_us: int) -> None:
+        """Recognise `message_id`, which was accepted then, when it comes again."""
+        self.known_message_ids[message_id] = time_us
         if len(self.known_message_ids) > MAX_KNOWN_MESSAGE_IDS:
             del self.known_message_ids[next(iter(self.known_message_ids))]
+
+    def change_app_state(self, name: str, value: bytes) -> None:
+        """What the account's devices have in common under a name is this from now on; empty: nothing."""
+        state = {} if self.app_state is None else self.app_state
+        state.pop(name, None)
+        if value:
+            state[name] = value
+        self.app_state = state
+        self.app_state_version += 1
 
     def wait_for_limit(self, now: float) -> float:
         """Seconds until the account may send again; 0 when it may, and then this message is counted."""

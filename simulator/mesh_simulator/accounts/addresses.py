@@ -16,6 +16,7 @@ USER = "user:"
 GROUP = "group:"
 HIDDEN = "hidden:"
 USERNAME = "username:"
+STATUS = "status"
 
 
 def split_address(address: str) -> tuple[str, str]:

@@ -126,13 +126,14 @@ class Directory:
         return account
 
     def save_account(self, account: Account) -> None:
-        """Write the account's name, credential and ban to disk."""
+        """Write the account's name, credential and ban, and whom it has blocked, to disk."""
         self._save(
             {
                 "account": account.phone,
                 "push_name": account.push_name,
                 "secret_digest": account.secret_digest.hex(),
                 "banned": account.banned,
+                "blocked": sorted(account.blocked or ()),
             }
         )
 
@@ -200,3 +201,4 @@ class Directory:
         account.push_name = row["push_name"]
         account.secret_digest = bytes.fromhex(row["secret_digest"])
         account.banned = row["banned"]
+        account.blocked = set(row.get("blocked", ())) or None

@@ -1,4 +1,4 @@
-"""The queries of clients: number checks and groups."""
+"""The queries of clients: number checks, blocked people and groups."""
 
 from __future__ import annotations
 
@@ -22,6 +22,10 @@ class Queries:
         if kind == "number_check":
             numbers = [self._number_status(phone) for phone in query.number_check.phones]
             return wire.Answer(id=query.id, number_check=wire.NumberCheckResult(numbers=numbers))
+        if kind == "set_blocked":
+            return self._set_blocked(account, query)
+        if kind == "list_blocked":
+            return self._list_blocked(account, query)
         if kind == "get_group":
             group = self._directory.groups.get(query.get_group.group_id)
             if group is None or account.phone not in group.members:
@@ -43,6 +47,25 @@ class Queries:
             hidden_id=self._directory.reveal_hidden_id(phone),
             username=self._directory.usernames.get(phone, ""),
         )
+
+    def _set_blocked(self, account: Account, query: wire.Query) -> wire.Answer:
+        phone = self._directory.phone_at(query.set_blocked.address)
+        if phone is None:
+            return _error(query, wire.QUERY_ERROR_REASON_UNKNOWN_PERSON, "no such person")
+        if phone == account.phone:
+            return _error(query, wire.QUERY_ERROR_REASON_MALFORMED, "nobody blocks themselves")
+        blocked = account.blocked or set()
+        (blocked.add if query.set_blocked.blocked else blocked.discard)(phone)
+        account.blocked = blocked or None
+        self._directory.save_account(account)
+        return wire.Answer(id=query.id, done=wire.Done())
+
+    def _list_blocked(self, account: Account, query: wire.Query) -> wire.Answer:
+        answer = wire.Answer(id=query.id, blocked=wire.BlockedList())
+        for phone in account.blocked or ():
+            address, identity = self._directory.address_of(phone), self._directory.identity_of(phone)
+            answer.blocked.people.add(address=address, identity=identity)
+        return answer
 
     def _create_group(self, account: Account, query: wire.Query) -> wire.Answer:
         phones = [self._directory.phone_at(address) for address in query.create_group.members]
@@ -95,6 +118,14 @@ class Queries:
 def new_group_id() -> str:
     """An id that no group has."""
     return secrets.token_hex(8)
+
+
+def done(query: wire.Query, refusal: wire.QueryErrorReason.ValueType | None) -> wire.Answer:
+    """The answer to a query that changes something: that it is done, or why not."""
+    if refusal is None:
+        return wire.Answer(id=query.id, done=wire.Done())
+    words = wire.QueryErrorReason.Name(refusal).removeprefix("QUERY_ERROR_REASON_").replace("_", " ").lower()
+    return _error(query, refusal, words)
 
 
 def _error(query: wire.Query, reason: wire.QueryErrorReason.ValueType, message: str) -> wire.Answer:

@@ -66,6 +66,13 @@ class Kind(IntEnum):
     UNREADABLE = 21
     """A device could not decrypt message `id`: the recipient's, that of the member `peer` of a group, or the
     account's own, of an inbound message."""
+    MESSAGE_CHANGED = 22
+    """Message `peer` of somebody was changed by the message `id`; `code` is the number of the field of
+    ChangeMessage that says how."""
+    APP_STATE_CHANGED = 23
+    """What the account's devices have in common changed under the name `id`; `counter` is its version."""
+    TYPING = 24
+    """The client showed in the conversation `peer` what it does (`code`, a TypingState)."""
 
 
 class Record(NamedTuple):

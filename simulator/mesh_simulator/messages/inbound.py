@@ -8,7 +8,7 @@ import time
 from mesh_core.errors import InvalidField
 from mesh_core.framing import MAX_FRAME_BYTES
 from mesh_simulator.accounts.account import Account, Client, PendingInbound
-from mesh_simulator.accounts.addresses import GROUP
+from mesh_simulator.accounts.addresses import GROUP, STATUS
 from mesh_simulator.accounts.directory import Directory
 from mesh_simulator.ledger.ledger import Ledger
 from mesh_simulator.ledger.records import Kind
@@ -32,12 +32,15 @@ class InboundMessages:
 
         Fills in its id, time, counter and identity. `author` gets the receipts; None: a person who has no
         account wrote it. Raises `InvalidField` for an id that no message can have, and for what does not fit
-        into a frame: it would end the client's connection at each login.
+        into a frame: it would end the client's connection at each login. What somebody writes in a chat of
+        two whom the account has blocked is dropped.
         """
         message.id = message.id or secrets.token_hex(10).upper()
         check_message_id("network_message_id", message.id)
         if message.ByteSize() > MAX_MESSAGE_BYTES:
             raise InvalidField("content", f"must make a message of at most {MAX_MESSAGE_BYTES:,} bytes")
+        if self._is_blocked(account, message):
+            return
         message.time_us = message.time_us or time.time_ns() // 1000
         account.inbound_counter += 1
         message.counter = account.inbound_counter
@@ -45,6 +48,8 @@ class InboundMessages:
         identity = self._directory.identity_at(message.chat if by_own_device else message.sender)
         if identity is not None:
             message.identity.CopyFrom(identity)
+        if identity is not None and identity.phone and not message.from_me:
+            account.people[identity.phone] = None
         account.inbound[message.id] = PendingInbound(message, author)
         self._ledger.append(
             Kind.INBOUND,
@@ -55,6 +60,11 @@ class InboundMessages:
         )
         if account.client is not None:
             self._write(account.client, account, message)
+
+    def _is_blocked(self, account: Account, message: wire.Inbound) -> bool:
+        if account.blocked is None or message.from_me or message.chat.startswith(GROUP):
+            return False
+        return self._directory.phone_at(message.sender) in account.blocked
 
     def send_pending(self, client: Client, account: Account) -> None:
         """After a login: the messages that the account has not acknowledged, oldest first."""
@@ -69,11 +79,15 @@ class InboundMessages:
         if dropped or (pending := account.inbound.pop(message_id, None)) is None:
             return
         if pending.author is not None:
-            participant = account.phone if pending.message.chat.startswith(GROUP) else ""
+            of_many = pending.message.chat.startswith(GROUP) or pending.message.chat == STATUS
+            participant = account.phone if of_many else ""
             self._receipts.issue(pending.author, message_id, wire.RECEIPT_KIND_DELIVERED, participant)
 
     def typing(self, account: Account, typing: wire.Typing) -> None:
         """Tell the account that `account` is typing to, if it is online."""
+        self._ledger.append(
+            Kind.TYPING, account=account.number, code=typing.state, text=f"\0{recordable(typing.chat)}"
+        )
         recipient = self._directory.find(typing.chat)
         if isinstance(recipient, Account) and recipient.client is not None:
             sender = self._directory.address_of(account.phone)

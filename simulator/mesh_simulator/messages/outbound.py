@@ -7,7 +7,7 @@ from hashlib import blake2b
 
 from mesh_core.framing import encode
 from mesh_simulator.accounts.account import Account, Client, Group
-from mesh_simulator.accounts.addresses import GROUP
+from mesh_simulator.accounts.addresses import GROUP, STATUS
 from mesh_simulator.accounts.directory import Directory
 from mesh_simulator.connections.blobs import BlobStore
 from mesh_simulator.connections.timers import TimerWheel
@@ -66,7 +66,7 @@ class OutboundMessages:
             self._reject(client, account, send, wire.REJECT_REASON_UNKNOWN_BLOB)
             return
         recipient = self._directory.find(to)
-        if recipient is None:
+        if recipient is None and to != STATUS:
             self._reject(client, account, send, wire.REJECT_REASON_UNKNOWN_RECIPIENT)
             return
         if isinstance(recipient, Group) and account.phone not in recipient.members:
@@ -79,13 +79,16 @@ class OutboundMessages:
         if account.behaviour.messages_per_minute and (wait := account.wait_for_limit(time.monotonic())):
             self._reject(client, account, send, wire.REJECT_REASON_RATE_LIMITED, retry_after=wait)
             return
-        account.remember(message_id)
+        account.remember(message_id, time.time_ns() // 1000)
         digest = blake2b(content, digest_size=8).digest()
         self._ledger.append(
             Kind.ACCEPTED, client.number, account.number, counter, 0, digest, f"{message_id}\0{to}"
         )
         self._ack(client, account, message_id, to)
-        self._pass_on(account, message_id, recipient, content)
+        if recipient is None:
+            self._post(account, message_id, send.audience, content)
+        else:
+            self._pass_on(account, message_id, recipient, content)
 
     def resume_delivery(self, account: Account, message_id: str, to: str) -> None:
         """After a restart: deliver a message that was accepted and has no DELIVERED receipt yet."""
@@ -101,8 +104,10 @@ class OutboundMessages:
         self, account: Account, message_id: str, recipient: Account | Group | str, content: bytes
     ) -> None:
         if isinstance(recipient, str):
+            account.people[recipient] = None
             self._deliver(account, message_id, recipient, "")
         elif isinstance(recipient, Account):
+            account.people[recipient.phone] = None
             chat = self._directory.address_of(account.phone)
             self._offer_from(account, message_id, recipient, chat, content)
         else:
@@ -113,6 +118,18 @@ class OutboundMessages:
                     self._deliver(account, message_id, phone, phone)
                 elif member is not account:
                     self._offer_from(account, message_id, member, chat, content)
+
+    def _post(self, account: Account, message_id: str, audience: wire.Audience, content: bytes) -> None:
+        """A status post: each person who sees it gets it, and confirms it as a member of a group would."""
+        named = [self._directory.phone_at(address) for address in audience.addresses]
+        for phone in named if audience.only else [one for one in account.people if one not in named]:
+            if phone is None or phone == account.phone:
+                continue
+            person = self._directory.by_phone.get(phone)
+            if person is None:
+                self._deliver(account, message_id, phone, phone)
+            else:
+                self._offer_from(account, message_id, person, STATUS, content)
 
     def _offer_from(
         self, account: Account, message_id: str, recipient: Account, chat: str, content: bytes

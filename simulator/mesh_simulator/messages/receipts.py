@@ -6,7 +6,7 @@ import time
 
 from mesh_core.framing import encode
 from mesh_simulator.accounts.account import Account, Client
-from mesh_simulator.accounts.addresses import GROUP
+from mesh_simulator.accounts.addresses import GROUP, STATUS
 from mesh_simulator.accounts.directory import Directory
 from mesh_simulator.ledger.ledger import Ledger
 from mesh_simulator.ledger.records import Kind
@@ -73,7 +73,7 @@ class Receipts:
             return
         text = f"{recordable(receipt.id)}\0{recordable(receipt.chat)}"
         self._ledger.append(Kind.READ_REPORTED, account=account.number, code=kind, text=text)
-        in_group = receipt.chat.startswith(GROUP)
+        in_group = receipt.chat.startswith(GROUP) or receipt.chat == STATUS
         author = self._directory.find(receipt.participant if in_group else receipt.chat)
         if isinstance(author, Account):
             self.issue(author, receipt.id, kind, account.phone if in_group else "")

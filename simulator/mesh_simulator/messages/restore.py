@@ -52,7 +52,12 @@ def _apply(account: Account, record: Record, directory: Directory) -> None:
     if kind in (Kind.ACCEPTED, Kind.RESENT, Kind.REJECTED):
         account.counter = max(account.counter, record.counter)
         if kind is Kind.ACCEPTED:
-            account.remember(record.id)
+            account.remember(record.id, record.time_us)
+            _meet(account, directory.phone_at(record.peer))
+    elif kind is Kind.MESSAGE_CHANGED:
+        account.remember(record.id, record.time_us)
+    elif kind is Kind.APP_STATE_CHANGED:
+        account.change_app_state(record.id, record.body)
     elif kind is Kind.LOGIN:
         account.receipt_acks = bool(record.code)
     elif kind is Kind.RECEIPT:
@@ -82,7 +87,13 @@ def _apply(account: Account, record: Record, directory: Directory) -> None:
             author if isinstance(author, Account) and by_account else None,
         )
         account.inbound_counter = record.counter
+        _meet(account, None if message.from_me else directory.phone_at(record.peer))
     elif kind is Kind.INBOUND_OFFERED and record.id in account.inbound:
         account.inbound[record.id].message.again = True
     elif kind is Kind.INBOUND_ACKED:
         account.inbound.pop(record.id, None)
+
+
+def _meet(account: Account, phone: str | None) -> None:
+    if phone is not None:
+        account.people[phone] = None

@@ -39,7 +39,27 @@ func DigestOf(data []byte) []byte {
 func Answerable(message *waE2E.Message) bool {
 	said := Inner(message)
 	return said.GetReactionMessage() == nil && said.GetProtocolMessage() == nil && said.GetEditedMessage() == nil &&
-		said.GetPollUpdateMessage() == nil && !onlyKey(said)
+		said.GetPollUpdateMessage() == nil && said.GetPinInChatMessage() == nil && !onlyKey(said)
+}
+
+// Changes names the earlier message that a message changes, and how: the number of the field of ChangeMessage.
+func Changes(message *waE2E.Message) (id string, how uint32) {
+	said := Inner(message)
+	if edited := said.GetEditedMessage().GetMessage(); edited != nil {
+		said = edited
+	}
+	if pin := said.GetPinInChatMessage(); pin != nil {
+		return pin.GetKey().GetID(), 7
+	}
+	switch protocol := said.GetProtocolMessage(); {
+	case protocol == nil || protocol.Type == nil:
+		return "", 0
+	case protocol.GetType() == waE2E.ProtocolMessage_MESSAGE_EDIT:
+		return protocol.GetKey().GetID(), 5
+	case protocol.GetType() == waE2E.ProtocolMessage_REVOKE:
+		return protocol.GetKey().GetID(), 6
+	}
+	return "", 0
 }
 
 // Played tells whether a message is something that is listened to or watched.

@@ -39,6 +39,7 @@ type Account struct {
 	spent      []time.Time
 	patches    map[string][][]byte
 	watching   map[string]struct{}
+	blocked    map[string]struct{} // numbers of whom it has blocked
 }
 
 // Paired tells whether the account has a linked device.

@@ -76,7 +76,7 @@ func (n *Network) settled(c *client, id string) {
 	if item.from != nil && item.from != c.account {
 		chat, _ := item.node.Attrs["from"].(types.JID)
 		member := ""
-		if chat.Server == types.GroupServer {
+		if ofMany(chat) {
 			member = c.account.Phone
 		}
 		n.confirm(item.from, c.account, chat, id, member, simnetv1.ReceiptKind_RECEIPT_KIND_DELIVERED)
@@ -170,7 +170,7 @@ func (n *Network) readReported(c *client, node *Node, to types.JID, ids []string
 		code = simnetv1.ReceiptKind_RECEIPT_KIND_PLAYED
 	}
 	author, member := to, ""
-	if participant, ok := node.Attrs["participant"].(types.JID); ok && to.Server == types.GroupServer {
+	if participant, ok := node.Attrs["participant"].(types.JID); ok && ofMany(to) {
 		author, member = participant, c.account.Phone
 	}
 	for _, id := range ids {
@@ -215,6 +215,16 @@ func (c *client) chatState(node *Node) {
 	n := c.network
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	shown := simnetv1.TypingState_TYPING_STATE_PAUSED
+	if composing, ok := node.GetOptionalChildByTag("composing"); ok {
+		shown = simnetv1.TypingState_TYPING_STATE_TYPING
+		if text(composing.Attrs["media"]) == "audio" {
+			shown = simnetv1.TypingState_TYPING_STATE_RECORDING
+		}
+	}
+	n.Ledger.Append(ledger.Record{
+		Kind: simulatorv1.LedgerKind_LEDGER_KIND_TYPING, Account: c.account.Digits, Code: uint32(shown), Peer: n.addressOf(to),
+	})
 	if person := n.find(to); person != nil && person.Connected() && person != c.account {
 		person.device.client.send(&Node{Tag: "chatstate", Attrs: Attrs{
 			"from": c.account.lid(), "sender_pn": c.account.jid(),

@@ -16,6 +16,9 @@ import (
 	"sessionmesh.dev/whatsapp-web-network/phone"
 )
 
+// takenBackByAdmin is how a stanza says that somebody else's message is taken back.
+const takenBackByAdmin = "8"
+
 // sent is a message of an account on its way.
 type sent struct {
 	client *client
@@ -77,6 +80,7 @@ func (n *Network) accept(c *client, node *Node) {
 			digest = content.Digest(m.plain)
 		}
 		n.record(m, simulatorv1.LedgerKind_LEDGER_KIND_ACCEPTED, 0, digest)
+		n.recordChange(m)
 		n.acknowledge(m, "")
 		n.passOn(m)
 	}
@@ -125,6 +129,9 @@ func (n *Network) refuse(m *sent) *Refusal {
 		if !slices.Contains(m.group.Members, account.Digits) {
 			return &Refusal{Reason: simnetv1.RejectReason_REJECT_REASON_NOT_A_MEMBER}
 		}
+		if text(m.node.Attrs["edit"]) == takenBackByAdmin && !m.group.Admins[account.Digits] {
+			return &Refusal{Reason: simnetv1.RejectReason_REJECT_REASON_NOT_A_MEMBER, Code: 403}
+		}
 	case m.to == types.StatusBroadcastJID:
 	default:
 		if recipient = n.find(m.to); recipient == nil {
@@ -149,6 +156,17 @@ func (n *Network) record(m *sent, kind simulatorv1.LedgerKind, code uint32, dige
 		Kind: kind, Connection: m.client.number, Account: m.client.account.Digits,
 		Counter: uint64(m.client.account.Counter), Code: code, Digest: digest, ID: m.id, Peer: n.addressOf(m.to),
 	})
+}
+
+// recordChange notes that a message changes an earlier one, with the number that docs/simulator.md gives the change.
+func (n *Network) recordChange(m *sent) {
+	changed, code := content.Changes(m.plain)
+	if changed != "" {
+		n.Ledger.Append(ledger.Record{
+			Kind: simulatorv1.LedgerKind_LEDGER_KIND_MESSAGE_CHANGED, Account: m.client.account.Digits,
+			Code: code, ID: m.id, Peer: changed,
+		})
+	}
 }
 
 // acknowledge tells the client that the network has the message, or with a code that it does not take it.
@@ -331,6 +349,9 @@ func (n *Network) relay(m *sent) {
 
 func (n *Network) bring(m *sent, account *Account, children []Node) {
 	author := m.client.account
+	if !ofMany(m.to) && account.hasBlocked(author) {
+		return
+	}
 	attrs := Attrs{"id": m.id, "t": now(), "type": m.node.Attrs["type"], "notify": author.PushName}
 	if edit, ok := m.node.Attrs["edit"]; ok {
 		attrs["edit"] = edit

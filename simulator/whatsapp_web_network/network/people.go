@@ -24,6 +24,11 @@ var (
 	ErrNobody = errors.New("nobody on the network has this address")
 )
 
+// ofMany says whether each of a message's recipients is named as a member: of a group, or of who sees a status post.
+func ofMany(to types.JID) bool {
+	return to.Server == types.GroupServer || to.Server == types.BroadcastServer
+}
+
 // readBy is what a person does who has read an account's message.
 func (n *Network) readBy(m *sent, r reading) {
 	account, member := m.client.account, ""
@@ -36,7 +41,7 @@ func (n *Network) readBy(m *sent, r reading) {
 		})
 		return
 	}
-	if m.to.Server == types.GroupServer {
+	if ofMany(m.to) {
 		member = r.person.Phone
 	}
 	behaviour := n.behaviour(account)
@@ -113,7 +118,7 @@ func receiptKey(kind, id, person string) string { return "receipt|" + kind + "|"
 // unreadable notes that a person could not decrypt an account's message, and asks for it again with keys for a new session.
 func (n *Network) unreadable(m *sent, person *Account) {
 	account, member := m.client.account, ""
-	if m.to.Server == types.GroupServer || person == account {
+	if ofMany(m.to) || person == account {
 		member = person.Phone
 	}
 	n.unread[unreadKey(account, m.id, person)] = true
@@ -122,7 +127,7 @@ func (n *Network) unreadable(m *sent, person *Account) {
 		Connection: m.client.number, Account: account.Digits, ID: m.id, Peer: member,
 	})
 	attrs := Attrs{"id": m.id, "t": now(), "type": "retry", "from": person.lid()}
-	if m.to.Server == types.GroupServer {
+	if ofMany(m.to) {
 		attrs["from"], attrs["participant"] = m.to, person.lid()
 	} else if person == account {
 		attrs["recipient"] = m.to
@@ -234,6 +239,9 @@ func (n *Network) write(
 	defer n.mu.Unlock()
 	if account.device == nil {
 		return ErrNotPaired
+	}
+	if !ofMany(chat) && account.hasBlocked(author) {
+		return nil
 	}
 	seal := func(count int) *Node { return n.sealed(account, author, chat, id, message, pushName, count) }
 	node := seal(0)

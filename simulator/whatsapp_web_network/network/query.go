@@ -4,6 +4,9 @@ import (
 	"strconv"
 
 	"go.mau.fi/whatsmeow/types"
+	simulatorv1 "sessionmesh.dev/gen/sessionmesh/simulator/v1"
+
+	"sessionmesh.dev/whatsapp-web-network/ledger"
 )
 
 // query answers what a client asks. What the network does not know is answered as done: clients ask for much at their start
@@ -35,7 +38,7 @@ func (c *client) query(node *Node) {
 			{Tag: "category", Attrs: Attrs{"name": "readreceipts", "value": "all"}},
 		}})
 	case "blocklist":
-		c.result(node, Node{Tag: "list", Attrs: Attrs{"dhash": "0"}})
+		c.blocklistQuery(node, child)
 	case "md":
 		if child.Tag == "remove-companion-device" {
 			c.result(node)
@@ -133,6 +136,10 @@ func (n *Network) addPatch(account *Account, name string, from int, patch Node) 
 	body, _ := patch.Content.([]byte)
 	account.patches[name] = append(patches, versioned(body, uint64(len(patches)+1)))
 	attrs["version"] = strconv.Itoa(len(patches) + 1)
+	n.Ledger.Append(ledger.Record{
+		Kind: simulatorv1.LedgerKind_LEDGER_KIND_APP_STATE_CHANGED, Account: account.Digits,
+		Counter: uint64(len(patches) + 1), ID: name,
+	})
 	return Node{Tag: "collection", Attrs: attrs}
 }
 

@@ -9,7 +9,9 @@ from collections.abc import Awaitable, Callable
 
 from google.protobuf.message import Message
 
+from sessionmesh.v1.session_pb2 import SESSION_STATE_CONNECTED
 from tests.support.api_methods import ApiMethod, named
+from tests.support.eventually import eventually
 from tests.support.fuzz.world import Fields, World, in_an_hour, new_phone, new_request, picture, unique
 
 Make = Callable[[World], Awaitable[Fields]]
@@ -74,7 +76,38 @@ def contents(world: World) -> list[Fields]:
                 "sections": [{"title": "All", "rows": [{"reply_id": "1", "title": "First"}]}],
             }
         },
+        {"live_location": {"latitude": 48.1, "longitude": 11.5, "duration": {"seconds": 900}}},
+        {"poll_vote": {"poll": elsewhere(world), "answers": ["One"]}},
+        {"choice": {"message": elsewhere(world), "reply_id": "1", "title": "First"}},
+        {
+            "product_list": {
+                "catalog_id": "1",
+                "header": "Tea",
+                "body": "All of it",
+                "sections": [{"title": "Green", "product_ids": ["2"]}],
+            }
+        },
+        {
+            "flow": {
+                "body": "Order",
+                "flow_id": "9",
+                "button_title": "Begin",
+                "parameters": {"token": "t", "data_json": "{}"},
+            }
+        },
+        {"location_request": {"body": "Where?"}},
+        {"address_request": {"body": "Where to?", "country": "IN", "values": {"city": "Pune"}}},
+        {"album": {"items": [{"image": dot}, {"image": dot}]}},
     ]
+
+
+def elsewhere(world: World) -> Fields:
+    """A message in the chat of `message` that the mesh has not stored."""
+    return {
+        "network_message_id": "3A0002",
+        "chat": f"phone:{world.live['spare_phone']}",
+        "from_account": True,
+    }
 
 
 def message(world: World, content: Fields = TEXT) -> Fields:
@@ -140,6 +173,11 @@ async def own_endpoint(world: World) -> Fields:
     return {"endpoint_id": made.endpoint.id}
 
 
+async def own_subscription(world: World) -> Fields:
+    made = await world("CreateSubscription", subscription={"name": unique("own")})
+    return {"name": made.subscription.name}
+
+
 async def own_media(world: World) -> Fields:
     return {"media_id": await world.upload()}
 
@@ -152,6 +190,75 @@ async def stored_bytes(world: World) -> Fields:
 async def queued_message(world: World) -> Fields:
     sent = await world("SendMessage", **message(world), schedule_time=in_an_hour())
     return {"account_id": world.live["account_id"], "message_id": sent.message.id}
+
+
+async def connected(world: World) -> Fields:
+    """The account, whose session other requests may have paused."""
+    account = {"account_id": world.live["account_id"]}
+    await world("Connect", **account)
+
+    async def online() -> bool:
+        return bool((await world("GetSession", **account)).session.state == SESSION_STATE_CONNECTED)
+
+    await eventually(online)
+    return account
+
+
+def acting(**fields: object) -> Make:
+    """An act about a message that somebody wrote to the account, as the network alone knows it."""
+    came = {
+        "network_message_id": "3A0001",
+        "chat": "phone:+4915100009998",
+        "sender": "phone:+4915100009998",
+    }
+
+    async def make(world: World) -> Fields:
+        about = {"messages": [came]} if fields.get("many") else {"message": came}
+        given = {name: value for name, value in fields.items() if name != "many"}
+        return await connected(world) | about | given
+
+    return make
+
+
+async def sent_message(world: World) -> Fields:
+    account = await connected(world)
+    sent = await world("SendMessage", **message(world), wait_for=2)
+    return account | {"message": {"message_id": sent.message.id}}
+
+
+async def typing(world: World) -> Fields:
+    return await connected(world) | {"chat": f"phone:{world.live['spare_phone']}", "state": 2}
+
+
+async def edited_message(world: World) -> Fields:
+    return await sent_message(world) | {"content": TEXT}
+
+
+async def shared_place(world: World) -> Fields:
+    await connected(world)
+    place = {"live_location": {"latitude": 48.1, "longitude": 11.5}}
+    sent = await world("SendMessage", **message(world, place), wait_for=2)
+    return {
+        "account_id": world.live["account_id"],
+        "message": {"message_id": sent.message.id},
+        "location": {"latitude": 48.2, "longitude": 11.5, "speed": 1.5, "heading": 90.0},
+    }
+
+
+async def forwarded_message(world: World) -> Fields:
+    return await sent_message(world) | {"recipients": [f"phone:{world.live['spare_phone']}"]}
+
+
+async def checked_numbers(world: World) -> Fields:
+    return await connected(world) | {"phones": [f"phone:{world.live['spare_phone']}", new_phone()]}
+
+
+async def blocked_person(world: World) -> Fields:
+    return await connected(world) | {"address": f"phone:{new_phone()}", "blocked": True}
+
+
+async def blocked_people(world: World) -> Fields:
+    return await connected(world) | {"page_size": 10}
 
 
 async def own_group(world: World) -> Fields:
@@ -202,7 +309,18 @@ _SIMPLE: dict[str, Callable[[World], Fields]] = {
         account={"display_name": "Fuzz", "labels": {"team": "one"}, "send_limits": {"per_hour": 1_000}},
         update_mask={"paths": ["display_name", "labels", "send_limits"]},
     ),
+    "EventService.AcknowledgeEvents": live("name", "cursor"),
+    "EventService.CreateSubscription": lambda world: {
+        "subscription": {
+            "name": unique(),
+            "event_types": ["message.*"],
+            "account_ids": [world.live["account_id"]],
+            "labels": {"team": "one"},
+        }
+    },
+    "EventService.GetSubscription": live("name"),
     "EventService.ListEvents": live("cursor", page_size=10, event_types=["message.*"]),
+    "EventService.ListSubscriptions": live(page_size=10),
     "EventService.Subscribe": live("cursor", event_types=["message.*"]),
     "FleetService.ConnectAccounts": live("tenant_id", "node_id", dry_run=True),
     "FleetService.DrainNode": live("node_id", force=True),
@@ -237,6 +355,11 @@ _SIMPLE: dict[str, Callable[[World], Fields]] = {
         update_mask={"paths": ["compression", "retention_rules"]},
     ),
     "MessageService.BatchSendMessages": lambda world: {"messages": [message(world), message(world)]},
+    "MessageService.ReactToMessage": lambda world: {
+        "account_id": world.live["account_id"],
+        "message": {"message_id": world.live["message_id"]},
+        "emoji": "\U0001f44d",
+    },
     "MessageService.GetMessage": lambda world: {
         "account_id": world.live["account_id"],
         "message": {"message_id": world.live["message_id"]},
@@ -315,8 +438,11 @@ _SIMPLE: dict[str, Callable[[World], Fields]] = {
     "WebhookService.ListDeliveries": live("endpoint_id", page_size=10),
     "WebhookService.ListEndpoints": live(page_size=10),
     "WebhookService.Redeliver": live("delivery_id"),
+    "WebhookService.ReplayEvents": live(
+        "endpoint_id", start_time={"seconds": 1}, event_types=["webhook.*"], dry_run=True
+    ),
     "WebhookService.RotateSecret": live("endpoint_id", overlap={"seconds": 60}),
-    "WebhookService.TestEndpoint": live("endpoint_id"),
+    "WebhookService.TestEndpoint": live("endpoint_id", event_type="message.received"),
     "WebhookService.UpdateEndpoint": live(
         "endpoint_id",
         endpoint={"display_name": "Fuzz", "labels": {"team": "one"}, "rate_per_second": 10},
@@ -326,9 +452,23 @@ _SIMPLE: dict[str, Callable[[World], Fields]] = {
 _PREPARED: dict[str, Make] = {
     "AccountService.DeleteAccount": own_account,
     "AccountService.UndeleteAccount": deleted_account,
+    "ContactService.CheckNumbers": checked_numbers,
+    "ContactService.ListBlocked": blocked_people,
+    "ContactService.SetBlocked": blocked_person,
+    "EventService.DeleteSubscription": own_subscription,
     "MediaService.DeleteMedia": own_media,
     "MediaService.LookupMedia": stored_bytes,
     "MessageService.CancelMessage": queued_message,
+    "MessageService.DeleteMessageForMe": acting(delete_media=True),
+    "MessageService.EditMessage": edited_message,
+    "MessageService.ForwardMessage": forwarded_message,
+    "MessageService.MarkPlayed": acting(many=True),
+    "MessageService.MarkRead": acting(many=True),
+    "MessageService.RevokeMessage": sent_message,
+    "MessageService.SetMessagePinned": acting(pinned=True, duration={"seconds": 86_400}),
+    "MessageService.SetMessageStarred": acting(starred=True),
+    "MessageService.SetTyping": typing,
+    "MessageService.UpdateLiveLocation": shared_place,
     "SessionService.Logout": paired_account,
     "SessionService.Pair": short_attempt,
     "SimulatorService.AcceptPairing": shown_code,

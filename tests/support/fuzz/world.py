@@ -218,6 +218,7 @@ async def _settle(world: World) -> None:
 
     live["delivery_id"] = await eventually(delivery, what="an attempt to deliver")
     live["cursor"] = (await world("ListEvents", page_size=1)).next_cursor
+    live["name"] = (await world("CreateSubscription", subscription={"name": "fuzz"})).subscription.name
 
 
 async def _cancelled_drain(world: World) -> str:

@@ -152,6 +152,7 @@ class SyncClient(SyncServices):
         self,
         *,
         cursor: str = "",
+        subscription: str = "",
         from_oldest: bool = False,
         event_types: Iterable[str] = (),
         account_ids: Iterable[str] = (),
@@ -159,9 +160,13 @@ class SyncClient(SyncServices):
         tenant_id: str = "",
         silence: float = 40.0,
     ) -> SyncSubscription:
-        """The tenant's events after `cursor`, or from the oldest kept, or from now on: iterate over it."""
-        subscription = self._client.subscribe(
+        """The tenant's events after `cursor`, or from the oldest kept, or from now on: iterate over it.
+
+        Or those of a named `subscription`: `acknowledge` what is done.
+        """
+        followed = self._client.subscribe(
             cursor=cursor,
+            subscription=subscription,
             from_oldest=from_oldest,
             event_types=event_types,
             account_ids=account_ids,
@@ -169,7 +174,7 @@ class SyncClient(SyncServices):
             tenant_id=tenant_id,
             silence=silence,
         )
-        return SyncSubscription(self._thread, subscription)
+        return SyncSubscription(self._thread, followed)
 
     def pair(
         self, account_id: str, *, phone: str = "", patience: float | None = None
@@ -196,6 +201,10 @@ class SyncSubscription:
 
     def __iter__(self) -> Iterator[event_pb2.Event]:
         return self._thread.iterate(aiter(self._subscription))
+
+    def acknowledge(self) -> bool:
+        """Every event that was handed out is done; False when they come again all the same."""
+        return self._thread.run(self._subscription.acknowledge())
 
     def batches(self) -> Iterator[Batch]:
         """Events as they arrive together, to store the cursor once for all; empty ones while quiet."""

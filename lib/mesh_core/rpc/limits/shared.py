@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 from prometheus_client import Counter
@@ -68,6 +68,17 @@ class Counts(Protocol):
         """An answer for each question; None when there is none to be had now. All are of one hash tag."""
 
 
+def connect(url: str) -> Redis:
+    """A client of Redis whose answers are waited for by `heard`."""
+    return Redis.from_url(
+        url,
+        socket_timeout=None,  # the client's own is deaf to what came while the loop was held up
+        socket_connect_timeout=None,
+        # Once more over a new connection: Redis may have been started again since this one was used.
+        retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
+    )
+
+
 class SharedCounts:
     """`Counts` in Redis."""
 
@@ -77,13 +88,7 @@ class SharedCounts:
         """
         self._seconds = OPERATION_TIMEOUT_SECONDS if patient else TIMEOUT_SECONDS
         self._attempts = 2 if patient else 1
-        self._redis = Redis.from_url(
-            url,
-            socket_timeout=None,  # the client's own is deaf to what came while the loop was held up
-            socket_connect_timeout=None,
-            # Once more over a new connection: Redis may have been started again since this one was used.
-            retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
-        )
+        self._redis = connect(url)
         self._questions = asyncio.Semaphore(_MAX_CONNECTIONS)
         self._script = self._redis.register_script(_SCRIPT)
         self._away_until = 0.0
@@ -120,14 +125,14 @@ class SharedCounts:
         for _ in range(self._attempts):
             asking: asyncio.Future[list[int]] = asyncio.ensure_future(self._script(keys, args))
             try:
-                if await _heard(asking, self._seconds):
+                if await heard(asking, self._seconds):
                     return asking.result()
             finally:
                 asking.cancel()  # and its connection ends, so that a late answer is nobody else's
         raise TimeoutError("no answer")
 
 
-async def _heard(answer: asyncio.Future[list[int]], seconds: float) -> bool:
+async def heard(answer: asyncio.Future[Any], seconds: float) -> bool:
     """Whether it came within these seconds, and within `TURNS` of the loop."""
     for _ in range(TURNS):
         done, _ = await asyncio.wait((answer,), timeout=seconds / TURNS)

@@ -9,6 +9,7 @@ from prometheus_client import Counter
 
 from mesh_core.database.partitions import stored_days
 from mesh_core.database.pool import AnyConnection
+from mesh_core.database.requests import RecordKind
 from mesh_router.retention.policy import DEDUPLICATION, DISCONNECTS, ENDED_KEYS, PEOPLE
 from mesh_router.retention.purge import PAGES_OF, STEP
 
@@ -32,6 +33,18 @@ async def delete_receipts(connection: AnyConnection) -> int:
     total = 0
     while days and (deleted := int((await connection.execute(_RECEIPTS, days[0])).split()[-1])):
         DELETED.labels("message_receipt").inc(deleted)
+        total += deleted
+    return total
+
+
+async def delete_votes(connection: AnyConnection) -> int:
+    """Deletes votes that are older than every message, and so than their polls; returns how many."""
+    days = await stored_days(connection, "message")
+    total = 0
+    while days and (
+        deleted := int((await connection.execute(_VOTES, RecordKind.POLL_VOTE, days[0])).split()[-1])
+    ):
+        DELETED.labels("account_record").inc(deleted)
         total += deleted
     return total
 
@@ -90,6 +103,8 @@ _REFERENCES = """DELETE FROM media_reference r WHERE ctid >= $1::text::tid AND c
   AND message < uuid_at($3::date::timestamp AT TIME ZONE 'UTC')
   AND EXISTS (SELECT FROM media_reference n WHERE n.account = r.account AND n.category = r.category
     AND n.media = r.media AND n.message > r.message AND n.create_time >= r.create_time)"""
+_VOTES = """DELETE FROM account_record WHERE ctid = ANY (ARRAY(SELECT ctid FROM account_record
+  WHERE kind = $1 AND time < $2::date::timestamp AT TIME ZONE 'UTC' LIMIT 5000))"""
 _RECEIPTS = """DELETE FROM message_receipt WHERE (message, member) IN (
   SELECT message, member FROM message_receipt
     WHERE message < uuid_at($1::date::timestamp AT TIME ZONE 'UTC') ORDER BY message, member LIMIT 5000)"""

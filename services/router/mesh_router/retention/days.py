@@ -2,7 +2,7 @@
 
 Needed are a message that waits to be sent, media that are still to be fetched, and an event that the
 webhooks' reader has not read while somebody has an endpoint. A day of messages that is held for a few of them
-is emptied of all others.
+is emptied of all others. Named subscriptions that have not acknowledged a day expire before it goes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from prometheus_client import Counter
 from mesh_core.database import DATABASE_ERRORS
 from mesh_core.database.partitions import MESSAGE_AND_EVENT, drop_partition, stored_days
 from mesh_core.database.pool import AnyConnection
+from mesh_core.events.expiry import expire_behind
 from mesh_router.retention.policy import READER_GRACE, Policy
 
 logger = structlog.get_logger(__name__)
@@ -45,7 +46,10 @@ async def drop_old_days(connection: AnyConnection, policy: Policy, now: datetime
                 reason = await _need(connection, table, day, policy, now)
                 if reason is not None:
                     held.append(Held(table, day, reason, needed=True))
-                elif await drop_partition(connection, table, day):
+                    continue
+                if table == "event":
+                    await _expire_subscriptions(connection, day)
+                if await drop_partition(connection, table, day):
                     DROPPED.labels(table).inc()
                     logger.info("a day was dropped", table=table, day=day.isoformat())
                 else:
@@ -87,6 +91,13 @@ async def _unread(connection: AnyConnection, day: date, policy: Policy, now: dat
         detail=f"{lost} events of {day.isoformat()} go unread, and get no delivery: it is days behind",
     )
     return None
+
+
+async def _expire_subscriptions(connection: AnyConnection, day: date) -> None:
+    """Those that have not acknowledged all of a day that is about to go."""
+    last = await connection.fetchrow(_LAST_EVENT.format(_name("event", day)))
+    if last is not None:
+        await expire_behind(connection, last["position"], last["place"])
 
 
 async def _empty(connection: AnyConnection, day: date) -> None:

@@ -109,6 +109,7 @@ ACCOUNT_TABLES: Mapping[str, str] = {
     "media_reference": "SELECT media_release($1, 2000)",
     "network_message": _of_account("network_message", "network_id"),
     "person_identity": _of_account("person_identity", "person"),
+    "account_record": _of_account("account_record", "key"),
     "disconnect": _of_account("disconnect", "id"),
     "request": """WITH gone AS (DELETE FROM request WHERE scope = $1 AND (method, request_id) IN (
       SELECT method, request_id FROM request WHERE scope = $1 LIMIT 2000) RETURNING scope)
@@ -121,7 +122,15 @@ ACCOUNT_TABLES: Mapping[str, str] = {
 }
 """By table what deletes some of an account's rows and answers how many, in the order in which they go."""
 # One index probe for each account that is in them; the small tables are read whole, see `ages`.
-_LARGE = ("message", "media_reference", "network_message", "person_identity", "disconnect", "driver_row")
+_LARGE = (
+    "message",
+    "media_reference",
+    "network_message",
+    "person_identity",
+    "account_record",
+    "disconnect",
+    "driver_row",
+)
 _STRAYS = """WITH RECURSIVE owner AS (
     (SELECT account FROM {0} ORDER BY account LIMIT 1)
     UNION ALL

@@ -13,7 +13,13 @@ import structlog
 from prometheus_client import Gauge
 
 from mesh_core.database import Database
-from mesh_router.retention.ages import AGED, delete_aged, delete_receipts, delete_references
+from mesh_router.retention.ages import (
+    AGED,
+    delete_aged,
+    delete_receipts,
+    delete_references,
+    delete_votes,
+)
 from mesh_router.retention.days import drop_old_days
 from mesh_router.retention.policy import Policy
 from mesh_router.retention.purge import purge_expired_accounts, purge_strays
@@ -90,6 +96,7 @@ class Retention:
         return [
             ("days", partial(self._days, connection, now)),
             ("message_receipt", partial(delete_receipts, connection)),
+            ("votes", partial(delete_votes, connection)),
             ("media_reference", partial(delete_references, connection)),
             ("shorter tenants", partial(self._shorter, connection, now)),
             ("accounts", partial(purge_expired_accounts, connection, now)),

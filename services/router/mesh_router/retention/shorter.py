@@ -15,6 +15,7 @@ from prometheus_client import Counter
 
 from mesh_core.database.partitions import stored_days
 from mesh_core.database.pool import AnyConnection
+from mesh_core.events.expiry import expire_behind
 from mesh_core.message_status import WAITING
 from mesh_router.retention.policy import Policy
 from sessionmesh.v1 import webhook_pb2
@@ -75,6 +76,9 @@ def _steps(tenant: ShorterTenant, days: Set[date]) -> list[tuple[datetime, datet
 async def _delete_events(connection: AnyConnection, tenant: UUID, begin: datetime, end: datetime) -> bool:
     """Deletes the tenant's events of that time and raises its horizon; False when unread ones stay."""
     name = f"event_{begin.astimezone(UTC):%Y%m%d}"
+    last = await connection.fetchrow(_LAST_EVENT.format(name), tenant, begin, end)
+    if last is not None:
+        await expire_behind(connection, last["position"], last["place"], tenant)
     while True:
         row = await connection.fetchrow(_DELETE_EVENTS.format(name), tenant, begin, end, _BATCH)
         assert row is not None  # noqa: S101 - an aggregate
@@ -115,6 +119,11 @@ _DELETE_EVENTS = f"""WITH gone AS (
       ON CONFLICT (tenant) DO UPDATE SET xid = excluded.xid, seq = excluded.seq
         WHERE (s.xid, s.seq) < (excluded.xid, excluded.seq))
   SELECT count(*) AS deleted FROM gone"""  # noqa: S608 - our own names
+# Of those that are about to go; only for tenants that have a subscription.
+_LAST_EVENT = f"""SELECT xid AS position, seq AS place FROM {{}}
+  WHERE id >= uuid_at($2) AND id < uuid_at($3) AND tenant = $1 AND {_READ}
+    AND EXISTS (SELECT FROM subscription s WHERE s.tenant = $1 AND s.expire_time IS NULL)
+  ORDER BY position DESC, place DESC LIMIT 1"""  # noqa: S608 - our own names
 _EVENTS_LEFT = (
     """SELECT EXISTS (SELECT FROM {} WHERE id >= uuid_at($2) AND id < uuid_at($3) AND tenant = $1)"""
 )

@@ -1,30 +1,48 @@
-"""What all calls about one account have in common: finding its session, and acting once per request id."""
+"""What all calls about one account have in common. In this order: find the session, whose account the caller
+may see (`session`); check the request; act once per request id (`answered`), by what the driver can do
+(`act`); store the answer, with what has changed and its events, under the fence (also `answered`).
+
+The chassis has authorised the caller's scope before, and checked what the protos alone say of the request.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import partial
+from typing import Any, TypeVar, cast
 
+from asyncpg.pgproto.pgproto import UUID
+from google.protobuf.message import Message
 from grpc.aio import ServicerContext
 
 from mesh_core import validation
-from mesh_core.database.requests import Method, payload_digest
-from mesh_core.errors import Unavailable
+from mesh_core.database.requests import Method, payload_digest, request_digest
+from mesh_core.errors import AlreadyExists, FailedPrecondition, Unavailable
 from mesh_core.ids import new_uuid
 from mesh_session_node.account.session import Session
+from mesh_session_node.calls import outcomes
+from mesh_session_node.drivers.interface.capabilities import Acting, Capability
+from mesh_session_node.drivers.interface.outcomes import ConnectionEnded
+from mesh_session_node.drivers.interface.outcomes import Refused as RefusedByNetwork
 from mesh_session_node.journal import Action, Outcome, Refused, Row, unwrap
 from mesh_session_node.node.lookup import AccountLookup
+from mesh_session_node.store.records import RequestStore
 
 Context = ServicerContext[Any, Any]
 T = TypeVar("T")
+Request = TypeVar("Request", bound=Message)
+Answer = TypeVar("Answer", bound=Message)
 
 
 class AccountCalls:
     """The steps of a call about an account."""
 
-    def __init__(self, lookup: AccountLookup) -> None:
+    def __init__(self, lookup: AccountLookup, requests: RequestStore) -> None:
         self.lookup = lookup
+        self._requests = requests
+        self._answering: dict[tuple[UUID, Method, str], tuple[bytes, asyncio.Task[Any]]] = {}
 
     async def session(self, account_id: str, context: Context) -> Session:
         """The session that a unary call is about; raises as `AccountLookup.for_call` does."""
@@ -33,6 +51,99 @@ class AccountCalls:
     async def session_for_stream(self, account_id: str, context: Context) -> Session:
         """The same for a stream, which waits while the account changes hands."""
         return await self.lookup.for_stream(context, account_id)
+
+    async def act(
+        self,
+        session: Session,
+        capability: Capability,
+        act: Callable[[Acting], Awaitable[T]],
+        *,
+        about: str = "",
+    ) -> T:
+        """Have the account's network do something; `about` names what, for errors.
+
+        Raises `FailedPrecondition` UNSUPPORTED_BY_NETWORK, NOT_PAIRED or NOT_CONNECTED, `NotOwner`, what the
+        network's refusal becomes (`outcomes`), and `Unavailable` BACKEND_UNAVAILABLE where nobody knows
+        whether it is done.
+        """
+        context = session.context
+        if capability not in context.driver.capabilities:
+            raise outcomes.lacking(capability.value)
+        self.lookup.check_owner(context.ref.shard)
+        if not session.permitted():
+            raise self.lookup.not_owner(context.ref.shard)
+        if not session.paired:
+            raise FailedPrecondition("the account is not paired", "NOT_PAIRED")
+        if context.link is None:
+            raise FailedPrecondition("the session is not connected", "NOT_CONNECTED")
+        try:
+            return await act(cast(Acting, context.link))
+        except RefusedByNetwork as refused:
+            raise outcomes.error_of(refused, about or session.id) from None
+        except (ConnectionEnded, TimeoutError) as error:
+            raise Unavailable(
+                f"the network has not answered: {error or 'in time'}", "BACKEND_UNAVAILABLE", retry_after=1.0
+            ) from None
+
+    async def answered(
+        self,
+        session: Session,
+        method: Method,
+        request: Request,
+        answer: type[Answer],
+        act: Callable[[], Awaitable[tuple[Answer, Sequence[Row]]]],
+        *,
+        turn: AbstractAsyncContextManager[object] | None = None,
+    ) -> Answer:
+        """Act, and store the answer with the rows that `act` returns beside it; or answer as the first
+        request with this `request_id` was answered, in turn with others that hold `turn`. It goes on when its
+        caller gives up, so that a repeat finds it. After a crash between the act and the commit a repeat acts
+        again: acts set something, and may.
+
+        Raises `InvalidField`, `AlreadyExists` REQUEST_ID_REUSED, `NotOwner` and what `act` raises, after
+        which the request id is as new.
+        """
+        request_id = validation.request_id(request.request_id)  # type: ignore[attr-defined]  # all have one
+        key, digest = (session.context.ref.uuid, method, request_id), request_digest(request)
+        running = self._answering.get(key)
+        if running is None:
+            task = asyncio.create_task(
+                self._answer(session, method, request_id, digest, answer, act, turn or nullcontext()),
+                name=f"answer {method.name}",
+            )
+            running = self._answering[key] = digest, task
+            task.add_done_callback(partial(self._answering_ended, key))
+        if running[0] != digest:
+            raise _reused()
+        done: Answer = await asyncio.shield(running[1])
+        return done
+
+    def _answering_ended(self, key: tuple[UUID, Method, str], task: asyncio.Task[Any]) -> None:
+        del self._answering[key]
+        if not task.cancelled():
+            task.exception()  # its caller may be gone
+
+    async def _answer(
+        self,
+        session: Session,
+        method: Method,
+        request_id: str,
+        digest: bytes,
+        answer: type[Answer],
+        act: Callable[[], Awaitable[tuple[Answer, Sequence[Row]]]],
+        turn: AbstractAsyncContextManager[object],
+    ) -> Answer:
+        async with turn:
+            first = await self._requests.answered(session.context.ref.uuid, method, request_id)
+            if first is not None:
+                if first.digest != digest:
+                    raise _reused()
+                return answer.FromString(first.answer)
+            response, rows = await act()
+            result = new_uuid()
+            action = Action(method, request_id, digest, result, answer=response.SerializeToString())
+            unwrap(await in_time(self.write(session, action, *rows)), result)
+            return response
 
     async def once(self, session: Session, method: Method, request_id: str, act: Callable[[], None]) -> None:
         """Record a request id, and act when it was not recorded before: also where the caller has given up
@@ -56,6 +167,10 @@ class AccountCalls:
         if isinstance(outcome, Refused):
             raise self.lookup.refused(session)
         return outcome
+
+
+def _reused() -> AlreadyExists:
+    return AlreadyExists("the request_id was used before with another payload", "REQUEST_ID_REUSED")
 
 
 async def in_time(stored: Awaitable[T], until: float | None = None) -> T:

@@ -68,12 +68,19 @@ def _check_inline(field: str, media: content_pb2.MediaReference) -> None:
     validation.text(f"{field}.mime_type", media.mime_type, 255)
 
 
-def check_location(field: str, place: content_pb2.LocationContent) -> None:
-    """A place; that it has coordinates is checked before."""
+def check_coordinates(
+    field: str, place: content_pb2.LocationContent | content_pb2.LiveLocationContent
+) -> None:
+    """Where a place is; that it has coordinates is checked before."""
     if not -90 <= place.latitude <= 90:
         raise InvalidField(f"{field}.latitude", "must be between -90 and 90")
     if not -180 <= place.longitude <= 180:
         raise InvalidField(f"{field}.longitude", "must be between -180 and 180")
+
+
+def check_location(field: str, place: content_pb2.LocationContent) -> None:
+    """A place; that it has coordinates is checked before."""
+    check_coordinates(field, place)
     validation.text(f"{field}.name", place.name, 1024)
     validation.text(f"{field}.street_address", place.street_address, 1024)
     if place.url:

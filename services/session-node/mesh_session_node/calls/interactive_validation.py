@@ -24,6 +24,9 @@ from sessionmesh.v1 import content_pb2 as pb
 MAX_BUTTONS = 10
 MAX_ROWS = 10
 MAX_REPLY_ID = 256
+MAX_PRODUCTS = 30
+MAX_VALUES = 32
+"""Fields of a postal address that are filled in."""
 _FILES = frozenset({"image", "video", "gif", "document"})
 
 
@@ -76,6 +79,50 @@ def check_template(field: str, template: pb.TemplateContent) -> None:
             _check_template_header(f"{path}.header", card.header)
         _check_parameters(f"{path}.body", card.body)
         _check_template_buttons(f"{path}.buttons", card.buttons)
+
+
+def check_product_list(field: str, content: pb.ProductListContent) -> None:
+    """Several products of a catalogue."""
+    validation.required_text(f"{field}.header", content.header, MAX_HEADER)
+    validation.required_text(f"{field}.body", content.body, MAX_BODY)
+    validation.text(f"{field}.footer", content.footer, MAX_FOOTER)
+    products = sum(len(section.product_ids) for section in content.sections)
+    if not 1 <= len(content.sections) <= MAX_SECTIONS or not 1 <= products <= MAX_PRODUCTS:
+        raise InvalidField(
+            f"{field}.sections",
+            f"must have 1 to {MAX_SECTIONS} sections with 1 to {MAX_PRODUCTS} products in all",
+        )
+    for at, section in enumerate(content.sections):
+        validation.text(f"{field}.sections[{at}].title", section.title, 24)
+        for place, product in enumerate(section.product_ids):
+            validation.required_text(f"{field}.sections[{at}].product_ids[{place}]", product)
+
+
+def check_flow(field: str, flow: pb.FlowContent) -> None:
+    """A form to fill in."""
+    validation.required_text(f"{field}.body", flow.body, MAX_BODY)
+    validation.text(f"{field}.footer", flow.footer, MAX_FOOTER)
+    validation.required_text(f"{field}.flow_id", flow.flow_id)
+    validation.required_text(f"{field}.button_title", flow.button_title, 30)
+    if flow.HasField("header"):
+        _check_header(f"{field}.header", flow.header)
+    _check_flow(f"{field}.parameters", flow.parameters)
+
+
+def check_location_request(field: str, content: pb.LocationRequestContent) -> None:
+    """A request for the recipient's location."""
+    validation.required_text(f"{field}.body", content.body, MAX_BODY)
+
+
+def check_address_request(field: str, content: pb.AddressRequestContent) -> None:
+    """A request for the recipient's postal address."""
+    validation.required_text(f"{field}.body", content.body, MAX_BODY)
+    if not _country(content.country):
+        raise InvalidField(f"{field}.country", "must be two letters of ISO 3166-1, such as IN")
+    if len(content.values) > MAX_VALUES:
+        raise InvalidField(f"{field}.values", f"must have at most {MAX_VALUES} entries")
+    for name, value in content.values.items():
+        validation.text(f"{field}.values[{name}]", value)
 
 
 def _check_header(field: str, header: pb.InteractiveHeader) -> None:
@@ -153,6 +200,7 @@ def _check_template_buttons(field: str, buttons: Iterable[pb.TemplateButton]) ->
 
 def _check_flow(field: str, flow: pb.FlowParameters) -> None:
     validation.text(f"{field}.token", flow.token, 256)
+    validation.text(f"{field}.screen", flow.screen)
     if flow.data_json:
         try:
             data = json.loads(flow.data_json)
@@ -164,3 +212,4 @@ def _check_flow(field: str, flow: pb.FlowParameters) -> None:
 
 _language = re.compile(r"[a-z]{2,3}(?:_[A-Z]{2,4})?").fullmatch
 _currency = re.compile(r"[A-Z]{3}").fullmatch
+_country = re.compile(r"[A-Z]{2}").fullmatch

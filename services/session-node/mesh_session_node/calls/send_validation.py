@@ -5,9 +5,10 @@ from __future__ import annotations
 from time import time
 
 from mesh_core import addresses, validation
-from mesh_core.errors import InvalidField, Unimplemented
+from mesh_core.errors import InvalidField
 from mesh_session_node.calls.content_parts import not_served
 from mesh_session_node.calls.content_validation import check_content, check_text
+from mesh_session_node.drivers.interface.content import STATUS
 from mesh_session_node.outbound.references import check_ref
 from sessionmesh.v1 import message_pb2
 
@@ -17,6 +18,9 @@ MAX_REQUEST = 160 * 1024
 """Bytes of a serialised request, with all that it has beside its content."""
 MAX_LABELS = 16
 MAX_MENTIONS = 256
+MAX_AUDIENCE = 1000
+POSTED = frozenset({"text", "image", "video", "voice_note"})
+"""Kinds of content that can be status posts."""
 MAX_FORWARD_SCORE = 127
 MAX_DISAPPEAR_AFTER = 90 * 86_400
 """Seconds after which the recipient's copy may disappear at most."""
@@ -33,16 +37,18 @@ def check_send(request: message_pb2.SendMessageRequest) -> None:
     recipient = request.recipient
     canonical = addresses.chat("recipient", recipient)
     if canonical[0] in "cs":
-        raise _not_served_to(canonical)
+        _check_special(canonical, request)
     if canonical is not recipient:
         request.recipient = canonical
     content = request.content
     if content.HasField("text"):
-        check_text(content.text)
+        check_text(content.text, posted=canonical == STATUS)
     else:
         check_content(content)
+    if request.HasField("album"):
+        request.ClearField("album")
     if request.HasField("options"):
-        _check_options(request.options)
+        _check_options(request.options, posted=canonical == STATUS)
         if not request.options.ByteSize():
             request.ClearField("options")
     if request.external_id:
@@ -61,7 +67,7 @@ def check_send(request: message_pb2.SendMessageRequest) -> None:
         raise InvalidField("wait_for", "must be one of QUEUED, SENT")
 
 
-def _check_options(options: message_pb2.MessageOptions) -> None:
+def _check_options(options: message_pb2.MessageOptions, *, posted: bool) -> None:
     if options.HasField("reply_to"):
         check_ref("options.reply_to", options.reply_to)
     if len(options.mentions) > MAX_MENTIONS:
@@ -76,7 +82,9 @@ def _check_options(options: message_pb2.MessageOptions) -> None:
     if not 0 <= options.forward_score <= MAX_FORWARD_SCORE:
         raise InvalidField("options.forward_score", f"must be between 0 and {MAX_FORWARD_SCORE}")
     if options.HasField("audience"):
-        raise not_served("options.audience")
+        if not posted:
+            raise InvalidField("options.audience", "is for status posts only")
+        _check_audience(options.audience)
 
 
 def _check_times(request: message_pb2.SendMessageRequest) -> None:
@@ -92,6 +100,26 @@ def _check_times(request: message_pb2.SendMessageRequest) -> None:
             raise InvalidField("expire_time", "must be after schedule_time")
 
 
-def _not_served_to(address: str) -> Unimplemented:
-    what = "a status post" if address == "status" else "a message to a channel"
-    return not_served("recipient", what)
+def _check_special(recipient: str, request: message_pb2.SendMessageRequest) -> None:
+    """A status post; to a channel nothing is sent yet."""
+    if recipient != STATUS:
+        raise not_served("recipient", "a message to a channel")
+    kind = request.content.WhichOneof("kind")
+    if kind is not None and kind not in POSTED:
+        raise InvalidField(f"content.{kind}", "cannot be a status post")
+
+
+def _check_audience(audience: message_pb2.StatusAudience) -> None:
+    named = audience.kind in (
+        message_pb2.STATUS_AUDIENCE_KIND_CONTACTS_EXCEPT,
+        message_pb2.STATUS_AUDIENCE_KIND_ONLY,
+    )
+    if audience.kind not in message_pb2.StatusAudienceKind.values():
+        raise InvalidField("options.audience.kind", "must be one of CONTACTS, CONTACTS_EXCEPT, ONLY")
+    if len(audience.addresses) > MAX_AUDIENCE or bool(audience.addresses) is not named:
+        raise InvalidField(
+            "options.audience.addresses",
+            f"must have 1 to {MAX_AUDIENCE:,} entries with CONTACTS_EXCEPT and ONLY, else none",
+        )
+    for at, address in enumerate(audience.addresses):
+        audience.addresses[at] = addresses.person(f"options.audience.addresses[{at}]", address)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -67,6 +67,9 @@ class Host(Protocol):
         self, ref: AccountRef, keys: Collection[str], prefixes: Collection[str]
     ) -> Mapping[str, bytes]:
         """The stored rows of the account's driver, opened. Raises `StateUnavailable`."""
+
+    def voted(self, session: SessionContext, poll: str, answers: Sequence[str], micros: int) -> None:
+        """Counts a vote of the account that the network has taken: `poll` is the network's id of the poll."""
 
     def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """Runs something that takes time for a session. A failure is logged, and is not the node's."""

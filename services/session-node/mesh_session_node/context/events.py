@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from mesh_core.ids import Prefix, encode, new_uuid
 from mesh_session_node.context.people import People
 from mesh_session_node.journal import Event
+from sessionmesh.v1 import content_pb2, media_pb2, message_pb2, session_pb2
 from sessionmesh.v1 import event_pb2 as pb
-from sessionmesh.v1 import media_pb2, message_pb2, session_pb2
-from sessionmesh.v1.common_pb2 import Person
+from sessionmesh.v1.common_pb2 import MessageRef, Person
 
 STATUS_TYPES = {
     number: f"message.{name.removeprefix('MESSAGE_STATUS_').lower()}"
@@ -99,6 +99,24 @@ class EventMaker:
         event.reaction.message.CopyFrom(reaction.message)
         event.reaction.emoji = reaction.emoji
         event.reaction.sender.CopyFrom(message.sender)
+        return _row(event)
+
+    def poll(
+        self,
+        poll: MessageRef,
+        voter: Person,
+        answers: Sequence[str],
+        totals: Sequence[content_pb2.PollTotal],
+        micros: int,
+        labels: Mapping[str, str],
+    ) -> Event:
+        """Somebody voted."""
+        event = self._begin("poll.voted", micros, "", labels)
+        told = event.poll
+        told.poll.CopyFrom(poll)
+        told.voter.CopyFrom(voter)
+        told.answers.extend(answers)
+        told.totals.extend(totals)
         return _row(event)
 
     def changed(self, type_: str, message: message_pb2.Message, micros: int) -> Event:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.ids import Prefix, decode
+from mesh_session_node.drivers.interface.content import STATUS
 from mesh_session_node.journal import MediaUse
 from mesh_session_node.store.media import media_of
 from sessionmesh.v1 import content_pb2, media_pb2
-
-STATUS = "status"
-"""The chat of status posts."""
 
 
 def outgoing_media_use(

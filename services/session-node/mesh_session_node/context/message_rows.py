@@ -100,7 +100,7 @@ def _read(kind: type[Stored], row: Record) -> Stored:
 
 def _sent(request: pb.SendMessageRequest) -> pb.Message:
     message = pb.Message(content=request.content, external_id=request.external_id, labels=request.labels)
-    for field in ("options", "schedule_time", "expire_time"):
+    for field in ("options", "schedule_time", "expire_time", "album"):
         if request.HasField(field):
             getattr(message, field).CopyFrom(getattr(request, field))
     return message

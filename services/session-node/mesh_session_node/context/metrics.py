@@ -27,6 +27,9 @@ NETWORK_HELD = Gauge(
 UNLOADABLE = Gauge("mesh_accounts_unloadable", "Accounts of this node's shards that cannot run here")
 OUTBOX = Gauge("mesh_outbox_messages", "Messages waiting in the outboxes of this node")
 MISPLACED = Counter("mesh_node_misplaced_calls", "Calls for accounts of other nodes, sent on to them")
+NUMBERS_CHECKED = Counter(
+    "mesh_numbers_checked", "Numbers of CheckNumbers, by who knew them: cache or network", ["source"]
+)
 MEDIA = Counter("mesh_media_transfers", "Media moved between the network and the store", ["way", "outcome"])
 
 STATE_NAMES = {

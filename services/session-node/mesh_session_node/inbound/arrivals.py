@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import structlog
@@ -119,6 +119,25 @@ class Arrival:
         elif isinstance(outcome, Committed | Duplicate):
             self.acknowledge()
             then(outcome)
+
+
+def told_by_account(session: SessionContext, came: Incoming) -> Incoming:
+    """What the account itself wrote is `from_account`, also where the network does not say so: a message to
+    its own number, or of its phone in a group. Taken for somebody else's it would be answered, for ever.
+    """
+    if came.from_account or not is_one_of(session.own, came.sender, came.identity):
+        return came
+    # It says who the sender is, and so who the recipient is only in the account's chat with itself
+    identity = came.identity if is_one_of(session.own, came.chat) else None
+    return replace(came, from_account=True, identity=identity)
+
+
+def turn_of(session: SessionContext, came: Incoming) -> str:
+    """What comes in one order: a chat's messages, or all of an account whose driver keeps rows, which change
+    from one message to the next.
+    """
+    state = session.driver_state
+    return came.chat if state is None or state.ratchet is not None else ""
 
 
 def _nothing(_outcome: object) -> None:

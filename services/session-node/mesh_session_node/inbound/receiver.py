@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -28,13 +27,14 @@ from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.context.driver_rows import ArrivedRows
 from mesh_session_node.context.message_rows import message_of_row, set_create_time
-from mesh_session_node.drivers.interface.content import Incoming, Reference, is_one_of
+from mesh_session_node.drivers.interface.content import Incoming, Reference
 from mesh_session_node.drivers.interface.driver import Link
-from mesh_session_node.inbound.arrivals import Arrival
+from mesh_session_node.inbound.arrivals import Arrival, told_by_account, turn_of
 from mesh_session_node.inbound.changes import ContentChanges, is_place, writer_of
 from mesh_session_node.inbound.fitting import placeholder
 from mesh_session_node.inbound.in_order import InOrder
 from mesh_session_node.inbound.media import MediaFetcher
+from mesh_session_node.inbound.votes import Counted, Votes
 from mesh_session_node.journal import Event, InboundMessage, Outcome
 from mesh_session_node.outbound.references import ReferenceLookup
 from mesh_session_node.store.media import media_of
@@ -48,9 +48,12 @@ logger = structlog.get_logger(__name__)
 class Receiver:
     """Stores what the network brings; one for all accounts."""
 
-    def __init__(self, lookup: ReferenceLookup, changes: ContentChanges, media: MediaFetcher) -> None:
+    def __init__(
+        self, lookup: ReferenceLookup, changes: ContentChanges, votes: Votes, media: MediaFetcher
+    ) -> None:
         self._lookup = lookup
         self._changes = changes
+        self._votes = votes
         self._media = media
         self._in_order = InOrder()
         self._missed: dict[SessionContext, Link | None] = {}
@@ -59,7 +62,7 @@ class Receiver:
     def receive(self, session: SessionContext, came: Incoming) -> None:
         """Store a message from the network, after what came before it in its chat."""
         came = told_by_account(session, came)
-        link, turn, uuid = session.link, _turn(session, came), new_uuid()
+        link, turn, uuid = session.link, turn_of(session, came), new_uuid()
         changes = None
         if came.changes:
             if session.rows is None:
@@ -171,7 +174,21 @@ class Receiver:
         if came.from_account and await self._lookup.sent_here(session, came.network_id) is not None:
             arrival.acknowledge()  # the echo of what this API sent
             return None
+        if came.content.HasField("poll_vote") and came.target is not None and came.target.network_id in rows:
+            return await self._store_vote(arrival, uuid, rows, came.target.network_id)
         return self._store(arrival, uuid, rows)
+
+    async def _store_vote(
+        self, arrival: Arrival, uuid: UUID, rows: Mapping[str, Record], poll: str
+    ) -> asyncio.Future[Outcome] | None:
+        session, came = arrival.session, arrival.message
+        async with self._changes.turn(session, poll):
+            answers, voter = came.content.poll_vote.answers, writer_of(session, came)
+            counted = await self._votes.count(session, poll, voter, answers, came.time)
+            stored = self._store(arrival, uuid, rows, counted)
+            if stored is not None:
+                await asyncio.wait([stored])
+        return stored
 
     def _store_placeholder(
         self, session: SessionContext, link: Link | None, came: Incoming, changes: ArrivedRows | None
@@ -184,11 +201,11 @@ class Receiver:
             logger.warning("a placeholder is not stored", account_id=session.id, reason=error.message)
 
     def _store(
-        self, arrival: Arrival, uuid: UUID, rows: Mapping[str, Record]
+        self, arrival: Arrival, uuid: UUID, rows: Mapping[str, Record], vote: Counted | None = None
     ) -> asyncio.Future[Outcome] | None:
         """`rows` are those of the messages that it refers to, by the network's ids, as far as they are
-        stored. Returns the future of its outcome; None when the account is no longer here. Raises
-        `Unavailable`.
+        stored; `vote` is what it changes as a vote. Returns the future of its outcome; None when the account
+        is no longer here. Raises `Unavailable`.
         """
         session, came = arrival.session, arrival.message
         if session.closed:
@@ -207,7 +224,7 @@ class Receiver:
             network_id=came.network_id,
             chat=came.chat,
             content=message.SerializeToString(),
-            event=None if came.history else _event(session, message, came),
+            event=None if came.history else _event(session, message, came) if vote is None else vote.event,
             network_time=came.time,
             direction=message.direction,
             status=message.status,
@@ -217,6 +234,7 @@ class Receiver:
         span.end()
         return arrival.store(
             row,
+            *(() if vote is None else vote.rows),
             then=lambda _: self._stored(session, came, uuid),
             repeated=lambda _: self._came_again(arrival, message),
         )
@@ -250,17 +268,6 @@ class Receiver:
             self._media.add(session, uuid, came.blob)
 
 
-def told_by_account(session: SessionContext, came: Incoming) -> Incoming:
-    """What the account itself wrote is `from_account`, also where the network does not say so: a message to
-    its own number, or of its phone in a group. Taken for somebody else's it would be answered, for ever.
-    """
-    if came.from_account or not is_one_of(session.own, came.sender, came.identity):
-        return came
-    # It says who the sender is, and so who the recipient is only in the account's chat with itself
-    identity = came.identity if is_one_of(session.own, came.chat) else None
-    return replace(came, from_account=True, identity=identity)
-
-
 def as_message(arrival: Arrival, uuid: UUID, rows: Mapping[str, Record]) -> pb.Message:
     """A message from the network in the API's form; `rows` as for `Receiver`."""
     session, came = arrival.session, arrival.message
@@ -290,14 +297,6 @@ def as_message(arrival: Arrival, uuid: UUID, rows: Mapping[str, Record]) -> pb.M
     message.network_time.FromMicroseconds(came.time)
     set_create_time(message, uuid)
     return message
-
-
-def _turn(session: SessionContext, came: Incoming) -> str:
-    """What comes in one order: a chat's messages, or all of an account whose driver keeps rows, which change
-    from one message to the next.
-    """
-    state = session.driver_state
-    return came.chat if state is None or state.ratchet is not None else ""
 
 
 def _needs_look_up(session: SessionContext, came: Incoming) -> bool:

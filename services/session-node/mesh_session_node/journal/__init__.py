@@ -13,6 +13,7 @@ from mesh_session_node.journal.outcomes import (
     unwrap,
 )
 from mesh_session_node.journal.rows import (
+    AccountRecord,
     AccountRef,
     Action,
     ContentUpdate,
@@ -39,6 +40,7 @@ from mesh_session_node.journal.writer import Journal
 __all__ = [
     "COMMITTED",
     "REFUSED",
+    "AccountRecord",
     "AccountRef",
     "Action",
     "Committed",

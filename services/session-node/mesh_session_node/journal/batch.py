@@ -12,6 +12,7 @@ from asyncpg.pgproto.pgproto import UUID
 from mesh_core.message_status import same_for_all
 from mesh_session_node.journal.merged_status import MergedStatus
 from mesh_session_node.journal.rows import (
+    AccountRecord,
     AccountRef,
     Action,
     ContentUpdate,
@@ -58,6 +59,8 @@ class Columns:
         self._driver_rows: dict[tuple[int, str | None], tuple[Any, ...]] = {}
         self._inbound: list[tuple[Any, ...]] = []
         self._actions: list[tuple[Any, ...]] = []
+        self._answers: list[tuple[Any, ...]] = []
+        self._records: dict[tuple[int, int, str, str], tuple[Any, ...]] = {}
         self._sessions: dict[AccountRef, tuple[Any, ...]] = {}
         self._disconnects: list[tuple[Any, ...]] = []
         self._contents: dict[UUID, tuple[Any, ...]] = {}
@@ -146,6 +149,12 @@ class Columns:
     def _action(self, _owner: AccountRef, account: int, a: Action) -> None:
         event = (None, None, None) if a.event is None else (a.event.id, a.event.type, a.event.body)
         self._actions.append((account, a.method, a.request_id, a.digest, a.result, *event))
+        if a.answer is not None:
+            self._answers.append((account, a.result, a.answer))
+
+    def _record(self, _owner: AccountRef, account: int, r: AccountRecord) -> None:
+        row = (account, r.kind, r.key, r.member, r.value, r.time)
+        self._records[row[:4]] = row
 
     def _disconnect(self, _owner: AccountRef, account: int, d: Disconnect) -> None:
         self._disconnects.append((account, *_DISCONNECT(d)))
@@ -207,6 +216,7 @@ _ADD: dict[type, Callable[[Columns, AccountRef, int, Any], None]] = {
     Event: Columns._event,
     InboundMessage: Columns._inbound_message,
     Action: Columns._action,
+    AccountRecord: Columns._record,
     SessionSnapshot: Columns._session,
     Disconnect: Columns._disconnect,
     Credential: Columns._credential,
@@ -308,6 +318,8 @@ COLUMNS = (
     Column("places", "journal_place[]", attrgetter("_places")),
     Column("refs", "journal_reference[]", attrgetter("_uses")),
     Column("driver_rows", "journal_driver_row[]", lambda columns: columns._driver_rows.values()),
+    Column("records", "journal_record[]", lambda columns: columns._records.values()),
+    Column("answers", "journal_answer[]", attrgetter("_answers")),
 )
 """Everything that `journal_write` takes of a batch's rows; nothing else names or counts its arguments."""
 

@@ -114,8 +114,8 @@ class InboundMessage(msgspec.Struct, frozen=True, gc=False):
 
 
 class Action(msgspec.Struct, frozen=True, gc=False):
-    """A request id used for anything but a message. `result` is returned to a repeated request; `event` is
-    stored only the first time.
+    """A request id used for anything but a message. `result` is returned to a repeated request, with
+    `answer`, a serialised response, where it does not lead to that; `event` is stored only the first time.
     """
 
     method: int
@@ -123,6 +123,19 @@ class Action(msgspec.Struct, frozen=True, gc=False):
     digest: bytes
     result: UUID
     event: Event | None = None
+    answer: bytes | None = None
+
+
+class AccountRecord(msgspec.Struct, frozen=True, gc=False):
+    """A record of the account (`mesh_core.database.requests`); `value` None: there is none any more. The last
+    one of an account, kind, key and member in a batch is stored.
+    """
+
+    kind: int
+    key: str
+    member: str
+    value: bytes | None
+    time: int
 
 
 class SessionSnapshot(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -256,6 +269,7 @@ Row = (
     | Event
     | InboundMessage
     | Action
+    | AccountRecord
     | SessionSnapshot
     | Disconnect
     | Credential

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Coroutine, Mapping
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -26,6 +26,7 @@ from mesh_session_node.drivers.registry import Drivers
 from mesh_session_node.inbound.changes import ContentChanges
 from mesh_session_node.inbound.media import MediaFetcher
 from mesh_session_node.inbound.receiver import Receiver
+from mesh_session_node.inbound.votes import Votes
 from mesh_session_node.journal import AccountRef, Journal
 from mesh_session_node.journal.writer import Stored
 from mesh_session_node.node import maintenance
@@ -46,6 +47,7 @@ from mesh_session_node.store.accounts import AccountRow, AccountStore, SessionRo
 from mesh_session_node.store.driver_rows import DriverRowStore
 from mesh_session_node.store.media import MediaClient
 from mesh_session_node.store.messages import MessageStore
+from mesh_session_node.store.records import RecordStore
 
 logger = structlog.get_logger(__name__)
 
@@ -66,6 +68,7 @@ class Node:
         media: MediaClient,
         previews: LinkPreviews,
         rows: DriverRowStore,
+        records: RecordStore,
         ownership: NodeOwnership,
     ) -> None:
         self.loop = asyncio.get_running_loop()
@@ -87,9 +90,12 @@ class Node:
         self._receipt_acks = ReceiptAcks(journal, self._late_receipts)
         self._room = NodeRoom(settings.node_outbox_bytes)
         self._connects = ConnectLimiter(settings.connects_per_second, settings.connects_at_once, self.spawn)
-        changes = ContentChanges(self.references)
-        fetcher = MediaFetcher(media, messages, changes, settings.media_transfers, settings.fetch_media_up_to)
-        self._receiver = Receiver(self.references, changes, fetcher)
+        self.changes = ContentChanges(self.references)
+        fetcher = MediaFetcher(
+            media, messages, self.changes, settings.media_transfers, settings.fetch_media_up_to
+        )
+        self._votes = Votes(self.references, self.changes, records)
+        self._receiver = Receiver(self.references, self.changes, self._votes, fetcher)
         self.loader = AccountLoader(self.registry, accounts, sealer, self, fetcher, self.spawn)
         self.lookup = AccountLookup(node_id, self.registry, self.loader, ownership)
         self.handler = NodeShardHandler(self.registry, self.loader, journal, time.monotonic)
@@ -166,6 +172,10 @@ class Node:
             return await self._rows.read(ref.tenant, ref.uuid, keys, prefixes)
         except _UNREADABLE as error:
             raise StateUnavailable(f"rows of the driver's state cannot be read: {error}") from error
+
+    def voted(self, session: SessionContext, poll: str, answers: Sequence[str], micros: int) -> None:
+        counting = self._votes.count_own(session, poll, answers, micros)
+        self.spawn(f"count a vote of {session.id}", counting)
 
     def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name=name)

@@ -14,7 +14,13 @@ from mesh_core.errors import MeshError
 from mesh_core.telemetry import tracing
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
-from mesh_session_node.drivers.interface.content import Identity, OutgoingMessage, References
+from mesh_session_node.drivers.interface.content import (
+    STATUS,
+    Identity,
+    OutgoingMessage,
+    References,
+    audience_of,
+)
 from mesh_session_node.drivers.interface.outcomes import Failure, Receipt
 from mesh_session_node.journal import MemberReceipt, StatusChange
 from mesh_session_node.outbound.outgoing import Outgoing
@@ -28,6 +34,8 @@ logger = structlog.get_logger(__name__)
 
 MAX_IN_FLIGHT = 512
 """Messages of one account that the network may have without having acknowledged them."""
+MAX_IN_FLIGHT_BYTES = 2 * 1024 * 1024
+"""What is stored of those, in bytes: one more message goes as long as there are fewer."""
 MAX_ATTEMPTS = 50
 _STATUS_OF = {
     Receipt.DELIVERED: pb.MESSAGE_STATUS_DELIVERED,
@@ -73,6 +81,7 @@ class MessagesInFlight:
 
     __slots__ = (
         "_acks",
+        "_bytes",
         "_late",
         "_queue",
         "_receipts_upto",
@@ -93,11 +102,30 @@ class MessagesInFlight:
         self.context = context
         self.messages: dict[str, Outgoing] = {}
         self.sent = SentCache()
+        self._bytes = 0
         self._queue = queue
         self._waiters = waiters
         self._late = late
         self._acks = acks
         self._receipts_upto = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether the network has as much without an acknowledgement as it may."""
+        return len(self.messages) >= MAX_IN_FLIGHT or self._bytes >= MAX_IN_FLIGHT_BYTES
+
+    def clear(self) -> list[Outgoing]:
+        """Take everything out."""
+        messages = [*self.messages.values()]
+        self.messages.clear()
+        self._bytes = 0
+        return messages
+
+    def _take(self, network_id: str) -> Outgoing | None:
+        out = self.messages.pop(network_id, None)
+        if out is not None:
+            self._bytes -= out.size
+        return out
 
     def send(self, out: Outgoing) -> None:
         """Hand a message to the network. There must be a link."""
@@ -121,10 +149,14 @@ class MessagesInFlight:
                 payload, blobs = context.driver.encode(out.request, _NO_REFERENCES, None)
             out.attempts += 1
             self.messages[out.network_id] = out
+            self._bytes += out.size
             traceparent = out.span.traceparent if out.span is not None and out.span.recorded else ""
-            context.link.send(OutgoingMessage(out.network_id, out.chat, payload, blobs, traceparent))
+            audience = audience_of(out.request) if out.chat == STATUS else None
+            context.link.send(
+                OutgoingMessage(out.network_id, out.chat, payload, blobs, traceparent, audience)
+            )
         except Exception as error:  # it was not handed over, and would not be the next time
-            self.messages.pop(out.network_id, None)
+            self._take(out.network_id)
             _end_span(out, repr(error))
             self._cannot_send(out, error)
 
@@ -136,7 +168,7 @@ class MessagesInFlight:
 
     def on_ack(self, network_id: str, micros: int, recipient: Identity | None = None) -> None:
         """The network has it, since microseconds since the epoch; `recipient` is who it went to."""
-        out = self.messages.pop(network_id, None)
+        out = self._take(network_id)
         if out is None:
             return
         context = self.context
@@ -147,6 +179,8 @@ class MessagesInFlight:
         metrics.SENT.inc()
         _end_span(out)
         event = status_event(context, out, pb.MESSAGE_STATUS_SENT, micros)
+        if out.poll is not None:
+            context.host.voted(context, out.poll, [*out.request.content.poll_vote.answers], micros)
         out.release_payload()
         change = StatusChange(out.uuid, pb.MESSAGE_STATUS_SENT, micros, event)
         context.host.journal.post(context.ref, change, *context.people.news)
@@ -164,7 +198,7 @@ class MessagesInFlight:
         code: int | None = None,
     ) -> None:
         """The network does not take it, or not now; `retry_after` is in seconds, `code` the network's."""
-        out = self.messages.pop(network_id, None)
+        out = self._take(network_id)
         if out is None:
             return
         _end_span(out, detail)
@@ -250,10 +284,9 @@ class MessagesInFlight:
 
     def link_gone(self) -> None:
         """What the network has not acknowledged is sent again after the next login, under the same ids."""
-        for out in self.messages.values():
+        for out in self.clear():
             _end_span(out, "connection lost")
             self._queue.put_back(out)
-        self.messages.clear()
 
 
 def _end_span(out: Outgoing, problem: str = "") -> None:

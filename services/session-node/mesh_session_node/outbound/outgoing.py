@@ -28,6 +28,7 @@ class Outgoing:
         "id",
         "network_id",
         "order",
+        "poll",
         "prepared",
         "receipted",
         "request",
@@ -57,6 +58,8 @@ class Outgoing:
         self.prepared: bytes | None = None
         """The driver's encoding, where it took more than the request to make."""
         self.blobs: Sequence[str] = ()
+        self.poll: str | None = None
+        """Of a vote that was prepared: the network's id of the poll."""
         self.attempts = 0
         """How often the network has been handed it, or may have been."""
         self.tries = 0

@@ -21,18 +21,22 @@ from mesh_session_node.drivers.interface.content import (
     SENT_BEFORE,
     MediaPart,
     OutgoingMessage,
+    Reference,
     References,
+    audience_of,
     is_person,
 )
 from mesh_session_node.drivers.interface.driver import Driver
 from mesh_session_node.drivers.interface.outcomes import BlobUnavailable, ConnectionEnded
 from mesh_session_node.drivers.interface.state import StateUnavailable
+from mesh_session_node.outbound.answers import ABOUT, check_answer
 from mesh_session_node.outbound.inline_files import store_inline_file
 from mesh_session_node.outbound.link_previews import LinkPreviews, first_link
 from mesh_session_node.outbound.outgoing import Outgoing
 from mesh_session_node.outbound.references import NEVER_SENT, ReferenceLookup
 from mesh_session_node.store.media import MediaClient, check_media, media_of
 from sessionmesh.v1 import content_pb2, message_pb2
+from sessionmesh.v1.common_pb2 import MessageRef
 
 
 class CannotPrepare(Exception):
@@ -56,6 +60,8 @@ class Prepared:
 
     payload: bytes
     blobs: Sequence[str]
+    poll: str | None = None
+    """Of a vote: the network's id of the poll."""
 
 
 def needs_preparation(driver: Driver, request: message_pb2.SendMessageRequest) -> bool:
@@ -102,7 +108,8 @@ class Preparation:
         payload, blobs = session.driver.encode(
             await self._with_preview(session, out.request), references, part
         )
-        return Prepared(payload, blobs)
+        voted_in = references.target if out.request.content.HasField("poll_vote") else None
+        return Prepared(payload, blobs, None if voted_in is None else voted_in.network_id)
 
     async def sent(self, session: SessionContext, network_id: str) -> OutgoingMessage | None:
         """A message that the account has sent, as it is stored: for a recipient that could not decrypt it.
@@ -124,7 +131,7 @@ class Preparation:
             payload, blobs = session.driver.encode(request, references, part)
         except FailedPrecondition:  # it was revoked since
             return None
-        return OutgoingMessage(network_id, row["chat"], payload, blobs)
+        return OutgoingMessage(network_id, row["chat"], payload, blobs, audience=audience_of(request))
 
     async def _with_preview(
         self, session: SessionContext, request: message_pb2.SendMessageRequest
@@ -147,12 +154,19 @@ class Preparation:
         reply_to = target = None
         if request.options.HasField("reply_to"):
             reply_to = await self._lookup.resolve(session, request.options.reply_to, "options.reply_to")
-        if request.content.WhichOneof("kind") == "reaction":
-            about = request.content.reaction.message
-            target = await self._lookup.resolve(session, about, "content.reaction.message")
+        kind = request.content.WhichOneof("kind") or ""
+        if kind in ABOUT:
+            field = f"content.{kind}.{ABOUT[kind]}"
+            about: MessageRef = getattr(getattr(request.content, kind), ABOUT[kind])
+            target = await self._lookup.resolve(session, about, field)
             if _elsewhere(target.chat, request.recipient):
-                raise InvalidField("content.reaction.message", "is of another chat than the recipient's")
-        return References(reply_to, target)
+                raise InvalidField(field, "is of another chat than the recipient's")
+            if target.content is not None:
+                check_answer(request.content, target.content)
+        album = None
+        if request.HasField("album"):
+            album = Reference(request.album.network_message_id, request.album.chat)
+        return References(reply_to, target, album)
 
     async def _check_media(self, session: SessionContext, content: content_pb2.Content) -> None:
         reference = media_of(content)

@@ -62,7 +62,7 @@ class Preparing:
         try:
             with tracing.span("mesh.node.prepare", parent=out.traceparent, attributes={_MESSAGE: out.id}):
                 done = await self._preparation.prepare(self._context, out)
-            out.prepared, out.blobs = done.payload, done.blobs
+            out.prepared, out.blobs, out.poll = done.payload, done.blobs, done.poll
         except CannotPrepare as error:
             if error.final or out.tries >= MAX_TRIES:
                 failure = (error.reason, str(error))

@@ -9,7 +9,7 @@ from asyncpg import Record
 from mesh_core import addresses
 from mesh_core.errors import FailedPrecondition, InvalidField, NotFound
 from mesh_core.ids import Prefix, decode
-from mesh_core.validation import required_text
+from mesh_core.validation import required_text, to_timestamp
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.context.message_rows import message_of_row, ref_of_row
 from mesh_session_node.drivers.interface.content import Reference, is_person
@@ -79,9 +79,16 @@ class ReferenceLookup:
         return row
 
     async def resolve(self, session: SessionContext, ref: MessageRef, field: str) -> Reference:
-        """What the network knows the message by; raises as `row`, `FailedPrecondition` MESSAGE_STATE for one
-        that ended without being sent, and `InvalidField` where a reference to a message that was never stored
-        says too little of it.
+        """What the network knows the message by; raises as `find` does."""
+        found, _ = await self.find(session, ref, field)
+        return found
+
+    async def find(
+        self, session: SessionContext, ref: MessageRef, field: str
+    ) -> tuple[Reference, Record | None]:
+        """What the network knows the message by, and its row where it is stored; raises as `row`,
+        `FailedPrecondition` MESSAGE_STATE for one that ended without being sent, and `InvalidField` where a
+        reference to a message that was never stored says too little of it.
         """
         row = await self.row(session, ref, field)
         if row is not None:
@@ -89,14 +96,15 @@ class ReferenceLookup:
                 status = message_pb2.MessageStatus.Name(row["status"]).removeprefix("MESSAGE_STATUS_")
                 raise FailedPrecondition(f"{field}: the message is {status}", "MESSAGE_STATE")
             found, content = ref_of_row(row), message_of_row(session.id, session.people, row).content
-            return Reference(found.network_message_id, found.chat, found.sender, content)
+            time = 0 if row["network_time"] is None else to_timestamp(row["network_time"]).ToMicroseconds()
+            return Reference(found.network_message_id, found.chat, found.sender, content, time), row
         if not ref.chat:
             raise InvalidField(f"{field}.chat", "is required for a message that is not stored here")
         if ref.from_account or ref.sender:
-            return Reference(ref.network_message_id, ref.chat, ref.sender)
+            return Reference(ref.network_message_id, ref.chat, ref.sender), None
         if not is_person(ref.chat):
             raise InvalidField(f"{field}.sender", "is required, or from_account")
-        return Reference(ref.network_message_id, ref.chat, ref.chat)
+        return Reference(ref.network_message_id, ref.chat, ref.chat), None
 
     async def sent_here(self, session: SessionContext, network_id: str) -> Record | None:
         """The stored message that the account sends by this API under this id; None without one."""

@@ -17,7 +17,7 @@ from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.drivers.interface.content import OutgoingMessage
 from mesh_session_node.outbound.acceptance import Acceptance
-from mesh_session_node.outbound.in_flight import MAX_IN_FLIGHT, MessagesInFlight
+from mesh_session_node.outbound.in_flight import MessagesInFlight
 from mesh_session_node.outbound.limits import Limiter
 from mesh_session_node.outbound.outbox import Outbox
 from mesh_session_node.outbound.outgoing import Outgoing
@@ -245,7 +245,7 @@ class Sender:
     def _may_send(self) -> bool:
         context = self._context
         state = context.driver_state
-        if context.link is None or state is None or len(self.in_flight.messages) >= MAX_IN_FLIGHT:
+        if context.link is None or state is None or self.in_flight.full:
             return False
         if self._resume_at and time.monotonic() < self._resume_at:
             return False
@@ -259,9 +259,8 @@ class Sender:
         end_unsent(self._context, self.waiters, out, pb.MESSAGE_STATUS_FAILED, reason, detail)
 
     def _take_all(self) -> list[Outgoing]:
-        preparing, in_flight = self._preparing.messages, self.in_flight.messages
-        messages = [*in_flight.values(), *preparing.values(), *self.outbox.clear()]
-        in_flight.clear()
+        preparing = self._preparing.messages
+        messages = [*self.in_flight.clear(), *preparing.values(), *self.outbox.clear()]
         preparing.clear()
         return messages
 

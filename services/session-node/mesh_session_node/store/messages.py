@@ -43,9 +43,9 @@ class MessageStore:
         """One message's row."""
         return await self._pool.fetchrow(_MESSAGE, account, message)
 
-    async def accepted(self, account: UUID, request_id: str, digest: bytes) -> Record | None:
-        """The row of the message that this request to send was answered with; None when there is none."""
-        return await self._pool.fetchrow(_ACCEPTED, account, Method.SEND_MESSAGE, request_id, digest)
+    async def accepted(self, account: UUID, method: Method, request_id: str, digest: bytes) -> Record | None:
+        """The row of the message that this request was answered with; None when there is none."""
+        return await self._pool.fetchrow(_ACCEPTED, account, method, request_id, digest)
 
     async def messages(self, account: UUID, messages: Collection[UUID]) -> list[Record]:
         """The rows of these messages, without those that do not exist."""

@@ -87,6 +87,10 @@ func TestEveryKindIsReadAsItWasWritten(t *testing.T) {
 			Name: "n", Description: "d", StartTime: at, EndTime: at, JoinUrl: "https://j.example", Cancelled: true,
 			Location: &sessionmeshv1.LocationContent{Latitude: proto.Float64(1), Longitude: proto.Float64(2)},
 		}}},
+		{Kind: &sessionmeshv1.Content_Text{Text: &sessionmeshv1.TextContent{Body: "news", Style: &sessionmeshv1.TextStyle{
+			BackgroundColor: "#00FF7F", TextColor: "#000000", Font: sessionmeshv1.TextFont_TEXT_FONT_EXO2,
+		}}}},
+		{Kind: &sessionmeshv1.Content_Album{Album: &sessionmeshv1.AlbumContent{ImageCount: 2, VideoCount: 1}}},
 		{Kind: &sessionmeshv1.Content_LocationRequest{LocationRequest: &sessionmeshv1.LocationRequestContent{Body: "where?"}}},
 	} {
 		if got := across(t, of(content)); !proto.Equal(got.GetContent(), content) {
@@ -109,6 +113,14 @@ func TestWhatIsAboutAnotherMessage(t *testing.T) {
 	mine := &internalv1.ReferredMessage{NetworkMessageId: "T"}
 	got := across(t, &internalv1.DeviceMessage{Request: of(&sessionmeshv1.Content{Kind: &sessionmeshv1.Content_Revoked{Revoked: &sessionmeshv1.RevokedContent{}}}).Request, Target: mine})
 	if got.GetContent().GetRevoked() == nil || got.GetTarget().GetSender() != "phone:+491510000001" {
+		t.Errorf("%v", got)
+	}
+}
+
+func TestAPartOfAnAlbumNamesTheAlbum(t *testing.T) {
+	part := of(&sessionmeshv1.Content{Kind: &sessionmeshv1.Content_Image{Image: &sessionmeshv1.ImageContent{Media: whole}}})
+	part.Album = &internalv1.ReferredMessage{NetworkMessageId: "T"}
+	if got := across(t, part); got.GetAlbum() != "T" || got.GetContent().GetImage() == nil {
 		t.Errorf("%v", got)
 	}
 }

@@ -4,6 +4,8 @@ package content
 import (
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -34,6 +36,8 @@ type Outgoing struct {
 	Vote *Vote
 	// Where the network has its file; nil: it has none.
 	File *internalv1.StoredFile
+	// Of a status post: the addresses of who sees it.
+	Audience []string
 }
 
 // A Vote on a poll.
@@ -68,7 +72,10 @@ func (w Writer) person(jid types.JID) types.JID {
 // Write turns a message into the network's form.
 func (w Writer) Write(message *internalv1.DeviceMessage) (*Outgoing, error) {
 	content := w.named(message.GetRequest())
-	out := &Outgoing{Message: &waE2E.Message{}, File: message.GetFile()}
+	out := &Outgoing{
+		Message: &waE2E.Message{}, File: message.GetFile(),
+		Audience: message.GetRequest().GetOptions().GetAudience().GetAddresses(),
+	}
 	context, err := w.context(message)
 	if err != nil {
 		return nil, err
@@ -99,6 +106,11 @@ func (w Writer) Write(message *internalv1.DeviceMessage) (*Outgoing, error) {
 	case *sessionmeshv1.Content_List:
 		out.Beside = nativeFlow
 		out.Message.InteractiveMessage = list(kind.List, context)
+	case *sessionmeshv1.Content_Album:
+		out.Message.AlbumMessage = &waE2E.AlbumMessage{
+			ExpectedImageCount: proto.Uint32(uint32(kind.Album.GetImageCount())),
+			ExpectedVideoCount: proto.Uint32(uint32(kind.Album.GetVideoCount())), ContextInfo: context,
+		}
 	case *sessionmeshv1.Content_LocationRequest:
 		out.Beside = nativeFlow
 		out.Message.InteractiveMessage = flow(context, "", kind.LocationRequest.GetBody(), "", button("send_location", map[string]any{}))
@@ -113,6 +125,15 @@ func (w Writer) Write(message *internalv1.DeviceMessage) (*Outgoing, error) {
 	}
 	if out.Message.ReactionMessage == nil && out.Message.ProtocolMessage == nil {
 		out.Message.MessageContextInfo = &waE2E.MessageContextInfo{MessageSecret: w.Secret}
+	}
+	if message.GetAlbum() != nil {
+		key, err := w.key(message.GetAlbum())
+		if err != nil {
+			return nil, err
+		}
+		out.Message.MessageContextInfo.MessageAssociation = &waE2E.MessageAssociation{
+			AssociationType: waE2E.MessageAssociation_MEDIA_ALBUM.Enum(), ParentMessageKey: key,
+		}
 	}
 	return out, nil
 }
@@ -254,8 +275,8 @@ func (w Writer) vote(out *Outgoing, poll *internalv1.ReferredMessage, vote *sess
 }
 
 func text(out *waE2E.Message, text *sessionmeshv1.TextContent, context *waE2E.ContextInfo) {
-	preview := text.GetPreview()
-	if context == nil && preview == nil {
+	preview, style := text.GetPreview(), text.GetStyle()
+	if context == nil && preview == nil && style == nil {
 		out.Conversation = proto.String(text.GetBody())
 		return
 	}
@@ -266,6 +287,32 @@ func text(out *waE2E.Message, text *sessionmeshv1.TextContent, context *waE2E.Co
 		out.ExtendedTextMessage.Description = proto.String(preview.GetDescription())
 		out.ExtendedTextMessage.JPEGThumbnail = preview.GetThumbnail()
 	}
+	if style != nil {
+		out.ExtendedTextMessage.BackgroundArgb = argb(style.GetBackgroundColor())
+		out.ExtendedTextMessage.TextArgb = argb(style.GetTextColor())
+		out.ExtendedTextMessage.Font = fonts[style.GetFont()].Enum()
+	}
+}
+
+// fonts are the network's typefaces; it shows none as the device's own.
+var fonts = map[sessionmeshv1.TextFont]waE2E.ExtendedTextMessage_FontType{
+	sessionmeshv1.TextFont_TEXT_FONT_SYSTEM:         waE2E.ExtendedTextMessage_SYSTEM,
+	sessionmeshv1.TextFont_TEXT_FONT_SYSTEM_TEXT:    waE2E.ExtendedTextMessage_SYSTEM_TEXT,
+	sessionmeshv1.TextFont_TEXT_FONT_SCRIPT:         waE2E.ExtendedTextMessage_FB_SCRIPT,
+	sessionmeshv1.TextFont_TEXT_FONT_SYSTEM_BOLD:    waE2E.ExtendedTextMessage_SYSTEM_BOLD,
+	sessionmeshv1.TextFont_TEXT_FONT_MORNING_BREEZE: waE2E.ExtendedTextMessage_MORNINGBREEZE_REGULAR,
+	sessionmeshv1.TextFont_TEXT_FONT_CALISTOGA:      waE2E.ExtendedTextMessage_CALISTOGA_REGULAR,
+	sessionmeshv1.TextFont_TEXT_FONT_EXO2:           waE2E.ExtendedTextMessage_EXO2_EXTRABOLD,
+	sessionmeshv1.TextFont_TEXT_FONT_COURIER_PRIME:  waE2E.ExtendedTextMessage_COURIERPRIME_BOLD,
+}
+
+// argb is a color as the network has it, all of it opaque, from #RRGGBB.
+func argb(color string) *uint32 {
+	rgb, err := strconv.ParseUint(strings.TrimPrefix(color, "#"), 16, 24)
+	if err != nil {
+		return nil
+	}
+	return proto.Uint32(0xFF000000 | uint32(rgb))
 }
 
 func location(place *sessionmeshv1.LocationContent, context *waE2E.ContextInfo) *waE2E.LocationMessage {

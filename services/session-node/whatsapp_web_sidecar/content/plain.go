@@ -3,6 +3,7 @@ package content
 import (
 	"bytes"
 	"crypto/sha256"
+	"fmt"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
@@ -25,6 +26,7 @@ func readPlain(message *waE2E.Message) *sessionmeshv1.Content {
 				Url: said.GetMatchedText(), Title: said.GetTitle(), Description: said.GetDescription(), Thumbnail: said.GetJPEGThumbnail(),
 			}
 		}
+		text.Style = styleOf(said)
 		return &sessionmeshv1.Content{Kind: &sessionmeshv1.Content_Text{Text: text}}
 	case message.LocationMessage != nil:
 		return &sessionmeshv1.Content{Kind: &sessionmeshv1.Content_Location{Location: place(message.LocationMessage)}}
@@ -68,6 +70,23 @@ func readPlain(message *waE2E.Message) *sessionmeshv1.Content {
 		return Unavailable(sessionmeshv1.UnavailableReason_UNAVAILABLE_REASON_PHONE_ONLY)
 	}
 	return nil
+}
+
+// styleOf is how a status post shows its text; nil for other texts.
+func styleOf(said *waE2E.ExtendedTextMessage) *sessionmeshv1.TextStyle {
+	if said.BackgroundArgb == nil {
+		return nil
+	}
+	style := &sessionmeshv1.TextStyle{BackgroundColor: fmt.Sprintf("#%06X", said.GetBackgroundArgb()&0xFFFFFF)}
+	if said.TextArgb != nil {
+		style.TextColor = fmt.Sprintf("#%06X", said.GetTextArgb()&0xFFFFFF)
+	}
+	for font, theirs := range fonts {
+		if said.Font != nil && theirs == said.GetFont() {
+			style.Font = font
+		}
+	}
+	return style
 }
 
 func pollOf(message *waE2E.Message) *waE2E.PollCreationMessage {

@@ -39,6 +39,9 @@ func (d *Device) Call(call *internalv1.DeviceCall) {
 func (d *Device) answer(result *internalv1.DeviceCallResult, err error) {
 	if err != nil {
 		result.Error = valid(err.Error())
+		if d.ctx.Err() == nil && d.client.IsConnected() { // else nobody has refused it
+			result.Refusal = refusalOf(err)
+		}
 	}
 	d.say(&internalv1.RunResponse{Response: &internalv1.RunResponse_CallResult{CallResult: result}})
 }
@@ -52,6 +55,10 @@ func (d *Device) do(call *internalv1.DeviceCall, result *internalv1.DeviceCallRe
 	switch asked := call.GetCall().(type) {
 	case *internalv1.DeviceCall_CheckNumbers:
 		return d.checkNumbers(ctx, asked.CheckNumbers.GetPhones(), result)
+	case *internalv1.DeviceCall_SetBlocked:
+		return d.setBlocked(ctx, asked.SetBlocked)
+	case *internalv1.DeviceCall_ListBlocked:
+		return d.listBlocked(ctx, result)
 	case *internalv1.DeviceCall_MarkRead:
 		return d.markRead(ctx, asked.MarkRead)
 	case *internalv1.DeviceCall_SetTyping:
@@ -78,6 +85,16 @@ func (d *Device) do(call *internalv1.DeviceCall, result *internalv1.DeviceCallRe
 			return err
 		}
 		return d.client.SubscribePresence(ctx, person)
+	case *internalv1.DeviceCall_EditMessage:
+		return d.edit(asked.EditMessage)
+	case *internalv1.DeviceCall_RevokeMessage:
+		return d.revoke(asked.RevokeMessage)
+	case *internalv1.DeviceCall_PinMessage:
+		return d.pin(asked.PinMessage)
+	case *internalv1.DeviceCall_StarMessage:
+		return d.star(ctx, asked.StarMessage)
+	case *internalv1.DeviceCall_DeleteMessageForMe:
+		return d.deleteForMe(ctx, asked.DeleteMessageForMe)
 	}
 	return errors.New("this version does not know the question")
 }

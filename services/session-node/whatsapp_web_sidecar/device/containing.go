@@ -44,8 +44,9 @@ func (d *Device) containStanzas(client *whatsmeow.Client) {
 		reflect.ValueOf(&handle).Elem().Set(handlers.MapIndex(tag).Convert(reflect.TypeOf(handle)))
 		contained := func(ctx context.Context, node *waBinary.Node) {
 			d.came.Store(time.Now().UnixNano())
+			defer d.unhandled.done(node, sizeOf(node))
 			d.contain(func() {
-				if !d.handleBeside(ctx, client, node) {
+				if !d.passOver(ctx, client, node) && !d.handleBeside(ctx, client, node) && !d.handleAside(ctx, client, node, handle) {
 					handle(ctx, node)
 				}
 			})
@@ -75,8 +76,17 @@ func (d *Device) handleBeside(ctx context.Context, client *whatsmeow.Client, nod
 	default:
 		return false
 	}
+	select {
+	case d.beside <- struct{}{}:
+	default:
+		d.log.write(levelWarning, "a notification waits until after the next login: there are too many")
+		return true
+	}
 	defer internals.MaybeDeferredAck(ctx, node)()
-	go d.contain(func() { handle(ctx, node) })
+	go d.contain(func() {
+		defer func() { <-d.beside }()
+		handle(ctx, node)
+	})
 	return true
 }
 
@@ -117,6 +127,7 @@ func (d *Device) connectContained(client *whatsmeow.Client) error {
 				d.log.write(levelWarning, "a frame that cannot be read is passed over", "problem", err.Error())
 				return
 			}
+			d.unhandled.wait(d.ctx)
 			handle(ctx, frame)
 		})
 	}

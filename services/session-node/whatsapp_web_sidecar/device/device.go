@@ -14,7 +14,6 @@ import (
 	waBinary "go.mau.fi/whatsmeow/binary"
 	"go.mau.fi/whatsmeow/types"
 	internalv1 "sessionmesh.dev/gen/sessionmesh/nodes/v1"
-	"sessionmesh.dev/whatsapp-web-sidecar/address"
 	"sessionmesh.dev/whatsapp-web-sidecar/content"
 	"sessionmesh.dev/whatsapp-web-sidecar/rows"
 )
@@ -22,6 +21,9 @@ import (
 // An Out takes what devices say to the node. It waits for a node that reads slowly, and returns false once the stream has
 // ended.
 type Out func(*internalv1.RunResponse) bool
+
+// maxQuestions is how many questions to the node one device has open; the node takes twice as many of one.
+const maxQuestions = 32
 
 // settleTimeout is how long a message may take to be stored. The network offers it again after the next login.
 const settleTimeout = 60 * time.Second
@@ -54,13 +56,18 @@ type Device struct {
 	mu          sync.Mutex
 	sequence    uint64
 	settling    map[uint64]chan bool
+	asking      chan struct{}
 	reading     map[uint64]chan *internalv1.RowsRead
 	recalling   map[uint64]chan *internalv1.MessageRead
-	questions   chan struct{}
 	queue       queue
 	receipts    receipts
+	resending   aside
+	askingAgain aside
+	unhandled   unhandled
+	beside      chan struct{}
 	calls       chan struct{}
 	pinging     bool
+	ending      bool
 	retries     map[string]chan *mediaRetry
 	remembering bool
 
@@ -71,8 +78,8 @@ type Device struct {
 func newDevice(number uint64, accountID string, network *Network, out Out) *Device {
 	d := &Device{
 		number: number, accountID: accountID, out: out, network: network, calls: make(chan struct{}, maxCalls),
-		settling: map[uint64]chan bool{}, reading: map[uint64]chan *internalv1.RowsRead{},
-		recalling: map[uint64]chan *internalv1.MessageRead{}, questions: make(chan struct{}, maxQuestions),
+		settling: map[uint64]chan bool{}, asking: make(chan struct{}, maxQuestions), reading: map[uint64]chan *internalv1.RowsRead{},
+		recalling: map[uint64]chan *internalv1.MessageRead{}, beside: make(chan struct{}, maxBeside),
 	}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	d.line.goOn = sync.NewCond(&d.line.mu)
@@ -181,6 +188,13 @@ func (d *Device) sayLocked(response *internalv1.RunResponse) bool {
 
 // end says why the connection has ended, once, and lets go of it.
 func (d *Device) end(why internalv1.DeviceEnd, detail string, retryAfter time.Duration) {
+	d.mu.Lock()
+	known := d.ending
+	d.ending = true
+	d.mu.Unlock()
+	if known { // of which this is a consequence
+		return
+	}
 	ended := &internalv1.DeviceEnded{End: why, Detail: detail}
 	if retryAfter > 0 {
 		ended.RetryAfter = durationpb.New(retryAfter)
@@ -191,6 +205,9 @@ func (d *Device) end(why internalv1.DeviceEnd, detail string, retryAfter time.Du
 	d.sayLocked(&internalv1.RunResponse{Response: &internalv1.RunResponse_Ended{Ended: ended}})
 	d.ended = true
 }
+
+// Fail ends the connection, for a reason of this side.
+func (d *Device) Fail(why string) { d.end(internalv1.DeviceEnd_DEVICE_END_LOST, why, 0) }
 
 // shut lets nothing leave any more.
 func (d *Device) shut() {
@@ -210,50 +227,110 @@ func (d *Device) Close() {
 	}()
 }
 
-// --- who people are
+// --- the rows of the device, as package rows wants them
 
-// both are a person's ids by number and hidden, as far as either is known.
-func (d *Device) both(jid, other types.JID) (number, hidden types.JID) {
-	for _, id := range []types.JID{jid, other} {
-		switch id.Server {
-		case types.DefaultUserServer, types.HostedServer, types.LegacyUserServer:
-			number = types.NewJID(id.User, types.DefaultUserServer)
-		case types.HiddenUserServer, types.HostedLIDServer:
-			hidden = types.NewJID(id.User, types.HiddenUserServer)
+// Read asks the node for rows.
+func (d *Device) Read(ctx context.Context, keys, prefixes []string) (map[string][]byte, error) {
+	read, err := question(ctx, d, d.reading, func(sequence uint64) *internalv1.RunResponse {
+		return &internalv1.RunResponse{Response: &internalv1.RunResponse_ReadRows{ReadRows: &internalv1.ReadRows{
+			Sequence: sequence, Keys: keys, Prefixes: prefixes,
+		}}}
+	})
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[string][]byte, len(read.GetRows()))
+	for _, row := range read.GetRows() {
+		found[row.GetKey()] = row.GetValue()
+	}
+	return found, nil
+}
+
+// question asks the node for something that is stored, once it is its turn, and waits for the answer.
+func question[Answer interface{ GetFailed() bool }](
+	ctx context.Context, d *Device, waiting map[uint64]chan Answer, asked func(sequence uint64) *internalv1.RunResponse,
+) (Answer, error) {
+	var none Answer
+	select {
+	case d.asking <- struct{}{}:
+	case <-ctx.Done():
+		return none, rows.ErrNotStored
+	case <-d.ctx.Done():
+		return none, rows.ErrNotStored
+	}
+	defer func() { <-d.asking }()
+	answer := make(chan Answer, 1)
+	d.saying.Lock()
+	d.mu.Lock()
+	d.sequence++
+	sequence := d.sequence
+	waiting[sequence] = answer
+	d.mu.Unlock()
+	said := d.sayLocked(asked(sequence))
+	d.saying.Unlock()
+	if !said {
+		return none, rows.ErrNotStored
+	}
+	select {
+	case got := <-answer:
+		if got.GetFailed() {
+			return none, rows.ErrNotStored
 		}
+		return got, nil
+	case <-ctx.Done():
+	case <-d.ctx.Done():
 	}
-	if number.IsEmpty() && !hidden.IsEmpty() {
-		number, _ = d.store.GetPNForLID(d.ctx, hidden)
-	} else if hidden.IsEmpty() && !number.IsEmpty() {
-		hidden, _ = d.store.GetLIDForPN(d.ctx, number)
-	}
-	return number, hidden
+	return none, rows.ErrNotStored
 }
 
-// addressOf is the address of a person or a chat: by number where that is known.
-func (d *Device) addressOf(jid, other types.JID) string {
-	if !address.IsPerson(jid) {
-		return address.Of(jid)
-	}
-	number, hidden := d.both(jid, other)
-	if named := address.Of(number); named != "" {
-		return named
-	}
-	if named := address.Of(hidden); named != "" {
-		return named
-	}
-	return address.Of(jid)
+// Write hands rows to the node.
+func (d *Device) Write(changes []rows.Change) <-chan bool {
+	return d.settle(func(sequence uint64) *internalv1.RunResponse {
+		return &internalv1.RunResponse{Response: &internalv1.RunResponse_WriteRows{WriteRows: &internalv1.WriteRows{
+			Sequence: sequence, Changes: changesOf(changes),
+		}}}
+	})
 }
 
-func (d *Device) identityOf(jid, other types.JID, name string) *internalv1.DeviceIdentity {
-	number, hidden := d.both(jid, other)
-	identity := &internalv1.DeviceIdentity{UserId: number.User, HiddenId: hidden.User, PushName: name}
-	if number.User != "" {
-		identity.Phone = "+" + number.User
+func (d *Device) settle(said func(sequence uint64) *internalv1.RunResponse) <-chan bool {
+	answer := make(chan bool, 1)
+	d.saying.Lock()
+	defer d.saying.Unlock()
+	d.mu.Lock()
+	d.sequence++
+	sequence := d.sequence
+	d.settling[sequence] = answer
+	d.mu.Unlock()
+	if !d.sayLocked(said(sequence)) {
+		answer <- false
 	}
-	return identity
+	return answer
 }
 
-func (d *Device) ownIdentity() *internalv1.DeviceIdentity {
-	return d.identityOf(d.client.Store.GetJID(), d.client.Store.GetLID(), d.client.Store.PushName)
+// RowsRead is what the node answers to Read.
+func (d *Device) RowsRead(read *internalv1.RowsRead) {
+	answered(d, d.reading, read.GetSequence(), read)
+}
+
+func answered[Answer any](d *Device, waiting map[uint64]chan Answer, sequence uint64, got Answer) {
+	d.mu.Lock()
+	answer := waiting[sequence]
+	delete(waiting, sequence)
+	d.mu.Unlock()
+	if answer != nil {
+		answer <- got
+	}
+}
+
+// RowsSettled is what the node answers to Write, and to a message.
+func (d *Device) RowsSettled(settled *internalv1.RowsSettled) {
+	answered(d, d.settling, settled.GetSequence(), settled.GetStored())
+}
+
+func changesOf(changes []rows.Change) []*internalv1.StateRowChange {
+	out := make([]*internalv1.StateRowChange, len(changes))
+	for i, change := range changes {
+		out[i] = &internalv1.StateRowChange{Key: change.Key, Value: change.Value}
+	}
+	return out
 }

@@ -83,6 +83,7 @@ func endOf(event any) (why internalv1.DeviceEnd, detail string, retryAfter time.
 // see is shown every stanza that comes, before anything else happens to it.
 func (d *Device) see(node *waBinary.Node) {
 	d.receipts.see(node)
+	d.unhandled.see(node)
 	switch {
 	case node.Tag == "failure":
 		d.refusal.Store(node)
@@ -149,7 +150,7 @@ func (d *Device) onReceipt(said *events.Receipt) bool {
 		return true
 	}
 	receipt := &internalv1.MessageReceipt{
-		NetworkMessageIds: said.MessageIDs, Receipt: kind, Time: timestamppb.New(said.Timestamp), Chat: d.addressOf(said.Chat, types.EmptyJID),
+		NetworkMessageIds: said.MessageIDs[:min(len(said.MessageIDs), maxReceiptIDs)], Receipt: kind, Time: timestamppb.New(said.Timestamp), Chat: d.addressOf(said.Chat, types.EmptyJID),
 	}
 	if said.IsGroup {
 		receipt.Member = d.addressOf(said.Sender, said.SenderAlt)
@@ -160,6 +161,7 @@ func (d *Device) onReceipt(said *events.Receipt) bool {
 	receipt.Sequence = d.receipts.number(said.Type, said.MessageIDs[0])
 	later := receipt.Sequence != 0
 	d.say(&internalv1.RunResponse{Response: &internalv1.RunResponse_Receipt{Receipt: receipt}})
+	d.receipts.wait(d.ctx)
 	return !later
 }
 

@@ -99,11 +99,11 @@ func (d *Device) download(ctx context.Context, ref []byte, pass func(io.Reader) 
 	}
 	defer scratch.Close()
 	bounded := &boundedFile{File: scratch, most: mostOf(part)}
-	err = client.DownloadToFile(ctx, downloadable(part), bounded)
+	err = client.DownloadToFile(toFile(ctx), downloadable(part), bounded)
 	if isGone(err) {
 		if err = d.askPhone(ctx, client, part, info); err == nil {
 			if err = reset(bounded); err == nil {
-				err = client.DownloadToFile(ctx, downloadable(part), bounded)
+				err = client.DownloadToFile(toFile(ctx), downloadable(part), bounded)
 			}
 		}
 	}

@@ -14,7 +14,9 @@ const (
 	maxFrame = 32 << 20
 	// How deep stanzas and names lie in one another: WhatsApp's are not ten deep.
 	maxDepth = 64
-	packed   = 2 // a bit of a frame's first byte
+	// How many names, attributes and contents a stanza has: what WhatsApp says of a thousand people has some ten thousand.
+	maxValues = 1 << 20
+	packed    = 2 // a bit of a frame's first byte
 )
 
 var (
@@ -42,7 +44,7 @@ func readable(frame []byte) ([]byte, error) {
 		}
 		frame = unpacked.Bytes()
 	}
-	stanza := stanzaReader{rest: frame[1:]}
+	stanza := stanzaReader{rest: frame[1:], left: maxValues}
 	if !stanza.node(maxDepth) {
 		return nil, errNoStanza
 	}
@@ -50,7 +52,11 @@ func readable(frame []byte) ([]byte, error) {
 }
 
 // stanzaReader reads a stanza and keeps nothing of it.
-type stanzaReader struct{ rest []byte }
+type stanzaReader struct {
+	rest []byte
+	// How many values it may still have.
+	left int
+}
 
 // What a value is.
 type valueKind int
@@ -82,9 +88,10 @@ func (s *stanzaReader) node(depth int) bool {
 
 func (s *stanzaReader) value(depth int) valueKind {
 	tag, is := s.number(1)
-	if !is || depth == 0 {
+	if !is || depth == 0 || s.left == 0 {
 		return badValue
 	}
+	s.left--
 	depth--
 	switch tag {
 	case token.ListEmpty:

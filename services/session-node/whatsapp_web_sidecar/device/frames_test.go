@@ -88,3 +88,19 @@ func TestWhatIsReadableTheLibraryReads(t *testing.T) {
 		}
 	}
 }
+
+func TestAStanzaOfVeryManyPiecesIsPassedOver(t *testing.T) {
+	list := func(content []byte, entries int) []byte {
+		return append([]byte{249, byte(entries >> 8), byte(entries)}, content...)
+	}
+	empty := []byte{248, 1, 3}
+	inner := append([]byte{248, 2, 3}, list(bytes.Repeat(empty, 1<<12), 1<<12)...)
+	few := append([]byte{0, 248, 2, 3}, list(inner, 1)...)
+	many := append([]byte{0, 248, 2, 3}, list(bytes.Repeat(inner, 1<<9), 1<<9)...)
+	if _, err := readable(few); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readable(many); !errors.Is(err, errNoStanza) {
+		t.Fatal(err)
+	}
+}

@@ -28,9 +28,13 @@ const (
 	// What one piece of history may be unpacked, and one chat of it.
 	maxHistory     = 512 << 20
 	maxHistoryPart = 8 << 20
+	// What is fetched of a piece, and kept of notices of pieces that are still to be read: they come with every login.
+	maxHistoryFile        = 256 << 20
+	maxHistoryNotices     = 1024
+	maxHistoryNoticeBytes = 4 << 20
 	// How many of its messages may be on their way to be stored.
 	historyWindow = 64
-	// How often a piece that cannot be read is tried.
+	// Which of a piece's parts are chats.
 	conversationsField = protowire.Number(2)
 )
 
@@ -39,9 +43,23 @@ var remembering sync.Mutex
 
 // keepHistory keeps the notice of a piece of history, stored with the message that brought it, until the piece is read.
 func (d *Device) keepHistory(id string, notice *waE2E.HistorySyncNotification) {
-	if encoded, err := proto.Marshal(notice); err == nil && len(encoded) < 1<<20 {
-		_ = d.store.KeepHistory(id, encoded)
+	encoded, err := proto.Marshal(notice)
+	if err != nil {
+		return
 	}
+	kept, err := d.store.History()
+	if err != nil {
+		return
+	}
+	bytes := len(encoded)
+	for _, other := range kept {
+		bytes += len(other)
+	}
+	if len(kept) >= maxHistoryNotices || bytes > maxHistoryNoticeBytes {
+		d.log.write(levelWarning, "a piece of history is passed over: too many wait", "waiting", fmt.Sprint(len(kept)))
+		return
+	}
+	_ = d.store.KeepHistory(id, encoded)
 }
 
 // readHistory reads what is kept, one piece after the other, in the background.
@@ -91,7 +109,8 @@ func (d *Device) readPiece(encoded []byte) error {
 			return err
 		}
 		defer scratch.Close()
-		if err := d.client.DownloadToFile(d.ctx, whatsmeow.DownloadableMessage(&notice), scratch); err != nil {
+		bounded := &boundedFile{File: scratch, most: maxHistoryFile}
+		if err := d.client.DownloadToFile(toFile(d.ctx), whatsmeow.DownloadableMessage(&notice), bounded); err != nil {
 			return err
 		}
 		if _, err := scratch.Seek(0, io.SeekStart); err != nil {

@@ -123,7 +123,7 @@ func NewNetwork(test string) *Network {
 	if test == "" {
 		transport.Proxy = http.ProxyFromEnvironment
 	}
-	n.files = &http.Client{Transport: n.towards(transport)}
+	n.files = &http.Client{Transport: inMemory{n.towards(transport)}}
 	return n
 }
 
@@ -147,7 +147,7 @@ func (n *Network) clients(l *line, proxy string) (connection, files *http.Client
 	}
 	filesThrough := forFiles(2)
 	own.Proxy, filesThrough.Proxy = http.ProxyURL(through), http.ProxyURL(through)
-	return connection, &http.Client{Transport: n.towards(filesThrough)}, nil
+	return connection, &http.Client{Transport: inMemory{n.towards(filesThrough)}}, nil
 }
 
 func (n *Network) towards(transport *http.Transport) http.RoundTripper {

@@ -2,6 +2,7 @@ package device
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -54,11 +55,22 @@ func (l *logger) Infof(string, ...any)               {}
 func (l *logger) Warnf(message string, args ...any)  { l.complain(levelWarning, message, args) }
 func (l *logger) Errorf(message string, args ...any) { l.complain(levelError, message, args) }
 
-// complain passes on what is wrong, unless that is only that the connection was cut: how it ended is said elsewhere, and it
+// complain passes on what is wrong, without what people said in it, unless that is only that the connection was cut: how it ended is said elsewhere, and it
 // may be that all went well, as where a device is linked.
 func (l *logger) complain(level uint32, message string, args []any) {
 	if l.device.ctx.Err() == nil {
-		l.write(level, fmt.Sprintf(message, args...))
+		said := make([]any, len(args))
+		for i, arg := range args {
+			if said[i] = arg; arg != nil {
+				switch stanza := arg.(type) {
+				case *waBinary.Node:
+					said[i] = stanza.Tag
+				case waBinary.Node:
+					said[i] = stanza.Tag
+				}
+			}
+		}
+		l.write(level, fmt.Sprintf(message, said...))
 	}
 }
 
@@ -75,6 +87,7 @@ func (l *logger) write(level uint32, message string, fields ...string) {
 	if len(message) > maxLineLength {
 		message = message[:maxLineLength]
 	}
+	message = withoutNumbers(message)
 	line := &internalv1.LogLine{Level: level, Message: message, Fields: map[string]string{"account_id": l.device.accountID}}
 	for i := 0; i+1 < len(fields); i += 2 {
 		line.Fields[fields[i]] = fields[i+1]
@@ -83,10 +96,39 @@ func (l *logger) write(level uint32, message string, fields ...string) {
 		line.Fields["lines_left_out"] = fmt.Sprint(lost)
 	}
 	for key, value := range line.Fields {
-		line.Fields[key] = valid(value)
+		line.Fields[key] = valid(withoutNumbers(value))
 	}
 	line.Message = valid(line.Message)
 	go l.device.out(&internalv1.RunResponse{Response: &internalv1.RunResponse_Log{Log: line}})
+}
+
+// shortestNumber is from how many digits on a number may be somebody's, or a hidden id.
+const shortestNumber = 7
+
+// withoutNumbers is a line of the log that tells nobody's number: those of messages and accounts have letters, too.
+func withoutNumbers(line string) string {
+	var out strings.Builder
+	start, digits := 0, true
+	word := func(end int) {
+		if digits && end-start >= shortestNumber {
+			out.WriteString("…")
+		} else {
+			out.WriteString(line[start:end])
+		}
+	}
+	for i := range len(line) {
+		switch c := line[i]; {
+		case '0' <= c && c <= '9':
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z':
+			digits = false
+		default:
+			word(i)
+			out.WriteByte(c)
+			start, digits = i+1, true
+		}
+	}
+	word(len(line))
+	return out.String()
 }
 
 func (b *budget) take(now time.Time) (lost int, allowed bool) {

@@ -1,14 +1,27 @@
 package device
 
 import (
+	"context"
 	"sync"
+	"time"
 
 	waBinary "go.mau.fi/whatsmeow/binary"
 	"go.mau.fi/whatsmeow/types"
 )
 
+// maxReceiptIDs is how many messages or members of a group one receipt may be about; clients tell of some hundred.
+const maxReceiptIDs = 1024
+
 // maxReceipts bounds what waits to be acknowledged; beyond it the library acknowledges at once.
-const maxReceipts = 2048
+const maxReceipts = 4096
+
+const (
+	// So many wait to be stored, and what comes behind them waits for them: the node tells of them once a second, and so
+	// takes no more of one account's than that.
+	manyReceipts = 3072
+	// For so long, at most.
+	receiptsTimeout = 5 * time.Second
+)
 
 // receipts are those that came and are not acknowledged. The library's event of a receipt does not say what its
 // acknowledgement needs; the stanza does, which the library shows to its logger before.
@@ -17,6 +30,7 @@ type receipts struct {
 	last    uint64
 	came    []*waBinary.Node
 	waiting []waitingReceipt
+	fewer   chan struct{}
 }
 
 type waitingReceipt struct {
@@ -34,7 +48,21 @@ func (r *receipts) see(node *waBinary.Node) {
 	if len(r.came) >= maxReceipts { // what is so old had no event: anybody may send many that have none
 		r.came = r.came[1:]
 	}
-	r.came = append(r.came, node)
+	r.came = append(r.came, bare(node))
+}
+
+// bare is of a receipt's stanza what its acknowledgement needs, and what tells what it is about: whoever sends it may have
+// put anything beside.
+func bare(node *waBinary.Node) *waBinary.Node {
+	kept := &waBinary.Node{Tag: node.Tag, Attrs: node.Attrs}
+	groups := node.GetChildrenByTag("participants")
+	for i, group := range groups[:min(len(groups), maxReceiptIDs)] {
+		groups[i] = waBinary.Node{Tag: group.Tag, Attrs: group.Attrs}
+	}
+	if len(groups) > 0 {
+		kept.Content = groups[:min(len(groups), maxReceiptIDs)]
+	}
+	return kept
 }
 
 // number gives the receipt of a message its number, 0 when its stanza is not known. A stanza may have several receipts,
@@ -82,6 +110,25 @@ func isAbout(node *waBinary.Node, kind types.ReceiptType, messageID string) (abo
 	return len(groups) == 0 && id == messageID, false
 }
 
+// wait returns once few wait to be stored.
+func (r *receipts) wait(ctx context.Context) {
+	r.mu.Lock()
+	if len(r.waiting) < manyReceipts {
+		r.mu.Unlock()
+		return
+	}
+	if r.fewer == nil {
+		r.fewer = make(chan struct{})
+	}
+	fewer := r.fewer
+	r.mu.Unlock()
+	select {
+	case <-fewer:
+	case <-time.After(receiptsTimeout):
+	case <-ctx.Done():
+	}
+}
+
 // stored returns the stanzas whose receipts are all stored.
 func (r *receipts) stored(upTo uint64) []*waBinary.Node {
 	r.mu.Lock()
@@ -93,6 +140,10 @@ func (r *receipts) stored(upTo uint64) []*waBinary.Node {
 		n++
 	}
 	r.waiting = r.waiting[n:]
+	if r.fewer != nil && len(r.waiting) < manyReceipts {
+		close(r.fewer)
+		r.fewer = nil
+	}
 	if len(r.waiting) == 0 {
 		r.waiting = nil
 	}

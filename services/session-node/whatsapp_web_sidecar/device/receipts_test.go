@@ -6,6 +6,7 @@ import (
 
 	waBinary "go.mau.fi/whatsmeow/binary"
 	"go.mau.fi/whatsmeow/types"
+	"go.mau.fi/whatsmeow/types/events"
 )
 
 func receiptOf(id, kind string) *waBinary.Node {
@@ -14,6 +15,10 @@ func receiptOf(id, kind string) *waBinary.Node {
 		attrs["type"] = kind
 	}
 	return &waBinary.Node{Tag: "receipt", Attrs: attrs}
+}
+
+func receiptEvent(from types.JID, ids []string) *events.Receipt {
+	return &events.Receipt{MessageSource: types.MessageSource{Chat: from, Sender: from}, MessageIDs: ids}
 }
 
 func TestAReceiptWaitsToBeStoredHoweverManyCameThatSayNothing(t *testing.T) {

@@ -156,9 +156,6 @@ func (d *Device) hand(message *internalv1.IncomingMessage, changes []rows.Change
 
 // onUndecryptable tells of what only the phone shows. Others come again: the library has asked for them.
 func (d *Device) onUndecryptable(said *events.UndecryptableMessage) bool {
-	if d.store.Decrypted() { // it was decrypted, but was not padded as it should be
-		return d.store.Receive(false, d.Write)
-	}
 	if said.IsUnavailable && said.UnavailableType == events.UnavailableTypeViewOnce {
 		return <-d.tellUnavailable(said.Info, sessionmeshv1.UnavailableReason_UNAVAILABLE_REASON_VIEW_ONCE, nil)
 	}

@@ -18,6 +18,7 @@ import (
 	internalv1 "sessionmesh.dev/gen/sessionmesh/nodes/v1"
 	"sessionmesh.dev/whatsapp-web-sidecar/address"
 	"sessionmesh.dev/whatsapp-web-sidecar/content"
+	"sessionmesh.dev/whatsapp-web-sidecar/rows"
 )
 
 const (
@@ -103,8 +104,7 @@ func (d *Device) send(message *internalv1.SendDeviceMessage, steps *sendSteps) (
 	if err != nil {
 		return none, err
 	}
-	// Posts need to know who sees them, and files of channels are stored otherwise: neither is served.
-	if to.Server == types.NewsletterServer || to == types.StatusBroadcastJID {
+	if to.Server == types.NewsletterServer { // whose files are stored otherwise
 		return none, content.ErrUnsupported
 	}
 	if to, err = d.lookUp(to); err != nil {
@@ -127,6 +127,11 @@ func (d *Device) send(message *internalv1.SendDeviceMessage, steps *sendSteps) (
 			return none, err
 		}
 	}
+	if to == types.StatusBroadcastJID {
+		if sending, err = d.toAudience(sending, out.Audience); err != nil {
+			return none, err
+		}
+	}
 	extra := whatsmeow.SendRequestExtra{ID: id, Timeout: sendTimeout}
 	if out.Beside != nil {
 		beside := append([]waBinary.Node(nil), out.Beside...)
@@ -136,6 +141,30 @@ func (d *Device) send(message *internalv1.SendDeviceMessage, steps *sendSteps) (
 	sent, err := d.client.SendMessage(sending, to, out.Message, extra)
 	steps.sent(began, sent.DebugTimings)
 	return sent, err
+}
+
+// toAudience has a status post go to the people named. Where the account's settings name others the library would send
+// it to those.
+func (d *Device) toAudience(sending context.Context, named []string) (context.Context, error) {
+	var people []types.JID
+	for _, one := range named {
+		jid, err := d.recipient(one)
+		if errors.Is(err, address.ErrUnknown) {
+			return nil, fmt.Errorf("%w: %s cannot see it", content.ErrInvalid, one)
+		}
+		if err != nil {
+			return nil, err
+		}
+		people = append(people, jid)
+	}
+	privacy, err := d.client.GetStatusPrivacy(sending)
+	if err != nil {
+		return nil, err
+	}
+	if len(people) == 0 || privacy[0].Type == types.StatusPrivacyTypeWhitelist {
+		return nil, fmt.Errorf("%w: the account's settings say who sees it, and not the post", content.ErrUnsupported)
+	}
+	return rows.WithAudience(sending, people), nil
 }
 
 // written is a message in the network's form, from a serialised DeviceMessage. Where it says of a file only what that is,
@@ -167,7 +196,11 @@ func (d *Device) written(id string, to types.JID, message []byte) (*content.Outg
 		return nil, err
 	}
 	if out.Vote != nil {
-		if out.Message, err = d.client.BuildPollVote(d.ctx, &out.Vote.Poll, out.Vote.Answers); err != nil {
+		voting := d.ctx
+		if out.Vote.Poll.IsFromMe {
+			voting = rows.WithSecret(voting, d.secretOf(out.Vote.Poll.ID))
+		}
+		if out.Message, err = d.client.BuildPollVote(voting, &out.Vote.Poll, out.Vote.Answers); err != nil {
 			return nil, fmt.Errorf("%w: %w", content.ErrInvalid, err)
 		}
 	}

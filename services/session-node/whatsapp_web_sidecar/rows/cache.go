@@ -254,7 +254,8 @@ func (c *cache) evict() {
 	// Never the one that was used last: whoever loaded it is about to look.
 	for element := c.order.Back(); element != c.order.Front() && c.size > maxCached; {
 		u, previous := element.Value.(*unit), element.Prev()
-		if u.pinned == 0 && u.name != loginPrefix {
+		// While a unit is read, what was written of it must stay: what comes is older.
+		if u.pinned == 0 && u.name != loginPrefix && c.loading[u.name] == nil {
 			c.drop(u)
 		}
 		element = previous

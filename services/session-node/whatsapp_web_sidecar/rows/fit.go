@@ -32,10 +32,15 @@ func nameable(key string) bool {
 // every session could make it larger than a row may be, and the account could not store anything of theirs any more.
 const maxRatchet = 512 << 10
 
-// fitSession lets the oldest of what a session could still read go, where it is too large: sessions before it, and then
-// messages that were skipped.
-func fitSession(raw []byte) []byte {
-	for len(raw) > maxRatchet {
+// maxPerson bounds what the sessions with one person's devices take together, in bytes, as they are read together: each
+// may be large while they are few.
+const maxPerson = 2 << 20
+
+// fitSession lets the oldest of what one of a person's sessions could still read go, where it is too large: sessions
+// before it, and then messages that were skipped.
+func fitSession(raw []byte, sessions int) []byte {
+	most := min(maxRatchet, maxPerson/max(sessions, 1))
+	for len(raw) > most {
 		session, err := serializer.Session.Deserialize(raw)
 		if err != nil || session.SessionState == nil {
 			return raw

@@ -36,18 +36,9 @@ func (s *Store) PutManyLIDMappings(ctx context.Context, mappings []store.LIDMapp
 			return err
 		}
 		changes = append(changes, Change{byNumber, []byte(mapping.LID.User)}, Change{byHidden, []byte(mapping.PN.User)})
-		if len(changes) >= maxChanges {
-			if err := s.note(ctx, changes...); err != nil {
-				return err
-			}
-			changes = nil
-		}
 	}
 	return s.note(ctx, changes...)
 }
-
-// maxChanges bounds one write of many mappings.
-const maxChanges = 512
 
 // KeepOtherNumber keeps that a number is another way to write that of whom a hidden id is, who is not found by it.
 func (s *Store) KeepOtherNumber(ctx context.Context, number, lid types.JID) error {
@@ -216,9 +207,24 @@ func (s *Store) PutManyRedactedPhones(context.Context, []store.RedactedPhoneEntr
 func (s *Store) GetContact(context.Context, types.JID) (types.ContactInfo, error) {
 	return types.ContactInfo{}, nil
 }
-func (s *Store) GetAllContacts(context.Context) (map[types.JID]types.ContactInfo, error) {
-	return nil, nil
+
+// GetAllContacts is what the library asks for where a status post goes to contacts: those that its sender named.
+func (s *Store) GetAllContacts(ctx context.Context) (map[types.JID]types.ContactInfo, error) {
+	named, _ := ctx.Value(audienceKey{}).([]types.JID)
+	contacts := make(map[types.JID]types.ContactInfo, len(named))
+	for _, jid := range named {
+		contacts[jid] = types.ContactInfo{Found: true, FullName: jid.User}
+	}
+	return contacts, nil
 }
+
+type audienceKey struct{}
+
+// WithAudience has a status post that is sent with the context go to these people.
+func WithAudience(ctx context.Context, people []types.JID) context.Context {
+	return context.WithValue(ctx, audienceKey{}, people)
+}
+
 func (s *Store) PutMutedUntil(context.Context, types.JID, time.Time) error { return nil }
 func (s *Store) PutPinned(context.Context, types.JID, bool) error          { return nil }
 func (s *Store) PutArchived(context.Context, types.JID, bool) error        { return nil }

@@ -72,13 +72,26 @@ func (s *Store) GetOrGenPreKeys(ctx context.Context, count uint32) ([]*keys.PreK
 	return found, s.commit(changes...)
 }
 
-// GenOnePreKey returns a new key, which goes to one person with a retry receipt.
+// maxLooseKeys is how many keys are made for single persons before the network has them: anybody may have one made with a
+// message that cannot be decrypted.
+const maxLooseKeys = 256
+
+// GenOnePreKey returns a key, which goes to one person with a retry receipt: a new one as long as there are few.
 func (s *Store) GenOnePreKey(ctx context.Context) (*keys.PreKey, error) {
 	s.generating.Lock()
 	defer s.generating.Unlock()
 	counts, err := s.preKeys(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if last := counts.next - 1; last > counts.uploaded+maxLooseKeys {
+		value, err := s.look(ctx, preKeyKey(last))
+		if err != nil {
+			return nil, err
+		}
+		if key := preKey(last, value); key != nil {
+			return key, nil
+		}
 	}
 	key := keys.NewPreKey(counts.next)
 	counts.next++

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"go.mau.fi/libsignal/signalerror"
 )
 
 // Without the lock of GetManySessions and DoDecryptionTxn some of them change a session that another one has changed
@@ -311,7 +313,7 @@ func TestNoMessageWithoutAnEventHoldsTheRatchet(t *testing.T) {
 		err := anna.DoDecryptionTxn(t.Context(), func(ctx context.Context) error {
 			return anna.PutBufferedEvent(ctx, [32]byte{}, plain, time.Now())
 		})
-		if err != nil {
+		if err != nil && !errors.Is(err, signalerror.ErrOldCounter) { // as what was read before, which nobody is asked for again
 			t.Fatal(err)
 		}
 		if anna.Decrypted() && string(plain) != "\x01" {

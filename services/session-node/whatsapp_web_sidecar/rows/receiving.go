@@ -2,9 +2,12 @@ package rows
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"strings"
 	"time"
 
+	"go.mau.fi/libsignal/signalerror"
 	"google.golang.org/protobuf/proto"
 
 	"go.mau.fi/whatsmeow/proto/waE2E"
@@ -24,11 +27,14 @@ func (s *Store) DoDecryptionTxn(ctx context.Context, decrypt func(context.Contex
 	start := time.Now()
 	if err := decrypt(context.WithValue(ctx, scopeKey{}, current)); err != nil {
 		s.give(current)
-		return err
+		return left(ctx, err)
 	}
 	if !current.readable { // no event comes of it
 		err := s.commit(current.changes...)
 		s.give(current)
+		if err == nil && !current.padded { // the library would ask for it again, and the same would come
+			err = signalerror.ErrOldCounter
+		}
 		return err
 	}
 	s.state.Lock()
@@ -43,21 +49,47 @@ func (s *Store) DoDecryptionTxn(ctx context.Context, decrypt func(context.Contex
 // and when it comes again the ratchet says that it was read.
 func (s *Store) PutBufferedEvent(ctx context.Context, _ [32]byte, plaintext []byte, _ time.Time) error {
 	if current := scopeOf(ctx); current != nil {
-		current.readable = readable(plaintext)
+		current.padded, current.readable = readable(plaintext)
 	}
 	return nil
 }
 
 // readable says whether the library makes an event of it: as it unpads and parses.
-func readable(padded []byte) bool {
-	if len(padded) == 0 {
-		return false
+func readable(plain []byte) (padded, parsed bool) {
+	if len(plain) == 0 {
+		return false, false
 	}
-	pad := int(padded[len(padded)-1])
-	if pad > len(padded) || strings.TrimRight(string(padded[len(padded)-pad:]), string(padded[len(padded)-1:])) != "" {
-		return false
+	pad := int(plain[len(plain)-1])
+	if pad > len(plain) || strings.TrimRight(string(plain[len(plain)-pad:]), string(plain[len(plain)-1:])) != "" {
+		return false, false
 	}
-	return proto.Unmarshal(padded[:len(padded)-pad], &waE2E.Message{}) == nil
+	return true, proto.Unmarshal(plain[:len(plain)-pad], &waE2E.Message{}) == nil
+}
+
+// Decrypting tells whoever has a message handled that it could not be decrypted: then the library does nothing for it.
+type Decrypting struct{ Failed error }
+
+// NoSenderKey says that it is a group's, of a member whose key is not known.
+func (d *Decrypting) NoSenderKey() bool {
+	return errors.Is(d.Failed, signalerror.ErrNoSenderKeyForUser)
+}
+
+type decryptingKey struct{}
+
+// WithDecrypting is for the handling of one message.
+func WithDecrypting(ctx context.Context, told *Decrypting) context.Context {
+	return context.WithValue(ctx, decryptingKey{}, told)
+}
+
+// left leaves a message that cannot be decrypted to whoever has it handled. One that was read before, or of a connection
+// that ends, is the library's.
+func left(ctx context.Context, err error) error {
+	told, _ := ctx.Value(decryptingKey{}).(*Decrypting)
+	if told == nil || errors.Is(err, signalerror.ErrOldCounter) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	told.Failed = err
+	return fmt.Errorf("%w: %w", err, context.Canceled)
 }
 
 // Receive ends what a decryption began. It hands the changes to send, which passes them to the node in one piece with

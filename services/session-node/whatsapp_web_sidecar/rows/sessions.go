@@ -101,7 +101,11 @@ func (s *Store) PutSession(ctx context.Context, address string, session []byte) 
 	if stored != nil {
 		session = repair(stored, session)
 	}
-	change := Change{key, fitSession(session)}
+	sessions, err := s.sessionsOf(ctx, address)
+	if err != nil {
+		return err
+	}
+	change := Change{key, fitSession(session, sessions)}
 	current := scopeOf(ctx)
 	if current == nil {
 		s.state.Lock()
@@ -115,6 +119,19 @@ func (s *Store) PutSession(ctx context.Context, address string, session []byte) 
 	}
 	current.add(change)
 	return nil
+}
+
+// sessionsOf counts the sessions with the devices of an address's person.
+func (s *Store) sessionsOf(ctx context.Context, address string) (int, error) {
+	prefix := unitOf(sessionKey(address))
+	known, err := s.all(ctx, prefix)
+	sessions := 0
+	for key := range known {
+		if strings.HasPrefix(key[len(prefix):], "session/") {
+			sessions++
+		}
+	}
+	return sessions, err
 }
 
 func (s *Store) endLoose(guard *time.Timer) {

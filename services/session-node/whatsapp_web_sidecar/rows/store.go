@@ -2,6 +2,7 @@ package rows
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,6 +17,10 @@ const (
 	// How many row changes that nothing waits for may be on their way; a flood of them waits.
 	maxBehind = 256
 )
+
+// maxChanges bounds one write that nothing waits for: the phone may tell of hundreds of thousands of settings at once, and
+// the node writes for all accounts.
+const maxChanges = 512
 
 // Store is the state of one device. It implements what the library wants of its stores.
 //
@@ -82,6 +87,7 @@ func (s *Store) Prefill(rows map[string][]byte) {
 type scope struct {
 	changes  []Change
 	held     bool
+	padded   bool
 	readable bool
 }
 
@@ -216,17 +222,19 @@ func (s *Store) note(ctx context.Context, changes ...Change) error {
 		return nil
 	}
 	s.state.Unlock()
-	select {
-	case s.behind <- struct{}{}:
-	case <-s.ctx.Done():
-		return ErrNotStored
+	for piece := range slices.Chunk(changes, maxChanges) {
+		select {
+		case s.behind <- struct{}{}:
+		case <-s.ctx.Done():
+			return ErrNotStored
+		}
+		s.apply(piece)
+		answer := s.node.Write(encoded(piece))
+		go func() {
+			_ = s.settle(piece, answer)
+			<-s.behind
+		}()
 	}
-	s.apply(changes)
-	answer := s.node.Write(encoded(changes))
-	go func() {
-		_ = s.settle(changes, answer)
-		<-s.behind
-	}()
 	return nil
 }
 

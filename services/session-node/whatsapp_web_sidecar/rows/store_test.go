@@ -1,11 +1,16 @@
 package rows
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
+	"go.mau.fi/libsignal/signalerror"
+
+	"go.mau.fi/whatsmeow/store"
 	"go.mau.fi/whatsmeow/types"
 )
 
@@ -251,6 +256,98 @@ func TestASessionStaysStorableWhateverIsSkipped(t *testing.T) {
 	}
 }
 
+// Sessions of one person's devices are read together, and one may link as many devices as they like.
+func TestTheSessionsOfOnePersonStayFitToBeReadTogether(t *testing.T) {
+	anna, bert := acquainted(t)
+	var last wire
+	for range 1800 {
+		var err error
+		if last, err = bert.send(anna, "skipped", nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := anna.receive(bert, last); err != nil {
+		t.Fatal(err)
+	}
+	address := bert.jid.SignalAddress().String()
+	large, err := anna.look(t.Context(), sessionKey(address))
+	if err != nil || len(fitSession(large, 1)) != len(large) {
+		t.Fatal(len(large), err)
+	}
+	user, _ := splitAddress(address)
+	const devices = 250
+	for device := 1; device < devices; device++ {
+		if err := anna.commit(Change{peerKey(user, fmt.Sprintf("session/%d", 1000+device)), []byte("another")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := anna.GetSession(t.Context(), address); err != nil {
+		t.Fatal(err)
+	}
+	if err := anna.PutSession(t.Context(), address, large); err != nil {
+		t.Fatal(err)
+	}
+	if now, err := anna.look(t.Context(), sessionKey(address)); err != nil || len(now) > maxPerson/devices || len(now) == 0 {
+		t.Fatal(len(now), err)
+	}
+	exchange(t, bert, anna, "goes on", nil)
+}
+
+func TestManySettingsAtOnceAreWrittenInPieces(t *testing.T) {
+	anna := newParty(t, "1001")
+	const pieces = 5
+	var settings []store.AppStateMutationMAC
+	for i := range pieces * maxChanges {
+		settings = append(settings, store.AppStateMutationMAC{IndexMAC: []byte(fmt.Sprint(i)), ValueMAC: []byte("mac")})
+	}
+	before := anna.table.count()
+	if err := anna.PutAppStateMutationMACs(t.Context(), "regular", 1, settings); err != nil {
+		t.Fatal(err)
+	}
+	if err := anna.commit(Change{"last", []byte("row")}); err != nil { // those before are stored
+		t.Fatal(err)
+	}
+	if writes := anna.table.count() - before; writes != pieces+1 {
+		t.Fatal(writes)
+	}
+	if stored := len(anna.table.stored()); stored < pieces*maxChanges {
+		t.Fatal(stored)
+	}
+}
+
+// slow answers what is read when it is told to.
+type slow struct {
+	*table
+	asked, answer chan struct{}
+}
+
+func (s slow) Read(ctx context.Context, keys, prefixes []string) (map[string][]byte, error) {
+	found, err := s.table.Read(ctx, keys, prefixes)
+	s.asked <- struct{}{}
+	<-s.answer
+	return found, err
+}
+
+func TestWhatWasReadBeforeAChangeDoesNotTakeItsPlace(t *testing.T) {
+	node := slow{newTable(t), make(chan struct{}), make(chan struct{})}
+	c := newCache(node)
+	got := make(chan []byte, 1)
+	go func() {
+		value, _ := c.get(t.Context(), "peer/1/token")
+		got <- value
+	}()
+	<-node.asked
+	change := Change{"peer/1/token", []byte("newer")}
+	c.apply([]Change{change})
+	c.unpin([]Change{change}) // it is stored
+	c.remember([]Change{{"peer/2/token", make([]byte, maxCached)}, {"peer/3/token", make([]byte, maxCached)}})
+	c.unpin(nil)
+	node.answer <- struct{}{}
+	if value := <-got; string(value) != "newer" {
+		t.Fatalf("%q", value)
+	}
+}
+
 func TestWhatCannotBeARowDoesNotHoldUpTheMessageThatBringsIt(t *testing.T) {
 	anna, bert := acquainted(t)
 	for what, id := range map[string]string{
@@ -299,6 +396,65 @@ func TestNobodyIsAskedForARowThatCannotBe(t *testing.T) {
 	}
 	if anna.table.reads != before {
 		t.Fatal("the node was asked")
+	}
+}
+
+func TestKeysForSinglePersonsAreFewUntilTheyAreUsed(t *testing.T) {
+	anna := newParty(t, "1001")
+	one := func() uint32 {
+		key, err := anna.GenOnePreKey(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return key.KeyID
+	}
+	last := uint32(0)
+	for range 2 * maxLooseKeys {
+		last = one()
+	}
+	keys := 0
+	for key := range anna.table.stored() {
+		if strings.HasPrefix(key, preKeyPrefix) {
+			keys++
+		}
+	}
+	if keys > maxLooseKeys+2 {
+		t.Fatal(keys)
+	}
+	if err := anna.RemovePreKey(t.Context(), last); err != nil { // it was used
+		t.Fatal(err)
+	}
+	if err := anna.commit(Change{"last", []byte("row")}); err != nil {
+		t.Fatal(err)
+	}
+	if next := one(); next != last+1 {
+		t.Fatal(last, next)
+	}
+}
+
+func TestWhatCannotBeDecryptedIsLeftToWhoeverHasItHandled(t *testing.T) {
+	anna := newParty(t, "1001")
+	broken := errors.New("it cannot be decrypted")
+	for _, failure := range []error{broken, signalerror.ErrOldCounter} {
+		told := &Decrypting{}
+		err := anna.DoDecryptionTxn(WithDecrypting(t.Context(), told), func(context.Context) error { return failure })
+		left := failure == broken
+		if !errors.Is(err, failure) || errors.Is(err, context.Canceled) != left || (told.Failed != nil) != left {
+			t.Fatal(err, told.Failed)
+		}
+		if err := anna.DoDecryptionTxn(t.Context(), func(context.Context) error { return failure }); errors.Is(err, context.Canceled) {
+			t.Fatal("nobody has it handled")
+		}
+	}
+}
+
+func TestNobodyIsAskedAgainForWhatIsBadlyPadded(t *testing.T) {
+	anna := newParty(t, "1001")
+	err := anna.DoDecryptionTxn(t.Context(), func(ctx context.Context) error {
+		return anna.PutBufferedEvent(ctx, [32]byte{}, []byte{9, 9, 9}, time.Now())
+	})
+	if !errors.Is(err, signalerror.ErrOldCounter) {
+		t.Fatal("the sender would be asked again, and the phone: ", err)
 	}
 }
 

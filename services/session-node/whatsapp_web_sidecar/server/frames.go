@@ -3,6 +3,7 @@ package server
 import (
 	"bufio"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -14,7 +15,7 @@ import (
 )
 
 const (
-	// A message of a node is at most some MiB, with its rows; more is a mistake.
+	// As much as either side takes at once; more is a mistake.
 	maxFrame = 64 << 20
 	// What is written at once of what waits.
 	maxWrite   = 256 << 10
@@ -60,7 +61,9 @@ func (r *run) write(connection io.Writer) error {
 		frames = frames[:0]
 		for more := true; more; {
 			var err error
-			if frames, err = appendFrame(frames, response); err != nil {
+			if frames, err = appendFrame(frames, response); errors.Is(err, errLarge) {
+				r.fail(response.GetConnection(), err)
+			} else if err != nil {
 				return err
 			}
 			more = false
@@ -81,7 +84,9 @@ func (r *run) write(connection io.Writer) error {
 	}
 }
 
-// appendFrame adds a response. People and the network put texts into it that need not be any, and one that cannot be
+var errLarge = errors.New("more was said at once than the node takes")
+
+// appendFrame adds a response, unless it is larger than the node takes: that would end the connections of all accounts. People and the network put texts into it that need not be any, and one that cannot be
 // serialised would end the connections of all accounts: it is mended.
 func appendFrame(frames []byte, response *internalv1.RunResponse) ([]byte, error) {
 	at := len(frames)
@@ -92,6 +97,9 @@ func appendFrame(frames []byte, response *internalv1.RunResponse) ([]byte, error
 		if whole, err = (proto.MarshalOptions{}).MarshalAppend(frames, response); err != nil {
 			return nil, err
 		}
+	}
+	if len(whole)-at-head > maxFrame {
+		return whole[:at], errLarge
 	}
 	binary.BigEndian.PutUint32(whole[at:], uint32(len(whole)-at-head))
 	return whole, nil

@@ -172,6 +172,16 @@ func (r *run) handle(request *internalv1.RunRequest) {
 	}
 }
 
+// fail ends a connection of which the node cannot be told what it has to be.
+func (r *run) fail(number uint64, why error) {
+	r.mu.Lock()
+	d := r.devices[number]
+	r.mu.Unlock()
+	if d != nil {
+		go d.Fail(why.Error())
+	}
+}
+
 // add begins a connection, unless its number is taken.
 func (r *run) add(number uint64, begin func() *device.Device) {
 	r.mu.Lock()

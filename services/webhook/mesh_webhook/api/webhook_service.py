@@ -11,8 +11,9 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import ids, validation
 from mesh_core.database.requests import request_digest
-from mesh_core.errors import InvalidField, Unimplemented
+from mesh_core.errors import InvalidField
 from mesh_core.ids import Prefix
+from mesh_core.jobs import job_message
 from mesh_core.paging import Pager, listing
 from mesh_core.rpc.auth import current_identity
 from mesh_core.rpc.server.parsing import parsed
@@ -26,6 +27,7 @@ from mesh_webhook.deliveries.delivery_store import (
     delivery_message,
 )
 from mesh_webhook.deliveries.http_sender import HttpSender, OutgoingRequest
+from mesh_webhook.deliveries.replays import Replays, Wanted
 from mesh_webhook.endpoints import signature
 from mesh_webhook.endpoints.endpoint import Endpoint
 from mesh_webhook.endpoints.endpoint_store import EndpointStore
@@ -33,13 +35,13 @@ from mesh_webhook.endpoints.secrets import EndpointSecrets
 from mesh_webhook.endpoints.validation import FIELDS, EndpointValidator
 from mesh_webhook.events import filters
 from mesh_webhook.events.rendering import event_json
+from mesh_webhook.events.samples import sample
 from sessionmesh.v1 import webhook_pb2 as pb
 from sessionmesh.v1 import webhook_pb2_grpc
-from sessionmesh.v1.event_pb2 import Event, TestEvent
 
 
 class WebhookService(webhook_pb2_grpc.WebhookServiceServicer):
-    """The server sets the caller's identity and maps exceptions to statuses. ReplayEvents is not served."""
+    """The server sets the caller's identity and maps exceptions to statuses."""
 
     def __init__(
         self,
@@ -49,8 +51,10 @@ class WebhookService(webhook_pb2_grpc.WebhookServiceServicer):
         secrets: EndpointSecrets,
         sender: HttpSender,
         pager: Pager,
+        replays: Replays,
     ) -> None:
         self._endpoints = endpoints
+        self._replays = replays
         self._deliveries = deliveries
         self._validator = validator
         self._secrets = secrets
@@ -135,20 +139,14 @@ class WebhookService(webhook_pb2_grpc.WebhookServiceServicer):
     async def TestEndpoint(self, request: pb.TestEndpointRequest, _context: Any) -> pb.TestEndpointResponse:
         endpoint_id = _endpoint_id(request.endpoint_id)
         filters.check_event_type("event_type", request.event_type)
-        if request.event_type not in ("", _TEST_EVENT):
-            raise Unimplemented("event_type: samples of events are not served by this version", "NOT_SERVED")
         endpoint = await self._endpoints.get(endpoint_id, current_identity().tenant_id)
         opened = await self._secrets.opened(endpoint)
-        now = to_timestamp(datetime.now(UTC))
-        event = Event(
-            id=ids.new_id(Prefix.EVENT),
-            tenant_id=ids.encode(Prefix.TENANT, endpoint.tenant),
-            type=_TEST_EVENT,
-            occur_time=now,
-            commit_time=now,
-            traceparent=current_traceparent(),
-            test=TestEvent(text="A test of this endpoint."),
-        )
+        event = sample(request.event_type or _TEST_EVENT)
+        event.id = ids.new_id(Prefix.EVENT)
+        event.tenant_id = ids.encode(Prefix.TENANT, endpoint.tenant)
+        event.traceparent = current_traceparent()
+        for moment in (event.occur_time, event.commit_time):
+            moment.GetCurrentTime()
         outgoing = OutgoingRequest(
             endpoint.url,
             opened.headers,
@@ -156,6 +154,7 @@ class WebhookService(webhook_pb2_grpc.WebhookServiceServicer):
             event_json(event),
             opened.keys,
             event.traceparent,
+            {"webhook-test": "true"},
         )
         with self._trials.one(endpoint.tenant, endpoint.id):
             result = await self._sender.send(outgoing)
@@ -212,6 +211,28 @@ class WebhookService(webhook_pb2_grpc.WebhookServiceServicer):
         tenant = current_identity().tenant_id
         row = await self._deliveries.redeliver(delivery, tenant, request_id, request_digest(request))
         return pb.RedeliverResponse(delivery=delivery_message(row))
+
+    async def ReplayEvents(self, request: pb.ReplayEventsRequest, _context: Any) -> pb.ReplayEventsResponse:
+        request_id = validation.request_id(request.request_id)
+        identity = current_identity()
+        wanted = Wanted(
+            validation.timestamp("start_time", request.start_time),
+            validation.timestamp("end_time", request.end_time)
+            if request.HasField("end_time")
+            else datetime.max.replace(tzinfo=UTC),
+            filters.check_event_types("event_types", request.event_types),
+            request.failed_only,
+        )
+        endpoint = await self._endpoints.get(_endpoint_id(request.endpoint_id), identity.tenant_id)
+        row = await self._replays.begin(
+            endpoint,
+            wanted,
+            request_id,
+            request_digest(request),
+            caller=identity.tenant_id,
+            dry_run=request.dry_run,
+        )
+        return pb.ReplayEventsResponse(job=job_message(row))
 
     async def GetEndpointStats(
         self, request: pb.GetEndpointStatsRequest, _context: Any

@@ -22,7 +22,9 @@ from sessionmesh.v1 import webhook_pb2
 
 @dataclass(frozen=True, slots=True)
 class ClaimedDelivery:
-    """A delivery that this process may attempt until its claim lapses; `tries` attempts were made before."""
+    """A delivery that this process may attempt until its claim lapses; `tries` attempts were made before.
+    `replay` is the job that made it pending again.
+    """
 
     id: UUID
     token: UUID
@@ -35,11 +37,17 @@ class ClaimedDelivery:
     body: bytes
     traceparent: str
     create_time: datetime
+    replay: UUID | None = None
 
     @property
     def is_retry(self) -> bool:
-        """Whether it was attempted before."""
-        return self.tries > 0
+        """Whether others go first: it was attempted before, or is replayed."""
+        return self.tries > 0 or self.replay is not None
+
+    @property
+    def marks(self) -> dict[str, str]:
+        """The headers that say that it is replayed, and by which job."""
+        return {} if self.replay is None else {"webhook-replay": ids.encode(Prefix.JOB, self.replay)}
 
     @property
     def webhook_id(self) -> str:
@@ -108,6 +116,7 @@ async def take(
             row["body"],
             row["traceparent"],
             row["create_time"],
+            row["replay"],
         )
         for row in rows
     ]
@@ -145,5 +154,5 @@ def _interval(seconds: float | None) -> timedelta | None:
 _TENANTS = 64
 _ENDPOINTS = 16
 _DUE = "SELECT * FROM webhook_due($1, $2, $3, $4, $5)"
-_TAKE = "SELECT * FROM webhook_take($1, $2, $3, $4, $5)"
+_TAKE = "SELECT * FROM webhook_claim_due($1, $2, $3, $4, $5)"
 _COMPLETE = "SELECT webhook_complete($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"

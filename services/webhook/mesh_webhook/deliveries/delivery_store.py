@@ -142,6 +142,7 @@ def delivery_message(row: asyncpg.Record) -> webhook_pb2.Delivery:
         last_error=row["last_error"],
         create_time=to_timestamp(row["create_time"]),
         traceparent=row["traceparent"],
+        replay_job_id="" if row["replay"] is None else ids.encode(Prefix.JOB, row["replay"]),
     )
     if row["end_time"] is not None:
         message.end_time.CopyFrom(to_timestamp(row["end_time"]))
@@ -167,7 +168,7 @@ def attempt_message(row: asyncpg.Record) -> webhook_pb2.Attempt:
 _LAST_ID = UUID(b"\xff" * 16)
 _PENDING = webhook_pb2.DELIVERY_STATE_PENDING
 _COLUMNS = """id, endpoint, tenant, account, event, event_type, state, attempts, due_at, last_status,
-  last_error, create_time, end_time, traceparent"""
+  last_error, create_time, end_time, traceparent, replay"""
 _GET = f"SELECT {_COLUMNS} FROM webhook_delivery WHERE id = $1 AND ($2::uuid IS NULL OR tenant = $2)"  # noqa: S608 - constants
 _PAGE = f"""SELECT {_COLUMNS} FROM (
     SELECT * FROM webhook_delivery WHERE tenant = $1 AND id < $2 ORDER BY id DESC LIMIT $7) newest
@@ -179,7 +180,7 @@ _LOOKED_AT = (
 _ATTEMPTS = """SELECT id, delivery, number, start_time, duration, status, error, response_body
   FROM webhook_attempt WHERE endpoint = $1 AND delivery = $2 AND id > $3 ORDER BY id LIMIT $4"""
 # A claim that is running keeps its token, and its completion decides whether the delivery stays pending.
-_REDELIVER = f"""UPDATE webhook_delivery SET state = {_PENDING}, tries = 0, end_time = NULL,
+_REDELIVER = f"""UPDATE webhook_delivery SET state = {_PENDING}, tries = 0, end_time = NULL, replay = NULL,
   due_at = CASE WHEN token IS NULL THEN now() ELSE due_at END WHERE id = $1"""  # noqa: S608 - constants
 _QUEUE = """INSERT INTO webhook_queue (endpoint, tenant, due_at, awake) VALUES ($1, $2, now(), true)
   ON CONFLICT (endpoint) DO UPDATE SET due_at = now(), awake = true"""

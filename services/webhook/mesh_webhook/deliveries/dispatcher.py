@@ -188,7 +188,7 @@ class Dispatcher:
         if time.monotonic() > start_by:  # this process was suspended: the claim may lapse during the request
             logger.warning("claim lapsed before the attempt", delivery=delivery.webhook_id)
             return None
-        if delivery.tries == 0:
+        if not delivery.is_retry:
             delay = time.time() - to_timestamp(delivery.create_time).ToNanoseconds() / 1e9
             FIRST_ATTEMPT_DELAY.observe(max(0.0, delay))
         span = tracing.start_span("mesh.webhook.deliver", kind="client", parent=delivery.traceparent)
@@ -199,6 +199,7 @@ class Dispatcher:
             delivery.body,
             opened.keys,
             span.traceparent,
+            delivery.marks,
         )
         result = await self._sender.send(request)
         ATTEMPT_DURATION.observe(result.seconds)

@@ -27,7 +27,9 @@ STORED_RESPONSE_BYTES = 1024
 
 @dataclass(frozen=True, slots=True)
 class OutgoingRequest:
-    """What to send. It is signed with each of `keys`, the current one first."""
+    """What to send. It is signed with each of `keys`, the current one first. `marks` are headers of our own
+    that say what kind of request it is.
+    """
 
     url: str
     headers: Mapping[str, str] = field(repr=False)
@@ -35,6 +37,7 @@ class OutgoingRequest:
     body: bytes = field(repr=False)
     keys: Sequence[bytes] = field(repr=False)
     traceparent: str = ""
+    marks: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,7 @@ class HttpSender:
         self.resolver.check_literal(url.host or "")
         headers = {
             **request.headers,
+            **request.marks,
             "content-type": "application/json",
             "user-agent": "Sessionmesh-Webhook/1",
             "accept-encoding": "identity",

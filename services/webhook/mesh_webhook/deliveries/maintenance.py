@@ -147,6 +147,7 @@ _EXPIRE = f"""UPDATE webhook_delivery SET state = {webhook_pb2.DELIVERY_STATE_FA
   WHERE id = ANY (ARRAY(SELECT id FROM webhook_delivery
     WHERE id < uuid_at(now() - $1::interval) AND state = {_STATE_PENDING}
       AND create_time < now() - $1::interval AND (token IS NULL OR due_at < now())
+      AND (replay IS NULL OR due_at < now() - $1::interval)
     ORDER BY id LIMIT 500 FOR UPDATE SKIP LOCKED))"""  # noqa: S608 - constants
 _DELETE_ENDED = f"""DELETE FROM webhook_delivery WHERE id = ANY (ARRAY(SELECT id FROM webhook_delivery
   WHERE id < uuid_at(now() - $1::interval) AND state <> {_STATE_PENDING} AND end_time < now() - $1::interval

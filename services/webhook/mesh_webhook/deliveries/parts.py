@@ -22,6 +22,7 @@ from mesh_core.database import UNAVAILABLE
 from mesh_core.events import StoredEvent
 from mesh_webhook.endpoints.subscribers import Subscribers
 from mesh_webhook.events.rendering import event_body, event_message
+from sessionmesh.v1.event_pb2 import Event
 
 HALVED = Counter("mesh_webhook_halved_work", "Transactions that failed, and are tried smaller", ["work"])
 SKIPPED = Counter(
@@ -153,9 +154,7 @@ def _add(part: Part, stored: StoredEvent, subscribers: Subscribers, bounds: Boun
     if candidates and not wanting:
         return
     body = event_body(stored, event)
-    # Postgres refuses some text that a proto can hold, so only a well-formed traceparent is stored.
-    traceparent = event.traceparent if _is_traceparent(event.traceparent) else ""
-    part.events.append((stored, body, traceparent))
+    part.events.append((stored, body, storable_traceparent(event)))
     place = len(part.events)
     if wanting and shares.take(stored.tenant, len(wanting), len(wanting) * len(body), bounds):
         part.deliveries += [(endpoint, place) for endpoint in wanting]
@@ -165,6 +164,11 @@ def _add(part: Part, stored: StoredEvent, subscribers: Subscribers, bounds: Boun
         part.owed.append((place, orjson.dumps(dict(event.labels))))
         part.rows += 1
         part.size += len(body)
+
+
+def storable_traceparent(event: Event) -> str:
+    """Postgres refuses some text that a proto can hold, so only a well-formed traceparent is stored."""
+    return event.traceparent if _is_traceparent(event.traceparent) else ""
 
 
 _is_traceparent = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}").fullmatch

@@ -10,37 +10,10 @@ from asyncpg.pgproto.pgproto import UUID
 from mesh_core import ids
 from mesh_core.errors import InvalidField
 from mesh_core.ids import Prefix
+from mesh_webhook.events.catalogue import EVENT_TYPES, FAMILIES
 
 MAX_EVENT_TYPES = 64
 MAX_ACCOUNTS = 1000
-
-_FAMILIES = {
-    "account": "created updated deleted",
-    "session": "state_changed restrictions_changed pairing",
-    "message": "received synced queued sending sent delivered read played cancelled expired failed in_doubt"
-    " edited revoked overdue reaction",
-    "poll": "voted",
-    "media": "ready failed",
-    "chat": "updated cleared deleted",
-    "label": "created updated deleted assignment_changed",
-    "history": "synced",
-    "presence": "updated",
-    "contact": "updated deleted",
-    "group": "joined updated members_changed join_requested",
-    "community": "joined updated deactivated groups_changed",
-    "channel": "followed unfollowed updated deleted post_updated",
-    "call": "offered ended",
-    "template": "updated",
-    "job": "updated",
-    "webhook": "test endpoint_disabled",
-    "subscription": "expired",
-}
-
-EVENT_TYPES = frozenset(f"{family}.{name}" for family, names in _FAMILIES.items() for name in names.split())
-"""Every type, those included that this version does not send yet."""
-
-FAMILIES = frozenset(f"{family}.*" for family in _FAMILIES)
-"""What stands for all types that begin alike."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,15 @@ def is_one_of(identity: Identity, address: str, other: Identity | None = None) -
     return any(one and one == another for one, another in names)
 
 
+STATUS = "status"
+"""The address of the account's status, where posts go."""
+
+
+def audience_of(request: message_pb2.SendMessageRequest) -> message_pb2.StatusAudience | None:
+    """Who sees a status post, where its request says so."""
+    return request.options.audience if request.options.HasField("audience") else None
+
+
 def is_person(address: str) -> bool:
     """Whether a chat's address is one person's, and not a group's, a channel's or the status."""
     return address.partition(":")[0] in _FIELDS
@@ -68,7 +77,19 @@ def refers(request: message_pb2.SendMessageRequest) -> bool:
     return request.HasField("options") and request.options.HasField("reply_to")
 
 
-_REFERRING = frozenset({"image", "video", "audio", "voice_note", "document", "sticker", "reaction"})
+_REFERRING = frozenset(
+    {
+        "image",
+        "video",
+        "audio",
+        "voice_note",
+        "document",
+        "sticker",
+        "reaction",
+        "poll_vote",
+        "choice",
+    }
+)
 _FIELDS = {"phone": "phone", "user": "user_id", "hidden": "hidden_id", "username": "username"}
 _LASTING = ("user", "hidden", "phone", "username")
 
@@ -97,29 +118,33 @@ class MediaPart:
 @dataclass(frozen=True, slots=True)
 class Reference:
     """An earlier message, by the network's id. `chat` is its chat's address, `sender` the address of who
-    wrote it: "" for the account itself. `content` is what it says, where that is known.
+    wrote it: "" for the account itself. `content` is what it says, where that is known, and `time` when the
+    network took it, in microseconds since the epoch; 0: not known.
     """
 
     network_id: str
     chat: str = ""
     sender: str = ""
     content: content_pb2.Content | None = None
+    time: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """The earlier messages that a message refers to: the one that it answers, and the one that a reaction is
-    about.
+    """The earlier messages that a message refers to: the one that it answers, the one that a reaction, a vote
+    or a choice is about, and the album that it is part of.
     """
 
     reply_to: Reference | None = None
     target: Reference | None = None
+    album: Reference | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class OutgoingMessage:
     """What a link sends. `to` is an address; `payload` and `blobs` are from the driver's `encode`.
-    `traceparent` is of the span of its sending; "" where that is not recorded.
+    `traceparent` is of the span of its sending; "" where that is not recorded. `audience` is who sees a
+    status post, whose `to` is `STATUS`, where its request says so.
     """
 
     network_id: str
@@ -127,6 +152,7 @@ class OutgoingMessage:
     payload: bytes
     blobs: Sequence[str] = ()
     traceparent: str = ""
+    audience: message_pb2.StatusAudience | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,11 @@ that read it. `tests/contract/test_driver_contract.py` holds every driver to wha
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from asyncpg.pgproto.pgproto import UUID
 
+from mesh_session_node.drivers.interface.capabilities import Capability
 from mesh_session_node.drivers.interface.content import (
     Blob,
     Identity,
@@ -39,6 +39,10 @@ class Driver(Protocol):
     @property
     def content_kinds(self) -> Collection[str]:
         """The kinds of content that can be sent, by the names of Content's fields."""
+
+    @property
+    def capabilities(self) -> Collection[Capability]:
+        """What else can be done: its links implement the protocols of these."""
 
     @property
     def media_limits(self) -> MediaLimits:
@@ -127,19 +131,6 @@ class Link(Protocol):
 
     def fetch(self, blob: bytes) -> AsyncIterator[bytes]:
         """The pieces of an incoming message's file. Raises `BlobUnavailable`, `ConnectionEnded`."""
-
-    async def check_numbers(self, phones: Sequence[str]) -> Sequence[NumberStatus]:
-        """Which numbers are on the network, in their order. Raises `ConnectionEnded`."""
-
-
-@dataclass(frozen=True, slots=True)
-class NumberStatus:
-    """Whether a number is on the network, and the network's ids of who has it."""
-
-    phone: str
-    registered: bool
-    user_id: str = ""
-    hidden_id: str = ""
 
 
 class LinkEvents(Protocol):

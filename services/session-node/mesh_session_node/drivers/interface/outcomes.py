@@ -94,6 +94,38 @@ class Failure(Enum):
     OTHER = auto()
 
 
+class Refusal(Enum):
+    """Why the network did not do what the account asked for, other than to take a message."""
+
+    UNKNOWN_MESSAGE = auto()
+    UNKNOWN_CHAT = auto()
+    """There is no such group, channel or community, or the account does not see it."""
+    UNKNOWN_PERSON = auto()
+    NOT_A_MEMBER = auto()
+    NOT_AN_ADMIN = auto()
+    NOT_ALLOWED_BY_PERSON = auto()
+    """The person's privacy settings, or a block, do not allow it."""
+    FULL = auto()
+    INVITE_ENDED = auto()
+    TOO_LATE = auto()
+    RESTRICTED = auto()
+    """The network restricts the account."""
+    RATE_LIMITED = auto()
+    OTHER = auto()
+    """Anything else; the network's words say it."""
+
+
+class Refused(Exception):
+    """The network did not do it, and nothing has changed. The text is the network's; `retry_after` is in
+    seconds, 0 where it named no time.
+    """
+
+    def __init__(self, refusal: Refusal, detail: str = "", retry_after: float = 0.0) -> None:
+        super().__init__(stored_text(detail, MAX_DETAIL))
+        self.refusal = refusal
+        self.retry_after = bounded_seconds(retry_after)
+
+
 class Receipt(Enum):
     """What became of a message at its recipient."""
 

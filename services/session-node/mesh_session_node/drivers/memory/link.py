@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Mapping, MutableMapping
 from hashlib import sha256
 
 from mesh_session_node.drivers.interface.content import Blob, Identity, Incoming, OutgoingMessage
-from mesh_session_node.drivers.interface.driver import LinkEvents, NumberStatus
+from mesh_session_node.drivers.interface.driver import LinkEvents
 from mesh_session_node.drivers.interface.outcomes import (
     BlobUnavailable,
     ConnectionEnded,
@@ -16,11 +16,12 @@ from mesh_session_node.drivers.interface.outcomes import (
     Failure,
     Receipt,
 )
+from mesh_session_node.drivers.memory.actions import MemoryActions
 from mesh_session_node.drivers.memory.state import MemoryState
 from sessionmesh.v1 import session_pb2
 
 
-class MemoryLink:
+class MemoryLink(MemoryActions):
     """Implements `Link`. What the session did is in the attributes; `ack`, `reject`, `receipt`, `receive`,
     `restrict` and `end` are what the network does. They call the session at once, before they return, and do
     nothing once the connection has ended.
@@ -33,9 +34,9 @@ class MemoryLink:
         blobs: MutableMapping[str, bytes],
         users: Mapping[str, str],
     ) -> None:
+        super().__init__(users)
         self.state = state
         self.heard = asyncio.get_running_loop().time()
-        self.ended: ConnectionEnded | None = None
         self.sent: list[OutgoingMessage] = []
         """What was handed over, in order; a message that was sent again is there again."""
         self.positions: list[int] = []
@@ -51,7 +52,6 @@ class MemoryLink:
         """Larger files are refused."""
         self._events: LinkEvents | None = events
         self._blobs = blobs
-        self._users = users
         self._login: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._unanswered: list[str] = []
         self._closed = asyncio.Event()
@@ -188,12 +188,6 @@ class MemoryLink:
         if data is None:
             raise BlobUnavailable("no such file")
         yield data
-
-    async def check_numbers(self, phones: Sequence[str]) -> Sequence[NumberStatus]:
-        if self.ended is not None:
-            raise self.ended
-        users = self._users
-        return [NumberStatus(phone, phone in users, users.get(phone, "")) for phone in phones]
 
     def handed_over(self, message: OutgoingMessage) -> None:
         """The network has the message, and has not answered yet."""

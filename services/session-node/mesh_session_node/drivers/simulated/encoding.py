@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import structlog
@@ -27,6 +28,14 @@ SENDABLE = SHOWN_AS | {
     "group_invite",
     "appointment",
     "product",
+    "album",
+    "live_location",
+    "poll_vote",
+    "choice",
+    "product_list",
+    "flow",
+    "location_request",
+    "address_request",
 }
 """The kinds of content that are sent."""
 _OTHER = frozenset(
@@ -51,6 +60,15 @@ def to_wire(
         out.context.link_preview.title = preview.title
         out.context.link_preview.description = preview.description
         out.context.link_preview.thumbnail = preview.thumbnail
+    if content.text.HasField("style"):
+        style = content.text.style
+        out.context.style.background_color, out.context.style.text_color = (
+            style.background_color,
+            style.text_color,
+        )
+        out.context.style.font = style.font
+    if references.album is not None:
+        out.context.album = references.album.network_id
     if request.HasField("options"):
         options = request.options
         if (reply_to := references.reply_to) is not None:
@@ -63,6 +81,12 @@ def to_wire(
         out.context.forward_score = options.forward_score
         out.context.forwarded = options.forward_score > 0
     return out.SerializeToString(), blobs
+
+
+def to_audience(audience: message_pb2.StatusAudience) -> wire.Audience:
+    """Who sees a status post."""
+    only = audience.kind == message_pb2.STATUS_AUDIENCE_KIND_ONLY
+    return wire.Audience(only=only, addresses=audience.addresses)
 
 
 def from_wire(inbound: wire.Inbound) -> Incoming:
@@ -143,10 +167,28 @@ def _written(content: content_pb2.Content, target: Reference | None, media: Medi
         if target is not None:
             out.reaction.id, out.reaction.sender = target.network_id, target.sender
     else:
-        body: Message = getattr(content, kind)
         out.other.kind = kind
-        out.other.body = body.SerializeToString()
+        out.other.body = _body(content, kind, target).SerializeToString()
     return out
+
+
+def _body(content: content_pb2.Content, kind: str, target: Reference | None) -> Message:
+    """A kind in the API's form as others may see it: without ids of the mesh, and what only it knows."""
+    said = content_pb2.Content()
+    said.CopyFrom(content)
+    body: Message = getattr(said, kind)
+    if kind in _ABOUT:
+        about = MessageRef()
+        if target is not None:
+            about.network_message_id, about.sender = target.network_id, target.sender
+        getattr(body, _ABOUT[kind]).CopyFrom(about)
+    elif kind == "album":
+        body.ClearField("items")
+    elif kind == "poll":
+        body.ClearField("totals")
+    elif kind == "live_location":
+        said.live_location.sequence = time.time_ns() // 1_000_000
+    return body
 
 
 def _read(raw: bytes) -> tuple[content_pb2.Content, bytes | None, Reference | None]:
@@ -162,6 +204,8 @@ def _read(raw: bytes) -> tuple[content_pb2.Content, bytes | None, Reference | No
         content.text.body = came.text
         if came.context.HasField("link_preview"):
             _read_preview(came.context.link_preview, content.text)
+        if came.context.HasField("style"):
+            _read_style(came.context.style, content.text.style)
     elif kind == "blob":
         read_blob(came.blob, getattr(content, shown_as(came.blob)))
         return content, came.blob.SerializeToString(), None
@@ -197,6 +241,12 @@ def _read_other(came: wire.Content, raw: bytes, content: content_pb2.Content) ->
     if not network_id:
         return None
     return Reference(network_id, ref.chat, ref.sender or came.context.reply_to_sender)
+
+
+def _read_style(style: wire.TextStyle, shown: content_pb2.TextStyle) -> None:
+    shown.background_color, shown.text_color = style.background_color, style.text_color
+    if style.font in content_pb2.TextFont.values():
+        shown.font = style.font  # type: ignore[assignment]  # one of them
 
 
 def _read_preview(preview: wire.LinkPreview, text: content_pb2.TextContent) -> None:

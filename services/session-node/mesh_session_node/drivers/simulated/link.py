@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import cast
 
 import structlog
 
 from mesh_core.errors import FailedPrecondition
 from mesh_core.framing import MAX_FRAME_BYTES, FrameDecoder, encode
-from mesh_session_node.drivers.interface.content import Blob, OutgoingMessage
-from mesh_session_node.drivers.interface.driver import LinkEvents, NumberStatus
+from mesh_session_node.drivers.interface.content import STATUS, Blob, OutgoingMessage
+from mesh_session_node.drivers.interface.driver import LinkEvents
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure, Receipt
-from mesh_session_node.drivers.simulated.encoding import from_wire, identity_of
+from mesh_session_node.drivers.simulated.actions import (
+    SimulatedContactActions,
+    SimulatedMessageActions,
+    refused,
+)
+from mesh_session_node.drivers.simulated.encoding import from_wire, identity_of, to_audience
 from mesh_session_node.drivers.simulated.state import SimulatedState
 from mesh_session_node.drivers.simulated.transfers import Transfers
 from sessionmesh.simnet.v1 import wire_pb2 as wire
@@ -29,7 +34,7 @@ What is too large to be stored is cut by the session, which also acknowledges it
 """
 
 
-class SimulatedLink(asyncio.Protocol):
+class SimulatedLink(SimulatedMessageActions, SimulatedContactActions, asyncio.Protocol):
     """Open, then logged in, then ended. Used by pairing too, which stops before the login."""
 
     __slots__ = (
@@ -123,6 +128,8 @@ class SimulatedLink(asyncio.Protocol):
             content=message.payload,
             blob_refs=message.blobs,
         )
+        if message.to == STATUS and message.audience is not None:
+            send.audience.CopyFrom(to_audience(message.audience))
         frame = wire.Frame(send=send).SerializeToString()
         if len(frame) > MAX_FRAME_BYTES:  # the network would close the connection, each time it is sent
             raise FailedPrecondition("the message is too large for the network", "UNSUPPORTED_BY_NETWORK")
@@ -156,13 +163,11 @@ class SimulatedLink(asyncio.Protocol):
     def fetch(self, blob: bytes) -> AsyncIterator[bytes]:
         return self._blobs().fetch(wire.Blob.FromString(blob))
 
-    async def check_numbers(self, phones: Sequence[str]) -> Sequence[NumberStatus]:
-        query = wire.Query(number_check=wire.NumberCheck(phones=phones))
+    async def ask(self, query: wire.Query) -> wire.Answer:
         answer = await self._blobs().ask(query)
-        return [
-            NumberStatus(number.phone, number.registered, number.user_id, number.hidden_id)
-            for number in answer.number_check.numbers
-        ]
+        if answer.HasField("error"):
+            raise refused(answer.error)
+        return answer
 
     @property
     def room(self) -> bool:

@@ -12,7 +12,7 @@ from mesh_session_node.drivers.interface.driver import LinkEvents
 from mesh_session_node.drivers.interface.outcomes import End
 from mesh_session_node.drivers.interface.state import RowChange, StateRows, StateUnavailable
 from mesh_session_node.drivers.whatsapp_web import telemetry
-from mesh_session_node.drivers.whatsapp_web.stream import Stream
+from mesh_session_node.drivers.whatsapp_web.stream import MAX_ANSWER_BYTES, Stream
 from sessionmesh.internal.v1 import linked_device_pb2 as pb
 
 MAX_READS = 64
@@ -154,7 +154,11 @@ class Rows:
             answer.failed = True
         else:
             telemetry.ROWS_READ.inc(len(found))
+            if sum(map(len, found.values())) > MAX_ANSWER_BYTES:
+                self._connection.broken("more is stored together of somebody than can be read")
+                return
             answer.rows.extend(pb.StateRow(key=key, value=value) for key, value in found.items())
+        await self._connection.stream.room()
         self._connection.ask(pb.RunRequest(rows_read=answer))
 
 

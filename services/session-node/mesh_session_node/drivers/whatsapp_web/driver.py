@@ -9,6 +9,7 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.errors import FailedPrecondition
 from mesh_session_node.drivers.interface import content
+from mesh_session_node.drivers.interface.capabilities import Capability
 from mesh_session_node.drivers.interface.content import MediaPart, References, refers
 from mesh_session_node.drivers.interface.driver import LinkEvents
 from mesh_session_node.drivers.interface.media_limits import LINKED_DEVICE
@@ -20,6 +21,7 @@ from mesh_session_node.drivers.whatsapp_web.pairing import WebPairing
 from mesh_session_node.drivers.whatsapp_web.settings import WhatsappWebSettings
 from mesh_session_node.drivers.whatsapp_web.sidecar import Sidecar
 from mesh_session_node.drivers.whatsapp_web.state import WebState, load_state
+from mesh_session_node.drivers.whatsapp_web.stream import MAX_ANSWER_BYTES
 from sessionmesh.internal.v1 import linked_device_pb2 as pb
 from sessionmesh.v1 import message_pb2, server_pb2, session_pb2
 
@@ -33,6 +35,10 @@ class WhatsappWebDriver:
     name = "whatsapp_web"
     pairing_methods = (session_pb2.PAIR_METHOD_QR, session_pb2.PAIR_METHOD_CODE)
     content_kinds = SENDABLE
+    capabilities = frozenset(Capability) - {
+        Capability.END_LIVE_LOCATION,
+        Capability.STATUS_TO_CONTACTS,
+    }
     media_limits = LINKED_DEVICE
 
     def __init__(self, settings: WhatsappWebSettings) -> None:
@@ -94,6 +100,8 @@ class WhatsappWebDriver:
             raise ConnectionEnded(
                 End.LOST, f"what is stored of the account cannot be read: {error}"
             ) from None
+        if sum(map(len, needed.values())) > MAX_ANSWER_BYTES:
+            raise ConnectionEnded(End.STATE_UNUSABLE, "too much is stored for its logins")
         stream = await self.sidecar.stream()
         if not events.permitted():
             raise ConnectionEnded(End.LOST, "the account has moved to another node")

@@ -39,6 +39,11 @@ SENDABLE = frozenset(
         "list",
         "group_invite",
         "appointment",
+        "album",
+        "live_location",
+        "poll_vote",
+        "choice",
+        "location_request",
     }
 )
 """The kinds of content that are sent."""
@@ -53,9 +58,11 @@ def to_device_message(
     if request.HasField("options"):
         message.request.options.CopyFrom(request.options)
     if references.reply_to is not None:
-        _refer(message.reply_to, references.reply_to)
+        refer(message.reply_to, references.reply_to)
     if references.target is not None:
-        _refer(message.target, references.target)
+        refer(message.target, references.target)
+    if references.album is not None:
+        refer(message.album, references.album)
     if media is not None:
         if media.blob != SENT_BEFORE:
             message.file.MergeFromString(b64decode(media.blob.ref))
@@ -128,7 +135,8 @@ def seconds(duration: Duration) -> float:
     return duration.seconds + duration.nanos / 1e9
 
 
-def _refer(field: pb.ReferredMessage, reference: Reference) -> None:
+def refer(field: pb.ReferredMessage, reference: Reference) -> None:
+    """Name an earlier message."""
     field.network_message_id = reference.network_id
     field.chat = reference.chat
     field.sender = reference.sender

@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from mesh_session_node.drivers.interface.content import Blob, OutgoingMessage
-from mesh_session_node.drivers.interface.driver import LinkEvents, NumberStatus
+from mesh_session_node.drivers.interface.driver import LinkEvents
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
 from mesh_session_node.drivers.interface.state import StateRows
+from mesh_session_node.drivers.whatsapp_web.actions import WebContactActions, WebMessageActions, refused
 from mesh_session_node.drivers.whatsapp_web.connection import Connection, Rows
 from mesh_session_node.drivers.whatsapp_web.encoding import (
     ended_of,
@@ -28,7 +29,7 @@ _HEARD = frozenset({"connected", "acked", "incoming", "receipt", "heard", "restr
 """What the sidecar says only when something came from the network."""
 
 
-class WebLink:
+class WebLink(WebMessageActions, WebContactActions):
     """Implements `Link`: opened, then logged in, then ended, then closed."""
 
     __slots__ = (
@@ -114,13 +115,6 @@ class WebLink:
         self._check_open()
         return self._files.fetch(blob)
 
-    async def check_numbers(self, phones: Sequence[str]) -> Sequence[NumberStatus]:
-        answer = await self._ask(pb.DeviceCall(check_numbers=pb.CheckNumbersCall(phones=phones)))
-        return [
-            NumberStatus(number.phone, number.registered, number.identity.user_id, number.identity.hidden_id)
-            for number in answer.numbers
-        ]
-
     # --- Listener
 
     def on_response(self, kind: str, response: pb.RunResponse) -> None:
@@ -136,16 +130,19 @@ class WebLink:
         if self.ended is not None:
             raise ConnectionEnded(self.ended.end, self.ended.detail)
 
-    async def _ask(self, call: pb.DeviceCall) -> pb.DeviceCallResult:
+    async def call(self, call: pb.DeviceCall) -> pb.DeviceCallResult:
         self._check_open()
         self._last_call += 1
         call.sequence = self._last_call
         asked = self._asked[call.sequence] = self._loop.create_future()
         self._connection.ask(pb.RunRequest(call=call))
         try:
-            answer: pb.DeviceCallResult = await asked
+            async with asyncio.timeout(_ANSWER_WITHIN):
+                answer: pb.DeviceCallResult = await asked
         finally:
             self._asked.pop(call.sequence, None)
+        if answer.refusal:
+            raise refused(answer)
         if answer.error:
             raise ConnectionEnded(End.LOST, answer.error)
         return answer
@@ -244,6 +241,8 @@ class WebLink:
             asked.set_result(response.call_result)
 
 
+_ANSWER_WITHIN = 40.0
+"""Seconds: the sidecar gives the network 30."""
 _HANDLERS = {
     "connected": WebLink._on_connected,
     "ended": WebLink._on_ended,

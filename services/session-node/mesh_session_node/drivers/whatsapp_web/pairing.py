@@ -41,7 +41,7 @@ class WebPairing:
         self._loop = asyncio.get_running_loop()
         self._deadline = self._loop.time() + seconds
         self._connection: Connection | None = None
-        self._steps: asyncio.Queue[PairingStep | Exception | None] = asyncio.Queue(MAX_STEPS)
+        self._steps: asyncio.Queue[PairingStep | Exception | None] = asyncio.Queue()
         self._rows: dict[str, bytes] = {}
         self._bytes = 0
         self._over = False
@@ -71,7 +71,7 @@ class WebPairing:
         stream = await self._sidecar.stream()
         left = max(0.0, self._deadline - self._loop.time())
         self._request.timeout.FromTimedelta(timedelta(seconds=left))
-        self._steps = asyncio.Queue(MAX_STEPS)
+        self._steps = asyncio.Queue()
         self._rows.clear()
         self._unsettled.clear()
         self._bytes = 0
@@ -104,11 +104,11 @@ class WebPairing:
         if kind == "pairing_code":
             code = response.pairing_code
             expire_time = time.time_ns() // 1000 + int(seconds(code.lifetime) * 1e6)
-            self._steps.put_nowait(PairingCode(code.qr, code.letters, expire_time))
+            self._next(PairingCode(code.qr, code.letters, expire_time))
         elif kind == "passkey_request":
-            self._steps.put_nowait(PasskeyRequest(response.passkey_request.options))
+            self._next(PasskeyRequest(response.passkey_request.options))
         elif kind == "passkey_comparison":
-            self._steps.put_nowait(PasskeyComparison(response.passkey_comparison.code))
+            self._next(PasskeyComparison(response.passkey_comparison.code))
         elif kind == "write_rows":
             self._keep(response.write_rows)
         elif kind == "read_rows":
@@ -127,6 +127,11 @@ class WebPairing:
         if self._connection is not None:
             self._connection.close()
             await self._connection.closed()
+
+    def _next(self, step: PairingStep) -> None:
+        if self._steps.qsize() >= MAX_STEPS:
+            raise ValueError("nobody looks at the steps of the pairing")
+        self._steps.put_nowait(step)
 
     def _ask(self, request: pb.RunRequest) -> None:
         if self._connection is not None:

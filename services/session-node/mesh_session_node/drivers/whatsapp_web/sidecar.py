@@ -128,7 +128,7 @@ class Sidecar:
         finally:
             theirs.close()
         telemetry.MEMORY.set_function(lambda: process.resident_bytes)
-        stream = Stream(words)
+        stream = Stream(words, self._settings.hang_seconds)
         detail = "the node stops"
         try:
             await asyncio.get_running_loop().create_unix_connection(lambda: stream, sock=ours)

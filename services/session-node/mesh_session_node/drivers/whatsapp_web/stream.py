@@ -1,5 +1,5 @@
-"""What a node and its sidecar say to each other, over one socket: what waits is bounded, and each response
-goes to the connection that it is about.
+"""What a node and its sidecar say to each other, over one socket: connections take turns, what waits for a
+sidecar that does not read is bounded, and each response goes to the connection that it is about.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ logger = structlog.get_logger(__name__)
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 MAX_WAITING_BYTES = 64 * 1024 * 1024
-"""More than this waits only for a sidecar that does not read."""
+"""More than this may wait for a sidecar that reads, and not for one that does not."""
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+"""What may be said of one connection at once."""
+ROOM_BYTES = 16 * 1024 * 1024
+"""As long as more than this waits, what can wait elsewhere does so."""
 WRITE_BYTES = 256 * 1024
 """What is written at once of what waits."""
 SIDECAR = 0
@@ -43,8 +47,8 @@ class Receiver(Protocol):
 class Stream(asyncio.Protocol):
     """Lives as long as one sidecar process."""
 
-    def __init__(self, sidecar: Receiver) -> None:
-        """`sidecar` is told what is not of a connection."""
+    def __init__(self, sidecar: Receiver, hang_seconds: float) -> None:
+        """`sidecar` is told what is not of a connection; after `hang_seconds` without reading it hangs."""
         self.ended = ""
         """Why nothing can be sent any more; "" while it can."""
         self.spoke = Signal()
@@ -55,8 +59,11 @@ class Stream(asyncio.Protocol):
         self._decoder = FrameDecoder(MAX_FRAME_BYTES)
         self._receivers: dict[int, Receiver] = {SIDECAR: sidecar}
         self._last = 0
-        self._waiting: deque[tuple[int, bytes]] = deque()
+        self._waiting: dict[int, deque[bytes]] = {}  # by connection, in the order of their turns
         self._bytes = 0
+        self._hang_seconds = hang_seconds
+        self._took_at = self._loop.time()
+        self._room = Signal()
         self._silent: set[int] = set()
         self._writing = False
         self._full = False
@@ -92,6 +99,10 @@ class Stream(asyncio.Protocol):
         """Wait until the sidecar cannot be spoken to any more; why."""
         return await asyncio.shield(self._broken)
 
+    async def room(self) -> None:
+        """Wait until little waits for the sidecar, or it is gone."""
+        await self._room.wait_until(lambda: self._bytes <= ROOM_BYTES or self.ended)
+
     def hang_up(self) -> None:
         """Close it, which has the sidecar end."""
         if self._transport is not None:
@@ -103,6 +114,7 @@ class Stream(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
         self._waiting.clear()
+        self._room.notify()
         self._tell_end()
         telemetry.WAITING.set(0)
 
@@ -129,6 +141,7 @@ class Stream(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._full = False
+        self._took_at = self._loop.time()
         self._write_waiting()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -158,9 +171,12 @@ class Stream(asyncio.Protocol):
 
     def _hand_over(self, number: int, request: pb.RunRequest) -> None:
         frame = encode(request.SerializeToString())
-        self._waiting.append((number, frame))
+        if not self._bytes:
+            self._took_at = self._loop.time()  # all that there was
+        self._waiting.setdefault(number, deque()).append(frame)
         self._bytes += len(frame)
-        if self._bytes > MAX_WAITING_BYTES:
+        unread = self._loop.time() - self._took_at
+        if self._bytes > MAX_WAITING_BYTES and unread >= self._hang_seconds:
             self._break("it does not read what it is told")
         self._write_soon()
 
@@ -175,13 +191,19 @@ class Stream(asyncio.Protocol):
         while self._waiting and not self._full and self._transport is not None:
             frames, size = [], 0
             while self._waiting and size < WRITE_BYTES:
-                number, frame = self._waiting.popleft()
+                number = next(iter(self._waiting))
+                waiting = self._waiting.pop(number)
+                frame = waiting.popleft()
+                if waiting:
+                    self._waiting[number] = waiting  # behind the others
                 self._bytes -= len(frame)
                 if self._speaks(number):
                     frames.append(frame)
                     size += len(frame)
             if frames:
                 self._transport.write(b"".join(frames))
+        if self._bytes <= ROOM_BYTES:
+            self._room.notify()
         telemetry.WAITING.set(self._bytes)
 
     def _hand_on(self, response: pb.RunResponse) -> None:

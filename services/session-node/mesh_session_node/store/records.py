@@ -1,0 +1,58 @@
+"""What the owner of an account has kept of it beside messages: records, and requests that were answered; the
+journal writes them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from asyncpg import Pool
+from asyncpg.pgproto.pgproto import UUID
+
+from mesh_core.database.requests import RecordKind
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRecord:
+    """`time` is microseconds since the epoch."""
+
+    member: str
+    value: bytes
+    time: int
+
+
+class RecordStore:
+    """Reads records. Raises what `mesh_core.database.UNAVAILABLE` names."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def of_key(self, account: UUID, kind: RecordKind, key: str) -> list[StoredRecord]:
+        """All records of one kind and key, by their members."""
+        rows = await self._pool.fetch(_OF_KEY, account, kind, key)
+        return [StoredRecord(row["member"], row["value"], row["micros"]) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredRequest:
+    """`digest` is of its payload, `answer` the serialised response."""
+
+    digest: bytes
+    answer: bytes
+
+
+class RequestStore:
+    """Reads requests. Raises what `mesh_core.database.UNAVAILABLE` names."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def answered(self, account: UUID, method: int, request_id: str) -> AnsweredRequest | None:
+        """The request with this id, of the last 24 hours; None when it is new."""
+        row = await self._pool.fetchrow(_ANSWERED, account, method, request_id)
+        return None if row is None else AnsweredRequest(row["digest"], row["answer"] or b"")
+
+
+_OF_KEY = """SELECT member, value, (extract(epoch FROM time) * 1000000)::bigint AS micros FROM account_record
+  WHERE account = $1 AND kind = $2 AND key = $3 ORDER BY member"""
+_ANSWERED = "SELECT digest, answer FROM request WHERE scope = $1 AND method = $2 AND request_id = $3"

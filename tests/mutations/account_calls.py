@@ -1,0 +1,98 @@
+"""The guards of calls about accounts, each with the edit that removes it."""
+
+from __future__ import annotations
+
+from tests.mutations.mutation import Mutation
+
+_NODE = "services/session-node/mesh_session_node"
+_ACTS = "tests/integration/test_message_acts.py"
+_ANSWERS = "tests/integration/test_answers_and_albums.py"
+_CALLS = "tests/unit/test_account_calls.py"
+_NUMBERS = "tests/integration/test_number_checks.py"
+
+ACCOUNT_CALLS = (
+    Mutation(
+        "a request that was answered is answered again, and not acted on",
+        f"{_NODE}/calls/account_call.py",
+        "            if first is not None:\n",
+        "            if first is not None and first.digest != digest:\n",
+        f"{_ACTS} -k same_edit_again",
+    ),
+    Mutation(
+        "a request id is of one payload",
+        f"{_NODE}/calls/account_call.py",
+        "                if first.digest != digest:\n                    raise _reused()\n",
+        "",
+        f"{_ACTS} -k same_edit_again",
+    ),
+    Mutation(
+        "a request that comes twice at once acts once",
+        f"{_NODE}/calls/account_call.py",
+        "        running = self._answering.get(key)\n",
+        "        running = None\n",
+        f"{_CALLS} -k twice_at_once",
+    ),
+    Mutation(
+        "what a driver does not declare is not reached",
+        f"{_NODE}/calls/account_call.py",
+        "        if capability not in context.driver.capabilities:\n",
+        "        if False:\n",
+        f"{_CALLS} -k not_declare",
+    ),
+    Mutation(
+        "nothing is done for an account that is lost",
+        f"{_NODE}/calls/account_call.py",
+        "        if not session.permitted():\n",
+        "        if False:\n",
+        f"{_CALLS} -k lost_the_account",
+    ),
+    Mutation(
+        "a vote behind a later one is not counted",
+        f"{_NODE}/inbound/votes.py",
+        "            if record.member == member and record.time > micros:\n",
+        "            if False:\n",
+        f"{_ANSWERS} -k behind_a_later_one",
+    ),
+    Mutation(
+        "the parts of an album are stored once",
+        f"{_NODE}/calls/sending.py",
+        'part, Method.SEND_ALBUM_PART, f"{message.id}/{at}", None)',
+        'part, Method.SEND_ALBUM_PART, "", None)',
+        f"{_ANSWERS} -k album",
+    ),
+    Mutation(
+        "records are written by the account's owner alone",
+        "lib/mesh_core/database/migrations/versions/0018_account_records.sql",
+        "        WHERE value IS NOT NULL AND acc <> ALL (gone)\n      ON CONFLICT (account, kind",
+        "        WHERE value IS NOT NULL\n      ON CONFLICT (account, kind",
+        'tests/integration/test_journal_fence.py -k "lost_shard and record"',
+    ),
+    Mutation(
+        "no tenant is answered with what another one asked of numbers",
+        f"{_NODE}/store/number_checks.py",
+        'f"mesh:numbers:{{{self.tenant.hex}}}:{self.network}"',
+        'f"mesh:numbers:{self.network}"',
+        f"{_NUMBERS} -k another_tenant",
+    ),
+    Mutation(
+        "what was said of a number ends",
+        f"{_NODE}/store/number_checks.py",
+        "KEYS[2], phone) or 0) <= now then",
+        "KEYS[2], phone) or 0) <= 0 then",
+        f"{_NUMBERS} -k two_to_four_hours",
+    ),
+    Mutation(
+        "a tenant has so many number checks and no more",
+        f"{_NODE}/store/number_checks.py",
+        "if over > 0 then",
+        "if false then",
+        f"{_NUMBERS} -k too_many",
+    ),
+    Mutation(
+        "a Redis that is silent is left alone",
+        f"{_NODE}/store/number_checks.py",
+        "time.monotonic() < self._away_until",
+        "False",
+        f"{_NUMBERS} -k silent",
+    ),
+)
