@@ -62,9 +62,7 @@ async def drain(steps: AsyncIterator[object]) -> None:
 def pairing_with(
     world: DriverWorld, phone: str = "", *, by_code: bool = False, seconds: float = 60.0
 ) -> Pairing:
-    return world.driver.pair(
-        account_id="acc_1", by_code=by_code, phone=phone, device_name="Sessionmesh", seconds=seconds
-    )
+    return world.driver.pair(account_id="acc_1", by_code=by_code, phone=phone, seconds=seconds)
 
 
 async def first_code(steps: Pairing) -> PairingCode:

@@ -136,7 +136,7 @@ async def test_the_real_sidecar_says_what_it_is() -> None:
 
 async def test_a_pairing_starts_the_sidecar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with sidecar_world(tmp_path, monkeypatch) as world:
-        pairing = world.driver.pair(account_id="acc_1", by_code=False, phone="", device_name="", seconds=60.0)
+        pairing = world.driver.pair(account_id="acc_1", by_code=False, phone="", seconds=60.0)
         step = await anext(pairing)
         assert isinstance(step, PairingCode)
         assert len(sidecars()) == 1

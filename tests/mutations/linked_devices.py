@@ -173,7 +173,7 @@ LINKED_DEVICES = (
     ),
     Mutation(
         "the bound of people that are looked up for a message",
-        f"{_SIDECAR}/content/incoming.go",
+        f"{_SIDECAR}/content/beside.go",
         "mentions[:min(len(mentions), maxMentions)]",
         "mentions",
         f"{_TESTS} NoMorePeopleAreLookedUp",

@@ -73,9 +73,7 @@ class WhatsappWebWorld(SimulatorWorld):
         self._running = running
 
     async def paired(self) -> Paired:
-        pairing = self.driver.pair(
-            account_id="acc_1", by_code=False, phone="", device_name="Mesh", seconds=60.0
-        )
+        pairing = self.driver.pair(account_id="acc_1", by_code=False, phone="", seconds=60.0)
         try:
             async for step in pairing:
                 if isinstance(step, Paired):

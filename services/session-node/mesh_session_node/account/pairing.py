@@ -275,7 +275,6 @@ class Pairings:
             account_id=session.id,
             by_code=attempt.by_code,
             phone=attempt.phone,
-            device_name="Sessionmesh",
             seconds=attempt.deadline - time.monotonic(),
         )
         try:

@@ -130,7 +130,7 @@ func readFile(message *waE2E.Message, viewOnce bool) *sessionmeshv1.Content {
 		image := message.GetImageMessage()
 		return &sessionmeshv1.Content{Kind: &sessionmeshv1.Content_Image{Image: &sessionmeshv1.ImageContent{
 			Media: pending(image), Caption: image.GetCaption(), ViewOnce: viewOnce || image.GetViewOnce(),
-			Width: pixels(image.GetWidth()), Height: pixels(image.GetHeight()),
+			Width: counted(image.GetWidth()), Height: counted(image.GetHeight()),
 		}}}
 	case message.GetVideoMessage() != nil, message.GetPtvMessage() != nil:
 		video, note := message.GetVideoMessage(), false
@@ -140,7 +140,7 @@ func readFile(message *waE2E.Message, viewOnce bool) *sessionmeshv1.Content {
 		return &sessionmeshv1.Content{Kind: &sessionmeshv1.Content_Video{Video: &sessionmeshv1.VideoContent{
 			Media: pending(video), Caption: video.GetCaption(), ViewOnce: viewOnce || video.GetViewOnce(),
 			GifPlayback: video.GetGifPlayback(), VideoNote: note, Duration: length(video.GetSeconds()),
-			Width: pixels(video.GetWidth()), Height: pixels(video.GetHeight()),
+			Width: counted(video.GetWidth()), Height: counted(video.GetHeight()),
 		}}}
 	case message.GetAudioMessage() != nil:
 		audio := message.GetAudioMessage()
@@ -178,7 +178,8 @@ func pending(f sent) *sessionmeshv1.MediaReference {
 	}
 }
 
-func pixels(n uint32) int32 { return int32(min(n, 1<<31-1)) }
+// counted is a number that others wrote, as the mesh has numbers.
+func counted(n uint32) int32 { return int32(min(n, 1<<31-1)) }
 
 func length(seconds uint32) *durationpb.Duration {
 	if seconds == 0 {

@@ -4,6 +4,9 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
+	"go.mau.fi/whatsmeow/proto/waCompanionReg"
 	"go.mau.fi/whatsmeow/types/events"
 	internalv1 "sessionmesh.dev/gen/sessionmesh/nodes/v1"
 	"sessionmesh.dev/whatsapp-web-sidecar/rows"
@@ -65,5 +68,15 @@ func TestANetworkWithoutCodesIsNotAskedForOthers(t *testing.T) {
 	p.handle(&events.QR{})
 	if ended() != internalv1.DeviceEnd_DEVICE_END_PAIRING_REFUSED {
 		t.Fatal(ended())
+	}
+}
+
+func TestTheDeviceIsCalledWhatItsNodeSays(t *testing.T) {
+	Name("Shop")
+	created := rows.NewPairing("acc_1", nil).NewDevice()
+	properties := &waCompanionReg.DeviceProps{}
+	payload := payloadOf(created, &internalv1.PairDevice{})
+	if err := proto.Unmarshal(payload.GetDevicePairingData().GetDeviceProps(), properties); err != nil || properties.GetOs() != "Shop" {
+		t.Fatal(properties, err)
 	}
 }

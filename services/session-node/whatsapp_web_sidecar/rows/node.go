@@ -18,8 +18,8 @@ type Change struct {
 
 // A Node stores rows.
 type Node interface {
-	// Read returns the rows that exist of these, and all whose names begin with one of prefixes. It is asked for one thing at
-	// a time for an account, or a few: a node takes no more questions at once.
+	// Read returns the rows that exist of these, and all whose names begin with one of prefixes. Of many who
+	// ask at once most wait.
 	Read(ctx context.Context, keys, prefixes []string) (map[string][]byte, error)
 	// Write hands changes over, to be stored in the order of the calls. The answer says whether they are.
 	Write(changes []Change) <-chan bool

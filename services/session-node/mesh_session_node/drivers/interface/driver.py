@@ -83,9 +83,7 @@ class Driver(Protocol):
         it raises, or is cancelled, nothing of the attempt can leave any more.
         """
 
-    def pair(
-        self, *, account_id: str, by_code: bool, phone: str, device_name: str, seconds: float
-    ) -> Pairing:
+    def pair(self, *, account_id: str, by_code: bool, phone: str, seconds: float) -> Pairing:
         """Begin to pair an account: by a code for that phone, or by QR. `account_id` is for logs. After so
         many `seconds` it is given up; whose network's codes end sooner, and can be had anew, shows others.
         """

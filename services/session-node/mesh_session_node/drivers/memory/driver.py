@@ -122,12 +122,8 @@ class MemoryDriver:
                 other.end(End.REPLACED)
         return link
 
-    def pair(
-        self, *, account_id: str, by_code: bool, phone: str, device_name: str, seconds: float
-    ) -> MemoryPairing:
-        pairing = MemoryPairing(
-            self._accepted, by_code=by_code, phone=phone, device_name=device_name, seconds=seconds
-        )
+    def pair(self, *, account_id: str, by_code: bool, phone: str, seconds: float) -> MemoryPairing:
+        pairing = MemoryPairing(self._accepted, by_code=by_code, phone=phone, seconds=seconds)
         self.pairings.append(pairing)
         return pairing
 

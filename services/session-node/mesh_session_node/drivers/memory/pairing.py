@@ -31,12 +31,10 @@ class MemoryPairing:
         *,
         by_code: bool,
         phone: str,
-        device_name: str,
         seconds: float,
     ) -> None:
         self.by_code = by_code
         self.phone = phone
-        self.device_name = device_name
         self.seconds = seconds
         self.codes: list[PairingCode] = []
         """What was shown, the present one last."""

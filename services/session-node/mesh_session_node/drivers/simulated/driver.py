@@ -86,19 +86,16 @@ class SimulatedDriver:
         await link.log_in(_CONNECT_WITHIN)
         return link
 
-    def pair(
-        self, *, account_id: str, by_code: bool, phone: str, device_name: str, seconds: float
-    ) -> PlainPairing:
-        return PlainPairing(self._pair(by_code=by_code, phone=phone, device_name=device_name))
+    def pair(self, *, account_id: str, by_code: bool, phone: str, seconds: float) -> PlainPairing:
+        return PlainPairing(self._pair(by_code=by_code, phone=phone))
 
-    async def _pair(
-        self, *, by_code: bool, phone: str, device_name: str
-    ) -> AsyncGenerator[PairingStep, None]:
+    async def _pair(self, *, by_code: bool, phone: str) -> AsyncGenerator[PairingStep, None]:
         link = SimulatedLink(None, None)
         frames = link.pairing = asyncio.Queue()
         await self._open(link)
         method = wire.PAIR_METHOD_CODE if by_code else wire.PAIR_METHOD_QR
-        link.write(wire.Frame(pair_start=wire.PairStart(method=method, phone=phone, device_name=device_name)))
+        start = wire.PairStart(method=method, phone=phone, device_name="Sessionmesh")
+        link.write(wire.Frame(pair_start=start))
         try:
             while True:
                 frame = await frames.get()

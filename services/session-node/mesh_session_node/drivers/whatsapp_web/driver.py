@@ -111,10 +111,6 @@ class WhatsappWebDriver:
         )
         return link
 
-    def pair(
-        self, *, account_id: str, by_code: bool, phone: str, device_name: str, seconds: float
-    ) -> WebPairing:
-        request = pb.PairDevice(
-            account_id=account_id, phone=phone if by_code else "", device_name=device_name
-        )
+    def pair(self, *, account_id: str, by_code: bool, phone: str, seconds: float) -> WebPairing:
+        request = pb.PairDevice(account_id=account_id, phone=phone if by_code else "")
         return WebPairing(self.sidecar, request, seconds)
