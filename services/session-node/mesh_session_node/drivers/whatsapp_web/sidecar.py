@@ -122,7 +122,7 @@ class Sidecar:
         ours, theirs = socket.socketpair()
         try:
             process = await Process.start(program, theirs)
-        except BaseException:
+        except BaseException:  # a node that stops cancels it: nobody will use this end
             ours.close()
             raise
         finally:

@@ -114,6 +114,7 @@ class Stream(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
         self._waiting.clear()
+        self._bytes = 0
         self._room.notify()
         self._tell_end()
         telemetry.WAITING.set(0)
