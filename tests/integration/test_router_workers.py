@@ -150,6 +150,7 @@ async def test_a_killed_worker_costs_its_calls_one_retry_and_is_started_again(wo
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await call
     assert raised.value.code() is StatusCode.UNAVAILABLE
+    await eventually(lambda: victim not in router.workers())  # its port is closed then
     await get(world.channel, account)
     await router.until_logged("serving", 3)
     assert len(router.workers()) == 2

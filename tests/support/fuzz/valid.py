@@ -221,8 +221,9 @@ def acting(**fields: object) -> Make:
 
 
 async def sent_message(world: World) -> Fields:
-    account = await connected(world)
-    sent = await world("SendMessage", **message(world), wait_for=2)
+    """Of an account of its own: in the shared one's chat it may stand behind one whose file is fetched."""
+    account = await paired_account(world)
+    sent = await world("SendMessage", **(message(world) | account), wait_for=2)
     return account | {"message": {"message_id": sent.message.id}}
 
 
