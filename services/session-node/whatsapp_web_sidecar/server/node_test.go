@@ -221,6 +221,7 @@ type link struct {
 	*node
 	number uint64
 	heard  chan *internalv1.RunResponse
+	passed map[string]*internalv1.MessageReceipt // by ids of messages
 
 	rowsMu sync.Mutex
 	rows   map[string][]byte
@@ -236,7 +237,10 @@ func (s *node) link(rows map[string][]byte) *link {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.last++
-	l := &link{node: s, number: s.last, heard: make(chan *internalv1.RunResponse, 4096), rows: rows, put: map[string]bool{}}
+	l := &link{
+		node: s, number: s.last, heard: make(chan *internalv1.RunResponse, 4096), rows: rows, put: map[string]bool{},
+		passed: map[string]*internalv1.MessageReceipt{},
+	}
 	s.links[l.number] = l
 	return l
 }
@@ -318,7 +322,8 @@ func (l *link) with(change func()) {
 	change()
 }
 
-// until returns what is wanted of the next responses, passing others over.
+// until returns what is wanted of the next responses, passing others over; receipts of these are remembered, as one may be said
+// before the acknowledgement of its message is.
 func until[T any](l *link, wanted func(*internalv1.RunResponse) (T, bool)) T {
 	l.t.Helper()
 	timeout := time.After(patience)
@@ -327,6 +332,9 @@ func until[T any](l *link, wanted func(*internalv1.RunResponse) (T, bool)) T {
 		case response := <-l.heard:
 			if found, is := wanted(response); is {
 				return found
+			}
+			for _, id := range response.GetReceipt().GetNetworkMessageIds() {
+				l.passed[id] = response.GetReceipt()
 			}
 			if ended := response.GetEnded(); ended != nil {
 				l.t.Fatalf("it ended: %v", ended)
@@ -364,6 +372,10 @@ func (l *link) acked(id string) *internalv1.MessageAcked {
 
 func (l *link) receipt(id string) *internalv1.MessageReceipt {
 	l.t.Helper()
+	if passed := l.passed[id]; passed != nil {
+		delete(l.passed, id)
+		return passed
+	}
 	return until(l, func(r *internalv1.RunResponse) (*internalv1.MessageReceipt, bool) {
 		return r.GetReceipt(), slices.Contains(r.GetReceipt().GetNetworkMessageIds(), id)
 	})
