@@ -224,6 +224,9 @@ def s3(request: pytest.FixtureRequest) -> Iterator[S3]:
 def seaweed(servers_state: Path, server_loop: LoopThread) -> Iterator[S3]:
     """The S3 of `mesh up --objects s3`, which the whole run shares: use a bucket of your own."""
     server = EmbeddedS3(servers_state)
+    # Of the room on the disk it sets aside seven GiB for each bucket otherwise: tests make many.
+    server.directory.mkdir()
+    (server.directory / "master.toml").write_text("[master.volume_growth]\ncopy_1 = 1\n")
     server_loop.run(server.start())
     yield S3(server.endpoint, server.keys.access_key, server.keys.secret_key)
     server_loop.run(server.stop())
