@@ -11,7 +11,7 @@ Counts, in what is installed (without what is generated) and in the benchmarks:
 - `over_350`: modules over 350 lines, unless a paragraph of the docstring begins with "In one piece because".
 - `under_40`: modules under 40 lines other than `__init__` and migrations, which Alembic wants apart.
 
-The exit code is 1 when one of the first three is not 0, or `under_40` is above 13.
+The exit code is 1 when one of the first three is not 0, or `under_40` is above 17.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 LONG = 350
 REASON = "In one piece because"
 SHORT = 40
-MOST_SHORT = 13
+MOST_SHORT = 17
 
 Node = TypeVar("Node", bound=Hashable)
 Graph = Mapping[Node, set[Node]]

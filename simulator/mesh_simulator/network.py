@@ -9,6 +9,8 @@ from mesh_core.errors import StartupError
 from mesh_core.framing import encode
 from mesh_simulator.accounts.account import Account, Behaviour
 from mesh_simulator.accounts.directory import Directory
+from mesh_simulator.accounts.group_queries import GroupQueries
+from mesh_simulator.accounts.people_queries import PeopleQueries
 from mesh_simulator.accounts.queries import Queries, done
 from mesh_simulator.authentication.logins import Logins
 from mesh_simulator.authentication.pairing import Pairing, PairingLimits
@@ -52,7 +54,9 @@ class Network:
             )
         )
         self.blobs = BlobStore(state / "blobs" if state else None, settings.max_blobs_bytes)
-        self.queries = Queries(self.directory)
+        self.queries = Queries(
+            PeopleQueries(self.directory).handlers(), GroupQueries(self.directory).handlers()
+        )
         self.receipts = Receipts(self.directory, self.ledger)
         self.inbound = InboundMessages(self.directory, self.ledger, self.receipts)
         self.outbound = OutboundMessages(

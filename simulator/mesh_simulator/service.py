@@ -14,7 +14,7 @@ from mesh_core.validation import phone, text
 from mesh_simulator import views
 from mesh_simulator.accounts.account import Account, Group
 from mesh_simulator.accounts.addresses import GROUP, PHONE, USERNAME
-from mesh_simulator.accounts.queries import new_group_id
+from mesh_simulator.accounts.group_queries import new_group_id
 from mesh_simulator.checker import check
 from mesh_simulator.faults.faults import FaultKind
 from mesh_simulator.network import Network

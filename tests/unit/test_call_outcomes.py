@@ -7,8 +7,8 @@ import pytest
 from mesh_core.errors import FailedPrecondition, NotFound, ResourceExhausted
 from mesh_session_node.calls.outcomes import error_of, lacking
 from mesh_session_node.drivers.interface.outcomes import Refusal, Refused
-from mesh_session_node.drivers.simulated.actions import refused as refused_by_simulated
-from mesh_session_node.drivers.whatsapp_web.actions import refused as refused_by_whatsapp_web
+from mesh_session_node.drivers.simulated.asking import refused as refused_by_simulated
+from mesh_session_node.drivers.whatsapp_web.calling import refused as refused_by_whatsapp_web
 from sessionmesh.internal.v1 import linked_device_pb2 as device
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import errors_pb2

@@ -12,7 +12,8 @@ from mesh_core.paging import Pager
 from mesh_session_node.account.session import Session
 from mesh_session_node.calls.account_call import AccountCalls, Context
 from mesh_session_node.context.metrics import NUMBERS_CHECKED
-from mesh_session_node.drivers.interface.capabilities import Capability, NumberStatus
+from mesh_session_node.drivers.interface.capabilities import Capability
+from mesh_session_node.drivers.interface.contact_actions import NumberStatus
 from mesh_session_node.drivers.interface.content import person_of
 from mesh_session_node.store.number_checks import Checked, NumberChecks
 from sessionmesh.v1 import contact_pb2 as pb

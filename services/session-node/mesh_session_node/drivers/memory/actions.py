@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mesh_session_node.drivers.interface.capabilities import BlockedPerson, NumberStatus
+from mesh_session_node.drivers.interface.contact_actions import BlockedPerson, NumberStatus
 from mesh_session_node.drivers.interface.content import Identity, Reference
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, Refusal, Refused
 from sessionmesh.v1 import message_pb2

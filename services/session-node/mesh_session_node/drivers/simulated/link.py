@@ -15,12 +15,10 @@ from mesh_core.framing import MAX_FRAME_BYTES, FrameDecoder, encode
 from mesh_session_node.drivers.interface.content import STATUS, Blob, OutgoingMessage
 from mesh_session_node.drivers.interface.driver import LinkEvents
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure, Receipt
-from mesh_session_node.drivers.simulated.actions import (
-    SimulatedContactActions,
-    SimulatedMessageActions,
-    refused,
-)
+from mesh_session_node.drivers.simulated.asking import refused
+from mesh_session_node.drivers.simulated.contact_actions import SimulatedContactActions
 from mesh_session_node.drivers.simulated.encoding import from_wire, identity_of, to_audience
+from mesh_session_node.drivers.simulated.message_actions import SimulatedMessageActions
 from mesh_session_node.drivers.simulated.state import SimulatedState
 from mesh_session_node.drivers.simulated.transfers import Transfers
 from sessionmesh.simnet.v1 import wire_pb2 as wire

@@ -9,8 +9,9 @@ from mesh_session_node.drivers.interface.content import Blob, OutgoingMessage
 from mesh_session_node.drivers.interface.driver import LinkEvents
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
 from mesh_session_node.drivers.interface.state import StateRows
-from mesh_session_node.drivers.whatsapp_web.actions import WebContactActions, WebMessageActions, refused
+from mesh_session_node.drivers.whatsapp_web.calling import refused
 from mesh_session_node.drivers.whatsapp_web.connection import Connection, Rows
+from mesh_session_node.drivers.whatsapp_web.contact_actions import WebContactActions
 from mesh_session_node.drivers.whatsapp_web.encoding import (
     ended_of,
     failure_of,
@@ -21,6 +22,7 @@ from mesh_session_node.drivers.whatsapp_web.encoding import (
     seconds,
 )
 from mesh_session_node.drivers.whatsapp_web.files import Files
+from mesh_session_node.drivers.whatsapp_web.message_actions import WebMessageActions
 from mesh_session_node.drivers.whatsapp_web.stream import Stream
 from mesh_session_node.drivers.whatsapp_web.telemetry import record
 from sessionmesh.internal.v1 import linked_device_pb2 as pb

@@ -1,18 +1,16 @@
-"""What a linked device does beside sending: calls that the sidecar answers, and what the network takes no
-more of which it does not say itself.
-"""
+"""Acts on messages, and what the network takes no more of them which it does not say itself."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from mesh_session_node.drivers.interface.capabilities import BlockedPerson, NumberStatus
-from mesh_session_node.drivers.interface.content import Identity, Reference
+from mesh_session_node.drivers.interface.content import Reference
 from mesh_session_node.drivers.interface.outcomes import Refusal, Refused
-from mesh_session_node.drivers.whatsapp_web.encoding import identity_of, refer, seconds
+from mesh_session_node.drivers.whatsapp_web.calling import Calling
+from mesh_session_node.drivers.whatsapp_web.encoding import refer
 from sessionmesh.internal.v1 import linked_device_pb2 as pb
 from sessionmesh.v1 import message_pb2
 
@@ -20,16 +18,6 @@ EDIT_SECONDS = 15 * 60
 """For how long the network's apps let a message be edited; others pass later edits over."""
 REVOKE_SECONDS = 60 * 3600
 """The same for taking one's own message back."""
-
-
-class Calling:
-    """What the actions need of the link."""
-
-    __slots__ = ()
-
-    async def call(self, call: pb.DeviceCall) -> pb.DeviceCallResult:
-        """What the sidecar answers. Raises `Refused`, `ConnectionEnded`, `TimeoutError`."""
-        raise NotImplementedError
 
 
 class WebMessageActions(Calling):
@@ -80,37 +68,6 @@ class WebMessageActions(Calling):
         await self.call(pb.DeviceCall(set_typing=call))
 
 
-class WebContactActions(Calling):
-    """Implements `ContactActions`."""
-
-    __slots__ = ()
-
-    async def check_numbers(self, phones: Sequence[str]) -> Sequence[NumberStatus]:
-        answer = await self.call(pb.DeviceCall(check_numbers=pb.CheckNumbersCall(phones=phones)))
-        return [
-            NumberStatus(number.phone, number.registered, identity_of(number.identity))
-            for number in answer.numbers
-        ]
-
-    async def set_blocked(self, person: str, *, blocked: bool) -> None:
-        await self.call(pb.DeviceCall(set_blocked=pb.SetBlockedCall(person=person, blocked=blocked)))
-
-    async def list_blocked(self) -> Sequence[BlockedPerson]:
-        answer = await self.call(pb.DeviceCall(list_blocked=pb.ListBlockedCall()))
-        return [_blocked(identity_of(one)) for one in answer.blocked]
-
-
-def refused(result: pb.DeviceCallResult) -> Refused:
-    """What the network says of a call that it refused."""
-    refusal = _REFUSALS.get(result.refusal, Refusal.OTHER)
-    return Refused(refusal, result.error, seconds(result.retry_after))
-
-
-def _blocked(identity: Identity) -> BlockedPerson:
-    address = f"phone:{identity.phone}" if identity.phone else f"hidden:{identity.hidden_id}"
-    return BlockedPerson(address, identity)
-
-
 def _check_time(target: Reference, most: int) -> None:
     if target.time and time.time() - target.time / 1e6 > most:
         raise Refused(Refusal.TOO_LATE)
@@ -120,18 +77,3 @@ def _instant(micros: int) -> Timestamp:
     instant = Timestamp()
     instant.FromMicroseconds(micros)
     return instant
-
-
-_REFUSALS: Mapping[pb.DeviceRefusal.ValueType, Refusal] = {
-    pb.DEVICE_REFUSAL_UNKNOWN_MESSAGE: Refusal.UNKNOWN_MESSAGE,
-    pb.DEVICE_REFUSAL_UNKNOWN_CHAT: Refusal.UNKNOWN_CHAT,
-    pb.DEVICE_REFUSAL_UNKNOWN_PERSON: Refusal.UNKNOWN_PERSON,
-    pb.DEVICE_REFUSAL_NOT_A_MEMBER: Refusal.NOT_A_MEMBER,
-    pb.DEVICE_REFUSAL_NOT_AN_ADMIN: Refusal.NOT_AN_ADMIN,
-    pb.DEVICE_REFUSAL_NOT_ALLOWED_BY_PERSON: Refusal.NOT_ALLOWED_BY_PERSON,
-    pb.DEVICE_REFUSAL_FULL: Refusal.FULL,
-    pb.DEVICE_REFUSAL_INVITE_ENDED: Refusal.INVITE_ENDED,
-    pb.DEVICE_REFUSAL_TOO_LATE: Refusal.TOO_LATE,
-    pb.DEVICE_REFUSAL_RESTRICTED: Refusal.RESTRICTED,
-    pb.DEVICE_REFUSAL_RATE_LIMITED: Refusal.RATE_LIMITED,
-}

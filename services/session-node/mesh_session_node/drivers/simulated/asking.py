@@ -1,0 +1,43 @@
+"""Questions by number, whose answers or refusals follow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mesh_session_node.drivers.interface.outcomes import Refusal, Refused
+from sessionmesh.simnet.v1 import wire_pb2 as wire
+
+
+class Asking:
+    """What the actions need of the link."""
+
+    __slots__ = ()
+
+    async def ask(self, query: wire.Query) -> wire.Answer:
+        """The answer to a question. Raises `Refused`, `ConnectionEnded`, `TimeoutError`."""
+        raise NotImplementedError
+
+    def write(self, frame: wire.Frame) -> None:
+        """Send a frame."""
+        raise NotImplementedError
+
+
+def refused(error: wire.QueryError) -> Refused:
+    """What the network says of a question that it does not answer."""
+    return Refused(_REFUSALS.get(error.reason, Refusal.OTHER), error.message, error.retry_after_ms / 1000)
+
+
+_REFUSALS: Mapping[wire.QueryErrorReason.ValueType, Refusal] = {
+    wire.QUERY_ERROR_REASON_NOT_FOUND: Refusal.UNKNOWN_CHAT,
+    wire.QUERY_ERROR_REASON_FORBIDDEN: Refusal.NOT_AN_ADMIN,
+    wire.QUERY_ERROR_REASON_NOT_A_MEMBER: Refusal.NOT_A_MEMBER,
+    wire.QUERY_ERROR_REASON_NOT_AN_ADMIN: Refusal.NOT_AN_ADMIN,
+    wire.QUERY_ERROR_REASON_TOO_LATE: Refusal.TOO_LATE,
+    wire.QUERY_ERROR_REASON_FULL: Refusal.FULL,
+    wire.QUERY_ERROR_REASON_INVITE_ENDED: Refusal.INVITE_ENDED,
+    wire.QUERY_ERROR_REASON_UNKNOWN_PERSON: Refusal.UNKNOWN_PERSON,
+    wire.QUERY_ERROR_REASON_NOT_ALLOWED_BY_PERSON: Refusal.NOT_ALLOWED_BY_PERSON,
+    wire.QUERY_ERROR_REASON_RATE_LIMITED: Refusal.RATE_LIMITED,
+    wire.QUERY_ERROR_REASON_RESTRICTED: Refusal.RESTRICTED,
+    wire.QUERY_ERROR_REASON_UNKNOWN_MESSAGE: Refusal.UNKNOWN_MESSAGE,
+}
