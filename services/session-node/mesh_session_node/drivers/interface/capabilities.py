@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Protocol
 
 from mesh_session_node.drivers.interface.contact_actions import ContactActions
+from mesh_session_node.drivers.interface.group_actions import CommunityActions, GroupActions
 from mesh_session_node.drivers.interface.message_actions import MessageActions
 
 
@@ -31,7 +32,32 @@ class Capability(Enum):
     TYPING = "showing that the account writes or records"
     CHECK_NUMBERS = "asking which numbers are on the network"
     BLOCK = "blocking people, and listing who is blocked"
+    GROUPS = "telling which groups the account is in, and who is in them"
+    CREATE_GROUP = "making groups"
+    CHANGE_GROUP = "changing what groups are called and how they behave, and leaving them"
+    GROUP_HISTORY = "letting members send recent messages to new ones"
+    GROUP_PICTURE = "pictures of groups"
+    GROUP_MEMBERS = "adding and removing members, and making them administrators"
+    GROUP_INVITE = "invite links of groups, and joining by them"
+    GROUP_JOIN_REQUESTS = "people who ask to join a group"
+    COMMUNITIES = "communities, and the groups that are linked to them"
 
 
-class Acting(MessageActions, ContactActions, Protocol):
+OF_GROUPS = frozenset(
+    {
+        Capability.GROUPS,
+        Capability.CREATE_GROUP,
+        Capability.CHANGE_GROUP,
+        Capability.GROUP_HISTORY,
+        Capability.GROUP_PICTURE,
+        Capability.GROUP_MEMBERS,
+        Capability.GROUP_INVITE,
+        Capability.GROUP_JOIN_REQUESTS,
+        Capability.COMMUNITIES,
+    }
+)
+"""What `GroupActions` and `CommunityActions` are about."""
+
+
+class Acting(MessageActions, ContactActions, GroupActions, CommunityActions, Protocol):
     """A link of a driver that could do everything; who has one calls only what its driver declares."""

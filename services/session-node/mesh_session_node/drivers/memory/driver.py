@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_session_node.drivers.interface import content
-from mesh_session_node.drivers.interface.capabilities import Capability
+from mesh_session_node.drivers.interface.capabilities import OF_GROUPS, Capability
 from mesh_session_node.drivers.interface.content import MediaPart, References, refers
 from mesh_session_node.drivers.interface.driver import LinkEvents
 from mesh_session_node.drivers.interface.media_limits import LINKED_DEVICE
@@ -41,7 +41,7 @@ class MemoryDriver:
     name = "memory"
     pairing_methods = (session_pb2.PAIR_METHOD_QR, session_pb2.PAIR_METHOD_CODE)
     content_kinds = frozenset(content_pb2.Content.DESCRIPTOR.fields_by_name)
-    capabilities = frozenset(Capability)
+    capabilities = frozenset(Capability) - OF_GROUPS
     media_limits = LINKED_DEVICE
     program = None
 

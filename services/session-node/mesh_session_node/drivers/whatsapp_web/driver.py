@@ -9,7 +9,7 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.errors import FailedPrecondition
 from mesh_session_node.drivers.interface import content
-from mesh_session_node.drivers.interface.capabilities import Capability
+from mesh_session_node.drivers.interface.capabilities import OF_GROUPS, Capability
 from mesh_session_node.drivers.interface.content import MediaPart, References, refers
 from mesh_session_node.drivers.interface.driver import LinkEvents
 from mesh_session_node.drivers.interface.media_limits import LINKED_DEVICE
@@ -35,10 +35,14 @@ class WhatsappWebDriver:
     name = "whatsapp_web"
     pairing_methods = (session_pb2.PAIR_METHOD_QR, session_pb2.PAIR_METHOD_CODE)
     content_kinds = SENDABLE
-    capabilities = frozenset(Capability) - {
-        Capability.END_LIVE_LOCATION,
-        Capability.STATUS_TO_CONTACTS,
-    }
+    capabilities = (
+        frozenset(Capability)
+        - {
+            Capability.END_LIVE_LOCATION,
+            Capability.STATUS_TO_CONTACTS,
+        }
+        - OF_GROUPS
+    )
     media_limits = LINKED_DEVICE
 
     def __init__(self, settings: WhatsappWebSettings) -> None:
