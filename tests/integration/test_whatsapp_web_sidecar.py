@@ -17,7 +17,7 @@ import pytest
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
 from mesh_session_node.drivers.interface.pairing import PairingCode
 from mesh_session_node.drivers.whatsapp_web.link import WebLink
-from mesh_session_node.drivers.whatsapp_web.process import find_program, version_of
+from mesh_session_node.drivers.whatsapp_web.process import Process, find_program, version_of
 from mesh_session_node.drivers.whatsapp_web.sidecar import PROTOCOL
 from sessionmesh.internal.v1 import linked_device_pb2 as pb
 from tests.support import fake_sidecar
@@ -89,6 +89,32 @@ async def test_a_connection_that_begins_when_its_sidecar_is_gone_is_told(
             async with asyncio.timeout(PATIENT_SECONDS + 1.0), asyncio.timeout(PATIENT_SECONDS):
                 await link.log_in("acc_2", [])
         assert ended.value.end is End.CARRIER_GONE
+
+
+async def test_who_connects_while_a_sidecar_ends_waits_for_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killing, killed = asyncio.Event(), asyncio.Event()
+    kill = Process.kill
+
+    async def slowly(process: Process) -> None:
+        killing.set()
+        await killed.wait()
+        await kill(process)
+
+    async with sidecar_world(tmp_path, monkeypatch) as world:
+        account = await world.account()
+        monkeypatch.setattr(Process, "kill", slowly)
+        for sidecar in sidecars():
+            sidecar.kill()
+        await killing.wait()
+        connecting = asyncio.create_task(world.driver.sidecar.stream())
+        await asyncio.wait([connecting], timeout=0.1)
+        assert not connecting.done()
+        killed.set()
+        stream = await connecting
+        assert not stream.ended
+        assert stream is not account.link._connection.stream
 
 
 async def test_a_sidecar_that_hangs_is_killed_and_another_takes_its_place(

@@ -37,6 +37,7 @@ type (
 type client struct {
 	network *Network
 	conn    *noise.Conn
+	line    *arriving // nil: it is not known
 	number  uint32
 	account *Account // nil until it is logged in
 	device  *device

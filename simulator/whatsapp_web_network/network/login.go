@@ -23,9 +23,10 @@ func now() string { return strconv.FormatInt(time.Now().Unix(), 10) }
 
 // login makes the connection its device's, or refuses it.
 func (n *Network) login(c *client) bool {
+	n.untilHandled(c)
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	account := n.people[strconv.FormatUint(c.conn.Payload.GetUsername(), 10)]
+	account := n.loggingIn(c)
 	reason, refusal := n.refusal(c, account)
 	if reason != 0 {
 		record := ledger.Record{
@@ -57,6 +58,11 @@ func (n *Network) login(c *client) bool {
 	}})
 	n.offerAll(c)
 	return true
+}
+
+// loggingIn is whose device a client says that it is.
+func (n *Network) loggingIn(c *client) *Account {
+	return n.people[strconv.FormatUint(c.conn.Payload.GetUsername(), 10)]
 }
 
 func (n *Network) refusal(c *client, account *Account) (int, simnetv1.LoginRefusal) {

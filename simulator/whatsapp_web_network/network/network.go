@@ -70,8 +70,8 @@ func Start(address string, root *keys.KeyPair) (*Network, error) {
 	routes := http.NewServeMux()
 	routes.HandleFunc("/ws/chat", n.serveClient)
 	routes.HandleFunc("/mms/", n.media.serve)
-	n.http = &http.Server{Handler: routes, ReadHeaderTimeout: 10 * time.Second}
-	go func() { _ = n.http.Serve(listener) }()
+	n.http = &http.Server{Handler: routes, ReadHeaderTimeout: 10 * time.Second, ConnContext: withLine}
+	go func() { _ = n.http.Serve(arrivingListener{listener}) }()
 	return n, nil
 }
 
@@ -109,6 +109,7 @@ func (n *Network) serveClient(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c := newClient(n, conn, n.lastNumber.Add(1))
+	c.line, _ = r.Context().Value(lineKey{}).(*arriving)
 	defer c.closed()
 	if conn.Payload.GetDevicePairingData() != nil {
 		n.beginPairing(c)

@@ -96,13 +96,41 @@ func unknown(kind string, raw []byte) *sessionmeshv1.Content {
 	return &sessionmeshv1.Content{Kind: &sessionmeshv1.Content_Unknown{Unknown: &sessionmeshv1.UnknownContent{Kind: kind, Raw: raw}}}
 }
 
-// sane keeps a content that cannot be serialised, for texts that are none, as it came.
+// sane mends texts that are none, which proto does not take: people read the rest. What cannot be serialised for another
+// reason is kept as it came.
 func sane(content *sessionmeshv1.Content, message *waE2E.Message) *sessionmeshv1.Content {
+	if _, err := proto.Marshal(content); err == nil {
+		return content
+	}
+	mend(content.ProtoReflect())
 	if _, err := proto.Marshal(content); err == nil {
 		return content
 	}
 	raw, _ := proto.MarshalOptions{AllowPartial: true}.Marshal(message)
 	return unknown(kindOf(message), raw)
+}
+
+// mend replaces what is no text in the texts of a message and of the messages in it.
+func mend(message protoreflect.Message) {
+	message.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+		text, nested := field.Kind() == protoreflect.StringKind, field.Message() != nil
+		switch {
+		case field.IsMap():
+		case field.IsList() && text:
+			for i, list := 0, value.List(); i < list.Len(); i++ {
+				list.Set(i, protoreflect.ValueOfString(utf8(list.Get(i).String())))
+			}
+		case field.IsList() && nested:
+			for i, list := 0, value.List(); i < list.Len(); i++ {
+				mend(list.Get(i).Message())
+			}
+		case text:
+			message.Set(field, protoreflect.ValueOfString(utf8(value.String())))
+		case nested:
+			mend(value.Message())
+		}
+		return true
+	})
 }
 
 // silent says whether a message says nothing to people.

@@ -129,3 +129,23 @@ func TestTheKeyOfACallIsNoMessage(t *testing.T) {
 		t.Fatal(got)
 	}
 }
+
+func TestOfATextThatIsNoneTheRestIsRead(t *testing.T) {
+	bad := "hello \xff\xfe you"
+	got := comes(&waE2E.Message{ContactsArrayMessage: &waE2E.ContactsArrayMessage{
+		Contacts: []*waE2E.ContactMessage{{DisplayName: &bad, Vcard: proto.String("BEGIN:VCARD")}},
+	}})
+	if name := got.GetContent().GetContactCards().GetCards()[0].GetDisplayName(); name != "hello \uFFFD you" {
+		t.Fatal(got)
+	}
+	got = comes(&waE2E.Message{PollCreationMessage: &waE2E.PollCreationMessage{
+		Name: proto.String("Well?"), Options: []*waE2E.PollCreationMessage_Option{{OptionName: &bad}},
+	}})
+	if answers := got.GetContent().GetPoll().GetAnswers(); len(answers) != 1 || answers[0] != "hello \uFFFD you" {
+		t.Fatal(got)
+	}
+	got = comes(&waE2E.Message{Conversation: &bad})
+	if got.GetContent().GetText().GetBody() != "hello \uFFFD you" {
+		t.Fatal(got)
+	}
+}

@@ -71,7 +71,7 @@ func (d *Device) change(chat types.JID, id string, message *waE2E.Message) error
 	defer done()
 	_, err = d.client.SendMessage(sending, chat, message, whatsmeow.SendRequestExtra{ID: id, Timeout: callTimeout})
 	if errors.Is(err, whatsmeow.ErrServerReturnedError) {
-		return &changeRefused{err, d.nackOf(id)}
+		return &changeRefused{err, d.nacks.of(id)}
 	}
 	return err
 }

@@ -84,10 +84,17 @@ func (d *Device) handleAside(
 	case node.Tag != "message":
 		return false
 	case len(node.GetChildrenByTag("enc")) == 0:
-		if _, is := node.GetOptionalChildByTag("unavailable"); !is {
+		unavailable, is := node.GetOptionalChildByTag("unavailable")
+		if !is {
 			return false
 		}
-		d.later(&d.askingAgain, "a message that only the phone has", func() { handle(ctx, outline(node)) })
+		kind := events.UnavailableType(unavailable.AttrGetter().OptionalString("type"))
+		d.later(&d.askingAgain, "a message that only the phone has", func() {
+			info, err := internals.ParseMessageInfo(outline(node))
+			if err != nil || d.keepUnavailable(*info, kind) {
+				handle(ctx, outline(node))
+			}
+		})
 	case !sealed(node):
 		d.askAgain(ctx, client, node, nil)
 	default:
@@ -117,7 +124,9 @@ func (d *Device) askAgain(ctx context.Context, client *whatsmeow.Client, node *w
 		if err != nil {
 			return
 		}
-		d.await(&events.UndecryptableMessage{Info: *info, DecryptFailMode: shown})
+		if !d.await(&events.UndecryptableMessage{Info: *info, DecryptFailMode: shown}) {
+			return // the network brings it again
+		}
 		forgetMany(client)
 		internals.SendRetryReceipt(ctx, node, info, withKeys)
 		internals.SendAck(ctx, node, 0)

@@ -16,14 +16,26 @@ import (
 // one. Apps send it at once where they are online; then the node would hear of it twice.
 const comesAgain = 5 * time.Minute
 
-// await tells the node of a message that could not be decrypted, if it does not come again. The network has it no more.
-func (d *Device) await(said *events.UndecryptableMessage) {
+// await tells the node of a message that could not be decrypted, if it does not come again. The network must not be told
+// that the account has it before await returns true: then it is stored that there is one.
+func (d *Device) await(said *events.UndecryptableMessage) bool {
 	if said.DecryptFailMode == events.DecryptFailHide { // votes, reactions and the like, which apps do not show either
-		return
+		return true
 	}
-	if anew, err := d.store.Await(d.ctx, said.Info); err == nil && anew {
+	anew, err := d.store.Await(d.ctx, said.Info)
+	if err == nil && anew {
 		d.giveUpAfter(comesAgain, said.Info.ID)
 	}
+	return err == nil
+}
+
+// keepUnavailable is await for a message that the network has sent without what it says. What only the phone shows the node
+// is told at once.
+func (d *Device) keepUnavailable(info types.MessageInfo, kind events.UnavailableType) bool {
+	if kind == events.UnavailableTypeViewOnce {
+		return <-d.tellUnavailable(info, sessionmeshv1.UnavailableReason_UNAVAILABLE_REASON_VIEW_ONCE, nil)
+	}
+	return d.await(&events.UndecryptableMessage{Info: info, IsUnavailable: true})
 }
 
 // awaitOthers goes on with what former connections have awaited.

@@ -43,8 +43,7 @@ type Device struct {
 	pairing   *pairing
 	// With which the network refused the login.
 	refusal atomic.Pointer[waBinary.Node]
-	// With which it last refused a message.
-	nack atomic.Pointer[waBinary.Node]
+	nacks   nacks
 
 	ctx    context.Context
 	cancel context.CancelFunc

@@ -84,11 +84,9 @@ func endOf(event any) (why internalv1.DeviceEnd, detail string, retryAfter time.
 func (d *Device) see(node *waBinary.Node) {
 	d.receipts.see(node)
 	d.unhandled.see(node)
-	switch {
-	case node.Tag == "failure":
+	d.nacks.see(node)
+	if node.Tag == "failure" {
 		d.refusal.Store(node)
-	case node.Tag == "ack" && node.Attrs["error"] != nil:
-		d.nack.Store(node)
 	}
 }
 

@@ -154,11 +154,8 @@ func (d *Device) hand(message *internalv1.IncomingMessage, changes []rows.Change
 	return answer
 }
 
-// onUndecryptable tells of what only the phone shows. Others come again: the library has asked for them.
+// onUndecryptable tells of a message that the library itself has given up, such as a bot's. Others were kept before the
+// network was told of them.
 func (d *Device) onUndecryptable(said *events.UndecryptableMessage) bool {
-	if said.IsUnavailable && said.UnavailableType == events.UnavailableTypeViewOnce {
-		return <-d.tellUnavailable(said.Info, sessionmeshv1.UnavailableReason_UNAVAILABLE_REASON_VIEW_ONCE, nil)
-	}
-	d.await(said)
-	return true
+	return said.IsUnavailable || d.await(said)
 }

@@ -236,12 +236,14 @@ func (d *Device) reasonOf(err error, message *internalv1.SendDeviceMessage) (int
 	case errors.Is(err, whatsmeow.ErrNotInGroup), errors.Is(err, whatsmeow.ErrGroupNotFound):
 		return internalv1.DeviceRejection_DEVICE_REJECTION_NOT_A_MEMBER, 0
 	case errors.Is(err, whatsmeow.ErrServerReturnedError):
-		code := d.nackOf(message.GetNetworkMessageId())
+		code := d.nacks.of(message.GetNetworkMessageId())
 		inGroup := strings.HasPrefix(message.GetRecipient(), "group:")
 		if !inGroup && (code == 401 || code == 403) { // in a chat of two nobody is missing: one has blocked the other
 			return internalv1.DeviceRejection_DEVICE_REJECTION_BLOCKED, code
 		}
 		return refusal(code)
+	case errors.As(err, &asked) && asked.Code >= 500: // of a question before the message: the network has not seen that
+		return internalv1.DeviceRejection_DEVICE_REJECTION_NOT_SENT, 0
 	case errors.As(err, &asked):
 		return refusal(uint32(asked.Code))
 	case errors.Is(err, context.Canceled), errors.Is(err, whatsmeow.ErrNotConnected), errors.Is(err, whatsmeow.ErrMessageTimedOut),
@@ -270,13 +272,4 @@ func refusal(code uint32) (internalv1.DeviceRejection, uint32) {
 		return internalv1.DeviceRejection_DEVICE_REJECTION_RESTRICTED, code
 	}
 	return internalv1.DeviceRejection_DEVICE_REJECTION_OTHER, code
-}
-
-// nackOf is the number with which the network refused a message: the library has it only in the text of its error.
-func (d *Device) nackOf(id string) uint32 {
-	nack := d.nack.Load()
-	if nack == nil || nack.Attrs["id"] != id {
-		return 0
-	}
-	return uint32(nack.AttrGetter().OptionalInt("error"))
 }

@@ -19,7 +19,7 @@ type Awaited struct {
 	Since time.Time
 }
 
-// Await keeps that a message is awaited, since it was first; and returns whether it was not before.
+// Await keeps that a message is awaited, since it was first; and returns, when that is stored, whether it was not before.
 func (s *Store) Await(ctx context.Context, info types.MessageInfo) (bool, error) {
 	awaited, err := s.Awaited(ctx)
 	if err != nil || len(awaited) >= maxAwaited {
@@ -29,7 +29,10 @@ func (s *Store) Await(ctx context.Context, info types.MessageInfo) (bool, error)
 		return false, nil
 	}
 	kept := types.MessageInfo{MessageSource: info.MessageSource, ID: info.ID, PushName: info.PushName, Timestamp: info.Timestamp}
-	return true, s.note(ctx, Change{awaitedPrefix + info.ID, encode(Awaited{kept, time.Now()})})
+	if !nameable(awaitedPrefix + info.ID) {
+		return false, nil
+	}
+	return true, s.commit(Change{awaitedPrefix + info.ID, encode(Awaited{kept, time.Now()})})
 }
 
 // Awaited are the messages that are awaited, by their ids.

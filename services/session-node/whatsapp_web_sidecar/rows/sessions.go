@@ -210,19 +210,48 @@ func moves(key, prefix string) bool {
 	return strings.HasPrefix(key[len(prefix):], "session/") || strings.HasPrefix(key[len(prefix):], "identity/")
 }
 
+// deleteOf deletes what is known of a person's devices, whichever of their ids is named: the library has the number, or the
+// hidden id as the network writes it.
 func (s *Store) deleteOf(ctx context.Context, user, what string) error {
-	prefix := peerPrefix + user + "/"
-	known, err := s.all(ctx, prefix)
+	users, err := s.idsOf(ctx, user)
 	if err != nil {
 		return err
 	}
 	var changes []Change
-	for key := range known {
-		if strings.HasPrefix(key[len(prefix):], what) {
-			changes = append(changes, Change{key, nil})
+	for _, id := range users {
+		prefix := peerPrefix + id + "/"
+		known, err := s.all(ctx, prefix)
+		if err != nil {
+			return err
+		}
+		for key := range known {
+			if strings.HasPrefix(key[len(prefix):], what) {
+				changes = append(changes, Change{key, nil})
+			}
 		}
 	}
 	return s.note(ctx, changes...)
+}
+
+// idsOf are the names under which something may be known of a person, of whom one is given without its server.
+func (s *Store) idsOf(ctx context.Context, user string) ([]string, error) {
+	hidden := types.NewJID(user, types.HiddenUserServer)
+	ids := []string{user, hiddenUser(hidden)}
+	number, err := s.GetPNForLID(ctx, hidden)
+	if err != nil {
+		return nil, err
+	}
+	if !number.IsEmpty() {
+		ids = append(ids, number.User)
+	}
+	other, err := s.GetLIDForPN(ctx, types.NewJID(user, types.DefaultUserServer))
+	if err != nil {
+		return nil, err
+	}
+	if !other.IsEmpty() {
+		ids = append(ids, hiddenUser(other))
+	}
+	return ids, nil
 }
 
 // --- identities

@@ -152,6 +152,35 @@ func TestAPersonsSessionsMoveToTheirHiddenId(t *testing.T) {
 	exchange(t, anna, bert, "hello", nil)
 }
 
+func TestWhatIsDeletedOfAPersonIsSoUnderAllTheirIds(t *testing.T) {
+	number, lid := types.NewJID("4915100000001", types.DefaultUserServer), types.NewJID("900001", types.HiddenUserServer)
+	for _, named := range []string{number.User, lid.User} {
+		anna := newParty(t, "1001")
+		if err := anna.PutLIDMapping(t.Context(), lid, number); err != nil {
+			t.Fatal(err)
+		}
+		addresses := []string{number.SignalAddressUser() + ":0", lid.SignalAddressUser() + ":0", lid.SignalAddressUser() + ":7"}
+		for _, address := range addresses {
+			if err := anna.PutIdentity(t.Context(), address, [32]byte{1}); err != nil {
+				t.Fatal(err)
+			}
+			if err := anna.commit(Change{sessionKey(address), []byte("session")}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := errors.Join(anna.DeleteAllIdentities(t.Context(), named), anna.DeleteAllSessions(t.Context(), named)); err != nil {
+			t.Fatal(err)
+		}
+		for _, address := range addresses {
+			trusted, err := anna.IsTrustedIdentity(t.Context(), address, [32]byte{2})
+			there, failed := anna.HasSession(t.Context(), address)
+			if !trusted || there || err != nil || failed != nil {
+				t.Error(named, address, trusted, there, err, failed)
+			}
+		}
+	}
+}
+
 func TestANewDeviceIsHandedOverWholeAndOnce(t *testing.T) {
 	var handed [][]Change
 	s := NewPairing("acc_1", func(changes []Change) bool {

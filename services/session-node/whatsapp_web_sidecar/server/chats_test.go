@@ -153,16 +153,7 @@ func TestTokensOfThoseWhomTheAccountKnowsAreKeptWhereItsPastIsNotWanted(t *testi
 // Where nobody sends it again, and the network has it no more, nobody would ever hear of it.
 func TestAMessageThatCannotBeDecryptedAndDoesNotComeAgainIsToldOf(t *testing.T) {
 	n, s, rows := world(t)
-	l := s.open(rows)
-	n.write(account, bert, "hello")
-	hidden := until(l, incoming).GetIdentity().GetHiddenId()
-	l.close()
-	taken := l.stored()
-	for key := range taken { // what Bert's phone encrypts with cannot be read any more
-		if strings.HasPrefix(key, "peer/"+hidden) && strings.Contains(key, "/session/") {
-			delete(taken, key)
-		}
-	}
+	taken, hidden := forgetful(t, n, s, rows)
 	source := types.MessageSource{Chat: types.NewJID(hidden, types.HiddenUserServer), Sender: types.NewJID(hidden, types.HiddenUserServer)}
 	for id, since := range map[string]time.Time{"OLD": time.Now().Add(-time.Hour), "NEW": time.Now()} {
 		taken["login/awaited/"+id], _ = json.Marshal(map[string]any{"Info": types.MessageInfo{MessageSource: source, ID: id, Timestamp: since}, "Since": since})
@@ -190,6 +181,41 @@ func TestAMessageThatCannotBeDecryptedAndDoesNotComeAgainIsToldOf(t *testing.T) 
 	}
 	if stored := next.everWritten("login/awaited/" + second); !stored {
 		t.Fatal("it was not awaited")
+	}
+}
+
+// forgetful are the rows of an account whose sessions with Bert are gone: it cannot read what he writes next. hidden is his id.
+func forgetful(t *testing.T, n *network, s *node, rows map[string][]byte) (taken map[string][]byte, hidden string) {
+	t.Helper()
+	l := s.open(rows)
+	n.write(account, bert, "hello")
+	hidden = until(l, incoming).GetIdentity().GetHiddenId()
+	l.receipt(l.send("phone:"+bert, text("hello to you"))) // which is read once his message is acknowledged
+	l.close()
+	taken = l.stored()
+	for key := range taken {
+		if strings.HasPrefix(key, "peer/"+hidden) && strings.Contains(key, "/session/") {
+			delete(taken, key)
+		}
+	}
+	return taken, hidden
+}
+
+// Between telling the network and storing it a crash would lose it.
+func TestAMessageThatCannotBeDecryptedStaysWithTheNetworkUntilThatIsStored(t *testing.T) {
+	n, s, rows := world(t)
+	taken, _ := forgetful(t, n, s, rows)
+	l := s.open(taken)
+	l.with(func() { l.refuse = true })
+	id := n.write(account, bert, "and again")
+	until(l, func(r *internalv1.RunResponse) (bool, bool) { return true, r.GetEnded() != nil })
+	l.close()
+	next := s.open(taken)
+	got := until(next, func(r *internalv1.RunResponse) (*internalv1.IncomingMessage, bool) {
+		return r.GetIncoming(), r.GetIncoming().GetNetworkMessageId() == id
+	})
+	if got.GetContent().GetText().GetBody() != "and again" || !next.everWritten("login/awaited/"+id) {
+		t.Fatal(got)
 	}
 }
 

@@ -141,9 +141,9 @@ class Sidecar:
             await process.stop()
             raise
         finally:
-            await process.kill()
             self._stream = None
             telemetry.UP.set(0)
+            await process.kill()
             stream.end(f"the sidecar is gone: {detail}")
 
     async def _serve(self, process: Process, stream: Stream, words: OwnWords) -> None:
@@ -155,6 +155,7 @@ class Sidecar:
         ]
         try:
             await asyncio.wait([end, *work], return_when=asyncio.FIRST_COMPLETED)
+            self._stream = None  # who connects from now on waits for the next one
             # A process that dies takes the connection with it: how it died says more.
             await asyncio.wait([end], timeout=_LAST_WORDS_SECONDS)
             if end.done():
