@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from mesh_cli.commands import account, db, endpoint, events, job, key, parts, tenant
+from mesh_cli.commands.audit import audit
 from mesh_cli.commands.doctor import doctor
 from mesh_cli.commands.fleet.app import app as fleet_app
 from mesh_cli.commands.info import info
@@ -48,6 +49,7 @@ app.command(rich_help_panel=USE)(xds_bootstrap)
 OPERATE = "Operate a mesh"
 app.add_typer(fleet_app, name="fleet", rich_help_panel=OPERATE)
 app.add_typer(job.app, name="job", rich_help_panel=OPERATE)
+app.command(rich_help_panel=OPERATE)(audit)
 
 DEPLOY = "Deploy"
 app.add_typer(db.app, name="db", rich_help_panel=DEPLOY)

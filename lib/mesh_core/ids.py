@@ -32,6 +32,7 @@ class Prefix(StrEnum):
     JOB = "job"
     PAIRING = "pai"
     CONSUMER = "con"
+    AUDIT = "aud"
 
 
 def new_uuid() -> UUID:

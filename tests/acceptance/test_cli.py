@@ -106,6 +106,22 @@ def test_a_persons_data_are_exported_and_erased_and_a_tenant_with_a_session_is_d
     assert name not in {one["external_id"] for one in mesh_json(mesh, "tenant", "list")}
 
 
+def test_who_did_what_is_listed(mesh: MeshProcess) -> None:
+    name = unique("tenant")
+    [tenant] = mesh_json(mesh, "tenant", "create", name)
+    [key] = mesh_json(mesh, "key", "create", "--tenant", name, "--scope", "read")
+
+    def noted() -> bool:
+        events = mesh_json(mesh, "audit", "--tenant", name)
+        return [event.get("resource") for event in events] == [tenant["id"], key["id"]]
+
+    wait_until(noted)
+    shown = run_mesh_here("--state", str(mesh.state), "audit", "--tenant", name, "--about", str(key["id"]))
+    assert shown.exit_code == 0, shown.stderr
+    assert "TenantService/CreateApiKey" in shown.stdout
+    assert "OK" in shown.stdout
+
+
 def test_a_file_is_stored_listed_counted_fetched_and_pruned(mesh: MeshProcess, tmp_path: Path) -> None:
     name, file, copy = unique("tenant"), tmp_path / "report.pdf", tmp_path / "copy.pdf"
     mesh_json(mesh, "tenant", "create", name)

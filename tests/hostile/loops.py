@@ -99,6 +99,7 @@ OF_NO_DATA = {
     "the network's program",
     "media-workers",
     "current-store",
+    "audit log",  # what callers sent was made fit when the call was noted
     "sidecar",  # tasks of its own read what the network writes, and when they fail it goes on
 }
 """Loops that read nothing that callers or the network write."""

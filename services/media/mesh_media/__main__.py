@@ -14,6 +14,7 @@ from mesh_core.etcd import Etcd
 from mesh_core.etcd.discovery import ServiceInfo, register
 from mesh_core.paging import Pager
 from mesh_core.process.service import Stop, run
+from mesh_core.rpc.audit import AuditLog
 from mesh_core.rpc.auth import KeyAuthenticator, api_key_lookup
 from mesh_core.rpc.limits import Entry
 from mesh_core.rpc.server import Server
@@ -43,7 +44,7 @@ from mesh_media.settings import MediaServiceSettings, MediaSettings
 from mesh_media.stores.named_stores import open_stores
 from sessionmesh.v1 import media_pb2_grpc
 
-OLDEST_SCHEMA = 16
+OLDEST_SCHEMA = 20
 """The oldest schema that this service works with."""
 
 
@@ -79,7 +80,8 @@ async def _run(settings: MediaServiceSettings, stop: Stop) -> None:
     pager, signer, reader = Pager(key), LinkSigner(key), Reader(media, store)
     entry = Entry.of(settings.server, settings.auth, settings.redis, settings.limits)
     authenticator = KeyAuthenticator(api_key_lookup(database), settings.auth)
-    server = Server(settings.server, authenticator=authenticator, entry=entry)
+    audit = AuditLog(database.pool)
+    server = Server(settings.server, authenticator=authenticator, entry=entry, audit=audit)
     web = Web(
         max_bytes=limits.max_bytes,
         allow_http=limits.fetch_allow_http,
@@ -99,6 +101,7 @@ async def _run(settings: MediaServiceSettings, stop: Stop) -> None:
         )
         supervisor.start("media-workers", processor.run())
         ingest.start()
+        supervisor.start("audit log", audit.run())
         supervisor.start("sweeper", sweeper.run())
         supervisor.start("pruning", pruning.run())
         supervisor.start("current-store", storage.keep_reading())
@@ -113,6 +116,7 @@ async def _run(settings: MediaServiceSettings, stop: Stop) -> None:
         await registration.stop()
         await server.drain()
         await server.stop()
+        await audit.close()
         await link_server.stop()
         await entry.close()
     await etcd.close()

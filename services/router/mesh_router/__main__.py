@@ -17,6 +17,7 @@ from mesh_core.jobs.store import keep_deleting_ended
 from mesh_core.ownership.view import OwnerView
 from mesh_core.paging import Pager
 from mesh_core.process.service import Stop, run
+from mesh_core.rpc.audit import AuditLog
 from mesh_core.rpc.auth import KeyAuthenticator, api_key_lookup
 from mesh_core.rpc.channels import ChannelPool
 from mesh_core.rpc.limits import Entry
@@ -29,6 +30,7 @@ from mesh_parent import beats, command_line
 from mesh_parent.prefork import is_worker
 from mesh_router.accounts import AccountService
 from mesh_router.accounts.owner_notifier import OwnerNotifier
+from mesh_router.audit import AuditService
 from mesh_router.fleet import Fleet, FleetService, NodeConnects
 from mesh_router.jobs import JobService
 from mesh_router.proxy import BulkSender, Forwarder, Upstreams
@@ -42,7 +44,7 @@ from mesh_router.xds.state import ROUTERS
 from sessionmesh.admin.v1 import fleet_pb2_grpc
 from sessionmesh.v1 import account_pb2_grpc, audit_pb2_grpc, job_pb2, job_pb2_grpc, tenant_pb2_grpc
 
-OLDEST_SCHEMA = 19
+OLDEST_SCHEMA = 20
 
 
 async def main(settings: RouterSettings, stop: Stop) -> None:
@@ -83,10 +85,13 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         supervisor.start("deletions-of-tenants", deletions.run())
         erasures = PersonErasures(database)
         supervisor.start("erasures-of-persons", erasures.run())
+        audit = AuditLog(database.pool)
+        supervisor.start("audit log", audit.run())
         server = Server(
             settings.server,
             authenticator=KeyAuthenticator(api_key_lookup(database), settings.auth),
             entry=entry,
+            audit=audit,
             shared_port=is_worker(),
         )
         accounts = AccountService(
@@ -118,7 +123,7 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
             },
         )
         server.add(job_pb2_grpc.add_JobServiceServicer_to_server, jobs)
-        server.add(audit_pb2_grpc.add_AuditServiceServicer_to_server, audit_pb2_grpc.AuditServiceServicer())
+        server.add(audit_pb2_grpc.add_AuditServiceServicer_to_server, AuditService(database, pager))
         Forwarder(view, directories, upstreams).serve_on(server)
         BulkSender(view, upstreams, entry).serve_on(server)
         control_plane = ControlPlane(view, {**directories, ROUTERS: routers}, settings.server)
@@ -132,6 +137,7 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         await registration.stop()
         await server.drain()
         await server.stop()
+        await audit.close()
         await entry.close()
         peer_pool.close()
         await channels.close()

@@ -21,6 +21,7 @@ from mesh_core.ownership.participant import Ownership
 from mesh_core.paging import Pager
 from mesh_core.process.service import Stop, run, service_version
 from mesh_core.process.watchdog import WatchdogClient
+from mesh_core.rpc.audit import AuditLog
 from mesh_core.rpc.auth import KeyAuthenticator, api_key_lookup
 from mesh_core.rpc.channels import ChannelPool
 from mesh_core.rpc.limits import Entry
@@ -55,7 +56,7 @@ from sessionmesh.v1 import contact_pb2_grpc, message_pb2_grpc, server_pb2_grpc, 
 
 logger = structlog.get_logger(__name__)
 
-OLDEST_SCHEMA = 18
+OLDEST_SCHEMA = 20
 
 
 async def main(settings: SessionNodeSettings, stop: Stop) -> None:
@@ -85,7 +86,9 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
         journal = Journal(database.connect_journal, incarnation, after_commit=notifier.wake)
         entry = Entry.of(settings.server, settings.auth, settings.redis, settings.limits)
         authenticator = KeyAuthenticator(api_key_lookup(database), settings.auth)
-        server = Server(settings.server, authenticator=authenticator, entry=entry)
+        audit = AuditLog(database.pool)
+        supervisor.start("audit log", audit.run())
+        server = Server(settings.server, authenticator=authenticator, entry=entry, audit=audit)
         server.bind()
         ownership = Ownership(
             etcd=etcd,
@@ -146,6 +149,7 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
         await ownership.stop()
         await node.stop()
         await server.stop()
+        await audit.close()
         await entry.close()
         await checks.close()
         peer_pool.close()

@@ -14,6 +14,7 @@ from mesh_core.events import EventListener, EventReader
 from mesh_core.ids import new_uuid
 from mesh_core.paging import Pager
 from mesh_core.process.service import Stop, run
+from mesh_core.rpc.audit import AuditLog
 from mesh_core.rpc.auth import KeyAuthenticator, api_key_lookup
 from mesh_core.rpc.limits import Entry
 from mesh_core.rpc.server import Server
@@ -41,7 +42,7 @@ from mesh_webhook.subscriptions.consumers import Consumers
 from mesh_webhook.subscriptions.subscription_store import SubscriptionStore
 from sessionmesh.v1 import event_pb2_grpc, webhook_pb2_grpc
 
-OLDEST_SCHEMA = 19
+OLDEST_SCHEMA = 20
 """The oldest schema that this service works with."""
 
 
@@ -57,7 +58,8 @@ async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
     await maintenance.make_attempt_partitions(database.pool)
     entry = Entry.of(settings.server, settings.auth, settings.redis, settings.limits)
     authenticator = KeyAuthenticator(api_key_lookup(database), settings.auth)
-    server = Server(settings.server, authenticator=authenticator, entry=entry)
+    audit = AuditLog(database.pool)
+    server = Server(settings.server, authenticator=authenticator, entry=entry, audit=audit)
     pager = Pager(await page_token_key(database))
     secrets = EndpointSecrets(Sealer(PostgresDataKeys(database), settings.secrets))
     endpoints, subscribers = EndpointCache(database.pool), Subscribers(database.pool)
@@ -108,6 +110,7 @@ async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
         supervisor.start("consumers", consumers.run())
         supervisor.start("maintenance", maintenance.run(database.pool, webhook.retention_days))
         supervisor.start("tidying", maintenance.tidy(database.pool, webhook))
+        supervisor.start("audit log", audit.run())
         supervisor.start("backlog", backlog.measure(database.pool))
         await server.start()
         service = ServiceInfo(
@@ -123,6 +126,7 @@ async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
         await asyncio.gather(server.drain(), dispatcher.drain(settings.server.drain_seconds))
         await consumers.drain()
         await server.stop()
+        await audit.close()
         await entry.close()
     await etcd.close()
     await database.close()

@@ -331,6 +331,9 @@ _SIMPLE: dict[str, Callable[[World], Fields]] = {
     "FleetService.PlanCapacity": live(accounts=1_000, messages_per_second=10.0, spare_nodes=1),
     "FleetService.UndrainNode": live("node_id"),
     "FleetService.WatchFleet": live(),
+    "AuditService.ListAuditEvents": live(
+        page_size=10, method="/sessionmesh.v1.AccountService/CreateAccount", failed_only=True
+    ),
     "JobService.CancelJob": live("job_id"),
     "JobService.GetJob": live("job_id"),
     "JobService.ListJobs": live(page_size=10),

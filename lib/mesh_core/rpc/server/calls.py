@@ -101,6 +101,7 @@ def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
     names_account, call_class = method.names_account, method.call_class
     internal = method.service.startswith(INTERNAL) and bool(relayed_calls)
     observe, came = metrics.durations(method.service, method.name).observe, gate.bodies.came
+    noted = gate.audit is not None and method.audited is not None
     begin, adopt, is_sampled = tracing.begin, tracing.adopt, tracing.is_sampled
 
     async def serve(request: Any, context: Context) -> Any:
@@ -112,6 +113,8 @@ def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
         span = None
         identity: Identity | None = None
         begun = enters = False
+        answer = failure = None
+        asked = request if noted else None
         try:
             authorization = tenant = traceparent = relayed = account_id = ""
             metadata: Any = context.invocation_metadata()  # pairs of text; never None on a server
@@ -150,7 +153,8 @@ def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
                         raise _between_parts(method)
                 assume(identity)
             begun = True
-            return await body(request, context)
+            answer = await body(request, context)
+            return answer  # noqa: TRY300 - it is noted at the end, with what was raised instead
         except AbortError:
             code = _CODES.get(context.code(), StatusCode.UNKNOWN)
             raise
@@ -181,6 +185,8 @@ def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
             if span is not None:
                 span.set("rpc.grpc.status_code", code.value[0])
                 span.end()
+            if noted and enters:
+                gate.note(method, identity, asked, answer, status.ended(code, failure, context), context)
             period.leave()
 
     return serve

@@ -11,6 +11,7 @@ import structlog
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
+from mesh_core.rpc.audit import AuditedCall
 from mesh_core.rpc.auth import AccountLimit
 from mesh_core.rpc.server.calls import not_served, wrap
 from mesh_core.rpc.server.gate import Gate, Method, RpcHandler, ServeBytes
@@ -91,6 +92,7 @@ class Methods(grpc.GenericRpcHandler):
             AccountLimit.of(described),
             _call_class(described),
             _names_account(described),
+            AuditedCall.of(described),
         )
         wrapped = self._handlers[method.path] = wrap(handler, method, self._gate)
         if not wrapped.request_streaming:

@@ -12,6 +12,7 @@ import grpc.aio
 import structlog
 
 from mesh_core.errors import StartupError
+from mesh_core.rpc.audit import AuditLog
 from mesh_core.rpc.auth import Authenticator
 from mesh_core.rpc.limits import Entry
 from mesh_core.rpc.options import server_options
@@ -38,7 +39,8 @@ class Server:
 
     Every handler added runs with `auth.current_identity()` and `tracing.current_traceparent()` set, may raise
     any `MeshError`, and is refused to callers whose key lacks the scope that its proto names. `entry` counts
-    the calls that enter the mesh here; `shared_port` is for processes that answer on one port together.
+    the calls that enter the mesh here, `audit` notes those of them that change what lives on; `shared_port`
+    is for processes that answer on one port together.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Server:
         *,
         authenticator: Authenticator,
         entry: Entry | None = None,
+        audit: AuditLog | None = None,
         shared_port: bool = False,
     ) -> None:
         self.draining = Draining()
@@ -68,6 +71,7 @@ class Server:
             Strangers(entry.sources.of),
             self._refusals,
             Bodies(entry.is_relayed),
+            audit,
         )
         self._methods = Methods(self._gate)
         self._peer_listener = PeerListener(self._methods, settings)

@@ -6,7 +6,7 @@ import secrets
 import socket
 from collections.abc import Iterable
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
@@ -55,6 +55,20 @@ def details_of(error: MeshError) -> bytes:
 def trailing_metadata(error: MeshError) -> Trailing:
     """What goes with the status code and message of `error`."""
     return ((DETAILS_KEY, details_of(error)),)
+
+
+def ended(
+    code: StatusCode, failure: MeshError | None, context: grpc.aio.ServicerContext[Any, Any]
+) -> status_pb2.Status:
+    """How a call ended: by `failure`, or by what its handler told gRPC itself."""
+    if failure is not None:
+        return status_pb2.Status.FromString(details_of(failure))
+    if code is not StatusCode.OK:
+        for key, value in context.trailing_metadata():
+            if key == DETAILS_KEY and isinstance(value, bytes):
+                return status_pb2.Status.FromString(value)
+    message = context.details() if code is not StatusCode.OK else ""
+    return status_pb2.Status(code=code.value[0], message=_text(message))
 
 
 def as_mesh_error(error: BaseException, method: str) -> MeshError:
@@ -158,6 +172,10 @@ def _backend_errors() -> tuple[type[BaseException], ...]:
         TimeoutError,
         socket.gaierror,
     )
+
+
+def _text(given: str | bytes | None) -> str:
+    return given.decode(errors="replace") if isinstance(given, bytes) else given or ""
 
 
 _BACKEND_RETRY = 1.0

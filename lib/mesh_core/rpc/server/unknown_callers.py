@@ -27,6 +27,9 @@ def reading_late(handler: RpcHandler, method: Method, gate: Gate) -> RpcHandler:
 
     async def refuse(error: Exception, context: Context) -> NoReturn:
         failure = status.as_mesh_error(error, method.path)
+        if not gate.entry.is_relayed(context):
+            gate.refusals.count(error, context)
+            gate.note(method, None, None, None, status.ended(failure.code, failure, context), context)
         error.__traceback__ = None
         observe(failure.code, 0.0)
         try:
@@ -43,8 +46,6 @@ def reading_late(handler: RpcHandler, method: Method, gate: Gate) -> RpcHandler:
             else:
                 request = await gate.bodies.read(requests, await _authenticate(gate, context))
         except Exception as error:
-            if not gate.entry.is_relayed(context):
-                gate.refusals.count(error, context)
             await refuse(error, context)
         answer = await serve(request, context)
         if not handler.response_streaming:

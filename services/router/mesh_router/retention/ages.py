@@ -10,7 +10,14 @@ from prometheus_client import Counter
 from mesh_core.database.partitions import stored_days
 from mesh_core.database.pool import AnyConnection
 from mesh_core.database.requests import RecordKind
-from mesh_router.retention.policy import DEDUPLICATION, DISCONNECTS, ENDED_KEYS, PEOPLE
+from mesh_router.retention.policy import (
+    AUDIT,
+    AUDIT_EVENTS,
+    DEDUPLICATION,
+    DISCONNECTS,
+    ENDED_KEYS,
+    PEOPLE,
+)
 from mesh_router.retention.purge import PAGES_OF, STEP
 
 DELETED = Counter("mesh_retention_deleted_rows", "Rows that were deleted for their age", ["table"])
@@ -46,6 +53,16 @@ async def delete_votes(connection: AnyConnection) -> int:
     ):
         DELETED.labels("account_record").inc(deleted)
         total += deleted
+    return total
+
+
+async def delete_audit_events(connection: AnyConnection, most: int = AUDIT_EVENTS) -> int:
+    """Deletes the oldest audit events of those who have more, tenants and the mesh; returns how many."""
+    total = 0
+    for row in await connection.fetch(_AUDITED):
+        while deleted := int((await connection.execute(_AUDIT, row["tenant"], most)).split()[-1]):
+            total += deleted
+    DELETED.labels("audit_event").inc(total)
     return total
 
 
@@ -87,6 +104,7 @@ AGED: Mapping[str, str] = {
         "api_key",
         f"least(revoke_time, expire_time) < $1::timestamptz - interval '{ENDED_KEYS.days} days'",
     ),
+    "audit_event": _by_ctid("audit_event", f"id < uuid_at($1::timestamptz - interval '{AUDIT.days} days')"),
     # A node looks for the answers of its own batches only, and one that is expired never again.
     "node_journal": _by_ctid(
         "node_journal",
@@ -105,6 +123,15 @@ _REFERENCES = """DELETE FROM media_reference r WHERE ctid >= $1::text::tid AND c
     AND n.media = r.media AND n.message > r.message AND n.create_time >= r.create_time)"""
 _VOTES = """DELETE FROM account_record WHERE ctid = ANY (ARRAY(SELECT ctid FROM account_record
   WHERE kind = $1 AND time < $2::date::timestamp AT TIME ZONE 'UTC' LIMIT 5000))"""
+_AUDITED = """WITH RECURSIVE known AS (
+    (SELECT tenant FROM audit_event WHERE tenant IS NOT NULL ORDER BY tenant LIMIT 1)
+    UNION ALL
+    SELECT (SELECT e.tenant FROM audit_event e WHERE e.tenant > k.tenant ORDER BY e.tenant LIMIT 1)
+      FROM known k WHERE k.tenant IS NOT NULL)
+  SELECT tenant FROM known WHERE tenant IS NOT NULL UNION ALL SELECT NULL"""
+_AUDIT = """DELETE FROM audit_event WHERE ctid = ANY (ARRAY(SELECT ctid FROM audit_event
+  WHERE tenant IS NOT DISTINCT FROM $1 AND id <= (SELECT id FROM audit_event
+    WHERE tenant IS NOT DISTINCT FROM $1 ORDER BY id DESC OFFSET $2 LIMIT 1) LIMIT 5000))"""
 _RECEIPTS = """DELETE FROM message_receipt WHERE (message, member) IN (
   SELECT message, member FROM message_receipt
     WHERE message < uuid_at($1::date::timestamp AT TIME ZONE 'UTC') ORDER BY message, member LIMIT 5000)"""

@@ -17,6 +17,10 @@ PEOPLE = timedelta(days=90)
 """How long it is known who somebody is, after the network told it last."""
 ENDED_KEYS = timedelta(days=30)
 """How long revoked and expired keys are still listed."""
+AUDIT = timedelta(days=365)
+"""How long it is known who did what."""
+AUDIT_EVENTS = 1_000_000
+"""Of each tenant; the oldest beyond them go before their time."""
 
 
 @dataclass(frozen=True, slots=True)

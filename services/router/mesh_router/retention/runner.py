@@ -16,6 +16,7 @@ from mesh_core.database import Database
 from mesh_router.retention.ages import (
     AGED,
     delete_aged,
+    delete_audit_events,
     delete_receipts,
     delete_references,
     delete_votes,
@@ -97,6 +98,7 @@ class Retention:
             ("days", partial(self._days, connection, now)),
             ("message_receipt", partial(delete_receipts, connection)),
             ("votes", partial(delete_votes, connection)),
+            ("audit events", partial(delete_audit_events, connection)),
             ("media_reference", partial(delete_references, connection)),
             ("shorter tenants", partial(self._shorter, connection, now)),
             ("accounts", partial(purge_expired_accounts, connection, now)),

@@ -1,0 +1,20 @@
+"""who did what.
+
+Revision ID: 0020
+Revises: 0019
+"""
+
+from __future__ import annotations
+
+from mesh_core.database.migrations.sql_file import run_sql_file
+
+revision = "0020"
+down_revision = "0019"
+
+
+def upgrade() -> None:
+    run_sql_file(__file__)
+
+
+def downgrade() -> None:
+    raise NotImplementedError("there is no way down: restore a backup")

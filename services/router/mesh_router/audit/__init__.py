@@ -1,0 +1,5 @@
+"""Who did what, as callers see it."""
+
+from mesh_router.audit.service import AuditService
+
+__all__ = ["AuditService"]
