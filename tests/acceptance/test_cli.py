@@ -113,10 +113,12 @@ def test_who_did_what_is_listed(mesh: MeshProcess) -> None:
 
     def noted() -> bool:
         events = mesh_json(mesh, "audit", "--tenant", name)
-        return [event.get("resource") for event in events] == [tenant["id"], key["id"]]
+        return [event.get("resource") for event in events] == [tenant["id"], key["api_key"]["id"]]
 
     wait_until(noted)
-    shown = run_mesh_here("--state", str(mesh.state), "audit", "--tenant", name, "--about", str(key["id"]))
+    shown = run_mesh_here(
+        "--state", str(mesh.state), "audit", "--tenant", name, "--about", str(key["api_key"]["id"])
+    )
     assert shown.exit_code == 0, shown.stderr
     assert "TenantService/CreateApiKey" in shown.stdout
     assert "OK" in shown.stdout

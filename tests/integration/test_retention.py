@@ -375,8 +375,8 @@ class TestDeletedAccounts:
             "SELECT array_agg(table_name::text) FROM information_schema.columns"
             " WHERE column_name = 'account' AND table_schema = 'public' AND table_name !~ '_[0-9]{8}$'"
         )
-        # Events go with their days; media, reports, deliveries and jobs outlive accounts, and go by age.
-        by_age = {"event", "media", "media_usage", "webhook_delivery", "webhook_owed", "job"}
+        # Events go with their days; media, reports, deliveries, jobs and audit outlive accounts, and go by age.
+        by_age = {"event", "media", "media_usage", "webhook_delivery", "webhook_owed", "job", "audit_event"}
         assert {*named} - by_age == {*ACCOUNT_TABLES} - {"account", "request"}
 
     async def test_what_a_node_wrote_of_a_purged_account_goes(self, world: OldDays) -> None:
