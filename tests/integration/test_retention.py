@@ -375,7 +375,7 @@ class TestDeletedAccounts:
             "SELECT array_agg(table_name::text) FROM information_schema.columns"
             " WHERE column_name = 'account' AND table_schema = 'public' AND table_name !~ '_[0-9]{8}$'"
         )
-        # Events go with their days; media, reports, deliveries, jobs and audit outlive accounts, and go by age.
+        # Events go with their days; what else outlives accounts goes by age.
         by_age = {"event", "media", "media_usage", "webhook_delivery", "webhook_owed", "job", "audit_event"}
         assert {*named} - by_age == {*ACCOUNT_TABLES} - {"account", "request"}
 
