@@ -109,15 +109,16 @@ def test_a_persons_data_are_exported_and_erased_and_a_tenant_with_a_session_is_d
 def test_who_did_what_is_listed(mesh: MeshProcess) -> None:
     name = unique("tenant")
     [tenant] = mesh_json(mesh, "tenant", "create", name)
-    [key] = mesh_json(mesh, "key", "create", "--tenant", name, "--scope", "read")
+    [key]: Any = mesh_json(mesh, "key", "create", "--tenant", name, "--scope", "read")
+    key_id = str(key["api_key"]["id"])
 
     def noted() -> bool:
         events = mesh_json(mesh, "audit", "--tenant", name)
-        return [event.get("resource") for event in events] == [tenant["id"], key["api_key"]["id"]]
+        return [event.get("resource") for event in events] == [tenant["id"], key_id]
 
     wait_until(noted)
     shown = run_mesh_here(
-        "--state", str(mesh.state), "audit", "--tenant", name, "--about", str(key["api_key"]["id"])
+        "--state", str(mesh.state), "audit", "--tenant", name, "--about", key_id
     )
     assert shown.exit_code == 0, shown.stderr
     assert "TenantService/CreateApiKey" in shown.stdout
