@@ -109,7 +109,7 @@ def test_a_persons_data_are_exported_and_erased_and_a_tenant_with_a_session_is_d
 def test_who_did_what_is_listed(mesh: MeshProcess) -> None:
     name = unique("tenant")
     [tenant] = mesh_json(mesh, "tenant", "create", name)
-    [key]: Any = mesh_json(mesh, "key", "create", "--tenant", name, "--scope", "read")
+    key: Any = mesh_json(mesh, "key", "create", "--tenant", name, "--scope", "read")[0]
     key_id = str(key["api_key"]["id"])
 
     def noted() -> bool:
@@ -117,9 +117,7 @@ def test_who_did_what_is_listed(mesh: MeshProcess) -> None:
         return [event.get("resource") for event in events] == [tenant["id"], key_id]
 
     wait_until(noted)
-    shown = run_mesh_here(
-        "--state", str(mesh.state), "audit", "--tenant", name, "--about", key_id
-    )
+    shown = run_mesh_here("--state", str(mesh.state), "audit", "--tenant", name, "--about", key_id)
     assert shown.exit_code == 0, shown.stderr
     assert "TenantService/CreateApiKey" in shown.stdout
     assert "OK" in shown.stdout
