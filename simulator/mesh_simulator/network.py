@@ -20,8 +20,10 @@ from mesh_simulator.connections.timers import TimerWheel
 from mesh_simulator.connections.transfers import Transfers
 from mesh_simulator.faults.injector import FaultInjector
 from mesh_simulator.ledger.ledger import Ledger
+from mesh_simulator.messages.calls import Calls
 from mesh_simulator.messages.changes import MessageChanges
 from mesh_simulator.messages.inbound import InboundMessages
+from mesh_simulator.messages.notices import Notices
 from mesh_simulator.messages.outbound import OutboundMessages
 from mesh_simulator.messages.receipts import Receipts
 from mesh_simulator.messages.restore import restore
@@ -58,6 +60,8 @@ class Network:
             PeopleQueries(self.directory).handlers(), GroupQueries(self.directory).handlers()
         )
         self.receipts = Receipts(self.directory, self.ledger)
+        self.notices = Notices()
+        self.calls = Calls(self.directory, self.notices)
         self.inbound = InboundMessages(self.directory, self.ledger, self.receipts)
         self.outbound = OutboundMessages(
             self.directory, self.ledger, self.timers, self.blobs, self.inbound, self.receipts
@@ -70,7 +74,9 @@ class Network:
             PairingLimits(settings.qr_seconds, settings.pair_timeout_seconds),
             settings.accept_after_seconds,
         )
-        self.logins = Logins(self.directory, self.ledger, self.pairing, self.inbound, self.receipts)
+        self.logins = Logins(
+            self.directory, self.ledger, self.pairing, self.inbound, self.receipts, self.notices
+        )
         self.faults = FaultInjector(self.directory, self.ledger, self.timers, self.logins, self.flush)
         self._connections: set[Connection] = set()
         self._all_closed = asyncio.Event()
@@ -164,6 +170,8 @@ class Network:
             self.inbound.acknowledged(connection, account, frame.inbound_ack.id)
         elif kind == "receipt_ack":
             self.receipts.acknowledged(connection, account, frame.receipt_ack.sequence)
+        elif kind == "notice_ack":
+            self.notices.acknowledged(account, frame.notice_ack.sequence)
         elif kind == "receipt":
             self.receipts.read_by_client(account, frame.receipt)
         elif kind in ("blob_put", "blob_get"):

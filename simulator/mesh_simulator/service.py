@@ -8,16 +8,16 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from mesh_core import addresses
-from mesh_core.errors import AlreadyExists, FailedPrecondition, InvalidField, NotFound
+from mesh_core.errors import AlreadyExists, FailedPrecondition, InvalidField
 from mesh_core.paging import Pager, listing
 from mesh_core.validation import phone, text
 from mesh_simulator import views
-from mesh_simulator.accounts.account import Account, Group
 from mesh_simulator.accounts.addresses import GROUP, PHONE, USERNAME
 from mesh_simulator.accounts.group_queries import new_group_id
 from mesh_simulator.checker import check
 from mesh_simulator.faults.faults import FaultKind
 from mesh_simulator.network import Network
+from mesh_simulator.people_service import PeopleService
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.simulator.v1 import simulator_pb2 as api
 from sessionmesh.simulator.v1 import simulator_pb2_grpc
@@ -30,12 +30,11 @@ if TYPE_CHECKING:
 _RECORDS_PER_RESPONSE = 500
 
 
-class SimulatorServicer(simulator_pb2_grpc.SimulatorServiceServicer):
+class SimulatorServicer(PeopleService, simulator_pb2_grpc.SimulatorServiceServicer):
     """Each method reads the request, calls a part of the network, and flushes what that sent to clients."""
 
     def __init__(self, network: Network) -> None:
-        self._network = network
-        self._directory = network.directory
+        super().__init__(network)
         self._pager = Pager(b"simulator")
 
     async def CreateNetworkAccount(
@@ -230,35 +229,6 @@ class SimulatorServicer(simulator_pb2_grpc.SimulatorServiceServicer):
         records = self._network.ledger.read()
         verdict = await asyncio.to_thread(check, records, calls)
         return views.verdict_view(verdict)
-
-    def _account(self, number: str) -> Account:
-        account = self._directory.by_phone.get(phone("phone", number))
-        if account is None:
-            raise NotFound("network account", number)
-        return account
-
-    def _group(self, field: str, address: str) -> Group:
-        address = addresses.group(field, address)
-        group = self._directory.find(address)
-        if not isinstance(group, Group):
-            raise NotFound("network group", address)
-        return group
-
-    def _person(self, field: str, address: str) -> str:
-        """The address of somebody on the network, as others see it."""
-        address = addresses.person(field, address)
-        if self._directory.phone_at(address) is None:
-            raise InvalidField(field, "nobody on the network has this address")
-        return self._directory.shown(address)
-
-    def _chat(self, field: str, address: str, account: Account) -> str:
-        """The address of somebody on the network, or of a group that `account` is in."""
-        address = addresses.chat(field, address)
-        if not address.startswith(GROUP):
-            return self._person(field, address)
-        if account.phone not in self._group(field, address).members:
-            raise InvalidField(field, "the account is not in that group")
-        return address
 
 
 def _phones(field: str, numbers: Iterable[str]) -> list[str]:

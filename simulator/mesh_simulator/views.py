@@ -37,6 +37,7 @@ def account_view(account: Account) -> api.NetworkAccount:
         banned=account.banned,
         counter=account.counter,
         pending_inbound=len(account.inbound),
+        pending_notices=len(account.notices or ()),
     )
 
 

@@ -21,6 +21,9 @@ class Can(Enum):
     OWN_DEVICES = "what the account writes on its other devices"
     QUOTES = "answers that say what they answer"
     OFFERS_AGAIN = "messages that come again until they are stored"
+    TELLS_TYPING = "what people do in their chats with the account, told"
+    TELLS_CALLS = "calls to the account, told"
+    OFFERS_NOTICES_AGAIN = "what is told beside messages comes again until it is stored"
     FILES = "files, both ways"
 
 

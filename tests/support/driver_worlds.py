@@ -14,6 +14,7 @@ from mesh_session_node.drivers.memory.driver import MemoryDriver
 from mesh_session_node.drivers.memory.rows import RowsDriver
 from mesh_session_node.drivers.simulated.driver import SimulatedDriver
 from mesh_session_node.drivers.whatsapp_web.driver import WhatsappWebDriver
+from sessionmesh.v1 import call_pb2, message_pb2
 from tests.support.driver_capabilities import EVERYTHING, Can
 from tests.support.memory_world import memory_world, rows_world
 from tests.support.simulator_world import simulated_world
@@ -73,6 +74,20 @@ class DriverWorld(Protocol):
     async def answer_to(self, sender: str, quoted: str) -> None:
         """A person (an address) answers the account's message `M1`, which said `quoted`."""
 
+    async def show_typing(
+        self, person: str, state: message_pb2.TypingState.ValueType, group: str = ""
+    ) -> None:
+        """A person (an address) does this in the chat with the account, or in a group of both."""
+
+    async def place_call(self, caller: str, *, video: bool) -> str:
+        """A person (an address) calls; the network's id of the call."""
+
+    async def end_call(self, call_id: str, cause: call_pb2.CallEndCause.ValueType) -> None:
+        """The call ends."""
+
+    async def unacknowledged_notices(self) -> int:
+        """How much beside messages the network will tell the account again."""
+
     async def refuse(self, failure: Failure) -> int:
         """From now on the account's messages are refused so, with this number of the network."""
 
@@ -124,8 +139,12 @@ def each_by_itself(world: World) -> Callable[[], AbstractAsyncContextManager[Wor
 
 
 WORLDS: Mapping[str, WorldKind] = {
-    "memory": WorldKind(MemoryDriver, EVERYTHING - {Can.ROWS}, each_by_itself(memory_world)),
-    "memory, in rows": WorldKind(RowsDriver, EVERYTHING - {Can.RATCHET}, each_by_itself(rows_world)),
+    "memory": WorldKind(
+        MemoryDriver, EVERYTHING - {Can.ROWS, Can.OFFERS_NOTICES_AGAIN}, each_by_itself(memory_world)
+    ),
+    "memory, in rows": WorldKind(
+        RowsDriver, EVERYTHING - {Can.RATCHET, Can.OFFERS_NOTICES_AGAIN}, each_by_itself(rows_world)
+    ),
     "simulated": WorldKind(
         SimulatedDriver, EVERYTHING - {Can.ROWS, Can.PASSKEYS}, each_by_itself(simulated_world)
     ),

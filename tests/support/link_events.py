@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mesh_session_node.drivers.interface.content import Identity, Incoming, OutgoingMessage
 from mesh_session_node.drivers.interface.driver import Link
+from mesh_session_node.drivers.interface.notices import Notice
 from mesh_session_node.drivers.interface.outcomes import End, Failure, Receipt
 from mesh_session_node.drivers.interface.state import StateUnavailable
 from sessionmesh.v1 import session_pb2
@@ -41,6 +42,9 @@ class RecordedEvents:
         self.rejects: list[Rejected] = []
         self.receipts: list[Receipted] = []
         self.incoming: list[Incoming] = []
+        self.notices: list[Notice] = []
+        self.sequences: list[int] = []
+        """Of the notices."""
         self.ends: list[End] = []
         self.messages: dict[str, OutgoingMessage] = {}
         """What the account has sent before."""
@@ -87,6 +91,10 @@ class RecordedEvents:
 
     def on_restrictions(self, _restrictions: Sequence[session_pb2.Restriction]) -> None:
         """Nothing here is about them."""
+
+    def on_notice(self, notice: Notice, sequence: int) -> None:
+        self.notices.append(notice)
+        self.sequences.append(sequence)
 
     def on_incoming(self, message: Incoming) -> None:
         self.incoming.append(message)

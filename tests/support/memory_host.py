@@ -23,6 +23,8 @@ from mesh_session_node.drivers.interface.state import DriverState, StateUnavaila
 from mesh_session_node.drivers.memory.driver import MemoryDriver
 from mesh_session_node.drivers.memory.state import MemoryState
 from mesh_session_node.inbound.changes import ContentChanges
+from mesh_session_node.inbound.notice_takers import notice_takers
+from mesh_session_node.inbound.notices import Notices
 from mesh_session_node.inbound.receiver import Receiver
 from mesh_session_node.inbound.votes import Votes
 from mesh_session_node.journal import (
@@ -236,6 +238,7 @@ class MemoryHost:
         self.messages = MemoryMessages()
         self.journal.on_rows = self.messages.store
         self.fetcher = MemoryFetcher()
+        self.notices = Notices(notice_takers())
         self._driver = driver
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -296,7 +299,7 @@ class MemoryHost:
         changes = ContentChanges(lookup)
         votes = Votes(lookup, changes, cast("Any", MemoryRecords()))
         receiver = Receiver(lookup, changes, votes, cast("Any", self.fetcher))
-        return Session(context, account, row, sender, receiver, self, self.network)
+        return Session(context, account, row, sender, receiver, self.notices, self, self.network)
 
 
 class OneAccount:

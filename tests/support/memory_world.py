@@ -7,12 +7,13 @@ from contextlib import asynccontextmanager
 from typing import ClassVar
 
 from mesh_session_node.drivers.interface.content import Identity, Incoming, Reference
+from mesh_session_node.drivers.interface.notices import CallEnded, CallOffered, Notice, TypingShown
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure, Refusal, Refused
 from mesh_session_node.drivers.interface.pairing import Paired, PairingCode
 from mesh_session_node.drivers.memory.actions import Act
 from mesh_session_node.drivers.memory.driver import MemoryDriver
 from mesh_session_node.drivers.memory.rows import RowsDriver, first_rows
-from sessionmesh.v1 import content_pb2, message_pb2
+from sessionmesh.v1 import call_pb2, content_pb2, message_pb2
 from tests.support.eventually import eventually
 
 UNKNOWN = "hidden:404"
@@ -30,6 +31,9 @@ class MemoryWorld:
         self.driver = self.kind()
         self._groups: dict[str, str] = {}
         self._sequence = 0
+        self._told = 0
+        self._calls = 0
+        self._callers: dict[str, CallOffered] = {}
         self._refusal: Failure | None = None
 
     async def paired(self) -> Paired:
@@ -106,6 +110,29 @@ class MemoryWorld:
         reply_to = Reference("M1", "", f"phone:{self.phone}", said)
         content = content_pb2.Content(text=content_pb2.TextContent(body="yes"))
         self.driver.link.receive(Incoming("IN1", sender, sender, "", content, 1, reply_to=reply_to))
+
+    async def show_typing(
+        self, person: str, state: message_pb2.TypingState.ValueType, group: str = ""
+    ) -> None:
+        self.driver.link.notify(TypingShown(group or person, person, state, _identity(person)))
+
+    async def place_call(self, caller: str, *, video: bool) -> str:
+        self._calls += 1
+        call = CallOffered(f"CALL{self._calls}", caller, 1, video=video, identity=_identity(caller))
+        self._callers[call.call_id] = call
+        self._notify(call)
+        return call.call_id
+
+    async def end_call(self, call_id: str, cause: call_pb2.CallEndCause.ValueType) -> None:
+        call = self._callers.pop(call_id)
+        self._notify(CallEnded(call_id, call.caller, 2, cause, identity=call.identity))
+
+    def _notify(self, notice: Notice) -> None:
+        self._told += 1
+        self.driver.link.notify(notice, self._told)
+
+    async def unacknowledged_notices(self) -> int:
+        return self._told - len(self.driver.link.notices_stored)
 
     async def refuse(self, failure: Failure) -> int:
         self._refusal = failure

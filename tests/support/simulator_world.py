@@ -20,6 +20,7 @@ from mesh_simulator.service import SimulatorServicer
 from mesh_simulator.settings import SimulatorSettings
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.simulator.v1 import simulator_pb2 as api
+from sessionmesh.v1 import call_pb2, message_pb2
 from tests.support.network_acts import seen_in
 
 _ENDS = {
@@ -83,6 +84,28 @@ class SimulatorWorld:
     async def answer_to(self, sender: str, quoted: str) -> None:
         said = api.QuotedMessage(network_message_id="M1", text=quoted)
         await self._inject(sender=sender, text="yes", quoted=said)
+
+    async def show_typing(
+        self, person: str, state: message_pb2.TypingState.ValueType, group: str = ""
+    ) -> None:
+        shown = wire.TypingState.Value(message_pb2.TypingState.Name(state))
+        request = api.ShowTypingRequest(phone=self.phone, sender=person, group=group, state=shown)
+        await self.ask("ShowTyping", request)
+
+    async def place_call(self, caller: str, *, video: bool) -> str:
+        placed = await self.ask(
+            "PlaceCall", api.PlaceCallRequest(phone=self.phone, caller=caller, video=video)
+        )
+        call_id: str = placed.call_id
+        return call_id
+
+    async def end_call(self, call_id: str, cause: call_pb2.CallEndCause.ValueType) -> None:
+        end = wire.CallEnd.Value(call_pb2.CallEndCause.Name(cause).replace("_CAUSE", ""))
+        await self.ask("EndCall", api.EndCallRequest(phone=self.phone, call_id=call_id, end=end))
+
+    async def unacknowledged_notices(self) -> int:
+        found = await self.ask("GetNetworkAccount", api.GetNetworkAccountRequest(phone=self.phone))
+        return int(found.account.pending_notices)
 
     async def refuse(self, failure: Failure) -> int:
         request = api.SetBehaviourRequest(phone=self.phone)

@@ -121,6 +121,8 @@ class Account:
         "inbound",
         "inbound_counter",
         "known_message_ids",
+        "notice_sequence",
+        "notices",
         "number",
         "people",
         "phone",
@@ -168,6 +170,9 @@ class Account:
         self.receipts: deque[tuple[int, bytes]] = deque(maxlen=MAX_PENDING_RECEIPTS)
         """Sequence and frame of the receipts that may have to be sent again."""
         self.receipt_sequence = 0
+        self.notice_sequence = 0
+        self.notices: deque[wire.Notice] | None = None
+        """What it was told beside messages and has not acknowledged, oldest first; None: nothing."""
         self.receipt_acks = False
         """Whether the client acknowledges receipts."""
         self.theoretical_arrival = 0.0

@@ -11,6 +11,7 @@ from mesh_simulator.authentication.pairing import Pairing
 from mesh_simulator.ledger.ledger import Ledger
 from mesh_simulator.ledger.records import NO_ACCOUNT, Kind
 from mesh_simulator.messages.inbound import InboundMessages
+from mesh_simulator.messages.notices import Notices
 from mesh_simulator.messages.receipts import Receipts
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 
@@ -27,12 +28,14 @@ class Logins:
         pairing: Pairing,
         inbound: InboundMessages,
         receipts: Receipts,
+        notices: Notices,
     ) -> None:
         self._directory = directory
         self._ledger = ledger
         self._pairing = pairing
         self._inbound = inbound
         self._receipts = receipts
+        self._notices = notices
 
     def log_in(self, client: Client, login: wire.Login) -> None:
         """Make `client` the account's session and send it what waits for the account; or refuse."""
@@ -62,6 +65,7 @@ class Logins:
         account.tell_restrictions(client)
         self._receipts.send_pending(client, account)
         self._inbound.send_pending(client, account)
+        self._notices.send_pending(client, account)
 
     def disconnected(self, client: Client) -> None:
         """The client's connection is closed."""

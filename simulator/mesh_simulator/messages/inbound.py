@@ -89,11 +89,18 @@ class InboundMessages:
             Kind.TYPING, account=account.number, code=typing.state, text=f"\0{recordable(typing.chat)}"
         )
         recipient = self._directory.find(typing.chat)
-        if isinstance(recipient, Account) and recipient.client is not None:
+        if isinstance(recipient, Account):
             sender = self._directory.address_of(account.phone)
-            identity = self._directory.identity_of(account.phone)
-            shown = wire.Typing(chat=sender, state=typing.state, sender=sender, identity=identity)
-            recipient.client.send(wire.Frame(typing=shown))
+            self.show_typing(recipient, sender, sender, typing.state)
+
+    def show_typing(
+        self, account: Account, sender: str, chat: str, state: wire.TypingState.ValueType
+    ) -> None:
+        """Tell an account, if it is online, what the person at `sender` does in a chat."""
+        if account.client is not None:
+            identity = self._directory.identity_at(sender)
+            shown = wire.Typing(chat=chat, state=state, sender=sender, identity=identity)
+            account.client.send(wire.Frame(typing=shown))
 
     def _write(self, client: Client, account: Account, message: wire.Inbound) -> None:
         if client.send(wire.Frame(inbound=message)):

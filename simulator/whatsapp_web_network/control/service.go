@@ -233,6 +233,7 @@ func viewed(account *network.Account) *simulatorv1.NetworkAccount {
 		Phone: account.Phone, UserId: account.Digits, HiddenId: account.HiddenID, PushName: account.PushName,
 		Paired: account.Paired(), Connected: account.Connected(), Banned: account.Banned,
 		Counter: account.Counter - 1, PendingInbound: int32(account.Pending()),
+		PendingNotices: int32(account.PendingNotices()),
 	}
 }
 

@@ -40,6 +40,7 @@ type Account struct {
 	patches    map[string][][]byte
 	watching   map[string]struct{}
 	blocked    map[string]struct{} // numbers of whom it has blocked
+	ringing    map[string]ringing  // calls to it, by their ids
 }
 
 // Paired tells whether the account has a linked device.
@@ -56,6 +57,20 @@ func (a *Account) Pending() int {
 	count := 0
 	for _, item := range a.device.queue {
 		if item.messageID != "" {
+			count++
+		}
+	}
+	return count
+}
+
+// PendingNotices is how much else waits for it but messages and receipts.
+func (a *Account) PendingNotices() int {
+	if a.device == nil {
+		return 0
+	}
+	count := 0
+	for _, item := range a.device.queue {
+		if item.node.Tag == "notification" || item.node.Tag == "call" {
 			count++
 		}
 	}

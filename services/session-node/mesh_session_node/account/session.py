@@ -16,6 +16,7 @@ from mesh_session_node.context.context import SessionContext
 from mesh_session_node.context.driver_rows import seal_rows
 from mesh_session_node.drivers.interface.content import Identity, Incoming, OutgoingMessage
 from mesh_session_node.drivers.interface.driver import Link
+from mesh_session_node.drivers.interface.notices import Notice
 from mesh_session_node.drivers.interface.outcomes import End, Failure, Receipt
 from mesh_session_node.drivers.interface.pairing import Paired
 from mesh_session_node.drivers.interface.state import DriverState
@@ -37,11 +38,19 @@ class Inbound(Protocol):
         """Store a message from the network."""
 
 
+class ToldBeside(Protocol):
+    """Takes what the network tells beside messages."""
+
+    def receive(self, session: SessionContext, notice: Notice, sequence: int) -> None:
+        """Take it in its turn, and have the network told once what comes of it is stored."""
+
+
 class Session:
     """Implements `LinkEvents`. Lives from the moment its shard came here until the shard goes."""
 
     __slots__ = (
         "_inbound",
+        "_notices",
         "account",
         "cause",
         "connector",
@@ -65,6 +74,7 @@ class Session:
         row: SessionRow,
         sender: Sender,
         inbound: Inbound,
+        notices: ToldBeside,
         connects: ConnectQueue,
         network: Network,
     ) -> None:
@@ -83,6 +93,7 @@ class Session:
         self.connector = Connector(context, self, sender, Border(context.id, self), connects, network)
         context.connect_anew = self.connector.connect_anew
         self._inbound = inbound
+        self._notices = notices
         metrics.SESSIONS.labels(metrics.STATE_NAMES[self.state]).inc()
 
     @property
@@ -260,6 +271,9 @@ class Session:
 
     def on_incoming(self, message: Incoming) -> None:
         self._inbound.receive(self.context, message)
+
+    def on_notice(self, notice: Notice, sequence: int) -> None:
+        self._notices.receive(self.context, notice, sequence)
 
     def on_restrictions(self, restrictions: Sequence[pb.Restriction]) -> None:
         told = tuple(restrictions)

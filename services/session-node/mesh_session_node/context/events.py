@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from mesh_core.ids import Prefix, encode, new_uuid
@@ -147,6 +148,13 @@ class EventMaker:
         if step.HasField("qr"):
             event.pairing.step.qr.ClearField("png")
             event.pairing.step.qr.ClearField("terminal")
+        return _row(event)
+
+    def of(self, type_: str, micros: int, **payload: Message) -> Event:
+        """An event of this type; `payload` is one field of the event, and what it holds."""
+        event = self._begin(type_, micros, "", {})
+        for field, value in payload.items():
+            getattr(event, field).CopyFrom(value)
         return _row(event)
 
     def media(

@@ -17,9 +17,11 @@ from prometheus_client import Counter
 
 from mesh_session_node.drivers.interface.content import Identity, Incoming, OutgoingMessage
 from mesh_session_node.drivers.interface.driver import Link, LinkEvents
+from mesh_session_node.drivers.interface.notices import Notice, UnknownNotice
 from mesh_session_node.drivers.interface.outcomes import MAX_DETAIL, End, Failure, Receipt, bounded_seconds
 from mesh_session_node.inbound.bounds import MAX_ENTRIES, fit, fit_address, fit_id, fit_text, fit_time
 from mesh_session_node.inbound.fitting import fit_identity, fit_incoming, placeholder
+from mesh_session_node.inbound.fitting_notices import fit_notice
 from sessionmesh.v1 import session_pb2
 
 logger = structlog.get_logger(__name__)
@@ -85,6 +87,11 @@ class Border:
     def on_incoming(self, message: Incoming) -> None:
         if not self._tell("message", lambda: self._events.on_incoming(fit_incoming(message))):
             self._tell("placeholder", lambda: self._events.on_incoming(placeholder(message)))
+
+    def on_notice(self, notice: Notice, sequence: int) -> None:
+        if not self._tell("notice", lambda: self._events.on_notice(fit_notice(notice), sequence)):
+            unknown = UnknownNotice(type(notice).__name__)
+            self._tell("unknown notice", lambda: self._events.on_notice(unknown, sequence))
 
     def on_restrictions(self, restrictions: Sequence[session_pb2.Restriction]) -> None:
         def tell() -> None:

@@ -25,6 +25,8 @@ from mesh_session_node.drivers.interface.state import DriverState, StateUnavaila
 from mesh_session_node.drivers.registry import Drivers
 from mesh_session_node.inbound.changes import ContentChanges
 from mesh_session_node.inbound.media import MediaFetcher
+from mesh_session_node.inbound.notice_takers import notice_takers
+from mesh_session_node.inbound.notices import Notices
 from mesh_session_node.inbound.receiver import Receiver
 from mesh_session_node.inbound.votes import Votes
 from mesh_session_node.journal import AccountRef, Journal
@@ -95,6 +97,7 @@ class Node:
             media, messages, self.changes, settings.media_transfers, settings.fetch_media_up_to
         )
         self._votes = Votes(self.references, self.changes, records)
+        self._notices = Notices(notice_takers())
         self._receiver = Receiver(self.references, self.changes, self._votes, fetcher)
         self.loader = AccountLoader(self.registry, accounts, sealer, self, fetcher, self.spawn)
         self.lookup = AccountLookup(node_id, self.registry, self.loader, ownership)
@@ -155,7 +158,7 @@ class Node:
         late, acks = self._late_receipts, self._receipt_acks
         sender = Sender(context, account.limits, self.preparation, late, acks, room)
         network = self._networks.of(account.driver)
-        return Session(context, account, row, sender, self._receiver, self._connects, network)
+        return Session(context, account, row, sender, self._receiver, self._notices, self._connects, network)
 
     # --- Host
 

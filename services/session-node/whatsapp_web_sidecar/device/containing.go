@@ -46,6 +46,8 @@ func (d *Device) containStanzas(client *whatsmeow.Client) {
 			d.came.Store(time.Now().UnixNano())
 			defer d.unhandled.done(node, sizeOf(node))
 			d.contain(func() {
+				ctx, end := d.beginNotices(ctx, node)
+				defer end()
 				if !d.passOver(ctx, client, node) && !d.handleBeside(ctx, client, node) && !d.handleAside(ctx, client, node, handle) {
 					handle(ctx, node)
 				}

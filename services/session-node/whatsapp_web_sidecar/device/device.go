@@ -60,6 +60,7 @@ type Device struct {
 	recalling   map[uint64]chan *internalv1.MessageRead
 	queue       queue
 	receipts    receipts
+	notices     notices
 	resending   aside
 	askingAgain aside
 	unhandled   unhandled

@@ -41,11 +41,16 @@ func (d *Device) handle(event any) bool {
 	case *events.GroupInfo:
 		d.onGroup(said)
 	case *events.CallOffer:
-		d.log.call("offered", said.BasicCallMeta)
+		_, video := said.Data.GetOptionalChildByTag("video")
+		d.onCall(said.BasicCallMeta, video)
 	case *events.CallOfferNotice:
-		d.log.call("offered", said.BasicCallMeta)
+		d.onCall(said.BasicCallMeta, said.Media == "video")
 	case *events.CallTerminate:
-		d.log.call("ended", said.BasicCallMeta)
+		d.onCallEnded(said.BasicCallMeta, callEnds[said.Reason])
+	case *events.ChatPresence:
+		d.onTyping(said)
+	case *events.Presence:
+		d.onPresence(said)
 	case *events.NotifyAccountReachoutTimelock:
 		d.onTimelock(said)
 	default:

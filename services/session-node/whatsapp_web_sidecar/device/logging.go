@@ -7,14 +7,12 @@ import (
 	"time"
 
 	waBinary "go.mau.fi/whatsmeow/binary"
-	"go.mau.fi/whatsmeow/types"
 	waLog "go.mau.fi/whatsmeow/util/log"
 	internalv1 "sessionmesh.dev/gen/sessionmesh/nodes/v1"
 )
 
 // Levels, as Python's logging counts them.
 const (
-	levelInfo    = 20
 	levelWarning = 30
 	levelError   = 40
 )
@@ -72,10 +70,6 @@ func (l *logger) complain(level uint32, message string, args []any) {
 		}
 		l.write(level, fmt.Sprintf(message, said...))
 	}
-}
-
-func (l *logger) call(what string, call types.BasicCallMeta) {
-	l.write(levelInfo, "a call is "+what, "call_id", call.CallID, "from", l.device.addressOf(call.From, call.CallCreatorAlt))
 }
 
 // write hands a line to the node, without waiting for it: a log must not hold up what it is about.

@@ -43,7 +43,7 @@ func TestTheLogHasNobodysNumberAndNothingThatWasSaid(t *testing.T) {
 	if line := (<-lines).GetMessage(); line != "Failed to decrypt 3EB012345678 of …:3@s.whatsapp.net, …_1:3, message in 250" {
 		t.Fatal(line)
 	}
-	d.log.write(levelInfo, "a call", "from", "phone:+4915112345678")
+	d.log.write(levelWarning, "a call", "from", "phone:+4915112345678")
 	if line := <-lines; line.GetFields()["from"] != "phone:+…" || line.GetFields()["account_id"] != "acc_1" {
 		t.Fatal(line)
 	}

@@ -157,6 +157,8 @@ func (r *run) handle(request *internalv1.RunRequest) {
 		d.Call(asked.Call)
 	case *internalv1.RunRequest_ReceiptsStored:
 		d.ReceiptsStored(asked.ReceiptsStored.GetSequence())
+	case *internalv1.RunRequest_NoticeStored:
+		d.NoticeStored(asked.NoticeStored.GetSequence())
 	case *internalv1.RunRequest_PasskeyAnswer:
 		d.AnswerPasskey(asked.PasskeyAnswer)
 	case *internalv1.RunRequest_PasskeyConfirmation:

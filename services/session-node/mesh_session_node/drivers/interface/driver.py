@@ -21,6 +21,7 @@ from mesh_session_node.drivers.interface.content import (
     References,
 )
 from mesh_session_node.drivers.interface.media_limits import MediaLimits
+from mesh_session_node.drivers.interface.notices import Notice
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure, Receipt
 from mesh_session_node.drivers.interface.pairing import Pairing
 from mesh_session_node.drivers.interface.state import DriverState, StateRows
@@ -108,6 +109,9 @@ class Link(Protocol):
     def acknowledge_receipts(self, sequence: int) -> None:
         """Tell the network that every receipt up to this one is stored."""
 
+    def acknowledge_notice(self, sequence: int) -> None:
+        """Tell the network that the notice with this sequence is stored."""
+
     def ping(self) -> None:
         """Ask for a sign of life."""
 
@@ -177,6 +181,11 @@ class LinkEvents(Protocol):
 
     def on_incoming(self, message: Incoming) -> None:
         """A message came. The network offers it again after each login until it is acknowledged."""
+
+    def on_notice(self, notice: Notice, sequence: int) -> None:
+        """Something happened that is no message. The network offers it again after each login until it is
+        acknowledged under `sequence`, which names it in this connection; with 0 it wants no acknowledgement.
+        """
 
     def on_restrictions(self, restrictions: Sequence[session_pb2.Restriction]) -> None:
         """What the network does not let the account do; in place of what it said before, empty: nothing."""

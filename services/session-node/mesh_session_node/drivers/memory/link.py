@@ -9,6 +9,7 @@ from hashlib import sha256
 
 from mesh_session_node.drivers.interface.content import Blob, Identity, Incoming, OutgoingMessage
 from mesh_session_node.drivers.interface.driver import LinkEvents
+from mesh_session_node.drivers.interface.notices import Notice
 from mesh_session_node.drivers.interface.outcomes import (
     BlobUnavailable,
     ConnectionEnded,
@@ -23,8 +24,8 @@ from sessionmesh.v1 import session_pb2
 
 class MemoryLink(MemoryActions):
     """Implements `Link`. What the session did is in the attributes; `ack`, `reject`, `receipt`, `receive`,
-    `restrict` and `end` are what the network does. They call the session at once, before they return, and do
-    nothing once the connection has ended.
+    `notify`, `restrict` and `end` are what the network does. They call the session at once, before they
+    return, and do nothing once the connection has ended.
     """
 
     def __init__(
@@ -45,6 +46,8 @@ class MemoryLink(MemoryActions):
         """The network ids of the incoming messages that the session has stored."""
         self.receipts_stored = 0
         """The session has stored every receipt up to this sequence number."""
+        self.notices_stored: list[int] = []
+        """The sequence numbers of notices that the session has stored."""
         self.pings = 0
         self.logging_out = False
         self.aborted = False
@@ -102,6 +105,11 @@ class MemoryLink(MemoryActions):
         if self._events is not None:
             self._events.on_incoming(message)
 
+    def notify(self, notice: Notice, sequence: int = 0) -> None:
+        """Tell something that is no message."""
+        if self._events is not None:
+            self._events.on_notice(notice, sequence)
+
     def restrict(self, *restrictions: session_pb2.Restriction) -> None:
         """Say what the account may not do, in place of what was said before."""
         if self._events is not None:
@@ -156,6 +164,9 @@ class MemoryLink(MemoryActions):
 
     def acknowledge_receipts(self, sequence: int) -> None:
         self.receipts_stored = sequence
+
+    def acknowledge_notice(self, sequence: int) -> None:
+        self.notices_stored.append(sequence)
 
     def ping(self) -> None:
         self.pings += 1

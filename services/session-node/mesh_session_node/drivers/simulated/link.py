@@ -19,6 +19,7 @@ from mesh_session_node.drivers.simulated.asking import refused
 from mesh_session_node.drivers.simulated.contact_actions import SimulatedContactActions
 from mesh_session_node.drivers.simulated.encoding import from_wire, identity_of, to_audience
 from mesh_session_node.drivers.simulated.message_actions import SimulatedMessageActions
+from mesh_session_node.drivers.simulated.notices import notice_of, presence_of, typing_of
 from mesh_session_node.drivers.simulated.state import SimulatedState
 from mesh_session_node.drivers.simulated.transfers import Transfers
 from sessionmesh.simnet.v1 import wire_pb2 as wire
@@ -138,6 +139,9 @@ class SimulatedLink(SimulatedMessageActions, SimulatedContactActions, asyncio.Pr
 
     def acknowledge_receipts(self, sequence: int) -> None:
         self.write(wire.Frame(receipt_ack=wire.ReceiptAck(sequence=sequence)))
+
+    def acknowledge_notice(self, sequence: int) -> None:
+        self.write(wire.Frame(notice_ack=wire.NoticeAck(sequence=sequence)))
 
     def ping(self) -> None:
         if self._transport is not None:
@@ -259,6 +263,18 @@ class SimulatedLink(SimulatedMessageActions, SimulatedContactActions, asyncio.Pr
         if self._events is not None:
             self._events.on_restrictions([_restriction(told) for told in frame.restrictions.restrictions])
 
+    def _on_notice(self, frame: wire.Frame) -> None:
+        if self._events is not None:
+            self._events.on_notice(notice_of(frame.notice), frame.notice.sequence)
+
+    def _on_typing(self, frame: wire.Frame) -> None:
+        if self._events is not None:
+            self._events.on_notice(typing_of(frame.typing), 0)
+
+    def _on_presence(self, frame: wire.Frame) -> None:
+        if self._events is not None:
+            self._events.on_notice(presence_of(frame.presence), 0)
+
     def _on_pong(self, _frame: wire.Frame) -> None:
         """Being heard is all that it is for."""
 
@@ -282,6 +298,9 @@ _HANDLERS = {
     "pong": SimulatedLink._on_pong,
     "reject": SimulatedLink._on_reject,
     "restrictions": SimulatedLink._on_restrictions,
+    "notice": SimulatedLink._on_notice,
+    "typing": SimulatedLink._on_typing,
+    "presence": SimulatedLink._on_presence,
     "login_ok": SimulatedLink._on_login_ok,
     "login_refused": SimulatedLink._on_login_refused,
     "closing": SimulatedLink._on_closing,

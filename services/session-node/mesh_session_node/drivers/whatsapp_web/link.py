@@ -23,11 +23,12 @@ from mesh_session_node.drivers.whatsapp_web.encoding import (
 )
 from mesh_session_node.drivers.whatsapp_web.files import Files
 from mesh_session_node.drivers.whatsapp_web.message_actions import WebMessageActions
+from mesh_session_node.drivers.whatsapp_web.notices import notice_of
 from mesh_session_node.drivers.whatsapp_web.stream import Stream
 from mesh_session_node.drivers.whatsapp_web.telemetry import record
 from sessionmesh.internal.v1 import linked_device_pb2 as pb
 
-_HEARD = frozenset({"connected", "acked", "incoming", "receipt", "heard", "restrictions"})
+_HEARD = frozenset({"connected", "acked", "incoming", "receipt", "heard", "restrictions", "notice"})
 """What the sidecar says only when something came from the network."""
 
 
@@ -95,6 +96,9 @@ class WebLink(WebMessageActions, WebContactActions):
 
     def acknowledge_receipts(self, sequence: int) -> None:
         self._connection.ask(pb.RunRequest(receipts_stored=pb.ReceiptsStored(sequence=sequence)))
+
+    def acknowledge_notice(self, sequence: int) -> None:
+        self._connection.ask(pb.RunRequest(notice_stored=pb.NoticeStored(sequence=sequence)))
 
     def ping(self) -> None:
         self._connection.ask(pb.RunRequest(ping=pb.PingNetwork()))
@@ -228,6 +232,11 @@ class WebLink(WebMessageActions, WebContactActions):
         if self._events is not None:
             self._events.on_restrictions(tuple(response.restrictions.restrictions))
 
+    def _on_notice(self, response: pb.RunResponse) -> None:
+        if self._events is not None:
+            told = response.notice
+            self._events.on_notice(notice_of(told), told.sequence)
+
     def _on_piece(self, response: pb.RunResponse) -> None:
         self._files.on_response(response.piece.file, response)
 
@@ -256,6 +265,7 @@ _HANDLERS = {
     "incoming": WebLink._on_incoming,
     "receipt": WebLink._on_receipt,
     "restrictions": WebLink._on_restrictions,
+    "notice": WebLink._on_notice,
     "piece": WebLink._on_piece,
     "next": WebLink._on_next,
     "file_done": WebLink._on_file_done,

@@ -1,0 +1,66 @@
+"""What a network tells by itself beside messages, their receipts and restrictions: one dataclass for each
+kind of thing. Addresses are canonical ones; times are microseconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mesh_session_node.drivers.interface.content import Identity
+from sessionmesh.v1 import call_pb2, message_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class TypingShown:
+    """Somebody writes or records in a chat, or stopped doing so."""
+
+    chat: str
+    person: str
+    state: message_pb2.TypingState.ValueType
+    identity: Identity | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceShown:
+    """Somebody whom the account watches is online, or no longer. `last_seen` is None where that is not
+    shown.
+    """
+
+    person: str
+    online: bool
+    last_seen: int | None = None
+    identity: Identity | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallOffered:
+    """Somebody calls the account, or a group of it."""
+
+    call_id: str
+    caller: str
+    time: int
+    group: str = ""
+    video: bool = False
+    identity: Identity | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnded:
+    """A call has ended, for whatever reason the network says."""
+
+    call_id: str
+    caller: str
+    time: int
+    cause: call_pb2.CallEndCause.ValueType
+    group: str = ""
+    identity: Identity | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownNotice:
+    """Something that this version cannot read. It is acknowledged, so that it does not come for ever."""
+
+    kind: str = ""
+
+
+Notice = TypingShown | PresenceShown | CallOffered | CallEnded | UnknownNotice

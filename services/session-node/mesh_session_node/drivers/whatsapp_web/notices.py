@@ -1,0 +1,52 @@
+"""What the sidecar tells beside messages, as the session wants it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mesh_session_node.drivers.interface.notices import (
+    CallEnded,
+    CallOffered,
+    Notice,
+    PresenceShown,
+    TypingShown,
+    UnknownNotice,
+)
+from mesh_session_node.drivers.whatsapp_web.encoding import identity_of, micros
+from sessionmesh.internal.v1 import linked_device_pb2 as pb
+
+
+def notice_of(notice: pb.DeviceNotice) -> Notice:
+    """What happened."""
+    kind = notice.WhichOneof("notice") or ""
+    read = _READERS.get(kind)
+    return UnknownNotice(kind) if read is None else read(getattr(notice, kind))
+
+
+def _typing(typing: pb.DeviceTyping) -> Notice:
+    return TypingShown(typing.chat, typing.sender, typing.state, identity_of(typing.identity))
+
+
+def _presence(presence: pb.DevicePresence) -> Notice:
+    seen = micros(presence.last_seen_time) if presence.HasField("last_seen_time") else None
+    return PresenceShown(presence.person, presence.online, seen, identity_of(presence.identity))
+
+
+def _offered(call: pb.DeviceCallOffered) -> Notice:
+    who = identity_of(call.identity)
+    return CallOffered(call.call_id, call.caller, micros(call.time), call.group, call.video, who)
+
+
+def _ended(call: pb.DeviceCallEnded) -> Notice:
+    who = identity_of(call.identity)
+    return CallEnded(call.call_id, call.caller, micros(call.time), call.cause, call.group, who)
+
+
+_READERS: Mapping[str, Callable[[Any], Notice]] = {
+    "call_ended": _ended,
+    "call_offered": _offered,
+    "presence": _presence,
+    "typing": _typing,
+}
+"""By the kind of notice."""

@@ -1,0 +1,86 @@
+"""What a network tells beside messages, made fit to be stored and shown: a bound for each kind of notice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar, cast
+
+from mesh_session_node.drivers.interface.notices import (
+    CallEnded,
+    CallOffered,
+    Notice,
+    PresenceShown,
+    TypingShown,
+    UnknownNotice,
+)
+from mesh_session_node.inbound.bounds import changed, fit_address, fit_id, fit_text, fit_time
+from mesh_session_node.inbound.fitting import fit_identity
+from sessionmesh.v1 import call_pb2, message_pb2
+
+MAX_KIND = 64
+"""Characters of what an unknown notice is called."""
+AnyCall = TypeVar("AnyCall", CallOffered, CallEnded)
+
+
+def fit_notice(notice: Notice) -> Notice:
+    """The notice with nothing in it that cannot be stored or shown. Raises `LookupError` for a kind without
+    a bound.
+    """
+    return cast(Notice, BOUNDS[type(notice)](notice))
+
+
+def _typing(notice: TypingShown) -> TypingShown:
+    state = notice.state
+    if state not in message_pb2.TypingState.values():
+        changed("enum")
+        state = message_pb2.TYPING_STATE_UNSPECIFIED
+    return TypingShown(
+        fit_address(notice.chat), fit_address(notice.person), state, fit_identity(notice.identity)
+    )
+
+
+def _presence(notice: PresenceShown) -> PresenceShown:
+    return PresenceShown(
+        fit_address(notice.person),
+        notice.online,
+        None if notice.last_seen is None else fit_time(notice.last_seen, _now()),
+        fit_identity(notice.identity),
+    )
+
+
+def _call(notice: AnyCall) -> AnyCall:
+    return replace(
+        notice,
+        call_id=fit_id(notice.call_id),
+        caller=fit_address(notice.caller),
+        time=fit_time(notice.time, _now()),
+        group=notice.group and fit_address(notice.group),
+        identity=fit_identity(notice.identity),
+    )
+
+
+def _ended(notice: CallEnded) -> CallEnded:
+    if notice.cause not in call_pb2.CallEndCause.values():
+        changed("enum")
+        notice = replace(notice, cause=call_pb2.CALL_END_CAUSE_UNSPECIFIED)
+    return _call(notice)
+
+
+def _unknown(notice: UnknownNotice) -> UnknownNotice:
+    return UnknownNotice(fit_text(notice.kind, MAX_KIND))
+
+
+def _now() -> int:
+    return time.time_ns() // 1000
+
+
+BOUNDS: Mapping[type, Callable[[Any], Any]] = {
+    CallEnded: _ended,
+    CallOffered: _call,
+    PresenceShown: _presence,
+    TypingShown: _typing,
+    UnknownNotice: _unknown,
+}
+"""By the kind of notice."""

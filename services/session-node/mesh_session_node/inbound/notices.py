@@ -1,0 +1,214 @@
+"""What the network tells beside messages: taken one after another for each account, stored with its events,
+and then acknowledged.
+
+A notice that wants an acknowledgement is offered again after each login until it has one. So what cannot be
+stored at the moment, or comes when too many wait, is let go, with all of its connection that comes behind it:
+the newer must not be stored before the older. For what was let go for want of room the account connects anew
+once there is some. A notice that wants no acknowledgement is only of the moment: the oldest of them give way.
+What a taker fails to take costs that notice alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+from prometheus_client import Counter
+
+from mesh_core.database import UNAVAILABLE
+from mesh_core.errors import Unavailable
+from mesh_session_node.context.context import SessionContext
+from mesh_session_node.drivers.interface.driver import Link
+from mesh_session_node.drivers.interface.notices import Notice
+from mesh_session_node.journal import Committed, Duplicate, Poison, Row
+
+logger = structlog.get_logger(__name__)
+
+MAX_WAITING = 500
+"""How many notices of one account may wait for their turn."""
+MAX_WAITING_OF_ALL = 20_000
+"""How many of all accounts may."""
+TAKEN = Counter("mesh_notices", "What networks told beside messages, by what became of it", ["outcome"])
+
+
+class NoticeTaker(Protocol):
+    """Takes the notices of one family."""
+
+    async def take(self, session: SessionContext, notice: Any) -> Sequence[Row]:
+        """The rows that come of a notice: records, events. They are stored in one commit, and only then is
+        the network told. The next notice of the account is taken after that, so it may read what is stored.
+        Raises what `mesh_core.database.UNAVAILABLE` names when it is to be tried again.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    notice: Notice
+    sequence: int
+    link: Link | None
+    """The connection that told it; None: the one that was about to log in."""
+    connects: int
+    """How often the session had connected then."""
+
+
+class _Queue:
+    """What of one account waits. `missed` is the connection of which something was let go; `asking`: it is to
+    end once there is room.
+    """
+
+    __slots__ = ("asking", "missed", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: deque[_Told] = deque()
+        self.missed: _Told | None = None
+        self.asking = False
+
+
+class Notices:
+    """Implements `ToldBeside`; one for all accounts. `takers` are by the kind of notice."""
+
+    def __init__(self, takers: Mapping[type, NoticeTaker]) -> None:
+        self._takers = takers
+        self._queues: dict[SessionContext, _Queue] = {}
+        self._all = 0
+
+    def receive(self, session: SessionContext, notice: Notice, sequence: int) -> None:
+        """Take a notice after those before it. Returns at once."""
+        if session.closed:
+            return
+        told = _Told(notice, sequence, session.link, session.counters.connects)
+        queue = self._queues.get(session)
+        if queue is None:
+            queue = self._queues[session] = _Queue()
+            session.host.spawn(f"notices of {session.id}", self._run(session, queue))
+        if sequence and queue.missed is not None and _same_connection(queue.missed, told):
+            TAKEN.labels("missed").inc()
+            return
+        full = len(queue.waiting) >= MAX_WAITING or self._all >= MAX_WAITING_OF_ALL
+        if full and not self._make_room(queue):
+            self._let_go(session, queue, told)
+            return
+        queue.waiting.append(told)
+        self._all += 1
+
+    def _make_room(self, queue: _Queue) -> bool:
+        """Let the account's oldest notice go that is only of the moment."""
+        for at, told in enumerate(queue.waiting):
+            if not told.sequence:
+                del queue.waiting[at]
+                self._all -= 1
+                TAKEN.labels("dropped").inc()
+                return True
+        return False
+
+    def _let_go(self, session: SessionContext, queue: _Queue, told: _Told) -> None:
+        if not told.sequence:
+            TAKEN.labels("dropped").inc()
+            return
+        TAKEN.labels("missed").inc()
+        logger.warning("more was told beside messages than can wait", account_id=session.id)
+        queue.missed, queue.asking = told, True
+
+    def _let_go_behind(self, queue: _Queue, missed: _Told) -> None:
+        queue.missed = missed
+        kept = [told for told in queue.waiting if not (told.sequence and _same_connection(missed, told))]
+        TAKEN.labels("missed").inc(1 + len(queue.waiting) - len(kept))
+        self._all -= len(queue.waiting) - len(kept)
+        queue.waiting = deque(kept)
+
+    async def _run(self, session: SessionContext, queue: _Queue) -> None:
+        """Until nothing of the account waits. It yields once before, so that what comes in one read is
+        queued.
+        """
+        try:
+            while queue.waiting:
+                told = queue.waiting.popleft()
+                self._all -= 1
+                if not await self._take(session, told) and told.sequence:
+                    self._let_go_behind(queue, told)
+                if queue.asking and not queue.waiting:
+                    queue.asking = False
+                    await asyncio.sleep(_ASK_SECONDS)
+                    if queue.missed is not None and _is_of(session, queue.missed):
+                        session.connect_anew("more was told beside messages than could wait")
+        finally:
+            self._all -= len(queue.waiting)
+            del self._queues[session]
+
+    async def _take(self, session: SessionContext, told: _Told) -> bool:
+        """Take a notice, and acknowledge it. False: it is not stored, and comes again."""
+        while not session.closed:
+            try:
+                stored = await self._stored(session, await self._rows(session, told))
+            except _AWAY as error:
+                logger.warning("a notice waits for Postgres", account_id=session.id, error=repr(error))
+                if not told.sequence:
+                    TAKEN.labels("dropped").inc()
+                    return False
+            else:
+                if stored:
+                    self._acknowledge(session, told)
+                return stored
+            await asyncio.sleep(_RETRY_SECONDS)
+            if not _is_of(session, told):
+                return False
+        return False
+
+    async def _rows(self, session: SessionContext, told: _Told) -> Sequence[Row]:
+        taker = self._takers.get(type(told.notice))
+        if taker is None:
+            return ()
+        try:
+            return await taker.take(session, told.notice)
+        except _AWAY:
+            raise
+        except Exception:  # this notice's; it would fail again, so it is acknowledged
+            TAKEN.labels("failed").inc()
+            kind = type(told.notice).__name__
+            logger.exception("a notice could not be taken", account_id=session.id, kind=kind)
+            return ()
+
+    async def _stored(self, session: SessionContext, rows: Sequence[Row]) -> bool:
+        if not rows:
+            return not session.closed
+        if session.closed:
+            return False
+        stored = session.host.journal.write(session.ref, *rows, *session.people.news)
+        session.people.stored()
+        outcome = await asyncio.shield(stored)
+        if isinstance(outcome, Poison):  # it would be refused again, so it is acknowledged
+            TAKEN.labels("refused").inc()
+            logger.error("the database refuses a notice", account_id=session.id, error=str(outcome.error))
+            return True
+        if isinstance(outcome, Committed | Duplicate):
+            TAKEN.labels("stored").inc()
+            return True
+        return False
+
+    def _acknowledge(self, session: SessionContext, told: _Told) -> None:
+        if told.sequence and session.link is not None and _is_of(session, told):
+            session.link.acknowledge_notice(told.sequence)
+
+
+def _is_of(session: SessionContext, told: _Told) -> bool:
+    """Whether the connection that told it is the present one."""
+    if told.link is not None:
+        return session.link is told.link
+    return session.counters.connects - (session.link is not None) == told.connects
+
+
+def _same_connection(one: _Told, other: _Told) -> bool:
+    """Whether two were told by one connection, also where the first came before it had logged in."""
+    if one.link is None:
+        return other.connects - (other.link is not None) == one.connects
+    return one.link is other.link
+
+
+_RETRY_SECONDS = 1.0
+_ASK_SECONDS = 1.0
+_AWAY: tuple[type[Exception], ...] = (Unavailable, *UNAVAILABLE)
+"""The database cannot be asked, or takes nothing."""

@@ -1,0 +1,57 @@
+package control
+
+import (
+	"context"
+
+	simnetv1 "sessionmesh.dev/gen/sessionmesh/simnet/v1"
+	simulatorv1 "sessionmesh.dev/gen/sessionmesh/simulator/v1"
+)
+
+// ShowTyping has somebody write or record in a chat with an account.
+func (s *Service) ShowTyping(
+	_ context.Context, request *simulatorv1.ShowTypingRequest,
+) (*simulatorv1.ShowTypingResponse, error) {
+	account, err := s.account(request.GetPhone())
+	if err != nil {
+		return nil, err
+	}
+	if _, known := simnetv1.TypingState_name[int32(request.GetState())]; !known || request.GetState() == 0 {
+		return nil, invalid("state", "is required")
+	}
+	if err := s.network.ShowTyping(account, request.GetSender(), request.GetGroup(), request.GetState()); err != nil {
+		return nil, refusal(err)
+	}
+	return &simulatorv1.ShowTypingResponse{}, nil
+}
+
+// PlaceCall has somebody call an account.
+func (s *Service) PlaceCall(
+	_ context.Context, request *simulatorv1.PlaceCallRequest,
+) (*simulatorv1.PlaceCallResponse, error) {
+	account, err := s.account(request.GetPhone())
+	if err != nil {
+		return nil, err
+	}
+	id, err := s.network.Call(account, request.GetCaller(), request.GetGroup(), request.GetVideo())
+	if err != nil {
+		return nil, refusal(err)
+	}
+	return &simulatorv1.PlaceCallResponse{CallId: id}, nil
+}
+
+// EndCall ends a call that somebody placed.
+func (s *Service) EndCall(
+	_ context.Context, request *simulatorv1.EndCallRequest,
+) (*simulatorv1.EndCallResponse, error) {
+	account, err := s.account(request.GetPhone())
+	if err != nil {
+		return nil, err
+	}
+	if _, known := simnetv1.CallEnd_name[int32(request.GetEnd())]; !known || request.GetEnd() == 0 {
+		return nil, invalid("end", "is required")
+	}
+	if s.network.EndCall(account, request.GetCallId(), request.GetEnd()) != nil {
+		return nil, notFound("call", request.GetCallId(), "no such call rings")
+	}
+	return &simulatorv1.EndCallResponse{}, nil
+}
