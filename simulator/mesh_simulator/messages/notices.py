@@ -26,6 +26,10 @@ class Notices:
         if account.client is not None:
             account.client.send(wire.Frame(notice=notice))
 
+    def pending(self, account: Account) -> int:
+        """How many of an account's notices are not acknowledged."""
+        return len(account.notices or ())
+
     def send_pending(self, client: Client, account: Account) -> None:
         """After a login: what the account has not acknowledged, oldest first."""
         for notice in account.notices or ():

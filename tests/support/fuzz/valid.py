@@ -268,6 +268,12 @@ async def own_group(world: World) -> Fields:
     return {"group": made.group.address, "add": [new_phone()], "remove": members[1:]}
 
 
+async def ringing_call(world: World) -> Fields:
+    phone = world.live["spare_phone"]
+    placed = await world("PlaceCall", phone=phone, caller=f"phone:{new_phone()}")
+    return {"phone": phone, "call_id": placed.call_id, "end": 4}
+
+
 async def shown_code(world: World) -> Fields:
     phone = new_phone()
     made = await world("CreateAccount", account={"phone": phone})
@@ -406,6 +412,11 @@ _SIMPLE: dict[str, Callable[[World], Fields]] = {
     },
     "SimulatorService.IssueCredential": lambda world: {"phone": world.live["spare_phone"]},
     "SimulatorService.ListNetworkAccounts": live(page_size=10),
+    "SimulatorService.PlaceCall": lambda world: {
+        "phone": world.live["spare_phone"],
+        "caller": f"phone:{new_phone()}",
+        "video": True,
+    },
     "SimulatorService.PutNetworkBlob": live(data=b"some bytes"),
     "SimulatorService.SetBehaviour": lambda world: {
         "phone": world.live["spare_phone"],
@@ -414,6 +425,11 @@ _SIMPLE: dict[str, Callable[[World], Fields]] = {
     "SimulatorService.SetNetwork": live(
         accept_after={"nanos": 1_000}, unregistered_phones=["+4915100000000"]
     ),
+    "SimulatorService.ShowTyping": lambda world: {
+        "phone": world.live["spare_phone"],
+        "sender": f"phone:{new_phone()}",
+        "state": 1,
+    },
     "TenantService.CreateApiKey": live(
         display_name="Fuzz", scopes=[2], expire_time={"seconds": 4_000_000_000}
     ),
@@ -477,6 +493,7 @@ _PREPARED: dict[str, Make] = {
     "SessionService.Pair": short_attempt,
     "SimulatorService.AcceptPairing": shown_code,
     "SimulatorService.ChangeNetworkGroupMembers": own_group,
+    "SimulatorService.EndCall": ringing_call,
     "TenantService.DeleteTenant": own_tenant,
     "TenantService.RevokeApiKey": own_key,
     "TenantService.RotateApiKey": own_key,

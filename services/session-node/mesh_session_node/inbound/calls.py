@@ -12,18 +12,29 @@ from sessionmesh.v1 import call_pb2 as pb
 
 
 class Calls:
-    """Implements `NoticeTaker` for both kinds of notice about calls."""
+    """Implements `NoticeTaker`; one for all accounts."""
 
     async def take(self, session: SessionContext, notice: CallOffered | CallEnded) -> Sequence[Event]:
-        call = pb.CallEvent(
-            call_id=notice.call_id,
-            caller=session.people.learn(notice.caller, notice.identity),
-            group=notice.group,
-        )
-        if isinstance(notice, CallOffered):
-            call.video = notice.video
-            call.start_time.CopyFrom(timestamp(notice.time))
-            return [session.events.of("call.offered", notice.time, call=call)]
-        call.end_time.CopyFrom(timestamp(notice.time))
-        call.end_cause = notice.cause
-        return [session.events.of("call.ended", notice.time, call=call)]
+        if isinstance(notice, CallEnded):
+            return [_ended(session, notice)]
+        return [_offered(session, notice)]
+
+
+def _offered(session: SessionContext, notice: CallOffered) -> Event:
+    call = _call(session, notice)
+    call.video = notice.video
+    call.start_time.CopyFrom(timestamp(notice.time))
+    return session.events.of("call.offered", notice.time, call=call)
+
+
+def _ended(session: SessionContext, notice: CallEnded) -> Event:
+    call = _call(session, notice)
+    call.end_time.CopyFrom(timestamp(notice.time))
+    call.end_cause = notice.cause
+    return session.events.of("call.ended", notice.time, call=call)
+
+
+def _call(session: SessionContext, notice: CallOffered | CallEnded) -> pb.CallEvent:
+    """What both events say."""
+    caller = session.people.learn(notice.caller, notice.identity)
+    return pb.CallEvent(call_id=notice.call_id, caller=caller, group=notice.group)

@@ -1,16 +1,38 @@
-"""Who takes which kind of notice."""
+"""Who takes which kind of notice: one taker for each family of them.
+
+A taker turns what a network told into rows: records that hold what is so from now on, and events that tell of
+it. It reads what is stored before, and may ask the network over the session's link; then it takes its time,
+and what comes behind it for the account waits. One taker is for all accounts, so it keeps nothing of them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
+from mesh_session_node.context.context import SessionContext
 from mesh_session_node.drivers.interface.notices import CallEnded, CallOffered
 from mesh_session_node.inbound.calls import Calls
-from mesh_session_node.inbound.notices import NoticeTaker
+from mesh_session_node.journal import Row
 
 
-def notice_takers() -> Mapping[type, NoticeTaker]:
-    """By the kind of notice. What is not here is acknowledged, and nothing comes of it."""
+class NoticeTaker(Protocol):
+    """Takes the notices of one family."""
+
+    async def take(self, session: SessionContext, notice: Any) -> Sequence[Row]:
+        """The rows that come of a notice: records, events. They are stored in one commit, and only then is
+        the network told. The next notice of the account is taken after that, so it may read what is stored.
+        A notice may come again that was stored before. Raises what `mesh_core.database.UNAVAILABLE` names
+        when it is to be tried again.
+        """
+
+
+NoticeTakers = Mapping[type, NoticeTaker]
+"""By the kind of notice. What is not there is acknowledged, and nothing comes of it."""
+
+
+def notice_takers() -> NoticeTakers:
+    """Those of a node."""
     calls = Calls()
     return {
         CallEnded: calls,

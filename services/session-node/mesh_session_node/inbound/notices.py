@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import structlog
 from prometheus_client import Counter
@@ -24,6 +23,7 @@ from mesh_core.errors import Unavailable
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.drivers.interface.driver import Link
 from mesh_session_node.drivers.interface.notices import Notice
+from mesh_session_node.inbound.notice_takers import NoticeTakers
 from mesh_session_node.journal import Committed, Duplicate, Poison, Row
 
 logger = structlog.get_logger(__name__)
@@ -33,16 +33,6 @@ MAX_WAITING = 500
 MAX_WAITING_OF_ALL = 20_000
 """How many of all accounts may."""
 TAKEN = Counter("mesh_notices", "What networks told beside messages, by what became of it", ["outcome"])
-
-
-class NoticeTaker(Protocol):
-    """Takes the notices of one family."""
-
-    async def take(self, session: SessionContext, notice: Any) -> Sequence[Row]:
-        """The rows that come of a notice: records, events. They are stored in one commit, and only then is
-        the network told. The next notice of the account is taken after that, so it may read what is stored.
-        Raises what `mesh_core.database.UNAVAILABLE` names when it is to be tried again.
-        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +61,7 @@ class _Queue:
 class Notices:
     """Implements `ToldBeside`; one for all accounts. `takers` are by the kind of notice."""
 
-    def __init__(self, takers: Mapping[type, NoticeTaker]) -> None:
+    def __init__(self, takers: NoticeTakers) -> None:
         self._takers = takers
         self._queues: dict[SessionContext, _Queue] = {}
         self._all = 0

@@ -14,16 +14,22 @@ from mesh_core.errors import FailedPrecondition
 from mesh_core.framing import MAX_FRAME_BYTES, FrameDecoder, encode
 from mesh_session_node.drivers.interface.content import STATUS, Blob, OutgoingMessage
 from mesh_session_node.drivers.interface.driver import LinkEvents
-from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure, Receipt
+from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure
 from mesh_session_node.drivers.simulated.asking import refused
 from mesh_session_node.drivers.simulated.contact_actions import SimulatedContactActions
 from mesh_session_node.drivers.simulated.encoding import from_wire, identity_of, to_audience
 from mesh_session_node.drivers.simulated.message_actions import SimulatedMessageActions
 from mesh_session_node.drivers.simulated.notices import notice_of, presence_of, typing_of
+from mesh_session_node.drivers.simulated.outcomes import (
+    CLOSINGS,
+    FAILURES,
+    RECEIPTS,
+    REFUSALS,
+    restriction_of,
+)
 from mesh_session_node.drivers.simulated.state import SimulatedState
 from mesh_session_node.drivers.simulated.transfers import Transfers
 from sessionmesh.simnet.v1 import wire_pb2 as wire
-from sessionmesh.v1 import session_pb2
 
 logger = structlog.get_logger(__name__)
 
@@ -214,7 +220,7 @@ class SimulatedLink(SimulatedMessageActions, SimulatedContactActions, asyncio.Pr
 
     def _on_receipt(self, frame: wire.Frame) -> None:
         receipt = frame.receipt
-        kind = _RECEIPTS.get(receipt.kind)
+        kind = RECEIPTS.get(receipt.kind)
         if self._events is not None and kind is not None:
             told = receipt.participant_identity if receipt.HasField("participant_identity") else None
             self._events.on_receipt(
@@ -228,7 +234,7 @@ class SimulatedLink(SimulatedMessageActions, SimulatedContactActions, asyncio.Pr
 
     def _on_reject(self, frame: wire.Frame) -> None:
         reject = frame.reject
-        failure = _FAILURES.get(reject.reason, Failure.OTHER)
+        failure = FAILURES.get(reject.reason, Failure.OTHER)
         if self._events is not None:
             retry_after = reject.retry_after_ms / 1000
             self._events.on_reject(reject.id, failure, reject.message, retry_after, reject.code or None)
@@ -244,7 +250,7 @@ class SimulatedLink(SimulatedMessageActions, SimulatedContactActions, asyncio.Pr
 
     def _on_login_refused(self, frame: wire.Frame) -> None:
         refused = frame.login_refused
-        end = _REFUSALS.get(refused.reason, End.REFUSED)
+        end = REFUSALS.get(refused.reason, End.REFUSED)
         if self._transport is not None:
             self._transport.close()
         known = wire.LoginRefusal.DESCRIPTOR.values_by_number.get(refused.reason)
@@ -253,7 +259,7 @@ class SimulatedLink(SimulatedMessageActions, SimulatedContactActions, asyncio.Pr
 
     def _on_closing(self, frame: wire.Frame) -> None:
         closing = frame.closing
-        self._close(_CLOSINGS.get(closing.reason, End.LOST), closing.message)
+        self._close(CLOSINGS.get(closing.reason, End.LOST), closing.message)
 
     def _on_transfer(self, frame: wire.Frame) -> None:
         if self._transfers is not None:
@@ -261,7 +267,7 @@ class SimulatedLink(SimulatedMessageActions, SimulatedContactActions, asyncio.Pr
 
     def _on_restrictions(self, frame: wire.Frame) -> None:
         if self._events is not None:
-            self._events.on_restrictions([_restriction(told) for told in frame.restrictions.restrictions])
+            self._events.on_restrictions([restriction_of(told) for told in frame.restrictions.restrictions])
 
     def _on_notice(self, frame: wire.Frame) -> None:
         if self._events is not None:
@@ -277,18 +283,6 @@ class SimulatedLink(SimulatedMessageActions, SimulatedContactActions, asyncio.Pr
 
     def _on_pong(self, _frame: wire.Frame) -> None:
         """Being heard is all that it is for."""
-
-
-def _restriction(told: wire.Restriction) -> session_pb2.Restriction:
-    kind = _RESTRICTIONS.get(told.kind, session_pb2.RESTRICTION_KIND_UNSPECIFIED)
-    restriction = session_pb2.Restriction(kind=kind, detail=told.message)
-    if told.until_us:
-        until = restriction.until_time
-        until.seconds, micros = divmod(told.until_us, 1_000_000)
-        until.nanos = micros * 1000
-    if told.HasField("remaining"):
-        restriction.remaining = min(told.remaining, 2**63 - 1)
-    return restriction
 
 
 _HANDLERS = {
@@ -312,44 +306,6 @@ _HANDLERS = {
 _PAIRING = frozenset({"pair_code", "paired", "pair_timeout", "pair_refused"})
 _PING = encode(wire.Frame(ping=wire.Ping()).SerializeToString())
 _WRITE_AHEAD = 1024 * 1024
-_RECEIPTS = {
-    wire.RECEIPT_KIND_DELIVERED: Receipt.DELIVERED,
-    wire.RECEIPT_KIND_READ: Receipt.READ,
-    wire.RECEIPT_KIND_PLAYED: Receipt.PLAYED,
-}
-_FAILURES = {
-    wire.REJECT_REASON_UNKNOWN_RECIPIENT: Failure.UNKNOWN_RECIPIENT,
-    wire.REJECT_REASON_NOT_A_MEMBER: Failure.NOT_A_MEMBER,
-    wire.REJECT_REASON_RATE_LIMITED: Failure.RATE_LIMITED,
-    wire.REJECT_REASON_TOO_LARGE: Failure.CONTENT,
-    wire.REJECT_REASON_MALFORMED: Failure.UNKNOWN_RECIPIENT,
-    wire.REJECT_REASON_RATCHET_REUSED: Failure.RATCHET,
-    wire.REJECT_REASON_RATCHET_BACK: Failure.RATCHET,
-    wire.REJECT_REASON_UNKNOWN_BLOB: Failure.BLOB_GONE,
-    wire.REJECT_REASON_BLOCKED: Failure.BLOCKED,
-    wire.REJECT_REASON_RESTRICTED: Failure.RESTRICTED,
-    wire.REJECT_REASON_WINDOW_CLOSED: Failure.WINDOW_CLOSED,
-    wire.REJECT_REASON_TEMPLATE: Failure.TEMPLATE,
-    wire.REJECT_REASON_FREQUENCY_CAPPED: Failure.FREQUENCY_CAPPED,
-    wire.REJECT_REASON_PAYMENT: Failure.PAYMENT,
-    wire.REJECT_REASON_RECIPIENT_INCAPABLE: Failure.RECIPIENT_INCAPABLE,
-}
-_RESTRICTIONS = {
-    wire.RESTRICTION_KIND_NEW_CHATS: session_pb2.RESTRICTION_KIND_NEW_CHATS,
-    wire.RESTRICTION_KIND_SENDING: session_pb2.RESTRICTION_KIND_SENDING,
-    wire.RESTRICTION_KIND_GROUPS: session_pb2.RESTRICTION_KIND_GROUPS,
-    wire.RESTRICTION_KIND_TEMPLATES: session_pb2.RESTRICTION_KIND_TEMPLATES,
-}
-_REFUSALS = {
-    wire.LOGIN_REFUSAL_BAD_CREDENTIALS: End.LOGGED_OUT,
-    wire.LOGIN_REFUSAL_LOGGED_OUT: End.LOGGED_OUT,
-    wire.LOGIN_REFUSAL_BANNED: End.BANNED,
-}
-_CLOSINGS = {
-    wire.CLOSING_REASON_REPLACED: End.REPLACED,
-    wire.CLOSING_REASON_BANNED: End.BANNED,
-    wire.CLOSING_REASON_LOGGED_OUT: End.LOGGED_OUT,
-}
 
 
 def _die_with_the_process(sock: socket.socket) -> None:
