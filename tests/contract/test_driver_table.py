@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from tests.contract.table import PAGE, page
@@ -13,8 +14,10 @@ def test_the_documentation_has_the_contracts_table() -> None:
 
 
 def test_every_row_of_the_table_is_asked_of_drivers_by_some_case() -> None:
-    suite = (Path(__file__).parent / "test_driver_contract.py").read_text()
-    assert [can.name for can in Can if f"@needs(Can.{can.name})" not in suite] == []
+    folder = Path(__file__).parent
+    suite = "".join((folder / f"test_{name}.py").read_text() for name in ("driver_contract", "notices"))
+    needed = {name for asked in re.findall(r"@needs\((.*?)\)", suite) for name in asked.split(", ")}
+    assert [can.name for can in Can if f"Can.{can.name}" not in needed] == []
 
 
 def test_no_world_leaves_cases_out_by_itself() -> None:
