@@ -106,6 +106,37 @@ def test_a_persons_data_are_exported_and_erased_and_a_tenant_with_a_session_is_d
     assert name not in {one["external_id"] for one in mesh_json(mesh, "tenant", "list")}
 
 
+def test_a_message_is_listed_shown_edited_and_taken_back(mesh: MeshProcess) -> None:
+    revoked: Any
+    name, person = unique("tenant"), "phone:+4917012345690"
+    mesh_json(mesh, "tenant", "create", name)
+    account = mesh_json(mesh, "account", "create", "desk", "--tenant", name, "--phone", "+4917012345691")[0]
+    account_id = str(account["id"])
+    assert run_mesh_here("--state", str(mesh.state), "pair", account_id, "--accept").exit_code == 0
+    [sent] = mesh_json(mesh, "send", account_id, person, "Helo", "--wait")
+    message_id = str(sent["id"])
+
+    mesh_json(mesh, "message", "edit", account_id, message_id, "Hello")
+    mesh_json(mesh, "message", "react", account_id, message_id, "\N{THUMBS UP SIGN}")
+    [shown] = mesh_json(mesh, "message", "show", account_id, message_id)
+    assert shown["content"] == {"text": {"body": "Hello"}}
+    listed = run_mesh_here(
+        "--state", str(mesh.state), "message", "ls", account_id, "--sent", "--chat", person
+    )
+    assert listed.exit_code == 0, listed.stderr
+    assert "Hello" in listed.stdout
+    mesh_json(mesh, "message", "revoke", account_id, message_id)
+    [revoked] = mesh_json(mesh, "message", "show", account_id, message_id)
+    assert "revoked" in dict(revoked["content"])
+    assert mesh_json(mesh, "message", "ls", account_id, "--received") == []
+
+
+def test_a_status_that_there_is_not_is_refused_with_those_that_there_are(mesh: MeshProcess) -> None:
+    ended = run_mesh_here("--state", str(mesh.state), "message", "ls", NOBODY, "--status", "lost")
+    assert ended.exit_code == EXIT_USAGE
+    assert "in-doubt" in ended.stderr
+
+
 def test_who_did_what_is_listed(mesh: MeshProcess) -> None:
     name = unique("tenant")
     [tenant] = mesh_json(mesh, "tenant", "create", name)
