@@ -28,6 +28,8 @@ _LAST_MICROSECOND = 253_402_300_799_999_999
 
 def account_view(account: Account) -> api.NetworkAccount:
     return api.NetworkAccount(
+        device_name=account.device_name,
+        with_history=account.with_history,
         phone=account.phone,
         user_id=account.user_id,
         hidden_id=account.hidden_id,

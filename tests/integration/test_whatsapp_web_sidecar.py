@@ -87,7 +87,7 @@ async def test_a_connection_that_begins_when_its_sidecar_is_gone_is_told(
         with pytest.raises(ConnectionEnded) as ended:
             # Who is not told waits for that when they are cancelled, too: hence another one.
             async with asyncio.timeout(PATIENT_SECONDS + 1.0), asyncio.timeout(PATIENT_SECONDS):
-                await link.log_in("acc_2", [])
+                await link.log_in(pb.OpenDevice(account_id="acc_2"))
         assert ended.value.end is End.CARRIER_GONE
 
 

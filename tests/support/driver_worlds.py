@@ -17,6 +17,7 @@ from mesh_session_node.drivers.whatsapp_web.driver import WhatsappWebDriver
 from sessionmesh.v1 import call_pb2, message_pb2
 from tests.support.driver_capabilities import EVERYTHING, Can
 from tests.support.memory_world import memory_world, rows_world
+from tests.support.proxy_server import ProxyServer
 from tests.support.simulator_world import simulated_world
 from tests.support.whatsapp_web_world import linked_devices
 
@@ -108,6 +109,15 @@ class DriverWorld(Protocol):
 
     async def without_file(self) -> bytes:
         """What would fetch a file that the network does not have."""
+
+    async def device(self) -> tuple[str, bool]:
+        """What the device that was paired last called itself, and whether it asked for the chats' past."""
+
+    def went_through(self, server: ProxyServer, connections: int) -> bool:
+        """Whether the driver made so many connections through the proxy."""
+
+    async def refuse_proxy(self, server: ProxyServer) -> None:
+        """The proxy is about to refuse the driver."""
 
     async def register(self, phone: str, *, on_network: bool) -> None:
         """The number is, or is not, on the network."""

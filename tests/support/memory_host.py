@@ -16,8 +16,10 @@ from mesh_core.ids import Prefix, encode, new_uuid, shard_of
 from mesh_session_node.account.reconnect import Dialer
 from mesh_session_node.account.session import Session
 from mesh_session_node.account.views import view
+from mesh_session_node.context.account_settings import AccountSettings, settings_of
 from mesh_session_node.context.context import Counters, SessionContext, SessionSettings
 from mesh_session_node.context.events import EventMaker
+from mesh_session_node.context.proxies import Proxies
 from mesh_session_node.drivers.interface.outcomes import Receipt
 from mesh_session_node.drivers.interface.state import DriverState, StateUnavailable
 from mesh_session_node.drivers.memory.driver import MemoryDriver
@@ -226,6 +228,7 @@ class MemoryHost:
         self.journal.on_commit = _committed
         self.node_id = "node-1"
         self.settings = settings or SessionSettings()
+        self.proxies = Proxies(allow_private=True)
         self.room = NodeRoom(self.settings.node_outbox_bytes)
         self.permits = True
         self.admitted: list[Dialer] = []
@@ -281,7 +284,14 @@ class MemoryHost:
     def driver(self, _name: str) -> MemoryDriver:
         return self._driver
 
-    def make(self, account: AccountRow, epoch: int, row: SessionRow, state: DriverState | None) -> Session:
+    def make(
+        self,
+        account: AccountRow,
+        epoch: int,
+        row: SessionRow,
+        state: DriverState | None,
+        settings: AccountSettings | None = None,
+    ) -> Session:
         preparation, receipts = cast("Any", self.preparation), cast("Any", self.receipts)
         context = SessionContext(
             self,
@@ -292,6 +302,7 @@ class MemoryHost:
                 encode(Prefix.TENANT, account.tenant), encode(Prefix.ACCOUNT, account.uuid), account.labels
             ),
             Counters(row),
+            settings or settings_of(row.settings, ""),
         )
         room = AccountRoom(self.room, account.tenant, self.settings.outbox_bytes)
         sender = Sender(context, account.limits, preparation, receipts, receipts, room)

@@ -15,6 +15,7 @@ from mesh_session_node.drivers.memory.driver import MemoryDriver
 from mesh_session_node.drivers.memory.rows import RowsDriver, first_rows
 from sessionmesh.v1 import call_pb2, content_pb2, message_pb2
 from tests.support.eventually import eventually
+from tests.support.proxy_server import ProxyServer
 
 UNKNOWN = "hidden:404"
 """An address that no network knows."""
@@ -158,6 +159,18 @@ class MemoryWorld:
 
     async def without_file(self) -> bytes:
         return b"nothing"
+
+    async def device(self) -> tuple[str, bool]:
+        device = self.driver.pairing.device
+        return device.name or "Memory", device.with_history
+
+    def went_through(self, server: ProxyServer, connections: int) -> bool:
+        made = [link.proxy for link in self.driver.links]
+        made += [pairing.device.proxy for pairing in self.driver.pairings]
+        return sum(proxy is not None and proxy.port == server.port for proxy in made) == connections
+
+    async def refuse_proxy(self, _server: ProxyServer) -> None:
+        self.driver.refusal = ConnectionEnded(End.LOST, "the proxy refused the login")
 
     async def register(self, phone: str, *, on_network: bool) -> None:
         if on_network:

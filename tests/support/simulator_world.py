@@ -22,6 +22,7 @@ from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.simulator.v1 import simulator_pb2 as api
 from sessionmesh.v1 import call_pb2, message_pb2
 from tests.support.network_acts import seen_in
+from tests.support.proxy_server import ProxyServer
 
 _ENDS = {
     End.LOST: api.FAULT_KIND_DROP_CONNECTION,
@@ -122,6 +123,16 @@ class SimulatorWorld:
 
     async def refuse_logins(self, end: End) -> None:
         await self.end(end)
+
+    async def device(self) -> tuple[str, bool]:
+        found = await self.ask("GetNetworkAccount", api.GetNetworkAccountRequest(phone=self.phone))
+        return found.account.device_name, found.account.with_history
+
+    def went_through(self, server: ProxyServer, connections: int) -> bool:
+        return len(server.targets) == connections
+
+    async def refuse_proxy(self, _server: ProxyServer) -> None:
+        """It refuses by itself."""
 
     async def register(self, phone: str, *, on_network: bool) -> None:
         if not on_network:

@@ -10,6 +10,7 @@ And what such a server answers with stops nobody else: connect by `connector`.
 from mesh_core.egress.addresses import AddressForbidden, is_forbidden, literal_address
 from mesh_core.egress.answers import AnswerHandler, connector
 from mesh_core.egress.names import Names
+from mesh_core.egress.proxies import check_proxy, proxy_address
 from mesh_core.egress.resolver import CheckedResolver
 from mesh_core.egress.targets import MAX_URL_LENGTH, check_headers, check_url
 
@@ -20,8 +21,10 @@ __all__ = [
     "CheckedResolver",
     "Names",
     "check_headers",
+    "check_proxy",
     "check_url",
     "connector",
     "is_forbidden",
     "literal_address",
+    "proxy_address",
 ]

@@ -15,6 +15,8 @@ MAX_URL_LENGTH = 2048
 MAX_HEADERS = 16
 MAX_HEADER_NAME = 128
 MAX_HEADER_LENGTH = 1024
+RESOLVE_SECONDS = 3.0
+"""How long a check may take to look a name up."""
 
 
 async def check_url(field: str, url: str, resolver: CheckedResolver, *, allow_http: bool) -> str:
@@ -35,7 +37,7 @@ async def check_url(field: str, url: str, resolver: CheckedResolver, *, allow_ht
         raise InvalidField(field, "must be printable ASCII: encode other characters")
     if parts.scheme not in ("https", "http") or not host:
         raise InvalidField(field, "must be https://...")
-    if literal_address(host) is None and not _is_host_name(host):
+    if literal_address(host) is None and not is_host_name(host):
         raise InvalidField(field, "must have a host name of letters, digits and hyphens between dots")
     if parts.scheme == "http" and not allow_http:
         raise InvalidField(field, "must be https://...: plain http is not allowed here")
@@ -45,7 +47,7 @@ async def check_url(field: str, url: str, resolver: CheckedResolver, *, allow_ht
         raise InvalidField(field, "must not have a #fragment")
     try:
         resolver.check_literal(host)
-        async with asyncio.timeout(_RESOLVE_SECONDS):
+        async with asyncio.timeout(RESOLVE_SECONDS):
             await resolver.resolve(host, parts.port or 443)
     except AddressForbidden as error:
         raise FailedPrecondition(f"{field}: {error}", "ADDRESS_FORBIDDEN") from None
@@ -72,13 +74,12 @@ def check_headers(field: str, headers: Mapping[str, str]) -> dict[str, str]:
     return dict(headers)
 
 
-def _is_host_name(host: str) -> bool:
+def is_host_name(host: str) -> bool:
     """Whether a name server could know it: labels of 1 to 63, 253 characters in all; underscores occur."""
     name = host.removesuffix(".")
     return len(name) <= _MAX_HOST and all(_is_label(label) for label in name.split("."))
 
 
-_RESOLVE_SECONDS = 3.0
 _MAX_HOST = 253
 _is_label = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?").fullmatch
 _is_token = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch

@@ -115,6 +115,7 @@ class Account:
         "blocked",
         "client",
         "counter",
+        "device_name",
         "effects",
         "has_own_behaviour",
         "hidden_id",
@@ -133,6 +134,7 @@ class Account:
         "secret_digest",
         "theoretical_arrival",
         "user_id",
+        "with_history",
     )
 
     def __init__(self, number: int, phone: str, push_name: str, behaviour: Behaviour) -> None:
@@ -147,6 +149,10 @@ class Account:
         """Whether `behaviour` is not the one that all accounts have by default."""
         self.secret_digest = b""
         """SHA-256 of the credential; empty: not paired, or logged out."""
+        self.device_name = ""
+        """What the client called itself when it was paired last."""
+        self.with_history = False
+        """It asked for the chats' past then."""
         self.banned = False
         self.blocked: set[str] | None = None
         """Phone numbers of whom it has blocked; None: nobody."""

@@ -16,6 +16,8 @@ from mesh_simulator.ledger.ledger import Ledger
 from mesh_simulator.ledger.records import Kind
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 
+MAX_DEVICE_NAME = 255
+"""Characters that are kept of what a client calls itself."""
 _CODE_LETTERS = "123456789ABCDEFGHJKLMNPQRSTVWXYZ"
 _CODE_LENGTH = 8
 _SECRET_BYTES = 32
@@ -29,6 +31,8 @@ class Attempt:
     client: Client
     method: wire.PairMethod.ValueType
     phone: str
+    device_name: str
+    with_history: bool
     deadline: float
     """Monotonic seconds."""
     token: str = ""
@@ -75,7 +79,9 @@ class Pairing:
             _refuse(client, wire.PAIR_REFUSAL_BANNED, "the account is banned")
             return
         method = wire.PAIR_METHOD_CODE if by_code else wire.PAIR_METHOD_QR
-        attempt = Attempt(client, method, request.phone, time.monotonic() + self._limits.timeout_seconds)
+        deadline = time.monotonic() + self._limits.timeout_seconds
+        name = request.device_name[:MAX_DEVICE_NAME]
+        attempt = Attempt(client, method, request.phone, name, request.with_history, deadline)
         self._by_client[client] = attempt
         self._show(attempt)
         if self.auto_accept is not None:
@@ -147,6 +153,7 @@ class Pairing:
         if account is None:
             account = self._directory.create_account(phone, f"Person {phone[-4:]}")
         self.forget(attempt.client)
+        account.device_name, account.with_history = attempt.device_name, attempt.with_history
         secret = self.issue(account)
         paired = wire.Paired(
             user_id=account.user_id,

@@ -46,6 +46,19 @@ type Account struct {
 // Paired tells whether the account has a linked device.
 func (a *Account) Paired() bool { return a.device != nil }
 
+// DeviceName is what the linked device called itself; empty without one.
+func (a *Account) DeviceName() string {
+	if a.device == nil {
+		return ""
+	}
+	return a.device.properties.GetOs()
+}
+
+// WithHistory tells whether the linked device asked for all of the chats' past.
+func (a *Account) WithHistory() bool {
+	return a.device != nil && a.device.properties.GetRequireFullSync()
+}
+
 // Connected tells whether its linked device is logged in.
 func (a *Account) Connected() bool { return a.device != nil && a.device.client != nil }
 

@@ -3,6 +3,7 @@ package network
 import (
 	"slices"
 
+	"go.mau.fi/whatsmeow/proto/waCompanionReg"
 	"go.mau.fi/whatsmeow/types"
 )
 
@@ -16,6 +17,7 @@ type device struct {
 	key          [32]byte
 	identity     []byte
 	registration []byte
+	properties   *waCompanionReg.DeviceProps
 	signed       Node
 	oneTime      []oneTimeKey
 	welcomed     bool

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.mau.fi/whatsmeow/proto/waAdv"
+	"go.mau.fi/whatsmeow/proto/waCompanionReg"
 	"go.mau.fi/whatsmeow/types"
 	"google.golang.org/protobuf/proto"
 	simulatorv1 "sessionmesh.dev/gen/sessionmesh/simulator/v1"
@@ -168,7 +169,7 @@ func (n *Network) finishPairing(a *attempt, account *Account, identity, secret [
 	jid.Device, lid.Device = id, id
 	a.paired = &device{
 		account: account, jid: jid, lid: lid, key: a.client.conn.ClientKey, identity: identity,
-		registration: data.GetERegid(),
+		registration: data.GetERegid(), properties: propertiesOf(data.GetDeviceProps()),
 	}
 	a.client.send(&Node{
 		Tag: "iq", Attrs: Attrs{"from": types.ServerJID, "type": "set", "id": rand.Text()[:8], "t": now()},
@@ -179,6 +180,15 @@ func (n *Network) finishPairing(a *attempt, account *Account, identity, secret [
 		}}},
 	})
 	return nil
+}
+
+// propertiesOf is what a client says of itself; nothing where that cannot be read.
+func propertiesOf(said []byte) *waCompanionReg.DeviceProps {
+	properties := &waCompanionReg.DeviceProps{}
+	if proto.Unmarshal(said, properties) != nil {
+		return &waCompanionReg.DeviceProps{}
+	}
+	return properties
 }
 
 // confirmed makes the device the account's only one once it has signed what it was told.

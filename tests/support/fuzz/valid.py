@@ -384,8 +384,30 @@ _SIMPLE: dict[str, Callable[[World], Fields]] = {
     "SessionService.Connect": live("account_id"),
     "SessionService.Disconnect": lambda world: {"account_id": world.live["spare_account_id"]},
     "SessionService.GetSession": live("account_id"),
+    "SessionService.GetSessionSettings": live("account_id"),
     "SessionService.ListDisconnects": live("account_id", page_size=10),
     "SessionService.ListSessions": live(page_size=10, states=[4]),
+    "SessionService.UpdateSessionSettings": lambda world: {
+        "account_id": world.live["spare_account_id"],
+        "settings": {
+            "auto_read": False,
+            "reject_calls_text": "Write to me",
+            "fetch_media_up_to_bytes": 1_000_000,
+            "device_name": "Fuzz",
+            "pacing": {"min_gap": {"nanos": 1_000}, "max_gap": {"nanos": 2_000}, "show_typing": False},
+            "warm_up": {"messages_per_day": [100_000]},
+        },
+        "update_mask": {
+            "paths": [
+                "auto_read",
+                "reject_calls_text",
+                "fetch_media_up_to_bytes",
+                "device_name",
+                "pacing",
+                "warm_up",
+            ]
+        },
+    },
     "SessionService.WatchSession": live("account_id"),
     "SimulatorService.ClearFaults": live("phone"),
     "SimulatorService.CreateNetworkAccount": lambda world: {"phone": new_phone(), "push_name": "Fuzz"},

@@ -144,7 +144,9 @@ class Connector:
                 await self._past.closed()
                 self._past = None
             context.rows = rows
-            link = await context.driver.connect(state, rows, self._events)
+            proxy_url = context.settings.proxy_url
+            proxy = await context.host.proxies.found(proxy_url)
+            link = await context.driver.connect(state, rows, self._events, proxy)
         except ConnectionEnded as error:
             if self._wanted():
                 self._failed(error)
@@ -162,6 +164,11 @@ class Connector:
         if not self._wanted() or not context.host.may_act(context.ref):
             self._end_rows(rows)
             self.abort(link)
+            return
+        if proxy_url != context.settings.proxy_url:
+            self._end_rows(rows)
+            self.abort(link)
+            self.dial_soon()
             return
         if link.ended is not None or rows.over:
             self._end_rows(rows)

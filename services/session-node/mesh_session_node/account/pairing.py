@@ -23,6 +23,7 @@ from mesh_session_node.context.context import SessionSettings, account_moved
 from mesh_session_node.context.events import timestamp
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, PairingRefused
 from mesh_session_node.drivers.interface.pairing import (
+    NewDevice,
     Paired,
     Pairing,
     PairingCode,
@@ -271,11 +272,18 @@ class Pairings:
     async def _pair(self, attempt: Attempt, deadline: asyncio.Timeout) -> bool:
         """Whether somebody accepted, and it is stored."""
         session, context = attempt.session, attempt.session.context
+        settings = context.settings
+        device = NewDevice(
+            settings.given.device_name,
+            with_history=settings.given.sync_full_history,
+            proxy=await context.host.proxies.found(settings.proxy_url),
+        )
         attempt.pairing = pairing = context.driver.pair(
             account_id=session.id,
             by_code=attempt.by_code,
             phone=attempt.phone,
             seconds=attempt.deadline - time.monotonic(),
+            device=device,
         )
         try:
             async for step in pairing:

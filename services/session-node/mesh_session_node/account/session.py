@@ -8,10 +8,12 @@ from typing import Protocol
 
 from mesh_core.errors import FailedPrecondition
 from mesh_session_node.account import views
+from mesh_session_node.account.acts import ActLimits
 from mesh_session_node.account.connector import Connector, Network
 from mesh_session_node.account.reconnect import ConnectQueue
 from mesh_session_node.account.state import LIVE, UNPAIRED, Cause, SessionEvent, State, transition
 from mesh_session_node.context import metrics
+from mesh_session_node.context.account_settings import proxy_binding
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.context.driver_rows import seal_rows
 from mesh_session_node.drivers.interface.content import Identity, Incoming, OutgoingMessage
@@ -49,6 +51,7 @@ class Session:
     """Implements `LinkEvents`. Lives from the moment its shard came here until the shard goes."""
 
     __slots__ = (
+        "_acts",
         "_inbound",
         "_notices",
         "account",
@@ -61,7 +64,6 @@ class Session:
         "push_name",
         "restrictions",
         "sender",
-        "settings",
         "state",
         "update_time",
         "user_id",
@@ -83,7 +85,6 @@ class Session:
         self.state: State = row.state
         self.cause: Cause = row.cause
         self.detail = row.detail
-        self.settings = row.settings
         self.phone, self.user_id, self.hidden_id = row.phone, row.network_user_id, row.hidden_id
         self.push_name = row.push_name
         self.restrictions = row.restrictions
@@ -94,6 +95,7 @@ class Session:
         context.connect_anew = self.connector.connect_anew
         self._inbound = inbound
         self._notices = notices
+        self._acts: ActLimits | None = None  # most accounts do nothing but send
         metrics.SESSIONS.labels(metrics.STATE_NAMES[self.state]).inc()
 
     @property
@@ -105,6 +107,13 @@ class Session:
     def paired(self) -> bool:
         """Paired and able to connect."""
         return self.context.driver_state is not None and self.state not in UNPAIRED
+
+    def count_act(self) -> None:
+        """The account does something beside sending. Raises `ResourceExhausted` when that is too much."""
+        if self._acts is None:
+            settings = self.context.host.settings
+            self._acts = ActLimits(settings.acts_per_minute, settings.acts_per_hour)
+        self._acts.take(time.monotonic())
 
     # --- life of the session
 
@@ -192,6 +201,7 @@ class Session:
         self.phone, self.user_id, self.hidden_id = state.phone, state.user_id, state.hidden_id
         self.push_name = state.push_name
         self.restrictions = ()
+        context.settings = context.settings.paired_at(row.update_time)
         self.connector.failures.clear()
         self._enter(*self._once_paired(), row.detail, row.update_time)
         if self.state == pb.SESSION_STATE_CONNECTING:
@@ -236,6 +246,20 @@ class Session:
         pairing = self.state == pb.SESSION_STATE_PAIRING
         if not pairing and context.counters.stored != context.counters.values():
             context.host.journal.post(context.ref, views.snapshot(self))
+
+    def set_settings(self, given: pb.SessionSettings, proxy_url: str) -> SessionSnapshot:
+        """Behave so from now on; the row that stores it. Another proxy has a live session connect anew."""
+        context = self.context
+        before = context.settings
+        sealed = b""
+        if proxy_url:
+            sealed = context.host.seal(
+                context.ref.tenant, proxy_url.encode(), proxy_binding(context.ref.uuid.bytes)
+            )
+        context.settings = before.updated(given, proxy_url, sealed)
+        if proxy_url != before.proxy_url and context.link is not None:
+            self.connector.connect_anew("the account has another proxy")
+        return views.snapshot(self)
 
     # --- LinkEvents
 

@@ -8,8 +8,10 @@ from typing import Protocol
 
 import msgspec
 
+from mesh_core import validation
 from mesh_session_node.account.connector import Connector
 from mesh_session_node.account.state import Cause, State
+from mesh_session_node.context.account_settings import AccountSettings
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.context.events import timestamp
 from mesh_session_node.drivers.interface.content import Identity, person_of
@@ -35,7 +37,6 @@ class Viewed(Protocol):
     hidden_id: str
     push_name: str
     restrictions: tuple[pb.Restriction, ...]
-    settings: bytes
     update_time: int
 
     @property
@@ -93,7 +94,7 @@ def snapshot(session: Viewed) -> SessionSnapshot:
         received=received,
         failed=failed,
         connects=connects,
-        settings=session.settings,
+        settings=context.settings.stored,
         connect_time=connector.connected_at,
         last_heard_time=_last_heard(context),
         next_connect_time=connector.next_connect,
@@ -122,6 +123,7 @@ def with_pairing(
         update_time=now,
         hidden_id=state.hidden_id,
         restrictions=b"",
+        settings=session.context.settings.paired_at(now).stored,
     )
     shown = view(session)
     shown.state, shown.cause, shown.detail = becomes, cause, row.detail
@@ -131,6 +133,13 @@ def with_pairing(
     shown.recent_failures = row.recent_failures
     shown.update_time.CopyFrom(timestamp(now))
     return row, shown
+
+
+def settings_view(settings: AccountSettings) -> pb.SessionSettings:
+    """As the API shows them."""
+    shown = pb.SessionSettings(has_proxy=bool(settings.proxy_url), etag=validation.etag(settings.version))
+    shown.MergeFrom(settings.given)
+    return shown
 
 
 def show_self(shown: pb.Session, phone: str, user_id: str, hidden_id: str, display_name: str) -> None:

@@ -62,20 +62,20 @@ class AccountCalls:
     ) -> T:
         """Have the account's network do something; `about` names what, for errors.
 
-        Raises `FailedPrecondition` UNSUPPORTED_BY_NETWORK, NOT_PAIRED or NOT_CONNECTED, `NotOwner`, what the
+        Raises `FailedPrecondition` UNSUPPORTED_BY_NETWORK, NOT_PAIRED or NOT_CONNECTED, `NotOwner`,
+        `ResourceExhausted` RATE_LIMITED when the account did too much in a minute or an hour, what the
         network's refusal becomes (`outcomes`), and `Unavailable` BACKEND_UNAVAILABLE where nobody knows
         whether it is done.
         """
         context = session.context
         if capability not in context.driver.capabilities:
             raise outcomes.lacking(capability.value)
-        self.lookup.check_owner(context.ref.shard)
-        if not session.permitted():
-            raise self.lookup.not_owner(context.ref.shard)
+        self.check_runs(session)
         if not session.paired:
             raise FailedPrecondition("the account is not paired", "NOT_PAIRED")
         if context.link is None:
             raise FailedPrecondition("the session is not connected", "NOT_CONNECTED")
+        session.count_act()
         try:
             return await act(cast(Acting, context.link))
         except RefusedByNetwork as refused:
@@ -84,6 +84,13 @@ class AccountCalls:
             raise Unavailable(
                 f"the network has not answered: {error or 'in time'}", "BACKEND_UNAVAILABLE", retry_after=1.0
             ) from None
+
+    def check_runs(self, session: Session) -> None:
+        """Raise `NotOwner` unless the account still runs here."""
+        shard = session.context.ref.shard
+        self.lookup.check_owner(shard)
+        if not session.permitted():
+            raise self.lookup.not_owner(shard)
 
     async def answered(
         self,

@@ -20,17 +20,17 @@ from mesh_session_node.account.pairing import Pairings
 from mesh_session_node.account.pairing_steps import MAX_JSON
 from mesh_session_node.account.views import show_self, standing, view
 from mesh_session_node.calls.account_call import AccountCalls, Context
+from mesh_session_node.calls.session_settings import SessionSettingsCalls
 from mesh_session_node.context.context import account_moved
 from mesh_session_node.store.sessions import SessionStore
 from sessionmesh.v1 import session_pb2 as pb
-from sessionmesh.v1 import session_pb2_grpc
 
 
-class SessionService(session_pb2_grpc.SessionServiceServicer):
+class SessionService(SessionSettingsCalls):
     """What it does not define is answered UNIMPLEMENTED by the chassis."""
 
     def __init__(self, calls: AccountCalls, pairings: Pairings, sessions: SessionStore, pager: Pager) -> None:
-        self._calls = calls
+        super().__init__(calls)
         self._pairings = pairings
         self._sessions = sessions
         self._pager = pager

@@ -13,9 +13,11 @@ from mesh_core.errors import GoingAway
 from mesh_core.settings import Positive, Seconds
 from mesh_core.signal import Signal
 from mesh_core.validation import to_timestamp
+from mesh_session_node.context.account_settings import NO_SETTINGS, AccountSettings
 from mesh_session_node.context.driver_rows import DriverRows
 from mesh_session_node.context.events import EventMaker
 from mesh_session_node.context.people import People
+from mesh_session_node.context.proxies import Proxies
 from mesh_session_node.drivers.interface.content import Identity
 from mesh_session_node.drivers.interface.driver import Driver, Link
 from mesh_session_node.drivers.interface.state import DriverState
@@ -29,6 +31,8 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
     send_per_minute: Positive = 60
     send_per_hour: Positive = 1_000
     send_per_day: Positive = 10_000
+    acts_per_minute: Positive = 240
+    acts_per_hour: Positive = 5_000
     outbox: Positive = 10_000
     outbox_bytes: Positive = 32 * 1024 * 1024
     node_outbox_bytes: Positive = 1024 * 1024 * 1024
@@ -43,6 +47,7 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
     media_transfers: Positive = 8
     fetch_media_up_to: Positive = 16 * 1024 * 1024
     preview_private_addresses: bool = False
+    proxy_private_addresses: bool = False
 
 
 class Host(Protocol):
@@ -56,6 +61,8 @@ class Host(Protocol):
     def node_id(self) -> str: ...
     @property
     def settings(self) -> SessionSettings: ...
+    @property
+    def proxies(self) -> Proxies: ...
 
     def may_act(self, ref: AccountRef) -> bool:
         """Whether the account may run here, under that epoch, at this very moment."""
@@ -122,6 +129,7 @@ class SessionContext:
         "people",
         "ref",
         "rows",
+        "settings",
     )
 
     def __init__(
@@ -132,6 +140,7 @@ class SessionContext:
         driver_state: DriverState | None,
         events: EventMaker,
         counters: Counters,
+        settings: AccountSettings = NO_SETTINGS,
     ) -> None:
         self.host = host
         self.ref = ref
@@ -140,6 +149,7 @@ class SessionContext:
         self.driver_state = driver_state
         self.events = events
         self.counters = counters
+        self.settings = settings
         self.people = People()
         self.link: Link | None = None
         self.rows: DriverRows | None = None

@@ -54,8 +54,9 @@ class Fetch:
 
 
 class MediaFetcher:
-    """Fetches at most `parallel` files at a time, none above `max_bytes`; one for all accounts, which get
-    their turns as `Places` says. A file that takes too long for its size makes room, and is tried again.
+    """Fetches at most `parallel` files at a time, none above `max_bytes`, or what the account's settings
+    say; one for all accounts, which get their turns as `Places` says. A file that takes too long for its size
+    makes room, and is tried again.
     """
 
     def __init__(
@@ -116,19 +117,21 @@ class MediaFetcher:
         self, fetch: Fetch, message: message_pb2.Message, reference: content_pb2.MediaReference
     ) -> media_pb2.Media | None:
         """The media object, stored or lost; None when it is tried again later."""
-        session = fetch.session
-        announced = min(max(reference.size_bytes, 0), self._max_bytes)  # by a stranger: it may be anything
+        session, most = fetch.session, self._most(fetch.session)
+        announced = min(max(reference.size_bytes, 0), most)  # by a stranger: it may be anything
         try:
             known = await self._known(session, message.content, reference)
             if known is not None:
                 metrics.MEDIA.labels("inbound", "known").inc()
                 return known
+            if not most:
+                return _lost(fetch, reference, media_pb2.MEDIA_FAILURE_TOO_LARGE)
             if session.link is None:
                 self._retry(fetch, "no connection")
                 return None
             header = _header(fetch, message.content, reference, announced)
             async with timeout(_seconds(announced, fetch.attempts)) as end:
-                pieces = self._pieces(session.link.fetch(fetch.blob), announced, fetch.attempts, end)
+                pieces = self._pieces(session.link.fetch(fetch.blob), most, announced, fetch.attempts, end)
                 media = await self._client.upload(session.ref.tenant, header, pieces)
         except BlobUnavailable as error:
             failure = media_pb2.MEDIA_FAILURE_TOO_LARGE if error.too_large else media_pb2.MEDIA_FAILURE_GONE
@@ -145,15 +148,20 @@ class MediaFetcher:
             return media
         return None
 
+    def _most(self, session: SessionContext) -> int:
+        """Larger files of the account are not fetched; 0: none."""
+        given = session.settings.given
+        return given.fetch_media_up_to_bytes if given.HasField("fetch_media_up_to_bytes") else self._max_bytes
+
     async def _pieces(
-        self, pieces: AsyncIterator[bytes], announced: int, attempts: int, end: asyncio.Timeout
+        self, pieces: AsyncIterator[bytes], most: int, announced: int, attempts: int, end: asyncio.Timeout
     ) -> AsyncIterator[bytes]:
         """The pieces; what comes beyond what was announced puts off the end of the time for them."""
         loop, came = asyncio.get_running_loop(), 0
         began = loop.time()
         async for piece in pieces:
             came += len(piece)
-            if came > self._max_bytes:
+            if came > most:
                 raise BlobUnavailable("more than is fetched", too_large=True)
             if came > announced:
                 end.reschedule(began + _seconds(came, attempts))

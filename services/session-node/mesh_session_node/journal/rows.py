@@ -140,7 +140,7 @@ class AccountRecord(msgspec.Struct, frozen=True, gc=False):
 
 class SessionSnapshot(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The whole session row; the last one in a batch is stored. `restrictions` is a serialised
-    sessionmesh.v1.Session that has only these.
+    sessionmesh.v1.Session that has only these, `settings` a sessionmesh.internal.v1.StoredSettings.
     """
 
     node: str

@@ -17,6 +17,12 @@ from mesh_core.errors import FailedPrecondition, NotFound
 from mesh_core.sealing import CannotUnseal, Sealer
 from mesh_session_node.account.session import BY_ACCOUNT, Session
 from mesh_session_node.context import metrics
+from mesh_session_node.context.account_settings import (
+    NO_SETTINGS,
+    AccountSettings,
+    proxy_binding,
+    settings_of,
+)
 from mesh_session_node.drivers.interface.driver import Driver
 from mesh_session_node.drivers.interface.state import DriverState
 from mesh_session_node.inbound.media import MediaFetcher
@@ -30,6 +36,7 @@ from mesh_session_node.store.accounts import (
     WaitingFetch,
     WaitingMessage,
 )
+from sessionmesh.internal.v1.session_pb2 import StoredSettings
 from sessionmesh.v1 import message_pb2, session_pb2
 
 logger = structlog.get_logger(__name__)
@@ -41,7 +48,14 @@ class SessionMaker(Protocol):
     def driver(self, name: str) -> Driver:
         """Raises `FailedPrecondition` UNSUPPORTED_BY_NETWORK."""
 
-    def make(self, account: AccountRow, epoch: int, row: SessionRow, state: DriverState | None) -> Session:
+    def make(
+        self,
+        account: AccountRow,
+        epoch: int,
+        row: SessionRow,
+        state: DriverState | None,
+        settings: AccountSettings,
+    ) -> Session:
         """A session of the account under this tenure of its shard; it does nothing before its `begin`."""
 
 
@@ -205,9 +219,10 @@ class AccountLoader:
         """Sessions of rows, where their shards are still here and no session was made meanwhile."""
         registry, made = self._registry, []
         for row in rows:
-            account, state = row.account, None
+            account, state, settings = row.account, None, NO_SETTINGS
             with self._loading(account):
                 state = await self._open(row, self._maker.driver(account.driver))
+                settings = await self._settings(row)
             if account.uuid in self._broken:
                 continue
             if (running := registry.running(account.uuid)) is not None:
@@ -217,7 +232,7 @@ class AccountLoader:
             if epoch is None or epoch != epochs[account.shard]:
                 continue
             with self._loading(account):
-                session = self._maker.make(account, epoch, _begun(row.session), state)
+                session = self._maker.make(account, epoch, _begun(row.session), state, settings)
                 registry.add(session)
                 made.append(session)
         return made
@@ -255,6 +270,16 @@ class AccountLoader:
         if sealed is None:
             return None
         return driver.load(await self._sealer.open(tenant, sealed, row.account.uuid.bytes))
+
+    async def _settings(self, row: StoredAccount) -> AccountSettings:
+        """Raises what keeps the account from running: it must not be seen without its proxy."""
+        stored = StoredSettings.FromString(row.session.settings)
+        proxy_url = ""
+        if stored.sealed_proxy_url:
+            binding = proxy_binding(row.account.uuid.bytes)
+            opened = await self._sealer.open(row.account.tenant, stored.sealed_proxy_url, binding)
+            proxy_url = opened.decode()
+        return settings_of(row.session.settings, proxy_url)
 
     async def _recall(self, sessions: list[Session]) -> None:
         """Count what was sent in the last day, on whatever node, against the accounts' limits."""

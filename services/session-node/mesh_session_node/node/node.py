@@ -18,8 +18,10 @@ from mesh_core.tasks import Supervisor
 from mesh_session_node.account.pairing import Pairings
 from mesh_session_node.account.session import Session
 from mesh_session_node.context import metrics
+from mesh_session_node.context.account_settings import AccountSettings
 from mesh_session_node.context.context import Counters, SessionContext, SessionSettings
 from mesh_session_node.context.events import EventMaker
+from mesh_session_node.context.proxies import Proxies
 from mesh_session_node.drivers.interface.driver import Driver
 from mesh_session_node.drivers.interface.state import DriverState, StateUnavailable
 from mesh_session_node.drivers.registry import Drivers
@@ -77,6 +79,7 @@ class Node:
         self.journal = journal
         self.node_id = node_id
         self.settings = settings
+        self.proxies = Proxies(allow_private=settings.proxy_private_addresses)
         self.references = ReferenceLookup(messages)
         self.preparation = Preparation(self.references, media, previews)
         self._pictures = ThreadPoolExecutor(1, thread_name_prefix="pictures")
@@ -128,6 +131,7 @@ class Node:
         if self._tasks:
             await asyncio.wait(self._tasks)
         self._pictures.shutdown(cancel_futures=True)
+        await self.proxies.close()
 
     def on_commit(self, stored: Stored) -> None:
         """Messages are stored: send them, without another turn of the loop."""
@@ -143,7 +147,14 @@ class Node:
     def driver(self, name: str) -> Driver:
         return self._drivers.get(name)
 
-    def make(self, account: AccountRow, epoch: int, row: SessionRow, state: DriverState | None) -> Session:
+    def make(
+        self,
+        account: AccountRow,
+        epoch: int,
+        row: SessionRow,
+        state: DriverState | None,
+        settings: AccountSettings,
+    ) -> Session:
         context = SessionContext(
             self,
             AccountRef(account.uuid, account.tenant, account.shard, epoch),
@@ -153,6 +164,7 @@ class Node:
                 encode(Prefix.TENANT, account.tenant), encode(Prefix.ACCOUNT, account.uuid), account.labels
             ),
             Counters(row),
+            settings,
         )
         room = AccountRoom(self._room, account.tenant, self.settings.outbox_bytes)
         late, acks = self._late_receipts, self._receipt_acks

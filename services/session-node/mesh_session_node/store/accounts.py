@@ -66,6 +66,7 @@ class SessionRow:
     failed: int = 0
     connects: int = 0
     settings: bytes = b""
+    """A serialised sessionmesh.internal.v1.StoredSettings."""
     credential: bytes | None = field(default=None, repr=False)
     """The driver's state, sealed."""
     update_time: datetime | None = None

@@ -120,7 +120,7 @@ func (d *Device) open(request *internalv1.OpenDevice) {
 	d.reader = content.Reader{Own: loaded.GetJID(), OwnHidden: loaded.GetLID(), Phone: func(jid types.JID) string { return d.addressOf(jid, types.EmptyJID) }}
 	loaded.EventBuffer = sentBefore{d.store, d}
 	d.use(whatsmeow.NewClient(loaded, d.log))
-	if err := d.connect(request.GetProxy()); err != nil {
+	if err := d.connect(request); err != nil {
 		d.end(internalv1.DeviceEnd_DEVICE_END_LOST, err.Error(), 0)
 		return
 	}
@@ -147,7 +147,7 @@ func (d *Device) loggedIn() *whatsmeow.Client {
 	return d.client
 }
 
-func (d *Device) connect(proxy string) error {
+func (d *Device) connect(request proxied) error {
 	client := d.client
 	client.EnableAutoReconnect = false // the session's state machine connects again
 	client.DisableLoginAutoReconnect = true
@@ -160,7 +160,7 @@ func (d *Device) connect(proxy string) error {
 	client.SetMaxParallelRetryReceiptHandling(1)
 	client.BackgroundEventCtx = d.ctx
 	client.AddEventHandlerWithSuccessStatus(d.handleContained)
-	connection, files, err := d.network.clients(&d.line, proxy)
+	connection, files, err := d.network.clients(&d.line, request.GetProxy(), request.GetProxyAddress())
 	if err != nil {
 		return err
 	}

@@ -109,6 +109,19 @@ func (l *line) shut() {
 	}
 }
 
+// proxied is what says through which proxy a device is to connect.
+type proxied interface {
+	GetProxy() string
+	GetProxyAddress() string
+}
+
+type dialing func(ctx context.Context, network, address string) (net.Conn, error)
+
+// at connects to one address, whatever is asked for.
+func at(address string, dial dialing) dialing {
+	return func(ctx context.Context, network, _ string) (net.Conn, error) { return dial(ctx, network, address) }
+}
+
 // Network is where devices connect to.
 type Network struct {
 	// Host and port of a test network; empty: WhatsApp.
@@ -134,8 +147,8 @@ func forFiles(idle int) *http.Transport {
 }
 
 // clients are the ways of one device to the network: its own one for its connection, and everybody's for files, unless
-// it goes through a proxy.
-func (n *Network) clients(l *line, proxy string) (connection, files *http.Client, err error) {
+// it goes through a proxy: at that address, whatever the name in its URL means.
+func (n *Network) clients(l *line, proxy, address string) (connection, files *http.Client, err error) {
 	own := &http.Transport{DialContext: l.dial, TLSHandshakeTimeout: dialTimeout, DisableKeepAlives: true, ResponseHeaderTimeout: 30 * time.Second}
 	connection, files = &http.Client{Transport: unbroken{n.towards(own)}}, n.files
 	if proxy == "" {
@@ -147,6 +160,9 @@ func (n *Network) clients(l *line, proxy string) (connection, files *http.Client
 	}
 	filesThrough := forFiles(2)
 	own.Proxy, filesThrough.Proxy = http.ProxyURL(through), http.ProxyURL(through)
+	if address != "" {
+		own.DialContext, filesThrough.DialContext = at(address, l.dial), at(address, (&net.Dialer{Timeout: dialTimeout}).DialContext)
+	}
 	return connection, &http.Client{Transport: inMemory{n.towards(filesThrough)}}, nil
 }
 

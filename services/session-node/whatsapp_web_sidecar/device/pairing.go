@@ -58,7 +58,7 @@ func (p *pairing) begin() {
 	client.GetClientPayload = func() *waWa6.ClientPayload { return payloadOf(created, p.request) }
 	client.PrePairCallback = p.isExpected
 	d.use(client)
-	if err := d.connect(p.request.GetProxy()); err != nil {
+	if err := d.connect(p.request); err != nil {
 		d.end(internalv1.DeviceEnd_DEVICE_END_LOST, err.Error(), 0)
 		return
 	}

@@ -147,6 +147,8 @@ type node struct {
 
 	// Of connections from now on.
 	proxy  string
+	// Where the proxy is, whatever its URL says.
+	proxyAddress string
 	noPast bool
 }
 
@@ -351,7 +353,7 @@ func until[T any](l *link, wanted func(*internalv1.RunResponse) (T, bool)) T {
 func (l *link) pair(phone string) {
 	l.t.Helper()
 	l.ask(&internalv1.RunRequest{Request: &internalv1.RunRequest_Pair{Pair: &internalv1.PairDevice{
-		AccountId: "acc_1", Phone: phone, Timeout: durationpb.New(patience), Proxy: l.proxy,
+		AccountId: "acc_1", Phone: phone, Timeout: durationpb.New(patience), Proxy: l.proxy, ProxyAddress: l.proxyAddress,
 	}}})
 }
 
@@ -420,7 +422,7 @@ func (s *node) open(rows map[string][]byte) *link {
 }
 
 func (l *link) reopen() {
-	open := &internalv1.OpenDevice{AccountId: "acc_1", WithHistory: !l.noPast, Proxy: l.proxy}
+	open := &internalv1.OpenDevice{AccountId: "acc_1", WithHistory: !l.noPast, Proxy: l.proxy, ProxyAddress: l.proxyAddress}
 	for key, value := range l.stored() {
 		if strings.HasPrefix(key, "login/") {
 			open.Rows = append(open.Rows, &internalv1.StateRow{Key: key, Value: value})

@@ -89,3 +89,15 @@ func TestAnAccountsTrafficGoesThroughItsProxyAlone(t *testing.T) {
 		t.Fatal("it goes another way")
 	}
 }
+
+func TestAProxyIsReachedAtTheAddressThatWasAllowedForIt(t *testing.T) {
+	n := startNetwork(t)
+	n.person(account, "The account")
+	s, p := startNode(t, n), startProxy(t)
+	s.proxy, s.proxyAddress = "socks5://elsewhere.invalid:9", p.Addr().String()
+	l := s.open(s.paired(n, account))
+	l.upload("document", []byte("a file"))
+	if p.connections.Load() != 3 {
+		t.Fatal(p.connections.Load(), " for a pairing, a login and a file")
+	}
+}

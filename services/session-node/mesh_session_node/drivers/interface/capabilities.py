@@ -41,6 +41,7 @@ class Capability(Enum):
     GROUP_INVITE = "invite links of groups, and joining by them"
     GROUP_JOIN_REQUESTS = "people who ask to join a group"
     COMMUNITIES = "communities, and the groups that are linked to them"
+    PROXY = "connecting through a proxy of the account's own"
 
 
 OF_GROUPS = frozenset(

@@ -23,7 +23,8 @@ from mesh_session_node.drivers.interface.content import (
 from mesh_session_node.drivers.interface.media_limits import MediaLimits
 from mesh_session_node.drivers.interface.notices import Notice
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure, Receipt
-from mesh_session_node.drivers.interface.pairing import Pairing
+from mesh_session_node.drivers.interface.pairing import PLAIN_DEVICE, NewDevice, Pairing
+from mesh_session_node.drivers.interface.proxy import Proxy
 from mesh_session_node.drivers.interface.state import DriverState, StateRows
 from sessionmesh.v1 import message_pb2, server_pb2, session_pb2
 
@@ -79,12 +80,23 @@ class Driver(Protocol):
     def dump(self, state: DriverState) -> bytes:
         """The stored form of a state, as in a `Reservation`."""
 
-    async def connect(self, state: DriverState, rows: StateRows, events: LinkEvents) -> Link:
-        """Connect and log in. Raises `ConnectionEnded`, also when the network does not answer in time. When
-        it raises, or is cancelled, nothing of the attempt can leave any more.
+    async def connect(
+        self, state: DriverState, rows: StateRows, events: LinkEvents, proxy: Proxy | None = None
+    ) -> Link:
+        """Connect, through the account's proxy where it has one, and log in. Raises `ConnectionEnded`, also
+        when the network does not answer in time. When it raises, or is cancelled, nothing of the attempt can
+        leave any more.
         """
 
-    def pair(self, *, account_id: str, by_code: bool, phone: str, seconds: float) -> Pairing:
+    def pair(
+        self,
+        *,
+        account_id: str,
+        by_code: bool,
+        phone: str,
+        seconds: float,
+        device: NewDevice = PLAIN_DEVICE,
+    ) -> Pairing:
         """Begin to pair an account: by a code for that phone, or by QR. `account_id` is for logs. After so
         many `seconds` it is given up; whose network's codes end sooner, and can be had anew, shows others.
         """

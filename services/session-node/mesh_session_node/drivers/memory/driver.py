@@ -24,7 +24,8 @@ from mesh_session_node.drivers.interface.content import MediaPart, References, r
 from mesh_session_node.drivers.interface.driver import LinkEvents
 from mesh_session_node.drivers.interface.media_limits import LINKED_DEVICE
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
-from mesh_session_node.drivers.interface.pairing import Paired
+from mesh_session_node.drivers.interface.pairing import PLAIN_DEVICE, NewDevice, Paired
+from mesh_session_node.drivers.interface.proxy import Proxy
 from mesh_session_node.drivers.interface.ratchet import BLOCK
 from mesh_session_node.drivers.interface.state import DriverState, StateRows
 from mesh_session_node.drivers.memory.link import MemoryLink
@@ -103,13 +104,16 @@ class MemoryDriver:
         own = _own(state)
         return own.dump(own.next)
 
-    async def connect(self, state: DriverState, rows: StateRows, events: LinkEvents) -> MemoryLink:
+    async def connect(
+        self, state: DriverState, rows: StateRows, events: LinkEvents, proxy: Proxy | None = None
+    ) -> MemoryLink:
         own = _own(state)
         if self.refusal is not None:
             raise ConnectionEnded(self.refusal.end, self.refusal.detail, self.refusal.retry_after)
         if not events.permitted():
             raise ConnectionEnded(End.LOST, "the account has moved to another node")
         link = await self._link(own, rows, events)
+        link.proxy = proxy
         if self.hold_closes:
             link.hold_close()
         before, self.links = self.links, [*self.links, link]
@@ -122,8 +126,16 @@ class MemoryDriver:
                 other.end(End.REPLACED)
         return link
 
-    def pair(self, *, account_id: str, by_code: bool, phone: str, seconds: float) -> MemoryPairing:
-        pairing = MemoryPairing(self._accepted, by_code=by_code, phone=phone, seconds=seconds)
+    def pair(
+        self,
+        *,
+        account_id: str,
+        by_code: bool,
+        phone: str,
+        seconds: float,
+        device: NewDevice = PLAIN_DEVICE,
+    ) -> MemoryPairing:
+        pairing = MemoryPairing(self._accepted, by_code=by_code, phone=phone, seconds=seconds, device=device)
         self.pairings.append(pairing)
         return pairing
 

@@ -17,6 +17,7 @@ from mesh_session_node.drivers.interface.outcomes import (
     Failure,
     Receipt,
 )
+from mesh_session_node.drivers.interface.proxy import Proxy
 from mesh_session_node.drivers.memory.actions import MemoryActions
 from mesh_session_node.drivers.memory.state import MemoryState
 from sessionmesh.v1 import session_pb2
@@ -51,6 +52,8 @@ class MemoryLink(MemoryActions):
         self.pings = 0
         self.logging_out = False
         self.aborted = False
+        self.proxy: Proxy | None = None
+        """What it was connected through."""
         self.max_file_bytes = 100 * 1024 * 1024
         """Larger files are refused."""
         self._events: LinkEvents | None = events

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, PairingRefused
 from mesh_session_node.drivers.interface.pairing import (
+    PLAIN_DEVICE,
+    NewDevice,
     Paired,
     PairingCode,
     PairingStep,
@@ -32,10 +34,12 @@ class MemoryPairing:
         by_code: bool,
         phone: str,
         seconds: float,
+        device: NewDevice = PLAIN_DEVICE,
     ) -> None:
         self.by_code = by_code
         self.phone = phone
         self.seconds = seconds
+        self.device = device
         self.codes: list[PairingCode] = []
         """What was shown, the present one last."""
         self.over = False

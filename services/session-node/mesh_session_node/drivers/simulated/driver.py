@@ -16,10 +16,19 @@ from mesh_session_node.drivers.interface.content import MediaPart, References, r
 from mesh_session_node.drivers.interface.driver import LinkEvents
 from mesh_session_node.drivers.interface.media_limits import LINKED_DEVICE
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, PairingRefused
-from mesh_session_node.drivers.interface.pairing import Paired, PairingCode, PairingStep, PlainPairing
+from mesh_session_node.drivers.interface.pairing import (
+    PLAIN_DEVICE,
+    NewDevice,
+    Paired,
+    PairingCode,
+    PairingStep,
+    PlainPairing,
+)
+from mesh_session_node.drivers.interface.proxy import Proxy
 from mesh_session_node.drivers.interface.state import DriverState, StateRows
 from mesh_session_node.drivers.simulated.encoding import SENDABLE, to_wire
 from mesh_session_node.drivers.simulated.link import SimulatedLink
+from mesh_session_node.drivers.simulated.proxying import connect_through
 from mesh_session_node.drivers.simulated.state import SimulatedState, StoredState, load_state
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import message_pb2, session_pb2
@@ -27,6 +36,7 @@ from sessionmesh.v1 import message_pb2, session_pb2
 MAX_SELF = 255
 """Characters of what the network says an account is called."""
 _CONNECT_WITHIN = 10.0
+_DEVICE_NAME = "Sessionmesh"
 
 
 class SimnetSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,25 +86,38 @@ class SimulatedDriver:
             raise TypeError("not a state of this driver")
         return state.dump(state.next)
 
-    async def connect(self, state: DriverState, _rows: StateRows, events: LinkEvents) -> SimulatedLink:
+    async def connect(
+        self, state: DriverState, _rows: StateRows, events: LinkEvents, proxy: Proxy | None = None
+    ) -> SimulatedLink:
         if not isinstance(state, SimulatedState):
             raise TypeError("not a state of this driver")
-        link = await self._open(SimulatedLink(state, events))
+        link = await self._open(SimulatedLink(state, events), proxy)
         if not events.permitted():
             link.abort()
             raise ConnectionEnded(End.LOST, "the account has moved to another node")
         await link.log_in(_CONNECT_WITHIN)
         return link
 
-    def pair(self, *, account_id: str, by_code: bool, phone: str, seconds: float) -> PlainPairing:
-        return PlainPairing(self._pair(by_code=by_code, phone=phone))
+    def pair(
+        self,
+        *,
+        account_id: str,
+        by_code: bool,
+        phone: str,
+        seconds: float,
+        device: NewDevice = PLAIN_DEVICE,
+    ) -> PlainPairing:
+        return PlainPairing(self._pair(device, by_code=by_code, phone=phone))
 
-    async def _pair(self, *, by_code: bool, phone: str) -> AsyncGenerator[PairingStep, None]:
+    async def _pair(
+        self, device: NewDevice, *, by_code: bool, phone: str
+    ) -> AsyncGenerator[PairingStep, None]:
         link = SimulatedLink(None, None)
         frames = link.pairing = asyncio.Queue()
-        await self._open(link)
+        await self._open(link, device.proxy)
         method = wire.PAIR_METHOD_CODE if by_code else wire.PAIR_METHOD_QR
-        start = wire.PairStart(method=method, phone=phone, device_name="Sessionmesh")
+        name = device.name or _DEVICE_NAME
+        start = wire.PairStart(method=method, phone=phone, device_name=name, with_history=device.with_history)
         link.write(wire.Frame(pair_start=start))
         try:
             while True:
@@ -115,11 +138,14 @@ class SimulatedDriver:
         finally:
             link.abort()
 
-    async def _open(self, link: SimulatedLink) -> SimulatedLink:
+    async def _open(self, link: SimulatedLink, proxy: Proxy | None) -> SimulatedLink:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(_CONNECT_WITHIN):
-                await loop.create_connection(lambda: link, self._host, self._port)
+                if proxy is None:
+                    await loop.create_connection(lambda: link, self._host, self._port)
+                else:
+                    await connect_through(proxy, self._host, self._port, link)
         except (OSError, TimeoutError) as error:
             raise ConnectionEnded(End.LOST, f"the network cannot be reached: {error}") from None
         return link

@@ -14,6 +14,8 @@ from mesh_session_node.drivers.interface.content import MediaPart, References, r
 from mesh_session_node.drivers.interface.driver import LinkEvents
 from mesh_session_node.drivers.interface.media_limits import LINKED_DEVICE
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
+from mesh_session_node.drivers.interface.pairing import PLAIN_DEVICE, NewDevice
+from mesh_session_node.drivers.interface.proxy import Proxy
 from mesh_session_node.drivers.interface.state import DriverState, StateRows, StateUnavailable
 from mesh_session_node.drivers.whatsapp_web.encoding import SENDABLE, to_device_message
 from mesh_session_node.drivers.whatsapp_web.link import WebLink
@@ -84,20 +86,23 @@ class WhatsappWebDriver:
             raise TypeError("not a state of this driver")
         return state.dump()
 
-    async def connect(self, state: DriverState, rows: StateRows, events: LinkEvents) -> WebLink:
+    async def connect(
+        self, state: DriverState, rows: StateRows, events: LinkEvents, proxy: Proxy | None = None
+    ) -> WebLink:
         own = f"phone:{state.phone}" if state.phone else f"user:{state.user_id}"
         try:
             async with asyncio.timeout(self._login_seconds):
                 try:
-                    return await self._connect(own, rows, events)
+                    return await self._connect(own, rows, events, proxy)
                 except ConnectionEnded as error:
                     if error.end is not End.CARRIER_GONE:
                         raise
-                return await self._connect(own, rows, events)  # on the sidecar that takes the other's place
+                # On the sidecar that takes the other's place
+                return await self._connect(own, rows, events, proxy)
         except TimeoutError:
             raise ConnectionEnded(End.LOST, "the network did not answer the login in time") from None
 
-    async def _connect(self, own: str, rows: StateRows, events: LinkEvents) -> WebLink:
+    async def _connect(self, own: str, rows: StateRows, events: LinkEvents, proxy: Proxy | None) -> WebLink:
         try:
             needed = await rows.read(prefixes=[LOGIN_ROWS])
         except StateUnavailable as error:
@@ -110,11 +115,30 @@ class WhatsappWebDriver:
         if not events.permitted():
             raise ConnectionEnded(End.LOST, "the account has moved to another node")
         link = WebLink(stream, own, rows, events)
-        await link.log_in(
-            rows.account_id, [pb.StateRow(key=key, value=value) for key, value in needed.items()]
+        opening = pb.OpenDevice(
+            account_id=rows.account_id,
+            rows=[pb.StateRow(key=key, value=value) for key, value in needed.items()],
         )
+        if proxy is not None:
+            opening.proxy, opening.proxy_address = proxy.url, proxy.address
+        await link.log_in(opening)
         return link
 
-    def pair(self, *, account_id: str, by_code: bool, phone: str, seconds: float) -> WebPairing:
-        request = pb.PairDevice(account_id=account_id, phone=phone if by_code else "")
+    def pair(
+        self,
+        *,
+        account_id: str,
+        by_code: bool,
+        phone: str,
+        seconds: float,
+        device: NewDevice = PLAIN_DEVICE,
+    ) -> WebPairing:
+        request = pb.PairDevice(
+            account_id=account_id,
+            phone=phone if by_code else "",
+            device_name=device.name,
+            with_history=device.with_history,
+        )
+        if device.proxy is not None:
+            request.proxy, request.proxy_address = device.proxy.url, device.proxy.address
         return WebPairing(self.sidecar, request, seconds)

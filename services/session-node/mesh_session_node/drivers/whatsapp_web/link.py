@@ -65,10 +65,9 @@ class WebLink(WebMessageActions, WebContactActions):
         self.heard = self._loop.time()
         self.ended: ConnectionEnded | None = None
 
-    async def log_in(self, account_id: str, rows: Sequence[pb.StateRow]) -> None:
+    async def log_in(self, opening: pb.OpenDevice) -> None:
         """Connect. Raises `ConnectionEnded`: then, as when cancelled, nothing of it leaves any more."""
         self._outcome = self._loop.create_future()
-        opening = pb.OpenDevice(account_id=account_id, rows=rows)
         self._connection.ask(pb.RunRequest(open=opening))
         try:
             await self._outcome
