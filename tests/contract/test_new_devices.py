@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mesh_session_node.drivers.interface.capabilities import Capability
+from mesh_session_node.drivers.interface.device import NewDevice, Proxy
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded
-from mesh_session_node.drivers.interface.pairing import NewDevice, Paired, PairingCode
-from mesh_session_node.drivers.interface.proxy import Proxy
+from mesh_session_node.drivers.interface.pairing import Paired, PairingCode
 from mesh_session_node.drivers.interface.state import DriverState
 from tests.support.driver_contract import needs
 from tests.support.driver_worlds import DriverWorld

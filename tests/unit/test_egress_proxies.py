@@ -7,8 +7,8 @@ import pytest
 from mesh_core.egress import check_proxy
 from mesh_core.errors import FailedPrecondition, InvalidField
 from mesh_session_node.context.proxies import Proxies
+from mesh_session_node.drivers.interface.device import Proxy
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded
-from mesh_session_node.drivers.interface.proxy import Proxy
 from tests.support.memory_names import resolver
 
 PUBLIC = "93.184.215.14"

@@ -8,10 +8,10 @@ from unittest.mock import MagicMock
 import pytest
 
 from mesh_core.errors import FailedPrecondition, ResourceExhausted
-from mesh_session_node.account.acts import ActLimits
 from mesh_session_node.calls.account_call import AccountCalls
 from mesh_session_node.context.context import SessionSettings
 from mesh_session_node.drivers.interface.capabilities import Acting, Capability
+from mesh_session_node.outbound.limits import ActLimits
 from tests.support.memory_host import OneAccount
 
 

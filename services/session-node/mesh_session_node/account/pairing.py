@@ -21,9 +21,9 @@ from mesh_session_node.account.state import SessionEvent
 from mesh_session_node.account.views import view
 from mesh_session_node.context.context import SessionSettings, account_moved
 from mesh_session_node.context.events import timestamp
+from mesh_session_node.drivers.interface.device import NewDevice
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, PairingRefused
 from mesh_session_node.drivers.interface.pairing import (
-    NewDevice,
     Paired,
     Pairing,
     PairingCode,

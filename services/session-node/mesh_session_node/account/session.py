@@ -8,12 +8,10 @@ from typing import Protocol
 
 from mesh_core.errors import FailedPrecondition
 from mesh_session_node.account import views
-from mesh_session_node.account.acts import ActLimits
 from mesh_session_node.account.connector import Connector, Network
 from mesh_session_node.account.reconnect import ConnectQueue
 from mesh_session_node.account.state import LIVE, UNPAIRED, Cause, SessionEvent, State, transition
 from mesh_session_node.context import metrics
-from mesh_session_node.context.account_settings import proxy_binding
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.context.driver_rows import seal_rows
 from mesh_session_node.drivers.interface.content import Identity, Incoming, OutgoingMessage
@@ -24,6 +22,7 @@ from mesh_session_node.drivers.interface.pairing import Paired
 from mesh_session_node.drivers.interface.state import DriverState
 from mesh_session_node.inbound.border import Border
 from mesh_session_node.journal import Credential, ForgetDriverRows, Row, SessionSnapshot
+from mesh_session_node.outbound.limits import ActLimits
 from mesh_session_node.outbound.sender import Sender
 from mesh_session_node.store.accounts import AccountRow, SessionRow
 from sessionmesh.v1 import message_pb2
@@ -51,10 +50,10 @@ class Session:
     """Implements `LinkEvents`. Lives from the moment its shard came here until the shard goes."""
 
     __slots__ = (
-        "_acts",
         "_inbound",
         "_notices",
         "account",
+        "acts",
         "cause",
         "connector",
         "context",
@@ -95,7 +94,7 @@ class Session:
         context.connect_anew = self.connector.connect_anew
         self._inbound = inbound
         self._notices = notices
-        self._acts: ActLimits | None = None  # most accounts do nothing but send
+        self.acts: ActLimits | None = None  # most accounts do nothing but send
         metrics.SESSIONS.labels(metrics.STATE_NAMES[self.state]).inc()
 
     @property
@@ -107,13 +106,6 @@ class Session:
     def paired(self) -> bool:
         """Paired and able to connect."""
         return self.context.driver_state is not None and self.state not in UNPAIRED
-
-    def count_act(self) -> None:
-        """The account does something beside sending. Raises `ResourceExhausted` when that is too much."""
-        if self._acts is None:
-            settings = self.context.host.settings
-            self._acts = ActLimits(settings.acts_per_minute, settings.acts_per_hour)
-        self._acts.take(time.monotonic())
 
     # --- life of the session
 
@@ -246,20 +238,6 @@ class Session:
         pairing = self.state == pb.SESSION_STATE_PAIRING
         if not pairing and context.counters.stored != context.counters.values():
             context.host.journal.post(context.ref, views.snapshot(self))
-
-    def set_settings(self, given: pb.SessionSettings, proxy_url: str) -> SessionSnapshot:
-        """Behave so from now on; the row that stores it. Another proxy has a live session connect anew."""
-        context = self.context
-        before = context.settings
-        sealed = b""
-        if proxy_url:
-            sealed = context.host.seal(
-                context.ref.tenant, proxy_url.encode(), proxy_binding(context.ref.uuid.bytes)
-            )
-        context.settings = before.updated(given, proxy_url, sealed)
-        if proxy_url != before.proxy_url and context.link is not None:
-            self.connector.connect_anew("the account has another proxy")
-        return views.snapshot(self)
 
     # --- LinkEvents
 

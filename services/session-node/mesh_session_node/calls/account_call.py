@@ -8,6 +8,7 @@ The chassis has authorised the caller's scope before, and checked what the proto
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
@@ -28,6 +29,7 @@ from mesh_session_node.drivers.interface.outcomes import ConnectionEnded
 from mesh_session_node.drivers.interface.outcomes import Refused as RefusedByNetwork
 from mesh_session_node.journal import Action, Outcome, Refused, Row, unwrap
 from mesh_session_node.node.lookup import AccountLookup
+from mesh_session_node.outbound.limits import ActLimits
 from mesh_session_node.store.records import RequestStore
 
 Context = ServicerContext[Any, Any]
@@ -75,7 +77,10 @@ class AccountCalls:
             raise FailedPrecondition("the account is not paired", "NOT_PAIRED")
         if context.link is None:
             raise FailedPrecondition("the session is not connected", "NOT_CONNECTED")
-        session.count_act()
+        if session.acts is None:
+            settings = context.host.settings
+            session.acts = ActLimits(settings.acts_per_minute, settings.acts_per_hour)
+        session.acts.take(time.monotonic())
         try:
             return await act(cast(Acting, context.link))
         except RefusedByNetwork as refused:

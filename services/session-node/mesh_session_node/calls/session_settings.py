@@ -7,9 +7,10 @@ from datetime import timedelta
 from mesh_core import validation
 from mesh_core.errors import FailedPrecondition, InvalidField
 from mesh_session_node.account.session import Session
-from mesh_session_node.account.views import settings_view
+from mesh_session_node.account.views import settings_view, snapshot
 from mesh_session_node.calls import outcomes
 from mesh_session_node.calls.account_call import AccountCalls, Context, in_time
+from mesh_session_node.context.account_settings import proxy_binding
 from mesh_session_node.drivers.interface.capabilities import Capability
 from sessionmesh.v1 import session_pb2 as pb
 from sessionmesh.v1 import session_pb2_grpc
@@ -67,9 +68,21 @@ class SessionSettingsCalls(session_pb2_grpc.SessionServiceServicer):
         proxy_url = before.proxy_url
         if "proxy_url" in paths and (given.proxy_url or not every):
             proxy_url = given.proxy_url
-        stored = session.set_settings(merged, proxy_url)
-        await in_time(self._calls.write(session, stored))
+        _apply(session, merged, proxy_url)
+        await in_time(self._calls.write(session, snapshot(session)))
         return settings_view(session.context.settings)
+
+
+def _apply(session: Session, given: pb.SessionSettings, proxy_url: str) -> None:
+    """Have the session behave so from now on. Another proxy has a live one connect anew."""
+    context = session.context
+    before, sealed = context.settings, b""
+    if proxy_url:
+        binding = proxy_binding(context.ref.uuid.bytes)
+        sealed = context.host.seal(context.ref.tenant, proxy_url.encode(), binding)
+    context.settings = before.updated(given, proxy_url, sealed)
+    if proxy_url != before.proxy_url and context.link is not None:
+        session.connector.connect_anew("the account has another proxy")
 
 
 def _copy(source: pb.SessionSettings, target: pb.SessionSettings, path: str) -> None:

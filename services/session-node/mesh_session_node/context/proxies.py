@@ -6,8 +6,8 @@ import asyncio
 from urllib.parse import urlsplit
 
 from mesh_core.egress import AddressForbidden, CheckedResolver, check_proxy, proxy_address
+from mesh_session_node.drivers.interface.device import Proxy
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
-from mesh_session_node.drivers.interface.proxy import Proxy
 
 
 class Proxies:

@@ -6,24 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from mesh_session_node.drivers.interface.proxy import Proxy
 from mesh_session_node.drivers.interface.state import DriverState, RowChange
-
-
-@dataclass(frozen=True, slots=True)
-class NewDevice:
-    """What the account's owner wants of the device that is paired."""
-
-    name: str = ""
-    """What the phone shows of it; empty: the driver's own."""
-    with_history: bool = False
-    """The phone is asked for the chats' past."""
-    proxy: Proxy | None = None
-    """What its connections go through, also that of the pairing."""
-
-
-PLAIN_DEVICE = NewDevice()
-"""One of which nothing was said."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,11 @@ from asyncpg.pgproto.pgproto import UUID
 from mesh_session_node.drivers.interface import content
 from mesh_session_node.drivers.interface.capabilities import OF_GROUPS, Capability
 from mesh_session_node.drivers.interface.content import MediaPart, References, refers
+from mesh_session_node.drivers.interface.device import PLAIN_DEVICE, NewDevice, Proxy
 from mesh_session_node.drivers.interface.driver import LinkEvents
 from mesh_session_node.drivers.interface.media_limits import LINKED_DEVICE
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
-from mesh_session_node.drivers.interface.pairing import PLAIN_DEVICE, NewDevice, Paired
-from mesh_session_node.drivers.interface.proxy import Proxy
+from mesh_session_node.drivers.interface.pairing import Paired
 from mesh_session_node.drivers.interface.ratchet import BLOCK
 from mesh_session_node.drivers.interface.state import DriverState, StateRows
 from mesh_session_node.drivers.memory.link import MemoryLink

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping, MutableMapping
 from hashlib import sha256
 
 from mesh_session_node.drivers.interface.content import Blob, Identity, Incoming, OutgoingMessage
+from mesh_session_node.drivers.interface.device import Proxy
 from mesh_session_node.drivers.interface.driver import LinkEvents
 from mesh_session_node.drivers.interface.notices import Notice
 from mesh_session_node.drivers.interface.outcomes import (
@@ -17,7 +18,6 @@ from mesh_session_node.drivers.interface.outcomes import (
     Failure,
     Receipt,
 )
-from mesh_session_node.drivers.interface.proxy import Proxy
 from mesh_session_node.drivers.memory.actions import MemoryActions
 from mesh_session_node.drivers.memory.state import MemoryState
 from sessionmesh.v1 import session_pb2

@@ -6,10 +6,9 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from mesh_session_node.drivers.interface.device import PLAIN_DEVICE, NewDevice
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, PairingRefused
 from mesh_session_node.drivers.interface.pairing import (
-    PLAIN_DEVICE,
-    NewDevice,
     Paired,
     PairingCode,
     PairingStep,

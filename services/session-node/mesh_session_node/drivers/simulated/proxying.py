@@ -8,9 +8,9 @@ import asyncio
 import ssl
 from base64 import b64encode
 from typing import cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
-from mesh_session_node.drivers.interface.proxy import Proxy
+from mesh_session_node.drivers.interface.device import Proxy
 
 
 class ProxyRefused(OSError):
@@ -67,7 +67,7 @@ async def connect_through(proxy: Proxy, host: str, port: int, protocol: asyncio.
     caller does.
     """
     parts = urlsplit(proxy.url)
-    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    user, password = proxy.login
     tls = ssl.create_default_context() if parts.scheme == "https" else None
     name = parts.hostname if tls is not None else None
     transport, talk = await asyncio.get_running_loop().create_connection(

@@ -11,11 +11,10 @@ from mesh_core.errors import FailedPrecondition
 from mesh_session_node.drivers.interface import content
 from mesh_session_node.drivers.interface.capabilities import OF_GROUPS, Capability
 from mesh_session_node.drivers.interface.content import MediaPart, References, refers
+from mesh_session_node.drivers.interface.device import PLAIN_DEVICE, NewDevice, Proxy
 from mesh_session_node.drivers.interface.driver import LinkEvents
 from mesh_session_node.drivers.interface.media_limits import LINKED_DEVICE
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
-from mesh_session_node.drivers.interface.pairing import PLAIN_DEVICE, NewDevice
-from mesh_session_node.drivers.interface.proxy import Proxy
 from mesh_session_node.drivers.interface.state import DriverState, StateRows, StateUnavailable
 from mesh_session_node.drivers.whatsapp_web.encoding import SENDABLE, to_device_message
 from mesh_session_node.drivers.whatsapp_web.link import WebLink
