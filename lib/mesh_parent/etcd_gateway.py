@@ -43,6 +43,12 @@ class Gateway:
         """Revoke a lease, which may be gone already."""
         self._call("/v3/lease/revoke", {"ID": str(lease)}, may_be_missing=True)
 
+    def any_under(self, prefix: str) -> bool:
+        """Whether a key begins with `prefix`, which is not empty."""
+        end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+        asked = {"key": _base64(prefix), "range_end": _base64(end), "count_only": True}
+        return int(self._call("/v3/kv/range", asked).get("count", 0)) > 0
+
     def _call(self, path: str, body: dict[str, Any], *, may_be_missing: bool = False) -> dict[str, Any]:
         content = json.dumps(body)
         # HTTP/1.0: the answer comes whole, and ends with the connection.

@@ -3,7 +3,9 @@
 Runs COMMAND as its child, which says through a page of shared memory by when it must be gone. The child is
 killed (SIGKILL) at that instant, or when its event loop or its keeper gave no heartbeat for 10 seconds. Once
 it is reaped, and no earlier, its incarnation is recorded as dead in etcd and its lease revoked, so that
-others take over at once; then it is started again, with a backoff. It dies with its parent.
+others take over at once; then it is started again, with a backoff. Where there are others it waits for 2.5
+seconds at least: they have its accounts, and whatever starts on the same machine holds up their logins. It
+dies with its parent.
 
 SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2 are passed on. The watchdog ends, with the child's exit code (128
 + signal when a signal ended it), once the child ended after SIGTERM or SIGINT, or by a signal that was passed
@@ -49,6 +51,8 @@ THAW_SECONDS = 2.0
 ROUND_PAUSE_SECONDS = 0.2
 RECORD_SECONDS = 3.0
 """How long etcd is tried, every endpoint in turn, before the child is started again."""
+OTHERS_FIRST_SECONDS = 2.5
+"""How long the others that take over go before a child's start."""
 EVIDENCE_TTL_SECONDS = 600
 """Longer than anyone needs it: whoever takes a shard over marks the incarnation as expired for good."""
 
@@ -89,11 +93,11 @@ class Watchdog:
             pid = self._children.start(self._command, {VARIABLE: str(page.descriptor)}, [page.descriptor])
             log.info("child started", pid=pid)
             code, reason = self._watch(pid, page)
-            _reaped(pid, code, reason, page)
+            others = _reaped(pid, code, reason, page)
             page.close()
             if self._asked_to_end or code == EXIT_BAD_SETTINGS or -code in self._passed_on:
                 return shell_code(code)
-            seconds = backoff.ended()
+            seconds = max(backoff.ended(), OTHERS_FIRST_SECONDS if others else 0.0)
             log.info("restarting the child", seconds=seconds)
             if ending := self._pause(seconds):
                 return 128 + ending
@@ -134,25 +138,29 @@ class Watchdog:
         return 0
 
 
-def _reaped(pid: int, code: int, reason: str, page: Page) -> None:
+def _reaped(pid: int, code: int, reason: str, page: Page) -> bool:
+    """Tell of the child's end; whether others take its place."""
     facts = {"pid": pid, **ending_facts(code)}
-    hello = page.hello()
+    hello, others = page.hello(), False
     if code != 0 and hello:
-        _record_dead(hello, page.lease, facts | {"reason": reason})
+        others = _record_dead(hello, page.lease, facts | {"reason": reason})
     log.child_ended("child ended", code, facts)
+    return others
 
 
-def _record_dead(hello: Mapping[str, Any], lease: int, facts: Mapping[str, Any]) -> None:
-    """Record the child as dead and revoke its lease; without etcd the lease expires by itself."""
+def _record_dead(hello: Mapping[str, Any], lease: int, facts: Mapping[str, Any]) -> bool:
+    """Record the child as dead and revoke its lease; without etcd the lease expires by itself. Whether there
+    are other nodes, as far as is known.
+    """
     incarnation, began = hello["incarnation"], time.monotonic()
-    key = f"/{hello['cluster']}/dead/{incarnation}"
+    cluster = f"/{hello['cluster']}/"
     failure = ""
     while time.monotonic() - began < RECORD_SECONDS:
         for endpoint in hello["endpoints"]:
             try:
                 gateway = Gateway(endpoint, hello)
                 # The evidence first: with the lease its keys vanish, and the others look for the evidence.
-                gateway.put(key, json.dumps(dict(facts)), EVIDENCE_TTL_SECONDS)
+                gateway.put(f"{cluster}dead/{incarnation}", json.dumps(dict(facts)), EVIDENCE_TTL_SECONDS)
                 if lease:
                     gateway.revoke(lease)
             except (OSError, ValueError, LookupError) as error:
@@ -160,6 +168,14 @@ def _record_dead(hello: Mapping[str, Any], lease: int, facts: Mapping[str, Any])
                 continue
             took = round((time.monotonic() - began) * 1000, 1)
             log.info("recorded dead in etcd", incarnation=incarnation, milliseconds=took)
-            return
+            return _has_others(gateway, cluster)
         time.sleep(ROUND_PAUSE_SECONDS)
     log.error("not recorded dead in etcd", incarnation=incarnation, reason=failure)
+    return False
+
+
+def _has_others(gateway: Gateway, cluster: str) -> bool:
+    try:
+        return gateway.any_under(f"{cluster}nodes/")
+    except (OSError, ValueError, LookupError):
+        return False

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator, Collection
-from typing import cast
+from typing import Any, cast
 
 import pytest
+from asyncpg import Pool
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.sealing import CannotUnseal, PostgresDataKeys, Sealer
@@ -20,7 +22,7 @@ from mesh_session_node.journal import (
     ForgetDriverRows,
     Poison,
 )
-from mesh_session_node.store.driver_rows import DriverRowStore, binding
+from mesh_session_node.store.driver_rows import AT_ONCE, DriverRowStore, binding
 from tests.support.journal_world import World, inbound, open_world
 
 MASTER_KEY = base64.b64encode(bytes(32)).decode()
@@ -136,3 +138,59 @@ async def test_a_row_that_was_copied_to_another_one_does_not_open(world: World) 
     assert await opened.read(account.tenant, account.uuid, ["a"], ()) == {"a": b"secret"}
     with pytest.raises(CannotUnseal):
         await opened.read(account.tenant, account.uuid, ["b"], ())
+
+
+class CountedPool:
+    """Counts queries, which wait until the test lets them go on; `fail` is what the next one raises."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.queries = 0
+        self.fail: Exception | None = None
+        self.go_on = asyncio.Event()
+        self._pool = pool
+
+    async def fetch(self, *query: Any) -> Any:
+        self.queries += 1
+        await self.go_on.wait()
+        failure, self.fail = self.fail, None
+        if failure is not None:
+            raise failure
+        return await self._pool.fetch(*query)
+
+
+async def test_what_many_accounts_ask_for_at_once_is_read_together_and_each_gets_its_own(
+    world: World,
+) -> None:
+    journal = await world.journal("a")
+    accounts = [await world.account("a", shard) for shard in range(20)]
+    for number, account in enumerate(accounts):
+        own = str(number).encode()
+        await journal.write(account, DriverRow("login/1", own), DriverRow("other", own), DriverRow("no", own))
+    pool = CountedPool(world.database.pool)
+    rows = DriverRowStore(cast("Pool", pool), cast("Sealer", PlainSealer()))
+    reading = [
+        asyncio.create_task(rows.read(account.tenant, account.uuid, ["other", "none"], ["login/"]))
+        for account in accounts
+    ]
+    await asyncio.sleep(0)
+    reading[-1].cancel()
+    pool.go_on.set()
+    found = await asyncio.gather(*reading[:-1])
+    assert found == [{"login/1": str(number).encode(), "other": str(number).encode()} for number in range(19)]
+    assert pool.queries <= AT_ONCE + 1
+    again = await rows.read(accounts[0].tenant, accounts[0].uuid, (), ["login/"])
+    assert again == {"login/1": b"0"}
+
+
+async def test_rows_that_cannot_be_read_are_told_to_whoever_asked_and_to_nobody_after_them(
+    world: World,
+) -> None:
+    await world.journal("a")
+    account = await world.account("a")
+    pool = CountedPool(world.database.pool)
+    pool.fail = TimeoutError("no database")
+    pool.go_on.set()
+    rows = DriverRowStore(cast("Pool", pool), cast("Sealer", PlainSealer()))
+    with pytest.raises(TimeoutError):
+        await rows.read(account.tenant, account.uuid, (), ["login/"])
+    assert await rows.read(account.tenant, account.uuid, (), ["login/"]) == {}

@@ -29,7 +29,7 @@ from mesh_core.process.watchdog import WatchdogClient
 from mesh_core.settings import EtcdSettings
 from mesh_parent import command_line
 from mesh_parent.page import LAYOUT, VARIABLE
-from mesh_parent.watchdog import THAW_SECONDS
+from mesh_parent.watchdog import OTHERS_FIRST_SECONDS, THAW_SECONDS
 from mesh_wire.etcd import kv_pb2
 from tests.support.authority import Authority
 from tests.support.eventually import eventually
@@ -382,6 +382,24 @@ async def test_a_child_that_ends_is_started_again_a_little_later_each_time(launc
         pids.add(await watched.began())
     assert len(pids) == 3
     assert [line["seconds"] for line in watched.logged("restarting the child")] == [0.1, 0.2]
+
+
+async def test_a_killed_child_is_started_again_once_others_have_taken_over(
+    launch: Launcher, etcd: str, client: Etcd, cluster: str
+) -> None:
+    watched = await launch()
+    await watched.began()
+    await watched.do("introduce", cluster, "alone", etcd)
+    os.kill(watched.pid, signal.SIGKILL)
+    await watched.began()
+    await watched.do("introduce", cluster, "one-of-two", etcd)
+    await client.put(ClusterKeys(cluster).node("another"), b"{}")
+    os.kill(watched.pid, signal.SIGKILL)
+    await watched.began()
+    assert [line["seconds"] for line in watched.logged("restarting the child")] == [
+        0.1,
+        OTHERS_FIRST_SECONDS,
+    ]
 
 
 async def test_the_child_dies_with_a_killed_watchdog_which_leaves_no_evidence(

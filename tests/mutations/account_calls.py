@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutations.mutation import Mutation
+from tests.mutations.mutation import Mutation, latest
 
 _NODE = "services/session-node/mesh_session_node"
 _ACTS = "tests/integration/test_message_acts.py"
@@ -62,7 +62,7 @@ ACCOUNT_CALLS = (
     ),
     Mutation(
         "records are written by the account's owner alone",
-        "lib/mesh_core/database/migrations/versions/0018_account_records.sql",
+        latest("journal_write"),
         "        WHERE value IS NOT NULL AND acc <> ALL (gone)\n      ON CONFLICT (account, kind",
         "        WHERE value IS NOT NULL\n      ON CONFLICT (account, kind",
         'tests/integration/test_journal_fence.py -k "lost_shard and record"',

@@ -8,7 +8,7 @@ from tests.mutations.account_calls import ACCOUNT_CALLS
 from tests.mutations.clients import CLIENTS
 from tests.mutations.drivers import DRIVERS
 from tests.mutations.linked_devices import LINKED_DEVICES
-from tests.mutations.mutation import Mutation
+from tests.mutations.mutation import Mutation, latest
 from tests.mutations.sidecar import SIDECAR
 from tests.mutations.subscriptions import SUBSCRIPTIONS
 from tests.mutations.transport import TRANSPORT
@@ -29,7 +29,7 @@ CATALOGUE = (
     ),
     Mutation(
         "the journal's lock of its incarnation",
-        f"{_SQL}/0017_driver_rows.sql",
+        latest("journal_write"),
         "PERFORM FROM node_incarnation WHERE id = me AND NOT expired FOR KEY SHARE;",
         "PERFORM FROM node_incarnation WHERE id = me AND NOT expired;",
         "tests/integration/test_journal_fence.py -k takeover",
@@ -43,21 +43,21 @@ CATALOGUE = (
     ),
     Mutation(
         "the fence's comparison of epochs",
-        f"{_SQL}/0017_driver_rows.sql",
+        latest("journal_write"),
         "WHERE (f.holder = me AND f.epoch = a.epoch AND NOT f.released) IS NOT TRUE;",
         "WHERE (f.holder = me AND NOT f.released) IS NOT TRUE;",
         "tests/integration/test_journal_fence.py -k stale_epoch",
     ),
     Mutation(
         "the fence's comparison of holders",
-        f"{_SQL}/0017_driver_rows.sql",
+        latest("journal_write"),
         "WHERE (f.holder = me AND f.epoch = a.epoch AND NOT f.released) IS NOT TRUE;",
         "WHERE (f.epoch = a.epoch AND NOT f.released) IS NOT TRUE;",
         "tests/integration/test_journal_fence.py -k not_the_holder",
     ),
     Mutation(
         "what was released is written no more",
-        f"{_SQL}/0017_driver_rows.sql",
+        latest("journal_write"),
         "WHERE (f.holder = me AND f.epoch = a.epoch AND NOT f.released) IS NOT TRUE;",
         "WHERE (f.holder = me AND f.epoch = a.epoch) IS NOT TRUE;",
         "tests/integration/test_journal_fence.py -k given_back",
@@ -162,7 +162,7 @@ CATALOGUE = (
     ),
     Mutation(
         "inbound messages are recognised again",
-        f"{_SQL}/0017_driver_rows.sql",
+        latest("journal_write"),
         "n.account = a_account[i.acc] AND n.network_id = i.network_id AND n.message <> i.id",
         "false",
         "tests/integration/test_journal_fence.py -k repeat",
@@ -176,7 +176,7 @@ CATALOGUE = (
     ),
     Mutation(
         "a repeated request acts once",
-        f"{_SQL}/0017_driver_rows.sql",
+        latest("journal_write"),
         "WHERE acc <> ALL (gone) AND row <> ALL (skip);\n    INSERT INTO outbox",
         "WHERE acc <> ALL (gone);\n    INSERT INTO outbox",
         "tests/integration/test_journal_fence.py -k same_request",

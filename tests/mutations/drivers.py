@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutations.mutation import Mutation
+from tests.mutations.mutation import Mutation, latest
 
 _NODE = "services/session-node/mesh_session_node"
 _ROWS = "tests/unit/test_session_driver_rows.py"
@@ -60,7 +60,7 @@ DRIVERS = (
     ),
     Mutation(
         "the fence of drivers' rows",
-        "lib/mesh_core/database/migrations/versions/0017_driver_rows.sql",
+        latest("journal_write"),
         "FROM unnest(driver_rows) AS r WHERE r.value IS NOT NULL AND r.acc <> ALL (gone)",
         "FROM unnest(driver_rows) AS r WHERE r.value IS NOT NULL",
         "tests/integration/test_journal_driver_rows.py -k lost_the_shard",

@@ -327,7 +327,7 @@ LINKED_DEVICES = (
     ),
     Mutation(
         "how long a chat's messages last",
-        f"{_SIDECAR}/content/outgoing.go",
+        f"{_SIDECAR}/content/referring.go",
         "after := w.Timer",
         "after := uint32(0)",
         f"{_TESTS} LastAsLongAsTheirChatSays",
@@ -447,8 +447,8 @@ LINKED_DEVICES = (
     Mutation(
         "what only the phone has is asked for aside",
         f"{_DEVICE}/aside.go",
-        'if _, is := node.GetOptionalChildByTag("unavailable"); !is {',
-        "if true {",
+        'd.later(&d.askingAgain, "a message that only the phone has", func() {',
+        'func(_ *aside, _ string, work func()) { work() }(&d.askingAgain, "", func() {',
         f"{_TESTS} WaitsForTheNetwork",
     ),
     Mutation(
@@ -499,5 +499,40 @@ LINKED_DEVICES = (
         "over := !p.shown.IsZero() && time.Since(p.shown) >= nearlyOver &&",
         "over := true &&",
         f"{_TESTS} DependsOnItsCodes",
+    ),
+    Mutation(
+        "what cannot be decrypted is stored before the network is told",
+        f"{_DEVICE}/aside.go",
+        "return // the network brings it again",
+        "",
+        f"{_TESTS} StaysWithTheNetworkUntilThatIsStored",
+    ),
+    Mutation(
+        "each of two refusals is its message's",
+        f"{_DEVICE}/nacks.go",
+        "n.codes[id] = code",
+        "n.codes = map[string]uint32{id: code}",
+        f"{_TESTS} OfTwoRefusalsAtOnceEachIsKnown",
+    ),
+    Mutation(
+        "a question that fails for now refuses no message",
+        f"{_DEVICE}/sending.go",
+        "asked.Code >= 500",
+        "asked.Code >= 5000",
+        f"{_TESTS} CannotAnswerNowRefusesNoMessage",
+    ),
+    Mutation(
+        "a person's old keys go under all their ids",
+        f"{_ROWS}/sessions.go",
+        "ids := []string{user, hiddenUser(hidden)}",
+        "ids := []string{user}",
+        f"{_TESTS} IsSoUnderAllTheirIds",
+    ),
+    Mutation(
+        "a text that is none is mended",
+        f"{_SIDECAR}/content/incoming.go",
+        "mend(content.ProtoReflect())",
+        "",
+        f"{_TESTS} OfATextThatIsNoneTheRestIsRead",
     ),
 )

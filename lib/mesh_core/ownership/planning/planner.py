@@ -25,7 +25,8 @@ OVER_CAPACITY = "there is more load than capacity"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`deferred` counts moves for balance alone that the budget did not allow.
+    """`deferred` counts moves for balance alone that the budget did not allow; unknown, and 0, where that is
+    0 and nothing is placed anew.
 
     `refusing` is why the cluster should take no more accounts: `NO_NODE` (nothing was planned),
     `OVER_CAPACITY` (planned all the same: every shard must be owned), or empty.
@@ -75,7 +76,8 @@ def plan(
     for shard, node in _assign(fleet, unassigned):
         placement[shard] = node
     balancing = Balancing(fleet)
-    balancing.run()
+    if budget or unassigned:  # else no move would be carried out
+        balancing.run()
     deferred = _carry_out(balancing.moves, placement, {*unassigned}, budget)
     return Plan(tuple(placement), deferred, refusing)
 
