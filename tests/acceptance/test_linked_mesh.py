@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -20,6 +20,7 @@ import pytest
 import pytest_asyncio
 import pyvips
 
+from mesh_session_node.drivers.whatsapp_web.driver import WhatsappWebDriver
 from sessionmesh.simulator.v1 import simulator_pb2
 from sessionmesh.v1 import account_pb2, content_pb2, event_pb2, media_pb2, message_pb2
 from sessionmesh.v1.common_pb2 import MessageRef
@@ -29,6 +30,8 @@ from tests.support.eventually import eventually
 from tests.support.media_processing import film, sound
 from tests.support.mesh_api import Caller, open_caller, unique
 from tests.support.mesh_process import MeshProcess
+from tests.support.sent_contents import ABOUT, PARTS, SENT, as_others_see, content, says
+from tests.support.sent_contents import uploads as stored_files
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 EACH = 20
@@ -104,6 +107,56 @@ async def test_what_the_mesh_sends_the_client_gets(ends: Ends) -> None:
     await ends.client.until(lambda lines: len(messages_of(lines[before:])) >= len(wanted))
     got = messages_of(ends.client.lines[before:])
     assert counted(got) == counted(wanted)
+
+
+async def test_what_one_linked_device_sends_another_gets(
+    linked_mesh: MeshProcess, ends: Ends, record_property: Callable[[str, object], None]
+) -> None:
+    caller, kinds = ends.caller, sorted(WhatsappWebDriver.content_kinds, key=[*SENT].index)
+    record_property("linked_content_kinds", len(kinds))
+    other = await caller.new_account()
+    async with open_caller(linked_mesh.address, linked_mesh.file.admin_key) as admin:
+        await caller.pair(other, admin)
+    files = await stored_files(caller)
+    sent: dict[str, message_pb2.Message] = {}
+    contents = {kind: content(kind, SENT[kind], files) for kind in kinds}
+    for kind, what in contents.items():
+        if kind in ABOUT:
+            field, about = ABOUT[kind]
+            getattr(getattr(what, kind), field).message_id = sent[about].id
+        request = message_pb2.SendMessageRequest(
+            account_id=ends.account.id,
+            request_id=unique(),
+            recipient=f"phone:{other.phone}",
+            content=what,
+            wait_for=message_pb2.WAIT_FOR_SENT,
+        )
+        sent[kind] = await caller.send(request)
+
+    async def all_of_them() -> dict[str, message_pb2.Message] | None:
+        request = message_pb2.ListMessagesRequest(account_id=other.id, page_size=1000)
+        listed = (await caller(caller.messages.ListMessages, request)).messages
+        came = {message.network_message_id: message for message in listed}
+        return came if len(came) >= len(kinds) + PARTS else None
+
+    came = await eventually(all_of_them, SECONDS, "a message of each kind")
+    changed = {
+        kind: came[sent[kind].network_message_id].content
+        for kind, what in contents.items()
+        if not says(came[sent[kind].network_message_id].content, as_whatsapp_says(what))
+    }
+    record_property("linked_content_kinds_round_trip", len(kinds) - len(changed))
+    assert changed == {}
+
+
+def as_whatsapp_says(what: content_pb2.Content) -> content_pb2.Content:
+    """The content as it comes to others, without what WhatsApp's messages have no field for."""
+    shown = as_others_see(what)
+    if shown.HasField("live_location"):
+        shown.live_location.ClearField("duration")
+    if shown.HasField("choice"):
+        shown.choice.ClearField("description")  # only answers to lists have one, and this one is to buttons
+    return shown
 
 
 async def test_what_the_client_sends_the_mesh_gets(ends: Ends, tmp_path: Path) -> None:

@@ -24,7 +24,12 @@ class Run:
         self._now = 0
 
     def test(
-        self, *answers: str, name: str = "test_it", passed: bool = True, read_back: tuple[str, ...] = ()
+        self,
+        *answers: str,
+        name: str = "test_it",
+        passed: bool = True,
+        read_back: tuple[str, ...] = (),
+        **figures: int,
     ) -> None:
         """A test during which these were answered: `PATH CODE REASON MODULE`."""
         begin = self._now
@@ -33,13 +38,14 @@ class Run:
                 self._now += 1
                 file.write(f"{self._now} {answer}\n")
         self._now += 1
-        window = {"test": name, "begin": begin, "passed": passed, "read_back": read_back}
+        window = {"test": name, "begin": begin, "passed": passed, "read_back": read_back, "figures": figures}
         with (self._folder / "main.tests").open("a") as file:
             file.write(json.dumps(window) + "\n")
         self._now += 1
 
     def figures(self) -> dict[str, float]:
-        return api_report.figures(api_report.show(Records(self._folder)))
+        records = Records(self._folder)
+        return api_report.figures(api_report.show(records)) | api_report.counted(records)
 
 
 @pytest.fixture
@@ -146,3 +152,11 @@ def test_the_table_says_what_each_served_method_lacks(run: Run, tmp_path: Path) 
 def test_a_relay_refuses_by_itself_only_keys(run: Run, reason: str, refused: int) -> None:
     run.test(f"{SEND} OK - {NODE}", f"{SEND} PERMISSION_DENIED {reason} {RELAY}")
     assert run.figures()["served_tested_bad"] == refused
+
+
+def test_what_a_test_counted_itself_is_in_the_report_whether_it_passed_or_not(run: Run) -> None:
+    run.test(name="test_leaks", passed=False, cross_tenant_leaks=3, something_else=1)
+    figures = run.figures()
+    assert figures["cross_tenant_leaks"] == 3
+    assert "content_kinds" not in figures
+    assert "something_else" not in figures

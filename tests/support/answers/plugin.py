@@ -4,6 +4,8 @@
 these calls by other means: another call, an event, the network's ledger. (A call that reads counts as well:
 what it answers is compared with what another call wrote.) It counts if the test passes and real servers are
 on record with an OK of these methods while it ran.
+
+What a test says by pytest's `record_property` is on record, too: figures that the test alone can count.
 """
 
 from __future__ import annotations
@@ -68,6 +70,7 @@ class Windows:
     def __init__(self, place: Path) -> None:
         self._place = place
         self._failed: set[str] = set()
+        self._figures: dict[str, dict[str, object]] = {}
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
@@ -78,6 +81,7 @@ class Windows:
             "begin": begin,
             "passed": item.nodeid not in self._failed,
             "read_back": read_back(item),
+            "figures": self._figures.pop(item.nodeid, {}),
         }
         with self._place.open("a") as file:
             file.write(json.dumps(window) + "\n")
@@ -86,6 +90,8 @@ class Windows:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if not report.passed:
             self._failed.add(report.nodeid)
+        if report.when == "call":
+            self._figures[report.nodeid] = dict(report.user_properties)
 
 
 def _runs(root: Path) -> Path:

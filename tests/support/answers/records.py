@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 OF_KEYS = frozenset({"SCOPE_MISSING", "CREDENTIALS_MISSING", "CREDENTIALS_INVALID", "TENANT_SUSPENDED"})
@@ -39,12 +39,15 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One test: when it began in its lane, whether it passed, and the methods whose effect it reads back."""
+    """One test: when it began in its lane, whether it passed, the methods whose effect it reads back, and
+    figures that it counted.
+    """
 
     test: str
     begin: int
     passed: bool
     read_back: tuple[str, ...]
+    figures: Mapping[str, int] = field(default_factory=dict)
 
 
 class Records:
