@@ -8,9 +8,11 @@ from pathlib import Path
 from mesh_core.errors import StartupError
 from mesh_core.framing import encode
 from mesh_simulator.accounts.account import Account, Behaviour
+from mesh_simulator.accounts.contact_queries import ContactQueries
 from mesh_simulator.accounts.directory import Directory
 from mesh_simulator.accounts.group_queries import GroupQueries
 from mesh_simulator.accounts.people_queries import PeopleQueries
+from mesh_simulator.accounts.profile_queries import ProfileQueries
 from mesh_simulator.accounts.queries import Queries, done
 from mesh_simulator.authentication.logins import Logins
 from mesh_simulator.authentication.pairing import Pairing, PairingLimits
@@ -56,8 +58,13 @@ class Network:
             )
         )
         self.blobs = BlobStore(state / "blobs" if state else None, settings.max_blobs_bytes)
+        self.contacts = ContactQueries(self.directory)
+        self.profiles = ProfileQueries(self.directory, self.blobs.get)
         self.queries = Queries(
-            PeopleQueries(self.directory).handlers(), GroupQueries(self.directory).handlers()
+            PeopleQueries(self.directory).handlers(),
+            self.contacts.handlers(),
+            self.profiles.handlers(),
+            GroupQueries(self.directory).handlers(),
         )
         self.receipts = Receipts(self.directory, self.ledger)
         self.notices = Notices()

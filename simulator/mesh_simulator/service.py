@@ -14,6 +14,7 @@ from mesh_core.validation import phone, text
 from mesh_simulator import views
 from mesh_simulator.accounts.addresses import GROUP, PHONE, USERNAME
 from mesh_simulator.accounts.group_queries import new_group_id
+from mesh_simulator.accounts.shown import Shown
 from mesh_simulator.checker import check
 from mesh_simulator.faults.faults import FaultKind
 from mesh_simulator.network import Network
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     Context = ServicerContext[object, object]
 
 _RECORDS_PER_RESPONSE = 500
+_MAX_PICTURE_BYTES = 2 * 1024 * 1024
 
 
 class SimulatorServicer(PeopleService, simulator_pb2_grpc.SimulatorServiceServicer):
@@ -181,6 +183,39 @@ class SimulatorServicer(PeopleService, simulator_pb2_grpc.SimulatorServiceServic
         self._directory.unregistered, self._directory.hidden = unregistered, hidden
         self._directory.usernames = usernames
         return api.SetNetworkResponse()
+
+    async def ChangeNetworkPerson(
+        self, request: api.ChangeNetworkPersonRequest, context: Context
+    ) -> api.ChangeNetworkPersonResponse:
+        number = phone("phone", request.phone)
+        if len(request.picture) > _MAX_PICTURE_BYTES:
+            raise InvalidField("picture", "must have at most 2 MiB")
+        account = self._directory.by_phone.get(number) or self._directory.create_account(number, "")
+        change = wire.ChangeProfile()
+        if request.HasField("push_name"):
+            change.push_name = text("push_name", request.push_name)
+        if request.HasField("about"):
+            change.about = text("about", request.about)
+        if request.HasField("picture"):
+            change.picture_ref = self._network.blobs.put(request.picture) if request.picture else ""
+        if request.HasField("business"):
+            shown = account.shown = account.shown or Shown()
+            shown.business = (shown.business or b"") if request.business else None
+        self._network.profiles.change(account, change)
+        self._network.flush()
+        return api.ChangeNetworkPersonResponse()
+
+    async def ChangeNetworkContact(
+        self, request: api.ChangeNetworkContactRequest, context: Context
+    ) -> api.ChangeNetworkContactResponse:
+        account, contact = self._account(request.phone), phone("contact", request.contact)
+        full_name, first_name = (
+            text("full_name", request.full_name),
+            text("first_name", request.first_name),
+        )
+        self._network.contacts.change(account, contact, full_name, first_name)
+        self._network.flush()
+        return api.ChangeNetworkContactResponse()
 
     async def InjectFault(self, request: api.InjectFaultRequest, context: Context) -> api.InjectFaultResponse:
         if request.kind > max(FaultKind) and request.kind in api.FaultKind.values():

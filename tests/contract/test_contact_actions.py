@@ -10,6 +10,7 @@ from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, Refusa
 from tests.support.driver_contract import Connect, needs
 from tests.support.driver_worlds import DriverWorld
 
+JPEG = b"\xff\xd8\xff\xe0 a picture"
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 THERE, MISSING = "+4915100000002", "+4915100000003"
 
@@ -58,3 +59,62 @@ async def test_who_is_not_on_the_network_cannot_be_blocked(acting: Acting) -> No
         await acting.set_blocked(f"phone:{MISSING}", blocked=True)
     assert refused.value.refusal is Refusal.UNKNOWN_PERSON
     assert await blocked_by(acting) == []
+
+
+@needs(Capability.LOOK_UP_PERSON)
+async def test_what_a_person_shows_is_asked_for(world: DriverWorld, acting: Acting) -> None:
+    await world.show(THERE, about="at sea", picture=JPEG)
+    shown = await acting.look_up_person(f"phone:{THERE}")
+    assert (shown.about, bool(shown.picture_id), shown.business) == ("at sea", True, False)
+    assert shown.identity.phone == THERE
+    with pytest.raises(Refused) as refused:
+        await acting.look_up_person(f"phone:{MISSING}")
+    assert refused.value.refusal is Refusal.UNKNOWN_PERSON
+
+
+@needs(Capability.RESOLVE_PEOPLE)
+async def test_people_are_known_by_more_than_one_name(acting: Acting) -> None:
+    nobody, somebody = await acting.resolve_people([f"phone:{MISSING}", f"phone:{THERE}"])
+    assert nobody is None
+    assert somebody is not None
+    assert (somebody.phone, bool(somebody.user_id)) == (THERE, True)
+
+
+@needs(Capability.ADDRESS_BOOK)
+async def test_a_contact_is_saved_and_deleted_and_neither_twice(acting: Acting) -> None:
+    for full_name in ("Ada Lovelace", "Ada King", "Ada King"):
+        await acting.save_contact(f"phone:{THERE}", full_name, "Ada")
+    for _ in range(2):
+        await acting.delete_contact(f"phone:{THERE}")
+
+
+@needs(Capability.ADDRESS_BOOK)
+async def test_who_is_not_on_the_network_is_no_contact(acting: Acting) -> None:
+    with pytest.raises(Refused) as refused:
+        await acting.save_contact(f"phone:{MISSING}", "Nobody", "")
+    assert refused.value.refusal is Refusal.UNKNOWN_PERSON
+
+
+@needs(Capability.PICTURES)
+async def test_a_picture_comes_with_its_bytes_unless_it_is_known(world: DriverWorld, acting: Acting) -> None:
+    person = f"phone:{THERE}"
+    await world.show(THERE)
+    assert await acting.picture(person, preview=False, known="") is None
+    await world.show(THERE, picture=JPEG)
+    found = await acting.picture(person, preview=False, known="")
+    assert found is not None
+    assert found.data == JPEG
+    again = await acting.picture(person, preview=False, known=found.picture_id)
+    assert again is not None
+    assert (again.picture_id, again.data) == (found.picture_id, b"")
+
+
+@needs(Capability.BUSINESS_PROFILES)
+async def test_a_company_has_a_business_profile_and_a_person_has_none(
+    world: DriverWorld, acting: Acting
+) -> None:
+    person = f"phone:{THERE}"
+    await world.show(THERE)
+    assert await acting.business_profile(person) is None
+    await world.show(THERE, business=True)
+    assert await acting.business_profile(person) is not None

@@ -6,9 +6,10 @@ from tests.mutations.mutation import Mutation, latest
 
 _NODE = "services/session-node/mesh_session_node"
 _ACTS = "tests/integration/test_message_acts.py"
+_KEPT = "lib/mesh_core/kept/answers.py"
 _ANSWERS = "tests/integration/test_answers_and_albums.py"
 _CALLS = "tests/unit/test_account_calls.py"
-_NUMBERS = "tests/integration/test_number_checks.py"
+_ANSWERS = "tests/integration/test_kept_answers.py"
 
 ACCOUNT_CALLS = (
     Mutation(
@@ -68,31 +69,31 @@ ACCOUNT_CALLS = (
         'tests/integration/test_journal_fence.py -k "lost_shard and record"',
     ),
     Mutation(
-        "no tenant is answered with what another one asked of numbers",
-        f"{_NODE}/store/number_checks.py",
-        'f"mesh:numbers:{{{self.tenant.hex}}}:{self.network}"',
-        'f"mesh:numbers:{self.network}"',
-        f"{_NUMBERS} -k another_tenant",
+        "no tenant is answered with what another one asked",
+        _KEPT,
+        'f"{_PREFIX}:{self.what}:{{{self.tenant.hex}}}:{self.network}"',
+        'f"{_PREFIX}:{self.what}:{self.network}"',
+        f"{_ANSWERS} -k another_tenant",
     ),
     Mutation(
-        "what was said of a number ends",
-        f"{_NODE}/store/number_checks.py",
-        "KEYS[2], phone) or 0) <= now then",
-        "KEYS[2], phone) or 0) <= 0 then",
-        f"{_NUMBERS} -k two_to_four_hours",
+        "what was answered ends",
+        _KEPT,
+        "KEYS[2], name) or 0) <= now then",
+        "KEYS[2], name) or 0) <= 0 then",
+        f"{_ANSWERS} -k two_to_four_hours",
     ),
     Mutation(
-        "a tenant has so many number checks and no more",
-        f"{_NODE}/store/number_checks.py",
+        "a tenant has so many answers kept and no more",
+        _KEPT,
         "if over > 0 then",
         "if false then",
-        f"{_NUMBERS} -k too_many",
+        f"{_ANSWERS} -k too_many",
     ),
     Mutation(
         "a Redis that is silent is left alone",
-        f"{_NODE}/store/number_checks.py",
+        _KEPT,
         "time.monotonic() < self._away_until",
         "False",
-        f"{_NUMBERS} -k silent",
+        f"{_ANSWERS} -k silent",
     ),
 )

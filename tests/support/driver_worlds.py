@@ -119,6 +119,11 @@ class DriverWorld(Protocol):
     async def refuse_proxy(self, server: ProxyServer) -> None:
         """The proxy is about to refuse the driver."""
 
+    async def show(
+        self, phone: str, *, about: str = "", picture: bytes = b"", business: bool = False
+    ) -> None:
+        """The person with a number shows this from now on, to everybody."""
+
     async def register(self, phone: str, *, on_network: bool) -> None:
         """The number is, or is not, on the network."""
 

@@ -14,6 +14,7 @@ from mesh_session_node.drivers.memory.actions import Act
 from mesh_session_node.drivers.memory.driver import MemoryDriver
 from mesh_session_node.drivers.memory.rows import RowsDriver, first_rows
 from sessionmesh.v1 import call_pb2, content_pb2, message_pb2
+from sessionmesh.v1.profile_pb2 import BusinessProfile
 from tests.support.eventually import eventually
 from tests.support.proxy_server import ProxyServer
 
@@ -171,6 +172,14 @@ class MemoryWorld:
 
     async def refuse_proxy(self, _server: ProxyServer) -> None:
         self.driver.refusal = ConnectionEnded(End.LOST, "the proxy refused the login")
+
+    async def show(
+        self, phone: str, *, about: str = "", picture: bytes = b"", business: bool = False
+    ) -> None:
+        link, person = self.driver.link, f"phone:{phone}"
+        link.abouts[person], link.pictures[person] = about, picture
+        if business:
+            link.businesses[person] = BusinessProfile()
 
     async def register(self, phone: str, *, on_network: bool) -> None:
         if on_network:

@@ -134,6 +134,14 @@ class SimulatorWorld:
     async def refuse_proxy(self, _server: ProxyServer) -> None:
         """It refuses by itself."""
 
+    async def show(
+        self, phone: str, *, about: str = "", picture: bytes = b"", business: bool = False
+    ) -> None:
+        await self.ask(
+            "ChangeNetworkPerson",
+            api.ChangeNetworkPersonRequest(phone=phone, about=about, picture=picture, business=business),
+        )
+
     async def register(self, phone: str, *, on_network: bool) -> None:
         if not on_network:
             await self.ask("SetNetwork", api.SetNetworkRequest(unregistered_phones=[phone]))

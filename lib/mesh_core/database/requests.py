@@ -54,6 +54,14 @@ class RecordKind(IntEnum):
     voter's address; `value`: a serialised sessionmesh.v1.PollVoteContent with `answers` alone; `time`:
     when they did.
     """
+    CONTACT = 40
+    """What the account knows of somebody. `key`: their address; `value`: a serialised sessionmesh.v1.Contact
+    without `person` and `etag`; `time`: when it last changed.
+    """
+    OWN_PICTURE = 41
+    """The account's own picture, as it was set here; `key`: `own`; `value`: a serialised
+    sessionmesh.v1.ProfilePicture.
+    """
 
 
 RETENTION = timedelta(hours=24)

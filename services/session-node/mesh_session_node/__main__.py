@@ -16,6 +16,7 @@ from mesh_core.etcd import Etcd
 from mesh_core.etcd.discovery import ServiceDirectory
 from mesh_core.events.notify import Notifier
 from mesh_core.ids import new_uuid
+from mesh_core.kept.answers import KeptAnswers
 from mesh_core.ownership.keys import NodeInfo, NodeState
 from mesh_core.ownership.participant import Ownership
 from mesh_core.paging import Pager
@@ -34,6 +35,7 @@ from mesh_session_node.calls.account_call import AccountCalls
 from mesh_session_node.calls.contact_service import ContactService
 from mesh_session_node.calls.message_service import MessageService
 from mesh_session_node.calls.node_service import NodeService
+from mesh_session_node.calls.profile_service import ProfileService
 from mesh_session_node.calls.sending import Sending
 from mesh_session_node.calls.server_service import ServerService
 from mesh_session_node.calls.session_service import SessionService
@@ -48,11 +50,17 @@ from mesh_session_node.store.accounts import AccountStore, SendLimits
 from mesh_session_node.store.driver_rows import DriverRowStore
 from mesh_session_node.store.media import MediaClient
 from mesh_session_node.store.messages import MessageStore
-from mesh_session_node.store.number_checks import NumberChecks
+from mesh_session_node.store.pictures import Pictures
 from mesh_session_node.store.records import RecordStore, RequestStore
 from mesh_session_node.store.sessions import SessionStore
 from sessionmesh.internal.v1 import node_pb2_grpc
-from sessionmesh.v1 import contact_pb2_grpc, message_pb2_grpc, server_pb2_grpc, session_pb2_grpc
+from sessionmesh.v1 import (
+    contact_pb2_grpc,
+    message_pb2_grpc,
+    profile_pb2_grpc,
+    server_pb2_grpc,
+    session_pb2_grpc,
+)
 
 logger = structlog.get_logger(__name__)
 
@@ -111,6 +119,7 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
         for name, work in drivers.background():
             supervisor.start(name, work)
         sealer = Sealer(PostgresDataKeys(database), settings.secrets)
+        kept = KeptAnswers(settings.redis.url)
         node = Node(
             node_id=node_id,
             settings=settings.session,
@@ -126,8 +135,7 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
             ownership=ownership,
         )
         journal_task = supervisor.start("journal", journal.run(node.on_commit))
-        checks = NumberChecks(settings.redis.url)
-        _add_services(server, node, messages, checks, database, Pager(await page_token_key(database)))
+        _add_services(server, node, messages, kept, database, Pager(await page_token_key(database)))
         info = ServerService(drivers, settings.cluster, settings.server.max_message_bytes)
         server.add(server_pb2_grpc.add_ServerServiceServicer_to_server, info)
         peer_pool = PeerPool(channels, settings.auth.mesh_key, client_context(settings.server))
@@ -151,7 +159,7 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
         await server.stop()
         await audit.close()
         await entry.close()
-        await checks.close()
+        await kept.close()
         peer_pool.close()
         journal_task.cancel()
         await channels.close()
@@ -163,7 +171,7 @@ def _add_services(
     server: Server,
     node: Node,
     messages: MessageStore,
-    checks: NumberChecks,
+    kept: KeptAnswers,
     database: Database,
     pager: Pager,
 ) -> None:
@@ -172,8 +180,11 @@ def _add_services(
     message_service = MessageService(calls, messages, node.references, sending, node.changes, pager)
     server.add(message_pb2_grpc.add_MessageServiceServicer_to_server, message_service)
     server.add_bytes("sessionmesh.v1.MessageService", {"SendMessage": message_service.send_message})
-    contact_service = ContactService(calls, checks, pager)
+    pictures = Pictures(node.media)
+    contact_service = ContactService(calls, kept, node.address_book, pictures, pager)
     server.add(contact_pb2_grpc.add_ContactServiceServicer_to_server, contact_service)
+    profile_service = ProfileService(calls, RecordStore(database.pool), pictures)
+    server.add(profile_pb2_grpc.add_ProfileServiceServicer_to_server, profile_service)
     session_service = SessionService(calls, node.pairings, SessionStore(database.pool), pager)
     server.add(session_pb2_grpc.add_SessionServiceServicer_to_server, session_service)
     server.add(

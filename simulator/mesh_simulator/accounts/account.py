@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from mesh_simulator.accounts.addresses import hidden_id_of, user_id_of
+from mesh_simulator.accounts.shown import Shown
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 
 MAX_KNOWN_MESSAGE_IDS = 100_000
@@ -132,6 +133,7 @@ class Account:
         "receipt_sequence",
         "receipts",
         "secret_digest",
+        "shown",
         "theoretical_arrival",
         "user_id",
         "with_history",
@@ -156,6 +158,8 @@ class Account:
         self.banned = False
         self.blocked: set[str] | None = None
         """Phone numbers of whom it has blocked; None: nobody."""
+        self.shown: Shown | None = None
+        """What it shows, and its address book; None: all as it is at first."""
         self.client: Client | None = None
         """The one connection that is logged in."""
         self.effects: Effects | None = None

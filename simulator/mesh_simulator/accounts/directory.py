@@ -21,6 +21,7 @@ from mesh_simulator.accounts.addresses import (
     split_address,
     user_id_of,
 )
+from mesh_simulator.accounts.shown import shown_of_row
 from mesh_simulator.ledger.ledger import Ledger
 from mesh_simulator.ledger.records import Kind
 from sessionmesh.simnet.v1 import wire_pb2 as wire
@@ -126,7 +127,7 @@ class Directory:
         return account
 
     def save_account(self, account: Account) -> None:
-        """Write the account's name, credential and ban, and whom it has blocked, to disk."""
+        """Write the account's name, credential and ban, whom it has blocked, and what it shows, to disk."""
         self._save(
             {
                 "account": account.phone,
@@ -134,6 +135,7 @@ class Directory:
                 "secret_digest": account.secret_digest.hex(),
                 "banned": account.banned,
                 "blocked": sorted(account.blocked or ()),
+                "shown": None if account.shown is None else account.shown.as_row(),
             }
         )
 
@@ -202,3 +204,5 @@ class Directory:
         account.secret_digest = bytes.fromhex(row["secret_digest"])
         account.banned = row["banned"]
         account.blocked = set(row.get("blocked", ())) or None
+        shown = row.get("shown")
+        account.shown = None if shown is None else shown_of_row(shown)

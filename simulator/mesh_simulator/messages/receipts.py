@@ -75,6 +75,9 @@ class Receipts:
         self._ledger.append(Kind.READ_REPORTED, account=account.number, code=kind, text=text)
         in_group = receipt.chat.startswith(GROUP) or receipt.chat == STATUS
         author = self._directory.find(receipt.participant if in_group else receipt.chat)
+        silent = account.shown is not None and not account.shown.read_receipts
+        if silent and kind == wire.RECEIPT_KIND_READ and not in_group:
+            return  # it is read on the account's own devices alone
         if isinstance(author, Account):
             self.issue(author, receipt.id, kind, account.phone if in_group else "")
 

@@ -262,6 +262,52 @@ async def blocked_people(world: World) -> Fields:
     return await connected(world) | {"page_size": 10}
 
 
+def about_person(**fields: object) -> Make:
+    """A call about somebody whom nobody else has to do with."""
+
+    async def make(world: World) -> Fields:
+        return await connected(world) | {"address": f"phone:{new_phone()}"} | fields
+
+    return make
+
+
+async def saved_contact(world: World) -> Fields:
+    about = await about_person(full_name="Ada Lovelace", first_name="Ada")(world)
+    await world("SaveContact", **about)
+    return {"account_id": about["account_id"], "address": about["address"]}
+
+
+async def resolved_people(world: World) -> Fields:
+    return await connected(world) | {"addresses": [f"phone:{world.live['spare_phone']}", new_phone()]}
+
+
+async def changed_profile(world: World) -> Fields:
+    """Of an account of its own, which nobody knows by its name."""
+    profile = {"name": "Fuzz", "about": "open"}
+    return await paired_account(world) | {
+        "profile": profile,
+        "update_mask": {"paths": ["name", "about"]},
+    }
+
+
+async def changed_business(world: World) -> Fields:
+    """Of an account of its own that is a business."""
+    phone = new_phone()
+    made = await world("CreateAccount", account={"phone": phone})
+    await world.pair(made.account.id, phone)
+    await world("ChangeNetworkPerson", phone=phone, business=True)
+    period = {"day": 1, "mode": 1, "opens": "09:00", "closes": "18:00"}
+    profile = {"description": "Tools", "hours": {"time_zone": "Europe/Berlin", "periods": [period]}}
+    mask = {"paths": ["description", "hours"]}
+    return {"account_id": made.account.id, "business_profile": profile, "update_mask": mask}
+
+
+async def changed_privacy(world: World) -> Fields:
+    mask = {"paths": ["last_seen", "default_disappear_after"]}
+    settings = {"last_seen": 7, "default_disappear_after": {"seconds": 86_400}}
+    return await paired_account(world) | {"privacy_settings": settings, "update_mask": mask}
+
+
 async def own_group(world: World) -> Fields:
     members = [world.live["phone"], world.live["spare_phone"]]
     made = await world("CreateNetworkGroup", subject="Fuzz", members=members)
@@ -409,6 +455,13 @@ _SIMPLE: dict[str, Callable[[World], Fields]] = {
         },
     },
     "SessionService.WatchSession": live("account_id"),
+    "SimulatorService.ChangeNetworkContact": live("phone", contact="+4915100009998", full_name="Ada"),
+    "SimulatorService.ChangeNetworkPerson": lambda world: {
+        "phone": new_phone(),
+        "push_name": "Ada",
+        "about": "at sea",
+        "business": True,
+    },
     "SimulatorService.ClearFaults": live("phone"),
     "SimulatorService.CreateNetworkAccount": lambda world: {"phone": new_phone(), "push_name": "Fuzz"},
     "SimulatorService.CreateNetworkGroup": lambda world: {
@@ -495,7 +548,15 @@ _PREPARED: dict[str, Make] = {
     "AccountService.DeleteAccount": own_account,
     "AccountService.UndeleteAccount": deleted_account,
     "ContactService.CheckNumbers": checked_numbers,
+    "ContactService.DeleteContact": saved_contact,
+    "ContactService.FetchContact": about_person(),
+    "ContactService.GetContact": saved_contact,
+    "ContactService.GetContactBusinessProfile": about_person(),
+    "ContactService.GetContactPicture": about_person(preview=True),
     "ContactService.ListBlocked": blocked_people,
+    "ContactService.ListContacts": blocked_people,
+    "ContactService.ResolveIdentities": resolved_people,
+    "ContactService.SaveContact": about_person(full_name="Ada Lovelace", first_name="Ada"),
     "ContactService.SetBlocked": blocked_person,
     "EventService.DeleteSubscription": own_subscription,
     "MediaService.DeleteMedia": own_media,
@@ -511,6 +572,12 @@ _PREPARED: dict[str, Make] = {
     "MessageService.SetMessageStarred": acting(starred=True),
     "MessageService.SetTyping": typing,
     "MessageService.UpdateLiveLocation": shared_place,
+    "ProfileService.GetBusinessProfile": connected,
+    "ProfileService.GetPrivacySettings": connected,
+    "ProfileService.GetProfile": connected,
+    "ProfileService.UpdateBusinessProfile": changed_business,
+    "ProfileService.UpdatePrivacySettings": changed_privacy,
+    "ProfileService.UpdateProfile": changed_profile,
     "SessionService.Logout": paired_account,
     "SessionService.Pair": short_attempt,
     "SimulatorService.AcceptPairing": shown_code,

@@ -1,35 +1,49 @@
-"""ContactService: which numbers are on the network, and who is blocked."""
+"""ContactService: which numbers are on the network, by what people are known, and who is blocked."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import status_pb2
 
 from mesh_core import addresses
-from mesh_core.errors import InvalidField
+from mesh_core.errors import InvalidField, NotFound
+from mesh_core.kept.answers import Kept, KeptAnswers
 from mesh_core.paging import Pager
+from mesh_core.rpc.server.status import details_of
 from mesh_session_node.account.session import Session
-from mesh_session_node.calls.account_call import AccountCalls, Context
-from mesh_session_node.context.metrics import NUMBERS_CHECKED
+from mesh_session_node.calls.account_call import AccountCalls, Context, in_time
+from mesh_session_node.calls.contact_book import ContactBook
+from mesh_session_node.calls.contact_shown import ContactShown
+from mesh_session_node.context.address_book import AddressBook
+from mesh_session_node.context.metrics import ASKED, NUMBERS_CHECKED
 from mesh_session_node.drivers.interface.capabilities import Capability
 from mesh_session_node.drivers.interface.contact_actions import NumberStatus
-from mesh_session_node.drivers.interface.content import person_of
-from mesh_session_node.store.number_checks import Checked, NumberChecks
+from mesh_session_node.drivers.interface.content import Identity, person_of
+from mesh_session_node.inbound.fitting import fit_identity
+from mesh_session_node.store.pictures import Pictures
 from sessionmesh.v1 import contact_pb2 as pb
 from sessionmesh.v1 import contact_pb2_grpc
 from sessionmesh.v1.common_pb2 import Person
 
 MAX_NUMBERS = 100
 """Of one CheckNumbers."""
+MAX_RESOLVED = 100
+"""Addresses of one ResolveIdentities."""
 
 
-class ContactService(contact_pb2_grpc.ContactServiceServicer):
+class ContactService(ContactBook, ContactShown, contact_pb2_grpc.ContactServiceServicer):
     """What it does not define is answered UNIMPLEMENTED by the chassis."""
 
-    def __init__(self, calls: AccountCalls, checks: NumberChecks, pager: Pager) -> None:
+    def __init__(
+        self, calls: AccountCalls, kept: KeptAnswers, book: AddressBook, pictures: Pictures, pager: Pager
+    ) -> None:
         self._calls = calls
-        self._checks = checks
+        self._kept = kept
+        self._book = book
+        self._pictures = pictures
         self._pager = pager
 
     async def CheckNumbers(
@@ -38,14 +52,15 @@ class ContactService(contact_pb2_grpc.ContactServiceServicer):
         session = await self._calls.session(request.account_id, context)
         phones = _phones(request.phones)
         numbers = [*dict.fromkeys(phones)]
-        whose = Checked(session.context.ref.tenant, session.context.driver.name)
-        checks = {**await self._checks.known(whose, numbers)}
+        whose = _kept(session, "numbers")
+        known = await self._kept.known(whose, numbers)
+        checks = {number: pb.NumberCheck.FromString(check) for number, check in known.items()}
         unknown = [number for number in numbers if number not in checks]
         NUMBERS_CHECKED.labels("cache").inc(len(checks))
         if unknown:
             asked = await self._asked(session, unknown)
             NUMBERS_CHECKED.labels("network").inc(len(asked))
-            await self._checks.keep(whose, asked)
+            await self._kept.keep(whose, {phone: one.SerializeToString() for phone, one in asked.items()})
             checks |= asked
         response = pb.CheckNumbersResponse()
         for given, phone in zip(request.phones, phones, strict=True):
@@ -53,15 +68,48 @@ class ContactService(contact_pb2_grpc.ContactServiceServicer):
             response.checks[-1].phone = given
         return response
 
+    async def ResolveIdentities(
+        self, request: pb.ResolveIdentitiesRequest, context: Context
+    ) -> pb.ResolveIdentitiesResponse:
+        session = await self._calls.session(request.account_id, context)
+        people = [addresses.person(f"addresses[{at}]", one) for at, one in enumerate(request.addresses)]
+        if not 1 <= len(people) <= MAX_RESOLVED:
+            raise InvalidField("addresses", f"must have 1 to {MAX_RESOLVED} entries")
+        wanted, whose = [*dict.fromkeys(people)], _kept(session, "people")
+        known = await self._kept.known(whose, wanted)
+        resolved = {one: pb.ResolvedIdentity.FromString(answer) for one, answer in known.items()}
+        unknown = [one for one in wanted if one not in resolved]
+        ASKED.labels("people", "cache").inc(len(resolved))
+        if unknown:
+            asked = await self._resolved(session, unknown)
+            ASKED.labels("people", "network").inc(len(asked))
+            await self._kept.keep(whose, {one: said.SerializeToString() for one, said in asked.items()})
+            resolved |= asked
+        response = pb.ResolveIdentitiesResponse()
+        for given, person in zip(request.addresses, people, strict=True):
+            response.identities.add().CopyFrom(resolved[person])
+            response.identities[-1].address = given
+        return response
+
     async def SetBlocked(self, request: pb.SetBlockedRequest, context: Context) -> pb.SetBlockedResponse:
         session = await self._calls.session(request.account_id, context)
         person = addresses.person("address", request.address)
-        await self._calls.act(
-            session,
-            Capability.BLOCK,
-            lambda link: link.set_blocked(person, blocked=request.blocked),
-            about=person,
-        )
+        async with self._book.turn(session.context):
+            await self._calls.act(
+                session,
+                Capability.BLOCK,
+                lambda link: link.set_blocked(person, blocked=request.blocked),
+                about=person,
+            )
+
+            def change(contact: pb.Contact) -> None:
+                contact.blocked = request.blocked
+
+            _, rows = await self._book.change(
+                session.context, person, change, time.time_ns() // 1000, only_known=not request.blocked
+            )
+            if rows:
+                await in_time(self._calls.write(session, *rows))
         return pb.SetBlockedResponse()
 
     async def ListBlocked(self, request: pb.ListBlockedRequest, context: Context) -> pb.ListBlockedResponse:
@@ -86,6 +134,30 @@ class ContactService(contact_pb2_grpc.ContactServiceServicer):
         now = Timestamp()
         now.GetCurrentTime()
         return {answer.phone: _check(answer, now) for answer in answers}
+
+    async def _resolved(self, session: Session, people: Sequence[str]) -> Mapping[str, pb.ResolvedIdentity]:
+        """By what these people are known, all asked at once."""
+        answers = await self._calls.act(
+            session, Capability.RESOLVE_PEOPLE, lambda link: link.resolve_people(people)
+        )
+        return {
+            person: _identity(session, person, identity)
+            for person, identity in zip(people, answers, strict=True)
+        }
+
+
+def _kept(session: Session, what: str) -> Kept:
+    return Kept(session.context.ref.tenant, session.context.driver.name, what)
+
+
+def _identity(session: Session, address: str, identity: Identity | None) -> pb.ResolvedIdentity:
+    resolved = pb.ResolvedIdentity(address=address)
+    if identity is None:
+        nobody = details_of(NotFound("person", address))
+        resolved.error.CopyFrom(status_pb2.Status.FromString(nobody))
+    else:
+        resolved.person.CopyFrom(session.context.people.learn(address, fit_identity(identity)))
+    return resolved
 
 
 def _phones(given: Iterable[str]) -> list[str]:

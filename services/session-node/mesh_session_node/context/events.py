@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from mesh_core.ids import Prefix, encode, new_uuid
 from mesh_session_node.context.people import People
 from mesh_session_node.journal import Event
-from sessionmesh.v1 import content_pb2, media_pb2, message_pb2, session_pb2
+from sessionmesh.v1 import contact_pb2, content_pb2, media_pb2, message_pb2, session_pb2
 from sessionmesh.v1 import event_pb2 as pb
 from sessionmesh.v1.common_pb2 import MessageRef, Person
 
@@ -118,6 +118,12 @@ class EventMaker:
         told.voter.CopyFrom(voter)
         told.answers.extend(answers)
         told.totals.extend(totals)
+        return _row(event)
+
+    def contact(self, type_: str, contact: contact_pb2.Contact, micros: int) -> Event:
+        """`contact.updated` or `contact.deleted`."""
+        event = self._begin(type_, micros, "", {})
+        event.contact.contact.CopyFrom(contact)
         return _row(event)
 
     def changed(self, type_: str, message: message_pb2.Message, micros: int) -> Event:

@@ -30,6 +30,11 @@ MISPLACED = Counter("mesh_node_misplaced_calls", "Calls for accounts of other no
 NUMBERS_CHECKED = Counter(
     "mesh_numbers_checked", "Numbers of CheckNumbers, by who knew them: cache or network", ["source"]
 )
+ASKED = Counter(
+    "mesh_network_answers",
+    "What callers asked of people, pictures and businesses, and who answered: cache or network",
+    ["what", "source"],
+)
 MEDIA = Counter("mesh_media_transfers", "Media moved between the network and the store", ["way", "outcome"])
 
 STATE_NAMES = {

@@ -19,6 +19,7 @@ from mesh_session_node.account.pairing import Pairings
 from mesh_session_node.account.session import Session
 from mesh_session_node.context import metrics
 from mesh_session_node.context.account_settings import AccountSettings
+from mesh_session_node.context.address_book import AddressBook
 from mesh_session_node.context.context import Counters, SessionContext, SessionSettings
 from mesh_session_node.context.events import EventMaker
 from mesh_session_node.context.proxies import Proxies
@@ -81,6 +82,8 @@ class Node:
         self.settings = settings
         self.proxies = Proxies(allow_private=settings.proxy_private_addresses)
         self.references = ReferenceLookup(messages)
+        self.address_book = AddressBook(records, messages)
+        self.media = media
         self.preparation = Preparation(self.references, media, previews)
         self._pictures = ThreadPoolExecutor(1, thread_name_prefix="pictures")
         self.pairings = Pairings(settings, self._pictures)

@@ -4,6 +4,7 @@ journal writes them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from asyncpg import Pool
@@ -19,6 +20,7 @@ class StoredRecord:
     member: str
     value: bytes
     time: int
+    key: str = ""
 
 
 class RecordStore:
@@ -30,7 +32,17 @@ class RecordStore:
     async def of_key(self, account: UUID, kind: RecordKind, key: str) -> list[StoredRecord]:
         """All records of one kind and key, by their members."""
         rows = await self._pool.fetch(_OF_KEY, account, kind, key)
-        return [StoredRecord(row["member"], row["value"], row["micros"]) for row in rows]
+        return [StoredRecord(row["member"], row["value"], row["micros"], row["key"]) for row in rows]
+
+    async def of_keys(self, account: UUID, kind: RecordKind, keys: Sequence[str]) -> list[StoredRecord]:
+        """The records of one kind with one of these keys, and no member, by their keys."""
+        rows = await self._pool.fetch(_OF_KEYS, account, kind, keys)
+        return [StoredRecord("", row["value"], row["micros"], row["key"]) for row in rows]
+
+    async def page(self, account: UUID, kind: RecordKind, after: str, limit: int) -> list[StoredRecord]:
+        """At most `limit` records of one kind, and without a member, whose keys are behind `after`."""
+        rows = await self._pool.fetch(_PAGE, account, kind, after, limit)
+        return [StoredRecord("", row["value"], row["micros"], row["key"]) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +65,12 @@ class RequestStore:
         return None if row is None else AnsweredRequest(row["digest"], row["answer"] or b"")
 
 
-_OF_KEY = """SELECT member, value, (extract(epoch FROM time) * 1000000)::bigint AS micros FROM account_record
-  WHERE account = $1 AND kind = $2 AND key = $3 ORDER BY member"""
+_SELECT = (
+    "SELECT key, member, value, (extract(epoch FROM time) * 1000000)::bigint AS micros FROM account_record"
+)
+_OF_KEY = f"{_SELECT} WHERE account = $1 AND kind = $2 AND key = $3 ORDER BY member"
+_OF_KEYS = f"""{_SELECT} WHERE account = $1 AND kind = $2 AND key = ANY ($3::text[]) AND member = ''
+  ORDER BY key"""
+_PAGE = f"""{_SELECT} WHERE account = $1 AND kind = $2 AND key > $3 AND member = ''
+  ORDER BY key LIMIT $4"""
 _ANSWERED = "SELECT digest, answer FROM request WHERE scope = $1 AND method = $2 AND request_id = $3"

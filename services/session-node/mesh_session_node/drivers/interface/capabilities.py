@@ -15,6 +15,7 @@ from typing import Protocol
 from mesh_session_node.drivers.interface.contact_actions import ContactActions
 from mesh_session_node.drivers.interface.group_actions import CommunityActions, GroupActions
 from mesh_session_node.drivers.interface.message_actions import MessageActions
+from mesh_session_node.drivers.interface.profile_actions import ProfileActions
 
 
 class Capability(Enum):
@@ -32,6 +33,14 @@ class Capability(Enum):
     TYPING = "showing that the account writes or records"
     CHECK_NUMBERS = "asking which numbers are on the network"
     BLOCK = "blocking people, and listing who is blocked"
+    LOOK_UP_PERSON = "asking what a person shows"
+    RESOLVE_PEOPLE = "asking by what else people are known"
+    ADDRESS_BOOK = "saving and deleting contacts in the account's address book"
+    PICTURES = "people's pictures"
+    BUSINESS_PROFILES = "what companies show of themselves"
+    PROFILE = "the account's own name, text and picture"
+    EDIT_BUSINESS_PROFILE = "changing what the account shows as a business"
+    PRIVACY = "to whom the account shows what"
     GROUPS = "telling which groups the account is in, and who is in them"
     CREATE_GROUP = "making groups"
     CHANGE_GROUP = "changing what groups are called and how they behave, and leaving them"
@@ -60,5 +69,5 @@ OF_GROUPS = frozenset(
 """What `GroupActions` and `CommunityActions` are about."""
 
 
-class Acting(MessageActions, ContactActions, GroupActions, CommunityActions, Protocol):
+class Acting(MessageActions, ContactActions, ProfileActions, GroupActions, CommunityActions, Protocol):
     """A link of a driver that could do everything; who has one calls only what its driver declares."""

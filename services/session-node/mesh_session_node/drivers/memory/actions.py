@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Any
 
-from mesh_session_node.drivers.interface.contact_actions import BlockedPerson, NumberStatus
+from mesh_session_node.drivers.interface.contact_actions import (
+    BlockedPerson,
+    NumberStatus,
+    PersonShown,
+    Picture,
+)
 from mesh_session_node.drivers.interface.content import Identity, Reference
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, Refusal, Refused
-from sessionmesh.v1 import message_pb2
+from mesh_session_node.drivers.interface.profile_actions import OwnProfile
+from sessionmesh.v1 import message_pb2, profile_pb2
+from sessionmesh.v1.profile_pb2 import BusinessProfile, PrivacySettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +40,16 @@ class MemoryActions:
         """While set, nothing is done, and this is why."""
         self.blocked: set[str] = set()
         """Addresses of whom the account has blocked."""
+        self.contacts: dict[str, tuple[str, str]] = {}
+        """The address book: whole and first names by address."""
+        self.pictures: dict[str, bytes] = {}
+        """People's pictures, by address."""
+        self.abouts: dict[str, str] = {}
+        """People's texts, by address."""
+        self.businesses: dict[str, BusinessProfile] = {}
+        """What companies show, by address."""
+        self.profile = OwnProfile("", "", "")
+        self.privacy_settings = PrivacySettings(read_receipts=True)
 
     def done(self, name: str, *arguments: Any) -> None:
         """Note an act. Raises `Refused`, `ConnectionEnded`."""
@@ -70,11 +88,103 @@ class MemoryActions:
         ]
 
     async def set_blocked(self, person: str, *, blocked: bool) -> None:
-        if person.startswith("phone:") and person[6:] not in self._users:
-            raise Refused(Refusal.UNKNOWN_PERSON)
+        self._known(person)
         self.done("set_blocked", person, blocked)
         (self.blocked.add if blocked else self.blocked.discard)(person)
+
+    async def look_up_person(self, person: str) -> PersonShown:
+        self._known(person)
+        self.done("look_up_person", person)
+        data = self.pictures.get(person, b"")
+        return PersonShown(
+            self._identity(person),
+            about=self.abouts.get(person, ""),
+            picture_id=_picture_id(data),
+            business=person in self.businesses,
+        )
+
+    async def resolve_people(self, people: Sequence[str]) -> Sequence[Identity | None]:
+        self.done("resolve_people", tuple(people))
+        return [self._identity(one) if self._is_known(one) else None for one in people]
+
+    async def save_contact(self, person: str, full_name: str, first_name: str) -> None:
+        self._known(person)
+        self.done("save_contact", person, full_name, first_name)
+        self.contacts[person] = full_name, first_name
+
+    async def delete_contact(self, person: str) -> None:
+        self.done("delete_contact", person)
+        self.contacts.pop(person, None)
+
+    async def picture(self, person: str, *, preview: bool, known: str) -> Picture | None:
+        self._known(person)
+        self.done("picture", person, preview, known)
+        data = self.pictures.get(person, b"")
+        if not data:
+            return None
+        picture_id = _picture_id(data)
+        return Picture(picture_id, b"" if picture_id == known else data)
+
+    async def business_profile(self, person: str) -> BusinessProfile | None:
+        self._known(person)
+        self.done("business_profile", person)
+        return self.businesses.get(person)
+
+    async def own_profile(self) -> OwnProfile:
+        self.done("own_profile")
+        return self.profile
+
+    async def set_name(self, name: str) -> None:
+        self.done("set_name", name)
+        self.profile = replace(self.profile, name=name)
+
+    async def set_about(self, about: str) -> None:
+        self.done("set_about", about)
+        self.profile = replace(self.profile, about=about)
+
+    async def set_picture(self, picture: bytes) -> None:
+        self.done("set_picture", picture)
+        self.profile = replace(self.profile, picture_id=_picture_id(picture))
+
+    async def set_business_profile(self, profile: BusinessProfile, fields: Collection[str]) -> None:
+        self.done("set_business_profile", profile, frozenset(fields))
+        self.businesses = dict.fromkeys(self.businesses, profile)
+
+    async def privacy(self) -> PrivacySettings:
+        self.done("privacy")
+        return self.privacy_settings
+
+    async def set_privacy(self, settings: PrivacySettings, fields: Collection[str]) -> None:
+        if "online" in fields and settings.online not in _ONLINE:
+            raise Refused(Refusal.OTHER, "no such audience")
+        self.done("set_privacy", settings, frozenset(fields))
+        for field in fields:
+            self.privacy_settings.ClearField(field)  # type: ignore[arg-type]  # a name of a field
+        chosen = PrivacySettings()
+        chosen.CopyFrom(settings)
+        for field in PrivacySettings.DESCRIPTOR.fields_by_name:
+            if field not in fields:
+                chosen.ClearField(field)  # type: ignore[arg-type]
+        self.privacy_settings.MergeFrom(chosen)
+
+    def _is_known(self, person: str) -> bool:
+        return not person.startswith("phone:") or person[6:] in self._users
+
+    def _known(self, person: str) -> None:
+        if not self._is_known(person):
+            raise Refused(Refusal.UNKNOWN_PERSON)
+
+    def _identity(self, person: str) -> Identity:
+        phone = person.removeprefix("phone:")
+        return Identity(phone, self._users.get(phone, "")) if phone != person else Identity()
 
     async def list_blocked(self) -> Sequence[BlockedPerson]:
         self.done("list_blocked")
         return [BlockedPerson(person, Identity()) for person in self.blocked]
+
+
+_ONLINE = (profile_pb2.PRIVACY_AUDIENCE_EVERYONE, profile_pb2.PRIVACY_AUDIENCE_SAME_AS_LAST_SEEN)
+
+
+def _picture_id(data: bytes) -> str:
+    return sha256(data).hexdigest()[:16] if data else ""

@@ -27,6 +27,7 @@ from mesh_session_node.drivers.simulated.outcomes import (
     REFUSALS,
     restriction_of,
 )
+from mesh_session_node.drivers.simulated.profile_actions import SimulatedProfileActions
 from mesh_session_node.drivers.simulated.state import SimulatedState
 from mesh_session_node.drivers.simulated.transfers import Transfers
 from sessionmesh.simnet.v1 import wire_pb2 as wire
@@ -39,7 +40,9 @@ What is too large to be stored is cut by the session, which also acknowledges it
 """
 
 
-class SimulatedLink(SimulatedMessageActions, SimulatedContactActions, asyncio.Protocol):
+class SimulatedLink(
+    SimulatedMessageActions, SimulatedContactActions, SimulatedProfileActions, asyncio.Protocol
+):
     """Open, then logged in, then ended. Used by pairing too, which stops before the login."""
 
     __slots__ = (

@@ -1,0 +1,1 @@
+"""What is kept for some hours of what others said, in Redis."""

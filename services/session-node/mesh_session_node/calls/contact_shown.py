@@ -1,0 +1,91 @@
+"""The calls of ContactService about what people show: their pictures, and companies' business profiles."""
+
+from __future__ import annotations
+
+from google.protobuf.message import Message
+
+from mesh_core import addresses
+from mesh_core.kept.answers import Kept, KeptAnswers
+from mesh_session_node.account.session import Session
+from mesh_session_node.calls.account_call import AccountCalls, Context
+from mesh_session_node.calls.etags import etag_of
+from mesh_session_node.context.metrics import ASKED
+from mesh_session_node.drivers.interface.capabilities import Capability
+from mesh_session_node.inbound.bounds import fit
+from mesh_session_node.store.pictures import Pictures, picture_name
+from sessionmesh.v1 import contact_pb2 as pb
+from sessionmesh.v1.profile_pb2 import ProfilePicture
+
+
+class ContactShown:
+    """Part of `ContactService`. What the network answered is good for some hours."""
+
+    _calls: AccountCalls
+    _kept: KeptAnswers
+    _pictures: Pictures
+
+    async def GetContactPicture(
+        self, request: pb.GetContactPictureRequest, context: Context
+    ) -> pb.GetContactPictureResponse:
+        session = await self._calls.session(request.account_id, context)
+        person = addresses.person("address", request.address)
+        name = picture_name(session.context.ref.uuid, person, preview=request.preview)
+        known = pb.GetContactPictureResponse()
+        there = await self._known(session, "pictures", name, known)
+        if there and (
+            not known.HasField("picture")
+            or await self._pictures.is_there(session.context.ref.tenant, known.picture.media_id)
+        ):
+            ASKED.labels("pictures", "cache").inc()
+            return known
+        ASKED.labels("pictures", "network").inc()
+        found = await self._calls.act(
+            session,
+            Capability.PICTURES,
+            lambda link: link.picture(person, preview=request.preview, known=""),
+            about=person,
+        )
+        response = pb.GetContactPictureResponse()
+        if found is not None and found.data:
+            picture = ProfilePicture(picture_id=found.picture_id)
+            fit(picture)
+            picture.media_id = await self._pictures.keep(session.context.ref.tenant, session.id, found.data)
+            picture.fetch_time.GetCurrentTime()
+            response.picture.CopyFrom(picture)
+        await self._keep(session, "pictures", name, response)
+        return response
+
+    async def GetContactBusinessProfile(
+        self, request: pb.GetContactBusinessProfileRequest, context: Context
+    ) -> pb.GetContactBusinessProfileResponse:
+        session = await self._calls.session(request.account_id, context)
+        person = addresses.person("address", request.address)
+        response = pb.GetContactBusinessProfileResponse()
+        if await self._known(session, "businesses", person, response):
+            ASKED.labels("businesses", "cache").inc()
+            return response
+        ASKED.labels("businesses", "network").inc()
+        found = await self._calls.act(
+            session, Capability.BUSINESS_PROFILES, lambda link: link.business_profile(person), about=person
+        )
+        if found is not None:
+            response.business_profile.CopyFrom(found)
+            fit(response.business_profile)
+            response.business_profile.etag = etag_of(response.business_profile)
+        await self._keep(session, "businesses", person, response)
+        return response
+
+    async def _known(self, session: Session, what: str, name: str, into: Message) -> bool:
+        """Whether the network has answered this before; the answer."""
+        known = await self._kept.known(_whose(session, what), [name])
+        if name not in known:
+            return False
+        into.ParseFromString(known[name])
+        return True
+
+    async def _keep(self, session: Session, what: str, name: str, answer: Message) -> None:
+        await self._kept.keep(_whose(session, what), {name: answer.SerializeToString()})
+
+
+def _whose(session: Session, what: str) -> Kept:
+    return Kept(session.context.ref.tenant, session.context.driver.name, what)
