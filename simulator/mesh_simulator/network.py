@@ -10,7 +10,6 @@ from mesh_core.framing import encode
 from mesh_simulator.accounts.account import Account, Behaviour
 from mesh_simulator.accounts.contact_queries import ContactQueries
 from mesh_simulator.accounts.directory import Directory
-from mesh_simulator.accounts.group_queries import GroupQueries
 from mesh_simulator.accounts.people_queries import PeopleQueries
 from mesh_simulator.accounts.profile_queries import ProfileQueries
 from mesh_simulator.accounts.queries import Queries, done
@@ -21,6 +20,10 @@ from mesh_simulator.connections.connection import Connection
 from mesh_simulator.connections.timers import TimerWheel
 from mesh_simulator.connections.transfers import Transfers
 from mesh_simulator.faults.injector import FaultInjector
+from mesh_simulator.groups.communities import Communities
+from mesh_simulator.groups.group_queries import GroupQueries
+from mesh_simulator.groups.groups import Groups
+from mesh_simulator.groups.news import GroupNews
 from mesh_simulator.ledger.ledger import Ledger
 from mesh_simulator.messages.calls import Calls
 from mesh_simulator.messages.changes import MessageChanges
@@ -60,14 +63,18 @@ class Network:
         self.blobs = BlobStore(state / "blobs" if state else None, settings.max_blobs_bytes)
         self.contacts = ContactQueries(self.directory)
         self.profiles = ProfileQueries(self.directory, self.blobs.get)
+        self.receipts = Receipts(self.directory, self.ledger)
+        self.notices = Notices()
+        news = GroupNews(self.directory, self.notices)
+        self.groups = Groups(self.directory, news)
+        communities = Communities(self.directory, self.groups, news)
+        self.group_queries = GroupQueries(self.directory, self.blobs, self.groups, communities)
         self.queries = Queries(
             PeopleQueries(self.directory).handlers(),
             self.contacts.handlers(),
             self.profiles.handlers(),
-            GroupQueries(self.directory).handlers(),
+            self.group_queries.handlers(),
         )
-        self.receipts = Receipts(self.directory, self.ledger)
-        self.notices = Notices()
         self.calls = Calls(self.directory, self.notices)
         self.inbound = InboundMessages(self.directory, self.ledger, self.receipts)
         self.outbound = OutboundMessages(

@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mesh_session_node.drivers.interface.content import Identity
+from mesh_session_node.drivers.interface.group_notices import GroupNotice
 from sessionmesh.v1 import call_pb2, message_pb2
 
 
@@ -63,4 +64,4 @@ class UnknownNotice:
     kind: str = ""
 
 
-Notice = TypingShown | PresenceShown | CallOffered | CallEnded | UnknownNotice
+Notice = TypingShown | PresenceShown | CallOffered | CallEnded | GroupNotice | UnknownNotice

@@ -18,6 +18,7 @@ from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, F
 from mesh_session_node.drivers.simulated.asking import refused
 from mesh_session_node.drivers.simulated.contact_actions import SimulatedContactActions
 from mesh_session_node.drivers.simulated.encoding import from_wire, identity_of, to_audience
+from mesh_session_node.drivers.simulated.group_actions import SimulatedGroupActions
 from mesh_session_node.drivers.simulated.message_actions import SimulatedMessageActions
 from mesh_session_node.drivers.simulated.notices import notice_of, presence_of, typing_of
 from mesh_session_node.drivers.simulated.outcomes import (
@@ -41,7 +42,11 @@ What is too large to be stored is cut by the session, which also acknowledges it
 
 
 class SimulatedLink(
-    SimulatedMessageActions, SimulatedContactActions, SimulatedProfileActions, asyncio.Protocol
+    SimulatedMessageActions,
+    SimulatedContactActions,
+    SimulatedProfileActions,
+    SimulatedGroupActions,
+    asyncio.Protocol,
 ):
     """Open, then logged in, then ended. Used by pairing too, which stops before the login."""
 

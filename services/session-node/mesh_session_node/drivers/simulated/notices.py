@@ -13,6 +13,7 @@ from mesh_session_node.drivers.interface.notices import (
     TypingShown,
     UnknownNotice,
 )
+from mesh_session_node.drivers.simulated import group_encoding
 from mesh_session_node.drivers.simulated.encoding import identity_of
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import call_pb2, message_pb2
@@ -52,6 +53,12 @@ def _ended(call: wire.CallEnded) -> Notice:
 _READERS: Mapping[str, Callable[[Any], Notice]] = {
     "call_ended": _ended,
     "call_offered": _offered,
+    "community_ended": group_encoding.ended_of,
+    "community_groups_changed": group_encoding.groups_changed_of,
+    "group_changed": group_encoding.changed_of,
+    "group_entered": group_encoding.entered_of,
+    "join_requested": group_encoding.requested_of,
+    "members_changed": group_encoding.members_changed_of,
 }
 """By the kind of notice."""
 _TYPING = {
