@@ -28,6 +28,7 @@ from mesh_session_node.drivers.simulated.outcomes import (
     REFUSALS,
     restriction_of,
 )
+from mesh_session_node.drivers.simulated.presence_actions import SimulatedPresenceActions
 from mesh_session_node.drivers.simulated.profile_actions import SimulatedProfileActions
 from mesh_session_node.drivers.simulated.state import SimulatedState
 from mesh_session_node.drivers.simulated.transfers import Transfers
@@ -46,6 +47,7 @@ class SimulatedLink(
     SimulatedContactActions,
     SimulatedProfileActions,
     SimulatedGroupActions,
+    SimulatedPresenceActions,
     asyncio.Protocol,
 ):
     """Open, then logged in, then ended. Used by pairing too, which stops before the login."""
