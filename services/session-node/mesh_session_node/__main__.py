@@ -32,11 +32,10 @@ from mesh_core.rpc.tls import ChannelTls, client_context
 from mesh_core.sealing import PostgresDataKeys, Sealer
 from mesh_core.tasks import Supervisor
 from mesh_session_node.calls.account_call import AccountCalls
-from mesh_session_node.calls.call_service import CallService
 from mesh_session_node.calls.contact_service import ContactService
 from mesh_session_node.calls.message_service import MessageService
 from mesh_session_node.calls.node_service import NodeService
-from mesh_session_node.calls.presence_service import PresenceService
+from mesh_session_node.calls.presence_service import CallService, PresenceService
 from mesh_session_node.calls.profile_service import ProfileService
 from mesh_session_node.calls.sending import Sending
 from mesh_session_node.calls.server_service import ServerService

@@ -1,4 +1,6 @@
-"""PresenceService: whether the account shows as online, and whose presence it watches."""
+"""What is of the moment. PresenceService: whether the account shows as online, and whose presence it watches.
+CallService: calls to the account are rejected, or ring until they end.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +9,16 @@ from contextlib import suppress
 
 from mesh_core import addresses
 from mesh_core.errors import MeshError
+from mesh_core.validation import text
 from mesh_session_node.calls.account_call import AccountCalls, Context
 from mesh_session_node.context.presence import Watches
 from mesh_session_node.drivers.interface.capabilities import Capability
+from mesh_session_node.inbound.calls import Calls
+from sessionmesh.v1 import call_pb2, call_pb2_grpc, presence_pb2_grpc
 from sessionmesh.v1 import presence_pb2 as pb
-from sessionmesh.v1 import presence_pb2_grpc
+
+MAX_CALL_ID = 128
+"""Characters of the network's id of a call."""
 
 
 class PresenceService(presence_pb2_grpc.PresenceServiceServicer):
@@ -53,6 +60,28 @@ class PresenceService(presence_pb2_grpc.PresenceServiceServicer):
             response.presence.person.CopyFrom(shared.people.find(person))
         response.watch_for.FromSeconds(int(watch.until - shared.host.loop.time()))
         return response
+
+
+class CallService(call_pb2_grpc.CallServiceServicer):
+    """What is not answered otherwise rings on."""
+
+    def __init__(self, calls: AccountCalls, ringing: Calls) -> None:
+        self._calls = calls
+        self._ringing = ringing
+
+    async def RejectCall(
+        self, request: call_pb2.RejectCallRequest, context: Context
+    ) -> call_pb2.RejectCallResponse:
+        session = await self._calls.session(request.account_id, context)
+        call_id = text("call_id", request.call_id, MAX_CALL_ID)
+        caller = addresses.person("caller", request.caller)
+        await self._calls.act(
+            session, Capability.REJECT_CALL, lambda link: link.reject_call(call_id, caller), about=call_id
+        )
+        rows = await self._ringing.rejected(session.context, call_id)
+        if rows:
+            await self._calls.write(session, *rows)
+        return call_pb2.RejectCallResponse()
 
 
 _FIRST_WORD_SECONDS = 1.0

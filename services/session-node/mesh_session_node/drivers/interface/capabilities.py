@@ -14,8 +14,7 @@ from typing import Protocol
 
 from mesh_session_node.drivers.interface.contact_actions import ContactActions
 from mesh_session_node.drivers.interface.group_actions import CommunityActions, GroupActions
-from mesh_session_node.drivers.interface.message_actions import MessageActions
-from mesh_session_node.drivers.interface.presence_actions import CallActions, PresenceActions
+from mesh_session_node.drivers.interface.message_actions import CallActions, MessageActions, PresenceActions
 from mesh_session_node.drivers.interface.profile_actions import ProfileActions
 
 

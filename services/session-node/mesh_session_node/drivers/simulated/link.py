@@ -19,7 +19,10 @@ from mesh_session_node.drivers.simulated.asking import refused
 from mesh_session_node.drivers.simulated.contact_actions import SimulatedContactActions
 from mesh_session_node.drivers.simulated.encoding import from_wire, identity_of, to_audience
 from mesh_session_node.drivers.simulated.group_actions import SimulatedGroupActions
-from mesh_session_node.drivers.simulated.message_actions import SimulatedMessageActions
+from mesh_session_node.drivers.simulated.message_actions import (
+    SimulatedMessageActions,
+    SimulatedPresenceActions,
+)
 from mesh_session_node.drivers.simulated.notices import notice_of, presence_of, typing_of
 from mesh_session_node.drivers.simulated.outcomes import (
     CLOSINGS,
@@ -28,7 +31,6 @@ from mesh_session_node.drivers.simulated.outcomes import (
     REFUSALS,
     restriction_of,
 )
-from mesh_session_node.drivers.simulated.presence_actions import SimulatedPresenceActions
 from mesh_session_node.drivers.simulated.profile_actions import SimulatedProfileActions
 from mesh_session_node.drivers.simulated.state import SimulatedState
 from mesh_session_node.drivers.simulated.transfers import Transfers

@@ -22,9 +22,8 @@ from mesh_session_node.drivers.whatsapp_web.encoding import (
     seconds,
 )
 from mesh_session_node.drivers.whatsapp_web.files import Files
-from mesh_session_node.drivers.whatsapp_web.message_actions import WebMessageActions
+from mesh_session_node.drivers.whatsapp_web.message_actions import WebMessageActions, WebPresenceActions
 from mesh_session_node.drivers.whatsapp_web.notices import notice_of
-from mesh_session_node.drivers.whatsapp_web.presence_actions import WebPresenceActions
 from mesh_session_node.drivers.whatsapp_web.profile_actions import WebProfileActions
 from mesh_session_node.drivers.whatsapp_web.stream import Stream
 from mesh_session_node.drivers.whatsapp_web.telemetry import record
