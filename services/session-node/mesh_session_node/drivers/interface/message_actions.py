@@ -1,5 +1,5 @@
-"""Acts on messages that were sent or came, what is shown in their chats, and acts of the moment: who is online,
-and what becomes of a call that rings.
+"""Acts on messages that were sent or came, what is shown in their chats, and acts of the moment: who is
+online, and what becomes of a call that rings.
 """
 
 from __future__ import annotations
