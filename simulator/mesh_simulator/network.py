@@ -30,7 +30,6 @@ from mesh_simulator.messages.changes import MessageChanges
 from mesh_simulator.messages.inbound import InboundMessages
 from mesh_simulator.messages.notices import Notices
 from mesh_simulator.messages.outbound import OutboundMessages
-from mesh_simulator.messages.presence import Presences
 from mesh_simulator.messages.receipts import Receipts
 from mesh_simulator.messages.restore import restore
 from mesh_simulator.settings import SimulatorSettings
@@ -70,15 +69,13 @@ class Network:
         self.groups = Groups(self.directory, news)
         communities = Communities(self.directory, self.groups, news)
         self.group_queries = GroupQueries(self.directory, self.blobs, self.groups, communities)
-        self.calls = Calls(self.directory, self.notices)
-        self.presences = Presences(self.directory, self.calls)
         self.queries = Queries(
             PeopleQueries(self.directory).handlers(),
             self.contacts.handlers(),
             self.profiles.handlers(),
             self.group_queries.handlers(),
-            self.presences.handlers(),
         )
+        self.calls = Calls(self.directory, self.notices)
         self.inbound = InboundMessages(self.directory, self.ledger, self.receipts)
         self.outbound = OutboundMessages(
             self.directory, self.ledger, self.timers, self.blobs, self.inbound, self.receipts
@@ -155,11 +152,7 @@ class Network:
         self._connections.discard(connection)
         if not self._connections:
             self._all_closed.set()
-        account = connection.account
         self.logins.disconnected(connection)
-        if account is not None and account.client is None:
-            self.presences.gone(account)
-            self.flush()
 
     def has_output(self, connection: Connection) -> None:
         """Let `connection` write at the next `flush`."""
@@ -201,6 +194,8 @@ class Network:
             connection.send(wire.Frame(answer=self._answer(account, frame.query)))
         elif kind == "typing":
             self.inbound.typing(account, frame.typing)
+        elif kind == "presence":
+            pass  # nobody can subscribe to the presence of others
         elif kind == "logout":
             self.logins.log_out(account)
         else:

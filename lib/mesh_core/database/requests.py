@@ -90,10 +90,6 @@ class RecordKind(IntEnum):
     """The account's own picture, as it was set here; `key`: `own`; `value`: a serialised
     sessionmesh.v1.ProfilePicture.
     """
-    CALL = 50
-    """A call to the account. `key`: the network's id of it; `member`: the caller's address; `value`: a
-    serialised sessionmesh.v1.CallEvent, as it was told last; `time`: when it came.
-    """
 
 
 RETENTION = timedelta(hours=24)

@@ -10,7 +10,7 @@ import (
 )
 
 // usync answers who people are: whether they are on the network, their hidden ids and their devices.
-func (n *Network) usync(_ *Account, question Node) Node {
+func (n *Network) usync(viewer *Account, question Node) Node {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	asked := map[string]bool{}
@@ -21,7 +21,7 @@ func (n *Network) usync(_ *Account, question Node) Node {
 	list := question.GetChildByTag("list")
 	var users []Node
 	for _, user := range list.GetChildren() {
-		users = append(users, n.usyncUser(user, asked))
+		users = append(users, n.usyncUser(viewer, user, asked))
 	}
 	return Node{Tag: "usync", Attrs: Attrs{
 		"sid": question.Attrs["sid"], "index": "0", "last": "true", "mode": question.Attrs["mode"],
@@ -29,7 +29,7 @@ func (n *Network) usync(_ *Account, question Node) Node {
 	}, Content: []Node{{Tag: "result"}, {Tag: "list", Content: users}}}
 }
 
-func (n *Network) usyncUser(user Node, asked map[string]bool) Node {
+func (n *Network) usyncUser(viewer *Account, user Node, asked map[string]bool) Node {
 	jid, named := user.Attrs["jid"].(types.JID)
 	contact := user.GetChildByTag("contact")
 	if !named {
@@ -63,9 +63,7 @@ func (n *Network) usyncUser(user Node, asked map[string]bool) Node {
 	if name := n.settings.Usernames[number]; name != "" && asked["username"] {
 		answers = append(answers, Node{Tag: "username", Content: []byte(name)})
 	}
-	if asked["status"] {
-		answers = append(answers, Node{Tag: "status", Attrs: Attrs{"t": now()}, Content: []byte("")})
-	}
+	answers = append(answers, n.shownNodes(viewer, n.person(number), asked)...)
 	return Node{Tag: "user", Attrs: attrs, Content: answers}
 }
 

@@ -70,6 +70,7 @@ func Start(address string, root *keys.KeyPair) (*Network, error) {
 	routes := http.NewServeMux()
 	routes.HandleFunc("/ws/chat", n.serveClient)
 	routes.HandleFunc("/mms/", n.media.serve)
+	routes.HandleFunc("/v/", n.servePicture)
 	n.http = &http.Server{Handler: routes, ReadHeaderTimeout: 10 * time.Second, ConnContext: withLine}
 	go func() { _ = n.http.Serve(arrivingListener{listener}) }()
 	return n, nil

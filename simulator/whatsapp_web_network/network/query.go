@@ -33,10 +33,22 @@ func (c *client) query(node *Node) {
 		c.groupQuery(node, child)
 	case "w:sync:app:state":
 		c.result(node, c.network.appState(c.account, child))
+	case "w:profile:picture":
+		c.pictureQuery(node, child)
+	case "w:biz":
+		c.businessQuery(node, child)
+	case "w:mex":
+		if child.Attrs["query_id"] == aboutMutation {
+			c.changeAbout(node, child)
+		} else {
+			c.result(node)
+		}
 	case "privacy":
-		c.result(node, Node{Tag: "privacy", Content: []Node{
-			{Tag: "category", Attrs: Attrs{"name": "readreceipts", "value": "all"}},
-		}})
+		c.privacyQuery(node, child)
+	case "status":
+		c.statusPrivacyQuery(node)
+	case "disappearing_mode":
+		c.disappearingQuery(node, child)
 	case "blocklist":
 		c.blocklistQuery(node, child)
 	case "md":

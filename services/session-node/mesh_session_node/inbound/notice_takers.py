@@ -11,14 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from mesh_session_node.context.context import SessionContext
-from mesh_session_node.drivers.interface.notices import (
-    CallEnded,
-    CallOffered,
-    PresenceShown,
-    TypingShown,
-)
+from mesh_session_node.drivers.interface.notices import CallEnded, CallOffered
 from mesh_session_node.inbound.calls import Calls
-from mesh_session_node.inbound.presence import Presences
 from mesh_session_node.journal import Row
 
 
@@ -37,12 +31,10 @@ NoticeTakers = Mapping[type, NoticeTaker]
 """By the kind of notice. What is not there is acknowledged, and nothing comes of it."""
 
 
-def notice_takers(calls: Calls) -> NoticeTakers:
+def notice_takers() -> NoticeTakers:
     """Those of a node."""
-    presences = Presences()
+    calls = Calls()
     return {
         CallEnded: calls,
         CallOffered: calls,
-        PresenceShown: presences,
-        TypingShown: presences,
     }

@@ -26,7 +26,6 @@ from mesh_session_node.context.proxies import Proxies
 from mesh_session_node.drivers.interface.driver import Driver
 from mesh_session_node.drivers.interface.state import DriverState, StateUnavailable
 from mesh_session_node.drivers.registry import Drivers
-from mesh_session_node.inbound.calls import Calls
 from mesh_session_node.inbound.changes import ContentChanges
 from mesh_session_node.inbound.media import MediaFetcher
 from mesh_session_node.inbound.notice_takers import notice_takers
@@ -104,8 +103,7 @@ class Node:
             media, messages, self.changes, settings.media_transfers, settings.fetch_media_up_to
         )
         self._votes = Votes(self.references, self.changes, records)
-        self.calls = Calls(records)
-        self._notices = Notices(notice_takers(self.calls))
+        self._notices = Notices(notice_takers())
         self._receiver = Receiver(self.references, self.changes, self._votes, fetcher)
         self.loader = AccountLoader(self.registry, accounts, sealer, self, fetcher, self.spawn)
         self.lookup = AccountLookup(node_id, self.registry, self.loader, ownership)

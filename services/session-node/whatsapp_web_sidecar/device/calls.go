@@ -59,6 +59,28 @@ func (d *Device) do(call *internalv1.DeviceCall, result *internalv1.DeviceCallRe
 		return d.setBlocked(ctx, asked.SetBlocked)
 	case *internalv1.DeviceCall_ListBlocked:
 		return d.listBlocked(ctx, result)
+	case *internalv1.DeviceCall_LookUpPerson:
+		return d.lookUpPerson(ctx, asked.LookUpPerson.GetPerson(), result)
+	case *internalv1.DeviceCall_ResolvePeople:
+		return d.resolvePeople(ctx, asked.ResolvePeople.GetPeople(), result)
+	case *internalv1.DeviceCall_SaveContact:
+		return d.saveContact(ctx, asked.SaveContact)
+	case *internalv1.DeviceCall_DeleteContact:
+		return d.deleteContact(ctx, asked.DeleteContact)
+	case *internalv1.DeviceCall_GetPicture:
+		return d.getPicture(ctx, asked.GetPicture, result)
+	case *internalv1.DeviceCall_GetBusinessProfile:
+		return d.getBusinessProfile(ctx, asked.GetBusinessProfile.GetPerson(), result)
+	case *internalv1.DeviceCall_GetProfile:
+		return d.getProfile(ctx, result)
+	case *internalv1.DeviceCall_ChangeProfile:
+		return d.changeProfile(ctx, asked.ChangeProfile)
+	case *internalv1.DeviceCall_ChangeBusinessProfile:
+		return d.changeBusinessProfile(ctx, asked.ChangeBusinessProfile)
+	case *internalv1.DeviceCall_GetPrivacy:
+		return d.getPrivacy(ctx, result)
+	case *internalv1.DeviceCall_ChangePrivacy:
+		return d.changePrivacy(ctx, asked.ChangePrivacy)
 	case *internalv1.DeviceCall_MarkRead:
 		return d.markRead(ctx, asked.MarkRead)
 	case *internalv1.DeviceCall_SetTyping:
@@ -75,11 +97,16 @@ func (d *Device) do(call *internalv1.DeviceCall, result *internalv1.DeviceCallRe
 		}
 		return d.client.SendChatPresence(ctx, chat, state, media)
 	case *internalv1.DeviceCall_SetOnline:
-		return d.showOnline(ctx, asked.SetOnline.GetOnline())
+		if asked.SetOnline.GetOnline() {
+			return d.client.SendPresence(ctx, types.PresenceAvailable)
+		}
+		return d.client.SendPresence(ctx, types.PresenceUnavailable)
 	case *internalv1.DeviceCall_WatchPresence:
-		return d.watchPresence(ctx, asked.WatchPresence.GetPerson())
-	case *internalv1.DeviceCall_RejectCall:
-		return d.rejectCall(ctx, asked.RejectCall)
+		person, err := address.Parse(asked.WatchPresence.GetPerson())
+		if err != nil {
+			return err
+		}
+		return d.client.SubscribePresence(ctx, person)
 	case *internalv1.DeviceCall_EditMessage:
 		return d.edit(asked.EditMessage)
 	case *internalv1.DeviceCall_RevokeMessage:

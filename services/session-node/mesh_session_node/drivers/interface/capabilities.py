@@ -14,7 +14,7 @@ from typing import Protocol
 
 from mesh_session_node.drivers.interface.contact_actions import ContactActions
 from mesh_session_node.drivers.interface.group_actions import CommunityActions, GroupActions
-from mesh_session_node.drivers.interface.message_actions import CallActions, MessageActions, PresenceActions
+from mesh_session_node.drivers.interface.message_actions import MessageActions
 from mesh_session_node.drivers.interface.profile_actions import ProfileActions
 
 
@@ -32,9 +32,6 @@ class Capability(Enum):
     END_LIVE_LOCATION = "ending a live location before its time"
     TYPING = "showing that the account writes or records"
     CHECK_NUMBERS = "asking which numbers are on the network"
-    PRESENCE = "showing the account as online, or not"
-    WATCH_PRESENCE = "being told who is online"
-    REJECT_CALL = "rejecting calls"
     BLOCK = "blocking people, and listing who is blocked"
     LOOK_UP_PERSON = "asking what a person shows"
     RESOLVE_PEOPLE = "asking by what else people are known"
@@ -72,14 +69,5 @@ OF_GROUPS = frozenset(
 """What `GroupActions` and `CommunityActions` are about."""
 
 
-class Acting(
-    MessageActions,
-    ContactActions,
-    ProfileActions,
-    GroupActions,
-    CommunityActions,
-    PresenceActions,
-    CallActions,
-    Protocol,
-):
+class Acting(MessageActions, ContactActions, ProfileActions, GroupActions, CommunityActions, Protocol):
     """A link of a driver that could do everything; who has one calls only what its driver declares."""

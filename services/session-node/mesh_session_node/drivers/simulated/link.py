@@ -19,10 +19,7 @@ from mesh_session_node.drivers.simulated.asking import refused
 from mesh_session_node.drivers.simulated.contact_actions import SimulatedContactActions
 from mesh_session_node.drivers.simulated.encoding import from_wire, identity_of, to_audience
 from mesh_session_node.drivers.simulated.group_actions import SimulatedGroupActions
-from mesh_session_node.drivers.simulated.message_actions import (
-    SimulatedMessageActions,
-    SimulatedPresenceActions,
-)
+from mesh_session_node.drivers.simulated.message_actions import SimulatedMessageActions
 from mesh_session_node.drivers.simulated.notices import notice_of, presence_of, typing_of
 from mesh_session_node.drivers.simulated.outcomes import (
     CLOSINGS,
@@ -49,7 +46,6 @@ class SimulatedLink(
     SimulatedContactActions,
     SimulatedProfileActions,
     SimulatedGroupActions,
-    SimulatedPresenceActions,
     asyncio.Protocol,
 ):
     """Open, then logged in, then ended. Used by pairing too, which stops before the login."""

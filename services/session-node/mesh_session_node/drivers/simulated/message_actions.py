@@ -1,4 +1,4 @@
-"""Acts on messages, and acts of the moment."""
+"""Acts on messages."""
 
 from __future__ import annotations
 
@@ -48,21 +48,6 @@ class SimulatedMessageActions(Asking):
 
     async def _change_app_state(self, name: str, value: bytes) -> None:
         await self.ask(wire.Query(change_app_state=wire.ChangeAppState(name=name, value=value)))
-
-
-class SimulatedPresenceActions(Asking):
-    """Implements `PresenceActions` and `CallActions`."""
-
-    __slots__ = ()
-
-    async def show_online(self, *, online: bool) -> None:
-        await self.ask(wire.Query(show_online=wire.ShowOnline(online=online)))
-
-    async def watch_presence(self, person: str) -> None:
-        await self.ask(wire.Query(watch_presence=wire.WatchPresence(address=person)))
-
-    async def reject_call(self, call_id: str, caller: str) -> None:
-        await self.ask(wire.Query(reject_call=wire.RejectCall(call_id=call_id, caller=caller)))
 
 
 def _change(network_id: str, target: Reference) -> wire.ChangeMessage:

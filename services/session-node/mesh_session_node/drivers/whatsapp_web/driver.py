@@ -41,14 +41,6 @@ class WhatsappWebDriver:
         - {
             Capability.END_LIVE_LOCATION,
             Capability.STATUS_TO_CONTACTS,
-            Capability.LOOK_UP_PERSON,
-            Capability.RESOLVE_PEOPLE,
-            Capability.ADDRESS_BOOK,
-            Capability.PICTURES,
-            Capability.BUSINESS_PROFILES,
-            Capability.PROFILE,
-            Capability.EDIT_BUSINESS_PROFILE,
-            Capability.PRIVACY,
         }
         - OF_GROUPS
     )
