@@ -396,6 +396,8 @@ class TestDeletedAccounts:
 
 _BY_TABLE = {
     "account_record": "INSERT INTO account_record VALUES ($1, 99, 'key', '', '', now())",
+    "chat": "INSERT INTO chat (account, chat, last_time) VALUES ($1, 'phone:+491', now())",
+    "chat_fold": "INSERT INTO chat_fold (account, until) VALUES ($1, $1)",
     "credential": "INSERT INTO credential VALUES ($1, 1, '')",
     "driver_row": "INSERT INTO driver_row VALUES ($1, 'key', '')",
     "driver_row_count": "INSERT INTO driver_row_count VALUES ($1, 1)",

@@ -223,6 +223,8 @@ _ROWS = {
     "media_fetch (message, account, shard, blob)": "VALUES ($2, $2, 5, '')",
     "disconnect": "VALUES ($2, $2, 1, '', '', NULL, now())",
     "credential": "VALUES ($2, 1, '')",
+    "chat (account, chat, last_time)": "VALUES ($2, 'phone:+491', now())",
+    "chat_fold (account, until)": "VALUES ($2, $2)",
     "account_record": "VALUES ($2, 1, 'key', '', '', now())",
     "driver_row": "VALUES ($2, 'key', '')",
     "driver_row_count": "VALUES ($2, 1)",

@@ -25,6 +25,7 @@ class Can(Enum):
     TELLS_CALLS = "calls to the account, told"
     OFFERS_NOTICES_AGAIN = "what is told beside messages comes again until it is stored"
     FILES = "files, both ways"
+    TELLS_CHATS = "what the account's phone does with chats and labels"
 
 
 EVERYTHING = frozenset(Can)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from mesh_session_node.drivers.interface.driver import Driver
 from mesh_session_node.drivers.interface.outcomes import End, Failure
@@ -60,12 +60,6 @@ class DriverWorld(Protocol):
     async def group_run_by(self, person: str) -> str:
         """The address of a group of the account and a person, of which only that is an administrator."""
 
-    async def ask_to_join(self, group: str, code: str, person: str) -> None:
-        """A person (an address) asks to join a group, by the code of its invite link."""
-
-    async def refuse_being_added(self, person: str) -> None:
-        """From now on a person (an address) can only be invited to groups."""
-
     async def let_it_be_late(self) -> None:
         """From now on it is too late to edit what the account sent, and to take it back."""
 
@@ -97,6 +91,12 @@ class DriverWorld(Protocol):
 
     async def refuse(self, failure: Failure) -> int:
         """From now on the account's messages are refused so, with this number of the network."""
+
+    async def on_phone(self, chat: str, **act: Any) -> None:
+        """Somebody does something on the account's phone, as ActOnPhoneRequest of SimulatorService has it."""
+
+    async def give_history(self, chat: str, messages: int) -> None:
+        """The account's phone has so many messages of a chat's past."""
 
     async def unacknowledged(self) -> int:
         """How many messages the network will offer to the account again."""
@@ -169,6 +169,6 @@ WORLDS: Mapping[str, WorldKind] = {
     "simulated": WorldKind(
         SimulatedDriver, EVERYTHING - {Can.ROWS, Can.PASSKEYS}, each_by_itself(simulated_world)
     ),
-    "whatsapp_web": WorldKind(WhatsappWebDriver, EVERYTHING - {Can.RATCHET}, linked_devices),
+    "whatsapp_web": WorldKind(WhatsappWebDriver, EVERYTHING - {Can.RATCHET, Can.TELLS_CHATS}, linked_devices),
 }
 """By the name that the table of drivers has."""

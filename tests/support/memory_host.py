@@ -219,6 +219,13 @@ class MemoryNetwork:
     hold = let_go = leave = logged_in
 
 
+class MemoryTaker:
+    """Implements `NoticeTaker` for what needs a database: nothing comes of it."""
+
+    async def take(self, _session: SessionContext, _notice: Any) -> Sequence[Row]:
+        return ()
+
+
 class MemoryHost:
     """Implements `Host`, `ConnectQueue` and `SessionMaker`. `permits` is what ownership would say."""
 
@@ -241,7 +248,7 @@ class MemoryHost:
         self.messages = MemoryMessages()
         self.journal.on_rows = self.messages.store
         self.fetcher = MemoryFetcher()
-        self.notices = Notices(notice_takers())
+        self.notices = Notices(notice_takers(MemoryTaker()))
         self._driver = driver
         self._tasks: set[asyncio.Task[None]] = set()
 

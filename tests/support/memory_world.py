@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from mesh_session_node.drivers.interface.chat_actions import LabelFacts
+from mesh_session_node.drivers.interface.chat_notices import (
+    ChatEmptied,
+    ChatRead,
+    ChatSet,
+    Labelled,
+    LabelSet,
+)
 from mesh_session_node.drivers.interface.content import Identity, Incoming, Reference
-from mesh_session_node.drivers.interface.groups import GroupInfo, JoinRequest, Member, Named
 from mesh_session_node.drivers.interface.notices import CallEnded, CallOffered, Notice, TypingShown
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure, Refusal, Refused
 from mesh_session_node.drivers.interface.pairing import Paired, PairingCode
 from mesh_session_node.drivers.memory.actions import Act
 from mesh_session_node.drivers.memory.driver import MemoryDriver
-from mesh_session_node.drivers.memory.group_actions import OWN
 from mesh_session_node.drivers.memory.rows import RowsDriver, first_rows
-from sessionmesh.v1 import call_pb2, content_pb2, group_pb2, message_pb2
+from sessionmesh.v1 import call_pb2, content_pb2, message_pb2
 from sessionmesh.v1.profile_pb2 import BusinessProfile
 from tests.support.eventually import eventually
 from tests.support.proxy_server import ProxyServer
@@ -90,16 +96,7 @@ class MemoryWorld:
 
     async def group_run_by(self, person: str) -> str:
         self.driver.link.refusal = Refused(Refusal.NOT_AN_ADMIN)
-        members = [Member(Named(person), group_pb2.GROUP_ROLE_OWNER), Member(Named(OWN))]
-        self.driver.of_groups.put(GroupInfo(address="group:1", name="Theirs", members=members))
         return await self.group_of(person)
-
-    async def ask_to_join(self, group: str, code: str, person: str) -> None:
-        asking = self.driver.of_groups.requests.setdefault(group, [])
-        asking.append(JoinRequest(Named(person), 1))
-
-    async def refuse_being_added(self, person: str) -> None:
-        self.driver.of_groups.unaddable.add(person)
 
     async def let_it_be_late(self) -> None:
         self.driver.link.refusal = Refused(Refusal.TOO_LATE)
@@ -128,6 +125,16 @@ class MemoryWorld:
         self, person: str, state: message_pb2.TypingState.ValueType, group: str = ""
     ) -> None:
         self.driver.link.notify(TypingShown(group or person, person, state, _identity(person)))
+
+    async def on_phone(self, chat: str, **act: Any) -> None:
+        ((done, value),) = act.items()
+        self._notify(_ON_PHONE[done](chat, value))
+
+    async def give_history(self, chat: str, messages: int) -> None:
+        content = content_pb2.Content(text=content_pb2.TextContent(body="once"))
+        self.driver.link.past = [
+            Incoming(f"PAST{at}", chat, chat, "", content, 1 + at, history=True) for at in range(messages)
+        ]
 
     async def place_call(self, caller: str, *, video: bool) -> str:
         self._calls += 1
@@ -231,3 +238,28 @@ def _said(act: Act) -> list[str]:
 def _identity(address: str) -> Identity | None:
     """What the network in memory knows of a person besides the address."""
     return Identity(phone=address[6:], user_id=address[7:]) if address.startswith("phone:") else None
+
+
+def _labelled(chat: str, given: Mapping[str, Any]) -> Labelled:
+    return Labelled(
+        given["label_id"], chat, given.get("labelled", False), given.get("network_message_id", "")
+    )
+
+
+def _label(_chat: str, given: Mapping[str, Any]) -> LabelSet:
+    label = LabelFacts(given["id"], given.get("name", ""), given.get("color", 0))
+    return LabelSet(label, deleted=given.get("deleted", False))
+
+
+_ON_PHONE: Mapping[str, Callable[[str, Any], Notice]] = {
+    "archive": lambda chat, value: ChatSet(chat, archived=value, pinned=False if value else None),
+    "mute_until_us": lambda chat, value: ChatSet(chat, mute_until=value),
+    "pin": lambda chat, value: ChatSet(chat, pinned=value),
+    "mark_unread": lambda chat, value: ChatSet(chat, marked_unread=True) if value else ChatRead(chat),
+    "read": ChatRead,
+    "clear": lambda chat, _: ChatEmptied(chat, deleted=False),
+    "delete": lambda chat, _: ChatEmptied(chat, deleted=True),
+    "disappear_after_seconds": lambda chat, value: ChatSet(chat, disappear_after=value),
+    "label": _label,
+    "labelling": _labelled,
+}

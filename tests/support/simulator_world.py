@@ -76,15 +76,6 @@ class SimulatorWorld:
         address: str = made.group.address
         return address
 
-    async def ask_to_join(self, group: str, code: str, person: str) -> None:
-        query = wire.Query(join_group=wire.Invite(code=code))
-        phone = person.removeprefix("phone:")
-        done = await self.ask("ActInGroup", api.ActInGroupRequest(phone=phone, query=query))
-        assert done.answer.joined.pending
-
-    async def refuse_being_added(self, person: str) -> None:
-        await self.ask("SetNetwork", api.SetNetworkRequest(unaddable_phones=[person.removeprefix("phone:")]))
-
     async def write_to(self, sender: str, text: str) -> None:
         await self._inject(sender=sender, text=text)
 
@@ -122,6 +113,13 @@ class SimulatorWorld:
         request.behaviour.refusals.add(reason=_REASONS[failure], code=self.numbers[failure])
         await self.ask("SetBehaviour", request)
         return self.numbers[failure]
+
+    async def on_phone(self, chat: str, **act: Any) -> None:
+        await self.ask("ActOnPhone", api.ActOnPhoneRequest(phone=self.phone, chat=chat, **act))
+
+    async def give_history(self, chat: str, messages: int) -> None:
+        request = api.GivePhoneHistoryRequest(phone=self.phone, chat=chat, messages=messages)
+        await self.ask("GivePhoneHistory", request)
 
     async def unacknowledged(self) -> int:
         found = await self.ask("GetNetworkAccount", api.GetNetworkAccountRequest(phone=self.phone))

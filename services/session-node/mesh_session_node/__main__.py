@@ -32,6 +32,7 @@ from mesh_core.rpc.tls import ChannelTls, client_context
 from mesh_core.sealing import PostgresDataKeys, Sealer
 from mesh_core.tasks import Supervisor
 from mesh_session_node.calls.account_call import AccountCalls
+from mesh_session_node.calls.chat_service import ChatService
 from mesh_session_node.calls.contact_service import ContactService
 from mesh_session_node.calls.message_service import MessageService
 from mesh_session_node.calls.node_service import NodeService
@@ -47,7 +48,9 @@ from mesh_session_node.node.node import Node
 from mesh_session_node.outbound.link_previews import LinkPreviews
 from mesh_session_node.settings import SessionNodeSettings
 from mesh_session_node.store.accounts import AccountStore, SendLimits
+from mesh_session_node.store.chats import ChatStore
 from mesh_session_node.store.driver_rows import DriverRowStore
+from mesh_session_node.store.labels import LabelStore
 from mesh_session_node.store.media import MediaClient
 from mesh_session_node.store.messages import MessageStore
 from mesh_session_node.store.pictures import Pictures
@@ -55,6 +58,7 @@ from mesh_session_node.store.records import RecordStore, RequestStore
 from mesh_session_node.store.sessions import SessionStore
 from sessionmesh.internal.v1 import node_pb2_grpc
 from sessionmesh.v1 import (
+    chat_pb2_grpc,
     contact_pb2_grpc,
     message_pb2_grpc,
     profile_pb2_grpc,
@@ -64,7 +68,7 @@ from sessionmesh.v1 import (
 
 logger = structlog.get_logger(__name__)
 
-OLDEST_SCHEMA = 20
+OLDEST_SCHEMA = 21
 
 
 async def main(settings: SessionNodeSettings, stop: Stop) -> None:
@@ -132,6 +136,8 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
             previews=previews,
             rows=DriverRowStore(database.pool, sealer),
             records=RecordStore(database.pool),
+            chats=ChatStore(database.pool),
+            labels=LabelStore(database.pool),
             ownership=ownership,
         )
         journal_task = supervisor.start("journal", journal.run(node.on_commit))
@@ -185,6 +191,8 @@ def _add_services(
     server.add(contact_pb2_grpc.add_ContactServiceServicer_to_server, contact_service)
     profile_service = ProfileService(calls, RecordStore(database.pool), pictures)
     server.add(profile_pb2_grpc.add_ProfileServiceServicer_to_server, profile_service)
+    chat_service = ChatService(calls, node.chats, node.labels, node.references, pager)
+    server.add(chat_pb2_grpc.add_ChatServiceServicer_to_server, chat_service)
     session_service = SessionService(calls, node.pairings, SessionStore(database.pool), pager)
     server.add(session_pb2_grpc.add_SessionServiceServicer_to_server, session_service)
     server.add(

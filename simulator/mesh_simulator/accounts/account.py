@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
 from mesh_simulator.accounts.addresses import hidden_id_of, user_id_of
 from mesh_simulator.accounts.shown import Shown
@@ -105,6 +105,13 @@ class PendingInbound:
     author: Account | None
 
 
+class AppStateValue(NamedTuple):
+    """What holds of a name, and the version with which it came."""
+
+    value: bytes
+    version: int
+
+
 class Account:
     """An account of the network; thousands exist, so it is small."""
 
@@ -126,6 +133,7 @@ class Account:
         "notice_sequence",
         "notices",
         "number",
+        "past",
         "people",
         "phone",
         "push_name",
@@ -168,10 +176,12 @@ class Account:
         """Highest ratchet position seen."""
         self.known_message_ids: dict[str, int] = {}
         """Those of accepted messages, in their order, with when that was, in microseconds since the epoch."""
-        self.app_state: dict[str, bytes] | None = None
-        """What the account's devices have in common, by name; None: nothing."""
+        self.app_state: dict[str, AppStateValue] | None = None
+        """What the account's devices have in common, by name, oldest change first; None: nothing."""
         self.app_state_version = 0
         """How often that has changed."""
+        self.past: dict[str, int] | None = None
+        """How many messages of its past the phone has of a chat, by the chat's address; None: none at all."""
         self.inbound: dict[str, PendingInbound] = {}
         """By message id, oldest first."""
         self.inbound_counter = 0
@@ -209,10 +219,9 @@ class Account:
         """What the account's devices have in common under a name is this from now on; empty: nothing."""
         state = {} if self.app_state is None else self.app_state
         state.pop(name, None)
-        if value:
-            state[name] = value
-        self.app_state = state
         self.app_state_version += 1
+        state[name] = AppStateValue(value, self.app_state_version)
+        self.app_state = state
 
     def wait_for_limit(self, now: float) -> float:
         """Seconds until the account may send again; 0 when it may, and then this message is counted."""
@@ -222,3 +231,13 @@ class Account:
             return ahead - (MINUTE - interval)
         self.theoretical_arrival = now + ahead + interval
         return 0
+
+
+@dataclass(slots=True)
+class Group:
+    """A group. `members` maps phone numbers to whether they are administrators."""
+
+    group_id: str
+    subject: str
+    create_time_us: int
+    members: dict[str, bool] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Changes of messages that were sent: edited, taken back, pinned; and of what an account's devices share.
+"""Changes of messages that were sent: edited, taken back, pinned.
 
 The network does not look into an edit, and knows of a message only who sent it and when.
 """
@@ -8,25 +8,22 @@ from __future__ import annotations
 import time
 from typing import TypeAlias
 
-from mesh_simulator.accounts.account import Account
+from mesh_simulator.accounts.account import Account, Group
 from mesh_simulator.accounts.addresses import GROUP
 from mesh_simulator.accounts.directory import Directory
-from mesh_simulator.accounts.group import Group
 from mesh_simulator.ledger.ledger import Ledger
 from mesh_simulator.ledger.records import Kind
 from mesh_simulator.messages.inbound import InboundMessages
-from mesh_simulator.messages.receipts import is_message_id, recordable
+from mesh_simulator.messages.receipts import is_message_id
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 
 MAX_CONTENT_BYTES = 256 * 1024
-MAX_NAME = 512
-"""Characters of the name of a part of the app state."""
 
 Refusal: TypeAlias = "wire.QueryErrorReason.ValueType"
 
 
 class MessageChanges:
-    """Makes the changes that may be made, and passes them on. Both return why not; None: it is done."""
+    """Makes the changes that may be made, and passes them on. `change` returns why not; None: it is done."""
 
     def __init__(self, directory: Directory, ledger: Ledger, inbound: InboundMessages) -> None:
         self._directory = directory
@@ -58,20 +55,6 @@ class MessageChanges:
             text=f"{change.id}\0{change.message_id}",
         )
         self._pass_on(account, change, kind, chat)
-        return None
-
-    def change_app_state(self, account: Account, change: wire.ChangeAppState) -> Refusal | None:
-        """Change what the account's devices have in common."""
-        if not 0 < len(change.name) <= MAX_NAME or not change.name.isprintable():
-            return wire.QUERY_ERROR_REASON_MALFORMED
-        account.change_app_state(change.name, change.value)
-        self._ledger.append(
-            Kind.APP_STATE_CHANGED,
-            account=account.number,
-            counter=account.app_state_version,
-            text=f"{recordable(change.name)}\0",
-            body=change.value,
-        )
         return None
 
     def _refuse(

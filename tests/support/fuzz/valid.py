@@ -271,6 +271,18 @@ def about_person(**fields: object) -> Make:
     return make
 
 
+def known_chat(**fields: object) -> Make:
+    """A chat with a message, of an account of its own."""
+
+    async def make(world: World) -> Fields:
+        account = await paired_account(world)
+        chat = f"phone:{new_phone()}"
+        await world("SendMessage", **(message(world) | account | {"recipient": chat}))
+        return account | {"address": chat} | fields
+
+    return make
+
+
 async def saved_contact(world: World) -> Fields:
     about = await about_person(full_name="Ada Lovelace", first_name="Ada")(world)
     await world("SaveContact", **about)
@@ -306,6 +318,35 @@ async def changed_privacy(world: World) -> Fields:
     mask = {"paths": ["last_seen", "default_disappear_after"]}
     settings = {"last_seen": 7, "default_disappear_after": {"seconds": 86_400}}
     return await paired_account(world) | {"privacy_settings": settings, "update_mask": mask}
+
+
+async def changed_chat(world: World) -> Fields:
+    chat = {"address": f"phone:{new_phone()}", "pinned": True, "mute_until": {"seconds": 4_000_000_000}}
+    return await connected(world) | {"chat": chat, "update_mask": {"paths": ["pinned", "mute_until"]}}
+
+
+async def own_label(world: World) -> Fields:
+    account = await connected(world)
+    label = (await world("CreateLabel", **account, request_id=unique(), name=unique())).label
+    return account | {"label_id": label.id}
+
+
+async def new_label(world: World) -> Fields:
+    return await connected(world) | {"request_id": unique(), "name": unique(), "color": 3}
+
+
+async def changed_label(world: World) -> Fields:
+    label = await own_label(world)
+    given = {"id": label.pop("label_id"), "name": unique(), "color": 4}
+    return label | {"label": given, "update_mask": {"paths": ["name", "color"]}}
+
+
+async def labelled_chat(world: World) -> Fields:
+    return await own_label(world) | {"chat": f"phone:{new_phone()}", "labelled": True}
+
+
+async def labelled_message(world: World) -> Fields:
+    return await own_label(world) | await acting(labelled=True)(world)
 
 
 async def own_group(world: World) -> Fields:
@@ -362,6 +403,8 @@ _SIMPLE: dict[str, Callable[[World], Fields]] = {
         account={"display_name": "Fuzz", "labels": {"team": "one"}, "send_limits": {"per_hour": 1_000}},
         update_mask={"paths": ["display_name", "labels", "send_limits"]},
     ),
+    "ChatService.ListChats": live("account_id", page_size=10, show_archived=True, label_id="7"),
+    "ChatService.ListLabels": live("account_id", page_size=10),
     "EventService.AcknowledgeEvents": live("name", "cursor"),
     "EventService.CreateSubscription": lambda world: {
         "subscription": {
@@ -487,6 +530,16 @@ _SIMPLE: dict[str, Callable[[World], Fields]] = {
     },
     "SimulatorService.IssueCredential": lambda world: {"phone": world.live["spare_phone"]},
     "SimulatorService.ListNetworkAccounts": live(page_size=10),
+    "SimulatorService.ActOnPhone": lambda world: {
+        "phone": world.live["spare_phone"],
+        "chat": f"phone:{new_phone()}",
+        "labelling": {"label_id": "7", "labelled": True},
+    },
+    "SimulatorService.GivePhoneHistory": lambda world: {
+        "phone": world.live["spare_phone"],
+        "chat": f"phone:{new_phone()}",
+        "messages": 10,
+    },
     "SimulatorService.PlaceCall": lambda world: {
         "phone": world.live["spare_phone"],
         "caller": f"phone:{new_phone()}",
@@ -547,6 +600,16 @@ _SIMPLE: dict[str, Callable[[World], Fields]] = {
 _PREPARED: dict[str, Make] = {
     "AccountService.DeleteAccount": own_account,
     "AccountService.UndeleteAccount": deleted_account,
+    "ChatService.ClearChat": known_chat(),
+    "ChatService.CreateLabel": new_label,
+    "ChatService.DeleteChat": known_chat(),
+    "ChatService.DeleteLabel": own_label,
+    "ChatService.GetChat": known_chat(),
+    "ChatService.MarkChatRead": known_chat(),
+    "ChatService.SetChatLabel": labelled_chat,
+    "ChatService.SetMessageLabel": labelled_message,
+    "ChatService.UpdateChat": changed_chat,
+    "ChatService.UpdateLabel": changed_label,
     "ContactService.CheckNumbers": checked_numbers,
     "ContactService.DeleteContact": saved_contact,
     "ContactService.FetchContact": about_person(),

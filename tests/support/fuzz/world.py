@@ -61,7 +61,7 @@ class World:
         """Who has the key for a method, and no more."""
         return self.admin if is_operators(method) else self.tenant
 
-    async def __call__(self, name: str, **fields: Any) -> Any:
+    async def __call__(self, name: str, /, **fields: Any) -> Any:
         """The response of a method; fails when it is not OK."""
         method = named(name)
         request = new_request(method, fields).SerializeToString()

@@ -44,6 +44,8 @@ async def erase(connection: AnyConnection, tenant: UUID, who: Identities) -> Asy
         yield Item.ERASED
     for _ in await connection.fetch(_RECORDS, tenant, sorted(who.addresses)):
         yield Item.ERASED
+    for _ in await connection.fetch(_CHATS, tenant, sorted(who.addresses)):
+        yield Item.ERASED
     async for event in person_rows.events(connection, tenant, who):
         bare = _bare_event(event.event).SerializeToString()
         await connection.execute(_EVENT.format(event.table), event.place, event.row["id"], bare)
@@ -166,6 +168,8 @@ _LONGEST_TRANSACTION = 12.0  # the server ends those of the mesh after ten secon
 _RECEIPT = "DELETE FROM message_receipt WHERE message = $1 AND member = $2"
 _RECORDS = """DELETE FROM account_record WHERE account IN (SELECT id FROM account WHERE tenant = $1)
   AND (member = ANY ($2::text[]) OR key = ANY ($2)) RETURNING 1"""
+_CHATS = """DELETE FROM chat WHERE account IN (SELECT id FROM account WHERE tenant = $1)
+  AND chat = ANY ($2::text[]) RETURNING 1"""
 _EVENT = "UPDATE {} SET body = $3 WHERE ctid = $1::text::tid AND id = $2"
 _TAKEN_BACK = "SELECT media FROM media_reference WHERE account = $1 AND message = $2"
 # Equal files are one media for all of an account's messages: one that another message has stays with that.

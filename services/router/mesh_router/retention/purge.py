@@ -110,6 +110,8 @@ ACCOUNT_TABLES: Mapping[str, str] = {
     "network_message": _of_account("network_message", "network_id"),
     "person_identity": _of_account("person_identity", "person"),
     "account_record": _of_account("account_record", "key"),
+    "chat": _of_account("chat", "chat"),
+    "chat_fold": _of_account("chat_fold", "account"),
     "disconnect": _of_account("disconnect", "id"),
     "request": """WITH gone AS (DELETE FROM request WHERE scope = $1 AND (method, request_id) IN (
       SELECT method, request_id FROM request WHERE scope = $1 LIMIT 2000) RETURNING scope)
@@ -128,6 +130,8 @@ _LARGE = (
     "network_message",
     "person_identity",
     "account_record",
+    "chat",
+    "chat_fold",
     "disconnect",
     "driver_row",
 )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from hashlib import blake2b
 
+from asyncpg.pgproto.pgproto import UUID
 from google.protobuf.duration_pb2 import Duration
 
 from mesh_core import addresses, validation
@@ -23,6 +25,7 @@ from mesh_session_node.calls.sending import Accepted
 from mesh_session_node.context.message_rows import message_of_row
 from mesh_session_node.drivers.interface.capabilities import Capability
 from mesh_session_node.drivers.interface.content import Reference, is_person
+from mesh_session_node.journal import ChatChange
 from mesh_session_node.outbound.references import check_ref
 from sessionmesh.v1 import content_pb2
 from sessionmesh.v1 import message_pb2 as pb
@@ -157,17 +160,24 @@ class MessageActs(MessageChanges):
         if not 1 <= len(refs) <= MAX_MARKED:
             raise InvalidField("messages", f"must have 1 to {MAX_MARKED} entries")
         marked: dict[tuple[str, str], list[str]] = {}
+        read: dict[str, UUID] = {}
         for at, ref in enumerate(refs):
             field = f"messages[{at}]"
             check_ref(field, ref)
-            target = await self._references.resolve(session.context, ref, field)
+            target, row = await self._references.find(session.context, ref, field)
             if not target.sender:
                 raise InvalidField(field, "was written by the account itself")
             if played and target.content is not None and not _is_played(target.content):
                 raise InvalidField(field, "is neither a voice note nor a video note")
             marked.setdefault((target.chat, target.sender), []).append(target.network_id)
+            if row is not None:
+                read[row["chat"]] = max(row["id"], read.get(row["chat"], row["id"]))
         for (chat, sender), network_ids in marked.items():
             await self._tell_marked(session, chat, sender, network_ids, played=played)
+        if read:  # what was written before in the chat is read as well
+            micros = time.time_ns() // 1000
+            rows = [ChatChange(chat=chat, time=micros, read_until=until) for chat, until in read.items()]
+            await in_time(self._calls.write(session, *rows))
 
     async def _tell_marked(
         self, session: Session, chat: str, sender: str, network_ids: Sequence[str], *, played: bool

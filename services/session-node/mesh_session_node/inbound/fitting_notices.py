@@ -7,6 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
+from mesh_session_node.drivers.interface.chat_actions import FOR_EVER, LabelFacts
+from mesh_session_node.drivers.interface.chat_notices import (
+    ChatEmptied,
+    ChatRead,
+    ChatSet,
+    Labelled,
+    LabelSet,
+)
 from mesh_session_node.drivers.interface.notices import (
     CallEnded,
     CallOffered,
@@ -17,11 +25,15 @@ from mesh_session_node.drivers.interface.notices import (
 )
 from mesh_session_node.inbound.bounds import changed, fit_address, fit_id, fit_text, fit_time
 from mesh_session_node.inbound.fitting import fit_identity
-from mesh_session_node.inbound.fitting_groups import OF_GROUPS
 from sessionmesh.v1 import call_pb2, message_pb2
 
 MAX_KIND = 64
 """Characters of what an unknown notice is called."""
+MAX_NAME = 100
+"""Characters of what a chat or a label is called."""
+MAX_LABEL_ID = 64
+MAX_COLOR = 1_000
+MAX_DISAPPEAR_SECONDS = 90 * 86_400
 AnyCall = TypeVar("AnyCall", CallOffered, CallEnded)
 
 
@@ -69,6 +81,44 @@ def _ended(notice: CallEnded) -> CallEnded:
     return _call(notice)
 
 
+def _chat_set(notice: ChatSet) -> ChatSet:
+    until, after, name = notice.mute_until, notice.disappear_after, notice.name
+    return replace(
+        notice,
+        chat=fit_address(notice.chat),
+        mute_until=None if until is None else min(max(until, 0), FOR_EVER),
+        disappear_after=None if after is None else min(max(after, 0), MAX_DISAPPEAR_SECONDS),
+        name=None if name is None else fit_text(name, MAX_NAME),
+    )
+
+
+def _chat_read(notice: ChatRead) -> ChatRead:
+    return ChatRead(fit_address(notice.chat), notice.network_id and fit_id(notice.network_id))
+
+
+def _chat_emptied(notice: ChatEmptied) -> ChatEmptied:
+    return replace(notice, chat=fit_address(notice.chat))
+
+
+def _label_set(notice: LabelSet) -> LabelSet:
+    label = notice.label
+    color = None if label.color is None else min(max(label.color, 0), MAX_COLOR)
+    return replace(notice, label=LabelFacts(_label_id(label.id), fit_text(label.name, MAX_NAME), color))
+
+
+def _labelled(notice: Labelled) -> Labelled:
+    return replace(
+        notice,
+        label_id=_label_id(notice.label_id),
+        chat=fit_address(notice.chat),
+        network_id=notice.network_id and fit_id(notice.network_id),
+    )
+
+
+def _label_id(text: str) -> str:
+    return fit_text(text, MAX_LABEL_ID) or "0"
+
+
 def _unknown(notice: UnknownNotice) -> UnknownNotice:
     return UnknownNotice(fit_text(notice.kind, MAX_KIND))
 
@@ -80,9 +130,13 @@ def _now() -> int:
 BOUNDS: Mapping[type, Callable[[Any], Any]] = {
     CallEnded: _ended,
     CallOffered: _call,
+    ChatEmptied: _chat_emptied,
+    ChatRead: _chat_read,
+    ChatSet: _chat_set,
+    LabelSet: _label_set,
+    Labelled: _labelled,
     PresenceShown: _presence,
     TypingShown: _typing,
     UnknownNotice: _unknown,
-    **OF_GROUPS,
 }
 """By the kind of notice."""

@@ -11,6 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from mesh_session_node.context.context import SessionContext
+from mesh_session_node.drivers.interface.chat_notices import (
+    ChatEmptied,
+    ChatRead,
+    ChatSet,
+    Labelled,
+    LabelSet,
+)
 from mesh_session_node.drivers.interface.notices import CallEnded, CallOffered
 from mesh_session_node.inbound.calls import Calls
 from mesh_session_node.journal import Row
@@ -31,10 +38,15 @@ NoticeTakers = Mapping[type, NoticeTaker]
 """By the kind of notice. What is not there is acknowledged, and nothing comes of it."""
 
 
-def notice_takers() -> NoticeTakers:
+def notice_takers(chats: NoticeTaker) -> NoticeTakers:
     """Those of a node."""
     calls = Calls()
     return {
         CallEnded: calls,
         CallOffered: calls,
+        ChatEmptied: chats,
+        ChatRead: chats,
+        ChatSet: chats,
+        LabelSet: chats,
+        Labelled: chats,
     }

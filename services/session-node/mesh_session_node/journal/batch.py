@@ -15,6 +15,7 @@ from mesh_session_node.journal.rows import (
     AccountRecord,
     AccountRef,
     Action,
+    ChatChange,
     ContentUpdate,
     Credential,
     Disconnect,
@@ -61,6 +62,7 @@ class Columns:
         self._actions: list[tuple[Any, ...]] = []
         self._answers: list[tuple[Any, ...]] = []
         self._records: dict[tuple[int, int, str, str], tuple[Any, ...]] = {}
+        self._chats: dict[tuple[int, str], tuple[Any, ...]] = {}
         self._sessions: dict[AccountRef, tuple[Any, ...]] = {}
         self._disconnects: list[tuple[Any, ...]] = []
         self._contents: dict[UUID, tuple[Any, ...]] = {}
@@ -156,6 +158,14 @@ class Columns:
         row = (account, r.kind, r.key, r.member, r.value, r.time)
         self._records[row[:4]] = row
 
+    def _chat(self, _owner: AccountRef, account: int, c: ChatChange) -> None:
+        row, before = (account, *_CHAT(c)), self._chats.get((account, c.chat))
+        if before is not None and not c.deleted:
+            row = tuple(was if now is None else now for was, now in zip(before, row, strict=True))
+            for flag in _FLAGS:
+                row = (*row[:flag], before[flag] or row[flag], *row[flag + 1 :])
+        self._chats[account, c.chat] = row
+
     def _disconnect(self, _owner: AccountRef, account: int, d: Disconnect) -> None:
         self._disconnects.append((account, *_DISCONNECT(d)))
 
@@ -208,6 +218,8 @@ _INBOUND = attrgetter(
 )
 _IN_PLACE = attrgetter("message", "direction", "status", "chat", "content", "network_time", "edit_time")
 _SESSION = attrgetter(*SessionSnapshot.__struct_fields__)
+_CHAT = attrgetter(*ChatChange.__struct_fields__)
+_FLAGS = [1 + ChatChange.__struct_fields__.index(field) for field in ("deleted", "cleared")]
 _DISCONNECT = attrgetter("id", "cause", "detail", "node", "connect_time", "disconnect_time")
 _PERSON = attrgetter(*PersonIdentity.__struct_fields__)
 _RECEIPT = attrgetter("message", "member", "status", "time")
@@ -217,6 +229,7 @@ _ADD: dict[type, Callable[[Columns, AccountRef, int, Any], None]] = {
     InboundMessage: Columns._inbound_message,
     Action: Columns._action,
     AccountRecord: Columns._record,
+    ChatChange: Columns._chat,
     SessionSnapshot: Columns._session,
     Disconnect: Columns._disconnect,
     Credential: Columns._credential,
@@ -320,6 +333,7 @@ COLUMNS = (
     Column("driver_rows", "journal_driver_row[]", lambda columns: columns._driver_rows.values()),
     Column("records", "journal_record[]", lambda columns: columns._records.values()),
     Column("answers", "journal_answer[]", attrgetter("_answers")),
+    Column("chats", "journal_chat[]", lambda columns: columns._chats.values()),
 )
 """Everything that `journal_write` takes of a batch's rows; nothing else names or counts its arguments."""
 

@@ -138,6 +138,30 @@ class AccountRecord(msgspec.Struct, frozen=True, gc=False):
     time: int
 
 
+class ChatChange(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What becomes of a chat, beside what its messages make of it; what is None stays as it is.
+
+    `mute_until` is microseconds since the epoch, `disappear` seconds; 0 is none. What can be set, and
+    `name`, makes the chat where there is none: it
+    then stands among the others as if its last message had come at `time`. `read_until`: the message with
+    this id and those before it are read. `cleared`: it has no message any more, and `deleted`: nor anything
+    that was set; what comes later is not meant. Of several of a chat in a batch the last that says something
+    of a field counts.
+    """
+
+    chat: str
+    time: int
+    deleted: bool = False
+    cleared: bool = False
+    read_until: UUID | None = None
+    archived: bool | None = None
+    marked_unread: bool | None = None
+    pinned: bool | None = None
+    mute_until: int | None = None
+    disappear: int | None = None
+    name: str | None = None
+
+
 class SessionSnapshot(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The whole session row; the last one in a batch is stored. `restrictions` is a serialised
     sessionmesh.v1.Session that has only these, `settings` a sessionmesh.internal.v1.StoredSettings.
@@ -270,6 +294,7 @@ Row = (
     | InboundMessage
     | Action
     | AccountRecord
+    | ChatChange
     | SessionSnapshot
     | Disconnect
     | Credential

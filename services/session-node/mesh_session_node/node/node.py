@@ -27,6 +27,9 @@ from mesh_session_node.drivers.interface.driver import Driver
 from mesh_session_node.drivers.interface.state import DriverState, StateUnavailable
 from mesh_session_node.drivers.registry import Drivers
 from mesh_session_node.inbound.changes import ContentChanges
+from mesh_session_node.inbound.chat_notices import ChatNotices
+from mesh_session_node.inbound.chats import Chats
+from mesh_session_node.inbound.labels import Labels
 from mesh_session_node.inbound.media import MediaFetcher
 from mesh_session_node.inbound.notice_takers import notice_takers
 from mesh_session_node.inbound.notices import Notices
@@ -49,7 +52,9 @@ from mesh_session_node.outbound.references import ReferenceLookup
 from mesh_session_node.outbound.room import AccountRoom, NodeRoom
 from mesh_session_node.outbound.sender import Sender
 from mesh_session_node.store.accounts import AccountRow, AccountStore, SessionRow
+from mesh_session_node.store.chats import ChatStore
 from mesh_session_node.store.driver_rows import DriverRowStore
+from mesh_session_node.store.labels import LabelStore
 from mesh_session_node.store.media import MediaClient
 from mesh_session_node.store.messages import MessageStore
 from mesh_session_node.store.records import RecordStore
@@ -74,6 +79,8 @@ class Node:
         previews: LinkPreviews,
         rows: DriverRowStore,
         records: RecordStore,
+        chats: ChatStore,
+        labels: LabelStore,
         ownership: NodeOwnership,
     ) -> None:
         self.loop = asyncio.get_running_loop()
@@ -99,11 +106,13 @@ class Node:
         self._room = NodeRoom(settings.node_outbox_bytes)
         self._connects = ConnectLimiter(settings.connects_per_second, settings.connects_at_once, self.spawn)
         self.changes = ContentChanges(self.references)
+        self.chats = Chats(chats, self.references)
+        self.labels = Labels(labels, self.chats)
         fetcher = MediaFetcher(
             media, messages, self.changes, settings.media_transfers, settings.fetch_media_up_to
         )
         self._votes = Votes(self.references, self.changes, records)
-        self._notices = Notices(notice_takers())
+        self._notices = Notices(notice_takers(ChatNotices(self.chats, self.labels, self.references)))
         self._receiver = Receiver(self.references, self.changes, self._votes, fetcher)
         self.loader = AccountLoader(self.registry, accounts, sealer, self, fetcher, self.spawn)
         self.lookup = AccountLookup(node_id, self.registry, self.loader, ownership)

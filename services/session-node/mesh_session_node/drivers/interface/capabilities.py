@@ -12,6 +12,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Protocol
 
+from mesh_session_node.drivers.interface.chat_actions import ChatActions
 from mesh_session_node.drivers.interface.contact_actions import ContactActions
 from mesh_session_node.drivers.interface.group_actions import CommunityActions, GroupActions
 from mesh_session_node.drivers.interface.message_actions import MessageActions
@@ -51,6 +52,14 @@ class Capability(Enum):
     GROUP_JOIN_REQUESTS = "people who ask to join a group"
     COMMUNITIES = "communities, and the groups that are linked to them"
     PROXY = "connecting through a proxy of the account's own"
+    ARCHIVE_CHAT = "putting chats away"
+    MUTE_CHAT = "muting chats"
+    PIN_CHAT = "pinning chats"
+    MARK_CHAT = "marking chats as read or unread"
+    CLEAR_CHAT = "clearing and deleting chats"
+    DISAPPEARING = "messages of a chat that disappear"
+    LABELS = "labels, on chats and messages"
+    HISTORY = "the past of a chat, asked of its phone"
 
 
 OF_GROUPS = frozenset(
@@ -67,7 +76,28 @@ OF_GROUPS = frozenset(
     }
 )
 """What `GroupActions` and `CommunityActions` are about."""
+OF_CHATS = frozenset(
+    {
+        Capability.ARCHIVE_CHAT,
+        Capability.MUTE_CHAT,
+        Capability.PIN_CHAT,
+        Capability.MARK_CHAT,
+        Capability.CLEAR_CHAT,
+        Capability.DISAPPEARING,
+        Capability.LABELS,
+        Capability.HISTORY,
+    }
+)
+"""What `ChatActions` is about."""
 
 
-class Acting(MessageActions, ContactActions, ProfileActions, GroupActions, CommunityActions, Protocol):
+class Acting(
+    MessageActions,
+    ContactActions,
+    ProfileActions,
+    GroupActions,
+    CommunityActions,
+    ChatActions,
+    Protocol,
+):
     """A link of a driver that could do everything; who has one calls only what its driver declares."""

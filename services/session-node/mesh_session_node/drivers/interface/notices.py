@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mesh_session_node.drivers.interface.chat_notices import ChatNotice
 from mesh_session_node.drivers.interface.content import Identity
-from mesh_session_node.drivers.interface.group_notices import GroupNotice
 from sessionmesh.v1 import call_pb2, message_pb2
 
 
@@ -64,4 +64,4 @@ class UnknownNotice:
     kind: str = ""
 
 
-Notice = TypingShown | PresenceShown | CallOffered | CallEnded | GroupNotice | UnknownNotice
+Notice = TypingShown | PresenceShown | CallOffered | CallEnded | UnknownNotice | ChatNotice

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
+from mesh_session_node.drivers.interface.chat_actions import HistoryPage, LabelFacts
 from mesh_session_node.drivers.interface.contact_actions import (
     BlockedPerson,
     NumberStatus,
     PersonShown,
     Picture,
 )
-from mesh_session_node.drivers.interface.content import Identity, Reference
+from mesh_session_node.drivers.interface.content import Identity, Incoming, Reference
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, Refusal, Refused
 from mesh_session_node.drivers.interface.profile_actions import OwnProfile
-from mesh_session_node.drivers.memory.group_actions import MemoryGroupActions
 from sessionmesh.v1 import message_pb2, profile_pb2
 from sessionmesh.v1.profile_pb2 import BusinessProfile, PrivacySettings
 
@@ -29,11 +30,10 @@ class Act:
     arguments: tuple[Any, ...]
 
 
-class MemoryActions(MemoryGroupActions):
+class MemoryActions:
     """Implements `Acting`. `users` has the user id of each phone number that is on the network."""
 
     def __init__(self, users: Mapping[str, str]) -> None:
-        super().__init__()
         self._users = users
         self.ended: ConnectionEnded | None = None
         self.acts: list[Act] = []
@@ -52,6 +52,8 @@ class MemoryActions(MemoryGroupActions):
         """What companies show, by address."""
         self.profile = OwnProfile("", "", "")
         self.privacy_settings = PrivacySettings(read_receipts=True)
+        self.past: list[Incoming] = []
+        """What the phone still has of chats."""
 
     def done(self, name: str, *arguments: Any) -> None:
         """Note an act. Raises `Refused`, `ConnectionEnded`."""
@@ -183,6 +185,49 @@ class MemoryActions(MemoryGroupActions):
     async def list_blocked(self) -> Sequence[BlockedPerson]:
         self.done("list_blocked")
         return [BlockedPerson(person, Identity()) for person in self.blocked]
+
+    async def archive_chat(self, chat: str, last: Reference | None, *, archived: bool) -> None:
+        self.done("archive_chat", chat, last, archived)
+
+    async def mute_chat(self, chat: str, until: int) -> None:
+        self.done("mute_chat", chat, until)
+
+    async def pin_chat(self, chat: str, *, pinned: bool) -> None:
+        self.done("pin_chat", chat, pinned)
+
+    async def mark_chat(self, chat: str, last: Reference | None, *, unread: bool) -> None:
+        self.done("mark_chat", chat, last, unread)
+
+    async def clear_chat(self, chat: str, last: Reference | None) -> None:
+        self.done("clear_chat", chat, last)
+
+    async def delete_chat(self, chat: str, last: Reference | None) -> None:
+        self.done("delete_chat", chat, last)
+
+    async def set_disappearing(self, chat: str, seconds: int) -> None:
+        self.done("set_disappearing", chat, seconds)
+
+    async def put_label(self, label: LabelFacts) -> None:
+        self.done("put_label", label)
+
+    async def delete_label(self, label: LabelFacts) -> None:
+        self.done("delete_label", label)
+
+    async def label_chat(self, label_id: str, chat: str, *, labelled: bool) -> None:
+        self.done("label_chat", label_id, chat, labelled)
+
+    async def label_message(self, label_id: str, target: Reference, *, labelled: bool) -> None:
+        self.done("label_message", label_id, target, labelled)
+
+    async def fetch_history(self, chat: str, before: Reference, most: int) -> HistoryPage:
+        self.done("fetch_history", chat, before, most)
+        older = [one for one in self.past if one.chat == chat and (one.time, one.network_id) < _at(before)]
+        older.sort(key=lambda one: (one.time, one.network_id), reverse=True)
+        return HistoryPage(older[:most], len(older) <= most)
+
+
+def _at(before: Reference) -> tuple[int, str]:
+    return before.time or sys.maxsize, before.network_id
 
 
 _ONLINE = (profile_pb2.PRIVACY_AUDIENCE_EVERYONE, profile_pb2.PRIVACY_AUDIENCE_SAME_AS_LAST_SEEN)

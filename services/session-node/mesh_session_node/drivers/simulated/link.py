@@ -15,10 +15,10 @@ from mesh_core.framing import MAX_FRAME_BYTES, FrameDecoder, encode
 from mesh_session_node.drivers.interface.content import STATUS, Blob, OutgoingMessage
 from mesh_session_node.drivers.interface.driver import LinkEvents
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure
-from mesh_session_node.drivers.simulated.asking import refused
+from mesh_session_node.drivers.simulated.asking import AppStateRead, refused
+from mesh_session_node.drivers.simulated.chat_actions import SimulatedChatActions
 from mesh_session_node.drivers.simulated.contact_actions import SimulatedContactActions
 from mesh_session_node.drivers.simulated.encoding import from_wire, identity_of, to_audience
-from mesh_session_node.drivers.simulated.group_actions import SimulatedGroupActions
 from mesh_session_node.drivers.simulated.message_actions import SimulatedMessageActions
 from mesh_session_node.drivers.simulated.notices import notice_of, presence_of, typing_of
 from mesh_session_node.drivers.simulated.outcomes import (
@@ -45,7 +45,7 @@ class SimulatedLink(
     SimulatedMessageActions,
     SimulatedContactActions,
     SimulatedProfileActions,
-    SimulatedGroupActions,
+    SimulatedChatActions,
     asyncio.Protocol,
 ):
     """Open, then logged in, then ended. Used by pairing too, which stops before the login."""
@@ -58,6 +58,7 @@ class SimulatedLink(
         "_state",
         "_transfers",
         "_transport",
+        "app_state",
         "ended",
         "heard",
         "pairing",
@@ -71,6 +72,7 @@ class SimulatedLink(
         self._transport: asyncio.Transport | None = None
         self._transfers: Transfers | None = None
         self._outcome: asyncio.Future[wire.LoginOk] | None = None
+        self.app_state = AppStateRead()
         self.pairing: asyncio.Queue[wire.Frame | None] | None = None
         """Frames for whoever pairs; None at the end."""
         self.heard = self._loop.time()

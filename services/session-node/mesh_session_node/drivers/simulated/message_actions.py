@@ -31,11 +31,11 @@ class SimulatedMessageActions(Asking):
         await self.ask(wire.Query(change_message=change))
 
     async def star(self, target: Reference, *, starred: bool) -> None:
-        await self._change_app_state(f"star/{target.chat}/{target.network_id}", b"1" if starred else b"")
+        await self.change_app_state(f"star/{target.chat}/{target.network_id}", b"1" if starred else b"")
 
     async def delete_for_me(self, target: Reference, *, with_media: bool) -> None:
         value = b"with media" if with_media else b"1"
-        await self._change_app_state(f"deleted/{target.chat}/{target.network_id}", value)
+        await self.change_app_state(f"deleted/{target.chat}/{target.network_id}", value)
 
     async def mark_read(self, chat: str, sender: str, network_ids: Sequence[str], *, played: bool) -> None:
         kind = wire.RECEIPT_KIND_PLAYED if played else wire.RECEIPT_KIND_READ
@@ -45,9 +45,6 @@ class SimulatedMessageActions(Asking):
 
     async def show_typing(self, chat: str, state: message_pb2.TypingState.ValueType) -> None:
         self.write(wire.Frame(typing=wire.Typing(chat=chat, state=_TYPING[state])))
-
-    async def _change_app_state(self, name: str, value: bytes) -> None:
-        await self.ask(wire.Query(change_app_state=wire.ChangeAppState(name=name, value=value)))
 
 
 def _change(network_id: str, target: Reference) -> wire.ChangeMessage:

@@ -13,7 +13,7 @@ from mesh_session_node.drivers.interface.notices import (
     TypingShown,
     UnknownNotice,
 )
-from mesh_session_node.drivers.simulated import group_encoding
+from mesh_session_node.drivers.simulated.chat_notices import app_state_of, chat_read_of, disappearing_of
 from mesh_session_node.drivers.simulated.encoding import identity_of
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import call_pb2, message_pb2
@@ -50,15 +50,16 @@ def _ended(call: wire.CallEnded) -> Notice:
     return CallEnded(call.call_id, call.caller, call.time_us, cause, call.group, identity_of(call.identity))
 
 
+def _app_state(entry: wire.AppStateEntry) -> Notice:
+    return app_state_of(entry) or UnknownNotice(entry.name.partition("/")[0])
+
+
 _READERS: Mapping[str, Callable[[Any], Notice]] = {
+    "app_state": _app_state,
     "call_ended": _ended,
     "call_offered": _offered,
-    "community_ended": group_encoding.ended_of,
-    "community_groups_changed": group_encoding.groups_changed_of,
-    "group_changed": group_encoding.changed_of,
-    "group_entered": group_encoding.entered_of,
-    "join_requested": group_encoding.requested_of,
-    "members_changed": group_encoding.members_changed_of,
+    "chat_read": chat_read_of,
+    "disappearing_set": disappearing_of,
 }
 """By the kind of notice."""
 _TYPING = {

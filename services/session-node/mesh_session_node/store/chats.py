@@ -1,0 +1,100 @@
+"""Chats as Postgres has them, one by one, and pages of an account's."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from asyncpg import Pool, Record
+from asyncpg.pgproto.pgproto import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class ChatFilter:
+    """Which chats of an account to list. `after`: behind the chat with this time, in microseconds since the
+    epoch, and address, which ended the page before. `label_id`: "" leaves none out.
+    """
+
+    unread_only: bool = False
+    label_id: str = ""
+    show_archived: bool = False
+    after: tuple[int, str] | None = None
+
+
+class ChatStore:
+    """Reads chats, whose rows have the columns of the table, with `labels`, and `micros`: when the last
+    message came. Raises what `mesh_core.database.UNAVAILABLE` names.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def fold(self, account: UUID) -> None:
+        """Have the chats know of all messages that are stored: before they are read."""
+        while await self._pool.fetchval(_FOLD, account, _FOLDED_AT_ONCE) == _FOLDED_AT_ONCE:
+            pass
+
+    async def chat(self, account: UUID, addresses: Collection[str]) -> Record | None:
+        """The chat with one of these addresses, all of one person: the one with the latest message."""
+        return await self._pool.fetchrow(_CHAT, account, [*addresses])
+
+    async def page(self, account: UUID, wanted: ChatFilter, limit: int) -> list[Record]:
+        """At most `limit` chats, the one with the latest message first."""
+        micros, chat = wanted.after or (None, None)
+        return await self._pool.fetch(
+            _PAGE, account, wanted.unread_only, wanted.label_id, wanted.show_archived, micros, chat, limit
+        )
+
+    async def last_messages(self, account: UUID, ids: Sequence[UUID]) -> dict[UUID, Record]:
+        """The rows of chats' last messages, by id; of what is large without its content."""
+        return {row["id"]: row for row in await self._pool.fetch(_LAST, account, [*ids])}
+
+    async def unread(self, account: UUID, chat: str, limit: int) -> list[Record]:
+        """The last messages of a chat that others wrote and that are not read, newest first, at most
+        `limit`: of as many as the chat counts.
+        """
+        return await self._pool.fetch(_UNREAD, account, chat, limit)
+
+    async def unread_behind(self, account: UUID, chat: str, message: UUID) -> int:
+        """How many messages of a chat came after this one."""
+        return int(await self._pool.fetchval(_UNREAD_BEHIND, account, chat, message))
+
+    async def oldest(self, account: UUID, chat: str) -> Record | None:
+        """The message of a chat that the network had first, of those that are stored."""
+        return await self._pool.fetchrow(_OLDEST, account, chat)
+
+
+_FOLDED_AT_ONCE = 5_000
+_FOLD = "SELECT chat_fold($1, $2)"
+_COLUMNS = """chat, last_message, unread, archived, marked_unread, pinned, mute_until, disappear, name,
+  (extract(epoch FROM last_time) * 1000000)::bigint AS micros, ARRAY(
+    SELECT member FROM account_record r WHERE r.account = $1 AND r.kind = 31 AND r.key = chat ORDER BY member
+  ) AS labels"""
+_CHAT = f"""SELECT {_COLUMNS} FROM chat WHERE account = $1 AND chat = ANY ($2::text[]) AND NOT deleted
+  ORDER BY last_time DESC LIMIT 1"""  # noqa: S608 - constants
+_PAGE = f"""SELECT {_COLUMNS} FROM chat WHERE account = $1 AND NOT deleted AND ($4 OR NOT archived)
+    AND (NOT $2 OR unread > 0 OR marked_unread) AND ($3 = '' OR EXISTS (
+      SELECT FROM account_record l
+      WHERE l.account = $1 AND l.kind = 31 AND l.key = chat AND l.member = $3))
+    AND ($5::bigint IS NULL OR (last_time, chat) < (at_micros($5), $6::text))
+  ORDER BY last_time DESC, chat DESC LIMIT $7"""  # noqa: S608 - constants
+# What strangers once said of their clocks may be stored as times that no program can hold.
+_TIMES = ", ".join(
+    f"CASE WHEN {column} BETWEEN '0001-01-02' AND '9999-12-30' THEN {column} END AS {column}"
+    for column in ("update_time", "network_time", "edit_time")
+)
+_LAST = f"""SELECT id, direction, origin, status, chat, network_id, traceparent, failure, failure_code,
+    failure_detail, {_TIMES},
+    CASE WHEN octet_length(content) <= 16384 THEN content ELSE ''::bytea END AS content
+  FROM message WHERE account = $1 AND id = ANY ($2)"""  # noqa: S608 - constants
+_UNREAD = """SELECT m.id, m.network_id, m.content, m.origin, m.chat FROM chat c JOIN LATERAL (
+    SELECT * FROM message WHERE account = $1 AND chat = $2 AND direction = 2 AND beside IS NULL
+      AND (c.read_until IS NULL OR id > c.read_until)
+    ORDER BY id DESC LIMIT least(c.unread, $3)) AS m ON true
+  WHERE c.account = $1 AND c.chat = $2 ORDER BY m.id DESC"""
+_UNREAD_BEHIND = """SELECT count(*) FROM (SELECT chat, direction, beside FROM message
+    WHERE account = $1 AND id > $3 ORDER BY id DESC LIMIT 5000) AS newer
+  WHERE chat = $2 AND direction = 2 AND beside IS NULL"""
+_OLDEST = """SELECT id, network_id, direction, origin, chat, content, network_time, status FROM message
+  WHERE account = $1 AND chat = $2 AND network_id <> '' AND octet_length(content) > 0
+  ORDER BY coalesce(network_time, 'infinity'), id LIMIT 1"""
