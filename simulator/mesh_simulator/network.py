@@ -10,7 +10,6 @@ from mesh_core.framing import encode
 from mesh_simulator.accounts.account import Account, Behaviour
 from mesh_simulator.accounts.contact_queries import ContactQueries
 from mesh_simulator.accounts.directory import Directory
-from mesh_simulator.accounts.group_queries import GroupQueries
 from mesh_simulator.accounts.people_queries import PeopleQueries
 from mesh_simulator.accounts.profile_queries import ProfileQueries
 from mesh_simulator.accounts.queries import Queries, done
@@ -21,6 +20,10 @@ from mesh_simulator.connections.connection import Connection
 from mesh_simulator.connections.timers import TimerWheel
 from mesh_simulator.connections.transfers import Transfers
 from mesh_simulator.faults.injector import FaultInjector
+from mesh_simulator.groups.communities import Communities
+from mesh_simulator.groups.group_queries import GroupQueries
+from mesh_simulator.groups.groups import Groups
+from mesh_simulator.groups.news import GroupNews
 from mesh_simulator.ledger.ledger import Ledger
 from mesh_simulator.messages.app_state import AppStates
 from mesh_simulator.messages.calls import Calls
@@ -65,13 +68,17 @@ class Network:
         self.receipts = Receipts(self.directory, self.ledger)
         self.notices = Notices()
         self.app_states = AppStates(self.ledger, self.notices)
+        news = GroupNews(self.directory, self.notices)
+        self.groups = Groups(self.directory, news)
+        communities = Communities(self.directory, self.groups, news)
+        self.group_queries = GroupQueries(self.directory, self.blobs, self.groups, communities)
         self.queries = Queries(
             PeopleQueries(self.directory).handlers(),
             self.contacts.handlers(),
             self.profiles.handlers(),
-            GroupQueries(self.directory).handlers(),
             ChatQueries(self.directory, self.notices).handlers(),
             self.app_states.handlers(),
+            self.group_queries.handlers(),
         )
         self.calls = Calls(self.directory, self.notices)
         self.inbound = InboundMessages(self.directory, self.ledger, self.receipts)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from mesh_core import addresses
 from mesh_core.errors import InvalidField, NotFound
 from mesh_core.validation import phone
-from mesh_simulator.accounts.account import Account, Group
+from mesh_simulator.accounts.account import Account
 from mesh_simulator.accounts.addresses import GROUP
+from mesh_simulator.accounts.group import Group
 from mesh_simulator.network import Network
 
 
@@ -45,3 +48,8 @@ class Resolving:
         if account.phone not in self._group(field, address).members:
             raise InvalidField(field, "the account is not in that group")
         return address
+
+
+def phones(field: str, numbers: Iterable[str]) -> list[str]:
+    """Phone numbers, in E.164. Raises `InvalidField`."""
+    return [phone(f"{field}[{at}]", number) for at, number in enumerate(numbers)]

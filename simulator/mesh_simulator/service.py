@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -13,13 +13,14 @@ from mesh_core.paging import Pager, listing
 from mesh_core.validation import phone, text
 from mesh_simulator import views
 from mesh_simulator.accounts.addresses import GROUP, PHONE, USERNAME
-from mesh_simulator.accounts.group_queries import new_group_id
 from mesh_simulator.accounts.shown import Shown
 from mesh_simulator.checker import check
 from mesh_simulator.faults.faults import FaultKind
+from mesh_simulator.groups_service import GroupsService
 from mesh_simulator.network import Network
 from mesh_simulator.people_service import PeopleService
 from mesh_simulator.phone_service import PhoneService
+from mesh_simulator.resolving import phones
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.simulator.v1 import simulator_pb2 as api
 from sessionmesh.simulator.v1 import simulator_pb2_grpc
@@ -33,7 +34,9 @@ _RECORDS_PER_RESPONSE = 500
 _MAX_PICTURE_BYTES = 2 * 1024 * 1024
 
 
-class SimulatorServicer(PeopleService, PhoneService, simulator_pb2_grpc.SimulatorServiceServicer):
+class SimulatorServicer(
+    PeopleService, GroupsService, PhoneService, simulator_pb2_grpc.SimulatorServiceServicer
+):
     """Each method reads the request, calls a part of the network, and flushes what that sent to clients."""
 
     def __init__(self, network: Network) -> None:
@@ -126,32 +129,6 @@ class SimulatorServicer(PeopleService, PhoneService, simulator_pb2_grpc.Simulato
         ref = self._network.blobs.put(request.data)
         return api.PutNetworkBlobResponse(ref=ref, sha256=sha256(request.data).digest())
 
-    async def CreateNetworkGroup(
-        self, request: api.CreateNetworkGroupRequest, context: Context
-    ) -> api.CreateNetworkGroupResponse:
-        if not request.members:
-            raise InvalidField("members", "is required")
-        members = dict.fromkeys(_phones("members", request.members), False)
-        for at, number in enumerate(request.admins or request.members[:1]):
-            if number not in members:
-                raise InvalidField(f"admins[{at}]", "must be one of the members")
-            members[number] = True
-        subject = text("subject", request.subject)
-        group = self._directory.create_group(new_group_id(), subject, members)
-        return api.CreateNetworkGroupResponse(group=views.group_view(group))
-
-    async def ChangeNetworkGroupMembers(
-        self, request: api.ChangeNetworkGroupMembersRequest, context: Context
-    ) -> api.ChangeNetworkGroupMembersResponse:
-        group = self._group("group", request.group)
-        add, remove = _phones("add", request.add), _phones("remove", request.remove)
-        for number in add:
-            group.members.setdefault(number, False)
-        for number in remove:
-            group.members.pop(number, None)
-        self._directory.save_group(group)
-        return api.ChangeNetworkGroupMembersResponse(group=views.group_view(group))
-
     async def SetBehaviour(
         self, request: api.SetBehaviourRequest, context: Context
     ) -> api.SetBehaviourResponse:
@@ -173,8 +150,9 @@ class SimulatorServicer(PeopleService, PhoneService, simulator_pb2_grpc.Simulato
         accept_after = None
         if request.HasField("accept_after"):
             accept_after = views.seconds("accept_after", request.accept_after)
-        unregistered = set(_phones("unregistered_phones", request.unregistered_phones))
-        hidden = set(_phones("hidden_phones", request.hidden_phones))
+        unregistered = set(phones("unregistered_phones", request.unregistered_phones))
+        hidden = set(phones("hidden_phones", request.hidden_phones))
+        unaddable = set(phones("unaddable_phones", request.unaddable_phones))
         usernames = {}
         for number, name in request.usernames.items():
             field = f"usernames[{number}]"
@@ -182,7 +160,7 @@ class SimulatorServicer(PeopleService, PhoneService, simulator_pb2_grpc.Simulato
             usernames[phone(field, number)] = name
         self._network.pairing.auto_accept = accept_after
         self._directory.unregistered, self._directory.hidden = unregistered, hidden
-        self._directory.usernames = usernames
+        self._directory.usernames, self._directory.unaddable = usernames, unaddable
         return api.SetNetworkResponse()
 
     async def ChangeNetworkPerson(
@@ -265,7 +243,3 @@ class SimulatorServicer(PeopleService, PhoneService, simulator_pb2_grpc.Simulato
         records = self._network.ledger.read()
         verdict = await asyncio.to_thread(check, records, calls)
         return views.verdict_view(verdict)
-
-
-def _phones(field: str, numbers: Iterable[str]) -> list[str]:
-    return [phone(f"{field}[{at}]", number) for at, number in enumerate(numbers)]

@@ -10,8 +10,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from mesh_core import addresses, validation
 from mesh_core.errors import InvalidField
-from mesh_simulator.accounts.account import Account, Behaviour, Group, Refusal
+from mesh_simulator.accounts.account import Account, Behaviour, Refusal
 from mesh_simulator.accounts.addresses import GROUP
+from mesh_simulator.accounts.group import Group
 from mesh_simulator.checker import Call, Verdict
 from mesh_simulator.ledger.records import Kind, Record
 from mesh_simulator.messages.inbound import check_message_id

@@ -60,6 +60,12 @@ class DriverWorld(Protocol):
     async def group_run_by(self, person: str) -> str:
         """The address of a group of the account and a person, of which only that is an administrator."""
 
+    async def ask_to_join(self, group: str, code: str, person: str) -> None:
+        """A person (an address) asks to join a group, by the code of its invite link."""
+
+    async def refuse_being_added(self, person: str) -> None:
+        """From now on a person (an address) can only be invited to groups."""
+
     async def let_it_be_late(self) -> None:
         """From now on it is too late to edit what the account sent, and to take it back."""
 

@@ -15,13 +15,15 @@ from mesh_session_node.drivers.interface.chat_notices import (
     LabelSet,
 )
 from mesh_session_node.drivers.interface.content import Identity, Incoming, Reference
+from mesh_session_node.drivers.interface.groups import GroupInfo, JoinRequest, Member, Named
 from mesh_session_node.drivers.interface.notices import CallEnded, CallOffered, Notice, TypingShown
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure, Refusal, Refused
 from mesh_session_node.drivers.interface.pairing import Paired, PairingCode
 from mesh_session_node.drivers.memory.actions import Act
 from mesh_session_node.drivers.memory.driver import MemoryDriver
+from mesh_session_node.drivers.memory.group_actions import OWN
 from mesh_session_node.drivers.memory.rows import RowsDriver, first_rows
-from sessionmesh.v1 import call_pb2, content_pb2, message_pb2
+from sessionmesh.v1 import call_pb2, content_pb2, group_pb2, message_pb2
 from sessionmesh.v1.profile_pb2 import BusinessProfile
 from tests.support.eventually import eventually
 from tests.support.proxy_server import ProxyServer
@@ -96,7 +98,16 @@ class MemoryWorld:
 
     async def group_run_by(self, person: str) -> str:
         self.driver.link.refusal = Refused(Refusal.NOT_AN_ADMIN)
+        members = [Member(Named(person), group_pb2.GROUP_ROLE_OWNER), Member(Named(OWN))]
+        self.driver.of_groups.put(GroupInfo(address="group:1", name="Theirs", members=members))
         return await self.group_of(person)
+
+    async def ask_to_join(self, group: str, code: str, person: str) -> None:
+        asking = self.driver.of_groups.requests.setdefault(group, [])
+        asking.append(JoinRequest(Named(person), 1))
+
+    async def refuse_being_added(self, person: str) -> None:
+        self.driver.of_groups.unaddable.add(person)
 
     async def let_it_be_late(self) -> None:
         self.driver.link.refusal = Refused(Refusal.TOO_LATE)

@@ -76,6 +76,15 @@ class SimulatorWorld:
         address: str = made.group.address
         return address
 
+    async def ask_to_join(self, group: str, code: str, person: str) -> None:
+        query = wire.Query(join_group=wire.Invite(code=code))
+        phone = person.removeprefix("phone:")
+        done = await self.ask("ActInGroup", api.ActInGroupRequest(phone=phone, query=query))
+        assert done.answer.joined.pending
+
+    async def refuse_being_added(self, person: str) -> None:
+        await self.ask("SetNetwork", api.SetNetworkRequest(unaddable_phones=[person.removeprefix("phone:")]))
+
     async def write_to(self, sender: str, text: str) -> None:
         await self._inject(sender=sender, text=text)
 

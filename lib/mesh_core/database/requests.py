@@ -44,6 +44,12 @@ class Method(IntEnum):
     REPLAY_EVENTS = 122
     REDELIVER = 123
     CREATE_SUBSCRIPTION = 124
+    CREATE_GROUP = 130
+    CHANGE_GROUP_MEMBERS = 131
+    RESET_GROUP_INVITE = 132
+    JOIN_GROUP = 133
+    ANSWER_JOIN_REQUESTS = 134
+    CREATE_COMMUNITY = 150
     CLEAR_CHAT = 170
     DELETE_CHAT = 171
     MARK_CHAT_READ = 172
@@ -58,6 +64,28 @@ class RecordKind(IntEnum):
     """What somebody chose in a poll. `key`: the poll's message, as 32 hexadecimal digits; `member`: the
     voter's address; `value`: a serialised sessionmesh.v1.PollVoteContent with `answers` alone; `time`:
     when they did.
+    """
+    GROUP = 10
+    """A group that the account is in. `key`: its address; `value`: a serialised
+    sessionmesh.internal.v1.GroupRecord; `time`: of its last change.
+    """
+    GROUP_MEMBER = 11
+    """Somebody in a group or community of the account. `key`: its address; `member`: theirs; `value`: a
+    serialised sessionmesh.v1.GroupMember.
+    """
+    GROUP_LEFT = 12
+    """A group or community that the account was in. As GROUP."""
+    GROUP_JOIN_REQUEST = 13
+    """Somebody who asks to join a group, as the network told. `key`: its address; `member`: theirs; `value`:
+    a serialised sessionmesh.v1.JoinRequest.
+    """
+    GROUPS_LISTED = 14
+    """The network was asked for all groups of the account. `key`: the account's id on the network."""
+    COMMUNITY = 15
+    """A community that the account is in. As GROUP."""
+    COMMUNITY_GROUP = 16
+    """A group of a community. `key`: the community's address; `member`: the group's; `value`: a serialised
+    sessionmesh.v1.CommunityGroup.
     """
     CONTACT = 40
     """What the account knows of somebody. `key`: their address; `value`: a serialised sessionmesh.v1.Contact

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from mesh_simulator.accounts.addresses import hidden_id_of, user_id_of
@@ -231,13 +231,3 @@ class Account:
             return ahead - (MINUTE - interval)
         self.theoretical_arrival = now + ahead + interval
         return 0
-
-
-@dataclass(slots=True)
-class Group:
-    """A group. `members` maps phone numbers to whether they are administrators."""
-
-    group_id: str
-    subject: str
-    create_time_us: int
-    members: dict[str, bool] = field(default_factory=dict)

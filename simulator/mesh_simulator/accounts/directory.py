@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from mesh_simulator.accounts.account import Account, Behaviour, Effects, Group
+from mesh_simulator.accounts.account import Account, Behaviour, Effects
 from mesh_simulator.accounts.addresses import (
     GROUP,
     HIDDEN,
@@ -21,6 +21,7 @@ from mesh_simulator.accounts.addresses import (
     split_address,
     user_id_of,
 )
+from mesh_simulator.accounts.group import Group
 from mesh_simulator.accounts.shown import shown_of_row
 from mesh_simulator.ledger.ledger import Ledger
 from mesh_simulator.ledger.records import Kind
@@ -42,6 +43,8 @@ class Directory:
         """Phone numbers that are not on the network; every other valid one is."""
         self.hidden: set[str] = set()
         """Phone numbers that are shown to nobody but their owners."""
+        self.unaddable: set[str] = set()
+        """Phone numbers of people who cannot be added to groups, only invited."""
         self.usernames: dict[str, str] = {}
         """The names of those phone numbers whose people have one."""
         self.default_behaviour = Behaviour()
@@ -139,9 +142,9 @@ class Directory:
             }
         )
 
-    def create_group(self, group_id: str, subject: str, members: dict[str, bool]) -> Group:
+    def create_group(self, group_id: str, subject: str, members: dict[str, bool], owner: str = "") -> Group:
         """A new group; `members` maps phone numbers to whether they are administrators."""
-        group = Group(group_id, subject, time.time_ns() // 1000, members)
+        group = Group(group_id, subject, time.time_ns() // 1000, members, owner)
         self.groups[group_id] = group
         self.save_group(group)
         return group

@@ -8,9 +8,10 @@ from __future__ import annotations
 import time
 from typing import TypeAlias
 
-from mesh_simulator.accounts.account import Account, Group
+from mesh_simulator.accounts.account import Account
 from mesh_simulator.accounts.addresses import GROUP
 from mesh_simulator.accounts.directory import Directory
+from mesh_simulator.accounts.group import Group
 from mesh_simulator.ledger.ledger import Ledger
 from mesh_simulator.ledger.records import Kind
 from mesh_simulator.messages.inbound import InboundMessages

@@ -6,9 +6,10 @@ import time
 from hashlib import blake2b
 
 from mesh_core.framing import encode
-from mesh_simulator.accounts.account import Account, Client, Group
+from mesh_simulator.accounts.account import Account, Client
 from mesh_simulator.accounts.addresses import GROUP, STATUS
 from mesh_simulator.accounts.directory import Directory
+from mesh_simulator.accounts.group import Group
 from mesh_simulator.connections.blobs import BlobStore
 from mesh_simulator.connections.timers import TimerWheel
 from mesh_simulator.ledger.ledger import Ledger
@@ -69,7 +70,7 @@ class OutboundMessages:
         if recipient is None and to != STATUS:
             self._reject(client, account, send, wire.REJECT_REASON_UNKNOWN_RECIPIENT)
             return
-        if isinstance(recipient, Group) and account.phone not in recipient.members:
+        if isinstance(recipient, Group) and not recipient.may_write(account.phone):
             self._reject(client, account, send, wire.REJECT_REASON_NOT_A_MEMBER)
             return
         for refusal in account.behaviour.refusals:

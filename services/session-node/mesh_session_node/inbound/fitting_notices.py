@@ -25,6 +25,7 @@ from mesh_session_node.drivers.interface.notices import (
 )
 from mesh_session_node.inbound.bounds import changed, fit_address, fit_id, fit_text, fit_time
 from mesh_session_node.inbound.fitting import fit_identity
+from mesh_session_node.inbound.fitting_groups import OF_GROUPS
 from sessionmesh.v1 import call_pb2, message_pb2
 
 MAX_KIND = 64
@@ -138,5 +139,6 @@ BOUNDS: Mapping[type, Callable[[Any], Any]] = {
     PresenceShown: _presence,
     TypingShown: _typing,
     UnknownNotice: _unknown,
+    **OF_GROUPS,
 }
 """By the kind of notice."""

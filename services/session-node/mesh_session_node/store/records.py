@@ -4,10 +4,11 @@ journal writes them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import cast
 
-from asyncpg import Pool
+from asyncpg import Pool, Record
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.database.requests import RecordKind
@@ -32,7 +33,7 @@ class RecordStore:
     async def of_key(self, account: UUID, kind: RecordKind, key: str) -> list[StoredRecord]:
         """All records of one kind and key, by their members."""
         rows = await self._pool.fetch(_OF_KEY, account, kind, key)
-        return [StoredRecord(row["member"], row["value"], row["micros"], row["key"]) for row in rows]
+        return [_stored(row) for row in rows]
 
     async def of_keys(self, account: UUID, kind: RecordKind, keys: Sequence[str]) -> list[StoredRecord]:
         """The records of one kind with one of these keys, and no member, by their keys."""
@@ -43,6 +44,37 @@ class RecordStore:
         """At most `limit` records of one kind, and without a member, whose keys are behind `after`."""
         rows = await self._pool.fetch(_PAGE, account, kind, after, limit)
         return [StoredRecord("", row["value"], row["micros"], row["key"]) for row in rows]
+
+    async def one(self, account: UUID, kind: RecordKind, key: str, member: str = "") -> StoredRecord | None:
+        """One record; None where there is none."""
+        row = await self._pool.fetchrow(_ONE, account, kind, key, member)
+        return None if row is None else _stored(row)
+
+    async def of_any_kind(self, account: UUID, kinds: Collection[RecordKind], key: str) -> bytes | None:
+        """The value of the record of one key and no member that is of one of these kinds."""
+        return cast("bytes | None", await self._pool.fetchval(_OF_ANY_KIND, account, [*kinds], key))
+
+    async def of_members(
+        self, account: UUID, kind: RecordKind, key: str, members: Collection[str]
+    ) -> list[StoredRecord]:
+        """The records of one kind and key with one of these members."""
+        rows = await self._pool.fetch(_OF_MEMBERS, account, kind, key, [*members])
+        return [_stored(row) for row in rows]
+
+    async def members_behind(
+        self, account: UUID, kind: RecordKind, key: str, after: str, limit: int
+    ) -> list[StoredRecord]:
+        """At most `limit` records of one kind and key whose members are behind `after`."""
+        rows = await self._pool.fetch(_MEMBERS_BEHIND, account, kind, key, after, limit)
+        return [_stored(row) for row in rows]
+
+    async def naming(self, account: UUID, kind: RecordKind, marks: Collection[bytes]) -> list[StoredRecord]:
+        """All records of a kind with one of these bytes somewhere in their values, by their keys."""
+        return [_stored(row) for row in await self._pool.fetch(_NAMING, account, kind, [*marks])]
+
+
+def _stored(row: Record) -> StoredRecord:
+    return StoredRecord(row["member"], row["value"], row["micros"], row["key"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,4 +105,12 @@ _OF_KEYS = f"""{_SELECT} WHERE account = $1 AND kind = $2 AND key = ANY ($3::tex
   ORDER BY key"""
 _PAGE = f"""{_SELECT} WHERE account = $1 AND kind = $2 AND key > $3 AND member = ''
   ORDER BY key LIMIT $4"""
+_ONE = f"{_SELECT} WHERE account = $1 AND kind = $2 AND key = $3 AND member = $4"
+_OF_ANY_KIND = """SELECT value FROM account_record
+  WHERE account = $1 AND kind = ANY ($2::smallint[]) AND key = $3 AND member = '' LIMIT 1"""
+_OF_MEMBERS = f"{_SELECT} WHERE account = $1 AND kind = $2 AND key = $3 AND member = ANY ($4::text[])"
+_MEMBERS_BEHIND = f"""{_SELECT} WHERE account = $1 AND kind = $2 AND key = $3 AND member > $4
+  ORDER BY member LIMIT $5"""
+_NAMING = f"""{_SELECT} WHERE account = $1 AND kind = $2
+  AND EXISTS (SELECT FROM unnest($3::bytea[]) AS mark WHERE position(mark IN value) > 0) ORDER BY key"""
 _ANSWERED = "SELECT digest, answer FROM request WHERE scope = $1 AND method = $2 AND request_id = $3"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from mesh_session_node.drivers.interface.chat_notices import ChatNotice
 from mesh_session_node.drivers.interface.content import Identity
+from mesh_session_node.drivers.interface.group_notices import GroupNotice
 from sessionmesh.v1 import call_pb2, message_pb2
 
 
@@ -64,4 +65,4 @@ class UnknownNotice:
     kind: str = ""
 
 
-Notice = TypingShown | PresenceShown | CallOffered | CallEnded | UnknownNotice | ChatNotice
+Notice = TypingShown | PresenceShown | CallOffered | CallEnded | ChatNotice | GroupNotice | UnknownNotice

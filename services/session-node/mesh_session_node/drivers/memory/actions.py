@@ -18,6 +18,7 @@ from mesh_session_node.drivers.interface.contact_actions import (
 from mesh_session_node.drivers.interface.content import Identity, Incoming, Reference
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, Refusal, Refused
 from mesh_session_node.drivers.interface.profile_actions import OwnProfile
+from mesh_session_node.drivers.memory.group_actions import MemoryGroupActions
 from sessionmesh.v1 import message_pb2, profile_pb2
 from sessionmesh.v1.profile_pb2 import BusinessProfile, PrivacySettings
 
@@ -30,10 +31,11 @@ class Act:
     arguments: tuple[Any, ...]
 
 
-class MemoryActions:
+class MemoryActions(MemoryGroupActions):
     """Implements `Acting`. `users` has the user id of each phone number that is on the network."""
 
     def __init__(self, users: Mapping[str, str]) -> None:
+        super().__init__()
         self._users = users
         self.ended: ConnectionEnded | None = None
         self.acts: list[Act] = []

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_session_node.drivers.interface import content
-from mesh_session_node.drivers.interface.capabilities import OF_GROUPS, Capability
+from mesh_session_node.drivers.interface.capabilities import Capability
 from mesh_session_node.drivers.interface.content import MediaPart, References, refers
 from mesh_session_node.drivers.interface.device import PLAIN_DEVICE, NewDevice, Proxy
 from mesh_session_node.drivers.interface.driver import LinkEvents
@@ -28,6 +28,7 @@ from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
 from mesh_session_node.drivers.interface.pairing import Paired
 from mesh_session_node.drivers.interface.ratchet import BLOCK
 from mesh_session_node.drivers.interface.state import DriverState, StateRows
+from mesh_session_node.drivers.memory.group_actions import MemoryGroups
 from mesh_session_node.drivers.memory.link import MemoryLink
 from mesh_session_node.drivers.memory.pairing import MemoryPairing
 from mesh_session_node.drivers.memory.state import MemoryState, StoredState, load_state
@@ -42,7 +43,7 @@ class MemoryDriver:
     name = "memory"
     pairing_methods = (session_pb2.PAIR_METHOD_QR, session_pb2.PAIR_METHOD_CODE)
     content_kinds = frozenset(content_pb2.Content.DESCRIPTOR.fields_by_name)
-    capabilities = frozenset(Capability) - OF_GROUPS
+    capabilities = frozenset(Capability)
     media_limits = LINKED_DEVICE
     program = None
 
@@ -55,6 +56,8 @@ class MemoryDriver:
         """The files that the network stores, by reference."""
         self.users: dict[str, str] = {}
         """The user id of each phone number that is on the network."""
+        self.of_groups = MemoryGroups()
+        """The groups, and who is in them."""
         self.refusal: ConnectionEnded | None = None
         """While set, every connect ends so."""
         self.hold_logins = False
@@ -114,6 +117,7 @@ class MemoryDriver:
             raise ConnectionEnded(End.LOST, "the account has moved to another node")
         link = await self._link(own, rows, events)
         link.proxy = proxy
+        link.of_groups = self.of_groups
         if self.hold_closes:
             link.hold_close()
         before, self.links = self.links, [*self.links, link]

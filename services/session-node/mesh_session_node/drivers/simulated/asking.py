@@ -57,7 +57,12 @@ def refused(error: wire.QueryError) -> Refused:
     """What the network says of a question that it does not answer."""
     if error.reason == wire.QUERY_ERROR_REASON_CONFLICT:
         return Conflict(Refusal.RATE_LIMITED, error.message)
-    return Refused(_REFUSALS.get(error.reason, Refusal.OTHER), error.message, error.retry_after_ms / 1000)
+    return Refused(refusal_of(error.reason), error.message, error.retry_after_ms / 1000)
+
+
+def refusal_of(reason: wire.QueryErrorReason.ValueType) -> Refusal:
+    """Why something was not done."""
+    return _REFUSALS.get(reason, Refusal.OTHER)
 
 
 _REFUSALS: Mapping[wire.QueryErrorReason.ValueType, Refusal] = {

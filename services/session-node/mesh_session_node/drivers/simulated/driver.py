@@ -11,7 +11,7 @@ from asyncpg.pgproto.pgproto import UUID
 from mesh_core.settings import InvalidSetting
 from mesh_core.validation import stored_text
 from mesh_session_node.drivers.interface import content
-from mesh_session_node.drivers.interface.capabilities import OF_GROUPS, Capability
+from mesh_session_node.drivers.interface.capabilities import Capability
 from mesh_session_node.drivers.interface.content import MediaPart, References, refers
 from mesh_session_node.drivers.interface.device import PLAIN_DEVICE, NewDevice, Proxy
 from mesh_session_node.drivers.interface.driver import LinkEvents
@@ -49,7 +49,7 @@ class SimulatedDriver:
     name = "simulated"
     pairing_methods = (session_pb2.PAIR_METHOD_QR, session_pb2.PAIR_METHOD_CODE)
     content_kinds = SENDABLE
-    capabilities = frozenset(Capability) - OF_GROUPS
+    capabilities = frozenset(Capability)
     media_limits = LINKED_DEVICE
     program = None
 

@@ -19,6 +19,7 @@ from mesh_session_node.drivers.simulated.asking import AppStateRead, refused
 from mesh_session_node.drivers.simulated.chat_actions import SimulatedChatActions
 from mesh_session_node.drivers.simulated.contact_actions import SimulatedContactActions
 from mesh_session_node.drivers.simulated.encoding import from_wire, identity_of, to_audience
+from mesh_session_node.drivers.simulated.group_actions import SimulatedGroupActions
 from mesh_session_node.drivers.simulated.message_actions import SimulatedMessageActions
 from mesh_session_node.drivers.simulated.notices import notice_of, presence_of, typing_of
 from mesh_session_node.drivers.simulated.outcomes import (
@@ -46,6 +47,7 @@ class SimulatedLink(
     SimulatedContactActions,
     SimulatedProfileActions,
     SimulatedChatActions,
+    SimulatedGroupActions,
     asyncio.Protocol,
 ):
     """Open, then logged in, then ended. Used by pairing too, which stops before the login."""

@@ -13,6 +13,7 @@ from mesh_session_node.drivers.interface.notices import (
     TypingShown,
     UnknownNotice,
 )
+from mesh_session_node.drivers.simulated import group_encoding
 from mesh_session_node.drivers.simulated.chat_notices import app_state_of, chat_read_of, disappearing_of
 from mesh_session_node.drivers.simulated.encoding import identity_of
 from sessionmesh.simnet.v1 import wire_pb2 as wire
@@ -60,6 +61,12 @@ _READERS: Mapping[str, Callable[[Any], Notice]] = {
     "call_offered": _offered,
     "chat_read": chat_read_of,
     "disappearing_set": disappearing_of,
+    "community_ended": group_encoding.ended_of,
+    "community_groups_changed": group_encoding.groups_changed_of,
+    "group_changed": group_encoding.changed_of,
+    "group_entered": group_encoding.entered_of,
+    "join_requested": group_encoding.requested_of,
+    "members_changed": group_encoding.members_changed_of,
 }
 """By the kind of notice."""
 _TYPING = {

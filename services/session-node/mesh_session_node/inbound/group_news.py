@@ -1,0 +1,219 @@
+"""What networks tell of groups and communities, taken into their records; what has changed by it is told by
+events. What is told twice, or was done by a call and is stored already, changes nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from mesh_core.database.requests import RecordKind
+from mesh_core.errors import Unavailable
+from mesh_session_node.context.context import SessionContext
+from mesh_session_node.drivers.interface.group_notices import (
+    CommunityEnded,
+    CommunityGroupsChanged,
+    GroupChanged,
+    GroupEntered,
+    JoinRequested,
+    MembersChanged,
+)
+from mesh_session_node.drivers.interface.groups import Member, Named
+from mesh_session_node.inbound.group_records import (
+    apply,
+    changed_fields,
+    community_of,
+    linked_of,
+    member_of,
+    request_of,
+    rows_of,
+)
+from mesh_session_node.inbound.groups import GroupBook, changed_event, is_account, seen
+from mesh_session_node.journal import AccountRecord, Committed, Duplicate, Poison, Row
+from sessionmesh.internal.v1.group_record_pb2 import GroupRecord
+from sessionmesh.v1 import community_pb2, group_pb2
+
+
+class GroupNews:
+    """Implements `NoticeTaker`. What it takes it stores itself, in the turn of the group: nothing is left for
+    whoever called.
+    """
+
+    def __init__(self, book: GroupBook) -> None:
+        self._book = book
+        self._of_kinds: Mapping[type, Callable[[SessionContext, Any], Awaitable[Sequence[Row]]]] = {
+            CommunityEnded: self._ended,
+            CommunityGroupsChanged: self._linked,
+            GroupChanged: self._changed,
+            GroupEntered: self._entered,
+            JoinRequested: self._requested,
+            MembersChanged: self._members,
+        }
+
+    async def take(self, session: SessionContext, notice: Any) -> Sequence[Row]:
+        async with self._book.turn(session, _about(notice)):
+            rows = await self._of_kinds[type(notice)](session, notice)
+            if not rows or session.closed:
+                return ()
+            news = session.people.news
+            stored = session.host.journal.write(session.ref, *rows, *news)
+            session.people.stored()
+            outcome = await stored
+        if isinstance(outcome, Committed | Duplicate | Poison):
+            return ()
+        raise Unavailable("the account has moved to another node", "NOT_OWNER", retry_after=1.0)
+
+    async def _entered(self, session: SessionContext, notice: GroupEntered) -> Sequence[Row]:
+        return (await self._book.told(session, notice.group, notice.actor)).rows
+
+    async def _changed(self, session: SessionContext, notice: GroupChanged) -> Sequence[Row]:
+        before = await self._book.record(session, notice.group)
+        if before is None or not before.group.own_role:
+            return ()
+        record = GroupRecord()
+        record.CopyFrom(before)
+        apply(record, notice.change)
+        rows: list[Row] = [*rows_of(record, before, notice.time)]
+        if changed_fields(before, record):
+            rows.append(changed_event(session, before, record, notice.actor, notice.time))
+        return rows
+
+    async def _members(self, session: SessionContext, notice: MembersChanged) -> Sequence[Row]:
+        group, time_ = notice.group, notice.time
+        before = await self._book.record(session, group)
+        known = await self._book.members(session, group) if before is not None else {}
+        own = [one for one in notice.members if is_account(session, one)]
+        if notice.change in _GOING:
+            if before is not None and before.members_known:
+                gone = [one for one in notice.members if one.address in known]
+            else:
+                gone = [*notice.members]
+            if own:
+                if before is None or not before.group.own_role:
+                    return ()
+                lost = await self._book.lost(session, before, known)
+                return [*lost.rows, self._told(session, notice, own)]
+            rows = [_member_row(group, one.address, None, time_) for one in gone]
+            return [*rows, *_counted(before, -len(gone), time_), *self._event(session, notice, gone)]
+        role = _ROLES.get(notice.change)
+        if role is not None:
+            moved = [
+                one for one in notice.members if one.address not in known or known[one.address].role != role
+            ]
+            rows = [_member_row(group, one.address, Member(one, role), time_) for one in moved]
+            return [*rows, *self._own_role(before, own, role, time_), *self._event(session, notice, moved)]
+        came = [one for one in notice.members if one.address not in known and not is_account(session, one)]
+        rows = [_member_row(group, one.address, Member(one), time_) for one in came]
+        asked = RecordKind.GROUP_JOIN_REQUEST
+        rows += [AccountRecord(asked, group, one.address, None, time_) for one in came]
+        return [*rows, *_counted(before, len(came), time_), *self._event(session, notice, came)]
+
+    async def _requested(self, session: SessionContext, notice: JoinRequested) -> Sequence[Row]:
+        asks, group = notice.request, notice.group
+        kind, who, now = RecordKind.GROUP_JOIN_REQUEST, asks.requester.address, time.time_ns() // 1000
+        known = await self._book.records.one(session.ref.uuid, kind, group, who)
+        if (known is None) == notice.withdrawn:
+            return ()
+        shown = request_of(asks)
+        shown.requester.CopyFrom(seen(session, asks.requester))
+        value = None if notice.withdrawn else shown.SerializeToString()
+        event = group_pb2.GroupJoinRequestEvent(group=group, join_request=shown, withdrawn=notice.withdrawn)
+        return [
+            AccountRecord(kind, group, who, value, now),
+            session.events.of("group.join_requested", now, group_join_request=event),
+        ]
+
+    async def _linked(self, session: SessionContext, notice: CommunityGroupsChanged) -> Sequence[Row]:
+        kind, community, time_ = RecordKind.COMMUNITY_GROUP, notice.community, notice.time
+        stored = await self._book.records.of_key(session.ref.uuid, kind, community)
+        known = {one.member for one in stored}
+        event = community_pb2.CommunityGroupsEvent(community=community)
+        rows: list[Row] = []
+        for group in notice.linked:
+            if group.address not in known:
+                shown = linked_of(group)
+                event.linked.append(shown)
+                rows.append(AccountRecord(kind, community, group.address, shown.SerializeToString(), time_))
+        for group in notice.unlinked:
+            event.unlinked.append(linked_of(group))
+            rows.append(AccountRecord(kind, community, group.address, None, time_))
+        if not rows:
+            return ()
+        if notice.actor is not None:
+            event.actor.CopyFrom(seen(session, notice.actor))
+        return [*rows, session.events.of("community.groups_changed", time_, community_groups=event)]
+
+    async def _ended(self, session: SessionContext, notice: CommunityEnded) -> Sequence[Row]:
+        before = await self._book.record(session, notice.community)
+        if before is None or not before.group.own_role:
+            return ()
+        lost = await self._book.lost(session, before)
+        event = community_pb2.CommunityEvent(community=community_of(lost.record))
+        if notice.actor is not None:
+            event.actor.CopyFrom(seen(session, notice.actor))
+        return [*lost.rows, session.events.of("community.deactivated", notice.time, community=event)]
+
+    def _own_role(
+        self,
+        before: GroupRecord | None,
+        own: Sequence[Named],
+        role: group_pb2.GroupRole.ValueType,
+        time_: int,
+    ) -> Sequence[Row]:
+        if not own or before is None or not before.group.own_role:
+            return ()
+        record = GroupRecord()
+        record.CopyFrom(before)
+        record.group.own_role = role
+        return [*rows_of(record, before, time_)]
+
+    def _event(
+        self, session: SessionContext, notice: MembersChanged, members: Sequence[Named]
+    ) -> Sequence[Row]:
+        return [self._told(session, notice, members)] if members else ()
+
+    def _told(self, session: SessionContext, notice: MembersChanged, members: Sequence[Named]) -> Row:
+        event = group_pb2.GroupMembersEvent(
+            group=notice.group,
+            change=notice.change,
+            members=[seen(session, one) for one in members],
+            method=notice.method,
+            reason=notice.reason,
+            includes_account=any(is_account(session, one) for one in members),
+        )
+        if notice.actor is not None:
+            event.actor.CopyFrom(seen(session, notice.actor))
+        return session.events.of("group.members_changed", notice.time, group_members=event)
+
+
+def _about(notice: Any) -> str:
+    """The address of the group or community that a notice is about."""
+    if isinstance(notice, GroupEntered):
+        return notice.group.address
+    if isinstance(notice, CommunityEnded | CommunityGroupsChanged):
+        return notice.community
+    group: str = notice.group
+    return group
+
+
+def _member_row(group: str, address: str, member: Member | None, time_: int) -> Row:
+    value = None if member is None else member_of(member).SerializeToString()
+    return AccountRecord(RecordKind.GROUP_MEMBER, group, address, value, time_)
+
+
+def _counted(before: GroupRecord | None, more: int, time_: int) -> Sequence[Row]:
+    """The group has so many members more."""
+    if before is None or not more or not before.group.HasField("member_count"):
+        return ()
+    record = GroupRecord()
+    record.CopyFrom(before)
+    record.group.member_count = max(0, record.group.member_count + more)
+    return [*rows_of(record, before, time_)]
+
+
+_GOING = frozenset({group_pb2.GROUP_MEMBER_CHANGE_REMOVED, group_pb2.GROUP_MEMBER_CHANGE_LEFT})
+_ROLES = {
+    group_pb2.GROUP_MEMBER_CHANGE_PROMOTED: group_pb2.GROUP_ROLE_ADMIN,
+    group_pb2.GROUP_MEMBER_CHANGE_DEMOTED: group_pb2.GROUP_ROLE_MEMBER,
+}
