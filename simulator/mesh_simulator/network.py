@@ -32,6 +32,7 @@ from mesh_simulator.messages.chat_queries import ChatQueries
 from mesh_simulator.messages.inbound import InboundMessages
 from mesh_simulator.messages.notices import Notices
 from mesh_simulator.messages.outbound import OutboundMessages
+from mesh_simulator.messages.presence import Presences
 from mesh_simulator.messages.receipts import Receipts
 from mesh_simulator.messages.restore import restore
 from mesh_simulator.settings import SimulatorSettings
@@ -72,6 +73,8 @@ class Network:
         self.groups = Groups(self.directory, news)
         communities = Communities(self.directory, self.groups, news)
         self.group_queries = GroupQueries(self.directory, self.blobs, self.groups, communities)
+        self.calls = Calls(self.directory, self.notices)
+        self.presences = Presences(self.directory, self.calls)
         self.queries = Queries(
             PeopleQueries(self.directory).handlers(),
             self.contacts.handlers(),
@@ -79,8 +82,8 @@ class Network:
             ChatQueries(self.directory, self.notices).handlers(),
             self.app_states.handlers(),
             self.group_queries.handlers(),
+            self.presences.handlers(),
         )
-        self.calls = Calls(self.directory, self.notices)
         self.inbound = InboundMessages(self.directory, self.ledger, self.receipts)
         self.outbound = OutboundMessages(
             self.directory, self.ledger, self.timers, self.blobs, self.inbound, self.receipts
@@ -157,7 +160,11 @@ class Network:
         self._connections.discard(connection)
         if not self._connections:
             self._all_closed.set()
+        account = connection.account
         self.logins.disconnected(connection)
+        if account is not None and account.client is None:
+            self.presences.gone(account)
+            self.flush()
 
     def has_output(self, connection: Connection) -> None:
         """Let `connection` write at the next `flush`."""
@@ -199,8 +206,6 @@ class Network:
             connection.send(wire.Frame(answer=self._answer(account, frame.query)))
         elif kind == "typing":
             self.inbound.typing(account, frame.typing)
-        elif kind == "presence":
-            pass  # nobody can subscribe to the presence of others
         elif kind == "logout":
             self.logins.log_out(account)
         else:

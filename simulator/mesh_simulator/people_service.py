@@ -8,6 +8,7 @@ from mesh_core.errors import InvalidField, NotFound
 from mesh_core.validation import choice
 from mesh_simulator.accounts.account import Account
 from mesh_simulator.accounts.addresses import GROUP
+from mesh_simulator.messages.presence import Online
 from mesh_simulator.resolving import Resolving
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.simulator.v1 import simulator_pb2 as api
@@ -30,6 +31,21 @@ class PeopleService(Resolving):
         self._network.inbound.show_typing(account, sender, chat, request.state)
         self._network.flush()
         return api.ShowTypingResponse()
+
+    async def ShowPresence(
+        self, request: api.ShowPresenceRequest, context: Context
+    ) -> api.ShowPresenceResponse:
+        phone = self._directory.phone_at(self._person("person", request.person))
+        if phone is None or phone in self._directory.by_phone:
+            raise InvalidField("person", "must be somebody without an account")
+        seen = request.last_seen_time.ToMicroseconds()
+        if request.online and seen:
+            raise InvalidField("last_seen_time", "is only for who is not online")
+        if seen < 0:
+            raise InvalidField("last_seen_time", "must be after 1970")
+        self._network.presences.show(phone, Online(online=request.online, last_seen_us=seen))
+        self._network.flush()
+        return api.ShowPresenceResponse()
 
     async def PlaceCall(self, request: api.PlaceCallRequest, context: Context) -> api.PlaceCallResponse:
         account = self._account(request.phone)

@@ -12,6 +12,7 @@ from mesh_core.errors import AlreadyExists, FailedPrecondition, InvalidField
 from mesh_core.paging import Pager, listing
 from mesh_core.validation import phone, text
 from mesh_simulator import views
+from mesh_simulator.accounts.account import Account
 from mesh_simulator.accounts.addresses import GROUP, PHONE, USERNAME
 from mesh_simulator.accounts.shown import Shown
 from mesh_simulator.checker import check
@@ -51,12 +52,12 @@ class SimulatorServicer(
             raise AlreadyExists(f"{number} has an account", "RESOURCE_EXISTS")
         name = text("push_name", request.push_name)
         account = self._directory.create_account(number, name or f"Person {number[-4:]}")
-        return api.CreateNetworkAccountResponse(account=views.account_view(account))
+        return api.CreateNetworkAccountResponse(account=self._shown(account))
 
     async def GetNetworkAccount(
         self, request: api.GetNetworkAccountRequest, context: Context
     ) -> api.GetNetworkAccountResponse:
-        return api.GetNetworkAccountResponse(account=views.account_view(self._account(request.phone)))
+        return api.GetNetworkAccountResponse(account=self._shown(self._account(request.phone)))
 
     async def ListNetworkAccounts(
         self, request: api.ListNetworkAccountsRequest, context: Context
@@ -68,7 +69,7 @@ class SimulatorServicer(
         more = first + page.limit < len(self._directory.accounts)
         last = (first + page.limit - 1).to_bytes(8, "big")
         return api.ListNetworkAccountsResponse(
-            accounts=[views.account_view(account) for account in accounts],
+            accounts=[self._shown(account) for account in accounts],
             next_page_token=self._pager.token(last, filters) if more else "",
         )
 
@@ -89,7 +90,7 @@ class SimulatorServicer(
             raise InvalidField("shown", "qr or code is required")
         account = self._network.pairing.accept(request.qr or request.code, request.phone)
         self._network.flush()
-        return api.AcceptPairingResponse(account=views.account_view(account))
+        return api.AcceptPairingResponse(account=self._shown(account))
 
     async def InjectMessage(
         self, request: api.InjectMessageRequest, context: Context
@@ -243,3 +244,9 @@ class SimulatorServicer(
         records = self._network.ledger.read()
         verdict = await asyncio.to_thread(check, records, calls)
         return views.verdict_view(verdict)
+
+    def _shown(self, account: Account) -> api.NetworkAccount:
+        view = views.account_view(account)
+        view.online = self._network.presences.online(account)
+        view.ringing_calls = self._network.calls.ringing(account)
+        return view

@@ -86,6 +86,15 @@ class DriverWorld(Protocol):
     ) -> None:
         """A person (an address) does this in the chat with the account, or in a group of both."""
 
+    async def show_presence(self, person: str, *, online: bool, last_seen: int | None = None) -> None:
+        """A person (an address) comes online, or goes; `last_seen` is in microseconds, whole seconds."""
+
+    async def shows_online(self) -> bool:
+        """Whether the account does."""
+
+    async def ringing_calls(self) -> int:
+        """How many calls to the account have not ended."""
+
     async def place_call(self, caller: str, *, video: bool) -> str:
         """A person (an address) calls; the network's id of the call."""
 

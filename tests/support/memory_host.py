@@ -24,12 +24,14 @@ from mesh_session_node.drivers.interface.outcomes import Receipt
 from mesh_session_node.drivers.interface.state import DriverState, StateUnavailable
 from mesh_session_node.drivers.memory.driver import MemoryDriver
 from mesh_session_node.drivers.memory.state import MemoryState
+from mesh_session_node.inbound.calls import Calls
 from mesh_session_node.inbound.changes import ContentChanges
 from mesh_session_node.inbound.notice_takers import notice_takers
 from mesh_session_node.inbound.notices import Notices
 from mesh_session_node.inbound.receiver import Receiver
 from mesh_session_node.inbound.votes import Votes
 from mesh_session_node.journal import (
+    AccountRecord,
     AccountRef,
     ContentUpdate,
     Credential,
@@ -46,6 +48,7 @@ from mesh_session_node.outbound.references import ReferenceLookup
 from mesh_session_node.outbound.room import AccountRoom, NodeRoom
 from mesh_session_node.outbound.sender import Sender
 from mesh_session_node.store.accounts import NO_SESSION, AccountRow, SendLimits, SessionRow
+from mesh_session_node.store.records import StoredRecord
 from sessionmesh.v1 import content_pb2, message_pb2, session_pb2
 from tests.support.memory_journal import MemoryJournal, turn
 
@@ -79,10 +82,18 @@ class MemoryPreparation:
 
 
 class MemoryRecords:
-    """Stands for `RecordStore`: there are none."""
+    """Stands for `RecordStore`: it has what the journal stored."""
 
-    async def of_key(self, _account: UUID, _kind: int, _key: str) -> list[Any]:
-        return []
+    def __init__(self, journal: MemoryJournal) -> None:
+        self._journal = journal
+
+    async def of_key(self, _account: UUID, kind: int, key: str) -> list[StoredRecord]:
+        found = {
+            row.member: StoredRecord(row.member, row.value or b"", row.time)
+            for row in self._journal.rows
+            if isinstance(row, AccountRecord) and (row.kind, row.key) == (kind, key)
+        }
+        return [*found.values()]
 
 
 class MemoryReceipts:
@@ -248,7 +259,9 @@ class MemoryHost:
         self.messages = MemoryMessages()
         self.journal.on_rows = self.messages.store
         self.fetcher = MemoryFetcher()
-        self.notices = Notices(notice_takers(MemoryTaker()))
+        self.records = MemoryRecords(self.journal)
+        self.calls = Calls(cast("Any", self.records))
+        self.notices = Notices(notice_takers(self.calls, MemoryTaker()))
         self._driver = driver
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -315,7 +328,7 @@ class MemoryHost:
         sender = Sender(context, account.limits, preparation, receipts, receipts, room)
         lookup = ReferenceLookup(cast("Any", self.messages))
         changes = ContentChanges(lookup)
-        votes = Votes(lookup, changes, cast("Any", MemoryRecords()))
+        votes = Votes(lookup, changes, cast("Any", self.records))
         receiver = Receiver(lookup, changes, votes, cast("Any", self.fetcher))
         return Session(context, account, row, sender, receiver, self.notices, self, self.network)
 

@@ -16,7 +16,13 @@ from mesh_session_node.drivers.interface.chat_notices import (
 )
 from mesh_session_node.drivers.interface.content import Identity, Incoming, Reference
 from mesh_session_node.drivers.interface.groups import GroupInfo, JoinRequest, Member, Named
-from mesh_session_node.drivers.interface.notices import CallEnded, CallOffered, Notice, TypingShown
+from mesh_session_node.drivers.interface.notices import (
+    CallEnded,
+    CallOffered,
+    Notice,
+    PresenceShown,
+    TypingShown,
+)
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure, Refusal, Refused
 from mesh_session_node.drivers.interface.pairing import Paired, PairingCode
 from mesh_session_node.drivers.memory.actions import Act
@@ -146,6 +152,17 @@ class MemoryWorld:
         self.driver.link.past = [
             Incoming(f"PAST{at}", chat, chat, "", content, 1 + at, history=True) for at in range(messages)
         ]
+
+    async def show_presence(self, person: str, *, online: bool, last_seen: int | None = None) -> None:
+        self.driver.link.notify(PresenceShown(person, online, last_seen, _identity(person)))
+
+    async def shows_online(self) -> bool:
+        shown = [act.arguments[0] for act in self.driver.link.acts if act.name == "show_online"]
+        return bool(shown and shown[-1])
+
+    async def ringing_calls(self) -> int:
+        rejected = {act.arguments[0] for act in self.driver.link.acts if act.name == "reject_call"}
+        return len(self._callers.keys() - rejected)
 
     async def place_call(self, caller: str, *, video: bool) -> str:
         self._calls += 1

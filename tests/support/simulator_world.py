@@ -102,6 +102,23 @@ class SimulatorWorld:
         request = api.ShowTypingRequest(phone=self.phone, sender=person, group=group, state=shown)
         await self.ask("ShowTyping", request)
 
+    async def show_presence(self, person: str, *, online: bool, last_seen: int | None = None) -> None:
+        request = api.ShowPresenceRequest(person=person, online=online)
+        if last_seen is not None:
+            request.last_seen_time.FromMicroseconds(last_seen)
+        await self.ask("ShowPresence", request)
+
+    async def shows_online(self) -> bool:
+        return bool((await self._found()).online)
+
+    async def ringing_calls(self) -> int:
+        return int((await self._found()).ringing_calls)
+
+    async def _found(self) -> api.NetworkAccount:
+        request = api.GetNetworkAccountRequest(phone=self.phone)
+        found: api.NetworkAccount = (await self.ask("GetNetworkAccount", request)).account
+        return found
+
     async def place_call(self, caller: str, *, video: bool) -> str:
         placed = await self.ask(
             "PlaceCall", api.PlaceCallRequest(phone=self.phone, caller=caller, video=video)
@@ -114,8 +131,7 @@ class SimulatorWorld:
         await self.ask("EndCall", api.EndCallRequest(phone=self.phone, call_id=call_id, end=end))
 
     async def unacknowledged_notices(self) -> int:
-        found = await self.ask("GetNetworkAccount", api.GetNetworkAccountRequest(phone=self.phone))
-        return int(found.account.pending_notices)
+        return int((await self._found()).pending_notices)
 
     async def refuse(self, failure: Failure) -> int:
         request = api.SetBehaviourRequest(phone=self.phone)
@@ -131,8 +147,7 @@ class SimulatorWorld:
         await self.ask("GivePhoneHistory", request)
 
     async def unacknowledged(self) -> int:
-        found = await self.ask("GetNetworkAccount", api.GetNetworkAccountRequest(phone=self.phone))
-        return int(found.account.pending_inbound)
+        return int((await self._found()).pending_inbound)
 
     async def end(self, end: End) -> None:
         await self.ask("InjectFault", api.InjectFaultRequest(kind=_ENDS[end], phone=self.phone))

@@ -70,7 +70,7 @@ async def test_a_call_is_an_event_and_is_acknowledged_once_that_is_stored(accoun
     link = account.driver.link
     link.notify(offered(), 7)
     await account.settle()
-    row, _person = account.journal.waiting
+    _call, row, _person = account.journal.waiting
     assert isinstance(row, Event)
     told = event_of(row)
     assert (told.type, told.call.call_id, told.call.video) == ("call.offered", "C1", True)
@@ -85,7 +85,7 @@ async def test_why_a_call_ended_is_in_its_event(account: OneAccount) -> None:
     await account.connected()
     account.driver.link.notify(CallEnded("C1", ADA, TIME, call_pb2.CALL_END_CAUSE_MISSED), 1)
     await account.settle()
-    (row,) = account.journal.waiting
+    _call, row = account.journal.waiting
     assert isinstance(row, Event)
     told = event_of(row)
     assert (told.type, told.call.end_cause) == ("call.ended", call_pb2.CALL_END_CAUSE_MISSED)

@@ -101,6 +101,10 @@ class RecordKind(IntEnum):
     """
     CHAT_LABEL = 31
     """A chat has a label. `key`: the chat's address; `member`: the label's id; no value."""
+    CALL = 50
+    """A call to the account. `key`: the network's id of it; `member`: the caller's address; `value`: a
+    serialised sessionmesh.v1.CallEvent, as it was told last; `time`: when it came.
+    """
 
 
 RETENTION = timedelta(hours=24)

@@ -36,6 +36,7 @@ from mesh_session_node.calls.chat_service import ChatService
 from mesh_session_node.calls.contact_service import ContactService
 from mesh_session_node.calls.message_service import MessageService
 from mesh_session_node.calls.node_service import NodeService
+from mesh_session_node.calls.presence_service import CallService, PresenceService
 from mesh_session_node.calls.profile_service import ProfileService
 from mesh_session_node.calls.sending import Sending
 from mesh_session_node.calls.server_service import ServerService
@@ -58,9 +59,11 @@ from mesh_session_node.store.records import RecordStore, RequestStore
 from mesh_session_node.store.sessions import SessionStore
 from sessionmesh.internal.v1 import node_pb2_grpc
 from sessionmesh.v1 import (
+    call_pb2_grpc,
     chat_pb2_grpc,
     contact_pb2_grpc,
     message_pb2_grpc,
+    presence_pb2_grpc,
     profile_pb2_grpc,
     server_pb2_grpc,
     session_pb2_grpc,
@@ -191,6 +194,8 @@ def _add_services(
     server.add(contact_pb2_grpc.add_ContactServiceServicer_to_server, contact_service)
     profile_service = ProfileService(calls, RecordStore(database.pool), pictures)
     server.add(profile_pb2_grpc.add_ProfileServiceServicer_to_server, profile_service)
+    server.add(presence_pb2_grpc.add_PresenceServiceServicer_to_server, PresenceService(calls))
+    server.add(call_pb2_grpc.add_CallServiceServicer_to_server, CallService(calls, node.calls))
     chat_service = ChatService(calls, node.chats, node.labels, node.references, pager)
     server.add(chat_pb2_grpc.add_ChatServiceServicer_to_server, chat_service)
     session_service = SessionService(calls, node.pairings, SessionStore(database.pool), pager)

@@ -144,6 +144,7 @@ class Account:
         "shown",
         "theoretical_arrival",
         "user_id",
+        "watching",
         "with_history",
     )
 
@@ -190,6 +191,8 @@ class Account:
         self.receipts: deque[tuple[int, bytes]] = deque(maxlen=MAX_PENDING_RECEIPTS)
         """Sequence and frame of the receipts that may have to be sent again."""
         self.receipt_sequence = 0
+        self.watching: set[str] | None = None
+        """Phone numbers of the people whose presence its client wants to be told; None: nobody's."""
         self.notice_sequence = 0
         self.notices: deque[wire.Notice] | None = None
         """What it was told beside messages and has not acknowledged, oldest first; None: nothing."""

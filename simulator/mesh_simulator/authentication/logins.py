@@ -46,6 +46,7 @@ class Logins:
             return
         replaced = account.client
         account.client = client
+        account.watching = None
         account.receipt_acks = login.receipt_acks
         client.account = account
         self._pairing.forget(client)

@@ -34,6 +34,14 @@ class Calls:
         self._notices.offer(account, wire.Notice(call_offered=call))
         return call.call_id
 
+    def reject(self, account: Account, call_id: str) -> None:
+        """The account rejects a call, if it rings: it does so no more."""
+        self._ringing.pop((account.number, call_id), None)
+
+    def ringing(self, account: Account) -> int:
+        """How many calls to an account have not ended."""
+        return sum(number == account.number for number, _ in self._ringing)
+
     def end(self, account: Account, call_id: str, end: wire.CallEnd.ValueType) -> bool:
         """End a call; False: it does not ring."""
         call = self._ringing.pop((account.number, call_id), None)

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"time"
 
 	simnetv1 "sessionmesh.dev/gen/sessionmesh/simnet/v1"
 	simulatorv1 "sessionmesh.dev/gen/sessionmesh/simulator/v1"
@@ -24,6 +25,23 @@ func (s *Service) ShowTyping(
 		return nil, refusal(err)
 	}
 	return &simulatorv1.ShowTypingResponse{}, nil
+}
+
+// ShowPresence has somebody come online, or go.
+func (s *Service) ShowPresence(
+	_ context.Context, request *simulatorv1.ShowPresenceRequest,
+) (*simulatorv1.ShowPresenceResponse, error) {
+	seen := time.Time{}
+	if request.GetLastSeenTime() != nil {
+		if request.GetOnline() {
+			return nil, invalid("last_seen_time", "is only for who is not online")
+		}
+		seen = request.GetLastSeenTime().AsTime()
+	}
+	if err := s.network.ShowPresence(request.GetPerson(), request.GetOnline(), seen); err != nil {
+		return nil, refusal(err)
+	}
+	return &simulatorv1.ShowPresenceResponse{}, nil
 }
 
 // PlaceCall has somebody call an account.

@@ -234,7 +234,8 @@ func viewed(account *network.Account) *simulatorv1.NetworkAccount {
 		Paired: account.Paired(), Connected: account.Connected(), Banned: account.Banned,
 		Counter: account.Counter - 1, PendingInbound: int32(account.Pending()),
 		PendingNotices: int32(account.PendingNotices()),
-		DeviceName: account.DeviceName(), WithHistory: account.WithHistory(),
+		DeviceName:     account.DeviceName(), WithHistory: account.WithHistory(),
+		Online: account.Online(), RingingCalls: int32(account.Ringing()),
 	}
 }
 

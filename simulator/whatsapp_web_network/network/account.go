@@ -38,10 +38,10 @@ type Account struct {
 	inbound    uint64
 	spent      []time.Time
 	patches    map[string][][]byte
-	watching   map[string]struct{}
 	blocked    map[string]struct{} // numbers of whom it has blocked
-	shown      shown
-	ringing    map[string]ringing // calls to it, by their ids
+	ringing    map[string]ringing  // calls to it, by their ids
+	shown      *shown              // nil: nobody knows
+	profile    profile
 }
 
 // Paired tells whether the account has a linked device.

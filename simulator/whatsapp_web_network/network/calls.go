@@ -19,6 +19,9 @@ type ringing struct {
 	group  types.JID
 }
 
+// Ringing is how many calls to an account have not ended.
+func (a *Account) Ringing() int { return len(a.ringing) }
+
 // Call has a person call an account, or with a group that; it returns the call's id.
 func (n *Network) Call(account *Account, caller, group string, video bool) (string, error) {
 	n.mu.Lock()
@@ -70,6 +73,20 @@ func (n *Network) EndCall(account *Account, id string, why simnetv1.CallEnd) err
 	}
 	n.ring(account, call.caller, Node{Tag: "terminate", Attrs: attrs})
 	return nil
+}
+
+// rejectsCall: the client rejects a call, which rings no more.
+func (c *client) rejectsCall(node *Node) {
+	reject := node.GetChildByTag("reject")
+	id, _ := reject.Attrs["call-id"].(string)
+	creator, _ := reject.Attrs["call-creator"].(types.JID)
+	n := c.network
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if call, rings := c.account.ringing[id]; rings && n.find(creator) == call.caller {
+		delete(c.account.ringing, id)
+	}
+	c.send(&Node{Tag: "ack", Attrs: Attrs{"class": "call", "id": node.Attrs["id"], "from": node.Attrs["to"]}})
 }
 
 // callReasons are the network's words for why a call ends; when the caller gives up it says nothing.

@@ -42,6 +42,8 @@ type client struct {
 	account *Account // nil until it is logged in
 	device  *device
 	pairing *attempt
+	// Whose presence it wants to be told.
+	watching map[*Account]bool
 
 	mu     sync.Mutex
 	out    []outgoing
@@ -210,6 +212,7 @@ func (c *client) closed() {
 	}
 	if c.device.client == c {
 		c.device.client = nil
+		c.showsOnline(false)
 	}
 	n.Ledger.Append(ledger.Record{
 		Kind: simulatorv1.LedgerKind_LEDGER_KIND_CLOSED, Connection: c.number, Account: c.account.Digits,
@@ -233,6 +236,8 @@ func (c *client) handle(node *Node) error {
 		c.presence(node)
 	case "chatstate":
 		c.chatState(node)
+	case "call":
+		c.rejectsCall(node)
 	case "xmlstreamend":
 		return errEnd
 	}

@@ -184,31 +184,6 @@ func (n *Network) readReported(c *client, node *Node, to types.JID, ids []string
 	}
 }
 
-// presence is whether the client shows as online, or of whom it wants to know that.
-func (c *client) presence(node *Node) {
-	if node.Attrs["type"] != "subscribe" {
-		if name, ok := node.Attrs["name"].(string); ok && name != "" {
-			c.network.mu.Lock()
-			c.account.PushName = name
-			c.network.mu.Unlock()
-		}
-		return
-	}
-	to, _ := node.Attrs["to"].(types.JID)
-	n := c.network
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	person := n.find(to)
-	if person == nil {
-		return
-	}
-	attrs := Attrs{"from": to}
-	if person.device != nil && person.device.client == nil {
-		attrs["type"], attrs["last"] = "unavailable", now()
-	}
-	c.send(&Node{Tag: "presence", Attrs: attrs})
-}
-
 // chatState tells another account that somebody writes, if it is online.
 func (c *client) chatState(node *Node) {
 	to, _ := node.Attrs["to"].(types.JID)

@@ -26,17 +26,17 @@ func (c *client) privacyQuery(node *Node, child Node) {
 				c.fail(node, "400", "bad-request")
 				return
 			}
-			if c.account.shown.privacy == nil {
-				c.account.shown.privacy = map[string]string{}
+			if c.account.profile.privacy == nil {
+				c.account.profile.privacy = map[string]string{}
 			}
-			c.account.shown.privacy[name] = value
+			c.account.profile.privacy[name] = value
 		}
 		c.result(node)
 		return
 	}
 	var categories []Node
 	for name := range privacyValues {
-		value := c.account.shown.privacy[name]
+		value := c.account.profile.privacy[name]
 		if value == "" {
 			value = "all"
 		}
@@ -58,7 +58,7 @@ func (c *client) disappearingQuery(node *Node, child Node) {
 		return
 	}
 	c.network.mu.Lock()
-	c.account.shown.disappear = seconds
+	c.account.profile.disappear = seconds
 	c.network.mu.Unlock()
 	c.result(node)
 }

@@ -231,6 +231,18 @@ async def typing(world: World) -> Fields:
     return await connected(world) | {"chat": f"phone:{world.live['spare_phone']}", "state": 2}
 
 
+async def rejected_call(world: World) -> Fields:
+    return await connected(world) | {"call_id": "C1", "caller": "phone:+4915100009998"}
+
+
+async def shown_presence(world: World) -> Fields:
+    return await connected(world) | {"state": 1}
+
+
+async def watched_person(world: World) -> Fields:
+    return await connected(world) | {"address": "phone:+4915100009998"}
+
+
 async def edited_message(world: World) -> Fields:
     return await sent_message(world) | {"content": TEXT}
 
@@ -553,6 +565,7 @@ _SIMPLE: dict[str, Callable[[World], Fields]] = {
     "SimulatorService.SetNetwork": live(
         accept_after={"nanos": 1_000}, unregistered_phones=["+4915100000000"]
     ),
+    "SimulatorService.ShowPresence": lambda world: {"person": f"phone:{new_phone()}", "online": True},
     "SimulatorService.ShowTyping": lambda world: {
         "phone": world.live["spare_phone"],
         "sender": f"phone:{new_phone()}",
@@ -600,6 +613,7 @@ _SIMPLE: dict[str, Callable[[World], Fields]] = {
 _PREPARED: dict[str, Make] = {
     "AccountService.DeleteAccount": own_account,
     "AccountService.UndeleteAccount": deleted_account,
+    "CallService.RejectCall": rejected_call,
     "ChatService.ClearChat": known_chat(),
     "ChatService.CreateLabel": new_label,
     "ChatService.DeleteChat": known_chat(),
@@ -635,6 +649,8 @@ _PREPARED: dict[str, Make] = {
     "MessageService.SetMessageStarred": acting(starred=True),
     "MessageService.SetTyping": typing,
     "MessageService.UpdateLiveLocation": shared_place,
+    "PresenceService.SetPresence": shown_presence,
+    "PresenceService.WatchPresence": watched_person,
     "ProfileService.GetBusinessProfile": connected,
     "ProfileService.GetPrivacySettings": connected,
     "ProfileService.GetProfile": connected,

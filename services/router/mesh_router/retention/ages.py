@@ -13,6 +13,7 @@ from mesh_core.database.requests import RecordKind
 from mesh_router.retention.policy import (
     AUDIT,
     AUDIT_EVENTS,
+    CALLS,
     DEDUPLICATION,
     DISCONNECTS,
     ENDED_KEYS,
@@ -91,6 +92,10 @@ def _of_no_account(table: str) -> str:
 
 
 AGED: Mapping[str, str] = {
+    "account_record": _by_ctid(
+        "account_record",
+        f"kind = {RecordKind.CALL} AND time < $1::timestamptz - interval '{CALLS.days} days'",
+    ),
     "network_message": _by_ctid(
         "network_message", f"created_at < $1::timestamptz - interval '{DEDUPLICATION.days} days'"
     ),

@@ -17,6 +17,8 @@ PEOPLE = timedelta(days=90)
 """How long it is known who somebody is, after the network told it last."""
 ENDED_KEYS = timedelta(days=30)
 """How long revoked and expired keys are still listed."""
+CALLS = timedelta(days=7)
+"""How long it is known that somebody called: for as long a network may say again what it said."""
 AUDIT = timedelta(days=365)
 """How long it is known who did what."""
 AUDIT_EVENTS = 1_000_000

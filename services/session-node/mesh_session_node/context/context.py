@@ -17,6 +17,7 @@ from mesh_session_node.context.account_settings import NO_SETTINGS, AccountSetti
 from mesh_session_node.context.driver_rows import DriverRows
 from mesh_session_node.context.events import EventMaker
 from mesh_session_node.context.people import People
+from mesh_session_node.context.presence import Watches
 from mesh_session_node.context.proxies import Proxies
 from mesh_session_node.drivers.interface.content import Identity
 from mesh_session_node.drivers.interface.driver import Driver, Link
@@ -130,6 +131,7 @@ class SessionContext:
         "ref",
         "rows",
         "settings",
+        "watches",
     )
 
     def __init__(
@@ -151,6 +153,7 @@ class SessionContext:
         self.counters = counters
         self.settings = settings
         self.people = People()
+        self.watches: Watches | None = None  # most accounts watch nobody
         self.link: Link | None = None
         self.rows: DriverRows | None = None
         """The driver's rows, from the beginning of a login to the end of its connection."""

@@ -18,8 +18,14 @@ from mesh_session_node.drivers.interface.chat_notices import (
     Labelled,
     LabelSet,
 )
-from mesh_session_node.drivers.interface.notices import CallEnded, CallOffered
+from mesh_session_node.drivers.interface.notices import (
+    CallEnded,
+    CallOffered,
+    PresenceShown,
+    TypingShown,
+)
 from mesh_session_node.inbound.calls import Calls
+from mesh_session_node.inbound.presence import Presences
 from mesh_session_node.journal import Row
 
 
@@ -38,9 +44,9 @@ NoticeTakers = Mapping[type, NoticeTaker]
 """By the kind of notice. What is not there is acknowledged, and nothing comes of it."""
 
 
-def notice_takers(chats: NoticeTaker) -> NoticeTakers:
+def notice_takers(calls: Calls, chats: NoticeTaker) -> NoticeTakers:
     """Those of a node."""
-    calls = Calls()
+    presences = Presences()
     return {
         CallEnded: calls,
         CallOffered: calls,
@@ -49,4 +55,6 @@ def notice_takers(chats: NoticeTaker) -> NoticeTakers:
         ChatSet: chats,
         LabelSet: chats,
         Labelled: chats,
+        PresenceShown: presences,
+        TypingShown: presences,
     }

@@ -26,6 +26,7 @@ from mesh_session_node.context.proxies import Proxies
 from mesh_session_node.drivers.interface.driver import Driver
 from mesh_session_node.drivers.interface.state import DriverState, StateUnavailable
 from mesh_session_node.drivers.registry import Drivers
+from mesh_session_node.inbound.calls import Calls
 from mesh_session_node.inbound.changes import ContentChanges
 from mesh_session_node.inbound.chat_notices import ChatNotices
 from mesh_session_node.inbound.chats import Chats
@@ -112,7 +113,9 @@ class Node:
             media, messages, self.changes, settings.media_transfers, settings.fetch_media_up_to
         )
         self._votes = Votes(self.references, self.changes, records)
-        self._notices = Notices(notice_takers(ChatNotices(self.chats, self.labels, self.references)))
+        self.calls = Calls(records)
+        chat_notices = ChatNotices(self.chats, self.labels, self.references)
+        self._notices = Notices(notice_takers(self.calls, chat_notices))
         self._receiver = Receiver(self.references, self.changes, self._votes, fetcher)
         self.loader = AccountLoader(self.registry, accounts, sealer, self, fetcher, self.spawn)
         self.lookup = AccountLookup(node_id, self.registry, self.loader, ownership)

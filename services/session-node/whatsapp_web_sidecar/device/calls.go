@@ -97,16 +97,11 @@ func (d *Device) do(call *internalv1.DeviceCall, result *internalv1.DeviceCallRe
 		}
 		return d.client.SendChatPresence(ctx, chat, state, media)
 	case *internalv1.DeviceCall_SetOnline:
-		if asked.SetOnline.GetOnline() {
-			return d.client.SendPresence(ctx, types.PresenceAvailable)
-		}
-		return d.client.SendPresence(ctx, types.PresenceUnavailable)
+		return d.showOnline(ctx, asked.SetOnline.GetOnline())
 	case *internalv1.DeviceCall_WatchPresence:
-		person, err := address.Parse(asked.WatchPresence.GetPerson())
-		if err != nil {
-			return err
-		}
-		return d.client.SubscribePresence(ctx, person)
+		return d.watchPresence(ctx, asked.WatchPresence.GetPerson())
+	case *internalv1.DeviceCall_RejectCall:
+		return d.rejectCall(ctx, asked.RejectCall)
 	case *internalv1.DeviceCall_EditMessage:
 		return d.edit(asked.EditMessage)
 	case *internalv1.DeviceCall_RevokeMessage:

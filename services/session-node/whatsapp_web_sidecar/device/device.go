@@ -73,6 +73,8 @@ type Device struct {
 
 	// When the message that is being handled came, in nanoseconds since the epoch.
 	came atomic.Int64
+	// The account shows as online.
+	online atomic.Bool
 }
 
 func newDevice(number uint64, accountID string, network *Network, out Out) *Device {

@@ -117,11 +117,11 @@ func (d *Device) onConnected() {
 }
 
 // announce tells the network the account's name, which it shows to people who do not know the number: without it they see
-// none, and businesses' systems pass over what the account sends. It does not show as online for that.
+// none, and businesses' systems pass over what the account sends. It does not show as online for that, unless it does so already.
 func (d *Device) announce() {
 	go d.contain(func() {
 		if client := d.loggedIn(); client != nil && client.Store.PushName != "" {
-			_ = client.SendPresence(d.ctx, types.PresenceUnavailable)
+			_ = client.SendPresence(d.ctx, d.shownPresence())
 		}
 	})
 }

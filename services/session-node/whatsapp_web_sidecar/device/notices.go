@@ -22,14 +22,14 @@ const (
 type notices struct {
 	mu       sync.Mutex
 	sequence uint64
-	handling *stanza
-	open     map[uint64]*stanza
+	handling *telling
+	open     map[uint64]*telling
 	stanzas  int
 	fewer    chan struct{}
 }
 
-// stanza is one that is acknowledged later, once nothing of it is open.
-type stanza struct {
+// telling is of a stanza that is acknowledged later, once nothing of it is open.
+type telling struct {
 	tag      string
 	attrs    waBinary.Attrs
 	withheld atomic.Bool
@@ -44,7 +44,7 @@ type stanza struct {
 // stanza is told, and for nobody else.
 type withholding struct {
 	context.Context
-	stanza *stanza
+	stanza *telling
 }
 
 func (w withholding) Err() error {
@@ -60,7 +60,7 @@ func (d *Device) beginNotices(ctx context.Context, node *waBinary.Node) (context
 		return ctx, func() {}
 	}
 	n := &d.notices
-	begun := &stanza{tag: node.Tag, attrs: node.Attrs}
+	begun := &telling{tag: node.Tag, attrs: node.Attrs}
 	n.wait(d.ctx)
 	n.mu.Lock()
 	n.handling = begun
@@ -99,7 +99,7 @@ func (d *Device) notify(notice *internalv1.DeviceNotice) {
 	n.sequence++
 	notice.Sequence = n.sequence
 	if n.open == nil {
-		n.open = map[uint64]*stanza{}
+		n.open = map[uint64]*telling{}
 	}
 	n.open[notice.Sequence] = of
 	of.open++
@@ -111,12 +111,12 @@ func (d *Device) notify(notice *internalv1.DeviceNotice) {
 // stored it; false: it has not, and that must be said again.
 func (d *Device) tell(notice *internalv1.DeviceNotice) bool {
 	n := &d.notices
-	of := &stanza{open: 1, stored: make(chan struct{})}
+	of := &telling{open: 1, stored: make(chan struct{})}
 	n.mu.Lock()
 	n.sequence++
 	notice.Sequence = n.sequence
 	if n.open == nil {
-		n.open = map[uint64]*stanza{}
+		n.open = map[uint64]*telling{}
 	}
 	n.open[notice.Sequence] = of
 	n.mu.Unlock()
@@ -158,7 +158,7 @@ func (d *Device) NoticeStored(sequence uint64) {
 	}
 }
 
-func (d *Device) acknowledgeStanza(of *stanza) {
+func (d *Device) acknowledgeStanza(of *telling) {
 	n := &d.notices
 	n.mu.Lock()
 	refused := of.refused

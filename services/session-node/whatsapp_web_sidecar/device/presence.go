@@ -1,14 +1,17 @@
 package device
 
 import (
+	"context"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	waBinary "go.mau.fi/whatsmeow/binary"
 	"go.mau.fi/whatsmeow/types"
 	"go.mau.fi/whatsmeow/types/events"
 	internalv1 "sessionmesh.dev/gen/sessionmesh/nodes/v1"
 	sessionmeshv1 "sessionmesh.dev/gen/sessionmesh/v1"
+	"sessionmesh.dev/whatsapp-web-sidecar/address"
 )
 
 // onTyping tells of somebody who writes or records.
@@ -41,6 +44,48 @@ func (d *Device) onPresence(said *events.Presence) {
 		presence.LastSeenTime = timestamppb.New(said.LastSeen)
 	}
 	d.mention(&internalv1.DeviceNotice{Notice: &internalv1.DeviceNotice_Presence{Presence: presence}})
+}
+
+// showOnline shows the account as online, or not, until the connection ends.
+func (d *Device) showOnline(ctx context.Context, online bool) error {
+	d.online.Store(online)
+	if d.client.Store.PushName == "" { // the library insists on a name, the network does not
+		return d.client.DangerousInternals().SendNode(ctx, waBinary.Node{
+			Tag: "presence", Attrs: waBinary.Attrs{"type": string(d.shownPresence())},
+		})
+	}
+	return d.client.SendPresence(ctx, d.shownPresence())
+}
+
+func (d *Device) shownPresence() types.Presence {
+	if d.online.Load() {
+		return types.PresenceAvailable
+	}
+	return types.PresenceUnavailable
+}
+
+// watchPresence has the network tell of a person's presence.
+func (d *Device) watchPresence(ctx context.Context, person string) error {
+	jid, err := address.Parse(person)
+	if err != nil {
+		return err
+	}
+	if jid, err = d.lookUp(jid); err != nil {
+		return err
+	}
+	return d.client.SubscribePresence(ctx, jid)
+}
+
+// rejectCall rejects a call. The network names callers by their hidden ids where it knows these.
+func (d *Device) rejectCall(ctx context.Context, call *internalv1.RejectCallCall) error {
+	caller, err := address.Parse(call.GetCaller())
+	if err != nil {
+		return err
+	}
+	if _, hidden := d.both(caller, types.EmptyJID); !hidden.IsEmpty() {
+		caller = hidden
+	}
+	return d.client.RejectCall(ctx, caller, call.GetCallId())
 }
 
 // onCall tells of somebody who calls.

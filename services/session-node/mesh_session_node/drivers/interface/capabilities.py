@@ -15,7 +15,7 @@ from typing import Protocol
 from mesh_session_node.drivers.interface.chat_actions import ChatActions
 from mesh_session_node.drivers.interface.contact_actions import ContactActions
 from mesh_session_node.drivers.interface.group_actions import CommunityActions, GroupActions
-from mesh_session_node.drivers.interface.message_actions import MessageActions
+from mesh_session_node.drivers.interface.message_actions import CallActions, MessageActions, PresenceActions
 from mesh_session_node.drivers.interface.profile_actions import ProfileActions
 
 
@@ -33,6 +33,9 @@ class Capability(Enum):
     END_LIVE_LOCATION = "ending a live location before its time"
     TYPING = "showing that the account writes or records"
     CHECK_NUMBERS = "asking which numbers are on the network"
+    PRESENCE = "showing the account as online, or not"
+    WATCH_PRESENCE = "being told who is online"
+    REJECT_CALL = "rejecting calls"
     BLOCK = "blocking people, and listing who is blocked"
     LOOK_UP_PERSON = "asking what a person shows"
     RESOLVE_PEOPLE = "asking by what else people are known"
@@ -98,6 +101,8 @@ class Acting(
     GroupActions,
     CommunityActions,
     ChatActions,
+    PresenceActions,
+    CallActions,
     Protocol,
 ):
     """A link of a driver that could do everything; who has one calls only what its driver declares."""

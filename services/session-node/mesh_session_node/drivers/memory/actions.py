@@ -86,6 +86,16 @@ class MemoryActions(MemoryGroupActions):
     async def show_typing(self, chat: str, state: message_pb2.TypingState.ValueType) -> None:
         self.done("show_typing", chat, state)
 
+    async def show_online(self, *, online: bool) -> None:
+        self.done("show_online", online)
+
+    async def watch_presence(self, person: str) -> None:
+        self._known(person)
+        self.done("watch_presence", person)
+
+    async def reject_call(self, call_id: str, caller: str) -> None:
+        self.done("reject_call", call_id, caller)
+
     async def check_numbers(self, phones: Sequence[str]) -> Sequence[NumberStatus]:
         self.done("check_numbers", tuple(phones))
         users = self._users

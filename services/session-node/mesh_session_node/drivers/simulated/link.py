@@ -20,7 +20,10 @@ from mesh_session_node.drivers.simulated.chat_actions import SimulatedChatAction
 from mesh_session_node.drivers.simulated.contact_actions import SimulatedContactActions
 from mesh_session_node.drivers.simulated.encoding import from_wire, identity_of, to_audience
 from mesh_session_node.drivers.simulated.group_actions import SimulatedGroupActions
-from mesh_session_node.drivers.simulated.message_actions import SimulatedMessageActions
+from mesh_session_node.drivers.simulated.message_actions import (
+    SimulatedMessageActions,
+    SimulatedPresenceActions,
+)
 from mesh_session_node.drivers.simulated.notices import notice_of, presence_of, typing_of
 from mesh_session_node.drivers.simulated.outcomes import (
     CLOSINGS,
@@ -48,6 +51,7 @@ class SimulatedLink(
     SimulatedProfileActions,
     SimulatedChatActions,
     SimulatedGroupActions,
+    SimulatedPresenceActions,
     asyncio.Protocol,
 ):
     """Open, then logged in, then ended. Used by pairing too, which stops before the login."""

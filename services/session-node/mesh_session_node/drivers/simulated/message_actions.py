@@ -1,4 +1,4 @@
-"""Acts on messages."""
+"""Acts on messages, and acts of the moment."""
 
 from __future__ import annotations
 
@@ -45,6 +45,21 @@ class SimulatedMessageActions(Asking):
 
     async def show_typing(self, chat: str, state: message_pb2.TypingState.ValueType) -> None:
         self.write(wire.Frame(typing=wire.Typing(chat=chat, state=_TYPING[state])))
+
+
+class SimulatedPresenceActions(Asking):
+    """Implements `PresenceActions` and `CallActions`."""
+
+    __slots__ = ()
+
+    async def show_online(self, *, online: bool) -> None:
+        await self.ask(wire.Query(show_online=wire.ShowOnline(online=online)))
+
+    async def watch_presence(self, person: str) -> None:
+        await self.ask(wire.Query(watch_presence=wire.WatchPresence(address=person)))
+
+    async def reject_call(self, call_id: str, caller: str) -> None:
+        await self.ask(wire.Query(reject_call=wire.RejectCall(call_id=call_id, caller=caller)))
 
 
 def _change(network_id: str, target: Reference) -> wire.ChangeMessage:

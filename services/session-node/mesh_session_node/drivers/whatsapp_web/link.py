@@ -22,7 +22,7 @@ from mesh_session_node.drivers.whatsapp_web.encoding import (
     seconds,
 )
 from mesh_session_node.drivers.whatsapp_web.files import Files
-from mesh_session_node.drivers.whatsapp_web.message_actions import WebMessageActions
+from mesh_session_node.drivers.whatsapp_web.message_actions import WebMessageActions, WebPresenceActions
 from mesh_session_node.drivers.whatsapp_web.notices import notice_of
 from mesh_session_node.drivers.whatsapp_web.profile_actions import WebProfileActions
 from mesh_session_node.drivers.whatsapp_web.stream import Stream
@@ -33,7 +33,7 @@ _HEARD = frozenset({"connected", "acked", "incoming", "receipt", "heard", "restr
 """What the sidecar says only when something came from the network."""
 
 
-class WebLink(WebMessageActions, WebContactActions, WebProfileActions):
+class WebLink(WebMessageActions, WebContactActions, WebProfileActions, WebPresenceActions):
     """Implements `Link`: opened, then logged in, then ended, then closed."""
 
     __slots__ = (

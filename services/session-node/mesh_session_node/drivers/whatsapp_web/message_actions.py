@@ -68,6 +68,21 @@ class WebMessageActions(Calling):
         await self.call(pb.DeviceCall(set_typing=call))
 
 
+class WebPresenceActions(Calling):
+    """Implements `PresenceActions` and `CallActions`."""
+
+    __slots__ = ()
+
+    async def show_online(self, *, online: bool) -> None:
+        await self.call(pb.DeviceCall(set_online=pb.SetOnlineCall(online=online)))
+
+    async def watch_presence(self, person: str) -> None:
+        await self.call(pb.DeviceCall(watch_presence=pb.WatchPresenceCall(person=person)))
+
+    async def reject_call(self, call_id: str, caller: str) -> None:
+        await self.call(pb.DeviceCall(reject_call=pb.RejectCallCall(call_id=call_id, caller=caller)))
+
+
 def _check_time(target: Reference, most: int) -> None:
     if target.time and time.time() - target.time / 1e6 > most:
         raise Refused(Refusal.TOO_LATE)

@@ -17,8 +17,8 @@ import (
 // maxPicture is how large a picture may be, in bytes.
 const maxPicture = 2 << 20
 
-// shown is what somebody shows, and to whom.
-type shown struct {
+// profile is what somebody shows, and to whom.
+type profile struct {
 	about     string
 	pictureID string
 	picture   []byte
@@ -46,25 +46,25 @@ func (n *Network) Show(number string, change Showing) {
 		person.PushName = *change.PushName
 	}
 	if change.About != nil {
-		person.shown.about = *change.About
+		person.profile.about = *change.About
 	}
 	if change.HasPicture {
 		person.show(change.Picture)
 	}
 	if change.Business != nil {
 		if !*change.Business {
-			person.shown.business = nil
-		} else if person.shown.business == nil {
-			person.shown.business = []Node{}
+			person.profile.business = nil
+		} else if person.profile.business == nil {
+			person.profile.business = []Node{}
 		}
 	}
 }
 
 // show has somebody show a picture; none where it is empty.
 func (a *Account) show(picture []byte) {
-	a.shown.picture, a.shown.pictureID = picture, ""
+	a.profile.picture, a.profile.pictureID = picture, ""
 	if len(picture) > 0 {
-		a.shown.pictureID = strconv.FormatInt(time.Now().UnixMicro(), 10)
+		a.profile.pictureID = strconv.FormatInt(time.Now().UnixMicro(), 10)
 	}
 }
 
@@ -73,7 +73,7 @@ func (a *Account) sees(person *Account, what string) bool {
 	if a == person {
 		return true
 	}
-	return !person.hasBlocked(a) && person.shown.privacy[what] != "none"
+	return !person.hasBlocked(a) && person.profile.privacy[what] != "none"
 }
 
 // shownNodes are what a person shows, of what is asked for.
@@ -82,20 +82,20 @@ func (n *Network) shownNodes(viewer, person *Account, asked map[string]bool) []N
 	if asked["status"] {
 		about := ""
 		if viewer.sees(person, "status") {
-			about = person.shown.about
+			about = person.profile.about
 		}
 		nodes = append(nodes, Node{Tag: "status", Attrs: Attrs{"t": now()}, Content: []byte(about)})
 	}
-	if asked["picture"] && person.shown.pictureID != "" && viewer.sees(person, "profile") {
-		nodes = append(nodes, Node{Tag: "picture", Attrs: Attrs{"id": person.shown.pictureID}})
+	if asked["picture"] && person.profile.pictureID != "" && viewer.sees(person, "profile") {
+		nodes = append(nodes, Node{Tag: "picture", Attrs: Attrs{"id": person.profile.pictureID}})
 	}
-	if asked["business"] && person.shown.business != nil {
+	if asked["business"] && person.profile.business != nil {
 		nodes = append(nodes, Node{Tag: "business", Content: []Node{{Tag: "verified_name", Attrs: Attrs{
 			"verified_level": "unknown", "v": "1",
 		}, Content: verifiedName(person.PushName)}}})
 	}
 	if asked["disappearing_mode"] {
-		nodes = append(nodes, Node{Tag: "disappearing_mode", Attrs: Attrs{"duration": strconv.Itoa(person.shown.disappear), "t": now()}})
+		nodes = append(nodes, Node{Tag: "disappearing_mode", Attrs: Attrs{"duration": strconv.Itoa(person.profile.disappear), "t": now()}})
 	}
 	return nodes
 }
@@ -122,14 +122,14 @@ func (c *client) pictureQuery(node *Node, child Node) {
 		c.fail(node, "404", "item-not-found")
 	case !c.account.sees(person, "profile"):
 		c.fail(node, "401", "not-authorized")
-	case person.shown.pictureID == "":
+	case person.profile.pictureID == "":
 		c.fail(node, "404", "item-not-found")
-	case text(child.Attrs["id"]) == person.shown.pictureID:
+	case text(child.Attrs["id"]) == person.profile.pictureID:
 		c.result(node, Node{Tag: "picture", Attrs: Attrs{"status": "304"}})
 	default:
-		kind, path := text(child.Attrs["type"]), "/v/"+person.Digits+"/"+person.shown.pictureID
+		kind, path := text(child.Attrs["type"]), "/v/"+person.Digits+"/"+person.profile.pictureID
 		c.result(node, Node{Tag: "picture", Attrs: Attrs{
-			"id": person.shown.pictureID, "url": "https://pps.whatsapp.net" + path, "type": kind, "direct_path": path,
+			"id": person.profile.pictureID, "url": "https://pps.whatsapp.net" + path, "type": kind, "direct_path": path,
 		}})
 	}
 }
@@ -146,7 +146,7 @@ func (c *client) changePicture(node *Node, child Node, ofGroup bool) {
 		if len(picture) == 0 {
 			c.result(node)
 		} else {
-			c.result(node, Node{Tag: "picture", Attrs: Attrs{"id": c.account.shown.pictureID}})
+			c.result(node, Node{Tag: "picture", Attrs: Attrs{"id": c.account.profile.pictureID}})
 		}
 	}
 }
@@ -156,8 +156,8 @@ func (n *Network) servePicture(w http.ResponseWriter, r *http.Request) {
 	number, id, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/v/"), "/")
 	n.mu.Lock()
 	var picture []byte
-	if person := n.people[number]; person != nil && person.shown.pictureID == id {
-		picture = person.shown.picture
+	if person := n.people[number]; person != nil && person.profile.pictureID == id {
+		picture = person.profile.picture
 	}
 	n.mu.Unlock()
 	if picture == nil {
@@ -174,7 +174,7 @@ func (c *client) businessQuery(node *Node, child Node) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if node.Attrs["type"] == "set" {
-		if c.account.shown.business == nil {
+		if c.account.profile.business == nil {
 			c.fail(node, "403", "forbidden")
 			return
 		}
@@ -190,8 +190,8 @@ func (c *client) businessQuery(node *Node, child Node) {
 		return
 	}
 	answer := Node{Tag: "business_profile", Attrs: Attrs{"v": "244"}}
-	if person.shown.business != nil {
-		had := append([]Node{{Tag: "profile_options"}}, person.shown.business...)
+	if person.profile.business != nil {
+		had := append([]Node{{Tag: "profile_options"}}, person.profile.business...)
 		answer.Content = []Node{{Tag: "profile", Attrs: Attrs{"jid": jid, "tag": "1"}, Content: had}}
 	}
 	c.result(node, answer)
@@ -203,7 +203,7 @@ func (a *Account) changeBusiness(changes []Node) {
 		changed[change.Tag] = true
 	}
 	kept := []Node{}
-	for _, had := range a.shown.business {
+	for _, had := range a.profile.business {
 		if !changed[had.Tag] {
 			kept = append(kept, had)
 		}
@@ -215,7 +215,7 @@ func (a *Account) changeBusiness(changes []Node) {
 		}
 		kept = append(kept, change)
 	}
-	a.shown.business = kept
+	a.profile.business = kept
 }
 
 // aboutMutation is what clients change their text with.
@@ -236,7 +236,7 @@ func (c *client) changeAbout(node *Node, child Node) {
 		return
 	}
 	c.network.mu.Lock()
-	c.account.shown.about = said.Variables.Input.Text
+	c.account.profile.about = said.Variables.Input.Text
 	c.network.mu.Unlock()
 	c.result(node, Node{Tag: "result", Content: []byte(`{"data":{"updated":"` + rand.Text() + `"}}`)})
 }
