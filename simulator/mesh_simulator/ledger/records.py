@@ -73,6 +73,8 @@ class Kind(IntEnum):
     """What the account's devices have in common changed under the name `id`; `counter` is its version."""
     TYPING = 24
     """The client showed in the conversation `peer` what it does (`code`, a TypingState)."""
+    READ_BY_FORMER_MEMBER = 30
+    """Somebody (`peer`) who is not in a group any more could read the account's message there."""
 
 
 class Record(NamedTuple):

@@ -93,6 +93,13 @@ func (m *mediaStore) store(kind string, sealed content.Sealed) string {
 	return m.path(kind, name)
 }
 
+// plain is a file that was put in; nil: it never was.
+func (m *mediaStore) plain(ref string) []byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.files["plain "+ref]
+}
+
 // share encrypts a file that was put in for a message; one that never was has a path that leads nowhere.
 func (m *mediaStore) share(messageID, ref, kind string) (content.Sealed, string) {
 	m.mu.Lock()

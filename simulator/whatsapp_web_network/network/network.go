@@ -34,6 +34,7 @@ type Network struct {
 	accounts []*Account // the listed ones, in the order they were made
 	people   map[string]*Account
 	groups   map[string]*Group
+	ended    map[string]bool // codes of groups' links that lead nowhere any more
 	attempts map[*client]*attempt
 	byRef    map[string]*attempt
 	faults   []*Fault
@@ -48,6 +49,7 @@ type Settings struct {
 	Usernames       map[string]string
 	Hidden          map[string]bool
 	Passkeys        map[string]bool
+	Unaddable       map[string]bool // whom nobody can add to groups, only invite
 	HistoryMessages int
 }
 
@@ -63,8 +65,9 @@ func Start(address string, root *keys.KeyPair) (*Network, error) {
 	}
 	n := &Network{
 		Ledger: ledger.New(), Address: listener.Addr().String(), identity: identity, media: newMediaStore(),
-		people: map[string]*Account{}, groups: map[string]*Group{}, attempts: map[*client]*attempt{},
-		byRef: map[string]*attempt{}, unread: map[string]bool{}, common: DefaultBehaviour(),
+		people: map[string]*Account{}, groups: map[string]*Group{}, ended: map[string]bool{},
+		attempts: map[*client]*attempt{},
+		byRef:    map[string]*attempt{}, unread: map[string]bool{}, common: DefaultBehaviour(),
 	}
 	n.general.Store(noEffects)
 	routes := http.NewServeMux()

@@ -126,8 +126,14 @@ func (n *Network) refuse(m *sent) *Refusal {
 		if m.group == nil {
 			return &Refusal{Reason: simnetv1.RejectReason_REJECT_REASON_UNKNOWN_RECIPIENT}
 		}
-		if !slices.Contains(m.group.Members, account.Digits) {
+		if !m.group.has(account.Digits) {
 			return &Refusal{Reason: simnetv1.RejectReason_REJECT_REASON_NOT_A_MEMBER}
+		}
+		if m.group.parent { // nobody writes to a community itself
+			return &Refusal{Reason: simnetv1.RejectReason_REJECT_REASON_MALFORMED, Code: 420}
+		}
+		if m.group.announce && !m.group.Admins[account.Digits] {
+			return &Refusal{Reason: simnetv1.RejectReason_REJECT_REASON_NOT_A_MEMBER, Code: 403}
 		}
 		if text(m.node.Attrs["edit"]) == takenBackByAdmin && !m.group.Admins[account.Digits] {
 			return &Refusal{Reason: simnetv1.RejectReason_REJECT_REASON_NOT_A_MEMBER, Code: 403}
@@ -233,7 +239,33 @@ func (n *Network) readAll(m *sent) {
 		person, ends := n.phoneAt(member)
 		m.readers = append(m.readers, reading{person, decrypted(ends.DecryptFromGroup(chat, author, sealed))})
 	}
+	n.tryAsFormer(m, sealed)
 	m.notePlain()
+}
+
+// tryAsFormer has those who were members of a group try to read what is said there now: a network that is broken into would
+// let them. Who is no member any more must not have the sender's key.
+func (n *Network) tryAsFormer(m *sent, sealed []byte) {
+	n.mu.Lock()
+	var former []*Account
+	if group := n.groups[m.to.User]; group != nil {
+		for number := range group.former {
+			former = append(former, n.person(number))
+		}
+	}
+	n.mu.Unlock()
+	for _, person := range former {
+		_, ends := n.phoneAt(person.lid())
+		if ends == nil {
+			continue
+		}
+		if _, err := ends.DecryptFromGroup(m.to.String(), m.client.device.lid, sealed); err == nil {
+			n.Ledger.Append(ledger.Record{
+				Kind: simulatorv1.LedgerKind_LEDGER_KIND_READ_BY_FORMER_MEMBER, Connection: m.client.number,
+				Account: m.client.account.Digits, ID: m.id, Peer: person.Phone,
+			})
+		}
+	}
 }
 
 func (m *sent) notePlain() {
