@@ -31,15 +31,13 @@ func (c *client) query(node *Node) {
 		}, Content: []Node{{Tag: "host", Attrs: Attrs{"hostname": c.network.Address}}}})
 	case "w:g2":
 		c.groupQuery(node, child)
+	case "w:sync:app:state":
+		c.result(node, c.network.appState(c.account, child))
 	case "w:profile:picture":
 		if target, _ := node.Attrs["target"].(types.JID); target.Server == types.GroupServer {
 			c.groupPictureQuery(node, target, child)
 			return
 		}
-		c.result(node)
-	case "w:sync:app:state":
-		c.result(node, c.network.appState(c.account, child))
-	case "w:profile:picture":
 		c.pictureQuery(node, child)
 	case "w:biz":
 		c.businessQuery(node, child)

@@ -69,6 +69,9 @@ func (d *Device) change(chat types.JID, id string, message *waE2E.Message) error
 	}
 	sending, done := d.store.Sending(d.ctx)
 	defer done()
+	if err := d.keyForMembers(sending, chat); err != nil {
+		return err
+	}
 	_, err = d.client.SendMessage(sending, chat, message, whatsmeow.SendRequestExtra{ID: id, Timeout: callTimeout})
 	if errors.Is(err, whatsmeow.ErrServerReturnedError) {
 		return &changeRefused{err, d.nacks.of(id)}
@@ -147,9 +150,12 @@ func (d *Device) parties(target *internalv1.ReferredMessage) (chat, sender types
 func refusalOf(err error) internalv1.DeviceRefusal {
 	var asked *whatsmeow.IQError
 	var change *changeRefused
+	var known *refused
 	switch {
 	case err == nil:
 		return internalv1.DeviceRefusal_DEVICE_REFUSAL_UNSPECIFIED
+	case errors.As(err, &known):
+		return known.refusal
 	case errors.Is(err, errUnknownRecipient):
 		return internalv1.DeviceRefusal_DEVICE_REFUSAL_UNKNOWN_PERSON
 	case errors.Is(err, content.ErrUnsupported), errors.Is(err, content.ErrInvalid):

@@ -113,6 +113,9 @@ func (d *Device) do(call *internalv1.DeviceCall, result *internalv1.DeviceCallRe
 	case *internalv1.DeviceCall_DeleteMessageForMe:
 		return d.deleteForMe(ctx, asked.DeleteMessageForMe)
 	}
+	if known, err := d.doWithGroups(ctx, call, result); known {
+		return err
+	}
 	return errors.New("this version does not know the question")
 }
 

@@ -48,6 +48,7 @@ func (d *Device) containStanzas(client *whatsmeow.Client) {
 			d.contain(func() {
 				ctx, end := d.beginNotices(ctx, node)
 				defer end()
+				defer d.handleGroup(node)()
 				if !d.passOver(ctx, client, node) && !d.handleBeside(ctx, client, node) && !d.handleAside(ctx, client, node, handle) {
 					handle(ctx, node)
 				}

@@ -71,6 +71,8 @@ type Device struct {
 	retries     map[string]chan *mediaRetry
 	remembering bool
 
+	// The notification of a group that is being handled.
+	group atomic.Pointer[waBinary.Node]
 	// When the message that is being handled came, in nanoseconds since the epoch.
 	came atomic.Int64
 	// The account shows as online.

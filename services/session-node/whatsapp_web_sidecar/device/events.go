@@ -40,6 +40,12 @@ func (d *Device) handle(event any) bool {
 		d.onDisconnected()
 	case *events.GroupInfo:
 		d.onGroup(said)
+	case *events.JoinedGroup:
+		d.onJoined(said)
+	case *events.Picture:
+		if said.JID.Server == types.GroupServer {
+			d.onGroupPicture(said)
+		}
 	case *events.CallOffer:
 		_, video := said.Data.GetOptionalChildByTag("video")
 		d.onCall(said.BasicCallMeta, video)

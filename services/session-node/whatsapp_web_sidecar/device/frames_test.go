@@ -12,7 +12,7 @@ import (
 )
 
 // stanza is a frame with all that stanzas are made of.
-func stanza(t *testing.T) []byte {
+func anyStanza(t *testing.T) []byte {
 	t.Helper()
 	device := types.NewADJID("491510000002", 0, 7)
 	encoded, err := waBinary.Marshal(waBinary.Node{
@@ -43,7 +43,7 @@ func pack(t *testing.T, frame []byte) []byte {
 }
 
 func TestAStanzaIsReadPackedOrNot(t *testing.T) {
-	whole := stanza(t)
+	whole := anyStanza(t)
 	for name, frame := range map[string][]byte{"as it is": whole, "packed": pack(t, whole)} {
 		read, err := readable(frame)
 		if err != nil || !bytes.Equal(read, whole) {
@@ -53,7 +53,7 @@ func TestAStanzaIsReadPackedOrNot(t *testing.T) {
 }
 
 func TestWhatIsNoStanzaIsPassedOver(t *testing.T) {
-	whole := stanza(t)
+	whole := anyStanza(t)
 	for name, frame := range map[string][]byte{
 		"nothing": {}, "no list": {0}, "no name": {0, 248, 1, 0}, "half of no digit": {0, 248, 1, 251, 128},
 		"a name that is a person": {0, 248, 1, 250, 0, 3}, "a person without a name": {0, 248, 3, 7, 4, 247, 0, 0, 0},
@@ -72,7 +72,7 @@ func TestWhatIsNoStanzaIsPassedOver(t *testing.T) {
 
 // Whatever is wrong with a frame: what is taken for readable, the library reads.
 func TestWhatIsReadableTheLibraryReads(t *testing.T) {
-	random, whole := rand.New(rand.NewPCG(1, 2)), stanza(t)
+	random, whole := rand.New(rand.NewPCG(1, 2)), anyStanza(t)
 	for range 20_000 {
 		frame := bytes.Clone(whole[:60+random.IntN(len(whole)-60)])
 		for range 1 + random.IntN(4) {

@@ -64,13 +64,6 @@ func (d *Device) keepTimer(said *events.Message) {
 	}
 }
 
-// onGroup keeps how long a group's messages last, where somebody has changed that.
-func (d *Device) onGroup(changed *events.GroupInfo) {
-	if timer := changed.Ephemeral; timer != nil && timer.DisappearingTimer <= longestTimer {
-		_ = d.store.KeepTimer(d.ctx, changed.JID, timer.DisappearingTimer)
-	}
-}
-
 // read is a message as the node wants it, but for the changes; nil when it says nothing to anybody, or cannot be named.
 func (d *Device) read(said *events.Message) *internalv1.IncomingMessage {
 	d.unsealChange(said)

@@ -1,6 +1,7 @@
 package device
 
 import (
+	"context"
 	"errors"
 	"regexp"
 
@@ -29,6 +30,18 @@ func (d *Device) memberOf(chat types.JID) func(types.JID) types.JID {
 		}
 		return jid
 	}
+}
+
+// keyForMembers has what is about to be sent to a group encrypted with a key that nobody has who is not in it any more.
+func (d *Device) keyForMembers(sending context.Context, chat types.JID) error {
+	if chat.Server != types.GroupServer {
+		return nil
+	}
+	group, err := d.client.DangerousInternals().GetCachedGroupData(d.ctx, chat)
+	if err != nil || group == nil { // why it cannot be had, sending says
+		return nil
+	}
+	return d.store.KeyFor(sending, chat, group.Members)
 }
 
 // recipient is whom an address means. The network has some numbers under another one than people use, such as those of

@@ -132,6 +132,9 @@ func (d *Device) send(message *internalv1.SendDeviceMessage, steps *sendSteps) (
 			return none, err
 		}
 	}
+	if err := d.keyForMembers(sending, to); err != nil {
+		return none, err
+	}
 	extra := whatsmeow.SendRequestExtra{ID: id, Timeout: sendTimeout}
 	if out.Beside != nil {
 		beside := append([]waBinary.Node(nil), out.Beside...)

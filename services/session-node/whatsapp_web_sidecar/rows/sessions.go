@@ -299,6 +299,9 @@ func (s *Store) PutSenderKey(ctx context.Context, group, user string, key []byte
 	if s.ctx.Err() != nil {
 		return ErrNotStored
 	}
+	if current := scopeOf(ctx); current != nil {
+		current.drop(change.Key) // that there was to be another one
+	}
 	if s.within([]Change{change}) {
 		s.remember([]Change{change})
 		return nil

@@ -37,6 +37,8 @@ type Store struct {
 
 	// Over the ids of one-time keys.
 	generating sync.Mutex
+	// Over the groups that the account makes.
+	making sync.Mutex
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -108,6 +110,11 @@ func (s *scope) add(changes ...Change) {
 		}
 		s.changes = append(s.changes, change)
 	}
+}
+
+// drop takes back what a scope was to change of a row.
+func (s *scope) drop(key string) {
+	s.changes = slices.DeleteFunc(s.changes, func(change Change) bool { return change.Key == key })
 }
 
 // Sending gives the context for one SendMessage of the library, and what to call after it.

@@ -21,8 +21,12 @@ class Calling:
 
 def refused(result: pb.DeviceCallResult) -> Refused:
     """What the network says of a call that it refused."""
-    refusal = _REFUSALS.get(result.refusal, Refusal.OTHER)
-    return Refused(refusal, result.error, seconds(result.retry_after))
+    return Refused(refusal_of(result.refusal), result.error, seconds(result.retry_after))
+
+
+def refusal_of(refusal: pb.DeviceRefusal.ValueType) -> Refusal:
+    """Why the network refused something."""
+    return _REFUSALS.get(refusal, Refusal.OTHER)
 
 
 _REFUSALS: Mapping[pb.DeviceRefusal.ValueType, Refusal] = {

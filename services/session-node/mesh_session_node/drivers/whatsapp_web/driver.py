@@ -9,7 +9,7 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.errors import FailedPrecondition
 from mesh_session_node.drivers.interface import content
-from mesh_session_node.drivers.interface.capabilities import OF_CHATS, OF_GROUPS, Capability
+from mesh_session_node.drivers.interface.capabilities import OF_CHATS, Capability
 from mesh_session_node.drivers.interface.content import MediaPart, References, refers
 from mesh_session_node.drivers.interface.device import PLAIN_DEVICE, NewDevice, Proxy
 from mesh_session_node.drivers.interface.driver import LinkEvents
@@ -40,10 +40,10 @@ class WhatsappWebDriver:
         frozenset(Capability)
         - {
             Capability.END_LIVE_LOCATION,
+            Capability.GROUP_HISTORY,
             Capability.STATUS_TO_CONTACTS,
         }
         - OF_CHATS
-        - OF_GROUPS
     )
     media_limits = LINKED_DEVICE
 

@@ -22,6 +22,7 @@ from mesh_session_node.drivers.whatsapp_web.encoding import (
     seconds,
 )
 from mesh_session_node.drivers.whatsapp_web.files import Files
+from mesh_session_node.drivers.whatsapp_web.group_actions import WebGroupActions
 from mesh_session_node.drivers.whatsapp_web.message_actions import WebMessageActions, WebPresenceActions
 from mesh_session_node.drivers.whatsapp_web.notices import notice_of
 from mesh_session_node.drivers.whatsapp_web.profile_actions import WebProfileActions
@@ -33,7 +34,7 @@ _HEARD = frozenset({"connected", "acked", "incoming", "receipt", "heard", "restr
 """What the sidecar says only when something came from the network."""
 
 
-class WebLink(WebMessageActions, WebContactActions, WebProfileActions, WebPresenceActions):
+class WebLink(WebMessageActions, WebContactActions, WebProfileActions, WebPresenceActions, WebGroupActions):
     """Implements `Link`: opened, then logged in, then ended, then closed."""
 
     __slots__ = (

@@ -13,6 +13,7 @@ from mesh_session_node.drivers.interface.notices import (
     TypingShown,
     UnknownNotice,
 )
+from mesh_session_node.drivers.whatsapp_web import group_notices
 from mesh_session_node.drivers.whatsapp_web.encoding import identity_of, micros
 from sessionmesh.internal.v1 import linked_device_pb2 as pb
 
@@ -46,6 +47,12 @@ def _ended(call: pb.DeviceCallEnded) -> Notice:
 _READERS: Mapping[str, Callable[[Any], Notice]] = {
     "call_ended": _ended,
     "call_offered": _offered,
+    "community_ended": group_notices.ended_of,
+    "community_groups_changed": group_notices.groups_changed_of,
+    "group_changed": group_notices.changed_of,
+    "group_entered": group_notices.entered_of,
+    "join_requested": group_notices.requested_of,
+    "members_changed": group_notices.members_changed_of,
     "presence": _presence,
     "typing": _typing,
 }
