@@ -50,6 +50,7 @@ func (d *Device) onJoined(said *events.JoinedGroup) {
 	if said.DisappearingTimer <= longestTimer {
 		_ = d.store.KeepTimer(d.ctx, said.JID, said.DisappearingTimer)
 	}
+	d.forgetMembers(said.JID) // it may be of long ago: who is a member now, the network is asked
 	entered := &internalv1.DeviceGroupEntered{
 		Group: d.groupOf(&said.GroupInfo, inner), Time: at, Actor: d.actor(said.Sender, said.SenderPN),
 	}
@@ -64,6 +65,9 @@ func (d *Device) onGroup(said *events.GroupInfo) {
 	}
 	if timer := said.Ephemeral; timer != nil && timer.DisappearingTimer <= longestTimer {
 		_ = d.store.KeepTimer(d.ctx, said.JID, timer.DisappearingTimer)
+	}
+	if len(said.Join) > 0 || len(said.Leave) > 0 {
+		d.forgetMembers(said.JID)
 	}
 	node := d.group.Load()
 	for _, change := range changesOfGroup(said, node) {

@@ -56,6 +56,14 @@ func (n *network) records(kind simulatorv1.LedgerKind) []*simulatorv1.LedgerReco
 	}
 }
 
+// entered waits until the account has heard that it is in a new group.
+func (l *link) entered() *internalv1.DeviceGroupEntered {
+	l.t.Helper()
+	return notice(l, func(n *internalv1.DeviceNotice) (*internalv1.DeviceGroupEntered, bool) {
+		return n.GetGroupEntered(), n.GetGroupEntered() != nil
+	})
+}
+
 // readers are who confirmed a message.
 func (n *network) readers(id string) []string {
 	n.t.Helper()
@@ -153,6 +161,7 @@ func TestWhoLeftAGroupWhileTheAccountWasAwayReadsNothingOfWhatIsWrittenAfterward
 	n, s, rows := world(t)
 	l := s.open(rows)
 	group := n.group(account, bert, carla)
+	l.entered()
 	n.reached(l, l.said(group, "to both"), bert, carla)
 	l.close()
 	n.change(group, []string{dora}, []string{carla})
@@ -199,9 +208,7 @@ func TestWhatOthersDoInAGroupIsToldUntilItIsStored(t *testing.T) {
 	n, s, rows := world(t)
 	l := s.open(rows)
 	group := n.group(bert, account, carla)
-	entered := notice(l, func(n *internalv1.DeviceNotice) (*internalv1.DeviceGroupEntered, bool) {
-		return n.GetGroupEntered(), n.GetGroupEntered() != nil
-	})
+	entered := l.entered()
 	if told := entered.GetGroup(); told.GetAddress() != group || told.GetName() != "Us" || len(told.GetMembers()) != 3 || !told.GetMembersTold() ||
 		told.GetOwnRole() != sessionmeshv1.GroupRole_GROUP_ROLE_MEMBER || entered.GetActor().GetAddress() != "phone:"+bert || entered.GetTime() == nil {
 		t.Fatal(entered)

@@ -146,10 +146,10 @@ type node struct {
 	links   map[uint64]*link
 
 	// Of connections from now on.
-	proxy  string
+	proxy string
 	// Where the proxy is, whatever its URL says.
 	proxyAddress string
-	noPast bool
+	noPast       bool
 }
 
 // startNode starts a sidecar, and a node that speaks to it.
