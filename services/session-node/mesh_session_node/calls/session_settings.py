@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 
 from mesh_core import validation
@@ -81,6 +82,9 @@ def _apply(session: Session, given: pb.SessionSettings, proxy_url: str) -> None:
         binding = proxy_binding(context.ref.uuid.bytes)
         sealed = context.host.seal(context.ref.tenant, proxy_url.encode(), binding)
     context.settings = before.updated(given, proxy_url, sealed)
+    if context.settings.pair_time is None and session.paired and given.HasField("warm_up"):
+        context.settings = context.settings.paired_at(time.time_ns() // 1000)
+    session.sender.settings_changed()
     if proxy_url != before.proxy_url and context.link is not None:
         session.connector.connect_anew("the account has another proxy")
 

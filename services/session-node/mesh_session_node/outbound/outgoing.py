@@ -38,6 +38,7 @@ class Outgoing:
         "span",
         "traceparent",
         "tries",
+        "typed",
         "uuid",
     )
 
@@ -64,6 +65,8 @@ class Outgoing:
         """How often the network has been handed it, or may have been."""
         self.tries = 0
         """How often it was prepared."""
+        self.typed = False
+        """The account has been seen to write it, as its pacing wants."""
         self.size = 0
         """Bytes that are stored of it."""
         self.room: Room | None = None

@@ -21,6 +21,7 @@ from mesh_session_node.outbound.in_flight import MessagesInFlight
 from mesh_session_node.outbound.limits import Limiter
 from mesh_session_node.outbound.outbox import Outbox
 from mesh_session_node.outbound.outgoing import Outgoing
+from mesh_session_node.outbound.pacing import begin_typing, pacing_of, warmed_up
 from mesh_session_node.outbound.preparation import Preparation, needs_preparation
 from mesh_session_node.outbound.preparing import Failure, Preparing
 from mesh_session_node.outbound.receipts import LateReceipts, ReceiptAcks
@@ -41,6 +42,9 @@ class Sender:
         "_asked_to_wait_until",
         "_context",
         "_limiter",
+        "_limits",
+        "_paced_until",
+        "_pacing",
         "_preparation",
         "_preparing",
         "_reservations",
@@ -64,7 +68,11 @@ class Sender:
     ) -> None:
         self._context = context
         self._room = room
-        self._limiter = Limiter(limits)
+        self._limits = limits
+        """The account's own; the limiter's are lower while it warms up."""
+        self._limiter = Limiter(warmed_up(limits, context.settings, time.time()))
+        self._pacing = pacing_of(context.settings)
+        self._paced_until = 0.0
         self._preparation = preparation
         self._preparing = Preparing(context, preparation, self)
         self._reservations = Reservations(context)
@@ -83,8 +91,17 @@ class Sender:
 
     def set_limits(self, limits: SendLimits) -> None:
         """From now on."""
-        self._limiter.limits = limits
-        self._resume_at = self._asked_to_wait_until
+        self._limits = limits
+        self.settings_changed()
+
+    def settings_changed(self) -> None:
+        """Send as the account's settings say from now on."""
+        settings = self._context.settings
+        self._limiter.limits = warmed_up(self._limits, settings, time.time())
+        self._pacing = pacing_of(settings)
+        if self._pacing is None:
+            self._paced_until = 0.0
+        self._resume_at = max(self._asked_to_wait_until, self._paced_until)
         self.pump()
 
     def recall(self, count: int, age: float) -> None:
@@ -109,6 +126,7 @@ class Sender:
             not self.outbox
             and not self.outbox.holding
             and out.due is None
+            and self._pacing is None
             and self._may_send()
             and not needs_preparation(context.driver, out.request)
             and self._limiter.take(time.monotonic())
@@ -138,12 +156,16 @@ class Sender:
         now = time.monotonic()
         if self._asked_to_wait_until > now:
             return pb.WAIT_REASON_NETWORK
-        return pb.WAIT_REASON_SEND_LIMITS if self._limiter.wait(now) > 0 else pb.WAIT_REASON_ORDER
+        if self._limiter.wait(now) > 0:
+            return pb.WAIT_REASON_SEND_LIMITS
+        return pb.WAIT_REASON_PACING if self._paced_until > now else pb.WAIT_REASON_ORDER
 
     def restore(self, messages: Sequence[Outgoing]) -> None:
         """Take over what another node, or an earlier process, left in the outbox."""
         for message in messages:
             self.put_back(message)
+        if self._pacing is not None:  # whoever had the account may have sent just now
+            self._wait(self._pacing.gap())
 
     def cancel(self, message: UUID) -> Outgoing | None:
         """Take a message back that the network cannot have; None when it may have it, or it is not here."""
@@ -173,7 +195,7 @@ class Sender:
         """Send what may be sent, and see to it that the rest is looked at in time."""
         if self._context.closed:
             return
-        now, at, limiter = time.time(), time.monotonic(), self._limiter
+        now, at = time.time(), time.monotonic()
         while self._may_send():
             out = self.outbox.pop(now)
             if out is None:
@@ -181,8 +203,7 @@ class Sender:
             prepares = out.prepared is None and needs_preparation(self._context.driver, out.request)
             if out.expire is not None and out.expire <= now:
                 end_unsent(self._context, self.waiters, out, pb.MESSAGE_STATUS_EXPIRED)
-            # Nothing is fetched for what the limits would not let out
-            elif not (limiter.left(at) > len(self._preparing.messages) if prepares else limiter.take(at)):
+            elif not self._may_leave(out, now, at, prepares=prepares):
                 self.outbox.push(out, now)
                 break
             elif prepares:
@@ -190,13 +211,17 @@ class Sender:
                 self._preparing.begin(out)
             else:
                 self.in_flight.send(out)
-                if jitter := self._context.host.settings.jitter_seconds:
+                if self._pacing is not None:
+                    self._wait(self._pacing.gap())
+                elif jitter := self._context.host.settings.jitter_seconds:
                     self._resume_at = time.monotonic() + uniform(0.0, jitter)  # noqa: S311 - looks less like a machine
         self._set_timer(now)
 
     def tick(self) -> None:
         """Called now and then: expire what may no longer be sent, forget what was sent long ago."""
         self.in_flight.sent.forget(time.monotonic())
+        if self._context.settings.given.HasField("warm_up"):
+            self._limiter.limits = warmed_up(self._limits, self._context.settings, time.time())
         if self.outbox:
             for out in self.outbox.take_expired(time.time()):
                 end_unsent(self._context, self.waiters, out, pb.MESSAGE_STATUS_EXPIRED)
@@ -254,6 +279,22 @@ class Sender:
                 self._reservations.request(len(self.outbox), self.pump)
             return False
         return context.host.may_act(context.ref)
+
+    def _wait(self, seconds: float) -> None:
+        """Send nothing for so long."""
+        self._paced_until = time.monotonic() + seconds
+        self._resume_at = max(self._asked_to_wait_until, self._paced_until)
+
+    def _may_leave(self, out: Outgoing, now: float, at: float, *, prepares: bool) -> bool:
+        """Whether it may be prepared or sent now; what is sent then counts."""
+        if prepares:  # nothing is fetched for what the limits would not let out
+            return self._limiter.left(at) > len(self._preparing.messages)
+        if self._pacing is not None and not out.typed and self._limiter.left(at) > 0:
+            out.typed = True
+            if seconds := begin_typing(self._context, out, self._pacing, now):
+                self._wait(seconds)
+                return False
+        return self._limiter.take(at)
 
     def _fail(self, out: Outgoing, reason: pb.FailureReason.ValueType, detail: str) -> None:
         end_unsent(self._context, self.waiters, out, pb.MESSAGE_STATUS_FAILED, reason, detail)
