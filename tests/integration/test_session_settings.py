@@ -4,6 +4,7 @@ refused.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import grpc.aio
@@ -13,6 +14,8 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from mesh_core.rpc.server.status import from_rpc_error
+from mesh_simulator.ledger.records import Kind
+from sessionmesh.v1 import message_pb2
 from sessionmesh.v1 import session_pb2 as pb
 from tests.support.eventually import eventually
 from tests.support.proxy_server import proxy_server
@@ -209,10 +212,49 @@ async def test_what_was_set_before_pairing_reaches_it(stage: Stage, node: NodePr
         assert len(server.targets) == 2, "the pairing and the login"
 
 
+async def test_messages_leave_with_gaps_and_are_written_first(stage: Stage, node: NodeProcess) -> None:
+    account = await stage.paired(node)
+    pacing = pb.SendPacing(
+        min_gap=seconds(0.4), max_gap=seconds(0.5), show_typing=True, max_typing=seconds(0.2)
+    )
+    await update(stage, node, account, pacing=pacing)
+
+    sent = [await stage.send(node, account, text) for text in ("one", "two", "three")]
+    await stage.until_status(node, account, sent[-1].id, message_pb2.MESSAGE_STATUS_DELIVERED)
+
+    accepted = stage.records(Kind.ACCEPTED, account)
+    assert [record.id for record in accepted] == [message.network_message_id for message in sent]
+    times = [record.time_us / 1e6 for record in accepted]
+    assert all(later - earlier >= 0.55 for earlier, later in pairwise(times))
+    assert len(stage.records(Kind.TYPING, account)) == 3
+
+
+async def test_a_new_number_sends_what_its_day_allows_and_the_session_says_which_day(
+    stage: Stage, node: NodeProcess
+) -> None:
+    account = await stage.paired(node)
+    await update(stage, node, account, warm_up=pb.WarmUpPlan(messages_per_day=[2, 4]))
+    *_, third = [await stage.send(node, account, text) for text in ("one", "two", "three")]
+
+    async def waits() -> bool:
+        message = await stage.message(third.id, account, node)
+        return bool(message.wait_reason == message_pb2.WAIT_REASON_SEND_LIMITS)
+
+    await eventually(waits)
+    assert (await stage.session(node, account)).risk.warm_up_day == 1
+    await update(stage, node, account, "warm_up")
+    await stage.until_status(node, account, third.id, message_pb2.MESSAGE_STATUS_DELIVERED)
+    assert (await stage.session(node, account)).risk.warm_up_day == 0
+
+
 async def test_settings_and_the_proxy_go_with_the_account_and_stay_sealed(
     stage: Stage, node: NodeProcess
 ) -> None:
     account = await stage.paired(node)
+    message = await stage.send(node, account)
+    await stage.until_status(node, account, message.id, message_pb2.MESSAGE_STATUS_DELIVERED)
+    before = (await stage.session(node, account)).risk
+    assert before.unknown_recipient_share == 1.0
     async with proxy_server("anna:secret") as server:
         await update(stage, node, account, auto_read=True, proxy_url=server.url("socks5"))
         await eventually(lambda: server.targets)
@@ -227,3 +269,8 @@ async def test_settings_and_the_proxy_go_with_the_account_and_stay_sealed(
         shown = await read(stage, other, account)
         assert (shown.auto_read, shown.has_proxy) == (True, True)
         assert len(server.targets) >= 2, "the new owner connects through it, too"
+
+        async def recalled() -> bool:
+            return bool((await stage.session(other, account)).risk == before)
+
+        await eventually(recalled)

@@ -49,6 +49,7 @@ class MemoryAccounts:
         self.rows: dict[UUID, StoredAccount] = {}
         self.outboxes: list[WaitingMessage] = []
         self.media: list[WaitingFetch] = []
+        self.risk: dict[UUID, bytes] = {}
         self.meanwhile: Callable[[], Awaitable[None]] = nothing_happens
 
     async def shards(self, shards: Collection[int]) -> list[StoredAccount]:
@@ -66,6 +67,9 @@ class MemoryAccounts:
         self, _shards: Collection[int], uuids: Collection[UUID] | None = None
     ) -> list[WaitingFetch]:
         return [row for row in self.media if uuids is None or row.account in uuids]
+
+    async def risks(self, _uuids: Collection[UUID]) -> dict[UUID, bytes]:
+        return self.risk
 
     async def _answer(self, rows: list[StoredAccount]) -> list[StoredAccount]:
         meanwhile, self.meanwhile = self.meanwhile, nothing_happens

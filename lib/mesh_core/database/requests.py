@@ -105,6 +105,10 @@ class RecordKind(IntEnum):
     """A call to the account. `key`: the network's id of it; `member`: the caller's address; `value`: a
     serialised sessionmesh.v1.CallEvent, as it was told last; `time`: when it came.
     """
+    RISK = 55
+    """How the network may judge the account. `key`: `week`; `member`: empty; `value`: a serialised
+    sessionmesh.internal.v1.StoredRisk; `time`: when it was counted.
+    """
 
 
 RETENTION = timedelta(hours=24)

@@ -231,13 +231,21 @@ class Session:
         self.sender.tick()
         self.store_counters()
 
-    def store_counters(self) -> None:
-        """Store what the session has done, unless the row says so already."""
+    def store_counters(self, *, at_once: bool = False) -> None:
+        """Store what the session has done, unless that is stored already; what takes more to store not each
+        time, unless `at_once`.
+        """
         context = self.context
         # The row of a session that is being paired may be on its way already, in its next state
         pairing = self.state == pb.SESSION_STATE_PAIRING
         if not pairing and context.counters.stored != context.counters.values():
             context.host.journal.post(context.ref, views.snapshot(self))
+
+        now = time.time()
+        if (row := context.risk.row(now, at_once=at_once)) is not None:
+            context.host.journal.post(context.ref, row)
+            settings = context.host.settings
+            context.risk.judge(self.id, settings.risk_unknown_percent, settings.risk_least_recipients, now)
 
     # --- LinkEvents
 
@@ -281,8 +289,10 @@ class Session:
         told = tuple(restrictions)
         if told == self.restrictions:
             return
-        self.restrictions = told
         context = self.context
+        if begun := {one.kind for one in told} - {one.kind for one in self.restrictions}:
+            context.risk.restricted(len(begun), time.time())
+        self.restrictions = told
         event = context.events.restrictions(views.view(self), time.time_ns() // 1000)
         context.host.journal.post(context.ref, views.snapshot(self), event)
         context.notify()

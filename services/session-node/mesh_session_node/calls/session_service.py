@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
 from datetime import timedelta
@@ -22,6 +23,7 @@ from mesh_session_node.account.views import show_self, standing, view
 from mesh_session_node.calls.account_call import AccountCalls, Context
 from mesh_session_node.calls.session_settings import SessionSettingsCalls
 from mesh_session_node.context.context import account_moved
+from mesh_session_node.outbound.pacing import warm_up_day
 from mesh_session_node.store.sessions import SessionStore
 from sessionmesh.v1 import session_pb2 as pb
 
@@ -89,7 +91,10 @@ class SessionService(SessionSettingsCalls):
 
     async def GetSession(self, request: pb.GetSessionRequest, context: Context) -> pb.GetSessionResponse:
         session = await self._calls.session(request.account_id, context)
-        return pb.GetSessionResponse(session=view(session))
+        shown, settings, now = view(session), session.context.settings, time.time()
+        shown.risk.CopyFrom(session.context.risk.shown(now))
+        shown.risk.warm_up_day = warm_up_day(settings, now)
+        return pb.GetSessionResponse(session=shown)
 
     async def WatchSession(
         self, request: pb.WatchSessionRequest, context: Context

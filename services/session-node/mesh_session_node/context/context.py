@@ -19,6 +19,7 @@ from mesh_session_node.context.events import EventMaker
 from mesh_session_node.context.people import People
 from mesh_session_node.context.presence import Watches
 from mesh_session_node.context.proxies import Proxies
+from mesh_session_node.context.risk import Risk
 from mesh_session_node.drivers.interface.content import Identity
 from mesh_session_node.drivers.interface.driver import Driver, Link
 from mesh_session_node.drivers.interface.state import DriverState
@@ -34,6 +35,8 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
     send_per_day: Positive = 10_000
     acts_per_minute: Positive = 240
     acts_per_hour: Positive = 5_000
+    risk_unknown_percent: Positive = 50
+    risk_least_recipients: Positive = 20
     outbox: Positive = 10_000
     outbox_bytes: Positive = 32 * 1024 * 1024
     node_outbox_bytes: Positive = 1024 * 1024 * 1024
@@ -129,6 +132,7 @@ class SessionContext:
         "link",
         "people",
         "ref",
+        "risk",
         "rows",
         "settings",
         "watches",
@@ -154,6 +158,7 @@ class SessionContext:
         self.settings = settings
         self.people = People()
         self.watches: Watches | None = None  # most accounts watch nobody
+        self.risk = Risk()
         self.link: Link | None = None
         self.rows: DriverRows | None = None
         """The driver's rows, from the beginning of a login to the end of its connection."""

@@ -24,6 +24,7 @@ NETWORK_FAILING = Gauge("mesh_network_failing", "1 while the network fails for m
 NETWORK_HELD = Gauge(
     "mesh_network_held_sessions", "Sessions that wait for a failing network to work again", ["network"]
 )
+RISKY = Gauge("mesh_sessions_risky", "Sessions that the alarm account_risk is on for")
 UNLOADABLE = Gauge("mesh_accounts_unloadable", "Accounts of this node's shards that cannot run here")
 OUTBOX = Gauge("mesh_outbox_messages", "Messages waiting in the outboxes of this node")
 MISPLACED = Counter("mesh_node_misplaced_calls", "Calls for accounts of other nodes, sent on to them")

@@ -264,6 +264,7 @@ class Receiver:
         metrics.INBOUND.inc()
         if not came.from_account and not came.history:
             session.counters.came(came.time)
+        session.risk.came(came, session.people)
         if came.blob is not None:
             self._media.add(session, uuid, came.blob)
 

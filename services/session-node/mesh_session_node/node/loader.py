@@ -213,6 +213,8 @@ class AccountLoader:
         paired = [session for session in sessions if session.context.driver_state is not None]
         if paired:
             self._spawn("recall what was sent", self._recall(paired))
+        if sessions:
+            self._spawn("recall risks", self._recall_risks(sessions))
         return sessions
 
     async def _make(self, rows: Iterable[StoredAccount], epochs: Mapping[int, int]) -> list[Session]:
@@ -288,6 +290,22 @@ class AccountLoader:
         for at in range(0, len(keys), _MAX_RECALLED):
             for account, age, count in await self._accounts.sent_lately(keys[at : at + _MAX_RECALLED]):
                 by_uuid[account].sender.recall(count, max(age, 0.0))
+
+    async def _recall_risks(self, sessions: list[Session]) -> None:
+        """What earlier owners have counted comes to what is counted here: until then none of it is stored."""
+        for at in range(0, len(sessions), _MAX_RECALLED):
+            part = sessions[at : at + _MAX_RECALLED]
+            stored = await self._stored_risks([session.account.uuid for session in part])
+            for session in part:
+                with self._guard(session.account):
+                    session.context.risk.load(stored.get(session.account.uuid), time.time())
+
+    async def _stored_risks(self, accounts: list[UUID]) -> Mapping[UUID, bytes]:
+        while True:
+            try:
+                return await self._accounts.risks(accounts)
+            except UNAVAILABLE:
+                await asyncio.sleep(_LONG_DELAY)
 
 
 def _begun(row: SessionRow) -> SessionRow:

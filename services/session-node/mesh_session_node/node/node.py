@@ -122,6 +122,7 @@ class Node:
         self.handler = NodeShardHandler(self.registry, self.loader, journal, time.monotonic)
         sessions = self.registry.sessions
         self._networks = Networks(sessions)
+        metrics.RISKY.set_function(lambda: sum(one.context.risk.raised for one in sessions.values()))
         metrics.OUTBOX.set_function(lambda: sum(session.sender.queued for session in sessions.values()))
 
     def start(self, supervisor: Supervisor) -> None:

@@ -52,7 +52,7 @@ class NodeShardHandler:
         for shard in shards:
             for session in registry.in_shard(shard):
                 try:
-                    session.store_counters()
+                    session.store_counters(at_once=True)
                 except Exception:
                     logger.exception("counters were not stored", account_id=session.id)
         sessions = self._in(shards)

@@ -176,6 +176,7 @@ class MessagesInFlight:
             context.people.learn(out.chat, recipient)
             out.event_base = None  # which lacks what was just learnt
         context.counters.sent += 1
+        context.risk.sent(out.chat, time.time())
         metrics.SENT.inc()
         _end_span(out)
         event = status_event(context, out, pb.MESSAGE_STATUS_SENT, micros)

@@ -13,6 +13,7 @@ import structlog
 from asyncpg import Pool, Record
 from asyncpg.pgproto.pgproto import UUID
 
+from mesh_core.database.requests import RecordKind
 from sessionmesh.v1 import account_pb2, session_pb2
 
 logger = structlog.get_logger(__name__)
@@ -159,6 +160,11 @@ class AccountStore:
         """
         return [(row[0], float(row[1]), row[2]) for row in await self._pool.fetch(_SENT, [*accounts])]
 
+    async def risks(self, accounts: Sequence[UUID]) -> dict[UUID, bytes]:
+        """What is stored of how the network may judge these accounts."""
+        rows = await self._pool.fetch(_RISKS, [*accounts], RecordKind.RISK)
+        return {row["account"]: row["value"] for row in rows}
+
     async def _fetch_of(
         self,
         query: str,
@@ -251,6 +257,7 @@ _FETCHES = """
 SELECT account, message, blob, attempts, extract(epoch FROM due_at)::float8
 FROM media_fetch WHERE shard = ANY ($1)
 """
+_RISKS = "SELECT account, value FROM account_record WHERE account = ANY ($1) AND kind = $2"
 _SENT = """
 SELECT m.account, extract(epoch FROM now() - max(m.network_time))::float8, count(*)::int
 FROM unnest($1::uuid[]) AS a(id) JOIN message m ON m.account = a.id
