@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from mesh_cli.commands import account, db, endpoint, events, job, key, message, parts, tenant
+from mesh_cli.commands import account, db, endpoint, events, job, key, message, parts, session, tenant
 from mesh_cli.commands.audit import audit
 from mesh_cli.commands.doctor import doctor
 from mesh_cli.commands.fleet.app import app as fleet_app
@@ -38,6 +38,7 @@ app.command(rich_help_panel=USE)(info)
 app.add_typer(tenant.app, name="tenant", rich_help_panel=USE)
 app.add_typer(key.app, name="key", rich_help_panel=USE)
 app.add_typer(account.app, name="account", rich_help_panel=USE)
+app.add_typer(session.app, name="session", rich_help_panel=USE)
 app.command(rich_help_panel=USE)(pair)
 app.command(rich_help_panel=USE)(send)
 app.add_typer(message.app, name="message", rich_help_panel=USE)

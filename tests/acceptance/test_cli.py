@@ -52,7 +52,9 @@ def test_a_tenant_an_account_and_a_key_are_created_paired_and_used(mesh: MeshPro
     account = mesh_json(mesh, "account", "create", "shop-1", "--tenant", name, "--phone", phone)[0]
     account_id = str(account["id"])
     assert account["tenant_id"] == tenant["id"]
-    assert [one["id"] for one in mesh_json(mesh, "account", "list", "--tenant", name)] == [account_id]
+    [listed] = mesh_json(mesh, "account", "list", "--tenant", name)
+    assert listed["id"] == account_id
+    assert "SESSION_STATE_NEW" in str(listed["session"])
 
     paired = run_mesh_here("--state", str(mesh.state), "pair", account_id, "--accept")
     assert paired.exit_code == 0, paired.stdout + paired.stderr
@@ -129,6 +131,33 @@ def test_a_message_is_listed_shown_edited_and_taken_back(mesh: MeshProcess) -> N
     [revoked] = mesh_json(mesh, "message", "show", account_id, message_id)
     assert "revoked" in dict(revoked["content"])
     assert mesh_json(mesh, "message", "ls", account_id, "--received") == []
+
+
+def test_a_sessions_settings_are_shown_and_changed(mesh: MeshProcess) -> None:
+    name = "settings"
+    mesh_json(mesh, "tenant", "create", name)
+    account = mesh_json(mesh, "account", "create", "desk", "--tenant", name)[0]
+    account_id = str(account["id"])
+    assert mesh_json(mesh, "session", "settings", account_id) == [{"etag": "v0"}]
+
+    mesh_json(
+        mesh, "session", "settings", account_id, "--set", "pacing.min_gap=1s", "--set", "auto_read=true"
+    )
+    [shown] = mesh_json(
+        mesh,
+        *("session", "settings", account_id),
+        *("--set", "pacing.max_gap=2s", "--set", "auto_read=", "--set", "warm_up.messages_per_day=[20,50]"),
+    )
+
+    assert shown == {
+        "pacing": {"min_gap": "1s", "max_gap": "2s"},
+        "warm_up": {"messages_per_day": [20, 50]},
+        "etag": "v2",
+    }
+    table = run_mesh_here("--state", str(mesh.state), "session", "settings", account_id)
+    assert "pacing.max_gap" in table.output
+    risky = run_mesh_here("--state", str(mesh.state), "account", "list", "--tenant", name, "--risk")
+    assert "unknown recipient share" in " ".join(risky.output.split())
 
 
 def test_a_status_that_there_is_not_is_refused_with_those_that_there_are(mesh: MeshProcess) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from typing import Annotated
 
 import typer
 
-from mesh_cli.commands.output import MAX_PAGE, AsJson, show
+from mesh_cli.commands.output import MAX_PAGE, AsJson, as_dict, cells, print_table, show
 from mesh_cli.commands.target import AccountArgument, call
 from mesh_cli.commands.tenant import TenantOption, tenant_id
 from mesh_client import Client
@@ -14,6 +16,7 @@ from sessionmesh.v1 import account_pb2, session_pb2
 
 app = typer.Typer(help="Accounts: what the mesh keeps online.", no_args_is_help=True)
 COLUMNS = ("id", "external_id", "display_name", "driver", "phone", "desired_state", "create_time")
+RISK = ("unknown_recipient_share", "replies_per_send", "restrictions", "warm_up_day")
 SESSION_COLUMNS = (
     "account_id",
     "state",
@@ -23,6 +26,7 @@ SESSION_COLUMNS = (
     "epoch",
     "connect_time",
     "restrictions",
+    "risk",
     "detail",
 )
 
@@ -51,22 +55,67 @@ def create(
 
 
 @app.command(name="list")
-def list_accounts(context: typer.Context, tenant: TenantOption = "", as_json: AsJson = False) -> None:
-    """List accounts."""
+def list_accounts(
+    context: typer.Context,
+    tenant: TenantOption = "",
+    risk: Annotated[
+        bool, typer.Option("--risk", help="Ask each session, too, how the network may judge its account.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List accounts, and in which state their sessions are."""
 
-    async def work(client: Client) -> list[account_pb2.Account]:
-        found: list[account_pb2.Account] = []
-        request = account_pb2.ListAccountsRequest(
-            tenant_id=await tenant_id(client, tenant), page_size=MAX_PAGE
-        )
-        while True:
-            page = await client.accounts.ListAccounts(request)
-            found += page.accounts
-            if not page.next_page_token:
-                return found
-            request.page_token = page.next_page_token
+    async def work(client: Client) -> tuple[list[account_pb2.Account], dict[str, session_pb2.Session]]:
+        of_tenant = await tenant_id(client, tenant)
+        accounts, sessions = await asyncio.gather(_accounts(client, of_tenant), _sessions(client, of_tenant))
+        found = {session.account_id: session for session in sessions}
+        if risk:
+            for at in range(0, len(accounts), _AT_ONCE):
+                part = [_session(client, account.id) for account in accounts[at : at + _AT_ONCE]]
+                found |= {session.account_id: session for session in await asyncio.gather(*part)}
+        return accounts, found
 
-    show(call(context, work), COLUMNS, as_json=as_json)
+    accounts, sessions = call(context, work)
+    if as_json:
+        for account in accounts:
+            session = as_dict(sessions[account.id]) if account.id in sessions else {}
+            print(json.dumps(as_dict(account) | {"session": session}))
+        return
+    columns = (*COLUMNS, "state", *(RISK if risk else ()))
+    print_table(columns, (_row(account, sessions.get(account.id), risk=risk) for account in accounts))
+
+
+async def _accounts(client: Client, tenant: str) -> list[account_pb2.Account]:
+    found: list[account_pb2.Account] = []
+    request = account_pb2.ListAccountsRequest(tenant_id=tenant, page_size=MAX_PAGE)
+    while True:
+        page = await client.accounts.ListAccounts(request)
+        found += page.accounts
+        if not page.next_page_token:
+            return found
+        request.page_token = page.next_page_token
+
+
+async def _sessions(client: Client, tenant: str) -> list[session_pb2.Session]:
+    found: list[session_pb2.Session] = []
+    request = session_pb2.ListSessionsRequest(tenant_id=tenant, page_size=MAX_PAGE)
+    while True:
+        page = await client.sessions.ListSessions(request)
+        found += page.sessions
+        if not page.next_page_token:
+            return found
+        request.page_token = page.next_page_token
+
+
+async def _session(client: Client, account_id: str) -> session_pb2.Session:
+    request = session_pb2.GetSessionRequest(account_id=account_id)
+    return (await client.sessions.GetSession(request)).session
+
+
+def _row(account: account_pb2.Account, session: session_pb2.Session | None, *, risk: bool) -> list[str]:
+    shown = session or session_pb2.Session()
+    row = [*cells(account, COLUMNS), *cells(shown, ("state",))]
+    return [*row, *cells(shown.risk, RISK)] if risk else row
 
 
 @app.command()
@@ -95,11 +144,7 @@ def get(
 def session(context: typer.Context, account_id: AccountArgument, as_json: AsJson = False) -> None:
     """Show an account's session: its state, and the node that runs it."""
 
-    async def work(client: Client) -> session_pb2.Session:
-        request = session_pb2.GetSessionRequest(account_id=account_id)
-        return (await client.sessions.GetSession(request)).session
-
-    show([call(context, work)], SESSION_COLUMNS, as_json=as_json)
+    show([call(context, lambda client: _session(client, account_id))], SESSION_COLUMNS, as_json=as_json)
 
 
 @app.command()
@@ -111,3 +156,7 @@ def delete(context: typer.Context, account_id: AccountArgument, as_json: AsJson 
         return (await client.accounts.DeleteAccount(request)).account
 
     show([call(context, work)], COLUMNS, as_json=as_json)
+
+
+_AT_ONCE = 32
+"""Sessions that are asked at the same time."""

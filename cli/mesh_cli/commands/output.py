@@ -26,7 +26,12 @@ def show(messages: Sequence[Message], columns: Sequence[str], *, as_json: bool) 
         for message in messages:
             print(json.dumps(as_dict(message)))
         return
-    print_table(columns, ([_cell(message, column) for column in columns] for message in messages))
+    print_table(columns, (cells(message, columns) for message in messages))
+
+
+def cells(message: Message, columns: Sequence[str]) -> list[str]:
+    """The row of a message in a table."""
+    return [_cell(message, column) for column in columns]
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -18,7 +18,7 @@ from mesh_core.database.requests import RecordKind
 from mesh_session_node.context.people import People
 from mesh_session_node.drivers.interface.content import Incoming, is_person, names_of
 from mesh_session_node.journal import AccountRecord
-from sessionmesh.internal.v1.session_pb2 import RiskDay, StoredRisk
+from sessionmesh.internal.v1.session_pb2 import StoredRisk
 from sessionmesh.v1 import session_pb2 as pb
 
 logger = structlog.get_logger(__name__)
@@ -30,11 +30,18 @@ RISK_KEY = "week"
 STORE_SECONDS = 60.0
 """What has changed is stored this often: as much is forgotten when a node dies."""
 _DAY = 86_400
-_NO_DAY = RiskDay()
-"""Of an account of which nothing is counted yet."""
 _WROTE = 0x80
 _CYCLE = 127
 """Days are told apart by their numbers modulo this; marks of older days than seven are taken away in time."""
+
+
+class _Day:
+    """What happened on one day, counted from 1970."""
+
+    __slots__ = ("day", "received", "restrictions", "sent")
+
+    def __init__(self, day: int, sent: int = 0, received: int = 0, restrictions: int = 0) -> None:
+        self.day, self.sent, self.received, self.restrictions = day, sent, received, restrictions
 
 
 class Risk:
@@ -56,7 +63,7 @@ class Risk:
         self._day = -1
         self._mark = 0
         self._today = _NO_DAY
-        self._days: list[RiskDay] | tuple[()] = ()
+        self._days: list[_Day] | tuple[()] = ()
         self._groups: bytearray | None = None  # most accounts neither write nor are written to
         self._loaded = False
         self._changed = False
@@ -133,7 +140,9 @@ class Risk:
         if not at_once and now - self._stored_at < STORE_SECONDS:
             return None
         self._changed, self._stored_at = False, now
-        stored = StoredRisk(days=self._days, day=self._day, groups=zlib.compress(self._groups, 1))
+        stored = StoredRisk(day=self._day, groups=zlib.compress(self._groups, 1))
+        for day in self._days:
+            stored.days.add(day=day.day, sent=day.sent, received=day.received, restrictions=day.restrictions)
         value = stored.SerializeToString()
         return AccountRecord(RecordKind.RISK, RISK_KEY, "", value, int(now * 1e6))
 
@@ -164,7 +173,7 @@ class Risk:
                 same.received += day.received
                 same.restrictions += day.restrictions
             elif self._day - DAYS < day.day < self._day:
-                days.insert(-1, day)
+                days.insert(-1, _Day(day.day, day.sent, day.received, day.restrictions))
         self._days = days
         self._changed = True
 
@@ -177,9 +186,13 @@ class Risk:
         if day > self._day:
             _age(groups, day - self._day, day)
             self._day, self._mark = day, day % _CYCLE + 1
-            self._today = RiskDay(day=day)
+            self._today = _Day(day)
             self._days = [*(one for one in self._days if one.day > day - DAYS), self._today]
         return groups
+
+
+_NO_DAY = _Day(-DAYS)
+"""Of an account of which nothing is counted yet."""
 
 
 def _age(groups: bytearray, passed: int, day: int) -> None:
