@@ -187,3 +187,25 @@ async def test_whoever_accepts_as_the_sidecar_is_killed_is_paired_or_pairs_again
     if await eventually(settled) != session_pb2.SESSION_STATE_CONNECTED:
         assert (await devices.pair(account))[-1] == "paired"
     await devices.delivered(account)
+
+
+async def test_what_waited_for_an_account_is_acknowledged_before_its_login_is_done(devices: Devices) -> None:
+    """What the network is asked with a login may take it long: what it offers comes before the answers."""
+    account = await devices.linked()
+    phone, texts = account.phone, [f"{number} while away" for number in range(3)]
+    refused = await devices.ask("InjectFault", kind=api.FAULT_KIND_REFUSE_LOGINS, phone=phone)
+    await devices.ask("InjectFault", kind=api.FAULT_KIND_DROP_CONNECTION, phone=phone)
+    for text in texts:
+        await devices.ask("InjectMessage", phone=phone, sender="phone:+4915112345678", text=text)
+    await devices.ask("InjectFault", kind=api.FAULT_KIND_LATE_ANSWERS, phone=phone, delay={"seconds": 5})
+    await devices.ask("ClearFaults", fault_id=refused.fault_id)
+
+    async def acknowledged() -> bool:
+        shown = (await devices.ask("GetNetworkAccount", phone=phone)).account
+        return not shown.pending_inbound
+
+    await eventually(acknowledged, seconds=30)
+    await devices.ask("ClearFaults", phone=phone)
+    await devices.stage.until_state(devices.node, account, session_pb2.SESSION_STATE_CONNECTED)
+    await devices.delivered(account)
+    assert await devices.received(account) == Counter(texts)

@@ -535,4 +535,18 @@ LINKED_DEVICES = (
         "",
         f"{_TESTS} OfATextThatIsNoneTheRestIsRead",
     ),
+    Mutation(
+        "what comes before a login is done is acknowledged over the connection that brought it",
+        "services/session-node/mesh_session_node/drivers/whatsapp_web/link.py",
+        "            self._events.on_opening(self)",
+        "            pass",
+        "tests/integration/test_session_node_linked_devices.py -k waited_for",
+    ),
+    Mutation(
+        "receipts are acknowledged over the connection that brought them",
+        "services/session-node/mesh_session_node/outbound/receipts.py",
+        "present is not None and link in (present, None)",
+        "present is not None",
+        "tests/unit/test_session_maintenance.py -k ended_connection",
+    ),
 )

@@ -46,6 +46,7 @@ class RecordedEvents:
         self.sequences: list[int] = []
         """Of the notices."""
         self.ends: list[End] = []
+        self.openings: list[Link] = []
         self.messages: dict[str, OutgoingMessage] = {}
         """What the account has sent before."""
         self.unavailable = False
@@ -61,6 +62,9 @@ class RecordedEvents:
         if self.unavailable:
             raise StateUnavailable("no database")
         return self.messages.get(network_id)
+
+    def on_opening(self, link: Link) -> None:
+        self.openings.append(link)
 
     def on_ack(self, network_id: str, time: int, recipient: Identity | None = None) -> None:
         self.acks.append(network_id)

@@ -104,13 +104,28 @@ async def test_a_link_that_fails_keeps_no_other_from_having_its_receipts_acknowl
     journal = MagicMock(flush=AsyncMock())
     acks = ReceiptAcks(journal, MagicMock(posted=AsyncMock()))
     bad, good = MagicMock(), MagicMock()
-    bad.link.acknowledge_receipts.side_effect = RuntimeError("the transport is closed")
+    bad.bringing.acknowledge_receipts.side_effect = RuntimeError("the transport is closed")
     acks.posted(bad, 3)
     acks.posted(good, 4)
     running = asyncio.create_task(acks.run())
     try:
-        await eventually(lambda: good.link.acknowledge_receipts.called)
+        await eventually(lambda: good.bringing.acknowledge_receipts.called)
         assert not running.done()
+    finally:
+        running.cancel()
+
+
+async def test_receipts_of_an_ended_connection_are_not_acknowledged_on_the_next_one(monkeypatch: Any) -> None:
+    monkeypatch.setattr(receipts, "_ACK_SECONDS", 0.0)
+    acks = ReceiptAcks(MagicMock(flush=AsyncMock()), MagicMock(posted=AsyncMock()))
+    account, other, now = MagicMock(), MagicMock(), MagicMock()
+    acks.posted(account, 500)
+    account.bringing = now
+    acks.posted(other, 1)
+    running = asyncio.create_task(acks.run())
+    try:
+        await eventually(lambda: other.bringing.acknowledge_receipts.called)
+        assert not now.acknowledge_receipts.called
     finally:
         running.cancel()
 

@@ -100,7 +100,7 @@ func (s *Service) SetNetwork(
 func (s *Service) InjectFault(
 	_ context.Context, request *simulatorv1.InjectFaultRequest,
 ) (*simulatorv1.InjectFaultResponse, error) {
-	fault := &network.Fault{Kind: request.GetKind(), BytesPerSecond: request.GetBytesPerSecond()}
+	fault := &network.Fault{Kind: request.GetKind(), BytesPerSecond: request.GetBytesPerSecond(), Stanza: request.GetStanza()}
 	if _, known := simulatorv1.FaultKind_name[int32(fault.Kind)]; !known || fault.Kind == 0 {
 		return nil, invalid("kind", "is required")
 	}
@@ -116,13 +116,18 @@ func (s *Service) InjectFault(
 		}
 	}
 	switch fault.Kind {
-	case simulatorv1.FaultKind_FAULT_KIND_DELAY_ACKS, simulatorv1.FaultKind_FAULT_KIND_SLOW:
+	case simulatorv1.FaultKind_FAULT_KIND_DELAY_ACKS, simulatorv1.FaultKind_FAULT_KIND_SLOW,
+		simulatorv1.FaultKind_FAULT_KIND_LATE_ANSWERS:
 		if fault.Delay <= 0 {
 			return nil, invalid("delay", "must be above 0")
 		}
 	case simulatorv1.FaultKind_FAULT_KIND_BANDWIDTH:
 		if fault.BytesPerSecond == 0 {
 			return nil, invalid("bytes_per_second", "must be above 0")
+		}
+	case simulatorv1.FaultKind_FAULT_KIND_STANZA:
+		if size := len(fault.Stanza); size == 0 || size > 1<<20 {
+			return nil, invalid("stanza", "must have 1 byte to 1 MiB")
 		}
 	}
 	lasts := time.Duration(0)

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	waBinary "go.mau.fi/whatsmeow/binary"
-	"go.mau.fi/whatsmeow/types"
 	simulatorv1 "sessionmesh.dev/gen/sessionmesh/simulator/v1"
 
 	"sessionmesh.dev/whatsapp-web-network/ledger"
@@ -242,24 +241,4 @@ func (c *client) handle(node *Node) error {
 		return errEnd
 	}
 	return nil
-}
-
-func (c *client) result(question *Node, content ...Node) {
-	attrs := Attrs{"id": question.Attrs["id"], "type": "result", "from": types.ServerJID}
-	if to, ok := question.Attrs["to"].(types.JID); ok {
-		attrs["from"] = to
-	}
-	answer := &Node{Tag: "iq", Attrs: attrs}
-	if len(content) > 0 {
-		answer.Content = content
-	}
-	c.send(answer)
-}
-
-func (c *client) fail(question *Node, code, text string) {
-	attrs := Attrs{"id": question.Attrs["id"], "type": "error", "from": types.ServerJID}
-	if to, ok := question.Attrs["to"].(types.JID); ok {
-		attrs["from"] = to
-	}
-	c.send(&Node{Tag: "iq", Attrs: attrs, Content: []Node{{Tag: "error", Attrs: Attrs{"code": code, "text": text}}}})
 }

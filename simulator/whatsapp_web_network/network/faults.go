@@ -17,13 +17,16 @@ type Fault struct {
 	Account        *Account
 	Delay          time.Duration
 	BytesPerSecond uint64
+	// What a client is handed; see noise.Conn.WriteSealed.
+	Stanza []byte
 }
 
 // effects is what the faults of the moment do to an account.
 type effects struct {
 	refuseLogins, expired, loseAcks, dropInboundAcks, stalled bool
 	forged, repeatKeys, endlessHistory                        bool
-	ackDelay, latency                                         time.Duration
+	halfAnswers, doubleAnswers, brokenAppState                bool
+	ackDelay, latency, answerDelay                            time.Duration
 	bytesPerSecond                                            uint64
 }
 
@@ -42,7 +45,7 @@ func (n *Network) Inject(fault *Fault, lasts time.Duration) string {
 		record.Account = fault.Account.Digits
 	}
 	n.Ledger.Append(record)
-	if strike := instant(fault.Kind); strike != nil {
+	if strike := instant(fault); strike != nil {
 		for _, account := range n.concerned(fault.Account) {
 			strike(n, account)
 		}
@@ -142,14 +145,22 @@ func (n *Network) effectsOn(account *Account) *effects {
 			e.repeatKeys = true
 		case simulatorv1.FaultKind_FAULT_KIND_ENDLESS_HISTORY:
 			e.endlessHistory = true
+		case simulatorv1.FaultKind_FAULT_KIND_LATE_ANSWERS:
+			e.answerDelay = max(e.answerDelay, fault.Delay)
+		case simulatorv1.FaultKind_FAULT_KIND_HALF_ANSWERS:
+			e.halfAnswers = true
+		case simulatorv1.FaultKind_FAULT_KIND_DOUBLE_ANSWERS:
+			e.doubleAnswers = true
+		case simulatorv1.FaultKind_FAULT_KIND_BROKEN_APP_STATE:
+			e.brokenAppState = true
 		}
 	}
 	return e
 }
 
 // instant is what a fault does that is over as soon as it has happened; nil: the fault lasts.
-func instant(kind simulatorv1.FaultKind) func(*Network, *Account) {
-	switch kind {
+func instant(fault *Fault) func(*Network, *Account) {
+	switch fault.Kind {
 	case simulatorv1.FaultKind_FAULT_KIND_DROP_CONNECTION:
 		return func(_ *Network, a *Account) {
 			if a.Connected() {
@@ -161,21 +172,24 @@ func instant(kind simulatorv1.FaultKind) func(*Network, *Account) {
 	case simulatorv1.FaultKind_FAULT_KIND_LOG_OUT:
 		return (*Network).logOut
 	case simulatorv1.FaultKind_FAULT_KIND_GARBAGE:
-		return func(_ *Network, a *Account) {
-			if a.Connected() {
-				a.device.client.enqueue(outgoing{raw: (*noise.Conn).WriteGarbage})
-			}
-		}
+		return written((*noise.Conn).WriteGarbage)
+	case simulatorv1.FaultKind_FAULT_KIND_STANZA:
+		return written(func(conn *noise.Conn) error { return conn.WriteSealed(fault.Stanza) })
 	case simulatorv1.FaultKind_FAULT_KIND_LOSE_FILES:
 		return func(n *Network, _ *Account) { n.media.lose() }
 	case simulatorv1.FaultKind_FAULT_KIND_LARGE_FRAME:
-		return func(_ *Network, a *Account) {
-			if a.Connected() {
-				a.device.client.enqueue(outgoing{raw: writeLargest})
-			}
-		}
+		return written(writeLargest)
 	}
 	return nil
+}
+
+// written has something written to an account's connection, if it has one.
+func written(raw func(*noise.Conn) error) func(*Network, *Account) {
+	return func(_ *Network, a *Account) {
+		if a.Connected() {
+			a.device.client.enqueue(outgoing{raw: raw})
+		}
+	}
 }
 
 // writeLargest sends a frame about as long as clients take, with a node that means nothing to them.

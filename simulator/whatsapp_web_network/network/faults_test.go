@@ -1,11 +1,14 @@
 package network_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
 
 	"go.mau.fi/whatsmeow"
+	waBinary "go.mau.fi/whatsmeow/binary"
+	"go.mau.fi/whatsmeow/types"
 	"go.mau.fi/whatsmeow/types/events"
 	simulatorv1 "sessionmesh.dev/gen/sessionmesh/simulator/v1"
 
@@ -225,5 +228,48 @@ func TestALimitOfMessagesAMinute(t *testing.T) {
 	c.mustSay(bob, "two")
 	if _, err := c.say(bob, said("three")); err == nil {
 		t.Fatal("it was taken")
+	}
+}
+
+func TestAStanzaIsHandedOverAsItIs(t *testing.T) {
+	n := start(t)
+	c := paired(t, n, alice)
+	stanza, err := waBinary.Marshal(waBinary.Node{Tag: "presence", Attrs: waBinary.Attrs{
+		"from": types.NewJID(bob[1:], types.DefaultUserServer), "type": "unavailable", "last": "1700000000",
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	handed := fault(n, simulatorv1.FaultKind_FAULT_KIND_STANZA, alice)
+	handed.Stanza = stanza
+	n.Inject(handed, 0)
+	if shown := next[*events.Presence](c, nil); shown.From.User != bob[1:] || !shown.Unavailable {
+		t.Fatal(shown)
+	}
+}
+
+func TestAnswersAreHalvedWhileTheFaultLasts(t *testing.T) {
+	n := start(t)
+	c := paired(t, n, alice)
+	asked := []string{bob, carol}
+	id := n.Inject(fault(n, simulatorv1.FaultKind_FAULT_KIND_HALF_ANSWERS, alice), 0)
+	if half, err := c.IsOnWhatsApp(context.Background(), asked); err == nil && len(half) == len(asked) {
+		t.Fatal(half)
+	}
+	n.Clear(id)
+	if whole, err := c.IsOnWhatsApp(context.Background(), asked); err != nil || len(whole) != len(asked) {
+		t.Fatal(whole, err)
+	}
+}
+
+func TestAnswersComeLateWhileTheFaultLasts(t *testing.T) {
+	n := start(t)
+	c := paired(t, n, alice)
+	late := fault(n, simulatorv1.FaultKind_FAULT_KIND_LATE_ANSWERS, alice)
+	late.Delay = 200 * time.Millisecond
+	n.Inject(late, 0)
+	began := time.Now()
+	if _, err := c.IsOnWhatsApp(context.Background(), []string{bob}); err != nil || time.Since(began) < late.Delay {
+		t.Fatal(time.Since(began), err)
 	}
 }

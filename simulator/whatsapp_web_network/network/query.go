@@ -3,7 +3,9 @@ package network
 import (
 	"strconv"
 
+	"go.mau.fi/whatsmeow/proto/waServerSync"
 	"go.mau.fi/whatsmeow/types"
+	"google.golang.org/protobuf/proto"
 	simulatorv1 "sessionmesh.dev/gen/sessionmesh/simulator/v1"
 
 	"sessionmesh.dev/whatsapp-web-network/ledger"
@@ -126,6 +128,9 @@ func (n *Network) appState(account *Account, child Node) Node {
 		}
 		var list []Node
 		for _, patch := range patches[min(from, len(patches)):] {
+			if account.effects.Load() != nil && account.effects.Load().brokenAppState {
+				patch = missigned(patch)
+			}
 			list = append(list, Node{Tag: "patch", Content: patch})
 		}
 		collection := Node{Tag: "collection", Attrs: Attrs{"name": name, "version": strconv.Itoa(len(patches))}}
@@ -135,6 +140,21 @@ func (n *Network) appState(account *Account, child Node) Node {
 		collections = append(collections, collection)
 	}
 	return Node{Tag: "sync", Content: collections}
+}
+
+// missigned is a patch whose signatures are another's.
+func missigned(patch []byte) []byte {
+	var decoded waServerSync.SyncdPatch
+	if proto.Unmarshal(patch, &decoded) != nil {
+		return patch
+	}
+	for _, signature := range [][]byte{decoded.GetSnapshotMAC(), decoded.GetPatchMAC()} {
+		for i := range signature {
+			signature[i] ^= 0xff
+		}
+	}
+	encoded, _ := proto.Marshal(&decoded)
+	return encoded
 }
 
 func (n *Network) addPatch(account *Account, name string, from int, patch Node) Node {

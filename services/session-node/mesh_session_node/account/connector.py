@@ -158,7 +158,7 @@ class Connector:
                 self._failed(ConnectionEnded(End.LOST, f"the driver failed: {type(error).__name__}"))
             return
         finally:
-            self._dialing = None
+            self._dialing = context.opening = None
             if link is None:
                 self._end_rows(rows)
         if not self._wanted() or not context.host.may_act(context.ref):

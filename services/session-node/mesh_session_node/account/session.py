@@ -285,6 +285,9 @@ class Session:
     def on_notice(self, notice: Notice, sequence: int) -> None:
         self._notices.receive(self.context, notice, sequence)
 
+    def on_opening(self, link: Link) -> None:
+        self.context.opening = link
+
     def on_restrictions(self, restrictions: Sequence[pb.Restriction]) -> None:
         told = tuple(restrictions)
         if told == self.restrictions:

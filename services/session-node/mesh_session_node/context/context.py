@@ -130,6 +130,7 @@ class SessionContext:
         "host",
         "id",
         "link",
+        "opening",
         "people",
         "ref",
         "risk",
@@ -160,6 +161,8 @@ class SessionContext:
         self.watches: Watches | None = None  # most accounts watch nobody
         self.risk = Risk()
         self.link: Link | None = None
+        self.opening: Link | None = None
+        """The connection that logs in just now, where it may bring things before it is `link`."""
         self.rows: DriverRows | None = None
         """The driver's rows, from the beginning of a login to the end of its connection."""
         self.closed = False
@@ -176,6 +179,11 @@ class SessionContext:
         """Who the account itself is, as far as it knows; nobody while it is not paired."""
         state = self.driver_state
         return Identity() if state is None else Identity(state.phone, state.user_id, state.hidden_id)
+
+    @property
+    def bringing(self) -> Link | None:
+        """The connection by which things come: `link`, or the one that is to be it."""
+        return self.link if self.link is not None else self.opening
 
     @property
     def changes(self) -> Signal:

@@ -61,7 +61,7 @@ class Arrival:
         if self.changes is not None and not self.changes.handed_over:
             self.store(then=_nothing)
             return
-        present = self.session.link
+        present = self.session.bringing
         if present is not None and self.link in (present, None):
             came = self.message
             present.acknowledge(came.network_id if came.offered_as is None else came.offered_as)

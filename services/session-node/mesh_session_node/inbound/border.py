@@ -44,6 +44,9 @@ class Border:
     async def sent(self, network_id: str) -> OutgoingMessage | None:
         return await self._events.sent(network_id)
 
+    def on_opening(self, link: Link) -> None:
+        self._events.on_opening(link)
+
     def on_ack(self, network_id: str, time: int, recipient: Identity | None = None) -> None:
         self._tell("ack", lambda: self._events.on_ack(network_id, _time(time), fit_identity(recipient)))
 

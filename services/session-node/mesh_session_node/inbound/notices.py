@@ -70,7 +70,7 @@ class Notices:
         """Take a notice after those before it. Returns at once."""
         if session.closed:
             return
-        told = _Told(notice, sequence, session.link, session.counters.connects)
+        told = _Told(notice, sequence, session.bringing, session.counters.connects)
         queue = self._queues.get(session)
         if queue is None:
             queue = self._queues[session] = _Queue()
@@ -180,14 +180,15 @@ class Notices:
         return False
 
     def _acknowledge(self, session: SessionContext, told: _Told) -> None:
-        if told.sequence and session.link is not None and _is_of(session, told):
-            session.link.acknowledge_notice(told.sequence)
+        present = session.bringing
+        if told.sequence and present is not None and _is_of(session, told):
+            present.acknowledge_notice(told.sequence)
 
 
 def _is_of(session: SessionContext, told: _Told) -> bool:
     """Whether the connection that told it is the present one."""
     if told.link is not None:
-        return session.link is told.link
+        return session.bringing is told.link
     return session.counters.connects - (session.link is not None) == told.connects
 
 

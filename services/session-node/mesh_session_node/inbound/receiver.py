@@ -62,7 +62,7 @@ class Receiver:
     def receive(self, session: SessionContext, came: Incoming) -> None:
         """Store a message from the network, after what came before it in its chat."""
         came = told_by_account(session, came)
-        link, turn, uuid = session.link, turn_of(session, came), new_uuid()
+        link, turn, uuid = session.bringing, turn_of(session, came), new_uuid()
         changes = None
         if came.changes:
             if session.rows is None:
@@ -99,7 +99,7 @@ class Receiver:
         try:
             while True:
                 await asyncio.sleep(_ASK_SECONDS)
-                if self._in_order.has_room(session):
+                if self._in_order.has_room(session) and session.opening is None:
                     break
         finally:
             link = self._missed.pop(session)
@@ -143,7 +143,7 @@ class Receiver:
                 else:
                     return
                 await asyncio.sleep(_RETRY_SECONDS)
-                if session.closed or session.link is not arrival.link:
+                if session.closed or session.bringing is not arrival.link:
                     return  # it is offered again
         except Exception:  # its chat goes on behind it
             logger.exception("a message cannot be stored", account_id=session.id, network_id=came.network_id)

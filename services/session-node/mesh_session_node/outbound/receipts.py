@@ -14,6 +14,7 @@ from mesh_core.database import UNAVAILABLE
 from mesh_core.errors import MeshError
 from mesh_core.signal import Signal
 from mesh_session_node.context.context import SessionContext
+from mesh_session_node.drivers.interface.driver import Link
 from mesh_session_node.drivers.interface.outcomes import Receipt
 from mesh_session_node.journal import Journal
 from mesh_session_node.outbound.outgoing import Outgoing
@@ -122,12 +123,12 @@ class ReceiptAcks:
     def __init__(self, journal: Journal, late: LateReceipts) -> None:
         self._journal = journal
         self._late = late
-        self._upto: dict[SessionContext, int] = {}
+        self._upto: dict[SessionContext, tuple[Link | None, int]] = {}
         self._wake = asyncio.Event()
 
     def posted(self, context: SessionContext, sequence: int) -> None:
         """The receipts up to this one have been posted to the journal, or are late ones."""
-        self._upto[context] = sequence
+        self._upto[context] = context.bringing, sequence
         self._wake.set()
 
     async def run(self) -> None:
@@ -142,10 +143,11 @@ class ReceiptAcks:
                 await self._journal.flush()
             except MeshError:  # the journal has stopped: the network offers the receipts again
                 continue
-            for context, sequence in upto.items():
+            for context, (link, sequence) in upto.items():
                 try:
-                    if context.link is not None:
-                        context.link.acknowledge_receipts(sequence)
+                    present = context.bringing
+                    if present is not None and link in (present, None):  # else they are offered again
+                        present.acknowledge_receipts(sequence)
                 except Exception:  # they are offered again
                     logger.exception("receipts were not acknowledged", account_id=context.id)
 

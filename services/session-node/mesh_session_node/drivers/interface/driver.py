@@ -160,6 +160,11 @@ class LinkEvents(Protocol):
         read it. None for any other one, and for one that cannot be said again. Raises `StateUnavailable`.
         """
 
+    def on_opening(self, link: Link) -> None:
+        """A connection logs in: before `connect` returns it, it may bring messages, receipts and notices, and
+        takes their acknowledgements. Not called by a driver whose connections bring nothing before.
+        """
+
     def on_ack(self, network_id: str, time: int, recipient: Identity | None = None) -> None:
         """The network has the message. `recipient` says who the person is that it went to, where the network
         does.

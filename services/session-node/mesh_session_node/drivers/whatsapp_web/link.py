@@ -70,6 +70,8 @@ class WebLink(WebMessageActions, WebContactActions, WebProfileActions, WebPresen
     async def log_in(self, opening: pb.OpenDevice) -> None:
         """Connect. Raises `ConnectionEnded`: then, as when cancelled, nothing of it leaves any more."""
         self._outcome = self._loop.create_future()
+        if self._events is not None:
+            self._events.on_opening(self)
         self._connection.ask(pb.RunRequest(open=opening))
         try:
             await self._outcome
