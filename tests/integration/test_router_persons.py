@@ -14,10 +14,14 @@ from google.protobuf.json_format import MessageToJson
 from grpc import StatusCode
 
 from mesh_core import ids
+from mesh_core.database.requests import RecordKind
 from mesh_core.ids import Prefix, new_uuid
 from mesh_router.retention import erasing, person_rows
 from mesh_router.retention.persons import Identities
+from sessionmesh.internal.v1.group_record_pb2 import GroupRecord
 from sessionmesh.v1 import event_pb2, job_pb2, message_pb2, tenant_pb2
+from sessionmesh.v1.common_pb2 import Person
+from sessionmesh.v1.group_pb2 import Group, GroupMember, JoinRequest
 from tests.integration.test_router_tenant_deletion import ended
 from tests.integration.test_router_tenants import create_account, create_key, create_tenant, unique
 from tests.support.media_rows import RECEIVED, REVOKED, add_media, refer
@@ -170,6 +174,38 @@ async def test_an_export_has_all_that_names_the_person_under_any_address_and_not
     assert (found, account_event) == ([ids.encode(Prefix.EVENT, event)], [])
 
 
+async def test_an_erased_person_is_in_no_group_that_is_stored(world: RouterWorld) -> None:
+    mine = await kept(world)
+    ann, ben = Person(**{**ANN, "address": "phone:+4915112345678"}), Person(address="phone:+4915199999998")
+    group = GroupRecord(group=Group(address=GROUP, name="Crew", creator=ann))
+    rows = [
+        (RecordKind.GROUP, "", group),
+        (RecordKind.GROUP_MEMBER, "phone:+4915112345678", GroupMember(person=ann)),
+        (RecordKind.GROUP_MEMBER, ben.address, GroupMember(person=ben)),
+        (RecordKind.GROUP_JOIN_REQUEST, "user:4915112345678", JoinRequest(requester=ann)),
+    ]
+    for kind, member, value in rows:
+        await world.database.pool.execute(
+            "INSERT INTO account_record VALUES ($1, $2, $3, $4, $5, now())",
+            mine.account,
+            kind,
+            GROUP,
+            member,
+            value.SerializeToString(),
+        )
+    job = await mine.erased("hidden:4711ann")
+    assert job.state == job_pb2.JOB_STATE_SUCCEEDED
+    left = await world.database.pool.fetch(
+        "SELECT kind, member, value FROM account_record WHERE account = $1 ORDER BY kind", mine.account
+    )
+    assert [(row["kind"], row["member"]) for row in left] == [
+        (RecordKind.GROUP, ""),
+        (RecordKind.GROUP_MEMBER, ben.address),
+    ]
+    stored = GroupRecord.FromString(left[0]["value"]).group
+    assert (stored.name, stored.HasField("creator")) == ("Crew", False)
+
+
 @pytest.mark.read_back("ErasePersonData")
 async def test_an_erased_person_is_named_nowhere_and_the_statuses_stay(world: RouterWorld) -> None:
     mine, others = await kept(world), await kept(world)
@@ -192,7 +228,7 @@ async def test_an_erased_person_is_named_nowhere_and_the_statuses_stay(world: Ro
         )
     job = await mine.erased("hidden:4711ann")
     assert (job.state, job.done, job.failed) == (job_pb2.JOB_STATE_SUCCEEDED, 8, 0)
-    left = await world.database.pool.fetch("SELECT account FROM account_record")
+    left = await world.database.pool.fetch("SELECT account FROM account_record WHERE kind = 1")
     assert [row["account"] for row in left] == [others.account]
     for message, chat in ((sent, "hidden:erased"), (received, "hidden:erased"), (in_group, GROUP)):
         row = await mine.row("message", message)

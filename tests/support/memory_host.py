@@ -261,7 +261,7 @@ class MemoryHost:
         self.fetcher = MemoryFetcher()
         self.records = MemoryRecords(self.journal)
         self.calls = Calls(cast("Any", self.records))
-        self.notices = Notices(notice_takers(self.calls, MemoryTaker()))
+        self.notices = Notices(notice_takers(self.calls, MemoryTaker(), MemoryTaker()))
         self._driver = driver
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -290,6 +290,9 @@ class MemoryHost:
 
     def voted(self, session: SessionContext, poll: str, answers: Sequence[str], micros: int) -> None:
         """Nobody counts."""
+
+    def connected(self, _session: SessionContext) -> None:
+        """Nothing is asked by itself."""
 
     def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name=name)

@@ -84,8 +84,8 @@ class RecordKind(IntEnum):
     COMMUNITY = 15
     """A community that the account is in. As GROUP."""
     COMMUNITY_GROUP = 16
-    """A group of a community. `key`: the community's address; `member`: the group's; `value`: a serialised
-    sessionmesh.v1.CommunityGroup.
+    """A group of a community, as the network told. `key`: the community's address; `member`: the group's;
+    `value`: a serialised sessionmesh.v1.CommunityGroup, empty once it was unlinked.
     """
     CONTACT = 40
     """What the account knows of somebody. `key`: their address; `value`: a serialised sessionmesh.v1.Contact

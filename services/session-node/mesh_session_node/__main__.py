@@ -33,7 +33,10 @@ from mesh_core.sealing import PostgresDataKeys, Sealer
 from mesh_core.tasks import Supervisor
 from mesh_session_node.calls.account_call import AccountCalls
 from mesh_session_node.calls.chat_service import ChatService
+from mesh_session_node.calls.community_service import CommunityService
 from mesh_session_node.calls.contact_service import ContactService
+from mesh_session_node.calls.group_calls import GroupCalls
+from mesh_session_node.calls.group_service import GroupService
 from mesh_session_node.calls.message_service import MessageService
 from mesh_session_node.calls.node_service import NodeService
 from mesh_session_node.calls.presence_service import CallService, PresenceService
@@ -61,7 +64,9 @@ from sessionmesh.internal.v1 import node_pb2_grpc
 from sessionmesh.v1 import (
     call_pb2_grpc,
     chat_pb2_grpc,
+    community_pb2_grpc,
     contact_pb2_grpc,
+    group_pb2_grpc,
     message_pb2_grpc,
     presence_pb2_grpc,
     profile_pb2_grpc,
@@ -198,6 +203,11 @@ def _add_services(
     server.add(call_pb2_grpc.add_CallServiceServicer_to_server, CallService(calls, node.calls))
     chat_service = ChatService(calls, node.chats, node.labels, node.references, pager)
     server.add(chat_pb2_grpc.add_ChatServiceServicer_to_server, chat_service)
+    groups = GroupCalls(calls, node.groups, pictures)
+    group_service = GroupService(groups, node.group_news, messages, pager)
+    server.add(group_pb2_grpc.add_GroupServiceServicer_to_server, group_service)
+    community_service = CommunityService(groups, node.group_news, pager)
+    server.add(community_pb2_grpc.add_CommunityServiceServicer_to_server, community_service)
     session_service = SessionService(calls, node.pairings, SessionStore(database.pool), pager)
     server.add(session_pb2_grpc.add_SessionServiceServicer_to_server, session_service)
     server.add(

@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from sessionmesh.v1.session_pb2 import SESSION_STATE_CONNECTED
 from tests.support.api_methods import ApiMethod, named
 from tests.support.eventually import eventually
+from tests.support.fuzz import valid_groups
 from tests.support.fuzz.world import Fields, World, in_an_hour, new_phone, new_request, picture, unique
 
 Make = Callable[[World], Awaitable[Fields]]
@@ -611,6 +612,7 @@ _SIMPLE: dict[str, Callable[[World], Fields]] = {
     ),
 }
 _PREPARED: dict[str, Make] = {
+    **valid_groups.PREPARED,
     "AccountService.DeleteAccount": own_account,
     "AccountService.UndeleteAccount": deleted_account,
     "CallService.RejectCall": rejected_call,

@@ -16,7 +16,7 @@ from mesh_core import ids
 from mesh_core.database.pool import AnyConnection
 from mesh_core.ids import Prefix
 from mesh_core.message_status import WAITING
-from mesh_router.retention import person_rows
+from mesh_router.retention import group_rows, person_rows
 from mesh_router.retention.person_rows import FoundMessage
 from mesh_router.retention.persons import Identities
 from sessionmesh.v1 import event_pb2, message_pb2
@@ -45,6 +45,8 @@ async def erase(connection: AnyConnection, tenant: UUID, who: Identities) -> Asy
     for _ in await connection.fetch(_RECORDS, tenant, sorted(who.addresses)):
         yield Item.ERASED
     for _ in await connection.fetch(_CHATS, tenant, sorted(who.addresses)):
+        yield Item.ERASED
+    async for _ in group_rows.forget(connection, tenant, who):
         yield Item.ERASED
     async for event in person_rows.events(connection, tenant, who):
         bare = _bare_event(event.event).SerializeToString()

@@ -181,6 +181,7 @@ class Connector:
         self._network.logged_in(self)
         session.go(SessionEvent.LOGGED_IN)
         self._sender.pump()
+        context.host.connected(context)
 
     def on_end(self, link: Link, end: End, detail: str) -> None:
         """A connection has ended; nothing when it is not the present one."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
+from mesh_core.database.requests import RecordKind
 from mesh_core.errors import FailedPrecondition
 from mesh_session_node.account import views
 from mesh_session_node.account.connector import Connector, Network
@@ -21,7 +22,8 @@ from mesh_session_node.drivers.interface.outcomes import End, Failure, Receipt
 from mesh_session_node.drivers.interface.pairing import Paired
 from mesh_session_node.drivers.interface.state import DriverState
 from mesh_session_node.inbound.border import Border
-from mesh_session_node.journal import Credential, ForgetDriverRows, Row, SessionSnapshot
+from mesh_session_node.inbound.group_list import LISTED
+from mesh_session_node.journal import AccountRecord, Credential, ForgetDriverRows, Row, SessionSnapshot
 from mesh_session_node.outbound.limits import ActLimits
 from mesh_session_node.outbound.sender import Sender
 from mesh_session_node.store.accounts import AccountRow, SessionRow
@@ -180,6 +182,7 @@ class Session:
         context = self.context
         row, shown = views.with_pairing(self, paired.state, *self._once_paired())
         rows: list[Row] = [Credential(context.seal(context.driver.dump(paired.state)))]
+        rows.append(AccountRecord(RecordKind.GROUPS_LISTED, LISTED, "", None, row.update_time))
         if paired.rows:  # nothing of an earlier pairing stays among them
             rows += [ForgetDriverRows(), *seal_rows(context.host, context.ref, paired.rows)]
         return row, [*rows, row, context.events.session(shown, self.state, row.update_time)]
@@ -190,6 +193,7 @@ class Session:
         if context.closed:
             return
         context.driver_state = state
+        context.groups_listed = False
         self.phone, self.user_id, self.hidden_id = state.phone, state.user_id, state.hidden_id
         self.push_name = state.push_name
         self.restrictions = ()

@@ -82,6 +82,9 @@ class Host(Protocol):
     def voted(self, session: SessionContext, poll: str, answers: Sequence[str], micros: int) -> None:
         """Counts a vote of the account that the network has taken: `poll` is the network's id of the poll."""
 
+    def connected(self, session: SessionContext) -> None:
+        """The session has logged in: what is asked of the network once is asked now."""
+
     def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """Runs something that takes time for a session. A failure is logged, and is not the node's."""
 
@@ -127,6 +130,7 @@ class SessionContext:
         "driver",
         "driver_state",
         "events",
+        "groups_listed",
         "host",
         "id",
         "link",
@@ -166,6 +170,8 @@ class SessionContext:
         self.rows: DriverRows | None = None
         """The driver's rows, from the beginning of a login to the end of its connection."""
         self.closed = False
+        self.groups_listed = False
+        """Its groups are stored, as far as this process knows."""
         self.connect_anew: Callable[[str], None] = _nothing
         """Ends the connection, for this reason, and dials at once: the network offers what it has again."""
         self._changes: Signal | None = None  # most accounts have nobody who waits for them

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mesh_core.database.requests import RecordKind
@@ -16,6 +17,7 @@ from mesh_session_node.drivers.interface.group_notices import (
     CommunityGroupsChanged,
     GroupChanged,
     GroupEntered,
+    GroupNotice,
     JoinRequested,
     MembersChanged,
 )
@@ -29,7 +31,7 @@ from mesh_session_node.inbound.group_records import (
     request_of,
     rows_of,
 )
-from mesh_session_node.inbound.groups import GroupBook, changed_event, is_account, seen
+from mesh_session_node.inbound.groups import GroupBook, changed_event, is_account, seen, stored_as
 from mesh_session_node.journal import AccountRecord, Committed, Duplicate, Poison, Row
 from sessionmesh.internal.v1.group_record_pb2 import GroupRecord
 from sessionmesh.v1 import community_pb2, group_pb2
@@ -53,7 +55,7 @@ class GroupNews:
 
     async def take(self, session: SessionContext, notice: Any) -> Sequence[Row]:
         async with self._book.turn(session, _about(notice)):
-            rows = await self._of_kinds[type(notice)](session, notice)
+            rows = await self.rows(session, notice)
             if not rows or session.closed:
                 return ()
             news = session.people.news
@@ -63,6 +65,12 @@ class GroupNews:
         if isinstance(outcome, Committed | Duplicate | Poison):
             return ()
         raise Unavailable("the account has moved to another node", "NOT_OWNER", retry_after=1.0)
+
+    async def rows(self, session: SessionContext, notice: GroupNotice) -> Sequence[Row]:
+        """What stores a notice, and the events that tell of it; nothing where it is no news. It holds the
+        turn of the group.
+        """
+        return await self._of_kinds[type(notice)](session, notice)
 
     async def _entered(self, session: SessionContext, notice: GroupEntered) -> Sequence[Row]:
         return (await self._book.told(session, notice.group, notice.actor)).rows
@@ -82,32 +90,60 @@ class GroupNews:
     async def _members(self, session: SessionContext, notice: MembersChanged) -> Sequence[Row]:
         group, time_ = notice.group, notice.time
         before = await self._book.record(session, group)
-        known = await self._book.members(session, group) if before is not None else {}
+        known = await self._book.find(session, group, notice.members)
         own = [one for one in notice.members if is_account(session, one)]
         if notice.change in _GOING:
-            if before is not None and before.members_known:
-                gone = [one for one in notice.members if one.address in known]
-            else:
-                gone = [*notice.members]
-            if own:
-                if before is None or not before.group.own_role:
-                    return ()
-                lost = await self._book.lost(session, before, known)
-                return [*lost.rows, self._told(session, notice, own)]
-            rows = [_member_row(group, one.address, None, time_) for one in gone]
-            return [*rows, *_counted(before, -len(gone), time_), *self._event(session, notice, gone)]
+            return await self._gone(session, notice, before, known, own)
         role = _ROLES.get(notice.change)
+        rows: list[Row] = []
+        concerned = []
+        for one in notice.members:
+            stored = stored_as(one, known)
+            if role is None and (stored is not None or is_account(session, one)):
+                continue  # who is in it already, and the account, which is told of it whole
+            if role is not None and stored is not None and known[stored].role == role:
+                continue
+            concerned.append(one)
+            member = Member(replace(one, address=stored or one.address), role or _MEMBER)
+            rows.append(_member_row(group, member.person.address, member, time_))
+            if role is None:
+                asked = RecordKind.GROUP_JOIN_REQUEST
+                rows.append(AccountRecord(asked, group, one.address, None, time_))
+        if not concerned:
+            return ()
         if role is not None:
-            moved = [
-                one for one in notice.members if one.address not in known or known[one.address].role != role
-            ]
-            rows = [_member_row(group, one.address, Member(one, role), time_) for one in moved]
-            return [*rows, *self._own_role(before, own, role, time_), *self._event(session, notice, moved)]
-        came = [one for one in notice.members if one.address not in known and not is_account(session, one)]
-        rows = [_member_row(group, one.address, Member(one), time_) for one in came]
-        asked = RecordKind.GROUP_JOIN_REQUEST
-        rows += [AccountRecord(asked, group, one.address, None, time_) for one in came]
-        return [*rows, *_counted(before, len(came), time_), *self._event(session, notice, came)]
+            rows += self._own_role(before, own, role, time_)
+        else:
+            rows += _counted(before, len(concerned), time_)
+        return [*rows, self._told(session, notice, concerned)]
+
+    async def _gone(
+        self,
+        session: SessionContext,
+        notice: MembersChanged,
+        before: GroupRecord | None,
+        known: Mapping[str, group_pb2.GroupMember],
+        own: Sequence[Named],
+    ) -> Sequence[Row]:
+        if own:
+            if before is None or not before.group.own_role:
+                return ()
+            lost = await self._book.lost(session, before)
+            return [*lost.rows, self._told(session, notice, own)]
+        stored = {one.address: stored_as(one, known) for one in notice.members}
+        if before is not None and before.members_known:
+            gone = [one for one in notice.members if stored[one.address] is not None]
+        else:  # who is in it is not known
+            gone = [*notice.members]
+        if not gone:
+            return ()
+        rows = [
+            _member_row(notice.group, address, None, notice.time)
+            for address in stored.values()
+            if address is not None
+        ]
+        counted = _counted(before, -len(gone), notice.time)
+        return [*rows, *counted, self._told(session, notice, gone)]
 
     async def _requested(self, session: SessionContext, notice: JoinRequested) -> Sequence[Row]:
         asks, group = notice.request, notice.group
@@ -126,18 +162,25 @@ class GroupNews:
 
     async def _linked(self, session: SessionContext, notice: CommunityGroupsChanged) -> Sequence[Row]:
         kind, community, time_ = RecordKind.COMMUNITY_GROUP, notice.community, notice.time
-        stored = await self._book.records.of_key(session.ref.uuid, kind, community)
-        known = {one.member for one in stored}
+        record = await self._book.record(session, community)
+        if record is not None and not record.group.own_role:
+            return ()
+        told = [*notice.linked, *notice.unlinked]
+        stored = await self._book.records.of_members(
+            session.ref.uuid, kind, community, [one.address for one in told]
+        )
+        known = {one.member: bool(one.value) for one in stored}
         event = community_pb2.CommunityGroupsEvent(community=community)
         rows: list[Row] = []
         for group in notice.linked:
-            if group.address not in known:
+            if known.get(group.address) is not True:
                 shown = linked_of(group)
                 event.linked.append(shown)
                 rows.append(AccountRecord(kind, community, group.address, shown.SerializeToString(), time_))
         for group in notice.unlinked:
-            event.unlinked.append(linked_of(group))
-            rows.append(AccountRecord(kind, community, group.address, None, time_))
+            if known.get(group.address) is not False:
+                event.unlinked.append(linked_of(group))
+                rows.append(AccountRecord(kind, community, group.address, b"", time_))
         if not rows:
             return ()
         if notice.actor is not None:
@@ -167,11 +210,6 @@ class GroupNews:
         record.CopyFrom(before)
         record.group.own_role = role
         return [*rows_of(record, before, time_)]
-
-    def _event(
-        self, session: SessionContext, notice: MembersChanged, members: Sequence[Named]
-    ) -> Sequence[Row]:
-        return [self._told(session, notice, members)] if members else ()
 
     def _told(self, session: SessionContext, notice: MembersChanged, members: Sequence[Named]) -> Row:
         event = group_pb2.GroupMembersEvent(
@@ -212,6 +250,7 @@ def _counted(before: GroupRecord | None, more: int, time_: int) -> Sequence[Row]
     return [*rows_of(record, before, time_)]
 
 
+_MEMBER = group_pb2.GROUP_ROLE_MEMBER
 _GOING = frozenset({group_pb2.GROUP_MEMBER_CHANGE_REMOVED, group_pb2.GROUP_MEMBER_CHANGE_LEFT})
 _ROLES = {
     group_pb2.GROUP_MEMBER_CHANGE_PROMOTED: group_pb2.GROUP_ROLE_ADMIN,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
@@ -16,7 +16,7 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.database.requests import RecordKind
 from mesh_session_node.context.context import SessionContext
-from mesh_session_node.drivers.interface.content import is_one_of
+from mesh_session_node.drivers.interface.content import is_one_of, names_of, person_of
 from mesh_session_node.drivers.interface.groups import GroupInfo, Named
 from mesh_session_node.inbound.fitting_groups import fit_group
 from mesh_session_node.inbound.group_records import (
@@ -68,16 +68,36 @@ class GroupBook:
         stored = await self.records.of_key(session.ref.uuid, RecordKind.GROUP_MEMBER, group)
         return {one.member: group_pb2.GroupMember.FromString(one.value) for one in stored}
 
+    async def find(
+        self, session: SessionContext, group: str, people: Sequence[Named]
+    ) -> dict[str, group_pb2.GroupMember]:
+        """Those of some people who are stored as in a group, by the address that they are stored under: by
+        whichever of the names that the network tells.
+        """
+        names = {name for one in people for name in _names(one)}
+        kind = RecordKind.GROUP_MEMBER
+        found = await self.records.of_members(session.ref.uuid, kind, group, names)
+        return {one.member: group_pb2.GroupMember.FromString(one.value) for one in found}
+
     async def told(
-        self, session: SessionContext, info: GroupInfo, actor: Named | None = None, *, event: bool = True
+        self,
+        session: SessionContext,
+        info: GroupInfo,
+        actor: Named | None = None,
+        *,
+        event: bool = True,
+        picture: str = "",
     ) -> Changed:
         """The network tells of a group that the account is in as it is now, with its members or without. It
-        holds the group's turn. Without `event` nobody is told: the account was in it before.
+        holds the group's turn. Without `event` nobody is told: the account was in it before. `picture` is
+        the media that its picture is, where it was set from here.
         """
         info = fit_group(info)
         micros = time.time_ns() // 1000
         before = await self.record(session, info.address)
         record = record_of(info, before)
+        if picture and record.group.picture_id:
+            record.group.picture_media_id = picture
         rows: list[Row] = [*rows_of(record, before, micros)]
         if info.members is not None:
             known = {} if before is None else await self.members(session, info.address)
@@ -133,6 +153,15 @@ def seen(session: SessionContext, named: Named) -> Person:
 def is_account(session: SessionContext, named: Named) -> bool:
     """Whether somebody is the account itself."""
     return is_one_of(session.own, named.address, named.identity)
+
+
+def stored_as(named: Named, members: Collection[str]) -> str | None:
+    """Which of these addresses of members is somebody's."""
+    return next((name for name in _names(named) if name in members), None)
+
+
+def _names(named: Named) -> list[str]:
+    return [named.address, *names_of(person_of(named.address, named.identity))]
 
 
 def _member_rows(

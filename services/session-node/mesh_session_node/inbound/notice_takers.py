@@ -18,6 +18,14 @@ from mesh_session_node.drivers.interface.chat_notices import (
     Labelled,
     LabelSet,
 )
+from mesh_session_node.drivers.interface.group_notices import (
+    CommunityEnded,
+    CommunityGroupsChanged,
+    GroupChanged,
+    GroupEntered,
+    JoinRequested,
+    MembersChanged,
+)
 from mesh_session_node.drivers.interface.notices import (
     CallEnded,
     CallOffered,
@@ -44,7 +52,7 @@ NoticeTakers = Mapping[type, NoticeTaker]
 """By the kind of notice. What is not there is acknowledged, and nothing comes of it."""
 
 
-def notice_takers(calls: Calls, chats: NoticeTaker) -> NoticeTakers:
+def notice_takers(calls: Calls, chats: NoticeTaker, groups: NoticeTaker) -> NoticeTakers:
     """Those of a node."""
     presences = Presences()
     return {
@@ -57,4 +65,10 @@ def notice_takers(calls: Calls, chats: NoticeTaker) -> NoticeTakers:
         Labelled: chats,
         PresenceShown: presences,
         TypingShown: presences,
+        CommunityEnded: groups,
+        CommunityGroupsChanged: groups,
+        GroupChanged: groups,
+        GroupEntered: groups,
+        JoinRequested: groups,
+        MembersChanged: groups,
     }

@@ -30,6 +30,9 @@ from mesh_session_node.inbound.calls import Calls
 from mesh_session_node.inbound.changes import ContentChanges
 from mesh_session_node.inbound.chat_notices import ChatNotices
 from mesh_session_node.inbound.chats import Chats
+from mesh_session_node.inbound.group_list import GroupList
+from mesh_session_node.inbound.group_news import GroupNews
+from mesh_session_node.inbound.groups import GroupBook
 from mesh_session_node.inbound.labels import Labels
 from mesh_session_node.inbound.media import MediaFetcher
 from mesh_session_node.inbound.notice_takers import notice_takers
@@ -114,8 +117,11 @@ class Node:
         )
         self._votes = Votes(self.references, self.changes, records)
         self.calls = Calls(records)
+        self.groups = GroupBook(records)
+        self.group_news = GroupNews(self.groups)
+        self._group_list = GroupList(self.groups)
         chat_notices = ChatNotices(self.chats, self.labels, self.references)
-        self._notices = Notices(notice_takers(self.calls, chat_notices))
+        self._notices = Notices(notice_takers(self.calls, chat_notices, self.group_news))
         self._receiver = Receiver(self.references, self.changes, self._votes, fetcher)
         self.loader = AccountLoader(self.registry, accounts, sealer, self, fetcher, self.spawn)
         self.lookup = AccountLookup(node_id, self.registry, self.loader, ownership)
@@ -207,6 +213,9 @@ class Node:
     def voted(self, session: SessionContext, poll: str, answers: Sequence[str], micros: int) -> None:
         counting = self._votes.count_own(session, poll, answers, micros)
         self.spawn(f"count a vote of {session.id}", counting)
+
+    def connected(self, session: SessionContext) -> None:
+        self._group_list.connected(session)
 
     def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name=name)

@@ -1,0 +1,118 @@
+"""The groups of an account, asked for once after it was paired: from then on the network tells what changes.
+
+What fails is tried again after the next login. Few accounts ask at a time, and each with pauses, so that a
+mesh that is paired with thousands of accounts does not look like one that reads them out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import cast
+
+import structlog
+
+from mesh_core.database import UNAVAILABLE
+from mesh_core.database.requests import RecordKind
+from mesh_core.errors import MeshError
+from mesh_session_node.context.context import SessionContext
+from mesh_session_node.context.places import Places
+from mesh_session_node.drivers.interface.capabilities import Acting, Capability
+from mesh_session_node.drivers.interface.groups import GroupInfo
+from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, Refused
+from mesh_session_node.inbound.fitting_groups import fit_group
+from mesh_session_node.inbound.groups import GroupBook
+from mesh_session_node.journal import AccountRecord, Committed, Row
+from sessionmesh.internal.v1.group_record_pb2 import GroupRecord
+
+logger = structlog.get_logger(__name__)
+
+LISTED = "listed"
+"""The key of the record that says so."""
+MAX_GROUPS = 10_000
+"""Of one account."""
+AT_ONCE = 8
+"""Accounts of a node whose groups are being asked for."""
+PAUSE_SECONDS = 0.25
+"""Between two questions of one account."""
+
+
+class GroupList:
+    """One for all accounts."""
+
+    def __init__(self, book: GroupBook) -> None:
+        self._book = book
+        self._places = Places(AT_ONCE, 1)
+
+    def connected(self, session: SessionContext) -> None:
+        """The session has connected: ask for its groups, unless that was done since it was paired."""
+        if not session.groups_listed and Capability.GROUPS in session.driver.capabilities:
+            session.host.spawn(f"list groups of {session.id}", self._run(session))
+
+    async def _run(self, session: SessionContext) -> None:
+        try:
+            async with self._places.place(session.ref):
+                if session.groups_listed or session.closed or session.link is None:
+                    return
+                done = await self._book.records.one(session.ref.uuid, RecordKind.GROUPS_LISTED, LISTED)
+                if done is None:
+                    await self._list(session)
+                session.groups_listed = True
+        except _FAILED as error:
+            logger.info("groups are not listed yet", account_id=session.id, problem=repr(error))
+
+    async def _list(self, session: SessionContext) -> None:
+        groups = (await _link(session).list_groups())[:MAX_GROUPS]
+        for group in groups:
+            info = group
+            if group.members is None:
+                await asyncio.sleep(PAUSE_SECONDS)
+                info = await self._whole(session, group)
+            address = fit_group(info).address
+            async with self._book.turn(session, address):
+                told = await self._book.told(session, info, event=False)
+                await _write(session, told.rows)
+        there = {fit_group(group).address for group in groups}
+        for kind in (RecordKind.GROUP, RecordKind.COMMUNITY):
+            for stored in await self._book.records.page(session.ref.uuid, kind, "", MAX_GROUPS):
+                if stored.key not in there:
+                    await self._forget(session, stored.key)
+        now = time.time_ns() // 1000
+        await _write(session, [AccountRecord(RecordKind.GROUPS_LISTED, LISTED, "", b"", now)])
+
+    async def _whole(self, session: SessionContext, group: GroupInfo) -> GroupInfo:
+        try:
+            return await _link(session).get_group(group.address)
+        except Refused:  # it was left, or is gone, since the list was made: what is told of it says so
+            return group
+
+    async def _forget(self, session: SessionContext, group: str) -> None:
+        """The account is not in this group any more."""
+        async with self._book.turn(session, group):
+            record: GroupRecord | None = await self._book.record(session, group)
+            if record is not None and record.group.own_role:
+                await _write(session, (await self._book.lost(session, record)).rows)
+
+
+def _link(session: SessionContext) -> Acting:
+    if session.link is None:
+        raise TimeoutError("the connection has ended")
+    return cast(Acting, session.link)
+
+
+async def _write(session: SessionContext, rows: Sequence[Row]) -> None:
+    if not rows or session.closed:
+        return
+    outcome = await session.host.journal.write(session.ref, *rows)
+    if not isinstance(outcome, Committed):
+        raise TimeoutError(f"not stored: {outcome!r}")
+
+
+_FAILED: tuple[type[Exception], ...] = (
+    ConnectionEnded,
+    MeshError,
+    Refused,
+    TimeoutError,
+    *UNAVAILABLE,
+)
