@@ -56,7 +56,8 @@ def own_mesh(
         "MESH_OBJECTS_REGION": s3.region,
     }
     state = tmp_path_factory.mktemp("fuzz") / "state"
-    at_once = {f"MESH_SESSION_SEND_PER_{name}": "1000000" for name in ("MINUTE", "HOUR", "DAY")}
+    limits = ("SEND_PER_MINUTE", "SEND_PER_HOUR", "SEND_PER_DAY", "ACTS_PER_MINUTE", "ACTS_PER_HOUR")
+    at_once = {f"MESH_SESSION_{name}": "1000000" for name in limits}
     running = MeshProcess(state, nodes=2, environment=module_servers | store | at_once)
     try:
         running.start()

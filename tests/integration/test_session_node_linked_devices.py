@@ -17,6 +17,7 @@ from mesh_session_node.drivers.whatsapp_web.process import NAME
 from sessionmesh.simulator.v1 import simulator_pb2 as api
 from sessionmesh.v1 import event_pb2, message_pb2, session_pb2
 from tests.support.eventually import eventually
+from tests.support.proxy_server import proxy_server
 from tests.support.session_node_stage import Account, NodeProcess, Stage
 from tests.support.tools import missing_tool
 from tests.support.whatsapp_web_world import fake_network, is_built
@@ -99,6 +100,7 @@ async def devices(stage: Stage) -> AsyncIterator[Devices]:
         node = await stage.start_node(
             MESH_WHATSAPP_WEB_TEST_NETWORK=network.ready.network,
             MESH_WHATSAPP_WEB_TEST_ROOT=network.ready.root_key,
+            MESH_SESSION_PROXY_PRIVATE_ADDRESSES="true",
         )
         yield Devices(stage, node, service)
 
@@ -155,6 +157,26 @@ async def test_endless_history_holds_up_neither_what_is_new_nor_anybody_else(
     await devices.delivered(other)
     assert await devices.received(buried) == Counter(["new"])
     await devices.ask("ClearFaults", phone=buried.phone)
+
+
+async def test_what_was_set_before_a_device_is_linked_reaches_it(devices: Devices) -> None:
+    stage, account = devices.stage, await devices.stage.create_account("whatsapp_web")
+    async with proxy_server("anna:secret") as server:
+        request = session_pb2.UpdateSessionSettingsRequest(account_id=account.id)
+        request.settings.device_name, request.settings.sync_full_history = "Front desk", True
+        request.settings.proxy_url = server.url("socks5")
+        request.update_mask.paths.extend(["device_name", "sync_full_history", "proxy_url"])
+        sessions = devices.node.sessions
+        await stage.owned(lambda: sessions.UpdateSessionSettings(request, metadata=stage.metadata))
+
+        assert (await devices.pair(account))[-1] == "paired"
+        await stage.until_state(devices.node, account, session_pb2.SESSION_STATE_CONNECTED)
+
+        linked = (await devices.ask("GetNetworkAccount", phone=account.phone)).account
+        assert (linked.device_name, linked.with_history) == ("Front desk", True)
+        assert len(server.targets) >= 2, "the pairing and the login"
+        await devices.delivered(account)
+        await stage.until_state(devices.node, account, session_pb2.SESSION_STATE_CONNECTED)
 
 
 async def test_an_attempt_that_is_left_at_the_passkey_ends_with_its_time(devices: Devices) -> None:

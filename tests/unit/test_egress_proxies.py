@@ -9,6 +9,7 @@ from mesh_core.errors import FailedPrecondition, InvalidField
 from mesh_session_node.context.proxies import Proxies
 from mesh_session_node.drivers.interface.device import Proxy
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded
+from tests.hostile.hosts import FORBIDDEN
 from tests.support.memory_names import resolver
 
 PUBLIC = "93.184.215.14"
@@ -42,6 +43,12 @@ async def test_proxies_in_the_meshs_own_network_are_refused(url: str) -> None:
     with pytest.raises(FailedPrecondition) as refused:
         await check_proxy("proxy_url", url, resolver(PUBLIC, "10.0.0.1"))
     assert refused.value.reason == "ADDRESS_FORBIDDEN"
+
+
+@pytest.mark.parametrize("host", FORBIDDEN)
+async def test_no_spelling_of_a_host_of_ours_passes(host: str) -> None:
+    with pytest.raises((FailedPrecondition, InvalidField)):
+        await check_proxy("proxy_url", f"http://{host}:3128", resolver("10.0.0.1"))
 
 
 async def test_the_operator_may_allow_them() -> None:
