@@ -203,9 +203,10 @@ async def test_nothing_of_a_job_runs_on_when_nobody_waits_for_it(
     workers: Workers, tmp_path: Path, noise: bytes
 ) -> None:
     waiting = asyncio.create_task(workers.do(_job(tmp_path, noise), 300.0))
-    await eventually(lambda: len(_jobs()) == 1)
+    [job] = await eventually(_jobs)
+    job.suspend()  # it does not end by itself
     waiting.cancel()
-    await eventually(lambda: not _jobs())
+    await eventually(lambda: not _jobs(), seconds=20.0)
 
 
 async def test_the_workers_are_back_after_their_parent_was_killed(workers: Workers, tmp_path: Path) -> None:

@@ -230,5 +230,7 @@ async def test_what_could_not_be_shown_is_not_what_a_stranger_sends_under_its_id
     account.driver.link.receive(incoming(network_id="UNKNOWN", sender=STRANGER, chat=STRANGER))
     await account.settle()
     await account.journal.commit(Duplicate(account.messages.rows[-1]["id"]))
+    await account.settle()
+    assert account.journal.waiting == []
     assert shown(account).content.HasField("unavailable")
     assert events(account, "message.edited") == []
