@@ -32,6 +32,7 @@ from mesh_simulator.messages.chat_queries import ChatQueries
 from mesh_simulator.messages.inbound import InboundMessages
 from mesh_simulator.messages.notices import Notices
 from mesh_simulator.messages.outbound import OutboundMessages
+from mesh_simulator.messages.person_news import PersonNews
 from mesh_simulator.messages.presence import Presences
 from mesh_simulator.messages.receipts import Receipts
 from mesh_simulator.messages.restore import restore
@@ -65,9 +66,10 @@ class Network:
         )
         self.blobs = BlobStore(state / "blobs" if state else None, settings.max_blobs_bytes)
         self.contacts = ContactQueries(self.directory)
-        self.profiles = ProfileQueries(self.directory, self.blobs.get)
         self.receipts = Receipts(self.directory, self.ledger)
         self.notices = Notices()
+        self.person_news = PersonNews(self.directory, self.notices)
+        self.profiles = ProfileQueries(self.directory, self.blobs.get, self.person_news.shown)
         self.app_states = AppStates(self.ledger, self.notices)
         news = GroupNews(self.directory, self.notices)
         self.groups = Groups(self.directory, news)

@@ -194,6 +194,7 @@ class SimulatorServicer(
             text("first_name", request.first_name),
         )
         self._network.contacts.change(account, contact, full_name, first_name)
+        self._network.person_news.contact(account, contact)
         self._network.flush()
         return api.ChangeNetworkContactResponse()
 

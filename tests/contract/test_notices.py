@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mesh_session_node.drivers.interface.contact_notices import PersonChanged
 from mesh_session_node.drivers.interface.notices import CallEnded, CallOffered, TypingShown
 from mesh_session_node.drivers.interface.outcomes import End
 from sessionmesh.v1 import call_pb2, message_pb2
@@ -96,3 +97,47 @@ async def test_the_network_hears_of_nothing_before_it_is_acknowledged(
         return await world.unacknowledged_notices() == 1
 
     await eventually(only_the_first)
+
+
+@needs(Can.TELLS_CONTACTS)
+async def test_a_contact_of_the_phone_is_told_until_it_is_deleted(
+    world: DriverWorld, connect: Connect, events: RecordedEvents
+) -> None:
+    await connect()
+    phone = PERSON.removeprefix("phone:")
+    await world.save_on_phone(phone, "Ada Lovelace", "Ada")
+    await world.save_on_phone(phone, "")
+    saved, gone = await eventually(lambda: events.notices[1:] and events.notices)
+    assert isinstance(saved, PersonChanged)
+    assert (saved.person, saved.saved, saved.full_name, saved.first_name) == (
+        PERSON,
+        True,
+        "Ada Lovelace",
+        "Ada",
+    )
+    assert isinstance(gone, PersonChanged)
+    assert (gone.person, gone.saved, gone.about) == (PERSON, False, None)
+    assert all(events.sequences)
+
+
+@needs(Can.TELLS_PEOPLE)
+async def test_what_a_person_shows_is_told_to_who_knows_them(
+    world: DriverWorld, connect: Connect, events: RecordedEvents
+) -> None:
+    link = await connect()
+    phone = PERSON.removeprefix("phone:")
+    await world.register(phone, on_network=True)
+    await link.save_contact(PERSON, "Ada", "")  # type: ignore[attr-defined]  # it can
+    await link.look_up_person(PERSON)  # type: ignore[attr-defined]
+    await world.show(phone, about="at sea", picture=b"\xff\xd8\xff\xe0 a picture")
+
+    def told() -> dict[str, str]:
+        said: dict[str, str] = {}
+        for notice in events.notices:
+            if isinstance(notice, PersonChanged) and notice.person == PERSON:
+                said |= {"about": notice.about} if notice.about else {}
+                said |= {"picture": notice.picture_id} if notice.picture_id else {}
+        return said
+
+    await eventually(lambda: len(told()) == 2)
+    assert told()["about"] == "at sea"

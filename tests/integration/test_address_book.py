@@ -10,9 +10,12 @@ import pytest_asyncio
 
 from mesh_simulator.accounts.account import Account as NetworkAccount
 from mesh_simulator.accounts.shown import Shown
+from mesh_simulator.service import SimulatorServicer
 from sessionmesh.simnet.v1 import wire_pb2 as wire
+from sessionmesh.simulator.v1 import simulator_pb2 as api
 from sessionmesh.v1 import event_pb2, media_pb2
 from tests.support import service_calls
+from tests.support.eventually import eventually
 from tests.support.session_node_stage import Account, NodeProcess, Stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -46,7 +49,8 @@ def shows(stage: Stage, phone: str, **what: Any) -> NetworkAccount:
     directory = stage.network.directory
     person = directory.by_phone.get(phone) or directory.create_account(phone, "Ada")
     picture = what.pop("picture", None)
-    person.shown = Shown(**what)
+    before = person.shown
+    person.shown = Shown(**what, contacts={} if before is None else before.contacts)
     if picture is not None:
         change = wire.ChangeProfile(picture_ref=stage.network.blobs.put(picture) if picture else "")
         stage.network.profiles.change(person, change)
@@ -265,3 +269,68 @@ async def test_a_company_shows_a_business_profile_and_a_person_none(stage: Stage
     assert not nobody.HasField("business_profile")
     unknown = await refused(stage, node, account, "GetContactBusinessProfile", address=NOBODY)
     assert unknown == ["FAILED_PRECONDITION", "UNKNOWN_PERSON"]
+
+
+# --- what happens elsewhere
+
+
+async def test_what_the_phone_does_with_its_address_book_is_stored_and_told(
+    stage: Stage, node: NodeProcess
+) -> None:
+    account = await stage.paired(node)
+    service = SimulatorServicer(stage.network)
+
+    async def on_phone(full_name: str) -> None:
+        request = api.ChangeNetworkContactRequest(phone=account.phone, contact=ADA, full_name=full_name)
+        await service.ChangeNetworkContact(request, None)  # type: ignore[arg-type]
+
+    async def kinds() -> list[str]:
+        return [kind for kind, _ in await told(stage, account)]
+
+    await on_phone("Ada Lovelace")
+    await eventually_told(kinds, ["contact.updated"])
+    assert (await ask(stage, node, account, "GetContact", address=ADA)).contact.full_name == "Ada Lovelace"
+    await on_phone("")
+    await eventually_told(kinds, ["contact.updated", "contact.deleted"])
+    assert await refused(stage, node, account, "GetContact", address=ADA) == [
+        "NOT_FOUND",
+        "RESOURCE_NOT_FOUND",
+    ]
+    assert not stage.on_network(account).notices
+
+
+async def test_a_contact_that_shows_another_picture_is_told_and_asked_for_again(
+    stage: Stage, node: NodeProcess
+) -> None:
+    account, phone = await stage.paired(node), "+4915112345741"
+    shows(stage, phone, picture=JPEG + b" first")
+    await ask(stage, node, account, "SaveContact", address=phone, full_name="Ada")
+    first = (await ask(stage, node, account, "GetContactPicture", address=phone)).picture
+
+    shows(stage, phone, about="ashore", picture=JPEG + b" second")
+    stage.network.flush()
+
+    async def known() -> bool:
+        contact = (await ask(stage, node, account, "GetContact", address=phone)).contact
+        return bool(contact.about == "ashore" and contact.picture_id)
+
+    await eventually(known)
+    second = (await ask(stage, node, account, "GetContactPicture", address=phone)).picture
+    assert second.picture_id != first.picture_id
+    assert second.media_id != first.media_id
+
+
+async def test_what_strangers_show_is_not_kept(stage: Stage, node: NodeProcess) -> None:
+    account, other = await stage.paired(node), await stage.paired(node)
+    stage.network.person_news.contact(stage.on_network(account), BOB)  # not any more, and never was
+    stage.network.flush()
+    await eventually(lambda: not stage.on_network(account).notices)
+    assert not (await ask(stage, node, account, "ListContacts")).contacts
+    assert await told(stage, account) == await told(stage, other) == []
+
+
+async def eventually_told(kinds: Any, wanted: list[str]) -> None:
+    async def so() -> bool:
+        return bool(await kinds() == wanted)
+
+    await eventually(so)

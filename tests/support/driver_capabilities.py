@@ -25,6 +25,8 @@ class Can(Enum):
     TELLS_CALLS = "calls to the account, told"
     OFFERS_NOTICES_AGAIN = "what is told beside messages comes again until it is stored"
     FILES = "files, both ways"
+    TELLS_CONTACTS = "what the account's phone does with its address book"
+    TELLS_PEOPLE = "what people show that they did not before"
     TELLS_CHATS = "what the account's phone does with chats and labels"
 
 

@@ -145,6 +145,9 @@ class DriverWorld(Protocol):
     ) -> None:
         """The person with a number shows this from now on, to everybody."""
 
+    async def save_on_phone(self, phone: str, full_name: str, first_name: str = "") -> None:
+        """The account's phone saves the person with a number; without a name it deletes them."""
+
     async def register(self, phone: str, *, on_network: bool) -> None:
         """The number is, or is not, on the network."""
 
@@ -184,6 +187,8 @@ WORLDS: Mapping[str, WorldKind] = {
     "simulated": WorldKind(
         SimulatedDriver, EVERYTHING - {Can.ROWS, Can.PASSKEYS}, each_by_itself(simulated_world)
     ),
-    "whatsapp_web": WorldKind(WhatsappWebDriver, EVERYTHING - {Can.RATCHET, Can.TELLS_CHATS}, linked_devices),
+    "whatsapp_web": WorldKind(
+        WhatsappWebDriver, EVERYTHING - {Can.RATCHET, Can.TELLS_CHATS, Can.TELLS_CONTACTS}, linked_devices
+    ),
 }
 """By the name that the table of drivers has."""

@@ -261,7 +261,7 @@ class MemoryHost:
         self.fetcher = MemoryFetcher()
         self.records = MemoryRecords(self.journal)
         self.calls = Calls(cast("Any", self.records))
-        self.notices = Notices(notice_takers(self.calls, MemoryTaker(), MemoryTaker()))
+        self.notices = Notices(notice_takers(self.calls, MemoryTaker(), MemoryTaker(), MemoryTaker()))
         self._driver = driver
         self._tasks: set[asyncio.Task[None]] = set()
 

@@ -14,6 +14,7 @@ from mesh_session_node.drivers.interface.chat_notices import (
     Labelled,
     LabelSet,
 )
+from mesh_session_node.drivers.interface.contact_notices import PersonChanged
 from mesh_session_node.drivers.interface.content import Identity, Incoming, Reference
 from mesh_session_node.drivers.interface.groups import GroupInfo, JoinRequest, Member, Named
 from mesh_session_node.drivers.interface.notices import (
@@ -226,6 +227,13 @@ class MemoryWorld:
         link.abouts[person], link.pictures[person] = about, picture
         if business:
             link.businesses[person] = BusinessProfile()
+        self._notify(
+            PersonChanged(person, 1, _identity(person), about=about, picture_id="1" if picture else "")
+        )
+
+    async def save_on_phone(self, phone: str, full_name: str, first_name: str = "") -> None:
+        person = f"phone:{phone}"
+        self._notify(PersonChanged(person, 1, _identity(person), bool(full_name), full_name, first_name))
 
     async def register(self, phone: str, *, on_network: bool) -> None:
         if on_network:

@@ -173,6 +173,14 @@ class SimulatorWorld:
             api.ChangeNetworkPersonRequest(phone=phone, about=about, picture=picture, business=business),
         )
 
+    async def save_on_phone(self, phone: str, full_name: str, first_name: str = "") -> None:
+        await self.ask(
+            "ChangeNetworkContact",
+            api.ChangeNetworkContactRequest(
+                phone=self.phone, contact=phone, full_name=full_name, first_name=first_name
+            ),
+        )
+
     async def register(self, phone: str, *, on_network: bool) -> None:
         if not on_network:
             await self.ask("SetNetwork", api.SetNetworkRequest(unregistered_phones=[phone]))

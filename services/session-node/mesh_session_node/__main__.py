@@ -144,6 +144,7 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
             previews=previews,
             rows=DriverRowStore(database.pool, sealer),
             records=RecordStore(database.pool),
+            kept=kept,
             chats=ChatStore(database.pool),
             labels=LabelStore(database.pool),
             ownership=ownership,

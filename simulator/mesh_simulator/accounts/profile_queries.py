@@ -20,9 +20,16 @@ MAX_DISAPPEAR_SECONDS = 90 * 86_400
 class ProfileQueries:
     """Answers them from the directory."""
 
-    def __init__(self, directory: Directory, read_blob: Callable[[str], bytes | None]) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        read_blob: Callable[[str], bytes | None],
+        tell: Callable[[Account], None],
+    ) -> None:
+        """`tell` tells whom it concerns that a person shows something else."""
         self._directory = directory
         self._read_blob = read_blob
+        self._tell = tell
 
     def handlers(self) -> Handlers:
         """By the kind of query."""
@@ -61,6 +68,7 @@ class ProfileQueries:
             shown.picture_ref = change.picture_ref
             shown.picture_id = str(time.time_ns() // 1000) if change.picture_ref else ""
         self._directory.save_account(account)
+        self._tell(account)
 
     def _change_business(self, account: Account, query: wire.Query) -> wire.Answer:
         shown = account.shown

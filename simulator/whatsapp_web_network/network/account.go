@@ -42,6 +42,7 @@ type Account struct {
 	ringing    map[string]ringing  // calls to it, by their ids
 	shown      *shown              // nil: nobody knows
 	profile    profile
+	knows      map[string]struct{} // numbers of whom it has asked about
 }
 
 // Paired tells whether the account has a linked device.

@@ -9,6 +9,9 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
+// knownPeople is of how many people an account is told what they show.
+const knownPeople = 10_000
+
 // usync answers who people are: whether they are on the network, their hidden ids and their devices.
 func (n *Network) usync(viewer *Account, question Node) Node {
 	n.mu.Lock()
@@ -19,6 +22,9 @@ func (n *Network) usync(viewer *Account, question Node) Node {
 		asked[part.Tag] = true
 	}
 	list := question.GetChildByTag("list")
+	if viewer.knows == nil {
+		viewer.knows = map[string]struct{}{}
+	}
 	var users []Node
 	for _, user := range list.GetChildren() {
 		users = append(users, n.usyncUser(viewer, user, asked))
@@ -47,6 +53,9 @@ func (n *Network) usyncUser(viewer *Account, user Node, asked map[string]bool) N
 	}
 	if !registered {
 		return Node{Tag: "user", Attrs: attrs, Content: answers}
+	}
+	if len(viewer.knows) < knownPeople {
+		viewer.knows[number] = struct{}{}
 	}
 	lid := types.NewJID(hiddenIDOf(number), types.HiddenUserServer)
 	if !named {

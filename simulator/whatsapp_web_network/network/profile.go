@@ -51,6 +51,7 @@ func (n *Network) Show(number string, change Showing) {
 	if change.HasPicture {
 		person.show(change.Picture)
 	}
+	n.tellShown(person, change)
 	if change.Business != nil {
 		if !*change.Business {
 			person.profile.business = nil
@@ -58,6 +59,33 @@ func (n *Network) Show(number string, change Showing) {
 			person.profile.business = []Node{}
 		}
 	}
+}
+
+// tellShown tells the accounts that have asked about a person what they show from now on.
+func (n *Network) tellShown(person *Account, change Showing) {
+	for _, account := range n.accounts {
+		if _, knows := account.knows[person.Digits]; !knows || account == person {
+			continue
+		}
+		if change.About != nil && account.sees(person, "status") {
+			n.notify(account, person, "status", Node{Tag: "set", Content: []byte(person.profile.about)})
+		}
+		if change.HasPicture && account.sees(person, "profile") {
+			told := Node{Tag: "set", Attrs: Attrs{"jid": person.lid(), "id": person.profile.pictureID}}
+			if person.profile.pictureID == "" {
+				told = Node{Tag: "delete", Attrs: Attrs{"jid": person.lid()}}
+			}
+			n.notify(account, person, "picture", told)
+		}
+	}
+}
+
+// notify brings a notification about a person to an account's device.
+func (n *Network) notify(account, person *Account, kind string, told Node) {
+	id := rand.Text()[:16]
+	n.deliver(account, &pending{key: "notification|" + id, node: &Node{Tag: "notification", Attrs: Attrs{
+		"from": person.lid(), "type": kind, "id": id, "t": now(),
+	}, Content: []Node{told}}})
 }
 
 // show has somebody show a picture; none where it is empty.

@@ -12,7 +12,7 @@ from mesh_session_node.calls.etags import etag_of
 from mesh_session_node.context.metrics import ASKED
 from mesh_session_node.drivers.interface.capabilities import Capability
 from mesh_session_node.inbound.bounds import fit
-from mesh_session_node.store.pictures import Pictures, picture_name
+from mesh_session_node.store.pictures import KEPT_AS, Pictures, picture_name
 from sessionmesh.v1 import contact_pb2 as pb
 from sessionmesh.v1.profile_pb2 import ProfilePicture
 
@@ -31,7 +31,7 @@ class ContactShown:
         person = addresses.person("address", request.address)
         name = picture_name(session.context.ref.uuid, person, preview=request.preview)
         known = pb.GetContactPictureResponse()
-        there = await self._known(session, "pictures", name, known)
+        there = await self._known(session, KEPT_AS, name, known)
         if there and (
             not known.HasField("picture")
             or await self._pictures.is_there(session.context.ref.tenant, known.picture.media_id)
@@ -52,7 +52,7 @@ class ContactShown:
             picture.media_id = await self._pictures.keep(session.context.ref.tenant, session.id, found.data)
             picture.fetch_time.GetCurrentTime()
             response.picture.CopyFrom(picture)
-        await self._keep(session, "pictures", name, response)
+        await self._keep(session, KEPT_AS, name, response)
         return response
 
     async def GetContactBusinessProfile(

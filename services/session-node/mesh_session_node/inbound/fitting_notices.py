@@ -15,6 +15,7 @@ from mesh_session_node.drivers.interface.chat_notices import (
     Labelled,
     LabelSet,
 )
+from mesh_session_node.drivers.interface.contact_notices import PersonChanged
 from mesh_session_node.drivers.interface.notices import (
     CallEnded,
     CallOffered,
@@ -23,7 +24,9 @@ from mesh_session_node.drivers.interface.notices import (
     TypingShown,
     UnknownNotice,
 )
-from mesh_session_node.inbound.bounds import changed, fit_address, fit_id, fit_text, fit_time
+from mesh_session_node.drivers.interface.outcomes import MAX_DETAIL
+from mesh_session_node.inbound.bounds import MAX_ID, changed, fit_address, fit_id, fit_text, fit_time
+from mesh_session_node.inbound.bounds import MAX_NAME as MAX_SHOWN_NAME
 from mesh_session_node.inbound.fitting import fit_identity
 from mesh_session_node.inbound.fitting_groups import OF_GROUPS
 from sessionmesh.v1 import call_pb2, message_pb2
@@ -120,6 +123,20 @@ def _label_id(text: str) -> str:
     return fit_text(text, MAX_LABEL_ID) or "0"
 
 
+def _person(notice: PersonChanged) -> PersonChanged:
+    return replace(
+        notice,
+        person=fit_address(notice.person),
+        time=fit_time(notice.time, _now()),
+        identity=fit_identity(notice.identity),
+        full_name=fit_text(notice.full_name, MAX_SHOWN_NAME),
+        first_name=fit_text(notice.first_name, MAX_SHOWN_NAME),
+        push_name=None if notice.push_name is None else fit_text(notice.push_name, MAX_SHOWN_NAME),
+        about=None if notice.about is None else fit_text(notice.about, MAX_DETAIL),
+        picture_id=None if notice.picture_id is None else fit_text(notice.picture_id, MAX_ID),
+    )
+
+
 def _unknown(notice: UnknownNotice) -> UnknownNotice:
     return UnknownNotice(fit_text(notice.kind, MAX_KIND))
 
@@ -136,6 +153,7 @@ BOUNDS: Mapping[type, Callable[[Any], Any]] = {
     ChatSet: _chat_set,
     LabelSet: _label_set,
     Labelled: _labelled,
+    PersonChanged: _person,
     PresenceShown: _presence,
     TypingShown: _typing,
     UnknownNotice: _unknown,

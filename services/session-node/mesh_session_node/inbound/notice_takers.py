@@ -18,6 +18,7 @@ from mesh_session_node.drivers.interface.chat_notices import (
     Labelled,
     LabelSet,
 )
+from mesh_session_node.drivers.interface.contact_notices import PersonChanged
 from mesh_session_node.drivers.interface.group_notices import (
     CommunityEnded,
     CommunityGroupsChanged,
@@ -52,7 +53,7 @@ NoticeTakers = Mapping[type, NoticeTaker]
 """By the kind of notice. What is not there is acknowledged, and nothing comes of it."""
 
 
-def notice_takers(calls: Calls, chats: NoticeTaker, groups: NoticeTaker) -> NoticeTakers:
+def notice_takers(calls: Calls, chats: NoticeTaker, groups: NoticeTaker, people: NoticeTaker) -> NoticeTakers:
     """Those of a node."""
     presences = Presences()
     return {
@@ -63,6 +64,7 @@ def notice_takers(calls: Calls, chats: NoticeTaker, groups: NoticeTaker) -> Noti
         ChatSet: chats,
         LabelSet: chats,
         Labelled: chats,
+        PersonChanged: people,
         PresenceShown: presences,
         TypingShown: presences,
         CommunityEnded: groups,

@@ -13,6 +13,7 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.database import UNAVAILABLE
 from mesh_core.ids import Prefix, encode
+from mesh_core.kept.answers import KeptAnswers
 from mesh_core.sealing import CannotUnseal, Sealer
 from mesh_core.tasks import Supervisor
 from mesh_session_node.account.pairing import Pairings
@@ -37,6 +38,7 @@ from mesh_session_node.inbound.labels import Labels
 from mesh_session_node.inbound.media import MediaFetcher
 from mesh_session_node.inbound.notice_takers import notice_takers
 from mesh_session_node.inbound.notices import Notices
+from mesh_session_node.inbound.people import PeopleNotices
 from mesh_session_node.inbound.receiver import Receiver
 from mesh_session_node.inbound.votes import Votes
 from mesh_session_node.journal import AccountRef, Journal
@@ -83,6 +85,7 @@ class Node:
         previews: LinkPreviews,
         rows: DriverRowStore,
         records: RecordStore,
+        kept: KeptAnswers,
         chats: ChatStore,
         labels: LabelStore,
         ownership: NodeOwnership,
@@ -121,7 +124,8 @@ class Node:
         self.group_news = GroupNews(self.groups)
         self._group_list = GroupList(self.groups)
         chat_notices = ChatNotices(self.chats, self.labels, self.references)
-        self._notices = Notices(notice_takers(self.calls, chat_notices, self.group_news))
+        people = PeopleNotices(self.address_book, kept)
+        self._notices = Notices(notice_takers(self.calls, chat_notices, self.group_news, people))
         self._receiver = Receiver(self.references, self.changes, self._votes, fetcher)
         self.loader = AccountLoader(self.registry, accounts, sealer, self, fetcher, self.spawn)
         self.lookup = AccountLookup(node_id, self.registry, self.loader, ownership)

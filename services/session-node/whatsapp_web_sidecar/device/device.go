@@ -61,6 +61,7 @@ type Device struct {
 	queue       queue
 	receipts    receipts
 	notices     notices
+	contactNews contactNews
 	resending   aside
 	askingAgain aside
 	unhandled   unhandled
@@ -96,6 +97,7 @@ func Open(number uint64, request *internalv1.OpenDevice, network *Network, out O
 	d := newDevice(number, request.GetAccountId(), network, out)
 	d.history = request.GetWithHistory()
 	d.store = rows.New(d.accountID, d)
+	d.store.OnContacts = d.onContacts
 	go d.contain(func() { d.open(request) })
 	return d
 }

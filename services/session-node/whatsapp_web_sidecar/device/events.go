@@ -53,6 +53,14 @@ func (d *Device) handle(event any) bool {
 		d.onCall(said.BasicCallMeta, said.Media == "video")
 	case *events.CallTerminate:
 		d.onCallEnded(said.BasicCallMeta, callEnds[said.Reason])
+	case *events.Contact:
+		d.onContact(said)
+	case *events.Picture:
+		d.onPicture(said)
+	case *events.UserAbout:
+		d.onAbout(said)
+	case *events.Blocklist:
+		d.onBlocklist(said)
 	case *events.ChatPresence:
 		d.onTyping(said)
 	case *events.Presence:

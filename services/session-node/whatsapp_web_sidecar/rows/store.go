@@ -48,6 +48,9 @@ type Store struct {
 	loose   *time.Timer
 	pairing func(changes []Change) bool
 	held    []Change
+
+	// OnContacts is told the account's address book; nil: nobody is. Set before anything else is done.
+	OnContacts func([]store.ContactEntry)
 }
 
 // inbound is a message that is decrypted, and not stored.

@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mesh_session_node.drivers.interface.chat_notices import ChatNotice
+from mesh_session_node.drivers.interface.contact_notices import PersonChanged
 from mesh_session_node.drivers.interface.content import Identity
 from mesh_session_node.drivers.interface.group_notices import GroupNotice
 from sessionmesh.v1 import call_pb2, message_pb2
@@ -65,4 +66,13 @@ class UnknownNotice:
     kind: str = ""
 
 
-Notice = TypingShown | PresenceShown | CallOffered | CallEnded | ChatNotice | GroupNotice | UnknownNotice
+Notice = (
+    TypingShown
+    | PresenceShown
+    | CallOffered
+    | CallEnded
+    | ChatNotice
+    | GroupNotice
+    | PersonChanged
+    | UnknownNotice
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mesh_session_node.drivers.interface.contact_notices import PersonChanged
 from mesh_session_node.drivers.interface.notices import (
     CallEnded,
     CallOffered,
@@ -55,6 +56,24 @@ def _app_state(entry: wire.AppStateEntry) -> Notice:
     return app_state_of(entry) or UnknownNotice(entry.name.partition("/")[0])
 
 
+def _person(changed: wire.PersonChanged) -> Notice:
+    def told(field: str) -> Any:
+        return getattr(changed, field) if changed.HasField(field) else None  # type: ignore[arg-type]
+
+    return PersonChanged(
+        changed.person,
+        changed.time_us,
+        identity_of(changed.identity),
+        told("saved"),
+        changed.full_name,
+        changed.first_name,
+        told("push_name"),
+        told("about"),
+        told("picture_id"),
+        told("blocked"),
+    )
+
+
 _READERS: Mapping[str, Callable[[Any], Notice]] = {
     "app_state": _app_state,
     "call_ended": _ended,
@@ -67,6 +86,7 @@ _READERS: Mapping[str, Callable[[Any], Notice]] = {
     "group_entered": group_encoding.entered_of,
     "join_requested": group_encoding.requested_of,
     "members_changed": group_encoding.members_changed_of,
+    "person_changed": _person,
 }
 """By the kind of notice."""
 _TYPING = {

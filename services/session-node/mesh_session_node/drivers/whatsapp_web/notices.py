@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mesh_session_node.drivers.interface.contact_notices import PersonChanged
 from mesh_session_node.drivers.interface.notices import (
     CallEnded,
     CallOffered,
@@ -44,6 +45,24 @@ def _ended(call: pb.DeviceCallEnded) -> Notice:
     return CallEnded(call.call_id, call.caller, micros(call.time), call.cause, call.group, who)
 
 
+def _person(changed: pb.DevicePersonChanged) -> Notice:
+    def told(field: str) -> Any:
+        return getattr(changed, field) if changed.HasField(field) else None  # type: ignore[arg-type]
+
+    return PersonChanged(
+        changed.person,
+        micros(changed.time),
+        identity_of(changed.identity),
+        told("saved"),
+        changed.full_name,
+        changed.first_name,
+        told("push_name"),
+        told("about"),
+        told("picture_id"),
+        told("blocked"),
+    )
+
+
 _READERS: Mapping[str, Callable[[Any], Notice]] = {
     "call_ended": _ended,
     "call_offered": _offered,
@@ -53,6 +72,7 @@ _READERS: Mapping[str, Callable[[Any], Notice]] = {
     "group_entered": group_notices.entered_of,
     "join_requested": group_notices.requested_of,
     "members_changed": group_notices.members_changed_of,
+    "person_changed": _person,
     "presence": _presence,
     "typing": _typing,
 }
