@@ -7,12 +7,14 @@ from typing import Any
 import grpc.aio
 import pytest
 import pytest_asyncio
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from mesh_core.rpc.server.status import from_rpc_error
 from mesh_simulator.faults.faults import FaultKind
+from mesh_simulator.ledger.records import Kind
 from mesh_simulator.messages.presence import Online
 from sessionmesh.simnet.v1 import wire_pb2 as wire
-from sessionmesh.v1 import call_pb2, call_pb2_grpc, presence_pb2, presence_pb2_grpc
+from sessionmesh.v1 import call_pb2, call_pb2_grpc, presence_pb2, presence_pb2_grpc, session_pb2
 from tests.support.eventually import eventually
 from tests.support.message_acts import received
 from tests.support.session_node_stage import Account, NodeProcess, Stage
@@ -168,3 +170,66 @@ async def test_calls_that_cannot_be_rejected_say_why(stage: Stage, node: NodePro
     assert await said(account, call_id="C1") == [*invalid, "caller"]
     assert await said(account, call_id="C1", caller="group:1") == [*invalid, "caller"]
     assert await said(unpaired, call_id="C1", caller=ADA) == ["FAILED_PRECONDITION", "NOT_PAIRED"]
+
+
+# --- by the session's settings
+
+
+async def with_settings(stage: Stage, node: NodeProcess, **given: Any) -> Account:
+    """An account that is connected, with these settings."""
+    account = await stage.paired(node)
+    request = session_pb2.UpdateSessionSettingsRequest(
+        account_id=account.id,
+        settings=session_pb2.SessionSettings(**given),
+        update_mask=FieldMask(paths=[*given]),
+    )
+    await node.sessions.UpdateSessionSettings(request, metadata=stage.metadata, timeout=20)
+    return account
+
+
+async def test_an_account_whose_settings_say_so_shows_as_online_over_reconnects(
+    stage: Stage, node: NodeProcess
+) -> None:
+    account = await with_settings(stage, node, show_online=True)
+    await eventually(lambda: shows_online(stage, account))
+    network = stage.network.directory.by_phone[account.phone]
+    first = network.client
+    stage.network.faults.inject(FaultKind.DROP_CONNECTION, network, 0.0, None)
+    await eventually(lambda: network.client not in (None, first))
+    await eventually(lambda: shows_online(stage, account))
+
+
+async def test_calls_are_rejected_and_their_callers_written_to_where_the_settings_say_so(
+    stage: Stage, node: NodeProcess
+) -> None:
+    account = await with_settings(stage, node, reject_calls=True, reject_calls_text="Write to me")
+    first = place_call(stage, account)
+    ended = (await received(stage, account, "call.ended")).call
+    assert (ended.call_id, ended.end_cause, ended.rejected_by_settings) == (
+        first,
+        call_pb2.CALL_END_CAUSE_REJECTED,
+        True,
+    )
+    await eventually(lambda: stage.records(Kind.ACCEPTED, account))
+    second = place_call(stage, account)
+    await received(stage, account, "call.ended", lambda told: told.call.call_id == second)
+    await received(stage, account, "message.sent")
+    (written,) = stage.records(Kind.ACCEPTED, account)
+    assert written.peer == ADDRESS
+
+
+async def test_what_comes_is_read_or_not_taken_as_the_settings_say(stage: Stage, node: NodeProcess) -> None:
+    account = await with_settings(stage, node, auto_read=True, ignore_groups=True)
+    network = stage.network.directory.by_phone[account.phone]
+    group = stage.network.directory.create_group(
+        "120363000000000001", "All", {account.phone: True, ADA: False}
+    )
+    content = wire.Content(text="hello").SerializeToString()
+    for network_id, chat in (("IN1", f"group:{group.group_id}"), ("IN2", ADDRESS)):
+        message = wire.Inbound(id=network_id, sender=ADDRESS, chat=chat, content=content)
+        stage.network.inbound.offer(network, message)
+    stage.network.flush()
+    came = (await received(stage, account, "message.received")).message.message
+    assert came.network_message_id == "IN2"
+    await eventually(lambda: not network.inbound)
+    await eventually(lambda: [one.id for one in stage.records(Kind.READ_REPORTED, account)] == ["IN2"])

@@ -21,6 +21,7 @@ from mesh_session_node.drivers.interface.notices import Notice
 from mesh_session_node.drivers.interface.outcomes import End, Failure, Receipt
 from mesh_session_node.drivers.interface.pairing import Paired
 from mesh_session_node.drivers.interface.state import DriverState
+from mesh_session_node.inbound import by_settings
 from mesh_session_node.inbound.border import Border
 from mesh_session_node.inbound.group_list import LISTED
 from mesh_session_node.journal import AccountRecord, Credential, ForgetDriverRows, Row, SessionSnapshot
@@ -93,7 +94,7 @@ class Session:
         self.update_time = time.time_ns() // 1000
         self.sender = sender
         self.connector = Connector(context, self, sender, Border(context.id, self), connects, network)
-        context.connect_anew = self.connector.connect_anew
+        context.connect_anew, context.say = self.connector.connect_anew, sender.acceptance.say
         self._inbound = inbound
         self._notices = notices
         self.acts: ActLimits | None = None  # most accounts do nothing but send
@@ -340,6 +341,8 @@ class Session:
         metrics.SESSIONS.labels(metrics.STATE_NAMES[state]).inc()
         self.state, self.cause, self.detail, self.update_time = state, cause, detail, update_time
         self.connector.entered(state)
+        if state == pb.SESSION_STATE_CONNECTED:
+            by_settings.logged_in(self.context)
         self.context.notify()
 
 

@@ -13,6 +13,7 @@ from mesh_session_node.calls import outcomes
 from mesh_session_node.calls.account_call import AccountCalls, Context, in_time
 from mesh_session_node.context.account_settings import proxy_binding
 from mesh_session_node.drivers.interface.capabilities import Capability
+from mesh_session_node.inbound import by_settings
 from sessionmesh.v1 import session_pb2 as pb
 from sessionmesh.v1 import session_pb2_grpc
 
@@ -87,6 +88,8 @@ def _apply(session: Session, given: pb.SessionSettings, proxy_url: str) -> None:
     session.sender.settings_changed()
     if proxy_url != before.proxy_url and context.link is not None:
         session.connector.connect_anew("the account has another proxy")
+    elif given.show_online != before.given.show_online:
+        by_settings.show_online(context)
 
 
 def _copy(source: pb.SessionSettings, target: pb.SessionSettings, path: str) -> None:

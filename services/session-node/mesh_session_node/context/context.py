@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import msgspec
 from asyncpg.pgproto.pgproto import UUID
 
-from mesh_core.errors import GoingAway
+from mesh_core.errors import FailedPrecondition, GoingAway
 from mesh_core.settings import Positive, Seconds
 from mesh_core.signal import Signal
 from mesh_core.validation import to_timestamp
@@ -23,8 +23,11 @@ from mesh_session_node.context.risk import Risk
 from mesh_session_node.drivers.interface.content import Identity
 from mesh_session_node.drivers.interface.driver import Driver, Link
 from mesh_session_node.drivers.interface.state import DriverState
-from mesh_session_node.journal import AccountRef, Journal
+from mesh_session_node.journal import AccountRef, Journal, Outcome
 from mesh_session_node.store.accounts import SessionRow
+from sessionmesh.v1.message_pb2 import SendMessageRequest
+
+Say = Callable[[SendMessageRequest, int, str], asyncio.Future[Outcome]]
 
 
 class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,6 +142,7 @@ class SessionContext:
         "ref",
         "risk",
         "rows",
+        "say",
         "settings",
         "watches",
     )
@@ -174,6 +178,8 @@ class SessionContext:
         """Its groups are stored, as far as this process knows."""
         self.connect_anew: Callable[[str], None] = _nothing
         """Ends the connection, for this reason, and dials at once: the network offers what it has again."""
+        self.say: Say = _say_nothing
+        """Accepts a message that the mesh itself writes, under a method and a request id of its own."""
         self._changes: Signal | None = None  # most accounts have nobody who waits for them
 
     def seal(self, plain: bytes) -> bytes:
@@ -207,6 +213,10 @@ class SessionContext:
         """Return when the session is connected, or closed for good."""
         while not self.closed and self.link is None:
             await self.changes.wait()
+
+
+def _say_nothing(_message: SendMessageRequest, _method: int, _request_id: str) -> asyncio.Future[Outcome]:
+    raise FailedPrecondition("the account is not paired", "NOT_PAIRED")
 
 
 def _nothing(_detail: str) -> None:

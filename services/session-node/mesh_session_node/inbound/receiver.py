@@ -30,6 +30,7 @@ from mesh_session_node.context.message_rows import message_of_row, set_create_ti
 from mesh_session_node.drivers.interface.content import Incoming, Reference
 from mesh_session_node.drivers.interface.driver import Link
 from mesh_session_node.inbound.arrivals import Arrival, told_by_account, turn_of
+from mesh_session_node.inbound.by_settings import AutoRead, is_ignored
 from mesh_session_node.inbound.changes import ContentChanges, is_place, writer_of
 from mesh_session_node.inbound.fitting import placeholder
 from mesh_session_node.inbound.in_order import InOrder
@@ -55,6 +56,7 @@ class Receiver:
         self._changes = changes
         self._votes = votes
         self._media = media
+        self._auto_read = AutoRead()
         self._in_order = InOrder()
         self._missed: dict[SessionContext, Link | None] = {}
         self._storing: dict[tuple[UUID, str], asyncio.Future[Any]] = {}
@@ -70,6 +72,9 @@ class Receiver:
             changes = session.rows.arrived(came.changes)
         instead = partial(self._store_placeholder, session, link, came, changes)
         arrival = Arrival(session, link, came, instead, changes)
+        if changes is None and is_ignored(session, came.chat):
+            arrival.acknowledge()
+            return
         if changes is None and not self._in_order.busy(session, turn) and not _needs_look_up(session, came):
             try:
                 if (done := self._store(arrival, uuid, {})) is not None:
@@ -158,6 +163,9 @@ class Receiver:
     async def _store_with_references(self, arrival: Arrival, uuid: UUID) -> asyncio.Future[Outcome] | None:
         session, came = arrival.session, arrival.message
         if session.closed:
+            return None
+        if is_ignored(session, came.chat):
+            arrival.acknowledge()
             return None
         if unnamed := _unnamed(session, came):
             await self._lookup.recall(session, unnamed)
@@ -262,6 +270,7 @@ class Receiver:
 
     def _stored(self, session: SessionContext, came: Incoming, uuid: UUID) -> None:
         metrics.INBOUND.inc()
+        self._auto_read.stored(session, came)
         if not came.from_account and not came.history:
             session.counters.came(came.time)
         session.risk.came(came, session.people)

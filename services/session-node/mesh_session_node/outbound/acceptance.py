@@ -7,7 +7,9 @@ import time
 from functools import partial
 from typing import Protocol
 
+from mesh_core.database.requests import payload_digest
 from mesh_core.errors import FailedPrecondition, ResourceExhausted, Unavailable
+from mesh_core.ids import new_uuid
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.context.media_uses import outgoing_media_use
 from mesh_session_node.journal import Committed, Outcome
@@ -102,6 +104,17 @@ class Acceptance:
         if reservation is not None:
             done.add_done_callback(partial(self._reservations.settled, reservation))
         return done
+
+    def say(self, request: pb.SendMessageRequest, method: int, request_id: str) -> asyncio.Future[Outcome]:
+        """Accept a message that the mesh itself writes, once under this request id. Raises
+        `ResourceExhausted` and as `accept`.
+        """
+        payload = request.SerializeToString(deterministic=True)
+        self.check_room(len(payload))
+        uuid = new_uuid()
+        out = Outgoing(uuid, self._context.driver.network_id(uuid), request.recipient, request, "")
+        out.size = len(payload)
+        return self.accept(out, method, request_id, payload_digest(payload), payload, time.time())
 
     def _settled(self, out: Outgoing, done: asyncio.Future[Outcome]) -> None:
         self.waiting -= 1
