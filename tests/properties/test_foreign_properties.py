@@ -14,14 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh_core import addresses
+from mesh_session_node.context.presence import Watches
 from mesh_session_node.drivers.interface.content import Incoming
+from mesh_session_node.drivers.interface.notices import CallEnded, CallOffered, Notice, UnknownNotice
 from mesh_session_node.drivers.simulated.encoding import from_wire
-from mesh_session_node.inbound.bounds import MAX_CONTENT, fit
+from mesh_session_node.inbound.bounds import MAX_CONTENT, fit, fit_address
 from mesh_session_node.inbound.fitting import fit_content, fit_incoming, placeholder
 from mesh_session_node.journal import Event, InboundMessage
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import event_pb2, message_pb2, session_pb2
-from tests.support.foreign import KINDS, hostile_content, hostile_message
+from tests.support.foreign import KINDS, hostile_content, hostile_message, hostile_notice
 from tests.support.fuzz.random_requests import Dice
 from tests.support.memory_host import OneAccount
 
@@ -61,6 +63,32 @@ def test_whatever_names_anything_has_a_form_that_is_known(seed: int) -> None:
             assert addresses.parse("", address) == address
         assert 0 < len(fitting.network_id) <= 128
         assert "\0" not in fitting.network_id
+
+
+@given(seeds)
+@settings(max_examples=150)
+def test_any_notice_is_taken_shown_and_acknowledged(seed: int) -> None:
+    asyncio.run(is_taken(hostile_notice(seed)))
+
+
+async def is_taken(notice: Notice) -> None:
+    account = OneAccount()
+    await account.connected()
+    if not isinstance(notice, CallOffered | CallEnded | UnknownNotice):
+        account.session.context.watches = watches = Watches()
+        watches.add(fit_address(notice.person), account.host.loop.time())
+    account.driver.link.notify(notice, 1)
+    await account.settle()
+    await account.journal.commit()
+    assert account.driver.link.notices_stored == [1]
+    assert account.driver.link.ended is None
+    told = account.stored(Event)
+    of_session = [event for event in told if event.type.startswith("session.")]
+    assert len(told) - len(of_session) == (0 if isinstance(notice, UnknownNotice) else 1)
+    for event in told:
+        assert len(event.body) < 4096
+        render(event_pb2.Event.FromString(event.body))
+    await account.host.close()
 
 
 async def comes_through(came: Incoming) -> None:

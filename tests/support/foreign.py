@@ -6,6 +6,14 @@ import random
 from typing import Any
 
 from mesh_session_node.drivers.interface.content import Identity, Incoming, Reference
+from mesh_session_node.drivers.interface.notices import (
+    CallEnded,
+    CallOffered,
+    Notice,
+    PresenceShown,
+    TypingShown,
+    UnknownNotice,
+)
 from sessionmesh.v1 import content_pb2
 from tests.support.fuzz import edges
 from tests.support.fuzz.random_requests import Dice
@@ -56,3 +64,19 @@ def hostile_message(seed: int) -> Incoming:
         "edited": hostile_content(f"edited {seed}", "text") if dice.random() < 0.1 else None,
     }
     return Incoming(content=content, **values)
+
+
+def hostile_notice(seed: int) -> Notice:
+    """Something that the network tells beside messages; the same one for one seed."""
+    dice = random.Random(seed)
+    who = dice.choice((None, Identity(*(dice.choice(TEXTS) for _ in range(4)))))
+    person, call_id = dice.choice(ADDRESSES), dice.choice(TEXTS)
+    numbers: Any = dice.choice(NUMBERS)  # of enums: a driver hands on what it read
+    kinds: tuple[Notice, ...] = (
+        TypingShown(dice.choice(ADDRESSES), person, numbers, who),
+        PresenceShown(person, dice.random() < 0.5, dice.choice((None, *TIMES)), who),
+        CallOffered(call_id, person, dice.choice(TIMES), dice.choice(ADDRESSES), identity=who),
+        CallEnded(call_id, person, dice.choice(TIMES), numbers, dice.choice(ADDRESSES), who),
+        UnknownNotice(dice.choice(TEXTS)),
+    )
+    return kinds[seed % len(kinds)]
