@@ -9,6 +9,7 @@ from tests.mutations.clients import CLIENTS
 from tests.mutations.drivers import DRIVERS
 from tests.mutations.linked_devices import LINKED_DEVICES
 from tests.mutations.mutation import Mutation, latest
+from tests.mutations.notices import NOTICES
 from tests.mutations.sidecar import SIDECAR
 from tests.mutations.subscriptions import SUBSCRIPTIONS
 from tests.mutations.transport import TRANSPORT
@@ -477,6 +478,7 @@ CATALOGUE = (
         "tests/integration/test_job_steps.py -k two_processes",
     ),
     *ACCOUNT_CALLS,
+    *NOTICES,
     *CLIENTS,
     *DRIVERS,
     *SIDECAR,
