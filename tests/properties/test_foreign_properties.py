@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mesh_core import addresses
 from mesh_session_node.context.presence import Watches
 from mesh_session_node.drivers.interface.content import Incoming
-from mesh_session_node.drivers.interface.notices import CallEnded, CallOffered, Notice, UnknownNotice
+from mesh_session_node.drivers.interface.notices import Notice, PresenceShown, TypingShown, UnknownNotice
 from mesh_session_node.drivers.simulated.encoding import from_wire
 from mesh_session_node.inbound.bounds import MAX_CONTENT, fit, fit_address
 from mesh_session_node.inbound.fitting import fit_content, fit_incoming, placeholder
@@ -74,7 +74,7 @@ def test_any_notice_is_taken_shown_and_acknowledged(seed: int) -> None:
 async def is_taken(notice: Notice) -> None:
     account = OneAccount()
     await account.connected()
-    if not isinstance(notice, CallOffered | CallEnded | UnknownNotice):
+    if isinstance(notice, PresenceShown | TypingShown):
         account.session.context.watches = watches = Watches()
         watches.add(fit_address(notice.person), account.host.loop.time())
     account.driver.link.notify(notice, 1)
