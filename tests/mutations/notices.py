@@ -18,8 +18,8 @@ NOTICES = (
     Mutation(
         "a notice is acknowledged over the connection that told it",
         f"{_NODE}/inbound/notices.py",
-        "if told.sequence and session.link is not None and _is_of(session, told):",
-        "if told.sequence and session.link is not None:",
+        "if told.sequence and present is not None and _is_of(session, told):",
+        "if told.sequence and present is not None:",
         f"{_NOTICES} -k another_connection",
     ),
     Mutation(
