@@ -28,6 +28,8 @@ from mesh_simulator.ledger.ledger import Ledger
 from mesh_simulator.messages.app_state import AppStates
 from mesh_simulator.messages.calls import Calls
 from mesh_simulator.messages.changes import MessageChanges
+from mesh_simulator.messages.channel_posts import ChannelPosts
+from mesh_simulator.messages.channel_queries import ChannelQueries
 from mesh_simulator.messages.chat_queries import ChatQueries
 from mesh_simulator.messages.inbound import InboundMessages
 from mesh_simulator.messages.notices import Notices
@@ -77,6 +79,9 @@ class Network:
         self.group_queries = GroupQueries(self.directory, self.blobs, self.groups, communities)
         self.calls = Calls(self.directory, self.notices)
         self.presences = Presences(self.directory, self.calls)
+        self.inbound = InboundMessages(self.directory, self.ledger, self.receipts)
+        self.posts = ChannelPosts(self.directory, self.inbound)
+        self.channels = ChannelQueries(self.directory, self.posts, self.notices)
         self.queries = Queries(
             PeopleQueries(self.directory).handlers(),
             self.contacts.handlers(),
@@ -85,12 +90,12 @@ class Network:
             self.app_states.handlers(),
             self.group_queries.handlers(),
             self.presences.handlers(),
+            self.channels.handlers(),
         )
-        self.inbound = InboundMessages(self.directory, self.ledger, self.receipts)
         self.outbound = OutboundMessages(
-            self.directory, self.ledger, self.timers, self.blobs, self.inbound, self.receipts
+            self.directory, self.ledger, self.timers, self.blobs, self.inbound, self.receipts, self.posts
         )
-        self.changes = MessageChanges(self.directory, self.ledger, self.inbound)
+        self.changes = MessageChanges(self.directory, self.ledger, self.inbound, self.posts)
         self.pairing = Pairing(
             self.directory,
             self.ledger,

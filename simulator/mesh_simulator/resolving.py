@@ -20,8 +20,8 @@ class Resolving:
         self._network = network
         self._directory = network.directory
 
-    def _account(self, number: str) -> Account:
-        account = self._directory.by_phone.get(phone("phone", number))
+    def _account(self, number: str, field: str = "phone") -> Account:
+        account = self._directory.by_phone.get(phone(field, number))
         if account is None:
             raise NotFound("network account", number)
         return account

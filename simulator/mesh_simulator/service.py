@@ -15,6 +15,7 @@ from mesh_simulator import views
 from mesh_simulator.accounts.account import Account
 from mesh_simulator.accounts.addresses import GROUP, PHONE, USERNAME
 from mesh_simulator.accounts.shown import Shown
+from mesh_simulator.channels_service import ChannelsService
 from mesh_simulator.checker import check
 from mesh_simulator.faults.faults import FaultKind
 from mesh_simulator.groups_service import GroupsService
@@ -36,7 +37,11 @@ _MAX_PICTURE_BYTES = 2 * 1024 * 1024
 
 
 class SimulatorServicer(
-    PeopleService, GroupsService, PhoneService, simulator_pb2_grpc.SimulatorServiceServicer
+    PeopleService,
+    GroupsService,
+    PhoneService,
+    ChannelsService,
+    simulator_pb2_grpc.SimulatorServiceServicer,
 ):
     """Each method reads the request, calls a part of the network, and flushes what that sent to clients."""
 

@@ -12,6 +12,7 @@ from mesh_core import addresses, validation
 from mesh_core.errors import InvalidField
 from mesh_simulator.accounts.account import Account, Behaviour, Refusal
 from mesh_simulator.accounts.addresses import GROUP
+from mesh_simulator.accounts.channel import Channel
 from mesh_simulator.accounts.group import Group
 from mesh_simulator.checker import Call, Verdict
 from mesh_simulator.ledger.records import Kind, Record
@@ -51,6 +52,18 @@ def group_view(group: Group) -> api.NetworkGroup:
         members=list(group.members),
         admins=[phone for phone, admin in group.members.items() if admin],
         create_time=_time(group.create_time_us),
+    )
+
+
+def channel_view(channel: Channel, posts: int) -> api.NetworkChannel:
+    return api.NetworkChannel(
+        address=channel.address,
+        name=channel.name,
+        description=channel.description,
+        invite_code=channel.invite_code,
+        followers=list(channel.followers),
+        deleted=channel.deleted,
+        posts=posts,
     )
 
 
@@ -124,7 +137,17 @@ def content_of(request: api.InjectMessageRequest, quoted_sender: str) -> bytes:
     return encoded
 
 
-def _content(path: str, message: api.InjectMessageRequest | api.QuotedMessage) -> wire.Content:
+def posted_content(request: api.PostInNetworkChannelRequest) -> bytes:
+    """The serialised `Content` of a post. Raises `InvalidField`."""
+    encoded = _content("", request).SerializeToString()
+    if len(encoded) > MAX_CONTENT_BYTES:
+        raise InvalidField("content", f"must be at most {MAX_CONTENT_BYTES} bytes")
+    return encoded
+
+
+def _content(
+    path: str, message: api.InjectMessageRequest | api.QuotedMessage | api.PostInNetworkChannelRequest
+) -> wire.Content:
     kind = message.WhichOneof("content")
     if kind is None:
         raise InvalidField(f"{path}content", "text or encoded is required")

@@ -66,6 +66,27 @@ class DriverWorld(Protocol):
     async def refuse_being_added(self, person: str) -> None:
         """From now on a person (an address) can only be invited to groups."""
 
+    async def channel_of_others(self, name: str, *posts: str) -> str:
+        """The address of a channel of somebody else, in which this was posted."""
+
+    async def invite_to(self, channel: str) -> str:
+        """The code of a channel's invite link."""
+
+    async def post_in(self, channel: str, text: str) -> str:
+        """Whoever runs a channel posts there; the network's id of the post."""
+
+    async def edit_in(self, channel: str, post: str, text: str) -> None:
+        """Whoever runs a channel has a post say something else."""
+
+    async def react_in(self, channel: str, post: str, emoji: str, count: int, views: int) -> None:
+        """So many people react so to a post, and so many have seen it."""
+
+    async def refuse_posts(self) -> None:
+        """The network refuses posts in channels that the account does not run."""
+
+    async def rename(self, channel: str, name: str) -> None:
+        """Whoever runs a channel gives it another name."""
+
     async def let_it_be_late(self) -> None:
         """From now on it is too late to edit what the account sent, and to take it back."""
 

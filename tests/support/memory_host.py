@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 from asyncpg.pgproto.pgproto import UUID
 
-from mesh_core.database.requests import Method, payload_digest
+from mesh_core.database.requests import Method, RecordKind, payload_digest
 from mesh_core.ids import Prefix, encode, new_uuid, shard_of
 from mesh_session_node.account.reconnect import Dialer
 from mesh_session_node.account.session import Session
@@ -94,6 +94,14 @@ class MemoryRecords:
             if isinstance(row, AccountRecord) and (row.kind, row.key) == (kind, key)
         }
         return [*found.values()]
+
+    async def one(
+        self, _account: UUID, _kind: RecordKind, _key: str, _member: str = ""
+    ) -> StoredRecord | None:
+        return None
+
+    async def page(self, _account: UUID, _kind: RecordKind, _after: str, _limit: int) -> list[StoredRecord]:
+        return []
 
 
 class MemoryReceipts:
@@ -261,7 +269,7 @@ class MemoryHost:
         self.fetcher = MemoryFetcher()
         self.records = MemoryRecords(self.journal)
         self.calls = Calls(cast("Any", self.records))
-        self.notices = Notices(notice_takers(self.calls, MemoryTaker(), MemoryTaker(), MemoryTaker()))
+        self.notices = Notices(notice_takers(self.calls, *[MemoryTaker() for _ in range(4)]))
         self._driver = driver
         self._tasks: set[asyncio.Task[None]] = set()
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
+from mesh_session_node.drivers.interface.channel_actions import ListedPost
 from mesh_session_node.drivers.interface.chat_actions import LabelFacts
 from mesh_session_node.drivers.interface.chat_notices import (
     ChatEmptied,
@@ -20,17 +21,20 @@ from mesh_session_node.drivers.interface.groups import GroupInfo, JoinRequest, M
 from mesh_session_node.drivers.interface.notices import (
     CallEnded,
     CallOffered,
+    ChannelTold,
     Notice,
+    PostsTold,
     PresenceShown,
     TypingShown,
 )
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure, Refusal, Refused
 from mesh_session_node.drivers.interface.pairing import Paired, PairingCode
 from mesh_session_node.drivers.memory.actions import Act
+from mesh_session_node.drivers.memory.channel_actions import MemoryChannel
 from mesh_session_node.drivers.memory.driver import MemoryDriver
 from mesh_session_node.drivers.memory.group_actions import OWN
 from mesh_session_node.drivers.memory.rows import RowsDriver, first_rows
-from sessionmesh.v1 import call_pb2, content_pb2, group_pb2, message_pb2
+from sessionmesh.v1 import call_pb2, channel_pb2, content_pb2, group_pb2, message_pb2
 from sessionmesh.v1.profile_pb2 import BusinessProfile
 from tests.support.eventually import eventually
 from tests.support.proxy_server import ProxyServer
@@ -115,6 +119,62 @@ class MemoryWorld:
 
     async def refuse_being_added(self, person: str) -> None:
         self.driver.of_groups.unaddable.add(person)
+
+    async def channel_of_others(self, name: str, *posts: str) -> str:
+        number = len(self.driver.channels) + 1
+        channel = channel_pb2.Channel(
+            address=f"channel:{number}",
+            name=name,
+            state=channel_pb2.CHANNEL_STATE_ACTIVE,
+            own_role=channel_pb2.CHANNEL_ROLE_GUEST,
+            follower_count=9,
+            invite_code=f"invite-{number}",
+        )
+        self.driver.channels[channel.address] = MemoryChannel(channel)
+        for text in posts:
+            await self.post_in(channel.address, text)
+        return channel.address
+
+    async def invite_to(self, channel: str) -> str:
+        return self.driver.channels[channel].channel.invite_code
+
+    async def post_in(self, channel: str, text: str) -> str:
+        posts = self.driver.channels[channel].posts
+        post = channel_pb2.ChannelPost()
+        post.ref.network_message_id, post.ref.chat = f"POST{len(posts)}", channel
+        post.content.text.body = text
+        posts.append(ListedPost(len(posts) + 1, post))
+        network_id = post.ref.network_message_id
+        if self.driver.links:
+            self.driver.link.receive(Incoming(network_id, channel, channel, "", post.content, 1))
+        return network_id
+
+    async def edit_in(self, channel: str, post: str, text: str) -> None:
+        (listed,) = [one for one in self._posts(channel) if one.ref.network_message_id == post]
+        listed.content.text.body = text
+        edited = content_pb2.Content(text=content_pb2.TextContent(body=text))
+        unknown = content_pb2.Content(unknown=content_pb2.UnknownContent(kind="edit"))
+        target = Reference(post, channel, channel)
+        self.driver.link.receive(
+            Incoming(f"{post}-edit", channel, channel, "", unknown, 1, target=target, edited=edited)
+        )
+
+    async def react_in(self, channel: str, post: str, emoji: str, count: int, views: int) -> None:
+        (listed,) = [one for one in self._posts(channel) if one.ref.network_message_id == post]
+        listed.view_count = views
+        listed.reactions.add(emoji=emoji, count=count)
+        self.driver.link.notify(PostsTold(channel, [listed]))
+
+    async def refuse_posts(self) -> None:
+        self._refusal = Failure.NOT_A_MEMBER
+
+    async def rename(self, channel: str, name: str) -> None:
+        told = self.driver.channels[channel].channel
+        told.name = name
+        self.driver.link.notify(ChannelTold(told), 1)
+
+    def _posts(self, channel: str) -> list[channel_pb2.ChannelPost]:
+        return [one.post for one in self.driver.channels[channel].posts]
 
     async def let_it_be_late(self) -> None:
         self.driver.link.refusal = Refused(Refusal.TOO_LATE)

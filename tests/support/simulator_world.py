@@ -46,6 +46,7 @@ class SimulatorWorld:
     def __init__(self, phone: str, service: Any) -> None:
         self.phone = phone
         self._service = service
+        self._invites: dict[str, str] = {}
 
     async def accept(self, code: PairingCode) -> None:
         request = api.AcceptPairingRequest(phone=self.phone)
@@ -84,6 +85,40 @@ class SimulatorWorld:
 
     async def refuse_being_added(self, person: str) -> None:
         await self.ask("SetNetwork", api.SetNetworkRequest(unaddable_phones=[person.removeprefix("phone:")]))
+
+    async def channel_of_others(self, name: str, *posts: str) -> str:
+        request = api.CreateNetworkChannelRequest(name=name, followers=9)
+        made = await self.ask("CreateNetworkChannel", request)
+        address: str = made.channel.address
+        self._invites[address] = made.channel.invite_code
+        for text in posts:
+            await self.post_in(address, text)
+        return address
+
+    async def invite_to(self, channel: str) -> str:
+        return self._invites[channel]
+
+    async def post_in(self, channel: str, text: str) -> str:
+        request = api.PostInNetworkChannelRequest(channel=channel, text=text)
+        posted = await self.ask("PostInNetworkChannel", request)
+        network_id: str = posted.network_message_id
+        return network_id
+
+    async def edit_in(self, channel: str, post: str, text: str) -> None:
+        request = api.PostInNetworkChannelRequest(channel=channel, text=text, edits=post)
+        await self.ask("PostInNetworkChannel", request)
+
+    async def react_in(self, channel: str, post: str, emoji: str, count: int, views: int) -> None:
+        request = api.ReactInNetworkChannelRequest(
+            channel=channel, network_message_id=post, emoji=emoji, count=count, views=views
+        )
+        await self.ask("ReactInNetworkChannel", request)
+
+    async def refuse_posts(self) -> None:
+        """The network does so by itself."""
+
+    async def rename(self, channel: str, name: str) -> None:
+        await self.ask("ChangeNetworkChannel", api.ChangeNetworkChannelRequest(channel=channel, name=name))
 
     async def write_to(self, sender: str, text: str) -> None:
         await self._inject(sender=sender, text=text)

@@ -51,6 +51,7 @@ class Method(IntEnum):
     JOIN_GROUP = 133
     ANSWER_JOIN_REQUESTS = 134
     CREATE_COMMUNITY = 150
+    CREATE_CHANNEL = 160
     CLEAR_CHAT = 170
     DELETE_CHAT = 171
     MARK_CHAT_READ = 172
@@ -87,6 +88,16 @@ class RecordKind(IntEnum):
     COMMUNITY_GROUP = 16
     """A group of a community, as the network told. `key`: the community's address; `member`: the group's;
     `value`: a serialised sessionmesh.v1.CommunityGroup, empty once it was unlinked.
+    """
+    CHANNEL = 20
+    """A channel that the account follows or runs. `key`: its address; `value`: a serialised
+    sessionmesh.v1.Channel; `time`: when the network told it.
+    """
+    CHANNELS_READ = 21
+    """When the account's channels were last listed by the network: `time`. `key`: `all`; `value`: empty."""
+    CHANNEL_BEGUN = 22
+    """The network may have been asked to make a channel, and what it answered is not stored. `key`: the
+    request id; `value`: empty; `time`: when it was asked first.
     """
     CONTACT = 40
     """What the account knows of somebody. `key`: their address; `value`: a serialised sessionmesh.v1.Contact

@@ -32,6 +32,7 @@ from mesh_core.rpc.tls import ChannelTls, client_context
 from mesh_core.sealing import PostgresDataKeys, Sealer
 from mesh_core.tasks import Supervisor
 from mesh_session_node.calls.account_call import AccountCalls
+from mesh_session_node.calls.channel_service import ChannelService
 from mesh_session_node.calls.chat_service import ChatService
 from mesh_session_node.calls.community_service import CommunityService
 from mesh_session_node.calls.contact_service import ContactService
@@ -63,6 +64,7 @@ from mesh_session_node.store.sessions import SessionStore
 from sessionmesh.internal.v1 import node_pb2_grpc
 from sessionmesh.v1 import (
     call_pb2_grpc,
+    channel_pb2_grpc,
     chat_pb2_grpc,
     community_pb2_grpc,
     contact_pb2_grpc,
@@ -202,6 +204,8 @@ def _add_services(
     server.add(profile_pb2_grpc.add_ProfileServiceServicer_to_server, profile_service)
     server.add(presence_pb2_grpc.add_PresenceServiceServicer_to_server, PresenceService(calls))
     server.add(call_pb2_grpc.add_CallServiceServicer_to_server, CallService(calls, node.calls))
+    channel_service = ChannelService(calls, node.channels, messages, pictures, pager)
+    server.add(channel_pb2_grpc.add_ChannelServiceServicer_to_server, channel_service)
     chat_service = ChatService(calls, node.chats, node.labels, node.references, pager)
     server.add(chat_pb2_grpc.add_ChatServiceServicer_to_server, chat_service)
     groups = GroupCalls(calls, node.groups, pictures)

@@ -14,6 +14,7 @@ from mesh_core.errors import InvalidField
 PHONE = "phone:"
 USER = "user:"
 GROUP = "group:"
+CHANNEL = "channel:"
 HIDDEN = "hidden:"
 USERNAME = "username:"
 STATUS = "status"

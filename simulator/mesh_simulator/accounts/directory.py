@@ -21,6 +21,7 @@ from mesh_simulator.accounts.addresses import (
     split_address,
     user_id_of,
 )
+from mesh_simulator.accounts.channel import Channel
 from mesh_simulator.accounts.group import Group
 from mesh_simulator.accounts.shown import shown_of_row
 from mesh_simulator.ledger.ledger import Ledger
@@ -39,6 +40,8 @@ class Directory:
         self.by_user: dict[str, Account] = {}
         self.by_phone: dict[str, Account] = {}
         self.groups: dict[str, Group] = {}
+        self.channels: dict[str, Channel] = {}
+        """By their ids, also those that are gone."""
         self.unregistered: set[str] = set()
         """Phone numbers that are not on the network; every other valid one is."""
         self.hidden: set[str] = set()
@@ -153,6 +156,10 @@ class Directory:
         """Write the group to disk."""
         self._save({"group": msgspec.to_builtins(group)})
 
+    def save_channel(self, channel: Channel) -> None:
+        """Write the channel to disk, without its posts."""
+        self._save({"channel": msgspec.to_builtins(channel)})
+
     def set_default_behaviour(self, behaviour: Behaviour) -> None:
         """Set the behaviour of every account, present and future, that has none of its own."""
         self.default_behaviour = behaviour
@@ -201,6 +208,10 @@ class Directory:
         if "group" in row:
             group = msgspec.convert(row["group"], Group)
             self.groups[group.group_id] = group
+            return
+        if "channel" in row:
+            channel = msgspec.convert(row["channel"], Channel)
+            self.channels[channel.channel_id] = channel
             return
         account = self.by_phone[row["account"]]
         account.push_name = row["push_name"]

@@ -9,11 +9,12 @@ import time
 from typing import TypeAlias
 
 from mesh_simulator.accounts.account import Account
-from mesh_simulator.accounts.addresses import GROUP
+from mesh_simulator.accounts.addresses import CHANNEL, GROUP
 from mesh_simulator.accounts.directory import Directory
 from mesh_simulator.accounts.group import Group
 from mesh_simulator.ledger.ledger import Ledger
 from mesh_simulator.ledger.records import Kind
+from mesh_simulator.messages.channel_posts import ChannelPosts, channel_at
 from mesh_simulator.messages.inbound import InboundMessages
 from mesh_simulator.messages.receipts import is_message_id
 from sessionmesh.simnet.v1 import wire_pb2 as wire
@@ -26,7 +27,10 @@ Refusal: TypeAlias = "wire.QueryErrorReason.ValueType"
 class MessageChanges:
     """Makes the changes that may be made, and passes them on. `change` returns why not; None: it is done."""
 
-    def __init__(self, directory: Directory, ledger: Ledger, inbound: InboundMessages) -> None:
+    def __init__(
+        self, directory: Directory, ledger: Ledger, inbound: InboundMessages, posts: ChannelPosts
+    ) -> None:
+        self._posts = posts
         self._directory = directory
         self._ledger = ledger
         self._inbound = inbound
@@ -37,6 +41,8 @@ class MessageChanges:
         too_large = len(change.edit) > MAX_CONTENT_BYTES
         if kind is None or too_large or not (is_message_id(change.id) and is_message_id(change.message_id)):
             return wire.QUERY_ERROR_REASON_MALFORMED
+        if change.chat.startswith(CHANNEL):
+            return self._change_post(account, change, kind)
         chat = self._directory.find(change.chat)
         if chat is None:
             return wire.QUERY_ERROR_REASON_NOT_FOUND
@@ -48,6 +54,22 @@ class MessageChanges:
         if refusal is not None:
             return refusal
         now = time.time_ns() // 1000
+        self._record(account, change, kind, now)
+        self._pass_on(account, change, kind, chat)
+        return None
+
+    def _change_post(self, account: Account, change: wire.ChangeMessage, kind: str) -> Refusal | None:
+        channel = channel_at(self._directory, change.chat)
+        if channel is None:
+            return wire.QUERY_ERROR_REASON_NOT_FOUND
+        if change.id in account.known_message_ids:
+            return None
+        refusal = self._posts.change(account, channel, change)
+        if refusal is None:
+            self._record(account, change, kind, time.time_ns() // 1000)
+        return refusal
+
+    def _record(self, account: Account, change: wire.ChangeMessage, kind: str, now: int) -> None:
         account.remember(change.id, now)
         self._ledger.append(
             Kind.MESSAGE_CHANGED,
@@ -55,8 +77,6 @@ class MessageChanges:
             code=wire.ChangeMessage.DESCRIPTOR.fields_by_name[kind].number,
             text=f"{change.id}\0{change.message_id}",
         )
-        self._pass_on(account, change, kind, chat)
-        return None
 
     def _refuse(
         self, account: Account, change: wire.ChangeMessage, kind: str, chat: Account | Group | str

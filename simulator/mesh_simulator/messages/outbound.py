@@ -14,6 +14,7 @@ from mesh_simulator.connections.blobs import BlobStore
 from mesh_simulator.connections.timers import TimerWheel
 from mesh_simulator.ledger.ledger import Ledger
 from mesh_simulator.ledger.records import Kind
+from mesh_simulator.messages.channel_posts import ChannelPosts, channel_at
 from mesh_simulator.messages.inbound import InboundMessages
 from mesh_simulator.messages.receipts import Receipts, is_message_id, recordable
 from sessionmesh.simnet.v1 import wire_pb2 as wire
@@ -34,7 +35,9 @@ class OutboundMessages:
         blobs: BlobStore,
         inbound: InboundMessages,
         receipts: Receipts,
+        posts: ChannelPosts,
     ) -> None:
+        self._posts = posts
         self._directory = directory
         self._ledger = ledger
         self._timers = timers
@@ -67,14 +70,18 @@ class OutboundMessages:
             self._reject(client, account, send, wire.REJECT_REASON_UNKNOWN_BLOB)
             return
         recipient = self._directory.find(to)
-        if recipient is None and to != STATUS:
+        channel = channel_at(self._directory, to) if recipient is None else None
+        if recipient is None and channel is None and to != STATUS:
             self._reject(client, account, send, wire.REJECT_REASON_UNKNOWN_RECIPIENT)
+            return
+        if channel is not None and (why := self._posts.refuse(account, channel, content)) is not None:
+            self._reject(client, account, send, why)
             return
         if isinstance(recipient, Group) and not recipient.may_write(account.phone):
             self._reject(client, account, send, wire.REJECT_REASON_NOT_A_MEMBER)
             return
         for refusal in account.behaviour.refusals:
-            if not refusal.recipient or self._directory.find(refusal.recipient) == recipient:
+            if not refusal.recipient or self._is_at(refusal.recipient, to, recipient):
                 self._reject(client, account, send, refusal.reason, code=refusal.code)
                 return
         if account.behaviour.messages_per_minute and (wait := account.wait_for_limit(time.monotonic())):
@@ -86,10 +93,15 @@ class OutboundMessages:
             Kind.ACCEPTED, client.number, account.number, counter, 0, digest, f"{message_id}\0{to}"
         )
         self._ack(client, account, message_id, to)
-        if recipient is None:
+        if channel is not None:
+            self._posts.take(account, channel, message_id, content)
+        elif recipient is None:
             self._post(account, message_id, send.audience, content)
         else:
             self._pass_on(account, message_id, recipient, content)
+
+    def _is_at(self, address: str, to: str, recipient: Account | Group | str | None) -> bool:
+        return address == to if recipient is None else self._directory.find(address) == recipient
 
     def resume_delivery(self, account: Account, message_id: str, to: str) -> None:
         """After a restart: deliver a message that was accepted and has no DELIVERED receipt yet."""

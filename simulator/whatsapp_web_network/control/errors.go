@@ -42,6 +42,10 @@ func refusal(err error) error {
 		return notFound("pairing", "", err.Error())
 	case errors.Is(err, network.ErrNoGroup):
 		return notFound("network group", "", err.Error())
+	case errors.Is(err, network.ErrNoChannel):
+		return notFound("network channel", "", err.Error())
+	case errors.Is(err, network.ErrNoPost):
+		return notFound("network post", "", err.Error())
 	case errors.Is(err, network.ErrNobody):
 		return notFound("person", "", err.Error())
 	case errors.Is(err, network.ErrNoPhone), errors.Is(err, network.ErrOtherPhone), errors.Is(err, network.ErrBanned):

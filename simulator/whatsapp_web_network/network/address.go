@@ -18,6 +18,8 @@ func (n *Network) addressOf(jid types.JID) string {
 		return "hidden:" + jid.User
 	case types.GroupServer:
 		return "group:" + jid.User
+	case types.NewsletterServer:
+		return "channel:" + jid.User
 	case types.BroadcastServer:
 		return "status"
 	}
@@ -34,6 +36,8 @@ func (n *Network) jidAt(address string) types.JID {
 		return types.NewJID(strings.TrimSuffix(value, "@lid"), types.HiddenUserServer)
 	case "group":
 		return types.NewJID(strings.TrimSuffix(value, "@g.us"), types.GroupServer)
+	case "channel":
+		return types.NewJID(value, types.NewsletterServer)
 	case "username":
 		for number, name := range n.settings.Usernames {
 			if name == value {

@@ -65,7 +65,7 @@ func (m *mediaStore) serve(w http.ResponseWriter, r *http.Request) {
 		}
 		m.put(name, data)
 		_ = json.NewEncoder(w).Encode(map[string]string{
-			"url": "https://" + r.Host + r.URL.Path, "direct_path": r.URL.Path + "?ccb=1",
+			"url": "https://" + r.Host + r.URL.Path, "direct_path": r.URL.Path + "?ccb=1", "handle": name,
 		})
 	case http.MethodGet:
 		m.mu.Lock()

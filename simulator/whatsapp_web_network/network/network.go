@@ -35,6 +35,7 @@ type Network struct {
 	people   map[string]*Account
 	groups   map[string]*Group
 	ended    map[string]bool // codes of groups' links that lead nowhere any more
+	channels map[string]*Channel
 	attempts map[*client]*attempt
 	byRef    map[string]*attempt
 	faults   []*Fault
@@ -74,6 +75,7 @@ func Start(address string, root *keys.KeyPair) (*Network, error) {
 	routes.HandleFunc("/ws/chat", n.serveClient)
 	routes.HandleFunc("/mms/", n.media.serve)
 	routes.HandleFunc("/v/", n.servePicture)
+	routes.HandleFunc("/newsletter/", n.media.serve)
 	n.http = &http.Server{Handler: routes, ReadHeaderTimeout: 10 * time.Second, ConnContext: withLine}
 	go func() { _ = n.http.Serve(arrivingListener{listener}) }()
 	return n, nil

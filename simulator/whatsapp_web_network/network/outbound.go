@@ -33,7 +33,9 @@ type sent struct {
 	groupwide *Node
 	identity  *Node
 	plain     *waE2E.Message
-	readers   []reading
+	// Of a post in a channel: its number there.
+	serverID int
+	readers  []reading
 }
 
 // reading is how the phone of a person fared with a message.
@@ -45,6 +47,10 @@ type reading struct {
 // accept takes a message of a client, or refuses it, and passes it on.
 func (n *Network) accept(c *client, node *Node) {
 	m := readSent(c, node)
+	if m.to.Server == types.NewsletterServer {
+		n.acceptPost(c, m)
+		return
+	}
 	if node.Attrs["category"] == "peer" {
 		n.acknowledge(m, "")
 		n.readAll(m) // for its own phone: nobody else hears of it
@@ -180,6 +186,9 @@ func (n *Network) acknowledge(m *sent, refused string) {
 	attrs := Attrs{"class": "message", "id": m.id, "from": m.to, "t": now()}
 	if refused != "" {
 		attrs["error"] = refused
+	}
+	if m.serverID != 0 {
+		attrs["server_id"] = strconv.Itoa(m.serverID)
 	}
 	c, id := m.client, m.id
 	out := outgoing{node: &Node{Tag: "ack", Attrs: attrs}}

@@ -31,6 +31,8 @@ func (c *client) query(node *Node) {
 		c.result(node, Node{Tag: "media_conn", Attrs: Attrs{
 			"auth": "sim", "ttl": "3600", "auth_ttl": "3600", "max_buckets": "12",
 		}, Content: []Node{{Tag: "host", Attrs: Attrs{"hostname": c.network.Address}}}})
+	case "newsletter":
+		c.newsletterQuery(node, child)
 	case "w:g2":
 		c.groupQuery(node, child)
 	case "w:sync:app:state":
@@ -46,6 +48,8 @@ func (c *client) query(node *Node) {
 	case "w:mex":
 		if child.Attrs["query_id"] == aboutMutation {
 			c.changeAbout(node, child)
+		} else if mexAsked[text(child.Attrs["query_id"])] != nil {
+			c.mexQuery(node, child)
 		} else {
 			c.result(node)
 		}

@@ -368,6 +368,54 @@ async def own_group(world: World) -> Fields:
     return {"group": made.group.address, "add": [new_phone()], "remove": members[1:]}
 
 
+async def channel_of_others(world: World) -> Fields:
+    """A channel that nobody else changes, with a post."""
+    made = await world("CreateNetworkChannel", name="Fuzz")
+    posted = await world("PostInNetworkChannel", channel=made.channel.address, text="Hello")
+    return {"channel": made.channel.address, "network_message_id": posted.network_message_id}
+
+
+def of_channel(**fields: object) -> Make:
+    """About a channel of others that the connected account follows."""
+
+    async def make(world: World) -> Fields:
+        channel = (await channel_of_others(world))["channel"]
+        account = await connected(world)
+        await world("FollowChannel", channel=channel, **account)
+        return account | {"channel": channel} | fields
+
+    return make
+
+
+async def own_channel(world: World) -> Fields:
+    account = await connected(world)
+    made = await world("CreateChannel", name="Fuzz", **account)
+    return account | {"channel": made.channel.address, "etag": made.channel.etag}
+
+
+async def changed_channel(world: World) -> Fields:
+    own = await own_channel(world)
+    channel = {"address": own["channel"], "name": "Better", "description": "x", "reactions": 2}
+    mask = {"paths": ["name", "description", "reactions"]}
+    return {"account_id": own["account_id"], "channel": channel, "update_mask": mask}
+
+
+async def made_channel(world: World) -> Fields:
+    return await connected(world) | {"request_id": unique(), "name": "Fuzz", "description": "About"}
+
+
+async def network_channel(world: World) -> Fields:
+    return {"channel": (await channel_of_others(world))["channel"], "name": "Other"}
+
+
+async def network_post(world: World) -> Fields:
+    return {"channel": (await channel_of_others(world))["channel"], "text": "Hello", "count": 2}
+
+
+async def network_reaction(world: World) -> Fields:
+    return await channel_of_others(world) | {"emoji": "\U0001f44d", "count": 3, "views": 9}
+
+
 async def ringing_call(world: World) -> Fields:
     phone = world.live["spare_phone"]
     placed = await world("PlaceCall", phone=phone, caller=f"phone:{new_phone()}")
@@ -520,6 +568,9 @@ _SIMPLE: dict[str, Callable[[World], Fields]] = {
     },
     "SimulatorService.ClearFaults": live("phone"),
     "SimulatorService.CreateNetworkAccount": lambda world: {"phone": new_phone(), "push_name": "Fuzz"},
+    "SimulatorService.CreateNetworkChannel": live(
+        name="Fuzz", description="About", verified=True, followers=3
+    ),
     "SimulatorService.CreateNetworkGroup": lambda world: {
         "subject": "Fuzz",
         "members": [world.live["phone"], world.live["spare_phone"]],
@@ -616,6 +667,16 @@ _PREPARED: dict[str, Make] = {
     "AccountService.DeleteAccount": own_account,
     "AccountService.UndeleteAccount": deleted_account,
     "CallService.RejectCall": rejected_call,
+    "ChannelService.CreateChannel": made_channel,
+    "ChannelService.DeleteChannel": own_channel,
+    "ChannelService.FetchChannel": of_channel(),
+    "ChannelService.FollowChannel": of_channel(),
+    "ChannelService.GetChannel": of_channel(),
+    "ChannelService.ListChannelPosts": of_channel(page_size=10),
+    "ChannelService.ListChannels": blocked_people,
+    "ChannelService.SetChannelMuted": of_channel(muted=True),
+    "ChannelService.UnfollowChannel": of_channel(),
+    "ChannelService.UpdateChannel": changed_channel,
     "ChatService.ClearChat": known_chat(),
     "ChatService.CreateLabel": new_label,
     "ChatService.DeleteChat": known_chat(),
@@ -663,7 +724,10 @@ _PREPARED: dict[str, Make] = {
     "SessionService.Pair": short_attempt,
     "SimulatorService.AcceptPairing": shown_code,
     "SimulatorService.ChangeNetworkGroupMembers": own_group,
+    "SimulatorService.ChangeNetworkChannel": network_channel,
     "SimulatorService.EndCall": ringing_call,
+    "SimulatorService.PostInNetworkChannel": network_post,
+    "SimulatorService.ReactInNetworkChannel": network_reaction,
     "TenantService.DeleteTenant": own_tenant,
     "TenantService.RevokeApiKey": own_key,
     "TenantService.RotateApiKey": own_key,

@@ -24,7 +24,7 @@ from mesh_session_node.calls.send_validation import MAX_FORWARD_SCORE
 from mesh_session_node.calls.sending import Accepted
 from mesh_session_node.context.message_rows import message_of_row
 from mesh_session_node.drivers.interface.capabilities import Capability
-from mesh_session_node.drivers.interface.content import Reference, is_person
+from mesh_session_node.drivers.interface.content import Reference, is_channel, is_person
 from mesh_session_node.journal import ChatChange
 from mesh_session_node.outbound.references import check_ref
 from sessionmesh.v1 import content_pb2
@@ -117,6 +117,8 @@ class MessageActs(MessageChanges):
         session = await self._calls.session(request.account_id, context)
         seconds = _pin_seconds(request)
         target = await self._target(session, request.message)
+        if is_channel(target.chat):
+            raise InvalidField("message", "is a post in a channel, where nothing is pinned")
         network_id = session.context.driver.network_id(new_uuid())
         await self._calls.act(
             session,

@@ -23,7 +23,7 @@ from mesh_session_node.calls.sending import Sending
 from mesh_session_node.context.media_uses import revoked_media_use
 from mesh_session_node.context.message_rows import content_of_row, message_of_row
 from mesh_session_node.drivers.interface.capabilities import Capability
-from mesh_session_node.drivers.interface.content import Reference, References, is_person
+from mesh_session_node.drivers.interface.content import Reference, References, is_channel, is_person
 from mesh_session_node.inbound.changes import ContentChanges
 from mesh_session_node.inbound.votes import own_person
 from mesh_session_node.journal import ContentUpdate, Row
@@ -50,7 +50,7 @@ class MessageChanges:
         check_ref("message", request.message)
         _check_edit(request.content)
         found, _ = await self._references.find(session.context, request.message, "message")
-        if found.sender:
+        if found.sender and not is_channel(found.chat):  # of whose posts nobody knows who wrote them
             raise InvalidField("message", "was not written by the account")
 
         async def act() -> tuple[pb.EditMessageResponse, Sequence[Row]]:
@@ -71,7 +71,7 @@ class MessageChanges:
         check_ref("message", request.message)
         found, _ = await self._references.find(session.context, request.message, "message")
         if found.sender and is_person(found.chat):
-            raise InvalidField("message", "of somebody else can be taken back in groups only")
+            raise InvalidField("message", "of somebody else can be taken back in groups and channels only")
 
         async def act() -> tuple[pb.RevokeMessageResponse, Sequence[Row]]:
             target, row = await self._sent(session, request.message)

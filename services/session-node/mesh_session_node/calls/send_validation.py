@@ -6,7 +6,6 @@ from time import time
 
 from mesh_core import addresses, validation
 from mesh_core.errors import InvalidField
-from mesh_session_node.calls.content_parts import not_served
 from mesh_session_node.calls.content_validation import check_content, check_text
 from mesh_session_node.drivers.interface.content import STATUS
 from mesh_session_node.outbound.references import check_ref
@@ -21,6 +20,10 @@ MAX_MENTIONS = 256
 MAX_AUDIENCE = 1000
 POSTED = frozenset({"text", "image", "video", "voice_note"})
 """Kinds of content that can be status posts."""
+CHANNEL_POSTED = frozenset(
+    {"text", "image", "video", "audio", "voice_note", "document", "sticker", "reaction"}
+)
+"""Kinds of content that can be posted in channels; a reaction is one to a post."""
 MAX_FORWARD_SCORE = 127
 MAX_DISAPPEAR_AFTER = 90 * 86_400
 """Seconds after which the recipient's copy may disappear at most."""
@@ -101,12 +104,25 @@ def _check_times(request: message_pb2.SendMessageRequest) -> None:
 
 
 def _check_special(recipient: str, request: message_pb2.SendMessageRequest) -> None:
-    """A status post; to a channel nothing is sent yet."""
-    if recipient != STATUS:
-        raise not_served("recipient", "a message to a channel")
+    """A post: of the status, or in a channel."""
+    in_channel = recipient != STATUS
     kind = request.content.WhichOneof("kind")
-    if kind is not None and kind not in POSTED:
-        raise InvalidField(f"content.{kind}", "cannot be a status post")
+    if kind is not None and kind not in (CHANNEL_POSTED if in_channel else POSTED):
+        raise InvalidField(
+            f"content.{kind}", f"cannot be {'posted in a channel' if in_channel else 'a status post'}"
+        )
+    if not in_channel:
+        return
+    if getattr(getattr(request.content, kind or "", None), "view_once", False):
+        raise InvalidField(f"content.{kind}.view_once", "must not be set in a channel")
+    options = request.options
+    for name, given in (
+        ("reply_to", options.HasField("reply_to")),
+        ("mentions", len(options.mentions) > 0),
+        ("disappear_after", options.disappear_after.seconds != 0),
+    ):
+        if given:
+            raise InvalidField(f"options.{name}", "must be empty in a channel")
 
 
 def _check_audience(audience: message_pb2.StatusAudience) -> None:

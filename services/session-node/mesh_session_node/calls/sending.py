@@ -22,7 +22,7 @@ from mesh_session_node.calls.outcomes import lacking
 from mesh_session_node.calls.send_validation import check_send
 from mesh_session_node.context.message_rows import message_of_row, set_create_time
 from mesh_session_node.drivers.interface.capabilities import Capability
-from mesh_session_node.drivers.interface.content import STATUS, refers
+from mesh_session_node.drivers.interface.content import STATUS, is_channel, refers
 from mesh_session_node.journal import Committed, Outcome, Refused, unwrap
 from mesh_session_node.node.lookup import AccountLookup
 from mesh_session_node.outbound.inline_files import has_inline_file
@@ -111,6 +111,10 @@ class Sending:
             raise lacking(kind)
         if request.recipient == STATUS:
             _check_post(session, request)
+        elif is_channel(request.recipient):
+            posting = Capability.POST_TO_CHANNELS
+            if posting not in session.context.driver.capabilities:
+                raise lacking(posting.value)
         if kind == "album":
             return await asyncio.shield(asyncio.create_task(self._accept_album(session, request)))
         request_id, digest = request.request_id, None

@@ -262,6 +262,9 @@ _MOST = {
     _V1 + "LinkPreview.thumbnail": 65_536,
     _V1 + "ContactCardsContent.cards": 100,
     _V1 + "AlbumContent.items": 30,
+    _V1 + "Channel.picture_id": 128,
+    _V1 + "Channel.invite_code": 256,
+    _V1 + "ChannelReactionCount.emoji": 128,
 }
 """Bytes of texts, and entries of lists, where they differ from what holds for all others."""
 

@@ -19,7 +19,9 @@ from mesh_session_node.drivers.interface.contact_notices import PersonChanged
 from mesh_session_node.drivers.interface.notices import (
     CallEnded,
     CallOffered,
+    ChannelTold,
     Notice,
+    PostsTold,
     PresenceShown,
     TypingShown,
     UnknownNotice,
@@ -27,6 +29,7 @@ from mesh_session_node.drivers.interface.notices import (
 from mesh_session_node.drivers.interface.outcomes import MAX_DETAIL
 from mesh_session_node.inbound.bounds import MAX_ID, changed, fit_address, fit_id, fit_text, fit_time
 from mesh_session_node.inbound.bounds import MAX_NAME as MAX_SHOWN_NAME
+from mesh_session_node.inbound.channels import fit_post, made_fit
 from mesh_session_node.inbound.fitting import fit_identity
 from mesh_session_node.inbound.fitting_groups import OF_GROUPS
 from sessionmesh.v1 import call_pb2, message_pb2
@@ -38,6 +41,8 @@ MAX_NAME = 100
 MAX_LABEL_ID = 64
 MAX_COLOR = 1_000
 MAX_DISAPPEAR_SECONDS = 90 * 86_400
+MAX_POSTS = 100
+"""Posts of one notice."""
 AnyCall = TypeVar("AnyCall", CallOffered, CallEnded)
 
 
@@ -123,6 +128,18 @@ def _label_id(text: str) -> str:
     return fit_text(text, MAX_LABEL_ID) or "0"
 
 
+def _channel(notice: ChannelTold) -> ChannelTold:
+    return ChannelTold(made_fit(notice.channel))
+
+
+def _posts(notice: PostsTold) -> PostsTold:
+    address = fit_address(notice.channel)
+    posts = notice.posts[:MAX_POSTS]
+    for post in posts:
+        fit_post(address, post)
+    return PostsTold(address, posts)
+
+
 def _person(notice: PersonChanged) -> PersonChanged:
     return replace(
         notice,
@@ -148,6 +165,8 @@ def _now() -> int:
 BOUNDS: Mapping[type, Callable[[Any], Any]] = {
     CallEnded: _ended,
     CallOffered: _call,
+    ChannelTold: _channel,
+    PostsTold: _posts,
     ChatEmptied: _chat_emptied,
     ChatRead: _chat_read,
     ChatSet: _chat_set,

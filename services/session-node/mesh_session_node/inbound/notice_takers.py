@@ -30,6 +30,8 @@ from mesh_session_node.drivers.interface.group_notices import (
 from mesh_session_node.drivers.interface.notices import (
     CallEnded,
     CallOffered,
+    ChannelTold,
+    PostsTold,
     PresenceShown,
     TypingShown,
 )
@@ -53,12 +55,20 @@ NoticeTakers = Mapping[type, NoticeTaker]
 """By the kind of notice. What is not there is acknowledged, and nothing comes of it."""
 
 
-def notice_takers(calls: Calls, chats: NoticeTaker, groups: NoticeTaker, people: NoticeTaker) -> NoticeTakers:
+def notice_takers(
+    calls: Calls,
+    channels: NoticeTaker,
+    chats: NoticeTaker,
+    groups: NoticeTaker,
+    people: NoticeTaker,
+) -> NoticeTakers:
     """Those of a node."""
     presences = Presences()
     return {
         CallEnded: calls,
         CallOffered: calls,
+        ChannelTold: channels,
+        PostsTold: channels,
         ChatEmptied: chats,
         ChatRead: chats,
         ChatSet: chats,

@@ -26,7 +26,7 @@ from mesh_core.telemetry import tracing
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.context.driver_rows import ArrivedRows
-from mesh_session_node.drivers.interface.content import Incoming
+from mesh_session_node.drivers.interface.content import Incoming, may_be_own
 from mesh_session_node.drivers.interface.driver import Link
 from mesh_session_node.inbound.arrivals import Arrival, told_by_account, turn_of
 from mesh_session_node.inbound.by_settings import AutoRead, is_ignored
@@ -176,7 +176,7 @@ class Receiver:
                 row["chat"] == came.chat or not is_place(row)
             ):  # anybody may have made it
                 rows[network_id] = row
-        if came.from_account and await self._lookup.sent_here(session, came.network_id) is not None:
+        if may_be_own(came) and await self._lookup.sent_here(session, came.network_id) is not None:
             arrival.acknowledge()  # the echo of what this API sent
             return None
         if came.content.HasField("poll_vote") and came.target is not None and came.target.network_id in rows:
@@ -279,7 +279,7 @@ def _needs_look_up(session: SessionContext, came: Incoming) -> bool:
     """Whether something must be looked up before it can be stored."""
     if came.target is not None or came.reply_to is not None or came.album or _unnamed(session, came):
         return True
-    return came.from_account and session.driver.message_of(came.network_id) is not None
+    return may_be_own(came) and session.driver.message_of(came.network_id) is not None
 
 
 def _unnamed(session: SessionContext, came: Incoming) -> Sequence[str]:

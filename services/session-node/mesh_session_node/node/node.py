@@ -29,6 +29,8 @@ from mesh_session_node.drivers.interface.state import DriverState, StateUnavaila
 from mesh_session_node.drivers.registry import Drivers
 from mesh_session_node.inbound.calls import Calls
 from mesh_session_node.inbound.changes import ContentChanges
+from mesh_session_node.inbound.channel_notices import ChannelNotices
+from mesh_session_node.inbound.channels import Channels
 from mesh_session_node.inbound.chat_notices import ChatNotices
 from mesh_session_node.inbound.chats import Chats
 from mesh_session_node.inbound.group_list import GroupList
@@ -124,8 +126,11 @@ class Node:
         self.group_news = GroupNews(self.groups)
         self._group_list = GroupList(self.groups)
         chat_notices = ChatNotices(self.chats, self.labels, self.references)
+        self.channels = Channels(records)
+        channel_notices = ChannelNotices(self.channels, messages)
         people = PeopleNotices(self.address_book, kept)
-        self._notices = Notices(notice_takers(self.calls, chat_notices, self.group_news, people))
+        takers = notice_takers(self.calls, channel_notices, chat_notices, self.group_news, people)
+        self._notices = Notices(takers)
         self._receiver = Receiver(self.references, self.changes, self._votes, fetcher)
         self.loader = AccountLoader(self.registry, accounts, sealer, self, fetcher, self.spawn)
         self.lookup = AccountLookup(node_id, self.registry, self.loader, ownership)

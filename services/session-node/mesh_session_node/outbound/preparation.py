@@ -24,6 +24,7 @@ from mesh_session_node.drivers.interface.content import (
     Reference,
     References,
     audience_of,
+    is_channel,
     is_person,
 )
 from mesh_session_node.drivers.interface.driver import Driver
@@ -100,7 +101,9 @@ class Preparation:
                 references = await self._references(session, out.request)
             except (NotFound, InvalidArgument, FailedPrecondition) as error:
                 raise CannotPrepare(str(error), message_pb2.FAILURE_REASON_REFUSED) from error
-            part = await self._hand_over(session, out.request.content)
+            part = await self._hand_over(
+                session, out.request.content, public=is_channel(out.request.recipient)
+            )
         except (NotFound, InvalidArgument) as error:
             raise CannotPrepare(str(error)) from error
         except _RETRYABLE as error:
@@ -191,7 +194,9 @@ class Preparation:
             raise from_rpc_error(error) from None
         return MediaPart(SENT_BEFORE, media)
 
-    async def _hand_over(self, session: SessionContext, content: content_pb2.Content) -> MediaPart | None:
+    async def _hand_over(
+        self, session: SessionContext, content: content_pb2.Content, *, public: bool
+    ) -> MediaPart | None:
         reference = media_of(content)
         if reference is None:
             return None
@@ -201,7 +206,9 @@ class Preparation:
         try:
             media = await self._media.get(tenant, reference.media_id)
             blob = await session.link.upload(
-                content.WhichOneof("kind") or "", self._media.download(tenant, reference.media_id)
+                content.WhichOneof("kind") or "",
+                self._media.download(tenant, reference.media_id),
+                public=public,
             )
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from None

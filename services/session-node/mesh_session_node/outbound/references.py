@@ -12,7 +12,7 @@ from mesh_core.ids import Prefix, decode
 from mesh_core.validation import required_text, to_timestamp
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.context.message_rows import message_of_row, ref_of_row
-from mesh_session_node.drivers.interface.content import Reference, is_person
+from mesh_session_node.drivers.interface.content import Reference, is_channel, is_person
 from mesh_session_node.store.messages import MessageStore
 from sessionmesh.v1 import message_pb2
 from sessionmesh.v1.common_pb2 import MessageRef
@@ -38,7 +38,10 @@ def check_ref(field: str, ref: MessageRef) -> None:
     if ref.sender:
         if ref.from_account:
             raise InvalidField(f"{field}.sender", "must be empty with from_account")
-        ref.sender = addresses.person(f"{field}.sender", ref.sender)
+        if is_channel(ref.sender):  # whose posts it signs itself
+            ref.sender = addresses.channel(f"{field}.sender", ref.sender)
+        else:
+            ref.sender = addresses.person(f"{field}.sender", ref.sender)
 
 
 class ReferenceLookup:
@@ -102,7 +105,7 @@ class ReferenceLookup:
             raise InvalidField(f"{field}.chat", "is required for a message that is not stored here")
         if ref.from_account or ref.sender:
             return Reference(ref.network_message_id, ref.chat, ref.sender), None
-        if not is_person(ref.chat):
+        if not is_person(ref.chat) and not is_channel(ref.chat):
             raise InvalidField(f"{field}.sender", "is required, or from_account")
         return Reference(ref.network_message_id, ref.chat, ref.chat), None
 

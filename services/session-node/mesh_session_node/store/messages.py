@@ -94,6 +94,15 @@ class MessageStore:
             *arguments,
         )
 
+    async def by_network_ids(
+        self, account: UUID, network_ids: Collection[str], own: Collection[UUID]
+    ) -> dict[str, UUID]:
+        """Our ids of the stored messages that the network knows by these. Those of the account's own, whose
+        network ids ours are made into, are found by `own`.
+        """
+        rows = await self._pool.fetch(_BY_NETWORK_IDS, account, [*network_ids], [*own])
+        return {row["network_id"]: row["message"] for row in rows}
+
     async def by_network_id(self, account: UUID, network_id: str) -> UUID | None:
         """Our id of a message whose network id was chosen elsewhere, such as an inbound one."""
         found: UUID | None = await self._pool.fetchval(_BY_NETWORK_ID, account, network_id)
@@ -125,6 +134,10 @@ _MESSAGES = f"SELECT {_COLUMNS} FROM message WHERE account = $1 AND id = ANY ($2
 _ACCEPTED = f"""SELECT {_COLUMNS} FROM message WHERE account = $1 AND id = (SELECT result FROM request
   WHERE scope = $1 AND method = $2 AND request_id = $3 AND digest = $4)"""  # noqa: S608 - constants
 _BY_NETWORK_ID = "SELECT message FROM network_message WHERE account = $1 AND network_id = $2"
+_BY_NETWORK_IDS = """SELECT network_id, message FROM network_message
+    WHERE account = $1 AND network_id = ANY ($2::text[])
+  UNION SELECT network_id, id FROM message
+    WHERE account = $1 AND id = ANY ($3::uuid[]) AND network_id = ANY ($2::text[])"""
 _NAMED = ("phone", "hidden", "username")
 _IDENTITIES = """SELECT phone, user_id, hidden_id, username, display_name FROM person_identity
   WHERE account = $1 AND (person = ANY ($2) OR phone <> '' AND phone = ANY ($3)

@@ -74,9 +74,20 @@ func (d *Device) change(chat types.JID, id string, message *waE2E.Message) error
 	}
 	_, err = d.client.SendMessage(sending, chat, message, whatsmeow.SendRequestExtra{ID: id, Timeout: callTimeout})
 	if errors.Is(err, whatsmeow.ErrServerReturnedError) {
+		if chat.Server == types.NewsletterServer {
+			id = changedPost(message)
+		}
 		return &changeRefused{err, d.nacks.of(id)}
 	}
 	return err
+}
+
+// changedPost is the post that a change is of, whose id such changes go by in channels.
+func changedPost(change *waE2E.Message) types.MessageID {
+	if edited := change.GetEditedMessage().GetMessage(); edited != nil {
+		change = edited
+	}
+	return change.GetProtocolMessage().GetKey().GetID()
 }
 
 // changeRefused is the network's refusal of a change, with its number.
@@ -156,14 +167,18 @@ func refusalOf(err error) internalv1.DeviceRefusal {
 		return internalv1.DeviceRefusal_DEVICE_REFUSAL_UNSPECIFIED
 	case errors.As(err, &known):
 		return known.refusal
+	case errors.Is(err, errUnknownChannel):
+		return internalv1.DeviceRefusal_DEVICE_REFUSAL_UNKNOWN_CHAT
+	case errors.Is(err, whatsmeow.ErrNotInGroup):
+		return internalv1.DeviceRefusal_DEVICE_REFUSAL_NOT_A_MEMBER
+	case codeOfMex(err) != 0:
+		return refusalCode(uint32(codeOfMex(err)))
 	case errors.Is(err, errUnknownRecipient):
 		return internalv1.DeviceRefusal_DEVICE_REFUSAL_UNKNOWN_PERSON
 	case errors.Is(err, content.ErrUnsupported), errors.Is(err, content.ErrInvalid):
 		return internalv1.DeviceRefusal_DEVICE_REFUSAL_OTHER
 	case errors.Is(err, whatsmeow.ErrGroupNotFound):
 		return internalv1.DeviceRefusal_DEVICE_REFUSAL_UNKNOWN_CHAT
-	case errors.Is(err, whatsmeow.ErrNotInGroup):
-		return internalv1.DeviceRefusal_DEVICE_REFUSAL_NOT_A_MEMBER
 	case errors.As(err, &change):
 		return refusalCode(change.code)
 	case errors.As(err, &asked):

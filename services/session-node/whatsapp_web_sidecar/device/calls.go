@@ -116,6 +116,9 @@ func (d *Device) do(call *internalv1.DeviceCall, result *internalv1.DeviceCallRe
 	if known, err := d.doWithGroups(ctx, call, result); known {
 		return err
 	}
+	if known, err := d.doChannels(ctx, call, result); known {
+		return err
+	}
 	return errors.New("this version does not know the question")
 }
 
@@ -158,6 +161,11 @@ func (d *Device) markRead(ctx context.Context, call *internalv1.MarkReadCall) er
 	if call.GetSender() != "" {
 		if sender, err = address.Parse(call.GetSender()); err != nil {
 			return fmt.Errorf("the sender: %w", err)
+		}
+	}
+	if chat.Server == types.NewsletterServer {
+		if err := d.markViewed(ctx, chat, call.GetNetworkMessageIds()); err != nil {
+			return err
 		}
 	}
 	kind := types.ReceiptTypeRead

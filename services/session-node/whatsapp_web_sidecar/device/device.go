@@ -65,6 +65,7 @@ type Device struct {
 	resending   aside
 	askingAgain aside
 	unhandled   unhandled
+	posts       posts
 	beside      chan struct{}
 	calls       chan struct{}
 	pinging     bool

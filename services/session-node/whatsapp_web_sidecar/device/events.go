@@ -68,6 +68,9 @@ func (d *Device) handle(event any) bool {
 	case *events.NotifyAccountReachoutTimelock:
 		d.onTimelock(said)
 	default:
+		if d.onChannel(event) {
+			return true
+		}
 		if why, detail, retryAfter, ended := endOf(event); ended {
 			d.end(why, detail, retryAfter)
 		}
@@ -102,6 +105,7 @@ func endOf(event any) (why internalv1.DeviceEnd, detail string, retryAfter time.
 // see is shown every stanza that comes, before anything else happens to it.
 func (d *Device) see(node *waBinary.Node) {
 	d.receipts.see(node)
+	d.seeChannels(node)
 	d.unhandled.see(node)
 	d.nacks.see(node)
 	if node.Tag == "failure" {

@@ -40,13 +40,14 @@ var mediaTypes = map[string]whatsmeow.MediaType{
 }
 
 // Upload encrypts a file and stores it with the network. The encrypted bytes lie in a file without a name meanwhile.
-func (d *Device) Upload(ctx context.Context, kind string, file io.Reader) (stored *internalv1.StoredFile, err error) {
+// For a post in a channel they are not encrypted.
+func (d *Device) Upload(ctx context.Context, kind string, channel bool, file io.Reader) (stored *internalv1.StoredFile, err error) {
 	err = ErrNotConnected
-	d.contain(func() { stored, err = d.upload(ctx, kind, file) })
+	d.contain(func() { stored, err = d.upload(ctx, kind, channel, file) })
 	return stored, err
 }
 
-func (d *Device) upload(ctx context.Context, kind string, file io.Reader) (*internalv1.StoredFile, error) {
+func (d *Device) upload(ctx context.Context, kind string, channel bool, file io.Reader) (*internalv1.StoredFile, error) {
 	client := d.loggedIn()
 	if client == nil {
 		return nil, ErrNotConnected
@@ -62,7 +63,12 @@ func (d *Device) upload(ctx context.Context, kind string, file io.Reader) (*inte
 		return nil, err
 	}
 	defer scratch.Close()
-	stored, err := client.UploadReader(ctx, file, scratch, media)
+	var stored whatsmeow.UploadResponse
+	if channel {
+		stored, err = uploadPublic(ctx, client, file, scratch, media)
+	} else {
+		stored, err = client.UploadReader(ctx, file, scratch, media)
+	}
 	if err != nil {
 		if ctx.Err() != nil || client != d.loggedIn() {
 			return nil, fmt.Errorf("%w: %w", ErrNotConnected, err)
@@ -73,6 +79,19 @@ func (d *Device) upload(ctx context.Context, kind string, file io.Reader) (*inte
 		Url: stored.URL, DirectPath: stored.DirectPath, MediaKey: stored.MediaKey, EncryptedSha256: stored.FileEncSHA256,
 		Sha256: stored.FileSHA256, SizeBytes: stored.FileLength, Handle: stored.Handle, Time: timestamppb.Now(),
 	}, nil
+}
+
+// uploadPublic stores a file as it is, which is read twice.
+func uploadPublic(
+	ctx context.Context, client *whatsmeow.Client, file io.Reader, scratch *os.File, media whatsmeow.MediaType,
+) (whatsmeow.UploadResponse, error) {
+	if _, err := io.Copy(scratch, file); err != nil {
+		return whatsmeow.UploadResponse{}, err
+	}
+	if _, err := scratch.Seek(0, io.SeekStart); err != nil {
+		return whatsmeow.UploadResponse{}, err
+	}
+	return client.UploadNewsletterReader(ctx, scratch, media)
 }
 
 // Download writes a message's file to a file without a name, checked, and passes it on from its beginning.

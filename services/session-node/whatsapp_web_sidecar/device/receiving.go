@@ -85,6 +85,11 @@ func (d *Device) read(said *events.Message) *internalv1.IncomingMessage {
 	message.Sender = d.addressOf(info.Sender, info.SenderAlt)
 	message.FromAccount = info.IsFromMe
 	message.Time = timestamppb.New(info.Timestamp)
+	if info.Chat.Server == types.NewsletterServer {
+		d.posts.remember(info.Chat, info.ID, info.ServerID)
+		ofPost(said, message)
+		return message
+	}
 	if info.IsFromMe {
 		message.Sender = d.addressOf(d.client.Store.GetJID(), d.client.Store.GetLID())
 		if !info.IsGroup {

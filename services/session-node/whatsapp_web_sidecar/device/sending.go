@@ -104,8 +104,8 @@ func (d *Device) send(message *internalv1.SendDeviceMessage, steps *sendSteps) (
 	if err != nil {
 		return none, err
 	}
-	if to.Server == types.NewsletterServer { // whose files are stored otherwise
-		return none, content.ErrUnsupported
+	if to.Server == types.NewsletterServer {
+		return d.post(message, to, steps)
 	}
 	if to, err = d.lookUp(to); err != nil {
 		return none, err
@@ -230,7 +230,7 @@ func (d *Device) reject(
 func (d *Device) reasonOf(err error, message *internalv1.SendDeviceMessage) (internalv1.DeviceRejection, uint32) {
 	var asked *whatsmeow.IQError
 	switch {
-	case errors.Is(err, errUnknownRecipient):
+	case errors.Is(err, errUnknownRecipient), errors.Is(err, errUnknownPost):
 		return internalv1.DeviceRejection_DEVICE_REJECTION_UNKNOWN_RECIPIENT, 0
 	case errors.Is(err, content.ErrUnsupported):
 		return internalv1.DeviceRejection_DEVICE_REJECTION_UNSUPPORTED, 0
@@ -240,7 +240,7 @@ func (d *Device) reasonOf(err error, message *internalv1.SendDeviceMessage) (int
 		return internalv1.DeviceRejection_DEVICE_REJECTION_NOT_A_MEMBER, 0
 	case errors.Is(err, whatsmeow.ErrServerReturnedError):
 		code := d.nacks.of(message.GetNetworkMessageId())
-		inGroup := strings.HasPrefix(message.GetRecipient(), "group:")
+		inGroup := strings.HasPrefix(message.GetRecipient(), "group:") || strings.HasPrefix(message.GetRecipient(), "channel:")
 		if !inGroup && (code == 401 || code == 403) { // in a chat of two nobody is missing: one has blocked the other
 			return internalv1.DeviceRejection_DEVICE_REJECTION_BLOCKED, code
 		}

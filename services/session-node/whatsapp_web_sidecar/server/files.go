@@ -32,7 +32,7 @@ func (r *run) handleFile(connection uint64, d *device.Device, request *internalv
 		id := fileID{connection, asked.Upload.GetFile()}
 		r.begin(id, func(t *transfer) *internalv1.FileDone {
 			start, file := time.Now(), &upload{run: r, id: id, transfer: t}
-			stored, err := d.Upload(t.ctx, asked.Upload.GetKind(), file)
+			stored, err := d.Upload(t.ctx, asked.Upload.GetKind(), asked.Upload.GetChannel(), file)
 			if err != nil {
 				return failed(err)
 			}

@@ -12,6 +12,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Protocol
 
+from mesh_session_node.drivers.interface.channel_actions import ChannelActions
 from mesh_session_node.drivers.interface.chat_actions import ChatActions
 from mesh_session_node.drivers.interface.contact_actions import ContactActions
 from mesh_session_node.drivers.interface.group_actions import CommunityActions, GroupActions
@@ -55,6 +56,9 @@ class Capability(Enum):
     GROUP_JOIN_REQUESTS = "people who ask to join a group"
     COMMUNITIES = "communities, and the groups that are linked to them"
     PROXY = "connecting through a proxy of the account's own"
+    FOLLOW_CHANNELS = "finding, following and muting channels, and reading their posts"
+    RUN_CHANNELS = "creating, changing and deleting channels"
+    POST_TO_CHANNELS = "posts and reactions in channels"
     ARCHIVE_CHAT = "putting chats away"
     MUTE_CHAT = "muting chats"
     PIN_CHAT = "pinning chats"
@@ -103,6 +107,7 @@ class Acting(
     ChatActions,
     PresenceActions,
     CallActions,
+    ChannelActions,
     Protocol,
 ):
     """A link of a driver that could do everything; who has one calls only what its driver declares."""

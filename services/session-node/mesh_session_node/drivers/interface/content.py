@@ -70,6 +70,11 @@ def is_person(address: str) -> bool:
     return address.partition(":")[0] in _FIELDS
 
 
+def is_channel(address: str) -> bool:
+    """Whether a chat's address is a channel's."""
+    return address.startswith("channel:")
+
+
 def refers(request: message_pb2.SendMessageRequest) -> bool:
     """Whether a request refers to a file or to another message: what most networks need prepared."""
     if request.content.WhichOneof("kind") in _REFERRING:
@@ -196,6 +201,11 @@ class Incoming:
     changes: Sequence[RowChange] = ()
     history: bool = False
     traceparent: str = ""
+
+
+def may_be_own(came: Incoming) -> bool:
+    """Whether the account may have written it itself: of a post in a channel nobody says who did."""
+    return came.from_account or is_channel(came.chat)
 
 
 NETWORK_ID = "3EB0"

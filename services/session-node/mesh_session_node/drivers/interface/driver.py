@@ -140,9 +140,10 @@ class Link(Protocol):
         `abort` or the end.
         """
 
-    async def upload(self, kind: str, pieces: AsyncIterator[bytes]) -> Blob:
+    async def upload(self, kind: str, pieces: AsyncIterator[bytes], *, public: bool = False) -> Blob:
         """Store a file with the network; `kind` is the kind of content that it is for, by the name of
-        Content's field. Raises `BlobUnavailable`, `ConnectionEnded`.
+        Content's field, and `public` says that it is for a post in a channel. Raises `BlobUnavailable`,
+        `ConnectionEnded`.
         """
 
     def fetch(self, blob: bytes) -> AsyncIterator[bytes]:

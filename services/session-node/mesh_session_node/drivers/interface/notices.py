@@ -4,13 +4,14 @@ kind of thing. Addresses are canonical ones; times are microseconds since the ep
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mesh_session_node.drivers.interface.chat_notices import ChatNotice
 from mesh_session_node.drivers.interface.contact_notices import PersonChanged
 from mesh_session_node.drivers.interface.content import Identity
 from mesh_session_node.drivers.interface.group_notices import GroupNotice
-from sessionmesh.v1 import call_pb2, message_pb2
+from sessionmesh.v1 import call_pb2, channel_pb2, message_pb2
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,23 @@ class CallEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class ChannelTold:
+    """A channel as it is now: the account follows it, or no more (its role is GUEST), it changed, or it is
+    gone (its state is DELETED). What is returned of a `ChannelActions` is like it.
+    """
+
+    channel: channel_pb2.Channel
+
+
+@dataclass(frozen=True, slots=True)
+class PostsTold:
+    """Posts of a channel were seen, reacted to or edited. Their content is there where the network has it."""
+
+    channel: str
+    posts: Sequence[channel_pb2.ChannelPost]
+
+
+@dataclass(frozen=True, slots=True)
 class UnknownNotice:
     """Something that this version cannot read. It is acknowledged, so that it does not come for ever."""
 
@@ -71,6 +89,8 @@ Notice = (
     | PresenceShown
     | CallOffered
     | CallEnded
+    | ChannelTold
+    | PostsTold
     | ChatNotice
     | GroupNotice
     | PersonChanged

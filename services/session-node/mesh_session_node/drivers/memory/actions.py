@@ -18,6 +18,7 @@ from mesh_session_node.drivers.interface.contact_actions import (
 from mesh_session_node.drivers.interface.content import Identity, Incoming, Reference
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, Refusal, Refused
 from mesh_session_node.drivers.interface.profile_actions import OwnProfile
+from mesh_session_node.drivers.memory.channel_actions import MemoryChannel, MemoryChannelActions
 from mesh_session_node.drivers.memory.group_actions import MemoryGroupActions
 from sessionmesh.v1 import message_pb2, profile_pb2
 from sessionmesh.v1.profile_pb2 import BusinessProfile, PrivacySettings
@@ -31,11 +32,12 @@ class Act:
     arguments: tuple[Any, ...]
 
 
-class MemoryActions(MemoryGroupActions):
+class MemoryActions(MemoryGroupActions, MemoryChannelActions):
     """Implements `Acting`. `users` has the user id of each phone number that is on the network."""
 
-    def __init__(self, users: Mapping[str, str]) -> None:
+    def __init__(self, users: Mapping[str, str], channels: dict[str, MemoryChannel]) -> None:
         super().__init__()
+        self.channels = channels
         self._users = users
         self.ended: ConnectionEnded | None = None
         self.acts: list[Act] = []

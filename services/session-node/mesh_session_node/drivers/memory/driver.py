@@ -28,6 +28,7 @@ from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
 from mesh_session_node.drivers.interface.pairing import Paired
 from mesh_session_node.drivers.interface.ratchet import BLOCK
 from mesh_session_node.drivers.interface.state import DriverState, StateRows
+from mesh_session_node.drivers.memory.channel_actions import MemoryChannel
 from mesh_session_node.drivers.memory.group_actions import MemoryGroups
 from mesh_session_node.drivers.memory.link import MemoryLink
 from mesh_session_node.drivers.memory.pairing import MemoryPairing
@@ -58,6 +59,8 @@ class MemoryDriver:
         """The user id of each phone number that is on the network."""
         self.of_groups = MemoryGroups()
         """The groups, and who is in them."""
+        self.channels: dict[str, MemoryChannel] = {}
+        """The network's channels, by their addresses."""
         self.refusal: ConnectionEnded | None = None
         """While set, every connect ends so."""
         self.hold_logins = False
@@ -147,7 +150,7 @@ class MemoryDriver:
         return Paired(self.pair_at_once(phone, push_name))
 
     async def _link(self, state: MemoryState, _rows: StateRows, events: LinkEvents) -> MemoryLink:
-        return MemoryLink(state, events, self.blobs, self.users)
+        return MemoryLink(state, events, self.blobs, self.users, self.channels)
 
 
 def _own(state: DriverState) -> MemoryState:

@@ -19,6 +19,7 @@ from mesh_session_node.drivers.interface.outcomes import (
     Receipt,
 )
 from mesh_session_node.drivers.memory.actions import MemoryActions
+from mesh_session_node.drivers.memory.channel_actions import MemoryChannel
 from mesh_session_node.drivers.memory.state import MemoryState
 from sessionmesh.v1 import session_pb2
 
@@ -35,8 +36,9 @@ class MemoryLink(MemoryActions):
         events: LinkEvents,
         blobs: MutableMapping[str, bytes],
         users: Mapping[str, str],
+        channels: dict[str, MemoryChannel],
     ) -> None:
-        super().__init__(users)
+        super().__init__(users, channels)
         self.state = state
         self.heard = asyncio.get_running_loop().time()
         self.sent: list[OutgoingMessage] = []
@@ -185,7 +187,7 @@ class MemoryLink(MemoryActions):
     async def closed(self) -> None:
         await self._closed.wait()
 
-    async def upload(self, _kind: str, pieces: AsyncIterator[bytes]) -> Blob:
+    async def upload(self, _kind: str, pieces: AsyncIterator[bytes], *, public: bool = False) -> Blob:
         data = b"".join([piece async for piece in pieces])
         if self.ended is not None:
             raise self.ended
@@ -206,6 +208,7 @@ class MemoryLink(MemoryActions):
     def handed_over(self, message: OutgoingMessage) -> None:
         """The network has the message, and has not answered yet."""
         self.sent.append(message)
+        self.posted(message)
         self._unanswered.append(message.network_id)
 
     def _answer(self, network_id: str) -> None:

@@ -15,6 +15,7 @@ from mesh_session_node.drivers.interface.driver import LinkEvents
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
 from mesh_session_node.drivers.interface.pairing import Paired
 from mesh_session_node.drivers.interface.state import RowChange, StateRows, StateUnavailable
+from mesh_session_node.drivers.memory.channel_actions import MemoryChannel
 from mesh_session_node.drivers.memory.driver import MemoryDriver
 from mesh_session_node.drivers.memory.link import MemoryLink
 from mesh_session_node.drivers.memory.state import MemoryState, StoredState
@@ -43,8 +44,9 @@ class RowsLink(MemoryLink):
         events: LinkEvents,
         blobs: MutableMapping[str, bytes],
         users: Mapping[str, str],
+        channels: dict[str, MemoryChannel],
     ) -> None:
-        super().__init__(state, events, blobs, users)
+        super().__init__(state, events, blobs, users, channels)
         self._permitted = events.permitted
         self._rows = rows
         self._received: dict[str, int] = {}
@@ -112,7 +114,7 @@ class RowsDriver(MemoryDriver):
         return Paired(state, first_rows(state.stored))
 
     async def _link(self, state: MemoryState, rows: StateRows, events: LinkEvents) -> RowsLink:
-        link = RowsLink(state, rows, events, self.blobs, self.users)
+        link = RowsLink(state, rows, events, self.blobs, self.users, self.channels)
         try:
             await link.read_device()
         except BaseException:  # also when cancelled: nobody else would close it

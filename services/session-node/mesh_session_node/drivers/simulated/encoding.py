@@ -150,6 +150,15 @@ def _incoming(inbound: wire.Inbound) -> Incoming:
     )
 
 
+def content_of(raw: bytes) -> content_pb2.Content:
+    """A serialised wire content in the API's form. What this version cannot read is kept as it came."""
+    try:
+        return _read(raw)[0]
+    except Exception:  # whatever its writer put in
+        logger.exception("a post cannot be read")
+        return content_pb2.Content(unknown=content_pb2.UnknownContent(raw=raw))
+
+
 def identity_of(identity: wire.Identity) -> Identity:
     """Who somebody is, as the wire says it."""
     return Identity(identity.phone, identity.user_id, identity.hidden_id, identity.username)

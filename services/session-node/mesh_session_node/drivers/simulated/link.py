@@ -16,6 +16,7 @@ from mesh_session_node.drivers.interface.content import STATUS, Blob, OutgoingMe
 from mesh_session_node.drivers.interface.driver import LinkEvents
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure
 from mesh_session_node.drivers.simulated.asking import AppStateRead, refused
+from mesh_session_node.drivers.simulated.channel_actions import SimulatedChannelActions
 from mesh_session_node.drivers.simulated.chat_actions import SimulatedChatActions
 from mesh_session_node.drivers.simulated.contact_actions import SimulatedContactActions
 from mesh_session_node.drivers.simulated.encoding import from_wire, identity_of, to_audience
@@ -52,6 +53,7 @@ class SimulatedLink(
     SimulatedChatActions,
     SimulatedGroupActions,
     SimulatedPresenceActions,
+    SimulatedChannelActions,
     asyncio.Protocol,
 ):
     """Open, then logged in, then ended. Used by pairing too, which stops before the login."""
@@ -181,7 +183,7 @@ class SimulatedLink(
     async def closed(self) -> None:
         """At once: an aborted socket sends nothing more."""
 
-    async def upload(self, _kind: str, pieces: AsyncIterator[bytes]) -> Blob:
+    async def upload(self, _kind: str, pieces: AsyncIterator[bytes], *, public: bool = False) -> Blob:
         return await self._blobs().upload(pieces)
 
     def fetch(self, blob: bytes) -> AsyncIterator[bytes]:

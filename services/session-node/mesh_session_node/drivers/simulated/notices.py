@@ -9,12 +9,15 @@ from mesh_session_node.drivers.interface.contact_notices import PersonChanged
 from mesh_session_node.drivers.interface.notices import (
     CallEnded,
     CallOffered,
+    ChannelTold,
     Notice,
+    PostsTold,
     PresenceShown,
     TypingShown,
     UnknownNotice,
 )
 from mesh_session_node.drivers.simulated import group_encoding
+from mesh_session_node.drivers.simulated.channel_actions import channel_of, post_of
 from mesh_session_node.drivers.simulated.chat_notices import app_state_of, chat_read_of, disappearing_of
 from mesh_session_node.drivers.simulated.encoding import identity_of
 from sessionmesh.simnet.v1 import wire_pb2 as wire
@@ -56,6 +59,14 @@ def _app_state(entry: wire.AppStateEntry) -> Notice:
     return app_state_of(entry) or UnknownNotice(entry.name.partition("/")[0])
 
 
+def _channel(told: wire.Channel) -> Notice:
+    return ChannelTold(channel_of(told))
+
+
+def _posts(told: wire.ChangedPosts) -> Notice:
+    return PostsTold(told.channel, [post_of(told.channel, post) for post in told.posts])
+
+
 def _person(changed: wire.PersonChanged) -> Notice:
     def told(field: str) -> Any:
         return getattr(changed, field) if changed.HasField(field) else None  # type: ignore[arg-type]
@@ -86,6 +97,8 @@ _READERS: Mapping[str, Callable[[Any], Notice]] = {
     "group_entered": group_encoding.entered_of,
     "join_requested": group_encoding.requested_of,
     "members_changed": group_encoding.members_changed_of,
+    "channel": _channel,
+    "posts": _posts,
     "person_changed": _person,
 }
 """By the kind of notice."""

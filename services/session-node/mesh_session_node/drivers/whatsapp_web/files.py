@@ -34,12 +34,12 @@ class Files:
         for heard in self._heard.values():
             heard.put_nowait(ConnectionEnded(ended.end, ended.detail))
 
-    async def upload(self, kind: str, pieces: AsyncIterator[bytes]) -> Blob:
+    async def upload(self, kind: str, pieces: AsyncIterator[bytes], *, public: bool) -> Blob:
         """Store a file with the network. Raises `BlobUnavailable`, `ConnectionEnded`, what `pieces` does."""
         file = self._begin()
         done = False
         try:
-            self._connection.ask(pb.RunRequest(upload=pb.UploadFile(file=file, kind=kind)))
+            self._connection.ask(pb.RunRequest(upload=pb.UploadFile(file=file, kind=kind, channel=public)))
             await self._hear(file)
             async for piece in pieces:
                 if piece:

@@ -10,6 +10,7 @@ from mesh_session_node.drivers.interface.driver import LinkEvents
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
 from mesh_session_node.drivers.interface.state import StateRows
 from mesh_session_node.drivers.whatsapp_web.calling import refused
+from mesh_session_node.drivers.whatsapp_web.channel_actions import WebChannelActions
 from mesh_session_node.drivers.whatsapp_web.connection import Connection, Rows
 from mesh_session_node.drivers.whatsapp_web.contact_actions import WebContactActions
 from mesh_session_node.drivers.whatsapp_web.encoding import (
@@ -34,7 +35,14 @@ _HEARD = frozenset({"connected", "acked", "incoming", "receipt", "heard", "restr
 """What the sidecar says only when something came from the network."""
 
 
-class WebLink(WebMessageActions, WebContactActions, WebProfileActions, WebPresenceActions, WebGroupActions):
+class WebLink(
+    WebMessageActions,
+    WebContactActions,
+    WebProfileActions,
+    WebPresenceActions,
+    WebGroupActions,
+    WebChannelActions,
+):
     """Implements `Link`: opened, then logged in, then ended, then closed."""
 
     __slots__ = (
@@ -116,9 +124,9 @@ class WebLink(WebMessageActions, WebContactActions, WebProfileActions, WebPresen
     async def closed(self) -> None:
         await self._connection.closed()
 
-    async def upload(self, kind: str, pieces: AsyncIterator[bytes]) -> Blob:
+    async def upload(self, kind: str, pieces: AsyncIterator[bytes], *, public: bool = False) -> Blob:
         self._check_open()
-        return await self._files.upload(kind, pieces)
+        return await self._files.upload(kind, pieces, public=public)
 
     def fetch(self, blob: bytes) -> AsyncIterator[bytes]:
         self._check_open()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from mesh_session_node.drivers.interface.content import Reference
+from mesh_session_node.drivers.interface.content import Reference, is_channel
 from mesh_session_node.drivers.interface.outcomes import Refusal, Refused
 from mesh_session_node.drivers.whatsapp_web.calling import Calling
 from mesh_session_node.drivers.whatsapp_web.encoding import refer
@@ -18,6 +18,8 @@ EDIT_SECONDS = 15 * 60
 """For how long the network's apps let a message be edited; others pass later edits over."""
 REVOKE_SECONDS = 60 * 3600
 """The same for taking one's own message back."""
+POST_SECONDS = 30 * 86_400
+"""For how long a post in a channel can be edited, and taken back."""
 
 
 class WebMessageActions(Calling):
@@ -26,13 +28,15 @@ class WebMessageActions(Calling):
     __slots__ = ()
 
     async def edit(self, network_id: str, target: Reference, payload: bytes) -> None:
-        _check_time(target, EDIT_SECONDS)
+        _check_time(target, POST_SECONDS if is_channel(target.chat) else EDIT_SECONDS)
         call = pb.EditMessageCall(network_message_id=network_id, message=payload)
         refer(call.target, target)
         await self.call(pb.DeviceCall(edit_message=call))
 
     async def revoke(self, network_id: str, target: Reference) -> None:
-        if not target.sender:
+        if is_channel(target.chat):
+            _check_time(target, POST_SECONDS)
+        elif not target.sender:
             _check_time(target, REVOKE_SECONDS)
         call = pb.RevokeMessageCall(network_message_id=network_id)
         refer(call.target, target)

@@ -9,7 +9,9 @@ from mesh_session_node.drivers.interface.contact_notices import PersonChanged
 from mesh_session_node.drivers.interface.notices import (
     CallEnded,
     CallOffered,
+    ChannelTold,
     Notice,
+    PostsTold,
     PresenceShown,
     TypingShown,
     UnknownNotice,
@@ -17,6 +19,7 @@ from mesh_session_node.drivers.interface.notices import (
 from mesh_session_node.drivers.whatsapp_web import group_notices
 from mesh_session_node.drivers.whatsapp_web.encoding import identity_of, micros
 from sessionmesh.internal.v1 import linked_device_pb2 as pb
+from sessionmesh.v1.channel_pb2 import Channel
 
 
 def notice_of(notice: pb.DeviceNotice) -> Notice:
@@ -43,6 +46,14 @@ def _offered(call: pb.DeviceCallOffered) -> Notice:
 def _ended(call: pb.DeviceCallEnded) -> Notice:
     who = identity_of(call.identity)
     return CallEnded(call.call_id, call.caller, micros(call.time), call.cause, call.group, who)
+
+
+def _channel(told: Channel) -> Notice:
+    return ChannelTold(told)
+
+
+def _posts(told: pb.DevicePosts) -> Notice:
+    return PostsTold(told.channel, told.posts)
 
 
 def _person(changed: pb.DevicePersonChanged) -> Notice:
@@ -72,6 +83,8 @@ _READERS: Mapping[str, Callable[[Any], Notice]] = {
     "group_entered": group_notices.entered_of,
     "join_requested": group_notices.requested_of,
     "members_changed": group_notices.members_changed_of,
+    "channel": _channel,
+    "posts": _posts,
     "person_changed": _person,
     "presence": _presence,
     "typing": _typing,
