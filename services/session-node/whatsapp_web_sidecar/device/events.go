@@ -45,6 +45,8 @@ func (d *Device) handle(event any) bool {
 	case *events.Picture:
 		if said.JID.Server == types.GroupServer {
 			d.onGroupPicture(said)
+		} else {
+			d.onPicture(said)
 		}
 	case *events.CallOffer:
 		_, video := said.Data.GetOptionalChildByTag("video")
@@ -55,8 +57,6 @@ func (d *Device) handle(event any) bool {
 		d.onCallEnded(said.BasicCallMeta, callEnds[said.Reason])
 	case *events.Contact:
 		d.onContact(said)
-	case *events.Picture:
-		d.onPicture(said)
 	case *events.UserAbout:
 		d.onAbout(said)
 	case *events.Blocklist:
