@@ -15,7 +15,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from mesh_core.errors import FailedPrecondition, InvalidField, Unimplemented
 from mesh_core.ids import Prefix, new_id
 from mesh_session_node.calls.content_validation import INBOUND_ONLY, SENDABLE
-from mesh_session_node.calls.send_validation import POSTED, check_send
+from mesh_session_node.calls.send_validation import CHANNEL_POSTED, POSTED, check_send
 from mesh_session_node.store.media import MEDIA_KINDS, check_media
 from sessionmesh.v1 import content_pb2, media_pb2, message_pb2
 from sessionmesh.v1.common_pb2 import MessageRef
@@ -136,9 +136,37 @@ def test_people_and_groups_are_written_to(recipient: str) -> None:
     assert made.recipient == recipient
 
 
-def test_channels_are_not_served() -> None:
-    with not_served("recipient"):
-        check_send(request(recipient="channel:1"))
+@pytest.mark.parametrize("kind", sorted(CHANNEL_POSTED - {"text"}))
+def test_what_channels_take_is_posted_there(kind: str) -> None:
+    made = with_content(kind)
+    made.recipient = "channel:1"
+    check_send(made)
+
+
+def test_nothing_else_is_posted_in_channels() -> None:
+    made = with_content("poll")
+    made.recipient = "channel:1"
+    with refused("content.poll"):
+        check_send(made)
+
+
+@pytest.mark.parametrize("option", ["reply_to", "mentions", "disappear_after"])
+def test_posts_in_channels_neither_answer_nor_mention_nor_disappear(option: str) -> None:
+    made = request(recipient="channel:1")
+    made.options.reply_to.network_message_id = "1"
+    made.options.mentions.append("phone:+4915112345678")
+    made.options.disappear_after.seconds = 60
+    for other in {"reply_to", "mentions", "disappear_after"} - {option}:
+        made.options.ClearField(other)  # type: ignore[arg-type]  # one of three literals
+    with refused(f"options.{option}"):
+        check_send(made)
+
+
+def test_what_can_be_seen_once_is_posted_in_no_channel() -> None:
+    made = with_content("image")
+    made.recipient, made.content.image.view_once = "channel:1", True
+    with refused("content.image.view_once"):
+        check_send(made)
 
 
 @pytest.mark.parametrize("kind", sorted(POSTED))
