@@ -167,7 +167,7 @@ CATALOGUE = (
         latest("journal_write"),
         "n.account = a_account[i.acc] AND n.network_id = i.network_id AND n.message <> i.id",
         "false",
-        "tests/integration/test_journal_fence.py -k repeat",
+        "tests/integration/test_journal_statuses.py -k repeat",
     ),
     Mutation(
         "the ratchet is stored before it is used",
