@@ -294,7 +294,7 @@ async def test_what_is_not_served_of_accounts_says_so(stage: Stage, node: NodePr
     request = pb.GetSessionRequest(account_id=account.id).SerializeToString()
     channel: Any = node.channel
     answers = {}
-    partly = ("ContactService/GetContact",)
+    partly = ("ChatService/SyncHistory",)
     for path in [*unserved(), *(f"/sessionmesh.v1.{method}" for method in partly)]:
         call = channel.unary_stream(path)(request, metadata=stage.metadata, timeout=10)
         with pytest.raises(grpc.aio.AioRpcError) as refused:
@@ -303,7 +303,18 @@ async def test_what_is_not_served_of_accounts_says_so(stage: Stage, node: NodePr
     assert set(answers.values()) == {(grpc.StatusCode.UNIMPLEMENTED, "NOT_SERVED")}, answers
 
 
-SERVED = ("ContactService", "MessageService", "SessionService")
+SERVED = (
+    "CallService",
+    "ChannelService",
+    "ChatService",
+    "CommunityService",
+    "ContactService",
+    "GroupService",
+    "MessageService",
+    "PresenceService",
+    "ProfileService",
+    "SessionService",
+)
 """Services of which a session-node has methods."""
 
 

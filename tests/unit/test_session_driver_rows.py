@@ -14,6 +14,7 @@ from mesh_session_node.drivers.interface.state import RowChange, StateUnavailabl
 from mesh_session_node.drivers.memory.rows import RECEIVING, SENDING, RowsDriver, RowsState, first_rows
 from mesh_session_node.journal import (
     REFUSED,
+    AccountRecord,
     Credential,
     DriverRow,
     Duplicate,
@@ -220,6 +221,7 @@ async def test_rows_of_a_new_pairing_are_stored_with_it_and_none_of_another_one(
     row, rows = account.session.pairing_rows(paired)
     assert [one.__class__ for one in rows] == [
         Credential,
+        AccountRecord,
         ForgetDriverRows,
         DriverRow,
         SessionSnapshot,

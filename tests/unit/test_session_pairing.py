@@ -27,7 +27,7 @@ from mesh_session_node.account.pairing_steps import code_step
 from mesh_session_node.calls.session_service import SessionService
 from mesh_session_node.context.context import SessionSettings
 from mesh_session_node.drivers.interface.pairing import PairingCode, PairingStep, PlainPairing
-from mesh_session_node.journal import REFUSED, Credential, Event, SessionSnapshot
+from mesh_session_node.journal import REFUSED, AccountRecord, Credential, Event, SessionSnapshot
 from sessionmesh.v1 import event_pb2
 from sessionmesh.v1 import session_pb2 as pb
 from sessionmesh.v1.common_pb2 import Person
@@ -252,8 +252,10 @@ async def test_a_pairing_is_stored_in_one_unit_with_the_session_that_it_makes(
     account.driver.pairing.accept(PHONE, "Shop")
     await account.settle()
     [unit] = account.journal.units
-    credential, session, event = unit
+    credential, groups, session, event = unit
     assert isinstance(credential, Credential)
+    assert isinstance(groups, AccountRecord)
+    assert groups.value is None, "the groups of an earlier pairing are to be listed anew"
     assert isinstance(session, SessionSnapshot)
     assert (session.state, session.cause) == (pb.SESSION_STATE_CONNECTING, pb.SESSION_CAUSE_PAIRED)
     assert (session.phone, session.push_name, session.paired) == (PHONE, "Shop", True)
