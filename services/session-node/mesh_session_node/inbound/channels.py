@@ -16,6 +16,7 @@ from mesh_core.database.requests import RecordKind
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.inbound.bounds import fit, fit_address, fit_text
 from mesh_session_node.journal import AccountRecord, Event, Row
+from mesh_session_node.store.media import media_of
 from mesh_session_node.store.records import RecordStore
 from sessionmesh.v1 import channel_pb2
 from sessionmesh.v1.channel_pb2 import Channel
@@ -85,7 +86,7 @@ def made_fit(told: Channel) -> Channel:
     channel = Channel()
     channel.CopyFrom(told)
     fit(channel)
-    channel.address = fit_address(told.address)
+    channel.address = fit_address(f"channel:{told.address.removeprefix('channel:')}")
     channel.name, channel.description = (
         fit_text(channel.name, MAX_NAME),
         fit_text(channel.description, MAX_DESCRIPTION),
@@ -132,6 +133,8 @@ def fit_post(address: str, post: channel_pb2.ChannelPost) -> None:
     """Make a post of a channel fit, in place; the most frequent reactions first."""
     fit(post)
     post.ref.chat = post.ref.sender = address
+    if (media := media_of(post.content)) is not None:
+        media.ClearField("state")  # nobody fetches it
     if post.view_count < 0:
         post.ClearField("view_count")
     counted: Mapping[str, int] = {
