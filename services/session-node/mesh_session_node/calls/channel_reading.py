@@ -8,6 +8,7 @@ from contextlib import suppress
 from mesh_core import addresses, validation
 from mesh_core.errors import InvalidField, MeshError, NotFound
 from mesh_core.paging import MAX_BYTES, Page, Pager
+from mesh_core.shares import Shares
 from mesh_session_node.account.session import Session
 from mesh_session_node.calls.account_call import AccountCalls, Context, in_time
 from mesh_session_node.calls.outcomes import lacking
@@ -21,6 +22,10 @@ from sessionmesh.v1 import channel_pb2 as pb
 
 ASKED_AT_ONCE = 100
 """Posts that the network is asked for in one question."""
+LISTED_AT_ONCE = 64
+"""Pages of posts that a node has in the making, which tenants share: they wait for networks, and each may
+take some megabytes.
+"""
 MAX_NAME = 100
 """Characters of a channel's name."""
 
@@ -41,6 +46,7 @@ class ChannelReading:
         self._messages = messages
         self._pictures = pictures
         self._pager = pager
+        self._places = Shares(LISTED_AT_ONCE)
 
     async def GetChannel(self, request: pb.GetChannelRequest, context: Context) -> pb.GetChannelResponse:
         session = await self._calls.session(request.account_id, context)
@@ -69,7 +75,7 @@ class ChannelReading:
         session = await self._calls.session(request.account_id, context)
         address = addresses.channel("channel", request.channel)
         page = self._pager.page(request, session.context.ref.tenant.bytes)
-        async with self._pager.working(session.context.ref.tenant):
+        async with self._places.place(session.context.ref.tenant):
             found = await self._posts(session, address, page)
             shown, token = page.cut(found, lambda one: one.post, lambda one: one.number.to_bytes(8, "big"))
         await name_stored(self._messages, session.context, shown)
