@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from mesh_cli.commands import account, db, endpoint, events, job, key, message, parts, session, tenant
+from mesh_cli.commands import (
+    account,
+    chat,
+    db,
+    endpoint,
+    events,
+    group,
+    job,
+    key,
+    message,
+    parts,
+    session,
+    tenant,
+)
 from mesh_cli.commands.audit import audit
 from mesh_cli.commands.doctor import doctor
 from mesh_cli.commands.fleet.app import app as fleet_app
@@ -42,6 +55,8 @@ app.add_typer(session.app, name="session", rich_help_panel=USE)
 app.command(rich_help_panel=USE)(pair)
 app.command(rich_help_panel=USE)(send)
 app.add_typer(message.app, name="message", rich_help_panel=USE)
+app.add_typer(chat.app, name="chat", rich_help_panel=USE)
+app.add_typer(group.app, name="group", rich_help_panel=USE)
 app.add_typer(media_app, name="media", rich_help_panel=USE)
 app.add_typer(endpoint.app, name="endpoint", rich_help_panel=USE)
 app.add_typer(events.app, name="events", rich_help_panel=USE)

@@ -166,6 +166,52 @@ def test_a_status_that_there_is_not_is_refused_with_those_that_there_are(mesh: M
     assert "in-doubt" in ended.stderr
 
 
+def test_a_group_is_made_shown_changed_joined_and_left(mesh: MeshProcess) -> None:
+    name, person, third = unique("tenant"), "phone:+4917012345680", "phone:+4917012345681"
+    mesh_json(mesh, "tenant", "create", name)
+    owner, guest = (
+        str(mesh_json(mesh, "account", "create", each, "--tenant", name, "--phone", phone)[0]["id"])
+        for each, phone in (("owner", "+4917012345682"), ("guest", "+4917012345683"))
+    )
+    for account_id in (owner, guest):
+        assert run_mesh_here("--state", str(mesh.state), "pair", account_id, "--accept").exit_code == 0
+
+    def run(*arguments: str) -> str:
+        ended = run_mesh_here("--state", str(mesh.state), "group", *arguments)
+        assert ended.exit_code == 0, ended.stdout + ended.stderr
+        return ended.stdout
+
+    group = str(mesh_json(mesh, "group", "create", owner, "Tea", person)[0]["address"])
+    assert [each["address"] for each in mesh_json(mesh, "group", "ls", owner)] == [group]
+    mesh_json(mesh, "group", "change", owner, group, "--name", "Coffee")
+    run("add", owner, group, third)
+    run("promote", owner, group, third)
+    shown = run("show", owner, group)
+    assert "Coffee" in shown
+    [role] = [line.split()[-1] for line in shown.splitlines() if line.startswith(third)]
+    assert role == "admin"
+    link = run("invite", owner, group).strip()
+    [joined] = mesh_json(mesh, "group", "join", guest, link)
+    assert joined["address"] == group
+    run("leave", guest, group)
+    run("remove", owner, group, person)
+    members = mesh_json(mesh, "group", "show", owner, group)[1:]
+    assert len(members) == 2
+
+
+def test_the_chats_of_an_account_are_listed_with_what_is_unread(mesh: MeshProcess) -> None:
+    name, person = unique("tenant"), "phone:+4917012345670"
+    mesh_json(mesh, "tenant", "create", name)
+    account = mesh_json(mesh, "account", "create", "desk", "--tenant", name, "--phone", "+4917012345671")[0]
+    account_id = str(account["id"])
+    assert run_mesh_here("--state", str(mesh.state), "pair", account_id, "--accept").exit_code == 0
+    mesh_json(mesh, "send", account_id, person, "Hello", "--wait")
+    wait_until(lambda: [one["address"] for one in mesh_json(mesh, "chat", "ls", account_id)] == [person])
+    assert mesh_json(mesh, "chat", "ls", account_id, "--unread") == []
+    ended = run_mesh_here("--state", str(mesh.state), "chat", "read", account_id, person)
+    assert ended.exit_code == 0, ended.stderr
+
+
 def test_who_did_what_is_listed(mesh: MeshProcess) -> None:
     name = unique("tenant")
     [tenant] = mesh_json(mesh, "tenant", "create", name)
