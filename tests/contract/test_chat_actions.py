@@ -158,7 +158,6 @@ ON_PHONE: dict[str, tuple[dict[str, Any], Any]] = {
     "read": ({"read": "3A0001"}, ChatRead(PERSON, "3A0001")),
     "clear": ({"clear": True}, ChatEmptied(PERSON, deleted=False)),
     "delete": ({"delete": True}, ChatEmptied(PERSON, deleted=True)),
-    "timer": ({"disappear_after_seconds": 86_400}, ChatSet(PERSON, disappear_after=86_400)),
     "label": ({"label": {"id": "5", "name": "New", "color": 3}}, LabelSet(LABEL)),
     "label a chat": (
         {"labelling": {"label_id": "5", "labelled": True}},
@@ -186,11 +185,22 @@ async def test_what_the_phone_does_with_chats_is_told(
 async def test_a_label_that_the_phone_deletes_is_told(
     world: DriverWorld, connect: Connect, events: RecordedEvents
 ) -> None:
-    await connect()
+    link = await connect()
     await world.on_phone(PERSON, label={"id": "5", "name": "New"})
+    await eventually(lambda: events.notices)
+    link.acknowledge_notice(events.sequences[-1])
     await world.on_phone(PERSON, label={"id": "5", "deleted": True})
 
     def deleted() -> list[Any]:
         return [one for one in events.notices if isinstance(one, LabelSet) and one.deleted]
 
     assert (await eventually(deleted))[0].label.id == "5"
+
+
+@needs(Can.TELLS_TIMERS)
+async def test_that_messages_of_a_chat_disappear_is_told(
+    world: DriverWorld, connect: Connect, events: RecordedEvents
+) -> None:
+    await connect()
+    await world.on_phone(PERSON, disappear_after_seconds=86_400)
+    await eventually(lambda: ChatSet(PERSON, disappear_after=86_400) in events.notices)

@@ -38,6 +38,7 @@ type Account struct {
 	inbound    uint64
 	spent      []time.Time
 	patches    map[string][][]byte
+	shared     *sharedState
 	blocked    map[string]struct{} // numbers of whom it has blocked
 	ringing    map[string]ringing  // calls to it, by their ids
 	shown      *shown              // nil: nobody knows

@@ -48,4 +48,11 @@ func (n *Network) jidAt(address string) types.JID {
 	return types.EmptyJID
 }
 
+// AddressAt is the WhatsApp address at an address of the mesh; empty: it has no valid form.
+func (n *Network) AddressAt(address string) types.JID {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.jidAt(address)
+}
+
 func (n *Network) personAt(address string) *Account { return n.find(n.jidAt(address)) }

@@ -23,18 +23,9 @@ const (
 
 // welcome is what a phone sends a device once it is linked: keys of the shared settings, and its history.
 func (n *Network) welcome(account *Account) {
-	id, key := make([]byte, 6), make([]byte, 32)
-	_, _ = rand.Read(id[2:])
-	_, _ = rand.Read(key)
-	share := &waE2E.AppStateSyncKeyShare{Keys: []*waE2E.AppStateSyncKey{{
-		KeyID: &waE2E.AppStateSyncKeyId{KeyID: id},
-		KeyData: &waE2E.AppStateSyncKeyData{
-			KeyData: key, Timestamp: proto.Int64(time.Now().UnixMilli()),
-			Fingerprint: &waE2E.AppStateSyncKeyFingerprint{
-				RawID: proto.Uint32(1), CurrentIndex: proto.Uint32(0), DeviceIndexes: []uint32{0, 1},
-			},
-		},
-	}}}
+	n.mu.Lock()
+	share := account.sharedState().share()
+	n.mu.Unlock()
 	n.tellDevice(account, &waE2E.ProtocolMessage{
 		Type: waE2E.ProtocolMessage_APP_STATE_SYNC_KEY_SHARE.Enum(), AppStateSyncKeyShare: share,
 	})

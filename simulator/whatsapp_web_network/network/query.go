@@ -3,12 +3,7 @@ package network
 import (
 	"strconv"
 
-	"go.mau.fi/whatsmeow/proto/waServerSync"
 	"go.mau.fi/whatsmeow/types"
-	"google.golang.org/protobuf/proto"
-	simulatorv1 "sessionmesh.dev/gen/sessionmesh/simulator/v1"
-
-	"sessionmesh.dev/whatsapp-web-network/ledger"
 )
 
 // query answers what a client asks. What the network does not know is answered as done: clients ask for much at their start
@@ -115,72 +110,6 @@ func (n *Network) keysFor(jid types.JID) []Node {
 		return account.device.bundle(e != nil && e.repeatKeys)
 	}
 	return []Node{{Tag: "error", Attrs: Attrs{"code": "404", "text": "item-not-found"}}}
-}
-
-// appState keeps the settings that devices of an account share, as patches that the network cannot read.
-func (n *Network) appState(account *Account, child Node) Node {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	var collections []Node
-	for _, asked := range child.GetChildren() {
-		name, _ := asked.Attrs["name"].(string)
-		from, _ := strconv.Atoi(text(asked.Attrs["version"]))
-		patches := account.patches[name]
-		if patch, ok := asked.Content.([]Node); ok && len(patch) > 0 && patch[0].Tag == "patch" {
-			collections = append(collections, n.addPatch(account, name, from, patch[0]))
-			continue
-		}
-		var list []Node
-		for _, patch := range patches[min(from, len(patches)):] {
-			if account.effects.Load() != nil && account.effects.Load().brokenAppState {
-				patch = missigned(patch)
-			}
-			list = append(list, Node{Tag: "patch", Content: patch})
-		}
-		collection := Node{Tag: "collection", Attrs: Attrs{"name": name, "version": strconv.Itoa(len(patches))}}
-		if len(list) > 0 {
-			collection.Content = []Node{{Tag: "patches", Content: list}}
-		}
-		collections = append(collections, collection)
-	}
-	return Node{Tag: "sync", Content: collections}
-}
-
-// missigned is a patch whose signatures are another's.
-func missigned(patch []byte) []byte {
-	var decoded waServerSync.SyncdPatch
-	if proto.Unmarshal(patch, &decoded) != nil {
-		return patch
-	}
-	for _, signature := range [][]byte{decoded.GetSnapshotMAC(), decoded.GetPatchMAC()} {
-		for i := range signature {
-			signature[i] ^= 0xff
-		}
-	}
-	encoded, _ := proto.Marshal(&decoded)
-	return encoded
-}
-
-func (n *Network) addPatch(account *Account, name string, from int, patch Node) Node {
-	patches := account.patches[name]
-	attrs := Attrs{"name": name, "version": strconv.Itoa(len(patches))}
-	if from != len(patches) {
-		attrs["type"] = "error"
-		return Node{Tag: "collection", Attrs: attrs, Content: []Node{
-			{Tag: "error", Attrs: Attrs{"code": "409", "text": "conflict"}},
-		}}
-	}
-	if account.patches == nil {
-		account.patches = map[string][][]byte{}
-	}
-	body, _ := patch.Content.([]byte)
-	account.patches[name] = append(patches, versioned(body, uint64(len(patches)+1)))
-	attrs["version"] = strconv.Itoa(len(patches) + 1)
-	n.Ledger.Append(ledger.Record{
-		Kind: simulatorv1.LedgerKind_LEDGER_KIND_APP_STATE_CHANGED, Account: account.Digits,
-		Counter: uint64(len(patches) + 1), ID: name,
-	})
-	return Node{Tag: "collection", Attrs: attrs}
 }
 
 // text is an attribute's value, which the codec gives as a string or a number.

@@ -102,7 +102,7 @@ func (d *Device) star(ctx context.Context, call *internalv1.StarMessageCall) err
 	if err != nil {
 		return err
 	}
-	return d.client.SendAppState(ctx, appstate.BuildStar(chat, sender, call.GetTarget().GetNetworkMessageId(), own, call.GetStarred()))
+	return d.share(ctx, appstate.BuildStar(chat, sender, call.GetTarget().GetNetworkMessageId(), own, call.GetStarred()))
 }
 
 // deleteForMe deletes a message on the account's devices.
@@ -121,7 +121,7 @@ func (d *Device) deleteForMe(ctx context.Context, call *internalv1.DeleteMessage
 	if call.GetTime() != nil {
 		action.MessageTimestamp = proto.Int64(call.GetTime().GetSeconds())
 	}
-	return d.client.SendAppState(ctx, appstate.PatchInfo{
+	return d.share(ctx, appstate.PatchInfo{
 		Type: appstate.WAPatchRegularHigh,
 		Mutations: []appstate.MutationInfo{{
 			Index:   []string{appstate.IndexDeleteMessageForMe, chat.String(), call.GetTarget().GetNetworkMessageId(), fromMe, named},

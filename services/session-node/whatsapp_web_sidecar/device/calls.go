@@ -81,6 +81,12 @@ func (d *Device) do(call *internalv1.DeviceCall, result *internalv1.DeviceCallRe
 		return d.getPrivacy(ctx, result)
 	case *internalv1.DeviceCall_ChangePrivacy:
 		return d.changePrivacy(ctx, asked.ChangePrivacy)
+	case *internalv1.DeviceCall_ChangeChat:
+		return d.changeChat(ctx, asked.ChangeChat)
+	case *internalv1.DeviceCall_ChangeLabel:
+		return d.changeLabel(ctx, asked.ChangeLabel)
+	case *internalv1.DeviceCall_SetLabel:
+		return d.setLabel(ctx, asked.SetLabel)
 	case *internalv1.DeviceCall_MarkRead:
 		return d.markRead(ctx, asked.MarkRead)
 	case *internalv1.DeviceCall_SetTyping:

@@ -30,6 +30,8 @@ const settleTimeout = 60 * time.Second
 
 // A Device is one connection of an account, from Open or Pair to its end.
 type Device struct {
+	// Held while what the account's devices have in common is changed.
+	sharing   sync.Mutex
 	number    uint64
 	accountID string
 	out       Out
@@ -161,6 +163,7 @@ func (d *Device) connect(request proxied) error {
 	client.SynchronousAck = true
 	client.EnableDecryptedEventBuffer = true
 	client.UseRetryMessageStore = true
+	client.EmitAppStateEventsOnFullSync = true // the first of what the devices have in common is told, too
 	client.ManualHistorySyncDownload = true
 	client.AutomaticMessageRerequestFromPhone = true
 	client.SetForceActiveDeliveryReceipts(true)

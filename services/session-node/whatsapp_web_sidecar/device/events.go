@@ -68,7 +68,7 @@ func (d *Device) handle(event any) bool {
 	case *events.NotifyAccountReachoutTimelock:
 		d.onTimelock(said)
 	default:
-		if d.onChannel(event) {
+		if d.onChannel(event) || d.onChat(event) {
 			return true
 		}
 		if why, detail, retryAfter, ended := endOf(event); ended {
@@ -166,6 +166,10 @@ var receiptKinds = map[types.ReceiptType]internalv1.DeviceReceipt{
 // onReceipt passes a receipt on. The network is told of it when it is stored; the library, which would wait for that,
 // goes on with what comes after it.
 func (d *Device) onReceipt(said *events.Receipt) bool {
+	if said.Type == types.ReceiptTypeReadSelf && len(said.MessageIDs) > 0 {
+		d.chatRead(said.Chat, said.MessageIDs[0])
+		return true
+	}
 	kind, known := receiptKinds[said.Type]
 	if !known || said.IsFromMe || len(said.MessageIDs) == 0 {
 		return true

@@ -206,6 +206,7 @@ func (d *Device) readPart(part *waHistorySync.HistorySync, window chan (<-chan b
 		if err := d.keepToken(chat, conversation); err != nil {
 			return err
 		}
+		d.chatOfHistory(chat, conversation)
 		if !d.history {
 			continue
 		}

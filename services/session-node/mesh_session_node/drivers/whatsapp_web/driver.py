@@ -9,7 +9,7 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.errors import FailedPrecondition
 from mesh_session_node.drivers.interface import content
-from mesh_session_node.drivers.interface.capabilities import OF_CHATS, Capability
+from mesh_session_node.drivers.interface.capabilities import Capability
 from mesh_session_node.drivers.interface.content import MediaPart, References, refers
 from mesh_session_node.drivers.interface.device import PLAIN_DEVICE, NewDevice, Proxy
 from mesh_session_node.drivers.interface.driver import LinkEvents
@@ -36,15 +36,12 @@ class WhatsappWebDriver:
     name = "whatsapp_web"
     pairing_methods = (session_pb2.PAIR_METHOD_QR, session_pb2.PAIR_METHOD_CODE)
     content_kinds = SENDABLE
-    capabilities = (
-        frozenset(Capability)
-        - {
-            Capability.END_LIVE_LOCATION,
-            Capability.GROUP_HISTORY,
-            Capability.STATUS_TO_CONTACTS,
-        }
-        - OF_CHATS
-    )
+    capabilities = frozenset(Capability) - {
+        Capability.END_LIVE_LOCATION,
+        Capability.GROUP_HISTORY,
+        Capability.HISTORY,
+        Capability.STATUS_TO_CONTACTS,
+    }
     media_limits = LINKED_DEVICE
 
     def __init__(self, settings: WhatsappWebSettings) -> None:

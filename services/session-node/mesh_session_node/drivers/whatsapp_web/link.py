@@ -11,6 +11,7 @@ from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
 from mesh_session_node.drivers.interface.state import StateRows
 from mesh_session_node.drivers.whatsapp_web.calling import refused
 from mesh_session_node.drivers.whatsapp_web.channel_actions import WebChannelActions
+from mesh_session_node.drivers.whatsapp_web.chat_actions import WebChatActions
 from mesh_session_node.drivers.whatsapp_web.connection import Connection, Rows
 from mesh_session_node.drivers.whatsapp_web.contact_actions import WebContactActions
 from mesh_session_node.drivers.whatsapp_web.encoding import (
@@ -42,6 +43,7 @@ class WebLink(
     WebPresenceActions,
     WebGroupActions,
     WebChannelActions,
+    WebChatActions,
 ):
     """Implements `Link`: opened, then logged in, then ended, then closed."""
 

@@ -16,7 +16,7 @@ from mesh_session_node.drivers.interface.notices import (
     TypingShown,
     UnknownNotice,
 )
-from mesh_session_node.drivers.whatsapp_web import group_notices
+from mesh_session_node.drivers.whatsapp_web import chat_notices, group_notices
 from mesh_session_node.drivers.whatsapp_web.encoding import identity_of, micros
 from sessionmesh.internal.v1 import linked_device_pb2 as pb
 from sessionmesh.v1.channel_pb2 import Channel
@@ -77,6 +77,9 @@ def _person(changed: pb.DevicePersonChanged) -> Notice:
 _READERS: Mapping[str, Callable[[Any], Notice]] = {
     "call_ended": _ended,
     "call_offered": _offered,
+    "chat_emptied": chat_notices.emptied_of,
+    "chat_read": chat_notices.read_of,
+    "chat_set": chat_notices.set_of,
     "community_ended": group_notices.ended_of,
     "community_groups_changed": group_notices.groups_changed_of,
     "group_changed": group_notices.changed_of,
@@ -86,6 +89,8 @@ _READERS: Mapping[str, Callable[[Any], Notice]] = {
     "channel": _channel,
     "posts": _posts,
     "person_changed": _person,
+    "label": chat_notices.label_of,
+    "labelled": chat_notices.labelled_of,
     "presence": _presence,
     "typing": _typing,
 }

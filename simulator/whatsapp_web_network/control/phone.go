@@ -1,0 +1,87 @@
+package control
+
+import (
+	"context"
+	"time"
+
+	"go.mau.fi/whatsmeow/appstate"
+	"go.mau.fi/whatsmeow/proto/waSyncAction"
+	"go.mau.fi/whatsmeow/types"
+	"google.golang.org/protobuf/proto"
+
+	simulatorv1 "sessionmesh.dev/gen/sessionmesh/simulator/v1"
+)
+
+// ActOnPhone has somebody do something with chats and labels on an account's phone.
+func (s *Service) ActOnPhone(
+	_ context.Context, request *simulatorv1.ActOnPhoneRequest,
+) (*simulatorv1.ActOnPhoneResponse, error) {
+	account, err := s.account(request.GetPhone())
+	if err != nil {
+		return nil, err
+	}
+	chat := s.network.AddressAt(request.GetChat())
+	if _, label := request.GetAct().(*simulatorv1.ActOnPhoneRequest_Label); !label && chat.IsEmpty() {
+		return nil, invalid("chat", "must be a person or a group")
+	}
+	var patch appstate.PatchInfo
+	switch act := request.GetAct().(type) {
+	case *simulatorv1.ActOnPhoneRequest_Archive:
+		patch = appstate.BuildArchive(chat, act.Archive, time.Time{}, nil)
+	case *simulatorv1.ActOnPhoneRequest_MuteUntilUs:
+		patch = appstate.BuildMuteAbs(chat, act.MuteUntilUs > 0, nil)
+		if act.MuteUntilUs > 0 {
+			patch = appstate.BuildMuteAbs(chat, true, proto.Int64(int64(act.MuteUntilUs/1000)))
+		}
+	case *simulatorv1.ActOnPhoneRequest_Pin:
+		patch = appstate.BuildPin(chat, act.Pin)
+	case *simulatorv1.ActOnPhoneRequest_MarkUnread:
+		patch = appstate.BuildMarkChatAsRead(chat, !act.MarkUnread, time.Time{}, nil)
+	case *simulatorv1.ActOnPhoneRequest_Clear:
+		patch = clearing(chat)
+	case *simulatorv1.ActOnPhoneRequest_Delete:
+		patch = appstate.BuildDeleteChat(chat, time.Time{}, nil, false)
+	case *simulatorv1.ActOnPhoneRequest_Label:
+		label := act.Label
+		patch = appstate.BuildLabelEdit(label.GetId(), label.GetName(), label.GetColor(), label.GetDeleted())
+	case *simulatorv1.ActOnPhoneRequest_Labelling:
+		on := act.Labelling
+		patch = appstate.BuildLabelChat(chat, on.GetLabelId(), on.GetLabelled())
+		if id := on.GetNetworkMessageId(); id != "" {
+			patch = appstate.BuildLabelMessage(chat, on.GetLabelId(), id, on.GetLabelled())
+		}
+	case *simulatorv1.ActOnPhoneRequest_Read:
+		if act.Read == "" {
+			patch = appstate.BuildMarkChatAsRead(chat, true, time.Time{}, nil)
+			break
+		}
+		s.network.ReadOnPhone(account, chat, act.Read)
+		return &simulatorv1.ActOnPhoneResponse{}, nil
+	case nil:
+		return nil, invalid("act", "is required")
+	default:
+		return nil, unsupported("phones of this network do not do that")
+	}
+	if err := s.network.OnPhone(account, patch); err != nil {
+		return nil, refusal(err)
+	}
+	return &simulatorv1.ActOnPhoneResponse{}, nil
+}
+
+// GivePhoneHistory cannot be done: a phone of this network has what SetNetwork gives it.
+func (s *Service) GivePhoneHistory(
+	context.Context, *simulatorv1.GivePhoneHistoryRequest,
+) (*simulatorv1.GivePhoneHistoryResponse, error) {
+	return nil, unsupported("phones of this network have history from pairing alone")
+}
+
+func clearing(chat types.JID) appstate.PatchInfo {
+	reaches := &waSyncAction.SyncActionMessageRange{LastMessageTimestamp: proto.Int64(time.Now().Unix())}
+	return appstate.PatchInfo{
+		Type: appstate.WAPatchRegularHigh,
+		Mutations: []appstate.MutationInfo{{
+			Index: []string{appstate.IndexClearChat, chat.String(), "1", "0"}, Version: 6,
+			Value: &waSyncAction.SyncActionValue{ClearChatAction: &waSyncAction.ClearChatAction{MessageRange: reaches}},
+		}},
+	}
+}
