@@ -264,6 +264,16 @@ async def test_posts_of_a_followed_channel_come_as_messages_of_the_channel(
     assert not came.from_account
 
 
+@needs(Capability.FOLLOW_CHANNELS, Can.FILES)
+async def test_the_file_of_a_post_is_fetched(world: DriverWorld, acting: Any, events: RecordedEvents) -> None:
+    address = await world.channel_of_others("News")
+    await acting.follow_channel(address)
+    await world.post_file_in(address, b"a picture")
+    (came,) = await eventually(lambda: events.incoming)
+    assert came.content.HasField("image")
+    assert b"".join([piece async for piece in acting.fetch(came.blob)]) == b"a picture"
+
+
 @needs(Capability.FOLLOW_CHANNELS)
 async def test_an_edited_post_is_told_as_an_edit(
     world: DriverWorld, acting: Any, events: RecordedEvents

@@ -75,6 +75,9 @@ class DriverWorld(Protocol):
     async def post_in(self, channel: str, text: str) -> str:
         """Whoever runs a channel posts there; the network's id of the post."""
 
+    async def post_file_in(self, channel: str, data: bytes) -> None:
+        """Whoever runs a channel posts a picture there."""
+
     async def edit_in(self, channel: str, post: str, text: str) -> None:
         """Whoever runs a channel has a post say something else."""
 

@@ -149,6 +149,11 @@ class MemoryWorld:
             self.driver.link.receive(Incoming(network_id, channel, channel, "", post.content, 1))
         return network_id
 
+    async def post_file_in(self, channel: str, data: bytes) -> None:
+        content = content_pb2.Content(image=content_pb2.ImageContent())
+        blob = await self.file(data)
+        self.driver.link.receive(Incoming("POST1", channel, channel, "", content, 1, blob=blob))
+
     async def edit_in(self, channel: str, post: str, text: str) -> None:
         (listed,) = [one for one in self._posts(channel) if one.ref.network_message_id == post]
         listed.content.text.body = text

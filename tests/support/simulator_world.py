@@ -104,6 +104,13 @@ class SimulatorWorld:
         network_id: str = posted.network_message_id
         return network_id
 
+    async def post_file_in(self, channel: str, data: bytes) -> None:
+        put = await self.ask("PutNetworkBlob", api.PutNetworkBlobRequest(data=data))
+        blob = wire.Blob(ref=put.ref, sha256=put.sha256, size=len(data), shown_as="image")
+        encoded = wire.Content(blob=blob).SerializeToString()
+        request = api.PostInNetworkChannelRequest(channel=channel, encoded=encoded)
+        await self.ask("PostInNetworkChannel", request)
+
     async def edit_in(self, channel: str, post: str, text: str) -> None:
         request = api.PostInNetworkChannelRequest(channel=channel, text=text, edits=post)
         await self.ask("PostInNetworkChannel", request)

@@ -242,9 +242,7 @@ func (c *client) newsletterQuery(node *Node, child Node) {
 
 // Post posts in a channel as who runs it, so many times; with an id it changes that post. It returns the id of the last.
 func (n *Network) Post(address string, said *simnetv1.Content, edits string, count int) (string, error) {
-	around := content.Surroundings{Address: func(address string) string { return address }, File: func(string, string) (content.Sealed, string) {
-		return content.Sealed{}, ""
-	}}
+	around := content.Surroundings{Address: func(address string) string { return address }, File: n.media.sharePublic}
 	message, err := content.Message(said, around)
 	if err != nil {
 		return "", err

@@ -113,6 +113,17 @@ func (m *mediaStore) share(messageID, ref, kind string) (content.Sealed, string)
 	return sealed, m.store(strings.ToLower(kind), sealed)
 }
 
+// sharePublic stores a file that was put in as it is, for a post in a channel.
+func (m *mediaStore) sharePublic(ref, kind string) (content.Sealed, string) {
+	m.mu.Lock()
+	plain := m.files["plain "+ref]
+	m.mu.Unlock()
+	sum := sha256.Sum256(plain)
+	name := mediaName(sum[:])
+	m.put(name, plain)
+	return content.Sealed{Sum: sum[:], Size: uint64(len(plain))}, "/newsletter/newsletter-" + strings.ToLower(kind) + "/" + name + "?ccb=1"
+}
+
 // PutFile keeps a file that messages can be made to carry, by its SHA-256.
 func (n *Network) PutFile(data []byte) (ref string, sum [sha256.Size]byte) {
 	sum = sha256.Sum256(data)
