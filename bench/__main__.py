@@ -16,7 +16,16 @@ from bench.measuring.report import Report
 
 MODULES = {
     name: f"bench.{name}"
-    for name in ("failover", "message", "network", "network_outage", "outage", "placement", "retention")
+    for name in (
+        "failover",
+        "groups",
+        "message",
+        "network",
+        "network_outage",
+        "outage",
+        "placement",
+        "retention",
+    )
 } | {name: f"bench.{name}.benchmark" for name in ("fairness", "media", "routing", "whatsapp_web")}
 
 

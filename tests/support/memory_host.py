@@ -42,6 +42,7 @@ from mesh_session_node.journal import (
     Row,
     StatusChange,
 )
+from mesh_session_node.outbound.member_receipts import Spread
 from mesh_session_node.outbound.outgoing import AcceptedRow, Outgoing
 from mesh_session_node.outbound.preparation import Prepared
 from mesh_session_node.outbound.references import ReferenceLookup
@@ -108,6 +109,7 @@ class MemoryReceipts:
     """Stands for `LateReceipts` and `ReceiptAcks`."""
 
     def __init__(self) -> None:
+        self.spread = Spread()
         self.late: list[tuple[str, Receipt, str]] = []
         """Receipts of messages that were no longer in memory: network id, receipt, member."""
         self.stored: list[int] = []

@@ -6,6 +6,7 @@ Everything here is synchronous: it runs in the callback of the link or of the jo
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -20,9 +21,11 @@ from mesh_session_node.drivers.interface.content import (
     OutgoingMessage,
     References,
     audience_of,
+    person_of,
 )
 from mesh_session_node.drivers.interface.outcomes import Failure, Receipt
 from mesh_session_node.journal import MemberReceipt, StatusChange
+from mesh_session_node.outbound.member_receipts import TOLD
 from mesh_session_node.outbound.outgoing import Outgoing
 from mesh_session_node.outbound.receipts import LateReceipts, ReceiptAcks
 from mesh_session_node.outbound.sent import MAX_DELIVERED, SentCache
@@ -231,9 +234,29 @@ class MessagesInFlight:
         sequence: int,
         identity: Identity | None = None,
     ) -> None:
-        """What became of it. `sequence` counts the receipts that the network wants to be acknowledged."""
+        """What became of it. `sequence` counts the receipts that the network wants to be acknowledged. What
+        members of groups confirm may be handled a little later, in its order.
+        """
+        spread = self._acks.spread
+        if member or spread.holds(self):
+            of_member = partial(self._receipt, network_id, receipt, micros, member, sequence, identity)
+            spread.handle(self, of_member)
+        else:
+            self._receipt(network_id, receipt, micros, member, sequence, identity)
+
+    def _receipt(
+        self,
+        network_id: str,
+        receipt: Receipt,
+        micros: int,
+        member: str,
+        sequence: int,
+        identity: Identity | None,
+    ) -> None:
+        if self.context.closed:  # whoever has the account now is told again
+            return
         sent = self.sent
-        if identity is not None:
+        if identity is not None and TOLD.is_new(self.context.ref.uuid, member, identity):
             context = self.context
             context.people.learn(member, identity)
             if news := context.people.news:
@@ -248,16 +271,23 @@ class MessagesInFlight:
         else:
             if not member and (receipt is not Receipt.DELIVERED or len(sent) > MAX_DELIVERED):
                 sent.remove(network_id)
-            self.receipted(out, receipt, micros, member)
+            self.receipted(out, receipt, micros, member, identity=identity)
         if sequence > self._receipts_upto:
             self._receipts_upto = sequence
             self._acks.posted(self.context, sequence)
 
     def receipted(
-        self, out: Outgoing, receipt: Receipt, micros: int, member: str, *, late: bool = False
+        self,
+        out: Outgoing,
+        receipt: Receipt,
+        micros: int,
+        member: str,
+        *,
+        late: bool = False,
+        identity: Identity | None = None,
     ) -> None:
-        """Store a receipt of a known message; `member` is the group's member whose it is. A `late` one may
-        have been stored before.
+        """Store a receipt of a known message; `member` is the group's member whose it is, and `identity` who
+        that is. A `late` one may have been stored before.
         """
         context, status = self.context, _STATUS_OF[receipt]
         if not member:
@@ -276,12 +306,16 @@ class MessagesInFlight:
             change = StatusChange(out.uuid, status, micros, event, again=late)
             context.host.journal.post(context.ref, change)
             return
-        event = status_event(context, out, status, micros, member=context.people.find(member))
-        context.host.journal.post(
-            context.ref,
-            MemberReceipt(out.uuid, member, status, micros, event),
-            StatusChange(out.uuid, status, micros),
-        )
+        who = context.people.find(member)
+        if identity is not None and not who.display_name:  # it may be one of more members than are remembered
+            who = person_of(member, identity)
+        event = status_event(context, out, status, micros, member=who)
+        stored = MemberReceipt(out.uuid, member, status, micros, event)
+        if status > out.receipted or late:
+            out.receipted = status
+            context.host.journal.post(context.ref, stored, StatusChange(out.uuid, status, micros))
+        else:  # the message says so already, since another member
+            context.host.journal.post(context.ref, stored)
 
     def link_gone(self) -> None:
         """What the network has not acknowledged is sent again after the next login, under the same ids."""

@@ -17,6 +17,7 @@ from mesh_session_node.context.context import SessionContext
 from mesh_session_node.drivers.interface.driver import Link
 from mesh_session_node.drivers.interface.outcomes import Receipt
 from mesh_session_node.journal import Journal
+from mesh_session_node.outbound.member_receipts import Spread
 from mesh_session_node.outbound.outgoing import Outgoing
 from mesh_session_node.store.messages import MessageStore
 from sessionmesh.v1 import message_pb2
@@ -123,6 +124,8 @@ class ReceiptAcks:
     def __init__(self, journal: Journal, late: LateReceipts) -> None:
         self._journal = journal
         self._late = late
+        self.spread = Spread()
+        """What receipts of groups' members pass before they are posted."""
         self._upto: dict[SessionContext, tuple[Link | None, int]] = {}
         self._wake = asyncio.Event()
 
