@@ -152,11 +152,11 @@ func (d *Device) onMembers(said *events.GroupInfo, group string, node *waBinary.
 			Group: group, Time: timestamppb.New(said.Timestamp), Actor: d.actor(said.Sender, said.SenderPN), Change: change,
 			Method: method, Reason: valid(reason),
 		}
-		for _, jid := range people {
-			if person := d.personOf(jid, types.EmptyJID); person != nil {
-				changed.Members = append(changed.Members, person)
-			}
+		var members []party
+		for _, jid := range people[:min(len(people), maxToldMembers)] {
+			members = append(members, party{jid: jid})
 		}
+		d.partiesOf(members, func(_ int, person *internalv1.DeviceNamed) { changed.Members = append(changed.Members, person) })
 		d.notify(&internalv1.DeviceNotice{Notice: &internalv1.DeviceNotice_MembersChanged{MembersChanged: changed}})
 	}
 	method := joinReasons[said.JoinReason]

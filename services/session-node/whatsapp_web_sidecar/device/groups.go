@@ -22,6 +22,9 @@ import (
 // know asks for the group.
 const maxListedMembers = 50_000
 
+// maxToldMembers is how many members are told of one group: more than any has but for communities' announcements.
+const maxToldMembers = 10_000
+
 var errNoAnswer = errors.New("the network's answer says nothing of it")
 
 // A refused is the network's refusal of something, for a reason that its number alone does not tell.
@@ -173,19 +176,27 @@ func (d *Device) groupOf(info *types.GroupInfo, node *waBinary.Node) *internalv1
 	if !info.LinkedParentJID.IsEmpty() {
 		group.Community = address.Of(info.LinkedParentJID)
 	}
+	var members []party
+	var roles []sessionmeshv1.GroupRole
 	for _, one := range info.Participants {
 		if one.Error != 0 {
 			continue
 		}
-		member := &internalv1.DeviceMember{Person: d.personOf(one.JID, other(one)), Role: roleOf(one)}
 		if d.isOwn(one.JID) {
-			group.OwnRole = member.GetRole()
+			group.OwnRole = roleOf(one)
 		}
-		group.Members = append(group.Members, member)
+		members, roles = append(members, party{one.JID, other(one)}), append(roles, roleOf(one))
 	}
-	if count := max(info.ParticipantCount, len(group.GetMembers())); count > 0 {
+	if count := max(info.ParticipantCount, len(members)); count > 0 {
 		group.MemberCount = proto.Uint32(uint32(count))
 	}
+	if len(members) > maxToldMembers {
+		group.MembersTold = false
+		return group
+	}
+	d.partiesOf(members, func(at int, person *internalv1.DeviceNamed) {
+		group.Members = append(group.Members, &internalv1.DeviceMember{Person: person, Role: roles[at]})
+	})
 	return group
 }
 

@@ -20,7 +20,12 @@ func (s *Store) PutLIDMapping(ctx context.Context, lid, pn types.JID) error {
 
 func (s *Store) PutManyLIDMappings(ctx context.Context, mappings []store.LIDMapping) error {
 	var changes []Change
-	for _, mapping := range mappings {
+	for i, mapping := range mappings {
+		if i%mappingsAtOnce == 0 {
+			if err := s.readMappings(mappings[i:min(i+mappingsAtOnce, len(mappings))]); err != nil {
+				return err
+			}
+		}
 		if mapping.LID.Server != types.HiddenUserServer || mapping.PN.Server != types.DefaultUserServer {
 			continue
 		}
@@ -38,6 +43,43 @@ func (s *Store) PutManyLIDMappings(ctx context.Context, mappings []store.LIDMapp
 		changes = append(changes, Change{byNumber, []byte(mapping.LID.User)}, Change{byHidden, []byte(mapping.PN.User)})
 	}
 	return s.note(ctx, changes...)
+}
+
+// mappingsAtOnce is of how many people one question reads what is known: those of a large group come together.
+const mappingsAtOnce = unitsAtOnce / 2
+
+// readMappings reads what is known of people at once, where it is not in memory.
+func (s *Store) readMappings(mappings []store.LIDMapping) error {
+	var units []string
+	for _, mapping := range mappings {
+		if !mapping.LID.IsEmpty() && !mapping.PN.IsEmpty() {
+			units = append(units, unitOf(peerKey(mapping.PN.User, "lid")), unitOf(peerKey(hiddenUser(mapping.LID), "pn")))
+		}
+	}
+	if s.together(s.ctx, units, func(*unit) {}) != nil {
+		return ErrNotStored
+	}
+	return nil
+}
+
+// GetManyPNsForLIDs returns the numbers of those whose are known.
+func (s *Store) GetManyPNsForLIDs(lids []types.JID) (map[types.JID]types.JID, error) {
+	of := map[string][]types.JID{}
+	for _, lid := range lids {
+		unit := unitOf(peerKey(hiddenUser(lid), "pn"))
+		of[unit] = append(of[unit], lid)
+	}
+	found := map[types.JID]types.JID{}
+	if s.together(s.ctx, slices.Collect(maps.Keys(of)), func(u *unit) {
+		for _, lid := range of[u.name] {
+			if user := u.rows[peerKey(hiddenUser(lid), "pn")]; user != nil {
+				found[lid] = types.JID{User: string(user), Server: types.DefaultUserServer}
+			}
+		}
+	}) != nil {
+		return nil, ErrNotStored
+	}
+	return found, nil
 }
 
 // KeepOtherNumber keeps that a number is another way to write that of whom a hidden id is, who is not found by it.

@@ -3,6 +3,7 @@ package server_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"testing"
@@ -269,6 +270,36 @@ func TestARefusalSaysWhetherTheAccountIsAMemberAtAll(t *testing.T) {
 			t.Error(group, want, result)
 		}
 	}
+}
+
+func (l *link) look(group string) *internalv1.DeviceGroup {
+	l.t.Helper()
+	return l.mustCall(&internalv1.DeviceCall{Call: &internalv1.DeviceCall_GetGroup{GetGroup: &internalv1.GetGroupCall{Group: group}}}).GetGroups()[0]
+}
+
+func TestWhoIsInALargeGroupIsReadInFewQuestions(t *testing.T) {
+	n, s, rows := world(t)
+	people := []string{account}
+	for i := range 1000 {
+		people = append(people, fmt.Sprintf("+4915200%06d", i))
+	}
+	if _, err := n.SetNetwork(t.Context(), &simulatorv1.SetNetworkRequest{HiddenPhones: people[500:]}); err != nil {
+		t.Fatal(err)
+	}
+	l := s.open(rows)
+	group := n.group(people...)
+	l.entered()
+	before := 0
+	l.with(func() { before = l.reads })
+	if told := l.look(group); len(told.GetMembers()) != 1001 || told.GetMembers()[1].GetPerson().GetAddress() != "phone:"+people[1] ||
+		told.GetMembers()[1000].GetPerson().GetAddress() != "hidden:9"+people[1000][1:] {
+		t.Fatal(told)
+	}
+	l.with(func() {
+		if l.reads-before > 100 {
+			t.Fatal(l.reads - before)
+		}
+	})
 }
 
 func ptr[T any](value T) *T { return &value }

@@ -229,6 +229,7 @@ type link struct {
 	rows   map[string][]byte
 	put    map[string]bool // every row that was ever stored
 	writes int
+	reads  int // questions for rows
 	hold   bool
 	refuse bool
 	// dying: rows are stored, and nobody is told.
@@ -252,6 +253,7 @@ func (l *link) hear(response *internalv1.RunResponse) {
 	defer l.rowsMu.Unlock()
 	switch said := response.GetResponse().(type) {
 	case *internalv1.RunResponse_ReadRows:
+		l.reads++
 		read := &internalv1.RowsRead{Sequence: said.ReadRows.GetSequence()}
 		for key, value := range l.rows {
 			if slices.Contains(said.ReadRows.GetKeys(), key) ||
