@@ -16,7 +16,8 @@ def test_the_documentation_has_the_contracts_table() -> None:
 def test_every_row_of_the_table_is_asked_of_drivers_by_some_case() -> None:
     folder = Path(__file__).parent
     suite = "".join(
-        (folder / f"test_{name}.py").read_text() for name in ("driver_contract", "notices", "chat_actions")
+        (folder / f"test_{name}.py").read_text()
+        for name in ("driver_contract", "notices", "chat_actions", "group_notices")
     )
     needed = {name for asked in re.findall(r"@needs\((.*?)\)", suite) for name in asked.split(", ")}
     assert [can.name for can in Can if f"Can.{can.name}" not in needed] == []

@@ -27,6 +27,7 @@ class Can(Enum):
     FILES = "files, both ways"
     TELLS_CONTACTS = "what the account's phone does with its address book"
     TELLS_PEOPLE = "what people show that they did not before"
+    TELLS_GROUPS = "what others do in groups and communities, told"
     TELLS_CHATS = "what the account's phone does with chats and labels"
     TELLS_TIMERS = "that messages of a chat disappear after another time"
 

@@ -14,6 +14,7 @@ from mesh_session_node.drivers.memory.driver import MemoryDriver
 from mesh_session_node.drivers.memory.rows import RowsDriver
 from mesh_session_node.drivers.simulated.driver import SimulatedDriver
 from mesh_session_node.drivers.whatsapp_web.driver import WhatsappWebDriver
+from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import call_pb2, message_pb2
 from tests.support.driver_capabilities import EVERYTHING, Can
 from tests.support.memory_world import memory_world, rows_world
@@ -62,6 +63,9 @@ class DriverWorld(Protocol):
 
     async def ask_to_join(self, group: str, code: str, person: str) -> None:
         """A person (an address) asks to join a group, by the code of its invite link."""
+
+    async def act_in_group(self, person: str, query: wire.Query) -> wire.Answer:
+        """A person (an address) does in a group what a client could; the network's answer."""
 
     async def refuse_being_added(self, person: str) -> None:
         """From now on a person (an address) can only be invited to groups."""
@@ -201,12 +205,11 @@ def each_by_itself(world: World) -> Callable[[], AbstractAsyncContextManager[Wor
     return started
 
 
+NOT_IN_MEMORY = (Can.OFFERS_NOTICES_AGAIN, Can.TELLS_GROUPS)
 WORLDS: Mapping[str, WorldKind] = {
-    "memory": WorldKind(
-        MemoryDriver, EVERYTHING - {Can.ROWS, Can.OFFERS_NOTICES_AGAIN}, each_by_itself(memory_world)
-    ),
+    "memory": WorldKind(MemoryDriver, EVERYTHING - {Can.ROWS, *NOT_IN_MEMORY}, each_by_itself(memory_world)),
     "memory, in rows": WorldKind(
-        RowsDriver, EVERYTHING - {Can.RATCHET, Can.OFFERS_NOTICES_AGAIN}, each_by_itself(rows_world)
+        RowsDriver, EVERYTHING - {Can.RATCHET, *NOT_IN_MEMORY}, each_by_itself(rows_world)
     ),
     "simulated": WorldKind(
         SimulatedDriver, EVERYTHING - {Can.ROWS, Can.PASSKEYS}, each_by_itself(simulated_world)

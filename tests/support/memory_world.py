@@ -34,6 +34,7 @@ from mesh_session_node.drivers.memory.channel_actions import MemoryChannel
 from mesh_session_node.drivers.memory.driver import MemoryDriver
 from mesh_session_node.drivers.memory.group_actions import OWN
 from mesh_session_node.drivers.memory.rows import RowsDriver, first_rows
+from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import call_pb2, channel_pb2, content_pb2, group_pb2, message_pb2
 from sessionmesh.v1.profile_pb2 import BusinessProfile
 from tests.support.eventually import eventually
@@ -116,6 +117,9 @@ class MemoryWorld:
     async def ask_to_join(self, group: str, code: str, person: str) -> None:
         asking = self.driver.of_groups.requests.setdefault(group, [])
         asking.append(JoinRequest(Named(person), 1))
+
+    async def act_in_group(self, person: str, query: wire.Query) -> wire.Answer:
+        raise NotImplementedError
 
     async def refuse_being_added(self, person: str) -> None:
         self.driver.of_groups.unaddable.add(person)

@@ -78,10 +78,13 @@ class SimulatorWorld:
         return address
 
     async def ask_to_join(self, group: str, code: str, person: str) -> None:
-        query = wire.Query(join_group=wire.Invite(code=code))
-        phone = person.removeprefix("phone:")
-        done = await self.ask("ActInGroup", api.ActInGroupRequest(phone=phone, query=query))
-        assert done.answer.joined.pending
+        answer = await self.act_in_group(person, wire.Query(join_group=wire.Invite(code=code)))
+        assert answer.joined.pending
+
+    async def act_in_group(self, person: str, query: wire.Query) -> wire.Answer:
+        request = api.ActInGroupRequest(phone=person.removeprefix("phone:"), query=query)
+        answer: wire.Answer = (await self.ask("ActInGroup", request)).answer
+        return answer
 
     async def refuse_being_added(self, person: str) -> None:
         await self.ask("SetNetwork", api.SetNetworkRequest(unaddable_phones=[person.removeprefix("phone:")]))

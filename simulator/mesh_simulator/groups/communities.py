@@ -40,6 +40,8 @@ class Communities:
         group.community_id = "" if link.unlink else community.group_id
         self._directory.save_group(group)
         self._news.linked(community, group, phone, unlinked=link.unlink)
+        if not link.unlink:
+            self._groups.enter_community(community, list(group.members), phone)
 
     def leave(self, phone: str, community_id: str) -> None:
         """Leave a community and all of its groups."""

@@ -185,6 +185,11 @@ class Membership:
                 joined, by = wire.MEMBER_CHANGE_JOINED, wire.JOIN_METHOD_COMMUNITY
                 self._enter(other, coming, actor, joined, by)
 
+    def enter_community(self, community: Group, phones: Sequence[str], actor: str) -> None:
+        """The members of a group that was linked to a community come into that, too."""
+        coming = [phone for phone in phones if phone not in community.members]
+        self._enter(community, coming, actor, wire.MEMBER_CHANGE_JOINED, wire.JOIN_METHOD_COMMUNITY)
+
     def _check_room(self, group: Group) -> None:
         if len(group.members) >= MAX_MEMBERS:
             raise GroupRefused(Reason.QUERY_ERROR_REASON_FULL, "the group is full")
