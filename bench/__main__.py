@@ -17,6 +17,7 @@ from bench.measuring.report import Report
 MODULES = {
     name: f"bench.{name}"
     for name in (
+        "contacts",
         "failover",
         "groups",
         "message",

@@ -7,6 +7,7 @@ import typer
 from mesh_cli.commands import (
     account,
     chat,
+    contact,
     db,
     endpoint,
     events,
@@ -54,6 +55,7 @@ app.add_typer(account.app, name="account", rich_help_panel=USE)
 app.add_typer(session.app, name="session", rich_help_panel=USE)
 app.command(rich_help_panel=USE)(pair)
 app.command(rich_help_panel=USE)(send)
+app.add_typer(contact.app, name="contact", rich_help_panel=USE)
 app.add_typer(message.app, name="message", rich_help_panel=USE)
 app.add_typer(chat.app, name="chat", rich_help_panel=USE)
 app.add_typer(group.app, name="group", rich_help_panel=USE)

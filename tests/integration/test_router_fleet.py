@@ -268,3 +268,12 @@ async def test_a_plan_for_what_cannot_be_is_refused(
     request = fleet_pb2.PlanCapacityRequest(**fields)
     refused = await failing(world.fleet.PlanCapacity(request, metadata=ADMIN))
     assert (refused.code, refused.field) == (StatusCode.INVALID_ARGUMENT, field)
+
+
+async def test_caches_are_cleared_by_operators_and_of_tenants_that_are_named(own_world: RouterWorld) -> None:
+    cleared = await own_world.fleet.ClearCaches(fleet_pb2.ClearCachesRequest(), metadata=ADMIN)
+    assert cleared.cleared == 0  # this router has no Redis
+    refused = await failing(
+        own_world.fleet.ClearCaches(fleet_pb2.ClearCachesRequest(tenant_id="tnt_?"), metadata=ADMIN)
+    )
+    assert refused.code == StatusCode.INVALID_ARGUMENT

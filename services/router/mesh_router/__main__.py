@@ -14,6 +14,7 @@ from mesh_core.etcd import Etcd
 from mesh_core.etcd.discovery import ServiceDirectory, ServiceInfo, register
 from mesh_core.events.notify import Notifier
 from mesh_core.jobs.store import keep_deleting_ended
+from mesh_core.kept.answers import KeptAnswers
 from mesh_core.ownership.view import OwnerView
 from mesh_core.paging import Pager
 from mesh_core.process.service import Stop, run
@@ -108,10 +109,11 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         tenants = TenantService(database, pager, policy, deletions, erasures)
         server.add(tenant_pb2_grpc.add_TenantServiceServicer_to_server, tenants)
         server.add_bytes("sessionmesh.v1.TenantService", {"ListApiKeys": tenants.list_api_keys})
+        kept = KeptAnswers(settings.redis.url)
         connects = NodeConnects(database, view, channels, settings.auth.mesh_key)
         server.add(
             fleet_pb2_grpc.add_FleetServiceServicer_to_server,
-            FleetService(database, view, pager, fleet, connects),
+            FleetService(database, view, pager, fleet, connects, kept),
         )
         jobs = JobService(
             database,
@@ -139,6 +141,7 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         await server.stop()
         await audit.close()
         await entry.close()
+        await kept.close()
         peer_pool.close()
         await channels.close()
     await etcd.close()

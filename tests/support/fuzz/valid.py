@@ -481,6 +481,7 @@ _SIMPLE: dict[str, Callable[[World], Fields]] = {
     "EventService.Subscribe": live("cursor", event_types=["message.*"]),
     "FleetService.ConnectAccounts": live("tenant_id", "node_id", dry_run=True),
     "FleetService.DrainNode": live("node_id", force=True),
+    "FleetService.ClearCaches": live("tenant_id"),
     "FleetService.GetCapacity": live(),
     "FleetService.GetPlacement": live("account_id"),
     "FleetService.ListNodes": live(page_size=10),

@@ -94,6 +94,27 @@ def undrain(context: typer.Context, node: NodeArgument, as_json: AsJson = False)
         print_nodes([found])
 
 
+@app.command(name="clear-caches")
+def clear_caches(
+    context: typer.Context,
+    everybody: Annotated[bool, typer.Option("--all", help="What all tenants were answered.")] = False,
+    tenant: Annotated[str, typer.Option(metavar="TENANT_ID", help="Only what this tenant was.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Forget what networks answered of numbers, people, pictures and businesses: they are asked again."""
+    if bool(tenant) == everybody:
+        raise typer.BadParameter("say whose: --all or --tenant")
+
+    async def work(client: Client) -> fleet_pb2.ClearCachesResponse:
+        return await client.fleet.ClearCaches(fleet_pb2.ClearCachesRequest(tenant_id=tenant))
+
+    found = call(context, work)
+    if as_json:
+        print(json.dumps(as_dict(found)))
+    else:
+        print(f"{found.cleared:,} answers are forgotten")
+
+
 @app.command()
 def connect(
     context: typer.Context,

@@ -11,10 +11,10 @@ import typer
 
 from mesh_cli.commands.media.amounts import bytes_text, files_text, read_bytes, read_time
 from mesh_cli.commands.media.policy import category_of, change, change_rules, print_policy, read_policy
-from mesh_cli.commands.media.progress import transfer_bar
 from mesh_cli.commands.media.storage import migrate, scan
 from mesh_cli.commands.media.usage import print_accounts, print_usage, read_accounts, read_usage
 from mesh_cli.commands.output import MAX_PAGE, AsJson, show
+from mesh_cli.commands.progress import transfer_bar
 from mesh_cli.commands.target import EXIT_FAILED, call, fail
 from mesh_cli.commands.tenant import TenantOption, tenant_id
 from mesh_cli.commands.terminal import say

@@ -11,8 +11,9 @@ from typing import Any
 from mesh_core.database import Database
 from mesh_core.errors import InvalidField, NotFound
 from mesh_core.etcd import Etcd
-from mesh_core.ids import SHARDS
+from mesh_core.ids import SHARDS, Prefix, decode
 from mesh_core.jobs import job_message
+from mesh_core.kept.answers import KeptAnswers
 from mesh_core.ownership.keys import NodeInfo, NodeState
 from mesh_core.ownership.view import Owner, OwnerView
 from mesh_core.paging import Pager
@@ -63,8 +64,15 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
     """Nodes, placement, capacity, drains. Each response shows one moment."""
 
     def __init__(
-        self, database: Database, view: OwnerView, pager: Pager, fleet: Fleet, connects: NodeConnects
+        self,
+        database: Database,
+        view: OwnerView,
+        pager: Pager,
+        fleet: Fleet,
+        connects: NodeConnects,
+        kept: KeptAnswers,
     ) -> None:
+        self._kept = kept
         self._connects = connects
         self._database = database
         self._view = view
@@ -128,6 +136,12 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
         self, request: fleet_pb2.ConnectAccountsRequest, context: Any
     ) -> fleet_pb2.ConnectAccountsResponse:
         return await self._connects.connect(request)
+
+    async def ClearCaches(
+        self, request: fleet_pb2.ClearCachesRequest, context: Any
+    ) -> fleet_pb2.ClearCachesResponse:
+        tenant = decode(Prefix.TENANT, request.tenant_id, "tenant_id") if request.tenant_id else None
+        return fleet_pb2.ClearCachesResponse(cleared=await self._kept.clear(tenant))
 
     async def GetCapacity(
         self, request: fleet_pb2.GetCapacityRequest, context: Any
