@@ -93,6 +93,7 @@ async def test_a_repeat_after_a_crash_finds_what_the_network_made(
         ({"members": [ADA, ADA]}, "members"),
         ({"members": [f"+49151200{at:05}" for at in range(257)]}, "members"),
         ({"community": ADA}, "community"),
+        ({"picture_media_id": "acc_01M8P08WR4FYESWQQ7FVWK8FX7"}, "picture_media_id"),
         ({"settings": {"disappear_after": {"seconds": 91 * 86_400}}}, "settings.disappear_after"),
         ({"settings": {"disappear_after": {"nanos": 5}}}, "settings.disappear_after"),
         ({"settings": {"member_add_mode": 7}}, "settings.member_add_mode"),

@@ -67,13 +67,14 @@ class GroupQueries:
 
     def _change_members(self, phone: str, query: wire.Query) -> wire.Answer:
         change = query.change_members
+        group = self._groups.group(phone, change.group_id)
         if change.remove and [self._directory.phone_at(one) for one in change.remove] == [phone]:
             self._groups.leave(phone, change.group_id)
         elif change.remove:
             self._groups.change_members(phone, change.group_id, wire.MEMBER_ACTION_REMOVE, change.remove)
         if change.add:
             self._groups.change_members(phone, change.group_id, wire.MEMBER_ACTION_ADD, change.add)
-        return self._whole(phone, self._directory.groups[change.group_id])
+        return self._whole(phone, group)
 
     def _change_group(self, phone: str, query: wire.Query) -> wire.Answer:
         ref = query.change_group.picture_ref

@@ -140,3 +140,7 @@ def test_groups_are_there_after_a_restart(network: Network) -> None:
 
     group = network.directory.groups[group_id]
     assert msgspec.convert(msgspec.to_builtins(group), type(group)) == group
+
+
+def test_a_group_that_is_not_there_is_refused(network: Network) -> None:
+    assert reason(ask(network, ALICE, change_members=wire.ChangeMembers())) == "NOT_FOUND"

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import blake2b
 
+from mesh_core import ids
 from mesh_core.errors import FailedPrecondition, InvalidField, MeshError, NotFound
+from mesh_core.ids import Prefix
 from mesh_session_node.account.session import Session
 from mesh_session_node.calls.account_call import AccountCalls, in_time
 from mesh_session_node.drivers.interface.capabilities import Capability
@@ -69,6 +71,7 @@ class GroupCalls:
         """The bytes of a picture that a group is to show; none for an empty id."""
         if not media_id:
             return b""
+        ids.decode(Prefix.MEDIA, media_id, field)
         media, data = await self.pictures.read(session.context.ref.tenant, media_id, MAX_PICTURE_BYTES)
         if media.state != content_pb2.MEDIA_STATE_READY:
             raise FailedPrecondition(f"media {media_id} is not ready", "MEDIA_NOT_READY")
