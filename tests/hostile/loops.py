@@ -55,6 +55,7 @@ READ_BY: dict[Poison, tuple[str, ...]] = {
         "migrations-of-storage",
         "scans-of-storage",
         "replays",
+        "history",
     ),
     poison.accounts: (
         "journal",

@@ -55,6 +55,7 @@ from mesh_session_node.settings import SessionNodeSettings
 from mesh_session_node.store.accounts import AccountStore, SendLimits
 from mesh_session_node.store.chats import ChatStore
 from mesh_session_node.store.driver_rows import DriverRowStore
+from mesh_session_node.store.history_jobs import HistoryJobs
 from mesh_session_node.store.labels import LabelStore
 from mesh_session_node.store.media import MediaClient
 from mesh_session_node.store.messages import MessageStore
@@ -149,6 +150,7 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
             kept=kept,
             chats=ChatStore(database.pool),
             labels=LabelStore(database.pool),
+            history=HistoryJobs(database.pool),
             ownership=ownership,
         )
         journal_task = supervisor.start("journal", journal.run(node.on_commit))
@@ -206,7 +208,9 @@ def _add_services(
     server.add(call_pb2_grpc.add_CallServiceServicer_to_server, CallService(calls, node.calls))
     channel_service = ChannelService(calls, node.channels, messages, pictures, pager)
     server.add(channel_pb2_grpc.add_ChannelServiceServicer_to_server, channel_service)
-    chat_service = ChatService(calls, node.chats, node.labels, node.references, pager)
+    chat_service = ChatService(
+        calls, node.chats, node.labels, node.references, pager, HistoryJobs(database.pool)
+    )
     server.add(chat_pb2_grpc.add_ChatServiceServicer_to_server, chat_service)
     groups = GroupCalls(calls, node.groups, pictures)
     group_service = GroupService(groups, node.group_news, messages, pager)

@@ -333,6 +333,12 @@ async def changed_privacy(world: World) -> Fields:
     return await paired_account(world) | {"privacy_settings": settings, "update_mask": mask}
 
 
+async def past_of_chat(world: World) -> Fields:
+    """Of an account of its own, whose jobs are few."""
+    before = {"before_time": {"seconds": 1_700_000_000}, "max_messages": 10}
+    return await paired_account(world) | {"request_id": unique(), "chat": f"phone:{new_phone()}"} | before
+
+
 async def changed_chat(world: World) -> Fields:
     chat = {"address": f"phone:{new_phone()}", "pinned": True, "mute_until": {"seconds": 4_000_000_000}}
     return await connected(world) | {"chat": chat, "update_mask": {"paths": ["pinned", "mute_until"]}}
@@ -686,6 +692,7 @@ _PREPARED: dict[str, Make] = {
     "ChatService.MarkChatRead": known_chat(),
     "ChatService.SetChatLabel": labelled_chat,
     "ChatService.SetMessageLabel": labelled_message,
+    "ChatService.SyncHistory": past_of_chat,
     "ChatService.UpdateChat": changed_chat,
     "ChatService.UpdateLabel": changed_label,
     "ContactService.CheckNumbers": checked_numbers,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from mesh_session_node.calls.chat_reading import ChatReading
 from mesh_session_node.calls.chat_settings import ChatSettings
+from mesh_session_node.calls.history_calls import HistoryCalls
 from mesh_session_node.calls.label_calls import LabelCalls
 from sessionmesh.v1 import chat_pb2_grpc
 
 
-class ChatService(ChatSettings, ChatReading, LabelCalls, chat_pb2_grpc.ChatServiceServicer):
+class ChatService(HistoryCalls, ChatSettings, ChatReading, LabelCalls, chat_pb2_grpc.ChatServiceServicer):
     """What it does not define is answered UNIMPLEMENTED by the chassis."""

@@ -70,6 +70,15 @@ class Chats:
         micros = 0 if sent is None else to_timestamp(sent).ToMicroseconds()
         return Reference(ref.network_message_id, ref.chat, ref.sender, None, micros)
 
+    async def oldest(self, session: SessionContext, address: str) -> Reference | None:
+        """The oldest message of a chat that is stored, as the network knows it."""
+        message = await self.store.oldest(session.ref.uuid, address)
+        if message is None:
+            return None
+        ref, sent = ref_of_row(message), message["network_time"]
+        micros = 0 if sent is None else to_timestamp(sent).ToMicroseconds()
+        return Reference(ref.network_message_id, ref.chat, ref.sender, None, micros)
+
     async def changed(
         self,
         session: SessionContext,

@@ -36,6 +36,7 @@ from mesh_session_node.inbound.chats import Chats
 from mesh_session_node.inbound.group_list import GroupList
 from mesh_session_node.inbound.group_news import GroupNews
 from mesh_session_node.inbound.groups import GroupBook
+from mesh_session_node.inbound.history import Histories
 from mesh_session_node.inbound.labels import Labels
 from mesh_session_node.inbound.media import MediaFetcher
 from mesh_session_node.inbound.notice_takers import notice_takers
@@ -62,6 +63,7 @@ from mesh_session_node.outbound.sender import Sender
 from mesh_session_node.store.accounts import AccountRow, AccountStore, SessionRow
 from mesh_session_node.store.chats import ChatStore
 from mesh_session_node.store.driver_rows import DriverRowStore
+from mesh_session_node.store.history_jobs import HistoryJobs
 from mesh_session_node.store.labels import LabelStore
 from mesh_session_node.store.media import MediaClient
 from mesh_session_node.store.messages import MessageStore
@@ -90,6 +92,7 @@ class Node:
         kept: KeptAnswers,
         chats: ChatStore,
         labels: LabelStore,
+        history: HistoryJobs,
         ownership: NodeOwnership,
     ) -> None:
         self.loop = asyncio.get_running_loop()
@@ -136,6 +139,7 @@ class Node:
         self.lookup = AccountLookup(node_id, self.registry, self.loader, ownership)
         self.handler = NodeShardHandler(self.registry, self.loader, journal, time.monotonic)
         sessions = self.registry.sessions
+        self._histories = Histories(history, self.chats, sessions)
         self._networks = Networks(sessions)
         metrics.RISKY.set_function(lambda: sum(one.context.risk.raised for one in sessions.values()))
         metrics.OUTBOX.set_function(lambda: sum(session.sender.queued for session in sessions.values()))
@@ -148,6 +152,7 @@ class Node:
         supervisor.start(
             "keepalive", maintenance.keep_alive(self.registry.sessions, settings.keepalive_seconds)
         )
+        supervisor.start("history", self._histories.run())
         supervisor.start("late receipts", self._late_receipts.run())
         supervisor.start("receipt acknowledgements", self._receipt_acks.run())
         supervisor.start(

@@ -1,0 +1,195 @@
+"""The past of chats, fetched from the account's phone as jobs: by whoever owns the account, page after page,
+each stored before the next is asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Protocol, cast
+
+import structlog
+from asyncpg import Record
+from asyncpg.pgproto.pgproto import UUID
+from google.rpc import code_pb2, status_pb2
+from msgspec import DecodeError
+from msgspec.structs import replace
+
+from mesh_core.database import UNAVAILABLE
+from mesh_core.errors import Unavailable
+from mesh_core.ids import Prefix, encode, new_uuid
+from mesh_session_node.context.context import SessionContext
+from mesh_session_node.context.events import timestamp
+from mesh_session_node.drivers.interface.capabilities import Acting
+from mesh_session_node.drivers.interface.chat_actions import MAX_HISTORY_PAGE, HistoryPage
+from mesh_session_node.drivers.interface.content import Incoming, Reference
+from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, Refused
+from mesh_session_node.inbound.arrivals import Arrival
+from mesh_session_node.inbound.chats import Chats
+from mesh_session_node.inbound.fitting import fit_incoming
+from mesh_session_node.inbound.received import as_message
+from mesh_session_node.journal import Committed, Duplicate, InboundMessage
+from mesh_session_node.store.chats import ChatFilter
+from mesh_session_node.store.history_jobs import HistoryJobs, HistoryPlan, plan_of
+from sessionmesh.v1 import chat_pb2 as pb
+from sessionmesh.v1 import job_pb2
+from sessionmesh.v1.common_pb2 import MessageRef
+
+logger = structlog.get_logger(__name__)
+
+AT_ONCE = 8
+"""Accounts of a node whose past is fetched at the same time."""
+
+
+class RunningSession(Protocol):
+    """A session of this node."""
+
+    @property
+    def context(self) -> SessionContext: ...
+
+
+class Histories:
+    """Works on the jobs of the accounts that run here."""
+
+    def __init__(self, jobs: HistoryJobs, chats: Chats, sessions: Mapping[str, RunningSession]) -> None:
+        self._jobs = jobs
+        self._chats = chats
+        self._sessions = sessions
+        self._running: set[UUID] = set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            try:
+                for row in await self._jobs.unfinished():
+                    self._begin(row)
+            except UNAVAILABLE as error:
+                logger.warning("no look for jobs about history", error=repr(error))
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    def _begin(self, row: Record) -> None:
+        if row["account"] is None or row["account"] in self._running or len(self._running) >= AT_ONCE:
+            return
+        session = self._sessions.get(encode(Prefix.ACCOUNT, row["account"]))
+        if session is None or session.context.link is None:
+            return
+        self._running.add(row["account"])
+        context = session.context
+        context.host.spawn(f"history of {context.id}", self._work(context, row))
+
+    async def _work(self, session: SessionContext, row: Record) -> None:
+        try:
+            await self._fetch(session, row)
+        except _LATER as error:
+            logger.warning("a job about history waits", account_id=session.id, error=repr(error))
+        except (Refused, DecodeError) as error:
+            status = status_pb2.Status(code=code_pb2.FAILED_PRECONDITION, message=str(error) or "refused")
+            await self._jobs.end(row["id"], job_pb2.JOB_STATE_FAILED, status.SerializeToString())
+        finally:
+            self._running.discard(row["account"])
+
+    async def _fetch(self, session: SessionContext, row: Record) -> None:
+        """Until the job has ended, or the account runs here no more."""
+        job, done, plan = row["id"], row["done"], plan_of(row)
+        while await self._jobs.step(job, plan, done):
+            left = row["total"] - done
+            following = await self._ready(session, plan) if left > 0 else None
+            if following is None:
+                await self._jobs.end(job, job_pb2.JOB_STATE_SUCCEEDED)
+                return
+            plan = following
+            if session.closed or session.link is None:
+                return
+            before = Reference(plan.network_id, plan.chat, plan.sender, None, plan.time)
+            link = cast(Acting, session.link)
+            page = await link.fetch_history(plan.chat, before, min(left, MAX_HISTORY_PAGE))
+            if not await self._store(session, job, plan, page):
+                return
+            done += len(page.messages)
+            plan = _behind(plan, page)
+            await asyncio.sleep(_PAUSE_SECONDS)
+        await self._jobs.end(job, job_pb2.JOB_STATE_CANCELLED)
+
+    async def _ready(self, session: SessionContext, plan: HistoryPlan) -> HistoryPlan | None:
+        """The plan with where to go on; None: there is nothing left."""
+        if not plan.chat:
+            if not plan.all_chats:
+                return None
+            await self._chats.store.fold(session.ref.uuid)
+            wanted = ChatFilter(show_archived=True, after=plan.behind)
+            rows = await self._chats.store.page(session.ref.uuid, wanted, 1)
+            if not rows:
+                return None
+            plan = replace(plan, chat=rows[0]["chat"], behind=(rows[0]["micros"], rows[0]["chat"]))
+        if plan.begun:
+            return plan
+        plan = replace(plan, begun=True)
+        if plan.network_id or plan.time:
+            return plan
+        oldest = await self._chats.oldest(session, plan.chat)
+        if oldest is None:
+            return plan
+        return replace(plan, network_id=oldest.network_id, sender=oldest.sender, time=oldest.time)
+
+    async def _store(self, session: SessionContext, job: UUID, plan: HistoryPlan, page: HistoryPage) -> bool:
+        """Store a page; False: the account is no longer this node's."""
+        came = [fit_incoming(message) for message in page.messages]
+        stored = [session.host.journal.write(session.ref, _row(session, one)) for one in came]
+        outcomes = await asyncio.gather(*stored)
+        if not all(isinstance(one, Committed | Duplicate) for one in outcomes):
+            return False
+        new = sum(isinstance(one, Committed) for one in outcomes)
+        if new or page.exhausted:
+            synced = pb.HistoryEvent(
+                job_id=encode(Prefix.JOB, job), chat=plan.chat, message_count=new, exhausted=page.exhausted
+            )
+            _show_oldest(synced, came, plan)
+            event = session.events.of("history.synced", time.time_ns() // 1000, history=synced)
+            return isinstance(await session.host.journal.write(session.ref, event), Committed)
+        return True
+
+
+def _behind(plan: HistoryPlan, page: HistoryPage) -> HistoryPlan:
+    """Where the next page begins: in the next chat, where there is nothing older in this one."""
+    if page.exhausted or not page.messages:
+        return HistoryPlan(all_chats=plan.all_chats, behind=plan.behind)
+    last = page.messages[-1]
+    sender = "" if last.from_account else last.sender
+    return replace(plan, network_id=last.network_id, sender=sender, time=last.time)
+
+
+def _row(session: SessionContext, came: Incoming) -> InboundMessage:
+    uuid = new_uuid()
+    message = as_message(Arrival(session, None, came), uuid, {})
+    return InboundMessage(
+        id=uuid,
+        network_id=came.network_id,
+        chat=came.chat,
+        content=message.SerializeToString(),
+        event=None,
+        network_time=came.time,
+        direction=message.direction,
+        status=message.status,
+        media=came.blob,
+    )
+
+
+def _show_oldest(synced: pb.HistoryEvent, came: Sequence[Incoming], plan: HistoryPlan) -> None:
+    if came:
+        last = came[-1]
+        sender = "" if last.from_account else last.sender
+        network_id, micros = last.network_id, last.time
+    else:
+        network_id, sender, micros = plan.network_id, plan.sender, plan.time
+    if network_id:
+        synced.oldest_message.CopyFrom(
+            MessageRef(network_message_id=network_id, chat=plan.chat, sender=sender, from_account=not sender)
+        )
+    if micros:
+        synced.oldest_message_time.CopyFrom(timestamp(micros))
+
+
+_LATER: tuple[type[Exception], ...] = (ConnectionEnded, TimeoutError, Unavailable, *UNAVAILABLE)
+_LOOK_SECONDS = 1.0
+_PAUSE_SECONDS = 0.05

@@ -1,0 +1,87 @@
+"""Jobs that fetch the past of chats, as Postgres has them."""
+
+from __future__ import annotations
+
+import msgspec
+from asyncpg import Pool, Record
+from asyncpg.pgproto.pgproto import UUID
+
+from mesh_core.database.requests import Method, claim_request
+from mesh_core.errors import ResourceExhausted
+from mesh_core.ids import new_uuid
+from sessionmesh.v1 import job_pb2
+
+MAX_UNFINISHED = 10
+"""Of one account."""
+
+
+class HistoryPlan(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far a job is. `chat` is the one whose past is fetched, from before the message with `network_id`,
+    which `sender` wrote ("": the account), or from before `time`, in microseconds since the epoch. `behind`:
+    of all chats, those are left that stand behind this one, by the time of its last message and its address.
+    """
+
+    chat: str = ""
+    network_id: str = ""
+    sender: str = ""
+    time: int = 0
+    begun: bool = False
+    all_chats: bool = False
+    behind: tuple[int, str] | None = None
+
+
+class HistoryJobs:
+    """Raises what `mesh_core.database.UNAVAILABLE` names."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def begin(
+        self, tenant: UUID, account: UUID, request_id: str, digest: bytes, plan: HistoryPlan, most: int
+    ) -> Record:
+        """A new job for `most` messages, or the one that the same request began. Raises `AlreadyExists`
+        REQUEST_ID_REUSED, `ResourceExhausted` QUOTA_EXCEEDED.
+        """
+        async with self._pool.acquire() as connection, connection.transaction():
+            job = new_uuid()
+            method = Method.SYNC_HISTORY
+            first = await claim_request(connection, account, method, request_id, digest, job)
+            if first is not None:
+                row = await connection.fetchrow("SELECT * FROM job WHERE id = $1", first)
+            else:
+                if await connection.fetchval(_COUNT, account, _KIND) >= MAX_UNFINISHED:
+                    words = f"the account has {MAX_UNFINISHED} of these jobs under way"
+                    raise ResourceExhausted(words, "QUOTA_EXCEEDED", retry_after=60.0)
+                detail = msgspec.json.encode(plan).decode()
+                row = await connection.fetchrow(_BEGIN, job, tenant, account, _KIND, plan.chat, detail, most)
+            assert row is not None  # noqa: S101 - it was inserted, and jobs outlive request ids
+            return row
+
+    async def unfinished(self) -> list[Record]:
+        """All jobs that have not ended, whoever's."""
+        return await self._pool.fetch("SELECT * FROM job WHERE kind = $1 AND end_time IS NULL", _KIND)
+
+    async def step(self, job: UUID, plan: HistoryPlan, done: int) -> bool:
+        """Records how far it is; False: somebody wants it to end."""
+        detail = msgspec.json.encode(plan).decode()
+        wanted: bool | None = await self._pool.fetchval(_STEP, job, detail, done)
+        return bool(wanted)
+
+    async def end(self, job: UUID, state: job_pb2.JobState.ValueType, error: bytes | None = None) -> None:
+        """Ends it."""
+        await self._pool.execute(_END, job, state, error)
+
+
+def plan_of(row: Record) -> HistoryPlan:
+    """How far a job is. Raises `msgspec.DecodeError`."""
+    return msgspec.json.decode(row["detail"], type=HistoryPlan)
+
+
+_KIND = job_pb2.JOB_KIND_SYNC_HISTORY
+_COUNT = "SELECT count(*) FROM job WHERE account = $1 AND kind = $2 AND end_time IS NULL"
+_BEGIN = """INSERT INTO job (id, tenant, account, kind, subject, detail, total)
+  VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7) RETURNING *"""
+_STEP = """UPDATE job SET state = 2, detail = $2::jsonb, done = $3, update_time = now()
+  WHERE id = $1 AND end_time IS NULL RETURNING cancel_time IS NULL"""
+_END = """UPDATE job SET state = $2, error = $3, end_time = now(), update_time = now()
+  WHERE id = $1 AND end_time IS NULL"""

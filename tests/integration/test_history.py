@@ -1,0 +1,167 @@
+"""The past of chats, fetched as jobs from the phones of the simulated network."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import grpc.aio
+import pytest
+import pytest_asyncio
+
+from mesh_core import ids
+from mesh_core.ids import Prefix
+from mesh_core.rpc.server.status import from_rpc_error
+from mesh_simulator.service import SimulatorServicer
+from sessionmesh.simulator.v1 import simulator_pb2
+from sessionmesh.v1 import chat_pb2, chat_pb2_grpc, event_pb2, job_pb2
+from tests.support.eventually import eventually
+from tests.support.message_acts import written_to
+from tests.support.session_node_stage import RECIPIENT, Account, NodeProcess, Stage
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+ADA, BOB = f"phone:{RECIPIENT}", "phone:+4915112345602"
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def node(stage: Stage) -> NodeProcess:
+    (node,) = await stage.running_nodes(1)
+    return node
+
+
+async def sync(stage: Stage, node: NodeProcess, account: Account, **fields: Any) -> Any:
+    """The job that is begun."""
+    fields = {"request_id": secrets.token_hex(8), **fields}
+    request = chat_pb2.SyncHistoryRequest(account_id=account.id, **fields)
+    stub = chat_pb2_grpc.ChatServiceStub(node.channel)
+    return (await stub.SyncHistory(request, metadata=stage.metadata, timeout=20)).job
+
+
+async def ended(stage: Stage, job: Any) -> Any:
+    """The job's row, once it has ended."""
+    uuid = ids.decode(Prefix.JOB, job.id, "job")
+
+    async def row() -> Any:
+        return await stage.database.fetchrow("SELECT * FROM job WHERE id = $1 AND end_time IS NOT NULL", uuid)
+
+    return await eventually(row)
+
+
+async def give_past(stage: Stage, account: Account, messages: int, chat: str = ADA) -> None:
+    request = simulator_pb2.GivePhoneHistoryRequest(phone=account.phone, chat=chat, messages=messages)
+    await SimulatorServicer(stage.network).GivePhoneHistory(request, None)  # type: ignore[arg-type]  # unused
+
+
+async def past(stage: Stage, account: Account, chat: str = ADA) -> int:
+    """How many messages of a chat's past are stored."""
+    count: int = await stage.database.fetchval(
+        "SELECT count(*) FROM message WHERE account = $1 AND chat = $2 AND beside = 1", account.uuid, chat
+    )
+    return count
+
+
+async def synced(stage: Stage, account: Account) -> list[Any]:
+    bodies = [body for kind, body in await stage.events(account) if kind == "history.synced"]
+    return [event_pb2.Event.FromString(body).history for body in bodies]
+
+
+@pytest.mark.read_back("SyncHistory")
+async def test_a_chats_past_is_stored_without_an_event_for_each_message(
+    stage: Stage, node: NodeProcess
+) -> None:
+    account = await stage.paired(node)
+    came = await written_to(stage, account)
+    await give_past(stage, account, 120)
+
+    job = await sync(stage, node, account, chat=ADA)
+    assert (job.kind, job.total) == (job_pb2.JOB_KIND_SYNC_HISTORY, 500)
+    row = await ended(stage, job)
+
+    assert (row["state"], row["done"]) == (job_pb2.JOB_STATE_SUCCEEDED, 120)
+    assert await past(stage, account) == 120
+    told = await synced(stage, account)
+    assert [(one.message_count, one.exhausted) for one in told] == [(50, False), (50, False), (20, True)]
+    assert {(one.job_id, one.chat) for one in told} == {(job.id, ADA)}
+    assert told[-1].oldest_message.network_message_id.endswith("-0")
+    types = [kind for kind, _ in await stage.events(account)]
+    assert types.count("message.received") == 1
+    stub = chat_pb2_grpc.ChatServiceStub(node.channel)
+    request = chat_pb2.GetChatRequest(account_id=account.id, address=ADA)
+    chat = (await stub.GetChat(request, metadata=stage.metadata)).chat
+    assert (chat.unread_count, chat.last_message.id) == (1, came.id)
+
+
+async def test_what_is_stored_already_is_not_stored_again(stage: Stage, node: NodeProcess) -> None:
+    account = await stage.paired(node)
+    await give_past(stage, account, 60)
+    first = await sync(stage, node, account, chat=ADA, max_messages=10)
+    assert (await ended(stage, first))["done"] == 10
+
+    second = await sync(stage, node, account, chat=ADA, max_messages=10)
+    assert (await ended(stage, second))["done"] == 10
+    assert await past(stage, account) == 20
+    again = await sync(stage, node, account, chat=ADA, before_time={"seconds": 4_000_000_000})
+    assert (await ended(stage, again))["done"] == 60
+    assert await past(stage, account) == 60
+
+
+async def test_all_chats_are_fetched_one_after_the_other(stage: Stage, node: NodeProcess) -> None:
+    account = await stage.paired(node)
+    await written_to(stage, account)
+    await stage.send(node, account, recipient=BOB)
+    await give_past(stage, account, 30)
+    await give_past(stage, account, 20, BOB)
+
+    row = await ended(stage, await sync(stage, node, account))
+
+    assert (row["state"], row["done"]) == (job_pb2.JOB_STATE_SUCCEEDED, 50)
+    assert (await past(stage, account), await past(stage, account, BOB)) == (30, 20)
+
+
+async def test_a_job_goes_on_where_another_node_stopped_and_can_be_cancelled(stage: Stage) -> None:
+    first, _second = await stage.running_nodes(2)
+    account = await stage.paired(first)
+    await give_past(stage, account, 100_000)
+    job = await stage.owned(lambda: sync(stage, first, account, chat=ADA, max_messages=100_000))
+    uuid = ids.decode(Prefix.JOB, job.id, "job")
+
+    async def done() -> int:
+        count: int = await stage.database.fetchval("SELECT done FROM job WHERE id = $1", uuid)
+        return count
+
+    async def more_than(count: int) -> bool:
+        return await done() > count
+
+    await eventually(lambda: more_than(100))
+    await first.kill()
+    reached = await done()
+    await eventually(lambda: more_than(reached + 100))
+    await stage.database.execute("UPDATE job SET cancel_time = now() WHERE id = $1", uuid)
+
+    row = await ended(stage, job)
+    assert row["state"] == job_pb2.JOB_STATE_CANCELLED
+    assert await past(stage, account) >= row["done"]
+
+
+async def test_a_past_that_cannot_be_fetched_says_why(stage: Stage) -> None:
+    (node,) = await stage.running_nodes(1)
+    account = await stage.paired(node)
+
+    async def said(about: Account = account, **fields: Any) -> list[str]:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await sync(stage, node, about, **fields)
+        error = from_rpc_error(caught.value)
+        return [caught.value.code().name, error.reason, getattr(error, "field", "")]
+
+    invalid = ["INVALID_ARGUMENT", "INVALID_FIELD"]
+    assert await said(max_messages=100_001) == [*invalid, "max_messages"]
+    assert await said(chat="status") == [*invalid, "chat"]
+    assert await said(before_message={"network_message_id": "3A"}) == [*invalid, "before_message"]
+    unpaired = await stage.create_account()
+    assert await said(unpaired) == ["FAILED_PRECONDITION", "NOT_PAIRED", ""]
+    request_id = secrets.token_hex(8)
+    job = await sync(stage, node, account, chat=ADA, request_id=request_id)
+    assert (await sync(stage, node, account, chat=ADA, request_id=request_id)).id == job.id
+    reused = await said(chat=BOB, request_id=request_id)
+    assert reused[:2] == ["ALREADY_EXISTS", "REQUEST_ID_REUSED"]
