@@ -192,6 +192,8 @@ class GroupNews:
         if before is None or not before.group.own_role:
             return ()
         lost = await self._book.lost(session, before)
+        if not before.parent:  # such as its group for announcements, which ends with it
+            return lost.rows
         event = community_pb2.CommunityEvent(community=community_of(lost.record))
         if notice.actor is not None:
             event.actor.CopyFrom(seen(session, notice.actor))
