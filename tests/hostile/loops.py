@@ -62,6 +62,7 @@ READ_BY: dict[Poison, tuple[str, ...]] = {
         "connects",
         "networks",
         "keepalive",
+        "chats",
         "reconcile",
         "late receipts",
         "receipt acknowledgements",

@@ -13,6 +13,7 @@ from mesh_core.database.requests import forget_requests
 from mesh_core.errors import StartupError
 from mesh_core.ownership.participant.fence import forget_incarnations
 from mesh_session_node.account.session import Session
+from mesh_session_node.store.chats import ChatStore
 
 logger = structlog.get_logger(__name__)
 
@@ -94,3 +95,22 @@ async def _make_partitions(database: Database) -> None:
 
 _TABLES_SECONDS = 3600.0
 _TICK_SECONDS = 0.1
+
+
+async def fold_chats(sessions: Mapping[str, Session], chats: ChatStore) -> None:
+    """Have the accounts' chats know of their messages before these are past their retention, until
+    cancelled: each account's about once an hour, also where nobody reads its chats.
+    """
+    while True:
+        await asyncio.sleep(_FOLD_SECONDS)
+        for session in [*sessions.values()]:
+            try:
+                await chats.fold(session.context.ref.uuid)
+            except UNAVAILABLE as error:
+                logger.warning("chats wait for Postgres", error=repr(error))
+                break
+            except Exception:  # one account's: the others' are still to be folded
+                logger.exception("an account's chats cannot be folded", account_id=session.id)
+
+
+_FOLD_SECONDS = 3600.0

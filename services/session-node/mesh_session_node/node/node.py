@@ -153,6 +153,7 @@ class Node:
             "keepalive", maintenance.keep_alive(self.registry.sessions, settings.keepalive_seconds)
         )
         supervisor.start("history", self._histories.run())
+        supervisor.start("chats", maintenance.fold_chats(self.registry.sessions, self.chats.store))
         supervisor.start("late receipts", self._late_receipts.run())
         supervisor.start("receipt acknowledgements", self._receipt_acks.run())
         supervisor.start(
