@@ -21,7 +21,9 @@ from mesh_router.retention.persons import Identities
 from sessionmesh.internal.v1.group_record_pb2 import GroupRecord
 from sessionmesh.v1 import event_pb2, job_pb2, message_pb2, tenant_pb2
 from sessionmesh.v1.common_pb2 import Person
-from sessionmesh.v1.group_pb2 import Group, GroupMember, JoinRequest
+from sessionmesh.v1.contact_pb2 import Contact
+from sessionmesh.v1.content_pb2 import PollVoteContent
+from sessionmesh.v1.group_pb2 import GROUP_ROLE_ADMIN, Group, GroupMember, JoinRequest
 from tests.integration.test_router_tenant_deletion import ended
 from tests.integration.test_router_tenants import create_account, create_key, create_tenant, unique
 from tests.support.media_rows import RECEIVED, REVOKED, add_media, refer
@@ -392,6 +394,41 @@ async def test_what_accounts_remember_of_the_person_is_exported_and_erased_and_c
     assert (await mine.row("message", message))["content"] == b""
     remembered = "SELECT array_agg(display_name) FROM person_identity WHERE account = $1"
     assert await world.database.pool.fetchval(remembered, mine.account) == ["Bob"]
+
+
+async def test_what_accounts_keep_of_the_person_in_records_is_exported_and_erased(world: RouterWorld) -> None:
+    mine = await kept(world)
+    poll, ann, bob = new_uuid(), "phone:+4915112345678", str(BOB["address"])
+    contact = Contact(full_name="Ann", person=Person(address="x")).SerializeToString()
+    member = GroupMember(role=GROUP_ROLE_ADMIN).SerializeToString()
+    vote = PollVoteContent(answers=["yes"]).SerializeToString()
+    for kind, key, who, value in (
+        (RecordKind.CONTACT, ann, "", contact),
+        (RecordKind.CONTACT, bob, "", contact),
+        (RecordKind.GROUP_MEMBER, "group:1", ann, member),
+        (RecordKind.GROUP_MEMBER, "group:1", bob, member),
+        (RecordKind.GROUP_JOIN_REQUEST, "group:2", ann, b"\xff no message"),
+        (RecordKind.POLL_VOTE, poll.hex, ann, vote),
+    ):
+        await world.database.pool.execute(
+            "INSERT INTO account_record VALUES ($1, $2, $3, $4, $5, now())",
+            mine.account,
+            kind,
+            key,
+            who,
+            value,
+        )
+    _, *frames = await mine.exported(ann)
+    shown = {frame.kept.WhichOneof("kind"): frame.kept for frame in frames}
+    assert len(frames) == len(shown) == 3
+    assert {one.account_id for one in shown.values()} == {ids.encode(Prefix.ACCOUNT, mine.account)}
+    assert (shown["contact"].contact.full_name, shown["contact"].contact.person.address) == ("Ann", ann)
+    assert (shown["member"].group, shown["member"].member.role) == ("group:1", GROUP_ROLE_ADMIN)
+    assert shown["vote"].poll_id == ids.encode(Prefix.MESSAGE, poll)
+    assert list(shown["vote"].vote.answers) == ["yes"]
+    await mine.erased(ann)
+    left = "SELECT count(*) FROM account_record WHERE account = $1"
+    assert await world.database.pool.fetchval(left, mine.account) == 2
 
 
 async def test_an_erasure_that_another_router_began_knows_all_addresses(world: RouterWorld) -> None:

@@ -97,6 +97,16 @@ async def receipts(database: Readable, tenant: UUID, who: Identities) -> AsyncIt
             yield row
 
 
+async def records(database: Readable, tenant: UUID, who: Identities) -> AsyncIterator[asyncpg.Record]:
+    """What the tenant's accounts keep under one of the person's addresses: rows of `account_record`."""
+    pages = await database.fetchval(_PAGES, "account_record")
+    for page in range(0, pages, STEP):
+        for row in await database.fetch(
+            _RECORDS, f"({page},0)", f"({page + STEP},0)", tenant, sorted(who.addresses)
+        ):
+            yield row
+
+
 async def people(database: Readable, tenant: UUID, who: Identities) -> list[common_pb2.Person]:
     """The person as the tenant's accounts know them, once for each."""
     rows = await database.fetch(_PEOPLE, tenant, sorted(who.addresses))
@@ -158,3 +168,6 @@ _RECEIPTS = """SELECT r.* FROM message_receipt r
   WHERE r.ctid >= $1::text::tid AND r.ctid < $2::text::tid AND r.member = ANY ($4::text[])
     AND EXISTS (SELECT FROM account a JOIN message m ON m.account = a.id AND m.id = r.message
       WHERE a.tenant = $3)"""
+_RECORDS = """SELECT r.* FROM account_record r JOIN account a ON a.id = r.account
+  WHERE r.ctid >= $1::text::tid AND r.ctid < $2::text::tid AND a.tenant = $3
+    AND (r.member = ANY ($4::text[]) OR r.key = ANY ($4)) ORDER BY r.account, r.kind, r.key"""

@@ -20,6 +20,7 @@ from mesh_router.retention import person_rows
 from mesh_router.retention.erasing import Item, erase
 from mesh_router.retention.person_rows import FoundMessage
 from mesh_router.retention.persons import Identities
+from mesh_router.tenants.person_records import kept_of
 from sessionmesh.v1 import common_pb2, job_pb2, message_pb2, tenant_pb2
 
 RECORD_EVERY = 100
@@ -149,6 +150,9 @@ async def _frames(
         yield tenant_pb2.ExportPersonDataResponse(
             receipt=tenant_pb2.PersonReceipt(message_id=message_id, receipt=receipt)
         )
+    async for row in person_rows.records(connection, tenant, who):
+        if (kept := kept_of(row)) is not None:
+            yield tenant_pb2.ExportPersonDataResponse(kept=kept)
     async for event in person_rows.events(connection, tenant, who):
         event.event.commit_time.CopyFrom(validation.to_timestamp(event.row["commit_time"]))
         yield tenant_pb2.ExportPersonDataResponse(event=event.event)
