@@ -3,12 +3,15 @@ package network
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"strconv"
 	"time"
 
 	"go.mau.fi/whatsmeow/appstate"
 	"go.mau.fi/whatsmeow/proto/waE2E"
 	"go.mau.fi/whatsmeow/proto/waServerSync"
+	"go.mau.fi/whatsmeow/proto/waSyncAction"
+	"go.mau.fi/whatsmeow/proto/waSyncdSnapshotRecovery"
 	"go.mau.fi/whatsmeow/store"
 	"go.mau.fi/whatsmeow/types"
 	waLog "go.mau.fi/whatsmeow/util/log"
@@ -101,11 +104,14 @@ type sharedState struct {
 	key      store.AppStateSyncKey
 	versions map[string]appstate.HashState
 	macs     map[string][]byte
-	reads    *appstate.Processor
+	// What is in each log, by the log and the entry's index.
+	entries map[string]map[string]*waSyncdSnapshotRecovery.SyncdPlainTextRecord
+	reads   *appstate.Processor
 }
 
 func newSharedState() *sharedState {
-	s := &sharedState{keyID: make([]byte, 6), versions: map[string]appstate.HashState{}, macs: map[string][]byte{}}
+	s := &sharedState{keyID: make([]byte, 6), versions: map[string]appstate.HashState{}, macs: map[string][]byte{},
+		entries: map[string]map[string]*waSyncdSnapshotRecovery.SyncdPlainTextRecord{}}
 	s.key = store.AppStateSyncKey{Data: make([]byte, 32), Timestamp: time.Now().UnixMilli()}
 	_, _ = rand.Read(s.keyID[2:])
 	_, _ = rand.Read(s.key.Data)
@@ -169,11 +175,70 @@ func (s *sharedState) read(account *Account, name appstate.WAPatchName) error {
 		}
 		list.Patches = append(list.Patches, patch)
 	}
-	_, after, err := s.reads.DecodePatches(context.Background(), list, before, true)
+	changes, after, err := s.reads.DecodePatches(context.Background(), list, before, true)
 	if err == nil {
 		s.versions[string(name)] = after
+		s.note(string(name), changes)
 	}
 	return err
+}
+
+func (s *sharedState) note(name string, changes []appstate.Mutation) {
+	if s.entries[name] == nil {
+		s.entries[name] = map[string]*waSyncdSnapshotRecovery.SyncdPlainTextRecord{}
+	}
+	for _, change := range changes {
+		index, _ := json.Marshal(change.Index)
+		if change.Operation == waServerSync.SyncdMutation_REMOVE {
+			delete(s.entries[name], string(index))
+			continue
+		}
+		s.entries[name][string(index)] = &waSyncdSnapshotRecovery.SyncdPlainTextRecord{
+			Value: &waSyncAction.SyncActionData{Index: index, Value: change.Action, Version: proto.Int32(change.Version)},
+			KeyID: change.KeyID, Mac: change.ValueMAC,
+		}
+	}
+}
+
+// answerDevice is what the phone says to its device that asks it for something; nothing to what it knows nothing of.
+func (n *Network) answerDevice(account *Account, id string, asked *waE2E.PeerDataOperationRequestMessage) {
+	if asked.GetPeerDataOperationRequestType() != waE2E.PeerDataOperationRequestType_COMPANION_SYNCD_SNAPSHOT_FATAL_RECOVERY {
+		return
+	}
+	n.mu.Lock()
+	name := asked.GetSyncdCollectionFatalRecoveryRequest().GetCollectionName()
+	snapshot, err := account.sharedState().snapshot(account, appstate.WAPatchName(name))
+	n.mu.Unlock()
+	if err != nil {
+		return // the phone cannot read it either
+	}
+	n.tellDevice(account, &waE2E.ProtocolMessage{
+		Type: waE2E.ProtocolMessage_PEER_DATA_OPERATION_REQUEST_RESPONSE_MESSAGE.Enum(),
+		PeerDataOperationRequestResponseMessage: &waE2E.PeerDataOperationRequestResponseMessage{
+			PeerDataOperationRequestType: asked.PeerDataOperationRequestType, StanzaID: &id,
+			PeerDataOperationResult: []*waE2E.PeerDataOperationRequestResponseMessage_PeerDataOperationResult{{
+				SyncdSnapshotFatalRecoveryResponse: &waE2E.PeerDataOperationRequestResponseMessage_PeerDataOperationResult_SyncDSnapshotFatalRecoveryResponse{
+					CollectionSnapshot: snapshot, IsCompressed: proto.Bool(false),
+				},
+			}},
+		},
+	})
+}
+
+// snapshot is all that the phone has of one log.
+func (s *sharedState) snapshot(account *Account, name appstate.WAPatchName) ([]byte, error) {
+	if err := s.read(account, name); err != nil {
+		return nil, err
+	}
+	state := s.versions[string(name)]
+	all := &waSyncdSnapshotRecovery.SyncdSnapshotRecovery{
+		Version:        &waSyncdSnapshotRecovery.SyncdVersion{Version: &state.Version},
+		CollectionName: proto.String(string(name)), CollectionLthash: state.Hash[:],
+	}
+	for _, entry := range s.entries[string(name)] {
+		all.MutationRecords = append(all.MutationRecords, entry)
+	}
+	return proto.Marshal(all)
 }
 
 // OnPhone has the account's phone change what its devices have in common; they are told that there is something new.

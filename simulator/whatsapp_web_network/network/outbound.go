@@ -54,6 +54,9 @@ func (n *Network) accept(c *client, node *Node) {
 	if node.Attrs["category"] == "peer" {
 		n.acknowledge(m, "")
 		n.readAll(m) // for its own phone: nobody else hears of it
+		if asked := m.plain.GetProtocolMessage().GetPeerDataOperationRequestMessage(); asked != nil {
+			n.answerDevice(c.account, m.id, asked)
+		}
 		return
 	}
 	if m.again {

@@ -60,9 +60,6 @@ func (d *Device) saveContact(ctx context.Context, call *internalv1.SaveContactCa
 	if err != nil {
 		return err
 	}
-	if err = d.keysShared(ctx); err != nil {
-		return err
-	}
 	action := &waSyncAction.ContactAction{
 		FullName: proto.String(call.GetFullName()), FirstName: proto.String(call.GetFirstName()), SaveOnPrimaryAddressbook: proto.Bool(true),
 	}
@@ -73,7 +70,7 @@ func (d *Device) saveContact(ctx context.Context, call *internalv1.SaveContactCa
 	if !number.IsEmpty() {
 		action.PnJID = proto.String(number.String())
 	}
-	return d.client.SendAppState(ctx, appstate.PatchInfo{
+	return d.share(ctx, appstate.PatchInfo{
 		Type: appstate.WAPatchCriticalUnblockLow,
 		Mutations: []appstate.MutationInfo{{
 			Index: contactIndex(person), Version: contactVersion, Value: &waSyncAction.SyncActionValue{ContactAction: action},
@@ -91,8 +88,10 @@ func (d *Device) deleteContact(ctx context.Context, call *internalv1.DeleteConta
 	if err = d.keysShared(ctx); err != nil {
 		return err
 	}
+	d.sharing.Lock()
+	defer d.sharing.Unlock()
 	for range 3 { // another device may change the settings meanwhile
-		if _, err = d.client.DangerousInternals().FetchAppState(ctx, appstate.WAPatchCriticalUnblockLow, false, false); err != nil {
+		if err = d.catchUp(ctx, appstate.WAPatchCriticalUnblockLow); err != nil {
 			return err
 		}
 		patch, err := d.removal(ctx, contactIndex(person))
@@ -104,8 +103,7 @@ func (d *Device) deleteContact(ctx context.Context, call *internalv1.DeleteConta
 			return err
 		}
 		if taken {
-			_, err = d.client.DangerousInternals().FetchAppState(ctx, appstate.WAPatchCriticalUnblockLow, false, false)
-			return err
+			return d.catchUp(ctx, appstate.WAPatchCriticalUnblockLow)
 		}
 	}
 	return whatsmeow.ErrAppStateUpdate

@@ -54,8 +54,12 @@ func (d *Device) onChat(event any) bool {
 }
 
 // report tells the node something of a stanza that is handled, or of what the library reads beside stanzas: then it returns once
-// that is stored.
+// that is stored. What comes with a message is not waited for: the message is stored after it.
 func (d *Device) report(notice *internalv1.DeviceNotice) {
+	if d.store.Decrypted() {
+		d.mention(notice)
+		return
+	}
 	d.notices.mu.Lock()
 	handling := d.notices.handling != nil
 	d.notices.mu.Unlock()

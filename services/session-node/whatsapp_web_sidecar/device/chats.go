@@ -8,7 +8,6 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"go.mau.fi/whatsmeow"
 	"go.mau.fi/whatsmeow/appstate"
 	"go.mau.fi/whatsmeow/proto/waCommon"
 	"go.mau.fi/whatsmeow/proto/waE2E"
@@ -62,26 +61,6 @@ func (d *Device) lastOf(call *internalv1.ChangeChatCall) (*waCommon.MessageKey, 
 		return key, time.Time{}, err
 	}
 	return key, call.GetLastTime().AsTime(), nil
-}
-
-// share changes what the account's devices have in common, one change after another: each is made upon the one before. Where
-// another device was faster the library tries once more, unless what that changed is just being read: so this tries, too.
-func (d *Device) share(ctx context.Context, patch appstate.PatchInfo) error {
-	if err := d.keysShared(ctx); err != nil {
-		return err
-	}
-	d.sharing.Lock()
-	defer d.sharing.Unlock()
-	var err error
-	for range 3 {
-		if err = d.client.SendAppState(ctx, patch); err == nil || !errors.Is(err, whatsmeow.ErrAppStateUpdate) {
-			return err
-		}
-		if fetched := d.client.FetchAppState(ctx, patch.Type, false, false); fetched != nil {
-			return err
-		}
-	}
-	return err
 }
 
 func muting(chat types.JID, until int64) appstate.PatchInfo {

@@ -32,6 +32,7 @@ const settleTimeout = 60 * time.Second
 type Device struct {
 	// Held while what the account's devices have in common is changed.
 	sharing   sync.Mutex
+	misfits   misfits
 	number    uint64
 	accountID string
 	out       Out

@@ -65,6 +65,8 @@ func (d *Device) handle(event any) bool {
 		d.onTyping(said)
 	case *events.Presence:
 		d.onPresence(said)
+	case *events.AppStateSyncError:
+		d.onMisfit(said)
 	case *events.NotifyAccountReachoutTimelock:
 		d.onTimelock(said)
 	default:

@@ -1,0 +1,92 @@
+package server_test
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	internalv1 "sessionmesh.dev/gen/sessionmesh/nodes/v1"
+	simulatorv1 "sessionmesh.dev/gen/sessionmesh/simulator/v1"
+)
+
+func (n *network) onPhone(act *simulatorv1.ActOnPhoneRequest) {
+	n.t.Helper()
+	act.Phone, act.Chat = account, "phone:"+bert
+	if _, err := n.ActOnPhone(n.t.Context(), act); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+func pinOnPhone(pinned bool) *simulatorv1.ActOnPhoneRequest {
+	return &simulatorv1.ActOnPhoneRequest{Act: &simulatorv1.ActOnPhoneRequest_Pin{Pin: pinned}}
+}
+
+func (l *link) changeChat(call *internalv1.ChangeChatCall) *internalv1.DeviceCallResult {
+	l.t.Helper()
+	call.Last = &internalv1.ReferredMessage{Chat: "phone:" + bert}
+	return l.mustCall(&internalv1.DeviceCall{Call: &internalv1.DeviceCall_ChangeChat{ChangeChat: call}})
+}
+
+// chatSet waits until something of the chat with Bert is so; what is told before that is stored.
+func (l *link) chatSet(wanted func(*internalv1.DeviceChatSet) bool) {
+	l.t.Helper()
+	for {
+		set := notice(l, func(n *internalv1.DeviceNotice) (*internalv1.DeviceChatSet, bool) {
+			return n.GetChatSet(), n.GetChatSet() != nil
+		})
+		if set.GetChat() == "phone:"+bert && wanted(set) {
+			return
+		}
+	}
+}
+
+// miscounted are the rows of an account that has read something of what its devices have in common, with a wrong sum of it.
+func miscounted(t *testing.T, s *node, rows map[string][]byte) map[string][]byte {
+	t.Helper()
+	l := s.open(rows)
+	l.changeChat(&internalv1.ChangeChatCall{Change: &internalv1.ChangeChatCall_Archived{Archived: true}})
+	for began := time.Now(); !l.everWritten("appversion/regular_low"); {
+		if time.Since(began) > patience {
+			t.Fatal("it has no version")
+		}
+	}
+	l.close()
+	stored := l.stored()
+	var state struct {
+		Version uint64
+		Hash    []byte
+	}
+	if err := json.Unmarshal(stored["appversion/regular_low"], &state); err != nil {
+		t.Fatal(err)
+	}
+	state.Hash[0] ^= 0xff
+	stored["appversion/regular_low"], _ = json.Marshal(state)
+	return stored
+}
+
+// A device that was stopped between two rows of it, or has miscounted once, would be told of nothing any more.
+func TestWhatTheDevicesHaveInCommonIsReadAnewWhereItsSumIsWrong(t *testing.T) {
+	n, s, rows := world(t)
+	l := s.open(miscounted(t, s, rows))
+	n.onPhone(pinOnPhone(true))
+	l.chatSet(func(set *internalv1.DeviceChatSet) bool { return set.GetPinned() })
+	l.changeChat(&internalv1.ChangeChatCall{Change: &internalv1.ChangeChatCall_Pinned{Pinned: false}})
+}
+
+func TestAChangeUponAWrongSumIsMadeOnceAllIsReadAnew(t *testing.T) {
+	n, s, rows := world(t)
+	stored := miscounted(t, s, rows)
+	n.onPhone(pinOnPhone(true)) // so that the network refuses the change, and says what it is to be made upon
+	l := s.open(stored)
+	l.changeChat(&internalv1.ChangeChatCall{Change: &internalv1.ChangeChatCall_Archived{Archived: false}})
+	n.onPhone(pinOnPhone(false)) // the phone reads what the device has made
+}
+
+func TestThePhoneIsAskedForWhatTheNetworkHasWrongly(t *testing.T) {
+	n, s, rows := world(t)
+	l := s.open(rows)
+	l.receipt(l.send("phone:"+bert, text("hello")))
+	n.inject(&simulatorv1.InjectFaultRequest{Kind: simulatorv1.FaultKind_FAULT_KIND_BROKEN_APP_STATE, Phone: account})
+	n.onPhone(pinOnPhone(true))
+	l.chatSet(func(set *internalv1.DeviceChatSet) bool { return set.GetPinned() })
+}
