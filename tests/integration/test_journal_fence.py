@@ -146,7 +146,7 @@ class TestRequestIds:
         await journal.write(account, AccountRecord(1, "k", "a", b"1", 1), AccountRecord(1, "k", "a", b"2", 2))
         await journal.write(account, AccountRecord(1, "k", "b", b"3", 3), AccountRecord(1, "z", "b", b"4", 4))
         await journal.write(other, AccountRecord(1, "k", "c", b"5", 5))
-        kept = [StoredRecord("a", b"2", 2), StoredRecord("b", b"3", 3)]
+        kept = [StoredRecord("a", b"2", 2, "k"), StoredRecord("b", b"3", 3, "k")]
         assert await records.of_key(account.uuid, RecordKind.POLL_VOTE, "k") == kept
         await journal.write(account, AccountRecord(1, "k", "a", None, 6))
         assert await records.of_key(account.uuid, RecordKind.POLL_VOTE, "k") == kept[1:]
