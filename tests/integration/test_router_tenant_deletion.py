@@ -60,6 +60,9 @@ async def held(world: RouterWorld, tenant_id: str) -> AsyncIterator[None]:
         await connection.close()
 
 
+DELETE_TENANT = "/sessionmesh.v1.TenantService/DeleteTenant"
+
+
 async def filled_tenant(world: RouterWorld) -> tuple[UUID, UUID]:
     """A tenant and its account, with rows of every kind that they can have but media."""
     created = await create_tenant(world)
@@ -93,17 +96,27 @@ async def left(world: RouterWorld, tenant: UUID, account: UUID) -> dict[str, int
     return {name: count for name, count in counts.items() if count}
 
 
+async def noted(world: RouterWorld, tenant: UUID, count: int) -> bool:
+    """Whether so many audit events of the tenant are stored."""
+    query = "SELECT count(*) FROM audit_event WHERE tenant = $1"
+    return bool(await world.database.pool.fetchval(query, tenant) >= count)
+
+
 @pytest.mark.read_back("DeleteTenant")
 async def test_nothing_of_a_deleted_tenant_is_left_and_nothing_of_others_is_touched(
     world: RouterWorld,
 ) -> None:
     kept, gone = await filled_tenant(world), await filled_tenant(world)
+    await eventually(lambda: noted(world, kept[0], 3), what="what was done to the tenant that stays")
     before = await left(world, *kept)
     job = await delete(world, ids.encode(Prefix.TENANT, gone[0]))
     assert (job.kind, job.tenant_id) == (job_pb2.JOB_KIND_DELETE_TENANT, job.subject)
     last = await ended(world, job)
     assert (last.state, last.total, last.done) == (job_pb2.JOB_STATE_SUCCEEDED, 2, 2)
-    assert await left(world, *gone) == {"job": 1}
+    await eventually(lambda: noted(world, gone[0], 1), what="who deleted the tenant")
+    assert await left(world, *gone) == {"job": 1, "audit_event": 1}
+    deletion = "SELECT method FROM audit_event WHERE tenant = $1"
+    assert await world.database.pool.fetchval(deletion, gone[0]) == DELETE_TENANT
     assert await left(world, *kept) == before
     assert len(before) > 15
 
@@ -134,7 +147,8 @@ async def test_media_go_with_their_objects_before_the_tenant_does(world: RouterW
         assert (await ended(world, job)).state == job_pb2.JOB_STATE_SUCCEEDED
     finally:
         task.cancel()
-    assert await left(world, tenant, tenant) == {"job": 1}
+    await eventually(lambda: noted(world, tenant, 1), what="who deleted the tenant")
+    assert await left(world, tenant, tenant) == {"job": 1, "audit_event": 1}
 
 
 async def test_the_keys_of_a_tenant_that_is_being_deleted_are_refused_at_once(world: RouterWorld) -> None:

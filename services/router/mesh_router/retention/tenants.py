@@ -21,6 +21,12 @@ async def delete_deliveries(connection: AnyConnection, tenant: UUID) -> None:
     await connection.execute(_QUEUES, tenant)
 
 
+async def delete_audit_events(connection: AnyConnection, tenant: UUID) -> None:
+    """Deletes what is known of who did what in the tenant, but for who deleted it."""
+    while int((await connection.execute(_AUDIT_EVENTS, tenant)).split()[-1]):
+        pass
+
+
 async def expire_media(connection: AnyConnection, tenant: UUID) -> None:
     """Has the media service delete all of the tenant's media, as it does with those whose time is over."""
     while int((await connection.execute(_EXPIRE_MEDIA, tenant)).split()[-1]):
@@ -58,6 +64,8 @@ _DELIVERIES = """WITH gone AS (DELETE FROM webhook_delivery WHERE id = ANY (ARRA
 # By endpoint, as completions lock them, which are many tenants' at once.
 _QUEUES = """DELETE FROM webhook_queue WHERE endpoint = ANY (ARRAY(
   SELECT endpoint FROM webhook_queue WHERE tenant = $1 ORDER BY endpoint FOR UPDATE))"""
+_AUDIT_EVENTS = """DELETE FROM audit_event WHERE ctid = ANY (ARRAY(SELECT ctid FROM audit_event
+  WHERE tenant = $1 AND method <> '/sessionmesh.v1.TenantService/DeleteTenant' LIMIT 5000))"""
 _EXPIRE_MEDIA = """UPDATE media SET ended = true, expire_time = now() WHERE id = ANY (ARRAY(
   SELECT id FROM media WHERE tenant = $1 AND NOT ended LIMIT 1000))"""
 _OBJECTS_DUE = "UPDATE media_loose_object SET due_time = now() WHERE tenant = $1 AND due_time > now()"

@@ -23,6 +23,7 @@ from mesh_core.ids import Prefix
 from mesh_core.jobs import NewJob, Total, Worker, store
 from mesh_router.retention.purge import delete_events_of_tenant, purge_account
 from mesh_router.retention.tenants import (
+    delete_audit_events,
     delete_deliveries,
     delete_endpoints,
     delete_tenant,
@@ -102,6 +103,7 @@ class TenantDeletions(Worker):
                 logger.warning("a deletion waits for the media service", tenant=row["subject"])
                 return  # others have their turn before it is this one's again
             await asyncio.sleep(BUSY_SECONDS)
+        await delete_audit_events(connection, tenant)
         async with connection.transaction():
             await delete_tenant(connection, tenant)
             await connection.execute(_SUCCEEDED, job)
