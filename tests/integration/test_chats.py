@@ -230,6 +230,24 @@ async def test_a_change_is_refused_with_an_etag_that_is_not_the_present_one(
     assert await refused(stage, node, account, "DeleteChat", address=ADA, etag=old) == said
 
 
+async def test_what_was_set_before_something_was_refused_is_stored(stage: Stage, node: NodeProcess) -> None:
+    account = await stage.paired(node)
+    number = "+4915112345666"
+    nobody = f"phone:{number}"
+    stage.receive(account, wire.Content(text="hello"), sender=number)
+    await until(stage, account, "message.received")
+    stage.network.directory.unregistered.add(number)
+    changed = {"address": nobody, "archived": True, "disappear_after": {"seconds": 60}}
+    paths = ["archived", "disappear_after"]
+
+    said = await refused(stage, node, account, "UpdateChat", chat=changed, update_mask={"paths": paths})
+
+    assert said[0] == "FAILED_PRECONDITION"
+    assert app_state(stage, account) == {f"archive/{nobody}": b"1"}
+    found = await chat(stage, node, account, nobody)
+    assert (found.archived, found.HasField("disappear_after")) == (True, False)
+
+
 async def test_chats_that_cannot_be_changed_say_why(stage: Stage, node: NodeProcess) -> None:
     account, foreign = await stage.paired(node), await stage.of_another_tenant()
 
@@ -298,6 +316,28 @@ async def test_a_chat_is_read_and_its_writers_are_told(stage: Stage, node: NodeP
     assert sorted(told) == sorted(one.network_message_id for one in came)
     await written_to(stage, account)
     assert (await chat(stage, node, account)).unread_count == 1
+
+
+async def test_reading_a_chat_is_one_act_however_many_wrote(stage: Stage) -> None:
+    node = await stage.start_node(MESH_SESSION_ACTS_PER_MINUTE="5")
+    account = await stage.paired(node)
+    group = "group:120363000000000077"
+    for writer in range(10):
+        message = wire.Inbound(
+            sender=f"phone:+49151112233{writer:02}",
+            chat=group,
+            content=wire.Content(text="hello").SerializeToString(),
+        )
+        stage.network.inbound.offer(stage.on_network(account), message)
+    stage.network.flush()
+
+    async def came() -> bool:
+        return [type_ for type_, _ in await stage.events(account)].count("message.received") == 10
+
+    await eventually(came)
+
+    assert (await ask(stage, node, account, "MarkChatRead", address=group)).chat.unread_count == 0
+    assert len(stage.records(Kind.READ_REPORTED, account)) == 10
 
 
 async def test_what_is_read_one_by_one_is_counted_no_more(stage: Stage, node: NodeProcess) -> None:

@@ -37,6 +37,13 @@ NOTICES = (
         f"{_NOTICES} -k only_of_the_moment",
     ),
     Mutation(
+        "what a notice is about does not change until it is stored",
+        f"{_NODE}/inbound/notices.py",
+        "        async with taker.turn(session, told.notice):\n",
+        "        if taker.turn(session, told.notice):\n",
+        f"{_NOTICES} -k nothing_else_changes",
+    ),
+    Mutation(
         "a call is told once",
         f"{_NODE}/inbound/calls.py",
         "        if found is not None:\n            return ()\n",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
@@ -242,6 +243,9 @@ class MemoryNetwork:
 
 class MemoryTaker:
     """Implements `NoticeTaker` for what needs a database: nothing comes of it."""
+
+    def turn(self, _session: SessionContext, _notice: Any) -> AbstractAsyncContextManager[object]:
+        return nullcontext()
 
     async def take(self, _session: SessionContext, _notice: Any) -> Sequence[Row]:
         return ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, get_args
 
 import pytest
@@ -51,6 +52,9 @@ class Taker:
     def __init__(self, does: Callable[[Any], Sequence[Event]] | None = None) -> None:
         self.taken: list[Notice] = []
         self._does = does
+
+    def turn(self, _session: object, _notice: Notice) -> AbstractAsyncContextManager[object]:
+        return nullcontext()
 
     async def take(self, _session: object, notice: Notice) -> Sequence[Event]:
         self.taken.append(notice)
@@ -101,6 +105,17 @@ async def test_notices_are_stored_one_after_another(account: OneAccount) -> None
         assert waiting_calls(account) == [call]
         await account.journal.commit()
     assert account.driver.link.notices_stored == [1, 2, 3]
+
+
+async def test_nothing_else_changes_what_a_notice_is_about_until_it_is_stored(account: OneAccount) -> None:
+    await account.connected()
+    account.driver.link.notify(offered(), 1)
+    await account.settle()
+    turn = account.host.calls.turn_of(account.session.context, "C1")
+    assert turn.locked()
+    await account.journal.commit()
+    await account.settle()
+    assert not turn.locked()
 
 
 async def test_a_notice_that_came_during_the_login_is_acknowledged(account: OneAccount) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from google.protobuf.message import Message
 
@@ -178,6 +180,24 @@ async def test_a_call_is_told_once_however_often_the_network_says_it(account: On
     assert last.end_time.ToMicroseconds() == TIME + 1  # type: ignore[attr-defined]
     (record,) = {row.key: row for row in account.stored(AccountRecord)}.values()
     assert (record.member, record.time) == (ADA, TIME)
+
+
+async def test_a_call_that_ends_while_it_is_rejected_here_ends_once(account: OneAccount) -> None:
+    await account.connected()
+    told(account, CallOffered("C1", ADA, TIME))
+    await events(account)
+    session, calls = account.session.context, account.host.calls
+
+    async def reject() -> int:
+        async with calls.turn_of(session, "C1"):
+            return len(await calls.rejected(session, "C1"))
+
+    told(account, CallEnded("C1", ADA, TIME + 1, call_pb2.CALL_END_CAUSE_MISSED))
+    await account.settle()
+    rejecting = asyncio.create_task(reject())
+    await account.settle()
+    await account.journal.commit()
+    assert await rejecting == 0
 
 
 async def test_a_call_that_was_rejected_here_ended_so(account: OneAccount) -> None:

@@ -82,7 +82,7 @@ class RecordKind(IntEnum):
     a serialised sessionmesh.v1.JoinRequest.
     """
     GROUPS_LISTED = 14
-    """The network was asked for all groups of the account. `key`: the account's id on the network."""
+    """The network was asked for all groups of the account. `key`: `listed`."""
     COMMUNITY = 15
     """A community that the account is in. As GROUP."""
     COMMUNITY_GROUP = 16

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from asyncpg import Record
 
@@ -11,7 +11,7 @@ from mesh_session_node.account.session import Session
 from mesh_session_node.calls.account_call import Context
 from mesh_session_node.calls.chat_calls import ChatCalls, chat_address
 from mesh_session_node.context.message_rows import read_message
-from mesh_session_node.drivers.interface.capabilities import Capability
+from mesh_session_node.drivers.interface.capabilities import Acting, Capability
 from mesh_session_node.journal import Row
 from sessionmesh.v1 import chat_pb2 as pb
 
@@ -51,9 +51,14 @@ class ChatReading(ChatCalls):
             writer = read_message(message).sender.address
             if writer and message["network_id"]:
                 by_writer.setdefault(writer, []).append(message["network_id"])
-        for writer, ids in by_writer.items():
-            await self._tell_writer(session, row["chat"], writer, ids)
         last = await self._chats.last(session.context, row)
+        if by_writer:  # one act, as it is for who opens a chat, however many wrote
+            await self._calls.act(
+                session,
+                Capability.MARK_READ,
+                lambda link: _tell_writers(link, row["chat"], by_writer),
+                about=row["chat"],
+            )
         if Capability.MARK_CHAT in session.context.driver.capabilities:
             await self._calls.act(
                 session,
@@ -62,15 +67,11 @@ class ChatReading(ChatCalls):
                 about=row["chat"],
             )
 
-    async def _tell_writer(self, session: Session, chat: str, writer: str, ids: Sequence[str]) -> None:
+
+async def _tell_writers(link: Acting, chat: str, by_writer: Mapping[str, Sequence[str]]) -> None:
+    for writer, ids in by_writer.items():
         for start in range(0, len(ids), _AT_ONCE):
-            some = ids[start : start + _AT_ONCE]
-            await self._calls.act(
-                session,
-                Capability.MARK_READ,
-                lambda link, some=some: link.mark_read(chat, writer, some, played=False),  # type: ignore[misc]
-                about=chat,
-            )
+            await link.mark_read(chat, writer, ids[start : start + _AT_ONCE], played=False)
 
 
 _AT_ONCE = 100

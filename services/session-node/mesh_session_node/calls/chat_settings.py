@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 
 from asyncpg import Record
@@ -57,13 +57,17 @@ class ChatSettings(ChatCalls):
             await self._check_etag(session, request.chat.etag, row)
             address = address if row is None else row["chat"]
             last = await self._chats.last(session.context, row)
-            for path in sorted(paths):
-                await self._set(session, address, last, path, request.chat)
-            chat, rows = await self._chats.changed(
-                session.context, row, address, lambda chat: _set_fields(chat, request.chat, paths)
-            )
-            if rows:
-                await in_time(self._calls.write(session, *rows))
+            done = set[str]()
+            try:
+                for path in sorted(paths):
+                    await self._set(session, address, last, path, request.chat)
+                    done.add(path)
+            finally:  # what was set before something was refused is so
+                chat, rows = await self._chats.changed(
+                    session.context, row, address, lambda chat: _set_fields(chat, request.chat, done)
+                )
+                if done and rows:
+                    await in_time(self._calls.write(session, *rows))
         return pb.UpdateChatResponse(chat=chat)
 
     async def ClearChat(self, request: pb.ClearChatRequest, context: Context) -> pb.ClearChatResponse:
@@ -157,7 +161,7 @@ def _check(chat: pb.Chat, address: str, paths: frozenset[str]) -> None:
             raise InvalidField("chat.disappear_after", "must be whole seconds")
 
 
-def _set_fields(chat: pb.Chat, wanted: pb.Chat, paths: frozenset[str]) -> None:
+def _set_fields(chat: pb.Chat, wanted: pb.Chat, paths: Collection[str]) -> None:
     for path in paths:
         chat.ClearField(path)  # type: ignore[arg-type]  # one of SETTABLE
         if path in ("archived", "pinned", "marked_unread"):

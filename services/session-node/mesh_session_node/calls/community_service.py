@@ -163,7 +163,7 @@ class CommunityService(community_pb2_grpc.CommunityServiceServicer):
             if not await self._end(session, community, lambda link: link.deactivate_community(community)):
                 return pb.DeactivateCommunityResponse()
             ended = CommunityEnded(community, _now(), own(session))
-            await self._groups.write(session, await self._news.rows(session.context, ended))
+            await self._groups.write(session, await self._news.take(session.context, ended))
         for group in await self._linked(session, community):
             await self._link(session, group, "")
         return pb.DeactivateCommunityResponse()
@@ -210,13 +210,13 @@ class CommunityService(community_pb2_grpc.CommunityServiceServicer):
         notice = CommunityGroupsChanged(
             community, _now(), () if unlink else changed, changed if unlink else (), own(session)
         )
-        await self._groups.write(session, await self._news.rows(session.context, notice))
+        await self._groups.write(session, await self._news.take(session.context, notice))
 
     async def _link(self, session: Session, group: str, community: str) -> None:
         """Store to which community a group is linked."""
         async with self._groups.book.turn(session.context, group):
             change = GroupChanged(group, GroupChange(community=community), _now(), own(session))
-            await self._groups.write(session, await self._news.rows(session.context, change))
+            await self._groups.write(session, await self._news.take(session.context, change))
 
     async def _end(self, session: Session, community: str, act: Callable[[Acting], Awaitable[None]]) -> bool:
         """Do what ends the account's time in a community; False where it has ended before."""
@@ -234,7 +234,7 @@ class CommunityService(community_pb2_grpc.CommunityServiceServicer):
         if await self._groups.book.record(session.context, group) is None:
             return
         left = MembersChanged(group, group_pb2.GROUP_MEMBER_CHANGE_LEFT, [own(session)], _now(), own(session))
-        await self._groups.write(session, await self._news.rows(session.context, left))
+        await self._groups.write(session, await self._news.take(session.context, left))
 
     async def _linked(self, session: Session, community: str) -> list[str]:
         """The groups of the account that are linked to a community."""

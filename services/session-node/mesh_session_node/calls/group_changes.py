@@ -147,7 +147,7 @@ class GroupChanges:
             before = await self._groups.book.record(session.context, group)
             if before is not None and before.group.settings.join_approval and changed.method:
                 return response, ()  # they may only be asked for: the network tells who comes
-            return response, await self._news.rows(session.context, changed)
+            return response, await self._news.take(session.context, changed)
 
         return await self._groups.calls.answered(
             session,
@@ -180,7 +180,7 @@ class GroupChanges:
                     time.time_ns() // 1000,
                     own(session),
                 )
-                await self._groups.write(session, await self._news.rows(session.context, left))
+                await self._groups.write(session, await self._news.take(session.context, left))
         return pb.LeaveGroupResponse()
 
     # ---

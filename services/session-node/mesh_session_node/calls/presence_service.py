@@ -10,7 +10,7 @@ from contextlib import suppress
 from mesh_core import addresses
 from mesh_core.errors import MeshError
 from mesh_core.validation import text
-from mesh_session_node.calls.account_call import AccountCalls, Context
+from mesh_session_node.calls.account_call import AccountCalls, Context, in_time
 from mesh_session_node.context.presence import Watches
 from mesh_session_node.drivers.interface.capabilities import Capability
 from mesh_session_node.inbound.calls import Calls
@@ -78,9 +78,10 @@ class CallService(call_pb2_grpc.CallServiceServicer):
         await self._calls.act(
             session, Capability.REJECT_CALL, lambda link: link.reject_call(call_id, caller), about=call_id
         )
-        rows = await self._ringing.rejected(session.context, call_id)
-        if rows:
-            await self._calls.write(session, *rows)
+        async with self._ringing.turn_of(session.context, call_id):
+            rows = await self._ringing.rejected(session.context, call_id)
+            if rows:
+                await in_time(self._calls.write(session, *rows))
         return call_pb2.RejectCallResponse()
 
 

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Collection
 from typing import TypeVar
-from weakref import WeakValueDictionary
 
 from asyncpg.pgproto.pgproto import UUID
 
@@ -22,6 +21,7 @@ from mesh_session_node.calls.profile_validation import (
     check_business,
     check_privacy,
 )
+from mesh_session_node.context.locks import Locks
 from mesh_session_node.drivers.interface.capabilities import Capability
 from mesh_session_node.drivers.interface.contact_actions import MAX_PICTURE_BYTES
 from mesh_session_node.drivers.interface.content import person_of
@@ -45,7 +45,7 @@ class ProfileService(profile_pb2_grpc.ProfileServiceServicer):
         self._calls = calls
         self._records = records
         self._pictures = pictures
-        self._turns: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
+        self._turns = Locks[UUID]()
 
     async def GetProfile(self, request: pb.GetProfileRequest, context: Context) -> pb.GetProfileResponse:
         session = await self._calls.session(request.account_id, context)
@@ -121,7 +121,7 @@ class ProfileService(profile_pb2_grpc.ProfileServiceServicer):
     # ---
 
     def _turn(self, session: Session) -> asyncio.Lock:
-        return self._turns.setdefault(session.context.ref.uuid, asyncio.Lock())
+        return self._turns.of(session.context.ref.uuid)
 
     async def _profile(self, session: Session) -> pb.Profile:
         shown = await self._calls.act(session, Capability.PROFILE, lambda link: link.own_profile())

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from weakref import WeakValueDictionary
 
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.database.requests import RecordKind
 from mesh_session_node.context.context import SessionContext
+from mesh_session_node.context.locks import Locks
 from mesh_session_node.context.people import StoredPeople
 from mesh_session_node.drivers.interface.content import names_of
 from mesh_session_node.journal import AccountRecord, Row
@@ -35,11 +35,11 @@ class AddressBook:
     def __init__(self, records: RecordStore, people: StoredPeople) -> None:
         self._records = records
         self._people = people
-        self._turns: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
+        self._turns = Locks[UUID]()
 
     def turn(self, session: SessionContext) -> asyncio.Lock:
         """Held by who reads a contact to change it, until the change is stored."""
-        return self._turns.setdefault(session.ref.uuid, asyncio.Lock())
+        return self._turns.of(session.ref.uuid)
 
     async def find(self, session: SessionContext, address: str) -> Found | None:
         """The contact with this address, or with another one of the same person; None: there is none. Raises

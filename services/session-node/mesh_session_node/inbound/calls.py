@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from hashlib import blake2b
 
 import structlog
+from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.database.requests import Method, RecordKind
 from mesh_core.errors import MeshError
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.context.events import timestamp
+from mesh_session_node.context.locks import Locks
 from mesh_session_node.drivers.interface.capabilities import Capability
 from mesh_session_node.drivers.interface.content import is_person
 from mesh_session_node.drivers.interface.notices import CallEnded, CallOffered
@@ -35,6 +37,14 @@ class Calls:
 
     def __init__(self, records: RecordStore) -> None:
         self._records = records
+        self._turns = Locks[tuple[UUID, str]]()
+
+    def turn(self, session: SessionContext, notice: CallOffered | CallEnded) -> asyncio.Lock:
+        return self.turn_of(session, notice.call_id)
+
+    def turn_of(self, session: SessionContext, call_id: str) -> asyncio.Lock:
+        """Held by whoever changes what is known of a call, until it is stored."""
+        return self._turns.of((session.ref.uuid, call_id))
 
     async def take(self, session: SessionContext, notice: CallOffered | CallEnded) -> Sequence[Row]:
         found = await self._find(session, notice.call_id)
@@ -55,7 +65,7 @@ class Calls:
         return [told, *_ended(session, call, notice.time, _now(), pb.CALL_END_CAUSE_REJECTED)]
 
     async def rejected(self, session: SessionContext, call_id: str) -> Sequence[Row]:
-        """RejectCall has rejected a call; what comes of it. Raises as the database does."""
+        """RejectCall, with the turn of a call, has rejected it; what comes of it. Raises as the database."""
         found = await self._find(session, call_id)
         if found is None:
             return ()  # it was never told

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from weakref import WeakValueDictionary
 
 from asyncpg import Record
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.ids import Prefix, encode, new_uuid
 from mesh_session_node.context.context import SessionContext
+from mesh_session_node.context.locks import Locks
 from mesh_session_node.context.media_uses import revoked_media_use
 from mesh_session_node.context.message_rows import (
     content_of_row,
@@ -52,15 +52,11 @@ class ContentChanges:
 
     def __init__(self, lookup: ReferenceLookup) -> None:
         self._lookup = lookup
-        self._turns: WeakValueDictionary[tuple[UUID, str], asyncio.Lock] = WeakValueDictionary()
+        self._turns = Locks[tuple[UUID, str]]()
 
     def turn(self, session: SessionContext, network_id: str) -> asyncio.Lock:
         """Held by whoever changes the message that the network knows by this id, until it is stored."""
-        key = session.ref.uuid, network_id
-        lock = self._turns.get(key)
-        if lock is None:
-            self._turns[key] = lock = asyncio.Lock()
-        return lock
+        return self._turns.of((session.ref.uuid, network_id))
 
     async def receive(self, arrival: Arrival, target: Reference) -> None:
         """An earlier message was edited or taken back. One that is not stored gets a place: a message that

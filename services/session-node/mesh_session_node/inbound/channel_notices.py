@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 from mesh_core.ids import Prefix, encode
 from mesh_session_node.context.context import SessionContext
@@ -21,13 +22,18 @@ class ChannelNotices:
         self._channels = channels
         self._messages = messages
 
+    def turn(
+        self, session: SessionContext, notice: ChannelTold | PostsTold
+    ) -> AbstractAsyncContextManager[object]:
+        if isinstance(notice, PostsTold):
+            return nullcontext()  # nothing of them is stored
+        return self._channels.turn(session, notice.channel.address)
+
     async def take(self, session: SessionContext, notice: ChannelTold | PostsTold) -> Sequence[Row]:
         if isinstance(notice, PostsTold):
             return await self._posts(session, notice)
-        address = notice.channel.address
-        async with self._channels.turn(session, address):
-            before = await self._channels.stored(session, address)
-            return changes(session, before, notice.channel)
+        before = await self._channels.stored(session, notice.channel.address)
+        return changes(session, before, notice.channel)
 
     async def _posts(self, session: SessionContext, notice: PostsTold) -> Sequence[Row]:
         await name_stored(self._messages, session, notice.posts)

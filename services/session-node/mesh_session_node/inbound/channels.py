@@ -8,12 +8,12 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from weakref import WeakValueDictionary
 
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.database.requests import RecordKind
 from mesh_session_node.context.context import SessionContext
+from mesh_session_node.context.locks import Locks
 from mesh_session_node.inbound.bounds import fit, fit_address, fit_text
 from mesh_session_node.journal import AccountRecord, Event, Row
 from mesh_session_node.store.media import media_of
@@ -37,15 +37,11 @@ class Channels:
 
     def __init__(self, records: RecordStore) -> None:
         self._records = records
-        self._turns: WeakValueDictionary[tuple[UUID, str], asyncio.Lock] = WeakValueDictionary()
+        self._turns = Locks[tuple[UUID, str]]()
 
     def turn(self, session: SessionContext, address: str) -> asyncio.Lock:
         """Held by whoever changes what is stored of a channel, until it is stored; with "" of the list."""
-        key = session.ref.uuid, address
-        lock = self._turns.get(key)
-        if lock is None:
-            self._turns[key] = lock = asyncio.Lock()
-        return lock
+        return self._turns.of((session.ref.uuid, address))
 
     async def stored(self, session: SessionContext, address: str) -> Channel | None:
         """A channel as it is stored; None for one that the account neither follows nor runs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 
@@ -30,18 +31,20 @@ class ChatNotices:
         self._labels = labels
         self._lookup = lookup
 
+    def turn(self, session: SessionContext, _notice: ChatNotice) -> asyncio.Lock:
+        return self._chats.turn(session)
+
     async def take(self, session: SessionContext, notice: ChatNotice) -> Sequence[Row]:
-        async with self._chats.turn(session):
-            if isinstance(notice, ChatSet):
-                return await self._set(session, notice)
-            if isinstance(notice, ChatRead):
-                return await self._read(session, notice)
-            if isinstance(notice, ChatEmptied):
-                row = await self._chats.row(session, notice.chat)
-                return await self._chats.emptied(session, row, deleted=notice.deleted)
-            if isinstance(notice, LabelSet):
-                return await self._label(session, notice)
-            return await self._labelled(session, notice)
+        if isinstance(notice, ChatSet):
+            return await self._set(session, notice)
+        if isinstance(notice, ChatRead):
+            return await self._read(session, notice)
+        if isinstance(notice, ChatEmptied):
+            row = await self._chats.row(session, notice.chat)
+            return await self._chats.emptied(session, row, deleted=notice.deleted)
+        if isinstance(notice, LabelSet):
+            return await self._label(session, notice)
+        return await self._labelled(session, notice)
 
     async def _set(self, session: SessionContext, notice: ChatSet) -> Sequence[Row]:
         row = await self._chats.row(session, notice.chat)

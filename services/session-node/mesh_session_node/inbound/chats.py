@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from weakref import WeakValueDictionary
 
 from asyncpg import Record
 from asyncpg.pgproto.pgproto import UUID
@@ -15,6 +14,7 @@ from mesh_core.database.requests import RecordKind
 from mesh_core.validation import to_timestamp
 from mesh_session_node.context.chat_rows import chat_of_row, etag_of, set_of
 from mesh_session_node.context.context import SessionContext
+from mesh_session_node.context.locks import Locks
 from mesh_session_node.context.message_rows import ref_of_row
 from mesh_session_node.drivers.interface.content import Reference, is_person, names_of
 from mesh_session_node.journal import AccountRecord, ChatChange, Row
@@ -32,14 +32,11 @@ class Chats:
     def __init__(self, store: ChatStore, lookup: ReferenceLookup) -> None:
         self.store = store
         self._lookup = lookup
-        self._turns: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
+        self._turns = Locks[UUID]()
 
     def turn(self, session: SessionContext) -> asyncio.Lock:
         """Held by whoever changes chats or labels of the account, until it is stored."""
-        lock = self._turns.get(session.ref.uuid)
-        if lock is None:
-            self._turns[session.ref.uuid] = lock = asyncio.Lock()
-        return lock
+        return self._turns.of(session.ref.uuid)
 
     async def row(self, session: SessionContext, address: str) -> Record | None:
         """The chat's row, by any address of its person; None where there is no such chat."""

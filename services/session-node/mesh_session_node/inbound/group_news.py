@@ -4,13 +4,13 @@ events. What is told twice, or was done by a call and is stored already, changes
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from mesh_core.database.requests import RecordKind
-from mesh_core.errors import Unavailable
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.drivers.interface.group_notices import (
     CommunityEnded,
@@ -32,15 +32,13 @@ from mesh_session_node.inbound.group_records import (
     rows_of,
 )
 from mesh_session_node.inbound.groups import GroupBook, changed_event, is_account, seen, stored_as
-from mesh_session_node.journal import AccountRecord, Committed, Duplicate, Poison, Row
+from mesh_session_node.journal import AccountRecord, Row
 from sessionmesh.internal.v1.group_record_pb2 import GroupRecord
 from sessionmesh.v1 import community_pb2, group_pb2
 
 
 class GroupNews:
-    """Implements `NoticeTaker`. What it takes it stores itself, in the turn of the group: nothing is left for
-    whoever called.
-    """
+    """Implements `NoticeTaker`; what calls do themselves is taken here, too."""
 
     def __init__(self, book: GroupBook) -> None:
         self._book = book
@@ -53,20 +51,10 @@ class GroupNews:
             MembersChanged: self._members,
         }
 
-    async def take(self, session: SessionContext, notice: Any) -> Sequence[Row]:
-        async with self._book.turn(session, _about(notice)):
-            rows = await self.rows(session, notice)
-            if not rows or session.closed:
-                return ()
-            news = session.people.news
-            stored = session.host.journal.write(session.ref, *rows, *news)
-            session.people.stored()
-            outcome = await stored
-        if isinstance(outcome, Committed | Duplicate | Poison):
-            return ()
-        raise Unavailable("the account has moved to another node", "NOT_OWNER", retry_after=1.0)
+    def turn(self, session: SessionContext, notice: GroupNotice) -> asyncio.Lock:
+        return self._book.turn(session, _about(notice))
 
-    async def rows(self, session: SessionContext, notice: GroupNotice) -> Sequence[Row]:
+    async def take(self, session: SessionContext, notice: GroupNotice) -> Sequence[Row]:
         """What stores a notice, and the events that tell of it; nothing where it is no news. It holds the
         turn of the group.
         """

@@ -10,12 +10,12 @@ import asyncio
 import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from weakref import WeakValueDictionary
 
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.database.requests import RecordKind
 from mesh_session_node.context.context import SessionContext
+from mesh_session_node.context.locks import Locks
 from mesh_session_node.drivers.interface.content import is_one_of, names_of, person_of
 from mesh_session_node.drivers.interface.groups import GroupInfo, Named
 from mesh_session_node.inbound.fitting_groups import fit_group
@@ -48,15 +48,11 @@ class GroupBook:
 
     def __init__(self, records: RecordStore) -> None:
         self.records = records
-        self._turns: WeakValueDictionary[tuple[UUID, str], asyncio.Lock] = WeakValueDictionary()
+        self._turns = Locks[tuple[UUID, str]]()
 
     def turn(self, session: SessionContext, group: str) -> asyncio.Lock:
         """Held by whoever changes a group, until it is stored."""
-        key = session.ref.uuid, group
-        lock = self._turns.get(key)
-        if lock is None:
-            self._turns[key] = lock = asyncio.Lock()
-        return lock
+        return self._turns.of((session.ref.uuid, group))
 
     async def record(self, session: SessionContext, group: str) -> GroupRecord | None:
         """The record of a group or community; None where there is none."""

@@ -8,6 +8,7 @@ and what comes behind it for the account waits. One taker is for all accounts, s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 from mesh_session_node.context.context import SessionContext
@@ -42,6 +43,11 @@ from mesh_session_node.journal import Row
 
 class NoticeTaker(Protocol):
     """Takes the notices of one family."""
+
+    def turn(self, session: SessionContext, notice: Any) -> AbstractAsyncContextManager[object]:
+        """Held from before a notice is taken until its rows are stored. Calls that change the same hold it,
+        too, so that what was read is still so when the rows are stored.
+        """
 
     async def take(self, session: SessionContext, notice: Any) -> Sequence[Row]:
         """The rows that come of a notice: records, events. They are stored in one commit, and only then is

@@ -23,7 +23,7 @@ from mesh_core.errors import Unavailable
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.drivers.interface.driver import Link
 from mesh_session_node.drivers.interface.notices import Notice
-from mesh_session_node.inbound.notice_takers import NoticeTakers
+from mesh_session_node.inbound.notice_takers import NoticeTaker, NoticeTakers
 from mesh_session_node.journal import Committed, Duplicate, Poison, Row
 
 logger = structlog.get_logger(__name__)
@@ -133,7 +133,7 @@ class Notices:
         """Take a notice, and acknowledge it. False: it is not stored, and comes again."""
         while not session.closed:
             try:
-                stored = await self._stored(session, await self._rows(session, told))
+                stored = await self._taken(session, told)
             except _AWAY as error:
                 logger.warning("a notice waits for Postgres", account_id=session.id, error=repr(error))
                 if not told.sequence:
@@ -148,10 +148,15 @@ class Notices:
                 return False
         return False
 
-    async def _rows(self, session: SessionContext, told: _Told) -> Sequence[Row]:
+    async def _taken(self, session: SessionContext, told: _Told) -> bool:
+        """Have a notice taken and stored, with nothing in between that changes what it is about."""
         taker = self._takers.get(type(told.notice))
         if taker is None:
-            return ()
+            return not session.closed
+        async with taker.turn(session, told.notice):
+            return await self._stored(session, await self._rows(taker, session, told))
+
+    async def _rows(self, taker: NoticeTaker, session: SessionContext, told: _Told) -> Sequence[Row]:
         try:
             return await taker.take(session, told.notice)
         except _AWAY:

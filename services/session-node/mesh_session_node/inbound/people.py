@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from mesh_core.errors import Unavailable
 from mesh_core.kept.answers import Kept, KeptAnswers
 from mesh_session_node.context.address_book import AddressBook, Found, changed, deleted
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.drivers.interface.contact_notices import PersonChanged
 from mesh_session_node.drivers.interface.content import names_of
-from mesh_session_node.journal import Refused, Row
+from mesh_session_node.journal import Row
 from mesh_session_node.store.pictures import KEPT_AS, picture_name
 from sessionmesh.v1.contact_pb2 import Contact
 
@@ -25,21 +24,13 @@ class PeopleNotices:
         self._book = book
         self._kept = kept
 
+    def turn(self, session: SessionContext, _notice: PersonChanged) -> asyncio.Lock:
+        return self._book.turn(session)
+
     async def take(self, session: SessionContext, notice: PersonChanged) -> Sequence[Row]:
-        """Stores by itself, so that nobody changes the contact in between."""
         session.people.learn(notice.person, notice.identity, notice.push_name or "")
         if notice.picture_id is not None:
             await self._forget_picture(session, notice.person)
-        async with self._book.turn(session):
-            rows = await self._rows(session, notice)
-            if rows:
-                stored = session.host.journal.write(session.ref, *rows, *session.people.news)
-                session.people.stored()
-                if isinstance(await asyncio.shield(stored), Refused):
-                    raise Unavailable("the account is no longer here", "BACKEND_UNAVAILABLE")
-        return ()
-
-    async def _rows(self, session: SessionContext, notice: PersonChanged) -> Sequence[Row]:
         found = await self._book.find(session, notice.person)
         if found is None:
             if not (notice.saved or notice.blocked):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 import structlog
 
@@ -24,6 +25,11 @@ logger = structlog.get_logger(__name__)
 
 class Presences:
     """Implements `NoticeTaker`; one for all accounts."""
+
+    def turn(
+        self, _session: SessionContext, _notice: PresenceShown | TypingShown
+    ) -> AbstractAsyncContextManager[object]:
+        return nullcontext()  # nothing of it is stored
 
     async def take(self, session: SessionContext, notice: PresenceShown | TypingShown) -> Sequence[Event]:
         if session.watches is None:
