@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from mesh_core.errors import Aborted, InvalidField
@@ -162,9 +164,19 @@ def etag(version: int) -> str:
     return f"v{version}"
 
 
-def check_etag(given: str, version: int) -> None:
-    """Raise `Aborted` ETAG_MISMATCH unless `given` is empty, or the etag of the present version."""
-    if given and given != etag(version):
+def etag_of(resource: Message) -> str:
+    """The etag of what has no version: of its content, but for its field `etag`."""
+    bare = type(resource)()
+    bare.CopyFrom(resource)
+    bare.ClearField("etag")
+    return blake2b(bare.SerializeToString(deterministic=True), digest_size=12).hexdigest()
+
+
+def check_etag(given: str, present: int | str | None) -> None:
+    """Raise `Aborted` ETAG_MISMATCH unless `given` is empty or the present etag, which may be named by the
+    version that it is of; None: there is nothing at present.
+    """
+    if given and given != (etag(present) if isinstance(present, int) else present):
         raise Aborted("the etag is not the present one: read the resource again", "ETAG_MISMATCH")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from io import BytesIO
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import pytest_asyncio
 from PIL import Image
 
+from mesh_core.rpc.auth import new_api_key
 from mesh_simulator.accounts.shown import Shown
 from mesh_simulator.ledger.records import Kind
 from sessionmesh.v1 import profile_pb2 as pb
@@ -78,6 +80,38 @@ async def test_profiles_that_cannot_be_shown_say_why(stage: Stage, node: NodePro
     assert await said(unpaired, name="x") == ["FAILED_PRECONDITION", "NOT_PAIRED"]
     assert await said(foreign, name="x") == ["NOT_FOUND", "RESOURCE_NOT_FOUND"]
     assert (await ask(stage, node, account, "GetProfile")).profile.name != "x"
+
+
+async def test_a_key_of_some_accounts_shows_no_picture_that_it_does_not_see(
+    stage: Stage, node: NodeProcess
+) -> None:
+    account, media_id = await stage.paired(node), await stage.upload(await stage.running_media(), picture())
+    key_id, key, digest = new_api_key()
+    await stage.database.execute(
+        "INSERT INTO api_key (id, tenant, hash, scopes, role, account_ids) VALUES ($1, $2, $3, $4, 1, $5)",
+        key_id,
+        stage.tenant,
+        digest,
+        ["MANAGE", "SEND"],
+        [account.uuid],
+    )
+    limited = replace(stage, key=key)
+
+    profile = {"profile": {"picture_media_id": media_id}, "update_mask": {"paths": ["picture_media_id"]}}
+    for said in (
+        await refused(limited, node, account, "UpdateProfile", **profile),
+        await service_calls.refused(
+            "group",
+            limited,
+            node,
+            account,
+            "CreateGroup",
+            request_id="1",
+            name="x",
+            picture_media_id=media_id,
+        ),
+    ):
+        assert said == ["NOT_FOUND", "RESOURCE_NOT_FOUND"]
 
 
 # --- the business profile

@@ -34,6 +34,13 @@ ACCOUNT_CALLS = (
         f"{_CALLS} -k twice_at_once",
     ),
     Mutation(
+        "no picture is shown that the caller's key does not see",
+        f"{_NODE}/calls/pictures.py",
+        "    if not current_identity().sees_account(media.account_id):\n",
+        "    if False:\n",
+        "tests/integration/test_profiles.py -k does_not_see",
+    ),
+    Mutation(
         "what a driver does not declare is not reached",
         f"{_NODE}/calls/account_call.py",
         "        if capability not in context.driver.capabilities:\n",

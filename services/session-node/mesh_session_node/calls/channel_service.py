@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from mesh_core import addresses, validation
 from mesh_core.database.requests import Method, RecordKind
-from mesh_core.errors import Aborted, InvalidField, MeshError, NotFound, Unavailable
+from mesh_core.errors import InvalidField, MeshError, NotFound, Unavailable
 from mesh_session_node.account.session import Session
 from mesh_session_node.calls.account_call import Context, in_time
 from mesh_session_node.calls.channel_reading import ChannelReading, check_name, invite_code_of
@@ -19,6 +19,8 @@ from mesh_session_node.journal import AccountRecord, Row
 from sessionmesh.v1 import channel_pb2 as pb
 from sessionmesh.v1 import channel_pb2_grpc
 
+MAX_PICTURE_BYTES = 512 * 1024
+"""What networks take without complaint: they make their own smaller pictures of it."""
 MAX_DESCRIPTION = 2_048
 """Characters of what a channel is about."""
 UPDATABLE = ("name", "description", "picture_media_id", "reactions")
@@ -36,7 +38,9 @@ class ChannelService(ChannelReading, channel_pb2_grpc.ChannelServiceServicer):
         validation.text("description", request.description, MAX_DESCRIPTION)
 
         async def act() -> tuple[pb.CreateChannelResponse, Sequence[Row]]:
-            picture = await jpeg_of(self._pictures, session, "picture_media_id", request.picture_media_id)
+            picture = await jpeg_of(
+                self._pictures, session, "picture_media_id", request.picture_media_id, MAX_PICTURE_BYTES
+            )
             made = made_fit(await self._made(session, request, picture))
             if made.picture_id:
                 made.picture_media_id = request.picture_media_id
@@ -89,7 +93,7 @@ class ChannelService(ChannelReading, channel_pb2_grpc.ChannelServiceServicer):
         picture = None
         if "picture_media_id" in paths:
             picture = await jpeg_of(
-                self._pictures, session, "channel.picture_media_id", given.picture_media_id
+                self._pictures, session, "channel.picture_media_id", given.picture_media_id, MAX_PICTURE_BYTES
             )
         wanted = ChannelChanges(
             given.name if "name" in paths else None,
@@ -204,9 +208,7 @@ class ChannelService(ChannelReading, channel_pb2_grpc.ChannelServiceServicer):
         """Raises `Aborted` ETAG_MISMATCH where the channel is not as the caller has read it."""
         if not etag:
             return
-        now = made_fit(await self._fetched(session, address))
-        if etag != now.etag:
-            raise Aborted("the etag is not the present one: read the channel again", "ETAG_MISMATCH")
+        validation.check_etag(etag, made_fit(await self._fetched(session, address)).etag)
 
 
 def _begun(request_id: str, *, over: bool = False) -> AccountRecord:

@@ -9,7 +9,7 @@ from asyncpg import Record
 
 from mesh_core import validation
 from mesh_core.database.requests import Method
-from mesh_core.errors import Aborted, InvalidField
+from mesh_core.errors import InvalidField
 from mesh_session_node.account.session import Session
 from mesh_session_node.calls.account_call import Context, in_time
 from mesh_session_node.calls.chat_calls import ChatCalls, chat_address
@@ -109,8 +109,8 @@ class ChatSettings(ChatCalls):
         )
 
     async def _check_etag(self, session: Session, given: str, row: Record | None) -> None:
-        if given and (row is None or given != (await self._shown(session, row)).etag):
-            raise Aborted("the etag is not the present one: read the resource again", "ETAG_MISMATCH")
+        if given:
+            validation.check_etag(given, None if row is None else (await self._shown(session, row)).etag)
 
     async def _set(
         self, session: Session, chat: str, last: Reference | None, path: str, wanted: pb.Chat

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from mesh_core import addresses, validation
-from mesh_core.errors import Aborted, NotFound
+from mesh_core.errors import NotFound
 from mesh_core.paging import Pager
 from mesh_session_node.account.session import Session
 from mesh_session_node.calls.account_call import AccountCalls, Context, in_time
@@ -73,7 +73,8 @@ class ContactBook:
         full_name = validation.required_text("full_name", request.full_name, MAX_NAME)
         first_name = validation.text("first_name", request.first_name, MAX_NAME)
         async with self._book.turn(session.context):
-            _check_etag(request.etag, await self._book.find(session.context, person))
+            found = await self._book.find(session.context, person)
+            validation.check_etag(request.etag, None if found is None else found.contact.etag)
             await self._calls.act(
                 session,
                 Capability.ADDRESS_BOOK,
@@ -94,7 +95,7 @@ class ContactBook:
         person = addresses.person("address", request.address)
         async with self._book.turn(session.context):
             found = await self._book.find(session.context, person)
-            _check_etag(request.etag, found)
+            validation.check_etag(request.etag, None if found is None else found.contact.etag)
             await self._calls.act(
                 session, Capability.ADDRESS_BOOK, lambda link: link.delete_contact(person), about=person
             )
@@ -113,11 +114,6 @@ class ContactBook:
             await in_time(self._calls.write(session, *rows, *session.context.people.news))
             session.context.people.stored()
         return contact
-
-
-def _check_etag(given: str, found: Found | None) -> None:
-    if given and (found is None or found.contact.etag != given):
-        raise Aborted("the etag is not the present one: read the resource again", "ETAG_MISMATCH")
 
 
 def _show(contact: pb.Contact, shown: PersonShown, blocked: bool | None) -> None:

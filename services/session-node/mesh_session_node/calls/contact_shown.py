@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from google.protobuf.message import Message
 
-from mesh_core import addresses
+from mesh_core import addresses, validation
 from mesh_core.kept.answers import Kept, KeptAnswers
 from mesh_session_node.account.session import Session
 from mesh_session_node.calls.account_call import AccountCalls, Context
-from mesh_session_node.calls.etags import etag_of
 from mesh_session_node.context.metrics import ASKED
 from mesh_session_node.drivers.interface.capabilities import Capability
 from mesh_session_node.inbound.bounds import fit
@@ -71,7 +70,7 @@ class ContactShown:
         if found is not None:
             response.business_profile.CopyFrom(found)
             fit(response.business_profile)
-            response.business_profile.etag = etag_of(response.business_profile)
+            response.business_profile.etag = validation.etag_of(response.business_profile)
         await self._keep(session, "businesses", person, response)
         return response
 

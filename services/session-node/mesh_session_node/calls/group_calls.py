@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import blake2b
 
-from mesh_core import ids
-from mesh_core.errors import FailedPrecondition, InvalidField, MeshError, NotFound
-from mesh_core.ids import Prefix
+from mesh_core.errors import MeshError, NotFound
 from mesh_session_node.account.session import Session
 from mesh_session_node.calls.account_call import AccountCalls, in_time
+from mesh_session_node.calls.pictures import jpeg_of
 from mesh_session_node.drivers.interface.capabilities import Capability
 from mesh_session_node.drivers.interface.groups import GroupInfo
 from mesh_session_node.drivers.interface.pictures import MAX_PICTURE_BYTES
@@ -17,7 +16,6 @@ from mesh_session_node.inbound.groups import GroupBook
 from mesh_session_node.journal import Row
 from mesh_session_node.store.pictures import Pictures
 from sessionmesh.internal.v1.group_record_pb2 import GroupRecord
-from sessionmesh.v1 import content_pb2
 
 
 class GroupCalls:
@@ -69,17 +67,7 @@ class GroupCalls:
 
     async def read_picture(self, session: Session, field: str, media_id: str) -> bytes:
         """The bytes of a picture that a group is to show; none for an empty id."""
-        if not media_id:
-            return b""
-        ids.decode(Prefix.MEDIA, media_id, field)
-        media, data = await self.pictures.read(session.context.ref.tenant, media_id, MAX_PICTURE_BYTES)
-        if media.state != content_pb2.MEDIA_STATE_READY:
-            raise FailedPrecondition(f"media {media_id} is not ready", "MEDIA_NOT_READY")
-        if media.mime_type != "image/jpeg":
-            raise InvalidField(field, f"is {media.mime_type}, and must be image/jpeg")
-        if not data:
-            raise InvalidField(field, f"must have at most {MAX_PICTURE_BYTES} bytes")
-        return data
+        return await jpeg_of(self.pictures, session, field, media_id, MAX_PICTURE_BYTES)
 
 
 def is_outside(error: MeshError) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from mesh_core import validation
 from mesh_core.database.requests import Method
-from mesh_core.errors import Aborted, InvalidField, NotFound, ResourceExhausted
+from mesh_core.errors import InvalidField, NotFound, ResourceExhausted
 from mesh_session_node.account.session import Session
 from mesh_session_node.calls.account_call import Context, in_time
 from mesh_session_node.calls.chat_calls import ChatCalls, chat_address
@@ -140,8 +140,7 @@ class LabelCalls(ChatCalls):
         label = await self._label_store.label(session.context.ref.uuid, label_id)
         if label is None:
             raise NotFound("label", label_id)
-        if etag and etag != label.etag:
-            raise Aborted("the etag is not the present one: read the resource again", "ETAG_MISMATCH")
+        validation.check_etag(etag, label.etag)
         return label
 
     async def _put(self, session: Session, label: pb.Label) -> None:

@@ -11,10 +11,10 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import validation
 from mesh_core.database.requests import RecordKind
-from mesh_core.errors import FailedPrecondition, InvalidField
+from mesh_core.errors import FailedPrecondition
 from mesh_session_node.account.session import Session
 from mesh_session_node.calls.account_call import AccountCalls, Context, in_time
-from mesh_session_node.calls.etags import check_etag, etag_of
+from mesh_session_node.calls.pictures import jpeg_of
 from mesh_session_node.calls.profile_validation import (
     MAX_ABOUT,
     MAX_PROFILE_NAME,
@@ -29,8 +29,8 @@ from mesh_session_node.inbound.bounds import fit
 from mesh_session_node.journal import AccountRecord
 from mesh_session_node.store.pictures import Pictures
 from mesh_session_node.store.records import RecordStore
-from sessionmesh.v1 import content_pb2, profile_pb2_grpc
 from sessionmesh.v1 import profile_pb2 as pb
+from sessionmesh.v1 import profile_pb2_grpc
 
 Resource = TypeVar("Resource", pb.BusinessProfile, pb.PrivacySettings)
 PROFILE_FIELDS = ("name", "about", "picture_media_id")
@@ -62,9 +62,12 @@ class ProfileService(profile_pb2_grpc.ProfileServiceServicer):
             validation.text("profile.about", given.about, MAX_ABOUT)
         async with self._turn(session):
             if given.etag:
-                check_etag(given.etag, (await self._profile(session)).etag)
+                validation.check_etag(given.etag, (await self._profile(session)).etag)
             if "picture_media_id" in fields:
-                picture = await self._read_picture(session, given.picture_media_id)
+                field = "profile.picture_media_id"
+                picture = await jpeg_of(
+                    self._pictures, session, field, given.picture_media_id, MAX_PICTURE_BYTES
+                )
                 await self._calls.act(session, Capability.PROFILE, lambda link: link.set_picture(picture))
                 await self._keep_picture(session, given.picture_media_id)
             if "name" in fields:
@@ -90,7 +93,7 @@ class ProfileService(profile_pb2_grpc.ProfileServiceServicer):
             present = await self._business(session)
             if present is None:
                 raise FailedPrecondition("the account is no business on the network", "REFUSED_BY_NETWORK")
-            check_etag(request.business_profile.etag, present.etag)
+            validation.check_etag(request.business_profile.etag, present.etag)
             changed = _only(request.business_profile, fields)
             await self._calls.act(
                 session,
@@ -113,7 +116,7 @@ class ProfileService(profile_pb2_grpc.ProfileServiceServicer):
         check_privacy("privacy_settings", request.privacy_settings, fields)
         async with self._turn(session):
             if request.privacy_settings.etag:
-                check_etag(request.privacy_settings.etag, (await self._privacy(session)).etag)
+                validation.check_etag(request.privacy_settings.etag, (await self._privacy(session)).etag)
             changed = _only(request.privacy_settings, fields)
             await self._calls.act(session, Capability.PRIVACY, lambda link: link.set_privacy(changed, fields))
             return pb.UpdatePrivacySettingsResponse(privacy_settings=await self._privacy(session))
@@ -136,7 +139,7 @@ class ProfileService(profile_pb2_grpc.ProfileServiceServicer):
                 picture = pb.ProfilePicture.FromString(record.value)
                 if picture.picture_id == profile.picture_id:
                     profile.picture_media_id = picture.media_id
-        profile.etag = etag_of(profile)
+        profile.etag = validation.etag_of(profile)
         return profile
 
     async def _business(self, session: Session) -> pb.BusinessProfile | None:
@@ -149,7 +152,7 @@ class ProfileService(profile_pb2_grpc.ProfileServiceServicer):
         profile = pb.BusinessProfile()
         profile.CopyFrom(found)
         fit(profile)
-        profile.etag = etag_of(profile)
+        profile.etag = validation.etag_of(profile)
         return profile
 
     async def _privacy(self, session: Session) -> pb.PrivacySettings:
@@ -157,22 +160,8 @@ class ProfileService(profile_pb2_grpc.ProfileServiceServicer):
         settings = pb.PrivacySettings()
         settings.CopyFrom(found)
         fit(settings)
-        settings.etag = etag_of(settings)
+        settings.etag = validation.etag_of(settings)
         return settings
-
-    async def _read_picture(self, session: Session, media_id: str) -> bytes:
-        """The bytes of the picture that is to be shown; none for none."""
-        if not media_id:
-            return b""
-        field = "profile.picture_media_id"
-        media, data = await self._pictures.read(session.context.ref.tenant, media_id, MAX_PICTURE_BYTES)
-        if media.state != content_pb2.MEDIA_STATE_READY:
-            raise FailedPrecondition(f"media {media_id} is not ready", "MEDIA_NOT_READY")
-        if media.mime_type != "image/jpeg":
-            raise InvalidField(field, f"is {media.mime_type}, and must be image/jpeg")
-        if not data:
-            raise InvalidField(field, f"must have at most {MAX_PICTURE_BYTES} bytes")
-        return data
 
     async def _keep_picture(self, session: Session, media_id: str) -> None:
         """Remember which media the picture is that was set now."""
