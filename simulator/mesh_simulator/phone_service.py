@@ -30,7 +30,8 @@ class PhoneService(Resolving):
         chat = "" if act == "label" else self._chat("chat", request.chat, account)
         if act == "read":
             message_id = text("read", request.read)
-            told = wire.Notice(chat_read=wire.ChatRead(chat=chat, message_id=message_id))
+            read = wire.ChatRead(chat=chat, message_id=message_id, until_us=request.until_us)
+            told = wire.Notice(chat_read=read)
             self._network.notices.offer(account, told)
         elif act == "disappear_after_seconds":
             timer = wire.DisappearingSet(chat=chat, seconds=request.disappear_after_seconds)
@@ -72,6 +73,8 @@ def _entry(request: api.ActOnPhoneRequest, act: str, chat: str) -> tuple[str, by
         return f"label-chat/{label_id}/{chat}", value
     if act == "mute_until_us":
         return f"mute/{chat}", str(request.mute_until_us).encode() if request.mute_until_us else b""
+    if act in ("clear", "delete") and request.until_us:
+        return f"{act}/{chat}", str(request.until_us).encode() if getattr(request, act) else b""
     name = {
         "archive": "archive",
         "pin": "pin",

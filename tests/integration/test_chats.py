@@ -392,6 +392,24 @@ async def test_what_the_phone_does_with_a_chat_is_an_event(stage: Stage, node: N
     assert await listed(stage, node, account, show_archived=True) == []
 
 
+async def test_what_came_after_the_phone_emptied_a_chat_stays(stage: Stage, node: NodeProcess) -> None:
+    account = await stage.paired(node)
+    await written_to(stage, account)
+    last = await written_to(stage, account)
+    earlier = last.network_time.ToMicroseconds() - 60_000_000
+
+    for act in ("clear", "delete"):  # it is told late
+        await on_phone(stage, account, **{act: True, "until_us": earlier})
+    await on_phone(stage, account, read="", until_us=earlier)
+    await on_phone(stage, account, pin=True)
+
+    await received(stage, account, "chat.updated", lambda one: one.chat.chat.pinned)
+    found = await chat(stage, node, account)
+    assert (found.last_message.id, found.unread_count) == (last.id, 2)
+    await on_phone(stage, account, clear=True, until_us=last.network_time.ToMicroseconds())
+    await until(stage, account, "chat.cleared")
+
+
 # --- labels
 
 

@@ -24,6 +24,10 @@ func (s *Service) ActOnPhone(
 	if _, label := request.GetAct().(*simulatorv1.ActOnPhoneRequest_Label); !label && chat.IsEmpty() {
 		return nil, invalid("chat", "must be a person or a group")
 	}
+	var reached time.Time // none: now
+	if until := request.GetUntilUs(); until > 0 {
+		reached = time.UnixMicro(int64(until))
+	}
 	var patch appstate.PatchInfo
 	switch act := request.GetAct().(type) {
 	case *simulatorv1.ActOnPhoneRequest_Archive:
@@ -38,9 +42,9 @@ func (s *Service) ActOnPhone(
 	case *simulatorv1.ActOnPhoneRequest_MarkUnread:
 		patch = appstate.BuildMarkChatAsRead(chat, !act.MarkUnread, time.Time{}, nil)
 	case *simulatorv1.ActOnPhoneRequest_Clear:
-		patch = clearing(chat)
+		patch = clearing(chat, reached)
 	case *simulatorv1.ActOnPhoneRequest_Delete:
-		patch = appstate.BuildDeleteChat(chat, time.Time{}, nil, false)
+		patch = appstate.BuildDeleteChat(chat, reached, nil, false)
 	case *simulatorv1.ActOnPhoneRequest_Label:
 		label := act.Label
 		patch = appstate.BuildLabelEdit(label.GetId(), label.GetName(), label.GetColor(), label.GetDeleted())
@@ -52,7 +56,7 @@ func (s *Service) ActOnPhone(
 		}
 	case *simulatorv1.ActOnPhoneRequest_Read:
 		if act.Read == "" {
-			patch = appstate.BuildMarkChatAsRead(chat, true, time.Time{}, nil)
+			patch = appstate.BuildMarkChatAsRead(chat, true, reached, nil)
 			break
 		}
 		s.network.ReadOnPhone(account, chat, act.Read)
@@ -75,8 +79,11 @@ func (s *Service) GivePhoneHistory(
 	return nil, unsupported("phones of this network have history from pairing alone")
 }
 
-func clearing(chat types.JID) appstate.PatchInfo {
-	reaches := &waSyncAction.SyncActionMessageRange{LastMessageTimestamp: proto.Int64(time.Now().Unix())}
+func clearing(chat types.JID, reached time.Time) appstate.PatchInfo {
+	if reached.IsZero() {
+		reached = time.Now()
+	}
+	reaches := &waSyncAction.SyncActionMessageRange{LastMessageTimestamp: proto.Int64(reached.Unix())}
 	return appstate.PatchInfo{
 		Type: appstate.WAPatchRegularHigh,
 		Mutations: []appstate.MutationInfo{{

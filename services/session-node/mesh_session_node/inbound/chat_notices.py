@@ -41,6 +41,8 @@ class ChatNotices:
             return await self._read(session, notice)
         if isinstance(notice, ChatEmptied):
             row = await self._chats.row(session, notice.chat)
+            if await self._chats.goes_on(session, row, notice.until):
+                return ()  # it is told late, or once more
             return await self._chats.emptied(session, row, deleted=notice.deleted)
         if isinstance(notice, LabelSet):
             return await self._label(session, notice)
@@ -75,6 +77,8 @@ class ChatNotices:
             if message is None or message["chat"] != row["chat"]:
                 return ()
             until = message["id"]
+        elif await self._chats.goes_on(session, row, notice.until):
+            until = await self._chats.store.sent_until(session.ref.uuid, row["chat"], notice.until)
         _, rows = await self._chats.read(session, row, until)
         return rows
 

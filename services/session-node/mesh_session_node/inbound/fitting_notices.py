@@ -102,11 +102,12 @@ def _chat_set(notice: ChatSet) -> ChatSet:
 
 
 def _chat_read(notice: ChatRead) -> ChatRead:
-    return ChatRead(fit_address(notice.chat), notice.network_id and fit_id(notice.network_id))
+    until = min(max(notice.until, 0), FOR_EVER)
+    return ChatRead(fit_address(notice.chat), notice.network_id and fit_id(notice.network_id), until)
 
 
 def _chat_emptied(notice: ChatEmptied) -> ChatEmptied:
-    return replace(notice, chat=fit_address(notice.chat))
+    return replace(notice, chat=fit_address(notice.chat), until=min(max(notice.until, 0), FOR_EVER))
 
 
 def _label_set(notice: LabelSet) -> LabelSet:

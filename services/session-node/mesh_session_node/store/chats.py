@@ -59,6 +59,13 @@ class ChatStore:
         """How many messages of a chat came after this one."""
         return int(await self._pool.fetchval(_UNREAD_BEHIND, account, chat, message))
 
+    async def sent_until(self, account: UUID, chat: str, micros: int) -> UUID | None:
+        """The last message of a chat that was sent until a time, in microseconds since the epoch, of those that
+        came last.
+        """
+        found: UUID | None = await self._pool.fetchval(_SENT_UNTIL, account, chat, micros)
+        return found
+
     async def oldest(self, account: UUID, chat: str) -> Record | None:
         """The message of a chat that the network had first, of those that are stored."""
         return await self._pool.fetchrow(_OLDEST, account, chat)
@@ -95,6 +102,9 @@ _UNREAD = """SELECT m.id, m.network_id, m.content, m.origin, m.chat FROM chat c 
 _UNREAD_BEHIND = """SELECT count(*) FROM (SELECT chat, direction, beside FROM message
     WHERE account = $1 AND id > $3 ORDER BY id DESC LIMIT 5000) AS newer
   WHERE chat = $2 AND direction = 2 AND beside IS NULL"""
+_SENT_UNTIL = """SELECT id FROM (SELECT id, network_time FROM message
+    WHERE account = $1 AND chat = $2 ORDER BY id DESC LIMIT 5000) AS newest
+  WHERE network_time < at_micros($3) + interval '1 second' ORDER BY id DESC LIMIT 1"""
 _OLDEST = """SELECT id, network_id, direction, origin, chat, content, network_time, status FROM message
   WHERE account = $1 AND chat = $2 AND network_id <> '' AND octet_length(content) > 0
   ORDER BY coalesce(network_time, 'infinity'), id LIMIT 1"""

@@ -1,9 +1,12 @@
 package device
 
 import (
+	"time"
+
 	"google.golang.org/protobuf/proto"
 
 	"go.mau.fi/whatsmeow/proto/waHistorySync"
+	"go.mau.fi/whatsmeow/proto/waSyncAction"
 	"go.mau.fi/whatsmeow/types"
 	"go.mau.fi/whatsmeow/types/events"
 	internalv1 "sessionmesh.dev/gen/sessionmesh/nodes/v1"
@@ -24,21 +27,21 @@ func (d *Device) onChat(event any) bool {
 	case *events.Mute:
 		until := int64(0)
 		if said.Action.GetMuted() {
-			until = muteEnd(said.Action.GetMuteEndTimestamp())
+			until = momentOf(said.Action.GetMuteEndTimestamp())
 		}
 		d.chatSet(said.JID, &internalv1.DeviceChatSet{MuteUntilUs: proto.Int64(until)})
 	case *events.Pin:
 		d.chatSet(said.JID, &internalv1.DeviceChatSet{Pinned: proto.Bool(said.Action.GetPinned())})
 	case *events.MarkChatAsRead:
 		if said.Action.GetRead() {
-			d.chatRead(said.JID, "")
+			d.chatRead(said.JID, "", reaches(said.Action.GetMessageRange(), said.Timestamp))
 		} else {
 			d.chatSet(said.JID, &internalv1.DeviceChatSet{MarkedUnread: proto.Bool(true)})
 		}
 	case *events.ClearChat:
-		d.chatEmptied(said.JID, false)
+		d.chatEmptied(said.JID, false, reaches(said.Action.GetMessageRange(), said.Timestamp))
 	case *events.DeleteChat:
-		d.chatEmptied(said.JID, true)
+		d.chatEmptied(said.JID, true, reaches(said.Action.GetMessageRange(), said.Timestamp))
 	case *events.LabelEdit:
 		d.report(&internalv1.DeviceNotice{Notice: &internalv1.DeviceNotice_Label{Label: &internalv1.DeviceLabel{
 			Id: valid(said.LabelID), Name: said.Action.GetName(), Color: said.Action.Color, Deleted: said.Action.GetDeleted(),
@@ -75,13 +78,13 @@ func (d *Device) chatSet(chat types.JID, set *internalv1.DeviceChatSet) {
 	d.report(&internalv1.DeviceNotice{Notice: &internalv1.DeviceNotice_ChatSet{ChatSet: set}})
 }
 
-func (d *Device) chatRead(chat types.JID, id string) {
-	read := &internalv1.DeviceChatRead{Chat: d.addressOf(chat, types.EmptyJID), NetworkMessageId: valid(id)}
+func (d *Device) chatRead(chat types.JID, id string, until int64) {
+	read := &internalv1.DeviceChatRead{Chat: d.addressOf(chat, types.EmptyJID), NetworkMessageId: valid(id), UntilUs: until}
 	d.report(&internalv1.DeviceNotice{Notice: &internalv1.DeviceNotice_ChatRead{ChatRead: read}})
 }
 
-func (d *Device) chatEmptied(chat types.JID, deleted bool) {
-	emptied := &internalv1.DeviceChatEmptied{Chat: d.addressOf(chat, types.EmptyJID), Deleted: deleted}
+func (d *Device) chatEmptied(chat types.JID, deleted bool, until int64) {
+	emptied := &internalv1.DeviceChatEmptied{Chat: d.addressOf(chat, types.EmptyJID), Deleted: deleted, UntilUs: until}
 	d.report(&internalv1.DeviceNotice{Notice: &internalv1.DeviceNotice_ChatEmptied{ChatEmptied: emptied}})
 }
 
@@ -105,7 +108,7 @@ func (d *Device) chatOfHistory(chat types.JID, conversation *waHistorySync.Conve
 		set.MarkedUnread = proto.Bool(true)
 	}
 	if end := conversation.GetMuteEndTime(); end > 0 {
-		set.MuteUntilUs = proto.Int64(muteEnd(int64(end)))
+		set.MuteUntilUs = proto.Int64(momentOf(int64(end)))
 	}
 	if seconds := conversation.GetEphemeralExpiration(); seconds > 0 {
 		set.DisappearAfterSeconds = proto.Uint32(seconds)
@@ -118,9 +121,17 @@ func (d *Device) chatOfHistory(chat types.JID, conversation *waHistorySync.Conve
 	}
 }
 
-// muteEnd is until when a chat is muted, in microseconds since the epoch; the network counts milliseconds, or seconds in a
-// history.
-func muteEnd(told int64) int64 {
+// reaches is until when messages were sent that a change of a chat is about, in microseconds since the epoch: it may be told long
+// after it was made, and once more, where everything is read anew.
+func reaches(messages *waSyncAction.SyncActionMessageRange, made time.Time) int64 {
+	if last := messages.GetLastMessageTimestamp(); last > 0 {
+		return momentOf(last)
+	}
+	return max(made.UnixMicro(), 0)
+}
+
+// momentOf is a time in microseconds since the epoch; the network counts milliseconds, or seconds.
+func momentOf(told int64) int64 {
 	switch {
 	case told < 0 || told > forEver/1000:
 		return forEver

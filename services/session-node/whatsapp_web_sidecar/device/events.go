@@ -169,7 +169,7 @@ var receiptKinds = map[types.ReceiptType]internalv1.DeviceReceipt{
 // goes on with what comes after it.
 func (d *Device) onReceipt(said *events.Receipt) bool {
 	if said.Type == types.ReceiptTypeReadSelf && len(said.MessageIDs) > 0 {
-		d.chatRead(said.Chat, said.MessageIDs[0])
+		d.chatRead(said.Chat, said.MessageIDs[0], 0)
 		return true
 	}
 	kind, known := receiptKinds[said.Type]

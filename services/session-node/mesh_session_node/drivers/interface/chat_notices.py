@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mesh_session_node.drivers.interface.chat_actions import LabelFacts
 
@@ -24,18 +24,24 @@ class ChatSet:
 
 @dataclass(frozen=True, slots=True)
 class ChatRead:
-    """The account's phone has read a chat, up to the message with the network's id; "": all of it."""
+    """The account's phone has read a chat, up to the message with the network's id; "": up to those that were
+    sent at a time, in microseconds since the epoch; 0: all of it.
+    """
 
     chat: str
     network_id: str = ""
+    until: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ChatEmptied:
-    """A chat's messages were deleted on the account's phone, or the chat with them."""
+    """A chat's messages were deleted on the account's phone, or the chat with them: those that were sent until
+    a time, in microseconds since the epoch; 0: all of them.
+    """
 
     chat: str
     deleted: bool
+    until: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ def app_state_of(entry: wire.AppStateEntry) -> ChatNotice | None:
 
 def chat_read_of(read: wire.ChatRead) -> ChatNotice:
     """The account's phone has read a chat."""
-    return ChatRead(read.chat, read.message_id)
+    return ChatRead(read.chat, read.message_id, read.until_us)
 
 
 def disappearing_of(told: wire.DisappearingSet) -> ChatNotice:
@@ -50,13 +50,18 @@ def _on_message(about: str, value: bytes) -> ChatNotice:
     return Labelled(label_id, chat, bool(value), network_id)
 
 
+def _until(value: bytes) -> int:
+    """Until when what is gone was sent; a device that says no time means all of it."""
+    return 0 if value in (b"", b"1") else int(value)
+
+
 _READERS: Mapping[str, Callable[[str, bytes], ChatNotice]] = {
     "archive": lambda chat, value: ChatSet(chat, archived=bool(value), pinned=False if value else None),
     "mute": lambda chat, value: ChatSet(chat, mute_until=int(value or b"0")),
     "pin": lambda chat, value: ChatSet(chat, pinned=bool(value)),
     "unread": lambda chat, value: ChatSet(chat, marked_unread=True) if value else ChatRead(chat),
-    "clear": lambda chat, _: ChatEmptied(chat, deleted=False),
-    "delete": lambda chat, _: ChatEmptied(chat, deleted=True),
+    "clear": lambda chat, value: ChatEmptied(chat, deleted=False, until=_until(value)),
+    "delete": lambda chat, value: ChatEmptied(chat, deleted=True, until=_until(value)),
     "label": _label,
     "label-chat": _on_chat,
     "label-message": _on_message,

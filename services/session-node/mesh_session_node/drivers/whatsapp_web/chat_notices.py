@@ -28,12 +28,12 @@ def set_of(told: pb.DeviceChatSet) -> ChatSet:
 
 def read_of(told: pb.DeviceChatRead) -> ChatRead:
     """The account's phone has read a chat."""
-    return ChatRead(told.chat, told.network_message_id)
+    return ChatRead(told.chat, told.network_message_id, told.until_us)
 
 
 def emptied_of(told: pb.DeviceChatEmptied) -> ChatEmptied:
     """A chat was cleared or deleted."""
-    return ChatEmptied(told.chat, deleted=told.deleted)
+    return ChatEmptied(told.chat, deleted=told.deleted, until=told.until_us)
 
 
 def label_of(told: pb.DeviceLabel) -> LabelSet:
