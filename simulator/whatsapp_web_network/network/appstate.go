@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.mau.fi/whatsmeow/appstate"
@@ -91,8 +92,10 @@ func (n *Network) keepPatch(account *Account, name string, body []byte) {
 	}
 	version := uint64(len(account.patches[name]) + 1)
 	account.patches[name] = append(account.patches[name], versioned(body, version))
+	state := account.sharedState()
+	_ = state.read(account, appstate.WAPatchName(name)) // what the phone cannot read it knows nothing of
 	n.Ledger.Append(ledger.Record{
-		Kind: simulatorv1.LedgerKind_LEDGER_KIND_APP_STATE_CHANGED, Account: account.Digits, Counter: version, ID: name,
+		Kind: simulatorv1.LedgerKind_LEDGER_KIND_APP_STATE_CHANGED, Account: account.Digits, Counter: version, ID: name, Peer: state.about,
 	})
 }
 
@@ -107,6 +110,8 @@ type sharedState struct {
 	// What is in each log, by the log and the entry's index.
 	entries map[string]map[string]*waSyncdSnapshotRecovery.SyncdPlainTextRecord
 	reads   *appstate.Processor
+	// Which chat the last change was about, by the id that it named it by.
+	about string
 }
 
 func newSharedState() *sharedState {
@@ -187,7 +192,14 @@ func (s *sharedState) note(name string, changes []appstate.Mutation) {
 	if s.entries[name] == nil {
 		s.entries[name] = map[string]*waSyncdSnapshotRecovery.SyncdPlainTextRecord{}
 	}
+	s.about = ""
 	for _, change := range changes {
+		for _, part := range change.Index {
+			if strings.Contains(part, "@") {
+				s.about = part
+				break
+			}
+		}
 		index, _ := json.Marshal(change.Index)
 		if change.Operation == waServerSync.SyncdMutation_REMOVE {
 			delete(s.entries[name], string(index))
@@ -254,9 +266,6 @@ func (n *Network) OnPhone(account *Account, patch appstate.PatchInfo) error {
 		return err
 	}
 	n.keepPatch(account, name, body)
-	if err := state.read(account, patch.Type); err != nil {
-		return err
-	}
 	id := rand.Text()[:16]
 	n.deliver(account, &pending{key: "notification|" + id, node: &Node{
 		Tag: "notification", Attrs: Attrs{"from": types.ServerJID, "type": "server_sync", "id": id, "t": now()},

@@ -124,3 +124,22 @@ func cloned(node Node) Node {
 	}
 	return node
 }
+
+// cameFrom says whether a message came by these ids, so far as the network still has it: who wrote it finds it by no others.
+func (d *device) cameFrom(id string, chat, author types.JID) bool {
+	key := "message|" + id
+	item := d.find(key)
+	if item == nil {
+		at := slices.IndexFunc(d.settled, func(settled *pending) bool { return settled.key == key })
+		if at < 0 {
+			return true
+		}
+		item = d.settled[at]
+	}
+	from, _ := item.node.Attrs["from"].(types.JID)
+	writer, is := item.node.Attrs["participant"].(types.JID)
+	if !is {
+		writer = from
+	}
+	return from.ToNonAD() == chat.ToNonAD() && writer.ToNonAD() == author.ToNonAD()
+}

@@ -178,7 +178,8 @@ func (n *Network) readReported(c *client, node *Node, to types.JID, ids []string
 			Kind:       simulatorv1.LedgerKind_LEDGER_KIND_READ_REPORTED,
 			Connection: c.number, Account: c.account.Digits, Code: uint32(code), ID: id, Peer: n.addressOf(to),
 		})
-		if person := n.find(author); person != nil && person.device != nil && kind != "read-self" {
+		person := n.find(author)
+		if person != nil && person.device != nil && kind != "read-self" && c.device.cameFrom(id, to, author) {
 			n.confirm(person, c.account, to, id, member, code)
 		}
 	}

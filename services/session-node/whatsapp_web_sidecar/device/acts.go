@@ -102,6 +102,9 @@ func (d *Device) star(ctx context.Context, call *internalv1.StarMessageCall) err
 	if err != nil {
 		return err
 	}
+	if chat = d.phoneHas(chat); own {
+		sender = chat // so that none is named
+	}
 	return d.share(ctx, appstate.BuildStar(chat, sender, call.GetTarget().GetNetworkMessageId(), own, call.GetStarred()))
 }
 
@@ -111,6 +114,7 @@ func (d *Device) deleteForMe(ctx context.Context, call *internalv1.DeleteMessage
 	if err != nil {
 		return err
 	}
+	chat = d.phoneHas(chat)
 	named, fromMe := "0", "0"
 	if own {
 		fromMe = "1"
@@ -143,7 +147,7 @@ func (d *Device) named(target *internalv1.ReferredMessage) (types.JID, *waCommon
 	return chat, d.client.BuildMessageKey(chat, sender, target.GetNetworkMessageId()), nil
 }
 
-// parties are the chat of a message, who wrote it, and whether that is the account.
+// parties are the chat of a message, who wrote it, as they are named there, and whether that is the account.
 func (d *Device) parties(target *internalv1.ReferredMessage) (chat, sender types.JID, own bool, err error) {
 	if chat, err = address.Parse(target.GetChat()); err != nil {
 		return chat, sender, false, fmt.Errorf("the chat: %w", err)
@@ -154,7 +158,7 @@ func (d *Device) parties(target *internalv1.ReferredMessage) (chat, sender types
 	if sender, err = address.Parse(target.GetSender()); err != nil {
 		return chat, sender, false, fmt.Errorf("who wrote it: %w", err)
 	}
-	return chat, sender, false, nil
+	return chat, d.writerIn(chat, sender), false, nil
 }
 
 // refusalOf says whether the network has refused a call, and why.

@@ -101,7 +101,7 @@ func (d *Device) do(call *internalv1.DeviceCall, result *internalv1.DeviceCallRe
 		if asked.SetTyping.GetRecording() {
 			media = types.ChatPresenceMediaAudio
 		}
-		return d.client.SendChatPresence(ctx, chat, state, media)
+		return d.client.SendChatPresence(ctx, d.phoneHas(chat), state, media)
 	case *internalv1.DeviceCall_SetOnline:
 		return d.showOnline(ctx, asked.SetOnline.GetOnline())
 	case *internalv1.DeviceCall_WatchPresence:
@@ -178,7 +178,7 @@ func (d *Device) markRead(ctx context.Context, call *internalv1.MarkReadCall) er
 	if call.GetPlayed() {
 		kind = types.ReceiptTypePlayed
 	}
-	return d.client.MarkRead(ctx, call.GetNetworkMessageIds(), time.Now(), chat, sender, kind)
+	return d.client.MarkRead(ctx, call.GetNetworkMessageIds(), time.Now(), d.phoneHas(chat), d.writerIn(chat, sender), kind)
 }
 
 // Ping asks the network for a sign of life. It never waits.

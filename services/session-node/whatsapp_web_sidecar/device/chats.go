@@ -34,6 +34,7 @@ func (d *Device) changeChat(ctx context.Context, call *internalv1.ChangeChatCall
 	if err != nil {
 		return err
 	}
+	chat = d.phoneHas(chat)
 	switch change := call.GetChange().(type) {
 	case *internalv1.ChangeChatCall_Archived:
 		return d.share(ctx, appstate.BuildArchive(chat, change.Archived, at, key))
@@ -56,9 +57,16 @@ func (d *Device) lastOf(call *internalv1.ChangeChatCall) (*waCommon.MessageKey, 
 	if call.GetLast().GetNetworkMessageId() == "" {
 		return nil, time.Time{}, nil
 	}
-	_, key, err := d.named(call.GetLast())
-	if err != nil || call.GetLastTime() == nil {
-		return key, time.Time{}, err
+	chat, sender, own, err := d.parties(call.GetLast())
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	if own {
+		sender = d.client.Store.GetJID().ToNonAD()
+	}
+	key := d.client.BuildMessageKey(d.phoneHas(chat), sender, call.GetLast().GetNetworkMessageId())
+	if call.GetLastTime() == nil {
+		return key, time.Time{}, nil
 	}
 	return key, call.GetLastTime().AsTime(), nil
 }
@@ -99,6 +107,7 @@ func (d *Device) setLabel(ctx context.Context, call *internalv1.DeviceLabelled) 
 	if err != nil {
 		return fmt.Errorf("the chat: %w", err)
 	}
+	chat = d.phoneHas(chat)
 	if id := call.GetNetworkMessageId(); id != "" {
 		return d.share(ctx, appstate.BuildLabelMessage(chat, call.GetLabelId(), id, call.GetLabelled()))
 	}

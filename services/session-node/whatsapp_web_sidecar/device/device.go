@@ -80,6 +80,8 @@ type Device struct {
 	group atomic.Pointer[waBinary.Node]
 	// When the message that is being handled came, in nanoseconds since the epoch.
 	came atomic.Int64
+	// Groups that name their members by number, as they last did.
+	numbered sync.Map
 	// The account shows as online.
 	online atomic.Bool
 }

@@ -20,6 +20,13 @@ import (
 // are stored.
 func (d *Device) onMessage(said *events.Message) bool {
 	_ = d.store.Came(d.ctx, said.Info.ID)
+	if said.Info.IsGroup && !said.Info.IsFromMe {
+		if said.Info.Sender.Server == types.DefaultUserServer {
+			d.numbered.Store(said.Info.Chat, true)
+		} else {
+			d.numbered.Delete(said.Info.Chat)
+		}
+	}
 	if said.UnavailableRequestID != "" { // from the phone, within a message of its own, which has the changes
 		message := d.read(said)
 		return message == nil || <-d.hand(message, nil)

@@ -32,6 +32,26 @@ func (d *Device) memberOf(chat types.JID) func(types.JID) types.JID {
 	}
 }
 
+// phoneHas is a chat as the account's phone has it: those of two people by hidden ids, so far as these are known. What is told of
+// such a chat under the number is about one that the phone does not show.
+func (d *Device) phoneHas(chat types.JID) types.JID {
+	if chat.Server != types.DefaultUserServer {
+		return chat
+	}
+	if _, hidden := d.both(chat, types.EmptyJID); !hidden.IsEmpty() {
+		return hidden
+	}
+	return chat
+}
+
+// writerIn is who wrote a message of a chat as the network named them there.
+func (d *Device) writerIn(chat, writer types.JID) types.JID {
+	if _, numbered := d.numbered.Load(chat); numbered || chat.Server == types.NewsletterServer {
+		return writer
+	}
+	return d.phoneHas(writer)
+}
+
 // keyForMembers has what is about to be sent to a group encrypted with a key that nobody has who is not in it any more.
 func (d *Device) keyForMembers(sending context.Context, chat types.JID) error {
 	if chat.Server != types.GroupServer {

@@ -274,7 +274,7 @@ func TestWhatTheLibraryCannotSayIsRejected(t *testing.T) {
 		{"phone:" + bert, saying(&sessionmeshv1.Content{Kind: &sessionmeshv1.Content_Template{Template: &sessionmeshv1.TemplateContent{}}}), internalv1.DeviceRejection_DEVICE_REJECTION_UNSUPPORTED},
 		{"phone:" + bert, saying(&sessionmeshv1.Content{Kind: &sessionmeshv1.Content_Product{Product: &sessionmeshv1.ProductContent{}}}), internalv1.DeviceRejection_DEVICE_REJECTION_UNSUPPORTED},
 		{"phone:" + bert, saying(nil), internalv1.DeviceRejection_DEVICE_REJECTION_UNSUPPORTED},
-		{"channel:1", text("hello"), internalv1.DeviceRejection_DEVICE_REJECTION_UNSUPPORTED},
+		{"channel:1", text("hello"), internalv1.DeviceRejection_DEVICE_REJECTION_UNKNOWN_RECIPIENT},
 		{"username:bert", text("hello"), internalv1.DeviceRejection_DEVICE_REJECTION_UNKNOWN_RECIPIENT},
 		{"phone:+491519999999", text("hello"), internalv1.DeviceRejection_DEVICE_REJECTION_UNKNOWN_RECIPIENT},
 		{"phone:" + bert, saying(&sessionmeshv1.Content{Kind: &sessionmeshv1.Content_Reaction{Reaction: &sessionmeshv1.ReactionContent{Emoji: "👍"}}}), internalv1.DeviceRejection_DEVICE_REJECTION_CONTENT},
@@ -524,6 +524,7 @@ func TestThePhonesHistoryComesAsHistory(t *testing.T) {
 	}
 	s := startNode(t, n)
 	l := s.open(s.paired(n, account))
+	notice(l, func(n *internalv1.DeviceNotice) (bool, bool) { return true, n.GetChatSet().GetName() != "" }) // the chat comes first
 	for range 30 {
 		if got := until(l, incoming); !got.GetHistory() || got.GetContent().GetText().GetBody() == "" || got.GetChat() == "" {
 			t.Fatal(got)

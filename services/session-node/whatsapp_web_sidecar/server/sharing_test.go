@@ -90,3 +90,45 @@ func TestThePhoneIsAskedForWhatTheNetworkHasWrongly(t *testing.T) {
 	n.onPhone(pinOnPhone(true))
 	l.chatSet(func(set *internalv1.DeviceChatSet) bool { return set.GetPinned() })
 }
+
+// Phones have the chats of two people by hidden ids: under the number they find none.
+func TestChatsAreChangedByTheIdsThatThePhoneHasThemBy(t *testing.T) {
+	n, s, rows := world(t)
+	l := s.open(rows)
+	id := l.send("phone:"+bert, text("hello"))
+	l.receipt(id)
+	l.changeChat(&internalv1.ChangeChatCall{Change: &internalv1.ChangeChatCall_Archived{Archived: true}})
+	l.mustCall(&internalv1.DeviceCall{Call: &internalv1.DeviceCall_StarMessage{StarMessage: &internalv1.StarMessageCall{
+		Target: &internalv1.ReferredMessage{NetworkMessageId: id, Chat: "phone:" + bert}, Starred: true,
+	}}})
+	l.mustCall(&internalv1.DeviceCall{Call: &internalv1.DeviceCall_SetLabel{SetLabel: &internalv1.DeviceLabelled{
+		LabelId: "1", Chat: "phone:" + bert, Labelled: true,
+	}}})
+	changes := n.records(simulatorv1.LedgerKind_LEDGER_KIND_APP_STATE_CHANGED)
+	if len(changes) != 3 {
+		t.Fatal(changes)
+	}
+	for _, change := range changes {
+		if change.GetPeer() != "9"+bert[1:]+"@lid" {
+			t.Error(change)
+		}
+	}
+}
+
+// Who wrote a message finds it by the ids alone that it went by.
+func TestThatMessagesWereReadIsToldByTheIdsThatTheyCameBy(t *testing.T) {
+	n, s, rows := world(t)
+	device := s.open(s.paired(n, bert))
+	l := s.open(rows)
+	group := n.group(account, bert)
+	for _, chat := range []struct{ to, from, sender string }{{"phone:" + account, "phone:" + bert, ""}, {group, group, "phone:" + bert}} {
+		id := device.send(chat.to, text("hello"))
+		until(l, func(r *internalv1.RunResponse) (bool, bool) { return true, r.GetIncoming().GetNetworkMessageId() == id })
+		l.mustCall(&internalv1.DeviceCall{Call: &internalv1.DeviceCall_MarkRead{MarkRead: &internalv1.MarkReadCall{
+			Chat: chat.from, Sender: chat.sender, NetworkMessageIds: []string{id},
+		}}})
+		until(device, func(r *internalv1.RunResponse) (bool, bool) {
+			return true, r.GetReceipt().GetReceipt() == internalv1.DeviceReceipt_DEVICE_RECEIPT_READ
+		})
+	}
+}
