@@ -398,8 +398,8 @@ async def test_what_came_after_the_phone_emptied_a_chat_stays(stage: Stage, node
     last = await written_to(stage, account)
     earlier = last.network_time.ToMicroseconds() - 60_000_000
 
-    for act in ("clear", "delete"):  # it is told late
-        await on_phone(stage, account, **{act: True, "until_us": earlier})
+    await on_phone(stage, account, clear=True, until_us=earlier)  # it is told late
+    await on_phone(stage, account, delete=True, until_us=earlier)
     await on_phone(stage, account, read="", until_us=earlier)
     await on_phone(stage, account, pin=True)
 

@@ -108,7 +108,9 @@ func listChannels(n *Network, account *Account, _ mexVariables) (map[string]any,
 	listed := []map[string]any{}
 	for _, channel := range n.channels {
 		if _, follows := channel.Followers[account.Digits]; follows {
-			listed = append(listed, channel.metadata(account.Digits))
+			found := channel.metadata(account.Digits)
+			found["thread_metadata"].(map[string]any)["subscribers_count"] = "0" // whatever it is
+			listed = append(listed, found)
 		}
 	}
 	return map[string]any{"xwa2_newsletter_subscribed": listed}, nil

@@ -77,8 +77,8 @@ class Chats:
         return Reference(ref.network_message_id, ref.chat, ref.sender, None, micros)
 
     async def goes_on(self, session: SessionContext, row: Record | None, until: int) -> bool:
-        """Whether the chat's last message was sent after a time, in microseconds since the epoch. Networks say
-        that in whole seconds; 0 is no time.
+        """Whether the chat's last message was sent after a time, in microseconds since the epoch. Networks
+        say that in whole seconds; 0 is no time.
         """
         last = await self.last(session, row) if until else None
         return last is not None and last.time // 1_000_000 > until // 1_000_000

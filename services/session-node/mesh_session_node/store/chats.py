@@ -60,8 +60,8 @@ class ChatStore:
         return int(await self._pool.fetchval(_UNREAD_BEHIND, account, chat, message))
 
     async def sent_until(self, account: UUID, chat: str, micros: int) -> UUID | None:
-        """The last message of a chat that was sent until a time, in microseconds since the epoch, of those that
-        came last.
+        """The last message of a chat that was sent until a time, in microseconds since the epoch, of those
+        that came last.
         """
         found: UUID | None = await self._pool.fetchval(_SENT_UNTIL, account, chat, micros)
         return found

@@ -109,6 +109,9 @@ func (d *Device) listChannels(ctx context.Context) ([]*sessionmeshv1.Channel, er
 			continue
 		}
 		channel := channelOf(one)
+		if channel.GetFollowerCount() == 0 {
+			channel.FollowerCount = nil // lists do not say
+		}
 		if size += proto.Size(channel); size > maxAnswerBytes {
 			d.log.write(levelWarning, "there are more channels than fit into an answer")
 			break

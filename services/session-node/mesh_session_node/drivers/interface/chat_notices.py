@@ -35,8 +35,8 @@ class ChatRead:
 
 @dataclass(frozen=True, slots=True)
 class ChatEmptied:
-    """A chat's messages were deleted on the account's phone, or the chat with them: those that were sent until
-    a time, in microseconds since the epoch; 0: all of them.
+    """A chat's messages were deleted on the account's phone, or the chat with them: those that were sent
+    until a time, in microseconds since the epoch; 0: all of them.
     """
 
     chat: str
