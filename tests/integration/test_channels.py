@@ -139,6 +139,7 @@ async def test_a_change_is_told_and_gives_another_etag(stage: Stage, node: NodeP
     assert again == ["ABORTED", "ETAG_MISMATCH"]
 
 
+@pytest.mark.read_back("DeleteChannel")
 async def test_a_deleted_channel_is_gone_for_everyone(stage: Stage, node: NodeProcess) -> None:
     account, other = await stage.paired(node), await stage.paired(node)
     channel = await made(stage, node, account)

@@ -12,7 +12,12 @@ import pytest_asyncio
 from google.protobuf.field_mask_pb2 import FieldMask
 from grpc import StatusCode
 
+from mesh_core import ids
+from mesh_core.ids import Prefix, new_uuid
+from mesh_core.kept import answers as kept_answers
+from mesh_core.kept.answers import Kept, KeptAnswers
 from mesh_core.ownership.keys import NodeState
+from mesh_core.settings import RedisSettings
 from sessionmesh.admin.v1 import fleet_pb2
 from sessionmesh.v1 import account_pb2
 from tests.support.eventually import eventually
@@ -270,9 +275,26 @@ async def test_a_plan_for_what_cannot_be_is_refused(
     assert (refused.code, refused.field) == (StatusCode.INVALID_ARGUMENT, field)
 
 
-async def test_caches_are_cleared_by_operators_and_of_tenants_that_are_named(own_world: RouterWorld) -> None:
+@pytest.mark.read_back("ClearCaches")
+async def test_what_networks_answered_one_tenant_is_cleared(
+    postgres_url: str, etcd: str, cluster: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_answers, "TIMEOUT_SECONDS", 10.0)  # a busy machine is no wrong answer
+    answers = KeptAnswers(redis_url)
+    tenants = [new_uuid(), new_uuid()]
+    about = [Kept(tenant, "simulated", "numbers") for tenant in tenants]
+    for each in about:
+        await answers.keep(each, {"a": b"there", "b": b""})
+    async with router_world(postgres_url, etcd, cluster, redis=RedisSettings(url=redis_url)) as world:
+        request = fleet_pb2.ClearCachesRequest(tenant_id=ids.encode(Prefix.TENANT, tenants[0]))
+        assert (await world.fleet.ClearCaches(request, metadata=ADMIN)).cleared == 2
+    assert [len(await answers.known(each, ["a", "b"])) for each in about] == [0, 2]
+    await answers.close()
+
+
+async def test_without_a_redis_there_is_nothing_to_clear(own_world: RouterWorld) -> None:
     cleared = await own_world.fleet.ClearCaches(fleet_pb2.ClearCachesRequest(), metadata=ADMIN)
-    assert cleared.cleared == 0  # this router has no Redis
+    assert cleared.cleared == 0
     refused = await failing(
         own_world.fleet.ClearCaches(fleet_pb2.ClearCachesRequest(tenant_id="tnt_?"), metadata=ADMIN)
     )

@@ -9,6 +9,7 @@ import pytest
 from mesh_simulator.network import Network
 from tests.support.simulated_client import SimulatedClient
 from tests.support.simulated_network import Connect, running, settings
+from tests.support.simulator_operator import Operator, operator_of
 
 
 @pytest.fixture
@@ -29,3 +30,10 @@ async def connect(network: Network) -> AsyncIterator[Connect]:
     yield connect
     for client in clients:
         client.abort()
+
+
+@pytest.fixture
+async def operator(network: Network) -> AsyncIterator[Operator]:
+    """Whoever runs the network."""
+    async with operator_of(network) as operator:
+        yield operator

@@ -18,71 +18,14 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from mesh_core.rpc.auth import KeyAuthenticator
-from mesh_core.rpc.channels import Metadata, mesh_metadata, open_channel
-from mesh_core.rpc.server import Server
-from mesh_core.settings import AuthSettings, ServerSettings
 from mesh_simulator.checker import check
 from mesh_simulator.ledger.records import Kind, Record
-from mesh_simulator.network import Network
-from mesh_simulator.service import SimulatorServicer
-from mesh_simulator.serving import no_other_keys
 from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.simulator.v1 import simulator_pb2 as api
-from sessionmesh.simulator.v1 import simulator_pb2_grpc
 from tests.support.eventually import eventually
 from tests.support.simulated_client import SimulatedClient
-from tests.support.simulated_network import ALICE, BOB, SOMEBODY, running, settings
-
-MESH_KEY = "a mesh key for tests"
-
-
-class Operator:
-    """The service's stub with its credentials, and the network's address."""
-
-    def __init__(self, channel: grpc.aio.Channel, network: str) -> None:
-        self.stub = simulator_pb2_grpc.SimulatorServiceStub(channel)
-        self.metadata: Metadata = mesh_metadata(MESH_KEY)
-        self.network = network
-
-    async def paired(self, phone: str) -> wire.Paired:
-        """A new account's credential."""
-        await self.stub.CreateNetworkAccount(
-            api.CreateNetworkAccountRequest(phone=phone), metadata=self.metadata
-        )
-        issued = await self.stub.IssueCredential(
-            api.IssueCredentialRequest(phone=phone), metadata=self.metadata
-        )
-        return wire.Paired(user_id=issued.user_id, secret=issued.secret)
-
-    async def client(self, phone: str) -> SimulatedClient:
-        """A new account's session."""
-        client = await SimulatedClient.open(self.network)
-        await client.log_in(await self.paired(phone))
-        return client
-
-    async def inject(self, **fields: Any) -> str:
-        """Write to an account; returns the network message id."""
-        request = api.InjectMessageRequest(**fields)
-        return (await self.stub.InjectMessage(request, metadata=self.metadata)).network_message_id
-
-    async def verdict(self, *calls: api.CallerRecord) -> api.GetVerdictResponse:
-        return await self.stub.GetVerdict(api.GetVerdictRequest(calls=calls), metadata=self.metadata)
-
-
-@pytest.fixture
-async def operator() -> AsyncIterator[Operator]:
-    async with running(Network(settings())) as network:
-        server = Server(
-            ServerSettings(drain_seconds=0),
-            authenticator=KeyAuthenticator(no_other_keys, AuthSettings(mesh_key=MESH_KEY)),
-        )
-        server.add(simulator_pb2_grpc.add_SimulatorServiceServicer_to_server, SimulatorServicer(network))
-        await server.start()
-        async with open_channel(server.address) as channel:
-            yield Operator(channel, network.address)
-        await server.drain()
-        await server.stop()
+from tests.support.simulated_network import ALICE, BOB, SOMEBODY
+from tests.support.simulator_operator import Operator
 
 
 async def test_nobody_without_a_key_may_call(operator: Operator) -> None:
