@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from sessionmesh.simulator.v1 import simulator_pb2
-from sessionmesh.v1 import account_pb2, event_pb2
+from sessionmesh.v1 import account_pb2, chat_pb2, event_pb2
 from tests.support.eventually import eventually
 from tests.support.mesh_api import Caller, Tenant, text_message
 from tests.support.mesh_process import MeshProcess, run_mesh_here
@@ -97,6 +97,23 @@ async def test_many_are_sent(mesh: MeshProcess, key: str, account: account_pb2.A
     assert all(message.startswith("msg_") for message in sent.values())
     again = await output(mesh, key, "bulk.py", account.id, *numbers)
     assert dict(line.split() for line in again.splitlines()) == sent
+
+
+async def test_an_account_has_groups_channels_chats_and_settings(
+    mesh: MeshProcess, key: str, tenant: Tenant, account: account_pb2.Account, admin: Caller
+) -> None:
+    wrote = simulator_pb2.InjectMessageRequest(phone=account.phone, sender=f"phone:{TO}", text="Hello?")
+    await admin(admin.simulator.InjectMessage, wrote)
+
+    async def came() -> bool:
+        chats = chat_pb2.ListChatsRequest(account_id=account.id, unread_only=True)
+        return bool((await tenant.caller(tenant.caller.chats.ListChats, chats)).chats)
+
+    await eventually(came)
+    said = (await output(mesh, key, "groups_and_chats.py", account.id, TO)).splitlines()
+    beginnings = ["group: group:", "channel: channel:", "unread: 1 of ", "calls are rejected: True"]
+    assert [line.startswith(each) for line, each in zip(said, beginnings, strict=True)] == [True] * 4
+    assert not await came()
 
 
 async def test_a_file_goes_up_and_comes_down(mesh: MeshProcess, key: str, tmp_path: Path) -> None:

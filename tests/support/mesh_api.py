@@ -19,6 +19,7 @@ from sessionmesh.v1 import (
     account_pb2,
     account_pb2_grpc,
     authorization_pb2,
+    chat_pb2_grpc,
     common_pb2,
     contact_pb2_grpc,
     content_pb2,
@@ -60,6 +61,7 @@ class Caller:
     channel: grpc.aio.Channel
     metadata: Metadata
     accounts: Any = field(init=False)
+    chats: Any = field(init=False)
     contacts: Any = field(init=False)
     events: Any = field(init=False)
     fleet: Any = field(init=False)
@@ -72,6 +74,7 @@ class Caller:
 
     def __post_init__(self) -> None:
         self.accounts = account_pb2_grpc.AccountServiceStub(self.channel)
+        self.chats = chat_pb2_grpc.ChatServiceStub(self.channel)
         self.contacts = contact_pb2_grpc.ContactServiceStub(self.channel)
         self.events = event_pb2_grpc.EventServiceStub(self.channel)
         self.fleet = fleet_pb2_grpc.FleetServiceStub(self.channel)
