@@ -20,7 +20,7 @@ from tests.support.eventually import eventually
 from tests.support.proxy_server import proxy_server
 from tests.support.session_node_stage import Account, NodeProcess, Stage
 from tests.support.tools import missing_tool
-from tests.support.whatsapp_web_world import fake_network, is_built
+from tests.support.whatsapp_web_world import fake_network, is_built, passkey_answer
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
 FLOOD, STRANGERS = 100, 20
@@ -177,6 +177,29 @@ async def test_what_was_set_before_a_device_is_linked_reaches_it(devices: Device
         assert len(server.targets) >= 2, "the pairing and the login"
         await devices.delivered(account)
         await stage.until_state(devices.node, account, session_pb2.SESSION_STATE_CONNECTED)
+
+
+@pytest.mark.read_back("AnswerPairing")
+async def test_an_account_with_a_passkey_is_linked_once_its_answers_are_given(devices: Devices) -> None:
+    stage, account = devices.stage, await devices.stage.create_account("whatsapp_web")
+    await devices.ask("SetNetwork", passkey_phones=[account.phone])
+    steps: list[str] = []
+    async for step in await stage.pairing(devices.node, account):
+        answer = session_pb2.AnswerPairingRequest(account_id=account.id, attempt_id=step.attempt_id)
+        steps.append(step.WhichOneof("step"))
+        if steps[-1] == "qr":
+            await devices.ask("AcceptPairing", qr=step.qr.text, phone=account.phone)
+            continue
+        if steps[-1] == "passkey":
+            answer.assertion_json = passkey_answer(step.passkey.challenge_json.encode()).decode()
+        elif steps[-1] == "confirm":
+            answer.confirm = True
+        else:
+            break
+        await devices.node.sessions.AnswerPairing(answer, metadata=stage.metadata)
+    assert steps[-3:] == ["passkey", "confirm", "paired"]
+    await stage.until_state(devices.node, account, session_pb2.SESSION_STATE_CONNECTED)
+    await devices.ask("SetNetwork")
 
 
 async def test_an_attempt_that_is_left_at_the_passkey_ends_with_its_time(devices: Devices) -> None:

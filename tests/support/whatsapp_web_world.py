@@ -46,6 +46,18 @@ def is_built() -> bool:
     return all(shutil.which(name, path=folder) for name in (NAME, PROGRAM))
 
 
+def passkey_answer(options: bytes) -> bytes:
+    """What an authenticator answers that has the account's passkey."""
+    said = {
+        "type": "webauthn.get",
+        "challenge": json.loads(options)["challenge"],
+        "origin": "https://web.whatsapp.com",
+    }
+    client_data = urlsafe_b64encode(json.dumps(said).encode()).decode().rstrip("=")
+    signed = {"clientDataJSON": client_data, "authenticatorData": "AAAA", "signature": "AAAA"}
+    return json.dumps({"id": "a2V5", "rawId": "a2V5", "type": "public-key", "response": signed}).encode()
+
+
 class Running:
     """The sidecar and its network."""
 
@@ -90,14 +102,7 @@ class WhatsappWebWorld(SimulatorWorld):
         await self.accept(code)
 
     def passkey_answer(self, options: bytes) -> bytes:
-        said = {
-            "type": "webauthn.get",
-            "challenge": json.loads(options)["challenge"],
-            "origin": "https://web.whatsapp.com",
-        }
-        client_data = urlsafe_b64encode(json.dumps(said).encode()).decode().rstrip("=")
-        signed = {"clientDataJSON": client_data, "authenticatorData": "AAAA", "signature": "AAAA"}
-        return json.dumps({"id": "a2V5", "rawId": "a2V5", "type": "public-key", "response": signed}).encode()
+        return passkey_answer(options)
 
     async def let_it_be_late(self) -> None:
         """The driver judges that by when the message was sent."""

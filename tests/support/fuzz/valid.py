@@ -139,6 +139,13 @@ async def short_attempt(world: World) -> Fields:
     return await own_account(world) | {"timeout": {"seconds": 1}}
 
 
+async def answered_attempt(world: World) -> Fields:
+    """Right in all but that the attempt does not ask: the simulated network never does."""
+    account_id = await new_account(world)
+    attempt_id = (await world.shown_step(account_id)).attempt_id
+    return {"account_id": account_id, "attempt_id": attempt_id, "confirm": True}
+
+
 async def deleted_account(world: World) -> Fields:
     account_id = await new_account(world)
     await world("DeleteAccount", account_id=account_id)
@@ -728,6 +735,7 @@ _PREPARED: dict[str, Make] = {
     "ProfileService.UpdateBusinessProfile": changed_business,
     "ProfileService.UpdatePrivacySettings": changed_privacy,
     "ProfileService.UpdateProfile": changed_profile,
+    "SessionService.AnswerPairing": answered_attempt,
     "SessionService.Logout": paired_account,
     "SessionService.Pair": short_attempt,
     "SimulatorService.AcceptPairing": shown_code,

@@ -104,13 +104,17 @@ class World:
         return True
 
     async def shown_qr(self, account_id: str) -> str:
-        """The first picture that an attempt to pair shows, wherever the account goes meanwhile."""
+        """The first picture that an attempt to pair shows."""
+        return str((await self.shown_step(account_id)).qr.text)
+
+    async def shown_step(self, account_id: str) -> Any:
+        """An attempt's step that shows its first picture, wherever the account goes meanwhile."""
         while True:
             try:
                 async with aclosing(self._pairing(account_id, _SHOWN_SECONDS)) as steps:
                     async for step in steps:
                         if step.WhichOneof("step") == "qr":
-                            return str(step.qr.text)
+                            return step
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise
