@@ -426,7 +426,7 @@ async def test_the_groups_of_an_account_are_listed_once_it_is_paired(stage: Stag
 # --- lists
 
 
-@pytest.mark.read_back("ListCommonGroups", "FetchGroup")
+@pytest.mark.read_back("ListCommonGroups")
 async def test_groups_in_common_are_found_by_any_name_of_a_person(
     stage: Stage, node: NodeProcess, account: Account
 ) -> None:
@@ -447,6 +447,7 @@ async def test_groups_in_common_are_found_by_any_name_of_a_person(
     assert not (await ask(stage, node, account, "ListCommonGroups", address=EVE)).groups
 
 
+@pytest.mark.read_back("FetchGroup")
 async def test_a_group_is_fetched_as_the_network_has_it(
     stage: Stage, node: NodeProcess, account: Account
 ) -> None:

@@ -98,6 +98,8 @@ class World:
                     if step.WhichOneof("step") == "qr":
                         await self("AcceptPairing", qr=step.qr.text, phone=phone)
         except grpc.aio.AioRpcError as error:
+            if "paired already" in str(error.details()):
+                return True  # it was stored as the account left
             if error.code() is not grpc.StatusCode.UNAVAILABLE:
                 raise
             return False
