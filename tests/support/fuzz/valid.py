@@ -9,9 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from google.protobuf.message import Message
 
-from sessionmesh.v1.session_pb2 import SESSION_STATE_CONNECTED
 from tests.support.api_methods import ApiMethod, named
-from tests.support.eventually import eventually
 from tests.support.fuzz import valid_groups
 from tests.support.fuzz.world import Fields, World, in_an_hour, new_phone, new_request, picture, unique
 
@@ -201,15 +199,7 @@ async def queued_message(world: World) -> Fields:
 
 
 async def connected(world: World) -> Fields:
-    """The account, whose session other requests may have paused."""
-    account = {"account_id": world.live["account_id"]}
-    await world("Connect", **account)
-
-    async def online() -> bool:
-        return bool((await world("GetSession", **account)).session.state == SESSION_STATE_CONNECTED)
-
-    await eventually(online)
-    return account
+    return await world.connected()
 
 
 def acting(**fields: object) -> Make:

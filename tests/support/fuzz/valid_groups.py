@@ -5,28 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from sessionmesh.v1.session_pb2 import SESSION_STATE_CONNECTED
-from tests.support.eventually import eventually
 from tests.support.fuzz.world import Fields, World, new_phone, unique
 
 Make = Callable[[World], Awaitable[Fields]]
 
 
-async def _account(world: World) -> Fields:
-    """The account, whose session other requests may have paused."""
-    account = {"account_id": world.live["account_id"]}
-    await world("Connect", **account)
-
-    async def online() -> bool:
-        return bool((await world("GetSession", **account)).session.state == SESSION_STATE_CONNECTED)
-
-    await eventually(online)
-    return account
-
-
 async def _group(world: World, **fields: Any) -> Fields:
     """A group of the account and somebody."""
-    account = await _account(world)
+    account = await world.connected()
     made = await world(
         "CreateGroup", **account, **{"name": unique(), "members": [f"phone:{new_phone()}"], **fields}
     )
@@ -42,13 +28,13 @@ def _of_group(**more: Any) -> Make:
 
 def _of_account(**more: Any) -> Make:
     async def make(world: World) -> Fields:
-        return await _account(world) | more
+        return await world.connected() | more
 
     return make
 
 
 async def _new(world: World) -> Fields:
-    return await _account(world) | {
+    return await world.connected() | {
         "name": unique(),
         "description": "About",
         "members": [f"phone:{new_phone()}"],
@@ -83,7 +69,7 @@ async def _asked(world: World) -> Fields:
 
 
 async def _community(world: World) -> Fields:
-    account = await _account(world)
+    account = await world.connected()
     made = await world("CreateCommunity", **account, name=unique())
     return account | {"community": made.community.address}
 

@@ -62,12 +62,30 @@ class World:
         return self.admin if is_operators(method) else self.tenant
 
     async def __call__(self, name: str, /, **fields: Any) -> Any:
-        """The response of a method; fails when it is not OK."""
+        """The response of a method; fails when it is not OK. An account that just went to another node is
+        waited for.
+        """
         method = named(name)
         request = new_request(method, fields).SerializeToString()
         answer = await self.caller(method)(method, [request])
+        if answer.reason == "NOT_CONNECTED" and fields["account_id"] == self.live["account_id"]:
+            await self.connected()
+            answer = await self.caller(method)(method, [request])
         assert answer.ok, f"{name} {fields}: {answer}"
         return response_of(method, answer)
+
+    async def connected(self) -> Fields:
+        """The account, whose session other requests may have paused, as a field of a request."""
+        account = {"account_id": self.live["account_id"]}
+
+        async def online() -> bool:
+            session = (await self("GetSession", **account)).session
+            return bool(session.state == SESSION_STATE_CONNECTED)
+
+        if not await online():
+            await self("Connect", **account)
+            await eventually(online)
+        return account
 
     async def upload(self) -> str:
         """A picture of its own; its id."""
