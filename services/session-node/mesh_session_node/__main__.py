@@ -11,6 +11,7 @@ import structlog
 from mesh_core.database import Database
 from mesh_core.database.identity import page_token_key
 from mesh_core.database.migrations import check_schema
+from mesh_core.database.reads import SharedReads
 from mesh_core.errors import MeshError, StartupError
 from mesh_core.etcd import Etcd
 from mesh_core.etcd.discovery import ServiceDirectory
@@ -23,7 +24,7 @@ from mesh_core.paging import Pager
 from mesh_core.process.service import Stop, run, service_version
 from mesh_core.process.watchdog import WatchdogClient
 from mesh_core.rpc.audit import AuditLog
-from mesh_core.rpc.auth import KeyAuthenticator, api_key_lookup
+from mesh_core.rpc.auth import KeyAuthenticator, api_key_lookup, calling_tenant
 from mesh_core.rpc.channels import ChannelPool
 from mesh_core.rpc.limits import Entry
 from mesh_core.rpc.peers import PeerPool
@@ -129,7 +130,8 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
             supervisor=supervisor,
             watchdog=watchdog,
         )
-        accounts, messages = AccountStore(database.pool, _limits(settings)), MessageStore(database.pool)
+        reads = SharedReads(database, calling_tenant)
+        accounts, messages = AccountStore(database.pool, _limits(settings)), MessageStore(reads)
         drivers = Drivers.from_settings(settings)
         for name, work in drivers.background():
             supervisor.start(name, work)
@@ -146,15 +148,15 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
             media=MediaClient(channels, media, settings.mediaservice.address, settings.auth.mesh_key),
             previews=previews,
             rows=DriverRowStore(database.pool, sealer),
-            records=RecordStore(database.pool),
+            records=RecordStore(reads),
             kept=kept,
-            chats=ChatStore(database.pool),
-            labels=LabelStore(database.pool),
+            chats=ChatStore(reads),
+            labels=LabelStore(reads),
             history=HistoryJobs(database.pool),
             ownership=ownership,
         )
         journal_task = supervisor.start("journal", journal.run(node.on_commit))
-        _add_services(server, node, messages, kept, database, Pager(await page_token_key(database)))
+        _add_services(server, node, messages, kept, reads, Pager(await page_token_key(database)))
         info = ServerService(drivers, settings.cluster, settings.server.max_message_bytes)
         server.add(server_pb2_grpc.add_ServerServiceServicer_to_server, info)
         peer_pool = PeerPool(channels, settings.auth.mesh_key, client_context(settings.server))
@@ -191,10 +193,10 @@ def _add_services(
     node: Node,
     messages: MessageStore,
     kept: KeptAnswers,
-    database: Database,
+    reads: SharedReads,
     pager: Pager,
 ) -> None:
-    calls = AccountCalls(node.lookup, RequestStore(database.pool))
+    calls = AccountCalls(node.lookup, RequestStore(reads))
     sending = Sending(node.lookup, messages, node.references, node.preparation)
     message_service = MessageService(calls, messages, node.references, sending, node.changes, pager)
     server.add(message_pb2_grpc.add_MessageServiceServicer_to_server, message_service)
@@ -202,7 +204,7 @@ def _add_services(
     pictures = Pictures(node.media)
     contact_service = ContactService(calls, kept, node.address_book, pictures, pager)
     server.add(contact_pb2_grpc.add_ContactServiceServicer_to_server, contact_service)
-    profile_service = ProfileService(calls, RecordStore(database.pool), pictures)
+    profile_service = ProfileService(calls, RecordStore(reads), pictures)
     server.add(profile_pb2_grpc.add_ProfileServiceServicer_to_server, profile_service)
     server.add(presence_pb2_grpc.add_PresenceServiceServicer_to_server, PresenceService(calls))
     server.add(call_pb2_grpc.add_CallServiceServicer_to_server, CallService(calls, node.calls))
@@ -217,7 +219,7 @@ def _add_services(
     server.add(group_pb2_grpc.add_GroupServiceServicer_to_server, group_service)
     community_service = CommunityService(groups, node.group_news, pager)
     server.add(community_pb2_grpc.add_CommunityServiceServicer_to_server, community_service)
-    session_service = SessionService(calls, node.pairings, SessionStore(database.pool), pager)
+    session_service = SessionService(calls, node.pairings, SessionStore(reads), pager)
     server.add(session_pb2_grpc.add_SessionServiceServicer_to_server, session_service)
     server.add(
         node_pb2_grpc.add_NodeServiceServicer_to_server, NodeService(node.loader, node.registry.sessions)

@@ -5,7 +5,15 @@ Callers send their key as metadata `authorization: Bearer <key>`.
 
 from mesh_core.rpc.auth.account_limit import AccountLimit
 from mesh_core.rpc.auth.authenticator import Authenticator, KeyAuthenticator
-from mesh_core.rpc.auth.identity import TENANT_SCOPES, Identity, Role, assume, check_scope, current_identity
+from mesh_core.rpc.auth.identity import (
+    TENANT_SCOPES,
+    Identity,
+    Role,
+    assume,
+    calling_tenant,
+    check_scope,
+    current_identity,
+)
 from mesh_core.rpc.auth.keys import (
     KeyRow,
     Lookup,
@@ -30,6 +38,7 @@ __all__ = [
     "account_names",
     "api_key_lookup",
     "assume",
+    "calling_tenant",
     "check_scope",
     "current_identity",
     "earlier_secrets",

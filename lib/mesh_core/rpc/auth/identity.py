@@ -101,6 +101,16 @@ def current_identity() -> Identity:
     return identity
 
 
+def calling_tenant() -> UUID | None:
+    """Whose call this task serves, an administrator's as `OPERATOR`; None: nobody's, but the process' own
+    work, or another part's of the mesh.
+    """
+    identity = _identity.get()
+    if identity is None:
+        return None
+    return OPERATOR if identity.role is Role.ADMIN else identity.tenant_id
+
+
 def assume(identity: Identity | None) -> None:
     """Make `identity` the caller for the rest of this task, as the chassis does for every call."""
     _identity.set(identity)
@@ -113,4 +123,6 @@ def check_scope(identity: Identity, scope: Scope.ValueType) -> None:
         raise PermissionDenied(f"the key lacks the scope {name}", "SCOPE_MISSING", metadata={"scope": name})
 
 
+OPERATOR = UUID(bytes(16))
+"""Stands for administrators, where tenants share something."""
 _identity: ContextVar[Identity | None] = ContextVar("identity", default=None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
@@ -20,7 +21,7 @@ from grpc.aio import ServicerContext
 
 from mesh_core import validation
 from mesh_core.database.requests import Method, payload_digest, request_digest
-from mesh_core.errors import AlreadyExists, FailedPrecondition, Unavailable
+from mesh_core.errors import AlreadyExists, FailedPrecondition, ResourceExhausted, Unavailable
 from mesh_core.ids import new_uuid
 from mesh_session_node.account.session import Session
 from mesh_session_node.calls import outcomes
@@ -34,6 +35,8 @@ from mesh_session_node.store.records import RequestStore
 
 Context = ServicerContext[Any, Any]
 T = TypeVar("T")
+MAX_ANSWERING = 100
+"""Requests with ids of one account that are being answered: they go on when their callers give up."""
 Request = TypeVar("Request", bound=Message)
 Answer = TypeVar("Answer", bound=Message)
 
@@ -45,6 +48,7 @@ class AccountCalls:
         self.lookup = lookup
         self._requests = requests
         self._answering: dict[tuple[UUID, Method, str], tuple[bytes, asyncio.Task[Any]]] = {}
+        self._answering_of: Counter[UUID] = Counter()
 
     async def session(self, account_id: str, context: Context) -> Session:
         """The session that a unary call is about; raises as `AccountLookup.for_call` does."""
@@ -112,26 +116,41 @@ class AccountCalls:
         caller gives up, so that a repeat finds it. After a crash between the act and the commit a repeat acts
         again: acts set something, and may.
 
-        Raises `InvalidField`, `AlreadyExists` REQUEST_ID_REUSED, `NotOwner` and what `act` raises, after
-        which the request id is as new.
+        Raises `InvalidField`, `AlreadyExists` REQUEST_ID_REUSED, `ResourceExhausted` RATE_LIMITED while
+        `MAX_ANSWERING` others are being answered, `NotOwner` and what `act` raises, after which the request
+        id is as new.
         """
         request_id = validation.request_id(request.request_id)  # type: ignore[attr-defined]  # all have one
         key, digest = (session.context.ref.uuid, method, request_id), request_digest(request)
         running = self._answering.get(key)
         if running is None:
+            self._check_room(session)
             task = asyncio.create_task(
                 self._answer(session, method, request_id, digest, answer, act, turn or nullcontext()),
                 name=f"answer {method.name}",
             )
             running = self._answering[key] = digest, task
+            self._answering_of[key[0]] += 1
             task.add_done_callback(partial(self._answering_ended, key))
         if running[0] != digest:
             raise _reused()
         done: Answer = await asyncio.shield(running[1])
         return done
 
+    def _check_room(self, session: Session) -> None:
+        if self._answering_of[session.context.ref.uuid] >= MAX_ANSWERING:
+            raise ResourceExhausted(
+                f"{MAX_ANSWERING} requests of the account are being answered",
+                "RATE_LIMITED",
+                quota="requests_at_once",
+                retry_after=1.0,
+            )
+
     def _answering_ended(self, key: tuple[UUID, Method, str], task: asyncio.Task[Any]) -> None:
         del self._answering[key]
+        self._answering_of[key[0]] -= 1
+        if not self._answering_of[key[0]]:
+            del self._answering_of[key[0]]
         if not task.cancelled():
             task.exception()  # its caller may be gone
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from asyncpg import Pool, Record
+from asyncpg import Record
 from asyncpg.pgproto.pgproto import UUID
+
+from mesh_core.database.callers import SEARCH_SECONDS
+from mesh_core.database.reads import Reads, searched
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,7 @@ class ChatStore:
     message came. Raises what `mesh_core.database.UNAVAILABLE` names.
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Reads) -> None:
         self._pool = pool
 
     async def fold(self, account: UUID) -> None:
@@ -39,11 +42,22 @@ class ChatStore:
         return await self._pool.fetchrow(_CHAT, account, [*addresses])
 
     async def page(self, account: UUID, wanted: ChatFilter, limit: int) -> list[Record]:
-        """At most `limit` chats, the one with the latest message first."""
+        """At most `limit` chats, the one with the latest message first. Raises `DeadlineExceeded`
+        SEARCH_TOO_LONG, too: what a filter leaves out is looked at all the same.
+        """
         micros, chat = wanted.after or (None, None)
-        return await self._pool.fetch(
-            _PAGE, account, wanted.unread_only, wanted.label_id, wanted.show_archived, micros, chat, limit
+        found = self._pool.fetch(
+            _PAGE,
+            account,
+            wanted.unread_only,
+            wanted.label_id,
+            wanted.show_archived,
+            micros,
+            chat,
+            limit,
+            timeout=SEARCH_SECONDS,
         )
+        return await searched(found)
 
     async def last_messages(self, account: UUID, ids: Sequence[UUID]) -> dict[UUID, Record]:
         """The rows of chats' last messages, by id; of what is large without its content."""

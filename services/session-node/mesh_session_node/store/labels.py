@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-from asyncpg import Pool, Record
+from asyncpg import Record
 from asyncpg.pgproto.pgproto import UUID
 
+from mesh_core.database.reads import Reads
 from mesh_core.database.requests import RecordKind
 from sessionmesh.v1 import chat_pb2 as pb
 
@@ -14,7 +15,7 @@ from sessionmesh.v1 import chat_pb2 as pb
 class LabelStore:
     """Reads labels, by their ids. Raises what `mesh_core.database.UNAVAILABLE` names."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Reads) -> None:
         self._pool = pool
 
     async def label(self, account: UUID, label_id: str) -> pb.Label | None:

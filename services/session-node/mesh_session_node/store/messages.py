@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from asyncpg import Pool, Record
+from asyncpg import Record
 from asyncpg.pgproto.pgproto import UUID
 
+from mesh_core.database.callers import SEARCH_SECONDS
+from mesh_core.database.reads import Reads, searched
 from mesh_core.database.requests import Method
 from mesh_core.paging import MAX_BYTES
 
@@ -36,7 +38,7 @@ class MessageFilter:
 class MessageStore:
     """Reads messages. Everything here raises what `mesh_core.database.UNAVAILABLE` names."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Reads) -> None:
         self._pool = pool
 
     async def message(self, account: UUID, message: UUID) -> Record | None:
@@ -55,7 +57,8 @@ class MessageStore:
         """At most `limit` rows, newest first unless asked otherwise.
 
         Fewer when they are more than a page takes: as many as its bytes hold, and one more, so that
-        `paging.Page.cut` can tell that there are further ones.
+        `paging.Page.cut` can tell that there are further ones. Raises `DeadlineExceeded`
+        SEARCH_TOO_LONG, too: what a filter leaves out is looked at all the same.
         """
         arguments: list[Any] = [account]
         where = ["account = $1"]
@@ -86,13 +89,15 @@ class MessageStore:
         first, count = len(arguments) + 1, len(arguments) + 2
         arguments += [MAX_BYTES, limit]
         # A large content's size is known without reading it, so that what is beyond the page stays on disk.
-        return await self._pool.fetch(
+        found = self._pool.fetch(
             f"""SELECT * FROM (
               SELECT *, sum(octet_length(content)) OVER ({order} ROWS UNBOUNDED PRECEDING) AS bytes
               FROM (SELECT {_COLUMNS} FROM message WHERE {" AND ".join(where)} {order} LIMIT ${count}) counted
             ) summed WHERE bytes - octet_length(content) < ${first} {order}""",  # noqa: S608 - all values are arguments
             *arguments,
+            timeout=SEARCH_SECONDS,
         )
+        return await searched(found)
 
     async def by_network_ids(
         self, account: UUID, network_ids: Collection[str], own: Collection[UUID]

@@ -8,9 +8,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from asyncpg import Pool, Record
+from asyncpg import Record
 from asyncpg.pgproto.pgproto import UUID
 
+from mesh_core.database.callers import SEARCH_SECONDS
+from mesh_core.database.reads import Reads, searched
 from mesh_core.database.requests import RecordKind
 
 
@@ -27,7 +29,7 @@ class StoredRecord:
 class RecordStore:
     """Reads records. Raises what `mesh_core.database.UNAVAILABLE` names."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Reads) -> None:
         self._pool = pool
 
     async def of_key(self, account: UUID, kind: RecordKind, key: str) -> list[StoredRecord]:
@@ -69,8 +71,11 @@ class RecordStore:
         return [_stored(row) for row in rows]
 
     async def naming(self, account: UUID, kind: RecordKind, marks: Collection[bytes]) -> list[StoredRecord]:
-        """All records of a kind with one of these bytes somewhere in their values, by their keys."""
-        return [_stored(row) for row in await self._pool.fetch(_NAMING, account, kind, [*marks])]
+        """All records of a kind with one of these bytes somewhere in their values, by their keys. Raises
+        `DeadlineExceeded` SEARCH_TOO_LONG, too: it looks at each record of the kind.
+        """
+        found = self._pool.fetch(_NAMING, account, kind, [*marks], timeout=SEARCH_SECONDS)
+        return [_stored(row) for row in await searched(found)]
 
 
 def _stored(row: Record) -> StoredRecord:
@@ -88,7 +93,7 @@ class AnsweredRequest:
 class RequestStore:
     """Reads requests. Raises what `mesh_core.database.UNAVAILABLE` names."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Reads) -> None:
         self._pool = pool
 
     async def answered(self, account: UUID, method: int, request_id: str) -> AnsweredRequest | None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from asyncpg import Pool, Record
+from asyncpg import Record
 from asyncpg.pgproto.pgproto import UUID
+
+from mesh_core.database.callers import SEARCH_SECONDS
+from mesh_core.database.reads import Reads, searched
 
 
 class SessionStore:
-    """Reads sessions. Everything here raises what `mesh_core.database.UNAVAILABLE` names."""
+    """Reads sessions. Everything here raises what `mesh_core.database.UNAVAILABLE` names, and what looks
+    through all of a tenant's `DeadlineExceeded` SEARCH_TOO_LONG.
+    """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Reads) -> None:
         self._pool = pool
 
     async def page(
@@ -29,15 +34,23 @@ class SessionStore:
         `tenant=None`: every tenant. No `states`: in every state. `node=""`: on every node. `accounts=None`:
         all of them. A session that its owner has not stored yet is in state NEW, and its `node` is null.
         """
-        return await self._pool.fetch(
-            _SESSIONS, tenant, after, [*states] or None, node or None, limit, accounts
+        found = self._pool.fetch(
+            _SESSIONS,
+            tenant,
+            after,
+            [*states] or None,
+            node or None,
+            limit,
+            accounts,
+            timeout=SEARCH_SECONDS,
         )
+        return await searched(found)
 
     async def counts(self, tenant: UUID | None, accounts: Collection[UUID] | None) -> list[Record]:
         """How many of these accounts are in which state: state, count. `tenant=None`: of every tenant,
         `accounts=None`: all of them.
         """
-        return await self._pool.fetch(_COUNTS, tenant, accounts)
+        return await searched(self._pool.fetch(_COUNTS, tenant, accounts, timeout=SEARCH_SECONDS))
 
     async def disconnects(self, account: UUID, before: UUID | None, limit: int) -> list[Record]:
         """Ends of an account's connections, the latest first, from the one before `before` on."""

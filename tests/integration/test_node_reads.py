@@ -1,0 +1,109 @@
+"""What calls read of a session-node's database: one tenant's hold up nobody else's."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from mesh_core.ids import new_uuid
+from mesh_core.rpc.auth import new_api_key
+from sessionmesh.v1 import message_pb2
+from tests.support import service_calls
+from tests.support.eventually import eventually
+from tests.support.session_node_stage import Account, NodeProcess, Stage
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+READERS = 20
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def node(stage: Stage) -> NodeProcess:
+    return await stage.start_node()
+
+
+async def of_a_new_tenant(stage: Stage) -> Stage:
+    """The same stage, for another tenant."""
+    tenant, (key_id, key, digest) = new_uuid(), new_api_key()
+    await stage.database.execute("INSERT INTO tenant (id) VALUES ($1)", tenant)
+    await stage.database.execute(
+        "INSERT INTO api_key (id, tenant, hash, scopes, role) VALUES ($1, $2, $3, $4, 1)",
+        key_id,
+        tenant,
+        digest,
+        ["READ", "SEND", "MANAGE"],
+    )
+    return replace(stage, tenant=tenant, key=key)
+
+
+@asynccontextmanager
+async def slow_records(stage: Stage) -> AsyncIterator[None]:
+    """Nobody can read or write a record meanwhile."""
+    connection = await asyncpg.connect(stage.environment["MESH_DATABASE_URL"])
+    try:
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE account_record")
+            yield
+    finally:
+        await connection.close()
+
+
+async def waiting(stage: Stage) -> int:
+    """How many statements wait for records."""
+    return int(
+        await stage.database.fetchval(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE wait_event_type = 'Lock' AND query LIKE '%account_record%'"
+        )
+    )
+
+
+async def messages(stage: Stage, node: NodeProcess, account: Account) -> message_pb2.ListMessagesResponse:
+    request = message_pb2.ListMessagesRequest(account_id=account.id)
+    listed: message_pb2.ListMessagesResponse = await node.messages.ListMessages(
+        request, metadata=stage.metadata, timeout=2
+    )
+    return listed
+
+
+async def test_a_tenant_whose_reads_take_long_holds_up_no_other_tenant_s(
+    stage: Stage, node: NodeProcess
+) -> None:
+    slow, other = await stage.paired(node), await of_a_new_tenant(stage)
+    theirs = await other.paired(node)
+    before = await waiting(stage)
+    async with slow_records(stage):
+        readers = [
+            asyncio.create_task(
+                service_calls.ask("group", stage, node, slow, "ListGroups"),
+                name=f"reader {secrets.token_hex(2)}",
+            )
+            for _ in range(READERS)
+        ]
+
+        async def some_wait() -> bool:
+            return await waiting(stage) > before
+
+        await eventually(some_wait)
+        for _ in range(5):
+            assert not (await messages(other, node, theirs)).messages
+        assert await waiting(stage) - before <= 5, "its calls have half of the connections at most"
+    await asyncio.gather(*readers, return_exceptions=True)
+    assert not (await messages(stage, node, slow)).messages
+
+
+async def test_a_search_through_all_that_an_account_has_ends_in_time(stage: Stage, node: NodeProcess) -> None:
+    account = await stage.paired(node)
+    person = "phone:+4915112345678"
+    async with slow_records(stage):
+        said = await service_calls.refused("group", stage, node, account, "ListCommonGroups", address=person)
+    assert said == ["DEADLINE_EXCEEDED", "SEARCH_TOO_LONG"]
+    assert not (
+        await service_calls.ask("group", stage, node, account, "ListCommonGroups", address=person)
+    ).groups
