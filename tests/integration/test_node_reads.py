@@ -6,14 +6,11 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 import asyncpg
 import pytest
 import pytest_asyncio
 
-from mesh_core.ids import new_uuid
-from mesh_core.rpc.auth import new_api_key
 from sessionmesh.v1 import message_pb2
 from tests.support import service_calls
 from tests.support.eventually import eventually
@@ -26,20 +23,6 @@ READERS = 20
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def node(stage: Stage) -> NodeProcess:
     return await stage.start_node()
-
-
-async def of_a_new_tenant(stage: Stage) -> Stage:
-    """The same stage, for another tenant."""
-    tenant, (key_id, key, digest) = new_uuid(), new_api_key()
-    await stage.database.execute("INSERT INTO tenant (id) VALUES ($1)", tenant)
-    await stage.database.execute(
-        "INSERT INTO api_key (id, tenant, hash, scopes, role) VALUES ($1, $2, $3, $4, 1)",
-        key_id,
-        tenant,
-        digest,
-        ["READ", "SEND", "MANAGE"],
-    )
-    return replace(stage, tenant=tenant, key=key)
 
 
 @asynccontextmanager
@@ -75,7 +58,7 @@ async def messages(stage: Stage, node: NodeProcess, account: Account) -> message
 async def test_a_tenant_whose_reads_take_long_holds_up_no_other_tenant_s(
     stage: Stage, node: NodeProcess
 ) -> None:
-    slow, other = await stage.paired(node), await of_a_new_tenant(stage)
+    slow, other = await stage.paired(node), await stage.of_a_new_tenant()
     theirs = await other.paired(node)
     before = await waiting(stage)
     async with slow_records(stage):

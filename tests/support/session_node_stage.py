@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +207,11 @@ class Stage:
         await self.database.execute("UPDATE account SET tenant = $1 WHERE id = $2", tenant, account.uuid)
         return account
 
+    async def of_a_new_tenant(self) -> Stage:
+        """The same stage, for another tenant with a key of its own."""
+        tenant = new_uuid()
+        return replace(self, tenant=tenant, key=await _new_tenant(self.database, tenant))
+
     async def paired(self, node: NodeProcess) -> Account:
         """An account that is paired and connected on `node`."""
         account = await self.create_account()
@@ -348,15 +353,7 @@ async def open_stage(postgres_url: str, etcd: str, folder: Path, **simulator: An
     timers = asyncio.create_task(network.timers.run(), name="simulated network timers")
     pool = await asyncpg.create_pool(postgres_url, min_size=1, max_size=4)
     tenant = new_uuid()
-    key_id, key, digest = new_api_key()
-    await pool.execute("INSERT INTO tenant (id) VALUES ($1)", tenant)
-    await pool.execute(
-        "INSERT INTO api_key (id, tenant, hash, scopes, role) VALUES ($1, $2, $3, $4, 1)",
-        key_id,
-        tenant,
-        digest,
-        ["READ", "SEND", "MANAGE"],
-    )
+    key = await _new_tenant(pool, tenant)
     environment = {
         "MESH_DATABASE_URL": postgres_url,
         "MESH_ETCD_ENDPOINTS": etcd,
@@ -379,6 +376,20 @@ async def open_stage(postgres_url: str, etcd: str, folder: Path, **simulator: An
         await asyncio.wait([timers])
         await network.close()
         await pool.close()
+
+
+async def _new_tenant(pool: asyncpg.Pool, tenant: UUID) -> str:
+    """A key of a new tenant."""
+    key_id, key, digest = new_api_key()
+    await pool.execute("INSERT INTO tenant (id) VALUES ($1)", tenant)
+    await pool.execute(
+        "INSERT INTO api_key (id, tenant, hash, scopes, role) VALUES ($1, $2, $3, $4, 1)",
+        key_id,
+        tenant,
+        digest,
+        ["READ", "SEND", "MANAGE"],
+    )
+    return key
 
 
 async def _begin(call: Any) -> AsyncIterator[Any]:

@@ -135,6 +135,7 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
         drivers = Drivers.from_settings(settings)
         for name, work in drivers.background():
             supervisor.start(name, work)
+        history = HistoryJobs(database)
         sealer = Sealer(PostgresDataKeys(database), settings.secrets)
         kept = KeptAnswers(settings.redis.url)
         node = Node(
@@ -152,11 +153,12 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
             kept=kept,
             chats=ChatStore(reads),
             labels=LabelStore(reads),
-            history=HistoryJobs(database.pool),
+            history=history,
             ownership=ownership,
         )
         journal_task = supervisor.start("journal", journal.run(node.on_commit))
-        _add_services(server, node, messages, kept, reads, Pager(await page_token_key(database)))
+        pager = Pager(await page_token_key(database))
+        _add_services(server, node, messages, kept, reads, history, pager)
         info = ServerService(drivers, settings.cluster, settings.server.max_message_bytes)
         server.add(server_pb2_grpc.add_ServerServiceServicer_to_server, info)
         peer_pool = PeerPool(channels, settings.auth.mesh_key, client_context(settings.server))
@@ -194,6 +196,7 @@ def _add_services(
     messages: MessageStore,
     kept: KeptAnswers,
     reads: SharedReads,
+    history: HistoryJobs,
     pager: Pager,
 ) -> None:
     calls = AccountCalls(node.lookup, RequestStore(reads))
@@ -210,9 +213,7 @@ def _add_services(
     server.add(call_pb2_grpc.add_CallServiceServicer_to_server, CallService(calls, node.calls))
     channel_service = ChannelService(calls, node.channels, messages, pictures, pager)
     server.add(channel_pb2_grpc.add_ChannelServiceServicer_to_server, channel_service)
-    chat_service = ChatService(
-        calls, node.chats, node.labels, node.references, pager, HistoryJobs(database.pool)
-    )
+    chat_service = ChatService(calls, node.chats, node.labels, node.references, pager, history)
     server.add(chat_pb2_grpc.add_ChatServiceServicer_to_server, chat_service)
     groups = GroupCalls(calls, node.groups, pictures)
     group_service = GroupService(groups, node.group_news, messages, pager)

@@ -21,6 +21,7 @@ from mesh_core.errors import Unavailable
 from mesh_core.ids import Prefix, encode, new_uuid
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.context.events import timestamp
+from mesh_session_node.context.places import Places
 from mesh_session_node.drivers.interface.capabilities import Acting
 from mesh_session_node.drivers.interface.chat_actions import MAX_HISTORY_PAGE, HistoryPage
 from mesh_session_node.drivers.interface.content import Incoming, Reference
@@ -39,7 +40,7 @@ from sessionmesh.v1.common_pb2 import MessageRef
 logger = structlog.get_logger(__name__)
 
 AT_ONCE = 8
-"""Accounts of a node whose past is fetched at the same time."""
+"""Accounts of a node whose past is fetched at once, in turns over the tenants: one alone has half."""
 
 
 class RunningSession(Protocol):
@@ -57,6 +58,8 @@ class Histories:
         self._chats = chats
         self._sessions = sessions
         self._running: set[UUID] = set()
+        """Accounts whose past is fetched, or that wait for their turn."""
+        self._places = Places(AT_ONCE, 1)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -69,25 +72,28 @@ class Histories:
             await asyncio.sleep(_LOOK_SECONDS)
 
     def _begin(self, row: Record) -> None:
-        if row["account"] is None or row["account"] in self._running or len(self._running) >= AT_ONCE:
+        if row["account"] in self._running:
             return
         session = self._sessions.get(encode(Prefix.ACCOUNT, row["account"]))
         if session is None or session.context.link is None:
             return
         self._running.add(row["account"])
         context = session.context
-        context.host.spawn(f"history of {context.id}", self._work(context, row))
+        context.host.spawn(f"history of {context.id}", self._work(context, row["account"], row["id"]))
 
-    async def _work(self, session: SessionContext, row: Record) -> None:
+    async def _work(self, session: SessionContext, account: UUID, job: UUID) -> None:
         try:
-            await self._fetch(session, row)
+            async with self._places.place(session.ref):
+                row = await self._jobs.job(job)  # as it is by now
+                if row is not None and not session.closed and session.link is not None:
+                    await self._fetch(session, row)
         except _LATER as error:
             logger.warning("a job about history waits", account_id=session.id, error=repr(error))
         except (Refused, DecodeError) as error:
             status = status_pb2.Status(code=code_pb2.FAILED_PRECONDITION, message=str(error) or "refused")
-            await self._jobs.end(row["id"], job_pb2.JOB_STATE_FAILED, status.SerializeToString())
+            await self._jobs.end(job, job_pb2.JOB_STATE_FAILED, status.SerializeToString())
         finally:
-            self._running.discard(row["account"])
+            self._running.discard(account)
 
     async def _fetch(self, session: SessionContext, row: Record) -> None:
         """Until the job has ended, or the account runs here no more."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import msgspec
-from asyncpg import Pool, Record
+from asyncpg import Record
 from asyncpg.pgproto.pgproto import UUID
 
+from mesh_core.database import Database
 from mesh_core.database.requests import Method, claim_request
 from mesh_core.errors import ResourceExhausted
 from mesh_core.ids import new_uuid
@@ -13,6 +14,8 @@ from sessionmesh.v1 import job_pb2
 
 MAX_UNFINISHED = 10
 """Of one account."""
+MAX_OF_A_TENANT = 1_000
+"""Unfinished jobs of a tenant's accounts: every node looks at all of them."""
 
 
 class HistoryPlan(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -33,8 +36,9 @@ class HistoryPlan(msgspec.Struct, frozen=True, omit_defaults=True):
 class HistoryJobs:
     """Raises what `mesh_core.database.UNAVAILABLE` names."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, database: Database) -> None:
+        self._pool = database.pool
+        self._callers = database.callers
 
     async def begin(
         self, tenant: UUID, account: UUID, request_id: str, digest: bytes, plan: HistoryPlan, most: int
@@ -42,24 +46,26 @@ class HistoryJobs:
         """A new job for `most` messages, or the one that the same request began. Raises `AlreadyExists`
         REQUEST_ID_REUSED, `ResourceExhausted` QUOTA_EXCEEDED.
         """
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with self._callers.of(tenant).transaction() as connection:
             job = new_uuid()
             method = Method.SYNC_HISTORY
             first = await claim_request(connection, account, method, request_id, digest, job)
             if first is not None:
                 row = await connection.fetchrow("SELECT * FROM job WHERE id = $1", first)
             else:
-                if await connection.fetchval(_COUNT, account, _KIND) >= MAX_UNFINISHED:
-                    words = f"the account has {MAX_UNFINISHED} of these jobs under way"
-                    raise ResourceExhausted(words, "QUOTA_EXCEEDED", retry_after=60.0)
+                _check_room(await connection.fetchrow(_COUNT, account, _KIND, tenant))
                 detail = msgspec.json.encode(plan).decode()
                 row = await connection.fetchrow(_BEGIN, job, tenant, account, _KIND, plan.chat, detail, most)
             assert row is not None  # noqa: S101 - it was inserted, and jobs outlive request ids
             return row
 
     async def unfinished(self) -> list[Record]:
-        """All jobs that have not ended, whoever's."""
-        return await self._pool.fetch("SELECT * FROM job WHERE kind = $1 AND end_time IS NULL", _KIND)
+        """Accounts with a job that has not ended, whoever's: `account`, `id` of the oldest."""
+        return await self._pool.fetch(_UNFINISHED, _KIND)
+
+    async def job(self, job: UUID) -> Record | None:
+        """A job that has not ended; None: it has."""
+        return await self._pool.fetchrow("SELECT * FROM job WHERE id = $1 AND end_time IS NULL", job)
 
     async def step(self, job: UUID, plan: HistoryPlan, done: int) -> bool:
         """Records how far it is; False: somebody wants it to end."""
@@ -72,13 +78,28 @@ class HistoryJobs:
         await self._pool.execute(_END, job, state, error)
 
 
+def _check_room(unfinished: Record | None) -> None:
+    if unfinished is None:
+        return
+    words = ""
+    if unfinished["of_account"] >= MAX_UNFINISHED:
+        words = f"the account has {MAX_UNFINISHED} of these jobs under way"
+    elif unfinished["of_tenant"] >= MAX_OF_A_TENANT:
+        words = f"the tenant has {MAX_OF_A_TENANT:,} of these jobs under way"
+    if words:
+        raise ResourceExhausted(words, "QUOTA_EXCEEDED", quota="history_jobs", retry_after=60.0)
+
+
 def plan_of(row: Record) -> HistoryPlan:
     """How far a job is. Raises `msgspec.DecodeError`."""
     return msgspec.json.decode(row["detail"], type=HistoryPlan)
 
 
 _KIND = job_pb2.JOB_KIND_SYNC_HISTORY
-_COUNT = "SELECT count(*) FROM job WHERE account = $1 AND kind = $2 AND end_time IS NULL"
+_COUNT = """SELECT count(*) AS of_tenant, count(*) FILTER (WHERE account = $1) AS of_account FROM job
+  WHERE kind = $2 AND coalesce(tenant, '00000000-0000-0000-0000-000000000000') = $3 AND end_time IS NULL"""
+_UNFINISHED = """SELECT DISTINCT ON (account) account, id FROM job
+  WHERE kind = $1 AND end_time IS NULL AND account IS NOT NULL ORDER BY account, id"""
 _BEGIN = """INSERT INTO job (id, tenant, account, kind, subject, detail, total)
   VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7) RETURNING *"""
 _STEP = """UPDATE job SET state = 2, detail = $2::jsonb, done = $3, update_time = now()
