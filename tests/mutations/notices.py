@@ -32,8 +32,8 @@ NOTICES = (
     Mutation(
         "one account's notices are bounded",
         f"{_NODE}/inbound/notices.py",
-        "        full = len(queue.waiting) >= MAX_WAITING or self._all >= MAX_WAITING_OF_ALL\n",
-        "        full = self._all >= MAX_WAITING_OF_ALL\n",
+        "        full = len(queue.waiting) >= MAX_WAITING or self._of_tenants[session.ref.tenant] >= free\n",
+        "        full = self._of_tenants[session.ref.tenant] >= free\n",
         f"{_NOTICES} -k only_of_the_moment",
     ),
     Mutation(

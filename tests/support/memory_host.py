@@ -482,6 +482,14 @@ class OneAccount:
         self.session.begin()
 
 
+def of_another_tenant() -> OneAccount:
+    """An account whose tenant is not that of the others."""
+    account = OneAccount()
+    context = account.session.context
+    context.ref = replace(context.ref, tenant=new_uuid())
+    return account
+
+
 def account_row(uuid: UUID) -> AccountRow:
     """An account that is to be online."""
     return AccountRow(

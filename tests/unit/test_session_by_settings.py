@@ -15,6 +15,7 @@ from mesh_session_node.drivers.interface.outcomes import End, Refusal, Refused
 from mesh_session_node.drivers.memory.actions import Act
 from mesh_session_node.drivers.memory.rows import RowsDriver, first_rows
 from mesh_session_node.inbound import by_settings
+from mesh_session_node.inbound.calls import MAX_ANSWERED
 from mesh_session_node.journal import DriverRow, Event, InboundMessage, OutboundMessage
 from sessionmesh.v1 import call_pb2, content_pb2, event_pb2, message_pb2, session_pb2
 from tests.support.eventually import eventually
@@ -210,6 +211,17 @@ async def test_somebody_who_calls_often_is_written_to_under_one_request_id(accou
         await stored(account)
     first, second = account.stored(OutboundMessage)
     assert (first.method, first.request_id) == (second.method, second.request_id)
+
+
+async def test_a_flood_of_callers_is_not_all_written_to_nor_before_what_waits(account: OneAccount) -> None:
+    await connected(account, reject_calls=True, reject_calls_text="Write to me")
+    for number in range(MAX_ANSWERED + 5):
+        account.driver.link.notify(offered(f"C{number}", f"phone:+49151{number:08}"))
+        await stored(account)
+    assert len(acts(account, "reject_call")) == MAX_ANSWERED + 5
+    written = account.stored(OutboundMessage)
+    assert len(written) == MAX_ANSWERED
+    assert {message.priority for message in written} == {message_pb2.PRIORITY_LOW}
 
 
 async def test_a_call_that_rings_no_more_or_is_a_groups_is_not_answered(account: OneAccount) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from mesh_session_node.inbound import in_order
 from mesh_session_node.inbound.in_order import MAX_WAITING, InOrder
-from tests.support.memory_host import OneAccount
+from tests.support.memory_host import OneAccount, of_another_tenant
 
 
 def doing(done: list[str], name: str, *, after: asyncio.Event | None = None) -> Callable[[], Awaitable[None]]:
@@ -59,10 +59,10 @@ async def test_one_account_that_has_too_much_waiting_takes_no_room_of_others(acc
     await other.host.close()
 
 
-async def test_all_accounts_together_have_so_much_waiting_and_room_again_once_half_is_done(
+async def test_the_accounts_of_a_tenant_have_so_much_waiting_and_room_again_once_most_is_done(
     account: OneAccount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(in_order, "MAX_WAITING_OF_ALL", 4)
+    monkeypatch.setattr(in_order, "MAX_WAITING_OF_ALL", 8)
     order, session, done = InOrder(), account.session.context, list[str]()
     other = OneAccount()
     first, second = asyncio.Event(), asyncio.Event()
@@ -80,4 +80,20 @@ async def test_all_accounts_together_have_so_much_waiting_and_room_again_once_ha
     assert order.add(other.session.context, "c", doing(done, "room again"))
     await other.settle()
     assert done == ["a", "a", "a", "b", "room again"]
+    await other.host.close()
+
+
+async def test_a_tenant_that_has_much_waiting_leaves_room_for_others(
+    account: OneAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(in_order, "MAX_WAITING_OF_ALL", 8)
+    order, session, done, never = InOrder(), account.session.context, list[str](), asyncio.Event()
+    other = of_another_tenant()
+    while order.add(session, "a", doing(done, "waits", after=never)):
+        pass
+    assert order.has_room(other.session.context)
+    assert order.add(other.session.context, "a", doing(done, "theirs"))
+    await other.settle()
+    assert done == ["theirs"]
+    assert not order.add(session, "b", doing(done, "too much"))
     await other.host.close()

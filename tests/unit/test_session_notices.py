@@ -23,7 +23,7 @@ from mesh_session_node.inbound import notices
 from mesh_session_node.inbound.fitting_notices import BOUNDS
 from mesh_session_node.journal import REFUSED, Event, Poison
 from sessionmesh.v1 import call_pb2, event_pb2, message_pb2, session_pb2
-from tests.support.memory_host import OneAccount
+from tests.support.memory_host import OneAccount, of_another_tenant
 
 ADA = "phone:+4915100000009"
 TIME = 1_700_000_000_000_000
@@ -231,19 +231,25 @@ async def test_more_than_can_wait_is_told_again_by_a_new_connection(
     assert waiting_calls(account) == ["C3"]
 
 
-async def test_all_accounts_together_have_a_bound(
+async def test_the_accounts_of_a_tenant_have_a_bound_that_leaves_room_for_others(
     account: OneAccount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notices, "MAX_WAITING_OF_ALL", 2)
+    monkeypatch.setattr(notices, "MAX_WAITING_OF_ALL", 4)
     await account.connected()
     taker = Taker()
     taking(account, TypingShown, taker)
+    other = of_another_tenant()
+    shared = account.host.notices
     for _ in range(5):
         account.driver.link.notify(typing())
+    shared.receive(other.session.context, typing(), 0)
+    assert shared._all == 3
     await account.settle()
-    assert len(taker.taken) == 2
-    assert account.host.notices._all == 0
-    assert not account.host.notices._queues
+    await other.settle()
+    assert len(taker.taken) == 3
+    assert (shared._all, shared._of_tenants) == (0, {})
+    assert not shared._queues
+    await other.host.close()
 
 
 async def test_a_full_journal_is_waited_for(account: OneAccount, monkeypatch: pytest.MonkeyPatch) -> None:

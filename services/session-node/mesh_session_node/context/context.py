@@ -127,6 +127,7 @@ class SessionContext:
 
     __slots__ = (
         "_changes",
+        "callers_answered",
         "closed",
         "connect_anew",
         "counters",
@@ -178,6 +179,8 @@ class SessionContext:
         """Its groups are stored, as far as this process knows."""
         self.connect_anew: Callable[[str], None] = _nothing
         """Ends the connection, for this reason, and dials at once: the network offers what it has again."""
+        self.callers_answered: tuple[int, frozenset[str]] = (0, frozenset())
+        """Who was written to after a rejected call in an hour, counted from 1970."""
         self.say: Say = _say_nothing
         """Accepts a message that the mesh itself writes, under a method and a request id of its own."""
         self._changes: Signal | None = None  # most accounts have nobody who waits for them

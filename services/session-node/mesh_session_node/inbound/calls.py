@@ -27,9 +27,12 @@ from mesh_session_node.journal import AccountRecord, Outcome, Row
 from mesh_session_node.store.records import RecordStore, StoredRecord
 from sessionmesh.v1 import call_pb2 as pb
 from sessionmesh.v1.content_pb2 import Content, TextContent
-from sessionmesh.v1.message_pb2 import SendMessageRequest
+from sessionmesh.v1.message_pb2 import PRIORITY_LOW, SendMessageRequest
 
 logger = structlog.get_logger(__name__)
+
+MAX_ANSWERED = 30
+"""Callers whom one account writes to in an hour: who calls from many numbers does not use up its limits."""
 
 
 class Calls:
@@ -95,14 +98,24 @@ async def _reject(session: SessionContext, offered: CallOffered) -> bool:
 
 
 def _answer(session: SessionContext, caller: str) -> None:
-    """Write to somebody whose call was rejected; once an hour, however often they call."""
+    """Write to somebody whose call was rejected, after all else that waits; once an hour, however often they
+    call, and to so many people an hour, however many call.
+    """
     text = session.settings.given.reject_calls_text
     if not text or "text" not in session.driver.content_kinds:
         return
-    message = SendMessageRequest(recipient=caller, content=Content(text=TextContent(body=text)))
+    hour = int(time.time() // 3600)
+    if session.callers_answered[0] != hour:
+        session.callers_answered = hour, frozenset()
     whom = blake2b(caller.encode(), digest_size=16).hexdigest()
+    answered = session.callers_answered[1] | {whom}
+    if len(answered) > MAX_ANSWERED:
+        return
+    session.callers_answered = hour, answered
+    content = Content(text=TextContent(body=text))
+    message = SendMessageRequest(recipient=caller, content=content, priority=PRIORITY_LOW)
     try:
-        written = session.say(message, Method.ANSWER_CALL, f"{whom}/{int(time.time() // 3600)}")
+        written = session.say(message, Method.ANSWER_CALL, f"{whom}/{hour}")
     except MeshError as error:  # nothing more can wait, or nobody is paired
         logger.warning("a caller was not written to", account_id=session.id, reason=error.reason)
         return

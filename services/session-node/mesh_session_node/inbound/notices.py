@@ -11,11 +11,13 @@ What a taker fails to take costs that notice alone.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter as Sums
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
+from asyncpg.pgproto.pgproto import UUID
 from prometheus_client import Counter
 
 from mesh_core.database import UNAVAILABLE
@@ -31,7 +33,7 @@ logger = structlog.get_logger(__name__)
 MAX_WAITING = 500
 """How many notices of one account may wait for their turn."""
 MAX_WAITING_OF_ALL = 20_000
-"""How many of all accounts may."""
+"""How many of all accounts may; a tenant's get more room while they have less than is free."""
 TAKEN = Counter("mesh_notices", "What networks told beside messages, by what became of it", ["outcome"])
 
 
@@ -64,6 +66,7 @@ class Notices:
     def __init__(self, takers: NoticeTakers) -> None:
         self._takers = takers
         self._queues: dict[SessionContext, _Queue] = {}
+        self._of_tenants: Sums[UUID] = Sums()
         self._all = 0
 
     def receive(self, session: SessionContext, notice: Notice, sequence: int) -> None:
@@ -78,19 +81,27 @@ class Notices:
         if sequence and queue.missed is not None and _same_connection(queue.missed, told):
             TAKEN.labels("missed").inc()
             return
-        full = len(queue.waiting) >= MAX_WAITING or self._all >= MAX_WAITING_OF_ALL
-        if full and not self._make_room(queue):
+        free = MAX_WAITING_OF_ALL - self._all
+        full = len(queue.waiting) >= MAX_WAITING or self._of_tenants[session.ref.tenant] >= free
+        if full and not self._make_room(session, queue):
             self._let_go(session, queue, told)
             return
         queue.waiting.append(told)
-        self._all += 1
+        self._count(session, 1)
 
-    def _make_room(self, queue: _Queue) -> bool:
+    def _count(self, session: SessionContext, more: int) -> None:
+        tenant = session.ref.tenant
+        self._all += more
+        self._of_tenants[tenant] += more
+        if not self._of_tenants[tenant]:
+            del self._of_tenants[tenant]
+
+    def _make_room(self, session: SessionContext, queue: _Queue) -> bool:
         """Let the account's oldest notice go that is only of the moment."""
         for at, told in enumerate(queue.waiting):
             if not told.sequence:
                 del queue.waiting[at]
-                self._all -= 1
+                self._count(session, -1)
                 TAKEN.labels("dropped").inc()
                 return True
         return False
@@ -103,11 +114,11 @@ class Notices:
         logger.warning("more was told beside messages than can wait", account_id=session.id)
         queue.missed, queue.asking = told, True
 
-    def _let_go_behind(self, queue: _Queue, missed: _Told) -> None:
+    def _let_go_behind(self, session: SessionContext, queue: _Queue, missed: _Told) -> None:
         queue.missed = missed
         kept = [told for told in queue.waiting if not (told.sequence and _same_connection(missed, told))]
         TAKEN.labels("missed").inc(1 + len(queue.waiting) - len(kept))
-        self._all -= len(queue.waiting) - len(kept)
+        self._count(session, len(kept) - len(queue.waiting))
         queue.waiting = deque(kept)
 
     async def _run(self, session: SessionContext, queue: _Queue) -> None:
@@ -117,16 +128,16 @@ class Notices:
         try:
             while queue.waiting:
                 told = queue.waiting.popleft()
-                self._all -= 1
+                self._count(session, -1)
                 if not await self._take(session, told) and told.sequence:
-                    self._let_go_behind(queue, told)
+                    self._let_go_behind(session, queue, told)
                 if queue.asking and not queue.waiting:
                     queue.asking = False
                     await asyncio.sleep(_ASK_SECONDS)
                     if queue.missed is not None and _is_of(session, queue.missed):
                         session.connect_anew("more was told beside messages than could wait")
         finally:
-            self._all -= len(queue.waiting)
+            self._count(session, -len(queue.waiting))
             del self._queues[session]
 
     async def _take(self, session: SessionContext, told: _Told) -> bool:
