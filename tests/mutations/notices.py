@@ -57,4 +57,11 @@ NOTICES = (
         "            if watch is not None:\n",
         "tests/unit/test_session_presence.py -k ends_by_itself",
     ),
+    Mutation(
+        "nothing is told of whom an account watched that has left",
+        f"{_NODE}/inbound/presence.py",
+        "if not session.closed and watch.until",
+        "if watch.until",
+        "tests/unit/test_session_presence.py -k has_left",
+    ),
 )

@@ -15,11 +15,13 @@ from mesh_session_node.drivers.interface.notices import CallEnded, CallOffered, 
 from mesh_session_node.inbound import presence as inbound_presence
 from mesh_session_node.journal import AccountRecord, Event
 from sessionmesh.v1 import call_pb2, event_pb2, message_pb2, presence_pb2
-from tests.support.eventually import eventually
 from tests.support.memory_host import OneAccount
+from tests.support.memory_journal import Clock
 
 ADA, BEA = "phone:+4915100000009", "phone:+4915100000010"
 TIME = 1_700_000_000_000_000
+LONG = 60.0
+"""Seconds that no test takes by itself, however busy the machine is."""
 
 
 def watch(account: OneAccount, address: str) -> Watch:
@@ -77,9 +79,9 @@ async def test_what_has_not_changed_is_not_told_again(account: OneAccount) -> No
 
 
 async def test_changes_within_a_second_are_told_as_they_are_at_its_end(
-    account: OneAccount, monkeypatch: pytest.MonkeyPatch
+    account: OneAccount, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inbound_presence, "OF_A_PERSON_SECONDS", 0.05)
+    monkeypatch.setattr(inbound_presence, "OF_A_PERSON_SECONDS", LONG)
     await account.connected()
     watch(account, ADA)
     told(account, online())
@@ -88,15 +90,11 @@ async def test_changes_within_a_second_are_told_as_they_are_at_its_end(
         told(account, TypingShown(ADA, ADA, state))
     told(account, online(available=False, last_seen=TIME))
     assert len(await shown(account)) == 1
-
-    async def last() -> presence_pb2.Presence | None:
-        return (await shown(account))[1:][-1:][0] if len(await shown(account)) > 1 else None
-
-    one = await eventually(last)
+    await clock.skip(LONG)
+    _, one = await shown(account)
     assert one.state == presence_pb2.PRESENCE_STATE_UNAVAILABLE
     assert one.last_seen_time.ToMicroseconds() == TIME
     assert not one.typing
-    assert len(await shown(account)) == 2
 
 
 async def test_who_writes_is_there(account: OneAccount) -> None:
@@ -112,35 +110,36 @@ async def test_who_writes_is_there(account: OneAccount) -> None:
 
 
 async def test_an_account_is_told_of_so_many_people_at_once_and_of_the_rest_later(
-    account: OneAccount, monkeypatch: pytest.MonkeyPatch
+    account: OneAccount, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(presence, "BURST", 3)
-    monkeypatch.setattr(presence, "OF_AN_ACCOUNT_SECONDS", 0.02)
+    monkeypatch.setattr(presence, "OF_AN_ACCOUNT_SECONDS", LONG)
     await account.connected()
     people = [f"phone:+49151000001{number:02}" for number in range(8)]
     for person in people:
         watch(account, person)
     told(account, *[PresenceShown(person, online=True) for person in people])
-    assert 3 <= len(await shown(account)) < 8
-
-    async def all_of_them() -> bool:
-        return sorted(one.person.address for one in await shown(account)) == people
-
-    await eventually(all_of_them)
+    assert len(await shown(account)) == 3
+    for so_far in range(4, 9):
+        await clock.skip(LONG)
+        assert len(await shown(account)) == so_far
+    assert sorted(one.person.address for one in await shown(account)) == people
 
 
 async def test_nothing_is_told_of_an_account_that_has_left(
-    account: OneAccount, monkeypatch: pytest.MonkeyPatch
+    account: OneAccount, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inbound_presence, "OF_A_PERSON_SECONDS", 0.02)
+    monkeypatch.setattr(inbound_presence, "OF_A_PERSON_SECONDS", LONG)
     await account.connected()
     one = watch(account, ADA)
     told(account, online())
     assert len(await shown(account)) == 1
     told(account, online(available=False))
     await account.settle()
+    assert one.timer is not None
     account.session.close()
-    await eventually(lambda: one.timer is None)
+    await clock.skip(LONG)
+    assert one.timer is None
     assert len(await shown(account)) == 1
 
 
