@@ -549,4 +549,18 @@ LINKED_DEVICES = (
         "present is not None",
         "tests/unit/test_session_maintenance.py -k ended_connection",
     ),
+    Mutation(
+        "codes that the network renews are shown again",
+        f"{_DEVICE}/pairing.go",
+        "		p.renew(said.OldSecret, said.NewSecret)\n",
+        "",
+        f"{_TESTS} TheNetworkRenewsAreShownAgain",
+    ),
+    Mutation(
+        "how long WhatsApp's codes last",
+        f"{_DEVICE}/pairing.go",
+        "			lifetime = firstCode\n",
+        "",
+        f"{_TESTS} OthersForTwentySeconds",
+    ),
 )

@@ -20,8 +20,8 @@ import (
 	"sessionmesh.dev/whatsapp-web-sidecar/rows"
 )
 
-// How long codes can be used. The network says how many there are, six, and ends the connection at about the time when
-// the last one is over: not before nearlyOver.
+// How long codes can be used, as WhatsApp's own client shows them. The network says how many there are, six, and ends the
+// connection at about the time when the last one is over: not before nearlyOver.
 const (
 	firstCode  = 60 * time.Second
 	laterCodes = 20 * time.Second
@@ -38,14 +38,21 @@ type pairing struct {
 	stop    context.CancelFunc
 	// When the first code was shown.
 	shown time.Time
+	// The codes that there are, and when one was renewed: it is worth nothing as it was shown.
+	codes   []string
+	renewed chan struct{}
 	// The network asks for a passkey: codes are over, and what goes wrong is a refusal.
 	asked, done bool
+}
+
+func newPairing(d *Device, request *internalv1.PairDevice) *pairing {
+	return &pairing{device: d, request: request, renewed: make(chan struct{}, 1)}
 }
 
 // Pair begins to link a new device to an account.
 func Pair(number uint64, request *internalv1.PairDevice, network *Network, out Out) *Device {
 	d := newDevice(number, request.GetAccountId(), network, out)
-	d.pairing = &pairing{device: d, request: request}
+	d.pairing = newPairing(d, request)
 	d.store = rows.NewPairing(d.accountID, d.pairing.complete)
 	go d.contain(d.pairing.begin)
 	return d
@@ -109,7 +116,7 @@ func (p *pairing) handle(event any) {
 	case *events.QR:
 		p.once.Do(func() { p.show(said.Codes) })
 	case *events.RotateADVSecret:
-		// The codes shown so far have the old secret: the library sends no new ones.
+		p.renew(said.OldSecret, said.NewSecret)
 	case *events.PairPasskeyRequest:
 		p.askPasskey(said.PublicKey)
 	case *events.PairPasskeyConfirmation:
@@ -163,7 +170,7 @@ func (p *pairing) show(codes []string) {
 	}
 	ctx, stop := context.WithCancel(p.device.ctx)
 	p.mu.Lock()
-	p.stop, p.shown = stop, time.Now()
+	p.stop, p.shown, p.codes = stop, time.Now(), codes
 	p.mu.Unlock()
 	go p.device.contain(func() {
 		defer p.codesOver()
@@ -171,17 +178,42 @@ func (p *pairing) show(codes []string) {
 			p.showLetters(ctx)
 			return
 		}
-		lifetime := firstCode
-		for _, code := range codes {
-			p.say(&internalv1.DevicePairingCode{Qr: code, Lifetime: durationpb.New(lifetime)})
-			select {
-			case <-time.After(lifetime):
-			case <-ctx.Done():
-				return
-			}
-			lifetime = laterCodes
-		}
+		p.showPictures(ctx, len(codes))
 	})
+}
+
+// showPictures shows one code after the other: the first one for longer, as people have yet to find where to scan it.
+func (p *pairing) showPictures(ctx context.Context, codes int) {
+	for shown := 0; shown < codes; {
+		lifetime := laterCodes
+		if shown == 0 {
+			lifetime = firstCode
+		}
+		p.mu.Lock()
+		code := p.codes[shown]
+		p.mu.Unlock()
+		p.say(&internalv1.DevicePairingCode{Qr: code, Lifetime: durationpb.New(lifetime)})
+		select {
+		case <-time.After(lifetime):
+			shown++
+		case <-p.renewed: // the same one is shown again, with what it has now
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// renew puts what the network has had made anew into the codes.
+func (p *pairing) renew(before, now string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range p.codes {
+		p.codes[i] = strings.Replace(p.codes[i], before, now, 1)
+	}
+	select {
+	case p.renewed <- struct{}{}:
+	default:
+	}
 }
 
 func (p *pairing) showLetters(ctx context.Context) {

@@ -1,7 +1,11 @@
 package device
 
 import (
+	"fmt"
+	"slices"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -21,7 +25,7 @@ func attempt(t *testing.T) (p *pairing, ended func() internalv1.DeviceEnd) {
 		return true
 	})
 	t.Cleanup(d.cancel)
-	d.pairing = &pairing{device: d, request: &internalv1.PairDevice{}}
+	d.pairing = newPairing(d, &internalv1.PairDevice{})
 	d.store = rows.NewPairing("acc_1", d.pairing.complete)
 	return d.pairing, func() internalv1.DeviceEnd { return end }
 }
@@ -61,6 +65,58 @@ func TestWhatAConnectionMeansThatTheNetworkClosesDependsOnItsCodes(t *testing.T)
 			t.Error(name, ended())
 		}
 	}
+}
+
+// shown is what a pairing shows, and for how long.
+func shown(t *testing.T) (p *pairing, codes func() []string) {
+	t.Helper()
+	var mu sync.Mutex
+	var said []string
+	d := newDevice(1, "acc_1", nil, func(response *internalv1.RunResponse) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		if code := response.GetPairingCode(); code != nil {
+			said = append(said, fmt.Sprint(code.GetQr(), " ", code.GetLifetime().AsDuration()))
+		}
+		return true
+	})
+	t.Cleanup(d.cancel)
+	d.pairing = newPairing(d, &internalv1.PairDevice{})
+	d.store = rows.NewPairing("acc_1", d.pairing.complete)
+	return d.pairing, func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(said)
+	}
+}
+
+func TestTheFirstCodeIsShownForAMinuteAndOthersForTwentySeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, codes := shown(t)
+		p.handle(&events.QR{Codes: []string{"1", "2", "3", "4", "5", "6"}})
+		began := time.Now()
+		<-p.device.ctx.Done()
+		if said := codes(); !slices.Equal(said, []string{"1 1m0s", "2 20s", "3 20s", "4 20s", "5 20s", "6 20s"}) {
+			t.Fatal(said)
+		}
+		if took := time.Since(began); took != 160*time.Second {
+			t.Fatal("they were over after ", took)
+		}
+	})
+}
+
+func TestCodesThatTheNetworkRenewsAreShownAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, codes := shown(t)
+		p.handle(&events.QR{Codes: []string{"1,old", "2,old"}})
+		time.Sleep(70 * time.Second)
+		p.handle(&events.RotateADVSecret{OldSecret: "old", NewSecret: "new"})
+		time.Sleep(10 * time.Second)
+		if said := codes(); !slices.Equal(said, []string{"1,old 1m0s", "2,old 20s", "2,new 20s"}) {
+			t.Fatal(said)
+		}
+		p.device.cancel()
+	})
 }
 
 func TestANetworkWithoutCodesIsNotAskedForOthers(t *testing.T) {
