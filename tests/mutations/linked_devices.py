@@ -138,9 +138,9 @@ LINKED_DEVICES = (
     ),
     Mutation(
         "the bound of one session that is stored",
-        f"{_ROWS}/sessions.go",
-        "fitSession(session, sessions)",
-        "session",
+        f"{_ROWS}/fit.go",
+        "for len(raw) > most {",
+        "for false && len(raw) > most {",
         f"{_TESTS} StaysStorable",
     ),
     Mutation(
@@ -357,7 +357,7 @@ LINKED_DEVICES = (
         "what people send is bounded before it is read",
         f"{_DEVICE}/bounds.go",
         "if size <= maxStanza {",
-        "if true {",
+        "if size <= maxStanza || true {",
         f"{_TESTS} WhatPeopleSendIsReadUpToASize",
     ),
     Mutation(
@@ -399,7 +399,7 @@ LINKED_DEVICES = (
         "the log has nobody's number",
         f"{_DEVICE}/logging.go",
         "if digits && end-start >= shortestNumber {",
-        "if false {",
+        "if digits && end < start {",
         f"{_TESTS} NobodysNumber",
     ),
     Mutation(
@@ -562,5 +562,40 @@ LINKED_DEVICES = (
         "			lifetime = firstCode\n",
         "",
         f"{_TESTS} OthersForTwentySeconds",
+    ),
+    Mutation(
+        "people who were not heard of for longest go once there are too many",
+        f"{_ROWS}/usage.go",
+        "queue.People <= maxPeople && since >",
+        "since >",
+        f"{_TESTS} FirstGoOnceThereAreTooMany",
+    ),
+    Mutation(
+        "people who wrote lately stay",
+        f"{_ROWS}/usage.go",
+        "		young = today() - int64(peopleAtLeast/day)\n",
+        "",
+        f"{_TESTS} WroteLatelyStays",
+    ),
+    Mutation(
+        "people are let go with a login",
+        f"{_ROWS}/kept.go",
+        "return s.expirePeople()",
+        "return nil",
+        f"{_TESTS} NotHeardOfForAYear",
+    ),
+    Mutation(
+        "people who are only known take no place of those who wrote",
+        f"{_ROWS}/usage.go",
+        "(value != nil || slices.Contains(writing, user))",
+        "false",
+        f"{_TESTS} TakeNoPlaceOfThoseWhoWrote",
+    ),
+    Mutation(
+        "the day of the last time is written once a day",
+        f"{_ROWS}/usage.go",
+        "			if used.Day == today() {\n				continue\n			}\n",
+        "",
+        f"{_TESTS} WrittenOnceADay",
     ),
 )

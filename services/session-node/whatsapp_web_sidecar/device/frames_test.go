@@ -59,6 +59,7 @@ func TestWhatIsNoStanzaIsPassedOver(t *testing.T) {
 		"a name that is a person": {0, 248, 1, 250, 0, 3}, "a person without a name": {0, 248, 3, 7, 4, 247, 0, 0, 0},
 		"cut off": whole[:len(whole)-1], "not packed": {packed, 1, 2, 3},
 		"too deep":               append([]byte{0}, bytes.Repeat([]byte{248, 2, 3, 248, 1}, 3_000_000)...),
+		"too deep, and whole":    append(append([]byte{0}, bytes.Repeat([]byte{248, 2, 3, 248, 1}, maxDepth)...), 248, 1, 3),
 		"names within names":     append([]byte{0, 248, 1}, bytes.Repeat([]byte{250}, 15_000_000)...),
 		"longer than there is":   append([]byte{0, 248, 2, 3, 249, 255, 255}, whole[1:]...),
 		"much in a little":       pack(t, make([]byte, maxFrame+1)),

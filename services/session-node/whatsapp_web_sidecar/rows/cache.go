@@ -200,10 +200,10 @@ func (c *cache) apply(changes []Change) {
 	}
 }
 
-// isCached says whether a row may be kept in memory. One-time keys are not, nor secrets of messages: of many hundred one is
-// used now and then, and nobody asks for one that is not stored yet.
+// isCached says whether a row may be kept in memory. One-time keys are not, nor secrets of messages, nor the places
+// of people: of many hundred one is used now and then, and nobody asks for one that is not stored yet.
 func isCached(key string) bool {
-	return !strings.HasPrefix(key, preKeyPrefix) && !strings.HasPrefix(key, recentPrefix) && !strings.HasPrefix(key, secretPrefix)
+	return !strings.HasPrefix(key, preKeyPrefix) && !strings.HasPrefix(key, peoplePrefix) && !strings.HasPrefix(key, recentPrefix) && !strings.HasPrefix(key, secretPrefix)
 }
 
 // remember makes changes visible that are within what is stored already.

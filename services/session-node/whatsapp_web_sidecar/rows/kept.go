@@ -91,7 +91,7 @@ func (s *Store) Expire(ctx context.Context) error {
 			}
 		}
 	}
-	return nil
+	return s.expirePeople()
 }
 
 // letGo moves the queue's beginning behind what is too old, some of it, and behind what is too much.

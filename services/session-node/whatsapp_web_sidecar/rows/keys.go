@@ -20,6 +20,9 @@ const (
 	recentKey    = "login/recent"
 	recentPrefix = "recent/"
 
+	// In which order people go: see usage.go.
+	peoplePrefix = "people/"
+
 	peerPrefix      = "peer/"
 	senderKeyPrefix = "senderkey/"
 	preKeyPrefix    = "prekey/"
@@ -34,7 +37,7 @@ const (
 )
 
 // peerKey names what is known of a person under one of their ids: sessions and identities of their devices, their other
-// id, and the token that they gave.
+// id, the token that they gave, and since when they were not heard of.
 func peerKey(user, name string) string { return peerPrefix + user + "/" + name }
 
 // sessionKey and identityKey take addresses as the library writes them, USER:DEVICE.

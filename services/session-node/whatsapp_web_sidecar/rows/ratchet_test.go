@@ -169,6 +169,7 @@ func TestNothingLeavesThatIsNotStored(t *testing.T) {
 
 func TestNothingLeavesToAGroupThatIsNotStored(t *testing.T) {
 	anna := newParty(t, "1001")
+	anna.table.commit = 300 * time.Millisecond // who does not wait for it has sent before that
 	anna.table.refuseAll()
 	if _, _, err := anna.sendToGroup("1@g.us", "hello"); !errors.Is(err, context.Canceled) {
 		t.Fatalf("sent: %v", err)

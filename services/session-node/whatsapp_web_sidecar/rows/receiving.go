@@ -120,8 +120,12 @@ func (s *Store) Receive(keepSecret bool, send func(changes []Change) <-chan bool
 		return false
 	}
 	s.apply(more)
-	changes = append(changes, more...)
-	return s.settle(changes, send(encoded(changes))) == nil
+	changes, answer, err := s.hand(append(changes, more...), send)
+	if err != nil {
+		s.cancel(ErrNotStored)
+		return false
+	}
+	return s.settle(changes, answer) == nil
 }
 
 // Decrypted says whether a decryption waits for Receive.

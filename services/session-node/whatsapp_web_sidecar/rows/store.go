@@ -37,6 +37,8 @@ type Store struct {
 
 	// Over the ids of one-time keys.
 	generating sync.Mutex
+	// Over the queues of people.
+	usage sync.Mutex
 	// Over the groups that the account makes.
 	making sync.Mutex
 
@@ -239,9 +241,14 @@ func (s *Store) note(ctx context.Context, changes ...Change) error {
 			return ErrNotStored
 		}
 		s.apply(piece)
-		answer := s.node.Write(encoded(piece))
+		all, answer, err := s.hand(piece, s.node.Write)
+		if err != nil {
+			s.cancel(ErrNotStored)
+			<-s.behind
+			return err
+		}
 		go func() {
-			_ = s.settle(piece, answer)
+			_ = s.settle(all, answer)
 			<-s.behind
 		}()
 	}
@@ -265,7 +272,12 @@ func (s *Store) commit(changes ...Change) error {
 	}
 	s.state.Unlock()
 	s.apply(changes)
-	return s.settle(changes, s.node.Write(encoded(changes)))
+	all, answer, err := s.hand(changes, s.node.Write)
+	if err != nil {
+		s.cancel(ErrNotStored) // what is in memory will never be stored
+		return err
+	}
+	return s.settle(all, answer)
 }
 
 // settle waits until changes that were applied are stored.

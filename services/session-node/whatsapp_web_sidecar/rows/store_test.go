@@ -60,6 +60,7 @@ func TestRowsThatCannotBeUsed(t *testing.T) {
 func TestARowIsReadOnceAndOfAPersonAllAtOnce(t *testing.T) {
 	anna, bert := acquainted(t)
 	next := anna.taken(t)
+	next.Prefill(nil)
 	for range 3 {
 		exchange(t, next, bert, "hello", nil)
 		if _, err := next.GetPNForLID(t.Context(), bert.jid); err != nil {
