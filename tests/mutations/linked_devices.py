@@ -598,4 +598,11 @@ LINKED_DEVICES = (
         "",
         f"{_TESTS} WrittenOnceADay",
     ),
+    Mutation(
+        "a stanza is acknowledged once what it said is stored",
+        f"{_DEVICE}/notices.go",
+        "if w.stanza.withheld.Load() {",
+        "if false {",
+        f"{_TESTS} NotAcknowledgedUntilAll",
+    ),
 )
