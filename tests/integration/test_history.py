@@ -8,9 +8,10 @@ from typing import Any
 import grpc.aio
 import pytest
 import pytest_asyncio
+from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import ids
-from mesh_core.ids import Prefix
+from mesh_core.ids import Prefix, new_uuid
 from mesh_core.rpc.server.status import from_rpc_error
 from mesh_simulator.service import SimulatorServicer
 from sessionmesh.simulator.v1 import simulator_pb2
@@ -142,6 +143,41 @@ async def test_a_job_goes_on_where_another_node_stopped_and_can_be_cancelled(sta
     row = await ended(stage, job)
     assert row["state"] == job_pb2.JOB_STATE_CANCELLED
     assert await past(stage, account) >= row["done"]
+
+
+async def test_a_job_of_an_account_that_is_not_connected_can_be_cancelled(stage: Stage) -> None:
+    await stage.running_nodes(1)
+    job = await _waiting(stage, (await stage.create_account()).uuid)
+    await stage.database.execute("UPDATE job SET cancel_time = now() WHERE id = $1", job)
+
+    row = await eventually(lambda: _over(stage, job))
+    assert (row["state"], row["detail"]) == (job_pb2.JOB_STATE_CANCELLED, "{}")
+
+
+async def test_a_job_ends_with_its_account_and_names_nobody(stage: Stage) -> None:
+    await stage.running_nodes(1)
+    job = await _waiting(stage, new_uuid())
+
+    row = await eventually(lambda: _over(stage, job))
+    assert (row["state"], row["subject"]) == (job_pb2.JOB_STATE_CANCELLED, "")
+
+
+async def _waiting(stage: Stage, account: UUID) -> UUID:
+    """A job of an account that is not connected, or not there."""
+    row = await stage.database.fetchrow(
+        "INSERT INTO job (id, tenant, account, kind, subject) VALUES ($1, $2, $3, $4, $5) RETURNING id",
+        new_uuid(),
+        stage.tenant,
+        account,
+        job_pb2.JOB_KIND_SYNC_HISTORY,
+        ADA,
+    )
+    assert row is not None
+    return UUID(row["id"].bytes)
+
+
+async def _over(stage: Stage, job: UUID) -> Any:
+    return await stage.database.fetchrow("SELECT * FROM job WHERE id = $1 AND end_time IS NOT NULL", job)
 
 
 async def test_a_past_that_cannot_be_fetched_says_why(stage: Stage) -> None:

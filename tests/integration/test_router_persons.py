@@ -14,12 +14,12 @@ from google.protobuf.json_format import MessageToJson
 from grpc import StatusCode
 
 from mesh_core import ids
-from mesh_core.database.requests import RecordKind
+from mesh_core.database.requests import Method, RecordKind
 from mesh_core.ids import Prefix, new_uuid
 from mesh_router.retention import erasing, person_rows
 from mesh_router.retention.persons import Identities
 from sessionmesh.internal.v1.group_record_pb2 import GroupRecord
-from sessionmesh.v1 import event_pb2, job_pb2, message_pb2, tenant_pb2
+from sessionmesh.v1 import chat_pb2, event_pb2, job_pb2, message_pb2, tenant_pb2
 from sessionmesh.v1.common_pb2 import Person
 from sessionmesh.v1.contact_pb2 import Contact
 from sessionmesh.v1.content_pb2 import PollVoteContent
@@ -209,6 +209,45 @@ async def test_an_erased_person_is_in_no_group_that_is_stored(world: RouterWorld
 
 
 @pytest.mark.read_back("ErasePersonData")
+async def test_answers_and_jobs_that_name_an_erased_person_name_them_no_more(world: RouterWorld) -> None:
+    mine, pool = await kept(world), world.database.pool
+    answers = {"of her": "phone:+4915112345678", "of another": "phone:+49160"}
+    for request_id, chat in answers.items():
+        answer = chat_pb2.MarkChatReadResponse(chat={"address": chat}).SerializeToString()
+        await pool.execute(
+            "INSERT INTO request (scope, method, request_id, digest, result, answer)"
+            " VALUES ($1, $2, $3, '', $4, $5)",
+            mine.account,
+            Method.MARK_CHAT_READ,
+            request_id,
+            new_uuid(),
+            answer,
+        )
+    for subject in answers.values():
+        await pool.execute(
+            "INSERT INTO job (id, tenant, account, kind, subject) VALUES ($1, $2, $3, $4, $5)",
+            new_uuid(),
+            mine.tenant,
+            mine.account,
+            job_pb2.JOB_KIND_SYNC_HISTORY,
+            subject,
+        )
+
+    await mine.erased("phone:+4915112345678")
+
+    rows = await pool.fetch("SELECT request_id, answer FROM request WHERE scope = $1", mine.account)
+    assert {row["request_id"]: row["answer"] is None for row in rows} == {"of her": True, "of another": False}
+    jobs = await pool.fetch(
+        "SELECT subject, cancel_time FROM job WHERE tenant = $1 AND kind = $2",
+        mine.tenant,
+        job_pb2.JOB_KIND_SYNC_HISTORY,
+    )
+    assert {(row["subject"], row["cancel_time"] is None) for row in jobs} == {
+        ("", False),
+        ("phone:+49160", True),
+    }
+
+
 async def test_an_erased_person_is_named_nowhere_and_the_statuses_stay(world: RouterWorld) -> None:
     mine, others = await kept(world), await kept(world)
     sent = await mine.sent("phone:+4915112345678")

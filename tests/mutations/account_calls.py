@@ -41,6 +41,27 @@ ACCOUNT_CALLS = (
         "tests/integration/test_profiles.py -k does_not_see",
     ),
     Mutation(
+        "a job about history ends when that is asked for, wherever its account is",
+        f"{_NODE}/inbound/history.py",
+        "                await self._jobs.end_unwanted()\n",
+        "",
+        "tests/integration/test_history.py -k not_connected",
+    ),
+    Mutation(
+        "what the database refuses of a past does not stop the rest of it",
+        f"{_NODE}/inbound/history.py",
+        "        if isinstance(outcome, Poison):\n",
+        "        if False:\n",
+        "tests/unit/test_session_history.py",
+    ),
+    Mutation(
+        "answers that name an erased person are emptied",
+        "services/router/mesh_router/retention/erasing.py",
+        "    for _ in await connection.fetch(_ANSWERS, tenant, who.marks()):\n        yield Item.ERASED\n",
+        "",
+        "tests/integration/test_router_persons.py -k name_them_no_more",
+    ),
+    Mutation(
         "what a driver does not declare is not reached",
         f"{_NODE}/calls/account_call.py",
         "        if capability not in context.driver.capabilities:\n",

@@ -19,7 +19,7 @@ from mesh_core.message_status import WAITING
 from mesh_router.retention import group_rows, person_rows
 from mesh_router.retention.person_rows import FoundMessage
 from mesh_router.retention.persons import Identities
-from sessionmesh.v1 import event_pb2, message_pb2
+from sessionmesh.v1 import event_pb2, job_pb2, message_pb2
 
 ERASED = "hidden:erased"
 """The chat of messages whose other side was erased."""
@@ -47,6 +47,10 @@ async def erase(connection: AnyConnection, tenant: UUID, who: Identities) -> Asy
     for _ in await connection.fetch(_CHATS, tenant, sorted(who.addresses)):
         yield Item.ERASED
     async for _ in group_rows.forget(connection, tenant, who):
+        yield Item.ERASED
+    for _ in await connection.fetch(_JOBS, tenant, sorted(who.addresses), job_pb2.JOB_KIND_SYNC_HISTORY):
+        yield Item.ERASED
+    for _ in await connection.fetch(_ANSWERS, tenant, who.marks()):
         yield Item.ERASED
     async for event in person_rows.events(connection, tenant, who):
         bare = _bare_event(event.event).SerializeToString()
@@ -172,6 +176,13 @@ _RECORDS = """DELETE FROM account_record WHERE account IN (SELECT id FROM accoun
   AND (member = ANY ($2::text[]) OR key = ANY ($2)) RETURNING 1"""
 _CHATS = """DELETE FROM chat WHERE account IN (SELECT id FROM account WHERE tenant = $1)
   AND chat = ANY ($2::text[]) RETURNING 1"""
+_JOBS = """UPDATE job SET subject = '',
+    cancel_time = CASE WHEN end_time IS NULL THEN coalesce(cancel_time, now()) ELSE cancel_time END
+  WHERE tenant = $1 AND kind = $3 AND subject = ANY ($2::text[]) RETURNING 1"""
+# What is in them is not parsed: somebody else's, which a repeat then gets empty, may be among them
+_ANSWERS = """UPDATE request SET answer = NULL WHERE scope IN (SELECT id FROM account WHERE tenant = $1)
+  AND answer IS NOT NULL
+  AND EXISTS (SELECT FROM unnest($2::bytea[]) AS mark WHERE position(mark IN answer) > 0) RETURNING 1"""
 _EVENT = "UPDATE {} SET body = $3 WHERE ctid = $1::text::tid AND id = $2"
 _TAKEN_BACK = "SELECT media FROM media_reference WHERE account = $1 AND message = $2"
 # Equal files are one media for all of an account's messages: one that another message has stays with that.

@@ -13,7 +13,6 @@ import structlog
 from asyncpg import Record
 from asyncpg.pgproto.pgproto import UUID
 from google.rpc import code_pb2, status_pb2
-from msgspec import DecodeError
 from msgspec.structs import replace
 
 from mesh_core.database import UNAVAILABLE
@@ -28,9 +27,11 @@ from mesh_session_node.drivers.interface.content import Incoming, Reference
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, Refused
 from mesh_session_node.inbound.arrivals import Arrival
 from mesh_session_node.inbound.chats import Chats
-from mesh_session_node.inbound.fitting import fit_incoming
+from mesh_session_node.inbound.fitting import fit_incoming, placeholder
+from mesh_session_node.inbound.media import MediaFetcher
 from mesh_session_node.inbound.received import as_message
-from mesh_session_node.journal import Committed, Duplicate, InboundMessage
+from mesh_session_node.journal import Committed, InboundMessage, Outcome, Poison
+from mesh_session_node.journal import Refused as RefusedByFence
 from mesh_session_node.store.chats import ChatFilter
 from mesh_session_node.store.history_jobs import HistoryJobs, HistoryPlan, plan_of
 from sessionmesh.v1 import chat_pb2 as pb
@@ -53,9 +54,12 @@ class RunningSession(Protocol):
 class Histories:
     """Works on the jobs of the accounts that run here."""
 
-    def __init__(self, jobs: HistoryJobs, chats: Chats, sessions: Mapping[str, RunningSession]) -> None:
+    def __init__(
+        self, jobs: HistoryJobs, chats: Chats, media: MediaFetcher, sessions: Mapping[str, RunningSession]
+    ) -> None:
         self._jobs = jobs
         self._chats = chats
+        self._media = media
         self._sessions = sessions
         self._running: set[UUID] = set()
         """Accounts whose past is fetched, or that wait for their turn."""
@@ -65,6 +69,7 @@ class Histories:
         """Until cancelled."""
         while True:
             try:
+                await self._jobs.end_unwanted()
                 for row in await self._jobs.unfinished():
                     self._begin(row)
             except UNAVAILABLE as error:
@@ -89,11 +94,17 @@ class Histories:
                     await self._fetch(session, row)
         except _LATER as error:
             logger.warning("a job about history waits", account_id=session.id, error=repr(error))
-        except (Refused, DecodeError) as error:
-            status = status_pb2.Status(code=code_pb2.FAILED_PRECONDITION, message=str(error) or "refused")
-            await self._jobs.end(job, job_pb2.JOB_STATE_FAILED, status.SerializeToString())
+        except Refused as error:
+            await self._fail(job, code_pb2.FAILED_PRECONDITION, str(error) or "refused")
+        except Exception:  # it would fail again, each second
+            logger.exception("a job about history cannot go on", account_id=session.id, job=str(job))
+            await self._fail(job, code_pb2.INTERNAL, "it cannot go on")
         finally:
             self._running.discard(account)
+
+    async def _fail(self, job: UUID, code: code_pb2.Code.ValueType, why: str) -> None:
+        error = status_pb2.Status(code=code, message=why).SerializeToString()
+        await self._jobs.end(job, job_pb2.JOB_STATE_FAILED, error)
 
     async def _fetch(self, session: SessionContext, row: Record) -> None:
         """Until the job has ended, or the account runs here no more."""
@@ -140,10 +151,9 @@ class Histories:
 
     async def _store(self, session: SessionContext, job: UUID, plan: HistoryPlan, page: HistoryPage) -> bool:
         """Store a page; False: the account is no longer this node's."""
-        came = [fit_incoming(message) for message in page.messages]
-        stored = [session.host.journal.write(session.ref, _row(session, one)) for one in came]
-        outcomes = await asyncio.gather(*stored)
-        if not all(isinstance(one, Committed | Duplicate) for one in outcomes):
+        came = [_made_fit(session, message) for message in page.messages]
+        outcomes = await asyncio.gather(*[self._store_one(session, one) for one in came])
+        if any(isinstance(one, RefusedByFence) for one in outcomes):
             return False
         new = sum(isinstance(one, Committed) for one in outcomes)
         if new or page.exhausted:
@@ -155,6 +165,22 @@ class Histories:
             return isinstance(await session.host.journal.write(session.ref, event), Committed)
         return True
 
+    async def _store_one(self, session: SessionContext, came: Incoming) -> Outcome:
+        """Store a message, or what stands for one that the database refuses: what is older is to come."""
+        row = _row(session, came)
+        outcome = await session.host.journal.write(session.ref, row)
+        if isinstance(outcome, Poison):
+            logger.error(
+                "the database refuses a message of the past",
+                account_id=session.id,
+                network_id=came.network_id,
+                error=str(outcome.error),
+            )
+            return await session.host.journal.write(session.ref, _row(session, placeholder(came)))
+        if isinstance(outcome, Committed) and row.media is not None:
+            self._media.add(session, row.id, row.media)
+        return outcome
+
 
 def _behind(plan: HistoryPlan, page: HistoryPage) -> HistoryPlan:
     """Where the next page begins: in the next chat, where there is nothing older in this one."""
@@ -163,6 +189,14 @@ def _behind(plan: HistoryPlan, page: HistoryPage) -> HistoryPlan:
     last = page.messages[-1]
     sender = "" if last.from_account else last.sender
     return replace(plan, network_id=last.network_id, sender=sender, time=last.time)
+
+
+def _made_fit(session: SessionContext, came: Incoming) -> Incoming:
+    try:
+        return fit_incoming(came)
+    except Exception:  # this message's; those before it are to be stored
+        logger.exception("a message of the past cannot be taken", account_id=session.id)
+        return placeholder(came)
 
 
 def _row(session: SessionContext, came: Incoming) -> InboundMessage:

@@ -67,6 +67,12 @@ class HistoryJobs:
         """A job that has not ended; None: it has."""
         return await self._pool.fetchrow("SELECT * FROM job WHERE id = $1 AND end_time IS NULL", job)
 
+    async def end_unwanted(self) -> None:
+        """Ends those that are to be cancelled, wherever their accounts are, and those of accounts that are
+        gone.
+        """
+        await self._pool.execute(_END_UNWANTED, _KIND, job_pb2.JOB_STATE_CANCELLED)
+
     async def step(self, job: UUID, plan: HistoryPlan, done: int) -> bool:
         """Records how far it is; False: somebody wants it to end."""
         detail = msgspec.json.encode(plan).decode()
@@ -104,5 +110,9 @@ _BEGIN = """INSERT INTO job (id, tenant, account, kind, subject, detail, total)
   VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7) RETURNING *"""
 _STEP = """UPDATE job SET state = 2, detail = $2::jsonb, done = $3, update_time = now()
   WHERE id = $1 AND end_time IS NULL RETURNING cancel_time IS NULL"""
-_END = """UPDATE job SET state = $2, error = $3, end_time = now(), update_time = now()
+_END = """UPDATE job SET state = $2, error = $3, detail = '{}', end_time = now(), update_time = now()
   WHERE id = $1 AND end_time IS NULL"""
+_END_UNWANTED = """UPDATE job j SET state = $2, detail = '{}', end_time = now(), update_time = now(),
+    subject = CASE WHEN EXISTS (SELECT FROM account a WHERE a.id = j.account) THEN subject ELSE '' END
+  WHERE kind = $1 AND end_time IS NULL
+    AND (cancel_time IS NOT NULL OR NOT EXISTS (SELECT FROM account a WHERE a.id = j.account))"""
