@@ -366,6 +366,21 @@ async def test_what_the_phone_has_read_is_counted_no_more(stage: Stage, node: No
     await eventually(read)
 
 
+async def test_what_the_phone_reads_as_it_comes_is_counted_no_more(stage: Stage, node: NodeProcess) -> None:
+    account = await stage.paired(node)
+    came = [stage.receive(account, wire.Content(text="hello")) for _ in range(20)]
+    await on_phone(stage, account, read=came[-1])
+
+    async def stored() -> bool:
+        return [type_ for type_, _ in await stage.events(account)].count("message.received") == 20
+
+    async def read() -> bool:
+        return bool((await chat(stage, node, account)).unread_count == 0)
+
+    await eventually(stored)
+    await eventually(read)
+
+
 # --- on the phone
 
 

@@ -213,7 +213,7 @@ async def test_answers_and_jobs_that_name_an_erased_person_name_them_no_more(wor
     mine, pool = await kept(world), world.database.pool
     answers = {"of her": "phone:+4915112345678", "of another": "phone:+49160"}
     for request_id, chat in answers.items():
-        answer = chat_pb2.MarkChatReadResponse(chat={"address": chat}).SerializeToString()
+        answer = chat_pb2.MarkChatReadResponse(chat=chat_pb2.Chat(address=chat)).SerializeToString()
         await pool.execute(
             "INSERT INTO request (scope, method, request_id, digest, result, answer)"
             " VALUES ($1, $2, $3, '', $4, $5)",

@@ -44,6 +44,13 @@ NOTICES = (
         f"{_NOTICES} -k nothing_else_changes",
     ),
     Mutation(
+        "that a message was read is taken once the message is stored",
+        f"{_NODE}/inbound/chat_notices.py",
+        "        if notice.network_id:  # after",
+        "        if False:  # after",
+        "tests/integration/test_chats.py -k as_it_comes",
+    ),
+    Mutation(
         "a call is told once",
         f"{_NODE}/inbound/calls.py",
         "        if found is not None:\n            return ()\n",

@@ -22,7 +22,7 @@ async def test_a_message_of_the_past_that_the_database_refuses_has_one_in_its_pl
 ) -> None:
     await account.connected()
     nothing = cast("Any", None)
-    histories = Histories(nothing, nothing, account.host.fetcher, {})
+    histories = Histories(nothing, nothing, nothing, {})
     came = Incoming(
         network_id="3A01",
         chat=ADA,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import Protocol
 
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.drivers.interface.chat_notices import (
@@ -23,13 +24,21 @@ from sessionmesh.v1 import chat_pb2 as pb
 from sessionmesh.v1.common_pb2 import MessageRef
 
 
+class Arriving(Protocol):
+    """Messages on their way to being stored."""
+
+    async def until_stored(self, session: SessionContext, network_id: str) -> None:
+        """Return once none is under this id."""
+
+
 class ChatNotices:
     """Implements `NoticeTaker`; one for all accounts. What comes again changes nothing."""
 
-    def __init__(self, chats: Chats, labels: Labels, lookup: ReferenceLookup) -> None:
+    def __init__(self, chats: Chats, labels: Labels, lookup: ReferenceLookup, arriving: Arriving) -> None:
         self._chats = chats
         self._labels = labels
         self._lookup = lookup
+        self._arriving = arriving
 
     def turn(self, session: SessionContext, _notice: ChatNotice) -> asyncio.Lock:
         return self._chats.turn(session)
@@ -68,6 +77,8 @@ class ChatNotices:
         return rows
 
     async def _read(self, session: SessionContext, notice: ChatRead) -> Sequence[Row]:
+        if notice.network_id:  # after a login what was read came just before
+            await self._arriving.until_stored(session, notice.network_id)
         row = await self._chats.row(session, notice.chat)
         if row is None:
             return ()

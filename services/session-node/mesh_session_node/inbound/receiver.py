@@ -96,6 +96,12 @@ class Receiver:
             if changes is not None:
                 changes.settle(stored=False)
 
+    async def until_stored(self, session: SessionContext, network_id: str) -> None:
+        """Return once what has come under this id is stored, or is not going to be."""
+        storing = self._storing.get((session.ref.uuid, network_id))
+        if storing is not None:
+            await asyncio.wait([storing])
+
     async def _ask_again(self, session: SessionContext) -> None:
         """Connect anew once there is room: the network offers again what was not taken."""
         try:
