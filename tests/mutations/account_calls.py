@@ -62,6 +62,20 @@ ACCOUNT_CALLS = (
         "tests/integration/test_router_persons.py -k name_them_no_more",
     ),
     Mutation(
+        "what is followed while the list of channels is read stays so",
+        f"{_NODE}/calls/channel_reading.py",
+        "            async with self._channels.turn(context):\n",
+        "            if self._channels.turn(context):\n",
+        "tests/unit/test_session_channels.py -k stays_followed",
+    ),
+    Mutation(
+        "what becomes of groups while their list is read is newer than the list",
+        f"{_NODE}/inbound/group_list.py",
+        "        return now is not None and now != before.get(address)\n",
+        "        return False\n",
+        "tests/unit/test_session_group_list.py -k stays_changed",
+    ),
+    Mutation(
         "what a driver does not declare is not reached",
         f"{_NODE}/calls/account_call.py",
         "        if capability not in context.driver.capabilities:\n",

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
+from mesh_core.database.requests import RecordKind
+from mesh_core.ids import new_uuid
+from mesh_session_node.calls.channel_service import ChannelService
+from mesh_session_node.drivers.interface.capabilities import Capability
 from mesh_session_node.drivers.interface.notices import ChannelTold, PostsTold
-from mesh_session_node.inbound.channels import MAX_DESCRIPTION, MAX_NAME, changes, fit_post, made_fit
+from mesh_session_node.inbound.channels import (
+    MAX_DESCRIPTION,
+    MAX_NAME,
+    Channels,
+    changes,
+    fit_post,
+    made_fit,
+)
 from mesh_session_node.inbound.fitting_notices import MAX_POSTS, fit_notice
-from mesh_session_node.journal import AccountRecord, Event
+from mesh_session_node.journal import AccountRecord, Event, Row
+from mesh_session_node.store.records import StoredRecord
 from sessionmesh.v1 import channel_pb2, content_pb2
 from sessionmesh.v1.channel_pb2 import Channel, ChannelPost
 
@@ -86,6 +101,72 @@ def test_what_changes_of_a_channel_is_stored_and_told_once() -> None:
         "-",
         "channel.deleted",
     ]
+
+
+class SlowList:
+    """A network whose list of channels is of before it was asked for more."""
+
+    def __init__(self) -> None:
+        self.asked, self.answers = asyncio.Event(), asyncio.Event()
+
+    async def list_channels(self) -> list[Channel]:
+        self.asked.set()
+        await self.answers.wait()
+        return []
+
+    async def follow_channel(self, address: str) -> Channel:
+        return Channel(address=address, name="News", own_role=FOLLOWER)
+
+
+class Calls:
+    """Stands for `AccountCalls` and `RecordStore`, for one account."""
+
+    def __init__(self, link: SlowList) -> None:
+        self.stored: dict[tuple[int, str], StoredRecord] = {}
+        self._link = link
+        driver = SimpleNamespace(capabilities={Capability.FOLLOW_CHANNELS})
+        ref = SimpleNamespace(uuid=new_uuid())
+        self.context = SimpleNamespace(driver=driver, link=link, ref=ref, events=Events())
+
+    async def session(self, _account_id: str, _context: object) -> Any:
+        return SimpleNamespace(context=self.context)
+
+    async def act(
+        self, _session: object, _capability: Capability, act: Callable[[Any], Any], *, about: str = ""
+    ) -> Any:
+        return await act(self._link)
+
+    async def write(self, _session: object, *rows: Row) -> None:
+        for row in rows:
+            if isinstance(row, AccountRecord):
+                self.stored.pop((row.kind, row.key), None)
+                if row.value is not None:
+                    self.stored[row.kind, row.key] = StoredRecord("", row.value, row.time, row.key)
+
+    async def one(self, _account: object, kind: int, key: str) -> StoredRecord | None:
+        return self.stored.get((kind, key))
+
+    async def page(self, _account: object, kind: int, _after: str, _limit: int) -> list[StoredRecord]:
+        return [one for (of, _), one in self.stored.items() if of == kind]
+
+
+async def test_what_is_followed_while_the_list_is_read_stays_followed() -> None:
+    link = SlowList()
+    calls: Any = Calls(link)
+    nothing: Any = None
+    service = ChannelService(calls, Channels(calls), nothing, nothing, nothing)
+    session = await calls.session("", None)
+
+    reading = asyncio.create_task(service._read_list(session))
+    await link.asked.wait()
+    request = channel_pb2.FollowChannelRequest(channel="channel:1")
+    following = asyncio.create_task(service.FollowChannel(request, nothing))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    link.answers.set()
+    await asyncio.gather(reading, following)
+
+    assert (RecordKind.CHANNEL, "channel:1") in calls.stored
 
 
 def test_of_a_channel_that_was_not_followed_nothing_is_told() -> None:

@@ -117,7 +117,7 @@ class ChannelReading:
         if context.link is None or not await self._channels.list_is_due(context):
             return
         with suppress(MeshError):
-            async with self._channels.turn(context, ""):
+            async with self._channels.turn(context):
                 if not await self._channels.list_is_due(context):
                     return
                 told = await self._calls.act(

@@ -44,12 +44,13 @@ class ChannelService(ChannelReading, channel_pb2_grpc.ChannelServiceServicer):
             made = made_fit(await self._made(session, request, picture))
             if made.picture_id:
                 made.picture_media_id = request.picture_media_id
-            rows = changes(session.context, None, made)
+            before = await self._channels.stored(session.context, made.address)  # where a notice was faster
+            rows = changes(session.context, before, made)
             return pb.CreateChannelResponse(channel=made), [*rows, _begun(request.request_id, over=True)]
 
-        return await self._calls.answered(
-            session, Method.CREATE_CHANNEL, request, pb.CreateChannelResponse, act
-        )
+        turn = self._channels.turn(session.context)
+        answer = pb.CreateChannelResponse
+        return await self._calls.answered(session, Method.CREATE_CHANNEL, request, answer, act, turn=turn)
 
     async def FetchChannel(
         self, request: pb.FetchChannelRequest, context: Context
@@ -63,20 +64,18 @@ class ChannelService(ChannelReading, channel_pb2_grpc.ChannelServiceServicer):
             address = addresses.channel("channel", request.channel)
         else:
             code = invite_code_of("invite_code", request.invite_code)
-        try:
-            told = await self._calls.act(
-                session,
-                Capability.FOLLOW_CHANNELS,
-                lambda link: link.fetch_channel(address, code),
-                about=address or code,
-            )
-        except NotFound:
-            if address:
-                async with self._channels.turn(session.context, address):
-                    gone = pb.Channel(address=address, state=pb.CHANNEL_STATE_DELETED)
-                    await self._keep(session, gone)
-            raise
-        async with self._channels.turn(session.context, told.address):
+        async with self._channels.turn(session.context):
+            try:
+                told = await self._calls.act(
+                    session,
+                    Capability.FOLLOW_CHANNELS,
+                    lambda link: link.fetch_channel(address, code),
+                    about=address or code,
+                )
+            except NotFound:
+                if address:
+                    await self._keep(session, pb.Channel(address=address, state=pb.CHANNEL_STATE_DELETED))
+                raise
             return pb.FetchChannelResponse(channel=await self._keep(session, told))
 
     async def UpdateChannel(
@@ -101,7 +100,7 @@ class ChannelService(ChannelReading, channel_pb2_grpc.ChannelServiceServicer):
             picture,
             given.reactions or pb.CHANNEL_REACTIONS_ALL if "reactions" in paths else None,
         )
-        async with self._channels.turn(session.context, address):
+        async with self._channels.turn(session.context):
             await self._check_etag(session, address, given.etag)
             told = await self._calls.act(
                 session,
@@ -117,7 +116,7 @@ class ChannelService(ChannelReading, channel_pb2_grpc.ChannelServiceServicer):
     ) -> pb.DeleteChannelResponse:
         session = await self._calls.session(request.account_id, context)
         address = addresses.channel("channel", request.channel)
-        async with self._channels.turn(session.context, address):
+        async with self._channels.turn(session.context):
             await self._check_etag(session, address, request.etag)
             await self._calls.act(
                 session, Capability.RUN_CHANNELS, lambda link: link.delete_channel(address), about=address
@@ -130,7 +129,7 @@ class ChannelService(ChannelReading, channel_pb2_grpc.ChannelServiceServicer):
     ) -> pb.FollowChannelResponse:
         session = await self._calls.session(request.account_id, context)
         address = addresses.channel("channel", request.channel)
-        async with self._channels.turn(session.context, address):
+        async with self._channels.turn(session.context):
             told = await self._calls.act(
                 session, Capability.FOLLOW_CHANNELS, lambda link: link.follow_channel(address), about=address
             )
@@ -141,7 +140,7 @@ class ChannelService(ChannelReading, channel_pb2_grpc.ChannelServiceServicer):
     ) -> pb.UnfollowChannelResponse:
         session = await self._calls.session(request.account_id, context)
         address = addresses.channel("channel", request.channel)
-        async with self._channels.turn(session.context, address):
+        async with self._channels.turn(session.context):
             await self._calls.act(
                 session,
                 Capability.FOLLOW_CHANNELS,
@@ -156,7 +155,7 @@ class ChannelService(ChannelReading, channel_pb2_grpc.ChannelServiceServicer):
     ) -> pb.SetChannelMutedResponse:
         session = await self._calls.session(request.account_id, context)
         address = addresses.channel("channel", request.channel)
-        async with self._channels.turn(session.context, address):
+        async with self._channels.turn(session.context):
             await self._calls.act(
                 session,
                 Capability.FOLLOW_CHANNELS,

@@ -27,7 +27,7 @@ class ChannelNotices:
     ) -> AbstractAsyncContextManager[object]:
         if isinstance(notice, PostsTold):
             return nullcontext()  # nothing of them is stored
-        return self._channels.turn(session, notice.channel.address)
+        return self._channels.turn(session)
 
     async def take(self, session: SessionContext, notice: ChannelTold | PostsTold) -> Sequence[Row]:
         if isinstance(notice, PostsTold):

@@ -37,11 +37,13 @@ class Channels:
 
     def __init__(self, records: RecordStore) -> None:
         self._records = records
-        self._turns = Locks[tuple[UUID, str]]()
+        self._turns = Locks[UUID]()
 
-    def turn(self, session: SessionContext, address: str) -> asyncio.Lock:
-        """Held by whoever changes what is stored of a channel, until it is stored; with "" of the list."""
-        return self._turns.of((session.ref.uuid, address))
+    def turn(self, session: SessionContext) -> asyncio.Lock:
+        """Held by whoever changes what is stored of the account's channels, from before the network is asked
+        until it is stored: what is followed while the list is read is not in the list.
+        """
+        return self._turns.of(session.ref.uuid)
 
     async def stored(self, session: SessionContext, address: str) -> Channel | None:
         """A channel as it is stored; None for one that the account neither follows nor runs."""

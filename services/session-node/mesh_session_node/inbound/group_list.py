@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import structlog
@@ -22,6 +22,7 @@ from mesh_session_node.drivers.interface.capabilities import Acting, Capability
 from mesh_session_node.drivers.interface.groups import GroupInfo
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, Refused
 from mesh_session_node.inbound.fitting_groups import fit_group
+from mesh_session_node.inbound.group_records import KINDS
 from mesh_session_node.inbound.groups import GroupBook
 from mesh_session_node.journal import AccountRecord, Committed, Row
 from sessionmesh.internal.v1.group_record_pb2 import GroupRecord
@@ -63,23 +64,36 @@ class GroupList:
             logger.info("groups are not listed yet", account_id=session.id, problem=repr(error))
 
     async def _list(self, session: SessionContext) -> None:
+        before = await self._stored(session)
         groups = (await _link(session).list_groups())[:MAX_GROUPS]
         for group in groups:
-            info = group
+            address = fit_group(group).address
             if group.members is None:
                 await asyncio.sleep(PAUSE_SECONDS)
-                info = await self._whole(session, group)
-            address = fit_group(info).address
             async with self._book.turn(session, address):
+                info = group
+                if group.members is None or await self._is_news(session, address, before):
+                    info = await self._whole(session, group)
                 told = await self._book.told(session, info, event=False)
                 await _write(session, told.rows)
         there = {fit_group(group).address for group in groups}
-        for kind in (RecordKind.GROUP, RecordKind.COMMUNITY):
-            for stored in await self._book.records.page(session.ref.uuid, kind, "", MAX_GROUPS):
-                if stored.key not in there:
-                    await self._forget(session, stored.key)
+        for address in before.keys() - there:
+            await self._forget(session, address, before)
         now = time.time_ns() // 1000
         await _write(session, [AccountRecord(RecordKind.GROUPS_LISTED, LISTED, "", b"", now)])
+
+    async def _stored(self, session: SessionContext) -> dict[str, bytes]:
+        """What is stored of the groups and communities that the account is in, by address."""
+        found = dict[str, bytes]()
+        for kind in (RecordKind.GROUP, RecordKind.COMMUNITY):
+            for stored in await self._book.records.page(session.ref.uuid, kind, "", MAX_GROUPS):
+                found[stored.key] = stored.value
+        return found
+
+    async def _is_news(self, session: SessionContext, address: str, before: Mapping[str, bytes]) -> bool:
+        """Whether more was stored of a group than before the list was asked for, which is older then."""
+        now = await self._book.records.of_any_kind(session.ref.uuid, KINDS, address)
+        return now is not None and now != before.get(address)
 
     async def _whole(self, session: SessionContext, group: GroupInfo) -> GroupInfo:
         try:
@@ -87,9 +101,11 @@ class GroupList:
         except Refused:  # it was left, or is gone, since the list was made: what is told of it says so
             return group
 
-    async def _forget(self, session: SessionContext, group: str) -> None:
-        """The account is not in this group any more."""
+    async def _forget(self, session: SessionContext, group: str, before: Mapping[str, bytes]) -> None:
+        """The account is not in this group any more, unless it has come back since."""
         async with self._book.turn(session, group):
+            if await self._is_news(session, group, before):
+                return
             record: GroupRecord | None = await self._book.record(session, group)
             if record is not None and record.group.own_role:
                 await _write(session, (await self._book.lost(session, record)).rows)
