@@ -14,11 +14,11 @@ from mesh_core.database.requests import Method
 from mesh_core.errors import AlreadyExists, MeshError, NotOwner
 from mesh_session_node.calls.account_call import AccountCalls
 from mesh_session_node.drivers.interface.capabilities import Acting, Capability
-from mesh_session_node.drivers.interface.content import Reference
+from mesh_session_node.drivers.interface.content import Identity, Reference
 from mesh_session_node.drivers.interface.outcomes import End, Refusal, Refused
 from mesh_session_node.drivers.memory.driver import MemoryDriver
 from mesh_session_node.drivers.memory.link import MemoryLink
-from mesh_session_node.journal import Action, Row
+from mesh_session_node.journal import Action, PersonIdentity, Row
 from sessionmesh.v1 import message_pb2 as pb
 from tests.support.memory_host import OneAccount
 from tests.support.memory_journal import turn
@@ -99,6 +99,24 @@ async def test_an_act_needs_a_pairing_and_a_connection(account: OneAccount, look
     link = await connected(account)
     link.end(End.LOST)
     assert await reason(account, lookup) == "NOT_CONNECTED"
+
+
+async def test_what_is_learnt_of_people_while_rows_are_stored_is_stored_later(
+    account: OneAccount, lookup: Owned
+) -> None:
+    await connected(account)
+    people = account.session.context.people
+    people.learn("phone:+491", Identity(phone="+491", hidden_id="1"))
+    calls = AccountCalls(cast("Any", lookup), MagicMock())
+
+    storing = asyncio.create_task(calls.write(account.session))
+    await turn()
+    people.learn("phone:+492", Identity(phone="+492", hidden_id="2"))
+    await account.journal.commit()
+    await storing
+
+    assert [row.hidden_id for row in account.stored(PersonIdentity)] == ["1"]
+    assert [one.hidden_id for one in people.news] == ["2"]
 
 
 async def test_what_the_network_refuses_is_its_error(account: OneAccount, lookup: Owned) -> None:

@@ -192,9 +192,13 @@ class AccountCalls:
         await in_time(record())
 
     async def write(self, session: Session, *rows: Row) -> Outcome:
-        """Store rows of the account, however long it takes. Raises `NotOwner` when the fence refuses them."""
+        """Store rows of the account, with what was learnt of people, however long it takes. Raises `NotOwner`
+        when the fence refuses them.
+        """
         context = session.context
-        outcome = await context.host.journal.write(context.ref, *rows)
+        stored = context.host.journal.write(context.ref, *rows, *context.people.news)
+        context.people.stored()
+        outcome = await stored
         if isinstance(outcome, Refused):
             raise self.lookup.refused(session)
         return outcome

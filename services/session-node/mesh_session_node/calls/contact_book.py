@@ -111,8 +111,7 @@ class ContactBook:
         found = await self._book.find(session.context, person) or Found(person, pb.Contact())
         contact, rows = changed(session.context, found, change, time.time_ns() // 1000)
         if rows:
-            await in_time(self._calls.write(session, *rows, *session.context.people.news))
-            session.context.people.stored()
+            await in_time(self._calls.write(session, *rows))
         return contact
 
 

@@ -34,13 +34,9 @@ class GroupCalls:
         return record
 
     async def write(self, session: Session, rows: Sequence[Row]) -> None:
-        """Store rows, with what was learnt of people. Raises as `AccountCalls.write` and `in_time` do."""
-        people = session.context.people
-        if not rows:
-            return
-        rows = [*rows, *people.news]
-        people.stored()
-        await in_time(self.calls.write(session, *rows))
+        """Store rows. Raises as `AccountCalls.write` and `in_time` do."""
+        if rows:
+            await in_time(self.calls.write(session, *rows))
 
     async def fetch(self, session: Session, group: str) -> GroupInfo:
         """A group as the network has it, with its members. Raises as `AccountCalls.act` does; where the
