@@ -85,6 +85,24 @@ class Page:
             shown.append(message)
         return shown, cut.token
 
+    async def cut_in(
+        self,
+        slices: Slices,
+        tenant: UUID,
+        rows: Iterable[Row],
+        render: Callable[[Row], Rendered],
+        position: Callable[[Row], bytes] | None = None,
+    ) -> tuple[list[Rendered], str]:
+        """The same in slices of the event loop, which `Pager.working` gives."""
+        shown: list[Rendered] = []
+        cut = _Cut(self, position or _id_of)
+        async for row in slices.each(tenant, rows):
+            message = render(row)
+            if not cut.takes(row, message.ByteSize()):
+                break
+            shown.append(message)
+        return shown, cut.token
+
 
 class _Cut:
     """Where a page ends. `token` is of the next page, empty while all rows were taken."""
@@ -122,6 +140,13 @@ class Pager:
         self._key = blake2b(key, digest_size=32, person=b"page-token").digest()
         self._places = Shares(PAGES_AT_ONCE)
         self._slices = Slices()
+
+    @property
+    def slices(self) -> Slices:
+        """The slices of the event loop in which this process' pages are made, for pages that wait for more
+        than a place of `working`.
+        """
+        return self._slices
 
     def page(self, request: Message, scope: bytes = b"") -> Page:
         """The page that `request` asks for with its fields `page_size` and `page_token`.

@@ -22,7 +22,7 @@ from sessionmesh.v1 import channel_pb2 as pb
 
 ASKED_AT_ONCE = 100
 """Posts that the network is asked for in one question."""
-LISTED_AT_ONCE = 64
+LISTED_AT_ONCE = 16
 """Pages of posts that a node has in the making, which tenants share: they wait for networks, and each may
 take some megabytes.
 """
@@ -100,7 +100,7 @@ class ChannelReading:
             news = [one for one in posts[:most] if one.number > 0 and (not before or one.number < before)]
             if not news:
                 break
-            for one in news:
+            async for one in self._pager.slices.each(session.context.ref.tenant, news):
                 fit_post(address, one.post)
                 size += one.post.ByteSize()
             found += news

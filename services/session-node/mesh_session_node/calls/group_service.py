@@ -87,10 +87,11 @@ class GroupService(GroupChanges, GroupJoining, group_pb2_grpc.GroupServiceServic
         page = self._pager.page(request, ref.tenant.bytes)
         after = "" if page.after is None else page.after.decode()
         await self._groups.record(session, group)
-        found = await self._groups.book.records.members_behind(
-            ref.uuid, RecordKind.GROUP_MEMBER, group, after, page.fetch
-        )
-        members, next_page_token = page.cut(found, _member, lambda one: one.member.encode())
+        async with self._pager.working(ref.tenant) as slices:
+            found = await self._groups.book.records.members_behind(
+                ref.uuid, RecordKind.GROUP_MEMBER, group, after, page.fetch
+            )
+            members, next_page_token = await page.cut_in(slices, ref.tenant, found, _member, _member_key)
         return pb.ListGroupMembersResponse(members=members, next_page_token=next_page_token)
 
     async def GetGroupPicture(
@@ -155,6 +156,10 @@ def _key(stored: StoredRecord) -> bytes:
 
 def _member(stored: StoredRecord) -> pb.GroupMember:
     return pb.GroupMember.FromString(stored.value)
+
+
+def _member_key(stored: StoredRecord) -> bytes:
+    return stored.member.encode()
 
 
 def _is(stored: StoredRecord, address: str, names: list[str]) -> bool:

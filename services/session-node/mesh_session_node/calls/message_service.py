@@ -117,10 +117,11 @@ class MessageService(MessageActs, message_pb2_grpc.MessageServiceServicer):
         if request.network_message_id:
             row = await self._references.by_network_id(session.context, request.network_message_id)
             wanted = replace(wanted, ids=[] if row is None else [row["id"]])
-        rows = await self._messages.page(account.uuid, wanted, page.fetch)
-        await self._references.recall(session.context, [row["chat"] for row in rows])
         shown = partial(message_of_row, session.id, session.context.people)
-        messages, next_page_token = page.cut(rows, shown)
+        async with self._pager.working(account.tenant) as slices:
+            rows = await self._messages.page(account.uuid, wanted, page.fetch)
+            await self._references.recall(session.context, [row["chat"] for row in rows])
+            messages, next_page_token = await page.cut_in(slices, account.tenant, rows, shown)
         return pb.ListMessagesResponse(messages=messages, next_page_token=next_page_token)
 
     async def ListReceipts(
