@@ -137,6 +137,10 @@ async def test_the_past_of_a_chat_is_had_page_by_page(world: DriverWorld, acting
         before = Reference(last.network_id, PERSON, sender, None, last.time)
     assert len({*ids}) == 7
     assert times == sorted(times, reverse=True)
+    last = page.messages[-1]
+    sender = "" if last.from_account else last.sender
+    page = await acting.fetch_history(PERSON, Reference(last.network_id, PERSON, sender, None, last.time), 3)
+    assert ([*page.messages], page.exhausted) == ([], True)
 
 
 @needs(Capability.HISTORY)

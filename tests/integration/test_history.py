@@ -22,12 +22,13 @@ from tests.support.session_node_stage import RECIPIENT, Account, NodeProcess, St
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+QUICKLY = {"MESH_SESSION_HISTORY_PER_MINUTE": "100000"}
 ADA, BOB = f"phone:{RECIPIENT}", "phone:+4915112345602"
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def node(stage: Stage) -> NodeProcess:
-    (node,) = await stage.running_nodes(1)
+    (node,) = await stage.running_nodes(1, **QUICKLY)
     return node
 
 
@@ -121,7 +122,7 @@ async def test_all_chats_are_fetched_one_after_the_other(stage: Stage, node: Nod
 
 
 async def test_a_job_goes_on_where_another_node_stopped_and_can_be_cancelled(stage: Stage) -> None:
-    first, _second = await stage.running_nodes(2)
+    first, _second = await stage.running_nodes(2, **QUICKLY)
     account = await stage.paired(first)
     await give_past(stage, account, 100_000)
     job = await stage.owned(lambda: sync(stage, first, account, chat=ADA, max_messages=100_000))
@@ -181,7 +182,7 @@ async def _over(stage: Stage, job: UUID) -> Any:
 
 
 async def test_a_past_that_cannot_be_fetched_says_why(stage: Stage) -> None:
-    (node,) = await stage.running_nodes(1)
+    (node,) = await stage.running_nodes(1, **QUICKLY)
     account = await stage.paired(node)
 
     async def said(about: Account = account, **fields: Any) -> list[str]:

@@ -470,6 +470,22 @@ async def test_what_accounts_keep_of_the_person_in_records_is_exported_and_erase
     assert await world.database.pool.fetchval(left, mine.account) == 2
 
 
+async def test_an_erased_person_has_no_chat_and_comes_back_in_none(world: RouterWorld) -> None:
+    mine = await kept(world)
+    await mine.received("hidden:4711ann", ANN)
+    await mine.received("phone:+4915112345678", ANN)
+    await mine.received(str(BOB["address"]), BOB)
+    fold = "SELECT chat_fold($1, 100)"
+    await world.database.pool.execute(fold, mine.account)
+    chats = "SELECT array_agg(chat ORDER BY chat) FROM chat WHERE account = $1"
+    assert len(await world.database.pool.fetchval(chats, mine.account)) == 3
+
+    await mine.erased("hidden:4711ann")
+    await world.database.pool.execute(fold, mine.account)
+
+    assert await world.database.pool.fetchval(chats, mine.account) == [BOB["address"]]
+
+
 async def test_an_erasure_that_another_router_began_knows_all_addresses(world: RouterWorld) -> None:
     mine = await kept(world)
     message = await mine.received("hidden:4711ann", {"address": "hidden:4711ann"})  # nothing connects it

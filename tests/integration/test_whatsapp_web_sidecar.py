@@ -83,7 +83,7 @@ async def test_a_connection_that_begins_when_its_sidecar_is_gone_is_told(
             sidecar.kill()
         await eventually(lambda: stream.ended)
         rows, events = HeldRows("acc_2"), RecordedEvents()
-        link = WebLink(stream, "phone:+4916", rows, events)
+        link = WebLink(stream, "phone:+4916", rows, events, 25.0)
         with pytest.raises(ConnectionEnded) as ended:
             # Who is not told waits for that when they are cancelled, too: hence another one.
             async with asyncio.timeout(PATIENT_SECONDS + 1.0), asyncio.timeout(PATIENT_SECONDS):

@@ -215,7 +215,7 @@ WORLDS: Mapping[str, WorldKind] = {
         SimulatedDriver, EVERYTHING - {Can.ROWS, Can.PASSKEYS}, each_by_itself(simulated_world)
     ),
     "whatsapp_web": WorldKind(
-        WhatsappWebDriver, EVERYTHING - {Can.RATCHET, Can.TELLS_TIMERS, Can.TELLS_CONTACTS}, linked_devices
+        WhatsappWebDriver, EVERYTHING - {Can.RATCHET, Can.TELLS_CONTACTS}, linked_devices
     ),
 }
 """By the name that the table of drivers has."""

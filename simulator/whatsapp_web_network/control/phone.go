@@ -10,6 +10,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	simulatorv1 "sessionmesh.dev/gen/sessionmesh/simulator/v1"
+
+	"sessionmesh.dev/whatsapp-web-network/network"
 )
 
 // ActOnPhone has somebody do something with chats and labels on an account's phone.
@@ -61,6 +63,11 @@ func (s *Service) ActOnPhone(
 		}
 		s.network.ReadOnPhone(account, chat, act.Read)
 		return &simulatorv1.ActOnPhoneResponse{}, nil
+	case *simulatorv1.ActOnPhoneRequest_DisappearAfterSeconds:
+		if err := s.network.SetTimer(account, chat, act.DisappearAfterSeconds); err != nil {
+			return nil, refusal(err)
+		}
+		return &simulatorv1.ActOnPhoneResponse{}, nil
 	case nil:
 		return nil, invalid("act", "is required")
 	default:
@@ -72,11 +79,33 @@ func (s *Service) ActOnPhone(
 	return &simulatorv1.ActOnPhoneResponse{}, nil
 }
 
-// GivePhoneHistory cannot be done: a phone of this network has what SetNetwork gives it.
+const (
+	maxPast      = 1_000_000
+	maxPastAfter = time.Minute
+)
+
+// GivePhoneHistory gives an account's phone a chat with a past, for which its device may ask.
 func (s *Service) GivePhoneHistory(
-	context.Context, *simulatorv1.GivePhoneHistoryRequest,
+	_ context.Context, request *simulatorv1.GivePhoneHistoryRequest,
 ) (*simulatorv1.GivePhoneHistoryResponse, error) {
-	return nil, unsupported("phones of this network have history from pairing alone")
+	account, err := s.account(request.GetPhone())
+	if err != nil {
+		return nil, err
+	}
+	chat := s.network.AddressAt(request.GetChat())
+	after := request.GetAnswerAfter().AsDuration()
+	switch {
+	case chat.IsEmpty():
+		return nil, invalid("chat", "must be a person or a group")
+	case request.GetMessages() < 0 || request.GetMessages() > maxPast:
+		return nil, invalid("messages", "must be between 0 and 1,000,000")
+	case after < 0 || after > maxPastAfter:
+		return nil, invalid("answer_after", "must be between 0 and 60 s")
+	}
+	s.network.GivePast(account, chat, network.Past{
+		Messages: int(request.GetMessages()), Silent: request.GetSilent(), After: after, Shuffled: request.GetShuffled(),
+	})
+	return &simulatorv1.GivePhoneHistoryResponse{}, nil
 }
 
 func clearing(chat types.JID, reached time.Time) appstate.PatchInfo {

@@ -44,6 +44,7 @@ type Account struct {
 	shown      *shown              // nil: nobody knows
 	profile    profile
 	knows      map[string]struct{} // numbers of whom it has asked about
+	past       map[types.JID]*Past // what its phone still has of chats
 }
 
 // Paired tells whether the account has a linked device.

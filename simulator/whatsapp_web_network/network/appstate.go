@@ -214,6 +214,10 @@ func (s *sharedState) note(name string, changes []appstate.Mutation) {
 
 // answerDevice is what the phone says to its device that asks it for something; nothing to what it knows nothing of.
 func (n *Network) answerDevice(account *Account, id string, asked *waE2E.PeerDataOperationRequestMessage) {
+	if past := asked.GetHistorySyncOnDemandRequest(); past != nil {
+		n.answerPast(account, id, past)
+		return
+	}
 	if asked.GetPeerDataOperationRequestType() != waE2E.PeerDataOperationRequestType_COMPANION_SYNCD_SNAPSHOT_FATAL_RECOVERY {
 		return
 	}
@@ -272,6 +276,20 @@ func (n *Network) OnPhone(account *Account, patch appstate.PatchInfo) error {
 		Content: []Node{{Tag: "collection", Attrs: Attrs{"name": name, "version": strconv.Itoa(len(account.patches[name]))}}},
 	}})
 	return nil
+}
+
+// SetTimer has the other person of a chat of two have its messages disappear after so many seconds; 0: never.
+func (n *Network) SetTimer(account *Account, chat types.JID, seconds uint32) error {
+	n.mu.Lock()
+	person := n.find(chat)
+	n.mu.Unlock()
+	if person == nil {
+		return ErrNobody
+	}
+	return n.write(account, person, types.EmptyJID, "", &waE2E.Message{ProtocolMessage: &waE2E.ProtocolMessage{
+		Type: waE2E.ProtocolMessage_EPHEMERAL_SETTING.Enum(), EphemeralExpiration: &seconds,
+		EphemeralSettingTimestamp: proto.Int64(time.Now().Unix()),
+	}}, "")
 }
 
 // ReadOnPhone has the account's phone read a chat up to a message, of which its devices get a receipt.

@@ -101,6 +101,13 @@ func (n *Network) offerHistory(
 		}},
 		PhoneNumberToLidMappings: []*waHistorySync.PhoneNumberToLIDMapping{{PnJID: &number, LidJID: &chat}},
 	}
+	n.sendHistory(account, history, &waE2E.HistorySyncNotification{
+		SyncType: waE2E.HistorySyncType(kind).Enum(), ChunkOrder: &order, Progress: &progress,
+	})
+}
+
+// sendHistory stores history with the network, and has the phone tell its device where.
+func (n *Network) sendHistory(account *Account, history *waHistorySync.HistorySync, notice *waE2E.HistorySyncNotification) {
 	plain, _ := proto.Marshal(history)
 	var packed bytes.Buffer
 	writer := zlib.NewWriter(&packed)
@@ -111,12 +118,10 @@ func (n *Network) offerHistory(
 		return
 	}
 	path := n.media.store("md-msg-hist", sealed)
+	notice.FileSHA256, notice.FileLength, notice.MediaKey = sealed.Sum, &sealed.Size, sealed.Key
+	notice.FileEncSHA256, notice.DirectPath = sealed.SumEnc, &path
 	n.tellDevice(account, &waE2E.ProtocolMessage{
-		Type: waE2E.ProtocolMessage_HISTORY_SYNC_NOTIFICATION.Enum(),
-		HistorySyncNotification: &waE2E.HistorySyncNotification{
-			FileSHA256: sealed.Sum, FileLength: &sealed.Size, MediaKey: sealed.Key, FileEncSHA256: sealed.SumEnc,
-			DirectPath: &path, SyncType: waE2E.HistorySyncType(kind).Enum(), ChunkOrder: &order, Progress: &progress,
-		},
+		Type: waE2E.ProtocolMessage_HISTORY_SYNC_NOTIFICATION.Enum(), HistorySyncNotification: notice,
 	})
 }
 

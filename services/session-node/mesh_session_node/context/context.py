@@ -38,6 +38,7 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
     send_per_day: Positive = 10_000
     acts_per_minute: Positive = 240
     acts_per_hour: Positive = 5_000
+    history_per_minute: Positive = 60
     risk_unknown_percent: Positive = 50
     risk_least_recipients: Positive = 20
     outbox: Positive = 10_000

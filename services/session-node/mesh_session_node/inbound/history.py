@@ -5,8 +5,9 @@ each stored before the next is asked for.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Protocol, cast
 
 import structlog
@@ -26,6 +27,7 @@ from mesh_session_node.drivers.interface.chat_actions import MAX_HISTORY_PAGE, H
 from mesh_session_node.drivers.interface.content import Incoming, Reference
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, Refused
 from mesh_session_node.inbound.arrivals import Arrival
+from mesh_session_node.inbound.bounds import fit_address, fit_id, fit_time
 from mesh_session_node.inbound.chats import Chats
 from mesh_session_node.inbound.fitting import fit_incoming, placeholder
 from mesh_session_node.inbound.media import MediaFetcher
@@ -94,6 +96,8 @@ class Histories:
                     await self._fetch(session, row)
         except _LATER as error:
             logger.warning("a job about history waits", account_id=session.id, error=repr(error))
+        except _NoAnswer as error:
+            await self._fail(job, code_pb2.DEADLINE_EXCEEDED, str(error))
         except Refused as error:
             await self._fail(job, code_pb2.FAILED_PRECONDITION, str(error) or "refused")
         except Exception:  # it would fail again, each second
@@ -120,12 +124,16 @@ class Histories:
                 return
             before = Reference(plan.network_id, plan.chat, plan.sender, None, plan.time)
             link = cast(Acting, session.link)
-            page = await link.fetch_history(plan.chat, before, min(left, MAX_HISTORY_PAGE))
-            if not await self._store(session, job, plan, page):
-                return
-            done += len(page.messages)
-            plan = _behind(plan, page)
-            await asyncio.sleep(_PAUSE_SECONDS)
+            following_at = time.monotonic() + 60 / session.host.settings.history_per_minute
+            try:
+                page = await link.fetch_history(plan.chat, before, min(left, MAX_HISTORY_PAGE))
+                if not await self._store(session, job, plan, page):
+                    return
+                done += len(page.messages)
+                plan = _behind(plan, page)
+            except TimeoutError:
+                plan = _unanswered(plan)
+            await asyncio.sleep(following_at - time.monotonic())
         await self._jobs.end(job, job_pb2.JOB_STATE_CANCELLED)
 
     async def _ready(self, session: SessionContext, plan: HistoryPlan) -> HistoryPlan | None:
@@ -160,7 +168,7 @@ class Histories:
             synced = pb.HistoryEvent(
                 job_id=encode(Prefix.JOB, job), chat=plan.chat, message_count=new, exhausted=page.exhausted
             )
-            _show_oldest(synced, came, plan)
+            _show_oldest(synced, page, plan)
             event = session.events.of("history.synced", time.time_ns() // 1000, history=synced)
             return isinstance(await session.host.journal.write(session.ref, event), Committed)
         return True
@@ -182,13 +190,50 @@ class Histories:
         return outcome
 
 
+class _NoAnswer(Exception):
+    """The phone does not answer."""
+
+
 def _behind(plan: HistoryPlan, page: HistoryPage) -> HistoryPlan:
     """Where the next page begins: in the next chat, where there is nothing older in this one."""
-    if page.exhausted or not page.messages:
-        return HistoryPlan(all_chats=plan.all_chats, behind=plan.behind)
-    last = page.messages[-1]
-    sender = "" if last.from_account else last.sender
-    return replace(plan, network_id=last.network_id, sender=sender, time=last.time)
+    oldest = _oldest(page)
+    if page.exhausted or oldest is None or oldest.network_id == plan.network_id:
+        return _next_chat(plan)
+    return replace(
+        plan, network_id=oldest.network_id, sender=oldest.sender, time=oldest.time or plan.time, silent=0
+    )
+
+
+def _next_chat(plan: HistoryPlan) -> HistoryPlan:
+    return HistoryPlan(all_chats=plan.all_chats, behind=plan.behind)
+
+
+def _unanswered(plan: HistoryPlan) -> HistoryPlan:
+    """To ask again; a chat of which nothing is stored, that a question could go back from, is passed over
+    where there are others: phones may not answer that at all. Raises `_NoAnswer` when it is enough.
+    """
+    if plan.all_chats and not plan.network_id:
+        return _next_chat(plan)
+    if plan.silent + 1 >= _QUESTIONS:
+        raise _NoAnswer("the account's phone does not answer: it may be off, or have no connection")
+    return replace(plan, silent=plan.silent + 1)
+
+
+def _oldest(page: HistoryPage) -> Reference | None:
+    """The oldest message that the phone gave."""
+    if (oldest := page.oldest) is None:
+        if not page.messages:
+            return None
+        last = page.messages[-1]
+        sender = "" if last.from_account else last.sender
+        oldest = Reference(last.network_id, last.chat, sender, None, last.time)
+    now = time.time_ns() // 1000
+    return dataclasses.replace(
+        oldest,
+        network_id=fit_id(oldest.network_id),
+        sender=fit_address(oldest.sender),
+        time=fit_time(oldest.time, now),
+    )
 
 
 def _made_fit(session: SessionContext, came: Incoming) -> Incoming:
@@ -215,11 +260,10 @@ def _row(session: SessionContext, came: Incoming) -> InboundMessage:
     )
 
 
-def _show_oldest(synced: pb.HistoryEvent, came: Sequence[Incoming], plan: HistoryPlan) -> None:
-    if came:
-        last = came[-1]
-        sender = "" if last.from_account else last.sender
-        network_id, micros = last.network_id, last.time
+def _show_oldest(synced: pb.HistoryEvent, page: HistoryPage, plan: HistoryPlan) -> None:
+    oldest = _oldest(page)
+    if oldest is not None:
+        network_id, sender, micros = oldest.network_id, oldest.sender, oldest.time
     else:
         network_id, sender, micros = plan.network_id, plan.sender, plan.time
     if network_id:
@@ -232,4 +276,5 @@ def _show_oldest(synced: pb.HistoryEvent, came: Sequence[Incoming], plan: Histor
 
 _LATER: tuple[type[Exception], ...] = (ConnectionEnded, TimeoutError, Unavailable, *UNAVAILABLE)
 _LOOK_SECONDS = 1.0
-_PAUSE_SECONDS = 0.05
+_QUESTIONS = 4
+"""How often a phone is asked the same before it counts as not answering."""

@@ -22,6 +22,7 @@ class HistoryPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     """How far a job is. `chat` is the one whose past is fetched, from before the message with `network_id`,
     which `sender` wrote ("": the account), or from before `time`, in microseconds since the epoch. `behind`:
     of all chats, those are left that stand behind this one, by the time of its last message and its address.
+    `silent` counts how often the phone has not answered, one time after the other.
     """
 
     chat: str = ""
@@ -31,6 +32,7 @@ class HistoryPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     begun: bool = False
     all_chats: bool = False
     behind: tuple[int, str] | None = None
+    silent: int = 0
 
 
 class HistoryJobs:

@@ -97,11 +97,17 @@ func targetOf(message *waE2E.Message) *waCommon.MessageKey {
 
 // Timer is how long the messages of a chat last, in seconds, as a message there says; false: it does not say.
 func Timer(message *waE2E.Message) (seconds uint32, said bool) {
-	if protocol := message.GetProtocolMessage(); protocol.GetType() == waE2E.ProtocolMessage_EPHEMERAL_SETTING {
-		return protocol.GetEphemeralExpiration(), true
+	if seconds, said = TimerSet(message); said {
+		return seconds, true
 	}
 	seconds = contextOf(message).GetExpiration()
 	return seconds, seconds > 0
+}
+
+// TimerSet is how long the messages of a chat are to last from now on, as a message there sets it; false: it sets nothing.
+func TimerSet(message *waE2E.Message) (seconds uint32, sets bool) {
+	protocol := message.GetProtocolMessage()
+	return protocol.GetEphemeralExpiration(), protocol.GetType() == waE2E.ProtocolMessage_EPHEMERAL_SETTING
 }
 
 // contextOf is what a message says beside its content: every kind has it in a field of one name.

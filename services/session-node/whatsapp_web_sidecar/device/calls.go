@@ -87,6 +87,8 @@ func (d *Device) do(call *internalv1.DeviceCall, result *internalv1.DeviceCallRe
 		return d.changeLabel(ctx, asked.ChangeLabel)
 	case *internalv1.DeviceCall_SetLabel:
 		return d.setLabel(ctx, asked.SetLabel)
+	case *internalv1.DeviceCall_FetchHistory:
+		return d.fetchHistory(ctx, asked.FetchHistory, result)
 	case *internalv1.DeviceCall_MarkRead:
 		return d.markRead(ctx, asked.MarkRead)
 	case *internalv1.DeviceCall_SetTyping:

@@ -69,6 +69,7 @@ type Device struct {
 	askingAgain aside
 	unhandled   unhandled
 	posts       posts
+	past        past
 	beside      chan struct{}
 	calls       chan struct{}
 	pinging     bool

@@ -102,6 +102,20 @@ func (d *Device) readPiece(encoded []byte) error {
 	if err := proto.Unmarshal(encoded, &notice); err != nil {
 		return err
 	}
+	wanted := d.history || onDemand(&notice) // what the node asked for, too late for who waited
+	window := make(chan (<-chan bool), historyWindow)
+	if err := d.eachPartOf(&notice, maxHistoryFile, maxHistory, func(part *waHistorySync.HistorySync) error {
+		return d.readPart(part, wanted, window)
+	}); err != nil {
+		return err
+	}
+	return drain(window, 0)
+}
+
+// eachPartOf fetches a piece of history and reads it part by part; it may have so many bytes, and unpacked so many.
+func (d *Device) eachPartOf(
+	notice *waE2E.HistorySyncNotification, file, unpacked int64, each func(*waHistorySync.HistorySync) error,
+) error {
 	packed := io.Reader(bytes.NewReader(notice.GetInitialHistBootstrapInlinePayload()))
 	if notice.InitialHistBootstrapInlinePayload == nil {
 		scratch, err := unnamedFile()
@@ -109,8 +123,8 @@ func (d *Device) readPiece(encoded []byte) error {
 			return err
 		}
 		defer scratch.Close()
-		bounded := &boundedFile{File: scratch, most: maxHistoryFile}
-		if err := d.client.DownloadToFile(toFile(d.ctx), whatsmeow.DownloadableMessage(&notice), bounded); err != nil {
+		bounded := &boundedFile{File: scratch, most: file}
+		if err := d.client.DownloadToFile(toFile(d.ctx), whatsmeow.DownloadableMessage(notice), bounded); err != nil {
 			return err
 		}
 		if _, err := scratch.Seek(0, io.SeekStart); err != nil {
@@ -118,17 +132,11 @@ func (d *Device) readPiece(encoded []byte) error {
 		}
 		packed = scratch
 	}
-	unpacked, err := zlib.NewReader(bufio.NewReader(packed))
+	plain, err := zlib.NewReader(bufio.NewReader(packed))
 	if err != nil {
 		return err
 	}
-	window := make(chan (<-chan bool), historyWindow)
-	if err := eachPart(bufio.NewReader(io.LimitReader(unpacked, maxHistory)), func(part *waHistorySync.HistorySync) error {
-		return d.readPart(part, window)
-	}); err != nil {
-		return err
-	}
-	return drain(window, 0)
+	return eachPart(bufio.NewReader(io.LimitReader(plain, unpacked)), each)
 }
 
 // eachPart reads a piece of history part by part: one chat, or something else that it has many of.
@@ -184,7 +192,7 @@ func eachPart(reader *bufio.Reader, each func(*waHistorySync.HistorySync) error)
 
 // readPart keeps what the library needs, and hands on the messages of a chat where the node wants them. Without the tokens
 // of those whom the account knows, WhatsApp takes what it sends them for a first message to strangers.
-func (d *Device) readPart(part *waHistorySync.HistorySync, window chan (<-chan bool)) error {
+func (d *Device) readPart(part *waHistorySync.HistorySync, wanted bool, window chan (<-chan bool)) error {
 	internals := d.client.DangerousInternals()
 	if mappings := part.GetPhoneNumberToLidMappings(); len(mappings) > 0 {
 		internals.StoreHistoricalPNLIDMappings(d.ctx, mappings)
@@ -207,7 +215,7 @@ func (d *Device) readPart(part *waHistorySync.HistorySync, window chan (<-chan b
 			return err
 		}
 		d.chatOfHistory(chat, conversation)
-		if !d.history {
+		if !wanted {
 			continue
 		}
 		for _, item := range conversation.GetMessages() {

@@ -12,6 +12,7 @@ import (
 	"go.mau.fi/whatsmeow/types/events"
 	internalv1 "sessionmesh.dev/gen/sessionmesh/nodes/v1"
 	sessionmeshv1 "sessionmesh.dev/gen/sessionmesh/v1"
+	"sessionmesh.dev/whatsapp-web-sidecar/address"
 	"sessionmesh.dev/whatsapp-web-sidecar/content"
 	"sessionmesh.dev/whatsapp-web-sidecar/rows"
 )
@@ -33,12 +34,17 @@ func (d *Device) onMessage(said *events.Message) bool {
 	}
 	notice := said.Message.GetProtocolMessage().GetHistorySyncNotification()
 	if notice != nil && said.Info.IsFromMe {
-		d.keepHistory(said.Info.ID, notice)
+		if d.past.answer(notice) {
+			notice = nil // who asked reads it
+		} else {
+			d.keepHistory(said.Info.ID, notice)
+		}
 	}
 	if answers := content.AnswersOf(said.Message); len(answers) > 0 {
 		_ = d.store.KeepPoll(said.Info.ID, answers)
 	}
 	d.keepTimer(said)
+	told := d.tellTimer(said)
 	message := d.read(said)
 	if message == nil && !d.store.Decrypted() {
 		return true
@@ -49,7 +55,12 @@ func (d *Device) onMessage(said *events.Message) bool {
 	d.line.wait(true)
 	defer d.line.wait(false)
 	stored := d.store.Receive(content.Secretive(said.Message), func(changes []rows.Change) <-chan bool {
-		if message == nil {
+		switch {
+		case !told: // it comes again
+			unstored := make(chan bool, 1)
+			unstored <- false
+			return unstored
+		case message == nil:
 			return d.Write(changes)
 		}
 		return d.hand(message, changes)
@@ -69,6 +80,24 @@ func (d *Device) keepTimer(said *events.Message) {
 	if seconds, is := content.Timer(said.Message); is && seconds <= longestTimer {
 		_ = d.store.KeepTimer(d.ctx, said.Info.Chat, seconds)
 	}
+}
+
+// tellTimer tells the node what somebody, or the account's phone, has set for the messages of a chat of two; false: that is not
+// stored. Groups tell it by notifications.
+func (d *Device) tellTimer(said *events.Message) bool {
+	seconds, is := content.TimerSet(said.Message)
+	if !is || said.Info.IsGroup || !address.IsPerson(said.Info.Chat) {
+		return true
+	}
+	chat := d.chatOf(said.Info)
+	if chat == "" {
+		return true
+	}
+	d.line.wait(true)
+	defer d.line.wait(false)
+	return d.tell(&internalv1.DeviceNotice{Notice: &internalv1.DeviceNotice_ChatSet{ChatSet: &internalv1.DeviceChatSet{
+		Chat: chat, DisappearAfterSeconds: proto.Uint32(min(seconds, longestTimer)),
+	}}})
 }
 
 // read is a message as the node wants it, but for the changes; nil when it says nothing to anybody, or cannot be named.

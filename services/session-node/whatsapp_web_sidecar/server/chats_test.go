@@ -86,6 +86,12 @@ func TestMessagesLastAsLongAsTheirChatSays(t *testing.T) {
 	n.say(account, bert, raw(t, &waE2E.Message{ProtocolMessage: &waE2E.ProtocolMessage{
 		Type: waE2E.ProtocolMessage_EPHEMERAL_SETTING.Enum(), EphemeralExpiration: proto.Uint32(0),
 	}}))
+	set := notice(l, func(n *internalv1.DeviceNotice) (*internalv1.DeviceChatSet, bool) {
+		return n.GetChatSet(), n.GetChatSet() != nil
+	})
+	if set.GetChat() != "phone:"+bert || set.DisappearAfterSeconds == nil || set.GetDisappearAfterSeconds() != 0 {
+		t.Fatal(set)
+	}
 	n.write(account, bert, "and now for good")
 	until(l, incoming)
 	if got := lasting(); got != 0 {

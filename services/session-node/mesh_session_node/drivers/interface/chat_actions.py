@@ -25,10 +25,14 @@ class LabelFacts:
 
 @dataclass(frozen=True, slots=True)
 class HistoryPage:
-    """Messages of one chat, newest first, all marked as `history`. `exhausted`: there are no older ones."""
+    """Messages of one chat, newest first, all marked as `history`. `exhausted`: there are no older ones.
+    `oldest` is where the next page begins, None for the last message of this one: phones give some, too, that
+    are none by themselves, such as reactions.
+    """
 
     messages: Sequence[Incoming]
     exhausted: bool
+    oldest: Reference | None = None
 
 
 class ChatActions(Protocol):
@@ -72,4 +76,5 @@ class ChatActions(Protocol):
     async def fetch_history(self, chat: str, before: Reference, most: int) -> HistoryPage:
         """Messages of a chat that its phone still has, from before a message; of a chat without messages
         `before` has no id, and the time to begin at. At most `most`, which is at most `MAX_HISTORY_PAGE`.
+        Raises `TimeoutError` where the phone does not answer.
         """

@@ -13,6 +13,8 @@ class Calling:
     """What the actions need of the link."""
 
     __slots__ = ()
+    history_seconds: float
+    """How long the phone may take to say what it has of a chat."""
 
     async def call(self, call: pb.DeviceCall) -> pb.DeviceCallResult:
         """What the sidecar answers. Raises `Refused`, `ConnectionEnded`, `TimeoutError`."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from mesh_session_node.drivers.interface.chat_actions import FOR_EVER, HistoryPage, LabelFacts
 from mesh_session_node.drivers.interface.content import Reference
-from mesh_session_node.drivers.interface.outcomes import Refusal, Refused
 from mesh_session_node.drivers.whatsapp_web.calling import Calling
-from mesh_session_node.drivers.whatsapp_web.encoding import refer
+from mesh_session_node.drivers.whatsapp_web.encoding import incoming_of, micros, refer
 from sessionmesh.internal.v1 import linked_device_pb2 as pb
 
 
 class WebChatActions(Calling):
-    """Implements `ChatActions`, but for the past."""
+    """Implements `ChatActions`."""
 
     __slots__ = ()
 
@@ -55,7 +54,20 @@ class WebChatActions(Calling):
         await self.call(pb.DeviceCall(set_label=put))
 
     async def fetch_history(self, chat: str, before: Reference, most: int) -> HistoryPage:
-        raise Refused(Refusal.OTHER, "the phone is not asked")
+        asked = pb.FetchHistoryCall(most=most)
+        refer(asked.before, before)
+        asked.before.chat = chat
+        if before.time:
+            asked.time.FromMicroseconds(before.time)
+        asked.wait.FromMilliseconds(int(self.history_seconds * 1000))
+        found = (await self.call(pb.DeviceCall(fetch_history=asked))).history
+        if found.silent:
+            raise TimeoutError("the account's phone does not answer")
+        oldest = None
+        if found.HasField("oldest"):
+            named = found.oldest
+            oldest = Reference(named.network_message_id, chat, named.sender, None, micros(found.oldest_time))
+        return HistoryPage([incoming_of(one, "") for one in found.messages], found.exhausted, oldest)
 
     async def _change_chat(self, call: pb.ChangeChatCall, chat: str, last: Reference | None = None) -> None:
         if last is not None:

@@ -39,7 +39,6 @@ class WhatsappWebDriver:
     capabilities = frozenset(Capability) - {
         Capability.END_LIVE_LOCATION,
         Capability.GROUP_HISTORY,
-        Capability.HISTORY,
         Capability.STATUS_TO_CONTACTS,
     }
     media_limits = LINKED_DEVICE
@@ -47,6 +46,7 @@ class WhatsappWebDriver:
     def __init__(self, settings: WhatsappWebSettings) -> None:
         self.sidecar = Sidecar(settings)
         self._login_seconds = settings.login_seconds
+        self._history_seconds = settings.history_seconds
 
     @property
     def program(self) -> server_pb2.DriverProgram:
@@ -111,7 +111,7 @@ class WhatsappWebDriver:
         stream = await self.sidecar.stream()
         if not events.permitted():
             raise ConnectionEnded(End.LOST, "the account has moved to another node")
-        link = WebLink(stream, own, rows, events)
+        link = WebLink(stream, own, rows, events, self._history_seconds)
         opening = pb.OpenDevice(
             account_id=rows.account_id,
             rows=[pb.StateRow(key=key, value=value) for key, value in needed.items()],

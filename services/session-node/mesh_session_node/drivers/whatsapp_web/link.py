@@ -60,10 +60,14 @@ class WebLink(
         "_traced",
         "ended",
         "heard",
+        "history_seconds",
     )
 
-    def __init__(self, stream: Stream, own: str, rows: StateRows, events: LinkEvents) -> None:
+    def __init__(
+        self, stream: Stream, own: str, rows: StateRows, events: LinkEvents, history_seconds: float
+    ) -> None:
         """`own` is the account's address."""
+        self.history_seconds = history_seconds
         self._loop = asyncio.get_running_loop()
         self._own = own
         self._events: LinkEvents | None = events

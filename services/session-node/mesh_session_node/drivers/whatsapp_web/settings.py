@@ -20,6 +20,8 @@ class WhatsappWebSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A sidecar that runs and does not answer for so long is killed."""
     login_seconds: float = 30.0
     """How long a connection and its login may take."""
+    history_seconds: float = 25.0
+    """How long an account's phone may take to answer what it has of a chat."""
     test_network: str = ""
     """host:port of a network to test with, in place of WhatsApp; empty: WhatsApp."""
     test_root: str = ""
@@ -29,6 +31,8 @@ class WhatsappWebSettings(msgspec.Struct, frozen=True, kw_only=True):
         for key in ("start_seconds", "hang_seconds", "login_seconds"):
             if not 0 < getattr(self, key) <= 3600:
                 raise InvalidSetting(key, "must be above 0 and at most 3600")
+        if not 0 < self.history_seconds <= 30:
+            raise InvalidSetting("history_seconds", "must be above 0 and at most 30")
         if not 0 < len(self.device_name) <= 50:
             raise InvalidSetting("device_name", "must have 1 to 50 characters")
         if bool(self.test_network) != bool(self.test_root):
