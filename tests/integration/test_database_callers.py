@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from mesh_core.database import Database, callers
+from mesh_core.database.reads import SharedReads
 from mesh_core.errors import DeadlineExceeded
 from mesh_core.ids import new_uuid
 from mesh_core.settings import DatabaseSettings
@@ -110,3 +111,17 @@ async def test_a_transaction_of_a_caller_is_undone_when_it_fails(database: Datab
     with pytest.raises(KeyError):
         await fail()
     assert await pool.fetchval("SELECT to_regclass('undone')") is None
+
+
+async def test_what_a_service_reads_by_itself_leaves_the_callers_theirs(database: Database) -> None:
+    whose: list[Any] = [None]
+    reads = SharedReads(database, lambda: whose[0])
+    own = [asyncio.create_task(reads.fetchval("SELECT pg_sleep(2)"), name="own") for _ in range(30)]
+    await asyncio.sleep(0)
+    whose[0] = ONE
+    async with asyncio.timeout(1.5):
+        for _ in range(5):
+            assert await reads.fetchval("SELECT 1") == 1
+    for task in own:
+        task.cancel()
+    await asyncio.gather(*own, return_exceptions=True)

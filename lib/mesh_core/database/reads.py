@@ -1,14 +1,18 @@
 """Reads of a service that works both for callers and by itself: what a call reads takes one of the
-connections that callers share, and what the service reads by itself waits for no caller.
+connections that callers share, and what the service reads by itself one of the others: neither waits for the
+other, however many wait.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
 from asyncpg import Record
 from asyncpg.pgproto.pgproto import UUID
+from asyncpg.pool import PoolConnectionProxy
 
 from mesh_core.database.callers import SEARCH_SECONDS
 from mesh_core.database.pool import Database
@@ -32,24 +36,29 @@ class SharedReads:
         self._pool = database.pool
         self._callers = database.callers
         self._caller = caller
+        most: int = database.pool.get_max_size()
+        self._own = asyncio.Semaphore(max(1, most - most // 2))
 
     async def fetch(self, query: str, *args: Any, timeout: float | None = None) -> list[Record]:
-        if (tenant := self._caller()) is None:
-            return await self._pool.fetch(query, *args, timeout=timeout)
-        async with self._callers.of(tenant).acquire() as connection:
+        async with self._acquire() as connection:
             return await connection.fetch(query, *args, timeout=timeout)
 
     async def fetchrow(self, query: str, *args: Any, timeout: float | None = None) -> Record | None:
-        if (tenant := self._caller()) is None:
-            return await self._pool.fetchrow(query, *args, timeout=timeout)
-        async with self._callers.of(tenant).acquire() as connection:
+        async with self._acquire() as connection:
             return await connection.fetchrow(query, *args, timeout=timeout)
 
     async def fetchval(self, query: str, *args: Any, timeout: float | None = None) -> Any:
-        if (tenant := self._caller()) is None:
-            return await self._pool.fetchval(query, *args, timeout=timeout)
-        async with self._callers.of(tenant).acquire() as connection:
+        async with self._acquire() as connection:
             return await connection.fetchval(query, *args, timeout=timeout)
+
+    @asynccontextmanager
+    async def _acquire(self) -> AsyncIterator[PoolConnectionProxy]:
+        if (tenant := self._caller()) is not None:
+            async with self._callers.of(tenant).acquire() as connection:
+                yield connection
+        else:
+            async with self._own, self._pool.acquire() as connection:
+                yield connection
 
 
 async def searched(found: Awaitable[T]) -> T:
