@@ -37,10 +37,11 @@ from mesh_session_node.journal import (
     Event,
     InboundMessage,
     Journal,
-    MemberReceipt,
     OutboundMessage,
+    ReceiptPart,
     StatusChange,
 )
+from sessionmesh.internal.v1 import receipt_record_pb2
 from sessionmesh.v1 import message_pb2
 
 DAYS, COMPARED = 40, 8
@@ -182,7 +183,7 @@ class _Days:
             writes.append(
                 journal.write(account, StatusChange(message, message_pb2.MESSAGE_STATUS_SENT, noon))
             )
-            receipt = MemberReceipt(message, "phone:+491", message_pb2.MESSAGE_STATUS_DELIVERED, noon)
+            receipt = ReceiptPart(message, message, _RECEIPT.SerializeToString())
             writes.append(journal.write(account, receipt))
         writes.append(journal.write(account, Disconnect(_id_of(day, 0), 1, "", "bench", noon, noon)))
         await asyncio.gather(*writes)
@@ -267,3 +268,6 @@ _TOO_LONG = """SELECT
   + (SELECT count(*) FROM event WHERE tenant = $2 AND id < uuid_at($3::timestamptz))"""
 _SIZES = """SELECT relname AS name, pg_total_relation_size(oid) AS size FROM pg_class
   WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"""
+_RECEIPT = receipt_record_pb2.ReceiptPart(
+    status=message_pb2.MESSAGE_STATUS_DELIVERED, members=["phone:+491"], times=[1]
+)

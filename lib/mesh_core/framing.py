@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 MAX_FRAME_BYTES = 1 << 20
 """Largest frame either side accepts, without its length."""
+LENGTH_BYTES = 4
+"""Of the length before each frame."""
 
 
 class FrameTooLarge(ValueError):

@@ -68,7 +68,7 @@ class Network:
         )
         self.blobs = BlobStore(state / "blobs" if state else None, settings.max_blobs_bytes)
         self.contacts = ContactQueries(self.directory)
-        self.receipts = Receipts(self.directory, self.ledger)
+        self.receipts = Receipts(self.directory, self.ledger, self.timers)
         self.notices = Notices()
         self.person_news = PersonNews(self.directory, self.notices)
         self.profiles = ProfileQueries(self.directory, self.blobs.get, self.person_news.shown)

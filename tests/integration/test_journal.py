@@ -15,8 +15,8 @@ from mesh_core.ids import Prefix, encode, new_uuid
 from mesh_session_node.journal import (
     COMMITTED,
     Credential,
-    MemberReceipt,
     Poison,
+    ReceiptPart,
     Row,
     StatusChange,
     batch_sender,
@@ -39,9 +39,7 @@ from tests.support.journal_world import (
 LARGE: dict[str, Callable[[int, bytes], Row]] = {
     "media": lambda n, large: inbound(f"N{n}", media=large),
     "event of a status": lambda _, large: StatusChange(new_uuid(), SENT, 1, event(body=large)),
-    "event of a receipt": lambda n, large: MemberReceipt(
-        new_uuid(), f"user:{n}", DELIVERED, 1, event(body=large)
-    ),
+    "receipts": lambda _, large: ReceiptPart(new_uuid(), new_uuid(), large),
     "state": lambda _, large: Credential(large),
 }
 
@@ -176,12 +174,12 @@ class TestPoison:
         journal = await world.journal("a")
         account = await world.account("a")
         with capture_logs() as logs:
-            journal.post(account, MemberReceipt(new_uuid(), "nul\0", DELIVERED, 1))
+            journal.post(account, StatusChange(new_uuid(), DELIVERED, 1, network_id="nul\0"))
             await journal.flush()
             await journal.write(account, inbound("nul\0"))
         told = [(log["account_id"], log["rows"], log["told"]) for log in logs if log["log_level"] == "error"]
         account_id = encode(Prefix.ACCOUNT, account.uuid)
-        assert told == [(account_id, ["MemberReceipt"], False), (account_id, ["InboundMessage"], True)]
+        assert told == [(account_id, ["StatusChange"], False), (account_id, ["InboundMessage"], True)]
 
     async def test_a_failure_behind_a_commit_stops_nobody(self, world: World) -> None:
         def fail() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from itertools import product
+from typing import Any, cast
 
 import pytest
 
@@ -19,14 +20,15 @@ from mesh_session_node.journal import (
     FetchBegin,
     FetchDone,
     FetchRetry,
-    MemberReceipt,
     OutboundMessage,
     PersonIdentity,
+    ReceiptPart,
     SessionSnapshot,
     StatusChange,
 )
 from mesh_session_node.journal.batch import COLUMNS, Columns
 from mesh_session_node.store.messages import MessageStore
+from sessionmesh.internal.v1 import receipt_record_pb2
 from sessionmesh.v1.message_pb2 import MessageStatus
 from tests.support.eventually import eventually
 from tests.support.journal_world import (
@@ -230,18 +232,30 @@ class TestStatuses:
         assert await world.value(f"SELECT journal_write({call})", *arguments) is None
         assert await told(world) == ["message.queued", SENT]
 
-    async def test_a_members_receipt_is_told_when_it_says_more_than_was_known(self, world: World) -> None:
+    async def test_receipts_that_a_service_of_the_version_before_writes_only_rise(self, world: World) -> None:
         journal = await world.journal("a")
         account = await world.account("a")
-        message = new_uuid()
+        message = outbound()
+        await journal.accept(account, message)
 
-        def receipts(member: str, *statuses: int) -> list[MemberReceipt]:
-            return [MemberReceipt(message, member, status, 1, event(str(status))) for status in statuses]
+        async def write(*statuses: int) -> None:
+            events = [event(str(status)) for status in statuses]
+            values = zip(COLUMNS, Columns([(account, events)]).arguments(), strict=True)
+            known = [(column, value) for column, value in values if column.name not in _ADDED]
+            names = [("me", "text"), ("number", "bigint"), *((c.name, c.type) for c, _ in known)]
+            names += [("give_back", "smallint[]"), ("give_back_epoch", "bigint[]")]
+            names += [("receipts", "journal_receipt[]"), ("e_receipt", "int[]")]
+            call = ", ".join(f"{name} => ${at}::{type_}" for at, (name, type_) in enumerate(names, 1))
+            number = await world.value("SELECT max(batch) + 1 FROM node_journal WHERE incarnation = 'a'")
+            rows = [(1, message.id, "m", status, 1) for status in statuses]
+            told_of = [*range(1, len(rows) + 1)]
+            arguments = ["a", number, *(value for _, value in known), [], [], rows, told_of]
+            assert await world.value(f"SELECT journal_write({call})", *arguments) is None
 
-        await journal.write(account, *receipts("m", DELIVERED, DELIVERED))
-        await journal.write(account, *receipts("m", DELIVERED, READ), *receipts("n", DELIVERED))
-        await journal.write(account, *receipts("m", DELIVERED), *receipts("n", READ))
-        assert await told(world) == [DELIVERED, READ, DELIVERED, READ]
+        await write(READ)
+        await write(DELIVERED)
+        assert await world.value("SELECT status FROM message_receipt") == READ
+        assert await told(world) == ["message.queued", READ]
 
     async def test_a_network_that_chooses_the_id_is_found_by_it(self, world: World) -> None:
         journal = await world.journal("a")
@@ -286,15 +300,28 @@ class TestStatuses:
         [others] = await messages.identities(other.uuid, ["hidden:8"])
         assert others["username"] == ""
 
-    async def test_receipts_of_members_only_rise(self, world: World) -> None:
+    async def test_receipts_of_members_are_stored_in_parts_and_listed_with_rows_of_before(
+        self, world: World
+    ) -> None:
         journal = await world.journal("a")
         account = await world.account("a")
-        message = new_uuid()
-        await journal.write(
-            account, MemberReceipt(message, "m", READ, 1), MemberReceipt(message, "m", DELIVERED, 2)
-        )
-        await journal.write(account, MemberReceipt(message, "m", DELIVERED, 3))
-        assert await world.value("SELECT status FROM message_receipt") == READ
+        message, part = new_uuid(), ReceiptPart(new_uuid(), new_uuid(), _part(SENT, "x"))
+        await world.database.pool.execute("INSERT INTO message_receipt VALUES ($1, 'b', 50, now())", message)
+        await world.database.pool.execute("INSERT INTO message_receipt VALUES ($1, 'e', 40, now())", message)
+        for status, members in ((DELIVERED, "abd"), (READ, "ae"), (DELIVERED, "c")):
+            await journal.write(account, ReceiptPart(message, new_uuid(), _part(status, members)))
+        await journal.write(account, part, part)
+        receipts = MessageStore(world.database.pool).receipts
+        assert [(one.member, one.status) for one in await receipts.of(message, "", 10)] == [
+            ("a", READ),
+            ("b", READ),
+            ("c", DELIVERED),
+            ("d", DELIVERED),
+            ("e", READ),
+        ]
+        assert [one.member for one in await receipts.of(message, "b", 2)] == ["c", "d"]
+        assert {*await receipts.heard([message, new_uuid()])} == {message}
+        assert await world.count("message_receipt_part") == 4
 
 
 class TestInbound:
@@ -406,5 +433,12 @@ async def told(world: World) -> list[str | int]:
     return [int(type_) if type_.isdigit() else type_ for type_ in types]
 
 
-_ADDED = ("e_become", "e_receipt", "people", "marks", "places")
+def _part(status: int, members: str) -> bytes:
+    """A letter is a member."""
+    receipts = receipt_record_pb2.ReceiptPart(status=cast("Any", status), members=[*members])
+    receipts.times.extend(range(1, len(members) + 1))
+    return receipts.SerializeToString()
+
+
+_ADDED = ("e_become", "people", "marks", "places", "parts")
 """Columns that the version before does not have."""

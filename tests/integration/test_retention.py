@@ -111,8 +111,10 @@ class TestDays:
         gone, kept = await world.message(9 * DAY), await world.message(DAY)
         for message in (gone, kept):
             await world.execute("INSERT INTO message_receipt VALUES ($1, 'phone:+491', 40, now())", message)
+            await world.execute("INSERT INTO message_receipt_part VALUES ($1, $1, '')", message)
         assert await world.run()
         assert await world.value("SELECT array_agg(message) FROM message_receipt") == [kept]
+        assert await world.value("SELECT array_agg(message) FROM message_receipt_part") == [kept]
 
     async def test_votes_go_once_they_are_older_than_every_message(self, world: OldDays) -> None:
         await world.message(DAY)
@@ -354,6 +356,7 @@ class TestDeletedAccounts:
         _, other = await world.new_tenant()
         message = await world.message(DAY, status=QUEUED)
         await world.execute("INSERT INTO message_receipt VALUES ($1, 'phone:+491', 40, now())", message)
+        await world.execute("INSERT INTO message_receipt_part VALUES ($1, $1, '')", message)
         for account in (world.account, other):
             for statement in _OF_AN_ACCOUNT:
                 await world.execute(statement, account)
@@ -368,6 +371,7 @@ class TestDeletedAccounts:
             rows = f"SELECT array_agg(DISTINCT {column}) FROM {table}"
             assert await world.value(rows) in (None, [other]), table
         assert await world.value("SELECT count(*) FROM message_receipt") == 0
+        assert await world.value("SELECT count(*) FROM message_receipt_part") == 0
         assert await world.has("account", other)
 
     async def test_every_table_with_an_account_is_known_to_the_purge(self, world: OldDays) -> None:
@@ -385,6 +389,7 @@ class TestDeletedAccounts:
         stray, kept = await world.message(DAY, account=gone), await world.message(DAY)
         for message in (stray, kept):
             await world.execute("INSERT INTO message_receipt VALUES ($1, 'phone:+491', 40, now())", message)
+            await world.execute("INSERT INTO message_receipt_part VALUES ($1, $1, '')", message)
         for account in (world.account, gone):
             for table in tables:
                 await world.execute(_BY_TABLE[table], account)
@@ -392,6 +397,7 @@ class TestDeletedAccounts:
         for table in (*tables, "message"):
             assert await world.value(f"SELECT array_agg(account) FROM {table}") == [world.account], table
         assert await world.value("SELECT array_agg(message) FROM message_receipt") == [kept]
+        assert await world.value("SELECT array_agg(message) FROM message_receipt_part") == [kept]
 
 
 _BY_TABLE = {

@@ -19,6 +19,7 @@ from mesh_core.ids import Prefix, new_uuid
 from mesh_router.retention import erasing, person_rows
 from mesh_router.retention.persons import Identities
 from sessionmesh.internal.v1.group_record_pb2 import GroupRecord
+from sessionmesh.internal.v1.receipt_record_pb2 import ReceiptPart
 from sessionmesh.v1 import chat_pb2, event_pb2, job_pb2, message_pb2, tenant_pb2
 from sessionmesh.v1.common_pb2 import Person
 from sessionmesh.v1.contact_pb2 import Contact
@@ -122,6 +123,14 @@ class Kept:
         )
         return event
 
+    async def confirmed(self, message: UUID, *members: str) -> None:
+        """Members of a group have a message, since the first microseconds of 1970."""
+        times = range(1, len(members) + 1)
+        part = ReceiptPart(status=message_pb2.MESSAGE_STATUS_DELIVERED, members=members, times=times)
+        await self.world.database.pool.execute(
+            "INSERT INTO message_receipt_part VALUES ($1, $1, $2)", message, part.SerializeToString()
+        )
+
     async def exported(self, address: str) -> list[tenant_pb2.ExportPersonDataResponse]:
         call = self.world.tenants.ExportPersonData(
             tenant_pb2.ExportPersonDataRequest(address=address), metadata=bearer(self.key)
@@ -165,12 +174,13 @@ async def test_an_export_has_all_that_names_the_person_under_any_address_and_not
         await world.database.pool.execute(
             "INSERT INTO message_receipt VALUES ($1, $2, 40, now())", group, member
         )
+    await mine.confirmed(group, "phone:+491511234567", "hidden:4711ann")
     frames = await mine.exported("+4915112345678")
     assert tuple(frames[0].addresses.addresses) == ANNS
     assert {ids.decode(Prefix.MESSAGE, f.message.id, "") for f in frames if f.HasField("message")} == expected
     assert all(f.message.content.text.body for f in frames if f.HasField("message"))
     received = [f.receipt for f in frames if f.HasField("receipt")]
-    assert [ids.decode(Prefix.MESSAGE, one.message_id, "") for one in received] == [group]
+    assert [ids.decode(Prefix.MESSAGE, one.message_id, "") for one in received] == [group, group]
     found = [f.event.id for f in frames if f.HasField("event")]
     account_event = [f for f in frames if f.HasField("event") and f.event.type == "account.created"]
     assert (found, account_event) == ([ids.encode(Prefix.EVENT, event)], [])
@@ -206,6 +216,25 @@ async def test_an_erased_person_is_in_no_group_that_is_stored(world: RouterWorld
     ]
     stored = GroupRecord.FromString(left[0]["value"]).group
     assert (stored.name, stored.HasField("creator")) == ("Crew", False)
+
+
+async def test_of_many_who_have_a_message_an_erased_person_alone_is_taken_out(world: RouterWorld) -> None:
+    mine = await kept(world)
+    group = await mine.sent(GROUP)
+    await mine.confirmed(group, BOB["address"], "hidden:4711ann")
+    members = [{"member": ANN}, {"member": BOB}]
+    event = await mine.event(message_status={"chat": GROUP, "members": members})
+    exported = [f.event for f in await mine.exported("hidden:4711ann") if f.HasField("event")]
+    assert [len(one.message_status.members) for one in exported] == [1]
+    assert (await mine.erased("hidden:4711ann")).state == job_pb2.JOB_STATE_SUCCEEDED
+    stored = await world.database.pool.fetchval(
+        "SELECT receipts FROM message_receipt_part WHERE message = $1", group
+    )
+    part = ReceiptPart.FromString(stored)
+    assert ([*part.members], [*part.times]) == ([BOB["address"]], [1])
+    told = event_pb2.Event.FromString((await mine.row("event", event))["body"]).message_status
+    assert [one.member.address for one in told.members] == [BOB["address"]]
+    assert told.chat == GROUP
 
 
 @pytest.mark.read_back("ErasePersonData")

@@ -93,6 +93,9 @@ async def left(world: RouterWorld, tenant: UUID, account: UUID) -> dict[str, int
     counts["receipts"] = await world.database.pool.fetchval(
         "SELECT count(*) FROM message_receipt WHERE message = $1", account
     )
+    counts["parts of receipts"] = await world.database.pool.fetchval(
+        "SELECT count(*) FROM message_receipt_part WHERE message = $1", account
+    )
     return {name: count for name, count in counts.items() if count}
 
 
@@ -232,6 +235,7 @@ _ROWS = {
     "message (id, account, epoch, direction, status, chat, content, origin)": """VALUES
       (uuid_at(now()), $2, 1, 1, 30, '', '', 1), ($2, $2, 1, 1, 10, '', '', 1)""",
     "message_receipt": "VALUES ($2, 'phone:+491', 40, now())",
+    "message_receipt_part": "VALUES ($2, $2, '')",
     "outbox": "SELECT shard, $2, $2, 0, now() FROM account WHERE id = $2",
     "network_message (account, network_id, message)": "VALUES ($2, 'id', $2)",
     "media_fetch (message, account, shard, blob)": "VALUES ($2, $2, 5, '')",

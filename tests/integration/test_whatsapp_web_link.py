@@ -172,6 +172,30 @@ async def test_a_message_that_did_not_leave_may_be_sent_again(account: Account) 
     assert account.events.rejects[0].failure is Failure.NOT_SENT
 
 
+async def test_receipts_of_many_members_come_at_once(account: Account) -> None:
+    known = pb.KnownMember(member="hidden:8", identity=pb.DeviceIdentity(hidden_id="8", phone="+491701"))
+    told = pb.MessageReceipt(
+        network_message_ids=["A"],
+        receipt=pb.DEVICE_RECEIPT_READ,
+        sequence=3,
+        members=["hidden:7", "hidden:8"],
+        member_times=[5, 6],
+        known=[known],
+    )
+    account.has_said(receipt=told)
+    await eventually(lambda: account.events.receipts)
+    first, second = account.events.receipts
+    assert (first.network_id, first.receipt, first.member, first.identity) == (
+        "A",
+        Receipt.READ,
+        "hidden:7",
+        None,
+    )
+    assert (second.member, second.sequence) == ("hidden:8", 3)
+    assert second.identity is not None
+    assert (second.identity.phone, account.events.times) == ("+491701", [5, 6])
+
+
 async def test_receipts_of_several_messages_are_acknowledged_by_the_last(account: Account) -> None:
     told = pb.MessageReceipt(network_message_ids=["A", "B"], receipt=pb.DEVICE_RECEIPT_READ, sequence=9)
     account.has_said(receipt=told)

@@ -9,6 +9,7 @@ from mesh_session_node.drivers.interface.content import Identity, Incoming, Outg
 from mesh_session_node.drivers.interface.driver import Link
 from mesh_session_node.drivers.interface.notices import Notice
 from mesh_session_node.drivers.interface.outcomes import End, Failure, Receipt
+from mesh_session_node.drivers.interface.receipts import MemberReceipts
 from mesh_session_node.drivers.interface.state import StateUnavailable
 from sessionmesh.v1 import session_pb2
 
@@ -81,17 +82,15 @@ class RecordedEvents:
     ) -> None:
         self.rejects.append(Rejected(network_id, failure, retry_after, code))
 
-    def on_receipt(
-        self,
-        network_id: str,
-        receipt: Receipt,
-        time: int,
-        member: str,
-        sequence: int,
-        identity: Identity | None = None,
-    ) -> None:
-        self.receipts.append(Receipted(network_id, receipt, member, sequence, identity))
+    def on_receipt(self, network_id: str, receipt: Receipt, time: int, sequence: int) -> None:
+        self.receipts.append(Receipted(network_id, receipt, "", sequence))
         self.times.append(time)
+
+    def on_member_receipts(self, told: MemberReceipts, sequence: int) -> None:
+        for member in told.members:
+            identity = told.identities.get(member)
+            self.receipts.append(Receipted(told.network_id, told.receipt, member, sequence, identity))
+        self.times += told.times
 
     def on_restrictions(self, _restrictions: Sequence[session_pb2.Restriction]) -> None:
         """Nothing here is about them."""

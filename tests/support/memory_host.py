@@ -22,6 +22,7 @@ from mesh_session_node.context.context import Counters, SessionContext, SessionS
 from mesh_session_node.context.events import EventMaker
 from mesh_session_node.context.proxies import Proxies
 from mesh_session_node.drivers.interface.outcomes import Receipt
+from mesh_session_node.drivers.interface.receipts import MemberReceipts
 from mesh_session_node.drivers.interface.state import DriverState, StateUnavailable
 from mesh_session_node.drivers.memory.driver import MemoryDriver
 from mesh_session_node.drivers.memory.state import MemoryState
@@ -43,7 +44,7 @@ from mesh_session_node.journal import (
     Row,
     StatusChange,
 )
-from mesh_session_node.outbound.member_receipts import Spread
+from mesh_session_node.outbound.member_receipts import Gathering
 from mesh_session_node.outbound.outgoing import AcceptedRow, Outgoing
 from mesh_session_node.outbound.preparation import Prepared
 from mesh_session_node.outbound.references import ReferenceLookup
@@ -110,14 +111,22 @@ class MemoryReceipts:
     """Stands for `LateReceipts` and `ReceiptAcks`."""
 
     def __init__(self) -> None:
-        self.spread = Spread()
+        self.gathering = Gathering()
         self.late: list[tuple[str, Receipt, str]] = []
         """Receipts of messages that were no longer in memory: network id, receipt, member."""
         self.stored: list[int] = []
         """The sequence numbers up to which receipts are to be acknowledged."""
 
-    def add(self, _target: object, network_id: str, receipt: Receipt, _micros: int, member: str) -> None:
-        self.late.append((network_id, receipt, member))
+    def add(
+        self,
+        _target: object,
+        network_id: str,
+        receipt: Receipt,
+        _micros: int,
+        told: MemberReceipts | None = None,
+    ) -> None:
+        members: Sequence[str] = [""] if told is None else told.members
+        self.late += [(network_id, receipt, member) for member in members]
 
     def posted(self, _context: SessionContext, sequence: int) -> None:
         self.stored.append(sequence)

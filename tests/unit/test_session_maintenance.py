@@ -46,7 +46,7 @@ async def test_late_receipts_are_looked_up_again(failure: Exception, monkeypatch
     queries = MagicMock(messages=AsyncMock(side_effect=[failure, [row]]))
     target = receipt_target()
     late = LateReceipts(queries)
-    late.add(target, network_id_of(message), Receipt.DELIVERED, 1, "")
+    late.add(target, network_id_of(message), Receipt.DELIVERED, 1)
     running = asyncio.create_task(late.run())
     try:
         await eventually(lambda: target.receipted.called)
@@ -61,7 +61,7 @@ async def test_many_late_receipts_of_one_account_are_looked_up_in_parts(monkeypa
     target = receipt_target()
     late = LateReceipts(queries)
     for _ in range(1_200):
-        late.add(target, network_id_of(new_uuid()), Receipt.DELIVERED, 1, "")
+        late.add(target, network_id_of(new_uuid()), Receipt.DELIVERED, 1)
     running = asyncio.create_task(late.run())
     try:
         await late.posted()
@@ -86,7 +86,7 @@ async def test_one_late_receipt_that_fails_takes_no_other_with_it(monkeypatch: A
     target = receipt_target()
     late = LateReceipts(MagicMock(messages=AsyncMock(return_value=rows)))
     for message in (broken, fine):
-        late.add(target, network_id_of(message), Receipt.DELIVERED, 1, "")
+        late.add(target, network_id_of(message), Receipt.DELIVERED, 1)
     running = asyncio.create_task(late.run())
     try:
         await late.posted()

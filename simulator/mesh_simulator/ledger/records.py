@@ -44,7 +44,8 @@ class Kind(IntEnum):
     ACKED = 10
     """The acknowledgement of `id` was written to `connection`."""
     RECEIPT = 11
-    """Receipt number `counter` for message `id`, by `peer` in a group; `code` is a ReceiptKind."""
+    """Receipt number `counter` for message `id`, by `peer` in a group where it is one member's; `code` is a
+    ReceiptKind, and `body` in groups the `MemberReceipts` that the client is told."""
     RECEIPTS_ACKED = 12
     """The client acknowledged every receipt up to number `counter`."""
     INBOUND = 13

@@ -5,6 +5,7 @@ from __future__ import annotations
 import structlog
 from google.protobuf.message import DecodeError
 
+from mesh_core.framing import encode
 from mesh_simulator.accounts.account import Account, PendingInbound
 from mesh_simulator.accounts.directory import Directory
 from mesh_simulator.ledger.ledger import Ledger
@@ -62,14 +63,12 @@ def _apply(account: Account, record: Record, directory: Directory) -> None:
         account.receipt_acks = bool(record.code)
     elif kind is Kind.RECEIPT:
         account.receipt_sequence = record.counter
-        frame = receipt_frame(
-            record.id,
-            wire.ReceiptKind.ValueType(record.code),
-            record.time_us,
-            record.peer,
-            directory.identity_at(record.peer) if record.peer else None,
-            record.counter,
-        )
+        if record.body:
+            told = wire.MemberReceipts.FromString(record.body)
+            frame = encode(wire.Frame(member_receipts=told).SerializeToString())
+        else:
+            what = wire.ReceiptKind.ValueType(record.code)
+            frame = receipt_frame(record.id, what, record.time_us, record.counter)
         account.receipts.append((record.counter, frame))
     elif kind is Kind.RECEIPTS_ACKED:
         while account.receipts and account.receipts[0][0] <= record.counter:

@@ -21,11 +21,12 @@ async def test_a_group_message_reaches_every_member(network: Network, connect: C
     answer = await ask(alice, wire.Query(create_group=wire.CreateGroup(subject="Us", members=members)))
     chat = f"group:{answer.group.group_id}"
     alice.send("M1", 0, chat, b"hello")
-    receipt = (await alice.expect("receipt")).receipt
-    assert receipt.participant == SOMEBODY
+    receipt = (await alice.expect("member_receipts")).member_receipts
+    assert [*receipt.participants] == [SOMEBODY]
     assert (await bob.expect("inbound")).inbound.chat == chat
     bob.write(wire.Frame(inbound_ack=wire.InboundAck(id="M1")))
-    assert (await alice.expect("receipt")).receipt.participant == f"phone:{BOB}"
+    receipt = (await alice.expect("member_receipts")).member_receipts
+    assert [*receipt.participants] == [f"phone:{BOB}"]
 
 
 async def test_only_members_write_to_a_group_and_only_administrators_change_it(
@@ -86,8 +87,9 @@ async def test_a_hidden_number_is_shown_to_nobody_else(network: Network, connect
     bob.send("M2", 0, f"group:{group.group_id}", b"hello")
     await alice.expect("inbound")
     alice.write(wire.Frame(inbound_ack=wire.InboundAck(id="M2")))
-    receipt = (await bob.expect("receipt")).receipt
-    assert (receipt.participant, receipt.participant_identity) == (hidden, identity)
+    receipt = (await bob.expect("member_receipts")).member_receipts
+    known = wire.KnownParticipant(participant=hidden, identity=identity)
+    assert ([*receipt.participants], [*receipt.known]) == ([hidden], [known])
 
     alice.write(wire.Frame(typing=wire.Typing(chat=f"phone:{BOB}", state=wire.TYPING_STATE_TYPING)))
     typing = (await bob.expect("typing")).typing

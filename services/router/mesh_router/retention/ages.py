@@ -36,12 +36,13 @@ async def delete_aged(connection: AnyConnection, table: str, now: datetime) -> i
 
 
 async def delete_receipts(connection: AnyConnection) -> int:
-    """Deletes the receipts of messages whose day was dropped; returns how many."""
+    """Deletes the receipts of messages whose day was dropped; returns how many rows."""
     days = await stored_days(connection, "message")
     total = 0
-    while days and (deleted := int((await connection.execute(_RECEIPTS, days[0])).split()[-1])):
-        DELETED.labels("message_receipt").inc(deleted)
-        total += deleted
+    for table, statement in _RECEIPTS.items():
+        while days and (deleted := int((await connection.execute(statement, days[0])).split()[-1])):
+            DELETED.labels(table).inc(deleted)
+            total += deleted
     return total
 
 
@@ -137,6 +138,9 @@ _AUDITED = """WITH RECURSIVE known AS (
 _AUDIT = """DELETE FROM audit_event WHERE ctid = ANY (ARRAY(SELECT ctid FROM audit_event
   WHERE tenant IS NOT DISTINCT FROM $1 AND id <= (SELECT id FROM audit_event
     WHERE tenant IS NOT DISTINCT FROM $1 ORDER BY id DESC OFFSET $2 LIMIT 1) LIMIT 5000))"""
-_RECEIPTS = """DELETE FROM message_receipt WHERE (message, member) IN (
-  SELECT message, member FROM message_receipt
-    WHERE message < uuid_at($1::date::timestamp AT TIME ZONE 'UTC') ORDER BY message, member LIMIT 5000)"""
+_RECEIPTS = {
+    table: f"""DELETE FROM {table} WHERE (message, {one}) IN (
+  SELECT message, {one} FROM {table}
+    WHERE message < uuid_at($1::date::timestamp AT TIME ZONE 'UTC') ORDER BY message, {one} LIMIT 5000)"""  # noqa: S608 - our own names
+    for table, one in (("message_receipt", "member"), ("message_receipt_part", "part"))
+}

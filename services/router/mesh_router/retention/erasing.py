@@ -40,7 +40,7 @@ async def erase(connection: AnyConnection, tenant: UUID, who: Identities) -> Asy
     async for found in person_rows.messages(connection, tenant, who):
         yield await _message(connection, tenant, found, who)
     async for receipt in person_rows.receipts(connection, tenant, who):
-        await connection.execute(_RECEIPT, receipt["message"], receipt["member"])
+        await person_rows.forget_receipt(connection, receipt)
         yield Item.ERASED
     for _ in await connection.fetch(_RECORDS, tenant, sorted(who.addresses)):
         yield Item.ERASED
@@ -53,7 +53,7 @@ async def erase(connection: AnyConnection, tenant: UUID, who: Identities) -> Asy
     for _ in await connection.fetch(_ANSWERS, tenant, who.marks()):
         yield Item.ERASED
     async for event in person_rows.events(connection, tenant, who):
-        bare = _bare_event(event.event).SerializeToString()
+        bare = _bare_event(event.event, who).SerializeToString()
         await connection.execute(_EVENT.format(event.table), event.place, event.row["id"], bare)
         yield Item.ERASED
     await _begun_before_have_ended(connection)  # who fans out what it read earlier
@@ -142,10 +142,16 @@ def _bare_json(stored: bytes, who: Identities) -> bytes | None:
     return orjson.dumps({key: body[key] for key in _KEPT if key in body})
 
 
-def _bare_event(event: event_pb2.Event) -> event_pb2.Event:
-    """What happened, of what, and when; not to whom."""
+def _bare_event(event: event_pb2.Event, who: Identities) -> event_pb2.Event:
+    """What happened, of what, and when; not to whom. Of many who have a message, the others stay."""
     bare = event_pb2.Event()
     bare.CopyFrom(event)
+    if others := [one for one in bare.message_status.members if not who.is_one(one.member)]:
+        del bare.message_status.members[:]
+        bare.message_status.members.extend(others)
+        if not who.named_in(bare):
+            return bare
+        bare.CopyFrom(event)
     if payload := event.WhichOneof("payload"):
         bare.ClearField(payload)
     bare.ClearField("labels")
@@ -171,7 +177,6 @@ _PLACE = """WITH place AS (
 _BEGUN_BEFORE = """SELECT count(*) FROM pg_stat_activity
   WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start < $1"""
 _LONGEST_TRANSACTION = 12.0  # the server ends those of the mesh after ten seconds
-_RECEIPT = "DELETE FROM message_receipt WHERE message = $1 AND member = $2"
 _RECORDS = """DELETE FROM account_record WHERE account IN (SELECT id FROM account WHERE tenant = $1)
   AND (member = ANY ($2::text[]) OR key = ANY ($2)) RETURNING 1"""
 _CHATS = """DELETE FROM chat WHERE account IN (SELECT id FROM account WHERE tenant = $1)

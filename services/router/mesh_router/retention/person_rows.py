@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 from asyncpg.pgproto.pgproto import UUID
@@ -16,6 +17,7 @@ from google.protobuf.message import DecodeError
 from mesh_core.database.partitions import stored_days
 from mesh_core.database.pool import AnyConnection
 from mesh_router.retention.persons import Identities
+from sessionmesh.internal.v1.receipt_record_pb2 import ReceiptPart
 from sessionmesh.v1 import common_pb2, event_pb2, message_pb2
 
 Readable = asyncpg.Pool | AnyConnection
@@ -43,6 +45,17 @@ class FoundEvent:
     place: str
     row: asyncpg.Record
     event: event_pb2.Event
+
+
+@dataclass(frozen=True, slots=True)
+class FoundReceipt:
+    """How far a person was with a message, and the part that it is stored in, where it is in one."""
+
+    message: UUID
+    member: str
+    status: int
+    time: datetime
+    part: UUID | None = None
 
 
 async def learn_all(database: Readable, tenant: UUID, who: Identities) -> None:
@@ -87,14 +100,41 @@ async def events(database: Readable, tenant: UUID, who: Identities) -> AsyncIter
                 yield FoundEvent(table, found["place"], row, event)
 
 
-async def receipts(database: Readable, tenant: UUID, who: Identities) -> AsyncIterator[asyncpg.Record]:
-    """The person's receipts of messages to groups: rows with message, member, status and time."""
+async def receipts(database: Readable, tenant: UUID, who: Identities) -> AsyncIterator[FoundReceipt]:
+    """The person's receipts of messages to groups."""
+    addresses = sorted(who.addresses)
     pages = await database.fetchval(_PAGES, "message_receipt")
     for page in range(0, pages, STEP):
-        for row in await database.fetch(
-            _RECEIPTS, f"({page},0)", f"({page + STEP},0)", tenant, sorted(who.addresses)
-        ):
-            yield row
+        for row in await database.fetch(_RECEIPTS, f"({page},0)", f"({page + STEP},0)", tenant, addresses):
+            yield FoundReceipt(row["message"], row["member"], row["status"], row["time"])
+    pages = await database.fetchval(_PAGES, "message_receipt_part")
+    for page in range(0, pages, STEP):
+        for row in await database.fetch(_PARTS, f"({page},0)", f"({page + STEP},0)", tenant, who.marks()):
+            part = ReceiptPart.FromString(row["receipts"])
+            for member, micros in zip(part.members, part.times, strict=False):
+                if member in who.addresses:
+                    time = _EPOCH + timedelta(microseconds=micros)
+                    yield FoundReceipt(row["message"], member, part.status, time, row["part"])
+
+
+async def forget_receipt(database: Readable, receipt: FoundReceipt) -> None:
+    """Deletes one receipt of a person."""
+    if receipt.part is None:
+        await database.execute(_FORGET_RECEIPT, receipt.message, receipt.member)
+        return
+    stored = await database.fetchval(_PART, receipt.message, receipt.part)
+    if stored is None:
+        return
+    part = ReceiptPart.FromString(stored)
+    left = [
+        (member, micros)
+        for member, micros in zip(part.members, part.times, strict=False)
+        if member != receipt.member
+    ]
+    del part.members[:], part.times[:]
+    part.members.extend(member for member, _ in left)
+    part.times.extend(micros for _, micros in left)
+    await database.execute(_CHANGE_PART, receipt.message, receipt.part, part.SerializeToString())
 
 
 async def records(database: Readable, tenant: UUID, who: Identities) -> AsyncIterator[asyncpg.Record]:
@@ -171,3 +211,12 @@ _RECEIPTS = """SELECT r.* FROM message_receipt r
 _RECORDS = """SELECT r.* FROM account_record r JOIN account a ON a.id = r.account
   WHERE r.ctid >= $1::text::tid AND r.ctid < $2::text::tid AND a.tenant = $3
     AND (r.member = ANY ($4::text[]) OR r.key = ANY ($4)) ORDER BY r.account, r.kind, r.key"""
+_PARTS = """SELECT r.* FROM message_receipt_part r
+  WHERE r.ctid >= $1::text::tid AND r.ctid < $2::text::tid
+    AND EXISTS (SELECT FROM unnest($4::bytea[]) AS mark WHERE position(mark IN r.receipts) > 0)
+    AND EXISTS (SELECT FROM account a JOIN message m ON m.account = a.id AND m.id = r.message
+      WHERE a.tenant = $3)"""
+_PART = "SELECT receipts FROM message_receipt_part WHERE message = $1 AND part = $2"
+_CHANGE_PART = "UPDATE message_receipt_part SET receipts = $3 WHERE message = $1 AND part = $2"
+_FORGET_RECEIPT = "DELETE FROM message_receipt WHERE message = $1 AND member = $2"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -104,7 +104,8 @@ ACCOUNT_TABLES: Mapping[str, str] = {
     "media_fetch": _of_account("media_fetch", "message"),
     "message": """WITH gone AS (DELETE FROM message WHERE account = $1 AND id = ANY (ARRAY(
       SELECT id FROM message WHERE account = $1 LIMIT 2000)) RETURNING id),
-    receipts AS (DELETE FROM message_receipt WHERE message IN (SELECT id FROM gone))
+    receipts AS (DELETE FROM message_receipt WHERE message IN (SELECT id FROM gone)),
+    parts AS (DELETE FROM message_receipt_part WHERE message IN (SELECT id FROM gone))
     SELECT count(*) FROM gone""",
     "media_reference": "SELECT media_release($1, 2000)",
     "network_message": _of_account("network_message", "network_id"),

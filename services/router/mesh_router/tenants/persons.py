@@ -140,13 +140,13 @@ async def _frames(
     yield tenant_pb2.ExportPersonDataResponse(addresses=found_under)
     async for found in person_rows.messages(connection, tenant, who):
         yield tenant_pb2.ExportPersonDataResponse(message=_message(found))
-    async for row in person_rows.receipts(connection, tenant, who):
+    async for found_receipt in person_rows.receipts(connection, tenant, who):
         receipt = message_pb2.Receipt(
-            member=common_pb2.Person(address=row["member"]),
-            status=row["status"],
-            status_time=validation.to_timestamp(row["time"]),
+            member=common_pb2.Person(address=found_receipt.member),
+            status=message_pb2.MessageStatus.ValueType(found_receipt.status),
+            status_time=validation.to_timestamp(found_receipt.time),
         )
-        message_id = ids.encode(Prefix.MESSAGE, row["message"])
+        message_id = ids.encode(Prefix.MESSAGE, found_receipt.message)
         yield tenant_pb2.ExportPersonDataResponse(
             receipt=tenant_pb2.PersonReceipt(message_id=message_id, receipt=receipt)
         )
@@ -155,6 +155,9 @@ async def _frames(
             yield tenant_pb2.ExportPersonDataResponse(kept=kept)
     async for event in person_rows.events(connection, tenant, who):
         event.event.commit_time.CopyFrom(validation.to_timestamp(event.row["commit_time"]))
+        if others := [one for one in event.event.message_status.members if not who.is_one(one.member)]:
+            for one in others:  # they are none of this person's business
+                event.event.message_status.members.remove(one)
         yield tenant_pb2.ExportPersonDataResponse(event=event.event)
 
 

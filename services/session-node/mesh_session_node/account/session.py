@@ -20,6 +20,7 @@ from mesh_session_node.drivers.interface.driver import Link
 from mesh_session_node.drivers.interface.notices import Notice
 from mesh_session_node.drivers.interface.outcomes import End, Failure, Receipt
 from mesh_session_node.drivers.interface.pairing import Paired
+from mesh_session_node.drivers.interface.receipts import MemberReceipts
 from mesh_session_node.drivers.interface.state import DriverState
 from mesh_session_node.inbound import by_settings
 from mesh_session_node.inbound.border import Border
@@ -210,6 +211,7 @@ class Session:
     def close(self) -> None:
         """Leave the network at once, and never act again: the shard goes to another node."""
         context = self.context
+        self.sender.in_flight.close()
         context.closed = True
         self.connector.leave()
         link, context.link = context.link, None
@@ -273,16 +275,11 @@ class Session:
     ) -> None:
         self.sender.in_flight.on_reject(network_id, failure, detail, retry_after, code)
 
-    def on_receipt(
-        self,
-        network_id: str,
-        receipt: Receipt,
-        time: int,
-        member: str,
-        sequence: int,
-        identity: Identity | None = None,
-    ) -> None:
-        self.sender.in_flight.on_receipt(network_id, receipt, time, member, sequence, identity)
+    def on_receipt(self, network_id: str, receipt: Receipt, time: int, sequence: int) -> None:
+        self.sender.in_flight.on_receipt(network_id, receipt, time, sequence)
+
+    def on_member_receipts(self, told: MemberReceipts, sequence: int) -> None:
+        self.sender.in_flight.on_member_receipts(told, sequence)
 
     def on_incoming(self, message: Incoming) -> None:
         self._inbound.receive(self.context, message)

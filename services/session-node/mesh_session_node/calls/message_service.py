@@ -6,7 +6,6 @@ import time
 from dataclasses import replace
 from functools import partial
 
-from asyncpg import Record
 from google.protobuf.message import DecodeError
 
 from mesh_core.errors import (
@@ -30,6 +29,7 @@ from mesh_session_node.journal import StatusChange, unwrap
 from mesh_session_node.outbound.references import ReferenceLookup, check_ref
 from mesh_session_node.outbound.statuses import status_event
 from mesh_session_node.store.messages import MessageStore
+from mesh_session_node.store.receipts import StoredReceipt
 from sessionmesh.v1 import message_pb2 as pb
 from sessionmesh.v1 import message_pb2_grpc
 
@@ -133,15 +133,15 @@ class MessageService(MessageActs, message_pb2_grpc.MessageServiceServicer):
         page = self._pager.page(request, account.tenant.bytes)
         message = await self._references.stored(session.context, request.message, "message")
         after = "" if page.after is None else page.after.decode()
-        rows = await self._messages.receipts(message["id"], after, page.fetch)
-        await self._references.recall(session.context, [row["member"] for row in rows])
+        found = await self._messages.receipts.of(message["id"], after, page.fetch)
+        await self._references.recall(session.context, [receipt.member for receipt in found])
 
-        def shown(row: Record) -> pb.Receipt:
-            return pb.Receipt(
-                member=people.find(row["member"]), status=row["status"], status_time=to_timestamp(row["time"])
-            )
+        def shown(receipt: StoredReceipt) -> pb.Receipt:
+            status = pb.MessageStatus.ValueType(receipt.status)
+            at = to_timestamp(receipt.time)
+            return pb.Receipt(member=people.find(receipt.member), status=status, status_time=at)
 
-        receipts, next_page_token = page.cut(rows, shown, lambda row: row["member"].encode())
+        receipts, next_page_token = page.cut(found, shown, lambda receipt: receipt.member.encode())
         return pb.ListReceiptsResponse(receipts=receipts, next_page_token=next_page_token)
 
     async def CancelMessage(

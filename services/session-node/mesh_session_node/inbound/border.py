@@ -19,9 +19,11 @@ from mesh_session_node.drivers.interface.content import Identity, Incoming, Outg
 from mesh_session_node.drivers.interface.driver import Link, LinkEvents
 from mesh_session_node.drivers.interface.notices import Notice, UnknownNotice
 from mesh_session_node.drivers.interface.outcomes import MAX_DETAIL, End, Failure, Receipt, bounded_seconds
-from mesh_session_node.inbound.bounds import MAX_ENTRIES, fit, fit_address, fit_id, fit_text, fit_time
+from mesh_session_node.drivers.interface.receipts import MemberReceipts
+from mesh_session_node.inbound.bounds import MAX_ENTRIES, fit, fit_id, fit_text, fit_time
 from mesh_session_node.inbound.fitting import fit_identity, fit_incoming, placeholder
 from mesh_session_node.inbound.fitting_notices import fit_notice
+from mesh_session_node.inbound.fitting_receipts import fit_member_receipts
 from sessionmesh.v1 import session_pb2
 
 logger = structlog.get_logger(__name__)
@@ -66,25 +68,16 @@ class Border:
             ),
         )
 
-    def on_receipt(
-        self,
-        network_id: str,
-        receipt: Receipt,
-        time: int,
-        member: str,
-        sequence: int,
-        identity: Identity | None = None,
-    ) -> None:
+    def on_receipt(self, network_id: str, receipt: Receipt, time: int, sequence: int) -> None:
         self._tell(
             "receipt",
-            lambda: self._events.on_receipt(
-                fit_id(network_id),
-                receipt,
-                _time(time),
-                member and fit_address(member),
-                sequence,
-                fit_identity(identity),
-            ),
+            lambda: self._events.on_receipt(fit_id(network_id), receipt, _time(time), sequence),
+        )
+
+    def on_member_receipts(self, told: MemberReceipts, sequence: int) -> None:
+        self._tell(
+            "receipts of members",
+            lambda: self._events.on_member_receipts(fit_member_receipts(told), sequence),
         )
 
     def on_incoming(self, message: Incoming) -> None:

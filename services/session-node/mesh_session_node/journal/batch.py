@@ -28,9 +28,9 @@ from mesh_session_node.journal.rows import (
     InboundMessage,
     InPlace,
     MediaUse,
-    MemberReceipt,
     OutboundMessage,
     PersonIdentity,
+    ReceiptPart,
     Row,
     SessionSnapshot,
     StatusChange,
@@ -55,7 +55,6 @@ class Columns:
         self._event_accounts: list[int] = []
         self._events: list[Event] = []
         self._event_gates: list[tuple[MergedStatus, int | None] | None] = []
-        self._event_receipts: list[int | None] = []
         self._states: dict[AccountRef, tuple[int, bytes]] = {}
         self._driver_rows: dict[tuple[int, str | None], tuple[Any, ...]] = {}
         self._inbound: list[tuple[Any, ...]] = []
@@ -71,8 +70,7 @@ class Columns:
         self._marks: list[tuple[Any, ...]] = []
         self._uses: list[tuple[Any, ...]] = []
         self._people: dict[tuple[int, str], tuple[Any, ...]] = {}
-        self._receipts: list[tuple[Any, ...]] = []
-        self._receipts_told: set[tuple[UUID, str, int]] = set()
+        self._parts: list[tuple[Any, ...]] = []
         accounts = self._accounts
         for owner, what in units:
             row = accounts.get(owner)
@@ -122,13 +120,11 @@ class Columns:
         account: int,
         event: Event,
         status: tuple[MergedStatus, int | None] | None = None,
-        receipt: int | None = None,
     ) -> None:
         """An event, and what it tells of: it is stored only if that is news."""
         self._event_accounts.append(account)
         self._events.append(event)
         self._event_gates.append(status)
-        self._event_receipts.append(receipt)
 
     def _credential(self, owner: AccountRef, account: int, credential: Credential) -> None:
         self._states[owner] = (account, credential.blob)
@@ -194,18 +190,11 @@ class Columns:
     def _person(self, _owner: AccountRef, account: int, p: PersonIdentity) -> None:
         self._people[account, p.person] = (account, *_PERSON(p))
 
-    def _receipt(self, _owner: AccountRef, account: int, r: MemberReceipt) -> None:
-        told = r.message, r.member, r.status
-        if told in self._receipts_told:
-            return  # it was offered again
-        self._receipts_told.add(told)
-        self._receipts.append((account, *_RECEIPT(r)))
-        if r.event is not None:
-            self._add_event(account, r.event, receipt=len(self._receipts))
+    def _receipt_part(self, _owner: AccountRef, account: int, r: ReceiptPart) -> None:
+        self._parts.append((account, r.message, r.part, r.receipts))
 
 
-# In the order of the fields of journal_inbound, journal_place, journal_session, journal_disconnect and
-# journal_receipt
+# In the order of the fields of journal_inbound, journal_place, journal_session and journal_disconnect
 _INBOUND = attrgetter(
     "id",
     "network_id",
@@ -222,7 +211,6 @@ _CHAT = attrgetter(*ChatChange.__struct_fields__)
 _FLAGS = [1 + ChatChange.__struct_fields__.index(field) for field in ("deleted", "cleared")]
 _DISCONNECT = attrgetter("id", "cause", "detail", "node", "connect_time", "disconnect_time")
 _PERSON = attrgetter(*PersonIdentity.__struct_fields__)
-_RECEIPT = attrgetter("message", "member", "status", "time")
 _ADD: dict[type, Callable[[Columns, AccountRef, int, Any], None]] = {
     StatusChange: Columns._status,
     Event: Columns._event,
@@ -241,8 +229,8 @@ _ADD: dict[type, Callable[[Columns, AccountRef, int, Any], None]] = {
     FetchDone: Columns._fetch_done,
     FetchRetry: Columns._fetch_retry,
     MediaUse: Columns._media_use,
-    MemberReceipt: Columns._receipt,
     PersonIdentity: Columns._person,
+    ReceiptPart: Columns._receipt_part,
 }
 
 
@@ -316,7 +304,6 @@ COLUMNS = (
         lambda gates: [gate and gate[0].become(gate[1]) for gate in gates],
         True,
     ),
-    Column("e_receipt", "int[]", attrgetter("_event_receipts"), list, True),
     Column("c_acc", "int[]", _states, lambda states: [account for account, _ in states]),
     Column("c_blob", "bytea[]", _states, lambda states: [blob for _, blob in states]),
     Column("inbound", "journal_inbound[]", attrgetter("_inbound")),
@@ -327,7 +314,7 @@ COLUMNS = (
     Column("fetches", "journal_fetch[]", lambda columns: columns._fetches.values()),
     Column("marks", "journal_mark[]", attrgetter("_marks")),
     Column("people", "journal_person[]", lambda columns: columns._people.values()),
-    Column("receipts", "journal_receipt[]", attrgetter("_receipts")),
+    Column("parts", "journal_receipt_part[]", attrgetter("_parts")),
     Column("places", "journal_place[]", attrgetter("_places")),
     Column("refs", "journal_reference[]", attrgetter("_uses")),
     Column("driver_rows", "journal_driver_row[]", lambda columns: columns._driver_rows.values()),

@@ -264,14 +264,14 @@ class FetchRetry(msgspec.Struct, frozen=True, gc=False):
     due_at: int
 
 
-class MemberReceipt(msgspec.Struct, frozen=True, gc=False):
-    """How far one member of a group is; only rises. `event` is stored if it does."""
+class ReceiptPart(msgspec.Struct, frozen=True, gc=False):
+    """Members of a group who came to have a message, or a status of it; `receipts` is a serialised
+    sessionmesh.internal.v1.ReceiptPart of those of whom nothing as high was stored before.
+    """
 
     message: UUID
-    member: str
-    status: int
-    time: int
-    event: Event | None = None
+    part: UUID
+    receipts: bytes
 
 
 class PersonIdentity(msgspec.Struct, frozen=True, gc=False):
@@ -306,7 +306,7 @@ Row = (
     | FetchDone
     | FetchRetry
     | MediaUse
-    | MemberReceipt
+    | ReceiptPart
     | PersonIdentity
 )
 """What `Journal.write` and `Journal.post` take."""

@@ -20,9 +20,9 @@ from mesh_session_node.journal.outcomes import COMMITTED, Outcome, Poison
 from mesh_session_node.journal.rows import (
     AccountRef,
     Event,
-    MemberReceipt,
     OutboundMessage,
     PersonIdentity,
+    ReceiptPart,
     Row,
     StatusChange,
 )
@@ -305,4 +305,4 @@ _MAX_BATCH_BYTES = 4 * 1024 * 1024  # by `size_of`: what Postgres stores well wi
 _TRIES = 5  # of a unit alone, before the database is asked whether it is quick with others
 _MAX_ERROR = 500
 _HOLD_SECONDS = 0.1
-_HELD = frozenset({StatusChange, Event, MemberReceipt, PersonIdentity})
+_HELD = frozenset({StatusChange, Event, ReceiptPart, PersonIdentity})

@@ -6,12 +6,14 @@ Everything here is synchronous: it runs in the callback of the link or of the jo
 from __future__ import annotations
 
 import time
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Protocol
 
 import structlog
 
 from mesh_core.errors import MeshError
+from mesh_core.ids import new_uuid
 from mesh_core.telemetry import tracing
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
@@ -24,13 +26,16 @@ from mesh_session_node.drivers.interface.content import (
     person_of,
 )
 from mesh_session_node.drivers.interface.outcomes import Failure, Receipt
-from mesh_session_node.journal import MemberReceipt, StatusChange
-from mesh_session_node.outbound.member_receipts import TOLD
+from mesh_session_node.drivers.interface.receipts import MemberReceipts
+from mesh_session_node.journal import Event, ReceiptPart, Row, StatusChange
+from mesh_session_node.outbound.member_events import MAX_MEMBERS, MAX_SHOWN, ShownMembers
+from mesh_session_node.outbound.member_receipts import STATUS_OF, TOLD
 from mesh_session_node.outbound.outgoing import Outgoing
 from mesh_session_node.outbound.receipts import LateReceipts, ReceiptAcks
 from mesh_session_node.outbound.sent import MAX_DELIVERED, SentCache
 from mesh_session_node.outbound.statuses import end_unsent, status_event
 from mesh_session_node.outbound.waiters import Waiters
+from sessionmesh.internal.v1 import receipt_record_pb2
 from sessionmesh.v1 import message_pb2 as pb
 
 logger = structlog.get_logger(__name__)
@@ -40,11 +45,6 @@ MAX_IN_FLIGHT = 512
 MAX_IN_FLIGHT_BYTES = 2 * 1024 * 1024
 """What is stored of those, in bytes: one more message goes as long as there are fewer."""
 MAX_ATTEMPTS = 50
-_STATUS_OF = {
-    Receipt.DELIVERED: pb.MESSAGE_STATUS_DELIVERED,
-    Receipt.READ: pb.MESSAGE_STATUS_READ,
-    Receipt.PLAYED: pb.MESSAGE_STATUS_PLAYED,
-}
 _FAILED_FOR = {
     Failure.UNKNOWN_RECIPIENT: pb.FAILURE_REASON_UNKNOWN_RECIPIENT,
     Failure.NOT_A_MEMBER: pb.FAILURE_REASON_NOT_A_MEMBER,
@@ -61,6 +61,8 @@ _FAILED_FOR = {
 }
 _RETRYABLE = frozenset({Failure.RATE_LIMITED, Failure.RATCHET, Failure.BLOB_GONE, Failure.NOT_SENT})
 _LEAST_PAUSE_SECONDS = 0.5
+_NEWS_AT_ONCE = 256
+"""Of people, in one row set."""
 
 
 class Queue(Protocol):
@@ -85,7 +87,9 @@ class MessagesInFlight:
     __slots__ = (
         "_acks",
         "_bytes",
+        "_gathering",
         "_late",
+        "_members",
         "_queue",
         "_receipts_upto",
         "_waiters",
@@ -110,6 +114,8 @@ class MessagesInFlight:
         self._waiters = waiters
         self._late = late
         self._acks = acks
+        self._gathering = acks.gathering
+        self._members: ShownMembers | None = None
         self._receipts_upto = 0
 
     @property
@@ -225,103 +231,146 @@ class MessagesInFlight:
         if state is not None and state.ratchet is not None:
             state.ratchet.skip()
 
-    def on_receipt(
-        self,
-        network_id: str,
-        receipt: Receipt,
-        micros: int,
-        member: str,
-        sequence: int,
-        identity: Identity | None = None,
-    ) -> None:
-        """What became of it. `sequence` counts the receipts that the network wants to be acknowledged. What
-        members of groups confirm may be handled a little later, in its order.
+    def on_receipt(self, network_id: str, receipt: Receipt, micros: int, sequence: int) -> None:
+        """What became of it in a chat of two. `sequence` counts the receipts that the network wants to be
+        acknowledged.
         """
-        spread = self._acks.spread
-        if member or spread.holds(self):
-            of_member = partial(self._receipt, network_id, receipt, micros, member, sequence, identity)
-            spread.handle(self, of_member)
-        else:
-            self._receipt(network_id, receipt, micros, member, sequence, identity)
-
-    def _receipt(
-        self,
-        network_id: str,
-        receipt: Receipt,
-        micros: int,
-        member: str,
-        sequence: int,
-        identity: Identity | None,
-    ) -> None:
         if self.context.closed:  # whoever has the account now is told again
             return
-        sent = self.sent
-        if identity is not None and TOLD.is_new(self.context.ref.uuid, member, identity):
-            context = self.context
-            context.people.learn(member, identity)
-            if news := context.people.news:
-                context.host.journal.post(context.ref, *news)
-                context.people.stored()
-        out = sent.find(network_id)
+        out = self._sent(network_id, micros)
+        if out is None:
+            self._late.add(self, network_id, receipt, micros)
+        else:
+            sent = self.sent
+            if receipt is not Receipt.DELIVERED or len(sent) > MAX_DELIVERED:
+                sent.remove(network_id)
+            self.receipted(out, receipt, micros)
+        self._numbered(sequence)
+
+    def on_member_receipts(self, told: MemberReceipts, sequence: int) -> None:
+        """What became of it at members of a group, or at those who see a post; `sequence` as above."""
+        if self.context.closed or not told.members:
+            return
+        self._learn(told.identities)
+        heard = self._gathering.find(self, told.network_id)
+        if heard is None:
+            out = self._sent(told.network_id, told.times[0])
+            if out is not None and not out.heard:
+                out.heard = True
+                heard = self._gathering.begin(self, out)
+        if heard is None:
+            self._late.add(self, told.network_id, told.receipt, told.times[0], told)
+        else:
+            self._gathering.take(self, heard, STATUS_OF[told.receipt], told.members, told.times)
+        self._numbered(sequence)
+
+    def _sent(self, network_id: str, micros: int) -> Outgoing | None:
+        """A message that was sent lately."""
+        out = self.sent.find(network_id)
         if out is None and network_id in self.messages:  # its acknowledgement is lost
             self.on_ack(network_id, micros)
-            out = sent.find(network_id)
-        if out is None:
-            self._late.add(self, network_id, receipt, micros, member)
-        else:
-            if not member and (receipt is not Receipt.DELIVERED or len(sent) > MAX_DELIVERED):
-                sent.remove(network_id)
-            self.receipted(out, receipt, micros, member, identity=identity)
+            out = self.sent.find(network_id)
+        return out
+
+    def _numbered(self, sequence: int) -> None:
         if sequence > self._receipts_upto:
             self._receipts_upto = sequence
             self._acks.posted(self.context, sequence)
 
-    def receipted(
-        self,
-        out: Outgoing,
-        receipt: Receipt,
-        micros: int,
-        member: str,
-        *,
-        late: bool = False,
-        identity: Identity | None = None,
-    ) -> None:
-        """Store a receipt of a known message; `member` is the group's member whose it is, and `identity` who
-        that is. A `late` one may have been stored before.
-        """
-        context, status = self.context, _STATUS_OF[receipt]
-        if not member:
-            if status <= out.receipted:
-                return  # it was offered again
-            out.receipted = status
-        if receipt is Receipt.DELIVERED:
-            metrics.DELIVERED.inc()
-        if tracing.is_sampled(out.traceparent):
-            attributes = {"messaging.message.id": out.id, "mesh.receipt": receipt.name}
-            tracing.start_span(
-                "mesh.driver.receipt", kind="consumer", parent=out.traceparent, attributes=attributes
-            ).end()
-        if not member:
-            event = status_event(context, out, status, micros)
-            change = StatusChange(out.uuid, status, micros, event, again=late)
-            context.host.journal.post(context.ref, change)
-            return
-        who = context.people.find(member)
+    def _learn(self, identities: Mapping[str, Identity]) -> None:
+        context, people = self.context, self.context.people
+        for member, identity in identities.items():
+            if TOLD.is_new(context.ref.uuid, member, identity):
+                people.learn(member, identity)
+                if len(people.news) >= _NEWS_AT_ONCE:
+                    context.host.journal.post(context.ref, *people.news)
+                    people.stored()
+            self._show(member, identity)
+        if identities and (news := people.news):
+            context.host.journal.post(context.ref, *news)
+            people.stored()
+
+    def _show(self, member: str, identity: Identity | None = None) -> None:
+        who = self.context.people.find(member)
         if identity is not None and not who.display_name:  # it may be one of more members than are remembered
             who = person_of(member, identity)
-        event = status_event(context, out, status, micros, member=who)
-        stored = MemberReceipt(out.uuid, member, status, micros, event)
-        if status > out.receipted or late:
-            out.receipted = status
-            context.host.journal.post(context.ref, stored, StatusChange(out.uuid, status, micros))
-        else:  # the message says so already, since another member
-            context.host.journal.post(context.ref, stored)
+        if self._members is None or len(self._members) >= MAX_SHOWN:
+            self._members = ShownMembers()
+        self._members.show(member, who)
+
+    def receipted(self, out: Outgoing, receipt: Receipt, micros: int, *, late: bool = False) -> None:
+        """Store a receipt of a known message. A `late` one may have been stored before."""
+        context, status = self.context, STATUS_OF[receipt]
+        if status <= out.receipted:
+            return  # it was offered again
+        out.receipted = status
+        if receipt is Receipt.DELIVERED:
+            metrics.DELIVERED.inc()
+        _trace_receipt(out, receipt.name)
+        event = status_event(context, out, status, micros)
+        change = StatusChange(out.uuid, status, micros, event, again=late)
+        context.host.journal.post(context.ref, change)
+
+    def receipted_by(
+        self, out: Outgoing, told: MemberReceipts, stored: Sequence[tuple[int, Sequence[str]]]
+    ) -> None:
+        """The same for members of a group; `stored` says who of them is known to have which status."""
+        heard = self._gathering.find(self, out.network_id)
+        if heard is None:
+            heard = self._gathering.begin(self, out)
+            for status, members in stored:
+                heard.stored(status, members)
+            self._gathering.counted(heard)
+        self._gathering.take(self, heard, STATUS_OF[told.receipt], told.members, told.times)
+
+    def confirmed(self, out: Outgoing, held: Mapping[int, Mapping[str, int]]) -> None:
+        """Store and tell, by status and member, since when each has a message."""
+        context, rows = self.context, list[Row]()
+        for number, members in held.items():
+            status = pb.MessageStatus.ValueType(number)
+            if status == pb.MESSAGE_STATUS_DELIVERED:
+                metrics.DELIVERED.inc(len(members))
+            _trace_receipt(out, pb.MessageStatus.Name(status))
+            part = receipt_record_pb2.ReceiptPart(
+                status=status, members=members.keys(), times=members.values()
+            )
+            rows.append(ReceiptPart(out.uuid, new_uuid(), part.SerializeToString()))
+            rows += self._events_of(out, status, members)
+            if status > out.receipted:  # else the message says so already, since another member
+                out.receipted = status
+                rows.append(StatusChange(out.uuid, status, min(members.values())))
+        if rows:
+            context.host.journal.post(context.ref, *rows)
+
+    def _events_of(
+        self, out: Outgoing, status: pb.MessageStatus.ValueType, members: Mapping[str, int]
+    ) -> Iterator[Event]:
+        shown = self._members
+        for member in members if shown is None else shown.unknown([*members]):
+            self._show(member)
+        shown, pairs = self._members, iter(members.items())
+        while shown is not None and (some := dict(islice(pairs, MAX_MEMBERS))):
+            only = self.context.people.find(next(iter(some))) if len(some) == 1 else None
+            pieces = shown.serialised(some)
+            yield status_event(self.context, out, status, max(some.values()), member=only, members=pieces)
+
+    def close(self) -> None:
+        """Post what is held of receipts: somebody else has the account from now on."""
+        self._gathering.close(self)
 
     def link_gone(self) -> None:
         """What the network has not acknowledged is sent again after the next login, under the same ids."""
         for out in self.clear():
             _end_span(out, "connection lost")
             self._queue.put_back(out)
+
+
+def _trace_receipt(out: Outgoing, receipt: str) -> None:
+    if tracing.is_sampled(out.traceparent):
+        attributes = {"messaging.message.id": out.id, "mesh.receipt": receipt}
+        tracing.start_span(
+            "mesh.driver.receipt", kind="consumer", parent=out.traceparent, attributes=attributes
+        ).end()
 
 
 def _end_span(out: Outgoing, problem: str = "") -> None:

@@ -25,6 +25,7 @@ class Outgoing:
         "due",
         "event_base",
         "expire",
+        "heard",
         "id",
         "network_id",
         "order",
@@ -71,6 +72,8 @@ class Outgoing:
         """Bytes that are stored of it."""
         self.room: Room | None = None
         """Where it takes room, while it may still be sent."""
+        self.heard = False
+        """What members of its group confirm was heard of since it was sent."""
         self.receipted = 0
         """The last status that a receipt gave it, as far as is known here; of groups, that of no member."""
         self.reservation: Reservation | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,8 +17,9 @@ from mesh_core.signal import Signal
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.drivers.interface.driver import Link
 from mesh_session_node.drivers.interface.outcomes import Receipt
+from mesh_session_node.drivers.interface.receipts import MemberReceipts
 from mesh_session_node.journal import Journal
-from mesh_session_node.outbound.member_receipts import Spread
+from mesh_session_node.outbound.member_receipts import Gathering
 from mesh_session_node.outbound.outgoing import Outgoing
 from mesh_session_node.store.messages import MessageStore
 from sessionmesh.v1 import message_pb2
@@ -31,10 +33,13 @@ class ReceiptTarget(Protocol):
     @property
     def context(self) -> SessionContext: ...
 
-    def receipted(
-        self, out: Outgoing, receipt: Receipt, micros: int, member: str, *, late: bool = False
-    ) -> None:
+    def receipted(self, out: Outgoing, receipt: Receipt, micros: int, *, late: bool = False) -> None:
         """Store a receipt of this message; a `late` one may have been stored before."""
+
+    def receipted_by(
+        self, out: Outgoing, told: MemberReceipts, stored: Sequence[tuple[int, Sequence[str]]]
+    ) -> None:
+        """Store receipts of members; `stored` says who of them is known to have which status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,7 @@ class _Late:
     message: UUID
     receipt: Receipt
     micros: int
-    member: str
+    told: MemberReceipts | None
 
 
 class LateReceipts:
@@ -57,12 +62,21 @@ class LateReceipts:
         self._resolved = Signal()
         self._wake = asyncio.Event()
 
-    def add(self, target: ReceiptTarget, network_id: str, receipt: Receipt, micros: int, member: str) -> None:
-        """A receipt, at microseconds since the epoch; one for a message that is not ours is ignored."""
+    def add(
+        self,
+        target: ReceiptTarget,
+        network_id: str,
+        receipt: Receipt,
+        micros: int,
+        told: MemberReceipts | None = None,
+    ) -> None:
+        """A receipt, at microseconds since the epoch, or what is `told` of members; one for a message that is
+        not ours is ignored.
+        """
         message = target.context.driver.message_of(network_id)
         if message is not None:
             self._added += 1
-            self._waiting[target].append(_Late(self._added, message, receipt, micros, member))
+            self._waiting[target].append(_Late(self._added, message, receipt, micros, told))
             self._wake.set()
 
     async def posted(self) -> None:
@@ -101,6 +115,8 @@ class LateReceipts:
         context = target.context
         rows = await self._messages.messages(context.ref.uuid, {late.message for late in receipts})
         stored, found = {row["id"]: row for row in rows}, dict[UUID, Outgoing]()
+        of_members = {late.message for late in receipts if late.told is not None and late.message in stored}
+        heard = await self._messages.receipts.heard(of_members) if of_members else {}
         for late in receipts:
             if context.closed:
                 return
@@ -111,7 +127,10 @@ class LateReceipts:
                     request = message_pb2.SendMessageRequest.FromString(row["content"])
                     out = Outgoing(row["id"], row["network_id"], row["chat"], request, row["traceparent"])
                     found[late.message] = out
-                target.receipted(out, late.receipt, late.micros, late.member, late=True)
+                if late.told is None:
+                    target.receipted(out, late.receipt, late.micros, late=True)
+                else:
+                    target.receipted_by(out, late.told, heard.get(late.message, ()))
             except Exception:
                 logger.exception("a receipt is lost", account_id=context.id, message=str(late.message))
 
@@ -124,7 +143,7 @@ class ReceiptAcks:
     def __init__(self, journal: Journal, late: LateReceipts) -> None:
         self._journal = journal
         self._late = late
-        self.spread = Spread()
+        self.gathering = Gathering()
         """What receipts of groups' members pass before they are posted."""
         self._upto: dict[SessionContext, tuple[Link | None, int]] = {}
         self._wake = asyncio.Event()
@@ -142,6 +161,7 @@ class ReceiptAcks:
             self._wake.clear()
             upto, self._upto = self._upto, {}
             await self._late.posted()
+            await self.gathering.post_all()
             try:
                 await self._journal.flush()
             except MeshError:  # the journal has stopped: the network offers the receipts again

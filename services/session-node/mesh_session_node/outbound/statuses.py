@@ -7,6 +7,7 @@ import time
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.journal import Event, StatusChange
+from mesh_session_node.outbound.member_events import status_with
 from mesh_session_node.outbound.outgoing import Outgoing
 from mesh_session_node.outbound.waiters import Waiters
 from sessionmesh.v1 import message_pb2 as pb
@@ -23,13 +24,17 @@ def status_event(
     code: int | None = None,
     detail: str = "",
     member: Person | None = None,
+    members: bytes = b"",
 ) -> Event:
-    """The event of a message's new status; `member` is the group's member whose receipt it is."""
+    """The event of a message's new status. `member` is the group's member whose receipt it is, where it is
+    one; `members` are all of them, serialised.
+    """
     events, base = context.events, out.event_base
     if base is None:
         base = events.message_base(out.id, out.network_id, out.request, out.traceparent, context.people)
         out.event_base = base
-    return events.status(base, status, micros, failure=failure, code=code, detail=detail, member=member)
+    event = events.status(base, status, micros, failure=failure, code=code, detail=detail, member=member)
+    return Event(event.id, event.type, event.body + status_with(members)) if members else event
 
 
 def end_unsent(

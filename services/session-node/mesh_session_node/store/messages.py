@@ -14,6 +14,7 @@ from mesh_core.database.callers import SEARCH_SECONDS
 from mesh_core.database.reads import Reads, searched
 from mesh_core.database.requests import Method
 from mesh_core.paging import MAX_BYTES
+from mesh_session_node.store.receipts import ReceiptStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class MessageStore:
 
     def __init__(self, pool: Reads) -> None:
         self._pool = pool
+        self.receipts = ReceiptStore(pool)
 
     async def message(self, account: UUID, message: UUID) -> Record | None:
         """One message's row."""
@@ -120,12 +122,6 @@ class MessageStore:
         }
         return await self._pool.fetch(_IDENTITIES, account, [*addresses], *named.values())
 
-    async def receipts(self, message: UUID, after: str, limit: int) -> list[Record]:
-        """At most `limit` receipts of a group's members whose addresses are behind `after`: member, status,
-        time.
-        """
-        return await self._pool.fetch(_RECEIPTS, message, after, limit)
-
 
 # What strangers once said of their clocks may be stored as times that no program can hold.
 _TIMES = ", ".join(
@@ -148,5 +144,3 @@ _IDENTITIES = """SELECT phone, user_id, hidden_id, username, display_name FROM p
   WHERE account = $1 AND (person = ANY ($2) OR phone <> '' AND phone = ANY ($3)
     OR hidden_id <> '' AND hidden_id = ANY ($4) OR username <> '' AND username = ANY ($5))
   ORDER BY update_time DESC LIMIT 5000"""
-_RECEIPTS = """SELECT member, status, time FROM message_receipt WHERE message = $1 AND member > $2 COLLATE "C"
-  ORDER BY member COLLATE "C" LIMIT $3"""

@@ -63,6 +63,7 @@ type Device struct {
 	recalling   map[uint64]chan *internalv1.MessageRead
 	queue       queue
 	receipts    receipts
+	members     memberReceipts
 	notices     notices
 	contactNews contactNews
 	resending   aside

@@ -176,17 +176,15 @@ func (d *Device) onReceipt(said *events.Receipt) bool {
 	if !known || said.IsFromMe || len(said.MessageIDs) == 0 {
 		return true
 	}
-	receipt := &internalv1.MessageReceipt{
-		NetworkMessageIds: said.MessageIDs[:min(len(said.MessageIDs), maxReceiptIDs)], Receipt: kind, Time: timestamppb.New(said.Timestamp), Chat: d.addressOf(said.Chat, types.EmptyJID),
-	}
 	if said.IsGroup {
-		receipt.Member = d.addressOf(said.Sender, said.SenderAlt)
-	} else {
-		receipt.Chat = d.addressOf(said.Chat, said.SenderAlt)
+		return d.onMemberReceipt(said, kind)
 	}
-	receipt.Identity = d.identityOf(said.Sender, said.SenderAlt, "")
+	receipt := &internalv1.MessageReceipt{
+		NetworkMessageIds: said.MessageIDs[:min(len(said.MessageIDs), maxReceiptIDs)], Receipt: kind, Time: timestamppb.New(said.Timestamp), Chat: d.addressOf(said.Chat, said.SenderAlt),
+	}
 	receipt.Sequence = d.receipts.number(said.Type, said.MessageIDs[0])
 	later := receipt.Sequence != 0
+	d.members.tell(d)
 	d.say(&internalv1.RunResponse{Response: &internalv1.RunResponse_Receipt{Receipt: receipt}})
 	d.receipts.wait(d.ctx)
 	return !later

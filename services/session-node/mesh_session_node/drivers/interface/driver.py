@@ -25,6 +25,7 @@ from mesh_session_node.drivers.interface.media_limits import MediaLimits
 from mesh_session_node.drivers.interface.notices import Notice
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure, Receipt
 from mesh_session_node.drivers.interface.pairing import Pairing
+from mesh_session_node.drivers.interface.receipts import MemberReceipts
 from mesh_session_node.drivers.interface.state import DriverState, StateRows
 from sessionmesh.v1 import message_pb2, server_pb2, session_pb2
 
@@ -183,18 +184,14 @@ class LinkEvents(Protocol):
         `code` is its number of the failure, where it has one.
         """
 
-    def on_receipt(
-        self,
-        network_id: str,
-        receipt: Receipt,
-        time: int,
-        member: str,
-        sequence: int,
-        identity: Identity | None = None,
-    ) -> None:
-        """What became of a message. `member` is the address of the group's member whose receipt it is, "" in
-        a chat of two, and `identity` who that is. `sequence` rises from receipt to receipt; 0 when the
+    def on_receipt(self, network_id: str, receipt: Receipt, time: int, sequence: int) -> None:
+        """What became of a message in a chat of two. `sequence` rises from receipt to receipt; 0 when the
         network wants no acknowledgement of it, or counts it with the next one.
+        """
+
+    def on_member_receipts(self, told: MemberReceipts, sequence: int) -> None:
+        """What became of a message at members of its group, or at those who see a post: of as many at once as
+        the network tells of. `sequence` is as in `on_receipt`.
         """
 
     def on_incoming(self, message: Incoming) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Mapping, MutableMapping, Sequence
 from hashlib import sha256
 
 from mesh_session_node.drivers.interface.content import Blob, Identity, Incoming, OutgoingMessage
@@ -18,6 +18,7 @@ from mesh_session_node.drivers.interface.outcomes import (
     Failure,
     Receipt,
 )
+from mesh_session_node.drivers.interface.receipts import MemberReceipts
 from mesh_session_node.drivers.memory.actions import MemoryActions
 from mesh_session_node.drivers.memory.channel_actions import MemoryChannel
 from mesh_session_node.drivers.memory.state import MemoryState
@@ -102,8 +103,26 @@ class MemoryLink(MemoryActions):
         identity: Identity | None = None,
     ) -> None:
         """Tell what became of a message."""
+        if member:
+            self.receipts([member], network_id, receipt, at=at, sequence=sequence, identity=identity)
+        elif self._events is not None:
+            self._events.on_receipt(network_id, receipt, _time(at), sequence)
+
+    def receipts(
+        self,
+        members: Sequence[str],
+        network_id: str,
+        receipt: Receipt = Receipt.DELIVERED,
+        *,
+        at: int | None = None,
+        sequence: int = 0,
+        identity: Identity | None = None,
+    ) -> None:
+        """Tell what became of a message at these members of its group; `identity` is the first one's."""
         if self._events is not None:
-            self._events.on_receipt(network_id, receipt, _time(at), member, sequence, identity)
+            known = {} if identity is None else {members[0]: identity}
+            told = MemberReceipts(network_id, receipt, members, [_time(at)] * len(members), known)
+            self._events.on_member_receipts(told, sequence)
 
     def receive(self, message: Incoming) -> None:
         """Bring a message."""

@@ -15,6 +15,7 @@ from mesh_core.framing import MAX_FRAME_BYTES, FrameDecoder, encode
 from mesh_session_node.drivers.interface.content import STATUS, Blob, OutgoingMessage
 from mesh_session_node.drivers.interface.driver import LinkEvents
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure
+from mesh_session_node.drivers.interface.receipts import MemberReceipts
 from mesh_session_node.drivers.simulated.asking import AppStateRead, refused
 from mesh_session_node.drivers.simulated.channel_actions import SimulatedChannelActions
 from mesh_session_node.drivers.simulated.chat_actions import SimulatedChatActions
@@ -240,15 +241,15 @@ class SimulatedLink(
         receipt = frame.receipt
         kind = RECEIPTS.get(receipt.kind)
         if self._events is not None and kind is not None:
-            told = receipt.participant_identity if receipt.HasField("participant_identity") else None
-            self._events.on_receipt(
-                receipt.id,
-                kind,
-                receipt.time_us,
-                receipt.participant,
-                receipt.sequence,
-                None if told is None else identity_of(told),
-            )
+            self._events.on_receipt(receipt.id, kind, receipt.time_us, receipt.sequence)
+
+    def _on_member_receipts(self, frame: wire.Frame) -> None:
+        told = frame.member_receipts
+        kind = RECEIPTS.get(told.kind)
+        if self._events is not None and kind is not None:
+            known = {one.participant: identity_of(one.identity) for one in told.known}
+            members = MemberReceipts(told.id, kind, told.participants, told.times_us, known)
+            self._events.on_member_receipts(members, told.sequence)
 
     def _on_reject(self, frame: wire.Frame) -> None:
         reject = frame.reject
@@ -306,6 +307,7 @@ class SimulatedLink(
 _HANDLERS = {
     "ack": SimulatedLink._on_ack,
     "receipt": SimulatedLink._on_receipt,
+    "member_receipts": SimulatedLink._on_member_receipts,
     "inbound": SimulatedLink._on_inbound,
     "pong": SimulatedLink._on_pong,
     "reject": SimulatedLink._on_reject,

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Sequence
 
 from mesh_session_node.drivers.interface.content import Blob, OutgoingMessage
 from mesh_session_node.drivers.interface.driver import LinkEvents
-from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
+from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Receipt
+from mesh_session_node.drivers.interface.receipts import MemberReceipts
 from mesh_session_node.drivers.interface.state import StateRows
 from mesh_session_node.drivers.whatsapp_web.calling import refused
 from mesh_session_node.drivers.whatsapp_web.channel_actions import WebChannelActions
@@ -239,11 +240,20 @@ class WebLink(
         if receipt is None:
             self.acknowledge_receipts(told.sequence)
             return
-        identity = identity_of(told.identity) if told.HasField("identity") else None
         *others, last = told.network_message_ids
         for network_id in others:
-            self._events.on_receipt(network_id, receipt, micros(told.time), told.member, 0, identity)
-        self._events.on_receipt(last, receipt, micros(told.time), told.member, told.sequence, identity)
+            self._told_of(network_id, receipt, told, 0)
+        self._told_of(last, receipt, told, told.sequence)
+
+    def _told_of(self, network_id: str, receipt: Receipt, told: pb.MessageReceipt, sequence: int) -> None:
+        if self._events is None:
+            return
+        if not told.members:
+            self._events.on_receipt(network_id, receipt, micros(told.time), sequence)
+            return
+        known = {one.member: identity_of(one.identity) for one in told.known}
+        members = MemberReceipts(network_id, receipt, told.members, told.member_times, known)
+        self._events.on_member_receipts(members, sequence)
 
     def _on_restrictions(self, response: pb.RunResponse) -> None:
         if self._events is not None:
