@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
+from unittest.mock import AsyncMock, MagicMock
 
 from asyncpg.pgproto.pgproto import UUID
 
@@ -139,6 +140,8 @@ class MemoryMessages:
         self.rows: list[dict[str, Any]] = []
         self.people: list[PersonIdentity] = []
         """Who people are, as it is stored: what was told last is last."""
+        self.receipts = MagicMock(heard=AsyncMock(return_value={}))
+        """What is stored of members."""
         self.unavailable = False
         """While set, the database does not answer."""
 

@@ -9,6 +9,7 @@ import pytest
 from mesh_core.ids import new_uuid
 from mesh_session_node.drivers.interface.content import Identity, network_id_of
 from mesh_session_node.drivers.interface.outcomes import Receipt
+from mesh_session_node.drivers.interface.receipts import MemberReceipts
 from mesh_session_node.journal import Event, ReceiptPart, StatusChange
 from mesh_session_node.outbound.receipts import LateReceipts, ReceiptAcks
 from sessionmesh.internal.v1 import receipt_record_pb2
@@ -273,6 +274,29 @@ async def test_a_late_receipt_is_stored_for_the_message_that_is_looked_up(accoun
     assert (change.status, change.time) == (pb.MESSAGE_STATUS_READ, 5)
     assert change.event is not None
     assert event_pb2.Event.FromString(change.event.body).message_status.message_id == out.id
+
+
+async def test_late_receipts_of_members_are_told_where_they_say_more_than_is_stored(
+    account: OneAccount, clock: Clock
+) -> None:
+    await account.connected()
+    out = await account.send()
+    account.messages.add(out.uuid, out.network_id, pb.DIRECTION_OUTBOUND, out.request.SerializeToString())
+    stored = {out.uuid: [(pb.MESSAGE_STATUS_DELIVERED, ["user:1"]), (pb.MESSAGE_STATUS_READ, ["user:2"])]}
+    account.messages.receipts.heard.return_value = stored
+    late = LateReceipts(cast("Any", account.messages))
+    account.host.spawn("late receipts", late.run())
+    for receipt in (Receipt.DELIVERED, Receipt.READ):
+        members = ["user:1", "user:2"] if receipt is Receipt.READ else ["user:1", "user:2", "user:3"]
+        confirmed = MemberReceipts(out.network_id, receipt, members, [5] * len(members), {})
+        late.add(account.session.sender.in_flight, out.network_id, receipt, 5, confirmed)
+    await account.settle()
+    await clock.skip(0.2)
+    events = await told(account, clock)
+    assert [(event.status, [one.member.address for one in event.members]) for event in events] == [
+        (pb.MESSAGE_STATUS_DELIVERED, ["user:3"]),
+        (pb.MESSAGE_STATUS_READ, ["user:1"]),
+    ]
 
 
 @pytest.mark.parametrize(
