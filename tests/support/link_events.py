@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from mesh_session_node.drivers.interface.content import Identity, Incoming, OutgoingMessage
 from mesh_session_node.drivers.interface.driver import Link
 from mesh_session_node.drivers.interface.notices import Notice
-from mesh_session_node.drivers.interface.outcomes import End, Failure, Receipt
-from mesh_session_node.drivers.interface.receipts import MemberReceipts
+from mesh_session_node.drivers.interface.outcomes import End, Failure, MemberReceipts, Receipt
 from mesh_session_node.drivers.interface.state import StateUnavailable
 from sessionmesh.v1 import session_pb2
 

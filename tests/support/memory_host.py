@@ -22,8 +22,7 @@ from mesh_session_node.context.account_settings import AccountSettings, settings
 from mesh_session_node.context.context import Counters, SessionContext, SessionSettings
 from mesh_session_node.context.events import EventMaker
 from mesh_session_node.context.proxies import Proxies
-from mesh_session_node.drivers.interface.outcomes import Receipt
-from mesh_session_node.drivers.interface.receipts import MemberReceipts
+from mesh_session_node.drivers.interface.outcomes import MemberReceipts, Receipt
 from mesh_session_node.drivers.interface.state import DriverState, StateUnavailable
 from mesh_session_node.drivers.memory.driver import MemoryDriver
 from mesh_session_node.drivers.memory.state import MemoryState

@@ -5,15 +5,14 @@ from __future__ import annotations
 import time
 
 from mesh_session_node.drivers.interface.content import Identity
-from mesh_session_node.drivers.interface.outcomes import Receipt
-from mesh_session_node.drivers.interface.receipts import MAX_MEMBERS, MemberReceipts
+from mesh_session_node.drivers.interface.outcomes import MAX_MEMBERS, MemberReceipts, Receipt
 from mesh_session_node.inbound.fitting_receipts import FitAddresses, fit_member_receipts
 
 ANN, BOB = "phone:+4915112345678", "hidden:7"
 
 
-def told(members: list[str], times: list[int], **identities: Identity) -> MemberReceipts:
-    return MemberReceipts("M1", Receipt.READ, members, times, {ANN: one for one in identities.values()})
+def told(members: list[str], times: list[int], ann: Identity | None = None) -> MemberReceipts:
+    return MemberReceipts("M1", Receipt.READ, members, times, {} if ann is None else {ANN: ann})
 
 
 def test_what_is_fit_stays_as_it_is() -> None:

@@ -8,8 +8,7 @@ import pytest
 
 from mesh_core.ids import new_uuid
 from mesh_session_node.drivers.interface.content import Identity, network_id_of
-from mesh_session_node.drivers.interface.outcomes import Receipt
-from mesh_session_node.drivers.interface.receipts import MemberReceipts
+from mesh_session_node.drivers.interface.outcomes import MemberReceipts, Receipt
 from mesh_session_node.journal import Event, ReceiptPart, StatusChange
 from mesh_session_node.outbound.receipts import LateReceipts, ReceiptAcks
 from sessionmesh.internal.v1 import receipt_record_pb2

@@ -18,9 +18,8 @@ from mesh_session_node.context.driver_rows import seal_rows
 from mesh_session_node.drivers.interface.content import Identity, Incoming, OutgoingMessage
 from mesh_session_node.drivers.interface.driver import Link
 from mesh_session_node.drivers.interface.notices import Notice
-from mesh_session_node.drivers.interface.outcomes import End, Failure, Receipt
+from mesh_session_node.drivers.interface.outcomes import End, Failure, MemberReceipts, Receipt
 from mesh_session_node.drivers.interface.pairing import Paired
-from mesh_session_node.drivers.interface.receipts import MemberReceipts
 from mesh_session_node.drivers.interface.state import DriverState
 from mesh_session_node.inbound import by_settings
 from mesh_session_node.inbound.border import Border

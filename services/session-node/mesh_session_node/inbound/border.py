@@ -18,8 +18,14 @@ from prometheus_client import Counter
 from mesh_session_node.drivers.interface.content import Identity, Incoming, OutgoingMessage
 from mesh_session_node.drivers.interface.driver import Link, LinkEvents
 from mesh_session_node.drivers.interface.notices import Notice, UnknownNotice
-from mesh_session_node.drivers.interface.outcomes import MAX_DETAIL, End, Failure, Receipt, bounded_seconds
-from mesh_session_node.drivers.interface.receipts import MemberReceipts
+from mesh_session_node.drivers.interface.outcomes import (
+    MAX_DETAIL,
+    End,
+    Failure,
+    MemberReceipts,
+    Receipt,
+    bounded_seconds,
+)
 from mesh_session_node.inbound.bounds import MAX_ENTRIES, fit, fit_id, fit_text, fit_time
 from mesh_session_node.inbound.fitting import fit_identity, fit_incoming, placeholder
 from mesh_session_node.inbound.fitting_notices import fit_notice

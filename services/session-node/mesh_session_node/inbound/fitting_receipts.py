@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from mesh_session_node.drivers.interface.content import Identity
-from mesh_session_node.drivers.interface.receipts import MAX_MEMBERS, MemberReceipts
+from mesh_session_node.drivers.interface.outcomes import MAX_MEMBERS, MemberReceipts
 from mesh_session_node.inbound.bounds import changed, fit_address, fit_id, fit_time
 from mesh_session_node.inbound.fitting import fit_identity
 

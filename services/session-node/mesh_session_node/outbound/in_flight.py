@@ -6,14 +6,12 @@ Everything here is synchronous: it runs in the callback of the link or of the jo
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import structlog
 
 from mesh_core.errors import MeshError
-from mesh_core.ids import new_uuid
 from mesh_core.telemetry import tracing
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
@@ -23,19 +21,16 @@ from mesh_session_node.drivers.interface.content import (
     OutgoingMessage,
     References,
     audience_of,
-    person_of,
 )
-from mesh_session_node.drivers.interface.outcomes import Failure, Receipt
-from mesh_session_node.drivers.interface.receipts import MemberReceipts
-from mesh_session_node.journal import Event, ReceiptPart, Row, StatusChange
-from mesh_session_node.outbound.member_events import MAX_MEMBERS, MAX_SHOWN, ShownMembers
-from mesh_session_node.outbound.member_receipts import STATUS_OF, TOLD
+from mesh_session_node.drivers.interface.outcomes import Failure, MemberReceipts, Receipt
+from mesh_session_node.journal import StatusChange
+from mesh_session_node.outbound.confirmations import Confirmations
+from mesh_session_node.outbound.member_receipts import STATUS_OF
 from mesh_session_node.outbound.outgoing import Outgoing
 from mesh_session_node.outbound.receipts import LateReceipts, ReceiptAcks
 from mesh_session_node.outbound.sent import MAX_DELIVERED, SentCache
-from mesh_session_node.outbound.statuses import end_unsent, status_event
+from mesh_session_node.outbound.statuses import end_unsent, status_event, trace_receipt
 from mesh_session_node.outbound.waiters import Waiters
-from sessionmesh.internal.v1 import receipt_record_pb2
 from sessionmesh.v1 import message_pb2 as pb
 
 logger = structlog.get_logger(__name__)
@@ -61,8 +56,6 @@ _FAILED_FOR = {
 }
 _RETRYABLE = frozenset({Failure.RATE_LIMITED, Failure.RATCHET, Failure.BLOB_GONE, Failure.NOT_SENT})
 _LEAST_PAUSE_SECONDS = 0.5
-_NEWS_AT_ONCE = 256
-"""Of people, in one row set."""
 
 
 class Queue(Protocol):
@@ -115,7 +108,7 @@ class MessagesInFlight:
         self._late = late
         self._acks = acks
         self._gathering = acks.gathering
-        self._members: ShownMembers | None = None
+        self._members = Confirmations(context)
         self._receipts_upto = 0
 
     @property
@@ -251,7 +244,7 @@ class MessagesInFlight:
         """What became of it at members of a group, or at those who see a post; `sequence` as above."""
         if self.context.closed or not told.members:
             return
-        self._learn(told.identities)
+        self._members.learn(told.identities)
         heard = self._gathering.find(self, told.network_id)
         if heard is None:
             out = self._sent(told.network_id, told.times[0])
@@ -277,27 +270,6 @@ class MessagesInFlight:
             self._receipts_upto = sequence
             self._acks.posted(self.context, sequence)
 
-    def _learn(self, identities: Mapping[str, Identity]) -> None:
-        context, people = self.context, self.context.people
-        for member, identity in identities.items():
-            if TOLD.is_new(context.ref.uuid, member, identity):
-                people.learn(member, identity)
-                if len(people.news) >= _NEWS_AT_ONCE:
-                    context.host.journal.post(context.ref, *people.news)
-                    people.stored()
-            self._show(member, identity)
-        if identities and (news := people.news):
-            context.host.journal.post(context.ref, *news)
-            people.stored()
-
-    def _show(self, member: str, identity: Identity | None = None) -> None:
-        who = self.context.people.find(member)
-        if identity is not None and not who.display_name:  # it may be one of more members than are remembered
-            who = person_of(member, identity)
-        if self._members is None or len(self._members) >= MAX_SHOWN:
-            self._members = ShownMembers()
-        self._members.show(member, who)
-
     def receipted(self, out: Outgoing, receipt: Receipt, micros: int, *, late: bool = False) -> None:
         """Store a receipt of a known message. A `late` one may have been stored before."""
         context, status = self.context, STATUS_OF[receipt]
@@ -306,7 +278,7 @@ class MessagesInFlight:
         out.receipted = status
         if receipt is Receipt.DELIVERED:
             metrics.DELIVERED.inc()
-        _trace_receipt(out, receipt.name)
+        trace_receipt(out, receipt.name)
         event = status_event(context, out, status, micros)
         change = StatusChange(out.uuid, status, micros, event, again=late)
         context.host.journal.post(context.ref, change)
@@ -325,34 +297,7 @@ class MessagesInFlight:
 
     def confirmed(self, out: Outgoing, held: Mapping[int, Mapping[str, int]]) -> None:
         """Store and tell, by status and member, since when each has a message."""
-        context, rows = self.context, list[Row]()
-        for number, members in held.items():
-            status = pb.MessageStatus.ValueType(number)
-            if status == pb.MESSAGE_STATUS_DELIVERED:
-                metrics.DELIVERED.inc(len(members))
-            _trace_receipt(out, pb.MessageStatus.Name(status))
-            part = receipt_record_pb2.ReceiptPart(
-                status=status, members=members.keys(), times=members.values()
-            )
-            rows.append(ReceiptPart(out.uuid, new_uuid(), part.SerializeToString()))
-            rows += self._events_of(out, status, members)
-            if status > out.receipted:  # else the message says so already, since another member
-                out.receipted = status
-                rows.append(StatusChange(out.uuid, status, min(members.values())))
-        if rows:
-            context.host.journal.post(context.ref, *rows)
-
-    def _events_of(
-        self, out: Outgoing, status: pb.MessageStatus.ValueType, members: Mapping[str, int]
-    ) -> Iterator[Event]:
-        shown = self._members
-        for member in members if shown is None else shown.unknown([*members]):
-            self._show(member)
-        shown, pairs = self._members, iter(members.items())
-        while shown is not None and (some := dict(islice(pairs, MAX_MEMBERS))):
-            only = self.context.people.find(next(iter(some))) if len(some) == 1 else None
-            pieces = shown.serialised(some)
-            yield status_event(self.context, out, status, max(some.values()), member=only, members=pieces)
+        self._members.store(out, held)
 
     def close(self) -> None:
         """Post what is held of receipts: somebody else has the account from now on."""
@@ -363,14 +308,6 @@ class MessagesInFlight:
         for out in self.clear():
             _end_span(out, "connection lost")
             self._queue.put_back(out)
-
-
-def _trace_receipt(out: Outgoing, receipt: str) -> None:
-    if tracing.is_sampled(out.traceparent):
-        attributes = {"messaging.message.id": out.id, "mesh.receipt": receipt}
-        tracing.start_span(
-            "mesh.driver.receipt", kind="consumer", parent=out.traceparent, attributes=attributes
-        ).end()
 
 
 def _end_span(out: Outgoing, problem: str = "") -> None:

@@ -16,8 +16,7 @@ from mesh_core.errors import MeshError
 from mesh_core.signal import Signal
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.drivers.interface.driver import Link
-from mesh_session_node.drivers.interface.outcomes import Receipt
-from mesh_session_node.drivers.interface.receipts import MemberReceipts
+from mesh_session_node.drivers.interface.outcomes import MemberReceipts, Receipt
 from mesh_session_node.journal import Journal
 from mesh_session_node.outbound.member_receipts import Gathering
 from mesh_session_node.outbound.outgoing import Outgoing

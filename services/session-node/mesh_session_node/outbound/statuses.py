@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from mesh_core.telemetry import tracing
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.journal import Event, StatusChange
@@ -35,6 +36,15 @@ def status_event(
         out.event_base = base
     event = events.status(base, status, micros, failure=failure, code=code, detail=detail, member=member)
     return Event(event.id, event.type, event.body + status_with(members)) if members else event
+
+
+def trace_receipt(out: Outgoing, receipt: str) -> None:
+    """The network has told what became of a message."""
+    if tracing.is_sampled(out.traceparent):
+        attributes = {"messaging.message.id": out.id, "mesh.receipt": receipt}
+        tracing.start_span(
+            "mesh.driver.receipt", kind="consumer", parent=out.traceparent, attributes=attributes
+        ).end()
 
 
 def end_unsent(

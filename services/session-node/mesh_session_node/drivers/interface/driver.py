@@ -23,9 +23,14 @@ from mesh_session_node.drivers.interface.content import (
 from mesh_session_node.drivers.interface.device import PLAIN_DEVICE, NewDevice, Proxy
 from mesh_session_node.drivers.interface.media_limits import MediaLimits
 from mesh_session_node.drivers.interface.notices import Notice
-from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure, Receipt
+from mesh_session_node.drivers.interface.outcomes import (
+    ConnectionEnded,
+    End,
+    Failure,
+    MemberReceipts,
+    Receipt,
+)
 from mesh_session_node.drivers.interface.pairing import Pairing
-from mesh_session_node.drivers.interface.receipts import MemberReceipts
 from mesh_session_node.drivers.interface.state import DriverState, StateRows
 from sessionmesh.v1 import message_pb2, server_pb2, session_pb2
 

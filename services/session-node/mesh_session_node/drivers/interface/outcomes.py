@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum, auto
 
 from mesh_core.validation import stored_text
+from mesh_session_node.drivers.interface.content import Identity
 
 MAX_DETAIL = 1024
 """Characters of what the network says for people to read; more is cut."""
@@ -137,3 +140,22 @@ class Receipt(Enum):
 def bounded_seconds(seconds: float) -> float:
     """How long the network wants to be left alone, within reason."""
     return min(max(seconds, 0.0), MAX_RETRY_SECONDS) if math.isfinite(seconds) else 0.0
+
+
+MAX_MEMBERS = 1_024
+"""Members that are told of at once; drivers cut longer lists into several."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberReceipts:
+    """Members of a group, or people who see a post, for whom `receipt` holds of one message.
+
+    `members` are their addresses, `times` when it happened, in microseconds since the epoch, one for each of
+    them. `identities` says by address who they are, of those whom the connection was not told of before.
+    """
+
+    network_id: str
+    receipt: Receipt
+    members: Sequence[str]
+    times: Sequence[int]
+    identities: Mapping[str, Identity]

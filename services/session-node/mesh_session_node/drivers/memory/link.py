@@ -16,9 +16,9 @@ from mesh_session_node.drivers.interface.outcomes import (
     ConnectionEnded,
     End,
     Failure,
+    MemberReceipts,
     Receipt,
 )
-from mesh_session_node.drivers.interface.receipts import MemberReceipts
 from mesh_session_node.drivers.memory.actions import MemoryActions
 from mesh_session_node.drivers.memory.channel_actions import MemoryChannel
 from mesh_session_node.drivers.memory.state import MemoryState

@@ -14,8 +14,7 @@ from mesh_core.errors import FailedPrecondition
 from mesh_core.framing import MAX_FRAME_BYTES, FrameDecoder, encode
 from mesh_session_node.drivers.interface.content import STATUS, Blob, OutgoingMessage
 from mesh_session_node.drivers.interface.driver import LinkEvents
-from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure
-from mesh_session_node.drivers.interface.receipts import MemberReceipts
+from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Failure, MemberReceipts
 from mesh_session_node.drivers.simulated.asking import AppStateRead, refused
 from mesh_session_node.drivers.simulated.channel_actions import SimulatedChannelActions
 from mesh_session_node.drivers.simulated.chat_actions import SimulatedChatActions

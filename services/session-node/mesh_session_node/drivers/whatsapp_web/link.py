@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from mesh_session_node.drivers.interface.content import Blob, OutgoingMessage
 from mesh_session_node.drivers.interface.driver import LinkEvents
-from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, Receipt
-from mesh_session_node.drivers.interface.receipts import MemberReceipts
+from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End, MemberReceipts, Receipt
 from mesh_session_node.drivers.interface.state import StateRows
 from mesh_session_node.drivers.whatsapp_web.calling import refused
 from mesh_session_node.drivers.whatsapp_web.channel_actions import WebChannelActions
