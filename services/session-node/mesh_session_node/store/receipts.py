@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-import asyncpg
 from asyncpg import Record
 from asyncpg.pgproto.pgproto import UUID
 
+from mesh_core.database.reads import Reads
 from mesh_core.message_status import may_become
 from sessionmesh.internal.v1.receipt_record_pb2 import ReceiptPart
 
@@ -26,7 +26,7 @@ class StoredReceipt:
 class ReceiptStore:
     """Reads receipts. Raises as the database does."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: Reads) -> None:
         self._pool = pool
 
     async def of(self, message: UUID, after: str, limit: int) -> Sequence[StoredReceipt]:
