@@ -9,10 +9,11 @@ from mesh_cli.demo.receiver import Receiver
 from sessionmesh.v1 import (
     account_pb2,
     common_pb2,
-    contact_pb2,
     media_pb2,
     message_pb2,
     session_pb2,
+    template_pb2,
+    template_pb2_grpc,
 )
 from tests.support.address_vectors import address_vectors
 from tests.support.mesh_api import Caller, Tenant, text_message, unique
@@ -151,8 +152,9 @@ async def test_a_header_that_names_another_account_is_refused(
 
 
 async def test_what_is_not_served_says_so(tenant: Tenant, unpaired: account_pb2.Account) -> None:
-    request = contact_pb2.GetContactRequest(account_id=unpaired.id, address="+4915112345678")
-    refusal = await tenant.caller.refused(tenant.caller.contacts.GetContact, request)
+    templates = template_pb2_grpc.TemplateServiceStub(tenant.caller.channel)
+    request = template_pb2.ListTemplatesRequest(account_id=unpaired.id)
+    refusal = await tenant.caller.refused(templates.ListTemplates, request)
     assert (refusal.code, refusal.reason) == (StatusCode.UNIMPLEMENTED, "NOT_SERVED")
 
 
