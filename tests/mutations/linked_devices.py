@@ -48,8 +48,8 @@ LINKED_DEVICES = (
     Mutation(
         "after a refused commit nothing is used any more",
         f"{_ROWS}/store.go",
-        "s.cancel(ErrNotStored) // what is in memory",
-        "// what is in memory",
+        "s.cancel(ErrNotStored) // what is in memory is not",
+        "// what is in memory is not",
         f"{_TESTS} WhatIsNotStoredIsCancelled",
     ),
     Mutation(
@@ -216,8 +216,8 @@ LINKED_DEVICES = (
     Mutation(
         "what is kept of a received message is let go some day",
         f"{_ROWS}/receiving.go",
-        "changes = append(changes, more...)",
-        "",
+        "s.hand(append(changes, more...), send)",
+        "s.hand(changes, send)",
         f"{_TESTS} KeptOfAMessageIsStoredWithIt",
     ),
     Mutation(
