@@ -44,6 +44,10 @@ MAX_INCOMING_BYTES = 4 * 1024 * 1024
 """A larger frame is passed over: closing the connection would bring it again after the next login, for ever.
 What is too large to be stored is cut by the session, which also acknowledges it.
 """
+MOST_UNSTORED = 500
+"""Messages that came and are not stored yet: with so many nothing is read until half of them are. What one
+account is written must not fill the journal that all accounts share.
+"""
 
 
 class SimulatedLink(
@@ -66,6 +70,7 @@ class SimulatedLink(
         "_state",
         "_transfers",
         "_transport",
+        "_unstored",
         "app_state",
         "ended",
         "heard",
@@ -83,6 +88,7 @@ class SimulatedLink(
         self.app_state = AppStateRead()
         self.pairing: asyncio.Queue[wire.Frame | None] | None = None
         """Frames for whoever pairs; None at the end."""
+        self._unstored = 0
         self.heard = self._loop.time()
         self.ended: ConnectionEnded | None = None
 
@@ -160,6 +166,9 @@ class SimulatedLink(
 
     def acknowledge(self, network_id: str) -> None:
         self.write(wire.Frame(inbound_ack=wire.InboundAck(id=network_id)))
+        self._unstored -= self._unstored > 0
+        if self._unstored == MOST_UNSTORED // 2 and self._transport is not None:
+            self._transport.resume_reading()
 
     def acknowledge_receipts(self, sequence: int) -> None:
         self.write(wire.Frame(receipt_ack=wire.ReceiptAck(sequence=sequence)))
@@ -259,6 +268,9 @@ class SimulatedLink(
 
     def _on_inbound(self, frame: wire.Frame) -> None:
         if self._events is not None:
+            self._unstored += 1
+            if self._unstored == MOST_UNSTORED and self._transport is not None:
+                self._transport.pause_reading()
             self._events.on_incoming(from_wire(frame.inbound))
 
     def _on_login_ok(self, frame: wire.Frame) -> None:
