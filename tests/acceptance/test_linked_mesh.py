@@ -114,8 +114,9 @@ async def test_what_one_linked_device_sends_another_gets(
 ) -> None:
     caller, kinds = ends.caller, sorted(WhatsappWebDriver.content_kinds, key=[*SENT].index)
     record_property("linked_content_kinds", len(kinds))
-    other = await caller.new_account()
+    account, other = await caller.new_account(), await caller.new_account()
     async with open_caller(linked_mesh.address, linked_mesh.file.admin_key) as admin:
+        await caller.pair(account, admin)
         await caller.pair(other, admin)
     files = await stored_files(caller)
     sent: dict[str, message_pb2.Message] = {}
@@ -125,7 +126,7 @@ async def test_what_one_linked_device_sends_another_gets(
             field, about = ABOUT[kind]
             getattr(getattr(what, kind), field).message_id = sent[about].id
         request = message_pb2.SendMessageRequest(
-            account_id=ends.account.id,
+            account_id=account.id,
             request_id=unique(),
             recipient=f"phone:{other.phone}",
             content=what,

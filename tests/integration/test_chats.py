@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from pathlib import Path
 from typing import Any
 
 import grpc.aio
@@ -18,7 +19,7 @@ from sessionmesh.simulator.v1 import simulator_pb2
 from sessionmesh.v1 import chat_pb2, chat_pb2_grpc
 from tests.support.eventually import eventually
 from tests.support.message_acts import act, received, ref, sent, written_to
-from tests.support.session_node_stage import RECIPIENT, Account, NodeProcess, Stage
+from tests.support.session_node_stage import RECIPIENT, Account, NodeProcess, Stage, open_stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -318,26 +319,29 @@ async def test_a_chat_is_read_and_its_writers_are_told(stage: Stage, node: NodeP
     assert (await chat(stage, node, account)).unread_count == 1
 
 
-async def test_reading_a_chat_is_one_act_however_many_wrote(stage: Stage) -> None:
-    node = await stage.start_node(MESH_SESSION_ACTS_PER_MINUTE="5")
-    account = await stage.paired(node)
-    group = "group:120363000000000077"
-    for writer in range(10):
-        message = wire.Inbound(
-            sender=f"phone:+49151112233{writer:02}",
-            chat=group,
-            content=wire.Content(text="hello").SerializeToString(),
-        )
-        stage.network.inbound.offer(stage.on_network(account), message)
-    stage.network.flush()
+async def test_reading_a_chat_is_one_act_however_many_wrote(
+    postgres_url: str, etcd: str, tmp_path: Path
+) -> None:
+    async with open_stage(postgres_url, etcd, tmp_path) as stage:
+        node = await stage.start_node(MESH_SESSION_ACTS_PER_MINUTE="5")
+        account = await stage.paired(node)
+        group = "group:120363000000000077"
+        for writer in range(10):
+            message = wire.Inbound(
+                sender=f"phone:+49151112233{writer:02}",
+                chat=group,
+                content=wire.Content(text="hello").SerializeToString(),
+            )
+            stage.network.inbound.offer(stage.on_network(account), message)
+        stage.network.flush()
 
-    async def came() -> bool:
-        return [type_ for type_, _ in await stage.events(account)].count("message.received") == 10
+        async def came() -> bool:
+            return [type_ for type_, _ in await stage.events(account)].count("message.received") == 10
 
-    await eventually(came)
+        await eventually(came)
 
-    assert (await ask(stage, node, account, "MarkChatRead", address=group)).chat.unread_count == 0
-    assert len(stage.records(Kind.READ_REPORTED, account)) == 10
+        assert (await ask(stage, node, account, "MarkChatRead", address=group)).chat.unread_count == 0
+        assert len(stage.records(Kind.READ_REPORTED, account)) == 10
 
 
 async def test_what_is_read_one_by_one_is_counted_no_more(stage: Stage, node: NodeProcess) -> None:

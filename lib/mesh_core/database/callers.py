@@ -7,14 +7,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
 import asyncpg
 from asyncpg.pgproto.pgproto import UUID
 from asyncpg.pool import PoolConnectionProxy
 
-from mesh_core.errors import DeadlineExceeded
+from mesh_core.database.unavailable import UNAVAILABLE
+from mesh_core.errors import DeadlineExceeded, MeshError, Unavailable
 from mesh_core.shares import Shares
 
 SEARCH_SECONDS = 3.0
@@ -84,16 +85,36 @@ class CallerPool:
     async def search(self, query: str, *args: Any) -> list[asyncpg.Record]:
         """Rows of a statement that may look through all that a tenant has.
 
-        Raises `DeadlineExceeded` SEARCH_TOO_LONG after `SEARCH_SECONDS`, when the statement is cancelled.
+        Raises `DeadlineExceeded` SEARCH_TOO_LONG after `SEARCH_SECONDS`, when the statement is cancelled, and
+        `Unavailable` BACKEND_UNAVAILABLE where the database does not answer anything else either.
         """
         async with self.acquire() as connection:
             try:
                 return await connection.fetch(query, *args, timeout=SEARCH_SECONDS)
             except TimeoutError:
-                raise DeadlineExceeded(
-                    f"the database looked for {SEARCH_SECONDS:g} s: ask for less, or with other filters",
-                    "SEARCH_TOO_LONG",
-                ) from None
+                raise await too_long(connection) from None
 
 
+class Asked(Protocol):
+    """What can be asked: a connection, or a pool."""
+
+    async def fetchval(self, query: str, *args: Any) -> Any: ...
+
+
+async def too_long(asked: Asked) -> MeshError:
+    """Why a search was not over after `SEARCH_SECONDS`: it looks through too much, or the database is frozen
+    and answers nothing else either.
+    """
+    try:
+        async with asyncio.timeout(_ANSWER_SECONDS):  # asyncpg's own leaves the wait for a cancellation out
+            await asked.fetchval("SELECT 1")
+    except UNAVAILABLE:
+        return Unavailable("the database does not answer", "BACKEND_UNAVAILABLE", retry_after=_ANSWER_SECONDS)
+    return DeadlineExceeded(
+        f"the database looked for {SEARCH_SECONDS:g} s: ask for less, or with other filters",
+        "SEARCH_TOO_LONG",
+    )
+
+
+_ANSWER_SECONDS = 1.0
 _OPERATOR = UUID(bytes(16))

@@ -6,19 +6,16 @@ other, however many wait.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from asyncpg import Record
 from asyncpg.pgproto.pgproto import UUID
 from asyncpg.pool import PoolConnectionProxy
 
-from mesh_core.database.callers import SEARCH_SECONDS
+from mesh_core.database.callers import SEARCH_SECONDS, too_long
 from mesh_core.database.pool import Database
-from mesh_core.errors import DeadlineExceeded
-
-T = TypeVar("T")
 
 
 class Reads(Protocol):
@@ -61,14 +58,11 @@ class SharedReads:
                 yield connection
 
 
-async def searched(found: Awaitable[T]) -> T:
-    """What a statement finds that may look through all that an account has, and has `timeout=SEARCH_SECONDS`.
-    Raises `DeadlineExceeded` SEARCH_TOO_LONG.
+async def searched(reads: Reads, query: str, *args: Any) -> list[Record]:
+    """The rows of a statement that may look through all that an account has. Raises as `CallerPool.search`
+    does.
     """
     try:
-        return await found
+        return await reads.fetch(query, *args, timeout=SEARCH_SECONDS)
     except TimeoutError:
-        raise DeadlineExceeded(
-            f"the database looked for {SEARCH_SECONDS:g} s: ask for less, or with other filters",
-            "SEARCH_TOO_LONG",
-        ) from None
+        raise await too_long(reads) from None

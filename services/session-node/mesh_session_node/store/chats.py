@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from asyncpg import Record
 from asyncpg.pgproto.pgproto import UUID
 
-from mesh_core.database.callers import SEARCH_SECONDS
 from mesh_core.database.reads import Reads, searched
 
 
@@ -46,7 +45,8 @@ class ChatStore:
         SEARCH_TOO_LONG, too: what a filter leaves out is looked at all the same.
         """
         micros, chat = wanted.after or (None, None)
-        found = self._pool.fetch(
+        return await searched(
+            self._pool,
             _PAGE,
             account,
             wanted.unread_only,
@@ -55,9 +55,7 @@ class ChatStore:
             micros,
             chat,
             limit,
-            timeout=SEARCH_SECONDS,
         )
-        return await searched(found)
 
     async def last_messages(self, account: UUID, ids: Sequence[UUID]) -> dict[UUID, Record]:
         """The rows of chats' last messages, by id; of what is large without its content."""

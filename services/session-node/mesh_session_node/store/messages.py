@@ -10,7 +10,6 @@ from typing import Any
 from asyncpg import Record
 from asyncpg.pgproto.pgproto import UUID
 
-from mesh_core.database.callers import SEARCH_SECONDS
 from mesh_core.database.reads import Reads, searched
 from mesh_core.database.requests import Method
 from mesh_core.paging import MAX_BYTES
@@ -91,15 +90,14 @@ class MessageStore:
         first, count = len(arguments) + 1, len(arguments) + 2
         arguments += [MAX_BYTES, limit]
         # A large content's size is known without reading it, so that what is beyond the page stays on disk.
-        found = self._pool.fetch(
+        return await searched(
+            self._pool,
             f"""SELECT * FROM (
               SELECT *, sum(octet_length(content)) OVER ({order} ROWS UNBOUNDED PRECEDING) AS bytes
               FROM (SELECT {_COLUMNS} FROM message WHERE {" AND ".join(where)} {order} LIMIT ${count}) counted
             ) summed WHERE bytes - octet_length(content) < ${first} {order}""",  # noqa: S608 - all values are arguments
             *arguments,
-            timeout=SEARCH_SECONDS,
         )
-        return await searched(found)
 
     async def by_network_ids(
         self, account: UUID, network_ids: Collection[str], own: Collection[UUID]

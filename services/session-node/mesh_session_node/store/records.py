@@ -11,7 +11,6 @@ from typing import cast
 from asyncpg import Record
 from asyncpg.pgproto.pgproto import UUID
 
-from mesh_core.database.callers import SEARCH_SECONDS
 from mesh_core.database.reads import Reads, searched
 from mesh_core.database.requests import RecordKind
 
@@ -74,8 +73,7 @@ class RecordStore:
         """All records of a kind with one of these bytes somewhere in their values, by their keys. Raises
         `DeadlineExceeded` SEARCH_TOO_LONG, too: it looks at each record of the kind.
         """
-        found = self._pool.fetch(_NAMING, account, kind, [*marks], timeout=SEARCH_SECONDS)
-        return [_stored(row) for row in await searched(found)]
+        return [_stored(row) for row in await searched(self._pool, _NAMING, account, kind, [*marks])]
 
 
 def _stored(row: Record) -> StoredRecord:

@@ -7,7 +7,6 @@ from collections.abc import Collection, Sequence
 from asyncpg import Record
 from asyncpg.pgproto.pgproto import UUID
 
-from mesh_core.database.callers import SEARCH_SECONDS
 from mesh_core.database.reads import Reads, searched
 
 
@@ -34,7 +33,8 @@ class SessionStore:
         `tenant=None`: every tenant. No `states`: in every state. `node=""`: on every node. `accounts=None`:
         all of them. A session that its owner has not stored yet is in state NEW, and its `node` is null.
         """
-        found = self._pool.fetch(
+        return await searched(
+            self._pool,
             _SESSIONS,
             tenant,
             after,
@@ -42,15 +42,13 @@ class SessionStore:
             node or None,
             limit,
             accounts,
-            timeout=SEARCH_SECONDS,
         )
-        return await searched(found)
 
     async def counts(self, tenant: UUID | None, accounts: Collection[UUID] | None) -> list[Record]:
         """How many of these accounts are in which state: state, count. `tenant=None`: of every tenant,
         `accounts=None`: all of them.
         """
-        return await searched(self._pool.fetch(_COUNTS, tenant, accounts, timeout=SEARCH_SECONDS))
+        return await searched(self._pool, _COUNTS, tenant, accounts)
 
     async def disconnects(self, account: UUID, before: UUID | None, limit: int) -> list[Record]:
         """Ends of an account's connections, the latest first, from the one before `before` on."""
