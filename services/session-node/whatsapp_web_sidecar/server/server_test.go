@@ -332,10 +332,12 @@ func TestGroups(t *testing.T) {
 	members := map[string]bool{}
 	for len(members) < 2 {
 		receipt := l.receipt(id)
-		if receipt.GetChat() != group || receipt.GetMember() == "" {
+		if receipt.GetChat() != group || len(receipt.GetMembers()) == 0 {
 			t.Fatal(receipt)
 		}
-		members[receipt.GetMember()] = true
+		for _, member := range receipt.GetMembers() {
+			members[member] = true
+		}
 	}
 	if !members["phone:"+bert] || !members["phone:"+carla] {
 		t.Fatal(members)
