@@ -137,7 +137,7 @@ async def test_a_redis_that_does_not_answer_is_left_alone_for_a_moment(
     loop = asyncio.get_running_loop()
     began = loop.time()
     assert await counts.take([Asked(bucket(1), 0, 1, 1)]) is None
-    assert loop.time() - began < 1.5
+    assert loop.time() - began < 5
     assert not counts.available
     asked = len(held)
     assert await counts.take([Asked(bucket(1), 0, 1, 1)]) is None
