@@ -71,7 +71,8 @@ async def server() -> AsyncIterator[Server]:
 async def ask(address: str) -> None:
     """What a bystander asks, on a connection of its own."""
     async with open_channel(address) as channel:
-        await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+        stub = health_pb2_grpc.HealthStub(channel)
+        await stub.Check(health_pb2.HealthCheckRequest(), timeout=30, wait_for_ready=True)
 
 
 async def reset_streams(address: str) -> None:
