@@ -159,7 +159,9 @@ def _resource(message: Message | None) -> str:
             inside = inside or _own_id(value)
         elif isinstance(value, str) and _names_resource(field.name):
             return value
-    return inside or _text(message, "tenant_id") * ("tenant" in message.DESCRIPTOR.name.lower())
+    if not inside and "Tenant" in message.DESCRIPTOR.name:  # such as DeleteTenant
+        return _text(message, "tenant_id")
+    return inside
 
 
 def _names_resource(field: str) -> bool:

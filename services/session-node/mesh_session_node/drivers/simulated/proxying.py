@@ -78,7 +78,7 @@ async def connect_through(proxy: Proxy, host: str, port: int, protocol: asyncio.
             await _socks(talk, host, port, user, password)
         else:
             await _connect(talk, host, port, user, password)
-    except BaseException:
+    except BaseException:  # a cancellation, too: nobody else knows the connection
         transport.abort()
         raise
     # Nothing came behind the proxy's answer: the network speaks only when it is spoken to
