@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from sessionmesh.v1 import account_pb2
+from tests.acceptance.fleet_at_rest import settled
+from tests.support.eventually import eventually
 from tests.support.mesh_api import Caller, Tenant, open_caller
 from tests.support.mesh_process import MeshProcess
 from tests.support.tools import missing_tool
@@ -115,6 +117,17 @@ async def admin(mesh: MeshProcess) -> AsyncIterator[Caller]:
     """The administrator of the shared mesh."""
     async with open_caller(mesh.address, mesh.file.admin_key) as caller:
         yield caller
+
+
+@pytest.fixture
+async def fleet_at_rest(admin: Caller) -> AsyncIterator[None]:
+    """For tests that kill or drain nodes of the shared mesh: no shard moves before them, nor after them.
+
+    A pairing that is under way shows a new code when its shard moves, which tests need not reckon with.
+    """
+    await eventually(lambda: settled(admin), 60, "the fleet before the test")
+    yield
+    await eventually(lambda: settled(admin), 60, "the fleet as it was")
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ SECONDS = 90.0
 VICTIMS = ("router", "node-1", "webhook", "router")
 
 
+@pytest.mark.usefixtures("fleet_at_rest")
 @pytest.mark.read_back("SendMessages")
 async def test_bulk_sender_subscription_and_calls_ride_out_kills(
     mesh: MeshProcess, admin: Caller, tenant: Tenant

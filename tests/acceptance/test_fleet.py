@@ -15,11 +15,11 @@ from typer.testing import Result
 from sessionmesh.admin.v1 import fleet_pb2
 from sessionmesh.simulator.v1 import simulator_pb2
 from sessionmesh.v1 import account_pb2
+from tests.acceptance.fleet_at_rest import settled
 from tests.support.eventually import eventually, wait_until
 from tests.support.mesh_api import Caller, Tenant, text_message
 from tests.support.mesh_process import MeshProcess, run_mesh_here
 
-SHARE = 4096 // 3
 EXIT_USAGE = 2
 
 
@@ -39,28 +39,11 @@ def lines(mesh: MeshProcess, *arguments: str) -> list[dict[str, object]]:
     return [json.loads(line) for line in shown(mesh, *arguments, "--json").splitlines()]
 
 
-async def settled(admin: Caller) -> bool:
-    """Every shard runs where the table wants it, and all three nodes have their share.
-
-    Shares are of weight, and shards with the sessions of other tests weigh many times what the rest do: the
-    count of a node's shards says no more than that it is far from none.
-    """
-    placement = await admin(admin.fleet.GetPlacement, fleet_pb2.GetPlacementRequest())
-    shares: dict[str, int] = {}
-    for one in placement.shards:
-        if one.state != fleet_pb2.OWNER_STATE_ACTIVE or one.node_id != one.assigned_node_id:
-            return False
-        shares[one.node_id] = shares.get(one.node_id, 0) + 1
-    return len(shares) == 3 and min(shares.values()) > SHARE / 2
-
-
 @pytest.fixture
-async def whole(mesh: MeshProcess, admin: Caller) -> AsyncIterator[None]:
+async def whole(fleet_at_rest: None, admin: Caller) -> AsyncIterator[None]:
     """Node-1 serves with its share, before the test and after it."""
-    await eventually(lambda: settled(admin), 60, "the fleet before the test")
     yield
     await admin(admin.fleet.UndrainNode, fleet_pb2.UndrainNodeRequest(node_id="node-1"))
-    await eventually(lambda: settled(admin), 60, "the fleet as it was")
 
 
 @pytest.mark.usefixtures("whole")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from mesh_cli.demo.receiver import Receiver
 from sessionmesh.simulator.v1 import simulator_pb2
 from sessionmesh.v1 import account_pb2, event_pb2, message_pb2
@@ -15,6 +17,7 @@ SETTLE_SECONDS = 60.0
 VICTIMS = ("node-1", "webhook", "node-2", "media", "router", "node-3", "simulator")
 
 
+@pytest.mark.usefixtures("fleet_at_rest")
 async def test_nothing_is_lost_doubled_or_forgotten_when_any_process_is_killed(
     mesh: MeshProcess, admin: Caller, tenant: Tenant
 ) -> None:

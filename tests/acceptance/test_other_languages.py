@@ -77,6 +77,7 @@ async def test_a_program_works_over_the_xds_transport(
         assert await working.next("done") == expected
 
 
+@pytest.mark.usefixtures("fleet_at_rest")
 @pytest.mark.parametrize("language", XDS_TARGETS)
 async def test_no_call_over_the_xds_transport_fails_when_the_owner_is_killed(
     language: str,

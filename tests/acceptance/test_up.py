@@ -106,6 +106,7 @@ def test_ctrl_c_while_it_starts_leaves_nothing_behind(own_mesh: MeshProcess, ste
     assert not (own_mesh.state / "mesh.json").exists()
 
 
+@pytest.mark.usefixtures("fleet_at_rest")
 async def test_a_part_that_was_killed_is_started_again_and_works(
     mesh: MeshProcess, admin: Caller, tenant: Tenant, account: account_pb2.Account
 ) -> None:
@@ -127,6 +128,7 @@ async def test_a_part_that_was_killed_is_started_again_and_works(
     await caller.until_delivered(account.id, message.id)
 
 
+@pytest.mark.usefixtures("fleet_at_rest")
 async def test_a_watchdog_that_was_killed_takes_its_node_along_and_both_are_started_again(
     mesh: MeshProcess,
 ) -> None:

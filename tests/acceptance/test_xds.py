@@ -65,6 +65,7 @@ async def test_messages_go_straight_to_the_owner(
     assert served_by_router(mesh) == before
 
 
+@pytest.mark.usefixtures("fleet_at_rest")
 async def test_no_message_fails_or_is_doubled_when_an_owner_is_killed(
     mesh: MeshProcess, admin: Caller, tenant: Tenant, printed: dict[str, Any], tmp_path: Path
 ) -> None:
