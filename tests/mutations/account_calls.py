@@ -63,7 +63,7 @@ ACCOUNT_CALLS = (
     ),
     Mutation(
         "what is followed while the list of channels is read stays so",
-        f"{_NODE}/calls/channel_reading.py",
+        f"{_NODE}/calls/channels/channel_reading.py",
         "            async with self._channels.turn(context):\n",
         "            if self._channels.turn(context):\n",
         "tests/unit/test_session_channels.py -k stays_followed",
@@ -98,7 +98,7 @@ ACCOUNT_CALLS = (
     ),
     Mutation(
         "the parts of an album are stored once",
-        f"{_NODE}/calls/sending.py",
+        f"{_NODE}/calls/messages/sending.py",
         'part, Method.SEND_ALBUM_PART, f"{message.id}/{at}", None)',
         'part, Method.SEND_ALBUM_PART, "", None)',
         f"{_ANSWERS} -k album",

@@ -18,14 +18,14 @@ SESSION_SETTINGS = (
     ),
     Mutation(
         "another proxy has a live session connect anew",
-        f"{_NODE}/calls/session_settings.py",
+        f"{_NODE}/calls/sessions/session_settings.py",
         "    if proxy_url != before.proxy_url and context.link is not None:\n",
         "    if False:\n",
         f"{_SETTINGS} -k another_proxy",
     ),
     Mutation(
         "settings do not change while the account is being paired",
-        f"{_NODE}/calls/session_settings.py",
+        f"{_NODE}/calls/sessions/session_settings.py",
         "        if session.state == pb.SESSION_STATE_PAIRING:\n",
         "        if False:\n",
         f"{_SETTINGS} -k being_paired",

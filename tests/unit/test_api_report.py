@@ -12,7 +12,7 @@ from tests.support.answers.records import Records
 from tests.support.api_methods import named, public_methods
 
 SEND, GET, LIST = (named(name).path for name in ("SendMessage", "GetMessage", "ListMessages"))
-NODE = "mesh_session_node.calls.message_service"
+NODE = "mesh_session_node.calls.messages.message_service"
 RELAY = "mesh_router.proxy.unary"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from mesh_core.database.requests import RecordKind
 from mesh_core.ids import new_uuid
-from mesh_session_node.calls.channel_service import ChannelService
+from mesh_session_node.calls.channels.channel_service import ChannelService
 from mesh_session_node.drivers.interface.capabilities import Capability
 from mesh_session_node.drivers.interface.notices import ChannelTold, PostsTold
 from mesh_session_node.inbound.channels import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mesh_session_node.calls.content_validation import SENDABLE
+from mesh_session_node.calls.messages.content_validation import SENDABLE
 from mesh_session_node.drivers.interface.content import (
     Blob,
     Identity,

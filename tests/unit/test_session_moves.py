@@ -18,7 +18,7 @@ from mesh_core.signal import Signal
 from mesh_session_node.account.pairing import Attempt, Pairings
 from mesh_session_node.account.session import Session
 from mesh_session_node.calls.account_call import AccountCalls
-from mesh_session_node.calls.session_service import SessionService
+from mesh_session_node.calls.sessions.session_service import SessionService
 from mesh_session_node.drivers.memory.driver import MemoryDriver
 from mesh_session_node.journal import REFUSED, Credential, SessionSnapshot
 from mesh_session_node.node.lookup import AccountLookup

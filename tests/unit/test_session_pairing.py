@@ -24,7 +24,7 @@ from mesh_core.errors import (
 from mesh_core.ids import Prefix, new_id, new_uuid
 from mesh_session_node.account.pairing import UNWATCHED_SECONDS, Attempt, Pairings
 from mesh_session_node.account.pairing_steps import code_step
-from mesh_session_node.calls.session_service import SessionService
+from mesh_session_node.calls.sessions.session_service import SessionService
 from mesh_session_node.context.context import SessionSettings
 from mesh_session_node.drivers.interface.pairing import PairingCode, PairingStep, PlainPairing
 from mesh_session_node.journal import REFUSED, AccountRecord, Credential, Event, SessionSnapshot

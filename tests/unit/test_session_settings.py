@@ -10,7 +10,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from mesh_core.errors import Aborted, FailedPrecondition
 from mesh_session_node.account.pairing import Pairings
-from mesh_session_node.calls.session_settings import SessionSettingsCalls
+from mesh_session_node.calls.sessions.session_settings import SessionSettingsCalls
 from mesh_session_node.context.context import SessionSettings
 from mesh_session_node.journal import SessionSnapshot
 from sessionmesh.internal.v1.session_pb2 import StoredSettings

@@ -14,8 +14,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from mesh_core.errors import FailedPrecondition, InvalidField, Unimplemented
 from mesh_core.ids import Prefix, new_id
-from mesh_session_node.calls.content_validation import INBOUND_ONLY, SENDABLE
-from mesh_session_node.calls.send_validation import CHANNEL_POSTED, POSTED, check_send
+from mesh_session_node.calls.messages.content_validation import INBOUND_ONLY, SENDABLE
+from mesh_session_node.calls.messages.send_validation import CHANNEL_POSTED, POSTED, check_send
 from mesh_session_node.store.media import MEDIA_KINDS, check_media
 from sessionmesh.v1 import content_pb2, media_pb2, message_pb2
 from sessionmesh.v1.common_pb2 import MessageRef

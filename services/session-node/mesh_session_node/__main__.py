@@ -33,19 +33,19 @@ from mesh_core.rpc.tls import ChannelTls, client_context
 from mesh_core.sealing import PostgresDataKeys, Sealer
 from mesh_core.tasks import Supervisor
 from mesh_session_node.calls.account_call import AccountCalls
-from mesh_session_node.calls.channel_service import ChannelService
-from mesh_session_node.calls.chat_service import ChatService
-from mesh_session_node.calls.community_service import CommunityService
-from mesh_session_node.calls.contact_service import ContactService
-from mesh_session_node.calls.group_calls import GroupCalls
-from mesh_session_node.calls.group_service import GroupService
-from mesh_session_node.calls.message_service import MessageService
-from mesh_session_node.calls.node_service import NodeService
-from mesh_session_node.calls.presence_service import CallService, PresenceService
-from mesh_session_node.calls.profile_service import ProfileService
-from mesh_session_node.calls.sending import Sending
-from mesh_session_node.calls.server_service import ServerService
-from mesh_session_node.calls.session_service import SessionService
+from mesh_session_node.calls.channels.channel_service import ChannelService
+from mesh_session_node.calls.chats.chat_service import ChatService
+from mesh_session_node.calls.contacts.contact_service import ContactService
+from mesh_session_node.calls.contacts.presence_service import CallService, PresenceService
+from mesh_session_node.calls.contacts.profile_service import ProfileService
+from mesh_session_node.calls.groups.community_service import CommunityService
+from mesh_session_node.calls.groups.group_calls import GroupCalls
+from mesh_session_node.calls.groups.group_service import GroupService
+from mesh_session_node.calls.messages.message_service import MessageService
+from mesh_session_node.calls.messages.sending import Sending
+from mesh_session_node.calls.server.node_service import NodeService
+from mesh_session_node.calls.server.server_service import ServerService
+from mesh_session_node.calls.sessions.session_service import SessionService
 from mesh_session_node.drivers.registry import Drivers
 from mesh_session_node.journal import Journal
 from mesh_session_node.node import maintenance

@@ -1,1 +1,1 @@
-"""The services that callers see, one module each, and what all calls about an account have in common."""
+"""The services that callers see, a folder per family, and what all calls about an account have in common."""

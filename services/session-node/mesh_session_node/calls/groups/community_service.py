@@ -12,9 +12,9 @@ from mesh_core.errors import InvalidField, MeshError, NotFound
 from mesh_core.paging import Pager
 from mesh_session_node.account.session import Session
 from mesh_session_node.calls.account_call import Context
-from mesh_session_node.calls.group_calls import GroupCalls, is_outside, token_of
-from mesh_session_node.calls.group_changes import own
-from mesh_session_node.calls.group_validation import MAX_DESCRIPTION, MAX_NAME, status_of
+from mesh_session_node.calls.groups.group_calls import GroupCalls, is_outside, token_of
+from mesh_session_node.calls.groups.group_changes import own
+from mesh_session_node.calls.groups.group_validation import MAX_DESCRIPTION, MAX_NAME, status_of
 from mesh_session_node.drivers.interface.capabilities import Acting, Capability
 from mesh_session_node.drivers.interface.group_notices import (
     CommunityEnded,

@@ -20,9 +20,9 @@ from mesh_core.paging import Pager
 from mesh_core.rpc.server.status import details_of
 from mesh_core.validation import MAX_BATCH, to_timestamp
 from mesh_session_node.calls.account_call import AccountCalls, Context, in_time, patience
-from mesh_session_node.calls.message_acts import MessageActs
-from mesh_session_node.calls.message_filters import message_filter
-from mesh_session_node.calls.sending import Accepted, Sending
+from mesh_session_node.calls.messages.message_acts import MessageActs
+from mesh_session_node.calls.messages.message_filters import message_filter
+from mesh_session_node.calls.messages.sending import Accepted, Sending
 from mesh_session_node.context.message_rows import message_of_row
 from mesh_session_node.inbound.changes import ContentChanges
 from mesh_session_node.journal import StatusChange, unwrap

@@ -16,12 +16,12 @@ from mesh_core.errors import FailedPrecondition, InvalidField
 from mesh_core.ids import new_uuid
 from mesh_session_node.account.session import Session
 from mesh_session_node.calls.account_call import Context, in_time
-from mesh_session_node.calls.content_validation import (
+from mesh_session_node.calls.messages.content_validation import (
     check_emoji,
 )
-from mesh_session_node.calls.message_changes import MessageChanges
-from mesh_session_node.calls.send_validation import MAX_FORWARD_SCORE
-from mesh_session_node.calls.sending import Accepted
+from mesh_session_node.calls.messages.message_changes import MessageChanges
+from mesh_session_node.calls.messages.send_validation import MAX_FORWARD_SCORE
+from mesh_session_node.calls.messages.sending import Accepted
 from mesh_session_node.context.message_rows import message_of_row
 from mesh_session_node.drivers.interface.capabilities import Capability
 from mesh_session_node.drivers.interface.content import Reference, is_channel, is_person

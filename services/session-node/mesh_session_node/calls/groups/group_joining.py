@@ -11,8 +11,8 @@ from mesh_core.database.requests import Method, RecordKind
 from mesh_core.paging import Pager
 from mesh_session_node.account.session import Session
 from mesh_session_node.calls.account_call import Context
-from mesh_session_node.calls.group_calls import GroupCalls
-from mesh_session_node.calls.group_validation import (
+from mesh_session_node.calls.groups.group_calls import GroupCalls
+from mesh_session_node.calls.groups.group_validation import (
     MAX_ANSWERED,
     check_invite,
     check_people,

@@ -10,7 +10,7 @@ from mesh_core.database.requests import Method, RecordKind
 from mesh_core.errors import InvalidField, MeshError, NotFound, Unavailable
 from mesh_session_node.account.session import Session
 from mesh_session_node.calls.account_call import Context, in_time
-from mesh_session_node.calls.channel_reading import ChannelReading, check_name, invite_code_of
+from mesh_session_node.calls.channels.channel_reading import ChannelReading, check_name, invite_code_of
 from mesh_session_node.calls.pictures import jpeg_of
 from mesh_session_node.drivers.interface.capabilities import Capability
 from mesh_session_node.drivers.interface.channel_actions import ChannelChanges

@@ -15,7 +15,7 @@ from google.protobuf.duration_pb2 import Duration
 from mesh_core import addresses, validation
 from mesh_core.errors import InvalidField
 from mesh_core.rpc.server.requests import check_part
-from mesh_session_node.calls.content_parts import (
+from mesh_session_node.calls.messages.content_parts import (
     MAX_CAPTION,
     MAX_URL,
     check_coordinates,
@@ -26,7 +26,7 @@ from mesh_session_node.calls.content_parts import (
     clear_outputs,
     not_served,
 )
-from mesh_session_node.calls.interactive_validation import (
+from mesh_session_node.calls.messages.interactive_validation import (
     MAX_REPLY_ID,
     check_address_request,
     check_buttons,

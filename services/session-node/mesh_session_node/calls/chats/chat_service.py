@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from mesh_session_node.calls.chat_reading import ChatReading
-from mesh_session_node.calls.chat_settings import ChatSettings
-from mesh_session_node.calls.history_calls import HistoryCalls
-from mesh_session_node.calls.label_calls import LabelCalls
+from mesh_session_node.calls.chats.chat_reading import ChatReading
+from mesh_session_node.calls.chats.chat_settings import ChatSettings
+from mesh_session_node.calls.chats.history_calls import HistoryCalls
+from mesh_session_node.calls.chats.label_calls import LabelCalls
 from sessionmesh.v1 import chat_pb2_grpc
 
 

@@ -14,12 +14,12 @@ from mesh_core.ids import new_uuid
 from mesh_core.message_status import WAITING
 from mesh_session_node.account.session import Session
 from mesh_session_node.calls.account_call import AccountCalls, Context
-from mesh_session_node.calls.content_validation import (
+from mesh_session_node.calls.messages.content_validation import (
     check_content,
     check_live_location,
     check_text,
 )
-from mesh_session_node.calls.sending import Sending
+from mesh_session_node.calls.messages.sending import Sending
 from mesh_session_node.context.media_uses import revoked_media_use
 from mesh_session_node.context.message_rows import content_of_row, message_of_row
 from mesh_session_node.drivers.interface.capabilities import Capability

@@ -10,8 +10,8 @@ from mesh_core.ids import Prefix, encode
 from mesh_core.process.service import service_version
 from mesh_core.rpc.auth import current_identity
 from mesh_core.settings import ClusterSettings
-from mesh_session_node.calls import content_parts, content_validation, send_validation
 from mesh_session_node.calls.account_call import Context
+from mesh_session_node.calls.messages import content_parts, content_validation, send_validation
 from mesh_session_node.drivers.interface.driver import Driver
 from mesh_session_node.drivers.registry import Drivers
 from sessionmesh.v1 import account_pb2, server_pb2_grpc

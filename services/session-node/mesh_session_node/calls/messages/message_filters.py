@@ -9,7 +9,7 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import addresses, validation
 from mesh_core.errors import InvalidField
-from mesh_session_node.calls.send_validation import MAX_LABELS
+from mesh_session_node.calls.messages.send_validation import MAX_LABELS
 from mesh_session_node.store.messages import MessageFilter
 from sessionmesh.v1 import common_pb2
 from sessionmesh.v1 import message_pb2 as pb

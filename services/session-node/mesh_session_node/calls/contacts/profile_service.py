@@ -14,13 +14,13 @@ from mesh_core.database.requests import RecordKind
 from mesh_core.errors import FailedPrecondition
 from mesh_session_node.account.session import Session
 from mesh_session_node.calls.account_call import AccountCalls, Context, in_time
-from mesh_session_node.calls.pictures import jpeg_of
-from mesh_session_node.calls.profile_validation import (
+from mesh_session_node.calls.contacts.profile_validation import (
     MAX_ABOUT,
     MAX_PROFILE_NAME,
     check_business,
     check_privacy,
 )
+from mesh_session_node.calls.pictures import jpeg_of
 from mesh_session_node.context.locks import Locks
 from mesh_session_node.drivers.interface.capabilities import Capability
 from mesh_session_node.drivers.interface.contact_actions import MAX_PICTURE_BYTES

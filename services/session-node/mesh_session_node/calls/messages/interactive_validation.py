@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from mesh_core import validation
 from mesh_core.errors import InvalidField
-from mesh_session_node.calls.content_parts import (
+from mesh_session_node.calls.messages.content_parts import (
     MAX_BODY,
     MAX_FOOTER,
     MAX_HEADER,

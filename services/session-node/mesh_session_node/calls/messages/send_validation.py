@@ -6,7 +6,7 @@ from time import time
 
 from mesh_core import addresses, validation
 from mesh_core.errors import InvalidField
-from mesh_session_node.calls.content_validation import check_content, check_text
+from mesh_session_node.calls.messages.content_validation import check_content, check_text
 from mesh_session_node.drivers.interface.content import STATUS
 from mesh_session_node.outbound.references import check_ref
 from sessionmesh.v1 import message_pb2

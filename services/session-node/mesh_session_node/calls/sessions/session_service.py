@@ -21,7 +21,7 @@ from mesh_session_node.account.pairing import Pairings
 from mesh_session_node.account.pairing_steps import MAX_JSON
 from mesh_session_node.account.views import show_self, standing, view
 from mesh_session_node.calls.account_call import AccountCalls, Context
-from mesh_session_node.calls.session_settings import SessionSettingsCalls
+from mesh_session_node.calls.sessions.session_settings import SessionSettingsCalls
 from mesh_session_node.context.context import account_moved
 from mesh_session_node.outbound.pacing import warm_up_day
 from mesh_session_node.store.sessions import SessionStore

@@ -11,9 +11,9 @@ from mesh_core.database.requests import RecordKind
 from mesh_core.paging import Pager
 from mesh_session_node.account.session import Session
 from mesh_session_node.calls.account_call import Context
-from mesh_session_node.calls.group_calls import GroupCalls
-from mesh_session_node.calls.group_changes import GroupChanges
-from mesh_session_node.calls.group_joining import GroupJoining
+from mesh_session_node.calls.groups.group_calls import GroupCalls
+from mesh_session_node.calls.groups.group_changes import GroupChanges
+from mesh_session_node.calls.groups.group_joining import GroupJoining
 from mesh_session_node.drivers.interface.capabilities import Capability
 from mesh_session_node.drivers.interface.content import names_of
 from mesh_session_node.inbound.group_news import GroupNews

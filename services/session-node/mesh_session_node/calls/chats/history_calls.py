@@ -10,7 +10,7 @@ from mesh_core.paging import Pager
 from mesh_session_node.account.session import Session
 from mesh_session_node.calls import outcomes
 from mesh_session_node.calls.account_call import AccountCalls, Context
-from mesh_session_node.calls.chat_calls import ChatCalls, chat_address
+from mesh_session_node.calls.chats.chat_calls import ChatCalls, chat_address
 from mesh_session_node.drivers.interface.capabilities import Capability
 from mesh_session_node.inbound.chats import Chats
 from mesh_session_node.inbound.labels import Labels

@@ -9,7 +9,7 @@ from asyncpg import Record
 from mesh_core.database.requests import Method
 from mesh_session_node.account.session import Session
 from mesh_session_node.calls.account_call import Context
-from mesh_session_node.calls.chat_calls import ChatCalls, chat_address
+from mesh_session_node.calls.chats.chat_calls import ChatCalls, chat_address
 from mesh_session_node.context.message_rows import read_message
 from mesh_session_node.drivers.interface.capabilities import Acting, Capability
 from mesh_session_node.journal import Row

@@ -15,8 +15,8 @@ from mesh_core.paging import Pager
 from mesh_core.rpc.server.status import details_of
 from mesh_session_node.account.session import Session
 from mesh_session_node.calls.account_call import AccountCalls, Context, in_time
-from mesh_session_node.calls.contact_book import ContactBook
-from mesh_session_node.calls.contact_shown import ContactShown
+from mesh_session_node.calls.contacts.contact_book import ContactBook
+from mesh_session_node.calls.contacts.contact_shown import ContactShown
 from mesh_session_node.context.address_book import AddressBook
 from mesh_session_node.context.metrics import ASKED, NUMBERS_CHECKED
 from mesh_session_node.drivers.interface.capabilities import Capability

@@ -10,7 +10,7 @@ from mesh_core.database.requests import Method
 from mesh_core.errors import InvalidField, NotFound, ResourceExhausted
 from mesh_session_node.account.session import Session
 from mesh_session_node.calls.account_call import Context, in_time
-from mesh_session_node.calls.chat_calls import ChatCalls, chat_address
+from mesh_session_node.calls.chats.chat_calls import ChatCalls, chat_address
 from mesh_session_node.drivers.interface.capabilities import Capability
 from mesh_session_node.drivers.interface.chat_actions import LabelFacts
 from mesh_session_node.inbound.labels import MAX_LABELS

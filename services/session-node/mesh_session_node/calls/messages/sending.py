@@ -18,8 +18,8 @@ from mesh_core.message_status import WAITING
 from mesh_core.telemetry import tracing
 from mesh_session_node.account.session import Session
 from mesh_session_node.calls.account_call import in_time
+from mesh_session_node.calls.messages.send_validation import check_send
 from mesh_session_node.calls.outcomes import lacking
-from mesh_session_node.calls.send_validation import check_send
 from mesh_session_node.context.message_rows import message_of_row, set_create_time
 from mesh_session_node.drivers.interface.capabilities import Capability
 from mesh_session_node.drivers.interface.content import STATUS, is_channel, refers

@@ -15,8 +15,8 @@ from mesh_core.errors import MeshError
 from mesh_session_node.account.session import Session
 from mesh_session_node.calls import outcomes
 from mesh_session_node.calls.account_call import Context
-from mesh_session_node.calls.group_calls import GroupCalls, is_outside, token_of
-from mesh_session_node.calls.group_validation import (
+from mesh_session_node.calls.groups.group_calls import GroupCalls, is_outside, token_of
+from mesh_session_node.calls.groups.group_validation import (
     MAX_DESCRIPTION,
     MAX_MEMBERS,
     MAX_NAME,

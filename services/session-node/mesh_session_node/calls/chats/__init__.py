@@ -1,0 +1,1 @@
+"""ChatService: chats, labels, and history on demand."""

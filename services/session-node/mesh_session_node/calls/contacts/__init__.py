@@ -1,0 +1,1 @@
+"""ContactService, ProfileService and PresenceService."""

@@ -1,0 +1,1 @@
+"""GroupService and CommunityService."""

@@ -1,0 +1,1 @@
+"""What the node tells of itself: to callers (ServerService), and to the other parts (NodeService)."""

@@ -1,0 +1,1 @@
+"""SessionService, and the settings of a session."""
