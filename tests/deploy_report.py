@@ -15,9 +15,9 @@
     restore_ratchet_reuse       ratchet positions used twice across a restore
     restore_repaired            accounts that must be paired anew after a restore
 
-A test counts with pytest's `record_property("rolling_failed_calls", failed)`; what several tests count under
-one name is added. A figure is missing where no test of the run counted it. Records are those of the last run of
-pytest (`tests/support/answers`), be it of one test or of all; with `--records`, of other runs, which are added.
+A test counts with pytest's `record_property("rolling_failed_calls", failed)`; what several tests count
+under one name is added. A figure is missing where no test of the run counted it. Records are those of the
+last run of pytest (`tests/support/answers`), be it of one test or of all; with `--records`, of others, added.
 """
 
 from __future__ import annotations
